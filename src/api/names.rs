@@ -1,0 +1,269 @@
+//! Names as checked types: a value of one of these is valid by construction.
+//!
+//! The registry's names are not Kubernetes names: a model may be called `Fraud (cards) ü`. Such a name travels in
+//! annotations and environment variables as it is, and in labels only as a readable [`label_value`].
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Why a text is not a valid name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} is not a valid {kind}: {rule}")]
+pub struct InvalidName {
+    /// What the text was meant to be, for instance `alias`.
+    pub kind: &'static str,
+    /// The text as given.
+    pub value: String,
+    /// What a valid one looks like.
+    pub rule: &'static str,
+}
+
+/// Defines a string newtype that is checked wherever it enters: by `FromStr`, by serde and by the CRD's schema.
+macro_rules! checked_name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:path, $schema:tt) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(value: &str) -> Result<Self, Self::Err> {
+                Self::try_from(value.to_owned())
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(value: String) -> Result<Self, Self::Error> {
+                if $check(&value) { Ok(Self(value)) } else { Err(InvalidName { kind: $kind, value, rule: $rule }) }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+checked_name! {
+    /// A registered model's name in the registry.
+    ///
+    /// `MLflow` refuses `/` and `:` and blank names; its database column holds 256 characters.
+    ModelName, "model name", "1 to 256 characters, not blank, without '/' and ':'", is_model_name,
+    { "type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[^/:]*[^/:\s][^/:]*$" }
+}
+
+checked_name! {
+    /// An alias of a registered model, for instance `champion`.
+    ///
+    /// `MLflow` reserves `latest` (in any case) and `v` followed by digits.
+    AliasName, "alias", "1 to 255 letters, digits, '_' or '-', and neither 'latest' nor 'v' followed by digits", is_alias,
+    { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[A-Za-z0-9_-]+$" }
+}
+
+checked_name! {
+    /// The identity of a logged model, `models:/m-<32 hex digits>`, or another URI that a model server can load.
+    ///
+    /// Unlike `models:/<name>/<version>` the first form still means the same model after the registered model was
+    /// deleted and made anew.
+    ModelUri, "model URI", "a URI with a scheme, without white space", is_uri,
+    { "type": "string", "minLength": 1 }
+}
+
+fn is_model_name(value: &str) -> bool {
+    (1..=256).contains(&value.chars().count()) && !value.trim().is_empty() && !value.contains(['/', ':'])
+}
+
+fn is_alias(value: &str) -> bool {
+    let reserved = value.eq_ignore_ascii_case("latest")
+        || value
+            .strip_prefix(['v', 'V'])
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
+    (1..=255).contains(&value.len())
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        && !reserved
+}
+
+fn is_uri(value: &str) -> bool {
+    let scheme = value.split_once(':').map(|(scheme, _)| scheme);
+    scheme.is_some_and(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)))
+        && !value.contains(char::is_whitespace)
+}
+
+/// A model version's number, for instance `4`. Written as a string, as the registry writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version(u32);
+
+impl Version {
+    /// The largest number, so that names made of it keep their length.
+    pub const MAX: u32 = 999_999_999;
+
+    /// The version with this number; `None` for 0, which no registry gives out, and above [`Version::MAX`].
+    #[must_use]
+    pub fn new(number: u32) -> Option<Self> {
+        (1..=Self::MAX).contains(&number).then_some(Self(number))
+    }
+}
+
+impl FromStr for Version {
+    type Err = InvalidName;
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        let canonical = !value.starts_with(['0', '+']);
+        value.parse().ok().filter(|_| canonical).and_then(Self::new).ok_or_else(|| InvalidName {
+            kind: "model version",
+            value: value.to_owned(),
+            rule: "a whole number from 1 to 999999999, without leading zeros",
+        })
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = InvalidName;
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        value.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.to_string()
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl JsonSchema for Version {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Version".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "maxLength": 9, "pattern": "^[1-9][0-9]*$" })
+    }
+}
+
+/// The longest name a `ModelAlias` may have, so that every name composed from it fits a DNS label of 63 characters:
+/// `<name>-v<version>` with up to 9 digits.
+pub const MODEL_ALIAS_NAME_MAX: usize = 52;
+const _: () = assert!(MODEL_ALIAS_NAME_MAX + "-v999999999".len() <= 63);
+
+/// The name of the Deployment that runs `version` for the `ModelAlias` called `model_alias`.
+#[must_use]
+pub fn deployment_name(model_alias: &str, version: Version) -> String {
+    format!("{model_alias}-v{version}")
+}
+
+/// `text` as a valid label value: itself where it is one already, otherwise a readable form of it with a hash of the
+/// whole, so that two different texts never give the same value.
+#[must_use]
+pub fn label_value(text: &str) -> String {
+    const MAX: usize = 63;
+    const HASH: usize = 8;
+    let is_edge = |c: char| c.is_ascii_alphanumeric();
+    let valid = text.len() <= MAX
+        && text.chars().all(|c| is_edge(c) || "-_.".contains(c))
+        && text.starts_with(is_edge)
+        && text.ends_with(is_edge);
+    if valid {
+        return text.to_owned();
+    }
+    let readable: String = text
+        .chars()
+        .map(|c| if is_edge(c) || "-_.".contains(c) { c } else { '-' })
+        .take(MAX - HASH - 1)
+        .collect();
+    let hash = hex(&Sha256::digest(text.as_bytes()), HASH);
+    let readable = readable.trim_matches(|c| !is_edge(c));
+    if readable.is_empty() { hash } else { format!("{readable}-{hash}") }
+}
+
+/// The first `digits` hexadecimal digits of `bytes`.
+#[must_use]
+pub(crate) fn hex(bytes: &[u8], digits: usize) -> String {
+    let mut text: String = bytes.iter().take(digits.div_ceil(2)).map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(digits);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn aliases_that_mlflow_reserves_are_refused() {
+        for reserved in ["latest", "LATEST", "v1", "V23", "", "a.b", "a b", "ünï"] {
+            assert!(reserved.parse::<AliasName>().is_err(), "{reserved:?}");
+        }
+        for fine in ["champion", "1", "_", "-x", "v1x", "v"] {
+            assert!(fine.parse::<AliasName>().is_ok(), "{fine:?}");
+        }
+    }
+
+    #[test]
+    fn versions_are_canonical_numbers() {
+        assert_eq!("4".parse::<Version>().unwrap().to_string(), "4");
+        for wrong in ["0", "04", "+4", "-1", "four", "", "4 "] {
+            assert!(wrong.parse::<Version>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn versions_sort_by_number() {
+        assert!("9".parse::<Version>().unwrap() < "10".parse::<Version>().unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn label_values_are_valid_and_distinct(a in ".{0,300}", b in ".{0,300}") {
+            for text in [&a, &b] {
+                let value = label_value(text);
+                prop_assert!(!value.is_empty() && value.len() <= 63, "{value:?}");
+                prop_assert!(value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)));
+                prop_assert!(value.starts_with(|c: char| c.is_ascii_alphanumeric()));
+                prop_assert!(value.ends_with(|c: char| c.is_ascii_alphanumeric()));
+            }
+            prop_assert!(a == b || label_value(&a) != label_value(&b));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Laurel promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
+
+pub mod api;
+pub mod registry;
