@@ -1,4 +1,6 @@
 //! Laurel promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
 
 pub mod api;
+pub mod cli;
 pub mod registry;
+pub mod render;

@@ -1,3 +1,57 @@
 //! The contract: the custom resources of `laurel.dev/v1alpha1` and the words they are written in.
+//!
+//! Doc comments on spec and status fields are user documentation: `kubectl explain` shows them.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{CustomResourceExt, core::Duration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub mod condition;
+pub mod model_alias;
+pub mod model_registry;
 pub mod names;
+pub mod registered_model;
+
+pub use model_alias::{ModelAlias, ModelAliasSpec, ModelAliasStatus};
+pub use model_registry::{ModelRegistry, ModelRegistrySpec, ModelRegistryStatus};
+pub use registered_model::{RegisteredModel, RegisteredModelSpec, RegisteredModelStatus};
+
+/// The API group of Laurel's kinds, its labels and its annotations.
+pub const GROUP: &str = "laurel.dev";
+
+/// An annotation on any of Laurel's objects. Any new value asks to try again what was refused or rejected.
+pub const RETRY_ANNOTATION: &str = "laurel.dev/retry";
+
+/// What Go's `time.ParseDuration` accepts, without signs: `90s`, `1h30m`.
+pub(crate) const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$";
+
+/// The custom resource definitions, in the order in which a reader meets the kinds.
+#[must_use]
+pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
+    vec![ModelRegistry::crd(), RegisteredModel::crd(), ModelAlias::crd()]
+}
+
+/// Names an object in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LocalReference {
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What happens in the registry when the object is deleted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+pub enum DeletionPolicy {
+    /// It is deleted in the registry too.
+    Delete,
+    /// It stays in the registry.
+    Retain,
+}
+
+/// A duration of the API as one of the standard library.
+#[must_use]
+pub fn std_duration(duration: Duration) -> std::time::Duration {
+    duration.into()
+}

@@ -118,7 +118,8 @@ fn is_alias(value: &str) -> bool {
 
 fn is_uri(value: &str) -> bool {
     let scheme = value.split_once(':').map(|(scheme, _)| scheme);
-    scheme.is_some_and(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)))
+    scheme
+        .is_some_and(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)))
         && !value.contains(char::is_whitespace)
 }
 

@@ -102,22 +102,42 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     ///
     /// A name that is missing from the answer is *unknown*: ask for it with [`Registry::model`] before believing
     /// that it is gone.
-    async fn models(&self, names: &BTreeSet<ModelName>) -> Result<BTreeMap<ModelName, RegisteredModelFacts>, RegistryError>;
+    async fn models(
+        &self,
+        names: &BTreeSet<ModelName>,
+    ) -> Result<BTreeMap<ModelName, RegisteredModelFacts>, RegistryError>;
 
     /// Reads one model; `None` when the registry says that it does not exist.
     async fn model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, RegistryError>;
 
     /// Reads one version; `None` when the registry says that it, or its model, does not exist.
-    async fn version(&self, name: &ModelName, version: Version) -> Result<Option<VersionFacts>, RegistryError>;
+    async fn version(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<Option<VersionFacts>, RegistryError>;
 
     /// The newest versions of a model, newest first, at most `limit`.
-    async fn newest_versions(&self, name: &ModelName, limit: usize) -> Result<Vec<VersionFacts>, RegistryError>;
+    async fn newest_versions(
+        &self,
+        name: &ModelName,
+        limit: usize,
+    ) -> Result<Vec<VersionFacts>, RegistryError>;
 
     /// The input example that was logged with a version; `None` when it has none.
-    async fn input_example(&self, name: &ModelName, version: Version) -> Result<Option<InputExample>, RegistryError>;
+    async fn input_example(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<Option<InputExample>, RegistryError>;
 
     /// Makes a model; one that exists already is left as it is.
-    async fn create_model(&self, name: &ModelName, description: &str, tags: &BTreeMap<String, String>) -> Result<(), RegistryError>;
+    async fn create_model(
+        &self,
+        name: &ModelName,
+        description: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), RegistryError>;
 
     /// Sets a model's description.
     async fn set_description(&self, name: &ModelName, description: &str) -> Result<(), RegistryError>;
@@ -132,7 +152,12 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     async fn delete_model(&self, name: &ModelName) -> Result<(), RegistryError>;
 
     /// Lets an alias name a version, whatever it named before.
-    async fn set_alias(&self, name: &ModelName, alias: &AliasName, version: Version) -> Result<(), RegistryError>;
+    async fn set_alias(
+        &self,
+        name: &ModelName,
+        alias: &AliasName,
+        version: Version,
+    ) -> Result<(), RegistryError>;
 
     /// Removes an alias; fine when it, or its model, is not there.
     async fn delete_alias(&self, name: &ModelName, alias: &AliasName) -> Result<(), RegistryError>;
@@ -172,7 +197,9 @@ pub enum RegistryError {
         detail: String,
     },
     /// `MLflow` refuses the Host header (DNS-rebinding protection, on by default since 3.5).
-    #[error("MLflow refuses the Host header {host:?} (HTTP 403): start it with --allowed-hosts '{host}', which replaces its defaults and matches the port exactly")]
+    #[error(
+        "MLflow refuses the Host header {host:?} (HTTP 403): start it with --allowed-hosts '{host}', which replaces its defaults and matches the port exactly"
+    )]
     HostRefused {
         /// The Host header that was sent, with the port.
         host: String,

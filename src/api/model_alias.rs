@@ -1,0 +1,430 @@
+//! `ModelAlias`: which version an alias names, and how it serves.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{EnvFromSource, EnvVar, ResourceRequirements},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{CustomResource, KubeSchema, core::Duration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DURATION_PATTERN, DeletionPolicy, LocalReference,
+    condition::Reason,
+    names::{AliasName, ModelUri, Version},
+};
+
+/// Which version an alias names, and how it serves.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "laurel.dev",
+    version = "v1alpha1",
+    kind = "ModelAlias",
+    plural = "modelaliases",
+    shortname = "malias",
+    category = "laurel",
+    namespaced,
+    status = "ModelAliasStatus",
+    derive = "PartialEq",
+    doc = "An alias of a model (for instance @champion): which version it names, and how that version serves. Change spec.version to promote or to roll back.",
+    scale(
+        spec_replicas_path = ".spec.serving.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Model", type_ = "string", json_path = ".status.modelName"),
+    printcolumn(name = "Alias", type_ = "string", json_path = ".spec.alias"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".status.targetVersion"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name also names the Service and the Deployments: at most 52 lower-case letters, digits and '-', starting with a letter")
+)]
+#[x_kube(validation = Rule::new("has(self.version) != has(self.follow)").message("set exactly one of version and follow"))]
+#[x_kube(validation = Rule::new("!has(self.previousAlias) || self.previousAlias != self.alias").message("previousAlias must differ from alias"))]
+#[serde(rename_all = "camelCase")]
+pub struct ModelAliasSpec {
+    /// The RegisteredModel, in the same namespace. It cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("modelRef is immutable: make another ModelAlias"))]
+    pub model_ref: LocalReference,
+
+    /// The alias in the registry, for instance `champion`. It cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("alias is immutable: make another ModelAlias"))]
+    #[x_kube(validation = Rule::new("self.lowerAscii() != 'latest' && !self.matches('^[vV][0-9]+$')").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
+    pub alias: AliasName,
+
+    /// The version to serve, for instance `"4"`. Promote or roll back by changing this line. Set either this or
+    /// `follow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+
+    /// Let something else choose the version. Set either this or `version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("has(self.registry)").message("follow needs registry: {}"))]
+    pub follow: Option<Follow>,
+
+    /// An alias to keep on the version that served before, for instance `previous`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.lowerAscii() != 'latest' && !self.matches('^[vV][0-9]+$')").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
+    pub previous_alias: Option<AliasName>,
+
+    /// How the version serves. Without it nothing runs here: only the alias in the registry is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!has(self.keepAlive) || self.runtime != 'custom'").message("keepAlive is for the runtimes that Laurel renders; a custom server decides it itself"))]
+    pub serving: Option<Serving>,
+
+    /// How a change of version is carried out.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("!has(self.maxSurge) || self.strategy == 'Rolling'").message("maxSurge is for strategy Rolling"))]
+    pub rollout: Rollout,
+
+    /// What to do when somebody moves the alias in the registry by hand: `Correct` (the default) puts it back on the
+    /// version that serves, `Report` leaves it and says so. With `follow.registry` this is about versions that were
+    /// refused or failed; moving the alias is then how a version is asked for.
+    #[serde(default = "correct")]
+    pub drift: Drift,
+
+    /// What happens to the alias in the registry when this object is deleted: `Delete` (the default) or `Retain`.
+    #[serde(default = "delete")]
+    pub deletion_policy: DeletionPolicy,
+
+    /// While true, Laurel changes nothing for this object, neither here nor in the registry. What serves goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+}
+
+fn correct() -> Drift {
+    Drift::Correct
+}
+
+fn delete() -> DeletionPolicy {
+    DeletionPolicy::Delete
+}
+
+/// What chooses the version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Follow {
+    /// The alias in the registry decides: moving it there asks for that version here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<FollowRegistry>,
+}
+
+/// The alias in the registry decides. There is nothing to set: `registry: {}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FollowRegistry {}
+
+/// What to do about an alias that somebody moved by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Drift {
+    /// Put it back on the version that serves.
+    Correct,
+    /// Leave it, and say so.
+    Report,
+}
+
+/// How a version serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Serving {
+    /// What runs in the image: `mlflow` (the default; MLflow's own scoring server), `mlserver` (Seldon MLServer with
+    /// its MLflow runtime) or `custom` (your own server; give at least its readinessProbe in `template`).
+    #[serde(default = "default_runtime")]
+    pub runtime: Runtime,
+
+    /// The container image that serves. It holds the model server and the model's libraries; the model itself is
+    /// loaded from the registry when a pod starts.
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: String,
+
+    /// How many pods serve. The default is 1. This is also the scale subresource, so an autoscaler targets the
+    /// ModelAlias itself.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub replicas: u32,
+
+    /// The port on which the server listens and on which the Service answers. The default is 8080.
+    #[serde(default = "default_port")]
+    #[schemars(range(min = 1024, max = 65535))]
+    pub port: u16,
+
+    /// Whether pods keep a client's connection open after an answer; see [`KeepAlive`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<KeepAlive>,
+
+    /// CPU and memory for each pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Environment variables for the model server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub env: Vec<EnvVar>,
+
+    /// Secrets and ConfigMaps whose keys become environment variables of the model server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub env_from: Vec<EnvFromSource>,
+
+    /// A partial PodTemplateSpec, merged over the one that Laurel renders. The model server is the container `model`.
+    /// Lists merge by their Kubernetes keys: containers, volumes and variables by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub template: Option<serde_json::Value>,
+}
+
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+fn default_runtime() -> Runtime {
+    Runtime::Mlflow
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn default_port() -> u16 {
+    8080
+}
+
+/// What runs in the serving image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// MLflow's scoring server.
+    Mlflow,
+    /// Seldon MLServer with its MLflow runtime.
+    Mlserver,
+    /// A server of your own.
+    Custom,
+}
+
+/// Whether pods keep a client's connection open after an answer. `Disabled` (the default) closes it, so that every
+/// client moves as soon as traffic moves, at the cost of one new connection for each request. With `Enabled`, a
+/// client that keeps its connection open goes on being answered by the old version for as long as that version
+/// stays warm, and may lose a request when its pods end. Not for the runtime `custom`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KeepAlive {
+    /// Each answer closes its connection.
+    Disabled,
+    /// Connections stay open.
+    Enabled,
+}
+
+/// How a change of version is carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rollout {
+    /// `BlueGreen` (the default): the new version comes up in full beside the old one, then traffic moves at once, and
+    /// the old one stays warm. `Rolling`: pods are exchanged a few at a time, for clusters without room for two; both
+    /// versions answer meanwhile, and the previous one does not stay warm.
+    pub strategy: Strategy,
+
+    /// With `Rolling`: how many pods there may be above `replicas`. The default is 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_surge: Option<u32>,
+
+    /// How long a version may take from its start until all its pods are ready. After that it is rejected and traffic
+    /// stays where it is. The default is 10m.
+    #[schemars(regex(pattern = DURATION_PATTERN))]
+    pub progress_deadline: Duration,
+
+    /// With `BlueGreen`: how long the previous version stays at full size after a promotion, ready for an immediate
+    /// rollback. The default is 15m.
+    #[schemars(regex(pattern = DURATION_PATTERN))]
+    pub warm_for: Duration,
+
+    /// How many versions are kept scaled to zero, beside the one that serves and the warm one. The default is 3.
+    #[schemars(range(max = 20))]
+    pub history: u32,
+
+    /// The last check before traffic moves; see [`SmokeTest`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smoke_test: Option<SmokeTest>,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::BlueGreen,
+            max_surge: None,
+            progress_deadline: std::time::Duration::from_mins(10).into(),
+            warm_for: std::time::Duration::from_mins(15).into(),
+            history: 3,
+            smoke_test: None,
+        }
+    }
+}
+
+/// How pods of one version give way to those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Strategy {
+    /// All of the new version first, then traffic moves at once.
+    BlueGreen,
+    /// A few pods at a time.
+    Rolling,
+}
+
+/// The last check before traffic moves to a version that has not served yet. `InputExample` sends the request that
+/// was logged with the model, where there is one, to a pod of that version; an answer other than 2xx rejects the
+/// version. `Disabled` sends nothing. The default is `InputExample`, and `Disabled` for the runtime `custom`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SmokeTest {
+    /// The model's own input example is sent to a pod.
+    InputExample,
+    /// Nothing is sent.
+    Disabled,
+}
+
+/// What serves, and what Laurel is doing about the wish.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelAliasStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The model's name in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_name: Option<String>,
+    /// The version that answers requests now; without `serving`, the version that the alias names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The version that is wished for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_version: Option<Version>,
+    /// The version that answered requests before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_version: Option<Version>,
+    /// The version that the alias in the registry named when it last agreed with what serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_version: Option<Version>,
+    /// The URL for predictions inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The pods of the version that serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// Those of them that are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<u32>,
+    /// Selects the pods of the version that serves; autoscalers read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The versions that have a Deployment here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
+    pub versions: Vec<HeldVersion>,
+    /// Versions that were tried and failed, newest first, at most 5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejection>,
+    /// What was done, newest first, at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryEntry>,
+    /// The value of the annotation `laurel.dev/retry` that was last acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried: Option<String>,
+    /// `Ready`, `Reconciling` and `Stalled` as kstatus defines them; `Serving` (a ready version answers) and
+    /// `RegistrySynced` (the alias in the registry names what serves).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A version that has a Deployment here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldVersion {
+    /// The version's number.
+    pub version: Version,
+    /// What its pods load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_uri: Option<ModelUri>,
+    /// When it was last started, or given new settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When it first answered requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_at: Option<Timestamp>,
+    /// When traffic left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_since: Option<Timestamp>,
+    /// How the smoke test of its last start ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke_test: Option<SmokeTestOutcome>,
+}
+
+/// How a smoke test ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SmokeTestOutcome {
+    /// The pod answered the input example with 2xx.
+    Passed,
+    /// The model has no input example.
+    NoInputExample,
+}
+
+/// A version that was tried and failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// The version's number.
+    pub version: Version,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Why, in a sentence, with what was seen last.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+    /// The settings it was tried with. Other settings are another try.
+    pub settings: String,
+    /// Whether the version is held back: true until the spec, or the alias in the registry, names another version, or
+    /// somebody sets the annotation `laurel.dev/retry`.
+    pub held: bool,
+}
+
+/// One change of what serves, or a failed try.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The version this is about.
+    pub version: Version,
+    /// The version that served before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Version>,
+    /// When.
+    pub at: Timestamp,
+    /// What asked for it.
+    pub cause: Cause,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took from the version's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub took: Option<Duration>,
+}
+
+/// What asked for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Cause {
+    /// `spec.version` of the ModelAlias.
+    Spec,
+    /// The alias in the registry.
+    Registry,
+    /// The version that served failed.
+    Failure,
+}
+
+/// How a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// The version serves.
+    Promoted,
+    /// A version that had served before serves again.
+    RolledBack,
+    /// The version failed and does not serve.
+    Rejected,
+}

@@ -1,0 +1,181 @@
+//! `ModelRegistry`: where the registry is and how to log in.
+
+use k8s_openapi::{api::core::v1::EnvFromSource, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::{CustomResource, KubeSchema, core::Duration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{DURATION_PATTERN, LocalReference};
+
+/// Where a model registry is, and how to log in to it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "laurel.dev",
+    version = "v1alpha1",
+    kind = "ModelRegistry",
+    plural = "modelregistries",
+    shortname = "mreg",
+    category = "laurel",
+    namespaced,
+    status = "ModelRegistryStatus",
+    derive = "PartialEq",
+    doc = "A model registry (MLflow): where it is and how to log in to it. RegisteredModels in the same namespace refer to it by name.",
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.mlflow.url"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(name = "Server", type_ = "string", json_path = ".status.serverVersion"),
+    printcolumn(name = "Models", type_ = "integer", json_path = ".status.watchedModels"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelRegistrySpec {
+    /// An MLflow tracking server. The only kind of registry so far.
+    pub mlflow: MlflowServer,
+
+    /// How Laurel logs in. Without it requests carry no credentials. The login needs the right to read models and to
+    /// set aliases. It is for Laurel alone: what serving pods need is named under `serving`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("has(self.basic) != has(self.bearer)").message("auth takes exactly one of basic and bearer"))]
+    pub auth: Option<Auth>,
+
+    /// How to trust the server's certificate, when a public authority did not sign it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+
+    /// How often aliases and models are read. The default is 30s, the least is 5s.
+    #[serde(default = "default_poll_interval")]
+    #[schemars(regex(pattern = DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5s')").message("pollInterval is at least 5s"))]
+    pub poll_interval: Duration,
+
+    /// What serving pods need to read artifacts from this registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<RegistryServing>,
+}
+
+/// The poll interval where none is given.
+#[must_use]
+pub fn default_poll_interval() -> Duration {
+    std::time::Duration::from_secs(30).into()
+}
+
+/// An MLflow tracking server.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MlflowServer {
+    /// The server's URL with its path prefix, if it has one, for instance `http://mlflow.mlops.svc:5000`. Serving pods
+    /// use it too, so it has to be a name that they can resolve.
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("mlflow.url is an http:// or https:// URL with a host"))]
+    #[x_kube(validation = Rule::new("!self.contains('@') && !self.contains('?') && !self.contains('#')").message("mlflow.url carries no login, query or fragment; credentials belong in auth"))]
+    pub url: Url,
+
+    /// The workspace to use, on a server that has workspaces. Without it, the server's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub workspace: Option<String>,
+}
+
+/// Exactly one way to log in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Auth {
+    /// A user name and a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<BasicAuth>,
+    /// A bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<BearerAuth>,
+}
+
+/// A user name and a password.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BasicAuth {
+    /// The Secret, in the same namespace, with the keys `username` and `password`.
+    pub secret_ref: LocalReference,
+}
+
+/// A bearer token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BearerAuth {
+    /// The Secret, in the same namespace, and its key. The default key is `token`.
+    pub secret_ref: TokenReference,
+}
+
+/// A key of a Secret that holds a token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenReference {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in the Secret. The default is `token`.
+    #[serde(default = "token_key")]
+    pub key: String,
+}
+
+fn token_key() -> String {
+    "token".to_owned()
+}
+
+/// How to trust the server's certificate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// The Secret, in the same namespace, with the certificate authority in PEM. The default key is `ca.crt`. Serving
+    /// pods get this certificate too.
+    pub ca_secret_ref: CaReference,
+}
+
+/// A key of a Secret that holds certificates in PEM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CaReference {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in the Secret. The default is `ca.crt`.
+    #[serde(default = "ca_key")]
+    pub key: String,
+}
+
+fn ca_key() -> String {
+    "ca.crt".to_owned()
+}
+
+/// What serving pods need to read artifacts from the registry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryServing {
+    /// Secrets and ConfigMaps whose keys every serving pod of this registry gets as environment variables, for
+    /// instance `AWS_ACCESS_KEY_ID` or `MLFLOW_TRACKING_USERNAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub env_from: Vec<EnvFromSource>,
+}
+
+/// What Laurel sees of the registry.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelRegistryStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The server's version, where it tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// How many models of this registry are watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_models: Option<u32>,
+    /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,141 @@
+//! `RegisteredModel`: a model that exists in the registry.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DeletionPolicy, LocalReference,
+    names::{AliasName, ModelName, Version},
+};
+
+/// A model in the registry.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "laurel.dev",
+    version = "v1alpha1",
+    kind = "RegisteredModel",
+    plural = "registeredmodels",
+    shortname = "rmodel",
+    category = "laurel",
+    namespaced,
+    status = "RegisteredModelStatus",
+    derive = "PartialEq",
+    doc = "A model that exists in the registry. It is created there when it is missing and adopted when it is there.",
+    printcolumn(name = "Model", type_ = "string", json_path = ".status.modelName"),
+    printcolumn(name = "Latest", type_ = "string", json_path = ".status.latestVersion"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(validation = Rule::new("has(self.modelName) == has(oldSelf.modelName) && (!has(self.modelName) || self.modelName == oldSelf.modelName)").message("modelName is immutable: make another RegisteredModel"))]
+#[serde(rename_all = "camelCase")]
+pub struct RegisteredModelSpec {
+    /// The model's name in the registry. The default is this object's name. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_name: Option<ModelName>,
+
+    /// The ModelRegistry, in the same namespace. Without it, the registry that Laurel was installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_ref: Option<LocalReference>,
+
+    /// The model's description in the registry. Without it, the description there is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 5000))]
+    pub description: Option<String>,
+
+    /// Tags of the model in the registry. Laurel owns the keys that stand here, also their removal; other tags are
+    /// left alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    #[x_kube(validation = Rule::new("self.all(key, size(key) <= 250 && key.matches('^[A-Za-z0-9_ ./:-]+$'))").message("a tag's key is 1 to 250 letters, digits, spaces or one of _ . / : -"))]
+    pub tags: BTreeMap<String, TagValue>,
+
+    /// What happens to the model in the registry, with all its versions, when this object is deleted: `Retain` (the
+    /// default) or `Delete`.
+    #[serde(default = "retain")]
+    pub deletion_policy: DeletionPolicy,
+}
+
+fn retain() -> DeletionPolicy {
+    DeletionPolicy::Retain
+}
+
+/// The text of a tag, at most 5000 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(transparent)]
+pub struct TagValue(#[schemars(length(max = 5000))] pub String);
+
+impl RegisteredModel {
+    /// The model's name in the registry, or why this object's name cannot be one.
+    ///
+    /// # Errors
+    /// When `spec.modelName` is missing and `metadata.name` is no model name, which a Kubernetes name always is.
+    pub fn model_name(&self) -> Result<ModelName, super::names::InvalidName> {
+        match &self.spec.model_name {
+            Some(name) => Ok(name.clone()),
+            None => self.metadata.name.clone().unwrap_or_default().try_into(),
+        }
+    }
+}
+
+/// What the registry says of the model.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisteredModelStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The model's name in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_name: Option<ModelName>,
+    /// The newest version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_version: Option<Version>,
+    /// The newest versions, at most 10, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
+    pub versions: Vec<VersionStatus>,
+    /// The version that each alias names in the registry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, Version>")]
+    pub aliases: BTreeMap<AliasName, Version>,
+    /// The keys of the tags that Laurel set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owned_tags: Vec<String>,
+    /// `Ready`, `Reconciling`, `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One version of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionStatus {
+    /// The version's number.
+    pub version: Version,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// The run that made it, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// The aliases that name it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// `Ready`, `Pending` or `Failed`: the state of its registration.
+    pub state: String,
+}

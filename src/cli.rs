@@ -1,0 +1,75 @@
+//! The command line: `laurel run` and `laurel crds`.
+
+use std::{io::Write, net::SocketAddr};
+
+use clap::{Parser, Subcommand};
+use url::Url;
+
+use crate::api;
+
+/// Promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `laurel` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator.
+    Run(RunOptions),
+    /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
+    Crds,
+}
+
+/// How the operator runs. Every option can be given as an environment variable.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunOptions {
+    /// The namespace to watch; all namespaces without it.
+    #[arg(long, env = "LAUREL_NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// The registry for objects that name none, for instance <http://mlflow.mlops.svc:5000>.
+    #[arg(long, env = "LAUREL_REGISTRY_URL")]
+    pub registry_url: Option<Url>,
+
+    /// The workspace in that registry.
+    #[arg(long, env = "LAUREL_REGISTRY_WORKSPACE", requires = "registry_url")]
+    pub registry_workspace: Option<String>,
+
+    /// How often that registry is read, in seconds.
+    #[arg(long, env = "LAUREL_REGISTRY_POLL_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    pub registry_poll_seconds: u64,
+
+    /// Where `/healthz`, `/readyz` and `/metrics` answer.
+    #[arg(long, env = "LAUREL_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub http_address: SocketAddr,
+
+    /// How logs are written.
+    #[arg(long, env = "LAUREL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a person at a terminal.
+    Text,
+}
+
+/// Prints the custom resource definitions as YAML documents.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn print_crds(mut out: impl Write) -> std::io::Result<()> {
+    for crd in api::custom_resource_definitions() {
+        let yaml = serde_yaml::to_string(&crd).map_err(std::io::Error::other)?;
+        write!(out, "---\n{yaml}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,2 @@
+//! Desired objects.
+pub mod labels;
