@@ -1,2 +1,67 @@
-//! Desired objects.
+//! The desired objects: one Deployment for each version and one Service for each ModelAlias.
+//!
+//! Pure: what is rendered depends on the arguments alone. Nothing here knows a client, a clock or the registry.
+//!
+//! ```text
+//! Rendering ─┬─ runtime   command, variables and probes of the model server
+//!            ├─ pod       the container around it: pod security, volumes, variables, drain
+//!            ├─ template  the user's partial pod template, merged over that and checked
+//!            ├─ deployment, service
+//!            └─ fingerprint  of the inputs, so that pods roll when the user changed something and only then
+//! ```
+
+use k8s_openapi::{api::core::v1::EnvFromSource, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use url::Url;
+
+use crate::api::{
+    model_alias::Serving,
+    model_registry::CaReference,
+    names::{AliasName, ModelName},
+};
+
+mod deployment;
+mod fingerprint;
 pub mod labels;
+mod pod;
+mod runtime;
+mod service;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use deployment::{deployment, validate};
+pub use fingerprint::{SettingsFingerprint, settings};
+pub use service::{Selection, endpoint, service};
+pub use template::{Fault, InvalidTemplate};
+
+/// Everything that the objects of a ModelAlias depend on, except a version, its identity and its size.
+#[derive(Clone, Debug)]
+pub struct Rendering<'a> {
+    /// The ModelAlias's name: it also names the Service, and begins the names of the Deployments.
+    pub name: &'a str,
+    /// The namespace of all of them.
+    pub namespace: &'a str,
+    /// The ModelAlias as the owner of what is rendered.
+    pub owner: OwnerReference,
+    /// The model's name in the registry.
+    pub model: &'a ModelName,
+    /// The alias in the registry.
+    pub alias: &'a AliasName,
+    /// How a version serves.
+    pub serving: &'a Serving,
+    /// Where pods load the model from.
+    pub registry: &'a RegistryForPods,
+}
+
+/// What serving pods need to know of the registry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegistryForPods {
+    /// The MLflow tracking server.
+    pub tracking_uri: Url,
+    /// The workspace there; `None` for the server's default.
+    pub workspace: Option<String>,
+    /// The certificate authority of the server, where a public one did not sign it.
+    pub ca: Option<CaReference>,
+    /// What every pod gets as environment variables: credentials for the registry and for the artifact store.
+    pub env_from: Vec<EnvFromSource>,
+}

@@ -1,0 +1,82 @@
+//! The Deployment that runs one version.
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::PodTemplateSpec,
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
+
+use super::{InvalidTemplate, Rendering, labels, pod, template};
+use crate::api::names::{ModelUri, Version, deployment_name};
+
+/// Kubernetes reads the largest value as "no deadline". Laurel watches progress itself, from `rollout.progressDeadline`.
+const NO_PROGRESS_DEADLINE: i32 = i32::MAX;
+
+/// The Deployment that runs `replicas` pods of `version`, which load `model_uri`.
+///
+/// # Errors
+/// When `serving` cannot be rendered as it stands; [`validate`] says the same for every version.
+pub fn deployment(
+    r: &Rendering,
+    version: Version,
+    model_uri: &ModelUri,
+    replicas: u32,
+) -> Result<Deployment, InvalidTemplate> {
+    Ok(Deployment {
+        metadata: ObjectMeta {
+            name: Some(deployment_name(r.name, version)),
+            namespace: Some(r.namespace.to_owned()),
+            labels: Some(labels::version_labels(r, version)),
+            annotations: Some(labels::version_annotations(r, model_uri)),
+            owner_references: Some(vec![r.owner.clone()]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(DeploymentSpec {
+            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
+            selector: LabelSelector {
+                match_labels: Some(labels::selector(r.name, Some(version))),
+                match_expressions: None,
+            },
+            template: pod_template(r, version, model_uri)?,
+            strategy: Some(one_more_never_one_less()),
+            min_ready_seconds: Some(0),
+            progress_deadline_seconds: Some(NO_PROGRESS_DEADLINE),
+            // Laurel goes back by applying what it renders; the one before the present is kept for people.
+            revision_history_limit: Some(1),
+            paused: None,
+        }),
+        status: None,
+    })
+}
+
+/// Whether `serving` can be rendered: its variables and its template fit what Laurel renders around them.
+///
+/// # Errors
+/// Every place that does not fit, and what to do about each.
+pub fn validate(r: &Rendering) -> Result<(), InvalidTemplate> {
+    template::checked(r, pod::any_version(r)).map(drop)
+}
+
+fn pod_template(
+    r: &Rendering,
+    version: Version,
+    model_uri: &ModelUri,
+) -> Result<PodTemplateSpec, InvalidTemplate> {
+    template::checked(r, pod::template(r, version, model_uri))
+}
+
+/// New settings of the same version: a new pod is ready before an old one goes.
+fn one_more_never_one_less() -> DeploymentStrategy {
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: Some(IntOrString::Int(1)),
+            max_unavailable: Some(IntOrString::Int(0)),
+        }),
+    }
+}

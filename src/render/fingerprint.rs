@@ -1,0 +1,120 @@
+//! The fingerprint of settings: what tells "roll the pods" from "nothing changed".
+//!
+//! It is made of the **inputs**, never of the rendered objects. An operator release may render better than the one
+//! before; hashing what it renders would restart every model in the cluster on upgrade. Hashing what the user wrote
+//! restarts a model when, and only when, the user changed something.
+//!
+//! For the same reason
+//! - the text that is hashed names its recipe, and so does the result: a new recipe is recognised as such instead of
+//!   looking like new settings,
+//! - what is absent is left out, so an optional field that a later release adds changes no fingerprint,
+//! - what says the default in so many words is left out too where the field is optional,
+//! - `replicas` is left out: scaling restarts nothing.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Rendering;
+use crate::api::{
+    model_alias::{KeepAlive, Serving},
+    names::hex,
+};
+
+/// The version of the recipe. Raising it rolls every serving pod of every cluster that upgrades.
+const RECIPE: &str = "v1";
+
+/// A short text that two equal settings share and two different ones do not: `v1-` and 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SettingsFingerprint(String);
+
+impl SettingsFingerprint {
+    /// The fingerprint as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SettingsFingerprint {
+    /// A fingerprint as it was written down before, by this release or another.
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Display for SettingsFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The fingerprint of everything that the pods depend on, except version, identity and number.
+#[must_use]
+pub fn settings(r: &Rendering) -> SettingsFingerprint {
+    let registry = r.registry;
+    let inputs = json!({
+        "recipe": RECIPE,
+        "model": r.model,
+        "alias": r.alias,
+        "serving": serving(r.serving),
+        "registry": given([
+            ("trackingUri", json!(registry.tracking_uri)),
+            ("workspace", json!(registry.workspace)),
+            ("ca", json!(registry.ca)),
+            ("envFrom", json!(registry.env_from)),
+        ]),
+    });
+    SettingsFingerprint(format!("{RECIPE}-{}", hex(&Sha256::digest(canonical(&inputs)), 16)))
+}
+
+/// `serving` as the user wrote it, without what does not concern a pod.
+fn serving(serving: &Serving) -> Value {
+    let mut fields = match json!(serving) {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    fields.remove("replicas");
+    if serving.keep_alive == Some(KeepAlive::Disabled) {
+        fields.remove("keepAlive");
+    }
+    given(fields)
+}
+
+/// The fields that say something: neither null nor empty.
+fn given<K: Into<String>>(fields: impl IntoIterator<Item = (K, Value)>) -> Value {
+    let says_something = |value: &Value| match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => true,
+    };
+    fields
+        .into_iter()
+        .map(|(field, value)| (field.into(), value))
+        .filter(|(_, value)| says_something(value))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+/// `value` as JSON with its maps sorted by key, whatever order `serde_json` is compiled to keep.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_unstable_by_key(|(field, _)| *field);
+            let fields: Vec<String> = fields
+                .into_iter()
+                .map(|(field, value)| format!("{}:{}", json!(field), canonical(value)))
+                .collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
+        }
+        scalar => scalar.to_string(),
+    }
+}

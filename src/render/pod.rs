@@ -1,0 +1,180 @@
+//! The pod template of one version, before the user's own is merged over it.
+
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, KeyToPath, Lifecycle,
+        LifecycleHandler, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretVolumeSource,
+        SecurityContext, SleepAction, Volume, VolumeMount,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use super::{
+    Rendering, labels,
+    runtime::{self, Server},
+};
+use crate::api::{
+    model_registry::CaReference,
+    names::{ModelUri, Version},
+};
+
+/// The container that serves.
+pub(super) const MODEL: &str = "model";
+/// The name of the port on which it answers.
+pub(super) const HTTP: &str = "http";
+/// The variables that say which version a pod serves. They belong to Laurel.
+pub(super) const IDENTITY: [&str; 4] = ["MODEL_NAME", "MODEL_VERSION", "MODEL_ALIAS", "MODEL_URI"];
+
+/// Where the certificate authority of the registry is mounted.
+const CA_DIRECTORY: &str = "/etc/laurel/registry-ca";
+const CA_FILE: &str = "ca.crt";
+
+/// The user that distroless images call `nonroot`; an image needs no entry for it. The group is left to the runtime,
+/// which takes 0: images that expect any user give their files to that group.
+const NON_ROOT: i64 = 65532;
+
+/// Seconds that a pod goes on answering after it was told to end: until every node has heard that its endpoint is
+/// gone. Then the server closes its listener.
+const PRE_STOP: i64 = 5;
+/// Seconds that the server then has for the requests it is answering. MLflow gives up a request after 60 s itself
+/// (`MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT`), so no request needs longer.
+pub(super) const GRACEFUL_SHUTDOWN: i64 = 60;
+/// Seconds after which the pod is killed: what it may need, and some for the process to end.
+const GRACE_PERIOD: i64 = PRE_STOP + GRACEFUL_SHUTDOWN + 5;
+
+/// The pod template of `version`, which loads `model_uri`.
+pub(super) fn template(r: &Rendering, version: Version, model_uri: &ModelUri) -> PodTemplateSpec {
+    let ca = r.registry.ca.as_ref();
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels::version_labels(r, version)),
+            annotations: Some(labels::version_annotations(r, model_uri)),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            containers: vec![container(r, runtime::server(r, version, model_uri), version, model_uri)],
+            volumes: Some([tmp_volume()].into_iter().chain(ca.map(ca_volume)).collect()),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                run_as_user: Some(NON_ROOT),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".to_owned(),
+                    localhost_profile: None,
+                }),
+                ..PodSecurityContext::default()
+            }),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            termination_grace_period_seconds: Some(GRACE_PERIOD),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+/// A template of a version that stands for all: what may be wrong with one is wrong with each.
+pub(super) fn any_version(r: &Rendering) -> PodTemplateSpec {
+    let version = Version::new(1).expect("1 is a version");
+    let model_uri = "models:/m-0".parse().expect("it has a scheme and no white space");
+    template(r, version, &model_uri)
+}
+
+fn container(r: &Rendering, server: Server, version: Version, model_uri: &ModelUri) -> Container {
+    let ours = identity(r, version, model_uri).into_iter().chain(surroundings(r)).chain(server.env);
+    let env_from = [r.registry.env_from.as_slice(), r.serving.env_from.as_slice()].concat();
+    Container {
+        name: MODEL.to_owned(),
+        image: Some(r.serving.image.clone()),
+        command: server.command,
+        ports: Some(vec![ContainerPort {
+            name: Some(HTTP.to_owned()),
+            container_port: r.serving.port.into(),
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        }]),
+        env: Some(overridden(ours, &r.serving.env)),
+        env_from: (!env_from.is_empty()).then_some(env_from),
+        resources: r.serving.resources.clone(),
+        startup_probe: server.probes.startup,
+        readiness_probe: server.probes.readiness,
+        liveness_probe: server.probes.liveness,
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction { seconds: PRE_STOP }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }),
+        // The last lines of a server that ends while it loads say why; so they reach the ModelAlias's condition.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some([tmp_mount()].into_iter().chain(r.registry.ca.as_ref().map(ca_mount)).collect()),
+        ..Container::default()
+    }
+}
+
+/// Which version this is: for the server, and for any code in the image.
+fn identity(r: &Rendering, version: Version, model_uri: &ModelUri) -> [EnvVar; 4] {
+    let values = [r.model.as_str(), &version.to_string(), r.alias.as_str(), model_uri.as_str()];
+    std::array::from_fn(|index| variable(IDENTITY[index], values[index]))
+}
+
+/// What a process in the container needs whatever the runtime.
+fn surroundings(r: &Rendering) -> Vec<EnvVar> {
+    let mut env = vec![
+        variable("HOME", "/tmp"),
+        variable("MLFLOW_TRACKING_URI", r.registry.tracking_uri.as_str().trim_end_matches('/')),
+    ];
+    if let Some(workspace) = &r.registry.workspace {
+        env.push(variable("MLFLOW_WORKSPACE", workspace));
+    }
+    if r.registry.ca.is_some() {
+        env.push(variable("MLFLOW_TRACKING_SERVER_CERT_PATH", &format!("{CA_DIRECTORY}/{CA_FILE}")));
+    }
+    env
+}
+
+/// `ours` without what `theirs` sets again, then `theirs` in its own order: a variable may refer to those before it.
+fn overridden(ours: impl Iterator<Item = EnvVar>, theirs: &[EnvVar]) -> Vec<EnvVar> {
+    ours.filter(|our| theirs.iter().all(|their| their.name != our.name))
+        .chain(theirs.iter().cloned())
+        .collect()
+}
+
+/// A variable with exactly this value: Kubernetes would read `$(NAME)` in it as a reference.
+pub(super) fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), value_from: None }
+}
+
+fn tmp_volume() -> Volume {
+    Volume { name: "tmp".to_owned(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+}
+
+fn tmp_mount() -> VolumeMount {
+    VolumeMount { name: "tmp".to_owned(), mount_path: "/tmp".to_owned(), ..VolumeMount::default() }
+}
+
+fn ca_volume(ca: &CaReference) -> Volume {
+    Volume {
+        name: "registry-ca".to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(ca.name.clone()),
+            items: Some(vec![KeyToPath { key: ca.key.clone(), path: CA_FILE.to_owned(), mode: None }]),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn ca_mount(_: &CaReference) -> VolumeMount {
+    VolumeMount {
+        name: "registry-ca".to_owned(),
+        mount_path: CA_DIRECTORY.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
+}
