@@ -1,0 +1,173 @@
+//! A load client with a constant rate, over both kinds of connection.
+//!
+//! The schedule is open: a request is due at its time, whether or not earlier ones were answered, so a slow server
+//! is seen as slow answers and not as fewer requests. Nothing is retried. What counts as lost is defined at [`Loss`].
+
+mod client;
+mod report;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+pub(crate) use client::{Client, Request, Target};
+pub(crate) use report::{Connection, Loss, Outcome, Record, Report, quantile};
+
+/// How many requests, how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Requests per second that open a connection of their own.
+    pub(crate) fresh_per_second: u32,
+    /// Requests per second over connections that are kept open where the server lets them be.
+    pub(crate) keep_alive_per_second: u32,
+    /// An answer that takes longer is a lost request.
+    pub(crate) timeout: Duration,
+    /// The load ends by itself after this time.
+    pub(crate) at_most: Duration,
+}
+
+impl Plan {
+    /// `per_second` requests of each kind, for at most `at_most`.
+    pub(crate) fn both(per_second: u32, at_most: Duration) -> Self {
+        Self {
+            fresh_per_second: per_second,
+            keep_alive_per_second: per_second,
+            timeout: Duration::from_secs(10),
+            at_most,
+        }
+    }
+}
+
+/// A request that is overdue by more than this is not sent: the machine stood still, and a burst to catch up would
+/// no longer be a constant rate. It is recorded as [`Outcome::NotSent`].
+const TOO_LATE: Duration = Duration::from_secs(1);
+
+/// More requests than this waiting for an answer, and the next ones are not sent.
+const MAX_IN_FLIGHT: u32 = 1000;
+
+/// A load that runs until it is stopped or dropped.
+pub(crate) struct Load {
+    log: Arc<Log>,
+    stop: watch::Sender<bool>,
+    schedules: JoinSet<()>,
+}
+
+impl Load {
+    /// Starts sending `request` to `target`.
+    pub(crate) fn start(target: &Target, request: &Request, plan: Plan) -> Self {
+        let log = Arc::new(Log::default());
+        let (stop, _) = watch::channel(false);
+        let mut schedules = JoinSet::new();
+        for (connection, per_second) in
+            [(Connection::Fresh, plan.fresh_per_second), (Connection::KeepAlive, plan.keep_alive_per_second)]
+        {
+            if per_second > 0 {
+                let client = Client::new(target.clone(), request.clone(), connection, plan.timeout);
+                let schedule =
+                    Schedule { period: Duration::from_secs(1) / per_second, at_most: plan.at_most };
+                schedules.spawn(schedule.run(Arc::new(client), Arc::clone(&log), stop.subscribe()));
+            }
+        }
+        Self { log, stop, schedules }
+    }
+
+    /// What was recorded so far.
+    pub(crate) fn report(&self) -> Report {
+        Report::new(self.log.records().clone())
+    }
+
+    /// What was recorded so far of the requests that were due since `from`.
+    pub(crate) fn since(&self, from: Instant) -> Report {
+        Report::new(self.log.records().iter().filter(|record| from <= record.due).cloned().collect())
+    }
+
+    /// Waits until `done` holds for the requests that were due since `from`, or until `deadline` has passed; whether
+    /// it holds.
+    pub(crate) async fn until(
+        &self,
+        from: Instant,
+        deadline: Duration,
+        done: impl Fn(&Report) -> bool,
+    ) -> bool {
+        let mut grown = self.log.grown.subscribe();
+        let reached = async {
+            while !done(&self.since(from)) {
+                if grown.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(deadline, reached).await.is_ok()
+    }
+
+    /// Sends nothing more, waits for the answers that are due, and reports everything.
+    pub(crate) async fn stop(mut self) -> Report {
+        self.stop.send_replace(true);
+        while self.schedules.join_next().await.is_some() {}
+        self.report()
+    }
+}
+
+/// The records, in the order in which the requests ended.
+#[derive(Default)]
+struct Log {
+    records: Mutex<Vec<Record>>,
+    grown: watch::Sender<()>,
+}
+
+impl Log {
+    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, record: Record) {
+        self.records().push(record);
+        self.grown.send_replace(());
+    }
+}
+
+struct Schedule {
+    period: Duration,
+    at_most: Duration,
+}
+
+impl Schedule {
+    async fn run(self, client: Arc<Client>, log: Arc<Log>, mut stop: watch::Receiver<bool>) {
+        let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT as usize));
+        let start = Instant::now();
+        let ends = start + self.at_most;
+        let mut due = start;
+        while due < ends {
+            tokio::select! {
+                () = sleep_until(due) => (),
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+            let permit = Arc::clone(&in_flight).try_acquire_owned();
+            match permit {
+                Ok(permit) if due.elapsed() <= TOO_LATE => {
+                    let (client, log) = (Arc::clone(&client), Arc::clone(&log));
+                    tokio::spawn(async move {
+                        log.push(client.send(due).await);
+                        drop(permit);
+                    });
+                }
+                _ => log.push(Record {
+                    due,
+                    ended: Instant::now(),
+                    connection: client.connection(),
+                    outcome: Outcome::NotSent,
+                }),
+            }
+            due += self.period;
+        }
+        // Every permit back means that every request has ended, each within the client's timeout.
+        let _all = in_flight.acquire_many(MAX_IN_FLIGHT).await;
+    }
+}
