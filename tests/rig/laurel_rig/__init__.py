@@ -1,0 +1,1 @@
+"""The rig: Kubernetes from source, one node in namespaces, images without Docker."""

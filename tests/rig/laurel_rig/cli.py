@@ -1,0 +1,67 @@
+"""The rig's commands."""
+
+import argparse
+import sys
+
+from . import cluster
+from .paths import BIN
+from .shell import RigError
+from .tier import TIERS, Tier
+
+
+def main(words: list[str]) -> int:
+    arguments = parser().parse_args(words)
+    try:
+        arguments.command(arguments)
+    except RigError as error:
+        print(f"rig: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="rig", description="A real Kubernetes for Laurel's tests and demo, without Docker.")
+    commands = main.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run, help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(command=run)
+        return added
+
+    add = command("up", up, "bring a tier up; does nothing if it is up and healthy")
+    add.add_argument("tier", choices=TIERS, help="full: real pods on a real node; api: control plane, simulated pods")
+    add = command("down", down, "take a tier down and leave the machine as it was")
+    add.add_argument("tier", nargs="?", default="all", choices=[*TIERS, "all"])
+    command("status", status, "how the tiers are")
+    add = command("kubeconfig", kubeconfig, "print the path of a tier's kubeconfig")
+    add.add_argument("tier", choices=TIERS)
+    command("path", path, "print the folder with kubectl, helm and the other tools, to put on PATH")
+    return main
+
+
+def up(arguments: argparse.Namespace) -> None:
+    cluster.up(TIERS[arguments.tier])
+
+
+def down(arguments: argparse.Namespace) -> None:
+    for tier in chosen(arguments.tier):
+        cluster.down(tier)
+
+
+def status(_: argparse.Namespace) -> None:
+    for tier in TIERS.values():
+        print(f"{tier.name:5} {cluster.status(tier)}")
+
+
+def kubeconfig(arguments: argparse.Namespace) -> None:
+    print(TIERS[arguments.tier].kubeconfig)
+
+
+def path(_: argparse.Namespace) -> None:
+    print(BIN)
+
+
+def chosen(name: str) -> list[Tier]:
+    return list(TIERS.values()) if name == "all" else [TIERS[name]]
