@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a broken test server shows itself by a panic")]
 
 #[path = "../support/load/mod.rs"]
-#[allow(dead_code, reason = "the demo and the end-to-end tests use the rest")]
+#[allow(dead_code, unused_imports, reason = "the demo and the end-to-end tests use the rest")]
 mod load;
 mod server;
 

@@ -1,0 +1,207 @@
+//! Where the demo plays: a namespace, a ModelAlias in it, clients that send predictions, and what is printed.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use tokio::time::Instant;
+
+use crate::{
+    support::{
+        alias::{self, Alias, Change},
+        cluster::Cluster,
+        load::{Connection, Load, Plan, Request},
+        mlflow::Mlflow,
+        pods::Pods,
+        service::{Way, way_to},
+    },
+    table::Table,
+};
+
+pub(crate) const NAMESPACE: &str = "risk";
+pub(crate) const NAME: &str = "fraud-champion";
+pub(crate) const MODEL: &str = "fraud-xgboost";
+pub(crate) const ALIAS: &str = "champion";
+
+/// Predictions per second over each kind of connection.
+const PER_SECOND: u32 = 20;
+
+/// A pod starts in less than ten seconds on an idle machine; this one may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
+
+/// The image that the manifests name.
+const IMAGE: &str = "localhost/laurel/serving:3.17.2";
+
+/// A cluster, and what is measured on it.
+pub(crate) struct Stage {
+    pub(crate) cluster: Cluster,
+    pub(crate) mlflow: Mlflow,
+    pub(crate) champion: Alias,
+    pub(crate) pods: Pods,
+    pub(crate) started: Instant,
+    steps: Vec<Step>,
+}
+
+/// One step of the story, as it ended.
+struct Step {
+    name: String,
+    took: Duration,
+    last_old_answer: Option<Duration>,
+    shown: String,
+    ended: Instant,
+}
+
+/// The clients, and the way they take.
+pub(crate) struct Audience {
+    pub(crate) way: Way,
+    pub(crate) load: Load,
+}
+
+impl Stage {
+    /// Connects to everything and begins with an empty namespace.
+    pub(crate) async fn set() -> Result<Self> {
+        let cluster = Cluster::connect().await?;
+        cluster.require_laurel().await?;
+        let mlflow = Mlflow::connect(&cluster).await?;
+        say(&format!("A clean namespace, {NAMESPACE}, that enforces the restricted Pod Security Standard"));
+        cluster.fresh_namespace(NAMESPACE, "demo").await?;
+        let champion = Alias::observe(&cluster, NAMESPACE, NAME);
+        let pods = Pods::watch(&cluster, NAMESPACE, NAME);
+        Ok(Self { cluster, mlflow, champion, pods, started: Instant::now(), steps: Vec::new() })
+    }
+
+    /// `kubectl apply` of one of the manifests beside this program.
+    pub(crate) async fn apply(&self, file: &str) -> Result<()> {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/demo").join(file);
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        // On a cluster of one's own the image comes from elsewhere.
+        let printed = if let Ok(image) = std::env::var("LAUREL_SERVING_IMAGE") {
+            show(&format!("sed 's|{IMAGE}|{image}|' tests/demo/{file} | kubectl apply -n {NAMESPACE} -f -"));
+            let text = text.replace(IMAGE, &image);
+            self.cluster.run_kubectl(&["apply", "-n", NAMESPACE, "-f", "-"], Some(&text)).await?
+        } else {
+            show(&format!("kubectl apply -n {NAMESPACE} -f tests/demo/{file}"));
+            let path = path.to_str().context("a path that is no text")?;
+            self.cluster.run_kubectl(&["apply", "-n", NAMESPACE, "-f", path], None).await?
+        };
+        tell(&printed);
+        Ok(())
+    }
+
+    /// Applies a manifest of the ModelAlias.
+    pub(crate) async fn change(&self, file: &str) -> Result<Change> {
+        self.apply(file).await?;
+        self.champion.accepted().await
+    }
+
+    /// Sends predictions from now on.
+    pub(crate) async fn invite(&self) -> Result<Audience> {
+        let way = way_to(&self.cluster, NAMESPACE, NAME).await?;
+        say(&format!(
+            "{PER_SECOND} predictions a second over new connections, {PER_SECOND} over kept ones, from now on"
+        ));
+        println!("  by way of {}", way.via);
+        let example = self.mlflow.artifact((MODEL, "1"), "serving_input_example.json").await?;
+        let request = Request::post_json("/invocations", example);
+        let plan = Plan::both(PER_SECOND, Duration::from_mins(30));
+        Ok(Audience { load: Load::start(&way.target, &request, plan), way })
+    }
+
+    /// Waits until both kinds of client have been answered by a version, again and again; when the last answer of any
+    /// other version came, counted from the moment at which the change was accepted.
+    pub(crate) async fn traffic_moved(
+        &self,
+        load: &Load,
+        change: Change,
+        from: &str,
+        to: &str,
+    ) -> Result<Option<Duration>> {
+        let answered_last_by = |connection| {
+            move |report: &crate::support::load::Report| {
+                let report = report.over(connection);
+                report.first_answer_by(to).is_some_and(|first| first.elapsed() > Duration::from_secs(1))
+                    && report.last_answer_by(from) < report.last_answer_by(to)
+            }
+        };
+        let (fresh, kept) = (answered_last_by(Connection::Fresh), answered_last_by(Connection::KeepAlive));
+        let moved = load.until(change.accepted, PATIENCE, |report| fresh(report) && kept(report)).await;
+        ensure!(moved, "version {to} does not answer: {}", load.report());
+        let last = load.since(change.accepted - Duration::from_secs(10)).last_answer_by(from);
+        Ok(last.map(|last| last.saturating_duration_since(change.accepted)))
+    }
+
+    /// Ends a step of the story.
+    pub(crate) async fn end_step(
+        &mut self,
+        name: &str,
+        took: Duration,
+        last_old_answer: Option<Duration>,
+    ) -> Result<()> {
+        show(&format!("kubectl get malias -n {NAMESPACE}"));
+        tell(&self.cluster.run_kubectl(&["get", "malias", "-n", NAMESPACE], None).await?);
+        let shown = self.champion.last().map(|malias| {
+            let target = alias::status(&malias).target_version.map(|target| target.to_string());
+            let ready = alias::condition(&malias, laurel::api::condition::ConditionType::Ready);
+            let ready = ready.map(|ready| format!("{} {}", ready.status, ready.reason)).unwrap_or_default();
+            format!("{} {} {ready}", alias::version(&malias), target.unwrap_or_default())
+        });
+        let name = name.to_owned();
+        let shown = shown.unwrap_or_default();
+        self.steps.push(Step { name, took, last_old_answer, shown, ended: Instant::now() });
+        Ok(())
+    }
+
+    /// Every step, and what the clients saw while it lasted.
+    pub(crate) fn table(&self, load: &Load) -> Table {
+        let mut table = Table::new([
+            "STEP",
+            "TOOK",
+            "LAST OLD ANSWER",
+            "VERSION TARGET READY STATUS",
+            "SENT",
+            "ANSWERED",
+            "LOST",
+        ]);
+        let mut from = self.started;
+        for step in &self.steps {
+            let seen = load.report().between(from, step.ended);
+            from = step.ended;
+            let answered: Vec<String> =
+                seen.answered().iter().map(|(version, count)| format!("v{version}: {count}")).collect();
+            table.row([
+                step.name.clone(),
+                seconds(step.took),
+                step.last_old_answer.map(milliseconds).unwrap_or_default(),
+                step.shown.clone(),
+                seen.sent().to_string(),
+                answered.join(", "),
+                seen.lost().to_string(),
+            ]);
+        }
+        table
+    }
+}
+
+/// A heading.
+pub(crate) fn say(text: &str) {
+    println!("\n== {text}");
+}
+
+/// A command as a person would type it.
+pub(crate) fn show(command: &str) {
+    println!("  $ {command}");
+}
+
+/// What a command printed.
+pub(crate) fn tell(printed: &str) {
+    for line in printed.lines() {
+        println!("  {line}");
+    }
+}
+
+pub(crate) fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+pub(crate) fn milliseconds(time: Duration) -> String {
+    format!("{:.0} ms", time.as_secs_f64() * 1e3)
+}

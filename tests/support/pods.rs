@@ -1,0 +1,109 @@
+//! Pods: which there were, and how long they took to start.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Result;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt, runtime::watcher};
+use laurel::render::labels::{MODEL_ALIAS, VERSION};
+use tokio::time::Instant;
+
+use super::{
+    cluster::Cluster,
+    watch::{Seen, Watch},
+};
+
+/// The pods of one ModelAlias, from now on.
+pub(crate) struct Pods(Watch<Pod>);
+
+/// How many pods there were at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// All, those that are ending included.
+    pub(crate) existing: usize,
+    /// Those that are not ending.
+    pub(crate) wanted: usize,
+    /// Those that are not ending and are ready.
+    pub(crate) ready: usize,
+}
+
+impl Pods {
+    pub(crate) fn watch(cluster: &Cluster, namespace: &str, model_alias: &str) -> Self {
+        let selected = watcher::Config::default().labels(&format!("{MODEL_ALIAS}={model_alias}"));
+        Self(Watch::start(Api::namespaced(cluster.client.clone(), namespace), selected))
+    }
+
+    /// The first pod that is as `wanted`.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        deadline: Duration,
+        wanted: impl Fn(&Pod) -> bool,
+    ) -> Result<Pod> {
+        Ok(self.0.until(what, deadline, |seen| !seen.gone && wanted(&seen.object)).await?.object)
+    }
+
+    /// The names of the pods that were first seen since a moment.
+    pub(crate) fn started_since(&self, moment: Instant) -> Vec<String> {
+        let started = |(name, seen): (String, Vec<Seen<Pod>>)| (seen[0].at >= moment).then_some(name);
+        self.by_name().into_iter().filter_map(started).collect()
+    }
+
+    /// How long each pod of a version took from when it was first seen until it was first seen ready.
+    pub(crate) fn start_times(&self, version: &str) -> Vec<Duration> {
+        let histories =
+            self.by_name().into_values().filter(|seen| version_of(&seen[0].object) == Some(version));
+        let ready = |seen: Vec<Seen<Pod>>| {
+            let ready = seen.iter().find(|seen| is_ready(&seen.object))?;
+            Some(ready.at - seen[0].at)
+        };
+        histories.filter_map(ready).collect()
+    }
+
+    /// How many pods there were after each change since a moment.
+    pub(crate) fn counts_since(&self, moment: Instant) -> Vec<Count> {
+        let mut present = BTreeMap::new();
+        let mut counts = Vec::new();
+        for Seen { at, object, gone } in self.0.seen() {
+            if gone {
+                present.remove(&object.name_any());
+            } else {
+                present.insert(object.name_any(), object);
+            }
+            if at >= moment {
+                counts.push(count(present.values()));
+            }
+        }
+        counts
+    }
+
+    fn by_name(&self) -> BTreeMap<String, Vec<Seen<Pod>>> {
+        let mut by_name: BTreeMap<String, Vec<Seen<Pod>>> = BTreeMap::new();
+        for seen in self.0.seen() {
+            by_name.entry(seen.object.name_any()).or_default().push(seen);
+        }
+        by_name
+    }
+}
+
+fn count<'a>(pods: impl Iterator<Item = &'a Pod>) -> Count {
+    pods.fold(Count::default(), |count, pod| {
+        let wanted = pod.metadata.deletion_timestamp.is_none();
+        Count {
+            existing: count.existing + 1,
+            wanted: count.wanted + usize::from(wanted),
+            ready: count.ready + usize::from(wanted && is_ready(pod)),
+        }
+    })
+}
+
+/// The version that a pod serves.
+pub(crate) fn version_of(pod: &Pod) -> Option<&str> {
+    pod.labels().get(VERSION).map(String::as_str)
+}
+
+/// Whether a pod takes requests.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|each| each.type_ == "Ready" && each.status == "True"))
+}
