@@ -2,5 +2,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod decide;
 pub mod registry;
 pub mod render;
+pub mod status;

@@ -1,0 +1,136 @@
+//! What a decision consists of.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Traffic, observed::Workload};
+use crate::api::{
+    condition::{ConditionStatus, Note},
+    model_alias::Rejection,
+    names::{ModelUri, Version},
+};
+
+/// One write. The order in which a decision lists them is the order in which they are done; each is safe to repeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Add our finalizer to the ModelAlias, or remove it.
+    SetFinalizer {
+        /// Whether it should be there.
+        present: bool,
+    },
+    /// Make the version's Deployment, or give it today's settings.
+    Apply {
+        /// The version.
+        version: Version,
+        /// What its pods load.
+        model_uri: ModelUri,
+        /// How many pods.
+        replicas: u32,
+    },
+    /// Change the number of the version's pods and nothing else.
+    Scale {
+        /// The version.
+        version: Version,
+        /// How many pods.
+        replicas: u32,
+    },
+    /// Send the model's input example to a pod of the version.
+    SmokeTest {
+        /// The version.
+        version: Version,
+    },
+    /// Let the Service send requests there. Never [`Traffic::Nowhere`].
+    Route(Traffic),
+    /// Delete the version's Deployment.
+    Delete {
+        /// The version.
+        version: Version,
+    },
+    /// Delete the Service.
+    DeleteService,
+    /// Let an alias in the registry name a version.
+    SetAlias {
+        /// Which of the two aliases.
+        role: AliasRole,
+        /// The version.
+        version: Version,
+        /// What it named when this was decided. When it names something else by then, nothing is written.
+        replaces: Option<Version>,
+    },
+    /// Remove an alias from the registry.
+    DeleteAlias {
+        /// Which of the two aliases.
+        role: AliasRole,
+        /// What it named when this was decided. When it names something else by then, nothing is written.
+        replaces: Version,
+    },
+}
+
+/// One of the two aliases that a ModelAlias keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AliasRole {
+    /// `spec.alias`.
+    Main,
+    /// `spec.previousAlias`.
+    Previous,
+}
+
+/// What is to be done, told and waited for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Decision {
+    /// The writes, in order.
+    pub actions: Vec<Action>,
+    /// A version that is given up by this decision. It is written to the status first; what follows from it is decided
+    /// from there.
+    pub rejection: Option<Rejection>,
+    /// The version that is wished for, as far as it is known.
+    pub target: Option<Version>,
+    /// What is told.
+    pub report: Report,
+    /// When to look again, if nothing happens before.
+    pub wake: Option<Timestamp>,
+}
+
+/// What is told about the wish.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Whether the wish is met.
+    pub readiness: Readiness,
+    /// Whether a ready version answers.
+    #[serde(skip)]
+    pub serving: (ConditionStatus, Note),
+    /// Whether the alias in the registry names what serves.
+    #[serde(skip)]
+    pub registry: (ConditionStatus, Note),
+}
+
+/// Whether the wish is met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Readiness {
+    /// It is met.
+    Settled(Note),
+    /// Work is under way, or something is waited for that comes by itself.
+    Progressing(Note),
+    /// Somebody has to do something.
+    Stalled(Note),
+}
+
+impl Readiness {
+    /// The reason and its sentence.
+    #[must_use]
+    pub fn note(&self) -> &Note {
+        match self {
+            Self::Settled(note) | Self::Progressing(note) | Self::Stalled(note) => note,
+        }
+    }
+}
+
+/// What keeps a workload from being ready, in the words that are known.
+pub(super) fn pods_note(version: Version, workload: &Workload, replicas: u32) -> Note {
+    workload.trouble.clone().unwrap_or_else(|| {
+        Note::new(
+            crate::api::condition::Reason::WaitingForPods,
+            format!("version {version}: {} of {replicas} pods are ready", workload.ready.min(replicas)),
+        )
+    })
+}

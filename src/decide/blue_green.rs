@@ -1,0 +1,151 @@
+//! `BlueGreen`: the goal comes up in full beside what serves, then traffic moves at once.
+
+use super::{
+    Action, Observed, ServingIntent, Traffic, Workload,
+    action::pods_note,
+    goal::Goal,
+    step::{self, Step},
+};
+use crate::api::{
+    condition::{Note, Reason},
+    names::{ModelUri, Version},
+};
+
+/// The next steps to the goal.
+pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) -> Step {
+    let mut step = Step::default();
+    let Some((version, model_uri)) = &goal.version else { return step };
+    restore_traffic(observed, &mut step);
+    if observed.cluster.traffic == Traffic::One(*version) || step.routed_to() == Some(Some(*version)) {
+        keep(observed, serving, *version, model_uri, &mut step);
+    } else {
+        bring_up(observed, serving, *version, model_uri, &mut step);
+    }
+    step
+}
+
+/// Puts back a Service that somebody deleted or re-pointed, at once and before anything else.
+pub(super) fn restore_traffic(observed: &Observed, step: &mut Step) {
+    let served = observed
+        .record
+        .version
+        .filter(|version| observed.cluster.workloads.get(version).is_some_and(|workload| workload.ready > 0));
+    match (observed.cluster.traffic, served) {
+        (Traffic::Nowhere, Some(version)) => step.act(Action::Route(Traffic::One(version))),
+        (traffic, _) if traffic != Traffic::Nowhere && observed.cluster.service_outdated => {
+            step.act(Action::Route(traffic))
+        }
+        _ => {}
+    }
+}
+
+/// Brings a version from wherever it is to full size, and moves traffic to it.
+///
+/// A version that has served and is ready gets traffic first and today's settings afterwards: a rollback waits for
+/// nothing.
+pub(super) fn bring_up(
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+    model_uri: &ModelUri,
+    step: &mut Step,
+) {
+    let replicas = serving.replicas;
+    let start = Action::Apply { version, model_uri: model_uri.clone(), replicas };
+    let Some(workload) = observed.cluster.workloads.get(&version) else {
+        return begin(observed, serving, version, start, step);
+    };
+    if observed.has_served(version) && workload.is_full(replicas) {
+        return route(version, step);
+    }
+    if workload.settings != serving.settings || workload.model_uri != *model_uri {
+        begin(observed, serving, version, start, step);
+    } else if workload.desired != replicas {
+        begin(observed, serving, version, Action::Scale { version, replicas }, step);
+    } else if !workload.rolled_out {
+        step.await_pods(observed, serving, version, workload);
+    } else if step::prove(step, observed, serving, version, workload) {
+        route(version, step);
+    }
+}
+
+fn begin(observed: &Observed, serving: &ServingIntent, version: Version, action: Action, step: &mut Step) {
+    step.act(action);
+    step.progress(Reason::StartingVersion, format!("version {version} is being started"));
+    step.wake_at(observed.now.checked_add(serving.progress_deadline).unwrap_or(jiff::Timestamp::MAX));
+}
+
+fn route(version: Version, step: &mut Step) {
+    step.act(Action::Route(Traffic::One(version)));
+    step.progress(Reason::MovingTraffic, format!("traffic moves to version {version}"));
+}
+
+/// Keeps the version that serves as it is wished: there, with today's settings, at its size.
+pub(super) fn keep(
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+    model_uri: &ModelUri,
+    step: &mut Step,
+) {
+    let replicas = serving.replicas;
+    let apply = Action::Apply { version, model_uri: model_uri.clone(), replicas };
+    let Some(workload) = observed.cluster.workloads.get(&version) else {
+        give_way(observed, serving, version, step);
+        return begin(observed, serving, version, apply, step);
+    };
+    if workload.settings != serving.settings || workload.model_uri != *model_uri {
+        step.act(apply);
+        step.progress(Reason::UpdatingSettings, format!("version {version} gets new settings, pod by pod"));
+    } else if workload.desired != replicas {
+        step.act(Action::Scale { version, replicas });
+        step.progress(
+            Reason::Scaling,
+            format!("version {version} goes from {} to {replicas} pods", workload.desired),
+        );
+    } else if !workload.rolled_out {
+        await_recovery(observed, serving, version, workload, step);
+    }
+    if workload.ready == 0 {
+        give_way(observed, serving, version, step);
+    }
+}
+
+/// The version that serves is not as wished: its pods fail, or new settings do not come up. It goes on serving with
+/// what it has.
+fn await_recovery(
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+    workload: &Workload,
+    step: &mut Step,
+) {
+    let note = pods_note(version, workload, serving.replicas);
+    let deadline = step::deadline(observed, serving, version);
+    if observed.now < deadline {
+        step.wake_at(deadline);
+        step.progress = Some(note);
+    } else if workload.trouble.is_some() {
+        step.stalled = Some(step::late(serving, version, &note));
+    } else {
+        step.progress = Some(note);
+    }
+}
+
+/// Gives up a version that serves but has no ready pod, when the version before it is still ready to take over.
+fn give_way(observed: &Observed, serving: &ServingIntent, version: Version, step: &mut Step) {
+    let ready = |other: &Version| {
+        *other != version
+            && observed
+                .cluster
+                .workloads
+                .get(other)
+                .is_some_and(|workload| workload.is_full(serving.replicas))
+    };
+    if let Some(previous) = observed.record.previous_version.filter(ready) {
+        let message = format!(
+            "version {version} has no ready pod left; version {previous}, which is still warm, takes over"
+        );
+        step.reject(observed, serving, version, Note::new(Reason::BecameUnready, message));
+    }
+}

@@ -1,0 +1,64 @@
+//! The end of a ModelAlias: the registry is told, but never waited for without end.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Action, AliasRole, Decision, Observed, Readiness, Report, serving_condition};
+use crate::api::{
+    condition::{ConditionStatus, Note, Reason},
+    names::Version,
+};
+
+/// How long a deletion waits for the registry. After that the object goes and the alias stays behind.
+pub const REGISTRY_DEADLINE: SignedDuration = SignedDuration::from_secs(60);
+
+pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
+    let give_up = since.checked_add(REGISTRY_DEADLINE).unwrap_or(Timestamp::MAX);
+    let trouble = observed.registry.trouble.as_ref().or(observed.intent.obstacle.as_ref());
+    let waits = observed.intent.has_finalizer && observed.intent.deletes_alias && observed.now < give_up;
+    let (actions, note, wake) = match trouble {
+        Some(trouble) if waits => {
+            let message =
+                format!("waits until {give_up} to remove the alias from the registry: {}", trouble.message);
+            (Vec::new(), Note::new(Reason::Deleting, message), Some(give_up))
+        }
+        Some(_) => (
+            release(observed),
+            Note::new(Reason::Deleting, "goes; the alias stays behind in the registry"),
+            None,
+        ),
+        None if waits => {
+            let mut actions = aliases(observed);
+            actions.extend(release(observed));
+            (actions, Note::new(Reason::Deleting, "the alias is removed from the registry"), Some(give_up))
+        }
+        None => (release(observed), Note::new(Reason::Deleting, "goes"), None),
+    };
+    Decision {
+        actions,
+        rejection: None,
+        target: observed.record.target_version,
+        report: Report {
+            readiness: Readiness::Progressing(note.clone()),
+            serving: serving_condition(observed),
+            registry: (ConditionStatus::Unknown, note),
+        },
+        wake,
+    }
+}
+
+fn release(observed: &Observed) -> Vec<Action> {
+    observed.intent.has_finalizer.then_some(Action::SetFinalizer { present: false }).into_iter().collect()
+}
+
+/// Removes the aliases that still name what we let them name; what somebody else moved is theirs.
+fn aliases(observed: &Observed) -> Vec<Action> {
+    let registry = &observed.registry;
+    let ours = |role, named: Option<Version>, kept: Option<Version>| {
+        named.filter(|_| named == kept).map(|replaces| Action::DeleteAlias { role, replaces })
+    };
+    let previous = observed.record.previous_version.filter(|_| observed.intent.keeps_previous_alias);
+    ours(AliasRole::Main, registry.alias, observed.record.registry_version)
+        .into_iter()
+        .chain(ours(AliasRole::Previous, registry.previous_alias, previous))
+        .collect()
+}

@@ -1,0 +1,145 @@
+//! Which version should serve, or why the wished one may not.
+
+use super::{Observed, ServingIntent, VersionView, Wish};
+use crate::api::{
+    condition::{Note, Reason},
+    names::{ModelUri, Version},
+};
+
+/// The version to work towards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Goal {
+    /// The version that should serve, and what its pods load.
+    pub(super) version: Option<(Version, ModelUri)>,
+    /// The version that is wished for. When it is another one, `refusal` or `waiting` says why.
+    pub(super) wished: Option<Version>,
+    /// Why the wish cannot be met without somebody doing something.
+    pub(super) refusal: Option<Note>,
+    /// What is waited for before work on the wish can begin.
+    pub(super) waiting: Option<Note>,
+    /// That the number means another model in the registry than the one that serves here.
+    pub(super) replaced: Option<Note>,
+}
+
+impl Goal {
+    pub(super) fn number(&self) -> Option<Version> {
+        self.version.as_ref().map(|(version, _)| *version)
+    }
+}
+
+/// Chooses the goal. Where the wish cannot be met, the goal is what serves.
+pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Goal {
+    let wished = match wished(observed) {
+        Ok(version) => version,
+        Err(note) => return hold(observed, serving, None, note),
+    };
+    if let Some(rejection) = observed.rejection(wished, &serving.settings) {
+        let note = Note::new(
+            rejection.reason,
+            format!(
+                "{} (rejected; wish for another version, change spec.serving, or set the annotation {} to a new value \
+                 to try again)",
+                rejection.message,
+                crate::api::RETRY_ANNOTATION
+            ),
+        );
+        return hold(observed, serving, Some(wished), note);
+    }
+    match identity(observed, wished) {
+        Ok((model_uri, replaced)) => {
+            Goal { version: Some((wished, model_uri)), wished: Some(wished), replaced, ..Goal::default() }
+        }
+        Err(note) => hold(observed, serving, Some(wished), note),
+    }
+}
+
+/// The version that is wished for. While the registry does not answer, a follower keeps to what it last knew.
+pub(super) fn wished(observed: &Observed) -> Result<Version, Note> {
+    let registry = &observed.registry;
+    match (observed.intent.wish, &registry.trouble) {
+        (Wish::Version(version), _) => Ok(version),
+        (Wish::Registry, Some(trouble)) => observed.record.target_version.ok_or_else(|| trouble.clone()),
+        (Wish::Registry, None) => registry.alias.ok_or_else(|| {
+            Note::new(
+                Reason::AliasNotFound,
+                "spec.follow.registry: the alias does not exist in the registry; set it there on the version to serve",
+            )
+        }),
+    }
+}
+
+/// What the version's pods load, and whether the registry means another model by the number now.
+///
+/// What was pinned when the version was first started stays pinned, whatever becomes of its entry in the registry: so
+/// a rollback needs no registry, and a number that was given out anew cannot slip in. Only a version that never served,
+/// or somebody who asks to try again, takes the new identity.
+fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<Note>), Note> {
+    let workload = observed.cluster.workloads.get(&version).map(|workload| &workload.model_uri);
+    let pinned = workload.or_else(|| observed.remembered(version).and_then(|held| held.model_uri.as_ref()));
+    let registry = &observed.registry;
+    let said = if registry.trouble.is_some() { None } else { registry.versions.get(&version) };
+    match (pinned, said) {
+        (Some(pinned), Some(VersionView::Ready { model_uri })) if pinned != model_uri => {
+            if observed.retry_is_asked() || !observed.has_served(version) {
+                return Ok((model_uri.clone(), None));
+            }
+            let note = Note::new(
+                Reason::VersionReplaced,
+                format!(
+                    "version {version} is {model_uri} in the registry now, but {pinned} serves here: the model was deleted \
+                     and registered anew; wish for another version, or set the annotation {} to a new value to take the \
+                     new one",
+                    crate::api::RETRY_ANNOTATION
+                ),
+            );
+            Ok((pinned.clone(), Some(note)))
+        }
+        (Some(pinned), _) => Ok((pinned.clone(), None)),
+        (None, Some(VersionView::Ready { model_uri })) => Ok((model_uri.clone(), None)),
+        (None, Some(VersionView::Pending)) => Err(Note::new(
+            Reason::VersionPending,
+            format!("the registry is still taking in version {version}"),
+        )),
+        (None, Some(VersionView::Failed)) => Err(Note::new(
+            Reason::VersionFailed,
+            format!("the registration of version {version} failed in the registry; register the model again"),
+        )),
+        (None, Some(VersionView::Absent)) => Err(Note::new(
+            Reason::VersionNotFound,
+            format!("version {version} does not exist in the registry; correct spec.version, or register it"),
+        )),
+        (None, None) => Err(registry.trouble.clone().unwrap_or_else(|| {
+            Note::new(
+                Reason::RegistryNotRead,
+                format!("version {version} has not been read from the registry yet"),
+            )
+        })),
+    }
+}
+
+/// Stays on what serves; or, when that failed itself, on the version before it, if it is still ready.
+fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, why: Note) -> Goal {
+    let serves = observed.serves();
+    let fallback = || {
+        observed.record.previous_version.filter(|version| {
+            observed.cluster.workloads.get(version).is_some_and(|workload| workload.is_full(serving.replicas))
+        })
+    };
+    let failed = serves.is_some_and(|version| observed.rejection(version, &serving.settings).is_some());
+    let held = if failed { fallback().or(serves) } else { serves };
+    let version =
+        held.and_then(|version| identity(observed, version).ok().map(|(model_uri, _)| (version, model_uri)));
+    let (refusal, waiting) = if comes_by_itself(why.reason) { (None, Some(why)) } else { (Some(why), None) };
+    Goal { version, wished, refusal, waiting, replaced: None }
+}
+
+/// Whether a trouble is one that ends without a change of the wish: the registry is away, or still busy.
+fn comes_by_itself(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::RegistryNotRead
+            | Reason::RegistryUnreachable
+            | Reason::RegistryFailing
+            | Reason::VersionPending
+    )
+}

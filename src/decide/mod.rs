@@ -1,0 +1,151 @@
+//! The heart: one pure function from what is observed to what is done, told and waited for.
+//!
+//! ```text
+//!                    ┌ goal ───────── which version should serve, or why the wished one may not
+//! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from what serves to the goal
+//!                    ├ retention ──── what becomes of the versions that do not serve
+//!                    └ registry_sync ─ the alias in the registry, after traffic
+//!                         │
+//!                         ▼
+//!                     Decision: ordered actions, a report, when to look again
+//! ```
+//!
+//! It knows versions, readiness and traffic. It knows no Kubernetes client, no HTTP and no clock: the time is part of
+//! what is observed. Every action is safe to repeat, so a crash after any of them is a new observation and nothing
+//! more; what must survive a crash is in the status, and is written there before anything depends on it.
+
+mod action;
+mod alias_only;
+mod blue_green;
+mod deletion;
+mod goal;
+mod observed;
+mod registry_sync;
+mod retention;
+mod rolling;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use action::{Action, AliasRole, Decision, Readiness, Report};
+pub use deletion::REGISTRY_DEADLINE;
+pub use observed::{
+    ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent, SmokeReport, StrategyIntent,
+    Traffic, VersionView, Wish, Workload,
+};
+
+use crate::api::condition::{ConditionStatus, Note, Reason};
+
+/// Decides what to do next. The same observation always gives the same decision.
+#[must_use]
+pub fn decide(observed: &Observed) -> Decision {
+    match observed.intent.lifecycle {
+        Lifecycle::Deleting { since } => deletion::decide(observed, since),
+        Lifecycle::Suspended => suspended(observed),
+        Lifecycle::Active => match (&observed.intent.obstacle, &observed.intent.serving) {
+            (Some(obstacle), _) => obstructed(observed, obstacle),
+            (None, Some(serving)) => serve(observed, serving),
+            (None, None) => alias_only::decide(observed),
+        },
+    }
+}
+
+fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
+    let goal = goal::choose(observed, serving);
+    let mut step = match serving.strategy {
+        StrategyIntent::BlueGreen => blue_green::step(observed, serving, &goal),
+        StrategyIntent::Rolling { max_surge } => rolling::step(observed, serving, &goal, max_surge),
+    };
+    let serves_next = step.routed_to().unwrap_or_else(|| observed.serves());
+    retention::plan(observed, serving, &goal, serves_next, &mut step);
+    let sync = registry_sync::plan(observed, &goal, serves_next);
+
+    let mut actions = finalizer(observed);
+    actions.append(&mut step.actions);
+    actions.extend(sync.actions);
+    let readiness = match (goal.refusal.or(step.stalled), step.progress.or(goal.waiting)) {
+        (Some(refusal), _) => Readiness::Stalled(refusal),
+        (None, Some(progress)) => Readiness::Progressing(progress),
+        (None, None) => match sync.pending {
+            Some(pending) => Readiness::Progressing(pending),
+            None => Readiness::Settled(settled(observed, serves_next)),
+        },
+    };
+    Decision {
+        actions,
+        rejection: step.rejection,
+        target: goal.wished,
+        report: Report { readiness, serving: serving_condition(observed), registry: sync.condition },
+        wake: step.wake.into_iter().chain(sync.wake).min(),
+    }
+}
+
+/// The finalizer is there exactly while the alias in the registry is to be deleted with the object; it comes before
+/// the first write to the registry.
+fn finalizer(observed: &Observed) -> Vec<Action> {
+    let Intent { deletes_alias, has_finalizer, .. } = observed.intent;
+    (deletes_alias != has_finalizer)
+        .then_some(Action::SetFinalizer { present: deletes_alias })
+        .into_iter()
+        .collect()
+}
+
+fn suspended(observed: &Observed) -> Decision {
+    let note = Note::new(
+        Reason::Suspended,
+        "spec.suspend is true: nothing is changed, here or in the registry, until it is false",
+    );
+    still(observed, Readiness::Stalled(note))
+}
+
+fn obstructed(observed: &Observed, obstacle: &Note) -> Decision {
+    still(observed, Readiness::Stalled(obstacle.clone()))
+}
+
+/// A decision to do nothing.
+fn still(observed: &Observed, readiness: Readiness) -> Decision {
+    let note = readiness.note().clone();
+    Decision {
+        actions: Vec::new(),
+        rejection: None,
+        target: observed.record.target_version,
+        report: Report {
+            readiness,
+            serving: serving_condition(observed),
+            registry: (ConditionStatus::Unknown, note),
+        },
+        wake: None,
+    }
+}
+
+fn settled(observed: &Observed, serves: Option<crate::api::names::Version>) -> Note {
+    let ready = serves
+        .and_then(|version| observed.cluster.workloads.get(&version))
+        .map_or(0, |workload| workload.ready);
+    match serves {
+        Some(version) => {
+            Note::new(Reason::Serving, format!("version {version} serves with {ready} ready pods"))
+        }
+        None => Note::new(Reason::AsWished, "nothing is wished for"),
+    }
+}
+
+/// Whether a ready version answers, as it is observed now.
+fn serving_condition(observed: &Observed) -> (ConditionStatus, Note) {
+    let ready: u32 = observed.answering().map(|(_, workload)| workload.ready).sum();
+    match observed.serves() {
+        Some(version) if ready > 0 => (
+            ConditionStatus::True,
+            Note::new(Reason::Serving, format!("version {version} answers with {ready} ready pods")),
+        ),
+        Some(version) => (
+            ConditionStatus::False,
+            Note::new(Reason::BecameUnready, format!("version {version} is selected but has no ready pod")),
+        ),
+        None if observed.intent.serving.is_none() => (
+            ConditionStatus::False,
+            Note::new(Reason::AliasSet, "spec.serving is not set: only the alias in the registry is kept"),
+        ),
+        None => (ConditionStatus::False, Note::new(Reason::WaitingForPods, "no version has served yet")),
+    }
+}

@@ -1,0 +1,289 @@
+//! What a decision is made from: plain data, so that a scenario can be written down and a bug report can carry it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::api::{
+    ModelAliasStatus,
+    condition::Note,
+    model_alias::{Drift, HeldVersion, Rejection},
+    names::{ModelUri, Version},
+};
+
+/// All that a decision may know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The time. A decision reads no clock.
+    pub now: Timestamp,
+    /// What is wished.
+    pub intent: Intent,
+    /// What the registry says.
+    pub registry: RegistryView,
+    /// What the cluster shows.
+    pub cluster: ClusterView,
+    /// What the status remembers.
+    #[serde(default)]
+    pub record: ModelAliasStatus,
+}
+
+/// What is wished, checked and with its references followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Who chooses the version.
+    pub wish: Wish,
+    /// How it serves; `None` when only the alias in the registry is kept.
+    #[serde(default)]
+    pub serving: Option<ServingIntent>,
+    /// Whether an alias is kept on the version that served before.
+    #[serde(default)]
+    pub keeps_previous_alias: bool,
+    /// What to do about an alias that somebody moved by hand.
+    pub drift: Drift,
+    /// Whether work is wanted at all.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// Whether the alias in the registry goes when the object goes.
+    #[serde(default)]
+    pub deletes_alias: bool,
+    /// Whether the object carries our finalizer.
+    #[serde(default)]
+    pub has_finalizer: bool,
+    /// The value of the annotation that asks to try again.
+    #[serde(default)]
+    pub retry: Option<String>,
+    /// Why nothing may be done at all, for instance another owner of the alias.
+    #[serde(default)]
+    pub obstacle: Option<Note>,
+}
+
+/// Who chooses the version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
+    /// `spec.version`.
+    Version(Version),
+    /// The alias in the registry.
+    Registry,
+}
+
+/// Whether work is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lifecycle {
+    /// It is.
+    #[default]
+    Active,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// The object is being deleted.
+    Deleting {
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// How a version is to serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingIntent {
+    /// How many pods.
+    pub replicas: u32,
+    /// The fingerprint of all settings that its pods depend on.
+    pub settings: String,
+    /// How versions give way to each other.
+    pub strategy: StrategyIntent,
+    /// How long a start may take.
+    pub progress_deadline: SignedDuration,
+    /// How long the previous version stays at full size.
+    pub warm_for: SignedDuration,
+    /// How many versions are kept scaled to zero.
+    pub history: usize,
+    /// Whether a version must answer its input example before its first traffic.
+    pub smoke_test: bool,
+}
+
+/// How versions give way to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StrategyIntent {
+    /// All of the new version first, then traffic moves at once.
+    BlueGreen,
+    /// A few pods at a time.
+    Rolling {
+        /// How many pods there may be above `replicas`; at least 1.
+        max_surge: u32,
+    },
+}
+
+/// What the registry says. What is not here is unknown, never absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryView {
+    /// Why the registry's answers cannot be had now. With it, nothing else here is to be believed.
+    #[serde(default)]
+    pub trouble: Option<Note>,
+    /// The version that the alias names.
+    #[serde(default)]
+    pub alias: Option<Version>,
+    /// The version that the previous alias names.
+    #[serde(default)]
+    pub previous_alias: Option<Version>,
+    /// The versions that were asked for.
+    #[serde(default)]
+    pub versions: BTreeMap<Version, VersionView>,
+}
+
+/// What the registry says of one version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionView {
+    /// It said itself that the version does not exist.
+    Absent,
+    /// It is still being taken in.
+    Pending,
+    /// Its registration failed.
+    Failed,
+    /// It can be served.
+    Ready {
+        /// What its pods load.
+        model_uri: ModelUri,
+    },
+}
+
+/// What the cluster shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// Where the Service sends requests.
+    #[serde(default)]
+    pub traffic: Traffic,
+    /// Whether the Service differs from what would be written today in more than its selector.
+    #[serde(default)]
+    pub service_outdated: bool,
+    /// The versions whose pods are among the Service's endpoints.
+    #[serde(default)]
+    pub endpoints: BTreeSet<Version>,
+    /// The versions that have a Deployment.
+    #[serde(default)]
+    pub workloads: BTreeMap<Version, Workload>,
+}
+
+/// Where the Service sends requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Traffic {
+    /// There is no Service, or its selector is none of ours.
+    #[default]
+    Nowhere,
+    /// To one version.
+    One(Version),
+    /// To every version of the alias, while pods are exchanged.
+    Shared,
+}
+
+/// A version's Deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// The number of pods asked for.
+    pub desired: u32,
+    /// The pods there are, also those that are ending.
+    pub pods: u32,
+    /// The pods that are ready and not ending.
+    pub ready: u32,
+    /// Whether every pod asked for is ready, with the settings last applied.
+    pub rolled_out: bool,
+    /// The fingerprint of the settings that were applied.
+    pub settings: String,
+    /// What its pods load.
+    pub model_uri: ModelUri,
+    /// What keeps its pods from being ready.
+    #[serde(default)]
+    pub trouble: Option<Note>,
+    /// How the smoke test stands; `None` when none was begun.
+    #[serde(default)]
+    pub smoke: Option<SmokeReport>,
+}
+
+/// How a smoke test stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SmokeReport {
+    /// It is under way. The text says what it last ran into, if anything.
+    Running(Option<String>),
+    /// The pod answered with 2xx.
+    Passed,
+    /// The model has no input example.
+    NoInputExample,
+    /// The pod answered with an error; the text says which.
+    Failed(String),
+}
+
+impl Workload {
+    /// The ready pods among those that are still wanted. Right after a scale-down more are ready than are wanted.
+    #[must_use]
+    pub fn counted(&self) -> u32 {
+        self.ready.min(self.desired)
+    }
+
+    /// Whether it is ready at `replicas` pods.
+    #[must_use]
+    pub fn is_full(&self, replicas: u32) -> bool {
+        self.counted() >= replicas
+    }
+}
+
+impl Observed {
+    /// The version that serves: the one that the Service selects; while pods are exchanged, or without a Service, the
+    /// one that the status remembers.
+    #[must_use]
+    pub fn serves(&self) -> Option<Version> {
+        match self.cluster.traffic {
+            Traffic::One(version) => Some(version),
+            Traffic::Shared | Traffic::Nowhere => self.record.version,
+        }
+    }
+
+    /// The versions that the Service sends requests to, with their Deployments.
+    pub fn answering(&self) -> impl Iterator<Item = (Version, &Workload)> {
+        let traffic = self.cluster.traffic;
+        self.cluster.workloads.iter().map(|(version, workload)| (*version, workload)).filter(
+            move |(version, _)| match traffic {
+                Traffic::One(selected) => *version == selected,
+                Traffic::Shared => true,
+                Traffic::Nowhere => false,
+            },
+        )
+    }
+
+    /// What the status remembers of a version.
+    #[must_use]
+    pub fn remembered(&self, version: Version) -> Option<&HeldVersion> {
+        self.record.versions.iter().find(|held| held.version == version)
+    }
+
+    /// Whether the version has answered requests before, or does now.
+    #[must_use]
+    pub fn has_served(&self, version: Version) -> bool {
+        self.cluster.traffic == Traffic::One(version)
+            || self.record.version == Some(version)
+            || self.remembered(version).is_some_and(|held| held.served_at.is_some())
+    }
+
+    /// When the version was last started; now, when nothing is remembered or somebody asks to try again.
+    #[must_use]
+    pub fn started_at(&self, version: Version) -> Timestamp {
+        match self.remembered(version).and_then(|held| held.started_at) {
+            Some(started) if !self.retry_is_asked() => started,
+            _ => self.now,
+        }
+    }
+
+    /// Whether somebody asks to try again and it was not done yet.
+    #[must_use]
+    pub fn retry_is_asked(&self) -> bool {
+        self.intent.retry.is_some() && self.intent.retry != self.record.retried
+    }
+
+    /// The rejection that holds the version back, if one does. Settings other than those it failed with are another
+    /// try.
+    #[must_use]
+    pub fn rejection(&self, version: Version, settings: &str) -> Option<&Rejection> {
+        let holds = |rejection: &&Rejection| {
+            rejection.version == version && rejection.held && rejection.settings == settings
+        };
+        self.record.rejected.iter().find(holds).filter(|_| !self.retry_is_asked())
+    }
+}

@@ -1,0 +1,87 @@
+//! What becomes of the versions that do not serve: warm, scaled to zero, deleted.
+
+use jiff::Timestamp;
+
+use super::{Action, Observed, ServingIntent, StrategyIntent, Traffic, Workload, goal::Goal, step::Step};
+use crate::api::names::Version;
+
+/// Plans for every version that neither serves nor is about to.
+///
+/// A version is scaled down only when the Service's endpoints no longer name it, which is never in the same decision
+/// that moves traffic away from it.
+pub(super) fn plan(
+    observed: &Observed,
+    serving: &ServingIntent,
+    goal: &Goal,
+    serves_next: Option<Version>,
+    step: &mut Step,
+) {
+    let shared = observed.cluster.traffic == Traffic::Shared;
+    let mut resting = Vec::new();
+    for (&version, workload) in &observed.cluster.workloads {
+        let in_use = Some(version) == serves_next
+            || Some(version) == observed.serves()
+            || Some(version) == goal.number();
+        if in_use || shared {
+            continue;
+        }
+        match warm_until(observed, serving, goal, serves_next, version) {
+            Some(until) => keep_warm(serving, version, workload, until, step),
+            None if workload.desired > 0 => {
+                if !observed.cluster.endpoints.contains(&version) {
+                    step.act(Action::Scale { version, replicas: 0 });
+                }
+            }
+            None => resting.push(version),
+        }
+    }
+    forget(observed, serving, resting, step);
+}
+
+/// Until when the version stays at full size; `None` when it does not.
+fn warm_until(
+    observed: &Observed,
+    serving: &ServingIntent,
+    goal: &Goal,
+    serves_next: Option<Version>,
+    version: Version,
+) -> Option<Timestamp> {
+    let failed =
+        observed.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
+    let previous = observed.record.previous_version == Some(version) && serves_next == observed.serves();
+    if serving.strategy != StrategyIntent::BlueGreen || !previous || failed || goal.number() == Some(version)
+    {
+        return None;
+    }
+    let idle_since = observed.remembered(version).and_then(|held| held.idle_since).unwrap_or(observed.now);
+    idle_since.checked_add(serving.warm_for).ok().filter(|until| observed.now < *until)
+}
+
+/// A warm version keeps the size at which it could take over. One that was already scaled to zero is not started.
+fn keep_warm(
+    serving: &ServingIntent,
+    version: Version,
+    workload: &Workload,
+    until: Timestamp,
+    step: &mut Step,
+) {
+    if workload.desired == 0 {
+        return;
+    }
+    if workload.desired != serving.replicas {
+        step.act(Action::Scale { version, replicas: serving.replicas });
+    }
+    step.wake_at(until);
+}
+
+/// Deletes the Deployments of versions that have rested longest, beyond `history`.
+fn forget(observed: &Observed, serving: &ServingIntent, mut resting: Vec<Version>, step: &mut Step) {
+    let last_used = |version: &Version| {
+        let held = observed.remembered(*version);
+        (held.and_then(|held| held.idle_since.or(held.started_at)), *version)
+    };
+    resting.sort_by_key(|version| std::cmp::Reverse(last_used(version)));
+    for version in resting.into_iter().skip(serving.history) {
+        step.act(Action::Delete { version });
+    }
+}

@@ -1,0 +1,164 @@
+//! What a strategy contributes to a decision, and what the strategies share.
+
+use jiff::Timestamp;
+
+use super::{Action, Observed, ServingIntent, SmokeReport, Traffic, Workload, action::pods_note};
+use crate::api::{
+    condition::{Note, Reason, shortened},
+    model_alias::Rejection,
+    names::Version,
+};
+
+/// The next steps from what serves to the goal.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) actions: Vec<Action>,
+    pub(super) rejection: Option<Rejection>,
+    /// What is under way.
+    pub(super) progress: Option<Note>,
+    /// What does not go on by itself.
+    pub(super) stalled: Option<Note>,
+    pub(super) wake: Option<Timestamp>,
+}
+
+impl Step {
+    pub(super) fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    pub(super) fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
+    }
+
+    pub(super) fn progress(&mut self, reason: Reason, message: impl Into<String>) {
+        self.progress = Some(Note::new(reason, message));
+    }
+
+    /// The version that the Service will select after these steps, when they move it: `Some(None)` never happens.
+    pub(super) fn routed_to(&self) -> Option<Option<Version>> {
+        self.actions.iter().rev().find_map(|action| match action {
+            Action::Route(Traffic::One(version)) => Some(Some(*version)),
+            _ => None,
+        })
+    }
+
+    /// Waits for the version's pods until its deadline, then gives it up.
+    pub(super) fn await_pods(
+        &mut self,
+        observed: &Observed,
+        serving: &ServingIntent,
+        version: Version,
+        workload: &Workload,
+    ) {
+        let note = pods_note(version, workload, serving.replicas);
+        let deadline = deadline(observed, serving, version);
+        if observed.now < deadline {
+            self.wake_at(deadline);
+            self.progress = Some(note);
+        } else {
+            self.reject(observed, serving, version, late(serving, version, &note));
+        }
+    }
+
+    pub(super) fn reject(
+        &mut self,
+        observed: &Observed,
+        serving: &ServingIntent,
+        version: Version,
+        note: Note,
+    ) {
+        self.rejection = Some(Rejection {
+            version,
+            reason: note.reason,
+            message: shortened(&note.message, 1000),
+            at: observed.now,
+            settings: serving.settings.clone(),
+            held: true,
+        });
+        self.progress = Some(note);
+    }
+}
+
+/// When the version's start counts as failed.
+pub(super) fn deadline(observed: &Observed, serving: &ServingIntent, version: Version) -> Timestamp {
+    observed.started_at(version).checked_add(serving.progress_deadline).unwrap_or(Timestamp::MAX)
+}
+
+/// That the version was not ready in time, with what was seen last.
+pub(super) fn late(serving: &ServingIntent, version: Version, seen: &Note) -> Note {
+    Note::new(
+        Reason::ProgressDeadlineExceeded,
+        format!(
+            "version {version} was not ready within spec.rollout.progressDeadline ({:#}); last seen: {}: {}",
+            serving.progress_deadline, seen.reason, seen.message
+        ),
+    )
+}
+
+/// Whether a version may get its first traffic.
+pub(super) enum Proof {
+    /// It may.
+    Given,
+    /// A smoke test has to be begun.
+    Missing,
+    /// One is under way.
+    Awaited(Option<String>),
+    /// It failed.
+    Failed(String),
+}
+
+/// A version is proven when it has served before, when it answered its own input example, when it has none, or when
+/// nobody asks for a proof.
+pub(super) fn proof(
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+    workload: &Workload,
+) -> Proof {
+    let remembered = observed.remembered(version).and_then(|held| held.smoke_test);
+    if !serving.smoke_test || observed.has_served(version) || remembered.is_some() {
+        return Proof::Given;
+    }
+    match &workload.smoke {
+        None => Proof::Missing,
+        Some(SmokeReport::Running(seen)) => Proof::Awaited(seen.clone()),
+        Some(SmokeReport::Passed | SmokeReport::NoInputExample) => Proof::Given,
+        Some(SmokeReport::Failed(seen)) => Proof::Failed(seen.clone()),
+    }
+}
+
+/// Goes through the smoke test; answers true when the version may get traffic. A test that was begun always ends: it is
+/// bounded in time, and its end is a change that is seen.
+pub(super) fn prove(
+    step: &mut Step,
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+    workload: &Workload,
+) -> bool {
+    match proof(observed, serving, version, workload) {
+        Proof::Given => return true,
+        Proof::Missing => {
+            step.act(Action::SmokeTest { version });
+            step.progress(
+                Reason::SmokeTesting,
+                format!("version {version} is ready and is sent its own input example"),
+            );
+        }
+        Proof::Awaited(seen) => {
+            let seen = seen.map_or_else(String::new, |seen| format!("; last seen: {seen}"));
+            step.progress(
+                Reason::SmokeTesting,
+                format!("version {version} is sent its own input example (spec.rollout.smokeTest){seen}"),
+            );
+        }
+        Proof::Failed(seen) => {
+            let message = format!(
+                "version {version} failed its own input example: {seen}; correct the model or its image, or set \
+                 spec.rollout.smokeTest to Disabled"
+            );
+            step.reject(observed, serving, version, Note::new(Reason::SmokeTestFailed, message));
+        }
+    }
+    false
+}

@@ -1,0 +1,5 @@
+//! Properties of the decision, over a simulated world.
+
+mod properties;
+mod scenarios;
+mod world;

@@ -1,0 +1,298 @@
+//! Single stories, each the least that shows one behaviour.
+
+use jiff::SignedDuration;
+
+use super::world::{Fate, World, version};
+use crate::{
+    api::{
+        condition::Reason,
+        model_alias::{Cause, Drift, Outcome},
+    },
+    decide::{Action, AliasRole, Lifecycle, Readiness, StrategyIntent, Traffic, Wish},
+};
+
+fn serving(number: u32) -> World {
+    let mut world = World::new(StrategyIntent::BlueGreen, 2);
+    promote(&mut world, number);
+    world
+}
+
+fn promote(world: &mut World, number: u32) {
+    world.intent.wish = Wish::Version(version(number));
+    settle_but_stay_warm(world);
+    assert_eq!(world.traffic, Traffic::One(version(number)));
+}
+
+/// Works until nothing is left to do but to wait for the warm version's end.
+fn settle_but_stay_warm(world: &mut World) {
+    for _ in 0..40 {
+        world.reconcile(None);
+        world.pass(SignedDuration::from_secs(1));
+    }
+}
+
+fn reason(world: &World) -> String {
+    world.record.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap().reason.clone()
+}
+
+#[test]
+fn promise_5_a_rollback_to_a_warm_version_is_one_write_before_all_others() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.intent.wish = Wish::Version(version(1));
+    world.reachable = false;
+    let decision = world.reconcile(None);
+    assert_eq!(decision.actions, [Action::Route(Traffic::One(version(1)))]);
+    assert_eq!(world.record.history[0].outcome, Outcome::RolledBack);
+    assert_eq!(world.record.previous_version, Some(version(2)));
+}
+
+#[test]
+fn promise_5_a_rollback_moves_traffic_before_it_brings_other_settings() {
+    let mut world = serving(1);
+    world.serving().settings = "v1-b".into();
+    promote(&mut world, 2);
+    world.intent.wish = Wish::Version(version(1));
+    let decision = world.reconcile(None);
+    assert_eq!(decision.actions[0], Action::Route(Traffic::One(version(1))));
+    settle_but_stay_warm(&mut world);
+    assert_eq!(world.observe().cluster.workloads[&version(1)].settings, "v1-b");
+}
+
+#[test]
+fn promise_4_the_registry_is_told_after_traffic_and_only_then() {
+    let mut world = serving(1);
+    assert_eq!(world.alias, Some(version(1)));
+    world.intent.wish = Wish::Version(version(2));
+    let moved = loop {
+        assert_eq!(world.alias, Some(version(1)));
+        let decision = world.reconcile(None);
+        if decision.actions.iter().any(|action| matches!(action, Action::SetAlias { .. })) {
+            break decision.actions;
+        }
+        world.pass(SignedDuration::from_secs(1));
+    };
+    let position = |wanted: fn(&Action) -> bool| moved.iter().position(wanted).unwrap();
+    assert!(
+        position(|action| matches!(action, Action::Route(_)))
+            < position(|action| matches!(action, Action::SetAlias { .. }))
+    );
+    assert_eq!((world.alias, world.previous_alias), (Some(version(2)), Some(version(1))));
+}
+
+#[test]
+fn promise_6_a_follower_does_not_go_back_to_what_failed_until_somebody_asks() {
+    let mut world = serving(1);
+    world.intent.wish = Wish::Registry;
+    world.fates.insert(version(2), Fate::NeverReady);
+    world.alias = Some(version(2));
+    world.settle();
+    assert_eq!((world.traffic, world.alias), (Traffic::One(version(1)), Some(version(1))));
+    assert_eq!(reason(&world), "Serving");
+    let synced =
+        world.record.conditions.iter().find(|condition| condition.type_ == "RegistrySynced").unwrap();
+    assert_eq!(synced.reason, "AliasPutBack");
+
+    world.fates.insert(version(2), Fate::Good);
+    world.alias = Some(version(2));
+    world.settle();
+    assert_eq!(world.traffic, Traffic::One(version(2)), "setting it again asks again");
+}
+
+#[test]
+fn promise_6_with_drift_report_the_alias_stays_and_the_version_stays_rejected() {
+    let mut world = serving(1);
+    world.intent.wish = Wish::Registry;
+    world.intent.drift = Drift::Report;
+    world.fates.insert(version(2), Fate::NeverReady);
+    world.alias = Some(version(2));
+    world.settle();
+    assert_eq!((world.traffic, world.alias), (Traffic::One(version(1)), Some(version(2))));
+    assert_eq!(reason(&world), "ProgressDeadlineExceeded");
+    assert_eq!(world.desired(version(2)), 0);
+    world.fates.insert(version(2), Fate::Good);
+    world.settle();
+    assert_eq!(world.traffic, Traffic::One(version(1)), "nobody asked");
+    world.intent.retry = Some("now".into());
+    world.settle();
+    assert_eq!(world.traffic, Traffic::One(version(2)));
+}
+
+#[test]
+fn two_bad_versions_in_a_row_leave_traffic_where_it_is() {
+    let mut world = serving(1);
+    for number in [2, 3] {
+        world.fates.insert(version(number), Fate::NeverReady);
+        world.intent.wish = Wish::Version(version(number));
+        world.settle();
+        assert_eq!((world.traffic, world.alias), (Traffic::One(version(1)), Some(version(1))));
+        assert_eq!((world.desired(version(1)), world.desired(version(number))), (2, 0));
+    }
+    assert_eq!(world.record.rejected.len(), 2);
+}
+
+#[test]
+fn a_failed_smoke_test_rejects_the_version() {
+    let mut world = serving(1);
+    world.fates.insert(version(2), Fate::FailsSmokeTest);
+    world.intent.wish = Wish::Version(version(2));
+    world.settle();
+    assert_eq!(world.traffic, Traffic::One(version(1)));
+    assert_eq!(world.record.rejected[0].reason, Reason::SmokeTestFailed);
+}
+
+#[test]
+fn other_settings_are_another_try() {
+    let mut world = serving(1);
+    world.fates.insert(version(2), Fate::NeverReady);
+    world.intent.wish = Wish::Version(version(2));
+    world.settle();
+    world.fates.insert(version(2), Fate::Good);
+    world.serving().settings = "v1-fixed".into();
+    world.settle();
+    assert_eq!(world.traffic, Traffic::One(version(2)));
+}
+
+#[test]
+fn a_version_that_loses_all_its_pods_gives_way_to_the_warm_one() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.fates.insert(version(2), Fate::NeverReady);
+    settle_but_stay_warm(&mut world);
+    assert_eq!((world.traffic, world.alias), (Traffic::One(version(1)), Some(version(1))));
+    assert_eq!(world.record.rejected[0].reason, Reason::BecameUnready);
+    assert_eq!(world.record.history[0].cause, Cause::Failure);
+    world.fates.insert(version(2), Fate::Good);
+    world.settle();
+    assert_eq!(world.traffic, Traffic::One(version(1)), "it stays rejected");
+}
+
+#[test]
+fn promise_3_nothing_is_touched_while_the_registry_is_away() {
+    let mut world = serving(1);
+    world.intent.wish = Wish::Registry;
+    world.reachable = false;
+    world.alias = None;
+    world.settle();
+    assert_eq!((world.traffic, world.desired(version(1))), (Traffic::One(version(1)), 2));
+    assert_eq!(reason(&world), "Serving");
+}
+
+#[test]
+fn a_new_version_waits_for_the_registry() {
+    let mut world = serving(1);
+    world.reachable = false;
+    world.intent.wish = Wish::Version(version(2));
+    world.settle();
+    assert_eq!(reason(&world), "RegistryUnreachable");
+    world.reachable = true;
+    world.settle();
+    assert_eq!(world.traffic, Traffic::One(version(2)));
+}
+
+#[test]
+fn a_version_that_does_not_exist_is_refused_with_traffic_untouched() {
+    let mut world = serving(1);
+    world.intent.wish = Wish::Version(version(6));
+    world.settle();
+    assert_eq!((world.traffic, reason(&world)), (Traffic::One(version(1)), "VersionNotFound".into()));
+    assert!(!world.has_deployment(version(6)));
+}
+
+#[test]
+fn a_version_registered_anew_does_not_slip_in() {
+    let mut world = serving(1);
+    world.versions.insert(version(1), super::world::uri(99));
+    world.settle();
+    let synced =
+        world.record.conditions.iter().find(|condition| condition.type_ == "RegistrySynced").unwrap();
+    assert_eq!(synced.reason, "VersionReplaced");
+    assert_eq!(world.observe().cluster.workloads[&version(1)].model_uri, super::world::uri(1));
+}
+
+#[test]
+fn an_alias_moved_by_hand_is_put_back() {
+    let mut world = serving(1);
+    world.alias = Some(version(3));
+    world.settle();
+    assert_eq!((world.alias, world.traffic), (Some(version(1)), Traffic::One(version(1))));
+}
+
+#[test]
+fn the_warm_version_rests_when_its_time_is_over_and_history_is_kept() {
+    let mut world = serving(1);
+    for number in [2, 3, 4, 5] {
+        promote(&mut world, number);
+        assert_eq!(world.desired(version(number - 1)), 2, "the previous version is warm");
+    }
+    world.settle();
+    let desired: Vec<u32> = (1..=5).map(|number| world.desired(version(number))).collect();
+    assert_eq!(desired, [0, 0, 0, 0, 2]);
+    let kept: Vec<bool> = (1..=5).map(|number| world.has_deployment(version(number))).collect();
+    assert_eq!(kept, [false, false, true, true, true], "history: 2");
+}
+
+#[test]
+fn a_service_deleted_by_hand_comes_back_at_once() {
+    let mut world = serving(1);
+    world.traffic = Traffic::Nowhere;
+    let decision = world.reconcile(None);
+    assert_eq!(decision.actions, [Action::Route(Traffic::One(version(1)))]);
+}
+
+#[test]
+fn promise_9_a_deletion_waits_for_the_registry_only_so_long() {
+    let mut world = serving(1);
+    world.reachable = false;
+    world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
+    assert!(world.intent.has_finalizer);
+    let decision = world.reconcile(None);
+    assert!(decision.actions.is_empty());
+    world.pass(decision.wake.unwrap().duration_since(world.now));
+    world.reconcile(None);
+    assert!(!world.intent.has_finalizer);
+}
+
+#[test]
+fn a_deletion_removes_the_alias_that_is_ours() {
+    let mut world = serving(1);
+    world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
+    let decision = world.reconcile(None);
+    assert_eq!(
+        decision.actions,
+        [
+            Action::DeleteAlias { role: AliasRole::Main, replaces: version(1) },
+            Action::SetFinalizer { present: false },
+        ]
+    );
+}
+
+#[test]
+fn rolling_exchanges_pods_and_goes_back_the_same_way() {
+    let mut world = World::new(StrategyIntent::Rolling { max_surge: 1 }, 3);
+    world.pod_limit = Some(4);
+    world.settle();
+    world.intent.wish = Wish::Version(version(2));
+    world.settle();
+    assert_eq!(
+        (world.traffic, world.desired(version(1)), world.desired(version(2))),
+        (Traffic::One(version(2)), 0, 3)
+    );
+    world.fates.insert(version(3), Fate::NeverReady);
+    world.intent.wish = Wish::Version(version(3));
+    world.settle();
+    assert_eq!(
+        (world.traffic, world.desired(version(2)), world.desired(version(3))),
+        (Traffic::One(version(2)), 3, 0)
+    );
+}
+
+#[test]
+fn suspension_changes_nothing() {
+    let mut world = serving(1);
+    world.intent.wish = Wish::Version(version(2));
+    world.intent.lifecycle = Lifecycle::Suspended;
+    let decision = world.reconcile(None);
+    assert!(decision.actions.is_empty());
+    assert!(matches!(decision.report.readiness, Readiness::Stalled(_)));
+}

@@ -1,0 +1,303 @@
+//! The next status of a ModelAlias.
+
+use crate::{
+    api::{
+        ModelAliasStatus,
+        condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition, merge_conditions},
+        model_alias::{Cause, HeldVersion, HistoryEntry, Outcome, Rejection, SmokeTestOutcome},
+        names::{ModelUri, Version},
+    },
+    decide::{Action, AliasRole, Decision, Observed, Readiness, SmokeReport, Traffic, Wish},
+};
+
+const HISTORY_MAX: usize = 10;
+const REJECTED_MAX: usize = 5;
+
+/// What was really done of a decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The actions that succeeded, in order.
+    pub actions: Vec<Action>,
+    /// Why the next one did not, if one failed.
+    pub failure: Option<Note>,
+}
+
+/// What a status says of the object itself, beside what was decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// The model's name in the registry, where it is known.
+    pub model_name: Option<String>,
+    /// The URL for predictions; `None` without `spec.serving`.
+    pub endpoint: Option<String>,
+    /// The selector of a version's pods, as text.
+    pub selector: Option<String>,
+}
+
+/// The status after `applied`. Where nothing but time has changed, it equals the one before.
+#[must_use]
+pub fn next(
+    observed: &Observed,
+    decision: &Decision,
+    applied: &Applied,
+    identity: &Identity,
+) -> ModelAliasStatus {
+    let mut status = observed.record.clone();
+    let now = observed.now;
+    status.observed_generation = identity.generation;
+    status.model_name = identity.model_name.clone().or(status.model_name);
+    status.target_version = decision.target;
+    remember_workloads(observed, applied, &mut status);
+    remember_traffic(observed, applied, &mut status);
+    remember_start(observed, decision, applied, &mut status);
+    remember_registry(observed, applied, &mut status);
+    remember_rejections(observed, decision, &mut status);
+    if observed.retry_is_asked() {
+        status.retried.clone_from(&observed.intent.retry);
+    }
+    describe_serving(observed, identity, &mut status);
+    status.conditions =
+        merge_conditions(&status.conditions, conditions(decision, applied), identity.generation, now);
+    status
+}
+
+/// Keeps one entry for each Deployment there is now.
+fn remember_workloads(observed: &Observed, applied: &Applied, status: &mut ModelAliasStatus) {
+    let mut identities: Vec<(Version, ModelUri)> = observed
+        .cluster
+        .workloads
+        .iter()
+        .map(|(version, workload)| (*version, workload.model_uri.clone()))
+        .collect();
+    for action in &applied.actions {
+        match action {
+            Action::Apply { version, model_uri, .. } => {
+                identities.retain(|(known, _)| known != version);
+                identities.push((*version, model_uri.clone()));
+            }
+            Action::Delete { version } => identities.retain(|(known, _)| known != version),
+            _ => {}
+        }
+    }
+    let serves = observed.serves();
+    status.versions.retain(|held| {
+        identities.iter().any(|(version, _)| *version == held.version) || Some(held.version) == serves
+    });
+    for (version, model_uri) in identities {
+        entry(status, version).model_uri = Some(model_uri);
+    }
+    status.versions.sort_by_key(|held| std::cmp::Reverse(held.version));
+}
+
+fn entry(status: &mut ModelAliasStatus, version: Version) -> &mut HeldVersion {
+    let known = status.versions.iter().position(|held| held.version == version);
+    let index = known.unwrap_or_else(|| {
+        status.versions.push(HeldVersion {
+            version,
+            model_uri: None,
+            started_at: None,
+            served_at: None,
+            idle_since: None,
+            smoke_test: None,
+        });
+        status.versions.len() - 1
+    });
+    &mut status.versions[index]
+}
+
+/// When versions were started, and how their smoke tests ended.
+///
+/// A version at rest has no start: so one whose record was lost in a crash is not measured from the start before.
+fn remember_start(observed: &Observed, decision: &Decision, applied: &Applied, status: &mut ModelAliasStatus) {
+    let now = observed.now;
+    let retried = decision.target.filter(|_| observed.retry_is_asked());
+    for held in &mut status.versions {
+        let workload = observed.cluster.workloads.get(&held.version);
+        let before = workload.map_or(0, |workload| workload.desired);
+        let sized = applied.actions.iter().rev().find_map(|action| match action {
+            Action::Apply { version, replicas, .. } if *version == held.version => Some((*replicas, true)),
+            Action::Scale { version, replicas } if *version == held.version => Some((*replicas, false)),
+            _ => None,
+        });
+        let (after, renewed) = sized.unwrap_or((before, false));
+        held.started_at = match held.started_at {
+            _ if after == 0 => None,
+            Some(started) if after <= before && !renewed && retried != Some(held.version) => Some(started),
+            _ => Some(now),
+        };
+        held.smoke_test = match workload.and_then(|workload| workload.smoke.as_ref()) {
+            _ if renewed => None,
+            Some(SmokeReport::Passed) => Some(SmokeTestOutcome::Passed),
+            Some(SmokeReport::NoInputExample) => Some(SmokeTestOutcome::NoInputExample),
+            _ => held.smoke_test,
+        };
+    }
+}
+
+/// What traffic did: who serves, who served before, since when a version is idle.
+fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAliasStatus) {
+    let now = observed.now;
+    let routed = applied.actions.iter().rev().find_map(|action| match action {
+        Action::Route(traffic) => Some(*traffic),
+        Action::DeleteService => Some(Traffic::Nowhere),
+        _ => None,
+    });
+    let traffic = routed.unwrap_or(observed.cluster.traffic);
+    let (Traffic::One(serves), true) = (traffic, observed.intent.serving.is_some()) else { return };
+    if status.version != Some(serves) {
+        let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
+        let took = status
+            .versions
+            .iter()
+            .find(|held| held.version == serves)
+            .and_then(|held| held.started_at)
+            .filter(|_| !returns)
+            .and_then(|started| std::time::Duration::try_from(now.duration_since(started)).ok());
+        let entry = HistoryEntry {
+            version: serves,
+            from: status.version,
+            at: now,
+            cause: cause(observed),
+            outcome: if returns { Outcome::RolledBack } else { Outcome::Promoted },
+            took: took.map(|took| {
+                std::time::Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)).into()
+            }),
+        };
+        push_history(status, entry);
+        status.previous_version = status.version;
+        status.version = Some(serves);
+    }
+    for held in &mut status.versions {
+        if held.version == serves {
+            held.served_at.get_or_insert(now);
+            held.idle_since = None;
+        } else if held.served_at.is_some() {
+            held.idle_since.get_or_insert(now);
+        }
+    }
+}
+
+fn cause(observed: &Observed) -> Cause {
+    let failed = observed.serves().is_some_and(|serves| {
+        observed.record.rejected.iter().any(|rejection| rejection.version == serves && rejection.held)
+    });
+    match observed.intent.wish {
+        _ if failed => Cause::Failure,
+        Wish::Version(_) => Cause::Spec,
+        Wish::Registry => Cause::Registry,
+    }
+}
+
+fn push_history(status: &mut ModelAliasStatus, entry: HistoryEntry) {
+    status.history.insert(0, entry);
+    status.history.truncate(HISTORY_MAX);
+}
+
+/// The version that the alias named when it last agreed with what serves.
+fn remember_registry(observed: &Observed, applied: &Applied, status: &mut ModelAliasStatus) {
+    let written = applied.actions.iter().rev().find_map(|action| match action {
+        Action::SetAlias { role: AliasRole::Main, version, .. } => Some(*version),
+        _ => None,
+    });
+    let read = observed.registry.alias.filter(|_| observed.registry.trouble.is_none());
+    let serving = observed.intent.serving.is_some();
+    if serving {
+        if let Some(agreed) = written.or(read).filter(|agreed| Some(*agreed) == status.version) {
+            status.registry_version = Some(agreed);
+        }
+    } else if let Some(named) = written.or(read.filter(|named| status.target_version == Some(*named))) {
+        if status.version != Some(named) {
+            let entry = HistoryEntry {
+                version: named,
+                from: status.version,
+                at: observed.now,
+                cause: cause(observed),
+                outcome: Outcome::Promoted,
+                took: None,
+            };
+            push_history(status, entry);
+            status.previous_version = status.version;
+            status.version = Some(named);
+        }
+        status.registry_version = Some(named);
+    }
+}
+
+/// New rejections are held; old ones are let go once another version is wished for, or somebody asks to try again.
+fn remember_rejections(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
+    let asked = observed.retry_is_asked();
+    for rejection in &mut status.rejected {
+        let another = decision.target.is_some_and(|target| target != rejection.version);
+        if rejection.held && (another || asked) {
+            rejection.held = false;
+            if let Some(held) = status.versions.iter_mut().find(|held| held.version == rejection.version) {
+                held.started_at = None;
+            }
+        }
+    }
+    let Some(rejection) = &decision.rejection else { return };
+    let known = |other: &Rejection| {
+        other.version == rejection.version && other.held && other.settings == rejection.settings
+    };
+    if status.rejected.iter().any(known) {
+        return;
+    }
+    status.rejected.retain(|other| other.version != rejection.version);
+    status.rejected.insert(0, rejection.clone());
+    status.rejected.truncate(REJECTED_MAX);
+    let entry = HistoryEntry {
+        version: rejection.version,
+        from: observed.serves().filter(|serves| *serves != rejection.version),
+        at: rejection.at,
+        cause: if rejection.reason == Reason::BecameUnready { Cause::Failure } else { cause(observed) },
+        outcome: Outcome::Rejected,
+        took: None,
+    };
+    push_history(status, entry);
+}
+
+fn describe_serving(observed: &Observed, identity: &Identity, status: &mut ModelAliasStatus) {
+    status.endpoint.clone_from(&identity.endpoint);
+    status.selector.clone_from(&identity.selector);
+    if observed.intent.serving.is_none() {
+        status.replicas = None;
+        status.ready_replicas = None;
+        return;
+    }
+    let (pods, ready) = observed
+        .answering()
+        .fold((0, 0), |(pods, ready), (_, workload)| (pods + workload.desired, ready + workload.ready));
+    status.replicas = Some(pods);
+    status.ready_replicas = Some(ready);
+}
+
+fn conditions(decision: &Decision, applied: &Applied) -> Vec<WishedCondition> {
+    let condition =
+        |type_, status: ConditionStatus, note: &Note| WishedCondition { type_, status, note: note.clone() };
+    let report = &decision.report;
+    let readiness = match &applied.failure {
+        Some(failure) if !matches!(report.readiness, Readiness::Stalled(_)) => {
+            Readiness::Progressing(failure.clone())
+        }
+        _ => report.readiness.clone(),
+    };
+    let note = readiness.note();
+    let as_wished = Note::new(Reason::AsWished, "");
+    let (ready, reconciling, stalled) = match &readiness {
+        Readiness::Settled(_) => (true, &as_wished, &as_wished),
+        Readiness::Progressing(_) => (false, note, &as_wished),
+        Readiness::Stalled(_) => (false, &as_wished, note),
+    };
+    vec![
+        condition(ConditionType::Ready, ready.into(), note),
+        condition(
+            ConditionType::Reconciling,
+            matches!(readiness, Readiness::Progressing(_)).into(),
+            reconciling,
+        ),
+        condition(ConditionType::Stalled, matches!(readiness, Readiness::Stalled(_)).into(), stalled),
+        condition(ConditionType::Serving, report.serving.0, &report.serving.1),
+        condition(ConditionType::RegistrySynced, report.registry.0, &report.registry.1),
+    ]
+}
