@@ -2,10 +2,11 @@
 
 import argparse
 import sys
+from pathlib import Path
 
-from . import cluster
+from . import cluster, containers, images, mlflow, python
 from .paths import BIN
-from .shell import RigError
+from .shell import RigError, say
 from .tier import TIERS, Tier
 
 
@@ -37,6 +38,14 @@ def parser() -> argparse.ArgumentParser:
     command("status", status, "how the tiers are")
     add = command("kubeconfig", kubeconfig, "print the path of a tier's kubeconfig")
     add.add_argument("tier", choices=TIERS)
+    command("images", build_images, "build MLflow's and the serving image, and import them into the full tier if it is up")
+    add = command("image", operator_image, "wrap a static operator binary as an image; its name is the last line of the output")
+    add.add_argument("operator", choices=["operator"])
+    add.add_argument("binary", type=Path)
+    add.add_argument("--tag", help="default: the first 12 digits of the binary's sha256")
+    command("mlflow-venv", mlflow_venv, "install MLflow for the host, as .cluster/bin/mlflow and python-mlflow")
+    command("mlflow-up", mlflow_up, "start MLflow in the cluster (KUBECONFIG's, or else the full tier)")
+    command("models", models, "train the models and register them with the cluster's MLflow")
     command("path", path, "print the folder with kubectl, helm and the other tools, to put on PATH")
     return main
 
@@ -57,6 +66,31 @@ def status(_: argparse.Namespace) -> None:
 
 def kubeconfig(arguments: argparse.Namespace) -> None:
     print(TIERS[arguments.tier].kubeconfig)
+
+
+def build_images(_: argparse.Namespace) -> None:
+    for image in (images.serving(), images.mlflow()):
+        containers.import_if_up(image)
+        print(image.name)
+
+
+def operator_image(arguments: argparse.Namespace) -> None:
+    image = images.operator(arguments.binary, arguments.tag)
+    containers.import_if_up(image)
+    print(image.name)
+
+
+def mlflow_venv(_: argparse.Namespace) -> None:
+    python.link_mlflow()
+    say(f"MLflow is installed: {BIN}/mlflow, and its Python: {BIN}/python-mlflow")
+
+
+def mlflow_up(_: argparse.Namespace) -> None:
+    mlflow.up()
+
+
+def models(_: argparse.Namespace) -> None:
+    mlflow.train_models()
 
 
 def path(_: argparse.Namespace) -> None:

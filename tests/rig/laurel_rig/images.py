@@ -1,17 +1,23 @@
 """The images of the tests and the demo, built without Docker and kept in the cache."""
 
+import hashlib
 import json
+import shutil
+import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import debian, oci
+from . import oci, python
 from .components import PAUSE_IMAGE
 from .paths import RIG, cache_dir
-from .shell import fingerprint, locked, run, say
+from .shell import RigError, fingerprint, locked, run, say
 
 IMAGES = RIG / "images"
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+MLFLOW_VERSION = "3.17.2"
+NONROOT = "65532:65532"
 
 
 @dataclass(frozen=True)
@@ -34,16 +40,103 @@ def pause() -> Built:
     return cached_image(oci.Image(PAUSE_IMAGE, [layer], entrypoint=["/pause"], user="65535:65535"))
 
 
+def serving() -> Built:
+    """MLflow's scoring server; a pod tells it which model by its environment."""
+    command = ["uvicorn", "--host", "0.0.0.0", "--port", "8080", "mlflow.pyfunc.scoring_server.app:app"]
+    return cached_image(python_image("serving", [base_layer(), serving_layer()], command))
+
+
+def mlflow() -> Built:
+    """The tracking server and registry; it also trains the models."""
+    layers = [base_layer(), serving_layer(), packages_layer("mlflow", python.only_in_mlflow())]
+    return cached_image(python_image("mlflow", layers, ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000"]))
+
+
+def python_image(name: str, layers: list[Path], command: list[str]) -> oci.Image:
+    return oci.Image(
+        name=f"localhost/laurel/{name}:{MLFLOW_VERSION}",
+        layers=layers,
+        command=command,
+        environment={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": "/tmp",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "GIT_PYTHON_REFRESH": "quiet",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
+        user=NONROOT,
+    )
+
+
+def base_layer() -> Path:
+    folder = python.base_folder()
+    layer = layer_file(folder.name)
+    if not layer.exists():
+        oci.write_layer(folder, layer)
+    return layer
+
+
+def serving_layer() -> Path:
+    return packages_layer("serving", python.pinned(python.SERVING_REQUIREMENTS))
+
+
+def packages_layer(name: str, requirements: list[str]) -> Path:
+    key = fingerprint(Path(python.__file__), *requirements)
+    return cached_layer(name, key, lambda root: python.install_packages(requirements, root))
+
+
+def operator(binary: Path, tag: str | None) -> Built:
+    """The operator's image: a static binary, the certificate authorities, and nothing else."""
+    content = read_static_binary(binary)
+    if not AUTHORITIES.exists():
+        raise RigError(f"{AUTHORITIES} is not there. On Debian, as root: apt-get install ca-certificates")
+
+    def fill(root: Path) -> None:
+        (root / "laurel").write_bytes(content)
+        (root / "laurel").chmod(0o755)
+        certificates = root / "etc/ssl/certs"
+        certificates.mkdir(parents=True)
+        shutil.copyfile(AUTHORITIES, certificates / "ca-certificates.crt")
+
+    layer = cached_layer("operator", fingerprint(binary, AUTHORITIES), fill)
+    name = f"localhost/laurel/laurel:{tag or hashlib.sha256(content).hexdigest()[:12]}"
+    return cached_image(oci.Image(name, [layer], entrypoint=["/laurel"], user=NONROOT))
+
+
+def read_static_binary(path: Path) -> bytes:
+    if not path.is_file():
+        raise RigError(f"{path} is not there; build the operator first")
+    content = path.read_bytes()
+    if content[:4] != b"\x7fELF":
+        raise RigError(f"{path} is no Linux program")
+    if wants_interpreter(content):
+        raise RigError(f'{path} is not static and would not run in an empty image; build it with RUSTFLAGS="-C target-feature=+crt-static"')
+    return content
+
+
+def wants_interpreter(elf: bytes) -> bool:
+    """Whether a 64-bit ELF file has a PT_INTERP header, which names the dynamic linker."""
+    pt_interp = 3
+    table, size, count = *struct.unpack_from("<Q", elf, 32), *struct.unpack_from("<HH", elf, 54)
+    return any(struct.unpack_from("<I", elf, table + index * size)[0] == pt_interp for index in range(count))
+
+
 def cached_layer(name: str, key: str, fill: Callable[[Path], None]) -> Path:
     """The tar of what `fill` puts into an empty folder."""
-    layer = cache_dir() / "layers" / f"{name}-{key}.tar"
-    if not layer.exists():
-        with locked(cache_dir() / "layers.lock"), tempfile.TemporaryDirectory(prefix="laurel-layer-") as scratch:
-            root = Path(scratch) / "root"
-            root.mkdir()
-            fill(root)
-            oci.write_layer(root, layer)
+    layer = layer_file(f"{name}-{key}")
+    with locked(cache_dir() / "layers.lock"):
+        if not layer.exists():
+            with tempfile.TemporaryDirectory(prefix="laurel-layer-") as scratch:
+                root = Path(scratch) / "root"
+                root.mkdir()
+                fill(root)
+                oci.write_layer(root, layer)
     return layer
+
+
+def layer_file(name: str) -> Path:
+    return cache_dir() / "layers" / f"{name}.tar"
 
 
 def cached_image(image: oci.Image) -> Built:

@@ -1,0 +1,71 @@
+"""MLflow in the cluster, and the models of the tests and the demo in its registry."""
+
+import os
+from pathlib import Path
+
+from . import containers, images
+from .kube import kubectl, target_kubeconfig
+from .paths import RIG
+from .shell import RigError, say, wait_until
+from .tier import FULL
+
+NAMESPACE = "mlops"
+MANIFESTS = RIG / "mlflow"
+TRAINING = RIG / "models" / "train.py"
+
+# What the manifests say, and the variables that put another registry's images in their place.
+IMAGES = {
+    "localhost/laurel/mlflow:3.17.2": "MLFLOW_IMAGE",
+    "localhost/laurel/serving:3.17.2": "SERVING_IMAGE",
+}
+
+
+def up() -> None:
+    provide_image()
+    apply("namespace.yaml")
+    apply("mlflow.yaml")
+    kubectl("rollout", "status", "deployment/mlflow", f"--namespace={NAMESPACE}", "--timeout=180s")
+    say("MLflow answers in the cluster at http://mlflow.mlops.svc:5000")
+
+
+def train_models() -> None:
+    """Runs models/train.py as a Job beside MLflow and prints what it said."""
+    up()
+    job = f"--namespace={NAMESPACE}", "job/train-models"
+    kubectl("delete", *job, "--ignore-not-found", "--wait")
+    script = kubectl(
+        "create", "configmap", "train-models", f"--namespace={NAMESPACE}", f"--from-file={TRAINING}",
+        "--dry-run=client", "--output=yaml",
+    )  # fmt: skip
+    kubectl("apply", "-f", "-", stdin=script)
+    apply("train-models.yaml")
+    say("training: a Job in the cluster")
+    wait_until("the training Job ends", 600, lambda: ending() != "", hint=f"kubectl logs {' '.join(job)}")
+    print(kubectl("logs", *job))
+    if ending() != "Complete":
+        raise RigError("the training Job failed; its last lines are above")
+    say("the models are registered")
+
+
+def ending() -> str:
+    """`Complete` or `Failed`, and nothing while the Job runs."""
+    ended = '{range .status.conditions[?(@.status=="True")]}{.type}{"\\n"}{end}'
+    conditions = kubectl("get", "job/train-models", f"--namespace={NAMESPACE}", f"--output=jsonpath={ended}").split()
+    return next((condition for condition in conditions if condition in ("Complete", "Failed")), "")
+
+
+def provide_image() -> None:
+    """Other clusters pull theirs."""
+    if "MLFLOW_IMAGE" not in os.environ and is_the_full_tier(target_kubeconfig()):
+        containers.import_if_up(images.mlflow())
+
+
+def is_the_full_tier(kubeconfig: str) -> bool:
+    return Path(kubeconfig).absolute() == FULL.kubeconfig
+
+
+def apply(manifest: str) -> None:
+    text = (MANIFESTS / manifest).read_text()
+    for ours, variable in IMAGES.items():
+        text = text.replace(ours, os.environ.get(variable, ours))
+    kubectl("apply", "-f", "-", stdin=text)
