@@ -59,7 +59,7 @@ pub fn deployment(
 /// # Errors
 /// Every place that does not fit, and what to do about each.
 pub fn validate(r: &Rendering) -> Result<(), InvalidTemplate> {
-    template::checked(r, pod::any_version(r)).map(drop)
+    template::checked(r, &pod::any_version(r)).map(drop)
 }
 
 fn pod_template(
@@ -67,7 +67,7 @@ fn pod_template(
     version: Version,
     model_uri: &ModelUri,
 ) -> Result<PodTemplateSpec, InvalidTemplate> {
-    template::checked(r, pod::template(r, version, model_uri))
+    template::checked(r, &pod::template(r, version, model_uri))
 }
 
 /// New settings of the same version: a new pod is ready before an old one goes.

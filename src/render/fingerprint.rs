@@ -118,3 +118,76 @@ fn canonical(value: &Value) -> String {
         scalar => scalar.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::fixture::Fixture;
+
+    fn of(serving: &str) -> String {
+        settings(&Fixture::serving(serving).rendering()).to_string()
+    }
+
+    /// A change of any of these values restarts every model of everybody who upgrades. Do not change them: find what
+    /// made the fingerprint differ, and leave it out where it is not given.
+    #[test]
+    fn golden() {
+        let everything = "
+runtime: mlserver
+replicas: 3
+port: 9000
+keepAlive: Enabled
+resources: {requests: {cpu: '1', memory: 2Gi}, limits: {memory: 2Gi}}
+env: [{name: B, value: b}, {name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]
+envFrom: [{secretRef: {name: s}}]
+template: {spec: {nodeSelector: {pool: gpu}, priorityClassName: high}}";
+        assert_eq!(of(""), "v1-5bfe9aa7fcdef31a");
+        assert_eq!(of(everything), "v1-b6245e55b8c6297e");
+        let far = Fixture::serving("").with_registry(|registry| {
+            registry.workspace = Some("team-a".into());
+            registry.ca = Some(serde_yaml::from_str("{name: corp-ca}").unwrap());
+            registry.env_from = serde_yaml::from_str("[{secretRef: {name: s}}]").unwrap();
+        });
+        assert_eq!(settings(&far.rendering()).as_str(), "v1-4692aa67e7de21a2");
+    }
+
+    #[test]
+    fn what_restarts_nothing() {
+        let plain = of("");
+        for same in [
+            "replicas: 7",
+            "keepAlive: Disabled",
+            "runtime: mlflow",
+            "port: 8080",
+            "env: []",
+            "template: {}",
+            "resources: {}",
+        ] {
+            assert_eq!(of(same), plain, "{same}");
+        }
+        assert_eq!(of("template: {spec: {b: 1, a: 2}}"), of("template: {spec: {a: 2, b: 1}}"));
+    }
+
+    #[test]
+    fn what_rolls_the_pods() {
+        let plain = of("");
+        for other in [
+            "runtime: custom",
+            "port: 8081",
+            "keepAlive: Enabled",
+            "env: [{name: A, value: a}]",
+            "envFrom: [{secretRef: {name: s}}]",
+            "resources: {requests: {cpu: 1m}}",
+            "template: {metadata: {labels: {a: b}}}",
+        ] {
+            assert_ne!(of(other), plain, "{other}");
+        }
+        let order = |first, second| of(&format!("env: [{{name: {first}}}, {{name: {second}}}]"));
+        assert_ne!(order("A", "B"), order("B", "A"));
+        let other_model = Fixture { model: "fraud2".parse().unwrap(), ..Fixture::serving("") };
+        assert_ne!(settings(&other_model.rendering()).as_str(), plain);
+        let other_server = Fixture::serving("")
+            .with_registry(|registry| registry.tracking_uri = "http://other".parse().unwrap());
+        assert_ne!(settings(&other_server.rendering()).as_str(), plain);
+    }
+}

@@ -9,6 +9,10 @@
 //!            ├─ deployment, service
 //!            └─ fingerprint  of the inputs, so that pods roll when the user changed something and only then
 //! ```
+//!
+//! Variables of the model server, the later ones winning: `envFrom` of the registry, `serving.envFrom`, what Laurel
+//! sets, `serving.env`, the template's `env`. Those that say which version a pod serves nobody else can set: in `env`
+//! they are refused, and in `envFrom` they lose.
 
 use k8s_openapi::{api::core::v1::EnvFromSource, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use url::Url;
@@ -21,6 +25,8 @@ use crate::api::{
 
 mod deployment;
 mod fingerprint;
+#[cfg(test)]
+mod fixture;
 pub mod labels;
 mod pod;
 mod runtime;

@@ -1,1 +1,220 @@
+//! The rendered objects as a whole.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Container, PodSpec, SecurityContext},
+};
+use proptest::prelude::*;
+
+use super::{
+    Selection, deployment, endpoint,
+    fixture::{Fixture, model_uri, version},
+    labels, service, validate,
+};
+
+fn deploy(fixture: &Fixture) -> Deployment {
+    deployment(&fixture.rendering(), version(4), &model_uri(), 2).unwrap()
+}
+
+fn pod(deployment: &Deployment) -> &PodSpec {
+    deployment.spec.as_ref().unwrap().template.spec.as_ref().unwrap()
+}
+
+fn model(deployment: &Deployment) -> &Container {
+    &pod(deployment).containers[0]
+}
+
+/// The variables of the container `model` that have a plain value.
+fn env(deployment: &Deployment) -> BTreeMap<&str, &str> {
+    let env = model(deployment).env.iter().flatten();
+    env.filter_map(|variable| Some((variable.name.as_str(), variable.value.as_deref()?))).collect()
+}
+
+const CUSTOM: &str = "
+runtime: custom
+template:
+  spec:
+    containers:
+    - name: model
+      readinessProbe: {httpGet: {path: /ready, port: http}}";
+
+#[test]
+fn snapshot_of_mlflow() {
+    insta::assert_yaml_snapshot!(deploy(&Fixture::serving("replicas: 2")));
+}
+
+#[test]
+fn snapshot_of_mlserver() {
+    insta::assert_yaml_snapshot!(deploy(&Fixture::serving("runtime: mlserver\nport: 9000")));
+}
+
+#[test]
+fn snapshot_of_custom() {
+    insta::assert_yaml_snapshot!(deploy(&Fixture::serving(CUSTOM)));
+}
+
+#[test]
+fn snapshot_of_a_registry_with_everything() {
+    let fixture = Fixture::serving("envFrom: [{configMapRef: {name: tuning}}]").with_registry(|registry| {
+        registry.tracking_uri = "https://mlflow.example/tracking/".parse().unwrap();
+        registry.workspace = Some("team-a".into());
+        registry.ca = Some(serde_yaml::from_str("{name: corp-ca}").unwrap());
+        registry.env_from = serde_yaml::from_str("[{secretRef: {name: artifact-store}}]").unwrap();
+    });
+    insta::assert_yaml_snapshot!(model(&deploy(&fixture)));
+    insta::assert_yaml_snapshot!(pod(&deploy(&fixture)).volumes);
+}
+
+#[test]
+fn snapshot_of_the_service() {
+    insta::assert_yaml_snapshot!(service(&Fixture::serving("").rendering(), Selection::One(version(4))));
+}
+
+#[test]
+fn a_shared_service_selects_every_version() {
+    let service = service(&Fixture::serving("").rendering(), Selection::Shared);
+    let selector = service.spec.unwrap().selector.unwrap();
+    assert_eq!(selector, [(labels::MODEL_ALIAS.to_owned(), "fraud-champion".to_owned())].into());
+}
+
+#[test]
+fn the_endpoint_names_the_service_and_its_port() {
+    let fixture = Fixture::serving("port: 9000");
+    assert_eq!(endpoint(&fixture.rendering()), "http://fraud-champion.risk.svc:9000/invocations");
+}
+
+#[test]
+fn connections_stay_open_only_when_asked_for() {
+    for runtime in ["mlflow", "mlserver"] {
+        let closes = |keep_alive: &str| {
+            let fixture = Fixture::serving(&format!("runtime: {runtime}\n{keep_alive}"));
+            let command = model(&deploy(&fixture)).command.clone().unwrap();
+            assert!(command.iter().any(|argument| argument.ends_with("Model-Version:4")));
+            command.iter().any(|argument| argument.ends_with("Connection:close"))
+        };
+        assert!(closes(""));
+        assert!(closes("keepAlive: Disabled"));
+        assert!(!closes("keepAlive: Enabled"));
+    }
+}
+
+#[test]
+fn the_users_variables_win_over_ours_and_come_after_them() {
+    let fixture = Fixture::serving("env: [{name: A, value: a}, {name: HOME, value: /home}]");
+    let deployment = deploy(&fixture);
+    let names: Vec<_> = model(&deployment).env.iter().flatten().map(|variable| &variable.name).collect();
+    assert_eq!(names.iter().filter(|name| **name == "HOME").count(), 1);
+    assert!(names.ends_with(&[&"A".to_owned(), &"HOME".to_owned()]));
+    assert_eq!(env(&deployment)["HOME"], "/home");
+}
+
+#[test]
+fn a_name_that_looks_like_a_reference_is_taken_literally() {
+    let mut fixture = Fixture::serving("");
+    fixture.model = "$(HOME) $".parse().unwrap();
+    assert_eq!(env(&deploy(&fixture))["MODEL_NAME"], "$$(HOME) $$");
+}
+
+#[test]
+fn kubernetes_expands_nothing_in_a_command() {
+    for runtime in ["mlflow", "mlserver"] {
+        let deployment = deploy(&Fixture::serving(&format!("runtime: {runtime}")));
+        let command = model(&deployment).command.clone().unwrap();
+        assert!(command.iter().all(|argument| !argument.contains('$')), "{command:?}");
+    }
+}
+
+#[test]
+fn a_pod_has_time_to_drain() {
+    let deployment = deploy(&Fixture::serving(""));
+    let grace = pod(&deployment).termination_grace_period_seconds.unwrap();
+    let lifecycle = model(&deployment).lifecycle.clone().unwrap();
+    let pre_stop = lifecycle.pre_stop.unwrap().sleep.unwrap().seconds;
+    let command = model(&deployment).command.clone().unwrap();
+    let shutdown = command.iter().find_map(|a| a.strip_prefix("--timeout-graceful-shutdown=")).unwrap();
+    assert!(grace > pre_stop + shutdown.parse::<i64>().unwrap());
+}
+
+/// The rules of the Pod Security Standard `restricted` that a pod can break by what Laurel renders.
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
+fn breaches(pod: &PodSpec) -> Vec<&'static str> {
+    let of_pod = pod.security_context.clone().unwrap_or_default();
+    let contexts = || {
+        let containers = pod.init_containers.iter().flatten().chain(&pod.containers);
+        containers.map(|container| container.security_context.clone().unwrap_or_default())
+    };
+    let every = |holds: fn(SecurityContext) -> bool| contexts().all(holds);
+    let volumes = || pod.volumes.iter().flatten();
+    let rules = [
+        (
+            "host namespaces",
+            [pod.host_network, pod.host_pid, pod.host_ipc].iter().all(|host| *host != Some(true)),
+        ),
+        ("volume types", volumes().all(|volume| volume.empty_dir.is_some() || volume.secret.is_some())),
+        ("privileged", every(|context| context.privileged != Some(true))),
+        ("privilege escalation", every(|context| context.allow_privilege_escalation == Some(false))),
+        (
+            "capabilities",
+            every(|context| {
+                let capabilities = context.capabilities.unwrap_or_default();
+                capabilities.drop == Some(vec!["ALL".to_owned()]) && capabilities.add.is_none()
+            }),
+        ),
+        ("running as non-root", of_pod.run_as_non_root == Some(true)),
+        ("non-root user", of_pod.run_as_user != Some(0) && every(|context| context.run_as_user != Some(0))),
+        ("seccomp", of_pod.seccomp_profile.is_some_and(|profile| profile.type_ == "RuntimeDefault")),
+    ];
+    rules.into_iter().filter(|(_, holds)| !holds).map(|(rule, _)| rule).collect()
+}
+
+#[test]
+fn pods_are_restricted() {
+    let ca = |registry: &mut super::RegistryForPods| {
+        registry.ca = Some(serde_yaml::from_str("{name: corp-ca}").unwrap());
+    };
+    for serving in ["", "runtime: mlserver", CUSTOM] {
+        let deployment = deploy(&Fixture::serving(serving).with_registry(ca));
+        assert_eq!(breaches(pod(&deployment)), [""; 0]);
+        assert_eq!(pod(&deployment).automount_service_account_token, Some(false));
+        let context = model(&deployment).security_context.as_ref().unwrap();
+        assert_eq!(context.read_only_root_filesystem, Some(true));
+    }
+    let relaxed = "template: {spec: {securityContext: {runAsNonRoot: false}}}";
+    assert_eq!(breaches(pod(&deploy(&Fixture::serving(relaxed)))), ["running as non-root"]);
+}
+
+fn is_label_value(value: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    value.len() <= 63
+        && value.starts_with(edge)
+        && value.ends_with(edge)
+        && value.chars().all(|c| edge(c) || "-_.".contains(c))
+}
+
+proptest! {
+    #[test]
+    fn rendering_is_deterministic_and_selects_its_own_pods(
+        model in "[^/:]{0,100}[^/:\\s][^/:]{0,100}",
+        number in 1..=999_999_999_u32,
+        replicas in any::<u32>(),
+    ) {
+        let mut fixture = Fixture::serving("");
+        fixture.model = model.parse().unwrap();
+        let r = fixture.rendering();
+        let render = || deployment(&r, version(number), &model_uri(), replicas).unwrap();
+        prop_assert_eq!(render(), render());
+        prop_assert!(validate(&r).is_ok());
+
+        let spec = render().spec.unwrap();
+        let selector = spec.selector.match_labels.unwrap();
+        let metadata = spec.template.metadata.unwrap();
+        let labels = metadata.labels.unwrap();
+        prop_assert!(selector.iter().all(|(key, value)| labels.get(key) == Some(value)));
+        prop_assert!(labels.values().all(|value| is_label_value(value)), "{:?}", labels);
+        prop_assert_eq!(&metadata.annotations.unwrap()[labels::MODEL_NAME], &model);
+        let selected = service(&r, Selection::One(version(number))).spec.unwrap().selector.unwrap();
+        prop_assert_eq!(selected, selector);
+    }
+}

@@ -1,4 +1,10 @@
-//! Seldon MLServer with its MLflow runtime.
+//! Seldon MLServer with its MLflow runtime (`pip install mlserver mlserver-mlflow`; read and tried: 1.7.1).
+//!
+//! MLServer reads the settings of one model from the environment when its folder has none, so the image needs no
+//! files. Two things it cannot be told, so a few lines of Python ([`BOOTSTRAP`]) say them and then call its own command:
+//! - headers for uvicorn, without which connections stay open and no answer says which version it came from,
+//! - that a model which cannot be loaded is a failure. MLServer exits with 0 then, and Kubernetes keeps the last lines
+//!   only of a container that failed.
 
 use crate::{
     api::names::{ModelUri, Version},
@@ -9,8 +15,10 @@ use crate::{
     },
 };
 
+const BOOTSTRAP: &str = include_str!("mlserver.py");
+
 /// The model's name inside the server, so also in URLs (`/v2/models/model/infer`). It is always this one: the
-/// registry's names are not URL segments, and a client needs no other path for another model.
+/// registry's names are not URL segments, and clients need no other path for another model.
 const NAME: &str = "model";
 
 pub(super) const RESERVED: [&str; 4] =
@@ -21,18 +29,30 @@ pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> S
         variable("MLSERVER_MODEL_NAME", NAME),
         variable("MLSERVER_MODEL_URI", model_uri.as_str()),
         variable("MLSERVER_MODEL_VERSION", &version.to_string()),
-        variable("MLSERVER_HTTP_PORT", &r.serving.port.to_string()),
         variable("MLSERVER_MODEL_IMPLEMENTATION", "mlserver_mlflow.MLflowRuntime"),
+        variable("MLSERVER_HTTP_PORT", &r.serving.port.to_string()),
+        // Debug is MLServer's default: it logs each probe, and answers an error with its stack.
+        variable("MLSERVER_DEBUG", "false"),
+        // In the process that answers: a worker costs the memory of another model, and those of 1.7.1 do not start
+        // with uvloop 0.23.
         variable("MLSERVER_PARALLEL_WORKERS", "0"),
+        // For who sets more workers: the defaults are in the working directory, which cannot be written.
+        variable("MLSERVER_METRICS_DIR", "/tmp/mlserver-metrics"),
+        variable("MLSERVER_ENVIRONMENTS_DIR", "/tmp/mlserver-environments"),
     ];
     Server {
         command: Some(command(r, version)),
         env: [env, mlflow::client_env()].concat(),
+        // Not `/v2/health/ready`: that answers 200 while the model is not there.
         probes: probes(&format!("/v2/models/{NAME}/ready")),
     }
 }
 
 fn command(r: &Rendering, version: Version) -> Vec<String> {
-    let bootstrap = format!("{GRACEFUL_SHUTDOWN}");
-    ["python".to_owned(), "-c".to_owned(), bootstrap].into_iter().chain(headers(r, version)).collect()
+    ["python", "-c", BOOTSTRAP]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([GRACEFUL_SHUTDOWN.to_string()])
+        .chain(headers(r, version))
+        .collect()
 }

@@ -1,0 +1,66 @@
+//! A ModelAlias to render in tests, from the YAML that a user would write.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use super::{RegistryForPods, Rendering};
+use crate::api::{
+    ModelAliasSpec,
+    names::{ModelName, ModelUri, Version},
+};
+
+pub(super) struct Fixture {
+    pub(super) spec: ModelAliasSpec,
+    pub(super) model: ModelName,
+    pub(super) registry: RegistryForPods,
+}
+
+impl Fixture {
+    /// With this YAML under `serving`, beside an image.
+    pub(super) fn serving(yaml: &str) -> Self {
+        let serving = ["image: serving:1"].into_iter().chain(yaml.lines()).collect::<Vec<_>>().join("\n  ");
+        let spec =
+            format!("modelRef: {{name: fraud}}\nalias: champion\nversion: '4'\nserving:\n  {serving}\n");
+        Self {
+            spec: serde_yaml::from_str(&spec).unwrap(),
+            model: "fraud".parse().unwrap(),
+            registry: RegistryForPods {
+                tracking_uri: "http://mlflow.mlops.svc:5000".parse().unwrap(),
+                workspace: None,
+                ca: None,
+                env_from: Vec::new(),
+            },
+        }
+    }
+
+    pub(super) fn with_registry(mut self, change: impl FnOnce(&mut RegistryForPods)) -> Self {
+        change(&mut self.registry);
+        self
+    }
+
+    pub(super) fn rendering(&self) -> Rendering<'_> {
+        Rendering {
+            name: "fraud-champion",
+            namespace: "risk",
+            owner: OwnerReference {
+                api_version: "laurel.dev/v1alpha1".into(),
+                kind: "ModelAlias".into(),
+                name: "fraud-champion".into(),
+                uid: "6d1b".into(),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            },
+            model: &self.model,
+            alias: &self.spec.alias,
+            serving: self.spec.serving.as_ref().unwrap(),
+            registry: &self.registry,
+        }
+    }
+}
+
+pub(super) fn version(number: u32) -> Version {
+    Version::new(number).unwrap()
+}
+
+pub(super) fn model_uri() -> ModelUri {
+    "models:/m-0123456789abcdef0123456789abcdef".parse().unwrap()
+}

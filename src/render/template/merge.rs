@@ -1,0 +1,148 @@
+//! Merging a partial pod template over a rendered one, as JSON.
+//!
+//! Not with [`k8s_openapi::DeepMerge`], which differs from Kubernetes where it matters here: it tells ports apart by
+//! their number alone, keeps an `httpGet` beside the `exec` that replaces it, so that the API server refuses the
+//! probe, and cannot take anything away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::{Fault, path::Path};
+
+type Object = Map<String, Value>;
+
+/// What tells the items of a list apart. The first key is required, the others have a default.
+struct Keys {
+    required: &'static str,
+    defaulted: Option<(&'static str, &'static str)>,
+}
+
+/// The keys of the lists that Laurel renders items in; other lists are replaced as a whole, as Kubernetes does with
+/// most of them. From `x-kubernetes-list-map-keys` of the Kubernetes API.
+fn keys(list: &str) -> Option<Keys> {
+    let (required, defaulted) = match list {
+        "containers" | "initContainers" | "env" | "volumes" => ("name", None),
+        "volumeMounts" => ("mountPath", None),
+        "ports" => ("containerPort", Some(("protocol", "TCP"))),
+        _ => return None,
+    };
+    Some(Keys { required, defaulted })
+}
+
+impl Keys {
+    /// What tells `item` from others in its list.
+    fn of(&self, item: &Value) -> (String, Option<String>) {
+        let defaulted = self.defaulted.map(|(key, default)| match item.get(key) {
+            Some(value) => value.to_string(),
+            None => Value::from(default).to_string(),
+        });
+        (item[self.required].to_string(), defaulted)
+    }
+}
+
+/// Fields of which an object has one: naming another one replaces the one that was rendered.
+fn alternatives(object: &Path, field: &str) -> bool {
+    match object.last_field() {
+        "startupProbe" | "readinessProbe" | "livenessProbe" | "preStop" | "postStart" => {
+            matches!(field, "exec" | "grpc" | "httpGet" | "sleep" | "tcpSocket")
+        }
+        "env" | "volumes" => field != "name",
+        _ => false,
+    }
+}
+
+/// Merges `template` over `rendered`, and says what cannot be merged.
+pub(super) fn merge(rendered: &mut Value, template: &Value) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    merge_value(&Path::root(), rendered, template, &mut faults);
+    faults
+}
+
+fn merge_value(path: &Path, rendered: &mut Value, template: &Value, faults: &mut Vec<Fault>) {
+    match (rendered, template, keys(path.last_field())) {
+        (Value::Object(rendered), Value::Object(template), _) => {
+            merge_object(path, rendered, template, faults);
+        }
+        (Value::Array(rendered), Value::Array(template), Some(keys)) => {
+            merge_list(path, &keys, rendered, template, faults);
+        }
+        (rendered, template, _) => *rendered = added(path, template, faults),
+    }
+}
+
+fn merge_object(path: &Path, rendered: &mut Object, template: &Object, faults: &mut Vec<Fault>) {
+    for field in template.iter().filter(|(_, value)| !value.is_null()).map(|(field, _)| field) {
+        if alternatives(path, field) {
+            rendered.retain(|other, _| other == field || !alternatives(path, other));
+        }
+    }
+    for (field, value) in template {
+        let path = path.field(field);
+        match rendered.get_mut(field) {
+            Some(_) if value.is_null() => drop(rendered.remove(field)),
+            Some(rendered) => merge_value(&path, rendered, value, faults),
+            None => drop(rendered.insert(field.clone(), added(&path, value, faults))),
+        }
+    }
+}
+
+fn merge_list(
+    path: &Path,
+    keys: &Keys,
+    rendered: &mut Vec<Value>,
+    template: &[Value],
+    faults: &mut Vec<Fault>,
+) {
+    faults.extend(unmergeable(path, keys, template));
+    let ours: BTreeMap<_, _> = rendered.iter().enumerate().map(|(at, item)| (keys.of(item), at)).collect();
+    for (index, item) in template.iter().enumerate() {
+        let path = path.item(index);
+        match ours.get(&keys.of(item)) {
+            Some(&at) => merge_value(&path, &mut rendered[at], item, faults),
+            None => rendered.push(added(&path, item, faults)),
+        }
+    }
+}
+
+/// `value` where nothing was rendered.
+fn added(path: &Path, value: &Value, faults: &mut Vec<Fault>) -> Value {
+    match value {
+        Value::Null => {
+            faults.push(Fault::new(
+                path,
+                "null takes away what Laurel renders, and it renders nothing here; remove this line",
+            ));
+            Value::Null
+        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(field, value)| (field.clone(), added(&path.field(field), value, faults)))
+            .collect(),
+        Value::Array(items) => {
+            if let Some(keys) = keys(path.last_field()) {
+                faults.extend(unmergeable(path, &keys, items));
+            }
+            items.iter().enumerate().map(|(index, item)| added(&path.item(index), item, faults)).collect()
+        }
+        scalar => scalar.clone(),
+    }
+}
+
+/// The items of a keyed list that lack their key, or share it with one before them.
+fn unmergeable(path: &Path, keys: &Keys, items: &[Value]) -> Vec<Fault> {
+    let key = keys.required;
+    let mut seen = BTreeSet::new();
+    let mut faults = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let problem = if item[key].is_null() || item[key] == "" {
+            format!("an item needs a {key}, by which it is merged; add it")
+        } else if !seen.insert(keys.of(item)) {
+            format!("another item above has the same {key}; keep one of them")
+        } else {
+            continue;
+        };
+        faults.push(Fault::new(&path.item(index), problem));
+    }
+    faults
+}

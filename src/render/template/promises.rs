@@ -1,0 +1,179 @@
+//! What no setting may change: which version a pod serves, that it says so, and that the Service finds it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodTemplateSpec};
+use serde_json::Value;
+
+use super::{Fault, path::Path};
+use crate::{
+    api::model_alias::{Runtime, Serving},
+    render::{labels, pod, runtime},
+};
+
+/// Whether Laurel alone sets this variable of the container `model`.
+fn reserved(runtime: Runtime, variable: &str) -> bool {
+    pod::IDENTITY.contains(&variable) || runtime::reserved(runtime).contains(&variable)
+}
+
+/// What is wrong with `serving.env`.
+pub(super) fn variables(serving: &Serving) -> Vec<Fault> {
+    let mut seen = BTreeSet::new();
+    let problem = |variable: &EnvVar| {
+        let name = variable.name.as_str();
+        match () {
+            () if reserved(serving.runtime, name) => Some(owned(name)),
+            () if !seen.insert(name.to_owned()) => Some(format!("{name} is set twice; keep one of them")),
+            () => None,
+        }
+    };
+    let problems: Vec<_> = serving.env.iter().map(problem).collect();
+    let at = Path::of("serving.env");
+    problems
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, problem)| Some(Fault::new(&at.item(index).field("name"), problem?)))
+        .collect()
+}
+
+fn owned(name: &str) -> String {
+    format!("{name} says which version a pod serves, and Laurel sets it; remove it here")
+}
+
+/// What in `template` would take the place of something that is Laurel's.
+pub(super) fn overrides(serving: &Serving, template: &Value) -> Vec<Fault> {
+    let root = Path::root();
+    let mut faults = metadata(&root.field("metadata"), &template["metadata"]);
+    let spec = root.field("spec");
+    let containers = spec.field("containers");
+    for (index, container) in items(&template["spec"]["containers"]) {
+        if container["name"] == pod::MODEL {
+            faults.extend(model_container(serving, &containers.item(index), container));
+        }
+    }
+    faults
+}
+
+fn items(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    list.as_array().into_iter().flatten().enumerate()
+}
+
+fn fields(object: &Value) -> impl Iterator<Item = &String> {
+    object.as_object().into_iter().flatten().map(|(field, _)| field)
+}
+
+fn metadata(path: &Path, metadata: &Value) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for field in fields(metadata) {
+        let path = path.field(field);
+        if field != "labels" && field != "annotations" {
+            faults.push(Fault::new(
+                &path,
+                "Kubernetes takes only labels and annotations from a template; remove it",
+            ));
+        }
+        for key in fields(&metadata[field]).filter(|key| key.starts_with(labels::PREFIX)) {
+            let problem = format!("{} is Laurel's own; use another prefix", labels::PREFIX);
+            faults.push(Fault::new(&path.field(key), problem));
+        }
+    }
+    faults
+}
+
+fn model_container(serving: &Serving, path: &Path, container: &Value) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let env = path.field("env");
+    for (index, variable) in items(&container["env"]) {
+        if let Some(name) = variable["name"].as_str().filter(|name| reserved(serving.runtime, name)) {
+            faults.push(Fault::new(&env.item(index).field("name"), owned(name)));
+        }
+    }
+    if !container["envFrom"].is_null() {
+        let problem = "would replace the whole list, also what the registry's serving.envFrom gives; add to \
+                       serving.envFrom instead";
+        faults.push(Fault::new(&path.field("envFrom"), problem));
+    }
+    if !container["command"].is_null() && serving.keep_alive.is_some() {
+        let problem =
+            "keepAlive is carried out by the command that Laurel renders; remove serving.keepAlive or this";
+        faults.push(Fault::new(&path.field("command"), problem));
+    }
+    faults
+}
+
+/// What of `rendered` has to be found in `merged` again, and is not.
+pub(super) fn kept(serving: &Serving, rendered: &PodTemplateSpec, merged: &PodTemplateSpec) -> Vec<Fault> {
+    let root = Path::root();
+    let spec = root.field("spec");
+    let containers = spec.field("containers");
+    let mut faults = Vec::new();
+    let mut fault = |path: &Path, problem: &str| faults.push(Fault::new(path, problem));
+
+    if !marks(rendered).is_subset(&marks(merged)) {
+        fault(&root.field("metadata"), "takes away labels or annotations that are Laurel's; remove the null");
+    }
+    if merged
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.restart_policy.as_deref())
+        .is_some_and(|policy| policy != "Always")
+    {
+        fault(&spec.field("restartPolicy"), "a Deployment's pods always restart; remove it");
+    }
+    let (Some(ours), Some(model)) = (model(rendered), model(merged)) else {
+        fault(&containers, "takes away the container model; remove the null");
+        return faults;
+    };
+    if !pinned(serving, ours).is_subset(&pinned(serving, model)) {
+        fault(&containers, "takes away variables that say which version the pod serves; remove the null");
+    }
+    if http_ports(model) != [i32::from(serving.port)] {
+        let problem = format!(
+            "the container model has one port called http, and it is serving.port ({}); change serving.port instead",
+            serving.port
+        );
+        fault(&containers, &problem);
+    }
+    if model.readiness_probe.is_none() {
+        let problem = match serving.runtime {
+            Runtime::Custom => {
+                "runtime custom needs a readinessProbe on the container model, so that traffic reaches only a server \
+                 that answers; add it"
+            }
+            Runtime::Mlflow | Runtime::Mlserver => {
+                "takes away the readinessProbe of the container model, so that traffic would reach a server that does \
+                 not answer yet; remove the null"
+            }
+        };
+        fault(&containers, problem);
+    }
+    faults
+}
+
+/// The labels and annotations under Laurel's prefix, as pairs.
+fn marks(template: &PodTemplateSpec) -> BTreeSet<(&String, &String)> {
+    let metadata = template.metadata.iter();
+    metadata
+        .flat_map(|metadata| [&metadata.labels, &metadata.annotations])
+        .flatten()
+        .flatten()
+        .filter(|(key, _)| key.starts_with(labels::PREFIX))
+        .collect()
+}
+
+fn model(template: &PodTemplateSpec) -> Option<&Container> {
+    template.spec.as_ref()?.containers.iter().find(|container| container.name == pod::MODEL)
+}
+
+/// The reserved variables, as pairs.
+fn pinned<'a>(serving: &Serving, container: &'a Container) -> BTreeSet<(&'a str, Option<&'a str>)> {
+    let env = container.env.iter().flatten();
+    env.filter(|variable| reserved(serving.runtime, &variable.name))
+        .map(|variable| (variable.name.as_str(), variable.value.as_deref()))
+        .collect()
+}
+
+fn http_ports(container: &Container) -> Vec<i32> {
+    let ports = container.ports.iter().flatten();
+    ports.filter(|port| port.name.as_deref() == Some(pod::HTTP)).map(|port| port.container_port).collect()
+}

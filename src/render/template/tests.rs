@@ -1,0 +1,221 @@
+//! What a template may do, and what it may not: by example.
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Container, PodSpec},
+};
+use pretty_assertions::assert_eq;
+use serde_json::Value;
+
+use crate::render::{
+    InvalidTemplate, deployment,
+    fixture::{Fixture, model_uri, version},
+    validate,
+};
+
+pub(super) fn render(fixture: &Fixture) -> Result<Deployment, InvalidTemplate> {
+    let rendered = deployment(&fixture.rendering(), version(4), &model_uri(), 1);
+    assert_eq!(
+        validate(&fixture.rendering()),
+        rendered.clone().map(drop),
+        "validate says what rendering does"
+    );
+    rendered
+}
+
+/// The fixture with this as `serving.template`.
+pub(super) fn with(template: Value) -> Fixture {
+    let mut fixture = Fixture::serving("");
+    fixture.spec.serving.as_mut().unwrap().template = Some(template);
+    fixture
+}
+
+fn yaml(template: &str) -> Value {
+    serde_yaml::from_str(template).unwrap()
+}
+
+fn pod(template: &str) -> PodSpec {
+    let deployment = render(&with(yaml(template))).unwrap();
+    deployment.spec.unwrap().template.spec.unwrap()
+}
+
+fn model(container: &str) -> Container {
+    let pod = pod(&format!("spec: {{containers: [{{name: model, {container}}}]}}"));
+    pod.containers.into_iter().find(|container| container.name == "model").unwrap()
+}
+
+/// The path of each fault.
+fn faults(fixture: &Fixture) -> Vec<String> {
+    let invalid = render(fixture).expect_err("it is refused");
+    invalid.0.into_iter().map(|fault| fault.path).collect()
+}
+
+fn refused(template: &str, paths: &[&str]) {
+    let paths: Vec<_> = paths.iter().map(|path| format!("serving.template{path}")).collect();
+    assert_eq!(faults(&with(yaml(template))), paths, "{template}");
+}
+
+#[test]
+fn adds_and_changes() {
+    let pod = pod("
+metadata: {labels: {team: risk}, annotations: {sidecar.istio.io/inject: 'false'}}
+spec:
+  nodeSelector: {pool: gpu}
+  terminationGracePeriodSeconds: 300
+  securityContext: {fsGroup: 1000}
+  initContainers: [{name: warm, image: warm:1}]
+  containers:
+  - name: model
+    env: [{name: TZ, value: UTC}, {name: HOME, value: /work}]
+    volumeMounts: [{name: cache, mountPath: /cache}]
+  - {name: proxy, image: proxy:1}
+  volumes: [{name: cache, emptyDir: {}}]");
+    let names: Vec<_> = pod.containers.iter().map(|container| container.name.as_str()).collect();
+    assert_eq!(names, ["model", "proxy"]);
+    assert_eq!(pod.volumes.unwrap().len(), 2);
+    assert_eq!(pod.containers[0].volume_mounts.as_ref().unwrap().len(), 2);
+    assert_eq!(pod.termination_grace_period_seconds, Some(300));
+    let security = pod.security_context.unwrap();
+    assert_eq!((security.fs_group, security.run_as_non_root), (Some(1000), Some(true)));
+    let env = pod.containers[0].env.as_ref().unwrap();
+    assert_eq!(env.iter().filter(|variable| variable.name == "HOME").count(), 1);
+}
+
+#[test]
+fn a_list_without_keys_is_replaced() {
+    let model = model("command: [opentelemetry-instrument, uvicorn]");
+    assert_eq!(model.command.unwrap(), ["opentelemetry-instrument", "uvicorn"]);
+}
+
+#[test]
+fn an_alternative_takes_the_place_of_what_was_rendered() {
+    let readiness = model("readinessProbe: {exec: {command: ['true']}}").readiness_probe.unwrap();
+    assert!(readiness.exec.is_some() && readiness.http_get.is_none());
+    assert_eq!(readiness.period_seconds, Some(2), "the rest of the probe stays");
+
+    let pre_stop =
+        model("lifecycle: {preStop: {exec: {command: [wait]}}}").lifecycle.unwrap().pre_stop.unwrap();
+    assert!(pre_stop.exec.is_some() && pre_stop.sleep.is_none());
+
+    let home = model("env: [{name: HOME, valueFrom: {configMapKeyRef: {name: c, key: k}}}]").env.unwrap();
+    assert!(home.iter().find(|variable| variable.name == "HOME").unwrap().value.is_none());
+
+    let volumes =
+        pod("spec: {volumes: [{name: tmp, persistentVolumeClaim: {claimName: c}}]}").volumes.unwrap();
+    assert!(volumes[0].persistent_volume_claim.is_some() && volumes[0].empty_dir.is_none());
+}
+
+#[test]
+fn ports_differ_by_protocol_too() {
+    let ports = model("ports: [{containerPort: 8080, protocol: UDP, name: quic}]").ports.unwrap();
+    assert_eq!(ports.len(), 2);
+}
+
+#[test]
+fn null_takes_away() {
+    assert_eq!(model("livenessProbe: null").liveness_probe, None);
+    let security = pod("spec: {securityContext: {runAsUser: null}}").security_context.unwrap();
+    assert_eq!((security.run_as_user, security.run_as_non_root), (None, Some(true)));
+    refused("spec: {affinity: null}", &[".spec.affinity"]);
+    refused("spec: {affinity: {nodeAffinity: null}}", &[".spec.affinity.nodeAffinity"]);
+}
+
+#[test]
+fn every_unknown_field_is_named() {
+    refused(
+        "{spec: {nodeSelectr: {a: b}, containers: [{name: x}, {name: model, livenessProbe: {httpGet: {pth: /}}}]}, metdata: {}}",
+        &[".metdata", ".spec.containers[1].livenessProbe.httpGet.pth", ".spec.nodeSelectr"],
+    );
+    refused("metadata: {labels: {a: b}, lables: {a.b/c: d}}", &[".metadata.lables"]);
+}
+
+#[test]
+fn a_wrong_type_is_named_where_it_is() {
+    refused("spec: {terminationGracePeriodSeconds: long}", &[".spec.terminationGracePeriodSeconds"]);
+    refused("spec: {containers: {name: model}}", &[".spec.containers"]);
+    refused(
+        "spec: {containers: [{name: ok}, {name: model, args: [a, 1]}]}",
+        &[".spec.containers[1].args[1]"],
+    );
+    refused("metadata: {labels: {a.b/c: 1}}", &[".metadata.labels[\"a.b/c\"]"]);
+    refused("[]", &[""]);
+    refused("spec: {containers: [null]}", &[".spec.containers[0]"]);
+}
+
+#[test]
+fn items_need_a_key_of_their_own() {
+    refused("spec: {containers: [{image: x}]}", &[".spec.containers[0]"]);
+    refused("spec: {containers: [{name: a}, {name: a}]}", &[".spec.containers[1]"]);
+    refused(
+        "spec: {containers: [{name: a, env: [{name: A}, {name: A}, {value: b}]}]}",
+        &[".spec.containers[0].env[1]", ".spec.containers[0].env[2]"],
+    );
+}
+
+#[test]
+fn what_says_the_version_stays() {
+    refused("metadata: {labels: {laurel.dev/version: '5'}}", &[".metadata.labels[\"laurel.dev/version\"]"]);
+    refused("metadata: {annotations: {laurel.dev/x: ''}}", &[".metadata.annotations[\"laurel.dev/x\"]"]);
+    refused("metadata: {labels: null}", &[".metadata"]);
+    refused("metadata: null", &[".metadata"]);
+    refused("metadata: {name: x}", &[".metadata.name"]);
+    for variable in ["MODEL_NAME", "MODEL_VERSION", "MODEL_ALIAS", "MODEL_URI", "__pyfunc_model_path__"] {
+        let template =
+            format!("spec: {{containers: [{{name: model, env: [{{name: {variable}, value: x}}]}}]}}");
+        refused(&template, &[".spec.containers[0].env[0].name"]);
+        let fixture = Fixture::serving(&format!("env: [{{name: A}}, {{name: {variable}, value: x}}]"));
+        assert_eq!(faults(&fixture), ["serving.env[1].name"]);
+    }
+    refused("spec: {containers: [{name: model, env: null}]}", &[".spec.containers"]);
+    refused(
+        "spec: {containers: [{name: model, env: [{name: MODEL_URI, value: null}]}]}",
+        &[".spec.containers[0].env[0].name"],
+    );
+}
+
+#[test]
+fn what_the_service_finds_stays() {
+    refused(
+        "spec: {containers: [{name: model, ports: [{containerPort: 8080, name: web}]}]}",
+        &[".spec.containers"],
+    );
+    refused(
+        "spec: {containers: [{name: model, ports: [{containerPort: 9090, name: http}]}]}",
+        &[".spec.containers"],
+    );
+    refused("spec: {containers: [{name: model, ports: null}]}", &[".spec.containers"]);
+    refused("spec: {containers: null}", &[".spec.containers"]);
+    refused("spec: null", &[".spec.containers"]);
+    refused("spec: {containers: [{name: model, readinessProbe: null}]}", &[".spec.containers"]);
+    refused("spec: {restartPolicy: Never}", &[".spec.restartPolicy"]);
+}
+
+#[test]
+fn what_would_be_lost_in_silence_is_refused() {
+    refused(
+        "spec: {containers: [{name: model, envFrom: [{secretRef: {name: s}}]}]}",
+        &[".spec.containers[0].envFrom"],
+    );
+    let fixture = Fixture::serving(
+        "keepAlive: Enabled\ntemplate: {spec: {containers: [{name: model, command: [serve]}]}}",
+    );
+    assert_eq!(faults(&fixture), ["serving.template.spec.containers[0].command"]);
+    assert_eq!(faults(&Fixture::serving("env: [{name: A}, {name: A}]")), ["serving.env[1].name"]);
+}
+
+#[test]
+fn a_custom_server_has_to_say_when_it_is_ready() {
+    let message = render(&Fixture::serving("runtime: custom")).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "serving.template.spec.containers: runtime custom needs a readinessProbe on the container model, so that \
+         traffic reaches only a server that answers; add it"
+    );
+}
+
+#[test]
+fn messages_name_the_place_and_the_next_step() {
+    let template = yaml("{spec: {nodeSelectr: {}}, metdata: {}}");
+    insta::assert_snapshot!(render(&with(template)).unwrap_err());
+    insta::assert_snapshot!(render(&with(yaml("spec: {priority: high}"))).unwrap_err());
+}
