@@ -110,8 +110,19 @@ impl Cluster {
         Ok(())
     }
 
-    /// Deletes a namespace of ours, if it is there, and waits until it is gone.
+    /// Deletes every ModelAlias in a namespace of ours, then the namespace, and waits until it is gone. In this order,
+    /// because an alias can only be removed from a registry while the object that says which registry is still there.
     pub(crate) async fn delete_namespace(&self, name: &str) -> Result<()> {
+        let ours = |found: Namespace| found.labels().contains_key(OURS);
+        if Api::<Namespace>::all(self.client.clone()).get_opt(name).await?.is_some_and(ours) {
+            let end = format!("--timeout={}s", NAMESPACE_END.as_secs());
+            self.run_kubectl(&["delete", "modelaliases", "--all", "-n", name, &end], None).await?;
+        }
+        self.terminate_namespace(name).await
+    }
+
+    /// Deletes a namespace of ours, if it is there, as it is, and waits until it is gone.
+    pub(crate) async fn terminate_namespace(&self, name: &str) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let Some(found) = namespaces.get_opt(name).await? else { return Ok(()) };
         if !found.labels().contains_key(OURS) {

@@ -33,14 +33,17 @@ impl Pods {
         Self(Watch::start(Api::namespaced(cluster.client.clone(), namespace), selected))
     }
 
-    /// The first pod that is as `wanted`.
-    pub(crate) async fn until(
-        &self,
-        what: &str,
-        deadline: Duration,
-        wanted: impl Fn(&Pod) -> bool,
-    ) -> Result<Pod> {
-        Ok(self.0.until(what, deadline, |seen| !seen.gone && wanted(&seen.object)).await?.object)
+    /// Waits for a pod that was not there before a moment; `what` says why there should be one.
+    pub(crate) async fn until_since(&self, moment: Instant, what: &str, deadline: Duration) -> Result<()> {
+        self.0
+            .until(what, deadline, |seen| seen.at >= moment && !self.known_before(moment, seen))
+            .await
+            .map(drop)
+    }
+
+    fn known_before(&self, moment: Instant, pod: &Seen<Pod>) -> bool {
+        let before = |seen: &Seen<Pod>| seen.at < moment && seen.object.uid() == pod.object.uid();
+        self.0.seen().iter().any(before)
     }
 
     /// The names of the pods that were first seen since a moment.

@@ -118,8 +118,8 @@ impl<K: Clone> Watch<K> {
         timeout(deadline, found).await.map_err(late)?
     }
 
-    /// The first state that `wanted` holds for.
-    pub(crate) fn first(&self, wanted: impl Fn(&Seen<K>) -> bool) -> Option<Seen<K>> {
-        self.log.seen().iter().find(|seen| wanted(seen)).cloned()
+    fn first(&self, wanted: impl Fn(&Seen<K>) -> bool) -> Option<Seen<K>> {
+        // From a copy: `wanted` may look at the log itself.
+        self.seen().into_iter().find(wanted)
     }
 }

@@ -1,0 +1,26 @@
+//! End-to-end tests: the operator as it is installed, real model servers in real pods, a real MLflow, and clients at a
+//! constant rate over both kinds of connection.
+//!
+//! ```sh
+//! make cluster install     # the cluster, MLflow with models, and Laurel
+//! cargo test --test full
+//! ```
+//!
+//! With `CLUSTER=existing` they use kubectl's current cluster, with MLflow as `mlflow` in the namespace `mlops`; the
+//! variable `LAUREL_SERVING_IMAGE` then names a serving image that this cluster can pull. Tests run side by side, each
+//! in a namespace and with a registered model of its own (`laurel-test-…`), as far as the machine has room for pods;
+//! see `scene`. A test whose name begins with `promise_` shows that promise of the contract.
+
+#![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
+#![expect(clippy::print_stdout, reason = "tests print what they measured; cargo shows it when one fails")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
+mod operator;
+mod promotion;
+mod registry;
+mod rolling;
+mod scene;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the demo and the tests of the load client use the rest")]
+mod support;
+mod trouble;

@@ -1,0 +1,47 @@
+//! The strategy for clusters without room for two versions.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    scene::{Scene, play},
+    support::pods::Count,
+};
+
+const REPLICAS: usize = 2;
+const MAX_SURGE: usize = 1;
+
+#[test]
+fn rolling_never_has_more_pods_than_replicas_and_max_surge_nor_fewer_ready_than_replicas_and_loses_nothing() {
+    play("rolling", 3, async |scene| {
+        scene.good_versions(2).await?;
+        scene.get(wish("1")).await?;
+        let clients = scene.clients().await?;
+        for (from, to) in [("1", "2"), ("2", "1")] {
+            let before = Instant::now();
+            let change = scene.get(wish(to)).await?;
+            clients.move_to(change, from, to).await?;
+            check(scene, before)?;
+        }
+        clients.leave().await.map(drop)
+    });
+}
+
+fn wish(version: &str) -> serde_json::Value {
+    json!({
+        "version": version,
+        "serving": { "replicas": REPLICAS },
+        "rollout": { "strategy": "Rolling", "maxSurge": MAX_SURGE },
+    })
+}
+
+fn check(scene: &Scene, since: Instant) -> Result<()> {
+    let counts = scene.pods.counts_since(since);
+    let wrong: Vec<&Count> = counts
+        .iter()
+        .filter(|count| count.existing > REPLICAS + MAX_SURGE || count.ready < REPLICAS)
+        .collect();
+    ensure!(wrong.is_empty(), "{wrong:?} of {} counts", counts.len());
+    Ok(())
+}

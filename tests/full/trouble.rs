@@ -1,0 +1,88 @@
+//! Trouble is told, with its reason and the next step, and traffic stays where it is.
+
+use anyhow::{Result, ensure};
+use laurel::api::condition::{ConditionType, Reason};
+use serde_json::{Value, json};
+
+use crate::{
+    scene::{Clients, ORIGIN, PATIENCE, Scene, play},
+    support::alias,
+};
+
+/// Wishes for something that cannot be had; returns what the condition `Ready` says, while version 1 goes on serving.
+async fn refused(scene: &Scene, clients: &Clients, spec: Value, reason: Reason) -> Result<String> {
+    let change = scene.wish(spec).await?;
+    let seen = scene.champion.reason(change, reason, PATIENCE).await?;
+    scene.told(reason).await?;
+    clients.stay_on(change.accepted, "1").await?;
+    ensure!(
+        alias::holds(&seen.object, ConditionType::Serving),
+        "{reason}: version 1 does not serve any more"
+    );
+    let message = alias::message(&seen.object);
+    println!("  {reason}: {message}");
+    Ok(message)
+}
+
+fn says(message: &str, words: &[&str]) -> Result<()> {
+    for word in words {
+        ensure!(message.contains(word), "{message:?} does not name {word:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn trouble_with_the_wish_and_with_pods_is_told_and_traffic_stays() {
+    play("trouble-pods", 3, async |scene| {
+        scene.good_versions(2).await?;
+        scene.get(json!({ "version": "1" })).await?;
+        let clients = scene.clients().await?;
+
+        let message = refused(scene, &clients, json!({ "version": "99" }), Reason::VersionNotFound).await?;
+        says(&message, &["99", "spec.version"])?;
+
+        let wish = json!({ "version": "2", "serving": { "image": "localhost/laurel/serving:no-such-tag" } });
+        let message = refused(scene, &clients, wish, Reason::ImagePullFailed).await?;
+        says(&message, &["no-such-tag"])?;
+
+        let wish = json!({ "version": "2", "serving": { "envFrom": [{ "secretRef": { "name": "no-such-secret" } }] } });
+        let message = refused(scene, &clients, wish, Reason::ContainerConfigInvalid).await?;
+        says(&message, &["no-such-secret"])?;
+
+        scene.get(json!({ "version": "1" })).await?;
+        scene.kubectl(&["create", "quota", "tight", "--hard=pods=1"], None).await?;
+        let message = refused(scene, &clients, json!({ "version": "2" }), Reason::PodsRefused).await?;
+        says(&message, &["quota"])?;
+
+        // With the trouble gone it goes on by itself.
+        scene.kubectl(&["delete", "quota", "tight"], None).await?;
+        let change = scene.champion.accepted().await?;
+        scene.champion.ready(change, PATIENCE).await?;
+        clients.move_to(change, "1", "2").await?;
+        clients.leave().await.map(drop)
+    });
+}
+
+#[test]
+fn trouble_with_the_model_is_told_in_its_own_words_and_traffic_stays() {
+    play("trouble-model", 3, async |scene| {
+        scene.good_versions(1).await?;
+        let crashing = scene.mlflow.version_from_nowhere(&scene.model).await?;
+        let wrong_example =
+            ("serving_input_example.json", r#"{"dataframe_split":{"columns":["x"],"data":[["?"]]}}"#);
+        let failing = scene.mlflow.altered_version((ORIGIN, "1"), &scene.model, wrong_example).await?;
+        scene.get(json!({ "version": "1" })).await?;
+        let clients = scene.clients().await?;
+
+        let message = refused(scene, &clients, json!({ "version": crashing }), Reason::ModelCrashed).await?;
+        says(&message, &["Error"])?;
+
+        let message =
+            refused(scene, &clients, json!({ "version": failing }), Reason::SmokeTestFailed).await?;
+        says(&message, &["400"])?;
+
+        let rejected = alias::status(&scene.champion.last().unwrap()).rejected;
+        ensure!(rejected.iter().any(|each| each.version.to_string() == failing), "{rejected:?}");
+        clients.leave().await.map(drop)
+    });
+}
