@@ -41,13 +41,13 @@ async fn main() -> Result<()> {
     promotion(&mut stage, &load, "2", "3").await?;
     rollback(&mut stage, &load, "3", "2").await?;
     follow(&mut stage).await?;
-    moved_in_mlflow(&mut stage, &load, "2", "3").await?;
-    bad_image(&mut stage, &load, "3").await?;
+    moved_in_mlflow(&mut stage, &load, "2", "1").await?;
+    bad_image(&mut stage, &load, "1").await?;
     taken_back(&mut stage).await?;
 
     say("The same again, measured closer");
     measure::pod_starts(&stage);
-    let lost_meanwhile = measure::moves(&stage, &way, "2", "3").await?;
+    let lost_meanwhile = measure::moves(&stage, &way, "1", "2").await?;
     measure::operator_memory(&stage).await;
 
     say("What happened");
@@ -115,7 +115,7 @@ async fn moved_in_mlflow(stage: &mut Stage, load: &Load, from: &str, to: &str) -
 }
 
 async fn bad_image(stage: &mut Stage, load: &Load, serving: &str) -> Result<()> {
-    say("A mistake: version 1 with an image that does not exist");
+    say("A mistake: version 3 with an image that does not exist");
     let change = stage.change("champion-bad-image.yaml").await?;
     let refused = stage.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
     println!("  STATUS {}: {}", Reason::ProgressDeadlineExceeded, alias::message(&refused.object));
@@ -126,9 +126,9 @@ async fn bad_image(stage: &mut Stage, load: &Load, serving: &str) -> Result<()> 
 }
 
 async fn taken_back(stage: &mut Stage) -> Result<()> {
-    say("The mistake is taken back");
-    let change = stage.change("champion-v3.yaml").await?;
-    let took = serves(stage, change, "3").await?;
+    say("The mistake is taken back: version 2, which was the best");
+    let change = stage.change("champion-v2.yaml").await?;
+    let took = serves(stage, change, "2").await?;
     stage.end_step("taken back", took, None).await
 }
 
@@ -154,7 +154,7 @@ fn what_to_try() {
 {kubeconfig}
     kubectl get malias,deploy,pods -n {NAMESPACE}
     kubectl describe malias {NAME} -n {NAMESPACE}
-    kubectl apply -n {NAMESPACE} -f tests/demo/champion-v2.yaml      # roll back
+    kubectl apply -n {NAMESPACE} -f tests/demo/champion-v1.yaml      # roll back
     kubectl get events -n {NAMESPACE} --field-selector involvedObject.kind=ModelAlias
     kubectl explain modelalias.spec"
     );

@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 /// The model whose versions the tests register under names of their own.
-pub(crate) const ORIGIN: &str = "fraud-sklearn";
+pub(crate) const ORIGIN: &str = "fraud-xgboost";
 
 /// A pod starts in less than ten seconds on an idle machine; this one is not idle.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
@@ -64,7 +64,7 @@ pub(crate) fn play(name: &str, pods: u32, story: impl AsyncFnOnce(&Scene) -> Res
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let _room = PODS.acquire_many(pods).await.unwrap();
-        let scene = Scene::set(name).await.unwrap_or_else(|error| panic!("{error:?}"));
+        let scene = Scene::set(name).await.unwrap_or_else(|error| panic!("{error:#}"));
         let started = Instant::now();
         let played = caught(timeout(LONGEST, story(&scene))).await.and_then(|in_time| {
             in_time.with_context(|| format!("the test is not through after {LONGEST:?}"))?
@@ -75,7 +75,7 @@ pub(crate) fn play(name: &str, pods: u32, story: impl AsyncFnOnce(&Scene) -> Res
         }
         let struck = scene.strike().await;
         if let Err(error) = played.and(struck) {
-            panic!("{error:?}");
+            panic!("{error:#}");
         }
     });
 }
