@@ -20,6 +20,7 @@ use crate::api::names::{AliasName, ModelName, ModelUri, Version};
 pub mod mlflow;
 
 /// What a registry backend can do. A wish that needs what is missing is refused with the reason.
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer by itself, and all combinations exist")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// It has aliases that point at one version each.

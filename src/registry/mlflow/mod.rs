@@ -1,1 +1,316 @@
-//! The MLflow backend.
+//! The MLflow backend: the REST API of MLflow 2 and 3, `registered-models/*` and `model-versions/*`.
+//!
+//! ```text
+//! MlflowRegistry (this file: what is asked and what an answer means)
+//!   connection   what the user configures, checked before the first request
+//!   http         sends one request, gives back one whole answer or the reason why not
+//!   answer       tells answers apart: a value, "it does not exist", an error
+//!   text         makes one readable line of an HTML page or a JSON error
+//!   filter       writes names into MLflow's search filter
+//!   wire         the JSON, and how it becomes the domain's facts
+//!   example      finds the input example of a version
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use self::{
+    answer::Refusal,
+    http::{Call, Http},
+    wire::{Acknowledged, ModelAnswer, ModelPage, VersionAnswer, VersionPage},
+};
+use super::{Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts};
+use crate::api::names::{AliasName, ModelName, Version};
+
+mod answer;
+mod connection;
+mod example;
+mod filter;
+mod http;
+mod text;
+mod wire;
+
+pub use self::connection::{Connection, ConnectionError, Credentials};
+
+/// The most that MLflow gives in one page of models; more is refused.
+const PAGE: usize = 1000;
+/// A listing with more pages than this is not believed.
+const MAX_PAGES: usize = 20;
+
+/// An MLflow tracking server, as a registry of models.
+///
+/// Proxies are taken from the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`), as other clients do.
+#[derive(Debug)]
+pub struct MlflowRegistry {
+    http: Http,
+}
+
+impl MlflowRegistry {
+    /// A client for this connection. It sends nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// When the connection cannot be used as it is configured.
+    pub fn new(connection: Connection) -> Result<Self, ConnectionError> {
+        Ok(Self { http: Http::new(connection)? })
+    }
+
+    /// Reads one page of a listing.
+    ///
+    /// A listing has no object that could be missing, so when something does not exist, it is the workspace.
+    async fn list<T: DeserializeOwned>(&self, call: &Call) -> Result<T, RegistryError> {
+        match (self.http.ask(call).await, self.http.workspace()) {
+            (Err(Refusal::Absent { detail }), Some(workspace)) => {
+                Err(RegistryError::WorkspaceRefused { workspace: workspace.to_owned(), detail })
+            }
+            (answer, _) => answer.map_err(Refusal::into_error),
+        }
+    }
+
+    /// Reads the models of one chunk, all pages.
+    async fn search(&self, chunk: &[&ModelName]) -> Result<Vec<RegisteredModelFacts>, RegistryError> {
+        let call = Call::get("registered-models/search")
+            .query("filter", &filter::names(chunk))
+            .query("max_results", &PAGE);
+        let mut models = Vec::new();
+        let mut pages = Pages::default();
+        loop {
+            let ModelPage { registered_models, next_page_token } = self.list(&pages.next(&call)).await?;
+            models
+                .extend(registered_models.into_iter().flatten().filter_map(|model| model.into_facts().ok()));
+            if !pages.turn(next_page_token).map_err(|detail| self.http.not_a_registry(&call, detail))? {
+                return Ok(models);
+            }
+        }
+    }
+
+    /// Reads the models of one chunk one by one, and leaves out those that we are not shown.
+    async fn each(&self, chunk: &[&ModelName]) -> Result<Vec<RegisteredModelFacts>, RegistryError> {
+        let mut models = Vec::new();
+        let mut refused = Vec::new();
+        for name in chunk {
+            match self.model(name).await {
+                Ok(model) => models.extend(model),
+                Err(error @ (RegistryError::Refused { .. } | RegistryError::Forbidden { .. })) => {
+                    refused.push(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // If it is all of them, it is not about the names.
+        if refused.len() == chunk.len() { refused.pop().map_or(Ok(models), Err) } else { Ok(models) }
+    }
+
+    /// `Ok(None)` where a refusal says that the object does not exist.
+    async fn absent_as_none<T>(&self, result: Result<T, Refusal>) -> Result<Option<T>, RegistryError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Refusal::Absent { .. }) => self.confirm_workspace().await.map(|()| None),
+            Err(refusal) => Err(refusal.into_error()),
+        }
+    }
+
+    /// Checks that the workspace exists.
+    ///
+    /// For a missing workspace the server answers what it answers for a missing model; only the message differs.
+    async fn confirm_workspace(&self) -> Result<(), RegistryError> {
+        match self.http.workspace() {
+            Some(_) => self.list::<ModelPage>(&any_model()).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a change to something that has to exist.
+    async fn change(&self, call: Call) -> Result<(), RegistryError> {
+        match self.http.ask::<Acknowledged>(&call).await {
+            Ok(_) => Ok(()),
+            Err(Refusal::Absent { detail }) => {
+                self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
+            }
+            Err(refusal) => Err(refusal.into_error()),
+        }
+    }
+
+    /// Sends a deletion; what is not there counts as deleted.
+    async fn remove(&self, call: Call) -> Result<(), RegistryError> {
+        let answer = self.http.ask::<Acknowledged>(&call).await;
+        self.absent_as_none(answer).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Registry for MlflowRegistry {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { aliases: true, batch_listing: true, tags: true, metrics: false }
+    }
+
+    async fn probe(&self) -> Result<Option<String>, RegistryError> {
+        self.list::<ModelPage>(&any_model()).await?;
+        Ok(self.http.server_version().await)
+    }
+
+    async fn models(
+        &self,
+        names: &BTreeSet<ModelName>,
+    ) -> Result<BTreeMap<ModelName, RegisteredModelFacts>, RegistryError> {
+        let mut found = BTreeMap::new();
+        for chunk in filter::chunks(names) {
+            let models = match self.search(&chunk).await {
+                // One name that a server dislikes, or a server whose filter knows no IN, must not hide the others.
+                Err(RegistryError::Refused { .. }) => self.each(&chunk).await?,
+                other => other?,
+            };
+            found.extend(models.into_iter().map(|model| (model.name.clone(), model)));
+        }
+        // Some databases compare names without regard to case: what was not asked for is not an answer.
+        found.retain(|name, _| names.contains(name));
+        Ok(found)
+    }
+
+    async fn model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, RegistryError> {
+        let call = Call::get("registered-models/get").query("name", name);
+        let answer = self.http.ask::<ModelAnswer>(&call).await;
+        let Some(answer) = self.absent_as_none(answer).await? else { return Ok(None) };
+        answer.registered_model.expect_model(name).map(Some).map_err(|odd| self.http.explain(&call, odd))
+    }
+
+    async fn version(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<Option<VersionFacts>, RegistryError> {
+        let call = Call::get("model-versions/get").query("name", name).query("version", &version);
+        let answer = self.http.ask::<VersionAnswer>(&call).await;
+        let Some(answer) = self.absent_as_none(answer).await? else { return Ok(None) };
+        answer
+            .model_version
+            .expect_version(name, version)
+            .map(Some)
+            .map_err(|odd| self.http.explain(&call, odd))
+    }
+
+    async fn newest_versions(
+        &self,
+        name: &ModelName,
+        limit: usize,
+    ) -> Result<Vec<VersionFacts>, RegistryError> {
+        // MLflow answers max_results=0 with an error, or with an empty page that has a successor.
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let call = Call::get("model-versions/search")
+            .query("filter", &filter::names(&[name]))
+            .query("order_by", "version_number DESC")
+            .query("max_results", &limit.min(PAGE));
+        // A map, because a version made while we turn pages shifts the others: they are seen twice.
+        let mut versions = BTreeMap::new();
+        let mut pages = Pages::default();
+        loop {
+            let VersionPage { model_versions, next_page_token } = self.list(&pages.next(&call)).await?;
+            let page = model_versions.into_iter().flatten().filter_map(|version| version.facts_of(name));
+            versions.extend(page.map(|facts| (facts.version, facts)));
+            let more =
+                pages.turn(next_page_token).map_err(|detail| self.http.not_a_registry(&call, detail))?;
+            if versions.len() >= limit || !more {
+                return Ok(versions.into_values().rev().take(limit).collect());
+            }
+        }
+    }
+
+    async fn input_example(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<Option<InputExample>, RegistryError> {
+        example::read(self, name, version).await
+    }
+
+    async fn create_model(
+        &self,
+        name: &ModelName,
+        description: &str,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), RegistryError> {
+        let tags: Vec<_> = tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
+        let body = json!({ "name": name, "description": description, "tags": tags });
+        match self.http.ask::<ModelAnswer>(&Call::post("registered-models/create", body)).await {
+            // "Exists" may also mean that a prompt has the name; reading the model then tells.
+            Ok(_) | Err(Refusal::Exists { .. }) => Ok(()),
+            Err(Refusal::Absent { detail }) => {
+                self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
+            }
+            Err(refusal) => Err(refusal.into_error()),
+        }
+    }
+
+    async fn set_description(&self, name: &ModelName, description: &str) -> Result<(), RegistryError> {
+        let body = json!({ "name": name, "description": description });
+        self.change(Call::patch("registered-models/update", body)).await
+    }
+
+    async fn set_model_tag(&self, name: &ModelName, key: &str, value: &str) -> Result<(), RegistryError> {
+        let body = json!({ "name": name, "key": key, "value": value });
+        self.change(Call::post("registered-models/set-tag", body)).await
+    }
+
+    async fn delete_model_tag(&self, name: &ModelName, key: &str) -> Result<(), RegistryError> {
+        self.remove(Call::delete("registered-models/delete-tag", json!({ "name": name, "key": key }))).await
+    }
+
+    async fn delete_model(&self, name: &ModelName) -> Result<(), RegistryError> {
+        self.remove(Call::delete("registered-models/delete", json!({ "name": name }))).await
+    }
+
+    async fn set_alias(
+        &self,
+        name: &ModelName,
+        alias: &AliasName,
+        version: Version,
+    ) -> Result<(), RegistryError> {
+        let body = json!({ "name": name, "alias": alias, "version": version });
+        self.change(Call::post("registered-models/alias", body)).await
+    }
+
+    async fn delete_alias(&self, name: &ModelName, alias: &AliasName) -> Result<(), RegistryError> {
+        self.remove(Call::delete("registered-models/alias", json!({ "name": name, "alias": alias }))).await
+    }
+}
+
+/// The cheapest request that needs the database and the permission to read.
+fn any_model() -> Call {
+    Call::get("registered-models/search").query("max_results", &1)
+}
+
+/// Where a walk through the pages of a listing is.
+#[derive(Default)]
+struct Pages {
+    seen: BTreeSet<String>,
+    token: Option<String>,
+}
+
+impl Pages {
+    /// The call for the page to read now.
+    fn next(&self, call: &Call) -> Call {
+        let call = call.clone();
+        match &self.token {
+            Some(token) => call.query("page_token", token),
+            None => call,
+        }
+    }
+
+    /// Turns to the page of this token; `false` when there is none, an error when the walk would not end.
+    fn turn(&mut self, token: Option<String>) -> Result<bool, String> {
+        let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(false) };
+        if !self.seen.insert(token.clone()) {
+            return Err("the pages of its listing repeat".to_owned());
+        }
+        if self.seen.len() >= MAX_PAGES {
+            return Err(format!("its listing has more than {MAX_PAGES} pages"));
+        }
+        self.token = Some(token);
+        Ok(true)
+    }
+}

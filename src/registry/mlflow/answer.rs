@@ -1,0 +1,135 @@
+//! Tells the answers of a server apart: a value, "it does not exist", an error.
+
+use std::time::Duration;
+
+use reqwest::{
+    StatusCode,
+    header::{LOCATION, RETRY_AFTER},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use url::Url;
+
+use super::{http::Answer, text};
+use crate::registry::RegistryError;
+
+/// Why there is no value.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// MLflow says that an object of the request does not exist.
+    Absent {
+        /// What it said.
+        detail: String,
+    },
+    /// MLflow says that the object exists already.
+    Exists {
+        /// What it said.
+        detail: String,
+    },
+    /// Anything else.
+    Failed(RegistryError),
+}
+
+impl Refusal {
+    /// The error for calls where absence and existence mean nothing special.
+    pub(super) fn into_error(self) -> RegistryError {
+        match self {
+            Self::Absent { detail } | Self::Exists { detail } => RegistryError::Refused { detail },
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// MLflow's own form of an error. Only who sends this is MLflow; a proxy's 404 page is not.
+#[derive(Deserialize)]
+struct ErrorBody {
+    error_code: String,
+}
+
+/// The JSON of a 2xx answer, or what is wrong with it.
+pub(super) fn json<T: DeserializeOwned>(answer: &Answer) -> Result<T, String> {
+    if answer.cut {
+        return Err(format!("its answer is longer than {} bytes", answer.body.len()));
+    }
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        if error.is_eof() && !answer.body.is_empty() {
+            format!("its JSON ends too early, after {} bytes", answer.body.len())
+        } else if error.is_data() {
+            format!("its JSON is not as expected: {error}")
+        } else {
+            format!("HTTP {} without JSON: {}", answer.status.as_u16(), said(answer))
+        }
+    })
+}
+
+/// What an answer other than 2xx means.
+pub(super) fn refusal(answer: &Answer, host: &str, workspace: Option<&str>) -> Refusal {
+    let code = serde_json::from_slice::<ErrorBody>(&answer.body).ok().map(|body| body.error_code);
+    let detail = said(answer);
+    let status = answer.status.as_u16();
+    match (status, code.as_deref()) {
+        (404, Some("RESOURCE_DOES_NOT_EXIST")) => Refusal::Absent { detail },
+        (400 | 409, Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS")) => Refusal::Exists { detail },
+        _ => Refusal::Failed(error(answer, code.as_deref(), detail, host, workspace)),
+    }
+}
+
+fn error(
+    answer: &Answer,
+    code: Option<&str>,
+    detail: String,
+    host: &str,
+    workspace: Option<&str>,
+) -> RegistryError {
+    match (answer.status.as_u16(), code, workspace) {
+        (401, _, _) => RegistryError::Unauthorized { detail },
+        (403, None, _) if detail.contains("Invalid Host header") => {
+            RegistryError::HostRefused { host: host.to_owned() }
+        }
+        (403, _, _) => RegistryError::Forbidden { detail },
+        (429, _, _) => RegistryError::RateLimited { retry_after: retry_after(answer) },
+        (500.., Some("FEATURE_DISABLED"), Some(workspace)) => {
+            RegistryError::WorkspaceRefused { workspace: workspace.to_owned(), detail }
+        }
+        (500.., _, _) => RegistryError::ServerFailed { status: answer.status.as_u16(), detail },
+        (400..500, Some(code), _) if code != "ENDPOINT_NOT_FOUND" => RegistryError::Refused { detail },
+        _ => RegistryError::NotARegistry { url: answer.url.clone(), detail: unexpected(answer, &detail) },
+    }
+}
+
+fn unexpected(answer: &Answer, detail: &str) -> String {
+    let status = answer.status.as_u16();
+    let detail = match location(answer) {
+        Some(place) if answer.status.is_redirection() => format!("HTTP {status} sends us to {place}"),
+        _ => format!("HTTP {status}: {detail}"),
+    };
+    text::shorten(&detail)
+}
+
+/// Where a redirect goes: the host, without what may be secret in the rest of the URL.
+fn location(answer: &Answer) -> Option<String> {
+    let location = answer.headers.get(LOCATION)?.to_str().ok()?;
+    let target = Url::parse(&answer.url).ok()?.join(location).ok()?;
+    Some(format!("{}{}", target.host_str()?, target.path()))
+}
+
+/// Seconds only: a date would need the server's clock to be right.
+fn retry_after(answer: &Answer) -> Option<Duration> {
+    let seconds = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What the server said, on one line.
+fn said(answer: &Answer) -> String {
+    let said = text::summary(answer.content_type(), &answer.body);
+    if said.is_empty() { reason(answer.status) } else { said }
+}
+
+fn reason(status: StatusCode) -> String {
+    format!("{} with an empty answer", status.canonical_reason().unwrap_or("no reason"))
+}

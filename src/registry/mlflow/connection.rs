@@ -1,0 +1,143 @@
+//! What the user configures about a tracking server, and what is wrong with it before the first request.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+/// How to reach a tracking server.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Its URL, with the path prefix if it has one (`--static-prefix`).
+    pub url: Url,
+    /// The workspace to work in. Only for servers that have workspaces; others refuse every request that names one.
+    pub workspace: Option<String>,
+    /// Who we are; nobody in particular where it is `None`.
+    pub credentials: Option<Credentials>,
+    /// Certificates that are trusted beside those of the system, as PEM.
+    pub ca_pem: Option<Vec<u8>>,
+    /// The longest that one request may take, its answer included.
+    pub timeout: Duration,
+}
+
+/// Who we are to the tracking server. `Debug` does not show secrets.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// `Authorization: Basic`, as MLflow's own `basic-auth` app wants it.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The user's password.
+        password: SecretString,
+    },
+    /// `Authorization: Bearer`, for proxies and auth plugins in front of MLflow.
+    Bearer(SecretString),
+}
+
+/// Why a [`Connection`] cannot be used. The message names the field and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionError {
+    /// Neither `http` nor `https`.
+    #[error("url: the scheme {scheme:?} is not supported; use http:// or https://")]
+    Scheme {
+        /// The scheme as given.
+        scheme: String,
+    },
+    /// A user name or a password in the URL, where it would show up in logs.
+    #[error("url: it carries a user name or a password; take it out and use the credentials instead")]
+    UserInfo,
+    /// A query or a fragment, for instance copied from the browser.
+    #[error("url: it has a query or a fragment; keep only the part before '?' and '#'")]
+    QueryOrFragment,
+    /// Not a name that a workspace can have.
+    #[error(
+        "workspace: {workspace:?} is not a workspace's name; use lower-case letters, digits and inner hyphens"
+    )]
+    Workspace {
+        /// The name as given.
+        workspace: String,
+    },
+    /// Credentials that HTTP cannot carry.
+    #[error("credentials: {problem}")]
+    Credentials {
+        /// What is wrong and what to do; without the credentials.
+        problem: &'static str,
+    },
+    /// Not certificates, or none at all.
+    #[error("ca: {detail}; give one or more certificates in PEM form (-----BEGIN CERTIFICATE-----)")]
+    Ca {
+        /// What is wrong with them.
+        detail: String,
+    },
+    /// A timeout that no answer could keep.
+    #[error("timeout: it must be longer than nothing")]
+    Timeout,
+    /// The TLS client cannot be built, for instance because the image has no system certificates.
+    #[error(
+        "ca: TLS cannot be set up: {detail}; name the CA of the registry, or run where system certificates exist"
+    )]
+    Tls {
+        /// What is missing.
+        detail: String,
+    },
+}
+
+impl Connection {
+    /// Checks everything that can be checked without the network.
+    pub(super) fn check(&self) -> Result<(), ConnectionError> {
+        let url = &self.url;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(ConnectionError::Scheme { scheme: url.scheme().to_owned() });
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(ConnectionError::UserInfo);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(ConnectionError::QueryOrFragment);
+        }
+        if let Some(workspace) = self.workspace.as_ref().filter(|name| !is_workspace(name)) {
+            return Err(ConnectionError::Workspace { workspace: workspace.clone() });
+        }
+        if self.timeout.is_zero() {
+            return Err(ConnectionError::Timeout);
+        }
+        self.credentials.as_ref().map_or(Ok(()), Credentials::check)
+    }
+
+    /// The URL with a slash at its end, so that paths can be joined to it.
+    pub(super) fn base(&self) -> Url {
+        let mut base = self.url.clone();
+        let path = format!("{}/", base.path().trim_end_matches('/'));
+        base.set_path(&path);
+        base
+    }
+}
+
+impl Credentials {
+    fn check(&self) -> Result<(), ConnectionError> {
+        let problem = match self {
+            Self::Basic { username, .. } if username.is_empty() => "the user name is empty; give one",
+            Self::Basic { username, .. } if username.contains(':') => {
+                "the user name has a ':', which basic authentication cannot carry; use another user"
+            }
+            Self::Basic { username, password }
+                if username.contains(char::is_control)
+                    || password.expose_secret().contains(char::is_control) =>
+            {
+                "the user name or the password has a line break or another control character; store it without"
+            }
+            Self::Bearer(token) if token.expose_secret().is_empty() => "the token is empty; give one",
+            Self::Bearer(token) if !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) => {
+                "the token has a space, a line break or another character that a header cannot carry; store it without"
+            }
+            _ => return Ok(()),
+        };
+        Err(ConnectionError::Credentials { problem })
+    }
+}
+
+/// What MLflow accepts: `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`.
+fn is_workspace(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty() && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}

@@ -1,0 +1,270 @@
+#![expect(clippy::disallowed_types, reason = "effects: this is the HTTP client")]
+//! Sends one request and gives back one whole answer.
+
+use std::{fmt::Display, time::Duration};
+
+use reqwest::{
+    Certificate, Client, Method, RequestBuilder, Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap},
+    redirect,
+};
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    answer::{self, Refusal},
+    connection::{Connection, ConnectionError, Credentials},
+    text,
+    wire::Odd,
+};
+use crate::registry::RegistryError;
+
+/// A larger answer is not read to its end. A thousand models with five versions each are about 1.3 MiB.
+const MAX_BODY: usize = 16 << 20;
+/// A host that does not take connections is noticed before the whole request's time is up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const WORKSPACE_HEADER: &str = "X-MLFLOW-WORKSPACE";
+
+/// One request, relative to the base URL.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    body: Option<Value>,
+    limit: usize,
+}
+
+impl Call {
+    fn api(method: Method, endpoint: &str, body: Option<Value>) -> Self {
+        Self { method, path: format!("api/2.0/mlflow/{endpoint}"), query: Vec::new(), body, limit: MAX_BODY }
+    }
+
+    /// Reads an endpoint of the REST API.
+    pub(super) fn get(endpoint: &str) -> Self {
+        Self::api(Method::GET, endpoint, None)
+    }
+
+    /// Reads something at the server's root, at most `limit` bytes of it.
+    pub(super) fn root(path: &str, limit: usize) -> Self {
+        Self { path: path.to_owned(), limit, ..Self::get("") }
+    }
+
+    pub(super) fn post(endpoint: &str, body: Value) -> Self {
+        Self::api(Method::POST, endpoint, Some(body))
+    }
+
+    pub(super) fn patch(endpoint: &str, body: Value) -> Self {
+        Self::api(Method::PATCH, endpoint, Some(body))
+    }
+
+    pub(super) fn delete(endpoint: &str, body: Value) -> Self {
+        Self::api(Method::DELETE, endpoint, Some(body))
+    }
+
+    /// The same with one more query parameter.
+    pub(super) fn query(mut self, key: &'static str, value: &(impl ToString + ?Sized)) -> Self {
+        self.query.push((key, value.to_string()));
+        self
+    }
+}
+
+/// A whole answer, whatever its status.
+pub(super) struct Answer {
+    pub(super) url: String,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+    /// There was more than the call's limit; `body` is its beginning.
+    pub(super) cut: bool,
+}
+
+impl Answer {
+    pub(super) fn content_type(&self) -> &str {
+        self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// The connection to one server.
+#[derive(Debug)]
+pub(super) struct Http {
+    client: Client,
+    base: Url,
+    workspace: Option<String>,
+    credentials: Option<Credentials>,
+    timeout: Duration,
+}
+
+impl Http {
+    pub(super) fn new(connection: Connection) -> Result<Self, ConnectionError> {
+        connection.check()?;
+        let client = client(&connection)?;
+        let base = connection.base();
+        let Connection { workspace, credentials, timeout, .. } = connection;
+        Ok(Self { client, base, workspace, credentials, timeout })
+    }
+
+    /// The configured workspace.
+    pub(super) fn workspace(&self) -> Option<&str> {
+        self.workspace.as_deref()
+    }
+
+    /// Sends a call and reads its JSON.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Refusal> {
+        let answer = self.accepted(call).await?;
+        answer::json(&answer).map_err(|detail| self.not_a_registry(call, detail).into())
+    }
+
+    /// Sends a call and gives its answer back if it is a 2xx.
+    pub(super) async fn accepted(&self, call: &Call) -> Result<Answer, Refusal> {
+        let answer = self.send(call).await?;
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        Err(answer::refusal(&answer, &self.host(), self.workspace()))
+    }
+
+    /// The server's version, where it tells it to us. Never an error: only people read it.
+    pub(super) async fn server_version(&self) -> Option<String> {
+        let answer = self.accepted(&Call::root("version", 64)).await.ok()?;
+        let version = String::from_utf8(answer.body).ok()?.trim().to_owned();
+        let plausible = version.starts_with(|c: char| c.is_ascii_digit())
+            && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte));
+        (plausible && !answer.cut).then_some(version)
+    }
+
+    /// An error about what the server said to this call.
+    pub(super) fn not_a_registry(&self, call: &Call, detail: impl Display) -> RegistryError {
+        RegistryError::NotARegistry { url: self.shown(call), detail: text::shorten(&detail.to_string()) }
+    }
+
+    /// An error about JSON that was read but does not make sense.
+    pub(super) fn explain(&self, call: &Call, odd: Odd) -> RegistryError {
+        match odd {
+            Odd::Answer(detail) => self.not_a_registry(call, detail),
+            Odd::Object(detail) => RegistryError::Refused { detail: text::shorten(&detail) },
+        }
+    }
+
+    async fn send(&self, call: &Call) -> Result<Answer, RegistryError> {
+        let broken = |error: reqwest::Error| self.broken(&error);
+        let mut response = self.request(call).send().await.map_err(broken)?;
+        let (body, cut) = read(&mut response, call.limit).await.map_err(broken)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Answer { url: self.shown(call), status, headers, body, cut })
+    }
+
+    fn request(&self, call: &Call) -> RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{}", self.base.path(), call.path));
+        let mut request = self.client.request(call.method.clone(), url).query(&call.query);
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        if let Some(workspace) = &self.workspace {
+            request = request.header(WORKSPACE_HEADER, workspace);
+        }
+        match &self.credentials {
+            Some(Credentials::Basic { username, password }) => {
+                request.basic_auth(username, Some(password.expose_secret()))
+            }
+            Some(Credentials::Bearer(token)) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        }
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> RegistryError {
+        let url = self.base.to_string();
+        match error.is_timeout() {
+            true if error.is_connect() => {
+                RegistryError::TimedOut { url, limit: self.timeout.min(CONNECT_TIMEOUT) }
+            }
+            true => RegistryError::TimedOut { url, limit: self.timeout },
+            false => RegistryError::Unreachable { url, cause: cause(error) },
+        }
+    }
+
+    /// The Host header as the client sends it: with the port, unless it is the scheme's own.
+    fn host(&self) -> String {
+        let host = self.base.host_str().unwrap_or_default();
+        self.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The URL of a call, without its query.
+    fn shown(&self, call: &Call) -> String {
+        format!("{}{}", self.base, call.path)
+    }
+}
+
+fn client(connection: &Connection) -> Result<Client, ConnectionError> {
+    let tls = |error: reqwest::Error| ConnectionError::Tls { detail: cause(&error) };
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        let detail = "this process has installed no crypto provider".to_owned();
+        return Err(ConnectionError::Tls { detail });
+    }
+    let builder = Client::builder()
+        .user_agent(concat!("laurel/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .timeout(connection.timeout)
+        .connect_timeout(connection.timeout.min(CONNECT_TIMEOUT))
+        // MLflow's server, uvicorn with its default of several workers, answers on a reused connection 40 ms late
+        // (Nagle meets delayed ACK), and closes idle ones after 5 s, also just as we write.
+        .pool_max_idle_per_host(0);
+    let builder = match &connection.ca_pem {
+        Some(pem) => builder.tls_certs_merge(certificates(pem)?),
+        // Without TLS no trusted certificates are needed, and an image without any has to do.
+        None if connection.url.scheme() == "http" => builder.tls_certs_only([]),
+        None => builder,
+    };
+    builder.build().map_err(tls)
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, ConnectionError> {
+    let ca = |detail: String| ConnectionError::Ca { detail };
+    let certificates = Certificate::from_pem_bundle(pem).map_err(|error| ca(cause(&error)))?;
+    if certificates.is_empty() {
+        return Err(ca("there is no certificate in it".to_owned()));
+    }
+    // Whether they are certificates inside shows only when a client has to trust them and nothing else.
+    Client::builder()
+        .tls_certs_only(certificates.clone())
+        .build()
+        .map_err(|error| ca(format!("one of them cannot be read: {}", cause(&error))))?;
+    Ok(certificates)
+}
+
+/// The body up to `limit` bytes, and whether there was more.
+async fn read(response: &mut Response, limit: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = limit - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            return Ok((body, true));
+        }
+    }
+    Ok((body, false))
+}
+
+/// The innermost cause, in plain words.
+fn cause(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let cause = innermost.to_string();
+    // "Connection refused (os error 111)": the number helps nobody.
+    let cause = cause.split(" (os error").next().unwrap_or_default();
+    let hint = if cause.contains("UnknownIssuer") {
+        "; its certificate was issued by a CA that is not trusted here: name that CA"
+    } else if cause.contains("InvalidContentType") {
+        "; it does not speak TLS there: use http:// or its TLS port"
+    } else if error.is_dns() {
+        "; the host name cannot be resolved: check it"
+    } else {
+        ""
+    };
+    text::shorten(&format!("{cause}{hint}"))
+}

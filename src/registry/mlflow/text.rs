@@ -1,0 +1,125 @@
+//! Makes one readable line of what a server said.
+
+use serde::Deserialize;
+
+/// The longest that a quotation from a server may be, in characters.
+const MAX: usize = 300;
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error_code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// One line that tells what a body says: code and message of MLflow's errors, the title or the text of a page.
+pub(super) fn summary(content_type: &str, body: &[u8]) -> String {
+    if let Ok(ErrorBody { error_code, message }) = serde_json::from_slice(body) {
+        let said = if message.trim().is_empty() { error_code } else { format!("{error_code}: {message}") };
+        return shorten(&said);
+    }
+    // The beginning says enough, and a page can be long.
+    let beginning = String::from_utf8_lossy(&body[..body.len().min(8 << 10)]);
+    let page = content_type.contains("html") || beginning.trim_start().starts_with('<');
+    shorten(&if page { plain(&beginning) } else { beginning.into_owned() })
+}
+
+/// `text` on one line, with at most 300 characters.
+pub(super) fn shorten(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    if line.chars().count() <= MAX {
+        return line;
+    }
+    line.chars().take(MAX - 1).chain(['…']).collect()
+}
+
+/// The title of a page, or its text.
+fn plain(page: &str) -> String {
+    let title = element(page, "title").map(strip).filter(|title| !title.trim().is_empty());
+    title.unwrap_or_else(|| strip(page))
+}
+
+/// What is inside the first element of this name.
+fn element<'a>(page: &'a str, name: &str) -> Option<&'a str> {
+    // Changes the case of ASCII only, so that positions stay the same.
+    let lower = page.to_ascii_lowercase();
+    let open = lower.find(&format!("<{name}"))?;
+    let start = open + lower[open..].find('>')? + 1;
+    let end = start + lower[start..].find(&format!("</{name}"))?;
+    Some(&page[start..end])
+}
+
+/// A page without its tags, scripts and styles.
+fn strip(page: &str) -> String {
+    let mut text = String::new();
+    let mut rest = page;
+    while let Some(open) = rest.find('<') {
+        text.push_str(&rest[..open]);
+        text.push(' ');
+        rest = &rest[open..];
+        let hidden = ["script", "style"]
+            .into_iter()
+            .find(|name| rest.get(1..=name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)));
+        let end = hidden.map_or_else(|| ">".to_owned(), |name| format!("</{name}>"));
+        let Some(close) = rest.to_ascii_lowercase().find(&end) else { return text };
+        rest = &rest[close + end.len()..];
+    }
+    text.push_str(rest);
+    unescape(&text)
+}
+
+fn unescape(text: &str) -> String {
+    let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    entities.iter().fold(text.to_owned(), |text, (entity, meaning)| text.replace(entity, meaning))
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_told_by_its_title_or_its_text() {
+        let table = [
+            ("<!doctype html>\n<TITLE>502 Bad\nGateway</TITLE><h1>nginx</h1>", "502 Bad Gateway"),
+            ("<html><style>a{}</style><title> </title><p>Log&nbsp;in &amp; go</p>", "Log&nbsp;in & go"),
+            ("<script>var a = 1 < 2;</script>Denied", "Denied"),
+            ("<unclosed", ""),
+            ("", ""),
+        ];
+        for (page, line) in table {
+            assert_eq!(summary("text/html; charset=utf-8", page.as_bytes()), line, "{page:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_mlflow_is_told_by_code_and_message() {
+        let error = br#"{"error_code": "INTERNAL_ERROR", "message": "", "sqlstate": "XXM00"}"#;
+        assert_eq!(summary("application/json", error), "INTERNAL_ERROR");
+        let error = br#"{"error_code": "BAD_REQUEST", "message": "no\n good"}"#;
+        assert_eq!(summary("application/json", error), "BAD_REQUEST: no good");
+    }
+
+    #[test]
+    fn long_text_is_cut_at_characters() {
+        let line = shorten(&"ü ".repeat(1000));
+        assert_eq!(line.chars().count(), MAX);
+        assert!(line.ends_with('…'));
+        assert_eq!(shorten(&"ü".repeat(MAX)).chars().count(), MAX);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_server_says_fits_on_one_line(page in "(<|>|</?title>|<script>|[a-zÜ\\s]){0,80}", html: bool) {
+            let line = summary(if html { "text/html" } else { "text/plain" }, page.as_bytes());
+            proptest::prop_assert!(line.chars().count() <= MAX && !line.contains(char::is_control));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! MLflow's JSON, and how it becomes the domain's facts.
+//!
+//! What is read is read leniently: unknown fields are ignored, an absent list is empty, a number may be a string.
+//! What makes an object *this* object (its name, its number, when it was made) has to be there.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use crate::{
+    api::names::{AliasName, ModelName, ModelUri, Version},
+    registry::{RegisteredModelFacts, VersionFacts, VersionState},
+};
+
+/// MLflow keeps prompts among the models and marks them with this tag.
+const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
+
+/// Why JSON that could be read is no fact.
+#[derive(Debug)]
+pub(super) enum Odd {
+    /// The answer is not one to what was asked.
+    Answer(String),
+    /// The object exists, but is nothing that we can work with.
+    Object(String),
+}
+
+/// The answer to a change: an object, of which nothing is needed.
+#[derive(Debug, Deserialize)]
+pub(super) struct Acknowledged {}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ModelAnswer {
+    pub(super) registered_model: Model,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct VersionAnswer {
+    pub(super) model_version: ModelVersion,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ModelPage {
+    pub(super) registered_models: Option<Vec<Model>>,
+    pub(super) next_page_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct VersionPage {
+    pub(super) model_versions: Option<Vec<ModelVersion>>,
+    pub(super) next_page_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Model {
+    name: String,
+    #[serde(deserialize_with = "millis")]
+    creation_timestamp: i64,
+    #[serde(default, deserialize_with = "optional_millis")]
+    last_updated_timestamp: Option<i64>,
+    description: Option<String>,
+    tags: Option<Vec<Tag>>,
+    aliases: Option<Vec<Alias>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ModelVersion {
+    name: String,
+    #[serde(deserialize_with = "text_or_number")]
+    version: String,
+    #[serde(deserialize_with = "millis")]
+    creation_timestamp: i64,
+    description: Option<String>,
+    source: Option<String>,
+    run_id: Option<String>,
+    status: Option<String>,
+    tags: Option<Vec<Tag>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tag {
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    value: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Alias {
+    #[serde(default)]
+    alias: String,
+    #[serde(default, deserialize_with = "text_or_number")]
+    version: String,
+}
+
+impl Model {
+    /// The facts, if the answer is about the model that was asked for.
+    pub(super) fn expect_model(self, name: &ModelName) -> Result<RegisteredModelFacts, Odd> {
+        if self.name != name.as_str() {
+            return Err(Odd::Answer(format!(
+                "asked for model {:?}, it answered {:?}",
+                name.as_str(),
+                self.name
+            )));
+        }
+        self.into_facts()
+    }
+
+    /// The facts, whatever model it is.
+    pub(super) fn into_facts(self) -> Result<RegisteredModelFacts, Odd> {
+        let name: ModelName = self.name.parse().map_err(|error| Odd::Answer(format!("{error}")))?;
+        let tags = tags(self.tags);
+        // A listing leaves prompts out, so this one must too, or the two contradict each other.
+        if tags.get(PROMPT_TAG).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            return Err(Odd::Object(format!(
+                "{name:?} is the name of a prompt there, not of a model",
+                name = name.as_str()
+            )));
+        }
+        let aliases = self.aliases.unwrap_or_default().into_iter();
+        let updated_at = self.last_updated_timestamp.unwrap_or(self.creation_timestamp);
+        Ok(RegisteredModelFacts {
+            name,
+            created_at: timestamp(self.creation_timestamp)?,
+            updated_at: timestamp(updated_at)?,
+            description: self.description.unwrap_or_default(),
+            tags,
+            aliases: aliases.filter_map(Alias::into_fact).collect(),
+        })
+    }
+}
+
+impl ModelVersion {
+    /// The facts, if the answer is about the version that was asked for.
+    pub(super) fn expect_version(self, name: &ModelName, version: Version) -> Result<VersionFacts, Odd> {
+        if self.name != name.as_str() || self.version != version.to_string() {
+            return Err(Odd::Answer(format!(
+                "asked for version {version} of {:?}, it answered version {} of {:?}",
+                name.as_str(),
+                self.version,
+                self.name
+            )));
+        }
+        self.into_facts()
+    }
+
+    /// The facts, if it is a version of this model and can be expressed.
+    pub(super) fn facts_of(self, name: &ModelName) -> Option<VersionFacts> {
+        (self.name == name.as_str()).then(|| self.into_facts().ok()).flatten()
+    }
+
+    fn into_facts(self) -> Result<VersionFacts, Odd> {
+        Ok(VersionFacts {
+            version: self.version.parse().map_err(|error| Odd::Answer(format!("{error}")))?,
+            created_at: timestamp(self.creation_timestamp)?,
+            state: state(self.status.as_deref()),
+            model_uri: self.model_uri()?,
+            run_id: self.run_id.filter(|id| !id.is_empty()),
+            description: self.description.unwrap_or_default(),
+            tags: tags(self.tags),
+        })
+    }
+
+    /// What a server loads.
+    ///
+    /// MLflow takes the name in `models:/<name>/<version>` as it stands, without decoding anything, and cuts it at
+    /// a `?`. A name that cannot be written so leaves the place where the version's files are.
+    fn model_uri(&self) -> Result<ModelUri, Odd> {
+        let source = self.source.as_deref().unwrap_or_default();
+        if is_logged_model(source) {
+            return source.parse().map_err(|error| Odd::Answer(format!("{error}")));
+        }
+        let by_name = format!("models:/{}/{}", self.name, self.version);
+        let by_name = (!self.name.contains('?')).then(|| by_name.parse().ok()).flatten();
+        by_name.or_else(|| source.parse().ok()).ok_or_else(|| {
+            Odd::Object(format!(
+                "version {} of {:?} has no URI that a model server can load: rename the model so that it has no white space and no '?'",
+                self.version, self.name
+            ))
+        })
+    }
+}
+
+impl Alias {
+    fn into_fact(self) -> Option<(AliasName, Version)> {
+        Some((self.alias.parse().ok()?, self.version.parse().ok()?))
+    }
+}
+
+/// `models:/m-` and 32 hexadecimal digits: the identity of a logged model.
+fn is_logged_model(source: &str) -> bool {
+    let id = source.strip_prefix("models:/m-");
+    id.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+fn state(status: Option<&str>) -> VersionState {
+    match status {
+        // MLflow's protocol has READY as the value of an absent status.
+        None | Some("" | "READY") => VersionState::Ready,
+        Some("FAILED_REGISTRATION") => VersionState::Failed,
+        // A state that we do not know is at least not "ready".
+        Some(_) => VersionState::Pending,
+    }
+}
+
+fn tags(tags: Option<Vec<Tag>>) -> BTreeMap<String, String> {
+    tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value.unwrap_or_default())).collect()
+}
+
+fn timestamp(millis: i64) -> Result<Timestamp, Odd> {
+    Timestamp::from_millisecond(millis).map_err(|_| Odd::Answer(format!("{millis} is no time")))
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TextOrNumber {
+    Text(String),
+    Number(i64),
+}
+
+fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match TextOrNumber::deserialize(deserializer)? {
+        TextOrNumber::Text(text) => text,
+        TextOrNumber::Number(number) => number.to_string(),
+    })
+}
+
+fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    match TextOrNumber::deserialize(deserializer)? {
+        TextOrNumber::Number(number) => Ok(number),
+        TextOrNumber::Text(text) => text.parse().map_err(serde::de::Error::custom),
+    }
+}
+
+fn optional_millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let value = Option::<TextOrNumber>::deserialize(deserializer)?;
+    Ok(value.and_then(|value| match value {
+        TextOrNumber::Number(number) => Some(number),
+        TextOrNumber::Text(text) => text.parse().ok(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    use super::*;
+
+    fn version(name: &str, source: &str) -> ModelVersion {
+        let json = json!({ "name": name, "version": "3", "creation_timestamp": 1, "source": source });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_version_is_loaded_by_identity_then_by_name_then_from_its_place() {
+        let id = "models:/m-0123456789abcdef0123456789abcdef";
+        let table = [
+            ("fraud", id, Some(id)),
+            ("Fraud cards", id, Some(id)),
+            ("fraud", "models:/m-0123", Some("models:/fraud/3")),
+            ("fraud", "s3://b/x", Some("models:/fraud/3")),
+            ("fraud", "", Some("models:/fraud/3")),
+            ("ünï#1;a%20b@c", "", Some("models:/ünï#1;a%20b@c/3")),
+            ("Fraud cards", "s3://b/x", Some("s3://b/x")),
+            ("what?", "s3://b/x", Some("s3://b/x")),
+            ("what?", "", None),
+            ("Fraud cards", "s3://b/x y", None),
+        ];
+        for (name, source, uri) in table {
+            let got = version(name, source).into_facts().ok().map(|facts| String::from(facts.model_uri));
+            assert_eq!(got.as_deref(), uri, "{name:?} {source:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_ready_version_is_ready() {
+        let table = [
+            (None, VersionState::Ready),
+            (Some("READY"), VersionState::Ready),
+            (Some("PENDING_REGISTRATION"), VersionState::Pending),
+            (Some("FAILED_REGISTRATION"), VersionState::Failed),
+            (Some("QUARANTINED"), VersionState::Pending),
+        ];
+        for (status, expected) in table {
+            assert_eq!(state(status), expected, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_strings_and_lists_may_be_null() {
+        let model: Model = serde_json::from_value(json!({
+            "name": "fraud", "creation_timestamp": "1700000000000", "last_updated_timestamp": null,
+            "tags": null, "new_field": [1],
+            "aliases": [{ "alias": "champion", "version": 7 }, { "alias": "ünï", "version": "1" },
+                        { "alias": "v2", "version": "2" }, { "alias": "gone" }, { "alias": "nl\n", "version": "1" }],
+        }))
+        .unwrap();
+        let facts = model.into_facts().unwrap();
+        assert_eq!(facts.updated_at, facts.created_at);
+        assert_eq!(facts.created_at.as_millisecond(), 1_700_000_000_000);
+        let aliases: Vec<_> = facts.aliases.iter().map(|(alias, v)| format!("{alias}={v}")).collect();
+        assert_eq!(aliases, ["champion=7"]);
+    }
+}
