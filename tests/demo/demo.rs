@@ -80,7 +80,7 @@ async fn promotion(stage: &mut Stage, load: &Load, from: &str, to: &str) -> Resu
     let change = stage.change(&format!("champion-v{to}.yaml")).await?;
     let took = serves(stage, change, to).await?;
     let last = stage.traffic_moved(load, change, from, to).await?;
-    stage.end_step(&format!("promotion {from} to {to}"), took, last).await
+    stage.end_step(&format!("promotion {from} to {to}"), took, Some(last)).await
 }
 
 async fn rollback(stage: &mut Stage, load: &Load, from: &str, to: &str) -> Result<()> {
@@ -91,7 +91,7 @@ async fn rollback(stage: &mut Stage, load: &Load, from: &str, to: &str) -> Resul
     let last = stage.traffic_moved(load, change, from, to).await?;
     let started = stage.pods.started_since(before);
     ensure!(started.is_empty(), "a rollback to a warm version started pods: {started:?}");
-    stage.end_step(&format!("rollback {from} to {to}"), took, last).await
+    stage.end_step(&format!("rollback {from} to {to}"), took, Some(last)).await
 }
 
 async fn follow(stage: &mut Stage) -> Result<()> {
@@ -111,7 +111,7 @@ async fn moved_in_mlflow(stage: &mut Stage, load: &Load, from: &str, to: &str) -
     let change = Change { generation, accepted: Instant::now() };
     let took = serves(stage, change, to).await?;
     let last = stage.traffic_moved(load, change, from, to).await?;
-    stage.end_step(&format!("alias {from} to {to} in MLflow"), took, last).await
+    stage.end_step(&format!("alias {from} to {to} in MLflow"), took, Some(last)).await
 }
 
 async fn bad_image(stage: &mut Stage, load: &Load, serving: &str) -> Result<()> {

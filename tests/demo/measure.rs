@@ -45,14 +45,14 @@ pub(crate) async fn moves(stage: &Stage, way: &Way, one: &str, other: &str) -> R
     let by_laurel = back_and_forth(one, other, async |from, to| {
         let change = stage.champion.patch_spec(json!({ "version": to })).await?;
         stage.champion.ready(change, PATIENCE).await?;
-        settled(stage, &load, change, from, to).await
+        stage.traffic_moved(&load, change, from, to).await
     });
     println!("  Accepted until the last old answer, by Laurel: {}", spread(&by_laurel.await?));
 
     suspend(stage, true).await?;
     let by_hand = back_and_forth(one, other, async |from, to| {
         let change = select_by_hand(stage, to).await?;
-        settled(stage, &load, change, from, to).await
+        stage.traffic_moved(&load, change, from, to).await
     });
     println!(
         "  Accepted until the last old answer, the Service patched by hand: {}",
@@ -77,13 +77,6 @@ async fn back_and_forth(
         times.push(move_traffic(from, to).await?);
     }
     Ok(times)
-}
-
-async fn settled(stage: &Stage, load: &Load, change: Change, from: &str, to: &str) -> Result<Duration> {
-    stage
-        .traffic_moved(load, change, from, to)
-        .await?
-        .with_context(|| format!("version {from} never answered"))
 }
 
 async fn suspend(stage: &Stage, suspend: bool) -> Result<()> {

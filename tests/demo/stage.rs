@@ -2,14 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tokio::time::Instant;
 
 use crate::{
     support::{
         alias::{self, Alias, Change},
         cluster::Cluster,
-        load::{Connection, Load, Plan, Request},
+        load::{Load, Plan, Request},
         mlflow::Mlflow,
         pods::Pods,
         service::{Way, way_to},
@@ -106,27 +106,18 @@ impl Stage {
         Ok(Audience { load: Load::start(&way.target, &request, plan), way })
     }
 
-    /// Waits until both kinds of client have been answered by a version, again and again; when the last answer of any
-    /// other version came, counted from the moment at which the change was accepted.
+    /// Waits until clients of both kinds have moved; how long after the change was accepted the last old answer came.
     pub(crate) async fn traffic_moved(
         &self,
         load: &Load,
         change: Change,
         from: &str,
         to: &str,
-    ) -> Result<Option<Duration>> {
-        let answered_last_by = |connection| {
-            move |report: &crate::support::load::Report| {
-                let report = report.over(connection);
-                report.first_answer_by(to).is_some_and(|first| first.elapsed() > Duration::from_secs(1))
-                    && report.last_answer_by(from) < report.last_answer_by(to)
-            }
-        };
-        let (fresh, kept) = (answered_last_by(Connection::Fresh), answered_last_by(Connection::KeepAlive));
-        let moved = load.until(change.accepted, PATIENCE, |report| fresh(report) && kept(report)).await;
-        ensure!(moved, "version {to} does not answer: {}", load.report());
-        let last = load.since(change.accepted - Duration::from_secs(10)).last_answer_by(from);
-        Ok(last.map(|last| last.saturating_duration_since(change.accepted)))
+    ) -> Result<Duration> {
+        let moved = load.moved(change.accepted, (from, to), PATIENCE).await;
+        moved.with_context(|| {
+            format!("the clients do not move from version {from} to {to}: {}", load.report())
+        })
     }
 
     /// Ends a step of the story.

@@ -2,7 +2,7 @@
 //! constant rate over both kinds of connection.
 //!
 //! ```sh
-//! make cluster install     # the cluster, MLflow with models, and Laurel
+//! make demo                 # leaves a cluster with MLflow, its models, and Laurel
 //! cargo test --test full
 //! ```
 //!

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    scene::{PATIENCE, Scene, after, play, serving},
+    scene::{PATIENCE, Scene, play, serving},
     support::{alias, cluster::OPERATOR_PODS},
 };
 
@@ -33,7 +33,7 @@ fn promises_2_and_5_no_request_is_lost_and_a_rollback_is_immediate_and_starts_no
 
         let before = Instant::now();
         let change = scene.get(two_pods("2")).await?;
-        let moved = after(change, clients.move_to(change, "3", "2").await?);
+        let moved = clients.move_to(change, "3", "2").await?;
         println!("  rollback: last old answer {moved:?} after it was accepted");
         ensure!(moved < IMMEDIATELY, "the rollback took {moved:?}");
         let started = scene.pods.started_since(before);

@@ -16,7 +16,7 @@ use tokio::{
 use crate::support::{
     alias::{self, Alias, Change},
     cluster::Cluster,
-    load::{Connection, Load, Plan, Report, Request},
+    load::{Load, Plan, Report, Request},
     mlflow::{self, Mlflow},
     pods::Pods,
     service::{Way, way_to},
@@ -216,24 +216,12 @@ impl Clients {
         self.load.since(moment)
     }
 
-    /// Waits until both kinds of client have been answered by a version for a second; when the last answer of another
-    /// version came over the kind of connection that was later.
-    pub(crate) async fn move_to(&self, change: Change, from: &str, to: &str) -> Result<Option<Instant>> {
-        let moved = |report: &Report| {
-            [Connection::Fresh, Connection::KeepAlive].iter().all(|&kind| {
-                let report = report.over(kind);
-                let first = report.first_answer_by(to);
-                first.is_some_and(|first| first.elapsed() > Duration::from_secs(1))
-                    && report.last_answer_by(from) < report.last_answer_by(to)
-            })
-        };
-        let in_time = self.load.until(change.accepted, PATIENCE, moved).await;
-        ensure!(
-            in_time,
-            "the clients do not move from version {from} to {to}: {}",
-            self.since(change.accepted)
-        );
-        Ok(self.since(change.accepted).last_answer_by(from))
+    /// Waits until clients of both kinds have moved; how long after the change was accepted the last old answer came.
+    pub(crate) async fn move_to(&self, change: Change, from: &str, to: &str) -> Result<Duration> {
+        let moved = self.load.moved(change.accepted, (from, to), PATIENCE).await;
+        moved.with_context(|| {
+            format!("the clients do not move from version {from} to {to}: {}", self.since(change.accepted))
+        })
     }
 
     /// Makes sure that since a moment one version alone has answered, more than once.
@@ -252,11 +240,6 @@ impl Clients {
         ensure!(report.sent() > 10 * report.not_sent(), "the clients could not keep their rate: {report}");
         Ok(report)
     }
-}
-
-/// The time from when a change was accepted until something that is known to have happened.
-pub(crate) fn after(change: Change, moment: Option<Instant>) -> Duration {
-    moment.map(|moment| moment.saturating_duration_since(change.accepted)).unwrap_or_default()
 }
 
 /// The version that the status says to serve.

@@ -27,6 +27,7 @@ pub(crate) struct Alias {
     cluster: Cluster,
     api: Api<ModelAlias>,
     watch: Watch<ModelAlias>,
+    observed_from: Instant,
 }
 
 /// A change of a ModelAlias's spec that the API server has accepted.
@@ -42,7 +43,14 @@ impl Alias {
     pub(crate) fn observe(cluster: &Cluster, namespace: &str, name: &str) -> Self {
         let api: Api<ModelAlias> = Api::namespaced(cluster.client.clone(), namespace);
         let watch = Watch::of(api.clone(), name);
-        Self { namespace: namespace.to_owned(), name: name.to_owned(), cluster: cluster.clone(), api, watch }
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            cluster: cluster.clone(),
+            api,
+            watch,
+            observed_from: Instant::now(),
+        }
     }
 
     /// `kubectl apply` of a manifest.
@@ -92,11 +100,10 @@ impl Alias {
         deadline: Duration,
         wanted: impl Fn(&ModelAlias) -> bool,
     ) -> Result<Seen<ModelAlias>> {
-        let found = self.watch.until(what, deadline, |seen| !seen.gone && wanted(&seen.object)).await;
-        found.with_context(|| format!("{}/{}: {}", self.namespace, self.name, self.summary()))
+        self.until_since(self.observed_from, what, deadline, wanted).await
     }
 
-    /// Waits until a state is seen that `wanted` holds for, seen since a moment.
+    /// The same, for states seen since a moment.
     pub(crate) async fn until_since(
         &self,
         moment: Instant,

@@ -91,7 +91,7 @@ impl Cluster {
 
     /// Makes sure that Laurel runs here.
     pub(crate) async fn require_laurel(&self) -> Result<()> {
-        let hint = "Laurel is not installed: run `make install`";
+        let hint = "Laurel is not installed in laurel-system; `make demo` installs it";
         let namespace = ["-n", OPERATOR_NAMESPACE];
         let wait = ["wait", "--for=condition=Available", "deployment", "-l", OPERATOR_PODS, "--timeout=60s"];
         self.run_kubectl(&[&namespace[..], &wait[..]].concat(), None).await.context(hint).map(drop)

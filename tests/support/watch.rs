@@ -13,7 +13,10 @@ use anyhow::{Result, anyhow};
 use futures::StreamExt;
 use kube::{
     Api, Resource,
-    runtime::watcher::{self, Event, watcher},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
 };
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -70,9 +73,9 @@ where
         let mut watching = JoinSet::new();
         let noted = Arc::clone(&log);
         watching.spawn(async move {
-            let mut events = watcher(api, selected).boxed();
+            let mut events = watcher(api, selected).default_backoff().boxed();
             while let Some(event) = events.next().await {
-                // After an error the watcher begins again by itself.
+                // After an error the watcher begins again by itself, a little later.
                 if let Ok(event) = event {
                     noted.note(event);
                 }

@@ -107,6 +107,28 @@ impl Load {
         tokio::time::timeout(deadline, reached).await.is_ok()
     }
 
+    /// Waits until clients of both kinds have been answered by the version `to` for a second, and by `from` no more. How
+    /// long after `changed` the last answer of `from` came, or `None` when they do not move before `deadline`.
+    pub(crate) async fn moved(
+        &self,
+        changed: Instant,
+        (from, to): (&str, &str),
+        deadline: Duration,
+    ) -> Option<Duration> {
+        let settled = |report: &Report| {
+            let first = report.first_answer_by(to);
+            first.is_some_and(|first| first.elapsed() > Duration::from_secs(1))
+                && report.last_answer_by(from) < report.last_answer_by(to)
+        };
+        let both = |report: &Report| {
+            settled(&report.over(Connection::Fresh)) && settled(&report.over(Connection::KeepAlive))
+        };
+        let moved = self.until(changed, deadline, both).await;
+        // Also of requests that were under way when the change was made.
+        let last = self.report().last_answer_by(from);
+        moved.then(|| last.map_or(Duration::ZERO, |last| last.saturating_duration_since(changed)))
+    }
+
     /// Sends nothing more, waits for the answers that are due, and reports everything.
     pub(crate) async fn stop(mut self) -> Report {
         self.stop.send_replace(true);
