@@ -131,9 +131,18 @@ def tear_down(tier: Tier) -> None:
 
 
 def is_healthy(tier: Tier) -> bool:
+    """With patience: a busy machine, or a component just starting again, is no reason to lose the tier."""
     if not machine.recorded(tier).is_running() or not tier.kubeconfig.exists():
         return False
     api = Api(tier)
+    try:
+        wait_until("health", 15, lambda: answers(tier, api))
+    except RigError:
+        return False
+    return True
+
+
+def answers(tier: Tier, api: Api) -> bool:
     return api.is_ready() and api.ready_nodes() > 0 and (tier != FULL or dns_answers(tier))
 
 

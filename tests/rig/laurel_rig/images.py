@@ -72,8 +72,9 @@ def python_image(name: str, layers: list[Path], command: list[str]) -> oci.Image
 def base_layer() -> Path:
     folder = python.base_folder()
     layer = layer_file(folder.name)
-    if not layer.exists():
-        oci.write_layer(folder, layer)
+    with locked(cache_dir() / "layers.lock"):
+        if not layer.exists():
+            oci.write_layer(folder, layer)
     return layer
 
 
@@ -145,8 +146,9 @@ def cached_image(image: oci.Image) -> Built:
     base = image.name.rpartition("/")[2].replace(":", "-")
     archive = cache_dir() / "images" / f"{base}-{key}.tar"
     note = archive.with_suffix(".json")
-    if not archive.exists() or not note.exists():
-        say(f"writing {archive}")
-        digest = oci.write_archive(image, archive)
-        note.write_text(json.dumps({"name": image.name, "digest": digest}))
+    with locked(cache_dir() / "images.lock"):
+        if not archive.exists() or not note.exists():
+            say(f"writing {archive}")
+            digest = oci.write_archive(image, archive)
+            note.write_text(json.dumps({"name": image.name, "digest": digest}))
     return Built(image.name, archive, json.loads(note.read_text())["digest"])

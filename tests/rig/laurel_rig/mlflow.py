@@ -24,8 +24,15 @@ def up() -> None:
     provide_image()
     apply("namespace.yaml")
     apply("mlflow.yaml")
-    kubectl("rollout", "status", "deployment/mlflow", f"--namespace={NAMESPACE}", "--timeout=180s")
+    wait_until("MLflow is ready", 180, is_up, every=0.5, hint=f"look with: kubectl describe pods --namespace={NAMESPACE}")
     say("MLflow answers in the cluster at http://mlflow.mlops.svc:5000")
+
+
+def is_up() -> bool:
+    """Also after a change of the Deployment: the pod of the old one does not count."""
+    query = "--output=jsonpath={.metadata.generation} {.status.observedGeneration} {.status.updatedReplicas} {.status.availableReplicas}"
+    answer = kubectl("get", "deployment/mlflow", f"--namespace={NAMESPACE}", query).split()
+    return len(answer) == 4 and answer[0] == answer[1] and answer[2:] == ["1", "1"]
 
 
 def train_models() -> None:
@@ -40,7 +47,7 @@ def train_models() -> None:
     kubectl("apply", "-f", "-", stdin=script)
     apply("train-models.yaml")
     say("training: a Job in the cluster")
-    wait_until("the training Job ends", 600, lambda: ending() != "", hint=f"kubectl logs {' '.join(job)}")
+    wait_until("the training Job ends", 600, lambda: ending() != "", every=0.5, hint=f"kubectl logs {' '.join(job)}")
     print(kubectl("logs", *job))
     if ending() != "Complete":
         raise RigError("the training Job failed; its last lines are above")

@@ -55,13 +55,13 @@ def run(
     return "" if log else done.stdout.decode()
 
 
-def wait_until(what: str, seconds: float, condition: Callable[[], bool], hint: str = "") -> None:
+def wait_until(what: str, seconds: float, condition: Callable[[], bool], hint: str = "", every: float = 0.1) -> None:
     """Polls `condition` until it holds, or fails with what was waited for."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise RigError(f"waited {seconds:.0f} s in vain: {what}" + (f"; {hint}" if hint else ""))
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 @contextlib.contextmanager

@@ -202,9 +202,14 @@ def register(client: MlflowClient, family: Family, recipe: Recipe, split: Split)
         mlflow.log_metrics(judge(trained.predict, split))
         mlflow.set_tag("threshold", THRESHOLD)
         model = trained.log()
-    version = mlflow.register_model(model.model_uri, family.name, tags={"data": f"payments-{SEED}"})
-    client.update_model_version(family.name, version.version, recipe.description)
-    return version
+    return client.create_model_version(
+        family.name,
+        source=model.model_uri,
+        run_id=model.run_id,
+        model_id=model.model_id,
+        tags={"data": f"payments-{SEED}"},
+        description=recipe.description,
+    )
 
 
 def versions_of(client: MlflowClient, name: str) -> list[ModelVersion]:
