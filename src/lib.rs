@@ -1,8 +1,23 @@
 //! Laurel promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
+//!
+//! ```text
+//!  watch event ─┐
+//!  registry poll┼─► controllers ── one pass for one object ──────────────────────────────────────────┐
+//!  wake-up ─────┘                                                                                     │
+//!    observe (IO)       decide (pure)          apply (IO)                 status (pure, one patch)    │
+//!    watches, polls ──► Observed ─► Decision ─► ordered actions ─► Applied ─► next status ─► Events ◄─┘
+//!                                               └ render (pure): the desired objects
+//! ```
+//!
+//! [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
 
 pub mod api;
+pub mod apply;
 pub mod cli;
+pub mod controllers;
 pub mod decide;
+pub mod observe;
 pub mod registry;
 pub mod render;
 pub mod status;
+pub mod telemetry;

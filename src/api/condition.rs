@@ -38,8 +38,8 @@ impl From<bool> for ConditionStatus {
     }
 }
 
-/// Why a condition is as it is: the closed list. Each is described, with what to do about it, in `docs` of the chart's
-/// repository under the same name; a test keeps that page complete.
+/// Why a condition is as it is: the closed list. `config/docs/reasons.md` says of each what it means and what to do; a
+/// test keeps that page complete.
 #[derive(
     Clone,
     Copy,
@@ -176,6 +176,33 @@ pub enum Reason {
     ApplyForbidden,
     /// The API server fails or cannot be reached.
     ApplyFailed,
+}
+
+impl Reason {
+    /// Whether it speaks of something that somebody may have to do something about.
+    #[must_use]
+    pub fn is_trouble(self) -> bool {
+        !matches!(
+            self,
+            Self::Serving
+                | Self::AliasSet
+                | Self::Synced
+                | Self::ModelSynced
+                | Self::Connected
+                | Self::AsWished
+                | Self::Suspended
+                | Self::StartingVersion
+                | Self::WaitingForPods
+                | Self::SmokeTesting
+                | Self::MovingTraffic
+                | Self::ExchangingPods
+                | Self::UpdatingSettings
+                | Self::Scaling
+                | Self::RegistryPending
+                | Self::Deleting
+                | Self::RegistryNotRead
+        )
+    }
 }
 
 /// A reason with its sentence, for a person.

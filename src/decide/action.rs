@@ -11,7 +11,7 @@ use crate::api::{
 };
 
 /// One write. The order in which a decision lists them is the order in which they are done; each is safe to repeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 pub enum Action {
     /// Add our finalizer to the ModelAlias, or remove it.
     SetFinalizer {

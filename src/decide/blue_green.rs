@@ -17,7 +17,7 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) ->
     let Some((version, model_uri)) = &goal.version else { return step };
     restore_traffic(observed, &mut step);
     if observed.cluster.traffic == Traffic::One(*version) || step.routed_to() == Some(Some(*version)) {
-        keep(observed, serving, *version, model_uri, &mut step);
+        keep(observed, serving, goal, &mut step);
     } else {
         bring_up(observed, serving, *version, model_uri, &mut step);
     }
@@ -81,20 +81,17 @@ fn route(version: Version, step: &mut Step) {
 }
 
 /// Keeps the version that serves as it is wished: there, with today's settings, at its size.
-pub(super) fn keep(
-    observed: &Observed,
-    serving: &ServingIntent,
-    version: Version,
-    model_uri: &ModelUri,
-    step: &mut Step,
-) {
+pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, step: &mut Step) {
+    let Some((version, model_uri)) = &goal.version else { return };
+    let version = *version;
     let replicas = serving.replicas;
     let apply = Action::Apply { version, model_uri: model_uri.clone(), replicas };
     let Some(workload) = observed.cluster.workloads.get(&version) else {
         give_way(observed, serving, version, step);
         return begin(observed, serving, version, apply, step);
     };
-    if workload.settings != serving.settings || workload.model_uri != *model_uri {
+    let outdated = workload.settings != serving.settings || workload.model_uri != *model_uri;
+    if goal.is_wished() && outdated {
         step.act(apply);
         step.progress(Reason::UpdatingSettings, format!("version {version} gets new settings, pod by pod"));
     } else if workload.desired != replicas {

@@ -22,6 +22,12 @@ pub(super) struct Goal {
 }
 
 impl Goal {
+    /// Whether the goal is the wished version. Otherwise it is what serves, and stays as it is: also its settings, for
+    /// those in the spec are meant for the version that was wished for.
+    pub(super) fn is_wished(&self) -> bool {
+        self.number() == self.wished
+    }
+
     pub(super) fn number(&self) -> Option<Version> {
         self.version.as_ref().map(|(version, _)| *version)
     }

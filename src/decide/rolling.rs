@@ -26,10 +26,10 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal, ma
     let Some((version, model_uri)) = &goal.version else { return step };
     restore_traffic(observed, &mut step);
     let traffic = step.routed_to().flatten().map_or(observed.cluster.traffic, Traffic::One);
-    let exchange = Exchange { observed, serving, max_surge };
+    let exchange = Exchange { observed, serving, goal, max_surge };
     match traffic {
         Traffic::Nowhere => bring_up(observed, serving, *version, model_uri, &mut step),
-        Traffic::One(serves) if serves == *version => keep(observed, serving, *version, model_uri, &mut step),
+        Traffic::One(serves) if serves == *version => keep(observed, serving, goal, &mut step),
         Traffic::One(_) => exchange.open(*version, model_uri, &mut step),
         Traffic::Shared => exchange.go_on(*version, model_uri, &mut step),
     }
@@ -39,6 +39,7 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal, ma
 struct Exchange<'a> {
     observed: &'a Observed,
     serving: &'a ServingIntent,
+    goal: &'a Goal,
     max_surge: u32,
 }
 
@@ -139,7 +140,8 @@ impl Exchange<'_> {
         self.shrink_others(version, step);
         let settled = workload.counted() == workload.desired;
         let grown = replicas.min(workload.desired + self.room());
-        if workload.settings != self.serving.settings || workload.model_uri != *model_uri {
+        let outdated = workload.settings != self.serving.settings || workload.model_uri != *model_uri;
+        if outdated && self.goal.is_wished() && self.goal.number() == Some(version) {
             step.act(Action::Apply { version, model_uri: model_uri.clone(), replicas: workload.desired });
         } else if settled && grown > workload.desired {
             step.act(Action::Scale { version, replicas: grown });

@@ -2,6 +2,10 @@
 //!
 //! Status is computed from the actions that were really done, never from those that were meant to be.
 
+mod events;
+mod kstatus;
 mod model_alias;
 
+pub use events::{Announcement, announcements};
+pub use kstatus::kstatus;
 pub use model_alias::{Applied, Identity, next};

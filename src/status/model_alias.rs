@@ -1,5 +1,6 @@
 //! The next status of a ModelAlias.
 
+use super::kstatus;
 use crate::{
     api::{
         ModelAliasStatus,
@@ -109,7 +110,12 @@ fn entry(status: &mut ModelAliasStatus, version: Version) -> &mut HeldVersion {
 /// When versions were started, and how their smoke tests ended.
 ///
 /// A version at rest has no start: so one whose record was lost in a crash is not measured from the start before.
-fn remember_start(observed: &Observed, decision: &Decision, applied: &Applied, status: &mut ModelAliasStatus) {
+fn remember_start(
+    observed: &Observed,
+    decision: &Decision,
+    applied: &Applied,
+    status: &mut ModelAliasStatus,
+) {
     let now = observed.now;
     let retried = decision.target.filter(|_| observed.retry_is_asked());
     for held in &mut status.versions {
@@ -273,8 +279,6 @@ fn describe_serving(observed: &Observed, identity: &Identity, status: &mut Model
 }
 
 fn conditions(decision: &Decision, applied: &Applied) -> Vec<WishedCondition> {
-    let condition =
-        |type_, status: ConditionStatus, note: &Note| WishedCondition { type_, status, note: note.clone() };
     let report = &decision.report;
     let readiness = match &applied.failure {
         Some(failure) if !matches!(report.readiness, Readiness::Stalled(_)) => {
@@ -282,22 +286,13 @@ fn conditions(decision: &Decision, applied: &Applied) -> Vec<WishedCondition> {
         }
         _ => report.readiness.clone(),
     };
-    let note = readiness.note();
-    let as_wished = Note::new(Reason::AsWished, "");
-    let (ready, reconciling, stalled) = match &readiness {
-        Readiness::Settled(_) => (true, &as_wished, &as_wished),
-        Readiness::Progressing(_) => (false, note, &as_wished),
-        Readiness::Stalled(_) => (false, &as_wished, note),
+    let condition = |type_, (status, note): &(ConditionStatus, Note)| WishedCondition {
+        type_,
+        status: *status,
+        note: note.clone(),
     };
-    vec![
-        condition(ConditionType::Ready, ready.into(), note),
-        condition(
-            ConditionType::Reconciling,
-            matches!(readiness, Readiness::Progressing(_)).into(),
-            reconciling,
-        ),
-        condition(ConditionType::Stalled, matches!(readiness, Readiness::Stalled(_)).into(), stalled),
-        condition(ConditionType::Serving, report.serving.0, &report.serving.1),
-        condition(ConditionType::RegistrySynced, report.registry.0, &report.registry.1),
-    ]
+    let mut conditions = kstatus(&readiness);
+    conditions.push(condition(ConditionType::Serving, &report.serving));
+    conditions.push(condition(ConditionType::RegistrySynced, &report.registry));
+    conditions
 }

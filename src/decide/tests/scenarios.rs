@@ -154,6 +154,16 @@ fn other_settings_are_another_try() {
 }
 
 #[test]
+fn settings_of_a_rejected_version_do_not_reach_the_one_that_serves() {
+    let mut world = serving(1);
+    world.fates.insert(version(2), Fate::NeverReady);
+    world.serving().settings = "v1-bad-image".into();
+    world.intent.wish = Wish::Version(version(2));
+    world.settle();
+    assert_eq!(world.observe().cluster.workloads[&version(1)].settings, "v1-a");
+}
+
+#[test]
 fn a_version_that_loses_all_its_pods_gives_way_to_the_warm_one() {
     let mut world = serving(1);
     promote(&mut world, 2);

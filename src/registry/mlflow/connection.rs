@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 use url::Url;
 
 /// How to reach a tracking server.
@@ -83,6 +84,28 @@ pub enum ConnectionError {
 }
 
 impl Connection {
+    /// A hash of all of it, secrets included: it tells whether two connections are the same without keeping either.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        };
+        add(self.url.as_str().as_bytes());
+        add(self.workspace.as_deref().unwrap_or_default().as_bytes());
+        add(self.ca_pem.as_deref().unwrap_or_default());
+        match &self.credentials {
+            None => add(b"nobody"),
+            Some(Credentials::Basic { username, password }) => {
+                add(username.as_bytes());
+                add(password.expose_secret().as_bytes());
+            }
+            Some(Credentials::Bearer(token)) => add(token.expose_secret().as_bytes()),
+        }
+        hash.finalize().into()
+    }
+
     /// Checks everything that can be checked without the network.
     pub(super) fn check(&self) -> Result<(), ConnectionError> {
         let url = &self.url;

@@ -1,0 +1,182 @@
+//! Writes to the cluster: server-side apply under one field manager for whole objects, the smallest patch for the rest.
+#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use crate::{
+    api::{
+        ModelAlias,
+        condition::{Note, Reason, shortened},
+        names::{ModelUri, Version, deployment_name},
+    },
+    controllers::{Context, FIELD_MANAGER},
+    decide::Traffic,
+    observe::{
+        cluster::Projected,
+        model_alias::{FINALIZER, Model, key, with_rendering},
+    },
+    render::{self, Selection},
+};
+
+type Done = Result<(), Note>;
+
+/// Why the API server did not do what it was asked, in words that name the object and the next step.
+pub(crate) fn refusal(error: &kube::Error, verb: &str, object: &str) -> Note {
+    match error {
+        kube::Error::Api(status) if status.is_forbidden() => Note::new(
+            Reason::ApplyForbidden,
+            format!(
+                "Laurel may not {verb} {object}: {}; a policy or a missing permission forbids it: compare Laurel's role \
+                 with the chart's",
+                shortened(&status.message, 600)
+            ),
+        ),
+        kube::Error::Api(status)
+            if (400..500).contains(&status.code) && status.code != 409 && status.code != 429 =>
+        {
+            Note::new(
+                Reason::ApplyRefused,
+                format!("the API server refuses to {verb} {object}: {}", shortened(&status.message, 800)),
+            )
+        }
+        error => {
+            Note::new(Reason::ApplyFailed, format!("could not {verb} {object}, and will try again: {error}"))
+        }
+    }
+}
+
+fn api<K>(context: &Context, alias: &ModelAlias) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    Api::namespaced(context.client.clone(), &alias.namespace().unwrap_or_default())
+}
+
+/// Applies a whole object. One that is there already and belongs to somebody else is left alone.
+async fn apply<K>(context: &Context, alias: &ModelAlias, object: &K, is_known: bool) -> Done
+where
+    K: Projected
+        + Resource<Scope = kube::core::NamespaceResourceScope>
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api = api::<K>(context, alias);
+    let name = object.name_any();
+    let described = format!("the {} {name:?}", K::kind(&()));
+    if !is_known {
+        let there = api.get_metadata_opt(&name).await.map_err(|error| refusal(&error, "read", &described))?;
+        let owner = there.map(|there| {
+            there.owner_references().iter().any(|owner| Some(&owner.uid) == alias.uid().as_ref())
+        });
+        if owner == Some(false) {
+            let message =
+                format!("{described} belongs to somebody else; delete it, or rename this ModelAlias");
+            return Err(Note::new(Reason::NameTaken, message));
+        }
+    }
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let written = api
+        .patch(&name, &parameters, &Patch::Apply(object))
+        .await
+        .map_err(|error| refusal(&error, "apply", &described))?;
+    written.insert(&context.cluster, &key(alias));
+    Ok(())
+}
+
+fn rendered<T>(
+    alias: &ModelAlias,
+    model: &Model,
+    render: impl FnOnce(&render::Rendering) -> T,
+) -> Result<T, Note> {
+    with_rendering(alias, model, render).ok_or_else(|| {
+        Note::new(Reason::AsWished, "spec.serving was removed while its objects were being written")
+    })
+}
+
+pub(super) async fn apply_deployment(
+    context: &Context,
+    alias: &ModelAlias,
+    model: &Model,
+    version: Version,
+    model_uri: &ModelUri,
+    replicas: u32,
+) -> Done {
+    let deployment =
+        rendered(alias, model, |rendering| render::deployment(rendering, version, model_uri, replicas))?
+            .map_err(|fault| Note::new(Reason::InvalidTemplate, format!("spec.{fault}")))?;
+    let is_known = context.cluster.has_deployment(&key(alias), version);
+    context.smoke.forget(alias.uid().as_deref().unwrap_or_default(), version);
+    apply(context, alias, &deployment, is_known).await
+}
+
+pub(super) async fn route(context: &Context, alias: &ModelAlias, model: &Model, traffic: Traffic) -> Done {
+    let selection = match traffic {
+        Traffic::One(version) => Selection::One(version),
+        Traffic::Shared => Selection::Shared,
+        Traffic::Nowhere => {
+            return Err(Note::new(Reason::ApplyRefused, "a Service is never pointed at nothing"));
+        }
+    };
+    let service = rendered(alias, model, |rendering| render::service(rendering, selection))?;
+    apply(context, alias, &service, context.cluster.has_service(&key(alias))).await
+}
+
+/// Changes the size and nothing else: the pod template stays as it was last applied, also across our own releases.
+pub(super) async fn scale(context: &Context, alias: &ModelAlias, version: Version, replicas: u32) -> Done {
+    let name = deployment_name(&alias.name_any(), version);
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+    let written = api::<Deployment>(context, alias)
+        .patch(&name, &parameters, &patch)
+        .await
+        .map_err(|error| refusal(&error, "scale", &format!("the Deployment {name:?}")))?;
+    written.insert(&context.cluster, &key(alias));
+    Ok(())
+}
+
+pub(super) async fn delete_deployment(context: &Context, alias: &ModelAlias, version: Version) -> Done {
+    delete::<Deployment>(context, alias, &deployment_name(&alias.name_any(), version)).await
+}
+
+pub(super) async fn delete_service(context: &Context, alias: &ModelAlias) -> Done {
+    delete::<Service>(context, alias, &alias.name_any()).await
+}
+
+async fn delete<K>(context: &Context, alias: &ModelAlias, name: &str) -> Done
+where
+    K: Projected + Resource<Scope = kube::core::NamespaceResourceScope> + DeserializeOwned + std::fmt::Debug,
+{
+    let deleted = api::<K>(context, alias).delete(name, &DeleteParams::background()).await;
+    match deleted {
+        Err(kube::Error::Api(status)) if status.is_not_found() => {}
+        Err(error) => return Err(refusal(&error, "delete", &format!("the {} {name:?}", K::kind(&())))),
+        Ok(_) => {}
+    }
+    K::remove(&context.cluster, &key(alias), name);
+    Ok(())
+}
+
+/// Adds or removes our finalizer; a change of the object meanwhile makes it fail, and be decided again.
+pub(super) async fn set_finalizer(context: &Context, alias: &ModelAlias, present: bool) -> Done {
+    let mut finalizers = alias.finalizers().to_vec();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    if present {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    let patch =
+        json!({ "metadata": { "finalizers": finalizers, "resourceVersion": alias.resource_version() } });
+    let name = alias.name_any();
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api::<ModelAlias>(context, alias).patch_metadata(&name, &parameters, &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() && !present => Ok(()),
+        Err(error) => Err(refusal(&error, "set the finalizer of", &format!("the ModelAlias {name:?}"))),
+        Ok(_) => Ok(()),
+    }
+}

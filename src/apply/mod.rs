@@ -1,0 +1,76 @@
+//! The second half of the effects: a decision's actions, done in their order.
+//!
+//! Each action is safe to repeat. The first one that fails ends the pass: what follows may depend on it, and the next
+//! pass decides anew from what is there then.
+
+mod cluster;
+mod registry;
+pub mod smoke;
+
+pub(crate) use cluster::refusal as cluster_refusal;
+
+use crate::{
+    api::{
+        ModelAlias,
+        condition::{Note, Reason},
+    },
+    controllers::Context,
+    decide::{Action, Decision},
+    observe::model_alias::{Model, Observation},
+    status::Applied,
+};
+
+/// Does what was decided, as far as it goes.
+pub async fn apply(
+    context: &Context,
+    alias: &ModelAlias,
+    observation: &Observation,
+    decision: &Decision,
+) -> Applied {
+    let mut applied = Applied::default();
+    for action in &decision.actions {
+        match act(context, alias, observation.model.as_ref(), action).await {
+            Ok(()) => {
+                tracing::info!(?action, "done");
+                context.metrics.action(action, true);
+                applied.actions.push(action.clone());
+            }
+            Err(note) => {
+                tracing::warn!(?action, reason = %note.reason, message = note.message, "failed");
+                context.metrics.action(action, false);
+                applied.failure = Some(note);
+                break;
+            }
+        }
+    }
+    applied
+}
+
+async fn act(
+    context: &Context,
+    alias: &ModelAlias,
+    model: Option<&Model>,
+    action: &Action,
+) -> Result<(), Note> {
+    let model = || model.ok_or_else(|| Note::new(Reason::RegisteredModelNotFound, "the model is not known"));
+    match action {
+        Action::SetFinalizer { present } => cluster::set_finalizer(context, alias, *present).await,
+        Action::Apply { version, model_uri, replicas } => {
+            cluster::apply_deployment(context, alias, model()?, *version, model_uri, *replicas).await
+        }
+        Action::Scale { version, replicas } => cluster::scale(context, alias, *version, *replicas).await,
+        Action::SmokeTest { version } => {
+            context.smoke.start(context, alias, model()?, *version);
+            Ok(())
+        }
+        Action::Route(traffic) => cluster::route(context, alias, model()?, *traffic).await,
+        Action::Delete { version } => cluster::delete_deployment(context, alias, *version).await,
+        Action::DeleteService => cluster::delete_service(context, alias).await,
+        Action::SetAlias { role, version, replaces } => {
+            registry::set_alias(model()?, alias, *role, *version, *replaces).await
+        }
+        Action::DeleteAlias { role, replaces } => {
+            registry::delete_alias(model()?, alias, *role, *replaces).await
+        }
+    }
+}

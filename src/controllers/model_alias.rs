@@ -1,0 +1,108 @@
+//! The shell around one ModelAlias.
+#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use kube::{
+    Resource, ResourceExt,
+    runtime::{controller::Action, watcher},
+};
+
+use super::{AFTER_FAILURE, Context, Guarded, write_status};
+use crate::{
+    api::{ModelAlias, ModelAliasStatus},
+    apply,
+    decide::{Decision, decide},
+    observe::model_alias::{Observation, observe, with_rendering},
+    render,
+    status::{self, Applied, Identity},
+};
+
+/// Why a pass could not be finished.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object is not what its schema says.
+    #[error("the object cannot be read: {0}")]
+    Unreadable(String),
+    /// The status could not be written.
+    #[error("{0}")]
+    WriteStatus(String),
+}
+
+/// One pass: observe (client) → decide (pure) → apply (client) → status (pure, then one patch).
+///
+/// # Errors
+/// When the status cannot be written; everything else is in the status.
+pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -> Result<Action, Error> {
+    context.readiness.reached().await;
+    let alias = alias.0.as_ref().map_err(|error| Error::Unreadable(error.to_string()))?;
+    let now = Timestamp::now();
+    let observation = observe(&context, alias, now).await;
+    let decision = decide(&observation.observed);
+    let applied = apply::apply(&context, alias, &observation, &decision).await;
+    let next = status::next(&observation.observed, &decision, &applied, &identity(alias, &observation));
+    publish(&context, alias, &observation.observed.record, &next, &applied).await?;
+    Ok(again(&decision, &applied, now))
+}
+
+/// Passes ModelAliases on, and forgets what is kept in memory about those that are going for good.
+pub(super) fn forgetting(
+    aliases: impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static,
+    context: &Arc<Context>,
+) -> impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static {
+    let context = context.clone();
+    aliases.inspect(move |alias| {
+        if let Ok(alias) = alias
+            && Resource::meta(alias).deletion_timestamp.is_some()
+            && alias.finalizers().is_empty()
+            && let Some(uid) = alias.uid()
+        {
+            context.forget(&uid);
+        }
+    })
+}
+
+/// When to look again, if nothing happens before.
+fn again(decision: &Decision, applied: &Applied, now: Timestamp) -> Action {
+    let wake = decision.wake.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+    match (wake, &applied.failure) {
+        (wake, Some(_)) => Action::requeue(wake.map_or(AFTER_FAILURE, |wake| wake.min(AFTER_FAILURE))),
+        // A wake-up a little late finds the time it was set for in the past.
+        (Some(wake), None) => Action::requeue(wake + Duration::from_millis(50)),
+        (None, None) => Action::await_change(),
+    }
+}
+
+fn identity(alias: &ModelAlias, observation: &Observation) -> Identity {
+    let model = observation.model.as_ref();
+    let selector = |version| {
+        let labels = render::labels::selector(&alias.name_any(), Some(version));
+        labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+    };
+    let serves = alias.spec.serving.as_ref().and_then(|_| observation.observed.serves());
+    Identity {
+        generation: alias.metadata.generation,
+        model_name: model.map(|model| model.name.to_string()),
+        endpoint: model.and_then(|model| with_rendering(alias, model, render::endpoint)),
+        selector: serves.map(selector),
+    }
+}
+
+/// One patch where the status changed, and the Events that the change is worth.
+async fn publish(
+    context: &Context,
+    alias: &ModelAlias,
+    before: &ModelAliasStatus,
+    after: &ModelAliasStatus,
+    applied: &Applied,
+) -> Result<(), Error> {
+    if before != after {
+        write_status(context, alias, after).await?;
+    }
+    for news in status::announcements(before, after, applied) {
+        context.announce(alias, news).await;
+    }
+    Ok(())
+}

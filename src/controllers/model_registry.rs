@@ -1,0 +1,279 @@
+//! The shell around one ModelRegistry, and the polling of every registry.
+#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    runtime::{controller::Action, reflector::ObjectRef},
+};
+use secrecy::SecretString;
+
+use super::{Context, Guarded, model_alias::Error, write_status};
+use crate::{
+    api::{
+        ModelRegistry, ModelRegistryStatus, RegisteredModel,
+        condition::{ConditionType, Note, Reason, merge_conditions},
+        names::ModelName,
+        std_duration,
+    },
+    cli::RunOptions,
+    decide::Readiness,
+    observe::{
+        model_alias::registry_key,
+        registries::{Handle, RegistryKey, Settings},
+        secrets,
+    },
+    registry::{
+        Registry,
+        mlflow::{Connection, Credentials, MlflowRegistry},
+    },
+    render::RegistryForPods,
+    status::{Announcement, kstatus},
+};
+
+/// How long one request to a registry may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// Makes the registry that Laurel was installed with known, and begins to poll it.
+///
+/// # Errors
+/// When its URL cannot be used.
+pub fn install_default(context: &Arc<Context>, options: &RunOptions) -> Result<(), String> {
+    let Some(url) = &options.registry_url else { return Ok(()) };
+    let workspace = options.registry_workspace.clone();
+    let connection = Connection {
+        url: url.clone(),
+        workspace: workspace.clone(),
+        credentials: None,
+        ca_pem: None,
+        timeout: REQUEST_LIMIT,
+    };
+    let client = MlflowRegistry::new(connection).map_err(|error| error.to_string())?;
+    let settings = Settings {
+        url: url.clone(),
+        workspace: workspace.clone(),
+        poll_interval: Duration::from_secs(options.registry_poll_seconds),
+        pods: RegistryForPods { tracking_uri: url.clone(), workspace, ca: None, env_from: Vec::new() },
+    };
+    let (handle, _) = context.registries.set(&RegistryKey::Default, settings);
+    handle.set_client(Ok(Arc::new(client)));
+    tokio::spawn(poll_forever(context.clone(), RegistryKey::Default, handle));
+    Ok(())
+}
+
+/// One pass: read what the object names, connect, and tell how the registry is.
+///
+/// # Errors
+/// When the status cannot be written.
+pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context>) -> Result<Action, Error> {
+    context.readiness.reached().await;
+    let object = object.0.as_ref().map_err(|error| Error::Unreadable(error.to_string()))?;
+    let namespace = object.namespace().unwrap_or_default();
+    let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
+    let settings = settings(object);
+    let interval = settings.poll_interval;
+    let (handle, is_new) = context.registries.set(&key, settings);
+    handle.renew_client(connection(&context, object).await.map(Box::new));
+    if is_new {
+        tokio::spawn(poll_forever(context.clone(), key.clone(), handle.clone()));
+    }
+    let next = status(object, &handle, watched(&context, &key).len(), Timestamp::now());
+    let before = object.status.clone().unwrap_or_default();
+    if next != before {
+        write_status(&context, object, &next).await?;
+        announce(&context, object, &before, &next).await;
+    }
+    // Secrets are not watched: they are read again, by name, as often as the registry itself.
+    Ok(Action::requeue(interval))
+}
+
+fn settings(object: &ModelRegistry) -> Settings {
+    let spec = &object.spec;
+    Settings {
+        url: spec.mlflow.url.clone(),
+        workspace: spec.mlflow.workspace.clone(),
+        poll_interval: std_duration(spec.poll_interval),
+        pods: RegistryForPods {
+            tracking_uri: spec.mlflow.url.clone(),
+            workspace: spec.mlflow.workspace.clone(),
+            ca: spec.tls.as_ref().map(|tls| tls.ca_secret_ref.clone()),
+            env_from: spec.serving.as_ref().map(|serving| serving.env_from.clone()).unwrap_or_default(),
+        },
+    }
+}
+
+/// Reads the Secrets that the object names.
+async fn connection(context: &Context, object: &ModelRegistry) -> Result<Connection, Note> {
+    let namespace = object.namespace().unwrap_or_default();
+    let text = async |name: &str, key: &str, field: &str| {
+        secrets::read_text(&context.client, &namespace, name, key, field).await
+    };
+    let auth = object.spec.auth.as_ref();
+    let credentials = if let Some(basic) = auth.and_then(|auth| auth.basic.as_ref()) {
+        let (name, field) = (&basic.secret_ref.name, "spec.auth.basic.secretRef");
+        let username = text(name, "username", field).await?;
+        let password = SecretString::from(text(name, "password", field).await?);
+        Some(Credentials::Basic { username, password })
+    } else if let Some(bearer) = auth.and_then(|auth| auth.bearer.as_ref()) {
+        let secret = &bearer.secret_ref;
+        let token = text(&secret.name, &secret.key, "spec.auth.bearer.secretRef").await?;
+        Some(Credentials::Bearer(SecretString::from(token)))
+    } else {
+        None
+    };
+    let ca_pem = match &object.spec.tls {
+        Some(tls) => {
+            let secret = &tls.ca_secret_ref;
+            let field = "spec.tls.caSecretRef";
+            Some(secrets::read(&context.client, &namespace, &secret.name, &secret.key, field).await?)
+        }
+        None => None,
+    };
+    let mlflow = &object.spec.mlflow;
+    Ok(Connection {
+        url: mlflow.url.clone(),
+        workspace: mlflow.workspace.clone(),
+        credentials,
+        ca_pem,
+        timeout: REQUEST_LIMIT,
+    })
+}
+
+/// The client for a connection, or why there can be none.
+pub(crate) fn client(connection: Connection) -> Result<Arc<dyn Registry>, Note> {
+    match MlflowRegistry::new(connection) {
+        Ok(client) => Ok(Arc::new(client)),
+        Err(error) => Err(Note::new(Reason::RegistryInvalid, format!("spec.mlflow and spec.auth: {error}"))),
+    }
+}
+
+fn status(object: &ModelRegistry, handle: &Handle, watched: usize, now: Timestamp) -> ModelRegistryStatus {
+    let before = object.status.clone().unwrap_or_default();
+    let (health, server_version) = handle.health();
+    let health = match handle.client() {
+        Err(note) => Some(Err(note)),
+        Ok(_) => health,
+    };
+    let readiness = match health {
+        Some(Ok(())) => {
+            Readiness::Settled(Note::new(Reason::Connected, format!("{} answers", handle.settings.url)))
+        }
+        Some(Err(note))
+            if matches!(
+                note.reason,
+                Reason::RegistryUnreachable | Reason::RegistryFailing | Reason::RegistryNotRead
+            ) =>
+        {
+            Readiness::Progressing(note)
+        }
+        Some(Err(note)) => Readiness::Stalled(note),
+        None => {
+            Readiness::Progressing(Note::new(Reason::RegistryNotRead, "the registry has not been read yet"))
+        }
+    };
+    let generation = object.metadata.generation;
+    ModelRegistryStatus {
+        observed_generation: generation,
+        server_version: server_version.or(before.server_version),
+        watched_models: u32::try_from(watched).ok(),
+        conditions: merge_conditions(&before.conditions, kstatus(&readiness), generation, now),
+    }
+}
+
+async fn announce(
+    context: &Context,
+    object: &ModelRegistry,
+    before: &ModelRegistryStatus,
+    after: &ModelRegistryStatus,
+) {
+    let ready = |status: &ModelRegistryStatus| {
+        let name: &str = ConditionType::Ready.into();
+        status.conditions.iter().find(|condition| condition.type_ == name).cloned()
+    };
+    let (before, Some(after)) = (ready(before), ready(after)) else { return };
+    let changed = before.is_none_or(|before| before.reason != after.reason);
+    let Ok(reason) = after.reason.parse::<Reason>() else { return };
+    if changed && (reason.is_trouble() || reason == Reason::Connected) {
+        let news = Announcement {
+            warning: reason.is_trouble(),
+            reason: after.reason,
+            action: "Connect",
+            message: after.message,
+        };
+        context.announce(object, news).await;
+    }
+}
+
+/// The models of a registry that somebody here speaks of.
+fn watched(context: &Context, key: &RegistryKey) -> BTreeSet<ModelName> {
+    let models = context.models.state();
+    let models = models.iter().filter_map(|model| model.0.as_ref().ok());
+    models.filter(|model| registry_key(model) == *key).filter_map(|model| model.model_name().ok()).collect()
+}
+
+/// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.
+async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handle>) {
+    context.readiness.reached().await;
+    while is_wanted(&context, &key) {
+        let began = Instant::now();
+        let outcome = handle.poll(&watched(&context, &key)).await;
+        let (health, _) = handle.health();
+        context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
+        if outcome.health_changed {
+            match &health {
+                Some(Err(note)) => {
+                    tracing::warn!(registry = ?key, reason = %note.reason, message = note.message, "the registry does not answer")
+                }
+                _ => tracing::info!(registry = ?key, url = %handle.settings.url, "the registry answers"),
+            }
+            wake_all(&context, &key);
+        } else if !outcome.changed.is_empty() {
+            wake(&context, &key, |model| {
+                model.model_name().is_ok_and(|name| outcome.changed.contains(&name))
+            });
+        }
+        tokio::select! {
+            () = handle.next_poll() => {}
+            () = handle.retirement() => return,
+        }
+    }
+    context.registries.remove(&key);
+    wake_all(&context, &key);
+}
+
+fn is_wanted(context: &Context, key: &RegistryKey) -> bool {
+    match key {
+        RegistryKey::Default => true,
+        RegistryKey::Object { namespace, name } => {
+            context.model_registries.get(&ObjectRef::new(name).within(namespace)).is_some()
+        }
+    }
+}
+
+fn wake_all(context: &Context, key: &RegistryKey) {
+    if let RegistryKey::Object { namespace, name } = key {
+        context.wakeups.registry(namespace, name);
+    }
+    wake(context, key, |_| true);
+}
+
+/// Wakes the chosen RegisteredModels of a registry, and the ModelAliases of those.
+fn wake(context: &Context, key: &RegistryKey, choose: impl Fn(&RegisteredModel) -> bool) {
+    let models = context.models.state();
+    let chosen: HashSet<(String, String)> = models
+        .iter()
+        .filter_map(|model| model.0.as_ref().ok())
+        .filter(|model| registry_key(model) == *key && choose(model))
+        .map(|model| (model.namespace().unwrap_or_default(), model.name_any()))
+        .collect();
+    for (namespace, name) in &chosen {
+        context.wakeups.model(namespace, name);
+    }
+    super::registered_model::wake_aliases(context, &chosen);
+}

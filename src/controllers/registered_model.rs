@@ -1,0 +1,291 @@
+//! The shell around one RegisteredModel.
+#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
+#![expect(clippy::disallowed_types, reason = "effects: sets the finalizer")]
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use futures::{Stream, StreamExt};
+use jiff::{SignedDuration, Timestamp};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{controller::Action, watcher},
+};
+use serde_json::json;
+
+use super::{AFTER_FAILURE, Context, FIELD_MANAGER, Guarded, model_alias::Error, write_status};
+use crate::{
+    api::{
+        DeletionPolicy, RegisteredModel, RegisteredModelStatus,
+        condition::{Note, Reason, merge_conditions},
+        names::ModelName,
+        registered_model::VersionStatus,
+    },
+    apply::cluster_refusal,
+    decide::{REGISTRY_DEADLINE, Readiness},
+    observe::{
+        model_alias::registry_of,
+        registries::{Handle, ModelView, note},
+    },
+    registry::{RegisteredModelFacts, Registry, VersionFacts, VersionState},
+    status::kstatus,
+};
+
+/// The finalizer of a RegisteredModel whose model goes with it.
+const FINALIZER: &str = "laurel.dev/registered-model";
+/// How many versions a status lists.
+const VERSIONS_MAX: usize = 10;
+
+/// Passes RegisteredModels on, and wakes the ModelAliases that refer to each.
+pub(super) fn waking(
+    models: impl Stream<Item = Result<Guarded<RegisteredModel>, watcher::Error>> + Send + 'static,
+    context: &Arc<Context>,
+) -> impl Stream<Item = Result<Guarded<RegisteredModel>, watcher::Error>> + Send + 'static {
+    let context = context.clone();
+    models.inspect(move |model| {
+        if let Ok(model) = model {
+            let key = (model.namespace().unwrap_or_default(), model.name_any());
+            wake_aliases(&context, &HashSet::from([key]));
+        }
+    })
+}
+
+/// Wakes the ModelAliases that refer to any of these RegisteredModels, given by namespace and name.
+pub(super) fn wake_aliases(context: &Context, models: &HashSet<(String, String)>) {
+    for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
+        let namespace = alias.namespace().unwrap_or_default();
+        if models.contains(&(namespace.clone(), alias.spec.model_ref.name.clone())) {
+            context.wakeups.alias(&(namespace, alias.name_any()));
+        }
+    }
+}
+
+/// What one pass found and did.
+struct Pass {
+    readiness: Readiness,
+    facts: Option<RegisteredModelFacts>,
+    versions: Option<Vec<VersionFacts>>,
+    owned_tags: Option<Vec<String>>,
+}
+
+impl Pass {
+    fn only(readiness: Readiness) -> Self {
+        Self { readiness, facts: None, versions: None, owned_tags: None }
+    }
+}
+
+/// One pass: let the model in the registry be as described, and tell what the registry says of it.
+///
+/// # Errors
+/// When the status or the finalizer cannot be written.
+pub async fn reconcile(
+    object: Arc<Guarded<RegisteredModel>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    context.readiness.reached().await;
+    let object = object.0.as_ref().map_err(|error| Error::Unreadable(error.to_string()))?;
+    let now = Timestamp::now();
+    let deletes = object.spec.deletion_policy == DeletionPolicy::Delete;
+    if let Some(since) = &object.metadata.deletion_timestamp {
+        return end(&context, object, deletes, now.duration_since(since.0)).await;
+    }
+    if deletes != object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        set_finalizer(&context, object, deletes).await?;
+    }
+    let pass = match synchronise(&context, object).await {
+        Ok(pass) => pass,
+        Err(trouble) => Pass::only(readiness(trouble)),
+    };
+    let failed = !matches!(pass.readiness, Readiness::Settled(_));
+    let next = status(object, pass, now);
+    if object.status.as_ref() != Some(&next) {
+        write_status(&context, object, &next).await?;
+    }
+    Ok(if failed { Action::requeue(AFTER_FAILURE * 6) } else { Action::await_change() })
+}
+
+/// A trouble that ends by itself is waited for; another one has to be seen to.
+fn readiness(trouble: Note) -> Readiness {
+    match trouble.reason {
+        Reason::RegistryNotRead | Reason::RegistryUnreachable | Reason::RegistryFailing => {
+            Readiness::Progressing(trouble)
+        }
+        _ => Readiness::Stalled(trouble),
+    }
+}
+
+async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass, Note> {
+    let name = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
+    let registry = registry_of(context, object)?;
+    let facts = match registry.model(&name) {
+        ModelView::Unknown(trouble) => return Err(trouble),
+        ModelView::Present(facts) => facts,
+        ModelView::Absent => create(&registry, &name, object).await?,
+    };
+    let client = registry.client()?;
+    let facts = describe(&registry, client.as_ref(), object, facts).await?;
+    let versions = client.newest_versions(&name, VERSIONS_MAX).await.map_err(|error| note(&error))?;
+    let message = format!("the model {:?} is in the registry as described", name.as_str());
+    Ok(Pass {
+        readiness: Readiness::Settled(Note::new(Reason::ModelSynced, message)),
+        facts: Some(facts),
+        versions: Some(versions),
+        owned_tags: Some(object.spec.tags.keys().cloned().collect()),
+    })
+}
+
+fn wished_tags(object: &RegisteredModel) -> BTreeMap<String, String> {
+    object.spec.tags.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect()
+}
+
+async fn create(
+    registry: &Handle,
+    name: &ModelName,
+    object: &RegisteredModel,
+) -> Result<RegisteredModelFacts, Note> {
+    let client = registry.client()?;
+    let description = object.spec.description.clone().unwrap_or_default();
+    client.create_model(name, &description, &wished_tags(object)).await.map_err(|error| note(&error))?;
+    tracing::info!(model = name.as_str(), "created in the registry");
+    read_again(registry, client.as_ref(), name).await
+}
+
+async fn read_again(
+    registry: &Handle,
+    client: &dyn Registry,
+    name: &ModelName,
+) -> Result<RegisteredModelFacts, Note> {
+    let facts = client.model(name).await.map_err(|error| note(&error))?;
+    registry.note_model(name, facts.clone());
+    facts.ok_or_else(|| {
+        Note::new(
+            Reason::ModelNotFound,
+            format!("the model {:?} was deleted from the registry just now", name.as_str()),
+        )
+    })
+}
+
+/// Sets the description and the tags that differ; removes tags that were ours and are wished for no more.
+async fn describe(
+    registry: &Handle,
+    client: &dyn Registry,
+    object: &RegisteredModel,
+    facts: RegisteredModelFacts,
+) -> Result<RegisteredModelFacts, Note> {
+    let name = &facts.name;
+    let wished = wished_tags(object);
+    let mut changed = false;
+    if let Some(description) = object.spec.description.as_ref().filter(|wished| **wished != facts.description)
+    {
+        client.set_description(name, description).await.map_err(|error| note(&error))?;
+        changed = true;
+    }
+    for (key, value) in wished.iter().filter(|(key, value)| facts.tags.get(*key) != Some(*value)) {
+        client.set_model_tag(name, key, value).await.map_err(|error| note(&error))?;
+        changed = true;
+    }
+    let owned = object.status.as_ref().map(|status| status.owned_tags.as_slice()).unwrap_or_default();
+    for key in owned.iter().filter(|key| !wished.contains_key(*key) && facts.tags.contains_key(*key)) {
+        client.delete_model_tag(name, key).await.map_err(|error| note(&error))?;
+        changed = true;
+    }
+    if changed { read_again(registry, client, name).await } else { Ok(facts) }
+}
+
+fn status(object: &RegisteredModel, pass: Pass, now: Timestamp) -> RegisteredModelStatus {
+    let before = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    let aliases = pass.facts.map_or(before.aliases, |facts| facts.aliases);
+    let versions = match pass.versions {
+        None => before.versions,
+        Some(versions) => versions
+            .into_iter()
+            .map(|facts| VersionStatus {
+                version: facts.version,
+                created_at: facts.created_at,
+                run_id: facts.run_id,
+                aliases: aliases
+                    .iter()
+                    .filter(|(_, named)| **named == facts.version)
+                    .map(|(alias, _)| alias.to_string())
+                    .collect(),
+                state: match facts.state {
+                    VersionState::Ready => "Ready",
+                    VersionState::Pending => "Pending",
+                    VersionState::Failed => "Failed",
+                }
+                .to_owned(),
+            })
+            .collect(),
+    };
+    RegisteredModelStatus {
+        observed_generation: generation,
+        model_name: object.model_name().ok(),
+        latest_version: versions.first().map(|version| version.version),
+        versions,
+        aliases,
+        owned_tags: pass.owned_tags.unwrap_or(before.owned_tags),
+        conditions: merge_conditions(&before.conditions, kstatus(&pass.readiness), generation, now),
+    }
+}
+
+/// The end: the model goes from the registry if that is wished, but only once no ModelAlias here refers to it. After a
+/// deadline the object goes and the model stays.
+async fn end(
+    context: &Context,
+    object: &RegisteredModel,
+    deletes: bool,
+    since: SignedDuration,
+) -> Result<Action, Error> {
+    if !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        return Ok(Action::await_change());
+    }
+    if deletes && since < REGISTRY_DEADLINE {
+        if let Err(trouble) = delete(context, object).await {
+            tracing::warn!(reason = %trouble.reason, message = trouble.message, "the model cannot be deleted from the registry yet");
+            return Ok(Action::requeue(AFTER_FAILURE));
+        }
+    }
+    set_finalizer(context, object, false).await?;
+    Ok(Action::await_change())
+}
+
+async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note> {
+    let (namespace, name) = (object.namespace(), object.name_any());
+    let aliases = context.aliases.state();
+    let mut aliases = aliases.iter().filter_map(|alias| alias.0.as_ref().ok());
+    if let Some(alias) =
+        aliases.find(|alias| alias.namespace() == namespace && alias.spec.model_ref.name == name)
+    {
+        let message = format!("the ModelAlias {:?} still refers to it; delete that first", alias.name_any());
+        return Err(Note::new(Reason::Deleting, message));
+    }
+    let model = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
+    let client = registry_of(context, object)?.client()?;
+    client.delete_model(&model).await.map_err(|error| note(&error))
+}
+
+async fn set_finalizer(context: &Context, object: &RegisteredModel, present: bool) -> Result<(), Error> {
+    let mut finalizers = object.finalizers().to_vec();
+    finalizers.retain(|finalizer| finalizer != FINALIZER);
+    if present {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    let name = object.name_any();
+    let api =
+        Api::<RegisteredModel>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let patch =
+        json!({ "metadata": { "finalizers": finalizers, "resourceVersion": object.resource_version() } });
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_metadata(&name, &parameters, &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => {
+            let object = format!("the RegisteredModel {name:?}");
+            Err(Error::WriteStatus(cluster_refusal(&error, "set the finalizer of", &object).message))
+        }
+        Ok(_) => Ok(()),
+    }
+}

@@ -1,0 +1,299 @@
+//! Brings together what a decision about one ModelAlias is made from.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+
+use super::{
+    cluster::AliasKey,
+    registries::{Handle, ModelView, RegistryKey},
+};
+use crate::{
+    api::{
+        DeletionPolicy, ModelAlias, RETRY_ANNOTATION, RegisteredModel,
+        condition::{Note, Reason},
+        model_alias::{Runtime, SmokeTest, Strategy},
+        names::{ModelName, Version},
+        std_duration,
+    },
+    controllers::{Context, Guarded},
+    decide::{Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent, VersionView, Wish},
+    registry::{VersionFacts, VersionState},
+    render::{self, Rendering},
+};
+
+/// The finalizer of a ModelAlias whose alias goes with it.
+pub const FINALIZER: &str = "laurel.dev/registry-alias";
+
+/// An observation, and what is needed to act on it.
+#[derive(Debug)]
+pub struct Observation {
+    /// What a decision may know.
+    pub observed: Observed,
+    /// The model and its registry, where both are known.
+    pub model: Option<Model>,
+}
+
+/// A model in its registry.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its name there.
+    pub name: ModelName,
+    /// The registry.
+    pub registry: Arc<Handle>,
+}
+
+/// Names the ModelAlias.
+#[must_use]
+pub fn key(alias: &ModelAlias) -> AliasKey {
+    (alias.namespace().unwrap_or_default(), alias.name_any())
+}
+
+/// Observes everything about `alias`.
+pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> Observation {
+    let resolved = resolve(context, alias).or_else(|note| remembered(context, alias).ok_or(note));
+    context.remember_model(alias, resolved.as_ref().ok());
+    let obstacle = match &resolved {
+        Err(note) => Some(note.clone()),
+        Ok(model) => obstacle(context, alias, model),
+    };
+    let record = alias.status.clone().unwrap_or_default();
+    let model = resolved.ok();
+    let registry = match &model {
+        Some(model) => registry_view(model, alias, record.version, record.previous_version).await,
+        None => RegistryView { trouble: obstacle.clone(), ..RegistryView::default() },
+    };
+    let key = key(alias);
+    let port = alias.spec.serving.as_ref().map(|serving| i32::from(serving.port));
+    let smoke = |version| context.smoke.report(alias.uid().as_deref().unwrap_or_default(), version);
+    let observed = Observed {
+        now,
+        intent: intent(alias, model.as_ref(), obstacle),
+        registry,
+        cluster: context.cluster.view(&key, port, smoke),
+        record,
+    };
+    Observation { observed, model }
+}
+
+/// Follows `modelRef` and `registryRef`.
+fn resolve(context: &Context, alias: &ModelAlias) -> Result<Model, Note> {
+    let (namespace, name) = (alias.namespace().unwrap_or_default(), &alias.spec.model_ref.name);
+    let reference = ObjectRef::<Guarded<RegisteredModel>>::new(name).within(&namespace);
+    let model = context.models.get(&reference).ok_or_else(|| {
+        Note::new(
+            Reason::RegisteredModelNotFound,
+            format!("spec.modelRef: there is no RegisteredModel {name:?} in the namespace {namespace:?}; create it"),
+        )
+    })?;
+    let model = model.0.as_ref().map_err(|error| {
+        Note::new(
+            Reason::RegisteredModelNotFound,
+            format!("the RegisteredModel {name:?} cannot be read: {error}"),
+        )
+    })?;
+    let registry = registry_of(context, model)?;
+    let name = model.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
+    Ok(Model { name, registry })
+}
+
+/// What `modelRef` led to before, for an alias that is being deleted: with its namespace, the objects it refers to may be
+/// gone first.
+fn remembered(context: &Context, alias: &ModelAlias) -> Option<Model> {
+    alias.metadata.deletion_timestamp.as_ref().and_then(|_| context.remembered_model(alias))
+}
+
+/// The registry that a RegisteredModel names, or the one that Laurel was installed with.
+///
+/// # Errors
+/// When there is none of that name, or no default.
+pub fn registry_of(context: &Context, model: &RegisteredModel) -> Result<Arc<Handle>, Note> {
+    let namespace = model.namespace().unwrap_or_default();
+    let key = registry_key(model);
+    context.registries.get(&key).ok_or_else(|| match key {
+        RegistryKey::Default => Note::new(
+            Reason::RegistryNotConfigured,
+            format!(
+                "the RegisteredModel {:?} names no registry and Laurel was installed without registry.url; create a \
+                 ModelRegistry and set spec.registryRef",
+                model.name_any()
+            ),
+        ),
+        RegistryKey::Object { name, .. } => Note::new(
+            Reason::ModelRegistryNotFound,
+            format!(
+                "spec.registryRef of the RegisteredModel {:?}: there is no usable ModelRegistry {name:?} in the namespace \
+                 {namespace:?}; create it, or see its conditions",
+                model.name_any()
+            ),
+        ),
+    })
+}
+
+/// The key of the registry that a RegisteredModel names.
+#[must_use]
+pub fn registry_key(model: &RegisteredModel) -> RegistryKey {
+    match &model.spec.registry_ref {
+        Some(reference) => RegistryKey::Object {
+            namespace: model.namespace().unwrap_or_default(),
+            name: reference.name.clone(),
+        },
+        None => RegistryKey::Default,
+    }
+}
+
+/// What forbids any action at all.
+fn obstacle(context: &Context, alias: &ModelAlias, model: &Model) -> Option<Note> {
+    if !model.registry.client().map_or(true, |client| client.capabilities().aliases) {
+        return Some(Note::new(
+            Reason::RegistryUnsupported,
+            "this registry has no aliases, which a ModelAlias needs",
+        ));
+    }
+    if let Some(owner) = older_claim(context, alias, model) {
+        let message = format!(
+            "the alias {:?} of the model {:?} belongs to the older ModelAlias {owner}; delete one of the two",
+            alias.spec.alias.as_str(),
+            model.name.as_str()
+        );
+        return Some(Note::new(Reason::Conflict, message));
+    }
+    if let Some(foreign) = context.cluster.foreign(&key(alias), &alias.uid().unwrap_or_default()) {
+        let message = format!(
+            "the {foreign} has our label but belongs to another object; delete it, or rename this ModelAlias"
+        );
+        return Some(Note::new(Reason::NameTaken, message));
+    }
+    let fault = with_rendering(alias, model, |rendering| render::validate(rendering).err()).flatten()?;
+    Some(Note::new(Reason::InvalidTemplate, format!("spec.{fault}")))
+}
+
+/// Another ModelAlias that claimed the same alias of the same model in the same registry before this one.
+fn older_claim(context: &Context, alias: &ModelAlias, model: &Model) -> Option<String> {
+    let age = |alias: &ModelAlias| (alias.creation_timestamp().map(|time| time.0), alias.uid());
+    let ours = (model.registry.identity(), &model.name);
+    context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).find_map(|other| {
+        let claims = other.spec.alias == alias.spec.alias
+            && other.uid() != alias.uid()
+            && age(other) < age(alias)
+            && resolve(context, other).is_ok_and(|theirs| (theirs.registry.identity(), &theirs.name) == ours);
+        claims.then(|| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
+    })
+}
+
+/// Calls `use_it` with everything that this alias's objects are rendered from; `None` without `spec.serving`.
+pub fn with_rendering<T>(
+    alias: &ModelAlias,
+    model: &Model,
+    use_it: impl FnOnce(&Rendering) -> T,
+) -> Option<T> {
+    let serving = alias.spec.serving.as_ref()?;
+    let owner = alias.controller_owner_ref(&())?;
+    let (name, namespace) = (alias.name_any(), alias.namespace()?);
+    let rendering = Rendering {
+        name: &name,
+        namespace: &namespace,
+        owner,
+        model: &model.name,
+        alias: &alias.spec.alias,
+        serving,
+        registry: &model.registry.settings.pods,
+    };
+    Some(use_it(&rendering))
+}
+
+fn intent(alias: &ModelAlias, model: Option<&Model>, obstacle: Option<Note>) -> Intent {
+    let spec = &alias.spec;
+    let lifecycle = match &alias.metadata.deletion_timestamp {
+        Some(since) => Lifecycle::Deleting { since: since.0 },
+        None if spec.suspend => Lifecycle::Suspended,
+        None => Lifecycle::Active,
+    };
+    Intent {
+        wish: spec.version.map_or(Wish::Registry, Wish::Version),
+        serving: model.and_then(|model| serving_intent(alias, model)),
+        keeps_previous_alias: spec.previous_alias.is_some(),
+        drift: spec.drift,
+        lifecycle,
+        deletes_alias: spec.deletion_policy == DeletionPolicy::Delete,
+        has_finalizer: alias.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+        retry: alias.annotations().get(RETRY_ANNOTATION).cloned(),
+        obstacle,
+    }
+}
+
+fn serving_intent(alias: &ModelAlias, model: &Model) -> Option<ServingIntent> {
+    let serving = alias.spec.serving.as_ref()?;
+    let rollout = &alias.spec.rollout;
+    let settings = with_rendering(alias, model, |rendering| render::settings(rendering).as_str().to_owned())?;
+    let signed = |duration| SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX);
+    let default_smoke =
+        if serving.runtime == Runtime::Custom { SmokeTest::Disabled } else { SmokeTest::InputExample };
+    Some(ServingIntent {
+        replicas: serving.replicas,
+        settings,
+        strategy: match rollout.strategy {
+            Strategy::BlueGreen => StrategyIntent::BlueGreen,
+            Strategy::Rolling => StrategyIntent::Rolling { max_surge: rollout.max_surge.unwrap_or(1) },
+        },
+        progress_deadline: signed(rollout.progress_deadline),
+        warm_for: signed(rollout.warm_for),
+        history: rollout.history as usize,
+        smoke_test: rollout.smoke_test.unwrap_or(default_smoke) == SmokeTest::InputExample,
+    })
+}
+
+/// What the registry says of the aliases and of every version that matters now.
+async fn registry_view(
+    model: &Model,
+    alias: &ModelAlias,
+    serves: Option<Version>,
+    previous: Option<Version>,
+) -> RegistryView {
+    let facts = match model.registry.model(&model.name) {
+        ModelView::Unknown(trouble) => {
+            return RegistryView { trouble: Some(trouble), ..RegistryView::default() };
+        }
+        ModelView::Absent => {
+            let message = format!(
+                "the model {:?} does not exist in the registry; its RegisteredModel creates it, or see that object's conditions",
+                model.name.as_str()
+            );
+            return RegistryView {
+                trouble: Some(Note::new(Reason::ModelNotFound, message)),
+                ..RegistryView::default()
+            };
+        }
+        ModelView::Present(facts) => facts,
+    };
+    let spec = &alias.spec;
+    let named = facts.aliases.get(&spec.alias).copied();
+    let wanted: BTreeSet<Version> = [spec.version, named, serves, previous].into_iter().flatten().collect();
+    let answers = join_all(
+        wanted.into_iter().map(async |version| (version, model.registry.version(&model.name, version).await)),
+    );
+    let versions = answers
+        .await
+        .into_iter()
+        .filter_map(|(version, said)| Some((version, version_view(said?))))
+        .collect();
+    RegistryView {
+        trouble: None,
+        alias: named,
+        previous_alias: spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied()),
+        versions,
+    }
+}
+
+fn version_view(said: Option<VersionFacts>) -> VersionView {
+    match said {
+        None => VersionView::Absent,
+        Some(facts) => match facts.state {
+            VersionState::Pending => VersionView::Pending,
+            VersionState::Failed => VersionView::Failed,
+            VersionState::Ready => VersionView::Ready { model_uri: facts.model_uri },
+        },
+    }
+}

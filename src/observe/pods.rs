@@ -1,0 +1,186 @@
+//! What a pod's status says, in the few words that a decision needs.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use crate::api::{
+    condition::{Note, Reason, shortened},
+    names::Version,
+};
+
+/// What is kept of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// The version that it serves.
+    pub version: Version,
+    /// It is ready and not ending.
+    pub ready: bool,
+    /// It is ending.
+    pub ending: bool,
+    /// Its address, once it has one.
+    pub ip: Option<String>,
+    /// What keeps it from being ready.
+    pub trouble: Option<Note>,
+}
+
+/// What is kept of `pod`, which serves `version`.
+#[must_use]
+pub fn view(pod: &Pod, version: Version) -> PodView {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let ending = pod.metadata.deletion_timestamp.is_some();
+    let holds = |type_: &str| {
+        conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+    };
+    PodView {
+        version,
+        ready: holds("Ready") && !ending,
+        ending,
+        ip: status.and_then(|status| status.pod_ip.clone()),
+        trouble: if ending { None } else { trouble(pod, version) },
+    }
+}
+
+fn trouble(pod: &Pod, version: Version) -> Option<Note> {
+    let status = pod.status.as_ref()?;
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    containers.filter_map(|container| container_trouble(container, version)).next().or_else(|| {
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        let unscheduled = conditions.iter().find(|condition| {
+            condition.type_ == "PodScheduled" && condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
+        })?;
+        let said = unscheduled.message.as_deref().unwrap_or("no reason given");
+        Some(Note::new(
+            Reason::Unschedulable,
+            format!("no node takes the pods of version {version}: {said}; make room, or lower spec.serving.resources"),
+        ))
+    })
+}
+
+fn container_trouble(container: &ContainerStatus, version: Version) -> Option<Note> {
+    let name = &container.name;
+    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let said = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or("no details given");
+    match waiting.and_then(|waiting| waiting.reason.as_deref()) {
+        Some(
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
+            | "ImageInspectError",
+        ) => Some(Note::new(
+            Reason::ImagePullFailed,
+            format!(
+                "the image {:?} of version {version} cannot be pulled: {}; correct spec.serving.image, or give the pods \
+                 imagePullSecrets in spec.serving.template",
+                container.image,
+                shortened(said, 400)
+            ),
+        )),
+        Some("CreateContainerConfigError" | "CreateContainerError") => Some(Note::new(
+            Reason::ContainerConfigInvalid,
+            format!(
+                "the container {name:?} of version {version} cannot be made: {}; check env and envFrom in spec.serving and \
+                 in the ModelRegistry's spec.serving",
+                shortened(said, 400)
+            ),
+        )),
+        _ => crash(container, version),
+    }
+}
+
+/// A container that ended with an error, with its own last lines.
+fn crash(container: &ContainerStatus, version: Version) -> Option<Note> {
+    let ended = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
+        state.as_ref().and_then(|state| state.terminated.clone())
+    };
+    let terminated =
+        ended(&container.state).or_else(|| ended(&container.last_state).filter(|_| !container.ready))?;
+    if container.ready {
+        return None;
+    }
+    let why = match terminated.reason.as_deref() {
+        Some("OOMKilled") => "ran out of memory; raise spec.serving.resources.limits.memory".to_owned(),
+        _ => format!("ended with exit code {}", terminated.exit_code),
+    };
+    let lines = last_lines(terminated.message.as_deref().unwrap_or_default());
+    let lines =
+        if lines.is_empty() { "it wrote nothing".to_owned() } else { format!("its last lines: {lines}") };
+    Some(Note::new(
+        Reason::ModelCrashed,
+        format!(
+            "the container {:?} of version {version} {why} ({} restarts); {lines}",
+            container.name, container.restart_count
+        ),
+    ))
+}
+
+/// The end of a log, on one line.
+fn last_lines(log: &str) -> String {
+    const MOST: usize = 600;
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut text = String::new();
+    for line in lines.iter().rev() {
+        if !text.is_empty() && text.len() + line.len() > MOST {
+            break;
+        }
+        text = if text.is_empty() { shortened(line, MOST) } else { format!("{line} | {text}") };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    fn pod(status: &str) -> PodView {
+        let pod: Pod = serde_yaml::from_str(&format!("metadata: {{name: p}}\nstatus:\n{status}")).unwrap();
+        view(&pod, Version::new(3).unwrap())
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_named() {
+        let view = pod("
+  containerStatuses:
+  - {name: model, image: 'r.example/x:1', imageID: '', ready: false, restartCount: 0,
+     state: {waiting: {reason: ImagePullBackOff, message: 'not found'}}}");
+        let note = view.trouble.unwrap();
+        assert_eq!(note.reason, Reason::ImagePullFailed);
+        assert!(
+            note.message.contains("r.example/x:1") && note.message.contains("not found"),
+            "{}",
+            note.message
+        );
+    }
+
+    #[test]
+    fn a_crash_brings_its_own_last_lines() {
+        let view = pod("
+  containerStatuses:
+  - {name: model, image: i, imageID: '', ready: false, restartCount: 2,
+     state: {waiting: {reason: CrashLoopBackOff, message: back-off}},
+     lastState: {terminated: {exitCode: 1, reason: Error, message: \"Traceback\\nNo such artifact: model\\n\"}}}");
+        let note = view.trouble.unwrap();
+        assert_eq!(note.reason, Reason::ModelCrashed);
+        assert!(
+            note.message.ends_with("its last lines: Traceback | No such artifact: model"),
+            "{}",
+            note.message
+        );
+    }
+
+    #[test]
+    fn a_container_that_recovered_is_no_trouble() {
+        let view = pod("
+  conditions: [{type: Ready, status: 'True'}]
+  containerStatuses:
+  - {name: model, image: i, imageID: '', ready: true, restartCount: 1, state: {running: {}},
+     lastState: {terminated: {exitCode: 1, message: old}}}");
+        assert_eq!((view.ready, view.trouble), (true, None));
+    }
+
+    #[test]
+    fn no_room_is_said_with_the_scheduler_s_words() {
+        let view = pod("
+  conditions: [{type: PodScheduled, status: 'False', reason: Unschedulable, message: '0/1 nodes: Insufficient nvidia.com/gpu'}]");
+        assert!(view.trouble.unwrap().message.contains("nvidia.com/gpu"));
+    }
+}

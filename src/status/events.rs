@@ -1,0 +1,128 @@
+//! What is worth an Event: the difference between two statuses, told to a person.
+
+use crate::{
+    api::{
+        ModelAliasStatus,
+        condition::{ConditionType, Reason},
+        model_alias::{Cause, HistoryEntry, Outcome},
+    },
+    decide::{Action, AliasRole},
+};
+
+use super::Applied;
+
+/// An Event to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// The reason, as `kubectl describe` shows it.
+    pub reason: String,
+    /// What was done, for instance `Promote`.
+    pub action: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The Events of one pass over a ModelAlias.
+#[must_use]
+pub fn announcements(
+    before: &ModelAliasStatus,
+    after: &ModelAliasStatus,
+    applied: &Applied,
+) -> Vec<Announcement> {
+    let mut news = Vec::new();
+    let fresh = after.history.iter().take_while(|entry| before.history.first() != Some(entry));
+    for entry in fresh.collect::<Vec<_>>().into_iter().rev() {
+        news.push(history(entry, after));
+    }
+    for action in &applied.actions {
+        news.extend(write(action, before));
+    }
+    for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
+        news.extend(trouble(before, after, type_));
+    }
+    news
+}
+
+fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Announcement {
+    let version = entry.version;
+    let from = entry.from.map_or_else(String::new, |from| format!(", from version {from}"));
+    let asked = match entry.cause {
+        Cause::Spec => "asked for by spec.version",
+        Cause::Registry => "asked for by the alias in the registry",
+        Cause::Failure => "because the version that served failed",
+    };
+    let (warning, action, message) = match entry.outcome {
+        Outcome::Promoted => (false, "Promote", format!("version {version} serves now{from}; {asked}")),
+        Outcome::RolledBack => (
+            entry.cause == Cause::Failure,
+            "RollBack",
+            format!("version {version} serves again{from}; {asked}"),
+        ),
+        Outcome::Rejected => {
+            let why = after.rejected.iter().find(|rejection| rejection.version == version);
+            let why = why.map_or_else(String::new, |rejection| {
+                format!(": {}: {}", rejection.reason, rejection.message)
+            });
+            (true, "Reject", format!("version {version} was rejected{why}"))
+        }
+    };
+    let reason = match entry.outcome {
+        Outcome::Promoted => "Promoted",
+        Outcome::RolledBack => "RolledBack",
+        Outcome::Rejected => "Rejected",
+    };
+    Announcement { warning, reason: reason.to_owned(), action, message }
+}
+
+fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
+    let announce = |reason: &str, action, message| {
+        Some(Announcement { warning: false, reason: reason.to_owned(), action, message })
+    };
+    match action {
+        Action::Apply { version, replicas, .. }
+            if before.versions.iter().all(|held| held.version != *version) =>
+        {
+            announce("Starting", "Start", format!("version {version} is being started with {replicas} pods"))
+        }
+        Action::SetAlias { role: AliasRole::Main, version, replaces } => {
+            let from = replaces.map_or_else(|| "nothing".to_owned(), |from| format!("version {from}"));
+            announce(
+                "AliasSet",
+                "SetAlias",
+                format!("the alias in the registry moved from {from} to version {version}"),
+            )
+        }
+        Action::DeleteAlias { replaces, .. } => announce(
+            "AliasDeleted",
+            "DeleteAlias",
+            format!("the alias was removed from version {replaces} in the registry"),
+        ),
+        _ => None,
+    }
+}
+
+/// A trouble that was not there before.
+fn trouble(
+    before: &ModelAliasStatus,
+    after: &ModelAliasStatus,
+    type_: ConditionType,
+) -> Option<Announcement> {
+    let find = |status: &ModelAliasStatus| {
+        let name: &str = type_.into();
+        status.conditions.iter().find(|condition| condition.type_ == name).cloned()
+    };
+    let now = find(after)?;
+    let reason: Reason = now.reason.parse().ok()?;
+    let known =
+        find(before).is_some_and(|before| before.reason == now.reason && before.message == now.message);
+    let told_twice = type_ == ConditionType::RegistrySynced
+        && find(before).is_some_and(|before| before.reason == now.reason);
+    (reason.is_trouble() && !known && !told_twice && now.status != "True").then(|| Announcement {
+        warning: true,
+        reason: now.reason,
+        action: "Reconcile",
+        message: now.message,
+    })
+}
