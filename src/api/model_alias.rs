@@ -130,7 +130,8 @@ pub enum Drift {
 #[serde(rename_all = "camelCase")]
 pub struct Serving {
     /// What runs in the image: `mlflow` (the default; MLflow's own scoring server), `mlserver` (Seldon MLServer with
-    /// its MLflow runtime) or `custom` (your own server; give at least its readinessProbe in `template`).
+    /// its MLflow runtime) or `custom` (your own server; give at least its readinessProbe in `template`). With the first
+    /// two, every answer says in the header `Model-Version` which version gave it.
     #[serde(default = "default_runtime")]
     pub runtime: Runtime,
 
@@ -142,12 +143,12 @@ pub struct Serving {
     /// How many pods serve. The default is 1. This is also the scale subresource, so an autoscaler targets the
     /// ModelAlias itself.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 10000))]
+    #[schemars(with = "i32", range(min = 1, max = 10000))]
     pub replicas: u32,
 
     /// The port on which the server listens and on which the Service answers. The default is 8080.
     #[serde(default = "default_port")]
-    #[schemars(range(min = 1024, max = 65535))]
+    #[schemars(with = "i32", range(min = 1024, max = 65535))]
     pub port: u16,
 
     /// Whether pods keep a client's connection open after an answer; see [`KeepAlive`].
@@ -158,7 +159,8 @@ pub struct Serving {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
-    /// Environment variables for the model server.
+    /// Environment variables for the model server. It also gets `MODEL_NAME`, `MODEL_VERSION`, `MODEL_ALIAS` and
+    /// `MODEL_URI`, which cannot be changed here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub env: Vec<EnvVar>,
@@ -169,7 +171,8 @@ pub struct Serving {
     pub env_from: Vec<EnvFromSource>,
 
     /// A partial PodTemplateSpec, merged over the one that Laurel renders. The model server is the container `model`.
-    /// Lists merge by their Kubernetes keys: containers, volumes and variables by name.
+    /// Lists merge by their Kubernetes keys: containers, volumes and variables by name; a `null` removes what Laurel
+    /// renders. What fits neither PodTemplateSpec nor Laurel's promises is refused with its path in the condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub template: Option<serde_json::Value>,
@@ -226,7 +229,7 @@ pub struct Rollout {
 
     /// With `Rolling`: how many pods there may be above `replicas`. The default is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10000))]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 10000))]
     pub max_surge: Option<u32>,
 
     /// How long a version may take from its start until all its pods are ready. After that it is rejected and traffic
@@ -240,7 +243,7 @@ pub struct Rollout {
     pub warm_for: Duration,
 
     /// How many versions are kept scaled to zero, beside the one that serves and the warm one. The default is 3.
-    #[schemars(range(max = 20))]
+    #[schemars(with = "i32", range(min = 0, max = 20))]
     pub history: u32,
 
     /// The last check before traffic moves; see [`SmokeTest`].
@@ -308,9 +311,11 @@ pub struct ModelAliasStatus {
     pub endpoint: Option<String>,
     /// The pods of the version that serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
     pub replicas: Option<u32>,
     /// Those of them that are ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
     pub ready_replicas: Option<u32>,
     /// Selects the pods of the version that serves; autoscalers read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

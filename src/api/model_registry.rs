@@ -173,6 +173,7 @@ pub struct ModelRegistryStatus {
     pub server_version: Option<String>,
     /// How many models of this registry are watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
     pub watched_models: Option<u32>,
     /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

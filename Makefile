@@ -1,0 +1,67 @@
+# Everything a person or CI does with Laurel. `make help` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+RIG := tests/rig/rig
+BIN := $(CURDIR)/.cluster/bin
+TARGET := x86_64-unknown-linux-gnu
+OPERATOR := target/$(TARGET)/release/laurel
+# `existing` uses the cluster of your own KUBECONFIG; see README.md for the images it needs.
+CLUSTER ?= rig
+OPERATOR_IMAGE ?=
+
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help
+help: ## Lists the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: ## Shows the main job on a real cluster: promotions and rollbacks under load, with figures
+	@tests/scripts/demo
+
+.PHONY: test
+test: ## Runs every check and every test: formatting, lints, docs, unit, chart, API server, real cluster
+	@tests/scripts/test
+
+.PHONY: check
+check: ## Checks formatting, lints, docs and the generated CRDs
+	cargo fmt --check
+	cargo clippy --all-targets --locked
+	RUSTDOCFLAGS="$(if $(CI),-D warnings)" cargo doc --no-deps --locked --document-private-items
+	@$(MAKE) --no-print-directory crds-check
+
+.PHONY: crds
+crds: ## Writes the CRDs from the Rust types to crds/ and into the chart
+	cargo build --locked
+	tests/scripts/write-crds target/debug/laurel crds charts/laurel/files/crds
+
+.PHONY: crds-check
+crds-check: crds
+	@git diff --exit-code --stat -- crds charts/laurel/files/crds || { echo "The committed CRDs differ from the Rust types: commit what 'make crds' wrote." >&2; exit 1; }
+
+.PHONY: cluster
+cluster: ## Starts a real Kubernetes node in namespaces of this machine (state in .cluster/)
+	$(RIG) up full
+
+.PHONY: cluster-api
+cluster-api: ## Starts only a control plane, with simulated pods
+	$(RIG) up api
+
+.PHONY: cluster-down
+cluster-down: ## Stops both and leaves the machine as it was
+	$(RIG) down all
+
+.PHONY: operator
+operator: ## Builds the operator as a static binary
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TARGET)
+
+.PHONY: install
+install: ## Installs Laurel with Helm into the cluster (CLUSTER=existing: into yours, with OPERATOR_IMAGE=…)
+	@tests/scripts/install
+
+.PHONY: mlflow
+mlflow: ## Starts MLflow in the cluster and registers the models of the demo
+	$(RIG) mlflow-up
+	$(RIG) models
