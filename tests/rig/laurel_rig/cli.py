@@ -23,7 +23,7 @@ def main(words: list[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="rig", description="A real Kubernetes for Laurel's tests and demo, without Docker.")
+    main = argparse.ArgumentParser(prog="rig", description="A real Kubernetes for tests and demo, without Docker.")
     commands = main.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run, help: str) -> argparse.ArgumentParser:
@@ -38,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     command("status", status, "how the tiers are")
     add = command("kubeconfig", kubeconfig, "print the path of a tier's kubeconfig")
     add.add_argument("tier", choices=TIERS)
-    command("images", build_images, "build MLflow's and the serving image, and import them into the full tier if it is up")
-    add = command("image", operator_image, "wrap a static operator binary as an image; its name is the last line of the output")
+    command("images", build_images, "build MLflow's and the serving image; import them into the full tier if it is up")
+    add = command("image", operator_image, "wrap a static operator binary as an image; prints its name")
     add.add_argument("operator", choices=["operator"])
     add.add_argument("binary", type=Path)
     add.add_argument("--tag", help="default: the first 12 digits of the binary's sha256")

@@ -52,8 +52,8 @@ def down(tier: Tier) -> None:
 def status(tier: Tier) -> str:
     if is_healthy(tier):
         return f"up, {tier.server}, KUBECONFIG={tier.kubeconfig}"
-    if machine.recorded(tier).is_running():
-        return f"running but not healthy; logs in {tier.logs}; `rig up {tier.name}` starts it anew"
+    if machine.recorded(tier).is_running() or network.exists(tier):
+        return f"not healthy; logs in {tier.logs}; `rig up {tier.name}` starts it anew"
     return "down"
 
 
@@ -78,11 +78,11 @@ def start(tier: Tier) -> None:
 
 def start_node(tier: Tier, record: Record) -> None:
     """Not through `ip netns exec`: that mounts another /sys, in which the kubelet finds no cgroups."""
-    namespaces = ["nsenter", f"--net={network.NAMESPACES / tier.network}",
-                  "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]  # fmt: skip
+    enter = ["nsenter", f"--net={network.NAMESPACES / tier.network}"]
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
     with open(tier.logs / "node.log", "ab") as log:
         node = subprocess.Popen(
-            [*namespaces, sys.executable, "-m", "laurel_rig.node", tier.name],
+            [*enter, *unshare, sys.executable, "-m", "laurel_rig.node", tier.name],
             cwd=RIG,
             stdin=subprocess.DEVNULL,
             stdout=log,

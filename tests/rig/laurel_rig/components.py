@@ -29,7 +29,7 @@ def write_configuration(tier: Tier) -> None:
 # Control plane
 
 
-def etcd(tier: Tier) -> Process:
+def etcd() -> Process:
     """Its data lives and dies with the tier, so it need not wait for the disk."""
     return process("etcd", [
         f"--data-dir={RUNTIME}/etcd", "--unsafe-no-fsync",

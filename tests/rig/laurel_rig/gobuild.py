@@ -80,10 +80,7 @@ def build(tool: Tool, binary: Path) -> None:
     log = cache_dir() / "logs" / f"build-{tool.name}.log"
     say(f"building {tool.name} from source: {tool.patience}, once per machine (log: {log})")
     with published(binary) as output:
-        run(
-            ["nice", "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", tool.ldflags, "-o", output, tool.package],
-            cwd=tool.module,
-            env={"CGO_ENABLED": "0", "GOWORK": "off"},
-            log=log,
-        )
+        flags = ["-buildvcs=false", "-trimpath", "-ldflags", tool.ldflags, "-o", output]
+        environment = {"CGO_ENABLED": "0", "GOWORK": "off"}
+        run(["nice", "go", "build", *flags, tool.package], cwd=tool.module, env=environment, log=log)
     say(f"built {tool.name}")

@@ -112,7 +112,8 @@ def read_static_binary(path: Path) -> bytes:
     if content[:4] != b"\x7fELF":
         raise RigError(f"{path} is no Linux program")
     if wants_interpreter(content):
-        raise RigError(f'{path} is not static and would not run in an empty image; build it with RUSTFLAGS="-C target-feature=+crt-static"')
+        how = 'build it with RUSTFLAGS="-C target-feature=+crt-static"'
+        raise RigError(f"{path} is not static and would not run in an empty image; {how}")
     return content
 
 

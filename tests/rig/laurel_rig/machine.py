@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .shell import RigError, say, wait_until
-from .tier import Tier
+from .tier import FULL, Tier
 
 CGROUPS = Path("/sys/fs/cgroup")
-KUBELET_FOLDER = Path("/var/lib/kubelet")
+
+# A node covers these with its own; the machine may have none.
+NODE_FOLDERS = (Path("/var/lib/kubelet"), Path("/var/lib/cni"))
 
 # The kubelet sets these for the whole machine.
 KUBELET_SYSCTLS = (
@@ -51,12 +53,14 @@ def recorded(tier: Tier) -> Record:
 
 
 def remember(tier: Tier) -> Record:
-    """Before anything is changed."""
-    record = Record(sysctls={name: sysctl(name).read_text().strip() for name in KUBELET_SYSCTLS})
-    if not KUBELET_FOLDER.exists():
-        record.created.append(str(KUBELET_FOLDER))
+    """Before anything is changed. Only a tier with a kubelet changes the machine."""
+    record = Record()
+    if tier == FULL:
+        record.sysctls = {name: sysctl(name).read_text().strip() for name in KUBELET_SYSCTLS}
+        record.created = [str(folder) for folder in NODE_FOLDERS if not folder.exists()]
     record.save(tier)
-    KUBELET_FOLDER.mkdir(parents=True, exist_ok=True)
+    for folder in record.created:
+        Path(folder).mkdir(parents=True)
     return record
 
 

@@ -1,5 +1,6 @@
 """MLflow in the cluster, and the models of the tests and the demo in its registry."""
 
+import json
 import os
 from pathlib import Path
 
@@ -13,26 +14,23 @@ NAMESPACE = "mlops"
 MANIFESTS = RIG / "mlflow"
 TRAINING = RIG / "models" / "train.py"
 
-# What the manifests say, and the variables that put another registry's images in their place.
-IMAGES = {
-    "localhost/laurel/mlflow:3.17.2": "MLFLOW_IMAGE",
-    "localhost/laurel/serving:3.17.2": "SERVING_IMAGE",
-}
+IMAGE = "localhost/laurel/mlflow:3.17.2"  # as the manifests say; MLFLOW_IMAGE takes its place in other clusters
 
 
 def up() -> None:
     provide_image()
     apply("namespace.yaml")
     apply("mlflow.yaml")
-    wait_until("MLflow is ready", 180, is_up, every=0.5, hint=f"look with: kubectl describe pods --namespace={NAMESPACE}")
+    wait_until("MLflow is ready", 180, is_up, every=0.5, hint=f"see kubectl describe pods --namespace={NAMESPACE}")
     say("MLflow answers in the cluster at http://mlflow.mlops.svc:5000")
 
 
 def is_up() -> bool:
     """Also after a change of the Deployment: the pod of the old one does not count."""
-    query = "--output=jsonpath={.metadata.generation} {.status.observedGeneration} {.status.updatedReplicas} {.status.availableReplicas}"
-    answer = kubectl("get", "deployment/mlflow", f"--namespace={NAMESPACE}", query).split()
-    return len(answer) == 4 and answer[0] == answer[1] and answer[2:] == ["1", "1"]
+    deployment = json.loads(kubectl("get", "deployment/mlflow", f"--namespace={NAMESPACE}", "--output=json"))
+    status = deployment["status"]
+    is_current = status.get("observedGeneration") == deployment["metadata"]["generation"]
+    return is_current and status.get("updatedReplicas") == 1 and status.get("availableReplicas") == 1
 
 
 def train_models() -> None:
@@ -73,6 +71,4 @@ def is_the_full_tier(kubeconfig: str) -> bool:
 
 def apply(manifest: str) -> None:
     text = (MANIFESTS / manifest).read_text()
-    for ours, variable in IMAGES.items():
-        text = text.replace(ours, os.environ.get(variable, ours))
-    kubectl("apply", "-f", "-", stdin=text)
+    kubectl("apply", "-f", "-", stdin=text.replace(IMAGE, os.environ.get("MLFLOW_IMAGE", IMAGE)))

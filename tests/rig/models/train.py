@@ -144,7 +144,10 @@ FAMILIES = (
         (
             Recipe("A first, small forest.", {"n_estimators": 10, "max_depth": 3}),
             Recipe("Deeper trees, and more of them.", {"n_estimators": 60, "max_depth": 7}),
-            Recipe("More trees, kept from learning single payments.", {"n_estimators": 120, "max_depth": 9, "min_samples_leaf": 5}),
+            Recipe(
+                "More trees, kept from learning single payments.",
+                {"n_estimators": 120, "max_depth": 9, "min_samples_leaf": 5},
+            ),
         ),
     ),
     Family(
@@ -154,7 +157,10 @@ FAMILIES = (
         (
             Recipe("A first, short run.", {"rounds": 15, "max_depth": 3, "eta": 0.3}),
             Recipe("Longer and slower.", {"rounds": 150, "max_depth": 3, "eta": 0.06, "subsample": 0.8}),
-            Recipe("In a hurry: it learned single payments by heart.", {"rounds": 40, "max_depth": 14, "eta": 1.0, "min_child_weight": 0}),
+            Recipe(
+                "In a hurry: it learned single payments by heart.",
+                {"rounds": 40, "max_depth": 14, "eta": 1.0, "min_child_weight": 0},
+            ),
         ),
     ),
 )
