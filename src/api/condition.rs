@@ -156,7 +156,7 @@ pub enum Reason {
     ImagePullFailed,
     /// The model server ended while loading, or keeps ending.
     ModelCrashed,
-    /// The container cannot be made: a Secret, ConfigMap or key is missing.
+    /// The container cannot be made: a Secret, `ConfigMap` or key is missing.
     ContainerConfigInvalid,
     /// The cluster refuses to make pods: quota, pod security or another policy.
     PodsRefused,

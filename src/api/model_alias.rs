@@ -165,14 +165,14 @@ pub struct Serving {
     #[schemars(length(max = 256))]
     pub env: Vec<EnvVar>,
 
-    /// Secrets and ConfigMaps whose keys become environment variables of the model server.
+    /// Secrets and `ConfigMaps` whose keys become environment variables of the model server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub env_from: Vec<EnvFromSource>,
 
-    /// A partial PodTemplateSpec, merged over the one that Laurel renders. The model server is the container `model`.
+    /// A partial `PodTemplateSpec`, merged over the one that Laurel renders. The model server is the container `model`.
     /// Lists merge by their Kubernetes keys: containers, volumes and variables by name; a `null` removes what Laurel
-    /// renders. What fits neither PodTemplateSpec nor Laurel's promises is refused with its path in the condition.
+    /// renders. What fits neither `PodTemplateSpec` nor Laurel's promises is refused with its path in the condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub template: Option<serde_json::Value>,

@@ -154,7 +154,7 @@ fn ca_key() -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryServing {
-    /// Secrets and ConfigMaps whose keys every serving pod of this registry gets as environment variables, for
+    /// Secrets and `ConfigMaps` whose keys every serving pod of this registry gets as environment variables, for
     /// instance `AWS_ACCESS_KEY_ID` or `MLFLOW_TRACKING_USERNAME`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -3,7 +3,7 @@
 //! The registry's names are not Kubernetes names: a model may be called `Fraud (cards) ü`. Such a name travels in
 //! annotations and environment variables as it is, and in labels only as a readable [`label_value`].
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, fmt::Write, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -220,7 +220,11 @@ pub fn label_value(text: &str) -> String {
 /// The first `digits` hexadecimal digits of `bytes`.
 #[must_use]
 pub(crate) fn hex(bytes: &[u8], digits: usize) -> String {
-    let mut text: String = bytes.iter().take(digits.div_ceil(2)).map(|byte| format!("{byte:02x}")).collect();
+    let mut text = bytes.iter().take(digits.div_ceil(2)).fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
     text.truncate(digits);
     text
 }

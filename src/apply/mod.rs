@@ -4,7 +4,7 @@
 //! pass decides anew from what is there then.
 
 mod cluster;
-mod registry;
+pub mod registry;
 pub mod smoke;
 
 pub(crate) use cluster::refusal as cluster_refusal;
@@ -67,7 +67,7 @@ async fn act(
         Action::Delete { version } => cluster::delete_deployment(context, alias, *version).await,
         Action::DeleteService => cluster::delete_service(context, alias).await,
         Action::SetAlias { role, version, replaces } => {
-            registry::set_alias(model()?, alias, *role, *version, *replaces).await
+            context.alias_writes.start(context, alias, model()?, *role, *version, *replaces)
         }
         Action::DeleteAlias { role, replaces } => {
             registry::delete_alias(model()?, alias, *role, *replaces).await

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long one request may take: a first prediction may load much.
-const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+const REQUEST_LIMIT: Duration = Duration::from_mins(1);
 /// How often a try that got no answer is repeated, with [`PAUSE`] in between.
 const TRIES: u32 = 15;
 const PAUSE: Duration = Duration::from_secs(2);

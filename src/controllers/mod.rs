@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel, condition::shortened},
-    apply::{cluster_refusal, smoke::SmokeTests},
+    apply::{cluster_refusal, registry::AliasWrites, smoke::SmokeTests},
     observe::{
         cluster::{AliasKey, Cache},
         model_alias::Model,
@@ -57,16 +57,18 @@ pub struct Context {
     pub cluster: Arc<Cache>,
     /// The registries that are watched.
     pub registries: Hub,
-    /// All ModelAliases.
+    /// All `ModelAliases`.
     pub aliases: Store<Guarded<ModelAlias>>,
-    /// All RegisteredModels.
+    /// All `RegisteredModels`.
     pub models: Store<Guarded<RegisteredModel>>,
-    /// All ModelRegistries.
+    /// All `ModelRegistries`.
     pub model_registries: Store<Guarded<ModelRegistry>>,
     /// Asks for a pass over an object.
     pub wakeups: Wakeups,
     /// The smoke tests.
     pub smoke: SmokeTests,
+    /// The aliases that are being set in registries.
+    pub alias_writes: AliasWrites,
     /// The client for pods: no proxy, no redirects.
     pub pod_http: reqwest::Client,
     /// The metrics.
@@ -79,7 +81,7 @@ pub struct Context {
 }
 
 /// Asks for a pass over an object, from wherever something about it was learnt.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Wakeups {
     aliases: UnboundedSender<ObjectRef<Guarded<ModelAlias>>>,
     models: UnboundedSender<ObjectRef<Guarded<RegisteredModel>>>,
@@ -211,19 +213,26 @@ impl Context {
         Recorder::new(client.clone(), Reporter { controller: "laurel.dev/laurel".to_owned(), instance })
     }
 
-    /// Publishes an Event about an object. That it fails is logged and nothing more: an Event is a courtesy.
-    pub async fn announce<K: Resource<DynamicType = ()>>(&self, object: &K, news: Announcement) {
+    /// Publishes Events about an object, beside the pass. That one fails is logged and nothing more: an Event is a
+    /// courtesy.
+    pub fn announce<K: Resource<DynamicType = ()>>(&self, object: &K, news: Vec<Announcement>) {
         // The API server takes at most 1 kB.
         const NOTE_MAX: usize = 1000;
-        let event = Event {
-            type_: if news.warning { EventType::Warning } else { EventType::Normal },
-            reason: news.reason,
-            note: Some(shortened(&news.message, NOTE_MAX)),
-            action: news.action.to_owned(),
-            secondary: None,
+        let (recorder, regarding) = (self.recorder.clone(), object.object_ref(&()));
+        let publish = async move {
+            for news in news {
+                let event = Event {
+                    type_: if news.warning { EventType::Warning } else { EventType::Normal },
+                    reason: news.reason,
+                    note: Some(shortened(&news.message, NOTE_MAX)),
+                    action: news.action.to_owned(),
+                    secondary: None,
+                };
+                if let Err(error) = recorder.publish(&event, &regarding).await {
+                    tracing::debug!(%error, reason = event.reason, "an Event could not be published");
+                }
+            }
         };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::debug!(%error, reason = event.reason, "an Event could not be published");
-        }
+        tokio::spawn(publish);
     }
 }

@@ -47,7 +47,7 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     Ok(again(&decision, &applied, now))
 }
 
-/// Passes ModelAliases on, and forgets what is kept in memory about those that are going for good.
+/// Passes `ModelAliases` on, and forgets what is kept in memory about those that are going for good.
 pub(super) fn forgetting(
     aliases: impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static,
     context: &Arc<Context>,
@@ -101,8 +101,6 @@ async fn publish(
     if before != after {
         write_status(context, alias, after).await?;
     }
-    for news in status::announcements(before, after, applied) {
-        context.announce(alias, news).await;
-    }
+    context.announce(alias, status::announcements(before, after, applied));
     Ok(())
 }

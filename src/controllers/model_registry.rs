@@ -87,7 +87,7 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     let before = object.status.clone().unwrap_or_default();
     if next != before {
         write_status(&context, object, &next).await?;
-        announce(&context, object, &before, &next).await;
+        announce(&context, object, &before, &next);
     }
     // Secrets are not watched: they are read again, by name, as often as the registry itself.
     Ok(Action::requeue(interval))
@@ -186,7 +186,7 @@ fn status(object: &ModelRegistry, handle: &Handle, watched: usize, now: Timestam
     }
 }
 
-async fn announce(
+fn announce(
     context: &Context,
     object: &ModelRegistry,
     before: &ModelRegistryStatus,
@@ -206,7 +206,7 @@ async fn announce(
             action: "Connect",
             message: after.message,
         };
-        context.announce(object, news).await;
+        context.announce(object, vec![news]);
     }
 }
 
@@ -226,11 +226,10 @@ async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handl
         let (health, _) = handle.health();
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {
-            match &health {
-                Some(Err(note)) => {
-                    tracing::warn!(registry = ?key, reason = %note.reason, message = note.message, "the registry does not answer")
-                }
-                _ => tracing::info!(registry = ?key, url = %handle.settings.url, "the registry answers"),
+            if let Some(Err(note)) = &health {
+                tracing::warn!(registry = ?key, reason = %note.reason, message = note.message, "the registry does not answer");
+            } else {
+                tracing::info!(registry = ?key, url = %handle.settings.url, "the registry answers");
             }
             wake_all(&context, &key);
         } else if !outcome.changed.is_empty() {
@@ -263,7 +262,7 @@ fn wake_all(context: &Context, key: &RegistryKey) {
     wake(context, key, |_| true);
 }
 
-/// Wakes the chosen RegisteredModels of a registry, and the ModelAliases of those.
+/// Wakes the chosen `RegisteredModels` of a registry, and the `ModelAliases` of those.
 fn wake(context: &Context, key: &RegistryKey, choose: impl Fn(&RegisteredModel) -> bool) {
     let models = context.models.state();
     let chosen: HashSet<(String, String)> = models

@@ -39,7 +39,7 @@ const FINALIZER: &str = "laurel.dev/registered-model";
 /// How many versions a status lists.
 const VERSIONS_MAX: usize = 10;
 
-/// Passes RegisteredModels on, and wakes the ModelAliases that refer to each.
+/// Passes `RegisteredModels` on, and wakes the `ModelAliases` that refer to each.
 pub(super) fn waking(
     models: impl Stream<Item = Result<Guarded<RegisteredModel>, watcher::Error>> + Send + 'static,
     context: &Arc<Context>,
@@ -53,7 +53,7 @@ pub(super) fn waking(
     })
 }
 
-/// Wakes the ModelAliases that refer to any of these RegisteredModels, given by namespace and name.
+/// Wakes the `ModelAliases` that refer to any of these `RegisteredModels`, given by namespace and name.
 pub(super) fn wake_aliases(context: &Context, models: &HashSet<(String, String)>) {
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         let namespace = alias.namespace().unwrap_or_default();
@@ -243,11 +243,12 @@ async fn end(
     if !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         return Ok(Action::await_change());
     }
-    if deletes && since < REGISTRY_DEADLINE {
-        if let Err(trouble) = delete(context, object).await {
-            tracing::warn!(reason = %trouble.reason, message = trouble.message, "the model cannot be deleted from the registry yet");
-            return Ok(Action::requeue(AFTER_FAILURE));
-        }
+    if deletes
+        && since < REGISTRY_DEADLINE
+        && let Err(trouble) = delete(context, object).await
+    {
+        tracing::warn!(reason = %trouble.reason, message = trouble.message, "the model cannot be deleted from the registry yet");
+        return Ok(Action::requeue(AFTER_FAILURE));
     }
     set_finalizer(context, object, false).await?;
     Ok(Action::await_change())

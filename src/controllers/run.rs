@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
+    apply::{registry::AliasWrites, smoke::SmokeTests},
     cli::RunOptions,
     observe::registries::Hub,
     telemetry::{metrics::Metrics, server},
@@ -72,7 +73,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         models: models.clone(),
         model_registries: model_registries.clone(),
         wakeups,
-        smoke: crate::apply::smoke::SmokeTests::default(),
+        smoke: SmokeTests::default(),
+        alias_writes: AliasWrites::default(),
         pod_http: pod_client()?,
         metrics: Metrics::default(),
         readiness: Readiness::default(),
@@ -119,10 +121,11 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         .for_each(|_| std::future::ready(()));
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "laurel runs");
-    let server = server::serve(context.clone(), options.http_address, stop.clone());
-    let (served, (), (), ()) = tokio::join!(server, alias_controller, model_controller, registry_controller);
+    let endpoints = server::serve(context.clone(), options.http_address, stop.clone());
+    let (ended, (), (), ()) =
+        tokio::join!(endpoints, alias_controller, model_controller, registry_controller);
     tracing::info!("laurel ends");
-    Ok(served?)
+    Ok(ended?)
 }
 
 /// Resolves at SIGTERM or SIGINT.

@@ -48,7 +48,7 @@ pub enum Action {
     },
     /// Delete the Service.
     DeleteService,
-    /// Let an alias in the registry name a version.
+    /// Let an alias in the registry name a version. This begins the write; that it was done is read from the registry.
     SetAlias {
         /// Which of the two aliases.
         role: AliasRole,
@@ -67,7 +67,7 @@ pub enum Action {
 }
 
 /// One of the two aliases that a ModelAlias keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AliasRole {
     /// `spec.alias`.
     Main,

@@ -16,7 +16,7 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) ->
     let mut step = Step::default();
     let Some((version, model_uri)) = &goal.version else { return step };
     restore_traffic(observed, &mut step);
-    if observed.cluster.traffic == Traffic::One(*version) || step.routed_to() == Some(Some(*version)) {
+    if observed.cluster.traffic == Traffic::One(*version) || step.routed_to() == Some(*version) {
         keep(observed, serving, goal, &mut step);
     } else {
         bring_up(observed, serving, *version, model_uri, &mut step);
@@ -33,7 +33,7 @@ pub(super) fn restore_traffic(observed: &Observed, step: &mut Step) {
     match (observed.cluster.traffic, served) {
         (Traffic::Nowhere, Some(version)) => step.act(Action::Route(Traffic::One(version))),
         (traffic, _) if traffic != Traffic::Nowhere && observed.cluster.service_outdated => {
-            step.act(Action::Route(traffic))
+            step.act(Action::Route(traffic));
         }
         _ => {}
     }

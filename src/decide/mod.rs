@@ -56,7 +56,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         StrategyIntent::BlueGreen => blue_green::step(observed, serving, &goal),
         StrategyIntent::Rolling { max_surge } => rolling::step(observed, serving, &goal, max_surge),
     };
-    let serves_next = step.routed_to().unwrap_or_else(|| observed.serves());
+    let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &goal, serves_next, &mut step);
     let sync = registry_sync::plan(observed, &goal, serves_next);
 

@@ -25,7 +25,7 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal, ma
     let mut step = Step::default();
     let Some((version, model_uri)) = &goal.version else { return step };
     restore_traffic(observed, &mut step);
-    let traffic = step.routed_to().flatten().map_or(observed.cluster.traffic, Traffic::One);
+    let traffic = step.routed_to().map_or(observed.cluster.traffic, Traffic::One);
     let exchange = Exchange { observed, serving, goal, max_surge };
     match traffic {
         Traffic::Nowhere => bring_up(observed, serving, *version, model_uri, &mut step),
@@ -117,7 +117,7 @@ impl Exchange<'_> {
     fn go_on(&self, version: Version, model_uri: &ModelUri, step: &mut Step) {
         match self.workload(version) {
             Some(workload) if self.is_proven(version, workload) => {
-                self.exchange(version, model_uri, workload, step)
+                self.exchange(version, model_uri, workload, step);
             }
             _ => match self.observed.serves().and_then(|serves| Some((serves, self.workload(serves)?))) {
                 Some((serves, workload)) => self.exchange(serves, &workload.model_uri, workload, step),

@@ -34,10 +34,10 @@ impl Step {
         self.progress = Some(Note::new(reason, message));
     }
 
-    /// The version that the Service will select after these steps, when they move it: `Some(None)` never happens.
-    pub(super) fn routed_to(&self) -> Option<Option<Version>> {
+    /// The version that the Service will select alone after these steps, when they move it there.
+    pub(super) fn routed_to(&self) -> Option<Version> {
         self.actions.iter().rev().find_map(|action| match action {
-            Action::Route(Traffic::One(version)) => Some(Some(*version)),
+            Action::Route(Traffic::One(version)) => Some(*version),
             _ => None,
         })
     }

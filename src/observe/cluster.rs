@@ -28,7 +28,7 @@ use crate::{
 /// Names a ModelAlias: namespace and name.
 pub type AliasKey = (String, String);
 
-/// The projections of everything that belongs to ModelAliases.
+/// The projections of everything that belongs to `ModelAliases`.
 #[derive(Debug, Default)]
 pub struct Cache {
     aliases: Mutex<HashMap<AliasKey, Objects>>,
@@ -76,7 +76,7 @@ pub trait Projected: kube::Resource<DynamicType = ()> + Clone {
     fn insert(&self, cache: &Cache, alias: &AliasKey);
     /// Forgets the object of this name.
     fn remove(cache: &Cache, alias: &AliasKey, name: &str);
-    /// The names that are kept, with their ModelAliases.
+    /// The names that are kept, with their `ModelAliases`.
     fn names(cache: &Cache) -> Vec<(AliasKey, String)>;
 }
 

@@ -42,8 +42,8 @@ pub fn view(pod: &Pod, version: Version) -> PodView {
 
 fn trouble(pod: &Pod, version: Version) -> Option<Note> {
     let status = pod.status.as_ref()?;
-    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    containers.filter_map(|container| container_trouble(container, version)).next().or_else(|| {
+    let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    containers.find_map(|container| container_trouble(container, version)).or_else(|| {
         let conditions = status.conditions.as_deref().unwrap_or_default();
         let unscheduled = conditions.iter().find(|condition| {
             condition.type_ == "PodScheduled" && condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")

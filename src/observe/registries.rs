@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use url::Url;
 
@@ -22,6 +23,10 @@ use crate::{
     registry::{RegisteredModelFacts, Registry, RegistryError, VersionFacts, mlflow::Connection},
     render::RegistryForPods,
 };
+
+/// How long one read on behalf of a decision may take: a hanging registry must not hold up a rollback, which needs
+/// nothing from it.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Names a registry: the one that Laurel was installed with, or a ModelRegistry by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +74,9 @@ impl Hub {
         match handles.get(key) {
             Some(known) if known.settings == settings => (known.clone(), false),
             known => {
-                known.iter().for_each(|handle| handle.retire());
+                if let Some(handle) = known {
+                    handle.retire();
+                }
                 let handle = Arc::new(Handle::new(settings));
                 handles.insert(key.clone(), handle.clone());
                 (handle, true)
@@ -80,7 +87,9 @@ impl Hub {
     /// Forgets a registry and ends its polling.
     pub fn remove(&self, key: &RegistryKey) {
         let removed = self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(key);
-        removed.iter().for_each(|handle| handle.retire());
+        if let Some(handle) = removed {
+            handle.retire();
+        }
     }
 }
 
@@ -105,10 +114,31 @@ struct Memory {
     models: HashMap<ModelName, ModelMemory>,
 }
 
+/// What was read of a model.
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Facts {
+    /// It was not read yet.
+    #[default]
+    Unread,
+    /// The registry itself said that it does not exist.
+    Absent,
+    /// What the registry said last.
+    Present(RegisteredModelFacts),
+}
+
+impl Facts {
+    /// When the model was made, and when it or the set of its versions last changed.
+    fn times(&self) -> Option<(Timestamp, Timestamp)> {
+        match self {
+            Self::Present(facts) => Some((facts.created_at, facts.updated_at)),
+            Self::Unread | Self::Absent => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct ModelMemory {
-    /// `None` until it was read; `Some(None)` when the registry itself said that it does not exist.
-    facts: Option<Option<RegisteredModelFacts>>,
+    facts: Facts,
     versions: BTreeMap<Version, Option<VersionFacts>>,
 }
 
@@ -236,12 +266,12 @@ impl Handle {
         });
         match (trouble, &known.facts) {
             (Some(trouble), _) => ModelView::Unknown(trouble),
-            (None, None) => ModelView::Unknown(Note::new(
+            (None, Facts::Unread) => ModelView::Unknown(Note::new(
                 Reason::RegistryNotRead,
                 format!("the model {name:?} is being read"),
             )),
-            (None, Some(None)) => ModelView::Absent,
-            (None, Some(Some(facts))) => ModelView::Present(facts.clone()),
+            (None, Facts::Absent) => ModelView::Absent,
+            (None, Facts::Present(facts)) => ModelView::Present(facts.clone()),
         }
     }
 
@@ -254,8 +284,6 @@ impl Handle {
                 return Some(known.clone());
             }
         }
-        // A hanging registry must not hold up a rollback, which needs nothing from it.
-        const PATIENCE: Duration = Duration::from_secs(3);
         let client = self.client().ok()?;
         let answer = tokio::time::timeout(PATIENCE, client.version(name, version)).await.ok()?.ok()?;
         self.memory().models.entry(name.clone()).or_default().versions.insert(version, answer.clone());
@@ -264,7 +292,7 @@ impl Handle {
 
     /// Notes a write of our own, so that it need not be read back.
     pub fn note_alias(&self, name: &ModelName, alias: &AliasName, version: Option<Version>) {
-        if let Some(ModelMemory { facts: Some(Some(facts)), .. }) = self.memory().models.get_mut(name) {
+        if let Some(ModelMemory { facts: Facts::Present(facts), .. }) = self.memory().models.get_mut(name) {
             match version {
                 Some(version) => drop(facts.aliases.insert(alias.clone(), version)),
                 None => drop(facts.aliases.remove(alias)),
@@ -279,17 +307,14 @@ impl Handle {
 
     fn remember(memory: &mut Memory, name: &ModelName, facts: Option<RegisteredModelFacts>) -> bool {
         let known = memory.models.entry(name.clone()).or_default();
-        let facts = Some(facts);
+        let facts = facts.map_or(Facts::Absent, Facts::Present);
         if known.facts == facts {
             return false;
         }
-        let times = |facts: &Option<Option<RegisteredModelFacts>>| {
-            facts.as_ref().and_then(Option::as_ref).map(|facts| (facts.created_at, facts.updated_at))
-        };
-        if times(&known.facts) != times(&facts) {
-            known.versions.clear();
-        } else {
+        if known.facts.times() == facts.times() {
             known.versions.retain(|_, version| version.is_some());
+        } else {
+            known.versions.clear();
         }
         known.facts = facts;
         true

@@ -39,6 +39,16 @@ pub fn announcements(
     for action in &applied.actions {
         news.extend(write(action, before));
     }
+    if let Some(version) =
+        after.registry_version.filter(|_| before.registry_version != after.registry_version)
+    {
+        news.push(Announcement {
+            warning: false,
+            reason: "AliasSet".to_owned(),
+            action: "SetAlias",
+            message: format!("the alias in the registry names version {version} now"),
+        });
+    }
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         news.extend(trouble(before, after, type_));
     }
@@ -86,13 +96,14 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
         {
             announce("Starting", "Start", format!("version {version} is being started with {replicas} pods"))
         }
-        Action::SetAlias { role: AliasRole::Main, version, replaces } => {
+        Action::SetAlias { role: AliasRole::Main, version, replaces }
+            if before.registry_version == Some(*version) =>
+        {
             let from = replaces.map_or_else(|| "nothing".to_owned(), |from| format!("version {from}"));
-            announce(
-                "AliasSet",
-                "SetAlias",
-                format!("the alias in the registry moved from {from} to version {version}"),
-            )
+            let message = format!(
+                "the alias in the registry named {from}; it is put back on version {version}, which serves"
+            );
+            announce("AliasPutBack", "SetAlias", message)
         }
         Action::DeleteAlias { replaces, .. } => announce(
             "AliasDeleted",
@@ -119,7 +130,7 @@ fn trouble(
         find(before).is_some_and(|before| before.reason == now.reason && before.message == now.message);
     let told_twice = type_ == ConditionType::RegistrySynced
         && find(before).is_some_and(|before| before.reason == now.reason);
-    (reason.is_trouble() && !known && !told_twice && now.status != "True").then(|| Announcement {
+    (reason.is_trouble() && !known && !told_twice && now.status != "True").then_some(Announcement {
         warning: true,
         reason: now.reason,
         action: "Reconcile",

@@ -8,7 +8,7 @@ use crate::{
         model_alias::{Cause, HeldVersion, HistoryEntry, Outcome, Rejection, SmokeTestOutcome},
         names::{ModelUri, Version},
     },
-    decide::{Action, AliasRole, Decision, Observed, Readiness, SmokeReport, Traffic, Wish},
+    decide::{Action, Decision, Observed, Readiness, SmokeReport, Traffic, Wish},
 };
 
 const HISTORY_MAX: usize = 10;
@@ -52,7 +52,7 @@ pub fn next(
     remember_workloads(observed, applied, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_start(observed, decision, applied, &mut status);
-    remember_registry(observed, applied, &mut status);
+    remember_registry(observed, &mut status);
     remember_rejections(observed, decision, &mut status);
     if observed.retry_is_asked() {
         status.retried.clone_from(&observed.intent.retry);
@@ -200,32 +200,26 @@ fn push_history(status: &mut ModelAliasStatus, entry: HistoryEntry) {
     status.history.truncate(HISTORY_MAX);
 }
 
-/// The version that the alias named when it last agreed with what serves.
-fn remember_registry(observed: &Observed, applied: &Applied, status: &mut ModelAliasStatus) {
-    let written = applied.actions.iter().rev().find_map(|action| match action {
-        Action::SetAlias { role: AliasRole::Main, version, .. } => Some(*version),
-        _ => None,
-    });
-    let read = observed.registry.alias.filter(|_| observed.registry.trouble.is_none());
-    let serving = observed.intent.serving.is_some();
-    if serving {
-        if let Some(agreed) = written.or(read).filter(|agreed| Some(*agreed) == status.version) {
-            status.registry_version = Some(agreed);
-        }
-    } else if let Some(named) = written.or(read.filter(|named| status.target_version == Some(*named))) {
-        if status.version != Some(named) {
-            let entry = HistoryEntry {
-                version: named,
-                from: status.version,
-                at: observed.now,
-                cause: cause(observed),
-                outcome: Outcome::Promoted,
-                took: None,
-            };
-            push_history(status, entry);
-            status.previous_version = status.version;
-            status.version = Some(named);
-        }
+/// The version that the alias named when it last agreed with what serves, as it was read.
+fn remember_registry(observed: &Observed, status: &mut ModelAliasStatus) {
+    let Some(named) = observed.registry.alias.filter(|_| observed.registry.trouble.is_none()) else { return };
+    if observed.intent.serving.is_none()
+        && status.target_version == Some(named)
+        && status.version != Some(named)
+    {
+        let entry = HistoryEntry {
+            version: named,
+            from: status.version,
+            at: observed.now,
+            cause: cause(observed),
+            outcome: Outcome::Promoted,
+            took: None,
+        };
+        push_history(status, entry);
+        status.previous_version = status.version;
+        status.version = Some(named);
+    }
+    if status.version == Some(named) {
         status.registry_version = Some(named);
     }
 }

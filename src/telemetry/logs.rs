@@ -10,7 +10,7 @@ pub fn init(format: LogFormat) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     match format {
         LogFormat::Json => {
-            builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init()
+            builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
         }
         LogFormat::Text => builder.init(),
     }

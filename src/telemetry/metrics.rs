@@ -1,4 +1,4 @@
-//! Metrics, in the OpenMetrics text format. Labels come from closed lists: no object's name is ever a label.
+//! Metrics, in the `OpenMetrics` text format. Labels come from closed lists: no object's name is ever a label.
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 

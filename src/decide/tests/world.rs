@@ -239,7 +239,13 @@ impl World {
                 );
                 match role {
                     AliasRole::Main => {
-                        assert_eq!(self.traffic, Traffic::One(*version), "the alias names what serves");
+                        let serves = match self.traffic {
+                            Traffic::One(serves) => Some(serves),
+                            // While pods are exchanged, the alias stays on the version that they come from.
+                            Traffic::Shared => self.record.version,
+                            Traffic::Nowhere => None,
+                        };
+                        assert_eq!(serves, Some(*version), "the alias names what serves");
                         assert_eq!(self.alias, *replaces);
                         self.alias = Some(*version);
                     }
@@ -450,11 +456,11 @@ fn roll(deployment: &mut Deployment, ready: &[bool], now: Timestamp) {
         |pods: &[Pod], index: usize| pods[index].ends.is_none() && ready.get(index).copied().unwrap_or(false);
     let available = (0..pods.len()).filter(|index| ready_now(pods, *index)).count();
     let mut spare = available.saturating_sub(desired);
-    for index in 0..pods.len() {
+    for (index, pod) in pods.iter_mut().enumerate() {
         let unready = !ready.get(index).copied().unwrap_or(false);
-        if pods[index].ends.is_none() && is_old(&pods[index]) && (spare > 0 || unready) {
+        if pod.ends.is_none() && is_old(pod) && (spare > 0 || unready) {
             spare -= usize::from(!unready && spare > 0);
-            pods[index].ends = Some(now + END);
+            pod.ends = Some(now + END);
         }
     }
     let wanted_new =
