@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel, condition::shortened},
+    api::{ModelAlias, ModelAliasStatus, ModelRegistry, RegisteredModel, condition::shortened},
     apply::{cluster_refusal, registry::AliasWrites, smoke::SmokeTests},
     observe::{
         cluster::{AliasKey, Cache},
@@ -78,6 +78,8 @@ pub struct Context {
     recorder: Recorder,
     /// Where each ModelAlias with a finalizer led, by UID.
     models_by_alias: Mutex<HashMap<String, Model>>,
+    /// Each ModelAlias's status as it was last written, with the revision of that write, by UID; until the watch shows it.
+    statuses: Mutex<HashMap<String, (u64, ModelAliasStatus)>>,
 }
 
 /// Asks for a pass over an object, from wherever something about it was learnt.
@@ -157,8 +159,12 @@ impl Readiness {
 }
 
 /// Writes a status in one patch. For an object that is gone, or whose name another one bears by now, there is nothing to
-/// write.
-async fn write_status<K, S>(context: &Context, object: &K, status: &S) -> Result<(), model_alias::Error>
+/// write. Answers the object as it was written.
+async fn write_status<K, S>(
+    context: &Context,
+    object: &K,
+    status: &S,
+) -> Result<Option<K>, model_alias::Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -175,13 +181,17 @@ where
     });
     let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     match api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Ok(written) => Ok(Some(written)),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(None),
         Err(error) => {
             let note = cluster_refusal(&error, "write the status of", &format!("the {kind} {name:?}"));
             Err(model_alias::Error::WriteStatus(note.message))
         }
     }
+}
+
+fn revision(alias: &ModelAlias) -> u64 {
+    alias.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 impl Context {
@@ -202,8 +212,31 @@ impl Context {
         self.models_by_alias.lock().unwrap_or_else(PoisonError::into_inner).get(&alias.uid()?).cloned()
     }
 
+    /// Remembers the status that was just written, until the watch shows it.
+    fn remember_status(&self, written: &ModelAlias, status: &ModelAliasStatus) {
+        let Some(uid) = written.uid() else { return };
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.insert(uid, (revision(written), status.clone()));
+    }
+
+    /// The newest status that is known. The watch may lag behind our own writes, and a decision made from an older status
+    /// would undo what the newer one remembers.
+    #[must_use]
+    pub fn latest_status(&self, alias: &ModelAlias) -> ModelAliasStatus {
+        let uid = alias.uid().unwrap_or_default();
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        match statuses.get(&uid) {
+            Some((written, status)) if revision(alias) < *written => status.clone(),
+            _ => {
+                statuses.remove(&uid);
+                alias.status.clone().unwrap_or_default()
+            }
+        }
+    }
+
     /// Forgets what is kept in memory about an alias that is gone.
     pub fn forget(&self, uid: &str) {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.models_by_alias.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.smoke.forget_all(uid);
     }

@@ -6,16 +6,16 @@ use std::{sync::Arc, time::Duration};
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::{
-    Resource, ResourceExt,
-    runtime::{controller::Action, watcher},
+    ResourceExt,
+    runtime::{controller::Action, reflector::ObjectRef, watcher},
 };
 
 use super::{AFTER_FAILURE, Context, Guarded, write_status};
 use crate::{
-    api::{ModelAlias, ModelAliasStatus},
+    api::{ModelAlias, ModelAliasStatus, condition::Reason},
     apply,
     decide::{Decision, decide},
-    observe::model_alias::{Observation, observe, with_rendering},
+    observe::model_alias::{Observation, key, observe, with_rendering},
     render,
     status::{self, Applied, Identity},
 };
@@ -47,21 +47,33 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     Ok(again(&decision, &applied, now))
 }
 
-/// Passes `ModelAliases` on, and forgets what is kept in memory about those that are going for good.
+/// Passes `ModelAliases` on, forgets what is kept in memory about those that are gone for good, and wakes those that waited
+/// for the alias they owned.
 pub(super) fn forgetting(
     aliases: impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static,
     context: &Arc<Context>,
 ) -> impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static {
     let context = context.clone();
     aliases.inspect(move |alias| {
-        if let Ok(alias) = alias
-            && Resource::meta(alias).deletion_timestamp.is_some()
-            && alias.finalizers().is_empty()
-            && let Some(uid) = alias.uid()
-        {
-            context.forget(&uid);
+        let Ok(alias) = alias else { return };
+        // The store is written before this is seen.
+        let there = context.aliases.get(&ObjectRef::from_obj(alias));
+        if there.is_none_or(|there| there.uid() != alias.uid()) {
+            context.forget(&alias.uid().unwrap_or_default());
+            wake_waiting(&context);
         }
     })
+}
+
+/// Wakes the ModelAliases that wait for another one to give up their alias.
+fn wake_waiting(context: &Context) {
+    let conflict: &str = Reason::Conflict.into();
+    for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
+        let conditions = alias.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        if conditions.iter().any(|condition| condition.reason == conflict) {
+            context.wakeups.alias(&key(alias));
+        }
+    }
 }
 
 /// When to look again, if nothing happens before.
@@ -99,7 +111,9 @@ async fn publish(
     applied: &Applied,
 ) -> Result<(), Error> {
     if before != after {
-        write_status(context, alias, after).await?;
+        if let Some(written) = write_status(context, alias, after).await? {
+            context.remember_status(&written, after);
+        }
     }
     context.announce(alias, status::announcements(before, after, applied));
     Ok(())

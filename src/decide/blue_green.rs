@@ -139,7 +139,7 @@ fn give_way(observed: &Observed, serving: &ServingIntent, version: Version, step
                 .get(other)
                 .is_some_and(|workload| workload.is_full(serving.replicas))
     };
-    if let Some(previous) = observed.record.previous_version.filter(ready) {
+    if let Some(previous) = observed.previous().filter(ready) {
         let message = format!(
             "version {version} has no ready pod left; version {previous}, which is still warm, takes over"
         );

@@ -127,7 +127,7 @@ fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<N
 fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, why: Note) -> Goal {
     let serves = observed.serves();
     let fallback = || {
-        observed.record.previous_version.filter(|version| {
+        observed.previous().filter(|version| {
             observed.cluster.workloads.get(version).is_some_and(|workload| workload.is_full(serving.replicas))
         })
     };

@@ -236,6 +236,16 @@ impl Observed {
         }
     }
 
+    /// The version that served before. When the status does not know yet that traffic has moved, because it could not be
+    /// written since, that is the one it still says to serve.
+    #[must_use]
+    pub fn previous(&self) -> Option<Version> {
+        self.record
+            .version
+            .filter(|recorded| Some(*recorded) != self.serves())
+            .or(self.record.previous_version)
+    }
+
     /// The versions that the Service sends requests to, with their Deployments.
     pub fn answering(&self) -> impl Iterator<Item = (Version, &Workload)> {
         let traffic = self.cluster.traffic;

@@ -142,7 +142,7 @@ fn synced(observed: &Observed, serves: Version) -> Note {
 fn previous_alias(observed: &Observed, serves: Version, sync: &mut Sync) {
     let previous = match observed.serves() {
         Some(now) if now != serves => Some(now),
-        _ => observed.record.previous_version,
+        _ => observed.previous(),
     };
     let Some(previous) = previous else { return };
     let registry = &observed.registry;

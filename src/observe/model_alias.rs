@@ -59,7 +59,7 @@ pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> O
         Err(note) => Some(note.clone()),
         Ok(model) => obstacle(context, alias, model),
     };
-    let record = alias.status.clone().unwrap_or_default();
+    let record = context.latest_status(alias);
     let model = resolved.ok();
     let registry = match &model {
         Some(model) => registry_view(model, alias, record.version, record.previous_version).await,

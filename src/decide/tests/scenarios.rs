@@ -8,7 +8,7 @@ use crate::{
         condition::Reason,
         model_alias::{Cause, Drift, Outcome},
     },
-    decide::{Action, AliasRole, Lifecycle, Readiness, StrategyIntent, Traffic, Wish},
+    decide::{Action, AliasRole, Lifecycle, Readiness, StrategyIntent, Traffic, Wish, decide},
 };
 
 fn serving(number: u32) -> World {
@@ -57,6 +57,19 @@ fn promise_5_a_rollback_moves_traffic_before_it_brings_other_settings() {
     assert_eq!(decision.actions[0], Action::Route(Traffic::One(version(1))));
     settle_but_stay_warm(&mut world);
     assert_eq!(world.observe().cluster.workloads[&version(1)].settings, "v1-b");
+}
+
+#[test]
+fn promise_5_what_traffic_just_left_stays_warm_also_when_the_status_does_not_know_yet() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    let before = world.record.clone();
+    promote(&mut world, 3);
+    // As after a crash between the two writes: the Service is on version 3, the status says 2.
+    world.record = before;
+    let decision = decide(&world.observe());
+    let rests = Action::Scale { version: version(2), replicas: 0 };
+    assert!(!decision.actions.contains(&rests), "{:?}", decision.actions);
 }
 
 #[test]
