@@ -48,7 +48,7 @@ fn warm_until(
 ) -> Option<Timestamp> {
     let failed =
         observed.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
-    let previous = observed.record.previous_version == Some(version) && serves_next == observed.serves();
+    let previous = observed.previous() == Some(version) && serves_next == observed.serves();
     if serving.strategy != StrategyIntent::BlueGreen || !previous || failed || goal.number() == Some(version)
     {
         return None;

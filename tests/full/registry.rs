@@ -32,6 +32,7 @@ fn promise_4_the_alias_moves_only_after_the_version_serves_and_is_corrected_when
         let change = scene.wish(wish("2")).await?;
         let moved = alias_names(scene, "champion", "2", PATIENCE).await?;
         scene.champion.ready(change, PATIENCE).await?;
+        clients.until_answered_by(change.accepted, "2").await;
         let served =
             clients.since(change.accepted).first_answer_by("2").context("version 2 never answered")?;
         ensure!(served < moved, "the alias moved {:?} before version 2 served", served - moved);

@@ -192,7 +192,7 @@ impl Scene {
     /// What a person would look at first.
     async fn show(&self) {
         let looks: [&[&str]; 4] = [
-            &["get", "maliases,rmodels,mregs", "-o", "wide"],
+            &["get", "modelaliases,registeredmodels,modelregistries", "-o", "wide"],
             &["get", "deployments,pods,services", "-o", "wide", "--show-labels"],
             &["get", "modelalias", "champion", "-o", "jsonpath={.status}"],
             &["get", "events", "--sort-by=.lastTimestamp"],
@@ -222,6 +222,11 @@ impl Clients {
         moved.with_context(|| {
             format!("the clients do not move from version {from} to {to}: {}", self.since(change.accepted))
         })
+    }
+
+    /// Waits until a version has answered.
+    pub(crate) async fn until_answered_by(&self, from: Instant, version: &str) {
+        self.load.until(from, PATIENCE, |report| report.first_answer_by(version).is_some()).await;
     }
 
     /// Makes sure that since a moment one version alone has answered, more than once.

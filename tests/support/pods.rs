@@ -19,7 +19,7 @@ pub(crate) struct Pods(Watch<Pod>);
 /// How many pods there were at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// All, those that are ending included.
+    /// All that hold room, those that are ending included.
     pub(crate) existing: usize,
     /// Those that are not ending.
     pub(crate) wanted: usize,
@@ -89,8 +89,14 @@ impl Pods {
     }
 }
 
+/// Pods whose containers have all ended hold no room any more; their objects go a moment later.
+fn holds_room(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 fn count<'a>(pods: impl Iterator<Item = &'a Pod>) -> Count {
-    pods.fold(Count::default(), |count, pod| {
+    pods.filter(|pod| holds_room(pod)).fold(Count::default(), |count, pod| {
         let wanted = pod.metadata.deletion_timestamp.is_none();
         Count {
             existing: count.existing + 1,

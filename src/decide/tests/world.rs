@@ -69,8 +69,8 @@ pub(super) struct World {
     pub(super) record: ModelAliasStatus,
     deployments: BTreeMap<Version, Deployment>,
     endpoints: BTreeSet<Version>,
-    /// Whether a request was ever answered.
-    served: bool,
+    /// The version that traffic left last, and when.
+    left: Option<(Version, Timestamp)>,
     /// The most pods the world may hold, while it is known.
     pub(super) pod_limit: Option<u32>,
 }
@@ -108,7 +108,7 @@ impl World {
             record: ModelAliasStatus::default(),
             deployments: BTreeMap::new(),
             endpoints: BTreeSet::new(),
-            served: false,
+            left: None,
             pod_limit: None,
         }
     }
@@ -278,6 +278,9 @@ impl World {
 
     fn scale(&mut self, version: Version, replicas: u32) {
         let wanted = self.replicas();
+        if replicas == 0 {
+            assert!(!self.is_warm(version), "a version that traffic left a moment ago stays warm");
+        }
         match self.traffic {
             Traffic::One(serves) if serves == version => {
                 assert!(replicas >= wanted, "what serves is never scaled below what is wished");
@@ -305,6 +308,16 @@ impl World {
         self.controllers();
     }
 
+    /// Whether traffic left the version so lately that it has to stay at its size.
+    fn is_warm(&self, version: Version) -> bool {
+        let serving = self.intent.serving.as_ref().unwrap();
+        let rejected =
+            self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
+        serving.strategy == StrategyIntent::BlueGreen
+            && !rejected
+            && self.left.is_some_and(|(left, at)| left == version && self.now < at + serving.warm_for)
+    }
+
     fn counted(&self, version: Version) -> u32 {
         self.ready(version).min(self.desired(version))
     }
@@ -330,7 +343,11 @@ impl World {
                 }
             }
         }
-        self.served = true;
+        if let (Traffic::One(before), Traffic::One(after)) = (self.traffic, traffic)
+            && before != after
+        {
+            self.left = Some((before, self.now));
+        }
         self.traffic = traffic;
     }
 
