@@ -42,23 +42,36 @@ impl Cluster {
     /// `KUBECONFIG` alone does not decide it: tests make and delete namespaces, and nobody should do that to a cluster
     /// by having it in an environment variable.
     pub(crate) async fn connect() -> Result<Self> {
-        let existing = std::env::var("CLUSTER").is_ok_and(|cluster| cluster == "existing");
-        let kubeconfig =
-            (!existing).then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".cluster/full/kubeconfig"));
-        let config = match &kubeconfig {
-            None => Config::infer()
-                .await
-                .context("CLUSTER=existing, but kubectl's configuration cannot be used")?,
-            Some(path) => {
-                let hint = "there is no cluster: run `make cluster`, or set CLUSTER=existing to use your own";
-                let file = Kubeconfig::read_from(path).context(hint)?;
-                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-            }
-        };
+        if std::env::var("CLUSTER").is_ok_and(|cluster| cluster == "existing") {
+            let hint = "CLUSTER=existing, but kubectl's configuration cannot be used";
+            return Self::with(Config::infer().await.context(hint)?, None, "the cluster does not answer")
+                .await;
+        }
+        let hint = "there is no cluster: run `make cluster`, or set CLUSTER=existing to use your own";
+        Self::of_the_rig("full", hint).await
+    }
+
+    /// Connects to the control plane with simulated pods that `make cluster-api` started.
+    pub(crate) async fn connect_control_plane() -> Result<Self> {
+        Self::of_the_rig("api", "there is no control plane: run `make cluster-api`").await
+    }
+
+    async fn of_the_rig(tier: &str, hint: &'static str) -> Result<Self> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cluster").join(tier).join("kubeconfig");
+        let file = Kubeconfig::read_from(&path).context(hint)?;
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+        Self::with(config, Some(path), hint).await
+    }
+
+    async fn with(config: Config, kubeconfig: Option<PathBuf>, hint: &'static str) -> Result<Self> {
         let client = Client::try_from(config)?;
-        let hint = "the cluster does not answer: run `make cluster`";
         timeout(Duration::from_secs(10), client.apiserver_version()).await.context(hint)?.context(hint)?;
         Ok(Self { client, kubeconfig })
+    }
+
+    /// The file that says how to reach the cluster; `None` is kubectl's own default.
+    pub(crate) fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
     }
 
     /// A kubectl that talks to this cluster.

@@ -1,0 +1,145 @@
+//! What all tests share: the cluster, one MLflow server, one operator. They end with the test run.
+
+use std::{
+    fs::File,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use tokio::{
+    runtime::Runtime,
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
+
+use crate::{mlflow::Mlflow, process::Process, support::cluster::Cluster};
+
+/// The one runtime of all tests: clients and watches live on it.
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+});
+
+/// The purpose that the namespaces of these tests are labelled with.
+pub(crate) const PURPOSE: &str = "control-plane-test";
+
+static WORLD: OnceCell<World> = OnceCell::const_new();
+
+/// What all tests share.
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) mlflow: Mlflow,
+    folder: PathBuf,
+    operator_address: String,
+    operator: Mutex<Option<Process>>,
+    /// One run at a time: two operators would take the same objects in hand.
+    _only_one: File,
+}
+
+impl World {
+    /// The one world; the first test that asks for it builds it.
+    pub(crate) async fn get() -> Result<&'static Self> {
+        WORLD.get_or_try_init(Self::build).await
+    }
+
+    async fn build() -> Result<Self> {
+        // There may be one already; it is the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let cluster = Cluster::connect_control_plane().await?;
+        let lock = File::create(repository().join(".cluster/api/control-plane-tests.lock"))?;
+        let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("control_plane");
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        let (mlflow, crds) = tokio::join!(Mlflow::start(&folder), install_crds(&cluster));
+        crds?;
+        let world = Self {
+            cluster,
+            mlflow: mlflow?,
+            folder,
+            operator_address: format!("127.0.0.1:{}", free_port()?),
+            operator: Mutex::new(None),
+            _only_one: lock,
+        };
+        world.start_operator().await?;
+        world.sweep().await?;
+        Ok(world)
+    }
+
+    /// Starts the operator, and waits until it is ready to decide.
+    pub(crate) async fn start_operator(&self) -> Result<()> {
+        let mut operator = Command::new(env!("CARGO_BIN_EXE_laurel"));
+        operator.args(["run", "--registry-url", &self.mlflow.url(), "--registry-poll-seconds", "5"]);
+        operator.args(["--http-address", &self.operator_address]);
+        operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);
+        operator.env("RUST_LOG", "info,laurel=debug");
+        let process = Process::start(&mut operator, &self.operator_log())?;
+        *self.operator.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        let began = Instant::now();
+        loop {
+            let readiness = reqwest::get(format!("http://{}/readyz", self.operator_address)).await;
+            if readiness.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < Duration::from_secs(30), "no operator: {}", self.log_about(""));
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Kills the operator without a word.
+    pub(crate) fn kill_operator(&self) -> Result<()> {
+        let operator = self.operator.lock().unwrap_or_else(PoisonError::into_inner).take();
+        operator.context("no operator runs")?.kill()
+    }
+
+    fn operator_log(&self) -> PathBuf {
+        self.folder.join("operator.log")
+    }
+
+    /// The end of what the operator wrote about something.
+    pub(crate) fn log_about(&self, what: &str) -> String {
+        const LINES: usize = 40;
+        let log = std::fs::read_to_string(self.operator_log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(what)).collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
+    /// Deletes the namespaces that a run before this one could not.
+    async fn sweep(&self) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
+        let ours = ListParams::default().labels(&format!("laurel.dev/throwaway={PURPOSE}"));
+        for namespace in namespaces.list_metadata(&ours).await? {
+            namespaces.delete(&namespace.name_any(), &DeleteParams::default()).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn install_crds(cluster: &Cluster) -> Result<()> {
+    let crds = repository().join("crds");
+    let crds = crds.to_str().context("the path of the checkout is no text")?;
+    cluster.run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", crds], None).await?;
+    let wait = ["wait", "--for=condition=Established", "--timeout=30s", "crd"];
+    let names = ["modelregistries.laurel.dev", "registeredmodels.laurel.dev", "modelaliases.laurel.dev"];
+    cluster.run_kubectl(&[&wait[..], &names[..]].concat(), None).await.map(drop)
+}
+
+/// The checkout.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

@@ -1,0 +1,33 @@
+//! Control-plane tests: the operator as a process, against a real API server whose pods are simulated, and a real MLflow.
+//!
+//! ```sh
+//! make cluster-api                # etcd, kube-apiserver, controller-manager, scheduler, KWOK
+//! tests/rig/rig mlflow-venv       # MLflow for this machine
+//! cargo test --test control_plane
+//! ```
+//!
+//! ```text
+//! harness  what all tests share: the cluster, MLflow, the operator; they end with the run
+//! scene    where a test plays: a namespace and a model of its own
+//! audit    an independent watch: no Service is ever written to where no pod is ready
+//! ```
+//!
+//! Tests run side by side. One whose name begins with `promise_` shows that promise of the contract. Simulated pods
+//! answer no requests, so nothing here sends predictions, and smoke tests are off.
+
+#![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
+#![expect(clippy::disallowed_methods, reason = "waits for what cannot be watched")]
+#![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
+mod audit;
+mod harness;
+mod mlflow;
+mod ownership;
+mod process;
+mod promotion;
+mod refusals;
+mod scene;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the demo and the tests on a real cluster use the rest")]
+mod support;

@@ -1,0 +1,135 @@
+//! A real MLflow server as a process, and its REST API as another user of it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    harness::{free_port, repository},
+    process::Process,
+};
+
+/// An MLflow server. It lets itself be called `127.0.0.1` and nothing else.
+pub(crate) struct Mlflow {
+    pub(crate) port: u16,
+    http: Client,
+    _process: Process,
+}
+
+impl Mlflow {
+    /// Starts a server with an empty registry, and waits until it answers.
+    pub(crate) async fn start(folder: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let log = folder.join("mlflow.log");
+        let mut server = Command::new(program()?);
+        server.args(["server", "--host", "127.0.0.1", "--workers", "1"]);
+        server.args(["--allowed-hosts", &format!("127.0.0.1:{port}")]);
+        server.args(["--port", &port.to_string()]);
+        server.args(["--backend-store-uri", &format!("sqlite:///{}", folder.join("mlflow.db").display())]);
+        server.args(["--serve-artifacts", "--artifacts-destination"]).arg(folder.join("artifacts"));
+        server.envs([("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"), ("MLFLOW_DISABLE_TELEMETRY", "true")]);
+        let process = Process::start(&mut server, &log)?;
+        let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        let mlflow = Self { port, http, _process: process };
+        let began = Instant::now();
+        while mlflow.get("registered-models/search?max_results=1").await.is_err() {
+            let said = || std::fs::read_to_string(&log).unwrap_or_default();
+            ensure!(began.elapsed() < Duration::from_secs(90), "MLflow does not answer: {}", said());
+            sleep(Duration::from_millis(200)).await;
+        }
+        Ok(mlflow)
+    }
+
+    /// Where it answers.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Registers a model without versions.
+    pub(crate) async fn create_model(&self, name: &str) -> Result<()> {
+        self.send(Method::POST, "registered-models/create", &json!({ "name": name })).await.map(drop)
+    }
+
+    /// What it says of a model; `None` when there is none.
+    pub(crate) async fn model(&self, name: &str) -> Result<Option<Value>> {
+        let found = self.call(Method::GET, &format!("registered-models/get?name={name}"), None).await?;
+        ensure!([200, 404].contains(&found.0), "{found:?}");
+        Ok((found.0 == 200).then(|| found.1["registered_model"].clone()))
+    }
+
+    /// The tags of a model.
+    pub(crate) async fn tags(&self, name: &str) -> Result<Value> {
+        let model = self.model(name).await?.context("no such model")?;
+        let tags = model["tags"].as_array().cloned().unwrap_or_default();
+        let pair = |tag: Value| (tag["key"].as_str().unwrap_or_default().to_owned(), tag["value"].clone());
+        Ok(Value::Object(tags.into_iter().map(pair).collect()))
+    }
+
+    /// Sets a tag of a model.
+    pub(crate) async fn set_tag(&self, name: &str, key: &str, value: &str) -> Result<()> {
+        let body = json!({ "name": name, "key": key, "value": value });
+        self.send(Method::POST, "registered-models/set-tag", &body).await.map(drop)
+    }
+
+    /// Registers the next version of a model. MLflow does not look whether its source exists.
+    pub(crate) async fn register(&self, model: &str) -> Result<String> {
+        let body = json!({ "name": model, "source": "s3://nowhere/model" });
+        let made = self.send(Method::POST, "model-versions/create", &body).await?;
+        made["model_version"]["version"].as_str().map(str::to_owned).context("a version has a number")
+    }
+
+    /// The version that an alias names.
+    pub(crate) async fn alias(&self, model: &str, alias: &str) -> Result<Option<String>> {
+        let model = self.model(model).await?.context("no such model")?;
+        let aliases = model["aliases"].as_array().cloned().unwrap_or_default();
+        let it = aliases.into_iter().find(|each| each["alias"] == alias);
+        Ok(it.and_then(|it| it["version"].as_str().map(str::to_owned)))
+    }
+
+    /// Lets an alias name a version.
+    pub(crate) async fn set_alias(&self, model: &str, alias: &str, version: &str) -> Result<()> {
+        let body = json!({ "name": model, "alias": alias, "version": version });
+        self.send(Method::POST, "registered-models/alias", &body).await.map(drop)
+    }
+
+    /// Removes an alias.
+    pub(crate) async fn delete_alias(&self, model: &str, alias: &str) -> Result<()> {
+        let body = json!({ "name": model, "alias": alias });
+        self.send(Method::DELETE, "registered-models/alias", &body).await.map(drop)
+    }
+
+    async fn get(&self, path: &str) -> Result<Value> {
+        let (status, body) = self.call(Method::GET, path, None).await?;
+        ensure!(status == 200, "GET {path}: {status} {body}");
+        Ok(body)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        let (status, answer) = self.call(method.clone(), path, Some(body)).await?;
+        ensure!(status == 200, "{method} {path} {body}: {status} {answer}");
+        Ok(answer)
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+        let mut request = self.http.request(method, format!("{}/api/2.0/mlflow/{path}", self.url()));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.timeout(Duration::from_secs(20)).send().await?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.json().await.unwrap_or_default()))
+    }
+}
+
+fn program() -> Result<PathBuf> {
+    let program = repository().join(".cluster/bin/mlflow");
+    ensure!(program.exists(), "there is no MLflow for this machine: run `tests/rig/rig mlflow-venv`");
+    Ok(program)
+}

@@ -1,0 +1,165 @@
+//! The main job: promote and roll back, and then be quiet.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use kube::{Resource, ResourceExt, api::ListParams};
+use laurel::{
+    api::{ModelAlias, RegisteredModel, model_alias::Outcome},
+    render::labels,
+};
+use tokio::time::Instant;
+
+use crate::{
+    scene::{PATIENCE, Scene, play},
+    support::alias::{is_ready, status, version},
+};
+
+/// The number of pods that each version is asked to have.
+async fn sizes(scene: &Scene) -> Result<BTreeMap<String, i32>> {
+    let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
+    let size = |deployment: Deployment| {
+        let version = deployment.labels().get(labels::VERSION).cloned().unwrap_or_default();
+        (version, deployment.spec.and_then(|spec| spec.replicas).unwrap_or_default())
+    };
+    let sizes: BTreeMap<String, i32> = deployments.items.iter().cloned().map(size).collect();
+    ensure!(sizes.len() == deployments.items.len(), "a version has more than one Deployment: {sizes:?}");
+    Ok(sizes)
+}
+
+/// The version that the Service selects.
+async fn selected(scene: &Scene) -> Result<String> {
+    let service = scene.api::<Service>().get("champion").await?;
+    let selector = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
+    ensure!(selector.get(labels::MODEL_ALIAS).is_some_and(|alias| alias == "champion"), "{selector:?}");
+    selector.get(labels::VERSION).cloned().context("the Service selects no version")
+}
+
+#[test]
+fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_new_pod() {
+    play("promotion", async |scene| {
+        scene.registered(3).await?;
+        for version in ["1", "2", "3"] {
+            scene.get(&format!("{{version: '{version}', previousAlias: previous}}")).await?;
+            ensure!(selected(scene).await? == version, "the Service is not on version {version}");
+            scene.until_named("champion", Some(version)).await?;
+        }
+        scene.until_named("previous", Some("2")).await?;
+        let full: BTreeMap<String, i32> = [("1".into(), 0), ("2".into(), 2), ("3".into(), 2)].into();
+        let began = Instant::now();
+        while sizes(scene).await? != full {
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "not version 3, a warm 2 and 1 at rest: {:?}",
+                sizes(scene).await?
+            );
+        }
+
+        let before = Instant::now();
+        let change = scene.get("{version: '2', previousAlias: previous}").await?;
+        let rolled_back = scene
+            .champion
+            .until("version 2", PATIENCE, |malias| {
+                is_ready(malias, change.generation) && version(malias) == "2"
+            })
+            .await?;
+        println!("  rolled back {:?} after the change was accepted", rolled_back.at - change.accepted);
+        ensure!(selected(scene).await? == "2", "the Service is not back on version 2");
+        let started = scene.pods.started_since(before);
+        ensure!(started.is_empty(), "a rollback started pods: {started:?}");
+        scene.until_named("champion", Some("2")).await?;
+        scene.until_named("previous", Some("3")).await?;
+        ensure!(sizes(scene).await?.len() == 3, "one Deployment for each version");
+
+        let status = status(&scene.champion.last().context("the ModelAlias is gone")?);
+        let told: Vec<(String, Option<String>, Outcome)> = status
+            .history
+            .iter()
+            .map(|entry| (entry.version.to_string(), entry.from.map(|from| from.to_string()), entry.outcome))
+            .collect();
+        let entry = |version: &str, from: &str, outcome| (version.to_owned(), Some(from.to_owned()), outcome);
+        let wanted = [
+            entry("2", "3", Outcome::RolledBack),
+            entry("3", "2", Outcome::Promoted),
+            entry("2", "1", Outcome::Promoted),
+            ("1".to_owned(), None, Outcome::Promoted),
+        ];
+        ensure!(told == wanted, "{told:?}");
+        ensure!(
+            status.previous_version.map(|version| version.to_string()).as_deref() == Some("3"),
+            "{status:?}"
+        );
+        ensure!(scene.audit.verdict().await? >= 4, "the audit saw fewer writes than there were");
+        Ok(())
+    });
+}
+
+#[test]
+fn kubectl_get_and_describe_tell_a_person_what_serves() {
+    play("kubectl", async |scene| {
+        scene.registered(1).await?;
+        scene.get("version: '1'").await?;
+        let table = scene.kubectl(&["get", "malias"]).await?;
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        let header = ["NAME", "MODEL", "ALIAS", "VERSION", "TARGET", "READY", "STATUS", "AGE"];
+        ensure!(lines[0] == header, "{table}");
+        ensure!(
+            lines[1][..7] == ["champion", &scene.model, "champion", "1", "1", "True", "Serving"],
+            "{table}"
+        );
+        let table = scene.kubectl(&["get", "rmodel"]).await?;
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        ensure!(lines[0] == ["NAME", "MODEL", "LATEST", "READY", "STATUS", "AGE"], "{table}");
+        ensure!(lines[1][..5] == ["model", &scene.model, "1", "True", "ModelSynced"], "{table}");
+        for words in ["Starting", "Promoted", "AliasSet"] {
+            scene.told_of(words).await?;
+        }
+        let description = scene.kubectl(&["describe", "malias", "champion"]).await?;
+        for words in
+            ["version 1 is being started with 2 pods", "version 1 serves now; asked for by spec.version"]
+        {
+            ensure!(description.contains(words), "{words:?} is not in\n{description}");
+        }
+        let category = scene.kubectl(&["get", "laurel", "-o", "name"]).await?;
+        ensure!(category.contains("modelalias.laurel.dev/champion"), "{category}");
+        Ok(())
+    });
+}
+
+/// Two poll intervals of the registry, and some.
+const TWO_POLLS: Duration = Duration::from_secs(11);
+
+#[test]
+fn promise_7_at_rest_nothing_is_written() {
+    play("quiet", async |scene| {
+        scene.registered(2).await?;
+        scene.get("{version: '1', previousAlias: previous}").await?;
+        scene.get("{version: '2', previousAlias: previous}").await?;
+        scene.until_named("previous", Some("1")).await?;
+        let settled = revisions(scene).await?;
+        tokio::time::sleep(TWO_POLLS).await; // Time itself is the subject.
+        let later = revisions(scene).await?;
+        ensure!(settled == later, "something was written at rest:\n{settled:#?}\n{later:#?}");
+        ensure!(settled.len() == 5, "{settled:#?}");
+        Ok(())
+    });
+}
+
+/// The revision of everything that Laurel writes.
+pub(crate) async fn revisions(scene: &Scene) -> Result<BTreeMap<String, Option<String>>> {
+    fn each<K: Resource<DynamicType = ()>>(
+        objects: Vec<K>,
+    ) -> impl Iterator<Item = (String, Option<String>)> {
+        objects
+            .into_iter()
+            .map(|object| (format!("{} {}", K::kind(&()), object.name_any()), object.resource_version()))
+    }
+    let all = ListParams::default();
+    let mut revisions = BTreeMap::new();
+    revisions.extend(each(scene.api::<Deployment>().list(&all).await?.items));
+    revisions.extend(each(scene.api::<Service>().list(&all).await?.items));
+    revisions.extend(each(scene.api::<ModelAlias>().list(&all).await?.items));
+    revisions.extend(each(scene.api::<RegisteredModel>().list(&all).await?.items));
+    Ok(revisions)
+}

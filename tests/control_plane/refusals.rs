@@ -1,0 +1,225 @@
+//! What the API server refuses by itself, and what it says; what it fills in.
+
+use anyhow::{Context, Result, ensure};
+use kube::{Api, api::DeleteParams};
+use laurel::api::{ModelAlias, ModelRegistry};
+use serde_json::{Value, json};
+
+use crate::scene::{Scene, play};
+
+/// Every manifest is refused with these words.
+async fn refused(scene: &Scene, cases: impl IntoIterator<Item = (Value, &str)>) -> Result<()> {
+    for (manifest, words) in cases {
+        let message = scene.refusal(&manifest).await.with_context(|| format!("expected: {words}"))?;
+        ensure!(message.contains(words), "{message:?}\n  does not say\n{words:?}");
+    }
+    Ok(())
+}
+
+/// The champion with this spec is refused with these words.
+async fn champion_refused(scene: &Scene, cases: &[(&str, &'static str)]) -> Result<()> {
+    let manifests = cases.iter().map(|(spec, words)| Ok((Scene::manifest(spec)?, *words)));
+    refused(scene, manifests.collect::<Result<Vec<_>>>()?).await
+}
+
+#[test]
+fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
+    play("refused-alias", async |scene| {
+        champion_refused(
+            scene,
+            &[
+                ("{}", "set exactly one of version and follow"),
+                ("{version: '1', follow: {registry: {}}}", "set exactly one of version and follow"),
+                ("{follow: {}}", "follow needs registry: {}"),
+                (
+                    "{version: '1', alias: latest}",
+                    "MLflow reserves the aliases 'latest' and 'v' followed by digits",
+                ),
+                (
+                    "{version: '1', alias: LATEST}",
+                    "MLflow reserves the aliases 'latest' and 'v' followed by digits",
+                ),
+                (
+                    "{version: '1', alias: v3}",
+                    "MLflow reserves the aliases 'latest' and 'v' followed by digits",
+                ),
+                (
+                    "{version: '1', previousAlias: v3}",
+                    "MLflow reserves the aliases 'latest' and 'v' followed by digits",
+                ),
+                ("{version: '1', alias: 'a b'}", "spec.alias in body should match '^[A-Za-z0-9_-]+$'"),
+                ("{version: '1', previousAlias: champion}", "previousAlias must differ from alias"),
+                ("{version: '04'}", "spec.version in body should match '^[1-9][0-9]*$'"),
+                ("{version: '0'}", "spec.version in body should match '^[1-9][0-9]*$'"),
+                ("{version: four}", "spec.version in body should match '^[1-9][0-9]*$'"),
+                ("{version: 4}", ".spec.version: expected string"),
+                (
+                    "{version: '1', serving: {replicas: 0}}",
+                    "spec.serving.replicas in body should be greater than or equal to 1",
+                ),
+                (
+                    "{version: '1', serving: {port: 80}}",
+                    "spec.serving.port in body should be greater than or equal to 1024",
+                ),
+                (
+                    "{version: '1', serving: {runtime: custom, keepAlive: Enabled}}",
+                    "keepAlive is for the runtimes that Laurel renders; a custom server decides it itself",
+                ),
+                (
+                    "{version: '1', serving: {runtime: tensorflow}}",
+                    r#"Unsupported value: "tensorflow": supported values: "mlflow", "mlserver", "custom""#,
+                ),
+                ("{version: '1', rollout: {maxSurge: 2}}", "maxSurge is for strategy Rolling"),
+                (
+                    "{version: '1', rollout: {strategy: Rolling, maxSurge: 0}}",
+                    "spec.rollout.maxSurge in body should be greater than or equal to 1",
+                ),
+                ("{version: '1', rollout: {warmFor: soon}}", "spec.rollout.warmFor in body should match"),
+                ("{version: '1', rollout: {warmFor: -5m}}", "spec.rollout.warmFor in body should match"),
+                ("{version: '1', serving: {image: null}}", "spec.serving.image: Required value"),
+                ("{version: '1', verison: '2'}", "verison"),
+            ],
+        )
+        .await
+    });
+}
+
+#[test]
+fn names_that_would_not_fit_a_service_are_refused_by_the_api_server() {
+    play("refused-name", async |scene| {
+        let named = |name: &str| -> Result<Value> {
+            let mut manifest = Scene::manifest("version: '1'")?;
+            manifest["metadata"]["name"] = name.into();
+            Ok(manifest)
+        };
+        let long = "x".repeat(53);
+        let rule = "at most 52 lower-case letters, digits and '-', starting with a letter";
+        refused(scene, [(named(&long)?, rule), (named("1st")?, rule), (named("a.b")?, rule)]).await
+    });
+}
+
+#[test]
+fn what_cannot_be_changed_is_refused_with_the_way_out() {
+    play("refused-change", async |scene| {
+        scene.apply(&serde_yaml::to_string(&Scene::manifest("{version: '1', suspend: true}")?)?).await?;
+        champion_refused(
+            scene,
+            &[
+                ("{version: '1', alias: shadow}", "alias is immutable: make another ModelAlias"),
+                ("{version: '1', modelRef: {name: other}}", "modelRef is immutable: make another ModelAlias"),
+            ],
+        )
+        .await?;
+        let model = |spec: Value| json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "model" }, "spec": spec });
+        scene.apply(&model(json!({ "modelName": scene.model })).to_string()).await?;
+        let immutable = "modelName is immutable: make another RegisteredModel";
+        refused(
+            scene,
+            [
+                (model(json!({ "modelName": "another" })), immutable),
+                (model(json!({})), immutable),
+                (model(json!({ "modelName": "a/b" })), "spec.modelName in body should match"),
+                (
+                    model(json!({ "modelName": scene.model, "tags": { "a,b": "c" } })),
+                    "a tag's key is 1 to 250 letters, digits, spaces or one of _ . / : -",
+                ),
+            ],
+        )
+        .await
+    });
+}
+
+#[test]
+fn a_modelregistry_that_cannot_work_is_refused_by_the_api_server() {
+    play("refused-registry", async |scene| {
+        let registry = |spec: &str| -> Result<Value> {
+            let spec: Value = serde_yaml::from_str(spec)?;
+            Ok(
+                json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": { "name": "mlflow" }, "spec": spec }),
+            )
+        };
+        let no_url = "mlflow.url is an http:// or https:// URL with a host";
+        let no_login = "mlflow.url carries no login, query or fragment; credentials belong in auth";
+        let cases = [
+            ("{mlflow: {url: 'ftp://mlflow:5000'}}", no_url),
+            ("{mlflow: {url: 'mlflow:5000'}}", no_url),
+            ("{mlflow: {url: 'http://'}}", no_url),
+            ("{mlflow: {url: 'http://me:secret@mlflow:5000'}}", no_login),
+            ("{mlflow: {url: 'http://mlflow:5000?a=b'}}", no_login),
+            ("{mlflow: {url: 'http://mlflow'}, pollInterval: 1s}", "pollInterval is at least 5s"),
+            ("{mlflow: {url: 'http://mlflow'}, pollInterval: 1d}", "spec.pollInterval in body should match"),
+            ("{mlflow: {url: 'http://mlflow'}, auth: {}}", "auth takes exactly one of basic and bearer"),
+            (
+                "{mlflow: {url: 'http://mlflow'}, auth: {basic: {secretRef: {name: a}}, bearer: {secretRef: {name: b}}}}",
+                "auth takes exactly one of basic and bearer",
+            ),
+            ("{}", "spec.mlflow: Required value"),
+        ];
+        let cases = cases.into_iter().map(|(spec, words)| Ok((registry(spec)?, words)));
+        refused(scene, cases.collect::<Result<Vec<_>>>()?).await
+    });
+}
+
+#[test]
+fn defaults_are_filled_in_and_can_be_read_back() {
+    play("defaults", async |scene| {
+        scene
+            .apply(
+                "
+apiVersion: laurel.dev/v1alpha1
+kind: ModelAlias
+metadata: {name: champion}
+spec:
+  modelRef: {name: model}
+  alias: champion
+  version: '1'
+  serving: {image: registry.example/serving:1}
+---
+apiVersion: laurel.dev/v1alpha1
+kind: ModelRegistry
+metadata: {name: mlflow}
+spec:
+  mlflow: {url: 'http://127.0.0.1:1'}
+  auth: {bearer: {secretRef: {name: token}}}
+",
+            )
+            .await?;
+        let aliases: Api<ModelAlias> = scene.api();
+        let spec = serde_json::to_value(aliases.get("champion").await?.spec)?;
+        let wished = json!({
+            "modelRef": { "name": "model" },
+            "alias": "champion",
+            "version": "1",
+            "serving": {
+                "runtime": "mlflow",
+                "image": "registry.example/serving:1",
+                "replicas": 1,
+                "port": 8080,
+            },
+            "rollout": {
+                "strategy": "BlueGreen",
+                "progressDeadline": spec["rollout"]["progressDeadline"],
+                "warmFor": spec["rollout"]["warmFor"],
+                "history": 3,
+            },
+            "drift": "Correct",
+            "deletionPolicy": "Delete",
+        });
+        ensure!(spec == wished, "{spec:#}");
+        let stored = scene.kubectl(&["get", "malias", "champion", "-o", "jsonpath={.spec.rollout}"]).await?;
+        let rollout: Value = serde_json::from_str(&stored)?;
+        ensure!(rollout["strategy"] == "BlueGreen" && rollout["history"] == 3, "not stored: {stored}");
+        let registry = scene
+            .kubectl(&[
+                "get",
+                "mreg",
+                "mlflow",
+                "-o",
+                "jsonpath={.spec.pollInterval} {.spec.auth.bearer.secretRef.key}",
+            ])
+            .await?;
+        ensure!(registry == "30s token", "{registry}");
+        scene.api::<ModelRegistry>().delete("mlflow", &DeleteParams::default()).await?;
+        Ok(())
+    });
+}

@@ -1,0 +1,308 @@
+//! Where a test plays: a namespace and a registered model of its own, and a ModelAlias `champion` to change.
+
+use std::{any::Any, fmt::Debug, future::Future, panic::AssertUnwindSafe, time::Duration};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::{Event, Namespace};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+    core::{GroupVersionKind, NamespaceResourceScope},
+    runtime::{
+        wait::{await_condition, conditions::is_deleted},
+        watcher,
+    },
+};
+use laurel::api::{ModelAlias, condition::Reason};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    audit::Audit,
+    harness::{PURPOSE, RUNTIME, World},
+    support::{
+        alias::{Alias, Change},
+        pods::Pods,
+        watch::Watch,
+    },
+};
+
+/// Simulated pods are ready at once, and the registry is polled every 5 seconds; the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest that one test may take, without its end.
+const LONGEST: Duration = Duration::from_secs(110);
+
+/// What every wish has, if it does not say otherwise.
+const CHAMPION: &str = "
+apiVersion: laurel.dev/v1alpha1
+kind: ModelAlias
+metadata: {name: champion}
+spec:
+  modelRef: {name: model}
+  alias: champion
+  serving:
+    image: registry.example/serving:1
+    replicas: 2
+  rollout:
+    smokeTest: Disabled       # Simulated pods answer no requests.
+    progressDeadline: 30s
+";
+
+/// Where a test plays.
+pub(crate) struct Scene {
+    pub(crate) world: &'static World,
+    pub(crate) namespace: String,
+    /// The model's name in the registry.
+    pub(crate) model: String,
+    pub(crate) champion: Alias,
+    pub(crate) pods: Pods,
+    pub(crate) audit: Audit,
+    events: Watch<Event>,
+}
+
+/// Plays a test, and cleans up however it ends.
+pub(crate) fn play(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+    RUNTIME.block_on(async {
+        let world = World::get().await.unwrap_or_else(|error| panic!("{error:#}"));
+        let scene = Scene::set(world, name).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let started = Instant::now();
+        let mut played = caught(timeout(LONGEST, story(&scene))).await.and_then(|in_time| {
+            in_time.with_context(|| format!("the test is not through after {LONGEST:?}"))?
+        });
+        if played.is_ok() {
+            played = scene.audit.verdict().await.map(drop);
+        }
+        println!("{name}: {:.1} s", started.elapsed().as_secs_f64());
+        if played.is_err() {
+            scene.show().await;
+        }
+        let struck = scene.strike().await;
+        if let Err(error) = played.and(struck) {
+            panic!("{error:#}");
+        }
+    });
+}
+
+/// A panic as an error, so that cleaning up comes after it.
+async fn caught<T>(story: impl Future<Output = T>) -> Result<T> {
+    AssertUnwindSafe(story).catch_unwind().await.map_err(|panic| anyhow!(words(panic.as_ref())))
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "a panic".into())
+}
+
+impl Scene {
+    async fn set(world: &'static World, name: &str) -> Result<Self> {
+        let cluster = &world.cluster;
+        // A name of its own in each run: nothing waits until the namespace of the run before is gone.
+        let namespace = format!("cp-{name}-{}", std::process::id());
+        cluster.fresh_namespace(&namespace, PURPOSE).await?;
+        let events = Api::namespaced(cluster.client.clone(), &namespace);
+        Ok(Self {
+            world,
+            champion: Alias::observe(cluster, &namespace, "champion"),
+            pods: Pods::watch(cluster, &namespace, "champion"),
+            audit: Audit::begin(cluster, &namespace),
+            events: Watch::start(events, watcher::Config::default()),
+            model: namespace.clone(),
+            namespace,
+        })
+    }
+
+    /// A model with `count` versions in the registry, and the RegisteredModel `model` that speaks of it.
+    pub(crate) async fn registered(&self, count: usize) -> Result<()> {
+        self.world.mlflow.create_model(&self.model).await?;
+        for _ in 0..count {
+            self.world.mlflow.register(&self.model).await?;
+        }
+        self.describe_model("").await
+    }
+
+    /// The RegisteredModel `model`; `spec` is YAML, a line for each field.
+    pub(crate) async fn describe_model(&self, spec: &str) -> Result<()> {
+        let mut manifest: Value = serde_yaml::from_str(&format!(
+            "
+apiVersion: laurel.dev/v1alpha1
+kind: RegisteredModel
+metadata: {{name: model}}
+spec: {{modelName: {}}}
+",
+            self.model
+        ))?;
+        merge(&mut manifest["spec"], serde_yaml::from_str(spec)?);
+        self.apply_value(&manifest).await?;
+        Ok(())
+    }
+
+    /// What `kubectl apply --server-side` does with a manifest, of one object or more.
+    pub(crate) async fn apply(&self, manifest: &str) -> Result<()> {
+        for document in serde_yaml::Deserializer::from_str(manifest) {
+            self.apply_value(&Value::deserialize(document)?).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply_value(&self, manifest: &Value) -> kube::Result<DynamicObject> {
+        let text = |pointer| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (group, version) = text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("/kind")));
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.world.cluster.client.clone(), &self.namespace, &resource);
+        let applied = PatchParams::apply("kubectl").force().validation_strict();
+        api.patch(text("/metadata/name"), &applied, &Patch::Apply(manifest)).await
+    }
+
+    /// Why the API server refuses a manifest, as kubectl shows it.
+    pub(crate) async fn refusal(&self, manifest: &Value) -> Result<String> {
+        match self.apply_value(manifest).await {
+            // 500 is how a server-side apply meets a field of the wrong type.
+            Err(kube::Error::Api(status)) if [400, 422, 500].contains(&status.code) => Ok(status.message),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(anyhow!("it was accepted:\n{}", serde_yaml::to_string(manifest)?)),
+        }
+    }
+
+    /// The manifest of `champion`; `spec` is YAML merged over what every wish has, and `null` takes something away.
+    pub(crate) fn manifest(spec: &str) -> Result<Value> {
+        let mut manifest: Value = serde_yaml::from_str(CHAMPION)?;
+        merge(&mut manifest["spec"], serde_yaml::from_str(spec)?);
+        Ok(manifest)
+    }
+
+    /// Applies the ModelAlias `champion`, as [`manifest`](Self::manifest) has it.
+    pub(crate) async fn wish(&self, spec: &str) -> Result<Change> {
+        self.apply_value(&Self::manifest(spec)?).await?;
+        self.champion.accepted().await
+    }
+
+    /// Wishes, and waits until the wish is met.
+    pub(crate) async fn get(&self, spec: &str) -> Result<Change> {
+        let change = self.wish(spec).await?;
+        self.champion.ready(change, PATIENCE).await?;
+        Ok(change)
+    }
+
+    /// An API of this namespace.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.world.cluster.client.clone(), &self.namespace)
+    }
+
+    /// Changes an object by hand: a JSON merge patch.
+    pub(crate) async fn edit<K>(&self, name: &str, patch: Value) -> Result<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        Ok(self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?)
+    }
+
+    /// Sets the annotation that asks to try again.
+    pub(crate) async fn retry(&self, value: &str) -> Result<()> {
+        let annotation = json!({ "metadata": { "annotations": { "laurel.dev/retry": value } } });
+        self.edit::<ModelAlias>("champion", annotation).await.map(drop)
+    }
+
+    /// kubectl in the namespace.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let namespace = ["-n", self.namespace.as_str()];
+        self.world.cluster.run_kubectl(&[&namespace[..], arguments].concat(), None).await
+    }
+
+    /// The version that an alias of the model names in the registry.
+    pub(crate) async fn named(&self, alias: &str) -> Result<Option<String>> {
+        self.world.mlflow.alias(&self.model, alias).await
+    }
+
+    /// Waits until an alias of the model names a version in the registry; `None` is no version.
+    pub(crate) async fn until_named(&self, alias: &str, version: Option<&str>) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let named = self.named(alias).await?;
+            if named.as_deref() == version {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < PATIENCE, "@{alias} names {named:?} and not {version:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits for an Event about the ModelAlias.
+    pub(crate) async fn told(&self, reason: Reason) -> Result<()> {
+        self.told_of(reason.into()).await
+    }
+
+    /// The same, for an Event that is no condition's reason.
+    pub(crate) async fn told_of(&self, reason: &str) -> Result<()> {
+        let wanted = |event: &Event| {
+            event.reason.as_deref() == Some(reason)
+                && event.involved_object.kind.as_deref() == Some("ModelAlias")
+        };
+        let what = format!("an Event with reason {reason}");
+        self.events.until(&what, PATIENCE, |seen| wanted(&seen.object)).await.map(drop)
+    }
+
+    /// What a person would look at first.
+    async fn show(&self) {
+        let looks: [&[&str]; 4] = [
+            &["get", "laurel", "-o", "wide"],
+            &["get", "deployments,pods,services", "-o", "wide", "--show-labels"],
+            &["get", "modelaliases", "-o", "jsonpath={.items[*].status}"],
+            &["get", "events", "--sort-by=.lastTimestamp"],
+        ];
+        for look in looks {
+            let seen = self.kubectl(look).await.unwrap_or_else(|error| error.to_string());
+            println!("--- kubectl -n {} {}\n{seen}", self.namespace, look.join(" "));
+        }
+        println!("--- the operator\n{}", self.world.log_about(&self.namespace));
+    }
+
+    /// Deletes everything. Only ModelAliases are waited for: the rest goes without the operator.
+    async fn strike(&self) -> Result<()> {
+        let aliases: Api<ModelAlias> = self.api();
+        for alias in aliases.list(&ListParams::default()).await? {
+            aliases.delete(&alias.name_any(), &DeleteParams::default()).await?;
+            self.gone(&aliases, &alias, Duration::from_secs(75)).await?;
+        }
+        let namespaces: Api<Namespace> = Api::all(self.world.cluster.client.clone());
+        match namespaces.delete(&self.namespace, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            deleted => Ok(deleted.map(drop)?),
+        }
+    }
+
+    /// Waits until an object is gone.
+    pub(crate) async fn gone<K>(&self, api: &Api<K>, object: &K, deadline: Duration) -> Result<()>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
+        let gone = await_condition(api.clone(), &name, is_deleted(&uid));
+        timeout(deadline, gone).await.with_context(|| format!("{name} is still there"))??;
+        Ok(())
+    }
+}
+
+/// `over` merged over `base`, object by object; `null` removes.
+fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (_, Value::Null) => {}
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                if value.is_null() {
+                    base.remove(&key);
+                } else {
+                    merge(base.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
