@@ -65,3 +65,7 @@ install: ## Installs Laurel with Helm into the cluster (CLUSTER=existing: into y
 mlflow: ## Starts MLflow in the cluster and registers the models of the demo
 	$(RIG) mlflow-up
 	$(RIG) models
+
+.PHONY: bench
+bench: ## Prints what closing connections costs; needs the cluster of `make demo`
+	cargo run --quiet --locked --example keep_alive
