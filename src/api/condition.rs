@@ -179,6 +179,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether it passes without anybody changing a wish: the registry or the API server is away, or still busy. kstatus
+    /// calls that reconciling; anything else stalls.
+    #[must_use]
+    pub fn passes_by_itself(self) -> bool {
+        matches!(
+            self,
+            Self::RegistryNotRead
+                | Self::RegistryUnreachable
+                | Self::RegistryFailing
+                | Self::RegistryPending
+                | Self::VersionPending
+                | Self::ApplyFailed
+        )
+    }
+
     /// Whether it speaks of something that somebody may have to do something about.
     #[must_use]
     pub fn is_trouble(self) -> bool {

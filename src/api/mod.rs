@@ -32,6 +32,9 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     vec![ModelRegistry::crd(), RegisteredModel::crd(), ModelAlias::crd()]
 }
 
+/// The longest text of a duration. A longer one can mean more than a duration can hold, at which its parser panics.
+pub(crate) const DURATION_MAX: usize = 16;
+
 /// Names an object in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DURATION_PATTERN, DeletionPolicy, LocalReference,
+    DURATION_MAX, DURATION_PATTERN, DeletionPolicy, LocalReference,
     condition::Reason,
     names::{AliasName, ModelUri, Version},
 };
@@ -234,12 +234,12 @@ pub struct Rollout {
 
     /// How long a version may take from its start until all its pods are ready. After that it is rejected and traffic
     /// stays where it is. The default is 10m.
-    #[schemars(regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub progress_deadline: Duration,
 
     /// With `BlueGreen`: how long the previous version stays at full size after a promotion, ready for an immediate
     /// rollback. The default is 15m.
-    #[schemars(regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub warm_for: Duration,
 
     /// How many versions are kept scaled to zero, beside the one that serves and the warm one. The default is 3.
@@ -349,7 +349,7 @@ pub struct HeldVersion {
     /// What its pods load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_uri: Option<ModelUri>,
-    /// When it was last started, or given new settings.
+    /// Since when it is being started or given new settings; gone once it serves in full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// When it first answered requests.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{DURATION_PATTERN, LocalReference};
+use super::{DURATION_MAX, DURATION_PATTERN, LocalReference};
 
 /// Where a model registry is, and how to log in to it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub struct ModelRegistrySpec {
 
     /// How often aliases and models are read. The default is 30s, the least is 5s.
     #[serde(default = "default_poll_interval")]
-    #[schemars(regex(pattern = DURATION_PATTERN))]
+    #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('5s')").message("pollInterval is at least 5s"))]
     pub poll_interval: Duration,
 

@@ -70,7 +70,7 @@ async fn act(
             context.alias_writes.start(context, alias, model()?, *role, *version, *replaces)
         }
         Action::DeleteAlias { role, replaces } => {
-            registry::delete_alias(model()?, alias, *role, *replaces).await
+            registry::delete_alias(context, model()?, alias, *role, *replaces).await
         }
     }
 }

@@ -27,21 +27,35 @@ use crate::{
     registry::Registry,
 };
 
-/// How long a write that failed is not tried again.
+/// How long a write that failed is not tried again; twice as long after each further failure, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_mins(5);
 
 type WriteKey = (String, AliasRole);
 
-/// The writes of aliases that run, and those that failed a moment ago. Cheap to clone.
+/// The writes of aliases: those that run, those that failed, and what was written last. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct AliasWrites {
     states: Arc<Mutex<HashMap<WriteKey, State>>>,
 }
 
-#[derive(Clone, Debug)]
-enum State {
-    Running,
-    Failed { note: Note, at: Instant },
+#[derive(Clone, Debug, Default)]
+struct State {
+    running: bool,
+    /// Why the last try failed, and when the next one is due.
+    failure: Option<(Note, Instant)>,
+    /// How many tries failed in a row.
+    failures: u32,
+    /// The version that was written last.
+    written: Option<Version>,
+}
+
+impl State {
+    fn failed(&mut self, note: Note) {
+        let pause = PAUSE.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
+        self.failures += 1;
+        self.failure = Some((note, Instant::now() + pause));
+    }
 }
 
 /// One write.
@@ -61,7 +75,8 @@ impl AliasWrites {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a write, unless one of the same alias runs: its end lets everything be decided anew.
+    /// Begins a write, unless one of the same alias runs: its end lets everything be decided anew. While tries fail, the
+    /// answer is why the last one did, so that what is told stands still.
     pub(super) fn start(
         &self,
         context: &Context,
@@ -73,15 +88,14 @@ impl AliasWrites {
     ) -> Result<(), Note> {
         let name = name_of(alias, role)?.clone();
         let write_key = (alias.uid().unwrap_or_default(), role);
-        {
-            let mut states = self.lock();
-            match states.get(&write_key) {
-                Some(State::Running) => return Ok(()),
-                Some(State::Failed { note, at }) if at.elapsed() < PAUSE => return Err(note.clone()),
-                Some(State::Failed { .. }) | None => {}
-            }
-            states.insert(write_key.clone(), State::Running);
+        let mut states = self.lock();
+        let state = states.entry(write_key.clone()).or_default();
+        let failed = state.failure.clone();
+        if state.running || failed.as_ref().is_some_and(|(_, due)| Instant::now() < *due) {
+            return failed.map_or(Ok(()), |(note, _)| Err(note));
         }
+        state.running = true;
+        drop(states);
         let write = Write {
             key: write_key,
             owner: key(alias),
@@ -93,21 +107,49 @@ impl AliasWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        Ok(())
+        failed.map_or(Ok(()), |(note, _)| Err(note))
+    }
+
+    /// The version that we let `spec.alias` name last, since this operator began.
+    #[must_use]
+    pub fn last_written(&self, alias: &ModelAlias) -> Option<Version> {
+        self.lock().get(&(alias.uid().unwrap_or_default(), AliasRole::Main))?.written
+    }
+
+    /// Whether a write for this ModelAlias runs.
+    fn is_running(&self, alias: &ModelAlias) -> bool {
+        let uid = alias.uid().unwrap_or_default();
+        let states = self.lock();
+        [AliasRole::Main, AliasRole::Previous]
+            .into_iter()
+            .any(|role| states.get(&(uid.clone(), role)).is_some_and(|state| state.running))
+    }
+
+    /// Forgets the writes of a ModelAlias that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().retain(|(other, _), _| other != uid);
     }
 }
 
 impl Write {
     async fn run(self) {
         let (model, alias) = (&self.model, self.alias.as_str());
-        match self.once().await {
-            Ok(()) => {
-                tracing::info!(model = model.name.as_str(), alias, version = %self.version, "the alias was set in the registry");
-                self.writes.lock().remove(&self.key);
-            }
-            Err(note) => {
-                tracing::warn!(model = model.name.as_str(), alias, reason = %note.reason, message = note.message, "the alias was not set in the registry");
-                self.writes.lock().insert(self.key, State::Failed { note, at: Instant::now() });
+        let ended = self.once().await;
+        {
+            let mut states = self.writes.lock();
+            let state = states.entry(self.key).or_default();
+            state.running = false;
+            match ended {
+                Ok(()) => {
+                    *state = State { written: Some(self.version), ..State::default() };
+                    tracing::info!(model = model.name.as_str(), alias, version = %self.version, "the alias was set in the registry");
+                }
+                // Somebody else was faster; what is there now is decided upon anew.
+                Err(note) if note.reason == Reason::RegistryPending => {}
+                Err(note) => {
+                    tracing::warn!(model = model.name.as_str(), alias, reason = %note.reason, message = note.message, "the alias was not set in the registry");
+                    state.failed(note);
+                }
             }
         }
         self.wakeups.alias(&self.owner);
@@ -152,11 +194,18 @@ async fn unmoved(
 
 /// Removes an alias. The deletion of the ModelAlias waits for it, so this one is not done beside the pass.
 pub(super) async fn delete_alias(
+    context: &Context,
     model: &Model,
     alias: &ModelAlias,
     role: AliasRole,
     replaces: Version,
 ) -> Result<(), Note> {
+    if context.alias_writes.is_running(alias) {
+        return Err(Note::new(
+            Reason::RegistryPending,
+            "an alias is being set at this moment; looking again when it is",
+        ));
+    }
     let name = name_of(alias, role)?;
     let client = model.registry.client()?;
     unmoved(model, client.as_ref(), name, Some(replaces)).await?;

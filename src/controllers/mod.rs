@@ -239,6 +239,7 @@ impl Context {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.models_by_alias.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.smoke.forget_all(uid);
+        self.alias_writes.forget(uid);
     }
 
     fn recorder(client: &Client) -> Recorder {

@@ -18,7 +18,7 @@ use super::{Context, Guarded, model_alias::Error, write_status};
 use crate::{
     api::{
         ModelRegistry, ModelRegistryStatus, RegisteredModel,
-        condition::{ConditionType, Note, Reason, merge_conditions},
+        condition::{Note, Reason, merge_conditions},
         names::ModelName,
         std_duration,
     },
@@ -34,7 +34,7 @@ use crate::{
         mlflow::{Connection, Credentials, MlflowRegistry},
     },
     render::RegistryForPods,
-    status::{Announcement, kstatus},
+    status::{kstatus, readiness_news},
 };
 
 /// How long one request to a registry may take.
@@ -87,7 +87,7 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     let before = object.status.clone().unwrap_or_default();
     if next != before {
         write_status(&context, object, &next).await?;
-        announce(&context, object, &before, &next);
+        context.announce(object, readiness_news(&before.conditions, &next.conditions, "Connect"));
     }
     // Secrets are not watched: they are read again, by name, as often as the registry itself.
     Ok(Action::requeue(interval))
@@ -164,14 +164,7 @@ fn status(object: &ModelRegistry, handle: &Handle, watched: usize, now: Timestam
         Some(Ok(())) => {
             Readiness::Settled(Note::new(Reason::Connected, format!("{} answers", handle.settings.url)))
         }
-        Some(Err(note))
-            if matches!(
-                note.reason,
-                Reason::RegistryUnreachable | Reason::RegistryFailing | Reason::RegistryNotRead
-            ) =>
-        {
-            Readiness::Progressing(note)
-        }
+        Some(Err(note)) if note.reason.passes_by_itself() => Readiness::Progressing(note),
         Some(Err(note)) => Readiness::Stalled(note),
         None => {
             Readiness::Progressing(Note::new(Reason::RegistryNotRead, "the registry has not been read yet"))
@@ -183,30 +176,6 @@ fn status(object: &ModelRegistry, handle: &Handle, watched: usize, now: Timestam
         server_version: server_version.or(before.server_version),
         watched_models: u32::try_from(watched).ok(),
         conditions: merge_conditions(&before.conditions, kstatus(&readiness), generation, now),
-    }
-}
-
-fn announce(
-    context: &Context,
-    object: &ModelRegistry,
-    before: &ModelRegistryStatus,
-    after: &ModelRegistryStatus,
-) {
-    let ready = |status: &ModelRegistryStatus| {
-        let name: &str = ConditionType::Ready.into();
-        status.conditions.iter().find(|condition| condition.type_ == name).cloned()
-    };
-    let (before, Some(after)) = (ready(before), ready(after)) else { return };
-    let changed = before.is_none_or(|before| before.reason != after.reason);
-    let Ok(reason) = after.reason.parse::<Reason>() else { return };
-    if changed && (reason.is_trouble() || reason == Reason::Connected) {
-        let news = Announcement {
-            warning: reason.is_trouble(),
-            reason: after.reason,
-            action: "Connect",
-            message: after.message,
-        };
-        context.announce(object, vec![news]);
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
         registries::{Handle, ModelView, note},
     },
     registry::{RegisteredModelFacts, Registry, VersionFacts, VersionState},
-    status::kstatus,
+    status::{Announcement, kstatus, readiness_news},
 };
 
 /// The finalizer of a RegisteredModel whose model goes with it.
@@ -103,17 +103,23 @@ pub async fn reconcile(
     let next = status(object, pass, now);
     if object.status.as_ref() != Some(&next) {
         write_status(&context, object, &next).await?;
+        announce(&context, object, &next);
     }
     Ok(if failed { Action::requeue(AFTER_FAILURE * 6) } else { Action::await_change() })
 }
 
+/// Tells of a trouble that was not there before, and of its end.
+fn announce(context: &Context, object: &RegisteredModel, after: &RegisteredModelStatus) {
+    let before = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    context.announce(object, readiness_news(before, &after.conditions, "Synchronise"));
+}
+
 /// A trouble that ends by itself is waited for; another one has to be seen to.
 fn readiness(trouble: Note) -> Readiness {
-    match trouble.reason {
-        Reason::RegistryNotRead | Reason::RegistryUnreachable | Reason::RegistryFailing => {
-            Readiness::Progressing(trouble)
-        }
-        _ => Readiness::Stalled(trouble),
+    if trouble.reason.passes_by_itself() {
+        Readiness::Progressing(trouble)
+    } else {
+        Readiness::Stalled(trouble)
     }
 }
 
@@ -248,6 +254,10 @@ async fn end(
         && let Err(trouble) = delete(context, object).await
     {
         tracing::warn!(reason = %trouble.reason, message = trouble.message, "the model cannot be deleted from the registry yet");
+        let message = format!("the model stays in the registry for now: {}", trouble.message);
+        let news =
+            Announcement { warning: true, reason: trouble.reason.to_string(), action: "Delete", message };
+        context.announce(object, vec![news]);
         return Ok(Action::requeue(AFTER_FAILURE));
     }
     set_finalizer(context, object, false).await?;
@@ -265,7 +275,19 @@ async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note>
         return Err(Note::new(Reason::Deleting, message));
     }
     let model = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
-    let client = registry_of(context, object)?.client()?;
+    let registry = registry_of(context, object)?;
+    let models = context.models.state();
+    let mut others = models.iter().filter_map(|other| other.0.as_ref().ok());
+    if let Some(other) = others.find(|other| {
+        other.uid() != object.uid()
+            && other.model_name().as_ref() == Ok(&model)
+            && registry_of(context, other).is_ok_and(|theirs| theirs.identity() == registry.identity())
+    }) {
+        let owner = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
+        let message = format!("the RegisteredModel {owner} speaks of the same model; delete that first");
+        return Err(Note::new(Reason::Conflict, message));
+    }
+    let client = registry.client()?;
     client.delete_model(&model).await.map_err(|error| note(&error))
 }
 

@@ -53,7 +53,10 @@ where
     context.readiness.expect(what);
     let context = context.clone();
     watcher(api, watcher::Config::default().page_size(PAGE_SIZE))
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(|object| {
+            object.managed_fields_mut().clear();
+            object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+        })
         .default_backoff()
         .reflect(writer)
         .inspect(move |event| match event {

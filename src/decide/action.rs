@@ -116,6 +116,12 @@ pub enum Readiness {
 }
 
 impl Readiness {
+    /// Whether the wish is met.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Settled(_))
+    }
+
     /// The reason and its sentence.
     #[must_use]
     pub fn note(&self) -> &Note {

@@ -2,7 +2,7 @@
 
 use super::{
     Action, AliasRole, Decision, Observed, Readiness, Report, Traffic, VersionView, finalizer, goal,
-    serving_condition,
+    look_again, serving_condition,
 };
 use crate::api::{
     condition::{ConditionStatus, Note, Reason},
@@ -13,18 +13,20 @@ use crate::api::{
 pub(super) fn decide(observed: &Observed) -> Decision {
     let wished = goal::wished(observed);
     let (alias_actions, readiness, registry) = match &wished {
-        Err(note) => (Vec::new(), Readiness::Stalled(note.clone()), (ConditionStatus::False, note.clone())),
+        Err(note) if note.reason.passes_by_itself() => waits(note.clone()),
+        Err(note) => refused(note.clone()),
         Ok(version) => keep_alias(observed, *version),
     };
     let mut actions = finalizer(observed);
     actions.extend(clear_cluster(observed));
     actions.extend(alias_actions);
+    let wake = matches!(readiness, Readiness::Progressing(_)).then(|| look_again(observed));
     Decision {
         actions,
         rejection: None,
         target: wished.ok(),
         report: Report { readiness, serving: serving_condition(observed), registry },
-        wake: None,
+        wake,
     }
 }
 
@@ -35,31 +37,32 @@ fn clear_cluster(observed: &Observed) -> Vec<Action> {
     service.into_iter().chain(deployments).collect()
 }
 
-fn keep_alias(observed: &Observed, version: Version) -> (Vec<Action>, Readiness, (ConditionStatus, Note)) {
+type Kept = (Vec<Action>, Readiness, (ConditionStatus, Note));
+
+fn waits(note: Note) -> Kept {
+    (Vec::new(), Readiness::Progressing(note.clone()), (ConditionStatus::Unknown, note))
+}
+
+fn refused(note: Note) -> Kept {
+    (Vec::new(), Readiness::Stalled(note.clone()), (ConditionStatus::False, note))
+}
+
+fn keep_alias(observed: &Observed, version: Version) -> Kept {
     let registry = &observed.registry;
     if let Some(trouble) = &registry.trouble {
-        return (
-            Vec::new(),
-            Readiness::Progressing(trouble.clone()),
-            (ConditionStatus::Unknown, trouble.clone()),
-        );
+        return waits(trouble.clone());
     }
-    let refused = |note: Note| (Vec::new(), Readiness::Stalled(note.clone()), (ConditionStatus::False, note));
     match registry.versions.get(&version) {
         Some(VersionView::Absent) => {
-            return refused(Note::new(
-                Reason::VersionNotFound,
-                format!(
-                    "version {version} does not exist in the registry; correct spec.version, or register it"
-                ),
-            ));
-        }
-        None if registry.alias != Some(version) => {
-            let note = Note::new(
-                Reason::RegistryNotRead,
-                format!("version {version} has not been read from the registry yet"),
+            let message = format!(
+                "version {version} does not exist in the registry; correct spec.version, or register it"
             );
-            return (Vec::new(), Readiness::Progressing(note.clone()), (ConditionStatus::Unknown, note));
+            return refused(Note::new(Reason::VersionNotFound, message));
+        }
+        Some(VersionView::Unread(note)) if registry.alias != Some(version) => return waits(note.clone()),
+        None if registry.alias != Some(version) => {
+            let message = format!("version {version} has not been read from the registry yet");
+            return waits(Note::new(Reason::RegistryNotRead, message));
         }
         _ => {}
     }
@@ -79,7 +82,8 @@ fn keep_alias(observed: &Observed, version: Version) -> (Vec<Action>, Readiness,
         }
         return (actions, Readiness::Settled(note.clone()), (ConditionStatus::True, note));
     }
-    let moved_by_hand = observed.record.registry_version == Some(version);
+    let moved_by_hand =
+        observed.record.registry_version == Some(version) && registry.written != registry.alias;
     if moved_by_hand && observed.intent.drift == Drift::Report {
         return refused(Note::new(
             Reason::AliasDrifted,

@@ -30,8 +30,13 @@ pub(super) fn restore_traffic(observed: &Observed, step: &mut Step) {
         .record
         .version
         .filter(|version| observed.cluster.workloads.get(version).is_some_and(|workload| workload.ready > 0));
+    let unready =
+        |version: &Version| observed.cluster.workloads.get(version).is_none_or(|other| other.ready == 0);
     match (observed.cluster.traffic, served) {
         (Traffic::Nowhere, Some(version)) => step.act(Action::Route(Traffic::One(version))),
+        (Traffic::One(selected), Some(version)) if selected != version && unready(&selected) => {
+            step.act(Action::Route(Traffic::One(version)));
+        }
         (traffic, _) if traffic != Traffic::Nowhere && observed.cluster.service_outdated => {
             step.act(Action::Route(traffic));
         }
@@ -55,7 +60,8 @@ pub(super) fn bring_up(
     let Some(workload) = observed.cluster.workloads.get(&version) else {
         return begin(observed, serving, version, start, step);
     };
-    if observed.has_served(version) && workload.is_full(replicas) {
+    let asked_for_another = observed.retry_is_asked() && workload.model_uri != *model_uri;
+    if observed.has_served(version) && workload.is_full(replicas) && !asked_for_another {
         return route(version, step);
     }
     if workload.settings != serving.settings || workload.model_uri != *model_uri {
@@ -90,7 +96,8 @@ pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, st
         give_way(observed, serving, version, step);
         return begin(observed, serving, version, apply, step);
     };
-    let outdated = workload.settings != serving.settings || workload.model_uri != *model_uri;
+    let outdated =
+        workload.edited || workload.settings != serving.settings || workload.model_uri != *model_uri;
     if goal.is_wished() && outdated {
         step.act(apply);
         step.progress(Reason::UpdatingSettings, format!("version {version} gets new settings, pod by pod"));

@@ -13,7 +13,10 @@ pub const REGISTRY_DEADLINE: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     let give_up = since.checked_add(REGISTRY_DEADLINE).unwrap_or(Timestamp::MAX);
-    let trouble = observed.registry.trouble.as_ref().or(observed.intent.obstacle.as_ref());
+    // A model that is gone from the registry took its aliases with it, and what another ModelAlias owns is not ours.
+    let nothing_to_remove =
+        matches!(obstacle_reason(observed), Some(Reason::Conflict | Reason::ModelNotFound));
+    let trouble = observed.registry.trouble.as_ref().filter(|_| !nothing_to_remove);
     let waits = observed.intent.has_finalizer && observed.intent.deletes_alias && observed.now < give_up;
     let (actions, note, wake) = match trouble {
         Some(trouble) if waits => {
@@ -27,7 +30,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
             None,
         ),
         None if waits => {
-            let mut actions = aliases(observed);
+            let mut actions = if nothing_to_remove { Vec::new() } else { aliases(observed) };
             actions.extend(release(observed));
             (actions, Note::new(Reason::Deleting, "the alias is removed from the registry"), Some(give_up))
         }
@@ -46,6 +49,10 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     }
 }
 
+fn obstacle_reason(observed: &Observed) -> Option<Reason> {
+    observed.intent.obstacle.as_ref().or(observed.registry.trouble.as_ref()).map(|note| note.reason)
+}
+
 fn release(observed: &Observed) -> Vec<Action> {
     observed.intent.has_finalizer.then_some(Action::SetFinalizer { present: false }).into_iter().collect()
 }
@@ -53,12 +60,14 @@ fn release(observed: &Observed) -> Vec<Action> {
 /// Removes the aliases that still name what we let them name; what somebody else moved is theirs.
 fn aliases(observed: &Observed) -> Vec<Action> {
     let registry = &observed.registry;
-    let ours = |role, named: Option<Version>, kept: Option<Version>| {
-        named.filter(|_| named == kept).map(|replaces| Action::DeleteAlias { role, replaces })
+    let ours = |role, named: Option<Version>, kept: [Option<Version>; 2]| {
+        named
+            .filter(|named| kept.contains(&Some(*named)))
+            .map(|replaces| Action::DeleteAlias { role, replaces })
     };
     let previous = observed.record.previous_version.filter(|_| observed.intent.keeps_previous_alias);
-    ours(AliasRole::Main, registry.alias, observed.record.registry_version)
+    ours(AliasRole::Main, registry.alias, [observed.record.registry_version, observed.record.version])
         .into_iter()
-        .chain(ours(AliasRole::Previous, registry.previous_alias, previous))
+        .chain(ours(AliasRole::Previous, registry.previous_alias, [previous, None]))
         .collect()
 }

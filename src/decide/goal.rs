@@ -114,6 +114,7 @@ fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<N
             Reason::VersionNotFound,
             format!("version {version} does not exist in the registry; correct spec.version, or register it"),
         )),
+        (None, Some(VersionView::Unread(note))) => Err(note.clone()),
         (None, None) => Err(registry.trouble.clone().unwrap_or_else(|| {
             Note::new(
                 Reason::RegistryNotRead,
@@ -135,17 +136,7 @@ fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, w
     let held = if failed { fallback().or(serves) } else { serves };
     let version =
         held.and_then(|version| identity(observed, version).ok().map(|(model_uri, _)| (version, model_uri)));
-    let (refusal, waiting) = if comes_by_itself(why.reason) { (None, Some(why)) } else { (Some(why), None) };
+    let (refusal, waiting) =
+        if why.reason.passes_by_itself() { (None, Some(why)) } else { (Some(why), None) };
     Goal { version, wished, refusal, waiting, replaced: None }
-}
-
-/// Whether a trouble is one that ends without a change of the wish: the registry is away, or still busy.
-fn comes_by_itself(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::RegistryNotRead
-            | Reason::RegistryUnreachable
-            | Reason::RegistryFailing
-            | Reason::VersionPending
-    )
 }

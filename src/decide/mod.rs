@@ -34,6 +34,8 @@ pub use observed::{
     Traffic, VersionView, Wish, Workload,
 };
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::api::condition::{ConditionStatus, Note, Reason};
 
 /// Decides what to do next. The same observation always gives the same decision.
@@ -63,6 +65,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let mut actions = finalizer(observed);
     actions.append(&mut step.actions);
     actions.extend(sync.actions);
+    let waits = goal.waiting.is_some() || sync.pending.is_some();
     let readiness = match (goal.refusal.or(step.stalled), step.progress.or(goal.waiting)) {
         (Some(refusal), _) => Readiness::Stalled(refusal),
         (None, Some(progress)) => Readiness::Progressing(progress),
@@ -76,7 +79,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         rejection: step.rejection,
         target: goal.wished,
         report: Report { readiness, serving: serving_condition(observed), registry: sync.condition },
-        wake: step.wake.into_iter().chain(sync.wake).min(),
+        wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
     }
 }
 
@@ -116,6 +119,14 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
         },
         wake: None,
     }
+}
+
+/// How long what the registry did not answer is waited for before it is asked again. A poll that finds nothing new wakes
+/// nobody.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(10);
+
+fn look_again(observed: &Observed) -> Timestamp {
+    observed.now.checked_add(ASK_AGAIN).unwrap_or(Timestamp::MAX)
 }
 
 fn settled(observed: &Observed, serves: Option<crate::api::names::Version>) -> Note {

@@ -128,6 +128,10 @@ pub struct RegistryView {
     /// The versions that were asked for.
     #[serde(default)]
     pub versions: BTreeMap<Version, VersionView>,
+    /// The version that we let the alias name last, as far as it is remembered: what the alias names then is nobody else's
+    /// doing.
+    #[serde(default)]
+    pub written: Option<Version>,
 }
 
 /// What the registry says of one version.
@@ -135,6 +139,8 @@ pub struct RegistryView {
 pub enum VersionView {
     /// It said itself that the version does not exist.
     Absent,
+    /// It could not be read, and why.
+    Unread(Note),
     /// It is still being taken in.
     Pending,
     /// Its registration failed.
@@ -186,6 +192,9 @@ pub struct Workload {
     pub ready: u32,
     /// Whether every pod asked for is ready, with the settings last applied.
     pub rolled_out: bool,
+    /// Whether somebody else changed what its pods run since it was applied.
+    #[serde(default)]
+    pub edited: bool,
     /// The fingerprint of the settings that were applied.
     pub settings: String,
     /// What its pods load.

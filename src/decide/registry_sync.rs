@@ -1,7 +1,5 @@
 //! The alias in the registry: it follows traffic, never leads it.
 
-use jiff::Timestamp;
-
 use super::{Action, AliasRole, Observed, VersionView, Wish, goal::Goal};
 use crate::api::{
     condition::{ConditionStatus, Note, Reason},
@@ -15,12 +13,11 @@ pub(super) struct Sync {
     pub(super) condition: (ConditionStatus, Note),
     /// Something is still to be written.
     pub(super) pending: Option<Note>,
-    pub(super) wake: Option<Timestamp>,
 }
 
 impl Sync {
     fn still(status: ConditionStatus, note: Note) -> Self {
-        Self { actions: Vec::new(), condition: (status, note), pending: None, wake: None }
+        Self { actions: Vec::new(), condition: (status, note), pending: None }
     }
 }
 
@@ -69,6 +66,7 @@ fn difference(observed: &Observed, goal: &Goal, serves: Version) -> Difference {
     match alias {
         Some(version) if version == serves => Difference::None,
         Some(version) if under_way && goal.number() == Some(version) => Difference::InFlight,
+        Some(version) if observed.registry.written == Some(version) => Difference::Ours,
         _ if observed.intent.wish == Wish::Registry => Difference::Theirs,
         _ if observed.record.registry_version == Some(serves) => Difference::Theirs,
         _ => Difference::Ours,
@@ -95,7 +93,6 @@ fn main_alias(observed: &Observed, goal: &Goal, serves: Version) -> Sync {
                 actions: vec![put_back],
                 condition: (ConditionStatus::False, note.clone()),
                 pending: Some(note),
-                wake: None,
             }
         }
         (Difference::Theirs, Drift::Correct) => {
@@ -109,7 +106,6 @@ fn main_alias(observed: &Observed, goal: &Goal, serves: Version) -> Sync {
                 actions: vec![put_back],
                 condition: (ConditionStatus::False, note.clone()),
                 pending: Some(note),
-                wake: None,
             }
         }
         (Difference::Theirs, Drift::Report) => {
@@ -148,6 +144,9 @@ fn previous_alias(observed: &Observed, serves: Version, sync: &mut Sync) {
     let registry = &observed.registry;
     let exists = registry.versions.get(&previous) != Some(&VersionView::Absent);
     if exists && registry.previous_alias != Some(previous) {
+        sync.pending.get_or_insert_with(|| {
+            Note::new(Reason::RegistryPending, format!("the previous alias moves to version {previous}"))
+        });
         sync.actions.push(Action::SetAlias {
             role: AliasRole::Previous,
             version: previous,

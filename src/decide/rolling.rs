@@ -145,7 +145,7 @@ impl Exchange<'_> {
             step.act(Action::Apply { version, model_uri: model_uri.clone(), replicas: workload.desired });
         } else if settled && grown > workload.desired {
             step.act(Action::Scale { version, replicas: grown });
-        } else if !settled {
+        } else if !settled && self.observed.record.version != Some(version) {
             step.await_pods(self.observed, self.serving, version, workload);
         }
     }

@@ -21,6 +21,7 @@ use crate::{
         condition::{Note, Reason, shortened},
         names::{ModelUri, Version},
     },
+    controllers::FIELD_MANAGER,
     decide::{ClusterView, SmokeReport, Traffic, Workload},
     render::labels,
 };
@@ -53,6 +54,7 @@ pub struct DeploymentView {
     pub owner: Option<String>,
     desired: u32,
     rolled_out: bool,
+    edited: bool,
     settings: String,
     model_uri: ModelUri,
     /// Why its pods cannot be made.
@@ -217,6 +219,7 @@ impl Objects {
             pods: total(pods().count()),
             ready,
             rolled_out: deployment.rolled_out && ready >= deployment.desired,
+            edited: deployment.edited,
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             trouble: refusal.or_else(|| pods().find_map(|pod| pod.trouble.clone())),
@@ -247,10 +250,19 @@ fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
             && count(status.updated_replicas) == desired
             && count(status.replicas) == desired
             && count(status.ready_replicas) >= desired,
+        edited: is_edited(metadata),
         settings: annotation(labels::SETTINGS).unwrap_or_default(),
         model_uri: annotation(labels::MODEL_URI)?.parse().ok()?,
         refusal,
     })
+}
+
+/// Whether somebody else owns the image of the container `model`. Applying again takes it back.
+fn is_edited(metadata: &ObjectMeta) -> bool {
+    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
+    let others = managers.iter().filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
+    let path = "/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"model\"}/f:image";
+    others.filter_map(|entry| entry.fields_v1.as_ref()).any(|fields| fields.0.pointer(path).is_some())
 }
 
 fn traffic(service: &Service, alias: &str) -> Traffic {

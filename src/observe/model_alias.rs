@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        DeletionPolicy, ModelAlias, RETRY_ANNOTATION, RegisteredModel,
+        DeletionPolicy, ModelAlias, ModelAliasStatus, RETRY_ANNOTATION, RegisteredModel,
         condition::{Note, Reason},
         model_alias::{Runtime, SmokeTest, Strategy},
         names::{ModelName, Version},
@@ -62,7 +62,7 @@ pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> O
     let record = context.latest_status(alias);
     let model = resolved.ok();
     let registry = match &model {
-        Some(model) => registry_view(model, alias, record.version, record.previous_version).await,
+        Some(model) => registry_view(context, alias, model, &record).await,
         None => RegistryView { trouble: obstacle.clone(), ..RegistryView::default() },
     };
     let key = key(alias);
@@ -152,13 +152,10 @@ fn obstacle(context: &Context, alias: &ModelAlias, model: &Model) -> Option<Note
             "this registry has no aliases, which a ModelAlias needs",
         ));
     }
-    if let Some(owner) = older_claim(context, alias, model) {
-        let message = format!(
-            "the alias {:?} of the model {:?} belongs to the older ModelAlias {owner}; delete one of the two",
-            alias.spec.alias.as_str(),
-            model.name.as_str()
-        );
-        return Some(Note::new(Reason::Conflict, message));
+    let claimed =
+        older_claim(context, alias, model).or_else(|| other_model(&context.latest_status(alias), model));
+    if claimed.is_some() {
+        return claimed;
     }
     if let Some(foreign) = context.cluster.foreign(&key(alias), &alias.uid().unwrap_or_default()) {
         let message = format!(
@@ -170,17 +167,43 @@ fn obstacle(context: &Context, alias: &ModelAlias, model: &Model) -> Option<Note
     Some(Note::new(Reason::InvalidTemplate, format!("spec.{fault}")))
 }
 
-/// Another ModelAlias that claimed the same alias of the same model in the same registry before this one.
-fn older_claim(context: &Context, alias: &ModelAlias, model: &Model) -> Option<String> {
+/// Another ModelAlias that claimed one of this one's two aliases, of the same model in the same registry, before it.
+fn older_claim(context: &Context, alias: &ModelAlias, model: &Model) -> Option<Note> {
     let age = |alias: &ModelAlias| (alias.creation_timestamp().map(|time| time.0), alias.uid());
     let ours = (model.registry.identity(), &model.name);
+    let claims = |alias: &ModelAlias| [Some(alias.spec.alias.clone()), alias.spec.previous_alias.clone()];
+    let wanted = claims(alias);
     context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).find_map(|other| {
-        let claims = other.spec.alias == alias.spec.alias
-            && other.uid() != alias.uid()
-            && age(other) < age(alias)
-            && resolve(context, other).is_ok_and(|theirs| (theirs.registry.identity(), &theirs.name) == ours);
-        claims.then(|| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()))
+        let shared = claims(other).into_iter().flatten().find(|claim| wanted.contains(&Some(claim.clone())))?;
+        let is_older = other.uid() != alias.uid() && age(other) < age(alias);
+        let is_same = || resolve(context, other).is_ok_and(|theirs| (theirs.registry.identity(), &theirs.name) == ours);
+        let field = if shared == alias.spec.alias { "spec.alias" } else { "spec.previousAlias" };
+        (is_older && is_same()).then(|| {
+            let message = format!(
+                "{field}: the alias {:?} of the model {:?} belongs to the older ModelAlias {}/{}; name another alias, or delete \
+                 one of the two",
+                shared.as_str(),
+                model.name.as_str(),
+                other.namespace().unwrap_or_default(),
+                other.name_any()
+            );
+            Note::new(Reason::Conflict, message)
+        })
     })
+}
+
+/// That the RegisteredModel names another model than the one that this alias has served.
+fn other_model(record: &ModelAliasStatus, model: &Model) -> Option<Note> {
+    let before = record
+        .model_name
+        .as_ref()
+        .filter(|before| record.version.is_some() && **before != model.name.as_str())?;
+    let message = format!(
+        "spec.modelRef leads to the model {:?} now, but this ModelAlias serves the model {before:?}: its RegisteredModel was \
+         made anew with another modelName; name {before:?} there again, or delete this ModelAlias",
+        model.name.as_str()
+    );
+    Some(Note::new(Reason::VersionReplaced, message))
 }
 
 /// Calls `use_it` with everything that this alias's objects are rendered from; `None` without `spec.serving`.
@@ -247,10 +270,10 @@ fn serving_intent(alias: &ModelAlias, model: &Model) -> Option<ServingIntent> {
 
 /// What the registry says of the aliases and of every version that matters now.
 async fn registry_view(
-    model: &Model,
+    context: &Context,
     alias: &ModelAlias,
-    serves: Option<Version>,
-    previous: Option<Version>,
+    model: &Model,
+    record: &ModelAliasStatus,
 ) -> RegistryView {
     let facts = match model.registry.model(&model.name) {
         ModelView::Unknown(trouble) => {
@@ -270,21 +293,50 @@ async fn registry_view(
     };
     let spec = &alias.spec;
     let named = facts.aliases.get(&spec.alias).copied();
-    let wanted: BTreeSet<Version> = [spec.version, named, serves, previous].into_iter().flatten().collect();
-    let answers = join_all(
-        wanted.into_iter().map(async |version| (version, model.registry.version(&model.name, version).await)),
-    );
-    let versions = answers
-        .await
-        .into_iter()
-        .filter_map(|(version, said)| Some((version, version_view(said?))))
-        .collect();
+    let wanted: BTreeSet<Version> =
+        [spec.version, named, record.version, record.previous_version].into_iter().flatten().collect();
+    let is_pinned =
+        |version| record.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
+    let awaited = spec.version.or(named).filter(|version| !is_pinned(*version));
+    let answers = join_all(wanted.into_iter().map(async |version| {
+        Some((version, ask(context, alias, model, version, awaited == Some(version)).await?))
+    }));
+    let versions = answers.await.into_iter().flatten().collect();
     RegistryView {
         trouble: None,
         alias: named,
         previous_alias: spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied()),
         versions,
+        written: context.alias_writes.last_written(alias),
     }
+}
+
+/// What the registry says of a version, from memory where it is remembered. Only a version that cannot be started without
+/// an answer is waited for; the others are read beside the pass, and wake it.
+async fn ask(
+    context: &Context,
+    alias: &ModelAlias,
+    model: &Model,
+    version: Version,
+    wait: bool,
+) -> Option<VersionView> {
+    if let Some(known) = model.registry.remembered_version(&model.name, version) {
+        return Some(version_view(known));
+    }
+    if wait {
+        return Some(match model.registry.read_version(&model.name, version).await {
+            Ok(said) => version_view(said),
+            Err(note) => VersionView::Unread(note),
+        });
+    }
+    let (model, wakeups, key) = (model.clone(), context.wakeups.clone(), key(alias));
+    tokio::spawn(async move {
+        let answered = model.registry.read_version(&model.name, version).await.is_ok();
+        if answered && model.registry.remembered_version(&model.name, version).is_some() {
+            wakeups.alias(&key);
+        }
+    });
+    None
 }
 
 fn version_view(said: Option<VersionFacts>) -> VersionView {

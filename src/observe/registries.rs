@@ -20,7 +20,9 @@ use crate::{
         condition::{Note, Reason},
         names::{AliasName, ModelName, Version},
     },
-    registry::{RegisteredModelFacts, Registry, RegistryError, VersionFacts, mlflow::Connection},
+    registry::{
+        RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState, mlflow::Connection,
+    },
     render::RegistryForPods,
 };
 
@@ -140,6 +142,10 @@ impl Facts {
 struct ModelMemory {
     facts: Facts,
     versions: BTreeMap<Version, Option<VersionFacts>>,
+    /// How often a write of our own was noted. A poll that began before the last of them does not know of it.
+    notes: u64,
+    /// Something was noted that others than the writer have to hear of.
+    news: bool,
 }
 
 /// What a model looks like, as far as it is known.
@@ -275,34 +281,66 @@ impl Handle {
         }
     }
 
-    /// What the registry says of a version: from memory, or by asking. `None` when it cannot be known now.
-    pub async fn version(&self, name: &ModelName, version: Version) -> Option<Option<VersionFacts>> {
-        {
-            let memory = self.memory();
-            Self::trouble(&memory).is_none().then_some(())?;
-            if let Some(known) = memory.models.get(name).and_then(|model| model.versions.get(&version)) {
-                return Some(known.clone());
-            }
+    /// What is remembered of a version; `None` when it was not read yet.
+    #[must_use]
+    pub fn remembered_version(&self, name: &ModelName, version: Version) -> Option<Option<VersionFacts>> {
+        self.memory().models.get(name)?.versions.get(&version).cloned()
+    }
+
+    /// Asks the registry for a version, and remembers what it says for good, unless it is still taking the version in.
+    ///
+    /// # Errors
+    /// Why it cannot be known now.
+    pub async fn read_version(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<Option<VersionFacts>, Note> {
+        if let Some(trouble) = Self::trouble(&self.memory()) {
+            return Err(trouble);
         }
-        let client = self.client().ok()?;
-        let answer = tokio::time::timeout(PATIENCE, client.version(name, version)).await.ok()?.ok()?;
-        self.memory().models.entry(name.clone()).or_default().versions.insert(version, answer.clone());
-        Some(answer)
+        let client = self.client()?;
+        let answer = tokio::time::timeout(PATIENCE, client.version(name, version)).await.map_err(|_| {
+            let message = format!(
+                "{} did not say within {}s what version {version} is",
+                self.settings.url,
+                PATIENCE.as_secs()
+            );
+            Note::new(Reason::RegistryUnreachable, message)
+        })?;
+        let facts = answer.map_err(|error| note(&error))?;
+        if facts.as_ref().is_none_or(|facts| facts.state != VersionState::Pending) {
+            self.memory().models.entry(name.clone()).or_default().versions.insert(version, facts.clone());
+        }
+        Ok(facts)
     }
 
     /// Notes a write of our own, so that it need not be read back.
     pub fn note_alias(&self, name: &ModelName, alias: &AliasName, version: Option<Version>) {
-        if let Some(ModelMemory { facts: Facts::Present(facts), .. }) = self.memory().models.get_mut(name) {
+        if let Some(ModelMemory { facts: Facts::Present(facts), notes, news, .. }) =
+            self.memory().models.get_mut(name)
+        {
+            *notes += 1;
+            *news = true;
             match version {
                 Some(version) => drop(facts.aliases.insert(alias.clone(), version)),
                 None => drop(facts.aliases.remove(alias)),
             }
         }
+        self.poll_now();
     }
 
-    /// Puts a fresh read of a model in place of what was known. Answers whether it differs.
-    pub fn note_model(&self, name: &ModelName, facts: Option<RegisteredModelFacts>) -> bool {
-        Self::remember(&mut self.memory(), name, facts)
+    /// Puts a fresh read of a model in place of what was known.
+    pub fn note_model(&self, name: &ModelName, facts: Option<RegisteredModelFacts>) {
+        let mut memory = self.memory();
+        if Self::remember(&mut memory, name, facts)
+            && let Some(known) = memory.models.get_mut(name)
+        {
+            known.notes += 1;
+            known.news = true;
+            drop(memory);
+            self.poll_now();
+        }
     }
 
     fn remember(memory: &mut Memory, name: &ModelName, facts: Option<RegisteredModelFacts>) -> bool {
@@ -322,6 +360,8 @@ impl Handle {
 
     /// Reads every watched model, and forgets those that nobody watches any more.
     pub async fn poll(&self, watched: &BTreeSet<ModelName>) -> PollOutcome {
+        let notes_before: HashMap<ModelName, u64> =
+            self.memory().models.iter().map(|(name, model)| (name.clone(), model.notes)).collect();
         let result = self.read(watched).await;
         let mut memory = self.memory();
         let mut outcome = PollOutcome::default();
@@ -329,7 +369,14 @@ impl Handle {
             Ok((server_version, models)) => {
                 memory.server_version = server_version.or_else(|| memory.server_version.take());
                 for (name, facts) in models {
-                    if Self::remember(&mut memory, &name, facts) {
+                    let notes = memory.models.get(&name).map_or(0, |model| model.notes);
+                    if notes != notes_before.get(&name).copied().unwrap_or_default() {
+                        self.poll_now();
+                        continue;
+                    }
+                    let news =
+                        memory.models.get_mut(&name).is_some_and(|model| std::mem::take(&mut model.news));
+                    if Self::remember(&mut memory, &name, facts) || news {
                         outcome.changed.insert(name);
                     }
                 }

@@ -1,5 +1,7 @@
 //! What is worth an Event: the difference between two statuses, told to a person.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use crate::{
     api::{
         ModelAliasStatus,
@@ -136,4 +138,26 @@ fn trouble(
         action: "Reconcile",
         message: now.message,
     })
+}
+
+/// The Events that a change of `Ready` is worth: a trouble that was not there before, or the end of one.
+#[must_use]
+pub fn readiness_news(before: &[Condition], after: &[Condition], action: &'static str) -> Vec<Announcement> {
+    let ready = |conditions: &[Condition]| {
+        let name: &str = ConditionType::Ready.into();
+        conditions.iter().find(|condition| condition.type_ == name).cloned()
+    };
+    let known = ready(before).map(|condition| condition.reason);
+    let changed = ready(after).filter(|condition| Some(&condition.reason) != known.as_ref());
+    let news = changed.and_then(|condition| {
+        let warning = condition.reason.parse::<Reason>().ok()?.is_trouble();
+        let is_news = warning || condition.status == "True";
+        is_news.then_some(Announcement {
+            warning,
+            reason: condition.reason,
+            action,
+            message: condition.message,
+        })
+    });
+    news.into_iter().collect()
 }

@@ -8,7 +8,7 @@ use crate::{
         model_alias::{Cause, HeldVersion, HistoryEntry, Outcome, Rejection, SmokeTestOutcome},
         names::{ModelUri, Version},
     },
-    decide::{Action, Decision, Observed, Readiness, SmokeReport, Traffic, Wish},
+    decide::{Action, Decision, Lifecycle, Observed, Readiness, SmokeReport, Traffic, Wish},
 };
 
 const HISTORY_MAX: usize = 10;
@@ -54,13 +54,22 @@ pub fn next(
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, &mut status);
     remember_rejections(observed, decision, &mut status);
-    if observed.retry_is_asked() {
+    if observed.retry_is_asked() && could_try(observed, applied) {
         status.retried.clone_from(&observed.intent.retry);
     }
     describe_serving(observed, identity, &mut status);
     status.conditions =
         merge_conditions(&status.conditions, conditions(decision, applied), identity.generation, now);
     status
+}
+
+/// Whether this pass could act on what was asked. If not, the question stands until one can.
+fn could_try(observed: &Observed, applied: &Applied) -> bool {
+    let intent = &observed.intent;
+    intent.lifecycle == Lifecycle::Active
+        && intent.obstacle.is_none()
+        && observed.registry.trouble.is_none()
+        && applied.failure.is_none()
 }
 
 /// Keeps one entry for each Deployment there is now.
@@ -109,7 +118,8 @@ fn entry(status: &mut ModelAliasStatus, version: Version) -> &mut HeldVersion {
 
 /// When versions were started, and how their smoke tests ended.
 ///
-/// A version at rest has no start: so one whose record was lost in a crash is not measured from the start before.
+/// A version at rest, or one that serves in full, has no start: what happens to it later is not measured from the start
+/// before.
 fn remember_start(
     observed: &Observed,
     decision: &Decision,
@@ -127,10 +137,13 @@ fn remember_start(
             _ => None,
         });
         let (after, renewed) = sized.unwrap_or((before, false));
+        let complete = held.served_at.is_some() && workload.is_some_and(|workload| workload.rolled_out);
         held.started_at = match held.started_at {
             _ if after == 0 => None,
-            Some(started) if after <= before && !renewed && retried != Some(held.version) => Some(started),
-            _ => Some(now),
+            _ if renewed || after > before || retried == Some(held.version) => Some(now),
+            _ if complete => None,
+            Some(started) => Some(started),
+            None => Some(now),
         };
         held.smoke_test = match workload.and_then(|workload| workload.smoke.as_ref()) {
             _ if renewed => None,
@@ -275,10 +288,10 @@ fn describe_serving(observed: &Observed, identity: &Identity, status: &mut Model
 fn conditions(decision: &Decision, applied: &Applied) -> Vec<WishedCondition> {
     let report = &decision.report;
     let readiness = match &applied.failure {
-        Some(failure) if !matches!(report.readiness, Readiness::Stalled(_)) => {
-            Readiness::Progressing(failure.clone())
-        }
-        _ => report.readiness.clone(),
+        Some(_) if matches!(report.readiness, Readiness::Stalled(_)) => report.readiness.clone(),
+        Some(failure) if failure.reason.passes_by_itself() => Readiness::Progressing(failure.clone()),
+        Some(failure) => Readiness::Stalled(failure.clone()),
+        None => report.readiness.clone(),
     };
     let condition = |type_, (status, note): &(ConditionStatus, Note)| WishedCondition {
         type_,

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::world::{Fate, World, version};
-use crate::decide::{StrategyIntent, Traffic, Wish, decide};
+use crate::decide::{Readiness, StrategyIntent, Traffic, Wish, decide};
 
 /// Something that happens to the world from outside, or the operator's work, possibly cut short.
 #[derive(Clone, Debug)]
@@ -168,6 +168,9 @@ proptest! {
             if let Some(at) = decision.wake {
                 prop_assert!(at > world.now, "a wake-up lies ahead");
             }
+            let readiness = &decision.report.readiness;
+            let asks = matches!(readiness, Readiness::Progressing(note) if note.reason.passes_by_itself());
+            prop_assert!(decision.wake.is_some() || !asks, "what the registry did not answer is asked again");
         }
     }
 }

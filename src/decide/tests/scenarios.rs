@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::world::{Fate, World, version};
 use crate::{
     api::{
-        condition::Reason,
+        condition::{Note, Reason},
         model_alias::{Cause, Drift, Outcome},
     },
     decide::{Action, AliasRole, Lifecycle, Readiness, StrategyIntent, Traffic, Wish, decide},
@@ -239,6 +239,52 @@ fn an_alias_moved_by_hand_is_put_back() {
     world.alias = Some(version(3));
     world.settle();
     assert_eq!((world.alias, world.traffic), (Some(version(1)), Traffic::One(version(1))));
+}
+
+#[test]
+fn our_own_late_write_is_not_taken_for_somebody_s() {
+    let mut world = serving(1);
+    world.intent.drift = Drift::Report;
+    promote(&mut world, 2);
+    promote(&mut world, 1);
+    world.alias = Some(version(2));
+    let mut observed = world.observe();
+    observed.registry.written = Some(version(2));
+    let put_back =
+        Action::SetAlias { role: AliasRole::Main, version: version(1), replaces: Some(version(2)) };
+    assert!(decide(&observed).actions.contains(&put_back));
+    observed.registry.written = Some(version(1));
+    assert!(!decide(&observed).actions.contains(&put_back), "with drift: Report somebody's move stays");
+}
+
+#[test]
+fn a_retry_that_cannot_be_tried_yet_is_not_forgotten() {
+    let mut world = serving(1);
+    world.fates.insert(version(2), Fate::NeverReady);
+    world.intent.wish = Wish::Version(version(2));
+    world.settle();
+    world.fates.insert(version(2), Fate::Good);
+    world.intent.retry = Some("please".into());
+    world.reachable = false;
+    world.intent.lifecycle = Lifecycle::Suspended;
+    world.settle();
+    assert_eq!(world.record.retried, None);
+    world.reachable = true;
+    world.intent.lifecycle = Lifecycle::Active;
+    world.settle();
+    assert_eq!(world.traffic, Traffic::One(version(2)));
+}
+
+#[test]
+fn what_serves_is_not_late_because_it_started_long_ago() {
+    let mut world = serving(1);
+    world.pass(SignedDuration::from_hours(2));
+    let mut observed = world.observe();
+    let workload = observed.cluster.workloads.get_mut(&version(1)).unwrap();
+    (workload.ready, workload.rolled_out) = (1, false);
+    workload.trouble = Some(Note::new(Reason::Unschedulable, "a node went"));
+    let readiness = decide(&observed).report.readiness;
+    assert!(matches!(readiness, Readiness::Progressing(_)), "{readiness:?}");
 }
 
 #[test]

@@ -12,8 +12,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        Action, AliasRole, ClusterView, Decision, Intent, Lifecycle, Observed, RegistryView, ServingIntent,
-        SmokeReport, StrategyIntent, Traffic, VersionView, Wish, Workload, decide,
+        ASK_AGAIN, Action, AliasRole, ClusterView, Decision, Intent, Lifecycle, Observed, RegistryView,
+        ServingIntent, SmokeReport, StrategyIntent, Traffic, VersionView, Wish, Workload, decide,
     },
     status::{Applied, Identity, next},
 };
@@ -134,6 +134,7 @@ impl World {
                 trouble: None,
                 alias: self.alias,
                 previous_alias: self.previous_alias,
+                written: None,
                 versions: (1..=6)
                     .map(|number| (version(number), self.version_view(version(number))))
                     .collect(),
@@ -200,6 +201,7 @@ impl World {
             rolled_out: current == living
                 && ready == deployment.desired
                 && u32::try_from(living).unwrap() == deployment.desired,
+            edited: false,
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             trouble: None,
@@ -448,6 +450,10 @@ impl World {
             let changed = self.pass_until_change(START + END);
             match decision.wake {
                 _ if changed => {}
+                // Asking a registry again that does not answer is as quiet as it can be.
+                Some(at) if at <= self.now + ASK_AGAIN && !decision.report.readiness.is_settled() => {
+                    return passes;
+                }
                 Some(at) if at > self.now => self.pass(at.duration_since(self.now)),
                 Some(_) => {}
                 None => return passes,
