@@ -40,7 +40,9 @@ async fn main() -> Result<()> {
 
     let closed = serve(&cluster, "closed", "Disabled").await?;
     let kept = serve(&cluster, "kept", "Enabled").await?;
-    println!("{PER_SECOND} predictions a second over one kept connection where the server allows it, {TURNS} turns each");
+    println!(
+        "{PER_SECOND} predictions a second over one kept connection where the server allows it, {TURNS} turns each"
+    );
     let (mut closed_turns, mut kept_turns) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
         closed_turns.push(turn(&closed, &request).await?);
@@ -77,7 +79,8 @@ spec:
   version: '1'
   serving: {{image: '{image}', keepAlive: {keep_alive}}}
 ",
-        image = std::env::var("LAUREL_SERVING_IMAGE").unwrap_or_else(|_| "localhost/laurel/serving:3.17.2".to_owned()),
+        image = std::env::var("LAUREL_SERVING_IMAGE")
+            .unwrap_or_else(|_| "localhost/laurel/serving:3.17.2".to_owned()),
     );
     let alias = Alias::observe(cluster, NAMESPACE, name);
     let change = alias.apply(&manifest).await?;
