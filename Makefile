@@ -26,9 +26,9 @@ test: ## Runs every check and every test: formatting, lints, docs, unit, chart, 
 	@tests/scripts/test
 
 .PHONY: check
-check: ## Checks formatting, lints, docs and the generated CRDs
+check: ## Checks formatting, lints, docs and the generated CRDs; warnings fail in CI only
 	cargo fmt --check
-	cargo clippy --all-targets --locked
+	cargo clippy --all-targets --locked -- $(if $(CI),-D warnings)
 	RUSTDOCFLAGS="$(if $(CI),-D warnings)" cargo doc --no-deps --locked --document-private-items
 	@$(MAKE) --no-print-directory crds-check
 

@@ -328,8 +328,12 @@ mod tests {
             observed_generation: None,
             last_transition_time: Time(at(0)),
         };
-        let once =
-            merge_conditions(&[foreign.clone()], wished(ConditionStatus::True, Reason::Serving), None, at(1));
+        let once = merge_conditions(
+            std::slice::from_ref(&foreign),
+            wished(ConditionStatus::True, Reason::Serving),
+            None,
+            at(1),
+        );
         assert!(once.contains(&foreign));
         assert_eq!(
             merge_conditions(&once, wished(ConditionStatus::True, Reason::Serving), None, at(9)),

@@ -65,7 +65,7 @@ pub(super) fn forgetting(
     })
 }
 
-/// Wakes the ModelAliases that wait for another one to give up their alias.
+/// Wakes the `ModelAliases` that wait for another one to give up their alias.
 fn wake_waiting(context: &Context) {
     let conflict: &str = Reason::Conflict.into();
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
@@ -110,10 +110,10 @@ async fn publish(
     after: &ModelAliasStatus,
     applied: &Applied,
 ) -> Result<(), Error> {
-    if before != after {
-        if let Some(written) = write_status(context, alias, after).await? {
-            context.remember_status(&written, after);
-        }
+    if before != after
+        && let Some(written) = write_status(context, alias, after).await?
+    {
+        context.remember_status(&written, after);
     }
     context.announce(alias, status::announcements(before, after, applied));
     Ok(())

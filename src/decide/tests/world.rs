@@ -214,7 +214,7 @@ impl World {
         match action {
             Action::SetFinalizer { present } => self.intent.has_finalizer = *present,
             Action::Apply { version, model_uri, replicas } => {
-                self.apply_deployment(*version, model_uri, *replicas)
+                self.apply_deployment(*version, model_uri, *replicas);
             }
             Action::Scale { version, replicas } => self.scale(*version, *replicas),
             Action::SmokeTest { version } => {
