@@ -21,13 +21,24 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod audit;
+mod ends;
+mod follow;
+mod gate;
+mod hand_edits;
 mod harness;
+mod look;
 mod mlflow;
+mod operator;
 mod ownership;
 mod process;
 mod promotion;
 mod refusals;
+mod registered_model;
+mod registry_trouble;
+mod rolling;
+mod scale;
 mod scene;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the tests on a real cluster use the rest")]
 mod support;
+mod trouble;

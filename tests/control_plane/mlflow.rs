@@ -16,7 +16,7 @@ use crate::{
     process::Process,
 };
 
-/// An MLflow server. It lets itself be called `127.0.0.1` and nothing else.
+/// An MLflow server. It lets itself be called `127.0.0.1`, and by no other name.
 pub(crate) struct Mlflow {
     pub(crate) port: u16,
     http: Client,
@@ -30,7 +30,7 @@ impl Mlflow {
         let log = folder.join("mlflow.log");
         let mut server = Command::new(program()?);
         server.args(["server", "--host", "127.0.0.1", "--workers", "1"]);
-        server.args(["--allowed-hosts", &format!("127.0.0.1:{port}")]);
+        server.args(["--allowed-hosts", "127.0.0.1:*"]);
         server.args(["--port", &port.to_string()]);
         server.args(["--backend-store-uri", &format!("sqlite:///{}", folder.join("mlflow.db").display())]);
         server.args(["--serve-artifacts", "--artifacts-destination"]).arg(folder.join("artifacts"));

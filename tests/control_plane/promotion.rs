@@ -1,40 +1,16 @@
 //! The main job: promote and roll back, and then be quiet.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
-use kube::{Resource, ResourceExt, api::ListParams};
-use laurel::{
-    api::{ModelAlias, RegisteredModel, model_alias::Outcome},
-    render::labels,
-};
+use anyhow::{Context, ensure};
+use laurel::api::model_alias::Outcome;
 use tokio::time::Instant;
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    look::{revisions, selected, settled, sizes, until_sizes},
+    scene::{PATIENCE, play},
     support::alias::{is_ready, status, version},
 };
-
-/// The number of pods that each version is asked to have.
-async fn sizes(scene: &Scene) -> Result<BTreeMap<String, i32>> {
-    let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
-    let size = |deployment: Deployment| {
-        let version = deployment.labels().get(labels::VERSION).cloned().unwrap_or_default();
-        (version, deployment.spec.and_then(|spec| spec.replicas).unwrap_or_default())
-    };
-    let sizes: BTreeMap<String, i32> = deployments.items.iter().cloned().map(size).collect();
-    ensure!(sizes.len() == deployments.items.len(), "a version has more than one Deployment: {sizes:?}");
-    Ok(sizes)
-}
-
-/// The version that the Service selects.
-async fn selected(scene: &Scene) -> Result<String> {
-    let service = scene.api::<Service>().get("champion").await?;
-    let selector = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
-    ensure!(selector.get(labels::MODEL_ALIAS).is_some_and(|alias| alias == "champion"), "{selector:?}");
-    selector.get(labels::VERSION).cloned().context("the Service selects no version")
-}
 
 #[test]
 fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_new_pod() {
@@ -46,15 +22,7 @@ fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_ne
             scene.until_named("champion", Some(version)).await?;
         }
         scene.until_named("previous", Some("2")).await?;
-        let full: BTreeMap<String, i32> = [("1".into(), 0), ("2".into(), 2), ("3".into(), 2)].into();
-        let began = Instant::now();
-        while sizes(scene).await? != full {
-            ensure!(
-                began.elapsed() < PATIENCE,
-                "not version 3, a warm 2 and 1 at rest: {:?}",
-                sizes(scene).await?
-            );
-        }
+        until_sizes(scene, [("1", 0), ("2", 2), ("3", 2)]).await.context("version 1 rests, 2 is warm")?;
 
         let before = Instant::now();
         let change = scene.get("{version: '2', previousAlias: previous}").await?;
@@ -137,29 +105,11 @@ fn promise_7_at_rest_nothing_is_written() {
         scene.get("{version: '1', previousAlias: previous}").await?;
         scene.get("{version: '2', previousAlias: previous}").await?;
         scene.until_named("previous", Some("1")).await?;
-        let settled = revisions(scene).await?;
+        let settled = settled(scene).await?;
         tokio::time::sleep(TWO_POLLS).await; // Time itself is the subject.
         let later = revisions(scene).await?;
         ensure!(settled == later, "something was written at rest:\n{settled:#?}\n{later:#?}");
         ensure!(settled.len() == 5, "{settled:#?}");
         Ok(())
     });
-}
-
-/// The revision of everything that Laurel writes.
-pub(crate) async fn revisions(scene: &Scene) -> Result<BTreeMap<String, Option<String>>> {
-    fn each<K: Resource<DynamicType = ()>>(
-        objects: Vec<K>,
-    ) -> impl Iterator<Item = (String, Option<String>)> {
-        objects
-            .into_iter()
-            .map(|object| (format!("{} {}", K::kind(&()), object.name_any()), object.resource_version()))
-    }
-    let all = ListParams::default();
-    let mut revisions = BTreeMap::new();
-    revisions.extend(each(scene.api::<Deployment>().list(&all).await?.items));
-    revisions.extend(each(scene.api::<Service>().list(&all).await?.items));
-    revisions.extend(each(scene.api::<ModelAlias>().list(&all).await?.items));
-    revisions.extend(each(scene.api::<RegisteredModel>().list(&all).await?.items));
-    Ok(revisions)
 }

@@ -1,0 +1,175 @@
+//! Suspending and deleting: what stays, what goes, and that it ends.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Service},
+};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
+use laurel::api::{
+    ModelAlias,
+    condition::{ConditionType, Reason},
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    gate::Gate,
+    look::{revisions, selected, until_sizes},
+    scene::{PATIENCE, Scene, play},
+    support::alias::{has, holds},
+};
+
+/// The registry's deadline, and some.
+const DEADLINE: Duration = Duration::from_secs(75);
+
+#[test]
+fn suspended_it_writes_nothing_and_goes_on_where_it_was() {
+    play("suspend", async |scene| {
+        scene.registered(2).await?;
+        scene.get("version: '1'").await?;
+        scene.until_named("champion", Some("1")).await?;
+        let change = scene.wish("{version: '2', suspend: true}").await?;
+        let suspended = scene.champion.reason(change, Reason::Suspended, PATIENCE).await?;
+        ensure!(holds(&suspended.object, ConditionType::Serving), "what serves goes on");
+        let deployment: Deployment = scene.edit("champion-v1", json!({ "spec": { "replicas": 3 } })).await?;
+        scene.world.mlflow.set_alias(&scene.model, "champion", "2").await?;
+        tokio::time::sleep(Duration::from_secs(6)).await; // Time itself is the subject: a poll.
+        let edited = deployment.spec.and_then(|spec| spec.replicas);
+        until_sizes(scene, [("1", edited.context("it was scaled by hand")?)]).await?;
+        ensure!(selected(scene).await? == "1", "traffic moved");
+        ensure!(scene.named("champion").await?.as_deref() == Some("2"), "the alias was put back");
+        scene.get("version: '2'").await?;
+        until_sizes(scene, [("1", 2), ("2", 2)]).await
+    });
+}
+
+/// Deletes the champion and waits until it and everything of it is gone; how long that took.
+async fn delete(scene: &Scene, deadline: Duration) -> Result<Duration> {
+    let aliases = scene.api::<ModelAlias>();
+    let began = Instant::now();
+    let champion = aliases.get("champion").await?;
+    aliases.delete("champion", &DeleteParams::default()).await?;
+    scene.gone(&aliases, &champion, deadline).await?;
+    let took = began.elapsed();
+    while !scene.api::<Deployment>().list_metadata(&ListParams::default()).await?.items.is_empty()
+        || !scene.api::<Service>().list_metadata(&ListParams::default()).await?.items.is_empty()
+    {
+        ensure!(began.elapsed() < deadline + PATIENCE, "something of it is left");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(took)
+}
+
+#[test]
+fn deleted_it_takes_its_aliases_with_it_or_leaves_them_as_its_policy_says() {
+    play("delete", async |scene| {
+        scene.registered(2).await?;
+        scene.get("{version: '1', previousAlias: previous}").await?;
+        scene.get("{version: '2', previousAlias: previous}").await?;
+        scene.until_named("champion", Some("2")).await?;
+        scene.until_named("previous", Some("1")).await?;
+        delete(scene, PATIENCE).await?;
+        ensure!(scene.named("champion").await?.is_none(), "the alias is left");
+        ensure!(scene.named("previous").await?.is_none(), "the previous alias is left");
+
+        scene.get("{version: '1', deletionPolicy: Retain}").await?;
+        scene.until_named("champion", Some("1")).await?;
+        delete(scene, PATIENCE).await?;
+        ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias is gone");
+
+        // An alias that somebody else has moved is theirs.
+        scene.get("{version: '1', drift: Report}").await?;
+        scene.world.mlflow.set_alias(&scene.model, "champion", "2").await?;
+        delete(scene, PATIENCE).await?;
+        ensure!(scene.named("champion").await?.as_deref() == Some("2"), "somebody else's alias is gone");
+        Ok(())
+    });
+}
+
+#[test]
+fn promise_9_deleted_while_the_registry_is_away_it_is_gone_within_the_deadline() {
+    play("delete-away", async |scene| {
+        let gate = Gate::open(scene.world.mlflow.port).await?;
+        scene.registered(1).await?;
+        scene.describe_model("registryRef: {name: mlflow}").await?;
+        scene
+            .apply(&format!(
+                "
+apiVersion: laurel.dev/v1alpha1
+kind: ModelRegistry
+metadata: {{name: mlflow}}
+spec: {{mlflow: {{url: '{}'}}, pollInterval: 5s}}
+",
+                gate.url()
+            ))
+            .await?;
+        scene.get("version: '1'").await?;
+        scene.until_named("champion", Some("1")).await?;
+        let closed = Instant::now();
+        gate.close().await;
+        let away = |it: &ModelAlias| {
+            crate::support::alias::condition(it, ConditionType::RegistrySynced)
+                .is_some_and(|synced| synced.reason == "RegistryUnreachable")
+        };
+        scene.champion.until_since(closed, "the registry is away", PATIENCE, away).await?;
+        let took = delete(scene, DEADLINE).await?;
+        println!("  gone after {took:?}");
+        ensure!(scene.named("champion").await?.as_deref() == Some("1"), "who removed the alias?");
+        Ok(())
+    });
+}
+
+#[test]
+fn promise_9_a_namespace_with_everything_in_it_ends() {
+    play("namespace", async |scene| {
+        scene.registered(1).await?;
+        scene
+            .apply(&format!(
+                "
+apiVersion: laurel.dev/v1alpha1
+kind: ModelRegistry
+metadata: {{name: mlflow}}
+spec: {{mlflow: {{url: '{}'}}, pollInterval: 5s}}
+",
+                scene.world.mlflow.url()
+            ))
+            .await?;
+        scene.describe_model("{registryRef: {name: mlflow}, deletionPolicy: Delete}").await?;
+        scene.get("version: '1'").await?;
+        let namespaces: Api<Namespace> = Api::all(scene.world.cluster.client.clone());
+        let namespace = namespaces.get(&scene.namespace).await?;
+        let began = Instant::now();
+        namespaces.delete(&scene.namespace, &DeleteParams::default()).await?;
+        scene.gone(&namespaces, &namespace, DEADLINE).await?;
+        println!("  gone after {:?}", began.elapsed());
+        Ok(())
+    });
+}
+
+#[test]
+fn an_alias_without_serving_is_kept_in_the_registry_and_runs_nothing() {
+    play("alias-only", async |scene| {
+        scene.registered(2).await?;
+        let change = scene.get("{version: '1', serving: null}").await?;
+        scene.champion.reason(change, Reason::AliasSet, PATIENCE).await?;
+        scene.until_named("champion", Some("1")).await?;
+        ensure!(!revisions(scene).await?.contains_key("Service champion"), "there is a Service");
+        scene.get("version: '1'").await?;
+        ensure!(selected(scene).await? == "1", "it does not serve");
+        let change = scene.wish("{version: '2', serving: null}").await?;
+        scene
+            .champion
+            .until("AliasSet again", PATIENCE, |it| {
+                crate::support::alias::is_ready(it, change.generation) && has(it, Reason::AliasSet)
+            })
+            .await?;
+        scene.until_named("champion", Some("2")).await?;
+        until_sizes(scene, []).await
+    });
+}

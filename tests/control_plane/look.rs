@@ -1,0 +1,99 @@
+//! What the cluster shows of a scene.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ResourceQuota, Service},
+};
+use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::wait::await_condition};
+use laurel::{
+    api::{ModelAlias, RegisteredModel},
+    render::labels,
+};
+use tokio::time::{Duration, Instant, sleep, timeout};
+
+use crate::scene::{PATIENCE, Scene};
+
+/// The number of pods that each version is asked to have.
+pub(crate) async fn sizes(scene: &Scene) -> Result<BTreeMap<String, i32>> {
+    let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
+    let size = |deployment: Deployment| {
+        let version = deployment.labels().get(labels::VERSION).cloned().unwrap_or_default();
+        (version, deployment.spec.and_then(|spec| spec.replicas).unwrap_or_default())
+    };
+    let sizes: BTreeMap<String, i32> = deployments.items.iter().cloned().map(size).collect();
+    ensure!(sizes.len() == deployments.items.len(), "a version has more than one Deployment: {sizes:?}");
+    Ok(sizes)
+}
+
+/// Waits until each version is asked to have so many pods, and there is no other.
+pub(crate) async fn until_sizes<const N: usize>(scene: &Scene, wanted: [(&str, i32); N]) -> Result<()> {
+    let wanted = wanted.map(|(version, size)| (version.to_owned(), size)).into();
+    let began = Instant::now();
+    loop {
+        let sizes = sizes(scene).await?;
+        if sizes == wanted {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "the versions have {sizes:?} pods and not {wanted:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The version that the Service selects.
+pub(crate) async fn selected(scene: &Scene) -> Result<String> {
+    let service = scene.api::<Service>().get("champion").await?;
+    let selector = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
+    ensure!(selector.get(labels::MODEL_ALIAS).is_some_and(|alias| alias == "champion"), "{selector:?}");
+    selector.get(labels::VERSION).cloned().context("the Service selects no version")
+}
+
+/// The revision of everything that Laurel writes.
+pub(crate) async fn revisions(scene: &Scene) -> Result<BTreeMap<String, Option<String>>> {
+    fn each<K: Resource<DynamicType = ()>>(
+        objects: Vec<K>,
+    ) -> impl Iterator<Item = (String, Option<String>)> {
+        objects
+            .into_iter()
+            .map(|object| (format!("{} {}", K::kind(&()), object.name_any()), object.resource_version()))
+    }
+    let all = ListParams::default();
+    let mut revisions = BTreeMap::new();
+    revisions.extend(each(scene.api::<Deployment>().list(&all).await?.items));
+    revisions.extend(each(scene.api::<Service>().list(&all).await?.items));
+    revisions.extend(each(scene.api::<ModelAlias>().list(&all).await?.items));
+    revisions.extend(each(scene.api::<RegisteredModel>().list(&all).await?.items));
+    Ok(revisions)
+}
+
+/// The same, once nothing has been written for a while: what was observed last may still have to be told.
+pub(crate) async fn settled(scene: &Scene) -> Result<BTreeMap<String, Option<String>>> {
+    let began = Instant::now();
+    let mut before = revisions(scene).await?;
+    loop {
+        sleep(Duration::from_millis(1500)).await;
+        let now = revisions(scene).await?;
+        if now == before {
+            return Ok(now);
+        }
+        ensure!(began.elapsed() < PATIENCE, "it does not come to rest: {before:#?}\n{now:#?}");
+        before = now;
+    }
+}
+
+/// A quota `full` that the two pods of one version fill: another version cannot start.
+pub(crate) async fn no_more_pods(scene: &Scene) -> Result<Api<ResourceQuota>> {
+    scene
+        .apply("{apiVersion: v1, kind: ResourceQuota, metadata: {name: full}, spec: {hard: {pods: '2'}}}")
+        .await?;
+    let counted = |quota: Option<&ResourceQuota>| {
+        let used = quota.and_then(|quota| quota.status.as_ref()?.used.as_ref()?.get("pods").cloned());
+        used.is_some_and(|used| used.0 == "2")
+    };
+    let quotas = scene.api::<ResourceQuota>();
+    let counted = await_condition(quotas.clone(), "full", counted);
+    timeout(PATIENCE, counted).await.context("the quota counts nothing")??;
+    Ok(quotas)
+}

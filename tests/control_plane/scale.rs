@@ -1,0 +1,68 @@
+//! The scale subresource: what kubectl and autoscalers see of a ModelAlias.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::autoscaling::{v1::Scale, v2::HorizontalPodAutoscaler};
+use kube::Api;
+use laurel::api::ModelAlias;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    look::until_sizes,
+    scene::{PATIENCE, Scene, play},
+    support::alias::{is_ready, status},
+};
+
+/// What the scale subresource says.
+async fn scale(scene: &Scene) -> Result<Scale> {
+    let aliases: Api<ModelAlias> = scene.api();
+    Ok(serde_json::from_value(serde_json::to_value(aliases.get_scale("champion").await?)?)?)
+}
+
+#[test]
+fn kubectl_scale_and_an_autoscaler_size_the_version_that_serves() {
+    play("scale", async |scene| {
+        scene.registered(2).await?;
+        scene.get("version: '1'").await?;
+        scene.kubectl(&["scale", "malias", "champion", "--replicas=3"]).await?;
+        let change = scene.champion.accepted().await?;
+        until_sizes(scene, [("1", 3)]).await?;
+        let full = |it: &ModelAlias| is_ready(it, change.generation) && status(it).ready_replicas == Some(3);
+        scene.champion.until("3 ready pods", PATIENCE, full).await?;
+        let seen = scale(scene).await?;
+        let told = seen.status.context("no status")?;
+        ensure!(seen.spec.and_then(|spec| spec.replicas) == Some(3) && told.replicas == 3, "{told:?}");
+        let wanted = "laurel.dev/model-alias=champion,laurel.dev/version=1";
+        ensure!(told.selector.as_deref() == Some(wanted), "{told:?}");
+
+        scene
+            .apply(
+                "
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: champion}
+spec:
+  scaleTargetRef: {apiVersion: laurel.dev/v1alpha1, kind: ModelAlias, name: champion}
+  minReplicas: 4
+  maxReplicas: 5
+  metrics:
+  - {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}
+",
+            )
+            .await?;
+        // It needs no metrics to enforce its minimum.
+        let scalers = scene.api::<HorizontalPodAutoscaler>();
+        let began = Instant::now();
+        loop {
+            let seen = scalers.get("champion").await?.status.unwrap_or_default();
+            let able = seen.conditions.unwrap_or_default();
+            if able.iter().any(|each| each.type_ == "AbleToScale" && each.status == "True") {
+                break;
+            }
+            ensure!(began.elapsed() < PATIENCE, "the autoscaler cannot scale: {able:?}");
+            sleep(Duration::from_millis(200)).await;
+        }
+        until_sizes(scene, [("1", 4)]).await
+    });
+}
