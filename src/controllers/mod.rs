@@ -259,7 +259,7 @@ impl Context {
                     type_: if news.warning { EventType::Warning } else { EventType::Normal },
                     reason: news.reason,
                     note: Some(shortened(&news.message, NOTE_MAX)),
-                    action: news.action.to_owned(),
+                    action: news.action,
                     secondary: None,
                 };
                 if let Err(error) = recorder.publish(&event, &regarding).await {

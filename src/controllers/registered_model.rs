@@ -255,8 +255,12 @@ async fn end(
     {
         tracing::warn!(reason = %trouble.reason, message = trouble.message, "the model cannot be deleted from the registry yet");
         let message = format!("the model stays in the registry for now: {}", trouble.message);
-        let news =
-            Announcement { warning: true, reason: trouble.reason.to_string(), action: "Delete", message };
+        let news = Announcement {
+            warning: true,
+            reason: trouble.reason.to_string(),
+            action: "Delete".to_owned(),
+            message,
+        };
         context.announce(object, vec![news]);
         return Ok(Action::requeue(AFTER_FAILURE));
     }

@@ -7,6 +7,7 @@ use crate::{
         ModelAliasStatus,
         condition::{ConditionType, Reason},
         model_alias::{Cause, HistoryEntry, Outcome},
+        names::Version,
     },
     decide::{Action, AliasRole},
 };
@@ -20,8 +21,9 @@ pub struct Announcement {
     pub warning: bool,
     /// The reason, as `kubectl describe` shows it.
     pub reason: String,
-    /// What was done, for instance `Promote`.
-    pub action: &'static str,
+    /// What was done and to what, for instance `PromoteV2FromV1`. Events that agree in reason and action are counted as
+    /// one, with the sentence of the first: so the action tells apart what must not be counted together.
+    pub action: String,
     /// One sentence.
     pub message: String,
 }
@@ -47,7 +49,7 @@ pub fn announcements(
         news.push(Announcement {
             warning: false,
             reason: "AliasSet".to_owned(),
-            action: "SetAlias",
+            action: format!("SetAliasToV{version}"),
             message: format!("the alias in the registry names version {version} now"),
         });
     }
@@ -65,7 +67,7 @@ fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Announcement {
         Cause::Registry => "asked for by the alias in the registry",
         Cause::Failure => "because the version that served failed",
     };
-    let (warning, action, message) = match entry.outcome {
+    let (warning, done, message) = match entry.outcome {
         Outcome::Promoted => (false, "Promote", format!("version {version} serves now{from}; {asked}")),
         Outcome::RolledBack => (
             entry.cause == Cause::Failure,
@@ -85,18 +87,25 @@ fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Announcement {
         Outcome::RolledBack => "RolledBack",
         Outcome::Rejected => "Rejected",
     };
-    Announcement { warning, reason: reason.to_owned(), action, message }
+    let origin = entry.from.map_or_else(String::new, |from| format!("FromV{from}"));
+    Announcement { warning, reason: reason.to_owned(), action: format!("{done}V{version}{origin}"), message }
 }
 
 fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
-    let announce = |reason: &str, action, message| {
+    let announce = |reason: &str, done: &str, version: Version, message| {
+        let action = format!("{done}V{version}");
         Some(Announcement { warning: false, reason: reason.to_owned(), action, message })
     };
     match action {
         Action::Apply { version, replicas, .. }
             if before.versions.iter().all(|held| held.version != *version) =>
         {
-            announce("Starting", "Start", format!("version {version} is being started with {replicas} pods"))
+            announce(
+                "Starting",
+                "Start",
+                *version,
+                format!("version {version} is being started with {replicas} pods"),
+            )
         }
         Action::SetAlias { role: AliasRole::Main, version, replaces }
             if before.registry_version == Some(*version) =>
@@ -105,11 +114,12 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
             let message = format!(
                 "the alias in the registry named {from}; it is put back on version {version}, which serves"
             );
-            announce("AliasPutBack", "SetAlias", message)
+            announce("AliasPutBack", "PutAliasBackOn", *version, message)
         }
         Action::DeleteAlias { replaces, .. } => announce(
             "AliasDeleted",
-            "DeleteAlias",
+            "DeleteAliasOf",
+            *replaces,
             format!("the alias was removed from version {replaces} in the registry"),
         ),
         _ => None,
@@ -135,7 +145,9 @@ fn trouble(
     (reason.is_trouble() && !known && !told_twice && now.status != "True").then_some(Announcement {
         warning: true,
         reason: now.reason,
-        action: "Reconcile",
+        action: after
+            .target_version
+            .map_or_else(|| "Reconcile".to_owned(), |target| format!("ReconcileV{target}")),
         message: now.message,
     })
 }
@@ -155,7 +167,7 @@ pub fn readiness_news(before: &[Condition], after: &[Condition], action: &'stati
         is_news.then_some(Announcement {
             warning,
             reason: condition.reason,
-            action,
+            action: action.to_owned(),
             message: condition.message,
         })
     });
