@@ -40,6 +40,8 @@ pub(crate) struct World {
     folder: PathBuf,
     operator_address: String,
     operator: Mutex<Option<Process>>,
+    /// Held by a test that kills the operator, or that no other test may kill it under.
+    pub(crate) keeps_running: tokio::sync::Mutex<()>,
     /// One run at a time: two operators would take the same objects in hand.
     _only_one: File,
 }
@@ -69,6 +71,7 @@ impl World {
             folder,
             operator_address: format!("127.0.0.1:{}", free_port()?),
             operator: Mutex::new(None),
+            keeps_running: tokio::sync::Mutex::default(),
             _only_one: lock,
         };
         world.start_operator().await?;

@@ -101,6 +101,7 @@ const TWO_POLLS: Duration = Duration::from_secs(11);
 #[test]
 fn promise_7_at_rest_nothing_is_written() {
     play("quiet", async |scene| {
+        let _no_restart = scene.world.keeps_running.lock().await;
         scene.registered(2).await?;
         scene.get("{version: '1', previousAlias: previous}").await?;
         scene.get("{version: '2', previousAlias: previous}").await?;

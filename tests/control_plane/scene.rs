@@ -150,7 +150,8 @@ spec: {{modelName: {}}}
 
     async fn apply_value(&self, manifest: &Value) -> kube::Result<DynamicObject> {
         let text = |pointer| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let (group, version) = text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
+        let (group, version) =
+            text("/apiVersion").split_once('/').unwrap_or_else(|| ("", text("/apiVersion")));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("/kind")));
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.world.cluster.client.clone(), &self.namespace, &resource);
@@ -264,7 +265,7 @@ spec: {{modelName: {}}}
         println!("--- the operator\n{}", self.world.log_about(&self.namespace));
     }
 
-    /// Deletes everything. Only ModelAliases are waited for: the rest goes without the operator.
+    /// Deletes everything. Each ModelAlias is waited for: the rest goes without the operator.
     async fn strike(&self) -> Result<()> {
         let aliases: Api<ModelAlias> = self.api();
         for alias in aliases.list(&ListParams::default()).await? {
