@@ -352,6 +352,9 @@ pub struct HeldVersion {
     /// Since when it is being started or given new settings; gone once it serves in full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// The fingerprint of the settings that this start is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
     /// When it first answered requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served_at: Option<Timestamp>,

@@ -29,6 +29,9 @@ type Done = Result<(), Note>;
 /// Why the API server did not do what it was asked, in words that name the object and the next step.
 pub(crate) fn refusal(error: &kube::Error, verb: &str, object: &str) -> Note {
     match error {
+        kube::Error::Api(status) if status.message.contains("because it is being terminated") => {
+            Note::new(Reason::Deleting, format!("{object} is not written: the namespace is being deleted"))
+        }
         kube::Error::Api(status) if status.is_forbidden() => Note::new(
             Reason::ApplyForbidden,
             format!(
@@ -38,7 +41,7 @@ pub(crate) fn refusal(error: &kube::Error, verb: &str, object: &str) -> Note {
             ),
         ),
         kube::Error::Api(status)
-            if (400..500).contains(&status.code) && status.code != 409 && status.code != 429 =>
+            if (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
         {
             Note::new(
                 Reason::ApplyRefused,
@@ -125,7 +128,25 @@ pub(super) async fn route(context: &Context, alias: &ModelAlias, model: &Model, 
         }
     };
     let service = rendered(alias, model, |rendering| render::service(rendering, selection))?;
+    let wished = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
+    let known = context.cluster.service_port(&key(alias));
+    if known.is_some() && known != wished.map(|port| port.port) {
+        replace_ports(context, alias, &service).await?;
+    }
     apply(context, alias, &service, context.cluster.has_service(&key(alias))).await
+}
+
+/// Puts our ports in place of whatever is there: server-side apply alone cannot take away a port that somebody else set.
+async fn replace_ports(context: &Context, alias: &ModelAlias, service: &Service) -> Done {
+    let name = service.name_any();
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(json!({ "spec": { "ports": ports } }));
+    api::<Service>(context, alias)
+        .patch(&name, &parameters, &patch)
+        .await
+        .map_err(|error| refusal(&error, "set the ports of", &format!("the Service {name:?}")))?;
+    Ok(())
 }
 
 /// Changes the size and nothing else: the pod template stays as it was last applied, also across our own releases.

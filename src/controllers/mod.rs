@@ -26,7 +26,7 @@ use crate::{
     observe::{
         cluster::{AliasKey, Cache},
         model_alias::Model,
-        registries::Hub,
+        registries::{Handle, Hub},
     },
     status::Announcement,
     telemetry::metrics::Metrics,
@@ -78,6 +78,8 @@ pub struct Context {
     recorder: Recorder,
     /// Where each ModelAlias with a finalizer led, by UID.
     models_by_alias: Mutex<HashMap<String, Model>>,
+    /// The registry of each RegisteredModel with a finalizer, by UID.
+    registries_by_model: Mutex<HashMap<String, Arc<Handle>>>,
     /// Each ModelAlias's status as it was last written, with the revision of that write, by UID; until the watch shows it.
     statuses: Mutex<HashMap<String, (u64, ModelAliasStatus)>>,
 }
@@ -203,6 +205,27 @@ impl Context {
             models.remove(&uid);
         } else if let Some(model) = model {
             models.insert(uid, model.clone());
+        }
+    }
+
+    /// Remembers the registry of a model, for as long as its deletion needs it.
+    pub fn remember_registry(&self, model: &RegisteredModel, registry: &Arc<Handle>) {
+        if let Some(uid) = model.uid().filter(|_| !model.finalizers().is_empty()) {
+            let mut registries = self.registries_by_model.lock().unwrap_or_else(PoisonError::into_inner);
+            registries.insert(uid, registry.clone());
+        }
+    }
+
+    /// The registry of a model when it was last known.
+    #[must_use]
+    pub fn remembered_registry(&self, model: &RegisteredModel) -> Option<Arc<Handle>> {
+        self.registries_by_model.lock().unwrap_or_else(PoisonError::into_inner).get(&model.uid()?).cloned()
+    }
+
+    /// Forgets the registry of a model that is gone.
+    pub fn forget_registry(&self, model: &RegisteredModel) {
+        if let Some(uid) = model.uid() {
+            self.registries_by_model.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         }
     }
 

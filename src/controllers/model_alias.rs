@@ -58,11 +58,26 @@ pub(super) fn forgetting(
         let Ok(alias) = alias else { return };
         // The store is written before this is seen.
         let there = context.aliases.get(&ObjectRef::from_obj(alias));
+        let is_new = alias.0.as_ref().is_ok_and(|alias| alias.status.is_none());
+        if is_new {
+            wake_rivals(&context, alias);
+        }
         if there.is_none_or(|there| there.uid() != alias.uid()) {
             context.forget(&alias.uid().unwrap_or_default());
             wake_waiting(&context);
         }
     })
+}
+
+/// Wakes the others that keep an alias of the same name. Two that were made in the same second are told apart by UID, so
+/// the one that was seen first may have to give way.
+fn wake_rivals(context: &Context, new: &Guarded<ModelAlias>) {
+    let Ok(new) = &new.0 else { return };
+    for other in context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()) {
+        if other.uid() != new.uid() && other.spec.alias == new.spec.alias {
+            context.wakeups.alias(&key(other));
+        }
+    }
 }
 
 /// Wakes the `ModelAliases` that wait for another one to give up their alias.

@@ -85,7 +85,8 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     }
     let next = status(object, &handle, watched(&context, &key).len(), Timestamp::now());
     let before = object.status.clone().unwrap_or_default();
-    if next != before {
+    let was_read = handle.health().0.is_some() || handle.client().is_err();
+    if next != before && (was_read || before.conditions.is_empty()) {
         write_status(&context, object, &next).await?;
         context.announce(object, readiness_news(&before.conditions, &next.conditions, "Connect"));
     }

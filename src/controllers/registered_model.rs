@@ -97,6 +97,10 @@ pub async fn reconcile(
     }
     let pass = match synchronise(&context, object).await {
         Ok(pass) => pass,
+        // Right after a start the registry has not been read; the poll that reads it wakes this object.
+        Err(trouble) if trouble.reason == Reason::RegistryNotRead && object.status.is_some() => {
+            return Ok(Action::await_change());
+        }
         Err(trouble) => Pass::only(readiness(trouble)),
     };
     let failed = !matches!(pass.readiness, Readiness::Settled(_));
@@ -126,6 +130,7 @@ fn readiness(trouble: Note) -> Readiness {
 async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass, Note> {
     let name = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
     let registry = registry_of(context, object)?;
+    context.remember_registry(object, &registry);
     let facts = match registry.model(&name) {
         ModelView::Unknown(trouble) => return Err(trouble),
         ModelView::Present(facts) => facts,
@@ -265,6 +270,7 @@ async fn end(
         return Ok(Action::requeue(AFTER_FAILURE));
     }
     set_finalizer(context, object, false).await?;
+    context.forget_registry(object);
     Ok(Action::await_change())
 }
 
@@ -279,7 +285,9 @@ async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note>
         return Err(Note::new(Reason::Deleting, message));
     }
     let model = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
-    let registry = registry_of(context, object)?;
+    // With its namespace, the ModelRegistry may be gone first.
+    let registry =
+        registry_of(context, object).or_else(|note| context.remembered_registry(object).ok_or(note))?;
     let models = context.models.state();
     let mut others = models.iter().filter_map(|other| other.0.as_ref().ok());
     if let Some(other) = others.find(|other| {

@@ -80,6 +80,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         readiness: Readiness::default(),
         recorder: Context::recorder(&client),
         models_by_alias: std::sync::Mutex::default(),
+        registries_by_model: std::sync::Mutex::default(),
         statuses: std::sync::Mutex::default(),
         client: client.clone(),
     });

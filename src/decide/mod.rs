@@ -60,7 +60,9 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     };
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &goal, serves_next, &mut step);
-    let sync = registry_sync::plan(observed, &goal, serves_next);
+    let answers_next =
+        serves_next.filter(|_| observed.cluster.traffic != Traffic::Nowhere || step.routed_to().is_some());
+    let sync = registry_sync::plan(observed, &goal, answers_next);
 
     let mut actions = finalizer(observed);
     actions.append(&mut step.actions);

@@ -281,19 +281,27 @@ impl Observed {
             || self.remembered(version).is_some_and(|held| held.served_at.is_some())
     }
 
-    /// When the version was last started; now, when nothing is remembered or somebody asks to try again.
+    /// When the version was last started; now, when somebody asks to try again, or when what is remembered is about other
+    /// settings, because a crash lost the start with today's.
     #[must_use]
     pub fn started_at(&self, version: Version) -> Timestamp {
-        match self.remembered(version).and_then(|held| held.started_at) {
+        let settings = self.cluster.workloads.get(&version).map(|workload| &workload.settings);
+        let held = self.remembered(version).filter(|held| held.settings.as_ref() == settings);
+        match held.and_then(|held| held.started_at) {
             Some(started) if !self.retry_is_asked() => started,
             _ => self.now,
         }
     }
 
-    /// Whether somebody asks to try again and it was not done yet.
+    /// Whether somebody asks to try again, it was not done yet, and it can be done now. Until it can, the question stands.
     #[must_use]
     pub fn retry_is_asked(&self) -> bool {
-        self.intent.retry.is_some() && self.intent.retry != self.record.retried
+        let intent = &self.intent;
+        intent.retry.is_some()
+            && intent.retry != self.record.retried
+            && intent.lifecycle == Lifecycle::Active
+            && intent.obstacle.is_none()
+            && self.registry.trouble.is_none()
     }
 
     /// The rejection that holds the version back, if one does. Settings other than those it failed with are another

@@ -48,7 +48,8 @@ fn warm_until(
 ) -> Option<Timestamp> {
     let failed =
         observed.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
-    let previous = observed.previous() == Some(version) && serves_next == observed.serves();
+    let left = observed.record.version.filter(|remembered| Some(*remembered) != serves_next);
+    let previous = left.or(observed.record.previous_version) == Some(version);
     if serving.strategy != StrategyIntent::BlueGreen || !previous || failed || goal.number() == Some(version)
     {
         return None;

@@ -167,6 +167,12 @@ impl Cache {
             .or_else(|| deployment.map(|(name, _)| format!("Deployment {name:?}")))
     }
 
+    /// The port of this alias's Service, where it is known.
+    #[must_use]
+    pub fn service_port(&self, alias: &AliasKey) -> Option<i32> {
+        self.lock().get(alias)?.service.as_ref()?.port
+    }
+
     /// Whether the Service of this alias is known.
     #[must_use]
     pub fn has_service(&self, alias: &AliasKey) -> bool {

@@ -1,5 +1,7 @@
 //! The next status of a ModelAlias.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use super::kstatus;
 use crate::{
     api::{
@@ -8,7 +10,7 @@ use crate::{
         model_alias::{Cause, HeldVersion, HistoryEntry, Outcome, Rejection, SmokeTestOutcome},
         names::{ModelUri, Version},
     },
-    decide::{Action, Decision, Lifecycle, Observed, Readiness, SmokeReport, Traffic, Wish},
+    decide::{Action, Decision, Observed, Readiness, SmokeReport, Traffic, Wish},
 };
 
 const HISTORY_MAX: usize = 10;
@@ -54,22 +56,17 @@ pub fn next(
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, &mut status);
     remember_rejections(observed, decision, &mut status);
-    if observed.retry_is_asked() && could_try(observed, applied) {
+    if observed.retry_is_asked() {
         status.retried.clone_from(&observed.intent.retry);
     }
     describe_serving(observed, identity, &mut status);
-    status.conditions =
-        merge_conditions(&status.conditions, conditions(decision, applied), identity.generation, now);
+    status.conditions = merge_conditions(
+        &status.conditions,
+        conditions(&observed.record.conditions, decision, applied),
+        identity.generation,
+        now,
+    );
     status
-}
-
-/// Whether this pass could act on what was asked. If not, the question stands until one can.
-fn could_try(observed: &Observed, applied: &Applied) -> bool {
-    let intent = &observed.intent;
-    intent.lifecycle == Lifecycle::Active
-        && intent.obstacle.is_none()
-        && observed.registry.trouble.is_none()
-        && applied.failure.is_none()
 }
 
 /// Keeps one entry for each Deployment there is now.
@@ -107,6 +104,7 @@ fn entry(status: &mut ModelAliasStatus, version: Version) -> &mut HeldVersion {
             version,
             model_uri: None,
             started_at: None,
+            settings: None,
             served_at: None,
             idle_since: None,
             smoke_test: None,
@@ -137,11 +135,18 @@ fn remember_start(
             _ => None,
         });
         let (after, renewed) = sized.unwrap_or((before, false));
+        let settings = match (&observed.intent.serving, workload) {
+            (Some(serving), _) if renewed => Some(serving.settings.clone()),
+            (_, workload) => workload.map(|workload| workload.settings.clone()),
+        };
+        let other = held.settings != settings;
+        held.settings = settings;
         let complete = held.served_at.is_some() && workload.is_some_and(|workload| workload.rolled_out);
         held.started_at = match held.started_at {
             _ if after == 0 => None,
             _ if renewed || after > before || retried == Some(held.version) => Some(now),
             _ if complete => None,
+            _ if other => Some(now),
             Some(started) => Some(started),
             None => Some(now),
         };
@@ -285,7 +290,12 @@ fn describe_serving(observed: &Observed, identity: &Identity, status: &mut Model
     status.ready_replicas = Some(ready);
 }
 
-fn conditions(decision: &Decision, applied: &Applied) -> Vec<WishedCondition> {
+fn tells(conditions: &[Condition], type_: ConditionType) -> bool {
+    let name: &str = type_.into();
+    conditions.iter().any(|condition| condition.type_ == name)
+}
+
+fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> Vec<WishedCondition> {
     let report = &decision.report;
     let readiness = match &applied.failure {
         Some(_) if matches!(report.readiness, Readiness::Stalled(_)) => report.readiness.clone(),
@@ -300,6 +310,11 @@ fn conditions(decision: &Decision, applied: &Applied) -> Vec<WishedCondition> {
     };
     let mut conditions = kstatus(&readiness);
     conditions.push(condition(ConditionType::Serving, &report.serving));
-    conditions.push(condition(ConditionType::RegistrySynced, &report.registry));
+    // Right after a start the registry has not been read: that is no news about the alias.
+    let is_news =
+        report.registry.1.reason != Reason::RegistryNotRead || !tells(before, ConditionType::RegistrySynced);
+    if is_news {
+        conditions.push(condition(ConditionType::RegistrySynced, &report.registry));
+    }
     conditions
 }

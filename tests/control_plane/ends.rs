@@ -162,7 +162,6 @@ fn promise_9_a_namespace_with_everything_in_it_ends() {
 }
 
 #[test]
-#[ignore = "a RegisteredModel forgets its registry when the ModelRegistry goes first, and waits out the deadline"]
 fn a_namespace_takes_its_model_with_it_also_when_its_modelregistry_goes_first() {
     play("namespace-model", async |scene| {
         let model = "{registryRef: {name: mlflow}, deletionPolicy: Delete}";

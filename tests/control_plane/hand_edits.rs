@@ -55,7 +55,6 @@ fn a_service_that_somebody_re_points_or_deletes_is_back_at_once() {
 }
 
 #[test]
-#[ignore = "a Service that selects a version that is not there makes the warm version rest"]
 fn a_service_that_somebody_re_points_leaves_the_warm_version_warm() {
     play("edit-keeps-warm", async |scene| {
         scene.registered(2).await?;
@@ -71,7 +70,6 @@ fn a_service_that_somebody_re_points_leaves_the_warm_version_warm() {
 }
 
 #[test]
-#[ignore = "server-side apply cannot remove a port that somebody else set under the same name"]
 fn a_service_port_that_somebody_changes_is_put_right() {
     play("edit-port", async |scene| {
         scene.registered(1).await?;

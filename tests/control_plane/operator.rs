@@ -53,7 +53,6 @@ fn promises_7_and_8_a_new_operator_writes_nothing_where_all_is_as_wished_and_cat
 }
 
 #[test]
-#[ignore = "until the registry was read again, every status says so: Ready goes False and True at each restart"]
 fn promise_7_a_new_operator_writes_no_status_where_all_is_as_wished() {
     play("restart-status", async |scene| {
         let _alone = scene.world.keeps_running.lock().await;

@@ -142,7 +142,6 @@ fn a_typo_in_the_template_is_named_by_its_path_and_touches_nothing() {
 }
 
 #[test]
-#[ignore = "a server-side apply that takes the last annotation away leaves a null, which is refused"]
 fn a_template_whose_last_annotation_is_taken_away_is_still_a_template() {
     play("template-null", async |scene| {
         scene.registered(1).await?;

@@ -310,12 +310,16 @@ impl World {
         self.controllers();
     }
 
-    /// Whether traffic left the version so lately that it has to stay at its size.
+    /// Whether traffic left the version so lately that it has to stay at its size. One of which a crash left no record that
+    /// it ever answered cannot be known.
     fn is_warm(&self, version: Version) -> bool {
         let serving = self.intent.serving.as_ref().unwrap();
         let rejected =
             self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
+        let answered =
+            self.record.versions.iter().any(|held| held.version == version && held.served_at.is_some());
         serving.strategy == StrategyIntent::BlueGreen
+            && answered
             && !rejected
             && self.left.is_some_and(|(left, at)| left == version && self.now < at + serving.warm_for)
     }
@@ -441,6 +445,7 @@ impl World {
     /// Lets the operator work, with time passing as it asks for, until it is quiet. Answers the number of passes.
     pub(super) fn settle(&mut self) -> usize {
         const MOST: usize = 400;
+        let mut asked_in_vain = 0;
         for passes in 0..MOST {
             let before = (self.record.clone(), self.now);
             let decision = self.reconcile(None);
@@ -450,9 +455,13 @@ impl World {
             let changed = self.pass_until_change(START + END);
             match decision.wake {
                 _ if changed => {}
-                // Asking a registry again that does not answer is as quiet as it can be.
+                // Asking a registry again that does not answer is as quiet as it can be, once all else has run out too.
                 Some(at) if at <= self.now + ASK_AGAIN && !decision.report.readiness.is_settled() => {
-                    return passes;
+                    if asked_in_vain == 3 {
+                        return passes;
+                    }
+                    asked_in_vain += 1;
+                    self.pass(SignedDuration::from_mins(6));
                 }
                 Some(at) if at > self.now => self.pass(at.duration_since(self.now)),
                 Some(_) => {}

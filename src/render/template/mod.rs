@@ -73,6 +73,7 @@ fn merged(
     rendered: &PodTemplateSpec,
     template: &Value,
 ) -> Result<PodTemplateSpec, InvalidTemplate> {
+    let template = &without_emptied_metadata(template);
     none(schema::faults(template))?;
     none(promises::overrides(r.serving, template))?;
     let mut merged = as_json(rendered);
@@ -83,6 +84,17 @@ fn merged(
             format!("the merged template is no pod template: {error}"),
         )])
     })
+}
+
+/// Without `metadata.labels` and `metadata.annotations` that are null: a server-side apply leaves that behind where it took
+/// away the last entry, so nobody wrote it.
+fn without_emptied_metadata(template: &Value) -> Value {
+    let mut template = template.clone();
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata
+            .retain(|field, value| !(value.is_null() && ["labels", "annotations"].contains(&field.as_str())));
+    }
+    template
 }
 
 fn as_json(rendered: &PodTemplateSpec) -> Value {

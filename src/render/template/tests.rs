@@ -156,7 +156,7 @@ fn items_need_a_key_of_their_own() {
 fn what_says_the_version_stays() {
     refused("metadata: {labels: {laurel.dev/version: '5'}}", &[".metadata.labels[\"laurel.dev/version\"]"]);
     refused("metadata: {annotations: {laurel.dev/x: ''}}", &[".metadata.annotations[\"laurel.dev/x\"]"]);
-    refused("metadata: {labels: null}", &[".metadata"]);
+    pod("metadata: {labels: null, annotations: null}");
     refused("metadata: null", &[".metadata"]);
     refused("metadata: {name: x}", &[".metadata.name"]);
     for variable in ["MODEL_NAME", "MODEL_VERSION", "MODEL_ALIAS", "MODEL_URI", "__pyfunc_model_path__"] {
