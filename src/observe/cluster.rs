@@ -228,7 +228,11 @@ impl Objects {
             edited: deployment.edited,
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
-            trouble: refusal.or_else(|| pods().find_map(|pod| pod.trouble.clone())),
+            // Pods of earlier settings stand beside those of today's until these are ready; their trouble is over.
+            trouble: refusal.or_else(|| {
+                let todays = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
+                pods().filter(todays).chain(pods()).find_map(|pod| pod.trouble.clone())
+            }),
             smoke,
         }
     }
@@ -425,6 +429,31 @@ mod tests {
     fn an_endpoint_tells_its_version_by_its_pod_s_name() {
         assert_eq!(version_in_pod_name("fraud", "fraud-v12-6c9f-x2x4z"), Version::new(12));
         assert_eq!(version_in_pod_name("fraud", "fraud-champion-v1-6c9f-x2x4z"), None);
+    }
+
+    #[test]
+    fn trouble_is_told_of_todays_settings_first() {
+        let cache = Cache::default();
+        let deployment: Deployment = serde_yaml::from_str(
+            "{metadata: {name: fraud-v2, labels: {laurel.dev/version: '2'}, annotations: {laurel.dev/settings: v1-new, \
+              laurel.dev/model-uri: 'models:/m-1'}}, spec: {replicas: 1, selector: {}, template: {}}}",
+        )
+        .unwrap();
+        deployment.insert(&cache, &key());
+        for (name, settings, reason) in
+            [("a", "v1-old", "ErrImagePull"), ("b", "v1-new", "CreateContainerConfigError")]
+        {
+            let pod: Pod = serde_yaml::from_str(&format!(
+                "{{metadata: {{name: {name}, labels: {{laurel.dev/version: '2'}}, annotations: {{laurel.dev/settings: {settings}}}}}, \
+                  status: {{containerStatuses: [{{name: model, image: i, imageID: '', ready: false, restartCount: 0, \
+                  state: {{waiting: {{reason: {reason}}}}}}}]}}}}"
+            ))
+            .unwrap();
+            pod.insert(&cache, &key());
+        }
+        let view = cache.view(&key(), None, |_| None);
+        let trouble = view.workloads[&Version::new(2).unwrap()].trouble.clone().unwrap();
+        assert_eq!(trouble.reason, Reason::ContainerConfigInvalid);
     }
 
     #[test]

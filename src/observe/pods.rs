@@ -2,9 +2,12 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use crate::api::{
-    condition::{Note, Reason, shortened},
-    names::Version,
+use crate::{
+    api::{
+        condition::{Note, Reason, shortened},
+        names::Version,
+    },
+    render::labels,
 };
 
 /// What is kept of a pod.
@@ -16,6 +19,8 @@ pub struct PodView {
     pub ready: bool,
     /// It is ending.
     pub ending: bool,
+    /// The fingerprint of the settings that it was made with.
+    pub settings: Option<String>,
     /// Its address, once it has one.
     pub ip: Option<String>,
     /// What keeps it from being ready.
@@ -35,6 +40,12 @@ pub fn view(pod: &Pod, version: Version) -> PodView {
         version,
         ready: holds("Ready") && !ending,
         ending,
+        settings: pod
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(labels::SETTINGS))
+            .cloned(),
         ip: status.and_then(|status| status.pod_ip.clone()),
         trouble: if ending { None } else { trouble(pod, version) },
     }
