@@ -7,12 +7,13 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from . import certs, components, containers, debian, gobuild, machine, network
+from . import certs, components, containers, debian, gobuild, machine, network, node
 from .kube import Api, kubectl
 from .machine import Record
 from .paths import RIG, STATE
-from .shell import RigError, locked, say, wait_until
+from .shell import RigError, fingerprint, locked, say, wait_until
 from .tier import API, FULL, Tier
 
 TOOLS = {
@@ -28,8 +29,10 @@ PACKAGES = {
 def up(tier: Tier) -> None:
     with locked(STATE / f"{tier.name}.lock"):
         if is_healthy(tier):
-            say(f"the {tier.name} tier is already up: {tier.kubeconfig}")
-            return
+            if has_todays_settings(tier):
+                say(f"the {tier.name} tier is already up: {tier.kubeconfig}")
+                return
+            say(f"the {tier.name} tier is up with other settings; starting it anew")
         require_root()
         debian.ensure(*PACKAGES[tier])
         gobuild.ensure(*TOOLS[tier])
@@ -57,6 +60,21 @@ def status(tier: Tier) -> str:
     return "down"
 
 
+def settings(tier: Tier) -> str:
+    """Changes with whatever the tier's parts are told: their command lines, and the files that they read."""
+    commands = [" ".join(process.command) for process in node.processes(tier)]
+    simulated = sorted((RIG / "kwok").iterdir()) if tier == API else []
+    return fingerprint(*commands, *components.configuration(tier).values(), *simulated)
+
+
+def settings_file(tier: Tier) -> Path:
+    return tier.state / "settings"
+
+
+def has_todays_settings(tier: Tier) -> bool:
+    return settings_file(tier).exists() and settings_file(tier).read_text() == settings(tier)
+
+
 def require_root() -> None:
     if os.geteuid() != 0:
         raise RigError("namespaces, mounts and routes need root: run this as root")
@@ -69,6 +87,7 @@ def start(tier: Tier) -> None:
     certs.make_all(tier)
     certs.write_kubeconfigs(tier)
     components.write_configuration(tier)
+    settings_file(tier).write_text(settings(tier))
     network.create(tier)
     if tier == API:
         network.refuse_simulated_addresses(tier)
