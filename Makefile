@@ -32,6 +32,10 @@ check: ## Checks formatting, lints, docs and the generated CRDs; warnings fail i
 	RUSTDOCFLAGS="$(if $(CI),-D warnings)" cargo doc --no-deps --locked --document-private-items
 	@$(MAKE) --no-print-directory crds-check
 
+.PHONY: deny
+deny: ## Checks licences, sources, bans and, where their database can be had, advisories of all dependencies
+	@tests/scripts/deny
+
 .PHONY: crds
 crds: ## Writes the CRDs from the Rust types to crds/ and into the chart
 	cargo build --locked
