@@ -150,6 +150,8 @@ pub enum Reason {
     AliasDrifted,
     /// The alias in the registry was put back on what serves.
     AliasPutBack,
+    /// Somebody else goes on moving the alias in the registry, and Laurel has stopped putting it back.
+    Contested,
 
     // Pods.
     /// The image cannot be pulled.

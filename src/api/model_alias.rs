@@ -306,6 +306,10 @@ pub struct ModelAliasStatus {
     /// The version that the alias in the registry named when it last agreed with what serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_version: Option<Version>,
+    /// When the alias in the registry was put back after somebody had moved it, newest first, at most 3. It is forgotten when
+    /// nothing happened for ten minutes, when `spec.version` changes, or when somebody asks to try again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub put_back_at: Vec<Timestamp>,
     /// The URL for predictions inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -339,6 +343,9 @@ pub struct ModelAliasStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
+
+/// How often the alias is put back before Laurel takes it for contested.
+pub const PUT_BACK_MAX: usize = 3;
 
 /// A version that has a Deployment here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

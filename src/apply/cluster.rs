@@ -1,6 +1,7 @@
 //! Writes to the cluster: server-side apply under one field manager for whole objects, the smallest patch for the rest.
 #![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
 
+use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{
     Api, Resource, ResourceExt,
@@ -21,7 +22,7 @@ use crate::{
         cluster::Projected,
         model_alias::{FINALIZER, Model, key, with_rendering},
     },
-    render::{self, Selection},
+    render::{self, Selection, labels},
 };
 
 type Done = Result<(), Note>;
@@ -103,16 +104,22 @@ fn rendered<T>(
     })
 }
 
+/// A version's start, or its start anew with other settings.
+pub(super) struct Start<'a> {
+    pub(super) version: Version,
+    pub(super) model_uri: &'a ModelUri,
+    pub(super) replicas: u32,
+    pub(super) at: Timestamp,
+}
+
 pub(super) async fn apply_deployment(
     context: &Context,
     alias: &ModelAlias,
     model: &Model,
-    version: Version,
-    model_uri: &ModelUri,
-    replicas: u32,
+    Start { version, model_uri, replicas, at }: Start<'_>,
 ) -> Done {
     let deployment =
-        rendered(alias, model, |rendering| render::deployment(rendering, version, model_uri, replicas))?
+        rendered(alias, model, |rendering| render::deployment(rendering, version, model_uri, replicas, at))?
             .map_err(|fault| Note::new(Reason::InvalidTemplate, format!("spec.{fault}")))?;
     let is_known = context.cluster.has_deployment(&key(alias), version);
     context.smoke.forget(alias.uid().as_deref().unwrap_or_default(), version);
@@ -149,13 +156,23 @@ async fn replace_ports(context: &Context, alias: &ModelAlias, service: &Service)
     Ok(())
 }
 
-/// Changes the size and nothing else: the pod template stays as it was last applied, also across our own releases.
-pub(super) async fn scale(context: &Context, alias: &ModelAlias, version: Version, replicas: u32) -> Done {
+/// Changes the size, and the time of the start with it: the pod template stays as it was last applied, also across our own
+/// releases.
+pub(super) async fn scale(
+    context: &Context,
+    alias: &ModelAlias,
+    version: Version,
+    replicas: u32,
+    now: Timestamp,
+) -> Done {
     let name = deployment_name(&alias.name_any(), version);
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+    let mut patch = json!({ "spec": { "replicas": replicas } });
+    if replicas > 0 {
+        patch["metadata"] = json!({ "annotations": { labels::STARTED_AT: now.to_string() } });
+    }
     let written = api::<Deployment>(context, alias)
-        .patch(&name, &parameters, &patch)
+        .patch(&name, &parameters, &Patch::Merge(patch))
         .await
         .map_err(|error| refusal(&error, "scale", &format!("the Deployment {name:?}")))?;
     written.insert(&context.cluster, &key(alias));

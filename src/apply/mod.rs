@@ -16,7 +16,7 @@ use crate::{
     },
     controllers::Context,
     decide::{Action, Decision},
-    observe::model_alias::{Model, Observation},
+    observe::model_alias::Observation,
     status::Applied,
 };
 
@@ -29,12 +29,13 @@ pub async fn apply(
 ) -> Applied {
     let mut applied = Applied::default();
     for action in &decision.actions {
-        match act(context, alias, observation.model.as_ref(), action).await {
-            Ok(()) => {
+        match act(context, alias, observation, action).await {
+            Ok(Effect::Done) => {
                 tracing::info!(?action, "done");
                 context.metrics.action(action, true);
                 applied.actions.push(action.clone());
             }
+            Ok(Effect::UnderWay) => {}
             Err(note) => {
                 tracing::warn!(?action, reason = %note.reason, message = note.message, "failed");
                 context.metrics.action(action, false);
@@ -46,19 +47,34 @@ pub async fn apply(
     applied
 }
 
+/// What came of an action that did not fail.
+pub(crate) enum Effect {
+    /// It is done; what runs beside the pass is begun.
+    Done,
+    /// It was begun in a pass before and has not ended.
+    UnderWay,
+}
+
 async fn act(
     context: &Context,
     alias: &ModelAlias,
-    model: Option<&Model>,
+    observation: &Observation,
     action: &Action,
-) -> Result<(), Note> {
-    let model = || model.ok_or_else(|| Note::new(Reason::RegisteredModelNotFound, "the model is not known"));
+) -> Result<Effect, Note> {
+    let now = observation.observed.now;
+    let model = || {
+        observation
+            .model
+            .as_ref()
+            .ok_or_else(|| Note::new(Reason::RegisteredModelNotFound, "the model is not known"))
+    };
     match action {
         Action::SetFinalizer { present } => cluster::set_finalizer(context, alias, *present).await,
         Action::Apply { version, model_uri, replicas } => {
-            cluster::apply_deployment(context, alias, model()?, *version, model_uri, *replicas).await
+            let start = cluster::Start { version: *version, model_uri, replicas: *replicas, at: now };
+            cluster::apply_deployment(context, alias, model()?, start).await
         }
-        Action::Scale { version, replicas } => cluster::scale(context, alias, *version, *replicas).await,
+        Action::Scale { version, replicas } => cluster::scale(context, alias, *version, *replicas, now).await,
         Action::SmokeTest { version } => {
             context.smoke.start(context, alias, model()?, *version);
             Ok(())
@@ -66,11 +82,12 @@ async fn act(
         Action::Route(traffic) => cluster::route(context, alias, model()?, *traffic).await,
         Action::Delete { version } => cluster::delete_deployment(context, alias, *version).await,
         Action::DeleteService => cluster::delete_service(context, alias).await,
-        Action::SetAlias { role, version, replaces } => {
-            context.alias_writes.start(context, alias, model()?, *role, *version, *replaces)
+        Action::SetAlias { role, version, replaces, corrects: _ } => {
+            return context.alias_writes.start(context, alias, model()?, *role, *version, *replaces);
         }
         Action::DeleteAlias { role, replaces } => {
             registry::delete_alias(context, model()?, alias, *role, *replaces).await
         }
     }
+    .map(|()| Effect::Done)
 }

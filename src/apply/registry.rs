@@ -11,6 +11,7 @@ use std::{
 
 use kube::ResourceExt;
 
+use super::Effect;
 use crate::{
     api::{
         ModelAlias,
@@ -85,14 +86,14 @@ impl AliasWrites {
         role: AliasRole,
         version: Version,
         replaces: Option<Version>,
-    ) -> Result<(), Note> {
+    ) -> Result<Effect, Note> {
         let name = name_of(alias, role)?.clone();
         let write_key = (alias.uid().unwrap_or_default(), role);
         let mut states = self.lock();
         let state = states.entry(write_key.clone()).or_default();
         let failed = state.failure.clone();
         if state.running || failed.as_ref().is_some_and(|(_, due)| Instant::now() < *due) {
-            return failed.map_or(Ok(()), |(note, _)| Err(note));
+            return failed.map_or(Ok(Effect::UnderWay), |(note, _)| Err(note));
         }
         state.running = true;
         drop(states);
@@ -107,13 +108,13 @@ impl AliasWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        failed.map_or(Ok(()), |(note, _)| Err(note))
+        failed.map_or(Ok(Effect::Done), |(note, _)| Err(note))
     }
 
-    /// The version that we let `spec.alias` name last, since this operator began.
+    /// The version that we let one of the two aliases name last, since this operator began.
     #[must_use]
-    pub fn last_written(&self, alias: &ModelAlias) -> Option<Version> {
-        self.lock().get(&(alias.uid().unwrap_or_default(), AliasRole::Main))?.written
+    pub fn last_written(&self, alias: &ModelAlias, role: AliasRole) -> Option<Version> {
+        self.lock().get(&(alias.uid().unwrap_or_default(), role))?.written
     }
 
     /// Whether a write for this ModelAlias runs.

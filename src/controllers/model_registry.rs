@@ -192,7 +192,7 @@ async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handl
     context.readiness.reached().await;
     while is_wanted(&context, &key) {
         let began = Instant::now();
-        let outcome = handle.poll(&watched(&context, &key)).await;
+        let outcome = handle.poll(|| watched(&context, &key)).await;
         let (health, _) = handle.health();
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {

@@ -56,6 +56,8 @@ pub enum Action {
         version: Version,
         /// What it named when this was decided. When it names something else by then, nothing is written.
         replaces: Option<Version>,
+        /// Whether this undoes what somebody else did.
+        corrects: bool,
     },
     /// Remove an alias from the registry.
     DeleteAlias {

@@ -1,22 +1,25 @@
 //! A ModelAlias without `serving`: only the alias in the registry is kept.
 
 use super::{
-    Action, AliasRole, Decision, Observed, Readiness, Report, Traffic, VersionView, finalizer, goal,
-    look_again, serving_condition,
+    Action, Decision, Observed, Readiness, Report, Traffic, VersionView, finalizer, goal, look_again,
+    registry_sync::{self, Lead},
+    serving_condition,
 };
 use crate::api::{
     condition::{ConditionStatus, Note, Reason},
-    model_alias::Drift,
     names::Version,
 };
 
 pub(super) fn decide(observed: &Observed) -> Decision {
     let wished = goal::wished(observed);
-    let (alias_actions, readiness, registry) = match &wished {
-        Err(note) if note.reason.passes_by_itself() => waits(note.clone()),
-        Err(note) => refused(note.clone()),
-        Ok(version) => keep_alias(observed, *version),
-    };
+    let (alias_actions, readiness, registry) =
+        match wished.clone().and_then(|version| named(observed, version)) {
+            Err(note) if note.reason.passes_by_itself() => {
+                (Vec::new(), Readiness::Progressing(note.clone()), (ConditionStatus::Unknown, note))
+            }
+            Err(note) => (Vec::new(), Readiness::Stalled(note.clone()), (ConditionStatus::False, note)),
+            Ok(version) => keep_alias(observed, version),
+        };
     let mut actions = finalizer(observed);
     actions.extend(clear_cluster(observed));
     actions.extend(alias_actions);
@@ -37,62 +40,41 @@ fn clear_cluster(observed: &Observed) -> Vec<Action> {
     service.into_iter().chain(deployments).collect()
 }
 
-type Kept = (Vec<Action>, Readiness, (ConditionStatus, Note));
-
-fn waits(note: Note) -> Kept {
-    (Vec::new(), Readiness::Progressing(note.clone()), (ConditionStatus::Unknown, note))
-}
-
-fn refused(note: Note) -> Kept {
-    (Vec::new(), Readiness::Stalled(note.clone()), (ConditionStatus::False, note))
-}
-
-fn keep_alias(observed: &Observed, version: Version) -> Kept {
+/// The version, if it can be named.
+fn named(observed: &Observed, version: Version) -> Result<Version, Note> {
     let registry = &observed.registry;
-    if let Some(trouble) = &registry.trouble {
-        return waits(trouble.clone());
+    if registry.trouble.is_some() || registry.alias == Some(version) {
+        return Ok(version);
     }
     match registry.versions.get(&version) {
         Some(VersionView::Absent) => {
             let message = format!(
                 "version {version} does not exist in the registry; correct spec.version, or register it"
             );
-            return refused(Note::new(Reason::VersionNotFound, message));
+            Err(Note::new(Reason::VersionNotFound, message))
         }
-        Some(VersionView::Unread(note)) if registry.alias != Some(version) => return waits(note.clone()),
-        None if registry.alias != Some(version) => {
+        Some(VersionView::Unread(note)) => Err(note.clone()),
+        None => {
             let message = format!("version {version} has not been read from the registry yet");
-            return waits(Note::new(Reason::RegistryNotRead, message));
+            Err(Note::new(Reason::RegistryNotRead, message))
         }
-        _ => {}
+        Some(_) => Ok(version),
     }
-    if registry.alias == Some(version) {
-        let note = Note::new(Reason::AliasSet, format!("the alias names version {version}"));
-        let mut actions = Vec::new();
-        if observed.intent.keeps_previous_alias
-            && let Some(previous) = observed.record.previous_version
-            && registry.previous_alias != Some(previous)
-            && registry.versions.get(&previous) != Some(&VersionView::Absent)
-        {
-            actions.push(Action::SetAlias {
-                role: AliasRole::Previous,
-                version: previous,
-                replaces: registry.previous_alias,
-            });
+}
+
+type Kept = (Vec<Action>, Readiness, (ConditionStatus, Note));
+
+fn keep_alias(observed: &Observed, version: Version) -> Kept {
+    let lead = Lead { version: Some(version), goal: Some(version), replaced: None };
+    let sync = registry_sync::plan(observed, lead);
+    let readiness = match sync.shortfall {
+        Some(note) if note.reason.passes_by_itself() => Readiness::Progressing(note),
+        Some(note) => Readiness::Stalled(note),
+        // Where nothing serves, an alias that was left where somebody moved it is all there is to tell.
+        None if sync.condition.1.reason == Reason::AliasDrifted => {
+            Readiness::Stalled(sync.condition.1.clone())
         }
-        return (actions, Readiness::Settled(note.clone()), (ConditionStatus::True, note));
-    }
-    let moved_by_hand =
-        observed.record.registry_version == Some(version) && registry.written != registry.alias;
-    if moved_by_hand && observed.intent.drift == Drift::Report {
-        return refused(Note::new(
-            Reason::AliasDrifted,
-            format!(
-                "somebody moved the alias away from version {version}; spec.drift is Report, so it stays"
-            ),
-        ));
-    }
-    let note = Note::new(Reason::RegistryPending, format!("the alias is set to version {version}"));
-    let set = Action::SetAlias { role: AliasRole::Main, version, replaces: registry.alias };
-    (vec![set], Readiness::Progressing(note.clone()), (ConditionStatus::False, note))
+        None => Readiness::Settled(Note::new(Reason::AliasSet, format!("the alias names version {version}"))),
+    };
+    (sync.actions, readiness, sync.condition)
 }

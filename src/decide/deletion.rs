@@ -60,14 +60,17 @@ fn release(observed: &Observed) -> Vec<Action> {
 /// Removes the aliases that still name what we let them name; what somebody else moved is theirs.
 fn aliases(observed: &Observed) -> Vec<Action> {
     let registry = &observed.registry;
-    let ours = |role, named: Option<Version>, kept: [Option<Version>; 2]| {
+    let ours = |role, named: Option<Version>, kept: [Option<Version>; 3]| {
         named
             .filter(|named| kept.contains(&Some(*named)))
             .map(|replaces| Action::DeleteAlias { role, replaces })
     };
-    let previous = observed.record.previous_version.filter(|_| observed.intent.keeps_previous_alias);
-    ours(AliasRole::Main, registry.alias, [observed.record.registry_version, observed.record.version])
+    let record = &observed.record;
+    let previous = record.previous_version.filter(|_| observed.intent.keeps_previous_alias);
+    // While traffic has moved and the alias has not, it names the version before.
+    let behind = record.previous_version.filter(|_| record.registry_version.is_none());
+    ours(AliasRole::Main, registry.alias, [record.registry_version, record.version, behind])
         .into_iter()
-        .chain(ours(AliasRole::Previous, registry.previous_alias, [previous, None]))
+        .chain(ours(AliasRole::Previous, registry.previous_alias, [previous, None, None]))
         .collect()
 }

@@ -33,6 +33,7 @@ pub use observed::{
     ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent, SmokeReport, StrategyIntent,
     Traffic, VersionView, Wish, Workload,
 };
+pub use registry_sync::QUARREL;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -62,26 +63,28 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     retention::plan(observed, serving, &goal, serves_next, &mut step);
     let answers_next =
         serves_next.filter(|_| observed.cluster.traffic != Traffic::Nowhere || step.routed_to().is_some());
-    let sync = registry_sync::plan(observed, &goal, answers_next);
+    let lead =
+        registry_sync::Lead { version: answers_next, goal: goal.number(), replaced: goal.replaced.as_ref() };
+    let sync = registry_sync::plan(observed, lead);
 
     let mut actions = finalizer(observed);
     actions.append(&mut step.actions);
     actions.extend(sync.actions);
-    let waits = goal.waiting.is_some() || sync.pending.is_some();
-    let readiness = match (goal.refusal.or(step.stalled), step.progress.or(goal.waiting)) {
-        (Some(refusal), _) => Readiness::Stalled(refusal),
-        (None, Some(progress)) => Readiness::Progressing(progress),
-        (None, None) => match sync.pending {
-            Some(pending) => Readiness::Progressing(pending),
-            None => Readiness::Settled(settled(observed, serves_next)),
-        },
+    let passes = |note: &Note| note.reason.passes_by_itself();
+    let waits = goal.waiting.is_some() || sync.shortfall.as_ref().is_some_and(passes);
+    let readiness = match (goal.refusal.or(step.stalled), step.progress.or(goal.waiting), sync.shortfall) {
+        (Some(refusal), _, _) => Readiness::Stalled(refusal),
+        (None, Some(progress), _) => Readiness::Progressing(progress),
+        (None, None, Some(shortfall)) if passes(&shortfall) => Readiness::Progressing(shortfall),
+        (None, None, Some(shortfall)) => Readiness::Stalled(shortfall),
+        (None, None, None) => Readiness::Settled(settled(observed, serves_next)),
     };
     Decision {
         actions,
         rejection: step.rejection,
         target: goal.wished,
         report: Report { readiness, serving: serving_condition(observed), registry: sync.condition },
-        wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
+        wake: step.wake.into_iter().chain(sync.wake).chain(waits.then(|| look_again(observed))).min(),
     }
 }
 

@@ -132,6 +132,9 @@ pub struct RegistryView {
     /// doing.
     #[serde(default)]
     pub written: Option<Version>,
+    /// The same of the previous alias.
+    #[serde(default)]
+    pub previous_written: Option<Version>,
 }
 
 /// What the registry says of one version.
@@ -199,6 +202,9 @@ pub struct Workload {
     pub settings: String,
     /// What its pods load.
     pub model_uri: ModelUri,
+    /// When it was last started or given new settings, as the Deployment itself says.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
     /// What keeps its pods from being ready.
     #[serde(default)]
     pub trouble: Option<Note>,
@@ -282,13 +288,16 @@ impl Observed {
     }
 
     /// When the version was last started; now, when somebody asks to try again, or when what is remembered is about other
-    /// settings, because a crash lost the start with today's.
+    /// settings. Where a crash kept the last start from the status, the Deployment remembers it.
     #[must_use]
     pub fn started_at(&self, version: Version) -> Timestamp {
-        let settings = self.cluster.workloads.get(&version).map(|workload| &workload.settings);
+        let workload = self.cluster.workloads.get(&version);
+        let settings = workload.map(|workload| &workload.settings);
         let held = self.remembered(version).filter(|held| held.settings.as_ref() == settings);
         match held.and_then(|held| held.started_at) {
-            Some(started) if !self.retry_is_asked() => started,
+            Some(started) if !self.retry_is_asked() => {
+                workload.and_then(|workload| workload.started_at).map_or(started, |again| started.max(again))
+            }
             _ => self.now,
         }
     }

@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -57,6 +58,7 @@ pub struct DeploymentView {
     edited: bool,
     settings: String,
     model_uri: ModelUri,
+    started_at: Option<Timestamp>,
     /// Why its pods cannot be made.
     refusal: Option<String>,
 }
@@ -228,6 +230,7 @@ impl Objects {
             edited: deployment.edited,
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
+            started_at: deployment.started_at,
             // Pods of earlier settings stand beside those of today's until these are ready; their trouble is over.
             trouble: refusal.or_else(|| {
                 let todays = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
@@ -263,6 +266,7 @@ fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
         edited: is_edited(metadata),
         settings: annotation(labels::SETTINGS).unwrap_or_default(),
         model_uri: annotation(labels::MODEL_URI)?.parse().ok()?,
+        started_at: annotation(labels::STARTED_AT).and_then(|text| text.parse().ok()),
         refusal,
     })
 }

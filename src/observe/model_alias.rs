@@ -19,7 +19,7 @@ use crate::{
         std_duration,
     },
     controllers::{Context, Guarded},
-    decide::{Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent, VersionView, Wish},
+    decide::{AliasRole, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent, VersionView, Wish},
     registry::{VersionFacts, VersionState},
     render::{self, Rendering},
 };
@@ -307,7 +307,8 @@ async fn registry_view(
         alias: named,
         previous_alias: spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied()),
         versions,
-        written: context.alias_writes.last_written(alias),
+        written: context.alias_writes.last_written(alias, AliasRole::Main),
+        previous_written: context.alias_writes.last_written(alias, AliasRole::Previous),
     }
 }
 

@@ -358,11 +358,13 @@ impl Handle {
         true
     }
 
-    /// Reads every watched model, and forgets those that nobody watches any more.
-    pub async fn poll(&self, watched: &BTreeSet<ModelName>) -> PollOutcome {
+    /// Reads every watched model, and forgets those that nobody watches any more. `watched` is asked after it was noted which
+    /// models are known, so that one that is asked for meanwhile is not forgotten.
+    pub async fn poll(&self, watched: impl FnOnce() -> BTreeSet<ModelName>) -> PollOutcome {
         let notes_before: HashMap<ModelName, u64> =
             self.memory().models.iter().map(|(name, model)| (name.clone(), model.notes)).collect();
-        let result = self.read(watched).await;
+        let watched = watched();
+        let result = self.read(&watched).await;
         let mut memory = self.memory();
         let mut outcome = PollOutcome::default();
         let health = match result {
@@ -380,7 +382,7 @@ impl Handle {
                         outcome.changed.insert(name);
                     }
                 }
-                memory.models.retain(|name, _| watched.contains(name));
+                memory.models.retain(|name, _| watched.contains(name) || !notes_before.contains_key(name));
                 Ok(())
             }
             Err(note) => Err(note),

@@ -11,13 +11,15 @@ use k8s_openapi::{
     },
 };
 
+use jiff::Timestamp;
+
 use super::{InvalidTemplate, Rendering, labels, pod, template};
 use crate::api::names::{ModelUri, Version, deployment_name};
 
 /// Kubernetes reads the largest value as "no deadline". Laurel watches progress itself, from `rollout.progressDeadline`.
 const NO_PROGRESS_DEADLINE: i32 = i32::MAX;
 
-/// The Deployment that runs `replicas` pods of `version`, which load `model_uri`.
+/// The Deployment that runs `replicas` pods of `version`, which load `model_uri`, started at `started_at`.
 ///
 /// # Errors
 /// When `serving` cannot be rendered as it stands; [`validate`] says the same for every version.
@@ -26,13 +28,16 @@ pub fn deployment(
     version: Version,
     model_uri: &ModelUri,
     replicas: u32,
+    started_at: Timestamp,
 ) -> Result<Deployment, InvalidTemplate> {
+    let mut annotations = labels::version_annotations(r, model_uri);
+    annotations.insert(labels::STARTED_AT.to_owned(), started_at.to_string());
     Ok(Deployment {
         metadata: ObjectMeta {
             name: Some(deployment_name(r.name, version)),
             namespace: Some(r.namespace.to_owned()),
             labels: Some(labels::version_labels(r, version)),
-            annotations: Some(labels::version_annotations(r, model_uri)),
+            annotations: Some(annotations),
             owner_references: Some(vec![r.owner.clone()]),
             ..ObjectMeta::default()
         },

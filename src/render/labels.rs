@@ -29,6 +29,9 @@ pub const MODEL_NAME: &str = "laurel.dev/model-name";
 pub const SETTINGS: &str = "laurel.dev/settings";
 /// Annotation: what the pods load, so the identity of the version.
 pub const MODEL_URI: &str = "laurel.dev/model-uri";
+/// Annotation of a Deployment: when it was last started or given new settings, in RFC 3339. It is written in the same patch as
+/// the change itself, so that no crash can part the two.
+pub const STARTED_AT: &str = "laurel.dev/started-at";
 
 /// Labels and annotations with this prefix are Laurel's own.
 pub(super) const PREFIX: &str = "laurel.dev/";
@@ -66,7 +69,7 @@ pub(super) fn shared_annotations(r: &Rendering) -> Pairs {
     [(MODEL_NAME.to_owned(), r.model.to_string())].into()
 }
 
-/// The annotations of a version's Deployment and of its pods.
+/// The annotations of a version's pods, and of its Deployment but for [`STARTED_AT`].
 pub(super) fn version_annotations(r: &Rendering, model_uri: &ModelUri) -> Pairs {
     let mut annotations = shared_annotations(r);
     annotations.insert(SETTINGS.to_owned(), fingerprint::settings(r).to_string());

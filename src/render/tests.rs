@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Container, PodSpec, SecurityContext},
@@ -15,7 +16,7 @@ use super::{
 };
 
 fn deploy(fixture: &Fixture) -> Deployment {
-    deployment(&fixture.rendering(), version(4), &model_uri(), 2).unwrap()
+    deployment(&fixture.rendering(), version(4), &model_uri(), 2, Timestamp::UNIX_EPOCH).unwrap()
 }
 
 fn pod(deployment: &Deployment) -> &PodSpec {
@@ -203,7 +204,7 @@ proptest! {
         let mut fixture = Fixture::serving("");
         fixture.model = model.parse().unwrap();
         let r = fixture.rendering();
-        let render = || deployment(&r, version(number), &model_uri(), replicas).unwrap();
+        let render = || deployment(&r, version(number), &model_uri(), replicas, Timestamp::UNIX_EPOCH).unwrap();
         prop_assert_eq!(render(), render());
         prop_assert!(validate(&r).is_ok());
 

@@ -107,12 +107,10 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
                 format!("version {version} is being started with {replicas} pods"),
             )
         }
-        Action::SetAlias { role: AliasRole::Main, version, replaces }
-            if before.registry_version == Some(*version) =>
-        {
+        Action::SetAlias { role: AliasRole::Main, version, replaces, corrects: true } => {
             let from = replaces.map_or_else(|| "nothing".to_owned(), |from| format!("version {from}"));
             let message = format!(
-                "the alias in the registry named {from}; it is put back on version {version}, which serves"
+                "the alias in the registry named {from}; it is put back on version {version}"
             );
             announce("AliasPutBack", "PutAliasBackOn", *version, message)
         }

@@ -1,5 +1,6 @@
 //! The next status of a ModelAlias.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::kstatus;
@@ -7,10 +8,10 @@ use crate::{
     api::{
         ModelAliasStatus,
         condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition, merge_conditions},
-        model_alias::{Cause, HeldVersion, HistoryEntry, Outcome, Rejection, SmokeTestOutcome},
+        model_alias::{Cause, HeldVersion, HistoryEntry, Outcome, PUT_BACK_MAX, Rejection, SmokeTestOutcome},
         names::{ModelUri, Version},
     },
-    decide::{Action, Decision, Observed, Readiness, SmokeReport, Traffic, Wish},
+    decide::{Action, Decision, Observed, QUARREL, Readiness, SmokeReport, Traffic, Wish},
 };
 
 const HISTORY_MAX: usize = 10;
@@ -50,11 +51,15 @@ pub fn next(
     let now = observed.now;
     status.observed_generation = identity.generation;
     status.model_name = identity.model_name.clone().or(status.model_name);
+    if observed.intent.serving.is_none() && status.target_version != decision.target {
+        status.registry_version = None;
+    }
     status.target_version = decision.target;
     remember_workloads(observed, applied, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, &mut status);
+    remember_quarrel(observed, decision, applied, &mut status);
     remember_rejections(observed, decision, &mut status);
     if observed.retry_is_asked() {
         status.retried.clone_from(&observed.intent.retry);
@@ -191,6 +196,7 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         push_history(status, entry);
         status.previous_version = status.version;
         status.version = Some(serves);
+        status.registry_version = None;
     }
     for held in &mut status.versions {
         if held.version == serves {
@@ -239,6 +245,29 @@ fn remember_registry(observed: &Observed, status: &mut ModelAliasStatus) {
     }
     if status.version == Some(named) {
         status.registry_version = Some(named);
+    }
+}
+
+/// How often, of late, the alias had to be put back.
+fn remember_quarrel(
+    observed: &Observed,
+    decision: &Decision,
+    applied: &Applied,
+    status: &mut ModelAliasStatus,
+) {
+    let now = observed.now;
+    let other_wish =
+        observed.intent.wish != Wish::Registry && decision.target != observed.record.target_version;
+    let forgotten = |at: &Timestamp| now.duration_since(*at) >= QUARREL;
+    let agrees = observed.registry.alias.is_some() && observed.registry.alias == status.registry_version;
+    let is_over = agrees && status.put_back_at.first().is_some_and(forgotten);
+    if other_wish || is_over || observed.retry_is_asked() {
+        status.put_back_at.clear();
+    }
+    if applied.actions.iter().any(|action| matches!(action, Action::SetAlias { corrects: true, .. })) {
+        status.put_back_at.retain(|at| !forgotten(at));
+        status.put_back_at.insert(0, now);
+        status.put_back_at.truncate(PUT_BACK_MAX);
     }
 }
 

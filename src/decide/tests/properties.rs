@@ -79,17 +79,6 @@ fn turn(world: &mut World, number: u32, fate: Fate) {
     }
 }
 
-/// Whether two passes in a row were cut short. Then a stop and a start of the same version can both be lost from the status,
-/// and the second start is measured from the first one: it may be given up early, as `laurel.dev/retry` undoes.
-fn crashed_twice_in_a_row(events: &[Event]) -> bool {
-    let passes = events.iter().filter_map(|event| match event {
-        Event::Reconcile(crash_after) => Some(crash_after.is_some()),
-        _ => None,
-    });
-    let passes: Vec<bool> = passes.collect();
-    passes.windows(2).any(|pair| pair == [true, true])
-}
-
 /// A version that nothing has failed for yet serves when it is wished for and the registry answers.
 fn must_serve(world: &World) -> bool {
     let Wish::Version(wished) = world.intent.wish else { return false };
@@ -111,7 +100,7 @@ proptest! {
         for event in &events {
             happen(&mut world, event);
         }
-        let must_serve = must_serve(&world) && !crashed_twice_in_a_row(&events);
+        let must_serve = must_serve(&world);
         world.settle();
         let observed = world.observe();
         let decision = decide(&observed);

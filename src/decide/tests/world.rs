@@ -51,6 +51,7 @@ struct Deployment {
     desired: u32,
     settings: String,
     model_uri: ModelUri,
+    started_at: Timestamp,
     pods: Vec<Pod>,
     smoke: Option<SmokeReport>,
 }
@@ -135,6 +136,7 @@ impl World {
                 alias: self.alias,
                 previous_alias: self.previous_alias,
                 written: None,
+                previous_written: None,
                 versions: (1..=6)
                     .map(|number| (version(number), self.version_view(version(number))))
                     .collect(),
@@ -204,6 +206,7 @@ impl World {
             edited: false,
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
+            started_at: Some(deployment.started_at),
             trouble: None,
             smoke: deployment.smoke.clone(),
         }
@@ -233,7 +236,7 @@ impl World {
                 self.deployments.remove(version);
             }
             Action::DeleteService => self.traffic = Traffic::Nowhere,
-            Action::SetAlias { role, version, replaces } => {
+            Action::SetAlias { role, version, replaces, corrects: _ } => {
                 assert!(self.reachable, "nothing is written to a registry that is away");
                 assert!(
                     self.versions.contains_key(version),
@@ -268,10 +271,12 @@ impl World {
             desired: 0,
             settings: settings.clone(),
             model_uri: model_uri.clone(),
+            started_at: self.now,
             pods: Vec::new(),
             smoke: None,
         });
         deployment.settings = settings;
+        deployment.started_at = self.now;
         deployment.model_uri = model_uri.clone();
         deployment.desired = replicas;
         deployment.smoke = None;
@@ -306,7 +311,11 @@ impl World {
                 "what has endpoints is not scaled to zero"
             ),
         }
-        self.deployments.get_mut(&version).unwrap().desired = replicas;
+        let deployment = self.deployments.get_mut(&version).unwrap();
+        deployment.desired = replicas;
+        if replicas > 0 {
+            deployment.started_at = self.now;
+        }
         self.controllers();
     }
 

@@ -1,5 +1,6 @@
 //! What a template may do, and what it may not: by example.
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Container, PodSpec},
@@ -14,7 +15,7 @@ use crate::render::{
 };
 
 pub(super) fn render(fixture: &Fixture) -> Result<Deployment, InvalidTemplate> {
-    let rendered = deployment(&fixture.rendering(), version(4), &model_uri(), 1);
+    let rendered = deployment(&fixture.rendering(), version(4), &model_uri(), 1, Timestamp::UNIX_EPOCH);
     assert_eq!(
         validate(&fixture.rendering()),
         rendered.clone().map(drop),
