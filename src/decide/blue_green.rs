@@ -19,7 +19,7 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) ->
     if observed.cluster.traffic == Traffic::One(*version) || step.routed_to() == Some(*version) {
         keep(observed, serving, goal, &mut step);
     } else {
-        bring_up(observed, serving, *version, model_uri, &mut step);
+        bring_up(observed, serving, goal, (*version, model_uri), &mut step);
     }
     step
 }
@@ -51,8 +51,8 @@ pub(super) fn restore_traffic(observed: &Observed, step: &mut Step) {
 pub(super) fn bring_up(
     observed: &Observed,
     serving: &ServingIntent,
-    version: Version,
-    model_uri: &ModelUri,
+    goal: &Goal,
+    (version, model_uri): (Version, &ModelUri),
     step: &mut Step,
 ) {
     let replicas = serving.replicas;
@@ -69,7 +69,7 @@ pub(super) fn bring_up(
     } else if workload.desired != replicas {
         begin(observed, serving, version, Action::Scale { version, replicas }, step);
     } else if !workload.rolled_out {
-        step.await_pods(observed, serving, version, workload);
+        step.await_pods(observed, serving, goal, version, workload);
     } else if step::prove(step, observed, serving, version, workload) {
         route(version, step);
     }

@@ -28,7 +28,7 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal, ma
     let traffic = step.routed_to().map_or(observed.cluster.traffic, Traffic::One);
     let exchange = Exchange { observed, serving, goal, max_surge };
     match traffic {
-        Traffic::Nowhere => bring_up(observed, serving, *version, model_uri, &mut step),
+        Traffic::Nowhere => bring_up(observed, serving, goal, (*version, model_uri), &mut step),
         Traffic::One(serves) if serves == *version => keep(observed, serving, goal, &mut step),
         Traffic::One(_) => exchange.open(*version, model_uri, &mut step),
         Traffic::Shared => exchange.go_on(*version, model_uri, &mut step),
@@ -83,7 +83,7 @@ impl Exchange<'_> {
             let action = Action::Apply { version, model_uri: model_uri.clone(), replicas: workload.desired };
             self.start(version, action, workload.desired, step);
         } else if !workload.rolled_out {
-            step.await_pods(observed, serving, version, workload);
+            step.await_pods(observed, serving, self.goal, version, workload);
         } else if step::prove(step, observed, serving, version, workload) {
             if workload.is_full(serving.replicas) {
                 step.act(Action::Route(Traffic::One(version)));
@@ -121,7 +121,7 @@ impl Exchange<'_> {
             }
             _ => match self.observed.serves().and_then(|serves| Some((serves, self.workload(serves)?))) {
                 Some((serves, workload)) => self.exchange(serves, &workload.model_uri, workload, step),
-                None => bring_up(self.observed, self.serving, version, model_uri, step),
+                None => bring_up(self.observed, self.serving, self.goal, (version, model_uri), step),
             },
         }
     }
@@ -146,7 +146,7 @@ impl Exchange<'_> {
         } else if settled && grown > workload.desired {
             step.act(Action::Scale { version, replicas: grown });
         } else if !settled && self.observed.record.version != Some(version) {
-            step.await_pods(self.observed, self.serving, version, workload);
+            step.await_pods(self.observed, self.serving, self.goal, version, workload);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Action, Observed, ServingIntent, SmokeReport, Traffic, Workload, action::pods_note};
+use super::{Action, Observed, ServingIntent, SmokeReport, Traffic, Workload, action::pods_note, goal::Goal};
 use crate::api::{
     condition::{Note, Reason, shortened},
     model_alias::Rejection,
@@ -42,11 +42,13 @@ impl Step {
         })
     }
 
-    /// Waits for the version's pods until its deadline, then gives it up.
+    /// Waits for the pods of the goal until its deadline, then gives it up. What is held because the wish cannot be met has
+    /// nothing to give way to, so it is waited for without end.
     pub(super) fn await_pods(
         &mut self,
         observed: &Observed,
         serving: &ServingIntent,
+        goal: &Goal,
         version: Version,
         workload: &Workload,
     ) {
@@ -54,6 +56,8 @@ impl Step {
         let deadline = deadline(observed, serving, version);
         if observed.now < deadline {
             self.wake_at(deadline);
+            self.progress = Some(note);
+        } else if !goal.is_wished() {
             self.progress = Some(note);
         } else {
             self.reject(observed, serving, version, late(serving, version, &note));

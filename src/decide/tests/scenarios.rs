@@ -443,3 +443,15 @@ fn suspension_changes_nothing() {
     assert!(decision.actions.is_empty());
     assert!(matches!(decision.report.readiness, Readiness::Stalled(_)));
 }
+
+#[test]
+fn promise_7_what_is_held_because_the_wish_cannot_be_met_is_not_given_up_again_and_again() {
+    let mut world = serving(5);
+    world.traffic = Traffic::Nowhere;
+    world.update_endpoints();
+    world.fates.insert(version(5), Fate::NeverReady);
+    world.intent.wish = Wish::Version(version(6));
+    world.settle();
+    assert_eq!(reason(&world), "VersionNotFound");
+    assert_eq!(world.record.rejected, []);
+}
