@@ -14,6 +14,7 @@
 pub mod api;
 pub mod apply;
 pub mod cli;
+pub mod context;
 pub mod controllers;
 pub mod decide;
 pub mod observe;

@@ -16,11 +16,11 @@ use crate::{
         condition::{Note, Reason, shortened},
         names::{ModelUri, Version, deployment_name},
     },
-    controllers::{Context, FIELD_MANAGER},
+    context::{Context, FIELD_MANAGER},
     decide::Traffic,
     observe::{
         cluster::Projected,
-        model_alias::{FINALIZER, Model, key, with_rendering},
+        model_alias::{Model, key, with_rendering},
     },
     render::{self, Selection, labels},
 };
@@ -199,22 +199,4 @@ where
     }
     K::remove(&context.cluster, &key(alias), name);
     Ok(())
-}
-
-/// Adds or removes our finalizer; a change of the object meanwhile makes it fail, and be decided again.
-pub(super) async fn set_finalizer(context: &Context, alias: &ModelAlias, present: bool) -> Done {
-    let mut finalizers = alias.finalizers().to_vec();
-    finalizers.retain(|finalizer| finalizer != FINALIZER);
-    if present {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    let patch =
-        json!({ "metadata": { "finalizers": finalizers, "resourceVersion": alias.resource_version() } });
-    let name = alias.name_any();
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match api::<ModelAlias>(context, alias).patch_metadata(&name, &parameters, &Patch::Merge(patch)).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() && !present => Ok(()),
-        Err(error) => Err(refusal(&error, "set the finalizer of", &format!("the ModelAlias {name:?}"))),
-        Ok(_) => Ok(()),
-    }
 }

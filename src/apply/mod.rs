@@ -4,6 +4,7 @@
 //! pass decides anew from what is there then.
 
 mod cluster;
+pub mod finalizer;
 pub mod registry;
 pub mod smoke;
 
@@ -14,7 +15,7 @@ use crate::{
         ModelAlias,
         condition::{Note, Reason},
     },
-    controllers::Context,
+    context::Context,
     decide::{Action, Decision},
     observe::model_alias::Observation,
     status::Applied,
@@ -69,7 +70,10 @@ async fn act(
             .ok_or_else(|| Note::new(Reason::RegisteredModelNotFound, "the model is not known"))
     };
     match action {
-        Action::SetFinalizer { present } => cluster::set_finalizer(context, alias, *present).await,
+        Action::SetFinalizer { present } => {
+            let (client, metadata) = (&context.client, &alias.metadata);
+            finalizer::set::<ModelAlias>(client, metadata, finalizer::REGISTRY_ALIAS, *present).await
+        }
         Action::Apply { version, model_uri, replicas } => {
             let start = cluster::Start { version: *version, model_uri, replicas: *replicas, at: now };
             cluster::apply_deployment(context, alias, model()?, start).await

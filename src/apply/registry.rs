@@ -18,7 +18,7 @@ use crate::{
         condition::{Note, Reason},
         names::{AliasName, Version},
     },
-    controllers::{Context, Wakeups},
+    context::{Context, Wakeups},
     decide::AliasRole,
     observe::{
         cluster::AliasKey,

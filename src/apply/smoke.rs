@@ -15,7 +15,7 @@ use kube::ResourceExt;
 
 use crate::{
     api::{ModelAlias, condition::shortened, names::Version},
-    controllers::{Context, Wakeups},
+    context::{Context, Wakeups},
     decide::SmokeReport,
     observe::{
         cluster::{AliasKey, Cache},

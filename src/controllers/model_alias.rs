@@ -10,26 +10,16 @@ use kube::{
     runtime::{controller::Action, reflector::ObjectRef, watcher},
 };
 
-use super::{AFTER_FAILURE, Context, Guarded, write_status};
+use super::{AFTER_FAILURE, Error, unreadable, write_status};
 use crate::{
     api::{ModelAlias, ModelAliasStatus, condition::Reason},
     apply,
+    context::{Context, Guarded},
     decide::{Decision, decide},
     observe::model_alias::{Observation, key, observe, with_rendering},
     render,
     status::{self, Applied, Identity},
 };
-
-/// Why a pass could not be finished.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The object is not what its schema says.
-    #[error("the object cannot be read: {0}")]
-    Unreadable(String),
-    /// The status could not be written.
-    #[error("{0}")]
-    WriteStatus(String),
-}
 
 /// One pass: observe (client) → decide (pure) → apply (client) → status (pure, then one patch).
 ///
@@ -37,7 +27,10 @@ pub enum Error {
 /// When the status cannot be written; everything else is in the status.
 pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -> Result<Action, Error> {
     context.readiness.reached().await;
-    let alias = alias.0.as_ref().map_err(|error| Error::Unreadable(error.to_string()))?;
+    let alias = match &alias.0 {
+        Ok(alias) => alias,
+        Err(unreadable) => return unreadable::release::<ModelAlias>(&context, unreadable).await,
+    };
     let now = Timestamp::now();
     let observation = observe(&context, alias, now).await;
     let decision = decide(&observation.observed);
@@ -63,7 +56,7 @@ pub(super) fn forgetting(
             wake_rivals(&context, alias);
         }
         if there.is_none_or(|there| there.uid() != alias.uid()) {
-            context.forget(&alias.uid().unwrap_or_default());
+            context.forget_alias(&alias.uid().unwrap_or_default());
             wake_waiting(&context);
         }
     })
@@ -128,7 +121,7 @@ async fn publish(
     if before != after
         && let Some(written) = write_status(context, alias, after).await?
     {
-        context.remember_status(&written, after);
+        context.memory.remember_status(&written, after);
     }
     context.announce(alias, status::announcements(before, after, applied));
     Ok(())

@@ -14,7 +14,7 @@ use kube::{
 };
 use secrecy::SecretString;
 
-use super::{Context, Guarded, model_alias::Error, write_status};
+use super::{Error, unreadable, write_status};
 use crate::{
     api::{
         ModelRegistry, ModelRegistryStatus, RegisteredModel,
@@ -23,16 +23,14 @@ use crate::{
         std_duration,
     },
     cli::RunOptions,
+    context::{Context, Guarded},
     decide::Readiness,
     observe::{
         model_alias::registry_key,
         registries::{Handle, RegistryKey, Settings},
         secrets,
     },
-    registry::{
-        Registry,
-        mlflow::{Connection, Credentials, MlflowRegistry},
-    },
+    registry::mlflow::{Connection, Credentials, MlflowRegistry},
     render::RegistryForPods,
     status::{kstatus, readiness_news},
 };
@@ -73,7 +71,10 @@ pub fn install_default(context: &Arc<Context>, options: &RunOptions) -> Result<(
 /// When the status cannot be written.
 pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context>) -> Result<Action, Error> {
     context.readiness.reached().await;
-    let object = object.0.as_ref().map_err(|error| Error::Unreadable(error.to_string()))?;
+    let object = match &object.0 {
+        Ok(object) => object,
+        Err(unreadable) => return unreadable::release::<ModelRegistry>(&context, unreadable).await,
+    };
     let namespace = object.namespace().unwrap_or_default();
     let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
     let settings = settings(object);
@@ -144,14 +145,6 @@ async fn connection(context: &Context, object: &ModelRegistry) -> Result<Connect
         ca_pem,
         timeout: REQUEST_LIMIT,
     })
-}
-
-/// The client for a connection, or why there can be none.
-pub(crate) fn client(connection: Connection) -> Result<Arc<dyn Registry>, Note> {
-    match MlflowRegistry::new(connection) {
-        Ok(client) => Ok(Arc::new(client)),
-        Err(error) => Err(Note::new(Reason::RegistryInvalid, format!("spec.mlflow and spec.auth: {error}"))),
-    }
 }
 
 fn status(object: &ModelRegistry, handle: &Handle, watched: usize, now: Timestamp) -> ModelRegistryStatus {

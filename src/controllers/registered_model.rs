@@ -1,6 +1,5 @@
 //! The shell around one RegisteredModel.
 #![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
-#![expect(clippy::disallowed_types, reason = "effects: sets the finalizer")]
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,21 +9,20 @@ use std::{
 use futures::{Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
+    ResourceExt,
     runtime::{controller::Action, watcher},
 };
-use serde_json::json;
 
-use super::{AFTER_FAILURE, Context, FIELD_MANAGER, Guarded, model_alias::Error, write_status};
+use super::{AFTER_FAILURE, Error, unreadable, write_status};
 use crate::{
     api::{
-        DeletionPolicy, RegisteredModel, RegisteredModelStatus,
+        DeletionPolicy, ModelAlias, RegisteredModel, RegisteredModelStatus,
         condition::{Note, Reason, merge_conditions},
         names::ModelName,
         registered_model::VersionStatus,
     },
-    apply::cluster_refusal,
+    apply::finalizer,
+    context::{Context, Guarded},
     decide::{REGISTRY_DEADLINE, Readiness},
     observe::{
         model_alias::registry_of,
@@ -34,8 +32,6 @@ use crate::{
     status::{Announcement, kstatus, readiness_news},
 };
 
-/// The finalizer of a RegisteredModel whose model goes with it.
-const FINALIZER: &str = "laurel.dev/registered-model";
 /// How many versions a status lists.
 const VERSIONS_MAX: usize = 10;
 
@@ -86,13 +82,16 @@ pub async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Action, Error> {
     context.readiness.reached().await;
-    let object = object.0.as_ref().map_err(|error| Error::Unreadable(error.to_string()))?;
+    let object = match &object.0 {
+        Ok(object) => object,
+        Err(unreadable) => return unreadable::release::<RegisteredModel>(&context, unreadable).await,
+    };
     let now = Timestamp::now();
     let deletes = object.spec.deletion_policy == DeletionPolicy::Delete;
     if let Some(since) = &object.metadata.deletion_timestamp {
         return end(&context, object, deletes, now.duration_since(since.0)).await;
     }
-    if deletes != object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+    if deletes != finalizer::is_set(&object.metadata, finalizer::REGISTERED_MODEL) {
         set_finalizer(&context, object, deletes).await?;
     }
     let pass = match synchronise(&context, object).await {
@@ -130,7 +129,7 @@ fn readiness(trouble: Note) -> Readiness {
 async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass, Note> {
     let name = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
     let registry = registry_of(context, object)?;
-    context.remember_registry(object, &registry);
+    context.memory.remember_registry(object, &registry);
     let facts = match registry.model(&name) {
         ModelView::Unknown(trouble) => return Err(trouble),
         ModelView::Present(facts) => facts,
@@ -251,7 +250,7 @@ async fn end(
     deletes: bool,
     since: SignedDuration,
 ) -> Result<Action, Error> {
-    if !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+    if !finalizer::is_set(&object.metadata, finalizer::REGISTERED_MODEL) {
         return Ok(Action::await_change());
     }
     if deletes
@@ -270,24 +269,26 @@ async fn end(
         return Ok(Action::requeue(AFTER_FAILURE));
     }
     set_finalizer(context, object, false).await?;
-    context.forget_registry(object);
+    context.memory.forget_registry(object);
     Ok(Action::await_change())
 }
 
 async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note> {
     let (namespace, name) = (object.namespace(), object.name_any());
     let aliases = context.aliases.state();
-    let mut aliases = aliases.iter().filter_map(|alias| alias.0.as_ref().ok());
-    if let Some(alias) =
-        aliases.find(|alias| alias.namespace() == namespace && alias.spec.model_ref.name == name)
-    {
+    // One that cannot be read may refer to it.
+    let refers = |alias: &Guarded<ModelAlias>| {
+        alias.namespace() == namespace
+            && alias.0.as_ref().map_or(true, |alias| alias.spec.model_ref.name == name)
+    };
+    if let Some(alias) = aliases.iter().find(|alias| refers(alias)) {
         let message = format!("the ModelAlias {:?} still refers to it; delete that first", alias.name_any());
         return Err(Note::new(Reason::Deleting, message));
     }
     let model = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
     // With its namespace, the ModelRegistry may be gone first.
     let registry =
-        registry_of(context, object).or_else(|note| context.remembered_registry(object).ok_or(note))?;
+        registry_of(context, object).or_else(|note| context.memory.registry(object).ok_or(note))?;
     let models = context.models.state();
     let mut others = models.iter().filter_map(|other| other.0.as_ref().ok());
     if let Some(other) = others.find(|other| {
@@ -304,23 +305,7 @@ async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note>
 }
 
 async fn set_finalizer(context: &Context, object: &RegisteredModel, present: bool) -> Result<(), Error> {
-    let mut finalizers = object.finalizers().to_vec();
-    finalizers.retain(|finalizer| finalizer != FINALIZER);
-    if present {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    let name = object.name_any();
-    let api =
-        Api::<RegisteredModel>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    let patch =
-        json!({ "metadata": { "finalizers": finalizers, "resourceVersion": object.resource_version() } });
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_metadata(&name, &parameters, &Patch::Merge(patch)).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(error) => {
-            let object = format!("the RegisteredModel {name:?}");
-            Err(Error::WriteStatus(cluster_refusal(&error, "set the finalizer of", &object).message))
-        }
-        Ok(_) => Ok(()),
-    }
+    finalizer::set::<RegisteredModel>(&context.client, &object.metadata, finalizer::REGISTERED_MODEL, present)
+        .await
+        .map_err(|note| Error::Write(note.message))
 }

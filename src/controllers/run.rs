@@ -19,13 +19,14 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Guarded, Readiness, WakeupStreams, Wakeups, model_alias, model_registry, registered_model,
+    model_alias, model_registry, registered_model,
     watch::{Scope, own_kind, projections},
 };
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
     apply::{registry::AliasWrites, smoke::SmokeTests},
     cli::RunOptions,
+    context::{Context, Guarded, Memory, Readiness, WakeupStreams, Wakeups},
     observe::registries::Hub,
     telemetry::{metrics::Metrics, server},
 };
@@ -79,9 +80,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         metrics: Metrics::default(),
         readiness: Readiness::default(),
         recorder: Context::recorder(&client),
-        models_by_alias: std::sync::Mutex::default(),
-        registries_by_model: std::sync::Mutex::default(),
-        statuses: std::sync::Mutex::default(),
+        memory: Memory::default(),
         client: client.clone(),
     });
     model_registry::install_default(&context, &options).map_err(RunError::Registry)?;
@@ -163,7 +162,7 @@ fn pod_client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-fn retry<K>(_: Arc<Guarded<K>>, _: &model_alias::Error, _: Arc<Context>) -> controller::Action {
+fn retry<K>(_: Arc<Guarded<K>>, _: &super::Error, _: Arc<Context>) -> controller::Action {
     controller::Action::requeue(super::AFTER_FAILURE)
 }
 
@@ -176,7 +175,7 @@ mod measured {
 
     use super::{Arc, Context, Guarded, ModelAlias, ModelRegistry, RegisteredModel, controller, model_alias};
 
-    type Result = std::result::Result<controller::Action, model_alias::Error>;
+    type Result = std::result::Result<controller::Action, crate::controllers::Error>;
 
     async fn measure<K>(
         kind: &'static str,

@@ -14,8 +14,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Context, Guarded};
 use crate::{
+    context::{Context, Guarded},
     observe::cluster::{AliasKey, Projected, alias_of},
     render::labels,
 };

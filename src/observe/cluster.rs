@@ -22,7 +22,7 @@ use crate::{
         condition::{Note, Reason, shortened},
         names::{ModelUri, Version},
     },
-    controllers::FIELD_MANAGER,
+    context::FIELD_MANAGER,
     decide::{ClusterView, SmokeReport, Traffic, Workload},
     render::labels,
 };

@@ -18,14 +18,15 @@ use crate::{
         names::{ModelName, Version},
         std_duration,
     },
-    controllers::{Context, Guarded},
-    decide::{AliasRole, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent, VersionView, Wish},
+    apply::finalizer,
+    context::{Context, Guarded},
+    decide::{
+        AliasRole, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent, VersionView,
+        Wish,
+    },
     registry::{VersionFacts, VersionState},
     render::{self, Rendering},
 };
-
-/// The finalizer of a ModelAlias whose alias goes with it.
-pub const FINALIZER: &str = "laurel.dev/registry-alias";
 
 /// An observation, and what is needed to act on it.
 #[derive(Debug)]
@@ -54,12 +55,12 @@ pub fn key(alias: &ModelAlias) -> AliasKey {
 /// Observes everything about `alias`.
 pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> Observation {
     let resolved = resolve(context, alias).or_else(|note| remembered(context, alias).ok_or(note));
-    context.remember_model(alias, resolved.as_ref().ok());
+    context.memory.remember_model(alias, resolved.as_ref().ok());
     let obstacle = match &resolved {
         Err(note) => Some(note.clone()),
         Ok(model) => obstacle(context, alias, model),
     };
-    let record = context.latest_status(alias);
+    let record = context.memory.latest_status(alias);
     let model = resolved.ok();
     let registry = match &model {
         Some(model) => registry_view(context, alias, model, &record).await,
@@ -102,7 +103,7 @@ fn resolve(context: &Context, alias: &ModelAlias) -> Result<Model, Note> {
 /// What `modelRef` led to before, for an alias that is being deleted: with its namespace, the objects it refers to may be
 /// gone first.
 fn remembered(context: &Context, alias: &ModelAlias) -> Option<Model> {
-    alias.metadata.deletion_timestamp.as_ref().and_then(|_| context.remembered_model(alias))
+    alias.metadata.deletion_timestamp.as_ref().and_then(|_| context.memory.model(alias))
 }
 
 /// The registry that a RegisteredModel names, or the one that Laurel was installed with.
@@ -152,8 +153,8 @@ fn obstacle(context: &Context, alias: &ModelAlias, model: &Model) -> Option<Note
             "this registry has no aliases, which a ModelAlias needs",
         ));
     }
-    let claimed =
-        older_claim(context, alias, model).or_else(|| other_model(&context.latest_status(alias), model));
+    let claimed = older_claim(context, alias, model)
+        .or_else(|| other_model(&context.memory.latest_status(alias), model));
     if claimed.is_some() {
         return claimed;
     }
@@ -241,7 +242,7 @@ fn intent(alias: &ModelAlias, model: Option<&Model>, obstacle: Option<Note>) -> 
         drift: spec.drift,
         lifecycle,
         deletes_alias: spec.deletion_policy == DeletionPolicy::Delete,
-        has_finalizer: alias.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+        has_finalizer: finalizer::is_set(&alias.metadata, finalizer::REGISTRY_ALIAS),
         retry: alias.annotations().get(RETRY_ANNOTATION).cloned(),
         obstacle,
     }

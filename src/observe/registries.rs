@@ -21,7 +21,8 @@ use crate::{
         names::{AliasName, ModelName, Version},
     },
     registry::{
-        RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState, mlflow::Connection,
+        RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState,
+        mlflow::{Connection, MlflowRegistry},
     },
     render::RegistryForPods,
 };
@@ -219,7 +220,7 @@ impl Handle {
         };
         match connection {
             Ok(_) if unchanged => {}
-            Ok(connection) => self.set_client(crate::controllers::model_registry::client(*connection)),
+            Ok(connection) => self.set_client(client(*connection)),
             Err(note) if self.client().is_err_and(|known| known == note) => {}
             Err(note) => self.set_client(Err(note)),
         }
@@ -414,6 +415,14 @@ impl Handle {
             models.insert(name.clone(), facts);
         }
         Ok((server_version, models))
+    }
+}
+
+/// The client for a connection, or why there can be none.
+fn client(connection: Connection) -> Result<Arc<dyn Registry>, Note> {
+    match MlflowRegistry::new(connection) {
+        Ok(client) => Ok(Arc::new(client)),
+        Err(error) => Err(Note::new(Reason::RegistryInvalid, format!("spec.mlflow and spec.auth: {error}"))),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 
-use crate::controllers::Context;
+use crate::context::Context;
 
 /// Answers until `shutdown` resolves.
 ///

@@ -1,0 +1,63 @@
+//! Objects that cannot be read: stored before a schema grew strict, or written by a later release. They are told of, they stall no
+//! other object, and they can be deleted.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Resource,
+    core::{NamespaceResourceScope, error_boundary::InvalidObject},
+    runtime::controller::Action,
+};
+use serde::de::DeserializeOwned;
+
+use super::Error;
+use crate::{apply::finalizer, context::Context, status::Announcement};
+
+/// The reason of the Event about an object that cannot be read.
+const REASON: &str = "Unreadable";
+
+/// Tells of an object that cannot be read; one that is being deleted is let go, and what it stands for in the registry stays.
+///
+/// # Errors
+/// When it cannot be let go.
+pub(super) async fn release<K>(context: &Context, object: &InvalidObject) -> Result<Action, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    let metadata = &object.metadata;
+    let is_ending = metadata.deletion_timestamp.is_some();
+    let next = if is_ending {
+        "it is let go, and what it stands for in the registry stays"
+    } else {
+        "nothing is done about it until it is corrected: compare it with `kubectl explain`, and with the release of Laurel that \
+         wrote it"
+    };
+    let news = Announcement {
+        warning: true,
+        reason: REASON.to_owned(),
+        action: "Read".to_owned(),
+        message: format!("Laurel cannot read this {}: {}; {next}", K::kind(&()), object.error),
+    };
+    tracing::warn!(message = news.message, "unreadable");
+    let reference = ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        ..ObjectReference::default()
+    };
+    context.announce_about(reference, vec![news]);
+    if !is_ending {
+        return Ok(Action::await_change());
+    }
+    for name in [finalizer::REGISTRY_ALIAS, finalizer::REGISTERED_MODEL] {
+        if finalizer::is_set(metadata, name) {
+            finalizer::set::<K>(&context.client, metadata, name, false)
+                .await
+                .map_err(|note| Error::Write(note.message))?;
+        }
+    }
+    Ok(Action::await_change())
+}
