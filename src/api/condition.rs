@@ -178,6 +178,11 @@ pub enum Reason {
     ApplyForbidden,
     /// The API server fails or cannot be reached.
     ApplyFailed,
+
+    // Not ours.
+    /// What a later release of Laurel wrote, and this one does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Reason {

@@ -380,6 +380,9 @@ pub enum SmokeTestOutcome {
     Passed,
     /// The model has no input example.
     NoInputExample,
+    /// What a later release of Laurel wrote, and this one does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A version that was tried and failed.
@@ -431,6 +434,9 @@ pub enum Cause {
     Registry,
     /// The version that served failed.
     Failure,
+    /// What a later release of Laurel wrote, and this one does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// How a change ended.
@@ -442,4 +448,29 @@ pub enum Outcome {
     RolledBack,
     /// The version failed and does not serve.
     Rejected,
+    /// What a later release of Laurel wrote, and this one does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::condition::Reason;
+
+    #[test]
+    fn a_status_of_a_later_release_can_be_read() {
+        let status: ModelAliasStatus = serde_yaml::from_str(
+            "
+history: [{version: '2', at: '2026-01-01T00:00:00Z', cause: Dream, outcome: Celebrated}]
+rejected: [{version: '3', at: '2026-01-01T00:00:00Z', reason: TooSlow, message: p99, settings: v9-a, held: true}]
+versions: [{version: '2', smokeTest: Skipped}]
+mood: good
+",
+        )
+        .unwrap();
+        assert_eq!(status.history[0].outcome, Outcome::Unknown);
+        assert_eq!(status.rejected[0].reason, Reason::Unknown);
+        assert_eq!(status.versions[0].smoke_test, Some(SmokeTestOutcome::Unknown));
+    }
 }

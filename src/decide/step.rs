@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Action, Observed, ServingIntent, SmokeReport, Traffic, Workload, action::pods_note, goal::Goal};
 use crate::api::{
     condition::{Note, Reason, shortened},
-    model_alias::Rejection,
+    model_alias::{Rejection, SmokeTestOutcome},
     names::Version,
 };
 
@@ -119,7 +119,10 @@ pub(super) fn proof(
     version: Version,
     workload: &Workload,
 ) -> Proof {
-    let remembered = observed.remembered(version).and_then(|held| held.smoke_test);
+    let remembered = observed
+        .remembered(version)
+        .and_then(|held| held.smoke_test)
+        .filter(|outcome| *outcome != SmokeTestOutcome::Unknown);
     if !serving.smoke_test || observed.has_served(version) || remembered.is_some() {
         return Proof::Given;
     }

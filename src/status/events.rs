@@ -38,7 +38,7 @@ pub fn announcements(
     let mut news = Vec::new();
     let fresh = after.history.iter().take_while(|entry| before.history.first() != Some(entry));
     for entry in fresh.collect::<Vec<_>>().into_iter().rev() {
-        news.push(history(entry, after));
+        news.extend(history(entry, after));
     }
     for action in &applied.actions {
         news.extend(write(action, before));
@@ -59,17 +59,21 @@ pub fn announcements(
     news
 }
 
-fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Announcement {
+fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announcement> {
     let version = entry.version;
     let from = entry.from.map_or_else(String::new, |from| format!(", from version {from}"));
     let asked = match entry.cause {
         Cause::Spec => "asked for by spec.version",
         Cause::Registry => "asked for by the alias in the registry",
         Cause::Failure => "because the version that served failed",
+        Cause::Unknown => "for a reason that is not known",
     };
-    let (warning, done, message) = match entry.outcome {
-        Outcome::Promoted => (false, "Promote", format!("version {version} serves now{from}; {asked}")),
+    let (reason, warning, done, message) = match entry.outcome {
+        Outcome::Promoted => {
+            ("Promoted", false, "Promote", format!("version {version} serves now{from}; {asked}"))
+        }
         Outcome::RolledBack => (
+            "RolledBack",
             entry.cause == Cause::Failure,
             "RollBack",
             format!("version {version} serves again{from}; {asked}"),
@@ -79,16 +83,17 @@ fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Announcement {
             let why = why.map_or_else(String::new, |rejection| {
                 format!(": {}: {}", rejection.reason, rejection.message)
             });
-            (true, "Reject", format!("version {version} was rejected{why}"))
+            ("Rejected", true, "Reject", format!("version {version} was rejected{why}"))
         }
-    };
-    let reason = match entry.outcome {
-        Outcome::Promoted => "Promoted",
-        Outcome::RolledBack => "RolledBack",
-        Outcome::Rejected => "Rejected",
+        Outcome::Unknown => return None,
     };
     let origin = entry.from.map_or_else(String::new, |from| format!("FromV{from}"));
-    Announcement { warning, reason: reason.to_owned(), action: format!("{done}V{version}{origin}"), message }
+    Some(Announcement {
+        warning,
+        reason: reason.to_owned(),
+        action: format!("{done}V{version}{origin}"),
+        message,
+    })
 }
 
 fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
@@ -109,9 +114,8 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
         }
         Action::SetAlias { role: AliasRole::Main, version, replaces, corrects: true } => {
             let from = replaces.map_or_else(|| "nothing".to_owned(), |from| format!("version {from}"));
-            let message = format!(
-                "the alias in the registry named {from}; it is put back on version {version}"
-            );
+            let message =
+                format!("the alias in the registry named {from}; it is put back on version {version}");
             announce("AliasPutBack", "PutAliasBackOn", *version, message)
         }
         Action::DeleteAlias { replaces, .. } => announce(
