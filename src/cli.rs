@@ -1,8 +1,8 @@
 //! The command line: `laurel run` and `laurel crds`.
 
-use std::{io::Write, net::SocketAddr};
+use std::{ffi::OsStr, io::Write, net::SocketAddr};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
 use url::Url;
 
 use crate::api;
@@ -33,7 +33,7 @@ pub struct RunOptions {
     pub namespace: Option<String>,
 
     /// The registry for objects that name none, for instance <http://mlflow.mlops.svc:5000>.
-    #[arg(long, env = "LAUREL_REGISTRY_URL")]
+    #[arg(long, env = "LAUREL_REGISTRY_URL", hide_env_values = true, value_parser = RegistryUrl)]
     pub registry_url: Option<Url>,
 
     /// The workspace in that registry.
@@ -51,6 +51,26 @@ pub struct RunOptions {
     /// How logs are written.
     #[arg(long, env = "LAUREL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
+}
+
+/// Reads a registry's URL. Clap's own refusal quotes the value, and a URL with a login in it is refused as well.
+#[derive(Clone)]
+struct RegistryUrl;
+
+impl TypedValueParser for RegistryUrl {
+    type Value = Url;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Url, clap::Error> {
+        Url::parse(&value.to_string_lossy()).map_err(|error| {
+            let message = format!("--registry-url (LAUREL_REGISTRY_URL) is not a URL: {error}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        })
+    }
 }
 
 /// How logs are written.
@@ -72,4 +92,18 @@ pub fn print_crds(mut out: impl Write) -> std::io::Result<()> {
         write!(out, "---\n{yaml}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_12_a_login_in_the_url_is_never_shown() {
+        for url in ["http://us:s3cret@mlflow:999999", "http://us:s3cret@", "//us:s3cret@mlflow"] {
+            let error = Cli::try_parse_from(["laurel", "run", "--registry-url", url]).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains("s3cret") && told.contains("--registry-url"), "{told}");
+        }
+    }
 }

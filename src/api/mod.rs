@@ -35,12 +35,18 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
 /// The longest text of a duration. A longer one can mean more than a duration can hold, at which its parser panics.
 pub(crate) const DURATION_MAX: usize = 16;
 
+/// What Kubernetes takes as the name of an object. A name that is put into a URL must not lead elsewhere.
+pub(crate) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// What Kubernetes takes as a key of a Secret.
+pub(crate) const KEY_PATTERN: &str = "^[-._a-zA-Z0-9]+$";
+
 /// Names an object in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LocalReference {
     /// The object's name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME_PATTERN))]
     pub name: String,
 }
 

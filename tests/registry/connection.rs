@@ -10,7 +10,7 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use wiremock::{Mock, MockServer, matchers::any};
 
-use crate::support::{connection, model, ok};
+use crate::support::{connection, model, ok, page, refusal};
 
 fn basic(username: &str, password: &str) -> Credentials {
     Credentials::Basic { username: username.to_owned(), password: password.into() }
@@ -74,6 +74,44 @@ async fn credentials_are_sent_and_never_shown() {
         registry.newest_versions(&model("m"), 1).await.unwrap();
         let requests = server.received_requests().await.unwrap();
         assert_eq!(requests[0].headers["authorization"], header);
+    }
+}
+
+/// A proxy that somebody debugs with answers what it got.
+#[tokio::test]
+async fn promise_12_credentials_that_a_server_sends_back_are_not_quoted() {
+    let table = [
+        (basic("us", "s3cret \"pw\" & more"), "dXM6czNjcmV0ICJwdyIgJiBtb3Jl"),
+        (Credentials::Bearer("s3cret".into()), "s3cret"),
+    ];
+    for (credentials, header) in table {
+        let secret =
+            if let Credentials::Basic { .. } = credentials { r#"s3cret "pw" & more"# } else { "s3cret" };
+        let escaped = secret.replace('&', "&amp;").replace('"', "&quot;");
+        let said = format!("Authorization: {header} for {secret}.");
+        let answers = [
+            page(401, "text/plain", &said),
+            page(
+                403,
+                "text/html",
+                &format!("<h1>Denied</h1><pre>Authorization: {header} for {escaped}.</pre>"),
+            ),
+            refusal(400, "BAD_REQUEST", &said),
+            page(500, "text/plain", &format!("{} {said}", "a long page, ".repeat(21))),
+            page(200, "text/html", &said),
+            ok(&json!({ "registered_models": said })),
+        ];
+        for answer in answers {
+            let server = MockServer::start().await;
+            Mock::given(any()).respond_with(answer).mount(&server).await;
+            let connection =
+                Connection { credentials: Some(credentials.clone()), ..connection(&server.uri()) };
+            let registry = MlflowRegistry::new(connection).unwrap();
+            let error = registry.models(&[model("m")].into()).await.unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains(header) && !told.contains("s3cret"), "{told}");
+            assert!(told.contains("(hidden)"), "{told}");
+        }
     }
 }
 

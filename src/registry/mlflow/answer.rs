@@ -60,7 +60,7 @@ pub(super) fn json<T: DeserializeOwned>(answer: &Answer) -> Result<T, String> {
         if error.is_eof() && !answer.body.is_empty() {
             format!("its JSON ends too early, after {} bytes", answer.body.len())
         } else if error.is_data() {
-            format!("its JSON is not as expected: {error}")
+            format!("its JSON is not as expected: {}", answer.hidden.hide(&error.to_string()))
         } else {
             format!("HTTP {} without JSON: {}", answer.status.as_u16(), said(answer))
         }
@@ -126,7 +126,7 @@ fn retry_after(answer: &Answer) -> Option<Duration> {
 
 /// What the server said, on one line.
 fn said(answer: &Answer) -> String {
-    let said = text::summary(answer.content_type(), &answer.body);
+    let said = text::summary(answer.content_type(), &answer.body, &answer.hidden);
     if said.is_empty() { reason(answer.status) } else { said }
 }
 

@@ -4,11 +4,11 @@
 use std::{fmt::Display, time::Duration};
 
 use reqwest::{
-    Certificate, Client, Method, RequestBuilder, Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderMap},
+    Certificate, Client, Method, Request, RequestBuilder, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap},
     redirect,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
@@ -16,6 +16,7 @@ use url::Url;
 use super::{
     answer::{self, Refusal},
     connection::{Connection, ConnectionError, Credentials},
+    hidden::Hidden,
     text,
     wire::Odd,
 };
@@ -79,6 +80,8 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// There was more than the call's limit; `body` is its beginning.
     pub(super) cut: bool,
+    /// What is not to be quoted of it.
+    pub(super) hidden: Hidden,
 }
 
 impl Answer {
@@ -95,6 +98,9 @@ pub(super) struct Http {
     workspace: Option<String>,
     credentials: Option<Credentials>,
     timeout: Duration,
+    /// What answers in place of the server.
+    #[cfg(any(test, fuzzing))]
+    script: Option<std::sync::Arc<super::script::Script>>,
 }
 
 impl Http {
@@ -103,7 +109,33 @@ impl Http {
         let client = client(&connection)?;
         let base = connection.base();
         let Connection { workspace, credentials, timeout, .. } = connection;
-        Ok(Self { client, base, workspace, credentials, timeout })
+        Ok(Self {
+            client,
+            base,
+            workspace,
+            credentials,
+            timeout,
+            #[cfg(any(test, fuzzing))]
+            script: None,
+        })
+    }
+
+    /// The same connection, but a script answers.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn scripted(
+        like: &Self,
+        workspace: Option<&str>,
+        script: std::sync::Arc<super::script::Script>,
+    ) -> Self {
+        let Self { client, base, credentials, timeout, .. } = like;
+        Self {
+            client: client.clone(),
+            base: base.clone(),
+            workspace: workspace.map(str::to_owned),
+            credentials: credentials.clone(),
+            timeout: *timeout,
+            script: Some(script),
+        }
     }
 
     /// The configured workspace.
@@ -150,10 +182,33 @@ impl Http {
 
     async fn send(&self, call: &Call) -> Result<Answer, RegistryError> {
         let broken = |error: reqwest::Error| self.broken(&error);
-        let mut response = self.request(call).send().await.map_err(broken)?;
+        let request = self.request(call).build().map_err(broken)?;
+        let hidden = self.hidden(request.headers());
+        let mut response = self.exchange(request).await?;
         let (body, cut) = read(&mut response, call.limit).await.map_err(broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer { url: self.shown(call), status, headers, body, cut })
+        Ok(Answer { url: self.shown(call), status, headers, body, cut, hidden })
+    }
+
+    /// Sends a request: the only step that leaves the process.
+    async fn exchange(&self, request: Request) -> Result<Response, RegistryError> {
+        #[cfg(any(test, fuzzing))]
+        if let Some(script) = &self.script {
+            let ended = || RegistryError::Unreachable { url: self.base.to_string(), cause: "the script ends".into() };
+            return script.next(&request).ok_or_else(ended);
+        }
+        self.client.execute(request).await.map_err(|error| self.broken(&error))
+    }
+
+    /// What a request with these headers gives away.
+    fn hidden(&self, headers: &HeaderMap) -> Hidden {
+        let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let sent = sent.and_then(|value| value.split(' ').next_back()).map(SecretString::from);
+        let given = self.credentials.as_ref().map(|credentials| match credentials {
+            Credentials::Basic { password, .. } => password.clone(),
+            Credentials::Bearer(token) => token.clone(),
+        });
+        Hidden::new(sent.into_iter().chain(given))
     }
 
     fn request(&self, call: &Call) -> RequestBuilder {

@@ -6,9 +6,11 @@
 //!   http         sends one request, gives back one whole answer or the reason why not
 //!   answer       tells answers apart: a value, "it does not exist", an error
 //!   text         makes one readable line of an HTML page or a JSON error
+//!   hidden       keeps our credentials out of it
 //!   filter       writes names into MLflow's search filter
 //!   wire         the JSON, and how it becomes the domain's facts
 //!   example      finds the input example of a version
+//!   script       for the fuzzer: a list of answers in place of a server
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +31,10 @@ mod answer;
 mod connection;
 mod example;
 mod filter;
+mod hidden;
 mod http;
+#[cfg(any(test, fuzzing))]
+pub mod script;
 mod text;
 mod wire;
 

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::hidden::Hidden;
+
 /// The longest that a quotation from a server may be, in characters.
 const MAX: usize = 300;
 
@@ -13,15 +15,15 @@ struct ErrorBody {
 }
 
 /// One line that tells what a body says: code and message of MLflow's errors, the title or the text of a page.
-pub(super) fn summary(content_type: &str, body: &[u8]) -> String {
+pub(super) fn summary(content_type: &str, body: &[u8], hidden: &Hidden) -> String {
     if let Ok(ErrorBody { error_code, message }) = serde_json::from_slice(body) {
         let said = if message.trim().is_empty() { error_code } else { format!("{error_code}: {message}") };
-        return shorten(&said);
+        return shorten(&hidden.hide(&said));
     }
     // The beginning says enough, and a page can be long.
     let beginning = String::from_utf8_lossy(&body[..body.len().min(8 << 10)]);
     let page = content_type.contains("html") || beginning.trim_start().starts_with('<');
-    shorten(&if page { plain(&beginning) } else { beginning.into_owned() })
+    shorten(&hidden.hide(&if page { plain(&beginning) } else { beginning.into_owned() }))
 }
 
 /// `text` on one line, with at most 300 characters.
@@ -95,16 +97,20 @@ mod tests {
             ("", ""),
         ];
         for (page, line) in table {
-            assert_eq!(summary("text/html; charset=utf-8", page.as_bytes()), line, "{page:?}");
+            assert_eq!(
+                summary("text/html; charset=utf-8", page.as_bytes(), &Hidden::default()),
+                line,
+                "{page:?}"
+            );
         }
     }
 
     #[test]
     fn an_error_of_mlflow_is_told_by_code_and_message() {
         let error = br#"{"error_code": "INTERNAL_ERROR", "message": "", "sqlstate": "XXM00"}"#;
-        assert_eq!(summary("application/json", error), "INTERNAL_ERROR");
+        assert_eq!(summary("application/json", error, &Hidden::default()), "INTERNAL_ERROR");
         let error = br#"{"error_code": "BAD_REQUEST", "message": "no\n good"}"#;
-        assert_eq!(summary("application/json", error), "BAD_REQUEST: no good");
+        assert_eq!(summary("application/json", error, &Hidden::default()), "BAD_REQUEST: no good");
     }
 
     #[test]
@@ -118,7 +124,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn whatever_a_server_says_fits_on_one_line(page in "(<|>|</?title>|<script>|[a-zÜ\\s]){0,80}", html: bool) {
-            let line = summary(if html { "text/html" } else { "text/plain" }, page.as_bytes());
+            let line = summary(if html { "text/html" } else { "text/plain" }, page.as_bytes(), &Hidden::default());
             proptest::prop_assert!(line.chars().count() <= MAX && !line.contains(char::is_control));
         }
     }
