@@ -1,33 +1,101 @@
 //! Whether enough is known of the cluster to decide anything.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
-/// What has still to be read from the cluster before anything may be decided.
+use crate::api::condition::{Note, Reason};
+
+/// A watch that has been refused for so long is not just a role that is being replaced.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A watch that was not refused for so long runs again. It says nothing when it does; it is tried far more often than this.
+const RECOVERED: Duration = Duration::from_secs(20);
+
+/// What has been read from the cluster, and what Laurel is not let see.
+///
+/// Nothing is decided before everything has been read, nor while a watch is refused: what is known may be out of date.
 #[derive(Debug, Default)]
 pub struct Readiness {
-    waiting: Mutex<Vec<&'static str>>,
+    watches: Mutex<BTreeMap<&'static str, Watch>>,
     all_read: tokio::sync::watch::Sender<bool>,
 }
 
+#[derive(Debug, Default)]
+struct Watch {
+    is_read: bool,
+    refusal: Option<Refusal>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    first: Instant,
+    last: Instant,
+    said: String,
+}
+
 impl Readiness {
-    /// Nothing is decided until `what` has been read.
-    pub fn expect(&self, what: &'static str) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<&'static str, Watch>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `what` has been read.
+    /// Nothing is decided until `what` has been read.
+    pub fn expect(&self, what: &'static str) {
+        self.watches().entry(what).or_default();
+    }
+
+    /// `what` has been read in full.
     pub fn read(&self, what: &'static str) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|other| *other != what);
-        if waiting.is_empty() {
+        let mut watches = self.watches();
+        *watches.entry(what).or_default() = Watch { is_read: true, refusal: None };
+        if watches.values().all(|watch| watch.is_read) {
             self.all_read.send_replace(true);
         }
     }
 
-    /// What has not been read yet.
+    /// Something of `what` was seen.
+    pub fn seen(&self, what: &'static str) {
+        if let Some(watch) = self.watches().get_mut(what) {
+            watch.refusal = None;
+        }
+    }
+
+    /// The API server does not let Laurel watch `what`.
+    pub fn refused(&self, what: &'static str, said: String) {
+        let now = Instant::now();
+        let mut watches = self.watches();
+        let watch = watches.entry(what).or_default();
+        let known = watch.refusal.as_ref().filter(|known| now.duration_since(known.last) < RECOVERED);
+        let first = known.map_or(now, |known| known.first);
+        watch.refusal = Some(Refusal { first, last: now, said });
+    }
+
+    /// What has not been read yet, and why where that is known.
     #[must_use]
-    pub fn waiting_for(&self) -> Vec<&'static str> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn waiting_for(&self) -> Vec<String> {
+        let tell = |(what, watch): (&&str, &Watch)| match &watch.refusal {
+            Some(refusal) => format!("{what} ({})", refusal.said),
+            None => (*what).to_owned(),
+        };
+        self.watches().iter().filter(|(_, watch)| !watch.is_read).map(tell).collect()
+    }
+
+    /// Why what is known of the cluster may be out of date.
+    #[must_use]
+    pub fn blind(&self) -> Option<Note> {
+        let watches = self.watches();
+        let (what, refusal) = watches.iter().find_map(|(what, watch)| {
+            let refusal = watch.refusal.as_ref()?;
+            let is_lasting = refusal.first.elapsed() >= PATIENCE && refusal.last.elapsed() < RECOVERED;
+            is_lasting.then_some((what, refusal))
+        })?;
+        let message = format!(
+            "Laurel may not watch {what}: {}; what it knows of them may be out of date, so nothing is changed until it may: \
+             compare Laurel's role with the chart's",
+            refusal.said
+        );
+        Some(Note::new(Reason::ApplyForbidden, message))
     }
 
     /// Resolves once everything has been read.

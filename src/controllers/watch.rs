@@ -1,15 +1,17 @@
 //! Watches: our own kinds in full, what we make by label and as projections.
 #![expect(clippy::disallowed_types, reason = "effects: watches the cluster")]
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::NamespaceResourceScope,
     runtime::{
         WatchStreamExt, reflector,
-        watcher::{self, Event, watcher},
+        utils::Backoff,
+        watcher::{self, Event, ExponentialBackoff, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -57,12 +59,12 @@ where
             object.managed_fields_mut().clear();
             object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
         })
-        .default_backoff()
+        .backoff(backoff())
         .reflect(writer)
         .inspect(move |event| match event {
             Ok(Event::InitDone) => context.readiness.read(what),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, what, "the watch failed and is begun again"),
+            Ok(_) => context.readiness.seen(what),
+            Err(error) => failed(&context, what, error),
         })
         .touched_objects()
 }
@@ -79,7 +81,7 @@ where
         + 'static,
 {
     let config = watcher::Config::default().labels(labels::MODEL_ALIAS).page_size(PAGE_SIZE);
-    let mut events = watcher(scope.api::<K>(&context.client), config).default_backoff().boxed();
+    let mut events = watcher(scope.api::<K>(&context.client), config).backoff(backoff()).boxed();
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -99,15 +101,38 @@ where
                 listed = HashSet::new();
                 context.readiness.read(what);
             }
-            Ok(Event::Apply(object)) => drop(see(&context, &object)),
+            Ok(Event::Apply(object)) => {
+                context.readiness.seen(what);
+                see(&context, &object);
+            }
             Ok(Event::Delete(object)) => {
+                context.readiness.seen(what);
                 if let Some(alias) = alias_of(object.meta()) {
                     K::remove(&context.cluster, &alias, &object.name_any());
                     context.wakeups.alias(&alias);
                 }
             }
-            Err(error) => tracing::warn!(%error, what, "the watch failed and is begun again"),
+            Err(error) => failed(&context, what, &error),
         }
+    }
+}
+
+/// How soon a watch that failed is begun again: there is only one of us, and a change must not wait.
+fn backoff() -> impl Backoff {
+    const FIRST: Duration = Duration::from_millis(500);
+    const LONGEST: Duration = Duration::from_secs(5);
+    let builder = ExponentialBuilder::default().with_min_delay(FIRST).with_max_delay(LONGEST).with_jitter();
+    ExponentialBackoff::from(builder.without_max_times())
+}
+
+fn failed(context: &Context, what: &'static str, error: &watcher::Error) {
+    tracing::warn!(%error, what, "the watch failed and is begun again");
+    if let watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::WatchError(status) = error
+        && [401, 403, 404].contains(&status.code)
+    {
+        context.readiness.refused(what, status.message.clone());
     }
 }
 

@@ -106,8 +106,10 @@ fn suspended(observed: &Observed) -> Decision {
     still(observed, Readiness::Stalled(note))
 }
 
+/// What stands in the way may go without anything being seen here: another namespace, a role.
 fn obstructed(observed: &Observed, obstacle: &Note) -> Decision {
-    still(observed, Readiness::Stalled(obstacle.clone()))
+    let wake = Some(look_again(observed));
+    Decision { wake, ..still(observed, Readiness::Stalled(obstacle.clone())) }
 }
 
 /// A decision to do nothing.

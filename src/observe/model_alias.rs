@@ -56,10 +56,10 @@ pub fn key(alias: &ModelAlias) -> AliasKey {
 pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> Observation {
     let resolved = resolve(context, alias).or_else(|note| remembered(context, alias).ok_or(note));
     context.memory.remember_model(alias, resolved.as_ref().ok());
-    let obstacle = match &resolved {
+    let obstacle = context.readiness.blind().or_else(|| match &resolved {
         Err(note) => Some(note.clone()),
         Ok(model) => obstacle(context, alias, model),
-    };
+    });
     let record = context.memory.latest_status(alias);
     let model = resolved.ok();
     let registry = match &model {
@@ -177,7 +177,14 @@ fn older_claim(context: &Context, alias: &ModelAlias, model: &Model) -> Option<N
     context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).find_map(|other| {
         let shared = claims(other).into_iter().flatten().find(|claim| wanted.contains(&Some(claim.clone())))?;
         let is_older = other.uid() != alias.uid() && age(other) < age(alias);
-        let is_same = || resolve(context, other).is_ok_and(|theirs| (theirs.registry.identity(), &theirs.name) == ours);
+        let is_same = || {
+            // Where what it refers to is gone for now, it keeps what it had.
+            let known = || other.status.as_ref().and_then(|status| status.model_name.clone());
+            resolve(context, other).map_or_else(
+                |_| known().as_deref() == Some(model.name.as_str()),
+                |theirs| (theirs.registry.identity(), &theirs.name) == ours,
+            )
+        };
         let field = if shared == alias.spec.alias { "spec.alias" } else { "spec.previousAlias" };
         (is_older && is_same()).then(|| {
             let message = format!(
@@ -228,7 +235,8 @@ pub fn with_rendering<T>(
     Some(use_it(&rendering))
 }
 
-fn intent(alias: &ModelAlias, model: Option<&Model>, obstacle: Option<Note>) -> Intent {
+/// What is wished, checked and with its references followed.
+pub(crate) fn intent(alias: &ModelAlias, model: Option<&Model>, obstacle: Option<Note>) -> Intent {
     let spec = &alias.spec;
     let lifecycle = match &alias.metadata.deletion_timestamp {
         Some(since) => Lifecycle::Deleting { since: since.0 },

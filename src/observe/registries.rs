@@ -197,10 +197,12 @@ impl Handle {
         self.retired.cancelled().await;
     }
 
-    /// Who is meant by this registry: two handles with the same identity speak of the same aliases.
+    /// Who is meant by this registry: two handles with the same identity speak of the same aliases. Without a workspace, MLflow
+    /// takes the one called `default`.
     #[must_use]
     pub fn identity(&self) -> (Url, Option<String>) {
-        (self.settings.url.clone(), self.settings.workspace.clone())
+        let workspace = self.settings.workspace.clone().filter(|workspace| workspace != "default");
+        (self.settings.url.clone(), workspace)
     }
 
     /// Replaces the client, for instance after a Secret changed, or says why there is none.
