@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use crate::{
     gate::Gate,
-    look::{revisions, selected, until_sizes},
     scene::{PATIENCE, Scene, play},
+    simulated::look::{revisions, selected, until_sizes},
     support::alias::{has, holds},
 };
 

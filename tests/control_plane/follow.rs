@@ -11,8 +11,8 @@ use laurel::api::{
 use tokio::time::Instant;
 
 use crate::{
-    look::{no_more_pods, selected, until_sizes},
     scene::{PATIENCE, Scene, play},
+    simulated::look::{no_more_pods, selected, until_sizes},
     support::alias::{condition, is_ready, message, status, version},
 };
 

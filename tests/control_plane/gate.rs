@@ -9,7 +9,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::harness::free_port;
+use crate::simulated::machine::free_port;
 
 /// Passes connections on while it is open.
 pub(crate) struct Gate {

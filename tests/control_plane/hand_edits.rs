@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    look::{selected, sizes, until_sizes},
     scene::{PATIENCE, Scene, play},
+    simulated::look::{selected, sizes, until_sizes},
 };
 
 /// Whether the Service selects a version of the champion, and nothing else.

@@ -2,10 +2,9 @@
 
 use std::{
     fs::File,
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,17 +15,18 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 use tokio::{
-    runtime::Runtime,
     sync::OnceCell,
     time::{Instant, sleep},
 };
 
-use crate::{mlflow::Mlflow, process::Process, support::cluster::Cluster};
-
-/// The one runtime of all tests: clients and watches live on it.
-pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-});
+use crate::{
+    simulated::{
+        machine::{self, Company, admitted, free_port, install_crds},
+        mlflow::Mlflow,
+        process::Process,
+    },
+    support::cluster::Cluster,
+};
 
 /// The purpose that the namespaces of these tests are labelled with.
 pub(crate) const PURPOSE: &str = "control-plane-test";
@@ -43,7 +43,7 @@ pub(crate) struct World {
     /// Held by a test that kills the operator, or that no other test may kill it under.
     pub(crate) keeps_running: tokio::sync::Mutex<()>,
     /// One run at a time: two operators would take the same objects in hand.
-    _only_one: File,
+    _alone: File,
 }
 
 impl World {
@@ -56,13 +56,13 @@ impl World {
         // There may be one already; it is the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cluster = Cluster::connect_control_plane().await?;
-        let lock = File::create(repository().join(".cluster/api/control-plane-tests.lock"))?;
-        let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
+        let alone = admitted(Company::Alone).await?;
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("control_plane");
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(&folder)?;
+        machine::operator(&folder)?;
         let (mlflow, crds) = tokio::join!(Mlflow::start(&folder), install_crds(&cluster));
         crds?;
         let world = Self {
@@ -72,7 +72,7 @@ impl World {
             operator_address: format!("127.0.0.1:{}", free_port()?),
             operator: Mutex::new(None),
             keeps_running: tokio::sync::Mutex::default(),
-            _only_one: lock,
+            _alone: alone,
         };
         world.start_operator().await?;
         world.sweep().await?;
@@ -81,7 +81,7 @@ impl World {
 
     /// Starts the operator, and waits until it is ready to decide.
     pub(crate) async fn start_operator(&self) -> Result<()> {
-        let mut operator = Command::new(env!("CARGO_BIN_EXE_laurel"));
+        let mut operator = Command::new(self.folder.join("laurel"));
         operator.args(["run", "--registry-url", &self.mlflow.url(), "--registry-poll-seconds", "5"]);
         operator.args(["--http-address", &self.operator_address]);
         operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);
@@ -126,23 +126,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-async fn install_crds(cluster: &Cluster) -> Result<()> {
-    let crds = repository().join("crds");
-    let crds = crds.to_str().context("the path of the checkout is no text")?;
-    cluster.run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", crds], None).await?;
-    let wait = ["wait", "--for=condition=Established", "--timeout=30s", "crd"];
-    let names = ["modelregistries.laurel.dev", "registeredmodels.laurel.dev", "modelaliases.laurel.dev"];
-    cluster.run_kubectl(&[&wait[..], &names[..]].concat(), None).await.map(drop)
-}
-
-/// The checkout.
-pub(crate) fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -8,8 +8,7 @@
 //!
 //! ```text
 //! harness  what all tests share: the cluster, MLflow, the operator; they end with the run
-//! scene    where a test plays: a namespace and a model of its own
-//! audit    an independent watch: no Service is ever written to where no pod is ready
+//! scene    where a test plays: a place of its own (tests/support/simulated)
 //! ```
 //!
 //! Tests run side by side. One whose name begins with `promise_` shows that promise of the contract. Simulated pods
@@ -20,17 +19,13 @@
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
-mod audit;
 mod ends;
 mod follow;
 mod gate;
 mod hand_edits;
 mod harness;
-mod look;
-mod mlflow;
 mod operator;
 mod ownership;
-mod process;
 mod promotion;
 mod refusals;
 mod registered_model;
@@ -38,6 +33,9 @@ mod registry_trouble;
 mod rolling;
 mod scale;
 mod scene;
+#[path = "../support/simulated/mod.rs"]
+#[allow(dead_code, reason = "the tests of faults use the rest")]
+mod simulated;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the tests on a real cluster use the rest")]
 mod support;

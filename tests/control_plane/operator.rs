@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    look::{revisions, selected, settled, until_sizes},
     scene::{PATIENCE, play},
+    simulated::look::{revisions, selected, settled, until_sizes},
     support::alias::{is_ready, status},
 };
 

@@ -7,8 +7,8 @@ use laurel::api::model_alias::Outcome;
 use tokio::time::Instant;
 
 use crate::{
-    look::{revisions, selected, settled, sizes, until_sizes},
     scene::{PATIENCE, play},
+    simulated::look::{revisions, selected, settled, sizes, until_sizes},
     support::alias::{is_ready, status, version},
 };
 

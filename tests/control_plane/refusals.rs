@@ -5,7 +5,10 @@ use kube::{Api, api::DeleteParams};
 use laurel::api::{ModelAlias, ModelRegistry};
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, play};
+use crate::{
+    scene::{Scene, play},
+    simulated::place::Place,
+};
 
 /// Every manifest is refused with these words.
 async fn refused(scene: &Scene, cases: impl IntoIterator<Item = (Value, &str)>) -> Result<()> {
@@ -18,7 +21,7 @@ async fn refused(scene: &Scene, cases: impl IntoIterator<Item = (Value, &str)>) 
 
 /// The champion with this spec is refused with these words.
 async fn champion_refused(scene: &Scene, cases: &[(&str, &'static str)]) -> Result<()> {
-    let manifests = cases.iter().map(|(spec, words)| Ok((Scene::manifest(spec)?, *words)));
+    let manifests = cases.iter().map(|(spec, words)| Ok((Place::manifest(spec)?, *words)));
     refused(scene, manifests.collect::<Result<Vec<_>>>()?).await
 }
 
@@ -88,7 +91,7 @@ fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
 fn names_that_would_not_fit_a_service_are_refused_by_the_api_server() {
     play("refused-name", async |scene| {
         let named = |name: &str| -> Result<Value> {
-            let mut manifest = Scene::manifest("version: '1'")?;
+            let mut manifest = Place::manifest("version: '1'")?;
             manifest["metadata"]["name"] = name.into();
             Ok(manifest)
         };
@@ -101,7 +104,7 @@ fn names_that_would_not_fit_a_service_are_refused_by_the_api_server() {
 #[test]
 fn what_cannot_be_changed_is_refused_with_the_way_out() {
     play("refused-change", async |scene| {
-        scene.apply(&serde_yaml::to_string(&Scene::manifest("{version: '1', suspend: true}")?)?).await?;
+        scene.apply(&serde_yaml::to_string(&Place::manifest("{version: '1', suspend: true}")?)?).await?;
         champion_refused(
             scene,
             &[

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::{
     gate::Gate,
-    look::{revisions, selected},
     scene::{PATIENCE, Scene, play},
+    simulated::look::{revisions, selected},
     support::{
         alias::{condition, has, is_ready, message, version},
         watch::Watch,

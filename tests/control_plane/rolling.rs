@@ -5,8 +5,8 @@ use laurel::api::condition::Reason;
 use tokio::time::Instant;
 
 use crate::{
-    look::{selected, until_sizes},
     scene::{PATIENCE, Scene, play},
+    simulated::look::{selected, until_sizes},
     support::{alias::status, pods::Count},
 };
 

@@ -9,8 +9,8 @@ use laurel::api::ModelAlias;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    look::until_sizes,
     scene::{PATIENCE, Scene, play},
+    simulated::look::until_sizes,
     support::alias::{is_ready, status},
 };
 

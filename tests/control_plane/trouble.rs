@@ -10,8 +10,8 @@ use laurel::api::{
 };
 
 use crate::{
-    look::{no_more_pods, revisions, selected, until_sizes},
     scene::{PATIENCE, Scene, play},
+    simulated::look::{no_more_pods, revisions, selected, until_sizes},
     support::alias::{has, holds, message, status},
 };
 

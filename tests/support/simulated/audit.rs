@@ -22,7 +22,7 @@ use crate::support::{
 
 /// Watches the Services and the pods of a namespace from its beginning.
 pub(crate) struct Audit {
-    services: Watch<Service>,
+    pub(crate) services: Watch<Service>,
     pods: Watch<Pod>,
     by_hand: Mutex<BTreeSet<u64>>,
 }
@@ -111,6 +111,7 @@ fn ready_at(pods: &[Seen<Pod>], at: u64) -> Vec<Pod> {
     present.into_values().collect()
 }
 
-fn revision<K: Resource>(object: &K) -> u64 {
+/// The number of the write that made a state.
+pub(crate) fn revision<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }

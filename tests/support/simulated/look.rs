@@ -1,4 +1,4 @@
-//! What the cluster shows of a scene.
+//! What the cluster shows of a place.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use laurel::{
 };
 use tokio::time::{Duration, Instant, sleep, timeout};
 
-use crate::scene::{PATIENCE, Scene};
+use super::place::{PATIENCE, Place};
 
 /// The number of pods that each version is asked to have.
-pub(crate) async fn sizes(scene: &Scene) -> Result<BTreeMap<String, i32>> {
-    let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
+pub(crate) async fn sizes(place: &Place) -> Result<BTreeMap<String, i32>> {
+    let deployments = place.api::<Deployment>().list(&ListParams::default()).await?;
     let size = |deployment: Deployment| {
         let version = deployment.labels().get(labels::VERSION).cloned().unwrap_or_default();
         (version, deployment.spec.and_then(|spec| spec.replicas).unwrap_or_default())
@@ -29,11 +29,11 @@ pub(crate) async fn sizes(scene: &Scene) -> Result<BTreeMap<String, i32>> {
 }
 
 /// Waits until each version is asked to have so many pods, and there is no other.
-pub(crate) async fn until_sizes<const N: usize>(scene: &Scene, wanted: [(&str, i32); N]) -> Result<()> {
+pub(crate) async fn until_sizes<const N: usize>(place: &Place, wanted: [(&str, i32); N]) -> Result<()> {
     let wanted = wanted.map(|(version, size)| (version.to_owned(), size)).into();
     let began = Instant::now();
     loop {
-        let sizes = sizes(scene).await?;
+        let sizes = sizes(place).await?;
         if sizes == wanted {
             return Ok(());
         }
@@ -43,15 +43,15 @@ pub(crate) async fn until_sizes<const N: usize>(scene: &Scene, wanted: [(&str, i
 }
 
 /// The version that the Service selects.
-pub(crate) async fn selected(scene: &Scene) -> Result<String> {
-    let service = scene.api::<Service>().get("champion").await?;
+pub(crate) async fn selected(place: &Place) -> Result<String> {
+    let service = place.api::<Service>().get("champion").await?;
     let selector = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
     ensure!(selector.get(labels::MODEL_ALIAS).is_some_and(|alias| alias == "champion"), "{selector:?}");
     selector.get(labels::VERSION).cloned().context("the Service selects no version")
 }
 
 /// The revision of everything that Laurel writes.
-pub(crate) async fn revisions(scene: &Scene) -> Result<BTreeMap<String, Option<String>>> {
+pub(crate) async fn revisions(place: &Place) -> Result<BTreeMap<String, Option<String>>> {
     fn each<K: Resource<DynamicType = ()>>(
         objects: Vec<K>,
     ) -> impl Iterator<Item = (String, Option<String>)> {
@@ -61,20 +61,20 @@ pub(crate) async fn revisions(scene: &Scene) -> Result<BTreeMap<String, Option<S
     }
     let all = ListParams::default();
     let mut revisions = BTreeMap::new();
-    revisions.extend(each(scene.api::<Deployment>().list(&all).await?.items));
-    revisions.extend(each(scene.api::<Service>().list(&all).await?.items));
-    revisions.extend(each(scene.api::<ModelAlias>().list(&all).await?.items));
-    revisions.extend(each(scene.api::<RegisteredModel>().list(&all).await?.items));
+    revisions.extend(each(place.api::<Deployment>().list(&all).await?.items));
+    revisions.extend(each(place.api::<Service>().list(&all).await?.items));
+    revisions.extend(each(place.api::<ModelAlias>().list(&all).await?.items));
+    revisions.extend(each(place.api::<RegisteredModel>().list(&all).await?.items));
     Ok(revisions)
 }
 
 /// The same, once nothing has been written for a while: what was observed last may still have to be told.
-pub(crate) async fn settled(scene: &Scene) -> Result<BTreeMap<String, Option<String>>> {
+pub(crate) async fn settled(place: &Place) -> Result<BTreeMap<String, Option<String>>> {
     let began = Instant::now();
-    let mut before = revisions(scene).await?;
+    let mut before = revisions(place).await?;
     loop {
         sleep(Duration::from_millis(1500)).await;
-        let now = revisions(scene).await?;
+        let now = revisions(place).await?;
         if now == before {
             return Ok(now);
         }
@@ -84,15 +84,15 @@ pub(crate) async fn settled(scene: &Scene) -> Result<BTreeMap<String, Option<Str
 }
 
 /// A quota `full` that the two pods of one version fill: another version cannot start.
-pub(crate) async fn no_more_pods(scene: &Scene) -> Result<Api<ResourceQuota>> {
-    scene
+pub(crate) async fn no_more_pods(place: &Place) -> Result<Api<ResourceQuota>> {
+    place
         .apply("{apiVersion: v1, kind: ResourceQuota, metadata: {name: full}, spec: {hard: {pods: '2'}}}")
         .await?;
     let counted = |quota: Option<&ResourceQuota>| {
         let used = quota.and_then(|quota| quota.status.as_ref()?.used.as_ref()?.get("pods").cloned());
         used.is_some_and(|used| used.0 == "2")
     };
-    let quotas = scene.api::<ResourceQuota>();
+    let quotas = place.api::<ResourceQuota>();
     let counted = await_condition(quotas.clone(), "full", counted);
     timeout(PATIENCE, counted).await.context("the quota counts nothing")??;
     Ok(quotas)

@@ -1,6 +1,7 @@
 //! A real MLflow server as a process, and its REST API as another user of it.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -10,9 +11,10 @@ use anyhow::{Context, Result, ensure};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+use url::form_urlencoded;
 
-use crate::{
-    harness::{free_port, repository},
+use super::{
+    machine::{free_port, repository},
     process::Process,
 };
 
@@ -93,6 +95,26 @@ impl Mlflow {
         Ok(it.and_then(|it| it["version"].as_str().map(str::to_owned)))
     }
 
+    /// The version that an alias names in each of these models, in one request. A model that is not there is left out.
+    pub(crate) async fn aliases(
+        &self,
+        models: &[String],
+        alias: &str,
+    ) -> Result<BTreeMap<String, Option<String>>> {
+        let quoted = models.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(",");
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("filter", &format!("name IN ({quoted})"))
+            .append_pair("max_results", "1000")
+            .finish();
+        let found = self.get(&format!("registered-models/search?{query}")).await?;
+        let named = |model: &Value| {
+            let mut aliases = model["aliases"].as_array().into_iter().flatten();
+            let version = aliases.find(|each| each["alias"] == alias).map(|it| &it["version"]);
+            (text(&model["name"]), version.map(text))
+        };
+        Ok(found["registered_models"].as_array().into_iter().flatten().map(named).collect())
+    }
+
     /// Lets an alias name a version.
     pub(crate) async fn set_alias(&self, model: &str, alias: &str, version: &str) -> Result<()> {
         let body = json!({ "name": model, "alias": alias, "version": version });
@@ -126,6 +148,10 @@ impl Mlflow {
         let status = answer.status().as_u16();
         Ok((status, answer.json().await.unwrap_or_default()))
     }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 fn program() -> Result<PathBuf> {

@@ -19,21 +19,16 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{
-    audit::Audit,
-    harness::{PURPOSE, RUNTIME, World},
-    support::{
-        alias::{Alias, Change},
-        pods::Pods,
-        watch::Watch,
-    },
+use super::{audit::Audit, mlflow::Mlflow};
+use crate::support::{
+    alias::{Alias, Change},
+    cluster::Cluster,
+    pods::Pods,
+    watch::Watch,
 };
 
 /// Simulated pods are ready at once, and the registry is polled every 5 seconds; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The longest that one test may take, without its end.
-const LONGEST: Duration = Duration::from_secs(110);
 
 /// What every wish has, if it does not say otherwise.
 const CHAMPION: &str = "
@@ -52,8 +47,9 @@ spec:
 ";
 
 /// Where a test plays.
-pub(crate) struct Scene {
-    pub(crate) world: &'static World,
+pub(crate) struct Place {
+    pub(crate) cluster: Cluster,
+    pub(crate) mlflow: &'static Mlflow,
     pub(crate) namespace: String,
     /// The model's name in the registry.
     pub(crate) model: String,
@@ -63,32 +59,11 @@ pub(crate) struct Scene {
     events: Watch<Event>,
 }
 
-/// Plays a test, and cleans up however it ends.
-pub(crate) fn play(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
-    RUNTIME.block_on(async {
-        let world = World::get().await.unwrap_or_else(|error| panic!("{error:#}"));
-        let scene = Scene::set(world, name).await.unwrap_or_else(|error| panic!("{error:#}"));
-        let started = Instant::now();
-        let mut played = caught(timeout(LONGEST, story(&scene))).await.and_then(|in_time| {
-            in_time.with_context(|| format!("the test is not through after {LONGEST:?}"))?
-        });
-        if played.is_ok() {
-            played = scene.audit.verdict().await.map(drop);
-        }
-        println!("{name}: {:.1} s", started.elapsed().as_secs_f64());
-        if played.is_err() {
-            scene.show().await;
-        }
-        let struck = scene.strike().await;
-        if let Err(error) = played.and(struck) {
-            panic!("{error:#}");
-        }
-    });
-}
-
-/// A panic as an error, so that cleaning up comes after it.
-async fn caught<T>(story: impl Future<Output = T>) -> Result<T> {
-    AssertUnwindSafe(story).catch_unwind().await.map_err(|panic| anyhow!(words(panic.as_ref())))
+/// Plays a story, and makes an error of a panic and of one that takes too long, so that cleaning up comes after it.
+pub(crate) async fn told(story: impl Future<Output = Result<()>>, longest: Duration) -> Result<()> {
+    let told = AssertUnwindSafe(timeout(longest, story)).catch_unwind().await;
+    let in_time = told.map_err(|panic| anyhow!(words(panic.as_ref())))?;
+    in_time.with_context(|| format!("the test is not through after {longest:?}"))?
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {
@@ -97,15 +72,19 @@ fn words(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic".into())
 }
 
-impl Scene {
-    async fn set(world: &'static World, name: &str) -> Result<Self> {
-        let cluster = &world.cluster;
-        // A name of its own in each run: nothing waits until the namespace of the run before is gone.
-        let namespace = format!("cp-{name}-{}", std::process::id());
-        cluster.fresh_namespace(&namespace, PURPOSE).await?;
+impl Place {
+    /// Makes a namespace for a test, and watches it.
+    pub(crate) async fn set(
+        cluster: &Cluster,
+        mlflow: &'static Mlflow,
+        namespace: String,
+        purpose: &str,
+    ) -> Result<Self> {
+        cluster.fresh_namespace(&namespace, purpose).await?;
         let events = Api::namespaced(cluster.client.clone(), &namespace);
         Ok(Self {
-            world,
+            cluster: cluster.clone(),
+            mlflow,
             champion: Alias::observe(cluster, &namespace, "champion"),
             pods: Pods::watch(cluster, &namespace, "champion"),
             audit: Audit::begin(cluster, &namespace),
@@ -117,9 +96,9 @@ impl Scene {
 
     /// A model with `count` versions in the registry, and the RegisteredModel `model` that speaks of it.
     pub(crate) async fn registered(&self, count: usize) -> Result<()> {
-        self.world.mlflow.create_model(&self.model).await?;
+        self.mlflow.create_model(&self.model).await?;
         for _ in 0..count {
-            self.world.mlflow.register(&self.model).await?;
+            self.mlflow.register(&self.model).await?;
         }
         self.describe_model("").await
     }
@@ -154,7 +133,7 @@ spec: {{modelName: {}}}
             text("/apiVersion").split_once('/').unwrap_or_else(|| ("", text("/apiVersion")));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("/kind")));
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.world.cluster.client.clone(), &self.namespace, &resource);
+            Api::namespaced_with(self.cluster.client.clone(), &self.namespace, &resource);
         let applied = PatchParams::apply("kubectl").force().validation_strict();
         api.patch(text("/metadata/name"), &applied, &Patch::Apply(manifest)).await
     }
@@ -194,7 +173,7 @@ spec: {{modelName: {}}}
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.world.cluster.client.clone(), &self.namespace)
+        Api::namespaced(self.cluster.client.clone(), &self.namespace)
     }
 
     /// Changes an object by hand: a JSON merge patch.
@@ -214,12 +193,12 @@ spec: {{modelName: {}}}
     /// kubectl in the namespace.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let namespace = ["-n", self.namespace.as_str()];
-        self.world.cluster.run_kubectl(&[&namespace[..], arguments].concat(), None).await
+        self.cluster.run_kubectl(&[&namespace[..], arguments].concat(), None).await
     }
 
     /// The version that an alias of the model names in the registry.
     pub(crate) async fn named(&self, alias: &str) -> Result<Option<String>> {
-        self.world.mlflow.alias(&self.model, alias).await
+        self.mlflow.alias(&self.model, alias).await
     }
 
     /// Waits until an alias of the model names a version in the registry; `None` is no version.
@@ -250,8 +229,8 @@ spec: {{modelName: {}}}
         self.events.until(&what, PATIENCE, |seen| wanted(&seen.object)).await.map(drop)
     }
 
-    /// What a person would look at first.
-    async fn show(&self) {
+    /// Prints what a person would look at first.
+    pub(crate) async fn show(&self) {
         let looks: [&[&str]; 4] = [
             &["get", "laurel", "-o", "wide"],
             &["get", "deployments,pods,services", "-o", "wide", "--show-labels"],
@@ -262,17 +241,16 @@ spec: {{modelName: {}}}
             let seen = self.kubectl(look).await.unwrap_or_else(|error| error.to_string());
             println!("--- kubectl -n {} {}\n{seen}", self.namespace, look.join(" "));
         }
-        println!("--- the operator\n{}", self.world.log_about(&self.namespace));
     }
 
     /// Deletes everything. Each ModelAlias is waited for: the rest goes without the operator.
-    async fn strike(&self) -> Result<()> {
+    pub(crate) async fn strike(&self) -> Result<()> {
         let aliases: Api<ModelAlias> = self.api();
         for alias in aliases.list(&ListParams::default()).await? {
             aliases.delete(&alias.name_any(), &DeleteParams::default()).await?;
             self.gone(&aliases, &alias, Duration::from_secs(75)).await?;
         }
-        let namespaces: Api<Namespace> = Api::all(self.world.cluster.client.clone());
+        let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         match namespaces.delete(&self.namespace, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
             deleted => Ok(deleted.map(drop)?),

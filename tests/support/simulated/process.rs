@@ -2,12 +2,27 @@
 
 use std::{
     fs::File,
+    io::Write,
     os::unix::process::CommandExt,
     path::Path,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use tokio::time::{Instant, sleep};
+
+/// Starts a program and waits for a line: `TERM` lets the program end, and its exit status is the shell's; the end of
+/// the input kills the whole group.
+const SHELL: &str = r#"
+"$@" &
+if read -r line && [ "$line" = TERM ]; then
+  kill -TERM $!
+  wait $!
+  exit $?
+fi
+kill -KILL 0
+"#;
 
 /// A running program in a process group of its own.
 pub(crate) struct Process {
@@ -21,7 +36,7 @@ impl Process {
     pub(crate) fn start(program: &mut Command, log: &Path) -> Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         let mut shell = Command::new("sh");
-        shell.args(["-c", r#""$@" & cat; kill -KILL 0"#, "sh"]).arg(program.get_program());
+        shell.args(["-c", SHELL, "sh"]).arg(program.get_program());
         shell.args(program.get_args());
         for (name, value) in program.get_envs() {
             match value {
@@ -40,5 +55,21 @@ impl Process {
         drop(self.leash.take());
         self.shell.wait()?;
         Ok(())
+    }
+
+    /// Asks it to end, and waits until it has; how it ended. One that does not end in time is killed, and is an error.
+    pub(crate) async fn terminate(mut self, deadline: Duration) -> Result<ExitStatus> {
+        self.leash.as_mut().context("the process has no leash")?.write_all(b"TERM\n")?;
+        let began = Instant::now();
+        while began.elapsed() < deadline {
+            if let Some(status) = self.shell.try_wait()? {
+                return Ok(status);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        let group = format!("-{}", self.shell.id());
+        Command::new("kill").args(["-KILL", "--", &group]).status()?;
+        self.shell.wait()?;
+        bail!("the process did not end within {deadline:?} after SIGTERM")
     }
 }

@@ -1,0 +1,63 @@
+//! Where a test plays: a place of its own, with the operator that all tests share.
+
+use std::{ops::Deref, time::Duration};
+
+use anyhow::Result;
+use tokio::time::Instant;
+
+pub(crate) use crate::simulated::place::PATIENCE;
+use crate::{
+    harness::{PURPOSE, World},
+    simulated::{
+        machine::RUNTIME,
+        place::{Place, told},
+    },
+};
+
+/// The longest that one test may take, without its end.
+const LONGEST: Duration = Duration::from_secs(110);
+
+/// Where a test plays.
+pub(crate) struct Scene {
+    pub(crate) world: &'static World,
+    place: Place,
+}
+
+impl Deref for Scene {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+/// Plays a test, and cleans up however it ends.
+pub(crate) fn play(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+    RUNTIME.block_on(async {
+        let world = World::get().await.unwrap_or_else(|error| panic!("{error:#}"));
+        let scene = Scene::set(world, name).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let started = Instant::now();
+        let mut played = told(story(&scene), LONGEST).await;
+        if played.is_ok() {
+            played = scene.audit.verdict().await.map(drop);
+        }
+        println!("{name}: {:.1} s", started.elapsed().as_secs_f64());
+        if played.is_err() {
+            scene.show().await;
+            println!("--- the operator\n{}", world.log_about(&scene.namespace));
+        }
+        let struck = scene.strike().await;
+        if let Err(error) = played.and(struck) {
+            panic!("{error:#}");
+        }
+    });
+}
+
+impl Scene {
+    async fn set(world: &'static World, name: &str) -> Result<Self> {
+        // A name of its own in each run: nothing waits until the namespace of the run before is gone.
+        let namespace = format!("cp-{name}-{}", std::process::id());
+        let place = Place::set(&world.cluster, &world.mlflow, namespace, PURPOSE).await?;
+        Ok(Self { world, place })
+    }
+}

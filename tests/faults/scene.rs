@@ -1,0 +1,175 @@
+//! Where a test plays: a place, an operator restricted to it, and a proxy before each of its two servers.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use laurel::api::RegisteredModel;
+use tokio::time::Instant;
+
+pub(crate) use crate::simulated::place::PATIENCE;
+use crate::{
+    operator::Operator,
+    simulated::{
+        machine::RUNTIME,
+        place::{Place, told},
+    },
+    wire::{Journal, Proxy, Server, Upstream},
+    witness::Witness,
+    world::{PURPOSE, World, release_all},
+};
+
+/// The longest that one story may take, without its end.
+const LONGEST: Duration = Duration::from_secs(150);
+
+/// Two polls of the registry: how long nothing may be written before it counts as quiet.
+pub(crate) const TWO_POLLS: Duration = Duration::from_secs(10);
+
+/// Where a test plays.
+pub(crate) struct Scene {
+    place: Place,
+    /// The operator of this scene, and of no other.
+    pub(crate) operator: Operator,
+    /// Between the operator and the API server. What the test itself does goes past it.
+    pub(crate) kubernetes: Proxy,
+    /// Between the operator and MLflow. What the test itself does goes past it.
+    pub(crate) registry: Proxy,
+    /// What the operator asked of both.
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) witness: Witness,
+    /// When the scene was set.
+    pub(crate) began: Instant,
+}
+
+impl Deref for Scene {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+/// Plays a test with a running operator, and cleans up however it ends.
+pub(crate) fn play(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+    play_before_start(name, async |scene| {
+        scene.operator.start().await?;
+        story(scene).await
+    });
+}
+
+/// The same, with an operator that does not run yet.
+pub(crate) fn play_before_start(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+    if let Err(error) = RUNTIME.block_on(act(name, story)) {
+        panic!("{error:#}");
+    }
+}
+
+/// A story on a scene of its own, whose operator does not run yet: one of several that a test plays at the same time.
+/// What is never to happen is an error, too.
+pub(crate) async fn act<T>(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<T>) -> Result<T> {
+    let scene = Scene::set(World::get().await?, name).await?;
+    let mut end = None;
+    let mut played = told(
+        async {
+            end = Some(story(&scene).await?);
+            Ok(())
+        },
+        LONGEST,
+    )
+    .await;
+    if played.is_ok() {
+        played = scene.verdict().await;
+    }
+    println!("{name}: {:.1} s", scene.began.elapsed().as_secs_f64());
+    if let Err(error) = &played {
+        println!("--- {name}: {error:#}");
+        scene.show().await;
+        println!("--- {name}: the operator's writes\n{}", scene.journal.told_since(scene.began));
+        println!("--- {name}: the operator's log\n{}", scene.operator.log(60));
+    }
+    let struck = scene.strike().await.with_context(|| format!("{name}: cleaning up"));
+    played.and(struck)?;
+    end.context("the story has an end")
+}
+
+impl Scene {
+    async fn set(world: &'static World, name: &str) -> Result<Self> {
+        // A test may play several scenes of one name.
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("f-{name}-{count}-{}", std::process::id());
+        let place = Place::set(&world.cluster, &world.mlflow, namespace, PURPOSE).await?;
+        let journal = Arc::default();
+        let kubernetes = Proxy::open(Server::Kubernetes, world.api_server.clone(), &journal).await?;
+        let registry = Proxy::open(Server::Registry, Upstream::Local(world.mlflow.port), &journal).await?;
+        let operator = Operator::new(&world.folder, &place.namespace, &kubernetes, &registry)?;
+        let witness = Witness::begin(&place, &world.poll);
+        Ok(Self { place, operator, kubernetes, registry, journal, witness, began: Instant::now() })
+    }
+
+    /// An error when something happened that is never to happen.
+    async fn verdict(&self) -> Result<()> {
+        self.audit.verdict().await?;
+        self.witness.verdict(&self.place, &self.journal).await
+    }
+
+    /// Lets `@champion` name a version in the registry, as a person does.
+    pub(crate) async fn move_alias(&self, version: &str) -> Result<()> {
+        self.witness.excuse_alias(version);
+        self.mlflow.set_alias(&self.model, "champion", version).await
+    }
+
+    /// Waits until the operator has written nothing for two polls of the registry.
+    pub(crate) async fn until_quiet(&self) -> Result<()> {
+        self.journal.until_quiet(TWO_POLLS, TWO_POLLS + PATIENCE).await
+    }
+
+    /// Lets everything pass again, and the operator run.
+    pub(crate) async fn heal(&self) -> Result<()> {
+        for proxy in [&self.kubernetes, &self.registry] {
+            proxy.lift_all();
+            proxy.accept().await?;
+        }
+        if !self.operator.is_running() {
+            self.operator.start().await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes everything.
+    async fn strike(self) -> Result<()> {
+        let struck = async {
+            self.heal().await?;
+            self.place.strike().await?;
+            let models = self.api::<RegisteredModel>();
+            for model in models.list(&ListParams::default()).await? {
+                if !model.finalizers().is_empty() {
+                    models.delete(&model.name_any(), &DeleteParams::default()).await?;
+                    self.gone(&models, &model, Duration::from_secs(75)).await?;
+                }
+            }
+            Ok(())
+        };
+        let struck = struck.await;
+        self.witness.end();
+        // After the operator nobody else does it.
+        release_all(&self.cluster, &self.namespace).await?;
+        if struck.is_err() {
+            self.place.strike().await?;
+        }
+        if self.operator.is_running() {
+            self.operator.kill()?;
+        }
+        struck
+    }
+}

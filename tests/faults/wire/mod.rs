@@ -1,0 +1,20 @@
+//! The wire between one operator and its two servers, the API server and MLflow.
+//!
+//! ```text
+//! proxy     stands between them; passes everything on, unless a rule says otherwise
+//! rule      which requests meet a fault, and which fault
+//! journal   every request of both proxies, in one order
+//! upstream  how a request gets to the server
+//! answer    bodies that are passed on, cut short or broken off
+//! ```
+
+mod answer;
+mod journal;
+mod proxy;
+mod rule;
+mod upstream;
+
+pub(crate) use journal::{Exchange, Journal, Outcome, Server};
+pub(crate) use proxy::Proxy;
+pub(crate) use rule::{Fault, Placed, Rule};
+pub(crate) use upstream::Upstream;

@@ -1,0 +1,246 @@
+//! Stands between the operator and a server. Without rules it passes everything on as it is.
+
+use std::{
+    mem,
+    net::TcpStream as Socket,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context, Result, anyhow};
+use http_body_util::BodyExt;
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    answer::{Passing, cut, whole},
+    journal::{Exchange, Journal, Outcome, Server},
+    rule::{Fault, Placed, Rule},
+    upstream::Upstream,
+};
+use crate::simulated::machine::free_port;
+
+/// A proxy; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Proxy(Arc<Inner>);
+
+struct Inner {
+    server: Server,
+    upstream: Upstream,
+    port: u16,
+    journal: Arc<Journal>,
+    rules: Mutex<Vec<Placed>>,
+    listening: Mutex<Listening>,
+    /// Breaks off the watches that are open now.
+    streams: Mutex<CancellationToken>,
+}
+
+#[derive(Default)]
+struct Listening {
+    /// Breaks off the connections that are open now, and refuses new ones.
+    end: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+/// The connection of a request.
+#[derive(Clone)]
+struct Connection {
+    /// Nothing passes any more.
+    ended: CancellationToken,
+    /// The same socket: how its closing becomes a reset.
+    socket: Arc<Socket>,
+}
+
+impl Connection {
+    /// What lets the connection be reset and not closed in order.
+    fn reset(&self) -> anyhow::Error {
+        let zero_linger = || TcpStream::from_std(self.socket.try_clone()?)?.set_zero_linger();
+        match zero_linger() {
+            Ok(()) => anyhow!("reset by the test"),
+            Err(error) => anyhow!("closed, because it cannot be reset: {error}"),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Proxy {
+    /// Opens a proxy to a server.
+    pub(crate) async fn open(server: Server, upstream: Upstream, journal: &Arc<Journal>) -> Result<Self> {
+        let proxy = Self(Arc::new(Inner {
+            server,
+            upstream,
+            port: free_port()?,
+            journal: journal.clone(),
+            rules: Mutex::default(),
+            listening: Mutex::default(),
+            streams: Mutex::default(),
+        }));
+        proxy.accept().await?;
+        Ok(proxy)
+    }
+
+    /// Where the operator finds it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.0.port)
+    }
+
+    /// Puts a rule in force. A request meets the fault of the first rule that is for it; every rule counts it.
+    pub(crate) fn place(&self, rule: Rule) -> Placed {
+        let placed = Placed::new(rule);
+        locked(&self.0.rules).push(placed.clone());
+        placed
+    }
+
+    /// Takes a rule away.
+    pub(crate) fn lift(&self, placed: &Placed) {
+        locked(&self.0.rules).retain(|other| !other.is(placed));
+    }
+
+    /// Takes all rules away.
+    pub(crate) fn lift_all(&self) {
+        locked(&self.0.rules).clear();
+    }
+
+    /// Breaks off all watches that are open now; new ones may be opened.
+    pub(crate) fn drop_streams(&self) {
+        mem::take(&mut *locked(&self.0.streams)).cancel();
+    }
+
+    /// Breaks off everything and refuses connections. What has not been sent on by now never is; what was sent on goes
+    /// its way on the server.
+    pub(crate) fn refuse(&self) {
+        locked(&self.0.listening).end.cancel();
+    }
+
+    /// Takes connections, if it does not.
+    pub(crate) async fn accept(&self) -> Result<()> {
+        let before = {
+            let mut listening = locked(&self.0.listening);
+            if listening.task.is_some() && !listening.end.is_cancelled() {
+                return Ok(());
+            }
+            listening.task.take()
+        };
+        if let Some(before) = before {
+            before.await?;
+        }
+        let listener = TcpListener::bind(("127.0.0.1", self.0.port)).await.context("the proxy's port")?;
+        let end = CancellationToken::new();
+        let task = tokio::spawn(self.clone().listen(listener, end.clone()));
+        *locked(&self.0.listening) = Listening { end, task: Some(task) };
+        Ok(())
+    }
+
+    async fn listen(self, listener: TcpListener, end: CancellationToken) {
+        while let Some(Ok((stream, _))) = end.run_until_cancelled(listener.accept()).await {
+            let (proxy, end) = (self.clone(), end.clone());
+            tokio::spawn(async move {
+                // The operator may hang up as it likes.
+                let _ = end.clone().run_until_cancelled(proxy.serve(stream, end)).await;
+            });
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, ended: CancellationToken) -> Result<()> {
+        stream.set_nodelay(true)?;
+        let stream = stream.into_std()?;
+        let connection = Connection { ended, socket: Arc::new(stream.try_clone()?) };
+        let stream = TcpStream::from_std(stream)?;
+        let service = service_fn(move |request| {
+            let (proxy, connection) = (self.clone(), connection.clone());
+            async move {
+                // The operator's end is not the end of what it has asked for.
+                let gone = CancellationToken::new();
+                let _guard = gone.clone().drop_guard();
+                tokio::spawn(async move { proxy.exchange(&connection, request, &gone).await }).await?
+            }
+        });
+        Ok(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?)
+    }
+
+    async fn exchange(
+        &self,
+        connection: &Connection,
+        request: Request<Incoming>,
+        gone: &CancellationToken,
+    ) -> Result<Response<Passing>> {
+        let Inner { server, upstream, journal, .. } = &*self.0;
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let mut exchange = journal.begin(*server, parts.method.clone(), path, text);
+        let fault = self.fault(&exchange);
+        match &fault {
+            Some(Fault::Answer { status, headers, body }) => {
+                journal.end(&mut exchange, Outcome::Invented(*status));
+                let mut answer = Response::builder().status(*status);
+                for (name, value) in headers {
+                    answer = answer.header(*name, value);
+                }
+                return Ok(answer.body(whole(body.clone()))?);
+            }
+            Some(Fault::Hang) => {
+                journal.end(&mut exchange, Outcome::Kept);
+                gone.cancelled().await;
+                return Err(connection.reset());
+            }
+            Some(Fault::Reset) => {
+                journal.end(&mut exchange, Outcome::Kept);
+                return Err(connection.reset());
+            }
+            Some(Fault::Delay(delay)) => sleep(*delay).await,
+            Some(Fault::Before(hook)) => hook(exchange.clone()).await,
+            _ => {}
+        }
+        if connection.ended.is_cancelled() {
+            journal.end(&mut exchange, Outcome::Kept);
+            return Err(connection.reset());
+        }
+        let broken =
+            if exchange.is_watch() { locked(&self.0.streams).clone() } else { CancellationToken::new() };
+        let answer = match upstream.send(parts, body, broken).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                journal.end(&mut exchange, Outcome::Failed(format!("{error:#}")));
+                return Err(connection.reset());
+            }
+        };
+        journal.end(&mut exchange, Outcome::Answered(answer.status().as_u16()));
+        match fault {
+            Some(Fault::LoseAnswer) => Err(connection.reset()),
+            Some(Fault::HangAnswer) => {
+                gone.cancelled().await;
+                Err(connection.reset())
+            }
+            Some(Fault::CutBody(after)) => Ok(cut(answer, after)),
+            Some(Fault::Alter(alter)) => {
+                let (mut head, body) = answer.into_parts();
+                let (status, body) = alter(head.status.as_u16(), body.collect().await?.to_bytes().to_vec());
+                head.status = status.try_into()?;
+                head.headers.remove("content-length");
+                Ok(Response::from_parts(head, whole(body)))
+            }
+            Some(Fault::After(hook)) => {
+                hook(exchange).await;
+                Ok(answer)
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    fn fault(&self, exchange: &Exchange) -> Option<Fault> {
+        let rules = locked(&self.0.rules).clone();
+        // Every rule counts the request.
+        let met: Vec<&Placed> = rules.iter().filter(|rule| rule.meets(exchange)).collect();
+        met.first().map(|rule| rule.strike())
+    }
+}
