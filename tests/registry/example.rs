@@ -90,6 +90,21 @@ async fn an_example_that_exists_but_cannot_be_read_is_an_error() {
     }
 }
 
+/// What stands behind the part that was read may name an example.
+#[tokio::test]
+async fn a_description_that_was_not_read_to_its_end_is_an_error() {
+    let description = format!("signature: {}\nsaved_input_example_info: {{}}\n", "x".repeat(1 << 20));
+    let answers = [
+        (file("serving_input_example.json"), failed_download()),
+        (file("MLmodel"), page(200, "text/plain", &description)),
+    ];
+    let error = example(answers).await.unwrap_err();
+    assert!(
+        matches!(&error, RegistryError::NotARegistry { detail, .. } if detail.contains("larger")),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn what_is_not_one_json_object_is_an_error() {
     for body in ["[1]", "{\"a\": 1", "", "<title>Log in</title>", "{} {}"] {

@@ -189,6 +189,9 @@ async fn no_method_takes_a_failure_for_absence_or_success() {
         page(302, HTML, "").insert_header("Location", "/login"),
         page(200, HTML, "<title>Sign in</title>"),
         page(204, "", ""),
+        // serde alone would read the fields of an object from a list.
+        page(404, "application/json", r#"["RESOURCE_DOES_NOT_EXIST"]"#),
+        page(200, "application/json", "[]"),
     ];
     for failure in failures {
         let server = MockServer::start().await;

@@ -56,7 +56,7 @@ pub(super) fn json<T: DeserializeOwned>(answer: &Answer) -> Result<T, String> {
     if answer.cut {
         return Err(format!("its answer is longer than {} bytes", answer.body.len()));
     }
-    serde_json::from_slice(&answer.body).map_err(|error| {
+    object(&answer.body).map_err(|error| {
         if error.is_eof() && !answer.body.is_empty() {
             format!("its JSON ends too early, after {} bytes", answer.body.len())
         } else if error.is_data() {
@@ -67,9 +67,17 @@ pub(super) fn json<T: DeserializeOwned>(answer: &Answer) -> Result<T, String> {
     })
 }
 
+/// An object. serde alone would also read its fields from a list, in their order, and none of MLflow's answers is a list.
+fn object<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(serde::de::Error::custom("it is a list, and no object"));
+    }
+    serde_json::from_slice(body)
+}
+
 /// What an answer other than 2xx means.
 pub(super) fn refusal(answer: &Answer, host: &str, workspace: Option<&str>) -> Refusal {
-    let code = serde_json::from_slice::<ErrorBody>(&answer.body).ok().map(|body| body.error_code);
+    let code = object::<ErrorBody>(&answer.body).ok().map(|body| body.error_code);
     let detail = said(answer);
     let status = answer.status.as_u16();
     match (status, code.as_deref()) {

@@ -84,6 +84,10 @@ async fn has_example(
 ) -> Result<bool, RegistryError> {
     let call = file(name, version, "MLmodel");
     let answer = registry.http.accepted(&call).await.map_err(Refusal::into_error)?;
+    if answer.cut {
+        let detail = format!("its MLmodel file is larger than {MAX_BYTES} bytes");
+        return Err(registry.http.not_a_registry(&call, detail));
+    }
     let model: ModelFile = serde_yaml::from_slice(&answer.body).map_err(|error| {
         registry.http.not_a_registry(&call, format!("its MLmodel file cannot be read: {error}"))
     })?;
