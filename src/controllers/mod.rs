@@ -31,6 +31,9 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// Why a pass could not be finished. It is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The pass panicked, which is a defect.
+    #[error("a defect of Laurel's, please report it: {0}")]
+    Defect(String),
     /// The status or the finalizer could not be written.
     #[error("{0}")]
     Write(String),

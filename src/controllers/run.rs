@@ -1,32 +1,46 @@
 //! Wires everything together, and takes it apart in order.
 #![expect(clippy::disallowed_types, reason = "effects: makes the clients")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt::Debug,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use futures::{FutureExt, StreamExt, future::Shared};
+use futures::{
+    FutureExt, Stream, StreamExt, TryFutureExt,
+    channel::mpsc::UnboundedReceiver,
+    future::{Shared, try_join_all},
+};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Client, Config,
+    Client, Config, Resource, ResourceExt,
     runtime::{
         Controller, controller,
-        reflector::{self},
+        reflector::{self, ObjectRef, Store},
+        watcher,
     },
 };
+use serde::de::DeserializeOwned;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
-    model_alias, model_registry, registered_model,
+    AFTER_FAILURE, Error, model_alias, model_registry, registered_model,
     watch::{Scope, own_kind, projections},
 };
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
     apply::{registry::AliasWrites, smoke::SmokeTests},
     cli::RunOptions,
-    context::{Context, Guarded, Memory, Readiness, WakeupStreams, Wakeups},
+    context::{Context, Guarded, Memory, Readiness, Wakeups},
     observe::registries::Hub,
     telemetry::{metrics::Metrics, server},
 };
@@ -49,6 +63,9 @@ pub enum RunError {
     /// The default registry's URL cannot be used.
     #[error("--registry-url: {0}")]
     Registry(String),
+    /// A controller or a watch broke down, which is a defect.
+    #[error("a task broke down: {0}")]
+    Task(#[from] tokio::task::JoinError),
     /// `/metrics` and its neighbours cannot be served.
     #[error("--http-address: {0}")]
     Server(#[from] std::io::Error),
@@ -66,14 +83,14 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (aliases, alias_writer) = reflector::store();
     let (models, model_writer) = reflector::store();
     let (model_registries, registry_writer) = reflector::store();
-    let (wakeups, streams) = Wakeups::new();
+    let (sender, wakeups) = Wakeups::new();
     let context = Arc::new(Context {
         cluster: Arc::default(),
         registries: Hub::default(),
         aliases: aliases.clone(),
         models: models.clone(),
         model_registries: model_registries.clone(),
-        wakeups,
+        wakeups: sender,
         smoke: SmokeTests::default(),
         alias_writes: AliasWrites::default(),
         pod_http: pod_client()?,
@@ -89,44 +106,34 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     for what in ["Deployments", "Services", "EndpointSlices", "Pods"] {
         context.readiness.expect(what);
     }
-    tokio::spawn(projections::<Deployment>(context.clone(), scope.clone(), "Deployments"));
-    tokio::spawn(projections::<Service>(context.clone(), scope.clone(), "Services"));
-    tokio::spawn(projections::<EndpointSlice>(context.clone(), scope.clone(), "EndpointSlices"));
-    tokio::spawn(projections::<Pod>(context.clone(), scope.clone(), "Pods"));
+    let mut watches = JoinSet::new();
+    watches.spawn(projections::<Deployment>(context.clone(), scope.clone(), "Deployments"));
+    watches.spawn(projections::<Service>(context.clone(), scope.clone(), "Services"));
+    watches.spawn(projections::<EndpointSlice>(context.clone(), scope.clone(), "EndpointSlices"));
+    watches.spawn(projections::<Pod>(context.clone(), scope.clone(), "Pods"));
 
-    let WakeupStreams { aliases: alias_wakeups, models: model_wakeups, registries: registry_wakeups } =
-        streams;
-    let settings = || controller::Config::default().concurrency(CONCURRENCY);
-    let alias_stream = own_kind::<ModelAlias>(scope.api(&client), alias_writer, &context, "ModelAliases");
-    let alias_controller = Controller::for_stream(model_alias::forgetting(alias_stream, &context), aliases)
-        .with_config(settings())
-        .reconcile_on(alias_wakeups)
-        .graceful_shutdown_on(stop.clone())
-        .run(measured::alias, retry, context.clone())
-        .for_each(|_| std::future::ready(()));
-    let model_stream =
-        own_kind::<RegisteredModel>(scope.api(&client), model_writer, &context, "RegisteredModels");
-    let model_controller = Controller::for_stream(registered_model::waking(model_stream, &context), models)
-        .with_config(settings())
-        .reconcile_on(model_wakeups)
-        .graceful_shutdown_on(stop.clone())
-        .run(measured::model, retry, context.clone())
-        .for_each(|_| std::future::ready(()));
-    let registry_stream =
-        own_kind::<ModelRegistry>(scope.api(&client), registry_writer, &context, "ModelRegistries");
-    let registry_controller = Controller::for_stream(registry_stream, model_registries)
-        .with_config(settings())
-        .reconcile_on(registry_wakeups)
-        .graceful_shutdown_on(stop.clone())
-        .run(measured::registry, retry, context.clone())
-        .for_each(|_| std::future::ready(()));
+    let stage = Stage { context: context.clone(), stop: stop.clone() };
+    let objects = own_kind::<ModelAlias>(scope.api(&client), alias_writer, &context, "ModelAliases");
+    let objects = model_alias::forgetting(objects, &context);
+    let alias_controller = stage.play(objects, aliases, wakeups.aliases, model_alias::reconcile);
+    let objects = own_kind::<RegisteredModel>(scope.api(&client), model_writer, &context, "RegisteredModels");
+    let objects = registered_model::waking(objects, &context);
+    let model_controller = stage.play(objects, models, wakeups.models, registered_model::reconcile);
+    let objects = own_kind::<ModelRegistry>(scope.api(&client), registry_writer, &context, "ModelRegistries");
+    let registry_controller =
+        stage.play(objects, model_registries, wakeups.registries, model_registry::reconcile);
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "laurel runs");
-    let endpoints = server::serve(context.clone(), options.http_address, stop.clone());
-    let (ended, (), (), ()) =
-        tokio::join!(endpoints, alias_controller, model_controller, registry_controller);
+    let server = server::serve(context, options.http_address, stop).map_err(RunError::from);
+    let controllers = try_join_all([alias_controller, model_controller, registry_controller]);
+    // After the signal each controller ends the passes that it has begun. A task that breaks down takes the operator with it: it
+    // is started anew with all of them.
+    tokio::select! {
+        ended = async { tokio::try_join!(server, controllers.map_err(RunError::from)) } => drop(ended?),
+        Some(broken) = watches.join_next() => broken?,
+    }
     tracing::info!("laurel ends");
-    Ok(ended?)
+    Ok(())
 }
 
 /// Resolves at SIGTERM or SIGINT.
@@ -162,64 +169,66 @@ fn pod_client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-fn retry<K>(_: Arc<Guarded<K>>, _: &super::Error, _: Arc<Context>) -> controller::Action {
-    controller::Action::requeue(super::AFTER_FAILURE)
+/// What the controllers share.
+struct Stage {
+    context: Arc<Context>,
+    stop: Stop,
 }
 
-/// Each shell with its metrics, its log line and its span: what has nothing to do with the work itself.
-mod measured {
-    use std::time::Instant;
-
-    use kube::ResourceExt;
-    use tracing::Instrument;
-
-    use super::{Arc, Context, Guarded, ModelAlias, ModelRegistry, RegisteredModel, controller, model_alias};
-
-    type Result = std::result::Result<controller::Action, crate::controllers::Error>;
-
-    async fn measure<K>(
-        kind: &'static str,
-        object: &Guarded<K>,
-        context: &Context,
-        work: impl Future<Output = Result>,
-    ) -> Result
+impl Stage {
+    /// Runs the controller of one kind in a task of its own.
+    fn play<K, R>(
+        &self,
+        objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
+        known: Store<Guarded<K>>,
+        wakeups: UnboundedReceiver<ObjectRef<Guarded<K>>>,
+        reconcile: impl Fn(Arc<Guarded<K>>, Arc<Context>) -> R + Clone + Send + 'static,
+    ) -> JoinHandle<()>
     where
-        Guarded<K>: ResourceExt,
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
+        R: Future<Output = Result<controller::Action, Error>> + Send + 'static,
     {
-        let span =
-            tracing::info_span!("reconcile", kind, namespace = object.namespace(), name = object.name_any());
-        let began = Instant::now();
-        let result = work.instrument(span.clone()).await;
-        let outcome = if result.is_ok() { "done" } else { "failed" };
-        context.metrics.reconcile(kind, outcome, began.elapsed());
-        if let Err(error) = &result {
-            span.in_scope(|| tracing::warn!(%error, "the pass failed and is tried again"));
-        }
-        result
+        let pass = move |object: Arc<Guarded<K>>, context: Arc<Context>| {
+            let work = reconcile(object.clone(), context.clone());
+            measured(object, context, work)
+        };
+        let again =
+            |_: Arc<Guarded<K>>, _: &Error, _: Arc<Context>| controller::Action::requeue(AFTER_FAILURE);
+        let controller = Controller::for_stream(objects, known)
+            .with_config(controller::Config::default().concurrency(CONCURRENCY))
+            .reconcile_on(wakeups)
+            .graceful_shutdown_on(self.stop.clone())
+            .run(pass, again, self.context.clone())
+            .for_each(|_| std::future::ready(()));
+        tokio::spawn(controller)
     }
+}
 
-    pub(super) async fn alias(object: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -> Result {
-        measure("ModelAlias", &object, &context, model_alias::reconcile(object.clone(), context.clone()))
-            .await
+/// A pass with its metrics, its log line and its span: what has nothing to do with the work itself. A pass that panics fails, and
+/// no other with it.
+async fn measured<K>(
+    object: Arc<Guarded<K>>,
+    context: Arc<Context>,
+    work: impl Future<Output = Result<controller::Action, Error>>,
+) -> Result<controller::Action, Error>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let kind = K::kind(&());
+    let span =
+        tracing::info_span!("reconcile", %kind, namespace = object.namespace(), name = object.name_any());
+    let began = Instant::now();
+    let work = AssertUnwindSafe(work).catch_unwind().instrument(span.clone());
+    let result = work.await.unwrap_or_else(|panic| Err(Error::Defect(words(panic.as_ref()))));
+    let outcome = if result.is_ok() { "done" } else { "failed" };
+    context.metrics.reconcile(kind, outcome, began.elapsed());
+    if let Err(error) = &result {
+        span.in_scope(|| tracing::warn!(%error, "the pass failed and is tried again"));
     }
+    result
+}
 
-    pub(super) async fn model(object: Arc<Guarded<RegisteredModel>>, context: Arc<Context>) -> Result {
-        measure(
-            "RegisteredModel",
-            &object,
-            &context,
-            super::registered_model::reconcile(object.clone(), context.clone()),
-        )
-        .await
-    }
-
-    pub(super) async fn registry(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context>) -> Result {
-        measure(
-            "ModelRegistry",
-            &object,
-            &context,
-            super::model_registry::reconcile(object.clone(), context.clone()),
-        )
-        .await
-    }
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
 }

@@ -1,6 +1,6 @@
 //! Metrics, in the `OpenMetrics` text format. Labels come from closed lists: no object's name is ever a label.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{borrow::Cow, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -12,13 +12,13 @@ use crate::decide::Action;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reconciled {
-    kind: &'static str,
+    kind: Cow<'static, str>,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
-    kind: &'static str,
+    kind: Cow<'static, str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -98,8 +98,8 @@ impl Metrics {
     }
 
     /// Counts one reconcile.
-    pub fn reconcile(&self, kind: &'static str, outcome: &'static str, took: Duration) {
-        self.reconciles.get_or_create(&Reconciled { kind, outcome }).inc();
+    pub fn reconcile(&self, kind: Cow<'static, str>, outcome: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&Reconciled { kind: kind.clone(), outcome }).inc();
         self.reconcile_seconds.get_or_create(&Kind { kind }).observe(took.as_secs_f64());
     }
 
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn metrics_are_exposed_under_their_names() {
         let metrics = Metrics::default();
-        metrics.reconcile("ModelAlias", "settled", Duration::from_millis(3));
+        metrics.reconcile("ModelAlias".into(), "settled", Duration::from_millis(3));
         metrics.action(&Action::DeleteService, true);
         let text = metrics.text();
         for line in [
