@@ -80,9 +80,10 @@ macro_rules! checked_name {
 checked_name! {
     /// A registered model's name in the registry.
     ///
-    /// `MLflow` refuses `/` and `:` and blank names; its database column holds 256 characters.
+    /// `MLflow` refuses `/` and `:` and blank names; its database column holds 256 characters. Blank is what Unicode calls white
+    /// space, for which `\s` of the API server's patterns is too little.
     ModelName, "model name", "1 to 256 characters, not blank, without '/' and ':'", is_model_name,
-    { "type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[^/:]*[^/:\s][^/:]*$" }
+    { "type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[^/:]*[^/:\t-\r\x85\p{Z}][^/:]*$" }
 }
 
 checked_name! {
