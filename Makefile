@@ -73,3 +73,7 @@ mlflow: ## Starts MLflow in the cluster and registers the models of the demo
 .PHONY: bench
 bench: ## Prints what closing connections costs; needs the cluster of `make demo`
 	cargo run --quiet --locked --example keep_alive
+
+.PHONY: fuzz
+fuzz: ## Throws generated input at parsing, validation, merging and decision: SECONDS=60 for each target
+	@SECONDS_EACH=$(or $(SECONDS),60) tests/scripts/fuzz

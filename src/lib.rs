@@ -17,6 +17,9 @@ pub mod cli;
 pub mod context;
 pub mod controllers;
 pub mod decide;
+#[cfg(any(test, fuzzing))]
+#[path = "../tests/fuzz/targets/mod.rs"]
+pub mod fuzzing;
 pub mod observe;
 pub mod registry;
 pub mod render;

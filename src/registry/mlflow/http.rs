@@ -194,7 +194,8 @@ impl Http {
     async fn exchange(&self, request: Request) -> Result<Response, RegistryError> {
         #[cfg(any(test, fuzzing))]
         if let Some(script) = &self.script {
-            let ended = || RegistryError::Unreachable { url: self.base.to_string(), cause: "the script ends".into() };
+            let ended =
+                || RegistryError::Unreachable { url: self.base.to_string(), cause: "the script ends".into() };
             return script.next(&request).ok_or_else(ended);
         }
         self.client.execute(request).await.map_err(|error| self.broken(&error))

@@ -1,0 +1,186 @@
+//! From a ModelAlias that was admitted to the status that is written: what holds of each step.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::{now, observation, read};
+use crate::{
+    api::{
+        ModelAlias, ModelAliasStatus,
+        condition::{Note, Reason},
+        names::Version,
+        std_duration,
+    },
+    decide::{Action, Decision, Lifecycle, Observed, Readiness, Traffic, decide},
+    fuzzing::schema::{Admission, Generator},
+    observe::{
+        model_alias::{Model, intent, with_rendering},
+        registries::{Hub, RegistryKey, Settings},
+    },
+    render::{self, RegistryForPods, Selection},
+    status::{self, Applied, Identity},
+};
+
+/// `stored` is the ModelAlias as the API server has it.
+pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, generator: &mut Generator) {
+    let model = model(generator);
+    let invalid = with_rendering(alias, &model, |rendering| render::validate(rendering).err()).flatten();
+    let is_invalid = invalid.is_some();
+    let obstacle = invalid.map(|fault| Note::new(Reason::InvalidTemplate, format!("spec.{fault}")));
+    let intent = intent(alias, Some(&model), obstacle);
+    let settings = intent.serving.as_ref().map(|serving| serving.settings.clone()).unwrap_or_default();
+    let observed = Observed {
+        now: now(),
+        intent,
+        registry: observation::registry(generator),
+        cluster: observation::cluster(generator, &settings),
+        record: alias.status.clone().unwrap_or_default(),
+    };
+    let decision = decide(&observed);
+    assert_eq!(decision, decide(&observed), "the same observation, another decision");
+    assert!(decision.wake.is_none_or(|at| at > observed.now), "it wakes in the past");
+    if observed.intent.lifecycle == Lifecycle::Suspended || (is_invalid && !is_ending(&observed)) {
+        assert!(decision.actions.is_empty(), "{:?} though nothing may be done", decision.actions);
+        assert!(matches!(decision.report.readiness, Readiness::Stalled(_)));
+    }
+    for action in &decision.actions {
+        sound(action, &observed, &decision);
+        rendered(action, alias, &model);
+    }
+    traffic(&observed, &decision);
+    let status = tell(alias, &observed, &decision, generator);
+    written(stored, status, admission);
+}
+
+fn is_ending(observed: &Observed) -> bool {
+    matches!(observed.intent.lifecycle, Lifecycle::Deleting { .. })
+}
+
+fn model(generator: &mut Generator) -> Model {
+    let url: url::Url = "http://mlflow.mlops.svc:5000".parse().unwrap();
+    let settings = Settings {
+        url: url.clone(),
+        workspace: None,
+        poll_interval: std_duration(crate::api::model_registry::default_poll_interval()),
+        pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
+    };
+    let (registry, _) = Hub::default().set(&RegistryKey::Default, settings);
+    let name = generator.text().parse().unwrap_or_else(|_| "fraud".parse().unwrap());
+    Model { name, registry }
+}
+
+/// What holds of an action by itself.
+fn sound(action: &Action, observed: &Observed, decision: &Decision) {
+    let registry = &observed.registry;
+    match action {
+        Action::Route(Traffic::Nowhere) => panic!("a Service that selects nothing"),
+        Action::Route(Traffic::One(version)) => {
+            let ready = observed.cluster.workloads.get(version).is_some_and(|workload| workload.ready > 0);
+            let stays = observed.cluster.traffic == Traffic::One(*version);
+            assert!(ready || stays, "traffic moves to version {version}, which is not ready");
+        }
+        Action::Apply { version, replicas, .. } | Action::Scale { version, replicas } => {
+            assert!(*replicas <= 10_000, "{replicas} pods of version {version}");
+        }
+        Action::SetAlias { .. } | Action::DeleteAlias { .. } => {
+            assert!(registry.trouble.is_none(), "the registry is written to, though it does not answer");
+        }
+        Action::SmokeTest { version } => {
+            assert!(observed.cluster.workloads.contains_key(version), "of a version that is not there");
+        }
+        Action::SetFinalizer { .. } | Action::Route(_) | Action::Delete { .. } | Action::DeleteService => {}
+    }
+    assert!(observed.intent.obstacle.is_none() || is_ending(observed), "{action:?} against {decision:?}");
+}
+
+/// What an action writes can be rendered, and has valid names.
+fn rendered(action: &Action, alias: &ModelAlias, model: &Model) {
+    with_rendering(alias, model, |rendering| {
+        let labels = match action {
+            Action::Apply { version, model_uri, replicas } => {
+                let deployment = render::deployment(rendering, *version, model_uri, *replicas, now())
+                    .expect("it was validated");
+                let name = deployment.name_any();
+                assert!(
+                    super::is_dns_subdomain(&name) && name.len() <= 63 && !name.contains('.'),
+                    "{name:?}"
+                );
+                deployment.metadata.labels
+            }
+            Action::Route(Traffic::One(version)) => {
+                let service = render::service(rendering, Selection::One(*version));
+                assert!(service.spec.unwrap().selector.is_some_and(|selector| selector.len() == 2));
+                service.metadata.labels
+            }
+            _ => None,
+        };
+        for value in labels.iter().flatten().map(|(_, value)| value) {
+            assert_eq!(*value, crate::api::names::label_value(value), "no label");
+        }
+    });
+}
+
+/// What answers is neither deleted nor scaled to nothing, before these actions or after them.
+fn traffic(observed: &Observed, decision: &Decision) {
+    if observed.intent.serving.is_none() || is_ending(observed) {
+        return;
+    }
+    let mut selected: BTreeSet<Version> = match observed.cluster.traffic {
+        Traffic::One(version) => [version].into(),
+        Traffic::Shared => observed.cluster.endpoints.clone(),
+        Traffic::Nowhere => BTreeSet::new(),
+    };
+    for action in &decision.actions {
+        match action {
+            Action::Route(Traffic::One(version)) => selected = [*version].into(),
+            Action::Delete { version } | Action::Scale { version, replicas: 0 } => {
+                let shared = observed.cluster.traffic == Traffic::Shared;
+                assert!(shared || !selected.contains(version), "version {version} answers, and {action:?}");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is told of it, after all actions or only some.
+fn tell(
+    alias: &ModelAlias,
+    observed: &Observed,
+    decision: &Decision,
+    generator: &mut Generator,
+) -> ModelAliasStatus {
+    let done = decision.actions.len() - generator.below(decision.actions.len() + 1);
+    let failed = done < decision.actions.len();
+    let applied = Applied {
+        actions: decision.actions[..done].to_vec(),
+        failure: failed.then(|| Note::new(Reason::ApplyRefused, generator.text())),
+    };
+    let identity = Identity {
+        generation: alias.metadata.generation,
+        model_name: Some("fraud".to_owned()),
+        endpoint: None,
+        selector: None,
+    };
+    let next = status::next(observed, decision, &applied, &identity);
+    let _ = status::announcements(&observed.record, &next, &applied);
+    let states = ["Ready", "Reconciling", "Stalled"];
+    let holding = next.conditions.iter().filter(|condition| condition.status == "True");
+    let holding = holding.filter(|condition| states.contains(&condition.type_.as_str())).count();
+    assert_eq!(holding, 1, "{:?}", next.conditions);
+    next
+}
+
+/// The API server takes what is told as it is.
+fn written(mut object: Value, status: ModelAliasStatus, admission: &Admission) {
+    object["status"] = json!(status);
+    let written = object["status"].clone();
+    match admission.admit(object) {
+        Ok(stored) => {
+            assert_eq!(stored["status"], written, "something of the status is lost");
+            read::<ModelAlias>(stored);
+        }
+        Err(faults) => panic!("the API server refuses the status: {faults:?}"),
+    }
+}

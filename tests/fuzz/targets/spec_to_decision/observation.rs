@@ -1,0 +1,101 @@
+//! What the cluster and the registry may show, as bytes choose: also what no story leads to.
+
+use serde_json::{Map, Value, json};
+use strum::IntoEnumIterator;
+
+use crate::{
+    api::condition::Reason,
+    decide::{ClusterView, RegistryView},
+    fuzzing::schema::Generator,
+};
+
+/// Versions from this list, so that one is often the same as another.
+fn version(generator: &mut Generator) -> String {
+    (generator.below(5) + 1).to_string()
+}
+
+fn maybe(generator: &mut Generator, of: impl Fn(&mut Generator) -> Value) -> Value {
+    if generator.chance(150) { of(generator) } else { Value::Null }
+}
+
+fn note(generator: &mut Generator) -> Value {
+    let reasons: Vec<_> = Reason::iter().collect();
+    json!({ "reason": reasons[generator.below(reasons.len())], "message": generator.text() })
+}
+
+fn model_uri(generator: &mut Generator) -> Value {
+    ["models:/m-0123456789abcdef0123456789abcdef", "models:/fraud/1", "s3://b/x"][generator.below(3)].into()
+}
+
+/// Also what somebody may write into a Deployment by hand.
+fn count(generator: &mut Generator) -> u32 {
+    [0, 1, 2, 3, 10_000, i32::MAX.unsigned_abs()][generator.below(6)]
+}
+
+pub(super) fn registry(generator: &mut Generator) -> RegistryView {
+    let mut versions = Map::new();
+    for number in 1..=5 {
+        let view = match generator.below(6) {
+            0 => continue,
+            1 => json!("Absent"),
+            2 => json!("Pending"),
+            3 => json!("Failed"),
+            4 => json!({ "Unread": note(generator) }),
+            _ => json!({ "Ready": { "model_uri": model_uri(generator) } }),
+        };
+        versions.insert(number.to_string(), view);
+    }
+    let view = json!({
+        "trouble": if generator.chance(50) { note(generator) } else { Value::Null },
+        "alias": maybe(generator, |generator| version(generator).into()),
+        "previous_alias": maybe(generator, |generator| version(generator).into()),
+        "versions": versions,
+        "written": maybe(generator, |generator| version(generator).into()),
+        "previous_written": maybe(generator, |generator| version(generator).into()),
+    });
+    serde_json::from_value(view).unwrap()
+}
+
+/// `settings` is what is applied today.
+pub(super) fn cluster(generator: &mut Generator, settings: &str) -> ClusterView {
+    let mut workloads = Map::new();
+    for number in 1..=5 {
+        if generator.chance(128) {
+            workloads.insert(number.to_string(), workload(generator, settings));
+        }
+    }
+    let traffic = match generator.below(4) {
+        0 => json!("Nowhere"),
+        1 => json!("Shared"),
+        _ => json!({ "One": version(generator) }),
+    };
+    let view = json!({
+        "traffic": traffic,
+        "service_outdated": generator.chance(60),
+        "endpoints": (0..generator.below(3)).map(|_| version(generator)).collect::<Vec<_>>(),
+        "workloads": workloads,
+    });
+    serde_json::from_value(view).unwrap()
+}
+
+fn workload(generator: &mut Generator, settings: &str) -> Value {
+    let smoke = match generator.below(5) {
+        0 => Value::Null,
+        1 => json!({ "Running": generator.text() }),
+        2 => json!("Passed"),
+        3 => json!("NoInputExample"),
+        _ => json!({ "Failed": generator.text() }),
+    };
+    json!({
+        "desired": count(generator),
+        "pods": count(generator),
+        "ready": count(generator),
+        "rolled_out": generator.chance(128),
+        "edited": generator.chance(40),
+        "settings": if generator.chance(60) { "v1-other" } else { settings },
+        "model_uri": model_uri(generator),
+        "started_at": maybe(generator, |_| "2026-11-22T11:50:00Z".into()),
+        "trouble": maybe(generator, note),
+        "smoke": smoke,
+    })
+}
