@@ -87,6 +87,33 @@ impl Mlflow {
         made["model_version"]["version"].as_str().map(str::to_owned).context("a version has a number")
     }
 
+    /// Registers the next version of a model as a logged model of its own, whose identity the version's source is.
+    pub(crate) async fn register_logged(&self, model: &str) -> Result<String> {
+        let logged = json!({ "experiment_id": "0", "name": "logged" });
+        let logged = self.send(Method::POST, "logged-models", &logged).await?;
+        let id = logged["model"]["info"]["model_id"].as_str().context("a logged model has an id")?;
+        let body = json!({ "name": model, "source": format!("models:/{id}"), "model_id": id });
+        let made = self.send(Method::POST, "model-versions/create", &body).await?;
+        made["model_version"]["version"].as_str().map(str::to_owned).context("a version has a number")
+    }
+
+    /// Deletes a model with its versions and aliases.
+    pub(crate) async fn delete_model(&self, name: &str) -> Result<()> {
+        self.send(Method::DELETE, "registered-models/delete", &json!({ "name": name })).await.map(drop)
+    }
+
+    /// Gives a model another name; it keeps its versions and aliases.
+    pub(crate) async fn rename_model(&self, name: &str, new_name: &str) -> Result<()> {
+        let body = json!({ "name": name, "new_name": new_name });
+        self.send(Method::POST, "registered-models/rename", &body).await.map(drop)
+    }
+
+    /// Deletes a version, and with it the aliases that name it.
+    pub(crate) async fn delete_version(&self, model: &str, version: &str) -> Result<()> {
+        let body = json!({ "name": model, "version": version });
+        self.send(Method::DELETE, "model-versions/delete", &body).await.map(drop)
+    }
+
     /// The version that an alias names.
     pub(crate) async fn alias(&self, model: &str, alias: &str) -> Result<Option<String>> {
         let model = self.model(model).await?.context("no such model")?;
