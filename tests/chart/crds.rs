@@ -58,3 +58,88 @@ fn they_can_be_left_to_somebody_else() {
     let install = Objects::of_chart(&["--set", "crds.install=false"]);
     assert_eq!(install.all("CustomResourceDefinition").count(), 0);
 }
+
+/// A field of a schema: its path, and the schema itself.
+type Field<'a> = (String, &'a Value);
+
+/// Every field of a schema, those of lists and maps included.
+fn fields<'a>(schema: &'a Value, path: &str) -> Vec<Field<'a>> {
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let named = properties.map(|(name, field)| (format!("{path}.{name}"), field));
+    let items = [("[]", &schema["items"]), (".*", &schema["additionalProperties"])];
+    let items = items.into_iter().filter(|(_, field)| field.is_object());
+    let below: Vec<_> = named.chain(items.map(|(mark, field)| (format!("{path}{mark}"), field))).collect();
+    below
+        .into_iter()
+        .flat_map(|(path, field)| [vec![(path.clone(), field)], fields(field, &path)].concat())
+        .collect()
+}
+
+/// The CRDs as they are committed.
+fn committed() -> Vec<Value> {
+    generated().iter().flat_map(|(name, _)| documents(&read(format!("crds/{name}")))).collect()
+}
+
+/// Every field in `spec` of each kind, after the kind's name.
+fn spec_fields(crds: &[Value]) -> Vec<Field<'_>> {
+    let versions = crds.iter().flat_map(|crd| {
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        crd["spec"]["versions"].as_array().unwrap().iter().map(move |version| (kind, version))
+    });
+    versions
+        .flat_map(|(kind, version)| fields(&version["schema"]["openAPIV3Schema"]["properties"]["spec"], kind))
+        .collect()
+}
+
+#[test]
+fn promise_12_no_reference_leads_to_another_namespace() {
+    let crds = committed();
+    assert!(crds.iter().all(|crd| crd["spec"]["scope"] == "Namespaced"));
+    let fields = spec_fields(&crds);
+    let mut references = Vec::new();
+    for (path, schema) in &fields {
+        let name = path.rsplit('.').next().unwrap();
+        assert!(!name.to_lowercase().contains("namespace"), "{path}");
+        if name.ends_with("Ref") {
+            let keys = schema["properties"].as_object().unwrap().keys();
+            references.push(format!("{path}: {}", keys.map(String::as_str).collect::<Vec<_>>().join(" ")));
+        }
+    }
+    references.sort();
+    assert_eq!(
+        references,
+        [
+            "ModelAlias.modelRef: name",
+            "ModelAlias.serving.envFrom[].configMapRef: name optional",
+            "ModelAlias.serving.envFrom[].secretRef: name optional",
+            "ModelAlias.serving.env[].valueFrom.configMapKeyRef: key name optional",
+            "ModelAlias.serving.env[].valueFrom.fieldRef: apiVersion fieldPath",
+            "ModelAlias.serving.env[].valueFrom.resourceFieldRef: containerName divisor resource",
+            "ModelAlias.serving.env[].valueFrom.secretKeyRef: key name optional",
+            "ModelRegistry.auth.basic.secretRef: name",
+            "ModelRegistry.auth.bearer.secretRef: key name",
+            "ModelRegistry.serving.envFrom[].configMapRef: name optional",
+            "ModelRegistry.serving.envFrom[].secretRef: name optional",
+            "ModelRegistry.tls.caSecretRef: key name",
+            "RegisteredModel.registryRef: name",
+        ]
+    );
+    // What is not described could name anything. Here it is a pod template, which names Secrets of its namespace alone.
+    let open = |(path, schema): &Field| {
+        (schema["x-kubernetes-preserve-unknown-fields"] == true).then(|| path.clone())
+    };
+    assert_eq!(fields.iter().filter_map(open).collect::<Vec<_>>(), ["ModelAlias.serving.template"]);
+}
+
+/// A name that Laurel itself puts into a URL is no path: the API server refuses `../../other/secrets/login`.
+#[test]
+fn promise_12_a_name_that_laurel_reads_is_a_name() {
+    let crds = committed();
+    let fields = spec_fields(&crds);
+    for reference in ["auth.basic.secretRef", "auth.bearer.secretRef", "tls.caSecretRef"] {
+        let path = format!("ModelRegistry.{reference}.name");
+        let (_, schema) = fields.iter().find(|(field, _)| *field == path).unwrap();
+        let label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+        assert_eq!(schema["pattern"], format!(r"^{label}(\.{label})*$"), "{path}");
+    }
+}

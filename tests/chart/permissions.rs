@@ -1,4 +1,4 @@
-//! What the operator may do: exactly what its code does.
+//! What the operator may do. That it is exactly what its code does is shown by tests/least_privilege.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::tools::{NAMESPACE, Objects};
 
 /// API group, resources, verbs.
 const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
-    ("laurel.dev", &["modelregistries"], &["get", "list", "watch"]),
-    ("laurel.dev", &["registeredmodels", "modelaliases"], &["get", "list", "watch", "patch"]),
+    ("laurel.dev", &["modelregistries"], &["list", "watch"]),
+    ("laurel.dev", &["registeredmodels", "modelaliases"], &["list", "watch", "patch"]),
     ("laurel.dev", &["modelregistries/status", "registeredmodels/status", "modelaliases/status"], &["patch"]),
     ("laurel.dev", &["modelaliases/finalizers"], &["update"]),
     ("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),
