@@ -205,7 +205,13 @@ pub fn label_value(text: &str) -> String {
         && text.chars().all(|c| is_edge(c) || "-_.".contains(c))
         && text.starts_with(is_edge)
         && text.ends_with(is_edge);
-    if valid {
+    // A name that looks like one with a hash is another's label, if that one is chosen so.
+    let hashed = text.len() >= HASH && text.is_char_boundary(text.len() - HASH) && {
+        let (rest, hash) = text.split_at(text.len() - HASH);
+        (rest.is_empty() || rest.ends_with('-'))
+            && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    if valid && !hashed {
         return text.to_owned();
     }
     let readable: String = text
@@ -251,6 +257,17 @@ mod tests {
         assert_eq!("4".parse::<Version>().unwrap().to_string(), "4");
         for wrong in ["0", "04", "+4", "-1", "four", "", "4 "] {
             assert!(wrong.parse::<Version>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_can_take_the_label_of_another() {
+        for odd in ["fraud model", "\u{2014}", "-", &"a".repeat(64)] {
+            let label = label_value(odd);
+            assert_ne!(label_value(&label), label, "{odd:?}");
+        }
+        for plain in ["fraud-model", "abcdefgh", "fraud-1234567", "deadbeef.x", "fraud_deadbeef"] {
+            assert_eq!(label_value(plain), plain);
         }
     }
 
