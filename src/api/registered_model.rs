@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DeletionPolicy, LocalReference,
-    names::{AliasName, ModelName, Version},
+    names::{ModelName, Version},
 };
 
 /// A model in the registry.
@@ -111,8 +111,7 @@ pub struct RegisteredModelStatus {
     pub versions: Vec<VersionStatus>,
     /// The version that each alias names in the registry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(with = "BTreeMap<String, Version>")]
-    pub aliases: BTreeMap<AliasName, Version>,
+    pub aliases: BTreeMap<String, Version>,
     /// The keys of the tags that Laurel set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owned_tags: Vec<String>,

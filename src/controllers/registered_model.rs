@@ -208,7 +208,9 @@ async fn describe(
 fn status(object: &RegisteredModel, pass: Pass, now: Timestamp) -> RegisteredModelStatus {
     let before = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
-    let aliases = pass.facts.map_or(before.aliases, |facts| facts.aliases);
+    let aliases = pass.facts.map_or(before.aliases, |facts| {
+        facts.aliases.into_iter().map(|(alias, version)| (alias.into(), version)).collect()
+    });
     let versions = match pass.versions {
         None => before.versions,
         Some(versions) => versions
@@ -220,7 +222,7 @@ fn status(object: &RegisteredModel, pass: Pass, now: Timestamp) -> RegisteredMod
                 aliases: aliases
                     .iter()
                     .filter(|(_, named)| **named == facts.version)
-                    .map(|(alias, _)| alias.to_string())
+                    .map(|(alias, _)| alias.clone())
                     .collect(),
                 state: match facts.state {
                     VersionState::Ready => "Ready",
