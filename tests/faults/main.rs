@@ -15,6 +15,7 @@
 //! witness   what is never to happen, watched from outside in every test
 //!
 //! proxies   that the proxies do what they say
+//! crash     killed at every single write of a story
 //! ```
 //!
 //! Runs with different filters may go on side by side; a run of `control_plane`, whose operator takes all namespaces in
@@ -25,6 +26,7 @@
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+mod crash;
 #[allow(dead_code, reason = "a kit, of which each test takes a part")]
 mod operator;
 mod proxies;

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::simulated::mlflow::Mlflow;
 
 /// How often the aliases are read.
-const PERIOD: Duration = Duration::from_millis(150);
+const PERIOD: Duration = Duration::from_millis(200);
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

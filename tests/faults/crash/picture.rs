@@ -1,0 +1,117 @@
+//! What a scene looks like, in the cluster and in the registry, without times, names and messages: two scenes that went
+//! the same way look the same.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use kube::{ResourceExt, api::ListParams};
+use laurel::api::{ModelAlias, RegisteredModel};
+use serde_json::{Map, Value, json};
+
+use crate::scene::Scene;
+
+/// What a scene looks like.
+pub(super) type Picture = Value;
+
+/// Fields whose presence matters and whose value differs from run to run.
+const VARYING: [&str; 9] = [
+    "at",
+    "createdAt",
+    "idleSince",
+    "lastTransitionTime",
+    "message",
+    "putBackAt",
+    "servedAt",
+    "settings",
+    "startedAt",
+];
+
+/// What only an operator knows that has seen the whole way: how long a version took from its start.
+const UNKNOWN_AFTER_A_CRASH: [&str; 1] = ["took"];
+
+/// What the scene looks like now.
+pub(super) async fn picture(scene: &Scene) -> Result<Picture> {
+    let champion = scene.api::<ModelAlias>().get_opt("champion").await?;
+    let model = scene.api::<RegisteredModel>().get_opt("model").await?;
+    let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
+    let services = scene.api::<Service>().list(&ListParams::default()).await?;
+    let registered = scene.mlflow.model(&scene.model).await?;
+    let shown = json!({
+        "champion": champion.map(|champion| json!({
+            "finalizers": champion.finalizers(),
+            "ending": champion.metadata.deletion_timestamp.is_some(),
+            "status": champion.status,
+        })),
+        "model": model.map(|model| json!({
+            "finalizers": model.finalizers(),
+            "ending": model.metadata.deletion_timestamp.is_some(),
+            "status": model.status,
+        })),
+        "deployments": deployments.items.iter().map(deployment).collect::<Map<_, _>>(),
+        "services": services.items.iter().map(service).collect::<Map<_, _>>(),
+        "registered": registered.map(|model| json!({
+            "aliases": pairs(&model["aliases"], "alias", "version"),
+            "tags": pairs(&model["tags"], "key", "value"),
+            "description": model["description"],
+        })),
+    });
+    let text = shown.to_string().replace(&scene.namespace, "the-scene");
+    Ok(without_times(serde_json::from_str(&text)?))
+}
+
+fn deployment(deployment: &Deployment) -> (String, Value) {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas);
+    (deployment.name_any(), json!({ "replicas": wanted, "ready": ready.unwrap_or_default() }))
+}
+
+fn service(service: &Service) -> (String, Value) {
+    (service.name_any(), json!(service.spec.as_ref().and_then(|spec| spec.selector.as_ref())))
+}
+
+fn pairs(list: &Value, key: &str, value: &str) -> Value {
+    let pairs = list.as_array().into_iter().flatten();
+    pairs.map(|pair| (pair[key].as_str().unwrap_or_default().to_owned(), pair[value].clone())).collect()
+}
+
+fn without_times(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let known =
+                fields.into_iter().filter(|(name, _)| !UNKNOWN_AFTER_A_CRASH.contains(&name.as_str()));
+            let field = |(name, value): (String, Value)| {
+                let varies = VARYING.contains(&name.as_str()) && !value.is_null();
+                let value = if varies { json!("…") } else { without_times(value) };
+                (name, value)
+            };
+            Value::Object(known.map(field).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_times).collect()),
+        other => other,
+    }
+}
+
+/// Where two pictures differ: the path, what one shows and what the other shows.
+pub(super) fn differences(one: &Picture, other: &Picture) -> Vec<String> {
+    let mut found = Vec::new();
+    compare("", one, other, &mut found);
+    found
+}
+
+fn compare(path: &str, one: &Value, other: &Value, found: &mut Vec<String>) {
+    match (one, other) {
+        (Value::Object(left), Value::Object(right)) => {
+            for name in left.keys().chain(right.keys()).collect::<BTreeSet<_>>() {
+                compare(&format!("{path}/{name}"), &one[name], &other[name], found);
+            }
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            for (index, (one, other)) in left.iter().zip(right).enumerate() {
+                compare(&format!("{path}/{index}"), one, other, found);
+            }
+        }
+        _ if one == other => {}
+        _ => found.push(format!("  {path}: {one} without a crash, {other} with it")),
+    }
+}

@@ -1,0 +1,266 @@
+//! The stories.
+
+use anyhow::{Result, ensure};
+use kube::api::DeleteParams;
+use laurel::api::ModelAlias;
+use serde_json::Value;
+
+use super::{Picture, Story, survives};
+use crate::{scene::Scene, simulated::look::no_more_pods};
+
+/// A story of a ModelAlias.
+struct Told {
+    name: &'static str,
+    /// What the alias names before there is a ModelAlias.
+    named: Option<&'static str>,
+    /// The wishes that are met before, in turn. The model has versions 1, 2 and 3.
+    before: &'static [&'static str],
+    /// Whether a quota then refuses pods of another version.
+    full: bool,
+    begins_with: Deed,
+    /// What the picture shows at the end: pointers and values.
+    leads_to: &'static [(&'static str, &'static str)],
+    /// How `Ready` stands then: the status and the reason.
+    ready: Option<(&'static str, &'static str)>,
+}
+
+/// What somebody does.
+enum Deed {
+    /// Applies a spec.
+    Wish(&'static str),
+    /// Moves the alias in the registry.
+    MoveAlias(&'static str),
+    /// Deletes the ModelAlias.
+    Delete,
+}
+
+impl Story for Told {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn set(&self, scene: &Scene) -> Result<()> {
+        scene.registered(3).await?;
+        if let Some(version) = self.named {
+            scene.move_alias(version).await?;
+        }
+        for wish in self.before {
+            scene.get(wish).await?;
+        }
+        if self.full {
+            no_more_pods(scene).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, scene: &Scene) -> Result<()> {
+        match self.begins_with {
+            Deed::Wish(wish) => scene.wish(wish).await.map(drop),
+            Deed::MoveAlias(version) => scene.move_alias(version).await,
+            Deed::Delete => {
+                let aliases = scene.api::<ModelAlias>();
+                Ok(aliases.delete("champion", &DeleteParams::default()).await.map(drop)?)
+            }
+        }
+    }
+
+    fn ended(&self, picture: &Picture) -> Result<()> {
+        shows(picture, self.leads_to)?;
+        self.ready.map_or(Ok(()), |wanted| is_ready(picture, wanted))
+    }
+}
+
+fn shows(picture: &Picture, wanted: &[(&str, &str)]) -> Result<()> {
+    for (pointer, wanted) in wanted {
+        let shown = picture.pointer(pointer).cloned().unwrap_or_default();
+        let text = shown.as_str().map_or_else(|| shown.to_string(), str::to_owned);
+        ensure!(text == *wanted, "{pointer} is {text} and not {wanted}");
+    }
+    Ok(())
+}
+
+/// How the condition `Ready` of the champion stands.
+fn is_ready(picture: &Picture, wanted: (&str, &str)) -> Result<()> {
+    let conditions = picture.pointer("/champion/status/conditions").and_then(Value::as_array);
+    let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    let ready = ready.cloned().unwrap_or_default();
+    let shown = (ready["status"].as_str().unwrap_or_default(), ready["reason"].as_str().unwrap_or_default());
+    ensure!(shown == wanted, "Ready is {shown:?} and not {wanted:?}");
+    Ok(())
+}
+
+const SERVING: Option<(&str, &str)> = Some(("True", "Serving"));
+
+/// A version that never becomes ready.
+const NEVER_READY: &str = "
+version: '2'
+rollout: {progressDeadline: 4s}
+serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready}}}}
+";
+
+#[test]
+fn promise_7_killed_at_every_write_of_a_first_promotion_it_comes_to_the_same_end() {
+    survives(&Told {
+        name: "first",
+        named: None,
+        before: &[],
+        full: false,
+        begins_with: Deed::Wish("{version: '1', previousAlias: previous}"),
+        leads_to: &[
+            ("/services/champion/laurel.dev~1version", "1"),
+            ("/champion/status/version", "1"),
+            ("/registered/aliases/champion", "1"),
+            ("/model/status/aliases/champion", "1"),
+            ("/deployments/champion-v1/ready", "2"),
+        ],
+        ready: SERVING,
+    });
+}
+
+#[test]
+fn promises_1_4_and_7_killed_at_every_write_of_a_promotion_it_comes_to_the_same_end() {
+    survives(&Told {
+        name: "promotion",
+        named: None,
+        before: &["{version: '1', previousAlias: previous}"],
+        full: false,
+        begins_with: Deed::Wish("{version: '2', previousAlias: previous}"),
+        leads_to: &[
+            ("/services/champion/laurel.dev~1version", "2"),
+            ("/champion/status/version", "2"),
+            ("/champion/status/previousVersion", "1"),
+            ("/registered/aliases/champion", "2"),
+            ("/registered/aliases/previous", "1"),
+            ("/model/status/aliases/previous", "1"),
+            ("/deployments/champion-v1/ready", "2"),
+            ("/deployments/champion-v2/ready", "2"),
+        ],
+        ready: SERVING,
+    });
+}
+
+#[test]
+fn promises_5_and_7_killed_at_every_write_of_a_rollback_it_comes_to_the_same_end() {
+    survives(&Told {
+        name: "rollback",
+        named: None,
+        before: &["{version: '1', previousAlias: previous}", "{version: '2', previousAlias: previous}"],
+        full: false,
+        begins_with: Deed::Wish("{version: '1', previousAlias: previous}"),
+        leads_to: &[
+            ("/services/champion/laurel.dev~1version", "1"),
+            ("/champion/status/version", "1"),
+            ("/champion/status/history/0/outcome", "RolledBack"),
+            ("/registered/aliases/champion", "1"),
+            ("/registered/aliases/previous", "2"),
+            ("/model/status/aliases/previous", "2"),
+            ("/deployments/champion-v2/replicas", "2"),
+        ],
+        ready: SERVING,
+    });
+}
+
+#[test]
+fn promises_4_and_7_killed_at_every_write_of_a_failing_rollout_it_is_rejected_all_the_same() {
+    survives(&Told {
+        name: "failing",
+        named: None,
+        before: &["version: '1'"],
+        full: false,
+        begins_with: Deed::Wish(NEVER_READY),
+        leads_to: &[
+            ("/services/champion/laurel.dev~1version", "1"),
+            ("/champion/status/version", "1"),
+            ("/champion/status/rejected/0/version", "2"),
+            ("/champion/status/rejected/0/held", "true"),
+            ("/champion/status/history/0/outcome", "Rejected"),
+            ("/registered/aliases/champion", "1"),
+            ("/deployments/champion-v1/ready", "2"),
+            ("/deployments/champion-v2/replicas", "0"),
+        ],
+        ready: Some(("False", "ProgressDeadlineExceeded")),
+    });
+}
+
+#[test]
+fn promises_1_and_7_killed_at_every_write_of_a_rolling_exchange_it_comes_to_the_same_end() {
+    survives(&Told {
+        name: "rolling",
+        named: None,
+        before: &["{version: '1', rollout: {strategy: Rolling}}"],
+        full: false,
+        begins_with: Deed::Wish("{version: '2', rollout: {strategy: Rolling}}"),
+        leads_to: &[
+            ("/services/champion/laurel.dev~1version", "2"),
+            ("/champion/status/version", "2"),
+            ("/registered/aliases/champion", "2"),
+            ("/model/status/aliases/champion", "2"),
+            ("/deployments/champion-v1/replicas", "0"),
+            ("/deployments/champion-v2/ready", "2"),
+        ],
+        ready: SERVING,
+    });
+}
+
+#[test]
+fn promise_7_killed_at_every_write_while_it_follows_the_registry_it_comes_to_the_same_end() {
+    survives(&Told {
+        name: "follow",
+        named: Some("1"),
+        before: &["follow: {registry: {}}"],
+        full: false,
+        begins_with: Deed::MoveAlias("2"),
+        leads_to: &[
+            ("/services/champion/laurel.dev~1version", "2"),
+            ("/champion/status/version", "2"),
+            ("/champion/status/registryVersion", "2"),
+            ("/registered/aliases/champion", "2"),
+            ("/model/status/aliases/champion", "2"),
+            ("/deployments/champion-v1/ready", "2"),
+            ("/deployments/champion-v2/ready", "2"),
+        ],
+        ready: SERVING,
+    });
+}
+
+#[test]
+fn promises_6_and_7_killed_at_every_write_while_what_it_follows_fails_it_is_put_back_all_the_same() {
+    survives(&Told {
+        name: "put-back",
+        named: Some("1"),
+        // Only what comes now is to be given up soon.
+        before: &["follow: {registry: {}}", "{follow: {registry: {}}, rollout: {progressDeadline: 4s}}"],
+        full: true,
+        begins_with: Deed::MoveAlias("2"),
+        leads_to: &[
+            ("/services/champion/laurel.dev~1version", "1"),
+            ("/champion/status/version", "1"),
+            ("/champion/status/rejected/0/version", "2"),
+            ("/champion/status/rejected/0/held", "false"),
+            ("/champion/status/history/0/outcome", "Rejected"),
+            ("/registered/aliases/champion", "1"),
+            ("/deployments/champion-v1/ready", "2"),
+            ("/deployments/champion-v2/replicas", "0"),
+        ],
+        ready: SERVING,
+    });
+}
+
+#[test]
+fn promises_7_and_9_killed_at_every_write_of_a_deletion_nothing_is_left() {
+    survives(&Told {
+        name: "deletion",
+        named: None,
+        before: &["{version: '1', previousAlias: previous}", "{version: '2', previousAlias: previous}"],
+        full: false,
+        begins_with: Deed::Delete,
+        leads_to: &[
+            ("/champion", "null"),
+            ("/services", "{}"),
+            ("/deployments", "{}"),
+            ("/registered/aliases", "{}"),
+            ("/model/status/aliases", "null"),
+        ],
+        ready: None,
+    });
+}
