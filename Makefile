@@ -70,6 +70,10 @@ mlflow: ## Starts MLflow in the cluster and registers the models of the demo
 	$(RIG) mlflow-up
 	$(RIG) models
 
+.PHONY: soak
+soak: ## Promotes and rolls back under load while the operator and MLflow are killed (MINUTES=30 or CHANGES=500; SEED=7); needs the cluster of `make demo`
+	cargo run --quiet --locked --example soak -- $(if $(CHANGES),--changes=$(CHANGES),--minutes=$(or $(MINUTES),10)) $(if $(SEED),--seed=$(SEED))
+
 .PHONY: bench
 bench: ## Prints what closing connections costs; needs the cluster of `make demo`
 	cargo run --quiet --locked --example keep_alive

@@ -12,14 +12,20 @@
 //! see `scene`. A test whose name begins with `promise_` shows that promise of the contract.
 
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
+#![expect(clippy::disallowed_methods, reason = "some waits are for a moment, not for a state")]
 #![expect(clippy::print_stdout, reason = "tests print what they measured; cargo shows it when one fails")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+mod faults;
 mod operator;
 mod promotion;
 mod registry;
 mod rolling;
 mod scene;
+mod soak;
+#[path = "../soak/mod.rs"]
+#[allow(dead_code, reason = "`make soak` uses the rest")]
+mod soaking;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the tests of the load client use the rest")]
 mod support;

@@ -13,14 +13,17 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::support::{
-    alias::{self, Alias, Change},
-    cluster::Cluster,
-    load::{Load, Plan, Report, Request},
-    mlflow::{self, Mlflow},
-    pods::Pods,
-    service::{Way, way_to},
-    watch::Watch,
+use crate::{
+    soaking::patient_probes,
+    support::{
+        alias::{self, Alias, Change},
+        cluster::Cluster,
+        load::{Load, Plan, Report, Request},
+        mlflow::{self, Mlflow},
+        pods::Pods,
+        service::{Way, way_to},
+        watch::Watch,
+    },
 };
 
 /// The model whose versions the tests register under names of their own.
@@ -40,6 +43,9 @@ static PODS: Semaphore = Semaphore::const_new(ALL_PODS as usize);
 
 /// Predictions per second over each kind of connection.
 const PER_SECOND: u32 = 10;
+
+/// An answer that takes longer is a lost request. A machine with too much to do is slow, and loses nothing by it.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Where a test plays.
 pub(crate) struct Scene {
@@ -77,6 +83,15 @@ pub(crate) fn play(name: &str, pods: u32, story: impl AsyncFnOnce(&Scene) -> Res
         if let Err(error) = played.and(struck) {
             panic!("{error:#}");
         }
+    });
+}
+
+/// Plays something that brings a scene of its own, alone: no other test runs meanwhile.
+pub(crate) fn alone(story: impl Future<Output = Result<()>>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let _room = PODS.acquire_many(ALL_PODS).await.unwrap();
+        story.await.unwrap_or_else(|error| panic!("{error:#}"));
     });
 }
 
@@ -152,7 +167,8 @@ impl Scene {
             "alias": "champion",
             "serving": {
                 "image": image.as_deref().unwrap_or("localhost/laurel/serving:3.17.2"),
-                "resources": { "requests": { "cpu": "20m", "memory": "300Mi" } },
+                "resources": { "requests": { "cpu": "100m", "memory": "300Mi" } },
+                "template": { "spec": { "containers": [patient_probes()] } },
             },
             "rollout": { "progressDeadline": "2m" },
         });
@@ -186,7 +202,8 @@ impl Scene {
         let way = way_to(&self.cluster, &self.namespace, "champion").await?;
         let example = self.mlflow.artifact((ORIGIN, "1"), "serving_input_example.json").await?;
         let request = Request::post_json("/invocations", example);
-        Ok(Clients { load: Load::start(&way.target, &request, Plan::both(PER_SECOND, LONGEST)), _way: way })
+        let plan = Plan { timeout: TIMEOUT, ..Plan::both(PER_SECOND, LONGEST) };
+        Ok(Clients { load: Load::start(&way.target, &request, plan), _way: way })
     }
 
     /// What a person would look at first.
@@ -237,9 +254,14 @@ impl Clients {
         Ok(())
     }
 
+    /// Ends the load, whatever was lost.
+    pub(crate) async fn end(self) -> Report {
+        self.load.stop().await
+    }
+
     /// Ends the load; not one request may have been lost.
     pub(crate) async fn leave(self) -> Result<Report> {
-        let report = self.load.stop().await;
+        let report = self.end().await;
         println!("  {report}");
         ensure!(report.lost() == 0, "requests were lost: {report}");
         ensure!(report.sent() > 10 * report.not_sent(), "the clients could not keep their rate: {report}");

@@ -129,6 +129,27 @@ async fn the_rate_is_kept_when_answers_are_slow() {
     assert_eq!(report.lost(), 0, "{report}");
 }
 
+#[tokio::test]
+async fn what_was_asked_before_and_answered_since_is_told_apart_from_what_was_asked_since() {
+    let server = Server::start(Behaviour::Slow(Duration::from_millis(400))).await;
+    let start = Instant::now();
+    let load = Load::start(
+        &Target::from(server.address),
+        &Request::get("/ping"),
+        Plan::both(50, Duration::from_secs(20)),
+    );
+    assert!(load.until(start, Duration::from_secs(15), |report| report.sent() >= 20).await);
+    let moment = Instant::now();
+    assert!(load.until(moment, Duration::from_secs(15), |report| report.sent() >= 20).await);
+    let (ended, asked) = (load.ended_since(moment), load.since(moment));
+    assert!(ended.records().iter().all(|record| moment <= record.ended), "{ended}");
+    assert!(asked.records().iter().all(|record| moment <= record.due), "{asked}");
+    // 100 a second for 0.4 s were under way.
+    assert!(ended.sent() > asked.sent() + 20, "{ended}; {asked}");
+    let (sent, lost) = load.counts();
+    assert!(sent >= ended.sent() && lost == 0, "{sent} sent, {lost} lost");
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn what_could_not_be_sent_in_time_is_said() {
     let server = Server::start(Behaviour::KeepOpen).await;

@@ -83,9 +83,25 @@ impl Load {
         Report::new(self.log.records().clone())
     }
 
+    /// How many requests were sent so far, and how many of them were lost.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let records = self.log.records();
+        let of = |kind: fn(&Outcome) -> bool| records.iter().filter(|record| kind(&record.outcome)).count();
+        (of(|outcome| *outcome != Outcome::NotSent), of(|outcome| matches!(outcome, Outcome::Lost(_))))
+    }
+
     /// What was recorded so far of the requests that were due since `from`.
     pub(crate) fn since(&self, from: Instant) -> Report {
-        Report::new(self.log.records().iter().filter(|record| from <= record.due).cloned().collect())
+        self.ended_since(from).only(|record| from <= record.due)
+    }
+
+    /// What was recorded so far of the requests that ended since `from`, also of those that were under way then.
+    pub(crate) fn ended_since(&self, from: Instant) -> Report {
+        // From the end, so that a look costs the same after hours as after seconds.
+        let records = self.log.records();
+        let recent = records.iter().rev().take_while(|record| from <= record.ended + DISORDER).count();
+        let recent = Report::new(records[records.len() - recent..].to_vec());
+        recent.only(|record| from <= record.ended)
     }
 
     /// Waits until `done` holds for the requests that were due since `from`, or until `deadline` has passed; whether
@@ -125,19 +141,27 @@ impl Load {
         };
         let moved = self.until(changed, deadline, both).await;
         // Also of requests that were under way when the change was made.
-        let last = self.report().last_answer_by(from);
+        let last = self.ended_since(changed).last_answer_by(from);
         moved.then(|| last.map_or(Duration::ZERO, |last| last.saturating_duration_since(changed)))
+    }
+
+    /// Sends nothing more, and waits for the answers that are due.
+    pub(crate) async fn finish(&mut self) {
+        self.stop.send_replace(true);
+        while self.schedules.join_next().await.is_some() {}
     }
 
     /// Sends nothing more, waits for the answers that are due, and reports everything.
     pub(crate) async fn stop(mut self) -> Report {
-        self.stop.send_replace(true);
-        while self.schedules.join_next().await.is_some() {}
+        self.finish().await;
         self.report()
     }
 }
 
-/// The records, in the order in which the requests ended.
+/// How far records may stand out of order: two tasks that end at once write in any order.
+const DISORDER: Duration = Duration::from_secs(1);
+
+/// The records, nearly in the order in which the requests ended.
 #[derive(Default)]
 struct Log {
     records: Mutex<Vec<Record>>,

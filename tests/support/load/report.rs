@@ -72,8 +72,17 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    fn answered_by(&self, version: &str) -> bool {
-        matches!(&self.outcome, Outcome::Answered { version: Some(by) } if by == version)
+    /// Whether it was answered with 2xx.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.outcome, Outcome::Answered { .. })
+    }
+
+    /// The version that answered, where the answer names one.
+    pub(crate) fn version(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Answered { version } => version.as_deref(),
+            _ => None,
+        }
     }
 }
 
@@ -86,6 +95,16 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(records: Vec<Record>) -> Self {
         Self { records }
+    }
+
+    /// Several as one.
+    pub(crate) fn of_all(reports: impl IntoIterator<Item = Self>) -> Self {
+        Self::new(reports.into_iter().flat_map(|report| report.records).collect())
+    }
+
+    /// Every request.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
     }
 
     /// The part of it that `keep` holds for.
@@ -151,13 +170,13 @@ impl Report {
     }
 
     fn answers_by(&self, version: &str) -> impl Iterator<Item = Instant> {
-        self.records.iter().filter(move |record| record.answered_by(version)).map(|record| record.ended)
+        self.records.iter().filter(move |record| record.version() == Some(version)).map(|record| record.ended)
     }
 
     /// The time within which the `share` (0 to 1) fastest of the answered requests were answered.
     pub(crate) fn latency(&self, share: f64) -> Option<Duration> {
-        let answered = |record: &&Record| matches!(record.outcome, Outcome::Answered { .. });
-        let times = self.records.iter().filter(answered).map(|record| record.ended - record.due);
+        let times =
+            self.records.iter().filter(|record| record.is_answered()).map(|record| record.ended - record.due);
         quantile(times.collect(), share)
     }
 }

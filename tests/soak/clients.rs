@@ -1,0 +1,149 @@
+//! A ModelAlias's clients, and which version may answer them when.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{
+    load::{Connection, Load, Outcome, Plan, Record, Report, Request},
+    service::Way,
+};
+
+/// Requests per second over each kind of connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rate {
+    /// The real model's answer to its own input example.
+    pub(super) predictions: u32,
+    /// `GET /ping`, which costs the server next to nothing.
+    pub(super) pings: u32,
+}
+
+/// An answer that takes longer is a lost request. A machine with too much to do is slow, and loses nothing by it.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Clients that ask at a constant rate, both over fresh and over kept connections.
+pub(super) struct Clients {
+    loads: Vec<Load>,
+    allowed: Mutex<Allowed>,
+    _way: Way,
+}
+
+impl Clients {
+    /// Starts them; `version` serves.
+    pub(super) fn start(way: Way, prediction: &Request, rate: Rate, version: &str) -> Self {
+        let began = Instant::now();
+        let plan = |per_second| Plan { timeout: TIMEOUT, ..Plan::both(per_second, Duration::from_hours(24)) };
+        let loads = vec![
+            Load::start(&way.target, prediction, plan(rate.predictions)),
+            Load::start(&way.target, &Request::get("/ping"), plan(rate.pings)),
+        ];
+        let mut allowed = Allowed::default();
+        allowed.from(began, [version]);
+        Self { loads, allowed: Mutex::new(allowed), _way: way }
+    }
+
+    /// Asks nothing more, and waits for the answers that are due.
+    pub(super) async fn finish(&mut self) {
+        for load in &mut self.loads {
+            load.finish().await;
+        }
+    }
+
+    /// How many requests were sent so far, and how many of them were lost.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let counts = self.loads.iter().map(Load::counts);
+        counts.fold((0, 0), |(sent, lost), (more_sent, more_lost)| (sent + more_sent, lost + more_lost))
+    }
+
+    /// Everything so far.
+    pub(super) fn report(&self) -> Report {
+        Report::of_all(self.loads.iter().map(Load::report))
+    }
+
+    /// The requests that ended since a moment.
+    pub(super) fn ended_since(&self, moment: Instant) -> Report {
+        Report::of_all(self.loads.iter().map(|load| load.ended_since(moment)))
+    }
+
+    /// From now on any of these versions may answer.
+    pub(super) fn may_be_answered_by<const N: usize>(&self, versions: [&str; N]) -> Instant {
+        let now = Instant::now();
+        self.allowed.lock().unwrap_or_else(PoisonError::into_inner).from(now, versions);
+        now
+    }
+
+    /// Waits until each kind of client has been answered by `version` alone for `this_long`, and makes sure that since
+    /// `changed` no answer came from where it may not come from.
+    ///
+    /// `at_once` says that traffic has moved with the first answer of `version`: whoever asks after that answer must
+    /// not be answered by another version. Otherwise it has moved when the last client has.
+    pub(super) async fn stay_on(
+        &self,
+        changed: Instant,
+        version: &str,
+        (this_long, at_once): (Duration, bool),
+        deadline: Duration,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let settled = loop {
+            let reports = self.loads.iter().map(|load| load.since(changed));
+            let kinds =
+                reports.flat_map(|it| [Connection::Fresh, Connection::KeepAlive].map(|kind| it.over(kind)));
+            let settled: Option<Vec<Instant>> = kinds.map(|kind| answered_alone(&kind, version)).collect();
+            match settled.and_then(|all| all.into_iter().max()) {
+                Some(settled) if settled.elapsed() >= this_long => break settled,
+                _ => sleep(Duration::from_millis(50)).await,
+            }
+            let seen = || Report::of_all(self.loads.iter().map(|load| load.since(changed)));
+            ensure!(
+                began.elapsed() < deadline,
+                "clients do not come to be answered by {version} alone: {}",
+                seen()
+            );
+        };
+        let report = Report::of_all(self.loads.iter().map(|load| load.since(changed)));
+        let first = report.first_answer_by(version).filter(|_| at_once);
+        self.allowed.lock().unwrap_or_else(PoisonError::into_inner).from(first.unwrap_or(settled), [version]);
+        Ok(())
+    }
+
+    /// The answers among `report` that came from where they may not come from.
+    pub(super) fn strays(&self, report: &Report) -> Vec<Record> {
+        let allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        report.records().iter().filter(|record| !allowed.allows(record)).cloned().collect()
+    }
+}
+
+/// Since when `version` alone has answered.
+fn answered_alone(report: &Report, version: &str) -> Option<Instant> {
+    let by_it = |record: &&Record| record.version() == Some(version);
+    let other = report.records().iter().filter(|record| record.is_answered() && !by_it(record));
+    let last_other = other.map(|record| record.ended).max();
+    let alone = report.records().iter().filter(by_it).filter(|record| Some(record.due) > last_other);
+    alone.map(|record| record.ended).min()
+}
+
+/// Which versions may answer from which moment on.
+#[derive(Default)]
+struct Allowed(Vec<(Instant, BTreeSet<String>)>);
+
+impl Allowed {
+    fn from<const N: usize>(&mut self, moment: Instant, versions: [&str; N]) {
+        self.0.push((moment, versions.map(str::to_owned).into()));
+    }
+
+    /// Whether the answer is by a version that was allowed at some moment between question and answer.
+    fn allows(&self, record: &Record) -> bool {
+        let Outcome::Answered { version: Some(version) } = &record.outcome else {
+            return !record.is_answered();
+        };
+        let begun = self.0.partition_point(|(from, _)| *from <= record.ended);
+        let over = self.0.partition_point(|(from, _)| *from <= record.due).saturating_sub(1);
+        self.0[over..begun].iter().any(|(_, versions)| versions.contains(version))
+    }
+}

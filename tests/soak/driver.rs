@@ -1,0 +1,223 @@
+//! Changes one ModelAlias again and again, and waits each time until its clients have moved.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use laurel::api::ModelAlias;
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    chaos::Chaos,
+    figures::{Kind, Took},
+    plan::{AskedBy, VERSIONS},
+    random::Random,
+    stage::{Stage, Subject},
+    verdict,
+};
+use crate::support::alias::{self, Alias, Change};
+
+/// A change waits for an operator that was killed, for an MLflow that is away and for pods on a machine with too much to
+/// do. Far more than that is a change that hangs.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// The longest rest between two changes.
+const REST: Duration = Duration::from_millis(1500);
+
+/// How long one version alone must answer until traffic counts as moved: where it moves at once, and where both versions
+/// answered before.
+const ALONE: Duration = Duration::from_secs(1);
+const ALONE_AFTER_BOTH: Duration = Duration::from_secs(4);
+
+/// The percentage of changes in whose midst the operator is killed, beside the kills at any moment.
+const KILLS: u64 = 20;
+
+/// The percentage of changes of a `BlueGreen` alias that go back to the warm version, and that are taken back.
+const BACK: u64 = 65;
+const TAKEN_BACK: u64 = 8;
+
+/// The watch of an [`Alias`] keeps all that it saw; after this many changes it begins anew.
+const WATCHED: usize = 40;
+
+/// Who changes one ModelAlias.
+pub(super) struct Driver<'a> {
+    stage: &'a Stage,
+    subject: &'a Subject,
+    chaos: &'a Chaos<'a>,
+    random: Random,
+    alias: Alias,
+    watched: usize,
+    serving: String,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn of(
+        stage: &'a Stage,
+        subject: &'a Subject,
+        chaos: &'a Chaos<'a>,
+        (seed, number): (u64, u64),
+    ) -> Self {
+        Self {
+            stage,
+            subject,
+            chaos,
+            random: Random::of(seed, number),
+            alias: stage.observe(subject),
+            watched: 0,
+            serving: VERSIONS[0].to_owned(),
+        }
+    }
+
+    /// One change after the other, until it is stopped.
+    pub(super) async fn drive(&mut self, mut stopped: watch::Receiver<bool>) -> Result<()> {
+        while !*stopped.borrow() {
+            let name = self.subject.plan.name;
+            self.step().await.with_context(|| format!("ModelAlias {name}"))?;
+            let rest = self.random.up_to(REST);
+            tokio::select! {
+                () = sleep(rest) => {} // At any moment: time itself is the subject.
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<()> {
+        if self.watched == WATCHED {
+            (self.alias, self.watched) = (self.stage.observe(self.subject), 0);
+        }
+        self.watched += 1;
+        let last = self.alias.until("the ModelAlias", PATIENCE, |_| true).await?.object;
+        let last = self.alias.last().unwrap_or(last);
+        let warm = alias::status(&last).previous_version.map(|version| version.to_string());
+        let warm = warm.filter(|_| !self.subject.plan.rolling);
+        let others = VERSIONS.into_iter().filter(|version| *version != self.serving);
+        let cold: Vec<&str> = others.filter(|version| Some(*version) != warm.as_deref()).collect();
+        let (back, taken_back) = (self.random.chance(BACK), self.random.chance(TAKEN_BACK));
+        let cold = (*self.random.one_of(&cold)).to_owned();
+        // While others start theirs, what is warm is gone back to.
+        let room = self.stage.room_to_start.try_acquire_many(self.subject.plan.starts()).ok();
+        if let Some(warm) = warm.as_ref().filter(|_| back || room.is_none()) {
+            drop(room);
+            return self.change(Kind::Rollback, warm).await;
+        }
+        let _room = match room {
+            Some(room) => room,
+            None => self.stage.room_to_start.acquire_many(self.subject.plan.starts()).await?,
+        };
+        match warm {
+            Some(_) if taken_back && self.subject.plan.asked_by == AskedBy::Spec => {
+                self.take_back(&cold).await
+            }
+            None if self.subject.plan.rolling => self.change(Kind::Exchange, &cold).await,
+            _ => self.change(Kind::Promotion, &cold).await,
+        }
+    }
+
+    /// Wishes for another version, and waits until all clients are answered by it.
+    async fn change(&mut self, kind: Kind, to: &str) -> Result<()> {
+        let from = std::mem::replace(&mut self.serving, to.to_owned());
+        let begun = self.subject.clients.may_be_answered_by([&from, to]);
+        let change = self.wish(to).await?;
+        let meddling = self.perhaps_kill_the_operator(kind);
+        let ready = self.settled(begun, change, kind != Kind::Exchange);
+        let (ready, ()) = tokio::try_join!(ready, meddling)?;
+        let last_old = self.subject.clients.ended_since(begun).last_answer_by(&from);
+        let since = |moment: Instant| moment.saturating_duration_since(change.accepted);
+        let took = Took { ready: since(ready), moved: last_old.map_or(Duration::ZERO, since) };
+        self.stage.count(|figures| figures.count(kind, self.subject.plan.asked_by.into(), took));
+        self.stage.story.tell(format!(
+            "{} {from} -> {to}: {kind:?}, last old answer after {:.2} s, Ready after {:.2} s",
+            self.subject.plan.name,
+            took.moved.as_secs_f64(),
+            took.ready.as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    /// Wishes for another version and thinks better of it at any moment.
+    async fn take_back(&mut self, other: &str) -> Result<()> {
+        let serving = self.serving.clone();
+        let begun = self.subject.clients.may_be_answered_by([&serving, other]);
+        self.wish(other).await?;
+        sleep(self.random.up_to(Duration::from_secs(8))).await; // At any moment: time itself is the subject.
+        let change = self.wish(&serving).await?;
+        self.settled(begun, change, false).await?;
+        self.stage.count(|figures| figures.taken_back += 1);
+        self.stage
+            .story
+            .tell(format!("{} stays on {serving}: {other} was taken back", self.subject.plan.name));
+        Ok(())
+    }
+
+    async fn wish(&self, version: &str) -> Result<Change> {
+        match self.subject.plan.asked_by {
+            AskedBy::Spec => self.alias.patch_spec(json!({ "version": version })).await,
+            AskedBy::Registry => {
+                self.set_alias(version).await?;
+                let generation = self.alias.last().context("the ModelAlias is gone")?.metadata.generation;
+                Ok(Change { generation: generation.unwrap_or_default(), accepted: Instant::now() })
+            }
+        }
+    }
+
+    /// As a person would: again, while MLflow is away.
+    async fn set_alias(&self, version: &str) -> Result<()> {
+        let began = Instant::now();
+        let Stage { mlflow, model, .. } = self.stage;
+        loop {
+            let set =
+                timeout(Duration::from_secs(20), mlflow.set_alias(model, self.subject.plan.alias, version));
+            let why = match set.await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(away)) => away.context("MLflow takes no alias"),
+                Err(hangs) => anyhow!(hangs).context("MLflow does not answer"),
+            };
+            if began.elapsed() > PATIENCE {
+                return Err(why);
+            }
+            sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// Waits until the wish is met and every client has noticed; when it was met.
+    async fn settled(&self, begun: Instant, change: Change, at_once: bool) -> Result<Instant> {
+        let wished = self.serving.as_str();
+        let is_met = |malias: &ModelAlias| {
+            alias::is_ready(malias, change.generation) && alias::version(malias) == wished
+        };
+        let what = format!("Ready with version {wished}");
+        let ready = self.alias.until_since(change.accepted, &what, PATIENCE, is_met).await?;
+        let alone = if at_once { ALONE } else { ALONE_AFTER_BOTH };
+        let clients = &self.subject.clients;
+        // Where both may have answered, what counts is what comes after the wish was met.
+        let since = if at_once { begun } else { ready.at };
+        clients.stay_on(since, wished, (alone, at_once), PATIENCE).await?;
+        verdict::no_strays(self.stage, self.subject, &clients.ended_since(begun))?;
+        Ok(ready.at)
+    }
+
+    /// Kills the operator in the midst of some changes.
+    fn perhaps_kill_the_operator(&mut self, kind: Kind) -> impl Future<Output = Result<()>> + use<'a> {
+        // About as long as it takes.
+        let midst = match (kind, self.subject.plan.asked_by) {
+            (Kind::Rollback, AskedBy::Spec) => Duration::from_millis(250),
+            (Kind::Rollback, AskedBy::Registry) => Duration::from_secs(5),
+            (Kind::Promotion, _) => Duration::from_secs(10),
+            (Kind::Exchange, _) => Duration::from_secs(30),
+        };
+        let kills = self.random.chance(KILLS);
+        let moment = self.random.up_to(midst);
+        let (chaos, name) = (self.chaos, self.subject.plan.name);
+        async move {
+            if kills {
+                sleep(moment).await; // At any moment: time itself is the subject.
+                chaos.kill_operator(&format!("{moment:?} into a change of {name}")).await?;
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The soak: promise 2 while everything goes wrong that may go wrong.
+//!
+//! Clients ask 200 times a second while three aliases of one model are promoted and rolled back as fast as they
+//! can be, the operator is killed, and MLflow is killed and hung. Not one request may be lost, and none may be answered
+//! by a version that traffic has left. What it does comes from a seed; when it happens is up to the machine.
+//!
+//! ```text
+//! plan      what serves: three aliases, and how often each is asked
+//! stage     where it plays: the cluster, MLflow, what is watched
+//! driver    changes one ModelAlias again and again, and waits each time until its clients have moved
+//! chaos     kills the operator, kills and hangs MLflow
+//! clients   a ModelAlias's clients, and which version may answer them when
+//! verdict   what must hold: all along, and at the end
+//! story     what happened when, printed as it happens, and around a loss
+//! told      what was watched, as lines of the story
+//! figures   what is counted
+//! random    choices from a seed
+//! ```
+
+mod chaos;
+mod clients;
+mod driver;
+mod figures;
+mod plan;
+mod random;
+mod stage;
+mod story;
+mod told;
+mod verdict;
+
+use std::{convert::Infallible, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use futures::future::try_join_all;
+use tokio::{
+    sync::watch,
+    time::{Instant, interval, sleep},
+};
+
+#[allow(unused_imports, reason = "the end-to-end tests use it too")]
+pub(crate) use plan::patient_probes;
+
+use self::{chaos::Chaos, driver::Driver, figures::Figures, stage::Stage};
+
+/// What to do, and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Decides every choice.
+    pub(crate) seed: u64,
+    /// When it is enough.
+    pub(crate) enough: Enough,
+    /// Whether everything stays as it is when something was lost, to be looked at.
+    pub(crate) stays_on_failure: bool,
+}
+
+/// When it is enough.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Enough {
+    /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator and a twentieth as
+    /// many restarts of MLflow.
+    Changes(usize),
+    /// After this time.
+    Time(Duration),
+}
+
+impl Enough {
+    fn is_reached(self, figures: &Figures, started: Instant) -> bool {
+        match self {
+            Self::Changes(changes) => {
+                figures.changes() >= changes
+                    && figures.operator_kills >= changes / 10
+                    && figures.mlflow_restarts >= changes / 20
+            }
+            Self::Time(time) => started.elapsed() >= time,
+        }
+    }
+}
+
+/// How long the clients ask before anything is done.
+const CALM: Duration = Duration::from_secs(5);
+
+/// How often a line tells how far it is.
+const PROGRESS: Duration = Duration::from_secs(15);
+
+/// What is under way when it is enough must come to its end within this time.
+const LAST_CHANGES: Duration = Duration::from_mins(10);
+
+/// Soaks. An error tells what was lost and the story around it; without one, every promise held.
+pub(crate) async fn soak(options: Options) -> Result<()> {
+    println!("Soak with seed {}, {:?}", options.seed, options.enough);
+    let mut stage = Stage::set().await?;
+    let played = play(&mut stage, options).await;
+    if played.is_err() {
+        stage.show().await;
+    }
+    if played.is_ok() || !options.stays_on_failure {
+        stage.strike().await?;
+    }
+    played.with_context(|| format!("the soak with seed {} failed", options.seed))
+}
+
+async fn play(stage: &mut Stage, options: Options) -> Result<()> {
+    let calm = Instant::now();
+    sleep(CALM).await; // To compare with.
+    stage.story.tell(format!("undisturbed: {}", stage.of_late(calm)));
+    make_changes(stage, options).await?;
+    verdict::at_the_end(stage).await?;
+    println!("\n{}", stage.summary());
+    Ok(())
+}
+
+async fn make_changes(stage: &Stage, options: Options) -> Result<()> {
+    let chaos = Chaos::of(stage);
+    let (stop, stopped) = watch::channel(false);
+    let mut drivers: Vec<Driver> = (1..)
+        .zip(&stage.subjects)
+        .map(|(number, subject)| Driver::of(stage, subject, &chaos, (options.seed, number)))
+        .collect();
+    let driven = async {
+        let driven = try_join_all(drivers.iter_mut().map(|driver| driver.drive(stopped.clone())));
+        tokio::try_join!(driven, chaos.rage(options.seed, stopped.clone())).map(drop)
+    };
+    tokio::select! {
+        driven = driven => driven,
+        Err(lost) = supervise(stage, options.enough, stop) => Err(lost),
+    }
+}
+
+/// Tells how far it is, and stops everything when it is enough. Ends only with an error: when a request is lost, or when
+/// what is stopped does not end.
+async fn supervise(stage: &Stage, enough: Enough, stop: watch::Sender<bool>) -> Result<Infallible> {
+    let started = Instant::now();
+    let mut told = started;
+    let mut stopped: Option<Instant> = None;
+    let mut looks = interval(Duration::from_secs(1));
+    loop {
+        looks.tick().await;
+        if stage.counts().1 > 0 {
+            sleep(Duration::from_secs(5)).await; // What else is lost with it, and what comes after it.
+            bail!(verdict::about_losses(stage));
+        }
+        if told.elapsed() >= PROGRESS {
+            stage.story.tell(format!("{}; of late {}", stage.progress(), stage.of_late(told)));
+            told = Instant::now();
+        }
+        match stopped {
+            None if enough.is_reached(&stage.figures(), started) => {
+                stage.story.tell("enough; what is under way is waited for");
+                stop.send_replace(true);
+                stopped = Some(Instant::now());
+            }
+            Some(since) if since.elapsed() > LAST_CHANGES => {
+                bail!("what was under way did not come to its end within {LAST_CHANGES:?}")
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What serves: three aliases of one model, each asked for in its way and asked at its rate.
+
+use serde_json::{Value, json};
+
+use super::clients::Rate;
+use crate::support::mlflow;
+
+/// The namespace, and the registered model.
+pub(super) const NAMESPACE: &str = "laurel-soak";
+
+/// The model whose versions are registered once more, under a name of their own.
+pub(super) const ORIGIN: &str = "fraud-xgboost";
+
+/// The versions that serve in turn. The first one serves first.
+pub(super) const VERSIONS: [&str; 3] = ["1", "2", "3"];
+
+/// Who asks for a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AskedBy {
+    /// `spec.version`.
+    Spec,
+    /// The alias in MLflow, which is followed.
+    Registry,
+}
+
+impl From<AskedBy> for &'static str {
+    fn from(asked_by: AskedBy) -> Self {
+        match asked_by {
+            AskedBy::Spec => "spec.version",
+            AskedBy::Registry => "the alias in MLflow",
+        }
+    }
+}
+
+/// A ModelAlias, and how often it is asked.
+pub(super) struct Plan {
+    /// Its name, which is also the Service's.
+    pub(super) name: &'static str,
+    /// The alias in MLflow.
+    pub(super) alias: &'static str,
+    pub(super) asked_by: AskedBy,
+    pub(super) rolling: bool,
+    replicas: u32,
+    pub(super) rate: Rate,
+}
+
+impl Plan {
+    /// How many pods start at a time when a version has to be started.
+    pub(super) fn starts(&self) -> u32 {
+        if self.rolling { 1 } else { self.replicas }
+    }
+}
+
+/// 200 requests a second in all, half of them over fresh connections. One in five is a prediction of the real model; the
+/// rest are pings, so that two cores also have room for the model servers that start all the time.
+pub(super) static PLANS: [Plan; 3] = [
+    Plan {
+        name: "pinned",
+        alias: "champion",
+        asked_by: AskedBy::Spec,
+        rolling: false,
+        replicas: 2,
+        rate: Rate { predictions: 10, pings: 40 },
+    },
+    Plan {
+        name: "follower",
+        alias: "challenger",
+        asked_by: AskedBy::Registry,
+        rolling: false,
+        replicas: 1,
+        rate: Rate { predictions: 5, pings: 20 },
+    },
+    Plan {
+        name: "exchanged",
+        alias: "shadow",
+        asked_by: AskedBy::Spec,
+        rolling: true,
+        replicas: 2,
+        rate: Rate { predictions: 5, pings: 20 },
+    },
+];
+
+/// Everything to be applied.
+pub(super) fn objects() -> Vec<Value> {
+    let mut objects = vec![
+        json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": { "name": "mlflow" },
+                "spec": { "mlflow": { "url": mlflow::URL }, "pollInterval": "5s" } }),
+        json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "model" },
+                "spec": { "modelName": NAMESPACE, "registryRef": { "name": "mlflow" } } }),
+    ];
+    objects.extend(PLANS.iter().map(model_alias));
+    objects
+}
+
+/// Two cores answer, start model servers and run the cluster. A server that has to wait for its turn is not gone: where
+/// the probes took it for gone, requests would be lost by the machine and not by a change of version.
+pub(crate) fn patient_probes() -> Value {
+    let patient = json!({ "timeoutSeconds": 30, "failureThreshold": 20 });
+    json!({ "name": "model", "readinessProbe": patient, "livenessProbe": patient })
+}
+
+fn model_alias(plan: &Plan) -> Value {
+    let image = std::env::var("LAUREL_SERVING_IMAGE");
+    let mut spec = json!({
+        "modelRef": { "name": "model" },
+        "alias": plan.alias,
+        "serving": {
+            "image": image.as_deref().unwrap_or("localhost/laurel/serving:3.17.2"),
+            "replicas": plan.replicas,
+            "resources": { "requests": { "cpu": "100m", "memory": "300Mi" } },
+            "template": { "spec": { "containers": [patient_probes()] } },
+        },
+    });
+    match plan.asked_by {
+        AskedBy::Spec => spec["version"] = json!(VERSIONS[0]),
+        AskedBy::Registry => spec["follow"] = json!({ "registry": {} }),
+    }
+    if plan.rolling {
+        spec["rollout"] = json!({ "strategy": "Rolling", "maxSurge": 1 });
+    }
+    json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelAlias", "metadata": { "name": plan.name }, "spec": spec })
+}

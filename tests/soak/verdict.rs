@@ -1,0 +1,181 @@
+//! What must hold: all along, and at the end.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use kube::{Resource, ResourceExt};
+use laurel::api::{ModelAlias, condition::ConditionType};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    stage::{Stage, Subject},
+    told,
+};
+use crate::support::{
+    alias,
+    load::{Outcome, Record, Report},
+    mlflow,
+    watch::Watch,
+};
+
+/// Until everything is at rest after the last thing that went wrong.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// For how long nothing may be written: several intervals in which the registry is read.
+const QUIET: Duration = Duration::from_secs(20);
+
+/// Of many requests that have the same to tell, how many are told one by one.
+const TOLD: usize = 30;
+
+/// The requests that were lost, and the story around the first of them.
+pub(super) fn about_losses(stage: &Stage) -> String {
+    let lost = stage.subjects.iter().flat_map(|subject| {
+        let lost = subject.clients.report().only(|record| matches!(record.outcome, Outcome::Lost(_)));
+        lost.records().iter().map(|record| (subject, record.clone())).collect::<Vec<_>>()
+    });
+    told_with_the_story(stage, "requests were lost", lost.collect())
+}
+
+/// Makes sure that no answer of a report came from a version that traffic had left, or that never had it.
+pub(super) fn no_strays(stage: &Stage, subject: &Subject, report: &Report) -> Result<()> {
+    let strays = subject.clients.strays(report);
+    let strays: Vec<_> = strays.into_iter().map(|record| (subject, record)).collect();
+    ensure!(
+        strays.is_empty(),
+        told_with_the_story(stage, "answers came from a version that traffic had left", strays)
+    );
+    Ok(())
+}
+
+fn told_with_the_story(stage: &Stage, what: &str, mut records: Vec<(&Subject, Record)>) -> String {
+    records.sort_by_key(|(_, record)| record.due);
+    let told = &records[..records.len().min(TOLD)];
+    let span = told.first().zip(told.last()).map(|(first, last)| (first.1.due, last.1.ended));
+    let lines = told.iter().map(|(subject, record)| {
+        format!(
+            "{} {} over a {:?} connection: {:?} after {:.3} s",
+            stage.story.when(record.due),
+            subject.plan.name,
+            record.connection,
+            record.outcome,
+            (record.ended - record.due).as_secs_f64()
+        )
+    });
+    let lines: Vec<String> = lines.collect();
+    let around = span.map(|span| stage.story.around(span, told::all(&stage.watched))).unwrap_or_default();
+    format!("{}: {what}\n{}\n--- what happened around then\n{around}", records.len(), lines.join("\n"))
+}
+
+/// Everything comes to rest, with the alias in MLflow on what serves; then nothing is written any more, and of all
+/// requests none was lost.
+pub(super) async fn at_the_end(stage: &mut Stage) -> Result<()> {
+    stage.cluster.require_laurel().await?;
+    let began = Instant::now();
+    while let Err(not_yet) = is_at_rest(stage).await {
+        ensure!(began.elapsed() < PATIENCE, not_yet.context(format!("still so after {PATIENCE:?}")));
+        sleep(Duration::from_millis(500)).await;
+    }
+    stage.story.tell("every ModelAlias is Ready, and every alias in MLflow names what serves");
+    is_quiet(stage).await?;
+    stage.story.tell(format!("nothing was written for {QUIET:?}, neither in the cluster nor in MLflow"));
+    is_at_rest(stage).await?;
+
+    for subject in &mut stage.subjects {
+        subject.clients.finish().await;
+    }
+    for subject in &stage.subjects {
+        no_strays(stage, subject, &subject.clients.report())?;
+    }
+    let requests = stage.requests();
+    ensure!(requests.lost() == 0, about_losses(stage));
+    ensure!(requests.sent() > 20 * requests.not_sent(), "the clients could not keep their rate: {requests}");
+    Ok(())
+}
+
+async fn is_at_rest(stage: &Stage) -> Result<()> {
+    for subject in &stage.subjects {
+        let malias = last(&stage.watched.aliases, subject.plan.name).context("no ModelAlias")?;
+        let serves = alias::version(&malias);
+        let generation = malias.metadata.generation.unwrap_or_default();
+        ensure!(
+            alias::is_ready(&malias, generation) && alias::holds(&malias, ConditionType::RegistrySynced),
+            "{} is not at rest: {}",
+            subject.plan.name,
+            alias::message(&malias)
+        );
+        let named = stage.mlflow.alias(&stage.model, subject.plan.alias).await?.unwrap_or_default();
+        ensure!(
+            named == serves,
+            "{} serves {serves}, and @{} names {named:?}",
+            subject.plan.name,
+            subject.plan.alias
+        );
+        let second_ago = Instant::now().checked_sub(Duration::from_secs(1)).context("no such moment")?;
+        let answered = subject.clients.ended_since(second_ago).answered();
+        ensure!(
+            answered.keys().eq([&serves]),
+            "{} serves {serves}, and clients are answered by {answered:?}",
+            subject.plan.name
+        );
+    }
+    Ok(())
+}
+
+fn last(aliases: &Watch<ModelAlias>, name: &str) -> Option<ModelAlias> {
+    aliases.seen().into_iter().map(|seen| seen.object).rfind(|object| object.name_any() == name)
+}
+
+/// Waits until nothing was written for a while.
+async fn is_quiet(stage: &Stage) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let since = Instant::now().checked_sub(QUIET).context("no such moment")?;
+        let watched = &stage.watched;
+        let writes = [
+            written_since(&watched.aliases, since),
+            written_since(&watched.models, since),
+            written_since(&watched.registries, since),
+            written_since(&watched.deployments, since),
+            written_since(&watched.services, since),
+            in_mlflow(stage).await?,
+        ]
+        .concat();
+        if writes.is_empty() {
+            return Ok(());
+        }
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "it does not come to be quiet; in the last {QUIET:?}: {writes:#?}"
+        );
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// The objects that have come to be since a moment, each as often as it was written. A watch that begins anew shows all
+/// objects once more; that is no write.
+fn written_since<K>(watch: &Watch<K>, since: Instant) -> Vec<String>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    let mut known = BTreeMap::new();
+    let mut writes = Vec::new();
+    for seen in watch.seen() {
+        let revision = seen.object.resource_version();
+        let before = known.insert(seen.object.name_any(), revision.clone());
+        if seen.at >= since && before != Some(revision) {
+            writes.push(format!("{} {}", K::kind(&()), seen.object.name_any()));
+        }
+    }
+    writes
+}
+
+/// What MLflow's log says was written of late.
+async fn in_mlflow(stage: &Stage) -> Result<Vec<String>> {
+    let (namespace, name) = mlflow::SERVICE;
+    let since = format!("--since={}s", QUIET.as_secs());
+    let log = ["logs", "-n", namespace, &format!("deployment/{name}"), &since].map(str::to_owned);
+    let log = stage.cluster.run_kubectl(&log.each_ref().map(String::as_str), None).await?;
+    let is_write =
+        |line: &&str| ["\"POST ", "\"PATCH ", "\"DELETE ", "\"PUT "].iter().any(|verb| line.contains(verb));
+    Ok(log.lines().filter(is_write).map(str::to_owned).collect())
+}
