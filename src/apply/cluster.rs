@@ -10,6 +10,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
+use super::server_side;
 use crate::{
     api::{
         ModelAlias,
@@ -85,9 +86,8 @@ where
             return Err(Note::new(Reason::NameTaken, message));
         }
     }
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let written = api
-        .patch(&name, &parameters, &Patch::Apply(object))
+    let namespace = alias.namespace().unwrap_or_default();
+    let written: K = server_side::apply(&context.client, &namespace, &name, object)
         .await
         .map_err(|error| refusal(&error, "apply", &described))?;
     written.insert(&context.cluster, &key(alias));

@@ -6,9 +6,11 @@
 mod cluster;
 pub mod finalizer;
 pub mod registry;
+mod server_side;
 pub mod smoke;
 
 pub(crate) use cluster::refusal as cluster_refusal;
+pub(crate) use server_side::apply_status;
 
 use crate::{
     api::{

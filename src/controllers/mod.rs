@@ -1,19 +1,14 @@
 //! The shells: watch, and for each object observe → decide → apply → status.
-#![expect(clippy::disallowed_types, reason = "effects: writes the status")]
 
 use std::time::Duration;
 
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-    core::NamespaceResourceScope,
-};
+use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
-    apply::cluster_refusal,
-    context::{Context, FIELD_MANAGER},
+    apply::{apply_status, cluster_refusal},
+    context::Context,
 };
 
 pub mod model_alias;
@@ -56,8 +51,8 @@ where
         "metadata": { "name": name, "uid": object.uid() },
         "status": status,
     });
-    let api = Api::<K>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    match api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
+    let namespace = object.namespace().unwrap_or_default();
+    match apply_status(&context.client, &namespace, &name, &patch).await {
         Ok(written) => Ok(Some(written)),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(None),
         Err(error) => {
