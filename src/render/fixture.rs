@@ -47,7 +47,7 @@ impl Fixture {
                 name: "fraud-champion".into(),
                 uid: "6d1b".into(),
                 controller: Some(true),
-                block_owner_deletion: Some(true),
+                block_owner_deletion: None,
             },
             model: &self.model,
             alias: &self.spec.alias,

@@ -12,7 +12,6 @@ const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
     ("laurel.dev", &["modelregistries"], &["list", "watch"]),
     ("laurel.dev", &["registeredmodels", "modelaliases"], &["list", "watch", "patch"]),
     ("laurel.dev", &["modelregistries/status", "registeredmodels/status", "modelaliases/status"], &["patch"]),
-    ("laurel.dev", &["modelaliases/finalizers"], &["update"]),
     ("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("", &["pods"], &["list", "watch"]),

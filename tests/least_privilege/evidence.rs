@@ -1,0 +1,210 @@
+//! Plays everything once for each scope of the chart, and keeps what is to be looked at.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{sync::OnceCell, time::Instant};
+
+use crate::{
+    audit::{Request, requests},
+    install::{Install, Operator, Scope},
+    login::{Refusals, Secrets},
+    planted::Secret,
+    rights::Right,
+    simulated::{
+        machine::{Company, RUNTIME, admitted, install_crds},
+        mlflow::Mlflow,
+        place::{Place, told},
+    },
+    story::Story,
+    support::{cluster::Cluster, watch::Seen},
+};
+
+/// The purpose that the namespaces of these tests are labelled with.
+const PURPOSE: &str = "least-privilege-test";
+
+/// The longest that a story may take, without its end.
+const LONGEST: Duration = Duration::from_mins(4);
+
+/// What there is to look at once everything was played.
+pub(crate) struct Evidence {
+    /// The kinds of objects that the chart renders.
+    pub(crate) kinds: BTreeSet<String>,
+    /// What the chart's role grants.
+    pub(crate) granted: BTreeSet<Right>,
+    /// What the operator asked the API server for, but for what concerns others.
+    pub(crate) requests: Vec<Request>,
+    /// The namespace of the objects.
+    pub(crate) namespace: String,
+    /// The pod templates of the operator and of what serves, by name.
+    pub(crate) templates: Vec<(String, Value)>,
+    /// What the API server refused.
+    pub(crate) refusals: Refusals,
+    /// The secrets that were planted.
+    pub(crate) secrets: Vec<Secret>,
+    /// Everything that somebody may read, by what it is.
+    pub(crate) texts: Vec<(String, String)>,
+    /// The Secrets as the API server shows them.
+    pub(crate) kept: String,
+}
+
+struct World {
+    cluster: Cluster,
+    mlflow: Mlflow,
+    folder: PathBuf,
+}
+
+static WORLD: OnceCell<World> = OnceCell::const_new();
+static PLAYED: [OnceCell<Result<Evidence, String>>; 2] = [const { OnceCell::const_new() }; 2];
+
+impl World {
+    async fn get() -> Result<&'static Self> {
+        WORLD.get_or_try_init(Self::build).await
+    }
+
+    async fn build() -> Result<Self> {
+        // There may be one already; it is the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let cluster = Cluster::connect_control_plane().await?;
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("least_privilege");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let mlflow = Mlflow::start(&folder).await?;
+        Ok(Self { cluster, mlflow, folder })
+    }
+}
+
+/// The evidence for a scope; the first test that asks for it plays it.
+pub(crate) fn of(scope: Scope) -> &'static Evidence {
+    let played = RUNTIME.block_on(PLAYED[scope as usize].get_or_init(|| async move {
+        let began = Instant::now();
+        let played = Box::pin(gather(scope)).await;
+        println!("scope {}: {:.1} s", scope.value(), began.elapsed().as_secs_f64());
+        played.map_err(|error| format!("{error:#}"))
+    }));
+    played.as_ref().unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A client of the cluster, for what a test asks by itself.
+pub(crate) async fn cluster() -> Result<&'static Cluster> {
+    Ok(&World::get().await?.cluster)
+}
+
+async fn gather(scope: Scope) -> Result<Evidence> {
+    let world = World::get().await?;
+    // An operator for all namespaces would take what other tests make in hand.
+    let company = if scope == Scope::Cluster { Company::Alone } else { Company::Shared };
+    let _admitted = admitted(company).await?;
+    install_crds(&world.cluster).await?;
+    let release = format!("lp-{}-{}", scope.value(), std::process::id());
+    let place = Place::set(&world.cluster, &world.mlflow, release.clone(), PURPOSE).await?;
+    let system = if scope == Scope::Cluster { format!("{release}-system") } else { release.clone() };
+    if system != release {
+        world.cluster.fresh_namespace(&system, PURPOSE).await?;
+    }
+    let install = Install::apply(&world.cluster, scope, &release, &system).await?;
+    let folder = world.folder.join(scope.value());
+    fs::create_dir_all(&folder)?;
+    let operator = install.start(&folder).await?;
+
+    let mut evidence = None;
+    let story = async {
+        evidence = Some(play(scope, &place, &install, &operator).await?);
+        Ok(())
+    };
+    let mut played = told(Box::pin(story), LONGEST).await;
+    if played.is_err() {
+        let refused = requests(&install.account()?)?.into_iter().filter(|request| !request.allowed);
+        let refused: Vec<String> = refused.map(|request| request.to_string()).collect();
+        played = played.with_context(|| format!("the API server refused {refused:#?}"));
+        place.show().await;
+        let log = operator.log()?;
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(r#""target":"laurel"#)).collect();
+        println!("--- the operator\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+    }
+    let struck = place.strike().await;
+    operator.end()?;
+    install.remove().await?;
+    if system != release {
+        world.cluster.terminate_namespace(&system).await?;
+    }
+    played.and(struck)?;
+    evidence.context("nothing was played")
+}
+
+async fn play(scope: Scope, place: &Place, install: &Install, operator: &Operator) -> Result<Evidence> {
+    let secrets = Secrets::plant();
+    let story = Story::begin(place, &secrets)?;
+    story.keep_secrets().await?;
+    story.registries().await?;
+    story.models().await?;
+    story.champion().await?;
+    story.runtimes().await?;
+    let mut templates = story.templates().await?;
+    templates.push(("the operator".to_owned(), install.template()?));
+    story.troubles().await?;
+    let refusals = story.refusals().await?;
+    // While everything is there.
+    let mut texts = told_by_the_cluster(place).await?;
+    texts.push(("its command line and environment".to_owned(), operator.process_table()?));
+    for path in ["metrics", "healthz", "readyz"] {
+        texts.push((format!("/{path}"), operator.get(path).await?));
+    }
+    let kept = place.kubectl(&["get", "secrets", "-o", "yaml"]).await?;
+    story.ends().await?;
+    let mut requests = requests(&install.account()?)?;
+    if scope == Scope::Cluster {
+        // What other tests left behind in their namespaces is not looked at.
+        let ours = ["", &place.namespace, &install.namespace];
+        requests.retain(|request| ours.contains(&request.namespace.as_str()));
+    }
+
+    texts.push(("its log".to_owned(), operator.log()?));
+    texts.push(("what it asked the API server for".to_owned(), format!("{requests:#?}")));
+    texts.push(("the states of ModelAliases".to_owned(), states(&place.champion.seen())?));
+    texts.push(("the states of ModelRegistries".to_owned(), states(&story.registries.seen())?));
+    texts.push(("the states of RegisteredModels".to_owned(), states(&story.models.seen())?));
+    texts.push(("Events".to_owned(), states(&story.events.seen())?));
+    let token = Secret::found("the operator's own token", &install.token);
+    Ok(Evidence {
+        kinds: install.kinds(),
+        granted: install.granted()?,
+        requests,
+        namespace: place.namespace.clone(),
+        templates,
+        refusals,
+        secrets: [secrets.all(), vec![token]].concat(),
+        texts,
+        kept,
+    })
+}
+
+/// What kubectl shows of everything in a namespace, but for its Secrets.
+async fn told_by_the_cluster(place: &Place) -> Result<Vec<(String, String)>> {
+    let kinds = "modelregistries,registeredmodels,modelaliases,deployments,replicasets,pods,services,endpointslices,\
+                 events,events.events.k8s.io,configmaps";
+    let mut texts = Vec::new();
+    for arguments in [
+        &["get", kinds, "-o", "yaml", "--show-managed-fields"][..],
+        &["get", "laurel", "-o", "wide"],
+        &["describe", "modelregistries,registeredmodels,modelaliases,deployments,pods"],
+    ] {
+        let said = place.kubectl(arguments).await?;
+        texts.push((format!("kubectl {}", arguments.join(" ")), said));
+    }
+    Ok(texts)
+}
+
+fn states<K: Serialize>(seen: &[Seen<K>]) -> Result<String> {
+    let lines: Result<Vec<String>, _> = seen.iter().map(|seen| serde_json::to_string(&seen.object)).collect();
+    lines.map(|lines| lines.join("\n")).map_err(|error| anyhow!(error))
+}

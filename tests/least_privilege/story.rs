@@ -1,0 +1,197 @@
+//! What is played: all that the operator can do, and what goes wrong.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Event, Service},
+};
+use kube::{
+    Resource, ResourceExt,
+    api::{DeleteParams, ListParams},
+    runtime::watcher,
+};
+use laurel::api::{ModelAlias, ModelRegistry, RegisteredModel, condition::Reason};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    front::Front,
+    login::{Secrets, USER},
+    planted::base64,
+    simulated::{
+        look::until_sizes,
+        place::{PATIENCE, Place},
+    },
+    support::{alias::Alias, watch::Watch},
+};
+
+/// A place with everything that a story needs.
+pub(crate) struct Story<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) secrets: &'a Secrets,
+    pub(crate) by_password: Front,
+    pub(crate) by_token: Front,
+    pub(crate) registries: Watch<ModelRegistry>,
+    pub(crate) models: Watch<RegisteredModel>,
+    pub(crate) events: Watch<Event>,
+}
+
+impl<'a> Story<'a> {
+    pub(crate) fn begin(place: &'a Place, secrets: &'a Secrets) -> Result<Self> {
+        let basic = base64(format!("{USER}:{}", secrets.password.value).into_bytes());
+        let everything = watcher::Config::default;
+        Ok(Self {
+            place,
+            secrets,
+            by_password: Front::open(place.mlflow.port, format!("Basic {basic}"))?,
+            by_token: Front::open(place.mlflow.port, format!("Bearer {}", secrets.token.value))?,
+            registries: Watch::start(place.api(), everything()),
+            models: Watch::start(place.api(), everything()),
+            events: Watch::start(place.api(), everything()),
+        })
+    }
+
+    /// A model that is created in the registry, and one that is adopted.
+    pub(crate) async fn models(&self) -> Result<()> {
+        let place = self.place;
+        place
+            .describe_model("{registryRef: {name: by-password}, description: Scores, tags: {team: risk}}")
+            .await?;
+        place.mlflow.create_model(&self.adopted()).await?;
+        let adopted = json!({
+            "apiVersion": "laurel.dev/v1alpha1",
+            "kind": "RegisteredModel",
+            "metadata": { "name": "adopted" },
+            "spec": {
+                "modelName": self.adopted(),
+                "registryRef": { "name": "by-token" },
+                "deletionPolicy": "Delete",
+            },
+        });
+        place.apply(&adopted.to_string()).await?;
+        for name in ["model", "adopted"] {
+            let synced = |model: &RegisteredModel| {
+                let conditions = model.status.clone().unwrap_or_default().conditions;
+                model.name_any() == name
+                    && conditions.iter().any(|condition| condition.reason == "ModelSynced")
+            };
+            let what = format!("the RegisteredModel {name} in the registry");
+            self.models.until(&what, PATIENCE, |seen| synced(&seen.object)).await?;
+        }
+        for _ in 0..3 {
+            place.mlflow.register(&place.model).await?;
+        }
+        Ok(())
+    }
+
+    fn adopted(&self) -> String {
+        format!("{}-adopted", self.place.model)
+    }
+
+    /// One ModelAlias's life, but for its end: a first version, a promotion, a rollback, other settings, versions that are
+    /// forgotten, a version that fails, twice.
+    pub(crate) async fn champion(&self) -> Result<()> {
+        let place = self.place;
+        let env = "env: [{name: KEY, valueFrom: {secretKeyRef: {name: model-key, key: key}}}]";
+        let serving = format!("{env}, envFrom: [{{secretRef: {{name: model-login}}}}]");
+        let wish = |version: &str, serving: &str, rollout: &str| {
+            format!(
+                "{{version: '{version}', previousAlias: previous, serving: {{{serving}}}, rollout: {{{rollout}}}}}"
+            )
+        };
+        place.get(&wish("1", &serving, "")).await?;
+        place.get(&wish("2", &serving, "")).await?;
+        place.until_named("previous", Some("1")).await?;
+        place.get(&wish("1", &serving, "")).await?;
+        place
+            .get(&wish("1", &format!("{serving}, image: 'registry.example/serving:2', port: 9000"), ""))
+            .await?;
+        place.get(&wish("2", &serving, "warmFor: 1s, history: 0")).await?;
+        until_sizes(place, [("2", 2)]).await?;
+
+        let crash = "template: {metadata: {annotations: {kwok.laurel.test/fate: crash-loop}}}";
+        let fails = wish("3", &format!("{serving}, {crash}"), "progressDeadline: 2s");
+        let change = place.wish(&fails).await?;
+        place.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
+        place.told_of("Rejected").await?;
+        // The same Event once more is counted, not made anew.
+        place.retry("again").await?;
+        let counted = |event: &Event| event.reason.as_deref() == Some("Rejected") && event.series.is_some();
+        self.events.until("the same Event twice", PATIENCE, |seen| counted(&seen.object)).await?;
+        place.get(&wish("2", &serving, "")).await.map(drop)
+    }
+
+    /// The other runtimes, one of them with the other strategy.
+    pub(crate) async fn runtimes(&self) -> Result<()> {
+        let rolling = |version: &str| {
+            json!({
+                "alias": "rolling",
+                "version": version,
+                "serving": { "runtime": "mlserver", "image": "registry.example/mlserver:1", "replicas": 2 },
+                "rollout": { "strategy": "Rolling", "smokeTest": "Disabled" },
+            })
+        };
+        self.alias("rolling", rolling("1")).await?;
+        self.alias("rolling", rolling("2")).await?;
+        let probe = json!({ "httpGet": { "path": "/ready", "port": "http" } });
+        let template = json!({ "spec": { "containers": [{ "name": "model", "readinessProbe": probe }] } });
+        let serving = json!({ "runtime": "custom", "image": "registry.example/own:1", "template": template });
+        self.alias("custom", json!({ "alias": "custom", "version": "1", "serving": serving })).await
+    }
+
+    /// Applies a ModelAlias, and waits until its wish is met.
+    async fn alias(&self, name: &str, mut spec: Value) -> Result<()> {
+        spec["modelRef"] = json!({ "name": "model" });
+        let alias = json!({
+            "apiVersion": "laurel.dev/v1alpha1",
+            "kind": "ModelAlias",
+            "metadata": { "name": name },
+            "spec": spec,
+        });
+        let watched = Alias::observe(&self.place.cluster, &self.place.namespace, name);
+        self.place.apply(&alias.to_string()).await?;
+        let change = watched.accepted().await?;
+        watched.ready(change, PATIENCE).await.map(drop)
+    }
+
+    /// The pod templates of everything that serves, by name.
+    pub(crate) async fn templates(&self) -> Result<Vec<(String, Value)>> {
+        let deployments = self.place.api::<Deployment>().list(&ListParams::default()).await?;
+        let template = |deployment: Deployment| -> Result<(String, Value)> {
+            let name = deployment.name_any();
+            let template = deployment.spec.with_context(|| format!("{name} has no spec"))?.template;
+            Ok((name, serde_json::to_value(template)?))
+        };
+        deployments.items.into_iter().map(template).collect()
+    }
+
+    /// What serves is given up: a ModelAlias without `serving`, then all of them, then a model with its policy.
+    pub(crate) async fn ends(&self) -> Result<()> {
+        let place = self.place;
+        place.get("{version: '2', serving: null, rollout: null}").await?;
+        let began = Instant::now();
+        while place.api::<Service>().get_opt("champion").await?.is_some() {
+            ensure!(began.elapsed() < PATIENCE, "the Service is left");
+            sleep(std::time::Duration::from_millis(100)).await;
+        }
+        self.delete::<ModelAlias>("champion").await?;
+        self.delete::<RegisteredModel>("adopted").await?;
+        ensure!(place.mlflow.model(&self.adopted()).await?.is_none(), "the model is left in the registry");
+        Ok(())
+    }
+
+    async fn delete<K>(&self, name: &str) -> Result<()>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let api = self.place.api::<K>();
+        let object = api.get(name).await?;
+        api.delete(name, &DeleteParams::default()).await?;
+        self.place.gone(&api, &object, PATIENCE).await
+    }
+}
