@@ -73,15 +73,26 @@ pub fn default_poll_interval() -> Duration {
 pub struct MlflowServer {
     /// The server's URL with its path prefix, if it has one, for instance `http://mlflow.mlops.svc:5000`. Serving pods
     /// use it too, so it has to be a name that they can resolve.
-    #[schemars(length(max = 2048))]
+    #[schemars(with = "Url", length(max = 2048))]
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("mlflow.url is an http:// or https:// URL with a host"))]
     #[x_kube(validation = Rule::new("!self.contains('@') && !self.contains('?') && !self.contains('#')").message("mlflow.url carries no login, query or fragment; credentials belong in auth"))]
-    pub url: Url,
+    pub url: String,
 
     /// The workspace to use, on a server that has workspaces. Without it, the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub workspace: Option<String>,
+}
+
+impl MlflowServer {
+    /// The URL, or why it is none. The API server reads URLs as Go does, and takes some that nobody can connect to: a port
+    /// above 65535, `http://1.2.3.4.5`.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn url(&self) -> Result<Url, url::ParseError> {
+        self.url.parse()
+    }
 }
 
 /// Exactly one way to log in.

@@ -77,41 +77,76 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     };
     let namespace = object.namespace().unwrap_or_default();
     let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
-    let settings = settings(object);
+    let settings = match settings(object) {
+        Ok(settings) => settings,
+        Err(invalid) => {
+            context.registries.remove(&key);
+            wake(&context, &key, |_| true);
+            let next = status(
+                object,
+                &Readiness::Stalled(invalid),
+                None,
+                &watched(&context, &key),
+                Timestamp::now(),
+            );
+            tell(&context, object, next).await?;
+            return Ok(Action::await_change());
+        }
+    };
     let interval = settings.poll_interval;
     let (handle, is_new) = context.registries.set(&key, settings);
-    handle.renew_client(connection(&context, object).await.map(Box::new));
+    handle.renew_client(connection(&context, object, &handle.settings).await.map(Box::new));
     if is_new {
         tokio::spawn(poll_forever(context.clone(), key.clone(), handle.clone()));
     }
-    let next = status(object, &handle, watched(&context, &key).len(), Timestamp::now());
-    let before = object.status.clone().unwrap_or_default();
+    let (_, server_version) = handle.health();
+    let watched = watched(&context, &key);
+    let next = status(object, &readiness(&handle), server_version, &watched, Timestamp::now());
     let was_read = handle.health().0.is_some() || handle.client().is_err();
-    if next != before && (was_read || before.conditions.is_empty()) {
-        write_status(&context, object, &next).await?;
-        context.announce(object, readiness_news(&before.conditions, &next.conditions, "Connect"));
+    let was_told = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+    if was_read || !was_told {
+        tell(&context, object, next).await?;
     }
     // Secrets are not watched: they are read again, by name, as often as the registry itself.
     Ok(Action::requeue(interval))
 }
 
-fn settings(object: &ModelRegistry) -> Settings {
+/// Writes a status where it is another one, with the Event that it is worth.
+async fn tell(context: &Context, object: &ModelRegistry, next: ModelRegistryStatus) -> Result<(), Error> {
+    let before = object.status.clone().unwrap_or_default();
+    if next != before {
+        write_status(context, object, &next).await?;
+        context.announce(object, readiness_news(&before.conditions, &next.conditions, "Connect"));
+    }
+    Ok(())
+}
+
+/// What the object says, or why it cannot be used.
+fn settings(object: &ModelRegistry) -> Result<Settings, Note> {
     let spec = &object.spec;
-    Settings {
-        url: spec.mlflow.url.clone(),
+    let url = spec.mlflow.url().map_err(|error| {
+        let message = format!("spec.mlflow.url: {:?} cannot be used: {error}; correct it", spec.mlflow.url);
+        Note::new(Reason::RegistryInvalid, message)
+    })?;
+    Ok(Settings {
+        url: url.clone(),
         workspace: spec.mlflow.workspace.clone(),
         poll_interval: std_duration(spec.poll_interval),
         pods: RegistryForPods {
-            tracking_uri: spec.mlflow.url.clone(),
+            tracking_uri: url,
             workspace: spec.mlflow.workspace.clone(),
             ca: spec.tls.as_ref().map(|tls| tls.ca_secret_ref.clone()),
             env_from: spec.serving.as_ref().map(|serving| serving.env_from.clone()).unwrap_or_default(),
         },
-    }
+    })
 }
 
 /// Reads the Secrets that the object names.
-async fn connection(context: &Context, object: &ModelRegistry) -> Result<Connection, Note> {
+async fn connection(
+    context: &Context,
+    object: &ModelRegistry,
+    settings: &Settings,
+) -> Result<Connection, Note> {
     let namespace = object.namespace().unwrap_or_default();
     let text = async |name: &str, key: &str, field: &str| {
         secrets::read_text(&context.client, &namespace, name, key, field).await
@@ -137,24 +172,22 @@ async fn connection(context: &Context, object: &ModelRegistry) -> Result<Connect
         }
         None => None,
     };
-    let mlflow = &object.spec.mlflow;
     Ok(Connection {
-        url: mlflow.url.clone(),
-        workspace: mlflow.workspace.clone(),
+        url: settings.url.clone(),
+        workspace: settings.workspace.clone(),
         credentials,
         ca_pem,
         timeout: REQUEST_LIMIT,
     })
 }
 
-fn status(object: &ModelRegistry, handle: &Handle, watched: usize, now: Timestamp) -> ModelRegistryStatus {
-    let before = object.status.clone().unwrap_or_default();
-    let (health, server_version) = handle.health();
+/// How a registry is, by its last poll.
+fn readiness(handle: &Handle) -> Readiness {
     let health = match handle.client() {
         Err(note) => Some(Err(note)),
-        Ok(_) => health,
+        Ok(_) => handle.health().0,
     };
-    let readiness = match health {
+    match health {
         Some(Ok(())) => {
             Readiness::Settled(Note::new(Reason::Connected, format!("{} answers", handle.settings.url)))
         }
@@ -163,13 +196,23 @@ fn status(object: &ModelRegistry, handle: &Handle, watched: usize, now: Timestam
         None => {
             Readiness::Progressing(Note::new(Reason::RegistryNotRead, "the registry has not been read yet"))
         }
-    };
+    }
+}
+
+fn status(
+    object: &ModelRegistry,
+    readiness: &Readiness,
+    server_version: Option<String>,
+    watched: &BTreeSet<ModelName>,
+    now: Timestamp,
+) -> ModelRegistryStatus {
+    let before = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
     ModelRegistryStatus {
         observed_generation: generation,
         server_version: server_version.or(before.server_version),
-        watched_models: u32::try_from(watched).ok(),
-        conditions: merge_conditions(&before.conditions, kstatus(&readiness), generation, now),
+        watched_models: u32::try_from(watched.len()).ok(),
+        conditions: merge_conditions(&before.conditions, kstatus(readiness), generation, now),
     }
 }
 
