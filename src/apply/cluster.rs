@@ -10,11 +10,11 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::server_side;
+use super::{refusal::refusal, server_side};
 use crate::{
     api::{
         ModelAlias,
-        condition::{Note, Reason, shortened},
+        condition::{Note, Reason},
         names::{ModelUri, Version, deployment_name},
     },
     context::{Context, FIELD_MANAGER},
@@ -27,34 +27,6 @@ use crate::{
 };
 
 type Done = Result<(), Note>;
-
-/// Why the API server did not do what it was asked, in words that name the object and the next step.
-pub(crate) fn refusal(error: &kube::Error, verb: &str, object: &str) -> Note {
-    match error {
-        kube::Error::Api(status) if status.message.contains("because it is being terminated") => {
-            Note::new(Reason::Deleting, format!("{object} is not written: the namespace is being deleted"))
-        }
-        kube::Error::Api(status) if status.is_forbidden() => Note::new(
-            Reason::ApplyForbidden,
-            format!(
-                "Laurel may not {verb} {object}: {}; a policy or a missing permission forbids it: compare Laurel's role \
-                 with the chart's",
-                shortened(&status.message, 600)
-            ),
-        ),
-        kube::Error::Api(status)
-            if (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
-        {
-            Note::new(
-                Reason::ApplyRefused,
-                format!("the API server refuses to {verb} {object}: {}", shortened(&status.message, 800)),
-            )
-        }
-        error => {
-            Note::new(Reason::ApplyFailed, format!("could not {verb} {object}, and will try again: {error}"))
-        }
-    }
-}
 
 fn api<K>(context: &Context, alias: &ModelAlias) -> Api<K>
 where

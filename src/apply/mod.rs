@@ -5,11 +5,12 @@
 
 mod cluster;
 pub mod finalizer;
+mod refusal;
 pub mod registry;
 mod server_side;
 pub mod smoke;
 
-pub(crate) use cluster::refusal as cluster_refusal;
+pub(crate) use refusal::{cause, refusal as cluster_refusal};
 pub(crate) use server_side::apply_status;
 
 use crate::{

@@ -25,6 +25,8 @@ pub struct Readiness {
 #[derive(Debug, Default)]
 struct Watch {
     is_read: bool,
+    /// Why it failed last, since something was seen of it.
+    failure: Option<String>,
     refusal: Option<Refusal>,
 }
 
@@ -33,6 +35,8 @@ struct Refusal {
     first: Instant,
     last: Instant,
     said: String,
+    /// Whether it was told that it lasts.
+    told: bool,
 }
 
 impl Readiness {
@@ -48,7 +52,7 @@ impl Readiness {
     /// `what` has been read in full.
     pub fn read(&self, what: &'static str) {
         let mut watches = self.watches();
-        *watches.entry(what).or_default() = Watch { is_read: true, refusal: None };
+        *watches.entry(what).or_default() = Watch { is_read: true, ..Watch::default() };
         if watches.values().all(|watch| watch.is_read) {
             self.all_read.send_replace(true);
         }
@@ -57,25 +61,33 @@ impl Readiness {
     /// Something of `what` was seen.
     pub fn seen(&self, what: &'static str) {
         if let Some(watch) = self.watches().get_mut(what) {
+            watch.failure = None;
             watch.refusal = None;
         }
     }
 
-    /// The API server does not let Laurel watch `what`.
-    pub fn refused(&self, what: &'static str, said: String) {
+    /// The watch of `what` failed; `is_refused` when the API server does not let Laurel watch it. Answers true once, when a
+    /// refusal begins to count as lasting.
+    pub fn failed(&self, what: &'static str, said: String, is_refused: bool) -> bool {
         let now = Instant::now();
         let mut watches = self.watches();
         let watch = watches.entry(what).or_default();
+        watch.failure = Some(said.clone());
+        if !is_refused {
+            return false;
+        }
         let known = watch.refusal.as_ref().filter(|known| now.duration_since(known.last) < RECOVERED);
-        let first = known.map_or(now, |known| known.first);
-        watch.refusal = Some(Refusal { first, last: now, said });
+        let (first, told) = known.map_or((now, false), |known| (known.first, known.told));
+        let is_lasting = now.duration_since(first) >= PATIENCE;
+        watch.refusal = Some(Refusal { first, last: now, said, told: is_lasting });
+        is_lasting && !told
     }
 
     /// What has not been read yet, and why where that is known.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
-        let tell = |(what, watch): (&&str, &Watch)| match &watch.refusal {
-            Some(refusal) => format!("{what} ({})", refusal.said),
+        let tell = |(what, watch): (&&str, &Watch)| match &watch.failure {
+            Some(said) => format!("{what} ({said})"),
             None => (*what).to_owned(),
         };
         self.watches().iter().filter(|(_, watch)| !watch.is_read).map(tell).collect()

@@ -11,6 +11,8 @@ use crate::{
     context::Context,
 };
 
+mod backoff;
+mod client;
 pub mod model_alias;
 pub mod model_registry;
 pub mod registered_model;

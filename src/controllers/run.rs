@@ -20,7 +20,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Client, Config, Resource, ResourceExt,
+    Resource, ResourceExt,
     runtime::{
         Controller, controller,
         reflector::{self, ObjectRef, Store},
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    AFTER_FAILURE, Error, model_alias, model_registry, registered_model,
+    AFTER_FAILURE, Error, client, model_alias, model_registry, registered_model,
     watch::{Scope, own_kind, projections},
 };
 use crate::{
@@ -78,7 +78,7 @@ type Stop = Shared<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>;
 /// # Errors
 /// When it cannot begin, or cannot serve its own endpoints.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
-    let client = Client::try_from(Config::infer().await?)?;
+    let client = client::connect().await?;
     let scope = Scope(options.namespace.clone());
     let (aliases, alias_writer) = reflector::store();
     let (models, model_writer) = reflector::store();

@@ -1,24 +1,27 @@
 //! Watches: our own kinds in full, what we make by label and as projections.
 #![expect(clippy::disallowed_types, reason = "effects: watches the cluster")]
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
-use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::NamespaceResourceScope,
     runtime::{
         WatchStreamExt, reflector,
-        utils::Backoff,
-        watcher::{self, Event, ExponentialBackoff, watcher},
+        watcher::{self, Event, watcher},
     },
 };
 use serde::de::DeserializeOwned;
 
+use super::{backoff::Pauses, client::WATCH_LASTS};
 use crate::{
+    apply::cause,
     context::{Context, Guarded},
-    observe::cluster::{AliasKey, Projected, alias_of},
+    observe::{
+        cluster::{AliasKey, Projected, alias_of},
+        model_alias::key,
+    },
     render::labels,
 };
 
@@ -41,7 +44,12 @@ impl Scope {
 /// Small pages keep the memory small that a first listing takes.
 const PAGE_SIZE: u32 = 100;
 
-/// Watches one of our own kinds into `writer`; what is not needed is dropped on the way.
+fn config() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE_SIZE).timeout(WATCH_LASTS)
+}
+
+/// Watches one of our own kinds into `writer`; what is not needed is dropped on the way, and so are failures: a controller
+/// that hears of one pauses for all that may begin a pass.
 pub(super) fn own_kind<K>(
     api: Api<Guarded<K>>,
     writer: reflector::store::Writer<Guarded<K>>,
@@ -54,18 +62,21 @@ where
 {
     context.readiness.expect(what);
     let context = context.clone();
-    watcher(api, watcher::Config::default().page_size(PAGE_SIZE))
+    watcher(api, config())
         .modify(|object| {
             object.managed_fields_mut().clear();
             object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
         })
-        .backoff(backoff())
+        .backoff(Pauses::new())
         .reflect(writer)
         .inspect(move |event| match event {
             Ok(Event::InitDone) => context.readiness.read(what),
+            // Nothing has been seen yet: the list may fail.
+            Ok(Event::Init) => {}
             Ok(_) => context.readiness.seen(what),
             Err(error) => failed(&context, what, error),
         })
+        .filter(|event| std::future::ready(event.is_ok()))
         .touched_objects()
 }
 
@@ -80,8 +91,8 @@ where
         + Sync
         + 'static,
 {
-    let config = watcher::Config::default().labels(labels::MODEL_ALIAS).page_size(PAGE_SIZE);
-    let mut events = watcher(scope.api::<K>(&context.client), config).backoff(backoff()).boxed();
+    let config = config().labels(labels::MODEL_ALIAS);
+    let mut events = watcher(scope.api::<K>(&context.client), config).backoff(Pauses::new()).boxed();
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -117,23 +128,27 @@ where
     }
 }
 
-/// How soon a watch that failed is begun again: there is only one of us, and a change must not wait.
-fn backoff() -> impl Backoff {
-    const FIRST: Duration = Duration::from_millis(500);
-    const LONGEST: Duration = Duration::from_secs(5);
-    let builder = ExponentialBuilder::default().with_min_delay(FIRST).with_max_delay(LONGEST).with_jitter();
-    ExponentialBackoff::from(builder.without_max_times())
+/// Notes why a watch failed. When one has been refused for a while, every ModelAlias is to say so, also one at rest.
+fn failed(context: &Context, what: &'static str, error: &watcher::Error) {
+    let (cause, refused) = match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => (cause(error), code(error)),
+        watcher::Error::WatchError(status) => (status.message.clone(), status.code),
+        watcher::Error::NoResourceVersion => (error.to_string(), 0),
+    };
+    tracing::warn!(what, cause, "the watch failed and is begun again");
+    let is_refused = [401, 403, 404].contains(&refused);
+    if context.readiness.failed(what, cause, is_refused) {
+        for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
+            context.wakeups.alias(&key(alias));
+        }
+    }
 }
 
-fn failed(context: &Context, what: &'static str, error: &watcher::Error) {
-    tracing::warn!(%error, what, "the watch failed and is begun again");
-    if let watcher::Error::InitialListFailed(kube::Error::Api(status))
-    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-    | watcher::Error::WatchError(status) = error
-        && [401, 403, 404].contains(&status.code)
-    {
-        context.readiness.refused(what, status.message.clone());
-    }
+/// The HTTP status of an answer.
+fn code(error: &kube::Error) -> u16 {
+    if let kube::Error::Api(status) = error { status.code } else { 0 }
 }
 
 fn see<K: Projected>(context: &Context, object: &K) -> Option<AliasKey> {

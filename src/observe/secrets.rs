@@ -4,7 +4,10 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
-use crate::api::condition::{Note, Reason};
+use crate::{
+    api::condition::{Note, Reason},
+    apply::cluster_refusal,
+};
 
 /// Reads one key of a Secret that an object names.
 ///
@@ -19,10 +22,8 @@ pub async fn read(
 ) -> Result<Vec<u8>, Note> {
     let secret =
         Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await.map_err(|error| {
-            Note::new(
-                Reason::ApplyFailed,
-                format!("{field}: the Secret {name:?} in {namespace:?} cannot be read: {error}"),
-            )
+            let note = cluster_refusal(&error, "get", &format!("the Secret {name:?} in {namespace:?}"));
+            Note::new(note.reason, format!("{field}: {}", note.message))
         })?;
     let Some(secret) = secret else {
         let message =

@@ -1,0 +1,73 @@
+//! Why the API server did not do what it was asked, in words that name the object and the next step.
+
+use std::error::Error;
+
+use crate::api::condition::{Note, Reason, shortened};
+
+/// A refusal of `verb` on `object`.
+pub(crate) fn refusal(error: &kube::Error, verb: &str, object: &str) -> Note {
+    match error {
+        kube::Error::Api(status) if status.message.contains("because it is being terminated") => {
+            Note::new(Reason::Deleting, format!("{object} is not written: the namespace is being deleted"))
+        }
+        kube::Error::Api(status) if status.is_forbidden() => Note::new(
+            Reason::ApplyForbidden,
+            format!(
+                "Laurel may not {verb} {object}: {}; a policy or a missing permission forbids it: compare Laurel's role \
+                 with the chart's",
+                shortened(&status.message, 600)
+            ),
+        ),
+        kube::Error::Api(status)
+            if (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
+        {
+            Note::new(
+                Reason::ApplyRefused,
+                format!("the API server refuses to {verb} {object}: {}", shortened(&status.message, 800)),
+            )
+        }
+        error => Note::new(
+            Reason::ApplyFailed,
+            format!("could not {verb} {object}, and will try again: {}", shortened(&cause(error), 800)),
+        ),
+    }
+}
+
+/// What the API server said; where it said nothing, the innermost cause.
+pub(crate) fn cause(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error
+        && !status.message.is_empty()
+    {
+        return status.message.clone();
+    }
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_the_api_server_says_is_told_without_ornament() {
+        let status = Status::failure("the object has been modified", "Conflict").with_code(409);
+        let note = refusal(&kube::Error::Api(status.boxed()), "apply", "the Service \"fraud\"");
+        assert_eq!(note.reason, Reason::ApplyFailed);
+        assert_eq!(
+            note.message,
+            "could not apply the Service \"fraud\", and will try again: the object has been modified"
+        );
+    }
+
+    #[test]
+    fn where_nobody_answers_the_innermost_cause_is_told() {
+        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused");
+        let error = kube::Error::Service(Box::new(refused));
+        assert_eq!(cause(&error), "connection refused");
+    }
+}
