@@ -201,6 +201,12 @@ impl Reason {
         )
     }
 
+    /// Whether the API server did not do what it was asked.
+    #[must_use]
+    pub fn is_of_the_cluster(self) -> bool {
+        matches!(self, Self::ApplyRefused | Self::ApplyForbidden | Self::ApplyFailed)
+    }
+
     /// Whether it speaks of something that somebody may have to do something about.
     #[must_use]
     pub fn is_trouble(self) -> bool {

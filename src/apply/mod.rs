@@ -2,6 +2,7 @@
 //!
 //! Each action is safe to repeat. The first one that fails ends the pass: what follows may depend on it, and the next
 //! pass decides anew from what is there then.
+#![expect(clippy::disallowed_methods, reason = "effects: waits before the same is written again")]
 
 mod cluster;
 pub mod finalizer;
@@ -21,7 +22,7 @@ use crate::{
     context::Context,
     decide::{Action, Decision},
     observe::model_alias::Observation,
-    status::Applied,
+    status::{Announcement, Applied},
 };
 
 /// Does what was decided, as far as it goes.
@@ -33,10 +34,16 @@ pub async fn apply(
 ) -> Applied {
     let mut applied = Applied::default();
     for action in &decision.actions {
+        if let Some(pause) = context.haste.before(alias, action) {
+            tokio::time::sleep(pause).await;
+        }
         match act(context, alias, observation, action).await {
             Ok(Effect::Done) => {
                 tracing::info!(?action, "done");
                 context.metrics.action(action, true);
+                if context.haste.done(alias, action) {
+                    tell_quarrel(context, alias, action);
+                }
                 applied.actions.push(action.clone());
             }
             Ok(Effect::UnderWay) => {}
@@ -49,6 +56,18 @@ pub async fn apply(
         }
     }
     applied
+}
+
+/// Tells that somebody else goes on undoing what Laurel writes.
+fn tell_quarrel(context: &Context, alias: &ModelAlias, action: &Action) {
+    let what: &str = action.into();
+    let message = format!(
+        "something else goes on undoing what Laurel writes ({action:?}): see who else writes this ModelAlias's Service or \
+         Deployments (kubectl get -o yaml --show-managed-fields), and stop it"
+    );
+    tracing::warn!(message, "a quarrel");
+    let reason = Reason::Contested.to_string();
+    context.announce(alias, vec![Announcement { warning: true, reason, action: what.to_owned(), message }]);
 }
 
 /// What came of an action that did not fail.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! wakeups     asks for a pass over an object
+//! haste       what must not be done again and again as fast as it can be
 //! readiness   what has still to be read before anything may be decided
 //! memory      what is remembered of single objects between passes
 //! ```
@@ -28,10 +29,12 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
+mod haste;
 mod memory;
 mod readiness;
 mod wakeups;
 
+pub use haste::Haste;
 pub use memory::Memory;
 pub use readiness::Readiness;
 pub use wakeups::{WakeupStreams, Wakeups};
@@ -70,6 +73,8 @@ pub struct Context {
     pub readiness: Readiness,
     /// What is remembered of single objects.
     pub memory: Memory,
+    /// What was done or failed a moment ago.
+    pub haste: Haste,
     /// Publishes Events.
     pub recorder: Recorder,
 }
@@ -80,6 +85,7 @@ impl Context {
         self.memory.forget_alias(uid);
         self.smoke.forget_all(uid);
         self.alias_writes.forget(uid);
+        self.haste.forget(uid);
     }
 
     /// What publishes Events, in Laurel's name.

@@ -36,8 +36,8 @@ pub enum Error {
     Write(String),
 }
 
-/// Writes a status in one patch. For an object that is gone, or whose name another one bears by now, there is nothing to
-/// write. Answers the object as it was written.
+/// Writes a status in one patch. For an object that is gone there is nothing to write. Answers the object as it was
+/// written.
 async fn write_status<K, S>(context: &Context, object: &K, status: &S) -> Result<Option<K>, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -56,7 +56,8 @@ where
     let namespace = object.namespace().unwrap_or_default();
     match apply_status(&context.client, &namespace, &name, &patch).await {
         Ok(written) => Ok(Some(written)),
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(None),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+        // A conflict may also mean that another object bears the name by now. That one is looked at next.
         Err(error) => {
             let note = cluster_refusal(&error, "write the status of", &format!("the {kind} {name:?}"));
             Err(Error::Write(note.message))

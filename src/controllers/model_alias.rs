@@ -31,12 +31,19 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
         Ok(alias) => alias,
         Err(unreadable) => return unreadable::release::<ModelAlias>(&context, unreadable).await,
     };
+    if let Some(pause) = context.haste.after_failure(alias) {
+        return Ok(Action::requeue(pause));
+    }
     let now = Timestamp::now();
     let observation = observe(&context, alias, now).await;
     let decision = decide(&observation.observed);
     let applied = apply::apply(&context, alias, &observation, &decision).await;
     let next = status::next(&observation.observed, &decision, &applied, &identity(alias, &observation));
-    publish(&context, alias, &observation.observed.record, &next, &applied).await?;
+    let published = publish(&context, alias, &observation.observed.record, &next, &applied).await;
+    if published.is_err() || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster()) {
+        context.haste.failed(alias);
+    }
+    published?;
     Ok(again(&decision, &applied, now))
 }
 

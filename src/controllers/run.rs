@@ -40,7 +40,7 @@ use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
     apply::{registry::AliasWrites, smoke::SmokeTests},
     cli::RunOptions,
-    context::{Context, Guarded, Memory, Readiness, Wakeups},
+    context::{Context, Guarded, Haste, Memory, Readiness, Wakeups},
     observe::registries::Hub,
     telemetry::{metrics::Metrics, server},
 };
@@ -98,6 +98,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         readiness: Readiness::default(),
         recorder: Context::recorder(&client),
         memory: Memory::default(),
+        haste: Haste::default(),
         client: client.clone(),
     });
     model_registry::install_default(&context, &options).map_err(RunError::Registry)?;
