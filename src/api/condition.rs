@@ -186,8 +186,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether it passes without anybody changing a wish: the registry or the API server is away, or still busy. kstatus
-    /// calls that reconciling; anything else stalls.
+    /// Whether it passes without anybody changing a wish: the registry or the API server is away, or pods are still busy.
+    /// kstatus calls that reconciling; anything else stalls.
     #[must_use]
     pub fn passes_by_itself(self) -> bool {
         matches!(
@@ -197,6 +197,7 @@ impl Reason {
                 | Self::RegistryFailing
                 | Self::RegistryPending
                 | Self::VersionPending
+                | Self::WaitingForPods
                 | Self::ApplyFailed
         )
     }

@@ -2,10 +2,13 @@
 #![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
 
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
+};
 use kube::{
     Api, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -22,6 +25,7 @@ use crate::{
     observe::{
         cluster::Projected,
         model_alias::{Model, key, with_rendering},
+        pods::is_ready,
     },
     render::{self, Selection, labels},
 };
@@ -107,12 +111,30 @@ pub(super) async fn route(context: &Context, alias: &ModelAlias, model: &Model, 
         }
     };
     let service = rendered(alias, model, |rendering| render::service(rendering, selection))?;
+    some_pod_is_ready(context, alias, traffic).await?;
     let wished = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
     let known = context.cluster.service_port(&key(alias));
     if known.is_some() && known != wished.map(|port| port.port) {
         replace_ports(context, alias, &service).await?;
     }
     apply(context, alias, &service, context.cluster.has_service(&key(alias))).await
+}
+
+/// That a pod is ready which is about to get requests, by what the API server says now: what a watch showed last may be out
+/// of date.
+async fn some_pod_is_ready(context: &Context, alias: &ModelAlias, traffic: Traffic) -> Done {
+    let version = if let Traffic::One(version) = traffic { Some(version) } else { None };
+    let labels = labels::selector(&alias.name_any(), version);
+    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let selected = ListParams::default().labels(&labels.join(",")).fields("status.phase=Running");
+    let pods = api::<Pod>(context, alias).list(&selected).await;
+    let pods = pods.map_err(|error| refusal(&error, "list", "the pods that are to get requests"))?;
+    if pods.iter().any(is_ready) {
+        return Ok(());
+    }
+    let of_it = version.map_or_else(String::new, |version| format!(" of version {version}"));
+    let message = format!("traffic does not move: no pod{of_it} is ready any more; looking again in a moment");
+    Err(Note::new(Reason::WaitingForPods, message))
 }
 
 /// Puts our ports in place of whatever is there: server-side apply alone cannot take away a port that somebody else set.

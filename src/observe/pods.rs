@@ -1,6 +1,6 @@
 //! What a pod's status says, in the few words that a decision needs.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 
 use crate::{
     api::{
@@ -27,18 +27,22 @@ pub struct PodView {
     pub trouble: Option<Note>,
 }
 
+/// Whether a pod is ready and not ending.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let ready = |condition: &PodCondition| condition.type_ == "Ready" && condition.status == "True";
+    pod.metadata.deletion_timestamp.is_none() && conditions.iter().any(ready)
+}
+
 /// What is kept of `pod`, which serves `version`.
 #[must_use]
 pub fn view(pod: &Pod, version: Version) -> PodView {
     let status = pod.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let ending = pod.metadata.deletion_timestamp.is_some();
-    let holds = |type_: &str| {
-        conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
-    };
     PodView {
         version,
-        ready: holds("Ready") && !ending,
+        ready: is_ready(pod),
         ending,
         settings: pod
             .metadata
