@@ -1,5 +1,6 @@
 //! Wires everything together, and takes it apart in order.
 #![expect(clippy::disallowed_types, reason = "effects: makes the clients")]
+#![expect(clippy::disallowed_methods, reason = "effects: waits for the last passes")]
 
 use std::{
     any::Any,
@@ -44,6 +45,9 @@ use crate::{
     observe::registries::Hub,
     telemetry::{metrics::Metrics, server},
 };
+
+/// How long passes that have begun may take to end.
+const LAST_PASSES: Duration = Duration::from_secs(15);
 
 /// How many objects of a kind are worked on at the same time.
 const CONCURRENCY: u16 = 32;
@@ -125,16 +129,23 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         stage.play(objects, model_registries, wakeups.registries, model_registry::reconcile);
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "laurel runs");
-    let server = server::serve(context, options.http_address, stop).map_err(RunError::from);
+    let server = server::serve(context, options.http_address, stop.clone()).map_err(RunError::from);
     let controllers = try_join_all([alias_controller, model_controller, registry_controller]);
     // After the signal each controller ends the passes that it has begun. A task that breaks down takes the operator with it: it
     // is started anew with all of them.
     tokio::select! {
         ended = async { tokio::try_join!(server, controllers.map_err(RunError::from)) } => drop(ended?),
         Some(broken) = watches.join_next() => broken?,
+        () = overdue(stop) => tracing::warn!("a pass that has begun does not end; the next operator finds what it left undone"),
     }
     tracing::info!("laurel ends");
     Ok(())
+}
+
+/// Resolves a while after `stop`, before the pod would be killed: a server that does not answer holds nothing up.
+async fn overdue(stop: Stop) {
+    stop.await;
+    tokio::time::sleep(LAST_PASSES).await;
 }
 
 /// Resolves at SIGTERM or SIGINT.
