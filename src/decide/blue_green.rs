@@ -20,8 +20,20 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) ->
         keep(observed, serving, goal, &mut step);
     } else {
         bring_up(observed, serving, goal, (*version, model_uri), &mut step);
+        grow_what_serves(observed, serving, &mut step);
     }
     step
+}
+
+/// What serves grows with the size that is wished for, also while another version comes up: load does not wait for that. It
+/// shrinks only when traffic has left it.
+fn grow_what_serves(observed: &Observed, serving: &ServingIntent, step: &mut Step) {
+    let Traffic::One(serves) = observed.cluster.traffic else { return };
+    let is_small =
+        observed.cluster.workloads.get(&serves).is_some_and(|workload| workload.desired < serving.replicas);
+    if is_small && step.routed_to().is_none() {
+        step.act(Action::Scale { version: serves, replicas: serving.replicas });
+    }
 }
 
 /// Puts back a Service that somebody deleted or re-pointed, at once and before anything else.

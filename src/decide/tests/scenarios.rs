@@ -366,6 +366,25 @@ fn what_serves_is_not_late_because_it_started_long_ago() {
 }
 
 #[test]
+fn what_serves_grows_while_another_version_comes_up_and_does_not_shrink() {
+    let mut world = serving(1);
+    world.fates.insert(version(2), Fate::NeverReady);
+    world.intent.wish = Wish::Version(version(2));
+    world.reconcile(None);
+    for (replicas, size) in [(4, 4), (3, 4)] {
+        world.serving().replicas = replicas;
+        for _ in 0..3 {
+            world.reconcile(None);
+            world.pass(SignedDuration::from_secs(1));
+        }
+        let cluster = world.observe().cluster;
+        assert_eq!(cluster.traffic, Traffic::One(version(1)));
+        assert_eq!(cluster.workloads[&version(1)].desired, size);
+        assert_eq!(cluster.workloads[&version(2)].desired, replicas);
+    }
+}
+
+#[test]
 fn the_warm_version_rests_when_its_time_is_over_and_history_is_kept() {
     let mut world = serving(1);
     for number in [2, 3, 4, 5] {
