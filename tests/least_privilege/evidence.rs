@@ -86,9 +86,7 @@ impl World {
 /// The evidence for a scope; the first test that asks for it plays it.
 pub(crate) fn of(scope: Scope) -> &'static Evidence {
     let played = RUNTIME.block_on(PLAYED[scope as usize].get_or_init(|| async move {
-        let began = Instant::now();
         let played = Box::pin(gather(scope)).await;
-        println!("scope {}: {:.1} s", scope.value(), began.elapsed().as_secs_f64());
         played.map_err(|error| format!("{error:#}"))
     }));
     played.as_ref().unwrap_or_else(|error| panic!("{error}"))
@@ -104,6 +102,7 @@ async fn gather(scope: Scope) -> Result<Evidence> {
     // An operator for all namespaces would take what other tests make in hand.
     let company = if scope == Scope::Cluster { Company::Alone } else { Company::Shared };
     let _admitted = admitted(company).await?;
+    let began = Instant::now();
     install_crds(&world.cluster).await?;
     let release = format!("lp-{}-{}", scope.value(), std::process::id());
     let place = Place::set(&world.cluster, &world.mlflow, release.clone(), PURPOSE).await?;
@@ -137,6 +136,7 @@ async fn gather(scope: Scope) -> Result<Evidence> {
     if system != release {
         world.cluster.terminate_namespace(&system).await?;
     }
+    println!("scope {}: {:.1} s", scope.value(), began.elapsed().as_secs_f64());
     played.and(struck)?;
     evidence.context("nothing was played")
 }
