@@ -1,4 +1,4 @@
-//! What the operator may do. That it is exactly what its code does is shown by tests/least_privilege.
+//! What the operator may do. That it is exactly what its code does is shown by `tests/least_privilege`.
 
 use std::collections::BTreeSet;
 
