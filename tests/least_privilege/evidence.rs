@@ -132,13 +132,26 @@ async fn gather(scope: Scope) -> Result<Evidence> {
     }
     let struck = place.strike().await;
     operator.end()?;
+    let let_go = let_go(&place).await;
     install.remove().await?;
     if system != release {
         world.cluster.terminate_namespace(&system).await?;
     }
     println!("scope {}: {:.1} s", scope.value(), began.elapsed().as_secs_f64());
-    played.and(struck)?;
+    played.and(struck).and(let_go)?;
     evidence.context("nothing was played")
+}
+
+/// Takes off the finalizers of what a story that failed left behind: no operator is there any more to do it.
+async fn let_go(place: &Place) -> Result<()> {
+    let kinds = "modelaliases,registeredmodels";
+    for name in place.kubectl(&["get", kinds, "-o", "name"]).await?.lines().filter(|line| line.contains('/'))
+    {
+        let patch = r#"{"metadata":{"finalizers":null}}"#;
+        // The namespace ends meanwhile: what is gone needs no patch.
+        drop(place.kubectl(&["patch", name, "--type=merge", "-p", patch]).await);
+    }
+    Ok(())
 }
 
 async fn play(scope: Scope, place: &Place, install: &Install, operator: &Operator) -> Result<Evidence> {
