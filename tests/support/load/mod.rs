@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) keep_alive_per_second: u32,
     /// An answer that takes longer is a lost request.
     pub(crate) timeout: Duration,
+    /// More requests of one kind than this waiting for an answer, and the next ones are not sent.
+    pub(crate) max_in_flight: u32,
     /// The load ends by itself after this time.
     pub(crate) at_most: Duration,
 }
@@ -40,17 +42,22 @@ impl Plan {
             fresh_per_second: per_second,
             keep_alive_per_second: per_second,
             timeout: Duration::from_secs(10),
+            max_in_flight: 1000,
             at_most,
         }
+    }
+
+    /// The same for a machine with too much to do: a slow answer is no lost request, and servers that cannot keep up get
+    /// no queue that they never come to the end of.
+    pub(crate) fn patient(self) -> Self {
+        let per_second = self.fresh_per_second.max(self.keep_alive_per_second);
+        Self { timeout: Duration::from_mins(1), max_in_flight: (8 * per_second).max(20), ..self }
     }
 }
 
 /// A request that is overdue by more than this is not sent: the machine stood still, and a burst to catch up would
 /// no longer be a constant rate. It is recorded as [`Outcome::NotSent`].
 const TOO_LATE: Duration = Duration::from_secs(1);
-
-/// More requests than this waiting for an answer, and the next ones are not sent.
-const MAX_IN_FLIGHT: u32 = 1000;
 
 /// A load that runs until it is stopped or dropped.
 pub(crate) struct Load {
@@ -70,8 +77,8 @@ impl Load {
         {
             if per_second > 0 {
                 let client = Client::new(target.clone(), request.clone(), connection, plan.timeout);
-                let schedule =
-                    Schedule { period: Duration::from_secs(1) / per_second, at_most: plan.at_most };
+                let period = Duration::from_secs(1) / per_second;
+                let schedule = Schedule { period, max_in_flight: plan.max_in_flight, at_most: plan.at_most };
                 schedules.spawn(schedule.run(Arc::new(client), Arc::clone(&log), stop.subscribe()));
             }
         }
@@ -181,12 +188,13 @@ impl Log {
 
 struct Schedule {
     period: Duration,
+    max_in_flight: u32,
     at_most: Duration,
 }
 
 impl Schedule {
     async fn run(self, client: Arc<Client>, log: Arc<Log>, mut stop: watch::Receiver<bool>) {
-        let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT as usize));
+        let in_flight = Arc::new(Semaphore::new(self.max_in_flight as usize));
         let start = Instant::now();
         let ends = start + self.at_most;
         let mut due = start;
@@ -214,6 +222,6 @@ impl Schedule {
             due += self.period;
         }
         // Every permit back means that every request has ended, each within the client's timeout.
-        let _all = in_flight.acquire_many(MAX_IN_FLIGHT).await;
+        let _all = in_flight.acquire_many(self.max_in_flight).await;
     }
 }
