@@ -56,7 +56,7 @@ impl Exchange<'_> {
             .workloads
             .values()
             .map(|workload| workload.pods.max(workload.desired))
-            .sum();
+            .fold(0, u32::saturating_add);
         (self.serving.replicas + self.max_surge).saturating_sub(pods)
     }
 

@@ -11,7 +11,7 @@ use crate::{
         model_alias::{Cause, HeldVersion, HistoryEntry, Outcome, PUT_BACK_MAX, Rejection, SmokeTestOutcome},
         names::{ModelUri, Version},
     },
-    decide::{Action, Decision, Observed, QUARREL, Readiness, SmokeReport, Traffic, Wish},
+    decide::{Action, Decision, Observed, QUARREL, Readiness, SmokeReport, Traffic, Wish, Workload},
 };
 
 const HISTORY_MAX: usize = 10;
@@ -176,11 +176,12 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
     let (Traffic::One(serves), true) = (traffic, observed.intent.serving.is_some()) else { return };
     if status.version != Some(serves) {
         let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
-        let took = status
-            .versions
-            .iter()
-            .find(|held| held.version == serves)
+        let held = status.versions.iter().find(|held| held.version == serves);
+        // A start that was not written down here stands on the Deployment.
+        let workload = || observed.cluster.workloads.get(&serves).filter(|_| routed.is_some())?.started_at;
+        let took = held
             .and_then(|held| held.started_at)
+            .or_else(workload)
             .filter(|_| !returns)
             .and_then(|started| std::time::Duration::try_from(now.duration_since(started)).ok());
         let entry = HistoryEntry {
@@ -312,11 +313,13 @@ fn describe_serving(observed: &Observed, identity: &Identity, status: &mut Model
         status.ready_replicas = None;
         return;
     }
-    let (pods, ready) = observed
-        .answering()
-        .fold((0, 0), |(pods, ready), (_, workload)| (pods + workload.desired, ready + workload.ready));
-    status.replicas = Some(pods);
-    status.ready_replicas = Some(ready);
+    // Somebody may have asked a Deployment by hand for as many pods as its field holds; ours holds no more.
+    let total = |of: fn(&Workload) -> u32| {
+        let workloads = observed.answering().map(|(_, workload)| of(workload));
+        Some(workloads.fold(0, u32::saturating_add).min(i32::MAX.unsigned_abs()))
+    };
+    status.replicas = total(|workload| workload.desired);
+    status.ready_replicas = total(|workload| workload.ready);
 }
 
 fn tells(conditions: &[Condition], type_: ConditionType) -> bool {

@@ -130,7 +130,7 @@ pub(super) fn check(serving: &Serving, ca: bool) {
         assert_eq!(model.security_context, model_container(&plain).security_context);
     }
     let merged = serde_json::to_value(merged).unwrap();
-    assert!(holds(&merged, &template), "something of {template:#} is lost:\n{merged:#}");
+    assert_eq!(lost(&merged, &template, ""), None, "{template} is merged to {merged}");
 }
 
 fn known(runtime: Runtime) -> Runtime {
@@ -198,19 +198,31 @@ fn reachable(serving: &Serving, model: &Container) {
     assert!(model.readiness_probe.is_some());
 }
 
-/// Whether everything that is written is found again, items of lists anywhere. A null is there to be gone.
-fn holds(merged: &Value, written: &Value) -> bool {
+/// The first place of what is written that is not found again, items of lists anywhere. A null is there to be gone.
+fn lost(merged: &Value, written: &Value, place: &str) -> Option<String> {
     match (merged, written) {
-        (_, Value::Null) => true,
-        (Value::Object(merged), Value::Object(written)) => written.iter().all(|(field, written)| {
-            let empty = written.is_null() || written.as_object().is_some_and(serde_json::Map::is_empty);
-            merged.get(field).map_or(empty, |merged| holds(merged, written))
+        (_, Value::Null) => None,
+        (Value::Object(merged), Value::Object(written)) => written.iter().find_map(|(field, written)| {
+            let place = format!("{place}.{field}");
+            match merged.get(field) {
+                Some(merged) => lost(merged, written, &place),
+                None => (!says_nothing(written)).then_some(place),
+            }
         }),
         (Value::Array(merged), Value::Array(written)) => {
-            written.iter().all(|written| merged.iter().any(|merged| holds(merged, written)))
+            let is_lost = |item: &&Value| merged.iter().all(|merged| lost(merged, item, place).is_some());
+            written.iter().find(is_lost).map(|item| format!("{place}: {item}"))
         }
         // A quantity may be written as a number.
-        (Value::String(merged), Value::Number(written)) => *merged == written.to_string(),
-        (merged, written) => merged == written,
+        (Value::String(merged), Value::Number(written)) if merged.parse().ok() == written.as_f64() => None,
+        (merged, written) => (merged != written).then(|| place.to_owned()),
+    }
+}
+
+fn says_nothing(written: &Value) -> bool {
+    match written {
+        Value::Null => true,
+        Value::Object(fields) => fields.values().all(says_nothing),
+        _ => false,
     }
 }

@@ -27,9 +27,13 @@ fn model_uri(generator: &mut Generator) -> Value {
     ["models:/m-0123456789abcdef0123456789abcdef", "models:/fraud/1", "s3://b/x"][generator.below(3)].into()
 }
 
-/// Also what somebody may write into a Deployment by hand.
 fn count(generator: &mut Generator) -> u32 {
-    [0, 1, 2, 3, 10_000, i32::MAX.unsigned_abs()][generator.below(6)]
+    [0, 1, 2, 3, 10_000][generator.below(5)]
+}
+
+/// Also what somebody may write into a Deployment by hand.
+fn desired(generator: &mut Generator) -> u32 {
+    if generator.chance(10) { i32::MAX.unsigned_abs() } else { count(generator) }
 }
 
 pub(super) fn registry(generator: &mut Generator) -> RegistryView {
@@ -87,7 +91,7 @@ fn workload(generator: &mut Generator, settings: &str) -> Value {
         _ => json!({ "Failed": generator.text() }),
     };
     json!({
-        "desired": count(generator),
+        "desired": desired(generator),
         "pods": count(generator),
         "ready": count(generator),
         "rolled_out": generator.chance(128),
