@@ -85,6 +85,11 @@ pub(super) fn plan(observed: &Observed, lead: Lead) -> Sync {
         );
         return Sync::short(ConditionStatus::False, Note::new(Reason::VersionNotFound, message));
     }
+    // The number may mean another model by now.
+    if registry.alias != Some(version) && is_unknown(observed, version) {
+        let message = format!("the alias is set once the registry has said what version {version} is");
+        return Sync::short(ConditionStatus::False, Note::new(Reason::RegistryPending, message));
+    }
     let mut sync = main_alias(observed, lead, version);
     if observed.intent.keeps_previous_alias {
         previous_alias(observed, version, &mut sync);
@@ -114,10 +119,21 @@ fn difference(observed: &Observed, lead: Lead, version: Version) -> Difference {
         Some(named) if named == version => Difference::None,
         Some(named) if under_way && lead.goal == Some(named) => Difference::InFlight,
         Some(named) if observed.registry.written == Some(named) => Difference::Ours,
+        Some(named) if observed.intent.wish == Wish::Registry && is_unknown(observed, named) => {
+            Difference::InFlight
+        }
         _ if observed.intent.wish == Wish::Registry => Difference::Theirs,
         _ if observed.record.registry_version == Some(version) => Difference::Theirs,
         _ => Difference::Ours,
     }
+}
+
+/// Whether the registry has not said yet what a version is: no reason to give it the alias, nor to take it away.
+fn is_unknown(observed: &Observed, version: Version) -> bool {
+    matches!(
+        observed.registry.versions.get(&version),
+        None | Some(VersionView::Unread(_) | VersionView::Pending)
+    )
 }
 
 fn main_alias(observed: &Observed, lead: Lead, version: Version) -> Sync {
