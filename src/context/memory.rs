@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::{
@@ -21,6 +22,8 @@ pub struct Memory {
     registries: Mutex<HashMap<String, Arc<Handle>>>,
     /// Each ModelAlias's status as it was last written, with the revision of that write, until the watch shows it.
     statuses: Mutex<HashMap<String, (u64, ModelAliasStatus)>>,
+    /// When each object that is being deleted was first seen so.
+    deletions: Mutex<HashMap<String, Timestamp>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -61,11 +64,18 @@ impl Memory {
         locked(&self.registries).get(&model.uid()?).cloned()
     }
 
-    /// Forgets the registry of a model that is gone.
-    pub fn forget_registry(&self, model: &RegisteredModel) {
+    /// Forgets a RegisteredModel that is gone.
+    pub fn forget_model(&self, model: &RegisteredModel) {
         if let Some(uid) = model.uid() {
             locked(&self.registries).remove(&uid);
+            locked(&self.deletions).remove(&uid);
         }
+    }
+
+    /// Since when an object is being deleted, as far as this operator knows. `deletionTimestamp` is by another clock, and an
+    /// operator that did not run meanwhile has still to do its part.
+    pub fn deleting_since(&self, object: &impl ResourceExt, now: Timestamp) -> Timestamp {
+        *locked(&self.deletions).entry(object.uid().unwrap_or_default()).or_insert(now)
     }
 
     /// Remembers the status that was just written, until the watch shows it.
@@ -94,5 +104,6 @@ impl Memory {
     pub fn forget_alias(&self, uid: &str) {
         locked(&self.statuses).remove(uid);
         locked(&self.models).remove(uid);
+        locked(&self.deletions).remove(uid);
     }
 }

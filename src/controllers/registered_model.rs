@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::{
     ResourceExt,
     runtime::{controller::Action, watcher},
@@ -88,8 +88,8 @@ pub async fn reconcile(
     };
     let now = Timestamp::now();
     let deletes = object.spec.deletion_policy == DeletionPolicy::Delete;
-    if let Some(since) = &object.metadata.deletion_timestamp {
-        return end(&context, object, deletes, now.duration_since(since.0)).await;
+    if object.metadata.deletion_timestamp.is_some() {
+        return end(&context, object, deletes, now).await;
     }
     if deletes != finalizer::is_set(&object.metadata, finalizer::REGISTERED_MODEL) {
         set_finalizer(&context, object, deletes).await?;
@@ -250,13 +250,14 @@ async fn end(
     context: &Context,
     object: &RegisteredModel,
     deletes: bool,
-    since: SignedDuration,
+    now: Timestamp,
 ) -> Result<Action, Error> {
     if !finalizer::is_set(&object.metadata, finalizer::REGISTERED_MODEL) {
         return Ok(Action::await_change());
     }
+    let since = context.memory.deleting_since(object, now);
     if deletes
-        && since < REGISTRY_DEADLINE
+        && now.duration_since(since) < REGISTRY_DEADLINE
         && let Err(trouble) = delete(context, object).await
     {
         tracing::warn!(reason = %trouble.reason, message = trouble.message, "the model cannot be deleted from the registry yet");
@@ -271,7 +272,7 @@ async fn end(
         return Ok(Action::requeue(AFTER_FAILURE));
     }
     set_finalizer(context, object, false).await?;
-    context.memory.forget_registry(object);
+    context.memory.forget_model(object);
     Ok(Action::await_change())
 }
 

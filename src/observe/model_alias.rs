@@ -69,13 +69,12 @@ pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> O
     let key = key(alias);
     let port = alias.spec.serving.as_ref().map(|serving| i32::from(serving.port));
     let smoke = |version| context.smoke.report(alias.uid().as_deref().unwrap_or_default(), version);
-    let observed = Observed {
-        now,
-        intent: intent(alias, model.as_ref(), obstacle),
-        registry,
-        cluster: context.cluster.view(&key, port, smoke),
-        record,
-    };
+    let mut intent = intent(alias, model.as_ref(), obstacle);
+    if let Lifecycle::Deleting { since } = &mut intent.lifecycle {
+        *since = context.memory.deleting_since(alias, now);
+    }
+    let observed =
+        Observed { now, intent, registry, cluster: context.cluster.view(&key, port, smoke), record };
     Observation { observed, model }
 }
 
