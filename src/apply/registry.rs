@@ -23,14 +23,16 @@ use crate::{
     observe::{
         cluster::AliasKey,
         model_alias::{Model, key},
-        registries::note,
     },
-    registry::Registry,
+    registry::{Registry, RegistryError},
 };
 
 /// How long a write that failed is not tried again; twice as long after each further failure, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_mins(5);
+/// A failure after which nobody tried again for so long, though it was time, was settled in another way: the write had been
+/// done, and only its answer was lost; or somebody else did it.
+const SETTLED: Duration = Duration::from_mins(1);
 
 type WriteKey = (String, AliasRole);
 
@@ -43,19 +45,36 @@ pub struct AliasWrites {
 #[derive(Clone, Debug, Default)]
 struct State {
     running: bool,
-    /// Why the last try failed, and when the next one is due.
-    failure: Option<(Note, Instant)>,
-    /// How many tries failed in a row.
-    failures: u32,
+    failure: Option<Failure>,
     /// The version that was written last.
     written: Option<Version>,
 }
 
+/// Why the last try failed.
+#[derive(Clone, Debug)]
+struct Failure {
+    /// What was to be written.
+    version: Version,
+    note: Note,
+    /// How many tries failed in a row.
+    tries: u32,
+    /// When the next one is due.
+    due: Instant,
+}
+
 impl State {
-    fn failed(&mut self, note: Note) {
-        let pause = PAUSE.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
-        self.failures += 1;
-        self.failure = Some((note, Instant::now() + pause));
+    /// Why the last try to write a version failed, if that still counts.
+    fn failure(&self, version: Version, now: Instant) -> Option<&Failure> {
+        let counts = |failure: &&Failure| {
+            failure.version == version && now.saturating_duration_since(failure.due) < SETTLED
+        };
+        self.failure.as_ref().filter(counts)
+    }
+
+    fn failed(&mut self, version: Version, note: Note, now: Instant) {
+        let tries = self.failure(version, now).map_or(0, |failure| failure.tries);
+        let pause = PAUSE.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
+        self.failure = Some(Failure { version, note, tries: tries + 1, due: now + pause });
     }
 }
 
@@ -91,9 +110,10 @@ impl AliasWrites {
         let write_key = (alias.uid().unwrap_or_default(), role);
         let mut states = self.lock();
         let state = states.entry(write_key.clone()).or_default();
-        let failed = state.failure.clone();
-        if state.running || failed.as_ref().is_some_and(|(_, due)| Instant::now() < *due) {
-            return failed.map_or(Ok(Effect::UnderWay), |(note, _)| Err(note));
+        let now = Instant::now();
+        let failed = state.failure(version, now).cloned();
+        if state.running || failed.as_ref().is_some_and(|failure| now < failure.due) {
+            return failed.map_or(Ok(Effect::UnderWay), |failure| Err(failure.note));
         }
         state.running = true;
         drop(states);
@@ -108,7 +128,7 @@ impl AliasWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        failed.map_or(Ok(Effect::Done), |(note, _)| Err(note))
+        failed.map_or(Ok(Effect::Done), |failure| Err(failure.note))
     }
 
     /// The version that we let one of the two aliases name last, since this operator began.
@@ -149,7 +169,7 @@ impl Write {
                 Err(note) if note.reason == Reason::RegistryPending => {}
                 Err(note) => {
                     tracing::warn!(model = model.name.as_str(), alias, reason = %note.reason, message = note.message, "the alias was not set in the registry");
-                    state.failed(note);
+                    state.failed(self.version, note, Instant::now());
                 }
             }
         }
@@ -159,10 +179,15 @@ impl Write {
     async fn once(&self) -> Result<(), Note> {
         let client = self.model.registry.client()?;
         unmoved(&self.model, client.as_ref(), &self.alias, self.replaces).await?;
-        client.set_alias(&self.model.name, &self.alias, self.version).await.map_err(|error| note(&error))?;
+        let set = client.set_alias(&self.model.name, &self.alias, self.version).await;
+        set.map_err(|error| told(&self.model, &error))?;
         self.model.registry.note_alias(&self.model.name, &self.alias, Some(self.version));
         Ok(())
     }
+}
+
+fn told(model: &Model, error: &RegistryError) -> Note {
+    model.registry.note(Some(&model.name), error)
 }
 
 fn name_of(alias: &ModelAlias, role: AliasRole) -> Result<&AliasName, Note> {
@@ -181,7 +206,7 @@ async fn unmoved(
     alias: &AliasName,
     known: Option<Version>,
 ) -> Result<(), Note> {
-    let facts = client.model(&model.name).await.map_err(|error| note(&error))?;
+    let facts = client.model(&model.name).await.map_err(|error| told(model, &error))?;
     let named = facts.as_ref().and_then(|facts| facts.aliases.get(alias).copied());
     if named == known {
         return Ok(());
@@ -210,7 +235,7 @@ pub(super) async fn delete_alias(
     let name = name_of(alias, role)?;
     let client = model.registry.client()?;
     unmoved(model, client.as_ref(), name, Some(replaces)).await?;
-    client.delete_alias(&model.name, name).await.map_err(|error| note(&error))?;
+    client.delete_alias(&model.name, name).await.map_err(|error| told(model, &error))?;
     model.registry.note_alias(&model.name, name, None);
     Ok(())
 }

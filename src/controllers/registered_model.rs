@@ -26,7 +26,7 @@ use crate::{
     decide::{REGISTRY_DEADLINE, Readiness},
     observe::{
         model_alias::registry_of,
-        registries::{Handle, ModelView, note},
+        registries::{Handle, ModelView},
     },
     registry::{RegisteredModelFacts, Registry, VersionFacts, VersionState},
     status::{Announcement, kstatus, readiness_news},
@@ -137,7 +137,8 @@ async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass
     };
     let client = registry.client()?;
     let facts = describe(&registry, client.as_ref(), object, facts).await?;
-    let versions = client.newest_versions(&name, VERSIONS_MAX).await.map_err(|error| note(&error))?;
+    let versions = client.newest_versions(&name, VERSIONS_MAX).await;
+    let versions = versions.map_err(|error| registry.note(Some(&name), &error))?;
     let message = format!("the model {:?} is in the registry as described", name.as_str());
     Ok(Pass {
         readiness: Readiness::Settled(Note::new(Reason::ModelSynced, message)),
@@ -158,7 +159,8 @@ async fn create(
 ) -> Result<RegisteredModelFacts, Note> {
     let client = registry.client()?;
     let description = object.spec.description.clone().unwrap_or_default();
-    client.create_model(name, &description, &wished_tags(object)).await.map_err(|error| note(&error))?;
+    let created = client.create_model(name, &description, &wished_tags(object)).await;
+    created.map_err(|error| registry.note(Some(name), &error))?;
     tracing::info!(model = name.as_str(), "created in the registry");
     read_again(registry, client.as_ref(), name).await
 }
@@ -168,7 +170,7 @@ async fn read_again(
     client: &dyn Registry,
     name: &ModelName,
 ) -> Result<RegisteredModelFacts, Note> {
-    let facts = client.model(name).await.map_err(|error| note(&error))?;
+    let facts = client.model(name).await.map_err(|error| registry.note(Some(name), &error))?;
     registry.note_model(name, facts.clone());
     facts.ok_or_else(|| {
         Note::new(
@@ -187,19 +189,20 @@ async fn describe(
 ) -> Result<RegisteredModelFacts, Note> {
     let name = &facts.name;
     let wished = wished_tags(object);
+    let failed = |error| registry.note(Some(name), &error);
     let mut changed = false;
     if let Some(description) = object.spec.description.as_ref().filter(|wished| **wished != facts.description)
     {
-        client.set_description(name, description).await.map_err(|error| note(&error))?;
+        client.set_description(name, description).await.map_err(failed)?;
         changed = true;
     }
     for (key, value) in wished.iter().filter(|(key, value)| facts.tags.get(*key) != Some(*value)) {
-        client.set_model_tag(name, key, value).await.map_err(|error| note(&error))?;
+        client.set_model_tag(name, key, value).await.map_err(failed)?;
         changed = true;
     }
     let owned = object.status.as_ref().map(|status| status.owned_tags.as_slice()).unwrap_or_default();
     for key in owned.iter().filter(|key| !wished.contains_key(*key) && facts.tags.contains_key(*key)) {
-        client.delete_model_tag(name, key).await.map_err(|error| note(&error))?;
+        client.delete_model_tag(name, key).await.map_err(failed)?;
         changed = true;
     }
     if changed { read_again(registry, client, name).await } else { Ok(facts) }
@@ -304,7 +307,7 @@ async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note>
         return Err(Note::new(Reason::Conflict, message));
     }
     let client = registry.client()?;
-    client.delete_model(&model).await.map_err(|error| note(&error))
+    client.delete_model(&model).await.map_err(|error| registry.note(Some(&model), &error))
 }
 
 async fn set_finalizer(context: &Context, object: &RegisteredModel, present: bool) -> Result<(), Error> {

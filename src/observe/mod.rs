@@ -14,3 +14,4 @@ pub mod model_alias;
 pub mod pods;
 pub mod registries;
 pub mod secrets;
+mod trouble;

@@ -8,13 +8,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use url::Url;
 
+use super::trouble::{Said, note};
 use crate::{
     api::{
         condition::{Note, Reason},
@@ -30,6 +31,9 @@ use crate::{
 /// How long one read on behalf of a decision may take: a hanging registry must not hold up a rollback, which needs
 /// nothing from it.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest that a registry is left alone because it asks for it.
+const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
 
 /// Names a registry: the one that Laurel was installed with, or a ModelRegistry by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +109,10 @@ pub struct Handle {
     /// The fingerprint of the connection that the client was made from.
     connection: Mutex<Option<[u8; 32]>>,
     memory: Mutex<Memory>,
+    /// What was said of its trouble lately.
+    said: Mutex<Said>,
+    /// Until when it asks to be left alone.
+    hold_off: Mutex<Option<Instant>>,
     wake: Notify,
     retired: tokio_util::sync::CancellationToken,
 }
@@ -142,11 +150,42 @@ impl Facts {
 #[derive(Clone, Debug, Default)]
 struct ModelMemory {
     facts: Facts,
+    /// Why this one model could not be read last, while the registry answers otherwise.
+    trouble: Option<Note>,
     versions: BTreeMap<Version, Option<VersionFacts>>,
+    /// Somebody asked for a version and got no answer. The next poll lets them ask again.
+    unanswered: bool,
     /// How often a write of our own was noted. A poll that began before the last of them does not know of it.
     notes: u64,
     /// Something was noted that others than the writer have to hear of.
     news: bool,
+}
+
+impl ModelMemory {
+    /// Whether there is something that others have to hear of, or to ask again.
+    fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news) | std::mem::take(&mut self.unanswered)
+    }
+
+    /// Notes why the model could not be read; whether that is new.
+    fn is_troubled(&mut self, trouble: Note) -> bool {
+        let trouble = Some(trouble);
+        std::mem::replace(&mut self.trouble, trouble.clone()) != trouble
+    }
+}
+
+/// What a poll read of one model, or why it could read only others.
+type Read = Result<Option<RegisteredModelFacts>, Note>;
+
+/// Whether a refusal says something of the model that was asked for, and nothing of the registry, which has just answered.
+fn is_about_one(error: &RegistryError) -> bool {
+    matches!(
+        error,
+        RegistryError::Forbidden { .. }
+            | RegistryError::Refused { .. }
+            | RegistryError::ServerFailed { .. }
+            | RegistryError::NotARegistry { .. }
+    )
 }
 
 /// What a model looks like, as far as it is known.
@@ -179,6 +218,8 @@ impl Handle {
             ))),
             connection: Mutex::default(),
             memory: Mutex::default(),
+            said: Mutex::default(),
+            hold_off: Mutex::default(),
             wake: Notify::new(),
             retired: tokio_util::sync::CancellationToken::new(),
         }
@@ -190,6 +231,12 @@ impl Handle {
 
     fn retire(&self) {
         self.retired.cancel();
+    }
+
+    /// Whether it is not polled any more: another one has taken its place, or none.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
     }
 
     /// Resolves when the registry is not to be polled any more.
@@ -241,12 +288,27 @@ impl Handle {
         self.wake.notify_one();
     }
 
-    /// Waits until the next poll is due.
+    /// Waits until the next poll is due. A registry that asks to be left alone is, also when somebody waits for it.
     pub async fn next_poll(&self) {
         tokio::select! {
             () = tokio::time::sleep(self.settings.poll_interval) => {}
             () = self.wake.notified() => {}
         }
+        let until = *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = until {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    /// A refusal as a reason and a sentence; `about` names what was asked for, if it was one model. Where the same was said of it
+    /// lately, but for what differs from one answer to the next, it is said in the same words: what is told stands still.
+    pub fn note(&self, about: Option<&ModelName>, error: &RegistryError) -> Note {
+        if let RegistryError::RateLimited { retry_after: Some(pause) } = error {
+            let until = Instant::now() + (*pause).min(HOLD_OFF_MAX);
+            *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.steadily(about, note(&self.settings.url, error), Instant::now())
     }
 
     /// The registry's health and version; `None` before the first poll.
@@ -273,11 +335,11 @@ impl Handle {
             self.poll_now();
             ModelMemory::default()
         });
-        match (trouble, &known.facts) {
+        match (trouble.or_else(|| known.trouble.clone()), &known.facts) {
             (Some(trouble), _) => ModelView::Unknown(trouble),
             (None, Facts::Unread) => ModelView::Unknown(Note::new(
                 Reason::RegistryNotRead,
-                format!("the model {name:?} is being read"),
+                format!("the model {:?} is being read", name.as_str()),
             )),
             (None, Facts::Absent) => ModelView::Absent,
             (None, Facts::Present(facts)) => ModelView::Present(facts.clone()),
@@ -302,6 +364,24 @@ impl Handle {
         if let Some(trouble) = Self::trouble(&self.memory()) {
             return Err(trouble);
         }
+        let answer = self.ask_for_version(name, version).await;
+        let mut memory = self.memory();
+        let known = memory.models.entry(name.clone()).or_default();
+        match &answer {
+            Ok(facts) if facts.as_ref().is_none_or(|facts| facts.state != VersionState::Pending) => {
+                known.versions.insert(version, facts.clone());
+            }
+            Ok(_) => {}
+            Err(_) => known.unanswered = true,
+        }
+        answer
+    }
+
+    async fn ask_for_version(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<Option<VersionFacts>, Note> {
         let client = self.client()?;
         let answer = tokio::time::timeout(PATIENCE, client.version(name, version)).await.map_err(|_| {
             let message = format!(
@@ -311,11 +391,7 @@ impl Handle {
             );
             Note::new(Reason::RegistryUnreachable, message)
         })?;
-        let facts = answer.map_err(|error| note(&error))?;
-        if facts.as_ref().is_none_or(|facts| facts.state != VersionState::Pending) {
-            self.memory().models.entry(name.clone()).or_default().versions.insert(version, facts.clone());
-        }
-        Ok(facts)
+        answer.map_err(|error| self.note(Some(name), &error))
     }
 
     /// Notes a write of our own, so that it need not be read back.
@@ -348,9 +424,10 @@ impl Handle {
 
     fn remember(memory: &mut Memory, name: &ModelName, facts: Option<RegisteredModelFacts>) -> bool {
         let known = memory.models.entry(name.clone()).or_default();
+        let was_troubled = known.trouble.take().is_some();
         let facts = facts.map_or(Facts::Absent, Facts::Present);
         if known.facts == facts {
-            return false;
+            return was_troubled;
         }
         if known.facts.times() == facts.times() {
             known.versions.retain(|_, version| version.is_some());
@@ -379,9 +456,12 @@ impl Handle {
                         self.poll_now();
                         continue;
                     }
-                    let news =
-                        memory.models.get_mut(&name).is_some_and(|model| std::mem::take(&mut model.news));
-                    if Self::remember(&mut memory, &name, facts) || news {
+                    let news = memory.models.get_mut(&name).is_some_and(ModelMemory::take_news);
+                    let changed = match facts {
+                        Ok(facts) => Self::remember(&mut memory, &name, facts),
+                        Err(trouble) => memory.models.entry(name.clone()).or_default().is_troubled(trouble),
+                    };
+                    if changed || news {
                         outcome.changed.insert(name);
                     }
                 }
@@ -398,23 +478,25 @@ impl Handle {
     async fn read(
         &self,
         watched: &BTreeSet<ModelName>,
-    ) -> Result<(Option<String>, BTreeMap<ModelName, Option<RegisteredModelFacts>>), Note> {
+    ) -> Result<(Option<String>, BTreeMap<ModelName, Read>), Note> {
         let client = self.client()?;
+        let failed = |error| self.note(None, &error);
         let known_version = self.memory().server_version.is_some();
-        let server_version = if known_version && !watched.is_empty() {
-            None
-        } else {
-            client.probe().await.map_err(|error| note(&error))?
-        };
-        let found = client.models(watched).await.map_err(|error| note(&error))?;
+        let server_version =
+            if known_version && !watched.is_empty() { None } else { client.probe().await.map_err(failed)? };
+        let found = client.models(watched).await.map_err(failed)?;
         let mut models = BTreeMap::new();
         for name in watched {
-            let facts = match found.get(name) {
-                Some(facts) => Some(facts.clone()),
+            let read = match found.get(name) {
+                Some(facts) => Ok(Some(facts.clone())),
                 // Missing from a listing is not absent: the listing is paged by offset, and a delete meanwhile hides others.
-                None => client.model(name).await.map_err(|error| note(&error))?,
+                None => match client.model(name).await {
+                    Ok(facts) => Ok(facts),
+                    Err(error) if is_about_one(&error) => Err(self.note(Some(name), &error)),
+                    Err(error) => return Err(failed(error)),
+                },
             };
-            models.insert(name.clone(), facts);
+            models.insert(name.clone(), read);
         }
         Ok((server_version, models))
     }
@@ -426,21 +508,4 @@ fn client(connection: Connection) -> Result<Arc<dyn Registry>, Note> {
         Ok(client) => Ok(Arc::new(client)),
         Err(error) => Err(Note::new(Reason::RegistryInvalid, format!("spec.mlflow and spec.auth: {error}"))),
     }
-}
-
-/// A registry's refusal as a reason and a sentence.
-#[must_use]
-pub fn note(error: &RegistryError) -> Note {
-    let reason = match error {
-        RegistryError::Unreachable { .. } | RegistryError::TimedOut { .. } => Reason::RegistryUnreachable,
-        RegistryError::Unauthorized { .. } => Reason::RegistryUnauthorized,
-        RegistryError::Forbidden { .. } => Reason::RegistryForbidden,
-        RegistryError::HostRefused { .. } => Reason::RegistryHostRefused,
-        RegistryError::WorkspaceRefused { .. } => Reason::RegistryWorkspaceRefused,
-        RegistryError::Refused { .. } => Reason::RegistryRefused,
-        RegistryError::RateLimited { .. }
-        | RegistryError::ServerFailed { .. }
-        | RegistryError::NotARegistry { .. } => Reason::RegistryFailing,
-    };
-    Note::new(reason, error.to_string())
 }
