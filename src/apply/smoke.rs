@@ -1,7 +1,8 @@
 //! The smoke test: the model's own input example, sent to one pod of a version before its first traffic.
 //!
-//! It runs beside the reconciles, so that nothing waits for it; its end wakes the ModelAlias. It always ends: an example
-//! that cannot be read, or a pod that does not answer, is tried again for a while and then counts as failed.
+//! It runs beside the reconciles, so that nothing waits for it; its end wakes the ModelAlias. An example that cannot be read,
+//! or a pod that does not answer, is tried again for a while and then counts as failed. While the registry is away, nothing
+//! counts: that says nothing of the version.
 #![expect(clippy::disallowed_types, reason = "effects: sends a request to a pod")]
 #![expect(clippy::disallowed_methods, reason = "effects: waits between tries")]
 
@@ -52,7 +53,10 @@ struct Test {
 
 enum Try {
     Ended(SmokeReport),
+    /// There was no answer.
     Again(String),
+    /// The registry is away.
+    Unread(String),
 }
 
 impl SmokeTests {
@@ -105,17 +109,42 @@ impl SmokeTests {
 impl Test {
     async fn run(self) {
         let mut seen = String::new();
-        for _ in 0..TRIES {
-            match self.once().await {
+        let mut tries = 0;
+        while tries < TRIES && self.is_wanted() {
+            let (why, counts) = match self.once().await {
                 Try::Ended(report) => return self.end(report),
-                Try::Again(why) => {
-                    self.note(SmokeReport::Running(Some(why.clone())));
-                    seen = why;
-                }
+                Try::Again(why) => (why, true),
+                Try::Unread(why) => (why, false),
+            };
+            if self.model.registry.is_retired() {
+                return self.begin_again();
             }
+            self.note(SmokeReport::Running(Some(why.clone())));
+            seen = why;
+            tries += u32::from(counts);
             tokio::time::sleep(PAUSE).await;
         }
         self.end(SmokeReport::Failed(seen));
+    }
+
+    /// Whether it was not forgotten.
+    fn is_wanted(&self) -> bool {
+        self.tests.lock().contains_key(&self.key)
+    }
+
+    /// The registry has other settings now: the next pass begins another test.
+    fn begin_again(&self) {
+        self.tests.lock().remove(&self.key);
+        self.wakeups.alias(&self.alias);
+    }
+
+    /// That the example could not be read.
+    fn unread(&self, why: String) -> Try {
+        if matches!(self.model.registry.health().0, Some(Ok(()))) {
+            Try::Again(why)
+        } else {
+            Try::Unread(why)
+        }
     }
 
     /// Writes down how the test stands, unless it was forgotten meanwhile.
@@ -133,13 +162,13 @@ impl Test {
     async fn once(&self) -> Try {
         let client = match self.model.registry.client() {
             Ok(client) => client,
-            Err(note) => return Try::Again(note.message),
+            Err(note) => return self.unread(note.message),
         };
         let example = match client.input_example(&self.model.name, self.version).await {
             Ok(Some(example)) => example,
             Ok(None) => return Try::Ended(SmokeReport::NoInputExample),
             Err(error) => {
-                return Try::Again(format!("the input example cannot be read from the registry: {error}"));
+                return self.unread(format!("the input example cannot be read from the registry: {error}"));
             }
         };
         let Some(address) = self.cluster.ready_pod(&self.alias, self.version) else {
