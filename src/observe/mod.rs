@@ -14,4 +14,3 @@ pub mod model_alias;
 pub mod pods;
 pub mod registries;
 pub mod secrets;
-mod trouble;

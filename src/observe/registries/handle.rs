@@ -1,4 +1,4 @@
-//! The registries that are watched: one [`Handle`] each, read in batches, remembered in between.
+//! One registry: how to ask it, and what it said last.
 //!
 //! A poll reads every watched model in as few requests as the backend can, believes that one is gone only after a direct
 //! read, and says which models have changed. Versions are read one by one when somebody asks, and again after their
@@ -15,7 +15,11 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use url::Url;
 
-use super::trouble::{Said, note};
+use super::{
+    Settings,
+    memory::{Facts, Memory, ModelMemory, ModelView, Read},
+    trouble::{Said, note},
+};
 use crate::{
     api::{
         condition::{Note, Reason},
@@ -35,71 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The longest that a registry is left alone because it asks for it.
 const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
 
-/// Names a registry: the one that Laurel was installed with, or a ModelRegistry by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RegistryKey {
-    /// The one that Laurel was installed with.
-    Default,
-    /// A ModelRegistry.
-    Object {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-}
-
-/// What a registry is, apart from what it says.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// The registry's URL.
-    pub url: Url,
-    /// The workspace in it.
-    pub workspace: Option<String>,
-    /// How often it is read.
-    pub poll_interval: Duration,
-    /// What serving pods need to know.
-    pub pods: RegistryForPods,
-}
-
-/// Every registry that is known.
-#[derive(Debug, Default)]
-pub struct Hub {
-    handles: RwLock<HashMap<RegistryKey, Arc<Handle>>>,
-}
-
-impl Hub {
-    /// The registry of this name, if it is known.
-    #[must_use]
-    pub fn get(&self, key: &RegistryKey) -> Option<Arc<Handle>> {
-        self.handles.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    /// Adds or replaces a registry. Answers its handle, and whether it is a new one that has to be polled.
-    pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<Handle>, bool) {
-        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
-        match handles.get(key) {
-            Some(known) if known.settings == settings => (known.clone(), false),
-            known => {
-                if let Some(handle) = known {
-                    handle.retire();
-                }
-                let handle = Arc::new(Handle::new(settings));
-                handles.insert(key.clone(), handle.clone());
-                (handle, true)
-            }
-        }
-    }
-
-    /// Forgets a registry and ends its polling.
-    pub fn remove(&self, key: &RegistryKey) {
-        let removed = self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(key);
-        if let Some(handle) = removed {
-            handle.retire();
-        }
-    }
-}
-
 /// One registry: how to ask it, and what it said last.
 #[derive(Debug)]
 pub struct Handle {
@@ -117,66 +56,6 @@ pub struct Handle {
     retired: tokio_util::sync::CancellationToken,
 }
 
-#[derive(Debug, Default)]
-struct Memory {
-    /// `None` until the first poll.
-    health: Option<Result<(), Note>>,
-    server_version: Option<String>,
-    models: HashMap<ModelName, ModelMemory>,
-}
-
-/// What was read of a model.
-#[derive(Clone, Debug, Default, PartialEq)]
-enum Facts {
-    /// It was not read yet.
-    #[default]
-    Unread,
-    /// The registry itself said that it does not exist.
-    Absent,
-    /// What the registry said last.
-    Present(RegisteredModelFacts),
-}
-
-impl Facts {
-    /// When the model was made, and when it or the set of its versions last changed.
-    fn times(&self) -> Option<(Timestamp, Timestamp)> {
-        match self {
-            Self::Present(facts) => Some((facts.created_at, facts.updated_at)),
-            Self::Unread | Self::Absent => None,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct ModelMemory {
-    facts: Facts,
-    /// Why this one model could not be read last, while the registry answers otherwise.
-    trouble: Option<Note>,
-    versions: BTreeMap<Version, Option<VersionFacts>>,
-    /// Somebody asked for a version and got no answer. The next poll lets them ask again.
-    unanswered: bool,
-    /// How often a write of our own was noted. A poll that began before the last of them does not know of it.
-    notes: u64,
-    /// Something was noted that others than the writer have to hear of.
-    news: bool,
-}
-
-impl ModelMemory {
-    /// Whether there is something that others have to hear of, or to ask again.
-    fn take_news(&mut self) -> bool {
-        std::mem::take(&mut self.news) | std::mem::take(&mut self.unanswered)
-    }
-
-    /// Notes why the model could not be read; whether that is new.
-    fn is_troubled(&mut self, trouble: Note) -> bool {
-        let trouble = Some(trouble);
-        std::mem::replace(&mut self.trouble, trouble.clone()) != trouble
-    }
-}
-
-/// What a poll read of one model, or why it could read only others.
-type Read = Result<Option<RegisteredModelFacts>, Note>;
-
 /// Whether a refusal says something of the model that was asked for, and nothing of the registry, which has just answered.
 fn is_about_one(error: &RegistryError) -> bool {
     matches!(
@@ -186,17 +65,6 @@ fn is_about_one(error: &RegistryError) -> bool {
             | RegistryError::ServerFailed { .. }
             | RegistryError::NotARegistry { .. }
     )
-}
-
-/// What a model looks like, as far as it is known.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ModelView {
-    /// It cannot be known now, and why.
-    Unknown(Note),
-    /// The registry itself said that it does not exist.
-    Absent,
-    /// This is what the registry said last.
-    Present(RegisteredModelFacts),
 }
 
 /// What a poll found.
@@ -209,7 +77,7 @@ pub struct PollOutcome {
 }
 
 impl Handle {
-    fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
             client: RwLock::new(Err(Note::new(
@@ -229,7 +97,7 @@ impl Handle {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn retire(&self) {
+    pub(super) fn retire(&self) {
         self.retired.cancel();
     }
 
@@ -318,19 +186,11 @@ impl Handle {
         (memory.health.clone(), memory.server_version.clone())
     }
 
-    fn trouble(memory: &Memory) -> Option<Note> {
-        match &memory.health {
-            Some(Ok(())) => None,
-            Some(Err(note)) => Some(note.clone()),
-            None => Some(Note::new(Reason::RegistryNotRead, "the registry has not been read yet")),
-        }
-    }
-
     /// What is known of a model. One that nobody has asked for before is read by the next poll, which happens now.
     #[must_use]
     pub fn model(&self, name: &ModelName) -> ModelView {
         let mut memory = self.memory();
-        let trouble = Self::trouble(&memory);
+        let trouble = memory.trouble();
         let known = memory.models.entry(name.clone()).or_insert_with(|| {
             self.poll_now();
             ModelMemory::default()
@@ -361,7 +221,7 @@ impl Handle {
         name: &ModelName,
         version: Version,
     ) -> Result<Option<VersionFacts>, Note> {
-        if let Some(trouble) = Self::trouble(&self.memory()) {
+        if let Some(trouble) = self.memory().trouble() {
             return Err(trouble);
         }
         let answer = self.ask_for_version(name, version).await;
@@ -412,7 +272,7 @@ impl Handle {
     /// Puts a fresh read of a model in place of what was known.
     pub fn note_model(&self, name: &ModelName, facts: Option<RegisteredModelFacts>) {
         let mut memory = self.memory();
-        if Self::remember(&mut memory, name, facts)
+        if memory.remember(name, facts)
             && let Some(known) = memory.models.get_mut(name)
         {
             known.notes += 1;
@@ -420,22 +280,6 @@ impl Handle {
             drop(memory);
             self.poll_now();
         }
-    }
-
-    fn remember(memory: &mut Memory, name: &ModelName, facts: Option<RegisteredModelFacts>) -> bool {
-        let known = memory.models.entry(name.clone()).or_default();
-        let was_troubled = known.trouble.take().is_some();
-        let facts = facts.map_or(Facts::Absent, Facts::Present);
-        if known.facts == facts {
-            return was_troubled;
-        }
-        if known.facts.times() == facts.times() {
-            known.versions.retain(|_, version| version.is_some());
-        } else {
-            known.versions.clear();
-        }
-        known.facts = facts;
-        true
     }
 
     /// Reads every watched model, and forgets those that nobody watches any more. `watched` is asked after it was noted which
@@ -458,7 +302,7 @@ impl Handle {
                     }
                     let news = memory.models.get_mut(&name).is_some_and(ModelMemory::take_news);
                     let changed = match facts {
-                        Ok(facts) => Self::remember(&mut memory, &name, facts),
+                        Ok(facts) => memory.remember(&name, facts),
                         Err(trouble) => memory.models.entry(name.clone()).or_default().is_troubled(trouble),
                     };
                     if changed || news {
