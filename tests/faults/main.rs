@@ -16,6 +16,7 @@
 //!
 //! proxies   that the proxies do what they say
 //! crash     killed at every single write of a story
+//! hostile   objects, names and bodies that nobody should send
 //! ```
 //!
 //! Runs with different filters may go on side by side; a run of `control_plane`, whose operator takes all namespaces in
@@ -27,6 +28,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod crash;
+mod hostile;
 #[allow(dead_code, reason = "a kit, of which each test takes a part")]
 mod operator;
 mod proxies;

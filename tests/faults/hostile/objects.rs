@@ -1,0 +1,345 @@
+//! Hundreds of objects, right and wrong, beside a ModelAlias that is promoted as ever.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use arbitrary::Unstructured;
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams},
+    core::GroupVersionKind,
+};
+use laurel::api::{condition::Reason, custom_resource_definitions};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::generate::Generator;
+use crate::{
+    scene::{Scene, play},
+    simulated::look::selected,
+};
+
+/// How many objects are made.
+const COUNT: usize = 360;
+/// How many requests are made at the same time.
+const SIDE_BY_SIDE: usize = 6;
+/// How soon each object that was let in has to be told of, among hundreds, on a busy machine.
+const TOLD: Duration = Duration::from_secs(60);
+/// How soon a promotion has to be through beside all that.
+const PROMPT: Duration = Duration::from_secs(20);
+/// Longer than a deletion waits for a registry.
+const GONE: Duration = Duration::from_secs(75);
+
+const KINDS: [&str; 3] = ["ModelAlias", "RegisteredModel", "ModelRegistry"];
+
+#[test]
+fn promise_10_hundreds_of_hostile_objects_are_refused_or_told_of_and_hold_nobody_up() {
+    play("hostile", async |scene| {
+        scene.registered(2).await?;
+        scene.get("version: '1'").await?;
+        let (thrown, promoted) = tokio::join!(throw(scene), promote_and_back(scene));
+        let accepted = thrown?;
+        let took = promoted?;
+        println!("promotions meanwhile: {took:?}");
+        ensure!(took.iter().all(|took| *took < PROMPT), "a promotion took longer than {PROMPT:?}: {took:?}");
+
+        let told = until_all_are_told_of(scene, &accepted).await?;
+        println!("reasons: {told:?}");
+        refused_ones_have_nothing(scene).await?;
+        ensure!(scene.operator.is_ready().await, "the operator does not answer any more");
+        let log = scene.operator.log(usize::MAX);
+        ensure!(!log.contains("panicked"), "the operator's log tells of a panic");
+        ensure!(log.matches("laurel runs").count() == 1, "the operator was started again");
+
+        // While all of them are there, and once they are gone.
+        scene.get("version: '2'").await?;
+        delete_all(scene).await?;
+        scene.get("version: '1'").await?;
+        ensure!(selected(scene).await? == "1", "the champion is not on version 1");
+        Ok(())
+    });
+}
+
+fn resource(kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("laurel.dev", "v1alpha1", kind))
+}
+
+fn api(scene: &Scene, kind: &str) -> Api<DynamicObject> {
+    let mut resource = resource(kind);
+    if kind == "ModelRegistry" {
+        "modelregistries".clone_into(&mut resource.plural);
+    } else if kind == "ModelAlias" {
+        "modelaliases".clone_into(&mut resource.plural);
+    }
+    Api::namespaced_with(scene.cluster.client.clone(), &scene.namespace, &resource)
+}
+
+/// The schema of a kind's spec, as the objects of this test are made from it.
+fn schema(kind: &str) -> Result<Value> {
+    let definitions = custom_resource_definitions();
+    let definition = definitions.iter().find(|definition| definition.spec.names.kind == kind);
+    let schema = serde_json::to_value(&definition.context("a kind of ours")?.spec.versions[0].schema)?;
+    let mut schema = schema["openAPIV3Schema"]["properties"]["spec"].clone();
+    let fields = &mut schema["properties"];
+    match kind {
+        "ModelAlias" => {
+            // Many that lead somewhere; and pods for a machine that others use as well.
+            fields["modelRef"]["properties"]["name"] = json!({ "enum": ["model", "model", "model", "model", "model", "model", "model", "mode l", "nobody"] });
+            let aliases = (1..60).map(|number| format!("a{number}"));
+            let others = ["champion", "latest", "V3", "a b", "", "ünï"].map(str::to_owned);
+            fields["alias"]["enum"] = aliases.chain(others).collect();
+            fields["version"]["enum"] = json!(["1", "2", "1", "2", "3", "0", 1]);
+            fields["serving"]["properties"]["replicas"]["maximum"] = json!(2);
+            fields["serving"]["properties"]["template"] = json!({
+                "type": "object",
+                "properties": { "spec": { "type": "object", "properties": {
+                    "nodeSelector": { "type": "object", "additionalProperties": { "type": "string" } },
+                    "priority": { "type": "integer" },
+                    "containers": { "type": "array", "items": { "type": "object", "required": ["name"], "properties": {
+                        "name": { "enum": ["model", "proxy", "", "UPPER"] },
+                        "image": { "type": "string" },
+                        "imagee": { "type": "string" },
+                        "env": { "type": "array", "items": { "type": "object", "properties": {
+                            "name": { "type": "string" }, "value": { "type": "string" },
+                        } } },
+                        "ports": { "type": "array", "items": { "type": "object", "properties": {
+                            "name": { "enum": ["http", "x", "not a name"] },
+                            "containerPort": { "type": "integer" },
+                        } } },
+                    } } },
+                } } },
+            });
+        }
+        "ModelRegistry" => {
+            // Nothing but this machine is ever asked.
+            fields["mlflow"]["properties"]["url"] = json!({ "enum": [
+                "http://127.0.0.1:9", "https://127.0.0.1:9/x", "http://[::1]:9", "http://127.0.0.1:99999",
+                "http://127.0.0.1.5", "http://127.0.0.999", "http://[::1%25eth0]/", "http://127.0.0.1:9/?x", "ftp://127.0.0.1",
+                "http://u:p@127.0.0.1", "", "127.0.0.1", "http://", "http://xn--/", 7,
+            ] });
+        }
+        // A model that is to be deleted from a registry that is not there is waited for, as another test shows.
+        _ => fields["deletionPolicy"] = json!({ "enum": ["Retain", "Retain", "Retain", "retain", 7] }),
+    }
+    Ok(schema)
+}
+
+/// The bytes of one object, the same for the same seed.
+fn bytes(seed: u64, index: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut bytes = Vec::new();
+    while bytes.len() < 3000 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes
+}
+
+fn object(seed: u64, index: usize, schemas: &BTreeMap<&str, Value>) -> (&'static str, Value) {
+    let bytes = bytes(seed, index);
+    let mut bytes = Unstructured::new(&bytes);
+    let mut generator = Generator::new(&mut bytes);
+    let kind = KINDS[[0, 0, 0, 1, 2][generator.below(5)]];
+    let name = if generator.chance(24) { generator.text() } else { format!("hostile-{index}") };
+    let mut spec = generator.value(&schemas[kind]);
+    if let (Some(spec), "ModelAlias", false) = (spec.as_object_mut(), kind, generator.chance(24)) {
+        // Of two fields that exclude each other, one; and often a plain way to serve, so that many do.
+        let other = if spec.contains_key("version") { "follow" } else { "version" };
+        spec.remove(other);
+        if !spec.contains_key("version") {
+            spec.insert("follow".to_owned(), json!({ "registry": {} }));
+        }
+        if !generator.chance(90) {
+            let template = spec.get("serving").and_then(|serving| serving.get("template")).cloned();
+            let mut serving = json!({ "image": "registry.example/serving:1" });
+            if let Some(template) = template.filter(|_| generator.chance(90)) {
+                serving["template"] = template;
+            }
+            spec.insert("serving".to_owned(), serving);
+            // Simulated pods answer no requests.
+            spec.insert("rollout".to_owned(), json!({ "smokeTest": "Disabled" }));
+        }
+    }
+    let metadata = json!({ "name": name, "annotations": { "laurel.dev/retry": generator.text() } });
+    (kind, json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec }))
+}
+
+/// What became of an object.
+enum Thrown {
+    Accepted(&'static str, String),
+    /// Why it was refused, in its first words.
+    Refused(String),
+}
+
+/// Creates the objects; those that the API server lets in, by kind and name.
+async fn throw(scene: &Scene) -> Result<Vec<(&'static str, String)>> {
+    let seed = env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
+    let schemas = KINDS.iter().map(|kind| Ok((*kind, schema(kind)?))).collect::<Result<BTreeMap<_, _>>>()?;
+    let thrown = (0..COUNT).map(|index| object(seed, index, &schemas)).map(async |(kind, object)| {
+        let refused = |words: &dyn ToString| Thrown::Refused(words.to_string().chars().take(100).collect());
+        let object = match serde_json::from_value::<DynamicObject>(object) {
+            Ok(object) => object,
+            Err(error) => return Ok(refused(&error)),
+        };
+        match api(scene, kind).create(&PostParams::default(), &object).await {
+            Ok(stored) => Ok(Thrown::Accepted(kind, stored.name_any())),
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+                Ok(refused(&status.message.replace(&object.name_any(), "it")))
+            }
+            Err(error) => Err(error),
+        }
+    });
+    let answers: Vec<kube::Result<_>> = stream::iter(thrown).buffer_unordered(SIDE_BY_SIDE).collect().await;
+    let mut accepted = Vec::new();
+    let mut refused = BTreeMap::<String, usize>::new();
+    for answer in answers {
+        match answer? {
+            Thrown::Accepted(kind, name) => accepted.push((kind, name)),
+            Thrown::Refused(words) => *refused.entry(words).or_default() += 1,
+        }
+    }
+    println!("seed {seed}: {} of {COUNT} objects were let in; refused: {refused:#?}", accepted.len());
+    ensure!((80..COUNT - 80).contains(&accepted.len()), "that is not what was meant: {}", accepted.len());
+    Ok(accepted)
+}
+
+/// Promotes and rolls back again and again meanwhile; how long each took.
+async fn promote_and_back(scene: &Scene) -> Result<Vec<Duration>> {
+    let mut took = Vec::new();
+    for version in ["2", "1", "2", "1"] {
+        let began = Instant::now();
+        scene.get(&format!("version: '{version}'")).await?;
+        took.push(began.elapsed());
+        ensure!(selected(scene).await? == version, "the champion is not on version {version}");
+    }
+    Ok(took)
+}
+
+/// The reason of the condition `Ready`, where it speaks of the spec as it is now.
+fn reason(object: &DynamicObject) -> Option<&str> {
+    let mut conditions = object.data["status"]["conditions"].as_array()?.iter();
+    let ready = conditions.find(|condition| condition["type"] == "Ready")?;
+    (ready["observedGeneration"].as_i64() == object.metadata.generation).then(|| ready["reason"].as_str())?
+}
+
+/// Waits until each object has a condition with a reason from the closed list and a message; how often each reason came.
+async fn until_all_are_told_of(
+    scene: &Scene,
+    accepted: &[(&str, String)],
+) -> Result<BTreeMap<String, usize>> {
+    let began = Instant::now();
+    loop {
+        let mut reasons = BTreeMap::<String, usize>::new();
+        let mut silent = Vec::new();
+        for kind in KINDS {
+            let objects = api(scene, kind).list(&ListParams::default()).await?;
+            for object in objects.iter().filter(|object| object.name_any().starts_with("hostile-")) {
+                match reason(object) {
+                    Some(reason) => {
+                        reason
+                            .parse::<Reason>()
+                            .with_context(|| format!("{reason:?} is no reason of ours"))?;
+                        *reasons.entry(format!("{kind} {reason}")).or_default() += 1;
+                    }
+                    None => silent.push(format!("{kind} {}: {}", object.name_any(), object.data)),
+                }
+            }
+        }
+        let told: usize = reasons.values().sum();
+        if silent.is_empty() && told >= accepted.len() / 2 {
+            return Ok(reasons);
+        }
+        ensure!(
+            began.elapsed() < TOLD,
+            "nothing is said of {} objects:\n{}",
+            silent.len(),
+            silent.join("\n")
+        );
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Reasons that forbid every action: nothing may be there for such an object.
+const NOTHING: [Reason; 7] = [
+    Reason::RegisteredModelNotFound,
+    Reason::ModelRegistryNotFound,
+    Reason::Conflict,
+    Reason::InvalidTemplate,
+    Reason::ModelNotFound,
+    Reason::VersionNotFound,
+    Reason::Suspended,
+];
+
+async fn refused_ones_have_nothing(scene: &Scene) -> Result<()> {
+    let all = ListParams::default();
+    let owners = |objects: Vec<Option<Vec<_>>>| -> Vec<String> {
+        let owners = objects.into_iter().flatten().flatten();
+        owners
+            .map(|owner: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| owner.name)
+            .collect()
+    };
+    // The aliases first: one that is let go on meanwhile may have something by the time the others are read.
+    let aliases = api(scene, "ModelAlias").list(&all).await?;
+    let services = scene.api::<Service>().list(&all).await?.items;
+    let deployments = scene.api::<Deployment>().list(&all).await?.items;
+    let services = owners(services.into_iter().map(|it| it.metadata.owner_references).collect());
+    let deployments = owners(deployments.into_iter().map(|it| it.metadata.owner_references).collect());
+    let mut looked_at = 0;
+    for alias in aliases.iter() {
+        let Some(reason) = reason(alias).and_then(|reason| reason.parse::<Reason>().ok()) else { continue };
+        if NOTHING.contains(&reason) {
+            looked_at += 1;
+            let name = alias.name_any();
+            ensure!(!services.contains(&name), "{name} says {reason} and has a Service");
+            ensure!(!deployments.contains(&name), "{name} says {reason} and has a Deployment");
+        }
+    }
+    println!("refused by the operator, and without anything: {looked_at}");
+    ensure!(looked_at > 10, "too few were refused to learn anything: {looked_at}");
+    Ok(())
+}
+
+/// Deletes all but the champion and its model, and those that have pods: all of them go. Those that have pods go with the scene, as their
+/// Deployments go in whatever order the cluster likes, which the witness would take for the operator's doing.
+async fn delete_all(scene: &Scene) -> Result<()> {
+    let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
+    let owners = deployments.iter().flat_map(|deployment| deployment.owner_references());
+    let serving: BTreeSet<String> = owners.map(|owner| owner.name.clone()).collect();
+    println!("{} have pods", serving.len());
+    let stays = |kind: &str, name: &str| match kind {
+        "ModelAlias" => serving.contains(name),
+        _ => name == "model",
+    };
+    for kind in KINDS {
+        let api = api(scene, kind);
+        let names = api.list(&ListParams::default()).await?.items.into_iter().map(|object| object.name_any());
+        let deleted = names.filter(|name| !stays(kind, name)).map(|name| {
+            let api = api.clone();
+            async move { api.delete(&name, &DeleteParams::default()).await.map(drop) }
+        });
+        let deleted: Vec<_> = stream::iter(deleted).buffer_unordered(SIDE_BY_SIDE).collect().await;
+        deleted.into_iter().collect::<kube::Result<Vec<()>>>()?;
+    }
+    let began = Instant::now();
+    loop {
+        let mut left = Vec::new();
+        for kind in KINDS {
+            let objects = api(scene, kind).list(&ListParams::default()).await?;
+            left.extend(objects.iter().map(ResourceExt::name_any).filter(|name| !stays(kind, name)));
+        }
+        if left.is_empty() {
+            println!("all were gone after {:.1} s", began.elapsed().as_secs_f64());
+            return Ok(());
+        }
+        ensure!(began.elapsed() < GONE, "still there: {left:?}");
+        sleep(Duration::from_millis(500)).await;
+    }
+}
