@@ -133,7 +133,8 @@ async fn some_pod_is_ready(context: &Context, alias: &ModelAlias, traffic: Traff
         return Ok(());
     }
     let of_it = version.map_or_else(String::new, |version| format!(" of version {version}"));
-    let message = format!("traffic does not move: no pod{of_it} is ready any more; looking again in a moment");
+    let message =
+        format!("traffic does not move: no pod{of_it} is ready any more; looking again in a moment");
     Err(Note::new(Reason::WaitingForPods, message))
 }
 

@@ -40,7 +40,9 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     let applied = apply::apply(&context, alias, &observation, &decision).await;
     let next = status::next(&observation.observed, &decision, &applied, &identity(alias, &observation));
     let published = publish(&context, alias, &observation.observed.record, &next, &applied).await;
-    if published.is_err() || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster()) {
+    if published.is_err()
+        || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster())
+    {
         context.haste.failed(alias);
     }
     published?;

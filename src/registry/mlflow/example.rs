@@ -89,7 +89,9 @@ async fn has_example(
         return Err(registry.http.not_a_registry(&call, detail));
     }
     let model: ModelFile = serde_yaml::from_slice(&answer.body).map_err(|error| {
-        registry.http.not_a_registry(&call, answer.hidden.hide(&format!("its MLmodel file cannot be read: {error}")))
+        registry
+            .http
+            .not_a_registry(&call, answer.hidden.hide(&format!("its MLmodel file cannot be read: {error}")))
     })?;
     Ok(model.saved_input_example_info.is_some_and(|info| info.serving_input_path.is_some()))
 }
