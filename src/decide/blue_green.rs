@@ -14,42 +14,39 @@ use crate::api::{
 /// The next steps to the goal.
 pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) -> Step {
     let mut step = Step::default();
-    let Some((version, model_uri)) = &goal.version else { return step };
     restore_traffic(observed, &mut step);
-    if observed.cluster.traffic == Traffic::One(*version) || step.routed_to() == Some(*version) {
+    let Some((version, model_uri)) = &goal.version else { return step };
+    if step.routed_to().or_else(|| observed.answers_alone()) == Some(*version) {
         keep(observed, serving, goal, &mut step);
     } else {
         bring_up(observed, serving, goal, (*version, model_uri), &mut step);
-        grow_what_serves(observed, serving, &mut step);
+        grow_what_serves(observed, serving, *version, &mut step);
     }
     step
 }
 
 /// What serves grows with the size that is wished for, also while another version comes up: load does not wait for that. It
 /// shrinks only when traffic has left it.
-fn grow_what_serves(observed: &Observed, serving: &ServingIntent, step: &mut Step) {
+fn grow_what_serves(observed: &Observed, serving: &ServingIntent, goal: Version, step: &mut Step) {
     let Traffic::One(serves) = observed.cluster.traffic else { return };
     let is_small =
         observed.cluster.workloads.get(&serves).is_some_and(|workload| workload.desired < serving.replicas);
-    if is_small && step.routed_to().is_none() {
+    if is_small && serves != goal && step.routed_to().is_none() {
         step.act(Action::Scale { version: serves, replicas: serving.replicas });
     }
 }
 
 /// Puts back a Service that somebody deleted or re-pointed, at once and before anything else.
 pub(super) fn restore_traffic(observed: &Observed, step: &mut Step) {
-    let served = observed
-        .record
-        .version
-        .filter(|version| observed.cluster.workloads.get(version).is_some_and(|workload| workload.ready > 0));
-    let unready =
-        |version: &Version| observed.cluster.workloads.get(version).is_none_or(|other| other.ready == 0);
+    let answered = |version: &Version| observed.has_served(*version) && observed.is_ready(*version);
+    let served = observed.record.version.filter(answered);
     match (observed.cluster.traffic, served) {
         (Traffic::Nowhere, Some(version)) => step.act(Action::Route(Traffic::One(version))),
-        (Traffic::One(selected), Some(version)) if selected != version && unready(&selected) => {
+        (Traffic::One(selected), Some(version)) if selected != version && !observed.is_ready(selected) => {
             step.act(Action::Route(Traffic::One(version)));
         }
-        (traffic, _) if traffic != Traffic::Nowhere && observed.cluster.service_outdated => {
+        // Where nobody answers, it waits: a Service is only written while there is a ready pod.
+        (traffic, _) if observed.cluster.service_outdated && observed.somebody_answers() => {
             step.act(Action::Route(traffic));
         }
         _ => {}
@@ -93,7 +90,7 @@ fn begin(observed: &Observed, serving: &ServingIntent, version: Version, action:
     step.wake_at(observed.now.checked_add(serving.progress_deadline).unwrap_or(jiff::Timestamp::MAX));
 }
 
-fn route(version: Version, step: &mut Step) {
+pub(super) fn route(version: Version, step: &mut Step) {
     step.act(Action::Route(Traffic::One(version)));
     step.progress(Reason::MovingTraffic, format!("traffic moves to version {version}"));
 }
@@ -129,7 +126,7 @@ pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, st
 
 /// The version that serves is not as wished: its pods fail, or new settings do not come up. It goes on serving with
 /// what it has.
-fn await_recovery(
+pub(super) fn await_recovery(
     observed: &Observed,
     serving: &ServingIntent,
     version: Version,

@@ -42,6 +42,12 @@ use crate::api::condition::{ConditionStatus, Note, Reason};
 /// Decides what to do next. The same observation always gives the same decision.
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
+    let decision = decide_now(observed);
+    let wake = decision.wake.into_iter().chain(registry_sync::quarrel_ends(observed)).min();
+    Decision { wake, ..decision }
+}
+
+fn decide_now(observed: &Observed) -> Decision {
     match observed.intent.lifecycle {
         Lifecycle::Deleting { since } => deletion::decide(observed, since),
         Lifecycle::Suspended => suspended(observed),
@@ -84,7 +90,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         rejection: step.rejection,
         target: goal.wished,
         report: Report { readiness, serving: serving_condition(observed), registry: sync.condition },
-        wake: step.wake.into_iter().chain(sync.wake).chain(waits.then(|| look_again(observed))).min(),
+        wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
     }
 }
 
@@ -151,7 +157,11 @@ fn settled(observed: &Observed, serves: Option<crate::api::names::Version>) -> N
 /// Whether a ready version answers, as it is observed now.
 fn serving_condition(observed: &Observed) -> (ConditionStatus, Note) {
     let ready: u32 = observed.answering().map(|(_, workload)| workload.ready).sum();
-    match observed.serves() {
+    let selected = match observed.cluster.traffic {
+        Traffic::One(version) => Some(version),
+        Traffic::Shared | Traffic::Nowhere => observed.serves(),
+    };
+    match selected {
         Some(version) if ready > 0 => (
             ConditionStatus::True,
             Note::new(Reason::Serving, format!("version {version} answers with {ready} ready pods")),

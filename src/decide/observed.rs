@@ -241,14 +241,27 @@ impl Workload {
 }
 
 impl Observed {
-    /// The version that serves: the one that the Service selects; while pods are exchanged, or without a Service, the
-    /// one that the status remembers.
+    /// The version that serves: the one that the Service selects; while pods are exchanged, or without a Service, the one
+    /// that the status remembers. A Service that somebody pointed at what is not ready changes nothing.
     #[must_use]
     pub fn serves(&self) -> Option<Version> {
+        let remembered = self.record.version;
         match self.cluster.traffic {
-            Traffic::One(version) => Some(version),
-            Traffic::Shared | Traffic::Nowhere => self.record.version,
+            Traffic::One(version) if remembered.is_none() || self.is_ready(version) => Some(version),
+            Traffic::One(_) | Traffic::Shared | Traffic::Nowhere => remembered,
         }
+    }
+
+    /// The version that serves, where the Service selects it alone.
+    #[must_use]
+    pub fn answers_alone(&self) -> Option<Version> {
+        self.serves().filter(|version| self.cluster.traffic == Traffic::One(*version))
+    }
+
+    /// Whether the version has a ready pod.
+    #[must_use]
+    pub fn is_ready(&self, version: Version) -> bool {
+        self.cluster.workloads.get(&version).is_some_and(|workload| workload.ready > 0)
     }
 
     /// The version that served before. When the status does not know yet that traffic has moved, because it could not be
@@ -273,6 +286,12 @@ impl Observed {
         )
     }
 
+    /// Whether a ready pod is among those that the Service selects.
+    #[must_use]
+    pub fn somebody_answers(&self) -> bool {
+        self.answering().any(|(_, workload)| workload.ready > 0)
+    }
+
     /// What the status remembers of a version.
     #[must_use]
     pub fn remembered(&self, version: Version) -> Option<&HeldVersion> {
@@ -283,7 +302,6 @@ impl Observed {
     #[must_use]
     pub fn has_served(&self, version: Version) -> bool {
         self.cluster.traffic == Traffic::One(version)
-            || self.record.version == Some(version)
             || self.remembered(version).is_some_and(|held| held.served_at.is_some())
     }
 

@@ -19,12 +19,11 @@ pub(super) struct Sync {
     pub(super) condition: (ConditionStatus, Note),
     /// Why the alias does not do yet what is wished.
     pub(super) shortfall: Option<Note>,
-    pub(super) wake: Option<Timestamp>,
 }
 
 impl Sync {
     fn still(status: ConditionStatus, note: Note) -> Self {
-        Self { actions: Vec::new(), condition: (status, note), shortfall: None, wake: None }
+        Self { actions: Vec::new(), condition: (status, note), shortfall: None }
     }
 
     fn short(status: ConditionStatus, note: Note) -> Self {
@@ -145,10 +144,7 @@ fn main_alias(observed: &Observed, lead: Lead, version: Version) -> Sync {
         ..Sync::short(ConditionStatus::False, Note::new(Reason::RegistryPending, message))
     };
     match (difference(observed, lead, version), observed.intent.drift) {
-        (Difference::None, _) => Sync {
-            wake: quarrel_ends(observed),
-            ..Sync::still(ConditionStatus::True, synced(observed, version))
-        },
+        (Difference::None, _) => Sync::still(ConditionStatus::True, synced(observed, version)),
         (Difference::InFlight, _) => {
             let message =
                 format!("the alias names {named} already; version {version} serves until that one is ready");
@@ -187,7 +183,7 @@ fn is_contested(observed: &Observed) -> bool {
 }
 
 /// When a quarrel over the alias is forgotten.
-fn quarrel_ends(observed: &Observed) -> Option<Timestamp> {
+pub(super) fn quarrel_ends(observed: &Observed) -> Option<Timestamp> {
     let ends = observed.record.put_back_at.first()?.checked_add(QUARREL).ok()?;
     (ends > observed.now).then_some(ends)
 }

@@ -21,6 +21,7 @@ pub(super) fn plan(
     for (&version, workload) in &observed.cluster.workloads {
         let in_use = Some(version) == serves_next
             || Some(version) == observed.serves()
+            || Traffic::One(version) == observed.cluster.traffic
             || Some(version) == goal.number();
         if in_use || shared {
             continue;
@@ -66,10 +67,7 @@ fn keep_warm(
     until: Timestamp,
     step: &mut Step,
 ) {
-    if workload.desired == 0 {
-        return;
-    }
-    if workload.desired != serving.replicas {
+    if workload.desired > 0 && workload.desired != serving.replicas {
         step.act(Action::Scale { version, replicas: serving.replicas });
     }
     step.wake_at(until);

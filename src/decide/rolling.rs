@@ -11,7 +11,8 @@
 
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
-    blue_green::{bring_up, keep, restore_traffic},
+    action::pods_note,
+    blue_green::{self, await_recovery, bring_up, keep, restore_traffic},
     goal::Goal,
     step::{self, Proof, Step},
 };
@@ -23,14 +24,20 @@ use crate::api::{
 /// The next steps to the goal.
 pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal, max_surge: u32) -> Step {
     let mut step = Step::default();
-    let Some((version, model_uri)) = &goal.version else { return step };
     restore_traffic(observed, &mut step);
+    let Some((version, model_uri)) = &goal.version else { return step };
     let traffic = step.routed_to().map_or(observed.cluster.traffic, Traffic::One);
+    let serves = step.routed_to().or_else(|| observed.answers_alone());
     let exchange = Exchange { observed, serving, goal, max_surge };
     match traffic {
         Traffic::Nowhere => bring_up(observed, serving, goal, (*version, model_uri), &mut step),
-        Traffic::One(serves) if serves == *version => keep(observed, serving, goal, &mut step),
-        Traffic::One(_) => exchange.open(*version, model_uri, &mut step),
+        Traffic::One(_) if serves == Some(*version) => keep(observed, serving, goal, &mut step),
+        Traffic::One(serves) => {
+            exchange.open(*version, model_uri, &mut step);
+            if serves != *version {
+                exchange.fit_what_serves(serves, &mut step);
+            }
+        }
         Traffic::Shared => exchange.go_on(*version, model_uri, &mut step),
     }
     step
@@ -48,16 +55,22 @@ impl Exchange<'_> {
         self.observed.cluster.workloads.get(&version)
     }
 
+    /// How many pods there may be beside those of the versions that `counts`.
+    fn room_beside_those(&self, counts: impl Fn(Version) -> bool) -> u32 {
+        let workloads = self.observed.cluster.workloads.iter().filter(|(version, _)| counts(**version));
+        let pods =
+            workloads.map(|(_, workload)| workload.pods.max(workload.desired)).fold(0, u32::saturating_add);
+        (self.serving.replicas + self.max_surge).saturating_sub(pods)
+    }
+
     /// How many pods may be added now.
     fn room(&self) -> u32 {
-        let pods: u32 = self
-            .observed
-            .cluster
-            .workloads
-            .values()
-            .map(|workload| workload.pods.max(workload.desired))
-            .fold(0, u32::saturating_add);
-        (self.serving.replicas + self.max_surge).saturating_sub(pods)
+        self.room_beside_those(|_| true)
+    }
+
+    /// How many pods one version may have while the others have theirs.
+    fn room_beside(&self, version: Version) -> u32 {
+        self.room_beside_those(|other| other != version)
     }
 
     /// The first pods of the goal, without traffic until they are ready and proven.
@@ -72,6 +85,9 @@ impl Exchange<'_> {
                 step,
             );
         };
+        if observed.has_served(version) && workload.is_full(serving.replicas) {
+            return blue_green::route(version, step);
+        }
         if workload.desired == 0 {
             let action = if workload.settings == serving.settings && workload.model_uri == *model_uri {
                 Action::Scale { version, replicas: first }
@@ -80,14 +96,19 @@ impl Exchange<'_> {
             };
             self.start(version, action, first, step);
         } else if workload.settings != serving.settings || workload.model_uri != *model_uri {
-            let action = Action::Apply { version, model_uri: model_uri.clone(), replicas: workload.desired };
-            self.start(version, action, workload.desired, step);
+            // Its pods are not exchanged for others one by one: there may be no room for one more.
+            if !observed.cluster.endpoints.contains(&version) {
+                step.act(Action::Scale { version, replicas: 0 });
+            }
+            step.progress(
+                Reason::StartingVersion,
+                format!("version {version} begins again with today's settings"),
+            );
         } else if !workload.rolled_out {
             step.await_pods(observed, serving, self.goal, version, workload);
         } else if step::prove(step, observed, serving, version, workload) {
             if workload.is_full(serving.replicas) {
-                step.act(Action::Route(Traffic::One(version)));
-                step.progress(Reason::MovingTraffic, format!("traffic moves to version {version}"));
+                blue_green::route(version, step);
             } else {
                 step.act(Action::Route(Traffic::Shared));
                 self.report(version, step);
@@ -95,12 +116,20 @@ impl Exchange<'_> {
         }
     }
 
+    /// While another version comes up, what serves follows the size that is wished: it grows as far as there is room, and makes
+    /// room where it is too large.
+    fn fit_what_serves(&self, serves: Version, step: &mut Step) {
+        let Some(workload) = self.workload(serves).filter(|_| step.routed_to().is_none()) else { return };
+        let most = self.room_beside(serves).max(workload.desired);
+        let replicas = self.serving.replicas.min(most);
+        if workload.desired != replicas {
+            step.act(Action::Scale { version: serves, replicas });
+        }
+    }
+
     fn start(&self, version: Version, action: Action, first: u32, step: &mut Step) {
         if first == 0 {
-            return step.progress(
-                Reason::ExchangingPods,
-                format!("version {version} starts when pods that are ending have made room (spec.rollout.maxSurge)"),
-            );
+            return self.make_room(version, step);
         }
         step.act(action);
         step.progress(
@@ -112,25 +141,54 @@ impl Exchange<'_> {
         );
     }
 
-    /// Exchanges pods until the goal is ready in full. A goal that is not proven yet must not get traffic, so what
-    /// served comes back first.
+    /// Waits for room. Pods that are ending make it by themselves, and so does a change of settings of what serves once its
+    /// pods are ready. One that does not end in time goes on with today's settings, or somebody has to do something.
+    fn make_room(&self, version: Version, step: &mut Step) {
+        let (observed, serving) = (self.observed, self.serving);
+        let serves = observed.serves().and_then(|serves| Some((serves, self.workload(serves)?)));
+        let stuck = serves.filter(|(_, workload)| !workload.rolled_out && workload.pods > workload.desired);
+        step.progress(
+            Reason::ExchangingPods,
+            format!(
+                "version {version} starts when pods that are ending have made room (spec.rollout.maxSurge)"
+            ),
+        );
+        let Some((serves, workload)) = stuck else { return };
+        let deadline = step::deadline(observed, serving, serves);
+        if observed.now < deadline {
+            step.wake_at(deadline);
+        } else if workload.settings == serving.settings {
+            let seen = pods_note(serves, workload, serving.replicas);
+            step.stalled = Some(step::late(serving, serves, &seen));
+        } else {
+            let (model_uri, replicas) = (workload.model_uri.clone(), workload.desired);
+            step.act(Action::Apply { version: serves, model_uri, replicas });
+            step.progress(
+                Reason::UpdatingSettings,
+                format!("version {serves} gets today's settings: its last ones keep the room that version {version} needs"),
+            );
+        }
+    }
+
+    /// Exchanges pods until the goal is ready in full. A goal that is not proven, or that failed with the settings its pods
+    /// have, gets no more of them: what served comes back first. Settings of today that differ wait until then, too: a
+    /// change of settings in the middle of an exchange could take the room that is needed to go back.
     fn go_on(&self, version: Version, model_uri: &ModelUri, step: &mut Step) {
         match self.workload(version) {
-            Some(workload) if self.is_proven(version, workload) => {
-                self.exchange(version, model_uri, workload, step);
-            }
+            Some(workload) if self.may_go_on(version, workload) => self.exchange(version, workload, step),
             _ => match self.observed.serves().and_then(|serves| Some((serves, self.workload(serves)?))) {
-                Some((serves, workload)) => self.exchange(serves, &workload.model_uri, workload, step),
+                Some((serves, workload)) => self.exchange(serves, workload, step),
                 None => bring_up(self.observed, self.serving, self.goal, (version, model_uri), step),
             },
         }
     }
 
-    fn is_proven(&self, version: Version, workload: &Workload) -> bool {
+    fn may_go_on(&self, version: Version, workload: &Workload) -> bool {
         matches!(step::proof(self.observed, self.serving, version, workload), Proof::Given)
+            && self.observed.rejection(version, &workload.settings).is_none()
     }
 
-    fn exchange(&self, version: Version, model_uri: &ModelUri, workload: &Workload, step: &mut Step) {
+    fn exchange(&self, version: Version, workload: &Workload, step: &mut Step) {
         let replicas = self.serving.replicas;
         if workload.is_full(replicas) {
             step.act(Action::Route(Traffic::One(version)));
@@ -140,12 +198,11 @@ impl Exchange<'_> {
         self.shrink_others(version, step);
         let settled = workload.counted() == workload.desired;
         let grown = replicas.min(workload.desired + self.room());
-        let outdated = workload.settings != self.serving.settings || workload.model_uri != *model_uri;
-        if outdated && self.goal.is_wished() && self.goal.number() == Some(version) {
-            step.act(Action::Apply { version, model_uri: model_uri.clone(), replicas: workload.desired });
-        } else if settled && grown > workload.desired {
+        if settled && grown > workload.desired {
             step.act(Action::Scale { version, replicas: grown });
-        } else if !settled && self.observed.record.version != Some(version) {
+        } else if !settled && self.observed.record.version == Some(version) {
+            await_recovery(self.observed, self.serving, version, workload, step);
+        } else if !settled {
             step.await_pods(self.observed, self.serving, self.goal, version, workload);
         }
     }

@@ -64,6 +64,7 @@ impl Step {
         }
     }
 
+    /// Gives the version up, with the settings that its pods have.
     pub(super) fn reject(
         &mut self,
         observed: &Observed,
@@ -71,12 +72,13 @@ impl Step {
         version: Version,
         note: Note,
     ) {
+        let workload = observed.cluster.workloads.get(&version);
         self.rejection = Some(Rejection {
             version,
             reason: note.reason,
             message: shortened(&note.message, 1000),
             at: observed.now,
-            settings: serving.settings.clone(),
+            settings: workload.map_or(&serving.settings, |workload| &workload.settings).clone(),
             held: true,
         });
         self.progress = Some(note);

@@ -174,6 +174,10 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
     });
     let traffic = routed.unwrap_or(observed.cluster.traffic);
     let (Traffic::One(serves), true) = (traffic, observed.intent.serving.is_some()) else { return };
+    // What the Service selects counts once it answers: somebody else may have pointed it there.
+    if !observed.is_ready(serves) {
+        return;
+    }
     if status.version != Some(serves) {
         let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
         let held = status.versions.iter().find(|held| held.version == serves);
@@ -203,6 +207,8 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         if held.version == serves {
             held.served_at.get_or_insert(now);
             held.idle_since = None;
+        } else if held.served_at.is_some() && observed.cluster.traffic == Traffic::One(held.version) {
+            held.idle_since = Some(now);
         } else if held.served_at.is_some() {
             held.idle_since.get_or_insert(now);
         }

@@ -1,5 +1,10 @@
 //! Properties of the decision, over a simulated world.
 
+mod model;
 mod properties;
+mod random;
+mod scenario;
 mod scenarios;
+mod stories;
+mod there_and_back;
 mod world;

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use url::Url;
 
@@ -29,7 +28,6 @@ use crate::{
         RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState,
         mlflow::{Connection, MlflowRegistry},
     },
-    render::RegistryForPods,
 };
 
 /// How long one read on behalf of a decision may take: a hanging registry must not hold up a rollback, which needs

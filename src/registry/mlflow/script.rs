@@ -20,20 +20,26 @@ use super::{Connection, Credentials, MlflowRegistry, http::Http};
 /// The password that the client sends. It is not to be found in what it says.
 pub const PASSWORD: &str = "correct-horse-battery";
 
-/// The answers that are left, and what was asked.
+/// What is behind the client.
 #[derive(Debug, Default)]
-pub(super) struct Script(Mutex<(VecDeque<Response<Vec<u8>>>, Vec<Url>)>);
+pub(super) struct Script(Mutex<Talk>);
+
+#[derive(Debug, Default)]
+struct Talk {
+    answers: VecDeque<Response<Vec<u8>>>,
+    asked: Vec<Url>,
+}
 
 impl Script {
-    fn inside(&self) -> MutexGuard<'_, (VecDeque<Response<Vec<u8>>>, Vec<Url>)> {
+    fn inside(&self) -> MutexGuard<'_, Talk> {
         self.0.lock().unwrap()
     }
 
     /// The next answer; `None` after the last one.
     pub(super) fn next(&self, request: &Request) -> Option<reqwest::Response> {
-        let mut script = self.inside();
-        script.1.push(request.url().clone());
-        script.0.pop_front().map(reqwest::Response::from)
+        let mut talk = self.inside();
+        talk.asked.push(request.url().clone());
+        talk.answers.pop_front().map(reqwest::Response::from)
     }
 }
 
@@ -68,16 +74,19 @@ impl Scripted {
 
     /// Adds answers to the script.
     pub fn answer(&self, answers: impl IntoIterator<Item = Response<Vec<u8>>>) {
-        self.script.inside().0.extend(answers);
+        self.script.inside().answers.extend(answers);
     }
 
     /// What was asked so far.
     #[must_use]
     pub fn asked(&self) -> Vec<Url> {
-        self.script.inside().1.clone()
+        self.script.inside().asked.clone()
     }
 
-    /// Lets the client do something; a script keeps nobody waiting.
+    /// Lets the client do something.
+    ///
+    /// # Panics
+    /// Where the client waits for anything: a script answers at once.
     pub fn run<'a, F: Future>(&'a self, ask: impl FnOnce(&'a MlflowRegistry) -> F) -> F::Output {
         ask(&self.registry).now_or_never().expect("a script answers at once")
     }

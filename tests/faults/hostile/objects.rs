@@ -30,7 +30,7 @@ const COUNT: usize = 360;
 /// How many requests are made at the same time.
 const SIDE_BY_SIDE: usize = 6;
 /// How soon each object that was let in has to be told of, among hundreds, on a busy machine.
-const TOLD: Duration = Duration::from_secs(60);
+const TOLD: Duration = Duration::from_mins(1);
 /// How soon a promotion has to be through beside all that.
 const PROMPT: Duration = Duration::from_secs(20);
 /// Longer than a deletion waits for a registry.
@@ -311,7 +311,7 @@ async fn refused_ones_have_nothing(scene: &Scene) -> Result<()> {
 /// Deployments go in whatever order the cluster likes, which the witness would take for the operator's doing.
 async fn delete_all(scene: &Scene) -> Result<()> {
     let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
-    let owners = deployments.iter().flat_map(|deployment| deployment.owner_references());
+    let owners = deployments.iter().flat_map(ResourceExt::owner_references);
     let serving: BTreeSet<String> = owners.map(|owner| owner.name.clone()).collect();
     println!("{} have pods", serving.len());
     let stays = |kind: &str, name: &str| match kind {

@@ -133,16 +133,16 @@ impl Talk<'_> {
         let tags = BTreeMap::from([("team".to_owned(), "risk".to_owned())]);
         match call {
             "model" => {
-                let answer = self.checked(self.server.run(|registry| registry.model(&model)));
-                self.one(answer.map(|facts| facts.map(|facts| facts.name == model)));
+                let answer = Self::checked(self.server.run(|registry| registry.model(&model)));
+                self.one(answer, |facts| facts.name == model);
             }
             "version" => {
-                let answer = self.checked(self.server.run(|registry| registry.version(&model, version)));
-                self.one(answer.map(|facts| facts.map(|facts| facts.version == version)));
+                let answer = Self::checked(self.server.run(|registry| registry.version(&model, version)));
+                self.one(answer, |facts| facts.version == version);
             }
             "models" => self.models(),
             "newest" => {
-                let versions = self.checked(self.server.run(|registry| registry.newest_versions(&model, 3)));
+                let versions = Self::checked(self.server.run(|registry| registry.newest_versions(&model, 3)));
                 if let Some(versions) = versions {
                     assert!(versions.len() <= 3);
                     assert!(
@@ -154,12 +154,13 @@ impl Talk<'_> {
             }
             "example" => self.example(&model, version),
             "probe" => {
-                if self.checked(self.server.run(Registry::probe)).is_some() {
+                if Self::checked(self.server.run(Registry::probe)).is_some() {
                     assert!(self.said[0].is_success(), "well, after an answer that is none");
                 }
             }
             "create" => {
-                let done = self.checked(self.server.run(|registry| registry.create_model(&model, "", &tags)));
+                let done =
+                    Self::checked(self.server.run(|registry| registry.create_model(&model, "", &tags)));
                 if done.is_some() {
                     assert!(self.said[0].is_success() || self.said[0].is_existence());
                 }
@@ -179,7 +180,7 @@ impl Talk<'_> {
     }
 
     /// The value, if there is one. An error is a sentence that a person can read and everybody may.
-    fn checked<T>(&self, answer: Result<T, RegistryError>) -> Option<T> {
+    fn checked<T>(answer: Result<T, RegistryError>) -> Option<T> {
         let error = match answer {
             Ok(value) => return Some(value),
             Err(error) => error,
@@ -197,23 +198,25 @@ impl Talk<'_> {
         self.said.first().is_some_and(Said::is_absence) && (!self.workspace || workspace_is_there())
     }
 
-    /// An object, `None` where it is absent; `true` where it is the one that was asked for.
-    fn one(&self, answer: Option<Option<bool>>) {
+    /// An object, or `None` where it is absent.
+    fn one<T>(&self, answer: Option<Option<T>>, is_asked_for: impl FnOnce(&T) -> bool) {
         match answer {
-            Some(Some(is_it)) => assert!(is_it && self.said[0].is_success(), "another one, or from an error"),
+            Some(Some(facts)) => {
+                assert!(is_asked_for(&facts) && self.said[0].is_success(), "another one, or from an error")
+            }
             Some(None) => assert!(self.said_absent(), "absent, though nobody said so"),
             None => {}
         }
     }
 
     fn changed(&self, answer: Result<(), RegistryError>) {
-        if self.checked(answer).is_some() {
+        if Self::checked(answer).is_some() {
             assert!(self.said[0].is_success(), "changed, though nobody said so");
         }
     }
 
     fn removed(&self, answer: Result<(), RegistryError>) {
-        if self.checked(answer).is_some() {
+        if Self::checked(answer).is_some() {
             assert!(self.said[0].is_success() || self.said_absent(), "removed, though nobody said so");
         }
     }
@@ -221,7 +224,7 @@ impl Talk<'_> {
     fn models(&self) {
         let asked: BTreeSet<ModelName> =
             ["fraud", "churn", "it's"].iter().map(|name| name.parse().unwrap()).collect();
-        let Some(found) = self.checked(self.server.run(|registry| registry.models(&asked))) else { return };
+        let Some(found) = Self::checked(self.server.run(|registry| registry.models(&asked))) else { return };
         for (name, facts) in &found {
             assert!(asked.contains(name) && facts.name == *name, "nobody asked for {name}");
         }
@@ -232,7 +235,7 @@ impl Talk<'_> {
     }
 
     fn example(&self, model: &ModelName, version: Version) {
-        let Some(example) = self.checked(self.server.run(|registry| registry.input_example(model, version)))
+        let Some(example) = Self::checked(self.server.run(|registry| registry.input_example(model, version)))
         else {
             return;
         };

@@ -14,6 +14,8 @@
 //! The library compiles these into itself for tests and for the fuzzer alone, so that they reach what nobody else should.
 #![allow(
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::missing_panics_doc,
     clippy::panic,
     reason = "a target says by a panic that something does not hold"
 )]

@@ -193,7 +193,7 @@ impl<'a, 'b> Generator<'a, 'b> {
 
     fn integer(&mut self, schema: &Value) -> Value {
         let least = schema["minimum"].as_i64().unwrap_or(0);
-        let most = schema["maximum"].as_i64().unwrap_or(i64::from(i32::MAX));
+        let most = schema["maximum"].as_i64().unwrap_or_else(|| i64::from(i32::MAX));
         let plain = least.max(1);
         match self.below(8) {
             0..=3 => plain.into(),

@@ -54,7 +54,7 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
     }
     traffic(&observed, &decision);
     let status = tell(alias, &observed, &decision, generator);
-    written(stored, status, admission);
+    written(stored, &status, admission);
 }
 
 fn is_ending(observed: &Observed) -> bool {
@@ -176,7 +176,7 @@ fn tell(
 }
 
 /// The API server takes what is told as it is.
-fn written(mut object: Value, status: ModelAliasStatus, admission: &Admission) {
+fn written(mut object: Value, status: &ModelAliasStatus, admission: &Admission) {
     object["status"] = json!(status);
     let written = object["status"].clone();
     match admission.admit(object) {

@@ -33,7 +33,7 @@ pub fn spec_to_decision(input: &[u8]) {
                 .to_owned(),
         };
         let Some(kind) = kinds.get(kind.as_str()) else { return };
-        let object = written.map(with_plain_metadata).unwrap_or_else(|| kind.object(&mut generator));
+        let object = written.map_or_else(|| kind.object(&mut generator), with_plain_metadata);
         kind.judge(object, &mut generator);
     });
 }

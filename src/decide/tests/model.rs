@@ -1,0 +1,220 @@
+//! Every story of a small world, not only random ones: a model that is checked exhaustively.
+//!
+//! A state is a [`World`] in coarse time, told apart by what can still make a difference ([`World::digest`]). From each one
+//! follow: a moment of time, a whole pass of the operator, a pass that is cut short after any of its writes, a kill, and as
+//! long as the story may have more of them, something from outside. The space is finite and is searched to its end, so
+//! what is shown holds for *every* such story, however long the operator waits, and wherever it is killed.
+//!
+//! In every state each promise was kept at each write, and from every state, left alone, the operator comes to rest with
+//! the wish met or refused for a reason.
+//!
+//! `LAUREL_MODEL_EVENTS=3 cargo test --release --lib decide::tests::model -- --nocapture` searches deeper, by hand.
+
+use std::{
+    collections::HashSet,
+    hash::{Hash, Hasher},
+    sync::Mutex,
+};
+
+use stateright::{Checker, Model, Property};
+
+use super::{
+    scenario::{Moment, Scenario, Start, What},
+    world::{Event, Fate, Pass, Registers, Serves, Strategy, Wished, World},
+};
+use crate::decide::decide;
+
+/// A world and how many more events from outside there may be.
+#[derive(Clone, Debug)]
+struct State {
+    world: Box<World>,
+    events_left: usize,
+    digest: u64,
+}
+
+impl State {
+    fn new(world: World, events_left: usize) -> Self {
+        let digest = world.digest();
+        Self { world: Box::new(world), events_left, digest }
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        (self.digest, self.events_left) == (other.digest, other.events_left)
+    }
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (self.digest, self.events_left).hash(hasher);
+    }
+}
+
+/// What leads from one state to another.
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    Moment,
+    Pass(Pass),
+    Happens(Event),
+}
+
+/// The stories that begin like this, with so many of these events.
+struct Stories {
+    start: Start,
+    events: Vec<Event>,
+    events_max: usize,
+    /// Worlds that are known to come to a good rest.
+    rests: Mutex<HashSet<u64>>,
+}
+
+impl Model for Stories {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut world = self.start.world();
+        world.collects = true;
+        vec![State::new(world, self.events_max)]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        let world = &state.world;
+        if !world.broken.is_empty() || world.is_gone {
+            return;
+        }
+        steps.push(Step::Pass(Pass::default()));
+        let writes = decide(&world.observe()).actions.len();
+        steps.extend(
+            (0..=writes).map(|count| Step::Pass(Pass { crash_after: Some(count), ..Pass::default() })),
+        );
+        steps.push(Step::Moment);
+        if state.events_left > 0 {
+            steps.extend(self.events.iter().cloned().map(Step::Happens));
+        }
+    }
+
+    fn next_state(&self, before: &State, step: Step) -> Option<State> {
+        let mut world = World::clone(&before.world);
+        let mut events_left = before.events_left;
+        match step {
+            Step::Moment => world.moment(),
+            Step::Pass(how) => drop(world.watched_pass(&how)),
+            Step::Happens(event) => {
+                world.happen(&event);
+                if world.digest() == before.digest {
+                    return None;
+                }
+                events_left -= 1;
+            }
+        }
+        let after = State::new(world, events_left);
+        (after != *before).then_some(after)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("every promise is kept at every write", |_, state: &State| {
+                state.world.broken.is_empty()
+            }),
+            Property::always("left alone, it comes to a good rest", |stories: &Self, state: &State| {
+                stories.rests_well(&state.world).is_empty()
+            }),
+        ]
+    }
+}
+
+impl Stories {
+    /// Lets the operator work from here on. Answers the promises that it breaks.
+    fn rests_well(&self, world: &World) -> Vec<String> {
+        let mut world = World::clone(world);
+        let mut passed = Vec::new();
+        let settled = world.settle_unless(|world| {
+            let digest = world.digest();
+            passed.push(digest);
+            self.rests.lock().unwrap().contains(&digest)
+        });
+        if settled {
+            world.promise_of_rest();
+        }
+        if world.broken.is_empty() {
+            self.rests.lock().unwrap().extend(passed);
+        }
+        world.broken
+    }
+
+    /// The steps as a story that can be kept in `scenarios/`.
+    fn story(&self, title: &str, steps: impl IntoIterator<Item = Step>) -> Scenario {
+        let mut at = 0;
+        let mut timeline = vec![Moment { at, what: What::Happens(Event::Up(false)) }];
+        for step in steps {
+            let event = match step {
+                Step::Moment => {
+                    at += 10;
+                    continue;
+                }
+                Step::Pass(how) => Event::Pass(how),
+                Step::Happens(event) => event,
+            };
+            timeline.push(Moment { at, what: What::Happens(event) });
+        }
+        Scenario { title: title.into(), start: self.start.clone(), timeline, ..Scenario::default() }
+    }
+
+    fn check(self, name: &str) {
+        let (start, events, events_max) = (self.start.clone(), self.events.clone(), self.events_max);
+        let checker = self.checker().threads(2).spawn_bfs().join();
+        println!(
+            "{name}: {} events of {}: {} steps, {} states, depth {}",
+            events_max,
+            events.len(),
+            checker.state_count(),
+            checker.unique_state_count(),
+            checker.max_depth()
+        );
+        if let Some((title, path)) = checker.discoveries().into_iter().next() {
+            let stories = Self { start, events, events_max, rests: Mutex::default() };
+            let broken = stories.rests_well(&path.last_state().world);
+            let story = stories.story(title, path.into_actions());
+            panic!("{}\n{}\n{}", broken.join("\n"), story.yaml(), story.told());
+        }
+    }
+}
+
+/// How many events there are in a story; more where somebody asks for them.
+fn events_max(usual: usize) -> usize {
+    std::env::var("LAUREL_MODEL_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+fn wishes() -> impl Iterator<Item = Event> {
+    (1..=3).map(|number| Event::Wish(Wished::Version(number)))
+}
+
+fn stories(strategy: Strategy, replicas: u32, events: Vec<Event>, usual: usize) -> Stories {
+    let start = Start { strategy, replicas, promoted: vec![1], coarse: true, ..Start::default() };
+    Stories { start, events, events_max: events_max(usual), rests: Mutex::default() }
+}
+
+fn everything() -> Vec<Event> {
+    let pods = |of: u32| [Fate::Good, Fate::NeverReady].map(|are| Event::Pods { of, are });
+    let registry = [Registers::Fine, Registers::Away].map(Event::Registry);
+    wishes()
+        .chain([Event::Wish(Wished::REGISTRY)])
+        .chain(pods(1))
+        .chain(pods(2))
+        .chain(registry)
+        .chain([Event::Alias(Some(2)), Event::Alias(None)])
+        .chain([Event::Settings("b".into()), Event::Settings("bad".into())])
+        .chain([Event::Service(Serves::Deleted), Event::DeploymentDeleted(1)])
+        .collect()
+}
+
+#[test]
+fn blue_green() {
+    stories(Strategy::BlueGreen, 1, everything(), 2).check("blue-green");
+}
+
+#[test]
+fn rolling() {
+    stories(Strategy::Rolling, 2, everything(), 2).check("rolling");
+}

@@ -1,0 +1,110 @@
+//! Random stories: what happens from outside, passes that are cut short, and an operator that is up or down.
+
+use proptest::{collection::vec, option::weighted, prelude::*};
+
+use super::{
+    scenario::{Moment, Scenario, Start, What},
+    world::{Event, Fate, Pass, Registers, Serves, Strategy as Exchange, Wished},
+};
+use crate::api::model_alias::Drift;
+
+pub(super) fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        4 => Just(Fate::Good),
+        2 => Just(Fate::NeverReady),
+        1 => Just(Fate::Crashes),
+        1 => Just(Fate::OneDown),
+        1 => Just(Fate::FailsSmokeTest),
+    ]
+}
+
+pub(super) fn exchange() -> impl Strategy<Value = Exchange> {
+    prop_oneof![Just(Exchange::BlueGreen), Just(Exchange::Rolling)]
+}
+
+fn pass() -> impl Strategy<Value = Event> {
+    let way = (weighted(0.4, 0..4usize), weighted(0.1, 0..3usize), prop_oneof![3 => Just(0), 1 => 1..4usize]);
+    way.prop_map(|(crash_after, fails_at, stale)| Event::Pass(Pass { crash_after, fails_at, stale }))
+}
+
+fn spec() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (1..=6u32).prop_map(|number| Event::Wish(Wished::Version(number))),
+        2 => Just(Event::Wish(Wished::REGISTRY)),
+        2 => prop_oneof!["a", "b", "bad"].prop_map(Event::Settings),
+        2 => (1..5u32).prop_map(Event::Replicas),
+        1 => exchange().prop_map(Event::Strategy),
+        1 => prop_oneof![Just(Drift::Correct), Just(Drift::Report)].prop_map(Event::Drift),
+        1 => any::<bool>().prop_map(Event::PreviousAlias),
+        1 => any::<bool>().prop_map(Event::SmokeTest),
+        1 => any::<bool>().prop_map(Event::Serving),
+        1 => any::<bool>().prop_map(Event::Suspend),
+        1 => any::<bool>().prop_map(Event::Conflict),
+        2 => prop_oneof!["1", "2"].prop_map(Event::Retry),
+    ]
+}
+
+fn cluster() -> impl Strategy<Value = Event> {
+    let version = || 1..=5u32;
+    prop_oneof![
+        6 => (version(), fate()).prop_map(|(of, are)| Event::Pods { of, are }),
+        1 => version().prop_map(Event::DeploymentDeleted),
+        1 => (version(), 0..4u32).prop_map(|(of, to)| Event::DeploymentScaled { of, to }),
+        1 => version().prop_map(Event::DeploymentEdited),
+        1 => Just(Event::Service(Serves::Deleted)),
+        1 => version().prop_map(|number| Event::Service(Serves::Version(number))),
+        1 => Just(Event::PortEdited(true)),
+        1 => Just(Event::StatusLost(true)),
+    ]
+}
+
+fn registry() -> impl Strategy<Value = Event> {
+    let how = prop_oneof![
+        4 => Just(Registers::Fine),
+        3 => Just(Registers::Away),
+        1 => Just(Registers::Forbids),
+        1 => Just(Registers::HasNoModel),
+        2 => Just(Registers::Lags),
+        1 => Just(Registers::IsSlow),
+    ];
+    prop_oneof![
+        5 => how.prop_map(Event::Registry),
+        4 => weighted(0.8, 1..=6u32).prop_map(Event::Alias),
+        1 => weighted(0.8, 1..=5u32).prop_map(Event::MovePreviousAlias),
+        1 => (1..=5u32).prop_map(Event::VersionDeleted),
+        1 => (1..=6u32).prop_map(Event::VersionRegistered),
+        1 => Just(Event::ModelRecreated(true)),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => spec(),
+        4 => cluster(),
+        4 => registry(),
+        12 => pass(),
+        4 => any::<bool>().prop_map(Event::Up),
+    ]
+}
+
+/// So many seconds, mostly few.
+fn gap() -> impl Strategy<Value = i64> {
+    prop_oneof![6 => Just(0), 6 => 1..5i64, 3 => 5..30i64, 1 => 30..400i64]
+}
+
+pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
+    let start = (exchange(), 1..4u32, prop_oneof![Just(vec![]), Just(vec![1]), Just(vec![1, 2])]);
+    (start, vec((gap(), event()), 0..events)).prop_map(|((strategy, replicas, promoted), events)| {
+        let mut at = 0;
+        let timeline = events.into_iter().map(|(gap, event)| {
+            at += gap;
+            Moment { at, what: What::Happens(event) }
+        });
+        Scenario {
+            title: "a random story".into(),
+            start: Start { strategy, replicas, promoted, ..Start::default() },
+            timeline: timeline.collect(),
+            ..Scenario::default()
+        }
+    })
+}

@@ -1,0 +1,276 @@
+//! Stories as data: a world at the start, what happens when, and what must hold along the way and at the end.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use super::world::{Event, Pace, Strategy, World, version};
+use crate::{
+    api::condition::Reason,
+    decide::{AliasRole, Traffic, Wish},
+};
+
+/// A story. A person can read and write it as YAML.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Scenario {
+    /// What is shown; of a counterexample, what went wrong.
+    pub(super) title: String,
+    #[serde(default)]
+    pub(super) start: Start,
+    pub(super) timeline: Vec<Moment>,
+    /// What never happens along the way.
+    #[serde(default, skip_serializing_if = "Throughout::is_empty")]
+    pub(super) throughout: Throughout,
+    /// What holds once nothing is left to do.
+    #[serde(default, skip_serializing_if = "Seen::is_empty")]
+    pub(super) end: Seen,
+}
+
+/// The world at the start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct Start {
+    pub(super) strategy: Strategy,
+    pub(super) replicas: u32,
+    /// Each of these was promoted in turn; the last one serves, and the one before is still warm.
+    pub(super) promoted: Vec<u32>,
+    /// The most pods there may be along the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) room: Option<u32>,
+    /// Time goes in steps of ten seconds, and deadlines are short.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) coarse: bool,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self { strategy: Strategy::BlueGreen, replicas: 2, promoted: vec![1], room: None, coarse: false }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// Something that happens, or is seen, so many seconds after the start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Moment {
+    pub(super) at: i64,
+    #[serde(flatten)]
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum What {
+    /// What is seen then.
+    See(Seen),
+    #[serde(untagged)]
+    Happens(Event),
+}
+
+/// What is seen of the world. What is left out may be anything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct Seen {
+    /// The version that the Service selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) serves: Option<u32>,
+    /// The version that the alias names; 0 for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) alias: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) previous_alias: Option<u32>,
+    /// The reason of the condition `Ready`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ready: Option<Reason>,
+    /// The reason of the condition `RegistrySynced`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) synced: Option<Reason>,
+    /// The size of Deployments, by version.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) sizes: BTreeMap<u32, u32>,
+    /// The settings of Deployments, by version.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) settings: BTreeMap<u32, String>,
+    /// How many pods were made of a version since the start.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) made: BTreeMap<u32, u32>,
+    /// The versions with a Deployment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) deployments: Option<Vec<u32>>,
+    /// The versions that the status calls rejected, the newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rejected: Option<Vec<u32>>,
+    /// The object is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gone: Option<bool>,
+}
+
+/// What may be seen along the way, at every second.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct Throughout {
+    /// The only versions that answer requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) answers: Option<Vec<u32>>,
+    /// The only versions that the alias names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) alias: Option<Vec<u32>>,
+    /// So many ready pods answer at the least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ready: Option<u32>,
+}
+
+impl Throughout {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Seen {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Scenario {
+    /// Plays the story to its end and checks everything. Answers the promises that it broke.
+    pub(super) fn broken(&self) -> Vec<String> {
+        self.play(self.start.world()).broken
+    }
+
+    /// All that happened in the story.
+    pub(super) fn told(&self) -> String {
+        let mut world = self.start.world();
+        world.log = Some(String::new());
+        self.play(world).log.unwrap_or_default()
+    }
+
+    fn play(&self, mut world: World) -> World {
+        world.collects = true;
+        let made: BTreeMap<u32, u32> = (1..=9).map(|number| (number, world.made(version(number)))).collect();
+        for moment in &self.timeline {
+            while world.second_of_story() < moment.at {
+                world.live_until(world.now + world.pace.step);
+                self.throughout.check(&mut world);
+            }
+            match &moment.what {
+                What::Happens(event) => world.happen(event),
+                What::See(seen) => seen.check(&mut world, &made),
+            }
+            self.throughout.check(&mut world);
+        }
+        world.operator.is_up = true;
+        for _ in 0..REST {
+            world.live_until(world.now + world.pace.step);
+            self.throughout.check(&mut world);
+        }
+        world.settle();
+        self.throughout.check(&mut world);
+        world.promise_of_rest();
+        self.end.check(&mut world, &made);
+        world
+    }
+
+    /// As a person would write it down, to be kept.
+    pub(super) fn yaml(&self) -> String {
+        serde_yaml::to_string(self).unwrap()
+    }
+}
+
+/// For so many moments after the last event it is looked at every one; after that, time may go faster.
+const REST: usize = 30;
+
+impl Start {
+    pub(super) fn world(&self) -> World {
+        let mut world = World::new(self.strategy.into(), self.replicas);
+        if self.coarse {
+            world.pace = Pace::COARSE;
+            let serving = world.serving();
+            serving.progress_deadline = SignedDuration::from_secs(30);
+            serving.warm_for = SignedDuration::from_secs(40);
+            serving.history = 1;
+        }
+        for &number in &self.promoted {
+            world.intent.wish = Wish::Version(version(number));
+            for _ in 0..self.replicas * 6 + 10 {
+                world.live_until(world.now + world.pace.step);
+            }
+            assert_eq!(world.cluster.traffic, Traffic::One(version(number)), "the story's start");
+        }
+        world.pod_limit = self.room;
+        world.begin_story();
+        world
+    }
+}
+
+impl Throughout {
+    fn check(&self, world: &mut World) {
+        if let Some(only) = &self.answers {
+            let answering = world.answering_versions();
+            let others: Vec<_> = answering.into_iter().filter(|number| !only.contains(number)).collect();
+            world.promise(others.is_empty(), |_| format!("only {only:?} answer, not {others:?}"));
+        }
+        if let Some(only) = &self.alias {
+            let named = world.alias(AliasRole::Main);
+            world.promise(only.contains(&named), |_| format!("the alias names only {only:?}, not {named}"));
+        }
+        if let Some(least) = self.ready {
+            let ready = world.answering();
+            world.promise(ready >= least, |_| format!("{least} ready pods answer at the least, not {ready}"));
+        }
+    }
+}
+
+impl Seen {
+    fn check(&self, world: &mut World, made: &BTreeMap<u32, u32>) {
+        let mut differences = String::new();
+        let mut compare = |what: &str, due: Option<String>, is: String| {
+            if let Some(due) = due.filter(|due| *due != is) {
+                writeln!(differences, "{what}: {is} instead of {due}").unwrap();
+            }
+        };
+        let reason = |type_: &str| {
+            let known = world.record.conditions.iter().find(|condition| condition.type_ == type_);
+            known.map_or_else(String::new, |condition| condition.reason.clone())
+        };
+        let text = |due: Option<&dyn ToString>| due.map(ToString::to_string);
+        let list = |due: &Option<Vec<u32>>| due.as_ref().map(|due| format!("{due:?}"));
+        let traffic = |number| format!("{:?}", Traffic::One(version(number)));
+        compare("serves", self.serves.map(traffic), format!("{:?}", world.cluster.traffic));
+        compare("alias", self.alias.map(|due| due.to_string()), world.alias(AliasRole::Main).to_string());
+        let previous = world.alias(AliasRole::Previous).to_string();
+        compare("previousAlias", self.previous_alias.map(|due| due.to_string()), previous);
+        compare("ready", text(self.ready.as_ref().map(|due| due as _)), reason("Ready"));
+        compare("synced", text(self.synced.as_ref().map(|due| due as _)), reason("RegistrySynced"));
+        compare("gone", self.gone.map(|due| due.to_string()), world.is_gone.to_string());
+        for (&number, due) in &self.sizes {
+            compare(
+                "size",
+                Some(format!("{number}: {due}")),
+                format!("{number}: {}", world.desired(version(number))),
+            );
+        }
+        for (&number, due) in &self.made {
+            let since = world.made(version(number)) - made[&number];
+            compare("made", Some(format!("{number}: {due}")), format!("{number}: {since}"));
+        }
+        for (&number, due) in &self.settings {
+            let is =
+                world.observe().cluster.workloads.get(&version(number)).map(|known| known.settings.clone());
+            compare(
+                "settings",
+                Some(format!("{number}: {due}")),
+                format!("{number}: {}", is.unwrap_or_default()),
+            );
+        }
+        compare("deployments", list(&self.deployments), format!("{:?}", world.deployments()));
+        let rejected = world.record.rejected.iter().map(|rejection| rejection.version.to_string());
+        compare("rejected", list(&self.rejected), format!("[{}]", rejected.collect::<Vec<_>>().join(", ")));
+        world.promise(differences.is_empty(), |_| differences);
+    }
+}

@@ -1,0 +1,170 @@
+//! Single stories that look into decisions. Those that a person can tell by what is seen from outside are in
+//! `scenarios/`.
+
+use jiff::SignedDuration;
+
+use super::world::{Fate, World, version};
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        model_alias::{Cause, Drift, Outcome},
+    },
+    decide::{Action, AliasRole, Lifecycle, Readiness, StrategyIntent, Traffic, Wish, decide},
+};
+
+fn serving(number: u32) -> World {
+    let mut world = World::new(StrategyIntent::BlueGreen, 2);
+    promote(&mut world, number);
+    world
+}
+
+fn promote(world: &mut World, number: u32) {
+    world.intent.wish = Wish::Version(version(number));
+    world.live(40);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(number)));
+}
+
+#[test]
+fn promise_5_a_rollback_to_a_warm_version_is_one_write_before_all_others() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.intent.wish = Wish::Version(version(1));
+    world.registry.trouble = Some(Reason::RegistryUnreachable);
+    let decision = world.reconcile(None);
+    assert_eq!(decision.actions, [Action::Route(Traffic::One(version(1)))]);
+    assert_eq!(world.record.history[0].outcome, Outcome::RolledBack);
+    assert_eq!(world.record.previous_version, Some(version(2)));
+}
+
+#[test]
+fn promise_5_a_rollback_moves_traffic_before_it_brings_other_settings() {
+    let mut world = serving(1);
+    world.serving().settings = "b".into();
+    promote(&mut world, 2);
+    world.intent.wish = Wish::Version(version(1));
+    let decision = world.reconcile(None);
+    assert_eq!(decision.actions[0], Action::Route(Traffic::One(version(1))));
+    world.live(40);
+    assert_eq!(world.observe().cluster.workloads[&version(1)].settings, "b");
+}
+
+#[test]
+fn promise_5_what_traffic_just_left_stays_warm_also_when_the_status_does_not_know_yet() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    let before = world.record.clone();
+    promote(&mut world, 3);
+    // As after a crash between the two writes: the Service is on version 3, the status says 2.
+    world.record = before;
+    let decision = decide(&world.observe());
+    let rests = Action::Scale { version: version(2), replicas: 0 };
+    assert!(!decision.actions.contains(&rests), "{:?}", decision.actions);
+}
+
+#[test]
+fn promise_4_the_registry_is_told_after_traffic_and_only_then() {
+    let mut world = serving(1);
+    assert_eq!(world.alias(AliasRole::Main), 1);
+    world.intent.wish = Wish::Version(version(2));
+    loop {
+        assert_eq!(world.alias(AliasRole::Main), 1);
+        let before = (world.cluster.traffic, world.record.version);
+        let decision = world.reconcile(None);
+        if decision.actions.iter().any(|action| matches!(action, Action::SetAlias { .. })) {
+            let moved = (Traffic::One(version(2)), Some(version(2)));
+            assert_eq!(before, moved, "traffic, the status, the alias");
+            break;
+        }
+        world.moment();
+    }
+    world.moment();
+    assert_eq!((world.alias(AliasRole::Main), world.alias(AliasRole::Previous)), (2, 1));
+}
+
+#[test]
+fn a_version_that_fails_while_it_serves_is_left_for_the_warm_one_and_the_history_says_why() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.happen(&super::world::Event::Pods { of: 2, are: Fate::NeverReady });
+    world.live(10);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+    assert_eq!(world.record.rejected[0].reason, Reason::BecameUnready);
+    assert_eq!(world.record.history[0].cause, Cause::Failure);
+}
+
+#[test]
+fn our_own_late_write_is_not_taken_for_somebody_s() {
+    let mut world = serving(1);
+    world.intent.drift = Drift::Report;
+    promote(&mut world, 2);
+    promote(&mut world, 1);
+    let mut observed = world.observe();
+    observed.registry.alias = Some(version(2));
+    observed.registry.written = Some(version(2));
+    let put_back = Action::SetAlias {
+        role: AliasRole::Main,
+        version: version(1),
+        replaces: Some(version(2)),
+        corrects: false,
+    };
+    assert!(decide(&observed).actions.contains(&put_back));
+    observed.registry.written = Some(version(1));
+    assert!(!decide(&observed).actions.contains(&put_back), "with drift: Report somebody's move stays");
+}
+
+#[test]
+fn what_serves_is_not_late_because_it_started_long_ago() {
+    let mut world = serving(1);
+    world.jump(SignedDuration::from_hours(2));
+    let mut observed = world.observe();
+    let workload = observed.cluster.workloads.get_mut(&version(1)).unwrap();
+    (workload.ready, workload.rolled_out) = (1, false);
+    workload.trouble = Some(Note::new(Reason::Unschedulable, "a node went"));
+    let readiness = decide(&observed).report.readiness;
+    assert!(matches!(readiness, Readiness::Progressing(_)), "{readiness:?}");
+}
+
+#[test]
+fn a_service_deleted_by_hand_comes_back_at_once() {
+    let mut world = serving(1);
+    world.cluster.traffic = Traffic::Nowhere;
+    let decision = world.reconcile(None);
+    assert_eq!(decision.actions, [Action::Route(Traffic::One(version(1)))]);
+}
+
+#[test]
+fn promise_9_a_deletion_waits_for_the_registry_only_so_long() {
+    let mut world = serving(1);
+    world.registry.trouble = Some(Reason::RegistryUnreachable);
+    world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
+    assert!(world.intent.has_finalizer);
+    let decision = world.reconcile(None);
+    assert!(decision.actions.is_empty());
+    world.pass(decision.wake.unwrap().duration_since(world.now));
+    world.reconcile(None);
+    assert!(world.is_gone);
+}
+
+#[test]
+fn a_deletion_removes_the_alias_that_is_ours() {
+    let mut world = serving(1);
+    world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
+    let decision = world.reconcile(None);
+    assert_eq!(
+        decision.actions,
+        [
+            Action::DeleteAlias { role: AliasRole::Main, replaces: version(1) },
+            Action::SetFinalizer { present: false },
+        ]
+    );
+}
+
+#[test]
+fn suspension_changes_nothing() {
+    let mut world = serving(1);
+    world.intent.wish = Wish::Version(version(2));
+    world.intent.lifecycle = Lifecycle::Suspended;
+    let decision = world.reconcile(None);
+    assert!(decision.actions.is_empty());
+    assert!(matches!(decision.report.readiness, Readiness::Stalled(_)));
+}

@@ -1,0 +1,125 @@
+//! Promotions and rollbacks at every moment, killed after every write, and then again: not at random, but all of them.
+
+use super::world::{Event, Pass, Strategy, Wished, World, version};
+use crate::decide::{Action, Traffic, decide};
+
+const STRATEGIES: [Strategy; 2] = [Strategy::BlueGreen, Strategy::Rolling];
+/// Longer than a promotion and its warm window.
+const MOMENTS: i64 = 330;
+
+fn wish(world: &mut World, number: u32) {
+    world.happen(&Event::Wish(Wished::Version(number)));
+}
+
+/// A world that serves version 1 and is wished to serve version 2.
+fn promoting(strategy: Strategy, replicas: u32) -> World {
+    let mut world = World::new(strategy.into(), replicas);
+    world.settle();
+    world.begin_story();
+    wish(&mut world, 2);
+    world
+}
+
+/// Every world along the way, with the operator at work: at each moment where anything has changed, before each pass.
+fn along(mut world: World, moments: i64) -> Vec<World> {
+    let mut worlds = Vec::new();
+    for _ in 0..moments {
+        while world.is_due() {
+            worlds.push(world.clone());
+            world.watched_pass(&Pass::default());
+        }
+        world.moment();
+    }
+    worlds
+}
+
+/// The same world with this pass whole, and cut short after each of its writes; after the last one, the status is lost.
+fn cut_everywhere(world: &World) -> impl Iterator<Item = World> {
+    let writes = decide(&world.observe()).actions.len();
+    let cuts = std::iter::once(None).chain((0..=writes).map(Some));
+    cuts.map(|crash_after| {
+        let mut world = world.clone();
+        world.reconcile(crash_after);
+        world
+    })
+}
+
+fn each(mut check: impl FnMut(Strategy, u32)) {
+    for strategy in STRATEGIES {
+        for replicas in 1..=3 {
+            check(strategy, replicas);
+        }
+    }
+}
+
+#[test]
+fn promise_5_back_to_what_served_at_every_moment_and_killed_after_every_write() {
+    let mut stories = 0;
+    each(|strategy, replicas| {
+        let moments = along(promoting(strategy, replicas), MOMENTS);
+        for mut before in moments.iter().flat_map(cut_everywhere).chain(moments.iter().cloned()) {
+            let was_full = before.ready(version(1)) >= replicas && before.desired(version(1)) == replicas;
+            let made = before.made(version(1));
+            wish(&mut before, 1);
+            for mut world in cut_everywhere(&before) {
+                let at = world.second_of_story();
+                world.settle();
+                world.promise_of_rest();
+                assert_eq!(world.cluster.traffic, Traffic::One(version(1)), "back at {at}s");
+                if was_full {
+                    assert_eq!(
+                        world.made(version(1)),
+                        made,
+                        "nothing is started that is there, back at {at}s"
+                    );
+                }
+                stories += 1;
+            }
+        }
+    });
+    println!("{stories} stories");
+    assert!(stories > 900, "only {stories} stories");
+}
+
+#[test]
+fn promise_5_back_to_what_is_warm_is_the_first_write_of_the_first_pass() {
+    each(|strategy, replicas| {
+        let back = |world: &World| {
+            let moved = world.cluster.traffic == Traffic::One(version(2));
+            moved && world.ready(version(1)) >= replicas && world.desired(version(1)) == replicas
+        };
+        for mut world in along(promoting(strategy, replicas), MOMENTS).into_iter().filter(back) {
+            wish(&mut world, 1);
+            let decision = decide(&world.observe());
+            assert_eq!(decision.actions.first(), Some(&Action::Route(Traffic::One(version(1)))));
+        }
+    });
+}
+
+#[test]
+fn promise_7_a_promotion_killed_after_every_write_moves_traffic_once_and_never_back() {
+    let mut stories = 0;
+    each(|strategy, replicas| {
+        for before in along(promoting(strategy, replicas), MOMENTS) {
+            for mut world in cut_everywhere(&before) {
+                let mut has_moved = false;
+                for _ in 0..60 {
+                    let is_on_new = world.cluster.traffic == Traffic::One(version(2));
+                    assert!(
+                        is_on_new || !has_moved,
+                        "what was begun is finished, killed at {}s",
+                        before.second_of_story()
+                    );
+                    has_moved |= is_on_new;
+                    world.live(1);
+                }
+                world.settle();
+                world.promise_of_rest();
+                assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+                stories += 1;
+            }
+        }
+    });
+    println!("{stories} stories");
+    assert!(stories > 200, "only {stories} stories");
+}

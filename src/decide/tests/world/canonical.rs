@@ -1,0 +1,173 @@
+//! A world as a number that two worlds share when nothing that is still to come can tell them apart: times count from
+//! now, and only as far as anything depends on them.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::World;
+use crate::{
+    api::model_alias::HeldVersion,
+    decide::{Lifecycle, QUARREL, REGISTRY_DEADLINE, SmokeReport, StrategyIntent, Traffic, Wish},
+};
+
+struct Digest<'a> {
+    world: &'a World,
+    hasher: DefaultHasher,
+}
+
+impl World {
+    pub(in crate::decide::tests) fn digest(&self) -> u64 {
+        let mut digest = Digest { world: self, hasher: DefaultHasher::new() };
+        digest.intent();
+        digest.record();
+        digest.cluster();
+        digest.registry();
+        digest.operator();
+        digest.judgement();
+        digest.hasher.finish()
+    }
+}
+
+impl Digest<'_> {
+    fn add(&mut self, value: impl Hash) {
+        value.hash(&mut self.hasher);
+    }
+
+    /// How long ago, in seconds, as far as it matters.
+    fn age(&mut self, since: Option<Timestamp>, most: SignedDuration) {
+        let age = since.map(|since| self.world.now.duration_since(since).min(most).as_secs());
+        self.add(age);
+    }
+
+    fn version(&mut self, traffic: Traffic) {
+        match traffic {
+            Traffic::Nowhere => self.add(0),
+            Traffic::One(version) => self.add((1, version)),
+            Traffic::Shared => self.add(2),
+        }
+    }
+
+    fn deadline(&self) -> SignedDuration {
+        self.world.intent.serving.as_ref().map_or(SignedDuration::ZERO, |serving| serving.progress_deadline)
+    }
+
+    fn warm_for(&self) -> SignedDuration {
+        self.world.intent.serving.as_ref().map_or(SignedDuration::ZERO, |serving| serving.warm_for)
+    }
+
+    fn intent(&mut self) {
+        let intent = &self.world.intent;
+        match intent.wish {
+            Wish::Version(version) => self.add(Some(version)),
+            Wish::Registry => self.add(None::<u32>),
+        }
+        if let Some(serving) = &intent.serving {
+            let is_rolling = matches!(serving.strategy, StrategyIntent::Rolling { .. });
+            self.add((serving.replicas, &serving.settings, is_rolling, serving.smoke_test));
+        }
+        match intent.lifecycle {
+            Lifecycle::Active => self.add(0),
+            Lifecycle::Suspended => self.add(1),
+            Lifecycle::Deleting { since } => self.age(Some(since), REGISTRY_DEADLINE),
+        }
+        let reports = matches!(intent.drift, crate::api::model_alias::Drift::Report);
+        self.add((intent.keeps_previous_alias, intent.deletes_alias, intent.has_finalizer, reports));
+        self.add((&intent.retry, intent.obstacle.is_some()));
+    }
+
+    fn record(&mut self) {
+        let record = &self.world.record;
+        self.add((record.version, record.target_version, record.previous_version, record.registry_version));
+        self.add(&record.retried);
+        for at in &record.put_back_at {
+            self.add(self.world.now.duration_since(*at) < QUARREL);
+        }
+        let (deadline, warm_for) = (self.deadline(), self.warm_for());
+        for held in &record.versions {
+            self.add((held.version, &held.model_uri, &held.settings, held.served_at.is_some()));
+            self.add(held.smoke_test.map(|outcome| outcome as u8));
+            self.age(held.started_at, deadline);
+            self.age(held.idle_since, warm_for);
+            // Which of two is forgotten first.
+            let last_used = |held: &HeldVersion| held.idle_since.or(held.started_at);
+            let older = record.versions.iter().filter(|other| last_used(other) < last_used(held)).count();
+            self.add(older);
+        }
+        for rejection in &record.rejected {
+            self.add((rejection.version, &rejection.settings, rejection.held, rejection.reason));
+        }
+    }
+
+    fn cluster(&mut self) {
+        let (now, pace) = (self.world.now, self.world.pace);
+        let cluster = &self.world.cluster;
+        let deadline = self.deadline();
+        self.version(cluster.traffic);
+        self.add((cluster.port_is_edited, &cluster.fates, &cluster.endpoints));
+        for (version, deployment) in &cluster.deployments {
+            self.add((
+                version,
+                deployment.desired,
+                &deployment.settings,
+                &deployment.model_uri,
+                deployment.edited,
+            ));
+            self.age(Some(deployment.started_at), deadline);
+        }
+        for (version, pods) in &cluster.pods {
+            for pod in pods {
+                self.add((version, &pod.settings, &pod.model_uri, pod.is_down));
+                self.age(Some(pod.born), pace.start);
+                self.add(pod.ends.map(|ends| ends.duration_since(now).as_secs()));
+            }
+        }
+    }
+
+    fn registry(&mut self) {
+        let registry = &self.world.registry;
+        for facts in [&registry.truth, &registry.seen] {
+            self.add((facts.alias, facts.previous_alias, &facts.versions));
+        }
+        self.add((registry.trouble, registry.lags, registry.is_slow, &registry.written));
+        for write in &registry.writes {
+            let lands = write.lands.duration_since(self.world.now).as_secs();
+            self.add((write.role, write.version, write.replaces, lands, write.is_heard));
+        }
+    }
+
+    fn operator(&mut self) {
+        let operator = &self.world.operator;
+        for (version, (since, report)) in &operator.smoke {
+            let stands = match report {
+                SmokeReport::Running(_) => 0,
+                SmokeReport::Passed => 1,
+                SmokeReport::NoInputExample => 2,
+                SmokeReport::Failed(_) => 3,
+            };
+            self.add((version, stands));
+            let since = Some(*since).filter(|_| stands == 0);
+            self.age(since, SignedDuration::from_secs(30));
+        }
+        self.add((operator.is_up, operator.saw.as_ref() == Some(&self.world.sight())));
+        // A wake-up that is farther off is the end of a quarrel; nothing else counts the time until then.
+        let far = self.deadline() + self.warm_for();
+        let wakes =
+            operator.wake.map(|at| at.duration_since(self.world.now).clamp(SignedDuration::ZERO, far));
+        self.add(wakes.map(|span| span.as_secs()));
+    }
+
+    /// What the promises are judged by.
+    fn judgement(&mut self) {
+        let world = self.world;
+        self.add((world.is_gone, &world.answered, world.answered_last, &world.proven, &world.failed));
+        self.add((world.moves_by_others.min(3), world.kills.min(3) * u32::from(world.moves_by_others > 0)));
+        self.add((world.silence_is_excused, world.is_pointed_by_others, !world.broken.is_empty()));
+        let warm_for = self.warm_for();
+        self.add(world.left.map(|(version, _)| version));
+        self.age(world.left.map(|(_, at)| at), warm_for);
+    }
+}

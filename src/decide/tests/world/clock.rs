@@ -1,0 +1,156 @@
+//! Time: what passes by itself, and an operator that works only when something it watches has changed, or when it said
+//! that it would look again. A wait without a wake-up therefore never ends here either.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Pass, World};
+use crate::decide::{ASK_AGAIN, Decision, Observed};
+
+/// More passes than this at one moment are a loop.
+const PASSES_MAX: usize = 40;
+/// More rounds than this, with the world left alone, are a loop too.
+const ROUNDS_MAX: usize = 300;
+/// How many moments ago the oldest known past is.
+const PAST_MAX: usize = 4;
+/// Longer than any deadline, warm window or quarrel.
+const LONG: SignedDuration = SignedDuration::from_mins(20);
+
+impl World {
+    /// One moment passes, as the cluster and the registry see it.
+    pub(in crate::decide::tests) fn moment(&mut self) {
+        self.past.push_back((self.now, self.cluster.clone()));
+        if self.past.len() > PAST_MAX {
+            self.past.pop_front();
+        }
+        self.now += self.pace.step;
+        self.cluster.controllers(self.now, self.pace);
+        self.cluster.update_endpoints(self.now, self.pace);
+        self.registry.land(self.now);
+        self.registry.poll();
+        self.end_smoke_tests();
+        self.promise_of_the_moment();
+    }
+
+    /// Time passes without the operator.
+    pub(in crate::decide::tests) fn pass(&mut self, span: SignedDuration) {
+        let until = self.now + span;
+        while self.now < until {
+            self.moment();
+        }
+    }
+
+    /// Much time passes at once, in a world at rest.
+    pub(in crate::decide::tests) fn jump(&mut self, span: SignedDuration) {
+        self.now += span;
+        self.pass(self.pace.start + self.pace.end);
+    }
+
+    /// The reasons in the conditions.
+    fn told(&self) -> String {
+        let told = self.record.conditions.iter().map(|known| format!("{}: {}", known.type_, known.reason));
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    pub(super) fn sight(&self) -> Observed {
+        Observed { now: self.began, ..self.observe() }
+    }
+
+    /// One pass of which it is remembered what it saw.
+    pub(in crate::decide::tests) fn watched_pass(&mut self, how: &Pass) -> Decision {
+        let sight = self.sight();
+        let decision = self.pass_once(how);
+        if how.crash_after.is_none() {
+            self.operator.saw = Some(sight);
+        }
+        decision
+    }
+
+    /// Whether the operator has a reason for a pass.
+    pub(in crate::decide::tests) fn is_due(&self) -> bool {
+        let is_woken = self.operator.wake.is_some_and(|at| at <= self.now);
+        !self.is_gone && (is_woken || self.operator.saw.as_ref() != Some(&self.sight()))
+    }
+
+    /// Passes, as long as there is a reason for one.
+    fn work(&mut self) {
+        for _ in 0..PASSES_MAX {
+            if !self.is_due() {
+                return;
+            }
+            let decision = self.watched_pass(&Pass::default());
+            let lies_ahead = decision.wake.is_none_or(|at| at > self.now);
+            self.promise(lies_ahead, |_| "a wake-up lies ahead".into());
+        }
+        self.promise(false, |world| format!("{PASSES_MAX} passes at one moment: {}", world.told()));
+    }
+
+    /// The operator lives until then.
+    pub(in crate::decide::tests) fn live_until(&mut self, until: Timestamp) {
+        while self.now < until {
+            if self.operator.is_up {
+                self.work();
+            }
+            self.moment();
+        }
+        if self.operator.is_up {
+            self.work();
+        }
+    }
+
+    /// The operator lives for so many seconds.
+    pub(in crate::decide::tests) fn live(&mut self, seconds: i64) {
+        self.live_until(self.now + SignedDuration::from_secs(seconds));
+    }
+
+    /// With the world left alone, the operator works until nothing is left to do.
+    pub(in crate::decide::tests) fn settle(&mut self) {
+        self.settle_unless(|_| false);
+    }
+
+    /// The same, unless it comes to a world of which it is known where that leads. Answers whether it settled.
+    pub(in crate::decide::tests) fn settle_unless(
+        &mut self,
+        mut is_known: impl FnMut(&Self) -> bool,
+    ) -> bool {
+        self.operator.is_up = true;
+        self.registry.lags = false;
+        let mut asked_in_vain = 0;
+        for _ in 0..ROUNDS_MAX {
+            if asked_in_vain == 0 && is_known(self) {
+                return false;
+            }
+            let before = self.sight();
+            self.work();
+            // What Kubernetes and the registry do by themselves takes no longer than this.
+            self.live_while_quiet(self.pace.start + self.pace.end);
+            if self.is_gone {
+                return true;
+            }
+            let is_quiet = self.sight() == before;
+            match self.operator.wake {
+                _ if !is_quiet => {}
+                None => return true,
+                // Asking again and again is as quiet as it can be, once all else has run out too.
+                Some(at) if at <= self.now + ASK_AGAIN => {
+                    if asked_in_vain == 3 {
+                        return true;
+                    }
+                    asked_in_vain += 1;
+                    self.jump(LONG);
+                }
+                Some(at) => self.pass(at.duration_since(self.now)),
+            }
+        }
+        self.promise(false, |world| format!("at rest after {ROUNDS_MAX} rounds, but: {}", world.told()));
+        true
+    }
+
+    /// Time passes until something that is watched changes, at most so long.
+    fn live_while_quiet(&mut self, span: SignedDuration) {
+        let before = self.sight();
+        let until = self.now + span;
+        while self.now < until && self.sight() == before {
+            self.moment();
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The cluster: Deployments, their pods, one Service with its endpoints, and the controllers that Kubernetes brings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Pace;
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        names::{ModelUri, Version},
+    },
+    decide::{ClusterView, Traffic, Workload},
+};
+
+/// What becomes of a version's pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(in crate::decide::tests) enum Fate {
+    /// They are ready a moment after they were made.
+    #[default]
+    Good,
+    /// They are not ready, and nothing says why.
+    NeverReady,
+    /// They are not ready, and their containers say why.
+    Crashes,
+    /// One of those that there are is not ready.
+    OneDown,
+    /// They are ready, but answer their input example with an error.
+    FailsSmokeTest,
+}
+
+impl Fate {
+    fn is_ready(self) -> bool {
+        !matches!(self, Self::NeverReady | Self::Crashes)
+    }
+}
+
+/// Whether pods with these settings are never ready, as with an image that cannot be pulled.
+pub(super) fn is_bad(settings: &str) -> bool {
+    settings.starts_with("bad")
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pod {
+    pub(super) settings: String,
+    pub(super) model_uri: ModelUri,
+    pub(super) born: Timestamp,
+    pub(super) ends: Option<Timestamp>,
+    pub(super) is_down: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Deployment {
+    pub(super) desired: u32,
+    pub(super) settings: String,
+    pub(super) model_uri: ModelUri,
+    pub(super) started_at: Timestamp,
+    /// Counts the changes of its spec.
+    pub(super) generation: u64,
+    pub(super) edited: bool,
+}
+
+/// The cluster.
+#[derive(Clone, Debug, Default)]
+pub(in crate::decide::tests) struct Cluster {
+    pub(in crate::decide::tests) traffic: Traffic,
+    /// Somebody gave the Service another port.
+    pub(in crate::decide::tests) port_is_edited: bool,
+    pub(super) fates: BTreeMap<Version, Fate>,
+    pub(super) deployments: BTreeMap<Version, Deployment>,
+    /// The pods by their version's label; they outlive their Deployment for a moment.
+    pub(super) pods: BTreeMap<Version, Vec<Pod>>,
+    pub(super) endpoints: BTreeSet<Version>,
+    /// How many pods were ever made of a version.
+    pub(super) made: BTreeMap<Version, u32>,
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap()
+}
+
+impl Cluster {
+    pub(super) fn fate(&self, version: Version) -> Fate {
+        self.fates.get(&version).copied().unwrap_or_default()
+    }
+
+    pub(super) fn set_fate(&mut self, version: Version, fate: Fate) {
+        self.fates.insert(version, fate);
+        let pods = self.pods.get_mut(&version).map(Vec::as_mut_slice).unwrap_or_default();
+        for pod in pods.iter_mut() {
+            pod.is_down = false;
+        }
+        if let Some(pod) = pods.iter_mut().find(|pod| pod.ends.is_none() && fate == Fate::OneDown) {
+            pod.is_down = true;
+        }
+    }
+
+    /// Whether some of the version's pods cannot be ready.
+    pub(super) fn is_broken(&self, version: Version) -> bool {
+        let settings = self.deployments.get(&version).map(|deployment| &deployment.settings);
+        let pods = self.pods.get(&version).map(Vec::as_slice).unwrap_or_default();
+        !self.fate(version).is_ready()
+            || settings.is_some_and(|settings| is_bad(settings))
+            || pods.iter().any(|pod| pod.is_down)
+    }
+
+    pub(super) fn desired(&self, version: Version) -> u32 {
+        self.deployments.get(&version).map_or(0, |deployment| deployment.desired)
+    }
+
+    /// Which of the version's pods are ready, in their order.
+    fn readiness(&self, version: Version, now: Timestamp, pace: Pace) -> Vec<bool> {
+        let pods = self.pods.get(&version).map(Vec::as_slice).unwrap_or_default();
+        let ready = |pod: &Pod| {
+            let is_well = !pod.is_down && !is_bad(&pod.settings) && self.fate(version).is_ready();
+            pod.ends.is_none() && is_well && pod.born + pace.start <= now
+        };
+        pods.iter().map(ready).collect()
+    }
+
+    pub(super) fn ready(&self, version: Version, now: Timestamp, pace: Pace) -> u32 {
+        count(self.readiness(version, now, pace).into_iter().filter(|ready| *ready).count())
+    }
+
+    /// The pods of a version, also those that are ending.
+    pub(super) fn pods(&self, version: Version) -> u32 {
+        self.pods.get(&version).map_or(0, |pods| count(pods.len()))
+    }
+
+    pub(super) fn all_pods(&self) -> u32 {
+        count(self.pods.values().map(Vec::len).sum())
+    }
+
+    /// The versions that the Service selects.
+    pub(super) fn selected(&self) -> Vec<Version> {
+        match self.traffic {
+            Traffic::Nowhere => Vec::new(),
+            Traffic::One(version) => vec![version],
+            Traffic::Shared => self.pods.keys().copied().collect(),
+        }
+    }
+
+    /// How many ready pods the Service selects.
+    pub(super) fn answering(&self, now: Timestamp, pace: Pace) -> u32 {
+        self.selected().into_iter().map(|version| self.ready(version, now, pace)).sum()
+    }
+
+    fn workload(&self, version: Version, now: Timestamp, pace: Pace) -> Workload {
+        let deployment = &self.deployments[&version];
+        let pods = self.pods.get(&version).map(Vec::as_slice).unwrap_or_default();
+        let living: Vec<&Pod> = pods.iter().filter(|pod| pod.ends.is_none()).collect();
+        let ready = self.ready(version, now, pace);
+        let rolled_out = living.iter().all(|pod| deployment.made(pod))
+            && count(living.len()) == deployment.desired
+            && ready >= deployment.desired;
+        let crashes = self.fate(version) == Fate::Crashes && !living.is_empty();
+        Workload {
+            desired: deployment.desired,
+            pods: count(pods.len()),
+            ready,
+            rolled_out,
+            edited: deployment.edited,
+            settings: deployment.settings.clone(),
+            model_uri: deployment.model_uri.clone(),
+            started_at: Some(deployment.started_at),
+            trouble: crashes.then(|| Note::new(Reason::ModelCrashed, format!("version {version} crashes"))),
+            smoke: None,
+        }
+    }
+
+    pub(super) fn view(&self, now: Timestamp, pace: Pace) -> ClusterView {
+        let workload = |version: &Version| (*version, self.workload(*version, now, pace));
+        ClusterView {
+            traffic: self.traffic,
+            service_outdated: self.port_is_edited,
+            endpoints: self.endpoints.clone(),
+            workloads: self.deployments.keys().map(workload).collect(),
+        }
+    }
+
+    /// The cluster as a watch shows it that lags behind for all that is not written by us: pods, endpoints, and the
+    /// status of Deployments, which says what it is about.
+    pub(super) fn stale_view(
+        &self,
+        before: &Self,
+        then: Timestamp,
+        now: Timestamp,
+        pace: Pace,
+    ) -> ClusterView {
+        let mut view = self.view(now, pace);
+        view.endpoints.clone_from(&before.endpoints);
+        for (&version, workload) in &mut view.workloads {
+            let known = before.deployments.get(&version).map(|_| before.workload(version, then, pace));
+            let generation = |cluster: &Self| cluster.deployments.get(&version).map(|known| known.generation);
+            workload.pods = before.pods(version);
+            workload.ready = before.ready(version, then, pace);
+            workload.rolled_out = known.as_ref().is_some_and(|known| known.rolled_out)
+                && generation(before) == generation(self)
+                && workload.ready >= workload.desired;
+            workload.trouble = known.and_then(|known| known.trouble);
+        }
+        view
+    }
+
+    /// Makes the Deployment, or gives it these settings.
+    pub(super) fn apply(&mut self, version: Version, deployment: Deployment) {
+        let generation = self.deployments.get(&version).map_or(0, |known| known.generation) + 1;
+        self.deployments.insert(version, Deployment { generation, ..deployment });
+    }
+
+    pub(super) fn scale(&mut self, version: Version, desired: u32) -> Option<&mut Deployment> {
+        let deployment = self.deployments.get_mut(&version)?;
+        deployment.desired = desired;
+        deployment.generation += 1;
+        Some(deployment)
+    }
+
+    /// Deletes the Deployment; its pods end.
+    pub(super) fn delete(&mut self, version: Version, now: Timestamp, pace: Pace) {
+        self.deployments.remove(&version);
+        for pod in self.pods.entry(version).or_default() {
+            pod.ends.get_or_insert(now + pace.end);
+        }
+    }
+
+    /// What Kubernetes' controllers do at once: pods are made and ended.
+    pub(super) fn controllers(&mut self, now: Timestamp, pace: Pace) {
+        for pods in self.pods.values_mut() {
+            pods.retain(|pod| pod.ends.is_none_or(|ends| ends > now));
+        }
+        let versions: Vec<Version> = self.deployments.keys().copied().collect();
+        for version in versions {
+            let ready = self.readiness(version, now, pace);
+            let pods = self.pods.entry(version).or_default();
+            let made = self.deployments[&version].roll(pods, &ready, now, pace);
+            *self.made.entry(version).or_default() += made;
+        }
+        self.pods.retain(|_, pods| !pods.is_empty());
+    }
+
+    /// The endpoint controller catches up.
+    pub(super) fn update_endpoints(&mut self, now: Timestamp, pace: Pace) {
+        let ready = |version: &Version| self.ready(*version, now, pace) > 0;
+        self.endpoints = self.selected().into_iter().filter(ready).collect();
+    }
+}
+
+impl Deployment {
+    /// Whether the pod is as this Deployment makes them.
+    fn made(&self, pod: &Pod) -> bool {
+        pod.settings == self.settings && pod.model_uri == self.model_uri
+    }
+
+    /// A rolling update with `maxUnavailable: 0` and `maxSurge: 1`, and scaling. Answers how many pods it made.
+    fn roll(&self, pods: &mut Vec<Pod>, ready: &[bool], now: Timestamp, pace: Pace) -> u32 {
+        let desired = self.desired as usize;
+        let is_old = |pod: &Pod| !self.made(pod);
+        let living = |pods: &[Pod]| pods.iter().filter(|pod| pod.ends.is_none()).count();
+        let is_ready = |index: usize| ready.get(index).copied().unwrap_or(false);
+
+        let excess = living(pods).saturating_sub(desired + usize::from(pods.iter().any(is_old)));
+        let mut candidates: Vec<usize> =
+            (0..pods.len()).filter(|index| pods[*index].ends.is_none()).collect();
+        candidates.sort_by_key(|index| is_ready(*index));
+        for index in candidates.into_iter().take(if desired == 0 { usize::MAX } else { excess }) {
+            pods[index].ends = Some(now + pace.end);
+        }
+
+        let available =
+            (0..pods.len()).filter(|index| pods[*index].ends.is_none() && is_ready(*index)).count();
+        let mut spare = available.saturating_sub(desired);
+        for (index, pod) in pods.iter_mut().enumerate() {
+            if pod.ends.is_none() && is_old(pod) && (spare > 0 || !is_ready(index)) {
+                spare -= usize::from(is_ready(index));
+                pod.ends = Some(now + pace.end);
+            }
+        }
+
+        let new = pods.iter().filter(|pod| pod.ends.is_none() && !is_old(pod)).count();
+        let surge = usize::from(pods.iter().any(|pod| pod.ends.is_none() && is_old(pod)));
+        let room = (desired + surge).saturating_sub(living(pods));
+        let made = desired.saturating_sub(new).min(room);
+        for _ in 0..made {
+            let (settings, model_uri) = (self.settings.clone(), self.model_uri.clone());
+            pods.push(Pod { settings, model_uri, born: now, ends: None, is_down: false });
+        }
+        count(made)
+    }
+}

@@ -1,0 +1,287 @@
+//! What happens from outside, in the words that scenarios are written in.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Fate, World, cluster::is_bad, uri, version};
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        model_alias::Drift,
+    },
+    decide::{Lifecycle, StrategyIntent, Traffic, Wish},
+};
+
+/// Something that happens from outside, or a single pass of an operator that is otherwise down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(in crate::decide::tests) enum Event {
+    /// `spec.version`, or `follow: {registry: {}}`.
+    Wish(Wished),
+    /// Other settings of the pods. With those that begin with `bad`, pods are never ready.
+    Settings(String),
+    /// `spec.serving.replicas`, by a person or an autoscaler.
+    Replicas(u32),
+    Strategy(Strategy),
+    Drift(Drift),
+    PreviousAlias(bool),
+    SmokeTest(bool),
+    /// `spec.serving` is there or not.
+    Serving(bool),
+    Suspend(bool),
+    /// Another ModelAlias owns the alias, or does not any more.
+    Conflict(bool),
+    /// The annotation that asks to try again.
+    Retry(String),
+    /// The ModelAlias is deleted.
+    Deleted(bool),
+    /// The status is lost.
+    StatusLost(bool),
+
+    /// What becomes of a version's pods.
+    Pods {
+        of: u32,
+        are: Fate,
+    },
+    DeploymentDeleted(u32),
+    DeploymentScaled {
+        of: u32,
+        to: u32,
+    },
+    /// Somebody changes the image of a Deployment.
+    DeploymentEdited(u32),
+    /// Somebody deletes the Service or points it elsewhere.
+    Service(Serves),
+    /// Somebody changes the Service's port.
+    PortEdited(bool),
+
+    Registry(Registers),
+    /// Somebody else moves or removes the alias.
+    Alias(Option<u32>),
+    /// The same of the previous alias.
+    MovePreviousAlias(Option<u32>),
+    VersionDeleted(u32),
+    VersionRegistered(u32),
+    /// The model is deleted and made anew: the same numbers mean other models, and no alias is left.
+    ModelRecreated(bool),
+
+    /// The operator is up or down. Going down, it forgets what it kept in memory.
+    Up(bool),
+    /// One pass.
+    Pass(Pass),
+}
+
+/// Who chooses the version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(in crate::decide::tests) enum Wished {
+    Version(u32),
+    Follow(Followed),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::decide::tests) enum Followed {
+    Registry,
+}
+
+impl Wished {
+    pub(in crate::decide::tests) const REGISTRY: Self = Self::Follow(Followed::Registry);
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::decide::tests) enum Strategy {
+    #[default]
+    BlueGreen,
+    Rolling,
+}
+
+impl From<Strategy> for StrategyIntent {
+    fn from(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::BlueGreen => Self::BlueGreen,
+            Strategy::Rolling => Self::Rolling { max_surge: 1 },
+        }
+    }
+}
+
+/// What somebody makes of the Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::decide::tests) enum Serves {
+    Deleted,
+    SharedByAll,
+    #[serde(untagged)]
+    Version(u32),
+}
+
+/// How the registry answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::decide::tests) enum Registers {
+    /// At once.
+    Fine,
+    /// Not at all.
+    Away,
+    /// That the login may not.
+    Forbids,
+    /// That the model does not exist.
+    HasNoModel,
+    /// As it was a while ago.
+    Lags,
+    /// Writes take their time.
+    IsSlow,
+}
+
+/// How one pass goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::decide::tests) struct Pass {
+    /// The operator is killed after so many writes; the status is then not written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::decide::tests) crash_after: Option<usize>,
+    /// This write fails, the first one being 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::decide::tests) fails_at: Option<usize>,
+    /// So many moments old is what it sees of the cluster, but for its own writes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(in crate::decide::tests) stale: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl World {
+    pub(in crate::decide::tests) fn happen(&mut self, event: &Event) {
+        self.note(|| format!("{event:?}"));
+        match event {
+            Event::Wish(Wished::Version(number)) => self.intent.wish = Wish::Version(version(*number)),
+            Event::Wish(Wished::Follow(Followed::Registry)) => self.intent.wish = Wish::Registry,
+            Event::Settings(settings) => self.serving().settings.clone_from(settings),
+            Event::Replicas(replicas) => self.serving().replicas = *replicas,
+            Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
+            Event::Drift(drift) => self.intent.drift = *drift,
+            Event::PreviousAlias(kept) => self.intent.keeps_previous_alias = *kept,
+            Event::SmokeTest(wanted) => self.serving().smoke_test = *wanted,
+            Event::Serving(wanted) => self.set_serving(*wanted),
+            Event::Suspend(suspend) => self.live_or(*suspend, Lifecycle::Suspended),
+            Event::Conflict(there) => {
+                let conflict = || Note::new(Reason::Conflict, "another ModelAlias owns the alias");
+                self.intent.obstacle = there.then(conflict);
+            }
+            Event::Retry(text) => self.intent.retry = Some(text.clone()),
+            Event::Deleted(_) => {
+                self.intent.lifecycle = Lifecycle::Deleting { since: self.now };
+                self.is_gone = !self.intent.has_finalizer;
+            }
+            Event::StatusLost(_) => self.record = crate::api::ModelAliasStatus::default(),
+            Event::Up(up) => {
+                self.operator.is_up = *up;
+                if !up {
+                    self.kill();
+                }
+            }
+            Event::Pass(how) => drop(self.pass_once(how)),
+            _ => self.happen_outside(event),
+        }
+        self.note_failures();
+        self.silence_is_excused |= self.answering() == 0;
+        self.promise_of_the_moment();
+    }
+
+    /// What happens in the cluster and in the registry.
+    fn happen_outside(&mut self, event: &Event) {
+        let cluster = &mut self.cluster;
+        let registry = &mut self.registry;
+        match event {
+            Event::Pods { of, are } => cluster.set_fate(version(*of), *are),
+            Event::DeploymentDeleted(number) => {
+                cluster.delete(version(*number), self.now, self.pace);
+                self.failed.insert(version(*number));
+            }
+            Event::DeploymentScaled { of, to } => {
+                cluster.scale(version(*of), *to);
+                self.failed.insert(version(*of));
+            }
+            Event::DeploymentEdited(number) => {
+                if let Some(deployment) = cluster.deployments.get_mut(&version(*number)) {
+                    deployment.edited = true;
+                }
+            }
+            Event::Service(what) => {
+                cluster.traffic = match what {
+                    Serves::Deleted => Traffic::Nowhere,
+                    Serves::SharedByAll => Traffic::Shared,
+                    Serves::Version(number) => Traffic::One(version(*number)),
+                };
+                self.is_pointed_by_others = true;
+                self.left = None;
+            }
+            Event::PortEdited(edited) => {
+                cluster.port_is_edited = *edited && cluster.traffic != Traffic::Nowhere;
+            }
+            Event::Registry(how) => {
+                registry.trouble = match how {
+                    Registers::Away => Some(Reason::RegistryUnreachable),
+                    Registers::Forbids => Some(Reason::RegistryForbidden),
+                    Registers::HasNoModel => Some(Reason::ModelNotFound),
+                    Registers::Fine | Registers::Lags | Registers::IsSlow => None,
+                };
+                registry.lags = *how == Registers::Lags;
+                registry.is_slow = *how == Registers::IsSlow;
+            }
+            Event::Alias(number) => {
+                registry.truth.alias = number.map(version);
+                self.moves_by_others += 1;
+            }
+            Event::MovePreviousAlias(number) => {
+                registry.truth.previous_alias = number.map(version);
+                self.moves_by_others += 1;
+            }
+            Event::VersionDeleted(number) => {
+                let facts = &mut registry.truth;
+                facts.versions.remove(&version(*number));
+                facts.alias = facts.alias.filter(|named| *named != version(*number));
+                facts.previous_alias = facts.previous_alias.filter(|named| *named != version(*number));
+            }
+            Event::VersionRegistered(number) => {
+                registry.truth.versions.entry(version(*number)).or_insert_with(|| uri(*number));
+            }
+            Event::ModelRecreated(_) => {
+                let facts = &mut registry.truth;
+                (facts.alias, facts.previous_alias) = (None, None);
+                for (number, model_uri) in (100..).zip(facts.versions.values_mut()) {
+                    *model_uri = uri(number);
+                }
+            }
+            _ => unreachable!("handled by its caller"),
+        }
+        self.cluster.controllers(self.now, self.pace);
+    }
+
+    fn live_or(&mut self, other: bool, lifecycle: Lifecycle) {
+        if !matches!(self.intent.lifecycle, Lifecycle::Deleting { .. }) {
+            self.intent.lifecycle = if other { lifecycle } else { Lifecycle::Active };
+        }
+    }
+
+    fn set_serving(&mut self, wanted: bool) {
+        if wanted {
+            self.intent.serving = self.serving_aside.take().or_else(|| self.intent.serving.take());
+        } else {
+            self.serving_aside = self.intent.serving.take().or_else(|| self.serving_aside.take());
+            // What answered is to answer no more.
+            self.answered.clear();
+        }
+    }
+
+    /// Remembers which versions ever had a reason to be rejected.
+    fn note_failures(&mut self) {
+        let settings_are_bad = self.intent.serving.as_ref().is_some_and(|serving| is_bad(&serving.settings));
+        if settings_are_bad {
+            self.failed.extend(self.registry.truth.versions.keys());
+        }
+        let bad = self.cluster.fates.iter().filter(|(_, fate)| **fate != Fate::Good);
+        self.failed.extend(bad.map(|(version, _)| *version));
+    }
+}

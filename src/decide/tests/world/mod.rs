@@ -1,0 +1,266 @@
+//! A small world that obeys decisions: a cluster, a registry, an operator, a clock. No Kubernetes, no HTTP.
+//!
+//! ```text
+//! event ── from outside ──► cluster, registry, intent ── observe ──► decide ──► apply, the promises checked at each write
+//!                                     ▲                                             │
+//!                                     └── clock: pods start and end, writes land ◄──┘
+//! ```
+
+mod canonical;
+mod clock;
+mod cluster;
+mod event;
+mod operator;
+mod promises;
+mod registry;
+mod rest;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt::Write,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+pub(super) use self::{
+    cluster::{Cluster, Fate},
+    event::{Event, Pass, Registers, Serves, Strategy, Wished},
+};
+use self::{operator::Operator, registry::Registry};
+use crate::{
+    api::{
+        ModelAliasStatus,
+        model_alias::Drift,
+        names::{ModelUri, Version},
+    },
+    decide::{AliasRole, Intent, Lifecycle, Observed, ServingIntent, StrategyIntent, Wish},
+};
+
+pub(super) fn version(number: u32) -> Version {
+    Version::new(number).unwrap()
+}
+
+/// The version's number.
+pub(super) fn number(version: Version) -> u32 {
+    version.to_string().parse().unwrap()
+}
+
+pub(super) fn uri(number: u32) -> ModelUri {
+    format!("models:/m-{number:032x}").parse().unwrap()
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// From moment to moment.
+    pub(super) step: SignedDuration,
+    /// Until a good version's pod is ready.
+    pub(super) start: SignedDuration,
+    /// Until a pod that ends is gone.
+    pub(super) end: SignedDuration,
+}
+
+impl Pace {
+    /// By the second.
+    pub(super) const FINE: Self = Self {
+        step: SignedDuration::from_secs(1),
+        start: SignedDuration::from_secs(3),
+        end: SignedDuration::from_secs(2),
+    };
+    /// In steps so coarse that few of them make up a deadline, for a small state space.
+    pub(super) const COARSE: Self = Self {
+        step: SignedDuration::from_secs(10),
+        start: SignedDuration::from_secs(10),
+        end: SignedDuration::from_secs(10),
+    };
+}
+
+/// The world. What is open here is what the outside may change.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) pace: Pace,
+    pub(super) intent: Intent,
+    pub(super) record: ModelAliasStatus,
+    pub(super) cluster: Cluster,
+    pub(super) registry: Registry,
+    pub(super) operator: Operator,
+    /// The object is gone: its finalizer was removed after it was deleted.
+    pub(super) is_gone: bool,
+    /// Promises are noted in `broken` instead of ending the test.
+    pub(super) collects: bool,
+    pub(super) broken: Vec<String>,
+    /// What happened, when somebody wants to know.
+    pub(super) log: Option<String>,
+    /// The most pods there may be, while that is known.
+    pub(super) pod_limit: Option<u32>,
+    /// `spec.serving` while it is not set.
+    serving_aside: Option<ServingIntent>,
+    /// The version that traffic left last, and when; what somebody else sent there does not count.
+    left: Option<(Version, Timestamp)>,
+    /// Somebody else made the Service select what it does.
+    is_pointed_by_others: bool,
+    /// The versions that ever answered requests.
+    answered: BTreeSet<Version>,
+    /// The one that did so alone, and last.
+    answered_last: Option<Version>,
+    /// The versions that ever passed their smoke test.
+    proven: BTreeSet<Version>,
+    /// The versions and settings whose pods were ever not as they should be.
+    pub(super) failed: BTreeSet<Version>,
+    /// How often somebody else wrote to the aliases.
+    pub(super) moves_by_others: u32,
+    /// How often the operator was killed.
+    kills: u32,
+    /// Nobody answers, and the outside is to blame.
+    silence_is_excused: bool,
+    began: Timestamp,
+    /// The cluster some moments ago, the newest last.
+    past: VecDeque<(Timestamp, Cluster)>,
+}
+
+impl World {
+    pub(super) fn new(strategy: StrategyIntent, replicas: u32) -> Self {
+        let serving = ServingIntent {
+            replicas,
+            settings: "a".into(),
+            strategy,
+            progress_deadline: SignedDuration::from_secs(60),
+            warm_for: SignedDuration::from_secs(300),
+            history: 2,
+            smoke_test: true,
+        };
+        let began = Timestamp::from_second(1_800_000_000).unwrap();
+        Self {
+            now: began,
+            pace: Pace::FINE,
+            intent: Intent {
+                wish: Wish::Version(version(1)),
+                serving: Some(serving),
+                keeps_previous_alias: true,
+                drift: Drift::Correct,
+                lifecycle: Lifecycle::Active,
+                deletes_alias: true,
+                has_finalizer: false,
+                retry: None,
+                obstacle: None,
+            },
+            record: ModelAliasStatus::default(),
+            cluster: Cluster::default(),
+            registry: Registry::new(5),
+            operator: Operator::default(),
+            is_gone: false,
+            collects: false,
+            broken: Vec::new(),
+            log: None,
+            pod_limit: None,
+            serving_aside: None,
+            left: None,
+            is_pointed_by_others: false,
+            answered: BTreeSet::new(),
+            answered_last: None,
+            proven: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            moves_by_others: 0,
+            kills: 0,
+            silence_is_excused: false,
+            began,
+            past: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn serving(&mut self) -> &mut ServingIntent {
+        self.intent.serving.as_mut().or(self.serving_aside.as_mut()).unwrap()
+    }
+
+    pub(super) fn replicas(&self) -> u32 {
+        self.intent.serving.as_ref().map_or(0, |serving| serving.replicas)
+    }
+
+    pub(super) fn desired(&self, version: Version) -> u32 {
+        self.cluster.desired(version)
+    }
+
+    pub(super) fn ready(&self, version: Version) -> u32 {
+        self.cluster.ready(version, self.now, self.pace)
+    }
+
+    /// How many pods were ever made of the version.
+    pub(super) fn made(&self, version: Version) -> u32 {
+        self.cluster.made.get(&version).copied().unwrap_or_default()
+    }
+
+    /// How many ready pods the Service selects.
+    pub(super) fn answering(&self) -> u32 {
+        self.cluster.answering(self.now, self.pace)
+    }
+
+    /// The versions of these pods.
+    pub(super) fn answering_versions(&self) -> Vec<u32> {
+        let selected = self.cluster.selected().into_iter().filter(|version| self.ready(*version) > 0);
+        selected.map(number).collect()
+    }
+
+    /// The version that an alias names; 0 for none.
+    pub(super) fn alias(&self, role: AliasRole) -> u32 {
+        let facts = &self.registry.truth;
+        let named = if role == AliasRole::Main { facts.alias } else { facts.previous_alias };
+        named.map_or(0, number)
+    }
+
+    /// The versions with a Deployment.
+    pub(super) fn deployments(&self) -> Vec<u32> {
+        self.cluster.deployments.keys().copied().map(number).collect()
+    }
+
+    /// What the operator sees now.
+    pub(super) fn observe(&self) -> Observed {
+        self.observe_as_of(0)
+    }
+
+    /// What the operator sees when its watches are up to `moments` behind for all that it did not write itself. What it has
+    /// seen once does not go back.
+    pub(super) fn observe_as_of(&self, moments: usize) -> Observed {
+        let newest = self.past.len().saturating_sub(moments);
+        let past = self.past.iter().skip(newest).find(|(then, _)| *then >= self.operator.seen_until);
+        let facts = &self.registry.seen;
+        let record = &self.record;
+        let spec = match self.intent.wish {
+            Wish::Version(version) => Some(version),
+            Wish::Registry => None,
+        };
+        let wanted: BTreeSet<Version> =
+            [spec, facts.alias, record.version, record.previous_version].into_iter().flatten().collect();
+        let mut cluster = match past {
+            Some((then, before)) => self.cluster.stale_view(before, *then, self.now, self.pace),
+            None => self.cluster.view(self.now, self.pace),
+        };
+        for (version, workload) in &mut cluster.workloads {
+            workload.smoke = self.operator.smoke.get(version).map(|(_, report)| report.clone());
+        }
+        let mut registry = self.registry.view(wanted);
+        if !self.intent.keeps_previous_alias {
+            registry.previous_alias = None;
+        }
+        Observed { now: self.now, intent: self.intent.clone(), registry, cluster, record: record.clone() }
+    }
+
+    /// Notes what happens.
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        let second = self.second_of_story();
+        if let Some(log) = &mut self.log {
+            writeln!(log, "{second:>5}s  {}", what()).unwrap();
+        }
+    }
+
+    /// How many seconds the story has lasted.
+    pub(super) fn second_of_story(&self) -> i64 {
+        self.now.duration_since(self.began).as_secs()
+    }
+
+    /// What happens from here on is counted from now.
+    pub(super) fn begin_story(&mut self) {
+        self.began = self.now;
+    }
+}

@@ -1,0 +1,243 @@
+//! The operator: what it remembers between passes, and one pass, whole or cut short.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Fate, Pass, World, cluster::Deployment, registry::Write};
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        names::Version,
+    },
+    decide::{Action, AliasRole, Decision, Lifecycle, Observed, SmokeReport, Traffic, decide},
+    status::{Applied, Identity, next},
+};
+
+/// When a pass whose write failed is done again.
+const AFTER_FAILURE: SignedDuration = SignedDuration::from_secs(5);
+
+/// For how long a smoke test waits for an answer.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What the operator keeps in memory, so loses when it is killed.
+#[derive(Clone, Debug)]
+pub(in crate::decide::tests) struct Operator {
+    pub(in crate::decide::tests) is_up: bool,
+    /// The smoke tests: since when, and how they stand.
+    pub(super) smoke: BTreeMap<Version, (Timestamp, SmokeReport)>,
+    /// What the last pass saw, but for the time. Anything else wakes it.
+    pub(super) saw: Option<Observed>,
+    /// When it is to look again.
+    pub(super) wake: Option<Timestamp>,
+    /// How far its watches have come.
+    pub(super) seen_until: Timestamp,
+}
+
+impl Default for Operator {
+    fn default() -> Self {
+        Self { is_up: true, smoke: BTreeMap::new(), saw: None, wake: None, seen_until: Timestamp::MIN }
+    }
+}
+
+impl World {
+    /// The operator is killed; another one begins, or not.
+    pub(in crate::decide::tests) fn kill(&mut self) {
+        self.kills += 1;
+        let Operator { is_up, .. } = self.operator;
+        self.operator = Operator { is_up, seen_until: self.now, ..Operator::default() };
+        self.registry.forget();
+    }
+
+    /// One whole pass, or one that is cut short after so many writes, before the status is written.
+    pub(in crate::decide::tests) fn reconcile(&mut self, crash_after: Option<usize>) -> Decision {
+        self.pass_once(&Pass { crash_after, ..Pass::default() })
+    }
+
+    /// One pass.
+    pub(in crate::decide::tests) fn pass_once(&mut self, how: &Pass) -> Decision {
+        let observed = self.observe_as_of(how.stale);
+        let decision = decide(&observed);
+        self.operator.wake = decision.wake;
+        let seen = self.now - self.pace.step * i32::try_from(how.stale).unwrap();
+        self.operator.seen_until = self.operator.seen_until.max(seen);
+        if self.is_gone {
+            return decision;
+        }
+        self.note(|| {
+            let Decision { actions, rejection, report, wake, .. } = &decision;
+            let wake = wake
+                .map_or_else(String::new, |at| format!(", wakes in {:#}", at.duration_since(observed.now)));
+            let rejected =
+                rejection.as_ref().map_or_else(String::new, |it| format!(", rejects {}", it.version));
+            format!("pass {how:?}: {:?}{rejected}{wake}\n        {actions:?}", report.readiness)
+        });
+        let mut applied = Applied::default();
+        for (index, action) in decision.actions.iter().enumerate() {
+            if how.crash_after == Some(index) {
+                self.kill();
+                return decision;
+            }
+            if how.fails_at == Some(index) {
+                applied.failure = Some(Note::new(Reason::ApplyFailed, "the API server does not answer"));
+                self.operator.wake = Some(self.now + AFTER_FAILURE);
+                break;
+            }
+            if let Action::Route(traffic) = action
+                && !self.would_answer(*traffic)
+            {
+                // The API server is asked right before. A fresh view has shown the same.
+                self.promise(how.stale > 0, |_| "nothing is asked for that is seen to be impossible".into());
+                applied.failure = Some(Note::new(Reason::WaitingForPods, "no pod is ready any more"));
+                self.operator.wake = Some(self.now + AFTER_FAILURE);
+                break;
+            }
+            if self.apply(action, &observed) {
+                applied.actions.push(action.clone());
+            }
+            self.promise_of_the_moment();
+        }
+        if how.crash_after.is_some_and(|after| after >= decision.actions.len()) {
+            self.kill();
+            return decision;
+        }
+        self.record = next(&observed, &decision, &applied, &Identity::default());
+        decision
+    }
+
+    /// One action, with the promises checked at the moment it is done. Answers whether it is done: a write that is under
+    /// way already is not.
+    fn apply(&mut self, action: &Action, observed: &Observed) -> bool {
+        self.promise_of_action();
+        match action {
+            Action::SetFinalizer { present } => {
+                self.intent.has_finalizer = *present;
+                let is_deleting = matches!(self.intent.lifecycle, Lifecycle::Deleting { .. });
+                self.is_gone = is_deleting && !present;
+            }
+            Action::Apply { version, model_uri, replicas } => {
+                let settings = self.intent.serving.as_ref().map(|serving| serving.settings.clone());
+                let deployment = Deployment {
+                    desired: *replicas,
+                    settings: settings.unwrap_or_default(),
+                    model_uri: model_uri.clone(),
+                    started_at: self.now,
+                    generation: 0,
+                    edited: false,
+                };
+                if replicas < &self.desired(*version) {
+                    self.promise_of_scale(*version, *replicas);
+                }
+                self.cluster.apply(*version, deployment);
+                self.operator.smoke.remove(version);
+            }
+            Action::Scale { version, replicas } => {
+                self.promise_of_scale(*version, *replicas);
+                let now = self.now;
+                if *replicas == 0 {
+                    self.operator.smoke.remove(version);
+                }
+                if let Some(deployment) = self.cluster.scale(*version, *replicas)
+                    && *replicas > 0
+                {
+                    deployment.started_at = now;
+                }
+            }
+            Action::SmokeTest { version } => {
+                let is_ready = observed.is_ready(*version);
+                self.promise(is_ready, |_| "a smoke test needs a ready pod".into());
+                self.operator.smoke.entry(*version).or_insert((self.now, SmokeReport::Running(None)));
+            }
+            Action::Route(traffic) => {
+                self.promise_of_route(*traffic, observed);
+                self.route(*traffic);
+            }
+            Action::Delete { version } => {
+                self.promise_of_delete(*version);
+                self.cluster.delete(*version, self.now, self.pace);
+            }
+            Action::DeleteService => self.route(Traffic::Nowhere),
+            Action::SetAlias { role, version, replaces, corrects: _ } => {
+                if self.registry.writes.iter().any(|write| write.role == *role && write.is_heard) {
+                    return false;
+                }
+                self.promise_of_alias(*role, *version, *replaces);
+                let moments = if self.registry.is_slow { 5 } else { 1 };
+                self.registry.writes.push(Write {
+                    role: *role,
+                    version: *version,
+                    replaces: *replaces,
+                    lands: self.now + self.pace.step * moments,
+                    is_heard: true,
+                });
+            }
+            Action::DeleteAlias { role, replaces } => self.delete_alias(*role, *replaces),
+        }
+        self.cluster.controllers(self.now, self.pace);
+        true
+    }
+
+    /// Whether a pod is ready that the Service would select then.
+    fn would_answer(&self, traffic: Traffic) -> bool {
+        let cluster = &self.cluster;
+        match traffic {
+            Traffic::Nowhere => false,
+            Traffic::One(version) => self.ready(version) > 0,
+            Traffic::Shared => cluster.pods.keys().any(|version| self.ready(*version) > 0),
+        }
+    }
+
+    fn route(&mut self, traffic: Traffic) {
+        if self.cluster.traffic != traffic {
+            if let Traffic::One(before) = self.cluster.traffic {
+                self.left =
+                    (!self.is_pointed_by_others).then_some((before, self.known_to_serve_until(before)));
+            }
+            self.is_pointed_by_others = false;
+        }
+        if traffic == Traffic::Nowhere {
+            self.silence_is_excused = true;
+        }
+        self.cluster.traffic = traffic;
+        self.cluster.port_is_edited = false;
+    }
+
+    /// What traffic leaves now, when the status knows that it served. When the passes that brought traffic there and take it
+    /// away again were both cut short, only the time before is known.
+    fn known_to_serve_until(&self, version: Version) -> Timestamp {
+        let idle_since =
+            self.record.versions.iter().find(|held| held.version == version).and_then(|held| held.idle_since);
+        idle_since.filter(|_| self.record.version != Some(version)).unwrap_or(self.now)
+    }
+
+    fn delete_alias(&mut self, role: AliasRole, replaces: Version) {
+        self.promise(self.registry.trouble.is_none(), |_| "no write to a registry that is away".into());
+        let named = self.registry.truth.named(role);
+        if *named == Some(replaces) {
+            *named = None;
+            *self.registry.seen.named(role) = None;
+        } else {
+            self.registry.seen = self.registry.truth.clone();
+        }
+    }
+
+    /// The smoke tests that were begun end: at once, or after a while when no pod answers.
+    pub(super) fn end_smoke_tests(&mut self) {
+        let is_running = |report: &SmokeReport| matches!(report, SmokeReport::Running(_));
+        let all = self.operator.smoke.iter().filter(|(_, (_, report))| is_running(report));
+        let running: Vec<(Version, Timestamp)> =
+            all.map(|(version, (since, _))| (*version, *since)).collect();
+        for (version, since) in running {
+            let report = match self.cluster.fate(version) {
+                Fate::FailsSmokeTest => SmokeReport::Failed("500".into()),
+                _ if self.ready(version) > 0 => SmokeReport::Passed,
+                _ if self.now >= since + PATIENCE => SmokeReport::Failed("no answer".into()),
+                _ => continue,
+            };
+            if report == SmokeReport::Passed {
+                self.proven.insert(version);
+            }
+            self.operator.smoke.insert(version, (since, report));
+        }
+    }
+}

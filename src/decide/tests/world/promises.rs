@@ -1,0 +1,173 @@
+//! What must hold at each single write, and at every moment. A promise that breaks is noted, or ends the test at once.
+
+use super::{Fate, World};
+use crate::{
+    api::names::Version,
+    decide::{AliasRole, Lifecycle, Observed, StrategyIntent, Traffic, Workload},
+};
+
+impl World {
+    /// Notes a promise that does not hold; the sentence says what should.
+    pub(in crate::decide::tests) fn promise(&mut self, holds: bool, sentence: impl FnOnce(&Self) -> String) {
+        if !holds {
+            let sentence = format!("{} (at {}s)", sentence(self), self.second_of_story());
+            self.note(|| format!("BROKEN: {sentence}"));
+            assert!(self.collects, "broken promise: {sentence}");
+            self.broken.push(sentence);
+        }
+    }
+
+    /// Before any write: whether anything may be written at all.
+    pub(super) fn promise_of_action(&mut self) {
+        let holds = self.intent.lifecycle != Lifecycle::Suspended
+            && (self.intent.obstacle.is_none() || self.intent.lifecycle != Lifecycle::Active);
+        self.promise(holds, |_| "nothing is written while suspended, or while another owns the alias".into());
+    }
+
+    /// Before traffic moves: only to what is ready, in full where something ready is left, and proven.
+    pub(super) fn promise_of_route(&mut self, traffic: Traffic, observed: &Observed) {
+        let known = |version: Version| observed.cluster.workloads.get(&version);
+        let replicas = self.replicas();
+        match traffic {
+            // Only the rest of the Service is put right.
+            _ if traffic == self.cluster.traffic => {}
+            Traffic::Nowhere => self.promise(false, |_| "a Service is never pointed at nothing".into()),
+            Traffic::One(version) => {
+                let ready = known(version).map_or(0, Workload::counted);
+                let is_ready = ready > 0 && self.ready(version) > 0;
+                self.promise(is_ready, |_| {
+                    format!("traffic only ever reaches a ready version, not {version}")
+                });
+                let others = observed.answering().filter(|(other, _)| *other != version);
+                let leaves_ready = others.map(|(_, other)| other.ready).sum::<u32>() > 0;
+                self.promise(!leaves_ready || ready >= replicas, |_| {
+                    format!(
+                        "traffic leaves what is ready only for a version in full, not {ready} of {replicas}"
+                    )
+                });
+                self.promise_of_proof(version);
+            }
+            Traffic::Shared => {
+                let reached = self.cluster.deployments.keys().filter(|version| self.ready(**version) > 0);
+                for version in reached.copied().collect::<Vec<_>>() {
+                    self.promise_of_proof(version);
+                }
+            }
+        }
+    }
+
+    /// A version that never answered passes its smoke test first.
+    fn promise_of_proof(&mut self, version: Version) {
+        let is_wanted = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test);
+        let is_proven = self.answered.contains(&version) || self.proven.contains(&version);
+        self.promise(!is_wanted || is_proven, |_| {
+            format!("version {version} gets no traffic without a smoke test")
+        });
+        let fails = self.cluster.fate(version) == Fate::FailsSmokeTest && !self.proven.contains(&version);
+        let holds = !is_wanted || !fails || self.answered.contains(&version);
+        self.promise(holds, |_| format!("version {version} fails its smoke test and gets no traffic"));
+    }
+
+    /// Before a version's pods become fewer.
+    pub(super) fn promise_of_scale(&mut self, version: Version, replicas: u32) {
+        let wanted = self.replicas();
+        if replicas == 0 {
+            self.promise(!self.is_warm(version), |_| {
+                format!("version {version}, which traffic just left, stays warm")
+            });
+        }
+        match self.cluster.traffic {
+            Traffic::One(serves) if serves == version => {
+                let shrinks = replicas < self.cluster.desired(version);
+                self.promise(replicas >= wanted || !shrinks, |_| {
+                    format!("what serves is not scaled to {replicas} of {wanted}")
+                });
+            }
+            Traffic::Shared => {
+                let others = self.cluster.deployments.keys().filter(|other| **other != version);
+                let others: u32 = others.map(|other| self.counted(*other)).sum();
+                let before = self.counted(version);
+                let after = others + before.min(replicas);
+                self.promise(after >= wanted.min(others + before), |_| {
+                    format!("never fewer ready than wished: {after} of {wanted}")
+                });
+            }
+            _ => {
+                let holds = replicas > 0 || !self.cluster.endpoints.contains(&version);
+                self.promise(holds, |_| format!("version {version} has endpoints and is not scaled to zero"));
+            }
+        }
+    }
+
+    /// Before a Deployment goes.
+    pub(super) fn promise_of_delete(&mut self, version: Version) {
+        if self.intent.serving.is_none() {
+            return;
+        }
+        let serves = self.cluster.traffic == Traffic::One(version) || self.cluster.traffic == Traffic::Shared;
+        let has_endpoints = self.cluster.endpoints.contains(&version);
+        self.promise(!serves && !has_endpoints, |_| format!("version {version} answers and is not deleted"));
+    }
+
+    /// When the write of an alias begins: it says what is true.
+    pub(super) fn promise_of_alias(&mut self, role: AliasRole, version: Version, replaces: Option<Version>) {
+        let answers = self.registry.trouble.is_none();
+        self.promise(answers, |_| "nothing is written to a registry that is away".into());
+        let exists = self.registry.seen.versions.contains_key(&version);
+        self.promise(exists, |_| {
+            format!("no alias is set to version {version}, which the registry does not have")
+        });
+        let named = *self.registry.seen.named(role);
+        self.promise(named == replaces, |_| "a write names what it replaces".into());
+        if role == AliasRole::Main && self.intent.serving.is_some() {
+            // While pods are exchanged, the alias stays on the version that they come from.
+            let is_shared = self.cluster.traffic == Traffic::Shared;
+            let serves = if is_shared { self.record.version } else { self.answered_last };
+            self.promise(serves == Some(version), |_| {
+                format!("the alias names what answers, or did so last: not {version}, but {serves:?}")
+            });
+        }
+    }
+
+    /// At every moment: what once answered is not silenced by the operator, and there is no more of it than there is
+    /// room for.
+    pub(super) fn promise_of_the_moment(&mut self) {
+        let answering = self.answering();
+        if answering > 0 {
+            self.silence_is_excused = false;
+            let reached = self.cluster.selected().into_iter().filter(|version| self.ready(*version) > 0);
+            let reached: Vec<Version> = reached.collect();
+            if let Traffic::One(serves) = self.cluster.traffic {
+                self.answered_last = Some(serves);
+            }
+            self.answered.extend(reached);
+        }
+        let holds = answering > 0 || self.answered.is_empty() || self.silence_is_excused;
+        self.promise(holds, |_| "what answers is silenced by nobody but the outside".into());
+        if !holds {
+            self.silence_is_excused = true;
+        }
+        if let Some(limit) = self.pod_limit {
+            let pods = self.cluster.all_pods();
+            self.promise(pods <= limit, |_| format!("{pods} pods, at most {limit}"));
+        }
+    }
+
+    /// Whether traffic left the version so lately that it has to stay at its size. One of which a crash left no record
+    /// that it ever answered cannot be known.
+    fn is_warm(&self, version: Version) -> bool {
+        let Some(serving) = &self.intent.serving else { return false };
+        let is_rejected =
+            self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
+        let is_known =
+            self.record.versions.iter().any(|held| held.version == version && held.served_at.is_some());
+        serving.strategy == StrategyIntent::BlueGreen
+            && is_known
+            && !is_rejected
+            && self.left.is_some_and(|(left, at)| left == version && self.now < at + serving.warm_for)
+    }
+
+    fn counted(&self, version: Version) -> u32 {
+        self.ready(version).min(self.cluster.desired(version))
+    }
+}

@@ -1,0 +1,148 @@
+//! The registry: two aliases, versions, and how it answers. Others may write to it as they like.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{uri, version};
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        names::{ModelUri, Version},
+    },
+    decide::{AliasRole, RegistryView, VersionView},
+};
+
+/// What the registry holds of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::decide::tests) struct Facts {
+    pub(in crate::decide::tests) alias: Option<Version>,
+    pub(in crate::decide::tests) previous_alias: Option<Version>,
+    pub(in crate::decide::tests) versions: BTreeMap<Version, ModelUri>,
+}
+
+impl Facts {
+    pub(super) fn named(&mut self, role: AliasRole) -> &mut Option<Version> {
+        match role {
+            AliasRole::Main => &mut self.alias,
+            AliasRole::Previous => &mut self.previous_alias,
+        }
+    }
+}
+
+/// A write that was begun. As in the operator, it runs beside the passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Write {
+    pub(super) role: AliasRole,
+    pub(super) version: Version,
+    pub(super) replaces: Option<Version>,
+    pub(super) lands: Timestamp,
+    /// Whether the operator that began it still lives, and hears of its end.
+    pub(super) is_heard: bool,
+}
+
+/// The registry, and what the operator has seen of it.
+#[derive(Clone, Debug)]
+pub(in crate::decide::tests) struct Registry {
+    pub(in crate::decide::tests) truth: Facts,
+    /// Why it does not answer, if it does not.
+    pub(in crate::decide::tests) trouble: Option<Reason>,
+    /// Polls bring nothing new.
+    pub(in crate::decide::tests) lags: bool,
+    /// Writes take their time.
+    pub(in crate::decide::tests) is_slow: bool,
+    pub(super) seen: Facts,
+    pub(super) writes: Vec<Write>,
+    /// The versions that this operator let the aliases name last.
+    pub(super) written: BTreeMap<bool, Version>,
+}
+
+/// A map's key for a role.
+pub(super) fn is_main(role: AliasRole) -> bool {
+    role == AliasRole::Main
+}
+
+impl Registry {
+    pub(super) fn new(versions: u32) -> Self {
+        let versions = (1..=versions).map(|number| (version(number), uri(number))).collect();
+        let facts = Facts { alias: None, previous_alias: None, versions };
+        Self {
+            truth: facts.clone(),
+            trouble: None,
+            lags: false,
+            is_slow: false,
+            seen: facts,
+            writes: Vec::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// What the operator sees of it, asked for these versions.
+    pub(super) fn view(&self, wanted: impl IntoIterator<Item = Version>) -> RegistryView {
+        if let Some(reason) = self.trouble {
+            let trouble = Note::new(reason, "the registry does not answer as it should");
+            return RegistryView { trouble: Some(trouble), ..RegistryView::default() };
+        }
+        let facts = &self.seen;
+        let said = |version: Version| match facts.versions.get(&version) {
+            Some(model_uri) => VersionView::Ready { model_uri: model_uri.clone() },
+            None => VersionView::Absent,
+        };
+        RegistryView {
+            trouble: None,
+            alias: facts.alias,
+            previous_alias: facts.previous_alias,
+            versions: wanted.into_iter().map(|version| (version, said(version))).collect(),
+            written: self.written.get(&true).copied(),
+            previous_written: self.written.get(&false).copied(),
+        }
+    }
+
+    /// The next poll.
+    pub(super) fn poll(&mut self) {
+        if !self.lags && self.trouble.is_none() {
+            self.seen.clone_from(&self.truth);
+        }
+    }
+
+    /// The writes whose time has come are done: those that find what they were decided from.
+    pub(super) fn land(&mut self, now: Timestamp) {
+        let (due, running) =
+            std::mem::take(&mut self.writes).into_iter().partition(|write| write.lands <= now);
+        self.writes = running;
+        for write in Vec::from_iter::<Vec<Write>>(due) {
+            self.land_one(&write);
+        }
+    }
+
+    fn land_one(&mut self, write: &Write) {
+        if self.trouble.is_some() {
+            return;
+        }
+        let is_possible = self.truth.versions.contains_key(&write.version);
+        if *self.truth.named(write.role) != write.replaces {
+            if write.is_heard {
+                self.seen.clone_from(&self.truth);
+            }
+        } else if is_possible {
+            *self.truth.named(write.role) = Some(write.version);
+            if write.is_heard {
+                *self.seen.named(write.role) = Some(write.version);
+                self.written.insert(is_main(write.role), write.version);
+            }
+        }
+    }
+
+    /// A new operator knows nothing but what it reads; a write that is on its way goes on.
+    pub(super) fn forget(&mut self) {
+        self.written.clear();
+        self.seen.clone_from(&self.truth);
+        for mut write in std::mem::take(&mut self.writes) {
+            write.is_heard = false;
+            // The same write twice is one.
+            if !self.writes.contains(&write) {
+                self.writes.push(write);
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What must hold once the world is left alone and nothing is left to do: the wish is met, or there is a reason why not.
+//!
+//! This is told from the world itself, apart from what the decision was made of.
+
+use std::collections::BTreeSet;
+
+use super::World;
+use crate::{
+    api::{
+        ModelAliasStatus,
+        condition::{Note, Reason},
+        model_alias::Drift,
+        names::Version,
+    },
+    decide::{Lifecycle, Observed, Readiness, Traffic, Wish, decide},
+    status::{Applied, Identity, next},
+};
+
+impl World {
+    /// Checks all that must hold at rest.
+    pub(in crate::decide::tests) fn promise_of_rest(&mut self) {
+        for fault in self.faults_at_rest() {
+            self.promise(false, |_| fault);
+        }
+    }
+
+    fn faults_at_rest(&self) -> Vec<String> {
+        if self.is_gone {
+            return Vec::new();
+        }
+        let mut faults = Vec::new();
+        let observed = self.observe();
+        let decision = decide(&observed);
+        let quiet = next(&observed, &decision, &Applied::default(), &Identity::default());
+        if !decision.actions.is_empty() {
+            faults.push(format!("at rest nothing is written: {:?}", decision.actions));
+        }
+        if quiet != self.record {
+            faults.push(format!("at rest the status stands still: {}", differences(&self.record, &quiet)));
+        }
+        let holding = self.record.conditions.iter().filter(|condition| {
+            condition.status == "True"
+                && ["Ready", "Reconciling", "Stalled"].contains(&condition.type_.as_str())
+        });
+        if holding.count() != 1 {
+            faults.push("of Ready, Reconciling and Stalled exactly one holds".into());
+        }
+        let why = match &decision.report.readiness {
+            Readiness::Settled(_) => self.met(&observed),
+            Readiness::Stalled(note) if self.is_stalled_by(note, &observed) => Ok(()),
+            Readiness::Progressing(note) if self.is_held_up_by(note, &observed) => Ok(()),
+            Readiness::Stalled(note) | Readiness::Progressing(note) => {
+                Err(format!("nothing stands in the way of the wish, but: {}: {}", note.reason, note.message))
+            }
+        };
+        faults.extend(why.err());
+        faults.extend(self.serves_at_rest(&observed).err());
+        faults
+    }
+
+    fn wished(&self) -> Option<Version> {
+        match self.intent.wish {
+            Wish::Version(version) => Some(version),
+            Wish::Registry if self.registry.trouble.is_some() => self.record.target_version,
+            Wish::Registry => self.registry.seen.alias,
+        }
+    }
+
+    /// The wish is met in full.
+    fn met(&self, observed: &Observed) -> Result<(), String> {
+        let wished = self.wished().ok_or("without a wish it cannot be met")?;
+        let alias_is_known = self.registry.trouble.is_none();
+        if alias_is_known && self.intent.drift == Drift::Correct && self.registry.seen.alias != Some(wished) {
+            return Err(format!("the alias names {:?} instead of {wished}", self.registry.seen.alias));
+        }
+        let Some(serving) = &self.intent.serving else {
+            let is_clear = self.cluster.deployments.is_empty() && self.cluster.traffic == Traffic::Nowhere;
+            return is_clear.then_some(()).ok_or_else(|| "without spec.serving nothing is left".into());
+        };
+        if self.cluster.traffic != Traffic::One(wished) {
+            return Err(format!("{:?} serves instead of {wished}", self.cluster.traffic));
+        }
+        let workload = observed.cluster.workloads.get(&wished).ok_or("what serves has a Deployment")?;
+        let seen = (workload.desired, workload.ready, &workload.settings, workload.edited);
+        let due = (serving.replicas, serving.replicas, &serving.settings, false);
+        if seen != due || self.cluster.port_is_edited {
+            return Err(format!("version {wished} is {seen:?} instead of {due:?}"));
+        }
+        let others = || self.cluster.deployments.iter().filter(|(version, _)| **version != wished);
+        if let Some((version, _)) = others().find(|(_, deployment)| deployment.desired > 0) {
+            return Err(format!("version {version} goes on running"));
+        }
+        if others().count() > serving.history {
+            return Err(format!("{} Deployments are kept at rest", others().count()));
+        }
+        let previous = self.record.previous_version.filter(|version| {
+            self.registry.seen.versions.contains_key(version) && self.intent.keeps_previous_alias
+        });
+        match previous.filter(|_| alias_is_known) {
+            Some(previous) if self.registry.seen.previous_alias != Some(previous) => Err(format!(
+                "the previous alias names {:?} instead of {previous}",
+                self.registry.seen.previous_alias
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is what a refusal speaks of.
+    fn is_stalled_by(&self, note: &Note, observed: &Observed) -> bool {
+        let known = &self.registry.seen.versions;
+        let concerned: BTreeSet<Version> = self.wished().into_iter().chain(observed.serves()).collect();
+        match note.reason {
+            Reason::Suspended => self.intent.lifecycle == Lifecycle::Suspended,
+            Reason::Conflict => self.intent.obstacle.is_some(),
+            Reason::ProgressDeadlineExceeded
+            | Reason::SmokeTestFailed
+            | Reason::BecameUnready
+            | Reason::ModelCrashed => concerned.iter().any(|version| self.failed.contains(version)),
+            Reason::VersionNotFound => concerned.iter().any(|version| !known.contains_key(version)),
+            Reason::VersionReplaced => concerned.iter().any(|version| {
+                let loaded = observed.cluster.workloads.get(version).map(|workload| &workload.model_uri);
+                loaded.is_some() && loaded != known.get(version)
+            }),
+            Reason::AliasNotFound => self.registry.seen.alias.is_none() && self.intent.wish == Wish::Registry,
+            Reason::AliasDrifted => self.intent.drift == Drift::Report,
+            Reason::Contested => self.may_be_contested(),
+            reason => self.registry.trouble == Some(reason),
+        }
+    }
+
+    /// Whether the alias was put back often enough. A write that a kill parted from its operator is begun again.
+    fn may_be_contested(&self) -> bool {
+        self.moves_by_others > 0 && self.moves_by_others + self.kills >= 3
+    }
+
+    /// Whether there is what a wait without end speaks of.
+    fn is_held_up_by(&self, note: &Note, observed: &Observed) -> bool {
+        let is_away = self.registry.trouble.is_some_and(Reason::passes_by_itself);
+        let is_unready =
+            self.wished().into_iter().chain(observed.serves()).any(|version| self.cluster.is_broken(version));
+        match note.reason {
+            Reason::Deleting => false,
+            Reason::WaitingForPods => is_unready,
+            reason if reason.passes_by_itself() => is_away,
+            _ => is_unready,
+        }
+    }
+
+    /// Whatever became of the wish: what can answer does, and the alias says so.
+    fn serves_at_rest(&self, observed: &Observed) -> Result<(), String> {
+        if self.intent.serving.is_none()
+            || self.intent.lifecycle != Lifecycle::Active
+            || self.intent.obstacle.is_some()
+        {
+            return Ok(());
+        }
+        let served = self.record.version.filter(|version| self.ready(*version) > 0);
+        if served.is_some() && self.answering() == 0 {
+            return Err(format!(
+                "version {served:?} is ready and has served, but {:?}",
+                self.cluster.traffic
+            ));
+        }
+        let Traffic::One(selected) = self.cluster.traffic else { return Ok(()) };
+        let facts = &self.registry.seen;
+        let loaded = observed.cluster.workloads.get(&selected).map(|workload| &workload.model_uri);
+        let is_rejected = |named: Version| {
+            self.record.rejected.iter().any(|rejection| rejection.version == named && rejection.held)
+        };
+        // An alias that is ahead of a rollout which may still succeed is left there.
+        let is_ahead = facts.alias.is_some_and(|named| self.wished() == Some(named) && !is_rejected(named));
+        let can_be_told = self.ready(selected) > 0
+            && !is_ahead
+            && self.registry.trouble.is_none()
+            && self.intent.drift == Drift::Correct
+            && !self.may_be_contested()
+            && loaded.is_some()
+            && facts.versions.get(&selected) == loaded;
+        if can_be_told && facts.alias != Some(selected) {
+            return Err(format!("the alias names {:?}, but {selected} serves", facts.alias));
+        }
+        Ok(())
+    }
+}
+
+/// The fields in which two statuses differ.
+fn differences(before: &ModelAliasStatus, after: &ModelAliasStatus) -> String {
+    let fields = |status: &ModelAliasStatus| serde_json::to_value(status).unwrap();
+    let (before, after) = (fields(before), fields(after));
+    let names: BTreeSet<&String> = [&before, &after]
+        .into_iter()
+        .filter_map(|fields| fields.as_object())
+        .flat_map(|it| it.keys())
+        .collect();
+    let differ = names.into_iter().filter(|name| before.get(name) != after.get(name));
+    let told = differ.map(|name| format!("{name}: {:?} then {:?}", before.get(name), after.get(name)));
+    told.collect::<Vec<_>>().join("; ")
+}
