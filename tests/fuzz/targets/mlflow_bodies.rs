@@ -133,11 +133,11 @@ impl Talk<'_> {
         let tags = BTreeMap::from([("team".to_owned(), "risk".to_owned())]);
         match call {
             "model" => {
-                let answer = Self::checked(self.server.run(|registry| registry.model(&model)));
+                let answer = self.server.run(|registry| registry.model(&model));
                 self.one(answer, |facts| facts.name == model);
             }
             "version" => {
-                let answer = Self::checked(self.server.run(|registry| registry.version(&model, version)));
+                let answer = self.server.run(|registry| registry.version(&model, version));
                 self.one(answer, |facts| facts.version == version);
             }
             "models" => self.models(),
@@ -199,10 +199,10 @@ impl Talk<'_> {
     }
 
     /// An object, or `None` where it is absent.
-    fn one<T>(&self, answer: Option<Option<T>>, is_asked_for: impl FnOnce(&T) -> bool) {
-        match answer {
+    fn one<T>(&self, answer: Result<Option<T>, RegistryError>, is_asked_for: impl FnOnce(&T) -> bool) {
+        match Self::checked(answer) {
             Some(Some(facts)) => {
-                assert!(is_asked_for(&facts) && self.said[0].is_success(), "another one, or from an error")
+                assert!(is_asked_for(&facts) && self.said[0].is_success(), "another one, or from an error");
             }
             Some(None) => assert!(self.said_absent(), "absent, though nobody said so"),
             None => {}
