@@ -102,7 +102,14 @@ pub(super) async fn apply_deployment(
     apply(context, alias, &deployment, is_known).await
 }
 
-pub(super) async fn route(context: &Context, alias: &ModelAlias, model: &Model, traffic: Traffic) -> Done {
+/// Points the Service. `counted_on` is the number of ready pods that the decision to do so was made with.
+pub(super) async fn route(
+    context: &Context,
+    alias: &ModelAlias,
+    model: &Model,
+    traffic: Traffic,
+    counted_on: u32,
+) -> Done {
     let selection = match traffic {
         Traffic::One(version) => Selection::One(version),
         Traffic::Shared => Selection::Shared,
@@ -111,7 +118,7 @@ pub(super) async fn route(context: &Context, alias: &ModelAlias, model: &Model, 
         }
     };
     let service = rendered(alias, model, |rendering| render::service(rendering, selection))?;
-    some_pod_is_ready(context, alias, traffic).await?;
+    enough_pods_are_ready(context, alias, traffic, counted_on).await?;
     let wished = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
     let known = context.cluster.service_port(&key(alias));
     if known.is_some() && known != wished.map(|port| port.port) {
@@ -120,21 +127,28 @@ pub(super) async fn route(context: &Context, alias: &ModelAlias, model: &Model, 
     apply(context, alias, &service, context.cluster.has_service(&key(alias))).await
 }
 
-/// That a pod is ready which is about to get requests, by what the API server says now: what a watch showed last may be out
-/// of date.
-async fn some_pod_is_ready(context: &Context, alias: &ModelAlias, traffic: Traffic) -> Done {
+/// That as many pods are ready to get requests as the decision counted on, by what the API server says now: what a watch showed
+/// last may be out of date.
+async fn enough_pods_are_ready(
+    context: &Context,
+    alias: &ModelAlias,
+    traffic: Traffic,
+    counted_on: u32,
+) -> Done {
     let version = if let Traffic::One(version) = traffic { Some(version) } else { None };
     let labels = labels::selector(&alias.name_any(), version);
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let selected = ListParams::default().labels(&labels.join(",")).fields("status.phase=Running");
     let pods = api::<Pod>(context, alias).list(&selected).await;
     let pods = pods.map_err(|error| refusal(&error, "list", "the pods that are to get requests"))?;
-    if pods.iter().any(is_ready) {
+    let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+    if u32::try_from(ready).is_ok_and(|ready| ready >= counted_on) {
         return Ok(());
     }
     let of_it = version.map_or_else(String::new, |version| format!(" of version {version}"));
-    let message =
-        format!("traffic does not move: no pod{of_it} is ready any more; looking again in a moment");
+    let message = format!(
+        "traffic does not move: {ready} and not {counted_on} pods{of_it} are ready by now; looking again in a moment"
+    );
     Err(Note::new(Reason::WaitingForPods, message))
 }
 

@@ -20,7 +20,7 @@ use crate::{
         condition::{Note, Reason},
     },
     context::Context,
-    decide::{Action, Decision},
+    decide::{Action, Decision, Traffic},
     observe::model_alias::Observation,
     status::{Announcement, Applied},
 };
@@ -78,6 +78,17 @@ pub(crate) enum Effect {
     UnderWay,
 }
 
+/// How many ready pods the decision counted on when it sent requests there.
+fn counted_on(observation: &Observation, traffic: Traffic) -> u32 {
+    let workloads = &observation.observed.cluster.workloads;
+    let selected = workloads.iter().filter(|(version, _)| match traffic {
+        Traffic::One(one) => one == **version,
+        Traffic::Shared => true,
+        Traffic::Nowhere => false,
+    });
+    selected.map(|(_, workload)| workload.counted()).fold(0, u32::saturating_add).max(1)
+}
+
 async fn act(
     context: &Context,
     alias: &ModelAlias,
@@ -105,7 +116,9 @@ async fn act(
             context.smoke.start(context, alias, model()?, *version);
             Ok(())
         }
-        Action::Route(traffic) => cluster::route(context, alias, model()?, *traffic).await,
+        Action::Route(traffic) => {
+            cluster::route(context, alias, model()?, *traffic, counted_on(observation, *traffic)).await
+        }
         Action::Delete { version } => cluster::delete_deployment(context, alias, *version).await,
         Action::DeleteService => cluster::delete_service(context, alias).await,
         Action::SetAlias { role, version, replaces, corrects: _ } => {
