@@ -16,6 +16,7 @@
 //!
 //! proxies   that the proxies do what they say
 //! crash     killed at every single write of a story
+//! registry  the registry answers wrongly, late or not at all, and others change what is in it
 //! hostile   objects, names and bodies that nobody should send
 //! ```
 //!
@@ -29,11 +30,14 @@
 
 mod crash;
 mod hostile;
+mod kubernetes;
 #[allow(dead_code, reason = "a kit, of which each test takes a part")]
 mod operator;
 mod proxies;
+mod registry;
 #[allow(dead_code, reason = "a kit, of which each test takes a part")]
 mod scene;
+mod sequences;
 #[path = "../support/simulated/mod.rs"]
 #[allow(dead_code, reason = "the tests of the control plane use the rest")]
 mod simulated;

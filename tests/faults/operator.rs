@@ -94,8 +94,13 @@ users: [{{name: operator, user: {{}}}}]
 
     /// Whether `/readyz` says so.
     pub(crate) async fn is_ready(&self) -> bool {
-        let readiness = reqwest::get(format!("http://{}/readyz", self.0.address)).await;
-        readiness.is_ok_and(|answer| answer.status().is_success())
+        self.readiness().await.is_ok_and(|(status, _)| status == 200)
+    }
+
+    /// What `/readyz` says: its status and its text.
+    pub(crate) async fn readiness(&self) -> Result<(u16, String)> {
+        let answer = reqwest::get(format!("http://{}/readyz", self.0.address)).await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
     }
 
     /// Whether it was started and neither killed nor terminated since.

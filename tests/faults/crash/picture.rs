@@ -15,7 +15,7 @@ use crate::scene::Scene;
 pub(super) type Picture = Value;
 
 /// Fields whose presence matters and whose value differs from run to run.
-const VARYING: [&str; 9] = [
+const VARYING: [&str; 10] = [
     "at",
     "createdAt",
     "idleSince",
@@ -25,10 +25,8 @@ const VARYING: [&str; 9] = [
     "servedAt",
     "settings",
     "startedAt",
+    "took",
 ];
-
-/// What only an operator knows that has seen the whole way: how long a version took from its start.
-const UNKNOWN_AFTER_A_CRASH: [&str; 1] = ["took"];
 
 /// What the scene looks like now.
 pub(super) async fn picture(scene: &Scene) -> Result<Picture> {
@@ -78,14 +76,12 @@ fn pairs(list: &Value, key: &str, value: &str) -> Value {
 fn without_times(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let known =
-                fields.into_iter().filter(|(name, _)| !UNKNOWN_AFTER_A_CRASH.contains(&name.as_str()));
             let field = |(name, value): (String, Value)| {
                 let varies = VARYING.contains(&name.as_str()) && !value.is_null();
                 let value = if varies { json!("…") } else { without_times(value) };
                 (name, value)
             };
-            Value::Object(known.map(field).collect())
+            Value::Object(fields.into_iter().map(field).collect())
         }
         Value::Array(items) => Value::Array(items.into_iter().map(without_times).collect()),
         other => other,

@@ -2,10 +2,10 @@
 
 use anyhow::{Result, ensure};
 use kube::api::DeleteParams;
-use laurel::api::ModelAlias;
+use laurel::api::{ModelAlias, RegisteredModel};
 use serde_json::Value;
 
-use super::{Picture, Story, survives};
+use super::{Picture, Story, survives, telling::until};
 use crate::{scene::Scene, simulated::look::no_more_pods};
 
 /// A story of a ModelAlias.
@@ -263,4 +263,62 @@ fn promises_7_and_9_killed_at_every_write_of_a_deletion_nothing_is_left() {
         ],
         ready: None,
     });
+}
+
+/// A RegisteredModel is made whose model the registry does not have yet, or one is deleted with its model.
+struct Model {
+    name: &'static str,
+    ends: bool,
+}
+
+const MODEL: &str = "
+description: Card-fraud scorer
+tags: {team: risk, validated: 'true'}
+deletionPolicy: Delete
+";
+
+impl Story for Model {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn set(&self, scene: &Scene) -> Result<()> {
+        if self.ends {
+            scene.describe_model(MODEL).await?;
+            until(scene, |picture| shows(picture, &DESCRIBED)).await?;
+            scene.mlflow.register(&scene.model).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, scene: &Scene) -> Result<()> {
+        if !self.ends {
+            return scene.describe_model(MODEL).await;
+        }
+        let models = scene.api::<RegisteredModel>();
+        Ok(models.delete("model", &DeleteParams::default()).await.map(drop)?)
+    }
+
+    fn ended(&self, picture: &Picture) -> Result<()> {
+        let wanted: &[_] =
+            if self.ends { &[("/model", "null"), ("/registered", "null")] } else { &DESCRIBED };
+        shows(picture, wanted)
+    }
+}
+
+const DESCRIBED: [(&str, &str); 4] = [
+    ("/registered/description", "Card-fraud scorer"),
+    ("/registered/tags/team", "risk"),
+    ("/model/finalizers/0", "laurel.dev/registered-model"),
+    ("/model/status/observedGeneration", "1"),
+];
+
+#[test]
+fn promise_7_killed_at_every_write_about_a_new_model_it_is_registered_as_described() {
+    survives(&Model { name: "model", ends: false });
+}
+
+#[test]
+fn promises_7_and_9_killed_at_every_write_of_a_model_s_end_nothing_is_left() {
+    survives(&Model { name: "model-end", ends: true });
 }

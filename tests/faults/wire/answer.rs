@@ -1,4 +1,4 @@
-//! Bodies of answers: passed on as they come, cut short, or broken off.
+//! Bodies of answers: passed on as they come, altered, cut short, silent, or broken off.
 
 use anyhow::{Error, anyhow};
 use futures::{FutureExt, StreamExt, stream};
@@ -31,6 +31,25 @@ where
             .filter_map(|broken| async move { broken.map(|()| Err(anyhow!("broken off by the test"))) }),
     );
     BodyExt::boxed_unsync(StreamBody::new(Box::pin(passed)))
+}
+
+/// A body of which nothing comes until `broken` breaks it off.
+pub(super) fn silent(broken: CancellationToken) -> Passing {
+    let nothing = stream::pending::<Result<Frame<Bytes>, Error>>();
+    streamed(StreamBody::new(nothing), broken)
+}
+
+/// A body each of whose lines is passed on as `alter` makes it anew.
+pub(super) fn by_line(body: Passing, alter: impl Fn(Vec<u8>) -> Vec<u8> + Send + 'static) -> Passing {
+    let mut begun = Vec::new();
+    let altered = BodyStream::new(body).map(move |frame| {
+        begun.extend_from_slice(&frame?.into_data().unwrap_or_default());
+        let end = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let lines: Vec<u8> = begun.drain(..end).collect();
+        let lines = lines.split_inclusive(|byte| *byte == b'\n').flat_map(|line| alter(line.to_vec()));
+        Ok::<_, Error>(Frame::data(lines.collect()))
+    });
+    BodyExt::boxed_unsync(StreamBody::new(Box::pin(altered)))
 }
 
 /// The first bytes of an answer; then the connection breaks.

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::{Passing, cut, whole},
+    answer::{Passing, by_line, cut, silent, whole},
     journal::{Exchange, Journal, Outcome, Server},
     rule::{Fault, Placed, Rule},
     upstream::Upstream,
@@ -207,7 +207,7 @@ impl Proxy {
         }
         let broken =
             if exchange.is_watch() { locked(&self.0.streams).clone() } else { CancellationToken::new() };
-        let answer = match upstream.send(parts, body, broken).await {
+        let answer = match upstream.send(parts, body, broken.clone()).await {
             Ok(answer) => answer,
             Err(error) => {
                 journal.end(&mut exchange, Outcome::Failed(format!("{error:#}")));
@@ -221,7 +221,12 @@ impl Proxy {
                 gone.cancelled().await;
                 Err(connection.reset())
             }
+            Some(Fault::Silence) => Ok(answer.map(|_| silent(broken))),
             Some(Fault::CutBody(after)) => Ok(cut(answer, after)),
+            Some(Fault::Alter(alter)) if exchange.is_watch() => {
+                let status = answer.status().as_u16();
+                Ok(answer.map(|body| by_line(body, move |line| alter(status, line).1)))
+            }
             Some(Fault::Alter(alter)) => {
                 let (mut head, body) = answer.into_parts();
                 let (status, body) = alter(head.status.as_u16(), body.collect().await?.to_bytes().to_vec());

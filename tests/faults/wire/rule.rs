@@ -41,9 +41,11 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// The server does what is asked, but its answer never comes.
     HangAnswer,
+    /// The answer begins, and then nothing more of it comes: a watch that goes stale, until it is broken off.
+    Silence,
     /// The connection breaks after so many bytes of the answer's body.
     CutBody(usize),
-    /// The answer is made anew from the server's own: its status and its body.
+    /// The answer is made anew from the server's own: its status and its body; that of a watch line by line.
     Alter(Alteration),
     /// This happens before the request is sent on. When the proxy refuses connections afterwards, it is not sent on.
     Before(Hook),
@@ -96,7 +98,7 @@ impl Fault {
         Self::After(Arc::new(move |exchange| Box::pin(hook(exchange))))
     }
 
-    /// Makes the server's answer anew, from its status and its body.
+    /// Makes the server's answer anew, from its status and its body; that of a watch line by line.
     pub(crate) fn alter(alter: impl Fn(u16, Vec<u8>) -> (u16, Vec<u8>) + Send + Sync + 'static) -> Self {
         Self::Alter(Arc::new(alter))
     }

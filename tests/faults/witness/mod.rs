@@ -17,7 +17,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::{ResourceExt, runtime::watcher};
 use laurel::{api::ModelAlias, render::labels};
 use tokio::time::{Instant, sleep};
@@ -41,6 +45,8 @@ pub(crate) struct Witness {
     model: String,
     subjects: Subjects,
     by_hand: Mutex<BTreeSet<u64>>,
+    /// Since when the namespace ends.
+    ends_since: Mutex<Option<u64>>,
 }
 
 impl Witness {
@@ -54,12 +60,18 @@ impl Witness {
             model: place.model.clone(),
             subjects: poll.subjects.clone(),
             by_hand: Mutex::default(),
+            ends_since: Mutex::default(),
         }
     }
 
     /// Leaves out a write that the test itself made.
     pub(crate) fn excuse(&self, written: &Deployment) {
         locked(&self.by_hand).insert(revision(written));
+    }
+
+    /// Leaves out what is deleted from now on: the namespace ends, and with it the cluster takes away everything in it.
+    pub(crate) fn excuse_the_end(&self, namespace: &Namespace) {
+        *locked(&self.ends_since) = Some(revision(namespace));
     }
 
     /// Leaves out that the alias names a version that the test itself lets it name.
@@ -86,11 +98,12 @@ impl Witness {
     }
 
     /// No version was deleted or scaled to zero while the Service selected it or its endpoints named it. What the cluster
-    /// does after the ModelAlias was deleted is left out.
+    /// does after the ModelAlias or the namespace was deleted is left out.
     fn nothing_was_taken_away(&self, place: &Place) -> Result<()> {
         let deleted_at = place.champion.seen().iter().find_map(|seen| {
             (seen.gone || seen.object.metadata.deletion_timestamp.is_some()).then(|| revision(&seen.object))
         });
+        let ends_at = deleted_at.into_iter().chain(*locked(&self.ends_since)).min();
         let by_hand = locked(&self.by_hand).clone();
         let services = in_order(place.audit.services.seen());
         let slices = in_order(self.endpoints.seen());
@@ -100,11 +113,7 @@ impl Witness {
             let size =
                 if gone { 0 } else { object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1) };
             let before = sizes.insert(name.clone(), size).unwrap_or_default();
-            if before == 0
-                || size > 0
-                || by_hand.contains(&at)
-                || deleted_at.is_some_and(|deleted| deleted <= at)
-            {
+            if before == 0 || size > 0 || by_hand.contains(&at) || ends_at.is_some_and(|end| end <= at) {
                 continue;
             }
             let version = object.labels().get(labels::VERSION).cloned().unwrap_or_default();

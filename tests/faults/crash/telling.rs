@@ -1,0 +1,173 @@
+//! How a story is told: without a crash, with one, with many.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep},
+};
+
+use super::{
+    Story,
+    deeds::deeds,
+    kill::{Crash, Moment},
+    picture::{Picture, differences, picture},
+};
+use crate::{
+    scene::{PATIENCE, Scene, act},
+    wire::Exchange,
+};
+
+/// How many scenes are played at the same time, by all tests together. Those that only wait whether their operator stays
+/// quiet do not count.
+static ROOM: Semaphore = Semaphore::const_new(6);
+
+/// How long nothing is written before a story begins: what came before it has ended.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How a story goes without a crash.
+pub(super) struct Undisturbed {
+    pub(super) writes: Vec<Exchange>,
+    deeds: BTreeSet<String>,
+    end: Picture,
+}
+
+impl Undisturbed {
+    fn ends_like(&self, picture: &Picture) -> Result<()> {
+        let differences = differences(&self.end, picture);
+        ensure!(
+            differences.is_empty(),
+            "it ends otherwise than without a crash:\n{}",
+            differences.join("\n")
+        );
+        Ok(())
+    }
+
+    fn goes_like(&self, writes: &[Exchange]) -> Result<()> {
+        let deeds = deeds(writes);
+        let others: Vec<&String> = deeds.difference(&self.deeds).collect();
+        ensure!(others.is_empty(), "on its way it does what it does not without a crash: {others:#?}");
+        Ok(())
+    }
+}
+
+/// Tells a story without a crash.
+pub(super) async fn undisturbed(story: &impl Story) -> Result<Undisturbed> {
+    let room = ROOM.acquire().await?;
+    act(story.name(), async |scene| {
+        let base = set(scene, story).await?;
+        story.begin(scene).await?;
+        until(scene, |picture| story.ended(picture)).await?;
+        drop(room);
+        scene.until_quiet().await?;
+        let end = picture(scene).await?;
+        story.ended(&end)?;
+        let writes = scene.journal.writes().split_off(base);
+        Ok(Undisturbed { deeds: deeds(&writes), writes, end })
+    })
+    .await
+}
+
+/// Tells a story with a crash; the moment, where the story came so far.
+pub(super) async fn once(
+    story: &impl Story,
+    moment: Moment,
+    undisturbed: &Undisturbed,
+) -> Result<Option<Moment>> {
+    let room = ROOM.acquire().await?;
+    let told = act(story.name(), async |scene| {
+        let base = set(scene, story).await?;
+        let crash = Crash::prepare(scene, base, moment);
+        story.begin(scene).await?;
+        crash.or_through(scene, undisturbed).await?;
+        let happened = crash.is_over();
+        if happened {
+            scene.heal().await?;
+        }
+        let at = scene.journal.writes().into_iter().nth(base + moment.number() - 1);
+        let at = at.map(|write| format!("killed {moment:?}: {write}")).unwrap_or_default();
+        same_end(scene, undisturbed, base, room).await.context(at)?;
+        Ok(happened.then_some(moment))
+    });
+    told.await.with_context(|| format!("{} with a crash {moment:?}", story.name()))
+}
+
+/// Tells a story with operators of which each is killed one write later than the one before it, until one is through;
+/// how many there were.
+pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Result<usize> {
+    let room = ROOM.acquire().await?;
+    let told = act(story.name(), async |scene| {
+        let most = undisturbed.writes.len() + 3;
+        let base = set(scene, story).await?;
+        let mut crash = Crash::prepare(scene, base, Moment::After(1));
+        story.begin(scene).await?;
+        let mut lives = 1;
+        loop {
+            crash.or_through(scene, undisturbed).await?;
+            if !crash.is_over() {
+                break;
+            }
+            lives += 1;
+            ensure!(lives <= most, "it is not through after {most} operators");
+            scene.pass().await?;
+            crash = Crash::prepare(scene, scene.journal.count(), Moment::After(lives));
+            scene.operator.launch()?;
+        }
+        scene.pass().await?;
+        same_end(scene, undisturbed, base, room).await?;
+        Ok(lives)
+    });
+    told.await.with_context(|| format!("{} with operators that are killed one after the other", story.name()))
+}
+
+/// Sets the scene; how many writes there were before the story begins.
+async fn set(scene: &Scene, story: &impl Story) -> Result<usize> {
+    scene.operator.start().await?;
+    story.set(scene).await?;
+    scene.journal.until_quiet(SETTLED, PATIENCE).await?;
+    Ok(scene.journal.count())
+}
+
+impl Crash {
+    /// Waits until it has happened, or until the story is through without it.
+    async fn or_through(&self, scene: &Scene, undisturbed: &Undisturbed) -> Result<()> {
+        let through = async {
+            until(scene, |picture| undisturbed.ends_like(picture)).await?;
+            scene.journal.until_quiet(3 * SETTLED, PATIENCE).await
+        };
+        tokio::select! {
+            () = self.happened() => Ok(()),
+            through = through => through,
+        }
+    }
+}
+
+/// The scene comes to the end that it has without a crash, and is quiet then. While it is watched for that, another
+/// scene has room.
+async fn same_end(
+    scene: &Scene,
+    undisturbed: &Undisturbed,
+    base: usize,
+    room: SemaphorePermit<'_>,
+) -> Result<()> {
+    until(scene, |picture| undisturbed.ends_like(picture)).await?;
+    drop(room);
+    scene.until_quiet().await?;
+    undisturbed.ends_like(&picture(scene).await?).context("later")?;
+    undisturbed.goes_like(&scene.journal.writes().split_off(base))
+}
+
+/// Waits until the scene looks as it is to.
+pub(super) async fn until(scene: &Scene, is_so: impl Fn(&Picture) -> Result<()>) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        match is_so(&picture(scene).await?) {
+            Ok(()) => return Ok(()),
+            Err(error) if began.elapsed() >= PATIENCE => {
+                return Err(error).with_context(|| format!("still after {PATIENCE:?}"));
+            }
+            Err(_) => sleep(Duration::from_millis(400)).await,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! One right of the operator's is taken away: the condition says which, and when it is given back, it goes on by itself.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use hyper::Method;
+use kube::api::DeleteParams;
+use laurel::api::{
+    ModelAlias,
+    condition::{ConditionType, Reason},
+};
+use tokio::time::{Instant, sleep};
+
+use super::{LASTING, PATIENCE, RECOVERY, calm, expired, forbidden, play_all, scene};
+use crate::{
+    scene::{Scene, play},
+    simulated::look::{selected, until_sizes},
+    support::alias::{has, holds, is_ready, message, version},
+    wire::{Exchange, Rule},
+};
+
+/// A right that a promotion to version 2 needs.
+struct Right {
+    name: &'static str,
+    verb: &'static str,
+    what: &'static str,
+    object: &'static str,
+    method: Method,
+    path: &'static str,
+    wish: &'static str,
+    /// The version that serves without the right.
+    serves: &'static str,
+}
+
+fn rights() -> [Right; 5] {
+    let wish = "version: '2'";
+    let deployments = "deployments.apps";
+    [
+        Right {
+            name: "patch-deploy",
+            verb: "patch",
+            what: deployments,
+            object: "champion-v2",
+            method: Method::PATCH,
+            path: "/deployments/champion-v2?",
+            wish,
+            serves: "1",
+        },
+        Right {
+            name: "get-deploy",
+            verb: "get",
+            what: deployments,
+            object: "champion-v2",
+            method: Method::GET,
+            path: "/deployments/champion-v2",
+            wish,
+            serves: "1",
+        },
+        Right {
+            name: "patch-service",
+            verb: "patch",
+            what: "services",
+            object: "champion",
+            method: Method::PATCH,
+            path: "/services/champion?",
+            wish,
+            serves: "1",
+        },
+        Right {
+            name: "delete-deploy",
+            verb: "delete",
+            what: deployments,
+            object: "champion-v1",
+            method: Method::DELETE,
+            path: "/deployments/champion-v1",
+            wish: "{version: '2', rollout: {warmFor: 0s, history: 0}}",
+            serves: "2",
+        },
+        Right {
+            name: "patch-finalizer",
+            verb: "patch",
+            what: "modelaliases.laurel.dev",
+            object: "champion",
+            method: Method::PATCH,
+            path: "/modelaliases/champion?",
+            // The finalizer goes.
+            wish: "{version: '2', deletionPolicy: Retain}",
+            serves: "1",
+        },
+    ]
+}
+
+async fn taken_away(scene: &Scene, right: Right) -> Result<()> {
+    let Right { verb, what, object, method, path, wish, serves, .. } = right;
+    scene.operator.start().await?;
+    scene.registered(2).await?;
+    scene.get("version: '1'").await?;
+    scene.until_named("champion", Some("1")).await?;
+    let placed = scene.kubernetes.place(Rule::on(method, path, forbidden(verb, what, object)));
+    let began = Instant::now();
+    let change = scene.wish(wish).await?;
+    let seen = scene.champion.reason(change, Reason::ApplyForbidden, PATIENCE).await?.object;
+    let said = message(&seen);
+    let resource = what.split('.').next().unwrap_or_default();
+    ensure!(
+        said.contains(&format!("cannot {verb} resource \"{resource}\"")),
+        "the right is not named: {said}"
+    );
+    ensure!(said.contains(object) && said.contains("compare Laurel's role with the chart's"), "{said}");
+    ensure!(holds(&seen, ConditionType::Stalled), "somebody has to do something");
+    scene.told(Reason::ApplyForbidden).await?;
+    sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
+    calm(scene, began, |_| true)?;
+    let last = scene
+        .champion
+        .last()
+        .is_some_and(|it| has(&it, Reason::ApplyForbidden) && holds(&it, ConditionType::Serving));
+    ensure!(last, "it is told no more, or nothing serves");
+    ensure!(selected(scene).await? == serves, "traffic is not on version {serves}");
+    scene.kubernetes.lift(&placed);
+    let met = |it: &ModelAlias| is_ready(it, change.generation) && version(it) == "2";
+    scene.champion.until_since(began, "Ready with version 2", RECOVERY, met).await?;
+    ensure!(selected(scene).await? == "2", "traffic did not move");
+    scene.until_quiet().await
+}
+
+#[test]
+fn promise_10_a_right_to_write_that_is_taken_away_is_named_and_when_it_is_back_it_goes_on() {
+    let scenes = rights()
+        .into_iter()
+        .map(|right| scene(format!("x-{}", right.name), async move |scene| taken_away(scene, right).await));
+    play_all(scenes);
+}
+
+#[test]
+fn without_the_right_to_write_the_status_traffic_is_right_and_the_log_says_what_is_missing() {
+    play("x-status", async |scene| {
+        scene.registered(3).await?;
+        scene.get("version: '1'").await?;
+        scene.until_named("champion", Some("1")).await?;
+        let fault = forbidden("patch", "modelaliases.laurel.dev/status", "champion");
+        let placed = scene.kubernetes.place(Rule::on(Method::PATCH, "/modelaliases/champion/status?", fault));
+        let began = Instant::now();
+        let change = scene.wish("version: '2'").await?;
+        scene.audit.service_since(began, "traffic on version 2", |_| true).await?;
+        sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
+        calm(scene, began, |_| true)?;
+        ensure!(selected(scene).await? == "2", "traffic is not on version 2");
+        until_sizes(scene, [("1", 2), ("2", 2)]).await?;
+        ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias is ahead of the status");
+        let log = scene.operator.log(200);
+        ensure!(
+            log.contains("may not write the status of") && log.contains("modelaliases.laurel.dev/status"),
+            "the log does not say it"
+        );
+        // Back to what is warm, also without a status.
+        let back = Instant::now();
+        scene.wish("version: '1'").await?;
+        scene.audit.service_since(back, "traffic on version 1", |_| true).await?;
+        ensure!(selected(scene).await? == "1", "traffic did not go back");
+        let change = scene.wish("version: '2'").await.unwrap_or(change);
+        scene.kubernetes.lift(&placed);
+        scene.champion.ready(change, RECOVERY).await?;
+        scene.until_named("champion", Some("2")).await?;
+        scene.until_quiet().await
+    });
+}
+
+#[test]
+fn without_the_right_to_make_events_nothing_else_changes() {
+    play("x-events", async |scene| {
+        let placed = scene.kubernetes.place(Rule::when(
+            |exchange| exchange.path.contains("/events"),
+            forbidden("create", "events.events.k8s.io", ""),
+        ));
+        scene.registered(2).await?;
+        let began = Instant::now();
+        scene.get("version: '1'").await?;
+        scene.get("version: '2'").await?;
+        scene.until_named("champion", Some("2")).await?;
+        scene.until_quiet().await?;
+        ensure!(placed.struck() > 0, "no Event was to be made");
+        calm(scene, began, |exchange| exchange.path.contains("/events")).map(drop)
+    });
+}
+
+/// What is watched, in Laurel's words and in the API server's, and the right to it that is taken away.
+const WATCHED: [(&str, &str, &str); 6] = [
+    ("Pods", "pods", "list"),
+    ("Pods", "pods", "watch"),
+    ("Deployments", "deployments.apps", "list"),
+    ("ModelAliases", "modelaliases.laurel.dev", "list"),
+    ("ModelAliases", "modelaliases.laurel.dev", "watch"),
+    ("RegisteredModels", "registeredmodels.laurel.dev", "list"),
+];
+
+/// How soon it is told that a watch is refused: nobody is alarmed for a role that is being replaced.
+const NOTICED: Duration = Duration::from_secs(40);
+
+/// The right to list and to watch, or only the one to watch, is taken away while all is at rest.
+async fn blinded(scene: &Scene, what: &str, resource: &str, verb: &'static str) -> Result<()> {
+    scene.operator.start().await?;
+    scene.registered(2).await?;
+    let change = scene.get("version: '1'").await?;
+    scene.until_named("champion", Some("1")).await?;
+    let part = format!("/{}?", resource.split('.').next().unwrap_or_default());
+    let of_it = move |exchange: &Exchange| exchange.method == Method::GET && exchange.path.contains(&part);
+    if verb == "list" {
+        // A watch that goes on needs no list; one that ends with 410 does.
+        let is_it = of_it.clone();
+        let watch = move |exchange: &Exchange| exchange.is_watch() && is_it(exchange);
+        scene.kubernetes.place(Rule::when(watch, expired()).times(1));
+    }
+    let refused = move |exchange: &Exchange| of_it(exchange) && (verb == "list" || exchange.is_watch());
+    scene.kubernetes.place(Rule::when(refused, forbidden(verb, resource, "")));
+    let began = Instant::now();
+    scene.kubernetes.drop_streams();
+    let told = |it: &ModelAlias| {
+        has(it, Reason::ApplyForbidden) && message(it).contains(&format!("Laurel may not watch {what}"))
+    };
+    let seen = scene.champion.until_since(began, "told that it may not watch", NOTICED, told).await?;
+    let noticed = seen.at.duration_since(began);
+    ensure!(
+        noticed > Duration::from_secs(10),
+        "told after {noticed:?}: a role that is being replaced is no alarm"
+    );
+    ensure!(holds(&seen.object, ConditionType::Serving), "what serves goes on");
+    let said = message(&seen.object);
+    ensure!(said.contains("cannot") && said.contains("compare Laurel's role with the chart's"), "{said}");
+    let tries = calm(scene, began, |_| true)?;
+    scene.kubernetes.lift_all();
+    let over = Instant::now();
+    let again = |it: &ModelAlias| is_ready(it, change.generation);
+    scene.champion.until_since(over, "Ready again", PATIENCE + RECOVERY, again).await?;
+    println!(
+        "  {what} ({verb}): told after {noticed:?}, {tries} requests, recovered after {:?}",
+        over.elapsed()
+    );
+    scene.get("version: '2'").await?;
+    ensure!(selected(scene).await? == "2", "traffic did not move");
+    Ok(())
+}
+
+#[test]
+fn promise_3_a_view_that_may_not_be_refreshed_decides_nothing_and_that_is_told_also_at_rest() {
+    let scenes = WATCHED.map(|(what, resource, verb)| {
+        let story = async move |scene: &Scene| blinded(scene, what, resource, verb).await;
+        scene(format!("x-{verb}-{}", what.to_lowercase()), story)
+    });
+    play_all(scenes);
+}
+
+#[test]
+fn without_the_right_to_delete_deployments_an_alias_that_goes_still_goes() {
+    play("x-delete", async |scene| {
+        scene.registered(1).await?;
+        scene.get("version: '1'").await?;
+        scene.until_named("champion", Some("1")).await?;
+        let fault = forbidden("delete", "deployments.apps", "champion-v1");
+        scene.kubernetes.place(Rule::on(Method::DELETE, "/deployments/", fault));
+        let aliases = scene.api::<ModelAlias>();
+        let champion = aliases.get("champion").await?;
+        aliases.delete("champion", &DeleteParams::default()).await?;
+        scene.gone(&aliases, &champion, PATIENCE).await
+    });
+}

@@ -1,0 +1,173 @@
+//! An object that this release cannot read, for instance because a later one wrote it: it is told of, it stalls no other,
+//! what it stands for goes on, and it can be deleted.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use hyper::Method;
+use k8s_openapi::api::core::v1::Event;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
+use laurel::api::{ModelAlias, RegisteredModel, condition::Reason};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::{PATIENCE, RECOVERY, calm, play_all, scene};
+use crate::{
+    scene::Scene,
+    simulated::look::{revisions, selected},
+    support::alias::message,
+    wire::{Exchange, Fault, Rule},
+};
+
+/// A change of an object on its way to the operator.
+type Change = fn(&mut Value);
+
+/// As lists and watches show it: the object `champion` or `model` reads otherwise.
+fn shown(name: &'static str, change: Change) -> Fault {
+    let object = move |object: &mut Value| {
+        if object.pointer("/metadata/name").is_some_and(|it| it == name) {
+            change(object);
+        }
+    };
+    Fault::alter(move |status, body| {
+        let Ok(mut body) = serde_json::from_slice::<Value>(&body) else { return (status, body) };
+        if let Some(items) = body.get_mut("items").and_then(Value::as_array_mut) {
+            items.iter_mut().for_each(object);
+        } else if let Some(it) = body.get_mut("object") {
+            object(it);
+        }
+        (status, format!("{body}\n").into_bytes())
+    })
+}
+
+fn views(kind: &'static str) -> impl Fn(&Exchange) -> bool + Clone + Send + Sync + 'static {
+    move |exchange| exchange.method == Method::GET && exchange.path.contains(kind)
+}
+
+/// Waits for the Event about an object that cannot be read; what it says.
+async fn told_of(scene: &Scene, kind: &str, name: &str) -> Result<String> {
+    let events: Api<Event> = scene.api();
+    let began = Instant::now();
+    loop {
+        let seen = events.list(&ListParams::default()).await?.items.into_iter().find(|event| {
+            let about = &event.involved_object;
+            event.reason.as_deref() == Some("Unreadable")
+                && about.kind.as_deref() == Some(kind)
+                && about.name.as_deref() == Some(name)
+        });
+        if let Some(event) = seen {
+            return Ok(event.message.unwrap_or_default());
+        }
+        ensure!(began.elapsed() < PATIENCE, "no Event says that the {kind} {name} cannot be read");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+const OTHER: &str = "
+apiVersion: laurel.dev/v1alpha1
+kind: ModelAlias
+metadata: {name: other}
+spec: {modelRef: {name: model}, alias: other, version: '1'}
+";
+
+/// A serving alias cannot be read any more after a restart, or while the operator runs.
+async fn alias(scene: &Scene, change: Change, said: &str, restarts: bool) -> Result<()> {
+    scene.operator.start().await?;
+    scene.registered(2).await?;
+    let wished = scene.get("version: '1'").await?;
+    scene.until_named("champion", Some("1")).await?;
+    scene.until_quiet().await?;
+    let before = revisions(scene).await?;
+    let altered = scene.kubernetes.place(Rule::when(views("/modelaliases?"), shown("champion", change)));
+    let began = Instant::now();
+    if restarts {
+        scene.operator.restart().await?;
+    } else {
+        scene.kubernetes.drop_streams();
+        altered.until_struck(1, PATIENCE).await?;
+        // Something about it changes, so that it is seen.
+        scene.retry("unseen").await?;
+    }
+    let told = told_of(scene, "ModelAlias", "champion").await?;
+    ensure!(told.contains("Laurel cannot read this ModelAlias") && told.contains(said), "{told}");
+    // Another one goes on.
+    scene.apply(OTHER).await?;
+    scene.until_named("other", Some("1")).await?;
+    scene.mlflow.delete_alias(&scene.model, "champion").await?;
+    sleep(Duration::from_secs(6)).await; // Time itself is the subject: a poll.
+    let after = revisions(scene).await?;
+    for untouched in ["Deployment champion-v1", "Service champion"] {
+        ensure!(before[untouched] == after[untouched], "the {untouched} was written");
+    }
+    calm(scene, began, |exchange| !exchange.is_watch())?;
+    scene.mlflow.set_alias(&scene.model, "champion", "1").await?;
+
+    // Corrected.
+    scene.kubernetes.lift(&altered);
+    scene.kubernetes.drop_streams();
+    let corrected = scene.wish("version: '2'").await?;
+    ensure!(corrected.generation > wished.generation, "nothing was corrected");
+    scene.champion.ready(corrected, RECOVERY).await?;
+    ensure!(selected(scene).await? == "2", "traffic did not move");
+    Ok(())
+}
+
+/// An alias that cannot be read is deleted: it goes, what it stands for in the registry stays.
+async fn deleted(scene: &Scene) -> Result<()> {
+    scene.operator.start().await?;
+    scene.registered(1).await?;
+    scene.get("version: '1'").await?;
+    scene.until_named("champion", Some("1")).await?;
+    scene.operator.kill()?;
+    let aliases = scene.api::<ModelAlias>();
+    let champion = aliases.get("champion").await?;
+    let deleted = aliases.delete("champion", &DeleteParams::default()).await?;
+    ensure!(deleted.is_left(), "it went without its finalizer");
+    let change: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Canary");
+    scene.kubernetes.place(Rule::when(views("/modelaliases?"), shown("champion", change)));
+    scene.operator.start().await?;
+    scene.gone(&aliases, &champion, RECOVERY).await?;
+    ensure!(
+        told_of(scene, "ModelAlias", "champion").await?.contains("it is let go"),
+        "nobody says that it was let go"
+    );
+    ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias in the registry is gone");
+    Ok(())
+}
+
+/// The RegisteredModel of a serving alias cannot be read: the alias says so, and serves on.
+async fn model(scene: &Scene) -> Result<()> {
+    scene.operator.start().await?;
+    scene.registered(2).await?;
+    scene.get("version: '1'").await?;
+    scene.until_named("champion", Some("1")).await?;
+    let change: Change = |model| model["spec"]["deletionPolicy"] = json!("Archive");
+    let altered = scene.kubernetes.place(Rule::when(views("/registeredmodels?"), shown("model", change)));
+    scene.operator.restart().await?;
+    ensure!(told_of(scene, "RegisteredModel", "model").await?.contains("Archive"), "the value is not named");
+    let change = scene.wish("version: '2'").await?;
+    let refused = scene.champion.reason(change, Reason::RegisteredModelNotFound, PATIENCE).await?.object;
+    ensure!(message(&refused).contains("cannot be read"), "{}", message(&refused));
+    ensure!(selected(scene).await? == "1", "traffic moved");
+    let models: Api<RegisteredModel> = scene.api();
+    ensure!(models.get_opt("model").await?.is_some(), "it is gone");
+    scene.kubernetes.lift(&altered);
+    scene.operator.restart().await?;
+    scene.champion.ready(change, RECOVERY).await.map(drop)
+}
+
+#[test]
+fn promise_10_an_object_that_cannot_be_read_is_told_of_stalls_no_other_and_can_be_deleted() {
+    let strategy: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Canary");
+    let replicas: Change = |alias| alias["spec"]["serving"]["replicas"] = json!(-1);
+    play_all([
+        scene("u-strategy", async move |scene| alias(scene, strategy, "Canary", true).await),
+        scene("u-replicas", async move |scene| alias(scene, replicas, "-1", true).await),
+        scene("u-running", async move |scene| alias(scene, strategy, "Canary", false).await),
+        scene("u-deleted", async |scene| deleted(scene).await),
+        scene("u-model", async |scene| model(scene).await),
+    ]);
+}

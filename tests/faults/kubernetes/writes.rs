@@ -1,0 +1,237 @@
+//! One kind of write fails for a while: it is told, tried again without haste, and done when it can be.
+
+use anyhow::{Result, ensure};
+use hyper::Method;
+use kube::api::DeleteParams;
+use laurel::api::{
+    ModelAlias,
+    condition::{ConditionType, Reason},
+};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::{LASTING, PATIENCE, RECOVERY, calm, play_all, scene};
+use crate::{
+    scene::{Scene, play},
+    simulated::look::{selected, sizes, until_sizes},
+    support::alias::{holds, is_ready, message, version},
+    wire::{Exchange, Fault, Rule},
+};
+
+/// Answers to a write that pass by themselves.
+fn passing() -> [(&'static str, Fault); 4] {
+    let busy = Fault::kubernetes(429, "TooManyRequests", "too many requests, please try again later");
+    [
+        ("409", Fault::kubernetes(409, "Conflict", "the object has been modified; apply your changes again")),
+        ("429", busy.header("retry-after", "1")),
+        ("500", Fault::kubernetes(500, "InternalError", "etcdserver: leader changed")),
+        ("503", Fault::kubernetes(503, "ServiceUnavailable", "the API server is overloaded")),
+    ]
+}
+
+/// A kind of write that a promotion to version 2 needs.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    /// What its path and its query contain.
+    path: &'static str,
+    query: &'static str,
+    /// What the condition says while it fails; `None` where it can only be logged.
+    told: Option<&'static str>,
+    wish: &'static str,
+    /// The size of version 1 in the end.
+    warm: i32,
+    /// The answers that it meets.
+    codes: &'static [&'static str],
+}
+
+const APPLY: &str = "force=true";
+const MERGE: &str = "?&fieldManager=laurel";
+
+const KINDS: [Kind; 4] = [
+    Kind {
+        name: "deployment",
+        path: "/deployments/champion-v2?",
+        query: APPLY,
+        told: Some("apply the Deployment \"champion-v2\""),
+        wish: "version: '2'",
+        warm: 2,
+        codes: &["409", "429", "500", "503"],
+    },
+    Kind {
+        name: "service",
+        path: "/services/champion?",
+        query: APPLY,
+        told: Some("apply the Service \"champion\""),
+        wish: "version: '2'",
+        warm: 2,
+        codes: &["409", "503"],
+    },
+    Kind {
+        name: "scale",
+        path: "/deployments/champion-v1?",
+        query: MERGE,
+        told: Some("scale the Deployment \"champion-v1\""),
+        wish: "{version: '2', rollout: {warmFor: 0s}}",
+        warm: 0,
+        codes: &["429"],
+    },
+    Kind {
+        name: "status",
+        path: "/modelaliases/champion/status?",
+        query: "",
+        told: None,
+        wish: "version: '2'",
+        warm: 2,
+        codes: &["409", "500"],
+    },
+];
+
+impl Kind {
+    fn is(self, exchange: &Exchange) -> bool {
+        exchange.method == Method::PATCH
+            && exchange.path.contains(self.path)
+            && exchange.path.contains(self.query)
+    }
+}
+
+/// Version 1 serves and version 2 is wished for, while one kind of write fails.
+async fn fails(scene: &Scene, kind: Kind, fault: Fault) -> Result<()> {
+    scene.operator.start().await?;
+    scene.registered(2).await?;
+    scene.get("version: '1'").await?;
+    scene.until_named("champion", Some("1")).await?;
+    let placed = scene.kubernetes.place(Rule::when(move |exchange| kind.is(exchange), fault));
+    let began = Instant::now();
+    let change = scene.wish(kind.wish).await?;
+    placed.until_struck(1, PATIENCE).await?;
+    if let Some(told) = kind.told {
+        let seen = scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
+        ensure!(message(&seen).contains(told), "{}", message(&seen));
+        ensure!(holds(&seen, ConditionType::Serving), "what serves goes on");
+        ensure!(holds(&seen, ConditionType::Reconciling), "it is tried again");
+    }
+    sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
+    if let Some(told) = kind.told {
+        let last = scene.champion.last().map(|last| message(&last)).unwrap_or_default();
+        ensure!(last.contains(told), "it is told no more: {last}");
+    }
+    let tries = calm(scene, began, |exchange| kind.is(exchange))?;
+    let asked = calm(scene, began, |exchange| !exchange.path.contains("/events"))?;
+    scene.kubernetes.lift(&placed);
+    let over = Instant::now();
+    let wanted = |it: &ModelAlias| is_ready(it, change.generation) && version(it) == "2";
+    scene.champion.until_since(began, "Ready with version 2", RECOVERY, wanted).await?;
+    println!("  {}: {tries} tries, {asked} requests; ready after {:?}", kind.name, over.elapsed());
+    ensure!(selected(scene).await? == "2", "traffic did not move");
+    scene.until_named("champion", Some("2")).await?;
+    until_sizes(scene, [("1", kind.warm), ("2", 2)]).await?;
+    scene.until_quiet().await
+}
+
+#[test]
+fn promise_7_a_write_that_fails_for_a_while_is_told_tried_without_haste_and_done_in_the_end() {
+    let scenes = KINDS.into_iter().flat_map(|kind| {
+        let met = passing().into_iter().filter(move |(code, _)| kind.codes.contains(code));
+        met.map(move |(code, fault)| {
+            let story = async move |scene: &Scene| fails(scene, kind, fault).await;
+            scene(format!("w-{}-{code}", kind.name), story)
+        })
+    });
+    play_all(scenes);
+}
+
+/// The finalizer cannot be written when an alias is new, nor when it goes.
+async fn finalizer_fails(scene: &Scene, fault: Fault) -> Result<()> {
+    let rule = || Rule::on(Method::PATCH, "/modelaliases/champion?", fault.clone());
+    scene.operator.start().await?;
+    scene.registered(1).await?;
+    let placed = scene.kubernetes.place(rule());
+    let began = Instant::now();
+    let change = scene.wish("version: '1'").await?;
+    let seen = scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
+    ensure!(
+        message(&seen).contains("set the finalizer of the ModelAlias \"champion\""),
+        "{}",
+        message(&seen)
+    );
+    sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
+    calm(scene, began, |_| true)?;
+    ensure!(sizes(scene).await?.is_empty(), "something runs whose alias nobody would remove");
+    scene.kubernetes.lift(&placed);
+    scene.champion.ready(change, RECOVERY).await?;
+    scene.until_named("champion", Some("1")).await?;
+
+    let placed = scene.kubernetes.place(rule());
+    let aliases = scene.api::<ModelAlias>();
+    let champion = aliases.get("champion").await?;
+    let began = Instant::now();
+    aliases.delete("champion", &DeleteParams::default()).await?;
+    sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
+    calm(scene, began, |_| true)?;
+    scene.until_named("champion", None).await?;
+    scene.kubernetes.lift(&placed);
+    scene.gone(&aliases, &champion, RECOVERY).await
+}
+
+#[test]
+fn promise_9_a_finalizer_that_cannot_be_written_for_a_while_is_told_and_hangs_nothing() {
+    let met = passing().into_iter().filter(|(code, _)| ["409", "503"].contains(code));
+    let scenes = met.map(|(code, fault)| {
+        let story = async move |scene: &Scene| finalizer_fails(scene, fault).await;
+        scene(format!("w-finalizer-{code}"), story)
+    });
+    play_all(scenes);
+}
+
+/// The status of an alias whose wish is met.
+fn says_ready(exchange: &Exchange) -> bool {
+    let body: Value = serde_json::from_str(&exchange.body).unwrap_or_default();
+    let conditions = body.pointer("/status/conditions").and_then(Value::as_array).cloned();
+    exchange.path.contains("/modelaliases/champion/status?")
+        && conditions.unwrap_or_default().iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
+}
+
+#[test]
+fn promise_7_the_last_status_of_a_change_is_written_also_when_it_met_a_conflict() {
+    play("w-last-status", async |scene| {
+        scene.registered(1).await?;
+        scene.get("version: '1'").await?;
+        scene.until_named("champion", Some("1")).await?;
+        scene.until_quiet().await?;
+        let conflict = Fault::kubernetes(409, "Conflict", "the object has been modified");
+        let placed = scene.kubernetes.place(Rule::when(says_ready, conflict).times(1));
+        // Nothing happens after its last pod is ready that would begin another pass.
+        let change = scene.wish("{version: '1', serving: {replicas: 3}}").await?;
+        placed.until_struck(1, PATIENCE).await?;
+        scene.champion.ready(change, RECOVERY).await?;
+        scene.until_quiet().await
+    });
+}
+
+#[test]
+fn a_failure_that_is_put_in_other_words_each_time_is_tried_without_haste_too() {
+    play("w-other-words", async |scene| {
+        const MANY: usize = 400;
+        scene.registered(2).await?;
+        scene.get("version: '1'").await?;
+        scene.until_named("champion", Some("1")).await?;
+        for number in 1..=MANY {
+            let said = format!(
+                "failed calling webhook \"policy.example\": request {number}: context deadline exceeded"
+            );
+            let fault = Fault::kubernetes(500, "InternalError", &said);
+            scene.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2?", fault).nth(number));
+        }
+        let began = Instant::now();
+        let change = scene.wish("version: '2'").await?;
+        scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?;
+        sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
+        let tries = calm(scene, began, |exchange| exchange.path.contains("/deployments/champion-v2?"))?;
+        let told = calm(scene, began, |exchange| exchange.path.contains("/status?"))?;
+        println!("  {tries} tries, told {told} times");
+        scene.kubernetes.lift_all();
+        scene.champion.ready(change, RECOVERY).await?;
+        scene.until_quiet().await
+    });
+}

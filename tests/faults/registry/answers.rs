@@ -1,0 +1,216 @@
+//! What comes back from the registry is no answer, or comes late: one fault after the other, each until it is told and then
+//! until everything is well again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use laurel::api::condition::{ConditionType, Reason};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Played, asked, cluster, scene, serving,
+    told::{Told, held},
+    untouched,
+};
+use crate::{
+    scene::{Scene, TWO_POLLS},
+    simulated::look::selected,
+    wire::{Exchange, Fault, Rule, Server},
+};
+
+/// What a fault leads to.
+struct Case {
+    what: &'static str,
+    fault: Fate,
+    reason: Reason,
+    /// Part of every message, beside the registry's URL.
+    says: &'static str,
+}
+
+/// What becomes of everything that the operator asks the registry.
+enum Fate {
+    Refused,
+    Met(Fault),
+}
+
+fn met(what: &'static str, fault: Fault, reason: Reason, says: &'static str) -> Case {
+    Case { what, fault: Fate::Met(fault), reason, says }
+}
+
+/// An HTML page, as proxies and logins send it.
+fn page(status: u16, title: &str) -> Fault {
+    let body = format!(
+        "<!doctype html>\n<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+    );
+    Fault::Answer { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body }
+}
+
+/// A version serves, the previous one is warm, and nothing of it changes, whatever the registry does.
+async fn walk(scene: &Scene, cases: Vec<Case>) -> Result<()> {
+    let told = serving(scene, 2).await?;
+    scene.get("version: '2'").await?;
+    scene.until_named("champion", Some("2")).await?;
+    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(scene).await?, Instant::now());
+    for case in cases {
+        suffer(scene, &told, &case).await.context(case.what)?;
+        untouched(scene, &before).await.context(case.what)?;
+    }
+    scene.until_quiet().await?;
+    held(scene, began, ConditionType::Ready)?;
+    let writes = scene.journal.writes();
+    let writes: Vec<_> =
+        writes.iter().filter(|write| write.server == Server::Registry && write.arrived >= began).collect();
+    ensure!(writes.is_empty(), "the registry was written: {writes:?}");
+    ensure!(scene.named("champion").await?.as_deref() == Some("2"), "the alias was moved");
+    Ok(())
+}
+
+async fn suffer(scene: &Scene, told: &Told, case: &Case) -> Result<()> {
+    let began = Instant::now();
+    match &case.fault {
+        Fate::Refused => scene.registry.refuse(),
+        Fate::Met(fault) => drop(scene.registry.place(Rule::always(fault.clone()))),
+    }
+    let url = scene.registry.url();
+    for said in told.trouble(scene, began, case.reason).await? {
+        ensure!(
+            said.contains(case.says) && said.contains(&url),
+            "no {:?} or no {url} in {said:?}",
+            case.says
+        );
+    }
+    println!("  {}: told after {:.1} s", case.what, began.elapsed().as_secs_f64());
+    let lifted = Instant::now();
+    scene.registry.lift_all();
+    scene.registry.accept().await?;
+    told.well(scene, lifted).await?;
+    println!("  {}: well after {:.1} s", case.what, lifted.elapsed().as_secs_f64());
+    Ok(())
+}
+
+pub(super) fn scenes() -> Vec<Played> {
+    use Reason::{RegistryFailing, RegistryForbidden, RegistryUnauthorized, RegistryUnreachable};
+    vec![
+        scene("reg-broken", async |scene| {
+            let cases = vec![
+                Case {
+                    what: "refused",
+                    fault: Fate::Refused,
+                    reason: RegistryUnreachable,
+                    says: "cannot reach",
+                },
+                met("reset", Fault::Reset, RegistryUnreachable, "cannot reach"),
+            ];
+            walk(scene, cases).await
+        }),
+        scene("reg-breaks-off", async |scene| {
+            let cases = vec![
+                met("cut", Fault::CutBody(40), RegistryUnreachable, "cannot reach"),
+                met("lost", Fault::LoseAnswer, RegistryUnreachable, "cannot reach"),
+            ];
+            walk(scene, cases).await
+        }),
+        scene("reg-refuses", async |scene| {
+            let login = "You are not authenticated";
+            let cases = vec![
+                met("500", page(500, "Internal Server Error"), RegistryFailing, "HTTP 500"),
+                met("401", page(401, login), RegistryUnauthorized, "HTTP 401"),
+                met("403", page(403, "Permission denied"), RegistryForbidden, "HTTP 403"),
+            ];
+            walk(scene, cases).await
+        }),
+        scene("reg-no-registry", async |scene| {
+            let cases = vec![
+                met("a login page", page(200, "Sign in"), RegistryFailing, "check the URL"),
+                met("another server", page(404, "Not Found"), RegistryFailing, "check the URL"),
+            ];
+            walk(scene, cases).await
+        }),
+        scene("reg-hangs", async |scene| {
+            let late = Fault::Delay(Duration::from_secs(12));
+            let cases = vec![
+                met("hang", Fault::Hang, RegistryUnreachable, "within 10s"),
+                met("too slow", late, RegistryUnreachable, "within 10s"),
+            ];
+            walk(scene, cases).await
+        }),
+        scene("reg-slow", slow),
+        scene("reg-429", rate_limited),
+        scene("reg-restless", restless),
+    ]
+}
+
+/// A registry that takes its time is no trouble.
+async fn slow(scene: &Scene) -> Result<()> {
+    serving(scene, 2).await?;
+    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let began = Instant::now();
+    scene.registry.place(Rule::always(Fault::Delay(Duration::from_millis(1500))));
+    scene.get("version: '2'").await?;
+    scene.until_named("champion", Some("2")).await?;
+    ensure!(selected(scene).await? == "2", "traffic did not move");
+    held(scene, began, ConditionType::Serving)
+}
+
+/// Who is asked to come back later comes back later, and goes on by itself.
+async fn rate_limited(scene: &Scene) -> Result<()> {
+    const LATER: Duration = Duration::from_secs(14);
+    let told = serving(scene, 1).await?;
+    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(scene).await?, Instant::now());
+    let busy = scene
+        .registry
+        .place(Rule::always(Fault::status(429).header("retry-after", LATER.as_secs().to_string())));
+    let url = scene.registry.url();
+    for said in told.trouble(scene, began, Reason::RegistryFailing).await? {
+        ensure!(said.contains("HTTP 429") && said.contains(&url), "{said:?}");
+    }
+    let told_at = (Instant::now(), busy.struck());
+    sleep(Duration::from_secs(11)).await; // Time itself is the subject: two polls, but not as long as was asked for.
+    // The registry that Laurel was installed with is polled for itself, and asked to wait for itself.
+    let more = busy.struck() - told_at.1;
+    ensure!(
+        more <= 1,
+        "asked to wait for {LATER:?}, it came back {more} times within {:?}",
+        told_at.0.elapsed()
+    );
+    let lifted = Instant::now();
+    scene.registry.lift_all();
+    told.well(scene, lifted).await?;
+    untouched(scene, &before).await
+}
+
+/// A page that is different each time, as those are that carry the number of the request: the trouble is the same.
+async fn restless(scene: &Scene) -> Result<()> {
+    let told = serving(scene, 2).await?;
+    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(scene).await?, Instant::now());
+    fails_restlessly(scene, |_| true);
+    told.trouble(scene, began, Reason::RegistryFailing).await?;
+    scene.until_quiet().await.context("the registry is away")?;
+    let lifted = Instant::now();
+    scene.registry.lift_all();
+    told.well(scene, lifted).await?;
+    untouched(scene, &before).await?;
+
+    // The same where only a version cannot be read, and somebody waits for it.
+    fails_restlessly(scene, |asked| asked.path.contains("model-versions/"));
+    let change = scene.wish("version: '2'").await?;
+    scene.champion.reason(change, Reason::RegistryFailing, crate::scene::PATIENCE).await?;
+    let (reads, since) = (asked(scene, &hyper::Method::GET, "model-versions/"), Instant::now());
+    scene.until_quiet().await.context("a version cannot be read")?;
+    let reads = asked(scene, &hyper::Method::GET, "model-versions/") - reads;
+    ensure!(reads <= 20, "it asked {reads} times within {:?}", since.elapsed());
+    untouched(scene, &before).await?;
+    scene.registry.lift_all();
+    scene.champion.ready(change, crate::scene::PATIENCE).await.map(drop)
+}
+
+/// Each of these requests is answered by a page of its own.
+fn fails_restlessly(scene: &Scene, wanted: fn(&Exchange) -> bool) {
+    for number in 1..200 {
+        let page = page(502, &format!("Bad Gateway: request {:016x} failed", 0x8f3a_0000 + number));
+        scene.registry.place(Rule::when(wanted, page).nth(number));
+    }
+}

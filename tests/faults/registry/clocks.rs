@@ -1,0 +1,187 @@
+//! Times that make no sense here: MLflow's clock is wrong, or the API server's, or ours was set back. Nothing is decided by
+//! another machine's clock.
+//!
+//! The operator's own clock is not changed in these tests, only what a decision takes for now.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use hyper::Method;
+use jiff::{SignedDuration, Timestamp};
+use laurel::{
+    api::condition::{ConditionType, Reason},
+    decide::{Action, Observed, Readiness, Traffic, decide},
+    status::{self, Applied, Identity},
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    Played, cluster, described, scene, serving,
+    told::{held, synced},
+    untouched,
+};
+use crate::{
+    scene::{PATIENCE, Scene, TWO_POLLS},
+    simulated::look::selected,
+    wire::{Exchange, Fault, Rule, Server},
+};
+
+pub(super) fn scenes() -> Vec<Played> {
+    vec![
+        scene("clock-1970", async |scene| registrys_clock(scene, 1).await),
+        scene("clock-9999", async |scene| registrys_clock(scene, 253_370_764_800_000).await),
+        scene("clock-date", date),
+        scene("clock-cluster", clusters_clock),
+    ]
+}
+
+/// What the API server shows, with another time in a field.
+pub(super) fn timed(shown: &[u8], field: &str, time: &str) -> Vec<u8> {
+    let (shown, before) = (String::from_utf8_lossy(shown), format!("{field:?}:\""));
+    let mut parts = shown.split(&before);
+    let mut made = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let after = part.split_once('"').map_or("", |(_, after)| after);
+        made.extend([before.as_str(), time, "\"", after]);
+    }
+    made.into()
+}
+
+/// Every time in MLflow's answers is this one.
+fn made_at(time: i64) -> Fault {
+    fn alter(value: &mut Value, time: i64) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    if key.ends_with("_timestamp") { *value = time.into() } else { alter(value, time) }
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| alter(value, time)),
+            _ => {}
+        }
+    }
+    Fault::alter(move |status, body| {
+        let Ok(mut answer) = serde_json::from_slice(&body) else { return (status, body) };
+        alter(&mut answer, time);
+        (status, answer.to_string().into())
+    })
+}
+
+/// MLflow's clock jumps and comes back: nothing that serves is touched, promotions go on.
+async fn registrys_clock(scene: &Scene, time: i64) -> Result<()> {
+    serving(scene, 3).await?;
+    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(scene).await?, Instant::now());
+    let wrong = scene.registry.place(Rule::always(made_at(time)));
+    wrong.until_struck(4, PATIENCE).await?;
+    scene.until_quiet().await?;
+    untouched(scene, &before).await?;
+    scene.get("version: '2'").await?;
+    scene.until_named("champion", Some("2")).await?;
+    scene.registry.lift_all();
+    scene.get("version: '3'").await?;
+    scene.until_named("champion", Some("3")).await?;
+    let change = scene.get("version: '2'").await?;
+    ensure!(selected(scene).await? == "2", "traffic did not move");
+    synced(scene, change.accepted, "True", Reason::Synced).await?;
+    held(scene, began, ConditionType::Serving)
+}
+
+/// The header `Date` says a century ago, and the answer is to be fresh for an hour: it is read again all the same.
+async fn date(scene: &Scene) -> Result<()> {
+    serving(scene, 1).await?;
+    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(scene).await?, Instant::now());
+    let model = scene.mlflow.model(&scene.model).await?;
+    let listing = Fault::json(200, &json!({ "registered_models": [model] }))
+        .header("date", "Thu, 01 Jan 1926 00:00:00 GMT")
+        .header("last-modified", "Fri, 01 Jan 2100 00:00:00 GMT")
+        .header("cache-control", "max-age=3600");
+    let is_listing = |asked: &Exchange| asked.path.contains("registered-models/search?filter=");
+    let listed = scene.registry.place(Rule::when(is_listing, listing));
+    listed.until_struck(2, PATIENCE).await?;
+    held(scene, began, ConditionType::RegistrySynced)?;
+    untouched(scene, &before).await
+}
+
+/// The API server says that everything was made in the future.
+async fn clusters_clock(scene: &Scene) -> Result<()> {
+    scene.operator.terminate().await?;
+    let told = described(scene, 1).await?;
+    scene.wish("version: '1'").await?;
+    let shown = |asked: &Exchange| asked.server == Server::Kubernetes && asked.method == Method::GET;
+    let later =
+        Fault::alter(|status, body| (status, timed(&body, "creationTimestamp", "2199-01-01T00:00:00Z")));
+    let shown = scene.kubernetes.place(Rule::when(shown, later));
+    let began = Instant::now();
+    scene.operator.start().await?;
+    told.well(scene, began).await?;
+    ensure!(shown.struck() > 0 && selected(scene).await? == "1", "it does not serve");
+    scene.until_named("champion", Some("1")).await?;
+    scene.until_quiet().await
+}
+
+/// What an operator sees whose clock was set back by a day after it had started version 2, with so many ready pods.
+fn set_back(ready: u32) -> (Observed, Timestamp) {
+    let then: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+    let now = then - SignedDuration::from_hours(24);
+    let (settings, uri) = ("the settings", |version| format!("models:/fraud/{version}"));
+    let workload = |version, ready, started: Value| {
+        json!({
+            "desired": 2, "pods": 2, "ready": ready, "rolled_out": ready == 2, "settings": settings,
+            "model_uri": uri(version), "started_at": started,
+        })
+    };
+    let condition = |type_| json!({ "type": type_, "status": "False", "reason": "WaitingForPods", "message": "", "lastTransitionTime": then });
+    let observed = json!({
+        "now": now,
+        "intent": {
+            "wish": { "Version": "2" }, "drift": "Correct",
+            "serving": {
+                "replicas": 2, "settings": settings, "strategy": "BlueGreen", "progress_deadline": "PT10M",
+                "warm_for": "PT15M", "history": 3, "smoke_test": false,
+            },
+        },
+        "registry": { "alias": "1", "versions": {
+            "1": { "Ready": { "model_uri": uri(1) } }, "2": { "Ready": { "model_uri": uri(2) } },
+        } },
+        "cluster": {
+            "traffic": { "One": "1" }, "endpoints": ["1"],
+            "workloads": { "1": workload(1, 2, json!(null)), "2": workload(2, ready, json!(then)) },
+        },
+        "record": {
+            "version": "1", "targetVersion": "2", "registryVersion": "1", "putBackAt": [then],
+            "versions": [
+                { "version": "1", "modelUri": uri(1), "settings": settings, "servedAt": then },
+                { "version": "2", "modelUri": uri(2), "settings": settings, "startedAt": then },
+            ],
+            "history": [{ "version": "1", "at": then, "cause": "Spec", "outcome": "Promoted" }],
+            "conditions": [condition("Ready"), condition("RegistrySynced")],
+        },
+    });
+    (serde_json::from_value(observed).unwrap(), now)
+}
+
+#[test]
+fn a_clock_that_was_set_back_holds_up_no_promotion() {
+    let (starting, now) = set_back(1);
+    let decision = decide(&starting);
+    assert!(decision.rejection.is_none(), "{decision:?}");
+    assert!(
+        decision.actions.iter().all(|action| matches!(action, Action::SetFinalizer { .. })),
+        "{decision:?}"
+    );
+    assert!(matches!(decision.report.readiness, Readiness::Progressing(_)), "{decision:?}");
+    assert!(decision.wake.is_some_and(|wake| wake > now), "{decision:?}");
+
+    let (started, now) = set_back(2);
+    let decision = decide(&started);
+    let moved = decision.actions.contains(&Action::Route(Traffic::One("2".parse().unwrap())));
+    assert!(moved, "{decision:?}");
+    let applied = Applied { actions: decision.actions.clone(), failure: None };
+    let next = status::next(&started, &decision, &applied, &Identity::default());
+    assert_eq!(next.version.map(|version| version.to_string()).as_deref(), Some("2"));
+    assert!(next.history[0].took.is_none(), "it took less than nothing: {:?}", next.history[0]);
+    assert_eq!(next.history[0].at, now);
+}

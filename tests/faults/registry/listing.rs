@@ -1,0 +1,202 @@
+//! Pages of the listing of models that are empty, cut, endless, or that others delete from while they are read. What is missing
+//! from a page is there until a direct read says otherwise.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hyper::Method;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use laurel::api::{
+    RegisteredModel,
+    condition::{ConditionType, Reason},
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    Played, asked, cluster, scene, serving,
+    told::{Told, held},
+    untouched,
+};
+use crate::{
+    scene::{PATIENCE, Scene, TWO_POLLS},
+    simulated::look::selected,
+    support::watch::Watch,
+    wire::{Exchange, Fault, Rule},
+};
+
+/// `{"offset": 1}`, as MLflow writes where the next page begins.
+const FROM_THE_SECOND: &str = "eyJvZmZzZXQiOiAxfQ==";
+/// `{"offset": 4}`.
+const FROM_THE_FIFTH: &str = "eyJvZmZzZXQiOiA0fQ==";
+
+/// Whether a request is for a page of the listing of watched models.
+fn is_listing(exchange: &Exchange) -> bool {
+    exchange.path.contains("registered-models/search") && exchange.path.contains("filter=")
+}
+
+/// The page that comes of changing MLflow's own.
+fn page(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Fault {
+    Fault::alter(move |status, body| {
+        let Ok(mut page) = serde_json::from_slice(&body) else { return (status, body) };
+        change(&mut page);
+        (status, page.to_string().into())
+    })
+}
+
+fn models(page: &mut Value) -> Option<&mut Vec<Value>> {
+    page["registered_models"].as_array_mut()
+}
+
+async fn at_rest(scene: &Scene) -> Result<Told> {
+    let told = serving(scene, 2).await?;
+    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    Ok(told)
+}
+
+pub(super) fn scenes() -> Vec<Played> {
+    vec![
+        scene("reg-empty", empty),
+        scene("reg-pages", broken),
+        scene("reg-walk", walked),
+        scene("reg-one", one_of_two),
+    ]
+}
+
+/// Empty pages, again and again: each model is read by itself, and nothing happens.
+async fn empty(scene: &Scene) -> Result<()> {
+    at_rest(scene).await?;
+    let (before, began) = (cluster(scene).await?, Instant::now());
+    let direct = format!("registered-models/get?name={}", scene.model);
+    let reads = asked(scene, &Method::GET, &direct);
+    let empty = scene.registry.place(Rule::when(is_listing, Fault::json(200, &json!({}))));
+    empty.until_struck(2, PATIENCE).await?;
+    scene.until_quiet().await?;
+    ensure!(asked(scene, &Method::GET, &direct) >= reads + 2, "the model was not read by itself");
+    held(scene, began, ConditionType::RegistrySynced)?;
+    untouched(scene, &before).await
+}
+
+/// Pages that cannot be true.
+async fn broken(scene: &Scene) -> Result<()> {
+    let told = at_rest(scene).await?;
+    let before = cluster(scene).await?;
+    let again = page(|page| page["next_page_token"] = json!(FROM_THE_SECOND));
+    let half = Fault::alter(|status, body| (status, body[..body.len() / 2].to_vec()));
+    for (fault, says) in [(again, "pages of its listing repeat"), (half, "ends too early")] {
+        let began = Instant::now();
+        let rule = scene.registry.place(Rule::when(is_listing, fault));
+        for said in told.trouble(scene, began, Reason::RegistryFailing).await.context(says)? {
+            ensure!(said.contains(says), "{said:?}");
+        }
+        untouched(scene, &before).await?;
+        let lifted = Instant::now();
+        scene.registry.lift(&rule);
+        told.well(scene, lifted).await.context(says)?;
+    }
+    untouched(scene, &before).await
+}
+
+/// MLflow counts pages from the beginning of what is there: models that are deleted between two pages hide others, here the one
+/// that serves.
+async fn walked(scene: &Scene) -> Result<()> {
+    let told = at_rest(scene).await?;
+    // MLflow lists by name, so these come first.
+    let others: Vec<String> = (0..6).map(|number| format!("a{number}-{}", scene.model)).collect();
+    for (number, name) in others.iter().enumerate() {
+        scene.apply(&other(number, name)).await?;
+    }
+    for name in &others {
+        while scene.mlflow.model(name).await?.is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    scene.journal.until_quiet(Duration::from_secs(6), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(scene).await?, Instant::now());
+    let first = page(|page| {
+        let Some(models) = models(page) else { return };
+        models.truncate(4);
+        page["next_page_token"] = json!(FROM_THE_FIFTH);
+    });
+    let first = Rule::when(|asked| is_listing(asked) && !asked.path.contains("page_token="), first);
+    scene.registry.place(first.times(1));
+    let (mlflow, gone) = (scene.mlflow, others[..3].to_vec());
+    let second = Fault::before(move |_| {
+        let gone = gone.clone();
+        async move {
+            for name in gone {
+                mlflow.delete_model(&name).await.unwrap();
+            }
+        }
+    });
+    let second = scene.registry.place(Rule::on(Method::GET, "page_token=", second).times(1));
+    second.until_struck(1, PATIENCE).await?;
+    let direct = format!("registered-models/get?name={}", scene.model);
+    let is_direct = |exchange: &Exchange| exchange.arrived >= began && exchange.path.contains(&direct);
+    scene.journal.until("the served model is read by itself", PATIENCE, is_direct).await?;
+    // What was deleted is described here, so it is made again.
+    for name in &others {
+        let since = Instant::now();
+        while scene.mlflow.model(name).await?.is_none() {
+            ensure!(since.elapsed() < PATIENCE, "{name} was not made again");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    scene.until_quiet().await?;
+    held(scene, began, ConditionType::RegistrySynced)?;
+    held(scene, began, ConditionType::Ready)?;
+    told.connected_since(began)?;
+    untouched(scene, &before).await
+}
+
+fn other(number: usize, name: &str) -> String {
+    format!(
+        "
+apiVersion: laurel.dev/v1alpha1
+kind: RegisteredModel
+metadata: {{name: other-{number}}}
+spec: {{modelName: {name}, registryRef: {{name: mlflow}}}}
+"
+    )
+}
+
+/// A model that we are not let read hides no other one.
+async fn one_of_two(scene: &Scene) -> Result<()> {
+    let told = at_rest(scene).await?;
+    let (began, hidden) = (Instant::now(), format!("secret-{}", scene.model));
+    let name = hidden.clone();
+    scene.registry.place(Rule::when(
+        is_listing,
+        page(move |page| {
+            if let Some(models) = models(page) {
+                models.retain(|model| model["name"] != name.as_str());
+            }
+        }),
+    ));
+    let forbidden =
+        Fault::json(403, &json!({"error_code": "PERMISSION_DENIED", "message": "Permission denied"}));
+    scene.registry.place(Rule::on(Method::GET, &format!("registered-models/get?name={hidden}"), forbidden));
+    scene.apply(&other(0, &hidden)).await?;
+    let other: Watch<RegisteredModel> = Watch::of(scene.api(), "other-0");
+    let ready = |model: &RegisteredModel| -> Option<Condition> {
+        let conditions = model.status.clone().unwrap_or_default().conditions;
+        conditions.into_iter().find(|condition| condition.type_ == "Ready")
+    };
+    let is_told = |model: &RegisteredModel| {
+        ready(model).is_some_and(|ready| {
+            ready.reason == "RegistryForbidden" && ready.message.contains(&scene.registry.url())
+        })
+    };
+    other.until("RegistryForbidden of the other model", PATIENCE, |seen| is_told(&seen.object)).await?;
+    scene.get("version: '2'").await?;
+    ensure!(selected(scene).await? == "2", "traffic did not move");
+    scene.until_named("champion", Some("2")).await?;
+    told.connected_since(began)?;
+    held(scene, began, ConditionType::Serving)?;
+    let lifted = Instant::now();
+    scene.registry.lift_all();
+    let is_well = |model: &RegisteredModel| ready(model).is_some_and(|ready| ready.status == "True");
+    let read =
+        other.until("the other model is read", PATIENCE, |seen| seen.at >= lifted && is_well(&seen.object));
+    read.await.map(drop)
+}
