@@ -19,6 +19,8 @@ pub enum ConditionType {
     Serving,
     /// The alias in the registry names what serves.
     RegistrySynced,
+    /// The wished version meets the promotion rules for the alias. Without rules there is no such condition.
+    GatesPassed,
 }
 
 /// A condition's status.
@@ -70,6 +72,10 @@ pub enum Reason {
     ModelSynced,
     /// The registry can be reached and lets us in.
     Connected,
+    /// The version meets every promotion rule for the alias.
+    GatesPassed,
+    /// The version served here before, so the promotion rules do not hold it back.
+    ServedBefore,
     /// There is nothing to do.
     AsWished,
     /// `spec.suspend` is true.
@@ -138,8 +144,14 @@ pub enum Reason {
     VersionFailed,
     /// The version's number now means another model than the one that serves.
     VersionReplaced,
+    /// The version does not meet the promotion rules for the alias.
+    GatesFailed,
     /// The alias to follow does not exist in the registry.
     AliasNotFound,
+    /// No version is one that `follow` could choose.
+    NoCandidate,
+    /// `follow.semver.range` cannot be read.
+    InvalidRange,
     /// Another ModelAlias owns the alias.
     Conflict,
     /// `serving.template` cannot be used.
@@ -218,6 +230,8 @@ impl Reason {
                 | Self::Synced
                 | Self::ModelSynced
                 | Self::Connected
+                | Self::GatesPassed
+                | Self::ServedBefore
                 | Self::AsWished
                 | Self::Suspended
                 | Self::StartingVersion

@@ -8,9 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub mod condition;
+pub mod metric;
 pub mod model_alias;
 pub mod model_registry;
 pub mod names;
+pub mod promotion;
 pub mod registered_model;
 
 pub use model_alias::{ModelAlias, ModelAliasSpec, ModelAliasStatus};

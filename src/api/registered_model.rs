@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DeletionPolicy, LocalReference,
     names::{ModelName, Version},
+    promotion::PromotionRule,
 };
 
 /// A model in the registry.
@@ -62,6 +63,12 @@ pub struct RegisteredModelSpec {
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new("self.all(key, size(key) <= 250 && key.matches('^[A-Za-z0-9_ ./:-]+$'))").message("a tag's key is 1 to 250 letters, digits, spaces or one of _ . / : -"))]
     pub tags: BTreeMap<String, TagValue>,
+
+    /// What a version must fulfil before an alias may name it, by alias. The people who may change these rules need not be
+    /// those who promote. Without rules for an alias, any version may be promoted there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub promotion: Vec<PromotionRule>,
 
     /// What happens to the model in the registry, with all its versions, when this object is deleted: `Retain` (the
     /// default) or `Delete`.

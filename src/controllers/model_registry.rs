@@ -28,7 +28,7 @@ use crate::{
     observe::{
         model_alias::registry_key,
         registries::{Handle, RegistryKey, Settings},
-        secrets,
+        secrets, wanted, watched,
     },
     registry::mlflow::{Connection, Credentials, MlflowRegistry},
     render::RegistryForPods,
@@ -216,19 +216,12 @@ fn status(
     }
 }
 
-/// The models of a registry that somebody here speaks of.
-fn watched(context: &Context, key: &RegistryKey) -> BTreeSet<ModelName> {
-    let models = context.models.state();
-    let models = models.iter().filter_map(|model| model.0.as_ref().ok());
-    models.filter(|model| registry_key(model) == *key).filter_map(|model| model.model_name().ok()).collect()
-}
-
 /// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.
 async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handle>) {
     context.readiness.reached().await;
     while is_wanted(&context, &key) {
         let began = Instant::now();
-        let outcome = handle.poll(|| watched(&context, &key)).await;
+        let outcome = handle.poll(|| wanted(&context, &key, &handle)).await;
         let (health, _) = handle.health();
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Traffic, observed::Workload};
+use super::{GatesReport, Traffic, observed::Workload};
 use crate::api::{
     condition::{ConditionStatus, Note},
     model_alias::Rejection,
@@ -104,6 +104,9 @@ pub struct Report {
     /// Whether the alias in the registry names what serves.
     #[serde(skip)]
     pub registry: (ConditionStatus, Note),
+    /// Whether the wished version meets the promotion rules.
+    #[serde(skip)]
+    pub gates: GatesReport,
 }
 
 /// Whether the wish is met.

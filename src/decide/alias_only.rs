@@ -1,7 +1,9 @@
 //! A ModelAlias without `serving`: only the alias in the registry is kept.
 
 use super::{
-    Action, Decision, Observed, Readiness, Report, Traffic, VersionView, finalizer, goal, look_again,
+    Action, Decision, GatesReport, Observed, Readiness, Report, Traffic, VersionView, finalizer,
+    gates::{self, Verdict},
+    goal, look_again,
     registry_sync::{self, Lead},
     serving_condition,
 };
@@ -12,23 +14,35 @@ use crate::api::{
 
 pub(super) fn decide(observed: &Observed) -> Decision {
     let wished = goal::wished(observed);
-    let (alias_actions, readiness, registry) =
-        match wished.clone().and_then(|version| named(observed, version)) {
-            Err(note) if note.reason.passes_by_itself() => {
-                (Vec::new(), Readiness::Progressing(note.clone()), (ConditionStatus::Unknown, note))
-            }
-            Err(note) => (Vec::new(), Readiness::Stalled(note.clone()), (ConditionStatus::False, note)),
-            Ok(version) => keep_alias(observed, version),
-        };
+    let (verdict, gates) = match &wished {
+        Ok(version) => gates::judge(observed, *version, false),
+        Err(_) => (Verdict::LetIn, GatesReport::Unchanged),
+    };
+    let mut rejection = None;
+    let named = wished.clone().and_then(|version| named(observed, version));
+    let (alias_actions, readiness, registry) = match (named, verdict) {
+        (Err(note), _) | (Ok(_), Verdict::Unknown(note)) if note.reason.passes_by_itself() => {
+            (Vec::new(), Readiness::Progressing(note.clone()), (ConditionStatus::Unknown, note))
+        }
+        (Err(note), _) | (Ok(_), Verdict::Unknown(note)) => {
+            (Vec::new(), Readiness::Stalled(note.clone()), (ConditionStatus::False, note))
+        }
+        (Ok(_), Verdict::Failed(note)) => {
+            let version = wished.as_ref().ok().copied().filter(|_| observed.record.version.is_some());
+            rejection = gates::rejection(observed, version, Some(&note), "");
+            refused(observed, note)
+        }
+        (Ok(version), Verdict::LetIn) => keep_alias(observed, version),
+    };
     let mut actions = finalizer(observed);
     actions.extend(clear_cluster(observed));
     actions.extend(alias_actions);
     let wake = matches!(readiness, Readiness::Progressing(_)).then(|| look_again(observed));
     Decision {
         actions,
-        rejection: None,
+        rejection,
         target: wished.ok(),
-        report: Report { readiness, serving: serving_condition(observed), registry },
+        report: Report { readiness, serving: serving_condition(observed), registry, gates },
         wake,
     }
 }
@@ -64,8 +78,19 @@ fn named(observed: &Observed, version: Version) -> Result<Version, Note> {
 
 type Kept = (Vec<Action>, Readiness, (ConditionStatus, Note));
 
+/// The promotion rules refuse the version: the alias stays on, or goes back to, the one that it named before.
+fn refused(observed: &Observed, refusal: Note) -> Kept {
+    match observed.record.version {
+        Some(version) => {
+            let (actions, _, condition) = keep_alias(observed, version);
+            (actions, Readiness::Stalled(refusal), condition)
+        }
+        None => (Vec::new(), Readiness::Stalled(refusal.clone()), (ConditionStatus::False, refusal)),
+    }
+}
+
 fn keep_alias(observed: &Observed, version: Version) -> Kept {
-    let lead = Lead { version: Some(version), goal: Some(version), replaced: None };
+    let lead = Lead { version: Some(version), goal: Some(version), awaited: None, replaced: None };
     let sync = registry_sync::plan(observed, lead);
     let readiness = match sync.shortfall {
         Some(note) if note.reason.passes_by_itself() => Readiness::Progressing(note),

@@ -44,6 +44,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
             readiness: Readiness::Progressing(note.clone()),
             serving: serving_condition(observed),
             registry: (ConditionStatus::Unknown, note),
+            gates: super::GatesReport::Unchanged,
         },
         wake,
     }

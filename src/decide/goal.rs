@@ -1,13 +1,16 @@
 //! Which version should serve, or why the wished one may not.
 
-use super::{Observed, ServingIntent, VersionView, Wish};
+use super::{
+    GatesReport, Observed, ServingIntent, Traffic, VersionView, Wish,
+    gates::{self, Verdict},
+};
 use crate::api::{
     condition::{Note, Reason},
     names::{ModelUri, Version},
 };
 
 /// The version to work towards.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Goal {
     /// The version that should serve, and what its pods load.
     pub(super) version: Option<(Version, ModelUri)>,
@@ -19,9 +22,18 @@ pub(super) struct Goal {
     pub(super) waiting: Option<Note>,
     /// That the number means another model in the registry than the one that serves here.
     pub(super) replaced: Option<Note>,
+    /// The wished version, while it is not known whether the promotion rules let it in. It is left as it is.
+    pub(super) spared: Option<Version>,
+    /// What is told of the promotion rules.
+    pub(super) gates: GatesReport,
 }
 
 impl Goal {
+    /// The wished version itself.
+    fn of(version: Version, model_uri: ModelUri) -> Self {
+        Self { version: Some((version, model_uri)), wished: Some(version), ..Self::default() }
+    }
+
     /// Whether the goal is the wished version. Otherwise it is what serves, and stays as it is: also its settings, for
     /// those in the spec are meant for the version that was wished for.
     pub(super) fn is_wished(&self) -> bool {
@@ -51,16 +63,52 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Goal {
         );
         return hold(observed, serving, Some(wished), note);
     }
-    match identity(observed, wished) {
-        Ok((model_uri, replaced)) => {
-            Goal { version: Some((wished, model_uri)), wished: Some(wished), replaced, ..Goal::default() }
+    let (model_uri, replaced) = match identity(observed, wished) {
+        Ok(found) => found,
+        Err(note) => {
+            let (_, gates) = gates::judge(observed, wished, false);
+            return Goal { gates, ..hold(observed, serving, Some(wished), note) };
         }
-        Err(note) => hold(observed, serving, Some(wished), note),
+    };
+    let pinned = pinned(observed, wished).filter(|pinned| **pinned != model_uri);
+    let (verdict, gates) = gates::judge(observed, wished, pinned.is_some());
+    let mut goal = match verdict {
+        // Its pods answer already, or are about to.
+        Verdict::Unknown(_) if is_being_exchanged(observed, wished) => Goal::of(wished, model_uri),
+        Verdict::LetIn => Goal::of(wished, model_uri),
+        Verdict::Failed(note) => hold(observed, serving, Some(wished), note),
+        Verdict::Unknown(note) => {
+            Goal { spared: Some(wished), ..hold(observed, serving, Some(wished), note) }
+        }
+    };
+    if goal.refusal.is_none() && goal.waiting.is_none() {
+        goal.replaced = replaced;
+    } else if let (Some((held, model_uri)), Some(pinned)) = (&mut goal.version, pinned)
+        && *held == wished
+    {
+        // Another model of the same number is held back: the one that serves stays.
+        model_uri.clone_from(pinned);
     }
+    Goal { gates, ..goal }
+}
+
+/// Whether a version is in the middle of an exchange of pods, so that it has had its first traffic.
+fn is_being_exchanged(observed: &Observed, version: Version) -> bool {
+    let workload = observed.cluster.workloads.get(&version);
+    observed.cluster.traffic == Traffic::Shared && workload.is_some_and(|workload| workload.desired > 0)
+}
+
+/// What the version's pods were started with.
+fn pinned(observed: &Observed, version: Version) -> Option<&ModelUri> {
+    let workload = observed.cluster.workloads.get(&version).map(|workload| &workload.model_uri);
+    workload.or_else(|| observed.remembered(version).and_then(|held| held.model_uri.as_ref()))
 }
 
 /// The version that is wished for. While the registry does not answer, a follower keeps to what it last knew.
-pub(super) fn wished(observed: &Observed) -> Result<Version, Note> {
+///
+/// # Errors
+/// Why there is none.
+pub fn wished(observed: &Observed) -> Result<Version, Note> {
     let registry = &observed.registry;
     match (observed.intent.wish, &registry.trouble) {
         (Wish::Version(version), _) => Ok(version),
@@ -80,8 +128,7 @@ pub(super) fn wished(observed: &Observed) -> Result<Version, Note> {
 /// a rollback needs no registry, and a number that was given out anew cannot slip in. Only a version that never served,
 /// or somebody who asks to try again, takes the new identity.
 fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<Note>), Note> {
-    let workload = observed.cluster.workloads.get(&version).map(|workload| &workload.model_uri);
-    let pinned = workload.or_else(|| observed.remembered(version).and_then(|held| held.model_uri.as_ref()));
+    let pinned = pinned(observed, version);
     let registry = &observed.registry;
     let said = if registry.trouble.is_some() { None } else { registry.versions.get(&version) };
     match (pinned, said) {
@@ -138,5 +185,5 @@ fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, w
         held.and_then(|version| identity(observed, version).ok().map(|(model_uri, _)| (version, model_uri)));
     let (refusal, waiting) =
         if why.reason.passes_by_itself() { (None, Some(why)) } else { (Some(why), None) };
-    Goal { version, wished, refusal, waiting, replaced: None }
+    Goal { version, wished, refusal, waiting, ..Goal::default() }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!                    ┌ goal ───────── which version should serve, or why the wished one may not
+//!                    │   gates ────── the promotion rules, before a version's first traffic
 //! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from what serves to the goal
 //!                    ├ retention ──── what becomes of the versions that do not serve
 //!                    └ registry_sync ─ the alias in the registry, after traffic
@@ -18,6 +19,7 @@ mod action;
 mod alias_only;
 mod blue_green;
 mod deletion;
+mod gates;
 mod goal;
 mod observed;
 mod registry_sync;
@@ -29,6 +31,8 @@ mod tests;
 
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use deletion::REGISTRY_DEADLINE;
+pub use gates::{Evidence, EvidenceFacts, GatesReport, Metrics, is_exempt};
+pub use goal::wished;
 pub use observed::{
     ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent, SmokeReport, StrategyIntent,
     Traffic, VersionView, Wish, Workload,
@@ -69,13 +73,20 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     retention::plan(observed, serving, &goal, serves_next, &mut step);
     let answers_next =
         serves_next.filter(|_| observed.cluster.traffic != Traffic::Nowhere || step.routed_to().is_some());
-    let lead =
-        registry_sync::Lead { version: answers_next, goal: goal.number(), replaced: goal.replaced.as_ref() };
+    let lead = registry_sync::Lead {
+        version: answers_next,
+        goal: goal.number(),
+        awaited: goal.spared,
+        replaced: goal.replaced.as_ref(),
+    };
     let sync = registry_sync::plan(observed, lead);
 
     let mut actions = finalizer(observed);
     actions.append(&mut step.actions);
     actions.extend(sync.actions);
+    let refused = answers_next
+        .filter(|answers| Some(*answers) != goal.wished)
+        .and_then(|_| gates::rejection(observed, goal.wished, goal.refusal.as_ref(), &serving.settings));
     let passes = |note: &Note| note.reason.passes_by_itself();
     let waits = goal.waiting.is_some() || sync.shortfall.as_ref().is_some_and(passes);
     let readiness = match (goal.refusal.or(step.stalled), step.progress.or(goal.waiting), sync.shortfall) {
@@ -87,9 +98,14 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     };
     Decision {
         actions,
-        rejection: step.rejection,
+        rejection: step.rejection.or(refused),
         target: goal.wished,
-        report: Report { readiness, serving: serving_condition(observed), registry: sync.condition },
+        report: Report {
+            readiness,
+            serving: serving_condition(observed),
+            registry: sync.condition,
+            gates: goal.gates,
+        },
         wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
     }
 }
@@ -129,6 +145,7 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
             readiness,
             serving: serving_condition(observed),
             registry: (ConditionStatus::Unknown, note),
+            gates: GatesReport::Unchanged,
         },
         wake: None,
     }

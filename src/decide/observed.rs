@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{
     ModelAliasStatus,
-    condition::Note,
+    condition::{Note, Reason},
     model_alias::{Drift, HeldVersion, Rejection},
     names::{ModelUri, Version},
+    promotion::PromotionRule,
 };
+
+use super::gates::Evidence;
 
 /// All that a decision may know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +53,9 @@ pub struct Intent {
     /// Whether the object carries our finalizer.
     #[serde(default)]
     pub has_finalizer: bool,
+    /// The promotion rules for the alias.
+    #[serde(default)]
+    pub rules: Vec<PromotionRule>,
     /// The value of the annotation that asks to try again.
     #[serde(default)]
     pub retry: Option<String>,
@@ -128,6 +134,12 @@ pub struct RegistryView {
     /// The versions that were asked for.
     #[serde(default)]
     pub versions: BTreeMap<Version, VersionView>,
+    /// The aliases that promotion rules speak of, and what they name.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, Version>,
+    /// What the promotion rules judge versions by: those that may have to be judged.
+    #[serde(default)]
+    pub evidence: BTreeMap<Version, Evidence>,
     /// The version that we let the alias name last, as far as it is remembered: what the alias names then is nobody else's
     /// doing.
     #[serde(default)]
@@ -332,11 +344,14 @@ impl Observed {
     }
 
     /// The rejection that holds the version back, if one does. Settings other than those it failed with are another
-    /// try.
+    /// try. What the promotion rules refused, they hold back themselves, for as long as they do.
     #[must_use]
     pub fn rejection(&self, version: Version, settings: &str) -> Option<&Rejection> {
         let holds = |rejection: &&Rejection| {
-            rejection.version == version && rejection.held && rejection.settings == settings
+            rejection.version == version
+                && rejection.held
+                && rejection.settings == settings
+                && rejection.reason != Reason::GatesFailed
         };
         self.record.rejected.iter().find(holds).filter(|_| !self.retry_is_asked())
     }

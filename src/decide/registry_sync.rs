@@ -38,6 +38,8 @@ pub(super) struct Lead<'a> {
     pub(super) version: Option<Version>,
     /// The version that is worked towards.
     pub(super) goal: Option<Version>,
+    /// The version of which it is not known yet whether it may be worked towards.
+    pub(super) awaited: Option<Version>,
     /// That the number means another model in the registry than the one that serves here.
     pub(super) replaced: Option<&'a Note>,
 }
@@ -103,8 +105,8 @@ pub(super) fn plan(observed: &Observed, lead: Lead) -> Sync {
 /// tell our own write from somebody else's.
 fn is_recorded(observed: &Observed, version: Version) -> bool {
     let record = &observed.record;
-    let recorded = if observed.intent.serving.is_some() { record.version } else { record.target_version };
-    recorded == Some(version)
+    let is_wished = observed.intent.serving.is_none() && record.target_version == Some(version);
+    is_wished || record.version == Some(version)
 }
 
 fn stands(observed: &Observed) -> &'static str {
@@ -113,10 +115,10 @@ fn stands(observed: &Observed) -> &'static str {
 
 fn difference(observed: &Observed, lead: Lead, version: Version) -> Difference {
     let alias = observed.registry.alias;
-    let under_way = lead.goal != Some(version);
+    let under_way = lead.goal != Some(version) || lead.awaited.is_some();
     match alias {
         Some(named) if named == version => Difference::None,
-        Some(named) if under_way && lead.goal == Some(named) => Difference::InFlight,
+        Some(named) if under_way && [lead.goal, lead.awaited].contains(&Some(named)) => Difference::InFlight,
         Some(named) if observed.registry.written == Some(named) => Difference::Ours,
         Some(named) if observed.intent.wish == Wish::Registry && is_unknown(observed, named) => {
             Difference::InFlight

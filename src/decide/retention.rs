@@ -22,7 +22,8 @@ pub(super) fn plan(
         let in_use = Some(version) == serves_next
             || Some(version) == observed.serves()
             || Traffic::One(version) == observed.cluster.traffic
-            || Some(version) == goal.number();
+            || Some(version) == goal.number()
+            || Some(version) == goal.spared;
         if in_use || shared {
             continue;
         }

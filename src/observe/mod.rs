@@ -10,7 +10,11 @@
 //! Nothing here writes, and nothing here decides. What could not be learnt is unknown, never absent.
 
 pub mod cluster;
+mod evidence;
 pub mod model_alias;
 pub mod pods;
 pub mod registries;
 pub mod secrets;
+mod wanted;
+
+pub use wanted::{wanted, watched};

@@ -1,6 +1,9 @@
 //! Brings together what a decision about one ModelAlias is made from.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -8,6 +11,7 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     cluster::AliasKey,
+    evidence,
     registries::{Handle, ModelView, RegistryKey},
 };
 use crate::{
@@ -15,7 +19,8 @@ use crate::{
         DeletionPolicy, ModelAlias, ModelAliasStatus, RETRY_ANNOTATION, RegisteredModel,
         condition::{Note, Reason},
         model_alias::{Runtime, SmokeTest, Strategy},
-        names::{ModelName, Version},
+        names::{AliasName, ModelName, Version},
+        promotion::PromotionRule,
         std_duration,
     },
     apply::finalizer,
@@ -44,6 +49,8 @@ pub struct Model {
     pub name: ModelName,
     /// The registry.
     pub registry: Arc<Handle>,
+    /// The rules for promoting its versions.
+    pub promotion: Vec<PromotionRule>,
 }
 
 /// Names the ModelAlias.
@@ -73,8 +80,11 @@ pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> O
     if let Lifecycle::Deleting { since } = &mut intent.lifecycle {
         *since = context.memory.deleting_since(alias, now);
     }
-    let observed =
-        Observed { now, intent, registry, cluster: context.cluster.view(&key, port, smoke), record };
+    let cluster = context.cluster.view(&key, port, smoke);
+    let mut observed = Observed { now, intent, registry, cluster, record };
+    if let Some(model) = &model {
+        evidence::gather(&mut observed, model).await;
+    }
     Observation { observed, model }
 }
 
@@ -96,7 +106,7 @@ fn resolve(context: &Context, alias: &ModelAlias) -> Result<Model, Note> {
     })?;
     let registry = registry_of(context, model)?;
     let name = model.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
-    Ok(Model { name, registry })
+    Ok(Model { name, registry, promotion: model.spec.promotion.clone() })
 }
 
 /// What `modelRef` led to before, for an alias that is being deleted: with its namespace, the objects it refers to may be
@@ -250,9 +260,15 @@ pub(crate) fn intent(alias: &ModelAlias, model: Option<&Model>, obstacle: Option
         lifecycle,
         deletes_alias: spec.deletion_policy == DeletionPolicy::Delete,
         has_finalizer: finalizer::is_set(&alias.metadata, finalizer::REGISTRY_ALIAS),
+        rules: model.map_or_else(Vec::new, |model| rules_for(&model.promotion, &spec.alias)),
         retry: alias.annotations().get(RETRY_ANNOTATION).cloned(),
         obstacle,
     }
+}
+
+/// The promotion rules for an alias.
+pub(super) fn rules_for(promotion: &[PromotionRule], alias: &AliasName) -> Vec<PromotionRule> {
+    promotion.iter().filter(|rule| rule.aliases.contains(alias)).cloned().collect()
 }
 
 fn serving_intent(alias: &ModelAlias, model: &Model) -> Option<ServingIntent> {
@@ -315,6 +331,8 @@ async fn registry_view(
         alias: named,
         previous_alias: spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied()),
         versions,
+        aliases: BTreeMap::new(),
+        evidence: BTreeMap::new(),
         written: context.alias_writes.last_written(alias, AliasRole::Main),
         previous_written: context.alias_writes.last_written(alias, AliasRole::Previous),
     }

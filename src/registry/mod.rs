@@ -15,7 +15,10 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::api::names::{AliasName, ModelName, ModelUri, Version};
+use crate::api::{
+    metric::Metric,
+    names::{AliasName, ModelName, ModelUri, Version},
+};
 
 pub mod mlflow;
 
@@ -124,6 +127,10 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
         name: &ModelName,
         limit: usize,
     ) -> Result<Vec<VersionFacts>, RegistryError>;
+
+    /// The metrics of the run that made a version, the latest value of each; `None` when the registry says that there is no
+    /// such run. A run that somebody deleted can be read until it is purged.
+    async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError>;
 
     /// The input example that was logged with a version; `None` when it has none.
     async fn input_example(

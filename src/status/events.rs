@@ -53,6 +53,7 @@ pub fn announcements(
             message: format!("the alias in the registry names version {version} now"),
         });
     }
+    news.extend(let_in(before, after));
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         news.extend(trouble(before, after, type_));
     }
@@ -126,6 +127,24 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
         ),
         _ => None,
     }
+}
+
+/// That a version met the promotion rules. That it does not is told as the trouble that it is.
+fn let_in(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<Announcement> {
+    let find = |status: &ModelAliasStatus| {
+        let (type_, reason): (&str, &str) = (ConditionType::GatesPassed.into(), Reason::GatesPassed.into());
+        let mut conditions = status.conditions.iter();
+        conditions.find(|condition| condition.type_ == type_ && condition.reason == reason).cloned()
+    };
+    let now = find(after)?;
+    let is_news = find(before).is_none_or(|before| before.message != now.message);
+    let target = after.target_version.filter(|_| is_news)?;
+    Some(Announcement {
+        warning: false,
+        reason: now.reason,
+        action: format!("JudgeV{target}"),
+        message: now.message,
+    })
 }
 
 /// A trouble that was not there before.

@@ -11,7 +11,9 @@ use crate::{
         model_alias::{Cause, HeldVersion, HistoryEntry, Outcome, PUT_BACK_MAX, Rejection, SmokeTestOutcome},
         names::{ModelUri, Version},
     },
-    decide::{Action, Decision, Observed, QUARREL, Readiness, SmokeReport, Traffic, Wish, Workload},
+    decide::{
+        Action, Decision, GatesReport, Observed, QUARREL, Readiness, SmokeReport, Traffic, Wish, Workload,
+    },
 };
 
 const HISTORY_MAX: usize = 10;
@@ -58,7 +60,7 @@ pub fn next(
     remember_workloads(observed, applied, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_start(observed, decision, applied, &mut status);
-    remember_registry(observed, &mut status);
+    remember_registry(observed, decision, &mut status);
     remember_quarrel(observed, decision, applied, &mut status);
     remember_rejections(observed, decision, &mut status);
     if observed.retry_is_asked() {
@@ -71,6 +73,10 @@ pub fn next(
         identity.generation,
         now,
     );
+    if decision.report.gates == GatesReport::NoRules {
+        let gates: &str = ConditionType::GatesPassed.into();
+        status.conditions.retain(|condition| condition.type_ != gates);
+    }
     status
 }
 
@@ -232,9 +238,10 @@ fn push_history(status: &mut ModelAliasStatus, entry: HistoryEntry) {
 }
 
 /// The version that the alias named when it last agreed with what serves, as it was read.
-fn remember_registry(observed: &Observed, status: &mut ModelAliasStatus) {
+fn remember_registry(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let Some(named) = observed.registry.alias.filter(|_| observed.registry.trouble.is_none()) else { return };
     if observed.intent.serving.is_none()
+        && !decision.report.gates.holds_back()
         && status.target_version == Some(named)
         && status.version != Some(named)
     {
@@ -283,7 +290,8 @@ fn remember_rejections(observed: &Observed, decision: &Decision, status: &mut Mo
     let asked = observed.retry_is_asked();
     for rejection in &mut status.rejected {
         let another = decision.target.is_some_and(|target| target != rejection.version);
-        if rejection.held && (another || asked) {
+        let is_let_in = rejection.reason == Reason::GatesFailed && decision.report.gates.lets_in();
+        if rejection.held && (another || asked || is_let_in) {
             rejection.held = false;
             if let Some(held) = status.versions.iter_mut().find(|held| held.version == rejection.version) {
                 held.started_at = None;
@@ -353,6 +361,13 @@ fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> V
         report.registry.1.reason != Reason::RegistryNotRead || !tells(before, ConditionType::RegistrySynced);
     if is_news {
         conditions.push(condition(ConditionType::RegistrySynced, &report.registry));
+    }
+    if let GatesReport::Told(status, note) = &report.gates {
+        conditions.push(WishedCondition {
+            type_: ConditionType::GatesPassed,
+            status: *status,
+            note: note.clone(),
+        });
     }
     conditions
 }

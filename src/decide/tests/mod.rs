@@ -3,6 +3,7 @@
 mod model;
 mod properties;
 mod random;
+mod rules;
 mod scenario;
 mod scenarios;
 mod stories;

@@ -40,6 +40,7 @@ fn spec() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::Serving),
         1 => any::<bool>().prop_map(Event::Suspend),
         1 => any::<bool>().prop_map(Event::Conflict),
+        2 => prop_oneof![3 => Just(true), 1 => Just(false)].prop_map(Event::Rules),
         2 => prop_oneof!["1", "2"].prop_map(Event::Retry),
     ]
 }
@@ -66,11 +67,14 @@ fn registry() -> impl Strategy<Value = Event> {
         1 => Just(Registers::HasNoModel),
         2 => Just(Registers::Lags),
         1 => Just(Registers::IsSlow),
+        1 => Just(Registers::HidesRuns),
     ];
     prop_oneof![
         5 => how.prop_map(Event::Registry),
         4 => weighted(0.8, 1..=6u32).prop_map(Event::Alias),
         1 => weighted(0.8, 1..=5u32).prop_map(Event::MovePreviousAlias),
+        2 => (1..=5u32, any::<bool>()).prop_map(|(of, is)| Event::Approved { of, is }),
+        1 => (1..=5u32, weighted(0.8, 85..95u32)).prop_map(|(of, is)| Event::Percent { of, is }),
         1 => (1..=5u32).prop_map(Event::VersionDeleted),
         1 => (1..=6u32).prop_map(Event::VersionRegistered),
         1 => Just(Event::ModelRecreated(true)),

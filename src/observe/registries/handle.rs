@@ -32,7 +32,7 @@ use crate::{
 
 /// How long one read on behalf of a decision may take: a hanging registry must not hold up a rollback, which needs
 /// nothing from it.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The longest that a registry is left alone because it asks for it.
 const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
@@ -65,6 +65,15 @@ fn is_about_one(error: &RegistryError) -> bool {
     )
 }
 
+/// What a poll reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The models that somebody speaks of.
+    pub models: BTreeSet<ModelName>,
+    /// The versions that promotion rules are about to judge, or that others are judged against.
+    pub judged: BTreeSet<(ModelName, Version)>,
+}
+
 /// What a poll found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollOutcome {
@@ -91,7 +100,7 @@ impl Handle {
         }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -280,13 +289,14 @@ impl Handle {
         }
     }
 
-    /// Reads every watched model, and forgets those that nobody watches any more. `watched` is asked after it was noted which
+    /// Reads every watched model, and forgets those that nobody watches any more. `wanted` is asked after it was noted which
     /// models are known, so that one that is asked for meanwhile is not forgotten.
-    pub async fn poll(&self, watched: impl FnOnce() -> BTreeSet<ModelName>) -> PollOutcome {
+    pub async fn poll(&self, wanted: impl FnOnce() -> Wanted) -> PollOutcome {
         let notes_before: HashMap<ModelName, u64> =
             self.memory().models.iter().map(|(name, model)| (name.clone(), model.notes)).collect();
-        let watched = watched();
+        let Wanted { models: watched, judged } = wanted();
         let result = self.read(&watched).await;
+        let evidence = if result.is_ok() { self.read_all_evidence(judged).await } else { BTreeMap::new() };
         let mut memory = self.memory();
         let mut outcome = PollOutcome::default();
         let health = match result {
@@ -308,6 +318,7 @@ impl Handle {
                     }
                 }
                 memory.models.retain(|name, _| watched.contains(name) || !notes_before.contains_key(name));
+                outcome.changed.extend(memory.remember_evidence(evidence));
                 Ok(())
             }
             Err(note) => Err(note),

@@ -1,6 +1,6 @@
 //! What was read of a registry, between its polls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
@@ -12,6 +12,8 @@ use crate::{
     registry::{RegisteredModelFacts, VersionFacts},
 };
 
+use super::evidence::VersionEvidence;
+
 /// What was read of a registry.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -19,6 +21,8 @@ pub(super) struct Memory {
     pub(super) health: Option<Result<(), Note>>,
     pub(super) server_version: Option<String>,
     pub(super) models: HashMap<ModelName, ModelMemory>,
+    /// What versions are judged by that may have to be: read again by each poll, and forgotten when nobody waits for them.
+    pub(super) evidence: HashMap<(ModelName, Version), Option<VersionEvidence>>,
 }
 
 impl Memory {
@@ -29,6 +33,17 @@ impl Memory {
             Some(Err(note)) => Some(note.clone()),
             None => Some(Note::new(Reason::RegistryNotRead, "the registry has not been read yet")),
         }
+    }
+
+    /// Puts what was read for the rules in place of what was known. Answers the models of which something is new.
+    pub(super) fn remember_evidence(
+        &mut self,
+        read: BTreeMap<(ModelName, Version), Option<VersionEvidence>>,
+    ) -> BTreeSet<ModelName> {
+        let mut known = std::mem::replace(&mut self.evidence, read.into_iter().collect());
+        let news =
+            self.evidence.iter().filter(|(key, evidence)| known.remove(*key).as_ref() != Some(*evidence));
+        news.map(|((name, _), _)| name.clone()).collect()
     }
 
     /// Puts a fresh read of a model in place of what was known; whether something about it is new.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! handle   one registry: how to ask it, and what it said last
+//! evidence what the promotion rules judge versions by
 //! memory   what was read of it
 //! trouble  what keeps it from answering, for a person
 //! ```
@@ -16,12 +17,14 @@ use url::Url;
 
 use crate::render::RegistryForPods;
 
+mod evidence;
 mod handle;
 mod memory;
 mod trouble;
 
 pub use self::{
-    handle::{Handle, PollOutcome},
+    evidence::VersionEvidence,
+    handle::{Handle, PollOutcome, Wanted},
     memory::ModelView,
 };
 

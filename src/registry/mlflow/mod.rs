@@ -9,6 +9,7 @@
 //!   hidden       keeps our credentials out of it
 //!   filter       writes names into MLflow's search filter
 //!   wire         the JSON, and how it becomes the domain's facts
+//!   run          the run that made a version, and its metrics
 //!   example      finds the input example of a version
 //!   script       for the fuzzer: a list of answers in place of a server
 //! ```
@@ -22,10 +23,14 @@ use serde_json::json;
 use self::{
     answer::Refusal,
     http::{Call, Http},
+    run::RunAnswer,
     wire::{Acknowledged, ModelAnswer, ModelPage, VersionAnswer, VersionPage},
 };
 use super::{Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts};
-use crate::api::names::{AliasName, ModelName, Version};
+use crate::api::{
+    metric::Metric,
+    names::{AliasName, ModelName, Version},
+};
 
 mod answer;
 mod connection;
@@ -33,6 +38,7 @@ mod example;
 mod filter;
 mod hidden;
 mod http;
+mod run;
 #[cfg(any(test, fuzzing))]
 pub mod script;
 mod text;
@@ -149,7 +155,7 @@ impl MlflowRegistry {
 #[async_trait]
 impl Registry for MlflowRegistry {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { aliases: true, batch_listing: true, tags: true, metrics: false }
+        Capabilities { aliases: true, batch_listing: true, tags: true, metrics: true }
     }
 
     async fn probe(&self) -> Result<Option<String>, RegistryError> {
@@ -223,6 +229,14 @@ impl Registry for MlflowRegistry {
                 return Ok(versions.into_values().rev().take(limit).collect());
             }
         }
+    }
+
+    async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError> {
+        // Not the logged model's own metrics: there, MLflow stores 0 for what is not a number.
+        let call = Call::get("runs/get").query("run_id", run_id);
+        let answer = self.http.ask::<RunAnswer>(&call).await;
+        let Some(answer) = self.absent_as_none(answer).await? else { return Ok(None) };
+        answer.metrics_of(run_id).map(Some).map_err(|odd| self.http.explain(&call, odd))
     }
 
     async fn input_example(

@@ -76,7 +76,7 @@ impl Digest<'_> {
         }
         let reports = matches!(intent.drift, crate::api::model_alias::Drift::Report);
         self.add((intent.keeps_previous_alias, intent.deletes_alias, intent.has_finalizer, reports));
-        self.add((&intent.retry, intent.obstacle.is_some()));
+        self.add((&intent.retry, intent.obstacle.is_some(), intent.rules.is_empty()));
     }
 
     fn record(&mut self) {
@@ -130,9 +130,9 @@ impl Digest<'_> {
     fn registry(&mut self) {
         let registry = &self.world.registry;
         for facts in [&registry.truth, &registry.seen] {
-            self.add((facts.alias, facts.previous_alias, &facts.versions));
+            self.add((facts.alias, facts.previous_alias, &facts.versions, &facts.merits));
         }
-        self.add((registry.trouble, registry.lags, registry.is_slow, &registry.written));
+        self.add((registry.trouble, registry.lags, registry.is_slow, &registry.written, registry.hides_runs));
         for write in &registry.writes {
             let lands = write.lands.duration_since(self.world.now).as_secs();
             self.add((write.role, write.version, write.replaces, lands, write.is_heard));

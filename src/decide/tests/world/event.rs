@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fate, World, cluster::is_bad, uri, version};
+use super::{Fate, World, cluster::is_bad, rules::rules, uri, version};
 use crate::{
     api::{
         condition::{Note, Reason},
@@ -28,6 +28,8 @@ pub(in crate::decide::tests) enum Event {
     /// `spec.serving` is there or not.
     Serving(bool),
     Suspend(bool),
+    /// There are promotion rules for the alias: an approval, and a metric of at least 90 percent.
+    Rules(bool),
     /// Another ModelAlias owns the alias, or does not any more.
     Conflict(bool),
     /// The annotation that asks to try again.
@@ -59,6 +61,16 @@ pub(in crate::decide::tests) enum Event {
     Alias(Option<u32>),
     /// The same of the previous alias.
     MovePreviousAlias(Option<u32>),
+    /// Somebody approves a version, or takes that back.
+    Approved {
+        of: u32,
+        is: bool,
+    },
+    /// The metric of a version's run.
+    Percent {
+        of: u32,
+        is: Option<u32>,
+    },
     VersionDeleted(u32),
     VersionRegistered(u32),
     /// The model is deleted and made anew: the same numbers mean other models, and no alias is left.
@@ -129,6 +141,8 @@ pub(in crate::decide::tests) enum Registers {
     Lags,
     /// Writes take their time.
     IsSlow,
+    /// Nothing of the runs.
+    HidesRuns,
 }
 
 /// How one pass goes.
@@ -164,6 +178,7 @@ impl World {
             Event::PreviousAlias(kept) => self.intent.keeps_previous_alias = *kept,
             Event::SmokeTest(wanted) => self.serving().smoke_test = *wanted,
             Event::Serving(wanted) => self.set_serving(*wanted),
+            Event::Rules(there) => self.intent.rules = if *there { rules() } else { Vec::new() },
             Event::Suspend(suspend) => self.live_or(*suspend, Lifecycle::Suspended),
             Event::Conflict(there) => {
                 let conflict = || Note::new(Reason::Conflict, "another ModelAlias owns the alias");
@@ -225,10 +240,11 @@ impl World {
                     Registers::Away => Some(Reason::RegistryUnreachable),
                     Registers::Forbids => Some(Reason::RegistryForbidden),
                     Registers::HasNoModel => Some(Reason::ModelNotFound),
-                    Registers::Fine | Registers::Lags | Registers::IsSlow => None,
+                    Registers::Fine | Registers::Lags | Registers::IsSlow | Registers::HidesRuns => None,
                 };
                 registry.lags = *how == Registers::Lags;
                 registry.is_slow = *how == Registers::IsSlow;
+                registry.hides_runs = *how == Registers::HidesRuns;
             }
             Event::Alias(number) => {
                 registry.truth.alias = number.map(version);
@@ -237,6 +253,15 @@ impl World {
             Event::MovePreviousAlias(number) => {
                 registry.truth.previous_alias = number.map(version);
                 self.moves_by_others += 1;
+            }
+            Event::Approved { of, is: true } => {
+                registry.truth.merits.unapproved.remove(&version(*of));
+            }
+            Event::Approved { of, is: false } => {
+                registry.truth.merits.unapproved.insert(version(*of));
+            }
+            Event::Percent { of, is } => {
+                registry.truth.merits.percent.insert(version(*of), *is);
             }
             Event::VersionDeleted(number) => {
                 let facts = &mut registry.truth;

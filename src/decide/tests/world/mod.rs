@@ -14,6 +14,7 @@ mod operator;
 mod promises;
 mod registry;
 mod rest;
+mod rules;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -143,6 +144,7 @@ impl World {
                 lifecycle: Lifecycle::Active,
                 deletes_alias: true,
                 has_finalizer: false,
+                rules: Vec::new(),
                 retry: None,
                 obstacle: None,
             },
@@ -243,7 +245,10 @@ impl World {
         if !self.intent.keeps_previous_alias {
             registry.previous_alias = None;
         }
-        Observed { now: self.now, intent: self.intent.clone(), registry, cluster, record: record.clone() }
+        let intent = self.intent.clone();
+        let mut observed = Observed { now: self.now, intent, registry, cluster, record: record.clone() };
+        self.gather(&mut observed);
+        observed
     }
 
     /// Notes what happens.

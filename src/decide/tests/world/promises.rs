@@ -58,6 +58,7 @@ impl World {
 
     /// A version that never answered passes its smoke test first.
     fn promise_of_proof(&mut self, version: Version) {
+        self.promise_of_rules(version);
         let is_wanted = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test);
         let is_proven = self.answered.contains(&version) || self.proven.contains(&version);
         self.promise(!is_wanted || is_proven, |_| {

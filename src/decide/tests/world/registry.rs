@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{uri, version};
+use super::{rules::Merits, uri, version};
 use crate::{
     api::{
         condition::{Note, Reason},
@@ -19,6 +19,7 @@ pub(in crate::decide::tests) struct Facts {
     pub(in crate::decide::tests) alias: Option<Version>,
     pub(in crate::decide::tests) previous_alias: Option<Version>,
     pub(in crate::decide::tests) versions: BTreeMap<Version, ModelUri>,
+    pub(in crate::decide::tests) merits: Merits,
 }
 
 impl Facts {
@@ -51,6 +52,8 @@ pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) lags: bool,
     /// Writes take their time.
     pub(in crate::decide::tests) is_slow: bool,
+    /// Runs cannot be read, though the rest can.
+    pub(in crate::decide::tests) hides_runs: bool,
     pub(super) seen: Facts,
     pub(super) writes: Vec<Write>,
     /// The versions that this operator let the aliases name last.
@@ -65,12 +68,13 @@ pub(super) fn is_main(role: AliasRole) -> bool {
 impl Registry {
     pub(super) fn new(versions: u32) -> Self {
         let versions = (1..=versions).map(|number| (version(number), uri(number))).collect();
-        let facts = Facts { alias: None, previous_alias: None, versions };
+        let facts = Facts { alias: None, previous_alias: None, versions, merits: Merits::default() };
         Self {
             truth: facts.clone(),
             trouble: None,
             lags: false,
             is_slow: false,
+            hides_runs: false,
             seen: facts,
             writes: Vec::new(),
             written: BTreeMap::new(),
@@ -95,6 +99,7 @@ impl Registry {
             versions: wanted.into_iter().map(|version| (version, said(version))).collect(),
             written: self.written.get(&true).copied(),
             previous_written: self.written.get(&false).copied(),
+            ..RegistryView::default()
         }
     }
 

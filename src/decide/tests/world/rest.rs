@@ -58,7 +58,7 @@ impl World {
         faults
     }
 
-    fn wished(&self) -> Option<Version> {
+    pub(super) fn wished(&self) -> Option<Version> {
         match self.intent.wish {
             Wish::Version(version) => Some(version),
             Wish::Registry if self.registry.trouble.is_some() => self.record.target_version,
@@ -124,6 +124,7 @@ impl World {
             Reason::AliasNotFound => self.registry.seen.alias.is_none() && self.intent.wish == Wish::Registry,
             Reason::AliasDrifted => self.intent.drift == Drift::Report,
             Reason::Contested => self.may_be_contested(),
+            Reason::GatesFailed => self.is_refused_by_rules(),
             reason => self.registry.trouble == Some(reason),
         }
     }
@@ -141,7 +142,7 @@ impl World {
         match note.reason {
             Reason::Deleting => false,
             Reason::WaitingForPods => is_unready,
-            reason if reason.passes_by_itself() => is_away,
+            reason if reason.passes_by_itself() => is_away || self.cannot_be_judged(),
             _ => is_unready,
         }
     }

@@ -71,7 +71,7 @@ fn model(generator: &mut Generator) -> Model {
     };
     let (registry, _) = Hub::default().set(&RegistryKey::Default, settings);
     let name = generator.text().parse().unwrap_or_else(|_| "fraud".parse().unwrap());
-    Model { name, registry }
+    Model { name, registry, promotion: Vec::new() }
 }
 
 /// What holds of an action by itself.

@@ -1,0 +1,242 @@
+//! The promotion rules: whether a version may get its first traffic.
+//!
+//! ```text
+//! Input ── bounds, improvement, tag, description, held_alias ── a finding each: wanted, seen, outcome
+//!   │                                                             │
+//!   what the rules may know of the candidate                      ▼
+//!                                                     Verdict: passed, failed, not known yet
+//! ```
+//!
+//! All rules are looked at, so that a person sees everything that is missing at once. A version that served here before is
+//! not judged: a rollback is never held back. What cannot be read is not known, and then nothing changes: the candidate is
+//! neither let in nor taken back.
+
+mod bounds;
+mod description;
+mod held_alias;
+mod improvement;
+mod input;
+mod tag;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write;
+
+use self::input::Input;
+pub use self::input::{Evidence, EvidenceFacts, Metrics};
+use super::{Observed, Traffic, Wish};
+use crate::api::{
+    condition::{ConditionStatus, Note, Reason, shortened},
+    model_alias::{Drift, Outcome as Ending, Rejection},
+    names::Version,
+    promotion::PromotionRule,
+};
+
+/// What one rule asks, and what was seen.
+#[derive(Clone, Debug, PartialEq)]
+struct Finding {
+    wanted: String,
+    seen: String,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Outcome {
+    Passed,
+    Failed,
+    Unknown(Note),
+}
+
+impl Finding {
+    fn new(wanted: impl Into<String>, seen: impl Into<String>, holds: bool) -> Self {
+        let outcome = if holds { Outcome::Passed } else { Outcome::Failed };
+        Self { wanted: wanted.into(), seen: seen.into(), outcome }
+    }
+
+    fn unknown(wanted: impl Into<String>, note: Note) -> Self {
+        let seen = "not known yet".to_owned();
+        Self { wanted: wanted.into(), seen, outcome: Outcome::Unknown(note) }
+    }
+}
+
+/// What is told of the rules in the condition `GatesPassed`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum GatesReport {
+    /// Nothing new: what was told last still stands.
+    #[default]
+    Unchanged,
+    /// There are no rules, so there is no such condition.
+    NoRules,
+    /// This.
+    Told(ConditionStatus, Note),
+}
+
+impl GatesReport {
+    /// Whether a version is kept from its first traffic.
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        matches!(self, Self::Told(ConditionStatus::False | ConditionStatus::Unknown, _))
+    }
+
+    /// Whether the version may have traffic, as far as the rules go.
+    #[must_use]
+    pub fn lets_in(&self) -> bool {
+        matches!(self, Self::Told(ConditionStatus::True, _) | Self::NoRules)
+    }
+}
+
+/// Whether a version may get its first traffic.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// It may.
+    LetIn,
+    /// It may not. The note says which rules it does not meet, and what to do.
+    Failed(Note),
+    /// That cannot be known now, and why.
+    Unknown(Note),
+}
+
+/// Judges a version that has not served yet, or one whose number means another model now (`is_another`).
+pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> (Verdict, GatesReport) {
+    let rules = &observed.intent.rules;
+    if rules.is_empty() {
+        return (Verdict::LetIn, GatesReport::NoRules);
+    }
+    if is_exempt(observed, version) && !is_another {
+        return (Verdict::LetIn, served_before(observed, version));
+    }
+    let input = Input { candidate: version, registry: &observed.registry };
+    let findings = findings(rules, &input);
+    let (status, reason, verdict) = if let Some(failed) = told(&findings, |it| *it == Outcome::Failed) {
+        (ConditionStatus::False, Reason::GatesFailed, Verdict::Failed(refusal(version, &failed)))
+    } else if let Some(note) = first_unknown(&findings) {
+        (ConditionStatus::Unknown, note.reason, Verdict::Unknown(unknown(version, note)))
+    } else {
+        (ConditionStatus::True, Reason::GatesPassed, Verdict::LetIn)
+    };
+    (verdict, GatesReport::Told(status, Note::new(reason, listed(version, &findings))))
+}
+
+/// Whether a version has had traffic, or the alias, in good order: the rules do not speak of it any more.
+///
+/// What is remembered of a version goes with its Deployment; after that the history speaks for it, unless the version in the
+/// registry is newer than that.
+#[must_use]
+pub fn is_exempt(observed: &Observed, version: Version) -> bool {
+    let is_let_in = observed.cluster.traffic == Traffic::Shared
+        && (observed.is_ready(version) || observed.cluster.endpoints.contains(&version));
+    observed.has_served(version)
+        || observed.record.version == Some(version)
+        || is_let_in
+        || is_in_history(observed, version)
+}
+
+fn is_in_history(observed: &Observed, version: Version) -> bool {
+    let Some(Evidence::Known(facts)) = observed.registry.evidence.get(&version) else { return false };
+    observed.record.history.iter().any(|entry| {
+        entry.version == version
+            && matches!(entry.outcome, Ending::Promoted | Ending::RolledBack)
+            && entry.at >= facts.registered_at
+    })
+}
+
+/// What was told when the version was let in still stands.
+fn served_before(observed: &Observed, version: Version) -> GatesReport {
+    let type_: &str = crate::api::condition::ConditionType::GatesPassed.into();
+    let known = observed.record.conditions.iter().find(|condition| condition.type_ == type_);
+    let is_told =
+        known.is_some_and(|known| known.status == "True") && observed.record.target_version == Some(version);
+    if is_told {
+        return GatesReport::Unchanged;
+    }
+    let message = format!("version {version} has served here, so the promotion rules do not hold it back");
+    GatesReport::Told(ConditionStatus::True, Note::new(Reason::ServedBefore, message))
+}
+
+fn findings(rules: &[PromotionRule], input: &Input) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for rule in rules {
+        findings.extend(rule.metrics.iter().map(|metric| bounds::check(metric, input)));
+        findings.extend(rule.improves.iter().map(|improves| improvement::check(improves, input)));
+        findings.extend(rule.tags.iter().map(|(key, value)| tag::check(key, &value.0, input)));
+        findings.extend(rule.description.map(|_| description::check(input)));
+        findings.extend(rule.held_alias.iter().map(|alias| held_alias::check(alias, input)));
+    }
+    findings
+}
+
+/// The findings of one outcome; `None` where there are none.
+fn told(findings: &[Finding], of: impl Fn(&Outcome) -> bool) -> Option<String> {
+    let chosen = findings.iter().filter(|finding| of(&finding.outcome));
+    let lines: Vec<_> = chosen.map(|finding| format!("{}: {}", finding.wanted, finding.seen)).collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
+fn first_unknown(findings: &[Finding]) -> Option<&Note> {
+    findings.iter().find_map(|finding| match &finding.outcome {
+        Outcome::Unknown(note) => Some(note),
+        Outcome::Passed | Outcome::Failed => None,
+    })
+}
+
+/// Every rule with what it asks and what was seen: first those that it does not meet.
+fn listed(version: Version, findings: &[Finding]) -> String {
+    let mut text = format!("version {version}");
+    let is_unknown = |outcome: &Outcome| matches!(outcome, Outcome::Unknown(_));
+    let groups = [
+        ("failed", told(findings, |it| *it == Outcome::Failed)),
+        ("not known yet", told(findings, is_unknown)),
+        ("passed", told(findings, |it| *it == Outcome::Passed)),
+    ];
+    for (name, lines) in groups {
+        if let Some(lines) = lines {
+            // Writing to a text cannot fail.
+            let _ = write!(text, " | {name}: {lines}");
+        }
+    }
+    if let Some(note) = first_unknown(findings) {
+        let _ = write!(text, " | {}", note.message);
+    }
+    text
+}
+
+/// So much of what is not met is told before the next step, which has to fit in, too.
+const FAILED_MAX: usize = 700;
+
+fn refusal(version: Version, failed: &str) -> Note {
+    let failed = shortened(failed, FAILED_MAX);
+    let message = format!(
+        "version {version} does not meet spec.promotion of its RegisteredModel: {failed}; let it meet the rules, which goes on by \
+         itself, or wish for another version"
+    );
+    Note::new(Reason::GatesFailed, message)
+}
+
+fn unknown(version: Version, note: &Note) -> Note {
+    let message = format!(
+        "whether version {version} meets spec.promotion of its RegisteredModel cannot be known now: {}",
+        note.message
+    );
+    Note::new(note.reason, message)
+}
+
+/// That a version which the alias in the registry asks for is refused, where the alias is put back: what it asked for is then
+/// known from here alone.
+pub(super) fn rejection(
+    observed: &Observed,
+    wished: Option<Version>,
+    verdict: Option<&Note>,
+    settings: &str,
+) -> Option<Rejection> {
+    let intent = &observed.intent;
+    let is_put_back = intent.wish == Wish::Registry && intent.drift == Drift::Correct;
+    let (version, note) = wished.filter(|_| is_put_back).zip(verdict)?;
+    (note.reason == Reason::GatesFailed).then(|| Rejection {
+        version,
+        reason: note.reason,
+        message: shortened(&note.message, 1000),
+        at: observed.now,
+        settings: settings.to_owned(),
+        held: true,
+    })
+}

@@ -1,0 +1,191 @@
+//! Every rule by itself, and what is made of them together.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use pretty_assertions::assert_eq;
+
+use super::{Evidence, EvidenceFacts, Finding, Input, Metrics, Outcome, findings, listed};
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        metric::Metric,
+        names::Version,
+        promotion::PromotionRule,
+    },
+    decide::{RegistryView, VersionView},
+};
+
+fn version(number: u32) -> Version {
+    Version::new(number).unwrap()
+}
+
+fn metrics(values: &[(&str, f64)]) -> Metrics {
+    Metrics::Known(values.iter().map(|(name, value)| ((*name).to_owned(), Metric::new(*value))).collect())
+}
+
+fn facts(metrics: Metrics) -> EvidenceFacts {
+    EvidenceFacts {
+        registered_at: Timestamp::UNIX_EPOCH,
+        has_description: true,
+        tags: BTreeMap::from([("validated".to_owned(), "true".to_owned())]),
+        metrics,
+    }
+}
+
+/// Version 5 is the candidate, and `challenger`; version 4 is `champion`.
+fn registry(candidate: EvidenceFacts, champion: Metrics) -> RegistryView {
+    let evidence = [(version(5), Evidence::Known(candidate)), (version(4), Evidence::Known(facts(champion)))];
+    RegistryView {
+        aliases: BTreeMap::from([("challenger".to_owned(), version(5)), ("champion".to_owned(), version(4))]),
+        evidence: evidence.into(),
+        ..RegistryView::default()
+    }
+}
+
+fn find(rule: &str, registry: &RegistryView) -> Finding {
+    let rule: PromotionRule = serde_yaml::from_str(&format!("{{aliases: [champion], {rule}}}")).unwrap();
+    let found = findings(&[rule], &Input { candidate: version(5), registry });
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.into_iter().next().unwrap()
+}
+
+/// Asserts what a rule says of the candidate: what it wants, what it sees, and whether that is enough.
+fn says(rule: &str, registry: &RegistryView, (wanted, seen, holds): (&str, &str, bool)) {
+    let outcome = if holds { Outcome::Passed } else { Outcome::Failed };
+    assert_eq!(find(rule, registry), Finding { wanted: wanted.into(), seen: seen.into(), outcome }, "{rule}");
+}
+
+#[test]
+fn a_metric_stays_within_its_bounds_and_what_is_missing_or_nan_fails() {
+    let known = |values: &[(&str, f64)]| registry(facts(metrics(values)), metrics(&[]));
+    let good = known(&[("auc", 0.93), ("p99_ms", 41.0)]);
+    let min = "metrics: [{name: auc, min: 0.90}]";
+    says(min, &good, ("metric auc at least 0.9", "0.93", true));
+    says(min, &known(&[("auc", 0.9)]), ("metric auc at least 0.9", "0.9", true));
+    says(min, &known(&[("auc", 0.87)]), ("metric auc at least 0.9", "0.87", false));
+    says(min, &known(&[]), ("metric auc at least 0.9", "its run has no such metric", false));
+    says(min, &known(&[("auc", f64::NAN)]), ("metric auc at least 0.9", "NaN, which is no number", false));
+    says("metrics: [{name: p99_ms, max: 50}]", &good, ("metric p99_ms at most 50", "41", true));
+    says("metrics: [{name: p99_ms, max: 40}]", &good, ("metric p99_ms at most 40", "41", false));
+    let nan = known(&[("p99_ms", f64::NAN)]);
+    says(
+        "metrics: [{name: p99_ms, max: 50}]",
+        &nan,
+        ("metric p99_ms at most 50", "NaN, which is no number", false),
+    );
+    says(
+        "metrics: [{name: auc, min: 0.5, max: 0.92}]",
+        &good,
+        ("metric auc from 0.5 to 0.92", "0.93", false),
+    );
+    // MLflow writes infinity so.
+    let huge = known(&[("cost", f64::MAX)]);
+    let seen = "1.7976931348623157e308";
+    says("metrics: [{name: cost, max: 1000}]", &huge, ("metric cost at most 1000", seen, false));
+}
+
+#[test]
+fn an_improvement_is_over_the_version_that_the_other_alias_names_now() {
+    let over = |candidate: &[(&str, f64)], champion: &[(&str, f64)]| {
+        registry(facts(metrics(candidate)), metrics(champion))
+    };
+    let auc = "improves: {metric: auc, over: champion}";
+    let wanted = "metric auc no worse than that of champion";
+    says(auc, &over(&[("auc", 0.92)], &[("auc", 0.92)]), (wanted, "0.92, and 0.92 of version 4", true));
+    says(auc, &over(&[("auc", 0.91)], &[("auc", 0.92)]), (wanted, "0.91, and 0.92 of version 4", false));
+    says(auc, &over(&[], &[("auc", 0.92)]), (wanted, "its run has no such metric", false));
+    says(auc, &over(&[("auc", f64::NAN)], &[("auc", 0.9)]), (wanted, "NaN, which is no number", false));
+    let seen = "0.92; version 4, which is champion, has no such metric to compare it with";
+    says(auc, &over(&[("auc", 0.92)], &[]), (wanted, seen, false));
+    says(auc, &over(&[("auc", 0.92)], &[("auc", f64::NAN)]), (wanted, seen, false));
+
+    let by = "improves: {metric: auc, over: champion, by: 0.01}";
+    let wanted = "metric auc at least 0.01 above that of champion";
+    says(by, &over(&[("auc", 0.93)], &[("auc", 0.92)]), (wanted, "0.93, and 0.92 of version 4", true));
+    says(by, &over(&[("auc", 0.929)], &[("auc", 0.92)]), (wanted, "0.929, and 0.92 of version 4", false));
+    let cost = "improves: {metric: cost, over: champion, by: 5, goal: Minimize}";
+    let wanted = "metric cost at least 5 below that of champion";
+    says(cost, &over(&[("cost", 90.0)], &[("cost", 95.0)]), (wanted, "90, and 95 of version 4", true));
+    says(cost, &over(&[("cost", 99.0)], &[("cost", 95.0)]), (wanted, "99, and 95 of version 4", false));
+}
+
+#[test]
+fn without_another_version_to_be_better_than_an_improvement_holds() {
+    let registry = registry(facts(metrics(&[])), metrics(&[]));
+    let wanted = |alias| format!("metric auc no worse than that of {alias}");
+    let nobody = "nobody names no version, so any is better";
+    says("improves: {metric: auc, over: nobody}", &registry, (&wanted("nobody"), nobody, true));
+    let itself = "it is challenger itself";
+    says("improves: {metric: auc, over: challenger}", &registry, (&wanted("challenger"), itself, true));
+}
+
+#[test]
+fn a_tag_has_exactly_its_value() {
+    let good = registry(facts(metrics(&[])), metrics(&[]));
+    says("tags: {validated: 'true'}", &good, ("tag validated = \"true\"", "\"true\"", true));
+    says("tags: {validated: yes!}", &good, ("tag validated = \"yes!\"", "\"true\"", false));
+    says("tags: {approved_by: risk}", &good, ("tag approved_by = \"risk\"", "not set", false));
+}
+
+#[test]
+fn a_description_and_a_held_alias_are_there_or_not() {
+    let good = registry(facts(metrics(&[])), metrics(&[]));
+    let bare = registry(EvidenceFacts { has_description: false, ..facts(metrics(&[])) }, metrics(&[]));
+    says("description: Required", &good, ("a description", "there", true));
+    says("description: Required", &bare, ("a description", "none", false));
+    says("heldAlias: challenger", &good, ("alias challenger", "it names version 5", true));
+    says("heldAlias: champion", &good, ("alias champion", "it names version 4", false));
+    says("heldAlias: nobody", &good, ("alias nobody", "it names no version", false));
+}
+
+#[test]
+fn what_cannot_be_read_is_not_known_and_says_why() {
+    let rules = [
+        "metrics: [{name: auc, min: 0.9}]",
+        "improves: {metric: auc, over: champion}",
+        "tags: {validated: 'true'}",
+        "description: Required",
+        "heldAlias: challenger",
+    ];
+    let note = |reason| Note::new(reason, "why");
+    let away = RegistryView {
+        trouble: Some(note(Reason::RegistryUnreachable)),
+        ..registry(facts(metrics(&[("auc", 1.0)])), metrics(&[("auc", 0.1)]))
+    };
+    for rule in rules {
+        let found = find(rule, &away);
+        assert_eq!(found.outcome, Outcome::Unknown(note(Reason::RegistryUnreachable)), "{rule}");
+        assert_eq!(found.seen, "not known yet");
+    }
+    let forbidden = || Metrics::Unread(note(Reason::RegistryForbidden));
+    let unread = Outcome::Unknown(note(Reason::RegistryForbidden));
+    assert_eq!(find(rules[0], &registry(facts(forbidden()), metrics(&[]))).outcome, unread);
+    assert_eq!(find(rules[1], &registry(facts(metrics(&[("auc", 1.0)])), forbidden())).outcome, unread);
+    assert_eq!(find(rules[2], &registry(facts(forbidden()), metrics(&[]))).outcome, Outcome::Passed);
+    let absent = RegistryView {
+        versions: BTreeMap::from([(version(5), VersionView::Absent)]),
+        ..RegistryView::default()
+    };
+    let Outcome::Unknown(told) = find(rules[2], &absent).outcome else { panic!("it is not known") };
+    assert_eq!(told.reason, Reason::VersionNotFound);
+    let Outcome::Unknown(told) = find(rules[0], &RegistryView::default()).outcome else {
+        panic!("not known")
+    };
+    assert_eq!(told.reason, Reason::RegistryNotRead);
+}
+
+#[test]
+fn all_rules_are_told_and_first_those_that_are_not_met() {
+    let registry = registry(facts(metrics(&[("auc", 0.87)])), metrics(&[]));
+    let rule: PromotionRule = serde_yaml::from_str(
+        "{aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, heldAlias: challenger}",
+    )
+    .unwrap();
+    let found = findings(&[rule], &Input { candidate: version(5), registry: &registry });
+    assert_eq!(
+        listed(version(5), &found),
+        "version 5 | failed: metric auc at least 0.9: 0.87 | passed: tag validated = \"true\": \"true\"; \
+         alias challenger: it names version 5"
+    );
+}

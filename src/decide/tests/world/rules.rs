@@ -1,0 +1,109 @@
+//! The promotion rules of the world, and what they are judged by: an approval, and the metric of a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::{World, registry::Registry};
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        metric::Metric,
+        names::Version,
+        promotion::{MetricRule, PromotionRule},
+    },
+    decide::{Evidence, EvidenceFacts, Metrics, Observed, wished},
+};
+
+/// What the registry holds for the rules. Whatever is not here is approved and good.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::decide::tests) struct Merits {
+    /// The versions that nobody approved.
+    pub(in crate::decide::tests) unapproved: BTreeSet<Version>,
+    /// The metric of each version, in percent; `None` where its run has no such metric.
+    pub(in crate::decide::tests) percent: BTreeMap<Version, Option<u32>>,
+}
+
+/// The least that the metric may be, in percent.
+const LEAST: u32 = 90;
+
+impl Merits {
+    fn percent(&self, version: Version) -> Option<u32> {
+        self.percent.get(&version).copied().unwrap_or(Some(95))
+    }
+
+    /// Whether the version meets the rules, told apart from what a decision makes of them.
+    fn meets(&self, version: Version) -> bool {
+        !self.unapproved.contains(&version) && self.percent(version).is_some_and(|percent| percent >= LEAST)
+    }
+
+    fn evidence(&self, version: Version, hides_runs: bool, registered_at: Timestamp) -> Evidence {
+        let approved = (!self.unapproved.contains(&version)).then(|| ("validated".into(), "true".into()));
+        let metric = self.percent(version).map(|percent| Metric::new(f64::from(percent) / 100.0));
+        let metrics = if hides_runs {
+            Metrics::Unread(Note::new(Reason::RegistryUnreachable, "the run cannot be read"))
+        } else {
+            Metrics::Known(metric.map(|metric| ("auc".into(), metric)).into_iter().collect())
+        };
+        Evidence::Known(EvidenceFacts {
+            registered_at,
+            has_description: false,
+            tags: approved.into_iter().collect(),
+            metrics,
+        })
+    }
+}
+
+/// An approval, and a metric.
+pub(super) fn rules() -> Vec<PromotionRule> {
+    let metric = MetricRule { name: "auc".into(), min: Some(f64::from(LEAST) / 100.0), max: None };
+    let tags = [("validated".to_owned(), serde_json::from_str("\"true\"").unwrap())];
+    vec![PromotionRule { metrics: vec![metric], tags: tags.into(), ..PromotionRule::default() }]
+}
+
+impl Registry {
+    /// Whether a version is seen to meet the rules; `None` while that cannot be seen.
+    fn seen_to_meet(&self, version: Version) -> Option<bool> {
+        let can_be_seen =
+            self.trouble.is_none() && !self.hides_runs && self.seen.versions.contains_key(&version);
+        // What is not approved fails, whatever its run says.
+        let fails = self.trouble.is_none() && self.seen.merits.unapproved.contains(&version);
+        if fails { Some(false) } else { can_be_seen.then(|| self.seen.merits.meets(version)) }
+    }
+}
+
+impl World {
+    /// Brings what the rules speak of into an observation.
+    pub(super) fn gather(&self, observed: &mut Observed) {
+        if observed.intent.rules.is_empty() || observed.registry.trouble.is_some() {
+            return;
+        }
+        let Ok(candidate) = wished(observed) else { return };
+        let registry = &self.registry;
+        if registry.seen.versions.contains_key(&candidate) {
+            // Nothing that ever served is older than the world.
+            let evidence = registry.seen.merits.evidence(candidate, registry.hides_runs, Timestamp::MAX);
+            observed.registry.evidence.insert(candidate, evidence);
+        }
+    }
+
+    /// Before a version's first traffic: it is seen to meet the rules.
+    pub(super) fn promise_of_rules(&mut self, version: Version) {
+        let is_free = self.intent.rules.is_empty() || self.answered.contains(&version);
+        let meets = self.registry.seen_to_meet(version) == Some(true);
+        self.promise(is_free || meets, |_| {
+            format!("version {version}, which does not meet the rules, gets no traffic")
+        });
+    }
+
+    /// Whether the rules have a reason to refuse what is wished for.
+    pub(super) fn is_refused_by_rules(&self) -> bool {
+        let refused = |version: Version| self.registry.seen_to_meet(version) == Some(false);
+        !self.intent.rules.is_empty() && self.wished().is_some_and(refused)
+    }
+
+    /// Whether the rules cannot be judged.
+    pub(super) fn cannot_be_judged(&self) -> bool {
+        !self.intent.rules.is_empty() && self.registry.hides_runs
+    }
+}

@@ -1,0 +1,79 @@
+//! What the promotion rules judge versions by, brought into an observation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+
+use super::{
+    model_alias::Model,
+    registries::{ModelView, VersionEvidence},
+};
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        names::{AliasName, Version},
+        promotion::PromotionRule,
+    },
+    decide::{Evidence, EvidenceFacts, Metrics, Observed, is_exempt, wished},
+};
+
+/// Adds what the rules for the alias speak of. For a version that served before nothing is read: a rollback waits for nothing.
+pub(super) async fn gather(observed: &mut Observed, model: &Model) {
+    let rules = &observed.intent.rules;
+    if rules.is_empty() || observed.registry.trouble.is_some() {
+        return;
+    }
+    let Ok(candidate) = wished(observed) else { return };
+    if is_exempt(observed, candidate) && !observed.retry_is_asked() {
+        return;
+    }
+    let ModelView::Present(facts) = model.registry.model(&model.name) else { return };
+    let named = |alias: &AliasName| Some((alias.to_string(), *facts.aliases.get(alias)?));
+    let aliases: BTreeMap<String, Version> = aliases(rules).filter_map(named).collect();
+    let judged = compared(rules).filter_map(|alias| facts.aliases.get(alias).copied());
+    let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
+    let read = judged.into_iter().map(async |version| {
+        let evidence = model.registry.evidence(&model.name, version).await;
+        (version, told(evidence, version, rules))
+    });
+    let evidence = join_all(read).await.into_iter().collect();
+    observed.registry.aliases = aliases;
+    observed.registry.evidence = evidence;
+}
+
+/// The aliases of the versions to be better than.
+pub(super) fn compared(rules: &[PromotionRule]) -> impl Iterator<Item = &AliasName> {
+    rules.iter().filter_map(|rule| Some(&rule.improves.as_ref()?.over))
+}
+
+/// The aliases that rules speak of.
+fn aliases(rules: &[PromotionRule]) -> impl Iterator<Item = &AliasName> {
+    compared(rules).chain(rules.iter().filter_map(|rule| rule.held_alias.as_ref()))
+}
+
+/// What was read, cut down to what a rule speaks of.
+fn told(read: Result<Option<VersionEvidence>, Note>, version: Version, rules: &[PromotionRule]) -> Evidence {
+    let VersionEvidence { facts, metrics } = match read {
+        Err(note) => return Evidence::Unread(note),
+        Ok(None) => {
+            let message = format!("version {version} does not exist in the registry");
+            return Evidence::Unread(Note::new(Reason::VersionNotFound, message));
+        }
+        Ok(Some(read)) => read,
+    };
+    let tags: BTreeSet<&String> = rules.iter().flat_map(|rule| rule.tags.keys()).collect();
+    let bounded = rules.iter().flat_map(|rule| &rule.metrics).map(|metric| &metric.name);
+    let improved = rules.iter().filter_map(|rule| Some(&rule.improves.as_ref()?.metric));
+    let names: BTreeSet<&String> = bounded.chain(improved).collect();
+    Evidence::Known(EvidenceFacts {
+        registered_at: facts.created_at,
+        has_description: !facts.description.trim().is_empty(),
+        tags: facts.tags.into_iter().filter(|(key, _)| tags.contains(key)).collect(),
+        metrics: match metrics {
+            Err(note) => Metrics::Unread(note),
+            Ok(metrics) => {
+                Metrics::Known(metrics.into_iter().filter(|(name, _)| names.contains(name)).collect())
+            }
+        },
+    })
+}
