@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub mod condition;
+pub mod follow;
 pub mod metric;
 pub mod model_alias;
 pub mod model_registry;

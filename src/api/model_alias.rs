@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DURATION_MAX, DURATION_PATTERN, DeletionPolicy, LocalReference,
     condition::Reason,
+    follow::Follow,
     names::{AliasName, ModelUri, Version},
 };
 
@@ -63,7 +64,7 @@ pub struct ModelAliasSpec {
 
     /// Let something else choose the version. Set either this or `version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("has(self.registry)").message("follow needs registry: {}"))]
+    #[x_kube(validation = Rule::new("(has(self.registry) ? 1 : 0) + (has(self.latest) ? 1 : 0) + (has(self.best) ? 1 : 0) + (has(self.semver) ? 1 : 0) == 1").message("follow takes exactly one of registry, latest, best and semver"))]
     pub follow: Option<Follow>,
 
     /// An alias to keep on the version that served before, for instance `previous`.
@@ -103,18 +104,6 @@ fn correct() -> Drift {
 fn delete() -> DeletionPolicy {
     DeletionPolicy::Delete
 }
-
-/// What chooses the version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Follow {
-    /// The alias in the registry decides: moving it there asks for that version here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registry: Option<FollowRegistry>,
-}
-
-/// The alias in the registry decides. There is nothing to set: `registry: {}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct FollowRegistry {}
 
 /// What to do about an alias that somebody moved by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -432,6 +421,8 @@ pub enum Cause {
     Spec,
     /// The alias in the registry.
     Registry,
+    /// `spec.follow` of the ModelAlias chose it.
+    Follower,
     /// The version that served failed.
     Failure,
     /// What a later release of Laurel wrote, and this one does not know.

@@ -2,6 +2,7 @@
 
 use super::{
     GatesReport, Observed, ServingIntent, Traffic, VersionView, Wish,
+    follow::{self, Choice},
     gates::{self, Verdict},
 };
 use crate::api::{
@@ -89,7 +90,18 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Goal {
         // Another model of the same number is held back: the one that serves stays.
         model_uri.clone_from(pinned);
     }
+    if goal.refusal.is_none() && goal.waiting.is_none() && observed.answers_alone() == Some(wished) {
+        (goal.refusal, goal.waiting) = told_apart(follow::doubt(observed));
+    }
     Goal { gates, ..goal }
+}
+
+/// A note as a refusal, or as something that is waited for.
+fn told_apart(note: Option<Note>) -> (Option<Note>, Option<Note>) {
+    match note {
+        Some(note) if note.reason.passes_by_itself() => (None, Some(note)),
+        refusal => (refusal, None),
+    }
 }
 
 /// Whether a version is in the middle of an exchange of pods, so that it has had its first traffic.
@@ -110,9 +122,16 @@ fn pinned(observed: &Observed, version: Version) -> Option<&ModelUri> {
 /// Why there is none.
 pub fn wished(observed: &Observed) -> Result<Version, Note> {
     let registry = &observed.registry;
-    match (observed.intent.wish, &registry.trouble) {
-        (Wish::Version(version), _) => Ok(version),
-        (Wish::Registry, Some(trouble)) => observed.record.target_version.ok_or_else(|| trouble.clone()),
+    match (&observed.intent.wish, &registry.trouble) {
+        (Wish::Version(version), _) => Ok(*version),
+        (Wish::Registry | Wish::Chosen(_), Some(trouble)) => {
+            observed.record.target_version.ok_or_else(|| trouble.clone())
+        }
+        (Wish::Chosen(follower), None) => match follow::choose(follower, &registry.candidates) {
+            Choice::Version(version) => Ok(version),
+            Choice::Unknown(note) => observed.record.target_version.ok_or(note),
+            Choice::Nobody(note) => Err(note),
+        },
         (Wish::Registry, None) => registry.alias.ok_or_else(|| {
             Note::new(
                 Reason::AliasNotFound,
@@ -183,7 +202,6 @@ fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, w
     let held = if failed { fallback().or(serves) } else { serves };
     let version =
         held.and_then(|version| identity(observed, version).ok().map(|(model_uri, _)| (version, model_uri)));
-    let (refusal, waiting) =
-        if why.reason.passes_by_itself() { (None, Some(why)) } else { (Some(why), None) };
+    let (refusal, waiting) = told_apart(Some(why));
     Goal { version, wished, refusal, waiting, ..Goal::default() }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!                    ┌ goal ───────── which version should serve, or why the wished one may not
+//!                    │   follow ───── what a follower chooses
 //!                    │   gates ────── the promotion rules, before a version's first traffic
 //! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from what serves to the goal
 //!                    ├ retention ──── what becomes of the versions that do not serve
@@ -19,6 +20,7 @@ mod action;
 mod alias_only;
 mod blue_green;
 mod deletion;
+mod follow;
 mod gates;
 mod goal;
 mod observed;
@@ -31,6 +33,7 @@ mod tests;
 
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use deletion::REGISTRY_DEADLINE;
+pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{Evidence, EvidenceFacts, GatesReport, Metrics, is_exempt};
 pub use goal::wished;
 pub use observed::{

@@ -13,7 +13,10 @@ use crate::api::{
     promotion::PromotionRule,
 };
 
-use super::gates::Evidence;
+use super::{
+    follow::{Candidates, Follower},
+    gates::Evidence,
+};
 
 /// All that a decision may know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,12 +68,14 @@ pub struct Intent {
 }
 
 /// Who chooses the version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
     /// `spec.version`.
     Version(Version),
     /// The alias in the registry.
     Registry,
+    /// What a follower chooses from the model's versions.
+    Chosen(Follower),
 }
 
 /// Whether work is wanted.
@@ -134,6 +139,9 @@ pub struct RegistryView {
     /// The versions that were asked for.
     #[serde(default)]
     pub versions: BTreeMap<Version, VersionView>,
+    /// The versions that a follower chooses from.
+    #[serde(default)]
+    pub candidates: Candidates,
     /// The aliases that promotion rules speak of, and what they name.
     #[serde(default)]
     pub aliases: BTreeMap<String, Version>,

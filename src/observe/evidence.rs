@@ -14,13 +14,14 @@ use crate::{
         names::{AliasName, Version},
         promotion::PromotionRule,
     },
-    decide::{Evidence, EvidenceFacts, Metrics, Observed, is_exempt, wished},
+    decide::{Evidence, EvidenceFacts, Lifecycle, Metrics, Observed, is_exempt, wished},
 };
 
 /// Adds what the rules for the alias speak of. For a version that served before nothing is read: a rollback waits for nothing.
 pub(super) async fn gather(observed: &mut Observed, model: &Model) {
     let rules = &observed.intent.rules;
-    if rules.is_empty() || observed.registry.trouble.is_some() {
+    let is_active = observed.intent.lifecycle == Lifecycle::Active && observed.intent.obstacle.is_none();
+    if rules.is_empty() || !is_active || observed.registry.trouble.is_some() {
         return;
     }
     let Ok(candidate) = wished(observed) else { return };

@@ -11,6 +11,7 @@
 
 pub mod cluster;
 mod evidence;
+mod followed;
 pub mod model_alias;
 pub mod pods;
 pub mod registries;

@@ -12,6 +12,7 @@ use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 use super::{
     cluster::AliasKey,
     evidence,
+    followed::{candidates, follower},
     registries::{Handle, ModelView, RegistryKey},
 };
 use crate::{
@@ -26,8 +27,8 @@ use crate::{
     apply::finalizer,
     context::{Context, Guarded},
     decide::{
-        AliasRole, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent, VersionView,
-        Wish,
+        AliasRole, Choice, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent,
+        VersionView, Wish, choose,
     },
     registry::{VersionFacts, VersionState},
     render::{self, Rendering},
@@ -253,7 +254,11 @@ pub(crate) fn intent(alias: &ModelAlias, model: Option<&Model>, obstacle: Option
         None => Lifecycle::Active,
     };
     Intent {
-        wish: spec.version.map_or(Wish::Registry, Wish::Version),
+        wish: match (spec.version, follower(spec)) {
+            (Some(version), _) => Wish::Version(version),
+            (None, Some(follower)) => Wish::Chosen(follower),
+            (None, None) => Wish::Registry,
+        },
         serving: model.and_then(|model| serving_intent(alias, model)),
         keeps_previous_alias: spec.previous_alias.is_some(),
         drift: spec.drift,
@@ -317,11 +322,19 @@ async fn registry_view(
     };
     let spec = &alias.spec;
     let named = facts.aliases.get(&spec.alias).copied();
+    let follower = follower(spec);
+    let candidates = follower.as_ref().map(|follower| candidates(follower, model)).unwrap_or_default();
+    let wished = match follower.map(|follower| choose(&follower, &candidates)) {
+        Some(Choice::Version(version)) => Some(version),
+        Some(Choice::Unknown(_)) => record.target_version,
+        Some(Choice::Nobody(_)) => None,
+        None => spec.version.or(named),
+    };
     let wanted: BTreeSet<Version> =
-        [spec.version, named, record.version, record.previous_version].into_iter().flatten().collect();
+        [wished, named, record.version, record.previous_version].into_iter().flatten().collect();
     let is_pinned =
         |version| record.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
-    let awaited = spec.version.or(named).filter(|version| !is_pinned(*version));
+    let awaited = wished.filter(|version| !is_pinned(*version));
     let answers = join_all(wanted.into_iter().map(async |version| {
         Some((version, ask(context, alias, model, version, awaited == Some(version)).await?))
     }));
@@ -331,6 +344,7 @@ async fn registry_view(
         alias: named,
         previous_alias: spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied()),
         versions,
+        candidates,
         aliases: BTreeMap::new(),
         evidence: BTreeMap::new(),
         written: context.alias_writes.last_written(alias, AliasRole::Main),

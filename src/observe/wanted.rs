@@ -6,6 +6,7 @@ use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
     evidence::compared,
+    followed::follower,
     model_alias::{registry_key, rules_for},
     registries::{Handle, ModelView, RegistryKey, Wanted},
 };
@@ -16,6 +17,7 @@ use crate::{
         names::{ModelName, Version},
     },
     context::{Context, Guarded},
+    decide::Follower,
 };
 
 /// The models of a registry that somebody here speaks of.
@@ -31,8 +33,14 @@ pub fn watched(context: &Context, key: &RegistryKey) -> BTreeSet<ModelName> {
 pub fn wanted(context: &Context, key: &RegistryKey, handle: &Handle) -> Wanted {
     let mut wanted = Wanted { models: watched(context, key), ..Wanted::default() };
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
-        if let Some((name, versions)) = judged(context, key, handle, alias) {
-            wanted.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
+        let Some(model) = registered_model(context, alias) else { continue };
+        let Ok(model) = &model.0 else { continue };
+        let Some(name) = model.model_name().ok().filter(|_| registry_key(model) == *key) else { continue };
+        let versions = judged(context, handle, alias, model, &name);
+        wanted.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
+        if let Some(follower) = follower(&alias.spec) {
+            let by_metric = matches!(follower, Follower::Best { .. });
+            *wanted.followed.entry(name).or_default() |= by_metric;
         }
     }
     wanted
@@ -42,27 +50,27 @@ pub fn wanted(context: &Context, key: &RegistryKey, handle: &Handle) -> Wanted {
 /// and while its pods start.
 fn judged(
     context: &Context,
-    key: &RegistryKey,
     handle: &Handle,
     alias: &ModelAlias,
-) -> Option<(ModelName, Vec<Version>)> {
+    model: &RegisteredModel,
+    name: &ModelName,
+) -> Vec<Version> {
     let status = context.memory.latest_status(alias);
-    let candidate = status.target_version.filter(|target| status.version != Some(*target))?;
+    let Some(candidate) = status.target_version.filter(|target| status.version != Some(*target)) else {
+        return Vec::new();
+    };
     let has_failed = status.rejected.iter().any(|rejection| {
         rejection.version == candidate && rejection.held && rejection.reason != Reason::GatesFailed
     });
-    let model = registered_model(context, alias)?;
-    let model = model.0.as_ref().ok().filter(|model| registry_key(model) == *key)?;
     let rules = rules_for(&model.spec.promotion, &alias.spec.alias);
     if rules.is_empty() || has_failed {
-        return None;
+        return Vec::new();
     }
-    let name = model.model_name().ok()?;
     let mut versions = vec![candidate];
-    if let ModelView::Present(facts) = handle.model(&name) {
+    if let ModelView::Present(facts) = handle.model(name) {
         versions.extend(compared(&rules).filter_map(|alias| facts.aliases.get(alias).copied()));
     }
-    Some((name, versions))
+    versions
 }
 
 fn registered_model(context: &Context, alias: &ModelAlias) -> Option<Arc<Guarded<RegisteredModel>>> {

@@ -66,6 +66,7 @@ fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announcemen
     let asked = match entry.cause {
         Cause::Spec => "asked for by spec.version",
         Cause::Registry => "asked for by the alias in the registry",
+        Cause::Follower => "chosen by spec.follow",
         Cause::Failure => "because the version that served failed",
         Cause::Unknown => "for a reason that is not known",
     };

@@ -225,10 +225,11 @@ fn cause(observed: &Observed) -> Cause {
     let failed = observed.serves().is_some_and(|serves| {
         observed.record.rejected.iter().any(|rejection| rejection.version == serves && rejection.held)
     });
-    match observed.intent.wish {
+    match &observed.intent.wish {
         _ if failed => Cause::Failure,
         Wish::Version(_) => Cause::Spec,
         Wish::Registry => Cause::Registry,
+        Wish::Chosen(_) => Cause::Follower,
     }
 }
 

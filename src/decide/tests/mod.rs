@@ -1,5 +1,6 @@
 //! Properties of the decision, over a simulated world.
 
+mod followers;
 mod model;
 mod properties;
 mod random;

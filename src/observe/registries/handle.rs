@@ -72,6 +72,8 @@ pub struct Wanted {
     pub models: BTreeSet<ModelName>,
     /// The versions that promotion rules are about to judge, or that others are judged against.
     pub judged: BTreeSet<(ModelName, Version)>,
+    /// The models whose versions a follower chooses from, and whether it does so by a metric.
+    pub followed: BTreeMap<ModelName, bool>,
 }
 
 /// What a poll found.
@@ -294,9 +296,13 @@ impl Handle {
     pub async fn poll(&self, wanted: impl FnOnce() -> Wanted) -> PollOutcome {
         let notes_before: HashMap<ModelName, u64> =
             self.memory().models.iter().map(|(name, model)| (name.clone(), model.notes)).collect();
-        let Wanted { models: watched, judged } = wanted();
+        let Wanted { models: watched, judged, followed } = wanted();
         let result = self.read(&watched).await;
-        let evidence = if result.is_ok() { self.read_all_evidence(judged).await } else { BTreeMap::new() };
+        let (evidence, listings) = if result.is_ok() {
+            (self.read_all_evidence(judged).await, self.read_listings(&followed).await)
+        } else {
+            Default::default()
+        };
         let mut memory = self.memory();
         let mut outcome = PollOutcome::default();
         let health = match result {
@@ -319,6 +325,7 @@ impl Handle {
                 }
                 memory.models.retain(|name, _| watched.contains(name) || !notes_before.contains_key(name));
                 outcome.changed.extend(memory.remember_evidence(evidence));
+                outcome.changed.extend(memory.remember_listings(listings));
                 Ok(())
             }
             Err(note) => Err(note),

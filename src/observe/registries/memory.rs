@@ -9,10 +9,13 @@ use crate::{
         condition::{Note, Reason},
         names::{ModelName, Version},
     },
-    registry::{RegisteredModelFacts, VersionFacts},
+    registry::{RegisteredModelFacts, VersionFacts, VersionState},
 };
 
-use super::evidence::VersionEvidence;
+use super::{
+    evidence::VersionEvidence,
+    listing::{Listing, Runs},
+};
 
 /// What was read of a registry.
 #[derive(Debug, Default)]
@@ -23,6 +26,9 @@ pub(super) struct Memory {
     pub(super) models: HashMap<ModelName, ModelMemory>,
     /// What versions are judged by that may have to be: read again by each poll, and forgotten when nobody waits for them.
     pub(super) evidence: HashMap<(ModelName, Version), Option<VersionEvidence>>,
+    /// The newest versions of the models that somebody follows.
+    pub(super) listings: HashMap<ModelName, Listing>,
+    pub(super) runs: Runs,
 }
 
 impl Memory {
@@ -44,6 +50,21 @@ impl Memory {
         let news =
             self.evidence.iter().filter(|(key, evidence)| known.remove(*key).as_ref() != Some(*evidence));
         news.map(|((name, _), _)| name.clone()).collect()
+    }
+
+    /// Puts fresh listings in place of what was known. Answers the models of which something is new.
+    pub(super) fn remember_listings(&mut self, read: HashMap<ModelName, Listing>) -> BTreeSet<ModelName> {
+        for (name, listing) in &read {
+            let known = self.models.entry(name.clone()).or_default();
+            for (facts, _) in listing.iter().flatten().filter(|(facts, _)| facts.state == VersionState::Ready)
+            {
+                known.versions.entry(facts.version).or_insert_with(|| Some(facts.clone()));
+            }
+        }
+        let mut known = std::mem::replace(&mut self.listings, read);
+        let news =
+            self.listings.iter().filter(|(name, listing)| known.remove(*name).as_ref() != Some(*listing));
+        news.map(|(name, _)| name.clone()).collect()
     }
 
     /// Puts a fresh read of a model in place of what was known; whether something about it is new.

@@ -3,6 +3,7 @@
 //! ```text
 //! handle   one registry: how to ask it, and what it said last
 //! evidence what the promotion rules judge versions by
+//! listing  the versions that followers choose from
 //! memory   what was read of it
 //! trouble  what keeps it from answering, for a person
 //! ```
@@ -19,12 +20,14 @@ use crate::render::RegistryForPods;
 
 mod evidence;
 mod handle;
+mod listing;
 mod memory;
 mod trouble;
 
 pub use self::{
     evidence::VersionEvidence,
     handle::{Handle, PollOutcome, Wanted},
+    listing::Listing,
     memory::ModelView,
 };
 

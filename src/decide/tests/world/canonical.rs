@@ -61,9 +61,10 @@ impl Digest<'_> {
 
     fn intent(&mut self) {
         let intent = &self.world.intent;
-        match intent.wish {
+        match &intent.wish {
             Wish::Version(version) => self.add(Some(version)),
             Wish::Registry => self.add(None::<u32>),
+            Wish::Chosen(follower) => self.add(format!("{follower:?}")),
         }
         if let Some(serving) = &intent.serving {
             let is_rolling = matches!(serving.strategy, StrategyIntent::Rolling { .. });

@@ -2,13 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fate, World, cluster::is_bad, rules::rules, uri, version};
+use super::{
+    Fate, World,
+    cluster::is_bad,
+    rules::{best, rules},
+    uri, version,
+};
 use crate::{
     api::{
         condition::{Note, Reason},
         model_alias::Drift,
     },
-    decide::{Lifecycle, StrategyIntent, Traffic, Wish},
+    decide::{Follower, Lifecycle, StrategyIntent, Traffic, Wish},
 };
 
 /// Something that happens from outside, or a single pass of an operator that is otherwise down.
@@ -94,6 +99,19 @@ pub(in crate::decide::tests) enum Wished {
 #[serde(rename_all = "camelCase")]
 pub(in crate::decide::tests) enum Followed {
     Registry,
+    Latest,
+    /// The best metric.
+    Best,
+}
+
+impl From<&Followed> for Wish {
+    fn from(who: &Followed) -> Self {
+        match who {
+            Followed::Registry => Self::Registry,
+            Followed::Latest => Self::Chosen(Follower::Latest),
+            Followed::Best => Self::Chosen(best()),
+        }
+    }
 }
 
 impl Wished {
@@ -170,7 +188,7 @@ impl World {
         self.note(|| format!("{event:?}"));
         match event {
             Event::Wish(Wished::Version(number)) => self.intent.wish = Wish::Version(version(*number)),
-            Event::Wish(Wished::Follow(Followed::Registry)) => self.intent.wish = Wish::Registry,
+            Event::Wish(Wished::Follow(who)) => self.intent.wish = who.into(),
             Event::Settings(settings) => self.serving().settings.clone_from(settings),
             Event::Replicas(replicas) => self.serving().replicas = *replicas,
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),

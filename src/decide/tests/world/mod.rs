@@ -25,7 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::{
     cluster::{Cluster, Fate},
-    event::{Event, Pass, Registers, Serves, Strategy, Wished},
+    event::{Event, Followed, Pass, Registers, Serves, Strategy, Wished},
 };
 use self::{operator::Operator, registry::Registry};
 use crate::{
@@ -228,9 +228,10 @@ impl World {
         let past = self.past.iter().skip(newest).find(|(then, _)| *then >= self.operator.seen_until);
         let facts = &self.registry.seen;
         let record = &self.record;
-        let spec = match self.intent.wish {
-            Wish::Version(version) => Some(version),
+        let spec = match &self.intent.wish {
+            Wish::Version(version) => Some(*version),
             Wish::Registry => None,
+            Wish::Chosen(_) => self.wished(),
         };
         let wanted: BTreeSet<Version> =
             [spec, facts.alias, record.version, record.previous_version].into_iter().flatten().collect();
@@ -242,6 +243,9 @@ impl World {
             workload.smoke = self.operator.smoke.get(version).map(|(_, report)| report.clone());
         }
         let mut registry = self.registry.view(wanted);
+        if matches!(self.intent.wish, Wish::Chosen(_)) && registry.trouble.is_none() {
+            registry.candidates = self.registry.candidates();
+        }
         if !self.intent.keeps_previous_alias {
             registry.previous_alias = None;
         }

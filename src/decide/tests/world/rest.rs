@@ -59,9 +59,10 @@ impl World {
     }
 
     pub(super) fn wished(&self) -> Option<Version> {
-        match self.intent.wish {
-            Wish::Version(version) => Some(version),
-            Wish::Registry if self.registry.trouble.is_some() => self.record.target_version,
+        match &self.intent.wish {
+            Wish::Version(version) => Some(*version),
+            _ if self.registry.trouble.is_some() => self.record.target_version,
+            Wish::Chosen(follower) => self.registry.chosen_by(follower, self.record.target_version),
             Wish::Registry => self.registry.seen.alias,
         }
     }
@@ -125,6 +126,7 @@ impl World {
             Reason::AliasDrifted => self.intent.drift == Drift::Report,
             Reason::Contested => self.may_be_contested(),
             Reason::GatesFailed => self.is_refused_by_rules(),
+            Reason::NoCandidate => self.wished().is_none(),
             reason => self.registry.trouble == Some(reason),
         }
     }

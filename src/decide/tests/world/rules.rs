@@ -8,11 +8,11 @@ use super::{World, registry::Registry};
 use crate::{
     api::{
         condition::{Note, Reason},
-        metric::Metric,
+        metric::{Goal, Metric},
         names::Version,
         promotion::{MetricRule, PromotionRule},
     },
-    decide::{Evidence, EvidenceFacts, Metrics, Observed, wished},
+    decide::{Candidate, Candidates, Evidence, EvidenceFacts, Follower, Metrics, Observed, Wish, wished},
 };
 
 /// What the registry holds for the rules. Whatever is not here is approved and good.
@@ -61,7 +61,38 @@ pub(super) fn rules() -> Vec<PromotionRule> {
     vec![PromotionRule { metrics: vec![metric], tags: tags.into(), ..PromotionRule::default() }]
 }
 
+/// Follows the best metric.
+pub(super) fn best() -> Follower {
+    Follower::Best { metric: "auc".into(), goal: Goal::Maximize, tags: BTreeMap::new() }
+}
+
 impl Registry {
+    /// What a follower chooses from.
+    pub(super) fn candidates(&self) -> Candidates {
+        let candidate =
+            |version: Version| match self.seen.merits.evidence(version, self.hides_runs, Timestamp::MAX) {
+                Evidence::Known(facts) => {
+                    Candidate { version, is_ready: true, tags: BTreeMap::new(), metrics: facts.metrics }
+                }
+                Evidence::Unread(_) => unreachable!("only its run is hidden"),
+            };
+        Candidates::Known(self.seen.versions.keys().copied().map(candidate).collect())
+    }
+
+    /// What it should choose, told apart from how it does. `last` stands while that cannot be known.
+    pub(super) fn chosen_by(&self, follower: &Follower, last: Option<Version>) -> Option<Version> {
+        let versions = self.seen.versions.keys().copied();
+        match follower {
+            Follower::Best { .. } if self.hides_runs && !self.seen.versions.is_empty() => last,
+            Follower::Best { .. } => {
+                let merits = &self.seen.merits;
+                let measured = versions.filter_map(|version| Some((merits.percent(version)?, version)));
+                measured.max().map(|(_, version)| version)
+            }
+            Follower::Latest | Follower::Semver { .. } => versions.max(),
+        }
+    }
+
     /// Whether a version is seen to meet the rules; `None` while that cannot be seen.
     fn seen_to_meet(&self, version: Version) -> Option<bool> {
         let can_be_seen =
@@ -102,8 +133,9 @@ impl World {
         !self.intent.rules.is_empty() && self.wished().is_some_and(refused)
     }
 
-    /// Whether the rules cannot be judged.
+    /// Whether the rules cannot be judged, or what a follower chooses cannot be known.
     pub(super) fn cannot_be_judged(&self) -> bool {
-        !self.intent.rules.is_empty() && self.registry.hides_runs
+        let asks_runs = !self.intent.rules.is_empty() || matches!(self.intent.wish, Wish::Chosen(_));
+        asks_runs && self.registry.hides_runs
     }
 }

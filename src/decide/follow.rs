@@ -1,0 +1,215 @@
+//! Which version a follower chooses, from the newest versions of the model.
+//!
+//! A choice is made only from what is known in full: while a run that might be the best one cannot be read, the last choice
+//! stands.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use semver::VersionReq;
+use serde::{Deserialize, Serialize};
+
+use super::{Metrics, Observed, Wish};
+use crate::api::{
+    condition::{Note, Reason},
+    metric::Goal,
+    names::Version,
+};
+
+/// How many of a model's versions, the newest, a follower chooses from.
+pub const NEWEST: usize = 100;
+
+/// What chooses the version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Follower {
+    /// The newest.
+    Latest,
+    /// The best by a metric, among those with these tags.
+    Best {
+        /// The metric.
+        metric: String,
+        /// What better means.
+        goal: Goal,
+        /// The tags.
+        #[serde(default)]
+        tags: BTreeMap<String, String>,
+    },
+    /// The highest semantic version in a range.
+    Semver {
+        /// The tag that holds it.
+        tag: String,
+        /// The range, as it was written.
+        range: String,
+    },
+}
+
+/// The versions to choose from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Candidates {
+    /// Nobody has read them yet.
+    #[default]
+    NotRead,
+    /// They could not be read, and why.
+    Unread(Note),
+    /// The newest ones, in any order.
+    Known(Vec<Candidate>),
+}
+
+/// A version to choose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its number.
+    pub version: Version,
+    /// Whether it can be served.
+    pub is_ready: bool,
+    /// Its tags, as far as the follower speaks of them.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Its metrics, as far as the follower speaks of them.
+    pub metrics: Metrics,
+}
+
+/// What a follower makes of the candidates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// This version.
+    Version(Version),
+    /// That cannot be known now, and why. The last choice stands.
+    Unknown(Note),
+    /// None of them, and why.
+    Nobody(Note),
+}
+
+/// Chooses.
+#[must_use]
+pub fn choose(follower: &Follower, candidates: &Candidates) -> Choice {
+    let candidates = match candidates {
+        Candidates::NotRead => {
+            let message = "the model's versions have not been read yet";
+            return Choice::Unknown(Note::new(Reason::RegistryNotRead, message));
+        }
+        Candidates::Unread(note) => return Choice::Unknown(note.clone()),
+        Candidates::Known(candidates) => candidates,
+    };
+    let ready: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_ready).collect();
+    if ready.is_empty() {
+        return nobody(format!("none of the model's newest {NEWEST} versions is READY; register one"));
+    }
+    match follower {
+        Follower::Latest => ready
+            .iter()
+            .map(|candidate| candidate.version)
+            .max()
+            .map_or_else(|| nobody("none"), Choice::Version),
+        Follower::Best { metric, goal, tags } => best(&ready, metric, *goal, tags),
+        Follower::Semver { tag, range } => highest(&ready, tag, range),
+    }
+}
+
+fn nobody(message: impl Into<String>) -> Choice {
+    Choice::Nobody(Note::new(Reason::NoCandidate, format!("spec.follow: {}", message.into())))
+}
+
+/// The best value; of equal ones the newest version.
+fn best(ready: &[&Candidate], metric: &str, goal: Goal, tags: &BTreeMap<String, String>) -> Choice {
+    let is_eligible =
+        |candidate: &&&Candidate| tags.iter().all(|tag| candidate.tags.get(tag.0) == Some(tag.1));
+    let eligible: Vec<_> = ready.iter().filter(is_eligible).collect();
+    let mut best: Option<(f64, Version)> = None;
+    let mut nan = 0;
+    for candidate in &eligible {
+        let value = match &candidate.metrics {
+            Metrics::Unread(note) => return Choice::Unknown(note.clone()),
+            Metrics::Known(metrics) => metrics.get(metric).copied(),
+        };
+        let Some(value) = value else { continue };
+        let Some(value) = value.number() else {
+            nan += 1;
+            continue;
+        };
+        let is_better = best.is_none_or(|(than, version)| {
+            let gain = goal.gain(value, than);
+            gain > 0.0 || (gain == 0.0 && candidate.version > version)
+        });
+        if is_better {
+            best = Some((value, candidate.version));
+        }
+    }
+    best.map_or_else(
+        || {
+            nobody(format!(
+                "of {} READY versions among the newest {NEWEST}, {} have the tags in best.tags, and none of these has the metric \
+                 {metric:?} with a number in its run ({nan} with NaN)",
+                ready.len(),
+                eligible.len()
+            ))
+        },
+        |(_, version)| Choice::Version(version),
+    )
+}
+
+/// The highest semantic version in the range; of equal ones the newest version.
+fn highest(ready: &[&Candidate], tag: &str, range: &str) -> Choice {
+    let wanted = match parse_range(range) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            let message =
+                format!("spec.follow.semver.range: {range:?} is no range of semantic versions: {error}");
+            return Choice::Nobody(Note::new(Reason::InvalidRange, message));
+        }
+    };
+    let tagged: Vec<_> = ready.iter().filter(|candidate| candidate.tags.contains_key(tag)).collect();
+    let parsed =
+        tagged.iter().filter_map(|candidate| Some((semantic(&candidate.tags[tag])?, candidate.version)));
+    let parsed: Vec<_> = parsed.collect();
+    let matching = parsed.iter().filter(|(semantic, _)| wanted.matches(semantic));
+    matching.max().map_or_else(
+        || {
+            nobody(format!(
+                "of {} READY versions among the newest {NEWEST}, {} have the tag {tag:?}, {} of them with a semantic version, \
+                 and none of these lies in {range:?}",
+                ready.len(),
+                tagged.len(),
+                parsed.len()
+            ))
+        },
+        |(_, version)| Choice::Version(*version),
+    )
+}
+
+/// A semantic version; also with the `v` that tags in Git often begin with.
+fn semantic(text: &str) -> Option<semver::Version> {
+    let text = text.trim();
+    semver::Version::parse(text.strip_prefix(['v', 'V']).unwrap_or(text)).ok()
+}
+
+/// Reads a range. Its parts are separated by commas or by spaces: `>=2.1 <3`.
+fn parse_range(range: &str) -> Result<VersionReq, semver::Error> {
+    let is_operator = |c: char| "<>=~^".contains(c);
+    let mut parts: Vec<String> = Vec::new();
+    for word in range.split([' ', ',']).filter(|word| !word.is_empty()) {
+        match parts.last_mut() {
+            // An operator apart from its version.
+            Some(last) if last.chars().all(is_operator) => last.push_str(word),
+            _ => parts.push(word.to_owned()),
+        }
+    }
+    VersionReq::parse(&parts.join(", "))
+}
+
+/// Why the choice of a follower cannot be known now, though the registry answers. Right after a start that is no news.
+pub(super) fn doubt(observed: &Observed) -> Option<Note> {
+    let Wish::Chosen(follower) = &observed.intent.wish else { return None };
+    if observed.registry.trouble.is_some() {
+        return None;
+    }
+    match choose(follower, &observed.registry.candidates) {
+        Choice::Unknown(note) if note.reason != Reason::RegistryNotRead => {
+            let message = format!("what spec.follow chooses cannot be known now: {}", note.message);
+            Some(Note::new(note.reason, message))
+        }
+        _ => None,
+    }
+}

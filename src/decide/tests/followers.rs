@@ -1,0 +1,115 @@
+//! Stories about followers that look into decisions and statuses.
+
+use super::world::{Event, Fate, Followed, Registers, Wished, World, version};
+use crate::{
+    api::{
+        condition::Reason,
+        model_alias::{Cause, Outcome},
+    },
+    decide::{AliasRole, StrategyIntent, Traffic},
+};
+
+/// A world with versions 1 to 5, of which this follower chooses.
+fn following(who: Followed) -> World {
+    let mut world = World::new(StrategyIntent::BlueGreen, 2);
+    world.happen(&Event::Wish(Wished::Follow(who)));
+    world
+}
+
+fn ready(world: &World) -> String {
+    let mut conditions = world.record.conditions.iter();
+    conditions
+        .find(|condition| condition.type_ == "Ready")
+        .map(|ready| ready.reason.clone())
+        .unwrap_or_default()
+}
+
+#[test]
+fn the_alias_follows_the_choice_after_traffic_and_the_history_says_who_chose() {
+    let mut world = following(Followed::Latest);
+    world.live(40);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(5)));
+    assert_eq!(world.alias(AliasRole::Main), 5);
+    world.happen(&Event::VersionRegistered(6));
+    world.live(2);
+    assert_eq!(world.alias(AliasRole::Main), 5, "it does not lead");
+    world.live(40);
+    assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(6)), 6));
+    assert_eq!(world.record.history[0].cause, Cause::Follower);
+    // Somebody who moves it is corrected: it asks for nothing.
+    world.happen(&Event::Alias(Some(2)));
+    world.live(40);
+    assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(6)), 6));
+}
+
+#[test]
+fn the_best_is_followed_and_stays_while_runs_cannot_be_read() {
+    let mut world = following(Followed::Best);
+    world.happen(&Event::Percent { of: 3, is: Some(99) });
+    world.live(40);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(3)));
+    world.happen(&Event::Registry(Registers::HidesRuns));
+    world.happen(&Event::Percent { of: 3, is: None });
+    world.live(40);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(3)));
+    assert_eq!(ready(&world), "RegistryUnreachable", "and it says so");
+    world.happen(&Event::Registry(Registers::Fine));
+    world.live(40);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(5)), "of equal ones it is the newest");
+}
+
+#[test]
+fn promise_3_while_the_registry_is_away_the_last_choice_stands() {
+    let mut world = following(Followed::Latest);
+    world.live(40);
+    let before = world.record.target_version;
+    world.happen(&Event::Registry(Registers::Away));
+    world.live(40);
+    assert_eq!((world.record.target_version, ready(&world)), (before, "Serving".to_owned()));
+}
+
+#[test]
+fn promise_6_after_a_failed_version_the_follower_holds_until_it_would_choose_another() {
+    let mut world = following(Followed::Latest);
+    world.live(40);
+    world.happen(&Event::Pods { of: 6, are: Fate::NeverReady });
+    world.happen(&Event::VersionRegistered(6));
+    world.live(120);
+    assert_eq!(world.record.history[0].outcome, Outcome::Rejected);
+    assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(5)), 5));
+    let made = world.made(version(6));
+    world.happen(&Event::Pods { of: 6, are: Fate::Good });
+    world.live(300);
+    assert_eq!(world.made(version(6)), made, "it is not tried again by itself");
+    assert_eq!(ready(&world), "ProgressDeadlineExceeded");
+    world.happen(&Event::Retry("please".into()));
+    world.live(60);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(6)));
+}
+
+#[test]
+fn where_nothing_can_be_chosen_what_serves_goes_on() {
+    let mut world = following(Followed::Best);
+    world.live(40);
+    for of in 1..=5 {
+        world.happen(&Event::Percent { of, is: None });
+    }
+    world.live(40);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(5)));
+    assert_eq!(ready(&world), Reason::NoCandidate.to_string());
+}
+
+#[test]
+fn what_is_chosen_waits_at_its_gates() {
+    let mut world = following(Followed::Latest);
+    world.live(40);
+    world.happen(&Event::Rules(true));
+    world.happen(&Event::Approved { of: 6, is: false });
+    world.happen(&Event::VersionRegistered(6));
+    world.live(40);
+    assert_eq!((world.made(version(6)), ready(&world)), (0, "GatesFailed".to_owned()));
+    assert_eq!(world.alias(AliasRole::Main), 5);
+    world.happen(&Event::Approved { of: 6, is: true });
+    world.live(40);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(6)));
+}
