@@ -21,12 +21,14 @@
 
 mod ends;
 mod follow;
+mod followers;
 mod gate;
 mod hand_edits;
 mod harness;
 mod operator;
 mod ownership;
 mod promotion;
+mod promotion_rules;
 mod refusals;
 mod registered_model;
 mod registry_trouble;

@@ -33,7 +33,13 @@ fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
             &[
                 ("{}", "set exactly one of version and follow"),
                 ("{version: '1', follow: {registry: {}}}", "set exactly one of version and follow"),
-                ("{follow: {}}", "follow needs registry: {}"),
+                ("{follow: {}}", "follow takes exactly one of registry, latest, best and semver"),
+                (
+                    "{follow: {registry: {}, latest: {}}}",
+                    "follow takes exactly one of registry, latest, best and semver",
+                ),
+                ("{follow: {semver: {tag: semver, range: 'two or so'}}}", "spec.follow.semver.range"),
+                ("{follow: {best: {metric: auc, goal: Most}}}", "spec.follow.best.goal"),
                 (
                     "{version: '1', alias: latest}",
                     "MLflow reserves the aliases 'latest' and 'v' followed by digits",

@@ -160,7 +160,7 @@ impl Mlflow {
         Ok(body)
     }
 
-    async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+    pub(super) async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         let (status, answer) = self.call(method.clone(), path, Some(body)).await?;
         ensure!(status == 200, "{method} {path} {body}: {status} {answer}");
         Ok(answer)

@@ -1,0 +1,48 @@
+//! MLflow's runs, as a training job writes them: metrics, and versions that a run made.
+
+use anyhow::{Context, Result};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::mlflow::Mlflow;
+
+impl Mlflow {
+    /// Registers the next version of a model, made by a run with these metrics; the number, and the run.
+    pub(crate) async fn register_run(
+        &self,
+        model: &str,
+        metrics: &[(&str, f64)],
+    ) -> Result<(String, String)> {
+        let body = json!({ "experiment_id": "0", "start_time": 1_800_000_000_000_i64 });
+        let made = self.send(Method::POST, "runs/create", &body).await?;
+        let run = made["run"]["info"]["run_id"].as_str().context("a run has an id")?.to_owned();
+        for (key, value) in metrics {
+            self.log_metric(&run, key, *value).await?;
+        }
+        let body = json!({ "name": model, "source": "s3://nowhere/model", "run_id": run });
+        let made = self.send(Method::POST, "model-versions/create", &body).await?;
+        let version = made["model_version"]["version"].as_str().context("a version has a number")?;
+        Ok((version.to_owned(), run))
+    }
+
+    /// Logs a metric of a run; also one that is no number.
+    pub(crate) async fn log_metric(&self, run: &str, key: &str, value: f64) -> Result<()> {
+        // JSON has no other word for it.
+        let value = if value.is_nan() { json!("NaN") } else { json!(value) };
+        let timestamp = jiff::Timestamp::now().as_millisecond();
+        let body = json!({ "run_id": run, "key": key, "value": value, "timestamp": timestamp, "step": 0 });
+        self.send(Method::POST, "runs/log-metric", &body).await.map(drop)
+    }
+
+    /// Sets a tag of a version.
+    pub(crate) async fn set_version_tag(&self, of: (&str, &str), key: &str, value: &str) -> Result<()> {
+        let body = json!({ "name": of.0, "version": of.1, "key": key, "value": value });
+        self.send(Method::POST, "model-versions/set-tag", &body).await.map(drop)
+    }
+
+    /// Describes a version.
+    pub(crate) async fn describe_version(&self, of: (&str, &str), text: &str) -> Result<()> {
+        let body: Value = json!({ "name": of.0, "version": of.1, "description": text });
+        self.send(Method::PATCH, "model-versions/update", &body).await.map(drop)
+    }
+}
