@@ -88,13 +88,17 @@ fn each_kind_and_variant_has_one() {
     assert_eq!(
         yaml_files(FOLDER),
         [
+            "modelalias-best.yaml",
             "modelalias-custom.yaml",
             "modelalias-follow.yaml",
+            "modelalias-latest.yaml",
             "modelalias-mlserver.yaml",
             "modelalias-rolling.yaml",
+            "modelalias-semver.yaml",
             "modelalias.yaml",
             "modelregistry-auth.yaml",
             "modelregistry.yaml",
+            "registeredmodel-promotion.yaml",
             "registeredmodel.yaml",
         ]
     );
