@@ -45,6 +45,8 @@ stories! {
     fn promise_2_a_promotion_and_a_rollback_never_leave_fewer_pods_answering();
     fn promise_3_a_login_that_may_not_and_a_model_that_is_gone_change_nothing_that_serves();
     fn promise_3_a_new_version_waits_for_a_registry_that_is_away();
+    fn promise_3_an_operator_that_has_not_read_the_registry_yet_does_not_move_traffic_back();
+    fn promise_3_an_operator_that_has_not_read_the_registry_yet_gives_up_nothing_that_was_begun();
     fn promise_3_nothing_is_touched_while_the_registry_is_away();
     fn promise_4_an_alias_moved_by_hand_is_put_back();
     fn promise_4_an_operator_that_has_just_begun_knows_its_own_write();
