@@ -76,6 +76,9 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let mut actions = finalizer(observed);
     actions.append(&mut step.actions);
     actions.extend(sync.actions);
+    if observed.wish_is_news() {
+        actions.clear();
+    }
     let passes = |note: &Note| note.reason.passes_by_itself();
     let waits = goal.waiting.is_some() || sync.shortfall.as_ref().is_some_and(passes);
     let readiness = match (goal.refusal.or(step.stalled), step.progress.or(goal.waiting), sync.shortfall) {

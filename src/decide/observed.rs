@@ -329,6 +329,18 @@ impl Observed {
             && intent.lifecycle == Lifecycle::Active
             && intent.obstacle.is_none()
             && self.registry.trouble.is_none()
+            && !self.wish_is_news()
+    }
+
+    /// Whether the registry asks a follower for another version than the status says. That is written down before anything is
+    /// done about it: after a crash the registry may not answer, and the status is then all that tells what was begun.
+    #[must_use]
+    pub fn wish_is_news(&self) -> bool {
+        let RegistryView { trouble, alias, .. } = &self.registry;
+        self.intent.wish == Wish::Registry
+            && trouble.is_none()
+            && alias.is_some()
+            && *alias != self.record.target_version
     }
 
     /// The rejection that holds the version back, if one does. Settings other than those it failed with are another

@@ -132,7 +132,7 @@ impl Digest<'_> {
         for facts in [&registry.truth, &registry.seen] {
             self.add((facts.alias, facts.previous_alias, &facts.versions));
         }
-        self.add((registry.trouble, registry.lags, registry.is_slow, &registry.written));
+        self.add((registry.trouble, registry.is_unread, registry.lags, registry.is_slow, &registry.written));
         for write in &registry.writes {
             let lands = write.lands.duration_since(self.world.now).as_secs();
             self.add((write.role, write.version, write.replaces, lands, write.is_heard));
@@ -165,6 +165,7 @@ impl Digest<'_> {
         let world = self.world;
         self.add((world.is_gone, &world.answered, world.answered_last, &world.proven, &world.failed));
         self.add((world.moves_by_others.min(3), world.kills.min(3) * u32::from(world.moves_by_others > 0)));
+        self.add(world.begun);
         self.add((world.silence_is_excused, world.is_pointed_by_others, !world.broken.is_empty()));
         let warm_for = self.warm_for();
         self.add(world.left.map(|(version, _)| version));

@@ -154,6 +154,9 @@ fn is_zero(number: &usize) -> bool {
 impl World {
     pub(in crate::decide::tests) fn happen(&mut self, event: &Event) {
         self.note(|| format!("{event:?}"));
+        if !matches!(event, Event::Registry(_) | Event::Alias(_) | Event::Up(_) | Event::Pass(_)) {
+            self.begun = None;
+        }
         match event {
             Event::Wish(Wished::Version(number)) => self.intent.wish = Wish::Version(version(*number)),
             Event::Wish(Wished::Follow(Followed::Registry)) => self.intent.wish = Wish::Registry,

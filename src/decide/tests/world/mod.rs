@@ -105,6 +105,9 @@ pub(super) struct World {
     answered: BTreeSet<Version>,
     /// The one that did so alone, and last.
     answered_last: Option<Version>,
+    /// The version that the registry asked a follower for, once something was done for it; nobody has asked for anything else
+    /// since.
+    begun: Option<Version>,
     /// The versions that ever passed their smoke test.
     proven: BTreeSet<Version>,
     /// The versions and settings whose pods were ever not as they should be.
@@ -160,6 +163,7 @@ impl World {
             is_pointed_by_others: false,
             answered: BTreeSet::new(),
             answered_last: None,
+            begun: None,
             proven: BTreeSet::new(),
             failed: BTreeSet::new(),
             moves_by_others: 0,

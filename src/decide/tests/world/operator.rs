@@ -72,6 +72,7 @@ impl World {
                 rejection.as_ref().map_or_else(String::new, |it| format!(", rejects {}", it.version));
             format!("pass {how:?}: {:?}{rejected}{wake}\n        {actions:?}", report.readiness)
         });
+        self.forget_what_is_not_asked_for();
         let mut applied = Applied::default();
         for (index, action) in decision.actions.iter().enumerate() {
             if how.crash_after == Some(index) {
@@ -109,6 +110,7 @@ impl World {
     /// way already is not.
     fn apply(&mut self, action: &Action, observed: &Observed) -> bool {
         self.promise_of_action();
+        self.promise_of_begun(action);
         match action {
             Action::SetFinalizer { present } => {
                 self.intent.has_finalizer = *present;
@@ -211,7 +213,7 @@ impl World {
     }
 
     fn delete_alias(&mut self, role: AliasRole, replaces: Version) {
-        self.promise(self.registry.trouble.is_none(), |_| "no write to a registry that is away".into());
+        self.promise(self.registry.silence().is_none(), |_| "no write to a registry that is away".into());
         let named = self.registry.truth.named(role);
         if *named == Some(replaces) {
             *named = None;

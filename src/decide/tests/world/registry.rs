@@ -51,6 +51,8 @@ pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) lags: bool,
     /// Writes take their time.
     pub(in crate::decide::tests) is_slow: bool,
+    /// The operator has just begun and has read nothing yet.
+    pub(super) is_unread: bool,
     pub(super) seen: Facts,
     pub(super) writes: Vec<Write>,
     /// The versions that this operator let the aliases name last.
@@ -71,15 +73,21 @@ impl Registry {
             trouble: None,
             lags: false,
             is_slow: false,
+            is_unread: false,
             seen: facts,
             writes: Vec::new(),
             written: BTreeMap::new(),
         }
     }
 
+    /// Why the operator cannot believe anything of it now.
+    pub(super) fn silence(&self) -> Option<Reason> {
+        self.trouble.or(self.is_unread.then_some(Reason::RegistryNotRead))
+    }
+
     /// What the operator sees of it, asked for these versions.
     pub(super) fn view(&self, wanted: impl IntoIterator<Item = Version>) -> RegistryView {
-        if let Some(reason) = self.trouble {
+        if let Some(reason) = self.silence() {
             let trouble = Note::new(reason, "the registry does not answer as it should");
             return RegistryView { trouble: Some(trouble), ..RegistryView::default() };
         }
@@ -102,6 +110,7 @@ impl Registry {
     pub(super) fn poll(&mut self) {
         if !self.lags && self.trouble.is_none() {
             self.seen.clone_from(&self.truth);
+            self.is_unread = false;
         }
     }
 
@@ -136,6 +145,7 @@ impl Registry {
     /// A new operator knows nothing but what it reads; a write that is on its way goes on.
     pub(super) fn forget(&mut self) {
         self.written.clear();
+        self.is_unread = true;
         self.seen.clone_from(&self.truth);
         for mut write in std::mem::take(&mut self.writes) {
             write.is_heard = false;
