@@ -58,6 +58,8 @@ pub(super) struct Pace {
     pub(super) start: SignedDuration,
     /// Until a pod that ends is gone.
     pub(super) end: SignedDuration,
+    /// How many moments a watch may be behind.
+    pub(super) lag: usize,
 }
 
 impl Pace {
@@ -66,12 +68,14 @@ impl Pace {
         step: SignedDuration::from_secs(1),
         start: SignedDuration::from_secs(3),
         end: SignedDuration::from_secs(2),
+        lag: 4,
     };
     /// In steps so coarse that few of them make up a deadline, for a small state space.
     pub(super) const COARSE: Self = Self {
         step: SignedDuration::from_secs(10),
         start: SignedDuration::from_secs(10),
         end: SignedDuration::from_secs(10),
+        lag: 0,
     };
 }
 

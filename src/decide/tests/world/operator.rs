@@ -1,6 +1,6 @@
 //! The operator: what it remembers between passes, and one pass, whole or cut short.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,7 +27,7 @@ pub(in crate::decide::tests) struct Operator {
     /// The smoke tests: since when, and how they stand.
     pub(super) smoke: BTreeMap<Version, (Timestamp, SmokeReport)>,
     /// What the last pass saw, but for the time. Anything else wakes it.
-    pub(super) saw: Option<Observed>,
+    pub(super) saw: Option<Arc<Observed>>,
     /// When it is to look again.
     pub(super) wake: Option<Timestamp>,
     /// How far its watches have come.
@@ -102,7 +102,9 @@ impl World {
             self.kill();
             return decision;
         }
-        self.record = next(&observed, &decision, &applied, &Identity::default());
+        let after = next(&observed, &decision, &applied, &Identity::default());
+        self.promise_of_conditions(&after.conditions);
+        self.record = after;
         decision
     }
 

@@ -1,5 +1,7 @@
 //! What must hold at each single write, and at every moment. A promise that breaks is noted, or ends the test at once.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
 use super::{Fate, World};
 use crate::{
     api::names::Version,
@@ -168,6 +170,19 @@ impl World {
             let serves = if is_shared { self.record.version } else { self.answered_last };
             self.promise(serves == Some(version), |_| {
                 format!("the alias names what answers, or did so last: not {version}, but {serves:?}")
+            });
+        }
+    }
+
+    /// When the status is written: a condition says since when its status is what it is.
+    pub(super) fn promise_of_conditions(&mut self, after: &[Condition]) {
+        let now = Time(self.now);
+        for condition in after {
+            let before = self.record.conditions.iter().find(|before| before.type_ == condition.type_);
+            let since = before.filter(|before| before.status == condition.status);
+            let due = since.map_or(&now, |before| &before.last_transition_time).clone();
+            self.promise(condition.last_transition_time == due, |_| {
+                format!("{} holds since {:?}", condition.type_, due)
             });
         }
     }
