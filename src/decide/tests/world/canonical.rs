@@ -152,7 +152,7 @@ impl Digest<'_> {
             let since = Some(*since).filter(|_| stands == 0);
             self.age(since, SignedDuration::from_secs(30));
         }
-        self.add((operator.is_up, operator.saw.as_deref() == Some(&self.world.sight())));
+        self.add((operator.is_up, operator.saw.as_ref().is_some_and(|saw| self.world.looks_like(saw))));
         // A wake-up that is farther off is the end of a quarrel; nothing else counts the time until then.
         let far = self.deadline() + self.warm_for();
         let wakes =

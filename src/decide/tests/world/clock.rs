@@ -70,7 +70,7 @@ impl World {
     /// Whether the operator has a reason for a pass.
     pub(in crate::decide::tests) fn is_due(&self) -> bool {
         let is_woken = self.operator.wake.is_some_and(|at| at <= self.now);
-        !self.is_gone && (is_woken || self.operator.saw.as_deref() != Some(&self.sight()))
+        !self.is_gone && (is_woken || !self.operator.saw.as_ref().is_some_and(|saw| self.looks_like(saw)))
     }
 
     /// Passes, as long as there is a reason for one.
@@ -128,7 +128,7 @@ impl World {
             if self.is_gone {
                 return true;
             }
-            let is_quiet = self.sight() == before;
+            let is_quiet = self.looks_like(&before);
             match self.operator.wake {
                 _ if !is_quiet => {}
                 None => return true,
@@ -151,7 +151,7 @@ impl World {
     fn live_while_quiet(&mut self, span: SignedDuration) {
         let before = self.sight();
         let until = self.now + span;
-        while self.now < until && self.sight() == before {
+        while self.now < until && self.looks_like(&before) {
             self.moment();
         }
     }

@@ -18,6 +18,7 @@ mod rest;
 use std::{
     collections::{BTreeSet, VecDeque},
     fmt::Write,
+    sync::Arc,
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -33,7 +34,10 @@ use crate::{
         model_alias::Drift,
         names::{ModelUri, Version},
     },
-    decide::{AliasRole, Intent, Lifecycle, Observed, ServingIntent, StrategyIntent, Wish},
+    decide::{
+        AliasRole, ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent,
+        Wish,
+    },
 };
 
 pub(super) fn version(number: u32) -> Version {
@@ -86,7 +90,7 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) pace: Pace,
     pub(super) intent: Intent,
-    pub(super) record: ModelAliasStatus,
+    pub(super) record: Arc<ModelAliasStatus>,
     pub(super) cluster: Cluster,
     pub(super) registry: Registry,
     pub(super) operator: Operator,
@@ -153,7 +157,7 @@ impl World {
                 retry: None,
                 obstacle: None,
             },
-            record: ModelAliasStatus::default(),
+            record: Arc::default(),
             cluster: Cluster::default(),
             registry: Registry::new(5),
             operator: Operator::default(),
@@ -230,6 +234,20 @@ impl World {
     /// What the operator sees when its watches are up to `moments` behind for all that it did not write itself. What it has
     /// seen once does not go back.
     pub(super) fn observe_as_of(&self, moments: usize) -> Observed {
+        let (cluster, registry) = self.views(moments);
+        let record = ModelAliasStatus::clone(&self.record);
+        Observed { now: self.now, intent: self.intent.clone(), registry, cluster, record }
+    }
+
+    /// Whether all that can be seen is as it was, but for the time.
+    pub(super) fn looks_like(&self, before: &Observed) -> bool {
+        before.record == *self.record && before.intent == self.intent && {
+            let (cluster, registry) = self.views(0);
+            before.cluster == cluster && before.registry == registry
+        }
+    }
+
+    fn views(&self, moments: usize) -> (ClusterView, RegistryView) {
         let newest = self.past.len().saturating_sub(moments);
         let past = self.past.iter().skip(newest).find(|(then, _)| *then >= self.operator.seen_until);
         let facts = &self.registry.seen;
@@ -251,7 +269,7 @@ impl World {
         if !self.intent.keeps_previous_alias {
             registry.previous_alias = None;
         }
-        Observed { now: self.now, intent: self.intent.clone(), registry, cluster, record: record.clone() }
+        (cluster, registry)
     }
 
     /// Notes what happens.

@@ -104,7 +104,7 @@ impl World {
         }
         let after = next(&observed, &decision, &applied, &Identity::default());
         self.promise_of_conditions(&after.conditions);
-        self.record = after;
+        self.record = Arc::new(after);
         decision
     }
 

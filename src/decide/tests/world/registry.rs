@@ -1,6 +1,6 @@
 //! The registry: two aliases, versions, and how it answers. Others may write to it as they like.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -18,7 +18,7 @@ use crate::{
 pub(in crate::decide::tests) struct Facts {
     pub(in crate::decide::tests) alias: Option<Version>,
     pub(in crate::decide::tests) previous_alias: Option<Version>,
-    pub(in crate::decide::tests) versions: BTreeMap<Version, ModelUri>,
+    pub(in crate::decide::tests) versions: Arc<BTreeMap<Version, ModelUri>>,
 }
 
 impl Facts {
@@ -66,8 +66,8 @@ pub(super) fn is_main(role: AliasRole) -> bool {
 
 impl Registry {
     pub(super) fn new(versions: u32) -> Self {
-        let versions = (1..=versions).map(|number| (version(number), uri(number))).collect();
-        let facts = Facts { alias: None, previous_alias: None, versions };
+        let versions: BTreeMap<_, _> = (1..=versions).map(|number| (version(number), uri(number))).collect();
+        let facts = Facts { alias: None, previous_alias: None, versions: Arc::new(versions) };
         Self {
             truth: facts.clone(),
             trouble: None,

@@ -40,7 +40,7 @@ impl World {
             if !decision.actions.is_empty() {
                 faults.push(format!("at rest nothing is written, {later}h later: {:?}", decision.actions));
             }
-            if quiet != self.record {
+            if quiet != *self.record {
                 let differ = differences(&self.record, &quiet);
                 faults.push(format!("at rest the status stands still, {later}h later: {differ}"));
             }
@@ -161,7 +161,8 @@ impl World {
         {
             return Ok(());
         }
-        let served = self.record.version.filter(|version| self.ready(*version) > 0);
+        let served =
+            self.record.version.filter(|version| self.answered.contains(version) && self.ready(*version) > 0);
         if served.is_some() && self.answering() == 0 {
             return Err(format!(
                 "version {served:?} is ready and has served, but {:?}",
