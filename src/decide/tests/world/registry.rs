@@ -82,7 +82,7 @@ impl Registry {
 
     /// Why the operator cannot believe anything of it now.
     pub(super) fn silence(&self) -> Option<Reason> {
-        self.trouble.or(self.is_unread.then_some(Reason::RegistryNotRead))
+        self.trouble.or_else(|| self.is_unread.then_some(Reason::RegistryNotRead))
     }
 
     /// What the operator sees of it, asked for these versions.
