@@ -277,6 +277,17 @@ mod tests {
     }
 
     proptest! {
+        /// Two versions, or two ModelAliases, never share a Deployment.
+        #[test]
+        fn deployment_names_are_valid_and_distinct(
+            a in "[a-z]([-a-z0-9]{0,50}[a-z0-9])?", b in "[a-z]([-a-z0-9]{0,50}[a-z0-9])?", v in 1..=999_999_999u32, w in 1..=999_999_999u32,
+        ) {
+            let (v, w) = (Version::new(v).unwrap(), Version::new(w).unwrap());
+            let name = deployment_name(&a, v);
+            prop_assert!(name.len() <= 63 && name.starts_with(&a) && name.ends_with(|c: char| c.is_ascii_digit()));
+            prop_assert!(a == b && v == w || name != deployment_name(&b, w));
+        }
+
         #[test]
         fn label_values_are_valid_and_distinct(a in ".{0,300}", b in ".{0,300}") {
             for text in [&a, &b] {

@@ -90,6 +90,9 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let refused = answers_next
         .filter(|answers| Some(*answers) != goal.wished)
         .and_then(|_| gates::rejection(observed, goal.wished, goal.refusal.as_ref(), &serving.settings));
+    if observed.wish_is_news() {
+        actions.clear();
+    }
     let passes = |note: &Note| note.reason.passes_by_itself();
     let waits = goal.waiting.is_some() || sync.shortfall.as_ref().is_some_and(passes);
     let readiness = match (goal.refusal.or(step.stalled), step.progress.or(goal.waiting), sync.shortfall) {

@@ -14,7 +14,7 @@ use crate::api::{
 };
 
 use super::{
-    follow::{Candidates, Follower},
+    follow::{Candidates, Choice, Follower, choose},
     gates::Evidence,
 };
 
@@ -349,6 +349,23 @@ impl Observed {
             && intent.lifecycle == Lifecycle::Active
             && intent.obstacle.is_none()
             && self.registry.trouble.is_none()
+            && !self.wish_is_news()
+    }
+
+    /// Whether what is followed asks for another version than the status says. That is written down before anything is done
+    /// about it: after a crash the registry may not answer, and the status is then all that tells what was begun.
+    #[must_use]
+    pub fn wish_is_news(&self) -> bool {
+        let RegistryView { trouble, alias, candidates, .. } = &self.registry;
+        let asked = match &self.intent.wish {
+            Wish::Version(_) => None,
+            Wish::Registry => *alias,
+            Wish::Chosen(follower) => match choose(follower, candidates) {
+                Choice::Version(version) => Some(version),
+                Choice::Unknown(_) | Choice::Nobody(_) => None,
+            },
+        };
+        trouble.is_none() && asked.is_some() && asked != self.record.target_version
     }
 
     /// The rejection that holds the version back, if one does. Settings other than those it failed with are another

@@ -24,6 +24,8 @@ use crate::api::{
 };
 
 mod deployment;
+#[cfg(test)]
+mod faithfulness;
 mod fingerprint;
 #[cfg(test)]
 mod fixture;

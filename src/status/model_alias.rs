@@ -151,13 +151,16 @@ fn remember_start(
             (_, workload) => workload.map(|workload| workload.settings.clone()),
         };
         let other = held.settings != settings;
+        // The pass that started it was cut short: the Deployment remembers.
+        let is_unwritten = held.settings.is_none() && held.started_at.is_none() && held.served_at.is_none();
+        let begun = workload.and_then(|workload| workload.started_at).filter(|_| is_unwritten);
         held.settings = settings;
         let complete = held.served_at.is_some() && workload.is_some_and(|workload| workload.rolled_out);
         held.started_at = match held.started_at {
             _ if after == 0 => None,
             _ if renewed || after > before || retried == Some(held.version) => Some(now),
             _ if complete => None,
-            _ if other => Some(now),
+            _ if other => Some(begun.unwrap_or(now)),
             Some(started) => Some(started),
             None => Some(now),
         };
@@ -187,8 +190,9 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
     if status.version != Some(serves) {
         let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
         let held = status.versions.iter().find(|held| held.version == serves);
-        // A start that was not written down here stands on the Deployment.
-        let workload = || observed.cluster.workloads.get(&serves).filter(|_| routed.is_some())?.started_at;
+        // A start that was not written down here stands on the Deployment. Without any status, traffic may have moved long ago.
+        let is_known = routed.is_some() || observed.record.target_version == Some(serves);
+        let workload = || observed.cluster.workloads.get(&serves).filter(|_| is_known)?.started_at;
         let took = held
             .and_then(|held| held.started_at)
             .or_else(workload)

@@ -1,5 +1,7 @@
 //! The pages of the documentation say all that they have to, and nothing that does not exist.
 
+mod promises;
+
 use std::{fs, path::Path};
 
 use laurel::api::{RETRY_ANNOTATION, condition::Reason};

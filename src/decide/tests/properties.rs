@@ -3,10 +3,55 @@
 
 use proptest::prelude::*;
 
-use super::random::scenario;
+use super::{
+    random::scenario,
+    world::{Pass, World},
+};
+use crate::{
+    api::condition::Reason,
+    decide::{Decision, Observed, Readiness, decide},
+    status::{Applied, Identity, next},
+};
+
+/// As many cases as somebody asks for with `PROPTEST_CASES`, or so many.
+fn cases(usual: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(usual), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// The same observation, of which every list and map was made in another order.
+fn made_in_another_order(observed: &Observed) -> Observed {
+    let mut other = observed.clone();
+    other.cluster.workloads = observed.cluster.workloads.clone().into_iter().rev().collect();
+    other.cluster.endpoints = observed.cluster.endpoints.iter().rev().copied().collect();
+    other.registry.versions = observed.registry.versions.clone().into_iter().rev().collect();
+    other.record.versions.reverse();
+    other.record.conditions.reverse();
+    other
+}
+
+/// Whether a wait for this ends with something that the operator watches: pods, a smoke test, a Service.
+fn is_watched(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::RegistryNotRead
+            | Reason::RegistryUnreachable
+            | Reason::RegistryFailing
+            | Reason::RegistryPending
+            | Reason::VersionPending
+            | Reason::Deleting
+    )
+}
+
+/// The worlds that a story goes through, each before its next event.
+fn along(story: &super::scenario::Scenario) -> Vec<World> {
+    let mut worlds = Vec::new();
+    story.play_and(|world| worlds.push(world.clone()));
+    worlds
+}
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(600))]
 
     /// From any state it reaches the wish or a stated refusal, also when it is killed after any write, and then writes
     /// nothing, however much time goes by.
@@ -14,5 +59,40 @@ proptest! {
     fn promise_7_it_converges_and_then_stays_quiet(story in scenario(30)) {
         let broken = story.broken();
         prop_assert!(broken.is_empty(), "{}\n{}", broken.join("\n"), story.yaml());
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(64))]
+
+    /// The same observation gives the same decision and the same status, in whatever order its parts were put together, and also
+    /// when it comes out of a bug report.
+    #[test]
+    fn the_same_observation_gives_the_same_decision(story in scenario(30)) {
+        for world in along(&story) {
+            let observed = world.observe();
+            let decision = decide(&observed);
+            let text = serde_json::to_string(&observed).unwrap();
+            let reported: Observed = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(&reported, &observed);
+            for same in [observed.clone(), reported, made_in_another_order(&observed)] {
+                prop_assert_eq!(&decide(&same), &decision);
+                let versions = |of: &Observed| next(of, &decision, &Applied::default(), &Identity::default()).versions;
+                prop_assert_eq!(versions(&same), versions(&observed));
+            }
+        }
+    }
+
+    /// A wait that nothing seen would end has a wake-up, and every wake-up lies ahead.
+    #[test]
+    fn promise_7_every_wait_ends_with_something_that_is_watched_or_has_a_wake_up(story in scenario(30)) {
+        for mut world in along(&story) {
+            let Decision { actions, report, wake, rejection, .. } = world.pass_once(&Pass::default());
+            prop_assert!(wake.is_none_or(|at| at > world.now), "{wake:?}\n{}", story.yaml());
+            if let Readiness::Progressing(note) = report.readiness {
+                let goes_on = !actions.is_empty() || rejection.is_some() || wake.is_some();
+                prop_assert!(goes_on || is_watched(note.reason), "{note:?}\n{}", story.yaml());
+            }
+        }
     }
 }

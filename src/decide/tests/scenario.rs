@@ -150,6 +150,22 @@ impl Scenario {
         self.play(world).log.unwrap_or_default()
     }
 
+    /// Plays the story, and shows the world before each of its events and at its end.
+    pub(super) fn play_and(&self, mut look: impl FnMut(&World)) {
+        let mut world = self.start.world();
+        world.collects = true;
+        for moment in &self.timeline {
+            look(&world);
+            while world.second_of_story() < moment.at {
+                world.live_until(world.now + world.pace.step);
+            }
+            if let What::Happens(event) = &moment.what {
+                world.happen(event);
+            }
+        }
+        look(&world);
+    }
+
     fn play(&self, mut world: World) -> World {
         world.collects = true;
         let made: BTreeMap<u32, u32> = (1..=9).map(|number| (number, world.made(version(number)))).collect();

@@ -1,25 +1,88 @@
-//! The stories in `scenarios/`: sequences that matter, and every counterexample that was ever found. A failure tells all
-//! that happened.
+//! The stories in `scenarios/`: sequences that matter, and every counterexample that was ever found. Each file is a test of
+//! its name. A failure tells all that happened.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use super::scenario::Scenario;
+use pretty_assertions::assert_eq;
+use proptest::prelude::*;
+
+use super::{random::scenario, scenario::Scenario};
+
+fn folder() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "src/decide/tests/scenarios"].iter().collect()
+}
+
+fn play(test: &str) {
+    let file = folder().join(format!("{}.yaml", test.replace('_', "-")));
+    let story: Scenario = serde_yaml::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let broken = story.broken();
+    assert!(broken.is_empty(), "{}\n{}\n{}", story.title, broken.join("\n"), story.told());
+}
+
+macro_rules! stories {
+    ($(fn $name:ident();)*) => {
+        $(
+            #[test]
+            fn $name() {
+                play(stringify!($name));
+            }
+        )*
+
+        const STORIES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+stories! {
+    fn a_service_deleted_by_hand_comes_back();
+    fn an_alias_moved_now_and_then_is_put_back_each_time();
+    fn promise_1_a_version_that_fails_its_smoke_test_gets_no_traffic();
+    fn promise_1_a_version_that_loses_all_its_pods_gives_way_to_the_warm_one();
+    fn promise_1_rolling_exchanges_pods_in_the_room_there_is_and_goes_back_the_same_way();
+    fn promise_1_that_the_alias_named_a_version_does_not_count_as_having_served();
+    fn promise_1_two_bad_versions_in_a_row_leave_traffic_where_it_is();
+    fn promise_10_a_version_registered_anew_does_not_slip_in();
+    fn promise_10_a_version_that_does_not_exist_is_refused();
+    fn promise_11_nothing_is_written_while_another_modelalias_owns_the_alias();
+    fn promise_2_a_promotion_and_a_rollback_never_leave_fewer_pods_answering();
+    fn promise_3_a_login_that_may_not_and_a_model_that_is_gone_change_nothing_that_serves();
+    fn promise_3_a_new_version_waits_for_a_registry_that_is_away();
+    fn promise_3_an_operator_that_has_not_read_the_registry_yet_does_not_move_traffic_back();
+    fn promise_3_an_operator_that_has_not_read_the_registry_yet_gives_up_nothing_that_was_begun();
+    fn promise_3_nothing_is_touched_while_the_registry_is_away();
+    fn promise_4_an_alias_moved_by_hand_is_put_back();
+    fn promise_4_an_operator_that_has_just_begun_knows_its_own_write();
+    fn promise_4_what_serves_is_not_called_ready_before_the_alias_is_known_to_name_it();
+    fn promise_5_a_rollback_to_a_version_scaled_to_zero_needs_no_registry();
+    fn promise_6_a_follower_does_not_go_back_to_what_failed_until_the_alias_is_set_again();
+    fn promise_6_a_retry_that_cannot_be_tried_yet_is_not_forgotten();
+    fn promise_6_other_settings_are_another_try();
+    fn promise_6_with_drift_report_the_alias_stays_and_the_version_stays_rejected_until_somebody_asks();
+    fn promise_7_an_alias_that_somebody_keeps_moving_is_left_alone_until_a_person_asks();
+    fn promise_7_what_is_held_because_the_wish_cannot_be_met_is_not_given_up_again_and_again();
+    fn promise_9_a_deletion_takes_the_alias_with_it();
+    fn promise_9_a_deletion_waits_for_the_registry_only_so_long();
+    fn rolling_other_settings_and_another_wish_amid_an_exchange_go_back_to_what_served();
+    fn settings_meant_for_a_rejected_version_do_not_reach_the_one_that_serves();
+    fn suspension_changes_nothing_until_it_is_over();
+    fn the_warm_version_rests_when_its_time_is_over_and_history_is_kept();
+    fn what_serves_grows_while_another_version_comes_up_and_does_not_shrink();
+}
 
 #[test]
-fn scenarios() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decide/tests/scenarios");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let mut failures = String::new();
-    for file in &files {
-        let name = file.file_name().unwrap().to_string_lossy();
-        let story: Scenario = serde_yaml::from_str(&fs::read_to_string(file).unwrap())
-            .unwrap_or_else(|error| panic!("{name} cannot be read: {error}"));
-        let broken = story.broken();
-        if !broken.is_empty() {
-            writeln!(failures, "\n{name}: {}\n{}\n{}", story.title, broken.join("\n"), story.told()).unwrap();
-        }
+fn every_file_is_a_test() {
+    let files =
+        fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let files: BTreeSet<String> = files.collect();
+    let tests = STORIES.iter().map(|test| format!("{}.yaml", test.replace('_', "-")));
+    assert_eq!(files, tests.collect::<BTreeSet<_>>());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What a counterexample is printed as can be kept in the folder.
+    #[test]
+    fn a_story_says_all_in_yaml(story in scenario(30)) {
+        prop_assert_eq!(serde_yaml::from_str::<Scenario>(&story.yaml()).unwrap(), story);
     }
-    assert!(failures.is_empty(), "{failures}");
-    println!("{} stories", files.len());
 }

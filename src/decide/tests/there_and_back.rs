@@ -1,5 +1,7 @@
 //! Promotions and rollbacks at every moment, killed after every write, and then again: not at random, but all of them.
 
+use std::time::Duration;
+
 use super::world::{Event, Pass, Strategy, Wished, World, version};
 use crate::decide::{Action, Traffic, decide};
 
@@ -116,6 +118,37 @@ fn promise_7_a_promotion_killed_after_every_write_moves_traffic_once_and_never_b
                 world.settle();
                 world.promise_of_rest();
                 assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+                stories += 1;
+            }
+        }
+    });
+    println!("{stories} stories");
+    assert!(stories > 200, "only {stories} stories");
+}
+
+/// A crash, or one after the other, takes nothing from what the history tells: which version, and how long it took from its
+/// start until traffic moved.
+#[test]
+fn the_history_tells_how_long_a_promotion_took_whenever_the_operator_was_killed() {
+    let mut stories = 0;
+    each(|strategy, replicas| {
+        let is_on_its_way = |world: &World| world.cluster.traffic != Traffic::One(version(2));
+        let before = along(promoting(strategy, replicas), 60).into_iter().filter(is_on_its_way);
+        for mut world in before.flat_map(|world| cut_everywhere(&world).collect::<Vec<_>>()) {
+            let killed_at = world.second_of_story();
+            // A second kill, right after traffic has moved.
+            world.live(1);
+            for mut world in cut_everywhere(&world) {
+                world.live(60);
+                let entry = &world.record.history[0];
+                let started = world.observe().cluster.workloads[&version(2)].started_at.unwrap();
+                let due = Duration::try_from(entry.at.duration_since(started)).unwrap();
+                let told = entry.took.map(Duration::from);
+                // Of an exchange it may also be counted from one of its later steps.
+                let is_told =
+                    told.is_some_and(|told| told == due || strategy == Strategy::Rolling && told > due);
+                assert_eq!(entry.version, version(2));
+                assert!(is_told, "{told:?} instead of {due:?}, killed at {killed_at}s");
                 stories += 1;
             }
         }

@@ -73,7 +73,9 @@ async fn tell(story: &impl Story) -> Result<()> {
     println!("{}: killed at {} moments: {reached:?}", story.name(), reached.len());
     let told: Vec<String> = failures.iter().map(|failure| format!("{failure:#}")).collect();
     ensure!(told.is_empty(), "{} go otherwise:\n{}", told.len(), told.join("\n\n"));
-    ensure!(reached.len() + 2 >= writes, "only {} moments for {writes} writes", reached.len());
+    // How often it tells on the way how far it is depends on how fast pods become ready; what it does, does not.
+    let deeds = undisturbed.deeds.len();
+    ensure!(reached.len() >= deeds, "only {} moments for {deeds} deeds", reached.len());
     Ok(())
 }
 

@@ -29,7 +29,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// How a story goes without a crash.
 pub(super) struct Undisturbed {
     pub(super) writes: Vec<Exchange>,
-    deeds: BTreeSet<String>,
+    pub(super) deeds: BTreeSet<String>,
     end: Picture,
 }
 

@@ -133,7 +133,14 @@ impl Digest<'_> {
         for facts in [&registry.truth, &registry.seen] {
             self.add((facts.alias, facts.previous_alias, &facts.versions, &facts.merits));
         }
-        self.add((registry.trouble, registry.lags, registry.is_slow, &registry.written, registry.hides_runs));
+        self.add((
+            registry.trouble,
+            registry.is_unread,
+            registry.hides_runs,
+            registry.lags,
+            registry.is_slow,
+        ));
+        self.add(&registry.written);
         for write in &registry.writes {
             let lands = write.lands.duration_since(self.world.now).as_secs();
             self.add((write.role, write.version, write.replaces, lands, write.is_heard));
@@ -153,7 +160,7 @@ impl Digest<'_> {
             let since = Some(*since).filter(|_| stands == 0);
             self.age(since, SignedDuration::from_secs(30));
         }
-        self.add((operator.is_up, operator.saw.as_ref() == Some(&self.world.sight())));
+        self.add((operator.is_up, operator.saw.as_ref().is_some_and(|saw| self.world.looks_like(saw))));
         // A wake-up that is farther off is the end of a quarrel; nothing else counts the time until then.
         let far = self.deadline() + self.warm_for();
         let wakes =
@@ -166,6 +173,7 @@ impl Digest<'_> {
         let world = self.world;
         self.add((world.is_gone, &world.answered, world.answered_last, &world.proven, &world.failed));
         self.add((world.moves_by_others.min(3), world.kills.min(3) * u32::from(world.moves_by_others > 0)));
+        self.add(world.begun);
         self.add((world.silence_is_excused, world.is_pointed_by_others, !world.broken.is_empty()));
         let warm_for = self.warm_for();
         self.add(world.left.map(|(version, _)| version));

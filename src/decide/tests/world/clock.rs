@@ -1,6 +1,8 @@
 //! Time: what passes by itself, and an operator that works only when something it watches has changed, or when it said
 //! that it would look again. A wait without a wake-up therefore never ends here either.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Pass, World};
@@ -10,16 +12,16 @@ use crate::decide::{ASK_AGAIN, Decision, Observed};
 const PASSES_MAX: usize = 40;
 /// More rounds than this, with the world left alone, are a loop too.
 const ROUNDS_MAX: usize = 300;
-/// How many moments ago the oldest known past is.
-const PAST_MAX: usize = 4;
 /// Longer than any deadline, warm window or quarrel.
 const LONG: SignedDuration = SignedDuration::from_mins(20);
 
 impl World {
     /// One moment passes, as the cluster and the registry see it.
     pub(in crate::decide::tests) fn moment(&mut self) {
-        self.past.push_back((self.now, self.cluster.clone()));
-        if self.past.len() > PAST_MAX {
+        if self.pace.lag > 0 {
+            self.past.push_back((self.now, self.cluster.clone()));
+        }
+        if self.past.len() > self.pace.lag {
             self.past.pop_front();
         }
         self.now += self.pace.step;
@@ -60,7 +62,7 @@ impl World {
         let sight = self.sight();
         let decision = self.pass_once(how);
         if how.crash_after.is_none() {
-            self.operator.saw = Some(sight);
+            self.operator.saw = Some(Arc::new(sight));
         }
         decision
     }
@@ -68,7 +70,7 @@ impl World {
     /// Whether the operator has a reason for a pass.
     pub(in crate::decide::tests) fn is_due(&self) -> bool {
         let is_woken = self.operator.wake.is_some_and(|at| at <= self.now);
-        !self.is_gone && (is_woken || self.operator.saw.as_ref() != Some(&self.sight()))
+        !self.is_gone && (is_woken || !self.operator.saw.as_ref().is_some_and(|saw| self.looks_like(saw)))
     }
 
     /// Passes, as long as there is a reason for one.
@@ -126,7 +128,7 @@ impl World {
             if self.is_gone {
                 return true;
             }
-            let is_quiet = self.sight() == before;
+            let is_quiet = self.looks_like(&before);
             match self.operator.wake {
                 _ if !is_quiet => {}
                 None => return true,
@@ -149,7 +151,7 @@ impl World {
     fn live_while_quiet(&mut self, span: SignedDuration) {
         let before = self.sight();
         let until = self.now + span;
-        while self.now < until && self.sight() == before {
+        while self.now < until && self.looks_like(&before) {
             self.moment();
         }
     }

@@ -1,5 +1,7 @@
 //! What happens from outside, in the words that scenarios are written in.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -186,6 +188,9 @@ fn is_zero(number: &usize) -> bool {
 impl World {
     pub(in crate::decide::tests) fn happen(&mut self, event: &Event) {
         self.note(|| format!("{event:?}"));
+        if !matches!(event, Event::Registry(_) | Event::Alias(_) | Event::Up(_) | Event::Pass(_)) {
+            self.begun = None;
+        }
         match event {
             Event::Wish(Wished::Version(number)) => self.intent.wish = Wish::Version(version(*number)),
             Event::Wish(Wished::Follow(who)) => self.intent.wish = who.into(),
@@ -207,7 +212,7 @@ impl World {
                 self.intent.lifecycle = Lifecycle::Deleting { since: self.now };
                 self.is_gone = !self.intent.has_finalizer;
             }
-            Event::StatusLost(_) => self.record = crate::api::ModelAliasStatus::default(),
+            Event::StatusLost(_) => self.record = Arc::default(),
             Event::Up(up) => {
                 self.operator.is_up = *up;
                 if !up {
@@ -283,17 +288,18 @@ impl World {
             }
             Event::VersionDeleted(number) => {
                 let facts = &mut registry.truth;
-                facts.versions.remove(&version(*number));
+                Arc::make_mut(&mut facts.versions).remove(&version(*number));
                 facts.alias = facts.alias.filter(|named| *named != version(*number));
                 facts.previous_alias = facts.previous_alias.filter(|named| *named != version(*number));
             }
             Event::VersionRegistered(number) => {
-                registry.truth.versions.entry(version(*number)).or_insert_with(|| uri(*number));
+                let versions = Arc::make_mut(&mut registry.truth.versions);
+                versions.entry(version(*number)).or_insert_with(|| uri(*number));
             }
             Event::ModelRecreated(_) => {
                 let facts = &mut registry.truth;
                 (facts.alias, facts.previous_alias) = (None, None);
-                for (number, model_uri) in (100..).zip(facts.versions.values_mut()) {
+                for (number, model_uri) in (100..).zip(Arc::make_mut(&mut facts.versions).values_mut()) {
                     *model_uri = uri(number);
                 }
             }

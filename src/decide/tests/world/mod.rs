@@ -19,6 +19,7 @@ mod rules;
 use std::{
     collections::{BTreeSet, VecDeque},
     fmt::Write,
+    sync::Arc,
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -34,7 +35,10 @@ use crate::{
         model_alias::Drift,
         names::{ModelUri, Version},
     },
-    decide::{AliasRole, Intent, Lifecycle, Observed, ServingIntent, StrategyIntent, Wish},
+    decide::{
+        AliasRole, ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent,
+        Wish,
+    },
 };
 
 pub(super) fn version(number: u32) -> Version {
@@ -59,6 +63,8 @@ pub(super) struct Pace {
     pub(super) start: SignedDuration,
     /// Until a pod that ends is gone.
     pub(super) end: SignedDuration,
+    /// How many moments a watch may be behind.
+    pub(super) lag: usize,
 }
 
 impl Pace {
@@ -67,12 +73,14 @@ impl Pace {
         step: SignedDuration::from_secs(1),
         start: SignedDuration::from_secs(3),
         end: SignedDuration::from_secs(2),
+        lag: 4,
     };
     /// In steps so coarse that few of them make up a deadline, for a small state space.
     pub(super) const COARSE: Self = Self {
         step: SignedDuration::from_secs(10),
         start: SignedDuration::from_secs(10),
         end: SignedDuration::from_secs(10),
+        lag: 0,
     };
 }
 
@@ -83,7 +91,7 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) pace: Pace,
     pub(super) intent: Intent,
-    pub(super) record: ModelAliasStatus,
+    pub(super) record: Arc<ModelAliasStatus>,
     pub(super) cluster: Cluster,
     pub(super) registry: Registry,
     pub(super) operator: Operator,
@@ -106,6 +114,9 @@ pub(super) struct World {
     answered: BTreeSet<Version>,
     /// The one that did so alone, and last.
     answered_last: Option<Version>,
+    /// The version that the registry asked a follower for, once something was done for it; nobody has asked for anything else
+    /// since.
+    begun: Option<Version>,
     /// The versions that ever passed their smoke test.
     proven: BTreeSet<Version>,
     /// The versions and settings whose pods were ever not as they should be.
@@ -148,7 +159,7 @@ impl World {
                 retry: None,
                 obstacle: None,
             },
-            record: ModelAliasStatus::default(),
+            record: Arc::default(),
             cluster: Cluster::default(),
             registry: Registry::new(5),
             operator: Operator::default(),
@@ -162,6 +173,7 @@ impl World {
             is_pointed_by_others: false,
             answered: BTreeSet::new(),
             answered_last: None,
+            begun: None,
             proven: BTreeSet::new(),
             failed: BTreeSet::new(),
             moves_by_others: 0,
@@ -224,6 +236,22 @@ impl World {
     /// What the operator sees when its watches are up to `moments` behind for all that it did not write itself. What it has
     /// seen once does not go back.
     pub(super) fn observe_as_of(&self, moments: usize) -> Observed {
+        let (cluster, registry) = self.views(moments);
+        let record = ModelAliasStatus::clone(&self.record);
+        let mut observed = Observed { now: self.now, intent: self.intent.clone(), registry, cluster, record };
+        self.gather(&mut observed);
+        observed
+    }
+
+    /// Whether all that can be seen is as it was, but for the time.
+    pub(super) fn looks_like(&self, before: &Observed) -> bool {
+        before.record == *self.record && before.intent == self.intent && {
+            let now = self.observe();
+            before.cluster == now.cluster && before.registry == now.registry
+        }
+    }
+
+    fn views(&self, moments: usize) -> (ClusterView, RegistryView) {
         let newest = self.past.len().saturating_sub(moments);
         let past = self.past.iter().skip(newest).find(|(then, _)| *then >= self.operator.seen_until);
         let facts = &self.registry.seen;
@@ -249,10 +277,7 @@ impl World {
         if !self.intent.keeps_previous_alias {
             registry.previous_alias = None;
         }
-        let intent = self.intent.clone();
-        let mut observed = Observed { now: self.now, intent, registry, cluster, record: record.clone() };
-        self.gather(&mut observed);
-        observed
+        (cluster, registry)
     }
 
     /// Notes what happens.

@@ -1,6 +1,6 @@
 //! The operator: what it remembers between passes, and one pass, whole or cut short.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,7 +27,7 @@ pub(in crate::decide::tests) struct Operator {
     /// The smoke tests: since when, and how they stand.
     pub(super) smoke: BTreeMap<Version, (Timestamp, SmokeReport)>,
     /// What the last pass saw, but for the time. Anything else wakes it.
-    pub(super) saw: Option<Observed>,
+    pub(super) saw: Option<Arc<Observed>>,
     /// When it is to look again.
     pub(super) wake: Option<Timestamp>,
     /// How far its watches have come.
@@ -72,6 +72,7 @@ impl World {
                 rejection.as_ref().map_or_else(String::new, |it| format!(", rejects {}", it.version));
             format!("pass {how:?}: {:?}{rejected}{wake}\n        {actions:?}", report.readiness)
         });
+        self.forget_what_is_not_asked_for();
         let mut applied = Applied::default();
         for (index, action) in decision.actions.iter().enumerate() {
             if how.crash_after == Some(index) {
@@ -101,7 +102,9 @@ impl World {
             self.kill();
             return decision;
         }
-        self.record = next(&observed, &decision, &applied, &Identity::default());
+        let after = next(&observed, &decision, &applied, &Identity::default());
+        self.promise_of_conditions(&after.conditions);
+        self.record = Arc::new(after);
         decision
     }
 
@@ -109,6 +112,7 @@ impl World {
     /// way already is not.
     fn apply(&mut self, action: &Action, observed: &Observed) -> bool {
         self.promise_of_action();
+        self.promise_of_begun(action);
         match action {
             Action::SetFinalizer { present } => {
                 self.intent.has_finalizer = *present;
@@ -211,7 +215,7 @@ impl World {
     }
 
     fn delete_alias(&mut self, role: AliasRole, replaces: Version) {
-        self.promise(self.registry.trouble.is_none(), |_| "no write to a registry that is away".into());
+        self.promise(self.registry.silence().is_none(), |_| "no write to a registry that is away".into());
         let named = self.registry.truth.named(role);
         if *named == Some(replaces) {
             *named = None;

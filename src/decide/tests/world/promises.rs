@@ -1,9 +1,11 @@
 //! What must hold at each single write, and at every moment. A promise that breaks is noted, or ends the test at once.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
 use super::{Fate, World};
 use crate::{
     api::names::Version,
-    decide::{AliasRole, Lifecycle, Observed, StrategyIntent, Traffic, Workload},
+    decide::{Action, AliasRole, Lifecycle, Observed, StrategyIntent, Traffic, Wish, Workload},
 };
 
 impl World {
@@ -22,6 +24,49 @@ impl World {
         let holds = self.intent.lifecycle != Lifecycle::Suspended
             && (self.intent.obstacle.is_none() || self.intent.lifecycle != Lifecycle::Active);
         self.promise(holds, |_| "nothing is written while suspended, or while another owns the alias".into());
+    }
+
+    /// Before any write for a follower: what the registry asked for, and what was begun for that, is not given up because
+    /// the registry does not answer now.
+    pub(super) fn promise_of_begun(&mut self, action: &Action) {
+        if self.intent.wish != Wish::Registry {
+            return;
+        }
+        let concerns = match action {
+            Action::Apply { version, .. } | Action::Scale { version, .. } | Action::Delete { version } => {
+                Some(*version)
+            }
+            Action::Route(Traffic::One(version)) => Some(*version),
+            _ => None,
+        };
+        if self.registry.silence().is_none() {
+            if concerns.is_some() && concerns == self.registry.seen.alias {
+                self.begun = concerns;
+            }
+            return;
+        }
+        let Some(begun) = self.begun.filter(|begun| !self.is_rejected(*begun)) else { return };
+        let gives_up = match action {
+            Action::Scale { version, replicas: 0 } | Action::Delete { version } => *version == begun,
+            Action::Route(Traffic::One(version)) => {
+                self.cluster.traffic == Traffic::One(begun) && *version != begun && self.ready(begun) > 0
+            }
+            _ => false,
+        };
+        self.promise(!gives_up, |_| {
+            format!("version {begun} was begun and is not given up for want of an answer: {action:?}")
+        });
+    }
+
+    /// The registry answers, and asks for something else by now.
+    pub(super) fn forget_what_is_not_asked_for(&mut self) {
+        if self.registry.silence().is_none() && self.registry.seen.alias != self.begun {
+            self.begun = None;
+        }
+    }
+
+    fn is_rejected(&self, version: Version) -> bool {
+        self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
     }
 
     /// Before traffic moves: only to what is ready, in full where something ready is left, and proven.
@@ -112,7 +157,7 @@ impl World {
 
     /// When the write of an alias begins: it says what is true.
     pub(super) fn promise_of_alias(&mut self, role: AliasRole, version: Version, replaces: Option<Version>) {
-        let answers = self.registry.trouble.is_none();
+        let answers = self.registry.silence().is_none();
         self.promise(answers, |_| "nothing is written to a registry that is away".into());
         let exists = self.registry.seen.versions.contains_key(&version);
         self.promise(exists, |_| {
@@ -126,6 +171,19 @@ impl World {
             let serves = if is_shared { self.record.version } else { self.answered_last };
             self.promise(serves == Some(version), |_| {
                 format!("the alias names what answers, or did so last: not {version}, but {serves:?}")
+            });
+        }
+    }
+
+    /// When the status is written: a condition says since when its status is what it is.
+    pub(super) fn promise_of_conditions(&mut self, after: &[Condition]) {
+        let now = Time(self.now);
+        for condition in after {
+            let before = self.record.conditions.iter().find(|before| before.type_ == condition.type_);
+            let since = before.filter(|before| before.status == condition.status);
+            let due = since.map_or(&now, |before| &before.last_transition_time).clone();
+            self.promise(condition.last_transition_time == due, |_| {
+                format!("{} holds since {:?}", condition.type_, due)
             });
         }
     }
@@ -158,13 +216,11 @@ impl World {
     /// that it ever answered cannot be known.
     fn is_warm(&self, version: Version) -> bool {
         let Some(serving) = &self.intent.serving else { return false };
-        let is_rejected =
-            self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
         let is_known =
             self.record.versions.iter().any(|held| held.version == version && held.served_at.is_some());
         serving.strategy == StrategyIntent::BlueGreen
             && is_known
-            && !is_rejected
+            && !self.is_rejected(version)
             && self.left.is_some_and(|(left, at)| left == version && self.now < at + serving.warm_for)
     }
 

@@ -1,6 +1,6 @@
 //! The registry: two aliases, versions, and how it answers. Others may write to it as they like.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -18,7 +18,7 @@ use crate::{
 pub(in crate::decide::tests) struct Facts {
     pub(in crate::decide::tests) alias: Option<Version>,
     pub(in crate::decide::tests) previous_alias: Option<Version>,
-    pub(in crate::decide::tests) versions: BTreeMap<Version, ModelUri>,
+    pub(in crate::decide::tests) versions: Arc<BTreeMap<Version, ModelUri>>,
     pub(in crate::decide::tests) merits: Merits,
 }
 
@@ -54,6 +54,8 @@ pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) is_slow: bool,
     /// Runs cannot be read, though the rest can.
     pub(in crate::decide::tests) hides_runs: bool,
+    /// The operator has just begun and has read nothing yet.
+    pub(super) is_unread: bool,
     pub(super) seen: Facts,
     pub(super) writes: Vec<Write>,
     /// The versions that this operator let the aliases name last.
@@ -67,7 +69,8 @@ pub(super) fn is_main(role: AliasRole) -> bool {
 
 impl Registry {
     pub(super) fn new(versions: u32) -> Self {
-        let versions = (1..=versions).map(|number| (version(number), uri(number))).collect();
+        let versions: BTreeMap<_, _> = (1..=versions).map(|number| (version(number), uri(number))).collect();
+        let versions = Arc::new(versions);
         let facts = Facts { alias: None, previous_alias: None, versions, merits: Merits::default() };
         Self {
             truth: facts.clone(),
@@ -75,15 +78,21 @@ impl Registry {
             lags: false,
             is_slow: false,
             hides_runs: false,
+            is_unread: false,
             seen: facts,
             writes: Vec::new(),
             written: BTreeMap::new(),
         }
     }
 
+    /// Why the operator cannot believe anything of it now.
+    pub(super) fn silence(&self) -> Option<Reason> {
+        self.trouble.or_else(|| self.is_unread.then_some(Reason::RegistryNotRead))
+    }
+
     /// What the operator sees of it, asked for these versions.
     pub(super) fn view(&self, wanted: impl IntoIterator<Item = Version>) -> RegistryView {
-        if let Some(reason) = self.trouble {
+        if let Some(reason) = self.silence() {
             let trouble = Note::new(reason, "the registry does not answer as it should");
             return RegistryView { trouble: Some(trouble), ..RegistryView::default() };
         }
@@ -107,6 +116,7 @@ impl Registry {
     pub(super) fn poll(&mut self) {
         if !self.lags && self.trouble.is_none() {
             self.seen.clone_from(&self.truth);
+            self.is_unread = false;
         }
     }
 
@@ -141,6 +151,7 @@ impl Registry {
     /// A new operator knows nothing but what it reads; a write that is on its way goes on.
     pub(super) fn forget(&mut self) {
         self.written.clear();
+        self.is_unread = true;
         self.seen.clone_from(&self.truth);
         for mut write in std::mem::take(&mut self.writes) {
             write.is_heard = false;

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
+
 use super::World;
 use crate::{
     api::{
@@ -31,12 +33,17 @@ impl World {
         let mut faults = Vec::new();
         let observed = self.observe();
         let decision = decide(&observed);
-        let quiet = next(&observed, &decision, &Applied::default(), &Identity::default());
-        if !decision.actions.is_empty() {
-            faults.push(format!("at rest nothing is written: {:?}", decision.actions));
-        }
-        if quiet != self.record {
-            faults.push(format!("at rest the status stands still: {}", differences(&self.record, &quiet)));
+        for later in [0, 1, 24] {
+            let observed = Observed { now: self.now + SignedDuration::from_hours(later), ..observed.clone() };
+            let decision = decide(&observed);
+            let quiet = next(&observed, &decision, &Applied::default(), &Identity::default());
+            if !decision.actions.is_empty() {
+                faults.push(format!("at rest nothing is written, {later}h later: {:?}", decision.actions));
+            }
+            if quiet != *self.record {
+                let differ = differences(&self.record, &quiet);
+                faults.push(format!("at rest the status stands still, {later}h later: {differ}"));
+            }
         }
         let holding = self.record.conditions.iter().filter(|condition| {
             condition.status == "True"
@@ -157,7 +164,8 @@ impl World {
         {
             return Ok(());
         }
-        let served = self.record.version.filter(|version| self.ready(*version) > 0);
+        let served =
+            self.record.version.filter(|version| self.answered.contains(version) && self.ready(*version) > 0);
         if served.is_some() && self.answering() == 0 {
             return Err(format!(
                 "version {served:?} is ready and has served, but {:?}",

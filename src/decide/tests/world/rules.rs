@@ -96,9 +96,9 @@ impl Registry {
     /// Whether a version is seen to meet the rules; `None` while that cannot be seen.
     fn seen_to_meet(&self, version: Version) -> Option<bool> {
         let can_be_seen =
-            self.trouble.is_none() && !self.hides_runs && self.seen.versions.contains_key(&version);
+            self.silence().is_none() && !self.hides_runs && self.seen.versions.contains_key(&version);
         // What is not approved fails, whatever its run says.
-        let fails = self.trouble.is_none() && self.seen.merits.unapproved.contains(&version);
+        let fails = self.silence().is_none() && self.seen.merits.unapproved.contains(&version);
         if fails { Some(false) } else { can_be_seen.then(|| self.seen.merits.meets(version)) }
     }
 }

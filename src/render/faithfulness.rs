@@ -1,0 +1,135 @@
+//! What is rendered is what is observed: a cluster, as the objects that Laurel makes and what Kubernetes makes of them, is
+//! seen again as the same cluster. Every decision rests on that.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{apps::v1::DeploymentStatus, core::v1::Pod, discovery::v1::EndpointSlice};
+use pretty_assertions::assert_eq;
+use proptest::{collection::btree_map, prelude::*};
+use serde_json::json;
+
+use super::{
+    Selection, deployment,
+    fixture::{Fixture, version},
+    service, settings,
+};
+use crate::{
+    api::names::ModelUri,
+    decide::{ClusterView, Traffic, Workload},
+    observe::cluster::{AliasKey, Cache, Projected},
+};
+
+fn uri(number: u32) -> ModelUri {
+    format!("models:/m-{number:032x}").parse().unwrap()
+}
+
+/// Pods that are wanted, ready, not ready yet, and ending.
+type Pods = (u32, u32, u32, u32);
+
+fn workload((desired, ready, unready, ending): Pods, number: u32, settings: &str) -> Workload {
+    Workload {
+        desired,
+        pods: ready + unready + ending,
+        ready,
+        rolled_out: ready == desired && unready == 0 && ending == 0,
+        edited: false,
+        settings: settings.into(),
+        model_uri: uri(number),
+        started_at: Timestamp::from_second(1_800_000_000 + i64::from(number)).ok(),
+        trouble: None,
+        smoke: None,
+    }
+}
+
+/// Makes the objects of these versions and of the Service, and keeps them as the watches would.
+fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) -> (Cache, AliasKey) {
+    let rendering = fixture.rendering();
+    let cache = Cache::default();
+    let key: AliasKey = (rendering.namespace.into(), rendering.name.into());
+    let mut endpoints = Vec::new();
+    for (&number, &(desired, ready, unready, ending)) in versions {
+        let started_at = Timestamp::from_second(1_800_000_000 + i64::from(number)).unwrap();
+        let mut made = deployment(&rendering, version(number), &uri(number), desired, started_at).unwrap();
+        made.metadata.generation = Some(3);
+        let of = |number: u32| i32::try_from(number).ok();
+        made.status = Some(DeploymentStatus {
+            observed_generation: Some(3),
+            replicas: of(ready + unready + ending),
+            updated_replicas: of(ready + unready),
+            ready_replicas: of(ready),
+            ..DeploymentStatus::default()
+        });
+        made.insert(&cache, &key);
+        let template = made.spec.unwrap().template.metadata.unwrap();
+        let kinds =
+            [(ready, "True", None), (unready, "False", None), (ending, "True", Some("2027-01-15T08:00:00Z"))];
+        for (kind, (count, is_ready, ends)) in kinds.into_iter().enumerate() {
+            for index in 0..count {
+                let name = format!("{}-v{number}-6c9f-{kind}{index}", rendering.name);
+                let pod: Pod = serde_json::from_value(json!({
+                    "metadata": {
+                        "name": name, "labels": template.labels, "annotations": template.annotations, "deletionTimestamp": ends,
+                    },
+                    "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": is_ready }] },
+                }))
+                .unwrap();
+                pod.insert(&cache, &key);
+                let selected = traffic == Traffic::Shared || traffic == Traffic::One(version(number));
+                if kind == 0 && selected {
+                    endpoints.push(
+                        json!({ "addresses": ["10.0.0.1"], "targetRef": { "kind": "Pod", "name": name } }),
+                    );
+                }
+            }
+        }
+    }
+    let slice = json!({ "metadata": { "name": "s" }, "addressType": "IPv4", "endpoints": endpoints });
+    serde_json::from_value::<EndpointSlice>(slice).unwrap().insert(&cache, &key);
+    match traffic {
+        Traffic::Nowhere => {}
+        Traffic::One(selected) => service(&rendering, Selection::One(selected)).insert(&cache, &key),
+        Traffic::Shared => service(&rendering, Selection::Shared).insert(&cache, &key),
+    }
+    (cache, key)
+}
+
+fn pods() -> impl Strategy<Value = Pods> {
+    (0..4u32, 0..4u32, 0..2u32, 0..2u32)
+        .prop_map(|(desired, ready, unready, ending)| (desired, ready.min(desired), unready, ending))
+}
+
+fn traffic() -> impl Strategy<Value = Traffic> {
+    prop_oneof![
+        Just(Traffic::Nowhere),
+        Just(Traffic::Shared),
+        (1..9u32).prop_map(|number| Traffic::One(version(number)))
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_rendered_is_what_is_observed(traffic in traffic(), versions in btree_map(1..9u32, pods(), 0..4)) {
+        let fixture = Fixture::serving("");
+        let (cache, key) = objects(&fixture, traffic, &versions);
+        let settings = settings(&fixture.rendering());
+        let answers = |number: u32| traffic == Traffic::Shared || traffic == Traffic::One(version(number));
+        let ready = versions.iter().filter(|(number, (_, ready, ..))| answers(**number) && *ready > 0);
+        let due = ClusterView {
+            traffic,
+            service_outdated: false,
+            endpoints: ready.map(|(number, _)| version(*number)).collect(),
+            workloads: versions
+                .iter()
+                .map(|(&number, &pods)| (version(number), workload(pods, number, settings.as_str())))
+                .collect(),
+        };
+        let port = fixture.rendering().serving.port.into();
+        assert_eq!(cache.view(&key, Some(port), |_| None), due);
+        if traffic != Traffic::Nowhere {
+            assert!(cache.view(&key, Some(port + 1), |_| None).service_outdated);
+        }
+    }
+}
