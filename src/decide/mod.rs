@@ -193,7 +193,7 @@ fn serving_condition(observed: &Observed) -> (ConditionStatus, Note) {
             ConditionStatus::False,
             Note::new(Reason::BecameUnready, format!("version {version} is selected but has no ready pod")),
         ),
-        None if observed.intent.serving.is_none() => (
+        None if observed.intent.serving.is_none() && observed.intent.obstacle.is_none() => (
             ConditionStatus::False,
             Note::new(Reason::AliasSet, "spec.serving is not set: only the alias in the registry is kept"),
         ),

@@ -83,6 +83,25 @@ fn the_api_accepts_them() {
     }
 }
 
+/// The objects of ours in the YAML blocks of a page.
+fn on_page(page: &str) -> Vec<Value> {
+    let text = read(page);
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    let is_ours =
+        |object: &Value| object["apiVersion"].as_str().is_some_and(|group| group.starts_with("laurel.dev/"));
+    blocks.flat_map(documents).filter(is_ours).collect()
+}
+
+#[test]
+fn the_api_accepts_what_the_pages_show_in_full() {
+    let first = on_page("README.md");
+    assert_eq!(first.len(), 2, "the first promotion");
+    let pages = ["config/docs/install.md", "config/docs/custom-server.md", "config/docs/reasons.md"];
+    for object in first.into_iter().chain(pages.into_iter().flat_map(on_page)) {
+        assert_valid(&object);
+    }
+}
+
 #[test]
 fn each_kind_and_variant_has_one() {
     assert_eq!(
