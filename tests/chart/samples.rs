@@ -96,7 +96,13 @@ fn on_page(page: &str) -> Vec<Value> {
 fn the_api_accepts_what_the_pages_show_in_full() {
     let first = on_page("README.md");
     assert_eq!(first.len(), 2, "the first promotion");
-    let pages = ["config/docs/install.md", "config/docs/custom-server.md", "config/docs/reasons.md"];
+    let pages = [
+        "config/docs/install.md",
+        "config/docs/custom-server.md",
+        "config/docs/following.md",
+        "config/docs/promotion-rules.md",
+        "config/docs/reasons.md",
+    ];
     for object in first.into_iter().chain(pages.into_iter().flat_map(on_page)) {
         assert_valid(&object);
     }

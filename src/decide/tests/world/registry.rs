@@ -44,6 +44,7 @@ pub(super) struct Write {
 
 /// The registry, and what the operator has seen of it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) truth: Facts,
     /// Why it does not answer, if it does not.
