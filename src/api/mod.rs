@@ -23,6 +23,9 @@ pub use registered_model::{RegisteredModel, RegisteredModelSpec, RegisteredModel
 /// The API group of Laurel's kinds, its labels and its annotations.
 pub const GROUP: &str = "laurel.dev";
 
+/// The one field manager of everything that Laurel writes.
+pub const FIELD_MANAGER: &str = "laurel";
+
 /// An annotation on any of Laurel's objects. Any new value asks to try again what was refused or rejected.
 pub const RETRY_ANNOTATION: &str = "laurel.dev/retry";
 

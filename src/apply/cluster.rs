@@ -8,19 +8,19 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{refusal::refusal, server_side};
+use super::{patch_parameters, refusal::refusal, server_side};
 use crate::{
     api::{
         ModelAlias,
         condition::{Note, Reason},
         names::{ModelUri, Version, deployment_name},
     },
-    context::{Context, FIELD_MANAGER},
+    context::Context,
     decide::Traffic,
     observe::{
         cluster::Projected,
@@ -156,10 +156,9 @@ async fn enough_pods_are_ready(
 async fn replace_ports(context: &Context, alias: &ModelAlias, service: &Service) -> Done {
     let name = service.name_any();
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({ "spec": { "ports": ports } }));
     api::<Service>(context, alias)
-        .patch(&name, &parameters, &patch)
+        .patch(&name, &patch_parameters(), &patch)
         .await
         .map_err(|error| refusal(&error, "set the ports of", &format!("the Service {name:?}")))?;
     Ok(())
@@ -175,13 +174,12 @@ pub(super) async fn scale(
     now: Timestamp,
 ) -> Done {
     let name = deployment_name(&alias.name_any(), version);
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let mut patch = json!({ "spec": { "replicas": replicas } });
     if replicas > 0 {
         patch["metadata"] = json!({ "annotations": { labels::STARTED_AT: now.to_string() } });
     }
     let written = api::<Deployment>(context, alias)
-        .patch(&name, &parameters, &Patch::Merge(patch))
+        .patch(&name, &patch_parameters(), &Patch::Merge(patch))
         .await
         .map_err(|error| refusal(&error, "scale", &format!("the Deployment {name:?}")))?;
     written.insert(&context.cluster, &key(alias));

@@ -4,16 +4,12 @@
 use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{
-    Api, Client, Resource,
-    api::{Patch, PatchParams},
-    core::NamespaceResourceScope,
-};
+use kube::{Api, Client, Resource, api::Patch, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::cluster_refusal;
-use crate::{api::condition::Note, context::FIELD_MANAGER};
+use super::{cluster_refusal, patch_parameters};
+use crate::api::condition::Note;
 
 /// The finalizer of a ModelAlias whose alias in the registry goes with it.
 pub const REGISTRY_ALIAS: &str = "laurel.dev/registry-alias";
@@ -48,8 +44,7 @@ where
         json!({ "metadata": { "finalizers": finalizers, "resourceVersion": metadata.resource_version } });
     let name = metadata.name.as_deref().unwrap_or_default();
     let api = Api::<K>::namespaced(client.clone(), metadata.namespace.as_deref().unwrap_or_default());
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_metadata(name, &parameters, &Patch::Merge(patch)).await {
+    match api.patch_metadata(name, &patch_parameters(), &Patch::Merge(patch)).await {
         Err(kube::Error::Api(status)) if status.is_not_found() && !present => Ok(()),
         Err(error) => {
             Err(cluster_refusal(&error, "set the finalizer of", &format!("the {} {name:?}", K::kind(&()))))

@@ -14,9 +14,11 @@ pub mod smoke;
 pub(crate) use refusal::{cause, refusal as cluster_refusal};
 pub(crate) use server_side::apply_status;
 
+use kube::api::PatchParams;
+
 use crate::{
     api::{
-        ModelAlias,
+        FIELD_MANAGER, ModelAlias,
         condition::{Note, Reason},
     },
     context::Context,
@@ -24,6 +26,11 @@ use crate::{
     observe::model_alias::Observation,
     status::{Announcement, Applied},
 };
+
+/// For a patch of a few fields, under our name.
+fn patch_parameters() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
 
 /// Does what was decided, as far as it goes.
 pub async fn apply(

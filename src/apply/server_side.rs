@@ -11,7 +11,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::context::FIELD_MANAGER;
+use crate::api::FIELD_MANAGER;
 
 /// Applies a whole object; what others set in it stays.
 ///

@@ -39,9 +39,6 @@ pub use memory::Memory;
 pub use readiness::Readiness;
 pub use wakeups::{WakeupStreams, Wakeups};
 
-/// The one field manager of everything that Laurel writes.
-pub const FIELD_MANAGER: &str = "laurel";
-
 /// An object as it comes from a watch: one that cannot be read does not stall the others.
 pub type Guarded<K> = DeserializeGuard<K>;
 

@@ -19,10 +19,10 @@ use kube::ResourceExt;
 use super::pods::{self, PodView};
 use crate::{
     api::{
+        FIELD_MANAGER,
         condition::{Note, Reason, shortened},
         names::{ModelUri, Version},
     },
-    context::FIELD_MANAGER,
     decide::{ClusterView, SmokeReport, Traffic, Workload},
     render::labels,
 };

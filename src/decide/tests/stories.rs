@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use super::world::{Fate, World, version};
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{ConditionStatus, Note, Reason},
         model_alias::{Cause, Drift, Outcome},
     },
     decide::{Action, AliasRole, Lifecycle, Readiness, StrategyIntent, Traffic, Wish, decide},
@@ -167,4 +167,13 @@ fn suspension_changes_nothing() {
     let decision = world.reconcile(None);
     assert!(decision.actions.is_empty());
     assert!(matches!(decision.report.readiness, Readiness::Stalled(_)));
+}
+
+#[test]
+fn while_something_stands_in_the_way_no_condition_says_that_serving_is_not_wished_for() {
+    let mut observed = World::new(StrategyIntent::BlueGreen, 2).observe();
+    observed.intent.serving = None;
+    observed.intent.obstacle = Some(Note::new(Reason::RegisteredModelNotFound, "create it"));
+    let (status, note) = decide(&observed).report.serving;
+    assert_eq!((status, note.reason), (ConditionStatus::False, Reason::WaitingForPods));
 }
