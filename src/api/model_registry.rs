@@ -184,7 +184,7 @@ pub struct Webhook {
     /// deleted. It needs a login with the right to administer the server, where the server has logins. Without this field,
     /// somebody registers the webhook by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("has(self.encryptionKeySet) && self.encryptionKeySet").message("webhook.register needs encryptionKeySet: true. An MLflow server without MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY delivers no webhook any more, and answers HTTP 500 to every request about webhooks, as soon as one with a secret is registered; only deleting it from the database by hand heals that. Set the variable on the server first, then confirm it here"))]
+    #[x_kube(validation = Rule::new("has(self.encryptionKeySet) && self.encryptionKeySet").message("webhook.register needs encryptionKeySet: true. Without MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, each process of an MLflow server makes up a key of its own: after a webhook with a secret was registered, all others, and all after a restart, deliver no webhook any more and answer HTTP 500 to every request about webhooks, and only deleting it from the database by hand heals that. Set the variable on the server first, then confirm it here"))]
     pub register: Option<WebhookRegistration>,
 }
 

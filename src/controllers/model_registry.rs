@@ -290,7 +290,9 @@ async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handl
     }
     context.registries.remove(&key);
     wake_all(&context, &key);
-    webhook::end(&context, &key, &handle).await;
+    if !is_wanted(&context, &key) {
+        webhook::end(&context, &key, &handle).await;
+    }
 }
 
 fn is_wanted(context: &Context, key: &RegistryKey) -> bool {
