@@ -82,7 +82,7 @@ fn from_an_alias_set_in_mlflow_to_the_deployment() {
         )
     });
     play_for(LONGEST, "bench-poll", async |scene| {
-        scene.describe_model("{}").await?;
-        tell("polls 5 s apart", measure(scene, moves("POLL_MOVES", 40), Duration::from_secs(5)).await?)
+        scene.registered(0).await?;
+        tell("polls 5 s apart", measure(scene, moves("POLL_MOVES", 20), Duration::from_secs(5)).await?)
     });
 }

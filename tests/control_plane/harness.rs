@@ -88,6 +88,7 @@ impl World {
         operator.args(["run", "--registry-url", &self.mlflow.url(), "--registry-poll-seconds", "5"]);
         operator.args(["--http-address", &self.operator_address]);
         operator.args(["--webhook-address", &self.webhook_address, "--webhook-scheme", "http"]);
+        operator.arg("--registry-webhook-secret-file").arg(self.webhook_secret());
         operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);
         operator.env("RUST_LOG", "info,laurel=debug");
         let process = Process::start(&mut operator, &self.operator_log())?;
@@ -107,6 +108,11 @@ impl World {
     pub(crate) fn kill_operator(&self) -> Result<()> {
         let operator = self.operator.lock().unwrap_or_else(PoisonError::into_inner).take();
         operator.context("no operator runs")?.kill()
+    }
+
+    /// The file with the secret of the default registry's webhook. The test of that writes it.
+    pub(crate) fn webhook_secret(&self) -> PathBuf {
+        self.folder.join("webhook-secret")
     }
 
     fn operator_log(&self) -> PathBuf {

@@ -81,6 +81,7 @@ pub(crate) struct Pushed {
 impl Pushed {
     /// Makes the Secret and the ModelRegistry, and lets the model use it. `register` says whether Laurel registers the webhook.
     pub(crate) async fn set(scene: &Scene, register: bool) -> Result<Self> {
+        scene.world.mlflow.create_model(&scene.model).await?;
         let asked = Counted::before(scene.world.mlflow.port).await?;
         let secret = json!({
             "apiVersion": "v1",
@@ -155,10 +156,14 @@ fn now() -> u64 {
 
 /// Delivers as MLflow does; the answer's status.
 async fn deliver(scene: &Scene, id: &str, secret: &str, sent: u64) -> Result<u16> {
+    deliver_at(scene, &format!("{}/pushed", scene.namespace), id, secret, sent).await
+}
+
+async fn deliver_at(scene: &Scene, path: &str, id: &str, secret: &str, sent: u64) -> Result<u16> {
     let body = r#"{"entity": "model_version_alias", "action": "created", "data": {"name": "\u0000"}}"#;
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
     mac.update(format!("{id}.{sent}.{body}").as_bytes());
-    let url = format!("http://{}/webhooks/{}/pushed", scene.world.webhook_address, scene.namespace);
+    let url = format!("http://{}/webhooks/{path}", scene.world.webhook_address);
     let answer = reqwest::Client::new()
         .post(url)
         .header("X-MLflow-Delivery-Id", id)
@@ -318,6 +323,42 @@ fn promise_10_what_keeps_a_webhook_from_working_is_told() {
             it.type_ == "Ready" && it.status == "True"
         };
         ensure!(ready.into_iter().any(|it| is_ready(&it)), "polling is not well");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_default_registry_has_a_door_too_and_its_secret_is_a_file_that_may_come_late_and_change() {
+    play("push-default", async |scene| {
+        let _alone = scene.world.keeps_running.lock().await;
+        let until = async |secret: &str, expected: u16| -> Result<()> {
+            let began = Instant::now();
+            loop {
+                let id = format!("{secret}-{:?}", began.elapsed());
+                let status = deliver_at(scene, "default", &id, secret, now()).await?;
+                if status == expected {
+                    return Ok(());
+                }
+                ensure!(began.elapsed() < PATIENCE, "deliveries are answered {status} and not {expected}");
+                sleep(Duration::from_millis(200)).await;
+            }
+        };
+        ensure!(
+            deliver_at(scene, "default", "early", "first", now()).await? == 404,
+            "let in without a secret"
+        );
+        std::fs::write(scene.world.webhook_secret(), "first\n")?;
+        until("first", 200).await?;
+        std::fs::write(scene.world.webhook_secret(), "second\n")?;
+        until("second", 200).await?;
+        ensure!(
+            deliver_at(scene, "default", "still", "first", now()).await? == 200,
+            "the old secret is refused"
+        );
+        ensure!(
+            deliver_at(scene, "default", "forged", "third", now()).await? == 401,
+            "a forged delivery is let in"
+        );
         Ok(())
     });
 }
