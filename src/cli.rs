@@ -1,6 +1,6 @@
 //! The command line: `laurel run` and `laurel crds`.
 
-use std::{ffi::OsStr, io::Write, net::SocketAddr};
+use std::{ffi::OsStr, io::Write, net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
 use url::Url;
@@ -20,7 +20,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator.
-    Run(RunOptions),
+    Run(Box<RunOptions>),
     /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
     Crds,
 }
@@ -33,7 +33,7 @@ pub struct RunOptions {
     pub namespace: Option<String>,
 
     /// The registry for objects that name none, for instance <http://mlflow.mlops.svc:5000>.
-    #[arg(long, env = "LAUREL_REGISTRY_URL", hide_env_values = true, value_parser = RegistryUrl)]
+    #[arg(long, env = "LAUREL_REGISTRY_URL", hide_env_values = true, value_parser = QuietUrl("--registry-url (LAUREL_REGISTRY_URL)"))]
     pub registry_url: Option<Url>,
 
     /// The workspace in that registry.
@@ -48,16 +48,61 @@ pub struct RunOptions {
     #[arg(long, env = "LAUREL_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_address: SocketAddr,
 
+    /// Where deliveries of webhooks arrive, for instance 0.0.0.0:9443; nowhere without it.
+    #[arg(long, env = "LAUREL_WEBHOOK_ADDRESS")]
+    pub webhook_address: Option<SocketAddr>,
+
+    /// How that endpoint is spoken to. With `http`, something in front of it has to end TLS.
+    #[arg(long, env = "LAUREL_WEBHOOK_SCHEME", value_enum, default_value_t = WebhookScheme::Https)]
+    pub webhook_scheme: WebhookScheme,
+
+    /// The folder with the endpoint's tls.crt and tls.key. They are read again when they change.
+    #[arg(long, env = "LAUREL_WEBHOOK_TLS_DIR", default_value = "/etc/laurel/webhook-tls")]
+    pub webhook_tls_dir: PathBuf,
+
+    /// The file with the secret that the default registry's webhook signs with. It is read again when it changes.
+    #[arg(
+        long,
+        env = "LAUREL_REGISTRY_WEBHOOK_SECRET_FILE",
+        requires = "registry_url",
+        requires = "webhook_address"
+    )]
+    pub registry_webhook_secret_file: Option<PathBuf>,
+
+    /// Register that webhook in MLflow: where MLflow reaches the endpoint, for instance <https://laurel.example>.
+    #[arg(
+        long,
+        env = "LAUREL_REGISTRY_WEBHOOK_URL",
+        hide_env_values = true,
+        value_parser = QuietUrl("--registry-webhook-url (LAUREL_REGISTRY_WEBHOOK_URL)"),
+        requires = "registry_webhook_secret_file",
+        requires = "registry_webhook_encryption_key_set"
+    )]
+    pub registry_webhook_url: Option<Url>,
+
+    /// Confirms that the MLflow server has `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`. Without the key, a webhook with a secret
+    /// makes every request there about webhooks fail, until it is deleted from the database by hand.
+    #[arg(
+        long,
+        env = "LAUREL_REGISTRY_WEBHOOK_ENCRYPTION_KEY_SET",
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
+    pub registry_webhook_encryption_key_set: bool,
+
     /// How logs are written.
     #[arg(long, env = "LAUREL_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
 }
 
-/// Reads a registry's URL. Clap's own refusal quotes the value, and a URL with a login in it is refused as well.
+/// Reads a URL for the option of this name. Clap's own refusal quotes the value, and a URL with a login in it is refused as
+/// well.
 #[derive(Clone)]
-struct RegistryUrl;
+struct QuietUrl(&'static str);
 
-impl TypedValueParser for RegistryUrl {
+impl TypedValueParser for QuietUrl {
     type Value = Url;
 
     fn parse_ref(
@@ -67,10 +112,19 @@ impl TypedValueParser for RegistryUrl {
         value: &OsStr,
     ) -> Result<Url, clap::Error> {
         Url::parse(&value.to_string_lossy()).map_err(|error| {
-            let message = format!("--registry-url (LAUREL_REGISTRY_URL) is not a URL: {error}\n");
+            let message = format!("{} is not a URL: {error}\n", self.0);
             clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
         })
     }
+}
+
+/// How the endpoint for webhooks is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WebhookScheme {
+    /// HTTP over TLS.
+    Https,
+    /// Plain HTTP, behind something that ends TLS.
+    Http,
 }
 
 /// How logs are written.
@@ -104,6 +158,9 @@ mod tests {
             let error = Cli::try_parse_from(["laurel", "run", "--registry-url", url]).unwrap_err();
             let told = format!("{error} {error:?}");
             assert!(!told.contains("s3cret") && told.contains("--registry-url"), "{told}");
+            let error = Cli::try_parse_from(["laurel", "run", "--registry-webhook-url", url]).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains("s3cret") && told.contains("--registry-webhook-url"), "{told}");
         }
     }
 }

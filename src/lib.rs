@@ -21,6 +21,7 @@ pub mod decide;
 #[path = "../tests/fuzz/targets/mod.rs"]
 pub mod fuzzing;
 pub mod observe;
+pub mod push;
 pub mod registry;
 pub mod render;
 pub mod status;

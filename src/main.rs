@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Command::Crds => print_crds(std::io::stdout().lock()).map_err(|error| error.to_string()),
         Command::Run(options) => {
             telemetry::logs::init(options.log_format);
-            run(options)
+            run(*options)
         }
     };
     match result {

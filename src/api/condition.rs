@@ -21,6 +21,8 @@ pub enum ConditionType {
     RegistrySynced,
     /// The wished version meets the promotion rules for the alias. Without rules there is no such condition.
     GatesPassed,
+    /// The registry's webhooks wake Laurel. Without `spec.webhook` there is no such condition.
+    WebhookReady,
 }
 
 /// A condition's status.
@@ -130,6 +132,24 @@ pub enum Reason {
     RegistryFailing,
     /// The registry lacks what the wish needs.
     RegistryUnsupported,
+
+    // The registry's webhooks.
+    /// Deliveries arrive and wake Laurel.
+    WebhookReceiving,
+    /// No delivery has arrived yet.
+    WebhookWaiting,
+    /// The operator has no endpoint for webhooks, or no certificate for it.
+    WebhookNotListening,
+    /// Deliveries arrive that are not signed with the Secret, or at the wrong time.
+    WebhookDeliveriesRefused,
+    /// MLflow cannot deliver to the endpoint.
+    WebhookUndeliverable,
+    /// MLflow refuses the URL's scheme.
+    WebhookSchemeRefused,
+    /// MLflow refuses to deliver to an address that is not public.
+    WebhookAddressRefused,
+    /// MLflow cannot read its own webhooks, as it does without an encryption key.
+    WebhookEncryptionKeyMissing,
 
     // The wish.
     /// The object that `modelRef` names does not exist.
@@ -244,6 +264,8 @@ impl Reason {
                 | Self::RegistryPending
                 | Self::Deleting
                 | Self::RegistryNotRead
+                | Self::WebhookReceiving
+                | Self::WebhookWaiting
         )
     }
 }

@@ -1,5 +1,6 @@
 //! `ModelRegistry`: where the registry is and how to log in.
 
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::EnvFromSource, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{CustomResource, KubeSchema, core::Duration};
 use schemars::JsonSchema;
@@ -56,6 +57,13 @@ pub struct ModelRegistrySpec {
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('5s')").message("pollInterval is at least 5s"))]
     pub poll_interval: Duration,
+
+    /// Lets the registry's webhooks wake Laurel, so that a change there is seen within a second instead of within
+    /// `pollInterval`. A delivery is a wake-up only: Laurel believes nothing that it says, and reads the registry itself.
+    /// Polling goes on, because webhooks get lost. It needs the operator's webhook endpoint (`webhook.enabled` of the
+    /// chart), where deliveries for this object arrive at `/webhooks/NAMESPACE/NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 
     /// What serving pods need to read artifacts from this registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,6 +171,56 @@ fn ca_key() -> String {
     "ca.crt".to_owned()
 }
 
+/// Which deliveries wake Laurel, and whether it registers the webhook itself.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Webhook {
+    /// The Secret, in the same namespace, that deliveries are signed with (HMAC-SHA256). It is read again every minute, and
+    /// when a delivery arrives that is signed otherwise. After a change, the secret before it is accepted for ten minutes
+    /// more. The default key is `secret`.
+    pub secret_ref: WebhookSecretReference,
+
+    /// Lets Laurel register the webhook in MLflow, keep it as it has to be, and delete it when this field or the object is
+    /// deleted. It needs a login with the right to administer the server, where the server has logins. Without this field,
+    /// somebody registers the webhook by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("has(self.encryptionKeySet) && self.encryptionKeySet").message("webhook.register needs encryptionKeySet: true. Without MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, each process of an MLflow server makes up a key of its own: after a webhook with a secret was registered, all others, and all after a restart, deliver no webhook any more and answer HTTP 500 to every request about webhooks, and only deleting it from the database by hand heals that. Set the variable on the server first, then confirm it here"))]
+    pub register: Option<WebhookRegistration>,
+}
+
+/// A key of a Secret that deliveries are signed with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WebhookSecretReference {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME_PATTERN))]
+    pub name: String,
+    /// The key in the Secret. The default is `secret`.
+    #[serde(default = "secret_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = KEY_PATTERN))]
+    pub key: String,
+}
+
+fn secret_key() -> String {
+    "secret".to_owned()
+}
+
+/// How MLflow reaches Laurel.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookRegistration {
+    /// Where MLflow reaches the operator's webhook endpoint, with the path prefix of an ingress, if there is one, for instance
+    /// `https://laurel.example`. Laurel adds `/webhooks/NAMESPACE/NAME`. By default, MLflow accepts only https:// and public
+    /// addresses: see `MLFLOW_WEBHOOK_ALLOWED_SCHEMES` and `MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS`.
+    #[schemars(length(max = 300))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("webhook.register.url is an http:// or https:// URL with a host"))]
+    #[x_kube(validation = Rule::new("!self.contains('@') && !self.contains('?') && !self.contains('#')").message("webhook.register.url carries no login, query or fragment"))]
+    pub url: String,
+
+    /// Confirms that the MLflow server has `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`, which Laurel cannot see. Has to be true.
+    #[serde(default)]
+    pub encryption_key_set: bool,
+}
+
 /// What serving pods need to read artifacts from the registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -188,8 +246,23 @@ pub struct ModelRegistryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>")]
     pub watched_models: Option<u32>,
-    /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`.
+    /// What Laurel knows of the webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookStatus>,
+    /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`; with `spec.webhook` also `WebhookReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What Laurel knows of the webhook.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookStatus {
+    /// The webhook that Laurel registered in MLflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The hour of the last delivery, in UTC. It is not kept more exactly, so that a busy registry costs one write an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_delivery: Option<Timestamp>,
 }

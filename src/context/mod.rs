@@ -25,6 +25,7 @@ use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel, condition::shortened},
     apply::{registry::AliasWrites, smoke::SmokeTests},
     observe::{cluster::Cache, registries::Hub},
+    push::Push,
     status::Announcement,
     telemetry::metrics::Metrics,
 };
@@ -50,6 +51,8 @@ pub struct Context {
     pub cluster: Arc<Cache>,
     /// The registries that are watched.
     pub registries: Hub,
+    /// Their webhooks.
+    pub push: Push,
     /// All `ModelAliases`.
     pub aliases: Store<Guarded<ModelAlias>>,
     /// All `RegisteredModels`.

@@ -19,6 +19,7 @@ pub mod registered_model;
 mod run;
 mod unreadable;
 mod watch;
+mod webhook;
 
 pub use run::run;
 

@@ -7,18 +7,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
-    runtime::{controller::Action, reflector::ObjectRef},
+    runtime::{controller::Action, reflector::ObjectRef, watcher},
 };
 use secrecy::SecretString;
 
-use super::{Error, unreadable, write_status};
+use super::{
+    Error, unreadable,
+    webhook::{self, DefaultWebhook},
+    write_status,
+};
 use crate::{
     api::{
         ModelRegistry, ModelRegistryStatus, RegisteredModel,
-        condition::{Note, Reason, merge_conditions},
+        condition::{ConditionType, Note, Reason, merge_conditions},
         names::ModelName,
         std_duration,
     },
@@ -32,7 +37,7 @@ use crate::{
     },
     registry::mlflow::{Connection, Credentials, MlflowRegistry},
     render::RegistryForPods,
-    status::{kstatus, readiness_news},
+    status::{condition_news, kstatus, readiness_news},
 };
 
 /// How long one request to a registry may take.
@@ -61,8 +66,32 @@ pub fn install_default(context: &Arc<Context>, options: &RunOptions) -> Result<(
     };
     let (handle, _) = context.registries.set(&RegistryKey::Default, settings);
     handle.set_client(Ok(Arc::new(client)));
+    if let Some(secret_file) = options.registry_webhook_secret_file.clone() {
+        let register =
+            options.registry_webhook_url.clone().filter(|_| options.registry_webhook_encryption_key_set);
+        let webhook = DefaultWebhook { secret_file, register };
+        tokio::spawn(webhook::keep_default(context.clone(), handle.clone(), webhook));
+    }
     tokio::spawn(poll_forever(context.clone(), RegistryKey::Default, handle));
     Ok(())
+}
+
+/// Passes `ModelRegistries` on, and lets the polls of one that is gone see that at once.
+pub(super) fn noticing_ends(
+    objects: impl Stream<Item = Result<Guarded<ModelRegistry>, watcher::Error>> + Send + 'static,
+    context: &Arc<Context>,
+) -> impl Stream<Item = Result<Guarded<ModelRegistry>, watcher::Error>> + Send + 'static {
+    let context = context.clone();
+    objects.inspect(move |object| {
+        let Ok(object) = object else { return };
+        // The store is written before this is seen.
+        if context.model_registries.get(&ObjectRef::from_obj(object)).is_none() {
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            if let Some(handle) = context.registries.get(&RegistryKey::Object { namespace, name }) {
+                handle.poll_now();
+            }
+        }
+    })
 }
 
 /// One pass: read what the object names, connect, and tell how the registry is.
@@ -99,16 +128,31 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     if is_new {
         tokio::spawn(poll_forever(context.clone(), key.clone(), handle.clone()));
     }
+    let told = webhook::look_after(&context, object, &handle).await;
     let (_, server_version) = handle.health();
     let watched = watched(&context, &key);
-    let next = status(object, &readiness(&handle), server_version, &watched, Timestamp::now());
+    let now = Timestamp::now();
+    let mut next = status(object, &readiness(&handle), server_version, &watched, now);
+    let webhook: &str = ConditionType::WebhookReady.into();
+    if told.condition.is_none() {
+        next.conditions.retain(|condition| condition.type_ != webhook);
+    }
+    let condition = told.condition.into_iter().collect();
+    next.conditions = merge_conditions(&next.conditions, condition, object.metadata.generation, now);
+    next.webhook = told.status;
     let was_read = handle.health().0.is_some() || handle.client().is_err();
     let was_told = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
     if was_read || !was_told {
         tell(&context, object, next).await?;
     }
-    // Secrets are not watched: they are read again, by name, as often as the registry itself.
-    Ok(Action::requeue(interval))
+    // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
+    let has_webhook = object.spec.webhook.is_some() || next_webhook_stays(object);
+    Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))
+}
+
+/// Whether a webhook is still to be deleted from the registry.
+fn next_webhook_stays(object: &ModelRegistry) -> bool {
+    object.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some()
 }
 
 /// Writes a status where it is another one, with the Event that it is worth.
@@ -117,6 +161,8 @@ async fn tell(context: &Context, object: &ModelRegistry, next: ModelRegistryStat
     if next != before {
         write_status(context, object, &next).await?;
         context.announce(object, readiness_news(&before.conditions, &next.conditions, "Connect"));
+        let news = condition_news(ConditionType::WebhookReady, &before.conditions, &next.conditions, "Push");
+        context.announce(object, news.into_iter().collect());
     }
     Ok(())
 }
@@ -212,6 +258,7 @@ fn status(
         observed_generation: generation,
         server_version: server_version.or(before.server_version),
         watched_models: u32::try_from(watched.len()).ok(),
+        webhook: before.webhook,
         conditions: merge_conditions(&before.conditions, kstatus(readiness), generation, now),
     }
 }
@@ -243,6 +290,9 @@ async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handl
     }
     context.registries.remove(&key);
     wake_all(&context, &key);
+    if !is_wanted(&context, &key) {
+        webhook::end(&context, &key, &handle).await;
+    }
 }
 
 fn is_wanted(context: &Context, key: &RegistryKey) -> bool {

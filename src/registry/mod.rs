@@ -21,6 +21,9 @@ use crate::api::{
 };
 
 pub mod mlflow;
+pub mod webhook;
+
+use webhook::{WebhookError, WebhookFacts, WebhookWish};
 
 /// What a registry backend can do. A wish that needs what is missing is refused with the reason.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer by itself, and all combinations exist")]
@@ -169,6 +172,21 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
 
     /// Removes an alias; fine when it, or its model, is not there.
     async fn delete_alias(&self, name: &ModelName, alias: &AliasName) -> Result<(), RegistryError>;
+
+    /// All webhooks. It is safe at any time, and to be asked before one is made: where it fails, one more makes it worse.
+    async fn webhooks(&self) -> Result<Vec<WebhookFacts>, WebhookError>;
+
+    /// Makes a webhook, also where there is one of that name. Answers its id.
+    async fn create_webhook(&self, wish: &WebhookWish) -> Result<String, WebhookError>;
+
+    /// Lets a webhook be as wished, its secret included.
+    async fn update_webhook(&self, id: &str, wish: &WebhookWish) -> Result<(), WebhookError>;
+
+    /// Deletes a webhook; fine when it is not there.
+    async fn delete_webhook(&self, id: &str) -> Result<(), WebhookError>;
+
+    /// Lets the registry deliver an example now. The inner result is what the registry says came of it.
+    async fn test_webhook(&self, id: &str) -> Result<Result<(), String>, WebhookError>;
 }
 
 /// Why the registry gave no answer. No variant means that something does not exist.

@@ -177,21 +177,29 @@ fn trouble(
 /// The Events that a change of `Ready` is worth: a trouble that was not there before, or the end of one.
 #[must_use]
 pub fn readiness_news(before: &[Condition], after: &[Condition], action: &'static str) -> Vec<Announcement> {
-    let ready = |conditions: &[Condition]| {
-        let name: &str = ConditionType::Ready.into();
+    condition_news(ConditionType::Ready, before, after, action).into_iter().collect()
+}
+
+/// The Event that a change of one condition is worth.
+#[must_use]
+pub fn condition_news(
+    type_: ConditionType,
+    before: &[Condition],
+    after: &[Condition],
+    action: &'static str,
+) -> Option<Announcement> {
+    let find = |conditions: &[Condition]| {
+        let name: &str = type_.into();
         conditions.iter().find(|condition| condition.type_ == name).cloned()
     };
-    let known = ready(before).map(|condition| condition.reason);
-    let changed = ready(after).filter(|condition| Some(&condition.reason) != known.as_ref());
-    let news = changed.and_then(|condition| {
-        let warning = condition.reason.parse::<Reason>().ok()?.is_trouble();
-        let is_news = warning || condition.status == "True";
-        is_news.then_some(Announcement {
-            warning,
-            reason: condition.reason,
-            action: action.to_owned(),
-            message: condition.message,
-        })
-    });
-    news.into_iter().collect()
+    let known = find(before).map(|condition| condition.reason);
+    let condition = find(after).filter(|condition| Some(&condition.reason) != known.as_ref())?;
+    let warning = condition.reason.parse::<Reason>().ok()?.is_trouble();
+    let is_news = warning || condition.status == "True";
+    is_news.then_some(Announcement {
+        warning,
+        reason: condition.reason,
+        action: action.to_owned(),
+        message: condition.message,
+    })
 }

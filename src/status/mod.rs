@@ -6,6 +6,6 @@ mod events;
 mod kstatus;
 mod model_alias;
 
-pub use events::{Announcement, announcements, readiness_news};
+pub use events::{Announcement, announcements, condition_news, readiness_news};
 pub use kstatus::kstatus;
 pub use model_alias::{Applied, Identity, next};

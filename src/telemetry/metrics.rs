@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::decide::Action;
+use crate::{decide::Action, push::Outcome};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reconciled {
@@ -32,6 +32,11 @@ struct Polled {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Delivered {
+    outcome: &'static str,
+}
+
 /// Every metric of the operator.
 #[derive(Debug)]
 pub struct Metrics {
@@ -41,6 +46,7 @@ pub struct Metrics {
     actions: Family<Acted, Counter>,
     polls: Family<Polled, Counter>,
     poll_seconds: Histogram,
+    deliveries: Family<Delivered, Counter>,
     resident_memory: Gauge<f64, AtomicU64>,
 }
 
@@ -56,6 +62,7 @@ impl Default for Metrics {
             actions: Family::default(),
             polls: Family::default(),
             poll_seconds: Histogram::new([0.01, 0.05, 0.2, 1.0, 5.0, 20.0]),
+            deliveries: Family::default(),
             resident_memory: Gauge::default(),
         };
         metrics.register();
@@ -89,6 +96,11 @@ impl Metrics {
             Unit::Seconds,
             self.poll_seconds.clone(),
         );
+        registry.register(
+            "laurel_webhook_deliveries",
+            "Requests to the webhook endpoint, by outcome",
+            self.deliveries.clone(),
+        );
         registry.register_with_unit(
             "process_resident_memory",
             "Resident memory",
@@ -114,6 +126,11 @@ impl Metrics {
         let outcome = if succeeded { "answered" } else { "failed" };
         self.polls.get_or_create(&Polled { outcome }).inc();
         self.poll_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts one request to the webhook endpoint.
+    pub fn delivery(&self, outcome: Outcome) {
+        self.deliveries.get_or_create(&Delivered { outcome: outcome.into() }).inc();
     }
 
     /// All metrics as text.
@@ -144,10 +161,12 @@ mod tests {
         let metrics = Metrics::default();
         metrics.reconcile("ModelAlias".into(), "settled", Duration::from_millis(3));
         metrics.action(&Action::DeleteService, true);
+        metrics.delivery(Outcome::WrongSignature);
         let text = metrics.text();
         for line in [
             r#"laurel_reconciles_total{kind="ModelAlias",outcome="settled"} 1"#,
             r#"laurel_actions_total{action="DeleteService",outcome="done"} 1"#,
+            r#"laurel_webhook_deliveries_total{outcome="wrong_signature"} 1"#,
             "process_resident_memory_bytes ",
         ] {
             assert!(text.contains(line), "{line} in {text}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{CommandFactory, Parser};
-use laurel::cli::{Cli, Command, LogFormat, RunOptions};
+use laurel::cli::{Cli, Command, LogFormat, RunOptions, WebhookScheme};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ fn an_install_brings_exactly_these_objects() {
         ["ClusterRole", "ClusterRoleBinding", CRD, CRD, CRD, "Deployment", "ServiceAccount"]
     );
     assert_eq!(namespace.kinds(), [CRD, CRD, CRD, "Deployment", "Role", "RoleBinding", "ServiceAccount"]);
-    assert_eq!(all.kinds(), ["Deployment", "Service"]);
+    assert_eq!(all.kinds(), ["Deployment", "Service", "Service"]);
 }
 
 #[test]
@@ -81,8 +81,12 @@ fn the_pod_passes_the_restricted_pod_security_standard() {
                 "capabilities": { "drop": ["ALL"] },
             })
         );
-        for field in ["hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"] {
+        for field in ["hostNetwork", "hostPID", "hostIPC", "initContainers"] {
             assert_eq!(pod[field], Value::Null, "{field}");
+        }
+        for volume in pod["volumes"].as_array().into_iter().flatten() {
+            let kinds: Vec<_> = volume.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(kinds, ["name", "secret"], "{volume}");
         }
         assert!(containers[0]["ports"].as_array().unwrap().iter().all(|port| port["hostPort"].is_null()));
     }
@@ -123,7 +127,7 @@ fn options(install: &Objects) -> RunOptions {
         words.push(format!("--{}={value}", option.get_long().unwrap()));
     }
     match Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}")).command {
-        Command::Run(options) => options,
+        Command::Run(options) => *options,
         Command::Crds => panic!("{words:?} does not run the operator"),
     }
 }
@@ -136,6 +140,8 @@ fn by_default_all_namespaces_are_watched_and_there_is_no_registry() {
     assert_eq!(options.registry_url, None);
     assert_eq!(options.registry_poll_seconds, 30);
     assert_eq!(options.log_format, LogFormat::Json);
+    assert_eq!(options.webhook_address, None);
+    assert_eq!(cluster.pod_spec()["volumes"], Value::Null);
 }
 
 #[test]
@@ -148,6 +154,64 @@ fn values_reach_the_operator() {
     assert_eq!(options.registry_workspace.as_deref(), Some("team-a"));
     assert_eq!(options.registry_poll_seconds, 60);
     assert_eq!(options.log_format, LogFormat::Text);
+    assert_eq!(options.webhook_address.unwrap().to_string(), "0.0.0.0:9444");
+    assert_eq!(options.webhook_scheme, WebhookScheme::Http);
+    let file = options.registry_webhook_secret_file.unwrap();
+    assert_eq!(file, std::path::Path::new("/etc/laurel/registry-webhook/key"));
+    assert_eq!(options.registry_webhook_url.unwrap().as_str(), "https://laurel.example/hooks");
+    assert!(options.registry_webhook_encryption_key_set);
+}
+
+/// The Secrets that are mounted into the operator's container, by folder.
+fn mounted(install: &Objects) -> BTreeMap<String, String> {
+    let pod = install.pod_spec();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let secret = |name: &Value| {
+        let mut volumes = pod["volumes"].as_array().unwrap().iter();
+        text(&volumes.find(|volume| volume["name"] == *name).unwrap()["secret"]["secretName"])
+    };
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().all(|mount| mount["readOnly"] == true), "{mounts:?}");
+    mounts.iter().map(|mount| (text(&mount["mountPath"]), secret(&mount["name"]))).collect()
+}
+
+#[test]
+fn the_endpoint_for_webhooks_finds_its_certificate_and_secret_where_they_are_mounted() {
+    let set = "webhook.enabled=true,webhook.tls.secretName=cert,registry.url=http://mlflow,registry.webhook.secretName=push";
+    let install = Objects::of_chart(&["--set", set]);
+    let options = options(&install);
+    let folder = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let certificate = folder(&options.webhook_tls_dir);
+    let secret = folder(options.registry_webhook_secret_file.unwrap().parent().unwrap());
+    let expected = [(certificate, "cert".to_owned()), (secret, "push".to_owned())];
+    assert_eq!(mounted(&install), BTreeMap::from(expected));
+    assert_eq!(options.webhook_scheme, WebhookScheme::Https);
+    assert_eq!(options.registry_webhook_url, None);
+    let [_, _, all] = installs();
+    let only = ("/etc/laurel/registry-webhook".to_owned(), "registry-webhook".to_owned());
+    assert_eq!(mounted(&all), BTreeMap::from([only]));
+}
+
+#[test]
+fn the_service_for_webhooks_leads_to_the_endpoint() {
+    let [_, _, all] = installs();
+    let service = service(&all, "webhook");
+    assert_eq!(service["spec"]["selector"], all.one("Deployment")["spec"]["selector"]["matchLabels"]);
+    assert_eq!(service["spec"]["ports"], json!([{ "name": "http", "port": 443, "targetPort": "webhook" }]));
+    assert_eq!(service["spec"]["type"], "LoadBalancer");
+    assert_eq!(service["metadata"]["annotations"], json!({ "example.com/internal": "true" }));
+    let ports = all.pod_spec()["containers"][0]["ports"].as_array().unwrap();
+    assert!(ports.contains(&json!({ "name": "webhook", "containerPort": 9444 })), "{ports:?}");
+    let notes = notes(&["--values", ALL_VALUES]);
+    assert!(
+        notes.contains("http://victors-crown-webhook.laurel-system.svc:443/webhooks/NAMESPACE/NAME"),
+        "{notes}"
+    );
+}
+
+fn service<'a>(install: &'a Objects, purpose: &str) -> &'a Value {
+    let is_it = |service: &&Value| service["metadata"]["name"].as_str().unwrap().ends_with(purpose);
+    install.all("Service").find(is_it).unwrap()
 }
 
 #[test]
@@ -198,7 +262,7 @@ fn nothing_but_the_release_and_the_chart_name_selects_the_pod() {
 #[test]
 fn the_metrics_service_leads_to_the_operator() {
     let [_, _, all] = installs();
-    let service = all.one("Service");
+    let service = service(&all, "metrics");
     assert_eq!(service["spec"]["selector"], all.one("Deployment")["spec"]["selector"]["matchLabels"]);
     assert_eq!(service["spec"]["ports"], json!([{ "name": "http", "port": 8080, "targetPort": "http" }]));
     assert_eq!(service["metadata"]["annotations"], json!({ "prometheus.io/scrape": "true" }));

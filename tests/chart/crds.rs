@@ -121,6 +121,7 @@ fn promise_12_no_reference_leads_to_another_namespace() {
             "ModelRegistry.serving.envFrom[].configMapRef: name optional",
             "ModelRegistry.serving.envFrom[].secretRef: name optional",
             "ModelRegistry.tls.caSecretRef: key name",
+            "ModelRegistry.webhook.secretRef: key name",
             "RegisteredModel.registryRef: name",
         ]
     );

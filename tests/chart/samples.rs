@@ -101,6 +101,7 @@ fn the_api_accepts_what_the_pages_show_in_full() {
         "config/docs/custom-server.md",
         "config/docs/following.md",
         "config/docs/promotion-rules.md",
+        "config/docs/push.md",
         "config/docs/reasons.md",
     ];
     for object in first.into_iter().chain(pages.into_iter().flat_map(on_page)) {
@@ -122,6 +123,7 @@ fn each_kind_and_variant_has_one() {
             "modelalias-semver.yaml",
             "modelalias.yaml",
             "modelregistry-auth.yaml",
+            "modelregistry-webhook.yaml",
             "modelregistry.yaml",
             "registeredmodel-promotion.yaml",
             "registeredmodel.yaml",

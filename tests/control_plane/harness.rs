@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) mlflow: Mlflow,
     folder: PathBuf,
     operator_address: String,
+    /// Where the operator takes deliveries of webhooks.
+    pub(crate) webhook_address: String,
     operator: Mutex<Option<Process>>,
     /// Held by a test that kills the operator, or that no other test may kill it under.
     pub(crate) keeps_running: tokio::sync::Mutex<()>,
@@ -70,6 +72,7 @@ impl World {
             mlflow: mlflow?,
             folder,
             operator_address: format!("127.0.0.1:{}", free_port()?),
+            webhook_address: format!("127.0.0.1:{}", free_port()?),
             operator: Mutex::new(None),
             keeps_running: tokio::sync::Mutex::default(),
             _alone: alone,
@@ -84,6 +87,8 @@ impl World {
         let mut operator = Command::new(self.folder.join("laurel"));
         operator.args(["run", "--registry-url", &self.mlflow.url(), "--registry-poll-seconds", "5"]);
         operator.args(["--http-address", &self.operator_address]);
+        operator.args(["--webhook-address", &self.webhook_address, "--webhook-scheme", "http"]);
+        operator.arg("--registry-webhook-secret-file").arg(self.webhook_secret());
         operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);
         operator.env("RUST_LOG", "info,laurel=debug");
         let process = Process::start(&mut operator, &self.operator_log())?;
@@ -103,6 +108,11 @@ impl World {
     pub(crate) fn kill_operator(&self) -> Result<()> {
         let operator = self.operator.lock().unwrap_or_else(PoisonError::into_inner).take();
         operator.context("no operator runs")?.kill()
+    }
+
+    /// The file with the secret of the default registry's webhook. The test of that writes it.
+    pub(crate) fn webhook_secret(&self) -> PathBuf {
+        self.folder.join("webhook-secret")
     }
 
     fn operator_log(&self) -> PathBuf {

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! ```text
+//! bench    how soon a moved alias is acted on: not run with the others
 //! harness  what all tests share: the cluster, MLflow, the operator; they end with the run
 //! scene    where a test plays: a place of its own (tests/support/simulated)
 //! ```
@@ -19,6 +20,7 @@
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+mod bench;
 mod ends;
 mod follow;
 mod followers;
@@ -29,6 +31,7 @@ mod operator;
 mod ownership;
 mod promotion;
 mod promotion_rules;
+mod push;
 mod refusals;
 mod registered_model;
 mod registry_trouble;

@@ -21,6 +21,7 @@ use pretty_assertions::assert_eq;
 use crate::upload::Upload;
 
 mod upload;
+mod webhooks;
 
 /// The value of an environment variable that these tests need.
 pub(crate) fn variable(name: &str) -> String {

@@ -37,3 +37,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Whether the endpoint for webhooks has a certificate of its own. */}}
+{{- define "laurel.webhookTls" -}}
+{{- and .Values.webhook.enabled (eq .Values.webhook.scheme "https") -}}
+{{- end -}}
+
+{{/* Whether webhooks of the default registry are accepted. */}}
+{{- define "laurel.registryWebhook" -}}
+{{- and .Values.webhook.enabled (ne .Values.registry.webhook.secretName "") -}}
+{{- end -}}

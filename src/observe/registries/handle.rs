@@ -17,6 +17,7 @@ use url::Url;
 use super::{
     Settings,
     memory::{Facts, Memory, ModelMemory, ModelView, Read},
+    pushes::Pushes,
     trouble::{Said, note},
 };
 use crate::{
@@ -51,6 +52,7 @@ pub struct Handle {
     /// Until when it asks to be left alone.
     hold_off: Mutex<Option<Instant>>,
     wake: Notify,
+    pushes: Pushes,
     retired: tokio_util::sync::CancellationToken,
 }
 
@@ -98,6 +100,7 @@ impl Handle {
             said: Mutex::default(),
             hold_off: Mutex::default(),
             wake: Notify::new(),
+            pushes: Pushes::default(),
             retired: tokio_util::sync::CancellationToken::new(),
         }
     }
@@ -165,11 +168,18 @@ impl Handle {
         self.wake.notify_one();
     }
 
+    /// Lets the next poll happen soon, because the registry says that something changed. However often it says so, at most one
+    /// poll waits while another one runs, and they keep a distance.
+    pub fn push(&self) {
+        self.pushes.arrived();
+    }
+
     /// Waits until the next poll is due. A registry that asks to be left alone is, also when somebody waits for it.
     pub async fn next_poll(&self) {
         tokio::select! {
             () = tokio::time::sleep(self.settings.poll_interval) => {}
             () = self.wake.notified() => {}
+            () = self.pushes.due() => {}
         }
         let until = *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(until) = until {
@@ -294,6 +304,7 @@ impl Handle {
     /// Reads every watched model, and forgets those that nobody watches any more. `wanted` is asked after it was noted which
     /// models are known, so that one that is asked for meanwhile is not forgotten.
     pub async fn poll(&self, wanted: impl FnOnce() -> Wanted) -> PollOutcome {
+        self.pushes.answered(Instant::now());
         let notes_before: HashMap<ModelName, u64> =
             self.memory().models.iter().map(|(name, model)| (name.clone(), model.notes)).collect();
         let Wanted { models: watched, judged, followed } = wanted();

@@ -5,6 +5,7 @@
 //! evidence what the promotion rules judge versions by
 //! listing  the versions that followers choose from
 //! memory   what was read of it
+//! pushes   when what the registry says by itself is answered by a poll
 //! trouble  what keeps it from answering, for a person
 //! ```
 
@@ -22,6 +23,7 @@ mod evidence;
 mod handle;
 mod listing;
 mod memory;
+mod pushes;
 mod trouble;
 
 pub use self::{

@@ -29,18 +29,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WORKSPACE_HEADER: &str = "X-MLFLOW-WORKSPACE";
 
 /// One request, relative to the base URL.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Call {
     method: Method,
     path: String,
     query: Vec<(&'static str, String)>,
     body: Option<Value>,
     limit: usize,
+    /// What the body carries that is not to be quoted.
+    secret: Option<SecretString>,
 }
 
 impl Call {
     fn api(method: Method, endpoint: &str, body: Option<Value>) -> Self {
-        Self { method, path: format!("api/2.0/mlflow/{endpoint}"), query: Vec::new(), body, limit: MAX_BODY }
+        let path = format!("api/2.0/mlflow/{endpoint}");
+        Self { method, path, query: Vec::new(), body, limit: MAX_BODY, secret: None }
     }
 
     /// Reads an endpoint of the REST API.
@@ -63,6 +66,11 @@ impl Call {
 
     pub(super) fn delete(endpoint: &str, body: Value) -> Self {
         Self::api(Method::DELETE, endpoint, Some(body))
+    }
+
+    /// The same, with a body that carries a secret.
+    pub(super) fn hiding(self, secret: &SecretString) -> Self {
+        Self { secret: Some(secret.clone()), ..self }
     }
 
     /// The same with one more query parameter.
@@ -183,7 +191,7 @@ impl Http {
     async fn send(&self, call: &Call) -> Result<Answer, RegistryError> {
         let broken = |error: reqwest::Error| self.broken(&error);
         let request = self.request(call).build().map_err(broken)?;
-        let hidden = self.hidden(request.headers());
+        let hidden = self.hidden(request.headers(), call.secret.clone());
         let mut response = self.exchange(request).await?;
         let (body, cut) = read(&mut response, call.limit).await.map_err(broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -201,15 +209,15 @@ impl Http {
         self.client.execute(request).await.map_err(|error| self.broken(&error))
     }
 
-    /// What a request with these headers gives away.
-    fn hidden(&self, headers: &HeaderMap) -> Hidden {
+    /// What a request with these headers, and with this in its body, gives away.
+    fn hidden(&self, headers: &HeaderMap, carried: Option<SecretString>) -> Hidden {
         let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let sent = sent.and_then(|value| value.split(' ').next_back()).map(SecretString::from);
         let given = self.credentials.as_ref().map(|credentials| match credentials {
             Credentials::Basic { password, .. } => password.clone(),
             Credentials::Bearer(token) => token.clone(),
         });
-        Hidden::new(sent.into_iter().chain(given))
+        Hidden::new(sent.into_iter().chain(given).chain(carried))
     }
 
     fn request(&self, call: &Call) -> RequestBuilder {

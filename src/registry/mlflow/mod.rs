@@ -11,6 +11,7 @@
 //!   wire         the JSON, and how it becomes the domain's facts
 //!   run          the run that made a version, and its metrics
 //!   example      finds the input example of a version
+//!   webhooks     the webhooks of the server
 //!   script       for the fuzzer: a list of answers in place of a server
 //! ```
 
@@ -26,7 +27,10 @@ use self::{
     run::RunAnswer,
     wire::{Acknowledged, ModelAnswer, ModelPage, VersionAnswer, VersionPage},
 };
-use super::{Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts};
+use super::{
+    Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts,
+    webhook::{WebhookError, WebhookFacts, WebhookWish},
+};
 use crate::api::{
     metric::Metric,
     names::{AliasName, ModelName, Version},
@@ -42,6 +46,7 @@ mod run;
 #[cfg(any(test, fuzzing))]
 pub mod script;
 mod text;
+mod webhooks;
 mod wire;
 
 pub use self::connection::{Connection, ConnectionError, Credentials};
@@ -295,6 +300,26 @@ impl Registry for MlflowRegistry {
 
     async fn delete_alias(&self, name: &ModelName, alias: &AliasName) -> Result<(), RegistryError> {
         self.remove(Call::delete("registered-models/alias", json!({ "name": name, "alias": alias }))).await
+    }
+
+    async fn webhooks(&self) -> Result<Vec<WebhookFacts>, WebhookError> {
+        self.list_webhooks().await
+    }
+
+    async fn create_webhook(&self, wish: &WebhookWish) -> Result<String, WebhookError> {
+        self.make_webhook(wish).await
+    }
+
+    async fn update_webhook(&self, id: &str, wish: &WebhookWish) -> Result<(), WebhookError> {
+        self.change_webhook(id, wish).await
+    }
+
+    async fn delete_webhook(&self, id: &str) -> Result<(), WebhookError> {
+        self.remove_webhook(id).await
+    }
+
+    async fn test_webhook(&self, id: &str) -> Result<Result<(), String>, WebhookError> {
+        self.try_webhook(id).await
     }
 }
 

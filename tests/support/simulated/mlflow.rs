@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_URL_SAFE};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -37,6 +39,7 @@ impl Mlflow {
         server.args(["--backend-store-uri", &format!("sqlite:///{}", folder.join("mlflow.db").display())]);
         server.args(["--serve-artifacts", "--artifacts-destination"]).arg(folder.join("artifacts"));
         server.envs([("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"), ("MLFLOW_DISABLE_TELEMETRY", "true")]);
+        server.envs(webhooks()?);
         let process = Process::start(&mut server, &log)?;
         let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         let mlflow = Self { port, http, _process: process };
@@ -52,6 +55,25 @@ impl Mlflow {
     /// Where it answers.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The webhooks of this server.
+    pub(crate) async fn webhooks(&self) -> Result<Vec<Value>> {
+        let found = self.get("webhooks?max_results=100").await?;
+        Ok(found["webhooks"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Registers a webhook for moved aliases; its id.
+    pub(crate) async fn create_webhook(&self, name: &str, url: &str, secret: &str) -> Result<String> {
+        let events = [json!({ "entity": "MODEL_VERSION_ALIAS", "action": "CREATED" })];
+        let body = json!({ "name": name, "url": url, "secret": secret, "events": events });
+        let made = self.send(Method::POST, "webhooks", &body).await?;
+        made["webhook"]["webhook_id"].as_str().map(str::to_owned).context("a webhook has an id")
+    }
+
+    /// Deletes a webhook.
+    pub(crate) async fn delete_webhook(&self, id: &str) -> Result<()> {
+        self.send(Method::DELETE, &format!("webhooks/{id}"), &json!({})).await.map(drop)
     }
 
     /// Registers a model without versions.
@@ -175,6 +197,19 @@ impl Mlflow {
         let status = answer.status().as_u16();
         Ok((status, answer.json().await.unwrap_or_default()))
     }
+}
+
+/// What lets a server deliver webhooks to this machine, with a key that no other server has.
+fn webhooks() -> Result<[(&'static str, String); 4]> {
+    let mut key = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+    Ok([
+        ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", BASE64_URL_SAFE.encode(key)),
+        ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https".to_owned()),
+        ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true".to_owned()),
+        // It keeps what it read of its webhooks for a minute otherwise, and a new one misses what happens meanwhile.
+        ("MLFLOW_WEBHOOK_CACHE_TTL", "1".to_owned()),
+    ])
 }
 
 fn text(value: &Value) -> String {

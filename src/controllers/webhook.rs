@@ -1,0 +1,244 @@
+//! The webhook of a registry: its secret, its place in MLflow, and what is told of it.
+//!
+//! It stands beside the polls, and nothing waits for it: where it fails, a change is seen by the next poll.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kube::ResourceExt;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::{
+    api::{
+        ModelRegistry, RETRY_ANNOTATION,
+        condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition},
+        model_registry::WebhookStatus,
+    },
+    context::Context,
+    observe::{
+        registries::{Handle, RegistryKey},
+        secrets,
+    },
+    push::{
+        Registered,
+        door::{Refused, Seen},
+        hook,
+        registration::{register, unregister},
+    },
+    registry::webhook::WebhookWish,
+};
+
+/// How often the Secret is read again, and what did not go well tried again.
+pub(super) const SOON: Duration = Duration::from_mins(1);
+
+/// How often a webhook that is well is looked after: somebody may have deleted it.
+const WELL: Duration = Duration::from_mins(10);
+
+/// What is told of the webhook.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) condition: Option<WishedCondition>,
+    pub(super) status: Option<WebhookStatus>,
+}
+
+/// Looks after the webhook that an object wishes for, or no longer does.
+pub(super) async fn look_after(context: &Context, object: &ModelRegistry, handle: &Handle) -> Told {
+    let namespace = object.namespace().unwrap_or_default();
+    let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
+    let mut status = object.status.as_ref().and_then(|status| status.webhook.clone()).unwrap_or_default();
+    let uid = object.uid().unwrap_or_default();
+    let wished = object.spec.webhook.as_ref();
+    if wished.is_none_or(|wished| wished.register.is_none()) {
+        context.push.note_registration(&key, None);
+        if let Some(id) = status.id.as_deref()
+            && unregister(handle, &hook::name_of(&uid), Some(id)).await.is_ok()
+        {
+            status.id = None;
+        }
+    }
+    let Some(wished) = wished else {
+        context.push.doors.close(&key);
+        status.last_delivery = None;
+        return Told { condition: None, status: status.id.is_some().then_some(status) };
+    };
+    let reference = &wished.secret_ref;
+    let field = "spec.webhook.secretRef";
+    let secret =
+        secrets::read_text(&context.client, &namespace, &reference.name, &reference.key, field).await;
+    let door = context.push.doors.open(&key);
+    let note = match secret {
+        Ok(secret) => {
+            let secret = SecretString::from(secret);
+            door.set_secret(Some(secret.clone()), Instant::now());
+            match (context.push.trouble(), &wished.register) {
+                (Some(trouble), _) => Err(trouble),
+                (None, None) => Ok(()),
+                (None, Some(register)) => {
+                    let asked = object.annotations().get(RETRY_ANNOTATION).cloned().unwrap_or_default();
+                    let wish = wish(&key, Some(&uid), &register.url, &secret);
+                    match wish {
+                        Ok(wish) => registration(context, &key, handle, &wish, &asked, &mut status.id).await,
+                        Err(invalid) => Err(invalid),
+                    }
+                }
+            }
+        }
+        // What cannot be read now is not gone: what it said last goes on.
+        Err(note) => {
+            if !note.reason.is_of_the_cluster() {
+                door.set_secret(None, Instant::now());
+            }
+            Err(note)
+        }
+    };
+    let seen = door.seen();
+    status.last_delivery = status.last_delivery.max(seen.hour);
+    let (holds, note) = tell(note, seen, &status, &key);
+    Told {
+        condition: Some(WishedCondition { type_: ConditionType::WebhookReady, status: holds, note }),
+        status: Some(status),
+    }
+}
+
+/// What is to be told: what keeps deliveries from being sent, then what came.
+fn tell(
+    registration: Result<(), Note>,
+    seen: Seen,
+    status: &WebhookStatus,
+    key: &RegistryKey,
+) -> (ConditionStatus, Note) {
+    if let Err(note) = registration {
+        let is_waiting = note.reason == Reason::WebhookWaiting;
+        return (if is_waiting { ConditionStatus::Unknown } else { ConditionStatus::False }, note);
+    }
+    let path = hook::path(key);
+    match (seen.refused, status.last_delivery) {
+        (Some(refused), _) => {
+            let message = match refused {
+                Refused::WrongSignature => format!(
+                    "deliveries arrive at {path} that are not signed with the Secret of spec.webhook.secretRef; let MLflow's webhook \
+                     and the Secret have the same secret"
+                ),
+                Refused::WrongTime => format!(
+                    "deliveries arrive at {path} with a time more than five minutes from the operator's; set the clocks of MLflow's \
+                     server and of the operator's node"
+                ),
+            };
+            (ConditionStatus::False, Note::new(Reason::WebhookDeliveriesRefused, message))
+        }
+        (None, Some(hour)) => {
+            let message = format!("deliveries arrive at {path}; the last one in the hour from {hour}");
+            (ConditionStatus::True, Note::new(Reason::WebhookReceiving, message))
+        }
+        (None, None) => {
+            let message = format!("no delivery has arrived at {path} yet; polling goes on");
+            (ConditionStatus::Unknown, Note::new(Reason::WebhookWaiting, message))
+        }
+    }
+}
+
+/// The webhook as it is to be in the registry.
+fn wish(
+    key: &RegistryKey,
+    uid: Option<&str>,
+    base: &str,
+    secret: &SecretString,
+) -> Result<WebhookWish, Note> {
+    let base: Url = base.parse().map_err(|error| {
+        let message = format!("spec.webhook.register.url: {base:?} cannot be used: {error}; correct it");
+        Note::new(Reason::RegistryInvalid, message)
+    })?;
+    Ok(hook::wish(key, uid, &base, secret))
+}
+
+/// Looks after the webhook in the registry, unless that was done a moment ago for the same wish. `id` is the one that is known
+/// to be ours.
+async fn registration(
+    context: &Context,
+    key: &RegistryKey,
+    handle: &Handle,
+    wish: &WebhookWish,
+    asked: &str,
+    id: &mut Option<String>,
+) -> Result<(), Note> {
+    let fingerprint = format!("{} {} {asked}", wish.url, wish.description);
+    let last = context.push.last_registration(key).filter(|last| last.fingerprint == fingerprint);
+    if let Some(last) = &last
+        && last.at.elapsed() < if last.outcome.is_ok() { WELL } else { SOON / 2 }
+    {
+        return last.outcome.clone();
+    }
+    if !matches!(handle.health().0, Some(Ok(()))) {
+        let waiting =
+            Note::new(Reason::WebhookWaiting, "the webhook is registered when the registry answers");
+        return match last {
+            Some(last) => last.outcome,
+            None if id.is_some() => Ok(()),
+            None => Err(waiting),
+        };
+    }
+    let is_waiting = context.push.doors.get(key).is_none_or(|door| door.seen().hour.is_none());
+    let outcome = register(handle, wish, is_waiting, id).await;
+    match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
+        (_, true) => {}
+        (Ok(()), false) => tracing::info!(registry = ?key, id, url = wish.url, "the webhook is registered"),
+        (Err(note), false) => {
+            tracing::warn!(registry = ?key, reason = %note.reason, message = note.message, "the webhook is not well");
+        }
+    }
+    let registered = Registered { fingerprint, id: id.clone(), outcome: outcome.clone(), at: Instant::now() };
+    context.push.note_registration(key, Some(registered));
+    outcome
+}
+
+/// The end of an object: its door closes, and its webhook goes if the registry can be reached now. Nothing waits for it, and
+/// one that stays finds no door.
+pub(super) async fn end(context: &Context, key: &RegistryKey, handle: &Handle) {
+    context.push.doors.close(key);
+    let last = context.push.last_registration(key);
+    context.push.note_registration(key, None);
+    if let Some(id) = last.and_then(|last| last.id) {
+        // By its id alone: the name goes with the object's UID, which is not known any more.
+        drop(unregister(handle, "", Some(&id)).await);
+    }
+}
+
+/// What the operator was told of the default registry's webhook.
+#[derive(Clone, Debug)]
+pub(super) struct DefaultWebhook {
+    pub(super) secret_file: PathBuf,
+    pub(super) register: Option<Url>,
+}
+
+/// Looks after the webhook of the registry that Laurel was installed with, for ever. There is no object to tell of it: the log
+/// does.
+pub(super) async fn keep_default(context: Arc<Context>, handle: Arc<Handle>, webhook: DefaultWebhook) {
+    let key = RegistryKey::Default;
+    let mut told = None;
+    let mut ticks = tokio::time::interval(SOON / 4);
+    loop {
+        ticks.tick().await;
+        let file = &webhook.secret_file;
+        let read = tokio::fs::read_to_string(file).await.map_err(|error| error.to_string());
+        let secret = read.and_then(|text| match text.trim_end_matches(['\n', '\r']) {
+            "" => Err("it is empty".to_owned()),
+            secret => Ok(SecretString::from(secret)),
+        });
+        let trouble = secret.as_ref().err().cloned();
+        if let Some(trouble) = trouble.as_ref().filter(|trouble| told.as_ref() != Some(*trouble)) {
+            tracing::warn!(file = %file.display(), trouble, "the webhook's secret of the default registry cannot be read");
+        }
+        told = trouble;
+        let Ok(secret) = secret else { continue };
+        context.push.doors.open(&key).set_secret(Some(secret.clone()), Instant::now());
+        if let Some(base) = webhook.register.as_ref().filter(|_| context.push.trouble().is_none()) {
+            let wish = hook::wish(&key, None, base, &secret);
+            // It logs what comes of it.
+            drop(registration(&context, &key, &handle, &wish, "", &mut None).await);
+        }
+    }
+}

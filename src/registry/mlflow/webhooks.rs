@@ -1,0 +1,185 @@
+//! MLflow's webhooks: listed, made, changed, deleted, tried.
+
+use std::collections::BTreeSet;
+
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{MlflowRegistry, Pages, answer::Refusal, http::Call, text};
+use crate::registry::{
+    RegistryError,
+    webhook::{WebhookError, WebhookFacts, WebhookWish},
+};
+
+/// What Laurel wants to hear of, as MLflow names it. There are no events for the rest: a version or a model that is deleted,
+/// a description, a tag of a model.
+const EVENTS: [(&str, &str); 6] = [
+    ("MODEL_VERSION_ALIAS", "CREATED"),
+    ("MODEL_VERSION_ALIAS", "DELETED"),
+    ("MODEL_VERSION", "CREATED"),
+    ("MODEL_VERSION_TAG", "SET"),
+    ("MODEL_VERSION_TAG", "DELETED"),
+    ("REGISTERED_MODEL", "CREATED"),
+];
+
+/// The most webhooks that are read in one page.
+const PAGE: usize = 100;
+
+#[derive(Deserialize)]
+struct WebhookPage {
+    #[serde(default)]
+    webhooks: Option<Vec<Webhook>>,
+    #[serde(default)]
+    next_page_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WebhookAnswer {
+    webhook: Webhook,
+}
+
+#[derive(Deserialize)]
+struct Webhook {
+    #[serde(rename = "webhook_id")]
+    id: String,
+    name: String,
+    url: String,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    events: Vec<Event>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    entity: String,
+    action: String,
+}
+
+#[derive(Deserialize)]
+struct TestAnswer {
+    result: TestResult,
+}
+
+#[derive(Deserialize)]
+struct TestResult {
+    #[serde(default)]
+    success: bool,
+    #[serde(default)]
+    response_status: Option<u16>,
+    #[serde(default)]
+    error_message: Option<String>,
+}
+
+impl Webhook {
+    fn into_facts(self) -> WebhookFacts {
+        let events: BTreeSet<_> =
+            self.events.iter().map(|event| (event.entity.as_str(), event.action.as_str())).collect();
+        // Where MLflow says nothing of the status, it is the default, which is active.
+        let is_active = self.status.as_deref().is_none_or(|status| status == "ACTIVE");
+        WebhookFacts {
+            is_complete: is_active && events == BTreeSet::from(EVENTS),
+            id: self.id,
+            name: self.name,
+            url: self.url,
+            description: self.description.unwrap_or_default(),
+        }
+    }
+}
+
+fn body(wish: &WebhookWish) -> Value {
+    let events: Vec<Value> =
+        EVENTS.iter().map(|(entity, action)| json!({ "entity": entity, "action": action })).collect();
+    json!({
+        "name": wish.name,
+        "url": wish.url,
+        "description": wish.description,
+        "events": events,
+        "secret": wish.secret.expose_secret(),
+        "status": "ACTIVE",
+    })
+}
+
+/// The path of one webhook. Its id comes from the server: one that would lead elsewhere is refused.
+fn path(id: &str) -> Result<String, RegistryError> {
+    let is_plain =
+        !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if is_plain {
+        Ok(format!("webhooks/{id}"))
+    } else {
+        Err(RegistryError::Refused { detail: format!("a webhook has the id {:?}", text::shorten(id)) })
+    }
+}
+
+/// What a refusal means when it is about webhooks.
+fn meaning(error: RegistryError) -> WebhookError {
+    match error {
+        RegistryError::Refused { detail } if detail.contains("Invalid webhook URL scheme") => {
+            WebhookError::SchemeRefused { detail }
+        }
+        RegistryError::Refused { detail } if detail.contains("non-public IP address") => {
+            WebhookError::AddressRefused { detail }
+        }
+        // What cannot be decrypted makes every request about webhooks fail, with no word why.
+        RegistryError::ServerFailed { status: 500, detail } if detail.contains("INTERNAL_ERROR") => {
+            WebhookError::Unreadable { detail }
+        }
+        // The page of an exception that MLflow does not expect: its file store implements none of this.
+        RegistryError::ServerFailed { status: 500 | 501, detail } => WebhookError::Unsupported { detail },
+        // A server from before webhooks does not know the path.
+        RegistryError::NotARegistry { detail, .. } if detail.starts_with("HTTP 404") => {
+            WebhookError::Unsupported { detail }
+        }
+        RegistryError::Forbidden { detail } => WebhookError::Forbidden { detail },
+        error => WebhookError::Registry(error),
+    }
+}
+
+fn refused(refusal: Refusal) -> WebhookError {
+    meaning(refusal.into_error())
+}
+
+impl MlflowRegistry {
+    pub(super) async fn list_webhooks(&self) -> Result<Vec<WebhookFacts>, WebhookError> {
+        let call = Call::get("webhooks").query("max_results", &PAGE);
+        let mut webhooks = Vec::new();
+        let mut pages = Pages::default();
+        loop {
+            let WebhookPage { webhooks: page, next_page_token } =
+                self.list(&pages.next(&call)).await.map_err(meaning)?;
+            webhooks.extend(page.into_iter().flatten().map(Webhook::into_facts));
+            if !pages.turn(next_page_token).map_err(|detail| self.http.not_a_registry(&call, detail))? {
+                return Ok(webhooks);
+            }
+        }
+    }
+
+    pub(super) async fn make_webhook(&self, wish: &WebhookWish) -> Result<String, WebhookError> {
+        let call = Call::post("webhooks", body(wish)).hiding(&wish.secret);
+        let made = self.http.ask::<WebhookAnswer>(&call).await.map_err(refused)?;
+        Ok(made.webhook.id)
+    }
+
+    pub(super) async fn change_webhook(&self, id: &str, wish: &WebhookWish) -> Result<(), WebhookError> {
+        let call = Call::patch(&path(id)?, body(wish)).hiding(&wish.secret);
+        self.http.ask::<WebhookAnswer>(&call).await.map(drop).map_err(refused)
+    }
+
+    pub(super) async fn remove_webhook(&self, id: &str) -> Result<(), WebhookError> {
+        self.remove(Call::delete(&path(id)?, json!({}))).await.map_err(meaning)
+    }
+
+    pub(super) async fn try_webhook(&self, id: &str) -> Result<Result<(), String>, WebhookError> {
+        let call = Call::post(&format!("{}/test", path(id)?), json!({}));
+        let TestResult { success, response_status, error_message } =
+            self.http.ask::<TestAnswer>(&call).await.map_err(refused)?.result;
+        if success {
+            return Ok(Ok(()));
+        }
+        let said = error_message.or_else(|| response_status.map(|status| format!("HTTP {status}")));
+        Ok(Err(text::shorten(&said.unwrap_or_else(|| "for no reason that it tells".to_owned()))))
+    }
+}

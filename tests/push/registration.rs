@@ -1,0 +1,294 @@
+//! What Laurel does about the webhooks in MLflow, and what it tells when MLflow does not let it.
+
+use std::{sync::Arc, time::Duration};
+
+use laurel::{
+    api::condition::{Note, Reason},
+    observe::registries::{Handle, Hub, RegistryKey, Settings},
+    push::{
+        hook,
+        registration::{register, unregister},
+    },
+    registry::{
+        mlflow::{Connection, MlflowRegistry},
+        webhook::WebhookWish,
+    },
+    render::RegistryForPods,
+};
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+use wiremock::{
+    Mock, MockServer, Request, ResponseTemplate,
+    matchers::{method, path, query_param},
+};
+
+const API: &str = "/api/2.0/mlflow/webhooks";
+const SECRET: &str = "correct-horse-battery";
+const UID: &str = "8c3cf3f5-8b12-4f3e-9b39-0d7a1f6a3b11";
+
+/// A registry whose server is this one.
+fn handle(server: &MockServer) -> Arc<Handle> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let url: url::Url = server.uri().parse().unwrap();
+    let settings = Settings {
+        url: url.clone(),
+        workspace: None,
+        poll_interval: Duration::from_secs(30),
+        pods: RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() },
+    };
+    let (handle, _) = Hub::default().set(&key(), settings);
+    let timeout = Duration::from_mins(1);
+    let connection = Connection { url, workspace: None, credentials: None, ca_pem: None, timeout };
+    handle.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
+    handle
+}
+
+fn key() -> RegistryKey {
+    RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
+}
+
+fn wish() -> WebhookWish {
+    hook::wish(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
+}
+
+fn events() -> Value {
+    json!([
+        { "entity": "MODEL_VERSION_ALIAS", "action": "CREATED" },
+        { "entity": "MODEL_VERSION_ALIAS", "action": "DELETED" },
+        { "entity": "MODEL_VERSION", "action": "CREATED" },
+        { "entity": "MODEL_VERSION_TAG", "action": "SET" },
+        { "entity": "MODEL_VERSION_TAG", "action": "DELETED" },
+        { "entity": "REGISTERED_MODEL", "action": "CREATED" },
+    ])
+}
+
+/// A webhook as MLflow 3.17 lists it.
+fn listed(id: &str) -> Value {
+    let wish = wish();
+    json!({
+        "webhook_id": id,
+        "name": wish.name,
+        "description": wish.description,
+        "url": wish.url,
+        "events": events(),
+        "status": "ACTIVE",
+        "creation_timestamp": 1_795_308_495_013_i64,
+        "last_updated_timestamp": 1_795_308_495_013_i64,
+    })
+}
+
+fn sent() -> Value {
+    let wish = wish();
+    json!({
+        "name": wish.name,
+        "description": wish.description,
+        "url": wish.url,
+        "events": events(),
+        "secret": SECRET,
+        "status": "ACTIVE",
+    })
+}
+
+async fn lists(server: &MockServer, webhooks: &[Value]) {
+    let page = ResponseTemplate::new(200).set_body_json(json!({ "webhooks": webhooks }));
+    Mock::given(method("GET")).and(path(API)).respond_with(page).mount(server).await;
+}
+
+async fn answers(server: &MockServer, verb: &str, at: &str, answer: ResponseTemplate) {
+    Mock::given(method(verb)).and(path(format!("{API}{at}"))).respond_with(answer).mount(server).await;
+}
+
+fn webhook(id: &str) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(json!({ "webhook": listed(id) }))
+}
+
+fn tried(result: &Value) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(json!({ "result": result }))
+}
+
+/// An error as MLflow writes them.
+fn refusal(status: u16, code: &str, message: &str) -> ResponseTemplate {
+    ResponseTemplate::new(status).set_body_json(json!({ "error_code": code, "message": message }))
+}
+
+/// The requests that changed something, in their order.
+async fn changes(server: &MockServer) -> Vec<(String, Value)> {
+    let requests = server.received_requests().await.unwrap();
+    let tell = |request: Request| {
+        let at = request.url.path().strip_prefix(API).unwrap().to_owned();
+        (format!("{} {at}", request.method), request.body_json().unwrap_or_default())
+    };
+    requests.into_iter().filter(|request| request.method.as_str() != "GET").map(tell).collect()
+}
+
+#[tokio::test]
+async fn where_there_is_none_it_is_made_and_tried() {
+    let server = MockServer::start().await;
+    lists(&server, &[]).await;
+    answers(&server, "POST", "", webhook("made")).await;
+    answers(&server, "POST", "/made/test", tried(&json!({ "success": true, "response_status": 200 }))).await;
+    let mut id = None;
+    register(&handle(&server), &wish(), true, &mut id).await.unwrap();
+    assert_eq!(id.as_deref(), Some("made"));
+    let expected = [("POST ".to_owned(), sent()), ("POST /made/test".to_owned(), json!({}))];
+    assert_eq!(changes(&server).await, expected);
+}
+
+#[tokio::test]
+async fn one_that_is_right_is_left_alone_and_twins_of_it_go() {
+    let server = MockServer::start().await;
+    let mut theirs = listed("theirs");
+    theirs["name"] = json!("to-slack");
+    lists(&server, &[theirs, listed("one"), listed("two")]).await;
+    answers(&server, "DELETE", "/two", ResponseTemplate::new(200).set_body_json(json!({}))).await;
+    let mut id = None;
+    register(&handle(&server), &wish(), false, &mut id).await.unwrap();
+    assert_eq!(id.as_deref(), Some("one"));
+    assert_eq!(changes(&server).await, [("DELETE /two".to_owned(), json!({}))]);
+}
+
+#[tokio::test]
+async fn one_that_differs_in_anything_is_changed() {
+    let differences = [
+        ("url", json!("https://before.example/webhooks/risk/mlflow")),
+        ("events", json!([{ "entity": "MODEL_VERSION_ALIAS", "action": "CREATED" }])),
+        ("status", json!("DISABLED")),
+        ("description", json!("Made by Laurel for the ModelRegistry risk/mlflow; secret 000000")),
+        ("name", json!("laurel-the-uid-of-an-object-before")),
+    ];
+    for (field, value) in differences {
+        let server = MockServer::start().await;
+        let mut found = listed("found");
+        found[field] = value;
+        lists(&server, &[found]).await;
+        answers(&server, "PATCH", "/found", webhook("found")).await;
+        answers(&server, "POST", "/found/test", tried(&json!({ "success": true }))).await;
+        register(&handle(&server), &wish(), false, &mut None).await.unwrap();
+        let expected = [("PATCH /found".to_owned(), sent()), ("POST /found/test".to_owned(), json!({}))];
+        assert_eq!(changes(&server).await, expected, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn all_pages_are_listed_before_one_is_made() {
+    let server = MockServer::start().await;
+    let page = json!({ "webhooks": [listed("second-page")] });
+    Mock::given(method("GET"))
+        .and(path(API))
+        .and(query_param("page_token", "next"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(page))
+        .with_priority(1)
+        .mount(&server)
+        .await;
+    let first = json!({ "webhooks": [], "next_page_token": "next" });
+    Mock::given(method("GET"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(first))
+        .mount(&server)
+        .await;
+    let mut id = None;
+    register(&handle(&server), &wish(), false, &mut id).await.unwrap();
+    assert_eq!((id.as_deref(), changes(&server).await), (Some("second-page"), Vec::new()));
+}
+
+/// What is told when the listing is answered so. Nothing may be made then.
+async fn told_of_listing(answer: ResponseTemplate) -> Note {
+    let server = MockServer::start().await;
+    answers(&server, "GET", "", answer).await;
+    let note = register(&handle(&server), &wish(), true, &mut None).await.unwrap_err();
+    assert_eq!(changes(&server).await, [], "{note:?}");
+    note
+}
+
+fn names(note: &Note, reason: Reason, words: &[&str]) {
+    assert_eq!(note.reason, reason, "{note:?}");
+    for word in words {
+        assert!(note.message.contains(word), "{word} in {}", note.message);
+    }
+    assert!(!note.message.contains(SECRET), "{}", note.message);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_list_its_webhooks_gets_none() {
+    let page = |status, text: &str| ResponseTemplate::new(status).set_body_raw(text.as_bytes(), "text/html");
+    let trap = told_of_listing(refusal(500, "INTERNAL_ERROR", "")).await;
+    let cure = ["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "delete the rows of the table webhooks"];
+    names(&trap, Reason::WebhookEncryptionKeyMissing, &cure);
+    let file_store = told_of_listing(page(500, "<title>500 Internal Server Error</title>")).await;
+    names(&file_store, Reason::RegistryUnsupported, &["file store", "--backend-store-uri"]);
+    let old = told_of_listing(page(404, "<title>404 Not Found</title>")).await;
+    names(&old, Reason::RegistryUnsupported, &["MLflow 3.3"]);
+    let forbidden = told_of_listing(page(403, "Permission denied")).await;
+    names(&forbidden, Reason::RegistryForbidden, &["administrator", "spec.auth"]);
+    let away = told_of_listing(page(503, "upstream connect error")).await;
+    names(&away, Reason::RegistryFailing, &["503"]);
+}
+
+/// What is told when MLflow answers so to the webhook that is made.
+async fn told_of_making(answer: ResponseTemplate) -> Note {
+    let server = MockServer::start().await;
+    lists(&server, &[]).await;
+    answers(&server, "POST", "", answer).await;
+    register(&handle(&server), &wish(), true, &mut None).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn what_mlflow_refuses_is_told_with_the_setting_that_cures_it() {
+    let code = "INVALID_PARAMETER_VALUE";
+    let scheme = "Invalid webhook URL scheme: 'http'. Allowed schemes are: https.";
+    let note = told_of_making(refusal(400, code, scheme)).await;
+    names(&note, Reason::WebhookSchemeRefused, &["MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "https://"]);
+    let address =
+        "Webhook URL must not resolve to a non-public IP address. 'laurel.svc' resolves to 10.96.0.7.";
+    let note = told_of_making(refusal(400, code, address)).await;
+    names(&note, Reason::WebhookAddressRefused, &["MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "10.96.0.7"]);
+}
+
+#[test]
+fn promise_12_the_secret_is_not_told_where_the_server_quotes_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for status in [400, 403, 500] {
+        let quoted = refusal(status, "INVALID_PARAMETER_VALUE", &format!("what is {SECRET:?}?"));
+        let note = runtime.block_on(told_of_making(quoted));
+        assert!(note.message.contains("(hidden)") && !note.message.contains(SECRET), "{note:?}");
+    }
+}
+
+#[tokio::test]
+async fn that_mlflow_cannot_deliver_is_told_and_the_webhook_is_known() {
+    let server = MockServer::start().await;
+    lists(&server, &[]).await;
+    answers(&server, "POST", "", webhook("made")).await;
+    let error = "Failed to test webhook: SSLError(... CERTIFICATE_VERIFY_FAILED ...)";
+    answers(&server, "POST", "/made/test", tried(&json!({ "success": false, "error_message": error }))).await;
+    let mut id = None;
+    let note = register(&handle(&server), &wish(), true, &mut id).await.unwrap_err();
+    names(&note, Reason::WebhookUndeliverable, &["CERTIFICATE_VERIFY_FAILED", "public authorities"]);
+    assert_eq!(id.as_deref(), Some("made"), "it has to be deleted some day");
+}
+
+#[tokio::test]
+async fn at_its_end_what_is_ours_goes_and_nothing_else() {
+    let server = MockServer::start().await;
+    let mut theirs = listed("theirs");
+    theirs["name"] = json!("to-slack");
+    let mut other = listed("other");
+    other["name"] = json!("laurel-of-another-object");
+    lists(&server, &[theirs, listed("one"), other, listed("two")]).await;
+    for id in ["/one", "/two"] {
+        answers(&server, "DELETE", id, ResponseTemplate::new(200).set_body_json(json!({}))).await;
+    }
+    unregister(&handle(&server), &hook::name_of(UID), Some("theirs")).await.unwrap();
+    let deleted: Vec<String> = changes(&server).await.into_iter().map(|(change, _)| change).collect();
+    assert_eq!(deleted, ["DELETE /one", "DELETE /two"]);
+}
+
+#[tokio::test]
+async fn an_id_that_leads_elsewhere_is_not_followed() {
+    let server = MockServer::start().await;
+    let mut found = listed("../registered-models/delete");
+    found["status"] = json!("DISABLED");
+    lists(&server, &[found]).await;
+    let note = register(&handle(&server), &wish(), false, &mut None).await.unwrap_err();
+    names(&note, Reason::RegistryRefused, &["registered-models/delete"]);
+    assert_eq!(changes(&server).await, []);
+}
