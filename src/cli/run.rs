@@ -1,29 +1,9 @@
-//! The command line: `laurel run` and `laurel crds`.
+//! `laurel run`: the operator's options.
 
-use std::{ffi::OsStr, io::Write, net::SocketAddr};
+use std::{ffi::OsStr, net::SocketAddr};
 
-use clap::{Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
+use clap::{builder::TypedValueParser, error::ErrorKind};
 use url::Url;
-
-use crate::api;
-
-/// Promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
-#[derive(Debug, Parser)]
-#[command(version, about)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What `laurel` can do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the operator.
-    Run(RunOptions),
-    /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
-    Crds,
-}
 
 /// How the operator runs. Every option can be given as an environment variable.
 #[derive(Clone, Debug, clap::Args)]
@@ -82,21 +62,11 @@ pub enum LogFormat {
     Text,
 }
 
-/// Prints the custom resource definitions as YAML documents.
-///
-/// # Errors
-/// When they cannot be written.
-pub fn print_crds(mut out: impl Write) -> std::io::Result<()> {
-    for crd in api::custom_resource_definitions() {
-        let yaml = serde_yaml::to_string(&crd).map_err(std::io::Error::other)?;
-        write!(out, "---\n{yaml}")?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::Parser;
+
+    use crate::cli::Cli;
 
     #[test]
     fn promise_12_a_login_in_the_url_is_never_shown() {
