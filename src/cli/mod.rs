@@ -3,7 +3,9 @@
 //! ```text
 //! run       the operator's options
 //! crds      the custom resource definitions as YAML
+//! history   what was live when, from the registry
 //! registry  how a question for the registry reaches it, shared by those that ask one
+//! table     how an answer is laid out for a person
 //! ```
 //!
 //! A command that asks something ends with one of the exit codes of [`Ending`].
@@ -13,13 +15,17 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod crds;
+pub mod history;
 pub mod registry;
 mod run;
+mod table;
 
 pub use self::{
     crds::print_crds,
+    history::HistoryArgs,
     registry::RegistryArgs,
     run::{LogFormat, RunOptions},
+    table::table,
 };
 
 /// Promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
@@ -38,6 +44,9 @@ pub enum Command {
     Run(RunOptions),
     /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
     Crds,
+    /// Tell what was live when, who asked for it and why, from the tags in the registry.
+    #[command(long_about = None)]
+    History(HistoryArgs),
 }
 
 /// How an answer is printed.

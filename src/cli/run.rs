@@ -24,6 +24,11 @@ pub struct RunOptions {
     #[arg(long, env = "LAUREL_REGISTRY_POLL_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub registry_poll_seconds: u64,
 
+    /// Whether the annotation `laurel.dev/changed-by` says who changed a ModelAlias. Set it only where the API server stamps it
+    /// by the MutatingAdmissionPolicy that comes with Laurel; without that, anybody may write there what they like.
+    #[arg(long, env = "LAUREL_TRUST_CHANGED_BY")]
+    pub trust_changed_by: bool,
+
     /// Where `/healthz`, `/readyz` and `/metrics` answer.
     #[arg(long, env = "LAUREL_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_address: SocketAddr,

@@ -80,6 +80,13 @@ impl Mlflow {
         self.send(Method::POST, "registered-models/set-tag", &body).await.map(drop)
     }
 
+    /// The tags of a version.
+    pub(crate) async fn version_tags(&self, model: &str, version: &str) -> Result<BTreeMap<String, String>> {
+        let found = self.get(&format!("model-versions/get?name={model}&version={version}")).await?;
+        let tags = found["model_version"]["tags"].as_array().into_iter().flatten();
+        Ok(tags.map(|tag| (text(&tag["key"]), text(&tag["value"]))).collect())
+    }
+
     /// Registers the next version of a model. MLflow does not look whether its source exists.
     pub(crate) async fn register(&self, model: &str) -> Result<String> {
         let body = json!({ "name": model, "source": "s3://nowhere/model" });
