@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, net::SocketAddr};
 
-use clap::{builder::TypedValueParser, error::ErrorKind};
+use clap::{ArgAction, builder::TypedValueParser, error::ErrorKind};
 use url::Url;
 
 /// How the operator runs. Every option can be given as an environment variable.
@@ -26,7 +26,7 @@ pub struct RunOptions {
 
     /// Whether the annotation `laurel.dev/changed-by` says who changed a ModelAlias. Set it only where the API server stamps it
     /// by the MutatingAdmissionPolicy that comes with Laurel; without that, anybody may write there what they like.
-    #[arg(long, env = "LAUREL_TRUST_CHANGED_BY")]
+    #[arg(long, env = "LAUREL_TRUST_CHANGED_BY", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub trust_changed_by: bool,
 
     /// Where `/healthz`, `/readyz` and `/metrics` answer.
