@@ -29,7 +29,8 @@ pub const FIELD_MANAGER: &str = "laurel";
 /// An annotation on any of Laurel's objects. Any new value asks to try again what was refused or rejected.
 pub const RETRY_ANNOTATION: &str = "laurel.dev/retry";
 
-/// The annotation in which the API server says who last decided about a ModelAlias's version. A MutatingAdmissionPolicy sets it.
+/// The annotation in which the API server says who last decided about a ModelAlias's version. A
+/// `MutatingAdmissionPolicy` sets it.
 pub const CHANGED_BY_ANNOTATION: &str = "laurel.dev/changed-by";
 
 /// The annotation in which whoever applies a ModelAlias names the Git commit that it comes from.

@@ -74,11 +74,11 @@ impl RecordWrites {
 
     /// What became of the entries that the status calls pending.
     #[must_use]
-    pub fn outbox(&self, alias: &ModelAlias, status: &ModelAliasStatus) -> Outbox {
+    pub fn outbox(&self, alias: &ModelAlias, record: &ModelAliasStatus) -> Outbox {
         let mut states = self.lock();
         let Some(state) = states.get_mut(&alias.uid().unwrap_or_default()) else { return Outbox::default() };
         let is_pending = |at: &Timestamp| {
-            status.history.iter().any(|entry| entry.at == *at && entry.recorded == Recorded::Pending)
+            record.history.iter().any(|entry| entry.at == *at && entry.recorded == Recorded::Pending)
         };
         state.settled.retain(|at, _| is_pending(at));
         let trouble = state.failure.as_ref().map(|failure| failure.note.clone());

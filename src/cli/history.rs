@@ -19,10 +19,12 @@ use crate::{
 /// How many of a model's versions are read.
 const VERSIONS_MAX: usize = 20_000;
 
+/// What `--help` says of how it ends.
+pub(super) const EXIT_CODES: &str = "Exit codes: 0 there is an answer; 1 nothing is recorded, or nothing was live then; 2 it \
+                                     could not be asked: wrong arguments, no such model, a registry that is away";
+
 /// What was live when, who asked for it, and why. It is read from the tags of the model's versions in the registry, so it is
 /// there also when the objects in the cluster are gone.
-///
-/// Exit codes: 0: there is an answer. 1: nothing is recorded, or nothing was live then. 2: it could not be asked.
 #[derive(Clone, Debug, Args)]
 pub struct HistoryArgs {
     /// The model's name in the registry.

@@ -45,7 +45,7 @@ pub enum Command {
     /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
     Crds,
     /// Tell what was live when, who asked for it and why, from the tags in the registry.
-    #[command(long_about = None)]
+    #[command(after_help = history::EXIT_CODES)]
     History(HistoryArgs),
 }
 

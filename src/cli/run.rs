@@ -25,7 +25,7 @@ pub struct RunOptions {
     pub registry_poll_seconds: u64,
 
     /// Whether the annotation `laurel.dev/changed-by` says who changed a ModelAlias. Set it only where the API server stamps it
-    /// by the MutatingAdmissionPolicy that comes with Laurel; without that, anybody may write there what they like.
+    /// by the `MutatingAdmissionPolicy` that comes with Laurel; without that, anybody may write there what they like.
     #[arg(long, env = "LAUREL_TRUST_CHANGED_BY", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub trust_changed_by: bool,
 

@@ -34,17 +34,13 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
         None if waits => {
             let mut actions = if nothing_to_remove { Vec::new() } else { aliases(observed) };
             let record = record::next(observed).filter(|_| !nothing_to_remove);
-            let note = match record {
-                Some(record) => {
-                    actions.push(record);
-                    let message =
-                        format!("waits until {give_up} for what was done to be in the registry's tags");
-                    Note::new(Reason::Deleting, message)
-                }
-                None => {
-                    actions.extend(release(observed));
-                    Note::new(Reason::Deleting, "the alias is removed from the registry")
-                }
+            let note = if let Some(record) = record {
+                actions.push(record);
+                let message = format!("waits until {give_up} for what was done to be in the registry's tags");
+                Note::new(Reason::Deleting, message)
+            } else {
+                actions.extend(release(observed));
+                Note::new(Reason::Deleting, "the alias is removed from the registry")
             };
             (actions, note, Some(give_up.min(look_again(observed))))
         }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// As long as the registry may take to be told.
-const TOLD: Duration = Duration::from_secs(60);
+const TOLD: Duration = Duration::from_mins(1);
 
 /// What `laurel history` prints, with its exit code.
 async fn history(scene: &Scene, arguments: &[&str]) -> Result<(i32, String)> {
