@@ -140,6 +140,7 @@ impl World {
                     generation: 0,
                     edited: false,
                 };
+                self.promise_of_room(*version, *replicas);
                 if replicas < &self.desired(*version) {
                     self.promise_of_scale(*version, *replicas);
                 }
@@ -148,6 +149,7 @@ impl World {
             }
             Action::Scale { version, replicas } => {
                 self.promise_of_scale(*version, *replicas);
+                self.promise_of_room(*version, *replicas);
                 let now = self.now;
                 if *replicas == 0 {
                     self.operator.smoke.remove(version);
