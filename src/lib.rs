@@ -9,7 +9,7 @@
 //!                                               └ render (pure): the desired objects
 //! ```
 //!
-//! [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
+//! [`record`] (pure) is what of it is kept in the registry's tags. [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
 
 pub mod api;
 pub mod apply;
@@ -22,6 +22,7 @@ pub mod decide;
 pub mod fuzzing;
 pub mod observe;
 pub mod push;
+pub mod record;
 pub mod registry;
 pub mod render;
 pub mod status;

@@ -1,20 +1,24 @@
 //! The `laurel` binary.
 
-use std::process::ExitCode;
+use std::{
+    io::{Write, stderr, stdout},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use laurel::{
-    cli::{Cli, Command, print_crds},
+    cli::{Cli, Command, Ending, Unanswered, history::history, print_crds},
     controllers, telemetry,
 };
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Crds => print_crds(std::io::stdout().lock()).map_err(|error| error.to_string()),
+        Command::Crds => print_crds(stdout().lock()).map_err(|error| error.to_string()),
         Command::Run(options) => {
             telemetry::logs::init(options.log_format);
             run(*options)
         }
+        Command::History(args) => return ask(history(&args, stdout().lock())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -27,8 +31,26 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(options: laurel::cli::RunOptions) -> Result<(), String> {
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .map_err(|_| "a TLS provider was installed already".to_owned())?;
+    install_tls()?;
     controllers::run(options).await.map_err(|error| error.to_string())
+}
+
+/// Asks something; the exit code says how that ended, and the standard error why there is no answer.
+#[tokio::main(flavor = "current_thread")]
+async fn ask(question: impl Future<Output = Result<Ending, Unanswered>>) -> ExitCode {
+    let answer = match install_tls() {
+        Ok(()) => question.await,
+        Err(error) => Err(Unanswered(error)),
+    };
+    let ending = answer.unwrap_or_else(|why| {
+        // Where the standard error is closed, the exit code says enough.
+        let _ = writeln!(stderr(), "error: {why}");
+        Ending::Unanswered
+    });
+    ending.into()
+}
+
+fn install_tls() -> Result<(), String> {
+    let installed = rustls::crypto::ring::default_provider().install_default();
+    installed.map_err(|_| "a TLS provider was installed already".to_owned())
 }

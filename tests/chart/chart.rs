@@ -37,15 +37,20 @@ fn an_install_brings_exactly_these_objects() {
         ["ClusterRole", "ClusterRoleBinding", CRD, CRD, CRD, "Deployment", "ServiceAccount"]
     );
     assert_eq!(namespace.kinds(), [CRD, CRD, CRD, "Deployment", "Role", "RoleBinding", "ServiceAccount"]);
-    assert_eq!(all.kinds(), ["Deployment", "Service", "Service"]);
+    let policy = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
+    assert_eq!(all.kinds(), ["Deployment", policy[0], policy[1], "Service", "Service"]);
 }
 
 #[test]
 fn every_namespaced_object_names_its_namespace() {
     for object in installs().iter().flat_map(|install| &install.0) {
         let kind = object["kind"].as_str().unwrap();
-        let expected =
-            if kind.starts_with("Cluster") || kind == CRD { Value::Null } else { NAMESPACE.into() };
+        let expected = if kind.starts_with("Cluster") || kind.starts_with("MutatingAdmission") || kind == CRD
+        {
+            Value::Null
+        } else {
+            NAMESPACE.into()
+        };
         assert_eq!(object["metadata"]["namespace"], expected, "{kind}");
     }
 }
@@ -128,7 +133,7 @@ fn options(install: &Objects) -> RunOptions {
     }
     match Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}")).command {
         Command::Run(options) => *options,
-        Command::Crds => panic!("{words:?} does not run the operator"),
+        other => panic!("{words:?} does not run the operator: {other:?}"),
     }
 }
 
@@ -142,6 +147,7 @@ fn by_default_all_namespaces_are_watched_and_there_is_no_registry() {
     assert_eq!(options.log_format, LogFormat::Json);
     assert_eq!(options.webhook_address, None);
     assert_eq!(cluster.pod_spec()["volumes"], Value::Null);
+    assert!(!options.trust_changed_by, "what nobody stamps is not believed");
 }
 
 #[test]
@@ -154,6 +160,7 @@ fn values_reach_the_operator() {
     assert_eq!(options.registry_workspace.as_deref(), Some("team-a"));
     assert_eq!(options.registry_poll_seconds, 60);
     assert_eq!(options.log_format, LogFormat::Text);
+    assert!(options.trust_changed_by);
     assert_eq!(options.webhook_address.unwrap().to_string(), "0.0.0.0:9444");
     assert_eq!(options.webhook_scheme, WebhookScheme::Http);
     let file = options.registry_webhook_secret_file.unwrap();

@@ -86,7 +86,7 @@ impl World {
     pub(crate) async fn start_operator(&self) -> Result<()> {
         let mut operator = Command::new(self.folder.join("laurel"));
         operator.args(["run", "--registry-url", &self.mlflow.url(), "--registry-poll-seconds", "5"]);
-        operator.args(["--http-address", &self.operator_address]);
+        operator.args(["--http-address", &self.operator_address, "--trust-changed-by"]);
         operator.args(["--webhook-address", &self.webhook_address, "--webhook-scheme", "http"]);
         operator.arg("--registry-webhook-secret-file").arg(self.webhook_secret());
         operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);

@@ -32,6 +32,7 @@ mod ownership;
 mod promotion;
 mod promotion_rules;
 mod push;
+mod record;
 mod refusals;
 mod registered_model;
 mod registry_trouble;

@@ -1,29 +1,9 @@
-//! The command line: `laurel run` and `laurel crds`.
+//! `laurel run`: the operator's options.
 
-use std::{ffi::OsStr, io::Write, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsStr, net::SocketAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand, builder::TypedValueParser, error::ErrorKind};
+use clap::{ArgAction, builder::TypedValueParser, error::ErrorKind};
 use url::Url;
-
-use crate::api;
-
-/// Promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
-#[derive(Debug, Parser)]
-#[command(version, about)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What `laurel` can do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Run the operator.
-    Run(Box<RunOptions>),
-    /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
-    Crds,
-}
 
 /// How the operator runs. Every option can be given as an environment variable.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,6 +23,11 @@ pub struct RunOptions {
     /// How often that registry is read, in seconds.
     #[arg(long, env = "LAUREL_REGISTRY_POLL_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub registry_poll_seconds: u64,
+
+    /// Whether the annotation `laurel.dev/changed-by` says who changed a ModelAlias. Set it only where the API server stamps it
+    /// by the `MutatingAdmissionPolicy` that comes with Laurel; without that, anybody may write there what they like.
+    #[arg(long, env = "LAUREL_TRUST_CHANGED_BY", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub trust_changed_by: bool,
 
     /// Where `/healthz`, `/readyz` and `/metrics` answer.
     #[arg(long, env = "LAUREL_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
@@ -85,7 +70,7 @@ pub struct RunOptions {
     #[arg(
         long,
         env = "LAUREL_REGISTRY_WEBHOOK_ENCRYPTION_KEY_SET",
-        action = clap::ArgAction::Set,
+        action = ArgAction::Set,
         num_args = 0..=1,
         default_value_t = false,
         default_missing_value = "true"
@@ -136,21 +121,11 @@ pub enum LogFormat {
     Text,
 }
 
-/// Prints the custom resource definitions as YAML documents.
-///
-/// # Errors
-/// When they cannot be written.
-pub fn print_crds(mut out: impl Write) -> std::io::Result<()> {
-    for crd in api::custom_resource_definitions() {
-        let yaml = serde_yaml::to_string(&crd).map_err(std::io::Error::other)?;
-        write!(out, "---\n{yaml}")?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::Parser;
+
+    use crate::cli::Cli;
 
     #[test]
     fn promise_12_a_login_in_the_url_is_never_shown() {

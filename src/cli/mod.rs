@@ -1,0 +1,93 @@
+//! The command line: one file for each thing that `laurel` can do.
+//!
+//! ```text
+//! run       the operator's options
+//! crds      the custom resource definitions as YAML
+//! history   what was live when, from the registry
+//! registry  how a question for the registry reaches it, shared by those that ask one
+//! table     how an answer is laid out for a person
+//! ```
+//!
+//! A command that asks something ends with one of the exit codes of [`Ending`].
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+mod crds;
+pub mod history;
+pub mod registry;
+mod run;
+mod table;
+
+pub use self::{
+    crds::print_crds,
+    history::HistoryArgs,
+    registry::RegistryArgs,
+    run::{LogFormat, RunOptions, WebhookScheme},
+    table::table,
+};
+
+/// Promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `laurel` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator.
+    Run(Box<RunOptions>),
+    /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
+    Crds,
+    /// Tell what was live when, who asked for it and why, from the tags in the registry.
+    #[command(after_help = history::EXIT_CODES)]
+    History(HistoryArgs),
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table for a person.
+    #[default]
+    Text,
+    /// One JSON document for a program.
+    Json,
+}
+
+/// How a command that asks something ended, which is the exit code of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// 0: there is an answer, and nothing is wrong.
+    Good,
+    /// 1: there is an answer, and it is that there is nothing, or that something is wrong.
+    Bad,
+    /// 2: it could not be asked: wrong arguments, a registry that is away, a file that cannot be read.
+    Unanswered,
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Good => Self::SUCCESS,
+            Ending::Bad => Self::from(1),
+            Ending::Unanswered => Self::from(2),
+        }
+    }
+}
+
+/// Why a command has no answer: one sentence for a person, without a credential.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unanswered(pub String);
+
+impl Unanswered {
+    /// From anything that can say what is wrong.
+    pub fn because(why: impl std::fmt::Display) -> Self {
+        Self(why.to_string())
+    }
+}

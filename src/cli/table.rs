@@ -1,0 +1,28 @@
+//! A table for a person at a terminal, as kubectl prints one.
+
+/// The rows, each as wide as its widest cell; three spaces between columns, none at the end of a line.
+#[must_use]
+pub fn table<const COLUMNS: usize>(rows: impl IntoIterator<Item = [String; COLUMNS]>) -> String {
+    let rows: Vec<[String; COLUMNS]> = rows.into_iter().collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let row = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
+        let rows = [row("ALIAS", "BY"), row("ünï", "-"), row("a", "somebody")];
+        assert_eq!(table(rows), "ALIAS   BY\nünï     -\na       somebody\n");
+    }
+}
