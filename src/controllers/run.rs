@@ -29,29 +29,22 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{
-    net::TcpListener,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
     AFTER_FAILURE, Error, client, model_alias, model_registry, registered_model,
     watch::{Scope, own_kind, projections},
+    webhook,
 };
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
     apply::{record::RecordWrites, registry::AliasWrites, smoke::SmokeTests},
-    cli::{RunOptions, WebhookScheme},
+    cli::RunOptions,
     context::{Context, Guarded, Haste, Memory, Readiness, Wakeups},
-    observe::registries::{Hub, RegistryKey},
-    push::{
-        Outcome, Push,
-        certificate::Certificate,
-        door::Received,
-        endpoint::{Endpoint, Limits},
-    },
+    observe::registries::Hub,
+    push::Push,
     telemetry::{metrics::Metrics, server},
 };
 
@@ -122,7 +115,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     });
     let stop = stop_signal();
     // Before anything is registered, so that what is registered finds it.
-    take_deliveries(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
+    webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
     model_registry::install_default(&context, &options).map_err(RunError::Registry)?;
 
     for what in ["Deployments", "Services", "EndpointSlices", "Pods"] {
@@ -157,64 +150,6 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         () = overdue(stop) => tracing::warn!("a pass that has begun does not end; the next operator finds what it left undone"),
     }
     tracing::info!("laurel ends");
-    Ok(())
-}
-
-/// Whether a URL can be shown to anybody, and a path be added to it.
-fn is_plain(url: &url::Url) -> bool {
-    let has_login = !url.username().is_empty() || url.password().is_some();
-    matches!(url.scheme(), "http" | "https")
-        && !has_login
-        && url.query().is_none()
-        && url.fragment().is_none()
-}
-
-/// Opens the endpoint for webhooks, if there is to be one.
-async fn take_deliveries(context: &Arc<Context>, options: &RunOptions, stop: Stop) -> Result<(), String> {
-    if options.registry_webhook_url.is_some() && !options.registry_webhook_encryption_key_set {
-        return Err("--registry-webhook-url needs --registry-webhook-encryption-key-set=true: without \
-                    MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY on the MLflow server, a registered webhook breaks all webhooks there"
-            .to_owned());
-    }
-    if options.registry_webhook_url.as_ref().is_some_and(|url| !is_plain(url)) {
-        return Err("--registry-webhook-url is an http:// or https:// URL without login, query or fragment"
-            .to_owned());
-    }
-    let Some(address) = options.webhook_address else { return Ok(()) };
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("--webhook-address: {error}"))?;
-    let certificate = match options.webhook_scheme {
-        WebhookScheme::Https => Some(Certificate::read(&options.webhook_tls_dir)),
-        WebhookScheme::Http => None,
-    };
-    let server = certificate.as_ref().map(Certificate::server).transpose();
-    let tls = server.map_err(|error| error.to_string())?;
-    if let Some(certificate) = certificate.clone() {
-        tokio::spawn(certificate.keep_fresh());
-    }
-    context.push.listens(certificate);
-    let told = context.clone();
-    let heard = move |key: Option<&RegistryKey>, Received { outcome, is_news }: Received| {
-        told.metrics.delivery(outcome);
-        let Some(key) = key else { return };
-        if outcome == Outcome::Accepted
-            && let Some(registry) = told.registries.get(key)
-        {
-            registry.push();
-        }
-        if let RegistryKey::Object { namespace, name } = key
-            && is_news
-        {
-            told.wakeups.registry(namespace, name);
-        }
-    };
-    let endpoint = Endpoint {
-        doors: context.push.doors.clone(),
-        tls,
-        limits: Limits::default(),
-        heard: Box::new(heard),
-    };
-    tracing::info!(%address, scheme = ?options.webhook_scheme, "deliveries of webhooks are taken");
-    tokio::spawn(endpoint.serve(listener, stop));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use kube::ResourceExt;
 use secrecy::SecretString;
+use tokio::net::TcpListener;
 use url::Url;
 
 use crate::{
@@ -18,14 +19,17 @@ use crate::{
         condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition},
         model_registry::WebhookStatus,
     },
+    cli::{RunOptions, WebhookScheme},
     context::Context,
     observe::{
         registries::{Handle, RegistryKey},
         secrets,
     },
     push::{
-        Registered,
-        door::{Refused, Seen},
+        Outcome, Registered,
+        certificate::Certificate,
+        door::{Received, Refused, Seen},
+        endpoint::{Endpoint, Limits},
         hook,
         registration::{register, unregister},
     },
@@ -166,7 +170,10 @@ async fn registration(
     id: &mut Option<String>,
 ) -> Result<(), Note> {
     let fingerprint = format!("{} {} {asked}", wish.url, wish.description);
-    let last = context.push.last_registration(key).filter(|last| last.fingerprint == fingerprint);
+    let last = context.push.last_registration(key);
+    // The status that was watched last may be older than what was learnt since.
+    *id = last.as_ref().and_then(|last| last.id.clone()).or_else(|| id.take());
+    let last = last.filter(|last| last.fingerprint == fingerprint);
     if let Some(last) = &last
         && last.at.elapsed() < if last.outcome.is_ok() { WELL } else { SOON / 2 }
     {
@@ -241,4 +248,69 @@ pub(super) async fn keep_default(context: Arc<Context>, handle: Arc<Handle>, web
             drop(registration(&context, &key, &handle, &wish, "", &mut None).await);
         }
     }
+}
+
+/// Whether a URL can be shown to anybody, and a path be added to it.
+fn is_plain(url: &Url) -> bool {
+    let has_login = !url.username().is_empty() || url.password().is_some();
+    matches!(url.scheme(), "http" | "https")
+        && !has_login
+        && url.query().is_none()
+        && url.fragment().is_none()
+}
+
+/// Opens the endpoint for webhooks, if there is to be one.
+///
+/// # Errors
+/// When its address cannot be bound, or an option is not enough by itself.
+pub(super) async fn listen(
+    context: &Arc<Context>,
+    options: &RunOptions,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), String> {
+    if options.registry_webhook_url.is_some() && !options.registry_webhook_encryption_key_set {
+        return Err("--registry-webhook-url needs --registry-webhook-encryption-key-set=true: without \
+                    MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY on the MLflow server, a registered webhook breaks all webhooks there"
+            .to_owned());
+    }
+    if options.registry_webhook_url.as_ref().is_some_and(|url| !is_plain(url)) {
+        return Err("--registry-webhook-url is an http:// or https:// URL without login, query or fragment"
+            .to_owned());
+    }
+    let Some(address) = options.webhook_address else { return Ok(()) };
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("--webhook-address: {error}"))?;
+    let certificate = match options.webhook_scheme {
+        WebhookScheme::Https => Some(Certificate::read(&options.webhook_tls_dir)),
+        WebhookScheme::Http => None,
+    };
+    let server = certificate.as_ref().map(Certificate::server).transpose();
+    let tls = server.map_err(|error| error.to_string())?;
+    if let Some(certificate) = certificate.clone() {
+        tokio::spawn(certificate.keep_fresh());
+    }
+    context.push.listens(certificate);
+    let told = context.clone();
+    let heard = move |key: Option<&RegistryKey>, Received { outcome, is_news }: Received| {
+        told.metrics.delivery(outcome);
+        let Some(key) = key else { return };
+        if outcome == Outcome::Accepted
+            && let Some(registry) = told.registries.get(key)
+        {
+            registry.push();
+        }
+        if let RegistryKey::Object { namespace, name } = key
+            && is_news
+        {
+            told.wakeups.registry(namespace, name);
+        }
+    };
+    let endpoint = Endpoint {
+        doors: context.push.doors.clone(),
+        tls,
+        limits: Limits::default(),
+        heard: Box::new(heard),
+    };
+    tracing::info!(%address, scheme = ?options.webhook_scheme, "deliveries of webhooks are taken");
+    tokio::spawn(endpoint.serve(listener, stop));
+    Ok(())
 }
