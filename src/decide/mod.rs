@@ -39,8 +39,8 @@ pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{Evidence, EvidenceFacts, GatesReport, Metrics, is_exempt};
 pub use goal::wished;
 pub use observed::{
-    ClusterView, Intent, Lifecycle, Observed, Outbox, RegistryView, ServingIntent, SmokeReport, StrategyIntent,
-    Traffic, VersionView, Wish, Workload,
+    ClusterView, Intent, Lifecycle, Observed, Outbox, RegistryView, ServingIntent, SmokeReport,
+    StrategyIntent, Traffic, VersionView, Wish, Workload,
 };
 pub use registry_sync::QUARREL;
 
