@@ -77,7 +77,13 @@ fn promise_3_no_answer_of_the_registry_takes_away_what_serves() {
 
 #[test]
 fn promises_3_4_and_5_traffic_waits_for_no_registry_and_the_alias_names_what_serves() {
-    side_by_side([flight::scenes(), rollback::scenes(), record::scenes(), objects::scenes(), writers::scenes()]);
+    side_by_side([
+        flight::scenes(),
+        rollback::scenes(),
+        record::scenes(),
+        objects::scenes(),
+        writers::scenes(),
+    ]);
 }
 
 #[test]
