@@ -11,8 +11,10 @@
 //!
 //! [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
 
+pub mod admission;
 pub mod api;
 pub mod apply;
+pub mod check;
 pub mod cli;
 pub mod context;
 pub mod controllers;
@@ -25,3 +27,4 @@ pub mod registry;
 pub mod render;
 pub mod status;
 pub mod telemetry;
+pub mod versions;

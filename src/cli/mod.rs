@@ -3,6 +3,11 @@
 //! ```text
 //! run       the operator's options
 //! crds      the custom resource definitions as YAML
+//! check     manifests, judged without a cluster
+//! compare   versions of a model side by side
+//! best      the version that a follower would choose
+//! table     columns for a person
+//! files     the manifests that -f names
 //! registry  how a question for the registry reaches it, shared by those that ask one
 //! ```
 //!
@@ -12,11 +17,19 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod best;
+mod check;
+mod compare;
 mod crds;
+mod files;
 pub mod registry;
 mod run;
+mod table;
 
 pub use self::{
+    best::BestOptions,
+    check::CheckOptions,
+    compare::CompareOptions,
     crds::print_crds,
     registry::RegistryArgs,
     run::{LogFormat, RunOptions},
@@ -38,6 +51,12 @@ pub enum Command {
     Run(RunOptions),
     /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
     Crds,
+    /// Check manifests without a cluster, as the API server would; with a registry, also the promotion rules.
+    Check(CheckOptions),
+    /// Show versions of a model side by side: metrics, aliases, and the tags that differ.
+    Compare(CompareOptions),
+    /// Name the best version of a model by a metric: the one that a follower `best` would choose.
+    Best(BestOptions),
 }
 
 /// How an answer is printed.

@@ -272,7 +272,7 @@ pub(crate) fn intent(alias: &ModelAlias, model: Option<&Model>, obstacle: Option
 }
 
 /// The promotion rules for an alias.
-pub(super) fn rules_for(promotion: &[PromotionRule], alias: &AliasName) -> Vec<PromotionRule> {
+pub(crate) fn rules_for(promotion: &[PromotionRule], alias: &AliasName) -> Vec<PromotionRule> {
     promotion.iter().filter(|rule| rule.aliases.contains(alias)).cloned().collect()
 }
 

@@ -124,7 +124,7 @@ fn options(install: &Objects) -> RunOptions {
     }
     match Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}")).command {
         Command::Run(options) => options,
-        Command::Crds => panic!("{words:?} does not run the operator"),
+        other => panic!("{words:?} does not run the operator: {other:?}"),
     }
 }
 

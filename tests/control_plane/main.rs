@@ -19,6 +19,9 @@
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+mod check;
+mod ci;
+mod command_line;
 mod ends;
 mod follow;
 mod followers;
