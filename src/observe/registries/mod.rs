@@ -4,6 +4,7 @@
 //! handle   one registry: how to ask it, and what it said last
 //! evidence what the promotion rules judge versions by
 //! listing  the versions that followers choose from
+//! shown    the metrics that the status of a RegisteredModel shows
 //! memory   what was read of it
 //! trouble  what keeps it from answering, for a person
 //! ```
@@ -22,6 +23,7 @@ mod evidence;
 mod handle;
 mod listing;
 mod memory;
+mod shown;
 mod trouble;
 
 pub use self::{
@@ -29,6 +31,7 @@ pub use self::{
     handle::{Handle, PollOutcome, Wanted},
     listing::Listing,
     memory::ModelView,
+    shown::ShownMetrics,
 };
 
 /// Names a registry: the one that Laurel was installed with, or a ModelRegistry by namespace and name.
