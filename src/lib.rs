@@ -9,7 +9,7 @@
 //!                                               └ render (pure): the desired objects
 //! ```
 //!
-//! [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
+//! [`record`] (pure) is what of it is kept in the registry's tags. [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
 
 pub mod admission;
 pub mod api;
@@ -23,6 +23,7 @@ pub mod decide;
 #[path = "../tests/fuzz/targets/mod.rs"]
 pub mod fuzzing;
 pub mod observe;
+pub mod record;
 pub mod registry;
 pub mod render;
 pub mod status;

@@ -1,27 +1,28 @@
 //! The `laurel` binary.
 
-use std::{io::stdout, process::ExitCode};
+use std::{
+    io::{Write, stderr, stdout},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use laurel::{
-    cli::{Cli, Command, Ending, RunOptions, Unanswered, print_crds},
+    cli::{Cli, Command, Ending, Unanswered, history::history, print_crds},
     controllers, telemetry,
 };
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Crds => ended(print_crds(stdout().lock()).map_err(|error| error.to_string())),
+    let result = match Cli::parse().command {
+        Command::Crds => print_crds(stdout().lock()).map_err(|error| error.to_string()),
         Command::Run(options) => {
             telemetry::logs::init(options.log_format);
-            ended(run(options))
+            run(options)
         }
-        Command::Check(options) => answered(options.run(stdout().lock())),
-        Command::Compare(options) => answered(options.run(stdout().lock())),
-        Command::Best(options) => answered(options.run(stdout().lock())),
-    }
-}
-
-fn ended(result: Result<(), String>) -> ExitCode {
+        Command::Check(options) => return ask(options.run(stdout().lock())),
+        Command::Compare(options) => return ask(options.run(stdout().lock())),
+        Command::Best(options) => return ask(options.run(stdout().lock())),
+        Command::History(args) => return ask(history(&args, stdout().lock())),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,25 +32,28 @@ fn ended(result: Result<(), String>) -> ExitCode {
     }
 }
 
-/// Waits for the answer to a question; its exit code says how it ended.
+#[tokio::main]
+async fn run(options: laurel::cli::RunOptions) -> Result<(), String> {
+    install_tls()?;
+    controllers::run(options).await.map_err(|error| error.to_string())
+}
+
+/// Asks something; the exit code says how that ended, and the standard error why there is no answer.
 #[tokio::main(flavor = "current_thread")]
-#[expect(clippy::print_stderr, reason = "a question on the command line is answered there")]
-async fn answered(answer: impl Future<Output = Result<Ending, Unanswered>>) -> ExitCode {
-    install_tls();
-    let ending = answer.await.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+async fn ask(question: impl Future<Output = Result<Ending, Unanswered>>) -> ExitCode {
+    let answer = match install_tls() {
+        Ok(()) => question.await,
+        Err(error) => Err(Unanswered(error)),
+    };
+    let ending = answer.unwrap_or_else(|why| {
+        // Where the standard error is closed, the exit code says enough.
+        let _ = writeln!(stderr(), "error: {why}");
         Ending::Unanswered
     });
     ending.into()
 }
 
-#[tokio::main]
-async fn run(options: RunOptions) -> Result<(), String> {
-    install_tls();
-    controllers::run(options).await.map_err(|error| error.to_string())
-}
-
-/// ring is the one TLS provider. Nobody can have installed another one before.
-fn install_tls() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+fn install_tls() -> Result<(), String> {
+    let installed = rustls::crypto::ring::default_provider().install_default();
+    installed.map_err(|_| "a TLS provider was installed already".to_owned())
 }

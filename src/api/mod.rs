@@ -29,6 +29,13 @@ pub const FIELD_MANAGER: &str = "laurel";
 /// An annotation on any of Laurel's objects. Any new value asks to try again what was refused or rejected.
 pub const RETRY_ANNOTATION: &str = "laurel.dev/retry";
 
+/// The annotation in which the API server says who last decided about a ModelAlias's version. A
+/// `MutatingAdmissionPolicy` sets it.
+pub const CHANGED_BY_ANNOTATION: &str = "laurel.dev/changed-by";
+
+/// The annotation in which whoever applies a ModelAlias names the Git commit that it comes from.
+pub const COMMIT_ANNOTATION: &str = "laurel.dev/commit";
+
 /// What Go's `time.ParseDuration` accepts, without signs: `90s`, `1h30m`.
 pub(crate) const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$";
 

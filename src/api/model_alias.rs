@@ -320,7 +320,7 @@ pub struct ModelAliasStatus {
     /// Versions that were tried and failed, newest first, at most 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejection>,
-    /// What was done, newest first, at most 10.
+    /// What was done, newest first: the newest 10, and older ones that are not in the registry's tags yet, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
     /// The value of the annotation `laurel.dev/retry` that was last acted on.
@@ -412,10 +412,50 @@ pub struct HistoryEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub took: Option<Duration>,
+    /// Who asked for it: a user as the API server knew them, `laurel` where Laurel chose by itself (a follower, a failure), or
+    /// `unknown`.
+    #[serde(default = "unknown")]
+    pub by: String,
+    /// The Git commit that asked for it, from the annotation `laurel.dev/commit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Why it was rejected, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Why it was rejected, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Whether this stands in the tags of the version in the registry, too.
+    #[serde(default)]
+    pub recorded: Recorded,
+}
+
+/// Who asked for a change of which nobody can say.
+pub const UNKNOWN: &str = "unknown";
+
+fn unknown() -> String {
+    UNKNOWN.to_owned()
+}
+
+/// Whether an entry of the history stands in the registry's tags.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
+pub enum Recorded {
+    /// Not yet.
+    #[default]
+    Pending,
+    /// It does.
+    Written,
+    /// It cannot: the version is gone from the registry, or the registry keeps no tags.
+    Impossible,
+    /// What a later release of Laurel wrote, and this one does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What asked for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 pub enum Cause {
     /// `spec.version` of the ModelAlias.
     Spec,
@@ -431,7 +471,9 @@ pub enum Cause {
 }
 
 /// How a change ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
 pub enum Outcome {
     /// The version serves.
     Promoted,
@@ -461,6 +503,7 @@ mood: good
         )
         .unwrap();
         assert_eq!(status.history[0].outcome, Outcome::Unknown);
+        assert_eq!(status.history[0].by, UNKNOWN);
         assert_eq!(status.rejected[0].reason, Reason::Unknown);
         assert_eq!(status.versions[0].smoke_test, Some(SmokeTestOutcome::Unknown));
     }

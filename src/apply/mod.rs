@@ -6,6 +6,7 @@
 
 mod cluster;
 pub mod finalizer;
+pub mod record;
 mod refusal;
 pub mod registry;
 mod server_side;
@@ -133,6 +134,9 @@ async fn act(
         }
         Action::DeleteAlias { role, replaces } => {
             registry::delete_alias(context, model()?, alias, *role, *replaces).await
+        }
+        Action::Record { version: _, at } => {
+            return Ok(context.records.start(context, alias, model()?, &observation.observed, *at));
         }
     }
     .map(|()| Effect::Done)

@@ -29,8 +29,8 @@ use crate::{
 };
 
 /// What a check cannot know, for its report.
-pub const UNKNOWN: &str = "whether a version served in the cluster before, beyond what the alias and the previous alias name now: \
-                           the rules never hold such a version back there, even where they fail here";
+pub const UNKNOWN: &str = "whether the operator still remembers that a version served, by its Deployment or by status.history: here the \
+                           alias, the previous alias and the tags in the registry speak for it";
 
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::Display)]

@@ -8,13 +8,14 @@ use super::{Known, Of};
 use crate::{
     api::{
         ModelAlias, RegisteredModel,
-        names::{AliasName, ModelName, Version},
+        names::{ModelName, Version},
         promotion::PromotionRule,
     },
     decide::{
         Candidates, Choice, Evidence, EvidenceFacts, Metrics, NEWEST, Outcome, RegistryView, choose, examine,
     },
     observe::{candidate, follower, model_alias::rules_for},
+    record::Log,
     registry::{RegisteredModelFacts, Registry, VersionFacts, VersionState},
     versions::{self, RunMetrics},
 };
@@ -124,10 +125,8 @@ async fn wish(
         let message = format!("version {version} of {:?} does not exist in the registry", name.as_str());
         return Ok(told(Some(version), Verdict::Missing, message));
     };
-    if let Some(before) = served_before(spec, &facts, version) {
-        let message = format!(
-            "version {version} is what {before} names in the registry, so the rules do not hold it back"
-        );
+    if let Some(before) = served_before(spec, &facts, &candidate) {
+        let message = format!("version {version} {before}, so the rules do not hold it back");
         return Ok(told(Some(version), Verdict::ServedBefore, message));
     }
     if candidate.state != VersionState::Ready {
@@ -181,14 +180,20 @@ async fn wished(
     }
 }
 
-/// The alias by which it is known that a version served before.
+/// How it is known that a version served before: by an alias, or by what the operator tagged it with.
 fn served_before(
     spec: &crate::api::ModelAliasSpec,
     facts: &RegisteredModelFacts,
-    version: Version,
-) -> Option<AliasName> {
+    candidate: &VersionFacts,
+) -> Option<String> {
     let known = [Some(&spec.alias), spec.previous_alias.as_ref()];
-    known.into_iter().flatten().find(|alias| facts.aliases.get(alias) == Some(&version)).cloned()
+    let mut known = known.into_iter().flatten();
+    if let Some(alias) = known.find(|alias| facts.aliases.get(alias) == Some(&candidate.version)) {
+        return Some(format!("is what {alias} names in the registry"));
+    }
+    let log = Log::of(std::slice::from_ref(candidate)).about(&spec.alias);
+    let live = log.entries.iter().find(|line| line.is_live())?;
+    Some(format!("was live as {} on {}, as its tags in the registry say", spec.alias, live.entry.at))
 }
 
 /// What each rule wants and sees.

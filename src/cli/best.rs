@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 
-use super::{Ending, Output, RegistryArgs, Unanswered, table::columns};
+use super::{Ending, Output, RegistryArgs, Unanswered, table};
 use crate::{
     api::{metric::Goal, names::ModelName},
     decide::NEWEST,
@@ -116,8 +116,8 @@ fn text(answer: &Answer) -> String {
     let rows: Vec<_> = [title].into_iter().chain(rows).collect();
     let more = answer.candidates.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
-    let table = if answer.candidates.is_empty() { String::new() } else { columns(&rows) };
-    format!("{head}{table}{more}")
+    let ranked = if answer.candidates.is_empty() { String::new() } else { table(&rows) };
+    format!("{head}{ranked}{more}")
 }
 
 #[cfg(test)]

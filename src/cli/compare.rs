@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf, str::FromStr};
 
 use clap::Args;
 
-use super::{Ending, Output, RegistryArgs, Unanswered, files, table::columns};
+use super::{Ending, Output, RegistryArgs, Unanswered, files, table};
 use crate::{
     api::{
         metric::Goal,
@@ -149,7 +149,7 @@ fn text(comparison: &Comparison) -> String {
         rows.push(row(&format!("tag {}", tag.key), tag.values.iter().map(shown).collect()));
     }
     let has_best = comparison.metrics.iter().any(|metric| !metric.best.is_empty());
-    format!("{}{}", columns(&rows), if has_best { "* the best of these\n" } else { "" })
+    format!("{}{}", table(&rows), if has_best { "* the best of these\n" } else { "" })
 }
 
 /// A tag may be long, and of many lines.

@@ -6,9 +6,10 @@
 //! check     manifests, judged without a cluster
 //! compare   versions of a model side by side
 //! best      the version that a follower would choose
-//! table     columns for a person
 //! files     the manifests that -f names
+//! history   what was live when, from the registry
 //! registry  how a question for the registry reaches it, shared by those that ask one
+//! table     how an answer is laid out for a person
 //! ```
 //!
 //! A command that asks something ends with one of the exit codes of [`Ending`].
@@ -22,6 +23,7 @@ mod check;
 mod compare;
 mod crds;
 mod files;
+pub mod history;
 pub mod registry;
 mod run;
 mod table;
@@ -31,8 +33,10 @@ pub use self::{
     check::CheckOptions,
     compare::CompareOptions,
     crds::print_crds,
+    history::HistoryArgs,
     registry::RegistryArgs,
     run::{LogFormat, RunOptions},
+    table::table,
 };
 
 /// Promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
@@ -57,6 +61,9 @@ pub enum Command {
     Compare(CompareOptions),
     /// Name the best version of a model by a metric: the one that a follower `best` would choose.
     Best(BestOptions),
+    /// Tell what was live when, who asked for it and why, from the tags in the registry.
+    #[command(after_help = history::EXIT_CODES)]
+    History(HistoryArgs),
 }
 
 /// How an answer is printed.

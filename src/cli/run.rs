@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, net::SocketAddr};
 
-use clap::{builder::TypedValueParser, error::ErrorKind};
+use clap::{ArgAction, builder::TypedValueParser, error::ErrorKind};
 use url::Url;
 
 /// How the operator runs. Every option can be given as an environment variable.
@@ -23,6 +23,11 @@ pub struct RunOptions {
     /// How often that registry is read, in seconds.
     #[arg(long, env = "LAUREL_REGISTRY_POLL_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3600))]
     pub registry_poll_seconds: u64,
+
+    /// Whether the annotation `laurel.dev/changed-by` says who changed a ModelAlias. Set it only where the API server stamps it
+    /// by the `MutatingAdmissionPolicy` that comes with Laurel; without that, anybody may write there what they like.
+    #[arg(long, env = "LAUREL_TRUST_CHANGED_BY", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub trust_changed_by: bool,
 
     /// Where `/healthz`, `/readyz` and `/metrics` answer.
     #[arg(long, env = "LAUREL_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]

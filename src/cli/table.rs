@@ -1,25 +1,30 @@
-//! Columns for a person.
+//! A table for a person at a terminal, as kubectl prints one.
 
-/// Rows with their columns below each other. The last column is as wide as it likes.
-pub(super) fn columns(rows: &[Vec<String>]) -> String {
-    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        rows.iter().filter_map(|row: &Vec<String>| row.get(column)).map(|cell| cell.chars().count()).max()
-    };
-    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or_default()).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
+/// The rows, each as wide as its widest cell; three spaces between columns, none at the end of a line.
+#[must_use]
+pub fn table(rows: impl IntoIterator<Item: AsRef<[String]>>) -> String {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let count = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or_default();
+    let wide =
+        |column: usize| rows.iter().filter_map(move |row| Some(row.as_ref().get(column)?.chars().count()));
+    let widths: Vec<usize> = (0..count).map(|column| wide(column).max().unwrap_or_default()).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.as_ref().iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn columns_stand_below_each_other() {
-        let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect();
-        let rows = [row(&["a", "ünï", "x"]), row(&["long", "b"])];
-        assert_eq!(super::columns(&rows), "a     ünï  x\nlong  b\n");
+    fn columns_stand_under_each_other() {
+        let row = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
+        let rows = [row("ALIAS", "BY"), row("ünï", "-"), row("a", "somebody")];
+        assert_eq!(table(rows), "ALIAS   BY\nünï     -\na       somebody\n");
     }
 }

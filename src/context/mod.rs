@@ -23,7 +23,7 @@ use kube::{
 
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel, condition::shortened},
-    apply::{registry::AliasWrites, smoke::SmokeTests},
+    apply::{record::RecordWrites, registry::AliasWrites, smoke::SmokeTests},
     observe::{cluster::Cache, registries::Hub},
     status::Announcement,
     telemetry::metrics::Metrics,
@@ -62,6 +62,10 @@ pub struct Context {
     pub smoke: SmokeTests,
     /// The aliases that are being set in registries.
     pub alias_writes: AliasWrites,
+    /// What is being written into the tags of versions in registries.
+    pub records: RecordWrites,
+    /// Whether the API server stamps who changed a ModelAlias, so that the annotation is to be believed.
+    pub trusts_changed_by: bool,
     /// The client for pods: no proxy, no redirects.
     pub pod_http: reqwest::Client,
     /// The metrics.
@@ -82,6 +86,7 @@ impl Context {
         self.memory.forget_alias(uid);
         self.smoke.forget_all(uid);
         self.alias_writes.forget(uid);
+        self.records.forget(uid);
         self.haste.forget(uid);
     }
 

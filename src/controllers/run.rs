@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
-    apply::{registry::AliasWrites, smoke::SmokeTests},
+    apply::{record::RecordWrites, registry::AliasWrites, smoke::SmokeTests},
     cli::RunOptions,
     context::{Context, Guarded, Haste, Memory, Readiness, Wakeups},
     observe::registries::Hub,
@@ -97,6 +97,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         wakeups: sender,
         smoke: SmokeTests::default(),
         alias_writes: AliasWrites::default(),
+        records: RecordWrites::default(),
+        trusts_changed_by: options.trust_changed_by,
         pod_http: pod_client()?,
         metrics: Metrics::default(),
         readiness: Readiness::default(),

@@ -66,6 +66,14 @@ pub enum Action {
         /// What it named when this was decided. When it names something else by then, nothing is written.
         replaces: Version,
     },
+    /// Write an entry of the history into the tags of its version in the registry. This begins the write; that it was done is
+    /// observed.
+    Record {
+        /// The version.
+        version: Version,
+        /// The entry's time, which names it.
+        at: Timestamp,
+    },
 }
 
 /// One of the two aliases that a ModelAlias keeps.

@@ -17,7 +17,7 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) ->
     restore_traffic(observed, &mut step);
     let Some((version, model_uri)) = &goal.version else { return step };
     if step.routed_to().or_else(|| observed.answers_alone()) == Some(*version) {
-        keep(observed, serving, goal, &mut step);
+        keep(observed, serving, goal, u32::MAX, &mut step);
     } else {
         bring_up(observed, serving, goal, (*version, model_uri), &mut step);
         grow_what_serves(observed, serving, *version, &mut step);
@@ -95,20 +95,21 @@ pub(super) fn route(version: Version, step: &mut Step) {
     step.progress(Reason::MovingTraffic, format!("traffic moves to version {version}"));
 }
 
-/// Keeps the version that serves as it is wished: there, with today's settings, at its size.
-pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, step: &mut Step) {
+/// Keeps the version that serves as it is wished: there, with today's settings, at its size, as far as there is room for that
+/// many more pods.
+pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, room: u32, step: &mut Step) {
     let Some((version, model_uri)) = &goal.version else { return };
     let version = *version;
-    let replicas = serving.replicas;
-    let apply = Action::Apply { version, model_uri: model_uri.clone(), replicas };
+    let apply = |replicas| Action::Apply { version, model_uri: model_uri.clone(), replicas };
     let Some(workload) = observed.cluster.workloads.get(&version) else {
         give_way(observed, serving, version, step);
-        return begin(observed, serving, version, apply, step);
+        return begin(observed, serving, version, apply(serving.replicas), step);
     };
+    let replicas = serving.replicas.min(workload.desired.saturating_add(room));
     let outdated =
         workload.edited || workload.settings != serving.settings || workload.model_uri != *model_uri;
     if goal.is_wished() && outdated {
-        step.act(apply);
+        step.act(apply(replicas));
         step.progress(Reason::UpdatingSettings, format!("version {version} gets new settings, pod by pod"));
     } else if workload.desired != replicas {
         step.act(Action::Scale { version, replicas });
@@ -118,6 +119,12 @@ pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, st
         );
     } else if !workload.rolled_out {
         await_recovery(observed, serving, version, workload, step);
+    } else if replicas < serving.replicas {
+        let note = format!(
+            "version {version} goes from {replicas} to {} pods when those that are ending have made room (spec.rollout.maxSurge)",
+            serving.replicas
+        );
+        step.progress(Reason::Scaling, note);
     }
     if workload.ready == 0 {
         give_way(observed, serving, version, step);

@@ -2,7 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, AliasRole, Decision, Observed, Readiness, Report, serving_condition};
+use super::{
+    Action, AliasRole, Decision, Observed, Readiness, Report, look_again, record, serving_condition,
+};
 use crate::api::{
     condition::{ConditionStatus, Note, Reason},
     names::Version,
@@ -31,8 +33,16 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
         ),
         None if waits => {
             let mut actions = if nothing_to_remove { Vec::new() } else { aliases(observed) };
-            actions.extend(release(observed));
-            (actions, Note::new(Reason::Deleting, "the alias is removed from the registry"), Some(give_up))
+            let record = record::next(observed).filter(|_| !nothing_to_remove);
+            let note = if let Some(record) = record {
+                actions.push(record);
+                let message = format!("waits until {give_up} for what was done to be in the registry's tags");
+                Note::new(Reason::Deleting, message)
+            } else {
+                actions.extend(release(observed));
+                Note::new(Reason::Deleting, "the alias is removed from the registry")
+            };
+            (actions, note, Some(give_up.min(look_again(observed))))
         }
         None => (release(observed), Note::new(Reason::Deleting, "goes"), None),
     };

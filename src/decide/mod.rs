@@ -6,7 +6,8 @@
 //!                    │   gates ────── the promotion rules, before a version's first traffic
 //! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from what serves to the goal
 //!                    ├ retention ──── what becomes of the versions that do not serve
-//!                    └ registry_sync ─ the alias in the registry, after traffic
+//!                    ├ registry_sync ─ the alias in the registry, after traffic
+//!                    └ record ──────── the history in the registry, after the alias
 //!                         │
 //!                         ▼
 //!                     Decision: ordered actions, a report, when to look again
@@ -24,6 +25,7 @@ mod follow;
 mod gates;
 mod goal;
 mod observed;
+mod record;
 mod registry_sync;
 mod retention;
 mod rolling;
@@ -37,8 +39,8 @@ pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{Evidence, EvidenceFacts, Finding, GatesReport, Metrics, Outcome, examine, is_exempt};
 pub use goal::wished;
 pub use observed::{
-    ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent, SmokeReport, StrategyIntent,
-    Traffic, VersionView, Wish, Workload,
+    ClusterView, Intent, Lifecycle, Observed, Outbox, RegistryView, ServingIntent, SmokeReport,
+    StrategyIntent, Traffic, VersionView, Wish, Workload,
 };
 pub use registry_sync::QUARREL;
 
@@ -49,7 +51,7 @@ use crate::api::condition::{ConditionStatus, Note, Reason};
 /// Decides what to do next. The same observation always gives the same decision.
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
-    let decision = decide_now(observed);
+    let decision = record::add(observed, decide_now(observed));
     let wake = decision.wake.into_iter().chain(registry_sync::quarrel_ends(observed)).min();
     Decision { wake, ..decision }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     ModelAliasStatus,
     condition::{Note, Reason},
-    model_alias::{Drift, HeldVersion, Rejection},
+    model_alias::{Drift, HeldVersion, Recorded, Rejection},
     names::{ModelUri, Version},
     promotion::PromotionRule,
 };
@@ -29,6 +29,9 @@ pub struct Observed {
     pub registry: RegistryView,
     /// What the cluster shows.
     pub cluster: ClusterView,
+    /// What became of the history's way into the registry.
+    #[serde(default)]
+    pub outbox: Outbox,
     /// What the status remembers.
     #[serde(default)]
     pub record: ModelAliasStatus,
@@ -62,6 +65,12 @@ pub struct Intent {
     /// The value of the annotation that asks to try again.
     #[serde(default)]
     pub retry: Option<String>,
+    /// Who last decided about the version in the spec, where the API server said so.
+    #[serde(default)]
+    pub changed_by: Option<String>,
+    /// The Git commit that the spec says it comes from.
+    #[serde(default)]
+    pub commit: Option<String>,
     /// Why nothing may be done at all, for instance another owner of the alias.
     #[serde(default)]
     pub obstacle: Option<Note>,
@@ -155,6 +164,17 @@ pub struct RegistryView {
     /// The same of the previous alias.
     #[serde(default)]
     pub previous_written: Option<Version>,
+}
+
+/// What became of the entries of the history that were to be written into the registry's tags, since this operator began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbox {
+    /// Those of which that is settled, by their time.
+    #[serde(default)]
+    pub settled: BTreeMap<Timestamp, Recorded>,
+    /// Why the last try failed.
+    #[serde(default)]
+    pub trouble: Option<Note>,
 }
 
 /// What the registry says of one version.

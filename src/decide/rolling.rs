@@ -31,11 +31,14 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal, ma
     let exchange = Exchange { observed, serving, goal, max_surge };
     match traffic {
         Traffic::Nowhere => bring_up(observed, serving, goal, (*version, model_uri), &mut step),
-        Traffic::One(_) if serves == Some(*version) => keep(observed, serving, goal, &mut step),
+        Traffic::One(_) if serves == Some(*version) => {
+            keep(observed, serving, goal, exchange.room(), &mut step);
+        }
         Traffic::One(serves) => {
-            exchange.open(*version, model_uri, &mut step);
+            let growth = if serves == *version { 0 } else { exchange.growth(serves) };
+            exchange.open(*version, model_uri, growth, &mut step);
             if serves != *version {
-                exchange.fit_what_serves(serves, &mut step);
+                exchange.fit_what_serves(serves, growth, &mut step);
             }
         }
         Traffic::Shared => exchange.go_on(*version, model_uri, &mut step),
@@ -55,28 +58,23 @@ impl Exchange<'_> {
         self.observed.cluster.workloads.get(&version)
     }
 
-    /// How many pods there may be beside those of the versions that `counts`.
-    fn room_beside_those(&self, counts: impl Fn(Version) -> bool) -> u32 {
-        let workloads = self.observed.cluster.workloads.iter().filter(|(version, _)| counts(**version));
-        let pods =
-            workloads.map(|(_, workload)| workload.pods.max(workload.desired)).fold(0, u32::saturating_add);
+    /// How many pods may be added now. Those that are ending hold room.
+    fn room(&self) -> u32 {
+        let workloads = self.observed.cluster.workloads.values();
+        let pods = workloads.map(|workload| workload.pods.max(workload.desired)).fold(0, u32::saturating_add);
         (self.serving.replicas + self.max_surge).saturating_sub(pods)
     }
 
-    /// How many pods may be added now.
-    fn room(&self) -> u32 {
-        self.room_beside_those(|_| true)
+    /// By how many pods what serves grows now to the size that is wished.
+    fn growth(&self, serves: Version) -> u32 {
+        let desired = self.workload(serves).map_or(u32::MAX, |workload| workload.desired);
+        self.serving.replicas.saturating_sub(desired).min(self.room())
     }
 
-    /// How many pods one version may have while the others have theirs.
-    fn room_beside(&self, version: Version) -> u32 {
-        self.room_beside_those(|other| other != version)
-    }
-
-    /// The first pods of the goal, without traffic until they are ready and proven.
-    fn open(&self, version: Version, model_uri: &ModelUri, step: &mut Step) {
+    /// The first pods of the goal, without traffic until they are ready and proven, where the growth of what serves leaves room.
+    fn open(&self, version: Version, model_uri: &ModelUri, growth: u32, step: &mut Step) {
         let (observed, serving) = (self.observed, self.serving);
-        let first = self.room().min(serving.replicas);
+        let first = (self.room() - growth).min(serving.replicas);
         let Some(workload) = self.workload(version) else {
             return self.start(
                 version,
@@ -118,10 +116,9 @@ impl Exchange<'_> {
 
     /// While another version comes up, what serves follows the size that is wished: it grows as far as there is room, and makes
     /// room where it is too large.
-    fn fit_what_serves(&self, serves: Version, step: &mut Step) {
+    fn fit_what_serves(&self, serves: Version, growth: u32, step: &mut Step) {
         let Some(workload) = self.workload(serves).filter(|_| step.routed_to().is_none()) else { return };
-        let most = self.room_beside(serves).max(workload.desired);
-        let replicas = self.serving.replicas.min(most);
+        let replicas = self.serving.replicas.min(workload.desired + growth);
         if workload.desired != replicas {
             step.act(Action::Scale { version: serves, replicas });
         }

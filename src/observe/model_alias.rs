@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     api::{
-        DeletionPolicy, ModelAlias, ModelAliasStatus, RETRY_ANNOTATION, RegisteredModel,
-        condition::{Note, Reason},
+        CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasStatus,
+        RETRY_ANNOTATION, RegisteredModel,
+        condition::{Note, Reason, shortened},
         model_alias::{Runtime, SmokeTest, Strategy},
         names::{AliasName, ModelName, Version},
         promotion::PromotionRule,
@@ -81,8 +82,12 @@ pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> O
     if let Lifecycle::Deleting { since } = &mut intent.lifecycle {
         *since = context.memory.deleting_since(alias, now);
     }
+    if !context.trusts_changed_by {
+        intent.changed_by = None;
+    }
     let cluster = context.cluster.view(&key, port, smoke);
-    let mut observed = Observed { now, intent, registry, cluster, record };
+    let outbox = context.records.outbox(alias, &record);
+    let mut observed = Observed { now, intent, registry, cluster, outbox, record };
     if let Some(model) = &model {
         evidence::gather(&mut observed, model).await;
     }
@@ -267,8 +272,18 @@ pub(crate) fn intent(alias: &ModelAlias, model: Option<&Model>, obstacle: Option
         has_finalizer: finalizer::is_set(&alias.metadata, finalizer::REGISTRY_ALIAS),
         rules: model.map_or_else(Vec::new, |model| rules_for(&model.promotion, &spec.alias)),
         retry: alias.annotations().get(RETRY_ANNOTATION).cloned(),
+        changed_by: said(alias, CHANGED_BY_ANNOTATION),
+        commit: said(alias, COMMIT_ANNOTATION),
         obstacle,
     }
+}
+
+/// What an annotation says, if it says anything; one line, and not too long for a status.
+fn said(alias: &ModelAlias, annotation: &str) -> Option<String> {
+    const MAX: usize = 250;
+    let text = alias.annotations().get(annotation)?.trim();
+    let line: String = text.chars().map(|each| if each.is_control() { ' ' } else { each }).collect();
+    (!line.is_empty()).then(|| shortened(&line, MAX))
 }
 
 /// The promotion rules for an alias.

@@ -156,6 +156,23 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// Removes one tag of a model; fine when it is not there.
     async fn delete_model_tag(&self, name: &ModelName, key: &str) -> Result<(), RegistryError>;
 
+    /// Sets one tag of a version.
+    async fn set_version_tag(
+        &self,
+        name: &ModelName,
+        version: Version,
+        key: &str,
+        value: &str,
+    ) -> Result<(), RegistryError>;
+
+    /// Removes one tag of a version; fine when it is not there.
+    async fn delete_version_tag(
+        &self,
+        name: &ModelName,
+        version: Version,
+        key: &str,
+    ) -> Result<(), RegistryError>;
+
     /// Deletes a model with all its versions; fine when it is not there.
     async fn delete_model(&self, name: &ModelName) -> Result<(), RegistryError>;
 

@@ -6,7 +6,7 @@ use crate::{
     api::{
         ModelAliasStatus,
         condition::{ConditionType, Reason},
-        model_alias::{Cause, HistoryEntry, Outcome},
+        model_alias::{Cause, HistoryEntry, Outcome, Recorded},
         names::Version,
     },
     decide::{Action, AliasRole},
@@ -36,10 +36,14 @@ pub fn announcements(
     applied: &Applied,
 ) -> Vec<Announcement> {
     let mut news = Vec::new();
-    let fresh = after.history.iter().take_while(|entry| before.history.first() != Some(entry));
+    let fresh = after
+        .history
+        .iter()
+        .take_while(|entry| before.history.first().map(|known| known.at) != Some(entry.at));
     for entry in fresh.collect::<Vec<_>>().into_iter().rev() {
         news.extend(history(entry, after));
     }
+    news.extend(before.history.iter().filter_map(|entry| unrecorded(entry, after)));
     for action in &applied.actions {
         news.extend(write(action, before));
     }
@@ -95,6 +99,32 @@ fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announcemen
         reason: reason.to_owned(),
         action: format!("{done}V{version}{origin}"),
         message,
+    })
+}
+
+/// That something will not be found in the registry's tags.
+fn unrecorded(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announcement> {
+    let why = match after.history.iter().find(|other| other.at == entry.at).map(|other| other.recorded) {
+        _ if entry.recorded != Recorded::Pending => return None,
+        None => "too much waits for the registry, and this was the oldest",
+        Some(Recorded::Impossible) => "the version is gone from the registry, or the registry keeps no tags",
+        Some(_) => return None,
+    };
+    let version = entry.version;
+    let happened = match entry.outcome {
+        Outcome::Promoted => "promoted",
+        Outcome::RolledBack => "rolled back to",
+        Outcome::Rejected => "rejected",
+        Outcome::Unknown => "changed",
+    };
+    Some(Announcement {
+        warning: true,
+        reason: "NotRecorded".to_owned(),
+        action: format!("RecordV{version}"),
+        message: format!(
+            "that version {version} was {happened} at {} cannot be written into its tags in the registry: {why}",
+            entry.at
+        ),
     })
 }
 

@@ -1,14 +1,19 @@
 //! The next status of a ModelAlias.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::kstatus;
 use crate::{
     api::{
-        ModelAliasStatus,
-        condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition, merge_conditions},
-        model_alias::{Cause, HeldVersion, HistoryEntry, Outcome, PUT_BACK_MAX, Rejection, SmokeTestOutcome},
+        FIELD_MANAGER, ModelAliasStatus,
+        condition::{
+            ConditionStatus, ConditionType, Note, Reason, WishedCondition, merge_conditions, shortened,
+        },
+        model_alias::{
+            Cause, HeldVersion, HistoryEntry, Outcome, PUT_BACK_MAX, Recorded, Rejection, SmokeTestOutcome,
+            UNKNOWN,
+        },
         names::{ModelUri, Version},
     },
     decide::{
@@ -16,7 +21,11 @@ use crate::{
     },
 };
 
+/// How many entries of the history are kept; more, while they are not in the registry yet.
 const HISTORY_MAX: usize = 10;
+const PENDING_MAX: usize = 100;
+/// How much of why a version was rejected its history keeps.
+const WHY_MAX: usize = 500;
 const REJECTED_MAX: usize = 5;
 
 /// What was really done of a decision.
@@ -58,6 +67,7 @@ pub fn next(
     }
     status.target_version = decision.target;
     remember_workloads(observed, applied, &mut status);
+    remember_records(observed, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, decision, &mut status);
@@ -199,14 +209,16 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
             .filter(|_| !returns)
             .and_then(|started| std::time::Duration::try_from(now.duration_since(started)).ok());
         let entry = HistoryEntry {
-            version: serves,
-            from: status.version,
-            at: now,
-            cause: cause(observed),
-            outcome: if returns { Outcome::RolledBack } else { Outcome::Promoted },
             took: took.map(|took| {
                 std::time::Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)).into()
             }),
+            ..entry_of(
+                observed,
+                status,
+                serves,
+                cause(observed),
+                if returns { Outcome::RolledBack } else { Outcome::Promoted },
+            )
         };
         push_history(status, entry);
         status.previous_version = status.version;
@@ -237,9 +249,80 @@ fn cause(observed: &Observed) -> Cause {
     }
 }
 
-fn push_history(status: &mut ModelAliasStatus, entry: HistoryEntry) {
+fn entry_of(
+    observed: &Observed,
+    status: &ModelAliasStatus,
+    version: Version,
+    cause: Cause,
+    outcome: Outcome,
+) -> HistoryEntry {
+    let (by, commit) = asked_by(observed, status, version, cause);
+    HistoryEntry {
+        version,
+        from: status.version,
+        at: observed.now,
+        cause,
+        outcome,
+        took: None,
+        by,
+        commit,
+        reason: None,
+        message: None,
+        recorded: Recorded::Pending,
+    }
+}
+
+/// Who asked for a version, as far as that is known. What the annotations say is about the version in the spec and no other.
+fn asked_by(
+    observed: &Observed,
+    status: &ModelAliasStatus,
+    version: Version,
+    cause: Cause,
+) -> (String, Option<String>) {
+    let unknown = || (UNKNOWN.to_owned(), None);
+    match cause {
+        Cause::Follower | Cause::Failure => (FIELD_MANAGER.to_owned(), None),
+        Cause::Spec if observed.intent.wish == Wish::Version(version) => {
+            // A commit says one thing: when it asked for another version before, it was left behind by an edit.
+            let is_left_behind = |commit: &String| {
+                let mut others = status.history.iter();
+                others.any(|entry| entry.commit.as_ref() == Some(commit) && entry.version != version)
+            };
+            let commit = observed.intent.commit.clone().filter(|commit| !is_left_behind(commit));
+            (observed.intent.changed_by.clone().unwrap_or_else(|| unknown().0), commit)
+        }
+        Cause::Spec | Cause::Registry | Cause::Unknown => unknown(),
+    }
+}
+
+/// Adds what was done. Its time is its name, so no two have the same.
+fn push_history(status: &mut ModelAliasStatus, mut entry: HistoryEntry) {
+    while status.history.iter().any(|other| other.at == entry.at) {
+        entry.at = entry.at.checked_add(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MIN);
+    }
     status.history.insert(0, entry);
-    status.history.truncate(HISTORY_MAX);
+    forget_history(status);
+}
+
+/// Forgets what is old and in the registry, or too old to wait for that.
+fn forget_history(status: &mut ModelAliasStatus) {
+    let mut kept = 0;
+    status.history.retain(|entry| {
+        kept += 1;
+        kept <= HISTORY_MAX || (entry.recorded == Recorded::Pending && kept <= PENDING_MAX)
+    });
+}
+
+/// What has become of the entries that were to be written into the registry's tags.
+fn remember_records(observed: &Observed, status: &mut ModelAliasStatus) {
+    for entry in &mut status.history {
+        if let Some(settled) = observed.outbox.settled.get(&entry.at)
+            && entry.recorded == Recorded::Pending
+        {
+            entry.recorded = *settled;
+        }
+    }
+    forget_history(status);
 }
 
 /// The version that the alias named when it last agreed with what serves, as it was read.
@@ -250,14 +333,7 @@ fn remember_registry(observed: &Observed, decision: &Decision, status: &mut Mode
         && status.target_version == Some(named)
         && status.version != Some(named)
     {
-        let entry = HistoryEntry {
-            version: named,
-            from: status.version,
-            at: observed.now,
-            cause: cause(observed),
-            outcome: Outcome::Promoted,
-            took: None,
-        };
+        let entry = entry_of(observed, status, named, cause(observed), Outcome::Promoted);
         push_history(status, entry);
         status.previous_version = status.version;
         status.version = Some(named);
@@ -313,13 +389,13 @@ fn remember_rejections(observed: &Observed, decision: &Decision, status: &mut Mo
     status.rejected.retain(|other| other.version != rejection.version);
     status.rejected.insert(0, rejection.clone());
     status.rejected.truncate(REJECTED_MAX);
+    let cause = if rejection.reason == Reason::BecameUnready { Cause::Failure } else { cause(observed) };
     let entry = HistoryEntry {
-        version: rejection.version,
         from: observed.serves().filter(|serves| *serves != rejection.version),
         at: rejection.at,
-        cause: if rejection.reason == Reason::BecameUnready { Cause::Failure } else { cause(observed) },
-        outcome: Outcome::Rejected,
-        took: None,
+        reason: Some(rejection.reason),
+        message: Some(shortened(&rejection.message, WHY_MAX)),
+        ..entry_of(observed, status, rejection.version, cause, Outcome::Rejected)
     };
     push_history(status, entry);
 }

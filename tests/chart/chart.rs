@@ -37,15 +37,20 @@ fn an_install_brings_exactly_these_objects() {
         ["ClusterRole", "ClusterRoleBinding", CRD, CRD, CRD, "Deployment", "ServiceAccount"]
     );
     assert_eq!(namespace.kinds(), [CRD, CRD, CRD, "Deployment", "Role", "RoleBinding", "ServiceAccount"]);
-    assert_eq!(all.kinds(), ["Deployment", "Service"]);
+    let policy = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
+    assert_eq!(all.kinds(), ["Deployment", policy[0], policy[1], "Service"]);
 }
 
 #[test]
 fn every_namespaced_object_names_its_namespace() {
     for object in installs().iter().flat_map(|install| &install.0) {
         let kind = object["kind"].as_str().unwrap();
-        let expected =
-            if kind.starts_with("Cluster") || kind == CRD { Value::Null } else { NAMESPACE.into() };
+        let expected = if kind.starts_with("Cluster") || kind.starts_with("MutatingAdmission") || kind == CRD
+        {
+            Value::Null
+        } else {
+            NAMESPACE.into()
+        };
         assert_eq!(object["metadata"]["namespace"], expected, "{kind}");
     }
 }
@@ -136,6 +141,7 @@ fn by_default_all_namespaces_are_watched_and_there_is_no_registry() {
     assert_eq!(options.registry_url, None);
     assert_eq!(options.registry_poll_seconds, 30);
     assert_eq!(options.log_format, LogFormat::Json);
+    assert!(!options.trust_changed_by, "what nobody stamps is not believed");
 }
 
 #[test]
@@ -148,6 +154,7 @@ fn values_reach_the_operator() {
     assert_eq!(options.registry_workspace.as_deref(), Some("team-a"));
     assert_eq!(options.registry_poll_seconds, 60);
     assert_eq!(options.log_format, LogFormat::Text);
+    assert!(options.trust_changed_by);
 }
 
 #[test]

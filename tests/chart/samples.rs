@@ -103,6 +103,7 @@ fn the_api_accepts_what_the_pages_show_in_full() {
         "config/docs/following.md",
         "config/docs/promotion-rules.md",
         "config/docs/reasons.md",
+        "config/docs/record.md",
     ];
     for object in first.into_iter().chain(pages.into_iter().flat_map(on_page)) {
         assert_valid(&object);

@@ -259,6 +259,6 @@ print('DONE', version, it.validate(version))
         ensure!(good.contains("DONE 1 True"), "{good}");
         scene.wish(follows).await?;
         let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == "1";
-        scene.champion.until("Ready with version 1", PATIENCE, it).await.map(drop)
+        scene.champion.until("Ready with version 1", PATIENCE * 2, it).await.map(drop)
     });
 }

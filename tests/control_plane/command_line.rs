@@ -114,7 +114,32 @@ fn a_check_says_what_the_operator_would_of_rules_and_versions() {
                     && it.message.contains("metric auc at least 0.9: NaN, which is no number")
             })
         };
-        scene.champion.until("GatesFailed", PATIENCE, told).await.map(drop)
+        scene.champion.until("GatesFailed", PATIENCE * 2, told).await.map(drop)
+    });
+}
+
+#[test]
+fn a_rollback_is_not_held_back_by_the_check_either() {
+    play("cli-rollback", async |scene| {
+        scene.registered(2).await?;
+        scene.get("version: '1'").await?;
+        scene.get("version: '2'").await?;
+        let began = tokio::time::Instant::now();
+        loop {
+            // The tags follow traffic.
+            let back = checked(scene, "tags: {validated: 'true'}", "version: '1'").await?;
+            let promotion = &back.json()?["promotions"][0];
+            if promotion["verdict"] == "ServedBefore" {
+                ensure!(back.code == 0, "{back:?}");
+                ensure!(
+                    promotion["message"].as_str().is_some_and(|it| it.contains("was live as")),
+                    "{back:?}"
+                );
+                return Ok(());
+            }
+            ensure!(promotion["verdict"] == "Failed" && began.elapsed() < PATIENCE * 2, "{back:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
     });
 }
 
@@ -160,7 +185,7 @@ fn the_best_version_is_the_one_that_a_follower_serves() {
             scene.wish("follow: {best: {metric: cost, goal: Minimize, tags: {validated: 'true'}}}").await?;
         scene.champion.ready(change, PATIENCE).await?;
         let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == "2";
-        scene.champion.until("Ready with version 2", PATIENCE, it).await.map(drop)
+        scene.champion.until("Ready with version 2", PATIENCE * 2, it).await.map(drop)
     });
 }
 

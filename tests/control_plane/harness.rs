@@ -83,7 +83,7 @@ impl World {
     pub(crate) async fn start_operator(&self) -> Result<()> {
         let mut operator = Command::new(self.folder.join("laurel"));
         operator.args(["run", "--registry-url", &self.mlflow.url(), "--registry-poll-seconds", "5"]);
-        operator.args(["--http-address", &self.operator_address]);
+        operator.args(["--http-address", &self.operator_address, "--trust-changed-by"]);
         operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);
         operator.env("RUST_LOG", "info,laurel=debug");
         let process = Process::start(&mut operator, &self.operator_log())?;

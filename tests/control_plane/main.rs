@@ -32,6 +32,7 @@ mod operator;
 mod ownership;
 mod promotion;
 mod promotion_rules;
+mod record;
 mod refusals;
 mod registered_model;
 mod registry_trouble;

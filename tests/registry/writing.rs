@@ -33,6 +33,10 @@ async fn every_change_is_sent_as_mlflow_wants_it() {
     answer(&server, request("POST", "registered-models/alias", point), done()).await;
     let unpoint = json!({ "name": "Fraud ü", "alias": "champion" });
     answer(&server, request("DELETE", "registered-models/alias", unpoint), done()).await;
+    let told = json!({ "name": "Fraud ü", "version": "3", "key": "k", "value": "v" });
+    answer(&server, request("POST", "model-versions/set-tag", told), done()).await;
+    let untold = json!({ "name": "Fraud ü", "version": "3", "key": "k" });
+    answer(&server, request("DELETE", "model-versions/delete-tag", untold), done()).await;
     let delete = json!({ "name": "Fraud ü" });
     answer(&server, request("DELETE", "registered-models/delete", delete), done()).await;
 
@@ -43,6 +47,8 @@ async fn every_change_is_sent_as_mlflow_wants_it() {
     registry.delete_model_tag(&name, "k").await.unwrap();
     registry.set_alias(&name, &champion, version(3)).await.unwrap();
     registry.delete_alias(&name, &champion).await.unwrap();
+    registry.set_version_tag(&name, version(3), "k", "v").await.unwrap();
+    registry.delete_version_tag(&name, version(3), "k").await.unwrap();
     registry.delete_model(&name).await.unwrap();
 }
 

@@ -37,3 +37,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* The newest version in which the cluster serves MutatingAdmissionPolicy; v1 where it is asked for all the same. */}}
+{{- define "laurel.policyVersion" -}}
+{{- $group := "admissionregistration.k8s.io" -}}
+{{- if .Capabilities.APIVersions.Has (printf "%s/v1/MutatingAdmissionPolicy" $group) -}}
+{{- printf "%s/v1" $group -}}
+{{- else if .Capabilities.APIVersions.Has (printf "%s/v1beta1/MutatingAdmissionPolicy" $group) -}}
+{{- printf "%s/v1beta1" $group -}}
+{{- else if eq .Values.changedBy.stamp "Always" -}}
+{{- printf "%s/v1" $group -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether the API server is to stamp who decided about a version. The policy is an object of the whole cluster, so `Auto` brings
+     none to an installation that keeps to its namespace. */}}
+{{- define "laurel.stampsChangedBy" -}}
+{{- if or (eq .Values.changedBy.stamp "Always") (and (eq .Values.changedBy.stamp "Auto") (eq .Values.scope "cluster") (include "laurel.policyVersion" .)) -}}
+true
+{{- end -}}
+{{- end -}}

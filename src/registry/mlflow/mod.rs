@@ -279,6 +279,27 @@ impl Registry for MlflowRegistry {
         self.remove(Call::delete("registered-models/delete-tag", json!({ "name": name, "key": key }))).await
     }
 
+    async fn set_version_tag(
+        &self,
+        name: &ModelName,
+        version: Version,
+        key: &str,
+        value: &str,
+    ) -> Result<(), RegistryError> {
+        let body = json!({ "name": name, "version": version, "key": key, "value": value });
+        self.change(Call::post("model-versions/set-tag", body)).await
+    }
+
+    async fn delete_version_tag(
+        &self,
+        name: &ModelName,
+        version: Version,
+        key: &str,
+    ) -> Result<(), RegistryError> {
+        let body = json!({ "name": name, "version": version, "key": key });
+        self.remove(Call::delete("model-versions/delete-tag", body)).await
+    }
+
     async fn delete_model(&self, name: &ModelName) -> Result<(), RegistryError> {
         self.remove(Call::delete("registered-models/delete", json!({ "name": name }))).await
     }

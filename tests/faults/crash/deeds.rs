@@ -25,7 +25,9 @@ fn deed(write: &Exchange) -> Option<String> {
             _ => body["metadata"]["finalizers"].to_string(),
         },
         Server::Registry => {
-            ["alias", "version", "key", "value"].map(|field| body[field].to_string()).join(" ")
+            let tag = |field: &str| body[field].as_str().unwrap_or_default();
+            let (key, value) = recorded(tag("key"), tag("value"));
+            format!("{} {} {key} {value}", body["alias"], body["version"])
         }
     };
     Some(format!("{} {kind}/{name} {detail}", write.method))
@@ -38,4 +40,26 @@ fn size(replicas: &Value) -> String {
         Some(_) => "pods".to_owned(),
         None => String::new(),
     }
+}
+
+/// A tag without what differs from run to run: the times, and how long it took.
+pub(super) fn recorded(key: &str, value: &str) -> (String, String) {
+    if let Some(rest) = key.strip_prefix("laurel.log.") {
+        let (alias, rest) = rest.split_once('.').unwrap_or((rest, ""));
+        let outcome = rest.rsplit('.').next().unwrap_or_default();
+        let mut line: Value = serde_json::from_str(value).unwrap_or_default();
+        for field in ["at", "took", "message", "modelAlias"] {
+            if let Some(fields) = line.as_object_mut() {
+                fields.remove(field);
+            }
+        }
+        return (format!("laurel.log.{alias}.….{outcome}"), line.to_string());
+    }
+    let value = match key {
+        "laurel.promoted_at" | "laurel.rejected_at" | "laurel.rolled_back_at" => "…",
+        // The alias and the reason; the sentence may tell what was seen last.
+        "laurel.rejected" => value.match_indices(": ").nth(1).map_or(value, |(end, _)| &value[..end]),
+        _ => value,
+    };
+    (key.to_owned(), value.to_owned())
 }

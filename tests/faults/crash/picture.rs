@@ -1,7 +1,7 @@
 //! What a scene looks like, in the cluster and in the registry, without times, names and messages: two scenes that went
 //! the same way look the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
@@ -9,6 +9,7 @@ use kube::{ResourceExt, api::ListParams};
 use laurel::api::{ModelAlias, RegisteredModel};
 use serde_json::{Map, Value, json};
 
+use super::deeds::recorded;
 use crate::scene::Scene;
 
 /// What a scene looks like.
@@ -53,9 +54,21 @@ pub(super) async fn picture(scene: &Scene) -> Result<Picture> {
             "tags": pairs(&model["tags"], "key", "value"),
             "description": model["description"],
         })),
+        "records": records(scene).await?,
     });
     let text = shown.to_string().replace(&scene.namespace, "the-scene");
     Ok(without_times(serde_json::from_str(&text)?))
+}
+
+/// What the tags of each version tell, and how often.
+async fn records(scene: &Scene) -> Result<Value> {
+    let versions = scene.mlflow.tags_of_versions(&scene.model).await?;
+    let told = |tags: &BTreeMap<String, String>| -> Value {
+        let mut lines: Vec<(String, String)> = tags.iter().map(|(key, value)| recorded(key, value)).collect();
+        lines.sort();
+        json!(lines)
+    };
+    Ok(versions.iter().map(|(version, tags)| (version.clone(), told(tags))).collect())
 }
 
 fn deployment(deployment: &Deployment) -> (String, Value) {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, sleep},
@@ -125,8 +126,18 @@ pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Resul
 async fn set(scene: &Scene, story: &impl Story) -> Result<usize> {
     scene.operator.start().await?;
     story.set(scene).await?;
+    // The history of what came before is written into the registry beside everything else.
+    until(scene, is_recorded).await?;
     scene.journal.until_quiet(SETTLED, PATIENCE).await?;
     Ok(scene.journal.count())
+}
+
+/// Whether all that the status tells of is in the registry.
+fn is_recorded(picture: &Picture) -> Result<()> {
+    let history = picture.pointer("/champion/status/history").and_then(Value::as_array);
+    let pending = history.into_iter().flatten().filter(|entry| entry["recorded"] == "Pending").count();
+    ensure!(pending == 0, "{pending} entries of the history are not in the registry yet");
+    Ok(())
 }
 
 impl Crash {

@@ -1,9 +1,6 @@
 //! Hundreds of objects, right and wrong, beside a ModelAlias that is promoted as ever.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, stream};
@@ -200,21 +197,13 @@ async fn refused_ones_have_nothing(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Deletes all but the champion and its model, and those that have pods: all of them go. Those that have pods go with the scene, as their
-/// Deployments go in whatever order the cluster likes, which the witness would take for the operator's doing.
+/// Deletes all but the champion and its model: all of them go, also those that serve.
 async fn delete_all(scene: &Scene) -> Result<()> {
-    let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
-    let owners = deployments.iter().flat_map(ResourceExt::owner_references);
-    let serving: BTreeSet<String> = owners.map(|owner| owner.name.clone()).collect();
-    println!("{} have pods", serving.len());
-    let stays = |kind: &str, name: &str| match kind {
-        "ModelAlias" => serving.contains(name),
-        _ => name == "model",
-    };
+    let stays = |name: &str| matches!(name, "champion" | "model");
     for kind in KINDS {
         let api = api(scene, kind);
         let names = api.list(&ListParams::default()).await?.items.into_iter().map(|object| object.name_any());
-        let deleted = names.filter(|name| !stays(kind, name)).map(|name| {
+        let deleted = names.filter(|name| !stays(name)).map(|name| {
             let api = api.clone();
             async move { api.delete(&name, &DeleteParams::default()).await.map(drop) }
         });
@@ -226,7 +215,7 @@ async fn delete_all(scene: &Scene) -> Result<()> {
         let mut left = Vec::new();
         for kind in KINDS {
             let objects = api(scene, kind).list(&ListParams::default()).await?;
-            left.extend(objects.iter().map(ResourceExt::name_any).filter(|name| !stays(kind, name)));
+            left.extend(objects.iter().map(ResourceExt::name_any).filter(|name| !stays(name)));
         }
         if left.is_empty() {
             println!("all were gone after {:.1} s", began.elapsed().as_secs_f64());

@@ -156,7 +156,7 @@ fn set_back(ready: u32) -> (Observed, Timestamp) {
                 { "version": "1", "modelUri": uri(1), "settings": settings, "servedAt": then },
                 { "version": "2", "modelUri": uri(2), "settings": settings, "startedAt": then },
             ],
-            "history": [{ "version": "1", "at": then, "cause": "Spec", "outcome": "Promoted" }],
+            "history": [{ "version": "1", "at": then, "cause": "Spec", "outcome": "Promoted", "recorded": "Written" }],
             "conditions": [condition("Ready"), condition("RegistrySynced")],
         },
     });

@@ -7,6 +7,7 @@
 //! flight    the fault begins in the middle of a promotion
 //! rollback  a rollback to the warm version waits for no registry
 //! follower  with `follow: {registry: {}}`
+//! record    what was done is written into the tags of versions
 //! objects   aliases, versions and models that are deleted, made anew or renamed in the registry
 //! writers   somebody else goes on moving the alias
 //! ends      deletions
@@ -21,6 +22,7 @@ mod flight;
 mod follower;
 mod listing;
 mod objects;
+mod record;
 mod rollback;
 mod told;
 mod writers;
@@ -75,7 +77,13 @@ fn promise_3_no_answer_of_the_registry_takes_away_what_serves() {
 
 #[test]
 fn promises_3_4_and_5_traffic_waits_for_no_registry_and_the_alias_names_what_serves() {
-    side_by_side([flight::scenes(), rollback::scenes(), objects::scenes(), writers::scenes()]);
+    side_by_side([
+        flight::scenes(),
+        rollback::scenes(),
+        record::scenes(),
+        objects::scenes(),
+        writers::scenes(),
+    ]);
 }
 
 #[test]

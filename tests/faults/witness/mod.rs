@@ -41,6 +41,7 @@ use crate::{
 pub(crate) struct Witness {
     deployments: Watch<Deployment>,
     endpoints: Watch<EndpointSlice>,
+    aliases: Watch<ModelAlias>,
     subject: Arc<Subject>,
     model: String,
     subjects: Subjects,
@@ -56,6 +57,7 @@ impl Witness {
         Self {
             deployments: Watch::start(place.api(), watcher::Config::default()),
             endpoints: Watch::start(place.api(), watcher::Config::default()),
+            aliases: Watch::start(place.api(), watcher::Config::default()),
             subject,
             model: place.model.clone(),
             subjects: poll.subjects.clone(),
@@ -98,12 +100,10 @@ impl Witness {
     }
 
     /// No version was deleted or scaled to zero while the Service selected it or its endpoints named it. What the cluster
-    /// does after the ModelAlias or the namespace was deleted is left out.
+    /// does after their ModelAlias or the namespace was deleted is left out.
     fn nothing_was_taken_away(&self, place: &Place) -> Result<()> {
-        let deleted_at = place.champion.seen().iter().find_map(|seen| {
-            (seen.gone || seen.object.metadata.deletion_timestamp.is_some()).then(|| revision(&seen.object))
-        });
-        let ends_at = deleted_at.into_iter().chain(*locked(&self.ends_since)).min();
+        let ends_since = *locked(&self.ends_since);
+        let deleted_since = self.deleted_since();
         let by_hand = locked(&self.by_hand).clone();
         let services = in_order(place.audit.services.seen());
         let slices = in_order(self.endpoints.seen());
@@ -113,6 +113,9 @@ impl Witness {
             let size =
                 if gone { 0 } else { object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1) };
             let before = sizes.insert(name.clone(), size).unwrap_or_default();
+            let owners = object.owner_references().iter();
+            let ends_at =
+                owners.filter_map(|owner| deleted_since.get(&owner.uid)).copied().chain(ends_since).min();
             if before == 0 || size > 0 || by_hand.contains(&at) || ends_at.is_some_and(|end| end <= at) {
                 continue;
             }
@@ -129,6 +132,17 @@ impl Witness {
             );
         }
         Ok(())
+    }
+
+    /// Since which revision each ModelAlias, by its UID, is deleted.
+    fn deleted_since(&self) -> BTreeMap<String, u64> {
+        let mut since = BTreeMap::new();
+        for seen in in_order(self.aliases.seen()) {
+            if seen.gone || seen.object.metadata.deletion_timestamp.is_some() {
+                since.entry(seen.object.uid().unwrap_or_default()).or_insert_with(|| revision(&seen.object));
+            }
+        }
+        since
     }
 
     /// While `spec.version` decides, the alias named no version before the Service had selected it: by reads of MLflow,

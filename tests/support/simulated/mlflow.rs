@@ -80,6 +80,31 @@ impl Mlflow {
         self.send(Method::POST, "registered-models/set-tag", &body).await.map(drop)
     }
 
+    /// The tags of a version.
+    pub(crate) async fn version_tags(&self, model: &str, version: &str) -> Result<BTreeMap<String, String>> {
+        let found = self.get(&format!("model-versions/get?name={model}&version={version}")).await?;
+        let tags = found["model_version"]["tags"].as_array().into_iter().flatten();
+        Ok(tags.map(|tag| (text(&tag["key"]), text(&tag["value"]))).collect())
+    }
+
+    /// The tags of all versions of a model.
+    pub(crate) async fn tags_of_versions(
+        &self,
+        model: &str,
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("filter", &format!("name = '{model}'"))
+            .append_pair("max_results", "1000")
+            .finish();
+        let found = self.get(&format!("model-versions/search?{query}")).await?;
+        let versions = found["model_versions"].as_array().into_iter().flatten();
+        let tags = |version: &Value| {
+            let tags = version["tags"].as_array().into_iter().flatten();
+            tags.map(|tag| (text(&tag["key"]), text(&tag["value"]))).collect()
+        };
+        Ok(versions.map(|version| (text(&version["version"]), tags(version))).collect())
+    }
+
     /// Registers the next version of a model. MLflow does not look whether its source exists.
     pub(crate) async fn register(&self, model: &str) -> Result<String> {
         let body = json!({ "name": model, "source": "s3://nowhere/model" });

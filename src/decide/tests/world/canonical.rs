@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::World;
 use crate::{
-    api::model_alias::HeldVersion,
+    api::model_alias::{HeldVersion, Recorded},
     decide::{Lifecycle, QUARREL, REGISTRY_DEADLINE, SmokeReport, StrategyIntent, Traffic, Wish},
 };
 
@@ -84,6 +84,12 @@ impl Digest<'_> {
         let record = &self.world.record;
         self.add((record.version, record.target_version, record.previous_version, record.registry_version));
         self.add(&record.retried);
+        for entry in record.history.iter().filter(|entry| entry.recorded == Recorded::Pending) {
+            let is_settled = self.world.operator.settled.contains_key(&entry.at);
+            let is_logged = self.world.registry.log.contains_key(&entry.at);
+            self.add((entry.version, entry.outcome, is_settled, is_logged));
+        }
+        self.add(self.world.recorded_at_rest().is_ok());
         for at in &record.put_back_at {
             self.add(self.world.now.duration_since(*at) < QUARREL);
         }

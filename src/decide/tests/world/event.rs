@@ -212,7 +212,10 @@ impl World {
                 self.intent.lifecycle = Lifecycle::Deleting { since: self.now };
                 self.is_gone = !self.intent.has_finalizer;
             }
-            Event::StatusLost(_) => self.record = Arc::default(),
+            Event::StatusLost(_) => {
+                self.forget_pending();
+                self.record = Arc::default();
+            }
             Event::Up(up) => {
                 self.operator.is_up = *up;
                 if !up {
@@ -287,6 +290,8 @@ impl World {
                 registry.truth.merits.percent.insert(version(*of), *is);
             }
             Event::VersionDeleted(number) => {
+                registry.log.retain(|_, told| told.version != version(*number));
+                self.told.retain(|_, told| told.version != version(*number));
                 let facts = &mut registry.truth;
                 Arc::make_mut(&mut facts.versions).remove(&version(*number));
                 facts.alias = facts.alias.filter(|named| *named != version(*number));
@@ -297,6 +302,8 @@ impl World {
                 versions.entry(version(*number)).or_insert_with(|| uri(*number));
             }
             Event::ModelRecreated(_) => {
+                registry.log.clear();
+                self.told.clear();
                 let facts = &mut registry.truth;
                 (facts.alias, facts.previous_alias) = (None, None);
                 for (number, model_uri) in (100..).zip(Arc::make_mut(&mut facts.versions).values_mut()) {

@@ -12,12 +12,13 @@ mod cluster;
 mod event;
 mod operator;
 mod promises;
+mod record;
 mod registry;
 mod rest;
 mod rules;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write,
     sync::Arc,
 };
@@ -28,7 +29,7 @@ pub(super) use self::{
     cluster::{Cluster, Fate},
     event::{Event, Followed, Pass, Registers, Serves, Strategy, Wished},
 };
-use self::{operator::Operator, registry::Registry};
+use self::{operator::Operator, record::Told, registry::Registry};
 use crate::{
     api::{
         ModelAliasStatus,
@@ -121,6 +122,8 @@ pub(super) struct World {
     proven: BTreeSet<Version>,
     /// The versions and settings whose pods were ever not as they should be.
     pub(super) failed: BTreeSet<Version>,
+    /// Every change and every failed try that the status ever told of, and that the registry has to tell of.
+    told: BTreeMap<Timestamp, Told>,
     /// How often somebody else wrote to the aliases.
     pub(super) moves_by_others: u32,
     /// How often the operator was killed.
@@ -157,6 +160,8 @@ impl World {
                 has_finalizer: false,
                 rules: Vec::new(),
                 retry: None,
+                changed_by: None,
+                commit: None,
                 obstacle: None,
             },
             record: Arc::default(),
@@ -176,6 +181,7 @@ impl World {
             begun: None,
             proven: BTreeSet::new(),
             failed: BTreeSet::new(),
+            told: BTreeMap::new(),
             moves_by_others: 0,
             kills: 0,
             silence_is_excused: false,
@@ -238,7 +244,9 @@ impl World {
     pub(super) fn observe_as_of(&self, moments: usize) -> Observed {
         let (cluster, registry) = self.views(moments);
         let record = ModelAliasStatus::clone(&self.record);
-        let mut observed = Observed { now: self.now, intent: self.intent.clone(), registry, cluster, record };
+        let outbox = self.outbox();
+        let mut observed =
+            Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, record };
         self.gather(&mut observed);
         observed
     }
@@ -247,7 +255,7 @@ impl World {
     pub(super) fn looks_like(&self, before: &Observed) -> bool {
         before.record == *self.record && before.intent == self.intent && {
             let now = self.observe();
-            before.cluster == now.cluster && before.registry == now.registry
+            before.cluster == now.cluster && before.registry == now.registry && before.outbox == now.outbox
         }
     }
 

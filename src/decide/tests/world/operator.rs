@@ -8,6 +8,7 @@ use super::{Fate, Pass, World, cluster::Deployment, registry::Write};
 use crate::{
     api::{
         condition::{Note, Reason},
+        model_alias::Recorded,
         names::Version,
     },
     decide::{Action, AliasRole, Decision, Lifecycle, Observed, SmokeReport, Traffic, decide},
@@ -26,6 +27,8 @@ pub(in crate::decide::tests) struct Operator {
     pub(in crate::decide::tests) is_up: bool,
     /// The smoke tests: since when, and how they stand.
     pub(super) smoke: BTreeMap<Version, (Timestamp, SmokeReport)>,
+    /// What became of the history's way into the registry.
+    pub(super) settled: BTreeMap<Timestamp, Recorded>,
     /// What the last pass saw, but for the time. Anything else wakes it.
     pub(super) saw: Option<Arc<Observed>>,
     /// When it is to look again.
@@ -36,7 +39,14 @@ pub(in crate::decide::tests) struct Operator {
 
 impl Default for Operator {
     fn default() -> Self {
-        Self { is_up: true, smoke: BTreeMap::new(), saw: None, wake: None, seen_until: Timestamp::MIN }
+        Self {
+            is_up: true,
+            smoke: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            saw: None,
+            wake: None,
+            seen_until: Timestamp::MIN,
+        }
     }
 }
 
@@ -105,6 +115,7 @@ impl World {
         let after = next(&observed, &decision, &applied, &Identity::default());
         self.promise_of_conditions(&after.conditions);
         self.record = Arc::new(after);
+        self.remember_told();
         decision
     }
 
@@ -129,6 +140,7 @@ impl World {
                     generation: 0,
                     edited: false,
                 };
+                self.promise_of_room(*version, *replicas);
                 if replicas < &self.desired(*version) {
                     self.promise_of_scale(*version, *replicas);
                 }
@@ -137,6 +149,7 @@ impl World {
             }
             Action::Scale { version, replicas } => {
                 self.promise_of_scale(*version, *replicas);
+                self.promise_of_room(*version, *replicas);
                 let now = self.now;
                 if *replicas == 0 {
                     self.operator.smoke.remove(version);
@@ -176,6 +189,7 @@ impl World {
                 });
             }
             Action::DeleteAlias { role, replaces } => self.delete_alias(*role, *replaces),
+            Action::Record { version, at } => self.write_record(*version, *at, observed),
         }
         self.cluster.controllers(self.now, self.pace);
         true

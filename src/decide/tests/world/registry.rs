@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{rules::Merits, uri, version};
+use super::{record::Told, rules::Merits, uri, version};
 use crate::{
     api::{
         condition::{Note, Reason},
@@ -59,6 +59,8 @@ pub(in crate::decide::tests) struct Registry {
     pub(super) is_unread: bool,
     pub(super) seen: Facts,
     pub(super) writes: Vec<Write>,
+    /// The log in the tags of the versions.
+    pub(super) log: BTreeMap<Timestamp, Told>,
     /// The versions that this operator let the aliases name last.
     pub(super) written: BTreeMap<bool, Version>,
 }
@@ -82,6 +84,7 @@ impl Registry {
             is_unread: false,
             seen: facts,
             writes: Vec::new(),
+            log: BTreeMap::new(),
             written: BTreeMap::new(),
         }
     }

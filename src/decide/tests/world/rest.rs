@@ -62,6 +62,7 @@ impl World {
         };
         faults.extend(why.err());
         faults.extend(self.serves_at_rest(&observed).err());
+        faults.extend(self.recorded_at_rest().err());
         faults
     }
 

@@ -13,7 +13,7 @@ use crate::{
         names::Version,
         std_duration,
     },
-    decide::{Action, Decision, Lifecycle, Observed, Readiness, Traffic, decide},
+    decide::{Action, Decision, Lifecycle, Observed, Outbox, Readiness, Traffic, decide},
     fuzzing::{
         names::is_label_value,
         schema::{Admission, Generator},
@@ -39,6 +39,7 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
         intent,
         registry: observation::registry(generator),
         cluster: observation::cluster(generator, &settings),
+        outbox: Outbox::default(),
         record: alias.status.clone().unwrap_or_default(),
     };
     let decision = decide(&observed);
@@ -87,7 +88,7 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         Action::Apply { version, replicas, .. } | Action::Scale { version, replicas } => {
             assert!(*replicas <= 10_000, "{replicas} pods of version {version}");
         }
-        Action::SetAlias { .. } | Action::DeleteAlias { .. } => {
+        Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::Record { .. } => {
             assert!(registry.trouble.is_none(), "the registry is written to, though it does not answer");
         }
         Action::SmokeTest { version } => {

@@ -1,0 +1,255 @@
+//! `laurel history`: what was live when, who asked for it and why, from the registry's tags alone.
+
+use std::io::Write;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Ending, Output, RegistryArgs, Unanswered, table};
+use crate::{
+    api::{
+        model_alias::{Cause, Outcome},
+        names::{AliasName, ModelName},
+    },
+    record::{Line, Log, Span},
+    registry::Registry,
+};
+
+/// How many of a model's versions are read.
+const VERSIONS_MAX: usize = 20_000;
+
+/// What `--help` says of how it ends.
+pub(super) const EXIT_CODES: &str = "Exit codes: 0 there is an answer; 1 nothing is recorded, or nothing was live then; 2 it \
+                                     could not be asked: wrong arguments, no such model, a registry that is away";
+
+/// What was live when, who asked for it, and why. It is read from the tags of the model's versions in the registry, so it is
+/// there also when the objects in the cluster are gone.
+#[derive(Clone, Debug, Args)]
+pub struct HistoryArgs {
+    /// The model's name in the registry.
+    #[arg(value_name = "MODEL")]
+    pub model: ModelName,
+
+    /// Only this alias, for instance `champion`.
+    #[arg(long, value_name = "ALIAS")]
+    pub alias: Option<AliasName>,
+
+    /// What was live then: a day (2026-11-22, in UTC) or a time with its zone (2026-11-22T14:00:00Z).
+    #[arg(long, value_name = "DATE")]
+    pub at: Option<Span>,
+
+    /// How the answer is printed.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+
+    /// Which registry is asked.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// The answer as JSON.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    model: &'a ModelName,
+    #[serde(flatten)]
+    log: &'a Log,
+}
+
+/// Asks, and prints the answer.
+///
+/// # Errors
+/// When it could not be asked.
+pub async fn history(args: &HistoryArgs, out: impl Write) -> Result<Ending, Unanswered> {
+    let client = args.registry.connect()?;
+    let log = ask(client.as_ref(), args).await?;
+    print(args, &log, out).map_err(Unanswered::because)?;
+    Ok(if log.entries.is_empty() { Ending::Bad } else { Ending::Good })
+}
+
+async fn ask(registry: &dyn Registry, args: &HistoryArgs) -> Result<Log, Unanswered> {
+    let model = &args.model;
+    if registry.model(model).await.map_err(Unanswered::because)?.is_none() {
+        return Err(Unanswered(format!("the model {:?} does not exist in the registry", model.as_str())));
+    }
+    let versions = registry.newest_versions(model, VERSIONS_MAX).await.map_err(Unanswered::because)?;
+    let mut log = Log::of(&versions);
+    if let Some(alias) = &args.alias {
+        log = log.about(alias);
+    }
+    if let Some(at) = args.at {
+        log = log.live_at(at);
+    }
+    Ok(log)
+}
+
+fn print(args: &HistoryArgs, log: &Log, mut out: impl Write) -> std::io::Result<()> {
+    match args.output {
+        Output::Json => {
+            let answer = Answer { model: &args.model, log };
+            serde_json::to_writer_pretty(&mut out, &answer)?;
+            writeln!(out)
+        }
+        Output::Text => text(args, log, out),
+    }
+}
+
+fn text(args: &HistoryArgs, log: &Log, mut out: impl Write) -> std::io::Result<()> {
+    if log.entries.is_empty() {
+        let what = if args.at.is_some() { "nothing is recorded as live then" } else { "nothing is recorded" };
+        let whom = args.alias.as_ref().map_or_else(String::new, |alias| format!(" of @{}", alias.as_str()));
+        writeln!(out, "{}: {what}{whom}", args.model.as_str())?;
+    } else {
+        let header =
+            ["ALIAS", "VERSION", "WHAT", "SINCE", "UNTIL", "FROM", "BY", "WHY", "TOOK"].map(str::to_owned);
+        let rows = std::iter::once(header).chain(log.entries.iter().map(row));
+        out.write_all(table(rows).as_bytes())?;
+    }
+    if log.unreadable > 0 {
+        writeln!(out, "{} tags (laurel.log.…) cannot be read and are left out", log.unreadable)?;
+    }
+    Ok(())
+}
+
+fn row(line: &Line) -> [String; 9] {
+    let entry = &line.entry;
+    let optional = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let what = match entry.outcome {
+        Outcome::Promoted => "promoted",
+        Outcome::RolledBack => "rolled back",
+        Outcome::Rejected => "rejected",
+        Outcome::Unknown => "unknown",
+    };
+    let until = match line.until {
+        Some(until) => second(until),
+        None if line.is_live() => "now".to_owned(),
+        None => "-".to_owned(),
+    };
+    [
+        entry.alias.to_string(),
+        line.version.to_string(),
+        what.to_owned(),
+        second(entry.at),
+        until,
+        optional(entry.from.map(|from| from.to_string())),
+        entry.who(),
+        why(line),
+        optional(entry.took.clone()),
+    ]
+}
+
+fn second(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn why(line: &Line) -> String {
+    let asked = match line.entry.cause {
+        Cause::Spec => "spec.version",
+        Cause::Registry => "the alias in the registry",
+        Cause::Follower => "spec.follow",
+        Cause::Failure => "the version before failed",
+        Cause::Unknown => "unknown",
+    };
+    match (&line.entry.reason, &line.entry.message) {
+        (Some(reason), Some(message)) => format!("{reason}: {message}"),
+        (Some(reason), None) => reason.clone(),
+        _ => asked.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        api::names::Version,
+        cli::{Cli, Command},
+        registry::{VersionFacts, VersionState},
+    };
+
+    /// Three versions, as their tags stand in the registry.
+    const TAGS: &[(u32, &str)] = &[
+        (
+            1,
+            r#"{"alias":"champion","outcome":"Promoted","at":"2026-11-20T09:00:00.123Z","cause":"Spec","by":"ana@example.com","commit":"4f1c2d3","took":"41s","modelAlias":"risk/fraud-champion"}"#,
+        ),
+        (
+            2,
+            r#"{"alias":"champion","outcome":"Promoted","at":"2026-11-21T09:00:00Z","from":"1","cause":"Registry","by":"unknown","took":"38s","modelAlias":"risk/fraud-champion"}"#,
+        ),
+        (
+            3,
+            r#"{"alias":"champion","outcome":"Rejected","at":"2026-11-21T12:00:00Z","from":"2","cause":"Follower","by":"laurel","reason":"SmokeTestFailed","message":"version 3 failed its own input example: 500","modelAlias":"risk/fraud-champion"}"#,
+        ),
+        (
+            1,
+            r#"{"alias":"champion","outcome":"RolledBack","at":"2026-11-22T09:30:00Z","from":"2","cause":"Failure","by":"laurel","modelAlias":"risk/fraud-champion"}"#,
+        ),
+        (
+            3,
+            r#"{"alias":"challenger","outcome":"Promoted","at":"2026-11-22T10:00:00Z","cause":"Spec","by":"bob","modelAlias":"risk/fraud-challenger"}"#,
+        ),
+    ];
+
+    fn log() -> Log {
+        let mut versions: BTreeMap<u32, VersionFacts> = BTreeMap::new();
+        for (index, (number, line)) in TAGS.iter().enumerate() {
+            let facts = versions.entry(*number).or_insert_with(|| VersionFacts {
+                version: Version::new(*number).unwrap(),
+                created_at: Timestamp::UNIX_EPOCH,
+                state: VersionState::Ready,
+                model_uri: "models:/fraud/1".parse().unwrap(),
+                run_id: None,
+                description: String::new(),
+                tags: BTreeMap::new(),
+            });
+            facts.tags.insert(format!("laurel.log.{index}"), (*line).to_owned());
+        }
+        Log::of(&versions.into_values().collect::<Vec<_>>())
+    }
+
+    fn args(words: &[&str]) -> HistoryArgs {
+        let words = [&["laurel", "history", "fraud"], words].concat();
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::History(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn printed(words: &[&str], log: Log) -> String {
+        let args = args(words);
+        let log = args.alias.iter().fold(log, Log::about);
+        let log = args.at.into_iter().fold(log, Log::live_at);
+        let mut out = Vec::new();
+        print(&args, &log, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_table_reads_like_this() {
+        insta::assert_snapshot!("everything", printed(&[], log()));
+        insta::assert_snapshot!("on_a_day", printed(&["--at", "2026-11-22", "--alias", "champion"], log()));
+        insta::assert_snapshot!("before_anything", printed(&["--at", "2026-11-19"], log()));
+        let unreadable = Log { unreadable: 2, ..Log::default() };
+        insta::assert_snapshot!("nothing", printed(&["--alias", "champion"], unreadable));
+    }
+
+    #[test]
+    fn the_json_reads_like_this() {
+        insta::assert_snapshot!("json", printed(&["-o", "json", "--at", "2026-11-21T12:30:00Z"], log()));
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        for words in [&["--at", "yesterday"] as &[&str], &["--alias", "latest"], &["-o", "yaml"]] {
+            assert!(
+                Cli::try_parse_from([&["laurel", "history", "fraud"], words].concat()).is_err(),
+                "{words:?}"
+            );
+        }
+    }
+}

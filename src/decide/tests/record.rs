@@ -1,0 +1,197 @@
+//! What is kept of the history: in the status, and from there in the registry.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+
+use super::world::{Event, Fate, Followed, Registers, Wished, World, version};
+use crate::{
+    api::{
+        condition::{ConditionStatus, Note, Reason},
+        model_alias::{Outcome, Recorded},
+    },
+    decide::{Action, Lifecycle, Observed, Outbox, StrategyIntent, Wish, decide},
+    status::{Applied, Identity, announcements, next},
+};
+
+fn world() -> World {
+    let mut world = World::new(StrategyIntent::BlueGreen, 2);
+    world.live(60);
+    world
+}
+
+fn ask(world: &mut World, number: u32, by: Option<&str>, commit: Option<&str>) {
+    world.intent.changed_by = by.map(str::to_owned);
+    world.intent.commit = commit.map(str::to_owned);
+    world.happen(&Event::Wish(Wished::Version(number)));
+    world.live(60);
+}
+
+/// Who asked for what happened last.
+fn asked(world: &World) -> (u32, &str, Option<&str>) {
+    let entry = &world.record.history[0];
+    (entry.version.to_string().parse().unwrap(), &entry.by, entry.commit.as_deref())
+}
+
+fn recorded(world: &World) -> Vec<Recorded> {
+    world.record.history.iter().map(|entry| entry.recorded).collect()
+}
+
+#[test]
+fn the_history_says_who_asked_and_says_so_when_that_is_unknown() {
+    let mut world = world();
+    assert_eq!(asked(&world), (1, "unknown", None));
+    ask(&mut world, 2, Some("ana"), Some("4f1c"));
+    assert_eq!(asked(&world), (2, "ana", Some("4f1c")));
+    ask(&mut world, 3, Some("bob"), Some("4f1c"));
+    assert_eq!(asked(&world), (3, "bob", None), "that commit asked for version 2");
+    ask(&mut world, 2, Some("argocd"), Some("4f1c"));
+    assert_eq!(asked(&world), (2, "argocd", Some("4f1c")), "and is put back by it");
+    world.happen(&Event::Wish(Wished::REGISTRY));
+    world.happen(&Event::Alias(Some(3)));
+    world.live(60);
+    assert_eq!(asked(&world), (3, "unknown", None), "MLflow does not tell");
+    world.happen(&Event::Wish(Wished::Follow(Followed::Latest)));
+    world.live(60);
+    assert_eq!(asked(&world), (5, "laurel", None));
+}
+
+#[test]
+fn a_version_that_fails_and_the_way_back_are_told_with_who_and_why() {
+    let mut world = world();
+    world.happen(&Event::Pods { of: 2, are: Fate::FailsSmokeTest });
+    ask(&mut world, 2, Some("ana"), None);
+    let entry = &world.record.history[0];
+    assert_eq!((entry.outcome, entry.by.as_str()), (Outcome::Rejected, "ana"));
+    assert_eq!(entry.reason, Some(Reason::SmokeTestFailed));
+    assert!(entry.message.as_ref().is_some_and(|why| why.contains("500")), "{:?}", entry.message);
+    ask(&mut world, 3, Some("ana"), None);
+    world.happen(&Event::Pods { of: 3, are: Fate::Crashes });
+    world.live(60);
+    let told: Vec<_> =
+        world.record.history.iter().take(2).map(|entry| (entry.outcome, entry.by.as_str())).collect();
+    assert_eq!(told, [(Outcome::RolledBack, "laurel"), (Outcome::Rejected, "laurel")]);
+}
+
+#[test]
+fn the_record_is_written_after_traffic_and_the_alias() {
+    let mut world = world();
+    world.intent.wish = Wish::Version(version(2));
+    let mut writes = Vec::new();
+    for _ in 0..60 {
+        writes.extend(world.reconcile(None).actions);
+        world.moment();
+    }
+    let place = |of: fn(&Action) -> bool| writes.iter().rposition(of).unwrap();
+    let record = place(|action| matches!(action, Action::Record { .. }));
+    assert!(record > place(|action| matches!(action, Action::Route(_))));
+    assert!(record > place(|action| matches!(action, Action::SetAlias { .. })));
+    let records = writes.iter().filter(|action| matches!(action, Action::Record { .. })).count();
+    assert_eq!(records, 1, "once is enough");
+}
+
+#[test]
+fn promise_3_a_registry_that_is_away_delays_the_record_and_nothing_else() {
+    let mut world = world();
+    ask(&mut world, 2, None, None);
+    world.happen(&Event::Registry(Registers::Away));
+    ask(&mut world, 1, None, None);
+    ask(&mut world, 2, None, None);
+    assert_eq!(world.answering_versions(), [2], "traffic does not wait");
+    assert_eq!(recorded(&world)[..3], [Recorded::Pending, Recorded::Pending, Recorded::Written]);
+    world.happen(&Event::Registry(Registers::Fine));
+    world.settle();
+    assert!(recorded(&world).iter().all(|it| *it == Recorded::Written), "{:?}", recorded(&world));
+    world.promise_of_rest();
+}
+
+#[test]
+fn what_is_not_in_the_registry_yet_is_not_forgotten_with_the_newest_ten() {
+    let mut world = world();
+    ask(&mut world, 2, None, None);
+    world.happen(&Event::Registry(Registers::Away));
+    for _ in 0..8 {
+        ask(&mut world, 1, None, None);
+        ask(&mut world, 2, None, None);
+    }
+    assert_eq!(world.record.history.len(), 16, "what is written is forgotten first");
+    for _ in 0..50 {
+        ask(&mut world, 1, None, None);
+        ask(&mut world, 2, None, None);
+    }
+    assert_eq!(world.record.history.len(), 100, "there is an end to it");
+    let times: BTreeSet<_> = world.record.history.iter().map(|entry| entry.at).collect();
+    assert_eq!(times.len(), 100, "a time names an entry");
+    let mut after = world.record.as_ref().clone();
+    let dropped = after.history.pop().unwrap();
+    let news = announcements(&world.record, &after, &Applied::default());
+    assert_eq!(news.len(), 1, "{news:?}");
+    assert!(
+        news[0].warning
+            && news[0].reason == "NotRecorded"
+            && news[0].message.contains(&dropped.at.to_string())
+    );
+}
+
+#[test]
+fn a_version_that_is_gone_from_the_registry_is_told_of_once_and_passed_over() {
+    let mut world = world();
+    ask(&mut world, 2, None, None);
+    world.happen(&Event::Registry(Registers::Away));
+    ask(&mut world, 1, None, None);
+    world.happen(&Event::VersionDeleted(1));
+    let before = world.record.as_ref().clone();
+    world.happen(&Event::Registry(Registers::Fine));
+    ask(&mut world, 2, None, None);
+    world.settle();
+    assert_eq!(recorded(&world)[..2], [Recorded::Written, Recorded::Impossible]);
+    let news = announcements(&before, &world.record, &Applied::default());
+    let told: Vec<_> = news.iter().filter(|news| news.reason == "NotRecorded").collect();
+    assert_eq!(told.len(), 1, "{news:?}");
+    assert!(told[0].message.contains("version 1 was rolled back to at 20"), "{told:?}");
+}
+
+#[test]
+fn that_a_line_was_written_is_no_news() {
+    let mut world = world();
+    ask(&mut world, 2, None, None);
+    let mut before = world.record.as_ref().clone();
+    before.history[0].recorded = Recorded::Pending;
+    assert_eq!(announcements(&before, &world.record, &Applied::default()), []);
+}
+
+#[test]
+fn promise_10_what_keeps_the_record_from_being_written_is_told_and_tried_again() {
+    let mut world = world();
+    ask(&mut world, 2, None, None);
+    let observed = world.observe();
+    let mut record = observed.record.clone();
+    record.history[0].recorded = Recorded::Pending;
+    let trouble = Some(Note::new(Reason::RegistryForbidden, "the login may not set tags"));
+    let observed = Observed { record, outbox: Outbox { trouble, ..Outbox::default() }, ..observed };
+    let decision = decide(&observed);
+    assert!(matches!(decision.actions[..], [Action::Record { .. }]), "{:?}", decision.actions);
+    let (status, note) = &decision.report.registry;
+    assert_eq!((*status, note.reason), (ConditionStatus::False, Reason::RegistryForbidden));
+    assert!(note.message.contains("the login may not set tags"), "{}", note.message);
+    assert!(decision.report.readiness.is_settled(), "what serves is as it should be");
+    assert!(decision.wake.is_some_and(|at| at <= observed.now + SignedDuration::from_secs(10)));
+    let status = next(&observed, &decision, &Applied::default(), &Identity::default());
+    let again = Observed { record: status.clone(), ..observed };
+    assert_eq!(next(&again, &decide(&again), &Applied::default(), &Identity::default()), status);
+}
+
+#[test]
+fn promise_9_a_deletion_waits_for_the_record_only_so_long() {
+    let mut world = world();
+    ask(&mut world, 2, None, None);
+    let mut observed = world.observe();
+    observed.record.history[0].recorded = Recorded::Pending;
+    observed.intent.lifecycle = Lifecycle::Deleting { since: world.now };
+    let waits = decide(&observed);
+    assert!(matches!(waits.actions.last(), Some(Action::Record { .. })), "{:?}", waits.actions);
+    let trouble = Some(Note::new(Reason::RegistryForbidden, "the login may not set tags"));
+    observed.outbox = Outbox { trouble, ..Outbox::default() };
+    observed.now += SignedDuration::from_secs(61);
+    assert_eq!(decide(&observed).actions, [Action::SetFinalizer { present: false }]);
+}

@@ -1,0 +1,93 @@
+//! The history in the registry: a line of the log for every change and every failed try, and none twice.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::World;
+use crate::{
+    api::{
+        model_alias::{Outcome, Recorded},
+        names::Version,
+    },
+    decide::{Lifecycle, Observed, Outbox},
+};
+
+/// What is told of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Told {
+    pub(super) version: Version,
+    outcome: Outcome,
+}
+
+impl World {
+    /// What the operator knows of its writes, where the status does not.
+    pub(super) fn outbox(&self) -> Outbox {
+        let pending = self.pending();
+        let settled = self.operator.settled.iter().filter(|(at, _)| pending.contains_key(at));
+        Outbox { settled: settled.map(|(at, recorded)| (*at, *recorded)).collect(), trouble: None }
+    }
+
+    /// What the status calls pending.
+    fn pending(&self) -> BTreeMap<Timestamp, Told> {
+        let pending = self.record.history.iter().filter(|entry| entry.recorded == Recorded::Pending);
+        pending.map(|entry| (entry.at, Told { version: entry.version, outcome: entry.outcome })).collect()
+    }
+
+    /// The status was written: what it tells, the registry has to tell some time. What cannot be written need not.
+    pub(super) fn remember_told(&mut self) {
+        for entry in &self.record.history {
+            match entry.recorded {
+                Recorded::Pending => {
+                    let told = Told { version: entry.version, outcome: entry.outcome };
+                    self.told.entry(entry.at).or_insert(told);
+                }
+                Recorded::Impossible => drop(self.told.remove(&entry.at)),
+                Recorded::Written | Recorded::Unknown => {}
+            }
+        }
+    }
+
+    /// The status is lost, and with it what it had still to tell, but for what was written already.
+    pub(super) fn forget_pending(&mut self) {
+        for at in self.pending().into_keys().filter(|at| !self.registry.log.contains_key(at)) {
+            self.told.remove(&at);
+        }
+    }
+
+    /// One write. It comes after traffic and the alias, and what it says stands in the status.
+    pub(super) fn write_record(&mut self, version: Version, at: Timestamp, observed: &Observed) {
+        self.promise(self.registry.silence().is_none(), |_| "no write to a registry that is away".into());
+        let told = observed.record.history.iter().find(|entry| entry.at == at && entry.version == version);
+        let told = told.map(|entry| Told { version, outcome: entry.outcome });
+        self.promise(told.is_some(), |_| format!("the status does not tell of version {version}"));
+        let Some(told) = told else { return };
+        let loaded = observed.remembered(version).and_then(|held| held.model_uri.as_ref());
+        let exists = match self.registry.truth.versions.get(&version) {
+            Some(registered) => loaded.is_none_or(|loaded| loaded == registered),
+            None => false,
+        };
+        if exists {
+            let before = self.registry.log.insert(at, told);
+            self.promise(before.is_none_or(|before| before == told), |_| {
+                "a line of the log never changes".into()
+            });
+        }
+        let recorded = if exists { Recorded::Written } else { Recorded::Impossible };
+        self.operator.settled.insert(at, recorded);
+    }
+
+    /// At rest, with a registry that answers: everything that was told stands in the log, once, and nothing else does.
+    pub(super) fn recorded_at_rest(&self) -> Result<(), String> {
+        let is_free = self.intent.lifecycle == Lifecycle::Active && self.intent.obstacle.is_none();
+        let mut told = self.told.clone();
+        if !is_free || self.registry.trouble.is_some() {
+            let log = &self.registry.log;
+            told.retain(|at, _| log.contains_key(at));
+        } else if !self.pending().is_empty() {
+            return Err(format!("the registry has still to be told of {:?}", self.pending()));
+        }
+        let log = &self.registry.log;
+        (told == *log).then_some(()).ok_or_else(|| format!("the log says {log:?} instead of {told:?}"))
+    }
+}
