@@ -11,8 +11,10 @@
 //!
 //! [`record`] (pure) is what of it is kept in the registry's tags. [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
 
+pub mod admission;
 pub mod api;
 pub mod apply;
+pub mod check;
 pub mod cli;
 pub mod context;
 pub mod controllers;
@@ -27,3 +29,4 @@ pub mod registry;
 pub mod render;
 pub mod status;
 pub mod telemetry;
+pub mod versions;

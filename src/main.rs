@@ -18,6 +18,9 @@ fn main() -> ExitCode {
             telemetry::logs::init(options.log_format);
             run(*options)
         }
+        Command::Check(options) => return ask(options.run(stdout().lock())),
+        Command::Compare(options) => return ask(options.run(stdout().lock())),
+        Command::Best(options) => return ask(options.run(stdout().lock())),
         Command::History(args) => return ask(history(&args, stdout().lock())),
     };
     match result {

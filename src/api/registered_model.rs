@@ -70,6 +70,12 @@ pub struct RegisteredModelSpec {
     #[schemars(length(max = 16))]
     pub promotion: Vec<PromotionRule>,
 
+    /// Metrics that the status shows for each of the newest versions, beside those that the rules in `promotion` speak of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 250)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub display_metrics: Vec<String>,
+
     /// What happens to the model in the registry, with all its versions, when this object is deleted: `Retain` (the
     /// default) or `Delete`.
     #[serde(default = "retain")]
@@ -144,4 +150,8 @@ pub struct VersionStatus {
     pub aliases: Vec<String>,
     /// `Ready`, `Pending` or `Failed`: the state of its registration.
     pub state: String,
+    /// The metrics of its run that `spec.displayMetrics` names and those that the rules in `spec.promotion` speak of, at most 24:
+    /// a number, `NaN`, `none` where the run has no such metric, or `unknown` where the run could not be read yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, String>,
 }

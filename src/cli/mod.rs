@@ -3,6 +3,10 @@
 //! ```text
 //! run       the operator's options
 //! crds      the custom resource definitions as YAML
+//! check     manifests, judged without a cluster
+//! compare   versions of a model side by side
+//! best      the version that a follower would choose
+//! files     the manifests that -f names
 //! history   what was live when, from the registry
 //! registry  how a question for the registry reaches it, shared by those that ask one
 //! table     how an answer is laid out for a person
@@ -14,13 +18,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod best;
+mod check;
+mod compare;
 mod crds;
+mod files;
 pub mod history;
 pub mod registry;
 mod run;
 mod table;
 
 pub use self::{
+    best::BestOptions,
+    check::CheckOptions,
+    compare::CompareOptions,
     crds::print_crds,
     history::HistoryArgs,
     registry::RegistryArgs,
@@ -44,6 +55,12 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
     Crds,
+    /// Check manifests without a cluster, as the API server would; with a registry, also the promotion rules.
+    Check(CheckOptions),
+    /// Show versions of a model side by side: metrics, aliases, and the tags that differ.
+    Compare(CompareOptions),
+    /// Name the best version of a model by a metric: the one that a follower `best` would choose.
+    Best(BestOptions),
     /// Tell what was live when, who asked for it and why, from the tags in the registry.
     #[command(after_help = history::EXIT_CODES)]
     History(HistoryArgs),

@@ -19,17 +19,16 @@ use crate::{
         DeletionPolicy, ModelAlias, RegisteredModel, RegisteredModelStatus,
         condition::{Note, Reason, merge_conditions},
         names::ModelName,
-        registered_model::VersionStatus,
     },
     apply::finalizer,
     context::{Context, Guarded},
     decide::{REGISTRY_DEADLINE, Readiness},
     observe::{
         model_alias::registry_of,
-        registries::{Handle, ModelView},
+        registries::{Handle, ModelView, ShownMetrics},
     },
-    registry::{RegisteredModelFacts, Registry, VersionFacts, VersionState},
-    status::{Announcement, kstatus, readiness_news},
+    registry::{RegisteredModelFacts, Registry, VersionFacts},
+    status::{Announcement, kstatus, readiness_news, shown_metrics, version_statuses},
 };
 
 /// How many versions a status lists.
@@ -64,12 +63,13 @@ struct Pass {
     readiness: Readiness,
     facts: Option<RegisteredModelFacts>,
     versions: Option<Vec<VersionFacts>>,
+    metrics: ShownMetrics,
     owned_tags: Option<Vec<String>>,
 }
 
 impl Pass {
     fn only(readiness: Readiness) -> Self {
-        Self { readiness, facts: None, versions: None, owned_tags: None }
+        Self { readiness, facts: None, versions: None, metrics: ShownMetrics::new(), owned_tags: None }
     }
 }
 
@@ -139,11 +139,13 @@ async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass
     let facts = describe(&registry, client.as_ref(), object, facts).await?;
     let versions = client.newest_versions(&name, VERSIONS_MAX).await;
     let versions = versions.map_err(|error| registry.note(Some(&name), &error))?;
+    let metrics = registry.shown_metrics(&name, &versions, &shown_metrics(&object.spec)).await;
     let message = format!("the model {:?} is in the registry as described", name.as_str());
     Ok(Pass {
         readiness: Readiness::Settled(Note::new(Reason::ModelSynced, message)),
         facts: Some(facts),
         versions: Some(versions),
+        metrics,
         owned_tags: Some(object.spec.tags.keys().cloned().collect()),
     })
 }
@@ -216,25 +218,13 @@ fn status(object: &RegisteredModel, pass: Pass, now: Timestamp) -> RegisteredMod
     });
     let versions = match pass.versions {
         None => before.versions,
-        Some(versions) => versions
-            .into_iter()
-            .map(|facts| VersionStatus {
-                version: facts.version,
-                created_at: facts.created_at,
-                run_id: facts.run_id,
-                aliases: aliases
-                    .iter()
-                    .filter(|(_, named)| **named == facts.version)
-                    .map(|(alias, _)| alias.clone())
-                    .collect(),
-                state: match facts.state {
-                    VersionState::Ready => "Ready",
-                    VersionState::Pending => "Pending",
-                    VersionState::Failed => "Failed",
-                }
-                .to_owned(),
-            })
-            .collect(),
+        Some(versions) => version_statuses(
+            versions,
+            &aliases,
+            &shown_metrics(&object.spec),
+            &pass.metrics,
+            &before.versions,
+        ),
     };
     RegisteredModelStatus {
         observed_generation: generation,

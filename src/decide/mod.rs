@@ -36,7 +36,7 @@ mod tests;
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use deletion::REGISTRY_DEADLINE;
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
-pub use gates::{Evidence, EvidenceFacts, GatesReport, Metrics, is_exempt};
+pub use gates::{Evidence, EvidenceFacts, Finding, GatesReport, Metrics, Outcome, examine, is_exempt};
 pub use goal::wished;
 pub use observed::{
     ClusterView, Intent, Lifecycle, Observed, Outbox, RegistryView, ServingIntent, SmokeReport,

@@ -11,7 +11,7 @@ use crate::{
 
 /// What chooses the version, where that is neither a person nor the alias in the registry.
 #[must_use]
-pub(super) fn follower(spec: &ModelAliasSpec) -> Option<Follower> {
+pub fn follower(spec: &ModelAliasSpec) -> Option<Follower> {
     let follow = spec.follow.as_ref().filter(|_| spec.version.is_none())?;
     if let Some(best) = &follow.best {
         let tags = best.tags.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
@@ -35,7 +35,9 @@ pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
     }
 }
 
-fn candidate(
+/// A version as a follower sees it.
+#[must_use]
+pub fn candidate(
     follower: &Follower,
     facts: VersionFacts,
     metrics: Result<BTreeMap<String, Metric>, Note>,

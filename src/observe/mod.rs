@@ -18,4 +18,5 @@ pub mod registries;
 pub mod secrets;
 mod wanted;
 
+pub use followed::{candidate, follower};
 pub use wanted::{wanted, watched};

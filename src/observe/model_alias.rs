@@ -287,7 +287,7 @@ fn said(alias: &ModelAlias, annotation: &str) -> Option<String> {
 }
 
 /// The promotion rules for an alias.
-pub(super) fn rules_for(promotion: &[PromotionRule], alias: &AliasName) -> Vec<PromotionRule> {
+pub(crate) fn rules_for(promotion: &[PromotionRule], alias: &AliasName) -> Vec<PromotionRule> {
     promotion.iter().filter(|rule| rule.aliases.contains(alias)).cloned().collect()
 }
 

@@ -5,7 +5,9 @@
 mod events;
 mod kstatus;
 mod model_alias;
+mod registered_model;
 
 pub use events::{Announcement, announcements, condition_news, readiness_news};
 pub use kstatus::kstatus;
 pub use model_alias::{Applied, Identity, next};
+pub use registered_model::{shown_metrics, version_statuses};

@@ -104,6 +104,18 @@ impl World {
         }
     }
 
+    /// The program, as the operator runs it.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder.join("laurel")
+    }
+
+    /// A new folder for a test.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
     /// Kills the operator without a word.
     pub(crate) fn kill_operator(&self) -> Result<()> {
         let operator = self.operator.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -21,6 +21,9 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod bench;
+mod check;
+mod ci;
+mod command_line;
 mod ends;
 mod follow;
 mod followers;

@@ -64,6 +64,32 @@ fn a_model_that_is_missing_is_created_and_kept_as_described() {
 }
 
 #[test]
+fn the_newest_versions_are_told_with_their_metrics_and_a_later_value_is_seen() {
+    play("glance", async |scene| {
+        let (watch, mlflow) = (model(scene), &scene.world.mlflow);
+        mlflow.create_model(&scene.model).await?;
+        mlflow.register_run(&scene.model, &[("auc", 0.9), ("f1", 0.5), ("other", 1.0)]).await?;
+        let (_, run) = mlflow.register_run(&scene.model, &[("auc", f64::NAN)]).await?;
+        mlflow.register(&scene.model).await?;
+        scene
+            .describe_model("{displayMetrics: [f1], promotion: [{aliases: [champion], metrics: [{name: auc, min: 0.8}]}]}")
+            .await?;
+        let told = |it: &RegisteredModel| {
+            let versions = it.status.clone().unwrap_or_default().versions;
+            versions.into_iter().map(|it| json!(it.metrics)).collect::<Vec<_>>()
+        };
+        let (none, first) = (json!({ "auc": "none", "f1": "none" }), json!({ "auc": "0.9", "f1": "0.5" }));
+        let before = [none.clone(), json!({ "auc": "NaN", "f1": "none" }), first.clone()];
+        synced(scene, &watch, |it| told(it) == before).await?;
+        // Nothing but the metric changes, so only a poll can see it.
+        mlflow.log_metric(&run, "f1", 0.7).await?;
+        let after = [none, json!({ "auc": "NaN", "f1": "0.7" }), first];
+        synced(scene, &watch, |it| told(it) == after).await?;
+        Ok(())
+    });
+}
+
+#[test]
 fn a_model_that_is_there_is_adopted_and_its_versions_and_aliases_are_told() {
     play("adopt", async |scene| {
         let watch = model(scene);

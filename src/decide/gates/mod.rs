@@ -24,7 +24,7 @@ use std::fmt::Write;
 
 use self::input::Input;
 pub use self::input::{Evidence, EvidenceFacts, Metrics};
-use super::{Observed, Traffic, Wish};
+use super::{Observed, RegistryView, Traffic, Wish};
 use crate::api::{
     condition::{ConditionStatus, Note, Reason, shortened},
     model_alias::{Drift, Outcome as Ending, Rejection},
@@ -34,16 +34,23 @@ use crate::api::{
 
 /// What one rule asks, and what was seen.
 #[derive(Clone, Debug, PartialEq)]
-struct Finding {
-    wanted: String,
-    seen: String,
-    outcome: Outcome,
+pub struct Finding {
+    /// What it asks.
+    pub wanted: String,
+    /// What was seen.
+    pub seen: String,
+    /// Whether that is enough.
+    pub outcome: Outcome,
 }
 
+/// Whether a rule is met.
 #[derive(Clone, Debug, PartialEq)]
-enum Outcome {
+pub enum Outcome {
+    /// It is.
     Passed,
+    /// It is not.
     Failed,
+    /// That cannot be known now, and why.
     Unknown(Note),
 }
 
@@ -105,8 +112,7 @@ pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> 
     if is_exempt(observed, version) && !is_another {
         return (Verdict::LetIn, served_before(observed, version));
     }
-    let input = Input { candidate: version, registry: &observed.registry };
-    let findings = findings(rules, &input);
+    let findings = examine(rules, version, &observed.registry);
     let (status, reason, verdict) = if let Some(failed) = told(&findings, |it| *it == Outcome::Failed) {
         (ConditionStatus::False, Reason::GatesFailed, Verdict::Failed(refusal(version, &failed)))
     } else if let Some(note) = first_unknown(&findings) {
@@ -153,7 +159,10 @@ fn served_before(observed: &Observed, version: Version) -> GatesReport {
     GatesReport::Told(ConditionStatus::True, Note::new(Reason::ServedBefore, message))
 }
 
-fn findings(rules: &[PromotionRule], input: &Input) -> Vec<Finding> {
+/// What each rule says of a version, whether it has served or not.
+#[must_use]
+pub fn examine(rules: &[PromotionRule], version: Version, registry: &RegistryView) -> Vec<Finding> {
+    let input = &Input { candidate: version, registry };
     let mut findings = Vec::new();
     for rule in rules {
         findings.extend(rule.metrics.iter().map(|metric| bounds::check(metric, input)));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use pretty_assertions::assert_eq;
 
-use super::{Evidence, EvidenceFacts, Finding, Input, Metrics, Outcome, findings, listed};
+use super::{Evidence, EvidenceFacts, Finding, Metrics, Outcome, examine, listed};
 use crate::{
     api::{
         condition::{Note, Reason},
@@ -45,7 +45,7 @@ fn registry(candidate: EvidenceFacts, champion: Metrics) -> RegistryView {
 
 fn find(rule: &str, registry: &RegistryView) -> Finding {
     let rule: PromotionRule = serde_yaml::from_str(&format!("{{aliases: [champion], {rule}}}")).unwrap();
-    let found = findings(&[rule], &Input { candidate: version(5), registry });
+    let found = examine(&[rule], version(5), registry);
     assert_eq!(found.len(), 1, "{found:?}");
     found.into_iter().next().unwrap()
 }
@@ -182,7 +182,7 @@ fn all_rules_are_told_and_first_those_that_are_not_met() {
         "{aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, heldAlias: challenger}",
     )
     .unwrap();
-    let found = findings(&[rule], &Input { candidate: version(5), registry: &registry });
+    let found = examine(&[rule], version(5), &registry);
     assert_eq!(
         listed(version(5), &found),
         "version 5 | failed: metric auc at least 0.9: 0.87 | passed: tag validated = \"true\": \"true\"; \

@@ -96,7 +96,11 @@ impl Handle {
     }
 
     /// The answer, if it comes while a decision can wait for it.
-    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, Note>>, what: &str) -> Result<T, Note> {
+    pub(super) async fn in_time<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Note>>,
+        what: &str,
+    ) -> Result<T, Note> {
         let answer = tokio::time::timeout(PATIENCE, asked).await;
         answer.unwrap_or_else(|_| {
             let message = format!("{} did not say within {}s {what}", self.settings.url, PATIENCE.as_secs());

@@ -309,8 +309,9 @@ impl Handle {
             self.memory().models.iter().map(|(name, model)| (name.clone(), model.notes)).collect();
         let Wanted { models: watched, judged, followed } = wanted();
         let result = self.read(&watched).await;
-        let (evidence, listings) = if result.is_ok() {
-            (self.read_all_evidence(judged).await, self.read_listings(&followed).await)
+        let (evidence, listings, shown) = if result.is_ok() {
+            let evidence = self.read_all_evidence(judged).await;
+            (evidence, self.read_listings(&followed).await, self.read_shown(&watched).await)
         } else {
             Default::default()
         };
@@ -337,6 +338,7 @@ impl Handle {
                 memory.models.retain(|name, _| watched.contains(name) || !notes_before.contains_key(name));
                 outcome.changed.extend(memory.remember_evidence(evidence));
                 outcome.changed.extend(memory.remember_listings(listings));
+                outcome.changed.extend(shown);
                 Ok(())
             }
             Err(note) => Err(note),

@@ -15,6 +15,7 @@ use crate::{
 use super::{
     evidence::VersionEvidence,
     listing::{Listing, Runs},
+    shown::Shown,
 };
 
 /// What was read of a registry.
@@ -29,6 +30,7 @@ pub(super) struct Memory {
     /// The newest versions of the models that somebody follows.
     pub(super) listings: HashMap<ModelName, Listing>,
     pub(super) runs: Runs,
+    pub(super) shown: Shown,
 }
 
 impl Memory {

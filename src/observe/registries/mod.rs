@@ -4,6 +4,7 @@
 //! handle   one registry: how to ask it, and what it said last
 //! evidence what the promotion rules judge versions by
 //! listing  the versions that followers choose from
+//! shown    the metrics that the status of a RegisteredModel shows
 //! memory   what was read of it
 //! pushes   when what the registry says by itself is answered by a poll
 //! trouble  what keeps it from answering, for a person
@@ -24,6 +25,7 @@ mod handle;
 mod listing;
 mod memory;
 mod pushes;
+mod shown;
 mod trouble;
 
 pub use self::{
@@ -31,6 +33,7 @@ pub use self::{
     handle::{Handle, PollOutcome, Wanted},
     listing::Listing,
     memory::ModelView,
+    shown::ShownMetrics,
 };
 
 /// Names a registry: the one that Laurel was installed with, or a ModelRegistry by namespace and name.

@@ -4,10 +4,9 @@
 //! ```text
 //! objects   hundreds of objects, right and wrong, beside a ModelAlias that is promoted as ever
 //! names     models by any name, and names that differ only in what a DNS label cannot hold
-//! generate  objects from a schema; the fuzzer has them from the same place
 //! ```
+//!
+//! The objects come from `simulated::hostile`; the fuzzer makes its own by the same generator.
 
-#[path = "../../fuzz/targets/schema/generate.rs"]
-mod generate;
 mod names;
 mod objects;

@@ -9,9 +9,11 @@
 //! place    where a test plays: a namespace and a model of its own, and a ModelAlias `champion`
 //! look     what the cluster shows of a place
 //! audit    an independent watch: no Service is ever written to where no pod is ready
+//! hostile  objects of our kinds, right and wrong, made from the CRDs' own schemas
 //! ```
 
 pub(crate) mod audit;
+pub(crate) mod hostile;
 pub(crate) mod look;
 pub(crate) mod machine;
 pub(crate) mod mlflow;

@@ -1,0 +1,347 @@
+//! The structural part of a schema in Kubernetes' dialect of `OpenAPI`, and its CEL rules.
+
+use std::collections::{BTreeSet, HashMap};
+
+use kube::core::cel::{CompiledSchema, Validator, compile_schema};
+use regex::Regex;
+use serde_json::{Map, Value};
+
+use super::{
+    Fault,
+    exceptions::{drop_url_rule, is_countable, is_duration, url_rule, without_nulls},
+    go_url,
+    stored::prune_and_default,
+};
+
+/// The admission of objects by one schema.
+#[derive(Debug)]
+pub struct Admission {
+    schema: Value,
+    compiled: CompiledSchema,
+    validator: Validator,
+    patterns: HashMap<String, Regex>,
+}
+
+impl Admission {
+    /// For objects of this schema.
+    #[must_use]
+    pub fn new(schema: Value) -> Self {
+        let mut patterns = HashMap::new();
+        find_patterns(&schema, &mut patterns);
+        let mut rules = schema.clone();
+        drop_url_rule(&mut rules);
+        Self { compiled: compile_schema(&rules), schema, validator: Validator::new(), patterns }
+    }
+
+    /// The object as it would be stored: without what the schema does not know, and with defaults.
+    ///
+    /// # Errors
+    /// Every reason why it would be refused.
+    pub fn admit(&self, mut object: Value) -> Result<Value, Vec<String>> {
+        prune_and_default("", &self.schema, &mut object, &mut Vec::new());
+        let faults = self.faults(&object);
+        if faults.is_empty() { Ok(object) } else { Err(faults.iter().map(ToString::to_string).collect()) }
+    }
+
+    /// Every reason why a new object would be refused, with unknown fields among them. The status is nothing that a person
+    /// sends, and is dropped.
+    #[must_use]
+    pub fn strictly(&self, mut object: Value) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        prune_and_default("", &self.schema, &mut object, &mut faults);
+        if let Some(fields) = object.as_object_mut() {
+            fields.remove("status");
+        }
+        faults.extend(self.faults(&object));
+        faults
+    }
+
+    /// CEL rules are looked at only where everything has the shape that they rely on.
+    fn faults(&self, object: &Value) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        self.look("", &self.schema, object, &mut faults);
+        if faults.is_empty()
+            && let Err(errors) =
+                self.validator.validate_compiled(&self.compiled, &without_nulls(object), None)
+        {
+            let fault =
+                |error: &kube::core::cel::ValidationError| Fault::new(&error.field_path, &error.message);
+            faults.extend(errors.iter().map(fault));
+        }
+        faults
+    }
+
+    fn look(&self, path: &str, schema: &Value, value: &Value, faults: &mut Vec<Fault>) {
+        let mut fault = |problem: String| faults.push(Fault::new(path, problem));
+        if value.is_null() {
+            // A list of values has to name null as well, and those of ours do not.
+            if schema["nullable"] != true || schema.get("enum").is_some() {
+                fault("null is not a value that it takes".to_owned());
+            }
+            return;
+        }
+        if schema["x-kubernetes-int-or-string"] == true {
+            if !value.is_string() && !is_integer(value) {
+                fault(format!("{value} is neither an integer nor a string"));
+            }
+            return;
+        }
+        if let Some(type_) = schema["type"].as_str().filter(|type_| !is_of(type_, value)) {
+            let article = if type_.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+            return fault(format!("{} is not {article} {type_}", short(value)));
+        }
+        if let Some(values) = schema["enum"].as_array().filter(|values| !values.contains(value)) {
+            let values: Vec<_> = values.iter().map(ToString::to_string).collect();
+            fault(format!("{} is none of {}", short(value), values.join(", ")));
+        }
+        match value {
+            Value::String(text) => {
+                if let Some(problem) = self.text_fault(schema, text) {
+                    fault(problem);
+                }
+            }
+            Value::Number(number) => {
+                if let Some(problem) = range_fault(schema, number.as_f64().unwrap_or(f64::NAN)) {
+                    fault(problem);
+                }
+            }
+            Value::Array(items) => {
+                faults.extend(
+                    count_fault(schema, "Items", items.len()).map(|problem| Fault::new(path, problem)),
+                );
+                faults.extend(key_faults(path, schema, items));
+                for (index, item) in items.iter().enumerate() {
+                    self.look(&format!("{path}[{index}]"), &schema["items"], item, faults);
+                }
+            }
+            Value::Object(fields) => {
+                faults.extend(
+                    count_fault(schema, "Properties", fields.len()).map(|problem| Fault::new(path, problem)),
+                );
+                for field in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    if !fields.contains_key(field) {
+                        faults.push(Fault::new(path, format!("{field} is required")));
+                    }
+                }
+                for (field, value) in fields {
+                    if let Some(schema) = field_schema(schema, field) {
+                        self.look(&join(path, field), schema, value, faults);
+                    }
+                }
+            }
+            Value::Bool(_) | Value::Null => {}
+        }
+    }
+
+    fn text_fault(&self, schema: &Value, text: &str) -> Option<String> {
+        let length = text.chars().count();
+        if let Some(problem) = count_fault(schema, "Length", length) {
+            return Some(problem);
+        }
+        if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
+            return Some(format!("{text:?} is no time, as in 2026-01-31T12:00:00Z"));
+        }
+        if schema["format"] == "uri" && go_url::parse(text).is_none() {
+            return Some(format!("{text:?} is no URL"));
+        }
+        if let Some(message) = url_rule(schema)
+            && !go_url::parse(text).is_some_and(|url| url.is_http_with_a_host())
+        {
+            return Some(message.to_owned());
+        }
+        if is_duration(schema) && !is_countable(text) {
+            return Some(format!("{text:?} is longer than Kubernetes can count"));
+        }
+        let pattern = schema["pattern"].as_str()?;
+        let is_match = self.patterns.get(pattern).is_none_or(|regex| regex.is_match(text));
+        (!is_match).then(|| format!("{} does not match {pattern}", short(&Value::from(text))))
+    }
+}
+
+/// A value for a message: not the whole of a long one.
+fn short(value: &Value) -> String {
+    crate::api::condition::shortened(&value.to_string(), 80)
+}
+
+pub(super) fn join(path: &str, field: &str) -> String {
+    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+}
+
+fn is_of(type_: &str, value: &Value) -> bool {
+    match type_ {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => is_integer(value),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        _ => true,
+    }
+}
+
+/// JSON knows no integers: 1.0 is one, up to what a float can tell apart.
+fn is_integer(value: &Value) -> bool {
+    const MAX: f64 = 9_007_199_254_740_991.0;
+    value.is_i64()
+        || value.as_f64().is_some_and(|number| value.is_f64() && number.fract() == 0.0 && number.abs() <= MAX)
+}
+
+fn range_fault(schema: &Value, number: f64) -> Option<String> {
+    let number_text = crate::api::metric::number(number);
+    let least = schema["minimum"].as_f64().filter(|least| number < *least);
+    let most = schema["maximum"].as_f64().filter(|most| number > *most);
+    let int32 = f64::from(i32::MIN)..=f64::from(i32::MAX);
+    if let Some(least) = least {
+        Some(format!("{number_text} is less than {}", crate::api::metric::number(least)))
+    } else if let Some(most) = most {
+        Some(format!("{number_text} is more than {}", crate::api::metric::number(most)))
+    } else {
+        let is_outside = schema["format"] == "int32" && !int32.contains(&number);
+        is_outside.then(|| format!("{number_text} does not fit in 32 bits"))
+    }
+}
+
+/// Too few or too many: `what` is `Length`, `Items` or `Properties`.
+fn count_fault(schema: &Value, what: &str, count: usize) -> Option<String> {
+    let limit = |bound: &str| schema.get(format!("{bound}{what}")).and_then(Value::as_u64);
+    let things = match what {
+        "Length" => "characters",
+        "Items" => "items",
+        _ => "entries",
+    };
+    let count = count as u64;
+    if let Some(most) = limit("max").filter(|most| count > *most) {
+        Some(format!("{count} {things} are more than {most}"))
+    } else {
+        let least = limit("min").filter(|least| count < *least)?;
+        Some(format!("{count} {things} are fewer than {least}"))
+    }
+}
+
+/// Items that a list by key, or a set, has twice.
+fn key_faults(path: &str, schema: &Value, items: &[Value]) -> Vec<Fault> {
+    let keys: Vec<&str> = match schema["x-kubernetes-list-type"].as_str() {
+        Some("map") => schema["x-kubernetes-list-map-keys"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect(),
+        Some("set") => Vec::new(),
+        _ => return Vec::new(),
+    };
+    let identity = |item: &Value| {
+        let of = |key: &&str| format!("{key} {}", short(&item[*key]));
+        if keys.is_empty() { short(item) } else { keys.iter().map(of).collect::<Vec<_>>().join(", ") }
+    };
+    let whole = |item: &Value| {
+        if keys.is_empty() {
+            item.to_string()
+        } else {
+            keys.iter().map(|key| item[*key].to_string()).collect()
+        }
+    };
+    let mut seen = BTreeSet::new();
+    let twice = items.iter().enumerate().filter(|(_, item)| !seen.insert(whole(item)));
+    twice
+        .map(|(index, item)| {
+            Fault::new(format!("{path}[{index}]"), format!("a second one with {}", identity(item)))
+        })
+        .collect()
+}
+
+/// The schema of a field: its own, or that of all fields.
+pub(super) fn field_schema<'a>(schema: &'a Value, field: &str) -> Option<&'a Value> {
+    let own = schema.get("properties").and_then(|properties| properties.get(field));
+    own.or_else(|| schema.get("additionalProperties").filter(|values| values.is_object()))
+}
+
+/// The schemas in a schema.
+fn parts(schema: &Value) -> impl Iterator<Item = &Value> {
+    let of_fields = schema["properties"].as_object().into_iter().flat_map(Map::values);
+    let of_all = ["additionalProperties", "items"].into_iter().filter_map(|part| schema.get(part));
+    of_fields.chain(of_all.filter(|part| part.is_object()))
+}
+
+fn find_patterns(schema: &Value, patterns: &mut HashMap<String, Regex>) {
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        && let Ok(regex) = Regex::new(pattern)
+    {
+        patterns.insert(pattern.to_owned(), regex);
+    }
+    for part in parts(schema) {
+        find_patterns(part, patterns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::exceptions::URL_RULE, *};
+    use crate::api::custom_resource_definitions;
+
+    fn all_schemas<'a>(schema: &'a Value, found: &mut Vec<&'a Value>) {
+        found.push(schema);
+        parts(schema).for_each(|part| all_schemas(part, found));
+    }
+
+    #[test]
+    fn what_the_definitions_use_is_understood() {
+        const KNOWN: [&str; 27] = [
+            "additionalProperties",
+            "anyOf",
+            "default",
+            "description",
+            "enum",
+            "format",
+            "items",
+            "maxItems",
+            "maxLength",
+            "maxProperties",
+            "maximum",
+            "minItems",
+            "minLength",
+            "minProperties",
+            "minimum",
+            "nullable",
+            "oneOf",
+            "pattern",
+            "properties",
+            "required",
+            "title",
+            "type",
+            "x-kubernetes-int-or-string",
+            "x-kubernetes-list-map-keys",
+            "x-kubernetes-list-type",
+            "x-kubernetes-preserve-unknown-fields",
+            "x-kubernetes-validations",
+        ];
+        let definitions = serde_json::to_value(custom_resource_definitions()).unwrap();
+        let mut urls = 0;
+        for definition in definitions.as_array().unwrap() {
+            let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            let mut schemas = Vec::new();
+            all_schemas(schema, &mut schemas);
+            for schema in schemas {
+                for word in schema.as_object().unwrap().keys() {
+                    assert!(KNOWN.contains(&word.as_str()), "{word} in {schema}");
+                    assert!(
+                        word != "oneOf" && word != "anyOf",
+                        "combined schemas are not looked at: {schema}"
+                    );
+                }
+                if let Some(pattern) = schema["pattern"].as_str() {
+                    assert!(!pattern.contains(r"\s"), "Go and Rust do not mean the same by \\s: {pattern}");
+                    Regex::new(pattern).unwrap();
+                }
+                let rules = schema["x-kubernetes-validations"].as_array();
+                let rules = rules.into_iter().flatten().filter_map(|rule| rule["rule"].as_str());
+                urls += rules
+                    .filter(|rule| rule.contains("url(") || rule.contains("isURL("))
+                    .inspect(|rule| assert_eq!(*rule, URL_RULE))
+                    .count();
+            }
+            assert!(!compile_schema(schema).has_errors(), "a rule cannot be compiled");
+        }
+        assert_eq!(urls, 1);
+    }
+}

@@ -1,0 +1,50 @@
+//! What the API server stores of an object: without what the schema does not know, and with defaults.
+
+use serde_json::{Map, Value};
+
+use super::{
+    Fault,
+    schema::{field_schema, join},
+};
+
+/// What is at the top of every object and in no schema.
+const ROOT: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
+/// Drops unknown fields, and says which, drops nulls that may not be there, and fills in defaults, in the API server's order.
+pub(super) fn prune_and_default(path: &str, schema: &Value, value: &mut Value, unknown: &mut Vec<Fault>) {
+    match value {
+        Value::Object(fields) => {
+            let keeps_unknown = schema["x-kubernetes-preserve-unknown-fields"] == true;
+            fields.retain(|field, value| match field_schema(schema, field) {
+                Some(schema) => !value.is_null() || schema["nullable"] == true,
+                None if keeps_unknown || (path.is_empty() && ROOT.contains(&field.as_str())) => true,
+                None => {
+                    unknown.push(Fault::new(join(path, field), "there is no such field"));
+                    false
+                }
+            });
+            fill_in(schema, fields);
+            for (field, value) in fields {
+                if let Some(schema) = field_schema(schema, field) {
+                    prune_and_default(&join(path, field), schema, value, unknown);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                prune_and_default(&format!("{path}[{index}]"), &schema["items"], item, unknown);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn fill_in(schema: &Value, fields: &mut Map<String, Value>) {
+    for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(default) = schema.get("default")
+            && !fields.contains_key(field)
+        {
+            fields.insert(field.clone(), default.clone());
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the manifests say of each other.
+
+use std::collections::BTreeMap;
+
+use super::{Finding, Known};
+use crate::api::{
+    condition::Reason,
+    names::{AliasName, ModelName},
+};
+
+/// References that lead nowhere here, and objects that are in each other's way.
+pub(super) fn findings(known: &Known) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    twice(known, &mut findings);
+    for (place, model) in &known.models {
+        let Some(reference) = &model.object.spec.registry_ref else { continue };
+        if !known.registries.contains_key(&(place.0.clone(), reference.name.clone())) {
+            let message = format!(
+                "no ModelRegistry {:?} is among these manifests; it has to be in the cluster, in the same namespace",
+                reference.name
+            );
+            findings.push(Finding::warning(&model.manifest, "spec.registryRef", message));
+        }
+    }
+    for (place, alias) in &known.aliases {
+        let name = &alias.object.spec.model_ref.name;
+        if !known.models.contains_key(&(place.0.clone(), name.clone())) {
+            let message = format!(
+                "no RegisteredModel {name:?} is among these manifests; it has to be in the cluster, in the same namespace, and its \
+                 promotion rules are not known here"
+            );
+            findings.push(Finding::warning(&alias.manifest, "spec.modelRef", message));
+        }
+    }
+    claims(known, &mut findings);
+    findings
+}
+
+fn twice(known: &Known, findings: &mut Vec<Finding>) {
+    for (manifest, first) in &known.twice {
+        let message = format!("a second object of this kind and name; the first is in {first}");
+        findings.push(Finding::error(manifest, "metadata.name", message));
+    }
+}
+
+/// A model, as far as it is known which: its registry, and its name there.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Model {
+    /// In this registry, by this name.
+    Named(Option<(String, String)>, ModelName),
+    /// Whatever the RegisteredModel of this namespace and name says.
+    Referred(String, String),
+}
+
+/// Two objects that claim one alias of one model: the newer one would say `Conflict`.
+fn claims(known: &Known, findings: &mut Vec<Finding>) {
+    let mut taken: BTreeMap<(Model, AliasName), String> = BTreeMap::new();
+    for ((namespace, _), alias) in &known.aliases {
+        let spec = &alias.object.spec;
+        let reference = (namespace.clone(), spec.model_ref.name.clone());
+        let claims =
+            [("spec.alias", Some(&spec.alias)), ("spec.previousAlias", spec.previous_alias.as_ref())];
+        for (field, claim) in claims {
+            let Some(claim) = claim else { continue };
+            let model = known.models.get(&reference).and_then(|model| {
+                let registry = model.object.spec.registry_ref.as_ref();
+                let registry = registry.map(|registry| (namespace.clone(), registry.name.clone()));
+                Some(Model::Named(registry, model.object.model_name().ok()?))
+            });
+            let model = model.unwrap_or_else(|| Model::Referred(reference.0.clone(), reference.1.clone()));
+            let title = alias.manifest.title();
+            if let Some(other) =
+                taken.insert((model, claim.clone()), title).filter(|other| *other != alias.manifest.title())
+            {
+                let message = format!(
+                    "{}: {other} claims the alias {claim} of the same model, too; the older one in the cluster keeps it",
+                    Reason::Conflict
+                );
+                findings.push(Finding::error(&alias.manifest, field, message));
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `laurel best`: the version that a follower `best` would choose.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+
+use super::{Ending, Output, RegistryArgs, Unanswered, table};
+use crate::{
+    api::{metric::Goal, names::ModelName},
+    decide::NEWEST,
+    versions::{
+        best::{Answer, Question, best},
+        measured,
+    },
+};
+
+/// How many versions are shown to a person.
+const SHOWN: usize = 10;
+
+/// What to choose by.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 there is one, 1 there is none, 2 it could not be asked. With -o json the number alone: jq -r .version"
+)]
+pub struct BestOptions {
+    /// The model's name in the registry.
+    pub model: ModelName,
+
+    /// The metric, as the runs have it.
+    #[arg(long, value_name = "NAME")]
+    pub metric: String,
+
+    /// What better means.
+    #[arg(long, value_enum, default_value_t = GoalArg::Maximize, ignore_case = true)]
+    pub goal: GoalArg,
+
+    /// Only versions with this tag; can be given several times.
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+    pub tags: Vec<(String, String)>,
+
+    /// Which registry is asked.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+
+    /// How the answer is printed.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// What better means, as the manifests write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum GoalArg {
+    /// The larger, the better.
+    Maximize,
+    /// The smaller, the better.
+    Minimize,
+}
+
+impl From<GoalArg> for Goal {
+    fn from(goal: GoalArg) -> Self {
+        match goal {
+            GoalArg::Maximize => Self::Maximize,
+            GoalArg::Minimize => Self::Minimize,
+        }
+    }
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| "write it as KEY=VALUE".to_owned())
+}
+
+impl BestOptions {
+    /// Chooses, and prints.
+    ///
+    /// # Errors
+    /// When it could not be asked.
+    pub async fn run(&self, mut out: impl Write) -> Result<Ending, Unanswered> {
+        let registry = self.registry.connect()?;
+        let model = registry.model(&self.model).await.map_err(Unanswered::because)?;
+        let Some(model) = model else {
+            writeln!(out, "the model {:?} is not in the registry", self.model.as_str())
+                .map_err(Unanswered::because)?;
+            return Ok(Ending::Bad);
+        };
+        let newest = registry.newest_versions(&self.model, NEWEST).await.map_err(Unanswered::because)?;
+        let versions = measured(registry.as_ref(), newest).await;
+        let tags = self.tags.iter().cloned().collect();
+        let question = Question { metric: self.metric.clone(), goal: self.goal.into(), tags };
+        let answer = best(&question, &model, versions).map_err(Unanswered)?;
+        let text = match self.output {
+            Output::Text => text(&answer),
+            Output::Json => {
+                format!("{}\n", serde_json::to_string_pretty(&answer).map_err(Unanswered::because)?)
+            }
+        };
+        out.write_all(text.as_bytes()).map_err(Unanswered::because)?;
+        Ok(if answer.version.is_some() { Ending::Good } else { Ending::Bad })
+    }
+}
+
+fn text(answer: &Answer) -> String {
+    let head = match (&answer.version, &answer.reason) {
+        (Some(version), _) => {
+            format!("version {version} of {} is the best by {}\n", answer.model, answer.metric)
+        }
+        (None, reason) => format!("none: {}\n", reason.as_deref().unwrap_or_default()),
+    };
+    let title = ["VERSION", &answer.metric, "ALIASES"].map(str::to_owned).to_vec();
+    let rows = answer.candidates.iter().take(SHOWN).map(|it| {
+        let value = it.value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        vec![it.version.to_string(), value, it.aliases.join(",")]
+    });
+    let rows: Vec<_> = [title].into_iter().chain(rows).collect();
+    let more = answer.candidates.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
+    let ranked = if answer.candidates.is_empty() { String::new() } else { table(&rows) };
+    format!("{head}{ranked}{more}")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_tag_is_a_key_and_a_value() {
+        assert_eq!(super::tag("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(super::tag("a").is_err() && super::tag("=b").is_err());
+        assert_eq!(super::tag("a="), Ok(("a".to_owned(), String::new())));
+    }
+}

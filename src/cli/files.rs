@@ -1,0 +1,69 @@
+//! The manifests that `-f` names: files, folders with all below them, and `-` for the standard input.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use super::Unanswered;
+use crate::check::Manifests;
+
+/// What counts as a manifest in a folder, as for kubectl.
+const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
+
+/// Reads all of them. A file that is there by two names is read once.
+///
+/// # Errors
+/// When one cannot be read, or is no YAML.
+pub(super) fn read(names: &[PathBuf]) -> Result<Manifests, Unanswered> {
+    let mut manifests = Manifests::default();
+    let mut seen = Vec::new();
+    for name in names {
+        if name.as_os_str() == "-" {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.map_err(|error| Unanswered(format!("the standard input: {error}")))?;
+            manifests.read("-", &text).map_err(Unanswered)?;
+            continue;
+        }
+        let mut files = Vec::new();
+        find(name, true, &mut files)?;
+        for file in files {
+            let identity = file.canonicalize().unwrap_or_else(|_| file.clone());
+            if seen.contains(&identity) {
+                continue;
+            }
+            seen.push(identity);
+            let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
+            manifests.read(&file.display().to_string(), &text).map_err(Unanswered)?;
+        }
+    }
+    Ok(manifests)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Unanswered {
+    Unanswered(format!("{}: {error}", path.display()))
+}
+
+fn find(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> Result<(), Unanswered> {
+    let failed = |error: std::io::Error| unreadable(path, &error);
+    if !fs::metadata(path).map_err(failed)?.is_dir() {
+        let is_manifest = path.extension().is_some_and(|it| EXTENSIONS.iter().any(|known| it == *known));
+        if is_named || is_manifest {
+            files.push(path.to_owned());
+        }
+        return Ok(());
+    }
+    let entries = fs::read_dir(path).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    paths.sort();
+    // A folder like .git holds nothing to apply, and a link may lead round in a circle.
+    let is_hidden =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let is_circle = |path: &Path| path.is_symlink() && path.is_dir();
+    paths
+        .iter()
+        .filter(|path| !is_hidden(path) && !is_circle(path))
+        .try_for_each(|path| find(path, false, files))
+}

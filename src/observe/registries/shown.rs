@@ -1,0 +1,223 @@
+//! The metrics that the status of a RegisteredModel shows for its newest versions.
+//!
+//! Logging a metric moves none of the model's timestamps. So of the runs that are shown, each poll reads a few again, those that
+//! could not be read first, then the oldest: ten requests, however many models there are.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use futures::{StreamExt, stream};
+
+use super::Handle;
+use crate::{
+    api::{
+        metric::Metric,
+        names::{ModelName, Version},
+    },
+    registry::VersionFacts,
+};
+
+/// How many reads run at the same time.
+const AT_ONCE: usize = 8;
+
+/// How many runs each poll reads again.
+const AGAIN: usize = 10;
+
+/// Those of a version's metrics that are shown; `None` while its run was never read.
+pub type ShownMetrics = BTreeMap<Version, Option<BTreeMap<String, Metric>>>;
+
+/// What is shown, and when it was read.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    polls: u64,
+    models: HashMap<ModelName, ShownModel>,
+}
+
+#[derive(Debug, Default)]
+struct ShownModel {
+    /// What somebody wants to see.
+    names: BTreeSet<String>,
+    versions: BTreeMap<Version, ShownRun>,
+}
+
+#[derive(Debug)]
+struct ShownRun {
+    facts: VersionFacts,
+    /// By which poll it was read last.
+    read: u64,
+    /// `None` while it was never read.
+    metrics: Option<BTreeMap<String, Metric>>,
+}
+
+/// What was read of a run; `None` where it could not be.
+type Answer = (ModelName, Version, Option<BTreeMap<String, Metric>>);
+
+impl Shown {
+    /// Takes a model's newest versions, and the metrics that somebody wants to see. Answers those that have to be read.
+    fn take_in(
+        &mut self,
+        name: &ModelName,
+        versions: &[VersionFacts],
+        names: &BTreeSet<String>,
+    ) -> Vec<(ModelName, VersionFacts)> {
+        let model = self.models.entry(name.clone()).or_default();
+        let is_more = !names.is_subset(&model.names);
+        model.names.extend(names.iter().cloned());
+        let mut known = std::mem::take(&mut model.versions);
+        for facts in versions {
+            let run = known.remove(&facts.version).filter(|run| run.facts.run_id == facts.run_id && !is_more);
+            let metrics = run.as_ref().and_then(|run| run.metrics.clone());
+            let run = ShownRun { facts: facts.clone(), read: run.map_or(0, |run| run.read), metrics };
+            model.versions.insert(facts.version, run);
+        }
+        let unread = model.versions.values().filter(|run| run.metrics.is_none());
+        unread.map(|run| (name.clone(), run.facts.clone())).collect()
+    }
+
+    /// The runs that the next poll reads.
+    fn due(&self, watched: &BTreeSet<ModelName>) -> Vec<(ModelName, VersionFacts)> {
+        let models = self.models.iter().filter(|(name, _)| watched.contains(*name));
+        let runs = models.flat_map(|(name, model)| model.versions.values().map(move |run| (name, run)));
+        let mut runs: Vec<_> = runs.filter(|(_, run)| run.facts.run_id.is_some()).collect();
+        runs.sort_by_key(|(name, run)| (run.metrics.is_some(), run.read, *name, run.facts.version));
+        runs.into_iter().take(AGAIN).map(|(name, run)| (name.clone(), run.facts.clone())).collect()
+    }
+
+    /// Takes what was read. Answers the models of which something is new. What could not be read stays as it was known.
+    fn note(&mut self, answers: Vec<Answer>) -> BTreeSet<ModelName> {
+        let polls = self.polls;
+        let mut news = BTreeSet::new();
+        for (name, version, metrics) in answers {
+            let Some(model) = self.models.get_mut(&name) else { continue };
+            let Some(run) = model.versions.get_mut(&version) else { continue };
+            run.read = polls;
+            let Some(mut metrics) = metrics else { continue };
+            metrics.retain(|name, _| model.names.contains(name));
+            if run.metrics.as_ref() != Some(&metrics) {
+                run.metrics = Some(metrics);
+                news.insert(name);
+            }
+        }
+        news
+    }
+
+    fn of(&self, name: &ModelName) -> ShownMetrics {
+        let versions = self.models.get(name).into_iter().flat_map(|model| &model.versions);
+        versions.map(|(version, run)| (*version, run.metrics.clone())).collect()
+    }
+}
+
+impl Handle {
+    /// These metrics of a model's newest versions; runs that were never read are read now.
+    pub async fn shown_metrics(
+        &self,
+        name: &ModelName,
+        versions: &[VersionFacts],
+        names: &BTreeSet<String>,
+    ) -> ShownMetrics {
+        if names.is_empty() {
+            return ShownMetrics::new();
+        }
+        let unread = self.memory().shown.take_in(name, versions, names);
+        let answers = self.read_shown_runs(unread).await;
+        let mut memory = self.memory();
+        memory.shown.note(answers);
+        memory.shown.of(name)
+    }
+
+    /// Reads a few of the runs that are shown again, and forgets the models that nobody watches any more. Answers the models of
+    /// which something is new.
+    pub(super) async fn read_shown(&self, watched: &BTreeSet<ModelName>) -> BTreeSet<ModelName> {
+        let due = {
+            let shown = &mut self.memory().shown;
+            shown.polls += 1;
+            shown.models.retain(|name, _| watched.contains(name));
+            shown.due(watched)
+        };
+        let answers = self.read_shown_runs(due).await;
+        self.memory().shown.note(answers)
+    }
+
+    async fn read_shown_runs(&self, runs: Vec<(ModelName, VersionFacts)>) -> Vec<Answer> {
+        let reads = stream::iter(runs).map(async |(name, facts)| {
+            let what = format!("the metrics of version {}", facts.version);
+            let asked = async {
+                let client = self.client()?;
+                self.read_metrics(client.as_ref(), &name, &facts).await
+            };
+            let metrics = self.in_time(asked, &what).await.ok();
+            (name, facts.version, metrics)
+        });
+        reads.buffer_unordered(AT_ONCE).collect().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::registry::VersionState;
+
+    fn facts(number: u32, run: &str) -> VersionFacts {
+        VersionFacts {
+            version: Version::new(number).unwrap(),
+            created_at: Timestamp::UNIX_EPOCH,
+            state: VersionState::Ready,
+            model_uri: format!("models:/fraud/{number}").parse().unwrap(),
+            run_id: Some(run.to_owned()),
+            description: String::new(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    fn answer(number: u32, metrics: Option<&[(&str, f64)]>) -> Answer {
+        let metrics = metrics.map(|metrics| {
+            metrics.iter().map(|(name, value)| ((*name).to_owned(), Metric::new(*value))).collect()
+        });
+        ("fraud".parse().unwrap(), Version::new(number).unwrap(), metrics)
+    }
+
+    #[test]
+    fn promise_7_what_reads_the_same_is_no_news_and_what_cannot_be_read_stays() {
+        let name: ModelName = "fraud".parse().unwrap();
+        let names = BTreeSet::from(["auc".to_owned()]);
+        let mut shown = Shown::default();
+        let versions = [facts(2, "b"), facts(1, "a")];
+        assert_eq!(shown.take_in(&name, &versions, &names).len(), 2);
+        let nan = [("auc", f64::NAN), ("other", 1.0)];
+        assert_eq!(shown.note(vec![answer(1, Some(&nan)), answer(2, None)]).len(), 1);
+        assert_eq!(shown.note(vec![answer(1, Some(&[("auc", f64::NAN), ("other", 2.0)]))]).len(), 0);
+        assert_eq!(shown.note(vec![answer(1, None)]).len(), 0);
+        assert_eq!(shown.of(&name)[&Version::new(1).unwrap()].as_ref().unwrap().len(), 1);
+        assert_eq!(shown.of(&name)[&Version::new(2).unwrap()], None);
+        assert_eq!(shown.take_in(&name, &versions, &names).len(), 1, "only what was never read");
+        assert_eq!(shown.take_in(&name, &[facts(1, "c")], &names).len(), 1, "another run");
+        let more = BTreeSet::from(["f1".to_owned()]);
+        shown.note(vec![answer(1, Some(&[("auc", 0.5)]))]);
+        assert_eq!(shown.take_in(&name, &[facts(1, "c")], &more).len(), 1, "another metric");
+    }
+
+    #[test]
+    fn a_poll_reads_a_few_the_unread_first_and_all_in_turn() {
+        let name: ModelName = "fraud".parse().unwrap();
+        let watched = BTreeSet::from([name.clone()]);
+        let names = BTreeSet::from(["auc".to_owned()]);
+        let mut shown = Shown::default();
+        let versions: Vec<_> = (1..=25).map(|number| facts(number, &number.to_string())).collect();
+        shown.take_in(&name, &versions, &names);
+        shown.note((1..=24).map(|number| answer(number, Some(&[]))).collect());
+        let mut seen = BTreeSet::new();
+        for _ in 0..3 {
+            shown.polls += 1;
+            let due = shown.due(&watched);
+            assert_eq!(due.len(), AGAIN);
+            assert_eq!(due[0].1.version, Version::new(25).unwrap(), "never read");
+            let others = due[1..].iter().map(|(_, facts)| facts.version);
+            seen.extend(others.clone());
+            shown.note(others.map(|version| (name.clone(), version, Some(BTreeMap::new()))).collect());
+        }
+        assert_eq!(seen.len(), 24);
+        assert!(shown.due(&BTreeSet::new()).is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! The newest versions of a model, as the status of its RegisteredModel shows them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    api::{RegisteredModelSpec, metric::Metric, names::Version, registered_model::VersionStatus},
+    registry::VersionFacts,
+    versions::state,
+};
+
+/// How many metrics are shown for each version.
+const METRICS_MAX: usize = 24;
+
+/// What is shown for a metric that the run does not have.
+const NONE: &str = "none";
+
+/// What is shown for a metric of a run that was never read.
+const UNKNOWN: &str = "unknown";
+
+/// The metrics to show: first those that were asked for, then those of the rules.
+#[must_use]
+pub fn shown_metrics(spec: &RegisteredModelSpec) -> BTreeSet<String> {
+    let rules = &spec.promotion;
+    let bounded = rules.iter().flat_map(|rule| &rule.metrics).map(|metric| &metric.name);
+    let improved = rules.iter().filter_map(|rule| Some(&rule.improves.as_ref()?.metric));
+    let mut shown = BTreeSet::new();
+    for name in spec.display_metrics.iter().chain(bounded).chain(improved) {
+        if shown.len() < METRICS_MAX {
+            shown.insert(name.clone());
+        }
+    }
+    shown
+}
+
+/// The versions with their aliases and metrics. What cannot be read now stays as it was shown before.
+#[must_use]
+pub fn version_statuses(
+    versions: Vec<VersionFacts>,
+    aliases: &BTreeMap<String, Version>,
+    names: &BTreeSet<String>,
+    metrics: &BTreeMap<Version, Option<BTreeMap<String, Metric>>>,
+    before: &[VersionStatus],
+) -> Vec<VersionStatus> {
+    let status = |facts: VersionFacts| {
+        let held = aliases.iter().filter(|(_, version)| **version == facts.version);
+        let known = metrics.get(&facts.version).and_then(Option::as_ref);
+        let last = before.iter().find(|last| last.version == facts.version && last.run_id == facts.run_id);
+        let value = |name: &String| match known {
+            Some(metrics) => metrics.get(name).map_or_else(|| NONE.to_owned(), Metric::to_string),
+            None => {
+                last.and_then(|last| last.metrics.get(name).cloned()).unwrap_or_else(|| UNKNOWN.to_owned())
+            }
+        };
+        VersionStatus {
+            version: facts.version,
+            created_at: facts.created_at,
+            aliases: held.map(|(alias, _)| alias.clone()).collect(),
+            state: state(facts.state).to_owned(),
+            metrics: names.iter().map(|name| (name.clone(), value(name))).collect(),
+            run_id: facts.run_id,
+        }
+    };
+    versions.into_iter().map(status).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::registry::VersionState;
+
+    #[test]
+    fn the_metrics_of_the_rules_are_shown_beside_those_asked_for_and_not_without_end() {
+        let spec: RegisteredModelSpec = serde_yaml::from_str(
+            "
+displayMetrics: [f1]
+promotion:
+  - {aliases: [a], metrics: [{name: auc, min: 0.9}], improves: {metric: cost, over: a, goal: Minimize}}
+",
+        )
+        .unwrap();
+        assert_eq!(shown_metrics(&spec), ["auc", "cost", "f1"].map(str::to_owned).into());
+        let many: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+        let spec = RegisteredModelSpec { display_metrics: many, ..spec };
+        assert_eq!(shown_metrics(&spec).len(), METRICS_MAX);
+    }
+
+    #[test]
+    fn what_is_missing_not_a_number_or_not_known_is_said_as_such() {
+        let version = |number| Version::new(number).unwrap();
+        let facts = |number: u32| VersionFacts {
+            version: version(number),
+            created_at: Timestamp::UNIX_EPOCH,
+            state: VersionState::Ready,
+            model_uri: "models:/fraud/1".parse().unwrap(),
+            run_id: Some(number.to_string()),
+            description: String::new(),
+            tags: BTreeMap::new(),
+        };
+        let names = BTreeSet::from(["auc", "f1"].map(str::to_owned));
+        let read = BTreeMap::from([("auc".to_owned(), Metric::new(f64::NAN))]);
+        let metrics = BTreeMap::from([(version(2), Some(read)), (version(1), None)]);
+        let aliases = BTreeMap::from([("champion".to_owned(), version(1))]);
+        let shown = version_statuses(vec![facts(2), facts(1)], &aliases, &names, &metrics, &[]);
+        let told = |status: &VersionStatus| [status.metrics["auc"].clone(), status.metrics["f1"].clone()];
+        assert_eq!(told(&shown[0]), ["NaN", "none"]);
+        assert_eq!(told(&shown[1]), ["unknown", "unknown"]);
+        assert_eq!(shown[1].aliases, ["champion"]);
+        let again = version_statuses(vec![facts(2)], &aliases, &names, &BTreeMap::new(), &shown);
+        assert_eq!(told(&again[0]), ["NaN", "none"], "what was known stays while it cannot be read");
+    }
+}

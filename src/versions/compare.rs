@@ -1,0 +1,167 @@
+//! A few versions side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Measured, state};
+use crate::{
+    api::{
+        metric::{Goal, Metric},
+        names::Version,
+    },
+    registry::RegisteredModelFacts,
+};
+
+/// A few versions side by side. The values of a row stand in the order of the versions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Comparison {
+    /// The model.
+    pub model: String,
+    /// The versions.
+    pub versions: Vec<Side>,
+    /// Every metric that one of them has.
+    pub metrics: Vec<MetricRow>,
+    /// Every tag that is not the same on all of them.
+    pub tags: Vec<TagRow>,
+}
+
+/// One of the versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Side {
+    /// Its number.
+    pub version: Version,
+    /// The aliases that name it.
+    pub aliases: Vec<String>,
+    /// The state of its registration.
+    pub state: &'static str,
+    /// When it was registered.
+    pub registered_at: Timestamp,
+    /// The run that made it, where there is one.
+    pub run_id: Option<String>,
+    /// Its description.
+    pub description: String,
+}
+
+/// A metric of all of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricRow {
+    /// Its name.
+    pub name: String,
+    /// What better means, where the promotion rules say it.
+    pub goal: Option<Goal>,
+    /// Its values; `None` where the run has none.
+    pub values: Vec<Option<Metric>>,
+    /// The versions with the best value, where it is known what better means.
+    pub best: Vec<Version>,
+}
+
+/// A tag of all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TagRow {
+    /// Its key.
+    pub key: String,
+    /// Its values; `None` where it is not set.
+    pub values: Vec<Option<String>>,
+}
+
+/// Compares versions.
+///
+/// # Errors
+/// Why not, where the run of one could not be read.
+pub fn compare(
+    model: &RegisteredModelFacts,
+    versions: &[Measured],
+    goals: &BTreeMap<String, Goal>,
+) -> Result<Comparison, String> {
+    let metrics: Vec<_> = versions
+        .iter()
+        .map(|(_, metrics)| metrics.as_ref().map_err(|note| note.message.clone()))
+        .collect::<Result<_, _>>()?;
+    let numbers: Vec<Version> = versions.iter().map(|(facts, _)| facts.version).collect();
+    let names: BTreeSet<&String> = metrics.iter().flat_map(|metrics| metrics.keys()).collect();
+    let row = |name: &String| {
+        let values: Vec<_> = metrics.iter().map(|metrics| metrics.get(name).copied()).collect();
+        let goal = goals.get(name).copied();
+        let best = goal.map(|goal| best(goal, &numbers, &values)).unwrap_or_default();
+        MetricRow { name: name.clone(), goal, values, best }
+    };
+    let keys: BTreeSet<&String> = versions.iter().flat_map(|(facts, _)| facts.tags.keys()).collect();
+    let tag = |key: &String| {
+        let values: Vec<_> = versions.iter().map(|(facts, _)| facts.tags.get(key).cloned()).collect();
+        TagRow { key: key.clone(), values }
+    };
+    let differs = |row: &TagRow| row.values.iter().any(|value| *value != row.values[0]);
+    Ok(Comparison {
+        model: model.name.to_string(),
+        versions: versions
+            .iter()
+            .map(|(facts, _)| Side {
+                version: facts.version,
+                aliases: super::aliases(model, facts.version),
+                state: state(facts.state),
+                registered_at: facts.created_at,
+                run_id: facts.run_id.clone(),
+                description: facts.description.clone(),
+            })
+            .collect(),
+        metrics: names.into_iter().map(row).collect(),
+        tags: keys.into_iter().map(tag).filter(differs).collect(),
+    })
+}
+
+/// The versions with the best value; none where there is nothing to compare with.
+fn best(goal: Goal, versions: &[Version], values: &[Option<Metric>]) -> Vec<Version> {
+    let numbers =
+        versions.iter().zip(values).filter_map(|(version, value)| Some((*version, (*value)?.number()?)));
+    let numbers: Vec<_> = numbers.collect();
+    if versions.len() < 2 {
+        return Vec::new();
+    }
+    let is_best = |value: f64| numbers.iter().all(|(_, other)| goal.gain(value, *other) >= 0.0);
+    numbers.iter().filter(|(_, value)| is_best(*value)).map(|(version, _)| *version).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::{
+        super::best::tests::{model, version},
+        *,
+    };
+
+    #[test]
+    fn metrics_are_beside_each_other_and_the_better_is_told_where_rules_say_what_that_is() {
+        let versions = [
+            version(
+                3,
+                &[("auc", 0.9), ("cost", 12.0), ("only", 1.0)],
+                &[("team", "risk"), ("validated", "no")],
+            ),
+            version(4, &[("auc", 0.9), ("cost", 11.0)], &[("team", "risk")]),
+            version(5, &[("auc", f64::NAN), ("cost", 13.0)], &[("team", "risk"), ("validated", "true")]),
+        ];
+        let goals = BTreeMap::from([("auc".to_owned(), Goal::Maximize), ("cost".to_owned(), Goal::Minimize)]);
+        let told = compare(&model(&[("champion", 3), ("old", 3)]), &versions, &goals).unwrap();
+        let best: Vec<_> = told
+            .metrics
+            .iter()
+            .map(|row| (row.name.as_str(), row.best.iter().map(ToString::to_string).collect::<Vec<_>>()))
+            .collect();
+        let all = |numbers: &[&str]| numbers.iter().map(|number| (*number).to_owned()).collect::<Vec<_>>();
+        assert_eq!(best, [("auc", all(&["3", "4"])), ("cost", all(&["4"])), ("only", all(&[]))]);
+        assert_eq!(told.versions[0].aliases, ["champion", "old"]);
+        let [tag] = told.tags.as_slice() else { panic!("{:?}", told.tags) };
+        assert_eq!((tag.key.as_str(), tag.values[1].as_ref()), ("validated", None));
+        assert_eq!(
+            serde_json::to_value(&told).unwrap()["metrics"][0]["values"],
+            serde_json::json!([0.9, 0.9, "NaN"])
+        );
+    }
+}

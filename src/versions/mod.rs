@@ -1,0 +1,123 @@
+//! Versions side by side, for a person who chooses one: read once from the registry, compared without it.
+//!
+//! ```text
+//! Registry ─► read ─► compare  metrics, tags and aliases of a few versions
+//!                └──► best     the one that a follower `best` would choose, by the follower's own function
+//! ```
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        metric::{Goal, Metric},
+        names::{ModelName, Version},
+        promotion::PromotionRule,
+    },
+    registry::{RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState},
+};
+
+pub mod best;
+pub mod compare;
+
+/// How many reads run at the same time.
+const AT_ONCE: usize = 8;
+
+/// The metrics of a version's run, or why they could not be read.
+pub type RunMetrics = Result<BTreeMap<String, Metric>, Note>;
+
+/// A version with the metrics of its run. A version without a run, or whose run was purged, has none.
+pub type Measured = (VersionFacts, RunMetrics);
+
+/// The metrics of a version's run.
+///
+/// # Errors
+/// Why they could not be read.
+pub async fn metrics(registry: &dyn Registry, facts: &VersionFacts) -> RunMetrics {
+    let Some(run_id) = &facts.run_id else { return Ok(BTreeMap::new()) };
+    let read = registry.metrics(run_id).await;
+    read.map(Option::unwrap_or_default).map_err(|error| {
+        let message = format!("the run {run_id} of version {} cannot be read: {error}", facts.version);
+        Note::new(Reason::RegistryUnreachable, message)
+    })
+}
+
+/// These versions, each with its metrics, in the order in which they were given.
+pub async fn measured(registry: &dyn Registry, versions: Vec<VersionFacts>) -> Vec<Measured> {
+    let read = stream::iter(versions).map(async |facts| {
+        let metrics = metrics(registry, &facts).await;
+        (facts, metrics)
+    });
+    read.buffered(AT_ONCE).collect().await
+}
+
+/// Versions by their numbers; `None` for one that does not exist.
+///
+/// # Errors
+/// When the registry does not answer.
+pub async fn by_number(
+    registry: &dyn Registry,
+    model: &ModelName,
+    numbers: &[Version],
+) -> Result<Vec<Option<VersionFacts>>, RegistryError> {
+    let read = stream::iter(numbers.to_vec()).map(async |number| registry.version(model, number).await);
+    read.buffered(AT_ONCE).try_collect().await
+}
+
+/// The aliases that name a version.
+#[must_use]
+pub fn aliases(model: &RegisteredModelFacts, version: Version) -> Vec<String> {
+    let named = model.aliases.iter().filter(|(_, named)| **named == version);
+    named.map(|(alias, _)| alias.to_string()).collect()
+}
+
+/// What better means for the metrics that rules speak of, as far as they say it.
+#[must_use]
+pub fn goals(rules: &[PromotionRule]) -> BTreeMap<String, Goal> {
+    let of_bounds = rules.iter().flat_map(|rule| &rule.metrics).filter_map(|bound| {
+        let goal = match (bound.min, bound.max) {
+            (Some(_), None) => Goal::Maximize,
+            (None, Some(_)) => Goal::Minimize,
+            _ => return None,
+        };
+        Some((bound.name.clone(), goal))
+    });
+    let improved = rules.iter().filter_map(|rule| rule.improves.as_ref());
+    of_bounds.chain(improved.map(|rule| (rule.metric.clone(), rule.goal))).collect()
+}
+
+/// The state of a version in one word, as the status of a RegisteredModel has it.
+#[must_use]
+pub fn state(state: VersionState) -> &'static str {
+    match state {
+        VersionState::Ready => "Ready",
+        VersionState::Pending => "Pending",
+        VersionState::Failed => "Failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn rules_say_what_better_means_and_improvement_has_the_last_word() {
+        let rules: Vec<PromotionRule> = serde_yaml::from_str(
+            "
+- {aliases: [a], metrics: [{name: auc, min: 0.9}, {name: p99, max: 50}, {name: share, min: 0.1, max: 0.2}, {name: odd, min: 1}]}
+- {aliases: [b], improves: {metric: odd, over: a, goal: Minimize}}
+",
+        )
+        .unwrap();
+        let told: Vec<_> = goals(&rules).into_iter().collect();
+        let name = |name: &str| name.to_owned();
+        assert_eq!(
+            told,
+            [(name("auc"), Goal::Maximize), (name("odd"), Goal::Minimize), (name("p99"), Goal::Minimize)]
+        );
+    }
+}

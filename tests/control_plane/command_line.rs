@@ -1,0 +1,222 @@
+//! The commands that ask the registry, run as a person or a CI job runs them: check, compare, best.
+
+use std::{fs, path::PathBuf, process::Stdio};
+
+use anyhow::{Context, Result, ensure};
+use laurel::api::ModelAlias;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{
+    scene::{PATIENCE, Scene, play},
+    support::alias::{is_ready, version},
+};
+
+/// What a command printed, and its exit code.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.out).with_context(|| format!("{self:?}"))
+    }
+}
+
+/// Runs `laurel` with the registry of the tests.
+async fn laurel(scene: &Scene, arguments: &[&str]) -> Result<Ended> {
+    run(scene, &scene.world.mlflow.url(), arguments).await
+}
+
+async fn run(scene: &Scene, registry: &str, arguments: &[&str]) -> Result<Ended> {
+    let mut command = Command::new(scene.world.program());
+    command.args(arguments).env("MLFLOW_TRACKING_URI", registry).stdin(Stdio::null());
+    let ended = command.output().await?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let code = ended.status.code().context("it was killed")?;
+    Ok(Ended { code, out: text(&ended.stdout), err: text(&ended.stderr) })
+}
+
+/// A folder with one file of manifests in it: a RegisteredModel with these rules, and a ModelAlias with this wish.
+fn manifests(scene: &Scene, rules: &str, wish: &str) -> Result<PathBuf> {
+    let folder = scene.world.folder(&scene.namespace)?;
+    let text = format!(
+        "
+apiVersion: laurel.dev/v1alpha1
+kind: RegisteredModel
+metadata: {{name: model}}
+spec:
+  modelName: {}
+  promotion: [{{aliases: [champion], {rules}}}]
+---
+apiVersion: laurel.dev/v1alpha1
+kind: ModelAlias
+metadata: {{name: champion}}
+spec: {{modelRef: {{name: model}}, alias: champion, {wish}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: other}}
+",
+        scene.model
+    );
+    fs::write(folder.join("model.yaml"), text)?;
+    Ok(folder)
+}
+
+async fn checked(scene: &Scene, rules: &str, wish: &str) -> Result<Ended> {
+    let folder = manifests(scene, rules, wish)?;
+    laurel(scene, &["check", "-o", "json", "-f", folder.to_str().context("a path")?]).await
+}
+
+#[test]
+fn a_check_says_what_the_operator_would_of_rules_and_versions() {
+    play("cli-check", async |scene| {
+        let mlflow = &scene.world.mlflow;
+        mlflow.create_model(&scene.model).await?;
+        for auc in [0.80, 0.95, f64::NAN] {
+            mlflow.register_run(&scene.model, &[("auc", auc)]).await?;
+        }
+        mlflow.set_alias(&scene.model, "champion", "1").await?;
+        let rules = "metrics: [{name: auc, min: 0.9}], improves: {metric: auc, over: champion, by: 0.1}";
+
+        let good = checked(scene, rules, "version: '2'").await?;
+        let report = good.json()?;
+        ensure!(good.code == 0 && report["good"] == true && report["otherObjects"] == 1, "{good:?}");
+        ensure!(report["promotions"][0]["verdict"] == "Passed", "{report:#}");
+        let bad = checked(scene, rules, "version: '3'").await?;
+        let report = bad.json()?;
+        ensure!(bad.code == 1 && report["promotions"][0]["verdict"] == "Failed", "{bad:?}");
+        let seen = &report["promotions"][0]["rules"];
+        ensure!(seen[0]["wanted"] == "metric auc at least 0.9", "{seen:#}");
+        ensure!(seen[0]["seen"] == "NaN, which is no number" && seen[0]["passed"] == false, "{seen:#}");
+        // What holds the alias already is no promotion, so no rule is asked.
+        let same = checked(scene, rules, "version: '1'").await?;
+        ensure!(same.code == 0 && same.json()?["promotions"][0]["verdict"] == "ServedBefore", "{same:?}");
+        let missing = checked(scene, rules, "version: '9'").await?;
+        ensure!(missing.code == 1 && missing.json()?["promotions"][0]["verdict"] == "Missing", "{missing:?}");
+        let follows = checked(scene, rules, "follow: {best: {metric: auc}}").await?;
+        ensure!(follows.code == 0 && follows.json()?["promotions"][0]["version"] == "2", "{follows:?}");
+        let wrong = checked(scene, rules, "version: 2").await?;
+        let finding = &wrong.json()?["findings"][0];
+        ensure!(wrong.code == 1 && finding["path"] == "spec.version", "{wrong:?}");
+
+        // The operator says the same of the same rules.
+        scene.describe_model(&format!("promotion: [{{aliases: [champion], {rules}}}]")).await?;
+        scene.wish("version: '3'").await?;
+        let told = |it: &ModelAlias| {
+            let gates = laurel::api::condition::ConditionType::GatesPassed;
+            crate::support::alias::condition(it, gates).is_some_and(|it| {
+                it.status == "False"
+                    && it.message.contains("metric auc at least 0.9: NaN, which is no number")
+            })
+        };
+        scene.champion.until("GatesFailed", PATIENCE * 2, told).await.map(drop)
+    });
+}
+
+#[test]
+fn a_rollback_is_not_held_back_by_the_check_either() {
+    play("cli-rollback", async |scene| {
+        scene.registered(2).await?;
+        scene.get("version: '1'").await?;
+        scene.get("version: '2'").await?;
+        let began = tokio::time::Instant::now();
+        loop {
+            // The tags follow traffic.
+            let back = checked(scene, "tags: {validated: 'true'}", "version: '1'").await?;
+            let promotion = &back.json()?["promotions"][0];
+            if promotion["verdict"] == "ServedBefore" {
+                ensure!(back.code == 0, "{back:?}");
+                ensure!(
+                    promotion["message"].as_str().is_some_and(|it| it.contains("was live as")),
+                    "{back:?}"
+                );
+                return Ok(());
+            }
+            ensure!(promotion["verdict"] == "Failed" && began.elapsed() < PATIENCE * 2, "{back:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+    });
+}
+
+#[test]
+fn promise_3_a_registry_that_is_away_is_no_verdict() {
+    play("cli-away", async |scene| {
+        let folder = manifests(scene, "tags: {validated: 'true'}", "version: '1'")?;
+        let folder = folder.to_str().context("a path")?;
+        let away = run(scene, "http://127.0.0.1:9", &["check", "-f", folder]).await?;
+        ensure!(away.code == 2 && away.err.contains("could not be checked"), "{away:?}");
+        ensure!(away.out.contains("2 objects in 1 file"), "what was found without it is told: {away:?}");
+        for ask in [&["best", "x", "--metric", "auc"][..], &["compare", "x", "1"]] {
+            let away = run(scene, "http://127.0.0.1:9", ask).await?;
+            ensure!(away.code == 2 && away.out.is_empty() && away.err.contains("127.0.0.1:9"), "{away:?}");
+        }
+        let unreadable = laurel(scene, &["check", "-f", "/nowhere"]).await?;
+        ensure!(unreadable.code == 2 && unreadable.err.contains("/nowhere"), "{unreadable:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_best_version_is_the_one_that_a_follower_serves() {
+    play("cli-best", async |scene| {
+        let mlflow = &scene.world.mlflow;
+        mlflow.create_model(&scene.model).await?;
+        for (cost, validated) in [(9.0, "true"), (5.0, "true"), (1.0, "no"), (f64::NAN, "true")] {
+            let (number, _) = mlflow.register_run(&scene.model, &[("cost", cost)]).await?;
+            mlflow.set_version_tag((&scene.model, &number), "validated", validated).await?;
+        }
+        let ask = ["best", &scene.model, "--metric", "cost", "--goal", "Minimize", "--tag", "validated=true"];
+        let text = laurel(scene, &ask).await?;
+        ensure!(text.code == 0 && text.out.starts_with("version 2 of "), "{text:?}");
+        let answer = laurel(scene, &[&ask[..], &["-o", "json"]].concat()).await?.json()?;
+        let order: Vec<_> =
+            answer["candidates"].as_array().context("a list")?.iter().map(|it| &it["version"]).collect();
+        ensure!(order == [&json!("2"), &json!("1"), &json!("4")], "{answer:#}");
+        let none = laurel(scene, &["best", &scene.model, "--metric", "nothing"]).await?;
+        ensure!(none.code == 1 && none.out.starts_with("none: "), "{none:?}");
+
+        scene.describe_model("").await?;
+        let change =
+            scene.wish("follow: {best: {metric: cost, goal: Minimize, tags: {validated: 'true'}}}").await?;
+        scene.champion.ready(change, PATIENCE).await?;
+        let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == "2";
+        scene.champion.until("Ready with version 2", PATIENCE * 2, it).await.map(drop)
+    });
+}
+
+#[test]
+fn versions_are_compared_by_metrics_tags_and_aliases() {
+    play("cli-compare", async |scene| {
+        let mlflow = &scene.world.mlflow;
+        mlflow.create_model(&scene.model).await?;
+        for (auc, cost) in [(0.9, 12.0), (0.93, 14.0)] {
+            mlflow.register_run(&scene.model, &[("auc", auc), ("cost", cost)]).await?;
+        }
+        mlflow.set_alias(&scene.model, "champion", "1").await?;
+        mlflow.set_version_tag((&scene.model, "2"), "validated", "true").await?;
+        let folder = manifests(
+            scene,
+            "metrics: [{name: auc, min: 0.5}], improves: {metric: cost, over: champion, goal: Minimize}",
+            "version: '1'",
+        )?;
+        let folder = folder.to_str().context("a path")?;
+        let ask = ["compare", &scene.model, "@champion", "2", "-f", folder];
+        let text = laurel(scene, &ask).await?;
+        ensure!(text.code == 0, "{text:?}");
+        for line in ["metric auc (more is better)", "0.93 *", "12 *", "tag validated"] {
+            ensure!(text.out.contains(line), "{line}\n{}", text.out);
+        }
+        let answer = laurel(scene, &[&ask[..], &["-o", "json"]].concat()).await?.json()?;
+        ensure!(answer["versions"][0]["aliases"] == json!(["champion"]), "{answer:#}");
+        ensure!(answer["metrics"][0]["best"] == json!(["2"]), "{answer:#}");
+        ensure!(answer["metrics"][1]["best"] == json!(["1"]), "{answer:#}");
+        let missing = laurel(scene, &["compare", &scene.model, "1", "7"]).await?;
+        ensure!(missing.code == 1 && missing.out.contains("version 7 does not exist"), "{missing:?}");
+        Ok(())
+    });
+}
