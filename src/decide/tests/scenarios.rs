@@ -39,6 +39,7 @@ stories! {
     fn promise_1_a_version_that_loses_all_its_pods_gives_way_to_the_warm_one();
     fn promise_1_rolling_exchanges_pods_in_the_room_there_is_and_goes_back_the_same_way();
     fn promise_1_rolling_grows_again_only_into_the_room_that_ending_pods_leave();
+    fn promise_1_rolling_without_a_memory_of_what_served_keeps_to_the_room_there_is();
     fn promise_1_that_the_alias_named_a_version_does_not_count_as_having_served();
     fn promise_1_two_bad_versions_in_a_row_leave_traffic_where_it_is();
     fn promise_10_a_version_registered_anew_does_not_slip_in();
