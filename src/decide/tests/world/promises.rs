@@ -1,7 +1,5 @@
 //! What must hold at each single write, and at every moment. A promise that breaks is noted, or ends the test at once.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{Fate, World};
@@ -148,7 +146,8 @@ impl World {
     }
 
     /// Before a version's pods become more: with `Rolling` there is room for them, beside all others and those that are ending.
-    /// What is to answer and is not there at all does not wait for room.
+    /// What is to answer and is not there at all does not wait for room, and pods whose Deployment somebody deleted are not
+    /// known to anybody.
     pub(super) fn promise_of_room(&mut self, version: Version, replicas: u32) {
         let strategy = self.intent.serving.as_ref().map(|serving| serving.strategy);
         let Some(StrategyIntent::Rolling { max_surge }) = strategy else { return };
@@ -158,11 +157,10 @@ impl World {
         if is_missing || cluster.traffic == Traffic::Nowhere || replicas <= cluster.desired(version) {
             return;
         }
-        let mut versions: BTreeSet<_> =
-            cluster.deployments.keys().chain(cluster.pods.keys()).copied().collect();
-        versions.insert(version);
-        let desired = |each| if each == version { replicas } else { cluster.desired(each) };
-        let pods: u32 = versions.into_iter().map(|each| cluster.pods(each).max(desired(each))).sum();
+        let others = cluster.deployments.iter().filter(|(other, _)| **other != version);
+        let others: u32 = others.map(|(other, it)| it.desired.max(cluster.pods(*other))).sum();
+        let own = if cluster.deployments.contains_key(&version) { cluster.pods(version) } else { 0 };
+        let pods = others + own.max(replicas);
         let limit = self.replicas() + max_surge;
         self.promise(pods <= limit, |_| {
             format!("version {version} grows to {replicas} where there is room: {pods} pods of {limit}")
