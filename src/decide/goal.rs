@@ -198,7 +198,11 @@ fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, w
             observed.cluster.workloads.get(version).is_some_and(|workload| workload.is_full(serving.replicas))
         })
     };
-    let failed = serves.is_some_and(|version| observed.rejection(version, &serving.settings).is_some());
+    // What is held keeps the settings that its pods have, whatever the spec says by now.
+    let settings = |version| {
+        observed.cluster.workloads.get(&version).map_or(&serving.settings, |workload| &workload.settings)
+    };
+    let failed = serves.is_some_and(|version| observed.rejection(version, settings(version)).is_some());
     let held = if failed { fallback().or(serves) } else { serves };
     let version =
         held.and_then(|version| identity(observed, version).ok().map(|(model_uri, _)| (version, model_uri)));

@@ -298,6 +298,18 @@ impl Observed {
         self.serves().filter(|version| self.cluster.traffic == Traffic::One(*version))
     }
 
+    /// Whether the Service's endpoints show that requests have left a version: they do not name it, and they do name what the
+    /// Service selects, so they are not from a time before that.
+    #[must_use]
+    pub fn has_left(&self, version: Version) -> bool {
+        let endpoints = &self.cluster.endpoints;
+        let is_current = match self.cluster.traffic {
+            Traffic::One(serves) => endpoints.contains(&serves) || !self.is_ready(serves),
+            Traffic::Nowhere | Traffic::Shared => true,
+        };
+        is_current && !endpoints.contains(&version)
+    }
+
     /// Whether the version has a ready pod.
     #[must_use]
     pub fn is_ready(&self, version: Version) -> bool {

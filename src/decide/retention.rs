@@ -7,8 +7,8 @@ use crate::api::names::Version;
 
 /// Plans for every version that neither serves nor is about to.
 ///
-/// A version is scaled down only when the Service's endpoints no longer name it, which is never in the same decision
-/// that moves traffic away from it.
+/// A version is scaled down only when the Service's endpoints show that requests have left it, which is never in the same
+/// decision that moves traffic away from it.
 pub(super) fn plan(
     observed: &Observed,
     serving: &ServingIntent,
@@ -30,7 +30,7 @@ pub(super) fn plan(
         match warm_until(observed, serving, goal, serves_next, version) {
             Some(until) => keep_warm(serving, version, workload, until, step),
             None if workload.desired > 0 => {
-                if !observed.cluster.endpoints.contains(&version) {
+                if observed.has_left(version) {
                     step.act(Action::Scale { version, replicas: 0 });
                 }
             }

@@ -95,7 +95,7 @@ impl Exchange<'_> {
             self.start(version, action, first, step);
         } else if workload.settings != serving.settings || workload.model_uri != *model_uri {
             // Its pods are not exchanged for others one by one: there may be no room for one more.
-            if !observed.cluster.endpoints.contains(&version) {
+            if observed.has_left(version) {
                 step.act(Action::Scale { version, replicas: 0 });
             }
             step.progress(
@@ -175,10 +175,21 @@ impl Exchange<'_> {
             Some(workload) if self.may_go_on(version, workload) => self.exchange(version, workload, step),
             _ => match self.observed.serves().and_then(|serves| Some((serves, self.workload(serves)?))) {
                 Some((serves, workload)) => self.exchange(serves, workload, step),
-                // Nobody remembers what served: both answer, and the goal has to prove itself once more.
-                None => self.open(version, model_uri, 0, step),
+                None => match self.fullest(version) {
+                    Some((answers, workload)) => self.exchange(answers, workload, step),
+                    None => self.open(version, model_uri, 0, step),
+                },
             },
         }
+    }
+
+    /// Where nobody remembers what served: of the versions that answer, the goal, or else the one with the most ready pods. The
+    /// exchange ends with it, and begins anew from there.
+    fn fullest(&self, goal: Version) -> Option<(Version, &Workload)> {
+        let workloads =
+            self.observed.cluster.workloads.iter().map(|(version, workload)| (*version, workload));
+        let answering = workloads.filter(|(_, workload)| workload.counted() > 0);
+        answering.max_by_key(|(version, workload)| (*version == goal, workload.counted()))
     }
 
     fn may_go_on(&self, version: Version, workload: &Workload) -> bool {

@@ -37,6 +37,7 @@ stories! {
     fn an_alias_moved_now_and_then_is_put_back_each_time();
     fn promise_1_a_version_that_fails_its_smoke_test_gets_no_traffic();
     fn promise_1_a_version_that_loses_all_its_pods_gives_way_to_the_warm_one();
+    fn promise_1_endpoints_from_before_the_service_came_back_end_no_pods();
     fn promise_1_rolling_exchanges_pods_in_the_room_there_is_and_goes_back_the_same_way();
     fn promise_1_rolling_grows_again_only_into_the_room_that_ending_pods_leave();
     fn promise_1_rolling_without_a_memory_of_what_served_keeps_to_the_room_there_is();
@@ -59,6 +60,9 @@ stories! {
     fn promise_6_a_retry_that_cannot_be_tried_yet_is_not_forgotten();
     fn promise_6_other_settings_are_another_try();
     fn promise_6_with_drift_report_the_alias_stays_and_the_version_stays_rejected_until_somebody_asks();
+    fn promise_7_what_serves_fails_under_a_wish_that_cannot_be_met_with_other_settings();
+    fn promise_7_rolling_without_a_memory_of_what_served_makes_room_for_a_third_version();
+    fn promise_7_rolling_without_a_memory_of_what_served_comes_to_an_end_with_other_settings();
     fn promise_7_an_alias_that_somebody_keeps_moving_is_left_alone_until_a_person_asks();
     fn promise_7_what_is_held_because_the_wish_cannot_be_met_is_not_given_up_again_and_again();
     fn promise_9_a_deletion_takes_the_alias_with_it();

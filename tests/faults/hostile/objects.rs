@@ -27,7 +27,7 @@ const SIDE_BY_SIDE: usize = 6;
 /// How soon each object that was let in has to be told of, among hundreds, on a busy machine.
 const TOLD: Duration = Duration::from_mins(1);
 /// How soon a promotion has to be through beside all that.
-const PROMPT: Duration = Duration::from_secs(20);
+const PROMPT: Duration = Duration::from_secs(45);
 /// Longer than a deletion waits for a registry.
 const GONE: Duration = Duration::from_secs(75);
 

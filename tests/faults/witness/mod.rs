@@ -89,7 +89,7 @@ impl Witness {
     /// An error when something happened that is never to happen.
     pub(crate) async fn verdict(&self, place: &Place, journal: &Journal) -> Result<()> {
         // One watch may lag behind the other.
-        const LAG: Duration = Duration::from_secs(2);
+        const LAG: Duration = Duration::from_secs(10);
         let began = Instant::now();
         loop {
             match self.nothing_was_taken_away(place).and_then(|()| self.alias_was_true(place, journal)) {

@@ -61,7 +61,7 @@ impl Audit {
     /// How often a Service was written; an error when one was written to where no pod was ready.
     pub(crate) async fn verdict(&self) -> Result<usize> {
         // One watch may lag behind the other.
-        const LAG: Duration = Duration::from_secs(2);
+        const LAG: Duration = Duration::from_secs(10);
         let began = Instant::now();
         loop {
             match self.look() {

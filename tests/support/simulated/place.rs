@@ -28,7 +28,7 @@ use crate::support::{
 };
 
 /// Simulated pods are ready at once, and the registry is polled every 5 seconds; the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What every wish has, if it does not say otherwise.
 const CHAMPION: &str = "
