@@ -90,6 +90,30 @@ pub struct MlflowServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub workspace: Option<String>,
+
+    /// What the stages `Staging` and `Production` are, which MLflow had before aliases: nothing (`Ignore`, the default), or
+    /// the same as aliases of these names (`AsAliases`): a ModelAlias with `alias: Production` then reads and moves the stage.
+    /// A stage that Laurel moves names one version; others that were in it are archived. MLflow tells of no change of a
+    /// stage by webhook. Where the server has aliases, use those: MLflow will drop stages.
+    #[serde(default, skip_serializing_if = "Stages::are_ignored")]
+    pub stages: Stages,
+}
+
+/// What the stages of a server's versions are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Stages {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// `Staging` and `Production` are aliases.
+    AsAliases,
+}
+
+impl Stages {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn are_ignored(&self) -> bool {
+        *self == Self::Ignore
+    }
 }
 
 impl MlflowServer {

@@ -9,9 +9,12 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::Unanswered;
-use crate::registry::{
-    Registry,
-    mlflow::{Connection, Credentials, MlflowRegistry},
+use crate::{
+    api::model_registry::Stages,
+    registry::{
+        Registry,
+        mlflow::{Connection, Credentials, MlflowRegistry},
+    },
 };
 
 /// How long one request may take.
@@ -29,6 +32,11 @@ pub struct RegistryArgs {
     /// The workspace in it, for servers that have workspaces.
     #[arg(long, value_name = "NAME", env = "MLFLOW_WORKSPACE")]
     pub registry_workspace: Option<String>,
+
+    /// Read the stages `Staging` and `Production` of an older server as aliases of these names, as `mlflow.stages:
+    /// AsAliases` of a ModelRegistry does.
+    #[arg(long)]
+    pub registry_stages: bool,
 
     /// A file of certificates in PEM form that are trusted beside those of the system.
     #[arg(long, value_name = "FILE", env = "MLFLOW_TRACKING_SERVER_CERT_PATH")]
@@ -68,7 +76,14 @@ impl RegistryArgs {
             })
             .transpose()?;
         let workspace = self.registry_workspace.clone().filter(|name| !name.is_empty());
-        Ok(Connection { url, workspace, credentials: credentials(environment), ca_pem, timeout: TIMEOUT })
+        Ok(Connection {
+            url,
+            workspace,
+            stages: if self.registry_stages { Stages::AsAliases } else { Stages::Ignore },
+            credentials: credentials(environment),
+            ca_pem,
+            timeout: TIMEOUT,
+        })
     }
 }
 

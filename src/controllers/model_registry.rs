@@ -24,6 +24,7 @@ use crate::{
     api::{
         ModelRegistry, ModelRegistryStatus, RegisteredModel,
         condition::{ConditionType, Note, Reason, merge_conditions},
+        model_registry::Stages,
         names::ModelName,
         std_duration,
     },
@@ -53,6 +54,7 @@ pub fn install_default(context: &Arc<Context>, options: &RunOptions) -> Result<(
     let connection = Connection {
         url: url.clone(),
         workspace: workspace.clone(),
+        stages: Stages::Ignore,
         credentials: None,
         ca_pem: None,
         timeout: REQUEST_LIMIT,
@@ -221,6 +223,7 @@ async fn connection(
     Ok(Connection {
         url: settings.url.clone(),
         workspace: settings.workspace.clone(),
+        stages: object.spec.mlflow.stages,
         credentials,
         ca_pem,
         timeout: REQUEST_LIMIT,

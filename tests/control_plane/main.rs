@@ -45,6 +45,7 @@ mod scene;
 #[path = "../support/simulated/mod.rs"]
 #[allow(dead_code, reason = "the tests of faults use the rest")]
 mod simulated;
+mod stages;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the tests on a real cluster use the rest")]
 mod support;

@@ -19,8 +19,11 @@
 mod faults;
 mod operator;
 mod promotion;
+mod push;
+mod record;
 mod registry;
 mod rolling;
+mod rules;
 mod scene;
 mod soak;
 #[path = "../soak/mod.rs"]

@@ -38,7 +38,14 @@ fn handle(server: &MockServer) -> Arc<Handle> {
     };
     let (handle, _) = Hub::default().set(&key(), settings);
     let timeout = Duration::from_mins(1);
-    let connection = Connection { url, workspace: None, credentials: None, ca_pem: None, timeout };
+    let connection = Connection {
+        url,
+        workspace: None,
+        stages: laurel::api::model_registry::Stages::Ignore,
+        credentials: None,
+        ca_pem: None,
+        timeout,
+    };
     handle.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
     handle
 }

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use laurel::{
-    api::names::{AliasName, ModelName, Version},
+    api::{
+        model_registry::Stages,
+        names::{AliasName, ModelName, Version},
+    },
     registry::mlflow::{Connection, MlflowRegistry},
 };
 use serde_json::{Value, json};
@@ -19,6 +22,7 @@ pub(crate) fn connection(url: &str) -> Connection {
     Connection {
         url: url.parse().unwrap(),
         workspace: None,
+        stages: Stages::Ignore,
         credentials: None,
         ca_pem: None,
         timeout: Duration::from_secs(10),

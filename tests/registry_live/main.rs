@@ -10,7 +10,10 @@ use std::{
 };
 
 use laurel::{
-    api::names::{AliasName, ModelName, Version},
+    api::{
+        model_registry::Stages,
+        names::{AliasName, ModelName, Version},
+    },
     registry::{
         Registry, RegistryError, VersionState,
         mlflow::{Connection, Credentials, MlflowRegistry},
@@ -34,6 +37,7 @@ fn connection() -> Connection {
     Connection {
         url: variable("LAUREL_TEST_MLFLOW_URL").parse().unwrap(),
         workspace: None,
+        stages: Stages::Ignore,
         credentials: None,
         ca_pem: None,
         timeout: Duration::from_secs(30),
@@ -114,6 +118,34 @@ async fn an_alias_is_set_moved_and_deleted() {
     registry.delete_alias(&name, &champion).await.unwrap();
     let error = registry.set_alias(&name, &champion, v(1)).await.unwrap_err();
     assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_stage_is_an_alias_where_that_is_asked_for() {
+    let (ordinary, name) = (registry(), unique("stages"));
+    let staged = MlflowRegistry::new(Connection { stages: Stages::AsAliases, ..connection() }).unwrap();
+    let (production, champion): (AliasName, AliasName) =
+        ("Production".parse().unwrap(), "champion".parse().unwrap());
+    make(&ordinary, &name).await;
+    let upload = Upload::new(&connection().url);
+    upload.version(&name, "s3://nowhere/1").await;
+    upload.version(&name, "s3://nowhere/2").await;
+    let aliases = async |registry: &MlflowRegistry| registry.model(&name).await.unwrap().unwrap().aliases;
+    assert_eq!(aliases(&staged).await, BTreeMap::new());
+    for number in [2, 1] {
+        staged.set_alias(&name, &production, v(number)).await.unwrap();
+        assert_eq!(aliases(&staged).await, BTreeMap::from([(production.clone(), v(number))]));
+    }
+    let listed = staged.models(&BTreeSet::from([name.clone()])).await.unwrap();
+    assert_eq!(listed[&name].aliases, BTreeMap::from([(production.clone(), v(1))]));
+    assert_eq!(aliases(&ordinary).await, BTreeMap::new());
+    // Aliases by any other name are aliases.
+    staged.set_alias(&name, &champion, v(2)).await.unwrap();
+    assert_eq!(aliases(&ordinary).await, BTreeMap::from([(champion.clone(), v(2))]));
+    staged.delete_alias(&name, &production).await.unwrap();
+    staged.delete_alias(&name, &production).await.unwrap();
+    assert_eq!(aliases(&staged).await, BTreeMap::from([(champion, v(2))]));
+    ordinary.delete_model(&name).await.unwrap();
 }
 
 #[tokio::test]

@@ -73,11 +73,25 @@ impl Mlflow {
         Ok(())
     }
 
-    /// Registers a version of `model` that is the same logged model as a version of another one; its number.
+    /// Registers a version of `model` that is the same logged model, of the same run, as a version of another one; its number.
     pub(crate) async fn copy_version(&self, from: (&str, &str), model: &str) -> Result<String> {
-        let source = self.source(from).await?;
-        let model_id = source.strip_prefix("models:/");
-        self.create_version(json!({ "name": model, "source": source, "model_id": model_id })).await
+        let facts = self.version_facts(from).await?;
+        let source = facts["source"].as_str().context("a version has a source")?;
+        let (model_id, run) = (source.strip_prefix("models:/"), &facts["run_id"]);
+        self.create_version(json!({ "name": model, "source": source, "model_id": model_id, "run_id": run }))
+            .await
+    }
+
+    /// Sets a tag of a version.
+    pub(crate) async fn set_version_tag(&self, of: (&str, &str), key: &str, value: &str) -> Result<()> {
+        let body = json!({ "name": of.0, "version": of.1, "key": key, "value": value });
+        self.send(Method::POST, &format!("{REST}/model-versions/set-tag"), &body).await.map(drop)
+    }
+
+    /// Deletes a tag of a version.
+    pub(crate) async fn delete_version_tag(&self, of: (&str, &str), key: &str) -> Result<()> {
+        let body = json!({ "name": of.0, "version": of.1, "key": key });
+        self.send(Method::DELETE, &format!("{REST}/model-versions/delete-tag"), &body).await.map(drop)
     }
 
     /// Registers a version whose artifacts cannot be loaded; its number. MLflow checks no source.

@@ -6,6 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::api::model_registry::Stages;
+
 /// How to reach a tracking server.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -13,6 +15,8 @@ pub struct Connection {
     pub url: Url,
     /// The workspace to work in. Only for servers that have workspaces; others refuse every request that names one.
     pub workspace: Option<String>,
+    /// What the server's stages are.
+    pub stages: Stages,
     /// Who we are; nobody in particular where it is `None`.
     pub credentials: Option<Credentials>,
     /// Certificates that are trusted beside those of the system, as PEM.

@@ -10,6 +10,7 @@
 //!   filter       writes names into MLflow's search filter
 //!   wire         the JSON, and how it becomes the domain's facts
 //!   run          the run that made a version, and its metrics
+//!   stages       what older servers have in place of aliases
 //!   example      finds the input example of a version
 //!   webhooks     the webhooks of the server
 //!   script       for the fuzzer: a list of answers in place of a server
@@ -33,6 +34,7 @@ use super::{
 };
 use crate::api::{
     metric::Metric,
+    model_registry::Stages,
     names::{AliasName, ModelName, Version},
 };
 
@@ -45,6 +47,7 @@ mod http;
 mod run;
 #[cfg(any(test, fuzzing))]
 pub mod script;
+mod stages;
 mod text;
 mod webhooks;
 mod wire;
@@ -62,6 +65,7 @@ const MAX_PAGES: usize = 20;
 #[derive(Debug)]
 pub struct MlflowRegistry {
     http: Http,
+    stages: Stages,
 }
 
 impl MlflowRegistry {
@@ -71,7 +75,12 @@ impl MlflowRegistry {
     ///
     /// When the connection cannot be used as it is configured.
     pub fn new(connection: Connection) -> Result<Self, ConnectionError> {
-        Ok(Self { http: Http::new(connection)? })
+        Ok(Self { stages: connection.stages, http: Http::new(connection)? })
+    }
+
+    /// Whether this alias is a stage of the server.
+    fn has_stage(&self, alias: &AliasName) -> bool {
+        self.stages == Stages::AsAliases && stages::is_stage(alias)
     }
 
     /// Reads one page of a listing.
@@ -95,8 +104,12 @@ impl MlflowRegistry {
         let mut pages = Pages::default();
         loop {
             let ModelPage { registered_models, next_page_token } = self.list(&pages.next(&call)).await?;
-            models
-                .extend(registered_models.into_iter().flatten().filter_map(|model| model.into_facts().ok()));
+            models.extend(
+                registered_models
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|model| model.into_facts(self.stages).ok()),
+            );
             if !pages.turn(next_page_token).map_err(|detail| self.http.not_a_registry(&call, detail))? {
                 return Ok(models);
             }
@@ -190,7 +203,11 @@ impl Registry for MlflowRegistry {
         let call = Call::get("registered-models/get").query("name", name);
         let answer = self.http.ask::<ModelAnswer>(&call).await;
         let Some(answer) = self.absent_as_none(answer).await? else { return Ok(None) };
-        answer.registered_model.expect_model(name).map(Some).map_err(|odd| self.http.explain(&call, odd))
+        answer
+            .registered_model
+            .expect_model(name, self.stages)
+            .map(Some)
+            .map_err(|odd| self.http.explain(&call, odd))
     }
 
     async fn version(
@@ -315,11 +332,21 @@ impl Registry for MlflowRegistry {
         alias: &AliasName,
         version: Version,
     ) -> Result<(), RegistryError> {
+        if self.has_stage(alias) {
+            return self.change(stages::enter(name, alias, version)).await;
+        }
         let body = json!({ "name": name, "alias": alias, "version": version });
         self.change(Call::post("registered-models/alias", body)).await
     }
 
     async fn delete_alias(&self, name: &ModelName, alias: &AliasName) -> Result<(), RegistryError> {
+        if self.has_stage(alias) {
+            let model = self.model(name).await?;
+            return match model.and_then(|model| model.aliases.get(alias).copied()) {
+                Some(version) => self.remove(stages::leave(name, version)).await,
+                None => Ok(()),
+            };
+        }
         self.remove(Call::delete("registered-models/alias", json!({ "name": name, "alias": alias }))).await
     }
 

@@ -16,6 +16,7 @@ use reqwest::Request;
 use url::Url;
 
 use super::{Connection, Credentials, MlflowRegistry, http::Http};
+use crate::api::model_registry::Stages;
 
 /// The password that the client sends. It is not to be found in what it says.
 pub const PASSWORD: &str = "correct-horse-battery";
@@ -56,6 +57,7 @@ static CLIENT: LazyLock<MlflowRegistry> = LazyLock::new(|| {
     let connection = Connection {
         url: "http://mlflow.test:5000/prefix".parse().unwrap(),
         workspace: None,
+        stages: Stages::Ignore,
         credentials: Some(Credentials::Basic { username: "laurel".to_owned(), password: PASSWORD.into() }),
         ca_pem: None,
         timeout: Duration::from_secs(1),
@@ -69,7 +71,7 @@ impl Scripted {
     pub fn new(workspace: Option<&str>) -> Self {
         let script = Arc::new(Script::default());
         let http = Http::scripted(&CLIENT.http, workspace, script.clone());
-        Self { registry: MlflowRegistry { http }, script }
+        Self { registry: MlflowRegistry { http, stages: Stages::Ignore }, script }
     }
 
     /// Adds answers to the script.

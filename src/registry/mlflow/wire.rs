@@ -8,8 +8,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
+use super::stages::Staged;
 use crate::{
-    api::names::{AliasName, ModelName, ModelUri, Version},
+    api::{
+        model_registry::Stages,
+        names::{AliasName, ModelName, ModelUri, Version},
+    },
     registry::{RegisteredModelFacts, VersionFacts, VersionState},
 };
 
@@ -61,6 +65,8 @@ pub(super) struct Model {
     description: Option<String>,
     tags: Option<Vec<Tag>>,
     aliases: Option<Vec<Alias>>,
+    /// The newest version of each stage, and of none.
+    latest_versions: Option<Vec<Staged>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,7 +101,7 @@ struct Alias {
 
 impl Model {
     /// The facts, if the answer is about the model that was asked for.
-    pub(super) fn expect_model(self, name: &ModelName) -> Result<RegisteredModelFacts, Odd> {
+    pub(super) fn expect_model(self, name: &ModelName, stages: Stages) -> Result<RegisteredModelFacts, Odd> {
         if self.name != name.as_str() {
             return Err(Odd::Answer(format!(
                 "asked for model {:?}, it answered {:?}",
@@ -103,11 +109,11 @@ impl Model {
                 self.name
             )));
         }
-        self.into_facts()
+        self.into_facts(stages)
     }
 
     /// The facts, whatever model it is.
-    pub(super) fn into_facts(self) -> Result<RegisteredModelFacts, Odd> {
+    pub(super) fn into_facts(self, stages: Stages) -> Result<RegisteredModelFacts, Odd> {
         let name: ModelName = self.name.parse().map_err(|error| Odd::Answer(format!("{error}")))?;
         let tags = tags(self.tags);
         // A listing leaves prompts out, so this one must too, or the two contradict each other.
@@ -118,6 +124,8 @@ impl Model {
             )));
         }
         let aliases = self.aliases.unwrap_or_default().into_iter();
+        let latest = self.latest_versions.filter(|_| stages == Stages::AsAliases).unwrap_or_default();
+        let latest = latest.into_iter().filter_map(Staged::into_fact);
         let updated_at = self.last_updated_timestamp.unwrap_or(self.creation_timestamp);
         Ok(RegisteredModelFacts {
             name,
@@ -125,7 +133,7 @@ impl Model {
             updated_at: timestamp(updated_at)?,
             description: self.description.unwrap_or_default(),
             tags,
-            aliases: aliases.filter_map(Alias::into_fact).collect(),
+            aliases: aliases.filter_map(Alias::into_fact).chain(latest).collect(),
         })
     }
 }
@@ -218,7 +226,7 @@ enum TextOrNumber {
     Number(i64),
 }
 
-fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(match TextOrNumber::deserialize(deserializer)? {
         TextOrNumber::Text(text) => text,
         TextOrNumber::Number(number) => number.to_string(),
@@ -296,7 +304,7 @@ mod tests {
                         { "alias": "v2", "version": "2" }, { "alias": "gone" }, { "alias": "nl\n", "version": "1" }],
         }))
         .unwrap();
-        let facts = model.into_facts().unwrap();
+        let facts = model.into_facts(Stages::Ignore).unwrap();
         assert_eq!(facts.updated_at, facts.created_at);
         assert_eq!(facts.created_at.as_millisecond(), 1_700_000_000_000);
         let aliases: Vec<_> = facts.aliases.iter().map(|(alias, v)| format!("{alias}={v}")).collect();

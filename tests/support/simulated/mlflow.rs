@@ -201,6 +201,19 @@ impl Mlflow {
         self.send(Method::DELETE, "registered-models/alias", &body).await.map(drop)
     }
 
+    /// Puts a version into a stage, as it was done before there were aliases.
+    pub(crate) async fn transition_stage(&self, model: &str, version: &str, stage: &str) -> Result<()> {
+        let body =
+            json!({ "name": model, "version": version, "stage": stage, "archive_existing_versions": false });
+        self.send(Method::POST, "model-versions/transition-stage", &body).await.map(drop)
+    }
+
+    /// The stage of a version.
+    pub(crate) async fn stage(&self, model: &str, version: &str) -> Result<String> {
+        let found = self.get(&format!("model-versions/get?name={model}&version={version}")).await?;
+        Ok(text(&found["model_version"]["current_stage"]))
+    }
+
     async fn get(&self, path: &str) -> Result<Value> {
         let (status, body) = self.call(Method::GET, path, None).await?;
         ensure!(status == 200, "GET {path}: {status} {body}");
