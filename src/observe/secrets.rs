@@ -63,5 +63,10 @@ pub async fn read_text(
             format!("{field}: the key {key:?} of the Secret {name:?} is not UTF-8 text"),
         )
     })?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        let message = format!("{field}: the key {key:?} of the Secret {name:?} has nothing but line ends");
+        return Err(Note::new(Reason::SecretKeyInvalid, message));
+    }
+    Ok(text.to_owned())
 }

@@ -84,7 +84,9 @@ impl LogEntry {
     #[must_use]
     pub fn key(&self) -> String {
         let outcome: &str = self.outcome.into();
-        format!("{LOG}{}.{}.{outcome}", shortened_plainly(self.alias.as_str(), ALIAS_MAX), self.at)
+        // Not every MLflow server takes a colon in a key.
+        let at = self.at.to_string().replace(':', "");
+        format!("{LOG}{}.{at}.{outcome}", shortened_plainly(self.alias.as_str(), ALIAS_MAX))
     }
 
     /// Who asked for it, in one line.

@@ -68,6 +68,11 @@ fn with_one_namespace_it_speaks_of_that_one_alone() {
     let install = with(&["v1"], "scope=namespace,changedBy.stamp=Always");
     let selector = &install.one(POLICY)["spec"]["matchConstraints"]["namespaceSelector"];
     assert_eq!(*selector, json!({ "matchLabels": { "kubernetes.io/metadata.name": NAMESPACE } }));
+    // Another release of that name, in another namespace, has a policy of its own.
+    for kind in [POLICY, BINDING] {
+        let name = &install.one(kind)["metadata"]["name"];
+        assert!(name.as_str().unwrap().contains(NAMESPACE), "{name}");
+    }
 }
 
 #[test]

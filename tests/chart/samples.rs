@@ -125,9 +125,11 @@ fn each_kind_and_variant_has_one() {
             "modelalias-semver.yaml",
             "modelalias.yaml",
             "modelregistry-auth.yaml",
+            "modelregistry-stages.yaml",
             "modelregistry-webhook.yaml",
             "modelregistry.yaml",
             "registeredmodel-promotion.yaml",
+            "registeredmodel-tags.yaml",
             "registeredmodel.yaml",
         ]
     );

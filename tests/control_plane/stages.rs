@@ -1,7 +1,7 @@
 //! Stages of older MLflow servers, where they are asked to be aliases.
 
 use anyhow::{Result, ensure};
-use laurel::api::ModelAlias;
+use laurel::api::{ModelAlias, condition::Reason};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -26,24 +26,30 @@ async fn stages(scene: &Scene, wanted: [(&str, &str); 2]) -> Result<()> {
     }
 }
 
+async fn registry(scene: &Scene, more: &str) -> Result<()> {
+    let url = scene.world.mlflow.url();
+    let manifest = format!(
+        "
+apiVersion: laurel.dev/v1alpha1
+kind: ModelRegistry
+metadata: {{name: old}}
+spec: {{mlflow: {{url: '{url}'{more}}}, pollInterval: 5s}}
+"
+    );
+    scene.apply(&manifest).await
+}
+
 #[test]
 fn a_stage_is_followed_and_moved_as_an_alias_is() {
     play("stages", async |scene| {
         scene.registered(2).await?;
-        let url = scene.world.mlflow.url();
-        scene
-            .apply(&format!(
-                "
-apiVersion: laurel.dev/v1alpha1
-kind: ModelRegistry
-metadata: {{name: old}}
-spec: {{mlflow: {{url: '{url}', stages: AsAliases}}, pollInterval: 5s}}
-"
-            ))
-            .await?;
+        registry(scene, "").await?;
         scene.describe_model("registryRef: {name: old}").await?;
         scene.world.mlflow.transition_stage(&scene.model, "1", "Production").await?;
-        scene.get("{alias: Production, follow: {registry: {}}}").await?;
+        let change = scene.wish("{alias: Production, follow: {registry: {}}}").await?;
+        scene.champion.reason(change, Reason::AliasNotFound, PATIENCE).await?;
+        registry(scene, ", stages: AsAliases").await?;
+        scene.champion.ready(change, PATIENCE).await?;
         ensure!(selected(scene).await? == "1", "the Service is not on version 1");
 
         // Both are in the stage; the newer one is what MLflow takes for it.

@@ -60,6 +60,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
+{{/* The policy is an object of the whole cluster: those of two releases for a namespace each have names of their own. */}}
+{{- define "laurel.policyName" -}}
+{{- include "laurel.fullname" . }}{{ if eq .Values.scope "namespace" }}-{{ .Release.Namespace }}{{ end }}-changed-by
+{{- end -}}
+
 {{/* Whether the API server is to stamp who decided about a version. The policy is an object of the whole cluster, so `Auto` brings
      none to an installation that keeps to its namespace. */}}
 {{- define "laurel.stampsChangedBy" -}}
