@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Played, asked, cluster, scene, serving,
     told::{Told, held},
-    untouched,
+    until_recorded, untouched,
 };
 use crate::{
     scene::{Scene, TWO_POLLS},
@@ -50,6 +50,7 @@ async fn walk(scene: &Scene, cases: Vec<Case>) -> Result<()> {
     let told = serving(scene, 2).await?;
     scene.get("version: '2'").await?;
     scene.until_named("champion", Some("2")).await?;
+    until_recorded(scene).await?;
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let (before, began) = (cluster(scene).await?, Instant::now());
     for case in cases {

@@ -27,7 +27,7 @@ mod rollback;
 mod told;
 mod writers;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, ensure};
 use futures::{
@@ -35,12 +35,17 @@ use futures::{
     future::{LocalBoxFuture, join_all},
 };
 use hyper::Method;
-use tokio::sync::Semaphore;
+use laurel::api::model_alias::Recorded;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 
 use self::told::Told;
 use crate::{
-    scene::{Scene, act},
+    scene::{PATIENCE, Scene, act},
     simulated::{look::revisions, machine::RUNTIME},
+    support::alias::status,
     wire::{Exchange, Server},
 };
 
@@ -98,7 +103,21 @@ async fn serving(scene: &Scene, count: usize) -> Result<Told> {
     let told = described(scene, count).await?;
     scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
+    until_recorded(scene).await?;
     Ok(told)
+}
+
+/// Waits until all that the history tells of stands in the registry, so that nothing is written there any more.
+async fn until_recorded(scene: &Scene) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let history = scene.champion.last().map(|it| status(&it).history).unwrap_or_default();
+        if !history.is_empty() && history.iter().all(|entry| entry.recorded != Recorded::Pending) {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < 2 * PATIENCE, "it is not recorded: {history:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// The model, and the two objects that speak of it and of its registry.

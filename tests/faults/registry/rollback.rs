@@ -14,8 +14,8 @@ use crate::{
     wire::{Exchange, Fault, Rule, Server},
 };
 
-/// The shortest time after which anything that waits for the registry gives up.
-const PROMPT: Duration = Duration::from_secs(3);
+/// Less than the ten seconds after which a request to the registry is given up.
+const PROMPT: Duration = Duration::from_secs(8);
 
 /// Whether the trouble is known before somebody rolls back.
 #[derive(Clone, Copy, PartialEq)]

@@ -1,9 +1,11 @@
 //! Stands between the operator and a server. Without rules it passes everything on as it is.
 
 use std::{
+    io::ErrorKind,
     mem,
     net::TcpStream as Socket,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -13,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +25,7 @@ use super::{
     rule::{Fault, Placed, Rule},
     upstream::Upstream,
 };
-use crate::simulated::machine::free_port;
+use crate::simulated::{machine::free_port, place::PATIENCE};
 
 /// A proxy; cheap to clone.
 #[derive(Clone)]
@@ -132,11 +134,24 @@ impl Proxy {
         if let Some(before) = before {
             before.await?;
         }
-        let listener = TcpListener::bind(("127.0.0.1", self.0.port)).await.context("the proxy's port")?;
+        let listener = self.take_port_again().await?;
         let end = CancellationToken::new();
         let task = tokio::spawn(self.clone().listen(listener, end.clone()));
         *locked(&self.0.listening) = Listening { end, task: Some(task) };
         Ok(())
+    }
+
+    /// The port was free while connections were refused; somebody else may have it for a moment.
+    async fn take_port_again(&self) -> Result<TcpListener> {
+        let began = Instant::now();
+        loop {
+            match TcpListener::bind(("127.0.0.1", self.0.port)).await {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && began.elapsed() < PATIENCE => {
+                    sleep(Duration::from_millis(200)).await;
+                }
+                bound => return bound.context("the proxy's port"),
+            }
+        }
     }
 
     async fn listen(self, listener: TcpListener, end: CancellationToken) {
