@@ -50,7 +50,7 @@ async fn walk(scene: &Scene, cases: Vec<Case>) -> Result<()> {
     let told = serving(scene, 2).await?;
     scene.get("version: '2'").await?;
     scene.until_named("champion", Some("2")).await?;
-    until_recorded(scene).await?;
+    until_recorded(scene, "2").await?;
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let (before, began) = (cluster(scene).await?, Instant::now());
     for case in cases {

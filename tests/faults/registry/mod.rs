@@ -103,16 +103,18 @@ async fn serving(scene: &Scene, count: usize) -> Result<Told> {
     let told = described(scene, count).await?;
     scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
-    until_recorded(scene).await?;
+    until_recorded(scene, "1").await?;
     Ok(told)
 }
 
-/// Waits until all that the history tells of stands in the registry, so that nothing is written there any more.
-async fn until_recorded(scene: &Scene) -> Result<()> {
+/// Waits until the history tells of a promotion to this version last, and all of it stands in the registry, so that nothing is
+/// written there any more.
+async fn until_recorded(scene: &Scene, newest: &str) -> Result<()> {
     let began = Instant::now();
     loop {
         let history = scene.champion.last().map(|it| status(&it).history).unwrap_or_default();
-        if !history.is_empty() && history.iter().all(|entry| entry.recorded != Recorded::Pending) {
+        let is_told = history.first().is_some_and(|entry| entry.version.to_string() == newest);
+        if is_told && history.iter().all(|entry| entry.recorded != Recorded::Pending) {
             return Ok(());
         }
         ensure!(began.elapsed() < 2 * PATIENCE, "it is not recorded: {history:?}");

@@ -116,7 +116,7 @@ async fn made_anew(scene: &Scene, logged: bool) -> Result<()> {
     told.describe(scene).await?;
     let change = scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
-    until_recorded(scene).await?;
+    until_recorded(scene, "1").await?;
     let (before, began, pinned) = (cluster(scene).await?, Instant::now(), pinned(scene)?);
     scene.mlflow.delete_model(&scene.model).await?;
     let said = synced(scene, began, "False", Reason::VersionNotFound).await?;
