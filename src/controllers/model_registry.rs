@@ -112,6 +112,7 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.remove(&key);
+            context.push.doors.close(&key);
             wake(&context, &key, |_| true);
             let next = status(
                 object,

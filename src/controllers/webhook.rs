@@ -159,6 +159,12 @@ fn wish(
     Ok(hook::wish(key, uid, &base, secret))
 }
 
+/// What is wished for, and of whom.
+fn fingerprint((server, workspace): &(Url, Option<String>), wish: &WebhookWish, asked: &str) -> String {
+    let workspace = workspace.as_deref().unwrap_or_default();
+    format!("{server} {workspace} {} {} {asked}", wish.url, wish.description)
+}
+
 /// Looks after the webhook in the registry, unless that was done a moment ago for the same wish. `id` is the one that is known
 /// to be ours.
 async fn registration(
@@ -169,7 +175,7 @@ async fn registration(
     asked: &str,
     id: &mut Option<String>,
 ) -> Result<(), Note> {
-    let fingerprint = format!("{} {} {asked}", wish.url, wish.description);
+    let fingerprint = fingerprint(&handle.identity(), wish, asked);
     let last = context.push.last_registration(key);
     // The status that was watched last may be older than what was learnt since.
     *id = last.as_ref().and_then(|last| last.id.clone()).or_else(|| id.take());

@@ -77,29 +77,27 @@ pub struct Registered {
 pub struct Push {
     /// Where deliveries may arrive.
     pub doors: Arc<Doors>,
-    /// The endpoint's certificate; none where it speaks plain HTTP.
-    certificate: RwLock<Option<Arc<certificate::Certificate>>>,
-    is_listening: RwLock<bool>,
+    /// Set once the endpoint listens: its certificate, and none where it speaks plain HTTP.
+    listening: OnceLock<Option<Arc<certificate::Certificate>>>,
     registered: Mutex<HashMap<RegistryKey, Registered>>,
 }
 
 impl Push {
     /// The endpoint listens from now on.
     pub fn listens(&self, certificate: Option<Arc<certificate::Certificate>>) {
-        *self.certificate.write().unwrap_or_else(PoisonError::into_inner) = certificate;
-        *self.is_listening.write().unwrap_or_else(PoisonError::into_inner) = true;
+        // There is one endpoint for as long as the operator runs.
+        let _ = self.listening.set(certificate);
     }
 
     /// Why nothing can arrive.
     #[must_use]
     pub fn trouble(&self) -> Option<Note> {
         let not_listening = |message| Some(Note::new(Reason::WebhookNotListening, message));
-        if !*self.is_listening.read().unwrap_or_else(PoisonError::into_inner) {
+        let Some(certificate) = self.listening.get() else {
             let message = "spec.webhook: this operator has no endpoint for webhooks; install it with webhook.enabled=true and \
                            webhook.tls.secretName, or run it with --webhook-address";
             return not_listening(message.to_owned());
-        }
-        let certificate = self.certificate.read().unwrap_or_else(PoisonError::into_inner);
+        };
         let trouble = certificate.as_ref()?.trouble()?;
         not_listening(format!(
             "spec.webhook: the operator's endpoint for webhooks has no certificate: {trouble}"

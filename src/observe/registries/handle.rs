@@ -345,6 +345,7 @@ impl Handle {
         };
         outcome.health_changed = memory.health.as_ref() != Some(&health);
         memory.health = Some(health);
+        self.pushes.ended(Instant::now());
         outcome
     }
 

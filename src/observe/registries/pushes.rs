@@ -7,8 +7,9 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// How much time lies at least between the beginnings of two polls that answer pushes. A registry that is written to all the
-/// time costs two polls a second, and not one for each write.
+/// How much time lies at least between the beginnings of two polls that answer pushes; and at least as much as the last one
+/// took lies between its end and the next. A registry that is written to all the time costs at most two polls a second, and is
+/// read at most half of the time.
 const DISTANCE: Duration = Duration::from_millis(500);
 
 /// The pushes of one registry.
@@ -22,7 +23,10 @@ pub(super) struct Pushes {
 struct State {
     /// Something came that no poll has answered yet.
     waits: bool,
-    answered: Option<Instant>,
+    /// When the poll began that answers what came before.
+    answering: Option<Instant>,
+    /// No other one begins before.
+    rests_until: Option<Instant>,
 }
 
 impl Pushes {
@@ -40,19 +44,27 @@ impl Pushes {
     pub(super) fn answered(&self, at: Instant) {
         let mut state = self.state();
         if std::mem::take(&mut state.waits) {
-            state.answered = Some(at);
+            state.answering = Some(at);
+        }
+    }
+
+    /// The poll is over.
+    pub(super) fn ended(&self, at: Instant) {
+        let mut state = self.state();
+        if let Some(began) = state.answering.take() {
+            state.rests_until = Some((began + DISTANCE).max(at + at.duration_since(began)));
         }
     }
 
     /// Resolves when a poll is to answer what came. Nothing is lost when nobody waits for it any more.
     pub(super) async fn due(&self) {
         loop {
-            let waits_since = {
+            let waits_until = {
                 let state = self.state();
-                state.waits.then_some(state.answered)
+                state.waits.then_some(state.rests_until)
             };
-            match waits_since {
-                Some(Some(answered)) => return tokio::time::sleep_until((answered + DISTANCE).into()).await,
+            match waits_until {
+                Some(Some(until)) => return tokio::time::sleep_until(until.into()).await,
                 Some(None) => return,
                 None => self.arrival.notified().await,
             }
@@ -76,6 +88,7 @@ mod tests {
         assert!(pushes.due().now_or_never().is_some(), "the first is answered at once");
         let began = Instant::now();
         pushes.answered(began);
+        pushes.ended(began);
         assert!(pushes.due().now_or_never().is_none(), "all of them were answered");
         for _ in 0..50 {
             pushes.arrived();
@@ -93,6 +106,19 @@ mod tests {
         pushes.answered(Instant::now());
         pushes.arrived();
         tokio::time::timeout(Duration::from_mins(1), pushes.due()).await.expect("it is due");
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_is_slow_is_read_at_most_half_of_the_time() {
+        let took = 2 * DISTANCE;
+        let pushes = Pushes::default();
+        pushes.arrived();
+        let ended = Instant::now();
+        pushes.answered(ended.checked_sub(took).unwrap());
+        pushes.ended(ended);
+        pushes.arrived();
+        pushes.due().await;
+        assert!(ended.elapsed() >= took, "{:?}", ended.elapsed());
     }
 
     #[tokio::test]
