@@ -29,14 +29,14 @@ use crate::{
         std_duration,
     },
     cli::RunOptions,
-    context::{Context, Guarded},
+    cluster::{Guarded, secrets},
+    controllers::context::Context,
     decide::Readiness,
-    observe::{
-        model_alias::registry_key,
-        registries::{Handle, RegistryKey, Settings},
-        secrets, wanted, watched,
+    observe::{model_alias::registry_key, wanted, watched},
+    registry::{
+        mlflow::{Connection, Credentials, MlflowRegistry},
+        polled::{Handle, RegistryKey, Settings},
     },
-    registry::mlflow::{Connection, Credentials, MlflowRegistry},
     render::RegistryForPods,
     status::{condition_news, kstatus, readiness_news},
 };

@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use laurel::{
     api::condition::{Note, Reason},
-    observe::registries::{Handle, Hub, RegistryKey, Settings},
-    push::{
-        hook,
-        registration::{register, unregister},
-    },
     registry::{
         mlflow::{Connection, MlflowRegistry},
+        polled::{Handle, Hub, RegistryKey, Settings},
         webhook::WebhookWish,
     },
     render::RegistryForPods,
+    webhook::{
+        plan,
+        registration::{register, unregister},
+    },
 };
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
@@ -59,7 +59,7 @@ fn key() -> RegistryKey {
 }
 
 fn wish() -> WebhookWish {
-    hook::wish(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
+    plan::wish(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
 }
 
 fn events() -> Value {
@@ -302,7 +302,7 @@ async fn at_its_end_what_is_ours_goes_and_nothing_else() {
     for id in ["/one", "/two"] {
         answers(&server, "DELETE", id, ResponseTemplate::new(200).set_body_json(json!({}))).await;
     }
-    unregister(&handle(&server), &hook::name_of(UID), Some("theirs")).await.unwrap();
+    unregister(&handle(&server), &plan::name_of(UID), Some("theirs")).await.unwrap();
     let deleted: Vec<String> = changes(&server).await.into_iter().map(|(change, _)| change).collect();
     assert_eq!(deleted, ["DELETE /one", "DELETE /two"]);
 }
