@@ -11,22 +11,21 @@
 //!
 //! [`record`] (pure) is what of it is kept in the registry's tags. [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
 
-pub mod admission;
 pub mod api;
 pub mod apply;
-pub mod check;
+pub mod audit;
 pub mod cli;
-pub mod context;
+pub mod cluster;
 pub mod controllers;
 pub mod decide;
 #[cfg(any(test, fuzzing))]
 #[path = "../tests/fuzz/targets/mod.rs"]
 pub mod fuzzing;
 pub mod observe;
-pub mod push;
-pub mod record;
+pub mod offline;
 pub mod registry;
 pub mod render;
+pub mod state;
 pub mod status;
 pub mod telemetry;
-pub mod versions;
+pub mod webhook;

@@ -4,34 +4,20 @@
 //! pass decides anew from what is there then.
 #![expect(clippy::disallowed_methods, reason = "effects: waits before the same is written again")]
 
-mod cluster;
-pub mod finalizer;
-pub mod record;
-mod refusal;
-pub mod registry;
-mod server_side;
-pub mod smoke;
-
-pub(crate) use refusal::{cause, refusal as cluster_refusal};
-pub(crate) use server_side::apply_status;
-
-use kube::api::PatchParams;
+mod workloads;
 
 use crate::{
     api::{
-        FIELD_MANAGER, ModelAlias,
+        ModelAlias,
         condition::{Note, Reason},
     },
-    context::Context,
+    cluster::finalizer,
+    controllers::context::Context,
     decide::{Action, Decision, Traffic},
     observe::model_alias::Observation,
+    state::alias_writes,
     status::{Announcement, Applied},
 };
-
-/// For a patch of a few fields, under our name.
-fn patch_parameters() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
-}
 
 /// Does what was decided, as far as it goes.
 pub async fn apply(
@@ -116,24 +102,26 @@ async fn act(
             finalizer::set::<ModelAlias>(client, metadata, finalizer::REGISTRY_ALIAS, *present).await
         }
         Action::Apply { version, model_uri, replicas } => {
-            let start = cluster::Start { version: *version, model_uri, replicas: *replicas, at: now };
-            cluster::apply_deployment(context, alias, model()?, start).await
+            let start = workloads::Start { version: *version, model_uri, replicas: *replicas, at: now };
+            workloads::apply_deployment(context, alias, model()?, start).await
         }
-        Action::Scale { version, replicas } => cluster::scale(context, alias, *version, *replicas, now).await,
+        Action::Scale { version, replicas } => {
+            workloads::scale(context, alias, *version, *replicas, now).await
+        }
         Action::SmokeTest { version } => {
             context.smoke.start(context, alias, model()?, *version);
             Ok(())
         }
         Action::Route(traffic) => {
-            cluster::route(context, alias, model()?, *traffic, counted_on(observation, *traffic)).await
+            workloads::route(context, alias, model()?, *traffic, counted_on(observation, *traffic)).await
         }
-        Action::Delete { version } => cluster::delete_deployment(context, alias, *version).await,
-        Action::DeleteService => cluster::delete_service(context, alias).await,
+        Action::Delete { version } => workloads::delete_deployment(context, alias, *version).await,
+        Action::DeleteService => workloads::delete_service(context, alias).await,
         Action::SetAlias { role, version, replaces, corrects: _ } => {
             return context.alias_writes.start(context, alias, model()?, *role, *version, *replaces);
         }
         Action::DeleteAlias { role, replaces } => {
-            registry::delete_alias(context, model()?, alias, *role, *replaces).await
+            alias_writes::delete_alias(context, model()?, alias, *role, *replaces).await
         }
         Action::Record { version: _, at } => {
             return Ok(context.records.start(context, alias, model()?, &observation.observed, *at));

@@ -8,7 +8,7 @@ use super::{Ending, Output, RegistryArgs, Unanswered, table};
 use crate::{
     api::{metric::Goal, names::ModelName},
     decide::NEWEST,
-    versions::{
+    offline::versions::{
         best::{Answer, Question, best},
         measured,
     },

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Ending, Output, RegistryArgs, Unanswered, files};
-use crate::check::{Finding, Promotion, Severity, UNKNOWN, check, evaluate};
+use crate::offline::check::{Finding, Promotion, Severity, UNKNOWN, check, evaluate};
 
 /// What to check, and against what.
 ///

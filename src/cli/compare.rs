@@ -10,11 +10,13 @@ use crate::{
         metric::Goal,
         names::{AliasName, ModelName, Version},
     },
-    check::check,
-    versions::{
-        by_number,
-        compare::{Comparison, compare},
-        goals, measured,
+    offline::{
+        check::check,
+        versions::{
+            by_number,
+            compare::{Comparison, compare},
+            goals, measured,
+        },
     },
 };
 
@@ -122,7 +124,9 @@ fn nothing(out: &mut impl Write, why: std::fmt::Arguments) -> Result<Ending, Una
 fn text(comparison: &Comparison) -> String {
     let sides = &comparison.versions;
     let row = |title: &str, cells: Vec<String>| [vec![title.to_owned()], cells].concat();
-    let of = |cell: fn(&crate::versions::compare::Side) -> String| sides.iter().map(cell).collect::<Vec<_>>();
+    let of = |cell: fn(&crate::offline::versions::compare::Side) -> String| {
+        sides.iter().map(cell).collect::<Vec<_>>()
+    };
     let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let mut rows = vec![
         row("VERSION", of(|side| side.version.to_string())),

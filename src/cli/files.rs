@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Unanswered;
-use crate::check::Manifests;
+use crate::offline::check::Manifests;
 
 /// What counts as a manifest in a folder, as for kubectl.
 const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];

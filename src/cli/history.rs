@@ -12,7 +12,7 @@ use crate::{
         model_alias::{Cause, Outcome},
         names::{AliasName, ModelName},
     },
-    record::{Line, Log, Span},
+    audit::{Line, Log, Span},
     registry::Registry,
 };
 

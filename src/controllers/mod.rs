@@ -6,21 +6,17 @@ use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use crate::{
-    apply::{apply_status, cluster_refusal},
-    context::Context,
-};
+use crate::cluster::{error::refusal, server_side_apply::apply_status};
 
-mod backoff;
-mod client;
+pub mod context;
 pub mod model_alias;
 pub mod model_registry;
 pub mod registered_model;
 mod run;
 mod unreadable;
-mod watch;
 mod webhook;
 
+pub use context::Context;
 pub use run::run;
 
 /// How long to wait after a pass in which something failed.
@@ -60,7 +56,7 @@ where
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         // A conflict may also mean that another object bears the name by now. That one is looked at next.
         Err(error) => {
-            let note = cluster_refusal(&error, "write the status of", &format!("the {kind} {name:?}"));
+            let note = refusal(&error, "write the status of", &format!("the {kind} {name:?}"));
             Err(Error::Write(note.message))
         }
     }

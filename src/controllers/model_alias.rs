@@ -14,7 +14,8 @@ use super::{AFTER_FAILURE, Error, unreadable, write_status};
 use crate::{
     api::{ModelAlias, ModelAliasStatus, condition::Reason},
     apply,
-    context::{Context, Guarded},
+    cluster::Guarded,
+    controllers::context::Context,
     decide::{Decision, decide},
     observe::model_alias::{Observation, key, observe, with_rendering},
     render,

@@ -29,14 +29,14 @@ use crate::{
         std_duration,
     },
     cli::RunOptions,
-    context::{Context, Guarded},
+    cluster::{Guarded, secrets},
+    controllers::context::Context,
     decide::Readiness,
-    observe::{
-        model_alias::registry_key,
-        registries::{Handle, RegistryKey, Settings},
-        secrets, wanted, watched,
+    observe::{model_alias::registry_key, wanted, watched},
+    registry::{
+        mlflow::{Connection, Credentials, MlflowRegistry},
+        polled::{Handle, RegistryKey, Settings},
     },
-    registry::mlflow::{Connection, Credentials, MlflowRegistry},
     render::RegistryForPods,
     status::{condition_news, kstatus, readiness_news},
 };
@@ -112,6 +112,7 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.remove(&key);
+            context.push.doors.close(&key);
             wake(&context, &key, |_| true);
             let next = status(
                 object,

@@ -20,14 +20,14 @@ use crate::{
         condition::{Note, Reason, merge_conditions},
         names::ModelName,
     },
-    apply::finalizer,
-    context::{Context, Guarded},
+    cluster::{Guarded, finalizer},
+    controllers::context::Context,
     decide::{REGISTRY_DEADLINE, Readiness},
-    observe::{
-        model_alias::registry_of,
-        registries::{Handle, ModelView, ShownMetrics},
+    observe::model_alias::registry_of,
+    registry::{
+        RegisteredModelFacts, Registry, VersionFacts,
+        polled::{Handle, ModelView, ShownMetrics},
     },
-    registry::{RegisteredModelFacts, Registry, VersionFacts},
     status::{Announcement, kstatus, readiness_news, shown_metrics, version_statuses},
 };
 

@@ -33,19 +33,20 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{
-    AFTER_FAILURE, Error, client, model_alias, model_registry, registered_model,
-    watch::{Scope, own_kind, projections},
-    webhook,
-};
+use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
-    apply::{record::RecordWrites, registry::AliasWrites, smoke::SmokeTests},
     cli::RunOptions,
-    context::{Context, Guarded, Haste, Memory, Readiness, Wakeups},
-    observe::registries::Hub,
-    push::Push,
+    cluster::{
+        Guarded, Readiness, Wakeups,
+        client::{self, ConnectError},
+        watch::{Scope, own_kind, projections},
+    },
+    controllers::context::Context,
+    registry::polled::Hub,
+    state::{Haste, Memory, alias_writes::AliasWrites, audit_writes::RecordWrites, smoke_tests::SmokeTests},
     telemetry::{metrics::Metrics, server},
+    webhook::Push,
 };
 
 /// How long passes that have begun may take to end.
@@ -57,12 +58,9 @@ const CONCURRENCY: u16 = 32;
 /// Why the operator ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Neither a kubeconfig nor a service account.
-    #[error("no cluster: {0}")]
-    Config(#[from] kube::config::InferConfigError),
-    /// The client for the cluster cannot be made.
-    #[error("no client for the cluster: {0}")]
-    Client(#[from] kube::Error),
+    /// There is no client for the cluster.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The client for pods cannot be made.
     #[error("no HTTP client: {0}")]
     Http(#[from] reqwest::Error),

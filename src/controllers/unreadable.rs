@@ -12,7 +12,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::Error;
-use crate::{apply::finalizer, context::Context, status::Announcement};
+use crate::{cluster::finalizer, controllers::context::Context, status::Announcement};
 
 /// The reason of the Event about an object that cannot be read.
 const REASON: &str = "Unreadable";

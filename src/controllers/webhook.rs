@@ -20,20 +20,20 @@ use crate::{
         model_registry::WebhookStatus,
     },
     cli::{RunOptions, WebhookScheme},
-    context::Context,
-    observe::{
-        registries::{Handle, RegistryKey},
-        secrets,
+    cluster::secrets,
+    controllers::context::Context,
+    registry::{
+        polled::{Handle, RegistryKey},
+        webhook::WebhookWish,
     },
-    push::{
+    webhook::{
         Outcome, Registered,
         certificate::Certificate,
-        door::{Received, Refused, Seen},
         endpoint::{Endpoint, Limits},
-        hook,
+        plan,
+        receiver::{Received, Refused, Seen},
         registration::{register, unregister},
     },
-    registry::webhook::WebhookWish,
 };
 
 /// How often the Secret is read again, and what did not go well tried again.
@@ -59,7 +59,7 @@ pub(super) async fn look_after(context: &Context, object: &ModelRegistry, handle
     if wished.is_none_or(|wished| wished.register.is_none()) {
         context.push.note_registration(&key, None);
         if let Some(id) = status.id.as_deref()
-            && unregister(handle, &hook::name_of(&uid), Some(id)).await.is_ok()
+            && unregister(handle, &plan::name_of(&uid), Some(id)).await.is_ok()
         {
             status.id = None;
         }
@@ -119,7 +119,7 @@ fn tell(
         let is_waiting = note.reason == Reason::WebhookWaiting;
         return (if is_waiting { ConditionStatus::Unknown } else { ConditionStatus::False }, note);
     }
-    let path = hook::path(key);
+    let path = plan::path(key);
     match (seen.refused, status.last_delivery) {
         (Some(refused), _) => {
             let message = match refused {
@@ -156,7 +156,13 @@ fn wish(
         let message = format!("spec.webhook.register.url: {base:?} cannot be used: {error}; correct it");
         Note::new(Reason::RegistryInvalid, message)
     })?;
-    Ok(hook::wish(key, uid, &base, secret))
+    Ok(plan::wish(key, uid, &base, secret))
+}
+
+/// What is wished for, and of whom.
+fn fingerprint((server, workspace): &(Url, Option<String>), wish: &WebhookWish, asked: &str) -> String {
+    let workspace = workspace.as_deref().unwrap_or_default();
+    format!("{server} {workspace} {} {} {asked}", wish.url, wish.description)
 }
 
 /// Looks after the webhook in the registry, unless that was done a moment ago for the same wish. `id` is the one that is known
@@ -169,7 +175,7 @@ async fn registration(
     asked: &str,
     id: &mut Option<String>,
 ) -> Result<(), Note> {
-    let fingerprint = format!("{} {} {asked}", wish.url, wish.description);
+    let fingerprint = fingerprint(&handle.identity(), wish, asked);
     let last = context.push.last_registration(key);
     // The status that was watched last may be older than what was learnt since.
     *id = last.as_ref().and_then(|last| last.id.clone()).or_else(|| id.take());
@@ -243,7 +249,7 @@ pub(super) async fn keep_default(context: Arc<Context>, handle: Arc<Handle>, web
         let Ok(secret) = secret else { continue };
         context.push.doors.open(&key).set_secret(Some(secret.clone()), Instant::now());
         if let Some(base) = webhook.register.as_ref().filter(|_| context.push.trouble().is_none()) {
-            let wish = hook::wish(&key, None, base, &secret);
+            let wish = plan::wish(&key, None, base, &secret);
             // It logs what comes of it.
             drop(registration(&context, &key, &handle, &wish, "", &mut None).await);
         }

@@ -2,9 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    Action, AliasRole, Decision, Observed, Readiness, Report, look_again, record, serving_condition,
-};
+use super::{Action, AliasRole, Decision, Observed, Readiness, Report, audit, look_again, serving_condition};
 use crate::api::{
     condition::{ConditionStatus, Note, Reason},
     names::Version,
@@ -33,7 +31,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
         ),
         None if waits => {
             let mut actions = if nothing_to_remove { Vec::new() } else { aliases(observed) };
-            let record = record::next(observed).filter(|_| !nothing_to_remove);
+            let record = audit::next(observed).filter(|_| !nothing_to_remove);
             let note = if let Some(record) = record {
                 actions.push(record);
                 let message = format!("waits until {give_up} for what was done to be in the registry's tags");

@@ -19,13 +19,13 @@
 
 mod action;
 mod alias_only;
+mod audit;
 mod blue_green;
 mod deletion;
 mod follow;
 mod gates;
 mod goal;
 mod observed;
-mod record;
 mod registry_sync;
 mod retention;
 mod rolling;
@@ -51,7 +51,7 @@ use crate::api::condition::{ConditionStatus, Note, Reason};
 /// Decides what to do next. The same observation always gives the same decision.
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
-    let decision = record::add(observed, decide_now(observed));
+    let decision = audit::add(observed, decide_now(observed));
     let wake = decision.wake.into_iter().chain(registry_sync::quarrel_ends(observed)).min();
     Decision { wake, ..decision }
 }

@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 
-use super::{
-    model_alias::Model,
-    registries::{ModelView, VersionEvidence},
-};
+use super::model_alias::Model;
 use crate::{
     api::{
         condition::{Note, Reason},
@@ -15,6 +12,7 @@ use crate::{
         promotion::PromotionRule,
     },
     decide::{Evidence, EvidenceFacts, Lifecycle, Metrics, Observed, is_exempt, wished},
+    registry::polled::{ModelView, VersionEvidence},
 };
 
 /// Adds what the rules for the alias speak of. For a version that served before nothing is read: a rollback waits for nothing.

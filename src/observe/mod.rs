@@ -9,14 +9,10 @@
 //!
 //! Nothing here writes, and nothing here decides. What could not be learnt is unknown, never absent.
 
-pub mod cluster;
+mod candidates;
 mod evidence;
-mod followed;
 pub mod model_alias;
-pub mod pods;
-pub mod registries;
-pub mod secrets;
-mod wanted;
+mod poll_plan;
 
-pub use followed::{candidate, follower};
-pub use wanted::{wanted, watched};
+pub use candidates::{candidate, follower};
+pub use poll_plan::{wanted, watched};

@@ -10,10 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
 
 use super::{
-    cluster::AliasKey,
+    candidates::{candidates, follower},
     evidence,
-    followed::{candidates, follower},
-    registries::{Handle, ModelView, RegistryKey},
 };
 use crate::{
     api::{
@@ -25,13 +23,16 @@ use crate::{
         promotion::PromotionRule,
         std_duration,
     },
-    apply::finalizer,
-    context::{Context, Guarded},
+    cluster::{Guarded, cache::AliasKey, finalizer},
+    controllers::context::Context,
     decide::{
         AliasRole, Choice, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent,
         VersionView, Wish, choose,
     },
-    registry::{VersionFacts, VersionState},
+    registry::{
+        VersionFacts, VersionState,
+        polled::{Handle, ModelView, RegistryKey},
+    },
     render::{self, Rendering},
 };
 

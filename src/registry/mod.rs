@@ -21,6 +21,7 @@ use crate::api::{
 };
 
 pub mod mlflow;
+pub mod polled;
 pub mod webhook;
 
 use webhook::{WebhookError, WebhookFacts, WebhookWish};

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     api::names::ModelUri,
+    cluster::cache::{AliasKey, Cache, Projected},
     decide::{ClusterView, Traffic, Workload},
-    observe::cluster::{AliasKey, Cache, Projected},
 };
 
 fn uri(number: u32) -> ModelUri {

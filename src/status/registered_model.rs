@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     api::{RegisteredModelSpec, metric::Metric, names::Version, registered_model::VersionStatus},
+    offline::versions::state,
     registry::VersionFacts,
-    versions::state,
 };
 
 /// How many metrics are shown for each version.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 
-use crate::context::Context;
+use crate::controllers::context::Context;
 
 /// Answers until `shutdown` resolves.
 ///

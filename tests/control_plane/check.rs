@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use arbitrary::Unstructured;
 use futures::{StreamExt, stream};
-use laurel::admission::Judge;
+use laurel::offline::admission::Judge;
 use serde_json::{Value, json};
 
 use crate::{

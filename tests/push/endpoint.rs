@@ -11,8 +11,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use http_body_util::StreamBody;
 use hyper::body::{Bytes, Frame};
 use laurel::{
-    observe::registries::RegistryKey,
-    push::{
+    registry::polled::RegistryKey,
+    webhook::{
         Doors, Outcome,
         certificate::Certificate,
         endpoint::{Endpoint, Limits},
@@ -70,7 +70,7 @@ impl Stage {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let heard_one = move |key: Option<&RegistryKey>, received: laurel::push::door::Received| {
+        let heard_one = move |key: Option<&RegistryKey>, received: laurel::webhook::receiver::Received| {
             journal.lock().unwrap().push((key.cloned(), received.outcome));
         };
         let endpoint = Endpoint { doors, tls, limits, heard: Box::new(heard_one) };

@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use laurel::{
     api::condition::{Note, Reason},
-    observe::registries::{Handle, Hub, RegistryKey, Settings},
-    push::{
-        hook,
-        registration::{register, unregister},
-    },
     registry::{
         mlflow::{Connection, MlflowRegistry},
+        polled::{Handle, Hub, RegistryKey, Settings},
         webhook::WebhookWish,
     },
     render::RegistryForPods,
+    webhook::{
+        plan,
+        registration::{register, unregister},
+    },
 };
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
@@ -28,6 +28,11 @@ const UID: &str = "8c3cf3f5-8b12-4f3e-9b39-0d7a1f6a3b11";
 
 /// A registry whose server is this one.
 fn handle(server: &MockServer) -> Arc<Handle> {
+    handle_within(server, Duration::from_mins(1))
+}
+
+/// The same, with another limit for its answers.
+fn handle_within(server: &MockServer, timeout: Duration) -> Arc<Handle> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let url: url::Url = server.uri().parse().unwrap();
     let settings = Settings {
@@ -37,7 +42,6 @@ fn handle(server: &MockServer) -> Arc<Handle> {
         pods: RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() },
     };
     let (handle, _) = Hub::default().set(&key(), settings);
-    let timeout = Duration::from_mins(1);
     let connection = Connection {
         url,
         workspace: None,
@@ -55,7 +59,7 @@ fn key() -> RegistryKey {
 }
 
 fn wish() -> WebhookWish {
-    hook::wish(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
+    plan::wish(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
 }
 
 fn events() -> Value {
@@ -274,6 +278,20 @@ async fn that_mlflow_cannot_deliver_is_told_and_the_webhook_is_known() {
 }
 
 #[tokio::test]
+async fn that_mlflow_does_not_come_to_an_end_with_its_test_delivery_is_told() {
+    let server = MockServer::start().await;
+    lists(&server, &[]).await;
+    answers(&server, "POST", "", webhook("made")).await;
+    let late = tried(&json!({ "success": true })).set_delay(Duration::from_mins(2));
+    answers(&server, "POST", "/made/test", late).await;
+    let handle = handle_within(&server, Duration::from_secs(2));
+    let note = register(&handle, &wish(), true, &mut None).await.unwrap_err();
+    names(&note, Reason::WebhookUndeliverable, &["within 2s", "reaches that address"]);
+    // Once deliveries arrive, nobody asks for another one.
+    register(&handle, &wish(), false, &mut None).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn at_its_end_what_is_ours_goes_and_nothing_else() {
     let server = MockServer::start().await;
     let mut theirs = listed("theirs");
@@ -284,7 +302,7 @@ async fn at_its_end_what_is_ours_goes_and_nothing_else() {
     for id in ["/one", "/two"] {
         answers(&server, "DELETE", id, ResponseTemplate::new(200).set_body_json(json!({}))).await;
     }
-    unregister(&handle(&server), &hook::name_of(UID), Some("theirs")).await.unwrap();
+    unregister(&handle(&server), &plan::name_of(UID), Some("theirs")).await.unwrap();
     let deleted: Vec<String> = changes(&server).await.into_iter().map(|(change, _)| change).collect();
     assert_eq!(deleted, ["DELETE /one", "DELETE /two"]);
 }

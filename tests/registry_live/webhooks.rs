@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use laurel::{
     api::condition::Reason,
-    observe::registries::{Hub, RegistryKey, Settings},
-    push::{
-        hook,
-        registration::{register, unregister},
-    },
     registry::{
         Registry,
+        polled::{Hub, RegistryKey, Settings},
         webhook::{WebhookFacts, WebhookWish},
     },
     render::RegistryForPods,
+    webhook::{
+        plan,
+        registration::{register, unregister},
+    },
 };
 use pretty_assertions::assert_eq;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::header_exists};
@@ -52,7 +52,7 @@ async fn a_webhook_is_made_kept_changed_and_deleted() {
     let uid = unique("hook").to_string();
     let receiver = receiver().await;
     let wish =
-        |secret: &str, base: &str| hook::wish(&key(), Some(&uid), &base.parse().unwrap(), &secret.into());
+        |secret: &str, base: &str| plan::wish(&key(), Some(&uid), &base.parse().unwrap(), &secret.into());
 
     let made = wish("first", &receiver.uri());
     let mut id = None;
@@ -76,6 +76,6 @@ async fn a_webhook_is_made_kept_changed_and_deleted() {
     let note = register(&handle, &refused, false, &mut None).await.unwrap_err();
     assert_eq!(note.reason, Reason::WebhookSchemeRefused, "{note:?}");
 
-    unregister(&handle, &hook::name_of(&uid), None).await.unwrap();
+    unregister(&handle, &plan::name_of(&uid), None).await.unwrap();
     assert_eq!(found(&rotated).await, []);
 }

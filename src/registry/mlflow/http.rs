@@ -16,7 +16,7 @@ use url::Url;
 use super::{
     answer::{self, Refusal},
     connection::{Connection, ConnectionError, Credentials},
-    hidden::Hidden,
+    redact::Hidden,
     text,
     wire::Odd,
 };

@@ -42,8 +42,8 @@ mod answer;
 mod connection;
 mod example;
 mod filter;
-mod hidden;
 mod http;
+mod redact;
 mod run;
 #[cfg(any(test, fuzzing))]
 pub mod script;

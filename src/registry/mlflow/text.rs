@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::hidden::Hidden;
+use super::redact::Hidden;
 
 /// The longest that a quotation from a server may be, in characters.
 const MAX: usize = 300;

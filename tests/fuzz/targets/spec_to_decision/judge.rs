@@ -18,10 +18,8 @@ use crate::{
         names::is_label_value,
         schema::{Admission, Generator},
     },
-    observe::{
-        model_alias::{Model, intent, with_rendering},
-        registries::{Hub, RegistryKey, Settings},
-    },
+    observe::model_alias::{Model, intent, with_rendering},
+    registry::polled::{Hub, RegistryKey, Settings},
     render::{self, RegistryForPods, Selection},
     status::{self, Applied, Identity},
 };

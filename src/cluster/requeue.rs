@@ -1,0 +1,57 @@
+//! How anything in the operator asks for a pass over an object.
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use kube::runtime::reflector::ObjectRef;
+
+use super::Guarded;
+use crate::{
+    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    cluster::cache::AliasKey,
+};
+
+/// Asks for a pass over an object, from wherever something about it was learnt.
+#[derive(Clone, Debug)]
+pub struct Wakeups {
+    aliases: UnboundedSender<ObjectRef<Guarded<ModelAlias>>>,
+    models: UnboundedSender<ObjectRef<Guarded<RegisteredModel>>>,
+    registries: UnboundedSender<ObjectRef<Guarded<ModelRegistry>>>,
+}
+
+/// The ends at which wake-ups arrive.
+pub struct WakeupStreams {
+    /// Of `ModelAliases`.
+    pub aliases: UnboundedReceiver<ObjectRef<Guarded<ModelAlias>>>,
+    /// Of `RegisteredModels`.
+    pub models: UnboundedReceiver<ObjectRef<Guarded<RegisteredModel>>>,
+    /// Of `ModelRegistries`.
+    pub registries: UnboundedReceiver<ObjectRef<Guarded<ModelRegistry>>>,
+}
+
+impl Wakeups {
+    /// The sending and the receiving ends.
+    #[must_use]
+    pub fn new() -> (Self, WakeupStreams) {
+        let (aliases, alias_stream) = unbounded();
+        let (models, model_stream) = unbounded();
+        let (registries, registry_stream) = unbounded();
+        (
+            Self { aliases, models, registries },
+            WakeupStreams { aliases: alias_stream, models: model_stream, registries: registry_stream },
+        )
+    }
+
+    /// Asks for a pass over a ModelAlias. While the operator ends, nobody listens; the next one looks at everything.
+    pub fn alias(&self, (namespace, name): &AliasKey) {
+        drop(self.aliases.unbounded_send(ObjectRef::new(name).within(namespace)));
+    }
+
+    /// Asks for a pass over a RegisteredModel.
+    pub fn model(&self, namespace: &str, name: &str) {
+        drop(self.models.unbounded_send(ObjectRef::new(name).within(namespace)));
+    }
+
+    /// Asks for a pass over a ModelRegistry.
+    pub fn registry(&self, namespace: &str, name: &str) {
+        drop(self.registries.unbounded_send(ObjectRef::new(name).within(namespace)));
+    }
+}

@@ -1,0 +1,72 @@
+//! Secrets, read one by one and by name.
+#![expect(clippy::disallowed_types, reason = "effects: reads Secrets")]
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+
+use crate::{
+    api::condition::{Note, Reason},
+    cluster::error::refusal,
+};
+
+/// Reads one key of a Secret that an object names.
+///
+/// # Errors
+/// A note that names the Secret, the key and the next step. It never carries the value.
+pub async fn read(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    key: &str,
+    field: &str,
+) -> Result<Vec<u8>, Note> {
+    let secret =
+        Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await.map_err(|error| {
+            let note = refusal(&error, "get", &format!("the Secret {name:?} in {namespace:?}"));
+            Note::new(note.reason, format!("{field}: {}", note.message))
+        })?;
+    let Some(secret) = secret else {
+        let message =
+            format!("{field}: the Secret {name:?} does not exist in the namespace {namespace:?}; create it");
+        return Err(Note::new(Reason::SecretNotFound, message));
+    };
+    match secret.data.unwrap_or_default().remove(key) {
+        Some(value) if !value.0.is_empty() => Ok(value.0),
+        Some(_) => Err(Note::new(
+            Reason::SecretKeyInvalid,
+            format!("{field}: the key {key:?} of the Secret {name:?} is empty"),
+        )),
+        None => Err(Note::new(
+            Reason::SecretKeyInvalid,
+            format!(
+                "{field}: the Secret {name:?} in {namespace:?} has no key {key:?}; add it, or name the key that it has"
+            ),
+        )),
+    }
+}
+
+/// Reads one key as text, without the newline that editors leave at its end.
+///
+/// # Errors
+/// As [`read`], and when the value is no text.
+pub async fn read_text(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    key: &str,
+    field: &str,
+) -> Result<String, Note> {
+    let value = read(client, namespace, name, key, field).await?;
+    let text = String::from_utf8(value).map_err(|_| {
+        Note::new(
+            Reason::SecretKeyInvalid,
+            format!("{field}: the key {key:?} of the Secret {name:?} is not UTF-8 text"),
+        )
+    })?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        let message = format!("{field}: the key {key:?} of the Secret {name:?} has nothing but line ends");
+        return Err(Note::new(Reason::SecretKeyInvalid, message));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,80 @@
+//! What the polls of a registry have to read, told from our own objects.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+
+use super::{
+    candidates::follower,
+    evidence::compared,
+    model_alias::{registry_key, rules_for},
+};
+use crate::{
+    api::{
+        ModelAlias, RegisteredModel,
+        condition::Reason,
+        names::{ModelName, Version},
+    },
+    cluster::Guarded,
+    controllers::context::Context,
+    decide::Follower,
+    registry::polled::{Handle, ModelView, RegistryKey, Wanted},
+};
+
+/// The models of a registry that somebody here speaks of.
+#[must_use]
+pub fn watched(context: &Context, key: &RegistryKey) -> BTreeSet<ModelName> {
+    let models = context.models.state();
+    let models = models.iter().filter_map(|model| model.0.as_ref().ok());
+    models.filter(|model| registry_key(model) == *key).filter_map(|model| model.model_name().ok()).collect()
+}
+
+/// What a poll of this registry has to read now.
+#[must_use]
+pub fn wanted(context: &Context, key: &RegistryKey, handle: &Handle) -> Wanted {
+    let mut wanted = Wanted { models: watched(context, key), ..Wanted::default() };
+    for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
+        let Some(model) = registered_model(context, alias) else { continue };
+        let Ok(model) = &model.0 else { continue };
+        let Some(name) = model.model_name().ok().filter(|_| registry_key(model) == *key) else { continue };
+        let versions = judged(context, handle, alias, model, &name);
+        wanted.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
+        if let Some(follower) = follower(&alias.spec) {
+            let by_metric = matches!(follower, Follower::Best { .. });
+            *wanted.followed.entry(name).or_default() |= by_metric;
+        }
+    }
+    wanted
+}
+
+/// The version of an alias that the rules are about to judge, and those that it is compared with: while it waits to be let in,
+/// and while its pods start.
+fn judged(
+    context: &Context,
+    handle: &Handle,
+    alias: &ModelAlias,
+    model: &RegisteredModel,
+    name: &ModelName,
+) -> Vec<Version> {
+    let status = context.memory.latest_status(alias);
+    let Some(candidate) = status.target_version.filter(|target| status.version != Some(*target)) else {
+        return Vec::new();
+    };
+    let has_failed = status.rejected.iter().any(|rejection| {
+        rejection.version == candidate && rejection.held && rejection.reason != Reason::GatesFailed
+    });
+    let rules = rules_for(&model.spec.promotion, &alias.spec.alias);
+    if rules.is_empty() || has_failed {
+        return Vec::new();
+    }
+    let mut versions = vec![candidate];
+    if let ModelView::Present(facts) = handle.model(name) {
+        versions.extend(compared(&rules).filter_map(|alias| facts.aliases.get(alias).copied()));
+    }
+    versions
+}
+
+fn registered_model(context: &Context, alias: &ModelAlias) -> Option<Arc<Guarded<RegisteredModel>>> {
+    let namespace = alias.namespace().unwrap_or_default();
+    context.models.get(&ObjectRef::new(&alias.spec.model_ref.name).within(&namespace))
+}

@@ -1,0 +1,238 @@
+//! The promotion rules, for the versions that the manifests name, by the operator's own function.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::{Known, Of};
+use crate::{
+    api::{
+        ModelAlias, RegisteredModel,
+        names::{ModelName, Version},
+        promotion::PromotionRule,
+    },
+    audit::Log,
+    decide::{
+        Candidates, Choice, Evidence, EvidenceFacts, Metrics, NEWEST, Outcome, RegistryView, choose, examine,
+    },
+    observe::{candidate, follower, model_alias::rules_for},
+    offline::versions::{self, RunMetrics},
+    registry::{RegisteredModelFacts, Registry, VersionFacts, VersionState},
+};
+
+/// What would become of a wish, as far as the registry knows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Promotion {
+    /// The file.
+    pub file: String,
+    /// The ModelAlias.
+    pub object: String,
+    /// The model's name in the registry.
+    pub model: String,
+    /// The alias.
+    pub alias: String,
+    /// The version that is wished for; `None` where a follower chooses none.
+    pub version: Option<String>,
+    /// What would become of it.
+    pub verdict: Verdict,
+    /// Why, in a sentence.
+    pub message: String,
+    /// Every rule, with what it wants and what was seen.
+    pub rules: Vec<RuleSeen>,
+}
+
+/// What would become of a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::Display)]
+#[strum(serialize_all = "lowercase")]
+pub enum Verdict {
+    /// It meets every rule, or there is none.
+    Passed,
+    /// It does not meet them all.
+    Failed,
+    /// It holds the alias, or has held it: rules do not hold it back.
+    ServedBefore,
+    /// It is not in the registry, or cannot be served.
+    Missing,
+    /// A follower has nothing to choose.
+    Nothing,
+}
+
+impl Verdict {
+    /// Whether nothing stands in the way. A follower with nothing to choose leaves everything as it is.
+    #[must_use]
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Passed | Self::ServedBefore | Self::Nothing)
+    }
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleSeen {
+    /// Whether it is met.
+    pub passed: bool,
+    /// What it asks.
+    pub wanted: String,
+    /// What was seen.
+    pub seen: String,
+}
+
+/// Evaluates the wishes of these manifests.
+///
+/// # Errors
+/// When the registry does not answer what has to be known.
+pub async fn evaluate(known: &Known, registry: &dyn Registry) -> Result<Vec<Promotion>, String> {
+    let mut promotions = Vec::new();
+    for ((namespace, _), alias) in &known.aliases {
+        let reference = (namespace.clone(), alias.object.spec.model_ref.name.clone());
+        let Some(model) = known.models.get(&reference) else { continue };
+        // A name that Kubernetes takes is one that a registry takes.
+        let Ok(name) = model.object.model_name() else { continue };
+        promotions.push(wish(alias, &model.object, &name, registry).await?);
+    }
+    Ok(promotions)
+}
+
+async fn wish(
+    alias: &Of<ModelAlias>,
+    model: &RegisteredModel,
+    name: &ModelName,
+    registry: &dyn Registry,
+) -> Result<Promotion, String> {
+    let spec = &alias.object.spec;
+    let told = |version: Option<Version>, verdict, message: String| Promotion {
+        file: alias.manifest.file.clone(),
+        object: alias.manifest.title(),
+        model: name.to_string(),
+        alias: spec.alias.to_string(),
+        version: version.map(|version| version.to_string()),
+        verdict,
+        message,
+        rules: Vec::new(),
+    };
+    let failed = |error: crate::registry::RegistryError| error.to_string();
+    let Some(facts) = registry.model(name).await.map_err(failed)? else {
+        let message =
+            format!("the model {:?} is not in the registry yet, so no version of it is", name.as_str());
+        let verdict = if spec.version.is_some() { Verdict::Missing } else { Verdict::Nothing };
+        return Ok(told(spec.version, verdict, message));
+    };
+    let version = match wished(alias, &facts, registry).await? {
+        Ok(version) => version,
+        Err(nothing) => return Ok(told(None, Verdict::Nothing, nothing)),
+    };
+    let Some(candidate) = registry.version(name, version).await.map_err(failed)? else {
+        let message = format!("version {version} of {:?} does not exist in the registry", name.as_str());
+        return Ok(told(Some(version), Verdict::Missing, message));
+    };
+    if let Some(before) = served_before(spec, &facts, &candidate) {
+        let message = format!("version {version} {before}, so the rules do not hold it back");
+        return Ok(told(Some(version), Verdict::ServedBefore, message));
+    }
+    if candidate.state != VersionState::Ready {
+        let message = format!(
+            "version {version} is {} in the registry, so it cannot be served",
+            versions::state(candidate.state)
+        );
+        return Ok(told(Some(version), Verdict::Missing, message));
+    }
+    let rules = rules_for(&model.spec.promotion, &spec.alias);
+    if rules.is_empty() {
+        let message =
+            format!("version {version} is in the registry, and there are no rules for {}", spec.alias);
+        return Ok(told(Some(version), Verdict::Passed, message));
+    }
+    let rules = seen(&rules, &facts, candidate, registry).await?;
+    let open = rules.iter().filter(|rule| !rule.passed).count();
+    let (verdict, message) = if open == 0 {
+        (Verdict::Passed, format!("version {version} meets all {} rules", rules.len()))
+    } else {
+        (Verdict::Failed, format!("version {version} does not meet {open} of {} rules", rules.len()))
+    };
+    Ok(Promotion { rules, ..told(Some(version), verdict, message) })
+}
+
+/// The version that is wished for, or why there is none.
+async fn wished(
+    alias: &Of<ModelAlias>,
+    facts: &RegisteredModelFacts,
+    registry: &dyn Registry,
+) -> Result<Result<Version, String>, String> {
+    let spec = &alias.object.spec;
+    if let Some(version) = spec.version {
+        return Ok(Ok(version));
+    }
+    let Some(follower) = follower(spec) else {
+        let named = facts.aliases.get(&spec.alias).copied();
+        return Ok(named.ok_or_else(|| format!("{} names no version in the registry yet", spec.alias)));
+    };
+    let newest = registry.newest_versions(&facts.name, NEWEST).await.map_err(|error| error.to_string())?;
+    let measured = if matches!(follower, crate::decide::Follower::Best { .. }) {
+        versions::measured(registry, newest).await
+    } else {
+        newest.into_iter().map(|facts| (facts, Ok(BTreeMap::new()))).collect()
+    };
+    let candidates = measured.into_iter().map(|(facts, metrics)| candidate(&follower, facts, metrics));
+    match choose(&follower, &Candidates::Known(candidates.collect())) {
+        Choice::Version(version) => Ok(Ok(version)),
+        Choice::Nobody(note) => Ok(Err(note.message)),
+        Choice::Unknown(note) => Err(note.message),
+    }
+}
+
+/// How it is known that a version served before: by an alias, or by what the operator tagged it with.
+fn served_before(
+    spec: &crate::api::ModelAliasSpec,
+    facts: &RegisteredModelFacts,
+    candidate: &VersionFacts,
+) -> Option<String> {
+    let known = [Some(&spec.alias), spec.previous_alias.as_ref()];
+    let mut known = known.into_iter().flatten();
+    if let Some(alias) = known.find(|alias| facts.aliases.get(alias) == Some(&candidate.version)) {
+        return Some(format!("is what {alias} names in the registry"));
+    }
+    let log = Log::of(std::slice::from_ref(candidate)).about(&spec.alias);
+    let live = log.entries.iter().find(|line| line.is_live())?;
+    Some(format!("was live as {} on {}, as its tags in the registry say", spec.alias, live.entry.at))
+}
+
+/// What each rule wants and sees.
+async fn seen(
+    rules: &[PromotionRule],
+    facts: &RegisteredModelFacts,
+    candidate: VersionFacts,
+    registry: &dyn Registry,
+) -> Result<Vec<RuleSeen>, String> {
+    let version = candidate.version;
+    let over = rules.iter().filter_map(|rule| rule.improves.as_ref());
+    let over: BTreeSet<Version> = over.filter_map(|rule| facts.aliases.get(&rule.over).copied()).collect();
+    let others: Vec<_> = over.into_iter().filter(|other| *other != version).collect();
+    let others =
+        versions::by_number(registry, &facts.name, &others).await.map_err(|error| error.to_string())?;
+    let judged = others.into_iter().flatten().chain([candidate]).collect();
+    let judged = versions::measured(registry, judged).await;
+    let view = RegistryView {
+        aliases: facts.aliases.iter().map(|(alias, version)| (alias.to_string(), *version)).collect(),
+        evidence: judged
+            .into_iter()
+            .map(|(facts, metrics)| (facts.version, evidence(facts, metrics)))
+            .collect(),
+        ..RegistryView::default()
+    };
+    let findings = examine(rules, version, &view).into_iter().map(|finding| match finding.outcome {
+        Outcome::Unknown(note) => Err(note.message),
+        outcome => {
+            Ok(RuleSeen { passed: outcome == Outcome::Passed, wanted: finding.wanted, seen: finding.seen })
+        }
+    });
+    findings.collect()
+}
+
+fn evidence(facts: VersionFacts, metrics: RunMetrics) -> Evidence {
+    Evidence::Known(EvidenceFacts {
+        registered_at: facts.created_at,
+        has_description: !facts.description.trim().is_empty(),
+        tags: facts.tags,
+        metrics: metrics.map_or_else(Metrics::Unread, Metrics::Known),
+    })
+}

@@ -1,0 +1,151 @@
+//! What was read of a registry, between its polls.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        names::{ModelName, Version},
+    },
+    registry::{RegisteredModelFacts, VersionFacts, VersionState},
+};
+
+use super::{
+    candidates::{Listing, Runs},
+    display_metrics::Shown,
+    evidence::VersionEvidence,
+};
+
+/// What was read of a registry.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// `None` until the first poll.
+    pub(super) health: Option<Result<(), Note>>,
+    pub(super) server_version: Option<String>,
+    pub(super) models: HashMap<ModelName, ModelMemory>,
+    /// What versions are judged by that may have to be: read again by each poll, and forgotten when nobody waits for them.
+    pub(super) evidence: HashMap<(ModelName, Version), Option<VersionEvidence>>,
+    /// The newest versions of the models that somebody follows.
+    pub(super) listings: HashMap<ModelName, Listing>,
+    pub(super) runs: Runs,
+    pub(super) shown: Shown,
+}
+
+impl Memory {
+    /// Why what is remembered is not to be believed now.
+    pub(super) fn trouble(&self) -> Option<Note> {
+        match &self.health {
+            Some(Ok(())) => None,
+            Some(Err(note)) => Some(note.clone()),
+            None => Some(Note::new(Reason::RegistryNotRead, "the registry has not been read yet")),
+        }
+    }
+
+    /// Puts what was read for the rules in place of what was known. Answers the models of which something is new.
+    pub(super) fn remember_evidence(
+        &mut self,
+        read: BTreeMap<(ModelName, Version), Option<VersionEvidence>>,
+    ) -> BTreeSet<ModelName> {
+        let mut known = std::mem::replace(&mut self.evidence, read.into_iter().collect());
+        let news =
+            self.evidence.iter().filter(|(key, evidence)| known.remove(*key).as_ref() != Some(*evidence));
+        news.map(|((name, _), _)| name.clone()).collect()
+    }
+
+    /// Puts fresh listings in place of what was known. Answers the models of which something is new.
+    pub(super) fn remember_listings(&mut self, read: HashMap<ModelName, Listing>) -> BTreeSet<ModelName> {
+        for (name, listing) in &read {
+            let known = self.models.entry(name.clone()).or_default();
+            for (facts, _) in listing.iter().flatten().filter(|(facts, _)| facts.state == VersionState::Ready)
+            {
+                known.versions.entry(facts.version).or_insert_with(|| Some(facts.clone()));
+            }
+        }
+        let mut known = std::mem::replace(&mut self.listings, read);
+        let news =
+            self.listings.iter().filter(|(name, listing)| known.remove(*name).as_ref() != Some(*listing));
+        news.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Puts a fresh read of a model in place of what was known; whether something about it is new.
+    pub(super) fn remember(&mut self, name: &ModelName, facts: Option<RegisteredModelFacts>) -> bool {
+        let known = self.models.entry(name.clone()).or_default();
+        let was_troubled = known.trouble.take().is_some();
+        let facts = facts.map_or(Facts::Absent, Facts::Present);
+        if known.facts == facts {
+            return was_troubled;
+        }
+        if known.facts.times() == facts.times() {
+            known.versions.retain(|_, version| version.is_some());
+        } else {
+            known.versions.clear();
+        }
+        known.facts = facts;
+        true
+    }
+}
+
+/// What was read of a model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Facts {
+    /// It was not read yet.
+    #[default]
+    Unread,
+    /// The registry itself said that it does not exist.
+    Absent,
+    /// What the registry said last.
+    Present(RegisteredModelFacts),
+}
+
+impl Facts {
+    /// When the model was made, and when it or the set of its versions last changed.
+    fn times(&self) -> Option<(Timestamp, Timestamp)> {
+        match self {
+            Self::Present(facts) => Some((facts.created_at, facts.updated_at)),
+            Self::Unread | Self::Absent => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct ModelMemory {
+    pub(super) facts: Facts,
+    /// Why this one model could not be read last, while the registry answers otherwise.
+    pub(super) trouble: Option<Note>,
+    pub(super) versions: BTreeMap<Version, Option<VersionFacts>>,
+    /// Somebody asked for a version and got no answer. The next poll lets them ask again.
+    pub(super) unanswered: bool,
+    /// How often a write of our own was noted. A poll that began before the last of them does not know of it.
+    pub(super) notes: u64,
+    /// Something was noted that others than the writer have to hear of.
+    pub(super) news: bool,
+}
+
+impl ModelMemory {
+    /// Whether there is something that others have to hear of, or to ask again.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news) | std::mem::take(&mut self.unanswered)
+    }
+
+    /// Notes why the model could not be read; whether that is new.
+    pub(super) fn is_troubled(&mut self, trouble: Note) -> bool {
+        let trouble = Some(trouble);
+        std::mem::replace(&mut self.trouble, trouble.clone()) != trouble
+    }
+}
+
+/// What a poll read of one model, or why it could read only others.
+pub(super) type Read = Result<Option<RegisteredModelFacts>, Note>;
+
+/// What a model looks like, as far as it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelView {
+    /// It cannot be known now, and why.
+    Unknown(Note),
+    /// The registry itself said that it does not exist.
+    Absent,
+    /// This is what the registry said last.
+    Present(RegisteredModelFacts),
+}

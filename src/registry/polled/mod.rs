@@ -1,0 +1,102 @@
+//! The registries that are watched, read in batches and remembered in between.
+//!
+//! ```text
+//! handle   one registry: how to ask it, and what it said last
+//! evidence what the promotion rules judge versions by
+//! listing  the versions that followers choose from
+//! shown    the metrics that the status of a RegisteredModel shows
+//! memory   what was read of it
+//! pushes   when what the registry says by itself is answered by a poll
+//! trouble  what keeps it from answering, for a person
+//! ```
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use url::Url;
+
+use crate::render::RegistryForPods;
+
+mod candidates;
+mod debounce;
+mod display_metrics;
+mod evidence;
+mod memory;
+mod message;
+mod polled_registry;
+
+pub use self::{
+    candidates::Listing,
+    display_metrics::ShownMetrics,
+    evidence::VersionEvidence,
+    memory::ModelView,
+    polled_registry::{Handle, PollOutcome, Wanted},
+};
+
+/// Names a registry: the one that Laurel was installed with, or a ModelRegistry by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RegistryKey {
+    /// The one that Laurel was installed with.
+    Default,
+    /// A ModelRegistry.
+    Object {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a registry is, apart from what it says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The registry's URL.
+    pub url: Url,
+    /// The workspace in it.
+    pub workspace: Option<String>,
+    /// How often it is read.
+    pub poll_interval: Duration,
+    /// What serving pods need to know.
+    pub pods: RegistryForPods,
+}
+
+/// Every registry that is known.
+#[derive(Debug, Default)]
+pub struct Hub {
+    handles: RwLock<HashMap<RegistryKey, Arc<Handle>>>,
+}
+
+impl Hub {
+    /// The registry of this name, if it is known.
+    #[must_use]
+    pub fn get(&self, key: &RegistryKey) -> Option<Arc<Handle>> {
+        self.handles.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Adds or replaces a registry. Answers its handle, and whether it is a new one that has to be polled.
+    pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<Handle>, bool) {
+        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
+        match handles.get(key) {
+            Some(known) if known.settings == settings => (known.clone(), false),
+            known => {
+                if let Some(handle) = known {
+                    handle.retire();
+                }
+                let handle = Arc::new(Handle::new(settings));
+                handles.insert(key.clone(), handle.clone());
+                (handle, true)
+            }
+        }
+    }
+
+    /// Forgets a registry and ends its polling.
+    pub fn remove(&self, key: &RegistryKey) {
+        let removed = self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        if let Some(handle) = removed {
+            handle.retire();
+        }
+    }
+}

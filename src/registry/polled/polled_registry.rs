@@ -1,0 +1,385 @@
+//! One registry: how to ask it, and what it said last.
+//!
+//! A poll reads every watched model in as few requests as the backend can, believes that one is gone only after a direct
+//! read, and says which models have changed. Versions are read one by one when somebody asks, and again after their
+//! model changed.
+#![expect(clippy::disallowed_methods, reason = "effects: polls by the clock")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+use url::Url;
+
+use super::{
+    Settings,
+    debounce::Pushes,
+    memory::{Facts, Memory, ModelMemory, ModelView, Read},
+    message::{Said, note},
+};
+use crate::{
+    api::{
+        condition::{Note, Reason},
+        names::{AliasName, ModelName, Version},
+    },
+    registry::{
+        RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState,
+        mlflow::{Connection, MlflowRegistry},
+    },
+};
+
+/// How long one read on behalf of a decision may take: a hanging registry must not hold up a rollback, which needs
+/// nothing from it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The longest that a registry is left alone because it asks for it.
+const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
+
+/// One registry: how to ask it, and what it said last.
+#[derive(Debug)]
+pub struct Handle {
+    /// What it is.
+    pub settings: Settings,
+    client: RwLock<Result<Arc<dyn Registry>, Note>>,
+    /// The fingerprint of the connection that the client was made from.
+    connection: Mutex<Option<[u8; 32]>>,
+    memory: Mutex<Memory>,
+    /// What was said of its trouble lately.
+    said: Mutex<Said>,
+    /// Until when it asks to be left alone.
+    hold_off: Mutex<Option<Instant>>,
+    wake: Notify,
+    pushes: Pushes,
+    retired: tokio_util::sync::CancellationToken,
+}
+
+/// Whether a refusal says something of the model that was asked for, and nothing of the registry, which has just answered.
+fn is_about_one(error: &RegistryError) -> bool {
+    matches!(
+        error,
+        RegistryError::Forbidden { .. }
+            | RegistryError::Refused { .. }
+            | RegistryError::ServerFailed { .. }
+            | RegistryError::NotARegistry { .. }
+    )
+}
+
+/// What a poll reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The models that somebody speaks of.
+    pub models: BTreeSet<ModelName>,
+    /// The versions that promotion rules are about to judge, or that others are judged against.
+    pub judged: BTreeSet<(ModelName, Version)>,
+    /// The models whose versions a follower chooses from, and whether it does so by a metric.
+    pub followed: BTreeMap<ModelName, bool>,
+}
+
+/// What a poll found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PollOutcome {
+    /// The models about which something is known now that was not before.
+    pub changed: BTreeSet<ModelName>,
+    /// Whether the registry came or went.
+    pub health_changed: bool,
+}
+
+impl Handle {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            client: RwLock::new(Err(Note::new(
+                Reason::RegistryNotRead,
+                "the registry has not been read yet",
+            ))),
+            connection: Mutex::default(),
+            memory: Mutex::default(),
+            said: Mutex::default(),
+            hold_off: Mutex::default(),
+            wake: Notify::new(),
+            pushes: Pushes::default(),
+            retired: tokio_util::sync::CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    /// Whether it is not polled any more: another one has taken its place, or none.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
+    }
+
+    /// Resolves when the registry is not to be polled any more.
+    pub async fn retirement(&self) {
+        self.retired.cancelled().await;
+    }
+
+    /// Who is meant by this registry: two handles with the same identity speak of the same aliases. Without a workspace, MLflow
+    /// takes the one called `default`.
+    #[must_use]
+    pub fn identity(&self) -> (Url, Option<String>) {
+        let workspace = self.settings.workspace.clone().filter(|workspace| workspace != "default");
+        (self.settings.url.clone(), workspace)
+    }
+
+    /// Replaces the client, for instance after a Secret changed, or says why there is none.
+    pub fn set_client(&self, client: Result<Arc<dyn Registry>, Note>) {
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        self.poll_now();
+    }
+
+    /// Takes a connection as it was read just now. A client is made anew only when something about it differs.
+    pub fn renew_client(&self, connection: Result<Box<Connection>, Note>) {
+        let fingerprint = connection.as_ref().ok().map(|connection| connection.fingerprint());
+        let unchanged = {
+            let mut known = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let unchanged = fingerprint.is_some() && *known == fingerprint;
+            *known = fingerprint;
+            unchanged
+        };
+        match connection {
+            Ok(_) if unchanged => {}
+            Ok(connection) => self.set_client(client(*connection)),
+            Err(note) if self.client().is_err_and(|known| known == note) => {}
+            Err(note) => self.set_client(Err(note)),
+        }
+    }
+
+    /// The client.
+    ///
+    /// # Errors
+    /// Why there is none: a missing Secret, a certificate that is none.
+    pub fn client(&self) -> Result<Arc<dyn Registry>, Note> {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets the next poll happen now.
+    pub fn poll_now(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Lets the next poll happen soon, because the registry says that something changed. However often it says so, at most one
+    /// poll waits while another one runs, and they keep a distance.
+    pub fn push(&self) {
+        self.pushes.arrived();
+    }
+
+    /// Waits until the next poll is due. A registry that asks to be left alone is, also when somebody waits for it.
+    pub async fn next_poll(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(self.settings.poll_interval) => {}
+            () = self.wake.notified() => {}
+            () = self.pushes.due() => {}
+        }
+        let until = *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = until {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    /// A refusal as a reason and a sentence; `about` names what was asked for, if it was one model. Where the same was said of it
+    /// lately, but for what differs from one answer to the next, it is said in the same words: what is told stands still.
+    pub fn note(&self, about: Option<&ModelName>, error: &RegistryError) -> Note {
+        if let RegistryError::RateLimited { retry_after: Some(pause) } = error {
+            let until = Instant::now() + (*pause).min(HOLD_OFF_MAX);
+            *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.steadily(about, note(&self.settings.url, error), Instant::now())
+    }
+
+    /// The registry's health and version; `None` before the first poll.
+    #[must_use]
+    pub fn health(&self) -> (Option<Result<(), Note>>, Option<String>) {
+        let memory = self.memory();
+        (memory.health.clone(), memory.server_version.clone())
+    }
+
+    /// What is known of a model. One that nobody has asked for before is read by the next poll, which happens now.
+    #[must_use]
+    pub fn model(&self, name: &ModelName) -> ModelView {
+        let mut memory = self.memory();
+        let trouble = memory.trouble();
+        let known = memory.models.entry(name.clone()).or_insert_with(|| {
+            self.poll_now();
+            ModelMemory::default()
+        });
+        match (trouble.or_else(|| known.trouble.clone()), &known.facts) {
+            (Some(trouble), _) => ModelView::Unknown(trouble),
+            (None, Facts::Unread) => ModelView::Unknown(Note::new(
+                Reason::RegistryNotRead,
+                format!("the model {:?} is being read", name.as_str()),
+            )),
+            (None, Facts::Absent) => ModelView::Absent,
+            (None, Facts::Present(facts)) => ModelView::Present(facts.clone()),
+        }
+    }
+
+    /// What is remembered of a version; `None` when it was not read yet.
+    #[must_use]
+    pub fn remembered_version(&self, name: &ModelName, version: Version) -> Option<Option<VersionFacts>> {
+        self.memory().models.get(name)?.versions.get(&version).cloned()
+    }
+
+    /// Asks the registry for a version, and remembers what it says for good, unless it is still taking the version in.
+    ///
+    /// # Errors
+    /// Why it cannot be known now.
+    pub async fn read_version(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<Option<VersionFacts>, Note> {
+        if let Some(trouble) = self.memory().trouble() {
+            return Err(trouble);
+        }
+        let answer = self.ask_for_version(name, version).await;
+        let mut memory = self.memory();
+        let known = memory.models.entry(name.clone()).or_default();
+        match &answer {
+            Ok(facts) if facts.as_ref().is_none_or(|facts| facts.state != VersionState::Pending) => {
+                known.versions.insert(version, facts.clone());
+            }
+            Ok(_) => {}
+            Err(_) => known.unanswered = true,
+        }
+        answer
+    }
+
+    async fn ask_for_version(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<Option<VersionFacts>, Note> {
+        let client = self.client()?;
+        let answer = tokio::time::timeout(PATIENCE, client.version(name, version)).await.map_err(|_| {
+            let message = format!(
+                "{} did not say within {}s what version {version} is",
+                self.settings.url,
+                PATIENCE.as_secs()
+            );
+            Note::new(Reason::RegistryUnreachable, message)
+        })?;
+        answer.map_err(|error| self.note(Some(name), &error))
+    }
+
+    /// Notes a write of our own, so that it need not be read back.
+    pub fn note_alias(&self, name: &ModelName, alias: &AliasName, version: Option<Version>) {
+        if let Some(ModelMemory { facts: Facts::Present(facts), notes, news, .. }) =
+            self.memory().models.get_mut(name)
+        {
+            *notes += 1;
+            *news = true;
+            match version {
+                Some(version) => drop(facts.aliases.insert(alias.clone(), version)),
+                None => drop(facts.aliases.remove(alias)),
+            }
+        }
+        self.poll_now();
+    }
+
+    /// Puts a fresh read of a model in place of what was known.
+    pub fn note_model(&self, name: &ModelName, facts: Option<RegisteredModelFacts>) {
+        let mut memory = self.memory();
+        if memory.remember(name, facts)
+            && let Some(known) = memory.models.get_mut(name)
+        {
+            known.notes += 1;
+            known.news = true;
+            drop(memory);
+            self.poll_now();
+        }
+    }
+
+    /// Reads every watched model, and forgets those that nobody watches any more. `wanted` is asked after it was noted which
+    /// models are known, so that one that is asked for meanwhile is not forgotten.
+    pub async fn poll(&self, wanted: impl FnOnce() -> Wanted) -> PollOutcome {
+        self.pushes.answered(Instant::now());
+        let notes_before: HashMap<ModelName, u64> =
+            self.memory().models.iter().map(|(name, model)| (name.clone(), model.notes)).collect();
+        let Wanted { models: watched, judged, followed } = wanted();
+        let result = self.read(&watched).await;
+        let (evidence, listings, shown) = if result.is_ok() {
+            let evidence = self.read_all_evidence(judged).await;
+            (evidence, self.read_listings(&followed).await, self.read_shown(&watched).await)
+        } else {
+            Default::default()
+        };
+        let mut memory = self.memory();
+        let mut outcome = PollOutcome::default();
+        let health = match result {
+            Ok((server_version, models)) => {
+                memory.server_version = server_version.or_else(|| memory.server_version.take());
+                for (name, facts) in models {
+                    let notes = memory.models.get(&name).map_or(0, |model| model.notes);
+                    if notes != notes_before.get(&name).copied().unwrap_or_default() {
+                        self.poll_now();
+                        continue;
+                    }
+                    let news = memory.models.get_mut(&name).is_some_and(ModelMemory::take_news);
+                    let changed = match facts {
+                        Ok(facts) => memory.remember(&name, facts),
+                        Err(trouble) => memory.models.entry(name.clone()).or_default().is_troubled(trouble),
+                    };
+                    if changed || news {
+                        outcome.changed.insert(name);
+                    }
+                }
+                memory.models.retain(|name, _| watched.contains(name) || !notes_before.contains_key(name));
+                outcome.changed.extend(memory.remember_evidence(evidence));
+                outcome.changed.extend(memory.remember_listings(listings));
+                outcome.changed.extend(shown);
+                Ok(())
+            }
+            Err(note) => Err(note),
+        };
+        outcome.health_changed = memory.health.as_ref() != Some(&health);
+        memory.health = Some(health);
+        self.pushes.ended(Instant::now());
+        outcome
+    }
+
+    async fn read(
+        &self,
+        watched: &BTreeSet<ModelName>,
+    ) -> Result<(Option<String>, BTreeMap<ModelName, Read>), Note> {
+        let client = self.client()?;
+        let failed = |error| self.note(None, &error);
+        let known_version = self.memory().server_version.is_some();
+        let server_version =
+            if known_version && !watched.is_empty() { None } else { client.probe().await.map_err(failed)? };
+        let found = client.models(watched).await.map_err(failed)?;
+        let mut models = BTreeMap::new();
+        for name in watched {
+            let read = match found.get(name) {
+                Some(facts) => Ok(Some(facts.clone())),
+                // Missing from a listing is not absent: the listing is paged by offset, and a delete meanwhile hides others.
+                None => match client.model(name).await {
+                    Ok(facts) => Ok(facts),
+                    Err(error) if is_about_one(&error) => Err(self.note(Some(name), &error)),
+                    Err(error) => return Err(failed(error)),
+                },
+            };
+            models.insert(name.clone(), read);
+        }
+        Ok((server_version, models))
+    }
+}
+
+/// The client for a connection, or why there can be none.
+fn client(connection: Connection) -> Result<Arc<dyn Registry>, Note> {
+    match MlflowRegistry::new(connection) {
+        Ok(client) => Ok(Arc::new(client)),
+        Err(error) => Err(Note::new(Reason::RegistryInvalid, format!("spec.mlflow and spec.auth: {error}"))),
+    }
+}

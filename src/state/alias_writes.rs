@@ -1,0 +1,239 @@
+//! Writes to the registry. `MLflow` has no compare-and-set, so an alias is read once more right before it is written.
+//!
+//! An alias is set beside the passes: a registry that is slow to answer must not hold up the next change of traffic. The
+//! end of a write wakes the ModelAlias, and what the registry names then is read like any other fact.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::ResourceExt;
+
+use crate::{
+    api::{
+        ModelAlias,
+        condition::{Note, Reason},
+        names::{AliasName, Version},
+    },
+    apply::Effect,
+    cluster::{Wakeups, cache::AliasKey},
+    controllers::context::Context,
+    decide::AliasRole,
+    observe::model_alias::{Model, key},
+    registry::{Registry, RegistryError},
+};
+
+/// How long a write that failed is not tried again; twice as long after each further failure, up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_mins(5);
+/// A failure after which nobody tried again for so long, though it was time, was settled in another way: the write had been
+/// done, and only its answer was lost; or somebody else did it.
+const SETTLED: Duration = Duration::from_mins(1);
+
+type WriteKey = (String, AliasRole);
+
+/// The writes of aliases: those that run, those that failed, and what was written last. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct AliasWrites {
+    states: Arc<Mutex<HashMap<WriteKey, State>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    running: bool,
+    failure: Option<Failure>,
+    /// The version that was written last.
+    written: Option<Version>,
+}
+
+/// Why the last try failed.
+#[derive(Clone, Debug)]
+struct Failure {
+    /// What was to be written.
+    version: Version,
+    note: Note,
+    /// How many tries failed in a row.
+    tries: u32,
+    /// When the next one is due.
+    due: Instant,
+}
+
+impl State {
+    /// Why the last try to write a version failed, if that still counts.
+    fn failure(&self, version: Version, now: Instant) -> Option<&Failure> {
+        let counts = |failure: &&Failure| {
+            failure.version == version && now.saturating_duration_since(failure.due) < SETTLED
+        };
+        self.failure.as_ref().filter(counts)
+    }
+
+    fn failed(&mut self, version: Version, note: Note, now: Instant) {
+        let tries = self.failure(version, now).map_or(0, |failure| failure.tries);
+        let pause = PAUSE.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
+        self.failure = Some(Failure { version, note, tries: tries + 1, due: now + pause });
+    }
+}
+
+/// One write.
+struct Write {
+    key: WriteKey,
+    owner: AliasKey,
+    model: Model,
+    alias: AliasName,
+    version: Version,
+    replaces: Option<Version>,
+    wakeups: Wakeups,
+    writes: AliasWrites,
+}
+
+impl AliasWrites {
+    fn lock(&self) -> MutexGuard<'_, HashMap<WriteKey, State>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a write, unless one of the same alias runs: its end lets everything be decided anew. While tries fail, the
+    /// answer is why the last one did, so that what is told stands still.
+    pub(crate) fn start(
+        &self,
+        context: &Context,
+        alias: &ModelAlias,
+        model: &Model,
+        role: AliasRole,
+        version: Version,
+        replaces: Option<Version>,
+    ) -> Result<Effect, Note> {
+        let name = name_of(alias, role)?.clone();
+        let write_key = (alias.uid().unwrap_or_default(), role);
+        let mut states = self.lock();
+        let state = states.entry(write_key.clone()).or_default();
+        let now = Instant::now();
+        let failed = state.failure(version, now).cloned();
+        if state.running || failed.as_ref().is_some_and(|failure| now < failure.due) {
+            return failed.map_or(Ok(Effect::UnderWay), |failure| Err(failure.note));
+        }
+        state.running = true;
+        drop(states);
+        let write = Write {
+            key: write_key,
+            owner: key(alias),
+            model: model.clone(),
+            alias: name,
+            version,
+            replaces,
+            wakeups: context.wakeups.clone(),
+            writes: self.clone(),
+        };
+        tokio::spawn(write.run());
+        failed.map_or(Ok(Effect::Done), |failure| Err(failure.note))
+    }
+
+    /// The version that we let one of the two aliases name last, since this operator began.
+    #[must_use]
+    pub fn last_written(&self, alias: &ModelAlias, role: AliasRole) -> Option<Version> {
+        self.lock().get(&(alias.uid().unwrap_or_default(), role))?.written
+    }
+
+    /// Whether a write for this ModelAlias runs.
+    fn is_running(&self, alias: &ModelAlias) -> bool {
+        let uid = alias.uid().unwrap_or_default();
+        let states = self.lock();
+        [AliasRole::Main, AliasRole::Previous]
+            .into_iter()
+            .any(|role| states.get(&(uid.clone(), role)).is_some_and(|state| state.running))
+    }
+
+    /// Forgets the writes of a ModelAlias that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().retain(|(other, _), _| other != uid);
+    }
+}
+
+impl Write {
+    async fn run(self) {
+        let (model, alias) = (&self.model, self.alias.as_str());
+        let ended = self.once().await;
+        {
+            let mut states = self.writes.lock();
+            let state = states.entry(self.key).or_default();
+            state.running = false;
+            match ended {
+                Ok(()) => {
+                    *state = State { written: Some(self.version), ..State::default() };
+                    tracing::info!(model = model.name.as_str(), alias, version = %self.version, "the alias was set in the registry");
+                }
+                // Somebody else was faster; what is there now is decided upon anew.
+                Err(note) if note.reason == Reason::RegistryPending => {}
+                Err(note) => {
+                    tracing::warn!(model = model.name.as_str(), alias, reason = %note.reason, message = note.message, "the alias was not set in the registry");
+                    state.failed(self.version, note, Instant::now());
+                }
+            }
+        }
+        self.wakeups.alias(&self.owner);
+    }
+
+    async fn once(&self) -> Result<(), Note> {
+        let client = self.model.registry.client()?;
+        unmoved(&self.model, client.as_ref(), &self.alias, self.replaces).await?;
+        let set = client.set_alias(&self.model.name, &self.alias, self.version).await;
+        set.map_err(|error| told(&self.model, &error))?;
+        self.model.registry.note_alias(&self.model.name, &self.alias, Some(self.version));
+        Ok(())
+    }
+}
+
+fn told(model: &Model, error: &RegistryError) -> Note {
+    model.registry.note(Some(&model.name), error)
+}
+
+fn name_of(alias: &ModelAlias, role: AliasRole) -> Result<&AliasName, Note> {
+    match role {
+        AliasRole::Main => Some(&alias.spec.alias),
+        AliasRole::Previous => alias.spec.previous_alias.as_ref(),
+    }
+    .ok_or_else(|| Note::new(Reason::AsWished, "spec.previousAlias was removed meanwhile"))
+}
+
+/// That the alias still names what the decision was made from. Otherwise what is there now is remembered, and decided
+/// upon anew.
+async fn unmoved(
+    model: &Model,
+    client: &dyn Registry,
+    alias: &AliasName,
+    known: Option<Version>,
+) -> Result<(), Note> {
+    let facts = client.model(&model.name).await.map_err(|error| told(model, &error))?;
+    let named = facts.as_ref().and_then(|facts| facts.aliases.get(alias).copied());
+    if named == known {
+        return Ok(());
+    }
+    model.registry.note_model(&model.name, facts);
+    Err(Note::new(
+        Reason::RegistryPending,
+        format!("the alias {:?} was moved meanwhile; looking again", alias.as_str()),
+    ))
+}
+
+/// Removes an alias. The deletion of the ModelAlias waits for it, so this one is not done beside the pass.
+pub(crate) async fn delete_alias(
+    context: &Context,
+    model: &Model,
+    alias: &ModelAlias,
+    role: AliasRole,
+    replaces: Version,
+) -> Result<(), Note> {
+    if context.alias_writes.is_running(alias) {
+        return Err(Note::new(
+            Reason::RegistryPending,
+            "an alias is being set at this moment; looking again when it is",
+        ));
+    }
+    let name = name_of(alias, role)?;
+    let client = model.registry.client()?;
+    unmoved(model, client.as_ref(), name, Some(replaces)).await?;
+    client.delete_alias(&model.name, name).await.map_err(|error| told(model, &error))?;
+    model.registry.note_alias(&model.name, name, None);
+    Ok(())
+}

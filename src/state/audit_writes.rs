@@ -1,0 +1,196 @@
+//! Writes entries of the history into the tags of versions in the registry, beside the passes: neither traffic nor the alias
+//! waits for it. The end of a write wakes the ModelAlias, and the next pass notes it in the status.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::{
+    api::{
+        ModelAlias, ModelAliasStatus,
+        condition::Note,
+        model_alias::{HistoryEntry, Recorded},
+        names::{ModelUri, Version},
+    },
+    apply::Effect,
+    audit::{Change, LogEntry, is_logged, of_version, of_version_before},
+    cluster::{Wakeups, cache::AliasKey},
+    controllers::context::Context,
+    decide::{Observed, Outbox},
+    observe::model_alias::{Model, key},
+    registry::Registry,
+};
+
+/// How long after a failure it is not tried again; twice as long after each further one, up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_mins(5);
+
+/// The writes of records, by the ModelAlias's UID. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct RecordWrites {
+    states: Arc<Mutex<HashMap<String, State>>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: bool,
+    /// What the status does not say yet.
+    settled: BTreeMap<Timestamp, Recorded>,
+    failure: Option<Failure>,
+}
+
+/// Why the last try failed.
+#[derive(Debug)]
+struct Failure {
+    note: Note,
+    tries: u32,
+    due: Instant,
+}
+
+/// One write.
+struct Write {
+    uid: String,
+    owner: AliasKey,
+    model: Model,
+    version: Version,
+    /// What the version's pods loaded. A number that means another model by now is not what was live.
+    model_uri: Option<ModelUri>,
+    entry: LogEntry,
+    wakeups: Wakeups,
+    writes: RecordWrites,
+}
+
+impl RecordWrites {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, State>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of the entries that the status calls pending.
+    #[must_use]
+    pub fn outbox(&self, alias: &ModelAlias, record: &ModelAliasStatus) -> Outbox {
+        let mut states = self.lock();
+        let Some(state) = states.get_mut(&alias.uid().unwrap_or_default()) else { return Outbox::default() };
+        let is_pending = |at: &Timestamp| {
+            record.history.iter().any(|entry| entry.at == *at && entry.recorded == Recorded::Pending)
+        };
+        state.settled.retain(|at, _| is_pending(at));
+        let trouble = state.failure.as_ref().map(|failure| failure.note.clone());
+        Outbox { settled: state.settled.clone(), trouble }
+    }
+
+    /// Begins the write of an entry, unless one runs or the last one failed a moment ago.
+    pub(crate) fn start(
+        &self,
+        context: &Context,
+        alias: &ModelAlias,
+        model: &Model,
+        observed: &Observed,
+        at: Timestamp,
+    ) -> Effect {
+        let find = |entry: &&HistoryEntry| entry.at == at;
+        let Some(entry) = observed.record.history.iter().find(find) else { return Effect::UnderWay };
+        let uid = alias.uid().unwrap_or_default();
+        {
+            let mut states = self.lock();
+            let state = states.entry(uid.clone()).or_default();
+            let is_too_early = state.failure.as_ref().is_some_and(|failure| Instant::now() < failure.due);
+            if state.running || is_too_early {
+                return Effect::UnderWay;
+            }
+            state.running = true;
+        }
+        let owner = key(alias);
+        let model_alias = format!("{}/{}", owner.0, owner.1);
+        let write = Write {
+            uid,
+            owner,
+            model: model.clone(),
+            version: entry.version,
+            model_uri: observed.remembered(entry.version).and_then(|held| held.model_uri.clone()),
+            entry: LogEntry::new(&alias.spec.alias, &model_alias, entry),
+            wakeups: context.wakeups.clone(),
+            writes: self.clone(),
+        };
+        tokio::spawn(write.run());
+        Effect::Done
+    }
+
+    /// Forgets the writes of a ModelAlias that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+}
+
+impl Write {
+    async fn run(self) {
+        let ended = self.once().await;
+        let (model, version) = (self.model.name.as_str(), self.version);
+        {
+            let mut states = self.writes.lock();
+            // One that was forgotten meanwhile is not taken up again.
+            let Some(state) = states.get_mut(&self.uid) else { return };
+            state.running = false;
+            match ended {
+                Ok(recorded) => {
+                    tracing::info!(model, %version, ?recorded, "the history was written into the version's tags");
+                    state.settled.insert(self.entry.at, recorded);
+                    state.failure = None;
+                }
+                Err(note) => {
+                    tracing::warn!(model, %version, reason = %note.reason, message = note.message, "the history was not written into the version's tags");
+                    let tries = state.failure.take().map_or(0, |failure| failure.tries);
+                    let pause = PAUSE.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
+                    state.failure = Some(Failure { note, tries: tries + 1, due: Instant::now() + pause });
+                }
+            }
+        }
+        self.wakeups.alias(&self.owner);
+    }
+
+    async fn once(&self) -> Result<Recorded, Note> {
+        let client = self.model.registry.client()?;
+        if !client.capabilities().tags {
+            return Ok(Recorded::Impossible);
+        }
+        let name = &self.model.name;
+        let told = |error| self.model.registry.note(Some(name), &error);
+        let Some(facts) = client.version(name, self.version).await.map_err(told)? else {
+            return Ok(Recorded::Impossible);
+        };
+        if self.model_uri.as_ref().is_some_and(|loaded| *loaded != facts.model_uri) {
+            return Ok(Recorded::Impossible);
+        }
+        if is_logged(&self.entry, &facts.tags) {
+            return Ok(Recorded::Written);
+        }
+        if let Some(from) = self.entry.from
+            && let Some(before) = client.version(name, from).await.map_err(told)?
+        {
+            self.change(client.as_ref(), from, of_version_before(&self.entry, &before.tags)).await?;
+        }
+        self.change(client.as_ref(), self.version, of_version(&self.entry, &facts.tags)).await?;
+        Ok(Recorded::Written)
+    }
+
+    async fn change(
+        &self,
+        client: &dyn Registry,
+        version: Version,
+        changes: Vec<Change>,
+    ) -> Result<(), Note> {
+        let name = &self.model.name;
+        for change in changes {
+            let done = match &change {
+                Change::Set(key, value) => client.set_version_tag(name, version, key, value).await,
+                Change::Remove(key) => client.delete_version_tag(name, version, key).await,
+            };
+            done.map_err(|error| self.model.registry.note(Some(name), &error))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! What is remembered of single objects between passes, because the cluster does not say it, or not yet.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::{
+    api::{ModelAlias, ModelAliasStatus, RegisteredModel},
+    observe::model_alias::Model,
+    registry::polled::Handle,
+};
+
+/// What is remembered, by UID.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Where each ModelAlias with a finalizer led.
+    models: Mutex<HashMap<String, Model>>,
+    /// The registry of each RegisteredModel with a finalizer.
+    registries: Mutex<HashMap<String, Arc<Handle>>>,
+    /// Each ModelAlias's status as it was last written, with the revision of that write, until the watch shows it.
+    statuses: Mutex<HashMap<String, (u64, ModelAliasStatus)>>,
+    /// When each object that is being deleted was first seen so.
+    deletions: Mutex<HashMap<String, Timestamp>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn revision(alias: &ModelAlias) -> u64 {
+    alias.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+impl Memory {
+    /// Remembers where an alias leads, for as long as its deletion needs it.
+    pub fn remember_model(&self, alias: &ModelAlias, model: Option<&Model>) {
+        let Some(uid) = alias.uid() else { return };
+        if alias.finalizers().is_empty() {
+            locked(&self.models).remove(&uid);
+        } else if let Some(model) = model {
+            locked(&self.models).insert(uid, model.clone());
+        }
+    }
+
+    /// Where an alias led when it was last known.
+    #[must_use]
+    pub fn model(&self, alias: &ModelAlias) -> Option<Model> {
+        locked(&self.models).get(&alias.uid()?).cloned()
+    }
+
+    /// Remembers the registry of a model, for as long as its deletion needs it.
+    pub fn remember_registry(&self, model: &RegisteredModel, registry: &Arc<Handle>) {
+        if let Some(uid) = model.uid().filter(|_| !model.finalizers().is_empty()) {
+            locked(&self.registries).insert(uid, registry.clone());
+        }
+    }
+
+    /// The registry of a model when it was last known.
+    #[must_use]
+    pub fn registry(&self, model: &RegisteredModel) -> Option<Arc<Handle>> {
+        locked(&self.registries).get(&model.uid()?).cloned()
+    }
+
+    /// Forgets a RegisteredModel that is gone.
+    pub fn forget_model(&self, model: &RegisteredModel) {
+        if let Some(uid) = model.uid() {
+            locked(&self.registries).remove(&uid);
+            locked(&self.deletions).remove(&uid);
+        }
+    }
+
+    /// Since when an object is being deleted, as far as this operator knows. `deletionTimestamp` is by another clock, and an
+    /// operator that did not run meanwhile has still to do its part.
+    pub fn deleting_since(&self, object: &impl ResourceExt, now: Timestamp) -> Timestamp {
+        *locked(&self.deletions).entry(object.uid().unwrap_or_default()).or_insert(now)
+    }
+
+    /// Remembers the status that was just written, until the watch shows it.
+    pub fn remember_status(&self, written: &ModelAlias, status: &ModelAliasStatus) {
+        if let Some(uid) = written.uid() {
+            locked(&self.statuses).insert(uid, (revision(written), status.clone()));
+        }
+    }
+
+    /// The newest status that is known. The watch may lag behind our own writes, and a decision made from an older status
+    /// would undo what the newer one remembers.
+    #[must_use]
+    pub fn latest_status(&self, alias: &ModelAlias) -> ModelAliasStatus {
+        let uid = alias.uid().unwrap_or_default();
+        let mut statuses = locked(&self.statuses);
+        match statuses.get(&uid) {
+            Some((written, status)) if revision(alias) < *written => status.clone(),
+            _ => {
+                statuses.remove(&uid);
+                alias.status.clone().unwrap_or_default()
+            }
+        }
+    }
+
+    /// Forgets a ModelAlias that is gone.
+    pub fn forget_alias(&self, uid: &str) {
+        locked(&self.statuses).remove(uid);
+        locked(&self.models).remove(uid);
+        locked(&self.deletions).remove(uid);
+    }
+}

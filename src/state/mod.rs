@@ -1,0 +1,18 @@
+//! What this process knows and the cluster does not. Losing it is safe: the next process finds out again.
+//!
+//! ```text
+//! smoke_tests   smoke tests that run, and their results
+//! alias_writes  aliases that are being set in registries
+//! audit_writes  history entries that are being written into the tags of versions
+//! memory        the newest status we wrote, and what a deletion still needs
+//! throttle      limits on failed reconciles and on writes that another client reverts
+//! ```
+
+pub mod alias_writes;
+pub mod audit_writes;
+mod memory;
+pub mod smoke_tests;
+mod throttle;
+
+pub use memory::Memory;
+pub use throttle::Haste;

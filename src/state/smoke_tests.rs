@@ -1,0 +1,201 @@
+//! The smoke test: the model's own input example, sent to one pod of a version before its first traffic.
+//!
+//! It runs beside the reconciles, so that nothing waits for it; its end wakes the ModelAlias. An example that cannot be read,
+//! or a pod that does not answer, is tried again for a while and then counts as failed. While the registry is away, nothing
+//! counts: that says nothing of the version.
+#![expect(clippy::disallowed_types, reason = "effects: sends a request to a pod")]
+#![expect(clippy::disallowed_methods, reason = "effects: waits between tries")]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kube::ResourceExt;
+
+use crate::{
+    api::{ModelAlias, condition::shortened, names::Version},
+    cluster::{
+        Wakeups,
+        cache::{AliasKey, Cache},
+    },
+    controllers::context::Context,
+    decide::SmokeReport,
+    observe::model_alias::{Model, key},
+};
+
+/// How long one request may take: a first prediction may load much.
+const REQUEST_LIMIT: Duration = Duration::from_mins(1);
+/// How often a try that got no answer is repeated, with [`PAUSE`] in between.
+const TRIES: u32 = 15;
+const PAUSE: Duration = Duration::from_secs(2);
+
+type TestKey = (String, Version);
+
+/// The smoke tests that run and their ends. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct SmokeTests {
+    reports: Arc<Mutex<HashMap<TestKey, SmokeReport>>>,
+}
+
+/// One test.
+struct Test {
+    key: TestKey,
+    alias: AliasKey,
+    version: Version,
+    model: Model,
+    port: u16,
+    cluster: Arc<Cache>,
+    http: reqwest::Client,
+    wakeups: Wakeups,
+    tests: SmokeTests,
+}
+
+enum Try {
+    Ended(SmokeReport),
+    /// There was no answer.
+    Again(String),
+    /// The registry is away.
+    Unread(String),
+}
+
+impl SmokeTests {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TestKey, SmokeReport>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the test of a version stands; `uid` is the ModelAlias's.
+    #[must_use]
+    pub fn report(&self, uid: &str, version: Version) -> Option<SmokeReport> {
+        self.lock().get(&(uid.to_owned(), version)).cloned()
+    }
+
+    /// Forgets a version's test, because its pods are made anew.
+    pub fn forget(&self, uid: &str, version: Version) {
+        self.lock().remove(&(uid.to_owned(), version));
+    }
+
+    /// Forgets all tests of a ModelAlias that is gone.
+    pub fn forget_all(&self, uid: &str) {
+        self.lock().retain(|(other, _), _| other != uid);
+    }
+
+    /// Begins a test, unless one is known already.
+    pub fn start(&self, context: &Context, alias: &ModelAlias, model: &Model, version: Version) {
+        let key_ = (alias.uid().unwrap_or_default(), version);
+        let Some(serving) = &alias.spec.serving else { return };
+        {
+            let mut reports = self.lock();
+            if reports.contains_key(&key_) {
+                return;
+            }
+            reports.insert(key_.clone(), SmokeReport::Running(None));
+        }
+        let test = Test {
+            key: key_,
+            alias: key(alias),
+            version,
+            model: model.clone(),
+            port: serving.port,
+            cluster: context.cluster.clone(),
+            http: context.pod_http.clone(),
+            wakeups: context.wakeups.clone(),
+            tests: self.clone(),
+        };
+        tokio::spawn(test.run());
+    }
+}
+
+impl Test {
+    async fn run(self) {
+        let mut seen = String::new();
+        let mut tries = 0;
+        while tries < TRIES && self.is_wanted() {
+            let (why, counts) = match self.once().await {
+                Try::Ended(report) => return self.end(report),
+                Try::Again(why) => (why, true),
+                Try::Unread(why) => (why, false),
+            };
+            if self.model.registry.is_retired() {
+                return self.begin_again();
+            }
+            self.note(SmokeReport::Running(Some(why.clone())));
+            seen = why;
+            tries += u32::from(counts);
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.end(SmokeReport::Failed(seen));
+    }
+
+    /// Whether it was not forgotten.
+    fn is_wanted(&self) -> bool {
+        self.tests.lock().contains_key(&self.key)
+    }
+
+    /// The registry has other settings now: the next pass begins another test.
+    fn begin_again(&self) {
+        self.tests.lock().remove(&self.key);
+        self.wakeups.alias(&self.alias);
+    }
+
+    /// That the example could not be read.
+    fn unread(&self, why: String) -> Try {
+        if matches!(self.model.registry.health().0, Some(Ok(()))) {
+            Try::Again(why)
+        } else {
+            Try::Unread(why)
+        }
+    }
+
+    /// Writes down how the test stands, unless it was forgotten meanwhile.
+    fn note(&self, report: SmokeReport) {
+        if let Some(known) = self.tests.lock().get_mut(&self.key) {
+            *known = report;
+        }
+    }
+
+    fn end(&self, report: SmokeReport) {
+        self.note(report);
+        self.wakeups.alias(&self.alias);
+    }
+
+    async fn once(&self) -> Try {
+        let client = match self.model.registry.client() {
+            Ok(client) => client,
+            Err(note) => return self.unread(note.message),
+        };
+        let example = match client.input_example(&self.model.name, self.version).await {
+            Ok(Some(example)) => example,
+            Ok(None) => return Try::Ended(SmokeReport::NoInputExample),
+            Err(error) => {
+                return self.unread(format!("the input example cannot be read from the registry: {error}"));
+            }
+        };
+        let Some(address) = self.cluster.ready_pod(&self.alias, self.version) else {
+            return Try::Again("the version has no ready pod any more".to_owned());
+        };
+        let host = if address.contains(':') { format!("[{address}]") } else { address };
+        let url = format!("http://{host}:{}/invocations", self.port);
+        let request = self
+            .http
+            .post(&url)
+            .header("content-type", "application/json")
+            .body(example.body)
+            .timeout(REQUEST_LIMIT);
+        match request.send().await {
+            Ok(response) if response.status().is_success() => Try::Ended(SmokeReport::Passed),
+            Ok(response) => {
+                let status = response.status();
+                let body = response.text().await.unwrap_or_default();
+                Try::Ended(SmokeReport::Failed(format!(
+                    "POST /invocations answered {status}: {}",
+                    shortened(body.trim(), 300)
+                )))
+            }
+            Err(error) => Try::Again(format!(
+                "POST {url} got no answer: {error}; does a NetworkPolicy keep Laurel from the pods?"
+            )),
+        }
+    }
+}

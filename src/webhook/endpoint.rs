@@ -1,0 +1,186 @@
+//! The endpoint for webhooks: a listener of its own, for whoever can reach it.
+//!
+//! Each connection carries one request and has little time for it, and there are only so many at once: the others wait in the
+//! listener's queue. An answer says whether a delivery was let in, and nothing of why not.
+#![expect(clippy::disallowed_methods, reason = "effects: compares deliveries with the clock")]
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    body::{Body, Bytes},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Doors, plan,
+    receiver::{Outcome, Received},
+    signature::Delivery,
+};
+use crate::registry::polled::RegistryKey;
+
+/// What whoever connects may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many connections there are at once.
+    pub connections: usize,
+    /// How long one may last, from its acceptance to the end of the answer.
+    pub connection: Duration,
+    /// How long the headers may take of it.
+    pub headers: Duration,
+    /// The longest body, in bytes.
+    pub body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            connection: Duration::from_secs(10),
+            headers: Duration::from_secs(5),
+            body: 64 << 10,
+        }
+    }
+}
+
+/// Hears of each delivery, before it is answered.
+pub type Listener = dyn Fn(Option<&RegistryKey>, Received) + Send + Sync;
+
+/// The endpoint.
+pub struct Endpoint {
+    /// Where deliveries may arrive.
+    pub doors: Arc<Doors>,
+    /// The TLS side of it; plain HTTP without.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// What whoever connects may use.
+    pub limits: Limits,
+    /// Hears of each delivery.
+    pub heard: Box<Listener>,
+}
+
+impl Endpoint {
+    /// Answers until `shutdown` resolves.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let endpoint = Arc::new(self);
+        let room = Arc::new(Semaphore::new(endpoint.limits.connections));
+        tokio::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => return,
+                accepted = accept(&listener, room.clone()) => accepted,
+            };
+            match accepted {
+                Some((stream, permit)) => drop(tokio::spawn(endpoint.clone().connection(stream, permit))),
+                // For instance no file descriptors: they come back when connections end.
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, _room: OwnedSemaphorePermit) {
+        let limit = self.limits.connection;
+        let exchange = async {
+            match &self.tls {
+                Some(tls) => match TlsAcceptor::from(tls.clone()).accept(stream).await {
+                    Ok(stream) => self.clone().exchange(stream).await,
+                    Err(error) => tracing::debug!(%error, "no TLS with who connects to the webhook endpoint"),
+                },
+                None => self.clone().exchange(stream).await,
+            }
+        };
+        if tokio::time::timeout(limit, exchange).await.is_err() {
+            self.hear(None, Outcome::Broken.into());
+        }
+    }
+
+    async fn exchange(self: Arc<Self>, stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
+        let headers = self.limits.headers;
+        let service = service_fn(async |request| Ok::<_, Infallible>(self.answer(request).await));
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(headers)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = served.await {
+            tracing::debug!(%error, "a request to the webhook endpoint broke off");
+            self.hear(None, Outcome::Broken.into());
+        }
+    }
+
+    async fn answer<B: Body<Data = Bytes>>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let key = plan::key(request.uri().path());
+        let received = self.receive(key.as_ref(), request).await;
+        self.hear(key.as_ref(), received);
+        answer(received.outcome)
+    }
+
+    fn hear(&self, key: Option<&RegistryKey>, received: Received) {
+        tracing::debug!(registry = ?key, outcome = ?received.outcome, "a delivery");
+        (self.heard)(key, received);
+    }
+
+    async fn receive<B: Body<Data = Bytes>>(&self, key: Option<&RegistryKey>, request: Request<B>) -> Received
+    where
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Some(door) = key.and_then(|key| self.doors.get(key)) else { return Outcome::UnknownPath.into() };
+        if request.method() != Method::POST {
+            return Outcome::WrongMethod.into();
+        }
+        let header = |name| {
+            let mut values = request.headers().get_all(name).iter();
+            let value = values.next()?.to_str().ok()?;
+            values.next().is_none().then_some(value)
+        };
+        let Some(delivery) = Delivery::read(header) else { return Outcome::Unsigned.into() };
+        let declared =
+            request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if declared.is_some_and(|declared: u64| declared > self.limits.body as u64) {
+            return Outcome::TooLarge.into();
+        }
+        match Limited::new(request.into_body(), self.limits.body).collect().await {
+            Ok(body) => door.receive(&delivery, &body.to_bytes(), Timestamp::now(), Instant::now()),
+            Err(error) if error.is::<LengthLimitError>() => Outcome::TooLarge.into(),
+            Err(_) => Outcome::Broken.into(),
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, room: Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = room.acquire_owned().await.ok()?;
+    let (stream, _) = listener.accept().await.ok()?;
+    Some((stream, permit))
+}
+
+fn answer(outcome: Outcome) -> Response<Full<Bytes>> {
+    let (status, text) = match outcome {
+        Outcome::Accepted | Outcome::Repeated => (StatusCode::OK, "ok\n"),
+        Outcome::Unsigned | Outcome::WrongSignature | Outcome::WrongTime => {
+            (StatusCode::UNAUTHORIZED, "not accepted\n")
+        }
+        Outcome::UnknownPath => (StatusCode::NOT_FOUND, "not found\n"),
+        Outcome::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "POST only\n"),
+        Outcome::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too large\n"),
+        Outcome::Broken => (StatusCode::BAD_REQUEST, "broken\n"),
+    };
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+}
