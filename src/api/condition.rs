@@ -277,6 +277,7 @@ impl Reason {
                 | Self::RegistryNotRead
                 | Self::WebhookReceiving
                 | Self::WebhookWaiting
+                | Self::DefaultRegistry
         )
     }
 }

@@ -16,6 +16,9 @@ use super::{
     names::{AliasName, ModelUri, Version},
 };
 
+/// The largest number of pods that may be asked for.
+pub const REPLICAS_MAX: u32 = 10_000;
+
 /// A path in a pod template: names of fields, separated by dots, and keys of items or quoted names of fields in brackets.
 const OMIT_PATTERN: &str = r#"^[A-Za-z0-9]+(\.[A-Za-z0-9]+|\[[^\[\]"]+\]|\["[^"]+"\])*$"#;
 
@@ -135,7 +138,7 @@ pub struct Serving {
     /// out when an autoscaler decides: Laurel then fills in the size that serves now, or 1, and never changes it again. So
     /// taking the line out of a manifest changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<i32>", range(min = 1, max = 10000))]
+    #[schemars(with = "Option<i32>", range(min = 1, max = REPLICAS_MAX))]
     pub replicas: Option<u32>,
 
     /// The port on which the server listens and on which the Service answers. The default is 8080.
@@ -378,6 +381,10 @@ pub struct ModelAliasStatus {
     /// The URL for predictions inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// How many pods are to serve: `spec.serving.replicas` as it was last known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub desired_replicas: Option<u32>,
     /// The pods of the version that serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>")]

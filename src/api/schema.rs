@@ -128,7 +128,8 @@ mod tests {
                 each(&format!("{path}{mark}"), schema, check);
             }
         }
-        for (name, schema) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten()
+        for (name, schema) in
+            schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten()
         {
             each(&format!("{path}.{name}"), schema, check);
         }
@@ -153,10 +154,14 @@ mod tests {
         for (kind, mut schema) in schemas() {
             each(&kind, &mut schema, &mut |path, schema| {
                 let text = schema["description"].as_str().unwrap_or_default();
-                let is_ours = !path.contains("env") && !path.contains("resources") && !path.contains("conditions");
+                let is_ours =
+                    !path.contains("env") && !path.contains("resources") && !path.contains("conditions");
                 if is_ours {
                     assert!(text.len() > 3, "{path} has no description");
-                    assert!(!text.contains("[`") && !text.contains("::"), "{path}: a link of rustdoc: {text}");
+                    assert!(
+                        !text.contains("[`") && !text.contains("::"),
+                        "{path}: a link of rustdoc: {text}"
+                    );
                     let breaks = text.lines().all(|line| line.is_empty() || line.ends_with(['.', ':', ',']));
                     assert!(!text.contains('\n') || breaks, "{path}: {text}");
                 }

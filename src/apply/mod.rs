@@ -117,6 +117,7 @@ async fn act(
         }
         Action::Delete { version } => workloads::delete_deployment(context, alias, *version).await,
         Action::DeleteService => workloads::delete_service(context, alias).await,
+        Action::FillInReplicas { replicas } => workloads::fill_in_replicas(context, alias, *replicas).await,
         Action::SetAlias { role, version, replaces, corrects: _ } => {
             return context.alias_writes.start(context, alias, model()?, *role, *version, *replaces);
         }

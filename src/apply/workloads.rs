@@ -187,6 +187,21 @@ pub(super) async fn scale(
     Ok(())
 }
 
+/// Sets `spec.serving.replicas` where nobody did. A change of the object meanwhile may have set it: then that counts.
+pub(super) async fn fill_in_replicas(context: &Context, alias: &ModelAlias, replicas: u32) -> Done {
+    let name = alias.name_any();
+    let patch = json!({
+        "metadata": { "resourceVersion": alias.resource_version() },
+        "spec": { "replicas": replicas },
+    });
+    let api = api::<ModelAlias>(context, alias);
+    match api.patch_scale(&name, &patch_parameters(), &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+        Err(error) => Err(refusal(&error, "fill in the size of", &format!("the ModelAlias {name:?}"))),
+        Ok(_) => Ok(()),
+    }
+}
+
 pub(super) async fn delete_deployment(context: &Context, alias: &ModelAlias, version: Version) -> Done {
     delete::<Deployment>(context, alias, &deployment_name(&alias.name_any(), version)).await
 }

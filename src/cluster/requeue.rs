@@ -5,7 +5,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::Guarded;
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
     cluster::cache::AliasKey,
 };
 
@@ -15,6 +15,7 @@ pub struct Wakeups {
     aliases: UnboundedSender<ObjectRef<Guarded<ModelAlias>>>,
     models: UnboundedSender<ObjectRef<Guarded<RegisteredModel>>>,
     registries: UnboundedSender<ObjectRef<Guarded<ModelRegistry>>>,
+    cluster_registries: UnboundedSender<ObjectRef<Guarded<ClusterModelRegistry>>>,
 }
 
 /// The ends at which wake-ups arrive.
@@ -25,6 +26,8 @@ pub struct WakeupStreams {
     pub models: UnboundedReceiver<ObjectRef<Guarded<RegisteredModel>>>,
     /// Of `ModelRegistries`.
     pub registries: UnboundedReceiver<ObjectRef<Guarded<ModelRegistry>>>,
+    /// Of `ClusterModelRegistries`.
+    pub cluster_registries: UnboundedReceiver<ObjectRef<Guarded<ClusterModelRegistry>>>,
 }
 
 impl Wakeups {
@@ -34,9 +37,15 @@ impl Wakeups {
         let (aliases, alias_stream) = unbounded();
         let (models, model_stream) = unbounded();
         let (registries, registry_stream) = unbounded();
+        let (cluster_registries, cluster_registry_stream) = unbounded();
         (
-            Self { aliases, models, registries },
-            WakeupStreams { aliases: alias_stream, models: model_stream, registries: registry_stream },
+            Self { aliases, models, registries, cluster_registries },
+            WakeupStreams {
+                aliases: alias_stream,
+                models: model_stream,
+                registries: registry_stream,
+                cluster_registries: cluster_registry_stream,
+            },
         )
     }
 
@@ -53,5 +62,10 @@ impl Wakeups {
     /// Asks for a pass over a ModelRegistry.
     pub fn registry(&self, namespace: &str, name: &str) {
         drop(self.registries.unbounded_send(ObjectRef::new(name).within(namespace)));
+    }
+
+    /// Asks for a reconcile of a ClusterModelRegistry.
+    pub fn cluster_registry(&self, name: &str) {
+        drop(self.cluster_registries.unbounded_send(ObjectRef::new(name)));
     }
 }

@@ -4,9 +4,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::NamespaceResourceScope,
+    core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt, reflector,
         watcher::{self, Event, watcher},
@@ -79,6 +80,32 @@ where
         })
         .filter(|event| std::future::ready(event.is_ok()))
         .touched_objects()
+}
+
+/// Watches the labels of all namespaces into `writer`.
+pub(crate) fn labelled_namespaces(
+    client: &Client,
+    writer: reflector::store::Writer<PartialObjectMeta<Namespace>>,
+    context: &Arc<Context>,
+) -> impl Stream<Item = PartialObjectMeta<Namespace>> + Send + 'static {
+    const WHAT: &str = "Namespaces";
+    context.readiness.expect(WHAT);
+    let context = context.clone();
+    watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config())
+        .modify(|namespace| {
+            namespace.managed_fields_mut().clear();
+            namespace.annotations_mut().clear();
+        })
+        .backoff(Pauses::new())
+        .reflect(writer)
+        .inspect(move |event| match event {
+            Ok(Event::InitDone) => context.readiness.read(WHAT),
+            Ok(Event::Init) => {}
+            Ok(_) => context.readiness.seen(WHAT),
+            Err(error) => failed(&context, WHAT, error),
+        })
+        .touched_objects()
+        .filter_map(|namespace| std::future::ready(namespace.ok()))
 }
 
 /// Watches what we make into the cache, and wakes the ModelAlias of whatever changed.

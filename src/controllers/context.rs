@@ -21,8 +21,9 @@ use kube::{
 };
 
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel, condition::shortened},
+    api::{ModelAlias, RegisteredModel, condition::shortened},
     cluster::{Guarded, Readiness, Wakeups, cache::Cache},
+    observe::registry_choice::RegistryObjects,
     registry::polled::Hub,
     state::{Haste, Memory, alias_writes::AliasWrites, audit_writes::RecordWrites, smoke_tests::SmokeTests},
     status::Announcement,
@@ -44,8 +45,8 @@ pub struct Context {
     pub aliases: Store<Guarded<ModelAlias>>,
     /// All `RegisteredModels`.
     pub models: Store<Guarded<RegisteredModel>>,
-    /// All `ModelRegistries`.
-    pub model_registries: Store<Guarded<ModelRegistry>>,
+    /// The objects that describe registries.
+    pub registry_objects: RegistryObjects,
     /// Asks for a pass over an object.
     pub wakeups: Wakeups,
     /// The smoke tests.

@@ -114,6 +114,7 @@ fn identity(alias: &ModelAlias, observation: &Observation) -> Identity {
     let serves = alias.spec.serving.as_ref().and_then(|_| observation.observed.serves());
     Identity {
         generation: alias.metadata.generation,
+        registry: model.map(|model| model.registry.status()),
         model_name: model.map(|model| model.name.to_string()),
         endpoint: model.and_then(|model| with_rendering(alias, model, render::endpoint)),
         selector: serves.map(selector),

@@ -1,126 +1,118 @@
-//! The shell around one ModelRegistry, and the polling of every registry.
+//! The shell around one ModelRegistry or ClusterModelRegistry.
 #![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
-    ResourceExt,
-    runtime::{controller::Action, reflector::ObjectRef, watcher},
+    Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{controller::Action, watcher},
 };
 use secrecy::SecretString;
 
 use super::{
-    Error, unreadable,
-    webhook::{self, DefaultWebhook},
-    write_status,
+    Error,
+    poll::{poll_forever, wake, wake_models, wake_object},
+    registry_object::RegistryObject,
+    unreadable, webhook, write_status,
 };
 use crate::{
     api::{
-        ModelRegistry, ModelRegistryStatus, RegisteredModel,
-        condition::{ConditionType, Note, Reason, merge_conditions},
-        model_registry::Stages,
-        names::ModelName,
+        DEFAULT_ANNOTATION, ModelRegistrySpec, ModelRegistryStatus,
+        condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition, merge_conditions},
         std_duration,
     },
-    cli::RunOptions,
     cluster::{Guarded, secrets},
     controllers::context::Context,
     decide::Readiness,
-    observe::{model_alias::registry_key, wanted, watched},
+    observe::{registry_choice::is_default, watched},
     registry::{
-        mlflow::{Connection, Credentials, MlflowRegistry},
+        mlflow::{Connection, Credentials},
         polled::{Handle, RegistryKey, Settings},
     },
     render::RegistryForPods,
     status::{condition_news, kstatus, readiness_news},
 };
 
-/// How long one request to a registry may take.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-
-/// Makes the registry that Laurel was installed with known, and begins to poll it.
-///
-/// # Errors
-/// When its URL cannot be used.
-pub fn install_default(context: &Arc<Context>, options: &RunOptions) -> Result<(), String> {
-    let Some(url) = &options.registry_url else { return Ok(()) };
-    let workspace = options.registry_workspace.clone();
-    let connection = Connection {
-        url: url.clone(),
-        workspace: workspace.clone(),
-        stages: Stages::Ignore,
-        credentials: None,
-        ca_pem: None,
-        timeout: REQUEST_LIMIT,
-    };
-    let client = MlflowRegistry::new(connection).map_err(|error| error.to_string())?;
-    let settings = Settings {
-        url: url.clone(),
-        workspace: workspace.clone(),
-        poll_interval: Duration::from_secs(options.registry_poll_seconds),
-        pods: RegistryForPods { tracking_uri: url.clone(), workspace, ca: None, env_from: Vec::new() },
-    };
-    let (handle, _) = context.registries.set(&RegistryKey::Default, settings);
-    handle.set_client(Ok(Arc::new(client)));
-    if let Some(secret_file) = options.registry_webhook_secret_file.clone() {
-        let register =
-            options.registry_webhook_url.clone().filter(|_| options.registry_webhook_encryption_key_set);
-        let webhook = DefaultWebhook { secret_file, register };
-        tokio::spawn(webhook::keep_default(context.clone(), handle.clone(), webhook));
-    }
-    tokio::spawn(poll_forever(context.clone(), RegistryKey::Default, handle));
-    Ok(())
+/// What of an object decides who uses its registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Offer {
+    is_default: bool,
+    generation: Option<i64>,
 }
 
-/// Passes `ModelRegistries` on, and lets the polls of one that is gone see that at once.
-pub(super) fn noticing_ends(
-    objects: impl Stream<Item = Result<Guarded<ModelRegistry>, watcher::Error>> + Send + 'static,
+/// Passes objects that describe registries on. The polls of one that is gone end at once, and those that may use another
+/// registry now are woken.
+pub(super) fn noticing_changes<K: RegistryObject>(
+    objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
     context: &Arc<Context>,
-) -> impl Stream<Item = Result<Guarded<ModelRegistry>, watcher::Error>> + Send + 'static {
+) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static {
     let context = context.clone();
+    let mut offers = HashMap::new();
     objects.inspect(move |object| {
         let Ok(object) = object else { return };
+        let key = K::key(object);
         // The store is written before this is seen.
-        if context.model_registries.get(&ObjectRef::from_obj(object)).is_none() {
-            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            if let Some(handle) = context.registries.get(&RegistryKey::Object { namespace, name }) {
-                handle.poll_now();
+        let exists = context.registry_objects.exists(&key);
+        if !exists && let Some(handle) = context.registries.get(&key) {
+            handle.poll_now();
+        }
+        let offer = Offer { is_default: is_default(object), generation: object.meta().generation };
+        let before = if exists { offers.insert(key.clone(), offer.clone()) } else { offers.remove(&key) };
+        if before.as_ref() != exists.then_some(&offer) {
+            wake_models(&context, |model| context.registry_objects.may_concern(&key, model));
+            for other in context.registry_objects.defaults_beside(&key) {
+                wake_object(&context, &other);
             }
         }
     })
 }
 
-/// One pass: read what the object names, connect, and tell how the registry is.
+/// Wakes the `RegisteredModels` of a namespace whose labels changed: they decide which registries it may use.
+pub(super) async fn follow_namespaces(
+    namespaces: impl Stream<Item = PartialObjectMeta<Namespace>>,
+    context: Arc<Context>,
+) {
+    let mut namespaces = std::pin::pin!(namespaces);
+    let mut known = HashMap::new();
+    while let Some(namespace) = namespaces.next().await {
+        let name = namespace.name_any();
+        let labels = namespace.labels().clone();
+        if namespace.metadata.deletion_timestamp.is_some() {
+            known.remove(&name);
+        } else if known.insert(name.clone(), labels.clone()) != Some(labels) {
+            wake_models(&context, |model| model.namespace().as_ref() == Some(&name));
+        }
+    }
+}
+
+/// One reconcile: read what the object names, connect, and report how the registry is.
 ///
 /// # Errors
 /// When the status cannot be written.
-pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: RegistryObject>(
+    object: Arc<Guarded<K>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
     context.readiness.reached().await;
     let object = match &object.0 {
         Ok(object) => object,
-        Err(unreadable) => return unreadable::release::<ModelRegistry>(&context, unreadable).await,
+        Err(unreadable) => {
+            unreadable::report::<K>(&context, unreadable);
+            return Ok(Action::await_change());
+        }
     };
-    let namespace = object.namespace().unwrap_or_default();
-    let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
-    let settings = match settings(object) {
+    let key = K::key(object);
+    let now = Timestamp::now();
+    let settings = match settings(object.registry()) {
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.remove(&key);
-            context.push.doors.close(&key);
             wake(&context, &key, |_| true);
-            let next = status(
-                object,
-                &Readiness::Stalled(invalid),
-                None,
-                &watched(&context, &key),
-                Timestamp::now(),
-            );
+            let next = status(&context, object, &Readiness::Stalled(invalid), None, now);
             tell(&context, object, next).await?;
             return Ok(Action::await_change());
         }
@@ -133,46 +125,60 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     }
     let told = webhook::look_after(&context, object, &handle).await;
     let (_, server_version) = handle.health();
-    let watched = watched(&context, &key);
-    let now = Timestamp::now();
-    let mut next = status(object, &readiness(&handle), server_version, &watched, now);
-    let webhook: &str = ConditionType::WebhookReady.into();
-    if told.condition.is_none() {
-        next.conditions.retain(|condition| condition.type_ != webhook);
-    }
-    let condition = told.condition.into_iter().collect();
-    next.conditions = merge_conditions(&next.conditions, condition, object.metadata.generation, now);
+    let mut next = status(&context, object, &readiness(&handle), server_version, now);
+    optional(&mut next.conditions, ConditionType::WebhookReady, told.condition, object, now);
     next.webhook = told.status;
     let was_read = handle.health().0.is_some() || handle.client().is_err();
-    let was_told = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+    let was_told = object.known_status().is_some_and(|status| !status.conditions.is_empty());
     if was_read || !was_told {
         tell(&context, object, next).await?;
     }
     // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
-    let has_webhook = object.spec.webhook.is_some() || next_webhook_stays(object);
+    let has_webhook = object.registry().webhook.is_some() || next_webhook_stays(object);
     Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))
 }
 
 /// Whether a webhook is still to be deleted from the registry.
-fn next_webhook_stays(object: &ModelRegistry) -> bool {
-    object.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some()
+fn next_webhook_stays(object: &impl RegistryObject) -> bool {
+    object.known_status().and_then(|status| status.webhook.as_ref()).is_some()
+}
+
+/// Sets a condition that is not always there, or removes it.
+fn optional(
+    conditions: &mut Vec<Condition>,
+    type_: ConditionType,
+    condition: Option<WishedCondition>,
+    object: &impl RegistryObject,
+    now: Timestamp,
+) {
+    let name: &str = type_.into();
+    if condition.is_none() {
+        conditions.retain(|condition| condition.type_ != name);
+    }
+    let generation = object.meta().generation;
+    *conditions = merge_conditions(conditions, condition.into_iter().collect(), generation, now);
 }
 
 /// Writes a status where it is another one, with the Event that it is worth.
-async fn tell(context: &Context, object: &ModelRegistry, next: ModelRegistryStatus) -> Result<(), Error> {
-    let before = object.status.clone().unwrap_or_default();
+async fn tell(
+    context: &Context,
+    object: &impl RegistryObject,
+    next: ModelRegistryStatus,
+) -> Result<(), Error> {
+    let before = object.known_status().cloned().unwrap_or_default();
     if next != before {
         write_status(context, object, &next).await?;
         context.announce(object, readiness_news(&before.conditions, &next.conditions, "Connect"));
-        let news = condition_news(ConditionType::WebhookReady, &before.conditions, &next.conditions, "Push");
-        context.announce(object, news.into_iter().collect());
+        for (type_, action) in [(ConditionType::WebhookReady, "Push"), (ConditionType::Default, "Default")] {
+            let news = condition_news(type_, &before.conditions, &next.conditions, action);
+            context.announce(object, news.into_iter().collect());
+        }
     }
     Ok(())
 }
 
 /// What the object says, or why it cannot be used.
-fn settings(object: &ModelRegistry) -> Result<Settings, Note> {
-    let spec = &object.spec;
+fn settings(spec: &ModelRegistrySpec) -> Result<Settings, Note> {
     let url = spec.mlflow.url().map_err(|error| {
         let message = format!("spec.mlflow.url: {:?} cannot be used: {error}; correct it", spec.mlflow.url);
         Note::new(Reason::RegistryInvalid, message)
@@ -193,14 +199,15 @@ fn settings(object: &ModelRegistry) -> Result<Settings, Note> {
 /// Reads the Secrets that the object names.
 async fn connection(
     context: &Context,
-    object: &ModelRegistry,
+    object: &impl RegistryObject,
     settings: &Settings,
 ) -> Result<Connection, Note> {
-    let namespace = object.namespace().unwrap_or_default();
+    let spec = object.registry();
+    let namespace = object.secrets_namespace(context.client.default_namespace());
     let text = async |name: &str, key: &str, field: &str| {
         secrets::read_text(&context.client, &namespace, name, key, field).await
     };
-    let auth = object.spec.auth.as_ref();
+    let auth = spec.auth.as_ref();
     let credentials = if let Some(basic) = auth.and_then(|auth| auth.basic.as_ref()) {
         let (name, field) = (&basic.secret_ref.name, "spec.auth.basic.secretRef");
         let username = text(name, "username", field).await?;
@@ -213,7 +220,7 @@ async fn connection(
     } else {
         None
     };
-    let ca_pem = match &object.spec.tls {
+    let ca_pem = match &spec.tls {
         Some(tls) => {
             let secret = &tls.ca_secret_ref;
             let field = "spec.tls.caSecretRef";
@@ -224,10 +231,10 @@ async fn connection(
     Ok(Connection {
         url: settings.url.clone(),
         workspace: settings.workspace.clone(),
-        stages: object.spec.mlflow.stages,
+        stages: spec.mlflow.stages,
         credentials,
         ca_pem,
-        timeout: REQUEST_LIMIT,
+        timeout: std_duration(spec.request_timeout),
     })
 }
 
@@ -250,82 +257,45 @@ fn readiness(handle: &Handle) -> Readiness {
 }
 
 fn status(
-    object: &ModelRegistry,
+    context: &Context,
+    object: &impl RegistryObject,
     readiness: &Readiness,
     server_version: Option<String>,
-    watched: &BTreeSet<ModelName>,
     now: Timestamp,
 ) -> ModelRegistryStatus {
-    let before = object.status.clone().unwrap_or_default();
-    let generation = object.metadata.generation;
+    let before = object.known_status().cloned().unwrap_or_default();
+    let generation = object.meta().generation;
+    let key = key_of(object);
+    let mut conditions = merge_conditions(&before.conditions, kstatus(readiness), generation, now);
+    let default = is_default(object).then(|| default_condition(context, &key));
+    optional(&mut conditions, ConditionType::Default, default, object, now);
     ModelRegistryStatus {
         observed_generation: generation,
         server_version: server_version.or(before.server_version),
-        watched_models: u32::try_from(watched.len()).ok(),
+        watched_models: u32::try_from(watched(context, &key).len()).ok(),
         webhook: before.webhook,
-        conditions: merge_conditions(&before.conditions, kstatus(readiness), generation, now),
+        conditions,
     }
 }
 
-/// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.
-async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handle>) {
-    context.readiness.reached().await;
-    while is_wanted(&context, &key) {
-        let began = Instant::now();
-        let outcome = handle.poll(|| wanted(&context, &key, &handle)).await;
-        let (health, _) = handle.health();
-        context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
-        if outcome.health_changed {
-            if let Some(Err(note)) = &health {
-                tracing::warn!(registry = ?key, reason = %note.reason, message = note.message, "the registry does not answer");
-            } else {
-                tracing::info!(registry = ?key, url = %handle.settings.url, "the registry answers");
-            }
-            wake_all(&context, &key);
-        } else if !outcome.changed.is_empty() {
-            wake(&context, &key, |model| {
-                model.model_name().is_ok_and(|name| outcome.changed.contains(&name))
-            });
+fn key_of<K: RegistryObject>(object: &K) -> RegistryKey {
+    K::key(object)
+}
+
+/// Whether a registry that is marked as the default is the one that is used.
+fn default_condition(context: &Context, key: &RegistryKey) -> WishedCondition {
+    let (status, note) = match context.registry_objects.newer_default(key) {
+        None => (
+            ConditionStatus::True,
+            Note::new(Reason::DefaultRegistry, "used by RegisteredModels that name no registry"),
+        ),
+        Some(newer) => {
+            let message = format!(
+                "{newer:?} is marked as the default as well and is newer, so it is used instead of this one; remove the \
+                 annotation {DEFAULT_ANNOTATION} from one of them"
+            );
+            (ConditionStatus::False, Note::new(Reason::NewerDefaultRegistry, message))
         }
-        tokio::select! {
-            () = handle.next_poll() => {}
-            () = handle.retirement() => return,
-        }
-    }
-    context.registries.remove(&key);
-    wake_all(&context, &key);
-    if !is_wanted(&context, &key) {
-        webhook::end(&context, &key, &handle).await;
-    }
-}
-
-fn is_wanted(context: &Context, key: &RegistryKey) -> bool {
-    match key {
-        RegistryKey::Default => true,
-        RegistryKey::Object { namespace, name } => {
-            context.model_registries.get(&ObjectRef::new(name).within(namespace)).is_some()
-        }
-    }
-}
-
-fn wake_all(context: &Context, key: &RegistryKey) {
-    if let RegistryKey::Object { namespace, name } = key {
-        context.wakeups.registry(namespace, name);
-    }
-    wake(context, key, |_| true);
-}
-
-/// Wakes the chosen `RegisteredModels` of a registry, and the `ModelAliases` of those.
-fn wake(context: &Context, key: &RegistryKey, choose: impl Fn(&RegisteredModel) -> bool) {
-    let models = context.models.state();
-    let chosen: HashSet<(String, String)> = models
-        .iter()
-        .filter_map(|model| model.0.as_ref().ok())
-        .filter(|model| registry_key(model) == *key && choose(model))
-        .map(|model| (model.namespace().unwrap_or_default(), model.name_any()))
-        .collect();
-    for (namespace, name) in &chosen {
-        context.wakeups.model(namespace, name);
-    }
-    super::registered_model::wake_aliases(context, &chosen);
+    };
+    WishedCondition { type_: ConditionType::Default, status, note }
 }

@@ -103,7 +103,8 @@ pub async fn reconcile(
         Err(trouble) => Pass::only(readiness(trouble)),
     };
     let failed = !matches!(pass.readiness, Readiness::Settled(_));
-    let next = status(object, pass, now);
+    let registry = registry_of(&context, object).ok().map(|registry| registry.status());
+    let next = RegisteredModelStatus { registry, ..status(object, pass, now) };
     if object.status.as_ref() != Some(&next) {
         write_status(&context, object, &next).await?;
         announce(&context, object, &next);
@@ -228,6 +229,7 @@ fn status(object: &RegisteredModel, pass: Pass, now: Timestamp) -> RegisteredMod
     };
     RegisteredModelStatus {
         observed_generation: generation,
+        registry: before.registry,
         model_name: object.model_name().ok(),
         latest_version: versions.first().map(|version| version.version),
         versions,

@@ -21,7 +21,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Resource, ResourceExt,
+    Api, Resource, ResourceExt,
     runtime::{
         Controller, controller,
         reflector::{self, ObjectRef, Store},
@@ -35,14 +35,15 @@ use tracing::Instrument;
 
 use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
     cli::RunOptions,
     cluster::{
         Guarded, Readiness, Wakeups,
         client::{self, ConnectError},
-        watch::{Scope, own_kind, projections},
+        watch::{Scope, labelled_namespaces, own_kind, projections},
     },
     controllers::context::Context,
+    observe::registry_choice::{ClusterObjects, RegistryObjects},
     registry::polled::Hub,
     state::{Haste, Memory, alias_writes::AliasWrites, audit_writes::RecordWrites, smoke_tests::SmokeTests},
     telemetry::{metrics::Metrics, server},
@@ -64,9 +65,6 @@ pub enum RunError {
     /// The client for pods cannot be made.
     #[error("no HTTP client: {0}")]
     Http(#[from] reqwest::Error),
-    /// The default registry's URL cannot be used.
-    #[error("--registry-url: {0}")]
-    Registry(String),
     /// A controller or a watch broke down, which is a defect.
     #[error("a task broke down: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -89,7 +87,15 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let scope = Scope(options.namespace.clone());
     let (aliases, alias_writer) = reflector::store();
     let (models, model_writer) = reflector::store();
-    let (model_registries, registry_writer) = reflector::store();
+    let (registries, registry_writer) = reflector::store();
+    let (cluster_registries, cluster_registry_writer) = reflector::store();
+    let (namespaces, namespace_writer) = reflector::store();
+    let is_cluster_wide = options.namespace.is_none();
+    let registry_objects = RegistryObjects {
+        namespaced: registries.clone(),
+        cluster: is_cluster_wide
+            .then(|| ClusterObjects { registries: cluster_registries.clone(), namespaces }),
+    };
     let (sender, wakeups) = Wakeups::new();
     let context = Arc::new(Context {
         cluster: Arc::default(),
@@ -97,7 +103,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         push: Push::default(),
         aliases: aliases.clone(),
         models: models.clone(),
-        model_registries: model_registries.clone(),
+        registry_objects,
         wakeups: sender,
         smoke: SmokeTests::default(),
         alias_writes: AliasWrites::default(),
@@ -114,7 +120,6 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let stop = stop_signal();
     // Before anything is registered, so that what is registered finds it.
     webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
-    model_registry::install_default(&context, &options).map_err(RunError::Registry)?;
 
     for what in ["Deployments", "Services", "EndpointSlices", "Pods"] {
         context.readiness.expect(what);
@@ -133,13 +138,27 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let objects = registered_model::waking(objects, &context);
     let model_controller = stage.play(objects, models, wakeups.models, registered_model::reconcile);
     let objects = own_kind::<ModelRegistry>(scope.api(&client), registry_writer, &context, "ModelRegistries");
-    let objects = model_registry::noticing_ends(objects, &context);
+    let objects = model_registry::noticing_changes(objects, &context);
     let registry_controller =
-        stage.play(objects, model_registries, wakeups.registries, model_registry::reconcile);
+        stage.play(objects, registries, wakeups.registries, model_registry::reconcile::<ModelRegistry>);
+    let mut controllers = vec![alias_controller, model_controller, registry_controller];
+    if is_cluster_wide {
+        let objects = own_kind::<ClusterModelRegistry>(
+            Api::all(client.clone()),
+            cluster_registry_writer,
+            &context,
+            "ClusterModelRegistries",
+        );
+        let objects = model_registry::noticing_changes(objects, &context);
+        let reconcile = model_registry::reconcile::<ClusterModelRegistry>;
+        controllers.push(stage.play(objects, cluster_registries, wakeups.cluster_registries, reconcile));
+        let namespaces = labelled_namespaces(&client, namespace_writer, &context);
+        watches.spawn(model_registry::follow_namespaces(namespaces, context.clone()));
+    }
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "laurel runs");
     let server = server::serve(context, options.http_address, stop.clone()).map_err(RunError::from);
-    let controllers = try_join_all([alias_controller, model_controller, registry_controller]);
+    let controllers = try_join_all(controllers);
     // After the signal each controller ends the passes that it has begun. A task that breaks down takes the operator with it: it
     // is started anew with all of them.
     tokio::select! {

@@ -3,7 +3,6 @@
 //! It stands beside the polls, and nothing waits for it: where it fails, a change is seen by the next poll.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,13 +14,13 @@ use url::Url;
 
 use crate::{
     api::{
-        ModelRegistry, RETRY_ANNOTATION,
+        RETRY_ANNOTATION,
         condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition},
         model_registry::WebhookStatus,
     },
     cli::{RunOptions, WebhookScheme},
     cluster::secrets,
-    controllers::context::Context,
+    controllers::{context::Context, poll::wake_object, registry_object::RegistryObject},
     registry::{
         polled::{Handle, RegistryKey},
         webhook::WebhookWish,
@@ -50,12 +49,12 @@ pub(super) struct Told {
 }
 
 /// Looks after the webhook that an object wishes for, or no longer does.
-pub(super) async fn look_after(context: &Context, object: &ModelRegistry, handle: &Handle) -> Told {
-    let namespace = object.namespace().unwrap_or_default();
-    let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
-    let mut status = object.status.as_ref().and_then(|status| status.webhook.clone()).unwrap_or_default();
+pub(super) async fn look_after<K: RegistryObject>(context: &Context, object: &K, handle: &Handle) -> Told {
+    let namespace = object.secrets_namespace(context.client.default_namespace());
+    let key = K::key(object);
+    let mut status = object.known_status().and_then(|status| status.webhook.clone()).unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
-    let wished = object.spec.webhook.as_ref();
+    let wished = object.registry().webhook.as_ref();
     if wished.is_none_or(|wished| wished.register.is_none()) {
         context.push.note_registration(&key, None);
         if let Some(id) = status.id.as_deref()
@@ -83,7 +82,7 @@ pub(super) async fn look_after(context: &Context, object: &ModelRegistry, handle
                 (None, None) => Ok(()),
                 (None, Some(register)) => {
                     let asked = object.annotations().get(RETRY_ANNOTATION).cloned().unwrap_or_default();
-                    let wish = wish(&key, Some(&uid), &register.url, &secret);
+                    let wish = wish(&key, &uid, &register.url, &secret);
                     match wish {
                         Ok(wish) => registration(context, &key, handle, &wish, &asked, &mut status.id).await,
                         Err(invalid) => Err(invalid),
@@ -146,12 +145,7 @@ fn tell(
 }
 
 /// The webhook as it is to be in the registry.
-fn wish(
-    key: &RegistryKey,
-    uid: Option<&str>,
-    base: &str,
-    secret: &SecretString,
-) -> Result<WebhookWish, Note> {
+fn wish(key: &RegistryKey, uid: &str, base: &str, secret: &SecretString) -> Result<WebhookWish, Note> {
     let base: Url = base.parse().map_err(|error| {
         let message = format!("spec.webhook.register.url: {base:?} cannot be used: {error}; correct it");
         Note::new(Reason::RegistryInvalid, message)
@@ -198,9 +192,9 @@ async fn registration(
     let outcome = register(handle, wish, is_waiting, id).await;
     match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
         (_, true) => {}
-        (Ok(()), false) => tracing::info!(registry = ?key, id, url = wish.url, "the webhook is registered"),
+        (Ok(()), false) => tracing::info!(registry = %key, id, url = wish.url, "the webhook is registered"),
         (Err(note), false) => {
-            tracing::warn!(registry = ?key, reason = %note.reason, message = note.message, "the webhook is not well");
+            tracing::warn!(registry = %key, reason = %note.reason, message = note.message, "the webhook is not well");
         }
     }
     let registered = Registered { fingerprint, id: id.clone(), outcome: outcome.clone(), at: Instant::now() };
@@ -220,51 +214,6 @@ pub(super) async fn end(context: &Context, key: &RegistryKey, handle: &Handle) {
     }
 }
 
-/// What the operator was told of the default registry's webhook.
-#[derive(Clone, Debug)]
-pub(super) struct DefaultWebhook {
-    pub(super) secret_file: PathBuf,
-    pub(super) register: Option<Url>,
-}
-
-/// Looks after the webhook of the registry that Laurel was installed with, for ever. There is no object to tell of it: the log
-/// does.
-pub(super) async fn keep_default(context: Arc<Context>, handle: Arc<Handle>, webhook: DefaultWebhook) {
-    let key = RegistryKey::Default;
-    let mut told = None;
-    let mut ticks = tokio::time::interval(SOON / 4);
-    loop {
-        ticks.tick().await;
-        let file = &webhook.secret_file;
-        let read = tokio::fs::read_to_string(file).await.map_err(|error| error.to_string());
-        let secret = read.and_then(|text| match text.trim_end_matches(['\n', '\r']) {
-            "" => Err("it is empty".to_owned()),
-            secret => Ok(SecretString::from(secret)),
-        });
-        let trouble = secret.as_ref().err().cloned();
-        if let Some(trouble) = trouble.as_ref().filter(|trouble| told.as_ref() != Some(*trouble)) {
-            tracing::warn!(file = %file.display(), trouble, "the webhook's secret of the default registry cannot be read");
-        }
-        told = trouble;
-        let Ok(secret) = secret else { continue };
-        context.push.doors.open(&key).set_secret(Some(secret.clone()), Instant::now());
-        if let Some(base) = webhook.register.as_ref().filter(|_| context.push.trouble().is_none()) {
-            let wish = plan::wish(&key, None, base, &secret);
-            // It logs what comes of it.
-            drop(registration(&context, &key, &handle, &wish, "", &mut None).await);
-        }
-    }
-}
-
-/// Whether a URL can be shown to anybody, and a path be added to it.
-fn is_plain(url: &Url) -> bool {
-    let has_login = !url.username().is_empty() || url.password().is_some();
-    matches!(url.scheme(), "http" | "https")
-        && !has_login
-        && url.query().is_none()
-        && url.fragment().is_none()
-}
-
 /// Opens the endpoint for webhooks, if there is to be one.
 ///
 /// # Errors
@@ -274,15 +223,6 @@ pub(super) async fn listen(
     options: &RunOptions,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), String> {
-    if options.registry_webhook_url.is_some() && !options.registry_webhook_encryption_key_set {
-        return Err("--registry-webhook-url needs --registry-webhook-encryption-key-set=true: without \
-                    MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY on the MLflow server, a registered webhook breaks all webhooks there"
-            .to_owned());
-    }
-    if options.registry_webhook_url.as_ref().is_some_and(|url| !is_plain(url)) {
-        return Err("--registry-webhook-url is an http:// or https:// URL without login, query or fragment"
-            .to_owned());
-    }
     let Some(address) = options.webhook_address else { return Ok(()) };
     let listener = TcpListener::bind(address).await.map_err(|error| format!("--webhook-address: {error}"))?;
     let certificate = match options.webhook_scheme {
@@ -304,10 +244,8 @@ pub(super) async fn listen(
         {
             registry.push();
         }
-        if let RegistryKey::Object { namespace, name } = key
-            && is_news
-        {
-            told.wakeups.registry(namespace, name);
+        if is_news {
+            wake_object(&told, key);
         }
     };
     let endpoint = Endpoint {

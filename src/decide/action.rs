@@ -48,6 +48,11 @@ pub enum Action {
     },
     /// Delete the Service.
     DeleteService,
+    /// Fill in `spec.serving.replicas`, which is not set, through the scale subresource.
+    FillInReplicas {
+        /// How many pods.
+        replicas: u32,
+    },
     /// Let an alias in the registry name a version. This begins the write; that it was done is read from the registry.
     SetAlias {
         /// Which of the two aliases.
@@ -126,6 +131,8 @@ pub enum Readiness {
     Progressing(Note),
     /// Somebody has to do something.
     Stalled(Note),
+    /// Work is suspended. What was reported before stays as it was.
+    Suspended(Note),
 }
 
 impl Readiness {
@@ -139,7 +146,9 @@ impl Readiness {
     #[must_use]
     pub fn note(&self) -> &Note {
         match self {
-            Self::Settled(note) | Self::Progressing(note) | Self::Stalled(note) => note,
+            Self::Settled(note) | Self::Progressing(note) | Self::Stalled(note) | Self::Suspended(note) => {
+                note
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ pub use gates::{Evidence, EvidenceFacts, Finding, GatesReport, Metrics, Outcome,
 pub use goal::wished;
 pub use observed::{
     ClusterView, Intent, Lifecycle, Observed, Outbox, RegistryView, ServingIntent, SmokeReport,
-    StrategyIntent, Traffic, VersionView, Wish, Workload,
+    SmokeTestIntent, StrategyIntent, Traffic, VersionView, Wish, Workload,
 };
 pub use registry_sync::QUARREL;
 
@@ -92,6 +92,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let refused = answers_next
         .filter(|answers| Some(*answers) != goal.wished)
         .and_then(|_| gates::rejection(observed, goal.wished, goal.refusal.as_ref(), &serving.settings));
+    actions.extend(fill_in_replicas(serving));
     if observed.wish_is_news() {
         actions.clear();
     }
@@ -128,12 +129,18 @@ fn finalizer(observed: &Observed) -> Vec<Action> {
         .collect()
 }
 
+/// A size that nobody sets is filled in, so that an autoscaler finds one to begin with: the API server answers no request
+/// for a scale that is not there. It comes last, because nothing depends on it.
+fn fill_in_replicas(serving: &ServingIntent) -> Option<Action> {
+    serving.size_is_open.then_some(Action::FillInReplicas { replicas: serving.replicas })
+}
+
 fn suspended(observed: &Observed) -> Decision {
     let note = Note::new(
         Reason::Suspended,
         "spec.suspend is true: nothing is changed, here or in the registry, until it is false",
     );
-    still(observed, Readiness::Stalled(note))
+    still(observed, Readiness::Suspended(note))
 }
 
 /// What stands in the way may go without anything being seen here: another namespace, a role.

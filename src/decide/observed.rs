@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     ModelAliasStatus,
     condition::{Note, Reason},
-    model_alias::{Drift, HeldVersion, Recorded, Rejection},
+    model_alias::{Drift, HeldVersion, OnUnavailable, REPLICAS_MAX, Recorded, Rejection},
     names::{ModelUri, Version},
     promotion::PromotionRule,
 };
@@ -107,6 +107,9 @@ pub enum Lifecycle {
 pub struct ServingIntent {
     /// How many pods.
     pub replicas: u32,
+    /// Whether the spec does not say how many, so that `replicas` is [`ClusterView::size`].
+    #[serde(default)]
+    pub size_is_open: bool,
     /// The fingerprint of all settings that its pods depend on.
     pub settings: String,
     /// How versions give way to each other.
@@ -118,7 +121,18 @@ pub struct ServingIntent {
     /// How many versions are kept scaled to zero.
     pub history: usize,
     /// Whether a version must answer its input example before its first traffic.
-    pub smoke_test: bool,
+    pub smoke_test: SmokeTestIntent,
+}
+
+/// The last check before a version's first traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SmokeTestIntent {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// How long the pod may take to answer.
+    pub timeout: SignedDuration,
+    /// What happens while it cannot be carried out.
+    pub on_unavailable: OnUnavailable,
 }
 
 /// How versions give way to each other.
@@ -210,6 +224,22 @@ pub struct ClusterView {
     /// The versions that have a Deployment.
     #[serde(default)]
     pub workloads: BTreeMap<Version, Workload>,
+}
+
+impl ClusterView {
+    /// How many pods a ModelAlias has whose spec does not say it: as many as it was to have before, or as answer now, or
+    /// one.
+    #[must_use]
+    pub fn size(&self, previous: &ModelAliasStatus) -> u32 {
+        let answering: u32 = match self.traffic {
+            Traffic::One(version) => self.workloads.get(&version).map_or(0, |workload| workload.desired),
+            Traffic::Shared => {
+                self.workloads.values().map(|workload| workload.desired).fold(0, u32::saturating_add)
+            }
+            Traffic::Nowhere => 0,
+        };
+        previous.desired_replicas.unwrap_or(answering).clamp(1, REPLICAS_MAX)
+    }
 }
 
 /// Where the Service sends requests.
@@ -406,7 +436,7 @@ impl Observed {
     pub fn rejection(&self, version: Version, settings: &str) -> Option<&Rejection> {
         let holds = |rejection: &&Rejection| {
             rejection.version == version
-                && rejection.held
+                && rejection.active
                 && rejection.settings == settings
                 && rejection.reason != Reason::GatesFailed
         };

@@ -194,7 +194,7 @@ pub(super) fn quarrel_ends(observed: &Observed) -> Option<Timestamp> {
 fn synced(observed: &Observed, version: Version) -> Note {
     let refused = observed.record.rejected.first().filter(|_| observed.intent.wish == Wish::Registry);
     match refused {
-        Some(rejection) if rejection.version != version && !rejection.held => Note::new(
+        Some(rejection) if rejection.version != version && !rejection.active => Note::new(
             Reason::AliasPutBack,
             format!(
                 "version {} was asked for and rejected ({}: {}); the alias is back on version {version}; set it again to \

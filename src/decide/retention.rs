@@ -49,7 +49,7 @@ fn warm_until(
     version: Version,
 ) -> Option<Timestamp> {
     let failed =
-        observed.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
+        observed.record.rejected.iter().any(|rejection| rejection.version == version && rejection.active);
     let left = observed.record.version.filter(|remembered| Some(*remembered) != serves_next);
     let previous = left.or(observed.record.previous_version) == Some(version);
     if serving.strategy != StrategyIntent::BlueGreen || !previous || failed || goal.number() == Some(version)

@@ -79,7 +79,7 @@ impl Step {
             message: shortened(&note.message, 1000),
             at: observed.now,
             settings: workload.map_or(&serving.settings, |workload| &workload.settings).clone(),
-            held: true,
+            active: true,
         });
         self.progress = Some(note);
     }
@@ -125,7 +125,7 @@ pub(super) fn proof(
         .remembered(version)
         .and_then(|held| held.smoke_test)
         .filter(|outcome| *outcome != SmokeTestOutcome::Unknown);
-    if !serving.smoke_test || observed.has_served(version) || remembered.is_some() {
+    if !serving.smoke_test.enabled || observed.has_served(version) || remembered.is_some() {
         return Proof::Given;
     }
     match &workload.smoke {

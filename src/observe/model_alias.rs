@@ -7,7 +7,7 @@ use std::{
 
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{Resource, ResourceExt, core::Duration, runtime::reflector::ObjectRef};
 
 use super::{
     candidates::{candidates, follower},
@@ -18,7 +18,7 @@ use crate::{
         CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasStatus,
         RETRY_ANNOTATION, RegisteredModel,
         condition::{Note, Reason, shortened},
-        model_alias::{Runtime, SmokeTest, Strategy},
+        model_alias::{Runtime, SmokeTest, SmokeTestMode, Strategy},
         names::{AliasName, ModelName, Version},
         promotion::PromotionRule,
         std_duration,
@@ -26,12 +26,12 @@ use crate::{
     cluster::{Guarded, cache::AliasKey, finalizer},
     controllers::context::Context,
     decide::{
-        AliasRole, Choice, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent,
-        VersionView, Wish, choose,
+        AliasRole, Choice, Intent, Lifecycle, Observed, RegistryView, ServingIntent, SmokeTestIntent,
+        StrategyIntent, VersionView, Wish, choose,
     },
     registry::{
         VersionFacts, VersionState,
-        polled::{Handle, ModelView, RegistryKey},
+        polled::{Handle, ModelView},
     },
     render::{self, Rendering},
 };
@@ -87,6 +87,9 @@ pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> O
         intent.changed_by = None;
     }
     let cluster = context.cluster.view(&key, port, smoke);
+    if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
+        serving.replicas = cluster.size(&record);
+    }
     let outbox = context.records.outbox(alias, &record);
     let mut observed = Observed { now, intent, registry, cluster, outbox, record };
     if let Some(model) = &model {
@@ -122,43 +125,19 @@ fn remembered(context: &Context, alias: &ModelAlias) -> Option<Model> {
     alias.metadata.deletion_timestamp.as_ref().and_then(|_| context.memory.model(alias))
 }
 
-/// The registry that a RegisteredModel names, or the one that Laurel was installed with.
+/// The registry that a RegisteredModel uses.
 ///
 /// # Errors
-/// When there is none of that name, or no default.
+/// When there is none of that name, or no default, or the namespace may not use it.
 pub fn registry_of(context: &Context, model: &RegisteredModel) -> Result<Arc<Handle>, Note> {
-    let namespace = model.namespace().unwrap_or_default();
-    let key = registry_key(model);
-    context.registries.get(&key).ok_or_else(|| match key {
-        RegistryKey::Default => Note::new(
-            Reason::RegistryNotConfigured,
-            format!(
-                "the RegisteredModel {:?} names no registry and Laurel was installed without registry.url; create a \
-                 ModelRegistry and set spec.registryRef",
-                model.name_any()
-            ),
-        ),
-        RegistryKey::Object { name, .. } => Note::new(
-            Reason::ModelRegistryNotFound,
-            format!(
-                "spec.registryRef of the RegisteredModel {:?}: there is no usable ModelRegistry {name:?} in the namespace \
-                 {namespace:?}; create it, or see its conditions",
-                model.name_any()
-            ),
-        ),
+    let key = context.registry_objects.key(model)?;
+    context.registries.get(&key).ok_or_else(|| {
+        let message = format!(
+            "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see its conditions",
+            model.name_any()
+        );
+        Note::new(Reason::ModelRegistryNotFound, message)
     })
-}
-
-/// The key of the registry that a RegisteredModel names.
-#[must_use]
-pub fn registry_key(model: &RegisteredModel) -> RegistryKey {
-    match &model.spec.registry_ref {
-        Some(reference) => RegistryKey::Object {
-            namespace: model.namespace().unwrap_or_default(),
-            name: reference.name.clone(),
-        },
-        None => RegistryKey::Default,
-    }
 }
 
 /// What forbids any action at all.
@@ -296,11 +275,9 @@ fn serving_intent(alias: &ModelAlias, model: &Model) -> Option<ServingIntent> {
     let serving = alias.spec.serving.as_ref()?;
     let rollout = &alias.spec.rollout;
     let settings = with_rendering(alias, model, |rendering| render::settings(rendering).as_str().to_owned())?;
-    let signed = |duration| SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX);
-    let default_smoke =
-        if serving.runtime == Runtime::Custom { SmokeTest::Disabled } else { SmokeTest::InputExample };
     Some(ServingIntent {
-        replicas: serving.replicas,
+        replicas: serving.replicas.unwrap_or(1),
+        size_is_open: serving.replicas.is_none(),
         settings,
         strategy: match rollout.strategy {
             Strategy::BlueGreen => StrategyIntent::BlueGreen,
@@ -308,9 +285,23 @@ fn serving_intent(alias: &ModelAlias, model: &Model) -> Option<ServingIntent> {
         },
         progress_deadline: signed(rollout.progress_deadline),
         warm_for: signed(rollout.warm_for),
-        history: rollout.history as usize,
-        smoke_test: rollout.smoke_test.unwrap_or(default_smoke) == SmokeTest::InputExample,
+        history: rollout.revision_history_limit as usize,
+        smoke_test: smoke_test_intent(serving.runtime, &rollout.smoke_test),
     })
+}
+
+fn smoke_test_intent(runtime: Runtime, smoke_test: &SmokeTest) -> SmokeTestIntent {
+    let default =
+        if runtime == Runtime::Custom { SmokeTestMode::Disabled } else { SmokeTestMode::InputExample };
+    SmokeTestIntent {
+        enabled: smoke_test.mode.unwrap_or(default) == SmokeTestMode::InputExample,
+        timeout: signed(smoke_test.timeout),
+        on_unavailable: smoke_test.on_unavailable,
+    }
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX)
 }
 
 /// What the registry says of the aliases and of every version that matters now.

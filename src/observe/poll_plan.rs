@@ -4,11 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
-use super::{
-    candidates::follower,
-    evidence::compared,
-    model_alias::{registry_key, rules_for},
-};
+use super::{candidates::follower, evidence::compared, model_alias::rules_for};
 use crate::{
     api::{
         ModelAlias, RegisteredModel,
@@ -26,7 +22,8 @@ use crate::{
 pub fn watched(context: &Context, key: &RegistryKey) -> BTreeSet<ModelName> {
     let models = context.models.state();
     let models = models.iter().filter_map(|model| model.0.as_ref().ok());
-    models.filter(|model| registry_key(model) == *key).filter_map(|model| model.model_name().ok()).collect()
+    let of_it = models.filter(|model| context.registry_objects.key(model).as_ref() == Ok(key));
+    of_it.filter_map(|model| model.model_name().ok()).collect()
 }
 
 /// What a poll of this registry has to read now.
@@ -36,7 +33,8 @@ pub fn wanted(context: &Context, key: &RegistryKey, handle: &Handle) -> Wanted {
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         let Some(model) = registered_model(context, alias) else { continue };
         let Ok(model) = &model.0 else { continue };
-        let Some(name) = model.model_name().ok().filter(|_| registry_key(model) == *key) else { continue };
+        let is_of_it = context.registry_objects.key(model).as_ref() == Ok(key);
+        let Some(name) = model.model_name().ok().filter(|_| is_of_it) else { continue };
         let versions = judged(context, handle, alias, model, &name);
         wanted.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
         if let Some(follower) = follower(&alias.spec) {
@@ -61,7 +59,7 @@ fn judged(
         return Vec::new();
     };
     let has_failed = status.rejected.iter().any(|rejection| {
-        rejection.version == candidate && rejection.held && rejection.reason != Reason::GatesFailed
+        rejection.version == candidate && rejection.active && rejection.reason != Reason::GatesFailed
     });
     let rules = rules_for(&model.spec.promotion, &alias.spec.alias);
     if rules.is_empty() || has_failed {

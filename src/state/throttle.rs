@@ -65,7 +65,8 @@ fn is_undone_by_others(action: &Action) -> bool {
         | Action::Route(_)
         | Action::Delete { .. }
         | Action::DeleteService => true,
-        Action::SmokeTest { .. }
+        Action::FillInReplicas { .. }
+        | Action::SmokeTest { .. }
         | Action::SetAlias { .. }
         | Action::DeleteAlias { .. }
         | Action::Record { .. } => false,

@@ -61,6 +61,7 @@ pub fn announcements(
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         news.extend(trouble(before, after, type_));
     }
+    news.extend(condition_news(ConditionType::Suspended, &before.conditions, &after.conditions, "Suspend"));
     news
 }
 

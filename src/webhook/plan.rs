@@ -37,7 +37,7 @@ pub struct Plan {
 #[must_use]
 pub fn path(key: &RegistryKey) -> String {
     match key {
-        RegistryKey::Default => "/webhooks/default".to_owned(),
+        RegistryKey::Cluster { name } => format!("/webhooks/{name}"),
         RegistryKey::Object { namespace, name } => format!("/webhooks/{namespace}/{name}"),
     }
 }
@@ -46,30 +46,24 @@ pub fn path(key: &RegistryKey) -> String {
 #[must_use]
 pub fn key(path: &str) -> Option<RegistryKey> {
     let rest = path.strip_prefix("/webhooks/")?;
-    if rest == "default" {
-        return Some(RegistryKey::Default);
-    }
-    let (namespace, name) = rest.split_once('/')?;
     let is_name = |text: &str| !text.is_empty() && !text.contains('/');
-    (is_name(namespace) && is_name(name))
-        .then(|| RegistryKey::Object { namespace: namespace.to_owned(), name: name.to_owned() })
+    match rest.split_once('/') {
+        None => is_name(rest).then(|| RegistryKey::Cluster { name: rest.to_owned() }),
+        Some((namespace, name)) => (is_name(namespace) && is_name(name))
+            .then(|| RegistryKey::Object { namespace: namespace.to_owned(), name: name.to_owned() }),
+    }
 }
 
 /// The webhook of a registry. `identity` is the object's UID, which no other cluster has.
 #[must_use]
-pub fn wish(key: &RegistryKey, identity: Option<&str>, base: &Url, secret: &SecretString) -> WebhookWish {
+pub fn wish(key: &RegistryKey, identity: &str, base: &Url, secret: &SecretString) -> WebhookWish {
     let mut url = base.clone();
     url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), path(key)));
     let url = url.to_string();
-    let name =
-        identity.map_or_else(|| format!("{PREFIX}{}", short(url.as_bytes())), |uid| format!("{PREFIX}{uid}"));
-    let of = match key {
-        RegistryKey::Default => "its default registry".to_owned(),
-        RegistryKey::Object { namespace, name } => format!("the ModelRegistry {namespace}/{name}"),
-    };
+    let name = name_of(identity);
     // MLflow never shows the secret. This tells whether it has the right one, and is too short to tell which.
     let mark = short(format!("laurel webhook secret\n{}", secret.expose_secret()).as_bytes());
-    let description = format!("Made by Laurel for {of}; secret {}", &mark[..6]);
+    let description = format!("Made by Laurel for the {key}; secret {}", &mark[..6]);
     WebhookWish { name, url, description, secret: secret.clone() }
 }
 
@@ -126,8 +120,12 @@ mod tests {
         RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
     }
 
+    fn cluster_object() -> RegistryKey {
+        RegistryKey::Cluster { name: "mlflow".to_owned() }
+    }
+
     fn wished(uid: &str, base: &str, secret: &str) -> WebhookWish {
-        wish(&object(), Some(uid), &base.parse().unwrap(), &secret.into())
+        wish(&object(), uid, &base.parse().unwrap(), &secret.into())
     }
 
     fn listed(id: &str, wish: &WebhookWish) -> WebhookFacts {
@@ -142,7 +140,7 @@ mod tests {
 
     #[test]
     fn paths_lead_to_registries_and_back() {
-        for it in [RegistryKey::Default, object()] {
+        for it in [cluster_object(), object()] {
             assert_eq!(key(&path(&it)), Some(it));
         }
         for nowhere in [
@@ -153,7 +151,7 @@ mod tests {
             "/webhooks/a/",
             "/webhooks//b",
             "/webhooks/a/b/c",
-            "/x/default",
+            "/x/mlflow",
         ] {
             assert_eq!(key(nowhere), None, "{nowhere}");
         }
@@ -167,8 +165,8 @@ mod tests {
         ] {
             assert_eq!(wished("u", base, "s").url, url);
         }
-        let default = wish(&RegistryKey::Default, None, &"http://a:9443".parse().unwrap(), &"s".into());
-        assert_eq!(default.url, "http://a:9443/webhooks/default");
+        let shared = wish(&cluster_object(), "u", &"http://a:9443".parse().unwrap(), &"s".into());
+        assert_eq!(shared.url, "http://a:9443/webhooks/mlflow");
     }
 
     #[test]

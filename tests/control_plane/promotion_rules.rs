@@ -102,7 +102,7 @@ fn a_version_has_to_be_better_than_the_champion_and_to_have_been_challenger() {
         let mlflow = &scene.world.mlflow;
         ruled(
             scene,
-            "improves: {metric: cost, over: champion, by: 5, goal: Minimize}, heldAlias: challenger",
+            "improves: {metric: cost, over: champion, by: 5, goal: Minimize}, requiredAlias: challenger",
         )
         .await?;
         for cost in [100.0, 98.0, 90.0] {

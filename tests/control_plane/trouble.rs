@@ -51,7 +51,7 @@ serving:
         |revisions: &std::collections::BTreeMap<String, _>| revisions.get("Service champion").cloned();
     ensure!(untouched(&before) == untouched(&revisions(scene).await?), "the Service was written");
     let last = status(&scene.champion.last().context("the ModelAlias is gone")?);
-    ensure!(last.rejected[0].version.to_string() == "2" && last.rejected[0].held, "{:?}", last.rejected);
+    ensure!(last.rejected[0].version.to_string() == "2" && last.rejected[0].active, "{:?}", last.rejected);
     ensure!(last.history[0].outcome == Outcome::Rejected, "{:?}", last.history);
     Ok(told)
 }
@@ -93,7 +93,7 @@ fn promise_6_a_rejected_version_is_tried_again_when_somebody_asks_or_the_setting
         let again = |it: &ModelAlias| {
             let status = status(it);
             status.retried.as_deref() == Some("again")
-                && status.rejected.first().is_some_and(|first| first.held)
+                && status.rejected.first().is_some_and(|first| first.active)
         };
         scene.champion.until_since(asked, "rejected again", PATIENCE, again).await?;
         scene.get(&fate("{example.org/settings: other}")).await?;

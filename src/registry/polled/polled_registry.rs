@@ -15,13 +15,14 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::{
-    Settings,
+    RegistryKey, Settings,
     debounce::Pushes,
     memory::{Facts, Memory, ModelMemory, ModelView, Read},
     message::{Said, note},
 };
 use crate::{
     api::{
+        RegistryStatus,
         condition::{Note, Reason},
         names::{AliasName, ModelName, Version},
     },
@@ -41,6 +42,8 @@ const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
 /// One registry: how to ask it, and what it said last.
 #[derive(Debug)]
 pub struct Handle {
+    /// The object that describes it.
+    pub key: RegistryKey,
     /// What it is.
     pub settings: Settings,
     client: RwLock<Result<Arc<dyn Registry>, Note>>,
@@ -88,8 +91,9 @@ pub struct PollOutcome {
 }
 
 impl Handle {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(key: RegistryKey, settings: Settings) -> Self {
         Self {
+            key,
             settings,
             client: RwLock::new(Err(Note::new(
                 Reason::RegistryNotRead,
@@ -122,6 +126,17 @@ impl Handle {
     /// Resolves when the registry is not to be polled any more.
     pub async fn retirement(&self) {
         self.retired.cancelled().await;
+    }
+
+    /// The registry as a status names it.
+    #[must_use]
+    pub fn status(&self) -> RegistryStatus {
+        let (kind, name) = self.key.object();
+        RegistryStatus {
+            kind: kind.to_string(),
+            name: name.to_owned(),
+            url: self.settings.url.as_str().trim_end_matches('/').to_owned(),
+        }
     }
 
     /// Who is meant by this registry: two handles with the same identity speak of the same aliases. Without a workspace, MLflow

@@ -105,7 +105,7 @@ impl Digest<'_> {
             self.add(older);
         }
         for rejection in &record.rejected {
-            self.add((rejection.version, &rejection.settings, rejection.held, rejection.reason));
+            self.add((rejection.version, &rejection.settings, rejection.active, rejection.reason));
         }
     }
 

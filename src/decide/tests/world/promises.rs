@@ -66,7 +66,7 @@ impl World {
     }
 
     fn is_rejected(&self, version: Version) -> bool {
-        self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
+        self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.active)
     }
 
     /// Before traffic moves: only to what is ready, in full where something ready is left, and proven.
@@ -104,7 +104,7 @@ impl World {
     /// A version that never answered passes its smoke test first.
     fn promise_of_proof(&mut self, version: Version) {
         self.promise_of_rules(version);
-        let is_wanted = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test);
+        let is_wanted = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test.enabled);
         let is_proven = self.answered.contains(&version) || self.proven.contains(&version);
         self.promise(!is_wanted || is_proven, |_| {
             format!("version {version} gets no traffic without a smoke test")

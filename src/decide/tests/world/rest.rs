@@ -177,7 +177,7 @@ impl World {
         let facts = &self.registry.seen;
         let loaded = observed.cluster.workloads.get(&selected).map(|workload| &workload.model_uri);
         let is_rejected = |named: Version| {
-            self.record.rejected.iter().any(|rejection| rejection.version == named && rejection.held)
+            self.record.rejected.iter().any(|rejection| rejection.version == named && rejection.active)
         };
         // An alias that is ahead of a rollout which may still succeed is left there.
         let is_ahead = facts.alias.is_some_and(|named| self.wished() == Some(named) && !is_rejected(named));

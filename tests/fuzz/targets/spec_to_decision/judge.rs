@@ -45,7 +45,8 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
     assert!(decision.wake.is_none_or(|at| at > observed.now), "it wakes in the past");
     if observed.intent.lifecycle == Lifecycle::Suspended || (is_invalid && !is_ending(&observed)) {
         assert!(decision.actions.is_empty(), "{:?} though nothing may be done", decision.actions);
-        assert!(matches!(decision.report.readiness, Readiness::Stalled(_)));
+        let readiness = &decision.report.readiness;
+        assert!(matches!(readiness, Readiness::Stalled(_) | Readiness::Suspended(_)), "{readiness:?}");
     }
     for action in &decision.actions {
         sound(action, &observed, &decision);
@@ -68,7 +69,7 @@ fn model(generator: &mut Generator) -> Model {
         poll_interval: std_duration(crate::api::model_registry::default_poll_interval()),
         pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
     };
-    let (registry, _) = Hub::default().set(&RegistryKey::Default, settings);
+    let (registry, _) = Hub::default().set(&RegistryKey::Cluster { name: "mlflow".to_owned() }, settings);
     let name = generator.text().parse().unwrap_or_else(|_| "fraud".parse().unwrap());
     Model { name, registry, promotion: Vec::new() }
 }
@@ -84,13 +85,16 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
             assert!(ready || stays, "traffic moves to version {version}, which is not ready");
         }
         Action::Apply { version, replicas, .. } | Action::Scale { version, replicas } => {
-            assert!(*replicas <= 10_000, "{replicas} pods of version {version}");
+            assert!(*replicas <= REPLICAS_MAX, "{replicas} pods of version {version}");
         }
         Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::Record { .. } => {
             assert!(registry.trouble.is_none(), "the registry is written to, though it does not answer");
         }
         Action::SmokeTest { version } => {
             assert!(observed.cluster.workloads.contains_key(version), "of a version that is not there");
+        }
+        Action::FillInReplicas { replicas } => {
+            assert!((1..=REPLICAS_MAX).contains(replicas), "{replicas} pods")
         }
         Action::SetFinalizer { .. } | Action::Route(_) | Action::Delete { .. } | Action::DeleteService => {}
     }
