@@ -16,7 +16,7 @@ const RANGE_PATTERN: &str = r"^ *(([<>]=?|[=~^]) *)?(\*|[0-9]+(\.([0-9]+|\*)){0,
 /// `laurel.dev/retry`.
 // Unknown members are kept so that `maxProperties` counts them: the API server refuses them instead of dropping them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "minProperties" = 1, "maxProperties" = 1))]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "maxProperties" = 1))]
 pub struct Follow {
     /// The alias in the registry decides: moving it there asks for that version here.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -69,19 +69,19 @@ fn join_descriptions(schema: &mut Value) {
 
 /// `text` with each paragraph on one line. Items of a list keep lines of their own.
 fn paragraphs(text: &str) -> String {
-    let mut joined = String::with_capacity(text.len());
+    let mut lines: Vec<String> = Vec::new();
     for line in text.lines().map(str::trim) {
-        let begins = line.is_empty() || line.starts_with("- ") || line.starts_with("* ");
-        if begins || joined.is_empty() || joined.ends_with('\n') {
-            if !joined.is_empty() && !(line.is_empty() && joined.ends_with("\n\n")) {
-                joined.push('\n');
+        let is_item = line.starts_with("- ") || line.starts_with("* ");
+        match lines.last_mut() {
+            Some(last) if !last.is_empty() && !line.is_empty() && !is_item => {
+                last.push(' ');
+                last.push_str(line);
             }
-        } else {
-            joined.push(' ');
+            Some(last) if last.is_empty() && line.is_empty() => {}
+            _ => lines.push(line.to_owned()),
         }
-        joined.push_str(line);
     }
-    joined
+    lines.join("\n").trim().to_owned()
 }
 
 /// Lets every value in that has the right type, and keeps fields that are not described. The keys of a list map stay

@@ -28,12 +28,13 @@ use crate::{
     cluster::{Guarded, secrets},
     controllers::context::Context,
     decide::Readiness,
-    observe::{registry_choice::is_default, watched},
+    observe::models_of,
     registry::{
         mlflow::{Connection, Credentials},
         polled::{Handle, RegistryKey, Settings},
     },
     render::RegistryForPods,
+    resolve::is_default,
     status::{condition_news, kstatus, readiness_news},
 };
 
@@ -272,7 +273,7 @@ fn status(
     ModelRegistryStatus {
         observed_generation: generation,
         server_version: server_version.or(before.server_version),
-        watched_models: u32::try_from(watched(context, &key).len()).ok(),
+        watched_models: u32::try_from(models_of(&context.watched(), &key).len()).ok(),
         webhook: before.webhook,
         conditions,
     }

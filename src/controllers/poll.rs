@@ -18,7 +18,7 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle
     context.readiness.reached().await;
     while context.registry_objects.exists(&key) {
         let began = Instant::now();
-        let outcome = handle.poll(|| wanted(&context, &key, &handle)).await;
+        let outcome = handle.poll(|| wanted(&context.watched(), &key, &handle)).await;
         let (health, _) = handle.health();
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {

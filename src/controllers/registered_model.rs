@@ -23,7 +23,6 @@ use crate::{
     cluster::{Guarded, finalizer},
     controllers::context::Context,
     decide::{REGISTRY_DEADLINE, Readiness},
-    observe::model_alias::registry_of,
     registry::{
         RegisteredModelFacts, Registry, VersionFacts,
         polled::{Handle, ModelView, ShownMetrics},
@@ -103,7 +102,7 @@ pub async fn reconcile(
         Err(trouble) => Pass::only(readiness(trouble)),
     };
     let failed = !matches!(pass.readiness, Readiness::Settled(_));
-    let registry = registry_of(&context, object).ok().map(|registry| registry.status());
+    let registry = context.references().registry_of(object).ok().map(|registry| registry.status());
     let next = RegisteredModelStatus { registry, ..status(object, pass, now) };
     if object.status.as_ref() != Some(&next) {
         write_status(&context, object, &next).await?;
@@ -129,7 +128,7 @@ fn readiness(trouble: Note) -> Readiness {
 
 async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass, Note> {
     let name = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
-    let registry = registry_of(context, object)?;
+    let registry = context.references().registry_of(object)?;
     context.memory.remember_registry(object, &registry);
     let facts = match registry.model(&name) {
         ModelView::Unknown(trouble) => return Err(trouble),
@@ -285,14 +284,19 @@ async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note>
     }
     let model = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
     // With its namespace, the ModelRegistry may be gone first.
-    let registry =
-        registry_of(context, object).or_else(|note| context.memory.registry(object).ok_or(note))?;
+    let registry = context
+        .references()
+        .registry_of(object)
+        .or_else(|note| context.memory.registry(object).ok_or(note))?;
     let models = context.models.state();
     let mut others = models.iter().filter_map(|other| other.0.as_ref().ok());
     if let Some(other) = others.find(|other| {
         other.uid() != object.uid()
             && other.model_name().as_ref() == Ok(&model)
-            && registry_of(context, other).is_ok_and(|theirs| theirs.identity() == registry.identity())
+            && context
+                .references()
+                .registry_of(other)
+                .is_ok_and(|theirs| theirs.identity() == registry.identity())
     }) {
         let owner = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
         let message = format!("the RegisteredModel {owner} speaks of the same model; delete that first");

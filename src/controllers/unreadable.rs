@@ -42,7 +42,7 @@ pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &
         uid: metadata.uid.clone(),
         ..ObjectReference::default()
     };
-    context.announce_about(reference, vec![news]);
+    context.events.publish(reference, vec![news]);
 }
 
 /// Reports an object that cannot be read; one that is being deleted is let go, and what it stands for in the registry stays.

@@ -15,8 +15,8 @@ use super::{
     service, settings,
 };
 use crate::{
-    api::names::ModelUri,
-    cluster::cache::{AliasKey, Cache, Projected},
+    api::{model_alias::AliasKey, names::ModelUri},
+    cluster::cache::{Cache, Projected},
     decide::{ClusterView, Traffic, Workload},
 };
 
@@ -50,7 +50,8 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
     let mut endpoints = Vec::new();
     for (&number, &(desired, ready, unready, ending)) in versions {
         let started_at = Timestamp::from_second(1_800_000_000 + i64::from(number)).unwrap();
-        let mut made = deployment(&rendering, version(number), &uri(number), desired, started_at).unwrap();
+        let mut made =
+            deployment(&rendering, version(number), &uri(number), desired, started_at).unwrap().object;
         made.metadata.generation = Some(3);
         let of = |number: u32| i32::try_from(number).ok();
         made.status = Some(DeploymentStatus {

@@ -19,7 +19,7 @@ use crate::{
 /// A model in the registry without versions, and these rules.
 async fn ruled(scene: &Scene, promotion: &str) -> Result<()> {
     scene.world.mlflow.create_model(&scene.model).await?;
-    scene.describe_model(&format!("promotion: [{{aliases: [champion], {promotion}}}]")).await
+    scene.describe_model(&format!("promotion: [{{name: rules, aliases: [champion], {promotion}}}]")).await
 }
 
 fn gates(malias: &ModelAlias) -> Option<Condition> {

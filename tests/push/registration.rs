@@ -59,7 +59,7 @@ fn key() -> RegistryKey {
 }
 
 fn wish() -> WebhookWish {
-    plan::wish(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
+    plan::wish(&key(), UID, &"https://laurel.example".parse().unwrap(), &SECRET.into())
 }
 
 fn events() -> Value {

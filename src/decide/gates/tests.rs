@@ -44,7 +44,8 @@ fn registry(candidate: EvidenceFacts, champion: Metrics) -> RegistryView {
 }
 
 fn find(rule: &str, registry: &RegistryView) -> Finding {
-    let rule: PromotionRule = serde_yaml::from_str(&format!("{{aliases: [champion], {rule}}}")).unwrap();
+    let rule: PromotionRule =
+        serde_yaml::from_str(&format!("{{name: r, aliases: [champion], {rule}}}")).unwrap();
     let found = examine(&[rule], version(5), registry);
     assert_eq!(found.len(), 1, "{found:?}");
     found.into_iter().next().unwrap()
@@ -179,7 +180,7 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
 fn all_rules_are_told_and_first_those_that_are_not_met() {
     let registry = registry(facts(metrics(&[("auc", 0.87)])), metrics(&[]));
     let rule: PromotionRule = serde_yaml::from_str(
-        "{aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, requiredAlias: challenger}",
+        "{name: r, aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, requiredAlias: challenger}",
     )
     .unwrap();
     let found = examine(&[rule], version(5), &registry);

@@ -66,7 +66,7 @@ fn metadata(path: &Path, metadata: &Value) -> Vec<Fault> {
     let mut faults = Vec::new();
     for field in fields(metadata) {
         let path = path.field(field);
-        if field != "labels" && field != "annotations" {
+        if field != "labels" && field != "annotations" && !metadata[field].is_null() {
             faults.push(Fault::new(
                 &path,
                 "Kubernetes takes only labels and annotations from a template; remove it",
@@ -110,7 +110,7 @@ pub(super) fn kept(serving: &Serving, rendered: &PodTemplateSpec, merged: &PodTe
     let mut fault = |path: &Path, problem: &str| faults.push(Fault::new(path, problem));
 
     if !marks(rendered).is_subset(&marks(merged)) {
-        fault(&root.field("metadata"), "takes away labels or annotations that are Laurel's; remove the null");
+        fault(&root.field("metadata"), "takes away labels or annotations that are Laurel's; keep them");
     }
     if merged
         .spec
@@ -121,11 +121,11 @@ pub(super) fn kept(serving: &Serving, rendered: &PodTemplateSpec, merged: &PodTe
         fault(&spec.field("restartPolicy"), "a Deployment's pods always restart; remove it");
     }
     let (Some(ours), Some(model)) = (model(rendered), model(merged)) else {
-        fault(&containers, "takes away the container model; remove the null");
+        fault(&containers, "takes away the container model; keep it");
         return faults;
     };
     if !pinned(serving, ours).is_subset(&pinned(serving, model)) {
-        fault(&containers, "takes away variables that say which version the pod serves; remove the null");
+        fault(&containers, "takes away variables that say which version the pod serves; keep them");
     }
     if http_ports(model) != [i32::from(serving.port)] {
         let problem = format!(
@@ -133,6 +133,11 @@ pub(super) fn kept(serving: &Serving, rendered: &PodTemplateSpec, merged: &PodTe
             serving.port
         );
         fault(&containers, &problem);
+    }
+    if serving.keep_alive.is_some() && model.command != ours.command {
+        let problem =
+            "takes away the command that carries out serving.keepAlive; keep it, or remove serving.keepAlive";
+        fault(&containers, problem);
     }
     if model.readiness_probe.is_none() {
         let problem = match serving.runtime {
@@ -142,7 +147,7 @@ pub(super) fn kept(serving: &Serving, rendered: &PodTemplateSpec, merged: &PodTe
             }
             Runtime::Mlflow | Runtime::Mlserver => {
                 "takes away the readinessProbe of the container model, so that traffic would reach a server that does \
-                 not answer yet; remove the null"
+                 not answer yet; keep it, or write another one"
             }
         };
         fault(&containers, problem);

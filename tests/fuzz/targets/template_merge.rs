@@ -105,7 +105,7 @@ fn render(serving: &Serving, ca: bool) -> Result<Deployment, String> {
             assert!(fault.path.starts_with("serving.") && fault.problem.len() > 10, "{fault:?}");
         }
     }
-    rendered.map_err(|invalid| invalid.to_string())
+    rendered.map(|applicable| applicable.object).map_err(|invalid| invalid.to_string())
 }
 
 fn uri() -> ModelUri {

@@ -33,12 +33,12 @@ use self::{operator::Operator, record::Told, registry::Registry};
 use crate::{
     api::{
         ModelAliasStatus,
-        model_alias::Drift,
+        model_alias::{Drift, OnUnavailable},
         names::{ModelUri, Version},
     },
     decide::{
-        AliasRole, ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent,
-        Wish,
+        AliasRole, ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent, SmokeTestIntent,
+        StrategyIntent, Wish,
     },
 };
 

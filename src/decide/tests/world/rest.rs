@@ -49,11 +49,16 @@ impl World {
             condition.status == "True"
                 && ["Ready", "Reconciling", "Stalled"].contains(&condition.type_.as_str())
         });
-        if holding.count() != 1 {
-            faults.push("of Ready, Reconciling and Stalled exactly one holds".into());
+        let is_suspended = matches!(decision.report.readiness, Readiness::Suspended(_));
+        let holding = holding.count();
+        if holding > 1 || (holding == 0 && !is_suspended) {
+            faults
+                .push("of Ready, Reconciling and Stalled exactly one holds, or none while suspended".into());
         }
         let why = match &decision.report.readiness {
             Readiness::Settled(_) => self.met(&observed),
+            Readiness::Suspended(_) if self.intent.lifecycle == Lifecycle::Suspended => Ok(()),
+            Readiness::Suspended(note) => Err(format!("nothing is suspended, but: {}", note.message)),
             Readiness::Stalled(note) if self.is_stalled_by(note, &observed) => Ok(()),
             Readiness::Progressing(note) if self.is_held_up_by(note, &observed) => Ok(()),
             Readiness::Stalled(note) | Readiness::Progressing(note) => {
@@ -119,7 +124,6 @@ impl World {
         let known = &self.registry.seen.versions;
         let concerned: BTreeSet<Version> = self.wished().into_iter().chain(observed.serves()).collect();
         match note.reason {
-            Reason::Suspended => self.intent.lifecycle == Lifecycle::Suspended,
             Reason::Conflict => self.intent.obstacle.is_some(),
             Reason::ProgressDeadlineExceeded
             | Reason::SmokeTestFailed
