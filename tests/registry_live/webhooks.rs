@@ -52,7 +52,7 @@ async fn a_webhook_is_made_kept_changed_and_deleted() {
     let uid = unique("hook").to_string();
     let receiver = receiver().await;
     let wish =
-        |secret: &str, base: &str| plan::wish(&key(), Some(&uid), &base.parse().unwrap(), &secret.into());
+        |secret: &str, base: &str| plan::wish(&key(), &uid, &base.parse().unwrap(), &secret.into());
 
     let made = wish("first", &receiver.uri());
     let mut id = None;
