@@ -2,15 +2,18 @@
 
 use std::error::Error;
 
-use crate::api::condition::{Note, Reason, shortened};
+use crate::api::condition::{Reason, ReasonMessage, shortened};
 
 /// A refusal of `verb` on `object`.
-pub(crate) fn refusal(error: &kube::Error, verb: &str, object: &str) -> Note {
+pub(crate) fn error_message(error: &kube::Error, verb: &str, object: &str) -> ReasonMessage {
     match error {
         kube::Error::Api(status) if status.message.contains("because it is being terminated") => {
-            Note::new(Reason::Deleting, format!("{object} is not written: the namespace is being deleted"))
+            ReasonMessage::new(
+                Reason::Deleting,
+                format!("{object} is not written: the namespace is being deleted"),
+            )
         }
-        kube::Error::Api(status) if status.is_forbidden() => Note::new(
+        kube::Error::Api(status) if status.is_forbidden() => ReasonMessage::new(
             Reason::ApplyForbidden,
             format!(
                 "Laurel may not {verb} {object}: {}; a policy or a missing permission forbids it: compare Laurel's role \
@@ -22,12 +25,12 @@ pub(crate) fn refusal(error: &kube::Error, verb: &str, object: &str) -> Note {
             if is_of_the_object(&status.message)
                 || (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
         {
-            Note::new(
+            ReasonMessage::new(
                 Reason::ApplyRefused,
                 format!("the API server refuses to {verb} {object}: {}", shortened(&status.message, 800)),
             )
         }
-        error => Note::new(
+        error => ReasonMessage::new(
             Reason::ApplyFailed,
             format!("could not {verb} {object}, and will try again: {}", shortened(&cause(error), 800)),
         ),
@@ -63,10 +66,10 @@ mod tests {
     #[test]
     fn what_the_api_server_says_is_told_without_ornament() {
         let status = Status::failure("the object has been modified", "Conflict").with_code(409);
-        let note = refusal(&kube::Error::Api(status.boxed()), "apply", "the Service \"fraud\"");
-        assert_eq!(note.reason, Reason::ApplyFailed);
+        let cause = error_message(&kube::Error::Api(status.boxed()), "apply", "the Service \"fraud\"");
+        assert_eq!(cause.reason, Reason::ApplyFailed);
         assert_eq!(
-            note.message,
+            cause.message,
             "could not apply the Service \"fraud\", and will try again: the object has been modified"
         );
     }
@@ -76,9 +79,9 @@ mod tests {
         let said = "failed to create typed patch object (risk/fraud-v1; apps/v1, Kind=Deployment): \
                     .spec.template.spec.nodeSelectr: field not declared in schema";
         let status = Status::failure(said, "InternalError").with_code(500);
-        let note = refusal(&kube::Error::Api(status.boxed()), "apply", "the Deployment \"fraud-v1\"");
-        assert_eq!(note.reason, Reason::ApplyRefused);
-        assert!(note.message.contains("nodeSelectr"), "{}", note.message);
+        let cause = error_message(&kube::Error::Api(status.boxed()), "apply", "the Deployment \"fraud-v1\"");
+        assert_eq!(cause.reason, Reason::ApplyRefused);
+        assert!(cause.message.contains("nodeSelectr"), "{}", cause.message);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredMode
 
 /// Asks for a pass over an object, from wherever something about it was learnt.
 #[derive(Clone, Debug)]
-pub struct Wakeups {
+pub struct Requeue {
     aliases: UnboundedSender<ObjectRef<Guarded<ModelAlias>>>,
     models: UnboundedSender<ObjectRef<Guarded<RegisteredModel>>>,
     registries: UnboundedSender<ObjectRef<Guarded<ModelRegistry>>>,
@@ -16,7 +16,7 @@ pub struct Wakeups {
 }
 
 /// The ends at which wake-ups arrive.
-pub struct WakeupStreams {
+pub struct RequeueStreams {
     /// Of `ModelAliases`.
     pub aliases: UnboundedReceiver<ObjectRef<Guarded<ModelAlias>>>,
     /// Of `RegisteredModels`.
@@ -27,17 +27,17 @@ pub struct WakeupStreams {
     pub cluster_registries: UnboundedReceiver<ObjectRef<Guarded<ClusterModelRegistry>>>,
 }
 
-impl Wakeups {
+impl Requeue {
     /// The sending and the receiving ends.
     #[must_use]
-    pub fn new() -> (Self, WakeupStreams) {
+    pub fn new() -> (Self, RequeueStreams) {
         let (aliases, alias_stream) = unbounded();
         let (models, model_stream) = unbounded();
         let (registries, registry_stream) = unbounded();
         let (cluster_registries, cluster_registry_stream) = unbounded();
         (
             Self { aliases, models, registries, cluster_registries },
-            WakeupStreams {
+            RequeueStreams {
                 aliases: alias_stream,
                 models: model_stream,
                 registries: registry_stream,

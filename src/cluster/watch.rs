@@ -16,11 +16,11 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{backoff::Pauses, client::WATCH_LASTS};
+use super::{backoff::WatchBackoff, client::WATCH_LASTS};
 use crate::{
     api::{ModelAlias, model_alias::AliasKey},
     cluster::{
-        Guarded, Readiness, Wakeups,
+        Guarded, Readiness, Requeue,
         cache::{Cache, Projected, alias_of},
         error::cause,
     },
@@ -35,7 +35,7 @@ pub struct Watching {
     /// What is kept of the objects that we render.
     pub cluster: Arc<Cache>,
     /// Asks for a reconcile of what changed.
-    pub wakeups: Wakeups,
+    pub requeue: Requeue,
     /// All `ModelAliases`.
     pub aliases: Store<Guarded<ModelAlias>>,
 }
@@ -82,7 +82,7 @@ where
             object.managed_fields_mut().clear();
             object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
         })
-        .backoff(Pauses::new())
+        .backoff(WatchBackoff::new())
         .reflect(writer)
         .inspect(move |event| match event {
             Ok(Event::InitDone) => watching.readiness.read(what),
@@ -109,7 +109,7 @@ pub(crate) fn labelled_namespaces(
             namespace.managed_fields_mut().clear();
             namespace.annotations_mut().clear();
         })
-        .backoff(Pauses::new())
+        .backoff(WatchBackoff::new())
         .reflect(writer)
         .inspect(move |event| match event {
             Ok(Event::InitDone) => watching.readiness.read(WHAT),
@@ -133,7 +133,7 @@ where
         + 'static,
 {
     let config = config().labels(labels::MODEL_ALIAS);
-    let mut events = watcher(scope.api::<K>(&client), config).backoff(Pauses::new()).boxed();
+    let mut events = watcher(scope.api::<K>(&client), config).backoff(WatchBackoff::new()).boxed();
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -148,7 +148,7 @@ where
                     K::names(&watching.cluster).into_iter().filter(|known| !listed.contains(known))
                 {
                     K::remove(&watching.cluster, &alias, &name);
-                    watching.wakeups.alias(&alias);
+                    watching.requeue.alias(&alias);
                 }
                 listed = HashSet::new();
                 watching.readiness.read(what);
@@ -161,7 +161,7 @@ where
                 watching.readiness.seen(what);
                 if let Some(alias) = alias_of(object.meta()) {
                     K::remove(&watching.cluster, &alias, &object.name_any());
-                    watching.wakeups.alias(&alias);
+                    watching.requeue.alias(&alias);
                 }
             }
             Err(error) => failed(&watching, what, &error),
@@ -182,7 +182,7 @@ fn failed(watching: &Watching, what: &'static str, error: &watcher::Error) {
     let is_refused = [401, 403, 404].contains(&refused);
     if watching.readiness.failed(what, cause, is_refused) {
         for alias in watching.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
-            watching.wakeups.alias(&alias.key());
+            watching.requeue.alias(&alias.key());
         }
     }
 }
@@ -195,6 +195,6 @@ fn code(error: &kube::Error) -> u16 {
 fn see<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
     let alias = alias_of(object.meta())?;
     object.insert(&watching.cluster, &alias);
-    watching.wakeups.alias(&alias);
+    watching.requeue.alias(&alias);
     Some(alias)
 }

@@ -22,7 +22,9 @@ use super::{
 use crate::{
     api::{
         DEFAULT_ANNOTATION, ModelRegistrySpec, ModelRegistryStatus,
-        condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition, merge_conditions},
+        condition::{
+            ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage, merge_conditions,
+        },
         std_duration,
     },
     cluster::{Guarded, secrets},
@@ -31,11 +33,11 @@ use crate::{
     observe::models_of,
     registry::{
         mlflow::{Connection, Credentials},
-        polled::{Handle, RegistryKey, Settings},
+        polled::{PolledRegistry, RegistryKey, Settings},
     },
     render::RegistryForPods,
     resolve::is_default,
-    status::{condition_news, kstatus, readiness_news},
+    status::{condition_events, kstatus, readiness_events},
 };
 
 /// What of an object decides who uses its registry.
@@ -58,8 +60,8 @@ pub(super) fn noticing_changes<K: RegistryObject>(
         let key = K::key(object);
         // The store is written before this is seen.
         let exists = context.registry_objects.exists(&key);
-        if !exists && let Some(handle) = context.registries.get(&key) {
-            handle.poll_now();
+        if !exists && let Some(registry) = context.registries.get(&key) {
+            registry.poll_now();
         }
         let offer = Offer { is_default: is_default(object), generation: object.meta().generation };
         let before = if exists { offers.insert(key.clone(), offer.clone()) } else { offers.remove(&key) };
@@ -114,25 +116,25 @@ pub async fn reconcile<K: RegistryObject>(
             context.registries.remove(&key);
             wake(&context, &key, |_| true);
             let next = status(&context, object, &Readiness::Stalled(invalid), None, now);
-            tell(&context, object, next).await?;
+            publish(&context, object, next).await?;
             return Ok(Action::await_change());
         }
     };
     let interval = settings.poll_interval;
-    let (handle, is_new) = context.registries.set(&key, settings);
-    handle.renew_client(connection(&context, object, &handle.settings).await.map(Box::new));
+    let (registry, is_new) = context.registries.set(&key, settings);
+    registry.renew_client(connection(&context, object, &registry.settings).await.map(Box::new));
     if is_new {
-        tokio::spawn(poll_forever(context.clone(), key.clone(), handle.clone()));
+        tokio::spawn(poll_forever(context.clone(), key.clone(), registry.clone()));
     }
-    let told = webhook::look_after(&context, object, &handle).await;
-    let (_, server_version) = handle.health();
-    let mut next = status(&context, object, &readiness(&handle), server_version, now);
-    optional(&mut next.conditions, ConditionType::WebhookReady, told.condition, object, now);
-    next.webhook = told.status;
-    let was_read = handle.health().0.is_some() || handle.client().is_err();
-    let was_told = object.known_status().is_some_and(|status| !status.conditions.is_empty());
-    if was_read || !was_told {
-        tell(&context, object, next).await?;
+    let report = webhook::look_after(&context, object, &registry).await;
+    let (_, server_version) = registry.health();
+    let mut next = status(&context, object, &readiness(&registry), server_version, now);
+    optional(&mut next.conditions, ConditionType::WebhookReady, report.condition, object, now);
+    next.webhook = report.status;
+    let was_read = registry.health().0.is_some() || registry.client().is_err();
+    let was_reported = object.known_status().is_some_and(|status| !status.conditions.is_empty());
+    if was_read || !was_reported {
+        publish(&context, object, next).await?;
     }
     // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
     let has_webhook = object.registry().webhook.is_some() || next_webhook_stays(object);
@@ -148,7 +150,7 @@ fn next_webhook_stays(object: &impl RegistryObject) -> bool {
 fn optional(
     conditions: &mut Vec<Condition>,
     type_: ConditionType,
-    condition: Option<WishedCondition>,
+    condition: Option<DesiredCondition>,
     object: &impl RegistryObject,
     now: Timestamp,
 ) {
@@ -161,7 +163,7 @@ fn optional(
 }
 
 /// Writes a status where it is another one, with the Event that it is worth.
-async fn tell(
+async fn publish(
     context: &Context,
     object: &impl RegistryObject,
     next: ModelRegistryStatus,
@@ -169,20 +171,20 @@ async fn tell(
     let before = object.known_status().cloned().unwrap_or_default();
     if next != before {
         write_status(context, object, &next).await?;
-        context.announce(object, readiness_news(&before.conditions, &next.conditions, "Connect"));
+        context.publish_events(object, readiness_events(&before.conditions, &next.conditions, "Connect"));
         for (type_, action) in [(ConditionType::WebhookReady, "Push"), (ConditionType::Default, "Default")] {
-            let news = condition_news(type_, &before.conditions, &next.conditions, action);
-            context.announce(object, news.into_iter().collect());
+            let events = condition_events(type_, &before.conditions, &next.conditions, action);
+            context.publish_events(object, events.into_iter().collect());
         }
     }
     Ok(())
 }
 
 /// What the object says, or why it cannot be used.
-fn settings(spec: &ModelRegistrySpec) -> Result<Settings, Note> {
+fn settings(spec: &ModelRegistrySpec) -> Result<Settings, ReasonMessage> {
     let url = spec.mlflow.url().map_err(|error| {
         let message = format!("spec.mlflow.url: {:?} cannot be used: {error}; correct it", spec.mlflow.url);
-        Note::new(Reason::RegistryInvalid, message)
+        ReasonMessage::new(Reason::RegistryInvalid, message)
     })?;
     Ok(Settings {
         url: url.clone(),
@@ -202,7 +204,7 @@ async fn connection(
     context: &Context,
     object: &impl RegistryObject,
     settings: &Settings,
-) -> Result<Connection, Note> {
+) -> Result<Connection, ReasonMessage> {
     let spec = object.registry();
     let namespace = object.secrets_namespace(context.client.default_namespace());
     let text = async |name: &str, key: &str, field: &str| {
@@ -240,20 +242,22 @@ async fn connection(
 }
 
 /// How a registry is, by its last poll.
-fn readiness(handle: &Handle) -> Readiness {
-    let health = match handle.client() {
-        Err(note) => Some(Err(note)),
-        Ok(_) => handle.health().0,
+fn readiness(registry: &PolledRegistry) -> Readiness {
+    let health = match registry.client() {
+        Err(cause) => Some(Err(cause)),
+        Ok(_) => registry.health().0,
     };
     match health {
-        Some(Ok(())) => {
-            Readiness::Settled(Note::new(Reason::Connected, format!("{} answers", handle.settings.url)))
-        }
-        Some(Err(note)) if note.reason.passes_by_itself() => Readiness::Progressing(note),
-        Some(Err(note)) => Readiness::Stalled(note),
-        None => {
-            Readiness::Progressing(Note::new(Reason::RegistryNotRead, "the registry has not been read yet"))
-        }
+        Some(Ok(())) => Readiness::Settled(ReasonMessage::new(
+            Reason::Connected,
+            format!("{} answers", registry.settings.url),
+        )),
+        Some(Err(cause)) if cause.reason.is_transient() => Readiness::Progressing(cause),
+        Some(Err(cause)) => Readiness::Stalled(cause),
+        None => Readiness::Progressing(ReasonMessage::new(
+            Reason::RegistryNotRead,
+            "the registry has not been read yet",
+        )),
     }
 }
 
@@ -284,19 +288,19 @@ fn key_of<K: RegistryObject>(object: &K) -> RegistryKey {
 }
 
 /// Whether a registry that is marked as the default is the one that is used.
-fn default_condition(context: &Context, key: &RegistryKey) -> WishedCondition {
-    let (status, note) = match context.registry_objects.newer_default(key) {
+fn default_condition(context: &Context, key: &RegistryKey) -> DesiredCondition {
+    let (status, cause) = match context.registry_objects.newer_default(key) {
         None => (
             ConditionStatus::True,
-            Note::new(Reason::DefaultRegistry, "used by RegisteredModels that name no registry"),
+            ReasonMessage::new(Reason::DefaultRegistry, "used by RegisteredModels that name no registry"),
         ),
         Some(newer) => {
             let message = format!(
                 "{newer:?} is marked as the default as well and is newer, so it is used instead of this one; remove the \
                  annotation {DEFAULT_ANNOTATION} from one of them"
             );
-            (ConditionStatus::False, Note::new(Reason::NewerDefaultRegistry, message))
+            (ConditionStatus::False, ReasonMessage::new(Reason::NewerDefaultRegistry, message))
         }
     };
-    WishedCondition { type_: ConditionType::Default, status, note }
+    DesiredCondition { type_: ConditionType::Default, status, cause }
 }

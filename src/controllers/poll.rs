@@ -9,23 +9,23 @@ use super::{registered_model, webhook};
 use crate::{
     api::RegisteredModel,
     controllers::context::Context,
-    observe::wanted,
-    registry::polled::{Handle, RegistryKey},
+    observe::poll_plan,
+    registry::polled::{PolledRegistry, RegistryKey},
 };
 
 /// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.
-pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handle>) {
+pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, registry: Arc<PolledRegistry>) {
     context.readiness.reached().await;
     while context.registry_objects.exists(&key) {
         let began = Instant::now();
-        let outcome = handle.poll(|| wanted(&context.watched(), &key, &handle)).await;
-        let (health, _) = handle.health();
+        let outcome = registry.poll(|| poll_plan(&context.watched(), &key, &registry)).await;
+        let (health, _) = registry.health();
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {
-            if let Some(Err(note)) = &health {
-                tracing::warn!(registry = %key, reason = %note.reason, message = note.message, "the registry does not answer");
+            if let Some(Err(cause)) = &health {
+                tracing::warn!(registry = %key, reason = %cause.reason, message = cause.message, "the registry does not answer");
             } else {
-                tracing::info!(registry = %key, url = %handle.settings.url, "the registry answers");
+                tracing::info!(registry = %key, url = %registry.settings.url, "the registry answers");
             }
             wake_all(&context, &key);
         } else if !outcome.changed.is_empty() {
@@ -34,14 +34,14 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle
             });
         }
         tokio::select! {
-            () = handle.next_poll() => {}
-            () = handle.retirement() => return,
+            () = registry.next_poll() => {}
+            () = registry.retirement() => return,
         }
     }
     context.registries.remove(&key);
     wake_all(&context, &key);
     if !context.registry_objects.exists(&key) {
-        webhook::end(&context, &key, &handle).await;
+        webhook::end(&context, &key, &registry).await;
     }
 }
 
@@ -54,8 +54,8 @@ fn wake_all(context: &Context, key: &RegistryKey) {
 /// Asks for a reconcile of the object that describes a registry.
 pub(super) fn wake_object(context: &Context, key: &RegistryKey) {
     match key {
-        RegistryKey::Cluster { name } => context.wakeups.cluster_registry(name),
-        RegistryKey::Object { namespace, name } => context.wakeups.registry(namespace, name),
+        RegistryKey::Cluster { name } => context.requeue.cluster_registry(name),
+        RegistryKey::Object { namespace, name } => context.requeue.registry(namespace, name),
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn wake_models(context: &Context, choose: impl Fn(&RegisteredModel) -
         .map(|model| (model.namespace().unwrap_or_default(), model.name_any()))
         .collect();
     for (namespace, name) in &chosen {
-        context.wakeups.model(namespace, name);
+        context.requeue.model(namespace, name);
     }
     registered_model::wake_aliases(context, &chosen);
 }

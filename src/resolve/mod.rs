@@ -14,17 +14,17 @@ use kube::{
 use crate::{
     api::{
         ModelAlias, ModelAliasSpec, ModelAliasStatus, RegisteredModel,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         model_alias::AliasKey,
         names::{AliasName, ModelName, Version},
         promotion::PromotionRule,
     },
     cluster::Guarded,
     decide::AliasRole,
-    registry::polled::{Handle, Hub},
+    registry::polled::{PolledRegistry, Registries},
     render::{self, Rendering, labels},
     state::Memory,
-    status::Identity,
+    status::SubjectStatus,
 };
 
 mod intent;
@@ -39,7 +39,7 @@ pub struct Model {
     /// Its name there.
     pub name: ModelName,
     /// The registry.
-    pub registry: Arc<Handle>,
+    pub registry: Arc<PolledRegistry>,
     /// The rules for promoting its versions.
     pub promotion: Vec<PromotionRule>,
 }
@@ -52,7 +52,7 @@ pub struct References<'a> {
     /// The objects that describe registries.
     pub registry_objects: &'a RegistryObjects,
     /// All registries.
-    pub registries: &'a Hub,
+    pub registries: &'a Registries,
 }
 
 impl References<'_> {
@@ -60,14 +60,14 @@ impl References<'_> {
     ///
     /// # Errors
     /// When there is none of that name, or no default, or the namespace may not use it.
-    pub fn registry_of(&self, model: &RegisteredModel) -> Result<Arc<Handle>, Note> {
+    pub fn registry_of(&self, model: &RegisteredModel) -> Result<Arc<PolledRegistry>, ReasonMessage> {
         let key = self.registry_objects.key(model)?;
         self.registries.get(&key).ok_or_else(|| {
             let message = format!(
                 "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see its conditions",
                 model.name_any()
             );
-            Note::new(Reason::ModelRegistryNotFound, message)
+            ReasonMessage::new(Reason::ModelRegistryNotFound, message)
         })
     }
 
@@ -75,23 +75,25 @@ impl References<'_> {
     ///
     /// # Errors
     /// Which object is missing or cannot be parsed.
-    pub fn follow(&self, alias: &ModelAlias) -> Result<Model, Note> {
+    pub fn follow(&self, alias: &ModelAlias) -> Result<Model, ReasonMessage> {
         let (namespace, name) = (alias.namespace().unwrap_or_default(), &alias.spec.model_ref.name);
         let reference = ObjectRef::<Guarded<RegisteredModel>>::new(name).within(&namespace);
         let model = self.models.get(&reference).ok_or_else(|| {
-            Note::new(
+            ReasonMessage::new(
                 Reason::RegisteredModelNotFound,
                 format!("spec.modelRef: there is no RegisteredModel {name:?} in the namespace {namespace:?}; create it"),
             )
         })?;
         let model = model.0.as_ref().map_err(|error| {
-            Note::new(
+            ReasonMessage::new(
                 Reason::RegisteredModelNotFound,
                 format!("the RegisteredModel {name:?} cannot be read: {error}"),
             )
         })?;
         let registry = self.registry_of(model)?;
-        let name = model.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
+        let name = model
+            .model_name()
+            .map_err(|error| ReasonMessage::new(Reason::ModelNotFound, error.to_string()))?;
         Ok(Model { name, registry, promotion: model.spec.promotion.clone() })
     }
 }
@@ -108,7 +110,7 @@ pub struct Subject<'a> {
     /// Since when it is being deleted, as far as this process knows.
     pub deleting_since: Option<Timestamp>,
     /// Its model and registry, or why they are not known.
-    pub model: Result<Model, Note>,
+    pub model: Result<Model, ReasonMessage>,
 }
 
 impl<'a> Subject<'a> {
@@ -122,9 +124,9 @@ impl<'a> Subject<'a> {
         now: Timestamp,
     ) -> Self {
         let is_ending = object.metadata.deletion_timestamp.is_some();
-        let model = references.follow(object).or_else(|note| {
+        let model = references.follow(object).or_else(|cause| {
             let known = if is_ending { memory.model(object) } else { None };
-            known.ok_or(note)
+            known.ok_or(cause)
         });
         memory.remember_model(object, model.as_ref().ok());
         Self {
@@ -136,7 +138,7 @@ impl<'a> Subject<'a> {
 
     /// With nothing remembered.
     #[must_use]
-    pub fn new(object: &'a ModelAlias, model: Result<Model, Note>) -> Self {
+    pub fn new(object: &'a ModelAlias, model: Result<Model, ReasonMessage>) -> Self {
         Self {
             object,
             key: object.key(),
@@ -169,7 +171,7 @@ impl<'a> Subject<'a> {
     ///
     /// # Errors
     /// Why they are not known.
-    pub fn known_model(&self) -> Result<&Model, Note> {
+    pub fn known_model(&self) -> Result<&Model, ReasonMessage> {
         self.model.as_ref().map_err(Clone::clone)
     }
 
@@ -199,13 +201,13 @@ impl<'a> Subject<'a> {
 
     /// What its status says of the object itself; `serves` is the version that answers requests.
     #[must_use]
-    pub fn identity(&self, serves: Option<Version>) -> Identity {
+    pub fn identity(&self, serves: Option<Version>) -> SubjectStatus {
         let selector = |version| {
             let labels = labels::selector(&self.key.1, Some(version));
             labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
         };
         let serves = self.spec().serving.as_ref().and(serves);
-        Identity {
+        SubjectStatus {
             generation: self.object.metadata.generation,
             registry: self.model.as_ref().ok().map(|model| model.registry.status()),
             model_name: self.model.as_ref().ok().map(|model| model.name.to_string()),

@@ -11,7 +11,7 @@ use crate::{
     api::{
         ClusterModelRegistry, DEFAULT_ANNOTATION, ModelRegistry, RegisteredModel, RegistryKind,
         RegistryReference,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
     },
     cluster::Guarded,
     registry::polled::RegistryKey,
@@ -40,7 +40,7 @@ impl RegistryObjects {
     ///
     /// # Errors
     /// When it names none and there is no default, or it may not use the one that it names.
-    pub fn key(&self, model: &RegisteredModel) -> Result<RegistryKey, Note> {
+    pub fn key(&self, model: &RegisteredModel) -> Result<RegistryKey, ReasonMessage> {
         let namespace = model.namespace().unwrap_or_default();
         match &model.spec.registry_ref {
             Some(RegistryReference { kind: RegistryKind::ModelRegistry, name }) => {
@@ -53,17 +53,17 @@ impl RegistryObjects {
         }
     }
 
-    fn named_in_cluster(&self, namespace: &str, name: &str) -> Result<RegistryKey, Note> {
+    fn named_in_cluster(&self, namespace: &str, name: &str) -> Result<RegistryKey, ReasonMessage> {
         let Some(cluster) = &self.cluster else {
             let message = format!(
                 "spec.registryRef names the ClusterModelRegistry {name:?}, but this Laurel is installed for one namespace and \
                  reads no ClusterModelRegistries; name a ModelRegistry"
             );
-            return Err(Note::new(Reason::RegistryNotAllowed, message));
+            return Err(ReasonMessage::new(Reason::RegistryNotAllowed, message));
         };
         let object = cluster.registries.get(&ObjectRef::new(name));
         match object.map(|object| cluster.allows(&object, namespace)) {
-            Some(Err(why)) => Err(Note::new(Reason::RegistryNotAllowed, why)),
+            Some(Err(why)) => Err(ReasonMessage::new(Reason::RegistryNotAllowed, why)),
             Some(Ok(())) | None => Ok(RegistryKey::Cluster { name: name.to_owned() }),
         }
     }
@@ -82,7 +82,7 @@ impl RegistryObjects {
         Some(RegistryKey::Cluster { name: chosen.name_any() })
     }
 
-    fn no_default(&self, model: &RegisteredModel, namespace: &str) -> Note {
+    fn no_default(&self, model: &RegisteredModel, namespace: &str) -> ReasonMessage {
         let name = model.name_any();
         let all = self.cluster.as_ref().map(|cluster| cluster.registries.state()).unwrap_or_default();
         if let Some(closed) = newest_default(all.iter().map(AsRef::as_ref)) {
@@ -91,14 +91,14 @@ impl RegistryObjects {
                  namespace {namespace:?} (spec.allowedNamespaces); label the namespace, or set spec.registryRef",
                 closed.name_any()
             );
-            return Note::new(Reason::RegistryNotAllowed, message);
+            return ReasonMessage::new(Reason::RegistryNotAllowed, message);
         }
         let message = format!(
             "the RegisteredModel {name:?} names no registry, and there is no default; set spec.registryRef, or set the \
              annotation {DEFAULT_ANNOTATION}: \"true\" on a ModelRegistry of the namespace {namespace:?} or on a \
              ClusterModelRegistry"
         );
-        Note::new(Reason::RegistryNotConfigured, message)
+        ReasonMessage::new(Reason::RegistryNotConfigured, message)
     }
 
     /// Whether the object of this registry exists.
@@ -266,7 +266,7 @@ mod tests {
     fn key(objects: &RegistryObjects, namespace: &str, spec: &str) -> Result<String, Reason> {
         let model = format!("{{metadata: {{name: fraud, namespace: {namespace}}}, spec: {spec}}}");
         let model = serde_yaml::from_str::<RegisteredModel>(&model).unwrap();
-        objects.key(&model).map(|key| key.to_string()).map_err(|note| note.reason)
+        objects.key(&model).map(|key| key.to_string()).map_err(|cause| cause.reason)
     }
 
     #[test]

@@ -97,8 +97,8 @@ fn a_closed_schema_would_refuse_it() {
         let status = status_schema(&mut crd);
         status.as_object_mut().context("a schema")?.remove("x-kubernetes-preserve-unknown-fields");
         let refused = write(scene, &serde_json::from_value(crd)?).await?;
-        let refusal = refused.err().context("it was written")?.to_string();
-        ensure!(refusal.contains("field not declared in schema"), "{refusal}");
+        let error_message = refused.err().context("it was written")?.to_string();
+        ensure!(error_message.contains("field not declared in schema"), "{error_message}");
         Ok(())
     });
 }

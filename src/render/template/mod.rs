@@ -3,7 +3,7 @@
 //! Merged as `kubectl` would: maps by field, the lists that Laurel renders by their Kubernetes keys, any other list as
 //! a whole, and `null` takes away, as does a path in `templateOmit`. The user may do as they like with it (other probes,
 //! sidecars, less security), but for two things: what says which version a pod serves, and what the Service finds it by.
-//! Whatever cannot be merged is a [`Fault`]. Fields that this release does not know are passed on: the cluster may be newer,
+//! Whatever cannot be merged is a [`TemplateError`]. Fields that this release does not know are passed on: the cluster may be newer,
 //! and the API server refuses what it does not know either.
 
 use std::fmt;
@@ -27,24 +27,24 @@ use path::Path;
 
 /// Why `serving` cannot be rendered: every place that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct InvalidTemplate(pub Vec<Fault>);
+pub struct InvalidTemplate(pub Vec<TemplateError>);
 
 /// One place that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct TemplateError {
     /// Where, from the ModelAlias's spec on: `serving.template.spec.containers[0].imagee`.
     pub path: String,
     /// What is wrong with it, and what to do.
     pub problem: String,
 }
 
-impl Fault {
+impl TemplateError {
     fn new(path: &Path, problem: impl Into<String>) -> Self {
         Self { path: path.to_string(), problem: problem.into() }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.problem)
     }
@@ -52,8 +52,8 @@ impl fmt::Display for Fault {
 
 impl fmt::Display for InvalidTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults: Vec<String> = self.0.iter().map(Fault::to_string).collect();
-        f.write_str(&faults.join("; "))
+        let errors: Vec<String> = self.0.iter().map(TemplateError::to_string).collect();
+        f.write_str(&errors.join("; "))
     }
 }
 
@@ -80,7 +80,11 @@ pub(super) fn checked(
 }
 
 /// What `templateOmit` takes away of what Laurel promises.
-fn lost(r: &Rendering, rendered: &PodTemplateSpec, omitted: &Value) -> Result<Vec<Fault>, InvalidTemplate> {
+fn lost(
+    r: &Rendering,
+    rendered: &PodTemplateSpec,
+    omitted: &Value,
+) -> Result<Vec<TemplateError>, InvalidTemplate> {
     if r.serving.template_omit.is_empty() {
         return Ok(Vec::new());
     }
@@ -89,7 +93,7 @@ fn lost(r: &Rendering, rendered: &PodTemplateSpec, omitted: &Value) -> Result<Ve
 
 fn merge_over(r: &Rendering, rendered: &mut Value, template: &Value) -> Result<(), InvalidTemplate> {
     let template = &without_empty_parts(template);
-    none(schema::faults(template))?;
+    none(schema::errors(template))?;
     none(promises::overrides(r.serving, template))?;
     none(merge::merge(rendered, template))
 }
@@ -97,7 +101,7 @@ fn merge_over(r: &Rendering, rendered: &mut Value, template: &Value) -> Result<(
 /// What of a template is known to this release.
 fn known(template: &Value) -> Result<PodTemplateSpec, InvalidTemplate> {
     serde_json::from_value(template.clone()).map_err(|error| {
-        InvalidTemplate(vec![Fault::new(
+        InvalidTemplate(vec![TemplateError::new(
             &Path::root(),
             format!("the merged template is not a pod template: {error}"),
         )])
@@ -124,16 +128,16 @@ fn add_unknown(known: &mut Value, merged: &Value) {
     }
 }
 
-/// `faults`, those with `templateOmit` for their place that it is to blame for.
-fn blamed(faults: Vec<Fault>, omitted: &[Fault]) -> Vec<Fault> {
-    let place = |fault: Fault| {
-        if omitted.contains(&fault) {
-            Fault { path: "serving.templateOmit".to_owned(), ..fault }
+/// `errors`, those with `templateOmit` for their place that it is to blame for.
+fn blamed(errors: Vec<TemplateError>, omitted: &[TemplateError]) -> Vec<TemplateError> {
+    let place = |error: TemplateError| {
+        if omitted.contains(&error) {
+            TemplateError { path: "serving.templateOmit".to_owned(), ..error }
         } else {
-            fault
+            error
         }
     };
-    faults.into_iter().map(place).collect()
+    errors.into_iter().map(place).collect()
 }
 
 /// Without what asks for nothing: a key without a value at the top, and `metadata.labels` and `metadata.annotations` that are
@@ -156,6 +160,6 @@ fn as_json(rendered: &PodTemplateSpec) -> Value {
     serde_json::to_value(rendered).expect("a pod template has only text for keys")
 }
 
-fn none(faults: Vec<Fault>) -> Result<(), InvalidTemplate> {
-    if faults.is_empty() { Ok(()) } else { Err(InvalidTemplate(faults)) }
+fn none(errors: Vec<TemplateError>) -> Result<(), InvalidTemplate> {
+    if errors.is_empty() { Ok(()) } else { Err(InvalidTemplate(errors)) }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Fault,
+    TemplateError,
     merge::{self, Keys},
 };
 
@@ -17,17 +17,17 @@ enum Step<'a> {
 }
 
 /// Removes what these paths lead to, and says which of them lead nowhere.
-pub(super) fn omit(rendered: &mut Value, paths: &[String]) -> Vec<Fault> {
-    let mut faults = Vec::new();
+pub(super) fn omit(rendered: &mut Value, paths: &[String]) -> Vec<TemplateError> {
+    let mut errors = Vec::new();
     for (index, path) in paths.iter().enumerate() {
         let problem = match steps(path) {
             None => "is not a path such as spec.containers[model].livenessProbe; correct it".to_owned(),
             Some(steps) if remove(rendered, "", &steps) => continue,
             Some(_) => format!("Laurel renders nothing at {path:?}; correct the path or remove it"),
         };
-        faults.push(Fault { path: format!("serving.templateOmit[{index}]"), problem });
+        errors.push(TemplateError { path: format!("serving.templateOmit[{index}]"), problem });
     }
-    faults
+    errors
 }
 
 fn steps(path: &str) -> Option<Vec<Step<'_>>> {

@@ -3,20 +3,20 @@
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::{Map, Value};
 
-use super::{Fault, path::Path};
+use super::{TemplateError, path::Path};
 
 /// What in `template` has a wrong type, and each null of which nothing is known: it may be a slip of the pen.
-pub(super) fn faults(template: &Value) -> Vec<Fault> {
+pub(super) fn errors(template: &Value) -> Vec<TemplateError> {
     match read(without_nulls(template)) {
         Ok(_) => {
-            let mut faults = Vec::new();
-            unknown_nulls(&Path::root(), template, &|value| value, &mut faults);
-            faults
+            let mut errors = Vec::new();
+            unknown_nulls(&Path::root(), template, &|value| value, &mut errors);
+            errors
         }
         Err(error) => {
             let template = without_nulls(template);
             vec![wrong_type(&Path::root(), &template, &|value| value).unwrap_or_else(|| {
-                Fault::new(&Path::root(), format!("{error}; see kubectl explain pod.spec"))
+                TemplateError::new(&Path::root(), format!("{error}; see kubectl explain pod.spec"))
             })]
         }
     }
@@ -41,7 +41,12 @@ fn without_nulls(value: &Value) -> Value {
 }
 
 /// Every null in a field that is not known; `whole` makes a template of a value in this place.
-fn unknown_nulls(path: &Path, value: &Value, whole: &dyn Fn(Value) -> Value, faults: &mut Vec<Fault>) {
+fn unknown_nulls(
+    path: &Path,
+    value: &Value,
+    whole: &dyn Fn(Value) -> Value,
+    errors: &mut Vec<TemplateError>,
+) {
     match value {
         Value::Object(fields) => {
             for (field, value) in fields {
@@ -50,14 +55,14 @@ fn unknown_nulls(path: &Path, value: &Value, whole: &dyn Fn(Value) -> Value, fau
                 if value.is_null() && !is_known(&whole) {
                     let problem = "null takes away what Laurel renders, and it knows no such field; correct its name or \
                                    remove it";
-                    faults.push(Fault::new(&path, problem));
+                    errors.push(TemplateError::new(&path, problem));
                 }
-                unknown_nulls(&path, value, &whole, faults);
+                unknown_nulls(&path, value, &whole, errors);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                unknown_nulls(&path.item(index), item, &|value| whole(Value::Array(vec![value])), faults);
+                unknown_nulls(&path.item(index), item, &|value| whole(Value::Array(vec![value])), errors);
             }
         }
         _ => {}
@@ -71,10 +76,10 @@ fn is_known(whole: &dyn Fn(Value) -> Value) -> bool {
 }
 
 /// The innermost place that cannot be read even when it stands alone; `whole` makes a template of such a place.
-fn wrong_type(path: &Path, value: &Value, whole: &dyn Fn(Value) -> Value) -> Option<Fault> {
+fn wrong_type(path: &Path, value: &Value, whole: &dyn Fn(Value) -> Value) -> Option<TemplateError> {
     let alone = |value: Value| {
         let error = read(whole(value)).err()?;
-        Some(Fault::new(path, format!("{error}; see kubectl explain pod.spec")))
+        Some(TemplateError::new(path, format!("{error}; see kubectl explain pod.spec")))
     };
     match value {
         Value::Object(fields) => alone(Value::Object(Map::new())).or_else(|| {
