@@ -9,7 +9,7 @@ use laurel::render::labels;
 use pretty_assertions::assert_eq;
 use strum::IntoEnumIterator;
 
-const FOLDER: &str = "config/docs";
+const FOLDER: &str = "docs";
 
 fn reasons_page() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER).join("reasons.md"))
