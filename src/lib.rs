@@ -25,6 +25,7 @@ pub mod observe;
 pub mod offline;
 pub mod registry;
 pub mod render;
+pub mod resolve;
 pub mod state;
 pub mod status;
 pub mod telemetry;

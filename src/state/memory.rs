@@ -10,8 +10,8 @@ use kube::ResourceExt;
 
 use crate::{
     api::{ModelAlias, ModelAliasStatus, RegisteredModel},
-    observe::model_alias::Model,
     registry::polled::Handle,
+    resolve::Model,
 };
 
 /// What is remembered, by UID.
