@@ -19,7 +19,7 @@ fn root() -> &'static Path {
 }
 
 fn read(page: &Path) -> String {
-    fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{}: {error}", page.display()))
+    fs::read_to_string(root().join(page)).expect("a page is text")
 }
 
 /// Every page: the README and its neighbours, and all of `docs/`.
@@ -76,11 +76,7 @@ fn broken(page: &Path, target: &str) -> Option<String> {
         return None;
     }
     let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-    let linked = if file.is_empty() {
-        page.to_owned()
-    } else {
-        page.parent().expect("a page is in a folder").join(file)
-    };
+    let linked = if file.is_empty() { page.to_owned() } else { page.parent()?.join(file) };
     if !root().join(&linked).exists() {
         return Some(format!("{}: {target}: no such file", page.display()));
     }

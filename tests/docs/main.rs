@@ -1,5 +1,6 @@
 //! The pages of the documentation say all that they have to, and nothing that does not exist.
 
+mod layers;
 mod links;
 mod promises;
 
