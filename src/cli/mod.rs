@@ -1,7 +1,6 @@
 //! The command line: one file for each thing that `laurel` can do.
 //!
 //! ```text
-//! run       the operator's options
 //! crds      the custom resource definitions as YAML
 //! check     manifests, judged without a cluster
 //! compare   versions of a model side by side
@@ -13,10 +12,17 @@
 //! ```
 //!
 //! A command that asks something ends with one of the exit codes of [`ExitStatus`].
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: reads files and asks registries"
+)]
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::options::RunOptions;
 
 mod best;
 mod check;
@@ -25,18 +31,11 @@ mod crds;
 mod files;
 pub mod history;
 pub mod registry;
-mod run;
 mod table;
 
 pub use self::{
-    best::BestOptions,
-    check::CheckOptions,
-    compare::CompareOptions,
-    crds::print_crds,
-    history::HistoryArgs,
-    registry::RegistryArgs,
-    run::{LogFormat, RunOptions, WebhookScheme},
-    table::table,
+    best::BestOptions, check::CheckOptions, compare::CompareOptions, crds::print_crds, history::HistoryArgs,
+    registry::RegistryArgs, table::table,
 };
 
 /// Promotes and rolls back machine-learning models on Kubernetes, true to a model registry.

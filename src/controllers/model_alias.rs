@@ -1,5 +1,4 @@
 //! The shell around one ModelAlias.
-#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,7 +35,8 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
         return Ok(Action::requeue(pause));
     }
     let now = Timestamp::now();
-    let subject = Subject::resolve(alias, context.references(), &context.memory, now);
+    let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
+    context.memory.remember_model(&subject);
     let observed = observe(&context.sources(), &subject, now).await;
     let decision = decide(&observed);
     let applied = apply::apply(&context.effects(), &subject, &observed, &decision).await;

@@ -1,5 +1,4 @@
 //! The shell around one ModelRegistry or ClusterModelRegistry.
-#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
 use std::{collections::HashMap, sync::Arc};
 

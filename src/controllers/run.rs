@@ -1,6 +1,4 @@
 //! Wires everything together, and takes it apart in order.
-#![expect(clippy::disallowed_types, reason = "effects: makes the clients")]
-#![expect(clippy::disallowed_methods, reason = "effects: waits for the last passes")]
 
 use std::{
     any::Any,
@@ -36,7 +34,6 @@ use tracing::Instrument;
 use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
 use crate::{
     api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
-    cli::RunOptions,
     cluster::{
         Events, Guarded, Requeue,
         cache::Cache,
@@ -44,6 +41,7 @@ use crate::{
         watch::{Scope, labelled_namespaces, own_kind, projections},
     },
     controllers::context::Context,
+    options::RunOptions,
     registry::polled::Registries,
     resolve::{ClusterObjects, RegistryObjects},
     state::{

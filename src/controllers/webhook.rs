@@ -18,9 +18,9 @@ use crate::{
         condition::{ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage},
         model_registry::WebhookStatus,
     },
-    cli::{RunOptions, WebhookScheme},
     cluster::secrets,
     controllers::{context::Context, poll::wake_object, registry_object::RegistryObject},
+    options::{RunOptions, WebhookScheme},
     registry::{
         polled::{PolledRegistry, RegistryKey},
         webhook::DesiredWebhook,
@@ -204,7 +204,7 @@ async fn registration(
     match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
         (_, true) => {}
         (Ok(()), false) => {
-            tracing::info!(registry = %key, id, url = desired.url, "the webhook is registered")
+            tracing::info!(registry = %key, id, url = desired.url, "the webhook is registered");
         }
         (Err(cause), false) => {
             tracing::warn!(registry = %key, reason = %cause.reason, message = cause.message, "the webhook is not well");

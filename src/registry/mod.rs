@@ -6,6 +6,11 @@
 //! One rule holds for every backend: **unknown is not absent.** A method answers `Ok(None)` only when the registry
 //! itself said, about that one object, that it does not exist. Everything else that is not an answer is a
 //! [`RegistryError`].
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: asks the registry, and polls it by the clock"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,6 +71,18 @@ pub enum VersionState {
     Pending,
     /// Its registration failed.
     Failed,
+}
+
+impl VersionState {
+    /// In one word, as a status has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Pending => "Pending",
+            Self::Failed => "Failed",
+        }
+    }
 }
 
 /// A model version as one read of the registry shows it.

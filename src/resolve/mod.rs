@@ -23,7 +23,6 @@ use crate::{
     decide::AliasRole,
     registry::polled::{PolledRegistry, Registries},
     render::{self, Rendering, labels},
-    state::Memory,
     status::SubjectStatus,
 };
 
@@ -98,6 +97,17 @@ impl References<'_> {
     }
 }
 
+/// What this process knows of a ModelAlias beside the object itself.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// The newest status that was written or watched.
+    pub status: ModelAliasStatus,
+    /// Where its references led, if it is being deleted.
+    pub model: Option<Model>,
+    /// Since when it is being deleted.
+    pub deleting_since: Option<Timestamp>,
+}
+
 /// A ModelAlias with its references followed; the raw object goes no further than here.
 pub struct Subject<'a> {
     object: &'a ModelAlias,
@@ -114,24 +124,14 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// Follows the references of `object`. Where they lead nowhere while it is being deleted, the model is the one that they led
-    /// to before: with its namespace, the objects it refers to may be gone first.
+    /// Follows the references of `object`. Where they lead nowhere while it is being deleted, the model is the one that they
+    /// led to before: with its namespace, the objects it refers to may be gone first.
     #[must_use]
-    pub fn resolve(
-        object: &'a ModelAlias,
-        references: References<'_>,
-        memory: &Memory,
-        now: Timestamp,
-    ) -> Self {
-        let is_ending = object.metadata.deletion_timestamp.is_some();
-        let model = references.follow(object).or_else(|cause| {
-            let known = if is_ending { memory.model(object) } else { None };
-            known.ok_or(cause)
-        });
-        memory.remember_model(object, model.as_ref().ok());
+    pub fn resolve(object: &'a ModelAlias, references: References<'_>, remembered: Remembered) -> Self {
+        let model = references.follow(object).or_else(|cause| remembered.model.ok_or(cause));
         Self {
-            status: memory.latest_status(object),
-            deleting_since: is_ending.then(|| memory.deleting_since(object, now)),
+            status: remembered.status,
+            deleting_since: remembered.deleting_since,
             ..Self::new(object, model)
         }
     }

@@ -134,7 +134,7 @@ async fn judge(
     if candidate.state != VersionState::Ready {
         let message = format!(
             "version {version} is {} in the registry, so it cannot be served",
-            versions::state(candidate.state)
+            candidate.state.as_str()
         );
         return Ok(reported(Some(version), Verdict::Missing, message));
     }
