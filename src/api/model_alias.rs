@@ -157,10 +157,7 @@ pub struct Serving {
     #[schemars(with = "i32", range(min = 1024, max = 65535))]
     pub port: u16,
 
-    /// Whether pods keep a client's connection open after an answer. `Disabled` (the default) closes it, so that every
-    /// client moves as soon as traffic moves, at the cost of one new connection for each request. With `Enabled`, a client
-    /// that keeps its connection open is answered by the old version for as long as that version stays warm, and may lose a
-    /// request when its pods end. It cannot be set for the runtime `custom`.
+    /// Whether pods keep a client's connection open after an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<KeepAlive>,
 
@@ -221,7 +218,10 @@ pub enum Runtime {
     Custom,
 }
 
-/// Whether pods keep a client's connection open after an answer.
+/// Whether pods keep a client's connection open after an answer. `Disabled` (the default) closes it, so that every client
+/// moves as soon as traffic moves, at the cost of one new connection for each request. With `Enabled`, a client that keeps
+/// its connection open is answered by the old version for as long as that version stays warm, and may lose a request when
+/// its pods end. It cannot be set for the runtime `custom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeepAlive {
     /// Each answer closes its connection.
@@ -307,9 +307,7 @@ pub enum Strategy {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SmokeTest {
-    /// `InputExample` sends the request that was logged with the model, where there is one, to a pod of the version. An
-    /// answer other than 2xx rejects the version. `Disabled` sends nothing. The default is `InputExample`, and `Disabled`
-    /// for the runtime `custom`.
+    /// What is sent to a pod of the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<SmokeTestMode>,
 
@@ -341,7 +339,10 @@ impl SmokeTest {
     }
 }
 
-/// What a smoke test sends.
+/// What is sent to a pod of the version. `InputExample` sends the request that was logged with the model, where there is one;
+/// an answer other than 2xx rejects the version. `Disabled` sends nothing. The default is `InputExample`, and `Disabled` for
+/// the runtime `custom`.
+// This text, and not that of the field, is what a field that may be missing gets as its description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SmokeTestMode {
     /// The model's own input example.
@@ -360,7 +361,7 @@ pub enum OnUnavailable {
     Skip,
 }
 
-/// What serves, and what Laurel is doing about the wish.
+/// What serves, and what Laurel is doing to get to what the spec asks for.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelAliasStatus {
@@ -454,6 +455,7 @@ pub struct KnownVersion {
     pub idle_since: Option<Timestamp>,
     /// How the smoke test of its last start ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub smoke_test: Option<SmokeTestOutcome>,
 }
 
@@ -516,6 +518,7 @@ pub struct HistoryEntry {
     pub commit: Option<String>,
     /// Why it was rejected, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub reason: Option<Reason>,
     /// Why it was rejected, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LABEL_PATTERN, metric::Goal, names::AliasName, registered_model::TagValue};
 
-/// What a version must fulfil before the `ModelAliases` of these aliases send it traffic. All that stands here must hold; where
+/// What a version must fulfil before the `ModelAliases` of these aliases send it traffic. All of it must hold; where
 /// several rules name the same alias, all of them. A version that served before is never held back.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("has(self.metrics) || has(self.improves) || has(self.tags) || has(self.description) || has(self.requiredAlias)").message("a rule asks for something: set metrics, improves, tags, description or requiredAlias"))]
