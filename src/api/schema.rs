@@ -2,7 +2,7 @@
 //!
 //! - Descriptions become paragraphs. Doc comments are wrapped where the source file is, and `kubectl explain` would keep
 //!   those line breaks.
-//! - The status of every kind is open: no closed list of values, no pattern, no bound, and unknown fields are kept. Only
+//! - The status of every kind is open: no closed list of values, no pattern, no bound, no default, and unknown fields are kept. Only
 //!   Laurel writes a status, and the CRDs in a cluster may be older than the operator: a server-side apply with a field or
 //!   a value that the schema refuses would then fail as a whole.
 
@@ -11,8 +11,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
-/// What a schema may demand of a value. A status demands none of it.
-const DEMANDS: [&str; 12] = [
+/// What a schema may demand of a value, or put in its place. A status is stored as it is written.
+const DEMANDS: [&str; 13] = [
+    "default",
     "enum",
     "pattern",
     "minLength",

@@ -34,9 +34,9 @@ fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
                 ("{}", "set exactly one of version and follow"),
                 ("{version: '1', follow: {registry: {}}}", "set exactly one of version and follow"),
                 ("{follow: {}}", "follow takes exactly one of registry, latest, best and semver"),
-                ("{follow: {registry: {}, latest: {}}}", "must have at most 1 items"),
+                ("{follow: {registry: {}, latest: {}}}", "must have at most 1 item"),
                 ("{follow: {newest: {}}}", "follow takes exactly one of registry, latest, best and semver"),
-                ("{follow: {registry: {}, window: {}}}", "must have at most 1 items"),
+                ("{follow: {registry: {}, window: {}}}", "must have at most 1 item"),
                 ("{follow: {semver: {tag: semver, range: 'two or so'}}}", "spec.follow.semver.range"),
                 ("{follow: {best: {metric: auc, goal: Most}}}", "spec.follow.best.goal"),
                 (
