@@ -69,9 +69,11 @@ where
 
 fn rendering<'a>(subject: &'a Subject<'_>) -> Result<Rendering<'a>, Note> {
     subject.known_model()?;
-    subject.rendering().ok_or_else(|| {
-        Note::new(Reason::AsWished, "spec.serving was removed while its objects were being written")
-    })
+    subject.rendering().ok_or_else(serving_was_removed)
+}
+
+fn serving_was_removed() -> Note {
+    Note::new(Reason::AsWished, "spec.serving was removed while its objects were being written")
 }
 
 /// A version's start, or its start anew with other settings.
@@ -108,7 +110,8 @@ pub(super) async fn route(
             return Err(Note::new(Reason::ApplyRefused, "a Service is never pointed at nothing"));
         }
     };
-    let service = render::service(&rendering(subject)?, selection);
+    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
+    let service = render::service(&rendering, selection);
     enough_pods_are_ready(effects, subject, traffic, counted_on).await?;
     let wished = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
     let known = effects.cluster.service_port(&subject.key);

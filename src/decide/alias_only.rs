@@ -29,7 +29,7 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         }
         (Ok(_), Verdict::Failed(note)) => {
             let version = wished.as_ref().ok().copied().filter(|_| observed.record.version.is_some());
-            rejection = gates::rejection(observed, version, Some(&note), "");
+            rejection = gates::rejection(observed, version, Some(&note), None);
             refused(observed, note)
         }
         (Ok(version), Verdict::LetIn) => keep_alias(observed, version),

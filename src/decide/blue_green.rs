@@ -73,7 +73,7 @@ pub(super) fn bring_up(
     if observed.has_served(version) && workload.is_full(replicas) && !asked_for_another {
         return route(version, step);
     }
-    if workload.settings != serving.settings || workload.model_uri != *model_uri {
+    if serving.replaces(workload, model_uri) {
         begin(observed, serving, version, start, step);
     } else if workload.desired != replicas {
         begin(observed, serving, version, Action::Scale { version, replicas }, step);
@@ -106,8 +106,8 @@ pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, ro
         return begin(observed, serving, version, apply(serving.replicas), step);
     };
     let replicas = serving.replicas.min(workload.desired.saturating_add(room));
-    let outdated =
-        workload.edited || workload.settings != serving.settings || workload.model_uri != *model_uri;
+    let is_edited = workload.edited && serving.settings.is_some();
+    let outdated = is_edited || serving.replaces(workload, model_uri);
     if goal.is_wished() && outdated {
         step.act(apply(replicas));
         step.progress(Reason::UpdatingSettings, format!("version {version} gets new settings, pod by pod"));

@@ -52,7 +52,7 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Goal {
         Ok(version) => version,
         Err(note) => return hold(observed, serving, None, note),
     };
-    if let Some(rejection) = observed.rejection(wished, &serving.settings) {
+    if let Some(rejection) = observed.rejection(wished, serving.settings.as_deref()) {
         let note = Note::new(
             rejection.reason,
             format!(
@@ -94,6 +94,24 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Goal {
         (goal.refusal, goal.waiting) = told_apart(follow::doubt(observed));
     }
     Goal { gates, ..goal }
+}
+
+/// Chooses among the versions that can serve without anything new: a Deployment of ours exists, and it has answered requests
+/// before. Any other version waits as it is until the blocker is gone.
+pub(super) fn choose_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Note) -> Goal {
+    let wished = wished(observed).ok().or(observed.record.target_version);
+    let is_known = |version: &Version| {
+        observed.cluster.workloads.contains_key(version)
+            && (observed.has_served(*version) || is_being_exchanged(observed, *version))
+            && observed.rejection(*version, None).is_none()
+    };
+    let known =
+        wished.filter(is_known).and_then(|version| Some((version, pinned(observed, version)?.clone())));
+    let held = Goal { spared: wished, ..hold(observed, serving, wished, blocker.clone()) };
+    match known {
+        Some(known) => Goal { version: Some(known), spared: None, ..held },
+        None => held,
+    }
 }
 
 /// A note as a refusal, or as something that is waited for.
@@ -199,10 +217,10 @@ fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, w
         })
     };
     // What is held keeps the settings that its pods have, whatever the spec says by now.
-    let settings = |version| {
-        observed.cluster.workloads.get(&version).map_or(&serving.settings, |workload| &workload.settings)
-    };
-    let failed = serves.is_some_and(|version| observed.rejection(version, settings(version)).is_some());
+    let failed = serves.is_some_and(|version| {
+        let workload = observed.cluster.workloads.get(&version);
+        observed.rejection(version, serving.settings_of(workload)).is_some()
+    });
     let held = if failed { fallback().or(serves) } else { serves };
     let version =
         held.and_then(|version| identity(observed, version).ok().map(|(model_uri, _)| (version, model_uri)));

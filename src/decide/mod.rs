@@ -39,8 +39,8 @@ pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{Evidence, EvidenceFacts, Finding, GatesReport, Metrics, Outcome, examine, is_exempt};
 pub use goal::wished;
 pub use observed::{
-    ClusterView, Intent, Lifecycle, Observed, Outbox, RegistryView, ServingIntent, SmokeReport,
-    StrategyIntent, Traffic, VersionView, Wish, Workload,
+    Blocker, BlockerScope, ClusterView, Intent, Lifecycle, Observed, Outbox, RegistryView, ServingIntent,
+    SmokeReport, StrategyIntent, Traffic, VersionView, Wish, Workload,
 };
 pub use registry_sync::QUARREL;
 
@@ -61,19 +61,48 @@ fn decide_now(observed: &Observed) -> Decision {
         Lifecycle::Deleting { since } => deletion::decide(observed, since),
         Lifecycle::Suspended => suspended(observed),
         Lifecycle::Active => match (&observed.intent.obstacle, &observed.intent.serving) {
-            (Some(obstacle), _) => obstructed(observed, obstacle),
+            (Some(blocker), Some(serving)) if blocker.scope != BlockerScope::Everything => {
+                serve_blocked(observed, serving, blocker)
+            }
+            (Some(blocker), _) => blocked(observed, &blocker.note),
             (None, Some(serving)) => serve(observed, serving),
             (None, None) => alias_only::decide(observed),
         },
     }
 }
 
+/// Moves traffic among the Deployments that exist, and sizes them; anything new waits until the blocker is gone.
+fn serve_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Blocker) -> Decision {
+    let serving = &ServingIntent { settings: None, ..serving.clone() };
+    let goal = goal::choose_blocked(observed, serving, &blocker.note);
+    let mut step = strategy_step(observed, serving, &goal);
+    let serves_next = step.routed_to().or_else(|| observed.serves());
+    retention::plan(observed, serving, &goal, serves_next, &mut step);
+    step.actions.retain(|action| blocker.scope.allows(action));
+    if observed.wish_is_news() {
+        step.actions.clear();
+    }
+    let wait = blocked(observed, &blocker.note);
+    Decision {
+        actions: step.actions,
+        rejection: step.rejection,
+        target: goal.wished,
+        wake: step.wake.into_iter().chain(wait.wake).min(),
+        ..wait
+    }
+}
+
+/// The next steps from what serves to the goal.
+fn strategy_step(observed: &Observed, serving: &ServingIntent, goal: &goal::Goal) -> step::Step {
+    match serving.strategy {
+        StrategyIntent::BlueGreen => blue_green::step(observed, serving, goal),
+        StrategyIntent::Rolling { max_surge } => rolling::step(observed, serving, goal, max_surge),
+    }
+}
+
 fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let goal = goal::choose(observed, serving);
-    let mut step = match serving.strategy {
-        StrategyIntent::BlueGreen => blue_green::step(observed, serving, &goal),
-        StrategyIntent::Rolling { max_surge } => rolling::step(observed, serving, &goal, max_surge),
-    };
+    let mut step = strategy_step(observed, serving, &goal);
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &goal, serves_next, &mut step);
     let answers_next =
@@ -89,9 +118,9 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let mut actions = finalizer(observed);
     actions.append(&mut step.actions);
     actions.extend(sync.actions);
-    let refused = answers_next
-        .filter(|answers| Some(*answers) != goal.wished)
-        .and_then(|_| gates::rejection(observed, goal.wished, goal.refusal.as_ref(), &serving.settings));
+    let refused = answers_next.filter(|answers| Some(*answers) != goal.wished).and_then(|_| {
+        gates::rejection(observed, goal.wished, goal.refusal.as_ref(), serving.settings.as_deref())
+    });
     if observed.wish_is_news() {
         actions.clear();
     }
@@ -136,10 +165,10 @@ fn suspended(observed: &Observed) -> Decision {
     still(observed, Readiness::Stalled(note))
 }
 
-/// What stands in the way may go without anything being seen here: another namespace, a role.
-fn obstructed(observed: &Observed, obstacle: &Note) -> Decision {
+/// A blocker may go without anything being seen here: another namespace, a role.
+fn blocked(observed: &Observed, blocker: &Note) -> Decision {
     let wake = Some(look_again(observed));
-    Decision { wake, ..still(observed, Readiness::Stalled(obstacle.clone())) }
+    Decision { wake, ..still(observed, Readiness::Stalled(blocker.clone())) }
 }
 
 /// A decision to do nothing.

@@ -14,6 +14,7 @@ use crate::api::{
 };
 
 use super::{
+    Action,
     follow::{Candidates, Choice, Follower, choose},
     gates::Evidence,
 };
@@ -71,9 +72,49 @@ pub struct Intent {
     /// The Git commit that the spec says it comes from.
     #[serde(default)]
     pub commit: Option<String>,
-    /// Why nothing may be done at all, for instance another owner of the alias.
+    /// What blocks work on this object, for instance another owner of the alias.
     #[serde(default)]
-    pub obstacle: Option<Note>,
+    pub obstacle: Option<Blocker>,
+}
+
+/// What blocks work on a ModelAlias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocker {
+    /// Why, and what to do about it.
+    pub note: Note,
+    /// How much of the work it blocks.
+    pub scope: BlockerScope,
+}
+
+/// How much of the work is blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlockerScope {
+    /// Starting pods with anything new, and writing to the registry. Traffic and the size of the Deployments that exist are not
+    /// blocked: a rollback, a failover and a restored Service need nothing that could be missing.
+    Changes,
+    /// The same, and writing the Service, which belongs to somebody else.
+    ChangesAndService,
+    /// Everything: what the cluster looks like is not known.
+    Everything,
+}
+
+impl BlockerScope {
+    /// Whether an action may be performed nevertheless.
+    #[must_use]
+    pub(super) fn allows(self, action: &Action) -> bool {
+        match action {
+            Action::Route(_) => self == Self::Changes,
+            Action::Scale { .. } => self != Self::Everything,
+            Action::SetFinalizer { .. }
+            | Action::Apply { .. }
+            | Action::SmokeTest { .. }
+            | Action::Delete { .. }
+            | Action::DeleteService
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::Record { .. } => false,
+        }
+    }
 }
 
 /// Who chooses the version.
@@ -107,8 +148,9 @@ pub enum Lifecycle {
 pub struct ServingIntent {
     /// How many pods.
     pub replicas: u32,
-    /// The fingerprint of all settings that its pods depend on.
-    pub settings: String,
+    /// The fingerprint of all settings that its pods depend on; `None` while they are not known or cannot be used. Pods then keep
+    /// the settings that they have.
+    pub settings: Option<String>,
     /// How versions give way to each other.
     pub strategy: StrategyIntent,
     /// How long a start may take.
@@ -119,6 +161,20 @@ pub struct ServingIntent {
     pub history: usize,
     /// Whether a version must answer its input example before its first traffic.
     pub smoke_test: bool,
+}
+
+impl ServingIntent {
+    /// Whether the pods of a Deployment are to be started anew, with other settings or another model.
+    pub(super) fn replaces(&self, workload: &Workload, model_uri: &ModelUri) -> bool {
+        let is_outdated =
+            |settings: &String| *settings != workload.settings || *model_uri != workload.model_uri;
+        self.settings.as_ref().is_some_and(is_outdated)
+    }
+
+    /// The settings that a version has, or would be started with.
+    pub(super) fn settings_of<'a>(&'a self, workload: Option<&'a Workload>) -> Option<&'a str> {
+        workload.map(|workload| workload.settings.as_str()).or(self.settings.as_deref())
+    }
 }
 
 /// How versions give way to each other.
@@ -401,13 +457,13 @@ impl Observed {
     }
 
     /// The rejection that holds the version back, if one does. Settings other than those it failed with are another
-    /// try. What the promotion rules refused, they hold back themselves, for as long as they do.
+    /// try; while the settings are not known, there is none. What the promotion rules refused, they hold back themselves, for as long as they do.
     #[must_use]
-    pub fn rejection(&self, version: Version, settings: &str) -> Option<&Rejection> {
+    pub fn rejection(&self, version: Version, settings: Option<&str>) -> Option<&Rejection> {
         let holds = |rejection: &&Rejection| {
             rejection.version == version
                 && rejection.held
-                && rejection.settings == settings
+                && settings.is_none_or(|settings| rejection.settings == settings)
                 && rejection.reason != Reason::GatesFailed
         };
         self.record.rejected.iter().find(holds).filter(|_| !self.retry_is_asked())

@@ -87,13 +87,13 @@ impl Exchange<'_> {
             return blue_green::route(version, step);
         }
         if workload.desired == 0 {
-            let action = if workload.settings == serving.settings && workload.model_uri == *model_uri {
-                Action::Scale { version, replicas: first }
-            } else {
+            let action = if serving.replaces(workload, model_uri) {
                 Action::Apply { version, model_uri: model_uri.clone(), replicas: first }
+            } else {
+                Action::Scale { version, replicas: first }
             };
             self.start(version, action, first, step);
-        } else if workload.settings != serving.settings || workload.model_uri != *model_uri {
+        } else if serving.replaces(workload, model_uri) {
             // Its pods are not exchanged for others one by one: there may be no room for one more.
             if observed.has_left(version) {
                 step.act(Action::Scale { version, replicas: 0 });
@@ -154,7 +154,7 @@ impl Exchange<'_> {
         let deadline = step::deadline(observed, serving, serves);
         if observed.now < deadline {
             step.wake_at(deadline);
-        } else if workload.settings == serving.settings {
+        } else if !serving.replaces(workload, &workload.model_uri) {
             let seen = pods_note(serves, workload, serving.replicas);
             step.stalled = Some(step::late(serving, serves, &seen));
         } else {
@@ -194,7 +194,7 @@ impl Exchange<'_> {
 
     fn may_go_on(&self, version: Version, workload: &Workload) -> bool {
         matches!(step::proof(self.observed, self.serving, version, workload), Proof::Given)
-            && self.observed.rejection(version, &workload.settings).is_none()
+            && self.observed.rejection(version, Some(&workload.settings)).is_none()
     }
 
     fn exchange(&self, version: Version, workload: &Workload, step: &mut Step) {

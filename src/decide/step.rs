@@ -78,7 +78,7 @@ impl Step {
             reason: note.reason,
             message: shortened(&note.message, 1000),
             at: observed.now,
-            settings: workload.map_or(&serving.settings, |workload| &workload.settings).clone(),
+            settings: serving.settings_of(workload).unwrap_or_default().to_owned(),
             held: true,
         });
         self.progress = Some(note);

@@ -6,7 +6,11 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kube::runtime::reflector::Store;
 
-use super::{blockers::blocker, candidates::candidates, evidence};
+use super::{
+    blockers::{blocker, hides_registry},
+    candidates::candidates,
+    evidence,
+};
 use crate::{
     api::{
         ModelAlias,
@@ -45,18 +49,22 @@ pub struct Sources<'a> {
 
 /// Observes everything about a ModelAlias.
 pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
-    let obstacle = sources.readiness.blind().or_else(|| blocker(sources, subject));
-    let registry = match &subject.model {
-        Ok(model) => registry_view(sources, subject, model).await,
-        Err(_) => RegistryView { trouble: obstacle.clone(), ..RegistryView::default() },
+    let obstacle = blocker(sources, subject);
+    let hidden = obstacle.as_ref().filter(|blocker| hides_registry(blocker));
+    let registry = match (&subject.model, hidden) {
+        (Ok(model), None) => registry_view(sources, subject, model).await,
+        (_, hidden) => {
+            RegistryView { trouble: hidden.map(|blocker| blocker.note.clone()), ..RegistryView::default() }
+        }
     };
     let mut intent = subject.intent(obstacle);
     if !sources.trusts_changed_by {
         intent.changed_by = None;
     }
     let port = subject.spec().serving.as_ref().map(|serving| i32::from(serving.port));
-    let cluster =
-        sources.cluster.view(&subject.key, port, |version| sources.smoke.report(&subject.uid, version));
+    let cluster = sources
+        .cluster
+        .view(&subject.key, &subject.uid, port, |version| sources.smoke.report(&subject.uid, version));
     let outbox = sources.records.outbox(&subject.uid, &subject.status);
     let mut observed = Observed { now, intent, registry, cluster, outbox, record: subject.status.clone() };
     if let Ok(model) = &subject.model {

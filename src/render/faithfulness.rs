@@ -88,8 +88,10 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
     serde_json::from_value::<EndpointSlice>(slice).unwrap().insert(&cache, &key);
     match traffic {
         Traffic::Nowhere => {}
-        Traffic::One(selected) => service(&rendering, Selection::One(selected)).insert(&cache, &key),
-        Traffic::Shared => service(&rendering, Selection::Shared).insert(&cache, &key),
+        Traffic::One(selected) => {
+            service(&rendering.service(), Selection::One(selected)).insert(&cache, &key)
+        }
+        Traffic::Shared => service(&rendering.service(), Selection::Shared).insert(&cache, &key),
     }
     (cache, key)
 }
@@ -127,9 +129,9 @@ proptest! {
                 .collect(),
         };
         let port = fixture.rendering().serving.port.into();
-        assert_eq!(cache.view(&key, Some(port), |_| None), due);
+        assert_eq!(cache.view(&key, "6d1b", Some(port), |_| None), due);
         if traffic != Traffic::Nowhere {
-            assert!(cache.view(&key, Some(port + 1), |_| None).service_outdated);
+            assert!(cache.view(&key, "6d1b", Some(port + 1), |_| None).service_outdated);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     cluster::Guarded,
     decide::AliasRole,
     registry::polled::{Handle, Hub, RegistryKey},
-    render::{self, Rendering, labels},
+    render::{self, Rendering, ServiceRendering, labels},
     state::Memory,
     status::Identity,
 };
@@ -178,6 +178,27 @@ impl<'a> Subject<'a> {
         })
     }
 
+    /// Everything that its Service is rendered from; `None` without `spec.serving`. The model may be unknown: then the Service keeps
+    /// the name that was known last.
+    #[must_use]
+    pub fn service_rendering(&self) -> Option<ServiceRendering<'_>> {
+        Some(ServiceRendering {
+            name: &self.key.1,
+            namespace: self.object.metadata.namespace.as_ref()?,
+            owner: self.object.controller_owner_ref(&())?,
+            model: self.model_name(),
+            alias: &self.spec().alias,
+            serving: self.spec().serving.as_ref()?,
+        })
+    }
+
+    /// The name of the model that it serves. That stays the one that it has served, whatever its references lead to by now.
+    fn model_name(&self) -> Option<&str> {
+        let known = self.status.model_name.as_deref();
+        let followed = self.model.as_ref().ok().map(|model| model.name.as_str());
+        known.filter(|_| self.status.version.is_some()).or(followed).or(known)
+    }
+
     /// What its status says of the object itself; `serves` is the version that answers requests.
     #[must_use]
     pub fn identity(&self, serves: Option<Version>) -> Identity {
@@ -188,8 +209,8 @@ impl<'a> Subject<'a> {
         let serves = self.spec().serving.as_ref().and(serves);
         Identity {
             generation: self.object.metadata.generation,
-            model_name: self.model.as_ref().ok().map(|model| model.name.to_string()),
-            endpoint: self.rendering().map(|rendering| render::endpoint(&rendering)),
+            model_name: self.model_name().map(str::to_owned),
+            endpoint: self.service_rendering().map(|rendering| render::endpoint(&rendering)),
             selector: serves.map(selector),
         }
     }

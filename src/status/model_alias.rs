@@ -157,7 +157,7 @@ fn remember_start(
         });
         let (after, renewed) = sized.unwrap_or((before, false));
         let settings = match (&observed.intent.serving, workload) {
-            (Some(serving), _) if renewed => Some(serving.settings.clone()),
+            (Some(serving), _) if renewed => serving.settings.clone(),
             (_, workload) => workload.map(|workload| workload.settings.clone()),
         };
         let other = held.settings != settings;

@@ -235,7 +235,7 @@ pub(super) fn rejection(
     observed: &Observed,
     wished: Option<Version>,
     verdict: Option<&Note>,
-    settings: &str,
+    settings: Option<&str>,
 ) -> Option<Rejection> {
     let intent = &observed.intent;
     let is_put_back = intent.wish == Wish::Registry && intent.drift == Drift::Correct;
@@ -245,7 +245,7 @@ pub(super) fn rejection(
         reason: note.reason,
         message: shortened(&note.message, 1000),
         at: observed.now,
-        settings: settings.to_owned(),
+        settings: settings.unwrap_or_default().to_owned(),
         held: true,
     })
 }

@@ -4,7 +4,7 @@ use proptest::{collection::vec, option::weighted, prelude::*};
 
 use super::{
     scenario::{Moment, Scenario, Start, What},
-    world::{Event, Fate, Followed, Pass, Registers, Serves, Strategy as Exchange, Wished},
+    world::{BlockedBy, Event, Fate, Followed, Pass, Registers, Serves, Strategy as Exchange, Wished},
 };
 use crate::api::model_alias::Drift;
 
@@ -15,6 +15,16 @@ pub(super) fn fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::Crashes),
         1 => Just(Fate::OneDown),
         1 => Just(Fate::FailsSmokeTest),
+    ]
+}
+
+fn blocked() -> impl Strategy<Value = BlockedBy> {
+    prop_oneof![
+        4 => Just(BlockedBy::Nothing),
+        1 => Just(BlockedBy::Conflict),
+        2 => Just(BlockedBy::NoRegisteredModel),
+        1 => Just(BlockedBy::InvalidTemplate),
+        1 => Just(BlockedBy::ServiceTaken),
     ]
 }
 
@@ -40,7 +50,7 @@ fn spec() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::SmokeTest),
         1 => any::<bool>().prop_map(Event::Serving),
         1 => any::<bool>().prop_map(Event::Suspend),
-        1 => any::<bool>().prop_map(Event::Conflict),
+        2 => blocked().prop_map(Event::Blocked),
         2 => prop_oneof![3 => Just(true), 1 => Just(false)].prop_map(Event::Rules),
         2 => prop_oneof!["1", "2"].prop_map(Event::Retry),
     ]

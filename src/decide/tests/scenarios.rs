@@ -35,6 +35,9 @@ macro_rules! stories {
 stories! {
     fn a_service_deleted_by_hand_comes_back();
     fn an_alias_moved_now_and_then_is_put_back_each_time();
+    fn promise_1_a_blocker_does_not_freeze_traffic();
+    fn promise_1_a_rollback_to_a_version_at_rest_needs_no_registeredmodel();
+    fn promise_1_a_service_that_belongs_to_somebody_else_is_left_alone();
     fn promise_1_a_version_that_fails_its_smoke_test_gets_no_traffic();
     fn promise_1_a_version_that_loses_all_its_pods_gives_way_to_the_warm_one();
     fn promise_1_endpoints_from_before_the_service_came_back_end_no_pods();
@@ -45,7 +48,7 @@ stories! {
     fn promise_1_two_bad_versions_in_a_row_leave_traffic_where_it_is();
     fn promise_10_a_version_registered_anew_does_not_slip_in();
     fn promise_10_a_version_that_does_not_exist_is_refused();
-    fn promise_11_nothing_is_written_while_another_modelalias_owns_the_alias();
+    fn promise_11_nothing_is_begun_while_another_modelalias_owns_the_alias();
     fn promise_2_a_promotion_and_a_rollback_never_leave_fewer_pods_answering();
     fn promise_3_a_login_that_may_not_and_a_model_that_is_gone_change_nothing_that_serves();
     fn promise_3_a_new_version_waits_for_a_registry_that_is_away();

@@ -9,7 +9,9 @@ use crate::{
         condition::{ConditionStatus, Note, Reason},
         model_alias::{Cause, Drift, Outcome},
     },
-    decide::{Action, AliasRole, Lifecycle, Readiness, StrategyIntent, Traffic, Wish, decide},
+    decide::{
+        Action, AliasRole, Blocker, BlockerScope, Lifecycle, Readiness, StrategyIntent, Traffic, Wish, decide,
+    },
 };
 
 fn serving(number: u32) -> World {
@@ -39,7 +41,7 @@ fn promise_5_a_rollback_to_a_warm_version_is_one_write_before_all_others() {
 #[test]
 fn promise_5_a_rollback_moves_traffic_before_it_brings_other_settings() {
     let mut world = serving(1);
-    world.serving().settings = "b".into();
+    world.serving().settings = Some("b".into());
     promote(&mut world, 2);
     world.intent.wish = Wish::Version(version(1));
     let decision = world.reconcile(None);
@@ -173,7 +175,8 @@ fn suspension_changes_nothing() {
 fn while_something_stands_in_the_way_no_condition_says_that_serving_is_not_wished_for() {
     let mut observed = World::new(StrategyIntent::BlueGreen, 2).observe();
     observed.intent.serving = None;
-    observed.intent.obstacle = Some(Note::new(Reason::RegisteredModelNotFound, "create it"));
+    let note = Note::new(Reason::RegisteredModelNotFound, "create it");
+    observed.intent.obstacle = Some(Blocker { note, scope: BlockerScope::Changes });
     let (status, note) = decide(&observed).report.serving;
     assert_eq!((status, note.reason), (ConditionStatus::False, Reason::WaitingForPods));
 }

@@ -77,7 +77,8 @@ impl Digest<'_> {
         }
         let reports = matches!(intent.drift, crate::api::model_alias::Drift::Report);
         self.add((intent.keeps_previous_alias, intent.deletes_alias, intent.has_finalizer, reports));
-        self.add((&intent.retry, intent.obstacle.is_some(), intent.rules.is_empty()));
+        let blocker = intent.obstacle.as_ref().map(|blocker| blocker.note.reason);
+        self.add((&intent.retry, blocker, intent.rules.is_empty()));
     }
 
     fn record(&mut self) {

@@ -15,7 +15,7 @@ use crate::{
         condition::{Note, Reason},
         model_alias::Drift,
     },
-    decide::{Follower, Lifecycle, StrategyIntent, Traffic, Wish},
+    decide::{Blocker, BlockerScope, Follower, Lifecycle, StrategyIntent, Traffic, Wish},
 };
 
 /// Something that happens from outside, or a single pass of an operator that is otherwise down.
@@ -37,8 +37,8 @@ pub(in crate::decide::tests) enum Event {
     Suspend(bool),
     /// There are promotion rules for the alias: an approval, and a metric of at least 90 percent.
     Rules(bool),
-    /// Another ModelAlias owns the alias, or does not any more.
-    Conflict(bool),
+    /// Something blocks work on the ModelAlias, or nothing does any more.
+    Blocked(BlockedBy),
     /// The annotation that asks to try again.
     Retry(String),
     /// The ModelAlias is deleted.
@@ -87,6 +87,33 @@ pub(in crate::decide::tests) enum Event {
     Up(bool),
     /// One pass.
     Pass(Pass),
+}
+
+/// What blocks work on the ModelAlias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::decide::tests) enum BlockedBy {
+    Nothing,
+    /// Another ModelAlias owns the alias.
+    Conflict,
+    /// The RegisteredModel was deleted, and with it everything that it leads to is unknown.
+    NoRegisteredModel,
+    /// `spec.serving.template` cannot be used.
+    InvalidTemplate,
+    /// Somebody deleted the Service and created another one of its name.
+    ServiceTaken,
+}
+
+impl BlockedBy {
+    pub(super) fn blocker(self) -> Option<Blocker> {
+        let (reason, scope) = match self {
+            Self::Nothing => return None,
+            Self::Conflict => (Reason::Conflict, BlockerScope::Changes),
+            Self::NoRegisteredModel => (Reason::RegisteredModelNotFound, BlockerScope::Changes),
+            Self::InvalidTemplate => (Reason::InvalidTemplate, BlockerScope::Changes),
+            Self::ServiceTaken => (Reason::NameTaken, BlockerScope::ChangesAndService),
+        };
+        Some(Blocker { note: Note::new(reason, "somebody has to do something about it"), scope })
+    }
 }
 
 /// Who chooses the version.
@@ -194,7 +221,7 @@ impl World {
         match event {
             Event::Wish(Wished::Version(number)) => self.intent.wish = Wish::Version(version(*number)),
             Event::Wish(Wished::Follow(who)) => self.intent.wish = who.into(),
-            Event::Settings(settings) => self.serving().settings.clone_from(settings),
+            Event::Settings(settings) => self.serving().settings = Some(settings.clone()),
             Event::Replicas(replicas) => self.serving().replicas = *replicas,
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
             Event::Drift(drift) => self.intent.drift = *drift,
@@ -203,9 +230,11 @@ impl World {
             Event::Serving(wanted) => self.set_serving(*wanted),
             Event::Rules(there) => self.intent.rules = if *there { rules() } else { Vec::new() },
             Event::Suspend(suspend) => self.live_or(*suspend, Lifecycle::Suspended),
-            Event::Conflict(there) => {
-                let conflict = || Note::new(Reason::Conflict, "another ModelAlias owns the alias");
-                self.intent.obstacle = there.then(conflict);
+            Event::Blocked(by) => {
+                self.intent.obstacle = by.blocker();
+                if *by == BlockedBy::ServiceTaken {
+                    self.happen_outside(&Event::Service(Serves::Deleted));
+                }
             }
             Event::Retry(text) => self.intent.retry = Some(text.clone()),
             Event::Deleted(_) => {
@@ -250,7 +279,11 @@ impl World {
                 }
             }
             Event::Service(what) => {
+                let is_taken =
+                    self.intent.obstacle.as_ref().is_some_and(|it| it.note.reason == Reason::NameTaken);
                 cluster.traffic = match what {
+                    // Ours is gone already.
+                    _ if is_taken => Traffic::Nowhere,
                     Serves::Deleted => Traffic::Nowhere,
                     Serves::SharedByAll => Traffic::Shared,
                     Serves::Version(number) => Traffic::One(version(*number)),
@@ -333,7 +366,8 @@ impl World {
 
     /// Remembers which versions ever had a reason to be rejected.
     fn note_failures(&mut self) {
-        let settings_are_bad = self.intent.serving.as_ref().is_some_and(|serving| is_bad(&serving.settings));
+        let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_deref());
+        let settings_are_bad = settings.is_some_and(is_bad);
         if settings_are_bad {
             self.failed.extend(self.registry.truth.versions.keys());
         }

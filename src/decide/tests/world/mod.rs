@@ -27,18 +27,19 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::{
     cluster::{Cluster, Fate},
-    event::{Event, Followed, Pass, Registers, Serves, Strategy, Wished},
+    event::{BlockedBy, Event, Followed, Pass, Registers, Serves, Strategy, Wished},
 };
 use self::{operator::Operator, record::Told, registry::Registry};
 use crate::{
     api::{
         ModelAliasStatus,
+        condition::Reason,
         model_alias::Drift,
         names::{ModelUri, Version},
     },
     decide::{
-        AliasRole, ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent,
-        Wish,
+        AliasRole, Blocker, ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent,
+        StrategyIntent, Wish,
     },
 };
 
@@ -139,7 +140,7 @@ impl World {
     pub(super) fn new(strategy: StrategyIntent, replicas: u32) -> Self {
         let serving = ServingIntent {
             replicas,
-            settings: "a".into(),
+            settings: Some("a".into()),
             strategy,
             progress_deadline: SignedDuration::from_secs(60),
             warm_for: SignedDuration::from_secs(300),
@@ -248,14 +249,32 @@ impl World {
         let mut observed =
             Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, record };
         self.gather(&mut observed);
+        self.hide_what_a_blocker_hides(&mut observed);
         observed
+    }
+
+    /// Without the RegisteredModel nothing is known that it leads to; what belongs to another ModelAlias is not looked at.
+    fn hide_what_a_blocker_hides(&self, observed: &mut Observed) {
+        let Some(Blocker { note, .. }) = &self.intent.obstacle else { return };
+        if note.reason == Reason::RegisteredModelNotFound {
+            observed.intent.rules.clear();
+            if let Some(serving) = &mut observed.intent.serving {
+                serving.settings = None;
+            }
+        }
+        if matches!(note.reason, Reason::RegisteredModelNotFound | Reason::Conflict) {
+            observed.registry = RegistryView { trouble: Some(note.clone()), ..RegistryView::default() };
+        }
     }
 
     /// Whether all that can be seen is as it was, but for the time.
     pub(super) fn looks_like(&self, before: &Observed) -> bool {
-        before.record == *self.record && before.intent == self.intent && {
+        before.record == *self.record && {
             let now = self.observe();
-            before.cluster == now.cluster && before.registry == now.registry && before.outbox == now.outbox
+            before.intent == now.intent
+                && before.cluster == now.cluster
+                && before.registry == now.registry
+                && before.outbox == now.outbox
         }
     }
 

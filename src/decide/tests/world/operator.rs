@@ -122,7 +122,7 @@ impl World {
     /// One action, with the promises checked at the moment it is done. Answers whether it is done: a write that is under
     /// way already is not.
     fn apply(&mut self, action: &Action, observed: &Observed) -> bool {
-        self.promise_of_action();
+        self.promise_of_action(action);
         self.promise_of_begun(action);
         match action {
             Action::SetFinalizer { present } => {
@@ -131,7 +131,7 @@ impl World {
                 self.is_gone = is_deleting && !present;
             }
             Action::Apply { version, model_uri, replicas } => {
-                let settings = self.intent.serving.as_ref().map(|serving| serving.settings.clone());
+                let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.clone());
                 let deployment = Deployment {
                     desired: *replicas,
                     settings: settings.unwrap_or_default(),

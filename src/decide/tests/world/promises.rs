@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{Fate, World};
 use crate::{
     api::names::Version,
-    decide::{Action, AliasRole, Lifecycle, Observed, StrategyIntent, Traffic, Wish, Workload},
+    decide::{Action, AliasRole, BlockerScope, Lifecycle, Observed, StrategyIntent, Traffic, Wish, Workload},
 };
 
 impl World {
@@ -19,11 +19,19 @@ impl World {
         }
     }
 
-    /// Before any write: whether anything may be written at all.
-    pub(super) fn promise_of_action(&mut self) {
-        let holds = self.intent.lifecycle != Lifecycle::Suspended
-            && (self.intent.obstacle.is_none() || self.intent.lifecycle != Lifecycle::Active);
-        self.promise(holds, |_| "nothing is written while suspended, or while another owns the alias".into());
+    /// Before any write: whether it may be done at all. A blocker leaves traffic and the size of what there is, and nothing else.
+    pub(super) fn promise_of_action(&mut self, action: &Action) {
+        let is_suspended = self.intent.lifecycle == Lifecycle::Suspended;
+        self.promise(!is_suspended, |_| "nothing is written while suspended".into());
+        let Some(blocker) = &self.intent.obstacle else { return };
+        let starts = |version: &Version| self.desired(*version) == 0 && !self.answered.contains(version);
+        let may_be_done = match action {
+            Action::Route(_) => blocker.scope == BlockerScope::Changes,
+            Action::Scale { version, replicas } => *replicas == 0 || !starts(version),
+            _ => false,
+        };
+        let holds = may_be_done || self.intent.lifecycle != Lifecycle::Active;
+        self.promise(holds, |world| format!("{action:?} is blocked: {:?}", world.intent.obstacle));
     }
 
     /// Before any write for a follower: what the registry asked for, and what was begun for that, is not given up because
@@ -65,7 +73,7 @@ impl World {
         }
     }
 
-    fn is_rejected(&self, version: Version) -> bool {
+    pub(super) fn is_rejected(&self, version: Version) -> bool {
         self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
     }
 

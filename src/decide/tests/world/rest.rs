@@ -90,8 +90,8 @@ impl World {
             return Err(format!("{:?} serves instead of {wished}", self.cluster.traffic));
         }
         let workload = observed.cluster.workloads.get(&wished).ok_or("what serves has a Deployment")?;
-        let seen = (workload.desired, workload.ready, &workload.settings, workload.edited);
-        let due = (serving.replicas, serving.replicas, &serving.settings, false);
+        let seen = (workload.desired, workload.ready, Some(&workload.settings), workload.edited);
+        let due = (serving.replicas, serving.replicas, serving.settings.as_ref(), false);
         if seen != due || self.cluster.port_is_edited {
             return Err(format!("version {wished} is {seen:?} instead of {due:?}"));
         }
@@ -119,8 +119,8 @@ impl World {
         let known = &self.registry.seen.versions;
         let concerned: BTreeSet<Version> = self.wished().into_iter().chain(observed.serves()).collect();
         match note.reason {
+            reason if self.blocker() == Some(reason) => true,
             Reason::Suspended => self.intent.lifecycle == Lifecycle::Suspended,
-            Reason::Conflict => self.intent.obstacle.is_some(),
             Reason::ProgressDeadlineExceeded
             | Reason::SmokeTestFailed
             | Reason::BecameUnready
@@ -161,7 +161,7 @@ impl World {
     fn serves_at_rest(&self, observed: &Observed) -> Result<(), String> {
         if self.intent.serving.is_none()
             || self.intent.lifecycle != Lifecycle::Active
-            || self.intent.obstacle.is_some()
+            || self.blocker() == Some(Reason::NameTaken)
         {
             return Ok(());
         }
@@ -172,6 +172,9 @@ impl World {
                 "version {served:?} is ready and has served, but {:?}",
                 self.cluster.traffic
             ));
+        }
+        if self.intent.obstacle.is_some() {
+            return self.serves_while_blocked();
         }
         let Traffic::One(selected) = self.cluster.traffic else { return Ok(()) };
         let facts = &self.registry.seen;
@@ -190,6 +193,44 @@ impl World {
             && facts.versions.get(&selected) == loaded;
         if can_be_told && facts.alias != Some(selected) {
             return Err(format!("the alias names {:?}, but {selected} serves", facts.alias));
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    fn blocker(&self) -> Option<Reason> {
+        self.intent.obstacle.as_ref().map(|blocker| blocker.note.reason)
+    }
+
+    /// A blocker keeps nobody from going back to a version that served, nor from its size.
+    fn serves_while_blocked(&self) -> Result<(), String> {
+        let has_served = |version: Version| {
+            self.record.versions.iter().any(|held| held.version == version && held.served_at.is_some())
+        };
+        let wished = match self.intent.wish {
+            Wish::Version(version) => Some(version),
+            Wish::Registry | Wish::Chosen(_) => None,
+        };
+        let due = wished.filter(|version| {
+            has_served(*version)
+                && self.cluster.deployments.contains_key(version)
+                && !self.is_rejected(*version)
+        });
+        let Some(serves) = due.or(self.record.version).filter(|version| !self.cluster.is_broken(*version))
+        else {
+            return Ok(());
+        };
+        let is_there = self.cluster.deployments.contains_key(&serves);
+        if self.cluster.traffic != Traffic::One(serves) && due.is_some() {
+            return Err(format!(
+                "{:?} serves instead of {serves}, which served before",
+                self.cluster.traffic
+            ));
+        }
+        let (size, replicas) = (self.cluster.desired(serves), self.replicas());
+        if self.cluster.traffic == Traffic::One(serves) && is_there && size != replicas {
+            return Err(format!("version {serves} has {size} of {replicas} pods"));
         }
         Ok(())
     }
