@@ -3,7 +3,6 @@
 //! Each action is safe to repeat. The first one that fails ends the pass: what follows may depend on it, and the next
 //! pass decides anew from what is there then.
 #![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
-#![expect(clippy::disallowed_methods, reason = "effects: waits before the same is written again")]
 
 mod workloads;
 
@@ -57,15 +56,15 @@ pub async fn apply(
 ) -> Applied {
     let mut applied = Applied::default();
     for action in &decision.actions {
-        if let Some(pause) = effects.haste.before(&subject.uid, action) {
-            tokio::time::sleep(pause).await;
+        if !effects.haste.may_write(&subject.uid, action).await {
+            break;
         }
         match act(effects, subject, observed, action).await {
             Ok(Effect::Done) => {
                 tracing::info!(?action, "done");
                 effects.metrics.action(action, true);
                 if effects.haste.done(&subject.uid, action) {
-                    tell_quarrel(effects, subject, action);
+                    report_contention(effects, subject, action);
                 }
                 applied.actions.push(action.clone());
             }
@@ -81,19 +80,43 @@ pub async fn apply(
     applied
 }
 
-/// Tells that somebody else goes on undoing what Laurel writes.
-fn tell_quarrel(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
+/// Reports that another client keeps reverting what Laurel writes.
+fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
     let what: &str = action.into();
     let message = format!(
-        "something else goes on undoing what Laurel writes ({action:?}): see who else writes this ModelAlias's Service or \
-         Deployments (kubectl get -o yaml --show-managed-fields), and stop it"
+        "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's Service or \
+         Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
+        described(action)
     );
-    tracing::warn!(message, "a quarrel");
+    tracing::warn!(message, "write contested");
     let reason = Reason::Contested.to_string();
     effects.events.publish(
         subject.reference(),
         vec![Announcement { warning: true, reason, action: what.to_owned(), message }],
     );
+}
+
+/// What an action writes, for people.
+fn described(action: &Action) -> String {
+    match action {
+        Action::SetFinalizer { .. } => "the finalizer of the ModelAlias".to_owned(),
+        Action::Apply { version, .. } => format!("the Deployment of version {version}"),
+        Action::Scale { version, replicas } => {
+            format!("the size of the Deployment of version {version}: {replicas}")
+        }
+        Action::Route(Traffic::One(version)) => format!("the Service, which selects version {version}"),
+        Action::Route(Traffic::Shared | Traffic::Nowhere) => {
+            "the Service, which selects all versions".to_owned()
+        }
+        Action::Delete { version } => format!("the deletion of the Deployment of version {version}"),
+        Action::DeleteService => "the deletion of the Service".to_owned(),
+        Action::SmokeTest { version } => format!("the smoke test of version {version}"),
+        Action::SetAlias { version, .. } => {
+            format!("the alias in the registry, which names version {version}")
+        }
+        Action::DeleteAlias { .. } => "the removal of the alias from the registry".to_owned(),
+        Action::Record { version, .. } => format!("the audit tags of version {version}"),
+    }
 }
 
 /// How many ready pods the decision counted on when it sent requests there.
