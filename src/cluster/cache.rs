@@ -249,6 +249,8 @@ impl Objects {
                 let todays = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
                 pods().filter(todays).chain(pods()).find_map(|pod| pod.trouble.clone())
             }),
+            tried_since: pods().filter_map(PodView::tried_since).min(),
+            has_failed: pods().any(PodView::has_failed),
             smoke,
         }
     }
@@ -392,11 +394,12 @@ impl Projected for Pod {
             .status
             .as_ref()
             .is_some_and(|status| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")));
-        let view = pods::view(self, version);
+        let mut view = pods::view(self, version);
         cache.edit(alias, |objects| {
             if finished {
                 objects.pods.remove(&self.name_any());
             } else {
+                view.was_ready |= objects.pods.get(&self.name_any()).is_some_and(|known| known.was_ready);
                 objects.pods.insert(self.name_any(), view);
             }
         });

@@ -14,8 +14,10 @@ use crate::api::{
 /// The next steps to the goal.
 pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) -> Step {
     let mut step = Step::default();
-    restore_traffic(observed, &mut step);
-    let Some((version, model_uri)) = &goal.version else { return step };
+    restore_traffic(observed, serving, goal, &mut step);
+    let Some((version, model_uri)) = goal.version.as_ref().filter(|_| step.rejection.is_none()) else {
+        return step;
+    };
     if step.routed_to().or_else(|| observed.answers_alone()) == Some(*version) {
         keep(observed, serving, goal, u32::MAX, &mut step);
     } else {
@@ -36,27 +38,36 @@ fn grow_what_serves(observed: &Observed, serving: &ServingIntent, goal: Version,
     }
 }
 
-/// Puts back a Service that somebody deleted or re-pointed, at once and before anything else.
-pub(super) fn restore_traffic(observed: &Observed, step: &mut Step) {
-    let answered = |version: &Version| observed.has_served(*version) && observed.is_ready(*version);
-    let served = observed.record.version.filter(answered);
-    match (observed.cluster.traffic, served) {
-        (Traffic::Nowhere, Some(version)) => step.act(Action::Route(Traffic::One(version))),
-        (Traffic::One(selected), Some(version)) if selected != version && !observed.is_ready(selected) => {
-            step.act(Action::Route(Traffic::One(version)));
-        }
-        // Where nobody answers, it waits: a Service is only written while there is a ready pod.
-        (traffic, _) if observed.cluster.service_outdated && observed.somebody_answers() => {
+/// Before anything else: while nobody answers, whatever has served and is ready does. So a Service that somebody deleted or
+/// re-pointed is put back, and a version that lost all its pods gives way. If those failed by themselves, it is given up;
+/// otherwise traffic returns as soon as it is ready again.
+pub(super) fn restore_traffic(observed: &Observed, serving: &ServingIntent, goal: &Goal, step: &mut Step) {
+    let traffic = observed.cluster.traffic;
+    if observed.somebody_answers() {
+        if observed.cluster.service_outdated {
             step.act(Action::Route(traffic));
         }
-        _ => {}
+        return;
+    }
+    let Some(version) = observed.stand_in(goal.number()) else { return };
+    route(version, step);
+    let has_failed = |failed: &Version| {
+        let is_selected =
+            *failed != version && Some(*failed) == goal.number() && traffic == Traffic::One(*failed);
+        is_selected && observed.cluster.workloads.get(failed).is_some_and(|workload| workload.has_failed)
+    };
+    if let Some(failed) = observed.serves().filter(has_failed) {
+        let message = format!(
+            "version {failed} has no ready pod left; version {version}, which is still warm, takes over"
+        );
+        step.reject(observed, serving, failed, Note::new(Reason::BecameUnready, message));
     }
 }
 
 /// Brings a version from wherever it is to full size, and moves traffic to it.
 ///
-/// A version that has served and is ready gets traffic first and today's settings afterwards: a rollback waits for
-/// nothing.
+/// A version that has served and is ready gets traffic first, its size and today's settings afterwards: a rollback waits
+/// for nothing.
 pub(super) fn bring_up(
     observed: &Observed,
     serving: &ServingIntent,
@@ -70,7 +81,7 @@ pub(super) fn bring_up(
         return begin(observed, serving, version, start, step);
     };
     let asked_for_another = observed.retry_is_asked() && workload.model_uri != *model_uri;
-    if observed.has_served(version) && workload.is_full(replicas) && !asked_for_another {
+    if observed.can_take_over(version, serving) && !asked_for_another {
         return route(version, step);
     }
     if serving.replaces(workload, model_uri) {
@@ -102,7 +113,6 @@ pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, ro
     let version = *version;
     let apply = |replicas| Action::Apply { version, model_uri: model_uri.clone(), replicas };
     let Some(workload) = observed.cluster.workloads.get(&version) else {
-        give_way(observed, serving, version, step);
         return begin(observed, serving, version, apply(serving.replicas), step);
     };
     let replicas = serving.replicas.min(workload.desired.saturating_add(room));
@@ -126,9 +136,6 @@ pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, ro
         );
         step.progress(Reason::Scaling, note);
     }
-    if workload.ready == 0 {
-        give_way(observed, serving, version, step);
-    }
 }
 
 /// The version that serves is not as wished: its pods fail, or new settings do not come up. It goes on serving with
@@ -145,27 +152,11 @@ pub(super) fn await_recovery(
     if observed.now < deadline {
         step.wake_at(deadline);
         step.progress = Some(note);
+    } else if workload.trouble.is_some() && workload.tried_since.is_none() {
+        step.stalled = Some(note);
     } else if workload.trouble.is_some() {
         step.stalled = Some(step::late(serving, version, &note));
     } else {
         step.progress = Some(note);
-    }
-}
-
-/// Gives up a version that serves but has no ready pod, when the version before it is still ready to take over.
-fn give_way(observed: &Observed, serving: &ServingIntent, version: Version, step: &mut Step) {
-    let ready = |other: &Version| {
-        *other != version
-            && observed
-                .cluster
-                .workloads
-                .get(other)
-                .is_some_and(|workload| workload.is_full(serving.replicas))
-    };
-    if let Some(previous) = observed.previous().filter(ready) {
-        let message = format!(
-            "version {version} has no ready pod left; version {previous}, which is still warm, takes over"
-        );
-        step.reject(observed, serving, version, Note::new(Reason::BecameUnready, message));
     }
 }

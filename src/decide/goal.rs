@@ -208,14 +208,10 @@ fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<N
     }
 }
 
-/// Stays on what serves; or, when that failed itself, on the version before it, if it is still ready.
+/// Stays on what serves; or, when that failed itself, on the version before it, if it can take over.
 fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, why: Note) -> Goal {
     let serves = observed.serves();
-    let fallback = || {
-        observed.previous().filter(|version| {
-            observed.cluster.workloads.get(version).is_some_and(|workload| workload.is_full(serving.replicas))
-        })
-    };
+    let fallback = || observed.previous().filter(|version| observed.can_take_over(*version, serving));
     // What is held keeps the settings that its pods have, whatever the spec says by now.
     let failed = serves.is_some_and(|version| {
         let workload = observed.cluster.workloads.get(&version);

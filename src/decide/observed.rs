@@ -304,6 +304,14 @@ pub struct Workload {
     /// What keeps its pods from being ready.
     #[serde(default)]
     pub trouble: Option<Note>,
+    /// Since when a pod has been on a node without being ready; of several, the first one. `None` where there is no such pod: pods
+    /// that are refused, or that no node takes, say nothing about the version.
+    #[serde(default)]
+    pub tried_since: Option<Timestamp>,
+    /// Whether one of its pods failed by itself: it was ready, is not any more, and is not ending. Pods that were evicted,
+    /// deleted or lost with their node did not fail, and neither did those that have not been ready yet.
+    #[serde(default)]
+    pub has_failed: bool,
     /// How the smoke test stands; `None` when none was begun.
     #[serde(default)]
     pub smoke: Option<SmokeReport>,
@@ -392,6 +400,47 @@ impl Observed {
                 Traffic::Nowhere => false,
             },
         )
+    }
+
+    /// Whether a version that has served can take over as it is: with as many ready pods as answer now, or as are desired, or, of
+    /// a warm version, as it had when traffic left it, whichever is the fewest.
+    #[must_use]
+    pub fn can_take_over(&self, version: Version, serving: &ServingIntent) -> bool {
+        let Some(workload) = self.cluster.workloads.get(&version) else { return false };
+        let others = self.answering().filter(|(other, _)| *other != version);
+        let answering = others.map(|(_, other)| other.ready).fold(0, u32::saturating_add);
+        let is_warm = serving.strategy == StrategyIntent::BlueGreen && self.is_as_left(version);
+        let left_with = if is_warm { workload.desired } else { u32::MAX };
+        let enough = serving.replicas.min(answering).min(left_with).max(1);
+        self.has_served(version) && workload.counted() >= enough
+    }
+
+    /// Whether the version's pods are those that were there when traffic left it.
+    fn is_as_left(&self, version: Version) -> bool {
+        self.remembered(version).is_some_and(|held| held.idle_since.is_some() && held.started_at.is_none())
+    }
+
+    /// The version that takes over while nobody answers: any one that has served and has a ready pod. First comes `goal`, then
+    /// what served last.
+    #[must_use]
+    pub fn stand_in(&self, goal: Option<Version>) -> Option<Version> {
+        if self.somebody_answers() {
+            return None;
+        }
+        let workloads = self.cluster.workloads.iter();
+        let ready = workloads.filter(|(_, workload)| workload.counted() > 0).map(|(version, _)| *version);
+        let last_used = |version: Version| self.remembered(version).and_then(|held| held.idle_since);
+        ready.filter(|version| self.has_served(*version)).max_by_key(|version| {
+            let version = Some(*version);
+            let is_previous = version == self.previous();
+            (
+                version == goal,
+                version == self.record.version,
+                is_previous,
+                version.and_then(last_used),
+                version,
+            )
+        })
     }
 
     /// Whether a ready pod is among those that the Service selects.

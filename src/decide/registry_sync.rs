@@ -118,7 +118,7 @@ fn difference(observed: &Observed, lead: Lead, version: Version) -> Difference {
     let under_way = lead.goal != Some(version) || lead.awaited.is_some();
     match alias {
         Some(named) if named == version => Difference::None,
-        Some(named) if under_way && [lead.goal, lead.awaited].contains(&Some(named)) => Difference::InFlight,
+        Some(named) if under_way && is_ahead(observed, lead, named) => Difference::InFlight,
         Some(named) if observed.registry.written == Some(named) => Difference::Ours,
         Some(named) if observed.intent.wish == Wish::Registry && is_unknown(observed, named) => {
             Difference::InFlight
@@ -127,6 +127,12 @@ fn difference(observed: &Observed, lead: Lead, version: Version) -> Difference {
         _ if observed.record.registry_version == Some(version) => Difference::Theirs,
         _ => Difference::Ours,
     }
+}
+
+/// Whether the alias names what is worked towards, and not what answered before and gave way.
+fn is_ahead(observed: &Observed, lead: Lead, named: Version) -> bool {
+    let is_asked_for = observed.intent.wish == Wish::Registry || !observed.has_served(named);
+    is_asked_for && [lead.goal, lead.awaited].contains(&Some(named))
 }
 
 /// Whether the registry has not said yet what a version is: no reason to give it the alias, nor to take it away.

@@ -24,8 +24,10 @@ use crate::api::{
 /// The next steps to the goal.
 pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal, max_surge: u32) -> Step {
     let mut step = Step::default();
-    restore_traffic(observed, &mut step);
-    let Some((version, model_uri)) = &goal.version else { return step };
+    restore_traffic(observed, serving, goal, &mut step);
+    let Some((version, model_uri)) = goal.version.as_ref().filter(|_| step.rejection.is_none()) else {
+        return step;
+    };
     let traffic = step.routed_to().map_or(observed.cluster.traffic, Traffic::One);
     let serves = step.routed_to().or_else(|| observed.answers_alone());
     let exchange = Exchange { observed, serving, goal, max_surge };
@@ -83,7 +85,7 @@ impl Exchange<'_> {
                 step,
             );
         };
-        if observed.has_served(version) && workload.is_full(serving.replicas) {
+        if observed.can_take_over(version, serving) {
             return blue_green::route(version, step);
         }
         if workload.desired == 0 {

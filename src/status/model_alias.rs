@@ -68,11 +68,12 @@ pub fn next(
     status.target_version = decision.target;
     remember_workloads(observed, applied, &mut status);
     remember_records(observed, &mut status);
+    remember_rejection(observed, decision, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, decision, &mut status);
     remember_quarrel(observed, decision, applied, &mut status);
-    remember_rejections(observed, decision, &mut status);
+    release_rejections(observed, decision, &mut status);
     if observed.retry_is_asked() {
         status.retried.clone_from(&observed.intent.retry);
     }
@@ -198,6 +199,7 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         return;
     }
     if status.version != Some(serves) {
+        let fails_over = status.target_version != Some(serves) && !observed.somebody_answers();
         let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
         let held = status.versions.iter().find(|held| held.version == serves);
         // A start that was not written down here stands on the Deployment. Without any status, traffic may have moved long ago.
@@ -216,7 +218,7 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
                 observed,
                 status,
                 serves,
-                cause(observed),
+                if fails_over { Cause::Failure } else { cause(observed) },
                 if returns { Outcome::RolledBack } else { Outcome::Promoted },
             )
         };
@@ -366,10 +368,11 @@ fn remember_quarrel(
     }
 }
 
-/// New rejections are held; old ones are let go once another version is wished for, or somebody asks to try again.
-fn remember_rejections(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
+/// Old rejections are let go once another version is wished for, or somebody asks to try again.
+fn release_rejections(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let asked = observed.retry_is_asked();
-    for rejection in &mut status.rejected {
+    let is_old = |rejection: &&mut Rejection| decision.rejection.as_ref() != Some(&**rejection);
+    for rejection in status.rejected.iter_mut().filter(is_old) {
         let another = decision.target.is_some_and(|target| target != rejection.version);
         let is_let_in = rejection.reason == Reason::GatesFailed && decision.report.gates.lets_in();
         if rejection.held && (another || asked || is_let_in) {
@@ -379,6 +382,10 @@ fn remember_rejections(observed: &Observed, decision: &Decision, status: &mut Mo
             }
         }
     }
+}
+
+/// A new rejection is held.
+fn remember_rejection(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let Some(rejection) = &decision.rejection else { return };
     let known = |other: &Rejection| {
         other.version == rejection.version && other.held && other.settings == rejection.settings

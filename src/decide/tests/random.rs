@@ -15,6 +15,7 @@ pub(super) fn fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::Crashes),
         1 => Just(Fate::OneDown),
         1 => Just(Fate::FailsSmokeTest),
+        1 => Just(Fate::NoRoom),
     ]
 }
 
@@ -60,6 +61,8 @@ fn cluster() -> impl Strategy<Value = Event> {
     let version = || 1..=5u32;
     prop_oneof![
         6 => (version(), fate()).prop_map(|(of, are)| Event::Pods { of, are }),
+        3 => version().prop_map(Event::PodsLost),
+        2 => weighted(0.6, 1..7u32).prop_map(Event::Quota),
         1 => version().prop_map(Event::DeploymentDeleted),
         1 => (version(), 0..4u32).prop_map(|(of, to)| Event::DeploymentScaled { of, to }),
         1 => version().prop_map(Event::DeploymentEdited),

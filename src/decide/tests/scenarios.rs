@@ -35,7 +35,11 @@ macro_rules! stories {
 stories! {
     fn a_service_deleted_by_hand_comes_back();
     fn an_alias_moved_now_and_then_is_put_back_each_time();
+    fn promise_10_a_version_registered_anew_does_not_slip_in();
+    fn promise_10_a_version_that_does_not_exist_is_refused();
+    fn promise_11_nothing_is_begun_while_another_modelalias_owns_the_alias();
     fn promise_1_a_blocker_does_not_freeze_traffic();
+    fn promise_1_a_failover_waits_for_no_size();
     fn promise_1_a_rollback_to_a_version_at_rest_needs_no_registeredmodel();
     fn promise_1_a_service_that_belongs_to_somebody_else_is_left_alone();
     fn promise_1_a_version_that_fails_its_smoke_test_gets_no_traffic();
@@ -46,9 +50,6 @@ stories! {
     fn promise_1_rolling_without_a_memory_of_what_served_keeps_to_the_room_there_is();
     fn promise_1_that_the_alias_named_a_version_does_not_count_as_having_served();
     fn promise_1_two_bad_versions_in_a_row_leave_traffic_where_it_is();
-    fn promise_10_a_version_registered_anew_does_not_slip_in();
-    fn promise_10_a_version_that_does_not_exist_is_refused();
-    fn promise_11_nothing_is_begun_while_another_modelalias_owns_the_alias();
     fn promise_2_a_promotion_and_a_rollback_never_leave_fewer_pods_answering();
     fn promise_3_a_login_that_may_not_and_a_model_that_is_gone_change_nothing_that_serves();
     fn promise_3_a_new_version_waits_for_a_registry_that_is_away();
@@ -59,15 +60,19 @@ stories! {
     fn promise_4_an_operator_that_has_just_begun_knows_its_own_write();
     fn promise_4_what_serves_is_not_called_ready_before_the_alias_is_known_to_name_it();
     fn promise_5_a_rollback_to_a_version_scaled_to_zero_needs_no_registry();
+    fn promise_5_a_rollback_waits_for_no_size();
     fn promise_6_a_follower_does_not_go_back_to_what_failed_until_the_alias_is_set_again();
     fn promise_6_a_retry_that_cannot_be_tried_yet_is_not_forgotten();
+    fn promise_6_a_version_is_not_rejected_for_want_of_room();
+    fn promise_6_a_version_whose_node_is_gone_is_waited_for();
+    fn promise_6_a_version_whose_pods_were_evicted_is_not_rejected();
     fn promise_6_other_settings_are_another_try();
     fn promise_6_with_drift_report_the_alias_stays_and_the_version_stays_rejected_until_somebody_asks();
-    fn promise_7_what_serves_fails_under_a_wish_that_cannot_be_met_with_other_settings();
-    fn promise_7_rolling_without_a_memory_of_what_served_makes_room_for_a_third_version();
-    fn promise_7_rolling_without_a_memory_of_what_served_comes_to_an_end_with_other_settings();
     fn promise_7_an_alias_that_somebody_keeps_moving_is_left_alone_until_a_person_asks();
+    fn promise_7_rolling_without_a_memory_of_what_served_comes_to_an_end_with_other_settings();
+    fn promise_7_rolling_without_a_memory_of_what_served_makes_room_for_a_third_version();
     fn promise_7_what_is_held_because_the_wish_cannot_be_met_is_not_given_up_again_and_again();
+    fn promise_7_what_serves_fails_under_a_wish_that_cannot_be_met_with_other_settings();
     fn promise_9_a_deletion_takes_the_alias_with_it();
     fn promise_9_a_deletion_waits_for_the_registry_only_so_long();
     fn rolling_other_settings_and_another_wish_amid_an_exchange_go_back_to_what_served();

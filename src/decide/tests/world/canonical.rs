@@ -115,7 +115,7 @@ impl Digest<'_> {
         let cluster = &self.world.cluster;
         let deadline = self.deadline();
         self.version(cluster.traffic);
-        self.add((cluster.port_is_edited, &cluster.fates, &cluster.endpoints));
+        self.add((cluster.port_is_edited, &cluster.fates, &cluster.endpoints, cluster.quota));
         for (version, deployment) in &cluster.deployments {
             self.add((
                 version,
@@ -128,8 +128,8 @@ impl Digest<'_> {
         }
         for (version, pods) in &cluster.pods {
             for pod in pods {
-                self.add((version, &pod.settings, &pod.model_uri, pod.is_down));
-                self.age(Some(pod.born), pace.start);
+                self.add((version, &pod.settings, &pod.model_uri, pod.is_down, pod.was_ready));
+                self.age(pod.placed, pace.start.max(deadline));
                 self.add(pod.ends.map(|ends| ends.duration_since(now).as_secs()));
             }
         }
@@ -180,7 +180,7 @@ impl Digest<'_> {
         let world = self.world;
         self.add((world.is_gone, &world.answered, world.answered_last, &world.proven, &world.failed));
         self.add((world.moves_by_others.min(3), world.kills.min(3) * u32::from(world.moves_by_others > 0)));
-        self.add(world.begun);
+        self.add((world.begun, &world.left_with));
         self.add((world.silence_is_excused, world.is_pointed_by_others, !world.broken.is_empty()));
         let warm_for = self.warm_for();
         self.add(world.left.map(|(version, _)| version));

@@ -25,6 +25,7 @@ impl World {
             self.past.pop_front();
         }
         self.now += self.pace.step;
+        self.cluster.note_ready_pods(self.now, self.pace);
         self.cluster.controllers(self.now, self.pace);
         self.cluster.update_endpoints(self.now, self.pace);
         self.registry.land(self.now);

@@ -51,6 +51,10 @@ pub(in crate::decide::tests) enum Event {
         of: u32,
         are: Fate,
     },
+    /// The version's pods are evicted, or somebody deletes them.
+    PodsLost(u32),
+    /// The most pods that the namespace takes.
+    Quota(Option<u32>),
     DeploymentDeleted(u32),
     DeploymentScaled {
         of: u32,
@@ -265,13 +269,14 @@ impl World {
         let registry = &mut self.registry;
         match event {
             Event::Pods { of, are } => cluster.set_fate(version(*of), *are),
-            Event::DeploymentDeleted(number) => {
-                cluster.delete(version(*number), self.now, self.pace);
-                self.failed.insert(version(*number));
-            }
+            Event::PodsLost(number) => cluster.lose_pods(version(*number), self.now, self.pace),
+            Event::Quota(most) => cluster.quota = *most,
+            Event::DeploymentDeleted(number) => cluster.delete(version(*number), self.now, self.pace),
             Event::DeploymentScaled { of, to } => {
                 cluster.scale(version(*of), *to);
-                self.failed.insert(version(*of));
+                if let Some(left_with) = self.left_with.get_mut(&version(*of)) {
+                    *left_with = (*left_with).min(*to);
+                }
             }
             Event::DeploymentEdited(number) => {
                 if let Some(deployment) = cluster.deployments.get_mut(&version(*number)) {
@@ -371,7 +376,7 @@ impl World {
         if settings_are_bad {
             self.failed.extend(self.registry.truth.versions.keys());
         }
-        let bad = self.cluster.fates.iter().filter(|(_, fate)| **fate != Fate::Good);
+        let bad = self.cluster.fates.iter().filter(|(_, fate)| fate.is_failure());
         self.failed.extend(bad.map(|(version, _)| *version));
     }
 }

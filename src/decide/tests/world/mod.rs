@@ -110,6 +110,8 @@ pub(super) struct World {
     serving_aside: Option<ServingIntent>,
     /// The version that traffic left last, and when; what somebody else sent there does not count.
     left: Option<(Version, Timestamp)>,
+    /// How many pods were asked for of each version when traffic left it, until that was changed.
+    left_with: BTreeMap<Version, u32>,
     /// Somebody else made the Service select what it does.
     is_pointed_by_others: bool,
     /// The versions that ever answered requests.
@@ -176,6 +178,7 @@ impl World {
             pod_limit: None,
             serving_aside: None,
             left: None,
+            left_with: BTreeMap::new(),
             is_pointed_by_others: false,
             answered: BTreeSet::new(),
             answered_last: None,

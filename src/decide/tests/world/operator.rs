@@ -114,6 +114,7 @@ impl World {
         }
         let after = next(&observed, &decision, &applied, &Identity::default());
         self.promise_of_conditions(&after.conditions);
+        self.promise_of_rejections(&after.rejected);
         self.record = Arc::new(after);
         self.remember_told();
         decision
@@ -144,6 +145,7 @@ impl World {
                 if replicas < &self.desired(*version) {
                     self.promise_of_scale(*version, *replicas);
                 }
+                self.left_with.remove(version);
                 self.cluster.apply(*version, deployment);
                 self.operator.smoke.remove(version);
             }
@@ -151,6 +153,7 @@ impl World {
                 self.promise_of_scale(*version, *replicas);
                 self.promise_of_room(*version, *replicas);
                 let now = self.now;
+                self.left_with.remove(version);
                 if *replicas == 0 {
                     self.operator.smoke.remove(version);
                 }
@@ -208,6 +211,7 @@ impl World {
     fn route(&mut self, traffic: Traffic) {
         if self.cluster.traffic != traffic {
             if let Traffic::One(before) = self.cluster.traffic {
+                self.left_with.insert(before, self.desired(before));
                 self.left =
                     (!self.is_pointed_by_others).then_some((before, self.known_to_serve_until(before)));
             }
@@ -252,8 +256,10 @@ impl World {
                 _ if self.now >= since + PATIENCE => SmokeReport::Failed("no answer".into()),
                 _ => continue,
             };
-            if report == SmokeReport::Passed {
-                self.proven.insert(version);
+            match report {
+                SmokeReport::Passed => drop(self.proven.insert(version)),
+                SmokeReport::Failed(_) => drop(self.failed.insert(version)),
+                SmokeReport::Running(_) | SmokeReport::NoInputExample => {}
             }
             self.operator.smoke.insert(version, (since, report));
         }

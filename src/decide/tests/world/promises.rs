@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{Fate, World};
 use crate::{
-    api::names::Version,
+    api::{condition::Reason, model_alias::Rejection, names::Version},
     decide::{Action, AliasRole, BlockerScope, Lifecycle, Observed, StrategyIntent, Traffic, Wish, Workload},
 };
 
@@ -92,10 +92,14 @@ impl World {
                     format!("traffic only ever reaches a ready version, not {version}")
                 });
                 let others = observed.answering().filter(|(other, _)| *other != version);
-                let leaves_ready = others.map(|(_, other)| other.ready).sum::<u32>() > 0;
-                self.promise(!leaves_ready || ready >= replicas, |_| {
+                let leaves = others.map(|(_, other)| other.ready).sum::<u32>();
+                // What has served needs as many as answer now, or as it had itself.
+                let left_with = self.left_with.get(&version).copied().unwrap_or(u32::MAX);
+                let has_served = self.answered.contains(&version);
+                let enough = if has_served { replicas.min(leaves).min(left_with) } else { replicas };
+                self.promise(leaves == 0 || ready >= enough, |_| {
                     format!(
-                        "traffic leaves what is ready only for a version in full, not {ready} of {replicas}"
+                        "traffic leaves what is ready only for a version in full, not {ready} of {enough}"
                     )
                 });
                 self.promise_of_proof(version);
@@ -214,6 +218,17 @@ impl World {
             let due = since.map_or(&now, |before| &before.last_transition_time).clone();
             self.promise(condition.last_transition_time == due, |_| {
                 format!("{} holds since {:?}", condition.type_, due)
+            });
+        }
+    }
+
+    /// When the status is written: nothing is rejected but for its own fault.
+    pub(super) fn promise_of_rejections(&mut self, after: &[Rejection]) {
+        for rejection in after.iter().filter(|it| it.held && it.reason != Reason::GatesFailed) {
+            let is_new = !self.record.rejected.iter().any(|before| before == rejection);
+            let is_fair = !is_new || self.failed.contains(&rejection.version);
+            self.promise(is_fair, |_| {
+                format!("version {} did not fail by itself: {}", rejection.version, rejection.message)
             });
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::World;
+use super::{Fate, World};
 use crate::{
     api::{
         ModelAliasStatus,
@@ -125,6 +125,10 @@ impl World {
             | Reason::SmokeTestFailed
             | Reason::BecameUnready
             | Reason::ModelCrashed => concerned.iter().any(|version| self.failed.contains(version)),
+            Reason::PodsRefused => self.cluster.quota.is_some(),
+            Reason::Unschedulable => {
+                concerned.iter().any(|version| self.cluster.fate(*version) == Fate::NoRoom)
+            }
             Reason::VersionNotFound => concerned.iter().any(|version| !known.contains_key(version)),
             Reason::VersionReplaced => concerned.iter().any(|version| {
                 let loaded = observed.cluster.workloads.get(version).map(|workload| &workload.model_uri);
@@ -165,8 +169,12 @@ impl World {
         {
             return Ok(());
         }
-        let served =
-            self.record.version.filter(|version| self.answered.contains(version) && self.ready(*version) > 0);
+        let mut known = self.record.versions.iter().filter(|held| held.served_at.is_some());
+        let served = known.find(|held| {
+            let version = held.version;
+            self.answered.contains(&version) && self.desired(version) > 0 && self.ready(version) > 0
+        });
+        let served = served.map(|held| held.version);
         if served.is_some() && self.answering() == 0 {
             return Err(format!(
                 "version {served:?} is ready and has served, but {:?}",
@@ -183,7 +191,10 @@ impl World {
             self.record.rejected.iter().any(|rejection| rejection.version == named && rejection.held)
         };
         // An alias that is ahead of a rollout which may still succeed is left there.
-        let is_ahead = facts.alias.is_some_and(|named| self.wished() == Some(named) && !is_rejected(named));
+        let is_asked_for = |named| self.intent.wish == Wish::Registry || !self.answered.contains(&named);
+        let is_ahead = facts
+            .alias
+            .is_some_and(|named| self.wished() == Some(named) && !is_rejected(named) && is_asked_for(named));
         let can_be_told = self.ready(selected) > 0
             && !is_ahead
             && self.registry.trouble.is_none()
