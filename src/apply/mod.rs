@@ -122,11 +122,7 @@ fn described(action: &Action) -> String {
 /// How many ready pods the decision counted on when it sent requests there.
 fn counted_on(observed: &Observed, traffic: Traffic) -> u32 {
     let workloads = &observed.cluster.workloads;
-    let selected = workloads.iter().filter(|(version, _)| match traffic {
-        Traffic::One(one) => one == **version,
-        Traffic::Shared => true,
-        Traffic::Nowhere => false,
-    });
+    let selected = workloads.iter().filter(|(version, _)| traffic.reaches(**version));
     selected.map(|(_, workload)| workload.counted()).fold(0, u32::saturating_add).max(1)
 }
 
@@ -147,7 +143,8 @@ async fn act(
             workloads::apply_deployment(effects, subject, start).await
         }
         Action::Scale { version, replicas } => {
-            workloads::scale(effects, subject, *version, *replicas, now).await
+            let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(now);
+            workloads::scale(effects, subject, *version, *replicas, begins).await
         }
         Action::SmokeTest { version } => {
             effects.smoke.start(subject, subject.known_model()?, *version);

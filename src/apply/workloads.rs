@@ -158,19 +158,19 @@ async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &S
     Ok(())
 }
 
-/// Changes the size, and the time of the start with it: the pod template stays as it was last applied, also across our own
-/// releases.
+/// Changes the size, and where that begins a start, its time: the pod template stays as it was last applied, also across our
+/// own releases.
 pub(super) async fn scale(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
     version: Version,
     replicas: u32,
-    now: Timestamp,
+    begins: Option<Timestamp>,
 ) -> Done {
     let name = deployment_name(&subject.key.1, version);
     let mut patch = json!({ "spec": { "replicas": replicas } });
-    if replicas > 0 {
-        patch["metadata"] = json!({ "annotations": { labels::STARTED_AT: now.to_string() } });
+    if let Some(begins) = begins {
+        patch["metadata"] = json!({ "annotations": { labels::STARTED_AT: begins.to_string() } });
     }
     let written = api::<Deployment>(effects, subject)
         .patch(&name, &patch_parameters(), &Patch::Merge(patch))

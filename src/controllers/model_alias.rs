@@ -43,7 +43,7 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     }
     context.haste.begin(&subject.uid, &desired);
     let applied = apply::apply(&context.effects(), &subject, &observed, &decision).await;
-    let next = status::next(&observed, &decision, &applied, &subject.identity(observed.serves()));
+    let next = status::next(&observed, &decision, &applied, &subject.identity(observed.counted_traffic()));
     let published = publish(&context, alias, &observed.record, &next, &applied).await;
     if published.is_err()
         || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster())

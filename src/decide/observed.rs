@@ -280,6 +280,18 @@ pub enum Traffic {
     Shared,
 }
 
+impl Traffic {
+    /// Whether requests are sent to the version.
+    #[must_use]
+    pub fn reaches(self, version: Version) -> bool {
+        match self {
+            Self::One(selected) => version == selected,
+            Self::Shared => true,
+            Self::Nowhere => false,
+        }
+    }
+}
+
 /// A version's Deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
@@ -390,16 +402,33 @@ impl Observed {
             .or(self.record.previous_version)
     }
 
+    /// Whether a version has no pods yet, so that more of them begin its start. A change of size in the middle of a start does not
+    /// begin it anew.
+    #[must_use]
+    pub fn is_at_rest(&self, version: Version) -> bool {
+        self.cluster.workloads.get(&version).is_none_or(|workload| workload.desired == 0)
+    }
+
+    /// Whose pods the status counts and autoscalers measure: those of what serves, and of all versions while pods are exchanged.
+    #[must_use]
+    pub fn counted_traffic(&self) -> Traffic {
+        match self.cluster.traffic {
+            Traffic::Shared => Traffic::Shared,
+            Traffic::One(_) | Traffic::Nowhere => self.serves().map_or(Traffic::Nowhere, Traffic::One),
+        }
+    }
+
+    /// The Deployments whose pods the status counts.
+    pub fn counted_workloads(&self) -> impl Iterator<Item = &Workload> {
+        let counted = self.counted_traffic();
+        self.cluster.workloads.iter().filter(move |(version, _)| counted.reaches(**version)).map(|(_, it)| it)
+    }
+
     /// The versions that the Service sends requests to, with their Deployments.
     pub fn answering(&self) -> impl Iterator<Item = (Version, &Workload)> {
         let traffic = self.cluster.traffic;
-        self.cluster.workloads.iter().map(|(version, workload)| (*version, workload)).filter(
-            move |(version, _)| match traffic {
-                Traffic::One(selected) => *version == selected,
-                Traffic::Shared => true,
-                Traffic::Nowhere => false,
-            },
-        )
+        let workloads = self.cluster.workloads.iter().map(|(version, workload)| (*version, workload));
+        workloads.filter(move |(version, _)| traffic.reaches(*version))
     }
 
     /// Whether a version that has served can take over as it is: with as many ready pods as answer now, or as are desired, or, of

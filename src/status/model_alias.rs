@@ -169,7 +169,7 @@ fn remember_start(
         let complete = held.served_at.is_some() && workload.is_some_and(|workload| workload.rolled_out);
         held.started_at = match held.started_at {
             _ if after == 0 => None,
-            _ if renewed || after > before || retried == Some(held.version) => Some(now),
+            _ if renewed || (before == 0 && after > 0) || retried == Some(held.version) => Some(now),
             _ if complete => None,
             _ if other => Some(begun.unwrap_or(now)),
             Some(started) => Some(started),
@@ -417,7 +417,7 @@ fn describe_serving(observed: &Observed, identity: &Identity, status: &mut Model
     }
     // Somebody may have asked a Deployment by hand for as many pods as its field holds; ours holds no more.
     let total = |of: fn(&Workload) -> u32| {
-        let workloads = observed.answering().map(|(_, workload)| of(workload));
+        let workloads = observed.counted_workloads().map(of);
         Some(workloads.fold(0, u32::saturating_add).min(i32::MAX.unsigned_abs()))
     };
     status.replicas = total(|workload| workload.desired);

@@ -61,6 +61,7 @@ stories! {
     fn promise_4_what_serves_is_not_called_ready_before_the_alias_is_known_to_name_it();
     fn promise_5_a_rollback_to_a_version_scaled_to_zero_needs_no_registry();
     fn promise_5_a_rollback_waits_for_no_size();
+    fn promise_6_a_change_of_size_gives_a_start_no_more_time();
     fn promise_6_a_follower_does_not_go_back_to_what_failed_until_the_alias_is_set_again();
     fn promise_6_a_retry_that_cannot_be_tried_yet_is_not_forgotten();
     fn promise_6_a_version_is_not_rejected_for_want_of_room();

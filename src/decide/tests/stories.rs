@@ -127,6 +127,21 @@ fn what_serves_is_not_late_because_it_started_long_ago() {
 }
 
 #[test]
+fn what_the_status_counts_is_what_an_autoscaler_measures() {
+    let mut world = World::new(StrategyIntent::Rolling { max_surge: 1 }, 3);
+    promote(&mut world, 1);
+    assert_eq!(world.observe().counted_traffic(), Traffic::One(version(1)));
+    world.intent.wish = Wish::Version(version(2));
+    while world.cluster.traffic != Traffic::Shared {
+        world.live(1);
+    }
+    assert_eq!(world.observe().counted_traffic(), Traffic::Shared);
+    world.live(1);
+    let both = world.desired(version(1)) + world.desired(version(2));
+    assert_eq!(world.record.replicas, Some(both));
+}
+
+#[test]
 fn a_service_deleted_by_hand_comes_back_at_once() {
     let mut world = serving(1);
     world.cluster.traffic = Traffic::Nowhere;

@@ -327,7 +327,8 @@ impl Deployment {
         let excess = living(pods).saturating_sub(desired + usize::from(pods.iter().any(is_old)));
         let mut candidates: Vec<usize> =
             (0..pods.len()).filter(|index| pods[*index].ends.is_none()).collect();
-        candidates.sort_by_key(|index| is_ready(*index));
+        // The youngest first.
+        candidates.sort_by_key(|index| (is_ready(*index), std::cmp::Reverse(*index)));
         for index in candidates.into_iter().take(if desired == 0 { usize::MAX } else { excess }) {
             pods[index].ends = Some(now + pace.end);
         }

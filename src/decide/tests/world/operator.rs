@@ -152,15 +152,13 @@ impl World {
             Action::Scale { version, replicas } => {
                 self.promise_of_scale(*version, *replicas);
                 self.promise_of_room(*version, *replicas);
-                let now = self.now;
+                let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(self.now);
                 self.left_with.remove(version);
                 if *replicas == 0 {
                     self.operator.smoke.remove(version);
                 }
-                if let Some(deployment) = self.cluster.scale(*version, *replicas)
-                    && *replicas > 0
-                {
-                    deployment.started_at = now;
+                if let Some(deployment) = self.cluster.scale(*version, *replicas) {
+                    deployment.started_at = begins.unwrap_or(deployment.started_at);
                 }
             }
             Action::SmokeTest { version } => {
