@@ -145,7 +145,7 @@ pub fn wished(observed: &Observed) -> Result<Version, Note> {
         (Wish::Registry | Wish::Chosen(_), Some(trouble)) => {
             observed.record.target_version.ok_or_else(|| trouble.clone())
         }
-        (Wish::Chosen(follower), None) => match follow::choose(follower, &registry.candidates) {
+        (Wish::Chosen(follower), None) => match follow::target(observed, follower) {
             Choice::Version(version) => Ok(version),
             Choice::Unknown(note) => observed.record.target_version.ok_or(note),
             Choice::Nobody(note) => Err(note),
@@ -169,7 +169,7 @@ fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<N
     let registry = &observed.registry;
     let said = if registry.trouble.is_some() { None } else { registry.versions.get(&version) };
     match (pinned, said) {
-        (Some(pinned), Some(VersionView::Ready { model_uri })) if pinned != model_uri => {
+        (Some(pinned), Some(VersionView::Ready { model_uri, .. })) if pinned != model_uri => {
             if observed.retry_is_asked() || !observed.has_served(version) {
                 return Ok((model_uri.clone(), None));
             }
@@ -185,7 +185,7 @@ fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<N
             Ok((pinned.clone(), Some(note)))
         }
         (Some(pinned), _) => Ok((pinned.clone(), None)),
-        (None, Some(VersionView::Ready { model_uri })) => Ok((model_uri.clone(), None)),
+        (None, Some(VersionView::Ready { model_uri, .. })) => Ok((model_uri.clone(), None)),
         (None, Some(VersionView::Pending)) => Err(Note::new(
             Reason::VersionPending,
             format!("the registry is still taking in version {version}"),
@@ -208,7 +208,8 @@ fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<N
     }
 }
 
-/// Stays on what serves; or, when that failed itself, on the version before it, if it can take over.
+/// Stays on what serves; or, when that failed itself, on the version before it, if it can take over. Where nothing serves and
+/// somebody has to do something, the version that was live before serves until then.
 fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, why: Note) -> Goal {
     let serves = observed.serves();
     let fallback = || observed.previous().filter(|version| observed.can_take_over(*version, serving));
@@ -217,9 +218,10 @@ fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, w
         let workload = observed.cluster.workloads.get(&version);
         observed.rejection(version, serving.settings_of(workload)).is_some()
     });
-    let held = if failed { fallback().or(serves) } else { serves };
+    let (refusal, waiting) = told_apart(Some(why));
+    let lives_on = || observed.live_versions().find(|version| Some(*version) != wished && refusal.is_some());
+    let held = if failed { fallback().or(serves) } else { serves.or_else(lives_on) };
     let version =
         held.and_then(|version| identity(observed, version).ok().map(|(model_uri, _)| (version, model_uri)));
-    let (refusal, waiting) = told_apart(Some(why));
     Goal { version, wished, refusal, waiting, ..Goal::default() }
 }

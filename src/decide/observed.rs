@@ -15,7 +15,7 @@ use crate::api::{
 
 use super::{
     Action,
-    follow::{Candidates, Choice, Follower, choose},
+    follow::{self, Candidates, Choice, Follower},
     gates::Evidence,
 };
 
@@ -248,6 +248,9 @@ pub enum VersionView {
     Ready {
         /// What its pods load.
         model_uri: ModelUri,
+        /// Whether its audit tags say that it was live under our alias.
+        #[serde(default)]
+        was_live: bool,
     },
 }
 
@@ -491,6 +494,23 @@ impl Observed {
             || self.remembered(version).is_some_and(|held| held.served_at.is_some())
     }
 
+    /// The versions that our aliases name and that were live under them, as the registry's audit tags say: in another cluster, or
+    /// in this one before it was made anew.
+    pub fn live_versions(&self) -> impl Iterator<Item = Version> {
+        let RegistryView { trouble, alias, previous_alias, versions, .. } = &self.registry;
+        let was_live = |version: &Version| {
+            trouble.is_none()
+                && matches!(versions.get(version), Some(VersionView::Ready { was_live: true, .. }))
+        };
+        [*alias, *previous_alias].into_iter().flatten().filter(was_live)
+    }
+
+    /// Whether the version has answered requests before, here or elsewhere.
+    #[must_use]
+    pub fn has_been_live(&self, version: Version) -> bool {
+        self.has_served(version) || self.live_versions().any(|live| live == version)
+    }
+
     /// When the version was last started; now, when somebody asks to try again, or when what is remembered is about other
     /// settings. Where a crash kept the last start from the status, the Deployment remembers it.
     #[must_use]
@@ -522,11 +542,11 @@ impl Observed {
     /// about it: after a crash the registry may not answer, and the status is then all that tells what was begun.
     #[must_use]
     pub fn wish_is_news(&self) -> bool {
-        let RegistryView { trouble, alias, candidates, .. } = &self.registry;
+        let RegistryView { trouble, alias, .. } = &self.registry;
         let asked = match &self.intent.wish {
             Wish::Version(_) => None,
             Wish::Registry => *alias,
-            Wish::Chosen(follower) => match choose(follower, candidates) {
+            Wish::Chosen(follower) => match follow::target(self, follower) {
                 Choice::Version(version) => Some(version),
                 Choice::Unknown(_) | Choice::Nobody(_) => None,
             },

@@ -140,7 +140,7 @@ pub(super) fn proof(
         .remembered(version)
         .and_then(|held| held.smoke_test)
         .filter(|outcome| *outcome != SmokeTestOutcome::Unknown);
-    if !serving.smoke_test || observed.has_served(version) || remembered.is_some() {
+    if !serving.smoke_test || observed.has_been_live(version) || remembered.is_some() {
         return Proof::Given;
     }
     match &workload.smoke {

@@ -15,8 +15,9 @@ use crate::{
     api::{
         ModelAlias,
         condition::{Note, Reason},
-        names::Version,
+        names::{AliasName, Version},
     },
+    audit::was_live,
     cluster::{Guarded, Readiness, Wakeups, cache::Cache},
     decide::{AliasRole, Choice, Observed, RegistryView, VersionView, choose},
     registry::{VersionFacts, VersionState, polled::ModelView},
@@ -102,8 +103,9 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         Some(Choice::Nobody(_)) => None,
         None => spec.version.or(named),
     };
-    let wanted: BTreeSet<Version> =
-        [wished, named, record.version, record.previous_version].into_iter().flatten().collect();
+    let previous = spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied());
+    let recorded = [record.target_version, record.version, record.previous_version];
+    let wanted: BTreeSet<Version> = [wished, named, previous].into_iter().chain(recorded).flatten().collect();
     let is_pinned =
         |version| record.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
     let awaited = wished.filter(|version| !is_pinned(*version));
@@ -114,7 +116,7 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
     RegistryView {
         trouble: None,
         alias: named,
-        previous_alias: spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied()),
+        previous_alias: previous,
         versions,
         candidates,
         aliases: BTreeMap::new(),
@@ -133,12 +135,13 @@ async fn ask(
     version: Version,
     wait: bool,
 ) -> Option<VersionView> {
+    let alias = &subject.spec().alias;
     if let Some(known) = model.registry.remembered_version(&model.name, version) {
-        return Some(version_view(known));
+        return Some(version_view(alias, known));
     }
     if wait {
         return Some(match model.registry.read_version(&model.name, version).await {
-            Ok(said) => version_view(said),
+            Ok(said) => version_view(alias, said),
             Err(note) => VersionView::Unread(note),
         });
     }
@@ -152,13 +155,15 @@ async fn ask(
     None
 }
 
-fn version_view(said: Option<VersionFacts>) -> VersionView {
+fn version_view(alias: &AliasName, said: Option<VersionFacts>) -> VersionView {
     match said {
         None => VersionView::Absent,
         Some(facts) => match facts.state {
             VersionState::Pending => VersionView::Pending,
             VersionState::Failed => VersionView::Failed,
-            VersionState::Ready => VersionView::Ready { model_uri: facts.model_uri },
+            VersionState::Ready => {
+                VersionView::Ready { model_uri: facts.model_uri, was_live: was_live(alias, &facts.tags) }
+            }
         },
     }
 }

@@ -24,6 +24,8 @@ fn uri(number: u32) -> ModelUri {
     format!("models:/m-{number:032x}").parse().unwrap()
 }
 
+const ON_NODE_SINCE: &str = "2027-01-15T07:59:00Z";
+
 /// Pods that are wanted, ready, not ready yet, and ending.
 type Pods = (u32, u32, u32, u32);
 
@@ -38,6 +40,8 @@ fn workload((desired, ready, unready, ending): Pods, number: u32, settings: &str
         model_uri: uri(number),
         started_at: Timestamp::from_second(1_800_000_000 + i64::from(number)).ok(),
         trouble: None,
+        tried_since: (unready > 0).then(|| ON_NODE_SINCE.parse().unwrap()),
+        has_failed: false,
         smoke: None,
     }
 }
@@ -71,7 +75,7 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
                     "metadata": {
                         "name": name, "labels": template.labels, "annotations": template.annotations, "deletionTimestamp": ends,
                     },
-                    "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": is_ready }] },
+                    "status": { "phase": "Running", "startTime": ON_NODE_SINCE, "conditions": [{ "type": "Ready", "status": is_ready }] },
                 }))
                 .unwrap();
                 pod.insert(&cache, &key);

@@ -131,7 +131,7 @@ pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> 
 pub fn is_exempt(observed: &Observed, version: Version) -> bool {
     let is_let_in = observed.cluster.traffic == Traffic::Shared
         && (observed.is_ready(version) || observed.cluster.endpoints.contains(&version));
-    observed.has_served(version)
+    observed.has_been_live(version)
         || observed.record.version == Some(version)
         || is_let_in
         || is_in_history(observed, version)

@@ -70,6 +70,7 @@ fn cluster() -> impl Strategy<Value = Event> {
         1 => version().prop_map(|number| Event::Service(Serves::Version(number))),
         1 => Just(Event::PortEdited(true)),
         1 => Just(Event::StatusLost(true)),
+        1 => Just(Event::ClusterRebuilt(true)),
     ]
 }
 
@@ -82,6 +83,7 @@ fn registry() -> impl Strategy<Value = Event> {
         2 => Just(Registers::Lags),
         1 => Just(Registers::IsSlow),
         1 => Just(Registers::HidesRuns),
+        1 => Just(Registers::ListsPartly),
     ];
     prop_oneof![
         5 => how.prop_map(Event::Registry),

@@ -40,6 +40,8 @@ stories! {
     fn promise_11_nothing_is_begun_while_another_modelalias_owns_the_alias();
     fn promise_1_a_blocker_does_not_freeze_traffic();
     fn promise_1_a_failover_waits_for_no_size();
+    fn promise_1_a_rebuilt_cluster_serves_what_was_live_while_the_newest_version_fails();
+    fn promise_1_a_rebuilt_cluster_serves_what_was_live_while_the_rules_refuse();
     fn promise_1_a_rollback_to_a_version_at_rest_needs_no_registeredmodel();
     fn promise_1_a_service_that_belongs_to_somebody_else_is_left_alone();
     fn promise_1_a_version_that_fails_its_smoke_test_gets_no_traffic();
@@ -51,6 +53,7 @@ stories! {
     fn promise_1_that_the_alias_named_a_version_does_not_count_as_having_served();
     fn promise_1_two_bad_versions_in_a_row_leave_traffic_where_it_is();
     fn promise_2_a_promotion_and_a_rollback_never_leave_fewer_pods_answering();
+    fn promise_3_a_list_that_lacks_what_serves_moves_no_follower();
     fn promise_3_a_login_that_may_not_and_a_model_that_is_gone_change_nothing_that_serves();
     fn promise_3_a_new_version_waits_for_a_registry_that_is_away();
     fn promise_3_an_operator_that_has_not_read_the_registry_yet_does_not_move_traffic_back();
@@ -69,6 +72,7 @@ stories! {
     fn promise_6_a_version_whose_pods_were_evicted_is_not_rejected();
     fn promise_6_other_settings_are_another_try();
     fn promise_6_with_drift_report_the_alias_stays_and_the_version_stays_rejected_until_somebody_asks();
+    fn promise_7_a_follower_finishes_a_start_before_the_next();
     fn promise_7_an_alias_that_somebody_keeps_moving_is_left_alone_until_a_person_asks();
     fn promise_7_rolling_without_a_memory_of_what_served_comes_to_an_end_with_other_settings();
     fn promise_7_rolling_without_a_memory_of_what_served_makes_room_for_a_third_version();

@@ -144,6 +144,7 @@ impl Digest<'_> {
             registry.trouble,
             registry.is_unread,
             registry.hides_runs,
+            registry.lists_partly,
             registry.lags,
             registry.is_slow,
         ));

@@ -117,6 +117,7 @@ impl World {
     ) -> bool {
         self.operator.is_up = true;
         self.registry.lags = false;
+        self.registry.lists_partly = false;
         let mut asked_in_vain = 0;
         for _ in 0..ROUNDS_MAX {
             if asked_in_vain == 0 && is_known(self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fate, World,
+    Cluster, Fate, World,
     cluster::is_bad,
     rules::{best, rules},
     uri, version,
@@ -45,6 +45,8 @@ pub(in crate::decide::tests) enum Event {
     Deleted(bool),
     /// The status is lost.
     StatusLost(bool),
+    /// The cluster is made anew from what is desired: nothing else is left of it.
+    ClusterRebuilt(bool),
 
     /// What becomes of a version's pods.
     Pods {
@@ -194,6 +196,8 @@ pub(in crate::decide::tests) enum Registers {
     IsSlow,
     /// Nothing of the runs.
     HidesRuns,
+    /// With lists that lack the newest version.
+    ListsPartly,
 }
 
 /// How one pass goes.
@@ -248,6 +252,21 @@ impl World {
             Event::StatusLost(_) => {
                 self.forget_pending();
                 self.record = Arc::default();
+            }
+            Event::ClusterRebuilt(_) => {
+                self.forget_pending();
+                self.record = Arc::default();
+                self.intent.has_finalizer = false;
+                self.is_gone |= matches!(self.intent.lifecycle, Lifecycle::Deleting { .. });
+                self.cluster = Cluster {
+                    fates: self.cluster.fates.clone(),
+                    made: self.cluster.made.clone(),
+                    quota: self.cluster.quota,
+                    ..Cluster::default()
+                };
+                self.left = None;
+                self.left_with.clear();
+                self.kill();
             }
             Event::Up(up) => {
                 self.operator.is_up = *up;
@@ -304,10 +323,15 @@ impl World {
                     Registers::Away => Some(Reason::RegistryUnreachable),
                     Registers::Forbids => Some(Reason::RegistryForbidden),
                     Registers::HasNoModel => Some(Reason::ModelNotFound),
-                    Registers::Fine | Registers::Lags | Registers::IsSlow | Registers::HidesRuns => None,
+                    Registers::Fine
+                    | Registers::Lags
+                    | Registers::IsSlow
+                    | Registers::HidesRuns
+                    | Registers::ListsPartly => None,
                 };
                 registry.lags = *how == Registers::Lags;
                 registry.is_slow = *how == Registers::IsSlow;
+                registry.lists_partly = *how == Registers::ListsPartly;
                 registry.hides_runs = *how == Registers::HidesRuns;
             }
             Event::Alias(number) => {

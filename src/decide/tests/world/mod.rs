@@ -291,8 +291,17 @@ impl World {
             Wish::Registry => None,
             Wish::Chosen(_) => self.wished(),
         };
-        let wanted: BTreeSet<Version> =
-            [spec, facts.alias, record.version, record.previous_version].into_iter().flatten().collect();
+        let wanted: BTreeSet<Version> = [
+            spec,
+            facts.alias,
+            facts.previous_alias,
+            record.target_version,
+            record.version,
+            record.previous_version,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         let mut cluster = match past {
             Some((then, before)) => self.cluster.stale_view(before, *then, self.now, self.pace),
             None => self.cluster.view(self.now, self.pace),

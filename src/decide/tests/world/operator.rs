@@ -115,6 +115,7 @@ impl World {
         let after = next(&observed, &decision, &applied, &Identity::default());
         self.promise_of_conditions(&after.conditions);
         self.promise_of_rejections(&after.rejected);
+        self.promise_of_target(after.target_version);
         self.record = Arc::new(after);
         self.remember_told();
         decision

@@ -5,7 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{Fate, World};
 use crate::{
     api::{condition::Reason, model_alias::Rejection, names::Version},
-    decide::{Action, AliasRole, BlockerScope, Lifecycle, Observed, StrategyIntent, Traffic, Wish, Workload},
+    decide::{
+        Action, AliasRole, BlockerScope, Follower, Lifecycle, Observed, StrategyIntent, Traffic, Wish,
+        Workload,
+    },
 };
 
 impl World {
@@ -231,6 +234,17 @@ impl World {
                 format!("version {} did not fail by itself: {}", rejection.version, rejection.message)
             });
         }
+    }
+
+    /// When the status is written: a follower of the newest version never turns to a lower one while the one before is there.
+    pub(super) fn promise_of_target(&mut self, after: Option<Version>) {
+        let follows_newest = self.intent.wish == Wish::Chosen(Follower::Latest);
+        let before = self.record.target_version;
+        let is_there = before.is_some_and(|before| self.registry.seen.versions.contains_key(&before));
+        let is_lower = after.is_some() && after < before;
+        self.promise(!follows_newest || !is_there || !is_lower, |_| {
+            format!("version {before:?} is there, so {after:?} is not chosen")
+        });
     }
 
     /// At every moment: what once answered is not silenced by the operator, and there is no more of it than there is

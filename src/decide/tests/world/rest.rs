@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::{Fate, World};
+use super::{Fate, World, cluster::is_bad};
 use crate::{
     api::{
         ModelAliasStatus,
@@ -61,6 +61,7 @@ impl World {
             }
         };
         faults.extend(why.err());
+        faults.extend(self.lives_on_at_rest(&decision.report.readiness).err());
         faults.extend(self.serves_at_rest(&observed).err());
         faults.extend(self.recorded_at_rest().err());
         faults
@@ -212,6 +213,31 @@ impl World {
 impl World {
     fn blocker(&self) -> Option<Reason> {
         self.intent.obstacle.as_ref().map(|blocker| blocker.note.reason)
+    }
+
+    /// Where the wish is refused and nothing serves, what was live before does, here or in another cluster.
+    fn lives_on_at_rest(&self, readiness: &Readiness) -> Result<(), String> {
+        let is_refused = matches!(readiness, Readiness::Stalled(_));
+        let is_free = self.intent.lifecycle == Lifecycle::Active && self.intent.obstacle.is_none();
+        let is_silent = self.cluster.traffic == Traffic::Nowhere && self.record.version.is_none();
+        let can_be_known = self.registry.silence().is_none() && self.intent.serving.is_some();
+        if !is_refused || !is_free || !is_silent || !can_be_known {
+            return Ok(());
+        }
+        let facts = &self.registry.seen;
+        let previous = facts.previous_alias.filter(|_| self.intent.keeps_previous_alias);
+        let named = [facts.alias, previous].into_iter().flatten();
+        let due = named
+            .filter(|version| Some(*version) != self.wished() && self.registry.was_live(*version))
+            .next();
+        let can_serve = |version: &Version| {
+            let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_deref());
+            !self.cluster.is_broken(*version) && !settings.is_some_and(is_bad)
+        };
+        match due.filter(can_serve) {
+            Some(version) => Err(format!("version {version} was live, but nothing serves")),
+            None => Ok(()),
+        }
     }
 
     /// A blocker keeps nobody from going back to a version that served, nor from its size.
