@@ -23,6 +23,7 @@ pub mod decide;
 pub mod fuzzing;
 pub mod observe;
 pub mod offline;
+pub mod options;
 pub mod registry;
 pub mod render;
 pub mod resolve;

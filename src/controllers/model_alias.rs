@@ -34,7 +34,8 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
         Err(unreadable) => return unreadable::release::<ModelAlias>(&context, unreadable).await,
     };
     let now = Timestamp::now();
-    let subject = Subject::resolve(alias, context.references(), &context.memory, now);
+    let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
+    context.memory.remember_model(&subject);
     let observed = observe(&context.sources(), &subject, now).await;
     let decision = decide(&observed);
     let desired = Desired::of(alias, decision.target);

@@ -28,11 +28,11 @@ use crate::{
         names::ModelName,
         std_duration,
     },
-    cli::RunOptions,
     cluster::{Guarded, secrets},
     controllers::context::Context,
     decide::Readiness,
     observe::{models_of, wanted},
+    options::RunOptions,
     registry::{
         mlflow::{Connection, Credentials, MlflowRegistry},
         polled::{Handle, RegistryKey, Settings},

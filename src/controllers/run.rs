@@ -36,7 +36,6 @@ use tracing::Instrument;
 use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
-    cli::RunOptions,
     cluster::{
         Events, Guarded, Wakeups,
         cache::Cache,
@@ -44,6 +43,7 @@ use crate::{
         watch::{Scope, own_kind, projections},
     },
     controllers::context::Context,
+    options::RunOptions,
     registry::polled::Hub,
     state::{
         Haste, Memory,

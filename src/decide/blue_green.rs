@@ -152,10 +152,8 @@ pub(super) fn await_recovery(
     if observed.now < deadline {
         step.wake_at(deadline);
         step.progress = Some(note);
-    } else if workload.trouble.is_some() && workload.tried_since.is_none() {
-        step.stalled = Some(note);
     } else if workload.trouble.is_some() {
-        step.stalled = Some(step::late(serving, version, &note));
+        step.stalled = Some(step::overdue(serving, version, workload, note));
     } else {
         step.progress = Some(note);
     }

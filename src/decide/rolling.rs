@@ -158,7 +158,7 @@ impl Exchange<'_> {
             step.wake_at(deadline);
         } else if !serving.replaces(workload, &workload.model_uri) {
             let seen = pods_note(serves, workload, serving.replicas);
-            step.stalled = Some(step::late(serving, serves, &seen));
+            step.stalled = Some(step::overdue(serving, serves, workload, seen));
         } else {
             let (model_uri, replicas) = (workload.model_uri.clone(), workload.desired);
             step.act(Action::Apply { version: serves, model_uri, replicas });

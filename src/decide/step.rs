@@ -116,6 +116,15 @@ pub(super) fn late(serving: &ServingIntent, version: Version, seen: &Note) -> No
     )
 }
 
+/// Why a version is overdue: what keeps its pods from a node, or that they were not ready in time.
+pub(super) fn overdue(serving: &ServingIntent, version: Version, workload: &Workload, seen: Note) -> Note {
+    if workload.trouble.is_some() && workload.tried_since.is_none() {
+        seen
+    } else {
+        late(serving, version, &seen)
+    }
+}
+
 /// Whether a version may get its first traffic.
 pub(super) enum Proof {
     /// It may.

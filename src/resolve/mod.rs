@@ -23,7 +23,6 @@ use crate::{
     decide::{AliasRole, Traffic},
     registry::polled::{Handle, Hub, RegistryKey},
     render::{self, Rendering, ServiceRendering, labels},
-    state::Memory,
     status::Identity,
 };
 
@@ -77,6 +76,17 @@ impl References<'_> {
     }
 }
 
+/// What this process knows of a ModelAlias beside the object itself.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// The newest status that was written or watched.
+    pub status: ModelAliasStatus,
+    /// Where its references led, if it is being deleted.
+    pub model: Option<Model>,
+    /// Since when it is being deleted.
+    pub deleting_since: Option<Timestamp>,
+}
+
 /// A ModelAlias with its references followed; the raw object goes no further than here.
 pub struct Subject<'a> {
     object: &'a ModelAlias,
@@ -93,24 +103,14 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// Follows the references of `object`. Where they lead nowhere while it is being deleted, the model is the one that they led
-    /// to before: with its namespace, the objects it refers to may be gone first.
+    /// Follows the references of `object`. Where they lead nowhere while it is being deleted, the model is the one that they
+    /// led to before: with its namespace, the objects it refers to may be gone first.
     #[must_use]
-    pub fn resolve(
-        object: &'a ModelAlias,
-        references: References<'_>,
-        memory: &Memory,
-        now: Timestamp,
-    ) -> Self {
-        let is_ending = object.metadata.deletion_timestamp.is_some();
-        let model = references.follow(object).or_else(|note| {
-            let known = if is_ending { memory.model(object) } else { None };
-            known.ok_or(note)
-        });
-        memory.remember_model(object, model.as_ref().ok());
+    pub fn resolve(object: &'a ModelAlias, references: References<'_>, remembered: Remembered) -> Self {
+        let model = references.follow(object).or_else(|note| remembered.model.ok_or(note));
         Self {
-            status: memory.latest_status(object),
-            deleting_since: is_ending.then(|| memory.deleting_since(object, now)),
+            status: remembered.status,
+            deleting_since: remembered.deleting_since,
             ..Self::new(object, model)
         }
     }

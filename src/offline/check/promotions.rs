@@ -133,7 +133,7 @@ async fn wish(
     if candidate.state != VersionState::Ready {
         let message = format!(
             "version {version} is {} in the registry, so it cannot be served",
-            versions::state(candidate.state)
+            candidate.state.as_str()
         );
         return Ok(told(Some(version), Verdict::Missing, message));
     }
