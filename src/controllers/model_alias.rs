@@ -39,17 +39,17 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     let observed = observe(&context.sources(), &subject, now).await;
     let decision = decide(&observed);
     let desired = Desired::of(alias, decision.target);
-    if let Some(pause) = context.haste.after_failure(alias, &desired) {
+    if let Some(pause) = context.throttle.after_failure(alias, &desired) {
         return Ok(Action::requeue(pause));
     }
-    context.haste.begin(&subject.uid, &desired);
+    context.throttle.begin(&subject.uid, &desired);
     let applied = apply::apply(&context.effects(), &subject, &observed, &decision).await;
     let next = status::next(&observed, &decision, &applied, &subject.identity(observed.counted_traffic()));
-    let published = publish(&context, alias, &observed.record, &next, &applied).await;
+    let published = publish(&context, alias, &observed.status, &next, &applied).await;
     if published.is_err()
         || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster())
     {
-        context.haste.failed(alias, desired);
+        context.throttle.failed(alias, desired);
     }
     published?;
     Ok(again(&decision, &applied, now))
@@ -67,7 +67,7 @@ pub(super) fn forgetting(
         // The store is written before this is seen.
         let there = context.aliases.get(&ObjectRef::from_obj(alias));
         if let Ok(alias) = &alias.0 {
-            context.haste.changed(alias);
+            context.throttle.changed(alias);
         }
         let is_new = alias.0.as_ref().is_ok_and(|alias| alias.status.is_none());
         if is_new {
@@ -86,7 +86,7 @@ fn wake_rivals(context: &Context, new: &Guarded<ModelAlias>) {
     let Ok(new) = &new.0 else { return };
     for other in context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()) {
         if other.uid() != new.uid() && other.spec.alias == new.spec.alias {
-            context.wakeups.alias(&other.key());
+            context.requeue.alias(&other.key());
         }
     }
 }
@@ -97,7 +97,7 @@ fn wake_waiting(context: &Context) {
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         let conditions = alias.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         if conditions.iter().any(|condition| condition.reason == conflict) {
-            context.wakeups.alias(&alias.key());
+            context.requeue.alias(&alias.key());
         }
     }
 }
@@ -126,6 +126,6 @@ async fn publish(
     {
         context.memory.remember_status(&written, after);
     }
-    context.announce(alias, status::announcements(before, after, applied));
+    context.publish_events(alias, status::events(before, after, applied));
     Ok(())
 }

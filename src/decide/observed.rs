@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{
     ModelAliasStatus,
-    condition::{Note, Reason},
-    model_alias::{Drift, HeldVersion, Recorded, Rejection},
+    condition::{Reason, ReasonMessage},
+    model_alias::{Drift, KnownVersion, Recorded, Rejection},
     names::{ModelUri, Version},
     promotion::PromotionRule,
 };
@@ -35,14 +35,14 @@ pub struct Observed {
     pub outbox: Outbox,
     /// What the status remembers.
     #[serde(default)]
-    pub record: ModelAliasStatus,
+    pub status: ModelAliasStatus,
 }
 
 /// What is wished, checked and with its references followed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intent {
     /// Who chooses the version.
-    pub wish: Wish,
+    pub desired: Desired,
     /// How it serves; `None` when only the alias in the registry is kept.
     #[serde(default)]
     pub serving: Option<ServingIntent>,
@@ -74,14 +74,14 @@ pub struct Intent {
     pub commit: Option<String>,
     /// What blocks work on this object, for instance another owner of the alias.
     #[serde(default)]
-    pub obstacle: Option<Blocker>,
+    pub blocker: Option<Blocker>,
 }
 
 /// What blocks work on a ModelAlias.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocker {
     /// Why, and what to do about it.
-    pub note: Note,
+    pub cause: ReasonMessage,
     /// How much of the work it blocks.
     pub scope: BlockerScope,
 }
@@ -119,7 +119,7 @@ impl BlockerScope {
 
 /// Who chooses the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Wish {
+pub enum Desired {
     /// `spec.version`.
     Version(Version),
     /// The alias in the registry.
@@ -194,7 +194,7 @@ pub enum StrategyIntent {
 pub struct RegistryView {
     /// Why the registry's answers cannot be had now. With it, nothing else here is to be believed.
     #[serde(default)]
-    pub trouble: Option<Note>,
+    pub error: Option<ReasonMessage>,
     /// The version that the alias names.
     #[serde(default)]
     pub alias: Option<Version>,
@@ -230,7 +230,7 @@ pub struct Outbox {
     pub settled: BTreeMap<Timestamp, Recorded>,
     /// Why the last try failed.
     #[serde(default)]
-    pub trouble: Option<Note>,
+    pub error: Option<ReasonMessage>,
 }
 
 /// What the registry says of one version.
@@ -239,7 +239,7 @@ pub enum VersionView {
     /// It said itself that the version does not exist.
     Absent,
     /// It could not be read, and why.
-    Unread(Note),
+    Unread(ReasonMessage),
     /// It is still being taken in.
     Pending,
     /// Its registration failed.
@@ -318,7 +318,7 @@ pub struct Workload {
     pub started_at: Option<Timestamp>,
     /// What keeps its pods from being ready.
     #[serde(default)]
-    pub trouble: Option<Note>,
+    pub error: Option<ReasonMessage>,
     /// Since when a pod has been on a node without being ready; of several, the first one. `None` where there is no such pod: pods
     /// that are refused, or that no node takes, say nothing about the version.
     #[serde(default)]
@@ -364,7 +364,7 @@ impl Observed {
     /// that the status remembers. A Service that somebody pointed at what is not ready changes nothing.
     #[must_use]
     pub fn serves(&self) -> Option<Version> {
-        let remembered = self.record.version;
+        let remembered = self.status.version;
         match self.cluster.traffic {
             Traffic::One(version) if remembered.is_none() || self.is_ready(version) => Some(version),
             Traffic::One(_) | Traffic::Shared | Traffic::Nowhere => remembered,
@@ -399,10 +399,10 @@ impl Observed {
     /// written since, that is the one it still says to serve.
     #[must_use]
     pub fn previous(&self) -> Option<Version> {
-        self.record
+        self.status
             .version
             .filter(|recorded| Some(*recorded) != self.serves())
-            .or(self.record.previous_version)
+            .or(self.status.previous_version)
     }
 
     /// Whether a version has no pods yet, so that more of them begin its start. A change of size in the middle of a start does not
@@ -467,7 +467,7 @@ impl Observed {
             let is_previous = version == self.previous();
             (
                 version == goal,
-                version == self.record.version,
+                version == self.status.version,
                 is_previous,
                 version.and_then(last_used),
                 version,
@@ -483,8 +483,8 @@ impl Observed {
 
     /// What the status remembers of a version.
     #[must_use]
-    pub fn remembered(&self, version: Version) -> Option<&HeldVersion> {
-        self.record.versions.iter().find(|held| held.version == version)
+    pub fn remembered(&self, version: Version) -> Option<&KnownVersion> {
+        self.status.versions.iter().find(|held| held.version == version)
     }
 
     /// Whether the version has answered requests before, or does now.
@@ -497,9 +497,9 @@ impl Observed {
     /// The versions that our aliases name and that were live under them, as the registry's audit tags say: in another cluster, or
     /// in this one before it was made anew.
     pub fn live_versions(&self) -> impl Iterator<Item = Version> {
-        let RegistryView { trouble, alias, previous_alias, versions, .. } = &self.registry;
+        let RegistryView { error, alias, previous_alias, versions, .. } = &self.registry;
         let was_live = |version: &Version| {
-            trouble.is_none()
+            error.is_none()
                 && matches!(versions.get(version), Some(VersionView::Ready { was_live: true, .. }))
         };
         [*alias, *previous_alias].into_iter().flatten().filter(was_live)
@@ -531,27 +531,27 @@ impl Observed {
     pub fn retry_is_asked(&self) -> bool {
         let intent = &self.intent;
         intent.retry.is_some()
-            && intent.retry != self.record.retried
+            && intent.retry != self.status.retried
             && intent.lifecycle == Lifecycle::Active
-            && intent.obstacle.is_none()
-            && self.registry.trouble.is_none()
-            && !self.wish_is_news()
+            && intent.blocker.is_none()
+            && self.registry.error.is_none()
+            && !self.desired_is_new()
     }
 
     /// Whether what is followed asks for another version than the status says. That is written down before anything is done
     /// about it: after a crash the registry may not answer, and the status is then all that tells what was begun.
     #[must_use]
-    pub fn wish_is_news(&self) -> bool {
-        let RegistryView { trouble, alias, .. } = &self.registry;
-        let asked = match &self.intent.wish {
-            Wish::Version(_) => None,
-            Wish::Registry => *alias,
-            Wish::Chosen(follower) => match follow::target(self, follower) {
+    pub fn desired_is_new(&self) -> bool {
+        let RegistryView { error, alias, .. } = &self.registry;
+        let asked = match &self.intent.desired {
+            Desired::Version(_) => None,
+            Desired::Registry => *alias,
+            Desired::Chosen(follower) => match follow::target(self, follower) {
                 Choice::Version(version) => Some(version),
                 Choice::Unknown(_) | Choice::Nobody(_) => None,
             },
         };
-        trouble.is_none() && asked.is_some() && asked != self.record.target_version
+        error.is_none() && asked.is_some() && asked != self.status.target_version
     }
 
     /// The rejection that holds the version back, if one does. Settings other than those it failed with are another
@@ -564,6 +564,6 @@ impl Observed {
                 && settings.is_none_or(|settings| rejection.settings == settings)
                 && rejection.reason != Reason::GatesFailed
         };
-        self.record.rejected.iter().find(holds).filter(|_| !self.retry_is_asked())
+        self.status.rejected.iter().find(holds).filter(|_| !self.retry_is_asked())
     }
 }

@@ -2,26 +2,28 @@
 
 use jiff::Timestamp;
 
-use super::{Action, Observed, ServingIntent, SmokeReport, Traffic, Workload, action::pods_note, goal::Goal};
+use super::{
+    Action, Observed, ServingIntent, SmokeReport, Traffic, Workload, action::pods_cause, target::Target,
+};
 use crate::api::{
-    condition::{Note, Reason, shortened},
+    condition::{Reason, ReasonMessage, shortened},
     model_alias::{Rejection, SmokeTestOutcome},
     names::Version,
 };
 
 /// The next steps from what serves to the goal.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub(super) struct RolloutStep {
     pub(super) actions: Vec<Action>,
     pub(super) rejection: Option<Rejection>,
     /// What is under way.
-    pub(super) progress: Option<Note>,
+    pub(super) progress: Option<ReasonMessage>,
     /// What does not go on by itself.
-    pub(super) stalled: Option<Note>,
+    pub(super) stalled: Option<ReasonMessage>,
     pub(super) wake: Option<Timestamp>,
 }
 
-impl Step {
+impl RolloutStep {
     pub(super) fn act(&mut self, action: Action) {
         self.actions.push(action);
     }
@@ -31,7 +33,7 @@ impl Step {
     }
 
     pub(super) fn progress(&mut self, reason: Reason, message: impl Into<String>) {
-        self.progress = Some(Note::new(reason, message));
+        self.progress = Some(ReasonMessage::new(reason, message));
     }
 
     /// The version that the Service will select alone after these steps, when they move it there.
@@ -48,28 +50,28 @@ impl Step {
         &mut self,
         observed: &Observed,
         serving: &ServingIntent,
-        goal: &Goal,
+        target: &Target,
         version: Version,
         workload: &Workload,
     ) {
-        let note = pods_note(version, workload, serving.replicas);
+        let cause = pods_cause(version, workload, serving.replicas);
         let deadline = deadline(observed, serving, version);
         if observed.now < deadline {
             self.wake_at(deadline);
-            self.progress = Some(note);
-        } else if !goal.is_wished() || is_only_small(observed, version, workload) {
-            self.progress = Some(note);
+            self.progress = Some(cause);
+        } else if !target.is_desired() || is_only_small(observed, version, workload) {
+            self.progress = Some(cause);
         } else if workload.tried_since.is_none() {
-            self.await_room(workload, note);
+            self.await_room(workload, cause);
         } else {
-            self.reject(observed, serving, version, late(serving, version, &note));
+            self.reject(observed, serving, version, late(serving, version, &cause));
         }
     }
 
     /// No pod is on a node without being ready, so there is nothing to hold against the version.
-    fn await_room(&mut self, workload: &Workload, note: Note) {
-        let waits_for = if workload.trouble.is_some() { &mut self.stalled } else { &mut self.progress };
-        *waits_for = Some(note);
+    fn await_room(&mut self, workload: &Workload, cause: ReasonMessage) {
+        let waits_for = if workload.error.is_some() { &mut self.stalled } else { &mut self.progress };
+        *waits_for = Some(cause);
     }
 
     /// Gives the version up, with the settings that its pods have.
@@ -78,18 +80,18 @@ impl Step {
         observed: &Observed,
         serving: &ServingIntent,
         version: Version,
-        note: Note,
+        cause: ReasonMessage,
     ) {
         let workload = observed.cluster.workloads.get(&version);
         self.rejection = Some(Rejection {
             version,
-            reason: note.reason,
-            message: shortened(&note.message, 1000),
+            reason: cause.reason,
+            message: shortened(&cause.message, 1000),
             at: observed.now,
             settings: serving.settings_of(workload).unwrap_or_default().to_owned(),
             held: true,
         });
-        self.progress = Some(note);
+        self.progress = Some(cause);
     }
 }
 
@@ -106,8 +108,8 @@ pub(super) fn deadline(observed: &Observed, serving: &ServingIntent, version: Ve
 }
 
 /// That the version was not ready in time, with what was seen last.
-pub(super) fn late(serving: &ServingIntent, version: Version, seen: &Note) -> Note {
-    Note::new(
+pub(super) fn late(serving: &ServingIntent, version: Version, seen: &ReasonMessage) -> ReasonMessage {
+    ReasonMessage::new(
         Reason::ProgressDeadlineExceeded,
         format!(
             "version {version} was not ready within spec.rollout.progressDeadline ({:#}); last seen: {}: {}",
@@ -117,8 +119,13 @@ pub(super) fn late(serving: &ServingIntent, version: Version, seen: &Note) -> No
 }
 
 /// Why a version is overdue: what keeps its pods from a node, or that they were not ready in time.
-pub(super) fn overdue(serving: &ServingIntent, version: Version, workload: &Workload, seen: Note) -> Note {
-    if workload.trouble.is_some() && workload.tried_since.is_none() {
+pub(super) fn overdue(
+    serving: &ServingIntent,
+    version: Version,
+    workload: &Workload,
+    seen: ReasonMessage,
+) -> ReasonMessage {
+    if workload.error.is_some() && workload.tried_since.is_none() {
         seen
     } else {
         late(serving, version, &seen)
@@ -163,7 +170,7 @@ pub(super) fn proof(
 /// Goes through the smoke test; answers true when the version may get traffic. A test that was begun always ends: it is
 /// bounded in time, and its end is a change that is seen.
 pub(super) fn prove(
-    step: &mut Step,
+    step: &mut RolloutStep,
     observed: &Observed,
     serving: &ServingIntent,
     version: Version,
@@ -190,7 +197,7 @@ pub(super) fn prove(
                 "version {version} failed its own input example: {seen}; correct the model or its image, or set \
                  spec.rollout.smokeTest to Disabled"
             );
-            step.reject(observed, serving, version, Note::new(Reason::SmokeTestFailed, message));
+            step.reject(observed, serving, version, ReasonMessage::new(Reason::SmokeTestFailed, message));
         }
     }
     false

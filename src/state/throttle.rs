@@ -28,7 +28,7 @@ const OFTEN: u32 = 4;
 
 /// What was written or failed a moment ago, by the UID of the ModelAlias.
 #[derive(Debug, Default)]
-pub struct Haste {
+pub struct Throttle {
     failed: Mutex<HashMap<String, (Instant, Desired)>>,
     written: Mutex<HashMap<String, Writes>>,
 }
@@ -58,13 +58,13 @@ impl Desired {
 #[derive(Debug, Default)]
 struct Writes {
     desired: Desired,
-    newest: Vec<Written>,
+    newest: Vec<RecentWrite>,
     /// Ends a pause when something else is desired.
     changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
-struct Written {
+struct RecentWrite {
     action: Action,
     at: Instant,
     times: u32,
@@ -115,7 +115,7 @@ fn replaces(action: &Action, earlier: &Action) -> bool {
     }
 }
 
-impl Haste {
+impl Throttle {
     /// Remembers that a reconcile failed.
     pub fn failed(&self, alias: &ModelAlias, desired: Desired) {
         locked(&self.failed).insert(uid(alias), (Instant::now(), desired));
@@ -175,7 +175,7 @@ impl Haste {
         newest.retain(|written| written.at.elapsed() < CONTENTION && !replaces(action, &written.action));
         let before = newest.iter().position(|written| written.action == *action);
         let times = before.map_or(0, |before| newest.swap_remove(before).times) + 1;
-        newest.push(Written { action: action.clone(), at: Instant::now(), times });
+        newest.push(RecentWrite { action: action.clone(), at: Instant::now(), times });
         times == OFTEN
     }
 
@@ -210,84 +210,84 @@ mod tests {
         Action::Route(Traffic::One(version(number)))
     }
 
-    fn is_paused(haste: &Haste, action: &Action) -> bool {
-        haste.pause("u", action).is_some()
+    fn is_paused(throttle: &Throttle, action: &Action) -> bool {
+        throttle.pause("u", action).is_some()
     }
 
     #[test]
     fn a_failed_reconcile_waits_but_another_desired_state_does_not() {
-        let haste = Haste::default();
-        assert_eq!(haste.after_failure(&alias(1), &desired(1)), None);
-        haste.failed(&alias(1), desired(1));
-        assert!(haste.after_failure(&alias(1), &desired(1)).is_some_and(|left| left <= PAUSE));
-        assert_eq!(haste.after_failure(&alias(2), &desired(2)), None);
+        let throttle = Throttle::default();
+        assert_eq!(throttle.after_failure(&alias(1), &desired(1)), None);
+        throttle.failed(&alias(1), desired(1));
+        assert!(throttle.after_failure(&alias(1), &desired(1)).is_some_and(|left| left <= PAUSE));
+        assert_eq!(throttle.after_failure(&alias(2), &desired(2)), None);
         let chosen = Desired::of(&alias(1), Some(version(6)));
-        assert_eq!(haste.after_failure(&alias(1), &chosen), None, "a follower chose another version");
+        assert_eq!(throttle.after_failure(&alias(1), &chosen), None, "a follower chose another version");
     }
 
     #[test]
     fn a_reverted_write_waits_and_is_reported_once() {
-        let haste = Haste::default();
-        haste.begin("u", &desired(1));
-        let reported: Vec<bool> = (0..6).map(|_| haste.done("u", &route(2))).collect();
+        let throttle = Throttle::default();
+        throttle.begin("u", &desired(1));
+        let reported: Vec<bool> = (0..6).map(|_| throttle.done("u", &route(2))).collect();
         assert_eq!(reported, [false, false, false, true, false, false]);
-        assert!(is_paused(&haste, &route(2)));
-        assert!(!is_paused(&haste, &route(1)));
-        haste.forget("u");
-        assert!(!is_paused(&haste, &route(2)));
+        assert!(is_paused(&throttle, &route(2)));
+        assert!(!is_paused(&throttle, &route(1)));
+        throttle.forget("u");
+        assert!(!is_paused(&throttle, &route(2)));
     }
 
     #[test]
     fn moving_back_and_forth_at_somebodys_request_neither_waits_nor_is_reported() {
-        let haste = Haste::default();
+        let throttle = Throttle::default();
         for generation in 1..=20 {
             let action = route(1 + u32::try_from(generation % 2).unwrap());
-            haste.begin("u", &desired(generation));
-            assert!(!is_paused(&haste, &action), "generation {generation} waits");
-            assert!(!haste.done("u", &action), "generation {generation} is reported");
+            throttle.begin("u", &desired(generation));
+            assert!(!is_paused(&throttle, &action), "generation {generation} waits");
+            assert!(!throttle.done("u", &action), "generation {generation} is reported");
         }
     }
 
     #[test]
     fn a_follower_that_moves_back_and_forth_neither_waits_nor_is_reported() {
-        let haste = Haste::default();
+        let throttle = Throttle::default();
         for number in [1, 2].repeat(10) {
-            haste.begin("u", &Desired::of(&alias(1), Some(version(number))));
-            assert!(!is_paused(&haste, &route(number)));
-            assert!(!haste.done("u", &route(number)));
+            throttle.begin("u", &Desired::of(&alias(1), Some(version(number))));
+            assert!(!is_paused(&throttle, &route(number)));
+            assert!(!throttle.done("u", &route(number)));
         }
     }
 
     #[test]
     fn our_own_way_there_and_back_was_reverted_by_nobody() {
-        let haste = Haste::default();
-        haste.begin("u", &desired(1));
+        let throttle = Throttle::default();
+        throttle.begin("u", &desired(1));
         for number in [1, 2].repeat(10) {
-            assert!(!is_paused(&haste, &route(number)), "a failover waits");
-            assert!(!haste.done("u", &route(number)));
+            assert!(!is_paused(&throttle, &route(number)), "a failover waits");
+            assert!(!throttle.done("u", &route(number)));
         }
         let scale = |replicas| Action::Scale { version: version(1), replicas };
         for replicas in [1, 2].repeat(10) {
-            assert!(!haste.done("u", &scale(replicas)));
+            assert!(!throttle.done("u", &scale(replicas)));
         }
-        let reported: Vec<bool> = (0..4).map(|_| haste.done("u", &scale(3))).collect();
+        let reported: Vec<bool> = (0..4).map(|_| throttle.done("u", &scale(3))).collect();
         assert_eq!(reported, [false, false, false, true]);
     }
 
     #[tokio::test]
     async fn another_desired_state_ends_a_pause_at_once() {
-        let haste = Haste::default();
-        haste.begin("u", &desired(1));
-        haste.done("u", &route(2));
-        let paused = haste.pause("u", &route(2)).unwrap();
+        let throttle = Throttle::default();
+        throttle.begin("u", &desired(1));
+        throttle.done("u", &route(2));
+        let paused = throttle.pause("u", &route(2)).unwrap();
         assert!(paused.0 <= PAUSE);
         let route = route(2);
-        let waits = haste.may_write("u", &route);
+        let waits = throttle.may_write("u", &route);
         let change = async {
             tokio::task::yield_now().await;
-            haste.changed(&alias(1));
+            throttle.changed(&alias(1));
             tokio::task::yield_now().await;
-            haste.changed(&alias(2));
+            throttle.changed(&alias(2));
         };
         let (may_write, ()) = tokio::join!(waits, change);
         assert!(!may_write, "the old decision is written");

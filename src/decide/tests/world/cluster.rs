@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Pace;
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::{ModelUri, Version},
     },
     decide::{ClusterView, Traffic, Workload},
@@ -195,7 +195,7 @@ impl Cluster {
             && count(living.len()) == deployment.desired
             && ready >= deployment.desired;
         let fate = self.fate(version);
-        let trouble = match fate {
+        let error = match fate {
             _ if self.is_refused(version) => Some(Reason::PodsRefused),
             Fate::Crashes if !living.is_empty() => Some(Reason::ModelCrashed),
             Fate::NoRoom if living.iter().any(|pod| pod.placed.is_none()) => Some(Reason::Unschedulable),
@@ -212,7 +212,7 @@ impl Cluster {
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             started_at: Some(deployment.started_at),
-            trouble: trouble.map(|reason| Note::new(reason, format!("version {version} is not well"))),
+            error: error.map(|reason| ReasonMessage::new(reason, format!("version {version} is not well"))),
             tried_since: unready.iter().filter_map(|pod| pod.placed).min(),
             has_failed: unready.iter().any(|pod| pod.was_ready),
             smoke: None,
@@ -250,7 +250,7 @@ impl Cluster {
                 && workload.ready >= workload.desired;
             workload.tried_since = known.as_ref().and_then(|known| known.tried_since);
             workload.has_failed = known.as_ref().is_some_and(|known| known.has_failed);
-            workload.trouble = known.and_then(|known| known.trouble);
+            workload.error = known.and_then(|known| known.error);
         }
         view
     }

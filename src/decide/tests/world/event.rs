@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         model_alias::Drift,
     },
-    decide::{Blocker, BlockerScope, Follower, Lifecycle, StrategyIntent, Traffic, Wish},
+    decide::{Blocker, BlockerScope, Desired, Follower, Lifecycle, StrategyIntent, Traffic},
 };
 
 /// Something that happens from outside, or a single pass of an operator that is otherwise down.
@@ -23,7 +23,7 @@ use crate::{
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(in crate::decide::tests) enum Event {
     /// `spec.version`, or `follow: {registry: {}}`.
-    Wish(Wished),
+    Desired(DesiredVersion),
     /// Other settings of the pods. With those that begin with `bad`, pods are never ready.
     Settings(String),
     /// `spec.serving.replicas`, by a person or an autoscaler.
@@ -118,14 +118,14 @@ impl BlockedBy {
             Self::InvalidTemplate => (Reason::InvalidTemplate, BlockerScope::Changes),
             Self::ServiceTaken => (Reason::NameTaken, BlockerScope::ChangesAndService),
         };
-        Some(Blocker { note: Note::new(reason, "somebody has to do something about it"), scope })
+        Some(Blocker { cause: ReasonMessage::new(reason, "somebody has to do something about it"), scope })
     }
 }
 
 /// Who chooses the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(in crate::decide::tests) enum Wished {
+pub(in crate::decide::tests) enum DesiredVersion {
     Version(u32),
     Follow(Followed),
 }
@@ -139,7 +139,7 @@ pub(in crate::decide::tests) enum Followed {
     Best,
 }
 
-impl From<&Followed> for Wish {
+impl From<&Followed> for Desired {
     fn from(who: &Followed) -> Self {
         match who {
             Followed::Registry => Self::Registry,
@@ -149,7 +149,7 @@ impl From<&Followed> for Wish {
     }
 }
 
-impl Wished {
+impl DesiredVersion {
     pub(in crate::decide::tests) const REGISTRY: Self = Self::Follow(Followed::Registry);
 }
 
@@ -222,13 +222,15 @@ fn is_zero(number: &usize) -> bool {
 
 impl World {
     pub(in crate::decide::tests) fn happen(&mut self, event: &Event) {
-        self.note(|| format!("{event:?}"));
+        self.cause(|| format!("{event:?}"));
         if !matches!(event, Event::Registry(_) | Event::Alias(_) | Event::Up(_) | Event::Pass(_)) {
             self.begun = None;
         }
         match event {
-            Event::Wish(Wished::Version(number)) => self.intent.wish = Wish::Version(version(*number)),
-            Event::Wish(Wished::Follow(who)) => self.intent.wish = who.into(),
+            Event::Desired(DesiredVersion::Version(number)) => {
+                self.intent.desired = Desired::Version(version(*number))
+            }
+            Event::Desired(DesiredVersion::Follow(who)) => self.intent.desired = who.into(),
             Event::Settings(settings) => self.serving().settings = Some(settings.clone()),
             Event::Replicas(replicas) => self.serving().replicas = *replicas,
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
@@ -239,7 +241,7 @@ impl World {
             Event::Rules(there) => self.intent.rules = if *there { rules() } else { Vec::new() },
             Event::Suspend(suspend) => self.live_or(*suspend, Lifecycle::Suspended),
             Event::Blocked(by) => {
-                self.intent.obstacle = by.blocker();
+                self.intent.blocker = by.blocker();
                 if *by == BlockedBy::ServiceTaken {
                     self.happen_outside(&Event::Service(Serves::Deleted));
                 }
@@ -251,11 +253,11 @@ impl World {
             }
             Event::StatusLost(_) => {
                 self.forget_pending();
-                self.record = Arc::default();
+                self.status = Arc::default();
             }
             Event::ClusterRebuilt(_) => {
                 self.forget_pending();
-                self.record = Arc::default();
+                self.status = Arc::default();
                 self.intent.has_finalizer = false;
                 self.is_gone |= matches!(self.intent.lifecycle, Lifecycle::Deleting { .. });
                 self.cluster = Cluster {
@@ -274,7 +276,7 @@ impl World {
                     self.kill();
                 }
             }
-            Event::Pass(how) => drop(self.pass_once(how)),
+            Event::Pass(how) => drop(self.reconcile_once(how)),
             _ => self.happen_outside(event),
         }
         self.note_failures();
@@ -304,7 +306,7 @@ impl World {
             }
             Event::Service(what) => {
                 let is_taken =
-                    self.intent.obstacle.as_ref().is_some_and(|it| it.note.reason == Reason::NameTaken);
+                    self.intent.blocker.as_ref().is_some_and(|it| it.cause.reason == Reason::NameTaken);
                 cluster.traffic = match what {
                     // Ours is gone already.
                     _ if is_taken => Traffic::Nowhere,
@@ -319,7 +321,7 @@ impl World {
                 cluster.port_is_edited = *edited && cluster.traffic != Traffic::Nowhere;
             }
             Event::Registry(how) => {
-                registry.trouble = match how {
+                registry.error = match how {
                     Registers::Away => Some(Reason::RegistryUnreachable),
                     Registers::Forbids => Some(Reason::RegistryForbidden),
                     Registers::HasNoModel => Some(Reason::ModelNotFound),
@@ -352,8 +354,8 @@ impl World {
                 registry.truth.merits.percent.insert(version(*of), *is);
             }
             Event::VersionDeleted(number) => {
-                registry.log.retain(|_, told| told.version != version(*number));
-                self.told.retain(|_, told| told.version != version(*number));
+                registry.log.retain(|_, reported| reported.version != version(*number));
+                self.reported.retain(|_, reported| reported.version != version(*number));
                 let facts = &mut registry.truth;
                 Arc::make_mut(&mut facts.versions).remove(&version(*number));
                 facts.alias = facts.alias.filter(|named| *named != version(*number));
@@ -365,7 +367,7 @@ impl World {
             }
             Event::ModelRecreated(_) => {
                 registry.log.clear();
-                self.told.clear();
+                self.reported.clear();
                 let facts = &mut registry.truth;
                 (facts.alias, facts.previous_alias) = (None, None);
                 for (number, model_uri) in (100..).zip(Arc::make_mut(&mut facts.versions).values_mut()) {

@@ -27,9 +27,9 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::{
     cluster::{Cluster, Fate},
-    event::{BlockedBy, Event, Followed, Pass, Registers, Serves, Strategy, Wished},
+    event::{BlockedBy, DesiredVersion, Event, Followed, Pass, Registers, Serves, Strategy},
 };
-use self::{operator::Operator, record::Told, registry::Registry};
+use self::{operator::Operator, record::Reported, registry::Registry};
 use crate::{
     api::{
         ModelAliasStatus,
@@ -38,8 +38,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        AliasRole, Blocker, ClusterView, Intent, Lifecycle, Observed, RegistryView, ServingIntent,
-        StrategyIntent, Wish,
+        AliasRole, Blocker, ClusterView, Desired, Intent, Lifecycle, Observed, RegistryView, ServingIntent,
+        StrategyIntent,
     },
 };
 
@@ -93,7 +93,7 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) pace: Pace,
     pub(super) intent: Intent,
-    pub(super) record: Arc<ModelAliasStatus>,
+    pub(super) status: Arc<ModelAliasStatus>,
     pub(super) cluster: Cluster,
     pub(super) registry: Registry,
     pub(super) operator: Operator,
@@ -126,7 +126,7 @@ pub(super) struct World {
     /// The versions and settings whose pods were ever not as they should be.
     pub(super) failed: BTreeSet<Version>,
     /// Every change and every failed try that the status ever told of, and that the registry has to tell of.
-    told: BTreeMap<Timestamp, Told>,
+    reported: BTreeMap<Timestamp, Reported>,
     /// How often somebody else wrote to the aliases.
     pub(super) moves_by_others: u32,
     /// How often the operator was killed.
@@ -154,7 +154,7 @@ impl World {
             now: began,
             pace: Pace::FINE,
             intent: Intent {
-                wish: Wish::Version(version(1)),
+                desired: Desired::Version(version(1)),
                 serving: Some(serving),
                 keeps_previous_alias: true,
                 drift: Drift::Correct,
@@ -165,9 +165,9 @@ impl World {
                 retry: None,
                 changed_by: None,
                 commit: None,
-                obstacle: None,
+                blocker: None,
             },
-            record: Arc::default(),
+            status: Arc::default(),
             cluster: Cluster::default(),
             registry: Registry::new(5),
             operator: Operator::default(),
@@ -185,7 +185,7 @@ impl World {
             begun: None,
             proven: BTreeSet::new(),
             failed: BTreeSet::new(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             moves_by_others: 0,
             kills: 0,
             silence_is_excused: false,
@@ -247,10 +247,10 @@ impl World {
     /// seen once does not go back.
     pub(super) fn observe_as_of(&self, moments: usize) -> Observed {
         let (cluster, registry) = self.views(moments);
-        let record = ModelAliasStatus::clone(&self.record);
+        let status = ModelAliasStatus::clone(&self.status);
         let outbox = self.outbox();
         let mut observed =
-            Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, record };
+            Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, status };
         self.gather(&mut observed);
         self.hide_what_a_blocker_hides(&mut observed);
         observed
@@ -258,21 +258,21 @@ impl World {
 
     /// Without the RegisteredModel nothing is known that it leads to; what belongs to another ModelAlias is not looked at.
     fn hide_what_a_blocker_hides(&self, observed: &mut Observed) {
-        let Some(Blocker { note, .. }) = &self.intent.obstacle else { return };
-        if note.reason == Reason::RegisteredModelNotFound {
+        let Some(Blocker { cause, .. }) = &self.intent.blocker else { return };
+        if cause.reason == Reason::RegisteredModelNotFound {
             observed.intent.rules.clear();
             if let Some(serving) = &mut observed.intent.serving {
                 serving.settings = None;
             }
         }
-        if matches!(note.reason, Reason::RegisteredModelNotFound | Reason::Conflict) {
-            observed.registry = RegistryView { trouble: Some(note.clone()), ..RegistryView::default() };
+        if matches!(cause.reason, Reason::RegisteredModelNotFound | Reason::Conflict) {
+            observed.registry = RegistryView { error: Some(cause.clone()), ..RegistryView::default() };
         }
     }
 
     /// Whether all that can be seen is as it was, but for the time.
     pub(super) fn looks_like(&self, before: &Observed) -> bool {
-        before.record == *self.record && {
+        before.status == *self.status && {
             let now = self.observe();
             before.intent == now.intent
                 && before.cluster == now.cluster
@@ -285,19 +285,19 @@ impl World {
         let newest = self.past.len().saturating_sub(moments);
         let past = self.past.iter().skip(newest).find(|(then, _)| *then >= self.operator.seen_until);
         let facts = &self.registry.seen;
-        let record = &self.record;
-        let spec = match &self.intent.wish {
-            Wish::Version(version) => Some(*version),
-            Wish::Registry => None,
-            Wish::Chosen(_) => self.wished(),
+        let status = &self.status;
+        let spec = match &self.intent.desired {
+            Desired::Version(version) => Some(*version),
+            Desired::Registry => None,
+            Desired::Chosen(_) => self.desired_version(),
         };
         let wanted: BTreeSet<Version> = [
             spec,
             facts.alias,
             facts.previous_alias,
-            record.target_version,
-            record.version,
-            record.previous_version,
+            status.target_version,
+            status.version,
+            status.previous_version,
         ]
         .into_iter()
         .flatten()
@@ -310,7 +310,7 @@ impl World {
             workload.smoke = self.operator.smoke.get(version).map(|(_, report)| report.clone());
         }
         let mut registry = self.registry.view(wanted);
-        if matches!(self.intent.wish, Wish::Chosen(_)) && registry.trouble.is_none() {
+        if matches!(self.intent.desired, Desired::Chosen(_)) && registry.error.is_none() {
             registry.candidates = self.registry.candidates();
         }
         if !self.intent.keeps_previous_alias {
@@ -320,7 +320,7 @@ impl World {
     }
 
     /// Notes what happens.
-    fn note(&mut self, what: impl FnOnce() -> String) {
+    fn cause(&mut self, what: impl FnOnce() -> String) {
         let second = self.second_of_story();
         if let Some(log) = &mut self.log {
             writeln!(log, "{second:>5}s  {}", what()).unwrap();

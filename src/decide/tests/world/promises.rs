@@ -6,7 +6,7 @@ use super::{Fate, World};
 use crate::{
     api::{condition::Reason, model_alias::Rejection, names::Version},
     decide::{
-        Action, AliasRole, BlockerScope, Follower, Lifecycle, Observed, StrategyIntent, Traffic, Wish,
+        Action, AliasRole, BlockerScope, Desired, Follower, Lifecycle, Observed, StrategyIntent, Traffic,
         Workload,
     },
 };
@@ -16,7 +16,7 @@ impl World {
     pub(in crate::decide::tests) fn promise(&mut self, holds: bool, sentence: impl FnOnce(&Self) -> String) {
         if !holds {
             let sentence = format!("{} (at {}s)", sentence(self), self.second_of_story());
-            self.note(|| format!("BROKEN: {sentence}"));
+            self.cause(|| format!("BROKEN: {sentence}"));
             assert!(self.collects, "broken promise: {sentence}");
             self.broken.push(sentence);
         }
@@ -26,7 +26,7 @@ impl World {
     pub(super) fn promise_of_action(&mut self, action: &Action) {
         let is_suspended = self.intent.lifecycle == Lifecycle::Suspended;
         self.promise(!is_suspended, |_| "nothing is written while suspended".into());
-        let Some(blocker) = &self.intent.obstacle else { return };
+        let Some(blocker) = &self.intent.blocker else { return };
         let starts = |version: &Version| self.desired(*version) == 0 && !self.answered.contains(version);
         let may_be_done = match action {
             Action::Route(_) => blocker.scope == BlockerScope::Changes,
@@ -34,13 +34,13 @@ impl World {
             _ => false,
         };
         let holds = may_be_done || self.intent.lifecycle != Lifecycle::Active;
-        self.promise(holds, |world| format!("{action:?} is blocked: {:?}", world.intent.obstacle));
+        self.promise(holds, |world| format!("{action:?} is blocked: {:?}", world.intent.blocker));
     }
 
     /// Before any write for a follower: what the registry asked for, and what was begun for that, is not given up because
     /// the registry does not answer now.
     pub(super) fn promise_of_begun(&mut self, action: &Action) {
-        if self.intent.wish != Wish::Registry {
+        if self.intent.desired != Desired::Registry {
             return;
         }
         let concerns = match action {
@@ -77,7 +77,7 @@ impl World {
     }
 
     pub(super) fn is_rejected(&self, version: Version) -> bool {
-        self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
+        self.status.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
     }
 
     /// Before traffic moves: only to what is ready, in full where something ready is left, and proven.
@@ -119,13 +119,13 @@ impl World {
     /// A version that never answered passes its smoke test first.
     fn promise_of_proof(&mut self, version: Version) {
         self.promise_of_rules(version);
-        let is_wanted = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test);
+        let is_needed = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test);
         let is_proven = self.answered.contains(&version) || self.proven.contains(&version);
-        self.promise(!is_wanted || is_proven, |_| {
+        self.promise(!is_needed || is_proven, |_| {
             format!("version {version} gets no traffic without a smoke test")
         });
         let fails = self.cluster.fate(version) == Fate::FailsSmokeTest && !self.proven.contains(&version);
-        let holds = !is_wanted || !fails || self.answered.contains(&version);
+        let holds = !is_needed || !fails || self.answered.contains(&version);
         self.promise(holds, |_| format!("version {version} fails its smoke test and gets no traffic"));
     }
 
@@ -205,7 +205,7 @@ impl World {
         if role == AliasRole::Main && self.intent.serving.is_some() {
             // While pods are exchanged, the alias stays on the version that they come from.
             let is_shared = self.cluster.traffic == Traffic::Shared;
-            let serves = if is_shared { self.record.version } else { self.answered_last };
+            let serves = if is_shared { self.status.version } else { self.answered_last };
             self.promise(serves == Some(version), |_| {
                 format!("the alias names what answers, or did so last: not {version}, but {serves:?}")
             });
@@ -216,7 +216,7 @@ impl World {
     pub(super) fn promise_of_conditions(&mut self, after: &[Condition]) {
         let now = Time(self.now);
         for condition in after {
-            let before = self.record.conditions.iter().find(|before| before.type_ == condition.type_);
+            let before = self.status.conditions.iter().find(|before| before.type_ == condition.type_);
             let since = before.filter(|before| before.status == condition.status);
             let due = since.map_or(&now, |before| &before.last_transition_time).clone();
             self.promise(condition.last_transition_time == due, |_| {
@@ -228,7 +228,7 @@ impl World {
     /// When the status is written: nothing is rejected but for its own fault.
     pub(super) fn promise_of_rejections(&mut self, after: &[Rejection]) {
         for rejection in after.iter().filter(|it| it.held && it.reason != Reason::GatesFailed) {
-            let is_new = !self.record.rejected.iter().any(|before| before == rejection);
+            let is_new = !self.status.rejected.iter().any(|before| before == rejection);
             let is_fair = !is_new || self.failed.contains(&rejection.version);
             self.promise(is_fair, |_| {
                 format!("version {} did not fail by itself: {}", rejection.version, rejection.message)
@@ -238,8 +238,8 @@ impl World {
 
     /// When the status is written: a follower of the newest version never turns to a lower one while the one before is there.
     pub(super) fn promise_of_target(&mut self, after: Option<Version>) {
-        let follows_newest = self.intent.wish == Wish::Chosen(Follower::Latest);
-        let before = self.record.target_version;
+        let follows_newest = self.intent.desired == Desired::Chosen(Follower::Latest);
+        let before = self.status.target_version;
         let is_there = before.is_some_and(|before| self.registry.seen.versions.contains_key(&before));
         let is_lower = after.is_some() && after < before;
         self.promise(!follows_newest || !is_there || !is_lower, |_| {
@@ -276,7 +276,7 @@ impl World {
     fn is_warm(&self, version: Version) -> bool {
         let Some(serving) = &self.intent.serving else { return false };
         let is_known =
-            self.record.versions.iter().any(|held| held.version == version && held.served_at.is_some());
+            self.status.versions.iter().any(|held| held.version == version && held.served_at.is_some());
         serving.strategy == StrategyIntent::BlueGreen
             && is_known
             && !self.is_rejected(version)
