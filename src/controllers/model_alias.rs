@@ -18,7 +18,7 @@ use crate::{
     decide::{Decision, decide},
     observe::observe,
     resolve::Subject,
-    state::Desired,
+    state::Revision,
     status::{self, Applied},
 };
 
@@ -37,18 +37,18 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     context.memory.remember_model(&subject);
     let observed = observe(&context.sources(), &subject, now).await;
     let decision = decide(&observed);
-    let desired = Desired::of(alias, decision.target);
-    if let Some(pause) = context.throttle.after_failure(alias, &desired) {
+    let revision = Revision::of(alias, decision.target);
+    if let Some(pause) = context.throttle.after_failure(alias, &revision) {
         return Ok(Action::requeue(pause));
     }
-    context.throttle.begin(&subject.uid, &desired);
+    context.throttle.begin(&subject.uid, &revision);
     let applied = apply::apply(&context.effects(), &subject, &observed, &decision).await;
     let next = status::next(&observed, &decision, &applied, &subject.identity(observed.counted_traffic()));
     let published = publish(&context, alias, &observed.status, &next, &applied).await;
     if published.is_err()
         || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster())
     {
-        context.throttle.failed(alias, desired);
+        context.throttle.failed(alias, revision);
     }
     published?;
     Ok(again(&decision, &applied, now))

@@ -1,5 +1,4 @@
 //! Rate limits: failed reconciles, and writes that another client reverts.
-#![expect(clippy::disallowed_methods, reason = "effects: waits before the same is written again")]
 
 use std::{
     collections::HashMap,
@@ -29,19 +28,19 @@ const OFTEN: u32 = 4;
 /// What was written or failed a moment ago, by the UID of the ModelAlias.
 #[derive(Debug, Default)]
 pub struct Throttle {
-    failed: Mutex<HashMap<String, (Instant, Desired)>>,
+    failed: Mutex<HashMap<String, (Instant, Revision)>>,
     written: Mutex<HashMap<String, Writes>>,
 }
 
 /// The desired state, as far as one differs from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Desired {
+pub struct Revision {
     generation: Option<i64>,
     retry: Option<String>,
     target: Option<Version>,
 }
 
-impl Desired {
+impl Revision {
     /// What `alias` asks for; `target` is the version that this leads to.
     #[must_use]
     pub fn of(alias: &ModelAlias, target: Option<Version>) -> Self {
@@ -57,7 +56,7 @@ impl Desired {
 /// What was written for one desired state.
 #[derive(Debug, Default)]
 struct Writes {
-    desired: Desired,
+    revision: Revision,
     newest: Vec<RecentWrite>,
     /// Ends a pause when something else is desired.
     changed: Arc<Notify>,
@@ -117,24 +116,24 @@ fn replaces(action: &Action, earlier: &Action) -> bool {
 
 impl Throttle {
     /// Remembers that a reconcile failed.
-    pub fn failed(&self, alias: &ModelAlias, desired: Desired) {
-        locked(&self.failed).insert(uid(alias), (Instant::now(), desired));
+    pub fn failed(&self, alias: &ModelAlias, revision: Revision) {
+        locked(&self.failed).insert(uid(alias), (Instant::now(), revision));
     }
 
     /// How long the next reconcile has to wait, because the last one failed a moment ago with the same desired state.
     #[must_use]
-    pub fn after_failure(&self, alias: &ModelAlias, desired: &Desired) -> Option<Duration> {
+    pub fn after_failure(&self, alias: &ModelAlias, revision: &Revision) -> Option<Duration> {
         let failed = locked(&self.failed);
         let (at, failed_with) = failed.get(&uid(alias))?;
-        left(*at).filter(|_| failed_with == desired)
+        left(*at).filter(|_| failed_with == revision)
     }
 
     /// Begins to write for a desired state. What was written for another one was not reverted by anybody.
-    pub fn begin(&self, uid: &str, desired: &Desired) {
+    pub fn begin(&self, uid: &str, revision: &Revision) {
         let mut written = locked(&self.written);
         let writes = written.entry(uid.to_owned()).or_default();
-        if writes.desired != *desired {
-            writes.desired = desired.clone();
+        if writes.revision != *revision {
+            writes.revision = revision.clone();
             writes.newest.clear();
         }
     }
@@ -142,7 +141,7 @@ impl Throttle {
     /// Ends a pause of `alias` when it asks for something else by now.
     pub fn changed(&self, alias: &ModelAlias) {
         if let Some(writes) = locked(&self.written).get(&uid(alias))
-            && !writes.desired.is_asked_by(alias)
+            && !writes.revision.is_asked_by(alias)
         {
             writes.changed.notify_waiters();
         }
@@ -198,8 +197,8 @@ mod tests {
         .unwrap()
     }
 
-    fn desired(generation: i64) -> Desired {
-        Desired::of(&alias(generation), None)
+    fn revision(generation: i64) -> Revision {
+        Revision::of(&alias(generation), None)
     }
 
     fn version(number: u32) -> Version {
@@ -217,18 +216,18 @@ mod tests {
     #[test]
     fn a_failed_reconcile_waits_but_another_desired_state_does_not() {
         let throttle = Throttle::default();
-        assert_eq!(throttle.after_failure(&alias(1), &desired(1)), None);
-        throttle.failed(&alias(1), desired(1));
-        assert!(throttle.after_failure(&alias(1), &desired(1)).is_some_and(|left| left <= PAUSE));
-        assert_eq!(throttle.after_failure(&alias(2), &desired(2)), None);
-        let chosen = Desired::of(&alias(1), Some(version(6)));
+        assert_eq!(throttle.after_failure(&alias(1), &revision(1)), None);
+        throttle.failed(&alias(1), revision(1));
+        assert!(throttle.after_failure(&alias(1), &revision(1)).is_some_and(|left| left <= PAUSE));
+        assert_eq!(throttle.after_failure(&alias(2), &revision(2)), None);
+        let chosen = Revision::of(&alias(1), Some(version(6)));
         assert_eq!(throttle.after_failure(&alias(1), &chosen), None, "a follower chose another version");
     }
 
     #[test]
     fn a_reverted_write_waits_and_is_reported_once() {
         let throttle = Throttle::default();
-        throttle.begin("u", &desired(1));
+        throttle.begin("u", &revision(1));
         let reported: Vec<bool> = (0..6).map(|_| throttle.done("u", &route(2))).collect();
         assert_eq!(reported, [false, false, false, true, false, false]);
         assert!(is_paused(&throttle, &route(2)));
@@ -242,7 +241,7 @@ mod tests {
         let throttle = Throttle::default();
         for generation in 1..=20 {
             let action = route(1 + u32::try_from(generation % 2).unwrap());
-            throttle.begin("u", &desired(generation));
+            throttle.begin("u", &revision(generation));
             assert!(!is_paused(&throttle, &action), "generation {generation} waits");
             assert!(!throttle.done("u", &action), "generation {generation} is reported");
         }
@@ -252,7 +251,7 @@ mod tests {
     fn a_follower_that_moves_back_and_forth_neither_waits_nor_is_reported() {
         let throttle = Throttle::default();
         for number in [1, 2].repeat(10) {
-            throttle.begin("u", &Desired::of(&alias(1), Some(version(number))));
+            throttle.begin("u", &Revision::of(&alias(1), Some(version(number))));
             assert!(!is_paused(&throttle, &route(number)));
             assert!(!throttle.done("u", &route(number)));
         }
@@ -261,7 +260,7 @@ mod tests {
     #[test]
     fn our_own_way_there_and_back_was_reverted_by_nobody() {
         let throttle = Throttle::default();
-        throttle.begin("u", &desired(1));
+        throttle.begin("u", &revision(1));
         for number in [1, 2].repeat(10) {
             assert!(!is_paused(&throttle, &route(number)), "a failover waits");
             assert!(!throttle.done("u", &route(number)));
@@ -277,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn another_desired_state_ends_a_pause_at_once() {
         let throttle = Throttle::default();
-        throttle.begin("u", &desired(1));
+        throttle.begin("u", &revision(1));
         throttle.done("u", &route(2));
         let paused = throttle.pause("u", &route(2)).unwrap();
         assert!(paused.0 <= PAUSE);
