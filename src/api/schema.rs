@@ -2,33 +2,17 @@
 //!
 //! - Descriptions become paragraphs. Doc comments are wrapped where the source file is, and `kubectl explain` would keep
 //!   those line breaks.
-//! - The status of every kind is open: no closed list of values, no pattern, no bound, no default, and unknown fields are kept. Only
-//!   Laurel writes a status, and the CRDs in a cluster may be older than the operator: a server-side apply with a field or
-//!   a value that the schema refuses would then fail as a whole.
+//! - The status of every kind is open: no closed list of values, no default, and unknown fields are kept. Only Laurel writes
+//!   a status, and the CRDs in a cluster may be older than the operator: a server-side apply with a field or a value that
+//!   the schema refuses would then fail as a whole. What is left says what the operator can read: names, versions, times.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
 };
 use serde_json::Value;
 
-/// What a schema may demand of a value, or put in its place. A status is stored as it is written.
-const DEMANDS: [&str; 13] = [
-    "default",
-    "enum",
-    "pattern",
-    "minLength",
-    "maxLength",
-    "minimum",
-    "maximum",
-    "minItems",
-    "maxItems",
-    "minProperties",
-    "maxProperties",
-    "required",
-    "x-kubernetes-validations",
-];
-
-const LIST_MAP_KEYS: &str = "x-kubernetes-list-map-keys";
+/// What no schema of a status has.
+const CLOSED: [&str; 2] = ["enum", "default"];
 
 /// The definition with its schemas finished.
 pub(super) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
@@ -44,9 +28,9 @@ fn finished(schema: &JSONSchemaProps) -> JSONSchemaProps {
     let mut schema = serde_json::to_value(schema).expect("a schema has only text for keys");
     join_descriptions(&mut schema);
     if let Some(status) = schema.pointer_mut("/properties/status") {
-        open(status, &[]);
+        open(status);
     }
-    serde_json::from_value(schema).expect("only texts and optional demands were changed")
+    serde_json::from_value(schema).expect("only texts and optional keywords were changed")
 }
 
 /// Calls itself for every schema below `schema`.
@@ -85,24 +69,15 @@ fn paragraphs(text: &str) -> String {
     lines.join("\n").trim().to_owned()
 }
 
-/// Lets every value in that has the right type, and keeps fields that are not described. The keys of a list map stay
-/// required: Kubernetes demands that.
-fn open(schema: &mut Value, keys: &[String]) {
-    let nested: Vec<String> = schema
-        .get(LIST_MAP_KEYS)
-        .and_then(|keys| serde_json::from_value(keys.clone()).ok())
-        .unwrap_or_default();
+/// Lets words and fields in that are not known yet.
+fn open(schema: &mut Value) {
     if let Some(fields) = schema.as_object_mut() {
-        fields.retain(|keyword, _| !DEMANDS.contains(&keyword.as_str()));
+        fields.retain(|keyword, _| !CLOSED.contains(&keyword.as_str()));
         if fields.contains_key("properties") {
             fields.insert("x-kubernetes-preserve-unknown-fields".to_owned(), true.into());
         }
-        if !keys.is_empty() {
-            fields.insert("required".to_owned(), keys.into());
-        }
     }
-    let is_list = schema.get("items").is_some();
-    below(schema, &mut |schema| open(schema, if is_list { &nested } else { &[] }));
+    below(schema, &mut open);
 }
 
 #[cfg(test)]
@@ -156,7 +131,7 @@ mod tests {
             each(&kind, &mut schema, &mut |path, schema| {
                 let text = schema["description"].as_str().unwrap_or_default();
                 let theirs = ["env", "resources", "conditions", "selector."];
-                let is_ours = theirs.iter().all(|part| !path.contains(part));
+                let is_ours = theirs.iter().all(|part| !path.contains(part)) && !path.ends_with(']');
                 if is_ours {
                     assert!(text.len() > 3, "{path} has no description");
                     assert!(
@@ -175,25 +150,12 @@ mod tests {
     fn a_status_takes_what_a_later_release_writes() {
         for (kind, mut schema) in schemas() {
             each(&kind, &mut schema["properties"]["status"], &mut |path, schema| {
-                for demand in DEMANDS.iter().filter(|demand| **demand != "required") {
-                    assert_eq!(schema.get(*demand), None, "{path}");
+                for keyword in CLOSED {
+                    assert_eq!(schema.get(keyword), None, "{path}");
                 }
                 let is_object = schema.get("properties").is_some();
                 let keeps = schema.get("x-kubernetes-preserve-unknown-fields") == Some(&json!(true));
                 assert!(keeps || !is_object, "{path} drops what it does not know");
-            });
-        }
-    }
-
-    #[test]
-    fn only_the_keys_of_a_list_map_are_required_in_a_status() {
-        for (kind, mut schema) in schemas() {
-            let mut keys = std::collections::BTreeMap::new();
-            each(&kind, &mut schema["properties"]["status"], &mut |path, schema| {
-                if let Some(list) = schema.get(LIST_MAP_KEYS) {
-                    keys.insert(format!("{path}[]"), list.clone());
-                }
-                assert_eq!(schema.get("required"), keys.get(path), "{path}");
             });
         }
     }

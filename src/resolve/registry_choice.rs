@@ -135,7 +135,7 @@ impl RegistryObjects {
     /// The other defaults beside this one, whose conditions depend on it.
     #[must_use]
     pub fn defaults_beside(&self, key: &RegistryKey) -> Vec<RegistryKey> {
-        let others = match key {
+        let mut others = match key {
             RegistryKey::Object { namespace, .. } => {
                 let all = self.namespaced.state();
                 let of_namespace = all.iter().filter(|object| object.namespace().as_ref() == Some(namespace));
@@ -150,7 +150,9 @@ impl RegistryObjects {
                 defaults.map(|object| RegistryKey::Cluster { name: object.name_any() }).collect()
             }
         };
-        others.into_iter().filter(|other| other != key).collect()
+        others.retain(|other| other != key);
+        others.sort();
+        others
     }
 
     /// Whether a RegisteredModel may have to look for its registry again when the object of this one changes.
