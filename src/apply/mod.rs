@@ -4,6 +4,7 @@
 //! pass decides anew from what is there then.
 #![expect(clippy::disallowed_methods, reason = "effects: waits before the same is written again")]
 
+pub mod registered_model;
 mod workloads;
 
 use crate::{

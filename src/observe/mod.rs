@@ -13,6 +13,7 @@ mod candidates;
 mod evidence;
 pub mod model_alias;
 mod poll_plan;
+pub mod registered_model;
 
 pub use candidates::{candidate, follower};
 pub use poll_plan::{wanted, watched};

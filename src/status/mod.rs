@@ -10,4 +10,6 @@ mod registered_model;
 pub use events::{Announcement, announcements, condition_news, readiness_news};
 pub use kstatus::kstatus;
 pub use model_alias::{Applied, Identity, next};
-pub use registered_model::{shown_metrics, version_statuses};
+pub use registered_model::{
+    ModelApplied, ModelListing, ModelOutcome, model_outcome, shown_metrics, version_statuses,
+};

@@ -301,6 +301,16 @@ impl Handle {
         }
     }
 
+    /// Reads a model now, without waiting for a poll, and remembers the answer.
+    ///
+    /// # Errors
+    /// Why it cannot be known now.
+    pub async fn read_model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, Note> {
+        let answer = self.client()?.model(name).await.map_err(|error| self.note(Some(name), &error))?;
+        self.note_model(name, answer.clone());
+        Ok(answer)
+    }
+
     /// Reads every watched model, and forgets those that nobody watches any more. `wanted` is asked after it was noted which
     /// models are known, so that one that is asked for meanwhile is not forgotten.
     pub async fn poll(&self, wanted: impl FnOnce() -> Wanted) -> PollOutcome {

@@ -1,0 +1,89 @@
+//! Performs what was decided about a RegisteredModel.
+#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
+
+use kube::Client;
+
+use crate::{
+    api::{
+        RegisteredModel,
+        condition::{Note, Reason},
+    },
+    cluster::finalizer,
+    decide::registered_model::{ModelAction, ModelContent, ModelDecision},
+    observe::registered_model::ModelObservation,
+    status::ModelApplied,
+};
+
+/// Performs the actions in their order. The first one that fails ends them.
+pub async fn apply(
+    client: &Client,
+    object: &RegisteredModel,
+    observation: &ModelObservation,
+    decision: &ModelDecision,
+) -> ModelApplied {
+    let mut applied = ModelApplied::default();
+    for action in &decision.actions {
+        let name: &str = action.into();
+        match perform(client, object, observation, action).await {
+            Ok(()) => {
+                tracing::info!(action = name, "action applied");
+                applied.done.push(action.clone());
+            }
+            Err(error) => {
+                tracing::warn!(action = name, reason = %error.reason, message = error.message, "action failed");
+                applied.failure = Some(error);
+                break;
+            }
+        }
+    }
+    if applied.has_described() {
+        match read_back(observation).await {
+            Ok(content) => applied.found = Some(content),
+            Err(error) => drop(applied.failure.get_or_insert(error)),
+        }
+    }
+    applied
+}
+
+async fn perform(
+    client: &Client,
+    object: &RegisteredModel,
+    observation: &ModelObservation,
+    action: &ModelAction,
+) -> Result<(), Note> {
+    if let ModelAction::SetFinalizer { present } = action {
+        let (metadata, name) = (&object.metadata, finalizer::REGISTERED_MODEL);
+        return finalizer::set::<RegisteredModel>(client, metadata, name, *present).await;
+    }
+    let (name, polled) = observation.place.as_ref().ok_or_else(unplaced)?;
+    let registry = polled.client()?;
+    match action {
+        ModelAction::SetFinalizer { .. } => Ok(()),
+        ModelAction::CreateModel { description, tags, again: _ } => {
+            registry.create_model(name, description, tags).await
+        }
+        ModelAction::SetDescription { description } => registry.set_description(name, description).await,
+        ModelAction::SetTag { key, value } => registry.set_model_tag(name, key, value).await,
+        ModelAction::DeleteTag { key } => registry.delete_model_tag(name, key).await,
+        ModelAction::DeleteModel => registry.delete_model(name).await,
+    }
+    .map_err(|error| polled.note(Some(name), &error))?;
+    if *action == ModelAction::DeleteModel {
+        polled.note_model(name, None);
+    }
+    Ok(())
+}
+
+/// What the writes have left: another client may have written at the same time. Also, the next reconcile may come before the
+/// next poll.
+async fn read_back(observation: &ModelObservation) -> Result<ModelContent, Note> {
+    let (name, polled) = observation.place.as_ref().ok_or_else(unplaced)?;
+    polled.read_model(name).await?.map(ModelContent::from).ok_or_else(|| {
+        let message = format!("the model {:?} was deleted from the registry just now", name.as_str());
+        Note::new(Reason::ModelNotFound, message)
+    })
+}
+
+fn unplaced() -> Note {
+    Note::new(Reason::RegistryNotConfigured, "the model's registry is not known")
+}
