@@ -1,30 +1,36 @@
 //! Performs what was decided about a RegisteredModel.
 #![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
 
+use std::sync::Arc;
+
 use kube::Client;
 
 use crate::{
     api::{
         RegisteredModel,
         condition::{Note, Reason},
+        names::ModelName,
     },
     cluster::finalizer,
     decide::registered_model::{ModelAction, ModelContent, ModelDecision},
-    observe::registered_model::ModelObservation,
+    registry::polled::Handle,
     status::ModelApplied,
 };
+
+/// A model's name and its registry.
+type Place = (ModelName, Arc<Handle>);
 
 /// Performs the actions in their order. The first one that fails ends them.
 pub async fn apply(
     client: &Client,
     object: &RegisteredModel,
-    observation: &ModelObservation,
+    place: Option<&Place>,
     decision: &ModelDecision,
 ) -> ModelApplied {
     let mut applied = ModelApplied::default();
     for action in &decision.actions {
         let name: &str = action.into();
-        match perform(client, object, observation, action).await {
+        match perform(client, object, place, action).await {
             Ok(()) => {
                 tracing::info!(action = name, "action applied");
                 applied.done.push(action.clone());
@@ -37,7 +43,7 @@ pub async fn apply(
         }
     }
     if applied.has_described() {
-        match read_back(observation).await {
+        match read_back(place).await {
             Ok(content) => applied.found = Some(content),
             Err(error) => drop(applied.failure.get_or_insert(error)),
         }
@@ -48,14 +54,14 @@ pub async fn apply(
 async fn perform(
     client: &Client,
     object: &RegisteredModel,
-    observation: &ModelObservation,
+    place: Option<&Place>,
     action: &ModelAction,
 ) -> Result<(), Note> {
     if let ModelAction::SetFinalizer { present } = action {
         let (metadata, name) = (&object.metadata, finalizer::REGISTERED_MODEL);
         return finalizer::set::<RegisteredModel>(client, metadata, name, *present).await;
     }
-    let (name, polled) = observation.place.as_ref().ok_or_else(unplaced)?;
+    let (name, polled) = place.ok_or_else(unplaced)?;
     let registry = polled.client()?;
     match action {
         ModelAction::SetFinalizer { .. } => Ok(()),
@@ -76,8 +82,8 @@ async fn perform(
 
 /// What the writes have left: another client may have written at the same time. Also, the next reconcile may come before the
 /// next poll.
-async fn read_back(observation: &ModelObservation) -> Result<ModelContent, Note> {
-    let (name, polled) = observation.place.as_ref().ok_or_else(unplaced)?;
+async fn read_back(place: Option<&Place>) -> Result<ModelContent, Note> {
+    let (name, polled) = place.ok_or_else(unplaced)?;
     polled.read_model(name).await?.map(ModelContent::from).ok_or_else(|| {
         let message = format!("the model {:?} was deleted from the registry just now", name.as_str());
         Note::new(Reason::ModelNotFound, message)

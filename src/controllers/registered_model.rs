@@ -12,16 +12,8 @@ use kube::{
 
 use super::{Error, unreadable, write_status};
 use crate::{
-    api::RegisteredModel,
-    apply::registered_model::apply,
-    cluster::Guarded,
-    controllers::context::Context,
-    decide::registered_model::decide,
-    observe::{
-        model_alias::registry_of,
-        registered_model::{ModelSources, observe},
-    },
-    status::model_outcome,
+    api::RegisteredModel, apply::registered_model::apply, cluster::Guarded, controllers::context::Context,
+    decide::registered_model::decide, observe::registered_model::observe, status::model_outcome,
 };
 
 /// Passes `RegisteredModels` on, and wakes the `ModelAliases` that refer to each.
@@ -62,15 +54,9 @@ pub async fn reconcile(
         Err(unreadable) => return unreadable::release::<RegisteredModel>(&context, unreadable).await,
     };
     let now = Timestamp::now();
-    let sources = ModelSources {
-        aliases: &context.aliases,
-        models: &context.models,
-        memory: &context.memory,
-        registry_of: &|model| registry_of(&context, model),
-    };
-    let observation = observe(object, &sources, now).await;
+    let observation = observe(object, &context.model_sources(), now).await;
     let decision = decide(&observation.observed);
-    let applied = apply(&context.client, object, &observation, &decision).await;
+    let applied = apply(&context.client, object, observation.place.as_ref(), &decision).await;
     let outcome = model_outcome(&observation.observed, observation.listing, &decision, &applied);
     if let Some(status) = &outcome.status {
         write_status(&context, object, status).await?;

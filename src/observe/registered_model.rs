@@ -15,8 +15,9 @@ use crate::{
     decide::registered_model::{DesiredModel, ModelContent, ModelObserved, ModelPresence, Referrer},
     registry::{
         RegisteredModelFacts,
-        polled::{Handle, ModelView},
+        polled::{Handle, Hub, ModelView},
     },
+    resolve::registry_of,
     state::Memory,
     status::{ModelListing, shown_metrics},
 };
@@ -24,16 +25,17 @@ use crate::{
 /// How many versions a status lists.
 const VERSIONS_MAX: usize = 10;
 
-/// Where a RegisteredModel's surroundings are looked up.
+/// What an observation of a RegisteredModel is made from.
+#[derive(Clone, Copy)]
 pub struct ModelSources<'a> {
     /// All `ModelAliases`.
     pub aliases: &'a Store<Guarded<ModelAlias>>,
     /// All `RegisteredModels`.
     pub models: &'a Store<Guarded<RegisteredModel>>,
+    /// The registries.
+    pub registries: &'a Hub,
     /// What is remembered of single objects.
     pub memory: &'a Memory,
-    /// The registry that a RegisteredModel names.
-    pub registry_of: &'a (dyn Fn(&RegisteredModel) -> Result<Arc<Handle>, Note> + Sync),
 }
 
 /// What a reconcile of a RegisteredModel works with.
@@ -142,7 +144,7 @@ fn desired(object: &RegisteredModel) -> DesiredModel {
 /// The model's name and its registry.
 fn place(object: &RegisteredModel, sources: &ModelSources<'_>) -> Result<Place, Note> {
     let name = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
-    let registry = (sources.registry_of)(object);
+    let registry = registry_of(sources.registries, object);
     if object.metadata.deletion_timestamp.is_some() {
         // When its namespace is deleted, the ModelRegistry may go first.
         let registry = registry.or_else(|error| sources.memory.registry(object).ok_or(error))?;
@@ -171,7 +173,7 @@ fn referrers(
     let aliases = aliases.iter().filter_map(|alias| alias_referrer(object, alias));
     let models = sources.models.state();
     let is_same = |other: &RegisteredModel| {
-        (sources.registry_of)(other).ok().map(|theirs| theirs.identity() == registry.identity())
+        registry_of(sources.registries, other).ok().map(|theirs| theirs.identity() == registry.identity())
     };
     let models = models.iter().filter_map(|other| model_referrer(object, name, other, is_same));
     aliases.chain(models).collect()

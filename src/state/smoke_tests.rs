@@ -12,17 +12,11 @@ use std::{
     time::Duration,
 };
 
-use kube::ResourceExt;
-
 use crate::{
-    api::{ModelAlias, condition::shortened, names::Version},
-    cluster::{
-        Wakeups,
-        cache::{AliasKey, Cache},
-    },
-    controllers::context::Context,
+    api::{condition::shortened, model_alias::AliasKey, names::Version},
+    cluster::{Wakeups, cache::Cache},
     decide::SmokeReport,
-    observe::model_alias::{Model, key},
+    resolve::{Model, Subject},
 };
 
 /// How long one request may take: a first prediction may load much.
@@ -34,9 +28,20 @@ const PAUSE: Duration = Duration::from_secs(2);
 type TestKey = (String, Version);
 
 /// The smoke tests that run and their ends. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SmokeTests {
+    pods: Pods,
+    wakeups: Wakeups,
     reports: Arc<Mutex<HashMap<TestKey, SmokeReport>>>,
+}
+
+/// How pods are reached.
+#[derive(Clone, Debug)]
+pub struct Pods {
+    /// Where they are.
+    pub cluster: Arc<Cache>,
+    /// The client for them: no proxy, no redirects.
+    pub http: reqwest::Client,
 }
 
 /// One test.
@@ -46,9 +51,6 @@ struct Test {
     version: Version,
     model: Model,
     port: u16,
-    cluster: Arc<Cache>,
-    http: reqwest::Client,
-    wakeups: Wakeups,
     tests: SmokeTests,
 }
 
@@ -61,6 +63,12 @@ enum Try {
 }
 
 impl SmokeTests {
+    /// None yet.
+    #[must_use]
+    pub fn new(pods: Pods, wakeups: Wakeups) -> Self {
+        Self { pods, wakeups, reports: Arc::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<TestKey, SmokeReport>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,25 +90,22 @@ impl SmokeTests {
     }
 
     /// Begins a test, unless one is known already.
-    pub fn start(&self, context: &Context, alias: &ModelAlias, model: &Model, version: Version) {
-        let key_ = (alias.uid().unwrap_or_default(), version);
-        let Some(serving) = &alias.spec.serving else { return };
+    pub fn start(&self, subject: &Subject<'_>, model: &Model, version: Version) {
+        let key = (subject.uid.clone(), version);
+        let Some(serving) = &subject.spec().serving else { return };
         {
             let mut reports = self.lock();
-            if reports.contains_key(&key_) {
+            if reports.contains_key(&key) {
                 return;
             }
-            reports.insert(key_.clone(), SmokeReport::Running(None));
+            reports.insert(key.clone(), SmokeReport::Running(None));
         }
         let test = Test {
-            key: key_,
-            alias: key(alias),
+            key,
+            alias: subject.key.clone(),
             version,
             model: model.clone(),
             port: serving.port,
-            cluster: context.cluster.clone(),
-            http: context.pod_http.clone(),
-            wakeups: context.wakeups.clone(),
             tests: self.clone(),
         };
         tokio::spawn(test.run());
@@ -136,7 +141,7 @@ impl Test {
     /// The registry has other settings now: the next pass begins another test.
     fn begin_again(&self) {
         self.tests.lock().remove(&self.key);
-        self.wakeups.alias(&self.alias);
+        self.tests.wakeups.alias(&self.alias);
     }
 
     /// That the example could not be read.
@@ -157,7 +162,7 @@ impl Test {
 
     fn end(&self, report: SmokeReport) {
         self.note(report);
-        self.wakeups.alias(&self.alias);
+        self.tests.wakeups.alias(&self.alias);
     }
 
     async fn once(&self) -> Try {
@@ -172,12 +177,14 @@ impl Test {
                 return self.unread(format!("the input example cannot be read from the registry: {error}"));
             }
         };
-        let Some(address) = self.cluster.ready_pod(&self.alias, self.version) else {
+        let Some(address) = self.tests.pods.cluster.ready_pod(&self.alias, self.version) else {
             return Try::Again("the version has no ready pod any more".to_owned());
         };
         let host = if address.contains(':') { format!("[{address}]") } else { address };
         let url = format!("http://{host}:{}/invocations", self.port);
         let request = self
+            .tests
+            .pods
             .http
             .post(&url)
             .header("content-type", "application/json")

@@ -5,11 +5,11 @@
 mod events;
 mod kstatus;
 mod model_alias;
+mod model_outcome;
 mod registered_model;
 
 pub use events::{Announcement, announcements, condition_news, readiness_news};
 pub use kstatus::kstatus;
 pub use model_alias::{Applied, Identity, next};
-pub use registered_model::{
-    ModelApplied, ModelListing, ModelOutcome, model_outcome, shown_metrics, version_statuses,
-};
+pub use model_outcome::{ModelApplied, ModelListing, ModelOutcome, model_outcome};
+pub use registered_model::{shown_metrics, version_statuses};
