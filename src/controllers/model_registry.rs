@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,15 +22,13 @@ use super::{
 };
 use crate::{
     api::{
-        ModelRegistry, ModelRegistryStatus, RegisteredModel,
-        condition::{ConditionType, Note, Reason, merge_conditions},
+        ModelRegistry, RegisteredModel,
+        condition::{Note, Reason},
         model_registry::Stages,
-        names::ModelName,
         std_duration,
     },
     cluster::{Guarded, secrets},
     controllers::context::Context,
-    decide::Readiness,
     observe::{models_of, wanted},
     options::RunOptions,
     registry::{
@@ -39,7 +37,7 @@ use crate::{
     },
     render::RegistryForPods,
     resolve::registry_key,
-    status::{condition_news, kstatus, readiness_news},
+    status::{RegistryHealth, RegistryObserved, WebhookReport, registry_events, registry_status},
 };
 
 /// How long one request to a registry may take.
@@ -115,14 +113,8 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
             context.registries.remove(&key);
             context.push.doors.close(&key);
             wake(&context, &key, |_| true);
-            let next = status(
-                object,
-                &Readiness::Stalled(invalid),
-                None,
-                &models_of(&context.watched(), &key),
-                Timestamp::now(),
-            );
-            tell(&context, object, next).await?;
+            let health = RegistryHealth::Invalid(invalid);
+            report(&context, object, observed(&context, object, &key, health)).await?;
             return Ok(Action::await_change());
         }
     };
@@ -133,22 +125,11 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
         tokio::spawn(poll_forever(context.clone(), key.clone(), handle.clone()));
     }
     let told = webhook::look_after(&context, object, &handle).await;
-    let (_, server_version) = handle.health();
-    let watched = models_of(&context.watched(), &key);
-    let now = Timestamp::now();
-    let mut next = status(object, &readiness(&handle), server_version, &watched, now);
-    let webhook: &str = ConditionType::WebhookReady.into();
-    if told.condition.is_none() {
-        next.conditions.retain(|condition| condition.type_ != webhook);
-    }
-    let condition = told.condition.into_iter().collect();
-    next.conditions = merge_conditions(&next.conditions, condition, object.metadata.generation, now);
-    next.webhook = told.status;
-    let was_read = handle.health().0.is_some() || handle.client().is_err();
-    let was_told = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
-    if was_read || !was_told {
-        tell(&context, object, next).await?;
-    }
+    let (poll, server_version) = handle.health();
+    let health = RegistryHealth::new(&handle.settings.url, handle.client().map(drop), poll);
+    let webhook = Some(WebhookReport { condition: told.condition, status: told.status });
+    let observed = observed(&context, object, &key, health);
+    report(&context, object, RegistryObserved { server_version, webhook, ..observed }).await?;
     // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
     let has_webhook = object.spec.webhook.is_some() || next_webhook_stays(object);
     Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))
@@ -159,14 +140,28 @@ fn next_webhook_stays(object: &ModelRegistry) -> bool {
     object.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some()
 }
 
-/// Writes a status where it is another one, with the Event that it is worth.
-async fn tell(context: &Context, object: &ModelRegistry, next: ModelRegistryStatus) -> Result<(), Error> {
-    let before = object.status.clone().unwrap_or_default();
-    if next != before {
+fn observed(
+    context: &Context,
+    object: &ModelRegistry,
+    key: &RegistryKey,
+    health: RegistryHealth,
+) -> RegistryObserved {
+    RegistryObserved {
+        now: Timestamp::now(),
+        generation: object.metadata.generation,
+        previous: object.status.clone(),
+        health,
+        server_version: None,
+        watched_models: models_of(&context.watched(), key).len(),
+        webhook: None,
+    }
+}
+
+/// Writes the status where it changes, and publishes the Events that it is worth.
+async fn report(context: &Context, object: &ModelRegistry, observed: RegistryObserved) -> Result<(), Error> {
+    if let Some(next) = registry_status(&observed) {
         write_status(context, object, &next).await?;
-        context.announce(object, readiness_news(&before.conditions, &next.conditions, "Connect"));
-        let news = condition_news(ConditionType::WebhookReady, &before.conditions, &next.conditions, "Push");
-        context.announce(object, news.into_iter().collect());
+        context.announce(object, registry_events(&observed, &next));
     }
     Ok(())
 }
@@ -230,42 +225,6 @@ async fn connection(
         ca_pem,
         timeout: REQUEST_LIMIT,
     })
-}
-
-/// How a registry is, by its last poll.
-fn readiness(handle: &Handle) -> Readiness {
-    let health = match handle.client() {
-        Err(note) => Some(Err(note)),
-        Ok(_) => handle.health().0,
-    };
-    match health {
-        Some(Ok(())) => {
-            Readiness::Settled(Note::new(Reason::Connected, format!("{} answers", handle.settings.url)))
-        }
-        Some(Err(note)) if note.reason.passes_by_itself() => Readiness::Progressing(note),
-        Some(Err(note)) => Readiness::Stalled(note),
-        None => {
-            Readiness::Progressing(Note::new(Reason::RegistryNotRead, "the registry has not been read yet"))
-        }
-    }
-}
-
-fn status(
-    object: &ModelRegistry,
-    readiness: &Readiness,
-    server_version: Option<String>,
-    watched: &BTreeSet<ModelName>,
-    now: Timestamp,
-) -> ModelRegistryStatus {
-    let before = object.status.clone().unwrap_or_default();
-    let generation = object.metadata.generation;
-    ModelRegistryStatus {
-        observed_generation: generation,
-        server_version: server_version.or(before.server_version),
-        watched_models: u32::try_from(watched.len()).ok(),
-        webhook: before.webhook,
-        conditions: merge_conditions(&before.conditions, kstatus(readiness), generation, now),
-    }
 }
 
 /// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.

@@ -6,10 +6,12 @@ mod events;
 mod kstatus;
 mod model_alias;
 mod model_outcome;
+mod model_registry;
 mod registered_model;
 
 pub use events::{Announcement, announcements, condition_news, readiness_news};
 pub use kstatus::kstatus;
 pub use model_alias::{Applied, Identity, next};
 pub use model_outcome::{ModelApplied, ModelListing, ModelOutcome, model_outcome};
+pub use model_registry::{RegistryHealth, RegistryObserved, WebhookReport, registry_events, registry_status};
 pub use registered_model::{shown_metrics, version_statuses};
