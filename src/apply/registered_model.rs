@@ -36,7 +36,8 @@ pub async fn apply(
                 applied.done.push(action.clone());
             }
             Err(error) => {
-                tracing::warn!(action = name, reason = %error.reason, message = error.message, "action failed");
+                let reason = error.reason;
+                tracing::warn!(action = name, %reason, message = error.message, "action failed");
                 applied.failure = Some(error);
                 break;
             }
@@ -80,8 +81,8 @@ async fn perform(
     Ok(())
 }
 
-/// What the writes have left: another client may have written at the same time. Also, the next reconcile may come before the
-/// next poll.
+/// What the writes have left: another client may have written at the same time. Also, the next reconcile may
+/// come before the next poll.
 async fn read_back(place: Option<&Place>) -> Result<ModelContent, Note> {
     let (name, polled) = place.ok_or_else(unplaced)?;
     polled.read_model(name).await?.map(ModelContent::from).ok_or_else(|| {

@@ -40,7 +40,8 @@ pub(super) fn wake_aliases(context: &Context, models: &HashSet<(String, String)>
     }
 }
 
-/// Observe (client) → decide (pure) → apply (client) → outcome (pure): at most one patch of the status, and the Events.
+/// Observe (client) → decide (pure) → apply (client) → outcome (pure): at most one patch of the status, and
+/// the Events.
 ///
 /// # Errors
 /// When the status cannot be written; everything else is in the status.

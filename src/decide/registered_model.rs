@@ -1,10 +1,11 @@
-//! What is done about a RegisteredModel: its model is created in the registry, kept as described and, only when every
-//! condition for that holds, deleted.
+//! What is done about a RegisteredModel: its model is created in the registry, kept as described and, only
+//! when every condition for that holds, deleted.
 //!
 //! ```text
 //!                          ┌ active ──── finalizer, then create or describe
 //! ModelObserved ─ decide ──┤
-//!                          └ deleting ── keep, wait for what is in the way, or delete; then remove the finalizer
+//!                          └ deleting ── keep, wait for what is in the way, or delete; then remove the
+//! finalizer
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,8 @@ use crate::api::{
 #[cfg(test)]
 mod tests;
 
-/// The interval between attempts while the model is not as described. A poll that finds something new ends it earlier.
+/// The interval between attempts while the model is not as described. A poll that finds something new ends it
+/// earlier.
 const RETRY: SignedDuration = SignedDuration::from_secs(30);
 
 /// The interval between attempts to delete a model: nobody is notified when the last ModelAlias has gone.
@@ -96,7 +98,8 @@ pub enum Referrer {
     UnreadableAlias(String),
     /// A RegisteredModel, by namespace and name, of the same model in the same registry.
     Model(String),
-    /// A RegisteredModel, by namespace and name, that may be of the same model: its registry is not known now.
+    /// A RegisteredModel, by namespace and name, that may be of the same model: its registry is not known
+    /// now.
     UnresolvedModel(String),
     /// A RegisteredModel, by namespace and name, that cannot be parsed.
     UnreadableModel(String),
@@ -187,8 +190,8 @@ fn describe(observed: &ModelObserved) -> ModelDecision {
     let desired = &observed.desired;
     let mut actions = finalizer(observed);
     let readiness = match &observed.registry {
-        // Right after a start the registry has not been read. The poll that reads it wakes this object, so what the
-        // status says stays until then.
+        // Right after a start the registry has not been read. The poll that reads it wakes this object, so
+        // what the status says stays until then.
         ModelPresence::Unknown(blocker)
             if blocker.reason == Reason::RegistryNotRead && observed.previous.is_some() =>
         {
@@ -213,7 +216,8 @@ fn describe(observed: &ModelObserved) -> ModelDecision {
     ModelDecision { actions, readiness, kept_because: None, wake }
 }
 
-/// The finalizer is set exactly while the model is deleted with the object, and before the first write to the registry.
+/// The finalizer is set exactly while the model is deleted with the object, and before the first write to the
+/// registry.
 fn finalizer(observed: &ModelObserved) -> Vec<ModelAction> {
     let present = observed.desired.deletes_model;
     Vec::from_iter((present != observed.has_finalizer).then_some(ModelAction::SetFinalizer { present }))
@@ -270,8 +274,8 @@ pub fn is_described(observed: &ModelObserved, content: &ModelContent) -> bool {
     differences(&observed.desired, managed_tags(observed), content).is_empty()
 }
 
-/// Deletes the model only if the policy says so, the registry has it and nothing else refers to it. What is in the way is
-/// waited for until a deadline; then the object goes and the model stays.
+/// Deletes the model only if the policy says so, the registry has it and nothing else refers to it. What is
+/// in the way is waited for until a deadline; then the object goes and the model stays.
 fn delete(observed: &ModelObserved, since: Timestamp) -> ModelDecision {
     let release = ModelAction::SetFinalizer { present: false };
     let decision = |actions| ModelDecision { actions, readiness: None, kept_because: None, wake: None };
@@ -313,8 +317,8 @@ fn deletion_blocker(observed: &ModelObserved) -> Option<Note> {
 pub fn deletion_waits(observed: &ModelObserved, blocker: &Note) -> Note {
     let give_up = after(observed.deleting_since.unwrap_or(observed.now), REGISTRY_DEADLINE);
     let message = format!(
-        "the model {} stays in the registry for now: {}; retrying until {give_up:.0}, after that this object goes \
-         without it",
+        "the model {} stays in the registry for now: {}; retrying until {give_up:.0}, after that this object \
+         goes without it",
         quoted(observed),
         blocker.message
     );
@@ -325,7 +329,8 @@ pub fn deletion_waits(observed: &ModelObserved, blocker: &Note) -> Note {
 #[must_use]
 pub fn model_stays(observed: &ModelObserved, blocker: &Note) -> Note {
     let message = format!(
-        "the object is deleted, but the model {} stays in the registry: {}; delete it there if nobody needs it",
+        "the object is deleted, but the model {} stays in the registry: {}; delete it there if nobody needs \
+         it",
         quoted(observed),
         blocker.message
     );
@@ -342,7 +347,8 @@ impl Referrer {
             }
             Self::UnreadableAlias(name) => {
                 let message = format!(
-                    "the ModelAlias {name:?} cannot be parsed and may refer to it; correct or delete that first"
+                    "the ModelAlias {name:?} cannot be parsed and may refer to it; correct or delete that \
+                     first"
                 );
                 Note::new(Reason::Deleting, message)
             }
@@ -352,15 +358,15 @@ impl Referrer {
             }
             Self::UnresolvedModel(name) => {
                 let message = format!(
-                    "the RegisteredModel {name} is of a model of this name, and its registry is not known now; see \
-                     its conditions"
+                    "the RegisteredModel {name} is of a model of this name, and its registry is not known; \
+                     see its conditions"
                 );
                 Note::new(Reason::Conflict, message)
             }
             Self::UnreadableModel(name) => {
                 let message = format!(
-                    "the RegisteredModel {name} cannot be parsed and may be of the same model; correct or delete \
-                     that first"
+                    "the RegisteredModel {name} cannot be parsed and may be of the same model; correct or \
+                     delete that first"
                 );
                 Note::new(Reason::Conflict, message)
             }

@@ -106,8 +106,8 @@ async fn observe_description(
     None
 }
 
-/// What is needed to decide whether the model may be deleted. The registry is asked now, because a poll may be older than
-/// the newest version, and only where the model may have to be deleted.
+/// What is needed to decide whether the model may be deleted. The registry is asked now, because a poll may
+/// be older than the newest version, and only where the model may have to be deleted.
 async fn observe_deletion(
     object: &RegisteredModel,
     place: &Result<Place, Note>,
@@ -123,7 +123,8 @@ async fn observe_deletion(
                 Ok(None) => ModelPresence::Absent,
                 Err(error) => ModelPresence::Unknown(error),
             };
-            // After the wait for the registry: an object that refers to the model may have been created meanwhile.
+            // After the wait for the registry: an object that refers to the model may have been created
+            // meanwhile.
             observed.referrers = referrers(object, name, registry, sources);
         }
     }
@@ -206,8 +207,8 @@ fn model_referrer(
             Some(false) => None,
             None => Some(Referrer::UnresolvedModel(theirs)),
         },
-        // It may be of any model. Elsewhere it counts only by its name: one broken object must not keep the models of every
-        // namespace.
+        // It may be of any model. Elsewhere it counts only by its name: one broken object must not keep the
+        // models of every namespace.
         Err(invalid) => {
             let is_near = invalid.metadata.namespace == object.metadata.namespace;
             let is_namesake = invalid.metadata.name.as_deref() == Some(name.as_str());

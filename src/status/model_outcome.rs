@@ -159,8 +159,8 @@ fn next(
     }
 }
 
-/// The keys of the tags that Laurel has set: those of the description once it is met, until then those that were set before
-/// and those that were set now.
+/// The keys of the tags that Laurel has set: those of the description once it is met, until then those that
+/// were set before and those that were set now.
 fn managed_tags(observed: &ModelObserved, applied: &ModelApplied, before: &[String]) -> Vec<String> {
     let is_known = !matches!(observed.registry, ModelPresence::Unknown(_));
     if is_known && applied.failure.is_none() {
@@ -195,13 +195,16 @@ fn events(
     created.then(created_again).into_iter().chain(readiness.into_iter().flatten()).collect()
 }
 
-/// A renamed model looks like a deleted one: what stands in its place is empty, and somebody may miss the rest.
+/// A renamed model looks like a deleted one: what stands in its place is empty, and somebody may miss the
+/// rest.
 fn created_again() -> Announcement {
     Announcement {
         warning: true,
         reason: "ModelCreatedAgain".to_owned(),
         action: "Create".to_owned(),
-        message: "the model was in the registry before and is gone from it: somebody has deleted or renamed it. An empty                   model was created in its place, without the versions and aliases of the other. If it was renamed, delete                   the empty one in the registry and give the other its name back"
+        message: "the model was in the registry before and is gone from it: somebody has deleted or renamed \
+                  it. An empty model was created in its place, without the versions and aliases of the other. \
+                  If it was renamed, delete the empty one in the registry and give the other its name back"
             .to_owned(),
     }
 }

@@ -1,5 +1,5 @@
-//! A RegisteredModel and its registry in a small simulated world, with crashes after any write, and every combination of what
-//! a deletion depends on.
+//! A RegisteredModel and its registry in a small simulated world, with crashes after any write, and every
+//! combination of what a deletion depends on.
 
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ fn combinations() -> Vec<ModelObserved> {
 
 #[test]
 fn a_model_is_deleted_only_when_every_condition_holds() {
-    let mut deleted = 0;
+    let mut count = 0;
     for observed in combinations() {
         let decision = decide(&observed);
         let may_be_deleted = observed.desired.deletes_model
@@ -91,10 +91,10 @@ fn a_model_is_deleted_only_when_every_condition_holds() {
         if deletes {
             let release = ModelAction::SetFinalizer { present: false };
             assert_eq!(decision.actions, [ModelAction::DeleteModel, release]);
-            deleted += 1;
+            count += 1;
         }
     }
-    assert_eq!(deleted, 2, "once for each status before");
+    assert_eq!(count, 2, "once for each status before");
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn a_model_that_stays_although_it_is_to_be_deleted_is_reported() {
     let observed = ModelObserved { deleting_since: Some(at(1000)), ..observed() };
     assert_eq!(
         deletion_waits(&observed, &blocker).message,
-        "the model \"fraud\" stays in the registry for now: the ModelAlias \"champion\" still refers to it; delete that \
-         first; retrying until 1970-01-01T00:17:40Z, after that this object goes without it"
+        "the model \"fraud\" stays in the registry for now: the ModelAlias \"champion\" still refers to it; \
+         delete that first; retrying until 1970-01-01T00:17:40Z, after that this object goes without it"
     );
 }
 
@@ -178,8 +178,9 @@ fn without_a_description_the_one_in_the_registry_stays() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// From any state, also when the operator is killed after any write, the model becomes as described or the object goes. Then
-    /// nothing is written, however much time goes by. What holds at each single write is checked by the world.
+    /// From any state, also when the operator is killed after any write, the model becomes as described or
+    /// the object goes. Then nothing is written, however much time goes by. What holds at each single write
+    /// is checked by the world.
     #[test]
     fn a_registered_model_converges_and_then_stays_quiet(events in world::events()) {
         let mut world = World::new();

@@ -51,9 +51,10 @@ pub(super) enum Event {
         seconds: i64,
     },
     Restart,
-    /// `killed_after` this many writes, if there are as many.
+    /// The operator is killed, or the registry stops answering, after this many writes, if there are as many.
     Reconcile {
         killed_after: Option<usize>,
+        fails_after: Option<usize>,
     },
 }
 
@@ -74,11 +75,18 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => Just(Event::Poll),
         1 => (1_i64..50).prop_map(|seconds| Event::Sleep { seconds }),
         1 => Just(Event::Restart),
-        8 => proptest::option::of(1_usize..5).prop_map(|killed_after| Event::Reconcile { killed_after }),
+        8 => (proptest::option::of(1_usize..5), proptest::option::of(0_usize..4)).prop_map(
+            |(killed_after, fails_after)| Event::Reconcile { killed_after, fails_after }
+        ),
     ];
     vec(event, 0..40)
 }
 
+fn unread() -> ModelPresence {
+    ModelPresence::Unknown(Note::new(Reason::RegistryNotRead, "not read yet"))
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct World {
     now: Timestamp,
     // The object.
@@ -89,7 +97,7 @@ pub(super) struct World {
     status: Option<RegisteredModelStatus>,
     // What this operator remembers.
     deleting_since: Option<Timestamp>,
-    polled: Option<Option<ModelContent>>,
+    polled: ModelPresence,
     // The registry.
     answers: bool,
     model: Option<ModelContent>,
@@ -111,7 +119,7 @@ impl World {
             is_gone: false,
             status: None,
             deleting_since: None,
-            polled: None,
+            polled: unread(),
             answers: true,
             model: None,
             referrers: Vec::new(),
@@ -129,8 +137,8 @@ impl World {
 
     pub(super) fn play(&mut self, event: &Event) {
         match event {
-            // Tags that were set by an operator that was killed before it wrote the status are known only while they are
-            // described.
+            // Tags that were set by an operator that was killed before it wrote the status are known only
+            // while they are described.
             Event::Describe { .. } if self.has_lost_tags => {}
             Event::Describe { description, tags } if !self.is_deleting => {
                 let deletes_model = self.desired.deletes_model;
@@ -153,7 +161,9 @@ impl World {
             Event::Poll => self.poll(),
             Event::Sleep { seconds } => self.now += SignedDuration::from_secs(*seconds),
             Event::Restart => self.restart(),
-            Event::Reconcile { killed_after } => drop(self.reconcile(*killed_after)),
+            Event::Reconcile { killed_after, fails_after } => {
+                self.reconcile(*killed_after, *fails_after);
+            }
             Event::Describe { .. } | Event::EditTag => {}
         }
     }
@@ -178,14 +188,19 @@ impl World {
         self.foreign = None;
     }
 
+    /// What a direct read finds.
+    fn found(&self) -> ModelPresence {
+        self.model.clone().map_or(ModelPresence::Absent, ModelPresence::Present)
+    }
+
     fn poll(&mut self) {
         if self.answers {
-            self.polled = Some(self.model.clone());
+            self.polled = self.found();
         }
     }
 
     fn restart(&mut self) {
-        self.polled = None;
+        self.polled = unread();
         self.deleting_since = None;
     }
 
@@ -193,16 +208,10 @@ impl World {
         if self.is_deleting {
             self.deleting_since.get_or_insert(self.now);
         }
-        let unknown = |reason| ModelPresence::Unknown(Note::new(reason, "no answer"));
-        let known = |model: &Option<ModelContent>| match model {
-            Some(content) => ModelPresence::Present(content.clone()),
-            None => ModelPresence::Absent,
-        };
         let registry = match &self.polled {
-            _ if !self.answers => unknown(Reason::RegistryUnreachable),
-            _ if self.is_deleting => known(&self.model),
-            None => unknown(Reason::RegistryNotRead),
-            Some(polled) => known(polled),
+            _ if !self.answers => ModelPresence::Unknown(unreachable()),
+            _ if self.is_deleting => self.found(),
+            polled => polled.clone(),
         };
         ModelObserved {
             now: self.now,
@@ -217,7 +226,7 @@ impl World {
     }
 
     /// Whether anything was written.
-    fn reconcile(&mut self, killed_after: Option<usize>) -> bool {
+    fn reconcile(&mut self, killed_after: Option<usize>, fails_after: Option<usize>) -> bool {
         if self.is_gone {
             return false;
         }
@@ -225,6 +234,7 @@ impl World {
         let decision = decide(&observed);
         let mut applied = ModelApplied::default();
         for action in &decision.actions {
+            self.answers &= fails_after != Some(applied.done.len());
             match self.perform(&observed, action) {
                 Ok(()) => applied.done.push(action.clone()),
                 Err(failure) => {
@@ -238,9 +248,10 @@ impl World {
                 return true;
             }
         }
-        if applied.has_described() && self.answers {
+        if applied.has_described() {
             self.poll();
-            applied.found.clone_from(&self.model);
+            applied.found = self.model.clone().filter(|_| self.answers);
+            applied.failure = applied.failure.or_else(|| applied.found.is_none().then(unreachable));
         }
         let listing = matches!(observed.registry, ModelPresence::Present(_)).then(ModelListing::default);
         let outcome = model_outcome(&observed, listing, &decision, &applied);
@@ -249,11 +260,8 @@ impl World {
         let has_written = !applied.done.is_empty() || outcome.status.is_some();
         if let Some(status) = outcome.status.filter(|_| !self.is_gone) {
             self.status = Some(status);
-            self.has_lost_tags &= self
-                .model
-                .iter()
-                .flat_map(|model| model.tags.keys())
-                .any(|key| key != "theirs" && !self.manages(key));
+            let mut keys = self.model.iter().flat_map(|model| model.tags.keys());
+            self.has_lost_tags &= keys.any(|key| key != "theirs" && !self.manages(key));
         }
         has_written
     }
@@ -265,7 +273,7 @@ impl World {
             return Ok(());
         }
         if !self.answers {
-            return Err(Note::new(Reason::RegistryUnreachable, "no answer"));
+            return Err(unreachable());
         }
         if let ModelAction::CreateModel { description, tags, again: _ } = action {
             self.check(!self.is_deleting, "a model is not created for an object in deletion");
@@ -281,7 +289,7 @@ impl World {
         if *action == ModelAction::DeleteModel {
             self.deletes(observed);
             self.lose_model();
-            self.polled = Some(None);
+            self.polled = ModelPresence::Absent;
             return Ok(());
         }
         let Some(model) = &mut self.model else {
@@ -317,7 +325,7 @@ impl World {
             && (!self.desired.deletes_model || !self.referrers.is_empty())
             && self.model.is_some();
         let mut steps = 0;
-        while !self.is_gone && (self.reconcile(None) || self.is_deleting) && steps < 4 * STEPS_MAX {
+        while !self.is_gone && (self.reconcile(None, None) || self.is_deleting) && steps < 4 * STEPS_MAX {
             steps += 1;
             // What refers to the model is waited for in steps of five seconds.
             self.now += if self.is_deleting { RETRY_DELETION } else { SignedDuration::from_secs(1) };
@@ -330,7 +338,7 @@ impl World {
         }
         self.check_described();
         self.now += SignedDuration::from_hours(24);
-        let written = self.reconcile(None);
+        let written = self.reconcile(None, None);
         self.check(!written, "at rest it writes nothing");
     }
 
