@@ -8,17 +8,17 @@ use kube::Client;
 use crate::{
     api::{
         RegisteredModel,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::ModelName,
     },
     cluster::finalizer,
     decide::registered_model::{ModelAction, ModelContent, ModelDecision},
-    registry::polled::Handle,
+    registry::polled::PolledRegistry,
     status::ModelApplied,
 };
 
 /// A model's name and its registry.
-type Place = (ModelName, Arc<Handle>);
+type Place = (ModelName, Arc<PolledRegistry>);
 
 /// Performs the actions in their order. The first one that fails ends them.
 pub async fn apply(
@@ -57,7 +57,7 @@ async fn perform(
     object: &RegisteredModel,
     place: Option<&Place>,
     action: &ModelAction,
-) -> Result<(), Note> {
+) -> Result<(), ReasonMessage> {
     if let ModelAction::SetFinalizer { present } = action {
         let (metadata, name) = (&object.metadata, finalizer::REGISTERED_MODEL);
         return finalizer::set::<RegisteredModel>(client, metadata, name, *present).await;
@@ -74,23 +74,23 @@ async fn perform(
         ModelAction::DeleteTag { key } => registry.delete_model_tag(name, key).await,
         ModelAction::DeleteModel => registry.delete_model(name).await,
     }
-    .map_err(|error| polled.note(Some(name), &error))?;
+    .map_err(|error| polled.explain(Some(name), &error))?;
     if *action == ModelAction::DeleteModel {
-        polled.note_model(name, None);
+        polled.remember_model(name, None);
     }
     Ok(())
 }
 
 /// What the writes have left: another client may have written at the same time. Also, the next reconcile may
 /// come before the next poll.
-async fn read_back(place: Option<&Place>) -> Result<ModelContent, Note> {
+async fn read_back(place: Option<&Place>) -> Result<ModelContent, ReasonMessage> {
     let (name, polled) = place.ok_or_else(unplaced)?;
     polled.read_model(name).await?.map(ModelContent::from).ok_or_else(|| {
         let message = format!("the model {:?} was deleted from the registry just now", name.as_str());
-        Note::new(Reason::ModelNotFound, message)
+        ReasonMessage::new(Reason::ModelNotFound, message)
     })
 }
 
-fn unplaced() -> Note {
-    Note::new(Reason::RegistryNotConfigured, "the model's registry is not known")
+fn unplaced() -> ReasonMessage {
+    ReasonMessage::new(Reason::RegistryNotConfigured, "the model's registry is not known")
 }

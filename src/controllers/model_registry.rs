@@ -23,21 +23,21 @@ use super::{
 use crate::{
     api::{
         ModelRegistry, RegisteredModel,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         model_registry::Stages,
         std_duration,
     },
     cluster::{Guarded, secrets},
     controllers::context::Context,
-    observe::{models_of, wanted},
+    observe::{models_of, poll_plan},
     options::RunOptions,
     registry::{
         mlflow::{Connection, Credentials, MlflowRegistry},
-        polled::{Handle, RegistryKey, Settings},
+        polled::{PolledRegistry, RegistryKey, Settings},
     },
     render::RegistryForPods,
     resolve::registry_key,
-    status::{RegistryHealth, RegistryObserved, WebhookReport, registry_events, registry_status},
+    status::{RegistryHealth, RegistryObserved, registry_events, registry_status},
 };
 
 /// How long one request to a registry may take.
@@ -65,15 +65,15 @@ pub fn install_default(context: &Arc<Context>, options: &RunOptions) -> Result<(
         poll_interval: Duration::from_secs(options.registry_poll_seconds),
         pods: RegistryForPods { tracking_uri: url.clone(), workspace, ca: None, env_from: Vec::new() },
     };
-    let (handle, _) = context.registries.set(&RegistryKey::Default, settings);
-    handle.set_client(Ok(Arc::new(client)));
+    let (registry, _) = context.registries.set(&RegistryKey::Default, settings);
+    registry.set_client(Ok(Arc::new(client)));
     if let Some(secret_file) = options.registry_webhook_secret_file.clone() {
         let register =
             options.registry_webhook_url.clone().filter(|_| options.registry_webhook_encryption_key_set);
         let webhook = DefaultWebhook { secret_file, register };
-        tokio::spawn(webhook::keep_default(context.clone(), handle.clone(), webhook));
+        tokio::spawn(webhook::keep_default(context.clone(), registry.clone(), webhook));
     }
-    tokio::spawn(poll_forever(context.clone(), RegistryKey::Default, handle));
+    tokio::spawn(poll_forever(context.clone(), RegistryKey::Default, registry));
     Ok(())
 }
 
@@ -88,8 +88,8 @@ pub(super) fn noticing_ends(
         // The store is written before this is seen.
         if context.model_registries.get(&ObjectRef::from_obj(object)).is_none() {
             let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            if let Some(handle) = context.registries.get(&RegistryKey::Object { namespace, name }) {
-                handle.poll_now();
+            if let Some(registry) = context.registries.get(&RegistryKey::Object { namespace, name }) {
+                registry.poll_now();
             }
         }
     })
@@ -111,25 +111,24 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.remove(&key);
-            context.push.doors.close(&key);
+            context.push.receivers.close(&key);
             wake(&context, &key, |_| true);
             let health = RegistryHealth::Invalid(invalid);
-            report(&context, object, observed(&context, object, &key, health)).await?;
+            publish(&context, object, observed(&context, object, &key, health)).await?;
             return Ok(Action::await_change());
         }
     };
     let interval = settings.poll_interval;
-    let (handle, is_new) = context.registries.set(&key, settings);
-    handle.renew_client(connection(&context, object, &handle.settings).await.map(Box::new));
+    let (registry, is_new) = context.registries.set(&key, settings);
+    registry.renew_client(connection(&context, object, &registry.settings).await.map(Box::new));
     if is_new {
-        tokio::spawn(poll_forever(context.clone(), key.clone(), handle.clone()));
+        tokio::spawn(poll_forever(context.clone(), key.clone(), registry.clone()));
     }
-    let told = webhook::look_after(&context, object, &handle).await;
-    let (poll, server_version) = handle.health();
-    let health = RegistryHealth::new(&handle.settings.url, handle.client().map(drop), poll);
-    let webhook = Some(WebhookReport { condition: told.condition, status: told.status });
+    let webhook = webhook::look_after(&context, object, &registry).await;
+    let (poll, server_version) = registry.health();
+    let health = RegistryHealth::new(&registry.settings.url, registry.client().map(drop), poll);
     let observed = observed(&context, object, &key, health);
-    report(&context, object, RegistryObserved { server_version, webhook, ..observed }).await?;
+    publish(&context, object, RegistryObserved { server_version, webhook: Some(webhook), ..observed }).await?;
     // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
     let has_webhook = object.spec.webhook.is_some() || next_webhook_stays(object);
     Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))
@@ -158,20 +157,20 @@ fn observed(
 }
 
 /// Writes the status where it changes, and publishes the Events that it is worth.
-async fn report(context: &Context, object: &ModelRegistry, observed: RegistryObserved) -> Result<(), Error> {
+async fn publish(context: &Context, object: &ModelRegistry, observed: RegistryObserved) -> Result<(), Error> {
     if let Some(next) = registry_status(&observed) {
         write_status(context, object, &next).await?;
-        context.announce(object, registry_events(&observed, &next));
+        context.publish_events(object, registry_events(&observed, &next));
     }
     Ok(())
 }
 
 /// What the object says, or why it cannot be used.
-fn settings(object: &ModelRegistry) -> Result<Settings, Note> {
+fn settings(object: &ModelRegistry) -> Result<Settings, ReasonMessage> {
     let spec = &object.spec;
     let url = spec.mlflow.url().map_err(|error| {
         let message = format!("spec.mlflow.url: {:?} cannot be used: {error}; correct it", spec.mlflow.url);
-        Note::new(Reason::RegistryInvalid, message)
+        ReasonMessage::new(Reason::RegistryInvalid, message)
     })?;
     Ok(Settings {
         url: url.clone(),
@@ -191,7 +190,7 @@ async fn connection(
     context: &Context,
     object: &ModelRegistry,
     settings: &Settings,
-) -> Result<Connection, Note> {
+) -> Result<Connection, ReasonMessage> {
     let namespace = object.namespace().unwrap_or_default();
     let text = async |name: &str, key: &str, field: &str| {
         secrets::read_text(&context.client, &namespace, name, key, field).await
@@ -228,18 +227,18 @@ async fn connection(
 }
 
 /// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.
-async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handle>) {
+async fn poll_forever(context: Arc<Context>, key: RegistryKey, registry: Arc<PolledRegistry>) {
     context.readiness.reached().await;
-    while is_wanted(&context, &key) {
+    while is_needed(&context, &key) {
         let began = Instant::now();
-        let outcome = handle.poll(|| wanted(&context.watched(), &key, &handle)).await;
-        let (health, _) = handle.health();
+        let outcome = registry.poll(|| poll_plan(&context.watched(), &key, &registry)).await;
+        let (health, _) = registry.health();
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {
-            if let Some(Err(note)) = &health {
-                tracing::warn!(registry = ?key, reason = %note.reason, message = note.message, "the registry does not answer");
+            if let Some(Err(cause)) = &health {
+                tracing::warn!(registry = ?key, reason = %cause.reason, message = cause.message, "the registry does not answer");
             } else {
-                tracing::info!(registry = ?key, url = %handle.settings.url, "the registry answers");
+                tracing::info!(registry = ?key, url = %registry.settings.url, "the registry answers");
             }
             wake_all(&context, &key);
         } else if !outcome.changed.is_empty() {
@@ -248,18 +247,18 @@ async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handl
             });
         }
         tokio::select! {
-            () = handle.next_poll() => {}
-            () = handle.retirement() => return,
+            () = registry.next_poll() => {}
+            () = registry.retirement() => return,
         }
     }
     context.registries.remove(&key);
     wake_all(&context, &key);
-    if !is_wanted(&context, &key) {
-        webhook::end(&context, &key, &handle).await;
+    if !is_needed(&context, &key) {
+        webhook::end(&context, &key, &registry).await;
     }
 }
 
-fn is_wanted(context: &Context, key: &RegistryKey) -> bool {
+fn is_needed(context: &Context, key: &RegistryKey) -> bool {
     match key {
         RegistryKey::Default => true,
         RegistryKey::Object { namespace, name } => {
@@ -270,7 +269,7 @@ fn is_wanted(context: &Context, key: &RegistryKey) -> bool {
 
 fn wake_all(context: &Context, key: &RegistryKey) {
     if let RegistryKey::Object { namespace, name } = key {
-        context.wakeups.registry(namespace, name);
+        context.requeue.registry(namespace, name);
     }
     wake(context, key, |_| true);
 }
@@ -285,7 +284,7 @@ fn wake(context: &Context, key: &RegistryKey, choose: impl Fn(&RegisteredModel) 
         .map(|model| (model.namespace().unwrap_or_default(), model.name_any()))
         .collect();
     for (namespace, name) in &chosen {
-        context.wakeups.model(namespace, name);
+        context.requeue.model(namespace, name);
     }
     super::registered_model::wake_aliases(context, &chosen);
 }

@@ -35,7 +35,7 @@ pub(super) fn wake_aliases(context: &Context, models: &HashSet<(String, String)>
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         let namespace = alias.namespace().unwrap_or_default();
         if models.contains(&(namespace.clone(), alias.spec.model_ref.name.clone())) {
-            context.wakeups.alias(&(namespace, alias.name_any()));
+            context.requeue.alias(&(namespace, alias.name_any()));
         }
     }
 }
@@ -62,7 +62,7 @@ pub async fn reconcile(
     if let Some(status) = &outcome.status {
         write_status(&context, object, status).await?;
     }
-    context.announce(object, outcome.events);
+    context.publish_events(object, outcome.events);
     if applied.has_released() {
         context.memory.forget_model(object);
     }

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{REGISTRY_DEADLINE, Readiness};
 use crate::api::{
     RegisteredModelStatus,
-    condition::{ConditionType, Note, Reason},
+    condition::{ConditionType, Reason, ReasonMessage},
     names::{ModelName, Version},
 };
 
@@ -47,7 +47,7 @@ pub struct ModelObserved {
     /// The model in the registry.
     pub registry: ModelPresence,
     /// Why its versions could not be listed.
-    pub versions_error: Option<Note>,
+    pub versions_error: Option<ReasonMessage>,
 }
 
 /// A model as its object describes it.
@@ -71,7 +71,7 @@ pub struct DesiredModel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelPresence {
     /// It cannot be known now, and why. Unknown is not absent.
-    Unknown(Note),
+    Unknown(ReasonMessage),
     /// The registry answered a direct read: there is no such model.
     Absent,
     /// The registry has it.
@@ -151,7 +151,7 @@ pub struct ModelDecision {
     /// The state once the actions are done; `None` leaves the status as it is.
     pub readiness: Option<Readiness>,
     /// Why the model stays in the registry although the policy is to delete it.
-    pub kept_because: Option<Note>,
+    pub kept_because: Option<ReasonMessage>,
     /// When to reconcile again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
@@ -167,7 +167,7 @@ pub fn decide(observed: &ModelObserved) -> ModelDecision {
 
 /// When to reconcile again after an action failed.
 #[must_use]
-pub fn retry(observed: &ModelObserved, failure: &Note) -> Timestamp {
+pub fn retry(observed: &ModelObserved, failure: &ReasonMessage) -> Timestamp {
     let is_quick = observed.deleting_since.is_some() || failure.reason.is_of_the_cluster();
     after(observed.now, if is_quick { RETRY_DELETION } else { RETRY })
 }
@@ -178,12 +178,8 @@ fn after(time: Timestamp, duration: SignedDuration) -> Timestamp {
 
 /// A blocker that passes by itself is waited for; any other needs somebody.
 #[must_use]
-pub fn blocked(blocker: Note) -> Readiness {
-    if blocker.reason.passes_by_itself() {
-        Readiness::Progressing(blocker)
-    } else {
-        Readiness::Stalled(blocker)
-    }
+pub fn blocked(blocker: ReasonMessage) -> Readiness {
+    if blocker.reason.is_transient() { Readiness::Progressing(blocker) } else { Readiness::Stalled(blocker) }
 }
 
 fn describe(observed: &ModelObserved) -> ModelDecision {
@@ -226,7 +222,7 @@ fn finalizer(observed: &ModelObserved) -> Vec<ModelAction> {
 fn described(observed: &ModelObserved) -> Readiness {
     match &observed.versions_error {
         Some(error) => blocked(error.clone()),
-        None => Readiness::Settled(Note::new(
+        None => Readiness::Settled(ReasonMessage::new(
             Reason::ModelSynced,
             format!("the model {} is in the registry as described", quoted(observed)),
         )),
@@ -296,13 +292,13 @@ fn delete(observed: &ModelObserved, since: Timestamp) -> ModelDecision {
             ..decision(Vec::new())
         },
         blocker => {
-            let late = || Note::new(Reason::Deleting, "it could not be deleted in time");
+            let late = || ReasonMessage::new(Reason::Deleting, "it could not be deleted in time");
             ModelDecision { kept_because: Some(blocker.unwrap_or_else(late)), ..decision(vec![release]) }
         }
     }
 }
 
-fn deletion_blocker(observed: &ModelObserved) -> Option<Note> {
+fn deletion_blocker(observed: &ModelObserved) -> Option<ReasonMessage> {
     if let Some(referrer) = observed.referrers.first() {
         return Some(referrer.blocker());
     }
@@ -314,7 +310,7 @@ fn deletion_blocker(observed: &ModelObserved) -> Option<Note> {
 
 /// That the model is still there, and until when that is waited for.
 #[must_use]
-pub fn deletion_waits(observed: &ModelObserved, blocker: &Note) -> Note {
+pub fn deletion_waits(observed: &ModelObserved, blocker: &ReasonMessage) -> ReasonMessage {
     let give_up = after(observed.deleting_since.unwrap_or(observed.now), REGISTRY_DEADLINE);
     let message = format!(
         "the model {} stays in the registry for now: {}; retrying until {give_up:.0}, after that this object \
@@ -322,53 +318,53 @@ pub fn deletion_waits(observed: &ModelObserved, blocker: &Note) -> Note {
         quoted(observed),
         blocker.message
     );
-    Note::new(blocker.reason, message)
+    ReasonMessage::new(blocker.reason, message)
 }
 
 /// That the object goes and the model stays.
 #[must_use]
-pub fn model_stays(observed: &ModelObserved, blocker: &Note) -> Note {
+pub fn model_stays(observed: &ModelObserved, blocker: &ReasonMessage) -> ReasonMessage {
     let message = format!(
         "the object is deleted, but the model {} stays in the registry: {}; delete it there if nobody needs \
          it",
         quoted(observed),
         blocker.message
     );
-    Note::new(blocker.reason, message)
+    ReasonMessage::new(blocker.reason, message)
 }
 
 impl Referrer {
     /// Why the model cannot be deleted.
-    fn blocker(&self) -> Note {
+    fn blocker(&self) -> ReasonMessage {
         match self {
             Self::Alias(name) => {
                 let message = format!("the ModelAlias {name:?} still refers to it; delete that first");
-                Note::new(Reason::Deleting, message)
+                ReasonMessage::new(Reason::Deleting, message)
             }
             Self::UnreadableAlias(name) => {
                 let message = format!(
                     "the ModelAlias {name:?} cannot be parsed and may refer to it; correct or delete that \
                      first"
                 );
-                Note::new(Reason::Deleting, message)
+                ReasonMessage::new(Reason::Deleting, message)
             }
             Self::Model(name) => {
                 let message = format!("the RegisteredModel {name} is of the same model; delete that first");
-                Note::new(Reason::Conflict, message)
+                ReasonMessage::new(Reason::Conflict, message)
             }
             Self::UnresolvedModel(name) => {
                 let message = format!(
                     "the RegisteredModel {name} is of a model of this name, and its registry is not known; \
                      see its conditions"
                 );
-                Note::new(Reason::Conflict, message)
+                ReasonMessage::new(Reason::Conflict, message)
             }
             Self::UnreadableModel(name) => {
                 let message = format!(
                     "the RegisteredModel {name} cannot be parsed and may be of the same model; correct or \
                      delete that first"
                 );
-                Note::new(Reason::Conflict, message)
+                ReasonMessage::new(Reason::Conflict, message)
             }
         }
     }

@@ -18,4 +18,4 @@ pub mod registered_model;
 
 pub use candidates::candidate;
 pub use model_alias::{Sources, observe};
-pub use poll_plan::{Watched, models_of, wanted};
+pub use poll_plan::{Watched, models_of, poll_plan};

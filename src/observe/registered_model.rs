@@ -8,18 +8,18 @@ use kube::{ResourceExt, runtime::reflector::Store};
 use crate::{
     api::{
         DeletionPolicy, ModelAlias, RegisteredModel,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::ModelName,
     },
     cluster::{Guarded, finalizer},
     decide::registered_model::{DesiredModel, ModelContent, ModelObserved, ModelPresence, Referrer},
     registry::{
         RegisteredModelFacts,
-        polled::{Handle, Hub, ModelView},
+        polled::{ModelView, PolledRegistry, Registries},
     },
     resolve::registry_of,
     state::Memory,
-    status::{ModelListing, shown_metrics},
+    status::{ModelListing, display_metrics},
 };
 
 /// How many versions a status lists.
@@ -33,7 +33,7 @@ pub struct ModelSources<'a> {
     /// All `RegisteredModels`.
     pub models: &'a Store<Guarded<RegisteredModel>>,
     /// The registries.
-    pub registries: &'a Hub,
+    pub registries: &'a Registries,
     /// What is remembered of single objects.
     pub memory: &'a Memory,
 }
@@ -49,7 +49,7 @@ pub struct ModelObservation {
 }
 
 /// A model's name and its registry.
-pub type Place = (ModelName, Arc<Handle>);
+pub type Place = (ModelName, Arc<PolledRegistry>);
 
 /// Observes a RegisteredModel.
 pub async fn observe(
@@ -64,7 +64,10 @@ pub async fn observe(
         deleting_since: None,
         previous: object.status.clone(),
         referrers: Vec::new(),
-        registry: ModelPresence::Unknown(Note::new(Reason::RegistryNotRead, "the registry was not asked")),
+        registry: ModelPresence::Unknown(ReasonMessage::new(
+            Reason::RegistryNotRead,
+            "the registry was not asked",
+        )),
         versions_error: None,
     };
     let place = place(object, sources);
@@ -82,7 +85,7 @@ pub async fn observe(
 }
 
 async fn observe_description(
-    place: &Result<Place, Note>,
+    place: &Result<Place, ReasonMessage>,
     observed: &mut ModelObserved,
 ) -> Option<ModelListing> {
     let (name, registry) = match place {
@@ -110,7 +113,7 @@ async fn observe_description(
 /// be older than the newest version, and only where the model may have to be deleted.
 async fn observe_deletion(
     object: &RegisteredModel,
-    place: &Result<Place, Note>,
+    place: &Result<Place, ReasonMessage>,
     sources: &ModelSources<'_>,
     observed: &mut ModelObserved,
 ) {
@@ -137,14 +140,15 @@ fn desired(object: &RegisteredModel) -> DesiredModel {
         name: object.model_name().ok(),
         description: spec.description.clone(),
         tags: spec.tags.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
-        display_metrics: shown_metrics(spec),
+        display_metrics: display_metrics(spec),
         deletes_model: spec.deletion_policy == DeletionPolicy::Delete,
     }
 }
 
 /// The model's name and its registry.
-fn place(object: &RegisteredModel, sources: &ModelSources<'_>) -> Result<Place, Note> {
-    let name = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
+fn place(object: &RegisteredModel, sources: &ModelSources<'_>) -> Result<Place, ReasonMessage> {
+    let name =
+        object.model_name().map_err(|error| ReasonMessage::new(Reason::ModelNotFound, error.to_string()))?;
     let registry = registry_of(sources.registries, object);
     if object.metadata.deletion_timestamp.is_some() {
         // When its namespace is deleted, the ModelRegistry may go first.
@@ -156,10 +160,14 @@ fn place(object: &RegisteredModel, sources: &ModelSources<'_>) -> Result<Place, 
     Ok((name, registry))
 }
 
-async fn list(name: &ModelName, registry: &Handle, metrics: &BTreeSet<String>) -> Result<ModelListing, Note> {
+async fn list(
+    name: &ModelName,
+    registry: &PolledRegistry,
+    metrics: &BTreeSet<String>,
+) -> Result<ModelListing, ReasonMessage> {
     let versions = registry.client()?.newest_versions(name, VERSIONS_MAX).await;
-    let versions = versions.map_err(|error| registry.note(Some(name), &error))?;
-    let metrics = registry.shown_metrics(name, &versions, metrics).await;
+    let versions = versions.map_err(|error| registry.explain(Some(name), &error))?;
+    let metrics = registry.display_metrics(name, &versions, metrics).await;
     Ok(ModelListing { versions, metrics })
 }
 
@@ -167,7 +175,7 @@ async fn list(name: &ModelName, registry: &Handle, metrics: &BTreeSet<String>) -
 fn referrers(
     object: &RegisteredModel,
     name: &ModelName,
-    registry: &Handle,
+    registry: &PolledRegistry,
     sources: &ModelSources<'_>,
 ) -> Vec<Referrer> {
     let aliases = sources.aliases.state();

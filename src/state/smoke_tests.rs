@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     api::{condition::shortened, model_alias::AliasKey, names::Version},
-    cluster::{Wakeups, cache::Cache},
+    cluster::{Requeue, cache::Cache},
     decide::SmokeReport,
     resolve::{Model, Subject},
 };
@@ -30,14 +30,14 @@ type TestKey = (String, Version);
 /// The smoke tests that run and their ends. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SmokeTests {
-    pods: Pods,
-    wakeups: Wakeups,
+    pods: PodAccess,
+    requeue: Requeue,
     reports: Arc<Mutex<HashMap<TestKey, SmokeReport>>>,
 }
 
 /// How pods are reached.
 #[derive(Clone, Debug)]
-pub struct Pods {
+pub struct PodAccess {
     /// Where they are.
     pub cluster: Arc<Cache>,
     /// The client for them: no proxy, no redirects.
@@ -65,8 +65,8 @@ enum Try {
 impl SmokeTests {
     /// None yet.
     #[must_use]
-    pub fn new(pods: Pods, wakeups: Wakeups) -> Self {
-        Self { pods, wakeups, reports: Arc::default() }
+    pub fn new(pods: PodAccess, requeue: Requeue) -> Self {
+        Self { pods, requeue, reports: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TestKey, SmokeReport>> {
@@ -116,7 +116,7 @@ impl Test {
     async fn run(self) {
         let mut seen = String::new();
         let mut tries = 0;
-        while tries < TRIES && self.is_wanted() {
+        while tries < TRIES && self.is_needed() {
             let (why, counts) = match self.once().await {
                 Try::Ended(report) => return self.end(report),
                 Try::Again(why) => (why, true),
@@ -125,7 +125,7 @@ impl Test {
             if self.model.registry.is_retired() {
                 return self.begin_again();
             }
-            self.note(SmokeReport::Running(Some(why.clone())));
+            self.set_report(SmokeReport::Running(Some(why.clone())));
             seen = why;
             tries += u32::from(counts);
             tokio::time::sleep(PAUSE).await;
@@ -134,14 +134,14 @@ impl Test {
     }
 
     /// Whether it was not forgotten.
-    fn is_wanted(&self) -> bool {
+    fn is_needed(&self) -> bool {
         self.tests.lock().contains_key(&self.key)
     }
 
     /// The registry has other settings now: the next pass begins another test.
     fn begin_again(&self) {
         self.tests.lock().remove(&self.key);
-        self.tests.wakeups.alias(&self.alias);
+        self.tests.requeue.alias(&self.alias);
     }
 
     /// That the example could not be read.
@@ -154,21 +154,21 @@ impl Test {
     }
 
     /// Writes down how the test stands, unless it was forgotten meanwhile.
-    fn note(&self, report: SmokeReport) {
+    fn set_report(&self, report: SmokeReport) {
         if let Some(known) = self.tests.lock().get_mut(&self.key) {
             *known = report;
         }
     }
 
     fn end(&self, report: SmokeReport) {
-        self.note(report);
-        self.tests.wakeups.alias(&self.alias);
+        self.set_report(report);
+        self.tests.requeue.alias(&self.alias);
     }
 
     async fn once(&self) -> Try {
         let client = match self.model.registry.client() {
             Ok(client) => client,
-            Err(note) => return self.unread(note.message),
+            Err(set_report) => return self.unread(set_report.message),
         };
         let example = match client.input_example(&self.model.name, self.version).await {
             Ok(Some(example)) => example,

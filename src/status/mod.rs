@@ -9,9 +9,9 @@ mod model_outcome;
 mod model_registry;
 mod registered_model;
 
-pub use events::{Announcement, announcements, condition_news, readiness_news};
+pub use events::{NewEvent, condition_events, events, readiness_events};
 pub use kstatus::kstatus;
-pub use model_alias::{Applied, Identity, next};
+pub use model_alias::{Applied, SubjectStatus, next};
 pub use model_outcome::{ModelApplied, ModelListing, ModelOutcome, model_outcome};
 pub use model_registry::{RegistryHealth, RegistryObserved, WebhookReport, registry_events, registry_status};
-pub use registered_model::{shown_metrics, version_statuses};
+pub use registered_model::{display_metrics, version_statuses};

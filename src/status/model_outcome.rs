@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::{Announcement, kstatus, readiness_news, version_statuses};
+use super::{NewEvent, kstatus, readiness_events, version_statuses};
 use crate::{
     api::{
         RegisteredModelStatus,
-        condition::{ConditionType, Note, Reason, merge_conditions},
+        condition::{ConditionType, Reason, ReasonMessage, merge_conditions},
         metric::Metric,
         names::Version,
     },
@@ -37,7 +37,7 @@ pub struct ModelApplied {
     /// The actions that succeeded, in order.
     pub done: Vec<ModelAction>,
     /// Why the next one failed, or why the model could not be read after them.
-    pub failure: Option<Note>,
+    pub failure: Option<ReasonMessage>,
     /// The model as it was read after it was written.
     pub found: Option<ModelContent>,
 }
@@ -72,7 +72,7 @@ pub struct ModelOutcome {
     /// The status to write; `None` where nothing but time has changed, or the object goes.
     pub status: Option<RegisteredModelStatus>,
     /// The Events to publish.
-    pub events: Vec<Announcement>,
+    pub events: Vec<NewEvent>,
     /// When to reconcile again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
@@ -91,7 +91,9 @@ pub fn model_outcome(
     let events = events(observed, decision, applied, status.as_ref());
     let wake = match (&applied.failure, &readiness) {
         (Some(failure), _) => Some(retry(observed, failure)),
-        (None, Some(Readiness::Progressing(note))) if decision.wake.is_none() => Some(retry(observed, note)),
+        (None, Some(Readiness::Progressing(cause))) if decision.wake.is_none() => {
+            Some(retry(observed, cause))
+        }
         (None, _) => decision.wake,
     };
     ModelOutcome { status, events, wake }
@@ -114,7 +116,7 @@ fn readiness_after(
         None => match &applied.found {
             Some(found) if !is_described(observed, found) => {
                 let message = "another client changed the model at the same time; describing it again";
-                Some(Readiness::Progressing(Note::new(Reason::RegistryPending, message)))
+                Some(Readiness::Progressing(ReasonMessage::new(Reason::RegistryPending, message)))
             }
             _ => decision.readiness.clone(),
         },
@@ -185,20 +187,20 @@ fn events(
     decision: &ModelDecision,
     applied: &ModelApplied,
     status: Option<&RegisteredModelStatus>,
-) -> Vec<Announcement> {
+) -> Vec<NewEvent> {
     if observed.deleting_since.is_some() {
         return deletion_event(observed, decision, applied, status).into_iter().collect();
     }
     let before = observed.previous.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let readiness = status.map(|status| readiness_news(before, &status.conditions, "Synchronise"));
+    let readiness = status.map(|status| readiness_events(before, &status.conditions, "Synchronise"));
     let created = applied.did(|action| matches!(action, ModelAction::CreateModel { again: true, .. }));
     created.then(created_again).into_iter().chain(readiness.into_iter().flatten()).collect()
 }
 
 /// A renamed model looks like a deleted one: what stands in its place is empty, and somebody may miss the
 /// rest.
-fn created_again() -> Announcement {
-    Announcement {
+fn created_again() -> NewEvent {
+    NewEvent {
         warning: true,
         reason: "ModelCreatedAgain".to_owned(),
         action: "Create".to_owned(),
@@ -215,9 +217,9 @@ fn deletion_event(
     decision: &ModelDecision,
     applied: &ModelApplied,
     status: Option<&RegisteredModelStatus>,
-) -> Option<Announcement> {
+) -> Option<NewEvent> {
     let warn = |reason: String, message| {
-        Some(Announcement { warning: true, reason, action: "Delete".to_owned(), message })
+        Some(NewEvent { warning: true, reason, action: "Delete".to_owned(), message })
     };
     if applied.has_released() {
         let stays = model_stays(observed, decision.kept_because.as_ref()?);
@@ -284,7 +286,7 @@ mod tests {
         let owned_tags = vec!["old".to_owned()];
         observed.previous = Some(RegisteredModelStatus { owned_tags, ..RegisteredModelStatus::default() });
         let decision = decide(&observed);
-        let failure = Some(Note::new(Reason::RegistryForbidden, "permission denied"));
+        let failure = Some(ReasonMessage::new(Reason::RegistryForbidden, "permission denied"));
         let done = decision.actions[..1].to_vec();
         let applied = ModelApplied { done, failure, found: Some(ModelContent::default()) };
         let outcome = model_outcome(&observed, None, &decision, &applied);
@@ -365,7 +367,7 @@ mod tests {
         observed.has_finalizer = true;
         observed.deleting_since = Some(observed.now);
         let decision = decide(&observed);
-        let failure = Some(Note::new(Reason::RegistryForbidden, "permission denied"));
+        let failure = Some(ReasonMessage::new(Reason::RegistryForbidden, "permission denied"));
         let outcome =
             model_outcome(&observed, None, &decision, &ModelApplied { failure, ..ModelApplied::default() });
         let status = outcome.status.unwrap();

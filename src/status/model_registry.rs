@@ -4,11 +4,11 @@
 use jiff::Timestamp;
 use url::Url;
 
-use super::{Announcement, condition_news, kstatus, readiness_news};
+use super::{NewEvent, condition_events, kstatus, readiness_events};
 use crate::{
     api::{
         ModelRegistryStatus,
-        condition::{ConditionType, Note, Reason, WishedCondition, merge_conditions},
+        condition::{ConditionType, DesiredCondition, Reason, ReasonMessage, merge_conditions},
         model_registry::WebhookStatus,
     },
     decide::Readiness,
@@ -37,13 +37,13 @@ pub struct RegistryObserved {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryHealth {
     /// The object cannot be used.
-    Invalid(Note),
+    Invalid(ReasonMessage),
     /// There is no connection: a Secret is missing, or has no usable content.
-    Unconnected(Note),
+    Unconnected(ReasonMessage),
     /// It has not been read yet.
     Unread,
     /// The last poll failed.
-    Failing(Note),
+    Failing(ReasonMessage),
     /// The last poll read it.
     Answering(Url),
 }
@@ -52,7 +52,7 @@ pub enum RegistryHealth {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WebhookReport {
     /// The condition `WebhookReady`; `None` without `spec.webhook`.
-    pub condition: Option<WishedCondition>,
+    pub condition: Option<DesiredCondition>,
     /// `status.webhook`.
     pub status: Option<WebhookStatus>,
 }
@@ -60,7 +60,11 @@ pub struct WebhookReport {
 impl RegistryHealth {
     /// From the connection and the last poll; `poll` is `None` before the first one.
     #[must_use]
-    pub fn new(url: &Url, connection: Result<(), Note>, poll: Option<Result<(), Note>>) -> Self {
+    pub fn new(
+        url: &Url,
+        connection: Result<(), ReasonMessage>,
+        poll: Option<Result<(), ReasonMessage>>,
+    ) -> Self {
         match (connection, poll) {
             (Err(error), _) => Self::Unconnected(error),
             (Ok(()), None) => Self::Unread,
@@ -72,16 +76,16 @@ impl RegistryHealth {
     fn readiness(&self) -> Readiness {
         match self {
             Self::Invalid(blocker) => Readiness::Stalled(blocker.clone()),
-            Self::Unconnected(error) | Self::Failing(error) if error.reason.passes_by_itself() => {
+            Self::Unconnected(error) | Self::Failing(error) if error.reason.is_transient() => {
                 Readiness::Progressing(error.clone())
             }
             Self::Unconnected(error) | Self::Failing(error) => Readiness::Stalled(error.clone()),
             Self::Unread => {
                 let message = "the registry has not been read yet";
-                Readiness::Progressing(Note::new(Reason::RegistryNotRead, message))
+                Readiness::Progressing(ReasonMessage::new(Reason::RegistryNotRead, message))
             }
             Self::Answering(url) => {
-                Readiness::Settled(Note::new(Reason::Connected, format!("{url} answers")))
+                Readiness::Settled(ReasonMessage::new(Reason::Connected, format!("{url} answers")))
             }
         }
     }
@@ -121,10 +125,10 @@ pub fn registry_status(observed: &RegistryObserved) -> Option<ModelRegistryStatu
 
 /// The Events that a new status is worth.
 #[must_use]
-pub fn registry_events(observed: &RegistryObserved, next: &ModelRegistryStatus) -> Vec<Announcement> {
+pub fn registry_events(observed: &RegistryObserved, next: &ModelRegistryStatus) -> Vec<NewEvent> {
     let before = observed.previous.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let webhook = condition_news(ConditionType::WebhookReady, before, &next.conditions, "Push");
-    readiness_news(before, &next.conditions, "Connect").into_iter().chain(webhook).collect()
+    let webhook = condition_events(ConditionType::WebhookReady, before, &next.conditions, "Push");
+    readiness_events(before, &next.conditions, "Connect").into_iter().chain(webhook).collect()
 }
 
 #[cfg(test)]
@@ -135,23 +139,23 @@ mod tests {
     use crate::api::condition::ConditionStatus;
 
     fn healths() -> Vec<RegistryHealth> {
-        let note = |reason| Note::new(reason, "why");
+        let cause = |reason| ReasonMessage::new(reason, "why");
         vec![
-            RegistryHealth::Invalid(note(Reason::RegistryInvalid)),
-            RegistryHealth::Unconnected(note(Reason::SecretNotFound)),
-            RegistryHealth::Unconnected(note(Reason::ApplyFailed)),
+            RegistryHealth::Invalid(cause(Reason::RegistryInvalid)),
+            RegistryHealth::Unconnected(cause(Reason::SecretNotFound)),
+            RegistryHealth::Unconnected(cause(Reason::ApplyFailed)),
             RegistryHealth::Unread,
-            RegistryHealth::Failing(note(Reason::RegistryUnreachable)),
-            RegistryHealth::Failing(note(Reason::RegistryForbidden)),
+            RegistryHealth::Failing(cause(Reason::RegistryUnreachable)),
+            RegistryHealth::Failing(cause(Reason::RegistryForbidden)),
             RegistryHealth::Answering("http://mlflow".parse().unwrap()),
         ]
     }
 
     fn webhooks() -> Vec<Option<WebhookReport>> {
-        let condition = WishedCondition {
+        let condition = DesiredCondition {
             type_: ConditionType::WebhookReady,
             status: ConditionStatus::True,
-            note: Note::new(Reason::WebhookReceiving, "why"),
+            cause: ReasonMessage::new(Reason::WebhookReceiving, "why"),
         };
         let status = Some(WebhookStatus { id: Some("1".into()), last_delivery: None });
         let ready = WebhookReport { condition: Some(condition), status: status.clone() };
@@ -190,8 +194,8 @@ mod tests {
             assert_eq!(holds[0], matches!(observed.health, RegistryHealth::Answering(_)), "{observed:?}");
             let stalls = match &observed.health {
                 RegistryHealth::Invalid(_) => true,
-                RegistryHealth::Unconnected(note) | RegistryHealth::Failing(note) => {
-                    !note.reason.passes_by_itself()
+                RegistryHealth::Unconnected(cause) | RegistryHealth::Failing(cause) => {
+                    !cause.reason.is_transient()
                 }
                 RegistryHealth::Unread | RegistryHealth::Answering(_) => false,
             };
@@ -257,10 +261,10 @@ mod tests {
     #[test]
     fn a_connection_that_is_missing_comes_before_what_was_read_with_an_earlier_one() {
         let url = "http://mlflow".parse().unwrap();
-        let note = Note::new(Reason::SecretNotFound, "why");
-        for poll in [None, Some(Ok(())), Some(Err(Note::new(Reason::RegistryForbidden, "why")))] {
-            let health = RegistryHealth::new(&url, Err(note.clone()), poll);
-            assert_eq!(health, RegistryHealth::Unconnected(note.clone()));
+        let cause = ReasonMessage::new(Reason::SecretNotFound, "why");
+        for poll in [None, Some(Ok(())), Some(Err(ReasonMessage::new(Reason::RegistryForbidden, "why")))] {
+            let health = RegistryHealth::new(&url, Err(cause.clone()), poll);
+            assert_eq!(health, RegistryHealth::Unconnected(cause.clone()));
         }
         assert_eq!(RegistryHealth::new(&url, Ok(()), None), RegistryHealth::Unread);
         assert_eq!(RegistryHealth::new(&url, Ok(()), Some(Ok(()))), RegistryHealth::Answering(url));
@@ -271,7 +275,7 @@ mod tests {
         let mut failing = observed(&healths()[5], webhooks()[3].as_ref());
         let next = registry_status(&failing).unwrap();
         let reasons =
-            |events: Vec<Announcement>| events.into_iter().map(|event| event.reason).collect::<Vec<_>>();
+            |events: Vec<NewEvent>| events.into_iter().map(|event| event.reason).collect::<Vec<_>>();
         assert_eq!(reasons(registry_events(&failing, &next)), ["RegistryForbidden", "WebhookReceiving"]);
         failing.previous = Some(next.clone());
         assert_eq!(registry_events(&failing, &next), []);

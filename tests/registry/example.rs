@@ -5,7 +5,9 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use wiremock::{MockServer, ResponseTemplate};
 
-use crate::support::{Exactly, absent, answer, fraud_version, model, ok, page, refusal, registry, version};
+use crate::support::{
+    Exactly, absent, answer, error_message, fraud_version, model, ok, page, registry, version,
+};
 
 const EXAMPLE: &str = r#"{"dataframe_split": {"columns": ["a"], "data": [[0.0]]}}"#;
 
@@ -38,7 +40,11 @@ fn missing_file() -> ResponseTemplate {
 
 /// What MLflow answers for a missing file when its artifacts are in an object store.
 fn failed_download() -> ResponseTemplate {
-    refusal(500, "INTERNAL_ERROR", "An error occurred (404) when calling the HeadObject operation: Not Found")
+    error_message(
+        500,
+        "INTERNAL_ERROR",
+        "An error occurred (404) when calling the HeadObject operation: Not Found",
+    )
 }
 
 #[tokio::test]

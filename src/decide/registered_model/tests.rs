@@ -16,8 +16,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn unreachable() -> Note {
-    Note::new(Reason::RegistryUnreachable, "cannot reach it")
+fn unreachable() -> ReasonMessage {
+    ReasonMessage::new(Reason::RegistryUnreachable, "cannot reach it")
 }
 
 fn observed() -> ModelObserved {
@@ -138,7 +138,7 @@ fn a_model_that_stays_although_it_is_to_be_deleted_is_reported() {
 fn an_unknown_registry_is_written_nothing() {
     for reason in [Reason::RegistryUnreachable, Reason::RegistryNotRead, Reason::RegistryForbidden] {
         for previous in [None, Some(RegisteredModelStatus::default())] {
-            let registry = ModelPresence::Unknown(Note::new(reason, "why"));
+            let registry = ModelPresence::Unknown(ReasonMessage::new(reason, "why"));
             let decision = decide(&ModelObserved { registry, previous: previous.clone(), ..observed() });
             assert_eq!(decision.actions, []);
             let is_silent = reason == Reason::RegistryNotRead && previous.is_some();

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use super::{
     MlflowRegistry,
-    answer::{self, Refusal},
-    http::{Answer, Call},
+    answer::{self, ErrorAnswer},
+    http::{Call, RawAnswer},
 };
 use crate::{
     api::names::{ModelName, Version},
@@ -38,12 +38,12 @@ pub(super) async fn read(
     let call = file(name, version, FILE);
     match registry.http.accepted(&call).await {
         Ok(answer) => body(registry, &call, answer).map(Some),
-        Err(Refusal::Absent { .. }) => expect_version(registry, name, version).await.map(|()| None),
+        Err(ErrorAnswer::Absent { .. }) => expect_version(registry, name, version).await.map(|()| None),
         // Object stores report a missing file as a failed download, so the server answers 500 for it.
-        Err(Refusal::Failed(error @ RegistryError::ServerFailed { .. })) => {
+        Err(ErrorAnswer::Failed(error @ RegistryError::ServerFailed { .. })) => {
             if has_example(registry, name, version).await? { Err(error) } else { Ok(None) }
         }
-        Err(refusal) => Err(refusal.into_error()),
+        Err(error_message) => Err(error_message.into_error()),
     }
 }
 
@@ -54,7 +54,7 @@ fn file(name: &ModelName, version: Version, path: &str) -> Call {
         .query("path", path)
 }
 
-fn body(registry: &MlflowRegistry, call: &Call, answer: Answer) -> Result<InputExample, RegistryError> {
+fn body(registry: &MlflowRegistry, call: &Call, answer: RawAnswer) -> Result<InputExample, RegistryError> {
     if answer.cut {
         let detail = format!("the input example is larger than {MAX_BYTES} bytes; log a smaller one");
         return Err(RegistryError::Refused { detail });
@@ -83,15 +83,16 @@ async fn has_example(
     version: Version,
 ) -> Result<bool, RegistryError> {
     let call = file(name, version, "MLmodel");
-    let answer = registry.http.accepted(&call).await.map_err(Refusal::into_error)?;
+    let answer = registry.http.accepted(&call).await.map_err(ErrorAnswer::into_error)?;
     if answer.cut {
         let detail = format!("its MLmodel file is larger than {MAX_BYTES} bytes");
         return Err(registry.http.not_a_registry(&call, detail));
     }
     let model: ModelFile = serde_yaml::from_slice(&answer.body).map_err(|error| {
-        registry
-            .http
-            .not_a_registry(&call, answer.hidden.hide(&format!("its MLmodel file cannot be read: {error}")))
+        registry.http.not_a_registry(
+            &call,
+            answer.redactions.redact(&format!("its MLmodel file cannot be read: {error}")),
+        )
     })?;
     Ok(model.saved_input_example_info.is_some_and(|info| info.serving_input_path.is_some()))
 }

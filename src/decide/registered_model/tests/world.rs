@@ -83,7 +83,7 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn unread() -> ModelPresence {
-    ModelPresence::Unknown(Note::new(Reason::RegistryNotRead, "not read yet"))
+    ModelPresence::Unknown(ReasonMessage::new(Reason::RegistryNotRead, "not read yet"))
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -266,7 +266,7 @@ impl World {
         has_written
     }
 
-    fn perform(&mut self, observed: &ModelObserved, action: &ModelAction) -> Result<(), Note> {
+    fn perform(&mut self, observed: &ModelObserved, action: &ModelAction) -> Result<(), ReasonMessage> {
         if let ModelAction::SetFinalizer { present } = action {
             self.has_finalizer = *present;
             self.is_gone = self.is_deleting && !present;
@@ -293,7 +293,7 @@ impl World {
             return Ok(());
         }
         let Some(model) = &mut self.model else {
-            return Err(Note::new(Reason::RegistryRefused, "there is no such model"));
+            return Err(ReasonMessage::new(Reason::RegistryRefused, "there is no such model"));
         };
         match action {
             ModelAction::SetDescription { description } => model.description.clone_from(description),
