@@ -1,5 +1,4 @@
 //! Performs what was decided about a RegisteredModel.
-#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
 
 use std::sync::Arc;
 
@@ -28,8 +27,11 @@ pub async fn apply(
     decision: &ModelDecision,
 ) -> ModelApplied {
     let mut applied = ModelApplied::default();
+    let mut has_written = false;
     for action in &decision.actions {
         let name: &str = action.into();
+        // One that failed may have been performed.
+        has_written |= action.describes();
         match perform(client, object, place, action).await {
             Ok(()) => {
                 tracing::info!(action = name, "action applied");
@@ -43,7 +45,7 @@ pub async fn apply(
             }
         }
     }
-    if applied.has_described() {
+    if has_written {
         match read_back(place).await {
             Ok(content) => applied.found = Some(content),
             Err(error) => drop(applied.failure.get_or_insert(error)),
@@ -81,11 +83,12 @@ async fn perform(
     Ok(())
 }
 
-/// What the writes have left: another client may have written at the same time. Also, the next reconcile may
+/// Reads the model after the writes: another client may have written at the same time, and the next reconcile may
 /// come before the next poll.
 async fn read_back(place: Option<&Place>) -> Result<ModelContent, ReasonMessage> {
     let (name, polled) = place.ok_or_else(unplaced)?;
-    polled.read_model(name).await?.map(ModelContent::from).ok_or_else(|| {
+    let found = polled.read_model(name).await.inspect_err(|_| polled.forget_model(name))?;
+    found.map(ModelContent::from).ok_or_else(|| {
         let message = format!("the model {:?} was deleted from the registry just now", name.as_str());
         ReasonMessage::new(Reason::ModelNotFound, message)
     })

@@ -1,5 +1,4 @@
 //! The shell around one ModelRegistry, and the polling of every registry.
-#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
 use std::{
     collections::HashSet,
@@ -128,7 +127,8 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     let (poll, server_version) = registry.health();
     let health = RegistryHealth::new(&registry.settings.url, registry.client().map(drop), poll);
     let observed = observed(&context, object, &key, health);
-    publish(&context, object, RegistryObserved { server_version, webhook: Some(webhook), ..observed }).await?;
+    publish(&context, object, RegistryObserved { server_version, webhook: Some(webhook), ..observed })
+        .await?;
     // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
     let has_webhook = object.spec.webhook.is_some() || next_webhook_stays(object);
     Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))

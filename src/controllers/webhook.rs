@@ -26,6 +26,7 @@ use crate::{
         polled::{PolledRegistry, RegistryKey},
         webhook::DesiredWebhook,
     },
+    status::WebhookReport,
     webhook::{
         DeliveryOutcome, Registered,
         certificate::Certificate,
@@ -41,7 +42,6 @@ pub(super) const SOON: Duration = Duration::from_mins(1);
 
 /// How often a webhook that is well is looked after: somebody may have deleted it.
 const WELL: Duration = Duration::from_mins(10);
-
 
 /// Looks after the webhook that an object wishes for, or no longer does.
 pub(super) async fn look_after(
@@ -199,7 +199,7 @@ async fn registration(
     match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
         (_, true) => {}
         (Ok(()), false) => {
-            tracing::info!(registry = ?key, id, url = desired.url, "the webhook is registered")
+            tracing::info!(registry = ?key, id, url = desired.url, "the webhook is registered");
         }
         (Err(cause), false) => {
             tracing::warn!(registry = ?key, reason = %cause.reason, message = cause.message, "the webhook is not well");

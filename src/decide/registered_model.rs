@@ -4,8 +4,7 @@
 //! ```text
 //!                          ┌ active ──── finalizer, then create or describe
 //! ModelObserved ─ decide ──┤
-//!                          └ deleting ── keep, wait for what is in the way, or delete; then remove the
-//! finalizer
+//!                          └ deleting ── keep, wait or delete, then remove the finalizer
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,8 +97,7 @@ pub enum Referrer {
     UnreadableAlias(String),
     /// A RegisteredModel, by namespace and name, of the same model in the same registry.
     Model(String),
-    /// A RegisteredModel, by namespace and name, that may be of the same model: its registry is not known
-    /// now.
+    /// A RegisteredModel, by namespace and name, of a model of this name: its registry is not known now.
     UnresolvedModel(String),
     /// A RegisteredModel, by namespace and name, that cannot be parsed.
     UnreadableModel(String),
@@ -143,6 +141,20 @@ pub enum ModelAction {
     DeleteModel,
 }
 
+impl ModelAction {
+    /// Whether it changes the model, so that it has to be read again.
+    #[must_use]
+    pub fn describes(&self) -> bool {
+        match self {
+            Self::CreateModel { .. }
+            | Self::SetDescription { .. }
+            | Self::SetTag { .. }
+            | Self::DeleteTag { .. } => true,
+            Self::SetFinalizer { .. } | Self::DeleteModel => false,
+        }
+    }
+}
+
 /// What is done, reported and waited for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelDecision {
@@ -176,7 +188,7 @@ fn after(time: Timestamp, duration: SignedDuration) -> Timestamp {
     time.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
-/// A blocker that passes by itself is waited for; any other needs somebody.
+/// A transient blocker is waited for; any other needs a person.
 #[must_use]
 pub fn blocked(blocker: ReasonMessage) -> Readiness {
     if blocker.reason.is_transient() { Readiness::Progressing(blocker) } else { Readiness::Stalled(blocker) }
@@ -187,7 +199,7 @@ fn describe(observed: &ModelObserved) -> ModelDecision {
     let mut actions = finalizer(observed);
     let readiness = match &observed.registry {
         // Right after a start the registry has not been read. The poll that reads it wakes this object, so
-        // what the status says stays until then.
+        // the status stays as it is until then.
         ModelPresence::Unknown(blocker)
             if blocker.reason == Reason::RegistryNotRead && observed.previous.is_some() =>
         {

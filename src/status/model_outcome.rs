@@ -43,18 +43,6 @@ pub struct ModelApplied {
 }
 
 impl ModelApplied {
-    /// Whether the model was created or described.
-    #[must_use]
-    pub fn has_described(&self) -> bool {
-        self.done.iter().any(|action| match action {
-            ModelAction::CreateModel { .. }
-            | ModelAction::SetDescription { .. }
-            | ModelAction::SetTag { .. }
-            | ModelAction::DeleteTag { .. } => true,
-            ModelAction::SetFinalizer { .. } | ModelAction::DeleteModel => false,
-        })
-    }
-
     /// Whether our finalizer was removed.
     #[must_use]
     pub fn has_released(&self) -> bool {
@@ -115,7 +103,7 @@ fn readiness_after(
         Some(failure) => Some(Readiness::Progressing(deletion_waits(observed, failure))),
         None => match &applied.found {
             Some(found) if !is_described(observed, found) => {
-                let message = "another client changed the model at the same time; describing it again";
+                let message = "the model has changed since it was read; describing it again";
                 Some(Readiness::Progressing(ReasonMessage::new(Reason::RegistryPending, message)))
             }
             _ => decision.readiness.clone(),
@@ -166,7 +154,11 @@ fn next(
 fn managed_tags(observed: &ModelObserved, applied: &ModelApplied, before: &[String]) -> Vec<String> {
     let is_known = !matches!(observed.registry, ModelPresence::Unknown(_));
     if is_known && applied.failure.is_none() {
-        return observed.desired.tags.keys().cloned().collect();
+        // One that a poll did not show, but the registry has.
+        let found = applied.found.iter().flat_map(|found| found.tags.keys());
+        let left = found.filter(|key| before.contains(*key));
+        let managed: BTreeSet<_> = observed.desired.tags.keys().chain(left).cloned().collect();
+        return managed.into_iter().collect();
     }
     let mut managed: BTreeSet<String> = before.iter().cloned().collect();
     for action in &applied.done {

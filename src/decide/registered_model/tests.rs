@@ -10,7 +10,7 @@ use super::*;
 
 mod world;
 
-use world::{World, desired, tags};
+use world::{Event, World, desired, tags};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -173,6 +173,27 @@ fn without_a_description_the_one_in_the_registry_stays() {
     let content = ModelContent { description: "theirs".into(), ..ModelContent::default() };
     let registry = ModelPresence::Present(content);
     assert_eq!(decide(&ModelObserved { desired: desired(None, &[]), registry, ..observed() }).actions, []);
+}
+
+/// Tags were written and the answer to the read after that was lost: what the last poll showed is no longer known.
+#[test]
+fn tags_that_were_written_before_the_registry_failed_are_not_forgotten() {
+    let reconcile = |fails_after| Event::Reconcile { killed_after: None, fails_after };
+    let describe = |tags| Event::Describe { description: Some("two"), tags };
+    let mut world = World::new();
+    for event in [
+        Event::Poll,
+        reconcile(None),
+        describe(vec![("area", "cards")]),
+        reconcile(Some(2)),
+        describe(vec![]),
+        Event::Answers { does: true },
+        reconcile(None),
+    ] {
+        world.play(&event);
+    }
+    world.settle();
+    assert_eq!(world.broken, [] as [String; 0]);
 }
 
 proptest! {

@@ -3,7 +3,6 @@
 //! A poll reads every watched model in as few requests as the backend can, believes that one is gone only after a direct
 //! read, and says which models have changed. Versions are read one by one when somebody asks, and again after their
 //! model changed.
-#![expect(clippy::disallowed_methods, reason = "effects: polls by the clock")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -309,6 +308,16 @@ impl PolledRegistry {
         let answer = self.client()?.model(name).await.map_err(|error| self.explain(Some(name), &error))?;
         self.remember_model(name, answer.clone());
         Ok(answer)
+    }
+
+    /// Forgets what is known of a model, after writes with an unknown result. It is unread until the next poll, which
+    /// happens now.
+    pub fn forget_model(&self, name: &ModelName) {
+        if let Some(known) = self.memory().models.get_mut(name) {
+            known.writes += 1;
+            known.facts = KnownFacts::Unread;
+        }
+        self.poll_now();
     }
 
     /// Reads every watched model, and forgets those that nobody watches any more. `plan` is asked after it was noted which

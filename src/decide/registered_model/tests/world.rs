@@ -233,8 +233,10 @@ impl World {
         let observed = self.observe();
         let decision = decide(&observed);
         let mut applied = ModelApplied::default();
+        let mut has_described = false;
         for action in &decision.actions {
             self.answers &= fails_after != Some(applied.done.len());
+            has_described |= action.describes();
             match self.perform(&observed, action) {
                 Ok(()) => applied.done.push(action.clone()),
                 Err(failure) => {
@@ -243,12 +245,13 @@ impl World {
                 }
             }
             if killed_after == Some(applied.done.len()) {
-                self.has_lost_tags |= applied.has_described();
+                self.has_lost_tags |= has_described;
                 self.restart();
                 return true;
             }
         }
-        if applied.has_described() {
+        if has_described {
+            self.polled = unread();
             self.poll();
             applied.found = self.model.clone().filter(|_| self.answers);
             applied.failure = applied.failure.or_else(|| applied.found.is_none().then(unreachable));
