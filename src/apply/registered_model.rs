@@ -83,8 +83,8 @@ async fn perform(
     Ok(())
 }
 
-/// Reads the model after the writes: another client may have written at the same time, and the next reconcile may
-/// come before the next poll.
+/// Reads the model after the writes: another client may have written at the same time, and the next reconcile
+/// may come before the next poll.
 async fn read_back(place: Option<&Place>) -> Result<ModelContent, ReasonMessage> {
     let (name, polled) = place.ok_or_else(unplaced)?;
     let found = polled.read_model(name).await.inspect_err(|_| polled.forget_model(name))?;
