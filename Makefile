@@ -6,6 +6,7 @@ SHELL := bash
 RIG := tests/rig/rig
 BIN := $(CURDIR)/.cluster/bin
 TARGET := x86_64-unknown-linux-gnu
+CRD_DIRS := crds charts/laurel/files/crds
 OPERATOR := target/$(TARGET)/release/laurel
 # `existing` uses the cluster of your own KUBECONFIG; see README.md for the images it needs.
 CLUSTER ?= rig
@@ -19,7 +20,7 @@ help: ## Lists the targets
 
 .PHONY: demo
 demo: ## Shows the main job on a real cluster: promotions and rollbacks under load, with figures
-	@tests/scripts/demo
+	@hack/demo
 
 .PHONY: test
 test: ## Runs every check and every test: formatting, lints, docs, unit, chart, API server, real cluster
@@ -34,16 +35,17 @@ check: ## Checks formatting, lints, docs and the generated CRDs; warnings fail i
 
 .PHONY: deny
 deny: ## Checks licences, sources, bans and, where their database can be had, advisories of all dependencies
-	@tests/scripts/deny
+	@hack/deny
 
 .PHONY: crds
 crds: ## Writes the CRDs from the Rust types to crds/ and into the chart
-	cargo build --locked
-	tests/scripts/write-crds target/debug/laurel crds charts/laurel/files/crds
+	cargo build --locked --bin laurel
+	rm -f $(addsuffix /*.laurel.dev.yaml,$(CRD_DIRS))
+	target/debug/laurel crds $(addprefix --output-dir ,$(CRD_DIRS))
 
 .PHONY: crds-check
 crds-check: crds
-	@git diff --exit-code --stat -- crds charts/laurel/files/crds || { echo "The committed CRDs differ from the Rust types: commit what 'make crds' wrote." >&2; exit 1; }
+	@git diff --exit-code --stat -- $(CRD_DIRS) || { echo "The committed CRDs differ from the Rust types: commit what 'make crds' wrote." >&2; exit 1; }
 
 .PHONY: cluster
 cluster: ## Starts a real Kubernetes node in namespaces of this machine (state in .cluster/)
@@ -63,7 +65,7 @@ operator: ## Builds the operator as a static binary
 
 .PHONY: install
 install: ## Installs Laurel with Helm into the cluster (CLUSTER=existing: into yours, with OPERATOR_IMAGE=…)
-	@tests/scripts/install
+	@hack/install
 
 .PHONY: mlflow
 mlflow: ## Starts MLflow in the cluster and registers the models of the demo
@@ -84,4 +86,4 @@ bench-push: ## Prints how soon a moved alias is acted on, with webhooks and with
 
 .PHONY: fuzz
 fuzz: ## Throws generated input at parsing, validation, merging and decision: SECONDS=60 for each target
-	@SECONDS_EACH=$(or $(SECONDS),60) tests/scripts/fuzz
+	@SECONDS_EACH=$(or $(SECONDS),60) hack/fuzz
