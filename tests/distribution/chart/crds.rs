@@ -1,10 +1,12 @@
 //! The CRDs: generated, the same everywhere, upgraded with the chart and kept when it goes.
 
+use std::{fs, path::Path, process::Command};
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use pretty_assertions::assert_eq;
 use serde_json::Value;
 
-use crate::tools::{Objects, documents, read, yaml_files};
+use super::tools::{Objects, documents, file, printed, read, yaml_files};
 
 const CHART_FOLDER: &str = "charts/laurel/files/crds";
 
@@ -34,6 +36,42 @@ fn files_are_as_generated() {
         assert_eq!(documents(&text), [crd], "crds/{name}: run `make crds`");
         assert!(text == read(format!("{CHART_FOLDER}/{name}")), "{CHART_FOLDER}/{name}: run `make crds`");
     }
+}
+
+#[test]
+fn the_program_writes_a_file_for_each_into_every_directory() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("crds-{}", std::process::id()));
+    let dirs = [folder.join("new/one"), folder.join("two")];
+    let arguments = dirs.iter().flat_map(|dir| ["--output-dir".as_ref(), dir.as_os_str()]);
+    let printed = printed(laurel().arg("crds").args(arguments).output().unwrap());
+    assert_eq!(printed, "");
+    for dir in &dirs {
+        assert_eq!(fs::read_dir(dir).unwrap().count(), generated().len());
+        for (name, _) in generated() {
+            assert!(fs::read_to_string(dir.join(&name)).unwrap() == read(format!("crds/{name}")), "{name}");
+        }
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_program_prints_them_all_or_names_the_file_that_it_cannot_write() {
+    let crds: Vec<Value> = documents(&printed(laurel().arg("crds").output().unwrap()));
+    let mut names: Vec<_> = crds.iter().map(|crd| crd["metadata"]["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    let files: Vec<_> = generated().into_iter().map(|(name, _)| name.replace(".yaml", "")).collect();
+    assert_eq!(names, files);
+
+    let failed = laurel().args(["crds", "--output-dir", "Cargo.toml/crds"]).output().unwrap();
+    assert_eq!(failed.status.code(), Some(2));
+    let error = String::from_utf8(failed.stderr).unwrap();
+    assert!(error.starts_with("error: Cargo.toml/crds: "), "{error}");
+}
+
+fn laurel() -> Command {
+    let mut laurel = Command::new(env!("CARGO_BIN_EXE_laurel"));
+    laurel.current_dir(file(""));
+    laurel
 }
 
 #[test]

@@ -5,7 +5,7 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use wiremock::{MockServer, ResponseTemplate};
 
-use crate::support::{
+use super::support::{
     Exactly, absent, answer, error_message, fraud_version, model, ok, page, registry, version,
 };
 

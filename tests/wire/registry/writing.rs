@@ -7,7 +7,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, matchers::any};
 
-use crate::support::{
+use super::support::{
     API, Exactly, absent, alias, answer, error_message, fraud, model, ok, page, registry, version,
 };
 

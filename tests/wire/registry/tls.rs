@@ -17,14 +17,14 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::support::{connection, model};
+use super::support::{connection, model};
 
-const CA: &[u8] = include_bytes!("tls/ca.pem");
+const CA: &[u8] = include_bytes!("../../support/tls/ca.pem");
 
 /// A server that answers every request with an empty page of versions.
 fn serve() -> String {
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("tls/server.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("../../support/tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../support/tls/server.key")).unwrap();
     let config =
         ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
     let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").unwrap());
@@ -53,7 +53,7 @@ async fn ask(ca_pem: Option<&[u8]>) -> Result<(), RegistryError> {
 async fn a_named_ca_is_trusted() {
     ask(Some(CA)).await.unwrap();
     // Bundles with several certificates and text between them are common.
-    let bundle = [b"# ours\n", CA, b"\n# theirs\n", include_bytes!("tls/server.pem")].concat();
+    let bundle = [b"# ours\n", CA, b"\n# theirs\n", include_bytes!("../../support/tls/server.pem")].concat();
     ask(Some(&bundle)).await.unwrap();
 }
 
@@ -67,7 +67,7 @@ async fn another_ca_is_not() {
 #[test]
 fn what_is_no_certificate_is_refused() {
     let not_der = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
-    let key = include_bytes!("tls/server.key").to_vec();
+    let key = include_bytes!("../../support/tls/server.key").to_vec();
     for pem in [b"".to_vec(), b"garbage".to_vec(), not_der, key] {
         let connection = Connection { ca_pem: Some(pem.clone()), ..connection("https://localhost") };
         let error = MlflowRegistry::new(connection).unwrap_err();

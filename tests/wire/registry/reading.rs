@@ -11,7 +11,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, Request, matchers::any};
 
-use crate::support::{
+use super::support::{
     Exactly, absent, alias, answer, error_message, fraud, fraud_version, in_workspace, model, ok, page,
     registry, version,
 };

@@ -3,7 +3,7 @@
 use pretty_assertions::assert_eq;
 use serde_json::Value;
 
-use crate::tools::{NAMESPACE, Objects};
+use super::tools::{NAMESPACE, Objects};
 
 fn both() -> (Objects, Objects) {
     (Objects::of_kustomization("config"), Objects::of_chart(&[]))

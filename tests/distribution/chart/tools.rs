@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) const NAMESPACE: &str = "laurel-system";
-pub(crate) const ALL_VALUES: &str = "tests/chart/all-values.yaml";
+pub(crate) const ALL_VALUES: &str = "tests/distribution/chart/all-values.yaml";
 
 /// A file of this repository.
 pub(crate) fn file(path: impl AsRef<Path>) -> PathBuf {

@@ -9,7 +9,7 @@ use pretty_assertions::assert_eq;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::tools::{documents, read, yaml_files};
+use super::tools::{documents, read, yaml_files};
 
 const FOLDER: &str = "config/samples";
 

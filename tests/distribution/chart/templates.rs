@@ -10,7 +10,7 @@ use laurel::{
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use crate::tools::{ALL_VALUES, NAMESPACE, Objects, documents, helm, printed, read};
+use super::tools::{ALL_VALUES, NAMESPACE, Objects, documents, helm, printed, read};
 
 const CRD: &str = "CustomResourceDefinition";
 
@@ -305,7 +305,7 @@ fn notes_warn_of_what_is_missing() {
     assert!(bare.contains("WARNING: there is no default registry"), "{bare}");
     assert!(bare.contains("kubectl -n laurel-system rollout status deployment/laurel"), "{bare}");
     let pasted = bare.split_once("<<EOF\n").unwrap().1.split_once("\nEOF\n").unwrap().0;
-    crate::samples::assert_valid(&documents(pasted)[0]);
+    super::samples::assert_valid(&documents(pasted)[0]);
 
     let url = "http://mlflow.mlops.svc:5000";
     let with_registry = notes(&["--set", &format!("registry.url={url}")]);

@@ -2,7 +2,6 @@
 //!
 //! `support` has the server to talk to; `reading`, `metrics`, `writing` and `example` match requests exactly; `refusals` is the
 //! table of answers that are no answer; `broken` speaks raw TCP; `tls` and `connection` are about getting there.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as its tests do")]
 
 mod broken;
 mod connection;

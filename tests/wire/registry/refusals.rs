@@ -6,7 +6,7 @@ use laurel::registry::{Registry, RegistryError};
 use pretty_assertions::assert_eq;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
-use crate::support::{alias, error_message, in_workspace, model, page, registry, version};
+use super::support::{alias, error_message, in_workspace, model, page, registry, version};
 
 const HTML: &str = "text/html; charset=utf-8";
 const PAGE_500: &str = "<!doctype html>\n<html lang=en>\n<title>500 Internal Server Error</title>\n<h1>Internal Server Error</h1>\n<p>The server encountered an internal error.</p>\n";

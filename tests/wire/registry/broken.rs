@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{connection, model, registry};
+use super::support::{connection, model, registry};
 
 const LIMIT: Duration = Duration::from_millis(1500);
 

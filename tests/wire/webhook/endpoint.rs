@@ -64,8 +64,8 @@ impl Stage {
                 std::thread::current().id()
             ));
             std::fs::create_dir_all(&folder).unwrap();
-            std::fs::write(folder.join("tls.crt"), include_bytes!("../registry/tls/server.pem")).unwrap();
-            std::fs::write(folder.join("tls.key"), include_bytes!("../registry/tls/server.key")).unwrap();
+            std::fs::write(folder.join("tls.crt"), include_bytes!("../../support/tls/server.pem")).unwrap();
+            std::fs::write(folder.join("tls.key"), include_bytes!("../../support/tls/server.key")).unwrap();
             Certificate::read(&folder).server().unwrap()
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -75,7 +75,7 @@ impl Stage {
         };
         let endpoint = Endpoint { receivers, tls, limits, heard: Box::new(heard_one) };
         tokio::spawn(endpoint.serve(listener, std::future::pending()));
-        let ca = Trusted::from_pem(include_bytes!("../registry/tls/ca.pem")).unwrap();
+        let ca = Trusted::from_pem(include_bytes!("../../support/tls/ca.pem")).unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([ca]).build().unwrap();
         Self { address, heard, scheme: if with_tls { "https" } else { "http" }, client }
     }

@@ -3,7 +3,7 @@
 use pretty_assertions::assert_eq;
 use serde_json::Value;
 
-use crate::tools::{ALL_VALUES, Objects, documents, helm, read};
+use super::tools::{ALL_VALUES, Objects, documents, helm, read};
 
 const VALUES: &str = "charts/laurel/values.yaml";
 

@@ -3,7 +3,7 @@
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
-use crate::tools::{NAMESPACE, Objects};
+use super::tools::{NAMESPACE, Objects};
 
 const POLICY: &str = "MutatingAdmissionPolicy";
 const BINDING: &str = "MutatingAdmissionPolicyBinding";
@@ -77,7 +77,7 @@ fn with_one_namespace_it_speaks_of_that_one_alone() {
 
 #[test]
 fn the_kustomize_component_brings_the_same() {
-    let (base, chart) = (Objects::of_kustomization("tests/chart/changed-by"), with(&["v1"], ""));
+    let (base, chart) = (Objects::of_kustomization("tests/distribution/chart/changed-by"), with(&["v1"], ""));
     for kind in [POLICY, BINDING] {
         assert_eq!(base.one(kind)["metadata"]["name"], chart.one(kind)["metadata"]["name"]);
         assert_eq!(base.one(kind)["spec"], chart.one(kind)["spec"], "{kind}");

@@ -1,9 +1,7 @@
 //! The load client that the demo and the end-to-end tests measure with, against servers that misbehave in one way
 //! each: what must count as lost is counted, and nothing else is.
 
-#![allow(clippy::unwrap_used, reason = "a broken test server shows itself by a panic")]
-
-#[path = "../support/load/mod.rs"]
+#[path = "../../support/load/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the end-to-end tests use the rest")]
 mod load;
 mod server;

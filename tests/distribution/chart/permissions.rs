@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use crate::tools::{NAMESPACE, Objects};
+use super::tools::{NAMESPACE, Objects};
 
 /// API group, resources, verbs.
 const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[

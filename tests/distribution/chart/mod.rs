@@ -2,13 +2,11 @@
 //!
 //! It needs `helm` and `kubectl`, from the environment variables `HELM` and `KUBECTL` or on the PATH, but no cluster.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
-
 mod changed_by;
-mod chart;
 mod crds;
 mod kustomize;
 mod permissions;
 mod samples;
+mod templates;
 mod tools;
 mod values;

@@ -10,7 +10,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, matchers::any};
 
-use crate::support::{Exactly, absent, answer, in_workspace, ok, page, registry};
+use super::support::{Exactly, absent, answer, in_workspace, ok, page, registry};
 
 const RUN: &str = "e6c3fcacdb9e4a30a34fecb9ecea333f";
 

@@ -10,7 +10,7 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use wiremock::{Mock, MockServer, matchers::any};
 
-use crate::support::{connection, error_message, model, ok, page};
+use super::support::{connection, error_message, model, ok, page};
 
 fn basic(username: &str, password: &str) -> Credentials {
     Credentials::Basic { username: username.to_owned(), password: password.into() }
