@@ -45,6 +45,70 @@ fn by_promise(tests: impl Iterator<Item = (String, String)>) -> BTreeMap<u8, Sho
     shown
 }
 
+/// A function named after a promise.
+#[derive(Debug, PartialEq, Eq)]
+struct Named<'a> {
+    name: &'a str,
+    /// Why it shows nothing, if so.
+    defect: Option<&'static str>,
+}
+
+/// The functions in a source file that are named after promises.
+fn named_after_promises(text: &str) -> Vec<Named<'_>> {
+    let mut attributes: Vec<&str> = Vec::new();
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[") {
+            attributes.push(line);
+        } else if let Some(name) = function(line) {
+            if !promises(name).is_empty() {
+                found.push(Named { name, defect: defect(&attributes) });
+            }
+            attributes.clear();
+        } else if !line.starts_with("//") {
+            attributes.clear();
+        }
+    }
+    found
+}
+
+/// The name of the function that a line begins.
+fn function(line: &str) -> Option<&str> {
+    let rest = line.split_once("fn ").filter(|(before, _)| {
+        before.split_whitespace().all(|word| word == "async" || word == "const" || word.starts_with("pub"))
+    });
+    rest?.1.split(['(', '<']).next()
+}
+
+fn defect(attributes: &[&str]) -> Option<&'static str> {
+    let any = |matches: fn(&str) -> bool| attributes.iter().any(|attribute| matches(attribute));
+    if !any(|attribute| attribute == "#[test]" || attribute.starts_with("#[tokio::test")) {
+        Some("is not a test")
+    } else if any(|attribute| attribute.contains("ignore")) {
+        Some("is ignored")
+    } else if any(|attribute| attribute.starts_with("#[cfg")) {
+        Some("is not compiled everywhere")
+    } else {
+        None
+    }
+}
+
+/// Whether another file declares this one as a module: a file that none declares is never compiled.
+fn is_compiled(file: &Path) -> bool {
+    let (module, folder) = match file.file_stem().and_then(|stem| stem.to_str()) {
+        Some("main" | "lib") => return true,
+        Some("mod") => (file.parent(), file.parent().and_then(Path::parent)),
+        _ => (Some(file), file.parent()),
+    };
+    let name = module.and_then(Path::file_stem).and_then(|stem| stem.to_str()).expect("a module has a name");
+    let folder = folder.expect("a module lies in a folder");
+    let beside =
+        fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it can be read").path());
+    let above = folder.with_extension("rs");
+    let declares = |text: String| text.lines().any(|line| line.trim().ends_with(&format!("mod {name};")));
+    beside.chain([above]).any(|path| path != file && fs::read_to_string(path).is_ok_and(declares))
+}
+
 fn in_the_code() -> BTreeMap<u8, Shown> {
     let mut files = Vec::new();
     rust_files(&root().join("src"), &mut files);
@@ -52,8 +116,13 @@ fn in_the_code() -> BTreeMap<u8, Shown> {
     by_promise(files.into_iter().flat_map(|path| {
         let text = fs::read_to_string(&path).expect("a source file is text");
         let file = path.strip_prefix(root()).expect("it is of this project").display().to_string();
-        let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn ")?.split('(').next());
-        names.map(|name| (file.clone(), name.to_owned())).collect::<Vec<_>>()
+        let named = named_after_promises(&text);
+        assert!(named.is_empty() || is_compiled(&path), "no `mod` leads to {file}, so it is never compiled");
+        let shown = named.into_iter().map(|Named { name, defect }| {
+            assert!(defect.is_none(), "{file}: {name} {}", defect.unwrap_or_default());
+            (file.clone(), name.to_owned())
+        });
+        shown.collect::<Vec<_>>()
     }))
 }
 
@@ -83,4 +152,40 @@ fn every_promise_has_its_tests_and_the_page_lists_them_all() {
         "promises without a test"
     );
     assert_eq!(on_the_page(), code, "docs/promises.md and the names of the tests differ");
+}
+
+#[test]
+fn a_promise_is_shown_only_by_a_test_that_runs() {
+    // Without the word itself, which would make them tests of promises of this file.
+    let text = "
+        #[test]
+        fn @_1_plain() {}
+        /// Described.
+        #[tokio::test(start_paused = true)]
+        // Why it is so.
+        async fn @s_1_and_2_async() {}
+        #[test]
+        #[ignore = \"slow\"]
+        fn @_1_ignored() {}
+        #[test]
+        #[cfg_attr(debug_assertions, ignore)]
+        fn @_1_ignored_at_times() {}
+        #[cfg(feature = \"more\")]
+        #[test]
+        fn @_1_left_out() {}
+        #[test]
+        fn other() {}
+        fn @_1_helper() {}
+        let text = \"fn @_1_quoted() {}\";
+    "
+    .replace('@', "promise");
+    let expected = [
+        ("promise_1_plain", None),
+        ("promises_1_and_2_async", None),
+        ("promise_1_ignored", Some("is ignored")),
+        ("promise_1_ignored_at_times", Some("is ignored")),
+        ("promise_1_left_out", Some("is not compiled everywhere")),
+        ("promise_1_helper", Some("is not a test")),
+    ];
+    assert_eq!(named_after_promises(&text), expected.map(|(name, defect)| Named { name, defect }));
 }
