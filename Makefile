@@ -27,11 +27,13 @@ test: ## Runs every check and every test: formatting, lints, docs, unit, chart, 
 	@tests/scripts/test
 
 .PHONY: check
-check: ## Checks formatting, lints, docs and the generated CRDs; warnings fail in CI only
+check: lint crds-check ## Checks formatting, lints, docs and the generated CRDs; warnings fail in CI only
+
+.PHONY: lint
+lint:
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- $(if $(CI),-D warnings)
 	RUSTDOCFLAGS="$(if $(CI),-D warnings)" cargo doc --no-deps --locked --document-private-items
-	@$(MAKE) --no-print-directory crds-check
 
 .PHONY: deny
 deny: ## Checks licences, sources, bans and, where their database can be had, advisories of all dependencies
@@ -43,9 +45,16 @@ crds: ## Writes the CRDs from the Rust types to crds/ and into the chart
 	rm -f $(addsuffix /*.laurel.dev.yaml,$(CRD_DIRS))
 	target/debug/laurel crds $(addprefix --output-dir ,$(CRD_DIRS))
 
+# As a test, so that nothing is compiled for it that the tests do not need.
 .PHONY: crds-check
-crds-check: crds
-	@git diff --exit-code --stat -- $(CRD_DIRS) || { echo "The committed CRDs differ from the Rust types: commit what 'make crds' wrote." >&2; exit 1; }
+crds-check:
+	cargo test --quiet --locked --test distribution -- --exact $(addprefix chart::crds::,files_are_as_generated \
+	  the_program_writes_a_file_for_each_into_every_directory)
+
+.PHONY: dev
+dev: ## Runs the operator on this machine against the cluster of your KUBECONFIG; see hack/README.md
+	kubectl apply --server-side --force-conflicts -k crds
+	cargo run --locked -- run --log-format=text --http-address=127.0.0.1:8080 $(ARGS)
 
 .PHONY: cluster
 cluster: ## Starts a real Kubernetes node in namespaces of this machine (state in .cluster/)

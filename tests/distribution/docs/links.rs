@@ -12,7 +12,8 @@ use pretty_assertions::assert_eq;
 const AT_THE_ROOT: &str = ".";
 
 /// The pages that name files of the source code.
-const FOR_ENGINEERS: [&str; 3] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/releasing.md"];
+const FOR_ENGINEERS: [&str; 5] =
+    ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/releasing.md", "hack/README.md", "tests/README.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -22,7 +23,7 @@ fn read(page: &Path) -> String {
     fs::read_to_string(root().join(page)).expect("a page is text")
 }
 
-/// Every page: the README and its neighbours, and all of `docs/`.
+/// Every page: the README and its neighbours, and all in these folders.
 fn pages() -> Vec<PathBuf> {
     fn collect(folder: &Path, below: bool, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(root().join(folder)).expect("the folder is there") {
@@ -38,7 +39,9 @@ fn pages() -> Vec<PathBuf> {
     }
     let mut found = Vec::new();
     collect(Path::new(AT_THE_ROOT), false, &mut found);
-    collect(Path::new("docs"), true, &mut found);
+    for folder in ["docs", "tests", "hack"] {
+        collect(Path::new(folder), true, &mut found);
+    }
     found
 }
 

@@ -61,6 +61,9 @@ fn named_after_promises(text: &str) -> Vec<Named<'_>> {
         if line.starts_with("#[") {
             attributes.push(line);
         } else if let Some(name) = function(line) {
+            if line.ends_with("();") {
+                attributes.extend(attributes_by_macro(text));
+            }
             if !promises(name).is_empty() {
                 found.push(Named { name, defect: defect(&attributes) });
             }
@@ -70,6 +73,17 @@ fn named_after_promises(text: &str) -> Vec<Named<'_>> {
         }
     }
     found
+}
+
+/// What a macro of this file puts before each function that it is given by name alone: `stories! { fn name(); }`.
+fn attributes_by_macro(text: &str) -> impl Iterator<Item = &str> {
+    let before = text.split_once("fn $name()").map(|(before, _)| before).unwrap_or_default();
+    before
+        .lines()
+        .rev()
+        .map(str::trim)
+        .skip_while(|line| line.is_empty())
+        .take_while(|line| line.starts_with("#["))
 }
 
 /// The name of the function that a line begins.
@@ -176,6 +190,7 @@ fn a_promise_is_shown_only_by_a_test_that_runs() {
         #[test]
         fn other() {}
         fn @_1_helper() {}
+        fn @_1_declared();
         let text = \"fn @_1_quoted() {}\";
     "
     .replace('@', "promise");
@@ -186,6 +201,19 @@ fn a_promise_is_shown_only_by_a_test_that_runs() {
         ("promise_1_ignored_at_times", Some("is ignored")),
         ("promise_1_left_out", Some("is not compiled everywhere")),
         ("promise_1_helper", Some("is not a test")),
+        ("promise_1_declared", Some("is not a test")),
     ];
     assert_eq!(named_after_promises(&text), expected.map(|(name, defect)| Named { name, defect }));
+}
+
+#[test]
+fn a_macro_makes_tests_of_the_names_that_it_is_given() {
+    let text = |attributes: &str| {
+        let macro_ = format!("$(\n{attributes}\nfn $name() {{\n}}\n)*\n");
+        macro_ + "stories! {\nfn @_1_story();\n}".replace('@', "promise").as_str()
+    };
+    let defect = |attributes: &str| named_after_promises(&text(attributes))[0].defect;
+    assert_eq!(defect("#[test]"), None);
+    assert_eq!(defect("#[test]\n#[ignore]"), Some("is ignored"));
+    assert_eq!(defect(""), Some("is not a test"));
 }
