@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Resource, ResourceExt,
     core::PartialObjectMeta,
@@ -20,23 +20,20 @@ use super::{
 };
 use crate::{
     api::{
-        DEFAULT_ANNOTATION, ModelRegistrySpec, ModelRegistryStatus,
-        condition::{
-            ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage, merge_conditions,
-        },
+        DEFAULT_ANNOTATION, ModelRegistrySpec,
+        condition::{ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage},
         std_duration,
     },
     cluster::{Guarded, secrets},
     controllers::context::Context,
-    decide::Readiness,
     observe::models_of,
     registry::{
         mlflow::{Connection, Credentials},
-        polled::{PolledRegistry, RegistryKey, Settings},
+        polled::{RegistryKey, Settings},
     },
     render::RegistryForPods,
     resolve::is_default,
-    status::{condition_events, kstatus, readiness_events},
+    status::{RegistryHealth, RegistryObserved, registry_events, registry_status},
 };
 
 /// What of an object decides who uses its registry.
@@ -113,9 +110,10 @@ pub async fn reconcile<K: RegistryObject>(
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.remove(&key);
+            context.push.receivers.close(&key);
             wake(&context, &key, |_| true);
-            let next = status(&context, object, &Readiness::Stalled(invalid), None, now);
-            publish(&context, object, next).await?;
+            let observed = observed(&context, object, RegistryHealth::Invalid(invalid), now);
+            publish(&context, object, &observed).await?;
             return Ok(Action::await_change());
         }
     };
@@ -125,16 +123,15 @@ pub async fn reconcile<K: RegistryObject>(
     if is_new {
         tokio::spawn(poll_forever(context.clone(), key.clone(), registry.clone()));
     }
-    let report = webhook::look_after(&context, object, &registry).await;
-    let (_, server_version) = registry.health();
-    let mut next = status(&context, object, &readiness(&registry), server_version, now);
-    optional(&mut next.conditions, ConditionType::WebhookReady, report.condition, object, now);
-    next.webhook = report.status;
-    let was_read = registry.health().0.is_some() || registry.client().is_err();
-    let was_reported = object.known_status().is_some_and(|status| !status.conditions.is_empty());
-    if was_read || !was_reported {
-        publish(&context, object, next).await?;
-    }
+    let webhook = webhook::look_after(&context, object, &registry).await;
+    let (poll, server_version) = registry.health();
+    let health = RegistryHealth::new(&registry.settings.url, registry.client().map(drop), poll);
+    let observed = RegistryObserved {
+        server_version,
+        webhook: Some(webhook),
+        ..observed(&context, object, health, now)
+    };
+    publish(&context, object, &observed).await?;
     // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
     let has_webhook = object.registry().webhook.is_some() || next_webhook_stays(object);
     Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))
@@ -145,36 +142,35 @@ fn next_webhook_stays(object: &impl RegistryObject) -> bool {
     object.known_status().and_then(|status| status.webhook.as_ref()).is_some()
 }
 
-/// Sets a condition that is not always there, or removes it.
-fn optional(
-    conditions: &mut Vec<Condition>,
-    type_: ConditionType,
-    condition: Option<DesiredCondition>,
-    object: &impl RegistryObject,
+/// What is known of the object and its registry, without its webhook.
+fn observed<K: RegistryObject>(
+    context: &Context,
+    object: &K,
+    health: RegistryHealth,
     now: Timestamp,
-) {
-    let name: &str = type_.into();
-    if condition.is_none() {
-        conditions.retain(|condition| condition.type_ != name);
+) -> RegistryObserved {
+    let key = K::key(object);
+    RegistryObserved {
+        now,
+        generation: object.meta().generation,
+        previous: object.known_status().cloned(),
+        health,
+        server_version: None,
+        watched_models: models_of(&context.watched(), &key).len(),
+        webhook: None,
+        default: is_default(object).then(|| default_condition(context, &key)),
     }
-    let generation = object.meta().generation;
-    *conditions = merge_conditions(conditions, condition.into_iter().collect(), generation, now);
 }
 
-/// Writes a status where it is another one, with the Event that it is worth.
+/// Writes a status where it is another one, and publishes the Events that it is worth.
 async fn publish(
     context: &Context,
     object: &impl RegistryObject,
-    next: ModelRegistryStatus,
+    observed: &RegistryObserved,
 ) -> Result<(), Error> {
-    let before = object.known_status().cloned().unwrap_or_default();
-    if next != before {
+    if let Some(next) = registry_status(observed) {
         write_status(context, object, &next).await?;
-        context.publish_events(object, readiness_events(&before.conditions, &next.conditions, "Connect"));
-        for (type_, action) in [(ConditionType::WebhookReady, "Push"), (ConditionType::Default, "Default")] {
-            let events = condition_events(type_, &before.conditions, &next.conditions, action);
-            context.publish_events(object, events.into_iter().collect());
-        }
+        context.publish_events(object, registry_events(observed, &next));
     }
     Ok(())
 }
@@ -238,52 +234,6 @@ async fn connection(
         ca_pem,
         timeout: std_duration(spec.request_timeout),
     })
-}
-
-/// How a registry is, by its last poll.
-fn readiness(registry: &PolledRegistry) -> Readiness {
-    let health = match registry.client() {
-        Err(cause) => Some(Err(cause)),
-        Ok(_) => registry.health().0,
-    };
-    match health {
-        Some(Ok(())) => Readiness::Settled(ReasonMessage::new(
-            Reason::Connected,
-            format!("{} answers", registry.settings.url),
-        )),
-        Some(Err(cause)) if cause.reason.is_transient() => Readiness::Progressing(cause),
-        Some(Err(cause)) => Readiness::Stalled(cause),
-        None => Readiness::Progressing(ReasonMessage::new(
-            Reason::RegistryNotRead,
-            "the registry has not been read yet",
-        )),
-    }
-}
-
-fn status(
-    context: &Context,
-    object: &impl RegistryObject,
-    readiness: &Readiness,
-    server_version: Option<String>,
-    now: Timestamp,
-) -> ModelRegistryStatus {
-    let before = object.known_status().cloned().unwrap_or_default();
-    let generation = object.meta().generation;
-    let key = key_of(object);
-    let mut conditions = merge_conditions(&before.conditions, kstatus(readiness), generation, now);
-    let default = is_default(object).then(|| default_condition(context, &key));
-    optional(&mut conditions, ConditionType::Default, default, object, now);
-    ModelRegistryStatus {
-        observed_generation: generation,
-        server_version: server_version.or(before.server_version),
-        watched_models: u32::try_from(models_of(&context.watched(), &key).len()).ok(),
-        webhook: before.webhook,
-        conditions,
-    }
-}
-
-fn key_of<K: RegistryObject>(object: &K) -> RegistryKey {
-    K::key(object)
 }
 
 /// Whether a registry that is marked as the default is the one that is used.
