@@ -200,6 +200,8 @@ pub enum Reason {
     ProgressDeadlineExceeded,
     /// The version answered its own input example with an error.
     SmokeTestFailed,
+    /// The smoke test cannot be done: the example cannot be read, or the pods cannot be reached.
+    SmokeTestUnavailable,
     /// The version that served has no ready pod left.
     BecameUnready,
 

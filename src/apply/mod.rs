@@ -6,16 +6,19 @@
 
 mod workloads;
 
+use kube::ResourceExt;
+
 use crate::{
     api::{
         ModelAlias,
         condition::{Note, Reason},
+        names::Version,
     },
     cluster::finalizer,
     controllers::context::Context,
-    decide::{Action, Decision, Traffic},
-    observe::model_alias::Observation,
-    state::alias_writes,
+    decide::{Action, Attempt, Decision, ServingIntent, Traffic},
+    observe::model_alias::{Model, Observation, key},
+    state::{alias_writes, smoke_tests},
     status::{Announcement, Applied},
 };
 
@@ -26,6 +29,7 @@ pub async fn apply(
     observation: &Observation,
     decision: &Decision,
 ) -> Applied {
+    context.smoke.keep_only(&alias.uid().unwrap_or_default(), decision.smoke_test.as_ref());
     let mut applied = Applied::default();
     for action in &decision.actions {
         if let Some(pause) = context.haste.before(alias, action) {
@@ -83,6 +87,26 @@ fn counted_on(observation: &Observation, traffic: Traffic) -> u32 {
     selected.map(|(_, workload)| workload.counted()).fold(0, u32::saturating_add).max(1)
 }
 
+/// The smoke test of an attempt at a version.
+fn smoke_test(
+    alias: &ModelAlias,
+    model: &Model,
+    serving: &ServingIntent,
+    version: Version,
+    attempt: &Attempt,
+) -> smoke_tests::Request {
+    smoke_tests::Request {
+        uid: alias.uid().unwrap_or_default(),
+        alias: key(alias),
+        version,
+        attempt: attempt.clone(),
+        model: model.name.clone(),
+        registry: model.registry.clone(),
+        port: alias.spec.serving.as_ref().map_or(0, |serving| serving.port),
+        timeout: serving.smoke_test.timeout.unsigned_abs(),
+    }
+}
+
 async fn act(
     context: &Context,
     alias: &ModelAlias,
@@ -108,8 +132,10 @@ async fn act(
         Action::Scale { version, replicas } => {
             workloads::scale(context, alias, *version, *replicas, now).await
         }
-        Action::SmokeTest { version } => {
-            context.smoke.start(context, alias, model()?, *version);
+        Action::SmokeTest { version, attempt } => {
+            if let Some(serving) = &observation.observed.intent.serving {
+                context.smoke.begin(smoke_test(alias, model()?, serving, *version, attempt));
+            }
             Ok(())
         }
         Action::Route(traffic) => {

@@ -99,7 +99,6 @@ pub(super) async fn apply_deployment(
         rendered(alias, model, |rendering| render::deployment(rendering, version, model_uri, replicas, at))?
             .map_err(|fault| Note::new(Reason::InvalidTemplate, format!("spec.{fault}")))?;
     let is_known = context.cluster.has_deployment(&key(alias), version);
-    context.smoke.forget(alias.uid().as_deref().unwrap_or_default(), version);
     apply(context, alias, &deployment, is_known).await
 }
 

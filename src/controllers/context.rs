@@ -56,8 +56,6 @@ pub struct Context {
     pub records: RecordWrites,
     /// Whether the API server stamps who changed a ModelAlias, so that the annotation is to be believed.
     pub trusts_changed_by: bool,
-    /// The client for pods: no proxy, no redirects.
-    pub pod_http: reqwest::Client,
     /// The metrics.
     pub metrics: Metrics,
     /// What has been read from the cluster.
@@ -74,7 +72,7 @@ impl Context {
     /// Forgets what is kept in memory about a ModelAlias that is gone.
     pub fn forget_alias(&self, uid: &str) {
         self.memory.forget_alias(uid);
-        self.smoke.forget_all(uid);
+        self.smoke.forget(uid);
         self.alias_writes.forget(uid);
         self.records.forget(uid);
         self.haste.forget(uid);

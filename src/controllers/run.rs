@@ -39,6 +39,7 @@ use crate::{
     cli::RunOptions,
     cluster::{
         Guarded, Readiness, Wakeups,
+        cache::Cache,
         client::{self, ConnectError},
         watch::{Scope, own_kind, projections},
     },
@@ -91,19 +92,21 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (models, model_writer) = reflector::store();
     let (model_registries, registry_writer) = reflector::store();
     let (sender, wakeups) = Wakeups::new();
+    let cluster = Arc::<Cache>::default();
+    let smoke =
+        SmokeTests::new(cluster.clone(), pod_client()?, sender.clone(), options.input_example_max_bytes);
     let context = Arc::new(Context {
-        cluster: Arc::default(),
+        cluster,
         registries: Hub::default(),
         push: Push::default(),
         aliases: aliases.clone(),
         models: models.clone(),
         model_registries: model_registries.clone(),
         wakeups: sender,
-        smoke: SmokeTests::default(),
+        smoke,
         alias_writes: AliasWrites::default(),
         records: RecordWrites::default(),
         trusts_changed_by: options.trust_changed_by,
-        pod_http: pod_client()?,
         metrics: Metrics::default(),
         readiness: Readiness::default(),
         recorder: Context::recorder(&client),

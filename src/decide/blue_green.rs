@@ -4,6 +4,7 @@ use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
     action::pods_note,
     goal::Goal,
+    smoke_test,
     step::{self, Step},
 };
 use crate::api::{
@@ -79,8 +80,9 @@ pub(super) fn bring_up(
         begin(observed, serving, version, Action::Scale { version, replicas }, step);
     } else if !workload.rolled_out {
         step.await_pods(observed, serving, goal, version, workload);
-    } else if step::prove(step, observed, serving, version, workload) {
+    } else if smoke_test::prove(step, observed, serving, version) {
         route(version, step);
+        smoke_test::report_skipped(step, observed, serving, version);
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
         actions,
         rejection: None,
         target: observed.record.target_version,
+        smoke_test: None,
         report: Report {
             readiness: Readiness::Progressing(note.clone()),
             serving: serving_condition(observed),

@@ -5,6 +5,7 @@
 //!                    │   follow ───── what a follower chooses
 //!                    │   gates ────── the promotion rules, before a version's first traffic
 //! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from what serves to the goal
+//!                    │   smoke_test ─ whether a version may get its first traffic
 //!                    ├ retention ──── what becomes of the versions that do not serve
 //!                    ├ registry_sync ─ the alias in the registry, after traffic
 //!                    └ record ──────── the history in the registry, after the alias
@@ -29,6 +30,7 @@ mod observed;
 mod registry_sync;
 mod retention;
 mod rolling;
+mod smoke_test;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -39,10 +41,13 @@ pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{Evidence, EvidenceFacts, Finding, GatesReport, Metrics, Outcome, examine, is_exempt};
 pub use goal::wished;
 pub use observed::{
-    ClusterView, Intent, Lifecycle, Observed, Outbox, RegistryView, ServingIntent, SmokeReport,
-    StrategyIntent, Traffic, VersionView, Wish, Workload,
+    ClusterView, Intent, Lifecycle, Observed, OnUnavailable, Outbox, RegistryView, ServingIntent,
+    SmokeTestIntent, StrategyIntent, Traffic, VersionView, Wish, Workload,
 };
 pub use registry_sync::QUARREL;
+#[cfg(test)]
+use smoke_test::SKIPPED_AFTER;
+pub use smoke_test::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -70,6 +75,7 @@ fn decide_now(observed: &Observed) -> Decision {
 
 fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let goal = goal::choose(observed, serving);
+    let smoke_test = smoke_test::wanted(observed, serving, goal.number());
     let mut step = match serving.strategy {
         StrategyIntent::BlueGreen => blue_green::step(observed, serving, &goal),
         StrategyIntent::Rolling { max_surge } => rolling::step(observed, serving, &goal, max_surge),
@@ -108,6 +114,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         actions,
         rejection: step.rejection.or(refused),
         target: goal.wished,
+        smoke_test,
         report: Report {
             readiness,
             serving: serving_condition(observed),
@@ -149,6 +156,7 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
         actions: Vec::new(),
         rejection: None,
         target: observed.record.target_version,
+        smoke_test: None,
         report: Report {
             readiness,
             serving: serving_condition(observed),

@@ -16,6 +16,7 @@ use crate::api::{
 use super::{
     follow::{Candidates, Choice, Follower, choose},
     gates::Evidence,
+    smoke_test::SmokeTest,
 };
 
 /// All that a decision may know.
@@ -117,8 +118,29 @@ pub struct ServingIntent {
     pub warm_for: SignedDuration,
     /// How many versions are kept scaled to zero.
     pub history: usize,
-    /// Whether a version must answer its input example before its first traffic.
-    pub smoke_test: bool,
+    /// The check before a version's first traffic.
+    pub smoke_test: SmokeTestIntent,
+}
+
+/// The check before a version's first traffic: a pod has to answer the version's own input example.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmokeTestIntent {
+    /// Whether it is asked for.
+    pub is_enabled: bool,
+    /// How long the answer may take.
+    pub timeout: SignedDuration,
+    /// What becomes of a version whose test cannot be done.
+    pub on_unavailable: OnUnavailable,
+}
+
+/// What becomes of a version whose smoke test cannot be done: its example cannot be read, or its pods cannot be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnUnavailable {
+    /// It waits until the test can be done.
+    #[default]
+    Wait,
+    /// After a while it serves without the test.
+    Skip,
 }
 
 /// How versions give way to each other.
@@ -248,22 +270,9 @@ pub struct Workload {
     /// What keeps its pods from being ready.
     #[serde(default)]
     pub trouble: Option<Note>,
-    /// How the smoke test stands; `None` when none was begun.
+    /// Its smoke test; `None` when none was begun.
     #[serde(default)]
-    pub smoke: Option<SmokeReport>,
-}
-
-/// How a smoke test stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SmokeReport {
-    /// It is under way. The text says what it last ran into, if anything.
-    Running(Option<String>),
-    /// The pod answered with 2xx.
-    Passed,
-    /// The model has no input example.
-    NoInputExample,
-    /// The pod answered with an error; the text says which.
-    Failed(String),
+    pub smoke: Option<SmokeTest>,
 }
 
 impl Workload {

@@ -14,7 +14,8 @@ use super::{
     action::pods_note,
     blue_green::{self, await_recovery, bring_up, keep, restore_traffic},
     goal::Goal,
-    step::{self, Proof, Step},
+    smoke_test::{self, Proof},
+    step::{self, Step},
 };
 use crate::api::{
     condition::Reason,
@@ -104,13 +105,14 @@ impl Exchange<'_> {
             );
         } else if !workload.rolled_out {
             step.await_pods(observed, serving, self.goal, version, workload);
-        } else if step::prove(step, observed, serving, version, workload) {
+        } else if smoke_test::prove(step, observed, serving, version) {
             if workload.is_full(serving.replicas) {
                 blue_green::route(version, step);
             } else {
                 step.act(Action::Route(Traffic::Shared));
                 self.report(version, step);
             }
+            smoke_test::report_skipped(step, observed, serving, version);
         }
     }
 
@@ -193,7 +195,7 @@ impl Exchange<'_> {
     }
 
     fn may_go_on(&self, version: Version, workload: &Workload) -> bool {
-        matches!(step::proof(self.observed, self.serving, version, workload), Proof::Given)
+        matches!(smoke_test::proof(self.observed, self.serving, version), Proof::Given)
             && self.observed.rejection(version, &workload.settings).is_none()
     }
 

@@ -18,7 +18,7 @@ use crate::{
         CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasStatus,
         RETRY_ANNOTATION, RegisteredModel,
         condition::{Note, Reason, shortened},
-        model_alias::{Runtime, SmokeTest, Strategy},
+        model_alias::{Rollout, Runtime, Serving, SmokeTest, Strategy},
         names::{AliasName, ModelName, Version},
         promotion::PromotionRule,
         std_duration,
@@ -26,8 +26,8 @@ use crate::{
     cluster::{Guarded, cache::AliasKey, finalizer},
     controllers::context::Context,
     decide::{
-        AliasRole, Choice, Intent, Lifecycle, Observed, RegistryView, ServingIntent, StrategyIntent,
-        VersionView, Wish, choose,
+        AliasRole, Choice, Intent, Lifecycle, Observed, OnUnavailable, RegistryView, ServingIntent,
+        SmokeTestIntent, StrategyIntent, VersionView, Wish, choose,
     },
     registry::{
         VersionFacts, VersionState,
@@ -78,7 +78,7 @@ pub async fn observe(context: &Context, alias: &ModelAlias, now: Timestamp) -> O
     };
     let key = key(alias);
     let port = alias.spec.serving.as_ref().map(|serving| i32::from(serving.port));
-    let smoke = |version| context.smoke.report(alias.uid().as_deref().unwrap_or_default(), version);
+    let smoke = |version| context.smoke.of(alias.uid().as_deref().unwrap_or_default(), version);
     let mut intent = intent(alias, model.as_ref(), obstacle);
     if let Lifecycle::Deleting { since } = &mut intent.lifecycle {
         *since = context.memory.deleting_since(alias, now);
@@ -297,8 +297,6 @@ fn serving_intent(alias: &ModelAlias, model: &Model) -> Option<ServingIntent> {
     let rollout = &alias.spec.rollout;
     let settings = with_rendering(alias, model, |rendering| render::settings(rendering).as_str().to_owned())?;
     let signed = |duration| SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX);
-    let default_smoke =
-        if serving.runtime == Runtime::Custom { SmokeTest::Disabled } else { SmokeTest::InputExample };
     Some(ServingIntent {
         replicas: serving.replicas,
         settings,
@@ -309,8 +307,30 @@ fn serving_intent(alias: &ModelAlias, model: &Model) -> Option<ServingIntent> {
         progress_deadline: signed(rollout.progress_deadline),
         warm_for: signed(rollout.warm_for),
         history: rollout.history as usize,
-        smoke_test: rollout.smoke_test.unwrap_or(default_smoke) == SmokeTest::InputExample,
+        smoke_test: smoke_test_intent(serving, rollout),
     })
+}
+
+/// How long a smoke test's answer may take at least, as MLflow's scoring server does by itself.
+const SMOKE_TEST_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
+
+fn smoke_test_intent(serving: &Serving, rollout: &Rollout) -> SmokeTestIntent {
+    let default =
+        if serving.runtime == Runtime::Custom { SmokeTest::Disabled } else { SmokeTest::InputExample };
+    SmokeTestIntent {
+        is_enabled: rollout.smoke_test.unwrap_or(default) == SmokeTest::InputExample,
+        timeout: server_timeout(serving).map_or(SMOKE_TEST_TIMEOUT, |set| set.max(SMOKE_TEST_TIMEOUT)),
+        on_unavailable: OnUnavailable::Wait,
+    }
+}
+
+/// How long the model server may work on a request, where `spec.serving.env` sets it.
+fn server_timeout(serving: &Serving) -> Option<SignedDuration> {
+    /// In seconds.
+    const VARIABLE: &str = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT";
+    let set = serving.env.iter().rev().find(|variable| variable.name == VARIABLE)?;
+    let seconds: u32 = set.value.as_deref()?.trim().parse().ok()?;
+    Some(SignedDuration::from_secs(seconds.into()))
 }
 
 /// What the registry says of the aliases and of every version that matters now.

@@ -6,7 +6,7 @@ use super::{
     scenario::{Moment, Scenario, Start, What},
     world::{Event, Fate, Followed, Pass, Registers, Serves, Strategy as Exchange, Wished},
 };
-use crate::api::model_alias::Drift;
+use crate::{api::model_alias::Drift, decide::OnUnavailable};
 
 pub(super) fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
@@ -15,6 +15,7 @@ pub(super) fn fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::Crashes),
         1 => Just(Fate::OneDown),
         1 => Just(Fate::FailsSmokeTest),
+        1 => Just(Fate::Unreachable),
     ]
 }
 
@@ -38,6 +39,7 @@ fn spec() -> impl Strategy<Value = Event> {
         1 => prop_oneof![Just(Drift::Correct), Just(Drift::Report)].prop_map(Event::Drift),
         1 => any::<bool>().prop_map(Event::PreviousAlias),
         1 => any::<bool>().prop_map(Event::SmokeTest),
+        1 => prop_oneof![Just(OnUnavailable::Wait), Just(OnUnavailable::Skip)].prop_map(Event::OnUnavailable),
         1 => any::<bool>().prop_map(Event::Serving),
         1 => any::<bool>().prop_map(Event::Suspend),
         1 => any::<bool>().prop_map(Event::Conflict),
@@ -69,6 +71,7 @@ fn registry() -> impl Strategy<Value = Event> {
         2 => Just(Registers::Lags),
         1 => Just(Registers::IsSlow),
         1 => Just(Registers::HidesRuns),
+        1 => Just(Registers::HidesExamples),
     ];
     prop_oneof![
         5 => how.prop_map(Event::Registry),

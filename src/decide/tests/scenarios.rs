@@ -33,6 +33,7 @@ macro_rules! stories {
 }
 
 stories! {
+    fn a_version_whose_smoke_test_cannot_be_done_serves_without_it_where_that_is_asked_for();
     fn a_service_deleted_by_hand_comes_back();
     fn an_alias_moved_now_and_then_is_put_back_each_time();
     fn promise_1_a_version_that_fails_its_smoke_test_gets_no_traffic();
@@ -58,6 +59,12 @@ stories! {
     fn promise_5_a_rollback_to_a_version_scaled_to_zero_needs_no_registry();
     fn promise_6_a_follower_does_not_go_back_to_what_failed_until_the_alias_is_set_again();
     fn promise_6_a_retry_that_cannot_be_tried_yet_is_not_forgotten();
+    fn promise_6_a_retry_right_after_the_rejection_sends_the_input_example_again();
+    fn promise_6_a_retry_sends_the_input_example_again();
+    fn promise_6_a_smoke_test_cut_short_does_not_condemn_the_version_later();
+    fn promise_6_a_smoke_test_that_cannot_be_done_rejects_nothing();
+    fn promise_6_a_version_wanted_again_is_tested_again();
+    fn promise_6_an_input_example_that_cannot_be_read_rejects_nothing();
     fn promise_6_other_settings_are_another_try();
     fn promise_6_with_drift_report_the_alias_stays_and_the_version_stays_rejected_until_somebody_asks();
     fn promise_7_what_serves_fails_under_a_wish_that_cannot_be_met_with_other_settings();

@@ -28,6 +28,8 @@ pub(in crate::decide::tests) enum Fate {
     OneDown,
     /// They are ready, but answer their input example with an error.
     FailsSmokeTest,
+    /// They are ready, but the operator's requests do not get through to them.
+    Unreachable,
 }
 
 impl Fate {

@@ -15,7 +15,7 @@ use crate::{
         condition::{Note, Reason},
         model_alias::Drift,
     },
-    decide::{Follower, Lifecycle, StrategyIntent, Traffic, Wish},
+    decide::{Follower, Lifecycle, OnUnavailable, StrategyIntent, Traffic, Wish},
 };
 
 /// Something that happens from outside, or a single pass of an operator that is otherwise down.
@@ -32,6 +32,8 @@ pub(in crate::decide::tests) enum Event {
     Drift(Drift),
     PreviousAlias(bool),
     SmokeTest(bool),
+    /// What becomes of a version whose smoke test cannot be done.
+    OnUnavailable(OnUnavailable),
     /// `spec.serving` is there or not.
     Serving(bool),
     Suspend(bool),
@@ -163,6 +165,8 @@ pub(in crate::decide::tests) enum Registers {
     IsSlow,
     /// Nothing of the runs.
     HidesRuns,
+    /// It cannot fetch artifacts.
+    HidesExamples,
 }
 
 /// How one pass goes.
@@ -199,7 +203,8 @@ impl World {
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
             Event::Drift(drift) => self.intent.drift = *drift,
             Event::PreviousAlias(kept) => self.intent.keeps_previous_alias = *kept,
-            Event::SmokeTest(wanted) => self.serving().smoke_test = *wanted,
+            Event::SmokeTest(wanted) => self.serving().smoke_test.is_enabled = *wanted,
+            Event::OnUnavailable(policy) => self.serving().smoke_test.on_unavailable = *policy,
             Event::Serving(wanted) => self.set_serving(*wanted),
             Event::Rules(there) => self.intent.rules = if *there { rules() } else { Vec::new() },
             Event::Suspend(suspend) => self.live_or(*suspend, Lifecycle::Suspended),
@@ -266,11 +271,16 @@ impl World {
                     Registers::Away => Some(Reason::RegistryUnreachable),
                     Registers::Forbids => Some(Reason::RegistryForbidden),
                     Registers::HasNoModel => Some(Reason::ModelNotFound),
-                    Registers::Fine | Registers::Lags | Registers::IsSlow | Registers::HidesRuns => None,
+                    Registers::Fine
+                    | Registers::Lags
+                    | Registers::IsSlow
+                    | Registers::HidesRuns
+                    | Registers::HidesExamples => None,
                 };
                 registry.lags = *how == Registers::Lags;
                 registry.is_slow = *how == Registers::IsSlow;
                 registry.hides_runs = *how == Registers::HidesRuns;
+                registry.hides_examples = *how == Registers::HidesExamples;
             }
             Event::Alias(number) => {
                 registry.truth.alias = number.map(version);
@@ -337,7 +347,8 @@ impl World {
         if settings_are_bad {
             self.failed.extend(self.registry.truth.versions.keys());
         }
-        let bad = self.cluster.fates.iter().filter(|(_, fate)| **fate != Fate::Good);
+        let is_bad = |fate: Fate| !matches!(fate, Fate::Good | Fate::Unreachable);
+        let bad = self.cluster.fates.iter().filter(|(_, fate)| is_bad(**fate));
         self.failed.extend(bad.map(|(version, _)| *version));
     }
 }

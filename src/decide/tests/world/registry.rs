@@ -55,6 +55,8 @@ pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) is_slow: bool,
     /// Runs cannot be read, though the rest can.
     pub(in crate::decide::tests) hides_runs: bool,
+    /// Artifacts cannot be read.
+    pub(in crate::decide::tests) hides_examples: bool,
     /// The operator has just begun and has read nothing yet.
     pub(super) is_unread: bool,
     pub(super) seen: Facts,
@@ -81,6 +83,7 @@ impl Registry {
             lags: false,
             is_slow: false,
             hides_runs: false,
+            hides_examples: false,
             is_unread: false,
             seen: facts,
             writes: Vec::new(),

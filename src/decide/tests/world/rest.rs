@@ -130,6 +130,7 @@ impl World {
                 let loaded = observed.cluster.workloads.get(version).map(|workload| &workload.model_uri);
                 loaded.is_some() && loaded != known.get(version)
             }),
+            Reason::SmokeTestUnavailable => self.wished().is_some_and(|version| !self.can_be_tested(version)),
             Reason::AliasNotFound => self.registry.seen.alias.is_none() && self.intent.wish == Wish::Registry,
             Reason::AliasDrifted => self.intent.drift == Drift::Report,
             Reason::Contested => self.may_be_contested(),
@@ -151,6 +152,9 @@ impl World {
             self.wished().into_iter().chain(observed.serves()).any(|version| self.cluster.is_broken(version));
         match note.reason {
             Reason::Deleting => false,
+            Reason::SmokeTesting | Reason::SmokeTestUnavailable => {
+                self.wished().is_some_and(|version| !self.can_be_tested(version))
+            }
             Reason::WaitingForPods => is_unready,
             reason if reason.passes_by_itself() => is_away || self.cannot_be_judged(),
             _ => is_unready,
