@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(options: laurel::cli::RunOptions) -> Result<(), String> {
+async fn run(options: laurel::options::RunOptions) -> Result<(), String> {
     install_tls()?;
     controllers::run(options).await.map_err(|error| error.to_string())
 }

@@ -5,7 +5,7 @@ use k8s_openapi::{
     api::core::v1::{EnvFromSource, EnvVar, ResourceRequirements},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
-use kube::{CustomResource, KubeSchema, core::Duration};
+use kube::{CustomResource, KubeSchema, ResourceExt, core::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,17 @@ pub struct ModelAliasSpec {
     /// While true, Laurel changes nothing for this object, neither here nor in the registry. What serves goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+}
+
+/// Names a ModelAlias: its namespace and its name.
+pub type AliasKey = (String, String);
+
+impl ModelAlias {
+    /// Its namespace and its name.
+    #[must_use]
+    pub fn key(&self) -> AliasKey {
+        (self.namespace().unwrap_or_default(), self.name_any())
+    }
 }
 
 fn correct() -> Drift {

@@ -2,52 +2,78 @@
 //!
 //! Each action is safe to repeat. The first one that fails ends the pass: what follows may depend on it, and the next
 //! pass decides anew from what is there then.
+#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
 #![expect(clippy::disallowed_methods, reason = "effects: waits before the same is written again")]
 
 mod workloads;
 
-use kube::ResourceExt;
+use kube::Client;
 
 use crate::{
     api::{
         ModelAlias,
         condition::{Note, Reason},
-        names::Version,
     },
-    cluster::finalizer,
-    controllers::context::Context,
-    decide::{Action, Attempt, Decision, ServingIntent, Traffic},
-    observe::model_alias::{Model, Observation, key},
-    state::{alias_writes, smoke_tests},
+    cluster::{Events, cache::Cache, finalizer},
+    decide::{Action, Decision, Observed, Traffic},
+    resolve::Subject,
+    state::{
+        Effect, Haste,
+        alias_writes::{self, AliasWrites},
+        audit_writes::RecordWrites,
+        smoke_tests::{self, SmokeTests},
+    },
     status::{Announcement, Applied},
+    telemetry::metrics::Metrics,
 };
+
+/// What actions are performed with.
+#[derive(Clone, Copy)]
+pub struct Effects<'a> {
+    /// The client for the cluster.
+    pub client: &'a Client,
+    /// What our own objects look like there; what is written is noted in it.
+    pub cluster: &'a Cache,
+    /// The smoke tests.
+    pub smoke: &'a SmokeTests,
+    /// The aliases that are being set in registries.
+    pub alias_writes: &'a AliasWrites,
+    /// What is being written into the tags of versions.
+    pub records: &'a RecordWrites,
+    /// What was done a moment ago.
+    pub haste: &'a Haste,
+    /// The metrics.
+    pub metrics: &'a Metrics,
+    /// Publishes Events.
+    pub events: &'a Events,
+}
 
 /// Does what was decided, as far as it goes.
 pub async fn apply(
-    context: &Context,
-    alias: &ModelAlias,
-    observation: &Observation,
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    observed: &Observed,
     decision: &Decision,
 ) -> Applied {
-    context.smoke.keep_only(&alias.uid().unwrap_or_default(), decision.smoke_test.as_ref());
+    effects.smoke.keep_only(&subject.uid, decision.smoke_test.as_ref());
     let mut applied = Applied::default();
     for action in &decision.actions {
-        if let Some(pause) = context.haste.before(alias, action) {
+        if let Some(pause) = effects.haste.before(&subject.uid, action) {
             tokio::time::sleep(pause).await;
         }
-        match act(context, alias, observation, action).await {
+        match act(effects, subject, observed, action).await {
             Ok(Effect::Done) => {
                 tracing::info!(?action, "done");
-                context.metrics.action(action, true);
-                if context.haste.done(alias, action) {
-                    tell_quarrel(context, alias, action);
+                effects.metrics.action(action, true);
+                if effects.haste.done(&subject.uid, action) {
+                    tell_quarrel(effects, subject, action);
                 }
                 applied.actions.push(action.clone());
             }
             Ok(Effect::UnderWay) => {}
             Err(note) => {
                 tracing::warn!(?action, reason = %note.reason, message = note.message, "failed");
-                context.metrics.action(action, false);
+                effects.metrics.action(action, false);
                 applied.failure = Some(note);
                 break;
             }
@@ -57,7 +83,7 @@ pub async fn apply(
 }
 
 /// Tells that somebody else goes on undoing what Laurel writes.
-fn tell_quarrel(context: &Context, alias: &ModelAlias, action: &Action) {
+fn tell_quarrel(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
     let what: &str = action.into();
     let message = format!(
         "something else goes on undoing what Laurel writes ({action:?}): see who else writes this ModelAlias's Service or \
@@ -65,20 +91,15 @@ fn tell_quarrel(context: &Context, alias: &ModelAlias, action: &Action) {
     );
     tracing::warn!(message, "a quarrel");
     let reason = Reason::Contested.to_string();
-    context.announce(alias, vec![Announcement { warning: true, reason, action: what.to_owned(), message }]);
-}
-
-/// What came of an action that did not fail.
-pub(crate) enum Effect {
-    /// It is done; what runs beside the pass is begun.
-    Done,
-    /// It was begun in a pass before and has not ended.
-    UnderWay,
+    effects.events.publish(
+        subject.reference(),
+        vec![Announcement { warning: true, reason, action: what.to_owned(), message }],
+    );
 }
 
 /// How many ready pods the decision counted on when it sent requests there.
-fn counted_on(observation: &Observation, traffic: Traffic) -> u32 {
-    let workloads = &observation.observed.cluster.workloads;
+fn counted_on(observed: &Observed, traffic: Traffic) -> u32 {
+    let workloads = &observed.cluster.workloads;
     let selected = workloads.iter().filter(|(version, _)| match traffic {
         Traffic::One(one) => one == **version,
         Traffic::Shared => true,
@@ -87,70 +108,61 @@ fn counted_on(observation: &Observation, traffic: Traffic) -> u32 {
     selected.map(|(_, workload)| workload.counted()).fold(0, u32::saturating_add).max(1)
 }
 
-/// The smoke test of an attempt at a version.
-fn smoke_test(
-    alias: &ModelAlias,
-    model: &Model,
-    serving: &ServingIntent,
-    version: Version,
-    attempt: &Attempt,
-) -> smoke_tests::Request {
-    smoke_tests::Request {
-        uid: alias.uid().unwrap_or_default(),
-        alias: key(alias),
-        version,
-        attempt: attempt.clone(),
-        model: model.name.clone(),
-        registry: model.registry.clone(),
-        port: alias.spec.serving.as_ref().map_or(0, |serving| serving.port),
-        timeout: serving.smoke_test.timeout.unsigned_abs(),
-    }
-}
-
 async fn act(
-    context: &Context,
-    alias: &ModelAlias,
-    observation: &Observation,
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    observed: &Observed,
     action: &Action,
 ) -> Result<Effect, Note> {
-    let now = observation.observed.now;
-    let model = || {
-        observation
-            .model
-            .as_ref()
-            .ok_or_else(|| Note::new(Reason::RegisteredModelNotFound, "the model is not known"))
-    };
+    let now = observed.now;
     match action {
         Action::SetFinalizer { present } => {
-            let (client, metadata) = (&context.client, &alias.metadata);
+            let (client, metadata) = (effects.client, subject.metadata());
             finalizer::set::<ModelAlias>(client, metadata, finalizer::REGISTRY_ALIAS, *present).await
         }
         Action::Apply { version, model_uri, replicas } => {
             let start = workloads::Start { version: *version, model_uri, replicas: *replicas, at: now };
-            workloads::apply_deployment(context, alias, model()?, start).await
+            workloads::apply_deployment(effects, subject, start).await
         }
         Action::Scale { version, replicas } => {
-            workloads::scale(context, alias, *version, *replicas, now).await
+            workloads::scale(effects, subject, *version, *replicas, now).await
         }
         Action::SmokeTest { version, attempt } => {
-            if let Some(serving) = &observation.observed.intent.serving {
-                context.smoke.begin(smoke_test(alias, model()?, serving, *version, attempt));
+            if let (Some(serving), Some(intent)) = (&subject.spec().serving, &observed.intent.serving) {
+                let model = subject.known_model()?;
+                effects.smoke.begin(smoke_tests::Request {
+                    uid: subject.uid.clone(),
+                    alias: subject.key.clone(),
+                    version: *version,
+                    attempt: attempt.clone(),
+                    model: model.name.clone(),
+                    registry: model.registry.clone(),
+                    port: serving.port,
+                    timeout: intent.smoke_test.timeout.unsigned_abs(),
+                });
             }
             Ok(())
         }
         Action::Route(traffic) => {
-            workloads::route(context, alias, model()?, *traffic, counted_on(observation, *traffic)).await
+            workloads::route(effects, subject, *traffic, counted_on(observed, *traffic)).await
         }
-        Action::Delete { version } => workloads::delete_deployment(context, alias, *version).await,
-        Action::DeleteService => workloads::delete_service(context, alias).await,
+        Action::Delete { version } => workloads::delete_deployment(effects, subject, *version).await,
+        Action::DeleteService => workloads::delete_service(effects, subject).await,
         Action::SetAlias { role, version, replaces, corrects: _ } => {
-            return context.alias_writes.start(context, alias, model()?, *role, *version, *replaces);
+            return effects.alias_writes.start(subject, subject.known_model()?, *role, *version, *replaces);
         }
         Action::DeleteAlias { role, replaces } => {
-            alias_writes::delete_alias(context, model()?, alias, *role, *replaces).await
+            alias_writes::delete_alias(
+                effects.alias_writes,
+                subject,
+                subject.known_model()?,
+                *role,
+                *replaces,
+            )
+            .await
         }
         Action::Record { version: _, at } => {
-            return Ok(context.records.start(context, alias, model()?, &observation.observed, *at));
+            return Ok(effects.records.start(subject, subject.known_model()?, observed, *at));
         }
     }
     .map(|()| Effect::Done)

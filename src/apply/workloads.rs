@@ -13,9 +13,9 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
+use super::Effects;
 use crate::{
     api::{
-        ModelAlias,
         condition::{Note, Reason},
         names::{ModelUri, Version, deployment_name},
     },
@@ -25,23 +25,22 @@ use crate::{
         pods::is_ready,
         server_side_apply::{self, patch_parameters},
     },
-    controllers::context::Context,
     decide::Traffic,
-    observe::model_alias::{Model, key, with_rendering},
-    render::{self, Selection, labels},
+    render::{self, Rendering, Selection, labels},
+    resolve::Subject,
 };
 
 type Done = Result<(), Note>;
 
-fn api<K>(context: &Context, alias: &ModelAlias) -> Api<K>
+fn api<K>(effects: &Effects<'_>, subject: &Subject<'_>) -> Api<K>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
 {
-    Api::namespaced(context.client.clone(), &alias.namespace().unwrap_or_default())
+    Api::namespaced(effects.client.clone(), &subject.key.0)
 }
 
 /// Applies a whole object. One that is there already and belongs to somebody else is left alone.
-async fn apply<K>(context: &Context, alias: &ModelAlias, object: &K, is_known: bool) -> Done
+async fn apply<K>(effects: &Effects<'_>, subject: &Subject<'_>, object: &K, is_known: bool) -> Done
 where
     K: Projected
         + Resource<Scope = kube::core::NamespaceResourceScope>
@@ -49,34 +48,28 @@ where
         + DeserializeOwned
         + std::fmt::Debug,
 {
-    let api = api::<K>(context, alias);
+    let api = api::<K>(effects, subject);
     let name = object.name_any();
     let described = format!("the {} {name:?}", K::kind(&()));
     if !is_known {
         let there = api.get_metadata_opt(&name).await.map_err(|error| refusal(&error, "read", &described))?;
-        let owner = there.map(|there| {
-            there.owner_references().iter().any(|owner| Some(&owner.uid) == alias.uid().as_ref())
-        });
+        let owner = there.map(|there| there.owner_references().iter().any(|owner| owner.uid == subject.uid));
         if owner == Some(false) {
             let message =
                 format!("{described} belongs to somebody else; delete it, or rename this ModelAlias");
             return Err(Note::new(Reason::NameTaken, message));
         }
     }
-    let namespace = alias.namespace().unwrap_or_default();
-    let written: K = server_side_apply::apply(&context.client, &namespace, &name, object)
+    let written: K = server_side_apply::apply(effects.client, &subject.key.0, &name, object)
         .await
         .map_err(|error| refusal(&error, "apply", &described))?;
-    written.insert(&context.cluster, &key(alias));
+    written.insert(effects.cluster, &subject.key);
     Ok(())
 }
 
-fn rendered<T>(
-    alias: &ModelAlias,
-    model: &Model,
-    render: impl FnOnce(&render::Rendering) -> T,
-) -> Result<T, Note> {
-    with_rendering(alias, model, render).ok_or_else(|| {
+fn rendering<'a>(subject: &'a Subject<'_>) -> Result<Rendering<'a>, Note> {
+    subject.known_model()?;
+    subject.rendering().ok_or_else(|| {
         Note::new(Reason::AsWished, "spec.serving was removed while its objects were being written")
     })
 }
@@ -90,23 +83,20 @@ pub(super) struct Start<'a> {
 }
 
 pub(super) async fn apply_deployment(
-    context: &Context,
-    alias: &ModelAlias,
-    model: &Model,
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
     Start { version, model_uri, replicas, at }: Start<'_>,
 ) -> Done {
-    let deployment =
-        rendered(alias, model, |rendering| render::deployment(rendering, version, model_uri, replicas, at))?
-            .map_err(|fault| Note::new(Reason::InvalidTemplate, format!("spec.{fault}")))?;
-    let is_known = context.cluster.has_deployment(&key(alias), version);
-    apply(context, alias, &deployment, is_known).await
+    let deployment = render::deployment(&rendering(subject)?, version, model_uri, replicas, at)
+        .map_err(|fault| Note::new(Reason::InvalidTemplate, format!("spec.{fault}")))?;
+    let is_known = effects.cluster.has_deployment(&subject.key, version);
+    apply(effects, subject, &deployment, is_known).await
 }
 
 /// Points the Service. `counted_on` is the number of ready pods that the decision to do so was made with.
 pub(super) async fn route(
-    context: &Context,
-    alias: &ModelAlias,
-    model: &Model,
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
     traffic: Traffic,
     counted_on: u32,
 ) -> Done {
@@ -117,29 +107,29 @@ pub(super) async fn route(
             return Err(Note::new(Reason::ApplyRefused, "a Service is never pointed at nothing"));
         }
     };
-    let service = rendered(alias, model, |rendering| render::service(rendering, selection))?;
-    enough_pods_are_ready(context, alias, traffic, counted_on).await?;
+    let service = render::service(&rendering(subject)?, selection);
+    enough_pods_are_ready(effects, subject, traffic, counted_on).await?;
     let wished = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
-    let known = context.cluster.service_port(&key(alias));
+    let known = effects.cluster.service_port(&subject.key);
     if known.is_some() && known != wished.map(|port| port.port) {
-        replace_ports(context, alias, &service).await?;
+        replace_ports(effects, subject, &service).await?;
     }
-    apply(context, alias, &service, context.cluster.has_service(&key(alias))).await
+    apply(effects, subject, &service, effects.cluster.has_service(&subject.key)).await
 }
 
 /// That as many pods are ready to get requests as the decision counted on, by what the API server says now: what a watch showed
 /// last may be out of date.
 async fn enough_pods_are_ready(
-    context: &Context,
-    alias: &ModelAlias,
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
     traffic: Traffic,
     counted_on: u32,
 ) -> Done {
     let version = if let Traffic::One(version) = traffic { Some(version) } else { None };
-    let labels = labels::selector(&alias.name_any(), version);
+    let labels = labels::selector(&subject.key.1, version);
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let selected = ListParams::default().labels(&labels.join(",")).fields("status.phase=Running");
-    let pods = api::<Pod>(context, alias).list(&selected).await;
+    let pods = api::<Pod>(effects, subject).list(&selected).await;
     let pods = pods.map_err(|error| refusal(&error, "list", "the pods that are to get requests"))?;
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
     if u32::try_from(ready).is_ok_and(|ready| ready >= counted_on) {
@@ -153,11 +143,11 @@ async fn enough_pods_are_ready(
 }
 
 /// Puts our ports in place of whatever is there: server-side apply alone cannot take away a port that somebody else set.
-async fn replace_ports(context: &Context, alias: &ModelAlias, service: &Service) -> Done {
+async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &Service) -> Done {
     let name = service.name_any();
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
     let patch = Patch::Merge(json!({ "spec": { "ports": ports } }));
-    api::<Service>(context, alias)
+    api::<Service>(effects, subject)
         .patch(&name, &patch_parameters(), &patch)
         .await
         .map_err(|error| refusal(&error, "set the ports of", &format!("the Service {name:?}")))?;
@@ -167,43 +157,47 @@ async fn replace_ports(context: &Context, alias: &ModelAlias, service: &Service)
 /// Changes the size, and the time of the start with it: the pod template stays as it was last applied, also across our own
 /// releases.
 pub(super) async fn scale(
-    context: &Context,
-    alias: &ModelAlias,
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
     version: Version,
     replicas: u32,
     now: Timestamp,
 ) -> Done {
-    let name = deployment_name(&alias.name_any(), version);
+    let name = deployment_name(&subject.key.1, version);
     let mut patch = json!({ "spec": { "replicas": replicas } });
     if replicas > 0 {
         patch["metadata"] = json!({ "annotations": { labels::STARTED_AT: now.to_string() } });
     }
-    let written = api::<Deployment>(context, alias)
+    let written = api::<Deployment>(effects, subject)
         .patch(&name, &patch_parameters(), &Patch::Merge(patch))
         .await
         .map_err(|error| refusal(&error, "scale", &format!("the Deployment {name:?}")))?;
-    written.insert(&context.cluster, &key(alias));
+    written.insert(effects.cluster, &subject.key);
     Ok(())
 }
 
-pub(super) async fn delete_deployment(context: &Context, alias: &ModelAlias, version: Version) -> Done {
-    delete::<Deployment>(context, alias, &deployment_name(&alias.name_any(), version)).await
+pub(super) async fn delete_deployment(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    version: Version,
+) -> Done {
+    delete::<Deployment>(effects, subject, &deployment_name(&subject.key.1, version)).await
 }
 
-pub(super) async fn delete_service(context: &Context, alias: &ModelAlias) -> Done {
-    delete::<Service>(context, alias, &alias.name_any()).await
+pub(super) async fn delete_service(effects: &Effects<'_>, subject: &Subject<'_>) -> Done {
+    delete::<Service>(effects, subject, &subject.key.1).await
 }
 
-async fn delete<K>(context: &Context, alias: &ModelAlias, name: &str) -> Done
+async fn delete<K>(effects: &Effects<'_>, subject: &Subject<'_>, name: &str) -> Done
 where
     K: Projected + Resource<Scope = kube::core::NamespaceResourceScope> + DeserializeOwned + std::fmt::Debug,
 {
-    let deleted = api::<K>(context, alias).delete(name, &DeleteParams::background()).await;
+    let deleted = api::<K>(effects, subject).delete(name, &DeleteParams::background()).await;
     match deleted {
         Err(kube::Error::Api(status)) if status.is_not_found() => {}
         Err(error) => return Err(refusal(&error, "delete", &format!("the {} {name:?}", K::kind(&())))),
         Ok(_) => {}
     }
-    K::remove(&context.cluster, &key(alias), name);
+    K::remove(effects.cluster, &subject.key, name);
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! The command line: one file for each thing that `laurel` can do.
 //!
 //! ```text
-//! run       the operator's options
 //! crds      the custom resource definitions as YAML
 //! check     manifests, judged without a cluster
 //! compare   versions of a model side by side
@@ -18,6 +17,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::options::RunOptions;
+
 mod best;
 mod check;
 mod compare;
@@ -25,18 +26,11 @@ mod crds;
 mod files;
 pub mod history;
 pub mod registry;
-mod run;
 mod table;
 
 pub use self::{
-    best::BestOptions,
-    check::CheckOptions,
-    compare::CompareOptions,
-    crds::print_crds,
-    history::HistoryArgs,
-    registry::RegistryArgs,
-    run::{LogFormat, RunOptions, WebhookScheme},
-    table::table,
+    best::BestOptions, check::CheckOptions, compare::CompareOptions, crds::print_crds, history::HistoryArgs,
+    registry::RegistryArgs, table::table,
 };
 
 /// Promotes and rolls back machine-learning models on Kubernetes, true to a model registry.

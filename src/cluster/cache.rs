@@ -21,14 +21,12 @@ use crate::{
     api::{
         FIELD_MANAGER,
         condition::{Note, Reason, shortened},
+        model_alias::AliasKey,
         names::{ModelUri, Version},
     },
     decide::{ClusterView, SmokeTest, Traffic, Workload},
     render::labels,
 };
-
-/// Names a ModelAlias: namespace and name.
-pub type AliasKey = (String, String);
 
 /// The projections of everything that belongs to `ModelAliases`.
 #[derive(Debug, Default)]

@@ -15,6 +15,7 @@ pub(crate) mod backoff;
 pub mod cache;
 pub(crate) mod client;
 pub(crate) mod error;
+mod events;
 pub mod finalizer;
 pub mod pods;
 mod readiness;
@@ -23,6 +24,7 @@ pub mod secrets;
 pub(crate) mod server_side_apply;
 pub(crate) mod watch;
 
+pub use events::Events;
 pub use readiness::Readiness;
 pub use requeue::{WakeupStreams, Wakeups};
 

@@ -4,10 +4,7 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 
 use super::Guarded;
-use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel},
-    cluster::cache::AliasKey,
-};
+use crate::api::{ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey};
 
 /// Asks for a pass over an object, from wherever something about it was learnt.
 #[derive(Clone, Debug)]

@@ -8,7 +8,8 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     core::NamespaceResourceScope,
     runtime::{
-        WatchStreamExt, reflector,
+        WatchStreamExt,
+        reflector::{self, Store},
         watcher::{self, Event, watcher},
     },
 };
@@ -16,15 +17,27 @@ use serde::de::DeserializeOwned;
 
 use super::{backoff::Pauses, client::WATCH_LASTS};
 use crate::{
+    api::{ModelAlias, model_alias::AliasKey},
     cluster::{
-        Guarded,
-        cache::{AliasKey, Projected, alias_of},
+        Guarded, Readiness, Wakeups,
+        cache::{Cache, Projected, alias_of},
         error::cause,
     },
-    controllers::context::Context,
-    observe::model_alias::key,
     render::labels,
 };
+
+/// What the watches write to. Cheap to clone.
+#[derive(Clone)]
+pub struct Watching {
+    /// What has been read.
+    pub readiness: Arc<Readiness>,
+    /// What is kept of the objects that we render.
+    pub cluster: Arc<Cache>,
+    /// Asks for a reconcile of what changed.
+    pub wakeups: Wakeups,
+    /// All `ModelAliases`.
+    pub aliases: Store<Guarded<ModelAlias>>,
+}
 
 /// The namespace to watch, or all of them.
 #[derive(Clone, Debug)]
@@ -54,15 +67,15 @@ fn config() -> watcher::Config {
 pub(crate) fn own_kind<K>(
     api: Api<Guarded<K>>,
     writer: reflector::store::Writer<Guarded<K>>,
-    context: &Arc<Context>,
+    watching: &Watching,
     what: &'static str,
 ) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static,
     Guarded<K>: Resource<DynamicType = ()>,
 {
-    context.readiness.expect(what);
-    let context = context.clone();
+    watching.readiness.expect(what);
+    let watching = watching.clone();
     watcher(api, config())
         .modify(|object| {
             object.managed_fields_mut().clear();
@@ -71,18 +84,18 @@ where
         .backoff(Pauses::new())
         .reflect(writer)
         .inspect(move |event| match event {
-            Ok(Event::InitDone) => context.readiness.read(what),
+            Ok(Event::InitDone) => watching.readiness.read(what),
             // Nothing has been seen yet: the list may fail.
             Ok(Event::Init) => {}
-            Ok(_) => context.readiness.seen(what),
-            Err(error) => failed(&context, what, error),
+            Ok(_) => watching.readiness.seen(what),
+            Err(error) => failed(&watching, what, error),
         })
         .filter(|event| std::future::ready(event.is_ok()))
         .touched_objects()
 }
 
 /// Watches what we make into the cache, and wakes the ModelAlias of whatever changed.
-pub(crate) async fn projections<K>(context: Arc<Context>, scope: Scope, what: &'static str)
+pub(crate) async fn projections<K>(watching: Watching, client: Client, scope: Scope, what: &'static str)
 where
     K: Projected
         + Resource<Scope = NamespaceResourceScope>
@@ -93,44 +106,44 @@ where
         + 'static,
 {
     let config = config().labels(labels::MODEL_ALIAS);
-    let mut events = watcher(scope.api::<K>(&context.client), config).backoff(Pauses::new()).boxed();
+    let mut events = watcher(scope.api::<K>(&client), config).backoff(Pauses::new()).boxed();
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => {
-                if let Some(alias) = see(&context, &object) {
+                if let Some(alias) = see(&watching, &object) {
                     listed.insert((alias, object.name_any()));
                 }
             }
             Ok(Event::InitDone) => {
                 for (alias, name) in
-                    K::names(&context.cluster).into_iter().filter(|known| !listed.contains(known))
+                    K::names(&watching.cluster).into_iter().filter(|known| !listed.contains(known))
                 {
-                    K::remove(&context.cluster, &alias, &name);
-                    context.wakeups.alias(&alias);
+                    K::remove(&watching.cluster, &alias, &name);
+                    watching.wakeups.alias(&alias);
                 }
                 listed = HashSet::new();
-                context.readiness.read(what);
+                watching.readiness.read(what);
             }
             Ok(Event::Apply(object)) => {
-                context.readiness.seen(what);
-                see(&context, &object);
+                watching.readiness.seen(what);
+                see(&watching, &object);
             }
             Ok(Event::Delete(object)) => {
-                context.readiness.seen(what);
+                watching.readiness.seen(what);
                 if let Some(alias) = alias_of(object.meta()) {
-                    K::remove(&context.cluster, &alias, &object.name_any());
-                    context.wakeups.alias(&alias);
+                    K::remove(&watching.cluster, &alias, &object.name_any());
+                    watching.wakeups.alias(&alias);
                 }
             }
-            Err(error) => failed(&context, what, &error),
+            Err(error) => failed(&watching, what, &error),
         }
     }
 }
 
 /// Notes why a watch failed. When one has been refused for a while, every ModelAlias is to say so, also one at rest.
-fn failed(context: &Context, what: &'static str, error: &watcher::Error) {
+fn failed(watching: &Watching, what: &'static str, error: &watcher::Error) {
     let (cause, refused) = match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
@@ -140,9 +153,9 @@ fn failed(context: &Context, what: &'static str, error: &watcher::Error) {
     };
     tracing::warn!(what, cause, "the watch failed and is begun again");
     let is_refused = [401, 403, 404].contains(&refused);
-    if context.readiness.failed(what, cause, is_refused) {
-        for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
-            context.wakeups.alias(&key(alias));
+    if watching.readiness.failed(what, cause, is_refused) {
+        for alias in watching.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
+            watching.wakeups.alias(&alias.key());
         }
     }
 }
@@ -152,9 +165,9 @@ fn code(error: &kube::Error) -> u16 {
     if let kube::Error::Api(status) = error { status.code } else { 0 }
 }
 
-fn see<K: Projected>(context: &Context, object: &K) -> Option<AliasKey> {
+fn see<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
     let alias = alias_of(object.meta())?;
-    object.insert(&context.cluster, &alias);
-    context.wakeups.alias(&alias);
+    object.insert(&watching.cluster, &alias);
+    watching.wakeups.alias(&alias);
     Some(alias)
 }

@@ -1,29 +1,17 @@
-//! What every shell and every effect shares: the clients, what is known of the cluster and of the registries, and what is under
-//! way beside the passes.
-//!
-//! ```text
-//! wakeups     asks for a pass over an object
-//! haste       what must not be done again and again as fast as it can be
-//! readiness   what has still to be read before anything may be decided
-//! memory      what is remembered of single objects between passes
-//! ```
+//! What the controllers share. Each step is handed only the part of it that it needs.
 #![expect(clippy::disallowed_types, reason = "effects: holds the clients")]
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Client, Resource,
-    runtime::{
-        events::{Event, EventType, Recorder, Reporter},
-        reflector::Store,
-    },
-};
+use kube::{Client, Resource, runtime::reflector::Store};
 
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel, condition::shortened},
-    cluster::{Guarded, Readiness, Wakeups, cache::Cache},
+    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    apply::Effects,
+    cluster::{Events, Guarded, Readiness, Wakeups, cache::Cache, watch::Watching},
+    observe::{Sources, Watched},
     registry::polled::Hub,
+    resolve::References,
     state::{Haste, Memory, alias_writes::AliasWrites, audit_writes::RecordWrites, smoke_tests::SmokeTests},
     status::Announcement,
     telemetry::metrics::Metrics,
@@ -57,15 +45,15 @@ pub struct Context {
     /// Whether the API server stamps who changed a ModelAlias, so that the annotation is to be believed.
     pub trusts_changed_by: bool,
     /// The metrics.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// What has been read from the cluster.
-    pub readiness: Readiness,
+    pub readiness: Arc<Readiness>,
     /// What is remembered of single objects.
     pub memory: Memory,
     /// What was done or failed a moment ago.
     pub haste: Haste,
     /// Publishes Events.
-    pub recorder: Recorder,
+    pub events: Events,
 }
 
 impl Context {
@@ -78,38 +66,62 @@ impl Context {
         self.haste.forget(uid);
     }
 
-    /// What publishes Events, in Laurel's name.
+    /// Where references lead.
     #[must_use]
-    pub fn recorder(client: &Client) -> Recorder {
-        let instance = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok();
-        Recorder::new(client.clone(), Reporter { controller: "laurel.dev/laurel".to_owned(), instance })
+    pub fn references(&self) -> References<'_> {
+        References { models: &self.models, registries: &self.registries }
     }
 
-    /// Publishes Events about an object, beside the pass. That one fails is logged and nothing more: an Event is a
-    /// courtesy.
-    pub fn announce<K: Resource<DynamicType = ()>>(&self, object: &K, news: Vec<Announcement>) {
-        self.announce_about(object.object_ref(&()), news);
+    /// What an observation of a ModelAlias is made from.
+    #[must_use]
+    pub fn sources(&self) -> Sources<'_> {
+        Sources {
+            cluster: &self.cluster,
+            readiness: &self.readiness,
+            aliases: &self.aliases,
+            references: self.references(),
+            smoke: &self.smoke,
+            alias_writes: &self.alias_writes,
+            records: &self.records,
+            wakeups: &self.wakeups,
+            trusts_changed_by: self.trusts_changed_by,
+        }
     }
 
-    /// The same about an object of which only the reference is known.
-    pub fn announce_about(&self, regarding: ObjectReference, news: Vec<Announcement>) {
-        // The API server takes at most 1 kB.
-        const NOTE_MAX: usize = 1000;
-        let recorder = self.recorder.clone();
-        let publish = async move {
-            for news in news {
-                let event = Event {
-                    type_: if news.warning { EventType::Warning } else { EventType::Normal },
-                    reason: news.reason,
-                    note: Some(shortened(&news.message, NOTE_MAX)),
-                    action: news.action,
-                    secondary: None,
-                };
-                if let Err(error) = recorder.publish(&event, &regarding).await {
-                    tracing::debug!(%error, reason = event.reason, "an Event could not be published");
-                }
-            }
-        };
-        tokio::spawn(publish);
+    /// What the actions of a ModelAlias are performed with.
+    #[must_use]
+    pub fn effects(&self) -> Effects<'_> {
+        Effects {
+            client: &self.client,
+            cluster: &self.cluster,
+            smoke: &self.smoke,
+            alias_writes: &self.alias_writes,
+            records: &self.records,
+            haste: &self.haste,
+            metrics: &self.metrics,
+            events: &self.events,
+        }
+    }
+
+    /// What the plan of a poll is made from.
+    #[must_use]
+    pub fn watched(&self) -> Watched<'_> {
+        Watched { aliases: &self.aliases, models: &self.models, memory: &self.memory }
+    }
+
+    /// What the watches write to.
+    #[must_use]
+    pub fn watching(&self) -> Watching {
+        Watching {
+            readiness: self.readiness.clone(),
+            cluster: self.cluster.clone(),
+            wakeups: self.wakeups.clone(),
+            aliases: self.aliases.clone(),
+        }
+    }
+
+    /// Publishes Events about an object.
+    pub fn announce<K: Resource<DynamicType = ()>>(&self, object: &K, events: Vec<Announcement>) {
+        self.events.publish(object.object_ref(&()), events);
     }
 }

@@ -17,12 +17,12 @@ use crate::{
     cluster::Guarded,
     controllers::context::Context,
     decide::{Decision, decide},
-    observe::model_alias::{Observation, key, observe, with_rendering},
-    render,
-    status::{self, Applied, Identity},
+    observe::observe,
+    resolve::Subject,
+    status::{self, Applied},
 };
 
-/// One pass: observe (client) → decide (pure) → apply (client) → status (pure, then one patch).
+/// One pass: resolve (pure) → observe (client) → decide (pure) → apply (client) → status (pure, then one patch).
 ///
 /// # Errors
 /// When the status cannot be written; everything else is in the status.
@@ -36,11 +36,13 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
         return Ok(Action::requeue(pause));
     }
     let now = Timestamp::now();
-    let observation = observe(&context, alias, now).await;
-    let decision = decide(&observation.observed);
-    let applied = apply::apply(&context, alias, &observation, &decision).await;
-    let next = status::next(&observation.observed, &decision, &applied, &identity(alias, &observation));
-    let published = publish(&context, alias, &observation.observed.record, &next, &applied).await;
+    let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
+    context.memory.remember_model(&subject);
+    let observed = observe(&context.sources(), &subject, now).await;
+    let decision = decide(&observed);
+    let applied = apply::apply(&context.effects(), &subject, &observed, &decision).await;
+    let next = status::next(&observed, &decision, &applied, &subject.identity(observed.serves()));
+    let published = publish(&context, alias, &observed.record, &next, &applied).await;
     if published.is_err()
         || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster())
     {
@@ -78,7 +80,7 @@ fn wake_rivals(context: &Context, new: &Guarded<ModelAlias>) {
     let Ok(new) = &new.0 else { return };
     for other in context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()) {
         if other.uid() != new.uid() && other.spec.alias == new.spec.alias {
-            context.wakeups.alias(&key(other));
+            context.wakeups.alias(&other.key());
         }
     }
 }
@@ -89,7 +91,7 @@ fn wake_waiting(context: &Context) {
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         let conditions = alias.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         if conditions.iter().any(|condition| condition.reason == conflict) {
-            context.wakeups.alias(&key(alias));
+            context.wakeups.alias(&alias.key());
         }
     }
 }
@@ -102,21 +104,6 @@ fn again(decision: &Decision, applied: &Applied, now: Timestamp) -> Action {
         // A wake-up a little late finds the time it was set for in the past.
         (Some(wake), None) => Action::requeue(wake + Duration::from_millis(50)),
         (None, None) => Action::await_change(),
-    }
-}
-
-fn identity(alias: &ModelAlias, observation: &Observation) -> Identity {
-    let model = observation.model.as_ref();
-    let selector = |version| {
-        let labels = render::labels::selector(&alias.name_any(), Some(version));
-        labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
-    };
-    let serves = alias.spec.serving.as_ref().and_then(|_| observation.observed.serves());
-    Identity {
-        generation: alias.metadata.generation,
-        model_name: model.map(|model| model.name.to_string()),
-        endpoint: model.and_then(|model| with_rendering(alias, model, render::endpoint)),
-        selector: serves.map(selector),
     }
 }
 

@@ -28,16 +28,17 @@ use crate::{
         names::ModelName,
         std_duration,
     },
-    cli::RunOptions,
     cluster::{Guarded, secrets},
     controllers::context::Context,
     decide::Readiness,
-    observe::{model_alias::registry_key, wanted, watched},
+    observe::{models_of, wanted},
+    options::RunOptions,
     registry::{
         mlflow::{Connection, Credentials, MlflowRegistry},
         polled::{Handle, RegistryKey, Settings},
     },
     render::RegistryForPods,
+    resolve::registry_key,
     status::{condition_news, kstatus, readiness_news},
 };
 
@@ -118,7 +119,7 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
                 object,
                 &Readiness::Stalled(invalid),
                 None,
-                &watched(&context, &key),
+                &models_of(&context.watched(), &key),
                 Timestamp::now(),
             );
             tell(&context, object, next).await?;
@@ -133,7 +134,7 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     }
     let told = webhook::look_after(&context, object, &handle).await;
     let (_, server_version) = handle.health();
-    let watched = watched(&context, &key);
+    let watched = models_of(&context.watched(), &key);
     let now = Timestamp::now();
     let mut next = status(object, &readiness(&handle), server_version, &watched, now);
     let webhook: &str = ConditionType::WebhookReady.into();
@@ -272,7 +273,7 @@ async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handl
     context.readiness.reached().await;
     while is_wanted(&context, &key) {
         let began = Instant::now();
-        let outcome = handle.poll(|| wanted(&context, &key, &handle)).await;
+        let outcome = handle.poll(|| wanted(&context.watched(), &key, &handle)).await;
         let (health, _) = handle.health();
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {

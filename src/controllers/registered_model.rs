@@ -23,11 +23,11 @@ use crate::{
     cluster::{Guarded, finalizer},
     controllers::context::Context,
     decide::{REGISTRY_DEADLINE, Readiness},
-    observe::model_alias::registry_of,
     registry::{
         RegisteredModelFacts, Registry, VersionFacts,
         polled::{Handle, ModelView, ShownMetrics},
     },
+    resolve::registry_of,
     status::{Announcement, kstatus, readiness_news, shown_metrics, version_statuses},
 };
 
@@ -128,7 +128,7 @@ fn readiness(trouble: Note) -> Readiness {
 
 async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass, Note> {
     let name = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
-    let registry = registry_of(context, object)?;
+    let registry = registry_of(&context.registries, object)?;
     context.memory.remember_registry(object, &registry);
     let facts = match registry.model(&name) {
         ModelView::Unknown(trouble) => return Err(trouble),
@@ -283,14 +283,15 @@ async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note>
     }
     let model = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
     // With its namespace, the ModelRegistry may be gone first.
-    let registry =
-        registry_of(context, object).or_else(|note| context.memory.registry(object).ok_or(note))?;
+    let registry = registry_of(&context.registries, object)
+        .or_else(|note| context.memory.registry(object).ok_or(note))?;
     let models = context.models.state();
     let mut others = models.iter().filter_map(|other| other.0.as_ref().ok());
     if let Some(other) = others.find(|other| {
         other.uid() != object.uid()
             && other.model_name().as_ref() == Ok(&model)
-            && registry_of(context, other).is_ok_and(|theirs| theirs.identity() == registry.identity())
+            && registry_of(&context.registries, other)
+                .is_ok_and(|theirs| theirs.identity() == registry.identity())
     }) {
         let owner = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
         let message = format!("the RegisteredModel {owner} speaks of the same model; delete that first");

@@ -36,17 +36,22 @@ use tracing::Instrument;
 use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
-    cli::RunOptions,
     cluster::{
-        Guarded, Readiness, Wakeups,
+        Events, Guarded, Wakeups,
         cache::Cache,
         client::{self, ConnectError},
         watch::{Scope, own_kind, projections},
     },
     controllers::context::Context,
+    options::RunOptions,
     registry::polled::Hub,
-    state::{Haste, Memory, alias_writes::AliasWrites, audit_writes::RecordWrites, smoke_tests::SmokeTests},
-    telemetry::{metrics::Metrics, server},
+    state::{
+        Haste, Memory,
+        alias_writes::AliasWrites,
+        audit_writes::RecordWrites,
+        smoke_tests::{Pods, SmokeTests},
+    },
+    telemetry::server,
     webhook::Push,
 };
 
@@ -93,23 +98,25 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (model_registries, registry_writer) = reflector::store();
     let (sender, wakeups) = Wakeups::new();
     let cluster = Arc::<Cache>::default();
-    let smoke =
-        SmokeTests::new(cluster.clone(), pod_client()?, sender.clone(), options.input_example_max_bytes);
     let context = Arc::new(Context {
-        cluster,
+        cluster: cluster.clone(),
         registries: Hub::default(),
         push: Push::default(),
         aliases: aliases.clone(),
         models: models.clone(),
         model_registries: model_registries.clone(),
-        wakeups: sender,
-        smoke,
-        alias_writes: AliasWrites::default(),
-        records: RecordWrites::default(),
+        smoke: SmokeTests::new(
+            Pods { cluster: cluster.clone(), http: pod_client()? },
+            sender.clone(),
+            options.input_example_max_bytes,
+        ),
+        alias_writes: AliasWrites::new(sender.clone()),
+        records: RecordWrites::new(sender.clone()),
         trusts_changed_by: options.trust_changed_by,
-        metrics: Metrics::default(),
-        readiness: Readiness::default(),
-        recorder: Context::recorder(&client),
+        metrics: Arc::default(),
+        readiness: Arc::default(),
+        events: Events::new(&client, instance()),
+        wakeups: sender,
         memory: Memory::default(),
         haste: Haste::default(),
         client: client.clone(),
@@ -123,25 +130,40 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         context.readiness.expect(what);
     }
     let mut watches = JoinSet::new();
-    watches.spawn(projections::<Deployment>(context.clone(), scope.clone(), "Deployments"));
-    watches.spawn(projections::<Service>(context.clone(), scope.clone(), "Services"));
-    watches.spawn(projections::<EndpointSlice>(context.clone(), scope.clone(), "EndpointSlices"));
-    watches.spawn(projections::<Pod>(context.clone(), scope.clone(), "Pods"));
+    watches.spawn(projections::<Deployment>(
+        context.watching(),
+        client.clone(),
+        scope.clone(),
+        "Deployments",
+    ));
+    watches.spawn(projections::<Service>(context.watching(), client.clone(), scope.clone(), "Services"));
+    watches.spawn(projections::<EndpointSlice>(
+        context.watching(),
+        client.clone(),
+        scope.clone(),
+        "EndpointSlices",
+    ));
+    watches.spawn(projections::<Pod>(context.watching(), client.clone(), scope.clone(), "Pods"));
 
+    let watching = context.watching();
     let stage = Stage { context: context.clone(), stop: stop.clone() };
-    let objects = own_kind::<ModelAlias>(scope.api(&client), alias_writer, &context, "ModelAliases");
+    let objects = own_kind::<ModelAlias>(scope.api(&client), alias_writer, &watching, "ModelAliases");
     let objects = model_alias::forgetting(objects, &context);
     let alias_controller = stage.play(objects, aliases, wakeups.aliases, model_alias::reconcile);
-    let objects = own_kind::<RegisteredModel>(scope.api(&client), model_writer, &context, "RegisteredModels");
+    let objects =
+        own_kind::<RegisteredModel>(scope.api(&client), model_writer, &watching, "RegisteredModels");
     let objects = registered_model::waking(objects, &context);
     let model_controller = stage.play(objects, models, wakeups.models, registered_model::reconcile);
-    let objects = own_kind::<ModelRegistry>(scope.api(&client), registry_writer, &context, "ModelRegistries");
+    let objects =
+        own_kind::<ModelRegistry>(scope.api(&client), registry_writer, &watching, "ModelRegistries");
     let objects = model_registry::noticing_ends(objects, &context);
     let registry_controller =
         stage.play(objects, model_registries, wakeups.registries, model_registry::reconcile);
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "laurel runs");
-    let server = server::serve(context, options.http_address, stop.clone()).map_err(RunError::from);
+    let server =
+        server::serve(context.metrics.clone(), context.readiness.clone(), options.http_address, stop.clone())
+            .map_err(RunError::from);
     let controllers = try_join_all([alias_controller, model_controller, registry_controller]);
     // After the signal each controller ends the passes that it has begun. A task that breaks down takes the operator with it: it
     // is started anew with all of them.
@@ -181,6 +203,11 @@ fn stop_signal() -> Stop {
         token.cancel();
     });
     async move { stop.cancelled().await }.boxed().shared()
+}
+
+/// The name of Laurel's own pod, where it runs in one.
+fn instance() -> Option<String> {
+    std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok()
 }
 
 /// Pods answer directly: no proxy, no redirect, no connection kept.

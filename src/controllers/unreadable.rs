@@ -48,7 +48,7 @@ where
         uid: metadata.uid.clone(),
         ..ObjectReference::default()
     };
-    context.announce_about(reference, vec![news]);
+    context.events.publish(reference, vec![news]);
     if !is_ending {
         return Ok(Action::await_change());
     }

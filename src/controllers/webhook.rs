@@ -19,9 +19,9 @@ use crate::{
         condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition},
         model_registry::WebhookStatus,
     },
-    cli::{RunOptions, WebhookScheme},
     cluster::secrets,
     controllers::context::Context,
+    options::{RunOptions, WebhookScheme},
     registry::{
         polled::{Handle, RegistryKey},
         webhook::WebhookWish,

@@ -33,7 +33,7 @@ mod rolling;
 mod smoke_test;
 mod step;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use deletion::REGISTRY_DEADLINE;

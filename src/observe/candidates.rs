@@ -2,26 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::model_alias::Model;
 use crate::{
-    api::{ModelAliasSpec, condition::Note, metric::Metric},
+    api::{condition::Note, metric::Metric},
     decide::{Candidate, Candidates, Follower, Metrics},
     registry::{VersionFacts, VersionState},
+    resolve::Model,
 };
-
-/// What chooses the version, where that is neither a person nor the alias in the registry.
-#[must_use]
-pub fn follower(spec: &ModelAliasSpec) -> Option<Follower> {
-    let follow = spec.follow.as_ref().filter(|_| spec.version.is_none())?;
-    if let Some(best) = &follow.best {
-        let tags = best.tags.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
-        return Some(Follower::Best { metric: best.metric.clone(), goal: best.goal, tags });
-    }
-    if let Some(semver) = &follow.semver {
-        return Some(Follower::Semver { tag: semver.tag.clone(), range: semver.range.clone() });
-    }
-    follow.latest.as_ref().map(|_| Follower::Latest)
-}
 
 /// The versions that it chooses from, as a poll listed them.
 pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {

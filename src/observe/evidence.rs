@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 
-use super::model_alias::Model;
 use crate::{
     api::{
         condition::{Note, Reason},
@@ -13,6 +12,7 @@ use crate::{
     },
     decide::{Evidence, EvidenceFacts, Lifecycle, Metrics, Observed, is_exempt, wished},
     registry::polled::{ModelView, VersionEvidence},
+    resolve::Model,
 };
 
 /// Adds what the rules for the alias speak of. For a version that served before nothing is read: a rollback waits for nothing.

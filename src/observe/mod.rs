@@ -9,10 +9,12 @@
 //!
 //! Nothing here writes, and nothing here decides. What could not be learnt is unknown, never absent.
 
+mod blockers;
 mod candidates;
 mod evidence;
-pub mod model_alias;
+mod model_alias;
 mod poll_plan;
 
-pub use candidates::{candidate, follower};
-pub use poll_plan::{wanted, watched};
+pub use candidates::candidate;
+pub use model_alias::{Sources, observe};
+pub use poll_plan::{Watched, models_of, wanted};

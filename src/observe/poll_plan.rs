@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
-
-use super::{
-    candidates::follower,
-    evidence::compared,
-    model_alias::{registry_key, rules_for},
+use kube::{
+    ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
 };
+
+use super::evidence::compared;
 use crate::{
     api::{
         ModelAlias, RegisteredModel,
@@ -16,28 +15,40 @@ use crate::{
         names::{ModelName, Version},
     },
     cluster::Guarded,
-    controllers::context::Context,
     decide::Follower,
     registry::polled::{Handle, ModelView, RegistryKey, Wanted},
+    resolve::{follower, registry_key, rules_for},
+    state::Memory,
 };
+
+/// What a plan is made from.
+#[derive(Clone, Copy)]
+pub struct Watched<'a> {
+    /// All `ModelAliases`.
+    pub aliases: &'a Store<Guarded<ModelAlias>>,
+    /// All `RegisteredModels`.
+    pub models: &'a Store<Guarded<RegisteredModel>>,
+    /// The newest statuses.
+    pub memory: &'a Memory,
+}
 
 /// The models of a registry that somebody here speaks of.
 #[must_use]
-pub fn watched(context: &Context, key: &RegistryKey) -> BTreeSet<ModelName> {
-    let models = context.models.state();
+pub fn models_of(watched: &Watched<'_>, key: &RegistryKey) -> BTreeSet<ModelName> {
+    let models = watched.models.state();
     let models = models.iter().filter_map(|model| model.0.as_ref().ok());
     models.filter(|model| registry_key(model) == *key).filter_map(|model| model.model_name().ok()).collect()
 }
 
 /// What a poll of this registry has to read now.
 #[must_use]
-pub fn wanted(context: &Context, key: &RegistryKey, handle: &Handle) -> Wanted {
-    let mut wanted = Wanted { models: watched(context, key), ..Wanted::default() };
-    for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
-        let Some(model) = registered_model(context, alias) else { continue };
+pub fn wanted(watched: &Watched<'_>, key: &RegistryKey, handle: &Handle) -> Wanted {
+    let mut wanted = Wanted { models: models_of(watched, key), ..Wanted::default() };
+    for alias in watched.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
+        let Some(model) = registered_model(watched, alias) else { continue };
         let Ok(model) = &model.0 else { continue };
         let Some(name) = model.model_name().ok().filter(|_| registry_key(model) == *key) else { continue };
-        let versions = judged(context, handle, alias, model, &name);
+        let versions = judged(watched, handle, alias, model, &name);
         wanted.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
         if let Some(follower) = follower(&alias.spec) {
             let by_metric = matches!(follower, Follower::Best { .. });
@@ -50,13 +61,13 @@ pub fn wanted(context: &Context, key: &RegistryKey, handle: &Handle) -> Wanted {
 /// The version of an alias that the rules are about to judge, and those that it is compared with: while it waits to be let in,
 /// and while its pods start.
 fn judged(
-    context: &Context,
+    watched: &Watched<'_>,
     handle: &Handle,
     alias: &ModelAlias,
     model: &RegisteredModel,
     name: &ModelName,
 ) -> Vec<Version> {
-    let status = context.memory.latest_status(alias);
+    let status = watched.memory.latest_status(alias);
     let Some(candidate) = status.target_version.filter(|target| status.version != Some(*target)) else {
         return Vec::new();
     };
@@ -74,7 +85,7 @@ fn judged(
     versions
 }
 
-fn registered_model(context: &Context, alias: &ModelAlias) -> Option<Arc<Guarded<RegisteredModel>>> {
+fn registered_model(watched: &Watched<'_>, alias: &ModelAlias) -> Option<Arc<Guarded<RegisteredModel>>> {
     let namespace = alias.namespace().unwrap_or_default();
-    context.models.get(&ObjectRef::new(&alias.spec.model_ref.name).within(&namespace))
+    watched.models.get(&ObjectRef::new(&alias.spec.model_ref.name).within(&namespace))
 }

@@ -68,6 +68,18 @@ pub enum VersionState {
     Failed,
 }
 
+impl VersionState {
+    /// In one word, as a status has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Pending => "Pending",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
 /// A model version as one read of the registry shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionFacts {

@@ -15,8 +15,8 @@ use super::{
     service, settings,
 };
 use crate::{
-    api::names::ModelUri,
-    cluster::cache::{AliasKey, Cache, Projected},
+    api::{model_alias::AliasKey, names::ModelUri},
+    cluster::cache::{Cache, Projected},
     decide::{ClusterView, Traffic, Workload},
 };
 

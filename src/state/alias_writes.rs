@@ -9,20 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::ResourceExt;
-
+use super::Effect;
 use crate::{
     api::{
-        ModelAlias,
         condition::{Note, Reason},
+        model_alias::AliasKey,
         names::{AliasName, Version},
     },
-    apply::Effect,
-    cluster::{Wakeups, cache::AliasKey},
-    controllers::context::Context,
+    cluster::Wakeups,
     decide::AliasRole,
-    observe::model_alias::{Model, key},
     registry::{Registry, RegistryError},
+    resolve::{Model, Subject},
 };
 
 /// How long a write that failed is not tried again; twice as long after each further failure, up to [`PAUSE_MAX`].
@@ -35,8 +32,9 @@ const SETTLED: Duration = Duration::from_mins(1);
 type WriteKey = (String, AliasRole);
 
 /// The writes of aliases: those that run, those that failed, and what was written last. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct AliasWrites {
+    wakeups: Wakeups,
     states: Arc<Mutex<HashMap<WriteKey, State>>>,
 }
 
@@ -84,11 +82,16 @@ struct Write {
     alias: AliasName,
     version: Version,
     replaces: Option<Version>,
-    wakeups: Wakeups,
     writes: AliasWrites,
 }
 
 impl AliasWrites {
+    /// None yet.
+    #[must_use]
+    pub fn new(wakeups: Wakeups) -> Self {
+        Self { wakeups, states: Arc::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<WriteKey, State>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,15 +100,14 @@ impl AliasWrites {
     /// answer is why the last one did, so that what is told stands still.
     pub(crate) fn start(
         &self,
-        context: &Context,
-        alias: &ModelAlias,
+        subject: &Subject<'_>,
         model: &Model,
         role: AliasRole,
         version: Version,
         replaces: Option<Version>,
     ) -> Result<Effect, Note> {
-        let name = name_of(alias, role)?.clone();
-        let write_key = (alias.uid().unwrap_or_default(), role);
+        let name = name_of(subject, role)?.clone();
+        let write_key = (subject.uid.clone(), role);
         let mut states = self.lock();
         let state = states.entry(write_key.clone()).or_default();
         let now = Instant::now();
@@ -117,12 +119,11 @@ impl AliasWrites {
         drop(states);
         let write = Write {
             key: write_key,
-            owner: key(alias),
+            owner: subject.key.clone(),
             model: model.clone(),
             alias: name,
             version,
             replaces,
-            wakeups: context.wakeups.clone(),
             writes: self.clone(),
         };
         tokio::spawn(write.run());
@@ -131,17 +132,16 @@ impl AliasWrites {
 
     /// The version that we let one of the two aliases name last, since this operator began.
     #[must_use]
-    pub fn last_written(&self, alias: &ModelAlias, role: AliasRole) -> Option<Version> {
-        self.lock().get(&(alias.uid().unwrap_or_default(), role))?.written
+    pub fn last_written(&self, uid: &str, role: AliasRole) -> Option<Version> {
+        self.lock().get(&(uid.to_owned(), role))?.written
     }
 
     /// Whether a write for this ModelAlias runs.
-    fn is_running(&self, alias: &ModelAlias) -> bool {
-        let uid = alias.uid().unwrap_or_default();
+    fn is_running(&self, uid: &str) -> bool {
         let states = self.lock();
         [AliasRole::Main, AliasRole::Previous]
             .into_iter()
-            .any(|role| states.get(&(uid.clone(), role)).is_some_and(|state| state.running))
+            .any(|role| states.get(&(uid.to_owned(), role)).is_some_and(|state| state.running))
     }
 
     /// Forgets the writes of a ModelAlias that is gone.
@@ -171,7 +171,7 @@ impl Write {
                 }
             }
         }
-        self.wakeups.alias(&self.owner);
+        self.writes.wakeups.alias(&self.owner);
     }
 
     async fn once(&self) -> Result<(), Note> {
@@ -188,12 +188,8 @@ fn told(model: &Model, error: &RegistryError) -> Note {
     model.registry.note(Some(&model.name), error)
 }
 
-fn name_of(alias: &ModelAlias, role: AliasRole) -> Result<&AliasName, Note> {
-    match role {
-        AliasRole::Main => Some(&alias.spec.alias),
-        AliasRole::Previous => alias.spec.previous_alias.as_ref(),
-    }
-    .ok_or_else(|| Note::new(Reason::AsWished, "spec.previousAlias was removed meanwhile"))
+fn name_of<'a>(subject: &Subject<'a>, role: AliasRole) -> Result<&'a AliasName, Note> {
+    subject.alias(role).ok_or_else(|| Note::new(Reason::AsWished, "spec.previousAlias was removed meanwhile"))
 }
 
 /// That the alias still names what the decision was made from. Otherwise what is there now is remembered, and decided
@@ -218,19 +214,19 @@ async fn unmoved(
 
 /// Removes an alias. The deletion of the ModelAlias waits for it, so this one is not done beside the pass.
 pub(crate) async fn delete_alias(
-    context: &Context,
+    writes: &AliasWrites,
+    subject: &Subject<'_>,
     model: &Model,
-    alias: &ModelAlias,
     role: AliasRole,
     replaces: Version,
 ) -> Result<(), Note> {
-    if context.alias_writes.is_running(alias) {
+    if writes.is_running(&subject.uid) {
         return Err(Note::new(
             Reason::RegistryPending,
             "an alias is being set at this moment; looking again when it is",
         ));
     }
-    let name = name_of(alias, role)?;
+    let name = name_of(subject, role)?;
     let client = model.registry.client()?;
     unmoved(model, client.as_ref(), name, Some(replaces)).await?;
     client.delete_alias(&model.name, name).await.map_err(|error| told(model, &error))?;

@@ -8,22 +8,20 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 
+use super::Effect;
 use crate::{
     api::{
-        ModelAlias, ModelAliasStatus,
+        ModelAliasStatus,
         condition::Note,
-        model_alias::{HistoryEntry, Recorded},
+        model_alias::{AliasKey, HistoryEntry, Recorded},
         names::{ModelUri, Version},
     },
-    apply::Effect,
     audit::{Change, LogEntry, is_logged, of_version, of_version_before},
-    cluster::{Wakeups, cache::AliasKey},
-    controllers::context::Context,
+    cluster::Wakeups,
     decide::{Observed, Outbox},
-    observe::model_alias::{Model, key},
     registry::Registry,
+    resolve::{Model, Subject},
 };
 
 /// How long after a failure it is not tried again; twice as long after each further one, up to [`PAUSE_MAX`].
@@ -31,8 +29,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_mins(5);
 
 /// The writes of records, by the ModelAlias's UID. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RecordWrites {
+    wakeups: Wakeups,
     states: Arc<Mutex<HashMap<String, State>>>,
 }
 
@@ -61,20 +60,25 @@ struct Write {
     /// What the version's pods loaded. A number that means another model by now is not what was live.
     model_uri: Option<ModelUri>,
     entry: LogEntry,
-    wakeups: Wakeups,
     writes: RecordWrites,
 }
 
 impl RecordWrites {
+    /// None yet.
+    #[must_use]
+    pub fn new(wakeups: Wakeups) -> Self {
+        Self { wakeups, states: Arc::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, State>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What became of the entries that the status calls pending.
     #[must_use]
-    pub fn outbox(&self, alias: &ModelAlias, record: &ModelAliasStatus) -> Outbox {
+    pub fn outbox(&self, uid: &str, record: &ModelAliasStatus) -> Outbox {
         let mut states = self.lock();
-        let Some(state) = states.get_mut(&alias.uid().unwrap_or_default()) else { return Outbox::default() };
+        let Some(state) = states.get_mut(uid) else { return Outbox::default() };
         let is_pending = |at: &Timestamp| {
             record.history.iter().any(|entry| entry.at == *at && entry.recorded == Recorded::Pending)
         };
@@ -86,15 +90,14 @@ impl RecordWrites {
     /// Begins the write of an entry, unless one runs or the last one failed a moment ago.
     pub(crate) fn start(
         &self,
-        context: &Context,
-        alias: &ModelAlias,
+        subject: &Subject<'_>,
         model: &Model,
         observed: &Observed,
         at: Timestamp,
     ) -> Effect {
         let find = |entry: &&HistoryEntry| entry.at == at;
         let Some(entry) = observed.record.history.iter().find(find) else { return Effect::UnderWay };
-        let uid = alias.uid().unwrap_or_default();
+        let uid = subject.uid.clone();
         {
             let mut states = self.lock();
             let state = states.entry(uid.clone()).or_default();
@@ -104,7 +107,7 @@ impl RecordWrites {
             }
             state.running = true;
         }
-        let owner = key(alias);
+        let owner = subject.key.clone();
         let model_alias = format!("{}/{}", owner.0, owner.1);
         let write = Write {
             uid,
@@ -112,8 +115,7 @@ impl RecordWrites {
             model: model.clone(),
             version: entry.version,
             model_uri: observed.remembered(entry.version).and_then(|held| held.model_uri.clone()),
-            entry: LogEntry::new(&alias.spec.alias, &model_alias, entry),
-            wakeups: context.wakeups.clone(),
+            entry: LogEntry::new(&subject.spec().alias, &model_alias, entry),
             writes: self.clone(),
         };
         tokio::spawn(write.run());
@@ -149,7 +151,7 @@ impl Write {
                 }
             }
         }
-        self.wakeups.alias(&self.owner);
+        self.writes.wakeups.alias(&self.owner);
     }
 
     async fn once(&self) -> Result<Recorded, Note> {

@@ -10,8 +10,8 @@ use kube::ResourceExt;
 
 use crate::{
     api::{ModelAlias, ModelAliasStatus, RegisteredModel},
-    observe::model_alias::Model,
     registry::polled::Handle,
+    resolve::{Model, Remembered, Subject},
 };
 
 /// What is remembered, by UID.
@@ -36,19 +36,18 @@ fn revision(alias: &ModelAlias) -> u64 {
 }
 
 impl Memory {
-    /// Remembers where an alias leads, for as long as its deletion needs it.
-    pub fn remember_model(&self, alias: &ModelAlias, model: Option<&Model>) {
-        let Some(uid) = alias.uid() else { return };
-        if alias.finalizers().is_empty() {
-            locked(&self.models).remove(&uid);
-        } else if let Some(model) = model {
-            locked(&self.models).insert(uid, model.clone());
+    /// Remembers where a ModelAlias leads, for as long as its deletion needs it.
+    pub fn remember_model(&self, subject: &Subject<'_>) {
+        let has_finalizer = subject.metadata().finalizers.as_ref().is_some_and(|all| !all.is_empty());
+        if !has_finalizer {
+            locked(&self.models).remove(&subject.uid);
+        } else if let Ok(model) = &subject.model {
+            locked(&self.models).insert(subject.uid.clone(), model.clone());
         }
     }
 
     /// Where an alias led when it was last known.
-    #[must_use]
-    pub fn model(&self, alias: &ModelAlias) -> Option<Model> {
+    fn model(&self, alias: &ModelAlias) -> Option<Model> {
         locked(&self.models).get(&alias.uid()?).cloned()
     }
 
@@ -83,6 +82,17 @@ impl Memory {
     pub fn remember_status(&self, written: &ModelAlias, status: &ModelAliasStatus) {
         if let Some(uid) = written.uid() {
             locked(&self.statuses).insert(uid, (revision(written), status.clone()));
+        }
+    }
+
+    /// What is known of a ModelAlias beside the object itself.
+    #[must_use]
+    pub fn recall(&self, alias: &ModelAlias, now: Timestamp) -> Remembered {
+        let is_ending = alias.metadata.deletion_timestamp.is_some();
+        Remembered {
+            status: self.latest_status(alias),
+            model: if is_ending { self.model(alias) } else { None },
+            deleting_since: is_ending.then(|| self.deleting_since(alias, now)),
         }
     }
 

@@ -16,3 +16,11 @@ mod throttle;
 
 pub use memory::Memory;
 pub use throttle::Haste;
+
+/// What came of an action that did not fail.
+pub enum Effect {
+    /// It is done; what runs beside the reconcile is begun.
+    Done,
+    /// It was begun before and has not ended.
+    UnderWay,
+}

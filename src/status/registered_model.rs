@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     api::{RegisteredModelSpec, metric::Metric, names::Version, registered_model::VersionStatus},
-    offline::versions::state,
     registry::VersionFacts,
 };
 
@@ -55,7 +54,7 @@ pub fn version_statuses(
             version: facts.version,
             created_at: facts.created_at,
             aliases: held.map(|(alias, _)| alias.clone()).collect(),
-            state: state(facts.state).to_owned(),
+            state: facts.state.as_str().to_owned(),
             metrics: names.iter().map(|name| (name.clone(), value(name))).collect(),
             run_id: facts.run_id,
         }

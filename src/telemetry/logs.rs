@@ -2,7 +2,7 @@
 
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::LogFormat;
+use crate::options::LogFormat;
 
 /// Begins logging to standard output. `RUST_LOG` chooses what; the default is `info`.
 pub fn init(format: LogFormat) {

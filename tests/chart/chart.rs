@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::{CommandFactory, Parser};
-use laurel::cli::{Cli, Command, LogFormat, RunOptions, WebhookScheme};
+use laurel::{
+    cli::{Cli, Command},
+    options::{LogFormat, RunOptions, WebhookScheme},
+};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 

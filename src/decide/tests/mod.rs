@@ -28,7 +28,7 @@ mod record;
 mod rules;
 mod scenario;
 mod scenarios;
-mod smoke_tests;
+pub(crate) mod smoke_tests;
 mod stories;
 mod there_and_back;
 mod world;

@@ -15,9 +15,10 @@ use crate::{
     decide::{
         Candidates, Choice, Evidence, EvidenceFacts, Metrics, NEWEST, Outcome, RegistryView, choose, examine,
     },
-    observe::{candidate, follower, model_alias::rules_for},
+    observe::candidate,
     offline::versions::{self, RunMetrics},
     registry::{RegisteredModelFacts, Registry, VersionFacts, VersionState},
+    resolve::{follower, rules_for},
 };
 
 /// What would become of a wish, as far as the registry knows.
@@ -132,7 +133,7 @@ async fn wish(
     if candidate.state != VersionState::Ready {
         let message = format!(
             "version {version} is {} in the registry, so it cannot be served",
-            versions::state(candidate.state)
+            candidate.state.as_str()
         );
         return Ok(told(Some(version), Verdict::Missing, message));
     }

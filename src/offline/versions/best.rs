@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BTreeMap};
 
 use serde::Serialize;
 
-use super::{Measured, state};
+use super::Measured;
 use crate::{
     api::{
         metric::{Goal, Metric},
@@ -83,7 +83,7 @@ pub fn best(
                 Metrics::Unread(_) => None,
             },
             aliases: super::aliases(model, it.version),
-            state: state(crate::registry::VersionState::Ready),
+            state: crate::registry::VersionState::Ready.as_str(),
         })
         .collect();
     ranked.sort_by(|a, b| order(goal, a, b));

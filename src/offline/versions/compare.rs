@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Measured, state};
+use super::Measured;
 use crate::{
     api::{
         metric::{Goal, Metric},
@@ -104,7 +104,7 @@ pub fn compare(
             .map(|(facts, _)| Side {
                 version: facts.version,
                 aliases: super::aliases(model, facts.version),
-                state: state(facts.state),
+                state: facts.state.as_str(),
                 registered_at: facts.created_at,
                 run_id: facts.run_id.clone(),
                 description: facts.description.clone(),

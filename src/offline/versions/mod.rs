@@ -16,7 +16,7 @@ use crate::{
         names::{ModelName, Version},
         promotion::PromotionRule,
     },
-    registry::{RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState},
+    registry::{RegisteredModelFacts, Registry, RegistryError, VersionFacts},
 };
 
 pub mod best;
@@ -86,16 +86,6 @@ pub fn goals(rules: &[PromotionRule]) -> BTreeMap<String, Goal> {
     });
     let improved = rules.iter().filter_map(|rule| rule.improves.as_ref());
     of_bounds.chain(improved.map(|rule| (rule.metric.clone(), rule.goal))).collect()
-}
-
-/// The state of a version in one word, as the status of a RegisteredModel has it.
-#[must_use]
-pub fn state(state: VersionState) -> &'static str {
-    match state {
-        VersionState::Ready => "Ready",
-        VersionState::Pending => "Pending",
-        VersionState::Failed => "Failed",
-    }
 }
 
 #[cfg(test)]

@@ -20,11 +20,11 @@ use std::{
 use tokio::{sync::Semaphore, task::AbortHandle};
 
 use crate::{
-    api::names::{ModelName, Version},
-    cluster::{
-        Wakeups,
-        cache::{AliasKey, Cache},
+    api::{
+        model_alias::AliasKey,
+        names::{ModelName, Version},
     },
+    cluster::{Wakeups, cache::Cache},
     decide::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot},
     registry::polled::Handle,
 };
@@ -32,7 +32,7 @@ use crate::{
 mod reply;
 mod run;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 /// How many examples larger than [`run::SMALL`] are held in memory at a time.
 const LARGE_AT_ONCE: usize = 2;
@@ -44,13 +44,20 @@ pub struct SmokeTests(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     tests: Mutex<HashMap<String, Running>>,
-    cluster: Arc<Cache>,
-    /// The client for pods: no proxy, no redirects.
-    http: reqwest::Client,
+    pods: Pods,
     wakeups: Wakeups,
     /// An example with more bytes is not sent.
     example_max: usize,
     large: Arc<Semaphore>,
+}
+
+/// How pods are reached.
+#[derive(Clone, Debug)]
+pub struct Pods {
+    /// Where they are.
+    pub cluster: Arc<Cache>,
+    /// The client for them: no proxy, no redirects.
+    pub http: reqwest::Client,
 }
 
 /// The test of one ModelAlias. Its task ends with it.
@@ -96,11 +103,11 @@ pub struct Request {
 }
 
 impl SmokeTests {
-    /// No tests yet. `http` is the client for pods; an example of more than `example_max` bytes is not sent.
+    /// No tests yet. An example of more than `example_max` bytes is not sent.
     #[must_use]
-    pub fn new(cluster: Arc<Cache>, http: reqwest::Client, wakeups: Wakeups, example_max: usize) -> Self {
+    pub fn new(pods: Pods, wakeups: Wakeups, example_max: usize) -> Self {
         let (tests, large) = (Mutex::default(), Arc::new(Semaphore::new(LARGE_AT_ONCE)));
-        Self(Arc::new(Shared { tests, cluster, http, wakeups, example_max, large }))
+        Self(Arc::new(Shared { tests, pods, wakeups, example_max, large }))
     }
 
     /// The test of a version; `uid` is the ModelAlias's.

@@ -145,13 +145,14 @@ impl Test {
 
     async fn send(&self, shared: &Shared, example: Example) -> Try {
         let Request { alias, version, port, timeout, .. } = &self.request;
-        let Some(address) = shared.cluster.ready_pod(alias, *version) else {
+        let Some(address) = shared.pods.cluster.ready_pod(alias, *version) else {
             return Try::Unavailable(format!("version {version} has no ready pod for now"));
         };
         let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
         // Not a body that could be sent again, because that would be kept until the answer.
         let body = reqwest::Body::wrap(Full::new(Bytes::from_owner(example)));
         let sent = shared
+            .pods
             .http
             .post(format!("http://{host}:{port}/invocations"))
             .header("content-type", "application/json")
@@ -173,7 +174,7 @@ impl Test {
             Reply::Busy(why) => Try::Busy(why),
             Reply::Foreign(why) => Try::Unavailable(why),
             // A pod that is ending, or lost its node, may answer anything.
-            Reply::Failed(_) if !shared.cluster.is_ready_pod(alias, *version, &address) => {
+            Reply::Failed(_) if !shared.pods.cluster.is_ready_pod(alias, *version, &address) => {
                 Try::Unavailable("the pod that was asked is not ready any more".to_owned())
             }
             Reply::Failed(why) => Try::Ended(SmokeReport::Failed(why)),

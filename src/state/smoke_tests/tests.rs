@@ -18,17 +18,21 @@ use wiremock::{
     matchers::{any, method, path},
 };
 
-use super::{Request, SmokeTests, run::InVain};
+use super::{Pods, Request, SmokeTests, run::InVain};
 use crate::{
     api::{
+        model_alias::AliasKey,
         model_registry::Stages,
         names::{ModelName, Version},
     },
     cluster::{
         WakeupStreams, Wakeups,
-        cache::{AliasKey, Cache, Projected},
+        cache::{Cache, Projected},
     },
-    decide::{Attempt, SmokeReport},
+    decide::{
+        Attempt, SmokeReport,
+        tests::smoke_tests::{Pods as SimulatedPods, Registry as SimulatedRegistry, simulated},
+    },
     registry::{
         mlflow::{Connection, MlflowRegistry},
         polled::{Handle, Hub, RegistryKey, Settings},
@@ -42,9 +46,9 @@ const UID: &str = "6d1b";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A registry, a pod, and the smoke tests between them.
-pub(crate) struct Bench {
-    pub(crate) registry: MockServer,
-    pub(crate) pod: MockServer,
+struct Bench {
+    registry: MockServer,
+    pod: MockServer,
     request: Request,
     cluster: Arc<Cache>,
     tests: SmokeTests,
@@ -89,7 +93,7 @@ fn handle(url: &str) -> Arc<Handle> {
 
 impl Bench {
     /// Nothing answers yet.
-    pub(crate) async fn new() -> Self {
+    async fn new() -> Self {
         Self::with_limit(32 << 20).await
     }
 
@@ -111,12 +115,12 @@ impl Bench {
             port: pod_server.address().port(),
             timeout: Duration::from_secs(10),
         };
-        let tests = SmokeTests::new(cluster.clone(), http, sender, example_max);
+        let tests = SmokeTests::new(Pods { cluster: cluster.clone(), http }, sender, example_max);
         Self { registry, pod: pod_server, request, cluster, tests, wakeups }
     }
 
     /// Everything is as it should be, but for what the pod answers.
-    pub(crate) async fn with(answer: ResponseTemplate) -> Self {
+    async fn with(answer: ResponseTemplate) -> Self {
         let bench = Self::new().await;
         bench.logged(EXAMPLE).await;
         bench.answers(answer).await;
@@ -124,26 +128,26 @@ impl Bench {
     }
 
     /// The version has this input example.
-    pub(crate) async fn logged(&self, example: &str) {
+    async fn logged(&self, example: &str) {
         let file = ResponseTemplate::new(200).set_body_raw(example.as_bytes(), "text/plain");
         self.registry_answers(file).await;
     }
 
-    pub(crate) async fn registry_answers(&self, answer: ResponseTemplate) {
+    async fn registry_answers(&self, answer: ResponseTemplate) {
         Mock::given(method("GET")).respond_with(answer).mount(&self.registry).await;
     }
 
-    pub(crate) async fn answers(&self, answer: ResponseTemplate) {
+    async fn answers(&self, answer: ResponseTemplate) {
         let invocations = Mock::given(method("POST")).and(path("/invocations"));
         invocations.respond_with(answer).mount(&self.pod).await;
     }
 
     /// The pod is behind this port instead.
-    pub(crate) fn behind(&mut self, port: u16) {
+    fn behind(&mut self, port: u16) {
         self.request.port = port;
     }
 
-    pub(crate) fn begin(&self, retry: &str) {
+    fn begin(&self, retry: &str) {
         self.tests.begin(Request { attempt: attempt(retry), ..self.request.clone() });
     }
 
@@ -152,7 +156,7 @@ impl Bench {
     }
 
     /// The first report that says more than that the test runs.
-    pub(crate) async fn outcome(&mut self) -> SmokeReport {
+    async fn outcome(&mut self) -> SmokeReport {
         let outcome = async {
             loop {
                 self.wakeups.aliases.next().await.unwrap();
@@ -167,7 +171,7 @@ impl Bench {
     }
 
     /// The bodies that the pod was sent.
-    pub(crate) async fn sent(&self) -> Vec<Vec<u8>> {
+    async fn sent(&self) -> Vec<Vec<u8>> {
         self.pod.received_requests().await.unwrap().into_iter().map(|request| request.body).collect()
     }
 }
@@ -390,4 +394,33 @@ async fn of_an_answer_without_end_only_the_beginning_is_read() {
     bench.begin("1");
     let why = why_failed(bench.outcome().await);
     assert!(why.len() < 400 && began.elapsed() < bench.request.timeout, "{} bytes", why.len());
+}
+
+/// The world of the decision's tests stands in for this module. Both keep a test in the same slot; here it is shown that the
+/// same circumstances come to the same report.
+#[tokio::test]
+async fn promise_6_the_simulated_world_comes_to_the_same_reports() {
+    use SimulatedPods as P;
+    use SimulatedRegistry as R;
+    let circumstances = [P::Answer, P::AnswerWithErrors, P::CannotBeReached]
+        .into_iter()
+        .flat_map(|pods| [R::Answers, R::IsAway, R::HidesExamples].map(|registry| (pods, registry)));
+    for (pods, registry) in circumstances {
+        let mut bench = Bench::new().await;
+        match registry {
+            R::Answers => bench.logged(EXAMPLE).await,
+            R::IsAway => bench.registry_answers(ResponseTemplate::new(503)).await,
+            R::HidesExamples => bench.registry_answers(ResponseTemplate::new(404)).await,
+        }
+        match pods {
+            P::Answer => bench.answers(ResponseTemplate::new(200)).await,
+            P::AnswerWithErrors => bench.answers(ResponseTemplate::new(500)).await,
+            // Nothing listens there.
+            P::CannotBeReached => bench.behind(1),
+        }
+        bench.begin("1");
+        let (real, simulated) = (bench.outcome().await, simulated(pods, registry));
+        let is_same = std::mem::discriminant(&real) == std::mem::discriminant(&simulated);
+        assert!(is_same, "{pods:?}, {registry:?}: {real:?}, but in the world {simulated:?}");
+    }
 }

@@ -18,19 +18,19 @@ use crate::{
         names::is_label_value,
         schema::{Admission, Generator},
     },
-    observe::model_alias::{Model, intent, with_rendering},
     registry::polled::{Hub, RegistryKey, Settings},
     render::{self, RegistryForPods, Selection},
+    resolve::{Model, Subject},
     status::{self, Applied, Identity},
 };
 
 /// `stored` is the ModelAlias as the API server has it.
 pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, generator: &mut Generator) {
-    let model = model(generator);
-    let invalid = with_rendering(alias, &model, |rendering| render::validate(rendering).err()).flatten();
+    let subject = Subject::new(alias, Ok(model(generator)));
+    let invalid = subject.rendering().and_then(|rendering| render::validate(&rendering).err());
     let is_invalid = invalid.is_some();
     let obstacle = invalid.map(|fault| Note::new(Reason::InvalidTemplate, format!("spec.{fault}")));
-    let intent = intent(alias, Some(&model), obstacle);
+    let intent = subject.intent(obstacle);
     let settings = intent.serving.as_ref().map(|serving| serving.settings.clone()).unwrap_or_default();
     let observed = Observed {
         now: now(),
@@ -49,7 +49,7 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
     }
     for action in &decision.actions {
         sound(action, &observed, &decision);
-        rendered(action, alias, &model);
+        rendered(action, &subject);
     }
     traffic(&observed, &decision);
     let status = tell(alias, &observed, &decision, generator);
@@ -99,30 +99,26 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
 }
 
 /// What an action writes can be rendered, and has valid names.
-fn rendered(action: &Action, alias: &ModelAlias, model: &Model) {
-    with_rendering(alias, model, |rendering| {
-        let labels = match action {
-            Action::Apply { version, model_uri, replicas } => {
-                let deployment = render::deployment(rendering, *version, model_uri, *replicas, now())
-                    .expect("it was validated");
-                let name = deployment.name_any();
-                assert!(
-                    super::is_dns_subdomain(&name) && name.len() <= 63 && !name.contains('.'),
-                    "{name:?}"
-                );
-                deployment.metadata.labels
-            }
-            Action::Route(Traffic::One(version)) => {
-                let service = render::service(rendering, Selection::One(*version));
-                assert!(service.spec.unwrap().selector.is_some_and(|selector| selector.len() == 2));
-                service.metadata.labels
-            }
-            _ => None,
-        };
-        for value in labels.iter().flatten().map(|(_, value)| value) {
-            assert!(is_label_value(value), "no label: {value:?}");
+fn rendered(action: &Action, subject: &Subject<'_>) {
+    let Some(rendering) = subject.rendering() else { return };
+    let labels = match action {
+        Action::Apply { version, model_uri, replicas } => {
+            let deployment = render::deployment(&rendering, *version, model_uri, *replicas, now())
+                .expect("it was validated");
+            let name = deployment.name_any();
+            assert!(super::is_dns_subdomain(&name) && name.len() <= 63 && !name.contains('.'), "{name:?}");
+            deployment.metadata.labels
         }
-    });
+        Action::Route(Traffic::One(version)) => {
+            let service = render::service(&rendering, Selection::One(*version));
+            assert!(service.spec.unwrap().selector.is_some_and(|selector| selector.len() == 2));
+            service.metadata.labels
+        }
+        _ => None,
+    };
+    for value in labels.iter().flatten().map(|(_, value)| value) {
+        assert!(is_label_value(value), "no label: {value:?}");
+    }
 }
 
 /// What answers is neither deleted nor scaled to nothing, before these actions or after them.

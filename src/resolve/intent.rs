@@ -1,0 +1,116 @@
+//! What is desired, checked and with its references followed.
+
+use jiff::SignedDuration;
+use kube::ResourceExt;
+
+use super::{Subject, rules_for};
+use crate::{
+    api::{
+        CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasSpec,
+        RETRY_ANNOTATION,
+        condition::{Note, shortened},
+        model_alias::{Rollout, Runtime, Serving, SmokeTest, Strategy},
+        std_duration,
+    },
+    cluster::finalizer,
+    decide::{
+        Follower, Intent, Lifecycle, OnUnavailable, ServingIntent, SmokeTestIntent, StrategyIntent, Wish,
+    },
+    render,
+};
+
+impl Subject<'_> {
+    /// What is desired. `obstacle` is what forbids any action at all.
+    #[must_use]
+    pub fn intent(&self, obstacle: Option<Note>) -> Intent {
+        let (alias, spec) = (self.object, self.spec());
+        let lifecycle = match self.deleting_since {
+            Some(since) => Lifecycle::Deleting { since },
+            None if spec.suspend => Lifecycle::Suspended,
+            None => Lifecycle::Active,
+        };
+        Intent {
+            wish: match (spec.version, follower(spec)) {
+                (Some(version), _) => Wish::Version(version),
+                (None, Some(follower)) => Wish::Chosen(follower),
+                (None, None) => Wish::Registry,
+            },
+            serving: self.serving_intent(),
+            keeps_previous_alias: spec.previous_alias.is_some(),
+            drift: spec.drift,
+            lifecycle,
+            deletes_alias: spec.deletion_policy == DeletionPolicy::Delete,
+            has_finalizer: finalizer::is_set(&alias.metadata, finalizer::REGISTRY_ALIAS),
+            rules: self
+                .model
+                .as_ref()
+                .map_or_else(|_| Vec::new(), |model| rules_for(&model.promotion, &spec.alias)),
+            retry: alias.annotations().get(RETRY_ANNOTATION).cloned(),
+            changed_by: said(alias, CHANGED_BY_ANNOTATION),
+            commit: said(alias, COMMIT_ANNOTATION),
+            obstacle,
+        }
+    }
+
+    fn serving_intent(&self) -> Option<ServingIntent> {
+        let (serving, rollout) = (self.spec().serving.as_ref()?, &self.spec().rollout);
+        let settings = render::settings(&self.rendering()?).as_str().to_owned();
+        let signed =
+            |duration| SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX);
+        Some(ServingIntent {
+            replicas: serving.replicas,
+            settings,
+            strategy: match rollout.strategy {
+                Strategy::BlueGreen => StrategyIntent::BlueGreen,
+                Strategy::Rolling => StrategyIntent::Rolling { max_surge: rollout.max_surge.unwrap_or(1) },
+            },
+            progress_deadline: signed(rollout.progress_deadline),
+            warm_for: signed(rollout.warm_for),
+            history: rollout.history as usize,
+            smoke_test: smoke_test_intent(serving, rollout),
+        })
+    }
+}
+
+/// How long the answer to an input example may take, unless the model server may take longer.
+const SMOKE_TEST_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
+
+fn smoke_test_intent(serving: &Serving, rollout: &Rollout) -> SmokeTestIntent {
+    let default =
+        if serving.runtime == Runtime::Custom { SmokeTest::Disabled } else { SmokeTest::InputExample };
+    SmokeTestIntent {
+        is_enabled: rollout.smoke_test.unwrap_or(default) == SmokeTest::InputExample,
+        timeout: SMOKE_TEST_TIMEOUT.max(server_timeout(serving)),
+        on_unavailable: OnUnavailable::Wait,
+    }
+}
+
+/// How long the model server may work on a request, where `spec.serving.env` sets that.
+fn server_timeout(serving: &Serving) -> SignedDuration {
+    const SECONDS: &str = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT";
+    let set = serving.env.iter().rev().find(|variable| variable.name == SECONDS);
+    let seconds = set.and_then(|variable| variable.value.as_deref()?.trim().parse::<u32>().ok());
+    SignedDuration::from_secs(seconds.unwrap_or_default().into())
+}
+
+/// What an annotation says, if it says anything; one line, and not too long for a status.
+fn said(alias: &ModelAlias, annotation: &str) -> Option<String> {
+    const MAX: usize = 250;
+    let text = alias.annotations().get(annotation)?.trim();
+    let line: String = text.chars().map(|each| if each.is_control() { ' ' } else { each }).collect();
+    (!line.is_empty()).then(|| shortened(&line, MAX))
+}
+
+/// What chooses the version, where that is neither a person nor the alias in the registry.
+#[must_use]
+pub fn follower(spec: &ModelAliasSpec) -> Option<Follower> {
+    let follow = spec.follow.as_ref().filter(|_| spec.version.is_none())?;
+    if let Some(best) = &follow.best {
+        let tags = best.tags.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect();
+        return Some(Follower::Best { metric: best.metric.clone(), goal: best.goal, tags });
+    }
+    if let Some(semver) = &follow.semver {
+        return Some(Follower::Semver { tag: semver.tag.clone(), range: semver.range.clone() });
+    }
+    follow.latest.as_ref().map(|_| Follower::Latest)
+}
