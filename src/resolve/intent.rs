@@ -114,3 +114,27 @@ pub fn follower(spec: &ModelAliasSpec) -> Option<Follower> {
     }
     follow.latest.as_ref().map(|_| Follower::Latest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serving(env: &str) -> Serving {
+        serde_yaml::from_str(&format!("{{image: serving:1, env: {env}}}")).unwrap()
+    }
+
+    #[test]
+    fn a_smoke_test_takes_as_long_as_the_model_server_may() {
+        let table = [
+            ("[]", 60),
+            ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, value: '300'}]", 300),
+            ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, value: '10'}]", 60),
+            ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, value: soon}]", 60),
+            ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, valueFrom: {fieldRef: {fieldPath: a}}}]", 60),
+        ];
+        for (env, seconds) in table {
+            let intent = smoke_test_intent(&serving(env), &Rollout::default());
+            assert_eq!(intent.timeout, SignedDuration::from_secs(seconds), "{env}");
+        }
+    }
+}

@@ -59,7 +59,6 @@ stories! {
     fn promise_5_a_rollback_to_a_version_scaled_to_zero_needs_no_registry();
     fn promise_6_a_follower_does_not_go_back_to_what_failed_until_the_alias_is_set_again();
     fn promise_6_a_retry_that_cannot_be_tried_yet_is_not_forgotten();
-    fn promise_6_a_retry_right_after_the_rejection_sends_the_input_example_again();
     fn promise_6_a_retry_sends_the_input_example_again();
     fn promise_6_a_smoke_test_cut_short_does_not_condemn_the_version_later();
     fn promise_6_a_smoke_test_that_cannot_be_done_rejects_nothing();

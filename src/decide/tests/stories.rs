@@ -3,7 +3,7 @@
 
 use jiff::SignedDuration;
 
-use super::world::{Fate, World, version};
+use super::world::{Event, Fate, World, version};
 use crate::{
     api::{
         condition::{ConditionStatus, Note, Reason},
@@ -85,11 +85,27 @@ fn promise_4_the_registry_is_told_after_traffic_and_only_then() {
 fn a_version_that_fails_while_it_serves_is_left_for_the_warm_one_and_the_history_says_why() {
     let mut world = serving(1);
     promote(&mut world, 2);
-    world.happen(&super::world::Event::Pods { of: 2, are: Fate::NeverReady });
+    world.happen(&Event::Pods { of: 2, are: Fate::NeverReady });
     world.live(10);
     assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
     assert_eq!(world.record.rejected[0].reason, Reason::BecameUnready);
     assert_eq!(world.record.history[0].cause, Cause::Failure);
+}
+
+/// The pods of the version still run then, with the result of their smoke test.
+#[test]
+fn promise_6_a_retry_right_after_the_rejection_sends_the_input_example_again() {
+    let mut world = serving(1);
+    world.happen(&Event::Pods { of: 2, are: Fate::FailsSmokeTest });
+    world.intent.wish = Wish::Version(version(2));
+    while world.reconcile(None).rejection.is_none() {
+        world.moment();
+    }
+    assert_eq!((world.record.rejected[0].reason, world.desired(version(2))), (Reason::SmokeTestFailed, 2));
+    world.happen(&Event::Pods { of: 2, are: Fate::Good });
+    world.happen(&Event::Retry("1".into()));
+    world.live(30);
+    assert_eq!((world.cluster.traffic, world.requests(version(2))), (Traffic::One(version(2)), 2));
 }
 
 #[test]
