@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser;
 use laurel::{
-    cli::{Cli, Command, Ending, Unanswered, history::history, print_crds},
+    cli::{Cli, CliError, Command, ExitStatus, history::history, print_crds},
     controllers, telemetry,
 };
 
@@ -40,17 +40,17 @@ async fn run(options: laurel::options::RunOptions) -> Result<(), String> {
 
 /// Asks something; the exit code says how that ended, and the standard error why there is no answer.
 #[tokio::main(flavor = "current_thread")]
-async fn ask(question: impl Future<Output = Result<Ending, Unanswered>>) -> ExitCode {
+async fn ask(question: impl Future<Output = Result<ExitStatus, CliError>>) -> ExitCode {
     let answer = match install_tls() {
         Ok(()) => question.await,
-        Err(error) => Err(Unanswered(error)),
+        Err(error) => Err(CliError(error)),
     };
-    let ending = answer.unwrap_or_else(|why| {
+    let exit_status = answer.unwrap_or_else(|why| {
         // Where the standard error is closed, the exit code says enough.
         let _ = writeln!(stderr(), "error: {why}");
-        Ending::Unanswered
+        ExitStatus::CliError
     });
-    ending.into()
+    exit_status.into()
 }
 
 fn install_tls() -> Result<(), String> {

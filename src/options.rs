@@ -136,11 +136,14 @@ mod tests {
     fn promise_12_a_login_in_the_url_is_never_shown() {
         for url in ["http://us:s3cret@mlflow:999999", "http://us:s3cret@", "//us:s3cret@mlflow"] {
             let error = Cli::try_parse_from(["laurel", "run", "--registry-url", url]).unwrap_err();
-            let told = format!("{error} {error:?}");
-            assert!(!told.contains("s3cret") && told.contains("--registry-url"), "{told}");
+            let reported = format!("{error} {error:?}");
+            assert!(!reported.contains("s3cret") && reported.contains("--registry-url"), "{reported}");
             let error = Cli::try_parse_from(["laurel", "run", "--registry-webhook-url", url]).unwrap_err();
-            let told = format!("{error} {error:?}");
-            assert!(!told.contains("s3cret") && told.contains("--registry-webhook-url"), "{told}");
+            let reported = format!("{error} {error:?}");
+            assert!(
+                !reported.contains("s3cret") && reported.contains("--registry-webhook-url"),
+                "{reported}"
+            );
         }
     }
 }

@@ -79,7 +79,7 @@ pub enum Reason {
     /// The version served here before, so the promotion rules do not hold it back.
     ServedBefore,
     /// There is nothing to do.
-    AsWished,
+    AsDesired,
     /// `spec.suspend` is true.
     Suspended,
 
@@ -223,7 +223,7 @@ impl Reason {
     /// Whether it passes without anybody changing a wish: the registry or the API server is away, or pods are still busy.
     /// kstatus calls that reconciling; anything else stalls.
     #[must_use]
-    pub fn passes_by_itself(self) -> bool {
+    pub fn is_transient(self) -> bool {
         matches!(
             self,
             Self::RegistryNotRead
@@ -244,7 +244,7 @@ impl Reason {
 
     /// Whether it speaks of something that somebody may have to do something about.
     #[must_use]
-    pub fn is_trouble(self) -> bool {
+    pub fn needs_attention(self) -> bool {
         !matches!(
             self,
             Self::Serving
@@ -254,7 +254,7 @@ impl Reason {
                 | Self::Connected
                 | Self::GatesPassed
                 | Self::ServedBefore
-                | Self::AsWished
+                | Self::AsDesired
                 | Self::Suspended
                 | Self::StartingVersion
                 | Self::WaitingForPods
@@ -274,14 +274,14 @@ impl Reason {
 
 /// A reason with its sentence, for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Note {
+pub struct ReasonMessage {
     /// The reason, from the closed list.
     pub reason: Reason,
     /// One sentence that names the object, the field, what was seen and the next step.
     pub message: String,
 }
 
-impl Note {
+impl ReasonMessage {
     /// A note.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
@@ -290,13 +290,13 @@ impl Note {
 
 /// A condition as it should be, without its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WishedCondition {
+pub struct DesiredCondition {
     /// Its type.
     pub type_: ConditionType,
     /// Whether it holds.
     pub status: ConditionStatus,
     /// Why.
-    pub note: Note,
+    pub cause: ReasonMessage,
 }
 
 /// The longest message that the API server accepts in a condition is 32,768 bytes; a person reads less.
@@ -307,12 +307,12 @@ const MESSAGE_MAX: usize = 2000;
 #[must_use]
 pub fn merge_conditions(
     previous: &[Condition],
-    wished: Vec<WishedCondition>,
+    desired: Vec<DesiredCondition>,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
     let mut merged: Vec<Condition> = previous.to_vec();
-    for WishedCondition { type_, status, note } in wished {
+    for DesiredCondition { type_, status, cause } in desired {
         let type_: &str = type_.into();
         let known = merged.iter().position(|condition| condition.type_ == type_);
         let since = known
@@ -322,8 +322,8 @@ pub fn merge_conditions(
         let condition = Condition {
             type_: type_.to_owned(),
             status: status.to_string(),
-            reason: note.reason.to_string(),
-            message: shortened(&note.message, MESSAGE_MAX),
+            reason: cause.reason.to_string(),
+            message: shortened(&cause.message, MESSAGE_MAX),
             observed_generation: generation,
             last_transition_time: since,
         };
@@ -350,8 +350,12 @@ pub fn shortened(text: &str, max: usize) -> String {
 mod tests {
     use super::*;
 
-    fn wished(status: ConditionStatus, reason: Reason) -> Vec<WishedCondition> {
-        vec![WishedCondition { type_: ConditionType::Ready, status, note: Note::new(reason, "why") }]
+    fn desired(status: ConditionStatus, reason: Reason) -> Vec<DesiredCondition> {
+        vec![DesiredCondition {
+            type_: ConditionType::Ready,
+            status,
+            cause: ReasonMessage::new(reason, "why"),
+        }]
     }
 
     fn at(second: i64) -> Timestamp {
@@ -361,12 +365,13 @@ mod tests {
     #[test]
     fn transition_time_moves_only_with_the_status() {
         let first =
-            merge_conditions(&[], wished(ConditionStatus::False, Reason::StartingVersion), Some(1), at(1));
+            merge_conditions(&[], desired(ConditionStatus::False, Reason::StartingVersion), Some(1), at(1));
         let second =
-            merge_conditions(&first, wished(ConditionStatus::False, Reason::WaitingForPods), Some(1), at(2));
+            merge_conditions(&first, desired(ConditionStatus::False, Reason::WaitingForPods), Some(1), at(2));
         assert_eq!(second[0].last_transition_time, Time(at(1)));
         assert_eq!(second[0].reason, "WaitingForPods");
-        let third = merge_conditions(&second, wished(ConditionStatus::True, Reason::Serving), Some(1), at(3));
+        let third =
+            merge_conditions(&second, desired(ConditionStatus::True, Reason::Serving), Some(1), at(3));
         assert_eq!(third[0].last_transition_time, Time(at(3)));
     }
 
@@ -382,13 +387,13 @@ mod tests {
         };
         let once = merge_conditions(
             std::slice::from_ref(&foreign),
-            wished(ConditionStatus::True, Reason::Serving),
+            desired(ConditionStatus::True, Reason::Serving),
             None,
             at(1),
         );
         assert!(once.contains(&foreign));
         assert_eq!(
-            merge_conditions(&once, wished(ConditionStatus::True, Reason::Serving), None, at(9)),
+            merge_conditions(&once, desired(ConditionStatus::True, Reason::Serving), None, at(9)),
             once
         );
     }

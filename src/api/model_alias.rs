@@ -327,7 +327,7 @@ pub struct ModelAliasStatus {
     /// The versions that have a Deployment here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
-    pub versions: Vec<HeldVersion>,
+    pub versions: Vec<KnownVersion>,
     /// Versions that were tried and failed, newest first, at most 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejection>,
@@ -350,7 +350,7 @@ pub const PUT_BACK_MAX: usize = 3;
 /// A version that has a Deployment here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct HeldVersion {
+pub struct KnownVersion {
     /// The version's number.
     pub version: Version,
     /// What its pods load.

@@ -12,18 +12,18 @@ use kube::Client;
 use crate::{
     api::{
         ModelAlias,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
     },
     cluster::{Events, cache::Cache, finalizer},
     decide::{Action, Decision, Observed, Traffic},
     resolve::Subject,
     state::{
-        Effect, Haste,
+        Effect, Throttle,
         alias_writes::{self, AliasWrites},
-        audit_writes::RecordWrites,
+        audit_writes::AuditWrites,
         smoke_tests::{self, SmokeTests},
     },
-    status::{Announcement, Applied},
+    status::{Applied, NewEvent},
     telemetry::metrics::Metrics,
 };
 
@@ -39,9 +39,9 @@ pub struct Effects<'a> {
     /// The aliases that are being set in registries.
     pub alias_writes: &'a AliasWrites,
     /// What is being written into the tags of versions.
-    pub records: &'a RecordWrites,
+    pub audit_writes: &'a AuditWrites,
     /// What was done a moment ago.
-    pub haste: &'a Haste,
+    pub throttle: &'a Throttle,
     /// The metrics.
     pub metrics: &'a Metrics,
     /// Publishes Events.
@@ -58,23 +58,23 @@ pub async fn apply(
     effects.smoke.keep_only(&subject.uid, decision.smoke_test.as_ref());
     let mut applied = Applied::default();
     for action in &decision.actions {
-        if let Some(pause) = effects.haste.before(&subject.uid, action) {
+        if let Some(pause) = effects.throttle.before(&subject.uid, action) {
             tokio::time::sleep(pause).await;
         }
         match act(effects, subject, observed, action).await {
             Ok(Effect::Done) => {
                 tracing::info!(?action, "done");
                 effects.metrics.action(action, true);
-                if effects.haste.done(&subject.uid, action) {
-                    tell_quarrel(effects, subject, action);
+                if effects.throttle.done(&subject.uid, action) {
+                    report_contention(effects, subject, action);
                 }
                 applied.actions.push(action.clone());
             }
             Ok(Effect::UnderWay) => {}
-            Err(note) => {
-                tracing::warn!(?action, reason = %note.reason, message = note.message, "failed");
+            Err(cause) => {
+                tracing::warn!(?action, reason = %cause.reason, message = cause.message, "failed");
                 effects.metrics.action(action, false);
-                applied.failure = Some(note);
+                applied.failure = Some(cause);
                 break;
             }
         }
@@ -83,7 +83,7 @@ pub async fn apply(
 }
 
 /// Tells that somebody else goes on undoing what Laurel writes.
-fn tell_quarrel(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
+fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
     let what: &str = action.into();
     let message = format!(
         "something else goes on undoing what Laurel writes ({action:?}): see who else writes this ModelAlias's Service or \
@@ -93,7 +93,7 @@ fn tell_quarrel(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
     let reason = Reason::Contested.to_string();
     effects.events.publish(
         subject.reference(),
-        vec![Announcement { warning: true, reason, action: what.to_owned(), message }],
+        vec![NewEvent { warning: true, reason, action: what.to_owned(), message }],
     );
 }
 
@@ -113,7 +113,7 @@ async fn act(
     subject: &Subject<'_>,
     observed: &Observed,
     action: &Action,
-) -> Result<Effect, Note> {
+) -> Result<Effect, ReasonMessage> {
     let now = observed.now;
     match action {
         Action::SetFinalizer { present } => {
@@ -162,7 +162,7 @@ async fn act(
             .await
         }
         Action::Record { version: _, at } => {
-            return Ok(effects.records.start(subject, subject.known_model()?, observed, *at));
+            return Ok(effects.audit_writes.start(subject, subject.known_model()?, observed, *at));
         }
     }
     .map(|()| Effect::Done)

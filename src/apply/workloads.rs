@@ -16,12 +16,12 @@ use serde_json::json;
 use super::Effects;
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::{ModelUri, Version, deployment_name},
     },
     cluster::{
         cache::Projected,
-        error::refusal,
+        error::error_message,
         pods::is_ready,
         server_side_apply::{self, patch_parameters},
     },
@@ -30,7 +30,7 @@ use crate::{
     resolve::Subject,
 };
 
-type Done = Result<(), Note>;
+type Done = Result<(), ReasonMessage>;
 
 fn api<K>(effects: &Effects<'_>, subject: &Subject<'_>) -> Api<K>
 where
@@ -52,25 +52,26 @@ where
     let name = object.name_any();
     let described = format!("the {} {name:?}", K::kind(&()));
     if !is_known {
-        let there = api.get_metadata_opt(&name).await.map_err(|error| refusal(&error, "read", &described))?;
+        let there =
+            api.get_metadata_opt(&name).await.map_err(|error| error_message(&error, "read", &described))?;
         let owner = there.map(|there| there.owner_references().iter().any(|owner| owner.uid == subject.uid));
         if owner == Some(false) {
             let message =
                 format!("{described} belongs to somebody else; delete it, or rename this ModelAlias");
-            return Err(Note::new(Reason::NameTaken, message));
+            return Err(ReasonMessage::new(Reason::NameTaken, message));
         }
     }
     let written: K = server_side_apply::apply(effects.client, &subject.key.0, &name, object)
         .await
-        .map_err(|error| refusal(&error, "apply", &described))?;
+        .map_err(|error| error_message(&error, "apply", &described))?;
     written.insert(effects.cluster, &subject.key);
     Ok(())
 }
 
-fn rendering<'a>(subject: &'a Subject<'_>) -> Result<Rendering<'a>, Note> {
+fn rendering<'a>(subject: &'a Subject<'_>) -> Result<Rendering<'a>, ReasonMessage> {
     subject.known_model()?;
     subject.rendering().ok_or_else(|| {
-        Note::new(Reason::AsWished, "spec.serving was removed while its objects were being written")
+        ReasonMessage::new(Reason::AsDesired, "spec.serving was removed while its objects were being written")
     })
 }
 
@@ -88,7 +89,7 @@ pub(super) async fn apply_deployment(
     Start { version, model_uri, replicas, at }: Start<'_>,
 ) -> Done {
     let deployment = render::deployment(&rendering(subject)?, version, model_uri, replicas, at)
-        .map_err(|fault| Note::new(Reason::InvalidTemplate, format!("spec.{fault}")))?;
+        .map_err(|error| ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))?;
     let is_known = effects.cluster.has_deployment(&subject.key, version);
     apply(effects, subject, &deployment, is_known).await
 }
@@ -104,14 +105,14 @@ pub(super) async fn route(
         Traffic::One(version) => Selection::One(version),
         Traffic::Shared => Selection::Shared,
         Traffic::Nowhere => {
-            return Err(Note::new(Reason::ApplyRefused, "a Service is never pointed at nothing"));
+            return Err(ReasonMessage::new(Reason::ApplyRefused, "a Service is never pointed at nothing"));
         }
     };
     let service = render::service(&rendering(subject)?, selection);
     enough_pods_are_ready(effects, subject, traffic, counted_on).await?;
-    let wished = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
+    let desired = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
     let known = effects.cluster.service_port(&subject.key);
-    if known.is_some() && known != wished.map(|port| port.port) {
+    if known.is_some() && known != desired.map(|port| port.port) {
         replace_ports(effects, subject, &service).await?;
     }
     apply(effects, subject, &service, effects.cluster.has_service(&subject.key)).await
@@ -130,7 +131,7 @@ async fn enough_pods_are_ready(
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let selected = ListParams::default().labels(&labels.join(",")).fields("status.phase=Running");
     let pods = api::<Pod>(effects, subject).list(&selected).await;
-    let pods = pods.map_err(|error| refusal(&error, "list", "the pods that are to get requests"))?;
+    let pods = pods.map_err(|error| error_message(&error, "list", "the pods that are to get requests"))?;
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
     if u32::try_from(ready).is_ok_and(|ready| ready >= counted_on) {
         return Ok(());
@@ -139,7 +140,7 @@ async fn enough_pods_are_ready(
     let message = format!(
         "traffic does not move: {ready} and not {counted_on} pods{of_it} are ready by now; looking again in a moment"
     );
-    Err(Note::new(Reason::WaitingForPods, message))
+    Err(ReasonMessage::new(Reason::WaitingForPods, message))
 }
 
 /// Puts our ports in place of whatever is there: server-side apply alone cannot take away a port that somebody else set.
@@ -150,7 +151,7 @@ async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &S
     api::<Service>(effects, subject)
         .patch(&name, &patch_parameters(), &patch)
         .await
-        .map_err(|error| refusal(&error, "set the ports of", &format!("the Service {name:?}")))?;
+        .map_err(|error| error_message(&error, "set the ports of", &format!("the Service {name:?}")))?;
     Ok(())
 }
 
@@ -171,7 +172,7 @@ pub(super) async fn scale(
     let written = api::<Deployment>(effects, subject)
         .patch(&name, &patch_parameters(), &Patch::Merge(patch))
         .await
-        .map_err(|error| refusal(&error, "scale", &format!("the Deployment {name:?}")))?;
+        .map_err(|error| error_message(&error, "scale", &format!("the Deployment {name:?}")))?;
     written.insert(effects.cluster, &subject.key);
     Ok(())
 }
@@ -195,7 +196,7 @@ where
     let deleted = api::<K>(effects, subject).delete(name, &DeleteParams::background()).await;
     match deleted {
         Err(kube::Error::Api(status)) if status.is_not_found() => {}
-        Err(error) => return Err(refusal(&error, "delete", &format!("the {} {name:?}", K::kind(&())))),
+        Err(error) => return Err(error_message(&error, "delete", &format!("the {} {name:?}", K::kind(&())))),
         Ok(_) => {}
     }
     K::remove(effects.cluster, &subject.key, name);

@@ -4,12 +4,12 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 
-use super::{Ending, Output, RegistryArgs, Unanswered, table};
+use super::{CliError, ExitStatus, Output, RegistryArgs, table};
 use crate::{
     api::{metric::Goal, names::ModelName},
     decide::NEWEST,
     offline::versions::{
-        best::{Answer, Question, best},
+        best::{BestVersion, Question, best},
         measured,
     },
 };
@@ -77,31 +77,31 @@ impl BestOptions {
     ///
     /// # Errors
     /// When it could not be asked.
-    pub async fn run(&self, mut out: impl Write) -> Result<Ending, Unanswered> {
+    pub async fn run(&self, mut out: impl Write) -> Result<ExitStatus, CliError> {
         let registry = self.registry.connect()?;
-        let model = registry.model(&self.model).await.map_err(Unanswered::because)?;
+        let model = registry.model(&self.model).await.map_err(CliError::because)?;
         let Some(model) = model else {
             writeln!(out, "the model {:?} is not in the registry", self.model.as_str())
-                .map_err(Unanswered::because)?;
-            return Ok(Ending::Bad);
+                .map_err(CliError::because)?;
+            return Ok(ExitStatus::Bad);
         };
-        let newest = registry.newest_versions(&self.model, NEWEST).await.map_err(Unanswered::because)?;
+        let newest = registry.newest_versions(&self.model, NEWEST).await.map_err(CliError::because)?;
         let versions = measured(registry.as_ref(), newest).await;
         let tags = self.tags.iter().cloned().collect();
         let question = Question { metric: self.metric.clone(), goal: self.goal.into(), tags };
-        let answer = best(&question, &model, versions).map_err(Unanswered)?;
+        let answer = best(&question, &model, versions).map_err(CliError)?;
         let text = match self.output {
             Output::Text => text(&answer),
             Output::Json => {
-                format!("{}\n", serde_json::to_string_pretty(&answer).map_err(Unanswered::because)?)
+                format!("{}\n", serde_json::to_string_pretty(&answer).map_err(CliError::because)?)
             }
         };
-        out.write_all(text.as_bytes()).map_err(Unanswered::because)?;
-        Ok(if answer.version.is_some() { Ending::Good } else { Ending::Bad })
+        out.write_all(text.as_bytes()).map_err(CliError::because)?;
+        Ok(if answer.version.is_some() { ExitStatus::Good } else { ExitStatus::Bad })
     }
 }
 
-fn text(answer: &Answer) -> String {
+fn text(answer: &BestVersion) -> String {
     let head = match (&answer.version, &answer.reason) {
         (Some(version), _) => {
             format!("version {version} of {} is the best by {}\n", answer.model, answer.metric)

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io::Write, path::PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{Ending, Output, RegistryArgs, Unanswered, files};
+use super::{CliError, ExitStatus, Output, RegistryArgs, files};
 use crate::offline::check::{Finding, Promotion, Severity, UNKNOWN, check, evaluate};
 
 /// What to check, and against what.
@@ -32,7 +32,7 @@ pub struct CheckOptions {
 }
 
 /// What was found.
-struct Report {
+struct CheckReport {
     files: usize,
     objects: usize,
     others: usize,
@@ -46,41 +46,41 @@ impl CheckOptions {
     ///
     /// # Errors
     /// When it could not be checked.
-    pub async fn run(&self, mut out: impl Write) -> Result<Ending, Unanswered> {
+    pub async fn run(&self, mut out: impl Write) -> Result<ExitStatus, CliError> {
         let manifests = files::read(&self.files)?;
         let (findings, known) = check(&manifests);
-        let mut report = Report {
+        let mut report = CheckReport {
             files: manifests.files,
             objects: manifests.ours.len(),
             others: manifests.others,
             findings,
             promotions: None,
         };
-        let mut trouble = None;
+        let mut failed = None;
         if self.registry.is_given() {
             let registry = self.registry.connect()?;
             match evaluate(&known, registry.as_ref()).await {
                 Ok(promotions) => report.promotions = Some(promotions),
                 Err(error) => {
-                    trouble = Some(Unanswered(format!("the promotion rules could not be checked: {error}")));
+                    failed = Some(CliError(format!("the promotion rules could not be checked: {error}")));
                 }
             }
         }
         // What was found without the registry is told also when that does not answer.
         let text = match self.output {
             Output::Text => report.text(),
-            Output::Json => report.json().map_err(Unanswered::because)?,
+            Output::Json => report.json().map_err(CliError::because)?,
         };
-        out.write_all(text.as_bytes()).map_err(Unanswered::because)?;
-        trouble.map_or_else(|| Ok(report.ending()), Err)
+        out.write_all(text.as_bytes()).map_err(CliError::because)?;
+        failed.map_or_else(|| Ok(report.exit_status()), Err)
     }
 }
 
-impl Report {
-    fn ending(&self) -> Ending {
+impl CheckReport {
+    fn exit_status(&self) -> ExitStatus {
         let is_wrong = self.findings.iter().any(|finding| finding.severity == Severity::Error);
         let is_refused = self.promotions.iter().flatten().any(|promotion| !promotion.verdict.is_good());
-        if is_wrong || is_refused { Ending::Bad } else { Ending::Good }
+        if is_wrong || is_refused { ExitStatus::Bad } else { ExitStatus::Good }
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -89,7 +89,7 @@ impl Report {
 
     fn json(&self) -> serde_json::Result<String> {
         let report = json!({
-            "good": self.ending() == Ending::Good,
+            "good": self.exit_status() == ExitStatus::Good,
             "files": self.files,
             "objects": self.objects,
             "otherObjects": self.others,
@@ -113,7 +113,7 @@ impl Report {
             let _ = writeln!(text, "{word}: {file}: {object}: {message}");
             for rule in rules {
                 let outcome = if rule.passed { "passed" } else { "failed" };
-                let _ = writeln!(text, "  {outcome}  {}: {}", rule.wanted, rule.seen);
+                let _ = writeln!(text, "  {outcome}  {}: {}", rule.required, rule.seen);
             }
         }
         if self.promotions.as_ref().is_some_and(|promotions| !promotions.is_empty()) {

@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf, str::FromStr};
 
 use clap::Args;
 
-use super::{Ending, Output, RegistryArgs, Unanswered, files, table};
+use super::{CliError, ExitStatus, Output, RegistryArgs, files, table};
 use crate::{
     api::{
         metric::Goal,
@@ -71,10 +71,10 @@ impl CompareOptions {
     ///
     /// # Errors
     /// When it could not be asked.
-    pub async fn run(&self, mut out: impl Write) -> Result<Ending, Unanswered> {
+    pub async fn run(&self, mut out: impl Write) -> Result<ExitStatus, CliError> {
         let (_, known) = check(&files::read(&self.files)?);
         let registry = self.registry.connect()?;
-        let model = registry.model(&self.model).await.map_err(Unanswered::because)?;
+        let model = registry.model(&self.model).await.map_err(CliError::because)?;
         let Some(model) = model else {
             return nothing(
                 &mut out,
@@ -94,7 +94,7 @@ impl CompareOptions {
                 numbers.push(number);
             }
         }
-        let read = by_number(registry.as_ref(), &self.model, &numbers).await.map_err(Unanswered::because)?;
+        let read = by_number(registry.as_ref(), &self.model, &numbers).await.map_err(CliError::because)?;
         let mut versions = Vec::new();
         for (number, facts) in numbers.iter().zip(read) {
             match facts {
@@ -104,21 +104,21 @@ impl CompareOptions {
         }
         let versions = measured(registry.as_ref(), versions).await;
         let goals = goals(&known.rules_of(self.model.as_str()));
-        let comparison = compare(&model, &versions, &goals).map_err(Unanswered)?;
+        let comparison = compare(&model, &versions, &goals).map_err(CliError)?;
         let text = match self.output {
             Output::Text => text(&comparison),
             Output::Json => {
-                format!("{}\n", serde_json::to_string_pretty(&comparison).map_err(Unanswered::because)?)
+                format!("{}\n", serde_json::to_string_pretty(&comparison).map_err(CliError::because)?)
             }
         };
-        out.write_all(text.as_bytes()).map_err(Unanswered::because)?;
-        Ok(Ending::Good)
+        out.write_all(text.as_bytes()).map_err(CliError::because)?;
+        Ok(ExitStatus::Good)
     }
 }
 
-fn nothing(out: &mut impl Write, why: std::fmt::Arguments) -> Result<Ending, Unanswered> {
-    writeln!(out, "{why}").map_err(Unanswered::because)?;
-    Ok(Ending::Bad)
+fn nothing(out: &mut impl Write, why: std::fmt::Arguments) -> Result<ExitStatus, CliError> {
+    writeln!(out, "{why}").map_err(CliError::because)?;
+    Ok(ExitStatus::Bad)
 }
 
 fn text(comparison: &Comparison) -> String {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Unanswered;
+use super::CliError;
 use crate::offline::check::Manifests;
 
 /// What counts as a manifest in a folder, as for kubectl.
@@ -16,15 +16,15 @@ const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
 ///
 /// # Errors
 /// When one cannot be read, or is no YAML.
-pub(super) fn read(names: &[PathBuf]) -> Result<Manifests, Unanswered> {
+pub(super) fn read(names: &[PathBuf]) -> Result<Manifests, CliError> {
     let mut manifests = Manifests::default();
     let mut seen = Vec::new();
     for name in names {
         if name.as_os_str() == "-" {
             let mut text = String::new();
             let read = std::io::stdin().read_to_string(&mut text);
-            read.map_err(|error| Unanswered(format!("the standard input: {error}")))?;
-            manifests.read("-", &text).map_err(Unanswered)?;
+            read.map_err(|error| CliError(format!("the standard input: {error}")))?;
+            manifests.read("-", &text).map_err(CliError)?;
             continue;
         }
         let mut files = Vec::new();
@@ -36,17 +36,17 @@ pub(super) fn read(names: &[PathBuf]) -> Result<Manifests, Unanswered> {
             }
             seen.push(identity);
             let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
-            manifests.read(&file.display().to_string(), &text).map_err(Unanswered)?;
+            manifests.read(&file.display().to_string(), &text).map_err(CliError)?;
         }
     }
     Ok(manifests)
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Unanswered {
-    Unanswered(format!("{}: {error}", path.display()))
+fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
+    CliError(format!("{}: {error}", path.display()))
 }
 
-fn find(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> Result<(), Unanswered> {
+fn find(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> Result<(), CliError> {
     let failed = |error: std::io::Error| unreadable(path, &error);
     if !fs::metadata(path).map_err(failed)?.is_dir() {
         let is_manifest = path.extension().is_some_and(|it| EXTENSIONS.iter().any(|known| it == *known));

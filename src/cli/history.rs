@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Ending, Output, RegistryArgs, Unanswered, table};
+use super::{CliError, ExitStatus, Output, RegistryArgs, table};
 use crate::{
     api::{
         model_alias::{Cause, Outcome},
@@ -51,7 +51,7 @@ pub struct HistoryArgs {
 /// The answer as JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
+struct HistoryReport<'a> {
     model: &'a ModelName,
     #[serde(flatten)]
     log: &'a Log,
@@ -61,19 +61,19 @@ struct Answer<'a> {
 ///
 /// # Errors
 /// When it could not be asked.
-pub async fn history(args: &HistoryArgs, out: impl Write) -> Result<Ending, Unanswered> {
+pub async fn history(args: &HistoryArgs, out: impl Write) -> Result<ExitStatus, CliError> {
     let client = args.registry.connect()?;
     let log = ask(client.as_ref(), args).await?;
-    print(args, &log, out).map_err(Unanswered::because)?;
-    Ok(if log.entries.is_empty() { Ending::Bad } else { Ending::Good })
+    print(args, &log, out).map_err(CliError::because)?;
+    Ok(if log.entries.is_empty() { ExitStatus::Bad } else { ExitStatus::Good })
 }
 
-async fn ask(registry: &dyn Registry, args: &HistoryArgs) -> Result<Log, Unanswered> {
+async fn ask(registry: &dyn Registry, args: &HistoryArgs) -> Result<Log, CliError> {
     let model = &args.model;
-    if registry.model(model).await.map_err(Unanswered::because)?.is_none() {
-        return Err(Unanswered(format!("the model {:?} does not exist in the registry", model.as_str())));
+    if registry.model(model).await.map_err(CliError::because)?.is_none() {
+        return Err(CliError(format!("the model {:?} does not exist in the registry", model.as_str())));
     }
-    let versions = registry.newest_versions(model, VERSIONS_MAX).await.map_err(Unanswered::because)?;
+    let versions = registry.newest_versions(model, VERSIONS_MAX).await.map_err(CliError::because)?;
     let mut log = Log::of(&versions);
     if let Some(alias) = &args.alias {
         log = log.about(alias);
@@ -87,7 +87,7 @@ async fn ask(registry: &dyn Registry, args: &HistoryArgs) -> Result<Log, Unanswe
 fn print(args: &HistoryArgs, log: &Log, mut out: impl Write) -> std::io::Result<()> {
     match args.output {
         Output::Json => {
-            let answer = Answer { model: &args.model, log };
+            let answer = HistoryReport { model: &args.model, log };
             serde_json::to_writer_pretty(&mut out, &answer)?;
             writeln!(out)
         }

@@ -11,7 +11,7 @@
 //! table     how an answer is laid out for a person
 //! ```
 //!
-//! A command that asks something ends with one of the exit codes of [`Ending`].
+//! A command that asks something ends with one of the exit codes of [`ExitStatus`].
 
 use std::process::ExitCode;
 
@@ -72,21 +72,21 @@ pub enum Output {
 
 /// How a command that asks something ended, which is the exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ExitStatus {
     /// 0: there is an answer, and nothing is wrong.
     Good,
     /// 1: there is an answer, and it is that there is nothing, or that something is wrong.
     Bad,
     /// 2: it could not be asked: wrong arguments, a registry that is away, a file that cannot be read.
-    Unanswered,
+    CliError,
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::Good => Self::SUCCESS,
-            Ending::Bad => Self::from(1),
-            Ending::Unanswered => Self::from(2),
+impl From<ExitStatus> for ExitCode {
+    fn from(exit_status: ExitStatus) -> Self {
+        match exit_status {
+            ExitStatus::Good => Self::SUCCESS,
+            ExitStatus::Bad => Self::from(1),
+            ExitStatus::CliError => Self::from(2),
         }
     }
 }
@@ -94,9 +94,9 @@ impl From<Ending> for ExitCode {
 /// Why a command has no answer: one sentence for a person, without a credential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Unanswered(pub String);
+pub struct CliError(pub String);
 
-impl Unanswered {
+impl CliError {
     /// From anything that can say what is wrong.
     pub fn because(why: impl std::fmt::Display) -> Self {
         Self(why.to_string())

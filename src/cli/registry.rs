@@ -8,7 +8,7 @@ use clap::Args;
 use secrecy::SecretString;
 use url::Url;
 
-use super::Unanswered;
+use super::CliError;
 use crate::{
     api::model_registry::Stages,
     registry::{
@@ -54,25 +54,25 @@ impl RegistryArgs {
     ///
     /// # Errors
     /// When no registry is named, or it cannot be asked as it is named; without a credential.
-    pub fn connect(&self) -> Result<Arc<dyn Registry>, Unanswered> {
+    pub fn connect(&self) -> Result<Arc<dyn Registry>, CliError> {
         let connection = self.connection(|name| std::env::var(name).ok())?;
-        let client = MlflowRegistry::new(connection).map_err(Unanswered::because)?;
+        let client = MlflowRegistry::new(connection).map_err(CliError::because)?;
         Ok(Arc::new(client))
     }
 
-    fn connection(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Connection, Unanswered> {
+    fn connection(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Connection, CliError> {
         let url = self.registry.as_deref().filter(|url| !url.is_empty()).ok_or_else(|| {
-            Unanswered::because("no registry is named: give --registry URL, or set MLFLOW_TRACKING_URI")
+            CliError::because("no registry is named: give --registry URL, or set MLFLOW_TRACKING_URI")
         })?;
         // The value itself is not repeated: it may carry a login.
         let url = Url::parse(url)
-            .map_err(|error| Unanswered(format!("--registry (MLFLOW_TRACKING_URI) is not a URL: {error}")))?;
+            .map_err(|error| CliError(format!("--registry (MLFLOW_TRACKING_URI) is not a URL: {error}")))?;
         let ca_pem = self
             .registry_ca
             .as_ref()
             .map(|path| {
                 std::fs::read(path)
-                    .map_err(|error| Unanswered(format!("--registry-ca {}: {error}", path.display())))
+                    .map_err(|error| CliError(format!("--registry-ca {}: {error}", path.display())))
             })
             .transpose()?;
         let workspace = self.registry_workspace.clone().filter(|name| !name.is_empty());
@@ -101,7 +101,7 @@ fn credentials(environment: impl Fn(&str) -> Option<String>) -> Option<Credentia
 mod tests {
     use super::*;
 
-    fn asked(registry: &str, environment: &[(&str, &str)]) -> Result<Connection, Unanswered> {
+    fn asked(registry: &str, environment: &[(&str, &str)]) -> Result<Connection, CliError> {
         let args = RegistryArgs { registry: Some(registry.to_owned()), ..RegistryArgs::default() };
         args.connection(|name| {
             let mut entries = environment.iter();
@@ -124,11 +124,11 @@ mod tests {
     #[test]
     fn promise_12_a_refusal_shows_no_login() {
         for url in ["http://us:s3cret@mlflow:999999", "//us:s3cret@mlflow", "http://us:s3cret@mlflow"] {
-            let told = match asked(url, &[]) {
+            let reported = match asked(url, &[]) {
                 Err(error) => error.to_string(),
                 Ok(connection) => MlflowRegistry::new(connection).unwrap_err().to_string(),
             };
-            assert!(!told.contains("s3cret"), "{told}");
+            assert!(!reported.contains("s3cret"), "{reported}");
         }
     }
 

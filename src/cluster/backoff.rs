@@ -22,18 +22,18 @@ fn pauses() -> ExponentialBackoff {
 /// The pauses of one watch.
 ///
 /// What the watch says does not shorten them, only time does: a list that fails is announced before it fails.
-pub(crate) struct Pauses {
+pub(crate) struct WatchBackoff {
     next: ExponentialBackoff,
     last: Option<Instant>,
 }
 
-impl Pauses {
+impl WatchBackoff {
     pub(crate) fn new() -> Self {
         Self { next: pauses(), last: None }
     }
 }
 
-impl Iterator for Pauses {
+impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -45,7 +45,7 @@ impl Iterator for Pauses {
     }
 }
 
-impl Backoff for Pauses {
+impl Backoff for WatchBackoff {
     fn reset(&mut self) {}
 }
 
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_whatever_the_watch_says_in_between() {
-        let mut watch = Pauses::new();
+        let mut watch = WatchBackoff::new();
         let mut last = Duration::ZERO;
         for _ in 0..20 {
             watch.reset();
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn after_a_while_without_failure_the_first_pause_is_short_again() {
-        let mut watch = Pauses::new();
+        let mut watch = WatchBackoff::new();
         watch.by_ref().take(10).for_each(drop);
         watch.last = Instant::now().checked_sub(WELL + Duration::from_secs(1));
         assert!(watch.next().unwrap() <= FIRST * 2);

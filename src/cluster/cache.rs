@@ -20,7 +20,7 @@ use super::pods::{self, PodView};
 use crate::{
     api::{
         FIELD_MANAGER,
-        condition::{Note, Reason, shortened},
+        condition::{Reason, ReasonMessage, shortened},
         model_alias::AliasKey,
         names::{ModelUri, Version},
     },
@@ -58,7 +58,7 @@ pub struct DeploymentView {
     model_uri: ModelUri,
     started_at: Option<Timestamp>,
     /// Why its pods cannot be made.
-    refusal: Option<String>,
+    error_message: Option<String>,
 }
 
 /// What is kept of a Service.
@@ -217,8 +217,8 @@ impl Objects {
         let pods = || self.pods.values().filter(move |pod| pod.version == version);
         let total = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let ready = total(pods().filter(|pod| pod.ready).count());
-        let refusal = deployment.refusal.as_ref().map(|said| {
-            Note::new(
+        let error_message = deployment.error_message.as_ref().map(|said| {
+            ReasonMessage::new(
                 Reason::PodsRefused,
                 format!(
                     "the cluster refuses pods of version {version}: {}; raise the quota, or change spec.serving to what the \
@@ -237,9 +237,9 @@ impl Objects {
             model_uri: deployment.model_uri.clone(),
             started_at: deployment.started_at,
             // Pods of earlier settings stand beside those of today's until these are ready; their trouble is over.
-            trouble: refusal.or_else(|| {
+            error: error_message.or_else(|| {
                 let todays = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
-                pods().filter(todays).chain(pods()).find_map(|pod| pod.trouble.clone())
+                pods().filter(todays).chain(pods()).find_map(|pod| pod.error.clone())
             }),
             smoke,
         }
@@ -254,7 +254,7 @@ fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
     let status = deployment.status.clone().unwrap_or_default();
     let desired = count(spec.replicas);
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    let refusal = conditions
+    let error_message = conditions
         .iter()
         .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
         .map(|condition| condition.message.clone().unwrap_or_default());
@@ -272,7 +272,7 @@ fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
         settings: annotation(labels::SETTINGS).unwrap_or_default(),
         model_uri: annotation(labels::MODEL_URI)?.parse().ok()?,
         started_at: annotation(labels::STARTED_AT).and_then(|text| text.parse().ok()),
-        refusal,
+        error_message,
     })
 }
 
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_told_of_todays_settings_first() {
+    fn errors_of_current_settings_are_reported_first() {
         let cache = Cache::default();
         let deployment: Deployment = serde_yaml::from_str(
             "{metadata: {name: fraud-v2, labels: {laurel.dev/version: '2'}, annotations: {laurel.dev/settings: v1-new, \
@@ -461,8 +461,8 @@ mod tests {
             pod.insert(&cache, &key());
         }
         let view = cache.view(&key(), None, |_| None);
-        let trouble = view.workloads[&Version::new(2).unwrap()].trouble.clone().unwrap();
-        assert_eq!(trouble.reason, Reason::ContainerConfigInvalid);
+        let error = view.workloads[&Version::new(2).unwrap()].error.clone().unwrap();
+        assert_eq!(error.reason, Reason::ContainerConfigInvalid);
     }
 
     #[test]

@@ -2,15 +2,18 @@
 
 use std::error::Error;
 
-use crate::api::condition::{Note, Reason, shortened};
+use crate::api::condition::{Reason, ReasonMessage, shortened};
 
 /// A refusal of `verb` on `object`.
-pub(crate) fn refusal(error: &kube::Error, verb: &str, object: &str) -> Note {
+pub(crate) fn error_message(error: &kube::Error, verb: &str, object: &str) -> ReasonMessage {
     match error {
         kube::Error::Api(status) if status.message.contains("because it is being terminated") => {
-            Note::new(Reason::Deleting, format!("{object} is not written: the namespace is being deleted"))
+            ReasonMessage::new(
+                Reason::Deleting,
+                format!("{object} is not written: the namespace is being deleted"),
+            )
         }
-        kube::Error::Api(status) if status.is_forbidden() => Note::new(
+        kube::Error::Api(status) if status.is_forbidden() => ReasonMessage::new(
             Reason::ApplyForbidden,
             format!(
                 "Laurel may not {verb} {object}: {}; a policy or a missing permission forbids it: compare Laurel's role \
@@ -21,12 +24,12 @@ pub(crate) fn refusal(error: &kube::Error, verb: &str, object: &str) -> Note {
         kube::Error::Api(status)
             if (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
         {
-            Note::new(
+            ReasonMessage::new(
                 Reason::ApplyRefused,
                 format!("the API server refuses to {verb} {object}: {}", shortened(&status.message, 800)),
             )
         }
-        error => Note::new(
+        error => ReasonMessage::new(
             Reason::ApplyFailed,
             format!("could not {verb} {object}, and will try again: {}", shortened(&cause(error), 800)),
         ),
@@ -56,10 +59,10 @@ mod tests {
     #[test]
     fn what_the_api_server_says_is_told_without_ornament() {
         let status = Status::failure("the object has been modified", "Conflict").with_code(409);
-        let note = refusal(&kube::Error::Api(status.boxed()), "apply", "the Service \"fraud\"");
-        assert_eq!(note.reason, Reason::ApplyFailed);
+        let cause = error_message(&kube::Error::Api(status.boxed()), "apply", "the Service \"fraud\"");
+        assert_eq!(cause.reason, Reason::ApplyFailed);
         assert_eq!(
-            note.message,
+            cause.message,
             "could not apply the Service \"fraud\", and will try again: the object has been modified"
         );
     }

@@ -7,7 +7,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
-use crate::{api::condition::shortened, status::Announcement};
+use crate::{api::condition::shortened, status::NewEvent};
 
 /// Publishes Events. Cheap to clone.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ impl Events {
 
     /// Publishes Events about an object, beside the reconcile. That one fails is logged and nothing more: an Event is a
     /// courtesy.
-    pub fn publish(&self, regarding: ObjectReference, events: Vec<Announcement>) {
+    pub fn publish(&self, regarding: ObjectReference, events: Vec<NewEvent>) {
         // The API server takes at most 1 kB.
         const NOTE_MAX: usize = 1000;
         let recorder = self.recorder.clone();

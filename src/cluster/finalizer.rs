@@ -8,8 +8,8 @@ use kube::{Api, Client, Resource, api::Patch, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{error::refusal, server_side_apply::patch_parameters};
-use crate::api::condition::Note;
+use super::{error::error_message, server_side_apply::patch_parameters};
+use crate::api::condition::ReasonMessage;
 
 /// The finalizer of a ModelAlias whose alias in the registry goes with it.
 pub const REGISTRY_ALIAS: &str = "laurel.dev/registry-alias";
@@ -31,7 +31,7 @@ pub async fn set<K>(
     metadata: &ObjectMeta,
     finalizer: &str,
     present: bool,
-) -> Result<(), Note>
+) -> Result<(), ReasonMessage>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
@@ -46,7 +46,9 @@ where
     let api = Api::<K>::namespaced(client.clone(), metadata.namespace.as_deref().unwrap_or_default());
     match api.patch_metadata(name, &patch_parameters(), &Patch::Merge(patch)).await {
         Err(kube::Error::Api(status)) if status.is_not_found() && !present => Ok(()),
-        Err(error) => Err(refusal(&error, "set the finalizer of", &format!("the {} {name:?}", K::kind(&())))),
+        Err(error) => {
+            Err(error_message(&error, "set the finalizer of", &format!("the {} {name:?}", K::kind(&()))))
+        }
         Ok(_) => Ok(()),
     }
 }

@@ -26,7 +26,7 @@ pub(crate) mod watch;
 
 pub use events::Events;
 pub use readiness::Readiness;
-pub use requeue::{WakeupStreams, Wakeups};
+pub use requeue::{Requeue, RequeueStreams};
 
 /// An object as a watch delivers it: one that cannot be parsed does not stall the others.
 pub type Guarded<K> = kube::core::DeserializeGuard<K>;

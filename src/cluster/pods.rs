@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 
 use crate::{
     api::{
-        condition::{Note, Reason, shortened},
+        condition::{Reason, ReasonMessage, shortened},
         names::Version,
     },
     render::labels,
@@ -18,13 +18,13 @@ pub struct PodView {
     /// It is ready and not ending.
     pub ready: bool,
     /// It is ending.
-    pub ending: bool,
+    pub exit_status: bool,
     /// The fingerprint of the settings that it was made with.
     pub settings: Option<String>,
     /// Its address, once it has one.
     pub ip: Option<String>,
     /// What keeps it from being ready.
-    pub trouble: Option<Note>,
+    pub error: Option<ReasonMessage>,
 }
 
 /// Whether a pod is ready and not ending.
@@ -39,11 +39,11 @@ pub fn is_ready(pod: &Pod) -> bool {
 #[must_use]
 pub fn view(pod: &Pod, version: Version) -> PodView {
     let status = pod.status.as_ref();
-    let ending = pod.metadata.deletion_timestamp.is_some();
+    let exit_status = pod.metadata.deletion_timestamp.is_some();
     PodView {
         version,
         ready: is_ready(pod),
-        ending,
+        exit_status,
         settings: pod
             .metadata
             .annotations
@@ -51,27 +51,27 @@ pub fn view(pod: &Pod, version: Version) -> PodView {
             .and_then(|annotations| annotations.get(labels::SETTINGS))
             .cloned(),
         ip: status.and_then(|status| status.pod_ip.clone()),
-        trouble: if ending { None } else { trouble(pod, version) },
+        error: if exit_status { None } else { error(pod, version) },
     }
 }
 
-fn trouble(pod: &Pod, version: Version) -> Option<Note> {
+fn error(pod: &Pod, version: Version) -> Option<ReasonMessage> {
     let status = pod.status.as_ref()?;
     let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    containers.find_map(|container| container_trouble(container, version)).or_else(|| {
+    containers.find_map(|container| container_error(container, version)).or_else(|| {
         let conditions = status.conditions.as_deref().unwrap_or_default();
         let unscheduled = conditions.iter().find(|condition| {
             condition.type_ == "PodScheduled" && condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
         })?;
         let said = unscheduled.message.as_deref().unwrap_or("no reason given");
-        Some(Note::new(
+        Some(ReasonMessage::new(
             Reason::Unschedulable,
             format!("no node takes the pods of version {version}: {said}; make room, or lower spec.serving.resources"),
         ))
     })
 }
 
-fn container_trouble(container: &ContainerStatus, version: Version) -> Option<Note> {
+fn container_error(container: &ContainerStatus, version: Version) -> Option<ReasonMessage> {
     let name = &container.name;
     let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
     let said = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or("no details given");
@@ -79,7 +79,7 @@ fn container_trouble(container: &ContainerStatus, version: Version) -> Option<No
         Some(
             "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
             | "ImageInspectError",
-        ) => Some(Note::new(
+        ) => Some(ReasonMessage::new(
             Reason::ImagePullFailed,
             format!(
                 "the image {:?} of version {version} cannot be pulled: {}; correct spec.serving.image, or give the pods \
@@ -88,7 +88,7 @@ fn container_trouble(container: &ContainerStatus, version: Version) -> Option<No
                 shortened(said, 400)
             ),
         )),
-        Some("CreateContainerConfigError" | "CreateContainerError") => Some(Note::new(
+        Some("CreateContainerConfigError" | "CreateContainerError") => Some(ReasonMessage::new(
             Reason::ContainerConfigInvalid,
             format!(
                 "the container {name:?} of version {version} cannot be made: {}; check env and envFrom in spec.serving and \
@@ -101,7 +101,7 @@ fn container_trouble(container: &ContainerStatus, version: Version) -> Option<No
 }
 
 /// A container that ended with an error, with its own last lines.
-fn crash(container: &ContainerStatus, version: Version) -> Option<Note> {
+fn crash(container: &ContainerStatus, version: Version) -> Option<ReasonMessage> {
     let ended = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
         state.as_ref().and_then(|state| state.terminated.clone())
     };
@@ -117,7 +117,7 @@ fn crash(container: &ContainerStatus, version: Version) -> Option<Note> {
     let lines = last_lines(terminated.message.as_deref().unwrap_or_default());
     let lines =
         if lines.is_empty() { "it wrote nothing".to_owned() } else { format!("its last lines: {lines}") };
-    Some(Note::new(
+    Some(ReasonMessage::new(
         Reason::ModelCrashed,
         format!(
             "the container {:?} of version {version} {why} ({} restarts); {lines}",
@@ -157,12 +157,12 @@ mod tests {
   containerStatuses:
   - {name: model, image: 'r.example/x:1', imageID: '', ready: false, restartCount: 0,
      state: {waiting: {reason: ImagePullBackOff, message: 'not found'}}}");
-        let note = view.trouble.unwrap();
-        assert_eq!(note.reason, Reason::ImagePullFailed);
+        let cause = view.error.unwrap();
+        assert_eq!(cause.reason, Reason::ImagePullFailed);
         assert!(
-            note.message.contains("r.example/x:1") && note.message.contains("not found"),
+            cause.message.contains("r.example/x:1") && cause.message.contains("not found"),
             "{}",
-            note.message
+            cause.message
         );
     }
 
@@ -173,12 +173,12 @@ mod tests {
   - {name: model, image: i, imageID: '', ready: false, restartCount: 2,
      state: {waiting: {reason: CrashLoopBackOff, message: back-off}},
      lastState: {terminated: {exitCode: 1, reason: Error, message: \"Traceback\\nNo such artifact: model\\n\"}}}");
-        let note = view.trouble.unwrap();
-        assert_eq!(note.reason, Reason::ModelCrashed);
+        let cause = view.error.unwrap();
+        assert_eq!(cause.reason, Reason::ModelCrashed);
         assert!(
-            note.message.ends_with("its last lines: Traceback | No such artifact: model"),
+            cause.message.ends_with("its last lines: Traceback | No such artifact: model"),
             "{}",
-            note.message
+            cause.message
         );
     }
 
@@ -189,13 +189,13 @@ mod tests {
   containerStatuses:
   - {name: model, image: i, imageID: '', ready: true, restartCount: 1, state: {running: {}},
      lastState: {terminated: {exitCode: 1, message: old}}}");
-        assert_eq!((view.ready, view.trouble), (true, None));
+        assert_eq!((view.ready, view.error), (true, None));
     }
 
     #[test]
     fn no_room_is_said_with_the_scheduler_s_words() {
         let view = pod("
   conditions: [{type: PodScheduled, status: 'False', reason: Unschedulable, message: '0/1 nodes: Insufficient nvidia.com/gpu'}]");
-        assert!(view.trouble.unwrap().message.contains("nvidia.com/gpu"));
+        assert!(view.error.unwrap().message.contains("nvidia.com/gpu"));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::api::condition::{Note, Reason};
+use crate::api::condition::{Reason, ReasonMessage};
 
 /// A watch that has been refused for so long is not just a role that is being replaced.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,16 +27,16 @@ struct Watch {
     is_read: bool,
     /// Why it failed last, since something was seen of it.
     failure: Option<String>,
-    refusal: Option<Refusal>,
+    error_message: Option<Denial>,
 }
 
 #[derive(Debug)]
-struct Refusal {
+struct Denial {
     first: Instant,
     last: Instant,
     said: String,
     /// Whether it was told that it lasts.
-    told: bool,
+    is_reported: bool,
 }
 
 impl Readiness {
@@ -62,7 +62,7 @@ impl Readiness {
     pub fn seen(&self, what: &'static str) {
         if let Some(watch) = self.watches().get_mut(what) {
             watch.failure = None;
-            watch.refusal = None;
+            watch.error_message = None;
         }
     }
 
@@ -76,11 +76,11 @@ impl Readiness {
         if !is_refused {
             return false;
         }
-        let known = watch.refusal.as_ref().filter(|known| now.duration_since(known.last) < RECOVERED);
-        let (first, told) = known.map_or((now, false), |known| (known.first, known.told));
+        let known = watch.error_message.as_ref().filter(|known| now.duration_since(known.last) < RECOVERED);
+        let (first, is_reported) = known.map_or((now, false), |known| (known.first, known.is_reported));
         let is_lasting = now.duration_since(first) >= PATIENCE;
-        watch.refusal = Some(Refusal { first, last: now, said, told: is_lasting });
-        is_lasting && !told
+        watch.error_message = Some(Denial { first, last: now, said, is_reported: is_lasting });
+        is_lasting && !is_reported
     }
 
     /// What has not been read yet, and why where that is known.
@@ -95,19 +95,20 @@ impl Readiness {
 
     /// Why what is known of the cluster may be out of date.
     #[must_use]
-    pub fn blind(&self) -> Option<Note> {
+    pub fn blind(&self) -> Option<ReasonMessage> {
         let watches = self.watches();
-        let (what, refusal) = watches.iter().find_map(|(what, watch)| {
-            let refusal = watch.refusal.as_ref()?;
-            let is_lasting = refusal.first.elapsed() >= PATIENCE && refusal.last.elapsed() < RECOVERED;
-            is_lasting.then_some((what, refusal))
+        let (what, error_message) = watches.iter().find_map(|(what, watch)| {
+            let error_message = watch.error_message.as_ref()?;
+            let is_lasting =
+                error_message.first.elapsed() >= PATIENCE && error_message.last.elapsed() < RECOVERED;
+            is_lasting.then_some((what, error_message))
         })?;
         let message = format!(
             "Laurel may not watch {what}: {}; what it knows of them may be out of date, so nothing is changed until it may: \
              compare Laurel's role with the chart's",
-            refusal.said
+            error_message.said
         );
-        Some(Note::new(Reason::ApplyForbidden, message))
+        Some(ReasonMessage::new(Reason::ApplyForbidden, message))
     }
 
     /// Resolves once everything has been read.

@@ -8,14 +8,14 @@ use crate::api::{ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasK
 
 /// Asks for a pass over an object, from wherever something about it was learnt.
 #[derive(Clone, Debug)]
-pub struct Wakeups {
+pub struct Requeue {
     aliases: UnboundedSender<ObjectRef<Guarded<ModelAlias>>>,
     models: UnboundedSender<ObjectRef<Guarded<RegisteredModel>>>,
     registries: UnboundedSender<ObjectRef<Guarded<ModelRegistry>>>,
 }
 
 /// The ends at which wake-ups arrive.
-pub struct WakeupStreams {
+pub struct RequeueStreams {
     /// Of `ModelAliases`.
     pub aliases: UnboundedReceiver<ObjectRef<Guarded<ModelAlias>>>,
     /// Of `RegisteredModels`.
@@ -24,16 +24,16 @@ pub struct WakeupStreams {
     pub registries: UnboundedReceiver<ObjectRef<Guarded<ModelRegistry>>>,
 }
 
-impl Wakeups {
+impl Requeue {
     /// The sending and the receiving ends.
     #[must_use]
-    pub fn new() -> (Self, WakeupStreams) {
+    pub fn new() -> (Self, RequeueStreams) {
         let (aliases, alias_stream) = unbounded();
         let (models, model_stream) = unbounded();
         let (registries, registry_stream) = unbounded();
         (
             Self { aliases, models, registries },
-            WakeupStreams { aliases: alias_stream, models: model_stream, registries: registry_stream },
+            RequeueStreams { aliases: alias_stream, models: model_stream, registries: registry_stream },
         )
     }
 

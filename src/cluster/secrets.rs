@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
 use crate::{
-    api::condition::{Note, Reason},
-    cluster::error::refusal,
+    api::condition::{Reason, ReasonMessage},
+    cluster::error::error_message,
 };
 
 /// Reads one key of a Secret that an object names.
@@ -19,24 +19,24 @@ pub async fn read(
     name: &str,
     key: &str,
     field: &str,
-) -> Result<Vec<u8>, Note> {
+) -> Result<Vec<u8>, ReasonMessage> {
     let secret =
         Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await.map_err(|error| {
-            let note = refusal(&error, "get", &format!("the Secret {name:?} in {namespace:?}"));
-            Note::new(note.reason, format!("{field}: {}", note.message))
+            let cause = error_message(&error, "get", &format!("the Secret {name:?} in {namespace:?}"));
+            ReasonMessage::new(cause.reason, format!("{field}: {}", cause.message))
         })?;
     let Some(secret) = secret else {
         let message =
             format!("{field}: the Secret {name:?} does not exist in the namespace {namespace:?}; create it");
-        return Err(Note::new(Reason::SecretNotFound, message));
+        return Err(ReasonMessage::new(Reason::SecretNotFound, message));
     };
     match secret.data.unwrap_or_default().remove(key) {
         Some(value) if !value.0.is_empty() => Ok(value.0),
-        Some(_) => Err(Note::new(
+        Some(_) => Err(ReasonMessage::new(
             Reason::SecretKeyInvalid,
             format!("{field}: the key {key:?} of the Secret {name:?} is empty"),
         )),
-        None => Err(Note::new(
+        None => Err(ReasonMessage::new(
             Reason::SecretKeyInvalid,
             format!(
                 "{field}: the Secret {name:?} in {namespace:?} has no key {key:?}; add it, or name the key that it has"
@@ -55,10 +55,10 @@ pub async fn read_text(
     name: &str,
     key: &str,
     field: &str,
-) -> Result<String, Note> {
+) -> Result<String, ReasonMessage> {
     let value = read(client, namespace, name, key, field).await?;
     let text = String::from_utf8(value).map_err(|_| {
-        Note::new(
+        ReasonMessage::new(
             Reason::SecretKeyInvalid,
             format!("{field}: the key {key:?} of the Secret {name:?} is not UTF-8 text"),
         )
@@ -66,7 +66,7 @@ pub async fn read_text(
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         let message = format!("{field}: the key {key:?} of the Secret {name:?} has nothing but line ends");
-        return Err(Note::new(Reason::SecretKeyInvalid, message));
+        return Err(ReasonMessage::new(Reason::SecretKeyInvalid, message));
     }
     Ok(text.to_owned())
 }

@@ -15,11 +15,11 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{backoff::Pauses, client::WATCH_LASTS};
+use super::{backoff::WatchBackoff, client::WATCH_LASTS};
 use crate::{
     api::{ModelAlias, model_alias::AliasKey},
     cluster::{
-        Guarded, Readiness, Wakeups,
+        Guarded, Readiness, Requeue,
         cache::{Cache, Projected, alias_of},
         error::cause,
     },
@@ -34,7 +34,7 @@ pub struct Watching {
     /// What is kept of the objects that we render.
     pub cluster: Arc<Cache>,
     /// Asks for a reconcile of what changed.
-    pub wakeups: Wakeups,
+    pub requeue: Requeue,
     /// All `ModelAliases`.
     pub aliases: Store<Guarded<ModelAlias>>,
 }
@@ -81,7 +81,7 @@ where
             object.managed_fields_mut().clear();
             object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
         })
-        .backoff(Pauses::new())
+        .backoff(WatchBackoff::new())
         .reflect(writer)
         .inspect(move |event| match event {
             Ok(Event::InitDone) => watching.readiness.read(what),
@@ -106,7 +106,7 @@ where
         + 'static,
 {
     let config = config().labels(labels::MODEL_ALIAS);
-    let mut events = watcher(scope.api::<K>(&client), config).backoff(Pauses::new()).boxed();
+    let mut events = watcher(scope.api::<K>(&client), config).backoff(WatchBackoff::new()).boxed();
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -121,7 +121,7 @@ where
                     K::names(&watching.cluster).into_iter().filter(|known| !listed.contains(known))
                 {
                     K::remove(&watching.cluster, &alias, &name);
-                    watching.wakeups.alias(&alias);
+                    watching.requeue.alias(&alias);
                 }
                 listed = HashSet::new();
                 watching.readiness.read(what);
@@ -134,7 +134,7 @@ where
                 watching.readiness.seen(what);
                 if let Some(alias) = alias_of(object.meta()) {
                     K::remove(&watching.cluster, &alias, &object.name_any());
-                    watching.wakeups.alias(&alias);
+                    watching.requeue.alias(&alias);
                 }
             }
             Err(error) => failed(&watching, what, &error),
@@ -155,7 +155,7 @@ fn failed(watching: &Watching, what: &'static str, error: &watcher::Error) {
     let is_refused = [401, 403, 404].contains(&refused);
     if watching.readiness.failed(what, cause, is_refused) {
         for alias in watching.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
-            watching.wakeups.alias(&alias.key());
+            watching.requeue.alias(&alias.key());
         }
     }
 }
@@ -168,6 +168,6 @@ fn code(error: &kube::Error) -> u16 {
 fn see<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
     let alias = alias_of(object.meta())?;
     object.insert(&watching.cluster, &alias);
-    watching.wakeups.alias(&alias);
+    watching.requeue.alias(&alias);
     Some(alias)
 }

@@ -8,14 +8,16 @@ use kube::{Client, Resource, runtime::reflector::Store};
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
     apply::Effects,
-    cluster::{Events, Guarded, Readiness, Wakeups, cache::Cache, watch::Watching},
+    cluster::{Events, Guarded, Readiness, Requeue, cache::Cache, watch::Watching},
     observe::{Sources, Watched},
-    registry::polled::Hub,
+    registry::polled::Registries,
     resolve::References,
-    state::{Haste, Memory, alias_writes::AliasWrites, audit_writes::RecordWrites, smoke_tests::SmokeTests},
-    status::Announcement,
+    state::{
+        Memory, Throttle, alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests,
+    },
+    status::NewEvent,
     telemetry::metrics::Metrics,
-    webhook::Push,
+    webhook::Webhooks,
 };
 
 /// What every shell needs.
@@ -25,9 +27,9 @@ pub struct Context {
     /// What our own objects look like there.
     pub cluster: Arc<Cache>,
     /// The registries that are watched.
-    pub registries: Hub,
+    pub registries: Registries,
     /// Their webhooks.
-    pub push: Push,
+    pub push: Webhooks,
     /// All `ModelAliases`.
     pub aliases: Store<Guarded<ModelAlias>>,
     /// All `RegisteredModels`.
@@ -35,13 +37,13 @@ pub struct Context {
     /// All `ModelRegistries`.
     pub model_registries: Store<Guarded<ModelRegistry>>,
     /// Asks for a pass over an object.
-    pub wakeups: Wakeups,
+    pub requeue: Requeue,
     /// The smoke tests.
     pub smoke: SmokeTests,
     /// The aliases that are being set in registries.
     pub alias_writes: AliasWrites,
     /// What is being written into the tags of versions in registries.
-    pub records: RecordWrites,
+    pub audit_writes: AuditWrites,
     /// Whether the API server stamps who changed a ModelAlias, so that the annotation is to be believed.
     pub trusts_changed_by: bool,
     /// The metrics.
@@ -51,7 +53,7 @@ pub struct Context {
     /// What is remembered of single objects.
     pub memory: Memory,
     /// What was done or failed a moment ago.
-    pub haste: Haste,
+    pub throttle: Throttle,
     /// Publishes Events.
     pub events: Events,
 }
@@ -62,8 +64,8 @@ impl Context {
         self.memory.forget_alias(uid);
         self.smoke.forget(uid);
         self.alias_writes.forget(uid);
-        self.records.forget(uid);
-        self.haste.forget(uid);
+        self.audit_writes.forget(uid);
+        self.throttle.forget(uid);
     }
 
     /// Where references lead.
@@ -82,8 +84,8 @@ impl Context {
             references: self.references(),
             smoke: &self.smoke,
             alias_writes: &self.alias_writes,
-            records: &self.records,
-            wakeups: &self.wakeups,
+            audit_writes: &self.audit_writes,
+            requeue: &self.requeue,
             trusts_changed_by: self.trusts_changed_by,
         }
     }
@@ -96,8 +98,8 @@ impl Context {
             cluster: &self.cluster,
             smoke: &self.smoke,
             alias_writes: &self.alias_writes,
-            records: &self.records,
-            haste: &self.haste,
+            audit_writes: &self.audit_writes,
+            throttle: &self.throttle,
             metrics: &self.metrics,
             events: &self.events,
         }
@@ -115,13 +117,13 @@ impl Context {
         Watching {
             readiness: self.readiness.clone(),
             cluster: self.cluster.clone(),
-            wakeups: self.wakeups.clone(),
+            requeue: self.requeue.clone(),
             aliases: self.aliases.clone(),
         }
     }
 
     /// Publishes Events about an object.
-    pub fn announce<K: Resource<DynamicType = ()>>(&self, object: &K, events: Vec<Announcement>) {
+    pub fn publish_events<K: Resource<DynamicType = ()>>(&self, object: &K, events: Vec<NewEvent>) {
         self.events.publish(object.object_ref(&()), events);
     }
 }

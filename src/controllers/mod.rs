@@ -6,7 +6,7 @@ use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use crate::cluster::{error::refusal, server_side_apply::apply_status};
+use crate::cluster::{error::error_message, server_side_apply::apply_status};
 
 pub mod context;
 pub mod model_alias;
@@ -56,8 +56,8 @@ where
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         // A conflict may also mean that another object bears the name by now. That one is looked at next.
         Err(error) => {
-            let note = refusal(&error, "write the status of", &format!("the {kind} {name:?}"));
-            Err(Error::Write(note.message))
+            let cause = error_message(&error, "write the status of", &format!("the {kind} {name:?}"));
+            Err(Error::Write(cause.message))
         }
     }
 }

@@ -32,7 +32,7 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
         Ok(alias) => alias,
         Err(unreadable) => return unreadable::release::<ModelAlias>(&context, unreadable).await,
     };
-    if let Some(pause) = context.haste.after_failure(alias) {
+    if let Some(pause) = context.throttle.after_failure(alias) {
         return Ok(Action::requeue(pause));
     }
     let now = Timestamp::now();
@@ -42,11 +42,11 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     let decision = decide(&observed);
     let applied = apply::apply(&context.effects(), &subject, &observed, &decision).await;
     let next = status::next(&observed, &decision, &applied, &subject.identity(observed.serves()));
-    let published = publish(&context, alias, &observed.record, &next, &applied).await;
+    let published = publish(&context, alias, &observed.status, &next, &applied).await;
     if published.is_err()
         || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster())
     {
-        context.haste.failed(alias);
+        context.throttle.failed(alias);
     }
     published?;
     Ok(again(&decision, &applied, now))
@@ -80,7 +80,7 @@ fn wake_rivals(context: &Context, new: &Guarded<ModelAlias>) {
     let Ok(new) = &new.0 else { return };
     for other in context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()) {
         if other.uid() != new.uid() && other.spec.alias == new.spec.alias {
-            context.wakeups.alias(&other.key());
+            context.requeue.alias(&other.key());
         }
     }
 }
@@ -91,7 +91,7 @@ fn wake_waiting(context: &Context) {
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         let conditions = alias.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         if conditions.iter().any(|condition| condition.reason == conflict) {
-            context.wakeups.alias(&alias.key());
+            context.requeue.alias(&alias.key());
         }
     }
 }
@@ -120,6 +120,6 @@ async fn publish(
     {
         context.memory.remember_status(&written, after);
     }
-    context.announce(alias, status::announcements(before, after, applied));
+    context.publish_events(alias, status::events(before, after, applied));
     Ok(())
 }

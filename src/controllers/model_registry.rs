@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::{
         ModelRegistry, ModelRegistryStatus, RegisteredModel,
-        condition::{ConditionType, Note, Reason, merge_conditions},
+        condition::{ConditionType, Reason, ReasonMessage, merge_conditions},
         model_registry::Stages,
         names::ModelName,
         std_duration,
@@ -31,15 +31,15 @@ use crate::{
     cluster::{Guarded, secrets},
     controllers::context::Context,
     decide::Readiness,
-    observe::{models_of, wanted},
+    observe::{models_of, poll_plan},
     options::RunOptions,
     registry::{
         mlflow::{Connection, Credentials, MlflowRegistry},
-        polled::{Handle, RegistryKey, Settings},
+        polled::{PolledRegistry, RegistryKey, Settings},
     },
     render::RegistryForPods,
     resolve::registry_key,
-    status::{condition_news, kstatus, readiness_news},
+    status::{condition_events, kstatus, readiness_events},
 };
 
 /// How long one request to a registry may take.
@@ -67,15 +67,15 @@ pub fn install_default(context: &Arc<Context>, options: &RunOptions) -> Result<(
         poll_interval: Duration::from_secs(options.registry_poll_seconds),
         pods: RegistryForPods { tracking_uri: url.clone(), workspace, ca: None, env_from: Vec::new() },
     };
-    let (handle, _) = context.registries.set(&RegistryKey::Default, settings);
-    handle.set_client(Ok(Arc::new(client)));
+    let (registry, _) = context.registries.set(&RegistryKey::Default, settings);
+    registry.set_client(Ok(Arc::new(client)));
     if let Some(secret_file) = options.registry_webhook_secret_file.clone() {
         let register =
             options.registry_webhook_url.clone().filter(|_| options.registry_webhook_encryption_key_set);
         let webhook = DefaultWebhook { secret_file, register };
-        tokio::spawn(webhook::keep_default(context.clone(), handle.clone(), webhook));
+        tokio::spawn(webhook::keep_default(context.clone(), registry.clone(), webhook));
     }
-    tokio::spawn(poll_forever(context.clone(), RegistryKey::Default, handle));
+    tokio::spawn(poll_forever(context.clone(), RegistryKey::Default, registry));
     Ok(())
 }
 
@@ -90,8 +90,8 @@ pub(super) fn noticing_ends(
         // The store is written before this is seen.
         if context.model_registries.get(&ObjectRef::from_obj(object)).is_none() {
             let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            if let Some(handle) = context.registries.get(&RegistryKey::Object { namespace, name }) {
-                handle.poll_now();
+            if let Some(registry) = context.registries.get(&RegistryKey::Object { namespace, name }) {
+                registry.poll_now();
             }
         }
     })
@@ -113,7 +113,7 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.remove(&key);
-            context.push.doors.close(&key);
+            context.push.receivers.close(&key);
             wake(&context, &key, |_| true);
             let next = status(
                 object,
@@ -122,32 +122,32 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
                 &models_of(&context.watched(), &key),
                 Timestamp::now(),
             );
-            tell(&context, object, next).await?;
+            publish(&context, object, next).await?;
             return Ok(Action::await_change());
         }
     };
     let interval = settings.poll_interval;
-    let (handle, is_new) = context.registries.set(&key, settings);
-    handle.renew_client(connection(&context, object, &handle.settings).await.map(Box::new));
+    let (registry, is_new) = context.registries.set(&key, settings);
+    registry.renew_client(connection(&context, object, &registry.settings).await.map(Box::new));
     if is_new {
-        tokio::spawn(poll_forever(context.clone(), key.clone(), handle.clone()));
+        tokio::spawn(poll_forever(context.clone(), key.clone(), registry.clone()));
     }
-    let told = webhook::look_after(&context, object, &handle).await;
-    let (_, server_version) = handle.health();
+    let report = webhook::look_after(&context, object, &registry).await;
+    let (_, server_version) = registry.health();
     let watched = models_of(&context.watched(), &key);
     let now = Timestamp::now();
-    let mut next = status(object, &readiness(&handle), server_version, &watched, now);
+    let mut next = status(object, &readiness(&registry), server_version, &watched, now);
     let webhook: &str = ConditionType::WebhookReady.into();
-    if told.condition.is_none() {
+    if report.condition.is_none() {
         next.conditions.retain(|condition| condition.type_ != webhook);
     }
-    let condition = told.condition.into_iter().collect();
+    let condition = report.condition.into_iter().collect();
     next.conditions = merge_conditions(&next.conditions, condition, object.metadata.generation, now);
-    next.webhook = told.status;
-    let was_read = handle.health().0.is_some() || handle.client().is_err();
-    let was_told = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
-    if was_read || !was_told {
-        tell(&context, object, next).await?;
+    next.webhook = report.status;
+    let was_read = registry.health().0.is_some() || registry.client().is_err();
+    let was_reported = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+    if was_read || !was_reported {
+        publish(&context, object, next).await?;
     }
     // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
     let has_webhook = object.spec.webhook.is_some() || next_webhook_stays(object);
@@ -160,23 +160,24 @@ fn next_webhook_stays(object: &ModelRegistry) -> bool {
 }
 
 /// Writes a status where it is another one, with the Event that it is worth.
-async fn tell(context: &Context, object: &ModelRegistry, next: ModelRegistryStatus) -> Result<(), Error> {
+async fn publish(context: &Context, object: &ModelRegistry, next: ModelRegistryStatus) -> Result<(), Error> {
     let before = object.status.clone().unwrap_or_default();
     if next != before {
         write_status(context, object, &next).await?;
-        context.announce(object, readiness_news(&before.conditions, &next.conditions, "Connect"));
-        let news = condition_news(ConditionType::WebhookReady, &before.conditions, &next.conditions, "Push");
-        context.announce(object, news.into_iter().collect());
+        context.publish_events(object, readiness_events(&before.conditions, &next.conditions, "Connect"));
+        let events =
+            condition_events(ConditionType::WebhookReady, &before.conditions, &next.conditions, "Push");
+        context.publish_events(object, events.into_iter().collect());
     }
     Ok(())
 }
 
 /// What the object says, or why it cannot be used.
-fn settings(object: &ModelRegistry) -> Result<Settings, Note> {
+fn settings(object: &ModelRegistry) -> Result<Settings, ReasonMessage> {
     let spec = &object.spec;
     let url = spec.mlflow.url().map_err(|error| {
         let message = format!("spec.mlflow.url: {:?} cannot be used: {error}; correct it", spec.mlflow.url);
-        Note::new(Reason::RegistryInvalid, message)
+        ReasonMessage::new(Reason::RegistryInvalid, message)
     })?;
     Ok(Settings {
         url: url.clone(),
@@ -196,7 +197,7 @@ async fn connection(
     context: &Context,
     object: &ModelRegistry,
     settings: &Settings,
-) -> Result<Connection, Note> {
+) -> Result<Connection, ReasonMessage> {
     let namespace = object.namespace().unwrap_or_default();
     let text = async |name: &str, key: &str, field: &str| {
         secrets::read_text(&context.client, &namespace, name, key, field).await
@@ -233,20 +234,22 @@ async fn connection(
 }
 
 /// How a registry is, by its last poll.
-fn readiness(handle: &Handle) -> Readiness {
-    let health = match handle.client() {
-        Err(note) => Some(Err(note)),
-        Ok(_) => handle.health().0,
+fn readiness(registry: &PolledRegistry) -> Readiness {
+    let health = match registry.client() {
+        Err(cause) => Some(Err(cause)),
+        Ok(_) => registry.health().0,
     };
     match health {
-        Some(Ok(())) => {
-            Readiness::Settled(Note::new(Reason::Connected, format!("{} answers", handle.settings.url)))
-        }
-        Some(Err(note)) if note.reason.passes_by_itself() => Readiness::Progressing(note),
-        Some(Err(note)) => Readiness::Stalled(note),
-        None => {
-            Readiness::Progressing(Note::new(Reason::RegistryNotRead, "the registry has not been read yet"))
-        }
+        Some(Ok(())) => Readiness::Settled(ReasonMessage::new(
+            Reason::Connected,
+            format!("{} answers", registry.settings.url),
+        )),
+        Some(Err(cause)) if cause.reason.is_transient() => Readiness::Progressing(cause),
+        Some(Err(cause)) => Readiness::Stalled(cause),
+        None => Readiness::Progressing(ReasonMessage::new(
+            Reason::RegistryNotRead,
+            "the registry has not been read yet",
+        )),
     }
 }
 
@@ -269,18 +272,18 @@ fn status(
 }
 
 /// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.
-async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handle>) {
+async fn poll_forever(context: Arc<Context>, key: RegistryKey, registry: Arc<PolledRegistry>) {
     context.readiness.reached().await;
-    while is_wanted(&context, &key) {
+    while is_needed(&context, &key) {
         let began = Instant::now();
-        let outcome = handle.poll(|| wanted(&context.watched(), &key, &handle)).await;
-        let (health, _) = handle.health();
+        let outcome = registry.poll(|| poll_plan(&context.watched(), &key, &registry)).await;
+        let (health, _) = registry.health();
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {
-            if let Some(Err(note)) = &health {
-                tracing::warn!(registry = ?key, reason = %note.reason, message = note.message, "the registry does not answer");
+            if let Some(Err(cause)) = &health {
+                tracing::warn!(registry = ?key, reason = %cause.reason, message = cause.message, "the registry does not answer");
             } else {
-                tracing::info!(registry = ?key, url = %handle.settings.url, "the registry answers");
+                tracing::info!(registry = ?key, url = %registry.settings.url, "the registry answers");
             }
             wake_all(&context, &key);
         } else if !outcome.changed.is_empty() {
@@ -289,18 +292,18 @@ async fn poll_forever(context: Arc<Context>, key: RegistryKey, handle: Arc<Handl
             });
         }
         tokio::select! {
-            () = handle.next_poll() => {}
-            () = handle.retirement() => return,
+            () = registry.next_poll() => {}
+            () = registry.retirement() => return,
         }
     }
     context.registries.remove(&key);
     wake_all(&context, &key);
-    if !is_wanted(&context, &key) {
-        webhook::end(&context, &key, &handle).await;
+    if !is_needed(&context, &key) {
+        webhook::end(&context, &key, &registry).await;
     }
 }
 
-fn is_wanted(context: &Context, key: &RegistryKey) -> bool {
+fn is_needed(context: &Context, key: &RegistryKey) -> bool {
     match key {
         RegistryKey::Default => true,
         RegistryKey::Object { namespace, name } => {
@@ -311,7 +314,7 @@ fn is_wanted(context: &Context, key: &RegistryKey) -> bool {
 
 fn wake_all(context: &Context, key: &RegistryKey) {
     if let RegistryKey::Object { namespace, name } = key {
-        context.wakeups.registry(namespace, name);
+        context.requeue.registry(namespace, name);
     }
     wake(context, key, |_| true);
 }
@@ -326,7 +329,7 @@ fn wake(context: &Context, key: &RegistryKey, choose: impl Fn(&RegisteredModel) 
         .map(|model| (model.namespace().unwrap_or_default(), model.name_any()))
         .collect();
     for (namespace, name) in &chosen {
-        context.wakeups.model(namespace, name);
+        context.requeue.model(namespace, name);
     }
     super::registered_model::wake_aliases(context, &chosen);
 }

@@ -17,7 +17,7 @@ use super::{AFTER_FAILURE, Error, unreadable, write_status};
 use crate::{
     api::{
         DeletionPolicy, ModelAlias, RegisteredModel, RegisteredModelStatus,
-        condition::{Note, Reason, merge_conditions},
+        condition::{Reason, ReasonMessage, merge_conditions},
         names::ModelName,
     },
     cluster::{Guarded, finalizer},
@@ -25,10 +25,10 @@ use crate::{
     decide::{REGISTRY_DEADLINE, Readiness},
     registry::{
         RegisteredModelFacts, Registry, VersionFacts,
-        polled::{Handle, ModelView, ShownMetrics},
+        polled::{DisplayMetrics, ModelView, PolledRegistry},
     },
     resolve::registry_of,
-    status::{Announcement, kstatus, readiness_news, shown_metrics, version_statuses},
+    status::{NewEvent, display_metrics, kstatus, readiness_events, version_statuses},
 };
 
 /// How many versions a status lists.
@@ -53,7 +53,7 @@ pub(super) fn wake_aliases(context: &Context, models: &HashSet<(String, String)>
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         let namespace = alias.namespace().unwrap_or_default();
         if models.contains(&(namespace.clone(), alias.spec.model_ref.name.clone())) {
-            context.wakeups.alias(&(namespace, alias.name_any()));
+            context.requeue.alias(&(namespace, alias.name_any()));
         }
     }
 }
@@ -63,13 +63,13 @@ struct Pass {
     readiness: Readiness,
     facts: Option<RegisteredModelFacts>,
     versions: Option<Vec<VersionFacts>>,
-    metrics: ShownMetrics,
+    metrics: DisplayMetrics,
     owned_tags: Option<Vec<String>>,
 }
 
 impl Pass {
     fn only(readiness: Readiness) -> Self {
-        Self { readiness, facts: None, versions: None, metrics: ShownMetrics::new(), owned_tags: None }
+        Self { readiness, facts: None, versions: None, metrics: DisplayMetrics::new(), owned_tags: None }
     }
 }
 
@@ -97,52 +97,49 @@ pub async fn reconcile(
     let pass = match synchronise(&context, object).await {
         Ok(pass) => pass,
         // Right after a start the registry has not been read; the poll that reads it wakes this object.
-        Err(trouble) if trouble.reason == Reason::RegistryNotRead && object.status.is_some() => {
+        Err(error) if error.reason == Reason::RegistryNotRead && object.status.is_some() => {
             return Ok(Action::await_change());
         }
-        Err(trouble) => Pass::only(readiness(trouble)),
+        Err(error) => Pass::only(readiness(error)),
     };
     let failed = !matches!(pass.readiness, Readiness::Settled(_));
     let next = status(object, pass, now);
     if object.status.as_ref() != Some(&next) {
         write_status(&context, object, &next).await?;
-        announce(&context, object, &next);
+        publish_events(&context, object, &next);
     }
     Ok(if failed { Action::requeue(AFTER_FAILURE * 6) } else { Action::await_change() })
 }
 
 /// Tells of a trouble that was not there before, and of its end.
-fn announce(context: &Context, object: &RegisteredModel, after: &RegisteredModelStatus) {
+fn publish_events(context: &Context, object: &RegisteredModel, after: &RegisteredModelStatus) {
     let before = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    context.announce(object, readiness_news(before, &after.conditions, "Synchronise"));
+    context.publish_events(object, readiness_events(before, &after.conditions, "Synchronise"));
 }
 
 /// A trouble that ends by itself is waited for; another one has to be seen to.
-fn readiness(trouble: Note) -> Readiness {
-    if trouble.reason.passes_by_itself() {
-        Readiness::Progressing(trouble)
-    } else {
-        Readiness::Stalled(trouble)
-    }
+fn readiness(error: ReasonMessage) -> Readiness {
+    if error.reason.is_transient() { Readiness::Progressing(error) } else { Readiness::Stalled(error) }
 }
 
-async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass, Note> {
-    let name = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
+async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass, ReasonMessage> {
+    let name =
+        object.model_name().map_err(|error| ReasonMessage::new(Reason::ModelNotFound, error.to_string()))?;
     let registry = registry_of(&context.registries, object)?;
     context.memory.remember_registry(object, &registry);
     let facts = match registry.model(&name) {
-        ModelView::Unknown(trouble) => return Err(trouble),
+        ModelView::Unknown(error) => return Err(error),
         ModelView::Present(facts) => facts,
         ModelView::Absent => create(&registry, &name, object).await?,
     };
     let client = registry.client()?;
     let facts = describe(&registry, client.as_ref(), object, facts).await?;
     let versions = client.newest_versions(&name, VERSIONS_MAX).await;
-    let versions = versions.map_err(|error| registry.note(Some(&name), &error))?;
-    let metrics = registry.shown_metrics(&name, &versions, &shown_metrics(&object.spec)).await;
+    let versions = versions.map_err(|error| registry.explain(Some(&name), &error))?;
+    let metrics = registry.display_metrics(&name, &versions, &display_metrics(&object.spec)).await;
     let message = format!("the model {:?} is in the registry as described", name.as_str());
     Ok(Pass {
-        readiness: Readiness::Settled(Note::new(Reason::ModelSynced, message)),
+        readiness: Readiness::Settled(ReasonMessage::new(Reason::ModelSynced, message)),
         facts: Some(facts),
         versions: Some(versions),
         metrics,
@@ -150,32 +147,32 @@ async fn synchronise(context: &Context, object: &RegisteredModel) -> Result<Pass
     })
 }
 
-fn wished_tags(object: &RegisteredModel) -> BTreeMap<String, String> {
+fn desired_tags(object: &RegisteredModel) -> BTreeMap<String, String> {
     object.spec.tags.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect()
 }
 
 async fn create(
-    registry: &Handle,
+    registry: &PolledRegistry,
     name: &ModelName,
     object: &RegisteredModel,
-) -> Result<RegisteredModelFacts, Note> {
+) -> Result<RegisteredModelFacts, ReasonMessage> {
     let client = registry.client()?;
     let description = object.spec.description.clone().unwrap_or_default();
-    let created = client.create_model(name, &description, &wished_tags(object)).await;
-    created.map_err(|error| registry.note(Some(name), &error))?;
+    let created = client.create_model(name, &description, &desired_tags(object)).await;
+    created.map_err(|error| registry.explain(Some(name), &error))?;
     tracing::info!(model = name.as_str(), "created in the registry");
     read_again(registry, client.as_ref(), name).await
 }
 
 async fn read_again(
-    registry: &Handle,
+    registry: &PolledRegistry,
     client: &dyn Registry,
     name: &ModelName,
-) -> Result<RegisteredModelFacts, Note> {
-    let facts = client.model(name).await.map_err(|error| registry.note(Some(name), &error))?;
-    registry.note_model(name, facts.clone());
+) -> Result<RegisteredModelFacts, ReasonMessage> {
+    let facts = client.model(name).await.map_err(|error| registry.explain(Some(name), &error))?;
+    registry.remember_model(name, facts.clone());
     facts.ok_or_else(|| {
-        Note::new(
+        ReasonMessage::new(
             Reason::ModelNotFound,
             format!("the model {:?} was deleted from the registry just now", name.as_str()),
         )
@@ -184,26 +181,27 @@ async fn read_again(
 
 /// Sets the description and the tags that differ; removes tags that were ours and are wished for no more.
 async fn describe(
-    registry: &Handle,
+    registry: &PolledRegistry,
     client: &dyn Registry,
     object: &RegisteredModel,
     facts: RegisteredModelFacts,
-) -> Result<RegisteredModelFacts, Note> {
+) -> Result<RegisteredModelFacts, ReasonMessage> {
     let name = &facts.name;
-    let wished = wished_tags(object);
-    let failed = |error| registry.note(Some(name), &error);
+    let desired = desired_tags(object);
+    let failed = |error| registry.explain(Some(name), &error);
     let mut changed = false;
-    if let Some(description) = object.spec.description.as_ref().filter(|wished| **wished != facts.description)
+    if let Some(description) =
+        object.spec.description.as_ref().filter(|desired| **desired != facts.description)
     {
         client.set_description(name, description).await.map_err(failed)?;
         changed = true;
     }
-    for (key, value) in wished.iter().filter(|(key, value)| facts.tags.get(*key) != Some(*value)) {
+    for (key, value) in desired.iter().filter(|(key, value)| facts.tags.get(*key) != Some(*value)) {
         client.set_model_tag(name, key, value).await.map_err(failed)?;
         changed = true;
     }
     let owned = object.status.as_ref().map(|status| status.owned_tags.as_slice()).unwrap_or_default();
-    for key in owned.iter().filter(|key| !wished.contains_key(*key) && facts.tags.contains_key(*key)) {
+    for key in owned.iter().filter(|key| !desired.contains_key(*key) && facts.tags.contains_key(*key)) {
         client.delete_model_tag(name, key).await.map_err(failed)?;
         changed = true;
     }
@@ -221,7 +219,7 @@ fn status(object: &RegisteredModel, pass: Pass, now: Timestamp) -> RegisteredMod
         Some(versions) => version_statuses(
             versions,
             &aliases,
-            &shown_metrics(&object.spec),
+            &display_metrics(&object.spec),
             &pass.metrics,
             &before.versions,
         ),
@@ -251,17 +249,17 @@ async fn end(
     let since = context.memory.deleting_since(object, now);
     if deletes
         && now.duration_since(since) < REGISTRY_DEADLINE
-        && let Err(trouble) = delete(context, object).await
+        && let Err(error) = delete(context, object).await
     {
-        tracing::warn!(reason = %trouble.reason, message = trouble.message, "the model cannot be deleted from the registry yet");
-        let message = format!("the model stays in the registry for now: {}", trouble.message);
-        let news = Announcement {
+        tracing::warn!(reason = %error.reason, message = error.message, "the model cannot be deleted from the registry yet");
+        let message = format!("the model stays in the registry for now: {}", error.message);
+        let events = NewEvent {
             warning: true,
-            reason: trouble.reason.to_string(),
+            reason: error.reason.to_string(),
             action: "Delete".to_owned(),
             message,
         };
-        context.announce(object, vec![news]);
+        context.publish_events(object, vec![events]);
         return Ok(Action::requeue(AFTER_FAILURE));
     }
     set_finalizer(context, object, false).await?;
@@ -269,7 +267,7 @@ async fn end(
     Ok(Action::await_change())
 }
 
-async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note> {
+async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), ReasonMessage> {
     let (namespace, name) = (object.namespace(), object.name_any());
     let aliases = context.aliases.state();
     // One that cannot be read may refer to it.
@@ -279,12 +277,13 @@ async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note>
     };
     if let Some(alias) = aliases.iter().find(|alias| refers(alias)) {
         let message = format!("the ModelAlias {:?} still refers to it; delete that first", alias.name_any());
-        return Err(Note::new(Reason::Deleting, message));
+        return Err(ReasonMessage::new(Reason::Deleting, message));
     }
-    let model = object.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
+    let model =
+        object.model_name().map_err(|error| ReasonMessage::new(Reason::ModelNotFound, error.to_string()))?;
     // With its namespace, the ModelRegistry may be gone first.
     let registry = registry_of(&context.registries, object)
-        .or_else(|note| context.memory.registry(object).ok_or(note))?;
+        .or_else(|cause| context.memory.registry(object).ok_or(cause))?;
     let models = context.models.state();
     let mut others = models.iter().filter_map(|other| other.0.as_ref().ok());
     if let Some(other) = others.find(|other| {
@@ -295,14 +294,14 @@ async fn delete(context: &Context, object: &RegisteredModel) -> Result<(), Note>
     }) {
         let owner = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
         let message = format!("the RegisteredModel {owner} speaks of the same model; delete that first");
-        return Err(Note::new(Reason::Conflict, message));
+        return Err(ReasonMessage::new(Reason::Conflict, message));
     }
     let client = registry.client()?;
-    client.delete_model(&model).await.map_err(|error| registry.note(Some(&model), &error))
+    client.delete_model(&model).await.map_err(|error| registry.explain(Some(&model), &error))
 }
 
 async fn set_finalizer(context: &Context, object: &RegisteredModel, present: bool) -> Result<(), Error> {
     finalizer::set::<RegisteredModel>(&context.client, &object.metadata, finalizer::REGISTERED_MODEL, present)
         .await
-        .map_err(|note| Error::Write(note.message))
+        .map_err(|cause| Error::Write(cause.message))
 }

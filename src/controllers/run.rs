@@ -37,26 +37,26 @@ use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model,
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
     cluster::{
-        Events, Guarded, Wakeups,
+        Events, Guarded, Requeue,
         cache::Cache,
         client::{self, ConnectError},
         watch::{Scope, own_kind, projections},
     },
     controllers::context::Context,
     options::RunOptions,
-    registry::polled::Hub,
+    registry::polled::Registries,
     state::{
-        Haste, Memory,
+        Memory, Throttle,
         alias_writes::AliasWrites,
-        audit_writes::RecordWrites,
-        smoke_tests::{Pods, SmokeTests},
+        audit_writes::AuditWrites,
+        smoke_tests::{PodAccess, SmokeTests},
     },
     telemetry::server,
-    webhook::Push,
+    webhook::Webhooks,
 };
 
 /// How long passes that have begun may take to end.
-const LAST_PASSES: Duration = Duration::from_secs(15);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
 
 /// How many objects of a kind are worked on at the same time.
 const CONCURRENCY: u16 = 32;
@@ -96,29 +96,29 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (aliases, alias_writer) = reflector::store();
     let (models, model_writer) = reflector::store();
     let (model_registries, registry_writer) = reflector::store();
-    let (sender, wakeups) = Wakeups::new();
+    let (sender, requeue) = Requeue::new();
     let cluster = Arc::<Cache>::default();
     let context = Arc::new(Context {
         cluster: cluster.clone(),
-        registries: Hub::default(),
-        push: Push::default(),
+        registries: Registries::default(),
+        push: Webhooks::default(),
         aliases: aliases.clone(),
         models: models.clone(),
         model_registries: model_registries.clone(),
         smoke: SmokeTests::new(
-            Pods { cluster: cluster.clone(), http: pod_client()? },
+            PodAccess { cluster: cluster.clone(), http: pod_client()? },
             sender.clone(),
             options.input_example_max_bytes,
         ),
         alias_writes: AliasWrites::new(sender.clone()),
-        records: RecordWrites::new(sender.clone()),
+        audit_writes: AuditWrites::new(sender.clone()),
         trusts_changed_by: options.trust_changed_by,
         metrics: Arc::default(),
         readiness: Arc::default(),
         events: Events::new(&client, instance()),
-        wakeups: sender,
+        requeue: sender,
         memory: Memory::default(),
-        haste: Haste::default(),
+        throttle: Throttle::default(),
         client: client.clone(),
     });
     let stop = stop_signal();
@@ -149,16 +149,16 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let stage = Stage { context: context.clone(), stop: stop.clone() };
     let objects = own_kind::<ModelAlias>(scope.api(&client), alias_writer, &watching, "ModelAliases");
     let objects = model_alias::forgetting(objects, &context);
-    let alias_controller = stage.play(objects, aliases, wakeups.aliases, model_alias::reconcile);
+    let alias_controller = stage.play(objects, aliases, requeue.aliases, model_alias::reconcile);
     let objects =
         own_kind::<RegisteredModel>(scope.api(&client), model_writer, &watching, "RegisteredModels");
     let objects = registered_model::waking(objects, &context);
-    let model_controller = stage.play(objects, models, wakeups.models, registered_model::reconcile);
+    let model_controller = stage.play(objects, models, requeue.models, registered_model::reconcile);
     let objects =
         own_kind::<ModelRegistry>(scope.api(&client), registry_writer, &watching, "ModelRegistries");
     let objects = model_registry::noticing_ends(objects, &context);
     let registry_controller =
-        stage.play(objects, model_registries, wakeups.registries, model_registry::reconcile);
+        stage.play(objects, model_registries, requeue.registries, model_registry::reconcile);
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "laurel runs");
     let server =
@@ -179,7 +179,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
 /// Resolves a while after `stop`, before the pod would be killed: a server that does not answer holds nothing up.
 async fn overdue(stop: Stop) {
     stop.await;
-    tokio::time::sleep(LAST_PASSES).await;
+    tokio::time::sleep(SHUTDOWN_GRACE).await;
 }
 
 /// Resolves at SIGTERM or SIGINT.
@@ -232,7 +232,7 @@ impl Stage {
         &self,
         objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
         known: Store<Guarded<K>>,
-        wakeups: UnboundedReceiver<ObjectRef<Guarded<K>>>,
+        requeue: UnboundedReceiver<ObjectRef<Guarded<K>>>,
         reconcile: impl Fn(Arc<Guarded<K>>, Arc<Context>) -> R + Clone + Send + 'static,
     ) -> JoinHandle<()>
     where
@@ -247,7 +247,7 @@ impl Stage {
             |_: Arc<Guarded<K>>, _: &Error, _: Arc<Context>| controller::Action::requeue(AFTER_FAILURE);
         let controller = Controller::for_stream(objects, known)
             .with_config(controller::Config::default().concurrency(CONCURRENCY))
-            .reconcile_on(wakeups)
+            .reconcile_on(requeue)
             .graceful_shutdown_on(self.stop.clone())
             .run(pass, again, self.context.clone())
             .for_each(|_| std::future::ready(()));

@@ -12,7 +12,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::Error;
-use crate::{cluster::finalizer, controllers::context::Context, status::Announcement};
+use crate::{cluster::finalizer, controllers::context::Context, status::NewEvent};
 
 /// The reason of the Event about an object that cannot be read.
 const REASON: &str = "Unreadable";
@@ -33,13 +33,13 @@ where
         "nothing is done about it until it is corrected: compare it with `kubectl explain`, and with the release of Laurel that \
          wrote it"
     };
-    let news = Announcement {
+    let events = NewEvent {
         warning: true,
         reason: REASON.to_owned(),
         action: "Read".to_owned(),
         message: format!("Laurel cannot read this {}: {}; {next}", K::kind(&()), object.error),
     };
-    tracing::warn!(message = news.message, "unreadable");
+    tracing::warn!(message = events.message, "unreadable");
     let reference = ObjectReference {
         api_version: Some(K::api_version(&()).into_owned()),
         kind: Some(K::kind(&()).into_owned()),
@@ -48,7 +48,7 @@ where
         uid: metadata.uid.clone(),
         ..ObjectReference::default()
     };
-    context.events.publish(reference, vec![news]);
+    context.events.publish(reference, vec![events]);
     if !is_ending {
         return Ok(Action::await_change());
     }
@@ -56,7 +56,7 @@ where
         if finalizer::is_set(metadata, name) {
             finalizer::set::<K>(&context.client, metadata, name, false)
                 .await
-                .map_err(|note| Error::Write(note.message))?;
+                .map_err(|cause| Error::Write(cause.message))?;
         }
     }
     Ok(Action::await_change())

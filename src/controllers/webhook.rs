@@ -16,18 +16,18 @@ use url::Url;
 use crate::{
     api::{
         ModelRegistry, RETRY_ANNOTATION,
-        condition::{ConditionStatus, ConditionType, Note, Reason, WishedCondition},
+        condition::{ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage},
         model_registry::WebhookStatus,
     },
     cluster::secrets,
     controllers::context::Context,
     options::{RunOptions, WebhookScheme},
     registry::{
-        polled::{Handle, RegistryKey},
-        webhook::WebhookWish,
+        polled::{PolledRegistry, RegistryKey},
+        webhook::DesiredWebhook,
     },
     webhook::{
-        Outcome, Registered,
+        DeliveryOutcome, Registered,
         certificate::Certificate,
         endpoint::{Endpoint, Limits},
         plan,
@@ -44,80 +44,86 @@ const WELL: Duration = Duration::from_mins(10);
 
 /// What is told of the webhook.
 #[derive(Debug, Default)]
-pub(super) struct Told {
-    pub(super) condition: Option<WishedCondition>,
+pub(super) struct WebhookReport {
+    pub(super) condition: Option<DesiredCondition>,
     pub(super) status: Option<WebhookStatus>,
 }
 
 /// Looks after the webhook that an object wishes for, or no longer does.
-pub(super) async fn look_after(context: &Context, object: &ModelRegistry, handle: &Handle) -> Told {
+pub(super) async fn look_after(
+    context: &Context,
+    object: &ModelRegistry,
+    registry: &PolledRegistry,
+) -> WebhookReport {
     let namespace = object.namespace().unwrap_or_default();
     let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
     let mut status = object.status.as_ref().and_then(|status| status.webhook.clone()).unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
-    let wished = object.spec.webhook.as_ref();
-    if wished.is_none_or(|wished| wished.register.is_none()) {
-        context.push.note_registration(&key, None);
+    let desired = object.spec.webhook.as_ref();
+    if desired.is_none_or(|desired| desired.register.is_none()) {
+        context.push.remember_registration(&key, None);
         if let Some(id) = status.id.as_deref()
-            && unregister(handle, &plan::name_of(&uid), Some(id)).await.is_ok()
+            && unregister(registry, &plan::name_of(&uid), Some(id)).await.is_ok()
         {
             status.id = None;
         }
     }
-    let Some(wished) = wished else {
-        context.push.doors.close(&key);
+    let Some(desired) = desired else {
+        context.push.receivers.close(&key);
         status.last_delivery = None;
-        return Told { condition: None, status: status.id.is_some().then_some(status) };
+        return WebhookReport { condition: None, status: status.id.is_some().then_some(status) };
     };
-    let reference = &wished.secret_ref;
+    let reference = &desired.secret_ref;
     let field = "spec.webhook.secretRef";
     let secret =
         secrets::read_text(&context.client, &namespace, &reference.name, &reference.key, field).await;
-    let door = context.push.doors.open(&key);
-    let note = match secret {
+    let receiver = context.push.receivers.open(&key);
+    let cause = match secret {
         Ok(secret) => {
             let secret = SecretString::from(secret);
-            door.set_secret(Some(secret.clone()), Instant::now());
-            match (context.push.trouble(), &wished.register) {
-                (Some(trouble), _) => Err(trouble),
+            receiver.set_secret(Some(secret.clone()), Instant::now());
+            match (context.push.error(), &desired.register) {
+                (Some(error), _) => Err(error),
                 (None, None) => Ok(()),
                 (None, Some(register)) => {
                     let asked = object.annotations().get(RETRY_ANNOTATION).cloned().unwrap_or_default();
-                    let wish = wish(&key, Some(&uid), &register.url, &secret);
-                    match wish {
-                        Ok(wish) => registration(context, &key, handle, &wish, &asked, &mut status.id).await,
+                    let desired = desired_webhook(&key, Some(&uid), &register.url, &secret);
+                    match desired {
+                        Ok(desired) => {
+                            registration(context, &key, registry, &desired, &asked, &mut status.id).await
+                        }
                         Err(invalid) => Err(invalid),
                     }
                 }
             }
         }
         // What cannot be read now is not gone: what it said last goes on.
-        Err(note) => {
-            if !note.reason.is_of_the_cluster() {
-                door.set_secret(None, Instant::now());
+        Err(cause) => {
+            if !cause.reason.is_of_the_cluster() {
+                receiver.set_secret(None, Instant::now());
             }
-            Err(note)
+            Err(cause)
         }
     };
-    let seen = door.seen();
+    let seen = receiver.seen();
     status.last_delivery = status.last_delivery.max(seen.hour);
-    let (holds, note) = tell(note, seen, &status, &key);
-    Told {
-        condition: Some(WishedCondition { type_: ConditionType::WebhookReady, status: holds, note }),
+    let (holds, cause) = publish(cause, seen, &status, &key);
+    WebhookReport {
+        condition: Some(DesiredCondition { type_: ConditionType::WebhookReady, status: holds, cause }),
         status: Some(status),
     }
 }
 
 /// What is to be told: what keeps deliveries from being sent, then what came.
-fn tell(
-    registration: Result<(), Note>,
+fn publish(
+    registration: Result<(), ReasonMessage>,
     seen: Seen,
     status: &WebhookStatus,
     key: &RegistryKey,
-) -> (ConditionStatus, Note) {
-    if let Err(note) = registration {
-        let is_waiting = note.reason == Reason::WebhookWaiting;
-        return (if is_waiting { ConditionStatus::Unknown } else { ConditionStatus::False }, note);
+) -> (ConditionStatus, ReasonMessage) {
+    if let Err(cause) = registration {
+        let is_waiting = cause.reason == Reason::WebhookWaiting;
+        return (if is_waiting { ConditionStatus::Unknown } else { ConditionStatus::False }, cause);
     }
     let path = plan::path(key);
     match (seen.refused, status.last_delivery) {
@@ -132,37 +138,37 @@ fn tell(
                      server and of the operator's node"
                 ),
             };
-            (ConditionStatus::False, Note::new(Reason::WebhookDeliveriesRefused, message))
+            (ConditionStatus::False, ReasonMessage::new(Reason::WebhookDeliveriesRefused, message))
         }
         (None, Some(hour)) => {
             let message = format!("deliveries arrive at {path}; the last one in the hour from {hour}");
-            (ConditionStatus::True, Note::new(Reason::WebhookReceiving, message))
+            (ConditionStatus::True, ReasonMessage::new(Reason::WebhookReceiving, message))
         }
         (None, None) => {
             let message = format!("no delivery has arrived at {path} yet; polling goes on");
-            (ConditionStatus::Unknown, Note::new(Reason::WebhookWaiting, message))
+            (ConditionStatus::Unknown, ReasonMessage::new(Reason::WebhookWaiting, message))
         }
     }
 }
 
 /// The webhook as it is to be in the registry.
-fn wish(
+fn desired_webhook(
     key: &RegistryKey,
     uid: Option<&str>,
     base: &str,
     secret: &SecretString,
-) -> Result<WebhookWish, Note> {
+) -> Result<DesiredWebhook, ReasonMessage> {
     let base: Url = base.parse().map_err(|error| {
         let message = format!("spec.webhook.register.url: {base:?} cannot be used: {error}; correct it");
-        Note::new(Reason::RegistryInvalid, message)
+        ReasonMessage::new(Reason::RegistryInvalid, message)
     })?;
-    Ok(plan::wish(key, uid, &base, secret))
+    Ok(plan::desired_webhook(key, uid, &base, secret))
 }
 
 /// What is wished for, and of whom.
-fn fingerprint((server, workspace): &(Url, Option<String>), wish: &WebhookWish, asked: &str) -> String {
+fn fingerprint((server, workspace): &(Url, Option<String>), desired: &DesiredWebhook, asked: &str) -> String {
     let workspace = workspace.as_deref().unwrap_or_default();
-    format!("{server} {workspace} {} {} {asked}", wish.url, wish.description)
+    format!("{server} {workspace} {} {} {asked}", desired.url, desired.description)
 }
 
 /// Looks after the webhook in the registry, unless that was done a moment ago for the same wish. `id` is the one that is known
@@ -170,12 +176,12 @@ fn fingerprint((server, workspace): &(Url, Option<String>), wish: &WebhookWish, 
 async fn registration(
     context: &Context,
     key: &RegistryKey,
-    handle: &Handle,
-    wish: &WebhookWish,
+    registry: &PolledRegistry,
+    desired: &DesiredWebhook,
     asked: &str,
     id: &mut Option<String>,
-) -> Result<(), Note> {
-    let fingerprint = fingerprint(&handle.identity(), wish, asked);
+) -> Result<(), ReasonMessage> {
+    let fingerprint = fingerprint(&registry.identity(), desired, asked);
     let last = context.push.last_registration(key);
     // The status that was watched last may be older than what was learnt since.
     *id = last.as_ref().and_then(|last| last.id.clone()).or_else(|| id.take());
@@ -185,38 +191,40 @@ async fn registration(
     {
         return last.outcome.clone();
     }
-    if !matches!(handle.health().0, Some(Ok(()))) {
+    if !matches!(registry.health().0, Some(Ok(()))) {
         let waiting =
-            Note::new(Reason::WebhookWaiting, "the webhook is registered when the registry answers");
+            ReasonMessage::new(Reason::WebhookWaiting, "the webhook is registered when the registry answers");
         return match last {
             Some(last) => last.outcome,
             None if id.is_some() => Ok(()),
             None => Err(waiting),
         };
     }
-    let is_waiting = context.push.doors.get(key).is_none_or(|door| door.seen().hour.is_none());
-    let outcome = register(handle, wish, is_waiting, id).await;
+    let is_waiting = context.push.receivers.get(key).is_none_or(|receiver| receiver.seen().hour.is_none());
+    let outcome = register(registry, desired, is_waiting, id).await;
     match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
         (_, true) => {}
-        (Ok(()), false) => tracing::info!(registry = ?key, id, url = wish.url, "the webhook is registered"),
-        (Err(note), false) => {
-            tracing::warn!(registry = ?key, reason = %note.reason, message = note.message, "the webhook is not well");
+        (Ok(()), false) => {
+            tracing::info!(registry = ?key, id, url = desired.url, "the webhook is registered")
+        }
+        (Err(cause), false) => {
+            tracing::warn!(registry = ?key, reason = %cause.reason, message = cause.message, "the webhook is not well");
         }
     }
     let registered = Registered { fingerprint, id: id.clone(), outcome: outcome.clone(), at: Instant::now() };
-    context.push.note_registration(key, Some(registered));
+    context.push.remember_registration(key, Some(registered));
     outcome
 }
 
 /// The end of an object: its door closes, and its webhook goes if the registry can be reached now. Nothing waits for it, and
 /// one that stays finds no door.
-pub(super) async fn end(context: &Context, key: &RegistryKey, handle: &Handle) {
-    context.push.doors.close(key);
+pub(super) async fn end(context: &Context, key: &RegistryKey, registry: &PolledRegistry) {
+    context.push.receivers.close(key);
     let last = context.push.last_registration(key);
-    context.push.note_registration(key, None);
+    context.push.remember_registration(key, None);
     if let Some(id) = last.and_then(|last| last.id) {
         // By its id alone: the name goes with the object's UID, which is not known any more.
-        drop(unregister(handle, "", Some(&id)).await);
+        drop(unregister(registry, "", Some(&id)).await);
     }
 }
 
@@ -229,9 +237,13 @@ pub(super) struct DefaultWebhook {
 
 /// Looks after the webhook of the registry that Laurel was installed with, for ever. There is no object to tell of it: the log
 /// does.
-pub(super) async fn keep_default(context: Arc<Context>, handle: Arc<Handle>, webhook: DefaultWebhook) {
+pub(super) async fn keep_default(
+    context: Arc<Context>,
+    registry: Arc<PolledRegistry>,
+    webhook: DefaultWebhook,
+) {
     let key = RegistryKey::Default;
-    let mut told = None;
+    let mut report = None;
     let mut ticks = tokio::time::interval(SOON / 4);
     loop {
         ticks.tick().await;
@@ -241,17 +253,17 @@ pub(super) async fn keep_default(context: Arc<Context>, handle: Arc<Handle>, web
             "" => Err("it is empty".to_owned()),
             secret => Ok(SecretString::from(secret)),
         });
-        let trouble = secret.as_ref().err().cloned();
-        if let Some(trouble) = trouble.as_ref().filter(|trouble| told.as_ref() != Some(*trouble)) {
-            tracing::warn!(file = %file.display(), trouble, "the webhook's secret of the default registry cannot be read");
+        let error = secret.as_ref().err().cloned();
+        if let Some(error) = error.as_ref().filter(|error| report.as_ref() != Some(*error)) {
+            tracing::warn!(file = %file.display(), error, "the webhook's secret of the default registry cannot be read");
         }
-        told = trouble;
+        report = error;
         let Ok(secret) = secret else { continue };
-        context.push.doors.open(&key).set_secret(Some(secret.clone()), Instant::now());
-        if let Some(base) = webhook.register.as_ref().filter(|_| context.push.trouble().is_none()) {
-            let wish = plan::wish(&key, None, base, &secret);
+        context.push.receivers.open(&key).set_secret(Some(secret.clone()), Instant::now());
+        if let Some(base) = webhook.register.as_ref().filter(|_| context.push.error().is_none()) {
+            let desired = plan::desired_webhook(&key, None, base, &secret);
             // It logs what comes of it.
-            drop(registration(&context, &key, &handle, &wish, "", &mut None).await);
+            drop(registration(&context, &key, &registry, &desired, "", &mut None).await);
         }
     }
 }
@@ -295,23 +307,23 @@ pub(super) async fn listen(
         tokio::spawn(certificate.keep_fresh());
     }
     context.push.listens(certificate);
-    let told = context.clone();
-    let heard = move |key: Option<&RegistryKey>, Received { outcome, is_news }: Received| {
-        told.metrics.delivery(outcome);
+    let report = context.clone();
+    let heard = move |key: Option<&RegistryKey>, Received { outcome, is_new }: Received| {
+        report.metrics.delivery(outcome);
         let Some(key) = key else { return };
-        if outcome == Outcome::Accepted
-            && let Some(registry) = told.registries.get(key)
+        if outcome == DeliveryOutcome::Accepted
+            && let Some(registry) = report.registries.get(key)
         {
             registry.push();
         }
         if let RegistryKey::Object { namespace, name } = key
-            && is_news
+            && is_new
         {
-            told.wakeups.registry(namespace, name);
+            report.requeue.registry(namespace, name);
         }
     };
     let endpoint = Endpoint {
-        doors: context.push.doors.clone(),
+        receivers: context.push.receivers.clone(),
         tls,
         limits: Limits::default(),
         heard: Box::new(heard),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attempt, GatesReport, Traffic, observed::Workload};
 use crate::api::{
-    condition::{ConditionStatus, Note},
+    condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,
     names::{ModelUri, Version},
 };
@@ -112,10 +112,10 @@ pub struct Report {
     pub readiness: Readiness,
     /// Whether a ready version answers.
     #[serde(skip)]
-    pub serving: (ConditionStatus, Note),
+    pub serving: (ConditionStatus, ReasonMessage),
     /// Whether the alias in the registry names what serves.
     #[serde(skip)]
-    pub registry: (ConditionStatus, Note),
+    pub registry: (ConditionStatus, ReasonMessage),
     /// Whether the wished version meets the promotion rules.
     #[serde(skip)]
     pub gates: GatesReport,
@@ -125,11 +125,11 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Readiness {
     /// It is met.
-    Settled(Note),
+    Settled(ReasonMessage),
     /// Work is under way, or something is waited for that comes by itself.
-    Progressing(Note),
+    Progressing(ReasonMessage),
     /// Somebody has to do something.
-    Stalled(Note),
+    Stalled(ReasonMessage),
 }
 
 impl Readiness {
@@ -141,17 +141,17 @@ impl Readiness {
 
     /// The reason and its sentence.
     #[must_use]
-    pub fn note(&self) -> &Note {
+    pub fn cause(&self) -> &ReasonMessage {
         match self {
-            Self::Settled(note) | Self::Progressing(note) | Self::Stalled(note) => note,
+            Self::Settled(cause) | Self::Progressing(cause) | Self::Stalled(cause) => cause,
         }
     }
 }
 
 /// What keeps a workload from being ready, in the words that are known.
-pub(super) fn pods_note(version: Version, workload: &Workload, replicas: u32) -> Note {
-    workload.trouble.clone().unwrap_or_else(|| {
-        Note::new(
+pub(super) fn pods_cause(version: Version, workload: &Workload, replicas: u32) -> ReasonMessage {
+    workload.error.clone().unwrap_or_else(|| {
+        ReasonMessage::new(
             crate::api::condition::Reason::WaitingForPods,
             format!("version {version}: {} of {replicas} pods are ready", workload.ready.min(replicas)),
         )

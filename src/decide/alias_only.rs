@@ -1,38 +1,38 @@
 //! A ModelAlias without `serving`: only the alias in the registry is kept.
 
 use super::{
-    Action, Decision, GatesReport, Observed, Readiness, Report, Traffic, VersionView, finalizer,
-    gates::{self, Verdict},
-    goal, look_again,
-    registry_sync::{self, Lead},
-    serving_condition,
+    Action, Decision, GatesReport, Observed, Readiness, Report, Traffic, VersionView,
+    alias_plan::{self, AliasTarget},
+    finalizer,
+    gates::{self, RuleVerdict},
+    look_again, serving_condition, target,
 };
 use crate::api::{
-    condition::{ConditionStatus, Note, Reason},
+    condition::{ConditionStatus, Reason, ReasonMessage},
     names::Version,
 };
 
 pub(super) fn decide(observed: &Observed) -> Decision {
-    let wished = goal::wished(observed);
-    let (verdict, gates) = match &wished {
+    let desired = target::desired(observed);
+    let (verdict, gates) = match &desired {
         Ok(version) => gates::judge(observed, *version, false),
-        Err(_) => (Verdict::LetIn, GatesReport::Unchanged),
+        Err(_) => (RuleVerdict::LetIn, GatesReport::Unchanged),
     };
     let mut rejection = None;
-    let named = wished.clone().and_then(|version| named(observed, version));
+    let named = desired.clone().and_then(|version| named(observed, version));
     let (alias_actions, readiness, registry) = match (named, verdict) {
-        (Err(note), _) | (Ok(_), Verdict::Unknown(note)) if note.reason.passes_by_itself() => {
-            (Vec::new(), Readiness::Progressing(note.clone()), (ConditionStatus::Unknown, note))
+        (Err(cause), _) | (Ok(_), RuleVerdict::Unknown(cause)) if cause.reason.is_transient() => {
+            (Vec::new(), Readiness::Progressing(cause.clone()), (ConditionStatus::Unknown, cause))
         }
-        (Err(note), _) | (Ok(_), Verdict::Unknown(note)) => {
-            (Vec::new(), Readiness::Stalled(note.clone()), (ConditionStatus::False, note))
+        (Err(cause), _) | (Ok(_), RuleVerdict::Unknown(cause)) => {
+            (Vec::new(), Readiness::Stalled(cause.clone()), (ConditionStatus::False, cause))
         }
-        (Ok(_), Verdict::Failed(note)) => {
-            let version = wished.as_ref().ok().copied().filter(|_| observed.record.version.is_some());
-            rejection = gates::rejection(observed, version, Some(&note), "");
-            refused(observed, note)
+        (Ok(_), RuleVerdict::Failed(cause)) => {
+            let version = desired.as_ref().ok().copied().filter(|_| observed.status.version.is_some());
+            rejection = gates::rejection(observed, version, Some(&cause), "");
+            refused(observed, cause)
         }
-        (Ok(version), Verdict::LetIn) => keep_alias(observed, version),
+        (Ok(version), RuleVerdict::LetIn) => keep_alias(observed, version),
     };
     let mut actions = finalizer(observed);
     actions.extend(clear_cluster(observed));
@@ -41,7 +41,7 @@ pub(super) fn decide(observed: &Observed) -> Decision {
     Decision {
         actions,
         rejection,
-        target: wished.ok(),
+        target: desired.ok(),
         smoke_test: None,
         report: Report { readiness, serving: serving_condition(observed), registry, gates },
         wake,
@@ -56,9 +56,9 @@ fn clear_cluster(observed: &Observed) -> Vec<Action> {
 }
 
 /// The version, if it can be named.
-fn named(observed: &Observed, version: Version) -> Result<Version, Note> {
+fn named(observed: &Observed, version: Version) -> Result<Version, ReasonMessage> {
     let registry = &observed.registry;
-    if registry.trouble.is_some() || registry.alias == Some(version) {
+    if registry.error.is_some() || registry.alias == Some(version) {
         return Ok(version);
     }
     match registry.versions.get(&version) {
@@ -66,41 +66,45 @@ fn named(observed: &Observed, version: Version) -> Result<Version, Note> {
             let message = format!(
                 "version {version} does not exist in the registry; correct spec.version, or register it"
             );
-            Err(Note::new(Reason::VersionNotFound, message))
+            Err(ReasonMessage::new(Reason::VersionNotFound, message))
         }
-        Some(VersionView::Unread(note)) => Err(note.clone()),
+        Some(VersionView::Unread(cause)) => Err(cause.clone()),
         None => {
             let message = format!("version {version} has not been read from the registry yet");
-            Err(Note::new(Reason::RegistryNotRead, message))
+            Err(ReasonMessage::new(Reason::RegistryNotRead, message))
         }
         Some(_) => Ok(version),
     }
 }
 
-type Kept = (Vec<Action>, Readiness, (ConditionStatus, Note));
+type Kept = (Vec<Action>, Readiness, (ConditionStatus, ReasonMessage));
 
 /// The promotion rules refuse the version: the alias stays on, or goes back to, the one that it named before.
-fn refused(observed: &Observed, refusal: Note) -> Kept {
-    match observed.record.version {
+fn refused(observed: &Observed, blocker: ReasonMessage) -> Kept {
+    match observed.status.version {
         Some(version) => {
             let (actions, _, condition) = keep_alias(observed, version);
-            (actions, Readiness::Stalled(refusal), condition)
+            (actions, Readiness::Stalled(blocker), condition)
         }
-        None => (Vec::new(), Readiness::Stalled(refusal.clone()), (ConditionStatus::False, refusal)),
+        None => (Vec::new(), Readiness::Stalled(blocker.clone()), (ConditionStatus::False, blocker)),
     }
 }
 
 fn keep_alias(observed: &Observed, version: Version) -> Kept {
-    let lead = Lead { version: Some(version), goal: Some(version), awaited: None, replaced: None };
-    let sync = registry_sync::plan(observed, lead);
-    let readiness = match sync.shortfall {
-        Some(note) if note.reason.passes_by_itself() => Readiness::Progressing(note),
-        Some(note) => Readiness::Stalled(note),
+    let alias_target =
+        AliasTarget { version: Some(version), target: Some(version), awaited: None, replaced: None };
+    let plan = alias_plan::plan(observed, alias_target);
+    let readiness = match plan.blocker {
+        Some(cause) if cause.reason.is_transient() => Readiness::Progressing(cause),
+        Some(cause) => Readiness::Stalled(cause),
         // Where nothing serves, an alias that was left where somebody moved it is all there is to tell.
-        None if sync.condition.1.reason == Reason::AliasDrifted => {
-            Readiness::Stalled(sync.condition.1.clone())
+        None if plan.condition.1.reason == Reason::AliasDrifted => {
+            Readiness::Stalled(plan.condition.1.clone())
         }
-        None => Readiness::Settled(Note::new(Reason::AliasSet, format!("the alias names version {version}"))),
+        None => Readiness::Settled(ReasonMessage::new(
+            Reason::AliasSet,
+            format!("the alias names version {version}"),
+        )),
     };
-    (sync.actions, readiness, sync.condition)
+    (plan.actions, readiness, plan.condition)
 }

@@ -2,25 +2,25 @@
 
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
-    action::pods_note,
-    goal::Goal,
+    action::pods_cause,
     smoke_test,
-    step::{self, Step},
+    step::{self, RolloutStep},
+    target::Target,
 };
 use crate::api::{
-    condition::{Note, Reason},
+    condition::{Reason, ReasonMessage},
     names::{ModelUri, Version},
 };
 
 /// The next steps to the goal.
-pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) -> Step {
-    let mut step = Step::default();
+pub(super) fn step(observed: &Observed, serving: &ServingIntent, target: &Target) -> RolloutStep {
+    let mut step = RolloutStep::default();
     restore_traffic(observed, &mut step);
-    let Some((version, model_uri)) = &goal.version else { return step };
+    let Some((version, model_uri)) = &target.version else { return step };
     if step.routed_to().or_else(|| observed.answers_alone()) == Some(*version) {
-        keep(observed, serving, goal, u32::MAX, &mut step);
+        keep(observed, serving, target, u32::MAX, &mut step);
     } else {
-        bring_up(observed, serving, goal, (*version, model_uri), &mut step);
+        bring_up(observed, serving, target, (*version, model_uri), &mut step);
         grow_what_serves(observed, serving, *version, &mut step);
     }
     step
@@ -28,19 +28,19 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal) ->
 
 /// What serves grows with the size that is wished for, also while another version comes up: load does not wait for that. It
 /// shrinks only when traffic has left it.
-fn grow_what_serves(observed: &Observed, serving: &ServingIntent, goal: Version, step: &mut Step) {
+fn grow_what_serves(observed: &Observed, serving: &ServingIntent, target: Version, step: &mut RolloutStep) {
     let Traffic::One(serves) = observed.cluster.traffic else { return };
     let is_small =
         observed.cluster.workloads.get(&serves).is_some_and(|workload| workload.desired < serving.replicas);
-    if is_small && serves != goal && step.routed_to().is_none() {
+    if is_small && serves != target && step.routed_to().is_none() {
         step.act(Action::Scale { version: serves, replicas: serving.replicas });
     }
 }
 
 /// Puts back a Service that somebody deleted or re-pointed, at once and before anything else.
-pub(super) fn restore_traffic(observed: &Observed, step: &mut Step) {
+pub(super) fn restore_traffic(observed: &Observed, step: &mut RolloutStep) {
     let answered = |version: &Version| observed.has_served(*version) && observed.is_ready(*version);
-    let served = observed.record.version.filter(answered);
+    let served = observed.status.version.filter(answered);
     match (observed.cluster.traffic, served) {
         (Traffic::Nowhere, Some(version)) => step.act(Action::Route(Traffic::One(version))),
         (Traffic::One(selected), Some(version)) if selected != version && !observed.is_ready(selected) => {
@@ -61,9 +61,9 @@ pub(super) fn restore_traffic(observed: &Observed, step: &mut Step) {
 pub(super) fn bring_up(
     observed: &Observed,
     serving: &ServingIntent,
-    goal: &Goal,
+    target: &Target,
     (version, model_uri): (Version, &ModelUri),
-    step: &mut Step,
+    step: &mut RolloutStep,
 ) {
     let replicas = serving.replicas;
     let start = Action::Apply { version, model_uri: model_uri.clone(), replicas };
@@ -79,28 +79,40 @@ pub(super) fn bring_up(
     } else if workload.desired != replicas {
         begin(observed, serving, version, Action::Scale { version, replicas }, step);
     } else if !workload.rolled_out {
-        step.await_pods(observed, serving, goal, version, workload);
+        step.await_pods(observed, serving, target, version, workload);
     } else if smoke_test::prove(step, observed, serving, version) {
         route(version, step);
         smoke_test::report_skipped(step, observed, serving, version);
     }
 }
 
-fn begin(observed: &Observed, serving: &ServingIntent, version: Version, action: Action, step: &mut Step) {
+fn begin(
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+    action: Action,
+    step: &mut RolloutStep,
+) {
     step.act(action);
     step.progress(Reason::StartingVersion, format!("version {version} is being started"));
     step.wake_at(observed.now.checked_add(serving.progress_deadline).unwrap_or(jiff::Timestamp::MAX));
 }
 
-pub(super) fn route(version: Version, step: &mut Step) {
+pub(super) fn route(version: Version, step: &mut RolloutStep) {
     step.act(Action::Route(Traffic::One(version)));
     step.progress(Reason::MovingTraffic, format!("traffic moves to version {version}"));
 }
 
 /// Keeps the version that serves as it is wished: there, with today's settings, at its size, as far as there is room for that
 /// many more pods.
-pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, room: u32, step: &mut Step) {
-    let Some((version, model_uri)) = &goal.version else { return };
+pub(super) fn keep(
+    observed: &Observed,
+    serving: &ServingIntent,
+    target: &Target,
+    room: u32,
+    step: &mut RolloutStep,
+) {
+    let Some((version, model_uri)) = &target.version else { return };
     let version = *version;
     let apply = |replicas| Action::Apply { version, model_uri: model_uri.clone(), replicas };
     let Some(workload) = observed.cluster.workloads.get(&version) else {
@@ -110,7 +122,7 @@ pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, ro
     let replicas = serving.replicas.min(workload.desired.saturating_add(room));
     let outdated =
         workload.edited || workload.settings != serving.settings || workload.model_uri != *model_uri;
-    if goal.is_wished() && outdated {
+    if target.is_desired() && outdated {
         step.act(apply(replicas));
         step.progress(Reason::UpdatingSettings, format!("version {version} gets new settings, pod by pod"));
     } else if workload.desired != replicas {
@@ -122,11 +134,11 @@ pub(super) fn keep(observed: &Observed, serving: &ServingIntent, goal: &Goal, ro
     } else if !workload.rolled_out {
         await_recovery(observed, serving, version, workload, step);
     } else if replicas < serving.replicas {
-        let note = format!(
+        let cause = format!(
             "version {version} goes from {replicas} to {} pods when those that are ending have made room (spec.rollout.maxSurge)",
             serving.replicas
         );
-        step.progress(Reason::Scaling, note);
+        step.progress(Reason::Scaling, cause);
     }
     if workload.ready == 0 {
         give_way(observed, serving, version, step);
@@ -140,22 +152,22 @@ pub(super) fn await_recovery(
     serving: &ServingIntent,
     version: Version,
     workload: &Workload,
-    step: &mut Step,
+    step: &mut RolloutStep,
 ) {
-    let note = pods_note(version, workload, serving.replicas);
+    let cause = pods_cause(version, workload, serving.replicas);
     let deadline = step::deadline(observed, serving, version);
     if observed.now < deadline {
         step.wake_at(deadline);
-        step.progress = Some(note);
-    } else if workload.trouble.is_some() {
-        step.stalled = Some(step::late(serving, version, &note));
+        step.progress = Some(cause);
+    } else if workload.error.is_some() {
+        step.stalled = Some(step::late(serving, version, &cause));
     } else {
-        step.progress = Some(note);
+        step.progress = Some(cause);
     }
 }
 
 /// Gives up a version that serves but has no ready pod, when the version before it is still ready to take over.
-fn give_way(observed: &Observed, serving: &ServingIntent, version: Version, step: &mut Step) {
+fn give_way(observed: &Observed, serving: &ServingIntent, version: Version, step: &mut RolloutStep) {
     let ready = |other: &Version| {
         *other != version
             && observed
@@ -168,6 +180,6 @@ fn give_way(observed: &Observed, serving: &ServingIntent, version: Version, step
         let message = format!(
             "version {version} has no ready pod left; version {previous}, which is still warm, takes over"
         );
-        step.reject(observed, serving, version, Note::new(Reason::BecameUnready, message));
+        step.reject(observed, serving, version, ReasonMessage::new(Reason::BecameUnready, message));
     }
 }

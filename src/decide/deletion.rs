@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Action, AliasRole, Decision, Observed, Readiness, Report, audit, look_again, serving_condition};
 use crate::api::{
-    condition::{ConditionStatus, Note, Reason},
+    condition::{ConditionStatus, Reason, ReasonMessage},
     names::Version,
 };
 
@@ -15,52 +15,52 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     let give_up = since.checked_add(REGISTRY_DEADLINE).unwrap_or(Timestamp::MAX);
     // A model that is gone from the registry took its aliases with it, and what another ModelAlias owns is not ours.
     let nothing_to_remove =
-        matches!(obstacle_reason(observed), Some(Reason::Conflict | Reason::ModelNotFound));
-    let trouble = observed.registry.trouble.as_ref().filter(|_| !nothing_to_remove);
+        matches!(blocker_reason(observed), Some(Reason::Conflict | Reason::ModelNotFound));
+    let error = observed.registry.error.as_ref().filter(|_| !nothing_to_remove);
     let waits = observed.intent.has_finalizer && observed.intent.deletes_alias && observed.now < give_up;
-    let (actions, note, wake) = match trouble {
-        Some(trouble) if waits => {
+    let (actions, cause, wake) = match error {
+        Some(error) if waits => {
             let message =
-                format!("waits until {give_up} to remove the alias from the registry: {}", trouble.message);
-            (Vec::new(), Note::new(Reason::Deleting, message), Some(give_up))
+                format!("waits until {give_up} to remove the alias from the registry: {}", error.message);
+            (Vec::new(), ReasonMessage::new(Reason::Deleting, message), Some(give_up))
         }
         Some(_) => (
             release(observed),
-            Note::new(Reason::Deleting, "goes; the alias stays behind in the registry"),
+            ReasonMessage::new(Reason::Deleting, "goes; the alias stays behind in the registry"),
             None,
         ),
         None if waits => {
             let mut actions = if nothing_to_remove { Vec::new() } else { aliases(observed) };
-            let record = audit::next(observed).filter(|_| !nothing_to_remove);
-            let note = if let Some(record) = record {
-                actions.push(record);
+            let status = audit::next(observed).filter(|_| !nothing_to_remove);
+            let cause = if let Some(status) = status {
+                actions.push(status);
                 let message = format!("waits until {give_up} for what was done to be in the registry's tags");
-                Note::new(Reason::Deleting, message)
+                ReasonMessage::new(Reason::Deleting, message)
             } else {
                 actions.extend(release(observed));
-                Note::new(Reason::Deleting, "the alias is removed from the registry")
+                ReasonMessage::new(Reason::Deleting, "the alias is removed from the registry")
             };
-            (actions, note, Some(give_up.min(look_again(observed))))
+            (actions, cause, Some(give_up.min(look_again(observed))))
         }
-        None => (release(observed), Note::new(Reason::Deleting, "goes"), None),
+        None => (release(observed), ReasonMessage::new(Reason::Deleting, "goes"), None),
     };
     Decision {
         actions,
         rejection: None,
-        target: observed.record.target_version,
+        target: observed.status.target_version,
         smoke_test: None,
         report: Report {
-            readiness: Readiness::Progressing(note.clone()),
+            readiness: Readiness::Progressing(cause.clone()),
             serving: serving_condition(observed),
-            registry: (ConditionStatus::Unknown, note),
+            registry: (ConditionStatus::Unknown, cause),
             gates: super::GatesReport::Unchanged,
         },
         wake,
     }
 }
 
-fn obstacle_reason(observed: &Observed) -> Option<Reason> {
-    observed.intent.obstacle.as_ref().or(observed.registry.trouble.as_ref()).map(|note| note.reason)
+fn blocker_reason(observed: &Observed) -> Option<Reason> {
+    observed.intent.blocker.as_ref().or(observed.registry.error.as_ref()).map(|cause| cause.reason)
 }
 
 fn release(observed: &Observed) -> Vec<Action> {
@@ -75,11 +75,11 @@ fn aliases(observed: &Observed) -> Vec<Action> {
             .filter(|named| kept.contains(&Some(*named)))
             .map(|replaces| Action::DeleteAlias { role, replaces })
     };
-    let record = &observed.record;
-    let previous = record.previous_version.filter(|_| observed.intent.keeps_previous_alias);
+    let status = &observed.status;
+    let previous = status.previous_version.filter(|_| observed.intent.keeps_previous_alias);
     // While traffic has moved and the alias has not, it names the version before.
-    let behind = record.previous_version.filter(|_| record.registry_version.is_none());
-    ours(AliasRole::Main, registry.alias, [record.registry_version, record.version, behind])
+    let behind = status.previous_version.filter(|_| status.registry_version.is_none());
+    ours(AliasRole::Main, registry.alias, [status.registry_version, status.version, behind])
         .into_iter()
         .chain(ours(AliasRole::Previous, registry.previous_alias, [previous, None, None]))
         .collect()

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use semver::VersionReq;
 use serde::{Deserialize, Serialize};
 
-use super::{Metrics, Observed, Wish};
+use super::{Desired, Metrics, Observed};
 use crate::api::{
-    condition::{Note, Reason},
+    condition::{Reason, ReasonMessage},
     metric::Goal,
     names::Version,
 };
@@ -52,7 +52,7 @@ pub enum Candidates {
     #[default]
     NotRead,
     /// They could not be read, and why.
-    Unread(Note),
+    Unread(ReasonMessage),
     /// The newest ones, in any order.
     Known(Vec<Candidate>),
 }
@@ -77,9 +77,9 @@ pub enum Choice {
     /// This version.
     Version(Version),
     /// That cannot be known now, and why. The last choice stands.
-    Unknown(Note),
+    Unknown(ReasonMessage),
     /// None of them, and why.
-    Nobody(Note),
+    Nobody(ReasonMessage),
 }
 
 /// Chooses.
@@ -88,9 +88,9 @@ pub fn choose(follower: &Follower, candidates: &Candidates) -> Choice {
     let candidates = match candidates {
         Candidates::NotRead => {
             let message = "the model's versions have not been read yet";
-            return Choice::Unknown(Note::new(Reason::RegistryNotRead, message));
+            return Choice::Unknown(ReasonMessage::new(Reason::RegistryNotRead, message));
         }
-        Candidates::Unread(note) => return Choice::Unknown(note.clone()),
+        Candidates::Unread(cause) => return Choice::Unknown(cause.clone()),
         Candidates::Known(candidates) => candidates,
     };
     let ready: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.is_ready).collect();
@@ -109,7 +109,7 @@ pub fn choose(follower: &Follower, candidates: &Candidates) -> Choice {
 }
 
 fn nobody(message: impl Into<String>) -> Choice {
-    Choice::Nobody(Note::new(Reason::NoCandidate, format!("spec.follow: {}", message.into())))
+    Choice::Nobody(ReasonMessage::new(Reason::NoCandidate, format!("spec.follow: {}", message.into())))
 }
 
 /// The best value; of equal ones the newest version.
@@ -121,7 +121,7 @@ fn best(ready: &[&Candidate], metric: &str, goal: Goal, tags: &BTreeMap<String, 
     let mut nan = 0;
     for candidate in &eligible {
         let value = match &candidate.metrics {
-            Metrics::Unread(note) => return Choice::Unknown(note.clone()),
+            Metrics::Unread(cause) => return Choice::Unknown(cause.clone()),
             Metrics::Known(metrics) => metrics.get(metric).copied(),
         };
         let Some(value) = value else { continue };
@@ -157,7 +157,7 @@ fn highest(ready: &[&Candidate], tag: &str, range: &str) -> Choice {
         Err(error) => {
             let message =
                 format!("spec.follow.semver.range: {range:?} is no range of semantic versions: {error}");
-            return Choice::Nobody(Note::new(Reason::InvalidRange, message));
+            return Choice::Nobody(ReasonMessage::new(Reason::InvalidRange, message));
         }
     };
     let tagged: Vec<_> = ready.iter().filter(|candidate| candidate.tags.contains_key(tag)).collect();
@@ -200,15 +200,15 @@ fn parse_range(range: &str) -> Result<VersionReq, semver::Error> {
 }
 
 /// Why the choice of a follower cannot be known now, though the registry answers. Right after a start that is no news.
-pub(super) fn doubt(observed: &Observed) -> Option<Note> {
-    let Wish::Chosen(follower) = &observed.intent.wish else { return None };
-    if observed.registry.trouble.is_some() {
+pub(super) fn uncertainty(observed: &Observed) -> Option<ReasonMessage> {
+    let Desired::Chosen(follower) = &observed.intent.desired else { return None };
+    if observed.registry.error.is_some() {
         return None;
     }
     match choose(follower, &observed.registry.candidates) {
-        Choice::Unknown(note) if note.reason != Reason::RegistryNotRead => {
-            let message = format!("what spec.follow chooses cannot be known now: {}", note.message);
-            Some(Note::new(note.reason, message))
+        Choice::Unknown(cause) if cause.reason != Reason::RegistryNotRead => {
+            let message = format!("what spec.follow chooses cannot be known now: {}", cause.message);
+            Some(ReasonMessage::new(cause.reason, message))
         }
         _ => None,
     }

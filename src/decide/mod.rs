@@ -20,44 +20,46 @@
 
 mod action;
 mod alias_only;
+mod alias_plan;
 mod audit;
 mod blue_green;
 mod deletion;
 mod follow;
 mod gates;
-mod goal;
 mod observed;
-mod registry_sync;
 mod retention;
 mod rolling;
 mod smoke_test;
 mod step;
+mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
+pub use alias_plan::CONTENTION;
 pub use deletion::REGISTRY_DEADLINE;
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
-pub use gates::{Evidence, EvidenceFacts, Finding, GatesReport, Metrics, Outcome, examine, is_exempt};
-pub use goal::wished;
-pub use observed::{
-    ClusterView, Intent, Lifecycle, Observed, OnUnavailable, Outbox, RegistryView, ServingIntent,
-    SmokeTestIntent, StrategyIntent, Traffic, VersionView, Wish, Workload,
+pub use gates::{
+    Evidence, EvidenceFacts, GatesReport, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
-pub use registry_sync::QUARREL;
+pub use observed::{
+    ClusterView, Desired, Intent, Lifecycle, Observed, OnUnavailable, Outbox, RegistryView, ServingIntent,
+    SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
+};
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
 pub use smoke_test::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
+pub use target::desired;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::condition::{ConditionStatus, Note, Reason};
+use crate::api::condition::{ConditionStatus, Reason, ReasonMessage};
 
 /// Decides what to do next. The same observation always gives the same decision.
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
     let decision = audit::add(observed, decide_now(observed));
-    let wake = decision.wake.into_iter().chain(registry_sync::quarrel_ends(observed)).min();
+    let wake = decision.wake.into_iter().chain(alias_plan::contention_ends(observed)).min();
     Decision { wake, ..decision }
 }
 
@@ -65,8 +67,8 @@ fn decide_now(observed: &Observed) -> Decision {
     match observed.intent.lifecycle {
         Lifecycle::Deleting { since } => deletion::decide(observed, since),
         Lifecycle::Suspended => suspended(observed),
-        Lifecycle::Active => match (&observed.intent.obstacle, &observed.intent.serving) {
-            (Some(obstacle), _) => obstructed(observed, obstacle),
+        Lifecycle::Active => match (&observed.intent.blocker, &observed.intent.serving) {
+            (Some(blocker), _) => obstructed(observed, blocker),
             (None, Some(serving)) => serve(observed, serving),
             (None, None) => alias_only::decide(observed),
         },
@@ -74,52 +76,52 @@ fn decide_now(observed: &Observed) -> Decision {
 }
 
 fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
-    let goal = goal::choose(observed, serving);
-    let smoke_test = smoke_test::wanted(observed, serving, goal.number());
+    let target = target::choose(observed, serving);
+    let smoke_test = smoke_test::wanted(observed, serving, target.number());
     let mut step = match serving.strategy {
-        StrategyIntent::BlueGreen => blue_green::step(observed, serving, &goal),
-        StrategyIntent::Rolling { max_surge } => rolling::step(observed, serving, &goal, max_surge),
+        StrategyIntent::BlueGreen => blue_green::step(observed, serving, &target),
+        StrategyIntent::Rolling { max_surge } => rolling::step(observed, serving, &target, max_surge),
     };
     let serves_next = step.routed_to().or_else(|| observed.serves());
-    retention::plan(observed, serving, &goal, serves_next, &mut step);
+    retention::plan(observed, serving, &target, serves_next, &mut step);
     let answers_next =
         serves_next.filter(|_| observed.cluster.traffic != Traffic::Nowhere || step.routed_to().is_some());
-    let lead = registry_sync::Lead {
+    let alias_target = alias_plan::AliasTarget {
         version: answers_next,
-        goal: goal.number(),
-        awaited: goal.spared,
-        replaced: goal.replaced.as_ref(),
+        target: target.number(),
+        awaited: target.spared,
+        replaced: target.replaced.as_ref(),
     };
-    let sync = registry_sync::plan(observed, lead);
+    let plan = alias_plan::plan(observed, alias_target);
 
     let mut actions = finalizer(observed);
     actions.append(&mut step.actions);
-    actions.extend(sync.actions);
+    actions.extend(plan.actions);
     let refused = answers_next
-        .filter(|answers| Some(*answers) != goal.wished)
-        .and_then(|_| gates::rejection(observed, goal.wished, goal.refusal.as_ref(), &serving.settings));
-    if observed.wish_is_news() {
+        .filter(|answers| Some(*answers) != target.desired)
+        .and_then(|_| gates::rejection(observed, target.desired, target.blocker.as_ref(), &serving.settings));
+    if observed.desired_is_new() {
         actions.clear();
     }
-    let passes = |note: &Note| note.reason.passes_by_itself();
-    let waits = goal.waiting.is_some() || sync.shortfall.as_ref().is_some_and(passes);
-    let readiness = match (goal.refusal.or(step.stalled), step.progress.or(goal.waiting), sync.shortfall) {
-        (Some(refusal), _, _) => Readiness::Stalled(refusal),
+    let is_transient = |cause: &ReasonMessage| cause.reason.is_transient();
+    let waits = target.waiting.is_some() || plan.blocker.as_ref().is_some_and(is_transient);
+    let readiness = match (target.blocker.or(step.stalled), step.progress.or(target.waiting), plan.blocker) {
+        (Some(blocker), _, _) => Readiness::Stalled(blocker),
         (None, Some(progress), _) => Readiness::Progressing(progress),
-        (None, None, Some(shortfall)) if passes(&shortfall) => Readiness::Progressing(shortfall),
-        (None, None, Some(shortfall)) => Readiness::Stalled(shortfall),
+        (None, None, Some(blocker)) if is_transient(&blocker) => Readiness::Progressing(blocker),
+        (None, None, Some(blocker)) => Readiness::Stalled(blocker),
         (None, None, None) => Readiness::Settled(settled(observed, serves_next)),
     };
     Decision {
         actions,
         rejection: step.rejection.or(refused),
-        target: goal.wished,
+        target: target.desired,
         smoke_test,
         report: Report {
             readiness,
             serving: serving_condition(observed),
-            registry: sync.condition,
-            gates: goal.gates,
+            registry: plan.condition,
+            gates: target.gates,
         },
         wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
     }
@@ -136,31 +138,31 @@ fn finalizer(observed: &Observed) -> Vec<Action> {
 }
 
 fn suspended(observed: &Observed) -> Decision {
-    let note = Note::new(
+    let cause = ReasonMessage::new(
         Reason::Suspended,
         "spec.suspend is true: nothing is changed, here or in the registry, until it is false",
     );
-    still(observed, Readiness::Stalled(note))
+    still(observed, Readiness::Stalled(cause))
 }
 
 /// What stands in the way may go without anything being seen here: another namespace, a role.
-fn obstructed(observed: &Observed, obstacle: &Note) -> Decision {
+fn obstructed(observed: &Observed, blocker: &ReasonMessage) -> Decision {
     let wake = Some(look_again(observed));
-    Decision { wake, ..still(observed, Readiness::Stalled(obstacle.clone())) }
+    Decision { wake, ..still(observed, Readiness::Stalled(blocker.clone())) }
 }
 
 /// A decision to do nothing.
 fn still(observed: &Observed, readiness: Readiness) -> Decision {
-    let note = readiness.note().clone();
+    let cause = readiness.cause().clone();
     Decision {
         actions: Vec::new(),
         rejection: None,
-        target: observed.record.target_version,
+        target: observed.status.target_version,
         smoke_test: None,
         report: Report {
             readiness,
             serving: serving_condition(observed),
-            registry: (ConditionStatus::Unknown, note),
+            registry: (ConditionStatus::Unknown, cause),
             gates: GatesReport::Unchanged,
         },
         wake: None,
@@ -175,20 +177,20 @@ fn look_again(observed: &Observed) -> Timestamp {
     observed.now.checked_add(ASK_AGAIN).unwrap_or(Timestamp::MAX)
 }
 
-fn settled(observed: &Observed, serves: Option<crate::api::names::Version>) -> Note {
+fn settled(observed: &Observed, serves: Option<crate::api::names::Version>) -> ReasonMessage {
     let ready = serves
         .and_then(|version| observed.cluster.workloads.get(&version))
         .map_or(0, |workload| workload.ready);
     match serves {
         Some(version) => {
-            Note::new(Reason::Serving, format!("version {version} serves with {ready} ready pods"))
+            ReasonMessage::new(Reason::Serving, format!("version {version} serves with {ready} ready pods"))
         }
-        None => Note::new(Reason::AsWished, "nothing is wished for"),
+        None => ReasonMessage::new(Reason::AsDesired, "nothing is wished for"),
     }
 }
 
 /// Whether a ready version answers, as it is observed now.
-fn serving_condition(observed: &Observed) -> (ConditionStatus, Note) {
+fn serving_condition(observed: &Observed) -> (ConditionStatus, ReasonMessage) {
     let ready: u32 = observed.answering().map(|(_, workload)| workload.ready).sum();
     let selected = match observed.cluster.traffic {
         Traffic::One(version) => Some(version),
@@ -197,16 +199,24 @@ fn serving_condition(observed: &Observed) -> (ConditionStatus, Note) {
     match selected {
         Some(version) if ready > 0 => (
             ConditionStatus::True,
-            Note::new(Reason::Serving, format!("version {version} answers with {ready} ready pods")),
+            ReasonMessage::new(Reason::Serving, format!("version {version} answers with {ready} ready pods")),
         ),
         Some(version) => (
             ConditionStatus::False,
-            Note::new(Reason::BecameUnready, format!("version {version} is selected but has no ready pod")),
+            ReasonMessage::new(
+                Reason::BecameUnready,
+                format!("version {version} is selected but has no ready pod"),
+            ),
         ),
-        None if observed.intent.serving.is_none() && observed.intent.obstacle.is_none() => (
+        None if observed.intent.serving.is_none() && observed.intent.blocker.is_none() => (
             ConditionStatus::False,
-            Note::new(Reason::AliasSet, "spec.serving is not set: only the alias in the registry is kept"),
+            ReasonMessage::new(
+                Reason::AliasSet,
+                "spec.serving is not set: only the alias in the registry is kept",
+            ),
         ),
-        None => (ConditionStatus::False, Note::new(Reason::WaitingForPods, "no version has served yet")),
+        None => {
+            (ConditionStatus::False, ReasonMessage::new(Reason::WaitingForPods, "no version has served yet"))
+        }
     }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{
     ModelAliasStatus,
-    condition::{Note, Reason},
-    model_alias::{Drift, HeldVersion, Recorded, Rejection},
+    condition::{Reason, ReasonMessage},
+    model_alias::{Drift, KnownVersion, Recorded, Rejection},
     names::{ModelUri, Version},
     promotion::PromotionRule,
 };
@@ -35,14 +35,14 @@ pub struct Observed {
     pub outbox: Outbox,
     /// What the status remembers.
     #[serde(default)]
-    pub record: ModelAliasStatus,
+    pub status: ModelAliasStatus,
 }
 
 /// What is wished, checked and with its references followed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intent {
     /// Who chooses the version.
-    pub wish: Wish,
+    pub desired: Desired,
     /// How it serves; `None` when only the alias in the registry is kept.
     #[serde(default)]
     pub serving: Option<ServingIntent>,
@@ -74,12 +74,12 @@ pub struct Intent {
     pub commit: Option<String>,
     /// Why nothing may be done at all, for instance another owner of the alias.
     #[serde(default)]
-    pub obstacle: Option<Note>,
+    pub blocker: Option<ReasonMessage>,
 }
 
 /// Who chooses the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Wish {
+pub enum Desired {
     /// `spec.version`.
     Version(Version),
     /// The alias in the registry.
@@ -160,7 +160,7 @@ pub enum StrategyIntent {
 pub struct RegistryView {
     /// Why the registry's answers cannot be had now. With it, nothing else here is to be believed.
     #[serde(default)]
-    pub trouble: Option<Note>,
+    pub error: Option<ReasonMessage>,
     /// The version that the alias names.
     #[serde(default)]
     pub alias: Option<Version>,
@@ -196,7 +196,7 @@ pub struct Outbox {
     pub settled: BTreeMap<Timestamp, Recorded>,
     /// Why the last try failed.
     #[serde(default)]
-    pub trouble: Option<Note>,
+    pub error: Option<ReasonMessage>,
 }
 
 /// What the registry says of one version.
@@ -205,7 +205,7 @@ pub enum VersionView {
     /// It said itself that the version does not exist.
     Absent,
     /// It could not be read, and why.
-    Unread(Note),
+    Unread(ReasonMessage),
     /// It is still being taken in.
     Pending,
     /// Its registration failed.
@@ -269,7 +269,7 @@ pub struct Workload {
     pub started_at: Option<Timestamp>,
     /// What keeps its pods from being ready.
     #[serde(default)]
-    pub trouble: Option<Note>,
+    pub error: Option<ReasonMessage>,
     /// Its smoke test; `None` when none was begun.
     #[serde(default)]
     pub smoke: Option<SmokeTest>,
@@ -294,7 +294,7 @@ impl Observed {
     /// that the status remembers. A Service that somebody pointed at what is not ready changes nothing.
     #[must_use]
     pub fn serves(&self) -> Option<Version> {
-        let remembered = self.record.version;
+        let remembered = self.status.version;
         match self.cluster.traffic {
             Traffic::One(version) if remembered.is_none() || self.is_ready(version) => Some(version),
             Traffic::One(_) | Traffic::Shared | Traffic::Nowhere => remembered,
@@ -329,10 +329,10 @@ impl Observed {
     /// written since, that is the one it still says to serve.
     #[must_use]
     pub fn previous(&self) -> Option<Version> {
-        self.record
+        self.status
             .version
             .filter(|recorded| Some(*recorded) != self.serves())
-            .or(self.record.previous_version)
+            .or(self.status.previous_version)
     }
 
     /// The versions that the Service sends requests to, with their Deployments.
@@ -355,8 +355,8 @@ impl Observed {
 
     /// What the status remembers of a version.
     #[must_use]
-    pub fn remembered(&self, version: Version) -> Option<&HeldVersion> {
-        self.record.versions.iter().find(|held| held.version == version)
+    pub fn remembered(&self, version: Version) -> Option<&KnownVersion> {
+        self.status.versions.iter().find(|held| held.version == version)
     }
 
     /// Whether the version has answered requests before, or does now.
@@ -386,27 +386,27 @@ impl Observed {
     pub fn retry_is_asked(&self) -> bool {
         let intent = &self.intent;
         intent.retry.is_some()
-            && intent.retry != self.record.retried
+            && intent.retry != self.status.retried
             && intent.lifecycle == Lifecycle::Active
-            && intent.obstacle.is_none()
-            && self.registry.trouble.is_none()
-            && !self.wish_is_news()
+            && intent.blocker.is_none()
+            && self.registry.error.is_none()
+            && !self.desired_is_new()
     }
 
     /// Whether what is followed asks for another version than the status says. That is written down before anything is done
     /// about it: after a crash the registry may not answer, and the status is then all that tells what was begun.
     #[must_use]
-    pub fn wish_is_news(&self) -> bool {
-        let RegistryView { trouble, alias, candidates, .. } = &self.registry;
-        let asked = match &self.intent.wish {
-            Wish::Version(_) => None,
-            Wish::Registry => *alias,
-            Wish::Chosen(follower) => match choose(follower, candidates) {
+    pub fn desired_is_new(&self) -> bool {
+        let RegistryView { error, alias, candidates, .. } = &self.registry;
+        let asked = match &self.intent.desired {
+            Desired::Version(_) => None,
+            Desired::Registry => *alias,
+            Desired::Chosen(follower) => match choose(follower, candidates) {
                 Choice::Version(version) => Some(version),
                 Choice::Unknown(_) | Choice::Nobody(_) => None,
             },
         };
-        trouble.is_none() && asked.is_some() && asked != self.record.target_version
+        error.is_none() && asked.is_some() && asked != self.status.target_version
     }
 
     /// The rejection that holds the version back, if one does. Settings other than those it failed with are another
@@ -419,6 +419,6 @@ impl Observed {
                 && rejection.settings == settings
                 && rejection.reason != Reason::GatesFailed
         };
-        self.record.rejected.iter().find(holds).filter(|_| !self.retry_is_asked())
+        self.status.rejected.iter().find(holds).filter(|_| !self.retry_is_asked())
     }
 }

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{Action, Observed, ServingIntent, StrategyIntent, Traffic, Workload, goal::Goal, step::Step};
+use super::{
+    Action, Observed, ServingIntent, StrategyIntent, Traffic, Workload, step::RolloutStep, target::Target,
+};
 use crate::api::names::Version;
 
 /// Plans for every version that neither serves nor is about to.
@@ -12,9 +14,9 @@ use crate::api::names::Version;
 pub(super) fn plan(
     observed: &Observed,
     serving: &ServingIntent,
-    goal: &Goal,
+    target: &Target,
     serves_next: Option<Version>,
-    step: &mut Step,
+    step: &mut RolloutStep,
 ) {
     let shared = observed.cluster.traffic == Traffic::Shared;
     let mut resting = Vec::new();
@@ -22,12 +24,12 @@ pub(super) fn plan(
         let in_use = Some(version) == serves_next
             || Some(version) == observed.serves()
             || Traffic::One(version) == observed.cluster.traffic
-            || Some(version) == goal.number()
-            || Some(version) == goal.spared;
+            || Some(version) == target.number()
+            || Some(version) == target.spared;
         if in_use || shared {
             continue;
         }
-        match warm_until(observed, serving, goal, serves_next, version) {
+        match warm_until(observed, serving, target, serves_next, version) {
             Some(until) => keep_warm(serving, version, workload, until, step),
             None if workload.desired > 0 => {
                 if observed.has_left(version) {
@@ -44,15 +46,18 @@ pub(super) fn plan(
 fn warm_until(
     observed: &Observed,
     serving: &ServingIntent,
-    goal: &Goal,
+    target: &Target,
     serves_next: Option<Version>,
     version: Version,
 ) -> Option<Timestamp> {
     let failed =
-        observed.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
-    let left = observed.record.version.filter(|remembered| Some(*remembered) != serves_next);
-    let previous = left.or(observed.record.previous_version) == Some(version);
-    if serving.strategy != StrategyIntent::BlueGreen || !previous || failed || goal.number() == Some(version)
+        observed.status.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
+    let left = observed.status.version.filter(|remembered| Some(*remembered) != serves_next);
+    let previous = left.or(observed.status.previous_version) == Some(version);
+    if serving.strategy != StrategyIntent::BlueGreen
+        || !previous
+        || failed
+        || target.number() == Some(version)
     {
         return None;
     }
@@ -66,7 +71,7 @@ fn keep_warm(
     version: Version,
     workload: &Workload,
     until: Timestamp,
-    step: &mut Step,
+    step: &mut RolloutStep,
 ) {
     if workload.desired > 0 && workload.desired != serving.replicas {
         step.act(Action::Scale { version, replicas: serving.replicas });
@@ -75,7 +80,7 @@ fn keep_warm(
 }
 
 /// Deletes the Deployments of versions that have rested longest, beyond `history`.
-fn forget(observed: &Observed, serving: &ServingIntent, mut resting: Vec<Version>, step: &mut Step) {
+fn forget(observed: &Observed, serving: &ServingIntent, mut resting: Vec<Version>, step: &mut RolloutStep) {
     let last_used = |version: &Version| {
         let held = observed.remembered(*version);
         (held.and_then(|held| held.idle_since.or(held.started_at)), *version)

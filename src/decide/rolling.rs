@@ -11,11 +11,11 @@
 
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
-    action::pods_note,
+    action::pods_cause,
     blue_green::{self, await_recovery, bring_up, keep, restore_traffic},
-    goal::Goal,
     smoke_test::{self, Proof},
-    step::{self, Step},
+    step::{self, RolloutStep},
+    target::Target,
 };
 use crate::api::{
     condition::Reason,
@@ -23,17 +23,22 @@ use crate::api::{
 };
 
 /// The next steps to the goal.
-pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal, max_surge: u32) -> Step {
-    let mut step = Step::default();
+pub(super) fn step(
+    observed: &Observed,
+    serving: &ServingIntent,
+    target: &Target,
+    max_surge: u32,
+) -> RolloutStep {
+    let mut step = RolloutStep::default();
     restore_traffic(observed, &mut step);
-    let Some((version, model_uri)) = &goal.version else { return step };
+    let Some((version, model_uri)) = &target.version else { return step };
     let traffic = step.routed_to().map_or(observed.cluster.traffic, Traffic::One);
     let serves = step.routed_to().or_else(|| observed.answers_alone());
-    let exchange = Exchange { observed, serving, goal, max_surge };
+    let exchange = Exchange { observed, serving, target, max_surge };
     match traffic {
-        Traffic::Nowhere => bring_up(observed, serving, goal, (*version, model_uri), &mut step),
+        Traffic::Nowhere => bring_up(observed, serving, target, (*version, model_uri), &mut step),
         Traffic::One(_) if serves == Some(*version) => {
-            keep(observed, serving, goal, exchange.room(), &mut step);
+            keep(observed, serving, target, exchange.room(), &mut step);
         }
         Traffic::One(serves) => {
             let growth = if serves == *version { 0 } else { exchange.growth(serves) };
@@ -50,7 +55,7 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, goal: &Goal, ma
 struct Exchange<'a> {
     observed: &'a Observed,
     serving: &'a ServingIntent,
-    goal: &'a Goal,
+    target: &'a Target,
     max_surge: u32,
 }
 
@@ -73,7 +78,7 @@ impl Exchange<'_> {
     }
 
     /// The first pods of the goal, without traffic until they are ready and proven, where the growth of what serves leaves room.
-    fn open(&self, version: Version, model_uri: &ModelUri, growth: u32, step: &mut Step) {
+    fn open(&self, version: Version, model_uri: &ModelUri, growth: u32, step: &mut RolloutStep) {
         let (observed, serving) = (self.observed, self.serving);
         let first = (self.room() - growth).min(serving.replicas);
         let Some(workload) = self.workload(version) else {
@@ -104,7 +109,7 @@ impl Exchange<'_> {
                 format!("version {version} begins again with today's settings"),
             );
         } else if !workload.rolled_out {
-            step.await_pods(observed, serving, self.goal, version, workload);
+            step.await_pods(observed, serving, self.target, version, workload);
         } else if smoke_test::prove(step, observed, serving, version) {
             if workload.is_full(serving.replicas) {
                 blue_green::route(version, step);
@@ -118,7 +123,7 @@ impl Exchange<'_> {
 
     /// While another version comes up, what serves follows the size that is wished: it grows as far as there is room, and makes
     /// room where it is too large.
-    fn fit_what_serves(&self, serves: Version, growth: u32, step: &mut Step) {
+    fn fit_what_serves(&self, serves: Version, growth: u32, step: &mut RolloutStep) {
         let Some(workload) = self.workload(serves).filter(|_| step.routed_to().is_none()) else { return };
         let replicas = self.serving.replicas.min(workload.desired + growth);
         if workload.desired != replicas {
@@ -126,7 +131,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn start(&self, version: Version, action: Action, first: u32, step: &mut Step) {
+    fn start(&self, version: Version, action: Action, first: u32, step: &mut RolloutStep) {
         if first == 0 {
             return self.make_room(version, step);
         }
@@ -142,7 +147,7 @@ impl Exchange<'_> {
 
     /// Waits for room. Pods that are ending make it by themselves, and so does a change of settings of what serves once its
     /// pods are ready. One that does not end in time goes on with today's settings, or somebody has to do something.
-    fn make_room(&self, version: Version, step: &mut Step) {
+    fn make_room(&self, version: Version, step: &mut RolloutStep) {
         let (observed, serving) = (self.observed, self.serving);
         let serves = observed.serves().and_then(|serves| Some((serves, self.workload(serves)?)));
         let stuck = serves.filter(|(_, workload)| !workload.rolled_out && workload.pods > workload.desired);
@@ -157,7 +162,7 @@ impl Exchange<'_> {
         if observed.now < deadline {
             step.wake_at(deadline);
         } else if workload.settings == serving.settings {
-            let seen = pods_note(serves, workload, serving.replicas);
+            let seen = pods_cause(serves, workload, serving.replicas);
             step.stalled = Some(step::late(serving, serves, &seen));
         } else {
             let (model_uri, replicas) = (workload.model_uri.clone(), workload.desired);
@@ -172,7 +177,7 @@ impl Exchange<'_> {
     /// Exchanges pods until the goal is ready in full. A goal that is not proven, or that failed with the settings its pods
     /// have, gets no more of them: what served comes back first. Settings of today that differ wait until then, too: a
     /// change of settings in the middle of an exchange could take the room that is needed to go back.
-    fn go_on(&self, version: Version, model_uri: &ModelUri, step: &mut Step) {
+    fn go_on(&self, version: Version, model_uri: &ModelUri, step: &mut RolloutStep) {
         match self.workload(version) {
             Some(workload) if self.may_go_on(version, workload) => self.exchange(version, workload, step),
             _ => match self.observed.serves().and_then(|serves| Some((serves, self.workload(serves)?))) {
@@ -187,11 +192,11 @@ impl Exchange<'_> {
 
     /// Where nobody remembers what served: of the versions that answer, the goal, or else the one with the most ready pods. The
     /// exchange ends with it, and begins anew from there.
-    fn fullest(&self, goal: Version) -> Option<(Version, &Workload)> {
+    fn fullest(&self, target: Version) -> Option<(Version, &Workload)> {
         let workloads =
             self.observed.cluster.workloads.iter().map(|(version, workload)| (*version, workload));
         let answering = workloads.filter(|(_, workload)| workload.counted() > 0);
-        answering.max_by_key(|(version, workload)| (*version == goal, workload.counted()))
+        answering.max_by_key(|(version, workload)| (*version == target, workload.counted()))
     }
 
     fn may_go_on(&self, version: Version, workload: &Workload) -> bool {
@@ -199,7 +204,7 @@ impl Exchange<'_> {
             && self.observed.rejection(version, &workload.settings).is_none()
     }
 
-    fn exchange(&self, version: Version, workload: &Workload, step: &mut Step) {
+    fn exchange(&self, version: Version, workload: &Workload, step: &mut RolloutStep) {
         let replicas = self.serving.replicas;
         if workload.is_full(replicas) {
             step.act(Action::Route(Traffic::One(version)));
@@ -211,19 +216,19 @@ impl Exchange<'_> {
         let grown = replicas.min(workload.desired + self.room());
         if settled && grown > workload.desired {
             step.act(Action::Scale { version, replicas: grown });
-        } else if !settled && self.observed.record.version == Some(version) {
+        } else if !settled && self.observed.status.version == Some(version) {
             await_recovery(self.observed, self.serving, version, workload, step);
         } else if !settled {
-            step.await_pods(self.observed, self.serving, self.goal, version, workload);
+            step.await_pods(self.observed, self.serving, self.target, version, workload);
         }
     }
 
     /// Takes away what is ready beyond `replicas`, and what is not ready at all, from every version but the goal.
-    fn shrink_others(&self, goal: Version, step: &mut Step) {
+    fn shrink_others(&self, target: Version, step: &mut RolloutStep) {
         let workloads = &self.observed.cluster.workloads;
         let ready: u32 = workloads.values().map(Workload::counted).sum();
         let mut excess = ready.saturating_sub(self.serving.replicas);
-        for (&version, workload) in workloads.iter().filter(|(version, _)| **version != goal) {
+        for (&version, workload) in workloads.iter().filter(|(version, _)| **version != target) {
             let taken = excess.min(workload.counted());
             excess -= taken;
             let replicas = workload.counted() - taken;
@@ -233,7 +238,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn report(&self, version: Version, step: &mut Step) {
+    fn report(&self, version: Version, step: &mut RolloutStep) {
         let ready = self.workload(version).map_or(0, Workload::counted);
         step.progress(
             Reason::ExchangingPods,

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Action, Observed, OnUnavailable, ServingIntent,
-    step::{Step, deadline},
+    step::{RolloutStep, deadline},
 };
 use crate::api::{
-    condition::{Note, Reason},
+    condition::{Reason, ReasonMessage},
     model_alias::SmokeTestOutcome,
     names::Version,
 };
@@ -85,19 +85,19 @@ impl SmokeTestSlot {
 
     /// Drops the test unless it is the wanted one. Returns true if it was dropped.
     pub fn keep_only(&mut self, wanted: Option<&(Version, Attempt)>) -> bool {
-        let is_wanted = wanted.is_some_and(|(version, attempt)| self.holds(*version, attempt));
-        !is_wanted && self.0.take().is_some()
+        let is_needed = wanted.is_some_and(|(version, attempt)| self.holds(*version, attempt));
+        !is_needed && self.0.take().is_some()
     }
 
     /// Takes a report of a test. Returns true if it is news; one of another attempt is not.
-    pub fn record(&mut self, version: Version, attempt: &Attempt, report: SmokeReport) -> bool {
+    pub fn status(&mut self, version: Version, attempt: &Attempt, report: SmokeReport) -> bool {
         let Some((_, test)) = self.0.as_mut().filter(|(known, test)| is_of(*known, test, version, attempt))
         else {
             return false;
         };
-        let is_news = test.report != report;
+        let is_new = test.report != report;
         test.report = report;
-        is_news
+        is_new
     }
 
     /// The version's test.
@@ -128,13 +128,13 @@ impl Observed {
     #[must_use]
     pub fn attempt(&self, version: Version) -> Attempt {
         let workload = self.cluster.workloads.get(&version);
-        let retry = if self.retry_is_asked() { &self.intent.retry } else { &self.record.retried };
+        let retry = if self.retry_is_asked() { &self.intent.retry } else { &self.status.retried };
         Attempt {
             started_at: workload.and_then(|workload| workload.started_at),
             settings: workload.map(|workload| workload.settings.clone()).unwrap_or_default(),
             retry: retry.clone(),
             rejected_at: self
-                .record
+                .status
                 .rejected
                 .iter()
                 .find(|rejection| rejection.version == version)
@@ -213,7 +213,12 @@ pub(super) fn wanted(
 }
 
 /// Takes the version through its smoke test; returns true when it may get traffic.
-pub(super) fn prove(step: &mut Step, observed: &Observed, serving: &ServingIntent, version: Version) -> bool {
+pub(super) fn prove(
+    step: &mut RolloutStep,
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+) -> bool {
     match proof(observed, serving, version) {
         Proof::Given => return true,
         Proof::Missing => {
@@ -238,7 +243,7 @@ pub(super) fn prove(step: &mut Step, observed: &Observed, serving: &ServingInten
                 "version {version} failed its own input example: {seen}; correct the model or its image, or set \
                  spec.rollout.smokeTest.mode to Disabled"
             );
-            step.reject(observed, serving, version, Note::new(Reason::SmokeTestFailed, message));
+            step.reject(observed, serving, version, ReasonMessage::new(Reason::SmokeTestFailed, message));
         }
     }
     false
@@ -246,7 +251,7 @@ pub(super) fn prove(step: &mut Step, observed: &Observed, serving: &ServingInten
 
 /// Reports that the version gets its first traffic without a smoke test, if that is so.
 pub(super) fn report_skipped(
-    step: &mut Step,
+    step: &mut RolloutStep,
     observed: &Observed,
     serving: &ServingIntent,
     version: Version,
@@ -265,7 +270,7 @@ pub(super) fn report_skipped(
 /// Waits for a smoke test that cannot be done. It says nothing about the version, so no deadline rejects it; after the
 /// deadline of its start somebody is asked to act.
 fn wait(
-    step: &mut Step,
+    step: &mut RolloutStep,
     observed: &Observed,
     serving: &ServingIntent,
     version: Version,
@@ -284,12 +289,12 @@ fn wait(
         "version {version} is ready, but its smoke test cannot be done: {why}; it is tried again, and the version is not \
          rejected; to serve it without the test, set spec.rollout.smokeTest.onUnavailable to Skip"
     );
-    let note = Note::new(Reason::SmokeTestUnavailable, message);
+    let cause = ReasonMessage::new(Reason::SmokeTestUnavailable, message);
     let deadline = deadline(observed, serving, version);
     if observed.now < deadline {
         step.wake_at(deadline);
-        step.progress = Some(note);
+        step.progress = Some(cause);
     } else {
-        step.stalled = Some(note);
+        step.stalled = Some(cause);
     }
 }

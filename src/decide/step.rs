@@ -2,26 +2,26 @@
 
 use jiff::Timestamp;
 
-use super::{Action, Observed, ServingIntent, Traffic, Workload, action::pods_note, goal::Goal};
+use super::{Action, Observed, ServingIntent, Traffic, Workload, action::pods_cause, target::Target};
 use crate::api::{
-    condition::{Note, Reason, shortened},
+    condition::{Reason, ReasonMessage, shortened},
     model_alias::Rejection,
     names::Version,
 };
 
 /// The next steps from what serves to the goal.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub(super) struct RolloutStep {
     pub(super) actions: Vec<Action>,
     pub(super) rejection: Option<Rejection>,
     /// What is under way.
-    pub(super) progress: Option<Note>,
+    pub(super) progress: Option<ReasonMessage>,
     /// What does not go on by itself.
-    pub(super) stalled: Option<Note>,
+    pub(super) stalled: Option<ReasonMessage>,
     pub(super) wake: Option<Timestamp>,
 }
 
-impl Step {
+impl RolloutStep {
     pub(super) fn act(&mut self, action: Action) {
         self.actions.push(action);
     }
@@ -31,7 +31,7 @@ impl Step {
     }
 
     pub(super) fn progress(&mut self, reason: Reason, message: impl Into<String>) {
-        self.progress = Some(Note::new(reason, message));
+        self.progress = Some(ReasonMessage::new(reason, message));
     }
 
     /// The version that the Service will select alone after these steps, when they move it there.
@@ -48,19 +48,19 @@ impl Step {
         &mut self,
         observed: &Observed,
         serving: &ServingIntent,
-        goal: &Goal,
+        target: &Target,
         version: Version,
         workload: &Workload,
     ) {
-        let note = pods_note(version, workload, serving.replicas);
+        let cause = pods_cause(version, workload, serving.replicas);
         let deadline = deadline(observed, serving, version);
         if observed.now < deadline {
             self.wake_at(deadline);
-            self.progress = Some(note);
-        } else if !goal.is_wished() {
-            self.progress = Some(note);
+            self.progress = Some(cause);
+        } else if !target.is_desired() {
+            self.progress = Some(cause);
         } else {
-            self.reject(observed, serving, version, late(serving, version, &note));
+            self.reject(observed, serving, version, late(serving, version, &cause));
         }
     }
 
@@ -70,18 +70,18 @@ impl Step {
         observed: &Observed,
         serving: &ServingIntent,
         version: Version,
-        note: Note,
+        cause: ReasonMessage,
     ) {
         let workload = observed.cluster.workloads.get(&version);
         self.rejection = Some(Rejection {
             version,
-            reason: note.reason,
-            message: shortened(&note.message, 1000),
+            reason: cause.reason,
+            message: shortened(&cause.message, 1000),
             at: observed.now,
             settings: workload.map_or(&serving.settings, |workload| &workload.settings).clone(),
             held: true,
         });
-        self.progress = Some(note);
+        self.progress = Some(cause);
     }
 }
 
@@ -91,8 +91,8 @@ pub(super) fn deadline(observed: &Observed, serving: &ServingIntent, version: Ve
 }
 
 /// That the version was not ready in time, with what was seen last.
-pub(super) fn late(serving: &ServingIntent, version: Version, seen: &Note) -> Note {
-    Note::new(
+pub(super) fn late(serving: &ServingIntent, version: Version, seen: &ReasonMessage) -> ReasonMessage {
+    ReasonMessage::new(
         Reason::ProgressDeadlineExceeded,
         format!(
             "version {version} was not ready within spec.rollout.progressDeadline ({:#}); last seen: {}: {}",

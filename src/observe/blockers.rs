@@ -7,20 +7,20 @@ use super::model_alias::Sources;
 use crate::{
     api::{
         ModelAliasSpec, ModelAliasStatus,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
     },
     render,
     resolve::{Model, Subject},
 };
 
 /// What forbids any action at all.
-pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<Note> {
+pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<ReasonMessage> {
     let model = match &subject.model {
         Ok(model) => model,
-        Err(note) => return Some(note.clone()),
+        Err(cause) => return Some(cause.clone()),
     };
     if !model.registry.client().map_or(true, |client| client.capabilities().aliases) {
-        return Some(Note::new(
+        return Some(ReasonMessage::new(
             Reason::RegistryUnsupported,
             "this registry has no aliases, which a ModelAlias needs",
         ));
@@ -33,14 +33,14 @@ pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<No
         let message = format!(
             "the {foreign} has our label but belongs to another object; delete it, or rename this ModelAlias"
         );
-        return Some(Note::new(Reason::NameTaken, message));
+        return Some(ReasonMessage::new(Reason::NameTaken, message));
     }
-    let fault = render::validate(&subject.rendering()?).err()?;
-    Some(Note::new(Reason::InvalidTemplate, format!("spec.{fault}")))
+    let error = render::validate(&subject.rendering()?).err()?;
+    Some(ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))
 }
 
 /// Another ModelAlias that claimed one of this one's two aliases, of the same model in the same registry, before it.
-fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> Option<Note> {
+fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> Option<ReasonMessage> {
     let age = |metadata: &ObjectMeta| {
         (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.uid.clone())
     };
@@ -68,21 +68,21 @@ fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> O
                 other.namespace().unwrap_or_default(),
                 other.name_any()
             );
-            Note::new(Reason::Conflict, message)
+            ReasonMessage::new(Reason::Conflict, message)
         })
     })
 }
 
 /// That the RegisteredModel names another model than the one that this alias has served.
-fn other_model(record: &ModelAliasStatus, model: &Model) -> Option<Note> {
-    let before = record
+fn other_model(status: &ModelAliasStatus, model: &Model) -> Option<ReasonMessage> {
+    let before = status
         .model_name
         .as_ref()
-        .filter(|before| record.version.is_some() && **before != model.name.as_str())?;
+        .filter(|before| status.version.is_some() && **before != model.name.as_str())?;
     let message = format!(
         "spec.modelRef leads to the model {:?} now, but this ModelAlias serves the model {before:?}: its RegisteredModel was \
          made anew with another modelName; name {before:?} there again, or delete this ModelAlias",
         model.name.as_str()
     );
-    Some(Note::new(Reason::VersionReplaced, message))
+    Some(ReasonMessage::new(Reason::VersionReplaced, message))
 }

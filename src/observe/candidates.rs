@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::{condition::Note, metric::Metric},
+    api::{condition::ReasonMessage, metric::Metric},
     decide::{Candidate, Candidates, Follower, Metrics},
     registry::{VersionFacts, VersionState},
     resolve::Model,
@@ -13,10 +13,10 @@ use crate::{
 pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
     match model.registry.listing(&model.name) {
         None => Candidates::NotRead,
-        Some(Err(note)) => Candidates::Unread(note),
+        Some(Err(cause)) => Candidates::Unread(cause),
         Some(Ok(versions)) => {
-            let told = versions.into_iter().map(|(facts, metrics)| candidate(follower, facts, metrics));
-            Candidates::Known(told.collect())
+            let relevant = versions.into_iter().map(|(facts, metrics)| candidate(follower, facts, metrics));
+            Candidates::Known(relevant.collect())
         }
     }
 }
@@ -26,7 +26,7 @@ pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
 pub fn candidate(
     follower: &Follower,
     facts: VersionFacts,
-    metrics: Result<BTreeMap<String, Metric>, Note>,
+    metrics: Result<BTreeMap<String, Metric>, ReasonMessage>,
 ) -> Candidate {
     let speaks_of_tag = |key: &String| match follower {
         Follower::Latest => false,
@@ -34,7 +34,7 @@ pub fn candidate(
         Follower::Semver { tag, .. } => tag == key,
     };
     let metrics = match (follower, metrics) {
-        (Follower::Best { .. }, Err(note)) => Metrics::Unread(note),
+        (Follower::Best { .. }, Err(cause)) => Metrics::Unread(cause),
         (Follower::Best { metric, .. }, Ok(metrics)) => {
             Metrics::Known(metrics.into_iter().filter(|(name, _)| name == metric).collect())
         }

@@ -6,11 +6,11 @@ use futures::future::join_all;
 
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::{AliasName, Version},
         promotion::PromotionRule,
     },
-    decide::{Evidence, EvidenceFacts, Lifecycle, Metrics, Observed, is_exempt, wished},
+    decide::{Evidence, EvidenceFacts, Lifecycle, Metrics, Observed, desired, is_exempt},
     registry::polled::{ModelView, VersionEvidence},
     resolve::Model,
 };
@@ -18,11 +18,11 @@ use crate::{
 /// Adds what the rules for the alias speak of. For a version that served before nothing is read: a rollback waits for nothing.
 pub(super) async fn gather(observed: &mut Observed, model: &Model) {
     let rules = &observed.intent.rules;
-    let is_active = observed.intent.lifecycle == Lifecycle::Active && observed.intent.obstacle.is_none();
-    if rules.is_empty() || !is_active || observed.registry.trouble.is_some() {
+    let is_active = observed.intent.lifecycle == Lifecycle::Active && observed.intent.blocker.is_none();
+    if rules.is_empty() || !is_active || observed.registry.error.is_some() {
         return;
     }
-    let Ok(candidate) = wished(observed) else { return };
+    let Ok(candidate) = desired(observed) else { return };
     if is_exempt(observed, candidate) && !observed.retry_is_asked() {
         return;
     }
@@ -33,7 +33,7 @@ pub(super) async fn gather(observed: &mut Observed, model: &Model) {
     let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
     let read = judged.into_iter().map(async |version| {
         let evidence = model.registry.evidence(&model.name, version).await;
-        (version, told(evidence, version, rules))
+        (version, relevant(evidence, version, rules))
     });
     let evidence = join_all(read).await.into_iter().collect();
     observed.registry.aliases = aliases;
@@ -51,12 +51,16 @@ fn aliases(rules: &[PromotionRule]) -> impl Iterator<Item = &AliasName> {
 }
 
 /// What was read, cut down to what a rule speaks of.
-fn told(read: Result<Option<VersionEvidence>, Note>, version: Version, rules: &[PromotionRule]) -> Evidence {
+fn relevant(
+    read: Result<Option<VersionEvidence>, ReasonMessage>,
+    version: Version,
+    rules: &[PromotionRule],
+) -> Evidence {
     let VersionEvidence { facts, metrics } = match read {
-        Err(note) => return Evidence::Unread(note),
+        Err(cause) => return Evidence::Unread(cause),
         Ok(None) => {
             let message = format!("version {version} does not exist in the registry");
-            return Evidence::Unread(Note::new(Reason::VersionNotFound, message));
+            return Evidence::Unread(ReasonMessage::new(Reason::VersionNotFound, message));
         }
         Ok(Some(read)) => read,
     };
@@ -69,7 +73,7 @@ fn told(read: Result<Option<VersionEvidence>, Note>, version: Version, rules: &[
         has_description: !facts.description.trim().is_empty(),
         tags: facts.tags.into_iter().filter(|(key, _)| tags.contains(key)).collect(),
         metrics: match metrics {
-            Err(note) => Metrics::Unread(note),
+            Err(cause) => Metrics::Unread(cause),
             Ok(metrics) => {
                 Metrics::Known(metrics.into_iter().filter(|(name, _)| names.contains(name)).collect())
             }

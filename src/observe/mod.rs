@@ -17,4 +17,4 @@ mod poll_plan;
 
 pub use candidates::candidate;
 pub use model_alias::{Sources, observe};
-pub use poll_plan::{Watched, models_of, wanted};
+pub use poll_plan::{Watched, models_of, poll_plan};

@@ -10,14 +10,14 @@ use super::{blockers::blocker, candidates::candidates, evidence};
 use crate::{
     api::{
         ModelAlias,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::Version,
     },
-    cluster::{Guarded, Readiness, Wakeups, cache::Cache},
+    cluster::{Guarded, Readiness, Requeue, cache::Cache},
     decide::{AliasRole, Choice, Observed, RegistryView, VersionView, choose},
     registry::{VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, References, Subject, follower},
-    state::{alias_writes::AliasWrites, audit_writes::RecordWrites, smoke_tests::SmokeTests},
+    state::{alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests},
 };
 
 /// What an observation is made from.
@@ -36,28 +36,28 @@ pub struct Sources<'a> {
     /// The aliases that are being set in registries.
     pub alias_writes: &'a AliasWrites,
     /// What is being written into the tags of versions.
-    pub records: &'a RecordWrites,
+    pub audit_writes: &'a AuditWrites,
     /// Asks for a reconcile when a read has ended.
-    pub wakeups: &'a Wakeups,
+    pub requeue: &'a Requeue,
     /// Whether the API server stamps who changed a ModelAlias.
     pub trusts_changed_by: bool,
 }
 
 /// Observes everything about a ModelAlias.
 pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
-    let obstacle = sources.readiness.blind().or_else(|| blocker(sources, subject));
+    let blocker = sources.readiness.blind().or_else(|| blocker(sources, subject));
     let registry = match &subject.model {
         Ok(model) => registry_view(sources, subject, model).await,
-        Err(_) => RegistryView { trouble: obstacle.clone(), ..RegistryView::default() },
+        Err(_) => RegistryView { error: blocker.clone(), ..RegistryView::default() },
     };
-    let mut intent = subject.intent(obstacle);
+    let mut intent = subject.intent(blocker);
     if !sources.trusts_changed_by {
         intent.changed_by = None;
     }
     let port = subject.spec().serving.as_ref().map(|serving| i32::from(serving.port));
     let cluster = sources.cluster.view(&subject.key, port, |version| sources.smoke.of(&subject.uid, version));
-    let outbox = sources.records.outbox(&subject.uid, &subject.status);
-    let mut observed = Observed { now, intent, registry, cluster, outbox, record: subject.status.clone() };
+    let outbox = sources.audit_writes.outbox(&subject.uid, &subject.status);
+    let mut observed = Observed { now, intent, registry, cluster, outbox, status: subject.status.clone() };
     if let Ok(model) = &subject.model {
         evidence::gather(&mut observed, model).await;
     }
@@ -66,10 +66,10 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
 
 /// What the registry says of the aliases and of every version that matters now.
 async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
-    let record = &subject.status;
+    let status = &subject.status;
     let facts = match model.registry.model(&model.name) {
-        ModelView::Unknown(trouble) => {
-            return RegistryView { trouble: Some(trouble), ..RegistryView::default() };
+        ModelView::Unknown(error) => {
+            return RegistryView { error: Some(error), ..RegistryView::default() };
         }
         ModelView::Absent => {
             let message = format!(
@@ -77,7 +77,7 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
                 model.name.as_str()
             );
             return RegistryView {
-                trouble: Some(Note::new(Reason::ModelNotFound, message)),
+                error: Some(ReasonMessage::new(Reason::ModelNotFound, message)),
                 ..RegistryView::default()
             };
         }
@@ -87,23 +87,23 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
     let named = facts.aliases.get(&spec.alias).copied();
     let follower = follower(spec);
     let candidates = follower.as_ref().map(|follower| candidates(follower, model)).unwrap_or_default();
-    let wished = match follower.map(|follower| choose(&follower, &candidates)) {
+    let desired = match follower.map(|follower| choose(&follower, &candidates)) {
         Some(Choice::Version(version)) => Some(version),
-        Some(Choice::Unknown(_)) => record.target_version,
+        Some(Choice::Unknown(_)) => status.target_version,
         Some(Choice::Nobody(_)) => None,
         None => spec.version.or(named),
     };
     let wanted: BTreeSet<Version> =
-        [wished, named, record.version, record.previous_version].into_iter().flatten().collect();
+        [desired, named, status.version, status.previous_version].into_iter().flatten().collect();
     let is_pinned =
-        |version| record.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
-    let awaited = wished.filter(|version| !is_pinned(*version));
+        |version| status.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
+    let awaited = desired.filter(|version| !is_pinned(*version));
     let answers = join_all(wanted.into_iter().map(async |version| {
         Some((version, ask(sources, subject, model, version, awaited == Some(version)).await?))
     }));
     let versions = answers.await.into_iter().flatten().collect();
     RegistryView {
-        trouble: None,
+        error: None,
         alias: named,
         previous_alias: spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied()),
         versions,
@@ -129,22 +129,22 @@ async fn ask(
     }
     if wait {
         return Some(match model.registry.read_version(&model.name, version).await {
-            Ok(said) => version_view(said),
-            Err(note) => VersionView::Unread(note),
+            Ok(facts) => version_view(facts),
+            Err(cause) => VersionView::Unread(cause),
         });
     }
-    let (model, wakeups, key) = (model.clone(), sources.wakeups.clone(), subject.key.clone());
+    let (model, requeue, key) = (model.clone(), sources.requeue.clone(), subject.key.clone());
     tokio::spawn(async move {
         let answered = model.registry.read_version(&model.name, version).await.is_ok();
         if answered && model.registry.remembered_version(&model.name, version).is_some() {
-            wakeups.alias(&key);
+            requeue.alias(&key);
         }
     });
     None
 }
 
-fn version_view(said: Option<VersionFacts>) -> VersionView {
-    match said {
+fn version_view(facts: Option<VersionFacts>) -> VersionView {
+    match facts {
         None => VersionView::Absent,
         Some(facts) => match facts.state {
             VersionState::Pending => VersionView::Pending,

@@ -16,7 +16,7 @@ use crate::{
     },
     cluster::Guarded,
     decide::Follower,
-    registry::polled::{Handle, ModelView, RegistryKey, Wanted},
+    registry::polled::{ModelView, PollPlan, PolledRegistry, RegistryKey},
     resolve::{follower, registry_key, rules_for},
     state::Memory,
 };
@@ -42,27 +42,27 @@ pub fn models_of(watched: &Watched<'_>, key: &RegistryKey) -> BTreeSet<ModelName
 
 /// What a poll of this registry has to read now.
 #[must_use]
-pub fn wanted(watched: &Watched<'_>, key: &RegistryKey, handle: &Handle) -> Wanted {
-    let mut wanted = Wanted { models: models_of(watched, key), ..Wanted::default() };
+pub fn poll_plan(watched: &Watched<'_>, key: &RegistryKey, registry: &PolledRegistry) -> PollPlan {
+    let mut poll_plan = PollPlan { models: models_of(watched, key), ..PollPlan::default() };
     for alias in watched.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         let Some(model) = registered_model(watched, alias) else { continue };
         let Ok(model) = &model.0 else { continue };
         let Some(name) = model.model_name().ok().filter(|_| registry_key(model) == *key) else { continue };
-        let versions = judged(watched, handle, alias, model, &name);
-        wanted.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
+        let versions = judged(watched, registry, alias, model, &name);
+        poll_plan.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
         if let Some(follower) = follower(&alias.spec) {
             let by_metric = matches!(follower, Follower::Best { .. });
-            *wanted.followed.entry(name).or_default() |= by_metric;
+            *poll_plan.followed.entry(name).or_default() |= by_metric;
         }
     }
-    wanted
+    poll_plan
 }
 
 /// The version of an alias that the rules are about to judge, and those that it is compared with: while it waits to be let in,
 /// and while its pods start.
 fn judged(
     watched: &Watched<'_>,
-    handle: &Handle,
+    registry: &PolledRegistry,
     alias: &ModelAlias,
     model: &RegisteredModel,
     name: &ModelName,
@@ -79,7 +79,7 @@ fn judged(
         return Vec::new();
     }
     let mut versions = vec![candidate];
-    if let ModelView::Present(facts) = handle.model(name) {
+    if let ModelView::Present(facts) = registry.model(name) {
         versions.extend(compared(&rules).filter_map(|alias| facts.aliases.get(alias).copied()));
     }
     versions

@@ -24,7 +24,7 @@ pub mod mlflow;
 pub mod polled;
 pub mod webhook;
 
-use webhook::{WebhookError, WebhookFacts, WebhookWish};
+use webhook::{DesiredWebhook, WebhookError, WebhookFacts};
 
 /// What a registry backend can do. A wish that needs what is missing is refused with the reason.
 #[expect(clippy::struct_excessive_bools, reason = "each is an answer by itself, and all combinations exist")]
@@ -210,10 +210,10 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     async fn webhooks(&self) -> Result<Vec<WebhookFacts>, WebhookError>;
 
     /// Makes a webhook, also where there is one of that name. Answers its id.
-    async fn create_webhook(&self, wish: &WebhookWish) -> Result<String, WebhookError>;
+    async fn create_webhook(&self, desired: &DesiredWebhook) -> Result<String, WebhookError>;
 
     /// Lets a webhook be as wished, its secret included.
-    async fn update_webhook(&self, id: &str, wish: &WebhookWish) -> Result<(), WebhookError>;
+    async fn update_webhook(&self, id: &str, desired: &DesiredWebhook) -> Result<(), WebhookError>;
 
     /// Deletes a webhook; fine when it is not there.
     async fn delete_webhook(&self, id: &str) -> Result<(), WebhookError>;

@@ -21,7 +21,7 @@ pub struct WebhookFacts {
 
 /// A webhook as it is to be: active, and for everything that Laurel wants to hear of.
 #[derive(Clone, Debug)]
-pub struct WebhookWish {
+pub struct DesiredWebhook {
     /// Its name.
     pub name: String,
     /// Where it delivers.

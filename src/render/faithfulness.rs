@@ -27,17 +27,17 @@ fn uri(number: u32) -> ModelUri {
 /// Pods that are wanted, ready, not ready yet, and ending.
 type Pods = (u32, u32, u32, u32);
 
-fn workload((desired, ready, unready, ending): Pods, number: u32, settings: &str) -> Workload {
+fn workload((desired, ready, unready, exit_status): Pods, number: u32, settings: &str) -> Workload {
     Workload {
         desired,
-        pods: ready + unready + ending,
+        pods: ready + unready + exit_status,
         ready,
-        rolled_out: ready == desired && unready == 0 && ending == 0,
+        rolled_out: ready == desired && unready == 0 && exit_status == 0,
         edited: false,
         settings: settings.into(),
         model_uri: uri(number),
         started_at: Timestamp::from_second(1_800_000_000 + i64::from(number)).ok(),
-        trouble: None,
+        error: None,
         smoke: None,
     }
 }
@@ -48,22 +48,25 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
     let cache = Cache::default();
     let key: AliasKey = (rendering.namespace.into(), rendering.name.into());
     let mut endpoints = Vec::new();
-    for (&number, &(desired, ready, unready, ending)) in versions {
+    for (&number, &(desired, ready, unready, exit_status)) in versions {
         let started_at = Timestamp::from_second(1_800_000_000 + i64::from(number)).unwrap();
         let mut made = deployment(&rendering, version(number), &uri(number), desired, started_at).unwrap();
         made.metadata.generation = Some(3);
         let of = |number: u32| i32::try_from(number).ok();
         made.status = Some(DeploymentStatus {
             observed_generation: Some(3),
-            replicas: of(ready + unready + ending),
+            replicas: of(ready + unready + exit_status),
             updated_replicas: of(ready + unready),
             ready_replicas: of(ready),
             ..DeploymentStatus::default()
         });
         made.insert(&cache, &key);
         let template = made.spec.unwrap().template.metadata.unwrap();
-        let kinds =
-            [(ready, "True", None), (unready, "False", None), (ending, "True", Some("2027-01-15T08:00:00Z"))];
+        let kinds = [
+            (ready, "True", None),
+            (unready, "False", None),
+            (exit_status, "True", Some("2027-01-15T08:00:00Z")),
+        ];
         for (kind, (count, is_ready, ends)) in kinds.into_iter().enumerate() {
             for index in 0..count {
                 let name = format!("{}-v{number}-6c9f-{kind}{index}", rendering.name);
@@ -95,8 +98,9 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
 }
 
 fn pods() -> impl Strategy<Value = Pods> {
-    (0..4u32, 0..4u32, 0..2u32, 0..2u32)
-        .prop_map(|(desired, ready, unready, ending)| (desired, ready.min(desired), unready, ending))
+    (0..4u32, 0..4u32, 0..2u32, 0..2u32).prop_map(|(desired, ready, unready, exit_status)| {
+        (desired, ready.min(desired), unready, exit_status)
+    })
 }
 
 fn traffic() -> impl Strategy<Value = Traffic> {

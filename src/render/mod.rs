@@ -40,7 +40,7 @@ mod tests;
 pub use deployment::{deployment, validate};
 pub use fingerprint::{SettingsFingerprint, settings};
 pub use service::{Selection, endpoint, service};
-pub use template::{Fault, InvalidTemplate};
+pub use template::{InvalidTemplate, TemplateError};
 
 /// Everything that the objects of a ModelAlias depend on, except a version, its identity and its size.
 #[derive(Clone, Debug)]

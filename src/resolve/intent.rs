@@ -8,21 +8,21 @@ use crate::{
     api::{
         CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasSpec,
         RETRY_ANNOTATION,
-        condition::{Note, shortened},
+        condition::{ReasonMessage, shortened},
         model_alias::{Rollout, Runtime, Serving, SmokeTest, Strategy},
         std_duration,
     },
     cluster::finalizer,
     decide::{
-        Follower, Intent, Lifecycle, OnUnavailable, ServingIntent, SmokeTestIntent, StrategyIntent, Wish,
+        Desired, Follower, Intent, Lifecycle, OnUnavailable, ServingIntent, SmokeTestIntent, StrategyIntent,
     },
     render,
 };
 
 impl Subject<'_> {
-    /// What is desired. `obstacle` is what forbids any action at all.
+    /// What is desired. `blocker` is what forbids any action at all.
     #[must_use]
-    pub fn intent(&self, obstacle: Option<Note>) -> Intent {
+    pub fn intent(&self, blocker: Option<ReasonMessage>) -> Intent {
         let (alias, spec) = (self.object, self.spec());
         let lifecycle = match self.deleting_since {
             Some(since) => Lifecycle::Deleting { since },
@@ -30,10 +30,10 @@ impl Subject<'_> {
             None => Lifecycle::Active,
         };
         Intent {
-            wish: match (spec.version, follower(spec)) {
-                (Some(version), _) => Wish::Version(version),
-                (None, Some(follower)) => Wish::Chosen(follower),
-                (None, None) => Wish::Registry,
+            desired: match (spec.version, follower(spec)) {
+                (Some(version), _) => Desired::Version(version),
+                (None, Some(follower)) => Desired::Chosen(follower),
+                (None, None) => Desired::Registry,
             },
             serving: self.serving_intent(),
             keeps_previous_alias: spec.previous_alias.is_some(),
@@ -46,9 +46,9 @@ impl Subject<'_> {
                 .as_ref()
                 .map_or_else(|_| Vec::new(), |model| rules_for(&model.promotion, &spec.alias)),
             retry: alias.annotations().get(RETRY_ANNOTATION).cloned(),
-            changed_by: said(alias, CHANGED_BY_ANNOTATION),
-            commit: said(alias, COMMIT_ANNOTATION),
-            obstacle,
+            changed_by: annotation_text(alias, CHANGED_BY_ANNOTATION),
+            commit: annotation_text(alias, COMMIT_ANNOTATION),
+            blocker,
         }
     }
 
@@ -94,7 +94,7 @@ fn server_timeout(serving: &Serving) -> SignedDuration {
 }
 
 /// What an annotation says, if it says anything; one line, and not too long for a status.
-fn said(alias: &ModelAlias, annotation: &str) -> Option<String> {
+fn annotation_text(alias: &ModelAlias, annotation: &str) -> Option<String> {
     const MAX: usize = 250;
     let text = alias.annotations().get(annotation)?.trim();
     let line: String = text.chars().map(|each| if each.is_control() { ' ' } else { each }).collect();

@@ -14,16 +14,16 @@ use kube::{
 use crate::{
     api::{
         ModelAlias, ModelAliasSpec, ModelAliasStatus, RegisteredModel,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         model_alias::AliasKey,
         names::{AliasName, ModelName, Version},
         promotion::PromotionRule,
     },
     cluster::Guarded,
     decide::AliasRole,
-    registry::polled::{Handle, Hub, RegistryKey},
+    registry::polled::{PolledRegistry, Registries, RegistryKey},
     render::{self, Rendering, labels},
-    status::Identity,
+    status::SubjectStatus,
 };
 
 mod intent;
@@ -36,7 +36,7 @@ pub struct Model {
     /// Its name there.
     pub name: ModelName,
     /// The registry.
-    pub registry: Arc<Handle>,
+    pub registry: Arc<PolledRegistry>,
     /// The rules for promoting its versions.
     pub promotion: Vec<PromotionRule>,
 }
@@ -47,7 +47,7 @@ pub struct References<'a> {
     /// All `RegisteredModels`.
     pub models: &'a Store<Guarded<RegisteredModel>>,
     /// All registries.
-    pub registries: &'a Hub,
+    pub registries: &'a Registries,
 }
 
 impl References<'_> {
@@ -55,23 +55,25 @@ impl References<'_> {
     ///
     /// # Errors
     /// Which object is missing or cannot be parsed.
-    pub fn follow(&self, alias: &ModelAlias) -> Result<Model, Note> {
+    pub fn follow(&self, alias: &ModelAlias) -> Result<Model, ReasonMessage> {
         let (namespace, name) = (alias.namespace().unwrap_or_default(), &alias.spec.model_ref.name);
         let reference = ObjectRef::<Guarded<RegisteredModel>>::new(name).within(&namespace);
         let model = self.models.get(&reference).ok_or_else(|| {
-            Note::new(
+            ReasonMessage::new(
                 Reason::RegisteredModelNotFound,
                 format!("spec.modelRef: there is no RegisteredModel {name:?} in the namespace {namespace:?}; create it"),
             )
         })?;
         let model = model.0.as_ref().map_err(|error| {
-            Note::new(
+            ReasonMessage::new(
                 Reason::RegisteredModelNotFound,
                 format!("the RegisteredModel {name:?} cannot be read: {error}"),
             )
         })?;
         let registry = registry_of(self.registries, model)?;
-        let name = model.model_name().map_err(|error| Note::new(Reason::ModelNotFound, error.to_string()))?;
+        let name = model
+            .model_name()
+            .map_err(|error| ReasonMessage::new(Reason::ModelNotFound, error.to_string()))?;
         Ok(Model { name, registry, promotion: model.spec.promotion.clone() })
     }
 }
@@ -99,7 +101,7 @@ pub struct Subject<'a> {
     /// Since when it is being deleted, as far as this process knows.
     pub deleting_since: Option<Timestamp>,
     /// Its model and registry, or why they are not known.
-    pub model: Result<Model, Note>,
+    pub model: Result<Model, ReasonMessage>,
 }
 
 impl<'a> Subject<'a> {
@@ -107,7 +109,7 @@ impl<'a> Subject<'a> {
     /// led to before: with its namespace, the objects it refers to may be gone first.
     #[must_use]
     pub fn resolve(object: &'a ModelAlias, references: References<'_>, remembered: Remembered) -> Self {
-        let model = references.follow(object).or_else(|note| remembered.model.ok_or(note));
+        let model = references.follow(object).or_else(|cause| remembered.model.ok_or(cause));
         Self {
             status: remembered.status,
             deleting_since: remembered.deleting_since,
@@ -117,7 +119,7 @@ impl<'a> Subject<'a> {
 
     /// With nothing remembered.
     #[must_use]
-    pub fn new(object: &'a ModelAlias, model: Result<Model, Note>) -> Self {
+    pub fn new(object: &'a ModelAlias, model: Result<Model, ReasonMessage>) -> Self {
         Self {
             object,
             key: object.key(),
@@ -150,7 +152,7 @@ impl<'a> Subject<'a> {
     ///
     /// # Errors
     /// Why they are not known.
-    pub fn known_model(&self) -> Result<&Model, Note> {
+    pub fn known_model(&self) -> Result<&Model, ReasonMessage> {
         self.model.as_ref().map_err(Clone::clone)
     }
 
@@ -180,13 +182,13 @@ impl<'a> Subject<'a> {
 
     /// What its status says of the object itself; `serves` is the version that answers requests.
     #[must_use]
-    pub fn identity(&self, serves: Option<Version>) -> Identity {
+    pub fn identity(&self, serves: Option<Version>) -> SubjectStatus {
         let selector = |version| {
             let labels = labels::selector(&self.key.1, Some(version));
             labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
         };
         let serves = self.spec().serving.as_ref().and(serves);
-        Identity {
+        SubjectStatus {
             generation: self.object.metadata.generation,
             model_name: self.model.as_ref().ok().map(|model| model.name.to_string()),
             endpoint: self.rendering().map(|rendering| render::endpoint(&rendering)),
@@ -199,11 +201,14 @@ impl<'a> Subject<'a> {
 ///
 /// # Errors
 /// When there is none of that name, or no default.
-pub fn registry_of(registries: &Hub, model: &RegisteredModel) -> Result<Arc<Handle>, Note> {
+pub fn registry_of(
+    registries: &Registries,
+    model: &RegisteredModel,
+) -> Result<Arc<PolledRegistry>, ReasonMessage> {
     let namespace = model.namespace().unwrap_or_default();
     let key = registry_key(model);
     registries.get(&key).ok_or_else(|| match key {
-        RegistryKey::Default => Note::new(
+        RegistryKey::Default => ReasonMessage::new(
             Reason::RegistryNotConfigured,
             format!(
                 "the RegisteredModel {:?} names no registry and Laurel was installed without registry.url; create a \
@@ -211,7 +216,7 @@ pub fn registry_of(registries: &Hub, model: &RegisteredModel) -> Result<Arc<Hand
                 model.name_any()
             ),
         ),
-        RegistryKey::Object { name, .. } => Note::new(
+        RegistryKey::Object { name, .. } => ReasonMessage::new(
             Reason::ModelRegistryNotFound,
             format!(
                 "spec.registryRef of the RegisteredModel {:?}: there is no usable ModelRegistry {name:?} in the namespace \

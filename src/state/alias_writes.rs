@@ -12,11 +12,11 @@ use std::{
 use super::Effect;
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         model_alias::AliasKey,
         names::{AliasName, Version},
     },
-    cluster::Wakeups,
+    cluster::Requeue,
     decide::AliasRole,
     registry::{Registry, RegistryError},
     resolve::{Model, Subject},
@@ -34,48 +34,48 @@ type WriteKey = (String, AliasRole);
 /// The writes of aliases: those that run, those that failed, and what was written last. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AliasWrites {
-    wakeups: Wakeups,
-    states: Arc<Mutex<HashMap<WriteKey, State>>>,
+    requeue: Requeue,
+    states: Arc<Mutex<HashMap<WriteKey, AliasState>>>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
+struct AliasState {
     running: bool,
-    failure: Option<Failure>,
+    failure: Option<FailedWrite>,
     /// The version that was written last.
     written: Option<Version>,
 }
 
 /// Why the last try failed.
 #[derive(Clone, Debug)]
-struct Failure {
+struct FailedWrite {
     /// What was to be written.
     version: Version,
-    note: Note,
+    cause: ReasonMessage,
     /// How many tries failed in a row.
     tries: u32,
     /// When the next one is due.
     due: Instant,
 }
 
-impl State {
+impl AliasState {
     /// Why the last try to write a version failed, if that still counts.
-    fn failure(&self, version: Version, now: Instant) -> Option<&Failure> {
-        let counts = |failure: &&Failure| {
+    fn failure(&self, version: Version, now: Instant) -> Option<&FailedWrite> {
+        let counts = |failure: &&FailedWrite| {
             failure.version == version && now.saturating_duration_since(failure.due) < SETTLED
         };
         self.failure.as_ref().filter(counts)
     }
 
-    fn failed(&mut self, version: Version, note: Note, now: Instant) {
+    fn failed(&mut self, version: Version, cause: ReasonMessage, now: Instant) {
         let tries = self.failure(version, now).map_or(0, |failure| failure.tries);
         let pause = PAUSE.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
-        self.failure = Some(Failure { version, note, tries: tries + 1, due: now + pause });
+        self.failure = Some(FailedWrite { version, cause, tries: tries + 1, due: now + pause });
     }
 }
 
 /// One write.
-struct Write {
+struct AliasWrite {
     key: WriteKey,
     owner: AliasKey,
     model: Model,
@@ -88,11 +88,11 @@ struct Write {
 impl AliasWrites {
     /// None yet.
     #[must_use]
-    pub fn new(wakeups: Wakeups) -> Self {
-        Self { wakeups, states: Arc::default() }
+    pub fn new(requeue: Requeue) -> Self {
+        Self { requeue, states: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<WriteKey, State>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<WriteKey, AliasState>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,7 +105,7 @@ impl AliasWrites {
         role: AliasRole,
         version: Version,
         replaces: Option<Version>,
-    ) -> Result<Effect, Note> {
+    ) -> Result<Effect, ReasonMessage> {
         let name = name_of(subject, role)?.clone();
         let write_key = (subject.uid.clone(), role);
         let mut states = self.lock();
@@ -113,11 +113,11 @@ impl AliasWrites {
         let now = Instant::now();
         let failed = state.failure(version, now).cloned();
         if state.running || failed.as_ref().is_some_and(|failure| now < failure.due) {
-            return failed.map_or(Ok(Effect::UnderWay), |failure| Err(failure.note));
+            return failed.map_or(Ok(Effect::UnderWay), |failure| Err(failure.cause));
         }
         state.running = true;
         drop(states);
-        let write = Write {
+        let write = AliasWrite {
             key: write_key,
             owner: subject.key.clone(),
             model: model.clone(),
@@ -127,7 +127,7 @@ impl AliasWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        failed.map_or(Ok(Effect::Done), |failure| Err(failure.note))
+        failed.map_or(Ok(Effect::Done), |failure| Err(failure.cause))
     }
 
     /// The version that we let one of the two aliases name last, since this operator began.
@@ -150,7 +150,7 @@ impl AliasWrites {
     }
 }
 
-impl Write {
+impl AliasWrite {
     async fn run(self) {
         let (model, alias) = (&self.model, self.alias.as_str());
         let ended = self.once().await;
@@ -160,36 +160,38 @@ impl Write {
             state.running = false;
             match ended {
                 Ok(()) => {
-                    *state = State { written: Some(self.version), ..State::default() };
+                    *state = AliasState { written: Some(self.version), ..AliasState::default() };
                     tracing::info!(model = model.name.as_str(), alias, version = %self.version, "the alias was set in the registry");
                 }
                 // Somebody else was faster; what is there now is decided upon anew.
-                Err(note) if note.reason == Reason::RegistryPending => {}
-                Err(note) => {
-                    tracing::warn!(model = model.name.as_str(), alias, reason = %note.reason, message = note.message, "the alias was not set in the registry");
-                    state.failed(self.version, note, Instant::now());
+                Err(cause) if cause.reason == Reason::RegistryPending => {}
+                Err(cause) => {
+                    tracing::warn!(model = model.name.as_str(), alias, reason = %cause.reason, message = cause.message, "the alias was not set in the registry");
+                    state.failed(self.version, cause, Instant::now());
                 }
             }
         }
-        self.writes.wakeups.alias(&self.owner);
+        self.writes.requeue.alias(&self.owner);
     }
 
-    async fn once(&self) -> Result<(), Note> {
+    async fn once(&self) -> Result<(), ReasonMessage> {
         let client = self.model.registry.client()?;
         unmoved(&self.model, client.as_ref(), &self.alias, self.replaces).await?;
         let set = client.set_alias(&self.model.name, &self.alias, self.version).await;
-        set.map_err(|error| told(&self.model, &error))?;
-        self.model.registry.note_alias(&self.model.name, &self.alias, Some(self.version));
+        set.map_err(|error| explain(&self.model, &error))?;
+        self.model.registry.remember_alias(&self.model.name, &self.alias, Some(self.version));
         Ok(())
     }
 }
 
-fn told(model: &Model, error: &RegistryError) -> Note {
-    model.registry.note(Some(&model.name), error)
+fn explain(model: &Model, error: &RegistryError) -> ReasonMessage {
+    model.registry.explain(Some(&model.name), error)
 }
 
-fn name_of<'a>(subject: &Subject<'a>, role: AliasRole) -> Result<&'a AliasName, Note> {
-    subject.alias(role).ok_or_else(|| Note::new(Reason::AsWished, "spec.previousAlias was removed meanwhile"))
+fn name_of<'a>(subject: &Subject<'a>, role: AliasRole) -> Result<&'a AliasName, ReasonMessage> {
+    subject
+        .alias(role)
+        .ok_or_else(|| ReasonMessage::new(Reason::AsDesired, "spec.previousAlias was removed meanwhile"))
 }
 
 /// That the alias still names what the decision was made from. Otherwise what is there now is remembered, and decided
@@ -199,14 +201,14 @@ async fn unmoved(
     client: &dyn Registry,
     alias: &AliasName,
     known: Option<Version>,
-) -> Result<(), Note> {
-    let facts = client.model(&model.name).await.map_err(|error| told(model, &error))?;
+) -> Result<(), ReasonMessage> {
+    let facts = client.model(&model.name).await.map_err(|error| explain(model, &error))?;
     let named = facts.as_ref().and_then(|facts| facts.aliases.get(alias).copied());
     if named == known {
         return Ok(());
     }
-    model.registry.note_model(&model.name, facts);
-    Err(Note::new(
+    model.registry.remember_model(&model.name, facts);
+    Err(ReasonMessage::new(
         Reason::RegistryPending,
         format!("the alias {:?} was moved meanwhile; looking again", alias.as_str()),
     ))
@@ -219,9 +221,9 @@ pub(crate) async fn delete_alias(
     model: &Model,
     role: AliasRole,
     replaces: Version,
-) -> Result<(), Note> {
+) -> Result<(), ReasonMessage> {
     if writes.is_running(&subject.uid) {
-        return Err(Note::new(
+        return Err(ReasonMessage::new(
             Reason::RegistryPending,
             "an alias is being set at this moment; looking again when it is",
         ));
@@ -229,7 +231,7 @@ pub(crate) async fn delete_alias(
     let name = name_of(subject, role)?;
     let client = model.registry.client()?;
     unmoved(model, client.as_ref(), name, Some(replaces)).await?;
-    client.delete_alias(&model.name, name).await.map_err(|error| told(model, &error))?;
-    model.registry.note_alias(&model.name, name, None);
+    client.delete_alias(&model.name, name).await.map_err(|error| explain(model, &error))?;
+    model.registry.remember_alias(&model.name, name, None);
     Ok(())
 }

@@ -13,12 +13,12 @@ use super::Effect;
 use crate::{
     api::{
         ModelAliasStatus,
-        condition::Note,
+        condition::ReasonMessage,
         model_alias::{AliasKey, HistoryEntry, Recorded},
         names::{ModelUri, Version},
     },
     audit::{Change, LogEntry, is_logged, of_version, of_version_before},
-    cluster::Wakeups,
+    cluster::Requeue,
     decide::{Observed, Outbox},
     registry::Registry,
     resolve::{Model, Subject},
@@ -30,29 +30,29 @@ const PAUSE_MAX: Duration = Duration::from_mins(5);
 
 /// The writes of records, by the ModelAlias's UID. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct RecordWrites {
-    wakeups: Wakeups,
-    states: Arc<Mutex<HashMap<String, State>>>,
+pub struct AuditWrites {
+    requeue: Requeue,
+    states: Arc<Mutex<HashMap<String, AuditState>>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AuditState {
     running: bool,
     /// What the status does not say yet.
     settled: BTreeMap<Timestamp, Recorded>,
-    failure: Option<Failure>,
+    failure: Option<FailedAudit>,
 }
 
 /// Why the last try failed.
 #[derive(Debug)]
-struct Failure {
-    note: Note,
+struct FailedAudit {
+    cause: ReasonMessage,
     tries: u32,
     due: Instant,
 }
 
 /// One write.
-struct Write {
+struct AuditWrite {
     uid: String,
     owner: AliasKey,
     model: Model,
@@ -60,31 +60,31 @@ struct Write {
     /// What the version's pods loaded. A number that means another model by now is not what was live.
     model_uri: Option<ModelUri>,
     entry: LogEntry,
-    writes: RecordWrites,
+    writes: AuditWrites,
 }
 
-impl RecordWrites {
+impl AuditWrites {
     /// None yet.
     #[must_use]
-    pub fn new(wakeups: Wakeups) -> Self {
-        Self { wakeups, states: Arc::default() }
+    pub fn new(requeue: Requeue) -> Self {
+        Self { requeue, states: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, State>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, AuditState>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What became of the entries that the status calls pending.
     #[must_use]
-    pub fn outbox(&self, uid: &str, record: &ModelAliasStatus) -> Outbox {
+    pub fn outbox(&self, uid: &str, status: &ModelAliasStatus) -> Outbox {
         let mut states = self.lock();
         let Some(state) = states.get_mut(uid) else { return Outbox::default() };
         let is_pending = |at: &Timestamp| {
-            record.history.iter().any(|entry| entry.at == *at && entry.recorded == Recorded::Pending)
+            status.history.iter().any(|entry| entry.at == *at && entry.recorded == Recorded::Pending)
         };
         state.settled.retain(|at, _| is_pending(at));
-        let trouble = state.failure.as_ref().map(|failure| failure.note.clone());
-        Outbox { settled: state.settled.clone(), trouble }
+        let error = state.failure.as_ref().map(|failure| failure.cause.clone());
+        Outbox { settled: state.settled.clone(), error }
     }
 
     /// Begins the write of an entry, unless one runs or the last one failed a moment ago.
@@ -96,7 +96,7 @@ impl RecordWrites {
         at: Timestamp,
     ) -> Effect {
         let find = |entry: &&HistoryEntry| entry.at == at;
-        let Some(entry) = observed.record.history.iter().find(find) else { return Effect::UnderWay };
+        let Some(entry) = observed.status.history.iter().find(find) else { return Effect::UnderWay };
         let uid = subject.uid.clone();
         {
             let mut states = self.lock();
@@ -109,7 +109,7 @@ impl RecordWrites {
         }
         let owner = subject.key.clone();
         let model_alias = format!("{}/{}", owner.0, owner.1);
-        let write = Write {
+        let write = AuditWrite {
             uid,
             owner,
             model: model.clone(),
@@ -128,7 +128,7 @@ impl RecordWrites {
     }
 }
 
-impl Write {
+impl AuditWrite {
     async fn run(self) {
         let ended = self.once().await;
         let (model, version) = (self.model.name.as_str(), self.version);
@@ -143,25 +143,26 @@ impl Write {
                     state.settled.insert(self.entry.at, recorded);
                     state.failure = None;
                 }
-                Err(note) => {
-                    tracing::warn!(model, %version, reason = %note.reason, message = note.message, "the history was not written into the version's tags");
+                Err(cause) => {
+                    tracing::warn!(model, %version, reason = %cause.reason, message = cause.message, "the history was not written into the version's tags");
                     let tries = state.failure.take().map_or(0, |failure| failure.tries);
                     let pause = PAUSE.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
-                    state.failure = Some(Failure { note, tries: tries + 1, due: Instant::now() + pause });
+                    state.failure =
+                        Some(FailedAudit { cause, tries: tries + 1, due: Instant::now() + pause });
                 }
             }
         }
-        self.writes.wakeups.alias(&self.owner);
+        self.writes.requeue.alias(&self.owner);
     }
 
-    async fn once(&self) -> Result<Recorded, Note> {
+    async fn once(&self) -> Result<Recorded, ReasonMessage> {
         let client = self.model.registry.client()?;
         if !client.capabilities().tags {
             return Ok(Recorded::Impossible);
         }
         let name = &self.model.name;
-        let told = |error| self.model.registry.note(Some(name), &error);
-        let Some(facts) = client.version(name, self.version).await.map_err(told)? else {
+        let reported = |error| self.model.registry.explain(Some(name), &error);
+        let Some(facts) = client.version(name, self.version).await.map_err(reported)? else {
             return Ok(Recorded::Impossible);
         };
         if self.model_uri.as_ref().is_some_and(|loaded| *loaded != facts.model_uri) {
@@ -171,7 +172,7 @@ impl Write {
             return Ok(Recorded::Written);
         }
         if let Some(from) = self.entry.from
-            && let Some(before) = client.version(name, from).await.map_err(told)?
+            && let Some(before) = client.version(name, from).await.map_err(reported)?
         {
             self.change(client.as_ref(), from, of_version_before(&self.entry, &before.tags)).await?;
         }
@@ -184,14 +185,14 @@ impl Write {
         client: &dyn Registry,
         version: Version,
         changes: Vec<Change>,
-    ) -> Result<(), Note> {
+    ) -> Result<(), ReasonMessage> {
         let name = &self.model.name;
         for change in changes {
             let done = match &change {
                 Change::Set(key, value) => client.set_version_tag(name, version, key, value).await,
                 Change::Remove(key) => client.delete_version_tag(name, version, key).await,
             };
-            done.map_err(|error| self.model.registry.note(Some(name), &error))?;
+            done.map_err(|error| self.model.registry.explain(Some(name), &error))?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use crate::{
     api::{ModelAlias, ModelAliasStatus, RegisteredModel},
-    registry::polled::Handle,
+    registry::polled::PolledRegistry,
     resolve::{Model, Remembered, Subject},
 };
 
@@ -20,7 +20,7 @@ pub struct Memory {
     /// Where each ModelAlias with a finalizer led.
     models: Mutex<HashMap<String, Model>>,
     /// The registry of each RegisteredModel with a finalizer.
-    registries: Mutex<HashMap<String, Arc<Handle>>>,
+    registries: Mutex<HashMap<String, Arc<PolledRegistry>>>,
     /// Each ModelAlias's status as it was last written, with the revision of that write, until the watch shows it.
     statuses: Mutex<HashMap<String, (u64, ModelAliasStatus)>>,
     /// When each object that is being deleted was first seen so.
@@ -52,7 +52,7 @@ impl Memory {
     }
 
     /// Remembers the registry of a model, for as long as its deletion needs it.
-    pub fn remember_registry(&self, model: &RegisteredModel, registry: &Arc<Handle>) {
+    pub fn remember_registry(&self, model: &RegisteredModel, registry: &Arc<PolledRegistry>) {
         if let Some(uid) = model.uid().filter(|_| !model.finalizers().is_empty()) {
             locked(&self.registries).insert(uid, registry.clone());
         }
@@ -60,7 +60,7 @@ impl Memory {
 
     /// The registry of a model when it was last known.
     #[must_use]
-    pub fn registry(&self, model: &RegisteredModel) -> Option<Arc<Handle>> {
+    pub fn registry(&self, model: &RegisteredModel) -> Option<Arc<PolledRegistry>> {
         locked(&self.registries).get(&model.uid()?).cloned()
     }
 

@@ -15,7 +15,7 @@ pub mod smoke_tests;
 mod throttle;
 
 pub use memory::Memory;
-pub use throttle::Haste;
+pub use throttle::Throttle;
 
 /// What came of an action that did not fail.
 pub enum Effect {

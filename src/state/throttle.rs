@@ -18,23 +18,23 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// For how long a write counts as part of the same quarrel.
-const QUARREL: Duration = Duration::from_secs(10);
+const CONTENTION: Duration = Duration::from_secs(10);
 
 /// How often the same is written in a quarrel before a person is told.
 const OFTEN: u32 = 4;
 
 /// What was done or failed a moment ago, by the ModelAlias's UID.
 #[derive(Debug, Default)]
-pub struct Haste {
-    failed: Mutex<HashMap<String, (Instant, Wish)>>,
-    written: Mutex<HashMap<String, Vec<Written>>>,
+pub struct Throttle {
+    failed: Mutex<HashMap<String, (Instant, Revision)>>,
+    written: Mutex<HashMap<String, Vec<RecentWrite>>>,
 }
 
 /// What tells one wish from another.
-type Wish = (Option<i64>, Option<String>);
+type Revision = (Option<i64>, Option<String>);
 
 #[derive(Debug)]
-struct Written {
+struct RecentWrite {
     action: Action,
     at: Instant,
     times: u32,
@@ -48,7 +48,7 @@ fn uid(alias: &ModelAlias) -> String {
     alias.uid().unwrap_or_default()
 }
 
-fn wish(alias: &ModelAlias) -> Wish {
+fn revision(alias: &ModelAlias) -> Revision {
     (alias.metadata.generation, alias.annotations().get(RETRY_ANNOTATION).cloned())
 }
 
@@ -72,18 +72,18 @@ fn is_undone_by_others(action: &Action) -> bool {
     }
 }
 
-impl Haste {
+impl Throttle {
     /// Notes that a pass failed.
     pub fn failed(&self, alias: &ModelAlias) {
-        locked(&self.failed).insert(uid(alias), (Instant::now(), wish(alias)));
+        locked(&self.failed).insert(uid(alias), (Instant::now(), revision(alias)));
     }
 
     /// How long the next pass has to wait, because the last one failed a moment ago with the same wish.
     #[must_use]
     pub fn after_failure(&self, alias: &ModelAlias) -> Option<Duration> {
         let failed = locked(&self.failed);
-        let (at, failed_wish) = failed.get(&uid(alias))?;
-        left(*at).filter(|_| *failed_wish == wish(alias))
+        let (at, failed_revision) = failed.get(&uid(alias))?;
+        left(*at).filter(|_| *failed_revision == revision(alias))
     }
 
     /// How long an action has to wait, because the same was done a moment ago.
@@ -100,10 +100,10 @@ impl Haste {
         }
         let mut written = locked(&self.written);
         let written = written.entry(uid.to_owned()).or_default();
-        written.retain(|written| written.at.elapsed() < QUARREL);
+        written.retain(|written| written.at.elapsed() < CONTENTION);
         let before = written.iter().position(|written| written.action == *action);
         let times = before.map_or(0, |before| written.swap_remove(before).times) + 1;
-        written.push(Written { action: action.clone(), at: Instant::now(), times });
+        written.push(RecentWrite { action: action.clone(), at: Instant::now(), times });
         times == OFTEN
     }
 
@@ -128,22 +128,22 @@ mod tests {
 
     #[test]
     fn a_pass_that_failed_waits_but_another_wish_does_not() {
-        let haste = Haste::default();
-        assert_eq!(haste.after_failure(&alias(1)), None);
-        haste.failed(&alias(1));
-        assert!(haste.after_failure(&alias(1)).is_some_and(|left| left <= PAUSE));
-        assert_eq!(haste.after_failure(&alias(2)), None);
+        let throttle = Throttle::default();
+        assert_eq!(throttle.after_failure(&alias(1)), None);
+        throttle.failed(&alias(1));
+        assert!(throttle.after_failure(&alias(1)).is_some_and(|left| left <= PAUSE));
+        assert_eq!(throttle.after_failure(&alias(2)), None);
     }
 
     #[test]
     fn the_same_write_waits_another_one_does_not_and_a_quarrel_is_told_once() {
-        let haste = Haste::default();
+        let throttle = Throttle::default();
         let route = |version| Action::Route(Traffic::One(Version::new(version).unwrap()));
-        let told: Vec<bool> = (0..6).map(|_| haste.done("u", &route(2))).collect();
-        assert_eq!(told, [false, false, false, true, false, false]);
-        assert!(haste.before("u", &route(2)).is_some());
-        assert_eq!(haste.before("u", &route(1)), None);
-        haste.forget("u");
-        assert_eq!(haste.before("u", &route(2)), None);
+        let reported: Vec<bool> = (0..6).map(|_| throttle.done("u", &route(2))).collect();
+        assert_eq!(reported, [false, false, false, true, false, false]);
+        assert!(throttle.before("u", &route(2)).is_some());
+        assert_eq!(throttle.before("u", &route(1)), None);
+        throttle.forget("u");
+        assert_eq!(throttle.before("u", &route(2)), None);
     }
 }

@@ -16,7 +16,7 @@ use super::Applied;
 
 /// An Event to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
+pub struct NewEvent {
     /// Whether it is a warning.
     pub warning: bool,
     /// The reason, as `kubectl describe` shows it.
@@ -30,41 +30,37 @@ pub struct Announcement {
 
 /// The Events of one pass over a ModelAlias.
 #[must_use]
-pub fn announcements(
-    before: &ModelAliasStatus,
-    after: &ModelAliasStatus,
-    applied: &Applied,
-) -> Vec<Announcement> {
-    let mut news = Vec::new();
+pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &Applied) -> Vec<NewEvent> {
+    let mut events = Vec::new();
     let fresh = after
         .history
         .iter()
         .take_while(|entry| before.history.first().map(|known| known.at) != Some(entry.at));
     for entry in fresh.collect::<Vec<_>>().into_iter().rev() {
-        news.extend(history(entry, after));
+        events.extend(history(entry, after));
     }
-    news.extend(before.history.iter().filter_map(|entry| unrecorded(entry, after)));
+    events.extend(before.history.iter().filter_map(|entry| unrecorded(entry, after)));
     for action in &applied.actions {
-        news.extend(write(action, before));
+        events.extend(write(action, before));
     }
     if let Some(version) =
         after.registry_version.filter(|_| before.registry_version != after.registry_version)
     {
-        news.push(Announcement {
+        events.push(NewEvent {
             warning: false,
             reason: "AliasSet".to_owned(),
             action: format!("SetAliasToV{version}"),
             message: format!("the alias in the registry names version {version} now"),
         });
     }
-    news.extend(let_in(before, after));
+    events.extend(let_in(before, after));
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
-        news.extend(trouble(before, after, type_));
+        events.extend(error(before, after, type_));
     }
-    news
+    events
 }
 
-fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announcement> {
+fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<NewEvent> {
     let version = entry.version;
     let from = entry.from.map_or_else(String::new, |from| format!(", from version {from}"));
     let asked = match entry.cause {
@@ -94,7 +90,7 @@ fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announcemen
         Outcome::Unknown => return None,
     };
     let origin = entry.from.map_or_else(String::new, |from| format!("FromV{from}"));
-    Some(Announcement {
+    Some(NewEvent {
         warning,
         reason: reason.to_owned(),
         action: format!("{done}V{version}{origin}"),
@@ -103,7 +99,7 @@ fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announcemen
 }
 
 /// That something will not be found in the registry's tags.
-fn unrecorded(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announcement> {
+fn unrecorded(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<NewEvent> {
     let why = match after.history.iter().find(|other| other.at == entry.at).map(|other| other.recorded) {
         _ if entry.recorded != Recorded::Pending => return None,
         None => "too much waits for the registry, and this was the oldest",
@@ -117,7 +113,7 @@ fn unrecorded(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announce
         Outcome::Rejected => "rejected",
         Outcome::Unknown => "changed",
     };
-    Some(Announcement {
+    Some(NewEvent {
         warning: true,
         reason: "NotRecorded".to_owned(),
         action: format!("RecordV{version}"),
@@ -128,16 +124,16 @@ fn unrecorded(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<Announce
     })
 }
 
-fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
-    let announce = |reason: &str, done: &str, version: Version, message| {
+fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
+    let publish_events = |reason: &str, done: &str, version: Version, message| {
         let action = format!("{done}V{version}");
-        Some(Announcement { warning: false, reason: reason.to_owned(), action, message })
+        Some(NewEvent { warning: false, reason: reason.to_owned(), action, message })
     };
     match action {
         Action::Apply { version, replicas, .. }
             if before.versions.iter().all(|held| held.version != *version) =>
         {
-            announce(
+            publish_events(
                 "Starting",
                 "Start",
                 *version,
@@ -148,9 +144,9 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
             let from = replaces.map_or_else(|| "nothing".to_owned(), |from| format!("version {from}"));
             let message =
                 format!("the alias in the registry named {from}; it is put back on version {version}");
-            announce("AliasPutBack", "PutAliasBackOn", *version, message)
+            publish_events("AliasPutBack", "PutAliasBackOn", *version, message)
         }
-        Action::DeleteAlias { replaces, .. } => announce(
+        Action::DeleteAlias { replaces, .. } => publish_events(
             "AliasDeleted",
             "DeleteAliasOf",
             *replaces,
@@ -161,16 +157,16 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<Announcement> {
 }
 
 /// That a version met the promotion rules. That it does not is told as the trouble that it is.
-fn let_in(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<Announcement> {
+fn let_in(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewEvent> {
     let find = |status: &ModelAliasStatus| {
         let (type_, reason): (&str, &str) = (ConditionType::GatesPassed.into(), Reason::GatesPassed.into());
         let mut conditions = status.conditions.iter();
         conditions.find(|condition| condition.type_ == type_ && condition.reason == reason).cloned()
     };
     let now = find(after)?;
-    let is_news = find(before).is_none_or(|before| before.message != now.message);
-    let target = after.target_version.filter(|_| is_news)?;
-    Some(Announcement {
+    let is_new = find(before).is_none_or(|before| before.message != now.message);
+    let target = after.target_version.filter(|_| is_new)?;
+    Some(NewEvent {
         warning: false,
         reason: now.reason,
         action: format!("JudgeV{target}"),
@@ -179,11 +175,7 @@ fn let_in(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<Announc
 }
 
 /// A trouble that was not there before.
-fn trouble(
-    before: &ModelAliasStatus,
-    after: &ModelAliasStatus,
-    type_: ConditionType,
-) -> Option<Announcement> {
+fn error(before: &ModelAliasStatus, after: &ModelAliasStatus, type_: ConditionType) -> Option<NewEvent> {
     let find = |status: &ModelAliasStatus| {
         let name: &str = type_.into();
         status.conditions.iter().find(|condition| condition.type_ == name).cloned()
@@ -194,7 +186,7 @@ fn trouble(
         find(before).is_some_and(|before| before.reason == now.reason && before.message == now.message);
     let told_twice = type_ == ConditionType::RegistrySynced
         && find(before).is_some_and(|before| before.reason == now.reason);
-    (reason.is_trouble() && !known && !told_twice && now.status != "True").then_some(Announcement {
+    (reason.needs_attention() && !known && !told_twice && now.status != "True").then_some(NewEvent {
         warning: true,
         reason: now.reason,
         action: after
@@ -206,27 +198,27 @@ fn trouble(
 
 /// The Events that a change of `Ready` is worth: a trouble that was not there before, or the end of one.
 #[must_use]
-pub fn readiness_news(before: &[Condition], after: &[Condition], action: &'static str) -> Vec<Announcement> {
-    condition_news(ConditionType::Ready, before, after, action).into_iter().collect()
+pub fn readiness_events(before: &[Condition], after: &[Condition], action: &'static str) -> Vec<NewEvent> {
+    condition_events(ConditionType::Ready, before, after, action).into_iter().collect()
 }
 
 /// The Event that a change of one condition is worth.
 #[must_use]
-pub fn condition_news(
+pub fn condition_events(
     type_: ConditionType,
     before: &[Condition],
     after: &[Condition],
     action: &'static str,
-) -> Option<Announcement> {
+) -> Option<NewEvent> {
     let find = |conditions: &[Condition]| {
         let name: &str = type_.into();
         conditions.iter().find(|condition| condition.type_ == name).cloned()
     };
     let known = find(before).map(|condition| condition.reason);
     let condition = find(after).filter(|condition| Some(&condition.reason) != known.as_ref())?;
-    let warning = condition.reason.parse::<Reason>().ok()?.is_trouble();
-    let is_news = warning || condition.status == "True";
-    is_news.then_some(Announcement {
+    let warning = condition.reason.parse::<Reason>().ok()?.needs_attention();
+    let is_new = warning || condition.status == "True";
+    is_new.then_some(NewEvent {
         warning,
         reason: condition.reason,
         action: action.to_owned(),

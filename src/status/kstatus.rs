@@ -1,15 +1,15 @@
 //! The three conditions that every object of ours has, as kstatus defines them.
 
 use crate::{
-    api::condition::{ConditionType, Note, Reason, WishedCondition},
+    api::condition::{ConditionType, DesiredCondition, Reason, ReasonMessage},
     decide::Readiness,
 };
 
 /// `Ready`, `Reconciling` and `Stalled`: exactly one of them is true.
 #[must_use]
-pub fn kstatus(readiness: &Readiness) -> Vec<WishedCondition> {
-    let note = readiness.note();
-    let as_wished = Note::new(Reason::AsWished, "");
+pub fn kstatus(readiness: &Readiness) -> Vec<DesiredCondition> {
+    let cause = readiness.cause();
+    let at_rest = ReasonMessage::new(Reason::AsDesired, "");
     let holds = [
         (ConditionType::Ready, matches!(readiness, Readiness::Settled(_))),
         (ConditionType::Reconciling, matches!(readiness, Readiness::Progressing(_))),
@@ -18,10 +18,10 @@ pub fn kstatus(readiness: &Readiness) -> Vec<WishedCondition> {
     let speaks = |type_: ConditionType, holds: bool| holds || type_ == ConditionType::Ready;
     holds
         .into_iter()
-        .map(|(type_, holds)| WishedCondition {
+        .map(|(type_, holds)| DesiredCondition {
             type_,
             status: holds.into(),
-            note: if speaks(type_, holds) { note.clone() } else { as_wished.clone() },
+            cause: if speaks(type_, holds) { cause.clone() } else { at_rest.clone() },
         })
         .collect()
 }

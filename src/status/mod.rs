@@ -7,7 +7,7 @@ mod kstatus;
 mod model_alias;
 mod registered_model;
 
-pub use events::{Announcement, announcements, condition_news, readiness_news};
+pub use events::{NewEvent, condition_events, events, readiness_events};
 pub use kstatus::kstatus;
-pub use model_alias::{Applied, Identity, next};
-pub use registered_model::{shown_metrics, version_statuses};
+pub use model_alias::{Applied, SubjectStatus, next};
+pub use registered_model::{display_metrics, version_statuses};

@@ -8,16 +8,18 @@ use crate::{
     api::{
         FIELD_MANAGER, ModelAliasStatus,
         condition::{
-            ConditionStatus, ConditionType, Note, Reason, WishedCondition, merge_conditions, shortened,
+            ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage, merge_conditions,
+            shortened,
         },
         model_alias::{
-            Cause, HeldVersion, HistoryEntry, Outcome, PUT_BACK_MAX, Recorded, Rejection, SmokeTestOutcome,
+            Cause, HistoryEntry, KnownVersion, Outcome, PUT_BACK_MAX, Recorded, Rejection, SmokeTestOutcome,
             UNKNOWN,
         },
         names::{ModelUri, Version},
     },
     decide::{
-        Action, Decision, GatesReport, Observed, QUARREL, Readiness, SmokeReport, Traffic, Wish, Workload,
+        Action, CONTENTION, Decision, Desired, GatesReport, Observed, Readiness, SmokeReport, Traffic,
+        Workload,
     },
 };
 
@@ -34,12 +36,12 @@ pub struct Applied {
     /// The actions that succeeded, in order.
     pub actions: Vec<Action>,
     /// Why the next one did not, if one failed.
-    pub failure: Option<Note>,
+    pub failure: Option<ReasonMessage>,
 }
 
 /// What a status says of the object itself, beside what was decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub struct SubjectStatus {
     /// `metadata.generation`.
     pub generation: Option<i64>,
     /// The model's name in the registry, where it is known.
@@ -56,9 +58,9 @@ pub fn next(
     observed: &Observed,
     decision: &Decision,
     applied: &Applied,
-    identity: &Identity,
+    identity: &SubjectStatus,
 ) -> ModelAliasStatus {
-    let mut status = observed.record.clone();
+    let mut status = observed.status.clone();
     let now = observed.now;
     status.observed_generation = identity.generation;
     status.model_name = identity.model_name.clone().or(status.model_name);
@@ -67,11 +69,11 @@ pub fn next(
     }
     status.target_version = decision.target;
     remember_workloads(observed, applied, &mut status);
-    remember_records(observed, &mut status);
+    remember_audit(observed, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, decision, &mut status);
-    remember_quarrel(observed, decision, applied, &mut status);
+    remember_contention(observed, decision, applied, &mut status);
     remember_rejections(observed, decision, &mut status);
     if observed.retry_is_asked() {
         status.retried.clone_from(&observed.intent.retry);
@@ -79,7 +81,7 @@ pub fn next(
     describe_serving(observed, identity, &mut status);
     status.conditions = merge_conditions(
         &status.conditions,
-        conditions(&observed.record.conditions, decision, applied),
+        conditions(&observed.status.conditions, decision, applied),
         identity.generation,
         now,
     );
@@ -118,10 +120,10 @@ fn remember_workloads(observed: &Observed, applied: &Applied, status: &mut Model
     status.versions.sort_by_key(|held| std::cmp::Reverse(held.version));
 }
 
-fn entry(status: &mut ModelAliasStatus, version: Version) -> &mut HeldVersion {
+fn entry(status: &mut ModelAliasStatus, version: Version) -> &mut KnownVersion {
     let known = status.versions.iter().position(|held| held.version == version);
     let index = known.unwrap_or_else(|| {
-        status.versions.push(HeldVersion {
+        status.versions.push(KnownVersion {
             version,
             model_uri: None,
             started_at: None,
@@ -201,7 +203,7 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
         let held = status.versions.iter().find(|held| held.version == serves);
         // A start that was not written down here stands on the Deployment. Without any status, traffic may have moved long ago.
-        let is_known = routed.is_some() || observed.record.target_version == Some(serves);
+        let is_known = routed.is_some() || observed.status.target_version == Some(serves);
         let workload = || observed.cluster.workloads.get(&serves).filter(|_| is_known)?.started_at;
         let took = held
             .and_then(|held| held.started_at)
@@ -220,7 +222,7 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
                 if returns { Outcome::RolledBack } else { Outcome::Promoted },
             )
         };
-        push_history(status, entry);
+        add_history(status, entry);
         status.previous_version = status.version;
         status.version = Some(serves);
         status.registry_version = None;
@@ -239,13 +241,13 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
 
 fn cause(observed: &Observed) -> Cause {
     let failed = observed.serves().is_some_and(|serves| {
-        observed.record.rejected.iter().any(|rejection| rejection.version == serves && rejection.held)
+        observed.status.rejected.iter().any(|rejection| rejection.version == serves && rejection.held)
     });
-    match &observed.intent.wish {
+    match &observed.intent.desired {
         _ if failed => Cause::Failure,
-        Wish::Version(_) => Cause::Spec,
-        Wish::Registry => Cause::Registry,
-        Wish::Chosen(_) => Cause::Follower,
+        Desired::Version(_) => Cause::Spec,
+        Desired::Registry => Cause::Registry,
+        Desired::Chosen(_) => Cause::Follower,
     }
 }
 
@@ -282,7 +284,7 @@ fn asked_by(
     let unknown = || (UNKNOWN.to_owned(), None);
     match cause {
         Cause::Follower | Cause::Failure => (FIELD_MANAGER.to_owned(), None),
-        Cause::Spec if observed.intent.wish == Wish::Version(version) => {
+        Cause::Spec if observed.intent.desired == Desired::Version(version) => {
             // A commit says one thing: when it asked for another version before, it was left behind by an edit.
             let is_left_behind = |commit: &String| {
                 let mut others = status.history.iter();
@@ -296,7 +298,7 @@ fn asked_by(
 }
 
 /// Adds what was done. Its time is its name, so no two have the same.
-fn push_history(status: &mut ModelAliasStatus, mut entry: HistoryEntry) {
+fn add_history(status: &mut ModelAliasStatus, mut entry: HistoryEntry) {
     while status.history.iter().any(|other| other.at == entry.at) {
         entry.at = entry.at.checked_add(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MIN);
     }
@@ -314,7 +316,7 @@ fn forget_history(status: &mut ModelAliasStatus) {
 }
 
 /// What has become of the entries that were to be written into the registry's tags.
-fn remember_records(observed: &Observed, status: &mut ModelAliasStatus) {
+fn remember_audit(observed: &Observed, status: &mut ModelAliasStatus) {
     for entry in &mut status.history {
         if let Some(settled) = observed.outbox.settled.get(&entry.at)
             && entry.recorded == Recorded::Pending
@@ -327,14 +329,14 @@ fn remember_records(observed: &Observed, status: &mut ModelAliasStatus) {
 
 /// The version that the alias named when it last agreed with what serves, as it was read.
 fn remember_registry(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
-    let Some(named) = observed.registry.alias.filter(|_| observed.registry.trouble.is_none()) else { return };
+    let Some(named) = observed.registry.alias.filter(|_| observed.registry.error.is_none()) else { return };
     if observed.intent.serving.is_none()
         && !decision.report.gates.holds_back()
         && status.target_version == Some(named)
         && status.version != Some(named)
     {
         let entry = entry_of(observed, status, named, cause(observed), Outcome::Promoted);
-        push_history(status, entry);
+        add_history(status, entry);
         status.previous_version = status.version;
         status.version = Some(named);
     }
@@ -344,19 +346,19 @@ fn remember_registry(observed: &Observed, decision: &Decision, status: &mut Mode
 }
 
 /// How often, of late, the alias had to be put back.
-fn remember_quarrel(
+fn remember_contention(
     observed: &Observed,
     decision: &Decision,
     applied: &Applied,
     status: &mut ModelAliasStatus,
 ) {
     let now = observed.now;
-    let other_wish =
-        observed.intent.wish != Wish::Registry && decision.target != observed.record.target_version;
-    let forgotten = |at: &Timestamp| now.duration_since(*at) >= QUARREL;
+    let other_desired =
+        observed.intent.desired != Desired::Registry && decision.target != observed.status.target_version;
+    let forgotten = |at: &Timestamp| now.duration_since(*at) >= CONTENTION;
     let agrees = observed.registry.alias.is_some() && observed.registry.alias == status.registry_version;
     let is_over = agrees && status.put_back_at.first().is_some_and(forgotten);
-    if other_wish || is_over || observed.retry_is_asked() {
+    if other_desired || is_over || observed.retry_is_asked() {
         status.put_back_at.clear();
     }
     if applied.actions.iter().any(|action| matches!(action, Action::SetAlias { corrects: true, .. })) {
@@ -397,10 +399,10 @@ fn remember_rejections(observed: &Observed, decision: &Decision, status: &mut Mo
         message: Some(shortened(&rejection.message, WHY_MAX)),
         ..entry_of(observed, status, rejection.version, cause, Outcome::Rejected)
     };
-    push_history(status, entry);
+    add_history(status, entry);
 }
 
-fn describe_serving(observed: &Observed, identity: &Identity, status: &mut ModelAliasStatus) {
+fn describe_serving(observed: &Observed, identity: &SubjectStatus, status: &mut ModelAliasStatus) {
     status.endpoint.clone_from(&identity.endpoint);
     status.selector.clone_from(&identity.selector);
     if observed.intent.serving.is_none() {
@@ -422,32 +424,32 @@ fn tells(conditions: &[Condition], type_: ConditionType) -> bool {
     conditions.iter().any(|condition| condition.type_ == name)
 }
 
-fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> Vec<WishedCondition> {
+fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> Vec<DesiredCondition> {
     let report = &decision.report;
     let readiness = match &applied.failure {
         Some(_) if matches!(report.readiness, Readiness::Stalled(_)) => report.readiness.clone(),
-        Some(failure) if failure.reason.passes_by_itself() => Readiness::Progressing(failure.clone()),
+        Some(failure) if failure.reason.is_transient() => Readiness::Progressing(failure.clone()),
         Some(failure) => Readiness::Stalled(failure.clone()),
         None => report.readiness.clone(),
     };
-    let condition = |type_, (status, note): &(ConditionStatus, Note)| WishedCondition {
+    let condition = |type_, (status, cause): &(ConditionStatus, ReasonMessage)| DesiredCondition {
         type_,
         status: *status,
-        note: note.clone(),
+        cause: cause.clone(),
     };
     let mut conditions = kstatus(&readiness);
     conditions.push(condition(ConditionType::Serving, &report.serving));
     // Right after a start the registry has not been read: that is no news about the alias.
-    let is_news =
+    let is_new =
         report.registry.1.reason != Reason::RegistryNotRead || !tells(before, ConditionType::RegistrySynced);
-    if is_news {
+    if is_new {
         conditions.push(condition(ConditionType::RegistrySynced, &report.registry));
     }
-    if let GatesReport::Told(status, note) = &report.gates {
-        conditions.push(WishedCondition {
+    if let GatesReport::Told(status, cause) = &report.gates {
+        conditions.push(DesiredCondition {
             type_: ConditionType::GatesPassed,
             status: *status,
-            note: note.clone(),
+            cause: cause.clone(),
         });
     }
     conditions

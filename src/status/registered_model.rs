@@ -18,7 +18,7 @@ const UNKNOWN: &str = "unknown";
 
 /// The metrics to show: first those that were asked for, then those of the rules.
 #[must_use]
-pub fn shown_metrics(spec: &RegisteredModelSpec) -> BTreeSet<String> {
+pub fn display_metrics(spec: &RegisteredModelSpec) -> BTreeSet<String> {
     let rules = &spec.promotion;
     let bounded = rules.iter().flat_map(|rule| &rule.metrics).map(|metric| &metric.name);
     let improved = rules.iter().filter_map(|rule| Some(&rule.improves.as_ref()?.metric));
@@ -80,10 +80,10 @@ promotion:
 ",
         )
         .unwrap();
-        assert_eq!(shown_metrics(&spec), ["auc", "cost", "f1"].map(str::to_owned).into());
+        assert_eq!(display_metrics(&spec), ["auc", "cost", "f1"].map(str::to_owned).into());
         let many: Vec<String> = (0..40).map(|number| number.to_string()).collect();
         let spec = RegisteredModelSpec { display_metrics: many, ..spec };
-        assert_eq!(shown_metrics(&spec).len(), METRICS_MAX);
+        assert_eq!(display_metrics(&spec).len(), METRICS_MAX);
     }
 
     #[test]
@@ -103,11 +103,11 @@ promotion:
         let metrics = BTreeMap::from([(version(2), Some(read)), (version(1), None)]);
         let aliases = BTreeMap::from([("champion".to_owned(), version(1))]);
         let shown = version_statuses(vec![facts(2), facts(1)], &aliases, &names, &metrics, &[]);
-        let told = |status: &VersionStatus| [status.metrics["auc"].clone(), status.metrics["f1"].clone()];
-        assert_eq!(told(&shown[0]), ["NaN", "none"]);
-        assert_eq!(told(&shown[1]), ["unknown", "unknown"]);
+        let reported = |status: &VersionStatus| [status.metrics["auc"].clone(), status.metrics["f1"].clone()];
+        assert_eq!(reported(&shown[0]), ["NaN", "none"]);
+        assert_eq!(reported(&shown[1]), ["unknown", "unknown"]);
         assert_eq!(shown[1].aliases, ["champion"]);
         let again = version_statuses(vec![facts(2)], &aliases, &names, &BTreeMap::new(), &shown);
-        assert_eq!(told(&again[0]), ["NaN", "none"], "what was known stays while it cannot be read");
+        assert_eq!(reported(&again[0]), ["NaN", "none"], "what was known stays while it cannot be read");
     }
 }

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{decide::Action, webhook::Outcome};
+use crate::{decide::Action, webhook::DeliveryOutcome};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reconciled {
@@ -129,7 +129,7 @@ impl Metrics {
     }
 
     /// Counts one request to the webhook endpoint.
-    pub fn delivery(&self, outcome: Outcome) {
+    pub fn delivery(&self, outcome: DeliveryOutcome) {
         self.deliveries.get_or_create(&Delivered { outcome: outcome.into() }).inc();
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.reconcile("ModelAlias".into(), "settled", Duration::from_millis(3));
         metrics.action(&Action::DeleteService, true);
-        metrics.delivery(Outcome::WrongSignature);
+        metrics.delivery(DeliveryOutcome::WrongSignature);
         let text = metrics.text();
         for line in [
             r#"laurel_reconciles_total{kind="ModelAlias",outcome="settled"} 1"#,

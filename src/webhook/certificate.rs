@@ -21,16 +21,16 @@ const EVERY: Duration = Duration::from_secs(10);
 /// The certificate and its key, as they were read last.
 pub struct Certificate {
     folder: PathBuf,
-    read: Mutex<Read>,
+    read: Mutex<CertificateRead>,
 }
 
 #[derive(Default)]
-struct Read {
+struct CertificateRead {
     /// What the files held, to see whether they changed.
     files: Option<(Vec<u8>, Vec<u8>)>,
     /// The last pair that could be used.
     usable: Option<Arc<CertifiedKey>>,
-    trouble: Option<String>,
+    error: Option<String>,
 }
 
 impl fmt::Debug for Certificate {
@@ -55,11 +55,11 @@ impl Certificate {
         let files = match files {
             Ok(files) if read.files.as_ref() == Some(&files) => return,
             Ok(files) => files,
-            Err(trouble) => {
-                if read.trouble.as_ref() != Some(&trouble) {
-                    tracing::warn!(trouble, "the certificate of the webhook endpoint cannot be read");
+            Err(error) => {
+                if read.error.as_ref() != Some(&error) {
+                    tracing::warn!(error, "the certificate of the webhook endpoint cannot be read");
                 }
-                read.trouble = Some(trouble);
+                read.error = Some(error);
                 return;
             }
         };
@@ -67,12 +67,12 @@ impl Certificate {
             Ok(usable) => {
                 tracing::info!(folder = %self.folder.display(), "the webhook endpoint has a certificate");
                 read.usable = Some(Arc::new(usable));
-                read.trouble = None;
+                read.error = None;
             }
-            Err(trouble) => {
-                let trouble = format!("{}: {trouble}", self.folder.display());
-                tracing::warn!(trouble, "the certificate of the webhook endpoint cannot be used");
-                read.trouble = Some(trouble);
+            Err(error) => {
+                let error = format!("{}: {error}", self.folder.display());
+                tracing::warn!(error, "the certificate of the webhook endpoint cannot be used");
+                read.error = Some(error);
             }
         }
         read.files = Some(files);
@@ -88,9 +88,9 @@ impl Certificate {
 
     /// Why no connection can be accepted. A pair from before goes on being used.
     #[must_use]
-    pub fn trouble(&self) -> Option<String> {
+    pub fn error(&self) -> Option<String> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.trouble.clone().filter(|_| read.usable.is_none())
+        read.error.clone().filter(|_| read.usable.is_none())
     }
 
     /// Looks after the files for ever.
@@ -159,7 +159,7 @@ mod tests {
             fs::write(folder.join("tls.key"), key).unwrap();
         };
         let certificate = Certificate::read(&folder);
-        assert!(certificate.trouble().unwrap().contains("tls.crt"));
+        assert!(certificate.error().unwrap().contains("tls.crt"));
         for (crt, key, said) in [
             (&b""[..], KEY, "tls.crt has no certificate"),
             (CRT, &b"secret"[..], "tls.key has no private key"),
@@ -167,16 +167,16 @@ mod tests {
         ] {
             write(crt, key);
             certificate.refresh();
-            let trouble = certificate.trouble().unwrap();
-            assert!(trouble.contains(said) && !trouble.contains("secret"), "{trouble}");
+            let error = certificate.error().unwrap();
+            assert!(error.contains(said) && !error.contains("secret"), "{error}");
         }
         write(CRT, KEY);
         certificate.refresh();
-        assert_eq!(certificate.trouble(), None);
+        assert_eq!(certificate.error(), None);
         write(OTHER_CRT, KEY);
         certificate.refresh();
-        assert_eq!(certificate.trouble(), None, "the good one goes on");
-        assert!(certificate.read.lock().unwrap().trouble.is_some());
+        assert_eq!(certificate.error(), None, "the good one goes on");
+        assert!(certificate.read.lock().unwrap().error.is_some());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

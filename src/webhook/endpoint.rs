@@ -27,8 +27,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Doors, plan,
-    receiver::{Outcome, Received},
+    Receivers, plan,
+    receiver::{DeliveryOutcome, Received},
     signature::Delivery,
 };
 use crate::registry::polled::RegistryKey;
@@ -63,7 +63,7 @@ pub type Listener = dyn Fn(Option<&RegistryKey>, Received) + Send + Sync;
 /// The endpoint.
 pub struct Endpoint {
     /// Where deliveries may arrive.
-    pub doors: Arc<Doors>,
+    pub receivers: Arc<Receivers>,
     /// The TLS side of it; plain HTTP without.
     pub tls: Option<Arc<ServerConfig>>,
     /// What whoever connects may use.
@@ -103,7 +103,7 @@ impl Endpoint {
             }
         };
         if tokio::time::timeout(limit, exchange).await.is_err() {
-            self.hear(None, Outcome::Broken.into());
+            self.hear(None, DeliveryOutcome::Broken.into());
         }
     }
 
@@ -117,7 +117,7 @@ impl Endpoint {
             .serve_connection(TokioIo::new(stream), service);
         if let Err(error) = served.await {
             tracing::debug!(%error, "a request to the webhook endpoint broke off");
-            self.hear(None, Outcome::Broken.into());
+            self.hear(None, DeliveryOutcome::Broken.into());
         }
     }
 
@@ -140,25 +140,27 @@ impl Endpoint {
     where
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Some(door) = key.and_then(|key| self.doors.get(key)) else { return Outcome::UnknownPath.into() };
+        let Some(receiver) = key.and_then(|key| self.receivers.get(key)) else {
+            return DeliveryOutcome::UnknownPath.into();
+        };
         if request.method() != Method::POST {
-            return Outcome::WrongMethod.into();
+            return DeliveryOutcome::WrongMethod.into();
         }
         let header = |name| {
             let mut values = request.headers().get_all(name).iter();
             let value = values.next()?.to_str().ok()?;
             values.next().is_none().then_some(value)
         };
-        let Some(delivery) = Delivery::read(header) else { return Outcome::Unsigned.into() };
+        let Some(delivery) = Delivery::read(header) else { return DeliveryOutcome::Unsigned.into() };
         let declared =
             request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if declared.is_some_and(|declared: u64| declared > self.limits.body as u64) {
-            return Outcome::TooLarge.into();
+            return DeliveryOutcome::TooLarge.into();
         }
         match Limited::new(request.into_body(), self.limits.body).collect().await {
-            Ok(body) => door.receive(&delivery, &body.to_bytes(), Timestamp::now(), Instant::now()),
-            Err(error) if error.is::<LengthLimitError>() => Outcome::TooLarge.into(),
-            Err(_) => Outcome::Broken.into(),
+            Ok(body) => receiver.receive(&delivery, &body.to_bytes(), Timestamp::now(), Instant::now()),
+            Err(error) if error.is::<LengthLimitError>() => DeliveryOutcome::TooLarge.into(),
+            Err(_) => DeliveryOutcome::Broken.into(),
         }
     }
 }
@@ -169,16 +171,16 @@ async fn accept(listener: &TcpListener, room: Arc<Semaphore>) -> Option<(TcpStre
     Some((stream, permit))
 }
 
-fn answer(outcome: Outcome) -> Response<Full<Bytes>> {
+fn answer(outcome: DeliveryOutcome) -> Response<Full<Bytes>> {
     let (status, text) = match outcome {
-        Outcome::Accepted | Outcome::Repeated => (StatusCode::OK, "ok\n"),
-        Outcome::Unsigned | Outcome::WrongSignature | Outcome::WrongTime => {
+        DeliveryOutcome::Accepted | DeliveryOutcome::Replayed => (StatusCode::OK, "ok\n"),
+        DeliveryOutcome::Unsigned | DeliveryOutcome::WrongSignature | DeliveryOutcome::WrongTime => {
             (StatusCode::UNAUTHORIZED, "not accepted\n")
         }
-        Outcome::UnknownPath => (StatusCode::NOT_FOUND, "not found\n"),
-        Outcome::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "POST only\n"),
-        Outcome::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too large\n"),
-        Outcome::Broken => (StatusCode::BAD_REQUEST, "broken\n"),
+        DeliveryOutcome::UnknownPath => (StatusCode::NOT_FOUND, "not found\n"),
+        DeliveryOutcome::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "POST only\n"),
+        DeliveryOutcome::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too large\n"),
+        DeliveryOutcome::Broken => (StatusCode::BAD_REQUEST, "broken\n"),
     };
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;

@@ -23,7 +23,7 @@ use std::{
 };
 
 use crate::{
-    api::condition::{Note, Reason},
+    api::condition::{Reason, ReasonMessage},
     registry::polled::RegistryKey,
 };
 
@@ -35,21 +35,21 @@ pub mod registration;
 mod replay;
 pub mod signature;
 
-pub use receiver::{Door, Outcome};
+pub use receiver::{DeliveryOutcome, Receiver};
 
 /// Where deliveries may arrive, by registry.
 #[derive(Debug, Default)]
-pub struct Doors(RwLock<HashMap<RegistryKey, Arc<Door>>>);
+pub struct Receivers(RwLock<HashMap<RegistryKey, Arc<Receiver>>>);
 
-impl Doors {
+impl Receivers {
     /// The door of a registry, if it has one.
     #[must_use]
-    pub fn get(&self, key: &RegistryKey) -> Option<Arc<Door>> {
+    pub fn get(&self, key: &RegistryKey) -> Option<Arc<Receiver>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// The door of a registry, which has one from now on.
-    pub fn open(&self, key: &RegistryKey) -> Arc<Door> {
+    pub fn open(&self, key: &RegistryKey) -> Arc<Receiver> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().clone()
     }
 
@@ -67,22 +67,22 @@ pub struct Registered {
     /// The webhook's id, as far as it is known.
     pub id: Option<String>,
     /// Why it is not well.
-    pub outcome: Result<(), Note>,
+    pub outcome: Result<(), ReasonMessage>,
     /// When that was.
     pub at: Instant,
 }
 
 /// All of it, as the operator keeps it.
 #[derive(Debug, Default)]
-pub struct Push {
+pub struct Webhooks {
     /// Where deliveries may arrive.
-    pub doors: Arc<Doors>,
+    pub receivers: Arc<Receivers>,
     /// Set once the endpoint listens: its certificate, and none where it speaks plain HTTP.
     listening: OnceLock<Option<Arc<certificate::Certificate>>>,
     registered: Mutex<HashMap<RegistryKey, Registered>>,
 }
 
-impl Push {
+impl Webhooks {
     /// The endpoint listens from now on.
     pub fn listens(&self, certificate: Option<Arc<certificate::Certificate>>) {
         // There is one endpoint for as long as the operator runs.
@@ -91,16 +91,16 @@ impl Push {
 
     /// Why nothing can arrive.
     #[must_use]
-    pub fn trouble(&self) -> Option<Note> {
-        let not_listening = |message| Some(Note::new(Reason::WebhookNotListening, message));
+    pub fn error(&self) -> Option<ReasonMessage> {
+        let not_listening = |message| Some(ReasonMessage::new(Reason::WebhookNotListening, message));
         let Some(certificate) = self.listening.get() else {
             let message = "spec.webhook: this operator has no endpoint for webhooks; install it with webhook.enabled=true and \
                            webhook.tls.secretName, or run it with --webhook-address";
             return not_listening(message.to_owned());
         };
-        let trouble = certificate.as_ref()?.trouble()?;
+        let error = certificate.as_ref()?.error()?;
         not_listening(format!(
-            "spec.webhook: the operator's endpoint for webhooks has no certificate: {trouble}"
+            "spec.webhook: the operator's endpoint for webhooks has no certificate: {error}"
         ))
     }
 
@@ -115,7 +115,7 @@ impl Push {
     }
 
     /// Remembers what came of it; `None` when there is to be no webhook.
-    pub fn note_registration(&self, key: &RegistryKey, registered: Option<Registered>) {
+    pub fn remember_registration(&self, key: &RegistryKey, registered: Option<Registered>) {
         match registered {
             Some(registered) => drop(self.registered().insert(key.clone(), registered)),
             None => drop(self.registered().remove(key)),

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::registry::{
     polled::RegistryKey,
-    webhook::{WebhookFacts, WebhookWish},
+    webhook::{DesiredWebhook, WebhookFacts},
 };
 
 /// What the names of ours begin with.
@@ -15,7 +15,7 @@ const PREFIX: &str = "laurel-";
 
 /// What has to be done first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum WebhookChange {
     /// There is none.
     Create,
     /// This one differs from what it is to be.
@@ -28,7 +28,7 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What has to be done first.
-    pub step: Step,
+    pub step: WebhookChange,
     /// Others of ours, to be deleted after that.
     pub delete: Vec<String>,
 }
@@ -57,7 +57,12 @@ pub fn key(path: &str) -> Option<RegistryKey> {
 
 /// The webhook of a registry. `identity` is the object's UID, which no other cluster has.
 #[must_use]
-pub fn wish(key: &RegistryKey, identity: Option<&str>, base: &Url, secret: &SecretString) -> WebhookWish {
+pub fn desired_webhook(
+    key: &RegistryKey,
+    identity: Option<&str>,
+    base: &Url,
+    secret: &SecretString,
+) -> DesiredWebhook {
     let mut url = base.clone();
     url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), path(key)));
     let url = url.to_string();
@@ -70,7 +75,7 @@ pub fn wish(key: &RegistryKey, identity: Option<&str>, base: &Url, secret: &Secr
     // MLflow never shows the secret. This tells whether it has the right one, and is too short to tell which.
     let mark = short(format!("laurel webhook secret\n{}", secret.expose_secret()).as_bytes());
     let description = format!("Made by Laurel for {of}; secret {}", &mark[..6]);
-    WebhookWish { name, url, description, secret: secret.clone() }
+    DesiredWebhook { name, url, description, secret: secret.clone() }
 }
 
 fn short(bytes: &[u8]) -> String {
@@ -80,20 +85,20 @@ fn short(bytes: &[u8]) -> String {
 
 /// What has to be done so that there is exactly one such webhook. Webhooks of others are left alone.
 #[must_use]
-pub fn plan(wish: &WebhookWish, found: &[WebhookFacts]) -> Plan {
-    let ours: Vec<&WebhookFacts> = found.iter().filter(|facts| is_ours(wish, facts)).collect();
-    let as_wished = |facts: &&&WebhookFacts| {
+pub fn plan(desired: &DesiredWebhook, found: &[WebhookFacts]) -> Plan {
+    let ours: Vec<&WebhookFacts> = found.iter().filter(|facts| is_ours(desired, facts)).collect();
+    let at_rest = |facts: &&&WebhookFacts| {
         facts.is_complete
-            && facts.name == wish.name
-            && facts.url == wish.url
-            && facts.description == wish.description
+            && facts.name == desired.name
+            && facts.url == desired.url
+            && facts.description == desired.description
     };
-    let Some(chosen) = ours.iter().find(as_wished).or_else(|| ours.first()) else {
-        return Plan { step: Step::Create, delete: Vec::new() };
+    let Some(chosen) = ours.iter().find(at_rest).or_else(|| ours.first()) else {
+        return Plan { step: WebhookChange::Create, delete: Vec::new() };
     };
     let id = chosen.id.clone();
     let delete = ours.iter().filter(|facts| facts.id != id).map(|facts| facts.id.clone()).collect();
-    Plan { step: if as_wished(&chosen) { Step::Keep(id) } else { Step::Update(id) }, delete }
+    Plan { step: if at_rest(&chosen) { WebhookChange::Keep(id) } else { WebhookChange::Update(id) }, delete }
 }
 
 /// Those of ours among the webhooks that were found, for their end. `id` is the one that was registered last.
@@ -112,8 +117,8 @@ pub fn name_of(uid: &str) -> String {
 }
 
 /// One that bears our name, or that one of us made for the same address: an object that was deleted and made anew.
-fn is_ours(wish: &WebhookWish, facts: &WebhookFacts) -> bool {
-    facts.name == wish.name || (facts.name.starts_with(PREFIX) && facts.url == wish.url)
+fn is_ours(desired: &DesiredWebhook, facts: &WebhookFacts) -> bool {
+    facts.name == desired.name || (facts.name.starts_with(PREFIX) && facts.url == desired.url)
 }
 
 #[cfg(test)]
@@ -126,16 +131,16 @@ mod tests {
         RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
     }
 
-    fn wished(uid: &str, base: &str, secret: &str) -> WebhookWish {
-        wish(&object(), Some(uid), &base.parse().unwrap(), &secret.into())
+    fn desired_with(uid: &str, base: &str, secret: &str) -> DesiredWebhook {
+        desired_webhook(&object(), Some(uid), &base.parse().unwrap(), &secret.into())
     }
 
-    fn listed(id: &str, wish: &WebhookWish) -> WebhookFacts {
+    fn listed(id: &str, desired: &DesiredWebhook) -> WebhookFacts {
         WebhookFacts {
             id: id.to_owned(),
-            name: wish.name.clone(),
-            url: wish.url.clone(),
-            description: wish.description.clone(),
+            name: desired.name.clone(),
+            url: desired.url.clone(),
+            description: desired.description.clone(),
             is_complete: true,
         }
     }
@@ -165,40 +170,45 @@ mod tests {
             ("https://laurel.example", "https://laurel.example/webhooks/risk/mlflow"),
             ("https://laurel.example/hooks/", "https://laurel.example/hooks/webhooks/risk/mlflow"),
         ] {
-            assert_eq!(wished("u", base, "s").url, url);
+            assert_eq!(desired_with("u", base, "s").url, url);
         }
-        let default = wish(&RegistryKey::Default, None, &"http://a:9443".parse().unwrap(), &"s".into());
+        let default =
+            desired_webhook(&RegistryKey::Default, None, &"http://a:9443".parse().unwrap(), &"s".into());
         assert_eq!(default.url, "http://a:9443/webhooks/default");
     }
 
     #[test]
     fn mlflow_takes_the_name_and_the_description_gives_no_secret_away() {
-        let wish = wished("8c3cf3f5-8b12-4f3e-9b39-0d7a1f6a3b11", "https://a", "a very secret secret");
-        assert!(wish.name.len() < 63 && wish.description.len() < 1000, "{wish:?}");
-        assert!(!format!("{wish:?}").contains("a very secret"), "{wish:?}");
+        let desired =
+            desired_with("8c3cf3f5-8b12-4f3e-9b39-0d7a1f6a3b11", "https://a", "a very secret secret");
+        assert!(desired.name.len() < 63 && desired.description.len() < 1000, "{desired:?}");
+        assert!(!format!("{desired:?}").contains("a very secret"), "{desired:?}");
     }
 
     #[test]
     fn there_comes_to_be_exactly_one_and_others_are_left_alone() {
-        let wish = wished("u", "https://a", "s");
-        let good = listed("good", &wish);
-        let plan = |found: &[WebhookFacts]| plan(&wish, found);
+        let desired = desired_with("u", "https://a", "s");
+        let good = listed("good", &desired);
+        let plan = |found: &[WebhookFacts]| plan(&desired, found);
         let keep = |id: &str, delete: &[&str]| Plan {
-            step: Step::Keep(id.to_owned()),
+            step: WebhookChange::Keep(id.to_owned()),
             delete: delete.iter().map(|id| (*id).to_owned()).collect(),
         };
-        let update = |id: &str| Plan { step: Step::Update(id.to_owned()), delete: Vec::new() };
-        let create = Plan { step: Step::Create, delete: Vec::new() };
+        let update = |id: &str| Plan { step: WebhookChange::Update(id.to_owned()), delete: Vec::new() };
+        let create = Plan { step: WebhookChange::Create, delete: Vec::new() };
         let theirs = WebhookFacts { id: "theirs".to_owned(), name: "slack".to_owned(), ..good.clone() };
-        let far = listed("far", &wished("other", "https://other-cluster", "s"));
+        let far = listed("far", &desired_with("other", "https://other-cluster", "s"));
         assert_eq!(plan(&[]), create);
         assert_eq!(plan(&[theirs.clone(), far.clone()]), create);
         assert_eq!(plan(&[theirs, far, good.clone()]), keep("good", &[]));
         let twin = WebhookFacts { id: "twin".to_owned(), is_complete: false, ..good.clone() };
         assert_eq!(plan(&[twin.clone(), good.clone()]), keep("good", &["twin"]));
         assert_eq!(plan(&[twin]), update("twin"));
-        assert_eq!(plan(&[listed("moved", &wished("u", "https://b", "s"))]), update("moved"));
-        assert_eq!(plan(&[listed("rotated", &wished("u", "https://a", "t"))]), update("rotated"));
-        assert_eq!(plan(&[listed("before", &wished("the-uid-before", "https://a", "s"))]), update("before"));
+        assert_eq!(plan(&[listed("moved", &desired_with("u", "https://b", "s"))]), update("moved"));
+        assert_eq!(plan(&[listed("rotated", &desired_with("u", "https://a", "t"))]), update("rotated"));
+        assert_eq!(
+            plan(&[listed("before", &desired_with("the-uid-before", "https://a", "s"))]),
+            update("before")
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use jiff::{Timestamp, TimestampRound, Unit};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{replay::Repeats, signature::Delivery};
+use super::{replay::ReplayCache, signature::Delivery};
 
 /// How long the secret before the last change is accepted. MLflow keeps what it read of its webhooks for a minute, and who
 /// changes the secret by hand on both ends needs some more.
@@ -20,11 +20,11 @@ const READ_AGAIN: Duration = Duration::from_secs(30);
 /// What became of a delivery. The names are the values of a metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// The registry is read now.
     Accepted,
     /// It came before, and wakes nobody.
-    Repeated,
+    Replayed,
     /// The headers are not those of a delivery.
     Unsigned,
     /// No secret signed it.
@@ -61,13 +61,13 @@ pub struct Seen {
 
 /// One registry's door.
 #[derive(Debug, Default)]
-pub struct Door(Mutex<Inside>);
+pub struct Receiver(Mutex<ReceiverState>);
 
 #[derive(Debug, Default)]
-struct Inside {
+struct ReceiverState {
     secret: Option<SecretString>,
     previous: Option<(SecretString, Instant)>,
-    repeats: Repeats,
+    replay_cache: ReplayCache,
     seen: Seen,
     asked_again: Option<Instant>,
 }
@@ -76,19 +76,19 @@ struct Inside {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: DeliveryOutcome,
     /// Whether the object is to be looked at: there is something new to tell, or the Secret to be read again.
-    pub is_news: bool,
+    pub is_new: bool,
 }
 
-impl From<Outcome> for Received {
-    fn from(outcome: Outcome) -> Self {
-        Self { outcome, is_news: false }
+impl From<DeliveryOutcome> for Received {
+    fn from(outcome: DeliveryOutcome) -> Self {
+        Self { outcome, is_new: false }
     }
 }
 
-impl Door {
-    fn inside(&self) -> MutexGuard<'_, Inside> {
+impl Receiver {
+    fn state(&self) -> MutexGuard<'_, ReceiverState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,55 +96,55 @@ impl Door {
     pub fn set_secret(&self, secret: Option<SecretString>, at: Instant) {
         // What is signed with nothing is not signed.
         let secret = secret.filter(|secret| !secret.expose_secret().is_empty());
-        let mut inside = self.inside();
+        let mut state = self.state();
         let same = |one: &Option<SecretString>, other: &Option<SecretString>| {
             one.as_ref().map(ExposeSecret::expose_secret) == other.as_ref().map(ExposeSecret::expose_secret)
         };
-        if same(&inside.secret, &secret) {
+        if same(&state.secret, &secret) {
             return;
         }
-        inside.previous = match &secret {
-            Some(_) => inside.secret.take().map(|before| (before, at)),
+        state.previous = match &secret {
+            Some(_) => state.secret.take().map(|before| (before, at)),
             None => None,
         };
-        inside.secret = secret;
-        inside.seen = Seen::default();
+        state.secret = secret;
+        state.seen = Seen::default();
     }
 
     /// What is known of the deliveries so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
-        self.inside().seen
+        self.state().seen
     }
 
     /// Takes a delivery in, or not. Its signature is looked at first: who cannot sign learns nothing else.
     pub fn receive(&self, delivery: &Delivery, body: &[u8], now: Timestamp, at: Instant) -> Received {
-        let mut inside = self.inside();
-        let inside = &mut *inside;
-        let previous = inside.previous.as_ref().filter(|(_, since)| at.duration_since(*since) < OVERLAP);
-        let mut secrets = inside.secret.iter().chain(previous.map(|(secret, _)| secret));
+        let mut state = self.state();
+        let state = &mut *state;
+        let previous = state.previous.as_ref().filter(|(_, since)| at.duration_since(*since) < OVERLAP);
+        let mut secrets = state.secret.iter().chain(previous.map(|(secret, _)| secret));
         if !secrets.any(|secret| delivery.is_signed_with(secret.expose_secret().as_bytes(), body)) {
-            let is_due = inside.asked_again.is_none_or(|last| at.duration_since(last) >= READ_AGAIN);
+            let is_due = state.asked_again.is_none_or(|last| at.duration_since(last) >= READ_AGAIN);
             if is_due {
-                inside.asked_again = Some(at);
+                state.asked_again = Some(at);
             }
-            inside.refuse(Refused::WrongSignature);
-            return Received { outcome: Outcome::WrongSignature, is_news: is_due };
+            state.refuse(Refused::WrongSignature);
+            return Received { outcome: DeliveryOutcome::WrongSignature, is_new: is_due };
         }
         if !delivery.is_of(now) {
-            let is_news = inside.refuse(Refused::WrongTime);
-            return Received { outcome: Outcome::WrongTime, is_news };
+            let is_new = state.refuse(Refused::WrongTime);
+            return Received { outcome: DeliveryOutcome::WrongTime, is_new };
         }
-        if inside.repeats.is_repeated(&delivery.id) {
-            return Outcome::Repeated.into();
+        if state.replay_cache.is_replayed(&delivery.id) {
+            return DeliveryOutcome::Replayed.into();
         }
         let seen = Seen { hour: hour(now), refused: None };
-        let is_news = std::mem::replace(&mut inside.seen, seen) != seen;
-        Received { outcome: Outcome::Accepted, is_news }
+        let is_new = std::mem::replace(&mut state.seen, seen) != seen;
+        Received { outcome: DeliveryOutcome::Accepted, is_new }
     }
 }
 
-impl Inside {
+impl ReceiverState {
     /// Notes a refusal; whether there is something new to tell. Once a delivery was let in, anybody may send others without
     /// that being news.
     fn refuse(&mut self, refused: Refused) -> bool {
@@ -184,60 +184,70 @@ mod tests {
             .unwrap()
     }
 
-    fn door(secret: &str, at: Instant) -> Door {
-        let door = Door::default();
-        door.set_secret(Some(secret.into()), at);
-        door
+    fn receiver(secret: &str, at: Instant) -> Receiver {
+        let receiver = Receiver::default();
+        receiver.set_secret(Some(secret.into()), at);
+        receiver
     }
 
     #[test]
     fn what_is_signed_now_is_let_in_once() {
         let at = Instant::now();
-        let door = door("s", at);
-        let receive = |secret, id, sent| door.receive(&delivery(secret, id, sent), b"{}", now(), at);
-        assert_eq!(receive("s", "1", NOW), Received { outcome: Outcome::Accepted, is_news: true });
-        assert_eq!(receive("s", "1", NOW), Outcome::Repeated.into());
-        assert_eq!(receive("s", "2", NOW), Outcome::Accepted.into());
-        assert_eq!(receive("s", "3", NOW - 301), Outcome::WrongTime.into());
-        assert_eq!(receive("other", "4", NOW).outcome, Outcome::WrongSignature);
-        assert_eq!(door.seen(), Seen { hour: Some("2026-11-22T00:00:00Z".parse().unwrap()), refused: None });
+        let receiver = receiver("s", at);
+        let receive = |secret, id, sent| receiver.receive(&delivery(secret, id, sent), b"{}", now(), at);
+        assert_eq!(receive("s", "1", NOW), Received { outcome: DeliveryOutcome::Accepted, is_new: true });
+        assert_eq!(receive("s", "1", NOW), DeliveryOutcome::Replayed.into());
+        assert_eq!(receive("s", "2", NOW), DeliveryOutcome::Accepted.into());
+        assert_eq!(receive("s", "3", NOW - 301), DeliveryOutcome::WrongTime.into());
+        assert_eq!(receive("other", "4", NOW).outcome, DeliveryOutcome::WrongSignature);
+        assert_eq!(
+            receiver.seen(),
+            Seen { hour: Some("2026-11-22T00:00:00Z".parse().unwrap()), refused: None }
+        );
         // What was refused did not take its id.
-        assert_eq!(receive("s", "4", NOW), Outcome::Accepted.into());
+        assert_eq!(receive("s", "4", NOW), DeliveryOutcome::Accepted.into());
     }
 
     #[test]
     fn without_a_secret_nothing_is_let_in_not_even_what_nothing_signed() {
         let at = Instant::now();
-        let door = Door::default();
-        assert_eq!(door.receive(&delivery("", "1", NOW), b"{}", now(), at).outcome, Outcome::WrongSignature);
-        door.set_secret(Some("s".into()), at);
-        door.set_secret(None, at);
-        assert_eq!(door.receive(&delivery("s", "1", NOW), b"{}", now(), at).outcome, Outcome::WrongSignature);
+        let receiver = Receiver::default();
+        assert_eq!(
+            receiver.receive(&delivery("", "1", NOW), b"{}", now(), at).outcome,
+            DeliveryOutcome::WrongSignature
+        );
+        receiver.set_secret(Some("s".into()), at);
+        receiver.set_secret(None, at);
+        assert_eq!(
+            receiver.receive(&delivery("s", "1", NOW), b"{}", now(), at).outcome,
+            DeliveryOutcome::WrongSignature
+        );
     }
 
     #[test]
     fn the_secret_before_is_accepted_for_a_while() {
         let at = Instant::now();
-        let door = door("old", at);
-        door.set_secret(Some("new".into()), at);
-        door.set_secret(Some("new".into()), at + OVERLAP);
-        let receive =
-            |secret, id, later| door.receive(&delivery(secret, id, NOW), b"{}", now(), at + later).outcome;
-        assert_eq!(receive("old", "1", OVERLAP / 2), Outcome::Accepted);
-        assert_eq!(receive("new", "2", OVERLAP / 2), Outcome::Accepted);
-        assert_eq!(receive("old", "3", OVERLAP), Outcome::WrongSignature);
+        let receiver = receiver("old", at);
+        receiver.set_secret(Some("new".into()), at);
+        receiver.set_secret(Some("new".into()), at + OVERLAP);
+        let receive = |secret, id, later| {
+            receiver.receive(&delivery(secret, id, NOW), b"{}", now(), at + later).outcome
+        };
+        assert_eq!(receive("old", "1", OVERLAP / 2), DeliveryOutcome::Accepted);
+        assert_eq!(receive("new", "2", OVERLAP / 2), DeliveryOutcome::Accepted);
+        assert_eq!(receive("old", "3", OVERLAP), DeliveryOutcome::WrongSignature);
     }
 
     #[test]
     fn strangers_cause_no_news_but_a_rare_second_look_at_the_secret() {
         let at = Instant::now();
-        let door = door("s", at);
-        let strange = |later| door.receive(&delivery("x", "1", NOW), b"{}", now(), at + later);
-        let looked: Vec<bool> = (0..61).map(|second| strange(Duration::from_secs(second)).is_news).collect();
+        let receiver = receiver("s", at);
+        let strange = |later| receiver.receive(&delivery("x", "1", NOW), b"{}", now(), at + later);
+        let looked: Vec<bool> = (0..61).map(|second| strange(Duration::from_secs(second)).is_new).collect();
         assert_eq!(looked.iter().filter(|looked| **looked).count(), 3);
-        assert_eq!(door.seen().refused, Some(Refused::WrongSignature));
-        assert!(door.receive(&delivery("s", "2", NOW), b"{}", now(), at).is_news);
+        assert_eq!(receiver.seen().refused, Some(Refused::WrongSignature));
+        assert!(receiver.receive(&delivery("s", "2", NOW), b"{}", now(), at).is_new);
         strange(Duration::ZERO);
-        assert_eq!(door.seen().refused, None, "once it works, a stranger changes nothing");
+        assert_eq!(receiver.seen().refused, None, "once it works, a stranger changes nothing");
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::plan::{self, Step};
+use super::plan::{self, WebhookChange};
 use crate::{
-    api::condition::{Note, Reason},
+    api::condition::{Reason, ReasonMessage},
     registry::{
         RegistryError,
-        polled::Handle,
-        webhook::{WebhookError, WebhookWish},
+        polled::PolledRegistry,
+        webhook::{DesiredWebhook, WebhookError},
     },
 };
 
@@ -21,22 +21,22 @@ const END: Duration = Duration::from_secs(20);
 /// # Errors
 /// Why it is not well.
 pub async fn register(
-    handle: &Handle,
-    wish: &WebhookWish,
+    registry: &PolledRegistry,
+    desired: &DesiredWebhook,
     is_waiting: bool,
     id: &mut Option<String>,
-) -> Result<(), Note> {
-    let client = handle.client()?;
-    let failed = |error| note(handle, &wish.url, error);
-    let plan = plan::plan(wish, &client.webhooks().await.map_err(failed)?);
-    let is_new = !matches!(plan.step, Step::Keep(_));
+) -> Result<(), ReasonMessage> {
+    let client = registry.client()?;
+    let failed = |error| cause(registry, &desired.url, error);
+    let plan = plan::plan(desired, &client.webhooks().await.map_err(failed)?);
+    let is_new = !matches!(plan.step, WebhookChange::Keep(_));
     let known = match plan.step {
-        Step::Create => client.create_webhook(wish).await.map_err(failed)?,
-        Step::Update(known) => {
-            client.update_webhook(&known, wish).await.map_err(failed)?;
+        WebhookChange::Create => client.create_webhook(desired).await.map_err(failed)?,
+        WebhookChange::Update(known) => {
+            client.update_webhook(&known, desired).await.map_err(failed)?;
             known
         }
-        Step::Keep(known) => known,
+        WebhookChange::Keep(known) => known,
     };
     *id = Some(known.clone());
     for other in plan.delete {
@@ -54,9 +54,9 @@ pub async fn register(
         let message = format!(
             "MLflow cannot deliver to {}: {said}; check that its server reaches that address, and trusts the certificate \
              there: MLflow trusts public authorities only",
-            wish.url
+            desired.url
         );
-        return Err(Note::new(Reason::WebhookUndeliverable, message));
+        return Err(ReasonMessage::new(Reason::WebhookUndeliverable, message));
     }
     Ok(())
 }
@@ -65,27 +65,35 @@ pub async fn register(
 ///
 /// # Errors
 /// Why it stays for now.
-pub async fn unregister(handle: &Handle, name: &str, id: Option<&str>) -> Result<(), Note> {
+pub async fn unregister(
+    registry: &PolledRegistry,
+    name: &str,
+    id: Option<&str>,
+) -> Result<(), ReasonMessage> {
     let work = async {
-        let client = handle.client()?;
-        let failed = |error| note(handle, "", error);
+        let client = registry.client()?;
+        let failed = |error| cause(registry, "", error);
         for ours in plan::to_delete(name, id, &client.webhooks().await.map_err(failed)?) {
             client.delete_webhook(&ours).await.map_err(failed)?;
             tracing::info!(id = ours, "the webhook is deleted from the registry");
         }
         Ok(())
     };
-    let late =
-        |_| Err(Note::new(Reason::RegistryUnreachable, "the registry did not delete the webhook in time"));
+    let late = |_| {
+        Err(ReasonMessage::new(
+            Reason::RegistryUnreachable,
+            "the registry did not delete the webhook in time",
+        ))
+    };
     let done = tokio::time::timeout(END, work).await.unwrap_or_else(late);
-    if let Err(note) = &done {
-        tracing::warn!(reason = %note.reason, message = note.message, "the webhook stays in the registry for now");
+    if let Err(cause) = &done {
+        tracing::warn!(reason = %cause.reason, message = cause.message, "the webhook stays in the registry for now");
     }
     done
 }
 
-fn note(handle: &Handle, url: &str, error: WebhookError) -> Note {
-    let place = &handle.settings.url;
+fn cause(registry: &PolledRegistry, url: &str, error: WebhookError) -> ReasonMessage {
+    let place = &registry.settings.url;
     let (reason, message) = match error {
         WebhookError::SchemeRefused { detail } => (
             Reason::WebhookSchemeRefused,
@@ -123,7 +131,7 @@ fn note(handle: &Handle, url: &str, error: WebhookError) -> Note {
                  spec.webhook.register and register the webhook by hand"
             ),
         ),
-        WebhookError::Registry(error) => return handle.note(None, &error),
+        WebhookError::Registry(error) => return registry.explain(None, &error),
     };
-    Note::new(reason, message)
+    ReasonMessage::new(reason, message)
 }

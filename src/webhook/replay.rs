@@ -8,14 +8,14 @@ const MAX: usize = 2048;
 
 /// The newest ids, in a bounded memory.
 #[derive(Debug, Default)]
-pub(super) struct Repeats {
+pub(super) struct ReplayCache {
     order: VecDeque<String>,
     known: HashSet<String>,
 }
 
-impl Repeats {
+impl ReplayCache {
     /// Notes an id; whether it was seen before.
-    pub(super) fn is_repeated(&mut self, id: &str) -> bool {
+    pub(super) fn is_replayed(&mut self, id: &str) -> bool {
         if !self.known.insert(id.to_owned()) {
             return true;
         }
@@ -35,14 +35,14 @@ mod tests {
 
     #[test]
     fn a_repetition_is_known_and_the_memory_is_bounded() {
-        let mut repeats = Repeats::default();
-        assert!(!repeats.is_repeated("first"));
-        assert!(repeats.is_repeated("first"));
+        let mut replay_cache = ReplayCache::default();
+        assert!(!replay_cache.is_replayed("first"));
+        assert!(replay_cache.is_replayed("first"));
         for number in 0..MAX * 3 {
-            assert!(!repeats.is_repeated(&number.to_string()));
+            assert!(!replay_cache.is_replayed(&number.to_string()));
         }
-        assert_eq!((repeats.order.len(), repeats.known.len()), (MAX, MAX));
-        assert!(repeats.is_repeated(&(MAX * 3 - 1).to_string()));
-        assert!(!repeats.is_repeated("first"), "the oldest is forgotten");
+        assert_eq!((replay_cache.order.len(), replay_cache.known.len()), (MAX, MAX));
+        assert!(replay_cache.is_replayed(&(MAX * 3 - 1).to_string()));
+        assert!(!replay_cache.is_replayed("first"), "the oldest is forgotten");
     }
 }

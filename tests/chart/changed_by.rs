@@ -39,8 +39,8 @@ fn it_comes_with_the_newest_version_that_the_cluster_serves_and_only_then_is_it_
         for kind in [POLICY, BINDING] {
             let found: Vec<&str> =
                 install.all(kind).filter_map(|object| object["apiVersion"].as_str()).collect();
-            let wished: Vec<String> = expected.iter().map(|version| format!("{GROUP}/{version}")).collect();
-            assert_eq!(found, wished, "{kind} with {versions:?} and {values:?}");
+            let desired: Vec<String> = expected.iter().map(|version| format!("{GROUP}/{version}")).collect();
+            assert_eq!(found, desired, "{kind} with {versions:?} and {values:?}");
         }
         assert_eq!(is_trusted(&install), expected.is_some(), "with {versions:?} and {values:?}");
     }

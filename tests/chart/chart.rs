@@ -260,11 +260,11 @@ fn values_reach_the_service_account() {
 fn nothing_but_the_release_and_the_chart_name_selects_the_pod() {
     let [cluster, _, all] = installs();
     for (install, name) in [(&cluster, "laurel"), (&all, "crown")] {
-        let wished = json!({ "app.kubernetes.io/name": name, "app.kubernetes.io/instance": "laurel" });
+        let desired = json!({ "app.kubernetes.io/name": name, "app.kubernetes.io/instance": "laurel" });
         let deployment = &install.one("Deployment")["spec"];
-        assert_eq!(deployment["selector"]["matchLabels"], wished);
+        assert_eq!(deployment["selector"]["matchLabels"], desired);
         let labels = deployment["template"]["metadata"]["labels"].as_object().unwrap();
-        assert!(wished.as_object().unwrap().iter().all(|(key, value)| labels.get(key) == Some(value)));
+        assert!(desired.as_object().unwrap().iter().all(|(key, value)| labels.get(key) == Some(value)));
     }
     assert_eq!(all.one("Deployment")["spec"]["template"]["metadata"]["labels"]["team"], "mlops");
 }

@@ -93,7 +93,7 @@ fn every_value_is_documented() {
     assert_eq!(bare, Vec::<&str>::new());
 }
 
-fn refusal(set: &str) -> Option<String> {
+fn error_message(set: &str) -> Option<String> {
     let output = helm(&["template", "laurel", "charts/laurel", "--set", set]);
     (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -128,8 +128,8 @@ fn wrong_values_are_refused_by_name() {
         ("resources.memory=1Gi", "memory"),
         ("podLabels.a.b=c", "podLabels"),
     ] {
-        let refusal = refusal(set).unwrap_or_else(|| panic!("{set} is accepted"));
-        assert!(refusal.contains(field), "{set}: {refusal}");
+        let error_message = error_message(set).unwrap_or_else(|| panic!("{set} is accepted"));
+        assert!(error_message.contains(field), "{set}: {error_message}");
     }
 }
 
@@ -145,9 +145,9 @@ fn a_registry_url_is_a_plain_url() {
         "http://mlflow/#top",
         "http://ml flow",
     ] {
-        let refusal =
-            refusal(&format!("registry.url={wrong}")).unwrap_or_else(|| panic!("{wrong} is accepted"));
-        assert!(refusal.contains("url"), "{wrong}: {refusal}");
+        let error_message =
+            error_message(&format!("registry.url={wrong}")).unwrap_or_else(|| panic!("{wrong} is accepted"));
+        assert!(error_message.contains("url"), "{wrong}: {error_message}");
     }
     for fine in [
         "http://mlflow",
@@ -155,7 +155,7 @@ fn a_registry_url_is_a_plain_url() {
         "https://mlflow.example/prefix/",
         "http://[fd00::1]:5000",
     ] {
-        assert_eq!(refusal(&format!("registry.url={fine}")), None, "{fine}");
+        assert_eq!(error_message(&format!("registry.url={fine}")), None, "{fine}");
     }
 }
 

@@ -130,10 +130,10 @@ fn what_is_checked_without_a_cluster_is_what_the_api_server_says() {
         let (mut taken, mut differences) = (0, Vec::new());
         for answer in answers {
             let (manifest, said) = answer?;
-            let faults: Vec<_> = judge.judge(&manifest).iter().map(ToString::to_string).collect();
+            let violations: Vec<_> = judge.judge(&manifest).iter().map(ToString::to_string).collect();
             taken += usize::from(said.is_none());
-            if faults.is_empty() != said.is_none() {
-                differences.push(format!("the API server: {said:?}\n  here: {faults:?}\n  {manifest}"));
+            if violations.is_empty() != said.is_none() {
+                differences.push(format!("the API server: {said:?}\n  here: {violations:?}\n  {manifest}"));
             }
         }
         println!("seed {}: of {COUNT} manifests {taken} were taken", seed());

@@ -257,7 +257,7 @@ print('DONE', version, it.validate(version))
         ensure!(none.contains("DONE None False"), "{none}");
         let good = python(scene, "0.7", tasks).await?;
         ensure!(good.contains("DONE 1 True"), "{good}");
-        scene.wish(follows).await?;
+        scene.desired(follows).await?;
         let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == "1";
         scene.champion.until("Ready with version 1", PATIENCE * 2, it).await.map(drop)
     });

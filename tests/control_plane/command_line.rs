@@ -41,7 +41,7 @@ async fn run(scene: &Scene, registry: &str, arguments: &[&str]) -> Result<Ended>
 }
 
 /// A folder with one file of manifests in it: a RegisteredModel with these rules, and a ModelAlias with this wish.
-fn manifests(scene: &Scene, rules: &str, wish: &str) -> Result<PathBuf> {
+fn manifests(scene: &Scene, rules: &str, desired: &str) -> Result<PathBuf> {
     let folder = scene.world.folder(&scene.namespace)?;
     let text = format!(
         "
@@ -55,7 +55,7 @@ spec:
 apiVersion: laurel.dev/v1alpha1
 kind: ModelAlias
 metadata: {{name: champion}}
-spec: {{modelRef: {{name: model}}, alias: champion, {wish}}}
+spec: {{modelRef: {{name: model}}, alias: champion, {desired}}}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -67,8 +67,8 @@ metadata: {{name: other}}
     Ok(folder)
 }
 
-async fn checked(scene: &Scene, rules: &str, wish: &str) -> Result<Ended> {
-    let folder = manifests(scene, rules, wish)?;
+async fn checked(scene: &Scene, rules: &str, desired: &str) -> Result<Ended> {
+    let folder = manifests(scene, rules, desired)?;
     laurel(scene, &["check", "-o", "json", "-f", folder.to_str().context("a path")?]).await
 }
 
@@ -106,15 +106,15 @@ fn a_check_says_what_the_operator_would_of_rules_and_versions() {
 
         // The operator says the same of the same rules.
         scene.describe_model(&format!("promotion: [{{aliases: [champion], {rules}}}]")).await?;
-        scene.wish("version: '3'").await?;
-        let told = |it: &ModelAlias| {
+        scene.desired("version: '3'").await?;
+        let reported = |it: &ModelAlias| {
             let gates = laurel::api::condition::ConditionType::GatesPassed;
             crate::support::alias::condition(it, gates).is_some_and(|it| {
                 it.status == "False"
                     && it.message.contains("metric auc at least 0.9: NaN, which is no number")
             })
         };
-        scene.champion.until("GatesFailed", PATIENCE * 2, told).await.map(drop)
+        scene.champion.until("GatesFailed", PATIENCE * 2, reported).await.map(drop)
     });
 }
 
@@ -181,8 +181,9 @@ fn the_best_version_is_the_one_that_a_follower_serves() {
         ensure!(none.code == 1 && none.out.starts_with("none: "), "{none:?}");
 
         scene.describe_model("").await?;
-        let change =
-            scene.wish("follow: {best: {metric: cost, goal: Minimize, tags: {validated: 'true'}}}").await?;
+        let change = scene
+            .desired("follow: {best: {metric: cost, goal: Minimize, tags: {validated: 'true'}}}")
+            .await?;
         scene.champion.ready(change, PATIENCE).await?;
         let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == "2";
         scene.champion.until("Ready with version 2", PATIENCE * 2, it).await.map(drop)

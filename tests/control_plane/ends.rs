@@ -34,7 +34,7 @@ fn suspended_it_writes_nothing_and_goes_on_where_it_was() {
         scene.registered(2).await?;
         scene.get("version: '1'").await?;
         scene.until_named("champion", Some("1")).await?;
-        let change = scene.wish("{version: '2', suspend: true}").await?;
+        let change = scene.desired("{version: '2', suspend: true}").await?;
         let suspended = scene.champion.reason(change, Reason::Suspended, PATIENCE).await?;
         ensure!(holds(&suspended.object, ConditionType::Serving), "what serves goes on");
         let deployment: Deployment = scene.edit("champion-v1", json!({ "spec": { "replicas": 3 } })).await?;
@@ -184,7 +184,7 @@ fn an_alias_without_serving_is_kept_in_the_registry_and_runs_nothing() {
         ensure!(!revisions(scene).await?.contains_key("Service champion"), "there is a Service");
         scene.get("version: '1'").await?;
         ensure!(selected(scene).await? == "1", "it does not serve");
-        let change = scene.wish("{version: '2', serving: null}").await?;
+        let change = scene.desired("{version: '2', serving: null}").await?;
         scene
             .champion
             .until("AliasSet again", PATIENCE, |it| {

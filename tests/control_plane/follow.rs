@@ -34,7 +34,7 @@ async fn follows(scene: &Scene, since: Instant, wanted: &str) -> Result<()> {
 fn an_alias_moved_in_mlflow_is_followed() {
     play("follow", async |scene| {
         scene.registered(3).await?;
-        let change = scene.wish(FOLLOW).await?;
+        let change = scene.desired(FOLLOW).await?;
         let waits = scene.champion.reason(change, Reason::AliasNotFound, PATIENCE).await?;
         ensure!(
             message(&waits.object).contains("set it there on the version to serve"),
@@ -126,7 +126,7 @@ fn promise_4_an_alias_that_somebody_deletes_or_moves_is_put_back_while_serving_g
         scene.until_named("champion", Some("1")).await?;
         ensure!(scene.audit.verdict().await? == before, "the Service was written");
 
-        let change = scene.wish("{version: '1', drift: Report}").await?;
+        let change = scene.desired("{version: '1', drift: Report}").await?;
         scene.champion.ready(change, PATIENCE).await?;
         scene.world.mlflow.set_alias(&scene.model, "champion", "2").await?;
         let drifted = |it: &ModelAlias| {

@@ -26,7 +26,7 @@ async fn chosen(scene: &Scene, since: Instant, wanted: &str) -> Result<()> {
 fn the_newest_version_is_followed() {
     play("follow-latest", async |scene| {
         scene.registered(0).await?;
-        let change = scene.wish("follow: {latest: {}}").await?;
+        let change = scene.desired("follow: {latest: {}}").await?;
         let waits = scene.champion.reason(change, Reason::NoCandidate, PATIENCE).await?;
         ensure!(message(&waits.object).contains("register one"), "{}", message(&waits.object));
         for wanted in ["1", "2"] {
@@ -49,7 +49,7 @@ fn the_best_version_is_followed_and_what_has_no_number_is_never_it() {
             mlflow.register_run(&scene.model, values).await?;
         }
         let asked = Instant::now();
-        scene.wish("follow: {best: {metric: auc}}").await?;
+        scene.desired("follow: {best: {metric: auc}}").await?;
         chosen(scene, asked, "1").await?;
         let better = Instant::now();
         let (_, run) = mlflow.register_run(&scene.model, &[("auc", 0.97)]).await?;
@@ -70,12 +70,12 @@ fn the_highest_semantic_version_in_the_range_is_followed() {
             mlflow.set_version_tag((&scene.model, number), "semver", semver).await?;
         }
         let asked = Instant::now();
-        scene.wish("follow: {semver: {tag: semver, range: '>=2.1 <3'}}").await?;
+        scene.desired("follow: {semver: {tag: semver, range: '>=2.1 <3'}}").await?;
         chosen(scene, asked, "1").await?;
         let tagged = Instant::now();
         mlflow.set_version_tag((&scene.model, "3"), "semver", "v2.10.0").await?;
         chosen(scene, tagged, "3").await?;
-        let change = scene.wish("follow: {semver: {tag: semver, range: '>=9'}}").await?;
+        let change = scene.desired("follow: {semver: {tag: semver, range: '>=9'}}").await?;
         let none = scene.champion.reason(change, Reason::NoCandidate, PATIENCE).await?;
         ensure!(message(&none.object).contains("3 have the tag"), "{}", message(&none.object));
         ensure!(selected(scene).await? == "3", "traffic moved");

@@ -65,8 +65,8 @@ fn promise_7_a_new_operator_writes_no_status_where_all_is_as_wished() {
         sleep(Duration::from_secs(6)).await; // Time itself is the subject: a poll.
         for seen in scene.champion.seen().iter().filter(|seen| seen.at >= restarted) {
             let conditions = status(&seen.object).conditions;
-            let told = |each: &Condition| format!("{}={} {}", each.type_, each.status, each.reason);
-            println!("  {:?}", conditions.iter().map(told).collect::<Vec<_>>());
+            let reported = |each: &Condition| format!("{}={} {}", each.type_, each.status, each.reason);
+            println!("  {:?}", conditions.iter().map(reported).collect::<Vec<_>>());
         }
         let later = revisions(scene).await?;
         ensure!(settled == later, "a new operator wrote something:\n{settled:#?}\n{later:#?}");
@@ -81,7 +81,7 @@ fn promise_7_killed_in_the_middle_of_promotions_it_ends_where_it_was_going() {
         scene.registered(6).await?;
         scene.get("version: '1'").await?;
         for (version, after) in ["2", "3", "4", "5", "6"].into_iter().zip([5, 30, 80, 150, 300]) {
-            let change = scene.wish(&format!("version: '{version}'")).await?;
+            let change = scene.desired(&format!("version: '{version}'")).await?;
             sleep(Duration::from_millis(after)).await; // Time itself is the subject: another moment each time.
             scene.world.kill_operator()?;
             scene.world.start_operator().await?;

@@ -41,7 +41,7 @@ fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_ne
         ensure!(sizes(scene).await?.len() == 3, "one Deployment for each version");
 
         let status = status(&scene.champion.last().context("the ModelAlias is gone")?);
-        let told: Vec<(String, Option<String>, Outcome)> = status
+        let reported: Vec<(String, Option<String>, Outcome)> = status
             .history
             .iter()
             .map(|entry| (entry.version.to_string(), entry.from.map(|from| from.to_string()), entry.outcome))
@@ -53,7 +53,7 @@ fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_ne
             entry("2", "1", Outcome::Promoted),
             ("1".to_owned(), None, Outcome::Promoted),
         ];
-        ensure!(told == wanted, "{told:?}");
+        ensure!(reported == wanted, "{reported:?}");
         ensure!(
             status.previous_version.map(|version| version.to_string()).as_deref() == Some("3"),
             "{status:?}"

@@ -29,9 +29,9 @@ fn gates(malias: &ModelAlias) -> Option<Condition> {
 /// Waits until the rules hold the wished version back with these words.
 async fn held_back(scene: &Scene, since: Instant, words: &str) -> Result<()> {
     let is_it = |malias: &ModelAlias| {
-        let told =
+        let reported =
             gates(malias).is_some_and(|gates| gates.status == "False" && gates.message.contains(words));
-        told && message(malias).contains("spec.promotion") && holds(malias, ConditionType::Stalled)
+        reported && message(malias).contains("spec.promotion") && holds(malias, ConditionType::Stalled)
     };
     scene.champion.until_since(since, &format!("GatesFailed: {words}"), PATIENCE, is_it).await.map(drop)
 }
@@ -52,14 +52,17 @@ fn a_version_waits_for_its_metric_and_goes_on_when_it_is_logged() {
         mlflow.register_run(&scene.model, &[("auc", 0.95)]).await?;
         let (_, run) = mlflow.register_run(&scene.model, &[]).await?;
         scene.get("version: '1'").await?;
-        let told = gates(&scene.champion.last().context("it is gone")?).context("no GatesPassed")?;
-        ensure!(told.status == "True" && told.message.contains("metric auc at least 0.9: 0.95"), "{told:?}");
-        scene.told(Reason::GatesPassed).await?;
+        let reported = gates(&scene.champion.last().context("it is gone")?).context("no GatesPassed")?;
+        ensure!(
+            reported.status == "True" && reported.message.contains("metric auc at least 0.9: 0.95"),
+            "{reported:?}"
+        );
+        scene.reported(Reason::GatesPassed).await?;
 
         let asked = Instant::now();
-        scene.wish("version: '2'").await?;
+        scene.desired("version: '2'").await?;
         held_back(scene, asked, "its run has no such metric").await?;
-        scene.told(Reason::GatesFailed).await?;
+        scene.reported(Reason::GatesFailed).await?;
         mlflow.log_metric(&run, "auc", f64::NAN).await?;
         held_back(scene, asked, "NaN, which is no number").await?;
         mlflow.log_metric(&run, "auc", 0.7).await?;
@@ -84,7 +87,7 @@ fn a_version_is_approved_by_a_tag_and_a_description_in_mlflow() {
         mlflow.register(&scene.model).await?;
         let first = (scene.model.as_str(), "1");
         let asked = Instant::now();
-        scene.wish("version: '1'").await?;
+        scene.desired("version: '1'").await?;
         held_back(scene, asked, "tag validated = \"true\": not set").await?;
         mlflow.set_version_tag(first, "validated", "no").await?;
         held_back(scene, asked, "tag validated = \"true\": \"no\"; a description: none").await?;
@@ -113,10 +116,10 @@ fn a_version_has_to_be_better_than_the_champion_and_to_have_been_challenger() {
         scene.until_named("champion", Some("1")).await?;
         let asked = Instant::now();
         mlflow.set_alias(&scene.model, "challenger", "2").await?;
-        scene.wish("version: '2'").await?;
+        scene.desired("version: '2'").await?;
         held_back(scene, asked, "98, and 100 of version 1").await?;
         let asked = Instant::now();
-        scene.wish("version: '3'").await?;
+        scene.desired("version: '3'").await?;
         held_back(scene, asked, "alias challenger: it names version 2").await?;
         let challenged = Instant::now();
         mlflow.set_alias(&scene.model, "challenger", "3").await?;
@@ -132,12 +135,12 @@ fn promise_5_a_rollback_is_not_held_back_by_rules_that_the_version_does_not_meet
         scene.get("version: '2'").await?;
         scene.describe_model("promotion: [{aliases: [champion], metrics: [{name: auc, min: 0.9}]}]").await?;
         let before = Instant::now();
-        let change = scene.wish("version: '1'").await?;
+        let change = scene.desired("version: '1'").await?;
         scene.champion.ready(change, PATIENCE).await?;
         ensure!(selected(scene).await? == "1", "the Service is not back on version 1");
         ensure!(scene.pods.started_since(before).is_empty(), "a rollback started pods");
-        let told = gates(&scene.champion.last().context("it is gone")?).context("no GatesPassed")?;
-        ensure!(told.status == "True" && told.reason == "ServedBefore", "{told:?}");
+        let reported = gates(&scene.champion.last().context("it is gone")?).context("no GatesPassed")?;
+        ensure!(reported.status == "True" && reported.reason == "ServedBefore", "{reported:?}");
         Ok(())
     });
 }
@@ -182,7 +185,7 @@ fn promise_7_while_a_version_waits_at_its_gates_nothing_is_written() {
         mlflow.register_run(&scene.model, &[("auc", 0.5)]).await?;
         scene.get("version: '1'").await?;
         let asked = Instant::now();
-        scene.wish("version: '2'").await?;
+        scene.desired("version: '2'").await?;
         held_back(scene, asked, "0.5").await?;
         let settled = settled(scene).await?;
         tokio::time::sleep(Duration::from_secs(11)).await; // Time itself is the subject: two polls.

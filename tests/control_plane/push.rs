@@ -202,7 +202,7 @@ fn an_alias_moved_in_mlflow_is_followed_at_once_though_polls_are_ten_minutes_apa
             scene.world.mlflow.register(&scene.model).await?;
         }
         scene.world.mlflow.set_alias(&scene.model, "champion", "1").await?;
-        scene.wish("follow: {registry: {}}").await?;
+        scene.desired("follow: {registry: {}}").await?;
         serves(scene, Instant::now(), "1").await?;
         for wanted in ["2", "3", "1"] {
             let moved = Instant::now();

@@ -68,7 +68,7 @@ version: '3'
 rollout: {progressDeadline: 3s}
 serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready}}}}
 ";
-        scene.wish(bad).await?;
+        scene.desired(bad).await?;
         until_recorded(scene, 3).await?;
         scene.get("version: '1'").await?;
         let last = until_recorded(scene, 4).await?;
@@ -98,15 +98,18 @@ serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready
         ensure!(code == 0 && before.lines().count() == 5, "{code}: {before}");
         let promoted_at = status(&last).history[2].at.to_string();
         let then = history(scene, &["--at", &promoted_at, "-o", "json"]).await?;
-        let told: Value = serde_json::from_str(&then.1)?;
-        ensure!(told["entries"].as_array().is_some_and(|all| all.len() == 1), "{told}");
-        ensure!(told["entries"][0]["version"] == "2" && told["entries"][0]["from"] == "1", "{told}");
+        let reported: Value = serde_json::from_str(&then.1)?;
+        ensure!(reported["entries"].as_array().is_some_and(|all| all.len() == 1), "{reported}");
+        ensure!(
+            reported["entries"][0]["version"] == "2" && reported["entries"][0]["from"] == "1",
+            "{reported}"
+        );
 
         scene.kubectl(&["delete", "malias/champion", "rmodel/model"]).await?;
         ensure!(history(scene, &[]).await? == (0, before), "it tells otherwise without the objects");
         ensure!(history(scene, &["--at", "2020-01-01"]).await?.0 == 1, "nothing was live then");
-        let (code, told) = history(scene, &["--registry", "http://127.0.0.1:1"]).await?;
-        ensure!(code == 2 && told.contains("cannot reach"), "{code}: {told}");
+        let (code, reported) = history(scene, &["--registry", "http://127.0.0.1:1"]).await?;
+        ensure!(code == 2 && reported.contains("cannot reach"), "{code}: {reported}");
         Ok(())
     });
 }
@@ -119,7 +122,7 @@ fn a_version_that_is_deleted_before_it_was_recorded_is_told_of_and_what_comes_af
         scene.get("version: '2'").await?;
         until_recorded(scene, 2).await?;
         scene.mlflow.delete_version(&scene.model, "1").await?;
-        scene.wish("version: '1'").await?;
+        scene.desired("version: '1'").await?;
         scene.told_of("NotRecorded").await?;
         ensure!(selected(scene).await? == "1", "a rollback needs no registry");
         scene.get("version: '2'").await?;
@@ -171,12 +174,12 @@ fn stamp(alias: &ModelAlias) -> Option<&str> {
 
 /// Waits until the API server follows a policy that it has just been given.
 async fn until_in_force(api: &Api<ModelAlias>) -> Result<()> {
-    let mut wish = crate::simulated::place::Place::manifest("version: '1'")?;
-    wish["metadata"]["name"] = "nobody".into();
-    let wish: ModelAlias = serde_json::from_value(wish)?;
+    let mut desired = crate::simulated::place::Place::manifest("version: '1'")?;
+    desired["metadata"]["name"] = "nobody".into();
+    let desired: ModelAlias = serde_json::from_value(desired)?;
     let began = Instant::now();
     loop {
-        let made = api.create(&PostParams { dry_run: true, field_manager: None }, &wish).await?;
+        let made = api.create(&PostParams { dry_run: true, field_manager: None }, &desired).await?;
         if stamp(&made).is_some() {
             return Ok(());
         }
@@ -190,11 +193,11 @@ fn the_api_server_stamps_who_asked_and_nobody_can_forge_it() {
     play("record-who", async |scene| {
         let name = format!("laurel-changed-by-{}", scene.namespace);
         let policy = stamped(scene, &name).await?;
-        let told = forgeries(scene).await;
+        let reported = forgeries(scene).await;
         for (api, name) in policy {
             api.delete(&name, &DeleteParams::default()).await?;
         }
-        told
+        reported
     });
 }
 
@@ -212,8 +215,8 @@ async fn forgeries(scene: &Scene) -> Result<()> {
     let last = until_recorded(scene, 2).await?;
     let entry = &status(&last).history[0];
     ensure!((entry.by.as_str(), entry.commit.as_deref()) == ("ana", Some("4f1c2d3")), "{entry:?}");
-    let told = tags(scene, "2").await?;
-    ensure!(told["laurel.promoted_by"] == "ana, commit 4f1c2d3", "{told:?}");
+    let reported = tags(scene, "2").await?;
+    ensure!(reported["laurel.promoted_by"] == "ana, commit 4f1c2d3", "{reported:?}");
 
     // What decides nothing leaves the name; a name that is given is not taken; one that is removed is put back.
     let forged = |value: Value| json!({ "metadata": { "annotations": { CHANGED_BY_ANNOTATION: value } } });
@@ -236,7 +239,7 @@ async fn forgeries(scene: &Scene) -> Result<()> {
     ensure!(stamp(&made) == Some("bob"), "{:?}", made.metadata);
 
     // Applied anew without the annotation, by a field manager that owns it.
-    let applied = scene.wish("{version: null, follow: {latest: {}}}").await?;
+    let applied = scene.desired("{version: null, follow: {latest: {}}}").await?;
     let now = scene.api::<ModelAlias>().get("champion").await?;
     ensure!(stamp(&now) == Some("bob"), "{applied:?}: {:?}", now.metadata);
     Ok(())

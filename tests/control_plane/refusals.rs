@@ -13,7 +13,7 @@ use crate::{
 /// Every manifest is refused with these words.
 async fn refused(scene: &Scene, cases: impl IntoIterator<Item = (Value, &str)>) -> Result<()> {
     for (manifest, words) in cases {
-        let message = scene.refusal(&manifest).await.with_context(|| format!("expected: {words}"))?;
+        let message = scene.error_message(&manifest).await.with_context(|| format!("expected: {words}"))?;
         ensure!(message.contains(words), "{message:?}\n  does not say\n{words:?}");
     }
     Ok(())
@@ -211,7 +211,7 @@ spec:
             .await?;
         let aliases: Api<ModelAlias> = scene.api();
         let spec = serde_json::to_value(aliases.get("champion").await?.spec)?;
-        let wished = json!({
+        let desired = json!({
             "modelRef": { "name": "model" },
             "alias": "champion",
             "version": "1",
@@ -230,7 +230,7 @@ spec:
             "drift": "Correct",
             "deletionPolicy": "Delete",
         });
-        ensure!(spec == wished, "{spec:#}");
+        ensure!(spec == desired, "{spec:#}");
         let stored = scene.kubectl(&["get", "malias", "champion", "-o", "jsonpath={.spec.rollout}"]).await?;
         let rollout: Value = serde_json::from_str(&stored)?;
         ensure!(rollout["strategy"] == "BlueGreen" && rollout["history"] == 3, "not stored: {stored}");

@@ -74,17 +74,17 @@ fn the_newest_versions_are_told_with_their_metrics_and_a_later_value_is_seen() {
         scene
             .describe_model("{displayMetrics: [f1], promotion: [{aliases: [champion], metrics: [{name: auc, min: 0.8}]}]}")
             .await?;
-        let told = |it: &RegisteredModel| {
+        let reported = |it: &RegisteredModel| {
             let versions = it.status.clone().unwrap_or_default().versions;
             versions.into_iter().map(|it| json!(it.metrics)).collect::<Vec<_>>()
         };
         let (none, first) = (json!({ "auc": "none", "f1": "none" }), json!({ "auc": "0.9", "f1": "0.5" }));
         let before = [none.clone(), json!({ "auc": "NaN", "f1": "none" }), first.clone()];
-        synced(scene, &watch, |it| told(it) == before).await?;
+        synced(scene, &watch, |it| reported(it) == before).await?;
         // Nothing but the metric changes, so only a poll can see it.
         mlflow.log_metric(&run, "f1", 0.7).await?;
         let after = [none, json!({ "auc": "NaN", "f1": "0.7" }), first];
-        synced(scene, &watch, |it| told(it) == after).await?;
+        synced(scene, &watch, |it| reported(it) == after).await?;
         Ok(())
     });
 }
@@ -114,12 +114,12 @@ fn a_model_that_is_there_is_adopted_and_its_versions_and_aliases_are_told() {
 
         mlflow.register(&scene.model).await?;
         mlflow.set_alias(&scene.model, "shadow", "3").await?;
-        let told = |model: &RegisteredModel| {
+        let reported = |model: &RegisteredModel| {
             let status = model.status.clone().unwrap_or_default();
             let shadow = status.versions.first().is_some_and(|first| first.aliases == ["shadow"]);
             shadow && status.versions.len() == 3
         };
-        synced(scene, &watch, told).await.map(drop)
+        synced(scene, &watch, reported).await.map(drop)
     });
 }
 

@@ -71,7 +71,7 @@ fn promise_3_a_registry_that_went_away_changes_nothing_and_is_caught_up_with_whe
         let said = says(&registry, closed, Reason::RegistryUnreachable).await?;
         ensure!(said.contains(&gate.url()), "{said}");
         let before = revisions(scene).await?;
-        let change = scene.wish("{version: '2', deletionPolicy: Retain}").await?;
+        let change = scene.desired("{version: '2', deletionPolicy: Retain}").await?;
         let waits = scene.champion.reason(change, Reason::RegistryUnreachable, PATIENCE).await?.object;
         let condition_of = |type_| condition(&waits, type_).map(|condition| condition.status);
         ensure!(condition_of(ConditionType::Serving).as_deref() == Some("True"), "{waits:?}");
@@ -104,7 +104,7 @@ fn promise_5_a_rollback_to_the_warm_version_needs_no_registry() {
         let closed = Instant::now();
         gate.close().await;
         says(&registry, closed, Reason::RegistryUnreachable).await?;
-        let change = scene.wish("{version: '1', deletionPolicy: Retain}").await?;
+        let change = scene.desired("{version: '1', deletionPolicy: Retain}").await?;
         scene.champion.until_since(change.accepted, "version 1", PATIENCE, |it| version(it) == "1").await?;
         ensure!(selected(scene).await? == "1", "traffic did not go back");
         gate.open_again().await?;
@@ -115,7 +115,7 @@ fn promise_5_a_rollback_to_the_warm_version_needs_no_registry() {
 #[test]
 fn a_missing_registeredmodel_is_named_and_noticed_when_it_comes() {
     play("no-model", async |scene| {
-        let change = scene.wish("version: '1'").await?;
+        let change = scene.desired("version: '1'").await?;
         let refused = scene.champion.reason(change, Reason::RegisteredModelNotFound, PATIENCE).await?;
         let said = message(&refused.object);
         let wanted = format!(
@@ -123,7 +123,7 @@ fn a_missing_registeredmodel_is_named_and_noticed_when_it_comes() {
             scene.namespace
         );
         ensure!(said.contains(&wanted), "{said}");
-        scene.told(Reason::RegisteredModelNotFound).await?;
+        scene.reported(Reason::RegisteredModelNotFound).await?;
         scene.registered(1).await?;
         scene.champion.ready(change, PATIENCE).await.map(drop)
     });
@@ -134,7 +134,7 @@ fn a_missing_modelregistry_is_named_and_noticed_when_it_comes() {
     play("no-registry", async |scene| {
         scene.registered(1).await?;
         scene.describe_model("registryRef: {name: mlflow}").await?;
-        let change = scene.wish("version: '1'").await?;
+        let change = scene.desired("version: '1'").await?;
         let refused = scene.champion.reason(change, Reason::ModelRegistryNotFound, PATIENCE).await?;
         let said = message(&refused.object);
         ensure!(said.contains(r#"no usable ModelRegistry "mlflow""#), "{said}");
@@ -148,7 +148,7 @@ fn a_version_that_is_not_registered_yet_serves_once_it_is() {
     play("no-version", async |scene| {
         scene.registered(1).await?;
         scene.get("version: '1'").await?;
-        let change = scene.wish("version: '2'").await?;
+        let change = scene.desired("version: '2'").await?;
         let refused = scene.champion.reason(change, Reason::VersionNotFound, PATIENCE).await?;
         let said = message(&refused.object);
         ensure!(
@@ -174,7 +174,7 @@ fn a_host_that_mlflow_refuses_is_told_with_the_option_that_admits_it() {
         name_registry(scene, &format!("http://localhost:{port}"), "").await?;
         let said = says(&registry, began, Reason::RegistryHostRefused).await?;
         ensure!(said.contains("--allowed-hosts") && said.contains(&format!("localhost:{port}")), "{said}");
-        let change = scene.wish("version: '1'").await?;
+        let change = scene.desired("version: '1'").await?;
         scene.champion.reason(change, Reason::RegistryHostRefused, PATIENCE).await?;
 
         name_registry(scene, "http://127.0.0.1:1", "").await?;
@@ -205,7 +205,7 @@ fn a_missing_secret_and_a_missing_key_are_named_and_noticed_when_they_come() {
             scene.namespace
         );
         ensure!(said == wanted, "{said}");
-        let change = scene.wish("version: '1'").await?;
+        let change = scene.desired("version: '1'").await?;
         scene.champion.reason(change, Reason::SecretNotFound, PATIENCE).await?;
 
         let secret = |keys: &str| {

@@ -66,7 +66,7 @@ fn rolling_to_a_version_that_never_becomes_ready_goes_back_within_its_bounds() {
         scene.registered(2).await?;
         scene.get(&rolling("1", SLOW)).await?;
         let began = Instant::now();
-        let change = scene.wish(&rolling("2", "kwok.laurel.test/fate: never-ready")).await?;
+        let change = scene.desired(&rolling("2", "kwok.laurel.test/fate: never-ready")).await?;
         scene.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
         until_sizes(scene, [("1", 3), ("2", 0)]).await?;
         bounded(scene, began)?;

@@ -31,10 +31,13 @@ fn kubectl_scale_and_an_autoscaler_size_the_version_that_serves() {
         let full = |it: &ModelAlias| is_ready(it, change.generation) && status(it).ready_replicas == Some(3);
         scene.champion.until("3 ready pods", PATIENCE, full).await?;
         let seen = scale(scene).await?;
-        let told = seen.status.context("no status")?;
-        ensure!(seen.spec.and_then(|spec| spec.replicas) == Some(3) && told.replicas == 3, "{told:?}");
+        let reported = seen.status.context("no status")?;
+        ensure!(
+            seen.spec.and_then(|spec| spec.replicas) == Some(3) && reported.replicas == 3,
+            "{reported:?}"
+        );
         let wanted = "laurel.dev/model-alias=champion,laurel.dev/version=1";
-        ensure!(told.selector.as_deref() == Some(wanted), "{told:?}");
+        ensure!(reported.selector.as_deref() == Some(wanted), "{reported:?}");
 
         scene
             .apply(

@@ -10,7 +10,7 @@ use crate::{
     harness::{PURPOSE, World},
     simulated::{
         machine::RUNTIME,
-        place::{Place, told},
+        place::{Place, reported},
     },
 };
 
@@ -42,7 +42,7 @@ pub(crate) fn play_for(longest: Duration, name: &str, story: impl AsyncFnOnce(&S
         let world = World::get().await.unwrap_or_else(|error| panic!("{error:#}"));
         let scene = Scene::set(world, name).await.unwrap_or_else(|error| panic!("{error:#}"));
         let started = Instant::now();
-        let mut played = told(story(&scene), longest).await;
+        let mut played = reported(story(&scene), longest).await;
         if played.is_ok() {
             played = scene.audit.verdict().await.map(drop);
         }

@@ -46,7 +46,7 @@ fn a_stage_is_followed_and_moved_as_an_alias_is() {
         registry(scene, "").await?;
         scene.describe_model("registryRef: {name: old}").await?;
         scene.world.mlflow.transition_stage(&scene.model, "1", "Production").await?;
-        let change = scene.wish("{alias: Production, follow: {registry: {}}}").await?;
+        let change = scene.desired("{alias: Production, follow: {registry: {}}}").await?;
         scene.champion.reason(change, Reason::AliasNotFound, PATIENCE).await?;
         registry(scene, ", stages: AsAliases").await?;
         scene.champion.ready(change, PATIENCE).await?;

@@ -22,7 +22,7 @@ async fn fails(scene: &Scene, fate: &str, said: &str, reason: Reason) -> Result<
     scene.get("version: '1'").await?;
     let before = revisions(scene).await?;
     let change = scene
-        .wish(&format!(
+        .desired(&format!(
             "
 version: '2'
 rollout: {{progressDeadline: 6s}}
@@ -34,8 +34,8 @@ serving:
         ))
         .await?;
     let early = scene.champion.reason(change, reason, PATIENCE).await?;
-    let told = message(&early.object);
-    ensure!(told.contains(said), "the pods' own words are missing: {told}");
+    let reported = message(&early.object);
+    ensure!(reported.contains(said), "the pods' own words are missing: {reported}");
     ensure!(holds(&early.object, ConditionType::Reconciling), "it is not given up before its time");
 
     let rejected =
@@ -53,14 +53,17 @@ serving:
     let last = status(&scene.champion.last().context("the ModelAlias is gone")?);
     ensure!(last.rejected[0].version.to_string() == "2" && last.rejected[0].held, "{:?}", last.rejected);
     ensure!(last.history[0].outcome == Outcome::Rejected, "{:?}", last.history);
-    Ok(told)
+    Ok(reported)
 }
 
 #[test]
 fn an_image_that_cannot_be_pulled_is_told_before_the_deadline_and_rejected_after_it() {
     play("bad-image", async |scene| {
-        let told = fails(scene, "image-pull-error", "manifest unknown", Reason::ImagePullFailed).await?;
-        ensure!(told.contains("registry.example/serving:1") && told.contains("spec.serving.image"), "{told}");
+        let reported = fails(scene, "image-pull-error", "manifest unknown", Reason::ImagePullFailed).await?;
+        ensure!(
+            reported.contains("registry.example/serving:1") && reported.contains("spec.serving.image"),
+            "{reported}"
+        );
         Ok(())
     });
 }
@@ -68,8 +71,11 @@ fn an_image_that_cannot_be_pulled_is_told_before_the_deadline_and_rejected_after
 #[test]
 fn a_model_that_crashes_is_told_with_its_last_words_and_rejected() {
     play("crash", async |scene| {
-        let told = fails(scene, "crash-loop", "No such artifact", Reason::ModelCrashed).await?;
-        ensure!(told.contains("exit code 1") && told.contains("its last lines: No such artifact"), "{told}");
+        let reported = fails(scene, "crash-loop", "No such artifact", Reason::ModelCrashed).await?;
+        ensure!(
+            reported.contains("exit code 1") && reported.contains("its last lines: No such artifact"),
+            "{reported}"
+        );
         Ok(())
     });
 }
@@ -84,7 +90,7 @@ fn promise_6_a_rejected_version_is_tried_again_when_somebody_asks_or_the_setting
                 "{{version: '2', rollout: {{progressDeadline: 2s}}, serving: {{template: {{metadata: {{annotations: {fate}}}}}}}}}"
             )
         };
-        let change = scene.wish(&fate("{kwok.laurel.test/fate: never-ready}")).await?;
+        let change = scene.desired(&fate("{kwok.laurel.test/fate: never-ready}")).await?;
         scene.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
         until_sizes(scene, [("1", 2), ("2", 0)]).await?;
         let asked = tokio::time::Instant::now();
@@ -108,7 +114,7 @@ fn pods_that_a_quota_refuses_are_told_with_the_quota_s_words() {
         scene.registered(2).await?;
         scene.get("version: '1'").await?;
         let quota = no_more_pods(scene).await?;
-        let change = scene.wish("version: '2'").await?;
+        let change = scene.desired("version: '2'").await?;
         let refused = scene.champion.reason(change, Reason::PodsRefused, PATIENCE).await?;
         let said = message(&refused.object);
         ensure!(said.contains("exceeded quota: full") && said.contains("version 2"), "{said}");
@@ -125,7 +131,7 @@ fn a_typo_in_the_template_is_named_by_its_path_and_touches_nothing() {
         scene.get("version: '1'").await?;
         let before = revisions(scene).await?;
         let change = scene
-            .wish("{version: '1', serving: {template: {spec: {containers: [{name: model, imagee: x}]}}}}")
+            .desired("{version: '1', serving: {template: {spec: {containers: [{name: model, imagee: x}]}}}}")
             .await?;
         let refused = scene.champion.reason(change, Reason::InvalidTemplate, PATIENCE).await?;
         let said = message(&refused.object);
@@ -165,7 +171,7 @@ fn a_service_of_somebody_else_is_left_alone() {
         let services = scene.api::<Service>();
         let theirs = services.get("champion").await?;
         scene.audit.excuse(&theirs);
-        let change = scene.wish("version: '1'").await?;
+        let change = scene.desired("version: '1'").await?;
         let refused = scene.champion.reason(change, Reason::NameTaken, PATIENCE).await?;
         let said = message(&refused.object);
         ensure!(said.contains(r#"the Service "champion" belongs to somebody else"#), "{said}");

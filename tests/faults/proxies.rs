@@ -14,7 +14,7 @@ use crate::{
     scene::{PATIENCE, Scene, play, play_before_start},
     simulated::look::{selected, until_sizes},
     support::{alias::version, watch::Watch},
-    wire::{Exchange, Fault, Outcome, Proxy, Rule, Server},
+    wire::{Exchange, Outcome, Proxy, Rule, Server, Violation},
 };
 
 #[test]
@@ -42,7 +42,7 @@ fn an_operator_ends_in_order_and_another_one_goes_on() {
         scene.get("version: '1'").await?;
         let status = scene.operator.terminate().await?;
         ensure!(status.success(), "it ended with {status}");
-        let change = scene.wish("version: '2'").await?;
+        let change = scene.desired("version: '2'").await?;
         scene.operator.start().await?;
         scene.champion.ready(change, PATIENCE).await?;
         scene.operator.restart().await?;
@@ -56,8 +56,8 @@ async fn models(scene: &Scene) -> Result<Response> {
     Ok(reqwest::Client::new().get(url).timeout(Duration::from_secs(2)).send().await?)
 }
 
-async fn met(scene: &Scene, fault: Fault) -> Result<Response> {
-    let placed = scene.registry.place(Rule::always(fault).times(1));
+async fn met(scene: &Scene, violation: Violation) -> Result<Response> {
+    let placed = scene.registry.place(Rule::always(violation).times(1));
     let answer = models(scene).await;
     scene.registry.lift(&placed);
     ensure!(placed.struck() == 1, "the fault was met {} times", placed.struck());
@@ -75,31 +75,31 @@ fn a_request_meets_the_fault_that_is_meant_for_it() {
         let whole = models(scene).await?.bytes().await?;
         ensure!(last(scene) == Some(Outcome::Answered(200)), "{:?}", last(scene));
 
-        let answer = met(scene, Fault::json(429, &json!({})).header("retry-after", "7")).await?;
+        let answer = met(scene, Violation::json(429, &json!({})).header("retry-after", "7")).await?;
         ensure!(answer.status() == 429 && answer.headers()["retry-after"] == "7", "{answer:?}");
         ensure!(last(scene) == Some(Outcome::Invented(429)), "{:?}", last(scene));
 
-        let error = met(scene, Fault::Reset).await.unwrap_err();
+        let error = met(scene, Violation::Reset).await.unwrap_err();
         ensure!(format!("{error:#?}").contains("ConnectionReset"), "{error:#?}");
         ensure!(last(scene) == Some(Outcome::Kept), "{:?}", last(scene));
 
-        let error = met(scene, Fault::Hang).await.unwrap_err();
+        let error = met(scene, Violation::Hang).await.unwrap_err();
         ensure!(format!("{error:#?}").contains("TimedOut"), "{error:#?}");
         ensure!(last(scene) == Some(Outcome::Kept), "{:?}", last(scene));
 
-        for lost in [Fault::LoseAnswer, Fault::HangAnswer] {
+        for lost in [Violation::LoseAnswer, Violation::HangAnswer] {
             met(scene, lost).await.unwrap_err();
             ensure!(last(scene) == Some(Outcome::Answered(200)), "{:?}", last(scene));
         }
 
         let began = Instant::now();
-        let late = met(scene, Fault::Delay(Duration::from_millis(700))).await?;
+        let late = met(scene, Violation::Delay(Duration::from_millis(700))).await?;
         ensure!(late.bytes().await? == whole && began.elapsed() >= Duration::from_millis(700), "no delay");
 
-        let cut = met(scene, Fault::CutBody(10)).await?;
+        let cut = met(scene, Violation::CutBody(10)).await?;
         ensure!(cut.status() == 200 && cut.bytes().await.is_err(), "the body is whole");
 
-        let altered = met(scene, Fault::alter(|_, _| (500, b"oh".to_vec()))).await?;
+        let altered = met(scene, Violation::alter(|_, _| (500, b"oh".to_vec()))).await?;
         ensure!(altered.status() == 500 && altered.text().await? == "oh", "it is not altered");
 
         scene.registry.refuse();
@@ -114,13 +114,13 @@ fn a_request_meets_the_fault_that_is_meant_for_it() {
 fn a_rule_is_for_the_nth_of_what_it_names() {
     play_before_start("nth", async |scene| {
         scene.registered(1).await?;
-        scene.registry.place(Rule::on(Method::GET, "registered-models/get", Fault::status(503)).nth(2));
+        scene.registry.place(Rule::on(Method::GET, "registered-models/get", Violation::status(503)).nth(2));
         let mut seen = Vec::new();
         for _ in 0..3 {
             seen.push(models(scene).await?.status().as_u16());
         }
         ensure!(seen == [200, 503, 200], "{seen:?}");
-        scene.registry.place(Rule::always(Fault::status(502)).skip(1).times(2));
+        scene.registry.place(Rule::always(Violation::status(502)).skip(1).times(2));
         seen.clear();
         for _ in 0..4 {
             seen.push(models(scene).await?.status().as_u16());
@@ -163,22 +163,22 @@ fn hooks_run_before_a_request_is_sent_on_and_after_it_was_answered() {
     play("hooks", async |scene| {
         scene.registered(1).await?;
         let (mlflow, model) = (scene.mlflow, scene.model.clone());
-        let (told, mut hears) = tokio::sync::mpsc::unbounded_channel();
+        let (reported, mut hears) = tokio::sync::mpsc::unbounded_channel();
         let look = move |exchange: Exchange| {
-            let (model, told) = (model.clone(), told.clone());
+            let (model, reported) = (model.clone(), reported.clone());
             async move {
                 let named = mlflow.alias(&model, "champion").await.unwrap();
-                told.send((exchange.outcome, named)).unwrap();
+                reported.send((exchange.outcome, named)).unwrap();
             }
         };
         let alias = "registered-models/alias";
-        scene.registry.place(Rule::on(Method::POST, alias, Fault::before(look.clone())).times(1));
+        scene.registry.place(Rule::on(Method::POST, alias, Violation::before(look.clone())).times(1));
         scene.get("version: '1'").await?;
         let before = timeout(PATIENCE, hears.recv()).await?;
         ensure!(before == Some((Outcome::Open, None)), "{before:?}");
 
         scene.registry.lift_all();
-        scene.registry.place(Rule::on(Method::POST, alias, Fault::after(look)).times(1));
+        scene.registry.place(Rule::on(Method::POST, alias, Violation::after(look)).times(1));
         scene.mlflow.delete_alias(&scene.model, "champion").await?;
         let after = timeout(PATIENCE, hears.recv()).await?;
         ensure!(after == Some((Outcome::Answered(200), Some("1".to_owned()))), "{after:?}");

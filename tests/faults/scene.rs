@@ -22,7 +22,7 @@ use crate::{
     operator::Operator,
     simulated::{
         machine::RUNTIME,
-        place::{Place, told},
+        place::{Place, reported},
     },
     wire::{Journal, Proxy, Server, Upstream},
     witness::Witness,
@@ -79,7 +79,7 @@ pub(crate) fn play_before_start(name: &str, story: impl AsyncFnOnce(&Scene) -> R
 pub(crate) async fn act<T>(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<T>) -> Result<T> {
     let scene = Scene::set(World::get().await?, name).await?;
     let mut end = None;
-    let mut played = told(
+    let mut played = reported(
         async {
             end = Some(story(&scene).await?);
             Ok(())

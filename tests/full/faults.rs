@@ -63,14 +63,15 @@ fn promises_1_and_2_a_pod_that_becomes_unready_gets_no_requests_is_told_and_come
 
         let began = Instant::now();
         scene.kubectl(&["exec", &pod, "--", "touch", "/tmp/unready"], None).await?;
-        let told = |malias: &ModelAlias| {
+        let reported = |malias: &ModelAlias| {
             ready_replicas(malias) == Some(1)
                 && alias::has(malias, Reason::WaitingForPods)
                 && alias::holds(malias, ConditionType::Serving)
         };
-        let told = scene.champion.until_since(began, "one of two pods is told", PATIENCE, told).await?;
-        println!("  one pod unready: told after {:?}", told.at - began);
-        let message = alias::message(&told.object);
+        let reported =
+            scene.champion.until_since(began, "one of two pods is told", PATIENCE, reported).await?;
+        println!("  one pod unready: told after {:?}", reported.at - began);
+        let message = alias::message(&reported.object);
         ensure!(message.contains("1 of 2"), "{message:?} does not say how many pods are ready");
         gets_nothing(scene, &pod).await?;
 
@@ -119,11 +120,12 @@ fn a_serving_pods_process_killed_under_load_is_told_the_other_pod_answers_and_it
         let kill = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = uvicorn ] && kill -KILL ${p#/proc/}; done; true";
         scene.kubectl(&["exec", &pod, "--", "sh", "-c", kill], None).await?;
         let one = |malias: &ModelAlias| ready_replicas(malias) == Some(1);
-        let told = scene.champion.until_since(killed, "one of two pods is told", PATIENCE, one).await?;
+        let reported = scene.champion.until_since(killed, "one of two pods is told", PATIENCE, one).await?;
         let well = |malias: &ModelAlias| {
             alias::is_ready(malias, change.generation) && ready_replicas(malias) == Some(2)
         };
-        let well = scene.champion.until_since(told.at, "two pods are ready again", PATIENCE, well).await?;
+        let well =
+            scene.champion.until_since(reported.at, "two pods are ready again", PATIENCE, well).await?;
         clients.stay_on(well.at, "1").await?;
 
         let restarted = pods_of(scene, "1").await?;
@@ -137,7 +139,7 @@ fn a_serving_pods_process_killed_under_load_is_told_the_other_pod_answers_and_it
         let meanwhile = clients.since(killed).between(killed, well.at);
         println!(
             "  from the kill until it was told {:?}, until all was well {:?}",
-            told.at - killed,
+            reported.at - killed,
             well.at - killed
         );
         println!("  {meanwhile}");

@@ -31,7 +31,7 @@ fn promises_2_and_7_the_operator_killed_in_mid_promotion_loses_nothing_and_the_n
         let clients = scene.clients().await?;
 
         let before = Instant::now();
-        let change = scene.wish(json!({ "version": "2" })).await?;
+        let change = scene.desired(json!({ "version": "2" })).await?;
         scene.pods.until_since(before, "a pod of version 2", PATIENCE).await?;
         kill_operator(scene).await?;
         scene.champion.ready(change, PATIENCE).await?;
@@ -69,7 +69,7 @@ fn promises_2_and_8_an_operator_upgrade_restarts_no_model_and_a_rollout_under_wa
 
         // In the midst of a rollout.
         let before = Instant::now();
-        let change = scene.wish(two_pods("2")).await?;
+        let change = scene.desired(two_pods("2")).await?;
         scene.pods.until_since(before, "a pod of version 2", PATIENCE).await?;
         upgrade(scene, "in-mid-rollout").await?;
         scene.champion.ready(change, PATIENCE).await?;

@@ -48,7 +48,7 @@ fn promises_2_and_5_no_request_is_lost_and_a_rollback_is_immediate_and_starts_no
 /// Wishes for a version that has to be started, and thinks better of it while its pods come up.
 async fn abort(scene: &Scene) -> Result<()> {
     let before = Instant::now();
-    scene.wish(two_pods("1")).await?;
+    scene.desired(two_pods("1")).await?;
     scene.pods.until_since(before, "a pod of version 1", PATIENCE).await?;
     let change = scene.get(two_pods("2")).await?;
     ensure!(serving(scene) == "2", "version {} serves", serving(scene));

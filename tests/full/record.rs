@@ -51,10 +51,10 @@ fn the_registry_tells_what_was_live_who_asked_and_why_also_when_the_cluster_has_
         println!("{before}");
         scene.kubectl(&["delete", "modelalias/champion", "registeredmodel/model"], None).await?;
         ensure!(history(scene, &mlflow, &[]).await? == before, "it tells otherwise without the objects");
-        let told: Value = serde_json::from_str(&history(scene, &mlflow, &["-o", "json"]).await?)?;
+        let reported: Value = serde_json::from_str(&history(scene, &mlflow, &["-o", "json"]).await?)?;
         let versions: Vec<_> =
-            told["entries"].as_array().into_iter().flatten().map(|it| &it["version"]).collect();
-        ensure!(versions == ["1", "2", "1"], "{told}");
+            reported["entries"].as_array().into_iter().flatten().map(|it| &it["version"]).collect();
+        ensure!(versions == ["1", "2", "1"], "{reported}");
         Ok(())
     });
 }

@@ -24,12 +24,12 @@ const A_FEW_POLLS: Duration = Duration::from_secs(20);
 fn promise_4_the_alias_moves_only_after_the_version_serves_and_is_corrected_when_moved_by_hand() {
     play("alias", 3, async |scene| {
         scene.good_versions(2).await?;
-        let wish = |version| json!({ "version": version, "previousAlias": "previous" });
-        scene.get(wish("1")).await?;
+        let desired = |version| json!({ "version": version, "previousAlias": "previous" });
+        scene.get(desired("1")).await?;
         ensure!(named(scene, "champion").await? == "1", "the alias is not set");
         let clients = scene.clients().await?;
 
-        let change = scene.wish(wish("2")).await?;
+        let change = scene.desired(desired("2")).await?;
         let moved = alias_names(scene, "champion", "2", PATIENCE).await?;
         scene.champion.ready(change, PATIENCE).await?;
         clients.until_answered_by(change.accepted, "2").await;
@@ -128,7 +128,7 @@ fn promises_3_and_9_without_the_registry_what_serves_goes_on_and_deleting_does_n
                     .is_some_and(|it| it.status == "Unknown")
             })
             .await?;
-        let change = scene.wish(json!({ "version": "2" })).await?;
+        let change = scene.desired(json!({ "version": "2" })).await?;
         scene.champion.reason(change, Reason::RegistryUnreachable, PATIENCE).await?;
         ensure!(scene.pods.started_since(cut).is_empty(), "pods were started without the registry");
         clients.stay_on(cut, "1").await?;

@@ -16,11 +16,11 @@ const MAX_SURGE: usize = 1;
 fn rolling_never_has_more_pods_than_replicas_and_max_surge_nor_fewer_ready_than_replicas_and_loses_nothing() {
     play("rolling", 3, async |scene| {
         scene.good_versions(2).await?;
-        scene.get(wish("1")).await?;
+        scene.get(desired("1")).await?;
         let clients = scene.clients().await?;
         for (from, to) in [("1", "2"), ("2", "1")] {
             let before = Instant::now();
-            let change = scene.get(wish(to)).await?;
+            let change = scene.get(desired(to)).await?;
             clients.move_to(change, from, to).await?;
             check(scene, before)?;
         }
@@ -28,7 +28,7 @@ fn rolling_never_has_more_pods_than_replicas_and_max_surge_nor_fewer_ready_than_
     });
 }
 
-fn wish(version: &str) -> serde_json::Value {
+fn desired(version: &str) -> serde_json::Value {
     json!({
         "version": version,
         "serving": { "replicas": REPLICAS },

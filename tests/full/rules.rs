@@ -32,7 +32,7 @@ fn promise_5_rules_hold_a_promotion_back_until_it_is_approved_and_never_hold_bac
         scene.get(json!({ "version": "1" })).await?;
         let clients = scene.clients().await?;
 
-        let asked = scene.wish(json!({ "version": "2" })).await?;
+        let asked = scene.desired(json!({ "version": "2" })).await?;
         let held_back = |malias: &_| {
             alias::condition(malias, ConditionType::GatesPassed).is_some_and(|gates| {
                 gates.status == "False" && gates.message.contains("tag validated = \"true\": not set")
@@ -51,7 +51,7 @@ fn promise_5_rules_hold_a_promotion_back_until_it_is_approved_and_never_hold_bac
 
         // What served before passes no rule any more, and is let in all the same.
         rules(scene, json!({ "aliases": ["champion"], "metrics": [{ "name": "auc", "min": 2.0 }] })).await?;
-        let back = scene.wish(json!({ "version": "1" })).await?;
+        let back = scene.desired(json!({ "version": "1" })).await?;
         let took = clients.move_to(back, "2", "1").await?;
         scene.champion.ready(back, PATIENCE).await?;
         println!("  back on version 1 after {took:?}");
@@ -66,8 +66,8 @@ fn the_best_approved_version_is_followed_and_the_one_before_it_when_the_approval
         scene.good_versions(1).await?;
         let best = json!({ "metric": "auc", "tags": { "validated": "true" } });
         scene.mlflow.set_version_tag((&scene.model, "1"), "validated", "true").await?;
-        let wish = json!({ "follow": { "best": best }, "rollout": { "progressDeadline": "2m" } });
-        let change = scene.get(wish).await?;
+        let desired = json!({ "follow": { "best": best }, "rollout": { "progressDeadline": "2m" } });
+        let change = scene.get(desired).await?;
         let clients = scene.clients().await?;
 
         // The second is the better one by its run, and is chosen as soon as it is approved.

@@ -157,7 +157,7 @@ impl Scene {
     }
 
     /// `kubectl apply` of the ModelAlias with `spec` merged over what every test has.
-    pub(crate) async fn wish(&self, spec: Value) -> Result<Change> {
+    pub(crate) async fn desired(&self, spec: Value) -> Result<Change> {
         let image = std::env::var("LAUREL_SERVING_IMAGE");
         let mut whole = json!({
             "modelRef": { "name": "model" },
@@ -178,13 +178,13 @@ impl Scene {
 
     /// Wishes, and waits until the wish is met.
     pub(crate) async fn get(&self, spec: Value) -> Result<Change> {
-        let change = self.wish(spec).await?;
+        let change = self.desired(spec).await?;
         self.champion.ready(change, PATIENCE).await?;
         Ok(change)
     }
 
     /// Waits for an Event about the ModelAlias.
-    pub(crate) async fn told(&self, reason: Reason) -> Result<()> {
+    pub(crate) async fn reported(&self, reason: Reason) -> Result<()> {
         let reason: &str = reason.into();
         let wanted = |event: &Event| {
             event.reason.as_deref() == Some(reason)

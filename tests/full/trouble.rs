@@ -11,9 +11,9 @@ use crate::{
 
 /// Wishes for something that cannot be had; returns what the condition `Ready` says, while version 1 goes on serving.
 async fn refused(scene: &Scene, clients: &Clients, spec: Value, reason: Reason) -> Result<String> {
-    let change = scene.wish(spec).await?;
+    let change = scene.desired(spec).await?;
     let seen = scene.champion.reason(change, reason, PATIENCE).await?;
-    scene.told(reason).await?;
+    scene.reported(reason).await?;
     clients.stay_on(change.accepted, "1").await?;
     ensure!(
         alias::holds(&seen.object, ConditionType::Serving),
@@ -41,12 +41,13 @@ fn trouble_with_the_wish_and_with_pods_is_told_and_traffic_stays() {
         let message = refused(scene, &clients, json!({ "version": "99" }), Reason::VersionNotFound).await?;
         says(&message, &["99", "spec.version"])?;
 
-        let wish = json!({ "version": "2", "serving": { "image": "localhost/laurel/serving:no-such-tag" } });
-        let message = refused(scene, &clients, wish, Reason::ImagePullFailed).await?;
+        let desired =
+            json!({ "version": "2", "serving": { "image": "localhost/laurel/serving:no-such-tag" } });
+        let message = refused(scene, &clients, desired, Reason::ImagePullFailed).await?;
         says(&message, &["no-such-tag"])?;
 
-        let wish = json!({ "version": "2", "serving": { "envFrom": [{ "secretRef": { "name": "no-such-secret" } }] } });
-        let message = refused(scene, &clients, wish, Reason::ContainerConfigInvalid).await?;
+        let desired = json!({ "version": "2", "serving": { "envFrom": [{ "secretRef": { "name": "no-such-secret" } }] } });
+        let message = refused(scene, &clients, desired, Reason::ContainerConfigInvalid).await?;
         says(&message, &["no-such-secret"])?;
 
         scene.get(json!({ "version": "1" })).await?;

@@ -21,7 +21,7 @@ use crate::{
     simulated::{
         machine::{Company, RUNTIME, admitted, install_crds},
         mlflow::Mlflow,
-        place::{Place, told},
+        place::{Place, reported},
     },
     story::Story,
     support::{cluster::Cluster, watch::Seen},
@@ -120,7 +120,7 @@ async fn gather(scope: Scope) -> Result<Evidence> {
         evidence = Some(play(scope, &place, &install, &operator).await?);
         Ok(())
     };
-    let mut played = told(Box::pin(story), LONGEST).await;
+    let mut played = reported(Box::pin(story), LONGEST).await;
     if played.is_err() {
         let refused = requests(&install.account()?)?.into_iter().filter(|request| !request.allowed);
         let refused: Vec<String> = refused.map(|request| request.to_string()).collect();

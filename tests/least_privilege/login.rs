@@ -175,7 +175,7 @@ impl Story<'_> {
         ];
         let mut refusals = Vec::new();
         for (what, manifest) in table {
-            refusals.push((what, self.place.refusal(&manifest).await.context(what)?));
+            refusals.push((what, self.place.error_message(&manifest).await.context(what)?));
         }
         Ok(refusals)
     }

@@ -155,7 +155,10 @@ async fn ask_for_all(cluster: &Cluster, namespace: &str, evidence: &Evidence) ->
     // The namespace does refuse.
     let mut loose = evidence.templates[0].1.clone();
     loose["spec"]["securityContext"]["runAsNonRoot"] = json!(false);
-    let refusal = admission(cluster, namespace, &loose).await.map_err(|error| error.to_string());
-    ensure!(refusal.as_ref().is_err_and(|said| said.contains("violates PodSecurity")), "{refusal:?}");
+    let error_message = admission(cluster, namespace, &loose).await.map_err(|error| error.to_string());
+    ensure!(
+        error_message.as_ref().is_err_and(|said| said.contains("violates PodSecurity")),
+        "{error_message:?}"
+    );
     Ok(())
 }

@@ -94,31 +94,31 @@ impl<'a> Story<'a> {
         let place = self.place;
         let env = "env: [{name: KEY, valueFrom: {secretKeyRef: {name: model-key, key: key}}}]";
         let serving = format!("{env}, envFrom: [{{secretRef: {{name: model-login}}}}]");
-        let wish = |version: &str, serving: &str, rollout: &str| {
+        let desired = |version: &str, serving: &str, rollout: &str| {
             format!(
                 "{{version: '{version}', previousAlias: previous, serving: {{{serving}}}, rollout: {{{rollout}}}}}"
             )
         };
-        place.get(&wish("1", &serving, "")).await?;
-        place.get(&wish("2", &serving, "")).await?;
+        place.get(&desired("1", &serving, "")).await?;
+        place.get(&desired("2", &serving, "")).await?;
         place.until_named("previous", Some("1")).await?;
-        place.get(&wish("1", &serving, "")).await?;
+        place.get(&desired("1", &serving, "")).await?;
         place
-            .get(&wish("1", &format!("{serving}, image: 'registry.example/serving:2', port: 9000"), ""))
+            .get(&desired("1", &format!("{serving}, image: 'registry.example/serving:2', port: 9000"), ""))
             .await?;
-        place.get(&wish("2", &serving, "warmFor: 1s, history: 0")).await?;
+        place.get(&desired("2", &serving, "warmFor: 1s, history: 0")).await?;
         until_sizes(place, [("2", 2)]).await?;
 
         let crash = "template: {metadata: {annotations: {kwok.laurel.test/fate: crash-loop}}}";
-        let fails = wish("3", &format!("{serving}, {crash}"), "progressDeadline: 2s");
-        let change = place.wish(&fails).await?;
+        let fails = desired("3", &format!("{serving}, {crash}"), "progressDeadline: 2s");
+        let change = place.desired(&fails).await?;
         place.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
         place.told_of("Rejected").await?;
         // The same Event once more is counted, not made anew.
         place.retry("again").await?;
         let counted = |event: &Event| event.reason.as_deref() == Some("Rejected") && event.series.is_some();
         self.events.until("the same Event twice", PATIENCE, |seen| counted(&seen.object)).await?;
-        place.get(&wish("2", &serving, "")).await.map(drop)
+        place.get(&desired("2", &serving, "")).await.map(drop)
     }
 
     /// The other runtimes, one of them with the other strategy.

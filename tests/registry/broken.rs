@@ -41,13 +41,13 @@ async fn serve(then: Then) -> (String, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(handle(stream, then));
+            tokio::spawn(answer(stream, then));
         }
     });
     (url, connections)
 }
 
-async fn handle(mut stream: TcpStream, then: Then) {
+async fn answer(mut stream: TcpStream, then: Then) {
     let mut request = [0; 4096];
     while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
         match then {

@@ -10,7 +10,7 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use wiremock::{Mock, MockServer, matchers::any};
 
-use crate::support::{connection, model, ok, page, refusal};
+use crate::support::{connection, error_message, model, ok, page};
 
 fn basic(username: &str, password: &str) -> Credentials {
     Credentials::Basic { username: username.to_owned(), password: password.into() }
@@ -96,7 +96,7 @@ async fn promise_12_credentials_that_a_server_sends_back_are_not_quoted() {
                 "text/html",
                 &format!("<h1>Denied</h1><pre>Authorization: {header} for {escaped}.</pre>"),
             ),
-            refusal(400, "BAD_REQUEST", &said),
+            error_message(400, "BAD_REQUEST", &said),
             page(500, "text/plain", &format!("{} {said}", "a long page, ".repeat(21))),
             page(200, "text/html", &said),
             ok(&json!({ "registered_models": said })),
@@ -108,9 +108,9 @@ async fn promise_12_credentials_that_a_server_sends_back_are_not_quoted() {
                 Connection { credentials: Some(credentials.clone()), ..connection(&server.uri()) };
             let registry = MlflowRegistry::new(connection).unwrap();
             let error = registry.models(&[model("m")].into()).await.unwrap_err();
-            let told = format!("{error} {error:?}");
-            assert!(!told.contains(header) && !told.contains("s3cret"), "{told}");
-            assert!(told.contains("(hidden)"), "{told}");
+            let reported = format!("{error} {error:?}");
+            assert!(!reported.contains(header) && !reported.contains("s3cret"), "{reported}");
+            assert!(reported.contains("(hidden)"), "{reported}");
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use wiremock::{MockServer, ResponseTemplate};
 
 use crate::support::{
-    Exactly, absent, answer, connection, fraud_version, model, ok, page, refusal, registry, version,
+    Exactly, absent, answer, connection, error_message, fraud_version, model, ok, page, registry, version,
 };
 
 const EXAMPLE: &str = r#"{"dataframe_split": {"columns": ["a"], "data": [[0.0]]}}"#;
@@ -51,7 +51,11 @@ fn missing_file() -> ResponseTemplate {
 
 /// What MLflow answers for a missing file when its artifacts are in an object store.
 fn failed_download() -> ResponseTemplate {
-    refusal(500, "INTERNAL_ERROR", "An error occurred (404) when calling the HeadObject operation: Not Found")
+    error_message(
+        500,
+        "INTERNAL_ERROR",
+        "An error occurred (404) when calling the HeadObject operation: Not Found",
+    )
 }
 
 /// MLflow writes `NaN` and `Infinity` as Python does, and its server reads them.

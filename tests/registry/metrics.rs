@@ -41,7 +41,7 @@ async fn read(body: &Value) -> Result<Option<BTreeMap<String, Metric>>, Registry
     registry(&server.uri()).metrics(RUN).await
 }
 
-fn told(metrics: &BTreeMap<String, Metric>) -> Vec<String> {
+fn reported(metrics: &BTreeMap<String, Metric>) -> Vec<String> {
     metrics.iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
@@ -56,7 +56,7 @@ async fn a_run_tells_its_metrics_also_those_that_are_no_number() {
     let read = read(&run(&metrics)).await.unwrap().unwrap();
     let shown =
         ["accuracy=0.9736842105263158", "count=3", "inf_metric=1.7976931348623157e308", "nan_metric=NaN"];
-    assert_eq!(told(&read), shown);
+    assert_eq!(reported(&read), shown);
     assert_eq!(read["nan_metric"].number(), None);
 }
 
@@ -64,7 +64,7 @@ async fn a_run_tells_its_metrics_also_those_that_are_no_number() {
 async fn of_several_values_the_latest_step_counts() {
     let at = |step: i64, timestamp: i64, value: f64| json!({ "key": "auc", "value": value, "step": step, "timestamp": timestamp });
     let metrics = json!([at(2, 20, 0.8), at(3, 10, 0.9), at(1, 30, 0.7)]);
-    assert_eq!(told(&read(&run(&metrics)).await.unwrap().unwrap()), ["auc=0.9"]);
+    assert_eq!(reported(&read(&run(&metrics)).await.unwrap().unwrap()), ["auc=0.9"]);
 }
 
 #[tokio::test]

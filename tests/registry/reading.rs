@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, Request, matchers::any};
 
 use crate::support::{
-    Exactly, absent, alias, answer, fraud, fraud_version, in_workspace, model, ok, page, refusal, registry,
-    version,
+    Exactly, absent, alias, answer, error_message, fraud, fraud_version, in_workspace, model, ok, page,
+    registry, version,
 };
 
 fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<ModelName> {
@@ -128,7 +128,7 @@ async fn many_names_are_asked_for_in_chunks() {
 #[tokio::test]
 async fn a_filter_that_is_refused_hides_no_model() {
     let server = MockServer::start().await;
-    let refused = refusal(400, "INVALID_PARAMETER_VALUE", "Invalid clause(s) in filter string");
+    let refused = error_message(400, "INVALID_PARAMETER_VALUE", "Invalid clause(s) in filter string");
     answer(&server, listing("name IN ('fraud','gone','private')"), refused).await;
     let get = |name| Exactly::get("registered-models/get").query("name", name);
     answer(&server, get("fraud"), ok(&json!({ "registered_model": fraud() }))).await;
@@ -145,7 +145,7 @@ async fn a_server_that_refuses_every_name_is_an_error() {
     let error = registry(&server.uri()).models(&names(["a", "b"])).await.unwrap_err();
     assert!(matches!(error, RegistryError::Forbidden { .. }), "{error}");
     server.reset().await;
-    let refused = refusal(400, "BAD_REQUEST", "no");
+    let refused = error_message(400, "BAD_REQUEST", "no");
     Mock::given(any()).respond_with(refused).expect(3).mount(&server).await;
     let error = registry(&server.uri()).models(&names(["a", "b"])).await.unwrap_err();
     assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
@@ -251,11 +251,11 @@ async fn a_probe_reads_the_registry_and_tells_the_version_where_it_can() {
         (page(401, "text/html", "You are not authenticated"), None),
         (page(404, "text/html", ""), None),
     ];
-    for (told, expected) in table {
+    for (reported, expected) in table {
         let server = MockServer::start().await;
         let search = Exactly::get("registered-models/search").query("max_results", "1");
         answer(&server, search, ok(&json!({}))).await;
-        answer(&server, Exactly::new("GET", "/version"), told).await;
+        answer(&server, Exactly::new("GET", "/version"), reported).await;
         assert_eq!(registry(&server.uri()).probe().await.unwrap().as_deref(), expected);
     }
 }

@@ -6,7 +6,7 @@ use laurel::registry::{Registry, RegistryError};
 use pretty_assertions::assert_eq;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
-use crate::support::{alias, in_workspace, model, page, refusal, registry, version};
+use crate::support::{alias, error_message, in_workspace, model, page, registry, version};
 
 const HTML: &str = "text/html; charset=utf-8";
 const PAGE_500: &str = "<!doctype html>\n<html lang=en>\n<title>500 Internal Server Error</title>\n<h1>Internal Server Error</h1>\n<p>The server encountered an internal error.</p>\n";
@@ -46,11 +46,11 @@ async fn who_we_are_and_what_we_may() {
     let rebinding = "Invalid Host header - possible DNS rebinding attack detected";
     let table = [
         (page(401, HTML, login), Unauthorized { detail: text(login) }),
-        (refusal(401, "UNAUTHENTICATED", "no"), Unauthorized { detail: text("UNAUTHENTICATED: no") }),
+        (error_message(401, "UNAUTHENTICATED", "no"), Unauthorized { detail: text("UNAUTHENTICATED: no") }),
         (page(401, HTML, ""), Unauthorized { detail: text("Unauthorized with an empty answer") }),
         (page(403, HTML, "Permission denied"), Forbidden { detail: text("Permission denied") }),
         (
-            refusal(403, "PERMISSION_DENIED", "Invalid Host header"),
+            error_message(403, "PERMISSION_DENIED", "Invalid Host header"),
             Forbidden { detail: text("PERMISSION_DENIED: Invalid Host header") },
         ),
         (page(403, "text/plain", rebinding), HostRefused { host: text("mlflow:5000") }),
@@ -65,23 +65,26 @@ async fn what_mlflow_says_no_to() {
     use RegistryError::{RateLimited, Refused, ServerFailed};
     let table = [
         (
-            refusal(400, "INVALID_PARAMETER_VALUE", "bad"),
+            error_message(400, "INVALID_PARAMETER_VALUE", "bad"),
             Refused { detail: text("INVALID_PARAMETER_VALUE: bad") },
         ),
         (
-            refusal(400, "INVALID_PARAMETER_VALUE", "Registered model alias x not found."),
+            error_message(400, "INVALID_PARAMETER_VALUE", "Registered model alias x not found."),
             Refused { detail: text("INVALID_PARAMETER_VALUE: Registered model alias x not found.") },
         ),
-        (refusal(404, "NOT_FOUND", "x"), Refused { detail: text("NOT_FOUND: x") }),
-        (refusal(409, "RESOURCE_CONFLICT", "x"), Refused { detail: text("RESOURCE_CONFLICT: x") }),
+        (error_message(404, "NOT_FOUND", "x"), Refused { detail: text("NOT_FOUND: x") }),
+        (error_message(409, "RESOURCE_CONFLICT", "x"), Refused { detail: text("RESOURCE_CONFLICT: x") }),
         // The code alone is not enough: 404 belongs to it.
         (
-            refusal(500, "RESOURCE_DOES_NOT_EXIST", "x"),
+            error_message(500, "RESOURCE_DOES_NOT_EXIST", "x"),
             ServerFailed { status: 500, detail: text("RESOURCE_DOES_NOT_EXIST: x") },
         ),
-        (refusal(500, "INTERNAL_ERROR", ""), ServerFailed { status: 500, detail: text("INTERNAL_ERROR") }),
         (
-            refusal(500, "FEATURE_DISABLED", "x"),
+            error_message(500, "INTERNAL_ERROR", ""),
+            ServerFailed { status: 500, detail: text("INTERNAL_ERROR") },
+        ),
+        (
+            error_message(500, "FEATURE_DISABLED", "x"),
             ServerFailed { status: 500, detail: text("FEATURE_DISABLED: x") },
         ),
         (page(500, HTML, PAGE_500), ServerFailed { status: 500, detail: text("500 Internal Server Error") }),
@@ -95,7 +98,7 @@ async fn what_mlflow_says_no_to() {
             RateLimited { retry_after: Some(Duration::from_secs(7)) },
         ),
         (
-            refusal(429, "REQUEST_LIMIT_EXCEEDED", "x")
+            error_message(429, "REQUEST_LIMIT_EXCEEDED", "x")
                 .insert_header("Retry-After", "Sun, 06 Nov 1994 08:49:37 GMT"),
             RateLimited { retry_after: None },
         ),
@@ -117,7 +120,7 @@ async fn what_is_no_registry() {
         ),
         (page(404, "", ""), not_a_registry("HTTP 404: Not Found with an empty answer")),
         (
-            refusal(404, "ENDPOINT_NOT_FOUND", "No API found"),
+            error_message(404, "ENDPOINT_NOT_FOUND", "No API found"),
             not_a_registry("HTTP 404: ENDPOINT_NOT_FOUND: No API found"),
         ),
         (
@@ -158,7 +161,7 @@ async fn what_is_no_registry() {
 #[tokio::test]
 async fn a_server_without_workspaces_refuses_ours() {
     let server = MockServer::start().await;
-    let disabled = refusal(500, "FEATURE_DISABLED", "Workspace APIs are not available");
+    let disabled = error_message(500, "FEATURE_DISABLED", "Workspace APIs are not available");
     Mock::given(any()).respond_with(disabled).mount(&server).await;
     let error = in_workspace(&server.uri(), "team-a").probe().await.unwrap_err();
     assert_eq!(
@@ -182,10 +185,10 @@ async fn no_method_takes_a_failure_for_absence_or_success() {
         page(403, "text/plain", "Invalid Host header - possible DNS rebinding attack detected"),
         page(404, HTML, PAGE_404),
         page(404, "application/json", r#"{"detail":"Not Found"}"#),
-        refusal(400, "INVALID_PARAMETER_VALUE", "not found"),
+        error_message(400, "INVALID_PARAMETER_VALUE", "not found"),
         page(429, "", ""),
         page(500, HTML, PAGE_500),
-        refusal(503, "TEMPORARILY_UNAVAILABLE", "does not exist"),
+        error_message(503, "TEMPORARILY_UNAVAILABLE", "does not exist"),
         page(302, HTML, "").insert_header("Location", "/login"),
         page(200, HTML, "<title>Sign in</title>"),
         page(204, "", ""),

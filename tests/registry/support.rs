@@ -104,13 +104,13 @@ pub(crate) fn page(status: u16, kind: &str, body: &str) -> ResponseTemplate {
 }
 
 /// An error as MLflow writes them.
-pub(crate) fn refusal(status: u16, code: &str, message: &str) -> ResponseTemplate {
+pub(crate) fn error_message(status: u16, code: &str, message: &str) -> ResponseTemplate {
     let body = json!({ "error_code": code, "message": message, "sqlstate": "KAM00", "error_class": code });
     ResponseTemplate::new(status).set_body_json(body)
 }
 
 pub(crate) fn absent(what: &str) -> ResponseTemplate {
-    refusal(404, "RESOURCE_DOES_NOT_EXIST", &format!("{what} not found"))
+    error_message(404, "RESOURCE_DOES_NOT_EXIST", &format!("{what} not found"))
 }
 
 /// A registered model with everything that MLflow says about one.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, matchers::any};
 
 use crate::support::{
-    API, Exactly, absent, alias, answer, fraud, model, ok, page, refusal, registry, version,
+    API, Exactly, absent, alias, answer, error_message, fraud, model, ok, page, registry, version,
 };
 
 fn request(method: &'static str, endpoint: &str, body: Value) -> Exactly {
@@ -33,8 +33,8 @@ async fn every_change_is_sent_as_mlflow_wants_it() {
     answer(&server, request("POST", "registered-models/alias", point), done()).await;
     let unpoint = json!({ "name": "Fraud ü", "alias": "champion" });
     answer(&server, request("DELETE", "registered-models/alias", unpoint), done()).await;
-    let told = json!({ "name": "Fraud ü", "version": "3", "key": "k", "value": "v" });
-    answer(&server, request("POST", "model-versions/set-tag", told), done()).await;
+    let reported = json!({ "name": "Fraud ü", "version": "3", "key": "k", "value": "v" });
+    answer(&server, request("POST", "model-versions/set-tag", reported), done()).await;
     let untold = json!({ "name": "Fraud ü", "version": "3", "key": "k" });
     answer(&server, request("DELETE", "model-versions/delete-tag", untold), done()).await;
     let delete = json!({ "name": "Fraud ü" });
@@ -56,7 +56,7 @@ async fn every_change_is_sent_as_mlflow_wants_it() {
 async fn a_model_that_exists_already_is_left_as_it_is() {
     for (status, code) in [(400, "RESOURCE_ALREADY_EXISTS"), (409, "ALREADY_EXISTS")] {
         let server = MockServer::start().await;
-        let exists = refusal(status, code, "Registered Model (name=fraud) already exists.");
+        let exists = error_message(status, code, "Registered Model (name=fraud) already exists.");
         Mock::given(any()).respond_with(exists).expect(1).mount(&server).await;
         registry(&server.uri()).create_model(&model("fraud"), "", &BTreeMap::new()).await.unwrap();
     }
@@ -99,7 +99,7 @@ async fn a_page_that_says_200_is_no_confirmation() {
 #[tokio::test]
 async fn a_refusal_says_what_mlflow_said() {
     let server = MockServer::start().await;
-    let refused = refusal(400, "INVALID_PARAMETER_VALUE", "Version alias name 'v1' is reserved.");
+    let refused = error_message(400, "INVALID_PARAMETER_VALUE", "Version alias name 'v1' is reserved.");
     Mock::given(any()).respond_with(refused).mount(&server).await;
     let error = registry(&server.uri()).set_alias(&model("m"), &alias("x"), version(1)).await.unwrap_err();
     assert_eq!(

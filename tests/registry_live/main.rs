@@ -67,8 +67,8 @@ async fn make(registry: &MlflowRegistry, name: &ModelName) {
 
 #[tokio::test]
 async fn the_server_tells_its_version() {
-    let told = registry().probe().await.unwrap();
-    assert!(told.as_deref().is_some_and(|told| told.contains('.')), "{told:?}");
+    let reported = registry().probe().await.unwrap();
+    assert!(reported.as_deref().is_some_and(|reported| reported.contains('.')), "{reported:?}");
 }
 
 #[tokio::test]

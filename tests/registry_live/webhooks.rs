@@ -6,8 +6,8 @@ use laurel::{
     api::condition::Reason,
     registry::{
         Registry,
-        polled::{Hub, RegistryKey, Settings},
-        webhook::{WebhookFacts, WebhookWish},
+        polled::{Registries, RegistryKey, Settings},
+        webhook::{DesiredWebhook, WebhookFacts},
     },
     render::RegistryForPods,
     webhook::{
@@ -32,9 +32,9 @@ async fn receiver() -> MockServer {
     server
 }
 
-async fn found(wish: &WebhookWish) -> Vec<WebhookFacts> {
+async fn found(desired: &DesiredWebhook) -> Vec<WebhookFacts> {
     let all = registry().webhooks().await.unwrap();
-    all.into_iter().filter(|facts| facts.name == wish.name).collect()
+    all.into_iter().filter(|facts| facts.name == desired.name).collect()
 }
 
 #[tokio::test]
@@ -47,35 +47,36 @@ async fn a_webhook_is_made_kept_changed_and_deleted() {
         poll_interval: Duration::from_secs(30),
         pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
     };
-    let (handle, _) = Hub::default().set(&key(), settings);
-    handle.set_client(Ok(Arc::new(registry())));
+    let (polled, _) = Registries::default().set(&key(), settings);
+    polled.set_client(Ok(Arc::new(registry())));
     let uid = unique("hook").to_string();
     let receiver = receiver().await;
-    let wish =
-        |secret: &str, base: &str| plan::wish(&key(), Some(&uid), &base.parse().unwrap(), &secret.into());
+    let desired = |secret: &str, base: &str| {
+        plan::desired_webhook(&key(), Some(&uid), &base.parse().unwrap(), &secret.into())
+    };
 
-    let made = wish("first", &receiver.uri());
+    let made = desired("first", &receiver.uri());
     let mut id = None;
-    register(&handle, &made, true, &mut id).await.unwrap();
+    register(&polled, &made, true, &mut id).await.unwrap();
     let listed = found(&made).await;
     assert_eq!(listed.len(), 1);
     assert!(listed[0].is_complete && listed[0].url == made.url && listed[0].description == made.description);
     assert_eq!(receiver.received_requests().await.unwrap().len(), 1, "MLflow delivers its example");
 
     // As it is, it is left alone: nothing is changed, and nothing is tried.
-    register(&handle, &made, false, &mut None).await.unwrap();
+    register(&polled, &made, false, &mut None).await.unwrap();
     assert_eq!(receiver.received_requests().await.unwrap().len(), 1);
 
-    let rotated = wish("second", &receiver.uri());
+    let rotated = desired("second", &receiver.uri());
     let twin = registry().create_webhook(&made).await.unwrap();
-    register(&handle, &rotated, false, &mut id).await.unwrap();
+    register(&polled, &rotated, false, &mut id).await.unwrap();
     let listed = found(&rotated).await;
     assert_eq!((listed.len(), &listed[0].description), (1, &rotated.description), "{twin} is gone");
 
-    let refused = wish("second", "ftp://127.0.0.1");
-    let note = register(&handle, &refused, false, &mut None).await.unwrap_err();
-    assert_eq!(note.reason, Reason::WebhookSchemeRefused, "{note:?}");
+    let refused = desired("second", "ftp://127.0.0.1");
+    let cause = register(&polled, &refused, false, &mut None).await.unwrap_err();
+    assert_eq!(cause.reason, Reason::WebhookSchemeRefused, "{cause:?}");
 
-    unregister(&handle, &plan::name_of(&uid), None).await.unwrap();
+    unregister(&polled, &plan::name_of(&uid), None).await.unwrap();
     assert_eq!(found(&rotated).await, []);
 }

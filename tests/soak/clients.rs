@@ -112,17 +112,17 @@ impl Clients {
     /// The answers among `report` that came from where they may not come from.
     pub(super) fn strays(&self, report: &Report) -> Vec<Record> {
         let allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
-        report.records().iter().filter(|record| !allowed.allows(record)).cloned().collect()
+        report.audit_writes().iter().filter(|status| !allowed.allows(status)).cloned().collect()
     }
 }
 
 /// Since when `version` alone has answered.
 fn answered_alone(report: &Report, version: &str) -> Option<Instant> {
-    let by_it = |record: &&Record| record.version() == Some(version);
-    let other = report.records().iter().filter(|record| record.is_answered() && !by_it(record));
-    let last_other = other.map(|record| record.ended).max();
-    let alone = report.records().iter().filter(by_it).filter(|record| Some(record.due) > last_other);
-    alone.map(|record| record.ended).min()
+    let by_it = |status: &&Record| status.version() == Some(version);
+    let other = report.audit_writes().iter().filter(|status| status.is_answered() && !by_it(status));
+    let last_other = other.map(|status| status.ended).max();
+    let alone = report.audit_writes().iter().filter(by_it).filter(|status| Some(status.due) > last_other);
+    alone.map(|status| status.ended).min()
 }
 
 /// Which versions may answer from which moment on.
@@ -135,12 +135,12 @@ impl Allowed {
     }
 
     /// Whether the answer is by a version that was allowed at some moment between question and answer.
-    fn allows(&self, record: &Record) -> bool {
-        let Outcome::Answered { version: Some(version) } = &record.outcome else {
-            return !record.is_answered();
+    fn allows(&self, status: &Record) -> bool {
+        let Outcome::Answered { version: Some(version) } = &status.outcome else {
+            return !status.is_answered();
         };
-        let begun = self.0.partition_point(|(from, _)| *from <= record.ended);
-        let over = self.0.partition_point(|(from, _)| *from <= record.due).saturating_sub(1);
+        let begun = self.0.partition_point(|(from, _)| *from <= status.ended);
+        let over = self.0.partition_point(|(from, _)| *from <= status.due).saturating_sub(1);
         self.0[over..begun].iter().any(|(_, versions)| versions.contains(version))
     }
 }

@@ -121,7 +121,7 @@ impl<'a> Driver<'a> {
     async fn change(&mut self, kind: Kind, to: &str) -> Result<()> {
         let from = std::mem::replace(&mut self.serving, to.to_owned());
         let begun = self.subject.clients.may_be_answered_by([&from, to]);
-        let change = self.wish(to).await?;
+        let change = self.desired(to).await?;
         let meddling = self.perhaps_kill_the_operator(kind);
         let ready = self.settled(begun, change, kind != Kind::Exchange);
         let (ready, ()) = tokio::try_join!(ready, meddling)?;
@@ -142,9 +142,9 @@ impl<'a> Driver<'a> {
     async fn take_back(&mut self, other: &str) -> Result<()> {
         let serving = self.serving.clone();
         let begun = self.subject.clients.may_be_answered_by([&serving, other]);
-        self.wish(other).await?;
+        self.desired(other).await?;
         sleep(self.random.up_to(Duration::from_secs(8))).await; // At any moment: time itself is the subject.
-        let change = self.wish(&serving).await?;
+        let change = self.desired(&serving).await?;
         self.settled(begun, change, false).await?;
         self.stage.count(|figures| figures.taken_back += 1);
         self.stage
@@ -153,7 +153,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    async fn wish(&self, version: &str) -> Result<Change> {
+    async fn desired(&self, version: &str) -> Result<Change> {
         match self.subject.plan.asked_by {
             AskedBy::Spec => self.alias.patch_spec(json!({ "version": version })).await,
             AskedBy::Registry => {
@@ -185,17 +185,17 @@ impl<'a> Driver<'a> {
 
     /// Waits until the wish is met and every client has noticed; when it was met.
     async fn settled(&self, begun: Instant, change: Change, at_once: bool) -> Result<Instant> {
-        let wished = self.serving.as_str();
+        let desired = self.serving.as_str();
         let is_met = |malias: &ModelAlias| {
-            alias::is_ready(malias, change.generation) && alias::version(malias) == wished
+            alias::is_ready(malias, change.generation) && alias::version(malias) == desired
         };
-        let what = format!("Ready with version {wished}");
+        let what = format!("Ready with version {desired}");
         let ready = self.alias.until_since(change.accepted, &what, PATIENCE, is_met).await?;
         let alone = if at_once { ALONE } else { ALONE_AFTER_BOTH };
         let clients = &self.subject.clients;
         // Where both may have answered, what counts is what comes after the wish was met.
         let since = if at_once { begun } else { ready.at };
-        clients.stay_on(since, wished, (alone, at_once), PATIENCE).await?;
+        clients.stay_on(since, desired, (alone, at_once), PATIENCE).await?;
         verdict::no_strays(self.stage, self.subject, &clients.ended_since(begun))?;
         Ok(ready.at)
     }

@@ -50,11 +50,11 @@ fn model_alias(malias: &ModelAlias) -> String {
     let status = alias::status(malias);
     let ready = alias::condition(malias, ConditionType::Ready);
     let ready = ready.map(|ready| format!("Ready={} {}: {}", ready.status, ready.reason, ready.message));
-    let wished = malias.spec.version.as_ref().map_or_else(String::new, ToString::to_string);
+    let desired = malias.spec.version.as_ref().map_or_else(String::new, ToString::to_string);
     let target = status.target_version.as_ref().map_or_else(String::new, ToString::to_string);
     let serves = alias::version(malias);
     let name = malias.name_any();
-    format!("{name}: spec {wished:?}, target {target:?}, serves {serves:?}, {}", ready.unwrap_or_default())
+    format!("{name}: spec {desired:?}, target {target:?}, serves {serves:?}, {}", ready.unwrap_or_default())
 }
 
 fn service(service: &Service) -> String {
@@ -80,9 +80,9 @@ fn pod(pod: &Pod) -> String {
     let state = containers.first().and_then(|container| container.state.clone()).unwrap_or_default();
     let waits = state.waiting.and_then(|waiting| waiting.reason).unwrap_or_default();
     let ended = state.terminated.map(|ended| format!("ended with {}", ended.exit_code)).unwrap_or_default();
-    let ending = if pod.metadata.deletion_timestamp.is_some() { "ending" } else { "" };
+    let exit_status = if pod.metadata.deletion_timestamp.is_some() { "ending" } else { "" };
     let ready = if is_ready(pod) { "ready" } else { "not ready" };
-    let words = [status.phase.as_deref().unwrap_or_default(), ready, ending, &waits, &ended];
+    let words = [status.phase.as_deref().unwrap_or_default(), ready, exit_status, &waits, &ended];
     let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
     format!("{} {}, {restarts} restarts", pod.name_any(), words.join(", "))
 }

@@ -30,8 +30,8 @@ const TOLD: usize = 30;
 /// The requests that were lost, and the story around the first of them.
 pub(super) fn about_losses(stage: &Stage) -> String {
     let lost = stage.subjects.iter().flat_map(|subject| {
-        let lost = subject.clients.report().only(|record| matches!(record.outcome, Outcome::Lost(_)));
-        lost.records().iter().map(|record| (subject, record.clone())).collect::<Vec<_>>()
+        let lost = subject.clients.report().only(|status| matches!(status.outcome, Outcome::Lost(_)));
+        lost.audit_writes().iter().map(|status| (subject, status.clone())).collect::<Vec<_>>()
     });
     told_with_the_story(stage, "requests were lost", lost.collect())
 }
@@ -39,7 +39,7 @@ pub(super) fn about_losses(stage: &Stage) -> String {
 /// Makes sure that no answer of a report came from a version that traffic had left, or that never had it.
 pub(super) fn no_strays(stage: &Stage, subject: &Subject, report: &Report) -> Result<()> {
     let strays = subject.clients.strays(report);
-    let strays: Vec<_> = strays.into_iter().map(|record| (subject, record)).collect();
+    let strays: Vec<_> = strays.into_iter().map(|status| (subject, status)).collect();
     ensure!(
         strays.is_empty(),
         told_with_the_story(stage, "answers came from a version that traffic had left", strays)
@@ -47,23 +47,23 @@ pub(super) fn no_strays(stage: &Stage, subject: &Subject, report: &Report) -> Re
     Ok(())
 }
 
-fn told_with_the_story(stage: &Stage, what: &str, mut records: Vec<(&Subject, Record)>) -> String {
-    records.sort_by_key(|(_, record)| record.due);
-    let told = &records[..records.len().min(TOLD)];
+fn told_with_the_story(stage: &Stage, what: &str, mut audit_writes: Vec<(&Subject, Record)>) -> String {
+    audit_writes.sort_by_key(|(_, status)| status.due);
+    let told = &audit_writes[..audit_writes.len().min(TOLD)];
     let span = told.first().zip(told.last()).map(|(first, last)| (first.1.due, last.1.ended));
-    let lines = told.iter().map(|(subject, record)| {
+    let lines = told.iter().map(|(subject, status)| {
         format!(
             "{} {} over a {:?} connection: {:?} after {:.3} s",
-            stage.story.when(record.due),
+            stage.story.when(status.due),
             subject.plan.name,
-            record.connection,
-            record.outcome,
-            (record.ended - record.due).as_secs_f64()
+            status.connection,
+            status.outcome,
+            (status.ended - status.due).as_secs_f64()
         )
     });
     let lines: Vec<String> = lines.collect();
     let around = span.map(|span| stage.story.around(span, told::all(&stage.watched))).unwrap_or_default();
-    format!("{}: {what}\n{}\n--- what happened around then\n{around}", records.len(), lines.join("\n"))
+    format!("{}: {what}\n{}\n--- what happened around then\n{around}", audit_writes.len(), lines.join("\n"))
 }
 
 /// Everything comes to rest, with the alias in MLflow on what serves; then nothing is written any more, and of all

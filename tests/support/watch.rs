@@ -52,7 +52,7 @@ impl<K> Log<K> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, event: Event<K>) {
+    fn cause(&self, event: Event<K>) {
         let (object, gone) = match event {
             Event::Apply(object) | Event::InitApply(object) => (object, false),
             Event::Delete(object) => (object, true),
@@ -77,7 +77,7 @@ where
             while let Some(event) = events.next().await {
                 // After an error the watcher begins again by itself, a little later.
                 if let Ok(event) = event {
-                    noted.note(event);
+                    noted.cause(event);
                 }
             }
         });

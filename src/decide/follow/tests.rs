@@ -22,7 +22,7 @@ fn candidate(number: u32, metrics: &[(&str, f64)], tags: &[(&str, &str)]) -> Can
 fn choice(follower: &Follower, candidates: &[Candidate]) -> Result<Version, (Reason, String)> {
     match choose(follower, &Candidates::Known(candidates.to_vec())) {
         Choice::Version(version) => Ok(version),
-        Choice::Unknown(note) | Choice::Nobody(note) => Err((note.reason, note.message)),
+        Choice::Unknown(cause) | Choice::Nobody(cause) => Err((cause.reason, cause.message)),
     }
 }
 
@@ -76,15 +76,15 @@ fn the_best_is_chosen_among_those_with_all_the_tags() {
 
 #[test]
 fn while_one_run_cannot_be_read_the_best_is_not_known() {
-    let note = Note::new(Reason::RegistryForbidden, "403");
-    let unread = |tags| Candidate { metrics: Metrics::Unread(note.clone()), ..candidate(2, &[], tags) };
+    let cause = ReasonMessage::new(Reason::RegistryForbidden, "403");
+    let unread = |tags| Candidate { metrics: Metrics::Unread(cause.clone()), ..candidate(2, &[], tags) };
     let good = candidate(1, &[("auc", 0.9)], &[("region", "eu")]);
     let all = [good.clone(), unread(&[])];
     assert_eq!(choice(&auc(Goal::Maximize, &[]), &all), Err((Reason::RegistryForbidden, "403".into())));
     // One that cannot be chosen anyway does not matter.
     assert_eq!(choice(&auc(Goal::Maximize, &[("region", "eu")]), &all), Ok(version(1)));
     assert_eq!(choice(&Follower::Latest, &all), Ok(version(2)));
-    for candidates in [Candidates::NotRead, Candidates::Unread(note.clone())] {
+    for candidates in [Candidates::NotRead, Candidates::Unread(cause.clone())] {
         assert!(matches!(choose(&Follower::Latest, &candidates), Choice::Unknown(_)), "{candidates:?}");
     }
 }

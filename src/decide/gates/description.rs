@@ -1,11 +1,11 @@
 //! A description of the version in the registry.
 
-use super::{Finding, Input};
+use super::{Input, RuleFinding};
 
-pub(super) fn check(input: &Input) -> Finding {
+pub(super) fn check(input: &Input) -> RuleFinding {
     match input.evidence(input.candidate) {
-        Err(note) => Finding::unknown("a description", note),
-        Ok(evidence) if evidence.has_description => Finding::new("a description", "there", true),
-        Ok(_) => Finding::new("a description", "none", false),
+        Err(cause) => RuleFinding::unknown("a description", cause),
+        Ok(evidence) if evidence.has_description => RuleFinding::new("a description", "there", true),
+        Ok(_) => RuleFinding::new("a description", "none", false),
     }
 }

@@ -1,15 +1,15 @@
 //! The candidate under another alias first: the old "Staging before Production".
 
-use super::{Finding, Input};
+use super::{Input, RuleFinding};
 use crate::api::names::AliasName;
 
-pub(super) fn check(alias: &AliasName, input: &Input) -> Finding {
-    let wanted = format!("alias {alias}");
+pub(super) fn check(alias: &AliasName, input: &Input) -> RuleFinding {
+    let required = format!("alias {alias}");
     match input.named(alias.as_str()) {
-        Err(note) => Finding::unknown(wanted, note),
-        Ok(None) => Finding::new(wanted, "it names no version", false),
+        Err(cause) => RuleFinding::unknown(required, cause),
+        Ok(None) => RuleFinding::new(required, "it names no version", false),
         Ok(Some(named)) => {
-            Finding::new(wanted, format!("it names version {named}"), named == input.candidate)
+            RuleFinding::new(required, format!("it names version {named}"), named == input.candidate)
         }
     }
 }

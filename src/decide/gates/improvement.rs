@@ -1,6 +1,6 @@
 //! Better than the version under another alias.
 
-use super::{Finding, Input};
+use super::{Input, RuleFinding};
 use crate::api::{
     metric::{Goal, number},
     promotion::Improvement,
@@ -9,44 +9,46 @@ use crate::api::{
 /// So much of a difference is the arithmetic's, not the model's: 0.93 is 0.01 better than 0.92.
 const ROUNDING: f64 = 1e-9;
 
-pub(super) fn check(rule: &Improvement, input: &Input) -> Finding {
+pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
     let Improvement { metric, over, by, goal } = rule;
     let direction = match goal {
         Goal::Maximize => "above",
         Goal::Minimize => "below",
     };
-    let wanted = if *by > 0.0 {
+    let required = if *by > 0.0 {
         format!("metric {metric} at least {} {direction} that of {over}", number(*by))
     } else {
         format!("metric {metric} no worse than that of {over}")
     };
     let holder = match input.named(over.as_str()) {
-        Err(note) => return Finding::unknown(wanted, note),
-        Ok(None) => return Finding::new(wanted, format!("{over} names no version, so any is better"), true),
+        Err(cause) => return RuleFinding::unknown(required, cause),
+        Ok(None) => {
+            return RuleFinding::new(required, format!("{over} names no version, so any is better"), true);
+        }
         Ok(Some(holder)) if holder == input.candidate => {
-            return Finding::new(wanted, format!("it is {over} itself"), true);
+            return RuleFinding::new(required, format!("it is {over} itself"), true);
         }
         Ok(Some(holder)) => holder,
     };
     let read = |version| input.metric(version, metric);
     let (candidate, standing) =
         match read(input.candidate).and_then(|candidate| Ok((candidate, read(holder)?))) {
-            Err(note) => return Finding::unknown(wanted, note),
+            Err(cause) => return RuleFinding::unknown(required, cause),
             Ok(both) => both,
         };
     let Some(candidate) = candidate else {
-        return Finding::new(wanted, "its run has no such metric", false);
+        return RuleFinding::new(required, "its run has no such metric", false);
     };
     let Some(value) = candidate.number() else {
-        return Finding::new(wanted, "NaN, which is no number", false);
+        return RuleFinding::new(required, "NaN, which is no number", false);
     };
     // What is to be beaten has no value, so there is nothing that this one could be measured by.
     let Some(than) = standing.and_then(crate::api::metric::Metric::number) else {
         let seen =
             format!("{candidate}; version {holder}, which is {over}, has no such metric to compare it with");
-        return Finding::new(wanted, seen, false);
+        return RuleFinding::new(required, seen, false);
     };
     let scale = value.abs().max(than.abs()).max(by.abs());
     let holds = goal.gain(value, than) >= by - ROUNDING * scale;
-    Finding::new(wanted, format!("{candidate}, and {} of version {holder}", number(than)), holds)
+    RuleFinding::new(required, format!("{candidate}, and {} of version {holder}", number(than)), holds)
 }

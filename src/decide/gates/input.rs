@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         metric::Metric,
         names::Version,
     },
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Evidence {
     /// It could not be read, and why.
-    Unread(Note),
+    Unread(ReasonMessage),
     /// This is what it says.
     Known(EvidenceFacts),
 }
@@ -42,7 +42,7 @@ pub struct EvidenceFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Metrics {
     /// They could not be read, and why.
-    Unread(Note),
+    Unread(ReasonMessage),
     /// The latest value of each.
     Known(BTreeMap<String, Metric>),
 }
@@ -55,18 +55,20 @@ pub(super) struct Input<'a> {
 
 impl Input<'_> {
     /// What is known of a version, or why nothing is.
-    pub(super) fn evidence(&self, version: Version) -> Result<&EvidenceFacts, Note> {
-        if let Some(trouble) = &self.registry.trouble {
-            return Err(trouble.clone());
+    pub(super) fn evidence(&self, version: Version) -> Result<&EvidenceFacts, ReasonMessage> {
+        if let Some(error) = &self.registry.error {
+            return Err(error.clone());
         }
         match (self.registry.versions.get(&version), self.registry.evidence.get(&version)) {
-            (Some(VersionView::Absent), _) => Err(Note::new(
+            (Some(VersionView::Absent), _) => Err(ReasonMessage::new(
                 Reason::VersionNotFound,
                 format!("version {version} does not exist in the registry"),
             )),
             (_, Some(Evidence::Known(facts))) => Ok(facts),
-            (_, Some(Evidence::Unread(note))) | (Some(VersionView::Unread(note)), None) => Err(note.clone()),
-            (_, None) => Err(Note::new(
+            (_, Some(Evidence::Unread(cause))) | (Some(VersionView::Unread(cause)), None) => {
+                Err(cause.clone())
+            }
+            (_, None) => Err(ReasonMessage::new(
                 Reason::RegistryNotRead,
                 format!("version {version} has not been read for its promotion rules yet"),
             )),
@@ -74,17 +76,17 @@ impl Input<'_> {
     }
 
     /// A metric of a version's run; `None` when the run has no such metric.
-    pub(super) fn metric(&self, version: Version, name: &str) -> Result<Option<Metric>, Note> {
+    pub(super) fn metric(&self, version: Version, name: &str) -> Result<Option<Metric>, ReasonMessage> {
         match &self.evidence(version)?.metrics {
-            Metrics::Unread(note) => Err(note.clone()),
+            Metrics::Unread(cause) => Err(cause.clone()),
             Metrics::Known(metrics) => Ok(metrics.get(name).copied()),
         }
     }
 
     /// The version that an alias names.
-    pub(super) fn named(&self, alias: &str) -> Result<Option<Version>, Note> {
-        match &self.registry.trouble {
-            Some(trouble) => Err(trouble.clone()),
+    pub(super) fn named(&self, alias: &str) -> Result<Option<Version>, ReasonMessage> {
+        match &self.registry.error {
+            Some(error) => Err(error.clone()),
             None => Ok(self.registry.aliases.get(alias).copied()),
         }
     }

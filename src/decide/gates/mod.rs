@@ -24,45 +24,45 @@ use std::fmt::Write;
 
 use self::input::Input;
 pub use self::input::{Evidence, EvidenceFacts, Metrics};
-use super::{Observed, RegistryView, Traffic, Wish};
+use super::{Desired, Observed, RegistryView, Traffic};
 use crate::api::{
-    condition::{ConditionStatus, Note, Reason, shortened},
-    model_alias::{Drift, Outcome as Ending, Rejection},
+    condition::{ConditionStatus, Reason, ReasonMessage, shortened},
+    model_alias::{Drift, Outcome as HistoryOutcome, Rejection},
     names::Version,
     promotion::PromotionRule,
 };
 
 /// What one rule asks, and what was seen.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
+pub struct RuleFinding {
     /// What it asks.
-    pub wanted: String,
+    pub required: String,
     /// What was seen.
     pub seen: String,
     /// Whether that is enough.
-    pub outcome: Outcome,
+    pub outcome: RuleOutcome,
 }
 
 /// Whether a rule is met.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum RuleOutcome {
     /// It is.
     Passed,
     /// It is not.
     Failed,
     /// That cannot be known now, and why.
-    Unknown(Note),
+    Unknown(ReasonMessage),
 }
 
-impl Finding {
-    fn new(wanted: impl Into<String>, seen: impl Into<String>, holds: bool) -> Self {
-        let outcome = if holds { Outcome::Passed } else { Outcome::Failed };
-        Self { wanted: wanted.into(), seen: seen.into(), outcome }
+impl RuleFinding {
+    fn new(required: impl Into<String>, seen: impl Into<String>, holds: bool) -> Self {
+        let outcome = if holds { RuleOutcome::Passed } else { RuleOutcome::Failed };
+        Self { required: required.into(), seen: seen.into(), outcome }
     }
 
-    fn unknown(wanted: impl Into<String>, note: Note) -> Self {
+    fn unknown(required: impl Into<String>, cause: ReasonMessage) -> Self {
         let seen = "not known yet".to_owned();
-        Self { wanted: wanted.into(), seen, outcome: Outcome::Unknown(note) }
+        Self { required: required.into(), seen, outcome: RuleOutcome::Unknown(cause) }
     }
 }
 
@@ -75,7 +75,7 @@ pub enum GatesReport {
     /// There are no rules, so there is no such condition.
     NoRules,
     /// This.
-    Told(ConditionStatus, Note),
+    Told(ConditionStatus, ReasonMessage),
 }
 
 impl GatesReport {
@@ -94,33 +94,34 @@ impl GatesReport {
 
 /// Whether a version may get its first traffic.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(super) enum RuleVerdict {
     /// It may.
     LetIn,
     /// It may not. The note says which rules it does not meet, and what to do.
-    Failed(Note),
+    Failed(ReasonMessage),
     /// That cannot be known now, and why.
-    Unknown(Note),
+    Unknown(ReasonMessage),
 }
 
 /// Judges a version that has not served yet, or one whose number means another model now (`is_another`).
-pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> (Verdict, GatesReport) {
+pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> (RuleVerdict, GatesReport) {
     let rules = &observed.intent.rules;
     if rules.is_empty() {
-        return (Verdict::LetIn, GatesReport::NoRules);
+        return (RuleVerdict::LetIn, GatesReport::NoRules);
     }
     if is_exempt(observed, version) && !is_another {
-        return (Verdict::LetIn, served_before(observed, version));
+        return (RuleVerdict::LetIn, served_before(observed, version));
     }
     let findings = examine(rules, version, &observed.registry);
-    let (status, reason, verdict) = if let Some(failed) = told(&findings, |it| *it == Outcome::Failed) {
-        (ConditionStatus::False, Reason::GatesFailed, Verdict::Failed(refusal(version, &failed)))
-    } else if let Some(note) = first_unknown(&findings) {
-        (ConditionStatus::Unknown, note.reason, Verdict::Unknown(unknown(version, note)))
+    let (status, reason, verdict) = if let Some(failed) = lines_of(&findings, |it| *it == RuleOutcome::Failed)
+    {
+        (ConditionStatus::False, Reason::GatesFailed, RuleVerdict::Failed(error_message(version, &failed)))
+    } else if let Some(cause) = first_unknown(&findings) {
+        (ConditionStatus::Unknown, cause.reason, RuleVerdict::Unknown(unknown(version, cause)))
     } else {
-        (ConditionStatus::True, Reason::GatesPassed, Verdict::LetIn)
+        (ConditionStatus::True, Reason::GatesPassed, RuleVerdict::LetIn)
     };
-    (verdict, GatesReport::Told(status, Note::new(reason, listed(version, &findings))))
+    (verdict, GatesReport::Told(status, ReasonMessage::new(reason, listed(version, &findings))))
 }
 
 /// Whether a version has had traffic, or the alias, in good order: the rules do not speak of it any more.
@@ -132,16 +133,16 @@ pub fn is_exempt(observed: &Observed, version: Version) -> bool {
     let is_let_in = observed.cluster.traffic == Traffic::Shared
         && (observed.is_ready(version) || observed.cluster.endpoints.contains(&version));
     observed.has_served(version)
-        || observed.record.version == Some(version)
+        || observed.status.version == Some(version)
         || is_let_in
         || is_in_history(observed, version)
 }
 
 fn is_in_history(observed: &Observed, version: Version) -> bool {
     let Some(Evidence::Known(facts)) = observed.registry.evidence.get(&version) else { return false };
-    observed.record.history.iter().any(|entry| {
+    observed.status.history.iter().any(|entry| {
         entry.version == version
-            && matches!(entry.outcome, Ending::Promoted | Ending::RolledBack)
+            && matches!(entry.outcome, HistoryOutcome::Promoted | HistoryOutcome::RolledBack)
             && entry.at >= facts.registered_at
     })
 }
@@ -149,19 +150,19 @@ fn is_in_history(observed: &Observed, version: Version) -> bool {
 /// What was told when the version was let in still stands.
 fn served_before(observed: &Observed, version: Version) -> GatesReport {
     let type_: &str = crate::api::condition::ConditionType::GatesPassed.into();
-    let known = observed.record.conditions.iter().find(|condition| condition.type_ == type_);
-    let is_told =
-        known.is_some_and(|known| known.status == "True") && observed.record.target_version == Some(version);
-    if is_told {
+    let known = observed.status.conditions.iter().find(|condition| condition.type_ == type_);
+    let is_reported =
+        known.is_some_and(|known| known.status == "True") && observed.status.target_version == Some(version);
+    if is_reported {
         return GatesReport::Unchanged;
     }
     let message = format!("version {version} has served here, so the promotion rules do not hold it back");
-    GatesReport::Told(ConditionStatus::True, Note::new(Reason::ServedBefore, message))
+    GatesReport::Told(ConditionStatus::True, ReasonMessage::new(Reason::ServedBefore, message))
 }
 
 /// What each rule says of a version, whether it has served or not.
 #[must_use]
-pub fn examine(rules: &[PromotionRule], version: Version, registry: &RegistryView) -> Vec<Finding> {
+pub fn examine(rules: &[PromotionRule], version: Version, registry: &RegistryView) -> Vec<RuleFinding> {
     let input = &Input { candidate: version, registry };
     let mut findings = Vec::new();
     for rule in rules {
@@ -175,27 +176,27 @@ pub fn examine(rules: &[PromotionRule], version: Version, registry: &RegistryVie
 }
 
 /// The findings of one outcome; `None` where there are none.
-fn told(findings: &[Finding], of: impl Fn(&Outcome) -> bool) -> Option<String> {
+fn lines_of(findings: &[RuleFinding], of: impl Fn(&RuleOutcome) -> bool) -> Option<String> {
     let chosen = findings.iter().filter(|finding| of(&finding.outcome));
-    let lines: Vec<_> = chosen.map(|finding| format!("{}: {}", finding.wanted, finding.seen)).collect();
+    let lines: Vec<_> = chosen.map(|finding| format!("{}: {}", finding.required, finding.seen)).collect();
     (!lines.is_empty()).then(|| lines.join("; "))
 }
 
-fn first_unknown(findings: &[Finding]) -> Option<&Note> {
+fn first_unknown(findings: &[RuleFinding]) -> Option<&ReasonMessage> {
     findings.iter().find_map(|finding| match &finding.outcome {
-        Outcome::Unknown(note) => Some(note),
-        Outcome::Passed | Outcome::Failed => None,
+        RuleOutcome::Unknown(cause) => Some(cause),
+        RuleOutcome::Passed | RuleOutcome::Failed => None,
     })
 }
 
 /// Every rule with what it asks and what was seen: first those that it does not meet.
-fn listed(version: Version, findings: &[Finding]) -> String {
+fn listed(version: Version, findings: &[RuleFinding]) -> String {
     let mut text = format!("version {version}");
-    let is_unknown = |outcome: &Outcome| matches!(outcome, Outcome::Unknown(_));
+    let is_unknown = |outcome: &RuleOutcome| matches!(outcome, RuleOutcome::Unknown(_));
     let groups = [
-        ("failed", told(findings, |it| *it == Outcome::Failed)),
-        ("not known yet", told(findings, is_unknown)),
-        ("passed", told(findings, |it| *it == Outcome::Passed)),
+        ("failed", lines_of(findings, |it| *it == RuleOutcome::Failed)),
+        ("not known yet", lines_of(findings, is_unknown)),
+        ("passed", lines_of(findings, |it| *it == RuleOutcome::Passed)),
     ];
     for (name, lines) in groups {
         if let Some(lines) = lines {
@@ -203,8 +204,8 @@ fn listed(version: Version, findings: &[Finding]) -> String {
             let _ = write!(text, " | {name}: {lines}");
         }
     }
-    if let Some(note) = first_unknown(findings) {
-        let _ = write!(text, " | {}", note.message);
+    if let Some(cause) = first_unknown(findings) {
+        let _ = write!(text, " | {}", cause.message);
     }
     text
 }
@@ -212,38 +213,38 @@ fn listed(version: Version, findings: &[Finding]) -> String {
 /// So much of what is not met is told before the next step, which has to fit in, too.
 const FAILED_MAX: usize = 700;
 
-fn refusal(version: Version, failed: &str) -> Note {
+fn error_message(version: Version, failed: &str) -> ReasonMessage {
     let failed = shortened(failed, FAILED_MAX);
     let message = format!(
         "version {version} does not meet spec.promotion of its RegisteredModel: {failed}; let it meet the rules, which goes on by \
          itself, or wish for another version"
     );
-    Note::new(Reason::GatesFailed, message)
+    ReasonMessage::new(Reason::GatesFailed, message)
 }
 
-fn unknown(version: Version, note: &Note) -> Note {
+fn unknown(version: Version, cause: &ReasonMessage) -> ReasonMessage {
     let message = format!(
         "whether version {version} meets spec.promotion of its RegisteredModel cannot be known now: {}",
-        note.message
+        cause.message
     );
-    Note::new(note.reason, message)
+    ReasonMessage::new(cause.reason, message)
 }
 
 /// That a version which the alias in the registry asks for is refused, where the alias is put back: what it asked for is then
 /// known from here alone.
 pub(super) fn rejection(
     observed: &Observed,
-    wished: Option<Version>,
-    verdict: Option<&Note>,
+    desired: Option<Version>,
+    verdict: Option<&ReasonMessage>,
     settings: &str,
 ) -> Option<Rejection> {
     let intent = &observed.intent;
-    let is_put_back = intent.wish == Wish::Registry && intent.drift == Drift::Correct;
-    let (version, note) = wished.filter(|_| is_put_back).zip(verdict)?;
-    (note.reason == Reason::GatesFailed).then(|| Rejection {
+    let is_put_back = intent.desired == Desired::Registry && intent.drift == Drift::Correct;
+    let (version, cause) = desired.filter(|_| is_put_back).zip(verdict)?;
+    (cause.reason == Reason::GatesFailed).then(|| Rejection {
         version,
-        reason: note.reason,
-        message: shortened(&note.message, 1000),
+        reason: cause.reason,
+        message: shortened(&cause.message, 1000),
         at: observed.now,
         settings: settings.to_owned(),
         held: true,

@@ -1,19 +1,19 @@
 //! A tag of the version in the registry, for instance an approval.
 
-use super::{Finding, Input};
+use super::{Input, RuleFinding};
 use crate::api::condition::shortened;
 
 /// So much of a tag's value is told.
 const VALUE_MAX: usize = 80;
 
-pub(super) fn check(key: &str, value: &str, input: &Input) -> Finding {
+pub(super) fn check(key: &str, value: &str, input: &Input) -> RuleFinding {
     let quoted = |value: &str| format!("{:?}", shortened(value, VALUE_MAX));
-    let wanted = format!("tag {key} = {}", quoted(value));
+    let required = format!("tag {key} = {}", quoted(value));
     match input.evidence(input.candidate) {
-        Err(note) => Finding::unknown(wanted, note),
+        Err(cause) => RuleFinding::unknown(required, cause),
         Ok(evidence) => match evidence.tags.get(key) {
-            None => Finding::new(wanted, "not set", false),
-            Some(set) => Finding::new(wanted, quoted(set), set == value),
+            None => RuleFinding::new(required, "not set", false),
+            Some(set) => RuleFinding::new(required, quoted(set), set == value),
         },
     }
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use pretty_assertions::assert_eq;
 
-use super::{Evidence, EvidenceFacts, Finding, Metrics, Outcome, examine, listed};
+use super::{Evidence, EvidenceFacts, Metrics, RuleFinding, RuleOutcome, examine, listed};
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         metric::Metric,
         names::Version,
         promotion::PromotionRule,
@@ -43,7 +43,7 @@ fn registry(candidate: EvidenceFacts, champion: Metrics) -> RegistryView {
     }
 }
 
-fn find(rule: &str, registry: &RegistryView) -> Finding {
+fn find(rule: &str, registry: &RegistryView) -> RuleFinding {
     let rule: PromotionRule = serde_yaml::from_str(&format!("{{aliases: [champion], {rule}}}")).unwrap();
     let found = examine(&[rule], version(5), registry);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -51,9 +51,13 @@ fn find(rule: &str, registry: &RegistryView) -> Finding {
 }
 
 /// Asserts what a rule says of the candidate: what it wants, what it sees, and whether that is enough.
-fn says(rule: &str, registry: &RegistryView, (wanted, seen, holds): (&str, &str, bool)) {
-    let outcome = if holds { Outcome::Passed } else { Outcome::Failed };
-    assert_eq!(find(rule, registry), Finding { wanted: wanted.into(), seen: seen.into(), outcome }, "{rule}");
+fn says(rule: &str, registry: &RegistryView, (required, seen, holds): (&str, &str, bool)) {
+    let outcome = if holds { RuleOutcome::Passed } else { RuleOutcome::Failed };
+    assert_eq!(
+        find(rule, registry),
+        RuleFinding { required: required.into(), seen: seen.into(), outcome },
+        "{rule}"
+    );
 }
 
 #[test]
@@ -91,33 +95,33 @@ fn an_improvement_is_over_the_version_that_the_other_alias_names_now() {
         registry(facts(metrics(candidate)), metrics(champion))
     };
     let auc = "improves: {metric: auc, over: champion}";
-    let wanted = "metric auc no worse than that of champion";
-    says(auc, &over(&[("auc", 0.92)], &[("auc", 0.92)]), (wanted, "0.92, and 0.92 of version 4", true));
-    says(auc, &over(&[("auc", 0.91)], &[("auc", 0.92)]), (wanted, "0.91, and 0.92 of version 4", false));
-    says(auc, &over(&[], &[("auc", 0.92)]), (wanted, "its run has no such metric", false));
-    says(auc, &over(&[("auc", f64::NAN)], &[("auc", 0.9)]), (wanted, "NaN, which is no number", false));
+    let required = "metric auc no worse than that of champion";
+    says(auc, &over(&[("auc", 0.92)], &[("auc", 0.92)]), (required, "0.92, and 0.92 of version 4", true));
+    says(auc, &over(&[("auc", 0.91)], &[("auc", 0.92)]), (required, "0.91, and 0.92 of version 4", false));
+    says(auc, &over(&[], &[("auc", 0.92)]), (required, "its run has no such metric", false));
+    says(auc, &over(&[("auc", f64::NAN)], &[("auc", 0.9)]), (required, "NaN, which is no number", false));
     let seen = "0.92; version 4, which is champion, has no such metric to compare it with";
-    says(auc, &over(&[("auc", 0.92)], &[]), (wanted, seen, false));
-    says(auc, &over(&[("auc", 0.92)], &[("auc", f64::NAN)]), (wanted, seen, false));
+    says(auc, &over(&[("auc", 0.92)], &[]), (required, seen, false));
+    says(auc, &over(&[("auc", 0.92)], &[("auc", f64::NAN)]), (required, seen, false));
 
     let by = "improves: {metric: auc, over: champion, by: 0.01}";
-    let wanted = "metric auc at least 0.01 above that of champion";
-    says(by, &over(&[("auc", 0.93)], &[("auc", 0.92)]), (wanted, "0.93, and 0.92 of version 4", true));
-    says(by, &over(&[("auc", 0.929)], &[("auc", 0.92)]), (wanted, "0.929, and 0.92 of version 4", false));
+    let required = "metric auc at least 0.01 above that of champion";
+    says(by, &over(&[("auc", 0.93)], &[("auc", 0.92)]), (required, "0.93, and 0.92 of version 4", true));
+    says(by, &over(&[("auc", 0.929)], &[("auc", 0.92)]), (required, "0.929, and 0.92 of version 4", false));
     let cost = "improves: {metric: cost, over: champion, by: 5, goal: Minimize}";
-    let wanted = "metric cost at least 5 below that of champion";
-    says(cost, &over(&[("cost", 90.0)], &[("cost", 95.0)]), (wanted, "90, and 95 of version 4", true));
-    says(cost, &over(&[("cost", 99.0)], &[("cost", 95.0)]), (wanted, "99, and 95 of version 4", false));
+    let required = "metric cost at least 5 below that of champion";
+    says(cost, &over(&[("cost", 90.0)], &[("cost", 95.0)]), (required, "90, and 95 of version 4", true));
+    says(cost, &over(&[("cost", 99.0)], &[("cost", 95.0)]), (required, "99, and 95 of version 4", false));
 }
 
 #[test]
 fn without_another_version_to_be_better_than_an_improvement_holds() {
     let registry = registry(facts(metrics(&[])), metrics(&[]));
-    let wanted = |alias| format!("metric auc no worse than that of {alias}");
+    let required = |alias| format!("metric auc no worse than that of {alias}");
     let nobody = "nobody names no version, so any is better";
-    says("improves: {metric: auc, over: nobody}", &registry, (&wanted("nobody"), nobody, true));
+    says("improves: {metric: auc, over: nobody}", &registry, (&required("nobody"), nobody, true));
     let itself = "it is challenger itself";
-    says("improves: {metric: auc, over: challenger}", &registry, (&wanted("challenger"), itself, true));
+    says("improves: {metric: auc, over: challenger}", &registry, (&required("challenger"), itself, true));
 }
 
 #[test]
@@ -148,31 +152,31 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
         "description: Required",
         "heldAlias: challenger",
     ];
-    let note = |reason| Note::new(reason, "why");
+    let cause = |reason| ReasonMessage::new(reason, "why");
     let away = RegistryView {
-        trouble: Some(note(Reason::RegistryUnreachable)),
+        error: Some(cause(Reason::RegistryUnreachable)),
         ..registry(facts(metrics(&[("auc", 1.0)])), metrics(&[("auc", 0.1)]))
     };
     for rule in rules {
         let found = find(rule, &away);
-        assert_eq!(found.outcome, Outcome::Unknown(note(Reason::RegistryUnreachable)), "{rule}");
+        assert_eq!(found.outcome, RuleOutcome::Unknown(cause(Reason::RegistryUnreachable)), "{rule}");
         assert_eq!(found.seen, "not known yet");
     }
-    let forbidden = || Metrics::Unread(note(Reason::RegistryForbidden));
-    let unread = Outcome::Unknown(note(Reason::RegistryForbidden));
+    let forbidden = || Metrics::Unread(cause(Reason::RegistryForbidden));
+    let unread = RuleOutcome::Unknown(cause(Reason::RegistryForbidden));
     assert_eq!(find(rules[0], &registry(facts(forbidden()), metrics(&[]))).outcome, unread);
     assert_eq!(find(rules[1], &registry(facts(metrics(&[("auc", 1.0)])), forbidden())).outcome, unread);
-    assert_eq!(find(rules[2], &registry(facts(forbidden()), metrics(&[]))).outcome, Outcome::Passed);
+    assert_eq!(find(rules[2], &registry(facts(forbidden()), metrics(&[]))).outcome, RuleOutcome::Passed);
     let absent = RegistryView {
         versions: BTreeMap::from([(version(5), VersionView::Absent)]),
         ..RegistryView::default()
     };
-    let Outcome::Unknown(told) = find(rules[2], &absent).outcome else { panic!("it is not known") };
-    assert_eq!(told.reason, Reason::VersionNotFound);
-    let Outcome::Unknown(told) = find(rules[0], &RegistryView::default()).outcome else {
+    let RuleOutcome::Unknown(lines_of) = find(rules[2], &absent).outcome else { panic!("it is not known") };
+    assert_eq!(lines_of.reason, Reason::VersionNotFound);
+    let RuleOutcome::Unknown(lines_of) = find(rules[0], &RegistryView::default()).outcome else {
         panic!("not known")
     };
-    assert_eq!(told.reason, Reason::RegistryNotRead);
+    assert_eq!(lines_of.reason, Reason::RegistryNotRead);
 }
 
 #[test]

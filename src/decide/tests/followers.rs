@@ -1,6 +1,6 @@
 //! Stories about followers that look into decisions and statuses.
 
-use super::world::{Event, Fate, Followed, Registers, Wished, World, version};
+use super::world::{DesiredVersion, Event, Fate, Followed, Registers, World, version};
 use crate::{
     api::{
         condition::Reason,
@@ -12,12 +12,12 @@ use crate::{
 /// A world with versions 1 to 5, of which this follower chooses.
 fn following(who: Followed) -> World {
     let mut world = World::new(StrategyIntent::BlueGreen, 2);
-    world.happen(&Event::Wish(Wished::Follow(who)));
+    world.happen(&Event::Desired(DesiredVersion::Follow(who)));
     world
 }
 
 fn ready(world: &World) -> String {
-    let mut conditions = world.record.conditions.iter();
+    let mut conditions = world.status.conditions.iter();
     conditions
         .find(|condition| condition.type_ == "Ready")
         .map(|ready| ready.reason.clone())
@@ -35,7 +35,7 @@ fn the_alias_follows_the_choice_after_traffic_and_the_history_says_who_chose() {
     assert_eq!(world.alias(AliasRole::Main), 5, "it does not lead");
     world.live(40);
     assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(6)), 6));
-    assert_eq!(world.record.history[0].cause, Cause::Follower);
+    assert_eq!(world.status.history[0].cause, Cause::Follower);
     // Somebody who moves it is corrected: it asks for nothing.
     world.happen(&Event::Alias(Some(2)));
     world.live(40);
@@ -62,10 +62,10 @@ fn the_best_is_followed_and_stays_while_runs_cannot_be_read() {
 fn promise_3_while_the_registry_is_away_the_last_choice_stands() {
     let mut world = following(Followed::Latest);
     world.live(40);
-    let before = world.record.target_version;
+    let before = world.status.target_version;
     world.happen(&Event::Registry(Registers::Away));
     world.live(40);
-    assert_eq!((world.record.target_version, ready(&world)), (before, "Serving".to_owned()));
+    assert_eq!((world.status.target_version, ready(&world)), (before, "Serving".to_owned()));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn promise_6_after_a_failed_version_the_follower_holds_until_it_would_choose_ano
     world.happen(&Event::Pods { of: 6, are: Fate::NeverReady });
     world.happen(&Event::VersionRegistered(6));
     world.live(120);
-    assert_eq!(world.record.history[0].outcome, Outcome::Rejected);
+    assert_eq!(world.status.history[0].outcome, Outcome::Rejected);
     assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(5)), 5));
     let made = world.made(version(6));
     world.happen(&Event::Pods { of: 6, are: Fate::Good });

@@ -16,7 +16,7 @@
 //! | P12 | a condition's time moves only with its status | [`world`]'s promise at every status, `api::condition` |
 //! | P13 | fingerprints of settings never change | golden values in `render::fingerprint` |
 //! | P14 | what is rendered is what is observed | `render::faithfulness` |
-//! | P15 | every change and every failed try is in the registry's log, once | [`world`]'s promise of rest, after every story; `record::tests` |
+//! | P15 | every change and every failed try is in the registry's log, once | [`world`]'s promise of rest, after every story; `status::tests` |
 //!
 //! [`scenarios`] and [`stories`] are single stories: those that matter to people, and every counterexample ever found.
 

@@ -20,7 +20,7 @@ use stateright::{Checker, Model, Property};
 
 use super::{
     scenario::{Moment, Scenario, Start, What},
-    world::{Event, Fate, Pass, Registers, Serves, Strategy, Wished, World},
+    world::{DesiredVersion, Event, Fate, Pass, Registers, Serves, Strategy, World},
 };
 use crate::decide::decide;
 
@@ -53,7 +53,7 @@ impl Hash for State {
 
 /// What leads from one state to another.
 #[derive(Clone, Debug, PartialEq)]
-enum Step {
+enum RolloutStep {
     Moment,
     Pass(Pass),
     Happens(Event),
@@ -70,7 +70,7 @@ struct Stories {
 
 impl Model for Stories {
     type State = State;
-    type Action = Step;
+    type Action = RolloutStep;
 
     fn init_states(&self) -> Vec<State> {
         let mut world = self.start.world();
@@ -78,29 +78,29 @@ impl Model for Stories {
         vec![State::new(world, self.events_max)]
     }
 
-    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+    fn actions(&self, state: &State, steps: &mut Vec<RolloutStep>) {
         let world = &state.world;
         if !world.broken.is_empty() || world.is_gone {
             return;
         }
-        steps.push(Step::Pass(Pass::default()));
+        steps.push(RolloutStep::Pass(Pass::default()));
         let writes = decide(&world.observe()).actions.len();
         steps.extend(
-            (0..=writes).map(|count| Step::Pass(Pass { crash_after: Some(count), ..Pass::default() })),
+            (0..=writes).map(|count| RolloutStep::Pass(Pass { crash_after: Some(count), ..Pass::default() })),
         );
-        steps.push(Step::Moment);
+        steps.push(RolloutStep::Moment);
         if state.events_left > 0 {
-            steps.extend(self.events.iter().cloned().map(Step::Happens));
+            steps.extend(self.events.iter().cloned().map(RolloutStep::Happens));
         }
     }
 
-    fn next_state(&self, before: &State, step: Step) -> Option<State> {
+    fn next_state(&self, before: &State, step: RolloutStep) -> Option<State> {
         let mut world = World::clone(&before.world);
         let mut events_left = before.events_left;
         match step {
-            Step::Moment => world.moment(),
-            Step::Pass(how) => drop(world.watched_pass(&how)),
-            Step::Happens(event) => {
+            RolloutStep::Moment => world.moment(),
+            RolloutStep::Pass(how) => drop(world.watched_reconcile(&how)),
+            RolloutStep::Happens(event) => {
                 world.happen(&event);
                 if world.digest() == before.digest {
                     return None;
@@ -144,17 +144,17 @@ impl Stories {
     }
 
     /// The steps as a story that can be kept in `scenarios/`.
-    fn story(&self, title: &str, steps: impl IntoIterator<Item = Step>) -> Scenario {
+    fn story(&self, title: &str, steps: impl IntoIterator<Item = RolloutStep>) -> Scenario {
         let mut at = 0;
         let mut timeline = vec![Moment { at, what: What::Happens(Event::Up(false)) }];
         for step in steps {
             let event = match step {
-                Step::Moment => {
+                RolloutStep::Moment => {
                     at += 10;
                     continue;
                 }
-                Step::Pass(how) => Event::Pass(how),
-                Step::Happens(event) => event,
+                RolloutStep::Pass(how) => Event::Pass(how),
+                RolloutStep::Happens(event) => event,
             };
             timeline.push(Moment { at, what: What::Happens(event) });
         }
@@ -176,7 +176,7 @@ impl Stories {
             let stories = Self { start, events, events_max, rests: Mutex::default() };
             let broken = stories.rests_well(&path.last_state().world);
             let story = stories.story(title, path.into_actions());
-            panic!("{}\n{}\n{}", broken.join("\n"), story.yaml(), story.told());
+            panic!("{}\n{}\n{}", broken.join("\n"), story.yaml(), story.reported());
         }
     }
 }
@@ -186,8 +186,8 @@ fn events_max(usual: usize) -> usize {
     std::env::var("LAUREL_MODEL_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-fn wishes() -> impl Iterator<Item = Event> {
-    (1..=3).map(|number| Event::Wish(Wished::Version(number)))
+fn desires() -> impl Iterator<Item = Event> {
+    (1..=3).map(|number| Event::Desired(DesiredVersion::Version(number)))
 }
 
 fn stories(strategy: Strategy, replicas: u32, events: Vec<Event>, usual: usize) -> Stories {
@@ -198,8 +198,8 @@ fn stories(strategy: Strategy, replicas: u32, events: Vec<Event>, usual: usize) 
 fn everything() -> Vec<Event> {
     let pods = |of: u32| [Fate::Good, Fate::NeverReady].map(|are| Event::Pods { of, are });
     let registry = [Registers::Fine, Registers::Away].map(Event::Registry);
-    wishes()
-        .chain([Event::Wish(Wished::REGISTRY)])
+    desires()
+        .chain([Event::Desired(DesiredVersion::REGISTRY)])
         .chain(pods(1))
         .chain(pods(2))
         .chain(registry)

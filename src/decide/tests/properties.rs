@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::condition::Reason,
     decide::{Decision, Observed, Readiness, decide},
-    status::{Applied, Identity, next},
+    status::{Applied, SubjectStatus, next},
 };
 
 /// As many cases as somebody asks for with `PROPTEST_CASES`, or so many.
@@ -25,8 +25,8 @@ fn made_in_another_order(observed: &Observed) -> Observed {
     other.cluster.workloads = observed.cluster.workloads.clone().into_iter().rev().collect();
     other.cluster.endpoints = observed.cluster.endpoints.iter().rev().copied().collect();
     other.registry.versions = observed.registry.versions.clone().into_iter().rev().collect();
-    other.record.versions.reverse();
-    other.record.conditions.reverse();
+    other.status.versions.reverse();
+    other.status.conditions.reverse();
     other
 }
 
@@ -77,7 +77,7 @@ proptest! {
             prop_assert_eq!(&reported, &observed);
             for same in [observed.clone(), reported, made_in_another_order(&observed)] {
                 prop_assert_eq!(&decide(&same), &decision);
-                let versions = |of: &Observed| next(of, &decision, &Applied::default(), &Identity::default()).versions;
+                let versions = |of: &Observed| next(of, &decision, &Applied::default(), &SubjectStatus::default()).versions;
                 prop_assert_eq!(versions(&same), versions(&observed));
             }
         }
@@ -87,11 +87,11 @@ proptest! {
     #[test]
     fn promise_7_every_wait_ends_with_something_that_is_watched_or_has_a_wake_up(story in scenario(30)) {
         for mut world in along(&story) {
-            let Decision { actions, report, wake, rejection, .. } = world.pass_once(&Pass::default());
+            let Decision { actions, report, wake, rejection, .. } = world.reconcile_once(&Pass::default());
             prop_assert!(wake.is_none_or(|at| at > world.now), "{wake:?}\n{}", story.yaml());
-            if let Readiness::Progressing(note) = report.readiness {
+            if let Readiness::Progressing(cause) = report.readiness {
                 let goes_on = !actions.is_empty() || rejection.is_some() || wake.is_some();
-                prop_assert!(goes_on || is_watched(note.reason), "{note:?}\n{}", story.yaml());
+                prop_assert!(goes_on || is_watched(cause.reason), "{cause:?}\n{}", story.yaml());
             }
         }
     }

@@ -4,7 +4,7 @@ use proptest::{collection::vec, option::weighted, prelude::*};
 
 use super::{
     scenario::{Moment, Scenario, Start, What},
-    world::{Event, Fate, Followed, Pass, Registers, Serves, Strategy as Exchange, Wished},
+    world::{DesiredVersion, Event, Fate, Followed, Pass, Registers, Serves, Strategy as Exchange},
 };
 use crate::{api::model_alias::Drift, decide::OnUnavailable};
 
@@ -30,9 +30,9 @@ fn pass() -> impl Strategy<Value = Event> {
 
 fn spec() -> impl Strategy<Value = Event> {
     prop_oneof![
-        8 => (1..=6u32).prop_map(|number| Event::Wish(Wished::Version(number))),
-        2 => Just(Event::Wish(Wished::REGISTRY)),
-        2 => prop_oneof![Just(Followed::Latest), Just(Followed::Best)].prop_map(|who| Event::Wish(Wished::Follow(who))),
+        8 => (1..=6u32).prop_map(|number| Event::Desired(DesiredVersion::Version(number))),
+        2 => Just(Event::Desired(DesiredVersion::REGISTRY)),
+        2 => prop_oneof![Just(Followed::Latest), Just(Followed::Best)].prop_map(|who| Event::Desired(DesiredVersion::Follow(who))),
         2 => prop_oneof!["a", "b", "bad"].prop_map(Event::Settings),
         2 => (1..5u32).prop_map(Event::Replicas),
         1 => exchange().prop_map(Event::Strategy),

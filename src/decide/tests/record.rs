@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::world::{Event, Fate, Followed, Registers, Wished, World, version};
+use super::world::{DesiredVersion, Event, Fate, Followed, Registers, World, version};
 use crate::{
     api::{
-        condition::{ConditionStatus, Note, Reason},
+        condition::{ConditionStatus, Reason, ReasonMessage},
         model_alias::{Outcome, Recorded},
     },
-    decide::{Action, Lifecycle, Observed, Outbox, StrategyIntent, Wish, decide},
-    status::{Applied, Identity, announcements, next},
+    decide::{Action, Desired, Lifecycle, Observed, Outbox, StrategyIntent, decide},
+    status::{Applied, SubjectStatus, events, next},
 };
 
 fn world() -> World {
@@ -23,18 +23,18 @@ fn world() -> World {
 fn ask(world: &mut World, number: u32, by: Option<&str>, commit: Option<&str>) {
     world.intent.changed_by = by.map(str::to_owned);
     world.intent.commit = commit.map(str::to_owned);
-    world.happen(&Event::Wish(Wished::Version(number)));
+    world.happen(&Event::Desired(DesiredVersion::Version(number)));
     world.live(60);
 }
 
 /// Who asked for what happened last.
 fn asked(world: &World) -> (u32, &str, Option<&str>) {
-    let entry = &world.record.history[0];
+    let entry = &world.status.history[0];
     (entry.version.to_string().parse().unwrap(), &entry.by, entry.commit.as_deref())
 }
 
 fn recorded(world: &World) -> Vec<Recorded> {
-    world.record.history.iter().map(|entry| entry.recorded).collect()
+    world.status.history.iter().map(|entry| entry.recorded).collect()
 }
 
 #[test]
@@ -47,11 +47,11 @@ fn the_history_says_who_asked_and_says_so_when_that_is_unknown() {
     assert_eq!(asked(&world), (3, "bob", None), "that commit asked for version 2");
     ask(&mut world, 2, Some("argocd"), Some("4f1c"));
     assert_eq!(asked(&world), (2, "argocd", Some("4f1c")), "and is put back by it");
-    world.happen(&Event::Wish(Wished::REGISTRY));
+    world.happen(&Event::Desired(DesiredVersion::REGISTRY));
     world.happen(&Event::Alias(Some(3)));
     world.live(60);
     assert_eq!(asked(&world), (3, "unknown", None), "MLflow does not tell");
-    world.happen(&Event::Wish(Wished::Follow(Followed::Latest)));
+    world.happen(&Event::Desired(DesiredVersion::Follow(Followed::Latest)));
     world.live(60);
     assert_eq!(asked(&world), (5, "laurel", None));
 }
@@ -61,33 +61,33 @@ fn a_version_that_fails_and_the_way_back_are_told_with_who_and_why() {
     let mut world = world();
     world.happen(&Event::Pods { of: 2, are: Fate::FailsSmokeTest });
     ask(&mut world, 2, Some("ana"), None);
-    let entry = &world.record.history[0];
+    let entry = &world.status.history[0];
     assert_eq!((entry.outcome, entry.by.as_str()), (Outcome::Rejected, "ana"));
     assert_eq!(entry.reason, Some(Reason::SmokeTestFailed));
     assert!(entry.message.as_ref().is_some_and(|why| why.contains("500")), "{:?}", entry.message);
     ask(&mut world, 3, Some("ana"), None);
     world.happen(&Event::Pods { of: 3, are: Fate::Crashes });
     world.live(60);
-    let told: Vec<_> =
-        world.record.history.iter().take(2).map(|entry| (entry.outcome, entry.by.as_str())).collect();
-    assert_eq!(told, [(Outcome::RolledBack, "laurel"), (Outcome::Rejected, "laurel")]);
+    let reported: Vec<_> =
+        world.status.history.iter().take(2).map(|entry| (entry.outcome, entry.by.as_str())).collect();
+    assert_eq!(reported, [(Outcome::RolledBack, "laurel"), (Outcome::Rejected, "laurel")]);
 }
 
 #[test]
 fn the_record_is_written_after_traffic_and_the_alias() {
     let mut world = world();
-    world.intent.wish = Wish::Version(version(2));
+    world.intent.desired = Desired::Version(version(2));
     let mut writes = Vec::new();
     for _ in 0..60 {
         writes.extend(world.reconcile(None).actions);
         world.moment();
     }
     let place = |of: fn(&Action) -> bool| writes.iter().rposition(of).unwrap();
-    let record = place(|action| matches!(action, Action::Record { .. }));
-    assert!(record > place(|action| matches!(action, Action::Route(_))));
-    assert!(record > place(|action| matches!(action, Action::SetAlias { .. })));
-    let records = writes.iter().filter(|action| matches!(action, Action::Record { .. })).count();
-    assert_eq!(records, 1, "once is enough");
+    let status = place(|action| matches!(action, Action::Record { .. }));
+    assert!(status > place(|action| matches!(action, Action::Route(_))));
+    assert!(status > place(|action| matches!(action, Action::SetAlias { .. })));
+    let audit_writes = writes.iter().filter(|action| matches!(action, Action::Record { .. })).count();
+    assert_eq!(audit_writes, 1, "once is enough");
 }
 
 #[test]
@@ -114,22 +114,22 @@ fn what_is_not_in_the_registry_yet_is_not_forgotten_with_the_newest_ten() {
         ask(&mut world, 1, None, None);
         ask(&mut world, 2, None, None);
     }
-    assert_eq!(world.record.history.len(), 16, "what is written is forgotten first");
+    assert_eq!(world.status.history.len(), 16, "what is written is forgotten first");
     for _ in 0..50 {
         ask(&mut world, 1, None, None);
         ask(&mut world, 2, None, None);
     }
-    assert_eq!(world.record.history.len(), 100, "there is an end to it");
-    let times: BTreeSet<_> = world.record.history.iter().map(|entry| entry.at).collect();
+    assert_eq!(world.status.history.len(), 100, "there is an end to it");
+    let times: BTreeSet<_> = world.status.history.iter().map(|entry| entry.at).collect();
     assert_eq!(times.len(), 100, "a time names an entry");
-    let mut after = world.record.as_ref().clone();
+    let mut after = world.status.as_ref().clone();
     let dropped = after.history.pop().unwrap();
-    let news = announcements(&world.record, &after, &Applied::default());
-    assert_eq!(news.len(), 1, "{news:?}");
+    let events = events(&world.status, &after, &Applied::default());
+    assert_eq!(events.len(), 1, "{events:?}");
     assert!(
-        news[0].warning
-            && news[0].reason == "NotRecorded"
-            && news[0].message.contains(&dropped.at.to_string())
+        events[0].warning
+            && events[0].reason == "NotRecorded"
+            && events[0].message.contains(&dropped.at.to_string())
     );
 }
 
@@ -140,24 +140,24 @@ fn a_version_that_is_gone_from_the_registry_is_told_of_once_and_passed_over() {
     world.happen(&Event::Registry(Registers::Away));
     ask(&mut world, 1, None, None);
     world.happen(&Event::VersionDeleted(1));
-    let before = world.record.as_ref().clone();
+    let before = world.status.as_ref().clone();
     world.happen(&Event::Registry(Registers::Fine));
     ask(&mut world, 2, None, None);
     world.settle();
     assert_eq!(recorded(&world)[..2], [Recorded::Written, Recorded::Impossible]);
-    let news = announcements(&before, &world.record, &Applied::default());
-    let told: Vec<_> = news.iter().filter(|news| news.reason == "NotRecorded").collect();
-    assert_eq!(told.len(), 1, "{news:?}");
-    assert!(told[0].message.contains("version 1 was rolled back to at 20"), "{told:?}");
+    let events = events(&before, &world.status, &Applied::default());
+    let reported: Vec<_> = events.iter().filter(|events| events.reason == "NotRecorded").collect();
+    assert_eq!(reported.len(), 1, "{events:?}");
+    assert!(reported[0].message.contains("version 1 was rolled back to at 20"), "{reported:?}");
 }
 
 #[test]
 fn that_a_line_was_written_is_no_news() {
     let mut world = world();
     ask(&mut world, 2, None, None);
-    let mut before = world.record.as_ref().clone();
+    let mut before = world.status.as_ref().clone();
     before.history[0].recorded = Recorded::Pending;
-    assert_eq!(announcements(&before, &world.record, &Applied::default()), []);
+    assert_eq!(events(&before, &world.status, &Applied::default()), []);
 }
 
 #[test]
@@ -165,20 +165,20 @@ fn promise_10_what_keeps_the_record_from_being_written_is_told_and_tried_again()
     let mut world = world();
     ask(&mut world, 2, None, None);
     let observed = world.observe();
-    let mut record = observed.record.clone();
-    record.history[0].recorded = Recorded::Pending;
-    let trouble = Some(Note::new(Reason::RegistryForbidden, "the login may not set tags"));
-    let observed = Observed { record, outbox: Outbox { trouble, ..Outbox::default() }, ..observed };
+    let mut status = observed.status.clone();
+    status.history[0].recorded = Recorded::Pending;
+    let error = Some(ReasonMessage::new(Reason::RegistryForbidden, "the login may not set tags"));
+    let observed = Observed { status, outbox: Outbox { error, ..Outbox::default() }, ..observed };
     let decision = decide(&observed);
     assert!(matches!(decision.actions[..], [Action::Record { .. }]), "{:?}", decision.actions);
-    let (status, note) = &decision.report.registry;
-    assert_eq!((*status, note.reason), (ConditionStatus::False, Reason::RegistryForbidden));
-    assert!(note.message.contains("the login may not set tags"), "{}", note.message);
+    let (status, cause) = &decision.report.registry;
+    assert_eq!((*status, cause.reason), (ConditionStatus::False, Reason::RegistryForbidden));
+    assert!(cause.message.contains("the login may not set tags"), "{}", cause.message);
     assert!(decision.report.readiness.is_settled(), "what serves is as it should be");
     assert!(decision.wake.is_some_and(|at| at <= observed.now + SignedDuration::from_secs(10)));
-    let status = next(&observed, &decision, &Applied::default(), &Identity::default());
-    let again = Observed { record: status.clone(), ..observed };
-    assert_eq!(next(&again, &decide(&again), &Applied::default(), &Identity::default()), status);
+    let status = next(&observed, &decision, &Applied::default(), &SubjectStatus::default());
+    let again = Observed { status: status.clone(), ..observed };
+    assert_eq!(next(&again, &decide(&again), &Applied::default(), &SubjectStatus::default()), status);
 }
 
 #[test]
@@ -186,12 +186,12 @@ fn promise_9_a_deletion_waits_for_the_record_only_so_long() {
     let mut world = world();
     ask(&mut world, 2, None, None);
     let mut observed = world.observe();
-    observed.record.history[0].recorded = Recorded::Pending;
+    observed.status.history[0].recorded = Recorded::Pending;
     observed.intent.lifecycle = Lifecycle::Deleting { since: world.now };
     let waits = decide(&observed);
     assert!(matches!(waits.actions.last(), Some(Action::Record { .. })), "{:?}", waits.actions);
-    let trouble = Some(Note::new(Reason::RegistryForbidden, "the login may not set tags"));
-    observed.outbox = Outbox { trouble, ..Outbox::default() };
+    let error = Some(ReasonMessage::new(Reason::RegistryForbidden, "the login may not set tags"));
+    observed.outbox = Outbox { error, ..Outbox::default() };
     observed.now += SignedDuration::from_secs(61);
     assert_eq!(decide(&observed).actions, [Action::SetFinalizer { present: false }]);
 }

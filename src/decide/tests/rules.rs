@@ -1,18 +1,18 @@
 //! Stories about promotion rules that look into decisions and statuses.
 
-use super::world::{Event, Registers, Wished, World, version};
+use super::world::{DesiredVersion, Event, Registers, World, version};
 use crate::{
     api::{
         condition::Reason,
         model_alias::{Drift, Outcome},
     },
-    decide::{AliasRole, StrategyIntent, Traffic, Wish, decide},
+    decide::{AliasRole, Desired, StrategyIntent, Traffic, decide},
 };
 
 fn serving(strategy: StrategyIntent, numbers: &[u32]) -> World {
     let mut world = World::new(strategy, 2);
     for &number in numbers {
-        world.intent.wish = Wish::Version(version(number));
+        world.intent.desired = Desired::Version(version(number));
         world.live(40);
         assert_eq!(world.cluster.traffic, Traffic::One(version(number)));
     }
@@ -21,11 +21,11 @@ fn serving(strategy: StrategyIntent, numbers: &[u32]) -> World {
 }
 
 fn condition(world: &World, type_: &str) -> Option<(String, String)> {
-    let found = world.record.conditions.iter().find(|condition| condition.type_ == type_)?;
+    let found = world.status.conditions.iter().find(|condition| condition.type_ == type_)?;
     Some((found.status.clone(), found.reason.clone()))
 }
 
-fn told(status: &str, reason: Reason) -> (String, String) {
+fn reported(status: &str, reason: Reason) -> (String, String) {
     (status.to_owned(), reason.to_string())
 }
 
@@ -38,21 +38,21 @@ fn a_version_waits_at_its_gates_and_goes_on_when_it_is_approved() {
         world.happen(&Event::Approved { of: 2, is: false });
         // The next poll sees it.
         world.live(1);
-        world.happen(&Event::Wish(Wished::Version(2)));
+        world.happen(&Event::Desired(DesiredVersion::Version(2)));
         world.live(60);
         assert_eq!(world.made(version(2)), 0, "no pod is started for it");
-        assert_eq!(condition(&world, "Ready"), Some(told("False", Reason::GatesFailed)));
-        assert_eq!(condition(&world, "Stalled"), Some(told("True", Reason::GatesFailed)));
-        assert_eq!(condition(&world, "GatesPassed"), Some(told("False", Reason::GatesFailed)));
-        assert!(world.record.rejected.is_empty(), "it is not given up");
+        assert_eq!(condition(&world, "Ready"), Some(reported("False", Reason::GatesFailed)));
+        assert_eq!(condition(&world, "Stalled"), Some(reported("True", Reason::GatesFailed)));
+        assert_eq!(condition(&world, "GatesPassed"), Some(reported("False", Reason::GatesFailed)));
+        assert!(world.status.rejected.is_empty(), "it is not given up");
         world.happen(&Event::Approved { of: 2, is: true });
         world.live(60);
         assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
-        assert_eq!(condition(&world, "GatesPassed"), Some(told("True", Reason::GatesPassed)));
+        assert_eq!(condition(&world, "GatesPassed"), Some(reported("True", Reason::GatesPassed)));
         // What serves is not judged any more.
         world.happen(&Event::Approved { of: 2, is: false });
         world.live(60);
-        assert_eq!(condition(&world, "GatesPassed"), Some(told("True", Reason::GatesPassed)));
+        assert_eq!(condition(&world, "GatesPassed"), Some(reported("True", Reason::GatesPassed)));
         world.happen(&Event::Rules(false));
         world.live(10);
         assert_eq!(condition(&world, "GatesPassed"), None);
@@ -66,18 +66,18 @@ fn promise_5_a_rollback_is_one_write_whatever_the_rules_say() {
         world.happen(&Event::Approved { of: number, is: false });
     }
     world.happen(&Event::Registry(Registers::HidesRuns));
-    world.intent.wish = Wish::Version(version(1));
+    world.intent.desired = Desired::Version(version(1));
     let decision = world.reconcile(None);
     assert_eq!(decision.actions, [crate::decide::Action::Route(Traffic::One(version(1)))]);
-    assert_eq!(world.record.history[0].outcome, Outcome::RolledBack);
-    assert_eq!(condition(&world, "GatesPassed"), Some(told("True", Reason::ServedBefore)));
+    assert_eq!(world.status.history[0].outcome, Outcome::RolledBack);
+    assert_eq!(condition(&world, "GatesPassed"), Some(reported("True", Reason::ServedBefore)));
 }
 
 #[test]
 fn promise_3_rules_that_cannot_be_judged_change_nothing_also_in_the_middle_of_a_rollout() {
     for strategy in STRATEGIES {
         let mut world = serving(strategy, &[1]);
-        world.happen(&Event::Wish(Wished::Version(2)));
+        world.happen(&Event::Desired(DesiredVersion::Version(2)));
         world.live(2);
         let pods = world.desired(version(2));
         assert!(pods > 0, "it was let in");
@@ -85,8 +85,8 @@ fn promise_3_rules_that_cannot_be_judged_change_nothing_also_in_the_middle_of_a_
         world.live(50);
         assert_eq!(decide(&world.observe()).actions, []);
         assert_eq!((world.cluster.traffic, world.desired(version(2))), (Traffic::One(version(1)), pods));
-        assert_eq!(condition(&world, "GatesPassed"), Some(told("Unknown", Reason::RegistryUnreachable)));
-        assert_eq!(condition(&world, "Reconciling"), Some(told("True", Reason::RegistryUnreachable)));
+        assert_eq!(condition(&world, "GatesPassed"), Some(reported("Unknown", Reason::RegistryUnreachable)));
+        assert_eq!(condition(&world, "Reconciling"), Some(reported("True", Reason::RegistryUnreachable)));
         world.happen(&Event::Registry(Registers::Fine));
         world.live(60);
         assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
@@ -97,13 +97,13 @@ fn promise_3_rules_that_cannot_be_judged_change_nothing_also_in_the_middle_of_a_
 fn a_version_whose_gates_close_before_it_served_is_held_back_and_rests() {
     for strategy in STRATEGIES {
         let mut world = serving(strategy, &[1]);
-        world.happen(&Event::Wish(Wished::Version(2)));
+        world.happen(&Event::Desired(DesiredVersion::Version(2)));
         world.live(2);
         assert!(world.desired(version(2)) > 0);
         world.happen(&Event::Percent { of: 2, is: None });
         world.live(60);
         assert_eq!((world.cluster.traffic, world.desired(version(2))), (Traffic::One(version(1)), 0));
-        assert_eq!(condition(&world, "Ready"), Some(told("False", Reason::GatesFailed)));
+        assert_eq!(condition(&world, "Ready"), Some(reported("False", Reason::GatesFailed)));
         world.happen(&Event::Percent { of: 2, is: Some(90) });
         world.live(60);
         assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
@@ -113,14 +113,14 @@ fn a_version_whose_gates_close_before_it_served_is_held_back_and_rests() {
 #[test]
 fn an_alias_that_asks_for_what_the_rules_refuse_is_put_back_and_says_so() {
     let mut world = serving(StrategyIntent::BlueGreen, &[1]);
-    world.happen(&Event::Wish(Wished::REGISTRY));
+    world.happen(&Event::Desired(DesiredVersion::REGISTRY));
     world.happen(&Event::Approved { of: 2, is: false });
     world.happen(&Event::Alias(Some(2)));
     world.live(60);
     assert_eq!(world.alias(AliasRole::Main), 1);
-    assert_eq!(condition(&world, "RegistrySynced"), Some(told("True", Reason::AliasPutBack)));
-    assert_eq!(world.record.history[0].outcome, Outcome::Rejected);
-    assert_eq!(world.record.history.iter().filter(|entry| entry.version == version(2)).count(), 1);
+    assert_eq!(condition(&world, "RegistrySynced"), Some(reported("True", Reason::AliasPutBack)));
+    assert_eq!(world.status.history[0].outcome, Outcome::Rejected);
+    assert_eq!(world.status.history.iter().filter(|entry| entry.version == version(2)).count(), 1);
     // An approval is no wish: somebody asks again.
     world.happen(&Event::Approved { of: 2, is: true });
     world.live(60);
@@ -133,15 +133,15 @@ fn an_alias_that_asks_for_what_the_rules_refuse_is_put_back_and_says_so() {
 #[test]
 fn with_drift_report_an_alias_on_what_the_rules_refuse_stays_and_waits_for_them() {
     let mut world = serving(StrategyIntent::BlueGreen, &[1]);
-    world.happen(&Event::Wish(Wished::REGISTRY));
+    world.happen(&Event::Desired(DesiredVersion::REGISTRY));
     world.happen(&Event::Drift(Drift::Report));
     world.happen(&Event::Approved { of: 2, is: false });
     world.happen(&Event::Alias(Some(2)));
     world.live(60);
     assert_eq!(world.alias(AliasRole::Main), 2);
     assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
-    assert_eq!(condition(&world, "RegistrySynced"), Some(told("False", Reason::AliasDrifted)));
-    assert_eq!(condition(&world, "Ready"), Some(told("False", Reason::GatesFailed)));
+    assert_eq!(condition(&world, "RegistrySynced"), Some(reported("False", Reason::AliasDrifted)));
+    assert_eq!(condition(&world, "Ready"), Some(reported("False", Reason::GatesFailed)));
     world.happen(&Event::Approved { of: 2, is: true });
     world.live(60);
     assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
@@ -150,7 +150,7 @@ fn with_drift_report_an_alias_on_what_the_rules_refuse_stays_and_waits_for_them(
 #[test]
 fn an_alias_that_is_ahead_of_rules_that_cannot_be_judged_is_left_there() {
     let mut world = serving(StrategyIntent::BlueGreen, &[1]);
-    world.happen(&Event::Wish(Wished::REGISTRY));
+    world.happen(&Event::Desired(DesiredVersion::REGISTRY));
     world.happen(&Event::Registry(Registers::HidesRuns));
     world.happen(&Event::Alias(Some(2)));
     world.live(60);
@@ -166,15 +166,15 @@ fn without_serving_the_alias_itself_waits_for_the_rules() {
     world.happen(&Event::Serving(false));
     world.live(20);
     world.happen(&Event::Percent { of: 2, is: Some(50) });
-    world.happen(&Event::Wish(Wished::Version(2)));
+    world.happen(&Event::Desired(DesiredVersion::Version(2)));
     world.live(20);
     assert_eq!(world.alias(AliasRole::Main), 1);
-    assert_eq!(condition(&world, "Ready"), Some(told("False", Reason::GatesFailed)));
+    assert_eq!(condition(&world, "Ready"), Some(reported("False", Reason::GatesFailed)));
     // Somebody who sets it all the same is corrected: it says what it said before.
     world.happen(&Event::Alias(Some(2)));
     world.live(20);
-    assert_eq!((world.alias(AliasRole::Main), world.record.version), (1, Some(version(1))));
+    assert_eq!((world.alias(AliasRole::Main), world.status.version), (1, Some(version(1))));
     world.happen(&Event::Percent { of: 2, is: Some(95) });
     world.live(20);
-    assert_eq!((world.alias(AliasRole::Main), world.record.version), (2, Some(version(2))));
+    assert_eq!((world.alias(AliasRole::Main), world.status.version), (2, Some(version(2))));
 }

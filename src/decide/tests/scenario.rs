@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::world::{Event, Pace, Strategy, World, version};
 use crate::{
     api::condition::Reason,
-    decide::{AliasRole, Traffic, Wish},
+    decide::{AliasRole, Desired, Traffic},
 };
 
 /// A story. A person can read and write it as YAML.
@@ -147,7 +147,7 @@ impl Scenario {
     }
 
     /// All that happened in the story.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn reported(&self) -> String {
         let mut world = self.start.world();
         world.log = Some(String::new());
         self.play(world).log.unwrap_or_default()
@@ -215,7 +215,7 @@ impl Start {
             serving.history = 1;
         }
         for &number in &self.promoted {
-            world.intent.wish = Wish::Version(version(number));
+            world.intent.desired = Desired::Version(version(number));
             for _ in 0..self.replicas * 6 + 10 {
                 world.live_until(world.now + world.pace.step);
             }
@@ -254,7 +254,7 @@ impl Seen {
             }
         };
         let reason = |type_: &str| {
-            let known = world.record.conditions.iter().find(|condition| condition.type_ == type_);
+            let known = world.status.conditions.iter().find(|condition| condition.type_ == type_);
             known.map_or_else(String::new, |condition| condition.reason.clone())
         };
         let text = |due: Option<&dyn ToString>| due.map(ToString::to_string);
@@ -292,7 +292,7 @@ impl Seen {
             );
         }
         compare("deployments", list(&self.deployments), format!("{:?}", world.deployments()));
-        let rejected = world.record.rejected.iter().map(|rejection| rejection.version.to_string());
+        let rejected = world.status.rejected.iter().map(|rejection| rejection.version.to_string());
         compare("rejected", list(&self.rejected), format!("[{}]", rejected.collect::<Vec<_>>().join(", ")));
         world.promise(differences.is_empty(), |_| differences);
     }

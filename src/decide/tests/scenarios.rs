@@ -16,7 +16,7 @@ fn play(test: &str) {
     let file = folder().join(format!("{}.yaml", test.replace('_', "-")));
     let story: Scenario = serde_yaml::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     let broken = story.broken();
-    assert!(broken.is_empty(), "{}\n{}\n{}", story.title, broken.join("\n"), story.told());
+    assert!(broken.is_empty(), "{}\n{}\n{}", story.title, broken.join("\n"), story.reported());
 }
 
 macro_rules! stories {

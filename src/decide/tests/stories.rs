@@ -6,10 +6,10 @@ use jiff::SignedDuration;
 use super::world::{Event, Fate, World, version};
 use crate::{
     api::{
-        condition::{ConditionStatus, Note, Reason},
+        condition::{ConditionStatus, Reason, ReasonMessage},
         model_alias::{Cause, Drift, Outcome},
     },
-    decide::{Action, AliasRole, Lifecycle, Readiness, StrategyIntent, Traffic, Wish, decide},
+    decide::{Action, AliasRole, Desired, Lifecycle, Readiness, StrategyIntent, Traffic, decide},
 };
 
 fn serving(number: u32) -> World {
@@ -19,7 +19,7 @@ fn serving(number: u32) -> World {
 }
 
 fn promote(world: &mut World, number: u32) {
-    world.intent.wish = Wish::Version(version(number));
+    world.intent.desired = Desired::Version(version(number));
     world.live(40);
     assert_eq!(world.cluster.traffic, Traffic::One(version(number)));
 }
@@ -28,12 +28,12 @@ fn promote(world: &mut World, number: u32) {
 fn promise_5_a_rollback_to_a_warm_version_is_one_write_before_all_others() {
     let mut world = serving(1);
     promote(&mut world, 2);
-    world.intent.wish = Wish::Version(version(1));
-    world.registry.trouble = Some(Reason::RegistryUnreachable);
+    world.intent.desired = Desired::Version(version(1));
+    world.registry.error = Some(Reason::RegistryUnreachable);
     let decision = world.reconcile(None);
     assert_eq!(decision.actions, [Action::Route(Traffic::One(version(1)))]);
-    assert_eq!(world.record.history[0].outcome, Outcome::RolledBack);
-    assert_eq!(world.record.previous_version, Some(version(2)));
+    assert_eq!(world.status.history[0].outcome, Outcome::RolledBack);
+    assert_eq!(world.status.previous_version, Some(version(2)));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn promise_5_a_rollback_moves_traffic_before_it_brings_other_settings() {
     let mut world = serving(1);
     world.serving().settings = "b".into();
     promote(&mut world, 2);
-    world.intent.wish = Wish::Version(version(1));
+    world.intent.desired = Desired::Version(version(1));
     let decision = world.reconcile(None);
     assert_eq!(decision.actions[0], Action::Route(Traffic::One(version(1))));
     world.live(40);
@@ -52,10 +52,10 @@ fn promise_5_a_rollback_moves_traffic_before_it_brings_other_settings() {
 fn promise_5_what_traffic_just_left_stays_warm_also_when_the_status_does_not_know_yet() {
     let mut world = serving(1);
     promote(&mut world, 2);
-    let before = world.record.clone();
+    let before = world.status.clone();
     promote(&mut world, 3);
     // As after a crash between the two writes: the Service is on version 3, the status says 2.
-    world.record = before;
+    world.status = before;
     let decision = decide(&world.observe());
     let rests = Action::Scale { version: version(2), replicas: 0 };
     assert!(!decision.actions.contains(&rests), "{:?}", decision.actions);
@@ -65,10 +65,10 @@ fn promise_5_what_traffic_just_left_stays_warm_also_when_the_status_does_not_kno
 fn promise_4_the_registry_is_told_after_traffic_and_only_then() {
     let mut world = serving(1);
     assert_eq!(world.alias(AliasRole::Main), 1);
-    world.intent.wish = Wish::Version(version(2));
+    world.intent.desired = Desired::Version(version(2));
     loop {
         assert_eq!(world.alias(AliasRole::Main), 1);
-        let before = (world.cluster.traffic, world.record.version);
+        let before = (world.cluster.traffic, world.status.version);
         let decision = world.reconcile(None);
         if decision.actions.iter().any(|action| matches!(action, Action::SetAlias { .. })) {
             let moved = (Traffic::One(version(2)), Some(version(2)));
@@ -88,8 +88,8 @@ fn a_version_that_fails_while_it_serves_is_left_for_the_warm_one_and_the_history
     world.happen(&Event::Pods { of: 2, are: Fate::NeverReady });
     world.live(10);
     assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
-    assert_eq!(world.record.rejected[0].reason, Reason::BecameUnready);
-    assert_eq!(world.record.history[0].cause, Cause::Failure);
+    assert_eq!(world.status.rejected[0].reason, Reason::BecameUnready);
+    assert_eq!(world.status.history[0].cause, Cause::Failure);
 }
 
 /// The pods of the version still run then, with the result of their smoke test.
@@ -97,11 +97,11 @@ fn a_version_that_fails_while_it_serves_is_left_for_the_warm_one_and_the_history
 fn promise_6_a_retry_right_after_the_rejection_sends_the_input_example_again() {
     let mut world = serving(1);
     world.happen(&Event::Pods { of: 2, are: Fate::FailsSmokeTest });
-    world.intent.wish = Wish::Version(version(2));
+    world.intent.desired = Desired::Version(version(2));
     while world.reconcile(None).rejection.is_none() {
         world.moment();
     }
-    assert_eq!((world.record.rejected[0].reason, world.desired(version(2))), (Reason::SmokeTestFailed, 2));
+    assert_eq!((world.status.rejected[0].reason, world.desired(version(2))), (Reason::SmokeTestFailed, 2));
     world.happen(&Event::Pods { of: 2, are: Fate::Good });
     world.happen(&Event::Retry("1".into()));
     world.live(30);
@@ -135,7 +135,7 @@ fn what_serves_is_not_late_because_it_started_long_ago() {
     let mut observed = world.observe();
     let workload = observed.cluster.workloads.get_mut(&version(1)).unwrap();
     (workload.ready, workload.rolled_out) = (1, false);
-    workload.trouble = Some(Note::new(Reason::Unschedulable, "a node went"));
+    workload.error = Some(ReasonMessage::new(Reason::Unschedulable, "a node went"));
     let readiness = decide(&observed).report.readiness;
     assert!(matches!(readiness, Readiness::Progressing(_)), "{readiness:?}");
 }
@@ -151,7 +151,7 @@ fn a_service_deleted_by_hand_comes_back_at_once() {
 #[test]
 fn promise_9_a_deletion_waits_for_the_registry_only_so_long() {
     let mut world = serving(1);
-    world.registry.trouble = Some(Reason::RegistryUnreachable);
+    world.registry.error = Some(Reason::RegistryUnreachable);
     world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
     assert!(world.intent.has_finalizer);
     let decision = world.reconcile(None);
@@ -178,7 +178,7 @@ fn a_deletion_removes_the_alias_that_is_ours() {
 #[test]
 fn suspension_changes_nothing() {
     let mut world = serving(1);
-    world.intent.wish = Wish::Version(version(2));
+    world.intent.desired = Desired::Version(version(2));
     world.intent.lifecycle = Lifecycle::Suspended;
     let decision = world.reconcile(None);
     assert!(decision.actions.is_empty());
@@ -189,7 +189,7 @@ fn suspension_changes_nothing() {
 fn while_something_stands_in_the_way_no_condition_says_that_serving_is_not_wished_for() {
     let mut observed = World::new(StrategyIntent::BlueGreen, 2).observe();
     observed.intent.serving = None;
-    observed.intent.obstacle = Some(Note::new(Reason::RegisteredModelNotFound, "create it"));
-    let (status, note) = decide(&observed).report.serving;
-    assert_eq!((status, note.reason), (ConditionStatus::False, Reason::WaitingForPods));
+    observed.intent.blocker = Some(ReasonMessage::new(Reason::RegisteredModelNotFound, "create it"));
+    let (status, cause) = decide(&observed).report.serving;
+    assert_eq!((status, cause.reason), (ConditionStatus::False, Reason::WaitingForPods));
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::world::{Event, Pass, Strategy, Wished, World, version};
+use super::world::{DesiredVersion, Event, Pass, Strategy, World, version};
 use crate::decide::{Action, Traffic, decide};
 
 const STRATEGIES: [Strategy; 2] = [Strategy::BlueGreen, Strategy::Rolling];
 /// Longer than a promotion and its warm window.
 const MOMENTS: i64 = 330;
 
-fn wish(world: &mut World, number: u32) {
-    world.happen(&Event::Wish(Wished::Version(number)));
+fn desired(world: &mut World, number: u32) {
+    world.happen(&Event::Desired(DesiredVersion::Version(number)));
 }
 
 /// A world that serves version 1 and is wished to serve version 2.
@@ -18,7 +18,7 @@ fn promoting(strategy: Strategy, replicas: u32) -> World {
     let mut world = World::new(strategy.into(), replicas);
     world.settle();
     world.begin_story();
-    wish(&mut world, 2);
+    desired(&mut world, 2);
     world
 }
 
@@ -28,7 +28,7 @@ fn along(mut world: World, moments: i64) -> Vec<World> {
     for _ in 0..moments {
         while world.is_due() {
             worlds.push(world.clone());
-            world.watched_pass(&Pass::default());
+            world.watched_reconcile(&Pass::default());
         }
         world.moment();
     }
@@ -62,7 +62,7 @@ fn promise_5_back_to_what_served_at_every_moment_and_killed_after_every_write() 
         for mut before in moments.iter().flat_map(cut_everywhere).chain(moments.iter().cloned()) {
             let was_full = before.ready(version(1)) >= replicas && before.desired(version(1)) == replicas;
             let made = before.made(version(1));
-            wish(&mut before, 1);
+            desired(&mut before, 1);
             for mut world in cut_everywhere(&before) {
                 let at = world.second_of_story();
                 world.settle();
@@ -91,7 +91,7 @@ fn promise_5_back_to_what_is_warm_is_the_first_write_of_the_first_pass() {
             moved && world.ready(version(1)) >= replicas && world.desired(version(1)) == replicas
         };
         for mut world in along(promoting(strategy, replicas), MOMENTS).into_iter().filter(back) {
-            wish(&mut world, 1);
+            desired(&mut world, 1);
             let decision = decide(&world.observe());
             assert_eq!(decision.actions.first(), Some(&Action::Route(Traffic::One(version(1)))));
         }
@@ -140,15 +140,16 @@ fn the_history_tells_how_long_a_promotion_took_whenever_the_operator_was_killed(
             world.live(1);
             for mut world in cut_everywhere(&world) {
                 world.live(60);
-                let entry = &world.record.history[0];
+                let entry = &world.status.history[0];
                 let started = world.observe().cluster.workloads[&version(2)].started_at.unwrap();
                 let due = Duration::try_from(entry.at.duration_since(started)).unwrap();
-                let told = entry.took.map(Duration::from);
+                let reported = entry.took.map(Duration::from);
                 // Of an exchange it may also be counted from one of its later steps.
-                let is_told =
-                    told.is_some_and(|told| told == due || strategy == Strategy::Rolling && told > due);
+                let is_reported = reported.is_some_and(|reported| {
+                    reported == due || strategy == Strategy::Rolling && reported > due
+                });
                 assert_eq!(entry.version, version(2));
-                assert!(is_told, "{told:?} instead of {due:?}, killed at {killed_at}s");
+                assert!(is_reported, "{reported:?} instead of {due:?}, killed at {killed_at}s");
                 stories += 1;
             }
         }

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::Fault;
+use super::Violation;
 
 /// The fields there are.
 const FIELDS: [&str; 15] = [
@@ -36,70 +36,72 @@ pub(super) fn generated(prefix: &str) -> String {
     format!("{kept}xxxxx")
 }
 
-pub(super) fn judge(metadata: &Value) -> Vec<Fault> {
+pub(super) fn judge(metadata: &Value) -> Vec<Violation> {
     let Some(fields) = metadata.as_object() else {
         let problem = if metadata.is_null() { "name is required" } else { "it is not an object" };
-        return vec![Fault::new("metadata", problem)];
+        return vec![Violation::new("metadata", problem)];
     };
     let unknown = fields.keys().filter(|field| !FIELDS.contains(&field.as_str()));
-    let mut faults: Vec<_> =
-        unknown.map(|field| Fault::new(format!("metadata.{field}"), "there is no such field")).collect();
+    let mut violations: Vec<_> =
+        unknown.map(|field| Violation::new(format!("metadata.{field}"), "there is no such field")).collect();
     let known: Value = metadata.clone();
     let meta: ObjectMeta = match serde_json::from_value(known) {
         Ok(meta) => meta,
         Err(error) => {
-            faults.push(Fault::new("metadata", error.to_string()));
-            return faults;
+            violations.push(Violation::new("metadata", error.to_string()));
+            return violations;
         }
     };
     match (meta.name.filter(|name| !name.is_empty()), meta.generate_name.filter(|prefix| !prefix.is_empty()))
     {
-        (Some(name), _) => name_fault("metadata.name", &name, &mut faults),
-        (None, Some(prefix)) => name_fault("metadata.generateName", &generated(&prefix), &mut faults),
-        (None, None) => faults.push(Fault::new("metadata", "name is required")),
+        (Some(name), _) => name_violation("metadata.name", &name, &mut violations),
+        (None, Some(prefix)) => name_violation("metadata.generateName", &generated(&prefix), &mut violations),
+        (None, None) => violations.push(Violation::new("metadata", "name is required")),
     }
     if let Some(namespace) = meta.namespace.filter(|namespace| !namespace.is_empty())
         && !is_label(&namespace)
     {
-        faults.push(Fault::new("metadata.namespace", format!("{namespace:?} is no name of a namespace")));
+        violations
+            .push(Violation::new("metadata.namespace", format!("{namespace:?} is no name of a namespace")));
     }
     for (key, value) in meta.labels.into_iter().flatten() {
         if !is_qualified(&key) {
-            faults.push(Fault::new("metadata.labels", format!("{key:?} is no key of a label")));
+            violations.push(Violation::new("metadata.labels", format!("{key:?} is no key of a label")));
         }
         if !value.is_empty() && !is_name_part(&value) {
-            faults.push(Fault::new("metadata.labels", format!("{value:?} is no value of a label")));
+            violations.push(Violation::new("metadata.labels", format!("{value:?} is no value of a label")));
         }
     }
     let mut size = 0;
     for (key, value) in meta.annotations.into_iter().flatten() {
         size += key.len() + value.len();
         if !is_qualified(&key.to_lowercase()) {
-            faults.push(Fault::new("metadata.annotations", format!("{key:?} is no key of an annotation")));
+            violations
+                .push(Violation::new("metadata.annotations", format!("{key:?} is no key of an annotation")));
         }
     }
     if size > ANNOTATIONS_MAX {
-        faults.push(Fault::new(
+        violations.push(Violation::new(
             "metadata.annotations",
             format!("{size} bytes are more than {ANNOTATIONS_MAX}"),
         ));
     }
     for finalizer in meta.finalizers.into_iter().flatten().filter(|finalizer| !is_qualified(finalizer)) {
-        faults.push(Fault::new("metadata.finalizers", format!("{finalizer:?} is no finalizer")));
+        violations.push(Violation::new("metadata.finalizers", format!("{finalizer:?} is no finalizer")));
     }
     if meta.resource_version.is_some_and(|version| !version.is_empty()) {
-        faults.push(Fault::new("metadata.resourceVersion", "it is the server's to set; take it out"));
+        violations.push(Violation::new("metadata.resourceVersion", "it is the server's to set; take it out"));
     }
-    faults
+    violations
 }
 
-fn name_fault(path: &str, name: &str, faults: &mut Vec<Fault>) {
+fn name_violation(path: &str, name: &str, violations: &mut Vec<Violation>) {
     if !is_subdomain(name) {
         let problem = format!(
             "{name:?} is no name of an object: at most 253 lower-case letters, digits, '-' and '.', beginning and ending with a \
              letter or a digit"
         );
-        faults.push(Fault::new(path, problem));
+        violations.push(Violation::new(path, problem));
     }
 }
 

@@ -28,20 +28,20 @@ use crate::api::{GROUP, custom_resource_definitions};
 
 /// Something in an object that the API server would refuse.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Fault {
+pub struct Violation {
     /// Where: `spec.serving.replicas`; empty for the object as a whole.
     pub path: String,
     /// What is wrong with it.
     pub problem: String,
 }
 
-impl Fault {
+impl Violation {
     fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { path: path.into(), problem: problem.into() }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, problem } = self;
         if path.is_empty() { f.write_str(problem) } else { write!(f, "{path}: {problem}") }
@@ -78,21 +78,21 @@ impl Judge {
 
     /// What the API server would refuse about an object of ours; nothing where it would take it.
     #[must_use]
-    pub fn judge(&self, object: &Value) -> Vec<Fault> {
+    pub fn judge(&self, object: &Value) -> Vec<Violation> {
         let kind = object["kind"].as_str().unwrap_or_default();
         let Some((versions, admission)) = self.kinds.get(kind) else {
             let known: Vec<_> = self.kinds.keys().map(String::as_str).collect();
-            return vec![Fault::new("kind", format!("{kind:?} is none of {}", known.join(", ")))];
+            return vec![Violation::new("kind", format!("{kind:?} is none of {}", known.join(", ")))];
         };
         if !versions.iter().any(|version| object["apiVersion"] == version.as_str()) {
-            return vec![Fault::new(
+            return vec![Violation::new(
                 "apiVersion",
                 format!("{} is not {}", object["apiVersion"], versions.join(" or ")),
             )];
         }
-        let mut faults = metadata::judge(&object["metadata"]);
-        faults.extend(admission.strictly(named(object)));
-        faults
+        let mut violations = metadata::judge(&object["metadata"]);
+        violations.extend(admission.strictly(named(object)));
+        violations
     }
 }
 
@@ -127,14 +127,14 @@ mod tests {
 
     use super::*;
 
-    fn told(yaml: &str) -> Vec<String> {
+    fn reported(yaml: &str) -> Vec<String> {
         let object: Value = serde_yaml::from_str(yaml).unwrap();
         Judge::default().judge(&object).iter().map(ToString::to_string).collect()
     }
 
     fn alias(spec: &str) -> Vec<String> {
         let head = "apiVersion: laurel.dev/v1alpha1\nkind: ModelAlias\nmetadata: {name: fraud-champion}";
-        told(&format!("{head}\nspec: {{modelRef: {{name: fraud}}, alias: champion, {spec}}}"))
+        reported(&format!("{head}\nspec: {{modelRef: {{name: fraud}}, alias: champion, {spec}}}"))
     }
 
     #[test]
@@ -164,24 +164,24 @@ mod tests {
             ("version: '4', previousAlias: champion", "spec: previousAlias must differ from alias"),
             ("version: '4', rollout: {maxSurge: 1}", "spec.rollout: maxSurge is for strategy Rolling"),
         ];
-        for (spec, fault) in table {
-            assert_eq!(alias(spec), [fault], "{spec}");
+        for (spec, violation) in table {
+            assert_eq!(alias(spec), [violation], "{spec}");
         }
     }
 
     #[test]
     fn lists_by_key_hold_each_key_once() {
         let metrics = "[{name: auc, min: 0.9}, {name: auc, max: 1}]";
-        let faults = told(&format!(
+        let violations = reported(&format!(
             "{{apiVersion: laurel.dev/v1alpha1, kind: RegisteredModel, metadata: {{name: fraud}}, spec: {{promotion: [{{aliases: [a], metrics: {metrics}}}]}}}}"
         ));
-        assert_eq!(faults, [r#"spec.promotion[0].metrics[1]: a second one with name "auc""#]);
+        assert_eq!(violations, [r#"spec.promotion[0].metrics[1]: a second one with name "auc""#]);
     }
 
     #[test]
     fn a_registry_is_named_by_a_url_as_kubernetes_reads_it() {
         let of = |url: &str| {
-            told(&format!(
+            reported(&format!(
                 "{{apiVersion: laurel.dev/v1alpha1, kind: ModelRegistry, metadata: {{name: mlflow}}, spec: {{mlflow: {{url: {url:?}}}}}}}"
             ))
         };
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn names_and_kinds_are_judged_too() {
         let spec = "spec: {modelRef: {name: fraud}, alias: champion, version: '4'}";
-        let of = |head: &str| told(&format!("{{{head}, {spec}}}"));
+        let of = |head: &str| reported(&format!("{{{head}, {spec}}}"));
         let kind = "apiVersion: laurel.dev/v1alpha1, kind: ModelAlias";
         let long = "a".repeat(53);
         assert_eq!(of(&format!("{kind}, metadata: {{}}")), ["metadata: name is required"]);

@@ -7,7 +7,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{
-    Fault,
+    Violation,
     exceptions::{drop_url_rule, is_countable, is_duration, url_rule, without_nulls},
     go_url,
     stored::prune_and_default,
@@ -39,93 +39,99 @@ impl Admission {
     /// Every reason why it would be refused.
     pub fn admit(&self, mut object: Value) -> Result<Value, Vec<String>> {
         prune_and_default("", &self.schema, &mut object, &mut Vec::new());
-        let faults = self.faults(&object);
-        if faults.is_empty() { Ok(object) } else { Err(faults.iter().map(ToString::to_string).collect()) }
+        let violations = self.violations(&object);
+        if violations.is_empty() {
+            Ok(object)
+        } else {
+            Err(violations.iter().map(ToString::to_string).collect())
+        }
     }
 
     /// Every reason why a new object would be refused, with unknown fields among them. The status is nothing that a person
     /// sends, and is dropped.
     #[must_use]
-    pub fn strictly(&self, mut object: Value) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        prune_and_default("", &self.schema, &mut object, &mut faults);
+    pub fn strictly(&self, mut object: Value) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        prune_and_default("", &self.schema, &mut object, &mut violations);
         if let Some(fields) = object.as_object_mut() {
             fields.remove("status");
         }
-        faults.extend(self.faults(&object));
-        faults
+        violations.extend(self.violations(&object));
+        violations
     }
 
     /// CEL rules are looked at only where everything has the shape that they rely on.
-    fn faults(&self, object: &Value) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        self.look("", &self.schema, object, &mut faults);
-        if faults.is_empty()
+    fn violations(&self, object: &Value) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        self.look("", &self.schema, object, &mut violations);
+        if violations.is_empty()
             && let Err(errors) =
                 self.validator.validate_compiled(&self.compiled, &without_nulls(object), None)
         {
-            let fault =
-                |error: &kube::core::cel::ValidationError| Fault::new(&error.field_path, &error.message);
-            faults.extend(errors.iter().map(fault));
+            let violation =
+                |error: &kube::core::cel::ValidationError| Violation::new(&error.field_path, &error.message);
+            violations.extend(errors.iter().map(violation));
         }
-        faults
+        violations
     }
 
-    fn look(&self, path: &str, schema: &Value, value: &Value, faults: &mut Vec<Fault>) {
-        let mut fault = |problem: String| faults.push(Fault::new(path, problem));
+    fn look(&self, path: &str, schema: &Value, value: &Value, violations: &mut Vec<Violation>) {
+        let mut violation = |problem: String| violations.push(Violation::new(path, problem));
         if value.is_null() {
             // A list of values has to name null as well, and those of ours do not.
             if schema["nullable"] != true || schema.get("enum").is_some() {
-                fault("null is not a value that it takes".to_owned());
+                violation("null is not a value that it takes".to_owned());
             }
             return;
         }
         if schema["x-kubernetes-int-or-string"] == true {
             if !value.is_string() && !is_integer(value) {
-                fault(format!("{value} is neither an integer nor a string"));
+                violation(format!("{value} is neither an integer nor a string"));
             }
             return;
         }
         if let Some(type_) = schema["type"].as_str().filter(|type_| !is_of(type_, value)) {
             let article = if type_.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-            return fault(format!("{} is not {article} {type_}", short(value)));
+            return violation(format!("{} is not {article} {type_}", short(value)));
         }
         if let Some(values) = schema["enum"].as_array().filter(|values| !values.contains(value)) {
             let values: Vec<_> = values.iter().map(ToString::to_string).collect();
-            fault(format!("{} is none of {}", short(value), values.join(", ")));
+            violation(format!("{} is none of {}", short(value), values.join(", ")));
         }
         match value {
             Value::String(text) => {
-                if let Some(problem) = self.text_fault(schema, text) {
-                    fault(problem);
+                if let Some(problem) = self.text_violation(schema, text) {
+                    violation(problem);
                 }
             }
             Value::Number(number) => {
-                if let Some(problem) = range_fault(schema, number.as_f64().unwrap_or(f64::NAN)) {
-                    fault(problem);
+                if let Some(problem) = range_violation(schema, number.as_f64().unwrap_or(f64::NAN)) {
+                    violation(problem);
                 }
             }
             Value::Array(items) => {
-                faults.extend(
-                    count_fault(schema, "Items", items.len()).map(|problem| Fault::new(path, problem)),
+                violations.extend(
+                    count_violation(schema, "Items", items.len())
+                        .map(|problem| Violation::new(path, problem)),
                 );
-                faults.extend(key_faults(path, schema, items));
+                violations.extend(key_violations(path, schema, items));
                 for (index, item) in items.iter().enumerate() {
-                    self.look(&format!("{path}[{index}]"), &schema["items"], item, faults);
+                    self.look(&format!("{path}[{index}]"), &schema["items"], item, violations);
                 }
             }
             Value::Object(fields) => {
-                faults.extend(
-                    count_fault(schema, "Properties", fields.len()).map(|problem| Fault::new(path, problem)),
+                violations.extend(
+                    count_violation(schema, "Properties", fields.len())
+                        .map(|problem| Violation::new(path, problem)),
                 );
                 for field in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
                     if !fields.contains_key(field) {
-                        faults.push(Fault::new(path, format!("{field} is required")));
+                        violations.push(Violation::new(path, format!("{field} is required")));
                     }
                 }
                 for (field, value) in fields {
                     if let Some(schema) = field_schema(schema, field) {
-                        self.look(&join(path, field), schema, value, faults);
+                        self.look(&join(path, field), schema, value, violations);
                     }
                 }
             }
@@ -133,9 +139,9 @@ impl Admission {
         }
     }
 
-    fn text_fault(&self, schema: &Value, text: &str) -> Option<String> {
+    fn text_violation(&self, schema: &Value, text: &str) -> Option<String> {
         let length = text.chars().count();
-        if let Some(problem) = count_fault(schema, "Length", length) {
+        if let Some(problem) = count_violation(schema, "Length", length) {
             return Some(problem);
         }
         if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
@@ -186,7 +192,7 @@ fn is_integer(value: &Value) -> bool {
         || value.as_f64().is_some_and(|number| value.is_f64() && number.fract() == 0.0 && number.abs() <= MAX)
 }
 
-fn range_fault(schema: &Value, number: f64) -> Option<String> {
+fn range_violation(schema: &Value, number: f64) -> Option<String> {
     let number_text = crate::api::metric::number(number);
     let least = schema["minimum"].as_f64().filter(|least| number < *least);
     let most = schema["maximum"].as_f64().filter(|most| number > *most);
@@ -202,7 +208,7 @@ fn range_fault(schema: &Value, number: f64) -> Option<String> {
 }
 
 /// Too few or too many: `what` is `Length`, `Items` or `Properties`.
-fn count_fault(schema: &Value, what: &str, count: usize) -> Option<String> {
+fn count_violation(schema: &Value, what: &str, count: usize) -> Option<String> {
     let limit = |bound: &str| schema.get(format!("{bound}{what}")).and_then(Value::as_u64);
     let things = match what {
         "Length" => "characters",
@@ -219,7 +225,7 @@ fn count_fault(schema: &Value, what: &str, count: usize) -> Option<String> {
 }
 
 /// Items that a list by key, or a set, has twice.
-fn key_faults(path: &str, schema: &Value, items: &[Value]) -> Vec<Fault> {
+fn key_violations(path: &str, schema: &Value, items: &[Value]) -> Vec<Violation> {
     let keys: Vec<&str> = match schema["x-kubernetes-list-type"].as_str() {
         Some("map") => schema["x-kubernetes-list-map-keys"]
             .as_array()
@@ -245,7 +251,7 @@ fn key_faults(path: &str, schema: &Value, items: &[Value]) -> Vec<Fault> {
     let twice = items.iter().enumerate().filter(|(_, item)| !seen.insert(whole(item)));
     twice
         .map(|(index, item)| {
-            Fault::new(format!("{path}[{index}]"), format!("a second one with {}", identity(item)))
+            Violation::new(format!("{path}[{index}]"), format!("a second one with {}", identity(item)))
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Fault,
+    Violation,
     schema::{field_schema, join},
 };
 
@@ -11,7 +11,7 @@ use super::{
 const ROOT: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 /// Drops unknown fields, and says which, drops nulls that may not be there, and fills in defaults, in the API server's order.
-pub(super) fn prune_and_default(path: &str, schema: &Value, value: &mut Value, unknown: &mut Vec<Fault>) {
+pub(super) fn prune_and_default(path: &str, schema: &Value, value: &mut Value, unknown: &mut Vec<Violation>) {
     match value {
         Value::Object(fields) => {
             let keeps_unknown = schema["x-kubernetes-preserve-unknown-fields"] == true;
@@ -19,7 +19,7 @@ pub(super) fn prune_and_default(path: &str, schema: &Value, value: &mut Value, u
                 Some(schema) => !value.is_null() || schema["nullable"] == true,
                 None if keeps_unknown || (path.is_empty() && ROOT.contains(&field.as_str())) => true,
                 None => {
-                    unknown.push(Fault::new(join(path, field), "there is no such field"));
+                    unknown.push(Violation::new(join(path, field), "there is no such field"));
                     false
                 }
             });

@@ -145,13 +145,17 @@ pub fn check(manifests: &Manifests) -> (Vec<Finding>, Known) {
     let judge = Judge::default();
     let (mut findings, mut known) = (Vec::new(), Known::default());
     for manifest in &manifests.ours {
-        let faults = judge.judge(&manifest.object);
-        if faults.is_empty()
+        let violations = judge.judge(&manifest.object);
+        if violations.is_empty()
             && let Err(problem) = known.add(&judge, manifest)
         {
             findings.push(Finding::error(manifest, "", problem));
         }
-        findings.extend(faults.into_iter().map(|fault| Finding::error(manifest, &fault.path, fault.problem)));
+        findings.extend(
+            violations
+                .into_iter()
+                .map(|violation| Finding::error(manifest, &violation.path, violation.problem)),
+        );
     }
     findings.extend(references::findings(&known));
     findings.sort();

@@ -13,7 +13,8 @@ use crate::{
     },
     audit::Log,
     decide::{
-        Candidates, Choice, Evidence, EvidenceFacts, Metrics, NEWEST, Outcome, RegistryView, choose, examine,
+        Candidates, Choice, Evidence, EvidenceFacts, Metrics, NEWEST, RegistryView, RuleOutcome, choose,
+        examine,
     },
     observe::candidate,
     offline::versions::{self, RunMetrics},
@@ -73,7 +74,7 @@ pub struct RuleSeen {
     /// Whether it is met.
     pub passed: bool,
     /// What it asks.
-    pub wanted: String,
+    pub required: String,
     /// What was seen.
     pub seen: String,
 }
@@ -89,19 +90,19 @@ pub async fn evaluate(known: &Known, registry: &dyn Registry) -> Result<Vec<Prom
         let Some(model) = known.models.get(&reference) else { continue };
         // A name that Kubernetes takes is one that a registry takes.
         let Ok(name) = model.object.model_name() else { continue };
-        promotions.push(wish(alias, &model.object, &name, registry).await?);
+        promotions.push(judge(alias, &model.object, &name, registry).await?);
     }
     Ok(promotions)
 }
 
-async fn wish(
+async fn judge(
     alias: &Of<ModelAlias>,
     model: &RegisteredModel,
     name: &ModelName,
     registry: &dyn Registry,
 ) -> Result<Promotion, String> {
     let spec = &alias.object.spec;
-    let told = |version: Option<Version>, verdict, message: String| Promotion {
+    let reported = |version: Option<Version>, verdict, message: String| Promotion {
         file: alias.manifest.file.clone(),
         object: alias.manifest.title(),
         model: name.to_string(),
@@ -116,32 +117,32 @@ async fn wish(
         let message =
             format!("the model {:?} is not in the registry yet, so no version of it is", name.as_str());
         let verdict = if spec.version.is_some() { Verdict::Missing } else { Verdict::Nothing };
-        return Ok(told(spec.version, verdict, message));
+        return Ok(reported(spec.version, verdict, message));
     };
-    let version = match wished(alias, &facts, registry).await? {
+    let version = match desired_version(alias, &facts, registry).await? {
         Ok(version) => version,
-        Err(nothing) => return Ok(told(None, Verdict::Nothing, nothing)),
+        Err(nothing) => return Ok(reported(None, Verdict::Nothing, nothing)),
     };
     let Some(candidate) = registry.version(name, version).await.map_err(failed)? else {
         let message = format!("version {version} of {:?} does not exist in the registry", name.as_str());
-        return Ok(told(Some(version), Verdict::Missing, message));
+        return Ok(reported(Some(version), Verdict::Missing, message));
     };
     if let Some(before) = served_before(spec, &facts, &candidate) {
         let message = format!("version {version} {before}, so the rules do not hold it back");
-        return Ok(told(Some(version), Verdict::ServedBefore, message));
+        return Ok(reported(Some(version), Verdict::ServedBefore, message));
     }
     if candidate.state != VersionState::Ready {
         let message = format!(
             "version {version} is {} in the registry, so it cannot be served",
             candidate.state.as_str()
         );
-        return Ok(told(Some(version), Verdict::Missing, message));
+        return Ok(reported(Some(version), Verdict::Missing, message));
     }
     let rules = rules_for(&model.spec.promotion, &spec.alias);
     if rules.is_empty() {
         let message =
             format!("version {version} is in the registry, and there are no rules for {}", spec.alias);
-        return Ok(told(Some(version), Verdict::Passed, message));
+        return Ok(reported(Some(version), Verdict::Passed, message));
     }
     let rules = seen(&rules, &facts, candidate, registry).await?;
     let open = rules.iter().filter(|rule| !rule.passed).count();
@@ -150,11 +151,11 @@ async fn wish(
     } else {
         (Verdict::Failed, format!("version {version} does not meet {open} of {} rules", rules.len()))
     };
-    Ok(Promotion { rules, ..told(Some(version), verdict, message) })
+    Ok(Promotion { rules, ..reported(Some(version), verdict, message) })
 }
 
 /// The version that is wished for, or why there is none.
-async fn wished(
+async fn desired_version(
     alias: &Of<ModelAlias>,
     facts: &RegisteredModelFacts,
     registry: &dyn Registry,
@@ -176,8 +177,8 @@ async fn wished(
     let candidates = measured.into_iter().map(|(facts, metrics)| candidate(&follower, facts, metrics));
     match choose(&follower, &Candidates::Known(candidates.collect())) {
         Choice::Version(version) => Ok(Ok(version)),
-        Choice::Nobody(note) => Ok(Err(note.message)),
-        Choice::Unknown(note) => Err(note.message),
+        Choice::Nobody(cause) => Ok(Err(cause.message)),
+        Choice::Unknown(cause) => Err(cause.message),
     }
 }
 
@@ -221,10 +222,12 @@ async fn seen(
         ..RegistryView::default()
     };
     let findings = examine(rules, version, &view).into_iter().map(|finding| match finding.outcome {
-        Outcome::Unknown(note) => Err(note.message),
-        outcome => {
-            Ok(RuleSeen { passed: outcome == Outcome::Passed, wanted: finding.wanted, seen: finding.seen })
-        }
+        RuleOutcome::Unknown(cause) => Err(cause.message),
+        outcome => Ok(RuleSeen {
+            passed: outcome == RuleOutcome::Passed,
+            required: finding.required,
+            seen: finding.seen,
+        }),
     });
     findings.collect()
 }

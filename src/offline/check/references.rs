@@ -45,7 +45,7 @@ fn twice(known: &Known, findings: &mut Vec<Finding>) {
 
 /// A model, as far as it is known which: its registry, and its name there.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Model {
+enum ReferencedModel {
     /// In this registry, by this name.
     Named(Option<(String, String)>, ModelName),
     /// Whatever the RegisteredModel of this namespace and name says.
@@ -54,7 +54,7 @@ enum Model {
 
 /// Two objects that claim one alias of one model: the newer one would say `Conflict`.
 fn claims(known: &Known, findings: &mut Vec<Finding>) {
-    let mut taken: BTreeMap<(Model, AliasName), String> = BTreeMap::new();
+    let mut taken: BTreeMap<(ReferencedModel, AliasName), String> = BTreeMap::new();
     for ((namespace, _), alias) in &known.aliases {
         let spec = &alias.object.spec;
         let reference = (namespace.clone(), spec.model_ref.name.clone());
@@ -65,9 +65,10 @@ fn claims(known: &Known, findings: &mut Vec<Finding>) {
             let model = known.models.get(&reference).and_then(|model| {
                 let registry = model.object.spec.registry_ref.as_ref();
                 let registry = registry.map(|registry| (namespace.clone(), registry.name.clone()));
-                Some(Model::Named(registry, model.object.model_name().ok()?))
+                Some(ReferencedModel::Named(registry, model.object.model_name().ok()?))
             });
-            let model = model.unwrap_or_else(|| Model::Referred(reference.0.clone(), reference.1.clone()));
+            let model =
+                model.unwrap_or_else(|| ReferencedModel::Referred(reference.0.clone(), reference.1.clone()));
             let title = alias.manifest.title();
             if let Some(other) =
                 taken.insert((model, claim.clone()), title).filter(|other| *other != alias.manifest.title())

@@ -16,7 +16,7 @@ fn ours(documents: &[&str]) -> Manifests {
     read(&documents.iter().map(document).collect::<String>())
 }
 
-fn told(documents: &[&str]) -> Vec<String> {
+fn reported(documents: &[&str]) -> Vec<String> {
     let (findings, _) = check(&ours(documents));
     findings.iter().map(|it| format!("{} {} {}: {}", it.severity, it.object, it.path, it.message)).collect()
 }
@@ -35,12 +35,12 @@ fn what_belongs_together_has_no_findings() {
         "kind: ModelRegistry\nmetadata: {name: mlflow}\nspec: {mlflow: {url: 'http://localhost:5000'}}";
     let model = model("fraud", "registryRef: {name: mlflow}");
     let alias = alias("a", "fraud", "alias: champion, version: '1'");
-    assert_eq!(told(&[registry, &model, &alias]), [""; 0]);
+    assert_eq!(reported(&[registry, &model, &alias]), [""; 0]);
 }
 
 #[test]
 fn references_that_lead_nowhere_are_warnings() {
-    let found = told(&[
+    let found = reported(&[
         &model("other", "registryRef: {name: mlflow}"),
         &alias("a", "fraud", "alias: champion, version: '1'"),
     ]);
@@ -60,7 +60,7 @@ fn two_that_claim_one_alias_of_one_model_are_a_conflict_by_whatever_name_they_ca
     let models = [model("fraud", ""), model("fraud-eu", "modelName: fraud")];
     let first = alias("a", "fraud", "alias: champion, version: '1'");
     let second = alias("b", "fraud-eu", "alias: prod, version: '1', previousAlias: champion");
-    let found = told(&[&models[0], &models[1], &first, &second]);
+    let found = reported(&[&models[0], &models[1], &first, &second]);
     assert_eq!(
         found,
         [
@@ -68,13 +68,13 @@ fn two_that_claim_one_alias_of_one_model_are_a_conflict_by_whatever_name_they_ca
         ]
     );
     let elsewhere = "kind: ModelAlias\nmetadata: {name: b, namespace: eu}\nspec: {modelRef: {name: fraud}, alias: champion, version: '1'}";
-    let found = told(&[&models[0], &first, elsewhere]);
+    let found = reported(&[&models[0], &first, elsewhere]);
     assert!(found.iter().all(|it| it.starts_with("warning")), "another namespace, another model: {found:?}");
 }
 
 #[test]
 fn the_same_object_twice_is_told_of() {
-    let found = told(&[&model("fraud", ""), &model("fraud", "description: again")]);
+    let found = reported(&[&model("fraud", ""), &model("fraud", "description: again")]);
     assert_eq!(
         found,
         [
@@ -86,6 +86,6 @@ fn the_same_object_twice_is_told_of() {
 #[test]
 fn a_url_that_kubernetes_takes_and_nobody_can_connect_to_is_told_of() {
     let found =
-        told(&["kind: ModelRegistry\nmetadata: {name: mlflow}\nspec: {mlflow: {url: 'http://h:99999'}}"]);
+        reported(&["kind: ModelRegistry\nmetadata: {name: mlflow}\nspec: {mlflow: {url: 'http://h:99999'}}"]);
     assert!(found.len() == 1 && found[0].contains("nobody can connect"), "{found:?}");
 }

@@ -29,7 +29,7 @@ pub struct Question {
 /// What is answered.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct BestVersion {
     /// The model.
     pub model: String,
     /// The metric.
@@ -67,7 +67,7 @@ pub fn best(
     question: &Question,
     model: &RegisteredModelFacts,
     versions: Vec<Measured>,
-) -> Result<Answer, String> {
+) -> Result<BestVersion, String> {
     let Question { metric, goal, tags } = question.clone();
     let follower = Follower::Best { metric: metric.clone(), goal, tags: tags.clone() };
     let candidates = versions.into_iter().map(|(facts, metrics)| candidate(&follower, facts, metrics));
@@ -89,13 +89,13 @@ pub fn best(
     ranked.sort_by(|a, b| order(goal, a, b));
     let (version, reason) = match choose(&follower, &Candidates::Known(candidates)) {
         Choice::Version(version) => (Some(version), None),
-        Choice::Nobody(note) => {
-            let reason = note.message.trim_start_matches("spec.follow: ").to_owned();
+        Choice::Nobody(cause) => {
+            let reason = cause.message.trim_start_matches("spec.follow: ").to_owned();
             (None, Some(reason))
         }
-        Choice::Unknown(note) => return Err(note.message),
+        Choice::Unknown(cause) => return Err(cause.message),
     };
-    Ok(Answer { model: model.name.to_string(), metric, goal, version, reason, candidates: ranked })
+    Ok(BestVersion { model: model.name.to_string(), metric, goal, version, reason, candidates: ranked })
 }
 
 /// The better one first, of equal ones the newer; without a number last.
@@ -115,7 +115,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        api::condition::{Note, Reason},
+        api::condition::{Reason, ReasonMessage},
         registry::{VersionFacts, VersionState},
     };
 
@@ -185,7 +185,7 @@ pub(super) mod tests {
     #[test]
     fn a_run_that_cannot_be_read_is_no_answer() {
         let (facts, _) = version(2, &[], &[]);
-        let unread = (facts, Err(Note::new(Reason::RegistryFailing, "500")));
+        let unread = (facts, Err(ReasonMessage::new(Reason::RegistryFailing, "500")));
         let versions = vec![version(1, &[("auc", 0.9)], &[]), unread];
         assert_eq!(best(&asked(Goal::Maximize, &[]), &model(&[]), versions).unwrap_err(), "500");
     }

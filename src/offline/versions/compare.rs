@@ -81,7 +81,7 @@ pub fn compare(
 ) -> Result<Comparison, String> {
     let metrics: Vec<_> = versions
         .iter()
-        .map(|(_, metrics)| metrics.as_ref().map_err(|note| note.message.clone()))
+        .map(|(_, metrics)| metrics.as_ref().map_err(|cause| cause.message.clone()))
         .collect::<Result<_, _>>()?;
     let numbers: Vec<Version> = versions.iter().map(|(facts, _)| facts.version).collect();
     let names: BTreeSet<&String> = metrics.iter().flat_map(|metrics| metrics.keys()).collect();
@@ -148,19 +148,19 @@ mod tests {
             version(5, &[("auc", f64::NAN), ("cost", 13.0)], &[("team", "risk"), ("validated", "true")]),
         ];
         let goals = BTreeMap::from([("auc".to_owned(), Goal::Maximize), ("cost".to_owned(), Goal::Minimize)]);
-        let told = compare(&model(&[("champion", 3), ("old", 3)]), &versions, &goals).unwrap();
-        let best: Vec<_> = told
+        let reported = compare(&model(&[("champion", 3), ("old", 3)]), &versions, &goals).unwrap();
+        let best: Vec<_> = reported
             .metrics
             .iter()
             .map(|row| (row.name.as_str(), row.best.iter().map(ToString::to_string).collect::<Vec<_>>()))
             .collect();
         let all = |numbers: &[&str]| numbers.iter().map(|number| (*number).to_owned()).collect::<Vec<_>>();
         assert_eq!(best, [("auc", all(&["3", "4"])), ("cost", all(&["4"])), ("only", all(&[]))]);
-        assert_eq!(told.versions[0].aliases, ["champion", "old"]);
-        let [tag] = told.tags.as_slice() else { panic!("{:?}", told.tags) };
+        assert_eq!(reported.versions[0].aliases, ["champion", "old"]);
+        let [tag] = reported.tags.as_slice() else { panic!("{:?}", reported.tags) };
         assert_eq!((tag.key.as_str(), tag.values[1].as_ref()), ("validated", None));
         assert_eq!(
-            serde_json::to_value(&told).unwrap()["metrics"][0]["values"],
+            serde_json::to_value(&reported).unwrap()["metrics"][0]["values"],
             serde_json::json!([0.9, 0.9, "NaN"])
         );
     }

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         metric::{Goal, Metric},
         names::{ModelName, Version},
         promotion::PromotionRule,
@@ -26,7 +26,7 @@ pub mod compare;
 const AT_ONCE: usize = 8;
 
 /// The metrics of a version's run, or why they could not be read.
-pub type RunMetrics = Result<BTreeMap<String, Metric>, Note>;
+pub type RunMetrics = Result<BTreeMap<String, Metric>, ReasonMessage>;
 
 /// A version with the metrics of its run. A version without a run, or whose run was purged, has none.
 pub type Measured = (VersionFacts, RunMetrics);
@@ -40,7 +40,7 @@ pub async fn metrics(registry: &dyn Registry, facts: &VersionFacts) -> RunMetric
     let read = registry.metrics(run_id).await;
     read.map(Option::unwrap_or_default).map_err(|error| {
         let message = format!("the run {run_id} of version {} cannot be read: {error}", facts.version);
-        Note::new(Reason::RegistryUnreachable, message)
+        ReasonMessage::new(Reason::RegistryUnreachable, message)
     })
 }
 
@@ -103,10 +103,10 @@ mod tests {
 ",
         )
         .unwrap();
-        let told: Vec<_> = goals(&rules).into_iter().collect();
+        let reported: Vec<_> = goals(&rules).into_iter().collect();
         let name = |name: &str| name.to_owned();
         assert_eq!(
-            told,
+            reported,
             [(name("auc"), Goal::Maximize), (name("odd"), Goal::Minimize), (name("p99"), Goal::Minimize)]
         );
     }

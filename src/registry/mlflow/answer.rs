@@ -9,12 +9,12 @@ use reqwest::{
 use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 
-use super::{http::Answer, text};
+use super::{http::RawAnswer, text};
 use crate::registry::RegistryError;
 
 /// Why there is no value.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum ErrorAnswer {
     /// MLflow says that an object of the request does not exist.
     Absent {
         /// What it said.
@@ -29,7 +29,7 @@ pub(super) enum Refusal {
     Failed(RegistryError),
 }
 
-impl Refusal {
+impl ErrorAnswer {
     /// The error for calls where absence and existence mean nothing special.
     pub(super) fn into_error(self) -> RegistryError {
         match self {
@@ -39,7 +39,7 @@ impl Refusal {
     }
 }
 
-impl From<RegistryError> for Refusal {
+impl From<RegistryError> for ErrorAnswer {
     fn from(error: RegistryError) -> Self {
         Self::Failed(error)
     }
@@ -52,7 +52,7 @@ struct ErrorBody {
 }
 
 /// The JSON of a 2xx answer, or what is wrong with it.
-pub(super) fn json<T: DeserializeOwned>(answer: &Answer) -> Result<T, String> {
+pub(super) fn json<T: DeserializeOwned>(answer: &RawAnswer) -> Result<T, String> {
     if answer.cut {
         return Err(format!("its answer is longer than {} bytes", answer.body.len()));
     }
@@ -60,9 +60,9 @@ pub(super) fn json<T: DeserializeOwned>(answer: &Answer) -> Result<T, String> {
         if error.is_eof() && !answer.body.is_empty() {
             format!("its JSON ends too early, after {} bytes", answer.body.len())
         } else if error.is_data() {
-            format!("its JSON is not as expected: {}", answer.hidden.hide(&error.to_string()))
+            format!("its JSON is not as expected: {}", answer.redactions.redact(&error.to_string()))
         } else {
-            format!("HTTP {} without JSON: {}", answer.status.as_u16(), said(answer))
+            format!("HTTP {} without JSON: {}", answer.status.as_u16(), detail_of(answer))
         }
     })
 }
@@ -76,19 +76,19 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
 }
 
 /// What an answer other than 2xx means.
-pub(super) fn refusal(answer: &Answer, host: &str, workspace: Option<&str>) -> Refusal {
+pub(super) fn error_message(answer: &RawAnswer, host: &str, workspace: Option<&str>) -> ErrorAnswer {
     let code = object::<ErrorBody>(&answer.body).ok().map(|body| body.error_code);
-    let detail = said(answer);
+    let detail = detail_of(answer);
     let status = answer.status.as_u16();
     match (status, code.as_deref()) {
-        (404, Some("RESOURCE_DOES_NOT_EXIST")) => Refusal::Absent { detail },
-        (400 | 409, Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS")) => Refusal::Exists { detail },
-        _ => Refusal::Failed(error(answer, code.as_deref(), detail, host, workspace)),
+        (404, Some("RESOURCE_DOES_NOT_EXIST")) => ErrorAnswer::Absent { detail },
+        (400 | 409, Some("RESOURCE_ALREADY_EXISTS" | "ALREADY_EXISTS")) => ErrorAnswer::Exists { detail },
+        _ => ErrorAnswer::Failed(error(answer, code.as_deref(), detail, host, workspace)),
     }
 }
 
 fn error(
-    answer: &Answer,
+    answer: &RawAnswer,
     code: Option<&str>,
     detail: String,
     host: &str,
@@ -110,7 +110,7 @@ fn error(
     }
 }
 
-fn unexpected(answer: &Answer, detail: &str) -> String {
+fn unexpected(answer: &RawAnswer, detail: &str) -> String {
     let status = answer.status.as_u16();
     let detail = match location(answer) {
         Some(place) if answer.status.is_redirection() => format!("HTTP {status} sends us to {place}"),
@@ -120,22 +120,22 @@ fn unexpected(answer: &Answer, detail: &str) -> String {
 }
 
 /// Where a redirect goes: the host, without what may be secret in the rest of the URL.
-fn location(answer: &Answer) -> Option<String> {
+fn location(answer: &RawAnswer) -> Option<String> {
     let location = answer.headers.get(LOCATION)?.to_str().ok()?;
     let target = Url::parse(&answer.url).ok()?.join(location).ok()?;
     Some(format!("{}{}", target.host_str()?, target.path()))
 }
 
 /// Seconds only: a date would need the server's clock to be right.
-fn retry_after(answer: &Answer) -> Option<Duration> {
+fn retry_after(answer: &RawAnswer) -> Option<Duration> {
     let seconds = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
 /// What the server said, on one line.
-fn said(answer: &Answer) -> String {
-    let said = text::summary(answer.content_type(), &answer.body, &answer.hidden);
-    if said.is_empty() { reason(answer.status) } else { said }
+fn detail_of(answer: &RawAnswer) -> String {
+    let detail_of = text::summary(answer.content_type(), &answer.body, &answer.redactions);
+    if detail_of.is_empty() { reason(answer.status) } else { detail_of }
 }
 
 fn reason(status: StatusCode) -> String {

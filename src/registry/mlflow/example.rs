@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::{
     MlflowRegistry,
-    answer::Refusal,
-    http::{Answer, Call},
+    answer::ErrorAnswer,
+    http::{Call, RawAnswer},
     text,
 };
 use crate::{
@@ -43,12 +43,12 @@ pub(super) async fn read(
     let call = file(name, version, FILE, limit).patient(PATIENCE);
     match registry.http.accepted(&call).await {
         Ok(answer) => body(registry, &call, answer).map(Some),
-        Err(Refusal::Absent { .. }) => expect_version(registry, name, version).await.map(|()| None),
+        Err(ErrorAnswer::Absent { .. }) => expect_version(registry, name, version).await.map(|()| None),
         // Object stores report a missing file as a failed download, so the server answers 500 for it.
-        Err(Refusal::Failed(error @ RegistryError::ServerFailed { .. })) => {
+        Err(ErrorAnswer::Failed(error @ RegistryError::ServerFailed { .. })) => {
             if has_example(registry, name, version).await? { Err(error) } else { Ok(None) }
         }
-        Err(refusal) => Err(explained(refusal.into_error())),
+        Err(error_message) => Err(explained(error_message.into_error())),
     }
 }
 
@@ -72,20 +72,20 @@ fn file(name: &ModelName, version: Version, path: &str, limit: usize) -> Call {
 }
 
 /// The example as it was logged. It is not parsed: MLflow writes `NaN` and `Infinity` into it, which are not JSON.
-fn body(registry: &MlflowRegistry, call: &Call, answer: Answer) -> Result<InputExample, RegistryError> {
+fn body(registry: &MlflowRegistry, call: &Call, answer: RawAnswer) -> Result<InputExample, RegistryError> {
     if !is_object(&answer) {
-        let said = text::summary(answer.content_type(), &answer.body, &answer.hidden);
+        let detail_of = text::summary(answer.content_type(), &answer.body, &answer.redactions);
         let status = answer.status.as_u16();
         return Err(registry
             .http
-            .not_a_registry(call, format!("HTTP {status} without an input example: {said}")));
+            .not_a_registry(call, format!("HTTP {status} without an input example: {detail_of}")));
     }
     Ok(if answer.cut { InputExample::TooLarge } else { InputExample::Body(answer.body) })
 }
 
 /// Whether the answer can be what MLflow writes, an object, and not the page of a proxy or the beginning of an example. Of
 /// one that is too large only the beginning is known.
-fn is_object(answer: &Answer) -> bool {
+fn is_object(answer: &RawAnswer) -> bool {
     let body = answer.body.trim_ascii();
     body.starts_with(b"{") && (answer.cut || body.len() > 1 && body.ends_with(b"}"))
 }
@@ -109,15 +109,16 @@ async fn has_example(
     version: Version,
 ) -> Result<bool, RegistryError> {
     let call = file(name, version, "MLmodel", MODEL_FILE_MAX);
-    let answer = registry.http.accepted(&call).await.map_err(Refusal::into_error)?;
+    let answer = registry.http.accepted(&call).await.map_err(ErrorAnswer::into_error)?;
     if answer.cut {
         let detail = format!("its MLmodel file is larger than {MODEL_FILE_MAX} bytes");
         return Err(registry.http.not_a_registry(&call, detail));
     }
     let model: ModelFile = serde_yaml::from_slice(&answer.body).map_err(|error| {
-        registry
-            .http
-            .not_a_registry(&call, answer.hidden.hide(&format!("its MLmodel file cannot be read: {error}")))
+        registry.http.not_a_registry(
+            &call,
+            answer.redactions.redact(&format!("its MLmodel file cannot be read: {error}")),
+        )
     })?;
     Ok(model.saved_input_example_info.is_some_and(|info| info.serving_input_path.is_some()))
 }

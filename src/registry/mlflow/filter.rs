@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn names_are_quoted_for_the_lexer_and_for_python() {
-        let odd: Vec<ModelName> =
+        let invalid: Vec<ModelName> =
             ["it's", r#"a"b\"#, "Fraud (cards) ü", "x\ny"].map(|name| name.parse().unwrap()).into();
         assert_eq!(
-            names(&odd.iter().collect::<Vec<_>>()),
+            names(&invalid.iter().collect::<Vec<_>>()),
             r"name IN ('it\x27s','a\x22b\x5c','Fraud (cards) ü','x\x0ay')"
         );
     }
@@ -107,9 +107,9 @@ mod tests {
         #[test]
         fn a_quoted_name_has_no_quote_inside(name in "\\PC*['\"\\\\]\\PC*") {
             let quoted = quote(&name);
-            let inside = &quoted[1..quoted.len() - 1];
-            prop_assert!(!inside.contains(['\'', '"']));
-            prop_assert_eq!(inside.matches('\\').count(), inside.matches("\\x").count());
+            let talk_lock = &quoted[1..quoted.len() - 1];
+            prop_assert!(!talk_lock.contains(['\'', '"']));
+            prop_assert_eq!(talk_lock.matches('\\').count(), talk_lock.matches("\\x").count());
         }
     }
 }

@@ -14,11 +14,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    answer::{self, Refusal},
+    answer::{self, ErrorAnswer},
     connection::{Connection, ConnectionError, Credentials},
-    redact::Hidden,
+    redact::Redactions,
     text,
-    wire::Odd,
+    wire::InvalidPayload,
 };
 use crate::registry::RegistryError;
 
@@ -96,7 +96,7 @@ impl Call {
 }
 
 /// A whole answer, whatever its status.
-pub(super) struct Answer {
+pub(super) struct RawAnswer {
     pub(super) url: String,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -104,10 +104,10 @@ pub(super) struct Answer {
     /// There was more than the call's limit; `body` is its beginning.
     pub(super) cut: bool,
     /// What is not to be quoted of it.
-    pub(super) hidden: Hidden,
+    pub(super) redactions: Redactions,
 }
 
-impl Answer {
+impl RawAnswer {
     pub(super) fn content_type(&self) -> &str {
         self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -167,18 +167,18 @@ impl Http {
     }
 
     /// Sends a call and reads its JSON.
-    pub(super) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Refusal> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ErrorAnswer> {
         let answer = self.accepted(call).await?;
         answer::json(&answer).map_err(|detail| self.not_a_registry(call, detail).into())
     }
 
     /// Sends a call and gives its answer back if it is a 2xx.
-    pub(super) async fn accepted(&self, call: &Call) -> Result<Answer, Refusal> {
+    pub(super) async fn accepted(&self, call: &Call) -> Result<RawAnswer, ErrorAnswer> {
         let answer = self.send(call).await?;
         if answer.status.is_success() {
             return Ok(answer);
         }
-        Err(answer::refusal(&answer, &self.host(), self.workspace()))
+        Err(answer::error_message(&answer, &self.host(), self.workspace()))
     }
 
     /// The server's version, where it tells it to us. Never an error: only people read it.
@@ -192,25 +192,28 @@ impl Http {
 
     /// An error about what the server said to this call.
     pub(super) fn not_a_registry(&self, call: &Call, detail: impl Display) -> RegistryError {
-        RegistryError::NotARegistry { url: self.shown(call), detail: text::shorten(&detail.to_string()) }
-    }
-
-    /// An error about JSON that was read but does not make sense.
-    pub(super) fn explain(&self, call: &Call, odd: Odd) -> RegistryError {
-        match odd {
-            Odd::Answer(detail) => self.not_a_registry(call, detail),
-            Odd::Object(detail) => RegistryError::Refused { detail: text::shorten(&detail) },
+        RegistryError::NotARegistry {
+            url: self.redacted_url(call),
+            detail: text::shorten(&detail.to_string()),
         }
     }
 
-    async fn send(&self, call: &Call) -> Result<Answer, RegistryError> {
+    /// An error about JSON that was read but does not make sense.
+    pub(super) fn explain(&self, call: &Call, invalid: InvalidPayload) -> RegistryError {
+        match invalid {
+            InvalidPayload::RawAnswer(detail) => self.not_a_registry(call, detail),
+            InvalidPayload::Object(detail) => RegistryError::Refused { detail: text::shorten(&detail) },
+        }
+    }
+
+    async fn send(&self, call: &Call) -> Result<RawAnswer, RegistryError> {
         let broken = |error: reqwest::Error| self.broken(&error, call);
         let request = self.request(call).build().map_err(broken)?;
-        let hidden = self.hidden(request.headers(), call.secret.clone());
+        let redactions = self.redactions(request.headers(), call.secret.clone());
         let mut response = self.exchange(request).await?.map_err(broken)?;
         let (body, cut) = read(&mut response, call.limit).await.map_err(broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer { url: self.shown(call), status, headers, body, cut, hidden })
+        Ok(RawAnswer { url: self.redacted_url(call), status, headers, body, cut, redactions })
     }
 
     /// Sends a request: the only step that leaves the process.
@@ -225,14 +228,14 @@ impl Http {
     }
 
     /// What a request with these headers, and with this in its body, gives away.
-    fn hidden(&self, headers: &HeaderMap, carried: Option<SecretString>) -> Hidden {
+    fn redactions(&self, headers: &HeaderMap, carried: Option<SecretString>) -> Redactions {
         let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let sent = sent.and_then(|value| value.split(' ').next_back()).map(SecretString::from);
         let given = self.credentials.as_ref().map(|credentials| match credentials {
             Credentials::Basic { password, .. } => password.clone(),
             Credentials::Bearer(token) => token.clone(),
         });
-        Hidden::new(sent.into_iter().chain(given).chain(carried))
+        Redactions::new(sent.into_iter().chain(given).chain(carried))
     }
 
     fn request(&self, call: &Call) -> RequestBuilder {
@@ -278,7 +281,7 @@ impl Http {
     }
 
     /// The URL of a call, without its query.
-    fn shown(&self, call: &Call) -> String {
+    fn redacted_url(&self, call: &Call) -> String {
         format!("{}{}", self.base, call.path)
     }
 }

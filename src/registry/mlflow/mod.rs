@@ -23,14 +23,14 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use self::{
-    answer::Refusal,
+    answer::ErrorAnswer,
     http::{Call, Http},
     run::RunAnswer,
     wire::{Acknowledged, ModelAnswer, ModelPage, VersionAnswer, VersionPage},
 };
 use super::{
     Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts,
-    webhook::{WebhookError, WebhookFacts, WebhookWish},
+    webhook::{DesiredWebhook, WebhookError, WebhookFacts},
 };
 use crate::api::{
     metric::Metric,
@@ -88,10 +88,10 @@ impl MlflowRegistry {
     /// A listing has no object that could be missing, so when something does not exist, it is the workspace.
     async fn list<T: DeserializeOwned>(&self, call: &Call) -> Result<T, RegistryError> {
         match (self.http.ask(call).await, self.http.workspace()) {
-            (Err(Refusal::Absent { detail }), Some(workspace)) => {
+            (Err(ErrorAnswer::Absent { detail }), Some(workspace)) => {
                 Err(RegistryError::WorkspaceRefused { workspace: workspace.to_owned(), detail })
             }
-            (answer, _) => answer.map_err(Refusal::into_error),
+            (answer, _) => answer.map_err(ErrorAnswer::into_error),
         }
     }
 
@@ -134,11 +134,11 @@ impl MlflowRegistry {
     }
 
     /// `Ok(None)` where a refusal says that the object does not exist.
-    async fn absent_as_none<T>(&self, result: Result<T, Refusal>) -> Result<Option<T>, RegistryError> {
+    async fn absent_as_none<T>(&self, result: Result<T, ErrorAnswer>) -> Result<Option<T>, RegistryError> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(Refusal::Absent { .. }) => self.confirm_workspace().await.map(|()| None),
-            Err(refusal) => Err(refusal.into_error()),
+            Err(ErrorAnswer::Absent { .. }) => self.confirm_workspace().await.map(|()| None),
+            Err(error_message) => Err(error_message.into_error()),
         }
     }
 
@@ -156,10 +156,10 @@ impl MlflowRegistry {
     async fn change(&self, call: Call) -> Result<(), RegistryError> {
         match self.http.ask::<Acknowledged>(&call).await {
             Ok(_) => Ok(()),
-            Err(Refusal::Absent { detail }) => {
+            Err(ErrorAnswer::Absent { detail }) => {
                 self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
             }
-            Err(refusal) => Err(refusal.into_error()),
+            Err(error_message) => Err(error_message.into_error()),
         }
     }
 
@@ -207,7 +207,7 @@ impl Registry for MlflowRegistry {
             .registered_model
             .expect_model(name, self.stages)
             .map(Some)
-            .map_err(|odd| self.http.explain(&call, odd))
+            .map_err(|invalid| self.http.explain(&call, invalid))
     }
 
     async fn version(
@@ -222,7 +222,7 @@ impl Registry for MlflowRegistry {
             .model_version
             .expect_version(name, version)
             .map(Some)
-            .map_err(|odd| self.http.explain(&call, odd))
+            .map_err(|invalid| self.http.explain(&call, invalid))
     }
 
     async fn newest_versions(
@@ -258,7 +258,7 @@ impl Registry for MlflowRegistry {
         let call = Call::get("runs/get").query("run_id", run_id);
         let answer = self.http.ask::<RunAnswer>(&call).await;
         let Some(answer) = self.absent_as_none(answer).await? else { return Ok(None) };
-        answer.metrics_of(run_id).map(Some).map_err(|odd| self.http.explain(&call, odd))
+        answer.metrics_of(run_id).map(Some).map_err(|invalid| self.http.explain(&call, invalid))
     }
 
     async fn input_example(
@@ -280,11 +280,11 @@ impl Registry for MlflowRegistry {
         let body = json!({ "name": name, "description": description, "tags": tags });
         match self.http.ask::<ModelAnswer>(&Call::post("registered-models/create", body)).await {
             // "Exists" may also mean that a prompt has the name; reading the model then tells.
-            Ok(_) | Err(Refusal::Exists { .. }) => Ok(()),
-            Err(Refusal::Absent { detail }) => {
+            Ok(_) | Err(ErrorAnswer::Exists { .. }) => Ok(()),
+            Err(ErrorAnswer::Absent { detail }) => {
                 self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
             }
-            Err(refusal) => Err(refusal.into_error()),
+            Err(error_message) => Err(error_message.into_error()),
         }
     }
 
@@ -355,12 +355,12 @@ impl Registry for MlflowRegistry {
         self.list_webhooks().await
     }
 
-    async fn create_webhook(&self, wish: &WebhookWish) -> Result<String, WebhookError> {
-        self.make_webhook(wish).await
+    async fn create_webhook(&self, desired: &DesiredWebhook) -> Result<String, WebhookError> {
+        self.make_webhook(desired).await
     }
 
-    async fn update_webhook(&self, id: &str, wish: &WebhookWish) -> Result<(), WebhookError> {
-        self.change_webhook(id, wish).await
+    async fn update_webhook(&self, id: &str, desired: &DesiredWebhook) -> Result<(), WebhookError> {
+        self.change_webhook(id, desired).await
     }
 
     async fn delete_webhook(&self, id: &str) -> Result<(), WebhookError> {

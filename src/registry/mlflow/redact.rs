@@ -12,15 +12,15 @@ const INSTEAD: &str = "(hidden)";
 
 /// Takes our credentials out of texts. Cheap to clone; `Debug` does not show them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hidden(Arc<[SecretString]>);
+pub(super) struct Redactions(Arc<[SecretString]>);
 
-impl Hidden {
+impl Redactions {
     pub(super) fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
         Self(secrets.into_iter().filter(|secret| !secret.expose_secret().is_empty()).collect())
     }
 
     /// `text` without them, be they as they are or escaped as in a quotation.
-    pub(super) fn hide(&self, text: &str) -> String {
+    pub(super) fn redact(&self, text: &str) -> String {
         self.0.iter().map(ExposeSecret::expose_secret).fold(text.to_owned(), |text, secret| {
             text.replace(secret, INSTEAD).replace(&secret.escape_debug().to_string(), INSTEAD)
         })
@@ -33,10 +33,10 @@ mod tests {
 
     #[test]
     fn each_form_is_taken_out_wherever_it_stands() {
-        let hidden = Hidden::new(["dXM6cHc=".into(), "pw".into(), "".into()]);
-        let said = "Authorization: Basic dXM6cHc= (us:pw), pw";
-        assert_eq!(hidden.hide(said), "Authorization: Basic (hidden) (us:(hidden)), (hidden)");
-        assert_eq!(Hidden::default().hide(said), said);
-        assert!(!format!("{hidden:?}").contains("pw"));
+        let redactions = Redactions::new(["dXM6cHc=".into(), "pw".into(), "".into()]);
+        let detail_of = "Authorization: Basic dXM6cHc= (us:pw), pw";
+        assert_eq!(redactions.redact(detail_of), "Authorization: Basic (hidden) (us:(hidden)), (hidden)");
+        assert_eq!(Redactions::default().redact(detail_of), detail_of);
+        assert!(!format!("{redactions:?}").contains("pw"));
     }
 }

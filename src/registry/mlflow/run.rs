@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::wire::Odd;
+use super::wire::InvalidPayload;
 use crate::api::metric::Metric;
 
 #[derive(Debug, Deserialize)]
@@ -42,9 +42,9 @@ struct Logged {
 
 impl RunAnswer {
     /// The latest value of each metric, if the answer is about the run that was asked for.
-    pub(super) fn metrics_of(self, run_id: &str) -> Result<BTreeMap<String, Metric>, Odd> {
+    pub(super) fn metrics_of(self, run_id: &str) -> Result<BTreeMap<String, Metric>, InvalidPayload> {
         if self.run.info.run_id != run_id {
-            return Err(Odd::Answer(format!(
+            return Err(InvalidPayload::RawAnswer(format!(
                 "asked for run {run_id:?}, it answered {:?}",
                 self.run.info.run_id
             )));

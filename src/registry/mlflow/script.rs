@@ -32,13 +32,13 @@ struct Talk {
 }
 
 impl Script {
-    fn inside(&self) -> MutexGuard<'_, Talk> {
+    fn talk_lock(&self) -> MutexGuard<'_, Talk> {
         self.0.lock().unwrap()
     }
 
     /// The next answer; `None` after the last one.
     pub(super) fn next(&self, request: &Request) -> Option<reqwest::Response> {
-        let mut talk = self.inside();
+        let mut talk = self.talk_lock();
         talk.asked.push(request.url().clone());
         talk.answers.pop_front().map(reqwest::Response::from)
     }
@@ -76,13 +76,13 @@ impl Scripted {
 
     /// Adds answers to the script.
     pub fn answer(&self, answers: impl IntoIterator<Item = Response<Vec<u8>>>) {
-        self.script.inside().answers.extend(answers);
+        self.script.talk_lock().answers.extend(answers);
     }
 
     /// What was asked so far.
     #[must_use]
     pub fn asked(&self) -> Vec<Url> {
-        self.script.inside().asked.clone()
+        self.script.talk_lock().asked.clone()
     }
 
     /// Lets the client do something.

@@ -11,14 +11,14 @@ const STAGES: [&str; 2] = ["Staging", "Production"];
 
 /// The newest version in one stage, as the answer about a model tells it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Staged {
+pub(super) struct StageAliases {
     #[serde(default)]
     current_stage: Option<String>,
     #[serde(default, deserialize_with = "text_or_number")]
     version: String,
 }
 
-impl Staged {
+impl StageAliases {
     pub(super) fn into_fact(self) -> Option<(AliasName, Version)> {
         let stage = self.current_stage.filter(|stage| STAGES.contains(&stage.as_str()))?;
         Some((stage.parse().ok()?, self.version.parse().ok()?))

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::redact::Hidden;
+use super::redact::Redactions;
 
 /// The longest that a quotation from a server may be, in characters.
 const MAX: usize = 300;
@@ -15,15 +15,16 @@ struct ErrorBody {
 }
 
 /// One line that tells what a body says: code and message of MLflow's errors, the title or the text of a page.
-pub(super) fn summary(content_type: &str, body: &[u8], hidden: &Hidden) -> String {
+pub(super) fn summary(content_type: &str, body: &[u8], redactions: &Redactions) -> String {
     if let Ok(ErrorBody { error_code, message }) = serde_json::from_slice(body) {
-        let said = if message.trim().is_empty() { error_code } else { format!("{error_code}: {message}") };
-        return shorten(&hidden.hide(&said));
+        let detail_of =
+            if message.trim().is_empty() { error_code } else { format!("{error_code}: {message}") };
+        return shorten(&redactions.redact(&detail_of));
     }
     // The beginning says enough, and a page can be long.
     let beginning = String::from_utf8_lossy(&body[..body.len().min(8 << 10)]);
     let page = content_type.contains("html") || beginning.trim_start().starts_with('<');
-    shorten(&hidden.hide(&if page { plain(&beginning) } else { beginning.into_owned() }))
+    shorten(&redactions.redact(&if page { plain(&beginning) } else { beginning.into_owned() }))
 }
 
 /// `text` on one line, with at most 300 characters.
@@ -65,10 +66,10 @@ fn strip(page: &str) -> String {
         text.push_str(&rest[..open]);
         text.push(' ');
         rest = &rest[open..];
-        let hidden = ["script", "style"]
+        let redactions = ["script", "style"]
             .into_iter()
             .find(|name| rest.get(1..=name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)));
-        let end = hidden.map_or_else(|| ">".to_owned(), |name| format!("</{name}>"));
+        let end = redactions.map_or_else(|| ">".to_owned(), |name| format!("</{name}>"));
         let Some(close) = rest.to_ascii_lowercase().find(&end) else { return text };
         rest = &rest[close + end.len()..];
     }
@@ -98,7 +99,7 @@ mod tests {
         ];
         for (page, line) in table {
             assert_eq!(
-                summary("text/html; charset=utf-8", page.as_bytes(), &Hidden::default()),
+                summary("text/html; charset=utf-8", page.as_bytes(), &Redactions::default()),
                 line,
                 "{page:?}"
             );
@@ -108,9 +109,9 @@ mod tests {
     #[test]
     fn an_error_of_mlflow_is_told_by_code_and_message() {
         let error = br#"{"error_code": "INTERNAL_ERROR", "message": "", "sqlstate": "XXM00"}"#;
-        assert_eq!(summary("application/json", error, &Hidden::default()), "INTERNAL_ERROR");
+        assert_eq!(summary("application/json", error, &Redactions::default()), "INTERNAL_ERROR");
         let error = br#"{"error_code": "BAD_REQUEST", "message": "no\n good"}"#;
-        assert_eq!(summary("application/json", error, &Hidden::default()), "BAD_REQUEST: no good");
+        assert_eq!(summary("application/json", error, &Redactions::default()), "BAD_REQUEST: no good");
     }
 
     #[test]
@@ -124,7 +125,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn whatever_a_server_says_fits_on_one_line(page in "(<|>|</?title>|<script>|[a-zÜ\\s]){0,80}", html: bool) {
-            let line = summary(if html { "text/html" } else { "text/plain" }, page.as_bytes(), &Hidden::default());
+            let line = summary(if html { "text/html" } else { "text/plain" }, page.as_bytes(), &Redactions::default());
             proptest::prop_assert!(line.chars().count() <= MAX && !line.contains(char::is_control));
         }
     }

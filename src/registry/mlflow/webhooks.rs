@@ -6,10 +6,10 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{MlflowRegistry, Pages, answer::Refusal, http::Call, text};
+use super::{MlflowRegistry, Pages, answer::ErrorAnswer, http::Call, text};
 use crate::registry::{
     RegistryError,
-    webhook::{WebhookError, WebhookFacts, WebhookWish},
+    webhook::{DesiredWebhook, WebhookError, WebhookFacts},
 };
 
 /// What Laurel wants to hear of, as MLflow names it. There are no events for the rest: a version or a model that is deleted,
@@ -29,18 +29,18 @@ const PAGE: usize = 100;
 #[derive(Deserialize)]
 struct WebhookPage {
     #[serde(default)]
-    webhooks: Option<Vec<Webhook>>,
+    webhooks: Option<Vec<WireWebhook>>,
     #[serde(default)]
     next_page_token: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct WebhookAnswer {
-    webhook: Webhook,
+    webhook: WireWebhook,
 }
 
 #[derive(Deserialize)]
-struct Webhook {
+struct WireWebhook {
     #[serde(rename = "webhook_id")]
     id: String,
     name: String,
@@ -74,7 +74,7 @@ struct TestResult {
     error_message: Option<String>,
 }
 
-impl Webhook {
+impl WireWebhook {
     fn into_facts(self) -> WebhookFacts {
         let events: BTreeSet<_> =
             self.events.iter().map(|event| (event.entity.as_str(), event.action.as_str())).collect();
@@ -90,15 +90,15 @@ impl Webhook {
     }
 }
 
-fn body(wish: &WebhookWish) -> Value {
+fn body(desired: &DesiredWebhook) -> Value {
     let events: Vec<Value> =
         EVENTS.iter().map(|(entity, action)| json!({ "entity": entity, "action": action })).collect();
     json!({
-        "name": wish.name,
-        "url": wish.url,
-        "description": wish.description,
+        "name": desired.name,
+        "url": desired.url,
+        "description": desired.description,
         "events": events,
-        "secret": wish.secret.expose_secret(),
+        "secret": desired.secret.expose_secret(),
         "status": "ACTIVE",
     })
 }
@@ -138,8 +138,8 @@ fn meaning(error: RegistryError) -> WebhookError {
     }
 }
 
-fn refused(refusal: Refusal) -> WebhookError {
-    meaning(refusal.into_error())
+fn refused(error_message: ErrorAnswer) -> WebhookError {
+    meaning(error_message.into_error())
 }
 
 impl MlflowRegistry {
@@ -150,21 +150,25 @@ impl MlflowRegistry {
         loop {
             let WebhookPage { webhooks: page, next_page_token } =
                 self.list(&pages.next(&call)).await.map_err(meaning)?;
-            webhooks.extend(page.into_iter().flatten().map(Webhook::into_facts));
+            webhooks.extend(page.into_iter().flatten().map(WireWebhook::into_facts));
             if !pages.turn(next_page_token).map_err(|detail| self.http.not_a_registry(&call, detail))? {
                 return Ok(webhooks);
             }
         }
     }
 
-    pub(super) async fn make_webhook(&self, wish: &WebhookWish) -> Result<String, WebhookError> {
-        let call = Call::post("webhooks", body(wish)).hiding(&wish.secret);
+    pub(super) async fn make_webhook(&self, desired: &DesiredWebhook) -> Result<String, WebhookError> {
+        let call = Call::post("webhooks", body(desired)).hiding(&desired.secret);
         let made = self.http.ask::<WebhookAnswer>(&call).await.map_err(refused)?;
         Ok(made.webhook.id)
     }
 
-    pub(super) async fn change_webhook(&self, id: &str, wish: &WebhookWish) -> Result<(), WebhookError> {
-        let call = Call::patch(&path(id)?, body(wish)).hiding(&wish.secret);
+    pub(super) async fn change_webhook(
+        &self,
+        id: &str,
+        desired: &DesiredWebhook,
+    ) -> Result<(), WebhookError> {
+        let call = Call::patch(&path(id)?, body(desired)).hiding(&desired.secret);
         self.http.ask::<WebhookAnswer>(&call).await.map(drop).map_err(refused)
     }
 
@@ -179,7 +183,7 @@ impl MlflowRegistry {
         if success {
             return Ok(Ok(()));
         }
-        let said = error_message.or_else(|| response_status.map(|status| format!("HTTP {status}")));
-        Ok(Err(text::shorten(&said.unwrap_or_else(|| "for no reason that it tells".to_owned()))))
+        let detail_of = error_message.or_else(|| response_status.map(|status| format!("HTTP {status}")));
+        Ok(Err(text::shorten(&detail_of.unwrap_or_else(|| "for no reason that it tells".to_owned()))))
     }
 }

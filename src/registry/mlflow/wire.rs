@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-use super::stages::Staged;
+use super::stages::StageAliases;
 use crate::{
     api::{
         model_registry::Stages,
@@ -22,9 +22,9 @@ const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
 
 /// Why JSON that could be read is no fact.
 #[derive(Debug)]
-pub(super) enum Odd {
+pub(super) enum InvalidPayload {
     /// The answer is not one to what was asked.
-    Answer(String),
+    RawAnswer(String),
     /// The object exists, but is nothing that we can work with.
     Object(String),
 }
@@ -35,7 +35,7 @@ pub(super) struct Acknowledged {}
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ModelAnswer {
-    pub(super) registered_model: Model,
+    pub(super) registered_model: WireModel,
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,7 +45,7 @@ pub(super) struct VersionAnswer {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ModelPage {
-    pub(super) registered_models: Option<Vec<Model>>,
+    pub(super) registered_models: Option<Vec<WireModel>>,
     pub(super) next_page_token: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct VersionPage {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Model {
+pub(super) struct WireModel {
     name: String,
     #[serde(deserialize_with = "millis")]
     creation_timestamp: i64,
@@ -66,7 +66,7 @@ pub(super) struct Model {
     tags: Option<Vec<Tag>>,
     aliases: Option<Vec<Alias>>,
     /// The newest version of each stage, and of none.
-    latest_versions: Option<Vec<Staged>>,
+    latest_versions: Option<Vec<StageAliases>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,11 +99,15 @@ struct Alias {
     version: String,
 }
 
-impl Model {
+impl WireModel {
     /// The facts, if the answer is about the model that was asked for.
-    pub(super) fn expect_model(self, name: &ModelName, stages: Stages) -> Result<RegisteredModelFacts, Odd> {
+    pub(super) fn expect_model(
+        self,
+        name: &ModelName,
+        stages: Stages,
+    ) -> Result<RegisteredModelFacts, InvalidPayload> {
         if self.name != name.as_str() {
-            return Err(Odd::Answer(format!(
+            return Err(InvalidPayload::RawAnswer(format!(
                 "asked for model {:?}, it answered {:?}",
                 name.as_str(),
                 self.name
@@ -113,19 +117,20 @@ impl Model {
     }
 
     /// The facts, whatever model it is.
-    pub(super) fn into_facts(self, stages: Stages) -> Result<RegisteredModelFacts, Odd> {
-        let name: ModelName = self.name.parse().map_err(|error| Odd::Answer(format!("{error}")))?;
+    pub(super) fn into_facts(self, stages: Stages) -> Result<RegisteredModelFacts, InvalidPayload> {
+        let name: ModelName =
+            self.name.parse().map_err(|error| InvalidPayload::RawAnswer(format!("{error}")))?;
         let tags = tags(self.tags);
         // A listing leaves prompts out, so this one must too, or the two contradict each other.
         if tags.get(PROMPT_TAG).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            return Err(Odd::Object(format!(
+            return Err(InvalidPayload::Object(format!(
                 "{name:?} is the name of a prompt there, not of a model",
                 name = name.as_str()
             )));
         }
         let aliases = self.aliases.unwrap_or_default().into_iter();
         let latest = self.latest_versions.filter(|_| stages == Stages::AsAliases).unwrap_or_default();
-        let latest = latest.into_iter().filter_map(Staged::into_fact);
+        let latest = latest.into_iter().filter_map(StageAliases::into_fact);
         let updated_at = self.last_updated_timestamp.unwrap_or(self.creation_timestamp);
         Ok(RegisteredModelFacts {
             name,
@@ -140,9 +145,13 @@ impl Model {
 
 impl ModelVersion {
     /// The facts, if the answer is about the version that was asked for.
-    pub(super) fn expect_version(self, name: &ModelName, version: Version) -> Result<VersionFacts, Odd> {
+    pub(super) fn expect_version(
+        self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<VersionFacts, InvalidPayload> {
         if self.name != name.as_str() || self.version != version.to_string() {
-            return Err(Odd::Answer(format!(
+            return Err(InvalidPayload::RawAnswer(format!(
                 "asked for version {version} of {:?}, it answered version {} of {:?}",
                 name.as_str(),
                 self.version,
@@ -157,9 +166,9 @@ impl ModelVersion {
         (self.name == name.as_str()).then(|| self.into_facts().ok()).flatten()
     }
 
-    fn into_facts(self) -> Result<VersionFacts, Odd> {
+    fn into_facts(self) -> Result<VersionFacts, InvalidPayload> {
         Ok(VersionFacts {
-            version: self.version.parse().map_err(|error| Odd::Answer(format!("{error}")))?,
+            version: self.version.parse().map_err(|error| InvalidPayload::RawAnswer(format!("{error}")))?,
             created_at: timestamp(self.creation_timestamp)?,
             state: state(self.status.as_deref()),
             model_uri: self.model_uri()?,
@@ -173,15 +182,15 @@ impl ModelVersion {
     ///
     /// MLflow takes the name in `models:/<name>/<version>` as it stands, without decoding anything, and cuts it at
     /// a `?`. A name that cannot be written so leaves the place where the version's files are.
-    fn model_uri(&self) -> Result<ModelUri, Odd> {
+    fn model_uri(&self) -> Result<ModelUri, InvalidPayload> {
         let source = self.source.as_deref().unwrap_or_default();
         if is_logged_model(source) {
-            return source.parse().map_err(|error| Odd::Answer(format!("{error}")));
+            return source.parse().map_err(|error| InvalidPayload::RawAnswer(format!("{error}")));
         }
         let by_name = format!("models:/{}/{}", self.name, self.version);
         let by_name = (!self.name.contains('?')).then(|| by_name.parse().ok()).flatten();
         by_name.or_else(|| source.parse().ok()).ok_or_else(|| {
-            Odd::Object(format!(
+            InvalidPayload::Object(format!(
                 "version {} of {:?} has no URI that a model server can load: rename the model so that it has no white space and no '?'",
                 self.version, self.name
             ))
@@ -215,8 +224,8 @@ fn tags(tags: Option<Vec<Tag>>) -> BTreeMap<String, String> {
     tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value.unwrap_or_default())).collect()
 }
 
-fn timestamp(millis: i64) -> Result<Timestamp, Odd> {
-    Timestamp::from_millisecond(millis).map_err(|_| Odd::Answer(format!("{millis} is no time")))
+fn timestamp(millis: i64) -> Result<Timestamp, InvalidPayload> {
+    Timestamp::from_millisecond(millis).map_err(|_| InvalidPayload::RawAnswer(format!("{millis} is no time")))
 }
 
 #[derive(Deserialize)]
@@ -297,7 +306,7 @@ mod tests {
 
     #[test]
     fn numbers_may_be_strings_and_lists_may_be_null() {
-        let model: Model = serde_json::from_value(json!({
+        let model: WireModel = serde_json::from_value(json!({
             "name": "fraud", "creation_timestamp": "1700000000000", "last_updated_timestamp": null,
             "tags": null, "new_field": [1],
             "aliases": [{ "alias": "champion", "version": 7 }, { "alias": "ünï", "version": "1" },

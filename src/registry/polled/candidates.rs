@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::{StreamExt, stream};
 
-use super::Handle;
+use super::PolledRegistry;
 use crate::{
-    api::{condition::Note, metric::Metric, names::ModelName},
+    api::{condition::ReasonMessage, metric::Metric, names::ModelName},
     decide::NEWEST,
     registry::VersionFacts,
 };
@@ -21,16 +21,16 @@ const AT_ONCE: usize = 8;
 const AGAIN: usize = 10;
 
 /// The metrics of a run, or why they could not be read.
-pub type RunMetrics = Result<BTreeMap<String, Metric>, Note>;
+pub type ListedMetrics = Result<BTreeMap<String, Metric>, ReasonMessage>;
 
 /// The newest versions of a model, each with the metrics of its run; without them where nobody follows a metric.
-pub type Listing = Result<Vec<(VersionFacts, RunMetrics)>, Note>;
+pub type Listing = Result<Vec<(VersionFacts, ListedMetrics)>, ReasonMessage>;
 
 /// The metrics of runs that were read, and by which poll.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     polls: u64,
-    known: HashMap<String, (u64, RunMetrics)>,
+    known: HashMap<String, (u64, ListedMetrics)>,
 }
 
 impl Runs {
@@ -44,7 +44,7 @@ impl Runs {
     }
 
     /// Takes what a poll read, and forgets the runs that nobody follows any more.
-    fn remember(&mut self, read: HashMap<String, RunMetrics>, followed: &[String]) {
+    fn remember(&mut self, read: HashMap<String, ListedMetrics>, followed: &[String]) {
         self.polls += 1;
         let polls = self.polls;
         self.known.extend(read.into_iter().map(|(run, metrics)| (run, (polls, metrics))));
@@ -52,13 +52,13 @@ impl Runs {
         self.known.retain(|run, _| followed.contains(run));
     }
 
-    fn of(&self, facts: &VersionFacts) -> RunMetrics {
+    fn of(&self, facts: &VersionFacts) -> ListedMetrics {
         let known = facts.run_id.as_ref().and_then(|run| self.known.get(run));
         known.map_or_else(|| Ok(BTreeMap::new()), |(_, metrics)| metrics.clone())
     }
 }
 
-impl Handle {
+impl PolledRegistry {
     /// The newest versions of a model; `None` until a poll has read them, which then happens now.
     #[must_use]
     pub fn listing(&self, name: &ModelName) -> Option<Listing> {
@@ -79,10 +79,10 @@ impl Handle {
             let list = self.list(&name).await;
             (name, list)
         });
-        let lists: BTreeMap<ModelName, Result<Vec<VersionFacts>, Note>> =
+        let lists: BTreeMap<ModelName, Result<Vec<VersionFacts>, ReasonMessage>> =
             lists.buffer_unordered(AT_ONCE).collect().await;
         let by_metric = lists.iter().filter(|(name, _)| followed[*name]);
-        let made_by = |(name, list): (&ModelName, &Result<Vec<VersionFacts>, Note>)| {
+        let made_by = |(name, list): (&ModelName, &Result<Vec<VersionFacts>, ReasonMessage>)| {
             let made = |facts: &VersionFacts| Some((facts.run_id.clone()?, (name.clone(), facts.clone())));
             list.iter().flatten().filter_map(made).collect::<Vec<_>>()
         };
@@ -92,15 +92,15 @@ impl Handle {
             let metrics = memory.runs.of(&facts);
             (facts, metrics)
         };
-        let listing = |list: Result<Vec<VersionFacts>, Note>| {
+        let listing = |list: Result<Vec<VersionFacts>, ReasonMessage>| {
             list.map(|list| list.into_iter().map(with_metrics).collect())
         };
         lists.into_iter().map(|(name, list)| (name, listing(list))).collect()
     }
 
-    async fn list(&self, name: &ModelName) -> Result<Vec<VersionFacts>, Note> {
+    async fn list(&self, name: &ModelName) -> Result<Vec<VersionFacts>, ReasonMessage> {
         let client = self.client()?;
-        client.newest_versions(name, NEWEST).await.map_err(|error| self.note(Some(name), &error))
+        client.newest_versions(name, NEWEST).await.map_err(|error| self.explain(Some(name), &error))
     }
 
     /// Reads those of these runs that are due, each with a version that it made.
@@ -111,7 +111,7 @@ impl Handle {
         let reads = stream::iter(made).map(async |(run, (name, facts))| {
             let metrics = match self.client() {
                 Ok(client) => self.read_metrics(client.as_ref(), &name, &facts).await,
-                Err(note) => Err(note),
+                Err(cause) => Err(cause),
             };
             (run, metrics)
         });
@@ -129,7 +129,7 @@ mod tests {
     fn what_is_not_known_is_read_and_of_the_rest_a_few_in_turn() {
         let runs: Vec<String> = (0..25).map(|number| format!("{number:02}")).collect();
         let mut known = Runs::default();
-        let good = |runs: HashSet<String>| -> HashMap<String, RunMetrics> {
+        let good = |runs: HashSet<String>| -> HashMap<String, ListedMetrics> {
             runs.into_iter().map(|run| (run, Ok(BTreeMap::new()))).collect()
         };
         assert_eq!(known.due(&runs).len(), 25);
@@ -142,7 +142,7 @@ mod tests {
             known.remember(good(due), &runs);
         }
         assert_eq!(seen.len(), 25, "each has its turn");
-        let failed = Err(Note::new(Reason::RegistryFailing, "500"));
+        let failed = Err(ReasonMessage::new(Reason::RegistryFailing, "500"));
         known.remember(HashMap::from([("03".to_owned(), failed)]), &runs);
         assert!(known.due(&runs).contains("03"), "what failed is read by the next poll");
         known.remember(HashMap::new(), &runs[..2]);

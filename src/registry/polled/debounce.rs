@@ -14,13 +14,13 @@ const DISTANCE: Duration = Duration::from_millis(500);
 
 /// The pushes of one registry.
 #[derive(Debug, Default)]
-pub(super) struct Pushes {
-    state: Mutex<State>,
+pub(super) struct Debounce {
+    state: Mutex<DebounceState>,
     arrival: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct DebounceState {
     /// Something came that no poll has answered yet.
     waits: bool,
     /// When the poll began that answers what came before.
@@ -29,8 +29,8 @@ struct State {
     rests_until: Option<Instant>,
 }
 
-impl Pushes {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl Debounce {
+    fn state(&self) -> MutexGuard<'_, DebounceState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,53 +80,53 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_is_answered_by_one_poll_at_once_and_one_more() {
-        let pushes = Pushes::default();
-        assert!(pushes.due().now_or_never().is_none(), "nothing came");
+        let debounce = Debounce::default();
+        assert!(debounce.due().now_or_never().is_none(), "nothing came");
         for _ in 0..50 {
-            pushes.arrived();
+            debounce.arrived();
         }
-        assert!(pushes.due().now_or_never().is_some(), "the first is answered at once");
+        assert!(debounce.due().now_or_never().is_some(), "the first is answered at once");
         let began = Instant::now();
-        pushes.answered(began);
-        pushes.ended(began);
-        assert!(pushes.due().now_or_never().is_none(), "all of them were answered");
+        debounce.answered(began);
+        debounce.ended(began);
+        assert!(debounce.due().now_or_never().is_none(), "all of them were answered");
         for _ in 0..50 {
-            pushes.arrived();
+            debounce.arrived();
         }
-        pushes.due().await;
+        debounce.due().await;
         assert!(began.elapsed() >= DISTANCE);
-        pushes.answered(Instant::now());
-        assert!(pushes.due().now_or_never().is_none());
+        debounce.answered(Instant::now());
+        assert!(debounce.due().now_or_never().is_none());
     }
 
     #[tokio::test]
     async fn what_comes_while_a_poll_runs_is_answered_by_the_next() {
-        let pushes = Pushes::default();
-        pushes.arrived();
-        pushes.answered(Instant::now());
-        pushes.arrived();
-        tokio::time::timeout(Duration::from_mins(1), pushes.due()).await.expect("it is due");
+        let debounce = Debounce::default();
+        debounce.arrived();
+        debounce.answered(Instant::now());
+        debounce.arrived();
+        tokio::time::timeout(Duration::from_mins(1), debounce.due()).await.expect("it is due");
     }
 
     #[tokio::test]
     async fn a_registry_that_is_slow_is_read_at_most_half_of_the_time() {
         let took = 2 * DISTANCE;
-        let pushes = Pushes::default();
-        pushes.arrived();
+        let debounce = Debounce::default();
+        debounce.arrived();
         let ended = Instant::now();
-        pushes.answered(ended.checked_sub(took).unwrap());
-        pushes.ended(ended);
-        pushes.arrived();
-        pushes.due().await;
+        debounce.answered(ended.checked_sub(took).unwrap());
+        debounce.ended(ended);
+        debounce.arrived();
+        debounce.due().await;
         assert!(ended.elapsed() >= took, "{:?}", ended.elapsed());
     }
 
     #[tokio::test]
     async fn who_stops_waiting_loses_nothing() {
-        let pushes = Pushes::default();
-        assert!(pushes.due().now_or_never().is_none());
-        pushes.arrived();
-        assert!(pushes.due().now_or_never().is_some());
-        assert!(pushes.due().now_or_never().is_some(), "still unanswered");
+        let debounce = Debounce::default();
+        assert!(debounce.due().now_or_never().is_none());
+        debounce.arrived();
+        assert!(debounce.due().now_or_never().is_some());
+        assert!(debounce.due().now_or_never().is_some(), "still unanswered");
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::{StreamExt, stream};
 
-use super::Handle;
+use super::PolledRegistry;
 use crate::{
     api::{
         metric::Metric,
@@ -23,24 +23,24 @@ const AT_ONCE: usize = 8;
 const AGAIN: usize = 10;
 
 /// Those of a version's metrics that are shown; `None` while its run was never read.
-pub type ShownMetrics = BTreeMap<Version, Option<BTreeMap<String, Metric>>>;
+pub type DisplayMetrics = BTreeMap<Version, Option<BTreeMap<String, Metric>>>;
 
 /// What is shown, and when it was read.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct DisplayCache {
     polls: u64,
-    models: HashMap<ModelName, ShownModel>,
+    models: HashMap<ModelName, CachedModel>,
 }
 
 #[derive(Debug, Default)]
-struct ShownModel {
+struct CachedModel {
     /// What somebody wants to see.
     names: BTreeSet<String>,
-    versions: BTreeMap<Version, ShownRun>,
+    versions: BTreeMap<Version, CachedRun>,
 }
 
 #[derive(Debug)]
-struct ShownRun {
+struct CachedRun {
     facts: VersionFacts,
     /// By which poll it was read last.
     read: u64,
@@ -49,9 +49,9 @@ struct ShownRun {
 }
 
 /// What was read of a run; `None` where it could not be.
-type Answer = (ModelName, Version, Option<BTreeMap<String, Metric>>);
+type MetricsRead = (ModelName, Version, Option<BTreeMap<String, Metric>>);
 
-impl Shown {
+impl DisplayCache {
     /// Takes a model's newest versions, and the metrics that somebody wants to see. Answers those that have to be read.
     fn take_in(
         &mut self,
@@ -66,7 +66,7 @@ impl Shown {
         for facts in versions {
             let run = known.remove(&facts.version).filter(|run| run.facts.run_id == facts.run_id && !is_more);
             let metrics = run.as_ref().and_then(|run| run.metrics.clone());
-            let run = ShownRun { facts: facts.clone(), read: run.map_or(0, |run| run.read), metrics };
+            let run = CachedRun { facts: facts.clone(), read: run.map_or(0, |run| run.read), metrics };
             model.versions.insert(facts.version, run);
         }
         let unread = model.versions.values().filter(|run| run.metrics.is_none());
@@ -83,9 +83,9 @@ impl Shown {
     }
 
     /// Takes what was read. Answers the models of which something is new. What could not be read stays as it was known.
-    fn note(&mut self, answers: Vec<Answer>) -> BTreeSet<ModelName> {
+    fn remember(&mut self, answers: Vec<MetricsRead>) -> BTreeSet<ModelName> {
         let polls = self.polls;
-        let mut news = BTreeSet::new();
+        let mut has_changed = BTreeSet::new();
         for (name, version, metrics) in answers {
             let Some(model) = self.models.get_mut(&name) else { continue };
             let Some(run) = model.versions.get_mut(&version) else { continue };
@@ -94,50 +94,50 @@ impl Shown {
             metrics.retain(|name, _| model.names.contains(name));
             if run.metrics.as_ref() != Some(&metrics) {
                 run.metrics = Some(metrics);
-                news.insert(name);
+                has_changed.insert(name);
             }
         }
-        news
+        has_changed
     }
 
-    fn of(&self, name: &ModelName) -> ShownMetrics {
+    fn of(&self, name: &ModelName) -> DisplayMetrics {
         let versions = self.models.get(name).into_iter().flat_map(|model| &model.versions);
         versions.map(|(version, run)| (*version, run.metrics.clone())).collect()
     }
 }
 
-impl Handle {
+impl PolledRegistry {
     /// These metrics of a model's newest versions; runs that were never read are read now.
-    pub async fn shown_metrics(
+    pub async fn display_metrics(
         &self,
         name: &ModelName,
         versions: &[VersionFacts],
         names: &BTreeSet<String>,
-    ) -> ShownMetrics {
+    ) -> DisplayMetrics {
         if names.is_empty() {
-            return ShownMetrics::new();
+            return DisplayMetrics::new();
         }
-        let unread = self.memory().shown.take_in(name, versions, names);
-        let answers = self.read_shown_runs(unread).await;
+        let unread = self.memory().display.take_in(name, versions, names);
+        let answers = self.read_display_runs(unread).await;
         let mut memory = self.memory();
-        memory.shown.note(answers);
-        memory.shown.of(name)
+        memory.display.remember(answers);
+        memory.display.of(name)
     }
 
     /// Reads a few of the runs that are shown again, and forgets the models that nobody watches any more. Answers the models of
     /// which something is new.
-    pub(super) async fn read_shown(&self, watched: &BTreeSet<ModelName>) -> BTreeSet<ModelName> {
+    pub(super) async fn read_display_metrics(&self, watched: &BTreeSet<ModelName>) -> BTreeSet<ModelName> {
         let due = {
-            let shown = &mut self.memory().shown;
-            shown.polls += 1;
-            shown.models.retain(|name, _| watched.contains(name));
-            shown.due(watched)
+            let display = &mut self.memory().display;
+            display.polls += 1;
+            display.models.retain(|name, _| watched.contains(name));
+            display.due(watched)
         };
-        let answers = self.read_shown_runs(due).await;
-        self.memory().shown.note(answers)
+        let answers = self.read_display_runs(due).await;
+        self.memory().display.remember(answers)
     }
 
-    async fn read_shown_runs(&self, runs: Vec<(ModelName, VersionFacts)>) -> Vec<Answer> {
+    async fn read_display_runs(&self, runs: Vec<(ModelName, VersionFacts)>) -> Vec<MetricsRead> {
         let reads = stream::iter(runs).map(async |(name, facts)| {
             let what = format!("the metrics of version {}", facts.version);
             let asked = async {
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    fn answer(number: u32, metrics: Option<&[(&str, f64)]>) -> Answer {
+    fn answer(number: u32, metrics: Option<&[(&str, f64)]>) -> MetricsRead {
         let metrics = metrics.map(|metrics| {
             metrics.iter().map(|(name, value)| ((*name).to_owned(), Metric::new(*value))).collect()
         });
@@ -182,20 +182,20 @@ mod tests {
     fn promise_7_what_reads_the_same_is_no_news_and_what_cannot_be_read_stays() {
         let name: ModelName = "fraud".parse().unwrap();
         let names = BTreeSet::from(["auc".to_owned()]);
-        let mut shown = Shown::default();
+        let mut display = DisplayCache::default();
         let versions = [facts(2, "b"), facts(1, "a")];
-        assert_eq!(shown.take_in(&name, &versions, &names).len(), 2);
+        assert_eq!(display.take_in(&name, &versions, &names).len(), 2);
         let nan = [("auc", f64::NAN), ("other", 1.0)];
-        assert_eq!(shown.note(vec![answer(1, Some(&nan)), answer(2, None)]).len(), 1);
-        assert_eq!(shown.note(vec![answer(1, Some(&[("auc", f64::NAN), ("other", 2.0)]))]).len(), 0);
-        assert_eq!(shown.note(vec![answer(1, None)]).len(), 0);
-        assert_eq!(shown.of(&name)[&Version::new(1).unwrap()].as_ref().unwrap().len(), 1);
-        assert_eq!(shown.of(&name)[&Version::new(2).unwrap()], None);
-        assert_eq!(shown.take_in(&name, &versions, &names).len(), 1, "only what was never read");
-        assert_eq!(shown.take_in(&name, &[facts(1, "c")], &names).len(), 1, "another run");
+        assert_eq!(display.remember(vec![answer(1, Some(&nan)), answer(2, None)]).len(), 1);
+        assert_eq!(display.remember(vec![answer(1, Some(&[("auc", f64::NAN), ("other", 2.0)]))]).len(), 0);
+        assert_eq!(display.remember(vec![answer(1, None)]).len(), 0);
+        assert_eq!(display.of(&name)[&Version::new(1).unwrap()].as_ref().unwrap().len(), 1);
+        assert_eq!(display.of(&name)[&Version::new(2).unwrap()], None);
+        assert_eq!(display.take_in(&name, &versions, &names).len(), 1, "only what was never read");
+        assert_eq!(display.take_in(&name, &[facts(1, "c")], &names).len(), 1, "another run");
         let more = BTreeSet::from(["f1".to_owned()]);
-        shown.note(vec![answer(1, Some(&[("auc", 0.5)]))]);
-        assert_eq!(shown.take_in(&name, &[facts(1, "c")], &more).len(), 1, "another metric");
+        display.remember(vec![answer(1, Some(&[("auc", 0.5)]))]);
+        assert_eq!(display.take_in(&name, &[facts(1, "c")], &more).len(), 1, "another metric");
     }
 
     #[test]
@@ -203,21 +203,21 @@ mod tests {
         let name: ModelName = "fraud".parse().unwrap();
         let watched = BTreeSet::from([name.clone()]);
         let names = BTreeSet::from(["auc".to_owned()]);
-        let mut shown = Shown::default();
+        let mut display = DisplayCache::default();
         let versions: Vec<_> = (1..=25).map(|number| facts(number, &number.to_string())).collect();
-        shown.take_in(&name, &versions, &names);
-        shown.note((1..=24).map(|number| answer(number, Some(&[]))).collect());
+        display.take_in(&name, &versions, &names);
+        display.remember((1..=24).map(|number| answer(number, Some(&[]))).collect());
         let mut seen = BTreeSet::new();
         for _ in 0..3 {
-            shown.polls += 1;
-            let due = shown.due(&watched);
+            display.polls += 1;
+            let due = display.due(&watched);
             assert_eq!(due.len(), AGAIN);
             assert_eq!(due[0].1.version, Version::new(25).unwrap(), "never read");
             let others = due[1..].iter().map(|(_, facts)| facts.version);
             seen.extend(others.clone());
-            shown.note(others.map(|version| (name.clone(), version, Some(BTreeMap::new()))).collect());
+            display.remember(others.map(|version| (name.clone(), version, Some(BTreeMap::new()))).collect());
         }
         assert_eq!(seen.len(), 24);
-        assert!(shown.due(&BTreeSet::new()).is_empty());
+        assert!(display.due(&BTreeSet::new()).is_empty());
     }
 }

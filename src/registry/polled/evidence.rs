@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
 
-use super::{Handle, polled_registry::PATIENCE};
+use super::{PolledRegistry, polled_registry::PATIENCE};
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         metric::Metric,
         names::{ModelName, Version},
     },
@@ -26,10 +26,10 @@ pub struct VersionEvidence {
     /// The version, as it was read last.
     pub facts: VersionFacts,
     /// The latest values of its run's metrics, or why they could not be read.
-    pub metrics: Result<BTreeMap<String, Metric>, Note>,
+    pub metrics: Result<BTreeMap<String, Metric>, ReasonMessage>,
 }
 
-impl Handle {
+impl PolledRegistry {
     /// What a version is judged by, from memory where it was read since the last poll but one; `None` when it does not exist.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Handle {
         &self,
         name: &ModelName,
         version: Version,
-    ) -> Result<Option<VersionEvidence>, Note> {
+    ) -> Result<Option<VersionEvidence>, ReasonMessage> {
         let key = (name.clone(), version);
         if let Some(known) = self.memory().evidence.get(&key) {
             return Ok(known.clone());
@@ -64,10 +64,11 @@ impl Handle {
         &self,
         name: &ModelName,
         version: Version,
-    ) -> Result<Option<VersionEvidence>, Note> {
+    ) -> Result<Option<VersionEvidence>, ReasonMessage> {
         let client = self.client()?;
         let asked = async {
-            let facts = client.version(name, version).await.map_err(|error| self.note(Some(name), &error))?;
+            let facts =
+                client.version(name, version).await.map_err(|error| self.explain(Some(name), &error))?;
             let Some(facts) = facts else { return Ok(None) };
             let metrics = self.read_metrics(client.as_ref(), name, &facts).await;
             Ok(Some(VersionEvidence { facts, metrics }))
@@ -81,16 +82,16 @@ impl Handle {
         client: &dyn Registry,
         name: &ModelName,
         facts: &VersionFacts,
-    ) -> Result<BTreeMap<String, Metric>, Note> {
+    ) -> Result<BTreeMap<String, Metric>, ReasonMessage> {
         if !client.capabilities().metrics {
             let message =
                 "this registry has no metrics that could be read, which a rule in spec.promotion needs";
-            return Err(Note::new(Reason::RegistryUnsupported, message));
+            return Err(ReasonMessage::new(Reason::RegistryUnsupported, message));
         }
         let Some(run_id) = &facts.run_id else { return Ok(BTreeMap::new()) };
         let metrics = client.metrics(run_id).await.map_err(|error| {
-            let Note { reason, message } = self.note(Some(name), &error);
-            Note::new(reason, format!("the run {run_id} of version {}: {message}", facts.version))
+            let ReasonMessage { reason, message } = self.explain(Some(name), &error);
+            ReasonMessage::new(reason, format!("the run {run_id} of version {}: {message}", facts.version))
         })?;
         Ok(metrics.unwrap_or_default())
     }
@@ -98,13 +99,13 @@ impl Handle {
     /// The answer, if it comes while a decision can wait for it.
     pub(super) async fn in_time<T>(
         &self,
-        asked: impl Future<Output = Result<T, Note>>,
+        asked: impl Future<Output = Result<T, ReasonMessage>>,
         what: &str,
-    ) -> Result<T, Note> {
+    ) -> Result<T, ReasonMessage> {
         let answer = tokio::time::timeout(PATIENCE, asked).await;
         answer.unwrap_or_else(|_| {
             let message = format!("{} did not say within {}s {what}", self.settings.url, PATIENCE.as_secs());
-            Err(Note::new(Reason::RegistryUnreachable, message))
+            Err(ReasonMessage::new(Reason::RegistryUnreachable, message))
         })
     }
 }

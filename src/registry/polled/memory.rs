@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::{ModelName, Version},
     },
     registry::{RegisteredModelFacts, VersionFacts, VersionState},
@@ -14,15 +14,15 @@ use crate::{
 
 use super::{
     candidates::{Listing, Runs},
-    display_metrics::Shown,
+    display_metrics::DisplayCache,
     evidence::VersionEvidence,
 };
 
 /// What was read of a registry.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct RegistryMemory {
     /// `None` until the first poll.
-    pub(super) health: Option<Result<(), Note>>,
+    pub(super) health: Option<Result<(), ReasonMessage>>,
     pub(super) server_version: Option<String>,
     pub(super) models: HashMap<ModelName, ModelMemory>,
     /// What versions are judged by that may have to be: read again by each poll, and forgotten when nobody waits for them.
@@ -30,16 +30,16 @@ pub(super) struct Memory {
     /// The newest versions of the models that somebody follows.
     pub(super) listings: HashMap<ModelName, Listing>,
     pub(super) runs: Runs,
-    pub(super) shown: Shown,
+    pub(super) display: DisplayCache,
 }
 
-impl Memory {
+impl RegistryMemory {
     /// Why what is remembered is not to be believed now.
-    pub(super) fn trouble(&self) -> Option<Note> {
+    pub(super) fn error(&self) -> Option<ReasonMessage> {
         match &self.health {
             Some(Ok(())) => None,
-            Some(Err(note)) => Some(note.clone()),
-            None => Some(Note::new(Reason::RegistryNotRead, "the registry has not been read yet")),
+            Some(Err(cause)) => Some(cause.clone()),
+            None => Some(ReasonMessage::new(Reason::RegistryNotRead, "the registry has not been read yet")),
         }
     }
 
@@ -49,9 +49,9 @@ impl Memory {
         read: BTreeMap<(ModelName, Version), Option<VersionEvidence>>,
     ) -> BTreeSet<ModelName> {
         let mut known = std::mem::replace(&mut self.evidence, read.into_iter().collect());
-        let news =
+        let has_changed =
             self.evidence.iter().filter(|(key, evidence)| known.remove(*key).as_ref() != Some(*evidence));
-        news.map(|((name, _), _)| name.clone()).collect()
+        has_changed.map(|((name, _), _)| name.clone()).collect()
     }
 
     /// Puts fresh listings in place of what was known. Answers the models of which something is new.
@@ -64,18 +64,18 @@ impl Memory {
             }
         }
         let mut known = std::mem::replace(&mut self.listings, read);
-        let news =
+        let has_changed =
             self.listings.iter().filter(|(name, listing)| known.remove(*name).as_ref() != Some(*listing));
-        news.map(|(name, _)| name.clone()).collect()
+        has_changed.map(|(name, _)| name.clone()).collect()
     }
 
     /// Puts a fresh read of a model in place of what was known; whether something about it is new.
     pub(super) fn remember(&mut self, name: &ModelName, facts: Option<RegisteredModelFacts>) -> bool {
         let known = self.models.entry(name.clone()).or_default();
-        let was_troubled = known.trouble.take().is_some();
-        let facts = facts.map_or(Facts::Absent, Facts::Present);
+        let had_error = known.error.take().is_some();
+        let facts = facts.map_or(KnownFacts::Absent, KnownFacts::Present);
         if known.facts == facts {
-            return was_troubled;
+            return had_error;
         }
         if known.facts.times() == facts.times() {
             known.versions.retain(|_, version| version.is_some());
@@ -89,7 +89,7 @@ impl Memory {
 
 /// What was read of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) enum Facts {
+pub(super) enum KnownFacts {
     /// It was not read yet.
     #[default]
     Unread,
@@ -99,7 +99,7 @@ pub(super) enum Facts {
     Present(RegisteredModelFacts),
 }
 
-impl Facts {
+impl KnownFacts {
     /// When the model was made, and when it or the set of its versions last changed.
     fn times(&self) -> Option<(Timestamp, Timestamp)> {
         match self {
@@ -111,39 +111,39 @@ impl Facts {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct ModelMemory {
-    pub(super) facts: Facts,
+    pub(super) facts: KnownFacts,
     /// Why this one model could not be read last, while the registry answers otherwise.
-    pub(super) trouble: Option<Note>,
+    pub(super) error: Option<ReasonMessage>,
     pub(super) versions: BTreeMap<Version, Option<VersionFacts>>,
     /// Somebody asked for a version and got no answer. The next poll lets them ask again.
     pub(super) unanswered: bool,
     /// How often a write of our own was noted. A poll that began before the last of them does not know of it.
-    pub(super) notes: u64,
+    pub(super) writes: u64,
     /// Something was noted that others than the writer have to hear of.
-    pub(super) news: bool,
+    pub(super) has_changed: bool,
 }
 
 impl ModelMemory {
     /// Whether there is something that others have to hear of, or to ask again.
-    pub(super) fn take_news(&mut self) -> bool {
-        std::mem::take(&mut self.news) | std::mem::take(&mut self.unanswered)
+    pub(super) fn take_changes(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed) | std::mem::take(&mut self.unanswered)
     }
 
     /// Notes why the model could not be read; whether that is new.
-    pub(super) fn is_troubled(&mut self, trouble: Note) -> bool {
-        let trouble = Some(trouble);
-        std::mem::replace(&mut self.trouble, trouble.clone()) != trouble
+    pub(super) fn set_error(&mut self, error: ReasonMessage) -> bool {
+        let error = Some(error);
+        std::mem::replace(&mut self.error, error.clone()) != error
     }
 }
 
 /// What a poll read of one model, or why it could read only others.
-pub(super) type Read = Result<Option<RegisteredModelFacts>, Note>;
+pub(super) type ModelRead = Result<Option<RegisteredModelFacts>, ReasonMessage>;
 
 /// What a model looks like, as far as it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModelView {
     /// It cannot be known now, and why.
-    Unknown(Note),
+    Unknown(ReasonMessage),
     /// The registry itself said that it does not exist.
     Absent,
     /// This is what the registry said last.

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::ModelName,
     },
     registry::RegistryError,
@@ -22,14 +22,19 @@ const NOTES_MAX: usize = 100;
 
 /// What was said lately, and of which model; all others mean the registry itself.
 #[derive(Debug, Default)]
-pub(super) struct Said(Vec<(Option<ModelName>, Note, Instant)>);
+pub(super) struct StableMessages(Vec<(Option<ModelName>, ReasonMessage, Instant)>);
 
-impl Said {
+impl StableMessages {
     /// The note, in the words in which the same was said lately.
-    pub(super) fn steadily(&mut self, about: Option<&ModelName>, note: Note, now: Instant) -> Note {
+    pub(super) fn steadily(
+        &mut self,
+        about: Option<&ModelName>,
+        cause: ReasonMessage,
+        now: Instant,
+    ) -> ReasonMessage {
         self.0.retain(|(_, _, last)| now.duration_since(*last) < KEPT);
-        let same = |said: &&mut (Option<ModelName>, Note, Instant)| {
-            said.0.as_ref() == about && are_alike(&said.1, &note)
+        let same = |said: &&mut (Option<ModelName>, ReasonMessage, Instant)| {
+            said.0.as_ref() == about && are_alike(&said.1, &cause)
         };
         if let Some((_, said, last)) = self.0.iter_mut().find(same) {
             *last = now;
@@ -38,22 +43,22 @@ impl Said {
         if self.0.len() >= NOTES_MAX {
             self.0.remove(0);
         }
-        self.0.push((about.cloned(), note.clone(), now));
-        note
+        self.0.push((about.cloned(), cause.clone(), now));
+        cause
     }
 }
 
 /// Whether two notes say the same, but for words that differ from one answer to the next.
-fn are_alike(one: &Note, other: &Note) -> bool {
-    fn words(note: &Note) -> impl Iterator<Item = Option<&str>> {
+fn are_alike(one: &ReasonMessage, other: &ReasonMessage) -> bool {
+    fn words(cause: &ReasonMessage) -> impl Iterator<Item = Option<&str>> {
         let is_restless = |word: &&str| word.len() >= RESTLESS && word.contains(|c: char| c.is_ascii_digit());
-        note.message.split_whitespace().map(move |word| Some(word).filter(|word| !is_restless(word)))
+        cause.message.split_whitespace().map(move |word| Some(word).filter(|word| !is_restless(word)))
     }
     one.reason == other.reason && words(one).eq(words(other))
 }
 
 /// A registry's refusal as a reason and a sentence.
-pub(super) fn note(url: &Url, error: &RegistryError) -> Note {
+pub(super) fn explain(url: &Url, error: &RegistryError) -> ReasonMessage {
     let (reason, next) = match error {
         RegistryError::Unreachable { .. } | RegistryError::TimedOut { .. } => (
             Reason::RegistryUnreachable,
@@ -89,16 +94,16 @@ pub(super) fn note(url: &Url, error: &RegistryError) -> Note {
             | RegistryError::NotARegistry { .. }
     );
     let place = if names_it { String::new() } else { format!("{url}: ") };
-    Note::new(reason, format!("{place}{error}{next}"))
+    ReasonMessage::new(reason, format!("{place}{error}{next}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn failing(detail: &str) -> Note {
+    fn failing(detail: &str) -> ReasonMessage {
         let error = RegistryError::ServerFailed { status: 502, detail: detail.to_owned() };
-        note(&"http://mlflow:5000".parse().unwrap(), &error)
+        explain(&"http://mlflow:5000".parse().unwrap(), &error)
     }
 
     #[test]
@@ -118,18 +123,18 @@ mod tests {
             RegistryError::NotARegistry { url: format!("{url}api"), detail: text() },
         ];
         for error in errors {
-            let said = note(&url, &error).message;
+            let said = explain(&url, &error).message;
             assert_eq!(said.matches("http://mlflow:5000/").count(), 1, "{said}");
         }
     }
 
     #[test]
     fn what_differs_in_every_answer_is_no_news() {
-        let mut said = Said::default();
+        let mut said = StableMessages::default();
         let (fraud, iris): (ModelName, ModelName) = ("fraud".parse().unwrap(), "iris".parse().unwrap());
         let now = Instant::now();
         let first = said.steadily(Some(&fraud), failing("request 8f3a-11 at 09:15:40 on 22 Nov"), now);
-        let again = |said: &mut Said, about, detail, later| {
+        let again = |said: &mut StableMessages, about, detail, later| {
             said.steadily(about, failing(detail), now + later).message.contains("8f3a-11")
         };
         let soon = Duration::from_secs(5);

@@ -30,10 +30,10 @@ mod polled_registry;
 
 pub use self::{
     candidates::Listing,
-    display_metrics::ShownMetrics,
+    display_metrics::DisplayMetrics,
     evidence::VersionEvidence,
     memory::ModelView,
-    polled_registry::{Handle, PollOutcome, Wanted},
+    polled_registry::{PollOutcome, PollPlan, PolledRegistry},
 };
 
 /// Names a registry: the one that Laurel was installed with, or a ModelRegistry by namespace and name.
@@ -65,38 +65,38 @@ pub struct Settings {
 
 /// Every registry that is known.
 #[derive(Debug, Default)]
-pub struct Hub {
-    handles: RwLock<HashMap<RegistryKey, Arc<Handle>>>,
+pub struct Registries {
+    registries: RwLock<HashMap<RegistryKey, Arc<PolledRegistry>>>,
 }
 
-impl Hub {
+impl Registries {
     /// The registry of this name, if it is known.
     #[must_use]
-    pub fn get(&self, key: &RegistryKey) -> Option<Arc<Handle>> {
-        self.handles.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    pub fn get(&self, key: &RegistryKey) -> Option<Arc<PolledRegistry>> {
+        self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Adds or replaces a registry. Answers its handle, and whether it is a new one that has to be polled.
-    pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<Handle>, bool) {
-        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
-        match handles.get(key) {
+    pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<PolledRegistry>, bool) {
+        let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
+        match registries.get(key) {
             Some(known) if known.settings == settings => (known.clone(), false),
             known => {
-                if let Some(handle) = known {
-                    handle.retire();
+                if let Some(registry) = known {
+                    registry.retire();
                 }
-                let handle = Arc::new(Handle::new(settings));
-                handles.insert(key.clone(), handle.clone());
-                (handle, true)
+                let registry = Arc::new(PolledRegistry::new(settings));
+                registries.insert(key.clone(), registry.clone());
+                (registry, true)
             }
         }
     }
 
     /// Forgets a registry and ends its polling.
     pub fn remove(&self, key: &RegistryKey) {
-        let removed = self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(key);
-        if let Some(handle) = removed {
-            handle.retire();
+        let removed = self.registries.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        if let Some(registry) = removed {
+            registry.retire();
         }
     }
 }

@@ -16,13 +16,13 @@ use url::Url;
 
 use super::{
     Settings,
-    debounce::Pushes,
-    memory::{Facts, Memory, ModelMemory, ModelView, Read},
-    message::{Said, note},
+    debounce::Debounce,
+    memory::{KnownFacts, ModelMemory, ModelRead, ModelView, RegistryMemory},
+    message::{StableMessages, explain},
 };
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::{AliasName, ModelName, Version},
     },
     registry::{
@@ -40,19 +40,19 @@ const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
 
 /// One registry: how to ask it, and what it said last.
 #[derive(Debug)]
-pub struct Handle {
+pub struct PolledRegistry {
     /// What it is.
     pub settings: Settings,
-    client: RwLock<Result<Arc<dyn Registry>, Note>>,
+    client: RwLock<Result<Arc<dyn Registry>, ReasonMessage>>,
     /// The fingerprint of the connection that the client was made from.
     connection: Mutex<Option<[u8; 32]>>,
-    memory: Mutex<Memory>,
+    memory: Mutex<RegistryMemory>,
     /// What was said of its trouble lately.
-    said: Mutex<Said>,
+    said: Mutex<StableMessages>,
     /// Until when it asks to be left alone.
     hold_off: Mutex<Option<Instant>>,
     wake: Notify,
-    pushes: Pushes,
+    debounce: Debounce,
     retired: tokio_util::sync::CancellationToken,
 }
 
@@ -69,7 +69,7 @@ fn is_about_one(error: &RegistryError) -> bool {
 
 /// What a poll reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct PollPlan {
     /// The models that somebody speaks of.
     pub models: BTreeSet<ModelName>,
     /// The versions that promotion rules are about to judge, or that others are judged against.
@@ -87,11 +87,11 @@ pub struct PollOutcome {
     pub health_changed: bool,
 }
 
-impl Handle {
+impl PolledRegistry {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
-            client: RwLock::new(Err(Note::new(
+            client: RwLock::new(Err(ReasonMessage::new(
                 Reason::RegistryNotRead,
                 "the registry has not been read yet",
             ))),
@@ -100,12 +100,12 @@ impl Handle {
             said: Mutex::default(),
             hold_off: Mutex::default(),
             wake: Notify::new(),
-            pushes: Pushes::default(),
+            debounce: Debounce::default(),
             retired: tokio_util::sync::CancellationToken::new(),
         }
     }
 
-    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+    pub(super) fn memory(&self) -> MutexGuard<'_, RegistryMemory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -133,13 +133,13 @@ impl Handle {
     }
 
     /// Replaces the client, for instance after a Secret changed, or says why there is none.
-    pub fn set_client(&self, client: Result<Arc<dyn Registry>, Note>) {
+    pub fn set_client(&self, client: Result<Arc<dyn Registry>, ReasonMessage>) {
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
         self.poll_now();
     }
 
     /// Takes a connection as it was read just now. A client is made anew only when something about it differs.
-    pub fn renew_client(&self, connection: Result<Box<Connection>, Note>) {
+    pub fn renew_client(&self, connection: Result<Box<Connection>, ReasonMessage>) {
         let fingerprint = connection.as_ref().ok().map(|connection| connection.fingerprint());
         let unchanged = {
             let mut known = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,8 +150,8 @@ impl Handle {
         match connection {
             Ok(_) if unchanged => {}
             Ok(connection) => self.set_client(client(*connection)),
-            Err(note) if self.client().is_err_and(|known| known == note) => {}
-            Err(note) => self.set_client(Err(note)),
+            Err(cause) if self.client().is_err_and(|known| known == cause) => {}
+            Err(cause) => self.set_client(Err(cause)),
         }
     }
 
@@ -159,7 +159,7 @@ impl Handle {
     ///
     /// # Errors
     /// Why there is none: a missing Secret, a certificate that is none.
-    pub fn client(&self) -> Result<Arc<dyn Registry>, Note> {
+    pub fn client(&self) -> Result<Arc<dyn Registry>, ReasonMessage> {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -171,7 +171,7 @@ impl Handle {
     /// Lets the next poll happen soon, because the registry says that something changed. However often it says so, at most one
     /// poll waits while another one runs, and they keep a distance.
     pub fn push(&self) {
-        self.pushes.arrived();
+        self.debounce.arrived();
     }
 
     /// Waits until the next poll is due. A registry that asks to be left alone is, also when somebody waits for it.
@@ -179,7 +179,7 @@ impl Handle {
         tokio::select! {
             () = tokio::time::sleep(self.settings.poll_interval) => {}
             () = self.wake.notified() => {}
-            () = self.pushes.due() => {}
+            () = self.debounce.due() => {}
         }
         let until = *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(until) = until {
@@ -189,18 +189,18 @@ impl Handle {
 
     /// A refusal as a reason and a sentence; `about` names what was asked for, if it was one model. Where the same was said of it
     /// lately, but for what differs from one answer to the next, it is said in the same words: what is told stands still.
-    pub fn note(&self, about: Option<&ModelName>, error: &RegistryError) -> Note {
+    pub fn explain(&self, about: Option<&ModelName>, error: &RegistryError) -> ReasonMessage {
         if let RegistryError::RateLimited { retry_after: Some(pause) } = error {
             let until = Instant::now() + (*pause).min(HOLD_OFF_MAX);
             *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
         }
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.steadily(about, note(&self.settings.url, error), Instant::now())
+        said.steadily(about, explain(&self.settings.url, error), Instant::now())
     }
 
     /// The registry's health and version; `None` before the first poll.
     #[must_use]
-    pub fn health(&self) -> (Option<Result<(), Note>>, Option<String>) {
+    pub fn health(&self) -> (Option<Result<(), ReasonMessage>>, Option<String>) {
         let memory = self.memory();
         (memory.health.clone(), memory.server_version.clone())
     }
@@ -209,19 +209,19 @@ impl Handle {
     #[must_use]
     pub fn model(&self, name: &ModelName) -> ModelView {
         let mut memory = self.memory();
-        let trouble = memory.trouble();
+        let error = memory.error();
         let known = memory.models.entry(name.clone()).or_insert_with(|| {
             self.poll_now();
             ModelMemory::default()
         });
-        match (trouble.or_else(|| known.trouble.clone()), &known.facts) {
-            (Some(trouble), _) => ModelView::Unknown(trouble),
-            (None, Facts::Unread) => ModelView::Unknown(Note::new(
+        match (error.or_else(|| known.error.clone()), &known.facts) {
+            (Some(error), _) => ModelView::Unknown(error),
+            (None, KnownFacts::Unread) => ModelView::Unknown(ReasonMessage::new(
                 Reason::RegistryNotRead,
                 format!("the model {:?} is being read", name.as_str()),
             )),
-            (None, Facts::Absent) => ModelView::Absent,
-            (None, Facts::Present(facts)) => ModelView::Present(facts.clone()),
+            (None, KnownFacts::Absent) => ModelView::Absent,
+            (None, KnownFacts::Present(facts)) => ModelView::Present(facts.clone()),
         }
     }
 
@@ -239,9 +239,9 @@ impl Handle {
         &self,
         name: &ModelName,
         version: Version,
-    ) -> Result<Option<VersionFacts>, Note> {
-        if let Some(trouble) = self.memory().trouble() {
-            return Err(trouble);
+    ) -> Result<Option<VersionFacts>, ReasonMessage> {
+        if let Some(error) = self.memory().error() {
+            return Err(error);
         }
         let answer = self.ask_for_version(name, version).await;
         let mut memory = self.memory();
@@ -260,7 +260,7 @@ impl Handle {
         &self,
         name: &ModelName,
         version: Version,
-    ) -> Result<Option<VersionFacts>, Note> {
+    ) -> Result<Option<VersionFacts>, ReasonMessage> {
         let client = self.client()?;
         let answer = tokio::time::timeout(PATIENCE, client.version(name, version)).await.map_err(|_| {
             let message = format!(
@@ -268,18 +268,18 @@ impl Handle {
                 self.settings.url,
                 PATIENCE.as_secs()
             );
-            Note::new(Reason::RegistryUnreachable, message)
+            ReasonMessage::new(Reason::RegistryUnreachable, message)
         })?;
-        answer.map_err(|error| self.note(Some(name), &error))
+        answer.map_err(|error| self.explain(Some(name), &error))
     }
 
     /// Notes a write of our own, so that it need not be read back.
-    pub fn note_alias(&self, name: &ModelName, alias: &AliasName, version: Option<Version>) {
-        if let Some(ModelMemory { facts: Facts::Present(facts), notes, news, .. }) =
+    pub fn remember_alias(&self, name: &ModelName, alias: &AliasName, version: Option<Version>) {
+        if let Some(ModelMemory { facts: KnownFacts::Present(facts), writes, has_changed, .. }) =
             self.memory().models.get_mut(name)
         {
-            *notes += 1;
-            *news = true;
+            *writes += 1;
+            *has_changed = true;
             match version {
                 Some(version) => drop(facts.aliases.insert(alias.clone(), version)),
                 None => drop(facts.aliases.remove(alias)),
@@ -289,29 +289,29 @@ impl Handle {
     }
 
     /// Puts a fresh read of a model in place of what was known.
-    pub fn note_model(&self, name: &ModelName, facts: Option<RegisteredModelFacts>) {
+    pub fn remember_model(&self, name: &ModelName, facts: Option<RegisteredModelFacts>) {
         let mut memory = self.memory();
         if memory.remember(name, facts)
             && let Some(known) = memory.models.get_mut(name)
         {
-            known.notes += 1;
-            known.news = true;
+            known.writes += 1;
+            known.has_changed = true;
             drop(memory);
             self.poll_now();
         }
     }
 
-    /// Reads every watched model, and forgets those that nobody watches any more. `wanted` is asked after it was noted which
+    /// Reads every watched model, and forgets those that nobody watches any more. `plan` is asked after it was noted which
     /// models are known, so that one that is asked for meanwhile is not forgotten.
-    pub async fn poll(&self, wanted: impl FnOnce() -> Wanted) -> PollOutcome {
-        self.pushes.answered(Instant::now());
-        let notes_before: HashMap<ModelName, u64> =
-            self.memory().models.iter().map(|(name, model)| (name.clone(), model.notes)).collect();
-        let Wanted { models: watched, judged, followed } = wanted();
+    pub async fn poll(&self, plan: impl FnOnce() -> PollPlan) -> PollOutcome {
+        self.debounce.answered(Instant::now());
+        let writes_before: HashMap<ModelName, u64> =
+            self.memory().models.iter().map(|(name, model)| (name.clone(), model.writes)).collect();
+        let PollPlan { models: watched, judged, followed } = plan();
         let result = self.read(&watched).await;
-        let (evidence, listings, shown) = if result.is_ok() {
+        let (evidence, listings, display) = if result.is_ok() {
             let evidence = self.read_all_evidence(judged).await;
-            (evidence, self.read_listings(&followed).await, self.read_shown(&watched).await)
+            (evidence, self.read_listings(&followed).await, self.read_display_metrics(&watched).await)
         } else {
             Default::default()
         };
@@ -321,40 +321,40 @@ impl Handle {
             Ok((server_version, models)) => {
                 memory.server_version = server_version.or_else(|| memory.server_version.take());
                 for (name, facts) in models {
-                    let notes = memory.models.get(&name).map_or(0, |model| model.notes);
-                    if notes != notes_before.get(&name).copied().unwrap_or_default() {
+                    let writes = memory.models.get(&name).map_or(0, |model| model.writes);
+                    if writes != writes_before.get(&name).copied().unwrap_or_default() {
                         self.poll_now();
                         continue;
                     }
-                    let news = memory.models.get_mut(&name).is_some_and(ModelMemory::take_news);
+                    let has_changed = memory.models.get_mut(&name).is_some_and(ModelMemory::take_changes);
                     let changed = match facts {
                         Ok(facts) => memory.remember(&name, facts),
-                        Err(trouble) => memory.models.entry(name.clone()).or_default().is_troubled(trouble),
+                        Err(error) => memory.models.entry(name.clone()).or_default().set_error(error),
                     };
-                    if changed || news {
+                    if changed || has_changed {
                         outcome.changed.insert(name);
                     }
                 }
-                memory.models.retain(|name, _| watched.contains(name) || !notes_before.contains_key(name));
+                memory.models.retain(|name, _| watched.contains(name) || !writes_before.contains_key(name));
                 outcome.changed.extend(memory.remember_evidence(evidence));
                 outcome.changed.extend(memory.remember_listings(listings));
-                outcome.changed.extend(shown);
+                outcome.changed.extend(display);
                 Ok(())
             }
-            Err(note) => Err(note),
+            Err(cause) => Err(cause),
         };
         outcome.health_changed = memory.health.as_ref() != Some(&health);
         memory.health = Some(health);
-        self.pushes.ended(Instant::now());
+        self.debounce.ended(Instant::now());
         outcome
     }
 
     async fn read(
         &self,
         watched: &BTreeSet<ModelName>,
-    ) -> Result<(Option<String>, BTreeMap<ModelName, Read>), Note> {
+    ) -> Result<(Option<String>, BTreeMap<ModelName, ModelRead>), ReasonMessage> {
         let client = self.client()?;
-        let failed = |error| self.note(None, &error);
+        let failed = |error| self.explain(None, &error);
         let known_version = self.memory().server_version.is_some();
         let server_version =
             if known_version && !watched.is_empty() { None } else { client.probe().await.map_err(failed)? };
@@ -366,7 +366,7 @@ impl Handle {
                 // Missing from a listing is not absent: the listing is paged by offset, and a delete meanwhile hides others.
                 None => match client.model(name).await {
                     Ok(facts) => Ok(facts),
-                    Err(error) if is_about_one(&error) => Err(self.note(Some(name), &error)),
+                    Err(error) if is_about_one(&error) => Err(self.explain(Some(name), &error)),
                     Err(error) => return Err(failed(error)),
                 },
             };
@@ -377,9 +377,11 @@ impl Handle {
 }
 
 /// The client for a connection, or why there can be none.
-fn client(connection: Connection) -> Result<Arc<dyn Registry>, Note> {
+fn client(connection: Connection) -> Result<Arc<dyn Registry>, ReasonMessage> {
     match MlflowRegistry::new(connection) {
         Ok(client) => Ok(Arc::new(client)),
-        Err(error) => Err(Note::new(Reason::RegistryInvalid, format!("spec.mlflow and spec.auth: {error}"))),
+        Err(error) => {
+            Err(ReasonMessage::new(Reason::RegistryInvalid, format!("spec.mlflow and spec.auth: {error}")))
+        }
     }
 }

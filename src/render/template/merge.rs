@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{Fault, path::Path};
+use super::{TemplateError, path::Path};
 
 type Object = Map<String, Value>;
 
@@ -53,25 +53,25 @@ fn alternatives(object: &Path, field: &str) -> bool {
 }
 
 /// Merges `template` over `rendered`, and says what cannot be merged.
-pub(super) fn merge(rendered: &mut Value, template: &Value) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    merge_value(&Path::root(), rendered, template, &mut faults);
-    faults
+pub(super) fn merge(rendered: &mut Value, template: &Value) -> Vec<TemplateError> {
+    let mut errors = Vec::new();
+    merge_value(&Path::root(), rendered, template, &mut errors);
+    errors
 }
 
-fn merge_value(path: &Path, rendered: &mut Value, template: &Value, faults: &mut Vec<Fault>) {
+fn merge_value(path: &Path, rendered: &mut Value, template: &Value, errors: &mut Vec<TemplateError>) {
     match (rendered, template, keys(path.last_field())) {
         (Value::Object(rendered), Value::Object(template), _) => {
-            merge_object(path, rendered, template, faults);
+            merge_object(path, rendered, template, errors);
         }
         (Value::Array(rendered), Value::Array(template), Some(keys)) => {
-            merge_list(path, &keys, rendered, template, faults);
+            merge_list(path, &keys, rendered, template, errors);
         }
-        (rendered, template, _) => *rendered = added(path, template, faults),
+        (rendered, template, _) => *rendered = added(path, template, errors),
     }
 }
 
-fn merge_object(path: &Path, rendered: &mut Object, template: &Object, faults: &mut Vec<Fault>) {
+fn merge_object(path: &Path, rendered: &mut Object, template: &Object, errors: &mut Vec<TemplateError>) {
     for field in template.iter().filter(|(_, value)| !value.is_null()).map(|(field, _)| field) {
         if alternatives(path, field) {
             rendered.retain(|other, _| other == field || !alternatives(path, other));
@@ -81,8 +81,8 @@ fn merge_object(path: &Path, rendered: &mut Object, template: &Object, faults: &
         let path = path.field(field);
         match rendered.get_mut(field) {
             Some(_) if value.is_null() => drop(rendered.remove(field)),
-            Some(rendered) => merge_value(&path, rendered, value, faults),
-            None => drop(rendered.insert(field.clone(), added(&path, value, faults))),
+            Some(rendered) => merge_value(&path, rendered, value, errors),
+            None => drop(rendered.insert(field.clone(), added(&path, value, errors))),
         }
     }
 }
@@ -92,24 +92,24 @@ fn merge_list(
     keys: &Keys,
     rendered: &mut Vec<Value>,
     template: &[Value],
-    faults: &mut Vec<Fault>,
+    errors: &mut Vec<TemplateError>,
 ) {
-    faults.extend(unmergeable(path, keys, template));
+    errors.extend(unmergeable(path, keys, template));
     let ours: BTreeMap<_, _> = rendered.iter().enumerate().map(|(at, item)| (keys.of(item), at)).collect();
     for (index, item) in template.iter().enumerate() {
         let path = path.item(index);
         match ours.get(&keys.of(item)) {
-            Some(&at) => merge_value(&path, &mut rendered[at], item, faults),
-            None => rendered.push(added(&path, item, faults)),
+            Some(&at) => merge_value(&path, &mut rendered[at], item, errors),
+            None => rendered.push(added(&path, item, errors)),
         }
     }
 }
 
 /// `value` where nothing was rendered.
-fn added(path: &Path, value: &Value, faults: &mut Vec<Fault>) -> Value {
+fn added(path: &Path, value: &Value, errors: &mut Vec<TemplateError>) -> Value {
     match value {
         Value::Null => {
-            faults.push(Fault::new(
+            errors.push(TemplateError::new(
                 path,
                 "null takes away what Laurel renders, and it renders nothing here; remove this line",
             ));
@@ -117,23 +117,23 @@ fn added(path: &Path, value: &Value, faults: &mut Vec<Fault>) -> Value {
         }
         Value::Object(fields) => fields
             .iter()
-            .map(|(field, value)| (field.clone(), added(&path.field(field), value, faults)))
+            .map(|(field, value)| (field.clone(), added(&path.field(field), value, errors)))
             .collect(),
         Value::Array(items) => {
             if let Some(keys) = keys(path.last_field()) {
-                faults.extend(unmergeable(path, &keys, items));
+                errors.extend(unmergeable(path, &keys, items));
             }
-            items.iter().enumerate().map(|(index, item)| added(&path.item(index), item, faults)).collect()
+            items.iter().enumerate().map(|(index, item)| added(&path.item(index), item, errors)).collect()
         }
         scalar => scalar.clone(),
     }
 }
 
 /// The items of a keyed list that lack their key, or share it with one before them.
-fn unmergeable(path: &Path, keys: &Keys, items: &[Value]) -> Vec<Fault> {
+fn unmergeable(path: &Path, keys: &Keys, items: &[Value]) -> Vec<TemplateError> {
     let key = keys.required;
     let mut seen = BTreeSet::new();
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let problem = if item[key].is_null() || item[key] == "" {
             format!("an item needs a {key}, by which it is merged; add it")
@@ -142,7 +142,7 @@ fn unmergeable(path: &Path, keys: &Keys, items: &[Value]) -> Vec<Fault> {
         } else {
             continue;
         };
-        faults.push(Fault::new(&path.item(index), problem));
+        errors.push(TemplateError::new(&path.item(index), problem));
     }
-    faults
+    errors
 }

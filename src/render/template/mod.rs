@@ -3,7 +3,7 @@
 //! Merged as `kubectl` would: maps by field, the lists that Laurel renders by their Kubernetes keys, any other list as
 //! a whole, and `null` takes away. The user may do as they like with it (other probes, sidecars, less security), but
 //! for two things: what says which version a pod serves, and what the Service finds it by. Nothing is dropped in
-//! silence: a field that Kubernetes does not know is a [`Fault`], as is whatever cannot be merged.
+//! silence: a field that Kubernetes does not know is a [`TemplateError`], as is whatever cannot be merged.
 
 use std::fmt;
 
@@ -25,24 +25,24 @@ use path::Path;
 
 /// Why `serving` cannot be rendered: every place that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct InvalidTemplate(pub Vec<Fault>);
+pub struct InvalidTemplate(pub Vec<TemplateError>);
 
 /// One place that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct TemplateError {
     /// Where, from the ModelAlias's spec on: `serving.template.spec.containers[0].imagee`.
     pub path: String,
     /// What is wrong with it, and what to do.
     pub problem: String,
 }
 
-impl Fault {
+impl TemplateError {
     fn new(path: &Path, problem: impl Into<String>) -> Self {
         Self { path: path.to_string(), problem: problem.into() }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.problem)
     }
@@ -50,8 +50,8 @@ impl fmt::Display for Fault {
 
 impl fmt::Display for InvalidTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults: Vec<String> = self.0.iter().map(Fault::to_string).collect();
-        f.write_str(&faults.join("; "))
+        let errors: Vec<String> = self.0.iter().map(TemplateError::to_string).collect();
+        f.write_str(&errors.join("; "))
     }
 }
 
@@ -74,12 +74,12 @@ fn merged(
     template: &Value,
 ) -> Result<PodTemplateSpec, InvalidTemplate> {
     let template = &without_emptied_metadata(template);
-    none(schema::faults(template))?;
+    none(schema::errors(template))?;
     none(promises::overrides(r.serving, template))?;
     let mut merged = as_json(rendered);
     none(merge::merge(&mut merged, template))?;
     serde_json::from_value(merged).map_err(|error| {
-        InvalidTemplate(vec![Fault::new(
+        InvalidTemplate(vec![TemplateError::new(
             &Path::root(),
             format!("the merged template is no pod template: {error}"),
         )])
@@ -101,6 +101,6 @@ fn as_json(rendered: &PodTemplateSpec) -> Value {
     serde_json::to_value(rendered).expect("a pod template has only text for keys")
 }
 
-fn none(faults: Vec<Fault>) -> Result<(), InvalidTemplate> {
-    if faults.is_empty() { Ok(()) } else { Err(InvalidTemplate(faults)) }
+fn none(errors: Vec<TemplateError>) -> Result<(), InvalidTemplate> {
+    if errors.is_empty() { Ok(()) } else { Err(InvalidTemplate(errors)) }
 }

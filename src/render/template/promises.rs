@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodTemplateSpec};
 use serde_json::Value;
 
-use super::{Fault, path::Path};
+use super::{TemplateError, path::Path};
 use crate::{
     api::model_alias::{Runtime, Serving},
     render::{labels, pod, runtime},
@@ -17,7 +17,7 @@ fn reserved(runtime: Runtime, variable: &str) -> bool {
 }
 
 /// What is wrong with `serving.env`.
-pub(super) fn variables(serving: &Serving) -> Vec<Fault> {
+pub(super) fn variables(serving: &Serving) -> Vec<TemplateError> {
     let mut seen = BTreeSet::new();
     let problem = |variable: &EnvVar| {
         let name = variable.name.as_str();
@@ -32,7 +32,7 @@ pub(super) fn variables(serving: &Serving) -> Vec<Fault> {
     problems
         .into_iter()
         .enumerate()
-        .filter_map(|(index, problem)| Some(Fault::new(&at.item(index).field("name"), problem?)))
+        .filter_map(|(index, problem)| Some(TemplateError::new(&at.item(index).field("name"), problem?)))
         .collect()
 }
 
@@ -41,17 +41,17 @@ fn owned(name: &str) -> String {
 }
 
 /// What in `template` would take the place of something that is Laurel's.
-pub(super) fn overrides(serving: &Serving, template: &Value) -> Vec<Fault> {
+pub(super) fn overrides(serving: &Serving, template: &Value) -> Vec<TemplateError> {
     let root = Path::root();
-    let mut faults = metadata(&root.field("metadata"), &template["metadata"]);
+    let mut errors = metadata(&root.field("metadata"), &template["metadata"]);
     let spec = root.field("spec");
     let containers = spec.field("containers");
     for (index, container) in items(&template["spec"]["containers"]) {
         if container["name"] == pod::MODEL {
-            faults.extend(model_container(serving, &containers.item(index), container));
+            errors.extend(model_container(serving, &containers.item(index), container));
         }
     }
-    faults
+    errors
 }
 
 fn items(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
@@ -62,55 +62,59 @@ fn fields(object: &Value) -> impl Iterator<Item = &String> {
     object.as_object().into_iter().flatten().map(|(field, _)| field)
 }
 
-fn metadata(path: &Path, metadata: &Value) -> Vec<Fault> {
-    let mut faults = Vec::new();
+fn metadata(path: &Path, metadata: &Value) -> Vec<TemplateError> {
+    let mut errors = Vec::new();
     for field in fields(metadata) {
         let path = path.field(field);
         if field != "labels" && field != "annotations" {
-            faults.push(Fault::new(
+            errors.push(TemplateError::new(
                 &path,
                 "Kubernetes takes only labels and annotations from a template; remove it",
             ));
         }
         for key in fields(&metadata[field]).filter(|key| key.starts_with(labels::PREFIX)) {
             let problem = format!("{} is Laurel's own; use another prefix", labels::PREFIX);
-            faults.push(Fault::new(&path.field(key), problem));
+            errors.push(TemplateError::new(&path.field(key), problem));
         }
     }
-    faults
+    errors
 }
 
-fn model_container(serving: &Serving, path: &Path, container: &Value) -> Vec<Fault> {
-    let mut faults = Vec::new();
+fn model_container(serving: &Serving, path: &Path, container: &Value) -> Vec<TemplateError> {
+    let mut errors = Vec::new();
     let env = path.field("env");
     for (index, variable) in items(&container["env"]) {
         if let Some(name) = variable["name"].as_str().filter(|name| reserved(serving.runtime, name)) {
-            faults.push(Fault::new(&env.item(index).field("name"), owned(name)));
+            errors.push(TemplateError::new(&env.item(index).field("name"), owned(name)));
         }
     }
     if !container["envFrom"].is_null() {
         let problem = "would replace the whole list, also what the registry's serving.envFrom gives; add to \
                        serving.envFrom instead";
-        faults.push(Fault::new(&path.field("envFrom"), problem));
+        errors.push(TemplateError::new(&path.field("envFrom"), problem));
     }
     if !container["command"].is_null() && serving.keep_alive.is_some() {
         let problem =
             "keepAlive is carried out by the command that Laurel renders; remove serving.keepAlive or this";
-        faults.push(Fault::new(&path.field("command"), problem));
+        errors.push(TemplateError::new(&path.field("command"), problem));
     }
-    faults
+    errors
 }
 
 /// What of `rendered` has to be found in `merged` again, and is not.
-pub(super) fn kept(serving: &Serving, rendered: &PodTemplateSpec, merged: &PodTemplateSpec) -> Vec<Fault> {
+pub(super) fn kept(
+    serving: &Serving,
+    rendered: &PodTemplateSpec,
+    merged: &PodTemplateSpec,
+) -> Vec<TemplateError> {
     let root = Path::root();
     let spec = root.field("spec");
     let containers = spec.field("containers");
-    let mut faults = Vec::new();
-    let mut fault = |path: &Path, problem: &str| faults.push(Fault::new(path, problem));
+    let mut errors = Vec::new();
+    let mut error = |path: &Path, problem: &str| errors.push(TemplateError::new(path, problem));
 
     if !marks(rendered).is_subset(&marks(merged)) {
-        fault(&root.field("metadata"), "takes away labels or annotations that are Laurel's; remove the null");
+        error(&root.field("metadata"), "takes away labels or annotations that are Laurel's; remove the null");
     }
     if merged
         .spec
@@ -118,21 +122,21 @@ pub(super) fn kept(serving: &Serving, rendered: &PodTemplateSpec, merged: &PodTe
         .and_then(|spec| spec.restart_policy.as_deref())
         .is_some_and(|policy| policy != "Always")
     {
-        fault(&spec.field("restartPolicy"), "a Deployment's pods always restart; remove it");
+        error(&spec.field("restartPolicy"), "a Deployment's pods always restart; remove it");
     }
     let (Some(ours), Some(model)) = (model(rendered), model(merged)) else {
-        fault(&containers, "takes away the container model; remove the null");
-        return faults;
+        error(&containers, "takes away the container model; remove the null");
+        return errors;
     };
     if !pinned(serving, ours).is_subset(&pinned(serving, model)) {
-        fault(&containers, "takes away variables that say which version the pod serves; remove the null");
+        error(&containers, "takes away variables that say which version the pod serves; remove the null");
     }
     if http_ports(model) != [i32::from(serving.port)] {
         let problem = format!(
             "the container model has one port called http, and it is serving.port ({}); change serving.port instead",
             serving.port
         );
-        fault(&containers, &problem);
+        error(&containers, &problem);
     }
     if model.readiness_probe.is_none() {
         let problem = match serving.runtime {
@@ -145,9 +149,9 @@ pub(super) fn kept(serving: &Serving, rendered: &PodTemplateSpec, merged: &PodTe
                  not answer yet; remove the null"
             }
         };
-        fault(&containers, problem);
+        error(&containers, problem);
     }
-    faults
+    errors
 }
 
 /// The labels and annotations under Laurel's prefix, as pairs.

@@ -3,23 +3,23 @@
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
-use super::{Fault, path::Path};
+use super::{TemplateError, path::Path};
 
 /// The Kubernetes release whose fields are known, as `k8s_openapi` is compiled.
 const KNOWN: &str = "Kubernetes 1.33";
 
 /// What in `template` is not of a pod template.
-pub(super) fn faults(template: &Value) -> Vec<Fault> {
+pub(super) fn errors(template: &Value) -> Vec<TemplateError> {
     let template = without_nulls(template);
     match read(template.clone()) {
         Ok(read) => {
-            let mut faults = Vec::new();
-            unknown(&Path::root(), &template, &read, &mut faults);
-            faults
+            let mut errors = Vec::new();
+            unknown(&Path::root(), &template, &read, &mut errors);
+            errors
         }
         Err(error) => {
             vec![wrong_type(&Path::root(), &template, &|value| value).unwrap_or_else(|| {
-                Fault::new(&Path::root(), format!("{error}; see kubectl explain pod.spec"))
+                TemplateError::new(&Path::root(), format!("{error}; see kubectl explain pod.spec"))
             })]
         }
     }
@@ -44,14 +44,14 @@ fn without_nulls(value: &Value) -> Value {
 }
 
 /// Every field that vanished when the template was read.
-fn unknown(path: &Path, template: &Value, read: &Value, faults: &mut Vec<Fault>) {
+fn unknown(path: &Path, template: &Value, read: &Value, errors: &mut Vec<TemplateError>) {
     match (template, read) {
         (Value::Object(template), Value::Object(read)) => {
             for (field, value) in template {
                 let path = path.field(field);
                 match read.get(field) {
-                    Some(read) => unknown(&path, value, read, faults),
-                    None => faults.push(Fault::new(
+                    Some(read) => unknown(&path, value, read, errors),
+                    None => errors.push(TemplateError::new(
                         &path,
                         format!("{KNOWN} has no such field here; correct its name or remove it"),
                     )),
@@ -60,7 +60,7 @@ fn unknown(path: &Path, template: &Value, read: &Value, faults: &mut Vec<Fault>)
         }
         (Value::Array(template), Value::Array(read)) => {
             for (index, (item, read)) in template.iter().zip(read).enumerate() {
-                unknown(&path.item(index), item, read, faults);
+                unknown(&path.item(index), item, read, errors);
             }
         }
         _ => {}
@@ -68,10 +68,10 @@ fn unknown(path: &Path, template: &Value, read: &Value, faults: &mut Vec<Fault>)
 }
 
 /// The innermost place that cannot be read even when it stands alone; `whole` makes a template of such a place.
-fn wrong_type(path: &Path, value: &Value, whole: &dyn Fn(Value) -> Value) -> Option<Fault> {
+fn wrong_type(path: &Path, value: &Value, whole: &dyn Fn(Value) -> Value) -> Option<TemplateError> {
     let alone = |value: Value| {
         let error = read(whole(value)).err()?;
-        Some(Fault::new(path, format!("{error}; see kubectl explain pod.spec")))
+        Some(TemplateError::new(path, format!("{error}; see kubectl explain pod.spec")))
     };
     match value {
         Value::Object(fields) => alone(Value::Object(serde_json::Map::new())).or_else(|| {

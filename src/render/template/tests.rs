@@ -46,14 +46,14 @@ fn model(container: &str) -> Container {
 }
 
 /// The path of each fault.
-fn faults(fixture: &Fixture) -> Vec<String> {
+fn errors(fixture: &Fixture) -> Vec<String> {
     let invalid = render(fixture).expect_err("it is refused");
-    invalid.0.into_iter().map(|fault| fault.path).collect()
+    invalid.0.into_iter().map(|error| error.path).collect()
 }
 
 fn refused(template: &str, paths: &[&str]) {
     let paths: Vec<_> = paths.iter().map(|path| format!("serving.template{path}")).collect();
-    assert_eq!(faults(&with(yaml(template))), paths, "{template}");
+    assert_eq!(errors(&with(yaml(template))), paths, "{template}");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn what_says_the_version_stays() {
             format!("spec: {{containers: [{{name: model, env: [{{name: {variable}, value: x}}]}}]}}");
         refused(&template, &[".spec.containers[0].env[0].name"]);
         let fixture = Fixture::serving(&format!("env: [{{name: A}}, {{name: {variable}, value: x}}]"));
-        assert_eq!(faults(&fixture), ["serving.env[1].name"]);
+        assert_eq!(errors(&fixture), ["serving.env[1].name"]);
     }
     refused("spec: {containers: [{name: model, env: null}]}", &[".spec.containers"]);
     refused(
@@ -200,8 +200,8 @@ fn what_would_be_lost_in_silence_is_refused() {
     let fixture = Fixture::serving(
         "keepAlive: Enabled\ntemplate: {spec: {containers: [{name: model, command: [serve]}]}}",
     );
-    assert_eq!(faults(&fixture), ["serving.template.spec.containers[0].command"]);
-    assert_eq!(faults(&Fixture::serving("env: [{name: A}, {name: A}]")), ["serving.env[1].name"]);
+    assert_eq!(errors(&fixture), ["serving.template.spec.containers[0].command"]);
+    assert_eq!(errors(&Fixture::serving("env: [{name: A}, {name: A}]")), ["serving.env[1].name"]);
 }
 
 #[test]

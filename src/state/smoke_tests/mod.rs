@@ -24,9 +24,9 @@ use crate::{
         model_alias::AliasKey,
         names::{ModelName, Version},
     },
-    cluster::{Wakeups, cache::Cache},
+    cluster::{Requeue, cache::Cache},
     decide::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot},
-    registry::polled::Handle,
+    registry::polled::PolledRegistry,
 };
 
 mod reply;
@@ -45,7 +45,7 @@ pub struct SmokeTests(Arc<Shared>);
 struct Shared {
     tests: Mutex<HashMap<String, Running>>,
     pods: Pods,
-    wakeups: Wakeups,
+    requeue: Requeue,
     /// An example with more bytes is not sent.
     example_max: usize,
     large: Arc<Semaphore>,
@@ -95,7 +95,7 @@ pub struct Request {
     /// The model that the version is of.
     pub model: ModelName,
     /// Where its example is.
-    pub registry: Arc<Handle>,
+    pub registry: Arc<PolledRegistry>,
     /// The port of its pods.
     pub port: u16,
     /// How long the answer may take.
@@ -105,9 +105,9 @@ pub struct Request {
 impl SmokeTests {
     /// No tests yet. An example of more than `example_max` bytes is not sent.
     #[must_use]
-    pub fn new(pods: Pods, wakeups: Wakeups, example_max: usize) -> Self {
+    pub fn new(pods: Pods, requeue: Requeue, example_max: usize) -> Self {
         let (tests, large) = (Mutex::default(), Arc::new(Semaphore::new(LARGE_AT_ONCE)));
-        Self(Arc::new(Shared { tests, pods, wakeups, example_max, large }))
+        Self(Arc::new(Shared { tests, pods, requeue, example_max, large }))
     }
 
     /// The test of a version; `uid` is the ModelAlias's.
@@ -147,14 +147,13 @@ impl Shared {
     }
 
     /// Takes the report of a test, if that is still wanted, and wakes its ModelAlias if it is news.
-    fn record(&self, request: &Request, report: SmokeReport) {
+    fn status(&self, request: &Request, report: SmokeReport) {
         let Request { uid, version, attempt, alias, .. } = request;
         let mut tests = self.lock();
-        let is_news =
-            tests.get_mut(uid).is_some_and(|running| running.slot.record(*version, attempt, report));
+        let is_new = tests.get_mut(uid).is_some_and(|running| running.slot.status(*version, attempt, report));
         drop(tests);
-        if is_news {
-            self.wakeups.alias(alias);
+        if is_new {
+            self.requeue.alias(alias);
         }
     }
 
@@ -168,6 +167,6 @@ impl Shared {
             tests.remove(&request.uid);
         }
         drop(tests);
-        self.wakeups.alias(&request.alias);
+        self.requeue.alias(&request.alias);
     }
 }

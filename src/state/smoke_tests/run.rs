@@ -97,7 +97,7 @@ impl Test {
                 return shared.begin_again(&self.request);
             }
             let goes_on = matches!(report, SmokeReport::Running(_) | SmokeReport::Unavailable { .. });
-            shared.record(&self.request, report);
+            shared.status(&self.request, report);
             drop(shared);
             if !goes_on {
                 return;
@@ -138,9 +138,9 @@ impl Test {
     async fn read(&self, limit: usize) -> Result<Option<InputExample>, Try> {
         let Request { registry, model, version, .. } = &self.request;
         let unread = |why: &str| Try::Unavailable(format!("its input example cannot be read: {why}"));
-        let client = registry.client().map_err(|note| unread(&note.message))?;
+        let client = registry.client().map_err(|cause| unread(&cause.message))?;
         let read = client.input_example(model, *version, limit).await;
-        read.map_err(|error| unread(&registry.note(Some(model), &error).message))
+        read.map_err(|error| unread(&registry.explain(Some(model), &error).message))
     }
 
     async fn send(&self, shared: &Shared, example: Example) -> Try {

@@ -26,7 +26,7 @@ use crate::{
         names::{ModelName, Version},
     },
     cluster::{
-        WakeupStreams, Wakeups,
+        Requeue, RequeueStreams,
         cache::{Cache, Projected},
     },
     decide::{
@@ -35,7 +35,7 @@ use crate::{
     },
     registry::{
         mlflow::{Connection, MlflowRegistry},
-        polled::{Handle, Hub, RegistryKey, Settings},
+        polled::{PolledRegistry, Registries, RegistryKey, Settings},
     },
     render::RegistryForPods,
 };
@@ -52,7 +52,7 @@ struct Bench {
     request: Request,
     cluster: Arc<Cache>,
     tests: SmokeTests,
-    wakeups: WakeupStreams,
+    requeue: RequeueStreams,
 }
 
 fn version() -> Version {
@@ -78,17 +78,17 @@ fn pod(is_ready: bool) -> Pod {
     .unwrap()
 }
 
-fn handle(url: &str) -> Arc<Handle> {
+fn registry(url: &str) -> Arc<PolledRegistry> {
     let url: url::Url = url.parse().unwrap();
     let pods = RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() };
     let settings =
         Settings { url: url.clone(), workspace: None, poll_interval: Duration::from_secs(30), pods };
-    let (handle, _) = Hub::default().set(&RegistryKey::Default, settings);
+    let (registry, _) = Registries::default().set(&RegistryKey::Default, settings);
     let timeout = Duration::from_secs(5);
     let connection =
         Connection { url, workspace: None, stages: Stages::Ignore, credentials: None, ca_pem: None, timeout };
-    handle.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
-    handle
+    registry.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
+    registry
 }
 
 impl Bench {
@@ -102,7 +102,7 @@ impl Bench {
         let (registry, pod_server) = (MockServer::start().await, MockServer::start().await);
         let cluster = Arc::<Cache>::default();
         pod(true).insert(&cluster, &alias());
-        let (sender, wakeups) = Wakeups::new();
+        let (sender, requeue) = Requeue::new();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let model: ModelName = "fraud".parse().unwrap();
         let request = Request {
@@ -111,12 +111,12 @@ impl Bench {
             version: version(),
             attempt: attempt("1"),
             model,
-            registry: handle(&registry.uri()),
+            registry: registry(&registry.uri()),
             port: pod_server.address().port(),
             timeout: Duration::from_secs(10),
         };
         let tests = SmokeTests::new(Pods { cluster: cluster.clone(), http }, sender, example_max);
-        Self { registry, pod: pod_server, request, cluster, tests, wakeups }
+        Self { registry, pod: pod_server, request, cluster, tests, requeue }
     }
 
     /// Everything is as it should be, but for what the pod answers.
@@ -159,7 +159,7 @@ impl Bench {
     async fn outcome(&mut self) -> SmokeReport {
         let outcome = async {
             loop {
-                self.wakeups.aliases.next().await.unwrap();
+                self.requeue.aliases.next().await.unwrap();
                 if let Some(report) =
                     self.report().filter(|report| !matches!(report, SmokeReport::Running(_)))
                 {

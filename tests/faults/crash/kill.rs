@@ -12,7 +12,7 @@ use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
     scene::Scene,
-    wire::{Exchange, Fault, Rule},
+    wire::{Exchange, Rule, Violation},
 };
 
 /// A pause between two writes in which the world moves on by itself: pods become ready, a deadline passes.
@@ -72,11 +72,11 @@ impl Crash {
         };
         let number = base + moment.number();
         for proxy in [&scene.kubernetes, &scene.registry] {
-            let fault = match moment {
-                Moment::Before(_) => Fault::before(kill.clone()),
-                Moment::After(_) => Fault::after(kill.clone()),
+            let violation = match moment {
+                Moment::Before(_) => Violation::before(kill.clone()),
+                Moment::After(_) => Violation::after(kill.clone()),
             };
-            proxy.place(Rule::when(move |exchange| exchange.write == Some(number), fault));
+            proxy.place(Rule::when(move |exchange| exchange.write == Some(number), violation));
         }
         Self { over }
     }

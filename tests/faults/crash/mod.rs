@@ -71,8 +71,8 @@ async fn tell(story: &impl Story) -> Result<()> {
         Err(failure) => failures.push(failure),
     }
     println!("{}: killed at {} moments: {reached:?}", story.name(), reached.len());
-    let told: Vec<String> = failures.iter().map(|failure| format!("{failure:#}")).collect();
-    ensure!(told.is_empty(), "{} go otherwise:\n{}", told.len(), told.join("\n\n"));
+    let reported: Vec<String> = failures.iter().map(|failure| format!("{failure:#}")).collect();
+    ensure!(reported.is_empty(), "{} go otherwise:\n{}", reported.len(), reported.join("\n\n"));
     // How often it tells on the way how far it is depends on how fast pods become ready; what it does, does not.
     let deeds = undisturbed.deeds.len();
     ensure!(reached.len() >= deeds, "only {} moments for {deeds} deeds", reached.len());

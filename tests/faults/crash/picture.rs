@@ -54,21 +54,21 @@ pub(super) async fn picture(scene: &Scene) -> Result<Picture> {
             "tags": pairs(&model["tags"], "key", "value"),
             "description": model["description"],
         })),
-        "records": records(scene).await?,
+        "records": audit_writes(scene).await?,
     });
     let text = shown.to_string().replace(&scene.namespace, "the-scene");
     Ok(without_times(serde_json::from_str(&text)?))
 }
 
 /// What the tags of each version tell, and how often.
-async fn records(scene: &Scene) -> Result<Value> {
+async fn audit_writes(scene: &Scene) -> Result<Value> {
     let versions = scene.mlflow.tags_of_versions(&scene.model).await?;
-    let told = |tags: &BTreeMap<String, String>| -> Value {
+    let reported = |tags: &BTreeMap<String, String>| -> Value {
         let mut lines: Vec<(String, String)> = tags.iter().map(|(key, value)| recorded(key, value)).collect();
         lines.sort();
         json!(lines)
     };
-    Ok(versions.iter().map(|(version, tags)| (version.clone(), told(tags))).collect())
+    Ok(versions.iter().map(|(version, tags)| (version.clone(), reported(tags))).collect())
 }
 
 fn deployment(deployment: &Deployment) -> (String, Value) {

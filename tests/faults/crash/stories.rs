@@ -27,7 +27,7 @@ struct Told {
 /// What somebody does.
 enum Deed {
     /// Applies a spec.
-    Wish(&'static str),
+    Desired(&'static str),
     /// Moves the alias in the registry.
     MoveAlias(&'static str),
     /// Deletes the ModelAlias.
@@ -44,8 +44,8 @@ impl Story for Told {
         if let Some(version) = self.named {
             scene.move_alias(version).await?;
         }
-        for wish in self.before {
-            scene.get(wish).await?;
+        for desired in self.before {
+            scene.get(desired).await?;
         }
         if self.full {
             no_more_pods(scene).await?;
@@ -55,7 +55,7 @@ impl Story for Told {
 
     async fn begin(&self, scene: &Scene) -> Result<()> {
         match self.begins_with {
-            Deed::Wish(wish) => scene.wish(wish).await.map(drop),
+            Deed::Desired(desired) => scene.desired(desired).await.map(drop),
             Deed::MoveAlias(version) => scene.move_alias(version).await,
             Deed::Delete => {
                 let aliases = scene.api::<ModelAlias>();
@@ -105,7 +105,7 @@ fn promise_7_killed_at_every_write_of_a_first_promotion_it_comes_to_the_same_end
         named: None,
         before: &[],
         full: false,
-        begins_with: Deed::Wish("{version: '1', previousAlias: previous}"),
+        begins_with: Deed::Desired("{version: '1', previousAlias: previous}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
             ("/champion/status/version", "1"),
@@ -124,7 +124,7 @@ fn promises_1_4_and_7_killed_at_every_write_of_a_promotion_it_comes_to_the_same_
         named: None,
         before: &["{version: '1', previousAlias: previous}"],
         full: false,
-        begins_with: Deed::Wish("{version: '2', previousAlias: previous}"),
+        begins_with: Deed::Desired("{version: '2', previousAlias: previous}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "2"),
             ("/champion/status/version", "2"),
@@ -146,7 +146,7 @@ fn promises_5_and_7_killed_at_every_write_of_a_rollback_it_comes_to_the_same_end
         named: None,
         before: &["{version: '1', previousAlias: previous}", "{version: '2', previousAlias: previous}"],
         full: false,
-        begins_with: Deed::Wish("{version: '1', previousAlias: previous}"),
+        begins_with: Deed::Desired("{version: '1', previousAlias: previous}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
             ("/champion/status/version", "1"),
@@ -167,7 +167,7 @@ fn promises_4_and_7_killed_at_every_write_of_a_failing_rollout_it_is_rejected_al
         named: None,
         before: &["version: '1'"],
         full: false,
-        begins_with: Deed::Wish(NEVER_READY),
+        begins_with: Deed::Desired(NEVER_READY),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
             ("/champion/status/version", "1"),
@@ -189,7 +189,7 @@ fn promises_1_and_7_killed_at_every_write_of_a_rolling_exchange_it_comes_to_the_
         named: None,
         before: &["{version: '1', rollout: {strategy: Rolling}}"],
         full: false,
-        begins_with: Deed::Wish("{version: '2', rollout: {strategy: Rolling}}"),
+        begins_with: Deed::Desired("{version: '2', rollout: {strategy: Rolling}}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "2"),
             ("/champion/status/version", "2"),

@@ -77,7 +77,7 @@ pub(super) async fn once(
     undisturbed: &Undisturbed,
 ) -> Result<Option<Moment>> {
     let room = ROOM.acquire().await?;
-    let told = act(story.name(), async |scene| {
+    let reported = act(story.name(), async |scene| {
         let base = set(scene, story).await?;
         let crash = Crash::prepare(scene, base, moment);
         story.begin(scene).await?;
@@ -91,14 +91,14 @@ pub(super) async fn once(
         same_end(scene, undisturbed, base, room).await.context(at)?;
         Ok(happened.then_some(moment))
     });
-    told.await.with_context(|| format!("{} with a crash {moment:?}", story.name()))
+    reported.await.with_context(|| format!("{} with a crash {moment:?}", story.name()))
 }
 
 /// Tells a story with operators of which each is killed one write later than the one before it, until one is through;
 /// how many there were.
 pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Result<usize> {
     let room = ROOM.acquire().await?;
-    let told = act(story.name(), async |scene| {
+    let reported = act(story.name(), async |scene| {
         let most = undisturbed.writes.len() + 3;
         let base = set(scene, story).await?;
         let mut crash = Crash::prepare(scene, base, Moment::After(1));
@@ -119,7 +119,9 @@ pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Resul
         same_end(scene, undisturbed, base, room).await?;
         Ok(lives)
     });
-    told.await.with_context(|| format!("{} with operators that are killed one after the other", story.name()))
+    reported
+        .await
+        .with_context(|| format!("{} with operators that are killed one after the other", story.name()))
 }
 
 /// Sets the scene; how many writes there were before the story begins.
@@ -127,13 +129,13 @@ async fn set(scene: &Scene, story: &impl Story) -> Result<usize> {
     scene.operator.start().await?;
     story.set(scene).await?;
     // The history of what came before is written into the registry beside everything else.
-    until(scene, is_recorded).await?;
+    until(scene, is_audited).await?;
     scene.journal.until_quiet(SETTLED, PATIENCE).await?;
     Ok(scene.journal.count())
 }
 
 /// Whether all that the status tells of is in the registry.
-fn is_recorded(picture: &Picture) -> Result<()> {
+fn is_audited(picture: &Picture) -> Result<()> {
     let history = picture.pointer("/champion/status/history").and_then(Value::as_array);
     let pending = history.into_iter().flatten().filter(|entry| entry["recorded"] == "Pending").count();
     ensure!(pending == 0, "{pending} entries of the history are not in the registry yet");

@@ -68,14 +68,16 @@ fn promise_4_models_by_any_name_serve_side_by_side_each_with_its_own() {
     play("names", async |scene| {
         let long =
             format!("{} ", "lång ".repeat(60)).chars().take(250 - scene.model.len()).collect::<String>();
-        let endings =
-            NAMES.iter().map(|ending| (*ending).to_owned()).chain([long.trim_end().to_owned() + "x"]);
-        let names: Vec<String> = endings.map(|ending| format!("{}{ending}", scene.model)).collect();
+        let endings = NAMES
+            .iter()
+            .map(|exit_status| (*exit_status).to_owned())
+            .chain([long.trim_end().to_owned() + "x"]);
+        let names: Vec<String> = endings.map(|exit_status| format!("{}{exit_status}", scene.model)).collect();
         for (index, name) in names.iter().enumerate() {
             scene.mlflow.create_model(name).await?;
             scene.mlflow.register(name).await?;
             scene.mlflow.register(name).await?;
-            wish(scene, index, name).await?;
+            desired(scene, index, name).await?;
         }
         until_ready(scene, names.len(), 1).await?;
         for (index, name) in names.iter().enumerate() {
@@ -97,7 +99,7 @@ fn promise_4_models_by_any_name_serve_side_by_side_each_with_its_own() {
 }
 
 /// A RegisteredModel and a ModelAlias, both called `n<index>`, for the model of this name.
-async fn wish(scene: &Scene, index: usize, name: &str) -> Result<()> {
+async fn desired(scene: &Scene, index: usize, name: &str) -> Result<()> {
     let object = |kind: &str, spec: Value| json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": kind, "metadata": { "name": format!("n{index}") }, "spec": spec });
     let model: RegisteredModel =
         serde_json::from_value(object("RegisteredModel", json!({ "modelName": name })))?;
@@ -124,9 +126,9 @@ async fn until_ready(scene: &Scene, count: usize, generation: i64) -> Result<()>
         if aliases.len() == count && waiting.is_empty() {
             return Ok(());
         }
-        let told: Vec<_> =
+        let reported: Vec<_> =
             waiting.iter().map(|alias| format!("{}: {}", alias.name_any(), message(alias))).collect();
-        ensure!(began.elapsed() < PATIENCE * 2, "not ready:\n{}", told.join("\n"));
+        ensure!(began.elapsed() < PATIENCE * 2, "not ready:\n{}", reported.join("\n"));
         sleep(Duration::from_millis(200)).await;
     }
 }
@@ -187,7 +189,7 @@ fn promise_10_a_url_that_nobody_can_connect_to_is_told_and_can_be_corrected() {
         scene.apply(&format!("{registry}'http://127.0.0.1:99999'}}, pollInterval: 5s}}}}")).await?;
         scene.describe_model("registryRef: {name: mlflow}").await?;
         until_told(scene, "RegistryInvalid", "invalid port number").await?;
-        let change = scene.wish("version: '1'").await?;
+        let change = scene.desired("version: '1'").await?;
         scene.champion.reason(change, Reason::ModelRegistryNotFound, PATIENCE).await?;
 
         scene.apply(&format!("{registry}'{}'}}, pollInterval: 5s}}}}", scene.registry.url())).await?;

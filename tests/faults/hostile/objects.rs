@@ -42,8 +42,8 @@ fn promise_10_hundreds_of_hostile_objects_are_refused_or_told_of_and_hold_nobody
         println!("promotions meanwhile: {took:?}");
         ensure!(took.iter().all(|took| *took < PROMPT), "a promotion took longer than {PROMPT:?}: {took:?}");
 
-        let told = until_all_are_told_of(scene, &accepted).await?;
-        println!("reasons: {told:?}");
+        let reported = until_all_are_told_of(scene, &accepted).await?;
+        println!("reasons: {reported:?}");
         refused_ones_have_nothing(scene).await?;
         ensure!(scene.operator.is_ready().await, "the operator does not answer any more");
         let log = scene.operator.log(usize::MAX);
@@ -143,8 +143,8 @@ async fn until_all_are_told_of(
                 }
             }
         }
-        let told: usize = reasons.values().sum();
-        if silent.is_empty() && told >= accepted.len() / 2 {
+        let reported: usize = reasons.values().sum();
+        if silent.is_empty() && reported >= accepted.len() / 2 {
             return Ok(reasons);
         }
         ensure!(

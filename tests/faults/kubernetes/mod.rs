@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use crate::{
     scene::{Scene, act},
     simulated::machine::RUNTIME,
-    wire::{Exchange, Fault, Server},
+    wire::{Exchange, Server, Violation},
 };
 
 /// How long a fault lasts that is to count as lasting: longer than anything is left alone after a failure.
@@ -84,27 +84,27 @@ pub(crate) fn calm(scene: &Scene, since: Instant, counted: impl Fn(&Exchange) ->
     let seconds = since.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "there are not that many requests")]
     let is_calm = asked.len() as f64 <= FIRST + 2.0 * seconds;
-    let told = || asked.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    ensure!(is_calm, "a storm: {} requests in {seconds:.1} s:\n{}", asked.len(), told());
+    let reported = || asked.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    ensure!(is_calm, "a storm: {} requests in {seconds:.1} s:\n{}", asked.len(), reported());
     Ok(asked.len())
 }
 
 /// What the API server says to somebody who lacks a right; `what` is the resource with its API group, `name` the object's.
-fn forbidden(verb: &str, what: &str, name: &str) -> Fault {
+fn forbidden(verb: &str, what: &str, name: &str) -> Violation {
     let (resource, group) = what.split_once('.').unwrap_or((what, ""));
     let name = if name.is_empty() { String::new() } else { format!(" {name:?}") };
     let message = format!(
         "{what}{name} is forbidden: User \"system:serviceaccount:laurel-system:laurel\" cannot {verb} resource \
          {resource:?} in API group {group:?} in the namespace \"risk\""
     );
-    Fault::kubernetes(403, "Forbidden", &message)
+    Violation::kubernetes(403, "Forbidden", &message)
 }
 
 /// How the API server ends a watch whose place it does not know any more: what was missed has to be listed.
-fn expired() -> Fault {
+fn expired() -> Violation {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "too old resource version: 1 (2)", "reason": "Expired", "code": 410,
     });
-    Fault::json(200, &json!({ "type": "ERROR", "object": status }))
+    Violation::json(200, &json!({ "type": "ERROR", "object": status }))
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{calm, play_all, scene};
 use crate::{
     scene::Scene,
-    wire::{Exchange, Fault, Rule},
+    wire::{Exchange, Rule, Violation},
 };
 
 /// The registry's deadline, and as long as the cluster may take for the rest on a busy machine: it looks again and again,
@@ -60,19 +60,19 @@ fn promise_9_a_namespace_ends_whatever_is_away() {
         }),
         scene("n-hangs", async |scene| {
             serving(scene, "").await?;
-            scene.registry.place(Rule::always(Fault::Hang));
+            scene.registry.place(Rule::always(Violation::Hang));
             ends(scene, DEADLINE).await
         }),
         scene("n-finalizer", async |scene| {
             serving(scene, "").await?;
-            let fault = Fault::kubernetes(500, "InternalError", "etcdserver: leader changed");
-            scene.kubernetes.place(Rule::on(Method::PATCH, "/modelaliases/champion?", fault).times(3));
+            let violation = Violation::kubernetes(500, "InternalError", "etcdserver: leader changed");
+            scene.kubernetes.place(Rule::on(Method::PATCH, "/modelaliases/champion?", violation).times(3));
             ends(scene, DEADLINE).await
         }),
         scene("n-promotion", async |scene| {
             serving(scene, "").await?;
             let slow = "{version: '2', serving: {template: {metadata: {annotations: {kwok.laurel.test/ready-after: 3s}}}}}";
-            scene.wish(slow).await?;
+            scene.desired(slow).await?;
             ends(scene, DEADLINE).await
         }),
         scene("n-streams", async |scene| {

@@ -160,9 +160,9 @@ async fn nothing_else(scene: &Scene, nodes: &Nodes) -> Result<()> {
     scene.until_named("champion", Some("1")).await?;
     let began = Instant::now();
     nodes.lose(scene, "a").await?;
-    let told = |it: &ModelAlias| has(it, Reason::Unschedulable) && !holds(it, ConditionType::Serving);
+    let reported = |it: &ModelAlias| has(it, Reason::Unschedulable) && !holds(it, ConditionType::Serving);
     let seen =
-        scene.champion.until_since(began, "told that no node takes them", PATIENCE, told).await?.object;
+        scene.champion.until_since(began, "told that no node takes them", PATIENCE, reported).await?.object;
     ensure!(message(&seen).contains("make room"), "{}", message(&seen));
     ensure!(selected(scene).await? == "1", "traffic moved");
     nodes.add("a").await?;

@@ -34,8 +34,8 @@ pub(crate) async fn fate(scene: &Scene, version: &str, fate: Option<&str>, count
     let chosen = pods.list(&of_it).await?.items;
     ensure!(chosen.len() >= count, "version {version} has {} pods", chosen.len());
     for pod in &chosen[..count] {
-        let told = json!({ "metadata": { "annotations": { "kwok.laurel.test/fate": fate } } });
-        pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(told)).await?;
+        let reported = json!({ "metadata": { "annotations": { "kwok.laurel.test/fate": fate } } });
+        pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(reported)).await?;
     }
     let began = Instant::now();
     loop {
@@ -59,12 +59,13 @@ fn one_pod_of_two_that_becomes_unready_is_told_and_nothing_is_given_up() {
         for how in ["never-ready", "crash-loop"] {
             let began = Instant::now();
             fate(scene, "2", Some(how), 1).await?;
-            let told = |it: &ModelAlias| {
+            let reported = |it: &ModelAlias| {
                 status(it).ready_replicas == Some(1)
                     && holds(it, ConditionType::Reconciling)
                     && holds(it, ConditionType::Serving)
             };
-            let seen = scene.champion.until_since(began, "one pod is ready", PATIENCE, told).await?.object;
+            let seen =
+                scene.champion.until_since(began, "one pod is ready", PATIENCE, reported).await?.object;
             let wanted = if how == "crash-loop" { Reason::ModelCrashed } else { Reason::WaitingForPods };
             ensure!(has(&seen, wanted), "{how} is told as {}", message(&seen));
             fate(scene, "2", None, 1).await?;
@@ -88,10 +89,10 @@ async fn falls_back(scene: &Scene, how: &str) -> Result<()> {
     scene.until_named("champion", Some("2")).await?;
     let began = Instant::now();
     fate(scene, "2", Some(how), 2).await?;
-    let told = |it: &ModelAlias| {
+    let reported = |it: &ModelAlias| {
         version(it) == "1" && has(it, Reason::BecameUnready) && holds(it, ConditionType::Stalled)
     };
-    let seen = scene.champion.until_since(began, "version 1 takes over", PATIENCE, told).await?;
+    let seen = scene.champion.until_since(began, "version 1 takes over", PATIENCE, reported).await?;
     println!("  {how}: told {:?} after the first pod failed", seen.at - began);
     ensure!(message(&seen.object).contains("laurel.dev/retry"), "{}", message(&seen.object));
     ensure!(selected(scene).await? == "1", "traffic did not go back");
@@ -120,11 +121,11 @@ async fn stays(scene: &Scene) -> Result<()> {
     scene.until_named("champion", Some("1")).await?;
     let began = Instant::now();
     fate(scene, "1", Some("crash-loop"), 2).await?;
-    let told = |it: &ModelAlias| {
+    let reported = |it: &ModelAlias| {
         condition(it, ConditionType::Serving)
             .is_some_and(|serving| serving.status == "False" && serving.reason == "BecameUnready")
     };
-    scene.champion.until_since(began, "it serves no more", PATIENCE, told).await?;
+    scene.champion.until_since(began, "it serves no more", PATIENCE, reported).await?;
     sleep(Duration::from_secs(6)).await; // Time itself is the subject: past the deadline.
     let late = scene.champion.last().context("the ModelAlias is gone")?;
     ensure!(message(&late).contains("exit code 1"), "{}", message(&late));
@@ -150,8 +151,8 @@ async fn refused(scene: &Scene) -> Result<()> {
     let pod = pods.list_metadata(&ListParams::default()).await?.items.pop().context("no pod")?;
     let began = Instant::now();
     pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
-    let told = |it: &ModelAlias| has(it, Reason::PodsRefused) && holds(it, ConditionType::Serving);
-    let seen = scene.champion.until_since(began, "the quota is told", PATIENCE, told).await?.object;
+    let reported = |it: &ModelAlias| has(it, Reason::PodsRefused) && holds(it, ConditionType::Serving);
+    let seen = scene.champion.until_since(began, "the quota is told", PATIENCE, reported).await?.object;
     ensure!(message(&seen).contains("exceeded quota: full"), "{}", message(&seen));
     ensure!(status(&seen).rejected.is_empty() && selected(scene).await? == "1", "it was given up");
     quota.delete("full", &DeleteParams::default()).await?;
@@ -173,7 +174,7 @@ async fn bad_settings(scene: &Scene, how: &str, reason: Reason) -> Result<()> {
              serving: {{template: {{metadata: {{annotations: {{{more}}}}}}}}}}}"
         )
     };
-    let change = scene.wish(&annotation(&format!("kwok.laurel.test/fate: {how}"))).await?;
+    let change = scene.desired(&annotation(&format!("kwok.laurel.test/fate: {how}"))).await?;
     let early = scene.champion.reason(change, reason, PATIENCE).await?.object;
     ensure!(holds(&early, ConditionType::Serving), "what serves goes on");
     let late = scene.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?.object;

@@ -18,11 +18,11 @@ use crate::{
         alias::{holds, message},
         watch::Watch,
     },
-    wire::{Exchange, Fault, Rule},
+    wire::{Exchange, Rule, Violation},
 };
 
-fn failing() -> Fault {
-    Fault::kubernetes(500, "InternalError", "etcdserver: request timed out")
+fn failing() -> Violation {
+    Violation::kubernetes(500, "InternalError", "etcdserver: request timed out")
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn an_object_that_cannot_be_looked_at_is_not_written_and_that_is_told() {
         scene.get("version: '1'").await?;
         let placed = scene.kubernetes.place(Rule::on(Method::GET, "/deployments/champion-v2", failing()));
         let began = Instant::now();
-        let change = scene.wish("version: '2'").await?;
+        let change = scene.desired("version: '2'").await?;
         let seen = scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
         ensure!(message(&seen).contains("read the Deployment \"champion-v2\""), "{}", message(&seen));
         ensure!(holds(&seen, ConditionType::Serving), "what serves goes on");
@@ -45,14 +45,14 @@ fn an_object_that_cannot_be_looked_at_is_not_written_and_that_is_told() {
 }
 
 /// Watches end, and the lists that begin them anew fail for a while; meanwhile the Service is deleted by hand.
-async fn lists_fail(scene: &Scene, fault: Fault) -> Result<()> {
+async fn lists_fail(scene: &Scene, violation: Violation) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
     scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
     let ended = scene.kubernetes.place(Rule::when(Exchange::is_watch, expired()));
     let is_list = |exchange: &Exchange| exchange.method == Method::GET && exchange.path.contains("limit=");
-    let lists = scene.kubernetes.place(Rule::when(is_list, fault));
+    let lists = scene.kubernetes.place(Rule::when(is_list, violation));
     scene.kubernetes.drop_streams();
     let began = Instant::now();
     lists.until_struck(7, PATIENCE).await?;
@@ -77,23 +77,23 @@ async fn lists_fail(scene: &Scene, fault: Fault) -> Result<()> {
 
 #[test]
 fn promise_7_watches_whose_lists_fail_are_begun_again_without_haste_and_what_was_missed_is_caught_up_with() {
-    let busy = Fault::kubernetes(429, "TooManyRequests", "too many requests, please try again later");
-    let faults = [
+    let busy = Violation::kubernetes(429, "TooManyRequests", "too many requests, please try again later");
+    let violations = [
         ("429", busy.header("retry-after", "1")),
         ("500", failing()),
-        ("503", Fault::kubernetes(503, "ServiceUnavailable", "the API server is overloaded")),
+        ("503", Violation::kubernetes(503, "ServiceUnavailable", "the API server is overloaded")),
     ];
-    let scenes = faults.map(|(code, fault)| {
-        scene(format!("r-list-{code}"), async move |scene| lists_fail(scene, fault).await)
+    let scenes = violations.map(|(code, violation)| {
+        scene(format!("r-list-{code}"), async move |scene| lists_fail(scene, violation).await)
     });
     play_all(scenes);
 }
 
 /// A ModelRegistry whose Secret cannot be read says so under a reason.
-async fn secret_fails(scene: &Scene, fault: Fault, reason: Reason, said: &str) -> Result<()> {
+async fn secret_fails(scene: &Scene, violation: Violation, reason: Reason, said: &str) -> Result<()> {
     scene.operator.start().await?;
     let url = scene.registry.url();
-    let placed = scene.kubernetes.place(Rule::on(Method::GET, "/secrets/login", fault));
+    let placed = scene.kubernetes.place(Rule::on(Method::GET, "/secrets/login", violation));
     let registries: Api<ModelRegistry> = scene.api();
     let watch = Watch::start(registries, watcher::Config::default());
     scene
@@ -118,8 +118,8 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s, auth: {{basic: {{secretRef: 
     let name: &str = reason.into();
     let is_it = |registry: &ModelRegistry| ready(registry).is_some_and(|ready| ready.reason == name);
     let seen = watch.until(name, PATIENCE, |seen| is_it(&seen.object)).await?.object;
-    let told = ready(&seen).map(|ready| ready.message).unwrap_or_default();
-    ensure!(told.contains(said) && told.contains("spec.auth.basic.secretRef"), "{told}");
+    let reported = ready(&seen).map(|ready| ready.message).unwrap_or_default();
+    ensure!(reported.contains(said) && reported.contains("spec.auth.basic.secretRef"), "{reported}");
     scene.kubernetes.lift(&placed);
     let connected = |registry: &ModelRegistry| ready(registry).is_some_and(|ready| ready.status == "True");
     watch.until("connected", PATIENCE, |seen| connected(&seen.object)).await?;
@@ -132,7 +132,7 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s, auth: {{basic: {{secretRef: 
 
 #[test]
 fn promise_10_a_secret_that_may_not_or_cannot_be_read_is_told_with_the_field_that_names_it() {
-    let faults = [
+    let violations = [
         (
             "403",
             forbidden("get", "secrets", "login"),
@@ -141,8 +141,8 @@ fn promise_10_a_secret_that_may_not_or_cannot_be_read_is_told_with_the_field_tha
         ),
         ("500", failing(), Reason::ApplyFailed, "request timed out"),
     ];
-    let scenes = faults.map(|(code, fault, reason, said)| {
-        let story = async move |scene: &Scene| secret_fails(scene, fault, reason, said).await;
+    let scenes = violations.map(|(code, violation, reason, said)| {
+        let story = async move |scene: &Scene| secret_fails(scene, violation, reason, said).await;
         scene(format!("r-secret-{code}"), story)
     });
     play_all(scenes);

@@ -27,13 +27,13 @@ struct Right {
     object: &'static str,
     method: Method,
     path: &'static str,
-    wish: &'static str,
+    desired: &'static str,
     /// The version that serves without the right.
     serves: &'static str,
 }
 
 fn rights() -> [Right; 5] {
-    let wish = "version: '2'";
+    let desired = "version: '2'";
     let deployments = "deployments.apps";
     [
         Right {
@@ -43,7 +43,7 @@ fn rights() -> [Right; 5] {
             object: "champion-v2",
             method: Method::PATCH,
             path: "/deployments/champion-v2?",
-            wish,
+            desired,
             serves: "1",
         },
         Right {
@@ -53,7 +53,7 @@ fn rights() -> [Right; 5] {
             object: "champion-v2",
             method: Method::GET,
             path: "/deployments/champion-v2",
-            wish,
+            desired,
             serves: "1",
         },
         Right {
@@ -63,7 +63,7 @@ fn rights() -> [Right; 5] {
             object: "champion",
             method: Method::PATCH,
             path: "/services/champion?",
-            wish,
+            desired,
             serves: "1",
         },
         Right {
@@ -73,7 +73,7 @@ fn rights() -> [Right; 5] {
             object: "champion-v1",
             method: Method::DELETE,
             path: "/deployments/champion-v1",
-            wish: "{version: '2', rollout: {warmFor: 0s, history: 0}}",
+            desired: "{version: '2', rollout: {warmFor: 0s, history: 0}}",
             serves: "2",
         },
         Right {
@@ -84,21 +84,21 @@ fn rights() -> [Right; 5] {
             method: Method::PATCH,
             path: "/modelaliases/champion?",
             // The finalizer goes.
-            wish: "{version: '2', deletionPolicy: Retain}",
+            desired: "{version: '2', deletionPolicy: Retain}",
             serves: "1",
         },
     ]
 }
 
 async fn taken_away(scene: &Scene, right: Right) -> Result<()> {
-    let Right { verb, what, object, method, path, wish, serves, .. } = right;
+    let Right { verb, what, object, method, path, desired, serves, .. } = right;
     scene.operator.start().await?;
     scene.registered(2).await?;
     scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
     let placed = scene.kubernetes.place(Rule::on(method, path, forbidden(verb, what, object)));
     let began = Instant::now();
-    let change = scene.wish(wish).await?;
+    let change = scene.desired(desired).await?;
     let seen = scene.champion.reason(change, Reason::ApplyForbidden, PATIENCE).await?.object;
     let said = message(&seen);
     let resource = what.split('.').next().unwrap_or_default();
@@ -108,7 +108,7 @@ async fn taken_away(scene: &Scene, right: Right) -> Result<()> {
     );
     ensure!(said.contains(object) && said.contains("compare Laurel's role with the chart's"), "{said}");
     ensure!(holds(&seen, ConditionType::Stalled), "somebody has to do something");
-    scene.told(Reason::ApplyForbidden).await?;
+    scene.reported(Reason::ApplyForbidden).await?;
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
     calm(scene, began, |_| true)?;
     let last = scene
@@ -138,10 +138,11 @@ fn without_the_right_to_write_the_status_traffic_is_right_and_the_log_says_what_
         scene.registered(3).await?;
         scene.get("version: '1'").await?;
         scene.until_named("champion", Some("1")).await?;
-        let fault = forbidden("patch", "modelaliases.laurel.dev/status", "champion");
-        let placed = scene.kubernetes.place(Rule::on(Method::PATCH, "/modelaliases/champion/status?", fault));
+        let violation = forbidden("patch", "modelaliases.laurel.dev/status", "champion");
+        let placed =
+            scene.kubernetes.place(Rule::on(Method::PATCH, "/modelaliases/champion/status?", violation));
         let began = Instant::now();
-        let change = scene.wish("version: '2'").await?;
+        let change = scene.desired("version: '2'").await?;
         scene.audit.service_since(began, "traffic on version 2", |_| true).await?;
         sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
         calm(scene, began, |_| true)?;
@@ -155,10 +156,10 @@ fn without_the_right_to_write_the_status_traffic_is_right_and_the_log_says_what_
         );
         // Back to what is warm, also without a status.
         let back = Instant::now();
-        scene.wish("version: '1'").await?;
+        scene.desired("version: '1'").await?;
         scene.audit.service_since(back, "traffic on version 1", |_| true).await?;
         ensure!(selected(scene).await? == "1", "traffic did not go back");
-        let change = scene.wish("version: '2'").await.unwrap_or(change);
+        let change = scene.desired("version: '2'").await.unwrap_or(change);
         scene.kubernetes.lift(&placed);
         scene.champion.ready(change, RECOVERY).await?;
         scene.until_named("champion", Some("2")).await?;
@@ -215,10 +216,10 @@ async fn blinded(scene: &Scene, what: &str, resource: &str, verb: &'static str) 
     scene.kubernetes.place(Rule::when(refused, forbidden(verb, resource, "")));
     let began = Instant::now();
     scene.kubernetes.drop_streams();
-    let told = |it: &ModelAlias| {
+    let reported = |it: &ModelAlias| {
         has(it, Reason::ApplyForbidden) && message(it).contains(&format!("Laurel may not watch {what}"))
     };
-    let seen = scene.champion.until_since(began, "told that it may not watch", NOTICED, told).await?;
+    let seen = scene.champion.until_since(began, "told that it may not watch", NOTICED, reported).await?;
     let noticed = seen.at.duration_since(began);
     ensure!(
         noticed > Duration::from_secs(10),
@@ -256,8 +257,8 @@ fn without_the_right_to_delete_deployments_an_alias_that_goes_still_goes() {
         scene.registered(1).await?;
         scene.get("version: '1'").await?;
         scene.until_named("champion", Some("1")).await?;
-        let fault = forbidden("delete", "deployments.apps", "champion-v1");
-        scene.kubernetes.place(Rule::on(Method::DELETE, "/deployments/", fault));
+        let violation = forbidden("delete", "deployments.apps", "champion-v1");
+        scene.kubernetes.place(Rule::on(Method::DELETE, "/deployments/", violation));
         let aliases = scene.api::<ModelAlias>();
         let champion = aliases.get("champion").await?;
         aliases.delete("champion", &DeleteParams::default()).await?;

@@ -14,7 +14,7 @@ use crate::{
     scene::Scene,
     simulated::look::selected,
     support::alias::{holds, message},
-    wire::{Fault, Rule},
+    wire::{Rule, Violation},
 };
 
 /// So many of the two pods of the warm version are ready no more, and the watch of pods does not say so. Then somebody rolls
@@ -25,12 +25,12 @@ async fn rolled_back_to_dead_pods(scene: &Scene, dead: usize) -> Result<()> {
     scene.get("version: '1'").await?;
     scene.get("version: '2'").await?;
     scene.until_named("champion", Some("2")).await?;
-    let silence = scene.kubernetes.place(Rule::watches("/pods?", Fault::Silence));
+    let silence = scene.kubernetes.place(Rule::watches("/pods?", Violation::Silence));
     scene.kubernetes.drop_streams();
     silence.until_struck(1, PATIENCE).await?;
     fate(scene, "1", Some("never-ready"), dead).await?;
     let began = Instant::now();
-    let change = scene.wish("version: '1'").await?;
+    let change = scene.desired("version: '1'").await?;
     let refused = scene.champion.reason(change, Reason::WaitingForPods, PATIENCE).await?.object;
     let seen = format!("{} and not 2 pods of version 1", 2 - dead);
     ensure!(message(&refused).contains(&seen), "{}", message(&refused));
@@ -55,11 +55,11 @@ async fn promoted_to_dead_pods(scene: &Scene) -> Result<()> {
     let held = scene.kubernetes.place(Rule::on(
         hyper::Method::PATCH,
         "/services/champion?",
-        Fault::kubernetes(500, "InternalError", "etcdserver: leader changed"),
+        Violation::kubernetes(500, "InternalError", "etcdserver: leader changed"),
     ));
-    let change = scene.wish("version: '2'").await?;
+    let change = scene.desired("version: '2'").await?;
     held.until_struck(1, PATIENCE).await?;
-    let silence = scene.kubernetes.place(Rule::watches("/pods?", Fault::Silence));
+    let silence = scene.kubernetes.place(Rule::watches("/pods?", Violation::Silence));
     scene.kubernetes.drop_streams();
     silence.until_struck(1, PATIENCE).await?;
     fate(scene, "2", Some("never-ready"), 2).await?;

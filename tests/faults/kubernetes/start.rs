@@ -9,20 +9,20 @@ use super::{LASTING, PATIENCE, RECOVERY, calm, forbidden, play_all, scene};
 use crate::{
     scene::{Scene, play_before_start},
     simulated::look::selected,
-    wire::{Exchange, Fault, Rule},
+    wire::{Exchange, Rule, Violation},
 };
 
 /// Waits until `/readyz` says 503 and `said`.
 async fn says(scene: &Scene, said: &[&str]) -> Result<()> {
     let began = Instant::now();
     loop {
-        let told = scene.operator.readiness().await;
-        if let Ok((503, told)) = &told
-            && said.iter().all(|said| told.contains(said))
+        let reported = scene.operator.readiness().await;
+        if let Ok((503, reported)) = &reported
+            && said.iter().all(|said| reported.contains(said))
         {
             return Ok(());
         }
-        ensure!(began.elapsed() < PATIENCE, "/readyz says {told:?}, and not {said:?}");
+        ensure!(began.elapsed() < PATIENCE, "/readyz says {reported:?}, and not {said:?}");
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -34,12 +34,15 @@ async fn missing(scene: &Scene, rule: Rule, said: &[&str]) -> Result<()> {
     let began = Instant::now();
     scene.operator.launch()?;
     says(scene, said).await?;
-    let change = scene.wish("version: '1'").await?;
+    let change = scene.desired("version: '1'").await?;
     sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
     // It is still so, and not only now and then.
     for _ in 0..20 {
-        let told = scene.operator.readiness().await?;
-        ensure!(told.0 == 503 && said.iter().all(|said| told.1.contains(said)), "/readyz says {told:?}");
+        let reported = scene.operator.readiness().await?;
+        ensure!(
+            reported.0 == 503 && said.iter().all(|said| reported.1.contains(said)),
+            "/readyz says {reported:?}"
+        );
         sleep(Duration::from_millis(50)).await;
     }
     let asked = calm(scene, began, |exchange| placed_on(exchange, said[0]))?;
@@ -61,7 +64,8 @@ fn placed_on(exchange: &Exchange, what: &str) -> bool {
 #[test]
 fn an_operator_without_its_crds_waits_and_says_for_what() {
     let scenes = ["ModelAliases", "ModelRegistries"].map(|kind| {
-        let absent = Fault::kubernetes(404, "NotFound", "the server could not find the requested resource");
+        let absent =
+            Violation::kubernetes(404, "NotFound", "the server could not find the requested resource");
         let rule = Rule::when(move |exchange| placed_on(exchange, kind), absent);
         let said = [kind, "could not find the requested resource"];
         scene(format!("s-{}", kind.to_lowercase()), async move |scene| missing(scene, rule, &said).await)
@@ -81,11 +85,11 @@ fn an_operator_that_may_not_read_the_cluster_waits_and_says_for_what() {
 
 #[test]
 fn an_operator_that_starts_before_its_api_server_is_ready_goes_on_when_it_is() {
-    let overloaded = Fault::kubernetes(503, "ServiceUnavailable", "the API server is starting");
-    let faults = [("503", overloaded, "is starting"), ("reset", Fault::Reset, "Connection reset")];
-    let scenes = faults.map(|(code, fault, said)| {
+    let overloaded = Violation::kubernetes(503, "ServiceUnavailable", "the API server is starting");
+    let violations = [("503", overloaded, "is starting"), ("reset", Violation::Reset, "Connection reset")];
+    let scenes = violations.map(|(code, violation, said)| {
         let said = ["ModelAliases", said];
-        let story = async move |scene: &Scene| missing(scene, Rule::always(fault), &said).await;
+        let story = async move |scene: &Scene| missing(scene, Rule::always(violation), &said).await;
         scene(format!("s-all-{code}"), story)
     });
     play_all(scenes);
@@ -95,7 +99,7 @@ fn an_operator_that_starts_before_its_api_server_is_ready_goes_on_when_it_is() {
 fn an_operator_that_starts_while_nobody_listens_goes_on_when_somebody_does() {
     play_before_start("s-refused", async |scene| {
         scene.registered(1).await?;
-        let change = scene.wish("version: '1'").await?;
+        let change = scene.desired("version: '1'").await?;
         scene.kubernetes.refuse();
         scene.operator.launch()?;
         says(scene, &["ModelAliases", "refused"]).await?;

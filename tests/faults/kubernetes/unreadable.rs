@@ -19,20 +19,20 @@ use crate::{
     scene::Scene,
     simulated::look::{revisions, selected},
     support::alias::message,
-    wire::{Exchange, Fault, Rule},
+    wire::{Exchange, Rule, Violation},
 };
 
 /// A change of an object on its way to the operator.
 type Change = fn(&mut Value);
 
 /// As lists and watches show it: the object `champion` or `model` reads otherwise.
-fn shown(name: &'static str, change: Change) -> Fault {
+fn shown(name: &'static str, change: Change) -> Violation {
     let object = move |object: &mut Value| {
         if object.pointer("/metadata/name").is_some_and(|it| it == name) {
             change(object);
         }
     };
-    Fault::alter(move |status, body| {
+    Violation::alter(move |status, body| {
         let Ok(mut body) = serde_json::from_slice::<Value>(&body) else { return (status, body) };
         if let Some(items) = body.get_mut("items").and_then(Value::as_array_mut) {
             items.iter_mut().for_each(object);
@@ -77,7 +77,7 @@ spec: {modelRef: {name: model}, alias: other, version: '1'}
 async fn alias(scene: &Scene, change: Change, said: &str, restarts: bool) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
-    let wished = scene.get("version: '1'").await?;
+    let desired = scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
     scene.until_quiet().await?;
     let before = revisions(scene).await?;
@@ -91,8 +91,8 @@ async fn alias(scene: &Scene, change: Change, said: &str, restarts: bool) -> Res
         // Something about it changes, so that it is seen.
         scene.retry("unseen").await?;
     }
-    let told = told_of(scene, "ModelAlias", "champion").await?;
-    ensure!(told.contains("Laurel cannot read this ModelAlias") && told.contains(said), "{told}");
+    let reported = told_of(scene, "ModelAlias", "champion").await?;
+    ensure!(reported.contains("Laurel cannot read this ModelAlias") && reported.contains(said), "{reported}");
     // Another one goes on.
     scene.apply(OTHER).await?;
     scene.until_named("other", Some("1")).await?;
@@ -108,8 +108,8 @@ async fn alias(scene: &Scene, change: Change, said: &str, restarts: bool) -> Res
     // Corrected.
     scene.kubernetes.lift(&altered);
     scene.kubernetes.drop_streams();
-    let corrected = scene.wish("version: '2'").await?;
-    ensure!(corrected.generation > wished.generation, "nothing was corrected");
+    let corrected = scene.desired("version: '2'").await?;
+    ensure!(corrected.generation > desired.generation, "nothing was corrected");
     scene.champion.ready(corrected, RECOVERY).await?;
     ensure!(selected(scene).await? == "2", "traffic did not move");
     Ok(())
@@ -148,7 +148,7 @@ async fn model(scene: &Scene) -> Result<()> {
     let altered = scene.kubernetes.place(Rule::when(views("/registeredmodels?"), shown("model", change)));
     scene.operator.restart().await?;
     ensure!(told_of(scene, "RegisteredModel", "model").await?.contains("Archive"), "the value is not named");
-    let change = scene.wish("version: '2'").await?;
+    let change = scene.desired("version: '2'").await?;
     let refused = scene.champion.reason(change, Reason::RegisteredModelNotFound, PATIENCE).await?.object;
     ensure!(message(&refused).contains("cannot be read"), "{}", message(&refused));
     ensure!(selected(scene).await? == "1", "traffic moved");

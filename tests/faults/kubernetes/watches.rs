@@ -12,7 +12,7 @@ use super::{PATIENCE, expired, play_all, scene};
 use crate::{
     scene::{Scene, play},
     simulated::look::{selected, until_sizes},
-    wire::{Exchange, Fault, Rule},
+    wire::{Exchange, Rule, Violation},
 };
 
 /// The longest that a watch may be out of date without anybody knowing, and a busy machine.
@@ -37,7 +37,7 @@ fn promise_7_watches_that_break_again_and_again_in_mid_promotion_lose_nothing() 
         scene.registered(3).await?;
         scene.get("version: '1'").await?;
         for version in ["2", "3", "1"] {
-            let change = scene.wish(&format!("version: '{version}'")).await?;
+            let change = scene.desired(&format!("version: '{version}'")).await?;
             for _ in 0..8 {
                 scene.kubernetes.drop_streams();
                 sleep(Duration::from_millis(120)).await; // Time itself is the subject: another moment each time.
@@ -57,13 +57,13 @@ async fn gone(scene: &Scene) -> Result<()> {
     scene.get("version: '1'").await?;
     scene.get("version: '2'").await?;
     scene.until_named("champion", Some("2")).await?;
-    let silence = scene.kubernetes.place(Rule::when(Exchange::is_watch, Fault::Silence));
+    let silence = scene.kubernetes.place(Rule::when(Exchange::is_watch, Violation::Silence));
     reopen(scene).await?;
     let unseen = Instant::now();
     scene.api::<Service>().delete("champion", &DeleteParams::default()).await?;
     scene.api::<Deployment>().delete("champion-v1", &DeleteParams::background()).await?;
     scene.edit::<Deployment>("champion-v2", json!({ "spec": { "replicas": 3 } })).await?;
-    let change = scene.wish("version: '3'").await?;
+    let change = scene.desired("version: '3'").await?;
     sleep(Duration::from_secs(2)).await; // Time itself is the subject: nothing is heard.
     ensure!(selected(scene).await.is_err(), "the Service is back: the silence was none");
 
@@ -81,16 +81,16 @@ async fn gone(scene: &Scene) -> Result<()> {
 
 /// One kind's watch is deaf: it hangs before it begins, or falls silent. A promotion needs it and waits no longer than until
 /// that is noticed.
-async fn deaf(scene: &Scene, kind: &'static str, fault: Fault) -> Result<()> {
+async fn deaf(scene: &Scene, kind: &'static str, violation: Violation) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
     scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
-    let once = scene.kubernetes.place(Rule::watches(kind, fault).times(1));
+    let once = scene.kubernetes.place(Rule::watches(kind, violation).times(1));
     scene.kubernetes.drop_streams();
     once.until_struck(1, PATIENCE).await?;
     let began = Instant::now();
-    let change = scene.wish("{version: '2', rollout: {progressDeadline: 120s}}").await?;
+    let change = scene.desired("{version: '2', rollout: {progressDeadline: 120s}}").await?;
     scene.champion.ready(change, NOTICED).await?;
     println!("  {kind} deaf: ready after {:?}", began.elapsed());
     ensure!(selected(scene).await? == "2", "traffic did not move");
@@ -105,7 +105,7 @@ async fn deaf_from_the_start(scene: &Scene, rule: Rule, times: usize) -> Result<
     scene.operator.launch()?;
     placed.until_struck(times, PATIENCE).await?;
     scene.kubernetes.lift(&placed);
-    let change = scene.wish("{version: '1', rollout: {progressDeadline: 120s}}").await?;
+    let change = scene.desired("{version: '1', rollout: {progressDeadline: 120s}}").await?;
     scene.champion.ready(change, NOTICED).await?;
     scene.until_quiet().await
 }
@@ -113,23 +113,23 @@ async fn deaf_from_the_start(scene: &Scene, rule: Rule, times: usize) -> Result<
 #[test]
 fn promise_7_what_a_deaf_watch_missed_is_caught_up_with() {
     let deaf_ones = [
-        ("silent", "/pods?", Fault::Silence),
-        ("silent", "/modelaliases?", Fault::Silence),
-        ("hang", "/deployments?", Fault::HangAnswer),
+        ("silent", "/pods?", Violation::Silence),
+        ("silent", "/modelaliases?", Violation::Silence),
+        ("hang", "/deployments?", Violation::HangAnswer),
     ];
     let mut scenes = vec![
         scene("v-gone", async |scene| gone(scene).await),
         scene("v-start-lists", async |scene| {
             let lists = |exchange: &Exchange| !exchange.is_watch() && exchange.path.contains("limit=");
-            deaf_from_the_start(scene, Rule::when(lists, Fault::HangAnswer), 7).await
+            deaf_from_the_start(scene, Rule::when(lists, Violation::HangAnswer), 7).await
         }),
         scene("v-start-watches", async |scene| {
-            deaf_from_the_start(scene, Rule::when(Exchange::is_watch, Fault::Silence), 7).await
+            deaf_from_the_start(scene, Rule::when(Exchange::is_watch, Violation::Silence), 7).await
         }),
     ];
-    for (how, kind, fault) in deaf_ones {
+    for (how, kind, violation) in deaf_ones {
         let name = format!("v-{how}-{}", kind.trim_matches(['/', '?']));
-        scenes.push(scene(name, async move |scene| deaf(scene, kind, fault).await));
+        scenes.push(scene(name, async move |scene| deaf(scene, kind, violation).await));
     }
     play_all(scenes);
 }

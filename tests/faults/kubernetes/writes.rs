@@ -15,17 +15,20 @@ use crate::{
     scene::{Scene, play},
     simulated::look::{selected, sizes, until_sizes},
     support::alias::{holds, is_ready, message, version},
-    wire::{Exchange, Fault, Rule},
+    wire::{Exchange, Rule, Violation},
 };
 
 /// Answers to a write that pass by themselves.
-fn passing() -> [(&'static str, Fault); 4] {
-    let busy = Fault::kubernetes(429, "TooManyRequests", "too many requests, please try again later");
+fn passing() -> [(&'static str, Violation); 4] {
+    let busy = Violation::kubernetes(429, "TooManyRequests", "too many requests, please try again later");
     [
-        ("409", Fault::kubernetes(409, "Conflict", "the object has been modified; apply your changes again")),
+        (
+            "409",
+            Violation::kubernetes(409, "Conflict", "the object has been modified; apply your changes again"),
+        ),
         ("429", busy.header("retry-after", "1")),
-        ("500", Fault::kubernetes(500, "InternalError", "etcdserver: leader changed")),
-        ("503", Fault::kubernetes(503, "ServiceUnavailable", "the API server is overloaded")),
+        ("500", Violation::kubernetes(500, "InternalError", "etcdserver: leader changed")),
+        ("503", Violation::kubernetes(503, "ServiceUnavailable", "the API server is overloaded")),
     ]
 }
 
@@ -37,8 +40,8 @@ struct Kind {
     path: &'static str,
     query: &'static str,
     /// What the condition says while it fails; `None` where it can only be logged.
-    told: Option<&'static str>,
-    wish: &'static str,
+    reported: Option<&'static str>,
+    desired: &'static str,
     /// The size of version 1 in the end.
     warm: i32,
     /// The answers that it meets.
@@ -53,8 +56,8 @@ const KINDS: [Kind; 4] = [
         name: "deployment",
         path: "/deployments/champion-v2?",
         query: APPLY,
-        told: Some("apply the Deployment \"champion-v2\""),
-        wish: "version: '2'",
+        reported: Some("apply the Deployment \"champion-v2\""),
+        desired: "version: '2'",
         warm: 2,
         codes: &["409", "429", "500", "503"],
     },
@@ -62,8 +65,8 @@ const KINDS: [Kind; 4] = [
         name: "service",
         path: "/services/champion?",
         query: APPLY,
-        told: Some("apply the Service \"champion\""),
-        wish: "version: '2'",
+        reported: Some("apply the Service \"champion\""),
+        desired: "version: '2'",
         warm: 2,
         codes: &["409", "503"],
     },
@@ -71,8 +74,8 @@ const KINDS: [Kind; 4] = [
         name: "scale",
         path: "/deployments/champion-v1?",
         query: MERGE,
-        told: Some("scale the Deployment \"champion-v1\""),
-        wish: "{version: '2', rollout: {warmFor: 0s}}",
+        reported: Some("scale the Deployment \"champion-v1\""),
+        desired: "{version: '2', rollout: {warmFor: 0s}}",
         warm: 0,
         codes: &["429"],
     },
@@ -80,8 +83,8 @@ const KINDS: [Kind; 4] = [
         name: "status",
         path: "/modelaliases/champion/status?",
         query: "",
-        told: None,
-        wish: "version: '2'",
+        reported: None,
+        desired: "version: '2'",
         warm: 2,
         codes: &["409", "500"],
     },
@@ -96,25 +99,25 @@ impl Kind {
 }
 
 /// Version 1 serves and version 2 is wished for, while one kind of write fails.
-async fn fails(scene: &Scene, kind: Kind, fault: Fault) -> Result<()> {
+async fn fails(scene: &Scene, kind: Kind, violation: Violation) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
     scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
-    let placed = scene.kubernetes.place(Rule::when(move |exchange| kind.is(exchange), fault));
+    let placed = scene.kubernetes.place(Rule::when(move |exchange| kind.is(exchange), violation));
     let began = Instant::now();
-    let change = scene.wish(kind.wish).await?;
+    let change = scene.desired(kind.desired).await?;
     placed.until_struck(1, PATIENCE).await?;
-    if let Some(told) = kind.told {
+    if let Some(reported) = kind.reported {
         let seen = scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
-        ensure!(message(&seen).contains(told), "{}", message(&seen));
+        ensure!(message(&seen).contains(reported), "{}", message(&seen));
         ensure!(holds(&seen, ConditionType::Serving), "what serves goes on");
         ensure!(holds(&seen, ConditionType::Reconciling), "it is tried again");
     }
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
-    if let Some(told) = kind.told {
+    if let Some(reported) = kind.reported {
         let last = scene.champion.last().map(|last| message(&last)).unwrap_or_default();
-        ensure!(last.contains(told), "it is told no more: {last}");
+        ensure!(last.contains(reported), "it is told no more: {last}");
     }
     let tries = calm(scene, began, |exchange| kind.is(exchange))?;
     let asked = calm(scene, began, |exchange| !exchange.path.contains("/events"))?;
@@ -133,8 +136,8 @@ async fn fails(scene: &Scene, kind: Kind, fault: Fault) -> Result<()> {
 fn promise_7_a_write_that_fails_for_a_while_is_told_tried_without_haste_and_done_in_the_end() {
     let scenes = KINDS.into_iter().flat_map(|kind| {
         let met = passing().into_iter().filter(move |(code, _)| kind.codes.contains(code));
-        met.map(move |(code, fault)| {
-            let story = async move |scene: &Scene| fails(scene, kind, fault).await;
+        met.map(move |(code, violation)| {
+            let story = async move |scene: &Scene| fails(scene, kind, violation).await;
             scene(format!("w-{}-{code}", kind.name), story)
         })
     });
@@ -142,13 +145,13 @@ fn promise_7_a_write_that_fails_for_a_while_is_told_tried_without_haste_and_done
 }
 
 /// The finalizer cannot be written when an alias is new, nor when it goes.
-async fn finalizer_fails(scene: &Scene, fault: Fault) -> Result<()> {
-    let rule = || Rule::on(Method::PATCH, "/modelaliases/champion?", fault.clone());
+async fn finalizer_fails(scene: &Scene, violation: Violation) -> Result<()> {
+    let rule = || Rule::on(Method::PATCH, "/modelaliases/champion?", violation.clone());
     scene.operator.start().await?;
     scene.registered(1).await?;
     let placed = scene.kubernetes.place(rule());
     let began = Instant::now();
-    let change = scene.wish("version: '1'").await?;
+    let change = scene.desired("version: '1'").await?;
     let seen = scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
     ensure!(
         message(&seen).contains("set the finalizer of the ModelAlias \"champion\""),
@@ -177,8 +180,8 @@ async fn finalizer_fails(scene: &Scene, fault: Fault) -> Result<()> {
 #[test]
 fn promise_9_a_finalizer_that_cannot_be_written_for_a_while_is_told_and_hangs_nothing() {
     let met = passing().into_iter().filter(|(code, _)| ["409", "503"].contains(code));
-    let scenes = met.map(|(code, fault)| {
-        let story = async move |scene: &Scene| finalizer_fails(scene, fault).await;
+    let scenes = met.map(|(code, violation)| {
+        let story = async move |scene: &Scene| finalizer_fails(scene, violation).await;
         scene(format!("w-finalizer-{code}"), story)
     });
     play_all(scenes);
@@ -199,10 +202,10 @@ fn promise_7_the_last_status_of_a_change_is_written_also_when_it_met_a_conflict(
         scene.get("version: '1'").await?;
         scene.until_named("champion", Some("1")).await?;
         scene.until_quiet().await?;
-        let conflict = Fault::kubernetes(409, "Conflict", "the object has been modified");
+        let conflict = Violation::kubernetes(409, "Conflict", "the object has been modified");
         let placed = scene.kubernetes.place(Rule::when(says_ready, conflict).times(1));
         // Nothing happens after its last pod is ready that would begin another pass.
-        let change = scene.wish("{version: '1', serving: {replicas: 3}}").await?;
+        let change = scene.desired("{version: '1', serving: {replicas: 3}}").await?;
         placed.until_struck(1, PATIENCE).await?;
         scene.champion.ready(change, RECOVERY).await?;
         scene.until_quiet().await
@@ -220,16 +223,18 @@ fn a_failure_that_is_put_in_other_words_each_time_is_tried_without_haste_too() {
             let said = format!(
                 "failed calling webhook \"policy.example\": request {number}: context deadline exceeded"
             );
-            let fault = Fault::kubernetes(500, "InternalError", &said);
-            scene.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2?", fault).nth(number));
+            let violation = Violation::kubernetes(500, "InternalError", &said);
+            scene
+                .kubernetes
+                .place(Rule::on(Method::PATCH, "/deployments/champion-v2?", violation).nth(number));
         }
         let began = Instant::now();
-        let change = scene.wish("version: '2'").await?;
+        let change = scene.desired("version: '2'").await?;
         scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?;
         sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
         let tries = calm(scene, began, |exchange| exchange.path.contains("/deployments/champion-v2?"))?;
-        let told = calm(scene, began, |exchange| exchange.path.contains("/status?"))?;
-        println!("  {tries} tries, told {told} times");
+        let reported = calm(scene, began, |exchange| exchange.path.contains("/status?"))?;
+        println!("  {tries} tries, told {reported} times");
         scene.kubernetes.lift_all();
         scene.champion.ready(change, RECOVERY).await?;
         scene.until_quiet().await

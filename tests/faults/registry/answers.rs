@@ -15,13 +15,13 @@ use super::{
 use crate::{
     scene::{Scene, TWO_POLLS},
     simulated::look::selected,
-    wire::{Exchange, Fault, Rule, Server},
+    wire::{Exchange, Rule, Server, Violation},
 };
 
 /// What a fault leads to.
 struct Case {
     what: &'static str,
-    fault: Fate,
+    violation: Fate,
     reason: Reason,
     /// Part of every message, beside the registry's URL.
     says: &'static str,
@@ -30,31 +30,31 @@ struct Case {
 /// What becomes of everything that the operator asks the registry.
 enum Fate {
     Refused,
-    Met(Fault),
+    Met(Violation),
 }
 
-fn met(what: &'static str, fault: Fault, reason: Reason, says: &'static str) -> Case {
-    Case { what, fault: Fate::Met(fault), reason, says }
+fn met(what: &'static str, violation: Violation, reason: Reason, says: &'static str) -> Case {
+    Case { what, violation: Fate::Met(violation), reason, says }
 }
 
 /// An HTML page, as proxies and logins send it.
-fn page(status: u16, title: &str) -> Fault {
+fn page(status: u16, title: &str) -> Violation {
     let body = format!(
         "<!doctype html>\n<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
     );
-    Fault::Answer { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body }
+    Violation::Answer { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body }
 }
 
 /// A version serves, the previous one is warm, and nothing of it changes, whatever the registry does.
 async fn walk(scene: &Scene, cases: Vec<Case>) -> Result<()> {
-    let told = serving(scene, 2).await?;
+    let reported = serving(scene, 2).await?;
     scene.get("version: '2'").await?;
     scene.until_named("champion", Some("2")).await?;
     until_recorded(scene, "2").await?;
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let (before, began) = (cluster(scene).await?, Instant::now());
     for case in cases {
-        suffer(scene, &told, &case).await.context(case.what)?;
+        suffer(scene, &reported, &case).await.context(case.what)?;
         untouched(scene, &before).await.context(case.what)?;
     }
     scene.until_quiet().await?;
@@ -67,14 +67,14 @@ async fn walk(scene: &Scene, cases: Vec<Case>) -> Result<()> {
     Ok(())
 }
 
-async fn suffer(scene: &Scene, told: &Told, case: &Case) -> Result<()> {
+async fn suffer(scene: &Scene, reported: &Told, case: &Case) -> Result<()> {
     let began = Instant::now();
-    match &case.fault {
+    match &case.violation {
         Fate::Refused => scene.registry.refuse(),
-        Fate::Met(fault) => drop(scene.registry.place(Rule::always(fault.clone()))),
+        Fate::Met(violation) => drop(scene.registry.place(Rule::always(violation.clone()))),
     }
     let url = scene.registry.url();
-    for said in told.trouble(scene, began, case.reason).await? {
+    for said in reported.error(scene, began, case.reason).await? {
         ensure!(
             said.contains(case.says) && said.contains(&url),
             "no {:?} or no {url} in {said:?}",
@@ -85,7 +85,7 @@ async fn suffer(scene: &Scene, told: &Told, case: &Case) -> Result<()> {
     let lifted = Instant::now();
     scene.registry.lift_all();
     scene.registry.accept().await?;
-    told.well(scene, lifted).await?;
+    reported.well(scene, lifted).await?;
     println!("  {}: well after {:.1} s", case.what, lifted.elapsed().as_secs_f64());
     Ok(())
 }
@@ -97,18 +97,18 @@ pub(super) fn scenes() -> Vec<Played> {
             let cases = vec![
                 Case {
                     what: "refused",
-                    fault: Fate::Refused,
+                    violation: Fate::Refused,
                     reason: RegistryUnreachable,
                     says: "cannot reach",
                 },
-                met("reset", Fault::Reset, RegistryUnreachable, "cannot reach"),
+                met("reset", Violation::Reset, RegistryUnreachable, "cannot reach"),
             ];
             walk(scene, cases).await
         }),
         scene("reg-breaks-off", async |scene| {
             let cases = vec![
-                met("cut", Fault::CutBody(40), RegistryUnreachable, "cannot reach"),
-                met("lost", Fault::LoseAnswer, RegistryUnreachable, "cannot reach"),
+                met("cut", Violation::CutBody(40), RegistryUnreachable, "cannot reach"),
+                met("lost", Violation::LoseAnswer, RegistryUnreachable, "cannot reach"),
             ];
             walk(scene, cases).await
         }),
@@ -129,9 +129,9 @@ pub(super) fn scenes() -> Vec<Played> {
             walk(scene, cases).await
         }),
         scene("reg-hangs", async |scene| {
-            let late = Fault::Delay(Duration::from_secs(12));
+            let late = Violation::Delay(Duration::from_secs(12));
             let cases = vec![
-                met("hang", Fault::Hang, RegistryUnreachable, "within 10s"),
+                met("hang", Violation::Hang, RegistryUnreachable, "within 10s"),
                 met("too slow", late, RegistryUnreachable, "within 10s"),
             ];
             walk(scene, cases).await
@@ -147,7 +147,7 @@ async fn slow(scene: &Scene) -> Result<()> {
     serving(scene, 2).await?;
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let began = Instant::now();
-    scene.registry.place(Rule::always(Fault::Delay(Duration::from_millis(1500))));
+    scene.registry.place(Rule::always(Violation::Delay(Duration::from_millis(1500))));
     scene.get("version: '2'").await?;
     scene.until_named("champion", Some("2")).await?;
     ensure!(selected(scene).await? == "2", "traffic did not move");
@@ -157,14 +157,14 @@ async fn slow(scene: &Scene) -> Result<()> {
 /// Who is asked to come back later comes back later, and goes on by itself.
 async fn rate_limited(scene: &Scene) -> Result<()> {
     const LATER: Duration = Duration::from_secs(14);
-    let told = serving(scene, 1).await?;
+    let reported = serving(scene, 1).await?;
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let (before, began) = (cluster(scene).await?, Instant::now());
     let busy = scene
         .registry
-        .place(Rule::always(Fault::status(429).header("retry-after", LATER.as_secs().to_string())));
+        .place(Rule::always(Violation::status(429).header("retry-after", LATER.as_secs().to_string())));
     let url = scene.registry.url();
-    for said in told.trouble(scene, began, Reason::RegistryFailing).await? {
+    for said in reported.error(scene, began, Reason::RegistryFailing).await? {
         ensure!(said.contains("HTTP 429") && said.contains(&url), "{said:?}");
     }
     let told_at = (Instant::now(), busy.struck());
@@ -178,26 +178,26 @@ async fn rate_limited(scene: &Scene) -> Result<()> {
     );
     let lifted = Instant::now();
     scene.registry.lift_all();
-    told.well(scene, lifted).await?;
+    reported.well(scene, lifted).await?;
     untouched(scene, &before).await
 }
 
 /// A page that is different each time, as those are that carry the number of the request: the trouble is the same.
 async fn restless(scene: &Scene) -> Result<()> {
-    let told = serving(scene, 2).await?;
+    let reported = serving(scene, 2).await?;
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let (before, began) = (cluster(scene).await?, Instant::now());
     fails_restlessly(scene, |_| true);
-    told.trouble(scene, began, Reason::RegistryFailing).await?;
+    reported.error(scene, began, Reason::RegistryFailing).await?;
     scene.until_quiet().await.context("the registry is away")?;
     let lifted = Instant::now();
     scene.registry.lift_all();
-    told.well(scene, lifted).await?;
+    reported.well(scene, lifted).await?;
     untouched(scene, &before).await?;
 
     // The same where only a version cannot be read, and somebody waits for it.
     fails_restlessly(scene, |asked| asked.path.contains("model-versions/"));
-    let change = scene.wish("version: '2'").await?;
+    let change = scene.desired("version: '2'").await?;
     scene.champion.reason(change, Reason::RegistryFailing, crate::scene::PATIENCE).await?;
     let (reads, since) = (asked(scene, &hyper::Method::GET, "model-versions/"), Instant::now());
     scene.until_quiet().await.context("a version cannot be read")?;

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use laurel::{
     api::condition::{ConditionType, Reason},
     decide::{Action, Observed, Readiness, Traffic, decide},
-    status::{self, Applied, Identity},
+    status::{self, Applied, SubjectStatus},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     scene::{PATIENCE, Scene, TWO_POLLS},
     simulated::look::selected,
-    wire::{Exchange, Fault, Rule, Server},
+    wire::{Exchange, Rule, Server, Violation},
 };
 
 pub(super) fn scenes() -> Vec<Played> {
@@ -49,7 +49,7 @@ pub(super) fn timed(shown: &[u8], field: &str, time: &str) -> Vec<u8> {
 }
 
 /// Every time in MLflow's answers is this one.
-fn made_at(time: i64) -> Fault {
+fn made_at(time: i64) -> Violation {
     fn alter(value: &mut Value, time: i64) {
         match value {
             Value::Object(fields) => {
@@ -61,7 +61,7 @@ fn made_at(time: i64) -> Fault {
             _ => {}
         }
     }
-    Fault::alter(move |status, body| {
+    Violation::alter(move |status, body| {
         let Ok(mut answer) = serde_json::from_slice(&body) else { return (status, body) };
         alter(&mut answer, time);
         (status, answer.to_string().into())
@@ -94,7 +94,7 @@ async fn date(scene: &Scene) -> Result<()> {
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let (before, began) = (cluster(scene).await?, Instant::now());
     let model = scene.mlflow.model(&scene.model).await?;
-    let listing = Fault::json(200, &json!({ "registered_models": [model] }))
+    let listing = Violation::json(200, &json!({ "registered_models": [model] }))
         .header("date", "Thu, 01 Jan 1926 00:00:00 GMT")
         .header("last-modified", "Fri, 01 Jan 2100 00:00:00 GMT")
         .header("cache-control", "max-age=3600");
@@ -108,15 +108,15 @@ async fn date(scene: &Scene) -> Result<()> {
 /// The API server says that everything was made in the future.
 async fn clusters_clock(scene: &Scene) -> Result<()> {
     scene.operator.terminate().await?;
-    let told = described(scene, 1).await?;
-    scene.wish("version: '1'").await?;
+    let reported = described(scene, 1).await?;
+    scene.desired("version: '1'").await?;
     let shown = |asked: &Exchange| asked.server == Server::Kubernetes && asked.method == Method::GET;
     let later =
-        Fault::alter(|status, body| (status, timed(&body, "creationTimestamp", "2199-01-01T00:00:00Z")));
+        Violation::alter(|status, body| (status, timed(&body, "creationTimestamp", "2199-01-01T00:00:00Z")));
     let shown = scene.kubernetes.place(Rule::when(shown, later));
     let began = Instant::now();
     scene.operator.start().await?;
-    told.well(scene, began).await?;
+    reported.well(scene, began).await?;
     ensure!(shown.struck() > 0 && selected(scene).await? == "1", "it does not serve");
     scene.until_named("champion", Some("1")).await?;
     scene.until_quiet().await
@@ -180,7 +180,7 @@ fn a_clock_that_was_set_back_holds_up_no_promotion() {
     let moved = decision.actions.contains(&Action::Route(Traffic::One("2".parse().unwrap())));
     assert!(moved, "{decision:?}");
     let applied = Applied { actions: decision.actions.clone(), failure: None };
-    let next = status::next(&started, &decision, &applied, &Identity::default());
+    let next = status::next(&started, &decision, &applied, &SubjectStatus::default());
     assert_eq!(next.version.map(|version| version.to_string()).as_deref(), Some("2"));
     assert!(next.history[0].took.is_none(), "it took less than nothing: {:?}", next.history[0]);
     assert_eq!(next.history[0].at, now);

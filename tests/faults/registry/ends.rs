@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{Played, clocks::timed, scene, serving};
 use crate::{
     scene::Scene,
-    wire::{Exchange, Fault, Rule, Server},
+    wire::{Exchange, Rule, Server, Violation},
 };
 
 /// The deadline for the registry is 60 s; two requests may hang for 10 s each when it passes.
@@ -27,9 +27,9 @@ async fn delete(scene: &Scene) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-async fn left_behind(scene: &Scene, fault: Rule) -> Result<()> {
+async fn left_behind(scene: &Scene, violation: Rule) -> Result<()> {
     serving(scene, 1).await?;
-    scene.registry.place(fault);
+    scene.registry.place(violation);
     let took = delete(scene).await?;
     ensure!(took > Duration::from_secs(50), "it did not wait for the registry");
     ensure!(scene.named("champion").await?.as_deref() == Some("1"), "who removed the alias?");
@@ -43,7 +43,7 @@ fn deleted_at(scene: &Scene, time: &'static str) {
             && asked.method == Method::GET
             && asked.path.contains("/modelaliases")
     };
-    let altered = Fault::alter(move |status, body| (status, timed(&body, "deletionTimestamp", time)));
+    let altered = Violation::alter(move |status, body| (status, timed(&body, "deletionTimestamp", time)));
     scene.kubernetes.place(Rule::when(shown, altered));
 }
 
@@ -64,10 +64,10 @@ async fn delete_by_another_clock(scene: &Scene, time: &'static str) -> Result<Du
 
 pub(super) fn scenes() -> Vec<Played> {
     vec![
-        scene("reg-end-hang", async |scene| left_behind(scene, Rule::always(Fault::Hang)).await),
-        scene("reg-end-500", async |scene| left_behind(scene, Rule::always(Fault::status(500))).await),
+        scene("reg-end-hang", async |scene| left_behind(scene, Rule::always(Violation::Hang)).await),
+        scene("reg-end-500", async |scene| left_behind(scene, Rule::always(Violation::status(500))).await),
         scene("reg-end-write", async |scene| {
-            left_behind(scene, Rule::on(Method::DELETE, "registered-models/alias", Fault::Hang)).await
+            left_behind(scene, Rule::on(Method::DELETE, "registered-models/alias", Violation::Hang)).await
         }),
         scene("reg-end-model", model),
         // Deleted long ago, for instance while no operator ran: it is tried all the same.
@@ -83,7 +83,7 @@ pub(super) fn scenes() -> Vec<Played> {
         // Deleted in the future, and the registry is away.
         scene("reg-end-future", async |scene| {
             serving(scene, 1).await?;
-            scene.registry.place(Rule::always(Fault::status(503)));
+            scene.registry.place(Rule::always(Violation::status(503)));
             let took = delete_by_another_clock(scene, "2199-01-01T00:00:00Z").await?;
             ensure!(took > Duration::from_secs(50), "it did not wait for the registry");
             Ok(())
@@ -101,7 +101,7 @@ async fn model(scene: &Scene) -> Result<()> {
         ensure!(began.elapsed() < crate::scene::PATIENCE, "no finalizer");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    scene.registry.place(Rule::always(Fault::Hang));
+    scene.registry.place(Rule::always(Violation::Hang));
     let (began, model) = (Instant::now(), models.get("model").await?);
     models.delete("model", &DeleteParams::default()).await?;
     scene.gone(&models, &model, DEADLINE).await?;

@@ -16,7 +16,7 @@ use crate::{
     scene::{PATIENCE, Scene},
     simulated::look::{selected, until_sizes},
     support::alias::{status, version},
-    wire::{Exchange, Fault, Outcome, Rule, Server},
+    wire::{Exchange, Outcome, Rule, Server, Violation},
 };
 
 /// The writes of the alias that reached MLflow since version 1 got it.
@@ -32,7 +32,7 @@ fn arrived(scene: &Scene) -> usize {
 
 /// Wishes for version 2 and waits until it serves; when that was.
 async fn traffic_moves(scene: &Scene) -> Result<Instant> {
-    let change = scene.wish("version: '2'").await?;
+    let change = scene.desired("version: '2'").await?;
     let moved =
         scene.champion.until_since(change.accepted, "version 2", PATIENCE, |it| version(it) == "2").await?;
     ensure!(selected(scene).await? == "2", "traffic did not move");
@@ -50,9 +50,9 @@ async fn arrives(scene: &Scene, since: Instant) -> Result<()> {
 }
 
 /// A fault of the write itself: how often it is done in the end.
-async fn while_written(scene: &Scene, fault: Fault, times: usize, done: usize) -> Result<()> {
+async fn while_written(scene: &Scene, violation: Violation, times: usize, done: usize) -> Result<()> {
     serving(scene, 2).await?;
-    let write = Rule::on(Method::POST, "registered-models/alias", fault);
+    let write = Rule::on(Method::POST, "registered-models/alias", violation);
     let struck = scene.registry.place(write.times(times));
     let moved = traffic_moves(scene).await?;
     struck.until_struck(times, PATIENCE).await?;
@@ -66,15 +66,15 @@ pub(super) fn scenes() -> Vec<Played> {
         // The new version's Deployment was applied, and then the registry goes.
         scene("reg-gone", async |scene| away(scene, Reason::RegistryUnreachable, None).await),
         scene("reg-gone-hang", async |scene| {
-            away(scene, Reason::RegistryUnreachable, Some(Fault::Hang)).await
+            away(scene, Reason::RegistryUnreachable, Some(Violation::Hang)).await
         }),
         scene("reg-gone-500", async |scene| {
-            away(scene, Reason::RegistryFailing, Some(Fault::status(500))).await
+            away(scene, Reason::RegistryFailing, Some(Violation::status(500))).await
         }),
         // The alias is being set. What was done is not done again.
-        scene("reg-lost", async |scene| while_written(scene, Fault::LoseAnswer, 1, 1).await),
-        scene("reg-no-answer", async |scene| while_written(scene, Fault::HangAnswer, 1, 1).await),
-        scene("reg-no-write", async |scene| while_written(scene, Fault::Hang, 1, 1).await),
+        scene("reg-lost", async |scene| while_written(scene, Violation::LoseAnswer, 1, 1).await),
+        scene("reg-no-answer", async |scene| while_written(scene, Violation::HangAnswer, 1, 1).await),
+        scene("reg-no-write", async |scene| while_written(scene, Violation::Hang, 1, 1).await),
         scene("reg-write-500", refused),
         scene("reg-stale", stale),
         scene("reg-smoke", unproven),
@@ -82,14 +82,14 @@ pub(super) fn scenes() -> Vec<Played> {
 }
 
 /// The registry goes once the new version was started: it is finished all the same, and the alias follows when it is back.
-async fn away(scene: &Scene, reason: Reason, fault: Option<Fault>) -> Result<()> {
-    let told = serving(scene, 2).await?;
+async fn away(scene: &Scene, reason: Reason, violation: Option<Violation>) -> Result<()> {
+    let reported = serving(scene, 2).await?;
     let registry = scene.registry.clone();
-    let go = Fault::after(move |_| {
-        let (registry, fault) = (registry.clone(), fault.clone());
+    let go = Violation::after(move |_| {
+        let (registry, violation) = (registry.clone(), violation.clone());
         async move {
-            match fault {
-                Some(fault) => drop(registry.place(Rule::always(fault))),
+            match violation {
+                Some(violation) => drop(registry.place(Rule::always(violation))),
                 None => registry.refuse(),
             }
         }
@@ -98,7 +98,7 @@ async fn away(scene: &Scene, reason: Reason, fault: Option<Fault>) -> Result<()>
     let began = Instant::now();
     traffic_moves(scene).await?;
     ensure!(applied.struck() == 1, "the fault did not begin");
-    told.registry(began, "False", reason).await?;
+    reported.registry(began, "False", reason).await?;
     let said = says(scene, began, ConditionType::RegistrySynced, "Unknown", reason).await?;
     ensure!(said.contains(&scene.registry.url()), "{said:?}");
     let said = says(scene, began, ConditionType::Ready, "False", reason).await?;
@@ -108,14 +108,14 @@ async fn away(scene: &Scene, reason: Reason, fault: Option<Fault>) -> Result<()>
     scene.registry.lift_all();
     scene.registry.accept().await?;
     arrives(scene, lifted).await?;
-    told.registry(lifted, "True", Reason::Connected).await.map(drop)
+    reported.registry(lifted, "True", Reason::Connected).await.map(drop)
 }
 
 /// While every write is refused, it is tried less and less often, and told; nothing else waits for it.
 async fn refused(scene: &Scene) -> Result<()> {
     serving(scene, 2).await?;
     let failing =
-        Fault::json(500, &serde_json::json!({"error_code": "INTERNAL_ERROR", "message": "disk full"}));
+        Violation::json(500, &serde_json::json!({"error_code": "INTERNAL_ERROR", "message": "disk full"}));
     let failing = scene.registry.place(Rule::on(Method::POST, "registered-models/alias", failing));
     let moved = traffic_moves(scene).await?;
     let said = says(scene, moved, ConditionType::Ready, "False", Reason::RegistryFailing).await?;
@@ -134,7 +134,7 @@ async fn refused(scene: &Scene) -> Result<()> {
 /// A write whose answer was lost is settled once the alias is seen to agree: what is written later does not speak of it.
 async fn stale(scene: &Scene) -> Result<()> {
     serving(scene, 3).await?;
-    scene.registry.place(Rule::on(Method::POST, "registered-models/alias", Fault::LoseAnswer).times(1));
+    scene.registry.place(Rule::on(Method::POST, "registered-models/alias", Violation::LoseAnswer).times(1));
     let moved = traffic_moves(scene).await?;
     arrives(scene, moved).await?;
     let tries = alias_writes(scene);
@@ -159,12 +159,12 @@ async fn unproven(scene: &Scene) -> Result<()> {
     scene.describe_model("").await?;
     scene.get(&spec(1)).await?;
     let registry = scene.registry.clone();
-    let go = Fault::after(move |_| {
+    let go = Violation::after(move |_| {
         let registry = registry.clone();
         async move { registry.refuse() }
     });
     scene.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2", go).times(1));
-    let change = scene.wish(&spec(2)).await?;
+    let change = scene.desired(&spec(2)).await?;
     scene.champion.reason(change, Reason::SmokeTesting, PATIENCE).await?;
     tokio::time::sleep(LONGER_THAN_TRIED).await; // Time itself is the subject.
     let last = scene.champion.last().context("it is there")?;

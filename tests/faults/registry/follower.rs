@@ -18,7 +18,7 @@ use crate::{
     scene::{PATIENCE, Scene},
     simulated::look::{selected, until_sizes},
     support::alias::{has, is_ready, version},
-    wire::{Fault, Rule},
+    wire::{Rule, Violation},
 };
 
 const FOLLOW: &str = "follow: {registry: {}}";
@@ -26,10 +26,10 @@ const FOLLOW: &str = "follow: {registry: {}}";
 /// The ModelAlias follows the alias, which names version 1.
 async fn following(scene: &Scene, spec: &str, count: usize) -> Result<Told> {
     let _room = ROOM.acquire().await?;
-    let told = described(scene, count).await?;
+    let reported = described(scene, count).await?;
     scene.mlflow.set_alias(&scene.model, "champion", "1").await?;
     scene.get(spec).await?;
-    Ok(told)
+    Ok(reported)
 }
 
 async fn follows(scene: &Scene, since: Instant, wanted: &str) -> Result<()> {
@@ -43,35 +43,35 @@ pub(super) fn scenes() -> Vec<Played> {
     vec![
         scene("reg-f-refused", async |scene| unread(scene, None, Reason::RegistryUnreachable).await),
         scene("reg-f-hang", async |scene| {
-            unread(scene, Some(Fault::Hang), Reason::RegistryUnreachable).await
+            unread(scene, Some(Violation::Hang), Reason::RegistryUnreachable).await
         }),
         scene("reg-f-403", async |scene| {
             let forbidden = json!({"error_code": "PERMISSION_DENIED", "message": "Permission denied"});
-            unread(scene, Some(Fault::json(403, &forbidden)), Reason::RegistryForbidden).await
+            unread(scene, Some(Violation::json(403, &forbidden)), Reason::RegistryForbidden).await
         }),
         scene("reg-f-flight", in_flight),
         scene("reg-f-alias", alias_deleted),
         scene("reg-f-report", alias_deleted_and_reported),
         scene("reg-f-version", version_deleted),
         scene("reg-f-unread", async |scene| {
-            version_unread(scene, Fault::Hang, Reason::RegistryUnreachable).await
+            version_unread(scene, Violation::Hang, Reason::RegistryUnreachable).await
         }),
         scene("reg-f-forbidden", async |scene| {
             let forbidden = json!({"error_code": "PERMISSION_DENIED", "message": "Permission denied"});
-            version_unread(scene, Fault::json(403, &forbidden), Reason::RegistryForbidden).await
+            version_unread(scene, Violation::json(403, &forbidden), Reason::RegistryForbidden).await
         }),
     ]
 }
 
 /// The alias is moved while the registry cannot be read: it is followed once it can.
-async fn unread(scene: &Scene, fault: Option<Fault>, reason: Reason) -> Result<()> {
-    let told = following(scene, FOLLOW, 2).await?;
+async fn unread(scene: &Scene, violation: Option<Violation>, reason: Reason) -> Result<()> {
+    let reported = following(scene, FOLLOW, 2).await?;
     let (before, began) = (cluster(scene).await?, Instant::now());
-    match fault {
-        Some(fault) => drop(scene.registry.place(Rule::always(fault))),
+    match violation {
+        Some(violation) => drop(scene.registry.place(Rule::always(violation))),
         None => scene.registry.refuse(),
     }
-    told.trouble(scene, began, reason).await?;
+    reported.error(scene, began, reason).await?;
     scene.mlflow.set_alias(&scene.model, "champion", "2").await?;
     scene.until_quiet().await?;
     untouched(scene, &before).await?;
@@ -80,14 +80,14 @@ async fn unread(scene: &Scene, fault: Option<Fault>, reason: Reason) -> Result<(
     scene.registry.accept().await?;
     follows(scene, lifted, "2").await?;
     ensure!(scene.named("champion").await?.as_deref() == Some("2"), "the alias was moved");
-    told.well(scene, lifted).await
+    reported.well(scene, lifted).await
 }
 
 /// The registry goes in the middle of what the alias asked for: it is finished.
 async fn in_flight(scene: &Scene) -> Result<()> {
     following(scene, FOLLOW, 2).await?;
     let registry = scene.registry.clone();
-    let go = Fault::after(move |_| {
+    let go = Violation::after(move |_| {
         let registry = registry.clone();
         async move { registry.refuse() }
     });
@@ -147,10 +147,10 @@ async fn version_deleted(scene: &Scene) -> Result<()> {
 }
 
 /// The alias names a version that cannot be read: traffic stays, and it is looked at again.
-async fn version_unread(scene: &Scene, fault: Fault, reason: Reason) -> Result<()> {
+async fn version_unread(scene: &Scene, violation: Violation, reason: Reason) -> Result<()> {
     following(scene, FOLLOW, 2).await?;
     let (before, began) = (cluster(scene).await?, Instant::now());
-    scene.registry.place(Rule::on(Method::GET, "model-versions/get?", fault));
+    scene.registry.place(Rule::on(Method::GET, "model-versions/get?", violation));
     scene.mlflow.set_alias(&scene.model, "champion", "2").await?;
     let said = says(scene, began, ConditionType::Ready, "False", reason).await?;
     ensure!(said.contains(&scene.registry.url()), "{said:?}");

@@ -22,7 +22,7 @@ use crate::{
     scene::{PATIENCE, Scene, TWO_POLLS},
     simulated::look::selected,
     support::watch::Watch,
-    wire::{Exchange, Fault, Rule},
+    wire::{Exchange, Rule, Violation},
 };
 
 /// `{"offset": 1}`, as MLflow writes where the next page begins.
@@ -36,8 +36,8 @@ fn is_listing(exchange: &Exchange) -> bool {
 }
 
 /// The page that comes of changing MLflow's own.
-fn page(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Fault {
-    Fault::alter(move |status, body| {
+fn page(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Violation {
+    Violation::alter(move |status, body| {
         let Ok(mut page) = serde_json::from_slice(&body) else { return (status, body) };
         change(&mut page);
         (status, page.to_string().into())
@@ -49,9 +49,9 @@ fn models(page: &mut Value) -> Option<&mut Vec<Value>> {
 }
 
 async fn at_rest(scene: &Scene) -> Result<Told> {
-    let told = serving(scene, 2).await?;
+    let reported = serving(scene, 2).await?;
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
-    Ok(told)
+    Ok(reported)
 }
 
 pub(super) fn scenes() -> Vec<Played> {
@@ -69,7 +69,7 @@ async fn empty(scene: &Scene) -> Result<()> {
     let (before, began) = (cluster(scene).await?, Instant::now());
     let direct = format!("registered-models/get?name={}", scene.model);
     let reads = asked(scene, &Method::GET, &direct);
-    let empty = scene.registry.place(Rule::when(is_listing, Fault::json(200, &json!({}))));
+    let empty = scene.registry.place(Rule::when(is_listing, Violation::json(200, &json!({}))));
     empty.until_struck(2, PATIENCE).await?;
     scene.until_quiet().await?;
     ensure!(asked(scene, &Method::GET, &direct) >= reads + 2, "the model was not read by itself");
@@ -79,20 +79,20 @@ async fn empty(scene: &Scene) -> Result<()> {
 
 /// Pages that cannot be true.
 async fn broken(scene: &Scene) -> Result<()> {
-    let told = at_rest(scene).await?;
+    let reported = at_rest(scene).await?;
     let before = cluster(scene).await?;
     let again = page(|page| page["next_page_token"] = json!(FROM_THE_SECOND));
-    let half = Fault::alter(|status, body| (status, body[..body.len() / 2].to_vec()));
-    for (fault, says) in [(again, "pages of its listing repeat"), (half, "ends too early")] {
+    let half = Violation::alter(|status, body| (status, body[..body.len() / 2].to_vec()));
+    for (violation, says) in [(again, "pages of its listing repeat"), (half, "ends too early")] {
         let began = Instant::now();
-        let rule = scene.registry.place(Rule::when(is_listing, fault));
-        for said in told.trouble(scene, began, Reason::RegistryFailing).await.context(says)? {
+        let rule = scene.registry.place(Rule::when(is_listing, violation));
+        for said in reported.error(scene, began, Reason::RegistryFailing).await.context(says)? {
             ensure!(said.contains(says), "{said:?}");
         }
         untouched(scene, &before).await?;
         let lifted = Instant::now();
         scene.registry.lift(&rule);
-        told.well(scene, lifted).await.context(says)?;
+        reported.well(scene, lifted).await.context(says)?;
     }
     untouched(scene, &before).await
 }
@@ -100,7 +100,7 @@ async fn broken(scene: &Scene) -> Result<()> {
 /// MLflow counts pages from the beginning of what is there: models that are deleted between two pages hide others, here the one
 /// that serves.
 async fn walked(scene: &Scene) -> Result<()> {
-    let told = at_rest(scene).await?;
+    let reported = at_rest(scene).await?;
     // MLflow lists by name, so these come first.
     let others: Vec<String> = (0..6).map(|number| format!("a{number}-{}", scene.model)).collect();
     for (number, name) in others.iter().enumerate() {
@@ -121,7 +121,7 @@ async fn walked(scene: &Scene) -> Result<()> {
     let first = Rule::when(|asked| is_listing(asked) && !asked.path.contains("page_token="), first);
     scene.registry.place(first.times(1));
     let (mlflow, gone) = (scene.mlflow, others[..3].to_vec());
-    let second = Fault::before(move |_| {
+    let second = Violation::before(move |_| {
         let gone = gone.clone();
         async move {
             for name in gone {
@@ -145,7 +145,7 @@ async fn walked(scene: &Scene) -> Result<()> {
     scene.until_quiet().await?;
     held(scene, began, ConditionType::RegistrySynced)?;
     held(scene, began, ConditionType::Ready)?;
-    told.connected_since(began)?;
+    reported.connected_since(began)?;
     untouched(scene, &before).await
 }
 
@@ -162,7 +162,7 @@ spec: {{modelName: {name}, registryRef: {{name: mlflow}}}}
 
 /// A model that we are not let read hides no other one.
 async fn one_of_two(scene: &Scene) -> Result<()> {
-    let told = at_rest(scene).await?;
+    let reported = at_rest(scene).await?;
     let (began, hidden) = (Instant::now(), format!("secret-{}", scene.model));
     let name = hidden.clone();
     scene.registry.place(Rule::when(
@@ -174,7 +174,7 @@ async fn one_of_two(scene: &Scene) -> Result<()> {
         }),
     ));
     let forbidden =
-        Fault::json(403, &json!({"error_code": "PERMISSION_DENIED", "message": "Permission denied"}));
+        Violation::json(403, &json!({"error_code": "PERMISSION_DENIED", "message": "Permission denied"}));
     scene.registry.place(Rule::on(Method::GET, &format!("registered-models/get?name={hidden}"), forbidden));
     scene.apply(&other(0, &hidden)).await?;
     let other: Watch<RegisteredModel> = Watch::of(scene.api(), "other-0");
@@ -182,16 +182,16 @@ async fn one_of_two(scene: &Scene) -> Result<()> {
         let conditions = model.status.clone().unwrap_or_default().conditions;
         conditions.into_iter().find(|condition| condition.type_ == "Ready")
     };
-    let is_told = |model: &RegisteredModel| {
+    let is_reported = |model: &RegisteredModel| {
         ready(model).is_some_and(|ready| {
             ready.reason == "RegistryForbidden" && ready.message.contains(&scene.registry.url())
         })
     };
-    other.until("RegistryForbidden of the other model", PATIENCE, |seen| is_told(&seen.object)).await?;
+    other.until("RegistryForbidden of the other model", PATIENCE, |seen| is_reported(&seen.object)).await?;
     scene.get("version: '2'").await?;
     ensure!(selected(scene).await? == "2", "traffic did not move");
     scene.until_named("champion", Some("2")).await?;
-    told.connected_since(began)?;
+    reported.connected_since(began)?;
     held(scene, began, ConditionType::Serving)?;
     let lifted = Instant::now();
     scene.registry.lift_all();

@@ -100,11 +100,11 @@ fn promise_9_deletions_wait_for_no_registry_and_nothing_depends_on_the_clocks_of
 /// `mlflow`, whose URL is the proxy's.
 async fn serving(scene: &Scene, count: usize) -> Result<Told> {
     let _room = ROOM.acquire().await?;
-    let told = described(scene, count).await?;
+    let reported = described(scene, count).await?;
     scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
     until_recorded(scene, "1").await?;
-    Ok(told)
+    Ok(reported)
 }
 
 /// Waits until the history tells of a promotion to this version last, and all of it stands in the registry, so that nothing is
@@ -113,8 +113,8 @@ async fn until_recorded(scene: &Scene, newest: &str) -> Result<()> {
     let began = Instant::now();
     loop {
         let history = scene.champion.last().map(|it| status(&it).history).unwrap_or_default();
-        let is_told = history.first().is_some_and(|entry| entry.version.to_string() == newest);
-        if is_told && history.iter().all(|entry| entry.recorded != Recorded::Pending) {
+        let is_reported = history.first().is_some_and(|entry| entry.version.to_string() == newest);
+        if is_reported && history.iter().all(|entry| entry.recorded != Recorded::Pending) {
             return Ok(());
         }
         ensure!(began.elapsed() < 2 * PATIENCE, "it is not recorded: {history:?}");
@@ -128,9 +128,9 @@ async fn described(scene: &Scene, count: usize) -> Result<Told> {
     for _ in 0..count {
         scene.mlflow.register(&scene.model).await?;
     }
-    let told = Told::watch(scene);
-    told.describe(scene).await?;
-    Ok(told)
+    let reported = Told::watch(scene);
+    reported.describe(scene).await?;
+    Ok(reported)
 }
 
 /// The revisions of the Service and of the Deployments.

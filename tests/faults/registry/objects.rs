@@ -90,7 +90,7 @@ async fn warm_version_deleted(scene: &Scene) -> Result<()> {
     scene.mlflow.delete_version(&scene.model, "1").await?;
     scene.until_quiet().await?;
     untouched(scene, &before).await?;
-    let change = scene.wish("version: '1'").await?;
+    let change = scene.desired("version: '1'").await?;
     let said =
         says(scene, change.accepted, ConditionType::RegistrySynced, "False", Reason::VersionNotFound).await?;
     ensure!(said.contains("version 1 serves, but does not exist"), "{said:?}");
@@ -103,7 +103,7 @@ async fn warm_version_deleted(scene: &Scene) -> Result<()> {
 /// The model is deleted and registered anew, with the same numbers: pods keep what they were started with until somebody
 /// wants the new one. With `logged`, versions have an identity of their own; otherwise only their times tell them apart.
 async fn made_anew(scene: &Scene, logged: bool) -> Result<()> {
-    let told = Told::watch(scene);
+    let reported = Told::watch(scene);
     let register = async || {
         if logged {
             scene.mlflow.register_logged(&scene.model).await
@@ -113,7 +113,7 @@ async fn made_anew(scene: &Scene, logged: bool) -> Result<()> {
     };
     scene.mlflow.create_model(&scene.model).await?;
     register().await?;
-    told.describe(scene).await?;
+    reported.describe(scene).await?;
     let change = scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
     until_recorded(scene, "1").await?;

@@ -15,7 +15,7 @@ use super::{Played, asked, scene, serving, told::says};
 use crate::{
     scene::{PATIENCE, Scene},
     support::alias::{has, status},
-    wire::{Fault, Rule},
+    wire::{Rule, Violation},
 };
 
 const TAGS: &str = "model-versions/set-tag";
@@ -47,7 +47,7 @@ async fn forbidden(scene: &Scene) -> Result<()> {
     until_recorded(scene, 1).await?;
     let asked_before = asked(scene, &Method::POST, TAGS);
     let began = Instant::now();
-    scene.registry.place(Rule::on(Method::POST, TAGS, Fault::status(403)));
+    scene.registry.place(Rule::on(Method::POST, TAGS, Violation::status(403)));
     let change = scene.get("version: '2'").await?;
     let said = says(scene, began, ConditionType::RegistrySynced, "False", Reason::RegistryForbidden).await?;
     ensure!(said.contains("the alias names version 2") && said.contains("tags"), "{said:?}");
@@ -65,7 +65,7 @@ async fn forbidden(scene: &Scene) -> Result<()> {
 async fn answer_lost(scene: &Scene) -> Result<()> {
     serving(scene, 2).await?;
     until_recorded(scene, 1).await?;
-    let lost = scene.registry.place(Rule::on(Method::POST, TAGS, Fault::LoseAnswer).times(3));
+    let lost = scene.registry.place(Rule::on(Method::POST, TAGS, Violation::LoseAnswer).times(3));
     scene.get("version: '2'").await?;
     until_recorded(scene, 2).await?;
     ensure!(lost.struck() == 3, "only {} answers were lost", lost.struck());
@@ -80,7 +80,7 @@ async fn away(scene: &Scene) -> Result<()> {
     scene.get("version: '2'").await?;
     until_recorded(scene, 2).await?;
     scene.registry.refuse();
-    scene.wish("version: '1'").await?;
+    scene.desired("version: '1'").await?;
     let waits = |it: &ModelAlias| status(it).history.len() == 3;
     scene.champion.until("traffic is back", PATIENCE, waits).await?;
     scene.operator.kill()?;

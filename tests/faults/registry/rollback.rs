@@ -11,7 +11,7 @@ use super::{Played, scene, serving, told::says};
 use crate::{
     scene::{PATIENCE, Scene},
     simulated::look::{selected, until_sizes},
-    wire::{Exchange, Fault, Rule, Server},
+    wire::{Exchange, Rule, Server, Violation},
 };
 
 /// Less than the ten seconds after which a request to the registry is given up.
@@ -26,17 +26,17 @@ enum News {
     Unknown,
 }
 
-async fn rolls_back(scene: &Scene, fault: Rule, news: News, reason: Reason) -> Result<()> {
-    let told = serving(scene, 2).await?;
+async fn rolls_back(scene: &Scene, violation: Rule, events: News, reason: Reason) -> Result<()> {
+    let reported = serving(scene, 2).await?;
     scene.get("version: '2'").await?;
     scene.until_named("champion", Some("2")).await?;
     scene.journal.until_quiet(Duration::from_secs(1), PATIENCE).await?;
     let (began, before) = (Instant::now(), scene.journal.exchanges().len());
-    scene.registry.place(fault);
-    if news == News::Known {
-        told.registry(began, "False", reason).await?;
+    scene.registry.place(violation);
+    if events == News::Known {
+        reported.registry(began, "False", reason).await?;
     }
-    let change = scene.wish("version: '1'").await?;
+    let change = scene.desired("version: '1'").await?;
     let is_it = |exchange: &Exchange| {
         exchange.number > before && exchange.write.is_some() && exchange.path.contains("/services/champion")
     };
@@ -74,16 +74,16 @@ pub(super) fn scenes() -> Vec<Played> {
     use Reason::{RegistryFailing, RegistryUnreachable};
     vec![
         scene("reg-back-hang", async |scene| {
-            rolls_back(scene, Rule::always(Fault::Hang), News::Known, RegistryUnreachable).await
+            rolls_back(scene, Rule::always(Violation::Hang), News::Known, RegistryUnreachable).await
         }),
         scene("reg-back-hung", async |scene| {
-            rolls_back(scene, Rule::always(Fault::Hang), News::Unknown, RegistryUnreachable).await
+            rolls_back(scene, Rule::always(Violation::Hang), News::Unknown, RegistryUnreachable).await
         }),
         scene("reg-back-500", async |scene| {
-            rolls_back(scene, Rule::always(Fault::status(503)), News::Unknown, RegistryFailing).await
+            rolls_back(scene, Rule::always(Violation::status(503)), News::Unknown, RegistryFailing).await
         }),
         scene("reg-back-write", async |scene| {
-            let write = Rule::on(Method::POST, "registered-models/alias", Fault::Hang);
+            let write = Rule::on(Method::POST, "registered-models/alias", Violation::Hang);
             rolls_back(scene, write, News::Unknown, RegistryUnreachable).await
         }),
         scene("reg-back-twice", twice),
@@ -95,9 +95,9 @@ async fn twice(scene: &Scene) -> Result<()> {
     serving(scene, 2).await?;
     scene.get("version: '2'").await?;
     scene.until_named("champion", Some("2")).await?;
-    let hangs = scene.registry.place(Rule::on(Method::POST, "registered-models/alias", Fault::Hang));
+    let hangs = scene.registry.place(Rule::on(Method::POST, "registered-models/alias", Violation::Hang));
     for wanted in ["1", "2", "1"] {
-        let change = scene.wish(&format!("version: '{wanted}'")).await?;
+        let change = scene.desired(&format!("version: '{wanted}'")).await?;
         until_selected(scene, wanted).await?;
         let took = change.accepted.elapsed();
         ensure!(took < PROMPT, "traffic waited {took:?}");

@@ -87,7 +87,7 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
 
     /// Waits until all three tell why the registry's answers cannot be had; what each of them says. What serves and was in
     /// step is `Ready` all the same.
-    pub(super) async fn trouble(&self, scene: &Scene, since: Instant, reason: Reason) -> Result<[String; 3]> {
+    pub(super) async fn error(&self, scene: &Scene, since: Instant, reason: Reason) -> Result<[String; 3]> {
         let registry = self.registry(since, "False", reason).await?;
         let model = self.model(since, "False", reason).await?;
         let alias = synced(scene, since, "Unknown", reason).await?;

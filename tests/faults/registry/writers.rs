@@ -16,7 +16,7 @@ use crate::{
     scene::{PATIENCE, Scene},
     simulated::look::{no_more_pods, selected, until_sizes},
     support::alias::status,
-    wire::{Fault, Rule},
+    wire::{Rule, Violation},
 };
 
 /// How often an alias is put back.
@@ -26,7 +26,7 @@ const THREE_TIMES: usize = 3;
 fn quarrel(scene: &Scene, alias: &'static str, version: &'static str) {
     scene.witness.excuse_alias(version);
     let (mlflow, model) = (scene.mlflow, scene.model.clone());
-    let again = Fault::after(move |asked| {
+    let again = Violation::after(move |asked| {
         let model = model.clone();
         async move {
             if asked.body.contains(&format!("{alias:?}")) {
@@ -62,7 +62,7 @@ async fn gives_in(scene: &Scene, began: Instant, before: &Before) -> Result<()> 
     }
     says(scene, began, ConditionType::Ready, "False", Reason::Contested).await?;
     says(scene, began, ConditionType::Stalled, "True", Reason::Contested).await?;
-    scene.told(Reason::Contested).await?;
+    scene.reported(Reason::Contested).await?;
     scene.until_quiet().await?;
     still(scene, before, THREE_TIMES).await
 }

@@ -16,7 +16,7 @@ use crate::{
     scene::Scene,
     simulated::{look::sizes, place::Place},
     support::alias::{Change, is_ready, status},
-    wire::{Fault, Rule},
+    wire::{Rule, Violation},
 };
 
 /// More writes than a promotion has.
@@ -34,7 +34,7 @@ enum Moment {
 /// Version 2 starts a little slowly, so that there is time to change one's mind.
 const SLOW: &str = "serving: {template: {metadata: {annotations: {kwok.laurel.test/ready-after: 300ms}}}}";
 
-fn wish(version: &str) -> String {
+fn desired(version: &str) -> String {
     format!("version: '{version}'\n{SLOW}")
 }
 
@@ -57,19 +57,19 @@ async fn met(scene: &Scene, change: Change, struck: impl Fn() -> bool) -> Result
 async fn there_and_back(scene: &Scene, moment: Moment) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
-    scene.get(&wish("1")).await?;
+    scene.get(&desired("1")).await?;
     scene.until_named("champion", Some("1")).await?;
     settle(scene).await?;
     let pods = pods_of(scene, "1").await?;
     let back = match moment {
         Moment::After(milliseconds) => {
-            scene.wish(&wish("2")).await?;
+            scene.desired(&desired("2")).await?;
             sleep(Duration::from_millis(milliseconds)).await; // Time itself is the subject: another moment each time.
-            scene.wish(&wish("1")).await?
+            scene.desired(&desired("1")).await?
         }
         Moment::Write(number) => {
-            let (aliases, manifest): (Api<ModelAlias>, _) = (scene.api(), Place::manifest(&wish("1"))?);
-            let go_back = Fault::after(move |_| {
+            let (aliases, manifest): (Api<ModelAlias>, _) = (scene.api(), Place::manifest(&desired("1"))?);
+            let go_back = Violation::after(move |_| {
                 let (aliases, manifest) = (aliases.clone(), manifest.clone());
                 async move {
                     let ours = PatchParams::apply("kubectl").force();
@@ -77,11 +77,11 @@ async fn there_and_back(scene: &Scene, moment: Moment) -> Result<()> {
                 }
             });
             let placed = scene.kubernetes.place(Rule::writes(go_back.clone()).nth(number));
-            let change = scene.wish(&wish("2")).await?;
+            let change = scene.desired(&desired("2")).await?;
             if met(scene, change, || placed.struck() > 0).await? {
                 scene.champion.accepted().await?
             } else {
-                scene.wish(&wish("1")).await?
+                scene.desired(&desired("1")).await?
             }
         }
     };
@@ -126,7 +126,7 @@ async fn alias_there_and_back(scene: &Scene, number: usize) -> Result<()> {
     settle(scene).await?;
     let pods = pods_of(scene, "1").await?;
     let (mlflow, model) = (scene.mlflow, scene.model.clone());
-    let go_back = Fault::after(move |_| {
+    let go_back = Violation::after(move |_| {
         let model = model.clone();
         async move { mlflow.set_alias(&model, "champion", "1").await.unwrap() }
     });
@@ -154,14 +154,14 @@ fn promise_7_an_alias_moved_back_in_the_registry_in_mid_promotion_is_followed_ba
 async fn three_times(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(4).await?;
-    scene.get(&wish("1")).await?;
+    scene.get(&desired("1")).await?;
     scene.until_named("champion", Some("1")).await?;
     let began = Instant::now();
-    scene.wish(&wish("2")).await?;
+    scene.desired(&desired("2")).await?;
     sleep(Duration::from_millis(250)).await; // Time itself is the subject: three times in a second.
-    scene.wish(&wish("3")).await?;
+    scene.desired(&desired("3")).await?;
     sleep(Duration::from_millis(250)).await; // As above.
-    let last = scene.wish(&wish("4")).await?;
+    let last = scene.desired(&desired("4")).await?;
     println!("  three wishes in {:?}", began.elapsed());
     reached(scene, last, "4").await?;
     rest(scene).await?;
@@ -179,14 +179,14 @@ async fn three_times(scene: &Scene) -> Result<()> {
 async fn at_once(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(3).await?;
-    scene.get(&wish("1")).await?;
+    scene.get(&desired("1")).await?;
     scene.until_named("champion", Some("1")).await?;
     settle(scene).await?;
     let pods = pods_of(scene, "1").await?;
     for round in ["2", "3", "2", "3", "2"] {
-        scene.wish(&wish(round)).await?;
+        scene.desired(&desired(round)).await?;
     }
-    let last = scene.wish(&wish("1")).await?;
+    let last = scene.desired(&desired("1")).await?;
     reached(scene, last, "1").await?;
     rest(scene).await?;
     ensure!(pods_of(scene, "1").await? == pods, "the way back started pods of version 1");

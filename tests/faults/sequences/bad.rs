@@ -12,7 +12,7 @@ use crate::{
     support::alias::status,
 };
 
-fn wish(version: &str, fate: Option<&str>, strategy: &str) -> String {
+fn desired(version: &str, fate: Option<&str>, strategy: &str) -> String {
     // The last of them is to be rejected soon; a good one has time, also on a busy machine.
     let deadline = if fate == Some(LATE) { "5s" } else { "60s" };
     let annotation = fate
@@ -33,7 +33,7 @@ const LATE: &str = "never-ready";
 
 /// The version is wished for, and rejected.
 async fn rejected(scene: &Scene, version: &str, strategy: &str) -> Result<()> {
-    let change = scene.wish(&wish(version, Some(LATE), strategy)).await?;
+    let change = scene.desired(&desired(version, Some(LATE), strategy)).await?;
     scene.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
     ensure!(selected(scene).await? == "1", "traffic moved");
     Ok(())
@@ -64,11 +64,12 @@ async fn in_a_row(scene: &Scene, strategy: &str) -> Result<()> {
         ensure!(pods_of(scene, "1").await? == pods, "pods of version 1 were started anew");
     }
     let last = status(&scene.champion.last().context("the ModelAlias is gone")?);
-    let told: Vec<_> = last.history.iter().map(|entry| (entry.version.to_string(), entry.outcome)).collect();
+    let reported: Vec<_> =
+        last.history.iter().map(|entry| (entry.version.to_string(), entry.outcome)).collect();
     let wanted = [("3", Outcome::Rejected), ("2", Outcome::Rejected), ("1", Outcome::Promoted)];
-    ensure!(told == wanted.map(|(version, outcome)| (version.to_owned(), outcome)), "{told:?}");
+    ensure!(reported == wanted.map(|(version, outcome)| (version.to_owned(), outcome)), "{reported:?}");
     // Each is held back for itself: the first one is not forgotten because of the second.
-    let change = scene.wish(&wish("4", GOOD, strategy)).await?;
+    let change = scene.desired(&desired("4", GOOD, strategy)).await?;
     reached(scene, change, "4").await?;
     super::bounded(scene, began, 2, 5)?;
     rest(scene).await
@@ -81,15 +82,15 @@ async fn in_quick_order(scene: &Scene, strategy: &str) -> Result<()> {
     scene.get(&format!("{{version: '1', rollout: {{strategy: {strategy}}}}}")).await?;
     scene.until_named("champion", Some("1")).await?;
     let began = Instant::now();
-    let first = scene.wish(&wish("2", Some("crash-loop"), strategy)).await?;
+    let first = scene.desired(&desired("2", Some("crash-loop"), strategy)).await?;
     scene.champion.reason(first, Reason::ModelCrashed, PATIENCE).await?;
-    let second = scene.wish(&wish("3", Some("image-pull-error"), strategy)).await?;
+    let second = scene.desired(&desired("3", Some("image-pull-error"), strategy)).await?;
     scene.champion.reason(second, Reason::ImagePullFailed, PATIENCE).await?;
     rejected(scene, "4", strategy).await?;
     rest(scene).await?;
     only_version_1(scene).await?;
     // Back to the first one, which was given up and not rejected: it is tried anew.
-    let change = scene.wish(&wish("2", GOOD, strategy)).await?;
+    let change = scene.desired(&desired("2", GOOD, strategy)).await?;
     reached(scene, change, "2").await?;
     super::bounded(scene, began, 2, 6)?;
     rest(scene).await
@@ -102,11 +103,11 @@ async fn without_room(scene: &Scene) -> Result<()> {
     scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
     let quota = no_more_pods(scene).await?;
-    let first = scene.wish("version: '2'").await?;
+    let first = scene.desired("version: '2'").await?;
     scene.champion.reason(first, Reason::PodsRefused, PATIENCE).await?;
-    let back = scene.wish("version: '1'").await?;
+    let back = scene.desired("version: '1'").await?;
     reached(scene, back, "1").await?;
-    let second = scene.wish("version: '3'").await?;
+    let second = scene.desired("version: '3'").await?;
     scene.champion.reason(second, Reason::PodsRefused, PATIENCE).await?;
     ensure!(selected(scene).await? == "1", "traffic moved");
     quota.delete("full", &kube::api::DeleteParams::default()).await?;

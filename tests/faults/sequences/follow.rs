@@ -15,7 +15,7 @@ use crate::{
     scene::Scene,
     simulated::look::{selected, until_sizes},
     support::alias::{condition, has, is_ready, status, version},
-    wire::{Fault, Rule},
+    wire::{Rule, Violation},
 };
 
 const FOLLOW: &str = "follow: {registry: {}}";
@@ -65,7 +65,7 @@ async fn not_forward(scene: &Scene, drift: &str) -> Result<()> {
 
     scene.operator.restart().await?;
     stays(scene, named).await?;
-    let failing = scene.registry.place(Rule::always(Fault::status(503)));
+    let failing = scene.registry.place(Rule::always(Violation::status(503)));
     sleep(Duration::from_secs(6)).await; // Time itself is the subject: a poll.
     scene.registry.lift(&failing);
     scene.registry.refuse();
@@ -94,9 +94,9 @@ async fn by_hand(scene: &Scene) -> Result<()> {
     let moved = Instant::now();
     scene.move_alias("2").await?;
     follows(scene, moved, "2").await?;
-    let back = scene.wish("version: '1'").await?;
+    let back = scene.desired("version: '1'").await?;
     reached(scene, back, "1").await?;
-    let again = scene.wish(FOLLOW).await?;
+    let again = scene.desired(FOLLOW).await?;
     reached(scene, again, "1").await?;
     stays(scene, "1").await?;
     rest(scene).await
@@ -112,12 +112,15 @@ async fn by_hand_in_haste(scene: &Scene) -> Result<()> {
     scene.move_alias("2").await?;
     follows(scene, moved, "2").await?;
     settle(scene).await?;
-    let held =
-        scene.registry.place(Rule::on(hyper::Method::POST, "registered-models/alias", Fault::status(503)));
-    let back = scene.wish("version: '1'").await?;
+    let held = scene.registry.place(Rule::on(
+        hyper::Method::POST,
+        "registered-models/alias",
+        Violation::status(503),
+    ));
+    let back = scene.desired("version: '1'").await?;
     scene.champion.until_since(back.accepted, "version 1", PATIENCE, |it| version(it) == "1").await?;
     // The alias still names version 2, and now it decides again: that is a wish, too.
-    let again = scene.wish(FOLLOW).await?;
+    let again = scene.desired(FOLLOW).await?;
     scene.registry.lift(&held);
     let met = |it: &ModelAlias| is_ready(it, again.generation);
     scene.champion.until_since(again.accepted, "Ready", PATIENCE, met).await?;
@@ -135,7 +138,7 @@ async fn rejected_stays_rejected(scene: &Scene) -> Result<()> {
     scene.registered(2).await?;
     scene.get("version: '1'").await?;
     scene.until_named("champion", Some("1")).await?;
-    let change = scene.wish(&format!("version: '2'\n{bad}")).await?;
+    let change = scene.desired(&format!("version: '2'\n{bad}")).await?;
     scene.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
     let moved = Instant::now();
     scene.move_alias("2").await?;
@@ -145,7 +148,7 @@ async fn rejected_stays_rejected(scene: &Scene) -> Result<()> {
     };
     scene.champion.until_since(moved, "AliasDrifted", PATIENCE, drifted).await?;
     let began = Instant::now();
-    let change = scene.wish(&format!("{FOLLOW}\n{bad}")).await?;
+    let change = scene.desired(&format!("{FOLLOW}\n{bad}")).await?;
     let refused = |it: &ModelAlias| {
         status(it).observed_generation >= Some(change.generation) && has(it, Reason::ProgressDeadlineExceeded)
     };

@@ -29,8 +29,8 @@ async fn scale(scene: &Scene, replicas: u32) -> Result<Change> {
 }
 
 /// Only the version: the size is the autoscaler's.
-async fn wish(scene: &Scene, version: &str, more: &str) -> Result<Change> {
-    scene.wish(&format!("version: '{version}'\nserving: {{replicas: null{more}}}")).await
+async fn desired(scene: &Scene, version: &str, more: &str) -> Result<Change> {
+    scene.desired(&format!("version: '{version}'\nserving: {{replicas: null{more}}}")).await
 }
 
 const SLOW: &str = ", template: {metadata: {annotations: {kwok.laurel.test/ready-after: 6s}}}";
@@ -48,10 +48,10 @@ fn wanted_at_most(scene: &Scene, since: Instant, most: usize) -> Result<()> {
 async fn grows(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
-    wish(scene, "1", "").await?;
+    desired(scene, "1", "").await?;
     let change = scale(scene, 2).await?;
     reached(scene, change, "1").await?;
-    let change = wish(scene, "2", SLOW).await?;
+    let change = desired(scene, "2", SLOW).await?;
     scene.champion.reason(change, Reason::WaitingForPods, PATIENCE).await?;
     let began = Instant::now();
     let change = scale(scene, 4).await?;
@@ -78,11 +78,11 @@ async fn goes_up_and_down(scene: &Scene, strategy: &str) -> Result<()> {
     let slow = ", template: {metadata: {annotations: {kwok.laurel.test/ready-after: 1s}}}";
     scene.operator.start().await?;
     scene.registered(2).await?;
-    wish(scene, "1", &rollout).await?;
+    desired(scene, "1", &rollout).await?;
     let change = scale(scene, 3).await?;
     reached(scene, change, "1").await?;
     let began = Instant::now();
-    wish(scene, "2", &format!("{slow}{rollout}")).await?;
+    desired(scene, "2", &format!("{slow}{rollout}")).await?;
     let mut change = None;
     for replicas in [4, 2, 5, 3, 4, 2, 3] {
         sleep(Duration::from_millis(400)).await; // Time itself is the subject: another moment each time.
@@ -104,14 +104,14 @@ async fn goes_up_and_down(scene: &Scene, strategy: &str) -> Result<()> {
 async fn rolled_back_at_another_size(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
-    wish(scene, "1", "").await?;
+    desired(scene, "1", "").await?;
     let change = scale(scene, 2).await?;
     reached(scene, change, "1").await?;
-    let change = wish(scene, "2", "").await?;
+    let change = desired(scene, "2", "").await?;
     reached(scene, change, "2").await?;
     let began = Instant::now();
     scale(scene, 4).await?;
-    let back = wish(scene, "1", "").await?;
+    let back = desired(scene, "1", "").await?;
     reached(scene, back, "1").await?;
     until_sizes(scene, [("1", 4), ("2", 4)]).await?;
     wanted_at_most(scene, began, 8)?;

@@ -16,7 +16,7 @@ use crate::{
 
 const REPLICAS: usize = 3;
 
-fn wish(version: &str, strategy: &str) -> String {
+fn desired(version: &str, strategy: &str) -> String {
     format!(
         "
 version: '{version}'
@@ -33,15 +33,15 @@ async fn while_serving(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
     for version in ["1", "2"] {
-        let change = scene.wish(&wish(version, "BlueGreen")).await?;
+        let change = scene.desired(&desired(version, "BlueGreen")).await?;
         reached(scene, change, version).await?;
     }
     let pods = pods_of(scene, "2").await?;
     let began = Instant::now();
-    let change = scene.wish(&wish("2", "Rolling")).await?;
+    let change = scene.desired(&desired("2", "Rolling")).await?;
     reached(scene, change, "2").await?;
     until_sizes(scene, [("1", 0), ("2", 3)]).await?;
-    let change = scene.wish(&wish("2", "BlueGreen")).await?;
+    let change = scene.desired(&desired("2", "BlueGreen")).await?;
     reached(scene, change, "2").await?;
     rest(scene).await?;
     until_sizes(scene, [("1", 0), ("2", 3)]).await?;
@@ -72,15 +72,15 @@ enum Moment {
 async fn in_mid_rollout(scene: &Scene, from: &str, to: &str, moment: Moment, version: &str) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
-    let change = scene.wish(&wish("1", from)).await?;
+    let change = scene.desired(&desired("1", from)).await?;
     reached(scene, change, "1").await?;
     let began = Instant::now();
-    scene.wish(&wish("2", from)).await?;
+    scene.desired(&desired("2", from)).await?;
     match moment {
         Moment::After(milliseconds) => sleep(Duration::from_millis(milliseconds)).await, // Time itself is the subject.
         Moment::Shared => shared(scene, began).await?,
     }
-    let change = scene.wish(&wish(version, to)).await?;
+    let change = scene.desired(&desired(version, to)).await?;
     reached(scene, change, version).await?;
     rest(scene).await?;
     bounded(scene, began, REPLICAS, 2 * REPLICAS)?;

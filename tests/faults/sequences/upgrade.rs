@@ -16,10 +16,10 @@ use crate::{
     kubernetes::{PATIENCE, play_all, scene},
     scene::Scene,
     simulated::look::{selected, until_sizes},
-    wire::{Fault, Rule},
+    wire::{Rule, Violation},
 };
 
-fn wish(version: &str, strategy: &str) -> String {
+fn desired(version: &str, strategy: &str) -> String {
     format!(
         "
 version: '{version}'
@@ -45,12 +45,12 @@ async fn upgrade(scene: &Scene) -> Result<()> {
 async fn in_mid_rollout(scene: &Scene, strategy: &str) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
-    let change = scene.wish(&wish("1", strategy)).await?;
+    let change = scene.desired(&desired("1", strategy)).await?;
     reached(scene, change, "1").await?;
     for (round, after) in [0, 100, 400, 900].into_iter().enumerate() {
         let (from, to) = if round % 2 == 0 { ("1", "2") } else { ("2", "1") };
         let pods = pods_of(scene, from).await?;
-        let change = scene.wish(&wish(to, strategy)).await?;
+        let change = scene.desired(&desired(to, strategy)).await?;
         sleep(Duration::from_millis(after)).await; // Time itself is the subject: another moment each time.
         upgrade(scene).await?;
         reached(scene, change, to).await?;
@@ -78,7 +78,7 @@ async fn at_rest(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(3).await?;
     for version in ["1", "2", "3"] {
-        let change = scene.wish(&format!("{{version: '{version}', previousAlias: previous}}")).await?;
+        let change = scene.desired(&format!("{{version: '{version}', previousAlias: previous}}")).await?;
         reached(scene, change, version).await?;
     }
     until_sizes(scene, [("1", 0), ("2", 2), ("3", 2)]).await?;
@@ -175,11 +175,11 @@ async fn ends_while_a_server_hangs(scene: &Scene, registry: bool) -> Result<()> 
     scene.until_named("champion", Some("1")).await?;
     settle(scene).await?;
     let hangs = if registry {
-        scene.registry.place(Rule::always(Fault::Hang))
+        scene.registry.place(Rule::always(Violation::Hang))
     } else {
-        scene.kubernetes.place(Rule::writes(Fault::Hang))
+        scene.kubernetes.place(Rule::writes(Violation::Hang))
     };
-    let change = scene.wish("version: '2'").await?;
+    let change = scene.desired("version: '2'").await?;
     hangs.until_struck(1, PATIENCE).await?;
     let began = Instant::now();
     let status = scene.operator.terminate().await?;

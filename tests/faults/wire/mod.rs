@@ -16,5 +16,5 @@ mod upstream;
 
 pub(crate) use journal::{Exchange, Journal, Outcome, Server};
 pub(crate) use proxy::Proxy;
-pub(crate) use rule::{Fault, Placed, Rule};
+pub(crate) use rule::{Placed, Rule, Violation};
 pub(crate) use upstream::Upstream;

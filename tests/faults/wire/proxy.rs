@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::{Passing, by_line, cut, silent, whole},
     journal::{Exchange, Journal, Outcome, Server},
-    rule::{Fault, Placed, Rule},
+    rule::{Placed, Rule, Violation},
     upstream::Upstream,
 };
 use crate::simulated::{machine::free_port, place::PATIENCE};
@@ -193,9 +193,9 @@ impl Proxy {
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         let text = String::from_utf8_lossy(&body).into_owned();
         let mut exchange = journal.begin(*server, parts.method.clone(), path, text);
-        let fault = self.fault(&exchange);
-        match &fault {
-            Some(Fault::Answer { status, headers, body }) => {
+        let violation = self.violation(&exchange);
+        match &violation {
+            Some(Violation::Answer { status, headers, body }) => {
                 journal.end(&mut exchange, Outcome::Invented(*status));
                 let mut answer = Response::builder().status(*status);
                 for (name, value) in headers {
@@ -203,17 +203,17 @@ impl Proxy {
                 }
                 return Ok(answer.body(whole(body.clone()))?);
             }
-            Some(Fault::Hang) => {
+            Some(Violation::Hang) => {
                 journal.end(&mut exchange, Outcome::Kept);
                 gone.cancelled().await;
                 return Err(connection.reset());
             }
-            Some(Fault::Reset) => {
+            Some(Violation::Reset) => {
                 journal.end(&mut exchange, Outcome::Kept);
                 return Err(connection.reset());
             }
-            Some(Fault::Delay(delay)) => sleep(*delay).await,
-            Some(Fault::Before(hook)) => hook(exchange.clone()).await,
+            Some(Violation::Delay(delay)) => sleep(*delay).await,
+            Some(Violation::Before(hook)) => hook(exchange.clone()).await,
             _ => {}
         }
         if connection.ended.is_cancelled() {
@@ -230,26 +230,26 @@ impl Proxy {
             }
         };
         journal.end(&mut exchange, Outcome::Answered(answer.status().as_u16()));
-        match fault {
-            Some(Fault::LoseAnswer) => Err(connection.reset()),
-            Some(Fault::HangAnswer) => {
+        match violation {
+            Some(Violation::LoseAnswer) => Err(connection.reset()),
+            Some(Violation::HangAnswer) => {
                 gone.cancelled().await;
                 Err(connection.reset())
             }
-            Some(Fault::Silence) => Ok(answer.map(|_| silent(broken))),
-            Some(Fault::CutBody(after)) => Ok(cut(answer, after)),
-            Some(Fault::Alter(alter)) if exchange.is_watch() => {
+            Some(Violation::Silence) => Ok(answer.map(|_| silent(broken))),
+            Some(Violation::CutBody(after)) => Ok(cut(answer, after)),
+            Some(Violation::Alter(alter)) if exchange.is_watch() => {
                 let status = answer.status().as_u16();
                 Ok(answer.map(|body| by_line(body, move |line| alter(status, line).1)))
             }
-            Some(Fault::Alter(alter)) => {
+            Some(Violation::Alter(alter)) => {
                 let (mut head, body) = answer.into_parts();
                 let (status, body) = alter(head.status.as_u16(), body.collect().await?.to_bytes().to_vec());
                 head.status = status.try_into()?;
                 head.headers.remove("content-length");
                 Ok(Response::from_parts(head, whole(body)))
             }
-            Some(Fault::After(hook)) => {
+            Some(Violation::After(hook)) => {
                 hook(exchange).await;
                 Ok(answer)
             }
@@ -257,7 +257,7 @@ impl Proxy {
         }
     }
 
-    fn fault(&self, exchange: &Exchange) -> Option<Fault> {
+    fn violation(&self, exchange: &Exchange) -> Option<Violation> {
         let rules = locked(&self.0.rules).clone();
         // Every rule counts the request.
         let met: Vec<&Placed> = rules.iter().filter(|rule| rule.meets(exchange)).collect();

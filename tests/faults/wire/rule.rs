@@ -21,7 +21,7 @@ type Hook = Arc<dyn Fn(Exchange) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What happens to a request.
 #[derive(Clone)]
-pub(crate) enum Fault {
+pub(crate) enum Violation {
     /// It is answered in the server's place and does not reach the server.
     Answer {
         /// The HTTP status.
@@ -53,7 +53,7 @@ pub(crate) enum Fault {
     After(Hook),
 }
 
-impl Fault {
+impl Violation {
     /// An answer without a body.
     pub(crate) fn status(status: u16) -> Self {
         Self::Answer { status, headers: Vec::new(), body: String::new() }
@@ -109,35 +109,38 @@ pub(crate) struct Rule {
     wanted: Box<dyn Fn(&Exchange) -> bool + Send + Sync>,
     skip: usize,
     times: usize,
-    fault: Fault,
+    violation: Violation,
 }
 
 impl Rule {
     /// For the requests that `wanted` holds for.
-    pub(crate) fn when(wanted: impl Fn(&Exchange) -> bool + Send + Sync + 'static, fault: Fault) -> Self {
-        Self { wanted: Box::new(wanted), skip: 0, times: usize::MAX, fault }
+    pub(crate) fn when(
+        wanted: impl Fn(&Exchange) -> bool + Send + Sync + 'static,
+        violation: Violation,
+    ) -> Self {
+        Self { wanted: Box::new(wanted), skip: 0, times: usize::MAX, violation }
     }
 
     /// For every request.
-    pub(crate) fn always(fault: Fault) -> Self {
-        Self::when(|_| true, fault)
+    pub(crate) fn always(violation: Violation) -> Self {
+        Self::when(|_| true, violation)
     }
 
     /// For every write.
-    pub(crate) fn writes(fault: Fault) -> Self {
-        Self::when(|exchange| exchange.write.is_some(), fault)
+    pub(crate) fn writes(violation: Violation) -> Self {
+        Self::when(|exchange| exchange.write.is_some(), violation)
     }
 
     /// For the requests of a method whose path (with its query) contains `part`.
-    pub(crate) fn on(method: Method, part: &str, fault: Fault) -> Self {
+    pub(crate) fn on(method: Method, part: &str, violation: Violation) -> Self {
         let part = part.to_owned();
-        Self::when(move |exchange| exchange.method == method && exchange.path.contains(&part), fault)
+        Self::when(move |exchange| exchange.method == method && exchange.path.contains(&part), violation)
     }
 
     /// For watches whose path contains `part`.
-    pub(crate) fn watches(part: &str, fault: Fault) -> Self {
+    pub(crate) fn watches(part: &str, violation: Violation) -> Self {
         let part = part.to_owned();
-        Self::when(move |exchange| exchange.is_watch() && exchange.path.contains(&part), fault)
+        Self::when(move |exchange| exchange.is_watch() && exchange.path.contains(&part), violation)
     }
 
     /// Only for the n-th of them, from 1.
@@ -181,9 +184,9 @@ impl Placed {
     }
 
     /// The fault, for a request that meets it.
-    pub(super) fn strike(&self) -> Fault {
+    pub(super) fn strike(&self) -> Violation {
         self.0.struck.send_modify(|struck| *struck += 1);
-        self.0.rule.fault.clone()
+        self.0.rule.violation.clone()
     }
 
     pub(super) fn is(&self, other: &Self) -> bool {

@@ -64,7 +64,7 @@ impl Poll {
                         for (model, version) in read {
                             let subject = locked(&subjects).get(&model).cloned();
                             if let (Some(subject), Some(version)) = (subject, version) {
-                                subject.note(version).await;
+                                subject.cause(version).await;
                             }
                         }
                     }
@@ -81,7 +81,7 @@ impl Subject {
         Arc::new(Self { services, named: Mutex::default(), excused: Mutex::default() })
     }
 
-    async fn note(&self, version: String) {
+    async fn cause(&self, version: String) {
         if locked(&self.named).last().is_some_and(|named| named.version == version) {
             return;
         }

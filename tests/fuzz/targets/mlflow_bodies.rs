@@ -102,8 +102,8 @@ impl Said {
         struct Refusal {
             error_code: String,
         }
-        let refusal = serde_json::from_slice::<Refusal>(&self.body).ok();
-        refusal.filter(|_| self.is_object()).map(|refusal| refusal.error_code)
+        let error_message = serde_json::from_slice::<Refusal>(&self.body).ok();
+        error_message.filter(|_| self.is_object()).map(|error_message| error_message.error_code)
     }
 
     /// MLflow itself says that what was asked for does not exist.

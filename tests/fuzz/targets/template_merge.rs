@@ -101,8 +101,8 @@ fn render(serving: &Serving, ca: bool) -> Result<Deployment, String> {
     assert_eq!(validate(&rendering), rendered.clone().map(drop), "validation and rendering do not agree");
     if let Err(invalid) = &rendered {
         assert!(!invalid.0.is_empty(), "refused without a reason");
-        for fault in &invalid.0 {
-            assert!(fault.path.starts_with("serving.") && fault.problem.len() > 10, "{fault:?}");
+        for violation in &invalid.0 {
+            assert!(violation.path.starts_with("serving.") && violation.problem.len() > 10, "{violation:?}");
         }
     }
     rendered.map_err(|invalid| invalid.to_string())

@@ -87,28 +87,29 @@ impl Load {
 
     /// What was recorded so far.
     pub(crate) fn report(&self) -> Report {
-        Report::new(self.log.records().clone())
+        Report::new(self.log.audit_writes().clone())
     }
 
     /// How many requests were sent so far, and how many of them were lost.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let records = self.log.records();
-        let of = |kind: fn(&Outcome) -> bool| records.iter().filter(|record| kind(&record.outcome)).count();
+        let audit_writes = self.log.audit_writes();
+        let of =
+            |kind: fn(&Outcome) -> bool| audit_writes.iter().filter(|status| kind(&status.outcome)).count();
         (of(|outcome| *outcome != Outcome::NotSent), of(|outcome| matches!(outcome, Outcome::Lost(_))))
     }
 
     /// What was recorded so far of the requests that were due since `from`.
     pub(crate) fn since(&self, from: Instant) -> Report {
-        self.ended_since(from).only(|record| from <= record.due)
+        self.ended_since(from).only(|status| from <= status.due)
     }
 
     /// What was recorded so far of the requests that ended since `from`, also of those that were under way then.
     pub(crate) fn ended_since(&self, from: Instant) -> Report {
         // From the end, so that a look costs the same after hours as after seconds.
-        let records = self.log.records();
-        let recent = records.iter().rev().take_while(|record| from <= record.ended + DISORDER).count();
-        let recent = Report::new(records[records.len() - recent..].to_vec());
-        recent.only(|record| from <= record.ended)
+        let audit_writes = self.log.audit_writes();
+        let recent = audit_writes.iter().rev().take_while(|status| from <= status.ended + DISORDER).count();
+        let recent = Report::new(audit_writes[audit_writes.len() - recent..].to_vec());
+        recent.only(|status| from <= status.ended)
     }
 
     /// Waits until `done` holds for the requests that were due since `from`, or until `deadline` has passed; whether
@@ -171,17 +172,17 @@ const DISORDER: Duration = Duration::from_secs(1);
 /// The records, nearly in the order in which the requests ended.
 #[derive(Default)]
 struct Log {
-    records: Mutex<Vec<Record>>,
+    audit_writes: Mutex<Vec<Record>>,
     grown: watch::Sender<()>,
 }
 
 impl Log {
-    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn audit_writes(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.audit_writes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, record: Record) {
-        self.records().push(record);
+    fn push(&self, status: Record) {
+        self.audit_writes().push(status);
         self.grown.send_replace(());
     }
 }

@@ -89,54 +89,54 @@ impl Record {
 /// Records, and questions about them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
-    records: Vec<Record>,
+    audit_writes: Vec<Record>,
 }
 
 impl Report {
-    pub(crate) fn new(records: Vec<Record>) -> Self {
-        Self { records }
+    pub(crate) fn new(audit_writes: Vec<Record>) -> Self {
+        Self { audit_writes }
     }
 
     /// Several as one.
     pub(crate) fn of_all(reports: impl IntoIterator<Item = Self>) -> Self {
-        Self::new(reports.into_iter().flat_map(|report| report.records).collect())
+        Self::new(reports.into_iter().flat_map(|report| report.audit_writes).collect())
     }
 
     /// Every request.
-    pub(crate) fn records(&self) -> &[Record] {
-        &self.records
+    pub(crate) fn audit_writes(&self) -> &[Record] {
+        &self.audit_writes
     }
 
     /// The part of it that `keep` holds for.
     pub(crate) fn only(&self, keep: impl Fn(&Record) -> bool) -> Self {
-        Self::new(self.records.iter().filter(|record| keep(record)).cloned().collect())
+        Self::new(self.audit_writes.iter().filter(|status| keep(status)).cloned().collect())
     }
 
     /// The requests that were due in a span of time.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Self {
-        self.only(|record| from <= record.due && record.due < to)
+        self.only(|status| from <= status.due && status.due < to)
     }
 
     /// The requests with one kind of connection.
     pub(crate) fn over(&self, connection: Connection) -> Self {
-        self.only(|record| record.connection == connection)
+        self.only(|status| status.connection == connection)
     }
 
     /// How many requests were sent.
     pub(crate) fn sent(&self) -> usize {
-        self.records.len() - self.not_sent()
+        self.audit_writes.len() - self.not_sent()
     }
 
     /// How many requests were due and could not be sent in time.
     pub(crate) fn not_sent(&self) -> usize {
-        self.records.iter().filter(|record| record.outcome == Outcome::NotSent).count()
+        self.audit_writes.iter().filter(|status| status.outcome == Outcome::NotSent).count()
     }
 
     /// How many requests were answered with 2xx, by version; `?` where the answer names none.
     pub(crate) fn answered(&self) -> BTreeMap<String, usize> {
         let mut answered = BTreeMap::new();
-        for record in &self.records {
-            if let Outcome::Answered { version } = &record.outcome {
+        for status in &self.audit_writes {
+            if let Outcome::Answered { version } = &status.outcome {
                 *answered.entry(version.clone().unwrap_or_else(|| "?".to_owned())).or_default() += 1;
             }
         }
@@ -146,8 +146,8 @@ impl Report {
     /// How many requests were lost, by kind.
     pub(crate) fn losses(&self) -> BTreeMap<Loss, usize> {
         let mut losses = BTreeMap::new();
-        for record in &self.records {
-            if let Outcome::Lost(loss) = &record.outcome {
+        for status in &self.audit_writes {
+            if let Outcome::Lost(loss) = &status.outcome {
                 *losses.entry(loss.clone()).or_default() += 1;
             }
         }
@@ -170,13 +170,19 @@ impl Report {
     }
 
     fn answers_by(&self, version: &str) -> impl Iterator<Item = Instant> {
-        self.records.iter().filter(move |record| record.version() == Some(version)).map(|record| record.ended)
+        self.audit_writes
+            .iter()
+            .filter(move |status| status.version() == Some(version))
+            .map(|status| status.ended)
     }
 
     /// The time within which the `share` (0 to 1) fastest of the answered requests were answered.
     pub(crate) fn latency(&self, share: f64) -> Option<Duration> {
-        let times =
-            self.records.iter().filter(|record| record.is_answered()).map(|record| record.ended - record.due);
+        let times = self
+            .audit_writes
+            .iter()
+            .filter(|status| status.is_answered())
+            .map(|status| status.ended - status.due);
         quantile(times.collect(), share)
     }
 }

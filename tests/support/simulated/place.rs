@@ -60,9 +60,9 @@ pub(crate) struct Place {
 }
 
 /// Plays a story, and makes an error of a panic and of one that takes too long, so that cleaning up comes after it.
-pub(crate) async fn told(story: impl Future<Output = Result<()>>, longest: Duration) -> Result<()> {
-    let told = AssertUnwindSafe(timeout(longest, story)).catch_unwind().await;
-    let in_time = told.map_err(|panic| anyhow!(words(panic.as_ref())))?;
+pub(crate) async fn reported(story: impl Future<Output = Result<()>>, longest: Duration) -> Result<()> {
+    let reported = AssertUnwindSafe(timeout(longest, story)).catch_unwind().await;
+    let in_time = reported.map_err(|panic| anyhow!(words(panic.as_ref())))?;
     in_time.with_context(|| format!("the test is not through after {longest:?}"))?
 }
 
@@ -139,7 +139,7 @@ spec: {{modelName: {}}}
     }
 
     /// Why the API server refuses a manifest, as kubectl shows it.
-    pub(crate) async fn refusal(&self, manifest: &Value) -> Result<String> {
+    pub(crate) async fn error_message(&self, manifest: &Value) -> Result<String> {
         match self.apply_value(manifest).await {
             // 500 is how a server-side apply meets a field of the wrong type.
             Err(kube::Error::Api(status)) if [400, 422, 500].contains(&status.code) => Ok(status.message),
@@ -156,14 +156,14 @@ spec: {{modelName: {}}}
     }
 
     /// Applies the ModelAlias `champion`, as [`manifest`](Self::manifest) has it.
-    pub(crate) async fn wish(&self, spec: &str) -> Result<Change> {
+    pub(crate) async fn desired(&self, spec: &str) -> Result<Change> {
         self.apply_value(&Self::manifest(spec)?).await?;
         self.champion.accepted().await
     }
 
     /// Wishes, and waits until the wish is met.
     pub(crate) async fn get(&self, spec: &str) -> Result<Change> {
-        let change = self.wish(spec).await?;
+        let change = self.desired(spec).await?;
         self.champion.ready(change, PATIENCE).await?;
         Ok(change)
     }
@@ -215,7 +215,7 @@ spec: {{modelName: {}}}
     }
 
     /// Waits for an Event about the ModelAlias.
-    pub(crate) async fn told(&self, reason: Reason) -> Result<()> {
+    pub(crate) async fn reported(&self, reason: Reason) -> Result<()> {
         self.told_of(reason.into()).await
     }
 

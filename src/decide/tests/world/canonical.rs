@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::World;
 use crate::{
-    api::model_alias::{HeldVersion, Recorded},
+    api::model_alias::{KnownVersion, Recorded},
     decide::{
-        Lifecycle, QUARREL, REGISTRY_DEADLINE, SKIPPED_AFTER, SmokeReport, SmokeTestIntent, StrategyIntent,
-        Traffic, Wish,
+        CONTENTION, Desired, Lifecycle, REGISTRY_DEADLINE, SKIPPED_AFTER, SmokeReport, SmokeTestIntent,
+        StrategyIntent, Traffic,
     },
 };
 
@@ -26,7 +26,7 @@ impl World {
     pub(in crate::decide::tests) fn digest(&self) -> u64 {
         let mut digest = Digest { world: self, hasher: DefaultHasher::new() };
         digest.intent();
-        digest.record();
+        digest.status();
         digest.cluster();
         digest.registry();
         digest.operator();
@@ -64,10 +64,10 @@ impl Digest<'_> {
 
     fn intent(&mut self) {
         let intent = &self.world.intent;
-        match &intent.wish {
-            Wish::Version(version) => self.add(Some(version)),
-            Wish::Registry => self.add(None::<u32>),
-            Wish::Chosen(follower) => self.add(format!("{follower:?}")),
+        match &intent.desired {
+            Desired::Version(version) => self.add(Some(version)),
+            Desired::Registry => self.add(None::<u32>),
+            Desired::Chosen(follower) => self.add(format!("{follower:?}")),
         }
         if let Some(serving) = &intent.serving {
             let is_rolling = matches!(serving.strategy, StrategyIntent::Rolling { .. });
@@ -82,34 +82,34 @@ impl Digest<'_> {
         }
         let reports = matches!(intent.drift, crate::api::model_alias::Drift::Report);
         self.add((intent.keeps_previous_alias, intent.deletes_alias, intent.has_finalizer, reports));
-        self.add((&intent.retry, intent.obstacle.is_some(), intent.rules.is_empty()));
+        self.add((&intent.retry, intent.blocker.is_some(), intent.rules.is_empty()));
     }
 
-    fn record(&mut self) {
-        let record = &self.world.record;
-        self.add((record.version, record.target_version, record.previous_version, record.registry_version));
-        self.add(&record.retried);
-        for entry in record.history.iter().filter(|entry| entry.recorded == Recorded::Pending) {
+    fn status(&mut self) {
+        let status = &self.world.status;
+        self.add((status.version, status.target_version, status.previous_version, status.registry_version));
+        self.add(&status.retried);
+        for entry in status.history.iter().filter(|entry| entry.recorded == Recorded::Pending) {
             let is_settled = self.world.operator.settled.contains_key(&entry.at);
             let is_logged = self.world.registry.log.contains_key(&entry.at);
             self.add((entry.version, entry.outcome, is_settled, is_logged));
         }
         self.add(self.world.recorded_at_rest().is_ok());
-        for at in &record.put_back_at {
-            self.add(self.world.now.duration_since(*at) < QUARREL);
+        for at in &status.put_back_at {
+            self.add(self.world.now.duration_since(*at) < CONTENTION);
         }
         let (deadline, warm_for) = (self.deadline(), self.warm_for());
-        for held in &record.versions {
+        for held in &status.versions {
             self.add((held.version, &held.model_uri, &held.settings, held.served_at.is_some()));
             self.add(held.smoke_test.map(|outcome| outcome as u8));
             self.age(held.started_at, deadline);
             self.age(held.idle_since, warm_for);
             // Which of two is forgotten first.
-            let last_used = |held: &HeldVersion| held.idle_since.or(held.started_at);
-            let older = record.versions.iter().filter(|other| last_used(other) < last_used(held)).count();
+            let last_used = |held: &KnownVersion| held.idle_since.or(held.started_at);
+            let older = status.versions.iter().filter(|other| last_used(other) < last_used(held)).count();
             self.add(older);
         }
-        for rejection in &record.rejected {
+        for rejection in &status.rejected {
             self.add((rejection.version, &rejection.settings, rejection.held, rejection.reason));
         }
     }
@@ -145,7 +145,7 @@ impl Digest<'_> {
             self.add((facts.alias, facts.previous_alias, &facts.versions, &facts.merits));
         }
         self.add((
-            registry.trouble,
+            registry.error,
             registry.is_unread,
             registry.hides_runs,
             registry.hides_examples,

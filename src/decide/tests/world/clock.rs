@@ -9,7 +9,7 @@ use super::{Pass, World};
 use crate::decide::{ASK_AGAIN, Decision, Observed};
 
 /// More passes than this at one moment are a loop.
-const PASSES_MAX: usize = 40;
+const RECONCILES_MAX: usize = 40;
 /// More rounds than this, with the world left alone, are a loop too.
 const ROUNDS_MAX: usize = 300;
 /// Longer than any deadline, warm window or quarrel.
@@ -48,9 +48,10 @@ impl World {
     }
 
     /// The reasons in the conditions.
-    fn told(&self) -> String {
-        let told = self.record.conditions.iter().map(|known| format!("{}: {}", known.type_, known.reason));
-        told.collect::<Vec<_>>().join(", ")
+    fn reported(&self) -> String {
+        let reported =
+            self.status.conditions.iter().map(|known| format!("{}: {}", known.type_, known.reason));
+        reported.collect::<Vec<_>>().join(", ")
     }
 
     pub(super) fn sight(&self) -> Observed {
@@ -58,9 +59,9 @@ impl World {
     }
 
     /// One pass of which it is remembered what it saw.
-    pub(in crate::decide::tests) fn watched_pass(&mut self, how: &Pass) -> Decision {
+    pub(in crate::decide::tests) fn watched_reconcile(&mut self, how: &Pass) -> Decision {
         let sight = self.sight();
-        let decision = self.pass_once(how);
+        let decision = self.reconcile_once(how);
         if how.crash_after.is_none() {
             self.operator.saw = Some(Arc::new(sight));
         }
@@ -75,15 +76,15 @@ impl World {
 
     /// Passes, as long as there is a reason for one.
     fn work(&mut self) {
-        for _ in 0..PASSES_MAX {
+        for _ in 0..RECONCILES_MAX {
             if !self.is_due() {
                 return;
             }
-            let decision = self.watched_pass(&Pass::default());
+            let decision = self.watched_reconcile(&Pass::default());
             let lies_ahead = decision.wake.is_none_or(|at| at > self.now);
             self.promise(lies_ahead, |_| "a wake-up lies ahead".into());
         }
-        self.promise(false, |world| format!("{PASSES_MAX} passes at one moment: {}", world.told()));
+        self.promise(false, |world| format!("{RECONCILES_MAX} passes at one moment: {}", world.reported()));
     }
 
     /// The operator lives until then.
@@ -143,7 +144,7 @@ impl World {
                 Some(at) => self.pass(at.duration_since(self.now)),
             }
         }
-        self.promise(false, |world| format!("at rest after {ROUNDS_MAX} rounds, but: {}", world.told()));
+        self.promise(false, |world| format!("at rest after {ROUNDS_MAX} rounds, but: {}", world.reported()));
         true
     }
 

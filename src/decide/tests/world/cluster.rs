@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Pace;
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::{ModelUri, Version},
     },
     decide::{ClusterView, Traffic, Workload},
@@ -166,7 +166,8 @@ impl Cluster {
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             started_at: Some(deployment.started_at),
-            trouble: crashes.then(|| Note::new(Reason::ModelCrashed, format!("version {version} crashes"))),
+            error: crashes
+                .then(|| ReasonMessage::new(Reason::ModelCrashed, format!("version {version} crashes"))),
             smoke: None,
         }
     }
@@ -200,7 +201,7 @@ impl Cluster {
             workload.rolled_out = known.as_ref().is_some_and(|known| known.rolled_out)
                 && generation(before) == generation(self)
                 && workload.ready >= workload.desired;
-            workload.trouble = known.and_then(|known| known.trouble);
+            workload.error = known.and_then(|known| known.error);
         }
         view
     }

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         model_alias::Drift,
     },
-    decide::{Follower, Lifecycle, OnUnavailable, StrategyIntent, Traffic, Wish},
+    decide::{Desired, Follower, Lifecycle, OnUnavailable, StrategyIntent, Traffic},
 };
 
 /// Something that happens from outside, or a single pass of an operator that is otherwise down.
@@ -23,7 +23,7 @@ use crate::{
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(in crate::decide::tests) enum Event {
     /// `spec.version`, or `follow: {registry: {}}`.
-    Wish(Wished),
+    Desired(DesiredVersion),
     /// Other settings of the pods. With those that begin with `bad`, pods are never ready.
     Settings(String),
     /// `spec.serving.replicas`, by a person or an autoscaler.
@@ -94,7 +94,7 @@ pub(in crate::decide::tests) enum Event {
 /// Who chooses the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(in crate::decide::tests) enum Wished {
+pub(in crate::decide::tests) enum DesiredVersion {
     Version(u32),
     Follow(Followed),
 }
@@ -108,7 +108,7 @@ pub(in crate::decide::tests) enum Followed {
     Best,
 }
 
-impl From<&Followed> for Wish {
+impl From<&Followed> for Desired {
     fn from(who: &Followed) -> Self {
         match who {
             Followed::Registry => Self::Registry,
@@ -118,7 +118,7 @@ impl From<&Followed> for Wish {
     }
 }
 
-impl Wished {
+impl DesiredVersion {
     pub(in crate::decide::tests) const REGISTRY: Self = Self::Follow(Followed::Registry);
 }
 
@@ -191,13 +191,15 @@ fn is_zero(number: &usize) -> bool {
 
 impl World {
     pub(in crate::decide::tests) fn happen(&mut self, event: &Event) {
-        self.note(|| format!("{event:?}"));
+        self.cause(|| format!("{event:?}"));
         if !matches!(event, Event::Registry(_) | Event::Alias(_) | Event::Up(_) | Event::Pass(_)) {
             self.begun = None;
         }
         match event {
-            Event::Wish(Wished::Version(number)) => self.intent.wish = Wish::Version(version(*number)),
-            Event::Wish(Wished::Follow(who)) => self.intent.wish = who.into(),
+            Event::Desired(DesiredVersion::Version(number)) => {
+                self.intent.desired = Desired::Version(version(*number))
+            }
+            Event::Desired(DesiredVersion::Follow(who)) => self.intent.desired = who.into(),
             Event::Settings(settings) => self.serving().settings.clone_from(settings),
             Event::Replicas(replicas) => self.serving().replicas = *replicas,
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
@@ -209,8 +211,8 @@ impl World {
             Event::Rules(there) => self.intent.rules = if *there { rules() } else { Vec::new() },
             Event::Suspend(suspend) => self.live_or(*suspend, Lifecycle::Suspended),
             Event::Conflict(there) => {
-                let conflict = || Note::new(Reason::Conflict, "another ModelAlias owns the alias");
-                self.intent.obstacle = there.then(conflict);
+                let conflict = || ReasonMessage::new(Reason::Conflict, "another ModelAlias owns the alias");
+                self.intent.blocker = there.then(conflict);
             }
             Event::Retry(text) => self.intent.retry = Some(text.clone()),
             Event::Deleted(_) => {
@@ -219,7 +221,7 @@ impl World {
             }
             Event::StatusLost(_) => {
                 self.forget_pending();
-                self.record = Arc::default();
+                self.status = Arc::default();
             }
             Event::Up(up) => {
                 self.operator.is_up = *up;
@@ -227,7 +229,7 @@ impl World {
                     self.kill();
                 }
             }
-            Event::Pass(how) => drop(self.pass_once(how)),
+            Event::Pass(how) => drop(self.reconcile_once(how)),
             _ => self.happen_outside(event),
         }
         self.note_failures();
@@ -267,7 +269,7 @@ impl World {
                 cluster.port_is_edited = *edited && cluster.traffic != Traffic::Nowhere;
             }
             Event::Registry(how) => {
-                registry.trouble = match how {
+                registry.error = match how {
                     Registers::Away => Some(Reason::RegistryUnreachable),
                     Registers::Forbids => Some(Reason::RegistryForbidden),
                     Registers::HasNoModel => Some(Reason::ModelNotFound),
@@ -300,8 +302,8 @@ impl World {
                 registry.truth.merits.percent.insert(version(*of), *is);
             }
             Event::VersionDeleted(number) => {
-                registry.log.retain(|_, told| told.version != version(*number));
-                self.told.retain(|_, told| told.version != version(*number));
+                registry.log.retain(|_, reported| reported.version != version(*number));
+                self.reported.retain(|_, reported| reported.version != version(*number));
                 let facts = &mut registry.truth;
                 Arc::make_mut(&mut facts.versions).remove(&version(*number));
                 facts.alias = facts.alias.filter(|named| *named != version(*number));
@@ -313,7 +315,7 @@ impl World {
             }
             Event::ModelRecreated(_) => {
                 registry.log.clear();
-                self.told.clear();
+                self.reported.clear();
                 let facts = &mut registry.truth;
                 (facts.alias, facts.previous_alias) = (None, None);
                 for (number, model_uri) in (100..).zip(Arc::make_mut(&mut facts.versions).values_mut()) {

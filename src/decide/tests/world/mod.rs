@@ -27,9 +27,9 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::{
     cluster::{Cluster, Fate},
-    event::{Event, Followed, Pass, Registers, Serves, Strategy, Wished},
+    event::{DesiredVersion, Event, Followed, Pass, Registers, Serves, Strategy},
 };
-use self::{operator::Operator, record::Told, registry::Registry};
+use self::{operator::Operator, record::Reported, registry::Registry};
 use crate::{
     api::{
         ModelAliasStatus,
@@ -37,8 +37,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        AliasRole, ClusterView, Intent, Lifecycle, Observed, OnUnavailable, RegistryView, ServingIntent,
-        SmokeTestIntent, StrategyIntent, Wish,
+        AliasRole, ClusterView, Desired, Intent, Lifecycle, Observed, OnUnavailable, RegistryView,
+        ServingIntent, SmokeTestIntent, StrategyIntent,
     },
 };
 
@@ -92,7 +92,7 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) pace: Pace,
     pub(super) intent: Intent,
-    pub(super) record: Arc<ModelAliasStatus>,
+    pub(super) status: Arc<ModelAliasStatus>,
     pub(super) cluster: Cluster,
     pub(super) registry: Registry,
     pub(super) operator: Operator,
@@ -127,7 +127,7 @@ pub(super) struct World {
     /// The versions and settings whose pods were ever not as they should be.
     pub(super) failed: BTreeSet<Version>,
     /// Every change and every failed try that the status ever told of, and that the registry has to tell of.
-    told: BTreeMap<Timestamp, Told>,
+    reported: BTreeMap<Timestamp, Reported>,
     /// How often somebody else wrote to the aliases.
     pub(super) moves_by_others: u32,
     /// How often the operator was killed.
@@ -159,7 +159,7 @@ impl World {
             now: began,
             pace: Pace::FINE,
             intent: Intent {
-                wish: Wish::Version(version(1)),
+                desired: Desired::Version(version(1)),
                 serving: Some(serving),
                 keeps_previous_alias: true,
                 drift: Drift::Correct,
@@ -170,9 +170,9 @@ impl World {
                 retry: None,
                 changed_by: None,
                 commit: None,
-                obstacle: None,
+                blocker: None,
             },
-            record: Arc::default(),
+            status: Arc::default(),
             cluster: Cluster::default(),
             registry: Registry::new(5),
             operator: Operator::default(),
@@ -191,7 +191,7 @@ impl World {
             refused: BTreeSet::new(),
             requests: BTreeMap::new(),
             failed: BTreeSet::new(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             moves_by_others: 0,
             kills: 0,
             silence_is_excused: false,
@@ -258,17 +258,17 @@ impl World {
     /// seen once does not go back.
     pub(super) fn observe_as_of(&self, moments: usize) -> Observed {
         let (cluster, registry) = self.views(moments);
-        let record = ModelAliasStatus::clone(&self.record);
+        let status = ModelAliasStatus::clone(&self.status);
         let outbox = self.outbox();
         let mut observed =
-            Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, record };
+            Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, status };
         self.gather(&mut observed);
         observed
     }
 
     /// Whether all that can be seen is as it was, but for the time.
     pub(super) fn looks_like(&self, before: &Observed) -> bool {
-        before.record == *self.record && before.intent == self.intent && {
+        before.status == *self.status && before.intent == self.intent && {
             let now = self.observe();
             before.cluster == now.cluster && before.registry == now.registry && before.outbox == now.outbox
         }
@@ -278,14 +278,14 @@ impl World {
         let newest = self.past.len().saturating_sub(moments);
         let past = self.past.iter().skip(newest).find(|(then, _)| *then >= self.operator.seen_until);
         let facts = &self.registry.seen;
-        let record = &self.record;
-        let spec = match &self.intent.wish {
-            Wish::Version(version) => Some(*version),
-            Wish::Registry => None,
-            Wish::Chosen(_) => self.wished(),
+        let status = &self.status;
+        let spec = match &self.intent.desired {
+            Desired::Version(version) => Some(*version),
+            Desired::Registry => None,
+            Desired::Chosen(_) => self.desired_version(),
         };
         let wanted: BTreeSet<Version> =
-            [spec, facts.alias, record.version, record.previous_version].into_iter().flatten().collect();
+            [spec, facts.alias, status.version, status.previous_version].into_iter().flatten().collect();
         let mut cluster = match past {
             Some((then, before)) => self.cluster.stale_view(before, *then, self.now, self.pace),
             None => self.cluster.view(self.now, self.pace),
@@ -294,7 +294,7 @@ impl World {
             workload.smoke = self.operator.smoke.of(*version).cloned();
         }
         let mut registry = self.registry.view(wanted);
-        if matches!(self.intent.wish, Wish::Chosen(_)) && registry.trouble.is_none() {
+        if matches!(self.intent.desired, Desired::Chosen(_)) && registry.error.is_none() {
             registry.candidates = self.registry.candidates();
         }
         if !self.intent.keeps_previous_alias {
@@ -304,7 +304,7 @@ impl World {
     }
 
     /// Notes what happens.
-    fn note(&mut self, what: impl FnOnce() -> String) {
+    fn cause(&mut self, what: impl FnOnce() -> String) {
         let second = self.second_of_story();
         if let Some(log) = &mut self.log {
             writeln!(log, "{second:>5}s  {}", what()).unwrap();

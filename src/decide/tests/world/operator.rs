@@ -7,12 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Fate, Pass, World, cluster::Deployment, registry::Write};
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         model_alias::Recorded,
         names::Version,
     },
     decide::{Action, AliasRole, Decision, Lifecycle, Observed, SmokeReport, SmokeTestSlot, Traffic, decide},
-    status::{Applied, Identity, next},
+    status::{Applied, SubjectStatus, next},
 };
 
 /// When a pass whose write failed is done again.
@@ -58,11 +58,11 @@ impl World {
 
     /// One whole pass, or one that is cut short after so many writes, before the status is written.
     pub(in crate::decide::tests) fn reconcile(&mut self, crash_after: Option<usize>) -> Decision {
-        self.pass_once(&Pass { crash_after, ..Pass::default() })
+        self.reconcile_once(&Pass { crash_after, ..Pass::default() })
     }
 
     /// One pass.
-    pub(in crate::decide::tests) fn pass_once(&mut self, how: &Pass) -> Decision {
+    pub(in crate::decide::tests) fn reconcile_once(&mut self, how: &Pass) -> Decision {
         let observed = self.observe_as_of(how.stale);
         let decision = decide(&observed);
         self.operator.wake = decision.wake;
@@ -71,7 +71,7 @@ impl World {
         if self.is_gone {
             return decision;
         }
-        self.note(|| {
+        self.cause(|| {
             let Decision { actions, rejection, report, wake, .. } = &decision;
             let wake = wake
                 .map_or_else(String::new, |at| format!(", wakes in {:#}", at.duration_since(observed.now)));
@@ -89,7 +89,8 @@ impl World {
                 return decision;
             }
             if how.fails_at == Some(index) {
-                applied.failure = Some(Note::new(Reason::ApplyFailed, "the API server does not answer"));
+                applied.failure =
+                    Some(ReasonMessage::new(Reason::ApplyFailed, "the API server does not answer"));
                 self.operator.wake = Some(self.now + AFTER_FAILURE);
                 break;
             }
@@ -98,7 +99,8 @@ impl World {
             {
                 // The API server is asked right before. A fresh view has shown the same.
                 self.promise(how.stale > 0, |_| "nothing is asked for that is seen to be impossible".into());
-                applied.failure = Some(Note::new(Reason::WaitingForPods, "no pod is ready any more"));
+                applied.failure =
+                    Some(ReasonMessage::new(Reason::WaitingForPods, "no pod is ready any more"));
                 self.operator.wake = Some(self.now + AFTER_FAILURE);
                 break;
             }
@@ -111,9 +113,9 @@ impl World {
             self.kill();
             return decision;
         }
-        let after = next(&observed, &decision, &applied, &Identity::default());
+        let after = next(&observed, &decision, &applied, &SubjectStatus::default());
         self.promise_of_conditions(&after.conditions);
-        self.record = Arc::new(after);
+        self.status = Arc::new(after);
         self.remember_told();
         decision
     }
@@ -188,7 +190,7 @@ impl World {
                 });
             }
             Action::DeleteAlias { role, replaces } => self.delete_alias(*role, *replaces),
-            Action::Record { version, at } => self.write_record(*version, *at, observed),
+            Action::Record { version, at } => self.write_audit(*version, *at, observed),
         }
         self.cluster.controllers(self.now, self.pace);
         true
@@ -223,8 +225,8 @@ impl World {
     /// away again were both cut short, only the time before is known.
     fn known_to_serve_until(&self, version: Version) -> Timestamp {
         let idle_since =
-            self.record.versions.iter().find(|held| held.version == version).and_then(|held| held.idle_since);
-        idle_since.filter(|_| self.record.version != Some(version)).unwrap_or(self.now)
+            self.status.versions.iter().find(|held| held.version == version).and_then(|held| held.idle_since);
+        idle_since.filter(|_| self.status.version != Some(version)).unwrap_or(self.now)
     }
 
     fn delete_alias(&mut self, role: AliasRole, replaces: Version) {
@@ -247,7 +249,7 @@ impl World {
             }
             _ => return,
         };
-        self.operator.smoke.record(version, &test.attempt, report);
+        self.operator.smoke.status(version, &test.attempt, report);
     }
 
     /// What one try comes to, after that report.
@@ -275,7 +277,7 @@ impl World {
 
     /// Whether the example can be read and a pod be reached.
     pub(super) fn can_be_tested(&self, version: Version) -> bool {
-        let is_read = self.registry.trouble.is_none() && !self.registry.hides_examples;
+        let is_read = self.registry.error.is_none() && !self.registry.hides_examples;
         is_read && self.ready(version) > 0 && self.cluster.fate(version) != Fate::Unreachable
     }
 }

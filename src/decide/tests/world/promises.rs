@@ -6,8 +6,8 @@ use super::{Fate, World};
 use crate::{
     api::{condition::Reason, names::Version},
     decide::{
-        Action, AliasRole, Decision, Lifecycle, Observed, OnUnavailable, SKIPPED_AFTER, SmokeReport,
-        StrategyIntent, Traffic, Wish, Workload,
+        Action, AliasRole, Decision, Desired, Lifecycle, Observed, OnUnavailable, SKIPPED_AFTER, SmokeReport,
+        StrategyIntent, Traffic, Workload,
     },
 };
 
@@ -16,7 +16,7 @@ impl World {
     pub(in crate::decide::tests) fn promise(&mut self, holds: bool, sentence: impl FnOnce(&Self) -> String) {
         if !holds {
             let sentence = format!("{} (at {}s)", sentence(self), self.second_of_story());
-            self.note(|| format!("BROKEN: {sentence}"));
+            self.cause(|| format!("BROKEN: {sentence}"));
             assert!(self.collects, "broken promise: {sentence}");
             self.broken.push(sentence);
         }
@@ -25,14 +25,14 @@ impl World {
     /// Before any write: whether anything may be written at all.
     pub(super) fn promise_of_action(&mut self) {
         let holds = self.intent.lifecycle != Lifecycle::Suspended
-            && (self.intent.obstacle.is_none() || self.intent.lifecycle != Lifecycle::Active);
+            && (self.intent.blocker.is_none() || self.intent.lifecycle != Lifecycle::Active);
         self.promise(holds, |_| "nothing is written while suspended, or while another owns the alias".into());
     }
 
     /// Before any write for a follower: what the registry asked for, and what was begun for that, is not given up because
     /// the registry does not answer now.
     pub(super) fn promise_of_begun(&mut self, action: &Action) {
-        if self.intent.wish != Wish::Registry {
+        if self.intent.desired != Desired::Registry {
             return;
         }
         let concerns = match action {
@@ -69,7 +69,7 @@ impl World {
     }
 
     fn is_rejected(&self, version: Version) -> bool {
-        self.record.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
+        self.status.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
     }
 
     /// Before traffic moves: only to what is ready, in full where something ready is left, and proven.
@@ -107,14 +107,14 @@ impl World {
     /// A version that never answered passes its smoke test first.
     fn promise_of_proof(&mut self, version: Version) {
         self.promise_of_rules(version);
-        let is_wanted = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test.is_enabled);
+        let is_needed = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test.is_enabled);
         let is_skipped = self.may_skip_smoke_test(version);
         let is_proven = self.answered.contains(&version) || self.proven.contains(&version) || is_skipped;
-        self.promise(!is_wanted || is_proven, |_| {
+        self.promise(!is_needed || is_proven, |_| {
             format!("version {version} gets no traffic without a smoke test")
         });
         let fails = self.cluster.fate(version) == Fate::FailsSmokeTest && !self.proven.contains(&version);
-        let holds = !is_wanted || !fails || self.answered.contains(&version) || is_skipped;
+        let holds = !is_needed || !fails || self.answered.contains(&version) || is_skipped;
         self.promise(holds, |_| format!("version {version} fails its smoke test and gets no traffic"));
     }
 
@@ -225,7 +225,7 @@ impl World {
         if role == AliasRole::Main && self.intent.serving.is_some() {
             // While pods are exchanged, the alias stays on the version that they come from.
             let is_shared = self.cluster.traffic == Traffic::Shared;
-            let serves = if is_shared { self.record.version } else { self.answered_last };
+            let serves = if is_shared { self.status.version } else { self.answered_last };
             self.promise(serves == Some(version), |_| {
                 format!("the alias names what answers, or did so last: not {version}, but {serves:?}")
             });
@@ -236,7 +236,7 @@ impl World {
     pub(super) fn promise_of_conditions(&mut self, after: &[Condition]) {
         let now = Time(self.now);
         for condition in after {
-            let before = self.record.conditions.iter().find(|before| before.type_ == condition.type_);
+            let before = self.status.conditions.iter().find(|before| before.type_ == condition.type_);
             let since = before.filter(|before| before.status == condition.status);
             let due = since.map_or(&now, |before| &before.last_transition_time).clone();
             self.promise(condition.last_transition_time == due, |_| {
@@ -274,7 +274,7 @@ impl World {
     fn is_warm(&self, version: Version) -> bool {
         let Some(serving) = &self.intent.serving else { return false };
         let is_known =
-            self.record.versions.iter().any(|held| held.version == version && held.served_at.is_some());
+            self.status.versions.iter().any(|held| held.version == version && held.served_at.is_some());
         serving.strategy == StrategyIntent::BlueGreen
             && is_known
             && !self.is_rejected(version)

@@ -15,7 +15,7 @@ use crate::{
 
 /// What is told of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Told {
+pub(super) struct Reported {
     pub(super) version: Version,
     outcome: Outcome,
 }
@@ -25,24 +25,24 @@ impl World {
     pub(super) fn outbox(&self) -> Outbox {
         let pending = self.pending();
         let settled = self.operator.settled.iter().filter(|(at, _)| pending.contains_key(at));
-        Outbox { settled: settled.map(|(at, recorded)| (*at, *recorded)).collect(), trouble: None }
+        Outbox { settled: settled.map(|(at, recorded)| (*at, *recorded)).collect(), error: None }
     }
 
     /// What the status calls pending.
-    fn pending(&self) -> BTreeMap<Timestamp, Told> {
-        let pending = self.record.history.iter().filter(|entry| entry.recorded == Recorded::Pending);
-        pending.map(|entry| (entry.at, Told { version: entry.version, outcome: entry.outcome })).collect()
+    fn pending(&self) -> BTreeMap<Timestamp, Reported> {
+        let pending = self.status.history.iter().filter(|entry| entry.recorded == Recorded::Pending);
+        pending.map(|entry| (entry.at, Reported { version: entry.version, outcome: entry.outcome })).collect()
     }
 
     /// The status was written: what it tells, the registry has to tell some time. What cannot be written need not.
     pub(super) fn remember_told(&mut self) {
-        for entry in &self.record.history {
+        for entry in &self.status.history {
             match entry.recorded {
                 Recorded::Pending => {
-                    let told = Told { version: entry.version, outcome: entry.outcome };
-                    self.told.entry(entry.at).or_insert(told);
+                    let reported = Reported { version: entry.version, outcome: entry.outcome };
+                    self.reported.entry(entry.at).or_insert(reported);
                 }
-                Recorded::Impossible => drop(self.told.remove(&entry.at)),
+                Recorded::Impossible => drop(self.reported.remove(&entry.at)),
                 Recorded::Written | Recorded::Unknown => {}
             }
         }
@@ -51,25 +51,26 @@ impl World {
     /// The status is lost, and with it what it had still to tell, but for what was written already.
     pub(super) fn forget_pending(&mut self) {
         for at in self.pending().into_keys().filter(|at| !self.registry.log.contains_key(at)) {
-            self.told.remove(&at);
+            self.reported.remove(&at);
         }
     }
 
     /// One write. It comes after traffic and the alias, and what it says stands in the status.
-    pub(super) fn write_record(&mut self, version: Version, at: Timestamp, observed: &Observed) {
+    pub(super) fn write_audit(&mut self, version: Version, at: Timestamp, observed: &Observed) {
         self.promise(self.registry.silence().is_none(), |_| "no write to a registry that is away".into());
-        let told = observed.record.history.iter().find(|entry| entry.at == at && entry.version == version);
-        let told = told.map(|entry| Told { version, outcome: entry.outcome });
-        self.promise(told.is_some(), |_| format!("the status does not tell of version {version}"));
-        let Some(told) = told else { return };
+        let reported =
+            observed.status.history.iter().find(|entry| entry.at == at && entry.version == version);
+        let reported = reported.map(|entry| Reported { version, outcome: entry.outcome });
+        self.promise(reported.is_some(), |_| format!("the status does not tell of version {version}"));
+        let Some(reported) = reported else { return };
         let loaded = observed.remembered(version).and_then(|held| held.model_uri.as_ref());
         let exists = match self.registry.truth.versions.get(&version) {
             Some(registered) => loaded.is_none_or(|loaded| loaded == registered),
             None => false,
         };
         if exists {
-            let before = self.registry.log.insert(at, told);
-            self.promise(before.is_none_or(|before| before == told), |_| {
+            let before = self.registry.log.insert(at, reported);
+            self.promise(before.is_none_or(|before| before == reported), |_| {
                 "a line of the log never changes".into()
             });
         }
@@ -79,15 +80,17 @@ impl World {
 
     /// At rest, with a registry that answers: everything that was told stands in the log, once, and nothing else does.
     pub(super) fn recorded_at_rest(&self) -> Result<(), String> {
-        let is_free = self.intent.lifecycle == Lifecycle::Active && self.intent.obstacle.is_none();
-        let mut told = self.told.clone();
-        if !is_free || self.registry.trouble.is_some() {
+        let is_free = self.intent.lifecycle == Lifecycle::Active && self.intent.blocker.is_none();
+        let mut reported = self.reported.clone();
+        if !is_free || self.registry.error.is_some() {
             let log = &self.registry.log;
-            told.retain(|at, _| log.contains_key(at));
+            reported.retain(|at, _| log.contains_key(at));
         } else if !self.pending().is_empty() {
             return Err(format!("the registry has still to be told of {:?}", self.pending()));
         }
         let log = &self.registry.log;
-        (told == *log).then_some(()).ok_or_else(|| format!("the log says {log:?} instead of {told:?}"))
+        (reported == *log)
+            .then_some(())
+            .ok_or_else(|| format!("the log says {log:?} instead of {reported:?}"))
     }
 }

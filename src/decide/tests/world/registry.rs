@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{record::Told, rules::Merits, uri, version};
+use super::{record::Reported, rules::Merits, uri, version};
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::{ModelUri, Version},
     },
     decide::{AliasRole, RegistryView, VersionView},
@@ -48,7 +48,7 @@ pub(super) struct Write {
 pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) truth: Facts,
     /// Why it does not answer, if it does not.
-    pub(in crate::decide::tests) trouble: Option<Reason>,
+    pub(in crate::decide::tests) error: Option<Reason>,
     /// Polls bring nothing new.
     pub(in crate::decide::tests) lags: bool,
     /// Writes take their time.
@@ -62,7 +62,7 @@ pub(in crate::decide::tests) struct Registry {
     pub(super) seen: Facts,
     pub(super) writes: Vec<Write>,
     /// The log in the tags of the versions.
-    pub(super) log: BTreeMap<Timestamp, Told>,
+    pub(super) log: BTreeMap<Timestamp, Reported>,
     /// The versions that this operator let the aliases name last.
     pub(super) written: BTreeMap<bool, Version>,
 }
@@ -79,7 +79,7 @@ impl Registry {
         let facts = Facts { alias: None, previous_alias: None, versions, merits: Merits::default() };
         Self {
             truth: facts.clone(),
-            trouble: None,
+            error: None,
             lags: false,
             is_slow: false,
             hides_runs: false,
@@ -94,14 +94,14 @@ impl Registry {
 
     /// Why the operator cannot believe anything of it now.
     pub(super) fn silence(&self) -> Option<Reason> {
-        self.trouble.or_else(|| self.is_unread.then_some(Reason::RegistryNotRead))
+        self.error.or_else(|| self.is_unread.then_some(Reason::RegistryNotRead))
     }
 
     /// What the operator sees of it, asked for these versions.
     pub(super) fn view(&self, wanted: impl IntoIterator<Item = Version>) -> RegistryView {
         if let Some(reason) = self.silence() {
-            let trouble = Note::new(reason, "the registry does not answer as it should");
-            return RegistryView { trouble: Some(trouble), ..RegistryView::default() };
+            let error = ReasonMessage::new(reason, "the registry does not answer as it should");
+            return RegistryView { error: Some(error), ..RegistryView::default() };
         }
         let facts = &self.seen;
         let said = |version: Version| match facts.versions.get(&version) {
@@ -109,7 +109,7 @@ impl Registry {
             None => VersionView::Absent,
         };
         RegistryView {
-            trouble: None,
+            error: None,
             alias: facts.alias,
             previous_alias: facts.previous_alias,
             versions: wanted.into_iter().map(|version| (version, said(version))).collect(),
@@ -121,7 +121,7 @@ impl Registry {
 
     /// The next poll.
     pub(super) fn poll(&mut self) {
-        if !self.lags && self.trouble.is_none() {
+        if !self.lags && self.error.is_none() {
             self.seen.clone_from(&self.truth);
             self.is_unread = false;
         }
@@ -138,7 +138,7 @@ impl Registry {
     }
 
     fn land_one(&mut self, write: &Write) {
-        if self.trouble.is_some() {
+        if self.error.is_some() {
             return;
         }
         let is_possible = self.truth.versions.contains_key(&write.version);

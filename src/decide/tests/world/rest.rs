@@ -10,12 +10,12 @@ use super::World;
 use crate::{
     api::{
         ModelAliasStatus,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         model_alias::Drift,
         names::Version,
     },
-    decide::{Lifecycle, Observed, Readiness, Traffic, Wish, decide},
-    status::{Applied, Identity, next},
+    decide::{Desired, Lifecycle, Observed, Readiness, Traffic, decide},
+    status::{Applied, SubjectStatus, next},
 };
 
 impl World {
@@ -36,16 +36,16 @@ impl World {
         for later in [0, 1, 24] {
             let observed = Observed { now: self.now + SignedDuration::from_hours(later), ..observed.clone() };
             let decision = decide(&observed);
-            let quiet = next(&observed, &decision, &Applied::default(), &Identity::default());
+            let quiet = next(&observed, &decision, &Applied::default(), &SubjectStatus::default());
             if !decision.actions.is_empty() {
                 faults.push(format!("at rest nothing is written, {later}h later: {:?}", decision.actions));
             }
-            if quiet != *self.record {
-                let differ = differences(&self.record, &quiet);
+            if quiet != *self.status {
+                let differ = differences(&self.status, &quiet);
                 faults.push(format!("at rest the status stands still, {later}h later: {differ}"));
             }
         }
-        let holding = self.record.conditions.iter().filter(|condition| {
+        let holding = self.status.conditions.iter().filter(|condition| {
             condition.status == "True"
                 && ["Ready", "Reconciling", "Stalled"].contains(&condition.type_.as_str())
         });
@@ -54,11 +54,12 @@ impl World {
         }
         let why = match &decision.report.readiness {
             Readiness::Settled(_) => self.met(&observed),
-            Readiness::Stalled(note) if self.is_stalled_by(note, &observed) => Ok(()),
-            Readiness::Progressing(note) if self.is_held_up_by(note, &observed) => Ok(()),
-            Readiness::Stalled(note) | Readiness::Progressing(note) => {
-                Err(format!("nothing stands in the way of the wish, but: {}: {}", note.reason, note.message))
-            }
+            Readiness::Stalled(cause) if self.is_stalled_by(cause, &observed) => Ok(()),
+            Readiness::Progressing(cause) if self.is_held_up_by(cause, &observed) => Ok(()),
+            Readiness::Stalled(cause) | Readiness::Progressing(cause) => Err(format!(
+                "nothing stands in the way of the wish, but: {}: {}",
+                cause.reason, cause.message
+            )),
         };
         faults.extend(why.err());
         faults.extend(self.serves_at_rest(&observed).err());
@@ -66,43 +67,50 @@ impl World {
         faults
     }
 
-    pub(super) fn wished(&self) -> Option<Version> {
-        match &self.intent.wish {
-            Wish::Version(version) => Some(*version),
-            _ if self.registry.trouble.is_some() => self.record.target_version,
-            Wish::Chosen(follower) => self.registry.chosen_by(follower, self.record.target_version),
-            Wish::Registry => self.registry.seen.alias,
+    pub(super) fn desired_version(&self) -> Option<Version> {
+        match &self.intent.desired {
+            Desired::Version(version) => Some(*version),
+            _ if self.registry.error.is_some() => self.status.target_version,
+            Desired::Chosen(follower) => self.registry.chosen_by(follower, self.status.target_version),
+            Desired::Registry => self.registry.seen.alias,
         }
     }
 
     /// The wish is met in full.
     fn met(&self, observed: &Observed) -> Result<(), String> {
-        let wished = self.wished().ok_or("without a wish it cannot be met")?;
-        let alias_is_known = self.registry.trouble.is_none();
-        if alias_is_known && self.intent.drift == Drift::Correct && self.registry.seen.alias != Some(wished) {
-            return Err(format!("the alias names {:?} instead of {wished}", self.registry.seen.alias));
+        let desired_version = self.desired_version().ok_or("without a wish it cannot be met")?;
+        let alias_is_known = self.registry.error.is_none();
+        if alias_is_known
+            && self.intent.drift == Drift::Correct
+            && self.registry.seen.alias != Some(desired_version)
+        {
+            return Err(format!(
+                "the alias names {:?} instead of {desired_version}",
+                self.registry.seen.alias
+            ));
         }
         let Some(serving) = &self.intent.serving else {
             let is_clear = self.cluster.deployments.is_empty() && self.cluster.traffic == Traffic::Nowhere;
             return is_clear.then_some(()).ok_or_else(|| "without spec.serving nothing is left".into());
         };
-        if self.cluster.traffic != Traffic::One(wished) {
-            return Err(format!("{:?} serves instead of {wished}", self.cluster.traffic));
+        if self.cluster.traffic != Traffic::One(desired_version) {
+            return Err(format!("{:?} serves instead of {desired_version}", self.cluster.traffic));
         }
-        let workload = observed.cluster.workloads.get(&wished).ok_or("what serves has a Deployment")?;
+        let workload =
+            observed.cluster.workloads.get(&desired_version).ok_or("what serves has a Deployment")?;
         let seen = (workload.desired, workload.ready, &workload.settings, workload.edited);
         let due = (serving.replicas, serving.replicas, &serving.settings, false);
         if seen != due || self.cluster.port_is_edited {
-            return Err(format!("version {wished} is {seen:?} instead of {due:?}"));
+            return Err(format!("version {desired_version} is {seen:?} instead of {due:?}"));
         }
-        let others = || self.cluster.deployments.iter().filter(|(version, _)| **version != wished);
+        let others = || self.cluster.deployments.iter().filter(|(version, _)| **version != desired_version);
         if let Some((version, _)) = others().find(|(_, deployment)| deployment.desired > 0) {
             return Err(format!("version {version} goes on running"));
         }
         if others().count() > serving.history {
             return Err(format!("{} Deployments are kept at rest", others().count()));
         }
-        let previous = self.record.previous_version.filter(|version| {
+        let previous = self.status.previous_version.filter(|version| {
             self.registry.seen.versions.contains_key(version) && self.intent.keeps_previous_alias
         });
         match previous.filter(|_| alias_is_known) {
@@ -115,12 +123,13 @@ impl World {
     }
 
     /// Whether there is what a refusal speaks of.
-    fn is_stalled_by(&self, note: &Note, observed: &Observed) -> bool {
+    fn is_stalled_by(&self, cause: &ReasonMessage, observed: &Observed) -> bool {
         let known = &self.registry.seen.versions;
-        let concerned: BTreeSet<Version> = self.wished().into_iter().chain(observed.serves()).collect();
-        match note.reason {
+        let concerned: BTreeSet<Version> =
+            self.desired_version().into_iter().chain(observed.serves()).collect();
+        match cause.reason {
             Reason::Suspended => self.intent.lifecycle == Lifecycle::Suspended,
-            Reason::Conflict => self.intent.obstacle.is_some(),
+            Reason::Conflict => self.intent.blocker.is_some(),
             Reason::ProgressDeadlineExceeded
             | Reason::SmokeTestFailed
             | Reason::BecameUnready
@@ -130,13 +139,17 @@ impl World {
                 let loaded = observed.cluster.workloads.get(version).map(|workload| &workload.model_uri);
                 loaded.is_some() && loaded != known.get(version)
             }),
-            Reason::SmokeTestUnavailable => self.wished().is_some_and(|version| !self.can_be_tested(version)),
-            Reason::AliasNotFound => self.registry.seen.alias.is_none() && self.intent.wish == Wish::Registry,
+            Reason::SmokeTestUnavailable => {
+                self.desired_version().is_some_and(|version| !self.can_be_tested(version))
+            }
+            Reason::AliasNotFound => {
+                self.registry.seen.alias.is_none() && self.intent.desired == Desired::Registry
+            }
             Reason::AliasDrifted => self.intent.drift == Drift::Report,
             Reason::Contested => self.may_be_contested(),
             Reason::GatesFailed => self.is_refused_by_rules(),
-            Reason::NoCandidate => self.wished().is_none(),
-            reason => self.registry.trouble == Some(reason),
+            Reason::NoCandidate => self.desired_version().is_none(),
+            reason => self.registry.error == Some(reason),
         }
     }
 
@@ -146,17 +159,20 @@ impl World {
     }
 
     /// Whether there is what a wait without end speaks of.
-    fn is_held_up_by(&self, note: &Note, observed: &Observed) -> bool {
-        let is_away = self.registry.trouble.is_some_and(Reason::passes_by_itself);
-        let is_unready =
-            self.wished().into_iter().chain(observed.serves()).any(|version| self.cluster.is_broken(version));
-        match note.reason {
+    fn is_held_up_by(&self, cause: &ReasonMessage, observed: &Observed) -> bool {
+        let is_away = self.registry.error.is_some_and(Reason::is_transient);
+        let is_unready = self
+            .desired_version()
+            .into_iter()
+            .chain(observed.serves())
+            .any(|version| self.cluster.is_broken(version));
+        match cause.reason {
             Reason::Deleting => false,
             Reason::SmokeTesting | Reason::SmokeTestUnavailable => {
-                self.wished().is_some_and(|version| !self.can_be_tested(version))
+                self.desired_version().is_some_and(|version| !self.can_be_tested(version))
             }
             Reason::WaitingForPods => is_unready,
-            reason if reason.passes_by_itself() => is_away || self.cannot_be_judged(),
+            reason if reason.is_transient() => is_away || self.cannot_be_judged(),
             _ => is_unready,
         }
     }
@@ -165,12 +181,12 @@ impl World {
     fn serves_at_rest(&self, observed: &Observed) -> Result<(), String> {
         if self.intent.serving.is_none()
             || self.intent.lifecycle != Lifecycle::Active
-            || self.intent.obstacle.is_some()
+            || self.intent.blocker.is_some()
         {
             return Ok(());
         }
         let served =
-            self.record.version.filter(|version| self.answered.contains(version) && self.ready(*version) > 0);
+            self.status.version.filter(|version| self.answered.contains(version) && self.ready(*version) > 0);
         if served.is_some() && self.answering() == 0 {
             return Err(format!(
                 "version {served:?} is ready and has served, but {:?}",
@@ -181,13 +197,14 @@ impl World {
         let facts = &self.registry.seen;
         let loaded = observed.cluster.workloads.get(&selected).map(|workload| &workload.model_uri);
         let is_rejected = |named: Version| {
-            self.record.rejected.iter().any(|rejection| rejection.version == named && rejection.held)
+            self.status.rejected.iter().any(|rejection| rejection.version == named && rejection.held)
         };
         // An alias that is ahead of a rollout which may still succeed is left there.
-        let is_ahead = facts.alias.is_some_and(|named| self.wished() == Some(named) && !is_rejected(named));
+        let is_ahead =
+            facts.alias.is_some_and(|named| self.desired_version() == Some(named) && !is_rejected(named));
         let can_be_told = self.ready(selected) > 0
             && !is_ahead
-            && self.registry.trouble.is_none()
+            && self.registry.error.is_none()
             && self.intent.drift == Drift::Correct
             && !self.may_be_contested()
             && loaded.is_some()
@@ -209,6 +226,6 @@ fn differences(before: &ModelAliasStatus, after: &ModelAliasStatus) -> String {
         .flat_map(|it| it.keys())
         .collect();
     let differ = names.into_iter().filter(|name| before.get(name) != after.get(name));
-    let told = differ.map(|name| format!("{name}: {:?} then {:?}", before.get(name), after.get(name)));
-    told.collect::<Vec<_>>().join("; ")
+    let reported = differ.map(|name| format!("{name}: {:?} then {:?}", before.get(name), after.get(name)));
+    reported.collect::<Vec<_>>().join("; ")
 }

@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use super::{World, registry::Registry};
 use crate::{
     api::{
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         metric::{Goal, Metric},
         names::Version,
         promotion::{MetricRule, PromotionRule},
     },
-    decide::{Candidate, Candidates, Evidence, EvidenceFacts, Follower, Metrics, Observed, Wish, wished},
+    decide::{
+        Candidate, Candidates, Desired, Evidence, EvidenceFacts, Follower, Metrics, Observed, desired_version,
+    },
 };
 
 /// What the registry holds for the rules. Whatever is not here is approved and good.
@@ -41,7 +43,7 @@ impl Merits {
         let approved = (!self.unapproved.contains(&version)).then(|| ("validated".into(), "true".into()));
         let metric = self.percent(version).map(|percent| Metric::new(f64::from(percent) / 100.0));
         let metrics = if hides_runs {
-            Metrics::Unread(Note::new(Reason::RegistryUnreachable, "the run cannot be read"))
+            Metrics::Unread(ReasonMessage::new(Reason::RegistryUnreachable, "the run cannot be read"))
         } else {
             Metrics::Known(metric.map(|metric| ("auc".into(), metric)).into_iter().collect())
         };
@@ -106,10 +108,10 @@ impl Registry {
 impl World {
     /// Brings what the rules speak of into an observation.
     pub(super) fn gather(&self, observed: &mut Observed) {
-        if observed.intent.rules.is_empty() || observed.registry.trouble.is_some() {
+        if observed.intent.rules.is_empty() || observed.registry.error.is_some() {
             return;
         }
-        let Ok(candidate) = wished(observed) else { return };
+        let Ok(candidate) = desired(observed) else { return };
         let registry = &self.registry;
         if registry.seen.versions.contains_key(&candidate) {
             // Nothing that ever served is older than the world.
@@ -130,12 +132,12 @@ impl World {
     /// Whether the rules have a reason to refuse what is wished for.
     pub(super) fn is_refused_by_rules(&self) -> bool {
         let refused = |version: Version| self.registry.seen_to_meet(version) == Some(false);
-        !self.intent.rules.is_empty() && self.wished().is_some_and(refused)
+        !self.intent.rules.is_empty() && self.desired_version().is_some_and(refused)
     }
 
     /// Whether the rules cannot be judged, or what a follower chooses cannot be known.
     pub(super) fn cannot_be_judged(&self) -> bool {
-        let asks_runs = !self.intent.rules.is_empty() || matches!(self.intent.wish, Wish::Chosen(_));
+        let asks_runs = !self.intent.rules.is_empty() || matches!(self.intent.desired, Desired::Chosen(_));
         asks_runs && self.registry.hides_runs
     }
 }

@@ -9,7 +9,7 @@ use super::{now, observation, read};
 use crate::{
     api::{
         ModelAlias, ModelAliasStatus,
-        condition::{Note, Reason},
+        condition::{Reason, ReasonMessage},
         names::Version,
         std_duration,
     },
@@ -18,10 +18,10 @@ use crate::{
         names::is_label_value,
         schema::{Admission, Generator},
     },
-    registry::polled::{Hub, RegistryKey, Settings},
+    registry::polled::{Registries, RegistryKey, Settings},
     render::{self, RegistryForPods, Selection},
     resolve::{Model, Subject},
-    status::{self, Applied, Identity},
+    status::{self, Applied, SubjectStatus},
 };
 
 /// `stored` is the ModelAlias as the API server has it.
@@ -29,8 +29,9 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
     let subject = Subject::new(alias, Ok(model(generator)));
     let invalid = subject.rendering().and_then(|rendering| render::validate(&rendering).err());
     let is_invalid = invalid.is_some();
-    let obstacle = invalid.map(|fault| Note::new(Reason::InvalidTemplate, format!("spec.{fault}")));
-    let intent = subject.intent(obstacle);
+    let blocker =
+        invalid.map(|violation| ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{violation}")));
+    let intent = subject.intent(blocker);
     let settings = intent.serving.as_ref().map(|serving| serving.settings.clone()).unwrap_or_default();
     let observed = Observed {
         now: now(),
@@ -38,7 +39,7 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
         registry: observation::registry(generator),
         cluster: observation::cluster(generator, &settings),
         outbox: Outbox::default(),
-        record: alias.status.clone().unwrap_or_default(),
+        status: alias.status.clone().unwrap_or_default(),
     };
     let decision = decide(&observed);
     assert_eq!(decision, decide(&observed), "the same observation, another decision");
@@ -68,7 +69,7 @@ fn model(generator: &mut Generator) -> Model {
         poll_interval: std_duration(crate::api::model_registry::default_poll_interval()),
         pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
     };
-    let (registry, _) = Hub::default().set(&RegistryKey::Default, settings);
+    let (registry, _) = Registries::default().set(&RegistryKey::Default, settings);
     let name = generator.text().parse().unwrap_or_else(|_| "fraud".parse().unwrap());
     Model { name, registry, promotion: Vec::new() }
 }
@@ -87,7 +88,7 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
             assert!(*replicas <= 10_000, "{replicas} pods of version {version}");
         }
         Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::Record { .. } => {
-            assert!(registry.trouble.is_none(), "the registry is written to, though it does not answer");
+            assert!(registry.error.is_none(), "the registry is written to, though it does not answer");
         }
         Action::SmokeTest { version, attempt } => {
             assert_eq!(*attempt, observed.attempt(*version), "of another attempt");
@@ -95,7 +96,7 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         }
         Action::SetFinalizer { .. } | Action::Route(_) | Action::Delete { .. } | Action::DeleteService => {}
     }
-    assert!(observed.intent.obstacle.is_none() || is_ending(observed), "{action:?} against {decision:?}");
+    assert!(observed.intent.blocker.is_none() || is_ending(observed), "{action:?} against {decision:?}");
 }
 
 /// What an action writes can be rendered, and has valid names.
@@ -154,16 +155,16 @@ fn tell(
     let failed = done < decision.actions.len();
     let applied = Applied {
         actions: decision.actions[..done].to_vec(),
-        failure: failed.then(|| Note::new(Reason::ApplyRefused, generator.text())),
+        failure: failed.then(|| ReasonMessage::new(Reason::ApplyRefused, generator.text())),
     };
-    let identity = Identity {
+    let identity = SubjectStatus {
         generation: alias.metadata.generation,
         model_name: Some("fraud".to_owned()),
         endpoint: None,
         selector: None,
     };
     let next = status::next(observed, decision, &applied, &identity);
-    let _ = status::announcements(&observed.record, &next, &applied);
+    let _ = status::events(&observed.status, &next, &applied);
     let states = ["Ready", "Reconciling", "Stalled"];
     let holding = next.conditions.iter().filter(|condition| condition.status == "True");
     let holding = holding.filter(|condition| states.contains(&condition.type_.as_str())).count();
@@ -180,6 +181,6 @@ fn written(mut object: Value, status: &ModelAliasStatus, admission: &Admission) 
             assert_eq!(stored["status"], written, "something of the status is lost");
             read::<ModelAlias>(stored);
         }
-        Err(faults) => panic!("the API server refuses the status: {faults:?}"),
+        Err(violations) => panic!("the API server refuses the status: {violations:?}"),
     }
 }

@@ -47,7 +47,7 @@ struct Kind {
     name: &'static str,
     admission: Admission,
     /// The same schema, with a pod template's own where the kind's leaves it open.
-    wishes: Value,
+    desires: Value,
 }
 
 fn kinds() -> HashMap<&'static str, Kind> {
@@ -57,12 +57,12 @@ fn kinds() -> HashMap<&'static str, Kind> {
         let definition = definitions.iter().find(|definition| definition.spec.names.kind == name).unwrap();
         let schema = serde_json::to_value(&definition.spec.versions[0].schema).unwrap();
         let schema = schema["openAPIV3Schema"].clone();
-        let mut wishes = schema["properties"].clone();
+        let mut desires = schema["properties"].clone();
         if name == "ModelAlias" {
-            wishes["spec"]["properties"]["serving"]["properties"]["template"] =
+            desires["spec"]["properties"]["serving"]["properties"]["template"] =
                 template_merge::pod_template();
         }
-        (name, Kind { name, admission: Admission::new(schema), wishes })
+        (name, Kind { name, admission: Admission::new(schema), desires })
     });
     kinds.into()
 }
@@ -74,7 +74,7 @@ impl Kind {
             "apiVersion": "laurel.dev/v1alpha1",
             "kind": self.name,
             "metadata": metadata(&name),
-            "spec": generator.value(&self.wishes["spec"]),
+            "spec": generator.value(&self.desires["spec"]),
         });
         if self.name == "ModelAlias" {
             // Of two fields that exclude each other, one; else the rest of the spec is hardly ever looked at.
@@ -90,7 +90,7 @@ impl Kind {
             }
         }
         if generator.chance(128) {
-            object["status"] = generator.value(&self.wishes["status"]);
+            object["status"] = generator.value(&self.desires["status"]);
         }
         if generator.chance(60) {
             object["metadata"]["annotations"] = json!({ "laurel.dev/retry": generator.text() });

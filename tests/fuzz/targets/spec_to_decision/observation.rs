@@ -18,7 +18,7 @@ fn maybe(generator: &mut Generator, of: impl Fn(&mut Generator) -> Value) -> Val
     if generator.chance(150) { of(generator) } else { Value::Null }
 }
 
-fn note(generator: &mut Generator) -> Value {
+fn cause(generator: &mut Generator) -> Value {
     let reasons: Vec<_> = Reason::iter().collect();
     json!({ "reason": reasons[generator.below(reasons.len())], "message": generator.text() })
 }
@@ -44,13 +44,13 @@ pub(super) fn registry(generator: &mut Generator) -> RegistryView {
             1 => json!("Absent"),
             2 => json!("Pending"),
             3 => json!("Failed"),
-            4 => json!({ "Unread": note(generator) }),
+            4 => json!({ "Unread": cause(generator) }),
             _ => json!({ "Ready": { "model_uri": model_uri(generator) } }),
         };
         versions.insert(number.to_string(), view);
     }
     let view = json!({
-        "trouble": if generator.chance(50) { note(generator) } else { Value::Null },
+        "trouble": if generator.chance(50) { cause(generator) } else { Value::Null },
         "alias": maybe(generator, |generator| version(generator).into()),
         "previous_alias": maybe(generator, |generator| version(generator).into()),
         "versions": versions,
@@ -112,7 +112,7 @@ fn workload(generator: &mut Generator, settings: &str) -> Value {
         "settings": settings,
         "model_uri": model_uri(generator),
         "started_at": started_at,
-        "trouble": maybe(generator, note),
+        "trouble": maybe(generator, cause),
         "smoke": smoke,
     })
 }

@@ -13,7 +13,7 @@ use hyper::body::{Bytes, Frame};
 use laurel::{
     registry::polled::RegistryKey,
     webhook::{
-        Doors, Outcome,
+        DeliveryOutcome, Receivers,
         certificate::Certificate,
         endpoint::{Endpoint, Limits},
     },
@@ -31,7 +31,7 @@ const PATH: &str = "/webhooks/risk/mlflow";
 /// Long enough for a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-type Heard = Arc<Mutex<Vec<(Option<RegistryKey>, Outcome)>>>;
+type Heard = Arc<Mutex<Vec<(Option<RegistryKey>, DeliveryOutcome)>>>;
 
 /// An endpoint with one door, and everything that it heard.
 struct Stage {
@@ -53,8 +53,8 @@ fn generous() -> Limits {
 impl Stage {
     async fn set(with_tls: bool, limits: Limits) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let doors = Arc::new(Doors::default());
-        doors.open(&key()).set_secret(Some(SECRET.into()), Instant::now());
+        let receivers = Arc::new(Receivers::default());
+        receivers.open(&key()).set_secret(Some(SECRET.into()), Instant::now());
         let heard = Heard::default();
         let journal = heard.clone();
         let tls = with_tls.then(|| {
@@ -73,7 +73,7 @@ impl Stage {
         let heard_one = move |key: Option<&RegistryKey>, received: laurel::webhook::receiver::Received| {
             journal.lock().unwrap().push((key.cloned(), received.outcome));
         };
-        let endpoint = Endpoint { doors, tls, limits, heard: Box::new(heard_one) };
+        let endpoint = Endpoint { receivers, tls, limits, heard: Box::new(heard_one) };
         tokio::spawn(endpoint.serve(listener, std::future::pending()));
         let ca = Trusted::from_pem(include_bytes!("../registry/tls/ca.pem")).unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([ca]).build().unwrap();
@@ -84,7 +84,7 @@ impl Stage {
         self.client.post(format!("{}://localhost:{}{path}", self.scheme, self.address.port()))
     }
 
-    fn heard(&self) -> Vec<Outcome> {
+    fn heard(&self) -> Vec<DeliveryOutcome> {
         self.heard.lock().unwrap().iter().map(|(_, outcome)| *outcome).collect()
     }
 }
@@ -116,7 +116,7 @@ async fn over_tls_a_delivery_is_let_in_once() {
     assert_eq!(status(send()).await, 200, "a repetition is answered as the first was, so that it ends");
     assert_eq!(
         *stage.heard.lock().unwrap(),
-        [(Some(key()), Outcome::Accepted), (Some(key()), Outcome::Repeated)]
+        [(Some(key()), DeliveryOutcome::Accepted), (Some(key()), DeliveryOutcome::Replayed)]
     );
 }
 
@@ -137,18 +137,30 @@ async fn whatever_is_not_right_is_refused_and_says_nothing_of_the_reason() {
     let frame = || Ok::<_, std::io::Error>(Frame::data(Bytes::from(body.clone())));
     let chunked = || reqwest::Body::wrap(StreamBody::new(futures::stream::iter([frame()])));
     let cases = [
-        (stage.post(PATH).body("{}"), 401, Outcome::Unsigned),
-        (right("1").header("X-MLflow-Timestamp", now()).body("{}"), 401, Outcome::Unsigned),
-        (right("2").body("{ }"), 401, Outcome::WrongSignature),
-        (signed(stage.post(PATH), "another", "3", now(), "{}").body("{}"), 401, Outcome::WrongSignature),
-        (signed(stage.post(PATH), SECRET, "4", now() - 400, "{}").body("{}"), 401, Outcome::WrongTime),
-        (signed(stage.post(PATH), SECRET, "5", now() + 400, "{}").body("{}"), 401, Outcome::WrongTime),
-        (elsewhere("/webhooks/risk/other"), 404, Outcome::UnknownPath),
-        (elsewhere("/webhooks/default"), 404, Outcome::UnknownPath),
-        (elsewhere("/webhooks/risk/mlflow/"), 404, Outcome::UnknownPath),
-        (elsewhere("/metrics"), 404, Outcome::UnknownPath),
-        (right("6").body(body.clone()), 413, Outcome::TooLarge),
-        (right("7").body(chunked()), 413, Outcome::TooLarge),
+        (stage.post(PATH).body("{}"), 401, DeliveryOutcome::Unsigned),
+        (right("1").header("X-MLflow-Timestamp", now()).body("{}"), 401, DeliveryOutcome::Unsigned),
+        (right("2").body("{ }"), 401, DeliveryOutcome::WrongSignature),
+        (
+            signed(stage.post(PATH), "another", "3", now(), "{}").body("{}"),
+            401,
+            DeliveryOutcome::WrongSignature,
+        ),
+        (
+            signed(stage.post(PATH), SECRET, "4", now() - 400, "{}").body("{}"),
+            401,
+            DeliveryOutcome::WrongTime,
+        ),
+        (
+            signed(stage.post(PATH), SECRET, "5", now() + 400, "{}").body("{}"),
+            401,
+            DeliveryOutcome::WrongTime,
+        ),
+        (elsewhere("/webhooks/risk/other"), 404, DeliveryOutcome::UnknownPath),
+        (elsewhere("/webhooks/default"), 404, DeliveryOutcome::UnknownPath),
+        (elsewhere("/webhooks/risk/mlflow/"), 404, DeliveryOutcome::UnknownPath),
+        (elsewhere("/metrics"), 404, DeliveryOutcome::UnknownPath),
+        (right("6").body(body.clone()), 413, DeliveryOutcome::TooLarge),
+        (right("7").body(chunked()), 413, DeliveryOutcome::TooLarge),
     ];
     let mut said = std::collections::BTreeSet::new();
     for (request, expected, outcome) in cases {
@@ -162,7 +174,7 @@ async fn whatever_is_not_right_is_refused_and_says_nothing_of_the_reason() {
     assert_eq!(said.len(), 1, "{said:?}");
     let url = format!("http://localhost:{}{PATH}", stage.address.port());
     assert_eq!(status(stage.client.get(url)).await, 405);
-    assert!(!stage.heard().contains(&Outcome::Accepted));
+    assert!(!stage.heard().contains(&DeliveryOutcome::Accepted));
     // The largest that is let in.
     let body = "x".repeat(64 << 10);
     assert_eq!(status(signed(stage.post(PATH), SECRET, "8", now(), &body).body(body.clone())).await, 200);

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use laurel::{
-    api::condition::{Note, Reason},
+    api::condition::{Reason, ReasonMessage},
     registry::{
         mlflow::{Connection, MlflowRegistry},
-        polled::{Handle, Hub, RegistryKey, Settings},
-        webhook::WebhookWish,
+        polled::{PolledRegistry, Registries, RegistryKey, Settings},
+        webhook::DesiredWebhook,
     },
     render::RegistryForPods,
     webhook::{
@@ -27,12 +27,12 @@ const SECRET: &str = "correct-horse-battery";
 const UID: &str = "8c3cf3f5-8b12-4f3e-9b39-0d7a1f6a3b11";
 
 /// A registry whose server is this one.
-fn handle(server: &MockServer) -> Arc<Handle> {
+fn registry(server: &MockServer) -> Arc<PolledRegistry> {
     handle_within(server, Duration::from_mins(1))
 }
 
 /// The same, with another limit for its answers.
-fn handle_within(server: &MockServer, timeout: Duration) -> Arc<Handle> {
+fn handle_within(server: &MockServer, timeout: Duration) -> Arc<PolledRegistry> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let url: url::Url = server.uri().parse().unwrap();
     let settings = Settings {
@@ -41,7 +41,7 @@ fn handle_within(server: &MockServer, timeout: Duration) -> Arc<Handle> {
         poll_interval: Duration::from_secs(30),
         pods: RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() },
     };
-    let (handle, _) = Hub::default().set(&key(), settings);
+    let (registry, _) = Registries::default().set(&key(), settings);
     let connection = Connection {
         url,
         workspace: None,
@@ -50,16 +50,16 @@ fn handle_within(server: &MockServer, timeout: Duration) -> Arc<Handle> {
         ca_pem: None,
         timeout,
     };
-    handle.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
-    handle
+    registry.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
+    registry
 }
 
 fn key() -> RegistryKey {
     RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
 }
 
-fn wish() -> WebhookWish {
-    plan::wish(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
+fn desired_webhook() -> DesiredWebhook {
+    plan::desired_webhook(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
 }
 
 fn events() -> Value {
@@ -75,12 +75,12 @@ fn events() -> Value {
 
 /// A webhook as MLflow 3.17 lists it.
 fn listed(id: &str) -> Value {
-    let wish = wish();
+    let desired = desired_webhook();
     json!({
         "webhook_id": id,
-        "name": wish.name,
-        "description": wish.description,
-        "url": wish.url,
+        "name": desired.name,
+        "description": desired.description,
+        "url": desired.url,
         "events": events(),
         "status": "ACTIVE",
         "creation_timestamp": 1_795_308_495_013_i64,
@@ -89,11 +89,11 @@ fn listed(id: &str) -> Value {
 }
 
 fn sent() -> Value {
-    let wish = wish();
+    let desired = desired_webhook();
     json!({
-        "name": wish.name,
-        "description": wish.description,
-        "url": wish.url,
+        "name": desired.name,
+        "description": desired.description,
+        "url": desired.url,
         "events": events(),
         "secret": SECRET,
         "status": "ACTIVE",
@@ -118,7 +118,7 @@ fn tried(result: &Value) -> ResponseTemplate {
 }
 
 /// An error as MLflow writes them.
-fn refusal(status: u16, code: &str, message: &str) -> ResponseTemplate {
+fn error_message(status: u16, code: &str, message: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_json(json!({ "error_code": code, "message": message }))
 }
 
@@ -139,7 +139,7 @@ async fn where_there_is_none_it_is_made_and_tried() {
     answers(&server, "POST", "", webhook("made")).await;
     answers(&server, "POST", "/made/test", tried(&json!({ "success": true, "response_status": 200 }))).await;
     let mut id = None;
-    register(&handle(&server), &wish(), true, &mut id).await.unwrap();
+    register(&registry(&server), &desired_webhook(), true, &mut id).await.unwrap();
     assert_eq!(id.as_deref(), Some("made"));
     let expected = [("POST ".to_owned(), sent()), ("POST /made/test".to_owned(), json!({}))];
     assert_eq!(changes(&server).await, expected);
@@ -153,7 +153,7 @@ async fn one_that_is_right_is_left_alone_and_twins_of_it_go() {
     lists(&server, &[theirs, listed("one"), listed("two")]).await;
     answers(&server, "DELETE", "/two", ResponseTemplate::new(200).set_body_json(json!({}))).await;
     let mut id = None;
-    register(&handle(&server), &wish(), false, &mut id).await.unwrap();
+    register(&registry(&server), &desired_webhook(), false, &mut id).await.unwrap();
     assert_eq!(id.as_deref(), Some("one"));
     assert_eq!(changes(&server).await, [("DELETE /two".to_owned(), json!({}))]);
 }
@@ -174,7 +174,7 @@ async fn one_that_differs_in_anything_is_changed() {
         lists(&server, &[found]).await;
         answers(&server, "PATCH", "/found", webhook("found")).await;
         answers(&server, "POST", "/found/test", tried(&json!({ "success": true }))).await;
-        register(&handle(&server), &wish(), false, &mut None).await.unwrap();
+        register(&registry(&server), &desired_webhook(), false, &mut None).await.unwrap();
         let expected = [("PATCH /found".to_owned(), sent()), ("POST /found/test".to_owned(), json!({}))];
         assert_eq!(changes(&server).await, expected, "{field}");
     }
@@ -197,31 +197,31 @@ async fn all_pages_are_listed_before_one_is_made() {
         .mount(&server)
         .await;
     let mut id = None;
-    register(&handle(&server), &wish(), false, &mut id).await.unwrap();
+    register(&registry(&server), &desired_webhook(), false, &mut id).await.unwrap();
     assert_eq!((id.as_deref(), changes(&server).await), (Some("second-page"), Vec::new()));
 }
 
 /// What is told when the listing is answered so. Nothing may be made then.
-async fn told_of_listing(answer: ResponseTemplate) -> Note {
+async fn told_of_listing(answer: ResponseTemplate) -> ReasonMessage {
     let server = MockServer::start().await;
     answers(&server, "GET", "", answer).await;
-    let note = register(&handle(&server), &wish(), true, &mut None).await.unwrap_err();
-    assert_eq!(changes(&server).await, [], "{note:?}");
-    note
+    let cause = register(&registry(&server), &desired_webhook(), true, &mut None).await.unwrap_err();
+    assert_eq!(changes(&server).await, [], "{cause:?}");
+    cause
 }
 
-fn names(note: &Note, reason: Reason, words: &[&str]) {
-    assert_eq!(note.reason, reason, "{note:?}");
+fn names(cause: &ReasonMessage, reason: Reason, words: &[&str]) {
+    assert_eq!(cause.reason, reason, "{cause:?}");
     for word in words {
-        assert!(note.message.contains(word), "{word} in {}", note.message);
+        assert!(cause.message.contains(word), "{word} in {}", cause.message);
     }
-    assert!(!note.message.contains(SECRET), "{}", note.message);
+    assert!(!cause.message.contains(SECRET), "{}", cause.message);
 }
 
 #[tokio::test]
 async fn a_server_that_cannot_list_its_webhooks_gets_none() {
     let page = |status, text: &str| ResponseTemplate::new(status).set_body_raw(text.as_bytes(), "text/html");
-    let trap = told_of_listing(refusal(500, "INTERNAL_ERROR", "")).await;
+    let trap = told_of_listing(error_message(500, "INTERNAL_ERROR", "")).await;
     let cure = ["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "delete the rows of the table webhooks"];
     names(&trap, Reason::WebhookEncryptionKeyMissing, &cure);
     let file_store = told_of_listing(page(500, "<title>500 Internal Server Error</title>")).await;
@@ -235,32 +235,32 @@ async fn a_server_that_cannot_list_its_webhooks_gets_none() {
 }
 
 /// What is told when MLflow answers so to the webhook that is made.
-async fn told_of_making(answer: ResponseTemplate) -> Note {
+async fn told_of_making(answer: ResponseTemplate) -> ReasonMessage {
     let server = MockServer::start().await;
     lists(&server, &[]).await;
     answers(&server, "POST", "", answer).await;
-    register(&handle(&server), &wish(), true, &mut None).await.unwrap_err()
+    register(&registry(&server), &desired_webhook(), true, &mut None).await.unwrap_err()
 }
 
 #[tokio::test]
 async fn what_mlflow_refuses_is_told_with_the_setting_that_cures_it() {
     let code = "INVALID_PARAMETER_VALUE";
     let scheme = "Invalid webhook URL scheme: 'http'. Allowed schemes are: https.";
-    let note = told_of_making(refusal(400, code, scheme)).await;
-    names(&note, Reason::WebhookSchemeRefused, &["MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "https://"]);
+    let cause = told_of_making(error_message(400, code, scheme)).await;
+    names(&cause, Reason::WebhookSchemeRefused, &["MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "https://"]);
     let address =
         "Webhook URL must not resolve to a non-public IP address. 'laurel.svc' resolves to 10.96.0.7.";
-    let note = told_of_making(refusal(400, code, address)).await;
-    names(&note, Reason::WebhookAddressRefused, &["MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "10.96.0.7"]);
+    let cause = told_of_making(error_message(400, code, address)).await;
+    names(&cause, Reason::WebhookAddressRefused, &["MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "10.96.0.7"]);
 }
 
 #[test]
 fn promise_12_the_secret_is_not_told_where_the_server_quotes_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for status in [400, 403, 500] {
-        let quoted = refusal(status, "INVALID_PARAMETER_VALUE", &format!("what is {SECRET:?}?"));
-        let note = runtime.block_on(told_of_making(quoted));
-        assert!(note.message.contains("(hidden)") && !note.message.contains(SECRET), "{note:?}");
+        let quoted = error_message(status, "INVALID_PARAMETER_VALUE", &format!("what is {SECRET:?}?"));
+        let cause = runtime.block_on(told_of_making(quoted));
+        assert!(cause.message.contains("(hidden)") && !cause.message.contains(SECRET), "{cause:?}");
     }
 }
 
@@ -272,8 +272,8 @@ async fn that_mlflow_cannot_deliver_is_told_and_the_webhook_is_known() {
     let error = "Failed to test webhook: SSLError(... CERTIFICATE_VERIFY_FAILED ...)";
     answers(&server, "POST", "/made/test", tried(&json!({ "success": false, "error_message": error }))).await;
     let mut id = None;
-    let note = register(&handle(&server), &wish(), true, &mut id).await.unwrap_err();
-    names(&note, Reason::WebhookUndeliverable, &["CERTIFICATE_VERIFY_FAILED", "public authorities"]);
+    let cause = register(&registry(&server), &desired_webhook(), true, &mut id).await.unwrap_err();
+    names(&cause, Reason::WebhookUndeliverable, &["CERTIFICATE_VERIFY_FAILED", "public authorities"]);
     assert_eq!(id.as_deref(), Some("made"), "it has to be deleted some day");
 }
 
@@ -284,11 +284,11 @@ async fn that_mlflow_does_not_come_to_an_end_with_its_test_delivery_is_told() {
     answers(&server, "POST", "", webhook("made")).await;
     let late = tried(&json!({ "success": true })).set_delay(Duration::from_mins(2));
     answers(&server, "POST", "/made/test", late).await;
-    let handle = handle_within(&server, Duration::from_secs(2));
-    let note = register(&handle, &wish(), true, &mut None).await.unwrap_err();
-    names(&note, Reason::WebhookUndeliverable, &["within 2s", "reaches that address"]);
+    let registry = handle_within(&server, Duration::from_secs(2));
+    let cause = register(&registry, &desired_webhook(), true, &mut None).await.unwrap_err();
+    names(&cause, Reason::WebhookUndeliverable, &["within 2s", "reaches that address"]);
     // Once deliveries arrive, nobody asks for another one.
-    register(&handle, &wish(), false, &mut None).await.unwrap_err();
+    register(&registry, &desired_webhook(), false, &mut None).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -302,7 +302,7 @@ async fn at_its_end_what_is_ours_goes_and_nothing_else() {
     for id in ["/one", "/two"] {
         answers(&server, "DELETE", id, ResponseTemplate::new(200).set_body_json(json!({}))).await;
     }
-    unregister(&handle(&server), &plan::name_of(UID), Some("theirs")).await.unwrap();
+    unregister(&registry(&server), &plan::name_of(UID), Some("theirs")).await.unwrap();
     let deleted: Vec<String> = changes(&server).await.into_iter().map(|(change, _)| change).collect();
     assert_eq!(deleted, ["DELETE /one", "DELETE /two"]);
 }
@@ -313,7 +313,7 @@ async fn an_id_that_leads_elsewhere_is_not_followed() {
     let mut found = listed("../registered-models/delete");
     found["status"] = json!("DISABLED");
     lists(&server, &[found]).await;
-    let note = register(&handle(&server), &wish(), false, &mut None).await.unwrap_err();
-    names(&note, Reason::RegistryRefused, &["registered-models/delete"]);
+    let cause = register(&registry(&server), &desired_webhook(), false, &mut None).await.unwrap_err();
+    names(&cause, Reason::RegistryRefused, &["registered-models/delete"]);
     assert_eq!(changes(&server).await, []);
 }

@@ -1,44 +1,44 @@
 //! Which version should serve, or why the wished one may not.
 
 use super::{
-    GatesReport, Observed, ServingIntent, Traffic, VersionView, Wish,
+    Desired, GatesReport, Observed, ServingIntent, Traffic, VersionView,
     follow::{self, Choice},
-    gates::{self, Verdict},
+    gates::{self, RuleVerdict},
 };
 use crate::api::{
-    condition::{Note, Reason},
+    condition::{Reason, ReasonMessage},
     names::{ModelUri, Version},
 };
 
 /// The version to work towards.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Goal {
+pub(super) struct Target {
     /// The version that should serve, and what its pods load.
     pub(super) version: Option<(Version, ModelUri)>,
-    /// The version that is wished for. When it is another one, `refusal` or `waiting` says why.
-    pub(super) wished: Option<Version>,
+    /// The version that is wished for. When it is another one, `blocker` or `waiting` says why.
+    pub(super) desired: Option<Version>,
     /// Why the wish cannot be met without somebody doing something.
-    pub(super) refusal: Option<Note>,
+    pub(super) blocker: Option<ReasonMessage>,
     /// What is waited for before work on the wish can begin.
-    pub(super) waiting: Option<Note>,
+    pub(super) waiting: Option<ReasonMessage>,
     /// That the number means another model in the registry than the one that serves here.
-    pub(super) replaced: Option<Note>,
+    pub(super) replaced: Option<ReasonMessage>,
     /// The wished version, while it is not known whether the promotion rules let it in. It is left as it is.
     pub(super) spared: Option<Version>,
     /// What is told of the promotion rules.
     pub(super) gates: GatesReport,
 }
 
-impl Goal {
+impl Target {
     /// The wished version itself.
     fn of(version: Version, model_uri: ModelUri) -> Self {
-        Self { version: Some((version, model_uri)), wished: Some(version), ..Self::default() }
+        Self { version: Some((version, model_uri)), desired: Some(version), ..Self::default() }
     }
 
     /// Whether the goal is the wished version. Otherwise it is what serves, and stays as it is: also its settings, for
     /// those in the spec are meant for the version that was wished for.
-    pub(super) fn is_wished(&self) -> bool {
-        self.number() == self.wished
+    pub(super) fn is_desired(&self) -> bool {
+        self.number() == self.desired
     }
 
     pub(super) fn number(&self) -> Option<Version> {
@@ -47,13 +47,13 @@ impl Goal {
 }
 
 /// Chooses the goal. Where the wish cannot be met, the goal is what serves.
-pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Goal {
-    let wished = match wished(observed) {
+pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
+    let desired = match desired(observed) {
         Ok(version) => version,
-        Err(note) => return hold(observed, serving, None, note),
+        Err(cause) => return hold(observed, serving, None, cause),
     };
-    if let Some(rejection) = observed.rejection(wished, &serving.settings) {
-        let note = Note::new(
+    if let Some(rejection) = observed.rejection(desired, &serving.settings) {
+        let cause = ReasonMessage::new(
             rejection.reason,
             format!(
                 "{} (rejected; wish for another version, change spec.serving, or set the annotation {} to a new value \
@@ -62,45 +62,45 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Goal {
                 crate::api::RETRY_ANNOTATION
             ),
         );
-        return hold(observed, serving, Some(wished), note);
+        return hold(observed, serving, Some(desired), cause);
     }
-    let (model_uri, replaced) = match identity(observed, wished) {
+    let (model_uri, replaced) = match identity(observed, desired) {
         Ok(found) => found,
-        Err(note) => {
-            let (_, gates) = gates::judge(observed, wished, false);
-            return Goal { gates, ..hold(observed, serving, Some(wished), note) };
+        Err(cause) => {
+            let (_, gates) = gates::judge(observed, desired, false);
+            return Target { gates, ..hold(observed, serving, Some(desired), cause) };
         }
     };
-    let pinned = pinned(observed, wished).filter(|pinned| **pinned != model_uri);
-    let (verdict, gates) = gates::judge(observed, wished, pinned.is_some());
-    let mut goal = match verdict {
+    let pinned = pinned(observed, desired).filter(|pinned| **pinned != model_uri);
+    let (verdict, gates) = gates::judge(observed, desired, pinned.is_some());
+    let mut target = match verdict {
         // Its pods answer already, or are about to.
-        Verdict::Unknown(_) if is_being_exchanged(observed, wished) => Goal::of(wished, model_uri),
-        Verdict::LetIn => Goal::of(wished, model_uri),
-        Verdict::Failed(note) => hold(observed, serving, Some(wished), note),
-        Verdict::Unknown(note) => {
-            Goal { spared: Some(wished), ..hold(observed, serving, Some(wished), note) }
+        RuleVerdict::Unknown(_) if is_being_exchanged(observed, desired) => Target::of(desired, model_uri),
+        RuleVerdict::LetIn => Target::of(desired, model_uri),
+        RuleVerdict::Failed(cause) => hold(observed, serving, Some(desired), cause),
+        RuleVerdict::Unknown(cause) => {
+            Target { spared: Some(desired), ..hold(observed, serving, Some(desired), cause) }
         }
     };
-    if goal.refusal.is_none() && goal.waiting.is_none() {
-        goal.replaced = replaced;
-    } else if let (Some((held, model_uri)), Some(pinned)) = (&mut goal.version, pinned)
-        && *held == wished
+    if target.blocker.is_none() && target.waiting.is_none() {
+        target.replaced = replaced;
+    } else if let (Some((held, model_uri)), Some(pinned)) = (&mut target.version, pinned)
+        && *held == desired
     {
         // Another model of the same number is held back: the one that serves stays.
         model_uri.clone_from(pinned);
     }
-    if goal.refusal.is_none() && goal.waiting.is_none() && observed.answers_alone() == Some(wished) {
-        (goal.refusal, goal.waiting) = told_apart(follow::doubt(observed));
+    if target.blocker.is_none() && target.waiting.is_none() && observed.answers_alone() == Some(desired) {
+        (target.blocker, target.waiting) = split_by_transience(follow::uncertainty(observed));
     }
-    Goal { gates, ..goal }
+    Target { gates, ..target }
 }
 
 /// A note as a refusal, or as something that is waited for.
-fn told_apart(note: Option<Note>) -> (Option<Note>, Option<Note>) {
-    match note {
-        Some(note) if note.reason.passes_by_itself() => (None, Some(note)),
-        refusal => (refusal, None),
+fn split_by_transience(cause: Option<ReasonMessage>) -> (Option<ReasonMessage>, Option<ReasonMessage>) {
+    match cause {
+        Some(cause) if cause.reason.is_transient() => (None, Some(cause)),
+        blocker => (blocker, None),
     }
 }
 
@@ -120,20 +120,20 @@ fn pinned(observed: &Observed, version: Version) -> Option<&ModelUri> {
 ///
 /// # Errors
 /// Why there is none.
-pub fn wished(observed: &Observed) -> Result<Version, Note> {
+pub fn desired(observed: &Observed) -> Result<Version, ReasonMessage> {
     let registry = &observed.registry;
-    match (&observed.intent.wish, &registry.trouble) {
-        (Wish::Version(version), _) => Ok(*version),
-        (Wish::Registry | Wish::Chosen(_), Some(trouble)) => {
-            observed.record.target_version.ok_or_else(|| trouble.clone())
+    match (&observed.intent.desired, &registry.error) {
+        (Desired::Version(version), _) => Ok(*version),
+        (Desired::Registry | Desired::Chosen(_), Some(error)) => {
+            observed.status.target_version.ok_or_else(|| error.clone())
         }
-        (Wish::Chosen(follower), None) => match follow::choose(follower, &registry.candidates) {
+        (Desired::Chosen(follower), None) => match follow::choose(follower, &registry.candidates) {
             Choice::Version(version) => Ok(version),
-            Choice::Unknown(note) => observed.record.target_version.ok_or(note),
-            Choice::Nobody(note) => Err(note),
+            Choice::Unknown(cause) => observed.status.target_version.ok_or(cause),
+            Choice::Nobody(cause) => Err(cause),
         },
-        (Wish::Registry, None) => registry.alias.ok_or_else(|| {
-            Note::new(
+        (Desired::Registry, None) => registry.alias.ok_or_else(|| {
+            ReasonMessage::new(
                 Reason::AliasNotFound,
                 "spec.follow.registry: the alias does not exist in the registry; set it there on the version to serve",
             )
@@ -146,16 +146,19 @@ pub fn wished(observed: &Observed) -> Result<Version, Note> {
 /// What was pinned when the version was first started stays pinned, whatever becomes of its entry in the registry: so
 /// a rollback needs no registry, and a number that was given out anew cannot slip in. Only a version that never served,
 /// or somebody who asks to try again, takes the new identity.
-fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<Note>), Note> {
+fn identity(
+    observed: &Observed,
+    version: Version,
+) -> Result<(ModelUri, Option<ReasonMessage>), ReasonMessage> {
     let pinned = pinned(observed, version);
     let registry = &observed.registry;
-    let said = if registry.trouble.is_some() { None } else { registry.versions.get(&version) };
+    let said = if registry.error.is_some() { None } else { registry.versions.get(&version) };
     match (pinned, said) {
         (Some(pinned), Some(VersionView::Ready { model_uri })) if pinned != model_uri => {
             if observed.retry_is_asked() || !observed.has_served(version) {
                 return Ok((model_uri.clone(), None));
             }
-            let note = Note::new(
+            let cause = ReasonMessage::new(
                 Reason::VersionReplaced,
                 format!(
                     "version {version} is {model_uri} in the registry now, but {pinned} serves here: the model was deleted \
@@ -164,25 +167,25 @@ fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<N
                     crate::api::RETRY_ANNOTATION
                 ),
             );
-            Ok((pinned.clone(), Some(note)))
+            Ok((pinned.clone(), Some(cause)))
         }
         (Some(pinned), _) => Ok((pinned.clone(), None)),
         (None, Some(VersionView::Ready { model_uri })) => Ok((model_uri.clone(), None)),
-        (None, Some(VersionView::Pending)) => Err(Note::new(
+        (None, Some(VersionView::Pending)) => Err(ReasonMessage::new(
             Reason::VersionPending,
             format!("the registry is still taking in version {version}"),
         )),
-        (None, Some(VersionView::Failed)) => Err(Note::new(
+        (None, Some(VersionView::Failed)) => Err(ReasonMessage::new(
             Reason::VersionFailed,
             format!("the registration of version {version} failed in the registry; register the model again"),
         )),
-        (None, Some(VersionView::Absent)) => Err(Note::new(
+        (None, Some(VersionView::Absent)) => Err(ReasonMessage::new(
             Reason::VersionNotFound,
             format!("version {version} does not exist in the registry; correct spec.version, or register it"),
         )),
-        (None, Some(VersionView::Unread(note))) => Err(note.clone()),
-        (None, None) => Err(registry.trouble.clone().unwrap_or_else(|| {
-            Note::new(
+        (None, Some(VersionView::Unread(cause))) => Err(cause.clone()),
+        (None, None) => Err(registry.error.clone().unwrap_or_else(|| {
+            ReasonMessage::new(
                 Reason::RegistryNotRead,
                 format!("version {version} has not been read from the registry yet"),
             )
@@ -191,7 +194,12 @@ fn identity(observed: &Observed, version: Version) -> Result<(ModelUri, Option<N
 }
 
 /// Stays on what serves; or, when that failed itself, on the version before it, if it is still ready.
-fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, why: Note) -> Goal {
+fn hold(
+    observed: &Observed,
+    serving: &ServingIntent,
+    desired: Option<Version>,
+    why: ReasonMessage,
+) -> Target {
     let serves = observed.serves();
     let fallback = || {
         observed.previous().filter(|version| {
@@ -206,6 +214,6 @@ fn hold(observed: &Observed, serving: &ServingIntent, wished: Option<Version>, w
     let held = if failed { fallback().or(serves) } else { serves };
     let version =
         held.and_then(|version| identity(observed, version).ok().map(|(model_uri, _)| (version, model_uri)));
-    let (refusal, waiting) = told_apart(Some(why));
-    Goal { version, wished, refusal, waiting, ..Goal::default() }
+    let (blocker, waiting) = split_by_transience(Some(why));
+    Target { version, desired, blocker, waiting, ..Target::default() }
 }
