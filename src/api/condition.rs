@@ -42,7 +42,7 @@ impl From<bool> for ConditionStatus {
     }
 }
 
-/// Why a condition is as it is: the closed list. `config/docs/reasons.md` says of each what it means and what to do; a
+/// Why a condition is as it is: the closed list. `docs/reasons.md` says of each what it means and what to do; a
 /// test keeps that page complete.
 #[derive(
     Clone,

@@ -2,8 +2,11 @@
 //!
 //! Each action is safe to repeat. The first one that fails ends the pass: what follows may depend on it, and the next
 //! pass decides anew from what is there then.
-#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
-#![expect(clippy::disallowed_methods, reason = "effects: waits before the same is written again")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: writes to the cluster and to registries"
+)]
 
 mod workloads;
 

@@ -1,5 +1,4 @@
 //! Writes to the cluster: server-side apply under one field manager for whole objects, the smallest patch for the rest.
-#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
 
 use jiff::Timestamp;
 use k8s_openapi::api::{

@@ -12,6 +12,11 @@
 //! ```
 //!
 //! A command that asks something ends with one of the exit codes of [`ExitStatus`].
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: reads files and asks registries"
+)]
 
 use std::process::ExitCode;
 

@@ -1,5 +1,4 @@
 //! The client for the API server: it waits for no answer without end, and tries nothing again unseen.
-#![expect(clippy::disallowed_types, reason = "effects: makes the client")]
 
 use std::time::Duration;
 

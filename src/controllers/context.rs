@@ -1,5 +1,4 @@
 //! What the controllers share. Each step is handed only the part of it that it needs.
-#![expect(clippy::disallowed_types, reason = "effects: holds the clients")]
 
 use std::sync::Arc;
 

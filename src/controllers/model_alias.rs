@@ -1,5 +1,4 @@
 //! The shell around one ModelAlias.
-#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,4 @@
 //! The shell around one ModelRegistry, and the polling of every registry.
-#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
 use std::{
     collections::{BTreeSet, HashSet},

@@ -1,5 +1,4 @@
 //! The shell around one RegisteredModel.
-#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
 use std::{
     collections::{BTreeMap, HashSet},

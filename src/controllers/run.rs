@@ -1,6 +1,4 @@
 //! Wires everything together, and takes it apart in order.
-#![expect(clippy::disallowed_types, reason = "effects: makes the clients")]
-#![expect(clippy::disallowed_methods, reason = "effects: waits for the last passes")]
 
 use std::{
     any::Any,

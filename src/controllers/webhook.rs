@@ -205,7 +205,7 @@ async fn registration(
     match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
         (_, true) => {}
         (Ok(()), false) => {
-            tracing::info!(registry = ?key, id, url = desired.url, "the webhook is registered")
+            tracing::info!(registry = ?key, id, url = desired.url, "the webhook is registered");
         }
         (Err(cause), false) => {
             tracing::warn!(registry = ?key, reason = %cause.reason, message = cause.message, "the webhook is not well");

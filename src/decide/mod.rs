@@ -106,10 +106,9 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let is_transient = |cause: &ReasonMessage| cause.reason.is_transient();
     let waits = target.waiting.is_some() || plan.blocker.as_ref().is_some_and(is_transient);
     let readiness = match (target.blocker.or(step.stalled), step.progress.or(target.waiting), plan.blocker) {
-        (Some(blocker), _, _) => Readiness::Stalled(blocker),
         (None, Some(progress), _) => Readiness::Progressing(progress),
         (None, None, Some(blocker)) if is_transient(&blocker) => Readiness::Progressing(blocker),
-        (None, None, Some(blocker)) => Readiness::Stalled(blocker),
+        (Some(blocker), _, _) | (None, None, Some(blocker)) => Readiness::Stalled(blocker),
         (None, None, None) => Readiness::Settled(settled(observed, serves_next)),
     };
     Decision {

@@ -8,6 +8,11 @@
 //! ```
 //!
 //! Nothing here writes, and nothing here decides. What could not be learnt is unknown, never absent.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: begins reads of the registry"
+)]
 
 mod blockers;
 mod candidates;

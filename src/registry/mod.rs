@@ -6,6 +6,11 @@
 //! One rule holds for every backend: **unknown is not absent.** A method answers `Ok(None)` only when the registry
 //! itself said, about that one object, that it does not exist. Everything else that is not an answer is a
 //! [`RegistryError`].
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: asks the registry, and polls it by the clock"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -7,6 +7,11 @@
 //! memory        the newest status we wrote, and what a deletion still needs
 //! throttle      limits on failed reconciles and on writes that another client reverts
 //! ```
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: what runs beside the reconciles, by the clock"
+)]
 
 pub mod alias_writes;
 pub mod audit_writes;

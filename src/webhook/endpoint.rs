@@ -2,7 +2,6 @@
 //!
 //! Each connection carries one request and has little time for it, and there are only so many at once: the others wait in the
 //! listener's queue. An answer says whether a delivery was let in, and nothing of why not.
-#![expect(clippy::disallowed_methods, reason = "effects: compares deliveries with the clock")]
 
 use std::{
     convert::Infallible,

@@ -15,6 +15,11 @@
 //!
 //! What a delivery says is never read. Whoever can sign one can make Laurel read the registry, at most twice a second, and
 //! no more than that.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: listens, and compares deliveries with the clock"
+)]
 
 use std::{
     collections::HashMap,

@@ -98,13 +98,13 @@ fn the_api_accepts_what_the_pages_show_in_full() {
     let first = on_page("README.md");
     assert_eq!(first.len(), 2, "the first promotion");
     let pages = [
-        "config/docs/install.md",
-        "config/docs/custom-server.md",
-        "config/docs/following.md",
-        "config/docs/promotion-rules.md",
-        "config/docs/push.md",
-        "config/docs/reasons.md",
-        "config/docs/record.md",
+        "docs/install.md",
+        "docs/custom-server.md",
+        "docs/following.md",
+        "docs/promotion-rules.md",
+        "docs/webhooks.md",
+        "docs/reasons.md",
+        "docs/audit-log.md",
     ];
     for object in first.into_iter().chain(pages.into_iter().flat_map(on_page)) {
         assert_valid(&object);

@@ -59,7 +59,7 @@ fn in_the_code() -> BTreeMap<u8, Shown> {
 
 /// The page has a section for each promise, `## 4. …`, and in it a row for each test: `| file | test |`.
 fn on_the_page() -> BTreeMap<u8, Shown> {
-    let page = fs::read_to_string(root().join("config/docs/promises.md")).expect("the page is there");
+    let page = fs::read_to_string(root().join("docs/promises.md")).expect("the page is there");
     let mut shown = BTreeMap::new();
     for section in page.split("\n## ").skip(1) {
         let Some(number) = section.split_once('.').and_then(|(number, _)| number.parse::<u8>().ok()) else {
@@ -82,5 +82,5 @@ fn every_promise_has_its_tests_and_the_page_lists_them_all() {
         (1..=12).collect::<Vec<u8>>(),
         "promises without a test"
     );
-    assert_eq!(on_the_page(), code, "config/docs/promises.md and the names of the tests differ");
+    assert_eq!(on_the_page(), code, "docs/promises.md and the names of the tests differ");
 }

@@ -3,7 +3,6 @@
 //! A poll reads every watched model in as few requests as the backend can, believes that one is gone only after a direct
 //! read, and says which models have changed. Versions are read one by one when somebody asks, and again after their
 //! model changed.
-#![expect(clippy::disallowed_methods, reason = "effects: polls by the clock")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -9,7 +9,6 @@
 //! run    one test: read the example, send it, try again
 //! reply  what an answer means
 //! ```
-#![expect(clippy::disallowed_types, reason = "effects: sends requests to pods")]
 
 use std::{
     collections::HashMap,
@@ -44,7 +43,7 @@ pub struct SmokeTests(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     tests: Mutex<HashMap<String, Running>>,
-    pods: Pods,
+    pods: PodAccess,
     requeue: Requeue,
     /// An example with more bytes is not sent.
     example_max: usize,
@@ -53,7 +52,7 @@ struct Shared {
 
 /// How pods are reached.
 #[derive(Clone, Debug)]
-pub struct Pods {
+pub struct PodAccess {
     /// Where they are.
     pub cluster: Arc<Cache>,
     /// The client for them: no proxy, no redirects.
@@ -105,7 +104,7 @@ pub struct Request {
 impl SmokeTests {
     /// No tests yet. An example of more than `example_max` bytes is not sent.
     #[must_use]
-    pub fn new(pods: Pods, requeue: Requeue, example_max: usize) -> Self {
+    pub fn new(pods: PodAccess, requeue: Requeue, example_max: usize) -> Self {
         let (tests, large) = (Mutex::default(), Arc::new(Semaphore::new(LARGE_AT_ONCE)));
         Self(Arc::new(Shared { tests, pods, requeue, example_max, large }))
     }

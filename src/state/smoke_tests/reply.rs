@@ -2,7 +2,6 @@
 //!
 //! A version fails by what its own server says about the request. What stands before the server, a mesh, a gateway, a
 //! proxy that wants a login, says nothing about the version.
-#![expect(clippy::disallowed_types, reason = "effects: reads an answer")]
 
 use reqwest::{Response, StatusCode, header::HeaderMap};
 

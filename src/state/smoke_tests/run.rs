@@ -1,5 +1,4 @@
 //! One smoke test, from its begin until it has a result or is ended.
-#![expect(clippy::disallowed_types, reason = "effects: sends a request to a pod")]
 #![expect(
     clippy::disallowed_methods,
     reason = "effects: waits between tries, and says since when it is unavailable"

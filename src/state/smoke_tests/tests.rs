@@ -18,7 +18,7 @@ use wiremock::{
     matchers::{any, method, path},
 };
 
-use super::{Pods, Request, SmokeTests, run::InVain};
+use super::{PodAccess, Request, SmokeTests, run::InVain};
 use crate::{
     api::{
         model_alias::AliasKey,
@@ -78,7 +78,7 @@ fn pod(is_ready: bool) -> Pod {
     .unwrap()
 }
 
-fn registry(url: &str) -> Arc<PolledRegistry> {
+fn polled(url: &str) -> Arc<PolledRegistry> {
     let url: url::Url = url.parse().unwrap();
     let pods = RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() };
     let settings =
@@ -111,11 +111,11 @@ impl Bench {
             version: version(),
             attempt: attempt("1"),
             model,
-            registry: registry(&registry.uri()),
+            registry: polled(&registry.uri()),
             port: pod_server.address().port(),
             timeout: Duration::from_secs(10),
         };
-        let tests = SmokeTests::new(Pods { cluster: cluster.clone(), http }, sender, example_max);
+        let tests = SmokeTests::new(PodAccess { cluster: cluster.clone(), http }, sender, example_max);
         Self { registry, pod: pod_server, request, cluster, tests, requeue }
     }
 

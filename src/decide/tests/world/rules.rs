@@ -12,9 +12,7 @@ use crate::{
         names::Version,
         promotion::{MetricRule, PromotionRule},
     },
-    decide::{
-        Candidate, Candidates, Desired, Evidence, EvidenceFacts, Follower, Metrics, Observed, desired_version,
-    },
+    decide::{Candidate, Candidates, Desired, Evidence, EvidenceFacts, Follower, Metrics, Observed, desired},
 };
 
 /// What the registry holds for the rules. Whatever is not here is approved and good.
