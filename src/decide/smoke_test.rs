@@ -90,7 +90,7 @@ impl SmokeTestSlot {
     }
 
     /// Takes a report of a test. Returns true if it is news; one of another attempt is not.
-    pub fn status(&mut self, version: Version, attempt: &Attempt, report: SmokeReport) -> bool {
+    pub fn update(&mut self, version: Version, attempt: &Attempt, report: SmokeReport) -> bool {
         let Some((_, test)) = self.0.as_mut().filter(|(known, test)| is_of(*known, test, version, attempt))
         else {
             return false;
@@ -153,7 +153,7 @@ impl Observed {
     fn needs_no_smoke_test(&self, serving: &ServingIntent, version: Version) -> bool {
         let outcome = self.remembered(version).and_then(|held| held.smoke_test);
         !serving.smoke_test.is_enabled
-            || self.has_served(version)
+            || self.has_been_live(version)
             || outcome.is_some_and(|outcome| outcome != SmokeTestOutcome::Unknown)
     }
 }

@@ -20,7 +20,7 @@ pub mod smoke_tests;
 mod throttle;
 
 pub use memory::Memory;
-pub use throttle::Throttle;
+pub use throttle::{Revision, Throttle};
 
 /// What came of an action that did not fail.
 pub enum Effect {

@@ -146,10 +146,10 @@ impl Shared {
     }
 
     /// Takes the report of a test, if that is still wanted, and wakes its ModelAlias if it is news.
-    fn status(&self, request: &Request, report: SmokeReport) {
+    fn update(&self, request: &Request, report: SmokeReport) {
         let Request { uid, version, attempt, alias, .. } = request;
         let mut tests = self.lock();
-        let is_new = tests.get_mut(uid).is_some_and(|running| running.slot.status(*version, attempt, report));
+        let is_new = tests.get_mut(uid).is_some_and(|running| running.slot.update(*version, attempt, report));
         drop(tests);
         if is_new {
             self.requeue.alias(alias);

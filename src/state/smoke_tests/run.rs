@@ -96,7 +96,7 @@ impl Test {
                 return shared.begin_again(&self.request);
             }
             let goes_on = matches!(report, SmokeReport::Running(_) | SmokeReport::Unavailable { .. });
-            shared.status(&self.request, report);
+            shared.update(&self.request, report);
             drop(shared);
             if !goes_on {
                 return;

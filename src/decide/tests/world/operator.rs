@@ -115,6 +115,8 @@ impl World {
         }
         let after = next(&observed, &decision, &applied, &SubjectStatus::default());
         self.promise_of_conditions(&after.conditions);
+        self.promise_of_rejections(&after.rejected);
+        self.promise_of_target(after.target_version);
         self.status = Arc::new(after);
         self.remember_told();
         decision
@@ -123,7 +125,7 @@ impl World {
     /// One action, with the promises checked at the moment it is done. Answers whether it is done: a write that is under
     /// way already is not.
     fn apply(&mut self, action: &Action, observed: &Observed) -> bool {
-        self.promise_of_action();
+        self.promise_of_action(action);
         self.promise_of_begun(action);
         match action {
             Action::SetFinalizer { present } => {
@@ -132,7 +134,7 @@ impl World {
                 self.is_gone = is_deleting && !present;
             }
             Action::Apply { version, model_uri, replicas } => {
-                let settings = self.intent.serving.as_ref().map(|serving| serving.settings.clone());
+                let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.clone());
                 let deployment = Deployment {
                     desired: *replicas,
                     settings: settings.unwrap_or_default(),
@@ -145,20 +147,20 @@ impl World {
                 if replicas < &self.desired(*version) {
                     self.promise_of_scale(*version, *replicas);
                 }
+                self.left_with.remove(version);
                 self.cluster.apply(*version, deployment);
                 self.refused.remove(version);
             }
             Action::Scale { version, replicas } => {
                 self.promise_of_scale(*version, *replicas);
                 self.promise_of_room(*version, *replicas);
-                let now = self.now;
-                if self.desired(*version) == 0 {
+                let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(self.now);
+                self.left_with.remove(version);
+                if begins.is_some() {
                     self.refused.remove(version);
                 }
-                if let Some(deployment) = self.cluster.scale(*version, *replicas)
-                    && *replicas > 0
-                {
-                    deployment.started_at = now;
+                if let Some(deployment) = self.cluster.scale(*version, *replicas) {
+                    deployment.started_at = begins.unwrap_or(deployment.started_at);
                 }
             }
             Action::SmokeTest { version, attempt } => {
@@ -209,6 +211,7 @@ impl World {
     fn route(&mut self, traffic: Traffic) {
         if self.cluster.traffic != traffic {
             if let Traffic::One(before) = self.cluster.traffic {
+                self.left_with.insert(before, self.desired(before));
                 self.left =
                     (!self.is_pointed_by_others).then_some((before, self.known_to_serve_until(before)));
             }
@@ -249,7 +252,7 @@ impl World {
             }
             _ => return,
         };
-        self.operator.smoke.status(version, &test.attempt, report);
+        self.operator.smoke.update(version, &test.attempt, report);
     }
 
     /// What one try comes to, after that report.
@@ -269,6 +272,7 @@ impl World {
         *self.requests.entry(version).or_default() += 1;
         if self.cluster.fate(version) == Fate::FailsSmokeTest {
             self.refused.insert(version);
+            self.failed.insert(version);
             return SmokeReport::Failed("500".into());
         }
         self.proven.insert(version);

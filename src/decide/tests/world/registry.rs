@@ -57,6 +57,8 @@ pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) hides_runs: bool,
     /// Artifacts cannot be read.
     pub(in crate::decide::tests) hides_examples: bool,
+    /// Its lists lack the newest version.
+    pub(in crate::decide::tests) lists_partly: bool,
     /// The operator has just begun and has read nothing yet.
     pub(super) is_unread: bool,
     pub(super) seen: Facts,
@@ -84,6 +86,7 @@ impl Registry {
             is_slow: false,
             hides_runs: false,
             hides_examples: false,
+            lists_partly: false,
             is_unread: false,
             seen: facts,
             writes: Vec::new(),
@@ -105,7 +108,9 @@ impl Registry {
         }
         let facts = &self.seen;
         let said = |version: Version| match facts.versions.get(&version) {
-            Some(model_uri) => VersionView::Ready { model_uri: model_uri.clone() },
+            Some(model_uri) => {
+                VersionView::Ready { model_uri: model_uri.clone(), was_live: self.was_live(version) }
+            }
             None => VersionView::Absent,
         };
         RegistryView {
@@ -117,6 +122,11 @@ impl Registry {
             previous_written: self.written.get(&false).copied(),
             ..RegistryView::default()
         }
+    }
+
+    /// Whether the log says that a version was live.
+    pub(super) fn was_live(&self, version: Version) -> bool {
+        self.log.values().any(|reported| reported.version == version && reported.has_served)
     }
 
     /// The next poll.
