@@ -112,6 +112,24 @@ fn promise_6_a_retry_right_after_the_rejection_sends_the_input_example_again() {
 }
 
 #[test]
+fn a_version_that_gets_traffic_without_a_smoke_test_is_reported() {
+    let mut world = serving(1);
+    world.intent.desired = Desired::Version(version(2));
+    while !world.reconcile(None).actions.iter().any(|action| matches!(action, Action::SmokeTest { .. })) {
+        world.moment();
+    }
+    let mut observed = world.observe();
+    let attempt = observed.attempt(version(2));
+    let report = SmokeReport::Skipped("its input example is too large".into());
+    observed.cluster.workloads.get_mut(&version(2)).unwrap().smoke = Some(SmokeTest { attempt, report });
+    let decision = decide(&observed);
+    assert!(decision.actions.contains(&Action::Route(Traffic::One(version(2)))), "{:?}", decision.actions);
+    let cause = decision.report.readiness.cause();
+    assert_eq!(cause.reason, Reason::SmokeTestUnavailable);
+    assert!(cause.message.contains("its input example is too large"), "{}", cause.message);
+}
+
+#[test]
 fn our_own_late_write_is_not_taken_for_somebody_s() {
     let mut world = serving(1);
     world.intent.drift = Drift::Report;

@@ -106,11 +106,19 @@ impl Test {
     }
 
     async fn once(&self, shared: &Arc<Shared>) -> Try {
+        let Request { alias, version, .. } = &self.request;
+        if shared.pods.cluster.ready_pod(alias, *version).is_none() {
+            return self.no_pod();
+        }
         match self.example(shared).await {
             Ok(Some(example)) => self.send(shared, example).await,
             Ok(None) => Try::Ended(SmokeReport::NoInputExample),
             Err(other) => other,
         }
+    }
+
+    fn no_pod(&self) -> Try {
+        Try::Unavailable(format!("version {} has no ready pod at the moment", self.request.version))
     }
 
     /// The example; `None` where there is none.
@@ -145,7 +153,7 @@ impl Test {
     async fn send(&self, shared: &Shared, example: Example) -> Try {
         let Request { alias, version, port, timeout, .. } = &self.request;
         let Some(address) = shared.pods.cluster.ready_pod(alias, *version) else {
-            return Try::Unavailable(format!("version {version} has no ready pod for now"));
+            return self.no_pod();
         };
         let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
         // Not a body that could be sent again, because that would be kept until the answer.

@@ -399,7 +399,7 @@ async fn of_an_answer_without_end_only_the_beginning_is_read() {
 /// The world of the decision's tests stands in for this module. Both keep a test in the same slot; here it is shown that the
 /// same circumstances come to the same report.
 #[tokio::test]
-async fn promise_6_the_simulated_world_comes_to_the_same_reports() {
+async fn the_simulated_world_comes_to_the_same_reports() {
     use SimulatedPods as P;
     use SimulatedRegistry as R;
     let circumstances = [P::Answer, P::AnswerWithErrors, P::CannotBeReached]
