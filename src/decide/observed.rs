@@ -450,15 +450,16 @@ impl Observed {
         let Some(workload) = self.cluster.workloads.get(&version) else { return false };
         let others = self.answering().filter(|(other, _)| *other != version);
         let answering = others.map(|(_, other)| other.ready).fold(0, u32::saturating_add);
-        let is_warm = serving.strategy == StrategyIntent::BlueGreen && self.is_as_left(version);
+        let is_warm = serving.strategy == StrategyIntent::BlueGreen && self.is_as_left(version, workload);
         let left_with = if is_warm { workload.desired } else { u32::MAX };
         let enough = serving.replicas.min(answering).min(left_with).max(1);
         self.has_served(version) && workload.counted() >= enough
     }
 
-    /// Whether the version's pods are those that were there when traffic left it.
-    fn is_as_left(&self, version: Version) -> bool {
-        self.remembered(version).is_some_and(|held| held.idle_since.is_some() && held.started_at.is_none())
+    /// Whether the version's pods are those that were there when traffic left it: they have not been started again since.
+    fn is_as_left(&self, version: Version, workload: &Workload) -> bool {
+        let left_at = self.remembered(version).and_then(|held| held.idle_since);
+        workload.started_at.zip(left_at).is_some_and(|(started, left)| started <= left)
     }
 
     /// The version that takes over while nobody answers: any one that has served and has a ready pod. First comes `goal`, then

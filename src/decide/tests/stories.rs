@@ -10,8 +10,8 @@ use crate::{
         model_alias::{Cause, Drift, Outcome},
     },
     decide::{
-        Action, AliasRole, Blocker, BlockerScope, Desired, Lifecycle, Readiness, StrategyIntent, Traffic,
-        decide,
+        Action, AliasRole, Blocker, BlockerScope, Desired, Lifecycle, Readiness, SmokeReport, SmokeTest,
+        StrategyIntent, Traffic, decide,
     },
 };
 

@@ -36,12 +36,18 @@ pub(in crate::decide::tests) enum Fate {
 
 impl Fate {
     fn is_ready(self) -> bool {
-        !matches!(self, Self::NeverReady | Self::Crashes | Self::NoRoom)
+        match self {
+            Self::NeverReady | Self::Crashes | Self::NoRoom => false,
+            Self::Good | Self::OneDown | Self::FailsSmokeTest | Self::Unreachable => true,
+        }
     }
 
     /// Whether that is the version's own fault.
     pub(super) fn is_failure(self) -> bool {
-        !matches!(self, Self::Good | Self::NoRoom | Self::Unreachable)
+        match self {
+            Self::Good | Self::NoRoom | Self::Unreachable => false,
+            Self::NeverReady | Self::Crashes | Self::OneDown | Self::FailsSmokeTest => true,
+        }
     }
 }
 

@@ -210,8 +210,12 @@ impl World {
 
     fn route(&mut self, traffic: Traffic) {
         if self.cluster.traffic != traffic {
+            for (&version, deployment) in &self.cluster.deployments {
+                if self.cluster.traffic.reaches(version) {
+                    self.left_with.insert(version, deployment.desired);
+                }
+            }
             if let Traffic::One(before) = self.cluster.traffic {
-                self.left_with.insert(before, self.desired(before));
                 self.left =
                     (!self.is_pointed_by_others).then_some((before, self.known_to_serve_until(before)));
             }

@@ -1,0 +1,167 @@
+//! "This version has no input example" is told apart from "it could not be read".
+
+use std::time::Duration;
+
+use laurel::registry::{
+    InputExample, Registry, RegistryError,
+    mlflow::{Connection, MlflowRegistry},
+};
+use pretty_assertions::assert_eq;
+use serde_json::json;
+use wiremock::{MockServer, ResponseTemplate};
+
+use super::support::{
+    Exactly, absent, answer, connection, error_message, fraud_version, model, ok, page, registry, version,
+};
+
+const EXAMPLE: &str = r#"{"dataframe_split": {"columns": ["a"], "data": [[0.0]]}}"#;
+/// How large an example may be.
+const LIMIT: usize = 2 << 20;
+
+fn file(path: &str) -> Exactly {
+    Exactly::new("GET", "/model-versions/get-artifact")
+        .query("name", "fraud")
+        .query("version", "3")
+        .query("path", path)
+}
+
+/// What comes of it when the server answers these requests, each once.
+async fn example(
+    answers: impl IntoIterator<Item = (Exactly, ResponseTemplate)>,
+) -> Result<Option<InputExample>, RegistryError> {
+    let server = MockServer::start().await;
+    for (request, response) in answers {
+        answer(&server, request, response).await;
+    }
+    registry(&server.uri()).input_example(&model("fraud"), version(3), LIMIT).await
+}
+
+/// An example of this size.
+fn sized(bytes: usize) -> String {
+    format!("{{\"inputs\": \"{}\"}}", "x".repeat(bytes - 14))
+}
+
+fn the_version() -> Exactly {
+    Exactly::get("model-versions/get").query("name", "fraud").query("version", "3")
+}
+
+fn missing_file() -> ResponseTemplate {
+    absent("No such artifact: '0/models/m-1/artifacts/serving_input_example.json'")
+}
+
+/// What MLflow answers for a missing file when its artifacts are in an object store.
+fn failed_download() -> ResponseTemplate {
+    error_message(
+        500,
+        "INTERNAL_ERROR",
+        "An error occurred (404) when calling the HeadObject operation: Not Found",
+    )
+}
+
+/// MLflow writes `NaN` and `Infinity` as Python does, and its server reads them.
+#[tokio::test]
+async fn an_example_is_passed_on_as_it_is() {
+    let bare = r#"{"dataframe_split": {"data": [[NaN, Infinity, -Infinity]]}}"#;
+    for body in [EXAMPLE, bare, "\n{\"inputs\": []}\n", &sized(LIMIT)] {
+        let answers = [(file("serving_input_example.json"), page(200, "text/plain", body))];
+        let example = example(answers).await.unwrap();
+        assert_eq!(example, Some(InputExample::Body(body.as_bytes().to_vec())));
+    }
+}
+
+#[tokio::test]
+async fn a_version_without_the_file_has_none() {
+    let answers = [
+        (file("serving_input_example.json"), missing_file()),
+        (the_version(), ok(&json!({ "model_version": fraud_version(3) }))),
+    ];
+    assert_eq!(example(answers).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_missing_version_is_an_error() {
+    let gone = "Model Version (name=fraud, version=3)";
+    let answers = [(file("serving_input_example.json"), absent(gone)), (the_version(), absent(gone))];
+    let error = example(answers).await.unwrap_err();
+    assert_eq!(error, RegistryError::Refused { detail: "version 3 of \"fraud\" does not exist".to_owned() });
+}
+
+#[tokio::test]
+async fn in_an_object_store_the_models_own_description_tells_that_there_is_none() {
+    let descriptions = [
+        "artifact_path: model\nmodel_id: m-1\n",
+        "saved_input_example_info: null\n",
+        "saved_input_example_info:\n  artifact_path: input_example.json\n",
+    ];
+    for description in descriptions {
+        let answers = [
+            (file("serving_input_example.json"), failed_download()),
+            (file("MLmodel"), page(200, "text/plain", description)),
+        ];
+        assert_eq!(example(answers).await.unwrap(), None, "{description}");
+    }
+}
+
+#[tokio::test]
+async fn an_example_that_exists_but_cannot_be_read_is_an_error() {
+    let description = "saved_input_example_info:\n  serving_input_path: serving_input_example.json\n";
+    for described in [page(200, "text/plain", description), failed_download()] {
+        let answers = [(file("serving_input_example.json"), failed_download()), (file("MLmodel"), described)];
+        let error = example(answers).await.unwrap_err();
+        assert!(matches!(error, RegistryError::ServerFailed { status: 500, .. }), "{error}");
+    }
+}
+
+/// What stands behind the part that was read may name an example.
+#[tokio::test]
+async fn a_description_that_was_not_read_to_its_end_is_an_error() {
+    let description = format!("signature: {}\nsaved_input_example_info: {{}}\n", "x".repeat(1 << 20));
+    let answers = [
+        (file("serving_input_example.json"), failed_download()),
+        (file("MLmodel"), page(200, "text/plain", &description)),
+    ];
+    let error = example(answers).await.unwrap_err();
+    assert!(
+        matches!(&error, RegistryError::NotARegistry { detail, .. } if detail.contains("larger")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_an_object_is_an_error() {
+    for body in ["[1]", "{\"a\": 1", "{", "", "<title>Log in</title>"] {
+        let answers = [(file("serving_input_example.json"), page(200, "text/html", body))];
+        let error = example(answers).await.unwrap_err();
+        assert!(matches!(error, RegistryError::NotARegistry { .. }), "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn of_an_example_that_is_too_large_only_the_limit_is_read() {
+    let answers = [(file("serving_input_example.json"), page(200, "text/plain", &sized(LIMIT + 1)))];
+    assert_eq!(example(answers).await.unwrap(), Some(InputExample::TooLarge));
+}
+
+/// A page that is too long is not taken for an example that is too large.
+#[tokio::test]
+async fn a_long_page_is_an_error() {
+    let long = format!("<title>Log in</title>{}", "x".repeat(LIMIT));
+    let answers = [(file("serving_input_example.json"), page(200, "text/html", &long))];
+    let error = example(answers).await.unwrap_err();
+    assert!(
+        matches!(&error, RegistryError::NotARegistry { detail, .. } if detail.contains("Log in")),
+        "{error}"
+    );
+}
+
+/// An object store may take longer for a file than the registry for an answer.
+#[tokio::test]
+async fn an_example_may_take_longer_than_other_answers() {
+    let server = MockServer::start().await;
+    let late = page(200, "text/plain", EXAMPLE).set_delay(Duration::from_millis(1500));
+    answer(&server, file("serving_input_example.json"), late).await;
+    let registry =
+        MlflowRegistry::new(Connection { timeout: Duration::from_secs(1), ..connection(&server.uri()) });
+    let example = registry.unwrap().input_example(&model("fraud"), version(3), LIMIT).await.unwrap();
+    assert_eq!(example, Some(InputExample::Body(EXAMPLE.as_bytes().to_vec())));
+}
