@@ -32,6 +32,7 @@ mod record;
 mod rules;
 mod scenario;
 mod scenarios;
+pub(crate) mod smoke_tests;
 mod stories;
 mod there_and_back;
 mod world;

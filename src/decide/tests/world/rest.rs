@@ -148,6 +148,9 @@ impl World {
                 let loaded = observed.cluster.workloads.get(version).map(|workload| &workload.model_uri);
                 loaded.is_some() && loaded != known.get(version)
             }),
+            Reason::SmokeTestUnavailable => {
+                self.desired_version().is_some_and(|version| !self.can_be_tested(version))
+            }
             Reason::AliasNotFound => {
                 self.registry.seen.alias.is_none() && self.intent.desired == Desired::Registry
             }
@@ -174,6 +177,9 @@ impl World {
             .any(|version| self.cluster.is_broken(version));
         match cause.reason {
             Reason::Deleting => false,
+            Reason::SmokeTesting | Reason::SmokeTestUnavailable => {
+                self.desired_version().is_some_and(|version| !self.can_be_tested(version))
+            }
             Reason::WaitingForPods => is_unready,
             reason if reason.is_transient() => is_away || self.cannot_be_judged(),
             _ => is_unready,
