@@ -8,6 +8,7 @@
     reason = "effects: writes to the cluster and to registries"
 )]
 
+pub mod registered_model;
 mod workloads;
 
 use kube::Client;

@@ -34,7 +34,7 @@ pub mod registry;
 mod table;
 
 pub use self::{
-    best::BestOptions, check::CheckOptions, compare::CompareOptions, crds::print_crds, history::HistoryArgs,
+    best::BestOptions, check::CheckOptions, compare::CompareOptions, crds::CrdsOptions, history::HistoryArgs,
     registry::RegistryArgs, table::table,
 };
 
@@ -53,7 +53,7 @@ pub enum Command {
     /// Run the operator.
     Run(Box<RunOptions>),
     /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
-    Crds,
+    Crds(CrdsOptions),
     /// Check manifests without a cluster, as the API server would; with a registry, also the promotion rules.
     Check(CheckOptions),
     /// Show versions of a model side by side: metrics, aliases, and the tags that differ.

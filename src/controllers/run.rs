@@ -265,8 +265,7 @@ where
     let began = Instant::now();
     let work = AssertUnwindSafe(work).catch_unwind().instrument(span.clone());
     let result = work.await.unwrap_or_else(|panic| Err(Error::Defect(words(panic.as_ref()))));
-    let outcome = if result.is_ok() { "done" } else { "failed" };
-    context.metrics.reconcile(kind, outcome, began.elapsed());
+    context.metrics.reconcile(kind, result.is_ok(), began.elapsed());
     if let Err(error) = &result {
         span.in_scope(|| tracing::warn!(%error, "the pass failed and is tried again"));
     }

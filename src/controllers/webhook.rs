@@ -26,6 +26,7 @@ use crate::{
         polled::{PolledRegistry, RegistryKey},
         webhook::DesiredWebhook,
     },
+    status::WebhookReport,
     webhook::{
         DeliveryOutcome, Registered,
         certificate::Certificate,
@@ -41,13 +42,6 @@ pub(super) const SOON: Duration = Duration::from_mins(1);
 
 /// How often a webhook that is well is looked after: somebody may have deleted it.
 const WELL: Duration = Duration::from_mins(10);
-
-/// What is told of the webhook.
-#[derive(Debug, Default)]
-pub(super) struct WebhookReport {
-    pub(super) condition: Option<DesiredCondition>,
-    pub(super) status: Option<WebhookStatus>,
-}
 
 /// Looks after the webhook that an object wishes for, or no longer does.
 pub(super) async fn look_after(

@@ -13,6 +13,8 @@
 //!                     Decision: ordered actions, a report, when to look again
 //! ```
 //!
+//! A RegisteredModel is decided about by [`registered_model`], in the same way.
+//!
 //! It knows versions, readiness and traffic. It knows no Kubernetes client, no HTTP and no clock: the time is part of
 //! what is observed. Every action is safe to repeat, so a crash after any of them is a new observation and nothing
 //! more; what must survive a crash is in the status, and is written there before anything depends on it.
@@ -26,6 +28,7 @@ mod deletion;
 mod follow;
 mod gates;
 mod observed;
+pub mod registered_model;
 mod retention;
 mod rolling;
 mod step;

@@ -19,6 +19,7 @@ mod candidates;
 mod evidence;
 mod model_alias;
 mod poll_plan;
+pub mod registered_model;
 
 pub use candidates::candidate;
 pub use model_alias::{Sources, observe};

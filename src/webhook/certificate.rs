@@ -146,9 +146,9 @@ mod tests {
 
     use super::*;
 
-    const CRT: &[u8] = include_bytes!("../../tests/registry/tls/server.pem");
-    const KEY: &[u8] = include_bytes!("../../tests/registry/tls/server.key");
-    const OTHER_CRT: &[u8] = include_bytes!("../../tests/registry/tls/ca.pem");
+    const CRT: &[u8] = include_bytes!("../../tests/support/tls/server.pem");
+    const KEY: &[u8] = include_bytes!("../../tests/support/tls/server.key");
+    const OTHER_CRT: &[u8] = include_bytes!("../../tests/support/tls/ca.pem");
 
     #[test]
     fn files_that_come_late_or_change_are_taken_and_bad_ones_do_not_replace_good_ones() {

@@ -300,6 +300,26 @@ impl PolledRegistry {
         }
     }
 
+    /// Reads a model now, without waiting for a poll, and remembers the answer.
+    ///
+    /// # Errors
+    /// Why it cannot be known now.
+    pub async fn read_model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, ReasonMessage> {
+        let answer = self.client()?.model(name).await.map_err(|error| self.explain(Some(name), &error))?;
+        self.remember_model(name, answer.clone());
+        Ok(answer)
+    }
+
+    /// Forgets what is known of a model, after writes with an unknown result. It is unread until the next poll, which
+    /// happens now.
+    pub fn forget_model(&self, name: &ModelName) {
+        if let Some(known) = self.memory().models.get_mut(name) {
+            known.writes += 1;
+            known.facts = KnownFacts::Unread;
+        }
+        self.poll_now();
+    }
+
     /// Reads every watched model, and forgets those that nobody watches any more. `plan` is asked after it was noted which
     /// models are known, so that one that is asked for meanwhile is not forgotten.
     pub async fn poll(&self, plan: impl FnOnce() -> PollPlan) -> PollOutcome {

@@ -34,12 +34,18 @@ pub(in crate::decide::tests) enum Fate {
 
 impl Fate {
     fn is_ready(self) -> bool {
-        !matches!(self, Self::NeverReady | Self::Crashes | Self::NoRoom)
+        match self {
+            Self::NeverReady | Self::Crashes | Self::NoRoom => false,
+            Self::Good | Self::OneDown | Self::FailsSmokeTest => true,
+        }
     }
 
     /// Whether that is the version's own fault.
     pub(super) fn is_failure(self) -> bool {
-        !matches!(self, Self::Good | Self::NoRoom)
+        match self {
+            Self::Good | Self::NoRoom => false,
+            Self::NeverReady | Self::Crashes | Self::OneDown | Self::FailsSmokeTest => true,
+        }
     }
 }
 

@@ -95,6 +95,44 @@ pub(in crate::decide::tests) enum Event {
     Pass(Pass),
 }
 
+impl Event {
+    /// Whether what was begun for the follower is still to be carried on after it.
+    fn leaves_begun(&self) -> bool {
+        match self {
+            Self::Registry(_) | Self::Alias(_) | Self::Up(_) | Self::Pass(_) => true,
+            Self::Desired(_)
+            | Self::Settings(_)
+            | Self::Replicas(_)
+            | Self::Strategy(_)
+            | Self::Drift(_)
+            | Self::PreviousAlias(_)
+            | Self::SmokeTest(_)
+            | Self::Serving(_)
+            | Self::Suspend(_)
+            | Self::Rules(_)
+            | Self::Blocked(_)
+            | Self::Retry(_)
+            | Self::Deleted(_)
+            | Self::StatusLost(_)
+            | Self::Pods { .. }
+            | Self::DeploymentDeleted(_)
+            | Self::DeploymentScaled { .. }
+            | Self::DeploymentEdited(_)
+            | Self::Service(_)
+            | Self::PortEdited(_)
+            | Self::MovePreviousAlias(_)
+            | Self::Approved { .. }
+            | Self::Percent { .. }
+            | Self::VersionDeleted(_)
+            | Self::VersionRegistered(_)
+            | Self::ModelRecreated(_)
+            | Self::ClusterRebuilt(_)
+            | Self::PodsLost(_)
+            | Self::Quota(_) => false,
+        }
+    }
+}
+
 /// What blocks work on the ModelAlias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::decide::tests) enum BlockedBy {
@@ -223,7 +261,7 @@ fn is_zero(number: &usize) -> bool {
 impl World {
     pub(in crate::decide::tests) fn happen(&mut self, event: &Event) {
         self.cause(|| format!("{event:?}"));
-        if !matches!(event, Event::Registry(_) | Event::Alias(_) | Event::Up(_) | Event::Pass(_)) {
+        if !event.leaves_begun() {
             self.begun = None;
         }
         match event {

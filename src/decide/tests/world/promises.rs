@@ -48,7 +48,13 @@ impl World {
                 Some(*version)
             }
             Action::Route(Traffic::One(version)) => Some(*version),
-            _ => None,
+            Action::Route(Traffic::Nowhere | Traffic::Shared)
+            | Action::SetFinalizer { .. }
+            | Action::SmokeTest { .. }
+            | Action::DeleteService
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::Record { .. } => None,
         };
         if self.registry.silence().is_none() {
             if concerns.is_some() && concerns == self.registry.seen.alias {
@@ -62,7 +68,15 @@ impl World {
             Action::Route(Traffic::One(version)) => {
                 self.cluster.traffic == Traffic::One(begun) && *version != begun && self.ready(begun) > 0
             }
-            _ => false,
+            Action::Apply { .. }
+            | Action::Scale { .. }
+            | Action::Route(Traffic::Nowhere | Traffic::Shared)
+            | Action::SetFinalizer { .. }
+            | Action::SmokeTest { .. }
+            | Action::DeleteService
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::Record { .. } => false,
         };
         self.promise(!gives_up, |_| {
             format!("version {begun} was begun and is not given up for want of an answer: {action:?}")
