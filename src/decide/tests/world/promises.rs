@@ -27,7 +27,9 @@ impl World {
         let is_suspended = self.intent.lifecycle == Lifecycle::Suspended;
         self.promise(!is_suspended, |_| "nothing is written while suspended".into());
         let Some(blocker) = &self.intent.blocker else { return };
-        let starts = |version: &Version| self.desired(*version) == 0 && !self.answered.contains(version);
+        let is_known =
+            |version: &Version| self.answered.contains(version) || self.cluster.traffic.reaches(*version);
+        let starts = |version: &Version| self.desired(*version) == 0 && !is_known(version);
         let may_be_done = match action {
             Action::Route(_) => blocker.scope == BlockerScope::Changes,
             Action::Scale { version, replicas } => *replicas == 0 || !starts(version),
