@@ -22,7 +22,8 @@ pub(crate) fn error_message(error: &kube::Error, verb: &str, object: &str) -> Re
             ),
         ),
         kube::Error::Api(status)
-            if (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
+            if is_of_the_object(&status.message)
+                || (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
         {
             ReasonMessage::new(
                 Reason::ApplyRefused,
@@ -34,6 +35,12 @@ pub(crate) fn error_message(error: &kube::Error, verb: &str, object: &str) -> Re
             format!("could not {verb} {object}, and will try again: {}", shortened(&cause(error), 800)),
         ),
     }
+}
+
+/// Whether the object itself is at fault, by the API server's words: a server-side apply meets an unknown field, or one of the
+/// wrong type, with the status of an error of its own.
+fn is_of_the_object(message: &str) -> bool {
+    message.contains("failed to create typed patch object")
 }
 
 /// What the API server said; where it said nothing, the innermost cause.
@@ -65,6 +72,16 @@ mod tests {
             cause.message,
             "could not apply the Service \"fraud\", and will try again: the object has been modified"
         );
+    }
+
+    #[test]
+    fn an_unknown_field_in_an_apply_is_a_refusal_though_its_status_is_500() {
+        let said = "failed to create typed patch object (risk/fraud-v1; apps/v1, Kind=Deployment): \
+                    .spec.template.spec.nodeSelectr: field not declared in schema";
+        let status = Status::failure(said, "InternalError").with_code(500);
+        let cause = error_message(&kube::Error::Api(status.boxed()), "apply", "the Deployment \"fraud-v1\"");
+        assert_eq!(cause.reason, Reason::ApplyRefused);
+        assert!(cause.message.contains("nodeSelectr"), "{}", cause.message);
     }
 
     #[test]

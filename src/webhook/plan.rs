@@ -37,7 +37,7 @@ pub struct Plan {
 #[must_use]
 pub fn path(key: &RegistryKey) -> String {
     match key {
-        RegistryKey::Default => "/webhooks/default".to_owned(),
+        RegistryKey::Cluster { name } => format!("/webhooks/{name}"),
         RegistryKey::Object { namespace, name } => format!("/webhooks/{namespace}/{name}"),
     }
 }
@@ -46,35 +46,29 @@ pub fn path(key: &RegistryKey) -> String {
 #[must_use]
 pub fn key(path: &str) -> Option<RegistryKey> {
     let rest = path.strip_prefix("/webhooks/")?;
-    if rest == "default" {
-        return Some(RegistryKey::Default);
-    }
-    let (namespace, name) = rest.split_once('/')?;
     let is_name = |text: &str| !text.is_empty() && !text.contains('/');
-    (is_name(namespace) && is_name(name))
-        .then(|| RegistryKey::Object { namespace: namespace.to_owned(), name: name.to_owned() })
+    match rest.split_once('/') {
+        None => is_name(rest).then(|| RegistryKey::Cluster { name: rest.to_owned() }),
+        Some((namespace, name)) => (is_name(namespace) && is_name(name))
+            .then(|| RegistryKey::Object { namespace: namespace.to_owned(), name: name.to_owned() }),
+    }
 }
 
 /// The webhook of a registry. `identity` is the object's UID, which no other cluster has.
 #[must_use]
 pub fn desired_webhook(
     key: &RegistryKey,
-    identity: Option<&str>,
+    identity: &str,
     base: &Url,
     secret: &SecretString,
 ) -> DesiredWebhook {
     let mut url = base.clone();
     url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), path(key)));
     let url = url.to_string();
-    let name =
-        identity.map_or_else(|| format!("{PREFIX}{}", short(url.as_bytes())), |uid| format!("{PREFIX}{uid}"));
-    let of = match key {
-        RegistryKey::Default => "its default registry".to_owned(),
-        RegistryKey::Object { namespace, name } => format!("the ModelRegistry {namespace}/{name}"),
-    };
+    let name = name_of(identity);
     // MLflow never shows the secret. This tells whether it has the right one, and is too short to tell which.
     let mark = short(format!("laurel webhook secret\n{}", secret.expose_secret()).as_bytes());
-    let description = format!("Made by Laurel for {of}; secret {}", &mark[..6]);
+    let description = format!("Made by Laurel for the {key}; secret {}", &mark[..6]);
     DesiredWebhook { name, url, description, secret: secret.clone() }
 }
 
@@ -131,8 +125,12 @@ mod tests {
         RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
     }
 
+    fn cluster_object() -> RegistryKey {
+        RegistryKey::Cluster { name: "mlflow".to_owned() }
+    }
+
     fn desired_with(uid: &str, base: &str, secret: &str) -> DesiredWebhook {
-        desired_webhook(&object(), Some(uid), &base.parse().unwrap(), &secret.into())
+        desired_webhook(&object(), uid, &base.parse().unwrap(), &secret.into())
     }
 
     fn listed(id: &str, desired: &DesiredWebhook) -> WebhookFacts {
@@ -147,7 +145,7 @@ mod tests {
 
     #[test]
     fn paths_lead_to_registries_and_back() {
-        for it in [RegistryKey::Default, object()] {
+        for it in [cluster_object(), object()] {
             assert_eq!(key(&path(&it)), Some(it));
         }
         for nowhere in [
@@ -158,7 +156,7 @@ mod tests {
             "/webhooks/a/",
             "/webhooks//b",
             "/webhooks/a/b/c",
-            "/x/default",
+            "/x/mlflow",
         ] {
             assert_eq!(key(nowhere), None, "{nowhere}");
         }
@@ -172,9 +170,8 @@ mod tests {
         ] {
             assert_eq!(desired_with("u", base, "s").url, url);
         }
-        let default =
-            desired_webhook(&RegistryKey::Default, None, &"http://a:9443".parse().unwrap(), &"s".into());
-        assert_eq!(default.url, "http://a:9443/webhooks/default");
+        let shared = desired_webhook(&cluster_object(), "u", &"http://a:9443".parse().unwrap(), &"s".into());
+        assert_eq!(shared.url, "http://a:9443/webhooks/mlflow");
     }
 
     #[test]

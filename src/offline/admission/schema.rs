@@ -348,6 +348,6 @@ mod tests {
             }
             assert!(!compile_schema(schema).has_errors(), "a rule cannot be compiled");
         }
-        assert_eq!(urls, 2, "where the MLflow server is, and where it reaches Laurel");
+        assert_eq!(urls, 4, "where the MLflow server is, and where it reaches Laurel, for both kinds");
     }
 }

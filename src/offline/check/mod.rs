@@ -24,7 +24,7 @@ pub use self::{
     promotions::{Promotion, Verdict, evaluate},
 };
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_registry::MlflowServer},
     offline::admission::Judge,
 };
 
@@ -88,6 +88,7 @@ type Place = (String, String);
 #[derive(Debug, Default)]
 pub struct Known {
     registries: BTreeMap<Place, Of<ModelRegistry>>,
+    cluster_registries: BTreeMap<Place, Of<ClusterModelRegistry>>,
     models: BTreeMap<Place, Of<RegisteredModel>>,
     aliases: BTreeMap<Place, Of<ModelAlias>>,
     /// Objects that are there already, and the file of the first.
@@ -107,18 +108,24 @@ impl Known {
         match manifest.object["kind"].as_str() {
             Some("ModelRegistry") => {
                 let registry = place(&mut self.registries, &mut self.twice, judge, manifest)?;
-                registry.map_or(Ok(()), |it| {
-                    it.spec.mlflow.url().map(drop).map_err(|error| {
-                        format!(
-                            "spec.mlflow.url: the API server takes it, but nobody can connect to it: {error}"
-                        )
-                    })
-                })
+                registry.map_or(Ok(()), |it| connectable(&it.spec.mlflow))
+            }
+            Some("ClusterModelRegistry") => {
+                let registry = place(&mut self.cluster_registries, &mut self.twice, judge, manifest)?;
+                registry.map_or(Ok(()), |it| connectable(&it.spec.registry.mlflow))
             }
             Some("RegisteredModel") => place(&mut self.models, &mut self.twice, judge, manifest).map(drop),
             _ => place(&mut self.aliases, &mut self.twice, judge, manifest).map(drop),
         }
     }
+}
+
+/// Whether a URL that the API server takes is one that somebody can connect to.
+fn connectable(server: &MlflowServer) -> Result<(), String> {
+    let url = server.url().map(drop);
+    url.map_err(|error| {
+        format!("spec.mlflow.url: the API server takes it, but nobody can connect to it: {error}")
+    })
 }
 
 /// Reads an object into its type, and puts it in its place, if that is free.

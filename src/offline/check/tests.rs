@@ -56,6 +56,15 @@ fn references_that_lead_nowhere_are_warnings() {
 }
 
 #[test]
+fn a_registry_of_the_cluster_is_found_from_every_namespace() {
+    let registry = "kind: ClusterModelRegistry\nmetadata: {name: shared}\nspec: {mlflow: {url: 'http://localhost:5000'}}";
+    let model = "kind: RegisteredModel\nmetadata: {name: fraud, namespace: risk}\nspec: {registryRef: {kind: ClusterModelRegistry, name: shared}}";
+    assert_eq!(reported(&[registry, model]), [""; 0]);
+    let found = reported(&[model]);
+    assert!(found.len() == 1 && found[0].contains(r#"no ClusterModelRegistry "shared""#), "{found:?}");
+}
+
+#[test]
 fn two_that_claim_one_alias_of_one_model_are_a_conflict_by_whatever_name_they_call_it() {
     let models = [model("fraud", ""), model("fraud-eu", "modelName: fraud")];
     let first = alias("a", "fraud", "alias: champion, version: '1'");

@@ -98,8 +98,8 @@ mod tests {
     fn rules_say_what_better_means_and_improvement_has_the_last_word() {
         let rules: Vec<PromotionRule> = serde_yaml::from_str(
             "
-- {aliases: [a], metrics: [{name: auc, min: 0.9}, {name: p99, max: 50}, {name: share, min: 0.1, max: 0.2}, {name: odd, min: 1}]}
-- {aliases: [b], improves: {metric: odd, over: a, goal: Minimize}}
+- {name: a, aliases: [a], metrics: [{name: auc, min: 0.9}, {name: p99, max: 50}, {name: share, min: 0.1, max: 0.2}, {name: odd, min: 1}]}
+- {name: b, aliases: [b], improves: {metric: odd, over: a, goal: Minimize}}
 ",
         )
         .unwrap();
