@@ -245,10 +245,9 @@ impl World {
         }
         let facts = &self.registry.seen;
         let previous = facts.previous_alias.filter(|_| self.intent.keeps_previous_alias);
-        let named = [facts.alias, previous].into_iter().flatten();
+        let mut named = [facts.alias, previous].into_iter().flatten();
         let due = named
-            .filter(|version| Some(*version) != self.desired_version() && self.registry.was_live(*version))
-            .next();
+            .find(|version| Some(*version) != self.desired_version() && self.registry.was_live(*version));
         let can_serve = |version: &Version| {
             let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_deref());
             !self.cluster.is_broken(*version) && !settings.is_some_and(is_bad)
