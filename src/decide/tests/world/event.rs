@@ -274,7 +274,7 @@ impl World {
         }
         match event {
             Event::Desired(DesiredVersion::Version(number)) => {
-                self.intent.desired = Desired::Version(version(*number))
+                self.intent.desired = Desired::Version(version(*number));
             }
             Event::Desired(DesiredVersion::Follow(who)) => self.intent.desired = who.into(),
             Event::Settings(settings) => self.serving().settings = Some(settings.clone()),

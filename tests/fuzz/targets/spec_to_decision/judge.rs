@@ -104,7 +104,7 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
             assert!(observed.cluster.workloads.contains_key(version), "of a version that is not there");
         }
         Action::FillInReplicas { replicas } => {
-            assert!((1..=REPLICAS_MAX).contains(replicas), "{replicas} pods")
+            assert!((1..=REPLICAS_MAX).contains(replicas), "{replicas} pods");
         }
         Action::SetFinalizer { .. } | Action::Route(_) | Action::Delete { .. } | Action::DeleteService => {}
     }
