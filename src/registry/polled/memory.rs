@@ -64,7 +64,7 @@ impl RegistryMemory {
                 known.versions.entry(facts.version).or_insert_with(|| Some(facts.clone()));
             }
             if let Ok(listed) = listing {
-                known.forget_missing(listed.iter().map(|(facts, _)| facts.version).collect());
+                known.forget_missing(&listed.iter().map(|(facts, _)| facts.version).collect());
             }
         }
         let mut known = std::mem::replace(&mut self.listings, read);
@@ -129,7 +129,7 @@ pub(super) struct ModelMemory {
 
 impl ModelMemory {
     /// Forgets the versions that a list should hold and does not: whether they are gone is asked of each itself.
-    fn forget_missing(&mut self, listed: BTreeSet<Version>) {
+    fn forget_missing(&mut self, listed: &BTreeSet<Version>) {
         let lowest = if listed.len() < NEWEST { None } else { listed.first().copied() };
         self.versions.retain(|version, facts| {
             let is_older = lowest.is_some_and(|lowest| *version < lowest);

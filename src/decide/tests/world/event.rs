@@ -341,7 +341,10 @@ impl World {
         let registry = &mut self.registry;
         match event {
             Event::Pods { of, are } => cluster.set_fate(version(*of), *are),
-            Event::PodsLost(number) => cluster.lose_pods(version(*number), self.now, self.pace),
+            Event::PodsLost(number) => {
+                cluster.lose_pods(version(*number), self.now, self.pace);
+                self.lost_pods_at = Some(self.now);
+            }
             Event::Quota(most) => cluster.quota = *most,
             Event::DeploymentDeleted(number) => cluster.delete(version(*number), self.now, self.pace),
             Event::DeploymentScaled { of, to } => {

@@ -112,6 +112,8 @@ pub(super) struct World {
     left: Option<(Version, Timestamp)>,
     /// How many pods were asked for of each version when traffic left it, until that was changed.
     left_with: BTreeMap<Version, u32>,
+    /// When pods were evicted last.
+    lost_pods_at: Option<Timestamp>,
     /// Somebody else made the Service select what it does.
     is_pointed_by_others: bool,
     /// The versions that ever answered requests.
@@ -188,6 +190,7 @@ impl World {
             serving_aside: None,
             left: None,
             left_with: BTreeMap::new(),
+            lost_pods_at: None,
             is_pointed_by_others: false,
             answered: BTreeSet::new(),
             answered_last: None,

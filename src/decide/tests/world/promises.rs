@@ -27,8 +27,12 @@ impl World {
         let is_suspended = self.intent.lifecycle == Lifecycle::Suspended;
         self.promise(!is_suspended, |_| "nothing is written while suspended".into());
         let Some(blocker) = &self.intent.blocker else { return };
-        let is_known =
-            |version: &Version| self.answered.contains(version) || self.cluster.traffic.reaches(*version);
+        let has_served = |version: &Version| {
+            self.status.versions.iter().any(|held| held.version == *version && held.served_at.is_some())
+        };
+        let is_known = |version: &Version| {
+            self.answered.contains(version) || has_served(version) || self.cluster.traffic.reaches(*version)
+        };
         let starts = |version: &Version| self.desired(*version) == 0 && !is_known(version);
         let may_be_done = match action {
             Action::Route(_) => blocker.scope == BlockerScope::Changes,
@@ -216,10 +220,16 @@ impl World {
     pub(super) fn promise_of_room(&mut self, version: Version, replicas: u32) {
         let strategy = self.intent.serving.as_ref().map(|serving| serving.strategy);
         let Some(StrategyIntent::Rolling { max_surge }) = strategy else { return };
+        // What it has not seen, it cannot make room for.
+        let is_blind = self.lost_pods_at.is_some_and(|lost| self.operator.seen_until < lost);
         let cluster = &self.cluster;
         let is_missing =
             !cluster.deployments.contains_key(&version) && cluster.traffic == Traffic::One(version);
-        if is_missing || cluster.traffic == Traffic::Nowhere || replicas <= cluster.desired(version) {
+        if is_blind
+            || is_missing
+            || cluster.traffic == Traffic::Nowhere
+            || replicas <= cluster.desired(version)
+        {
             return;
         }
         let others = cluster.deployments.iter().filter(|(other, _)| **other != version);
