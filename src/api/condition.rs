@@ -211,6 +211,8 @@ pub enum Reason {
     ProgressDeadlineExceeded,
     /// The version answered its own input example with an error.
     SmokeTestFailed,
+    /// The smoke test cannot be done: the example cannot be read, or the pods cannot be reached.
+    SmokeTestUnavailable,
     /// The version that served has no ready pod left.
     BecameUnready,
 
@@ -266,9 +268,11 @@ impl Reason {
 
             Self::WaitingForPods | Self::RegistryPending | Self::RegistryNotRead => Severity::Waiting,
 
-            Self::RegistryUnreachable | Self::RegistryFailing | Self::VersionPending | Self::ApplyFailed => {
-                Severity::Transient
-            }
+            Self::RegistryUnreachable
+            | Self::RegistryFailing
+            | Self::VersionPending
+            | Self::SmokeTestUnavailable
+            | Self::ApplyFailed => Severity::Transient,
 
             Self::ModelRegistryNotFound
             | Self::RegistryNotConfigured

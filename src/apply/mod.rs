@@ -25,7 +25,7 @@ use crate::{
         Effect, Throttle,
         alias_writes::{self, AliasWrites},
         audit_writes::AuditWrites,
-        smoke_tests::SmokeTests,
+        smoke_tests::{self, SmokeTests},
     },
     status::{Applied, NewEvent},
     telemetry::metrics::Metrics,
@@ -59,6 +59,7 @@ pub async fn apply(
     observed: &Observed,
     decision: &Decision,
 ) -> Applied {
+    effects.smoke.keep_only(&subject.uid, decision.smoke_test.as_ref());
     let mut applied = Applied::default();
     for action in &decision.actions {
         if !effects.throttle.may_write(&subject.uid, action).await {
@@ -116,7 +117,7 @@ fn described(action: &Action) -> String {
         Action::Delete { version } => format!("the deletion of the Deployment of version {version}"),
         Action::DeleteService => "the deletion of the Service".to_owned(),
         Action::FillInReplicas { replicas } => format!("spec.serving.replicas: {replicas}"),
-        Action::SmokeTest { version } => format!("the smoke test of version {version}"),
+        Action::SmokeTest { version, .. } => format!("the smoke test of version {version}"),
         Action::SetAlias { version, .. } => {
             format!("the alias in the registry, which names version {version}")
         }
@@ -152,8 +153,20 @@ async fn act(
             let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(now);
             workloads::scale(effects, subject, *version, *replicas, begins).await
         }
-        Action::SmokeTest { version } => {
-            effects.smoke.start(subject, subject.known_model()?, *version);
+        Action::SmokeTest { version, attempt } => {
+            if let (Some(serving), Some(intent)) = (&subject.spec().serving, &observed.intent.serving) {
+                let model = subject.known_model()?;
+                effects.smoke.begin(smoke_tests::Request {
+                    uid: subject.uid.clone(),
+                    alias: subject.key.clone(),
+                    version: *version,
+                    attempt: attempt.clone(),
+                    model: model.name.clone(),
+                    registry: model.registry.clone(),
+                    port: serving.port,
+                    timeout: intent.smoke_test.timeout.unsigned_abs(),
+                });
+            }
             Ok(())
         }
         Action::Route(traffic) => {

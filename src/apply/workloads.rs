@@ -94,7 +94,6 @@ pub(super) async fn apply_deployment(
     let deployment = render::deployment(&rendering(subject)?, version, model_uri, replicas, at)
         .map_err(|error| ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))?;
     let is_known = effects.cluster.has_deployment(&subject.key, version);
-    effects.smoke.forget(&subject.uid, version);
     let applied =
         apply::<Deployment>(effects, subject, &deployment.object.name_any(), &deployment, is_known).await;
     applied.map_err(|cause| match cause.reason {

@@ -24,7 +24,7 @@ use crate::{
         model_alias::AliasKey,
         names::{ModelUri, Version},
     },
-    decide::{ClusterView, SmokeReport, Traffic, Workload},
+    decide::{ClusterView, SmokeTest, Traffic, Workload},
     render::labels,
 };
 
@@ -142,14 +142,14 @@ impl Cache {
     }
 
     /// The cluster as it shows for the ModelAlias with this UID: what belongs to somebody else is not in it. `port` is the port
-    /// that its Service should have; `smoke` returns how a version's smoke test stands.
+    /// that its Service should have; `smoke` is a version's smoke test.
     #[must_use]
     pub fn view(
         &self,
         alias: &AliasKey,
         uid: &str,
         port: Option<i32>,
-        smoke: impl Fn(Version) -> Option<SmokeReport>,
+        smoke: impl Fn(Version) -> Option<SmokeTest>,
     ) -> ClusterView {
         let aliases = self.lock();
         let Some(objects) = aliases.get(alias) else { return ClusterView::default() };
@@ -210,6 +210,13 @@ impl Cache {
         let pods = aliases.get(alias)?.pods.values();
         pods.filter(|pod| pod.version == version && pod.ready).find_map(|pod| pod.ip.clone())
     }
+
+    /// Whether the pod with this address is still a ready one of the version.
+    #[must_use]
+    pub fn is_ready_pod(&self, alias: &AliasKey, version: Version, address: &str) -> bool {
+        let is_it = |pod: &PodView| pod.version == version && pod.ready && pod.ip.as_deref() == Some(address);
+        self.lock().get(alias).is_some_and(|objects| objects.pods.values().any(is_it))
+    }
 }
 
 impl Objects {
@@ -220,7 +227,7 @@ impl Objects {
             && self.pods.is_empty()
     }
 
-    fn workload(&self, deployment: &DeploymentView, smoke: Option<SmokeReport>) -> Workload {
+    fn workload(&self, deployment: &DeploymentView, smoke: Option<SmokeTest>) -> Workload {
         let version = deployment.version;
         let pods = || self.pods.values().filter(move |pod| pod.version == version);
         let total = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

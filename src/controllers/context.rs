@@ -61,7 +61,7 @@ impl Context {
     /// Forgets what is kept in memory about a ModelAlias that is gone.
     pub fn forget_alias(&self, uid: &str) {
         self.memory.forget_alias(uid);
-        self.smoke.forget_all(uid);
+        self.smoke.forget(uid);
         self.alias_writes.forget(uid);
         self.audit_writes.forget(uid);
         self.throttle.forget(uid);

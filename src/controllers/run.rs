@@ -109,7 +109,11 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         aliases: aliases.clone(),
         models: models.clone(),
         registry_objects,
-        smoke: SmokeTests::new(PodAccess { cluster: cluster.clone(), http: pod_client()? }, sender.clone()),
+        smoke: SmokeTests::new(
+            PodAccess { cluster: cluster.clone(), http: pod_client()? },
+            sender.clone(),
+            options.input_example_max_bytes,
+        ),
         alias_writes: AliasWrites::new(sender.clone()),
         audit_writes: AuditWrites::new(sender.clone()),
         trusts_changed_by: options.trust_changed_by,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{GatesReport, Traffic, observed::Workload};
+use super::{Attempt, GatesReport, Traffic, observed::Workload};
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,
@@ -34,10 +34,12 @@ pub enum Action {
         /// How many pods.
         replicas: u32,
     },
-    /// Send the model's input example to a pod of the version.
+    /// Begin to send the model's input example to a pod of the version. Its result is observed.
     SmokeTest {
         /// The version.
         version: Version,
+        /// The attempt that the result belongs to.
+        attempt: Attempt,
     },
     /// Let the Service send requests there. Never [`Traffic::Nowhere`].
     Route(Traffic),
@@ -100,6 +102,8 @@ pub struct Decision {
     pub rejection: Option<Rejection>,
     /// The version that is wished for, as far as it is known.
     pub target: Option<Version>,
+    /// The smoke test that is begun or waited for. Any other is ended.
+    pub smoke_test: Option<(Version, Attempt)>,
     /// What is told.
     pub report: Report,
     /// When to look again, if nothing happens before.

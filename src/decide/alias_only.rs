@@ -42,6 +42,7 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         actions,
         rejection,
         target: desired.ok(),
+        smoke_test: None,
         report: Report { readiness, serving: serving_condition(observed), registry, gates },
         wake,
     }

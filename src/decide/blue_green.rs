@@ -3,6 +3,7 @@
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
     action::pods_cause,
+    smoke_test,
     step::{self, RolloutStep},
     target::Target,
 };
@@ -95,8 +96,9 @@ pub(super) fn bring_up(
         begin(observed, serving, version, Action::Scale { version, replicas }, step);
     } else if !workload.rolled_out {
         step.await_pods(observed, serving, target, version, workload);
-    } else if step::prove(step, observed, serving, version, workload) {
+    } else if smoke_test::prove(step, observed, serving, version) {
         route(version, step);
+        smoke_test::report_skipped(step, observed, serving, version);
     }
 }
 

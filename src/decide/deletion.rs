@@ -51,6 +51,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
         actions,
         rejection: None,
         target: observed.status.target_version,
+        smoke_test: None,
         report: Report {
             readiness: Readiness::Progressing(cause.clone()),
             serving: serving_condition(observed),

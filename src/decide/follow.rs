@@ -242,7 +242,9 @@ fn is_starting(observed: &Observed, version: Version) -> bool {
     let started = observed.remembered(version).and_then(|held| held.started_at);
     let begun = [started, workload.started_at, workload.tried_since].into_iter().flatten().max();
     let ends = begun.unwrap_or(observed.now).checked_add(serving.progress_deadline).unwrap_or(Timestamp::MAX);
-    let is_tested = matches!(workload.smoke, Some(SmokeReport::Running(_)));
+    // A test that cannot be done has no end of its own, so it does not hold the next version up.
+    let report = workload.smoke.as_ref().map(|test| &test.report);
+    let is_tested = matches!(report, Some(SmokeReport::Running(_)));
     is_under_way && (observed.now < ends || is_tested)
 }
 

@@ -5,6 +5,7 @@
 //!                    │   follow ───── what a follower chooses
 //!                    │   gates ────── the promotion rules, before a version's first traffic
 //! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from what serves to the goal
+//!                    │   smoke_test ─ whether a version may get its first traffic
 //!                    ├ retention ──── what becomes of the versions that do not serve
 //!                    ├ registry_sync ─ the alias in the registry, after traffic
 //!                    └ record ──────── the history in the registry, after the alias
@@ -31,10 +32,11 @@ mod observed;
 pub mod registered_model;
 mod retention;
 mod rolling;
+mod smoke_test;
 mod step;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use alias_plan::CONTENTION;
@@ -45,9 +47,14 @@ pub use gates::{
 };
 pub use observed::{
     Blocker, BlockerScope, ClusterView, Desired, Intent, Lifecycle, Observed, Outbox, RegistryView,
-    ServingIntent, SmokeReport, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
+    ServingIntent, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
 };
+#[cfg(test)]
+use smoke_test::SKIPPED_AFTER;
+pub use smoke_test::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
 pub use target::desired;
+
+pub use crate::api::model_alias::OnUnavailable;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -107,6 +114,7 @@ fn strategy_step(observed: &Observed, serving: &ServingIntent, target: &target::
 
 fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let target = target::choose(observed, serving);
+    let smoke_test = smoke_test::wanted(observed, serving, target.number());
     let mut step = strategy_step(observed, serving, &target);
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &target, serves_next, &mut step);
@@ -142,6 +150,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         actions,
         rejection: step.rejection.or(refused),
         target: target.desired,
+        smoke_test,
         report: Report {
             readiness,
             serving: serving_condition(observed),
@@ -189,6 +198,7 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
         actions: Vec::new(),
         rejection: None,
         target: observed.status.target_version,
+        smoke_test: None,
         report: Report {
             readiness,
             serving: serving_condition(observed),

@@ -17,6 +17,7 @@ use super::{
     Action,
     follow::{self, Candidates, Choice, Follower},
     gates::Evidence,
+    smoke_test::SmokeTest,
 };
 
 /// All that a decision may know.
@@ -163,18 +164,18 @@ pub struct ServingIntent {
     pub warm_for: SignedDuration,
     /// How many versions are kept scaled to zero.
     pub history: usize,
-    /// Whether a version must answer its input example before its first traffic.
+    /// The check before a version's first traffic.
     pub smoke_test: SmokeTestIntent,
 }
 
-/// The last check before a version's first traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The check before a version's first traffic: a pod has to answer the version's own input example.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmokeTestIntent {
-    /// Whether there is one.
-    pub enabled: bool,
-    /// How long the pod may take to answer.
+    /// Whether it is asked for.
+    pub is_enabled: bool,
+    /// How long the answer may take.
     pub timeout: SignedDuration,
-    /// What happens while it cannot be carried out.
+    /// What becomes of a version whose test cannot be done.
     pub on_unavailable: OnUnavailable,
 }
 
@@ -358,22 +359,9 @@ pub struct Workload {
     /// deleted or lost with their node did not fail, and neither did those that have not been ready yet.
     #[serde(default)]
     pub has_failed: bool,
-    /// How the smoke test stands; `None` when none was begun.
+    /// Its smoke test; `None` when none was begun.
     #[serde(default)]
-    pub smoke: Option<SmokeReport>,
-}
-
-/// How a smoke test stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SmokeReport {
-    /// It is under way. The text says what it last ran into, if anything.
-    Running(Option<String>),
-    /// The pod answered with 2xx.
-    Passed,
-    /// The model has no input example.
-    NoInputExample,
-    /// The pod answered with an error; the text says which.
-    Failed(String),
+    pub smoke: Option<SmokeTest>,
 }
 
 impl Workload {

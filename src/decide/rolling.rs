@@ -13,7 +13,8 @@ use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
     action::pods_cause,
     blue_green::{self, await_recovery, bring_up, keep, restore_traffic},
-    step::{self, Proof, RolloutStep},
+    smoke_test::{self, Proof},
+    step::{self, RolloutStep},
     target::Target,
 };
 use crate::api::{
@@ -111,13 +112,14 @@ impl Exchange<'_> {
             );
         } else if !workload.rolled_out {
             step.await_pods(observed, serving, self.target, version, workload);
-        } else if step::prove(step, observed, serving, version, workload) {
+        } else if smoke_test::prove(step, observed, serving, version) {
             if workload.is_full(serving.replicas) {
                 blue_green::route(version, step);
             } else {
                 step.act(Action::Route(Traffic::Shared));
                 self.report(version, step);
             }
+            smoke_test::report_skipped(step, observed, serving, version);
         }
     }
 
@@ -200,7 +202,7 @@ impl Exchange<'_> {
     }
 
     fn may_go_on(&self, version: Version, workload: &Workload) -> bool {
-        matches!(step::proof(self.observed, self.serving, version, workload), Proof::Given)
+        matches!(smoke_test::proof(self.observed, self.serving, version), Proof::Given)
             && self.observed.rejection(version, Some(&workload.settings)).is_none()
     }
 

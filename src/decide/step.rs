@@ -2,12 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{
-    Action, Observed, ServingIntent, SmokeReport, Traffic, Workload, action::pods_cause, target::Target,
-};
+use super::{Action, Observed, ServingIntent, Traffic, Workload, action::pods_cause, target::Target};
 use crate::api::{
     condition::{Reason, ReasonMessage, shortened},
-    model_alias::{Rejection, SmokeTestOutcome},
+    model_alias::Rejection,
     names::Version,
 };
 
@@ -130,75 +128,4 @@ pub(super) fn overdue(
     } else {
         late(serving, version, &seen)
     }
-}
-
-/// Whether a version may get its first traffic.
-pub(super) enum Proof {
-    /// It may.
-    Given,
-    /// A smoke test has to be begun.
-    Missing,
-    /// One is under way.
-    Awaited(Option<String>),
-    /// It failed.
-    Failed(String),
-}
-
-/// A version is proven when it has served before, when it answered its own input example, when it has none, or when
-/// nobody asks for a proof.
-pub(super) fn proof(
-    observed: &Observed,
-    serving: &ServingIntent,
-    version: Version,
-    workload: &Workload,
-) -> Proof {
-    let remembered = observed
-        .remembered(version)
-        .and_then(|held| held.smoke_test)
-        .filter(|outcome| *outcome != SmokeTestOutcome::Unknown);
-    if !serving.smoke_test.enabled || observed.has_been_live(version) || remembered.is_some() {
-        return Proof::Given;
-    }
-    match &workload.smoke {
-        None => Proof::Missing,
-        Some(SmokeReport::Running(seen)) => Proof::Awaited(seen.clone()),
-        Some(SmokeReport::Passed | SmokeReport::NoInputExample) => Proof::Given,
-        Some(SmokeReport::Failed(seen)) => Proof::Failed(seen.clone()),
-    }
-}
-
-/// Goes through the smoke test; answers true when the version may get traffic. A test that was begun always ends: it is
-/// bounded in time, and its end is a change that is seen.
-pub(super) fn prove(
-    step: &mut RolloutStep,
-    observed: &Observed,
-    serving: &ServingIntent,
-    version: Version,
-    workload: &Workload,
-) -> bool {
-    match proof(observed, serving, version, workload) {
-        Proof::Given => return true,
-        Proof::Missing => {
-            step.act(Action::SmokeTest { version });
-            step.progress(
-                Reason::SmokeTesting,
-                format!("version {version} is ready and is sent its own input example"),
-            );
-        }
-        Proof::Awaited(seen) => {
-            let seen = seen.map_or_else(String::new, |seen| format!("; last seen: {seen}"));
-            step.progress(
-                Reason::SmokeTesting,
-                format!("version {version} is sent its own input example (spec.rollout.smokeTest){seen}"),
-            );
-        }
-        Proof::Failed(seen) => {
-            let message = format!(
-                "version {version} failed its own input example: {seen}; correct the model or its image, or set \
-                 spec.rollout.smokeTest to Disabled"
-            );
-            step.reject(observed, serving, version, ReasonMessage::new(Reason::SmokeTestFailed, message));
-        }
-    }
-    false
 }

@@ -65,7 +65,7 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
     let port = subject.spec().serving.as_ref().map(|serving| i32::from(serving.port));
     let cluster = sources
         .cluster
-        .view(&subject.key, &subject.uid, port, |version| sources.smoke.report(&subject.uid, version));
+        .view(&subject.key, &subject.uid, port, |version| sources.smoke.of(&subject.uid, version));
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);
     }

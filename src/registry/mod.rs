@@ -107,9 +107,11 @@ pub struct VersionFacts {
 
 /// A request that the model's author logged with a version, ready to be sent to its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputExample {
-    /// The JSON body for `POST /invocations`.
-    pub body: Vec<u8>,
+pub enum InputExample {
+    /// The body for `POST /invocations`, as it was logged.
+    Body(Vec<u8>),
+    /// It is larger than what was asked for.
+    TooLarge,
 }
 
 /// What Laurel needs of a model registry.
@@ -153,11 +155,12 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// such run. A run that somebody deleted can be read until it is purged.
     async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError>;
 
-    /// The input example that was logged with a version; `None` when it has none.
+    /// The input example that was logged with a version, if it has at most `limit` bytes; `None` when it has none.
     async fn input_example(
         &self,
         name: &ModelName,
         version: Version,
+        limit: usize,
     ) -> Result<Option<InputExample>, RegistryError>;
 
     /// Makes a model; one that exists already is left as it is.

@@ -97,7 +97,7 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
     match traffic {
         Traffic::Nowhere => {}
         Traffic::One(selected) => {
-            service(&rendering.service(), Selection::One(selected)).insert(&cache, &key)
+            service(&rendering.service(), Selection::One(selected)).insert(&cache, &key);
         }
         Traffic::Shared => service(&rendering.service(), Selection::Shared).insert(&cache, &key),
     }

@@ -9,7 +9,7 @@ use crate::{
         CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasSpec,
         RETRY_ANNOTATION,
         condition::shortened,
-        model_alias::{Runtime, SmokeTest, SmokeTestMode, Strategy},
+        model_alias::{Runtime, Serving, SmokeTest, SmokeTestMode, Strategy},
         std_duration,
     },
     cluster::finalizer,
@@ -64,19 +64,30 @@ impl Subject<'_> {
             progress_deadline: signed(rollout.progress_deadline),
             warm_for: signed(rollout.warm_for),
             history: rollout.revision_history_limit as usize,
-            smoke_test: smoke_test(serving.runtime, &rollout.smoke_test),
+            smoke_test: smoke_test_intent(serving, &rollout.smoke_test),
         })
     }
 }
 
-fn smoke_test(runtime: Runtime, smoke_test: &SmokeTest) -> SmokeTestIntent {
-    let default =
-        if runtime == Runtime::Custom { SmokeTestMode::Disabled } else { SmokeTestMode::InputExample };
+fn smoke_test_intent(serving: &Serving, smoke_test: &SmokeTest) -> SmokeTestIntent {
+    let default = if serving.runtime == Runtime::Custom {
+        SmokeTestMode::Disabled
+    } else {
+        SmokeTestMode::InputExample
+    };
     SmokeTestIntent {
-        enabled: smoke_test.mode.unwrap_or(default) == SmokeTestMode::InputExample,
-        timeout: signed(smoke_test.timeout),
+        is_enabled: smoke_test.mode.unwrap_or(default) == SmokeTestMode::InputExample,
+        timeout: signed(smoke_test.timeout).max(server_timeout(serving)),
         on_unavailable: smoke_test.on_unavailable,
     }
+}
+
+/// How long the model server may work on a request, where `spec.serving.env` sets that.
+fn server_timeout(serving: &Serving) -> SignedDuration {
+    const SECONDS: &str = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT";
+    let set = serving.env.iter().rev().find(|variable| variable.name == SECONDS);
+    let seconds = set.and_then(|variable| variable.value.as_deref()?.trim().parse::<u32>().ok());
+    SignedDuration::from_secs(seconds.unwrap_or_default().into())
 }
 
 fn signed(duration: Duration) -> SignedDuration {
@@ -103,4 +114,28 @@ pub fn follower(spec: &ModelAliasSpec) -> Option<Follower> {
         return Some(Follower::Semver { tag: semver.tag.clone(), range: semver.range.clone() });
     }
     follow.latest.as_ref().map(|_| Follower::Latest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serving(env: &str) -> Serving {
+        serde_yaml::from_str(&format!("{{image: serving:1, env: {env}}}")).unwrap()
+    }
+
+    #[test]
+    fn a_smoke_test_takes_as_long_as_the_model_server_may() {
+        let table = [
+            ("[]", 60),
+            ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, value: '300'}]", 300),
+            ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, value: '10'}]", 60),
+            ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, value: soon}]", 60),
+            ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, valueFrom: {fieldRef: {fieldPath: a}}}]", 60),
+        ];
+        for (env, seconds) in table {
+            let intent = smoke_test_intent(&serving(env), &SmokeTest::default());
+            assert_eq!(intent.timeout, SignedDuration::from_secs(seconds), "{env}");
+        }
+    }
 }

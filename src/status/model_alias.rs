@@ -184,7 +184,7 @@ fn remember_start(
             Some(started) => Some(started),
             None => Some(now),
         };
-        held.smoke_test = match workload.and_then(|workload| workload.smoke.as_ref()) {
+        held.smoke_test = match observed.smoke_report(held.version) {
             _ if renewed => None,
             Some(SmokeReport::Passed) => Some(SmokeTestOutcome::Passed),
             Some(SmokeReport::NoInputExample) => Some(SmokeTestOutcome::NoInputExample),

@@ -3,6 +3,7 @@
 //! `LAUREL_TEST_MLFLOW_URL` names the server: one without authentication and without workspaces, that serves
 //! artifacts. The tests make models whose names begin with `laurel-` and a number, and delete them again.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as its tests do")]
+#![expect(clippy::disallowed_methods, reason = "the environment names the server")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +16,7 @@ use laurel::{
         names::{AliasName, ModelName, Version},
     },
     registry::{
-        Registry, RegistryError, VersionState,
+        InputExample, Registry, RegistryError, VersionState,
         mlflow::{Connection, Credentials, MlflowRegistry},
     },
 };
@@ -25,6 +26,9 @@ use crate::upload::Upload;
 
 mod upload;
 mod webhooks;
+
+/// How large an input example may be.
+const LIMIT: usize = 1 << 20;
 
 /// The value of an environment variable that these tests need.
 pub(crate) fn variable(name: &str) -> String {
@@ -227,17 +231,17 @@ async fn the_input_example_is_found_where_there_is_one() {
     let (registry, name) = (registry(), unique("example"));
     make(&registry, &name).await;
     let upload = Upload::new(&connection().url);
-    let body = r#"{"inputs": [[1.0, 2.0]]}"#;
+    let body = r#"{"inputs": [[1.0, NaN]]}"#;
     let with = upload.logged_model(&name, &[("MLmodel", "a: 1"), ("serving_input_example.json", body)]).await;
     upload.logged_model(&name, &[("MLmodel", "a: 1")]).await;
-    let example = registry.input_example(&name, v(1)).await.unwrap().unwrap();
-    assert_eq!(String::from_utf8(example.body).unwrap(), body);
+    let example = registry.input_example(&name, v(1), LIMIT).await.unwrap();
+    assert_eq!(example, Some(InputExample::Body(body.as_bytes().to_vec())));
     assert_eq!(registry.version(&name, v(1)).await.unwrap().unwrap().model_uri.as_str(), with);
-    assert_eq!(registry.input_example(&name, v(2)).await.unwrap(), None);
-    let error = registry.input_example(&name, v(3)).await.unwrap_err();
+    assert_eq!(registry.input_example(&name, v(2), LIMIT).await.unwrap(), None);
+    let error = registry.input_example(&name, v(3), LIMIT).await.unwrap_err();
     assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
     upload.version(&name, "hf://nobody/nothing").await;
-    let error = registry.input_example(&name, v(3)).await.unwrap_err();
+    let error = registry.input_example(&name, v(3), LIMIT).await.unwrap_err();
     assert!(matches!(error, RegistryError::ServerFailed { status: 500, .. }), "{error}");
     registry.delete_model(&name).await.unwrap();
 }
@@ -300,7 +304,7 @@ async fn a_missing_workspace_is_not_a_missing_model() {
     for result in [
         ask("nowhere").model(&absent).await.map(drop),
         ask("nowhere").version(&absent, v(1)).await.map(drop),
-        ask("nowhere").input_example(&absent, v(1)).await.map(drop),
+        ask("nowhere").input_example(&absent, v(1), LIMIT).await.map(drop),
         ask("nowhere").delete_model(&absent).await,
         ask("nowhere").probe().await.map(drop),
     ] {

@@ -36,6 +36,7 @@ fn is_watched(reason: Reason) -> bool {
         Reason::StartingVersion
         | Reason::WaitingForPods
         | Reason::SmokeTesting
+        | Reason::SmokeTestUnavailable
         | Reason::MovingTraffic
         | Reason::ExchangingPods
         | Reason::UpdatingSettings

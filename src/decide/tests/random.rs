@@ -8,7 +8,7 @@ use super::{
         BlockedBy, DesiredVersion, Event, Fate, Followed, Pass, Registers, Serves, Strategy as Exchange,
     },
 };
-use crate::api::model_alias::Drift;
+use crate::{api::model_alias::Drift, decide::OnUnavailable};
 
 pub(super) fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
@@ -17,6 +17,7 @@ pub(super) fn fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::Crashes),
         1 => Just(Fate::OneDown),
         1 => Just(Fate::FailsSmokeTest),
+        1 => Just(Fate::Unreachable),
         1 => Just(Fate::NoRoom),
     ]
 }
@@ -52,6 +53,7 @@ fn spec() -> impl Strategy<Value = Event> {
         1 => prop_oneof![Just(Drift::Correct), Just(Drift::Report)].prop_map(Event::Drift),
         1 => any::<bool>().prop_map(Event::PreviousAlias),
         1 => any::<bool>().prop_map(Event::SmokeTest),
+        1 => prop_oneof![Just(OnUnavailable::Wait), Just(OnUnavailable::Skip)].prop_map(Event::OnUnavailable),
         1 => any::<bool>().prop_map(Event::Serving),
         1 => any::<bool>().prop_map(Event::Suspend),
         2 => blocked().prop_map(Event::Blocked),
@@ -86,6 +88,7 @@ fn registry() -> impl Strategy<Value = Event> {
         2 => Just(Registers::Lags),
         1 => Just(Registers::IsSlow),
         1 => Just(Registers::HidesRuns),
+        1 => Just(Registers::HidesExamples),
         1 => Just(Registers::ListsPartly),
     ];
     prop_oneof![

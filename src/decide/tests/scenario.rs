@@ -99,6 +99,9 @@ pub(super) struct Seen {
     /// How many pods were made of a version since the start.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) made: BTreeMap<u32, u32>,
+    /// How many requests smoke tests sent to a version since the world began.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) requests: BTreeMap<u32, u32>,
     /// The versions with a Deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) deployments: Option<Vec<u32>>,
@@ -274,6 +277,10 @@ impl Seen {
         for (&number, due) in &self.made {
             let since = world.made(version(number)) - made[&number];
             compare("made", Some(format!("{number}: {due}")), format!("{number}: {since}"));
+        }
+        for (&number, due) in &self.requests {
+            let sent = world.requests(version(number));
+            compare("requests", Some(format!("{number}: {due}")), format!("{number}: {sent}"));
         }
         for (&number, due) in &self.settings {
             let is =

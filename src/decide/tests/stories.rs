@@ -10,8 +10,8 @@ use crate::{
         model_alias::{Cause, Drift, Outcome},
     },
     decide::{
-        Action, AliasRole, Blocker, BlockerScope, Desired, Lifecycle, Readiness, StrategyIntent, Traffic,
-        decide,
+        Action, AliasRole, Blocker, BlockerScope, Desired, Lifecycle, Readiness, SmokeReport, SmokeTest,
+        StrategyIntent, Traffic, decide,
     },
 };
 
@@ -88,11 +88,45 @@ fn promise_4_the_registry_is_told_after_traffic_and_only_then() {
 fn a_version_that_fails_while_it_serves_is_left_for_the_warm_one_and_the_history_says_why() {
     let mut world = serving(1);
     promote(&mut world, 2);
-    world.happen(&super::world::Event::Pods { of: 2, are: Fate::NeverReady });
+    world.happen(&Event::Pods { of: 2, are: Fate::NeverReady });
     world.live(10);
     assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
     assert_eq!(world.status.rejected[0].reason, Reason::BecameUnready);
     assert_eq!(world.status.history[0].cause, Cause::Failure);
+}
+
+/// The pods of the version still run then, with the result of their smoke test.
+#[test]
+fn promise_6_a_retry_right_after_the_rejection_sends_the_input_example_again() {
+    let mut world = serving(1);
+    world.happen(&Event::Pods { of: 2, are: Fate::FailsSmokeTest });
+    world.intent.desired = Desired::Version(version(2));
+    while world.reconcile(None).rejection.is_none() {
+        world.moment();
+    }
+    assert_eq!((world.status.rejected[0].reason, world.desired(version(2))), (Reason::SmokeTestFailed, 2));
+    world.happen(&Event::Pods { of: 2, are: Fate::Good });
+    world.happen(&Event::Retry("1".into()));
+    world.live(30);
+    assert_eq!((world.cluster.traffic, world.requests(version(2))), (Traffic::One(version(2)), 2));
+}
+
+#[test]
+fn a_version_that_gets_traffic_without_a_smoke_test_is_reported() {
+    let mut world = serving(1);
+    world.intent.desired = Desired::Version(version(2));
+    while !world.reconcile(None).actions.iter().any(|action| matches!(action, Action::SmokeTest { .. })) {
+        world.moment();
+    }
+    let mut observed = world.observe();
+    let attempt = observed.attempt(version(2));
+    let report = SmokeReport::Skipped("its input example is too large".into());
+    observed.cluster.workloads.get_mut(&version(2)).unwrap().smoke = Some(SmokeTest { attempt, report });
+    let decision = decide(&observed);
+    assert!(decision.actions.contains(&Action::Route(Traffic::One(version(2)))), "{:?}", decision.actions);
+    let cause = decision.report.readiness.cause();
+    assert_eq!(cause.reason, Reason::SmokeTestUnavailable);
+    assert!(cause.message.contains("its input example is too large"), "{}", cause.message);
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(super) struct Call {
     query: Vec<(&'static str, String)>,
     body: Option<Value>,
     limit: usize,
+    /// How long it may take, where that is longer than for other calls.
+    patience: Duration,
     /// What the body carries that is not to be quoted.
     secret: Option<SecretString>,
 }
@@ -42,7 +44,15 @@ pub(super) struct Call {
 impl Call {
     fn api(method: Method, endpoint: &str, body: Option<Value>) -> Self {
         let path = format!("api/2.0/mlflow/{endpoint}");
-        Self { method, path, query: Vec::new(), body, limit: MAX_BODY, secret: None }
+        Self {
+            method,
+            path,
+            query: Vec::new(),
+            body,
+            limit: MAX_BODY,
+            patience: Duration::ZERO,
+            secret: None,
+        }
     }
 
     /// Reads an endpoint of the REST API.
@@ -70,6 +80,11 @@ impl Call {
     /// The same, with a body that carries a secret.
     pub(super) fn hiding(self, secret: &SecretString) -> Self {
         Self { secret: Some(secret.clone()), ..self }
+    }
+
+    /// The same, with at least so much time.
+    pub(super) fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The same with one more query parameter.
@@ -191,24 +206,24 @@ impl Http {
     }
 
     async fn send(&self, call: &Call) -> Result<RawAnswer, RegistryError> {
-        let broken = |error: reqwest::Error| self.broken(&error);
+        let broken = |error: reqwest::Error| self.broken(&error, call);
         let request = self.request(call).build().map_err(broken)?;
         let redactions = self.redactions(request.headers(), call.secret.clone());
-        let mut response = self.exchange(request).await?;
+        let mut response = self.exchange(request).await?.map_err(broken)?;
         let (body, cut) = read(&mut response, call.limit).await.map_err(broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
         Ok(RawAnswer { url: self.redacted_url(call), status, headers, body, cut, redactions })
     }
 
     /// Sends a request: the only step that leaves the process.
-    async fn exchange(&self, request: Request) -> Result<Response, RegistryError> {
+    async fn exchange(&self, request: Request) -> Result<reqwest::Result<Response>, RegistryError> {
         #[cfg(any(test, fuzzing))]
         if let Some(script) = &self.script {
             let ended =
                 || RegistryError::Unreachable { url: self.base.to_string(), cause: "the script ends".into() };
-            return script.next(&request).ok_or_else(ended);
+            return script.next(&request).map(Ok).ok_or_else(ended);
         }
-        self.client.execute(request).await.map_err(|error| self.broken(&error))
+        Ok(self.client.execute(request).await)
     }
 
     /// What a request with these headers, and with this in its body, gives away.
@@ -225,7 +240,8 @@ impl Http {
     fn request(&self, call: &Call) -> RequestBuilder {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{}", self.base.path(), call.path));
-        let mut request = self.client.request(call.method.clone(), url).query(&call.query);
+        let mut request =
+            self.client.request(call.method.clone(), url).query(&call.query).timeout(self.limit(call));
         if let Some(body) = &call.body {
             request = request.json(body);
         }
@@ -241,13 +257,18 @@ impl Http {
         }
     }
 
-    fn broken(&self, error: &reqwest::Error) -> RegistryError {
+    /// How long a call may take.
+    fn limit(&self, call: &Call) -> Duration {
+        self.timeout.max(call.patience)
+    }
+
+    fn broken(&self, error: &reqwest::Error, call: &Call) -> RegistryError {
         let url = self.base.to_string();
         match error.is_timeout() {
             true if error.is_connect() => {
                 RegistryError::TimedOut { url, limit: self.timeout.min(CONNECT_TIMEOUT) }
             }
-            true => RegistryError::TimedOut { url, limit: self.timeout },
+            true => RegistryError::TimedOut { url, limit: self.limit(call) },
             false => RegistryError::Unreachable { url, cause: cause(error) },
         }
     }

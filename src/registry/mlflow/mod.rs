@@ -265,8 +265,9 @@ impl Registry for MlflowRegistry {
         &self,
         name: &ModelName,
         version: Version,
+        limit: usize,
     ) -> Result<Option<InputExample>, RegistryError> {
-        example::read(self, name, version).await
+        example::read(self, name, version, limit).await
     }
 
     async fn create_model(

@@ -20,6 +20,15 @@ fn installs() -> [Objects; 3] {
 }
 
 #[test]
+fn the_image_is_built_with_the_pinned_compiler() {
+    let pinned = read("rust-toolchain.toml");
+    let channel =
+        pinned.lines().find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"')).unwrap();
+    let (minor, _patch) = channel.rsplit_once('.').unwrap();
+    assert!(read("Dockerfile").contains(&format!("\nFROM rust:{minor}-")), "Dockerfile, rust-toolchain.toml");
+}
+
+#[test]
 fn lint_finds_nothing() {
     printed(helm(&["lint", "--strict", "charts/laurel"]));
     printed(helm(&["lint", "--strict", "charts/laurel", "--values", ALL_VALUES]));

@@ -141,7 +141,7 @@ fn set_back(ready: u32) -> (Observed, Timestamp) {
             "serving": {
                 "replicas": 2, "settings": settings, "strategy": "BlueGreen", "progress_deadline": "PT10M",
                 "warm_for": "PT15M", "history": 3,
-                "smoke_test": { "enabled": false, "timeout": "PT1M", "on_unavailable": "Wait" },
+                "smoke_test": { "is_enabled": false, "timeout": "PT1M", "on_unavailable": "Wait" },
             },
         },
         "registry": { "alias": "1", "versions": {

@@ -27,10 +27,13 @@ use serde::{Deserialize, de::IgnoredAny};
 use crate::{
     api::names::{AliasName, ModelName, Version},
     registry::{
-        Registry, RegistryError,
+        InputExample, Registry, RegistryError,
         mlflow::script::{PASSWORD, Scripted},
     },
 };
+
+/// How large an input example may be.
+const LIMIT: usize = 1 << 20;
 
 /// One call, with whatever the server says.
 pub fn mlflow_bodies(input: &[u8]) {
@@ -235,14 +238,18 @@ impl Talk<'_> {
     }
 
     fn example(&self, model: &ModelName, version: Version) {
-        let Some(example) = Self::checked(self.server.run(|registry| registry.input_example(model, version)))
+        let Some(example) =
+            Self::checked(self.server.run(|registry| registry.input_example(model, version, LIMIT)))
         else {
             return;
         };
         let [file, rest @ ..] = self.said else { panic!("an example from nowhere") };
-        if let Some(example) = example {
-            assert!(file.is_success() && example.body == file.body && example.body.len() <= 1 << 20);
-            return;
+        match example {
+            Some(InputExample::Body(body)) => {
+                return assert!(file.is_success() && body == file.body && body.len() <= LIMIT);
+            }
+            Some(InputExample::TooLarge) => return assert!(file.is_success() && file.body.len() > LIMIT),
+            None => {}
         }
         // The file does not exist, but the version does; or the server failed, and the model's own file names none.
         let version_exists = file.is_absence() && rest.first().is_some_and(Said::is_success);

@@ -1,15 +1,22 @@
 //! "This version has no input example" is told apart from "it could not be read".
 
-use laurel::registry::{Registry, RegistryError};
+use std::time::Duration;
+
+use laurel::registry::{
+    InputExample, Registry, RegistryError,
+    mlflow::{Connection, MlflowRegistry},
+};
 use pretty_assertions::assert_eq;
 use serde_json::json;
 use wiremock::{MockServer, ResponseTemplate};
 
 use super::support::{
-    Exactly, absent, answer, error_message, fraud_version, model, ok, page, registry, version,
+    Exactly, absent, answer, connection, error_message, fraud_version, model, ok, page, registry, version,
 };
 
 const EXAMPLE: &str = r#"{"dataframe_split": {"columns": ["a"], "data": [[0.0]]}}"#;
+/// How large an example may be.
+const LIMIT: usize = 2 << 20;
 
 fn file(path: &str) -> Exactly {
     Exactly::new("GET", "/model-versions/get-artifact")
@@ -21,13 +28,17 @@ fn file(path: &str) -> Exactly {
 /// What comes of it when the server answers these requests, each once.
 async fn example(
     answers: impl IntoIterator<Item = (Exactly, ResponseTemplate)>,
-) -> Result<Option<String>, RegistryError> {
+) -> Result<Option<InputExample>, RegistryError> {
     let server = MockServer::start().await;
     for (request, response) in answers {
         answer(&server, request, response).await;
     }
-    let example = registry(&server.uri()).input_example(&model("fraud"), version(3)).await?;
-    Ok(example.map(|example| String::from_utf8(example.body).unwrap()))
+    registry(&server.uri()).input_example(&model("fraud"), version(3), LIMIT).await
+}
+
+/// An example of this size.
+fn sized(bytes: usize) -> String {
+    format!("{{\"inputs\": \"{}\"}}", "x".repeat(bytes - 14))
 }
 
 fn the_version() -> Exactly {
@@ -47,10 +58,15 @@ fn failed_download() -> ResponseTemplate {
     )
 }
 
+/// MLflow writes `NaN` and `Infinity` as Python does, and its server reads them.
 #[tokio::test]
 async fn an_example_is_passed_on_as_it_is() {
-    let answers = [(file("serving_input_example.json"), page(200, "text/plain", EXAMPLE))];
-    assert_eq!(example(answers).await.unwrap().as_deref(), Some(EXAMPLE));
+    let bare = r#"{"dataframe_split": {"data": [[NaN, Infinity, -Infinity]]}}"#;
+    for body in [EXAMPLE, bare, "\n{\"inputs\": []}\n", &sized(LIMIT)] {
+        let answers = [(file("serving_input_example.json"), page(200, "text/plain", body))];
+        let example = example(answers).await.unwrap();
+        assert_eq!(example, Some(InputExample::Body(body.as_bytes().to_vec())));
+    }
 }
 
 #[tokio::test]
@@ -112,8 +128,8 @@ async fn a_description_that_was_not_read_to_its_end_is_an_error() {
 }
 
 #[tokio::test]
-async fn what_is_not_one_json_object_is_an_error() {
-    for body in ["[1]", "{\"a\": 1", "", "<title>Log in</title>", "{} {}"] {
+async fn what_is_not_an_object_is_an_error() {
+    for body in ["[1]", "{\"a\": 1", "{", "", "<title>Log in</title>"] {
         let answers = [(file("serving_input_example.json"), page(200, "text/html", body))];
         let error = example(answers).await.unwrap_err();
         assert!(matches!(error, RegistryError::NotARegistry { .. }), "{body}: {error}");
@@ -121,9 +137,31 @@ async fn what_is_not_one_json_object_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_huge_example_is_refused() {
-    let huge = format!("{{\"inputs\": \"{}\"}}", "x".repeat(1 << 20));
-    let answers = [(file("serving_input_example.json"), page(200, "text/plain", &huge))];
+async fn of_an_example_that_is_too_large_only_the_limit_is_read() {
+    let answers = [(file("serving_input_example.json"), page(200, "text/plain", &sized(LIMIT + 1)))];
+    assert_eq!(example(answers).await.unwrap(), Some(InputExample::TooLarge));
+}
+
+/// A page that is too long is not taken for an example that is too large.
+#[tokio::test]
+async fn a_long_page_is_an_error() {
+    let long = format!("<title>Log in</title>{}", "x".repeat(LIMIT));
+    let answers = [(file("serving_input_example.json"), page(200, "text/html", &long))];
     let error = example(answers).await.unwrap_err();
-    assert!(matches!(&error, RegistryError::Refused { detail } if detail.contains("larger")), "{error}");
+    assert!(
+        matches!(&error, RegistryError::NotARegistry { detail, .. } if detail.contains("Log in")),
+        "{error}"
+    );
+}
+
+/// An object store may take longer for a file than the registry for an answer.
+#[tokio::test]
+async fn an_example_may_take_longer_than_other_answers() {
+    let server = MockServer::start().await;
+    let late = page(200, "text/plain", EXAMPLE).set_delay(Duration::from_millis(1500));
+    answer(&server, file("serving_input_example.json"), late).await;
+    let registry =
+        MlflowRegistry::new(Connection { timeout: Duration::from_secs(1), ..connection(&server.uri()) });
+    let example = registry.unwrap().input_example(&model("fraud"), version(3), LIMIT).await.unwrap();
+    assert_eq!(example, Some(InputExample::Body(EXAMPLE.as_bytes().to_vec())));
 }

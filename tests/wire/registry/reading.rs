@@ -280,7 +280,7 @@ async fn a_missing_workspace_is_not_a_missing_model() {
     let errors = [
         registry.model(&fraud).await.unwrap_err(),
         registry.version(&fraud, version(1)).await.unwrap_err(),
-        registry.input_example(&fraud, version(1)).await.unwrap_err(),
+        registry.input_example(&fraud, version(1), 1 << 20).await.unwrap_err(),
         registry.models(&names(["fraud"])).await.unwrap_err(),
         registry.newest_versions(&fraud, 1).await.unwrap_err(),
         registry.probe().await.unwrap_err(),

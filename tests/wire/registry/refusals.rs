@@ -206,7 +206,7 @@ async fn no_method_takes_a_failure_for_absence_or_success() {
         refused(registry.model(&name).await.map(drop));
         refused(registry.version(&name, version(1)).await.map(drop));
         refused(registry.newest_versions(&name, 1).await.map(drop));
-        refused(registry.input_example(&name, version(1)).await.map(drop));
+        refused(registry.input_example(&name, version(1), 1 << 20).await.map(drop));
         refused(registry.set_alias(&name, &champion, version(1)).await);
         refused(registry.delete_alias(&name, &champion).await);
         refused(registry.delete_model(&name).await);

@@ -11,7 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::World;
 use crate::{
     api::model_alias::{KnownVersion, Recorded},
-    decide::{CONTENTION, Desired, Lifecycle, REGISTRY_DEADLINE, SmokeReport, StrategyIntent, Traffic},
+    decide::{
+        CONTENTION, Desired, Lifecycle, REGISTRY_DEADLINE, SKIPPED_AFTER, SmokeReport, SmokeTestIntent,
+        StrategyIntent, Traffic,
+    },
 };
 
 struct Digest<'a> {
@@ -68,7 +71,9 @@ impl Digest<'_> {
         }
         if let Some(serving) = &intent.serving {
             let is_rolling = matches!(serving.strategy, StrategyIntent::Rolling { .. });
-            self.add((serving.replicas, &serving.settings, is_rolling, serving.smoke_test));
+            let SmokeTestIntent { is_enabled, on_unavailable, .. } = serving.smoke_test;
+            self.add((serving.replicas, &serving.settings, is_rolling));
+            self.add((is_enabled, on_unavailable as u8));
         }
         match intent.lifecycle {
             Lifecycle::Active => self.add(0),
@@ -144,6 +149,7 @@ impl Digest<'_> {
             registry.error,
             registry.is_unread,
             registry.hides_runs,
+            registry.hides_examples,
             registry.lists_partly,
             registry.lags,
             registry.is_slow,
@@ -157,16 +163,19 @@ impl Digest<'_> {
 
     fn operator(&mut self) {
         let operator = &self.world.operator;
-        for (version, (since, report)) in &operator.smoke {
-            let stands = match report {
-                SmokeReport::Running(_) => 0,
-                SmokeReport::Passed => 1,
-                SmokeReport::NoInputExample => 2,
-                SmokeReport::Failed(_) => 3,
+        if let Some((version, test)) = operator.smoke.get() {
+            let (report, since) = match &test.report {
+                SmokeReport::Running(None) => (0, None),
+                SmokeReport::Running(Some(_)) => (1, None),
+                SmokeReport::Unavailable { since, .. } => (2, Some(*since)),
+                SmokeReport::Passed => (3, None),
+                SmokeReport::NoInputExample => (4, None),
+                SmokeReport::Skipped(_) => (5, None),
+                SmokeReport::Failed(_) => (6, None),
             };
-            self.add((version, stands));
-            let since = Some(*since).filter(|_| stands == 0);
-            self.age(since, SignedDuration::from_secs(30));
+            let is_current = self.world.observe().attempt(*version) == test.attempt;
+            self.add((version, is_current, report));
+            self.age(since, SKIPPED_AFTER);
         }
         self.add((operator.is_up, operator.saw.as_ref().is_some_and(|saw| self.world.looks_like(saw))));
         // A wake-up that is farther off is the end of a quarrel; nothing else counts the time until then.
@@ -181,7 +190,7 @@ impl Digest<'_> {
         let world = self.world;
         self.add((world.is_gone, &world.answered, world.answered_last, &world.proven, &world.failed));
         self.add((world.moves_by_others.min(3), world.kills.min(3) * u32::from(world.moves_by_others > 0)));
-        self.add((world.begun, &world.left_with));
+        self.add((world.begun, &world.left_with, &world.refused));
         self.add((world.silence_is_excused, world.is_pointed_by_others, !world.broken.is_empty()));
         let warm_for = self.warm_for();
         self.add(world.left.map(|(version, _)| version));

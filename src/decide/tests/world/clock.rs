@@ -30,7 +30,7 @@ impl World {
         self.cluster.update_endpoints(self.now, self.pace);
         self.registry.land(self.now);
         self.registry.poll();
-        self.end_smoke_tests();
+        self.try_smoke_test();
         self.promise_of_the_moment();
     }
 

@@ -28,6 +28,8 @@ pub(in crate::decide::tests) enum Fate {
     OneDown,
     /// They are ready, but answer their input example with an error.
     FailsSmokeTest,
+    /// They are ready, but the operator's requests do not get through to them.
+    Unreachable,
     /// No node takes those that are made from now on.
     NoRoom,
 }
@@ -36,14 +38,14 @@ impl Fate {
     fn is_ready(self) -> bool {
         match self {
             Self::NeverReady | Self::Crashes | Self::NoRoom => false,
-            Self::Good | Self::OneDown | Self::FailsSmokeTest => true,
+            Self::Good | Self::OneDown | Self::FailsSmokeTest | Self::Unreachable => true,
         }
     }
 
     /// Whether that is the version's own fault.
     pub(super) fn is_failure(self) -> bool {
         match self {
-            Self::Good | Self::NoRoom => false,
+            Self::Good | Self::NoRoom | Self::Unreachable => false,
             Self::NeverReady | Self::Crashes | Self::OneDown | Self::FailsSmokeTest => true,
         }
     }

@@ -15,7 +15,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
         model_alias::Drift,
     },
-    decide::{Blocker, BlockerScope, Desired, Follower, Lifecycle, StrategyIntent, Traffic},
+    decide::{Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, StrategyIntent, Traffic},
 };
 
 /// Something that happens from outside, or a single pass of an operator that is otherwise down.
@@ -34,6 +34,8 @@ pub(in crate::decide::tests) enum Event {
     Drift(Drift),
     PreviousAlias(bool),
     SmokeTest(bool),
+    /// What becomes of a version whose smoke test cannot be done.
+    OnUnavailable(OnUnavailable),
     /// `spec.serving` is there or not.
     Serving(bool),
     Suspend(bool),
@@ -110,6 +112,7 @@ impl Event {
             | Self::Drift(_)
             | Self::PreviousAlias(_)
             | Self::SmokeTest(_)
+            | Self::OnUnavailable(_)
             | Self::Serving(_)
             | Self::Suspend(_)
             | Self::Rules(_)
@@ -237,6 +240,8 @@ pub(in crate::decide::tests) enum Registers {
     IsSlow,
     /// Nothing of the runs.
     HidesRuns,
+    /// It cannot fetch artifacts.
+    HidesExamples,
     /// With lists that lack the newest version.
     ListsPartly,
 }
@@ -269,7 +274,7 @@ impl World {
         }
         match event {
             Event::Desired(DesiredVersion::Version(number)) => {
-                self.intent.desired = Desired::Version(version(*number))
+                self.intent.desired = Desired::Version(version(*number));
             }
             Event::Desired(DesiredVersion::Follow(who)) => self.intent.desired = who.into(),
             Event::Settings(settings) => self.serving().settings = Some(settings.clone()),
@@ -281,7 +286,8 @@ impl World {
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
             Event::Drift(drift) => self.intent.drift = *drift,
             Event::PreviousAlias(kept) => self.intent.keeps_previous_alias = *kept,
-            Event::SmokeTest(wanted) => self.serving().smoke_test.enabled = *wanted,
+            Event::SmokeTest(wanted) => self.serving().smoke_test.is_enabled = *wanted,
+            Event::OnUnavailable(policy) => self.serving().smoke_test.on_unavailable = *policy,
             Event::Serving(wanted) => self.set_serving(*wanted),
             Event::Rules(there) => self.intent.rules = if *there { rules() } else { Vec::new() },
             Event::Suspend(suspend) => self.live_or(*suspend, Lifecycle::Suspended),
@@ -374,12 +380,14 @@ impl World {
                     | Registers::Lags
                     | Registers::IsSlow
                     | Registers::HidesRuns
+                    | Registers::HidesExamples
                     | Registers::ListsPartly => None,
                 };
                 registry.lags = *how == Registers::Lags;
                 registry.is_slow = *how == Registers::IsSlow;
                 registry.lists_partly = *how == Registers::ListsPartly;
                 registry.hides_runs = *how == Registers::HidesRuns;
+                registry.hides_examples = *how == Registers::HidesExamples;
             }
             Event::Alias(number) => {
                 registry.truth.alias = number.map(version);

@@ -123,6 +123,10 @@ pub(super) struct World {
     begun: Option<Version>,
     /// The versions that ever passed their smoke test.
     proven: BTreeSet<Version>,
+    /// The versions that answered their input example with an error in the attempt that is under way.
+    refused: BTreeSet<Version>,
+    /// How many requests the smoke tests sent to the pods of a version.
+    requests: BTreeMap<Version, u32>,
     /// The versions and settings whose pods were ever not as they should be.
     pub(super) failed: BTreeSet<Version>,
     /// Every change and every failed try that the status ever told of, and that the registry has to tell of.
@@ -149,7 +153,7 @@ impl World {
             history: 2,
             size_is_open: false,
             smoke_test: SmokeTestIntent {
-                enabled: true,
+                is_enabled: true,
                 timeout: SignedDuration::from_secs(60),
                 on_unavailable: OnUnavailable::Wait,
             },
@@ -189,6 +193,8 @@ impl World {
             answered_last: None,
             begun: None,
             proven: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            requests: BTreeMap::new(),
             failed: BTreeSet::new(),
             reported: BTreeMap::new(),
             moves_by_others: 0,
@@ -218,6 +224,11 @@ impl World {
     /// How many pods were ever made of the version.
     pub(super) fn made(&self, version: Version) -> u32 {
         self.cluster.made.get(&version).copied().unwrap_or_default()
+    }
+
+    /// How many requests the smoke tests ever sent to the version.
+    pub(super) fn requests(&self, version: Version) -> u32 {
+        self.requests.get(&version).copied().unwrap_or_default()
     }
 
     /// How many ready pods the Service selects.
@@ -315,7 +326,7 @@ impl World {
             None => self.cluster.view(self.now, self.pace),
         };
         for (version, workload) in &mut cluster.workloads {
-            workload.smoke = self.operator.smoke.get(version).map(|(_, report)| report.clone());
+            workload.smoke = self.operator.smoke.of(*version).cloned();
         }
         let mut registry = self.registry.view(wanted);
         if matches!(self.intent.desired, Desired::Chosen(_)) && registry.error.is_none() {

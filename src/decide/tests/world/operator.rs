@@ -11,22 +11,19 @@ use crate::{
         model_alias::Recorded,
         names::Version,
     },
-    decide::{Action, AliasRole, Decision, Lifecycle, Observed, SmokeReport, Traffic, decide},
+    decide::{Action, AliasRole, Decision, Lifecycle, Observed, SmokeReport, SmokeTestSlot, Traffic, decide},
     status::{Applied, SubjectStatus, next},
 };
 
 /// When a pass whose write failed is done again.
 const AFTER_FAILURE: SignedDuration = SignedDuration::from_secs(5);
 
-/// For how long a smoke test waits for an answer.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
-
 /// What the operator keeps in memory, so loses when it is killed.
 #[derive(Clone, Debug)]
 pub(in crate::decide::tests) struct Operator {
     pub(in crate::decide::tests) is_up: bool,
-    /// The smoke tests: since when, and how they stand.
-    pub(super) smoke: BTreeMap<Version, (Timestamp, SmokeReport)>,
+    /// The smoke test, kept as the operator itself keeps it.
+    pub(super) smoke: SmokeTestSlot,
     /// What became of the history's way into the registry.
     pub(super) settled: BTreeMap<Timestamp, Recorded>,
     /// What the last pass saw, but for the time. Anything else wakes it.
@@ -41,7 +38,7 @@ impl Default for Operator {
     fn default() -> Self {
         Self {
             is_up: true,
-            smoke: BTreeMap::new(),
+            smoke: SmokeTestSlot::default(),
             settled: BTreeMap::new(),
             saw: None,
             wake: None,
@@ -83,6 +80,8 @@ impl World {
             format!("pass {how:?}: {:?}{rejected}{wake}\n        {actions:?}", report.readiness)
         });
         self.forget_what_is_not_asked_for();
+        self.promise_of_rejection(&decision, &observed);
+        self.operator.smoke.keep_only(decision.smoke_test.as_ref());
         let mut applied = Applied::default();
         for (index, action) in decision.actions.iter().enumerate() {
             if how.crash_after == Some(index) {
@@ -150,24 +149,24 @@ impl World {
                 }
                 self.left_with.remove(version);
                 self.cluster.apply(*version, deployment);
-                self.operator.smoke.remove(version);
+                self.refused.remove(version);
             }
             Action::Scale { version, replicas } => {
                 self.promise_of_scale(*version, *replicas);
                 self.promise_of_room(*version, *replicas);
                 let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(self.now);
                 self.left_with.remove(version);
-                if *replicas == 0 {
-                    self.operator.smoke.remove(version);
+                if begins.is_some() {
+                    self.refused.remove(version);
                 }
                 if let Some(deployment) = self.cluster.scale(*version, *replicas) {
                     deployment.started_at = begins.unwrap_or(deployment.started_at);
                 }
             }
-            Action::SmokeTest { version } => {
+            Action::SmokeTest { version, attempt } => {
                 let is_ready = observed.is_ready(*version);
                 self.promise(is_ready, |_| "a smoke test needs a ready pod".into());
-                self.operator.smoke.entry(*version).or_insert((self.now, SmokeReport::Running(None)));
+                self.operator.smoke.begin(*version, attempt);
             }
             Action::Route(traffic) => {
                 self.promise_of_route(*traffic, observed);
@@ -253,25 +252,45 @@ impl World {
         }
     }
 
-    /// The smoke tests that were begun end: at once, or after a while when no pod answers.
-    pub(super) fn end_smoke_tests(&mut self) {
-        let is_running = |report: &SmokeReport| matches!(report, SmokeReport::Running(_));
-        let all = self.operator.smoke.iter().filter(|(_, (_, report))| is_running(report));
-        let running: Vec<(Version, Timestamp)> =
-            all.map(|(version, (since, _))| (*version, *since)).collect();
-        for (version, since) in running {
-            let report = match self.cluster.fate(version) {
-                Fate::FailsSmokeTest => SmokeReport::Failed("500".into()),
-                _ if self.ready(version) > 0 => SmokeReport::Passed,
-                _ if self.now >= since + PATIENCE => SmokeReport::Failed("no answer".into()),
-                _ => continue,
-            };
-            match report {
-                SmokeReport::Passed => drop(self.proven.insert(version)),
-                SmokeReport::Failed(_) => drop(self.failed.insert(version)),
-                SmokeReport::Running(_) | SmokeReport::NoInputExample => {}
+    /// One try of the smoke test that was begun.
+    pub(super) fn try_smoke_test(&mut self) {
+        let Some((version, test)) = self.operator.smoke.get().cloned() else { return };
+        let report = match &test.report {
+            report @ (SmokeReport::Running(_) | SmokeReport::Unavailable { .. }) => {
+                self.smoke_test(version, report)
             }
-            self.operator.smoke.insert(version, (since, report));
+            _ => return,
+        };
+        self.operator.smoke.update(version, &test.attempt, report);
+    }
+
+    /// What one try comes to, after that report.
+    pub(in crate::decide::tests) fn smoke_test(
+        &mut self,
+        version: Version,
+        before: &SmokeReport,
+    ) -> SmokeReport {
+        if !self.can_be_tested(version) {
+            let why = "no answer".to_owned();
+            return match before {
+                SmokeReport::Running(None) => SmokeReport::Running(Some(why)),
+                SmokeReport::Unavailable { since, .. } => SmokeReport::Unavailable { since: *since, why },
+                _ => SmokeReport::Unavailable { since: self.now, why },
+            };
         }
+        *self.requests.entry(version).or_default() += 1;
+        if self.cluster.fate(version) == Fate::FailsSmokeTest {
+            self.refused.insert(version);
+            self.failed.insert(version);
+            return SmokeReport::Failed("500".into());
+        }
+        self.proven.insert(version);
+        SmokeReport::Passed
+    }
+
+    /// Whether the example can be read and a pod be reached.
+    pub(super) fn can_be_tested(&self, version: Version) -> bool {
+        let is_read = self.registry.error.is_none() && !self.registry.hides_examples;
+        is_read && self.ready(version) > 0 && self.cluster.fate(version) != Fate::Unreachable
     }
 }

@@ -6,8 +6,8 @@ use super::{Fate, World};
 use crate::{
     api::{condition::Reason, model_alias::Rejection, names::Version},
     decide::{
-        Action, AliasRole, BlockerScope, Desired, Follower, Lifecycle, Observed, StrategyIntent, Traffic,
-        Workload,
+        Action, AliasRole, BlockerScope, Decision, Desired, Follower, Lifecycle, Observed, OnUnavailable,
+        SKIPPED_AFTER, SmokeReport, StrategyIntent, Traffic, Workload,
     },
 };
 
@@ -27,7 +27,9 @@ impl World {
         let is_suspended = self.intent.lifecycle == Lifecycle::Suspended;
         self.promise(!is_suspended, |_| "nothing is written while suspended".into());
         let Some(blocker) = &self.intent.blocker else { return };
-        let starts = |version: &Version| self.desired(*version) == 0 && !self.answered.contains(version);
+        let is_known =
+            |version: &Version| self.answered.contains(version) || self.cluster.traffic.reaches(*version);
+        let starts = |version: &Version| self.desired(*version) == 0 && !is_known(version);
         let may_be_done = match action {
             Action::Route(_) => blocker.scope == BlockerScope::Changes,
             Action::Scale { version, replicas } => *replicas == 0 || !starts(version),
@@ -135,14 +137,46 @@ impl World {
     /// A version that never answered passes its smoke test first.
     fn promise_of_proof(&mut self, version: Version) {
         self.promise_of_rules(version);
-        let is_needed = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test.enabled);
-        let is_proven = self.answered.contains(&version) || self.proven.contains(&version);
+        let is_needed = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test.is_enabled);
+        let is_skipped = self.may_skip_smoke_test(version);
+        let is_proven = self.answered.contains(&version) || self.proven.contains(&version) || is_skipped;
         self.promise(!is_needed || is_proven, |_| {
             format!("version {version} gets no traffic without a smoke test")
         });
         let fails = self.cluster.fate(version) == Fate::FailsSmokeTest && !self.proven.contains(&version);
-        let holds = !is_needed || !fails || self.answered.contains(&version);
+        let holds = !is_needed || !fails || self.answered.contains(&version) || is_skipped;
         self.promise(holds, |_| format!("version {version} fails its smoke test and gets no traffic"));
+    }
+
+    /// Whether the version may get traffic because its smoke test cannot be done.
+    fn may_skip_smoke_test(&self, version: Version) -> bool {
+        let policy = self.intent.serving.as_ref().map(|serving| serving.smoke_test.on_unavailable);
+        let report = self.operator.smoke.of(version).map(|test| &test.report);
+        let is_unavailable = matches!(report, Some(SmokeReport::Unavailable { since, .. })
+            if self.now >= *since + SKIPPED_AFTER);
+        policy == Some(OnUnavailable::Skip) && is_unavailable
+    }
+
+    /// When a version is given up: by what happened in this attempt, and never because its smoke test could not be done. An
+    /// attempt ends when another version is wanted, when somebody asks to try again, and when the version is rejected or
+    /// started anew.
+    pub(super) fn promise_of_rejection(&mut self, decision: &Decision, observed: &Observed) {
+        if observed.retry_is_asked() {
+            self.refused.clear();
+        }
+        self.refused.retain(|version| decision.target == Some(*version));
+        let Some(rejection) = &decision.rejection else { return };
+        let version = rejection.version;
+        let workload = observed.cluster.workloads.get(&version);
+        let is_due = match rejection.reason {
+            Reason::SmokeTestFailed => self.refused.contains(&version),
+            Reason::ProgressDeadlineExceeded => workload.is_none_or(|workload| !workload.rolled_out),
+            reason => reason != Reason::SmokeTestUnavailable,
+        };
+        self.promise(is_due, |_| {
+            format!("version {version} is rejected for what it did in this attempt: {}", rejection.reason)
+        });
+        self.refused.remove(&version);
     }
 
     /// Before a version's pods become fewer.

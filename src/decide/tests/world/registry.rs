@@ -55,6 +55,8 @@ pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) is_slow: bool,
     /// Runs cannot be read, though the rest can.
     pub(in crate::decide::tests) hides_runs: bool,
+    /// Artifacts cannot be read.
+    pub(in crate::decide::tests) hides_examples: bool,
     /// Its lists lack the newest version.
     pub(in crate::decide::tests) lists_partly: bool,
     /// The operator has just begun and has read nothing yet.
@@ -83,6 +85,7 @@ impl Registry {
             lags: false,
             is_slow: false,
             hides_runs: false,
+            hides_examples: false,
             lists_partly: false,
             is_unread: false,
             seen: facts,

@@ -148,6 +148,9 @@ impl World {
                 let loaded = observed.cluster.workloads.get(version).map(|workload| &workload.model_uri);
                 loaded.is_some() && loaded != known.get(version)
             }),
+            Reason::SmokeTestUnavailable => {
+                self.desired_version().is_some_and(|version| !self.can_be_tested(version))
+            }
             Reason::AliasNotFound => {
                 self.registry.seen.alias.is_none() && self.intent.desired == Desired::Registry
             }
@@ -174,6 +177,9 @@ impl World {
             .any(|version| self.cluster.is_broken(version));
         match cause.reason {
             Reason::Deleting => false,
+            Reason::SmokeTesting | Reason::SmokeTestUnavailable => {
+                self.desired_version().is_some_and(|version| !self.can_be_tested(version))
+            }
             Reason::WaitingForPods => is_unready,
             reason if reason.is_transient() => is_away || self.cannot_be_judged(),
             _ => is_unready,
@@ -234,9 +240,11 @@ impl World {
         self.intent.blocker.as_ref().map(|blocker| blocker.cause.reason)
     }
 
-    /// Where the wish is refused and nothing serves, what was live before does, here or in another cluster.
+    /// Where the desired version is refused and nothing serves, what was live before does, here or in another cluster.
     fn lives_on_at_rest(&self, readiness: &Readiness) -> Result<(), String> {
-        let is_refused = matches!(readiness, Readiness::Stalled(_));
+        let waits_for_room = [Reason::PodsRefused, Reason::Unschedulable];
+        let is_refused =
+            matches!(readiness, Readiness::Stalled(why) if !waits_for_room.contains(&why.reason));
         let is_free = self.intent.lifecycle == Lifecycle::Active && self.intent.blocker.is_none();
         let is_silent = self.cluster.traffic == Traffic::Nowhere && self.status.version.is_none();
         let can_be_known = self.registry.silence().is_none() && self.intent.serving.is_some();
@@ -246,9 +254,8 @@ impl World {
         let facts = &self.registry.seen;
         let previous = facts.previous_alias.filter(|_| self.intent.keeps_previous_alias);
         let named = [facts.alias, previous].into_iter().flatten();
-        let due = named
-            .filter(|version| Some(*version) != self.desired_version() && self.registry.was_live(*version))
-            .next();
+        let mut live = named.filter(|version| self.registry.was_live(*version));
+        let due = live.find(|version| Some(*version) != self.desired_version());
         let can_serve = |version: &Version| {
             let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_deref());
             !self.cluster.is_broken(*version) && !settings.is_some_and(is_bad)

@@ -99,11 +99,12 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::Record { .. } => {
             assert!(registry.error.is_none(), "the registry is written to, though it does not answer");
         }
-        Action::SmokeTest { version } => {
+        Action::SmokeTest { version, attempt } => {
+            assert_eq!(*attempt, observed.attempt(*version), "of another attempt");
             assert!(observed.cluster.workloads.contains_key(version), "of a version that is not there");
         }
         Action::FillInReplicas { replicas } => {
-            assert!((1..=REPLICAS_MAX).contains(replicas), "{replicas} pods")
+            assert!((1..=REPLICAS_MAX).contains(replicas), "{replicas} pods");
         }
         Action::SetFinalizer { .. } | Action::Route(_) | Action::Delete { .. } | Action::DeleteService => {}
     }

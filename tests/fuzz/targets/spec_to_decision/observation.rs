@@ -83,22 +83,35 @@ pub(super) fn cluster(generator: &mut Generator, settings: &str) -> ClusterView 
 }
 
 fn workload(generator: &mut Generator, settings: &str) -> Value {
-    let smoke = match generator.below(5) {
-        0 => Value::Null,
-        1 => json!({ "Running": generator.text() }),
-        2 => json!("Passed"),
-        3 => json!("NoInputExample"),
-        _ => json!({ "Failed": generator.text() }),
+    let report = match generator.below(7) {
+        0 => None,
+        1 => Some(json!({ "Running": generator.text() })),
+        2 => Some(json!({ "Unavailable": { "since": "2026-11-22T11:59:00Z", "why": generator.text() } })),
+        3 => Some(json!("Passed")),
+        4 => Some(json!("NoInputExample")),
+        5 => Some(json!({ "Skipped": generator.text() })),
+        _ => Some(json!({ "Failed": generator.text() })),
     };
+    let settings = if generator.chance(60) { "v1-other" } else { settings };
+    let started_at: Value = maybe(generator, |_| "2026-11-22T11:50:00Z".into());
+    let attempt = if generator.chance(60) {
+        Value::Null
+    } else {
+        json!({ "started_at": started_at, "settings": settings })
+    };
+    let smoke = report.map(|report| match attempt {
+        Value::Null => json!({ "report": report }),
+        attempt => json!({ "attempt": attempt, "report": report }),
+    });
     json!({
         "desired": desired(generator),
         "pods": count(generator),
         "ready": count(generator),
         "rolled_out": generator.chance(128),
         "edited": generator.chance(40),
-        "settings": if generator.chance(60) { "v1-other" } else { settings },
+        "settings": settings,
         "model_uri": model_uri(generator),
-        "started_at": maybe(generator, |_| "2026-11-22T11:50:00Z".into()),
+        "started_at": started_at,
         "trouble": maybe(generator, cause),
         "smoke": smoke,
         "has_failed": generator.chance(60),

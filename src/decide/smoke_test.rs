@@ -1,0 +1,300 @@
+//! The smoke test, as far as it is decided: whether a version may get its first traffic.
+//!
+//! A report belongs to one attempt. What it says counts for nothing once the version was rejected, started anew, or
+//! somebody asked to try again: the next attempt sends a request of its own.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Action, Observed, OnUnavailable, ServingIntent,
+    step::{RolloutStep, deadline},
+};
+use crate::api::{
+    condition::{Reason, ReasonMessage},
+    model_alias::SmokeTestOutcome,
+    names::Version,
+};
+
+/// With `onUnavailable: Skip`: how long a test that cannot be done is tried before the version goes on without one.
+pub(super) const SKIPPED_AFTER: SignedDuration = SignedDuration::from_secs(30);
+
+/// What tells one attempt at a version from the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When its Deployment was last started or given new settings.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// The fingerprint of the settings of its pods.
+    #[serde(default)]
+    pub settings: String,
+    /// The value of the retry annotation that applies.
+    #[serde(default)]
+    pub retry: Option<String>,
+    /// When the version was last rejected.
+    #[serde(default)]
+    pub rejected_at: Option<Timestamp>,
+}
+
+/// A version's smoke test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmokeTest {
+    /// The attempt that it belongs to.
+    #[serde(default)]
+    pub attempt: Attempt,
+    /// Its state.
+    pub report: SmokeReport,
+}
+
+/// The state of a smoke test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SmokeReport {
+    /// It is under way. The text says what it last ran into, if anything.
+    Running(Option<String>),
+    /// It cannot be done for now, which says nothing about the version. It is tried again and again.
+    Unavailable {
+        /// When it was first found so.
+        since: Timestamp,
+        /// The cause and the next step.
+        why: String,
+    },
+    /// The pod answered with 2xx.
+    Passed,
+    /// The model has no input example.
+    NoInputExample,
+    /// The example is not sent; the text says why.
+    Skipped(String),
+    /// The pod answered with an error; the text says which.
+    Failed(String),
+}
+
+/// The smoke test of one ModelAlias. There is one at a time: that of the version that is about to serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SmokeTestSlot(Option<(Version, SmokeTest)>);
+
+impl SmokeTestSlot {
+    /// Begins a test in place of any other. Returns false if this one is known already.
+    pub fn begin(&mut self, version: Version, attempt: &Attempt) -> bool {
+        let is_known = self.holds(version, attempt);
+        if !is_known {
+            let test = SmokeTest { attempt: attempt.clone(), report: SmokeReport::Running(None) };
+            self.0 = Some((version, test));
+        }
+        !is_known
+    }
+
+    /// Drops the test unless it is the wanted one. Returns true if it was dropped.
+    pub fn keep_only(&mut self, wanted: Option<&(Version, Attempt)>) -> bool {
+        let is_needed = wanted.is_some_and(|(version, attempt)| self.holds(*version, attempt));
+        !is_needed && self.0.take().is_some()
+    }
+
+    /// Takes a report of a test. Returns true if it is news; one of another attempt is not.
+    pub fn update(&mut self, version: Version, attempt: &Attempt, report: SmokeReport) -> bool {
+        let Some((_, test)) = self.0.as_mut().filter(|(known, test)| is_of(*known, test, version, attempt))
+        else {
+            return false;
+        };
+        let is_new = test.report != report;
+        test.report = report;
+        is_new
+    }
+
+    /// The version's test.
+    #[must_use]
+    pub fn of(&self, version: Version) -> Option<&SmokeTest> {
+        self.0.as_ref().filter(|(known, _)| *known == version).map(|(_, test)| test)
+    }
+
+    /// The test, with its version.
+    #[must_use]
+    pub fn get(&self) -> Option<&(Version, SmokeTest)> {
+        self.0.as_ref()
+    }
+
+    /// Whether this is the test it holds.
+    #[must_use]
+    pub fn holds(&self, version: Version, attempt: &Attempt) -> bool {
+        self.0.as_ref().is_some_and(|(known, test)| is_of(*known, test, version, attempt))
+    }
+}
+
+fn is_of(known: Version, test: &SmokeTest, version: Version, attempt: &Attempt) -> bool {
+    known == version && test.attempt == *attempt
+}
+
+impl Observed {
+    /// The attempt at a version that is under way, or would be begun now.
+    #[must_use]
+    pub fn attempt(&self, version: Version) -> Attempt {
+        let workload = self.cluster.workloads.get(&version);
+        let retry = if self.retry_is_asked() { &self.intent.retry } else { &self.status.retried };
+        Attempt {
+            started_at: workload.and_then(|workload| workload.started_at),
+            settings: workload.map(|workload| workload.settings.clone()).unwrap_or_default(),
+            retry: retry.clone(),
+            rejected_at: self
+                .status
+                .rejected
+                .iter()
+                .find(|rejection| rejection.version == version)
+                .map(|rejection| rejection.at),
+        }
+    }
+
+    /// What the smoke test of this attempt reports; `None` if none was begun for it.
+    #[must_use]
+    pub fn smoke_report(&self, version: Version) -> Option<&SmokeReport> {
+        let test = self.cluster.workloads.get(&version)?.smoke.as_ref()?;
+        (test.attempt == self.attempt(version)).then_some(&test.report)
+    }
+
+    /// Whether the version gets traffic without a smoke test: none is asked for, it has served before, or it passed one.
+    fn needs_no_smoke_test(&self, serving: &ServingIntent, version: Version) -> bool {
+        let outcome = self.remembered(version).and_then(|held| held.smoke_test);
+        !serving.smoke_test.is_enabled
+            || self.has_been_live(version)
+            || outcome.is_some_and(|outcome| outcome != SmokeTestOutcome::Unknown)
+    }
+}
+
+/// Whether a version may get its first traffic.
+pub(super) enum Proof {
+    /// It may.
+    Given,
+    /// A smoke test has to be begun.
+    Missing,
+    /// One is under way.
+    Awaited(Option<String>),
+    /// It cannot be done for now.
+    Unavailable {
+        /// When it was first found so.
+        since: Timestamp,
+        /// The cause and the next step.
+        why: String,
+    },
+    /// It failed.
+    Failed(String),
+}
+
+/// A version is proven when it has served before, when it answered its own input example, when it has none, or when
+/// nobody asks for a proof.
+pub(super) fn proof(observed: &Observed, serving: &ServingIntent, version: Version) -> Proof {
+    if observed.needs_no_smoke_test(serving, version) {
+        return Proof::Given;
+    }
+    let may_skip = serving.smoke_test.on_unavailable == OnUnavailable::Skip;
+    match observed.smoke_report(version) {
+        None => Proof::Missing,
+        Some(SmokeReport::Running(seen)) => Proof::Awaited(seen.clone()),
+        Some(SmokeReport::Unavailable { since, .. }) if may_skip && observed.now >= skipped_at(*since) => {
+            Proof::Given
+        }
+        Some(SmokeReport::Unavailable { since, why }) => {
+            Proof::Unavailable { since: *since, why: why.clone() }
+        }
+        Some(SmokeReport::Passed | SmokeReport::NoInputExample | SmokeReport::Skipped(_)) => Proof::Given,
+        Some(SmokeReport::Failed(seen)) => Proof::Failed(seen.clone()),
+    }
+}
+
+fn skipped_at(since: Timestamp) -> Timestamp {
+    since.checked_add(SKIPPED_AFTER).unwrap_or(Timestamp::MAX)
+}
+
+/// The smoke test that is wanted: of the version to work towards, until it has served. Any other is ended.
+pub(super) fn wanted(
+    observed: &Observed,
+    serving: &ServingIntent,
+    goal: Option<Version>,
+) -> Option<(Version, Attempt)> {
+    goal.filter(|version| !observed.needs_no_smoke_test(serving, *version))
+        .map(|version| (version, observed.attempt(version)))
+}
+
+/// Takes the version through its smoke test; returns true when it may get traffic.
+pub(super) fn prove(
+    step: &mut RolloutStep,
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+) -> bool {
+    match proof(observed, serving, version) {
+        Proof::Given => return true,
+        Proof::Missing => {
+            step.act(Action::SmokeTest { version, attempt: observed.attempt(version) });
+            step.progress(
+                Reason::SmokeTesting,
+                format!("version {version} is ready; its input example is sent to one of its pods"),
+            );
+        }
+        Proof::Awaited(seen) => {
+            let seen = seen.map_or_else(String::new, |seen| format!("; last seen: {seen}"));
+            step.progress(
+                Reason::SmokeTesting,
+                format!(
+                    "the input example of version {version} is sent to one of its pods (spec.rollout.smokeTest){seen}"
+                ),
+            );
+        }
+        Proof::Unavailable { since, why } => wait(step, observed, serving, version, since, &why),
+        Proof::Failed(seen) => {
+            let message = format!(
+                "version {version} failed its own input example: {seen}; correct the model or its image, or set \
+                 spec.rollout.smokeTest.mode to Disabled"
+            );
+            step.reject(observed, serving, version, ReasonMessage::new(Reason::SmokeTestFailed, message));
+        }
+    }
+    false
+}
+
+/// Reports that the version gets its first traffic without a smoke test, if that is so.
+pub(super) fn report_skipped(
+    step: &mut RolloutStep,
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+) {
+    if observed.needs_no_smoke_test(serving, version) {
+        return;
+    }
+    if let Some(SmokeReport::Skipped(why) | SmokeReport::Unavailable { why, .. }) =
+        observed.smoke_report(version)
+    {
+        let message = format!("version {version} gets traffic without a smoke test: {why}");
+        step.progress(Reason::SmokeTestUnavailable, message);
+    }
+}
+
+/// Waits for a smoke test that cannot be done. It says nothing about the version, so no deadline rejects it; after the
+/// deadline of its start somebody is asked to act.
+fn wait(
+    step: &mut RolloutStep,
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+    since: Timestamp,
+    why: &str,
+) {
+    if serving.smoke_test.on_unavailable == OnUnavailable::Skip {
+        step.wake_at(skipped_at(since));
+        let message = format!(
+            "the smoke test of version {version} cannot be done: {why}; it is tried for {SKIPPED_AFTER:#}, then the \
+             version serves without it (spec.rollout.smokeTest.onUnavailable is Skip)"
+        );
+        return step.progress(Reason::SmokeTestUnavailable, message);
+    }
+    let message = format!(
+        "version {version} is ready, but its smoke test cannot be done: {why}; it is tried again, and the version is not \
+         rejected; to serve it without the test, set spec.rollout.smokeTest.onUnavailable to Skip"
+    );
+    let cause = ReasonMessage::new(Reason::SmokeTestUnavailable, message);
+    let deadline = deadline(observed, serving, version);
+    if observed.now < deadline {
+        step.wake_at(deadline);
+        step.progress = Some(cause);
+    } else {
+        step.stalled = Some(cause);
+    }
+}

@@ -1,0 +1,205 @@
+//! One smoke test, from its begin until it has a result or is ended.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "effects: waits between tries, and says since when it is unavailable"
+)]
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Request, Shared,
+    reply::{self, Reply},
+};
+use crate::{decide::SmokeReport, registry::InputExample};
+
+/// An example up to this size is read and sent whenever its test runs; larger ones wait for each other.
+pub(super) const SMALL: usize = 1 << 20;
+/// The pause before the second try. It doubles from one try to the next.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How often in a row a server may say that it is busy: with the pauses in between, half a minute.
+const BUSY_MAX: u32 = 6;
+
+/// One test.
+pub(super) struct Test {
+    pub(super) request: Request,
+    /// Weak, so that the tests end with the operator that holds them.
+    pub(super) shared: Weak<Shared>,
+}
+
+/// What came of one try.
+enum Try {
+    Ended(SmokeReport),
+    /// The server is busy.
+    Busy(String),
+    /// It says nothing about the version.
+    Unavailable(String),
+}
+
+/// The tries without a result, one after the other.
+#[derive(Default)]
+pub(super) struct InVain {
+    since: Option<Timestamp>,
+    tries: u32,
+    busy: u32,
+}
+
+impl InVain {
+    /// Counts one try; the report says what it means. The first one may be chance.
+    pub(super) fn count(&mut self, why: String, is_busy: bool) -> SmokeReport {
+        let since = *self.since.get_or_insert_with(Timestamp::now);
+        self.tries += 1;
+        self.busy = if is_busy { self.busy + 1 } else { 0 };
+        match (self.tries, self.busy) {
+            (_, BUSY_MAX..) => SmokeReport::Failed(why),
+            (1, _) | (_, 1..) => SmokeReport::Running(Some(why)),
+            _ => SmokeReport::Unavailable { since, why },
+        }
+    }
+
+    pub(super) fn pause(&self) -> Duration {
+        PAUSE.saturating_mul(1 << (self.tries - 1).min(8)).min(PAUSE_MAX)
+    }
+}
+
+/// An example in memory, with the room that it takes there. It goes once it is sent.
+struct Example {
+    body: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Example {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl Test {
+    pub(super) async fn run(self) {
+        let mut in_vain = InVain::default();
+        while let Some(shared) = self.shared.upgrade() {
+            let report = match self.once(&shared).await {
+                Try::Ended(report) => report,
+                Try::Busy(why) => in_vain.count(why, true),
+                Try::Unavailable(why) => in_vain.count(why, false),
+            };
+            // Another registry has taken its place, or the same with other settings.
+            if self.request.registry.is_retired() {
+                return shared.begin_again(&self.request);
+            }
+            let goes_on = matches!(report, SmokeReport::Running(_) | SmokeReport::Unavailable { .. });
+            shared.update(&self.request, report);
+            drop(shared);
+            if !goes_on {
+                return;
+            }
+            tokio::time::sleep(in_vain.pause()).await;
+        }
+    }
+
+    async fn once(&self, shared: &Arc<Shared>) -> Try {
+        let Request { alias, version, .. } = &self.request;
+        if shared.pods.cluster.ready_pod(alias, *version).is_none() {
+            return self.no_pod();
+        }
+        match self.example(shared).await {
+            Ok(Some(example)) => self.send(shared, example).await,
+            Ok(None) => Try::Ended(SmokeReport::NoInputExample),
+            Err(other) => other,
+        }
+    }
+
+    fn no_pod(&self) -> Try {
+        Try::Unavailable(format!("version {} has no ready pod at the moment", self.request.version))
+    }
+
+    /// The example; `None` where there is none.
+    async fn example(&self, shared: &Arc<Shared>) -> Result<Option<Example>, Try> {
+        let first = self.read(shared.example_max.min(SMALL)).await?;
+        let (example, room) = match first {
+            Some(InputExample::TooLarge) if shared.example_max > SMALL => {
+                let room = shared.large.clone().acquire_owned().await.ok();
+                (self.read(shared.example_max).await?, room)
+            }
+            small => (small, None),
+        };
+        match example {
+            None => Ok(None),
+            Some(InputExample::Body(body)) => Ok(Some(Example { body, _room: room })),
+            Some(InputExample::TooLarge) => Err(Try::Ended(SmokeReport::Skipped(format!(
+                "its input example is larger than {} bytes, which is the limit that Laurel runs with \
+                 (--input-example-max-bytes)",
+                shared.example_max
+            )))),
+        }
+    }
+
+    async fn read(&self, limit: usize) -> Result<Option<InputExample>, Try> {
+        let Request { registry, model, version, .. } = &self.request;
+        let unread = |why: &str| Try::Unavailable(format!("its input example cannot be read: {why}"));
+        let client = registry.client().map_err(|cause| unread(&cause.message))?;
+        let read = client.input_example(model, *version, limit).await;
+        read.map_err(|error| unread(&registry.explain(Some(model), &error).message))
+    }
+
+    async fn send(&self, shared: &Shared, example: Example) -> Try {
+        let Request { alias, version, port, timeout, .. } = &self.request;
+        let Some(address) = shared.pods.cluster.ready_pod(alias, *version) else {
+            return self.no_pod();
+        };
+        let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+        // Not a body that could be sent again, because that would be kept until the answer.
+        let body = reqwest::Body::wrap(Full::new(Bytes::from_owner(example)));
+        let sent = shared
+            .pods
+            .http
+            .post(format!("http://{host}:{port}/invocations"))
+            .header("content-type", "application/json")
+            .body(body)
+            .timeout(*timeout)
+            .send()
+            .await;
+        let reply = match sent {
+            Ok(response) => reply::read(response).await,
+            Err(error) if error.is_timeout() && !error.is_connect() => Reply::Failed(format!(
+                "POST /invocations was not answered within {}s; if a prediction may take longer, raise \
+                 spec.rollout.smokeTest.timeout, and MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in spec.serving.env",
+                timeout.as_secs_f64()
+            )),
+            Err(error) => return Try::Unavailable(unreachable(*version, *port, &error)),
+        };
+        match reply {
+            Reply::Passed => Try::Ended(SmokeReport::Passed),
+            Reply::Busy(why) => Try::Busy(why),
+            Reply::Foreign(why) => Try::Unavailable(why),
+            // A pod that is ending, or lost its node, may answer anything.
+            Reply::Failed(_) if !shared.pods.cluster.is_ready_pod(alias, *version, &address) => {
+                Try::Unavailable("the pod that was asked is not ready any more".to_owned())
+            }
+            Reply::Failed(why) => Try::Ended(SmokeReport::Failed(why)),
+        }
+    }
+}
+
+/// That no answer came; without the pod's address, which differs from one try to the next.
+fn unreachable(version: crate::api::names::Version, port: u16, error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let cause = innermost.to_string();
+    let cause = cause.split(" (os error").next().unwrap_or_default();
+    format!(
+        "the pods of version {version} do not answer Laurel on port {port}: {cause}; let Laurel's pod in: with a \
+         NetworkPolicy by a rule for its namespace, with a mesh that demands mutual TLS by an exception for this port or \
+         by taking Laurel into the mesh"
+    )
+}
