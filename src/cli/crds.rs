@@ -1,4 +1,4 @@
-//! `laurel crds`.
+//! `laurel crds`: the custom resource definitions as YAML.
 
 use std::io::Write;
 
