@@ -6,6 +6,7 @@ SHELL := bash
 RIG := tests/rig/rig
 BIN := $(CURDIR)/.cluster/bin
 TARGET := x86_64-unknown-linux-gnu
+CRD_DIRS := crds charts/laurel/files/crds
 OPERATOR := target/$(TARGET)/release/laurel
 # `existing` uses the cluster of your own KUBECONFIG; see README.md for the images it needs.
 CLUSTER ?= rig
@@ -19,31 +20,41 @@ help: ## Lists the targets
 
 .PHONY: demo
 demo: ## Shows the main job on a real cluster: promotions and rollbacks under load, with figures
-	@tests/scripts/demo
+	@hack/demo
 
 .PHONY: test
 test: ## Runs every check and every test: formatting, lints, docs, unit, chart, API server, real cluster
 	@tests/scripts/test
 
 .PHONY: check
-check: ## Checks formatting, lints, docs and the generated CRDs; warnings fail in CI only
+check: lint crds-check ## Checks formatting, lints, docs and the generated CRDs; warnings fail in CI only
+
+.PHONY: lint
+lint:
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- $(if $(CI),-D warnings)
 	RUSTDOCFLAGS="$(if $(CI),-D warnings)" cargo doc --no-deps --locked --document-private-items
-	@$(MAKE) --no-print-directory crds-check
 
 .PHONY: deny
 deny: ## Checks licences, sources, bans and, where their database can be had, advisories of all dependencies
-	@tests/scripts/deny
+	@hack/deny
 
 .PHONY: crds
 crds: ## Writes the CRDs from the Rust types to crds/ and into the chart
-	cargo build --locked
-	tests/scripts/write-crds target/debug/laurel crds charts/laurel/files/crds
+	cargo build --locked --bin laurel
+	rm -f $(addsuffix /*.laurel.dev.yaml,$(CRD_DIRS))
+	target/debug/laurel crds $(addprefix --output-dir ,$(CRD_DIRS))
 
+# As a test, so that nothing is compiled for it that the tests do not need.
 .PHONY: crds-check
-crds-check: crds
-	@git diff --exit-code --stat -- crds charts/laurel/files/crds || { echo "The committed CRDs differ from the Rust types: commit what 'make crds' wrote." >&2; exit 1; }
+crds-check:
+	cargo test --quiet --locked --test distribution -- --exact $(addprefix chart::crds::,files_are_as_generated \
+	  the_program_writes_a_file_for_each_into_every_directory)
+
+.PHONY: dev
+dev: ## Runs the operator on this machine against the cluster of your KUBECONFIG; see hack/README.md
+	kubectl apply --server-side --force-conflicts -k crds
+	cargo run --locked -- run --log-format=text --http-address=127.0.0.1:8080 $(ARGS)
 
 .PHONY: cluster
 cluster: ## Starts a real Kubernetes node in namespaces of this machine (state in .cluster/)
@@ -63,7 +74,7 @@ operator: ## Builds the operator as a static binary
 
 .PHONY: install
 install: ## Installs Laurel with Helm into the cluster (CLUSTER=existing: into yours, with OPERATOR_IMAGE=…)
-	@tests/scripts/install
+	@hack/install
 
 .PHONY: mlflow
 mlflow: ## Starts MLflow in the cluster and registers the models of the demo
@@ -84,4 +95,4 @@ bench-push: ## Prints how soon a moved alias is acted on, with webhooks and with
 
 .PHONY: fuzz
 fuzz: ## Throws generated input at parsing, validation, merging and decision: SECONDS=60 for each target
-	@SECONDS_EACH=$(or $(SECONDS),60) tests/scripts/fuzz
+	@SECONDS_EACH=$(or $(SECONDS),60) hack/fuzz

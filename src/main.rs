@@ -7,13 +7,13 @@ use std::{
 
 use clap::Parser;
 use laurel::{
-    cli::{Cli, CliError, Command, ExitStatus, history::history, print_crds},
+    cli::{Cli, CliError, Command, ExitStatus, history::history},
     controllers, telemetry,
 };
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Crds => print_crds(stdout().lock()).map_err(|error| error.to_string()),
+        Command::Crds(options) => return finish(options.run(stdout().lock())),
         Command::Run(options) => {
             telemetry::logs::init(options.log_format);
             run(*options)
@@ -38,13 +38,17 @@ async fn run(options: laurel::options::RunOptions) -> Result<(), String> {
     controllers::run(options).await.map_err(|error| error.to_string())
 }
 
-/// Asks something; the exit code says how that ended, and the standard error why there is no answer.
+/// Asks something of a registry.
 #[tokio::main(flavor = "current_thread")]
 async fn ask(question: impl Future<Output = Result<ExitStatus, CliError>>) -> ExitCode {
-    let answer = match install_tls() {
+    finish(match install_tls() {
         Ok(()) => question.await,
         Err(error) => Err(CliError(error)),
-    };
+    })
+}
+
+/// The exit code says how a command ended, and the standard error why there is no answer.
+fn finish(answer: Result<ExitStatus, CliError>) -> ExitCode {
     let exit_status = answer.unwrap_or_else(|why| {
         // Where the standard error is closed, the exit code says enough.
         let _ = writeln!(stderr(), "error: {why}");

@@ -217,21 +217,98 @@ pub enum Reason {
     Unknown,
 }
 
+/// What a reason means for the one who reads it. Each reason has one, so that a new one cannot be forgotten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    /// All is well, or work is under way.
+    Normal,
+    /// Nothing is wrong, and what is waited for comes by itself.
+    Waiting,
+    /// Something is wrong, and it may pass by itself.
+    Transient,
+    /// Something is wrong, and somebody has to do something about it.
+    Blocking,
+}
+
 impl Reason {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Serving
+            | Self::AliasSet
+            | Self::Synced
+            | Self::ModelSynced
+            | Self::Connected
+            | Self::GatesPassed
+            | Self::ServedBefore
+            | Self::AsDesired
+            | Self::Suspended
+            | Self::StartingVersion
+            | Self::SmokeTesting
+            | Self::MovingTraffic
+            | Self::ExchangingPods
+            | Self::UpdatingSettings
+            | Self::Scaling
+            | Self::Deleting
+            | Self::WebhookReceiving
+            | Self::WebhookWaiting => Severity::Normal,
+
+            Self::WaitingForPods | Self::RegistryPending | Self::RegistryNotRead => Severity::Waiting,
+
+            Self::RegistryUnreachable | Self::RegistryFailing | Self::VersionPending | Self::ApplyFailed => {
+                Severity::Transient
+            }
+
+            Self::ModelRegistryNotFound
+            | Self::RegistryNotConfigured
+            | Self::RegistryInvalid
+            | Self::SecretNotFound
+            | Self::SecretKeyInvalid
+            | Self::RegistryUnauthorized
+            | Self::RegistryForbidden
+            | Self::RegistryHostRefused
+            | Self::RegistryWorkspaceRefused
+            | Self::RegistryRefused
+            | Self::RegistryUnsupported
+            | Self::WebhookNotListening
+            | Self::WebhookDeliveriesRefused
+            | Self::WebhookUndeliverable
+            | Self::WebhookSchemeRefused
+            | Self::WebhookAddressRefused
+            | Self::WebhookEncryptionKeyMissing
+            | Self::RegisteredModelNotFound
+            | Self::ModelNotFound
+            | Self::VersionNotFound
+            | Self::VersionFailed
+            | Self::VersionReplaced
+            | Self::GatesFailed
+            | Self::AliasNotFound
+            | Self::NoCandidate
+            | Self::InvalidRange
+            | Self::Conflict
+            | Self::InvalidTemplate
+            | Self::NameTaken
+            | Self::AliasDrifted
+            | Self::AliasPutBack
+            | Self::Contested
+            | Self::ImagePullFailed
+            | Self::ModelCrashed
+            | Self::ContainerConfigInvalid
+            | Self::PodsRefused
+            | Self::Unschedulable
+            | Self::ProgressDeadlineExceeded
+            | Self::SmokeTestFailed
+            | Self::BecameUnready
+            | Self::ApplyRefused
+            | Self::ApplyForbidden
+            | Self::Unknown => Severity::Blocking,
+        }
+    }
+
     /// Whether it passes without anybody changing a wish: the registry or the API server is away, or pods are still busy.
     /// kstatus calls that reconciling; anything else stalls.
     #[must_use]
     pub fn is_transient(self) -> bool {
-        matches!(
-            self,
-            Self::RegistryNotRead
-                | Self::RegistryUnreachable
-                | Self::RegistryFailing
-                | Self::RegistryPending
-                | Self::VersionPending
-                | Self::WaitingForPods
-                | Self::ApplyFailed
-        )
+        matches!(self.severity(), Severity::Waiting | Severity::Transient)
     }
 
     /// Whether the API server did not do what it was asked.
@@ -243,30 +320,7 @@ impl Reason {
     /// Whether it speaks of something that somebody may have to do something about.
     #[must_use]
     pub fn needs_attention(self) -> bool {
-        !matches!(
-            self,
-            Self::Serving
-                | Self::AliasSet
-                | Self::Synced
-                | Self::ModelSynced
-                | Self::Connected
-                | Self::GatesPassed
-                | Self::ServedBefore
-                | Self::AsDesired
-                | Self::Suspended
-                | Self::StartingVersion
-                | Self::WaitingForPods
-                | Self::SmokeTesting
-                | Self::MovingTraffic
-                | Self::ExchangingPods
-                | Self::UpdatingSettings
-                | Self::Scaling
-                | Self::RegistryPending
-                | Self::Deleting
-                | Self::RegistryNotRead
-                | Self::WebhookReceiving
-                | Self::WebhookWaiting
-        )
+        matches!(self.severity(), Severity::Transient | Severity::Blocking)
     }
 }
 

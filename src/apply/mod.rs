@@ -2,9 +2,13 @@
 //!
 //! Each action is safe to repeat. The first one that fails ends the pass: what follows may depend on it, and the next
 //! pass decides anew from what is there then.
-#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
-#![expect(clippy::disallowed_methods, reason = "effects: waits before the same is written again")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: writes to the cluster and to registries"
+)]
 
+pub mod registered_model;
 mod workloads;
 
 use kube::Client;
@@ -57,8 +61,8 @@ pub async fn apply(
 ) -> Applied {
     let mut applied = Applied::default();
     for action in &decision.actions {
-        if let Some(pause) = effects.throttle.before(&subject.uid, action) {
-            tokio::time::sleep(pause).await;
+        if !effects.throttle.may_write(&subject.uid, action).await {
+            break;
         }
         match act(effects, subject, observed, action).await {
             Ok(Effect::Done) => {
@@ -81,14 +85,15 @@ pub async fn apply(
     applied
 }
 
-/// Tells that somebody else goes on undoing what Laurel writes.
+/// Reports that another client keeps reverting what Laurel writes.
 fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
     let what: &str = action.into();
     let message = format!(
-        "something else goes on undoing what Laurel writes ({action:?}): see who else writes this ModelAlias's Service or \
-         Deployments (kubectl get -o yaml --show-managed-fields), and stop it"
+        "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's Service or \
+         Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
+        described(action)
     );
-    tracing::warn!(message, "a quarrel");
+    tracing::warn!(message, "write contested");
     let reason = Reason::Contested.to_string();
     effects.events.publish(
         subject.reference(),
@@ -96,14 +101,33 @@ fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Acti
     );
 }
 
+/// What an action writes, for people.
+fn described(action: &Action) -> String {
+    match action {
+        Action::SetFinalizer { .. } => "the finalizer of the ModelAlias".to_owned(),
+        Action::Apply { version, .. } => format!("the Deployment of version {version}"),
+        Action::Scale { version, replicas } => {
+            format!("the size of the Deployment of version {version}: {replicas}")
+        }
+        Action::Route(Traffic::One(version)) => format!("the Service, which selects version {version}"),
+        Action::Route(Traffic::Shared | Traffic::Nowhere) => {
+            "the Service, which selects all versions".to_owned()
+        }
+        Action::Delete { version } => format!("the deletion of the Deployment of version {version}"),
+        Action::DeleteService => "the deletion of the Service".to_owned(),
+        Action::SmokeTest { version } => format!("the smoke test of version {version}"),
+        Action::SetAlias { version, .. } => {
+            format!("the alias in the registry, which names version {version}")
+        }
+        Action::DeleteAlias { .. } => "the removal of the alias from the registry".to_owned(),
+        Action::Record { version, .. } => format!("the audit tags of version {version}"),
+    }
+}
+
 /// How many ready pods the decision counted on when it sent requests there.
 fn counted_on(observed: &Observed, traffic: Traffic) -> u32 {
     let workloads = &observed.cluster.workloads;
-    let selected = workloads.iter().filter(|(version, _)| match traffic {
-        Traffic::One(one) => one == **version,
-        Traffic::Shared => true,
-        Traffic::Nowhere => false,
-    });
+    let selected = workloads.iter().filter(|(version, _)| traffic.reaches(**version));
     selected.map(|(_, workload)| workload.counted()).fold(0, u32::saturating_add).max(1)
 }
 
@@ -124,7 +148,8 @@ async fn act(
             workloads::apply_deployment(effects, subject, start).await
         }
         Action::Scale { version, replicas } => {
-            workloads::scale(effects, subject, *version, *replicas, now).await
+            let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(now);
+            workloads::scale(effects, subject, *version, *replicas, begins).await
         }
         Action::SmokeTest { version } => {
             effects.smoke.start(subject, subject.known_model()?, *version);

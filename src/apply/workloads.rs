@@ -1,5 +1,4 @@
 //! Writes to the cluster: server-side apply under one field manager for whole objects, the smallest patch for the rest.
-#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -70,9 +69,11 @@ where
 
 fn rendering<'a>(subject: &'a Subject<'_>) -> Result<Rendering<'a>, ReasonMessage> {
     subject.known_model()?;
-    subject.rendering().ok_or_else(|| {
-        ReasonMessage::new(Reason::AsDesired, "spec.serving was removed while its objects were being written")
-    })
+    subject.rendering().ok_or_else(serving_was_removed)
+}
+
+fn serving_was_removed() -> ReasonMessage {
+    ReasonMessage::new(Reason::AsDesired, "spec.serving was removed while its objects were being written")
 }
 
 /// A version's start, or its start anew with other settings.
@@ -109,7 +110,8 @@ pub(super) async fn route(
             return Err(ReasonMessage::new(Reason::ApplyRefused, "a Service is never pointed at nothing"));
         }
     };
-    let service = render::service(&rendering(subject)?, selection);
+    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
+    let service = render::service(&rendering, selection);
     enough_pods_are_ready(effects, subject, traffic, counted_on).await?;
     let desired = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
     let known = effects.cluster.service_port(&subject.key);
@@ -156,19 +158,19 @@ async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &S
     Ok(())
 }
 
-/// Changes the size, and the time of the start with it: the pod template stays as it was last applied, also across our own
-/// releases.
+/// Changes the size, and where that begins a start, its time: the pod template stays as it was last applied, also across our
+/// own releases.
 pub(super) async fn scale(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
     version: Version,
     replicas: u32,
-    now: Timestamp,
+    begins: Option<Timestamp>,
 ) -> Done {
     let name = deployment_name(&subject.key.1, version);
     let mut patch = json!({ "spec": { "replicas": replicas } });
-    if replicas > 0 {
-        patch["metadata"] = json!({ "annotations": { labels::STARTED_AT: now.to_string() } });
+    if let Some(begins) = begins {
+        patch["metadata"] = json!({ "annotations": { labels::STARTED_AT: begins.to_string() } });
     }
     let written = api::<Deployment>(effects, subject)
         .patch(&name, &patch_parameters(), &Patch::Merge(patch))

@@ -101,6 +101,15 @@ impl LogEntry {
         }
     }
 
+    /// Whether the version had pods that took traffic. Where only the alias is kept, nothing is ever started or rolled back.
+    fn has_served(&self) -> bool {
+        match self.outcome {
+            Outcome::Promoted => self.took.is_some(),
+            Outcome::RolledBack => true,
+            Outcome::Rejected | Outcome::Unknown => false,
+        }
+    }
+
     fn took_traffic(&self) -> bool {
         matches!(self.outcome, Outcome::Promoted | Outcome::RolledBack)
     }
@@ -133,6 +142,14 @@ pub fn is_audit_tag(key: &str) -> bool {
 #[must_use]
 pub fn is_logged(entry: &LogEntry, tags: &Tags) -> bool {
     tags.contains_key(&entry.key())
+}
+
+/// Whether the log shows that the version served under this alias, and not only that it had the alias.
+#[must_use]
+pub fn was_live(alias: &AliasName, tags: &Tags) -> bool {
+    let lines = tags.iter().filter(|(key, _)| key.starts_with(LOG));
+    let entries = lines.filter_map(|(_, line)| serde_json::from_str::<LogEntry>(line).ok());
+    entries.into_iter().any(|entry| entry.alias == *alias && entry.has_served())
 }
 
 /// Returns the changes that write an entry to the tags of its version. The log entry comes last: if it

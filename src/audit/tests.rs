@@ -218,3 +218,20 @@ proptest! {
         prop_assert_eq!(Log::of(&versions(&registry)).entries.len(), 2);
     }
 }
+
+#[test]
+fn a_version_was_live_where_its_pods_served_and_not_where_only_the_alias_named_it() {
+    let tags = |entry: HistoryEntry| {
+        let mut registry = Registry::new();
+        write(&mut registry, 4, &logged(&entry), usize::MAX);
+        registry.remove(&4).unwrap()
+    };
+    let champion = alias("champion");
+    assert!(was_live(&champion, &tags(entry(0, 4, None, Outcome::Promoted))));
+    assert!(!was_live(&alias("challenger"), &tags(entry(0, 4, None, Outcome::Promoted))));
+    assert!(!was_live(&champion, &tags(entry(0, 4, None, Outcome::Rejected))));
+    let without_pods = HistoryEntry { took: None, ..entry(0, 4, None, Outcome::Promoted) };
+    assert!(!was_live(&champion, &tags(without_pods)));
+    let returned = HistoryEntry { took: None, ..entry(0, 4, Some(5), Outcome::RolledBack) };
+    assert!(was_live(&champion, &tags(returned)));
+}

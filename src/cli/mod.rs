@@ -12,6 +12,11 @@
 //! ```
 //!
 //! A query ends with one of the exit codes of [`ExitStatus`].
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: reads files and asks registries"
+)]
 
 use std::process::ExitCode;
 
@@ -29,7 +34,7 @@ pub mod registry;
 mod table;
 
 pub use self::{
-    best::BestOptions, check::CheckOptions, compare::CompareOptions, crds::print_crds, history::HistoryArgs,
+    best::BestOptions, check::CheckOptions, compare::CompareOptions, crds::CrdsOptions, history::HistoryArgs,
     registry::RegistryArgs,
 };
 
@@ -48,7 +53,7 @@ pub enum Command {
     /// Run the operator.
     Run(Box<RunOptions>),
     /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
-    Crds,
+    Crds(CrdsOptions),
     /// Check manifests without a cluster, like the API server; with a registry, also check the promotion
     /// rules.
     Check(CheckOptions),

@@ -71,6 +71,19 @@ pub struct ServiceView {
     port: Option<i32>,
 }
 
+/// An object with one of our names that belongs to somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// The Service of this name.
+    Service(String),
+    /// The Deployment of this name.
+    Deployment(String),
+}
+
+fn is_owned(owner: Option<&String>, uid: &str) -> bool {
+    owner.is_some_and(|owner| owner == uid)
+}
+
 /// An object that can be kept as a projection.
 pub trait Projected: kube::Resource<DynamicType = ()> + Clone {
     /// Keeps it under its ModelAlias. Something older than what is known is passed over: a watch may lag behind our own
@@ -128,18 +141,19 @@ impl Cache {
             .collect()
     }
 
-    /// The cluster as it shows for one ModelAlias. `port` is the port that its Service should have; `smoke` tells how a
-    /// version's smoke test stands.
+    /// The cluster as it shows for the ModelAlias with this UID: what belongs to somebody else is not in it. `port` is the port
+    /// that its Service should have; `smoke` returns how a version's smoke test stands.
     #[must_use]
     pub fn view(
         &self,
         alias: &AliasKey,
+        uid: &str,
         port: Option<i32>,
         smoke: impl Fn(Version) -> Option<SmokeReport>,
     ) -> ClusterView {
         let aliases = self.lock();
         let Some(objects) = aliases.get(alias) else { return ClusterView::default() };
-        let service = objects.service.as_ref();
+        let service = objects.service.as_ref().filter(|service| is_owned(service.owner.as_ref(), uid));
         ClusterView {
             traffic: service.map_or(Traffic::Nowhere, |service| service.traffic),
             service_outdated: service.is_some_and(|service| port.is_some() && service.port != port),
@@ -147,6 +161,7 @@ impl Cache {
             workloads: objects
                 .deployments
                 .values()
+                .filter(|deployment| is_owned(deployment.owner.as_ref(), uid))
                 .map(|deployment| {
                     (deployment.version, objects.workload(deployment, smoke(deployment.version)))
                 })
@@ -154,17 +169,17 @@ impl Cache {
         }
     }
 
-    /// Something that bears this alias's names but belongs to somebody else: its kind and name.
+    /// Something that bears this alias's names but belongs to somebody else.
     #[must_use]
-    pub fn foreign(&self, alias: &AliasKey, uid: &str) -> Option<String> {
+    pub fn foreign(&self, alias: &AliasKey, uid: &str) -> Option<Foreign> {
         let aliases = self.lock();
         let objects = aliases.get(alias)?;
-        let is_foreign = |owner: &Option<String>| owner.as_deref() != Some(uid);
+        let is_foreign = |owner: &Option<String>| !is_owned(owner.as_ref(), uid);
         let service = objects.service.as_ref().filter(|service| is_foreign(&service.owner));
         let deployment = objects.deployments.iter().find(|(_, deployment)| is_foreign(&deployment.owner));
         service
-            .map(|_| format!("Service {:?}", alias.1))
-            .or_else(|| deployment.map(|(name, _)| format!("Deployment {name:?}")))
+            .map(|_| Foreign::Service(alias.1.clone()))
+            .or_else(|| deployment.map(|(name, _)| Foreign::Deployment(name.clone())))
     }
 
     /// The port of this alias's Service, where it is known.
@@ -234,6 +249,8 @@ impl Objects {
                 let todays = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
                 pods().filter(todays).chain(pods()).find_map(|pod| pod.error.clone())
             }),
+            tried_since: pods().filter_map(PodView::tried_since).min(),
+            has_failed: pods().any(PodView::has_failed),
             smoke,
         }
     }
@@ -377,11 +394,12 @@ impl Projected for Pod {
             .status
             .as_ref()
             .is_some_and(|status| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")));
-        let view = pods::view(self, version);
+        let mut view = pods::view(self, version);
         cache.edit(alias, |objects| {
             if finished {
                 objects.pods.remove(&self.name_any());
             } else {
+                view.was_ready |= objects.pods.get(&self.name_any()).is_some_and(|known| known.was_ready);
                 objects.pods.insert(self.name_any(), view);
             }
         });
@@ -398,13 +416,15 @@ impl Projected for Pod {
 mod tests {
     use super::*;
 
+    const OWNER: &str = "{apiVersion: v1, kind: K, name: n, uid: u, controller: true}";
+
     fn key() -> AliasKey {
         ("risk".into(), "fraud".into())
     }
 
     fn service(revision: u64, selector: &str) -> Service {
         let text = format!(
-            "metadata: {{name: fraud, namespace: risk, resourceVersion: '{revision}'}}\nspec: {{selector: {{{selector}}}}}"
+            "metadata: {{name: fraud, namespace: risk, resourceVersion: '{revision}', ownerReferences: [{OWNER}]}}\nspec: {{selector: {{{selector}}}}}"
         );
         serde_yaml::from_str(&text).unwrap()
     }
@@ -414,7 +434,16 @@ mod tests {
         let cache = Cache::default();
         service(7, "laurel.dev/model-alias: fraud, laurel.dev/version: '2'").insert(&cache, &key());
         service(5, "laurel.dev/model-alias: fraud, laurel.dev/version: '1'").insert(&cache, &key());
-        assert_eq!(cache.view(&key(), None, |_| None).traffic, Traffic::One(Version::new(2).unwrap()));
+        assert_eq!(cache.view(&key(), "u", None, |_| None).traffic, Traffic::One(Version::new(2).unwrap()));
+    }
+
+    #[test]
+    fn what_belongs_to_somebody_else_is_not_ours_to_see() {
+        let cache = Cache::default();
+        service(7, "laurel.dev/model-alias: fraud, laurel.dev/version: '2'").insert(&cache, &key());
+        assert_eq!(cache.foreign(&key(), "u"), None);
+        assert_eq!(cache.view(&key(), "other", None, |_| None).traffic, Traffic::Nowhere);
+        assert_eq!(cache.foreign(&key(), "other"), Some(Foreign::Service("fraud".into())));
     }
 
     #[test]
@@ -437,7 +466,8 @@ mod tests {
     fn errors_of_current_settings_are_reported_first() {
         let cache = Cache::default();
         let deployment: Deployment = serde_yaml::from_str(
-            "{metadata: {name: fraud-v2, labels: {laurel.dev/version: '2'}, annotations: {laurel.dev/settings: v1-new, \
+            "{metadata: {name: fraud-v2, labels: {laurel.dev/version: '2'}, ownerReferences: [{apiVersion: v1, kind: K, name: n, uid: u, \
+              controller: true}], annotations: {laurel.dev/settings: v1-new, \
               laurel.dev/model-uri: 'models:/m-1'}}, spec: {replicas: 1, selector: {}, template: {}}}",
         )
         .unwrap();
@@ -453,7 +483,7 @@ mod tests {
             .unwrap();
             pod.insert(&cache, &key());
         }
-        let view = cache.view(&key(), None, |_| None);
+        let view = cache.view(&key(), "u", None, |_| None);
         let error = view.workloads[&Version::new(2).unwrap()].error.clone().unwrap();
         assert_eq!(error.reason, Reason::ContainerConfigInvalid);
     }

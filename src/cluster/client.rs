@@ -1,5 +1,4 @@
 //! The client for the API server: every wait has a limit, and nothing is retried silently.
-#![expect(clippy::disallowed_types, reason = "effects: creates the client")]
 
 use std::time::Duration;
 

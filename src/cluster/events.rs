@@ -1,5 +1,4 @@
 //! Events about our own objects.
-#![expect(clippy::disallowed_types, reason = "effects: writes Events")]
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{

@@ -1,5 +1,4 @@
 //! The finalizers of our own kinds.
-#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
 
 use std::fmt::Debug;
 

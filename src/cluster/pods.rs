@@ -1,5 +1,6 @@
 //! What a pod's status says, in the few words that a decision needs.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 
 use crate::{
@@ -19,12 +20,32 @@ pub struct PodView {
     pub ready: bool,
     /// It is ending.
     pub exit_status: bool,
+    /// It was ready at some time.
+    pub was_ready: bool,
+    /// Its containers are not ready, as its node says. A node that is gone says nothing.
+    pub unready_containers: bool,
+    /// Since when it is on a node.
+    pub placed: Option<Timestamp>,
     /// The fingerprint of the settings that it was made with.
     pub settings: Option<String>,
     /// Its address, once it has one.
     pub ip: Option<String>,
     /// What keeps it from being ready.
     pub error: Option<ReasonMessage>,
+}
+
+impl PodView {
+    /// Whether it failed by itself: pods that are ending, and those whose node is gone, did not.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.was_ready && !self.ready && !self.exit_status && self.unready_containers
+    }
+
+    /// Since when it has been on a node without being ready.
+    #[must_use]
+    pub fn tried_since(&self) -> Option<Timestamp> {
+        self.placed.filter(|_| !self.ready && !self.exit_status)
+    }
 }
 
 /// Whether a pod is ready and not ending.
@@ -39,11 +60,16 @@ pub fn is_ready(pod: &Pod) -> bool {
 #[must_use]
 pub fn view(pod: &Pod, version: Version) -> PodView {
     let status = pod.status.as_ref();
-    let exit_status = pod.metadata.deletion_timestamp.is_some();
+    let is_evicted = condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True");
+    let exit_status = pod.metadata.deletion_timestamp.is_some() || is_evicted;
+    let containers = condition(pod, "ContainersReady").filter(|condition| condition.status == "False");
     PodView {
         version,
         ready: is_ready(pod),
         exit_status,
+        was_ready: is_ready(pod) || containers.is_some_and(|condition| changed_after_start(pod, condition)),
+        unready_containers: containers.is_some(),
+        placed: placed(pod),
         settings: pod
             .metadata
             .annotations
@@ -53,6 +79,36 @@ pub fn view(pod: &Pod, version: Version) -> PodView {
         ip: status.and_then(|status| status.pod_ip.clone()),
         error: if exit_status { None } else { error(pod, version) },
     }
+}
+
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
+}
+
+fn placed(pod: &Pod) -> Option<Timestamp> {
+    let scheduled = condition(pod, "PodScheduled").filter(|condition| condition.status == "True");
+    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    scheduled.and_then(|condition| condition.last_transition_time.as_ref()).or(started).map(|time| time.0)
+}
+
+/// Whether a condition changed after a container that is not ready was started: `ContainersReady` is `False` from before that, so
+/// the pod was ready in between.
+fn changed_after_start(pod: &Pod, condition: &PodCondition) -> bool {
+    let statuses =
+        pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let started = statuses.iter().filter(|container| !container.ready).filter_map(first_start).min();
+    let changed = condition.last_transition_time.as_ref().map(|time| time.0);
+    changed.zip(started).is_some_and(|(changed, started)| changed > started)
+}
+
+/// The earliest start of a container that its status still knows.
+fn first_start(container: &ContainerStatus) -> Option<Timestamp> {
+    let states = [container.last_state.as_ref(), container.state.as_ref()];
+    states.into_iter().flatten().find_map(|state| {
+        let terminated = state.terminated.as_ref().and_then(|terminated| terminated.started_at.as_ref());
+        let running = state.running.as_ref().and_then(|running| running.started_at.as_ref());
+        terminated.or(running).map(|time| time.0)
+    })
 }
 
 fn error(pod: &Pod, version: Version) -> Option<ReasonMessage> {
@@ -190,6 +246,47 @@ mod tests {
   - {name: model, image: i, imageID: '', ready: true, restartCount: 1, state: {running: {}},
      lastState: {terminated: {exitCode: 1, message: old}}}");
         assert_eq!((view.ready, view.error), (true, None));
+    }
+
+    #[test]
+    fn a_pod_that_was_ready_and_is_not_any_more_has_failed() {
+        let unready = |started: &str| {
+            pod(&format!(
+                "
+  conditions: [{{type: Ready, status: 'False'}},
+    {{type: ContainersReady, status: 'False', lastTransitionTime: '2026-01-01T00:01:00Z'}}]
+  containerStatuses:
+  - {{name: model, image: i, imageID: '', ready: false, restartCount: 0,
+     state: {{running: {{startedAt: '{started}'}}}}}}"
+            ))
+        };
+        assert!(unready("2026-01-01T00:00:10Z").has_failed(), "it was ready in between");
+        assert!(!unready("2026-01-01T00:01:00Z").has_failed(), "it has not been ready yet");
+    }
+
+    #[test]
+    fn a_pod_that_is_evicted_or_whose_node_is_gone_has_not_failed() {
+        let known = |conditions: &str| PodView {
+            was_ready: true,
+            ..pod(&format!("\n  conditions: [{{type: Ready, status: 'False'}}, {conditions}]"))
+        };
+        assert!(known("{type: ContainersReady, status: 'False'}").has_failed());
+        assert!(!known("{type: ContainersReady, status: 'True'}").has_failed(), "only its node is away");
+        let evicted =
+            known("{type: ContainersReady, status: 'False'}, {type: DisruptionTarget, status: 'True'}");
+        assert!(!evicted.has_failed());
+    }
+
+    #[test]
+    fn a_pod_is_tried_from_when_it_is_on_a_node() {
+        let scheduled = |status: &str| {
+            pod(&format!(
+                "
+  conditions: [{{type: PodScheduled, status: '{status}', lastTransitionTime: '2026-01-01T00:01:00Z'}}]"
+            ))
+        };
+        assert_eq!(scheduled("False").tried_since(), None);
+        assert_eq!(scheduled("True").tried_since(), Some("2026-01-01T00:01:00Z".parse().unwrap()));
     }
 
     #[test]

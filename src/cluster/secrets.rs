@@ -1,5 +1,4 @@
 //! Secrets, read individually by name.
-#![expect(clippy::disallowed_types, reason = "effects: reads Secrets")]
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};

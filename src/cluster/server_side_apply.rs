@@ -1,5 +1,4 @@
 //! Server-side apply: the only way in which whole objects and statuses are written.
-#![expect(clippy::disallowed_types, reason = "effects: writes to the cluster")]
 
 use std::fmt::{Debug, Write};
 

@@ -1,5 +1,4 @@
 //! Watches: our own kinds in full, rendered objects by label and as projections.
-#![expect(clippy::disallowed_types, reason = "effects: watches the cluster")]
 
 use std::{collections::HashSet, sync::Arc};
 

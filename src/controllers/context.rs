@@ -1,5 +1,4 @@
 //! What the controllers share. Each step is handed only the part of it that it needs.
-#![expect(clippy::disallowed_types, reason = "effects: holds the clients")]
 
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel},
     apply::Effects,
     cluster::{Events, Guarded, Readiness, Requeue, cache::Cache, watch::Watching},
-    observe::{Sources, Watched},
+    observe::{Sources, Watched, registered_model::ModelSources},
     registry::polled::Registries,
     resolve::References,
     state::{
@@ -87,6 +86,17 @@ impl Context {
             audit_writes: &self.audit_writes,
             requeue: &self.requeue,
             trusts_changed_by: self.trusts_changed_by,
+        }
+    }
+
+    /// What an observation of a RegisteredModel is made from.
+    #[must_use]
+    pub fn model_sources(&self) -> ModelSources<'_> {
+        ModelSources {
+            aliases: &self.aliases,
+            models: &self.models,
+            registries: &self.registries,
+            memory: &self.memory,
         }
     }
 

@@ -1,4 +1,9 @@
 //! The shells: watch, and for each object observe → decide → apply → status.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: wires the clients and reads the clock, once for each reconcile"
+)]
 
 use std::time::Duration;
 

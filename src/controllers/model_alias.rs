@@ -1,5 +1,4 @@
 //! The shell around one ModelAlias.
-#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +18,7 @@ use crate::{
     decide::{Decision, decide},
     observe::observe,
     resolve::Subject,
+    state::Revision,
     status::{self, Applied},
 };
 
@@ -32,21 +32,23 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
         Ok(alias) => alias,
         Err(unreadable) => return unreadable::release::<ModelAlias>(&context, unreadable).await,
     };
-    if let Some(pause) = context.throttle.after_failure(alias) {
-        return Ok(Action::requeue(pause));
-    }
     let now = Timestamp::now();
     let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
     context.memory.remember_model(&subject);
     let observed = observe(&context.sources(), &subject, now).await;
     let decision = decide(&observed);
+    let revision = Revision::of(alias, decision.target);
+    if let Some(pause) = context.throttle.after_failure(alias, &revision) {
+        return Ok(Action::requeue(pause));
+    }
+    context.throttle.begin(&subject.uid, &revision);
     let applied = apply::apply(&context.effects(), &subject, &observed, &decision).await;
-    let next = status::next(&observed, &decision, &applied, &subject.identity(observed.serves()));
+    let next = status::next(&observed, &decision, &applied, &subject.identity(observed.counted_traffic()));
     let published = publish(&context, alias, &observed.status, &next, &applied).await;
     if published.is_err()
         || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster())
     {
-        context.throttle.failed(alias);
+        context.throttle.failed(alias, revision);
     }
     published?;
     Ok(again(&decision, &applied, now))
@@ -63,6 +65,9 @@ pub(super) fn forgetting(
         let Ok(alias) = alias else { return };
         // The store is written before this is seen.
         let there = context.aliases.get(&ObjectRef::from_obj(alias));
+        if let Ok(alias) = &alias.0 {
+            context.throttle.changed(alias);
+        }
         let is_new = alias.0.as_ref().is_ok_and(|alias| alias.status.is_none());
         if is_new {
             wake_rivals(&context, alias);

@@ -1,8 +1,7 @@
 //! The shell around one ModelRegistry, and the polling of every registry.
-#![expect(clippy::disallowed_methods, reason = "effects: reads the clock, once")]
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,15 +21,13 @@ use super::{
 };
 use crate::{
     api::{
-        ModelRegistry, ModelRegistryStatus, RegisteredModel,
-        condition::{ConditionType, Reason, ReasonMessage, merge_conditions},
+        ModelRegistry, RegisteredModel,
+        condition::{Reason, ReasonMessage},
         model_registry::Stages,
-        names::ModelName,
         std_duration,
     },
     cluster::{Guarded, secrets},
     controllers::context::Context,
-    decide::Readiness,
     observe::{models_of, poll_plan},
     options::RunOptions,
     registry::{
@@ -39,7 +36,7 @@ use crate::{
     },
     render::RegistryForPods,
     resolve::registry_key,
-    status::{condition_events, kstatus, readiness_events},
+    status::{RegistryHealth, RegistryObserved, registry_events, registry_status},
 };
 
 /// How long one request to a registry may take.
@@ -115,14 +112,8 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
             context.registries.remove(&key);
             context.push.receivers.close(&key);
             wake(&context, &key, |_| true);
-            let next = status(
-                object,
-                &Readiness::Stalled(invalid),
-                None,
-                &models_of(&context.watched(), &key),
-                Timestamp::now(),
-            );
-            publish(&context, object, next).await?;
+            let health = RegistryHealth::Invalid(invalid);
+            publish(&context, object, observed(&context, object, &key, health)).await?;
             return Ok(Action::await_change());
         }
     };
@@ -132,23 +123,12 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     if is_new {
         tokio::spawn(poll_forever(context.clone(), key.clone(), registry.clone()));
     }
-    let report = webhook::look_after(&context, object, &registry).await;
-    let (_, server_version) = registry.health();
-    let watched = models_of(&context.watched(), &key);
-    let now = Timestamp::now();
-    let mut next = status(object, &readiness(&registry), server_version, &watched, now);
-    let webhook: &str = ConditionType::WebhookReady.into();
-    if report.condition.is_none() {
-        next.conditions.retain(|condition| condition.type_ != webhook);
-    }
-    let condition = report.condition.into_iter().collect();
-    next.conditions = merge_conditions(&next.conditions, condition, object.metadata.generation, now);
-    next.webhook = report.status;
-    let was_read = registry.health().0.is_some() || registry.client().is_err();
-    let was_reported = object.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
-    if was_read || !was_reported {
-        publish(&context, object, next).await?;
-    }
+    let webhook = webhook::look_after(&context, object, &registry).await;
+    let (poll, server_version) = registry.health();
+    let health = RegistryHealth::new(&registry.settings.url, registry.client().map(drop), poll);
+    let observed = observed(&context, object, &key, health);
+    publish(&context, object, RegistryObserved { server_version, webhook: Some(webhook), ..observed })
+        .await?;
     // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
     let has_webhook = object.spec.webhook.is_some() || next_webhook_stays(object);
     Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))
@@ -159,15 +139,28 @@ fn next_webhook_stays(object: &ModelRegistry) -> bool {
     object.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some()
 }
 
-/// Writes a status where it is another one, with the Event that it is worth.
-async fn publish(context: &Context, object: &ModelRegistry, next: ModelRegistryStatus) -> Result<(), Error> {
-    let before = object.status.clone().unwrap_or_default();
-    if next != before {
+fn observed(
+    context: &Context,
+    object: &ModelRegistry,
+    key: &RegistryKey,
+    health: RegistryHealth,
+) -> RegistryObserved {
+    RegistryObserved {
+        now: Timestamp::now(),
+        generation: object.metadata.generation,
+        previous: object.status.clone(),
+        health,
+        server_version: None,
+        watched_models: models_of(&context.watched(), key).len(),
+        webhook: None,
+    }
+}
+
+/// Writes the status where it changes, and publishes the Events that it is worth.
+async fn publish(context: &Context, object: &ModelRegistry, observed: RegistryObserved) -> Result<(), Error> {
+    if let Some(next) = registry_status(&observed) {
         write_status(context, object, &next).await?;
-        context.publish_events(object, readiness_events(&before.conditions, &next.conditions, "Connect"));
-        let events =
-            condition_events(ConditionType::WebhookReady, &before.conditions, &next.conditions, "Push");
-        context.publish_events(object, events.into_iter().collect());
+        context.publish_events(object, registry_events(&observed, &next));
     }
     Ok(())
 }
@@ -231,44 +224,6 @@ async fn connection(
         ca_pem,
         timeout: REQUEST_LIMIT,
     })
-}
-
-/// How a registry is, by its last poll.
-fn readiness(registry: &PolledRegistry) -> Readiness {
-    let health = match registry.client() {
-        Err(cause) => Some(Err(cause)),
-        Ok(_) => registry.health().0,
-    };
-    match health {
-        Some(Ok(())) => Readiness::Settled(ReasonMessage::new(
-            Reason::Connected,
-            format!("{} answers", registry.settings.url),
-        )),
-        Some(Err(cause)) if cause.reason.is_transient() => Readiness::Progressing(cause),
-        Some(Err(cause)) => Readiness::Stalled(cause),
-        None => Readiness::Progressing(ReasonMessage::new(
-            Reason::RegistryNotRead,
-            "the registry has not been read yet",
-        )),
-    }
-}
-
-fn status(
-    object: &ModelRegistry,
-    readiness: &Readiness,
-    server_version: Option<String>,
-    watched: &BTreeSet<ModelName>,
-    now: Timestamp,
-) -> ModelRegistryStatus {
-    let before = object.status.clone().unwrap_or_default();
-    let generation = object.metadata.generation;
-    ModelRegistryStatus {
-        observed_generation: generation,
-        server_version: server_version.or(before.server_version),
-        watched_models: u32::try_from(watched.len()).ok(),
-        webhook: before.webhook,
-        conditions: merge_conditions(&before.conditions, kstatus(readiness), generation, now),
-    }
 }
 
 /// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.

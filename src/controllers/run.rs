@@ -1,6 +1,4 @@
 //! Starts all parts of the operator, and stops them in order.
-#![expect(clippy::disallowed_types, reason = "effects: creates the clients")]
-#![expect(clippy::disallowed_methods, reason = "effects: waits for running reconciles to finish")]
 
 use std::{
     any::Any,
@@ -271,8 +269,7 @@ where
     let began = Instant::now();
     let work = AssertUnwindSafe(work).catch_unwind().instrument(span.clone());
     let result = work.await.unwrap_or_else(|panic| Err(Error::Defect(panic_message(panic.as_ref()))));
-    let outcome = if result.is_ok() { "done" } else { "failed" };
-    context.metrics.reconcile(kind, outcome, began.elapsed());
+    context.metrics.reconcile(kind, result.is_ok(), began.elapsed());
     if let Err(error) = &result {
         span.in_scope(|| tracing::warn!(%error, "reconcile failed, retrying"));
     }

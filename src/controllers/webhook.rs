@@ -26,6 +26,7 @@ use crate::{
         polled::{PolledRegistry, RegistryKey},
         webhook::DesiredWebhook,
     },
+    status::WebhookReport,
     webhook::{
         DeliveryOutcome, LastRegistration,
         certificate::Certificate,
@@ -41,13 +42,6 @@ pub(super) const SOON: Duration = Duration::from_mins(1);
 
 /// How often a working webhook is checked: somebody may have deleted it.
 const CHECK_INTERVAL: Duration = Duration::from_mins(10);
-
-/// The webhook's part of the status.
-#[derive(Debug, Default)]
-pub(super) struct WebhookReport {
-    pub(super) condition: Option<DesiredCondition>,
-    pub(super) status: Option<WebhookStatus>,
-}
 
 /// Registers the webhook that an object asks for, or deletes the one that it no longer asks for.
 pub(super) async fn look_after(

@@ -29,7 +29,7 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         }
         (Ok(_), RuleVerdict::Failed(cause)) => {
             let version = desired.as_ref().ok().copied().filter(|_| observed.status.version.is_some());
-            rejection = gates::rejection(observed, version, Some(&cause), "");
+            rejection = gates::rejection(observed, version, Some(&cause), None);
             refused(observed, cause)
         }
         (Ok(version), RuleVerdict::LetIn) => keep_alias(observed, version),

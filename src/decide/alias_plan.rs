@@ -124,9 +124,7 @@ fn difference(observed: &Observed, alias_target: AliasTarget, version: Version) 
     let under_way = alias_target.target != Some(version) || alias_target.awaited.is_some();
     match alias {
         Some(named) if named == version => Difference::None,
-        Some(named) if under_way && [alias_target.target, alias_target.awaited].contains(&Some(named)) => {
-            Difference::InFlight
-        }
+        Some(named) if under_way && is_ahead(observed, alias_target, named) => Difference::InFlight,
         Some(named) if observed.registry.written == Some(named) => Difference::Ours,
         Some(named) if observed.intent.desired == Desired::Registry && is_unknown(observed, named) => {
             Difference::InFlight
@@ -135,6 +133,12 @@ fn difference(observed: &Observed, alias_target: AliasTarget, version: Version) 
         _ if observed.status.registry_version == Some(version) => Difference::Theirs,
         _ => Difference::Ours,
     }
+}
+
+/// Whether the alias names what is worked towards, and not what answered before and gave way.
+fn is_ahead(observed: &Observed, alias_target: AliasTarget, named: Version) -> bool {
+    let is_asked_for = observed.intent.desired == Desired::Registry || !observed.has_served(named);
+    is_asked_for && [alias_target.target, alias_target.awaited].contains(&Some(named))
 }
 
 /// Whether the registry has not said yet what a version is: no reason to give it the alias, nor to take it away.

@@ -14,8 +14,10 @@ use crate::api::{
 /// The next steps to the goal.
 pub(super) fn step(observed: &Observed, serving: &ServingIntent, target: &Target) -> RolloutStep {
     let mut step = RolloutStep::default();
-    restore_traffic(observed, &mut step);
-    let Some((version, model_uri)) = &target.version else { return step };
+    restore_traffic(observed, serving, target, &mut step);
+    let Some((version, model_uri)) = target.version.as_ref().filter(|_| step.rejection.is_none()) else {
+        return step;
+    };
     if step.routed_to().or_else(|| observed.answers_alone()) == Some(*version) {
         keep(observed, serving, target, u32::MAX, &mut step);
     } else {
@@ -36,27 +38,41 @@ fn grow_what_serves(observed: &Observed, serving: &ServingIntent, target: Versio
     }
 }
 
-/// Puts back a Service that somebody deleted or re-pointed, at once and before anything else.
-pub(super) fn restore_traffic(observed: &Observed, step: &mut RolloutStep) {
-    let answered = |version: &Version| observed.has_served(*version) && observed.is_ready(*version);
-    let served = observed.status.version.filter(answered);
-    match (observed.cluster.traffic, served) {
-        (Traffic::Nowhere, Some(version)) => step.act(Action::Route(Traffic::One(version))),
-        (Traffic::One(selected), Some(version)) if selected != version && !observed.is_ready(selected) => {
-            step.act(Action::Route(Traffic::One(version)));
-        }
-        // Where nobody answers, it waits: a Service is only written while there is a ready pod.
-        (traffic, _) if observed.cluster.service_outdated && observed.somebody_answers() => {
+/// Before anything else: while nobody answers, whatever has served and is ready does. So a Service that somebody deleted or
+/// re-pointed is put back, and a version that lost all its pods gives way. If those failed by themselves, it is given up;
+/// otherwise traffic returns as soon as it is ready again.
+pub(super) fn restore_traffic(
+    observed: &Observed,
+    serving: &ServingIntent,
+    target: &Target,
+    step: &mut RolloutStep,
+) {
+    let traffic = observed.cluster.traffic;
+    if observed.somebody_answers() {
+        if observed.cluster.service_outdated {
             step.act(Action::Route(traffic));
         }
-        _ => {}
+        return;
+    }
+    let Some(version) = observed.stand_in(target.number()) else { return };
+    route(version, step);
+    let has_failed = |failed: &Version| {
+        let is_selected =
+            *failed != version && Some(*failed) == target.number() && traffic == Traffic::One(*failed);
+        is_selected && observed.cluster.workloads.get(failed).is_some_and(|workload| workload.has_failed)
+    };
+    if let Some(failed) = observed.serves().filter(has_failed) {
+        let message = format!(
+            "version {failed} has no ready pod left; version {version}, which is still warm, takes over"
+        );
+        step.reject(observed, serving, failed, ReasonMessage::new(Reason::BecameUnready, message));
     }
 }
 
 /// Brings a version from wherever it is to full size, and moves traffic to it.
 ///
-/// A version that has served and is ready gets traffic first and today's settings afterwards: a rollback waits for
-/// nothing.
+/// A version that has served and is ready gets traffic first, its size and today's settings afterwards: a rollback waits
+/// for nothing.
 pub(super) fn bring_up(
     observed: &Observed,
     serving: &ServingIntent,
@@ -70,10 +86,10 @@ pub(super) fn bring_up(
         return begin(observed, serving, version, start, step);
     };
     let asked_for_another = observed.retry_is_asked() && workload.model_uri != *model_uri;
-    if observed.has_served(version) && workload.is_full(replicas) && !asked_for_another {
+    if observed.can_take_over(version, serving) && !asked_for_another {
         return route(version, step);
     }
-    if workload.settings != serving.settings || workload.model_uri != *model_uri {
+    if serving.replaces(workload, model_uri) {
         begin(observed, serving, version, start, step);
     } else if workload.desired != replicas {
         begin(observed, serving, version, Action::Scale { version, replicas }, step);
@@ -114,12 +130,11 @@ pub(super) fn keep(
     let version = *version;
     let apply = |replicas| Action::Apply { version, model_uri: model_uri.clone(), replicas };
     let Some(workload) = observed.cluster.workloads.get(&version) else {
-        give_way(observed, serving, version, step);
         return begin(observed, serving, version, apply(serving.replicas), step);
     };
     let replicas = serving.replicas.min(workload.desired.saturating_add(room));
-    let outdated =
-        workload.edited || workload.settings != serving.settings || workload.model_uri != *model_uri;
+    let is_edited = workload.edited && serving.settings.is_some();
+    let outdated = is_edited || serving.replaces(workload, model_uri);
     if target.is_desired() && outdated {
         step.act(apply(replicas));
         step.progress(Reason::UpdatingSettings, format!("version {version} gets new settings, pod by pod"));
@@ -138,9 +153,6 @@ pub(super) fn keep(
         );
         step.progress(Reason::Scaling, cause);
     }
-    if workload.ready == 0 {
-        give_way(observed, serving, version, step);
-    }
 }
 
 /// The version that serves is not as wished: its pods fail, or new settings do not come up. It goes on serving with
@@ -158,26 +170,8 @@ pub(super) fn await_recovery(
         step.wake_at(deadline);
         step.progress = Some(cause);
     } else if workload.error.is_some() {
-        step.stalled = Some(step::late(serving, version, &cause));
+        step.stalled = Some(step::overdue(serving, version, workload, cause));
     } else {
         step.progress = Some(cause);
-    }
-}
-
-/// Gives up a version that serves but has no ready pod, when the version before it is still ready to take over.
-fn give_way(observed: &Observed, serving: &ServingIntent, version: Version, step: &mut RolloutStep) {
-    let ready = |other: &Version| {
-        *other != version
-            && observed
-                .cluster
-                .workloads
-                .get(other)
-                .is_some_and(|workload| workload.is_full(serving.replicas))
-    };
-    if let Some(previous) = observed.previous().filter(ready) {
-        let message = format!(
-            "version {version} has no ready pod left; version {previous}, which is still warm, takes over"
-        );
-        step.reject(observed, serving, version, ReasonMessage::new(Reason::BecameUnready, message));
     }
 }

@@ -13,9 +13,12 @@ pub const REGISTRY_DEADLINE: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     let give_up = since.checked_add(REGISTRY_DEADLINE).unwrap_or(Timestamp::MAX);
-    // A model that is gone from the registry took its aliases with it, and what another ModelAlias owns is not ours.
-    let nothing_to_remove =
-        matches!(blocker_reason(observed), Some(Reason::Conflict | Reason::ModelNotFound));
+    // A model that is gone from the registry took its aliases with it; what another ModelAlias owns, or what is another model by
+    // now, is not ours.
+    let nothing_to_remove = matches!(
+        blocker_reason(observed),
+        Some(Reason::Conflict | Reason::ModelNotFound | Reason::VersionReplaced)
+    );
     let error = observed.registry.error.as_ref().filter(|_| !nothing_to_remove);
     let waits = observed.intent.has_finalizer && observed.intent.deletes_alias && observed.now < give_up;
     let (actions, cause, wake) = match error {
@@ -59,7 +62,8 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
 }
 
 fn blocker_reason(observed: &Observed) -> Option<Reason> {
-    observed.intent.blocker.as_ref().or(observed.registry.error.as_ref()).map(|cause| cause.reason)
+    let blocker = observed.intent.blocker.as_ref().map(|blocker| &blocker.cause);
+    blocker.or(observed.registry.error.as_ref()).map(|cause| cause.reason)
 }
 
 fn release(observed: &Observed) -> Vec<Action> {

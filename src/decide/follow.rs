@@ -8,10 +8,11 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use semver::VersionReq;
 use serde::{Deserialize, Serialize};
 
-use super::{Desired, Metrics, Observed};
+use super::{Desired, Metrics, Observed, SmokeReport, VersionView};
 use crate::api::{
     condition::{Reason, ReasonMessage},
     metric::Goal,
@@ -197,6 +198,52 @@ fn parse_range(range: &str) -> Result<VersionReq, semver::Error> {
         }
     }
     VersionReq::parse(&parts.join(", "))
+}
+
+/// The version to work towards for a follower. What it chooses from is one list, and lists can lack something; and what it chooses
+/// may change faster than a version starts. So the present target stays while its start is under way, and until the registry says
+/// itself that it is gone where the list lacks it and a lower version would follow.
+pub(super) fn target(observed: &Observed, follower: &Follower) -> Choice {
+    let choice = choose(follower, &observed.registry.candidates);
+    let Choice::Version(version) = choice else { return choice };
+    let stays = |present: &Version| {
+        let is_replaced = *present != version;
+        is_replaced
+            && !is_gone(observed, *present)
+            && (is_missing(observed, *present, version) || is_starting(observed, *present))
+    };
+    let present = observed.status.target_version.filter(stays);
+    Choice::Version(present.unwrap_or(version))
+}
+
+/// Whether the registry says of the version itself that it cannot be served.
+fn is_gone(observed: &Observed, version: Version) -> bool {
+    let said = observed.registry.versions.get(&version);
+    matches!(said, Some(VersionView::Absent | VersionView::Failed))
+}
+
+/// Whether the list of candidates lacks the present target, which is newer than what it leads to.
+fn is_missing(observed: &Observed, present: Version, chosen: Version) -> bool {
+    let Candidates::Known(candidates) = &observed.registry.candidates else { return false };
+    chosen < present && candidates.iter().all(|candidate| candidate.version != present)
+}
+
+/// Whether a version that has not served yet is being started and has neither failed nor used up its time.
+fn is_starting(observed: &Observed, version: Version) -> bool {
+    let (Some(serving), Some(workload)) =
+        (&observed.intent.serving, observed.cluster.workloads.get(&version))
+    else {
+        return false;
+    };
+    let is_rejected = observed.status.rejected.iter().any(|rejection| {
+        rejection.version == version && rejection.held && rejection.settings == workload.settings
+    });
+    let is_under_way = workload.desired > 0 && !observed.has_served(version) && !is_rejected;
+    let started = observed.remembered(version).and_then(|held| held.started_at);
+    let begun = [started, workload.started_at, workload.tried_since].into_iter().flatten().max();
+    let ends = begun.unwrap_or(observed.now).checked_add(serving.progress_deadline).unwrap_or(Timestamp::MAX);
+    let is_tested = matches!(workload.smoke, Some(SmokeReport::Running(_)));
+    is_under_way && (observed.now < ends || is_tested)
 }
 
 /// Why the choice of a follower cannot be known now, though the registry answers. Right after a start that is no news.

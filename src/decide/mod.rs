@@ -13,6 +13,8 @@
 //!                     Decision: ordered actions, a report, when to look again
 //! ```
 //!
+//! A RegisteredModel is decided about by [`registered_model`], in the same way.
+//!
 //! It knows versions, readiness and traffic. It knows no Kubernetes client, no HTTP and no clock: the time is part of
 //! what is observed. Every action is safe to repeat, so a crash after any of them is a new observation and nothing
 //! more; what must survive a crash is in the status, and is written there before anything depends on it.
@@ -26,6 +28,7 @@ mod deletion;
 mod follow;
 mod gates;
 mod observed;
+pub mod registered_model;
 mod retention;
 mod rolling;
 mod step;
@@ -41,8 +44,8 @@ pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use observed::{
-    ClusterView, Desired, Intent, Lifecycle, Observed, Outbox, RegistryView, ServingIntent, SmokeReport,
-    StrategyIntent, Traffic, VersionView, Workload,
+    Blocker, BlockerScope, ClusterView, Desired, Intent, Lifecycle, Observed, Outbox, RegistryView,
+    ServingIntent, SmokeReport, StrategyIntent, Traffic, VersionView, Workload,
 };
 pub use target::desired;
 
@@ -63,19 +66,48 @@ fn decide_now(observed: &Observed) -> Decision {
         Lifecycle::Deleting { since } => deletion::decide(observed, since),
         Lifecycle::Suspended => suspended(observed),
         Lifecycle::Active => match (&observed.intent.blocker, &observed.intent.serving) {
-            (Some(blocker), _) => obstructed(observed, blocker),
+            (Some(blocker), Some(serving)) if blocker.scope != BlockerScope::Everything => {
+                serve_blocked(observed, serving, blocker)
+            }
+            (Some(blocker), _) => blocked(observed, &blocker.cause),
             (None, Some(serving)) => serve(observed, serving),
             (None, None) => alias_only::decide(observed),
         },
     }
 }
 
+/// Moves traffic among the Deployments that exist, and sizes them; anything new waits until the blocker is gone.
+fn serve_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Blocker) -> Decision {
+    let serving = &ServingIntent { settings: None, ..serving.clone() };
+    let target = target::choose_blocked(observed, serving, &blocker.cause);
+    let mut step = strategy_step(observed, serving, &target);
+    let serves_next = step.routed_to().or_else(|| observed.serves());
+    retention::plan(observed, serving, &target, serves_next, &mut step);
+    step.actions.retain(|action| blocker.scope.allows(action));
+    if observed.desired_is_new() {
+        step.actions.clear();
+    }
+    let wait = blocked(observed, &blocker.cause);
+    Decision {
+        actions: step.actions,
+        rejection: step.rejection,
+        target: target.desired,
+        wake: step.wake.into_iter().chain(wait.wake).min(),
+        ..wait
+    }
+}
+
+/// The next steps from what serves to the goal.
+fn strategy_step(observed: &Observed, serving: &ServingIntent, target: &target::Target) -> step::RolloutStep {
+    match serving.strategy {
+        StrategyIntent::BlueGreen => blue_green::step(observed, serving, target),
+        StrategyIntent::Rolling { max_surge } => rolling::step(observed, serving, target, max_surge),
+    }
+}
+
 fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let target = target::choose(observed, serving);
-    let mut step = match serving.strategy {
-        StrategyIntent::BlueGreen => blue_green::step(observed, serving, &target),
-        StrategyIntent::Rolling { max_surge } => rolling::step(observed, serving, &target, max_surge),
-    };
+    let mut step = strategy_step(observed, serving, &target);
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &target, serves_next, &mut step);
     let answers_next =
@@ -91,19 +123,18 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let mut actions = finalizer(observed);
     actions.append(&mut step.actions);
     actions.extend(plan.actions);
-    let refused = answers_next
-        .filter(|answers| Some(*answers) != target.desired)
-        .and_then(|_| gates::rejection(observed, target.desired, target.blocker.as_ref(), &serving.settings));
+    let refused = answers_next.filter(|answers| Some(*answers) != target.desired).and_then(|_| {
+        gates::rejection(observed, target.desired, target.blocker.as_ref(), serving.settings.as_deref())
+    });
     if observed.desired_is_new() {
         actions.clear();
     }
     let is_transient = |cause: &ReasonMessage| cause.reason.is_transient();
     let waits = target.waiting.is_some() || plan.blocker.as_ref().is_some_and(is_transient);
     let readiness = match (target.blocker.or(step.stalled), step.progress.or(target.waiting), plan.blocker) {
-        (Some(blocker), _, _) => Readiness::Stalled(blocker),
         (None, Some(progress), _) => Readiness::Progressing(progress),
         (None, None, Some(blocker)) if is_transient(&blocker) => Readiness::Progressing(blocker),
-        (None, None, Some(blocker)) => Readiness::Stalled(blocker),
+        (Some(blocker), _, _) | (None, None, Some(blocker)) => Readiness::Stalled(blocker),
         (None, None, None) => Readiness::Settled(settled(observed, serves_next)),
     };
     Decision {
@@ -138,8 +169,8 @@ fn suspended(observed: &Observed) -> Decision {
     still(observed, Readiness::Stalled(cause))
 }
 
-/// What stands in the way may go without anything being seen here: another namespace, a role.
-fn obstructed(observed: &Observed, blocker: &ReasonMessage) -> Decision {
+/// A blocker may go without anything being seen here: another namespace, a role.
+fn blocked(observed: &Observed, blocker: &ReasonMessage) -> Decision {
     let wake = Some(look_again(observed));
     Decision { wake, ..still(observed, Readiness::Stalled(blocker.clone())) }
 }

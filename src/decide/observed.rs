@@ -14,7 +14,8 @@ use crate::api::{
 };
 
 use super::{
-    follow::{Candidates, Choice, Follower, choose},
+    Action,
+    follow::{self, Candidates, Choice, Follower},
     gates::Evidence,
 };
 
@@ -71,9 +72,49 @@ pub struct Intent {
     /// The Git commit that the spec says it comes from.
     #[serde(default)]
     pub commit: Option<String>,
-    /// Why nothing may be done at all, for instance another owner of the alias.
+    /// What blocks work on this object, for instance another owner of the alias.
     #[serde(default)]
-    pub blocker: Option<ReasonMessage>,
+    pub blocker: Option<Blocker>,
+}
+
+/// What blocks work on a ModelAlias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocker {
+    /// Why, and what to do about it.
+    pub cause: ReasonMessage,
+    /// How much of the work it blocks.
+    pub scope: BlockerScope,
+}
+
+/// How much of the work is blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlockerScope {
+    /// Starting pods with anything new, and writing to the registry. Traffic and the size of the Deployments that exist are not
+    /// blocked: a rollback, a failover and a restored Service need nothing that could be missing.
+    Changes,
+    /// The same, and writing the Service, which belongs to somebody else.
+    ChangesAndService,
+    /// Everything: what the cluster looks like is not known.
+    Everything,
+}
+
+impl BlockerScope {
+    /// Whether an action may be performed nevertheless.
+    #[must_use]
+    pub(super) fn allows(self, action: &Action) -> bool {
+        match action {
+            Action::Route(_) => self == Self::Changes,
+            Action::Scale { .. } => self != Self::Everything,
+            Action::SetFinalizer { .. }
+            | Action::Apply { .. }
+            | Action::SmokeTest { .. }
+            | Action::Delete { .. }
+            | Action::DeleteService
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::Record { .. } => false,
+        }
+    }
 }
 
 /// Who chooses the version.
@@ -107,8 +148,9 @@ pub enum Lifecycle {
 pub struct ServingIntent {
     /// How many pods.
     pub replicas: u32,
-    /// The fingerprint of all settings that its pods depend on.
-    pub settings: String,
+    /// The fingerprint of all settings that its pods depend on; `None` while they are not known or cannot be used. Pods then keep
+    /// the settings that they have.
+    pub settings: Option<String>,
     /// How versions give way to each other.
     pub strategy: StrategyIntent,
     /// How long a start may take.
@@ -119,6 +161,20 @@ pub struct ServingIntent {
     pub history: usize,
     /// Whether a version must answer its input example before its first traffic.
     pub smoke_test: bool,
+}
+
+impl ServingIntent {
+    /// Whether the pods of a Deployment are to be started anew, with other settings or another model.
+    pub(super) fn replaces(&self, workload: &Workload, model_uri: &ModelUri) -> bool {
+        let is_outdated =
+            |settings: &String| *settings != workload.settings || *model_uri != workload.model_uri;
+        self.settings.as_ref().is_some_and(is_outdated)
+    }
+
+    /// The settings that a version has, or would be started with.
+    pub(super) fn settings_of<'a>(&'a self, workload: Option<&'a Workload>) -> Option<&'a str> {
+        workload.map(|workload| workload.settings.as_str()).or(self.settings.as_deref())
+    }
 }
 
 /// How versions give way to each other.
@@ -192,6 +248,9 @@ pub enum VersionView {
     Ready {
         /// What its pods load.
         model_uri: ModelUri,
+        /// Whether its audit tags say that it was live under our alias.
+        #[serde(default)]
+        was_live: bool,
     },
 }
 
@@ -224,6 +283,18 @@ pub enum Traffic {
     Shared,
 }
 
+impl Traffic {
+    /// Whether requests are sent to the version.
+    #[must_use]
+    pub fn reaches(self, version: Version) -> bool {
+        match self {
+            Self::One(selected) => version == selected,
+            Self::Shared => true,
+            Self::Nowhere => false,
+        }
+    }
+}
+
 /// A version's Deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
@@ -248,6 +319,14 @@ pub struct Workload {
     /// What keeps its pods from being ready.
     #[serde(default)]
     pub error: Option<ReasonMessage>,
+    /// Since when a pod has been on a node without being ready; of several, the first one. `None` where there is no such pod: pods
+    /// that are refused, or that no node takes, say nothing about the version.
+    #[serde(default)]
+    pub tried_since: Option<Timestamp>,
+    /// Whether one of its pods failed by itself: it was ready, is not any more, and is not ending. Pods that were evicted,
+    /// deleted or lost with their node did not fail, and neither did those that have not been ready yet.
+    #[serde(default)]
+    pub has_failed: bool,
     /// How the smoke test stands; `None` when none was begun.
     #[serde(default)]
     pub smoke: Option<SmokeReport>,
@@ -326,16 +405,75 @@ impl Observed {
             .or(self.status.previous_version)
     }
 
+    /// Whether a version has no pods yet, so that more of them begin its start. A change of size in the middle of a start does not
+    /// begin it anew.
+    #[must_use]
+    pub fn is_at_rest(&self, version: Version) -> bool {
+        self.cluster.workloads.get(&version).is_none_or(|workload| workload.desired == 0)
+    }
+
+    /// Whose pods the status counts and autoscalers measure: those of what serves, and of all versions while pods are exchanged.
+    #[must_use]
+    pub fn counted_traffic(&self) -> Traffic {
+        match self.cluster.traffic {
+            Traffic::Shared => Traffic::Shared,
+            Traffic::One(_) | Traffic::Nowhere => self.serves().map_or(Traffic::Nowhere, Traffic::One),
+        }
+    }
+
+    /// The Deployments whose pods the status counts.
+    pub fn counted_workloads(&self) -> impl Iterator<Item = &Workload> {
+        let counted = self.counted_traffic();
+        self.cluster.workloads.iter().filter(move |(version, _)| counted.reaches(**version)).map(|(_, it)| it)
+    }
+
     /// The versions that the Service sends requests to, with their Deployments.
     pub fn answering(&self) -> impl Iterator<Item = (Version, &Workload)> {
         let traffic = self.cluster.traffic;
-        self.cluster.workloads.iter().map(|(version, workload)| (*version, workload)).filter(
-            move |(version, _)| match traffic {
-                Traffic::One(selected) => *version == selected,
-                Traffic::Shared => true,
-                Traffic::Nowhere => false,
-            },
-        )
+        let workloads = self.cluster.workloads.iter().map(|(version, workload)| (*version, workload));
+        workloads.filter(move |(version, _)| traffic.reaches(*version))
+    }
+
+    /// Whether a version that has served can take over as it is: with as many ready pods as answer now, or as are desired, or, of
+    /// a warm version, as it had when traffic left it, whichever is the fewest.
+    #[must_use]
+    pub fn can_take_over(&self, version: Version, serving: &ServingIntent) -> bool {
+        let Some(workload) = self.cluster.workloads.get(&version) else { return false };
+        let others = self.answering().filter(|(other, _)| *other != version);
+        let answering = others.map(|(_, other)| other.ready).fold(0, u32::saturating_add);
+        let is_warm = serving.strategy == StrategyIntent::BlueGreen && self.is_as_left(version, workload);
+        let left_with = if is_warm { workload.desired } else { u32::MAX };
+        let enough = serving.replicas.min(answering).min(left_with).max(1);
+        self.has_served(version) && workload.counted() >= enough
+    }
+
+    /// Whether the version's pods are those that were there when traffic left it: they have not been started again since.
+    fn is_as_left(&self, version: Version, workload: &Workload) -> bool {
+        let left_at = self.remembered(version).and_then(|held| held.idle_since);
+        workload.started_at.zip(left_at).is_some_and(|(started, left)| started <= left)
+    }
+
+    /// The version that takes over while nobody answers: any one that has served and has a ready pod. First comes `goal`, then
+    /// what served last.
+    #[must_use]
+    pub fn stand_in(&self, goal: Option<Version>) -> Option<Version> {
+        if self.somebody_answers() {
+            return None;
+        }
+        let workloads = self.cluster.workloads.iter();
+        let ready = workloads.filter(|(_, workload)| workload.counted() > 0).map(|(version, _)| *version);
+        let last_used = |version: Version| self.remembered(version).and_then(|held| held.idle_since);
+        ready.filter(|version| self.has_served(*version)).max_by_key(|version| {
+            let version = Some(*version);
+            let is_previous = version == self.previous();
+            (
+                version == goal,
+                version == self.status.version,
+                is_previous,
+                version.and_then(last_used),
+                version,
+            )
+        })
     }
 
     /// Whether a ready pod is among those that the Service selects.
@@ -355,6 +493,23 @@ impl Observed {
     pub fn has_served(&self, version: Version) -> bool {
         self.cluster.traffic == Traffic::One(version)
             || self.remembered(version).is_some_and(|held| held.served_at.is_some())
+    }
+
+    /// The versions that our aliases name and that were live under them, as the registry's audit tags say: in another cluster, or
+    /// in this one before it was made anew.
+    pub fn live_versions(&self) -> impl Iterator<Item = Version> {
+        let RegistryView { error, alias, previous_alias, versions, .. } = &self.registry;
+        let was_live = |version: &Version| {
+            error.is_none()
+                && matches!(versions.get(version), Some(VersionView::Ready { was_live: true, .. }))
+        };
+        [*alias, *previous_alias].into_iter().flatten().filter(was_live)
+    }
+
+    /// Whether the version has answered requests before, here or elsewhere.
+    #[must_use]
+    pub fn has_been_live(&self, version: Version) -> bool {
+        self.has_served(version) || self.live_versions().any(|live| live == version)
     }
 
     /// When the version was last started; now, when somebody asks to try again, or when what is remembered is about other
@@ -388,11 +543,11 @@ impl Observed {
     /// about it: after a crash the registry may not answer, and the status is then all that tells what was begun.
     #[must_use]
     pub fn desired_is_new(&self) -> bool {
-        let RegistryView { error, alias, candidates, .. } = &self.registry;
+        let RegistryView { error, alias, .. } = &self.registry;
         let asked = match &self.intent.desired {
             Desired::Version(_) => None,
             Desired::Registry => *alias,
-            Desired::Chosen(follower) => match choose(follower, candidates) {
+            Desired::Chosen(follower) => match follow::target(self, follower) {
                 Choice::Version(version) => Some(version),
                 Choice::Unknown(_) | Choice::Nobody(_) => None,
             },
@@ -401,13 +556,13 @@ impl Observed {
     }
 
     /// The rejection that holds the version back, if one does. Settings other than those it failed with are another
-    /// try. What the promotion rules refused, they hold back themselves, for as long as they do.
+    /// try; while the settings are not known, there is none. What the promotion rules refused, they hold back themselves, for as long as they do.
     #[must_use]
-    pub fn rejection(&self, version: Version, settings: &str) -> Option<&Rejection> {
+    pub fn rejection(&self, version: Version, settings: Option<&str>) -> Option<&Rejection> {
         let holds = |rejection: &&Rejection| {
             rejection.version == version
                 && rejection.held
-                && rejection.settings == settings
+                && settings.is_none_or(|settings| rejection.settings == settings)
                 && rejection.reason != Reason::GatesFailed
         };
         self.status.rejected.iter().find(holds).filter(|_| !self.retry_is_asked())

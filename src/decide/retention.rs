@@ -2,9 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{
-    Action, Observed, ServingIntent, StrategyIntent, Traffic, Workload, step::RolloutStep, target::Target,
-};
+use super::{Action, Observed, ServingIntent, StrategyIntent, Traffic, step::RolloutStep, target::Target};
 use crate::api::names::Version;
 
 /// Plans for every version that neither serves nor is about to.
@@ -30,7 +28,8 @@ pub(super) fn plan(
             continue;
         }
         match warm_until(observed, serving, target, serves_next, version) {
-            Some(until) => keep_warm(serving, version, workload, until, step),
+            // One that was already scaled to zero is not started.
+            Some(until) => step.wake_at(until),
             None if workload.desired > 0 => {
                 if observed.has_left(version) {
                     step.act(Action::Scale { version, replicas: 0 });
@@ -42,7 +41,7 @@ pub(super) fn plan(
     forget(observed, serving, resting, step);
 }
 
-/// Until when the version stays at full size; `None` when it does not.
+/// Until when the version stays at the size that it had when traffic left it; `None` when it does not.
 fn warm_until(
     observed: &Observed,
     serving: &ServingIntent,
@@ -63,20 +62,6 @@ fn warm_until(
     }
     let idle_since = observed.remembered(version).and_then(|held| held.idle_since).unwrap_or(observed.now);
     idle_since.checked_add(serving.warm_for).ok().filter(|until| observed.now < *until)
-}
-
-/// A warm version keeps the size at which it could take over. One that was already scaled to zero is not started.
-fn keep_warm(
-    serving: &ServingIntent,
-    version: Version,
-    workload: &Workload,
-    until: Timestamp,
-    step: &mut RolloutStep,
-) {
-    if workload.desired > 0 && workload.desired != serving.replicas {
-        step.act(Action::Scale { version, replicas: serving.replicas });
-    }
-    step.wake_at(until);
 }
 
 /// Deletes the Deployments of versions that have rested longest, beyond `history`.

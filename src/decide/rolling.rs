@@ -29,8 +29,10 @@ pub(super) fn step(
     max_surge: u32,
 ) -> RolloutStep {
     let mut step = RolloutStep::default();
-    restore_traffic(observed, &mut step);
-    let Some((version, model_uri)) = &target.version else { return step };
+    restore_traffic(observed, serving, target, &mut step);
+    let Some((version, model_uri)) = target.version.as_ref().filter(|_| step.rejection.is_none()) else {
+        return step;
+    };
     let traffic = step.routed_to().map_or(observed.cluster.traffic, Traffic::One);
     let serves = step.routed_to().or_else(|| observed.answers_alone());
     let exchange = Exchange { observed, serving, target, max_surge };
@@ -88,17 +90,17 @@ impl Exchange<'_> {
                 step,
             );
         };
-        if observed.has_served(version) && workload.is_full(serving.replicas) {
+        if observed.can_take_over(version, serving) {
             return blue_green::route(version, step);
         }
         if workload.desired == 0 {
-            let action = if workload.settings == serving.settings && workload.model_uri == *model_uri {
-                Action::Scale { version, replicas: first }
-            } else {
+            let action = if serving.replaces(workload, model_uri) {
                 Action::Apply { version, model_uri: model_uri.clone(), replicas: first }
+            } else {
+                Action::Scale { version, replicas: first }
             };
             self.start(version, action, first, step);
-        } else if workload.settings != serving.settings || workload.model_uri != *model_uri {
+        } else if serving.replaces(workload, model_uri) {
             // Its pods are not exchanged for others one by one: there may be no room for one more.
             if observed.has_left(version) {
                 step.act(Action::Scale { version, replicas: 0 });
@@ -159,9 +161,9 @@ impl Exchange<'_> {
         let deadline = step::deadline(observed, serving, serves);
         if observed.now < deadline {
             step.wake_at(deadline);
-        } else if workload.settings == serving.settings {
+        } else if !serving.replaces(workload, &workload.model_uri) {
             let seen = pods_cause(serves, workload, serving.replicas);
-            step.stalled = Some(step::late(serving, serves, &seen));
+            step.stalled = Some(step::overdue(serving, serves, workload, seen));
         } else {
             let (model_uri, replicas) = (workload.model_uri.clone(), workload.desired);
             step.act(Action::Apply { version: serves, model_uri, replicas });
@@ -199,7 +201,7 @@ impl Exchange<'_> {
 
     fn may_go_on(&self, version: Version, workload: &Workload) -> bool {
         matches!(step::proof(self.observed, self.serving, version, workload), Proof::Given)
-            && self.observed.rejection(version, &workload.settings).is_none()
+            && self.observed.rejection(version, Some(&workload.settings)).is_none()
     }
 
     fn exchange(&self, version: Version, workload: &Workload, step: &mut RolloutStep) {

@@ -45,7 +45,7 @@ impl RolloutStep {
     }
 
     /// Waits for the pods of the goal until its deadline, then gives it up. What is held because the wish cannot be met has
-    /// nothing to give way to, so it is waited for without end.
+    /// nothing to give way to, so it is waited for without end; and so is a version that no pod has tried yet.
     pub(super) fn await_pods(
         &mut self,
         observed: &Observed,
@@ -59,11 +59,19 @@ impl RolloutStep {
         if observed.now < deadline {
             self.wake_at(deadline);
             self.progress = Some(cause);
-        } else if !target.is_desired() {
+        } else if !target.is_desired() || is_only_small(observed, version, workload) {
             self.progress = Some(cause);
+        } else if workload.tried_since.is_none() {
+            self.await_room(workload, cause);
         } else {
             self.reject(observed, serving, version, late(serving, version, &cause));
         }
+    }
+
+    /// No pod is on a node without being ready, so there is nothing to hold against the version.
+    fn await_room(&mut self, workload: &Workload, cause: ReasonMessage) {
+        let waits_for = if workload.error.is_some() { &mut self.stalled } else { &mut self.progress };
+        *waits_for = Some(cause);
     }
 
     /// Gives the version up, with the settings that its pods have.
@@ -80,16 +88,23 @@ impl RolloutStep {
             reason: cause.reason,
             message: shortened(&cause.message, 1000),
             at: observed.now,
-            settings: workload.map_or(&serving.settings, |workload| &workload.settings).clone(),
+            settings: serving.settings_of(workload).unwrap_or_default().to_owned(),
             held: true,
         });
         self.progress = Some(cause);
     }
 }
 
-/// When the version's start counts as failed.
+/// Whether a version that has served is ready, but not at the size that it needs.
+fn is_only_small(observed: &Observed, version: Version, workload: &Workload) -> bool {
+    observed.has_served(version) && workload.ready > 0
+}
+
+/// When the version's start counts as failed: it has its time from when its pods are on a node.
 pub(super) fn deadline(observed: &Observed, serving: &ServingIntent, version: Version) -> Timestamp {
-    observed.started_at(version).checked_add(serving.progress_deadline).unwrap_or(Timestamp::MAX)
+    let tried_since = observed.cluster.workloads.get(&version).and_then(|workload| workload.tried_since);
+    let begun = Some(observed.started_at(version)).max(tried_since).unwrap_or(observed.now);
+    begun.checked_add(serving.progress_deadline).unwrap_or(Timestamp::MAX)
 }
 
 /// That the version was not ready in time, with what was seen last.
@@ -101,6 +116,20 @@ pub(super) fn late(serving: &ServingIntent, version: Version, seen: &ReasonMessa
             serving.progress_deadline, seen.reason, seen.message
         ),
     )
+}
+
+/// Why a version is overdue: what keeps its pods from a node, or that they were not ready in time.
+pub(super) fn overdue(
+    serving: &ServingIntent,
+    version: Version,
+    workload: &Workload,
+    seen: ReasonMessage,
+) -> ReasonMessage {
+    if workload.error.is_some() && workload.tried_since.is_none() {
+        seen
+    } else {
+        late(serving, version, &seen)
+    }
 }
 
 /// Whether a version may get its first traffic.
@@ -127,7 +156,7 @@ pub(super) fn proof(
         .remembered(version)
         .and_then(|held| held.smoke_test)
         .filter(|outcome| *outcome != SmokeTestOutcome::Unknown);
-    if !serving.smoke_test || observed.has_served(version) || remembered.is_some() {
+    if !serving.smoke_test || observed.has_been_live(version) || remembered.is_some() {
         return Proof::Given;
     }
     match &workload.smoke {

@@ -52,7 +52,7 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
         Ok(version) => version,
         Err(cause) => return hold(observed, serving, None, cause),
     };
-    if let Some(rejection) = observed.rejection(desired, &serving.settings) {
+    if let Some(rejection) = observed.rejection(desired, serving.settings.as_deref()) {
         let cause = ReasonMessage::new(
             rejection.reason,
             format!(
@@ -96,6 +96,28 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
     Target { gates, ..target }
 }
 
+/// Chooses among the versions that can serve without anything new: a Deployment of ours exists, and it has answered requests
+/// before. Any other version waits as it is until the blocker is gone.
+pub(super) fn choose_blocked(
+    observed: &Observed,
+    serving: &ServingIntent,
+    blocker: &ReasonMessage,
+) -> Target {
+    let desired = desired(observed).ok().or(observed.status.target_version);
+    let is_known = |version: &Version| {
+        observed.cluster.workloads.contains_key(version)
+            && (observed.has_served(*version) || is_being_exchanged(observed, *version))
+            && observed.rejection(*version, None).is_none()
+    };
+    let known =
+        desired.filter(is_known).and_then(|version| Some((version, pinned(observed, version)?.clone())));
+    let held = Target { spared: desired, ..hold(observed, serving, desired, blocker.clone()) };
+    match known {
+        Some(known) => Target { version: Some(known), spared: None, ..held },
+        None => held,
+    }
+}
+
 /// A note as a refusal, or as something that is waited for.
 fn split_by_transience(cause: Option<ReasonMessage>) -> (Option<ReasonMessage>, Option<ReasonMessage>) {
     match cause {
@@ -127,7 +149,7 @@ pub fn desired(observed: &Observed) -> Result<Version, ReasonMessage> {
         (Desired::Registry | Desired::Chosen(_), Some(error)) => {
             observed.status.target_version.ok_or_else(|| error.clone())
         }
-        (Desired::Chosen(follower), None) => match follow::choose(follower, &registry.candidates) {
+        (Desired::Chosen(follower), None) => match follow::target(observed, follower) {
             Choice::Version(version) => Ok(version),
             Choice::Unknown(cause) => observed.status.target_version.ok_or(cause),
             Choice::Nobody(cause) => Err(cause),
@@ -154,7 +176,7 @@ fn identity(
     let registry = &observed.registry;
     let said = if registry.error.is_some() { None } else { registry.versions.get(&version) };
     match (pinned, said) {
-        (Some(pinned), Some(VersionView::Ready { model_uri })) if pinned != model_uri => {
+        (Some(pinned), Some(VersionView::Ready { model_uri, .. })) if pinned != model_uri => {
             if observed.retry_is_asked() || !observed.has_served(version) {
                 return Ok((model_uri.clone(), None));
             }
@@ -170,7 +192,7 @@ fn identity(
             Ok((pinned.clone(), Some(cause)))
         }
         (Some(pinned), _) => Ok((pinned.clone(), None)),
-        (None, Some(VersionView::Ready { model_uri })) => Ok((model_uri.clone(), None)),
+        (None, Some(VersionView::Ready { model_uri, .. })) => Ok((model_uri.clone(), None)),
         (None, Some(VersionView::Pending)) => Err(ReasonMessage::new(
             Reason::VersionPending,
             format!("the registry is still taking in version {version}"),
@@ -193,7 +215,8 @@ fn identity(
     }
 }
 
-/// Stays on what serves; or, when that failed itself, on the version before it, if it is still ready.
+/// Stays on what serves; or, when that failed itself, on the version before it, if it can take over. Where nothing serves and
+/// somebody has to do something, the version that was live before serves until then.
 fn hold(
     observed: &Observed,
     serving: &ServingIntent,
@@ -201,19 +224,16 @@ fn hold(
     why: ReasonMessage,
 ) -> Target {
     let serves = observed.serves();
-    let fallback = || {
-        observed.previous().filter(|version| {
-            observed.cluster.workloads.get(version).is_some_and(|workload| workload.is_full(serving.replicas))
-        })
-    };
+    let fallback = || observed.previous().filter(|version| observed.can_take_over(*version, serving));
     // What is held keeps the settings that its pods have, whatever the spec says by now.
-    let settings = |version| {
-        observed.cluster.workloads.get(&version).map_or(&serving.settings, |workload| &workload.settings)
-    };
-    let failed = serves.is_some_and(|version| observed.rejection(version, settings(version)).is_some());
-    let held = if failed { fallback().or(serves) } else { serves };
+    let failed = serves.is_some_and(|version| {
+        let workload = observed.cluster.workloads.get(&version);
+        observed.rejection(version, serving.settings_of(workload)).is_some()
+    });
+    let (blocker, waiting) = split_by_transience(Some(why));
+    let lives_on = || observed.live_versions().find(|version| Some(*version) != desired && blocker.is_some());
+    let held = if failed { fallback().or(serves) } else { serves.or_else(lives_on) };
     let version =
         held.and_then(|version| identity(observed, version).ok().map(|(model_uri, _)| (version, model_uri)));
-    let (blocker, waiting) = split_by_transience(Some(why));
     Target { version, desired, blocker, waiting, ..Target::default() }
 }

@@ -1,4 +1,4 @@
-//! What forbids any action at all.
+//! What blocks work on a ModelAlias.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
@@ -9,12 +9,37 @@ use crate::{
         ModelAliasSpec, ModelAliasStatus,
         condition::{Reason, ReasonMessage},
     },
+    cluster::cache::Foreign,
+    decide::{Blocker, BlockerScope},
     render,
     resolve::{Model, Subject},
 };
 
-/// What forbids any action at all.
-pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<ReasonMessage> {
+/// What blocks work on a ModelAlias. Without a view of the cluster nothing may be done; anything else leaves the traffic and the
+/// size of what there is.
+pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<Blocker> {
+    if let Some(cause) = sources.readiness.blind() {
+        return Some(Blocker { cause, scope: BlockerScope::Everything });
+    }
+    let foreign = sources.cluster.foreign(&subject.key, &subject.uid);
+    let scope = match foreign {
+        Some(Foreign::Service(_)) => BlockerScope::ChangesAndService,
+        Some(Foreign::Deployment(_)) | None => BlockerScope::Changes,
+    };
+    let cause = blocker_of_changes(sources, subject, foreign)?;
+    Some(Blocker { cause, scope })
+}
+
+/// Whether what is read from the registry is about this ModelAlias, so that it can be followed.
+pub(super) fn hides_registry(blocker: &Blocker) -> bool {
+    !matches!(blocker.cause.reason, Reason::NameTaken | Reason::InvalidTemplate)
+}
+
+fn blocker_of_changes(
+    sources: &Sources<'_>,
+    subject: &Subject<'_>,
+    foreign: Option<Foreign>,
+) -> Option<ReasonMessage> {
     let model = match &subject.model {
         Ok(model) => model,
         Err(cause) => return Some(cause.clone()),
@@ -29,9 +54,13 @@ pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<Re
     if claimed.is_some() {
         return claimed;
     }
-    if let Some(foreign) = sources.cluster.foreign(&subject.key, &subject.uid) {
+    if let Some(foreign) = foreign {
+        let object = match foreign {
+            Foreign::Service(name) => format!("Service {name:?}"),
+            Foreign::Deployment(name) => format!("Deployment {name:?}"),
+        };
         let message = format!(
-            "the {foreign} has our label but belongs to another object; delete it, or rename this ModelAlias"
+            "the {object} has our label but belongs to another object; delete it, or rename this ModelAlias"
         );
         return Some(ReasonMessage::new(Reason::NameTaken, message));
     }

@@ -8,12 +8,18 @@
 //! ```
 //!
 //! Nothing here writes, and nothing here decides. What could not be learnt is unknown, never absent.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: begins reads of the registry"
+)]
 
 mod blockers;
 mod candidates;
 mod evidence;
 mod model_alias;
 mod poll_plan;
+pub mod registered_model;
 
 pub use candidates::candidate;
 pub use model_alias::{Sources, observe};

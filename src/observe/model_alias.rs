@@ -6,13 +6,18 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kube::runtime::reflector::Store;
 
-use super::{blockers::blocker, candidates::candidates, evidence};
+use super::{
+    blockers::{blocker, hides_registry},
+    candidates::candidates,
+    evidence,
+};
 use crate::{
     api::{
         ModelAlias,
         condition::{Reason, ReasonMessage},
-        names::Version,
+        names::{AliasName, Version},
     },
+    audit::was_live,
     cluster::{Guarded, Readiness, Requeue, cache::Cache},
     decide::{AliasRole, Choice, Observed, RegistryView, VersionView, choose},
     registry::{VersionFacts, VersionState, polled::ModelView},
@@ -45,18 +50,22 @@ pub struct Sources<'a> {
 
 /// Observes everything about a ModelAlias.
 pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
-    let blocker = sources.readiness.blind().or_else(|| blocker(sources, subject));
-    let registry = match &subject.model {
-        Ok(model) => registry_view(sources, subject, model).await,
-        Err(_) => RegistryView { error: blocker.clone(), ..RegistryView::default() },
+    let blocker = blocker(sources, subject);
+    let hidden = blocker.as_ref().filter(|blocker| hides_registry(blocker));
+    let registry = match (&subject.model, hidden) {
+        (Ok(model), None) => registry_view(sources, subject, model).await,
+        (_, hidden) => {
+            RegistryView { error: hidden.map(|blocker| blocker.cause.clone()), ..RegistryView::default() }
+        }
     };
     let mut intent = subject.intent(blocker);
     if !sources.trusts_changed_by {
         intent.changed_by = None;
     }
     let port = subject.spec().serving.as_ref().map(|serving| i32::from(serving.port));
-    let cluster =
-        sources.cluster.view(&subject.key, port, |version| sources.smoke.report(&subject.uid, version));
+    let cluster = sources
+        .cluster
+        .view(&subject.key, &subject.uid, port, |version| sources.smoke.report(&subject.uid, version));
     let outbox = sources.audit_writes.outbox(&subject.uid, &subject.status);
     let mut observed = Observed { now, intent, registry, cluster, outbox, status: subject.status.clone() };
     if let Ok(model) = &subject.model {
@@ -94,8 +103,10 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         Some(Choice::Nobody(_)) => None,
         None => spec.version.or(named),
     };
+    let previous = spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied());
+    let recorded = [status.target_version, status.version, status.previous_version];
     let wanted: BTreeSet<Version> =
-        [desired, named, status.version, status.previous_version].into_iter().flatten().collect();
+        [desired, named, previous].into_iter().chain(recorded).flatten().collect();
     let is_pinned =
         |version| status.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
     let awaited = desired.filter(|version| !is_pinned(*version));
@@ -106,7 +117,7 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
     RegistryView {
         error: None,
         alias: named,
-        previous_alias: spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied()),
+        previous_alias: previous,
         versions,
         candidates,
         aliases: BTreeMap::new(),
@@ -125,12 +136,13 @@ async fn ask(
     version: Version,
     wait: bool,
 ) -> Option<VersionView> {
+    let alias = &subject.spec().alias;
     if let Some(known) = model.registry.remembered_version(&model.name, version) {
-        return Some(version_view(known));
+        return Some(version_view(alias, known));
     }
     if wait {
         return Some(match model.registry.read_version(&model.name, version).await {
-            Ok(facts) => version_view(facts),
+            Ok(facts) => version_view(alias, facts),
             Err(cause) => VersionView::Unread(cause),
         });
     }
@@ -144,13 +156,15 @@ async fn ask(
     None
 }
 
-fn version_view(facts: Option<VersionFacts>) -> VersionView {
+fn version_view(alias: &AliasName, facts: Option<VersionFacts>) -> VersionView {
     match facts {
         None => VersionView::Absent,
         Some(facts) => match facts.state {
             VersionState::Pending => VersionView::Pending,
             VersionState::Failed => VersionView::Failed,
-            VersionState::Ready => VersionView::Ready { model_uri: facts.model_uri },
+            VersionState::Ready => {
+                VersionView::Ready { model_uri: facts.model_uri, was_live: was_live(alias, &facts.tags) }
+            }
         },
     }
 }

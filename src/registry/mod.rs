@@ -7,6 +7,11 @@
 //! One rule holds for every backend: **unknown is not absent.** A method returns `Ok(None)` only if the
 //! registry itself reported that this one object does not exist. Every other failed request is a
 //! [`RegistryError`].
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: asks the registry, and polls it by the clock"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

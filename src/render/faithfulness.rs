@@ -24,6 +24,8 @@ fn uri(number: u32) -> ModelUri {
     format!("models:/m-{number:032x}").parse().unwrap()
 }
 
+const ON_NODE_SINCE: &str = "2027-01-15T07:59:00Z";
+
 /// Pods that are wanted, ready, not ready yet, and ending.
 type Pods = (u32, u32, u32, u32);
 
@@ -38,6 +40,8 @@ fn workload((desired, ready, unready, exit_status): Pods, number: u32, settings:
         model_uri: uri(number),
         started_at: Timestamp::from_second(1_800_000_000 + i64::from(number)).ok(),
         error: None,
+        tried_since: (unready > 0).then(|| ON_NODE_SINCE.parse().unwrap()),
+        has_failed: false,
         smoke: None,
     }
 }
@@ -74,7 +78,7 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
                     "metadata": {
                         "name": name, "labels": template.labels, "annotations": template.annotations, "deletionTimestamp": ends,
                     },
-                    "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": is_ready }] },
+                    "status": { "phase": "Running", "startTime": ON_NODE_SINCE, "conditions": [{ "type": "Ready", "status": is_ready }] },
                 }))
                 .unwrap();
                 pod.insert(&cache, &key);
@@ -91,8 +95,10 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
     serde_json::from_value::<EndpointSlice>(slice).unwrap().insert(&cache, &key);
     match traffic {
         Traffic::Nowhere => {}
-        Traffic::One(selected) => service(&rendering, Selection::One(selected)).insert(&cache, &key),
-        Traffic::Shared => service(&rendering, Selection::Shared).insert(&cache, &key),
+        Traffic::One(selected) => {
+            service(&rendering.service(), Selection::One(selected)).insert(&cache, &key)
+        }
+        Traffic::Shared => service(&rendering.service(), Selection::Shared).insert(&cache, &key),
     }
     (cache, key)
 }
@@ -131,9 +137,9 @@ proptest! {
                 .collect(),
         };
         let port = fixture.rendering().serving.port.into();
-        assert_eq!(cache.view(&key, Some(port), |_| None), due);
+        assert_eq!(cache.view(&key, "6d1b", Some(port), |_| None), due);
         if traffic != Traffic::Nowhere {
-            assert!(cache.view(&key, Some(port + 1), |_| None).service_outdated);
+            assert!(cache.view(&key, "6d1b", Some(port + 1), |_| None).service_outdated);
         }
     }
 }

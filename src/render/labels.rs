@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Rendering, fingerprint};
+use super::{Rendering, ServiceRendering, fingerprint};
 use crate::api::names::{ModelUri, Version, label_value};
 
 /// The ModelAlias an object belongs to. With [`VERSION`] it selects the pods of one version.
@@ -46,32 +46,32 @@ pub fn selector(model_alias: &str, version: Option<Version>) -> BTreeMap<String,
 }
 
 /// The labels of a Service, which outlives versions.
-pub(super) fn shared_labels(r: &Rendering) -> Pairs {
+pub(super) fn service_labels(r: &ServiceRendering) -> Pairs {
     let mut labels = selector(r.name, None);
     labels.extend([
         (MANAGED_BY.to_owned(), MANAGER.to_owned()),
         (APP_NAME.to_owned(), r.name.to_owned()),
-        (MODEL.to_owned(), label_value(r.model.as_str())),
         (ALIAS.to_owned(), label_value(r.alias.as_str())),
     ]);
+    labels.extend(r.model.map(|model| (MODEL.to_owned(), label_value(model))));
     labels
 }
 
 /// The labels of a version's Deployment and of its pods.
 pub(super) fn version_labels(r: &Rendering, version: Version) -> Pairs {
-    let mut labels = shared_labels(r);
+    let mut labels = service_labels(&r.service());
     labels.extend(selector(r.name, Some(version)));
     labels
 }
 
 /// The annotations of a Service.
-pub(super) fn shared_annotations(r: &Rendering) -> Pairs {
-    [(MODEL_NAME.to_owned(), r.model.to_string())].into()
+pub(super) fn service_annotations(r: &ServiceRendering) -> Pairs {
+    r.model.map(|model| (MODEL_NAME.to_owned(), model.to_owned())).into_iter().collect()
 }
 
 /// The annotations of a version's pods, and of its Deployment but for [`STARTED_AT`].
 pub(super) fn version_annotations(r: &Rendering, model_uri: &ModelUri) -> Pairs {
-    let mut annotations = shared_annotations(r);
+    let mut annotations = service_annotations(&r.service());
     annotations.insert(SETTINGS.to_owned(), fingerprint::settings(r).to_string());
     annotations.insert(MODEL_URI.to_owned(), model_uri.to_string());
     annotations

@@ -61,6 +61,39 @@ pub struct Rendering<'a> {
     pub registry: &'a RegistryForPods,
 }
 
+/// What the Service of a ModelAlias depends on: nothing that has to be read from the registry, so that it can be restored and
+/// pointed elsewhere whatever else is missing.
+#[derive(Clone, Debug)]
+pub struct ServiceRendering<'a> {
+    /// The ModelAlias's name, which is the Service's.
+    pub name: &'a str,
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The ModelAlias as the owner.
+    pub owner: OwnerReference,
+    /// The model's name in the registry, as far as it is known.
+    pub model: Option<&'a str>,
+    /// The alias in the registry.
+    pub alias: &'a AliasName,
+    /// How a version serves.
+    pub serving: &'a Serving,
+}
+
+impl<'a> Rendering<'a> {
+    /// The part that the Service depends on.
+    #[must_use]
+    pub fn service(&self) -> ServiceRendering<'a> {
+        ServiceRendering {
+            name: self.name,
+            namespace: self.namespace,
+            owner: self.owner.clone(),
+            model: Some(self.model.as_str()),
+            alias: self.alias,
+            serving: self.serving,
+        }
+    }
+}
+
 /// What serving pods need to know of the registry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistryForPods {

@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use super::{Rendering, labels, pod::HTTP};
+use super::{ServiceRendering, labels, pod::HTTP};
 use crate::api::names::Version;
 
 /// Whose pods the Service sends requests to.
@@ -28,7 +28,7 @@ impl Selection {
 
 /// The Service of a ModelAlias.
 #[must_use]
-pub fn service(r: &Rendering, selected: Selection) -> Service {
+pub fn service(r: &ServiceRendering, selected: Selection) -> Service {
     let port = ServicePort {
         name: Some(HTTP.to_owned()),
         port: r.serving.port.into(),
@@ -41,8 +41,8 @@ pub fn service(r: &Rendering, selected: Selection) -> Service {
         metadata: ObjectMeta {
             name: Some(r.name.to_owned()),
             namespace: Some(r.namespace.to_owned()),
-            labels: Some(labels::shared_labels(r)),
-            annotations: Some(labels::shared_annotations(r)),
+            labels: Some(labels::service_labels(r)),
+            annotations: Some(labels::service_annotations(r)),
             owner_references: Some(vec![r.owner.clone()]),
             ..ObjectMeta::default()
         },
@@ -59,6 +59,6 @@ pub fn service(r: &Rendering, selected: Selection) -> Service {
 /// The URL for predictions inside the cluster. All three runtimes have `/invocations`; a server of one's own that has
 /// not is reached under the same host and port.
 #[must_use]
-pub fn endpoint(r: &Rendering) -> String {
+pub fn endpoint(r: &ServiceRendering) -> String {
     format!("http://{}.{}.svc:{}/invocations", r.name, r.namespace, r.serving.port)
 }

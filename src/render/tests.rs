@@ -70,12 +70,15 @@ fn snapshot_of_a_registry_with_everything() {
 
 #[test]
 fn snapshot_of_the_service() {
-    insta::assert_yaml_snapshot!(service(&Fixture::serving("").rendering(), Selection::One(version(4))));
+    insta::assert_yaml_snapshot!(service(
+        &Fixture::serving("").rendering().service(),
+        Selection::One(version(4))
+    ));
 }
 
 #[test]
 fn a_shared_service_selects_every_version() {
-    let service = service(&Fixture::serving("").rendering(), Selection::Shared);
+    let service = service(&Fixture::serving("").rendering().service(), Selection::Shared);
     let selector = service.spec.unwrap().selector.unwrap();
     assert_eq!(selector, [(labels::MODEL_ALIAS.to_owned(), "fraud-champion".to_owned())].into());
 }
@@ -83,7 +86,7 @@ fn a_shared_service_selects_every_version() {
 #[test]
 fn the_endpoint_names_the_service_and_its_port() {
     let fixture = Fixture::serving("port: 9000");
-    assert_eq!(endpoint(&fixture.rendering()), "http://fraud-champion.risk.svc:9000/invocations");
+    assert_eq!(endpoint(&fixture.rendering().service()), "http://fraud-champion.risk.svc:9000/invocations");
 }
 
 #[test]
@@ -215,7 +218,7 @@ proptest! {
         prop_assert!(selector.iter().all(|(key, value)| labels.get(key) == Some(value)));
         prop_assert!(labels.values().all(|value| is_label_value(value)), "{:?}", labels);
         prop_assert_eq!(&metadata.annotations.unwrap()[labels::MODEL_NAME], &model);
-        let selected = service(&r, Selection::One(version(number))).spec.unwrap().selector.unwrap();
+        let selected = service(&r.service(), Selection::One(version(number))).spec.unwrap().selector.unwrap();
         prop_assert_eq!(selected, selector);
     }
 }

@@ -8,19 +8,19 @@ use crate::{
     api::{
         CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasSpec,
         RETRY_ANNOTATION,
-        condition::{ReasonMessage, shortened},
+        condition::shortened,
         model_alias::{Runtime, SmokeTest, Strategy},
         std_duration,
     },
     cluster::finalizer,
-    decide::{Desired, Follower, Intent, Lifecycle, ServingIntent, StrategyIntent},
+    decide::{Blocker, Desired, Follower, Intent, Lifecycle, ServingIntent, StrategyIntent},
     render,
 };
 
 impl Subject<'_> {
-    /// What is desired. `blocker` is what forbids any action at all.
+    /// What is desired. `blocker` is what blocks work on it.
     #[must_use]
-    pub fn intent(&self, blocker: Option<ReasonMessage>) -> Intent {
+    pub fn intent(&self, blocker: Option<Blocker>) -> Intent {
         let (alias, spec) = (self.object, self.spec());
         let lifecycle = match self.deleting_since {
             Some(since) => Lifecycle::Deleting { since },
@@ -52,7 +52,7 @@ impl Subject<'_> {
 
     fn serving_intent(&self) -> Option<ServingIntent> {
         let (serving, rollout) = (self.spec().serving.as_ref()?, &self.spec().rollout);
-        let settings = render::settings(&self.rendering()?).as_str().to_owned();
+        let settings = self.rendering().map(|rendering| render::settings(&rendering).as_str().to_owned());
         let signed =
             |duration| SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX);
         let default_smoke =

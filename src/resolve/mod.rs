@@ -16,13 +16,13 @@ use crate::{
         ModelAlias, ModelAliasSpec, ModelAliasStatus, RegisteredModel,
         condition::{Reason, ReasonMessage},
         model_alias::AliasKey,
-        names::{AliasName, ModelName, Version},
+        names::{AliasName, ModelName},
         promotion::PromotionRule,
     },
     cluster::Guarded,
-    decide::AliasRole,
+    decide::{AliasRole, Traffic},
     registry::polled::{PolledRegistry, Registries, RegistryKey},
-    render::{self, Rendering, labels},
+    render::{self, Rendering, ServiceRendering, labels},
     status::SubjectStatus,
 };
 
@@ -180,19 +180,44 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// What its status says of the object itself; `serves` is the version that answers requests.
+    /// Everything that its Service is rendered from; `None` without `spec.serving`. The model may be unknown: then the Service keeps
+    /// the name that was known last.
     #[must_use]
-    pub fn identity(&self, serves: Option<Version>) -> SubjectStatus {
-        let selector = |version| {
-            let labels = labels::selector(&self.key.1, Some(version));
+    pub fn service_rendering(&self) -> Option<ServiceRendering<'_>> {
+        Some(ServiceRendering {
+            name: &self.key.1,
+            namespace: self.object.metadata.namespace.as_ref()?,
+            owner: self.object.controller_owner_ref(&())?,
+            model: self.model_name(),
+            alias: &self.spec().alias,
+            serving: self.spec().serving.as_ref()?,
+        })
+    }
+
+    /// The name of the model that it serves. That stays the one that it has served, whatever its references lead to by now.
+    fn model_name(&self) -> Option<&str> {
+        let known = self.status.model_name.as_deref();
+        let followed = self.model.as_ref().ok().map(|model| model.name.as_str());
+        known.filter(|_| self.status.version.is_some()).or(followed).or(known)
+    }
+
+    /// What its status says of the object itself; `counted` is whose pods the status counts.
+    #[must_use]
+    pub fn identity(&self, counted: Traffic) -> SubjectStatus {
+        let version = match counted {
+            Traffic::One(version) => Some(version),
+            Traffic::Shared | Traffic::Nowhere => None,
+        };
+        let is_counted = self.spec().serving.is_some() && counted != Traffic::Nowhere;
+        let selector = || {
+            let labels = labels::selector(&self.key.1, version);
             labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
         };
-        let serves = self.spec().serving.as_ref().and(serves);
         SubjectStatus {
             generation: self.object.metadata.generation,
-            model_name: self.model.as_ref().ok().map(|model| model.name.to_string()),
-            endpoint: self.rendering().map(|rendering| render::endpoint(&rendering)),
-            selector: serves.map(selector),
+            model_name: self.model_name().map(str::to_owned),
+            endpoint: self.service_rendering().map(|rendering| render::endpoint(&rendering)),
+            selector: is_counted.then(selector),
         }
     }
 }
@@ -242,4 +267,27 @@ pub fn registry_key(model: &RegisteredModel) -> RegistryKey {
 /// The promotion rules for an alias.
 pub(crate) fn rules_for(promotion: &[PromotionRule], alias: &AliasName) -> Vec<PromotionRule> {
     promotion.iter().filter(|rule| rule.aliases.contains(alias)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::names::Version;
+
+    #[test]
+    fn the_selector_selects_what_the_status_counts() {
+        let alias: ModelAlias = serde_yaml::from_str(
+            "{metadata: {name: champion, namespace: risk, uid: u}, spec: {modelRef: {name: fraud}, alias: champion, \
+              serving: {image: i}}}",
+        )
+        .unwrap();
+        let unknown = Err(ReasonMessage::new(Reason::RegisteredModelNotFound, "create it"));
+        let subject = Subject::new(&alias, unknown);
+        let selector = |counted| subject.identity(counted).selector;
+        let one = Traffic::One(Version::new(2).unwrap());
+        let both = "laurel.dev/model-alias=champion";
+        assert_eq!(selector(one), Some(format!("{both},laurel.dev/version=2")));
+        assert_eq!(selector(Traffic::Shared).as_deref(), Some(both));
+        assert_eq!(selector(Traffic::Nowhere), None);
+    }
 }

@@ -76,11 +76,11 @@ impl AuditWrites {
 
     /// What became of the entries that the status calls pending.
     #[must_use]
-    pub fn outbox(&self, uid: &str, status: &ModelAliasStatus) -> Outbox {
+    pub fn outbox(&self, uid: &str, known: &ModelAliasStatus) -> Outbox {
         let mut states = self.lock();
         let Some(state) = states.get_mut(uid) else { return Outbox::default() };
         let is_pending = |at: &Timestamp| {
-            status.history.iter().any(|entry| entry.at == *at && entry.recorded == Recorded::Pending)
+            known.history.iter().any(|entry| entry.at == *at && entry.recorded == Recorded::Pending)
         };
         state.settled.retain(|at, _| is_pending(at));
         let error = state.failure.as_ref().map(|failure| failure.cause.clone());

@@ -7,6 +7,11 @@
 //! memory        the newest status we wrote, and what a deletion still needs
 //! throttle      limits on failed reconciles and on writes that another client reverts
 //! ```
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: what runs beside the reconciles, by the clock"
+)]
 
 pub mod alias_writes;
 pub mod audit_writes;
@@ -15,7 +20,7 @@ pub mod smoke_tests;
 mod throttle;
 
 pub use memory::Memory;
-pub use throttle::Throttle;
+pub use throttle::{Revision, Throttle};
 
 /// What came of an action that did not fail.
 pub enum Effect {

@@ -3,8 +3,6 @@
 //! It runs beside the reconciles, so that nothing waits for it; its end wakes the ModelAlias. An example that cannot be read,
 //! or a pod that does not answer, is tried again for a while and then counts as failed. While the registry is away, nothing
 //! counts: that says nothing of the version.
-#![expect(clippy::disallowed_types, reason = "effects: sends a request to a pod")]
-#![expect(clippy::disallowed_methods, reason = "effects: waits between tries")]
 
 use std::{
     collections::HashMap,

@@ -5,9 +5,13 @@
 mod events;
 mod kstatus;
 mod model_alias;
+mod model_outcome;
+mod model_registry;
 mod registered_model;
 
 pub use events::{NewEvent, condition_events, events, readiness_events};
 pub use kstatus::kstatus;
 pub use model_alias::{Applied, SubjectStatus, next};
+pub use model_outcome::{ModelApplied, ModelListing, ModelOutcome, model_outcome};
+pub use model_registry::{RegistryHealth, RegistryObserved, WebhookReport, registry_events, registry_status};
 pub use registered_model::{display_metrics, version_statuses};

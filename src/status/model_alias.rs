@@ -70,11 +70,12 @@ pub fn next(
     status.target_version = decision.target;
     remember_workloads(observed, applied, &mut status);
     remember_audit(observed, &mut status);
+    remember_rejection(observed, decision, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, decision, &mut status);
     remember_contention(observed, decision, applied, &mut status);
-    remember_rejections(observed, decision, &mut status);
+    release_rejections(observed, decision, &mut status);
     if observed.retry_is_asked() {
         status.retried.clone_from(&observed.intent.retry);
     }
@@ -159,7 +160,7 @@ fn remember_start(
         });
         let (after, renewed) = sized.unwrap_or((before, false));
         let settings = match (&observed.intent.serving, workload) {
-            (Some(serving), _) if renewed => Some(serving.settings.clone()),
+            (Some(serving), _) if renewed => serving.settings.clone(),
             (_, workload) => workload.map(|workload| workload.settings.clone()),
         };
         let other = held.settings != settings;
@@ -170,7 +171,7 @@ fn remember_start(
         let complete = held.served_at.is_some() && workload.is_some_and(|workload| workload.rolled_out);
         held.started_at = match held.started_at {
             _ if after == 0 => None,
-            _ if renewed || after > before || retried == Some(held.version) => Some(now),
+            _ if renewed || (before == 0 && after > 0) || retried == Some(held.version) => Some(now),
             _ if complete => None,
             _ if other => Some(begun.unwrap_or(now)),
             Some(started) => Some(started),
@@ -200,6 +201,7 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         return;
     }
     if status.version != Some(serves) {
+        let fails_over = status.target_version != Some(serves) && !observed.somebody_answers();
         let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
         let held = status.versions.iter().find(|held| held.version == serves);
         // A start that was not written down here stands on the Deployment. Without any status, traffic may have moved long ago.
@@ -218,7 +220,7 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
                 observed,
                 status,
                 serves,
-                cause(observed),
+                if fails_over { Cause::Failure } else { cause(observed) },
                 if returns { Outcome::RolledBack } else { Outcome::Promoted },
             )
         };
@@ -368,10 +370,11 @@ fn remember_contention(
     }
 }
 
-/// New rejections are held; old ones are let go once another version is wished for, or somebody asks to try again.
-fn remember_rejections(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
+/// Old rejections are let go once another version is wished for, or somebody asks to try again.
+fn release_rejections(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let asked = observed.retry_is_asked();
-    for rejection in &mut status.rejected {
+    let is_old = |rejection: &&mut Rejection| decision.rejection.as_ref() != Some(&**rejection);
+    for rejection in status.rejected.iter_mut().filter(is_old) {
         let another = decision.target.is_some_and(|target| target != rejection.version);
         let is_let_in = rejection.reason == Reason::GatesFailed && decision.report.gates.lets_in();
         if rejection.held && (another || asked || is_let_in) {
@@ -381,6 +384,10 @@ fn remember_rejections(observed: &Observed, decision: &Decision, status: &mut Mo
             }
         }
     }
+}
+
+/// A new rejection is held.
+fn remember_rejection(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let Some(rejection) = &decision.rejection else { return };
     let known = |other: &Rejection| {
         other.version == rejection.version && other.held && other.settings == rejection.settings
@@ -412,7 +419,7 @@ fn describe_serving(observed: &Observed, identity: &SubjectStatus, status: &mut 
     }
     // Somebody may have asked a Deployment by hand for as many pods as its field holds; ours holds no more.
     let total = |of: fn(&Workload) -> u32| {
-        let workloads = observed.answering().map(|(_, workload)| of(workload));
+        let workloads = observed.counted_workloads().map(of);
         Some(workloads.fold(0, u32::saturating_add).min(i32::MAX.unsigned_abs()))
     };
     status.replicas = total(|workload| workload.desired);

@@ -107,7 +107,8 @@ impl Metrics {
     }
 
     /// Counts one reconcile.
-    pub fn reconcile(&self, kind: Cow<'static, str>, outcome: &'static str, took: Duration) {
+    pub fn reconcile(&self, kind: Cow<'static, str>, succeeded: bool, took: Duration) {
+        let outcome = if succeeded { "done" } else { "failed" };
         self.reconciles.get_or_create(&Reconciled { kind: kind.clone(), outcome }).inc();
         self.reconcile_seconds.get_or_create(&Kind { kind }).observe(took.as_secs_f64());
     }
@@ -152,17 +153,28 @@ fn resident_memory() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::Traffic;
 
     #[test]
     fn metrics_are_exposed_under_their_names() {
         let metrics = Metrics::default();
-        metrics.reconcile("ModelAlias".into(), "done", Duration::from_millis(3));
+        metrics.reconcile("ModelAlias".into(), true, Duration::from_millis(3));
+        metrics.reconcile("ModelRegistry".into(), false, Duration::from_millis(3));
         metrics.action(&Action::DeleteService, true);
+        metrics.action(&Action::Route(Traffic::Shared), false);
+        metrics.poll(true, Duration::from_millis(3));
+        metrics.poll(false, Duration::from_millis(3));
         metrics.delivery(DeliveryOutcome::WrongSignature);
         let text = metrics.text();
         for line in [
             r#"laurel_reconciles_total{kind="ModelAlias",outcome="done"} 1"#,
+            r#"laurel_reconciles_total{kind="ModelRegistry",outcome="failed"} 1"#,
+            r#"laurel_reconcile_duration_seconds_count{kind="ModelAlias"} 1"#,
             r#"laurel_actions_total{action="DeleteService",outcome="done"} 1"#,
+            r#"laurel_actions_total{action="Route",outcome="failed"} 1"#,
+            r#"laurel_registry_polls_total{outcome="answered"} 1"#,
+            r#"laurel_registry_polls_total{outcome="failed"} 1"#,
+            "laurel_registry_poll_duration_seconds_count 2",
             r#"laurel_webhook_deliveries_total{outcome="wrong_signature"} 1"#,
             "process_resident_memory_bytes ",
         ] {

@@ -147,9 +147,9 @@ mod tests {
 
     use super::*;
 
-    const CRT: &[u8] = include_bytes!("../../tests/registry/tls/server.pem");
-    const KEY: &[u8] = include_bytes!("../../tests/registry/tls/server.key");
-    const OTHER_CRT: &[u8] = include_bytes!("../../tests/registry/tls/ca.pem");
+    const CRT: &[u8] = include_bytes!("../../tests/support/tls/server.pem");
+    const KEY: &[u8] = include_bytes!("../../tests/support/tls/server.key");
+    const OTHER_CRT: &[u8] = include_bytes!("../../tests/support/tls/ca.pem");
 
     #[test]
     fn late_or_changed_files_are_loaded_and_invalid_ones_do_not_replace_valid_ones() {

@@ -3,7 +3,6 @@
 //! Each connection carries one request and has little time for it. The number of concurrent connections is
 //! limited; further ones wait in the listener's queue. A response says whether a delivery was accepted, but
 //! not why not.
-#![expect(clippy::disallowed_methods, reason = "effects: compares deliveries with the clock")]
 
 use std::{
     convert::Infallible,

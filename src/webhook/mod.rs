@@ -15,6 +15,11 @@
 //!
 //! The body of a delivery is never parsed. A client that can sign one can make Laurel poll the registry at
 //! most twice a second, and can do nothing else.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "effects: listens, and compares deliveries with the clock"
+)]
 
 use std::{
     collections::HashMap,

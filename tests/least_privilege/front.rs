@@ -19,9 +19,9 @@ use rustls::{
 use crate::simulated::machine::free_port;
 
 /// The authority that signed its certificate.
-pub(crate) const CA: &str = include_str!("../registry/tls/ca.pem");
-const CERTIFICATE: &[u8] = include_bytes!("../registry/tls/server.pem");
-const KEY: &[u8] = include_bytes!("../registry/tls/server.key");
+pub(crate) const CA: &str = include_str!("../support/tls/ca.pem");
+const CERTIFICATE: &[u8] = include_bytes!("../support/tls/server.pem");
+const KEY: &[u8] = include_bytes!("../support/tls/server.key");
 
 /// A proxy that runs until the process ends.
 pub(crate) struct Front {

@@ -132,7 +132,7 @@ pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> 
 pub fn is_exempt(observed: &Observed, version: Version) -> bool {
     let is_let_in = observed.cluster.traffic == Traffic::Shared
         && (observed.is_ready(version) || observed.cluster.endpoints.contains(&version));
-    observed.has_served(version)
+    observed.has_been_live(version)
         || observed.status.version == Some(version)
         || is_let_in
         || is_in_history(observed, version)
@@ -236,7 +236,7 @@ pub(super) fn rejection(
     observed: &Observed,
     desired: Option<Version>,
     verdict: Option<&ReasonMessage>,
-    settings: &str,
+    settings: Option<&str>,
 ) -> Option<Rejection> {
     let intent = &observed.intent;
     let is_put_back = intent.desired == Desired::Registry && intent.drift == Drift::Correct;
@@ -246,7 +246,7 @@ pub(super) fn rejection(
         reason: cause.reason,
         message: shortened(&cause.message, 1000),
         at: observed.now,
-        settings: settings.to_owned(),
+        settings: settings.unwrap_or_default().to_owned(),
         held: true,
     })
 }

@@ -17,6 +17,10 @@
 //! | P13 | fingerprints of settings never change | golden values in `render::fingerprint` |
 //! | P14 | what is rendered is what is observed | `render::faithfulness` |
 //! | P15 | every change and every failed try is in the registry's log, once | [`world`]'s promise of rest, after every story; `status::tests` |
+//! | P16 | a blocker blocks what is new, and never traffic or size | [`world`]'s promises, before every write and at rest |
+//! | P17 | a version is rejected for its own failure alone | [`world`]'s promise at every status |
+//! | P18 | while nobody answers, whatever has served and is ready does | [`world`]'s promises of rest |
+//! | P19 | a follower finishes a start, and believes no list that lacks its target | [`world`]'s promise at every status; [`scenarios`] |
 //!
 //! [`scenarios`] and [`stories`] are single stories: those that matter to people, and every counterexample ever found.
 

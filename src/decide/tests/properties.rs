@@ -32,15 +32,76 @@ fn made_in_another_order(observed: &Observed) -> Observed {
 
 /// Whether a wait for this ends with something that the operator watches: pods, a smoke test, a Service.
 fn is_watched(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::RegistryNotRead
-            | Reason::RegistryUnreachable
-            | Reason::RegistryFailing
-            | Reason::RegistryPending
-            | Reason::VersionPending
-            | Reason::Deleting
-    )
+    match reason {
+        Reason::StartingVersion
+        | Reason::WaitingForPods
+        | Reason::SmokeTesting
+        | Reason::MovingTraffic
+        | Reason::ExchangingPods
+        | Reason::UpdatingSettings
+        | Reason::Scaling
+        | Reason::ImagePullFailed
+        | Reason::ModelCrashed
+        | Reason::ContainerConfigInvalid
+        | Reason::PodsRefused
+        | Reason::Unschedulable => true,
+        Reason::Serving
+        | Reason::AliasSet
+        | Reason::Synced
+        | Reason::ModelSynced
+        | Reason::Connected
+        | Reason::GatesPassed
+        | Reason::ServedBefore
+        | Reason::AsDesired
+        | Reason::Suspended
+        | Reason::RegistryPending
+        | Reason::Deleting
+        | Reason::ModelRegistryNotFound
+        | Reason::RegistryNotConfigured
+        | Reason::RegistryInvalid
+        | Reason::SecretNotFound
+        | Reason::SecretKeyInvalid
+        | Reason::RegistryNotRead
+        | Reason::RegistryUnreachable
+        | Reason::RegistryUnauthorized
+        | Reason::RegistryForbidden
+        | Reason::RegistryHostRefused
+        | Reason::RegistryWorkspaceRefused
+        | Reason::RegistryRefused
+        | Reason::RegistryFailing
+        | Reason::RegistryUnsupported
+        | Reason::WebhookReceiving
+        | Reason::WebhookWaiting
+        | Reason::WebhookNotListening
+        | Reason::WebhookDeliveriesRefused
+        | Reason::WebhookUndeliverable
+        | Reason::WebhookSchemeRefused
+        | Reason::WebhookAddressRefused
+        | Reason::WebhookEncryptionKeyMissing
+        | Reason::RegisteredModelNotFound
+        | Reason::ModelNotFound
+        | Reason::VersionNotFound
+        | Reason::VersionPending
+        | Reason::VersionFailed
+        | Reason::VersionReplaced
+        | Reason::GatesFailed
+        | Reason::AliasNotFound
+        | Reason::NoCandidate
+        | Reason::InvalidRange
+        | Reason::Conflict
+        | Reason::InvalidTemplate
+        | Reason::NameTaken
+        | Reason::AliasDrifted
+        | Reason::AliasPutBack
+        | Reason::Contested
+        | Reason::ProgressDeadlineExceeded
+        | Reason::SmokeTestFailed
+        | Reason::BecameUnready
+        | Reason::ApplyRefused
+        | Reason::ApplyForbidden
+        | Reason::ApplyFailed
+        | Reason::Unknown => false,
+    }
 }
 
 /// The worlds that a story goes through, each before its next event.

@@ -4,7 +4,9 @@ use proptest::{collection::vec, option::weighted, prelude::*};
 
 use super::{
     scenario::{Moment, Scenario, Start, What},
-    world::{DesiredVersion, Event, Fate, Followed, Pass, Registers, Serves, Strategy as Exchange},
+    world::{
+        BlockedBy, DesiredVersion, Event, Fate, Followed, Pass, Registers, Serves, Strategy as Exchange,
+    },
 };
 use crate::api::model_alias::Drift;
 
@@ -15,6 +17,17 @@ pub(super) fn fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::Crashes),
         1 => Just(Fate::OneDown),
         1 => Just(Fate::FailsSmokeTest),
+        1 => Just(Fate::NoRoom),
+    ]
+}
+
+fn blocked() -> impl Strategy<Value = BlockedBy> {
+    prop_oneof![
+        4 => Just(BlockedBy::Nothing),
+        1 => Just(BlockedBy::Conflict),
+        2 => Just(BlockedBy::NoRegisteredModel),
+        1 => Just(BlockedBy::InvalidTemplate),
+        1 => Just(BlockedBy::ServiceTaken),
     ]
 }
 
@@ -40,7 +53,7 @@ fn spec() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::SmokeTest),
         1 => any::<bool>().prop_map(Event::Serving),
         1 => any::<bool>().prop_map(Event::Suspend),
-        1 => any::<bool>().prop_map(Event::Conflict),
+        2 => blocked().prop_map(Event::Blocked),
         2 => prop_oneof![3 => Just(true), 1 => Just(false)].prop_map(Event::Rules),
         2 => prop_oneof!["1", "2"].prop_map(Event::Retry),
     ]
@@ -50,6 +63,8 @@ fn cluster() -> impl Strategy<Value = Event> {
     let version = || 1..=5u32;
     prop_oneof![
         6 => (version(), fate()).prop_map(|(of, are)| Event::Pods { of, are }),
+        3 => version().prop_map(Event::PodsLost),
+        2 => weighted(0.6, 1..7u32).prop_map(Event::Quota),
         1 => version().prop_map(Event::DeploymentDeleted),
         1 => (version(), 0..4u32).prop_map(|(of, to)| Event::DeploymentScaled { of, to }),
         1 => version().prop_map(Event::DeploymentEdited),
@@ -57,6 +72,7 @@ fn cluster() -> impl Strategy<Value = Event> {
         1 => version().prop_map(|number| Event::Service(Serves::Version(number))),
         1 => Just(Event::PortEdited(true)),
         1 => Just(Event::StatusLost(true)),
+        1 => Just(Event::ClusterRebuilt(true)),
     ]
 }
 
@@ -69,6 +85,7 @@ fn registry() -> impl Strategy<Value = Event> {
         2 => Just(Registers::Lags),
         1 => Just(Registers::IsSlow),
         1 => Just(Registers::HidesRuns),
+        1 => Just(Registers::ListsPartly),
     ];
     prop_oneof![
         5 => how.prop_map(Event::Registry),

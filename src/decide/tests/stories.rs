@@ -9,7 +9,10 @@ use crate::{
         condition::{ConditionStatus, Reason, ReasonMessage},
         model_alias::{Cause, Drift, Outcome},
     },
-    decide::{Action, AliasRole, Desired, Lifecycle, Readiness, StrategyIntent, Traffic, decide},
+    decide::{
+        Action, AliasRole, Blocker, BlockerScope, Desired, Lifecycle, Readiness, StrategyIntent, Traffic,
+        decide,
+    },
 };
 
 fn serving(number: u32) -> World {
@@ -39,7 +42,7 @@ fn promise_5_a_rollback_to_a_warm_version_is_one_write_before_all_others() {
 #[test]
 fn promise_5_a_rollback_moves_traffic_before_it_brings_other_settings() {
     let mut world = serving(1);
-    world.serving().settings = "b".into();
+    world.serving().settings = Some("b".into());
     promote(&mut world, 2);
     world.intent.desired = Desired::Version(version(1));
     let decision = world.reconcile(None);
@@ -125,6 +128,21 @@ fn what_serves_is_not_late_because_it_started_long_ago() {
 }
 
 #[test]
+fn what_the_status_counts_is_what_an_autoscaler_measures() {
+    let mut world = World::new(StrategyIntent::Rolling { max_surge: 1 }, 3);
+    promote(&mut world, 1);
+    assert_eq!(world.observe().counted_traffic(), Traffic::One(version(1)));
+    world.intent.desired = Desired::Version(version(2));
+    while world.cluster.traffic != Traffic::Shared {
+        world.live(1);
+    }
+    assert_eq!(world.observe().counted_traffic(), Traffic::Shared);
+    world.live(1);
+    let both = world.desired(version(1)) + world.desired(version(2));
+    assert_eq!(world.status.replicas, Some(both));
+}
+
+#[test]
 fn a_service_deleted_by_hand_comes_back_at_once() {
     let mut world = serving(1);
     world.cluster.traffic = Traffic::Nowhere;
@@ -173,7 +191,8 @@ fn suspension_changes_nothing() {
 fn while_something_stands_in_the_way_no_condition_says_that_serving_is_not_wished_for() {
     let mut observed = World::new(StrategyIntent::BlueGreen, 2).observe();
     observed.intent.serving = None;
-    observed.intent.blocker = Some(ReasonMessage::new(Reason::RegisteredModelNotFound, "create it"));
+    let cause = ReasonMessage::new(Reason::RegisteredModelNotFound, "create it");
+    observed.intent.blocker = Some(Blocker { cause, scope: BlockerScope::Changes });
     let (status, cause) = decide(&observed).report.serving;
     assert_eq!((status, cause.reason), (ConditionStatus::False, Reason::WaitingForPods));
 }

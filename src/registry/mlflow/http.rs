@@ -1,4 +1,3 @@
-#![expect(clippy::disallowed_types, reason = "effects: this is the HTTP client")]
 //! Sends one request and gives back one whole answer.
 
 use std::{fmt::Display, time::Duration};

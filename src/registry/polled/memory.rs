@@ -9,6 +9,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
         names::{ModelName, Version},
     },
+    decide::NEWEST,
     registry::{RegisteredModelFacts, VersionFacts, VersionState},
 };
 
@@ -61,6 +62,9 @@ impl RegistryMemory {
             for (facts, _) in listing.iter().flatten().filter(|(facts, _)| facts.state == VersionState::Ready)
             {
                 known.versions.entry(facts.version).or_insert_with(|| Some(facts.clone()));
+            }
+            if let Ok(listed) = listing {
+                known.forget_missing(listed.iter().map(|(facts, _)| facts.version).collect());
             }
         }
         let mut known = std::mem::replace(&mut self.listings, read);
@@ -124,6 +128,15 @@ pub(super) struct ModelMemory {
 }
 
 impl ModelMemory {
+    /// Forgets the versions that a complete list would contain but does not, so that each is read directly.
+    fn forget_missing(&mut self, listed: BTreeSet<Version>) {
+        let lowest = if listed.len() < NEWEST { None } else { listed.first().copied() };
+        self.versions.retain(|version, facts| {
+            let is_older = lowest.is_some_and(|lowest| *version < lowest);
+            facts.is_none() || is_older || listed.contains(version)
+        });
+    }
+
     /// Returns and resets whether there is a change to report, or a read to try again.
     pub(super) fn take_changes(&mut self) -> bool {
         std::mem::take(&mut self.has_changed) | std::mem::take(&mut self.unanswered)

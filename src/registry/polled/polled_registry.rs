@@ -3,7 +3,6 @@
 //! A poll reads every watched model in as few requests as possible, treats one as deleted only after a direct
 //! read, and returns the models that changed. Versions are read one by one when they are needed, and again
 //! after their model changed.
-#![expect(clippy::disallowed_methods, reason = "effects: polls by the clock")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -297,6 +296,26 @@ impl PolledRegistry {
             drop(memory);
             self.poll_now();
         }
+    }
+
+    /// Reads a model now, without waiting for a poll, and remembers the answer.
+    ///
+    /// # Errors
+    /// Why it cannot be known now.
+    pub async fn read_model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, ReasonMessage> {
+        let answer = self.client()?.model(name).await.map_err(|error| self.explain(Some(name), &error))?;
+        self.remember_model(name, answer.clone());
+        Ok(answer)
+    }
+
+    /// Forgets a model after writes with an unknown result. It is unread until the next poll, which starts
+    /// now.
+    pub fn forget_model(&self, name: &ModelName) {
+        if let Some(known) = self.memory().models.get_mut(name) {
+            known.writes += 1;
+            known.facts = KnownFacts::Unread;
+        }
+        self.poll_now();
     }
 
     /// Reads every watched model, and forgets those that are not watched any more. `plan` is called after the

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import certs, components, containers, debian, gobuild, machine, network, node
+from . import certs, checkouts, components, containers, debian, gobuild, machine, network, node
 from .kube import Api, kubectl
 from .machine import Record
 from .paths import RIG, STATE
@@ -25,6 +25,9 @@ PACKAGES = {
     API: (debian.NETWORK,),
 }
 
+# Names and addresses of a tier belong to the machine, whichever checkout is at work.
+MACHINE_LOCKS = Path("/run/lock")
+
 
 def up(tier: Tier) -> None:
     with locked(STATE / f"{tier.name}.lock"):
@@ -34,10 +37,13 @@ def up(tier: Tier) -> None:
                 return
             say(f"the {tier.name} tier is up with other settings; starting it anew")
         require_root()
+        checkouts.require_free(tier, checkouts.running())
         debian.ensure(*PACKAGES[tier])
         gobuild.ensure(*TOOLS[tier])
-        tear_down(tier)
-        start(tier)
+        with locked(MACHINE_LOCKS / f"laurel-{tier.name}.lock"):
+            checkouts.require_free(tier, checkouts.running())
+            tear_down(tier)
+            start(tier)
         wait_until_usable(tier)
         say(f"the {tier.name} tier is up: export KUBECONFIG={tier.kubeconfig}")
 
@@ -48,6 +54,9 @@ def down(tier: Tier) -> None:
             say(f"the {tier.name} tier is not up")
             return
         require_root()
+        if node := checkouts.theirs(tier, checkouts.running()):
+            say(f"the {tier.name} tier is not up here; the one of {node.checkout} is: {checkouts.way_down(node)}")
+            return
         tear_down(tier)
         say(f"the {tier.name} tier is down; its logs stay in {tier.logs}")
 
@@ -55,6 +64,8 @@ def down(tier: Tier) -> None:
 def status(tier: Tier) -> str:
     if is_healthy(tier):
         return f"up, {tier.server}, KUBECONFIG={tier.kubeconfig}"
+    if node := checkouts.theirs(tier, checkouts.running()):
+        return f"down; the one of {node.checkout} is up: {checkouts.way_down(node)}"
     if machine.recorded(tier).is_running() or network.exists(tier):
         return f"not healthy; logs in {tier.logs}; `rig up {tier.name}` starts it anew"
     return "down"
@@ -139,6 +150,9 @@ def tear_down(tier: Tier) -> None:
     """Of a half-dead or half-started tier too: every step finds out by itself whether there is something to do."""
     record = machine.recorded(tier)
     machine.end_node(record)
+    for node in checkouts.ours(tier, checkouts.running()):
+        # Of an `up` that was killed before it had written down what it started.
+        machine.end_node(machine.Record(pid=node.pid, started=machine.start_of(node.pid)))
     network.remove(tier)
     if tier == FULL:
         machine.remove_cgroups()

@@ -77,7 +77,8 @@ impl Digest<'_> {
         }
         let reports = matches!(intent.drift, crate::api::model_alias::Drift::Report);
         self.add((intent.keeps_previous_alias, intent.deletes_alias, intent.has_finalizer, reports));
-        self.add((&intent.retry, intent.blocker.is_some(), intent.rules.is_empty()));
+        let blocker = intent.blocker.as_ref().map(|blocker| blocker.cause.reason);
+        self.add((&intent.retry, blocker, intent.rules.is_empty()));
     }
 
     fn status(&mut self) {
@@ -114,7 +115,7 @@ impl Digest<'_> {
         let cluster = &self.world.cluster;
         let deadline = self.deadline();
         self.version(cluster.traffic);
-        self.add((cluster.port_is_edited, &cluster.fates, &cluster.endpoints));
+        self.add((cluster.port_is_edited, &cluster.fates, &cluster.endpoints, cluster.quota));
         for (version, deployment) in &cluster.deployments {
             self.add((
                 version,
@@ -127,8 +128,8 @@ impl Digest<'_> {
         }
         for (version, pods) in &cluster.pods {
             for pod in pods {
-                self.add((version, &pod.settings, &pod.model_uri, pod.is_down));
-                self.age(Some(pod.born), pace.start);
+                self.add((version, &pod.settings, &pod.model_uri, pod.is_down, pod.was_ready));
+                self.age(pod.placed, pace.start.max(deadline));
                 self.add(pod.ends.map(|ends| ends.duration_since(now).as_secs()));
             }
         }
@@ -139,7 +140,14 @@ impl Digest<'_> {
         for facts in [&registry.truth, &registry.seen] {
             self.add((facts.alias, facts.previous_alias, &facts.versions, &facts.merits));
         }
-        self.add((registry.error, registry.is_unread, registry.hides_runs, registry.lags, registry.is_slow));
+        self.add((
+            registry.error,
+            registry.is_unread,
+            registry.hides_runs,
+            registry.lists_partly,
+            registry.lags,
+            registry.is_slow,
+        ));
         self.add(&registry.written);
         for write in &registry.writes {
             let lands = write.lands.duration_since(self.world.now).as_secs();
@@ -173,7 +181,7 @@ impl Digest<'_> {
         let world = self.world;
         self.add((world.is_gone, &world.answered, world.answered_last, &world.proven, &world.failed));
         self.add((world.moves_by_others.min(3), world.kills.min(3) * u32::from(world.moves_by_others > 0)));
-        self.add(world.begun);
+        self.add((world.begun, &world.left_with));
         self.add((world.silence_is_excused, world.is_pointed_by_others, !world.broken.is_empty()));
         let warm_for = self.warm_for();
         self.add(world.left.map(|(version, _)| version));

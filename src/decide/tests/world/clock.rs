@@ -25,6 +25,7 @@ impl World {
             self.past.pop_front();
         }
         self.now += self.pace.step;
+        self.cluster.note_ready_pods(self.now, self.pace);
         self.cluster.controllers(self.now, self.pace);
         self.cluster.update_endpoints(self.now, self.pace);
         self.registry.land(self.now);
@@ -117,6 +118,7 @@ impl World {
     ) -> bool {
         self.operator.is_up = true;
         self.registry.lags = false;
+        self.registry.lists_partly = false;
         let mut asked_in_vain = 0;
         for _ in 0..ROUNDS_MAX {
             if asked_in_vain == 0 && is_known(self) {

@@ -28,11 +28,24 @@ pub(in crate::decide::tests) enum Fate {
     OneDown,
     /// They are ready, but answer their input example with an error.
     FailsSmokeTest,
+    /// No node takes those that are made from now on.
+    NoRoom,
 }
 
 impl Fate {
     fn is_ready(self) -> bool {
-        !matches!(self, Self::NeverReady | Self::Crashes)
+        match self {
+            Self::NeverReady | Self::Crashes | Self::NoRoom => false,
+            Self::Good | Self::OneDown | Self::FailsSmokeTest => true,
+        }
+    }
+
+    /// Whether that is the version's own fault.
+    pub(super) fn is_failure(self) -> bool {
+        match self {
+            Self::Good | Self::NoRoom => false,
+            Self::NeverReady | Self::Crashes | Self::OneDown | Self::FailsSmokeTest => true,
+        }
     }
 }
 
@@ -45,9 +58,11 @@ pub(super) fn is_bad(settings: &str) -> bool {
 pub(super) struct Pod {
     pub(super) settings: String,
     pub(super) model_uri: ModelUri,
-    pub(super) born: Timestamp,
+    /// Since when it is on a node.
+    pub(super) placed: Option<Timestamp>,
     pub(super) ends: Option<Timestamp>,
     pub(super) is_down: bool,
+    pub(super) was_ready: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +87,8 @@ pub(in crate::decide::tests) struct Cluster {
     /// The pods by their version's label; they outlive their Deployment for a moment.
     pub(super) pods: BTreeMap<Version, Vec<Pod>>,
     pub(super) endpoints: BTreeSet<Version>,
+    /// The most pods that the namespace takes.
+    pub(super) quota: Option<u32>,
     /// How many pods were ever made of a version.
     pub(super) made: BTreeMap<Version, u32>,
 }
@@ -103,6 +120,33 @@ impl Cluster {
         !self.fate(version).is_ready()
             || settings.is_some_and(|settings| is_bad(settings))
             || pods.iter().any(|pod| pod.is_down)
+            || self.is_refused(version)
+    }
+
+    /// Whether the quota keeps some of the version's pods from being made.
+    fn is_refused(&self, version: Version) -> bool {
+        let pods = self.pods.get(&version).map(Vec::as_slice).unwrap_or_default();
+        let Some(deployment) = self.deployments.get(&version) else { return false };
+        let of_today = count(pods.iter().filter(|pod| pod.ends.is_none() && deployment.made(pod)).count());
+        of_today < deployment.desired && self.quota.is_some_and(|quota| self.all_pods() >= quota)
+    }
+
+    /// The version's pods are evicted, or somebody deletes them.
+    pub(super) fn lose_pods(&mut self, version: Version, now: Timestamp, pace: Pace) {
+        for pod in self.pods.entry(version).or_default() {
+            pod.ends.get_or_insert(now + pace.end);
+        }
+    }
+
+    /// Remembers which pods have been ready.
+    pub(super) fn note_ready_pods(&mut self, now: Timestamp, pace: Pace) {
+        let versions: Vec<Version> = self.pods.keys().copied().collect();
+        for version in versions {
+            let ready = self.readiness(version, now, pace);
+            for (pod, ready) in self.pods.entry(version).or_default().iter_mut().zip(ready) {
+                pod.was_ready |= ready;
+            }
+        }
     }
 
     pub(super) fn desired(&self, version: Version) -> u32 {
@@ -113,8 +157,10 @@ impl Cluster {
     fn readiness(&self, version: Version, now: Timestamp, pace: Pace) -> Vec<bool> {
         let pods = self.pods.get(&version).map(Vec::as_slice).unwrap_or_default();
         let ready = |pod: &Pod| {
-            let is_well = !pod.is_down && !is_bad(&pod.settings) && self.fate(version).is_ready();
-            pod.ends.is_none() && is_well && pod.born + pace.start <= now
+            let fate = self.fate(version);
+            let has_room = fate == Fate::NoRoom && pod.placed.is_some();
+            let is_well = !pod.is_down && !is_bad(&pod.settings) && (fate.is_ready() || has_room);
+            pod.ends.is_none() && is_well && pod.placed.is_some_and(|placed| placed + pace.start <= now)
         };
         pods.iter().map(ready).collect()
     }
@@ -154,7 +200,15 @@ impl Cluster {
         let rolled_out = living.iter().all(|pod| deployment.made(pod))
             && count(living.len()) == deployment.desired
             && ready >= deployment.desired;
-        let crashes = self.fate(version) == Fate::Crashes && !living.is_empty();
+        let fate = self.fate(version);
+        let error = match fate {
+            _ if self.is_refused(version) => Some(Reason::PodsRefused),
+            Fate::Crashes if !living.is_empty() => Some(Reason::ModelCrashed),
+            Fate::NoRoom if living.iter().any(|pod| pod.placed.is_none()) => Some(Reason::Unschedulable),
+            _ => None,
+        };
+        let unready = pods.iter().zip(self.readiness(version, now, pace)).filter(|(_, ready)| !ready);
+        let unready: Vec<&Pod> = unready.map(|(pod, _)| pod).filter(|pod| pod.ends.is_none()).collect();
         Workload {
             desired: deployment.desired,
             pods: count(pods.len()),
@@ -164,8 +218,9 @@ impl Cluster {
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             started_at: Some(deployment.started_at),
-            error: crashes
-                .then(|| ReasonMessage::new(Reason::ModelCrashed, format!("version {version} crashes"))),
+            error: error.map(|reason| ReasonMessage::new(reason, format!("version {version} is not well"))),
+            tried_since: unready.iter().filter_map(|pod| pod.placed).min(),
+            has_failed: unready.iter().any(|pod| pod.was_ready),
             smoke: None,
         }
     }
@@ -199,6 +254,8 @@ impl Cluster {
             workload.rolled_out = known.as_ref().is_some_and(|known| known.rolled_out)
                 && generation(before) == generation(self)
                 && workload.ready >= workload.desired;
+            workload.tried_since = known.as_ref().and_then(|known| known.tried_since);
+            workload.has_failed = known.as_ref().is_some_and(|known| known.has_failed);
             workload.error = known.and_then(|known| known.error);
         }
         view
@@ -233,11 +290,23 @@ impl Cluster {
         let versions: Vec<Version> = self.deployments.keys().copied().collect();
         for version in versions {
             let ready = self.readiness(version, now, pace);
+            let allowed = self.quota.map_or(u32::MAX, |quota| quota.saturating_sub(self.all_pods()));
             let pods = self.pods.entry(version).or_default();
-            let made = self.deployments[&version].roll(pods, &ready, now, pace);
+            let made = self.deployments[&version].roll(pods, &ready, allowed, now, pace);
             *self.made.entry(version).or_default() += made;
         }
+        self.place_pods(now);
         self.pods.retain(|_, pods| !pods.is_empty());
+    }
+
+    /// The scheduler puts pods on nodes.
+    fn place_pods(&mut self, now: Timestamp) {
+        for (version, pods) in &mut self.pods {
+            let has_room = self.fates.get(version) != Some(&Fate::NoRoom);
+            for pod in pods.iter_mut().filter(|_| has_room) {
+                pod.placed.get_or_insert(now);
+            }
+        }
     }
 
     /// The endpoint controller catches up.
@@ -253,8 +322,9 @@ impl Deployment {
         pod.settings == self.settings && pod.model_uri == self.model_uri
     }
 
-    /// A rolling update with `maxUnavailable: 0` and `maxSurge: 1`, and scaling. Answers how many pods it made.
-    fn roll(&self, pods: &mut Vec<Pod>, ready: &[bool], now: Timestamp, pace: Pace) -> u32 {
+    /// A rolling update with `maxUnavailable: 0` and `maxSurge: 1`, and scaling, with no more new pods than are allowed. Answers
+    /// how many it made.
+    fn roll(&self, pods: &mut Vec<Pod>, ready: &[bool], allowed: u32, now: Timestamp, pace: Pace) -> u32 {
         let desired = self.desired as usize;
         let is_old = |pod: &Pod| !self.made(pod);
         let living = |pods: &[Pod]| pods.iter().filter(|pod| pod.ends.is_none()).count();
@@ -263,7 +333,8 @@ impl Deployment {
         let excess = living(pods).saturating_sub(desired + usize::from(pods.iter().any(is_old)));
         let mut candidates: Vec<usize> =
             (0..pods.len()).filter(|index| pods[*index].ends.is_none()).collect();
-        candidates.sort_by_key(|index| is_ready(*index));
+        // The youngest first.
+        candidates.sort_by_key(|index| (is_ready(*index), std::cmp::Reverse(*index)));
         for index in candidates.into_iter().take(if desired == 0 { usize::MAX } else { excess }) {
             pods[index].ends = Some(now + pace.end);
         }
@@ -281,10 +352,17 @@ impl Deployment {
         let new = pods.iter().filter(|pod| pod.ends.is_none() && !is_old(pod)).count();
         let surge = usize::from(pods.iter().any(|pod| pod.ends.is_none() && is_old(pod)));
         let room = (desired + surge).saturating_sub(living(pods));
-        let made = desired.saturating_sub(new).min(room);
+        let made = desired.saturating_sub(new).min(room).min(allowed as usize);
         for _ in 0..made {
             let (settings, model_uri) = (self.settings.clone(), self.model_uri.clone());
-            pods.push(Pod { settings, model_uri, born: now, ends: None, is_down: false });
+            pods.push(Pod {
+                settings,
+                model_uri,
+                placed: None,
+                ends: None,
+                is_down: false,
+                was_ready: false,
+            });
         }
         count(made)
     }

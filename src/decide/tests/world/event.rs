@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Fate, World,
+    Cluster, Fate, World,
     cluster::is_bad,
     rules::{best, rules},
     uri, version,
@@ -15,7 +15,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
         model_alias::Drift,
     },
-    decide::{Desired, Follower, Lifecycle, StrategyIntent, Traffic},
+    decide::{Blocker, BlockerScope, Desired, Follower, Lifecycle, StrategyIntent, Traffic},
 };
 
 /// Something that happens from outside, or a single pass of an operator that is otherwise down.
@@ -37,20 +37,26 @@ pub(in crate::decide::tests) enum Event {
     Suspend(bool),
     /// There are promotion rules for the alias: an approval, and a metric of at least 90 percent.
     Rules(bool),
-    /// Another ModelAlias owns the alias, or does not any more.
-    Conflict(bool),
+    /// Something blocks work on the ModelAlias, or nothing does any more.
+    Blocked(BlockedBy),
     /// The annotation that asks to try again.
     Retry(String),
     /// The ModelAlias is deleted.
     Deleted(bool),
     /// The status is lost.
     StatusLost(bool),
+    /// The cluster is made anew from what is desired: nothing else is left of it.
+    ClusterRebuilt(bool),
 
     /// What becomes of a version's pods.
     Pods {
         of: u32,
         are: Fate,
     },
+    /// The version's pods are evicted, or somebody deletes them.
+    PodsLost(u32),
+    /// The most pods that the namespace takes.
+    Quota(Option<u32>),
     DeploymentDeleted(u32),
     DeploymentScaled {
         of: u32,
@@ -87,6 +93,71 @@ pub(in crate::decide::tests) enum Event {
     Up(bool),
     /// One pass.
     Pass(Pass),
+}
+
+impl Event {
+    /// Whether what was begun for the follower is still to be carried on after it.
+    fn leaves_begun(&self) -> bool {
+        match self {
+            Self::Registry(_) | Self::Alias(_) | Self::Up(_) | Self::Pass(_) => true,
+            Self::Desired(_)
+            | Self::Settings(_)
+            | Self::Replicas(_)
+            | Self::Strategy(_)
+            | Self::Drift(_)
+            | Self::PreviousAlias(_)
+            | Self::SmokeTest(_)
+            | Self::Serving(_)
+            | Self::Suspend(_)
+            | Self::Rules(_)
+            | Self::Blocked(_)
+            | Self::Retry(_)
+            | Self::Deleted(_)
+            | Self::StatusLost(_)
+            | Self::Pods { .. }
+            | Self::DeploymentDeleted(_)
+            | Self::DeploymentScaled { .. }
+            | Self::DeploymentEdited(_)
+            | Self::Service(_)
+            | Self::PortEdited(_)
+            | Self::MovePreviousAlias(_)
+            | Self::Approved { .. }
+            | Self::Percent { .. }
+            | Self::VersionDeleted(_)
+            | Self::VersionRegistered(_)
+            | Self::ModelRecreated(_)
+            | Self::ClusterRebuilt(_)
+            | Self::PodsLost(_)
+            | Self::Quota(_) => false,
+        }
+    }
+}
+
+/// What blocks work on the ModelAlias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::decide::tests) enum BlockedBy {
+    Nothing,
+    /// Another ModelAlias owns the alias.
+    Conflict,
+    /// The RegisteredModel was deleted, and with it everything that it leads to is unknown.
+    NoRegisteredModel,
+    /// `spec.serving.template` cannot be used.
+    InvalidTemplate,
+    /// Somebody deleted the Service and created another one of its name.
+    ServiceTaken,
+}
+
+impl BlockedBy {
+    pub(super) fn blocker(self) -> Option<Blocker> {
+        let (reason, scope) = match self {
+            Self::Nothing => return None,
+            Self::Conflict => (Reason::Conflict, BlockerScope::Changes),
+            Self::NoRegisteredModel => (Reason::RegisteredModelNotFound, BlockerScope::Changes),
+            Self::InvalidTemplate => (Reason::InvalidTemplate, BlockerScope::Changes),
+            Self::ServiceTaken => (Reason::NameTaken, BlockerScope::ChangesAndService),
+        };
+        Some(Blocker { cause: ReasonMessage::new(reason, "somebody has to do something about it"), scope })
+    }
 }
 
 /// Who chooses the version.
@@ -163,6 +234,8 @@ pub(in crate::decide::tests) enum Registers {
     IsSlow,
     /// Nothing of the runs.
     HidesRuns,
+    /// With lists that lack the newest version.
+    ListsPartly,
 }
 
 /// How one pass goes.
@@ -188,7 +261,7 @@ fn is_zero(number: &usize) -> bool {
 impl World {
     pub(in crate::decide::tests) fn happen(&mut self, event: &Event) {
         self.cause(|| format!("{event:?}"));
-        if !matches!(event, Event::Registry(_) | Event::Alias(_) | Event::Up(_) | Event::Pass(_)) {
+        if !event.leaves_begun() {
             self.begun = None;
         }
         match event {
@@ -196,7 +269,7 @@ impl World {
                 self.intent.desired = Desired::Version(version(*number))
             }
             Event::Desired(DesiredVersion::Follow(who)) => self.intent.desired = who.into(),
-            Event::Settings(settings) => self.serving().settings.clone_from(settings),
+            Event::Settings(settings) => self.serving().settings = Some(settings.clone()),
             Event::Replicas(replicas) => self.serving().replicas = *replicas,
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
             Event::Drift(drift) => self.intent.drift = *drift,
@@ -205,9 +278,11 @@ impl World {
             Event::Serving(wanted) => self.set_serving(*wanted),
             Event::Rules(there) => self.intent.rules = if *there { rules() } else { Vec::new() },
             Event::Suspend(suspend) => self.live_or(*suspend, Lifecycle::Suspended),
-            Event::Conflict(there) => {
-                let conflict = || ReasonMessage::new(Reason::Conflict, "another ModelAlias owns the alias");
-                self.intent.blocker = there.then(conflict);
+            Event::Blocked(by) => {
+                self.intent.blocker = by.blocker();
+                if *by == BlockedBy::ServiceTaken {
+                    self.happen_outside(&Event::Service(Serves::Deleted));
+                }
             }
             Event::Retry(text) => self.intent.retry = Some(text.clone()),
             Event::Deleted(_) => {
@@ -217,6 +292,21 @@ impl World {
             Event::StatusLost(_) => {
                 self.forget_pending();
                 self.status = Arc::default();
+            }
+            Event::ClusterRebuilt(_) => {
+                self.forget_pending();
+                self.status = Arc::default();
+                self.intent.has_finalizer = false;
+                self.is_gone |= matches!(self.intent.lifecycle, Lifecycle::Deleting { .. });
+                self.cluster = Cluster {
+                    fates: self.cluster.fates.clone(),
+                    made: self.cluster.made.clone(),
+                    quota: self.cluster.quota,
+                    ..Cluster::default()
+                };
+                self.left = None;
+                self.left_with.clear();
+                self.kill();
             }
             Event::Up(up) => {
                 self.operator.is_up = *up;
@@ -238,13 +328,14 @@ impl World {
         let registry = &mut self.registry;
         match event {
             Event::Pods { of, are } => cluster.set_fate(version(*of), *are),
-            Event::DeploymentDeleted(number) => {
-                cluster.delete(version(*number), self.now, self.pace);
-                self.failed.insert(version(*number));
-            }
+            Event::PodsLost(number) => cluster.lose_pods(version(*number), self.now, self.pace),
+            Event::Quota(most) => cluster.quota = *most,
+            Event::DeploymentDeleted(number) => cluster.delete(version(*number), self.now, self.pace),
             Event::DeploymentScaled { of, to } => {
                 cluster.scale(version(*of), *to);
-                self.failed.insert(version(*of));
+                if let Some(left_with) = self.left_with.get_mut(&version(*of)) {
+                    *left_with = (*left_with).min(*to);
+                }
             }
             Event::DeploymentEdited(number) => {
                 if let Some(deployment) = cluster.deployments.get_mut(&version(*number)) {
@@ -252,7 +343,11 @@ impl World {
                 }
             }
             Event::Service(what) => {
+                let is_taken =
+                    self.intent.blocker.as_ref().is_some_and(|it| it.cause.reason == Reason::NameTaken);
                 cluster.traffic = match what {
+                    // Ours is gone already.
+                    _ if is_taken => Traffic::Nowhere,
                     Serves::Deleted => Traffic::Nowhere,
                     Serves::SharedByAll => Traffic::Shared,
                     Serves::Version(number) => Traffic::One(version(*number)),
@@ -268,10 +363,15 @@ impl World {
                     Registers::Away => Some(Reason::RegistryUnreachable),
                     Registers::Forbids => Some(Reason::RegistryForbidden),
                     Registers::HasNoModel => Some(Reason::ModelNotFound),
-                    Registers::Fine | Registers::Lags | Registers::IsSlow | Registers::HidesRuns => None,
+                    Registers::Fine
+                    | Registers::Lags
+                    | Registers::IsSlow
+                    | Registers::HidesRuns
+                    | Registers::ListsPartly => None,
                 };
                 registry.lags = *how == Registers::Lags;
                 registry.is_slow = *how == Registers::IsSlow;
+                registry.lists_partly = *how == Registers::ListsPartly;
                 registry.hides_runs = *how == Registers::HidesRuns;
             }
             Event::Alias(number) => {
@@ -335,11 +435,12 @@ impl World {
 
     /// Remembers which versions ever had a reason to be rejected.
     fn note_failures(&mut self) {
-        let settings_are_bad = self.intent.serving.as_ref().is_some_and(|serving| is_bad(&serving.settings));
+        let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_deref());
+        let settings_are_bad = settings.is_some_and(is_bad);
         if settings_are_bad {
             self.failed.extend(self.registry.truth.versions.keys());
         }
-        let bad = self.cluster.fates.iter().filter(|(_, fate)| **fate != Fate::Good);
+        let bad = self.cluster.fates.iter().filter(|(_, fate)| fate.is_failure());
         self.failed.extend(bad.map(|(version, _)| *version));
     }
 }

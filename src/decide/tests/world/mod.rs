@@ -27,17 +27,18 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::{
     cluster::{Cluster, Fate},
-    event::{DesiredVersion, Event, Followed, Pass, Registers, Serves, Strategy},
+    event::{BlockedBy, DesiredVersion, Event, Followed, Pass, Registers, Serves, Strategy},
 };
 use self::{operator::Operator, record::Reported, registry::Registry};
 use crate::{
     api::{
         ModelAliasStatus,
+        condition::Reason,
         model_alias::Drift,
         names::{ModelUri, Version},
     },
     decide::{
-        AliasRole, ClusterView, Desired, Intent, Lifecycle, Observed, RegistryView, ServingIntent,
+        AliasRole, Blocker, ClusterView, Desired, Intent, Lifecycle, Observed, RegistryView, ServingIntent,
         StrategyIntent,
     },
 };
@@ -109,6 +110,8 @@ pub(super) struct World {
     serving_aside: Option<ServingIntent>,
     /// The version that traffic left last, and when; what somebody else sent there does not count.
     left: Option<(Version, Timestamp)>,
+    /// How many pods were asked for of each version when traffic left it, until that was changed.
+    left_with: BTreeMap<Version, u32>,
     /// Somebody else made the Service select what it does.
     is_pointed_by_others: bool,
     /// The versions that ever answered requests.
@@ -139,7 +142,7 @@ impl World {
     pub(super) fn new(strategy: StrategyIntent, replicas: u32) -> Self {
         let serving = ServingIntent {
             replicas,
-            settings: "a".into(),
+            settings: Some("a".into()),
             strategy,
             progress_deadline: SignedDuration::from_secs(60),
             warm_for: SignedDuration::from_secs(300),
@@ -175,6 +178,7 @@ impl World {
             pod_limit: None,
             serving_aside: None,
             left: None,
+            left_with: BTreeMap::new(),
             is_pointed_by_others: false,
             answered: BTreeSet::new(),
             answered_last: None,
@@ -248,14 +252,32 @@ impl World {
         let mut observed =
             Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, status };
         self.gather(&mut observed);
+        self.hide_what_a_blocker_hides(&mut observed);
         observed
+    }
+
+    /// Without the RegisteredModel nothing is known that it leads to; what belongs to another ModelAlias is not looked at.
+    fn hide_what_a_blocker_hides(&self, observed: &mut Observed) {
+        let Some(Blocker { cause, .. }) = &self.intent.blocker else { return };
+        if cause.reason == Reason::RegisteredModelNotFound {
+            observed.intent.rules.clear();
+            if let Some(serving) = &mut observed.intent.serving {
+                serving.settings = None;
+            }
+        }
+        if matches!(cause.reason, Reason::RegisteredModelNotFound | Reason::Conflict) {
+            observed.registry = RegistryView { error: Some(cause.clone()), ..RegistryView::default() };
+        }
     }
 
     /// Whether all that can be seen is as it was, but for the time.
     pub(super) fn looks_like(&self, before: &Observed) -> bool {
-        before.status == *self.status && before.intent == self.intent && {
+        before.status == *self.status && {
             let now = self.observe();
-            before.cluster == now.cluster && before.registry == now.registry && before.outbox == now.outbox
+            before.intent == now.intent
+                && before.cluster == now.cluster
+                && before.registry == now.registry
+                && before.outbox == now.outbox
         }
     }
 
@@ -269,8 +291,17 @@ impl World {
             Desired::Registry => None,
             Desired::Chosen(_) => self.desired_version(),
         };
-        let wanted: BTreeSet<Version> =
-            [spec, facts.alias, status.version, status.previous_version].into_iter().flatten().collect();
+        let wanted: BTreeSet<Version> = [
+            spec,
+            facts.alias,
+            facts.previous_alias,
+            status.target_version,
+            status.version,
+            status.previous_version,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         let mut cluster = match past {
             Some((then, before)) => self.cluster.stale_view(before, *then, self.now, self.pace),
             None => self.cluster.view(self.now, self.pace),

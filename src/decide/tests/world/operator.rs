@@ -116,6 +116,8 @@ impl World {
         }
         let after = next(&observed, &decision, &applied, &SubjectStatus::default());
         self.promise_of_conditions(&after.conditions);
+        self.promise_of_rejections(&after.rejected);
+        self.promise_of_target(after.target_version);
         self.status = Arc::new(after);
         self.remember_told();
         decision
@@ -124,7 +126,7 @@ impl World {
     /// One action, with the promises checked at the moment it is done. Answers whether it is done: a write that is under
     /// way already is not.
     fn apply(&mut self, action: &Action, observed: &Observed) -> bool {
-        self.promise_of_action();
+        self.promise_of_action(action);
         self.promise_of_begun(action);
         match action {
             Action::SetFinalizer { present } => {
@@ -133,7 +135,7 @@ impl World {
                 self.is_gone = is_deleting && !present;
             }
             Action::Apply { version, model_uri, replicas } => {
-                let settings = self.intent.serving.as_ref().map(|serving| serving.settings.clone());
+                let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.clone());
                 let deployment = Deployment {
                     desired: *replicas,
                     settings: settings.unwrap_or_default(),
@@ -146,20 +148,20 @@ impl World {
                 if replicas < &self.desired(*version) {
                     self.promise_of_scale(*version, *replicas);
                 }
+                self.left_with.remove(version);
                 self.cluster.apply(*version, deployment);
                 self.operator.smoke.remove(version);
             }
             Action::Scale { version, replicas } => {
                 self.promise_of_scale(*version, *replicas);
                 self.promise_of_room(*version, *replicas);
-                let now = self.now;
+                let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(self.now);
+                self.left_with.remove(version);
                 if *replicas == 0 {
                     self.operator.smoke.remove(version);
                 }
-                if let Some(deployment) = self.cluster.scale(*version, *replicas)
-                    && *replicas > 0
-                {
-                    deployment.started_at = now;
+                if let Some(deployment) = self.cluster.scale(*version, *replicas) {
+                    deployment.started_at = begins.unwrap_or(deployment.started_at);
                 }
             }
             Action::SmokeTest { version } => {
@@ -209,6 +211,11 @@ impl World {
 
     fn route(&mut self, traffic: Traffic) {
         if self.cluster.traffic != traffic {
+            for (&version, deployment) in &self.cluster.deployments {
+                if self.cluster.traffic.reaches(version) {
+                    self.left_with.insert(version, deployment.desired);
+                }
+            }
             if let Traffic::One(before) = self.cluster.traffic {
                 self.left =
                     (!self.is_pointed_by_others).then_some((before, self.known_to_serve_until(before)));
@@ -254,8 +261,10 @@ impl World {
                 _ if self.now >= since + PATIENCE => SmokeReport::Failed("no answer".into()),
                 _ => continue,
             };
-            if report == SmokeReport::Passed {
-                self.proven.insert(version);
+            match report {
+                SmokeReport::Passed => drop(self.proven.insert(version)),
+                SmokeReport::Failed(_) => drop(self.failed.insert(version)),
+                SmokeReport::Running(_) | SmokeReport::NoInputExample => {}
             }
             self.operator.smoke.insert(version, (since, report));
         }

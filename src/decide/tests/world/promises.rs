@@ -4,8 +4,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{Fate, World};
 use crate::{
-    api::names::Version,
-    decide::{Action, AliasRole, Desired, Lifecycle, Observed, StrategyIntent, Traffic, Workload},
+    api::{condition::Reason, model_alias::Rejection, names::Version},
+    decide::{
+        Action, AliasRole, BlockerScope, Desired, Follower, Lifecycle, Observed, StrategyIntent, Traffic,
+        Workload,
+    },
 };
 
 impl World {
@@ -19,11 +22,19 @@ impl World {
         }
     }
 
-    /// Before any write: whether anything may be written at all.
-    pub(super) fn promise_of_action(&mut self) {
-        let holds = self.intent.lifecycle != Lifecycle::Suspended
-            && (self.intent.blocker.is_none() || self.intent.lifecycle != Lifecycle::Active);
-        self.promise(holds, |_| "nothing is written while suspended, or while another owns the alias".into());
+    /// Before any write: whether it may be done at all. A blocker leaves traffic and the size of what there is, and nothing else.
+    pub(super) fn promise_of_action(&mut self, action: &Action) {
+        let is_suspended = self.intent.lifecycle == Lifecycle::Suspended;
+        self.promise(!is_suspended, |_| "nothing is written while suspended".into());
+        let Some(blocker) = &self.intent.blocker else { return };
+        let starts = |version: &Version| self.desired(*version) == 0 && !self.answered.contains(version);
+        let may_be_done = match action {
+            Action::Route(_) => blocker.scope == BlockerScope::Changes,
+            Action::Scale { version, replicas } => *replicas == 0 || !starts(version),
+            _ => false,
+        };
+        let holds = may_be_done || self.intent.lifecycle != Lifecycle::Active;
+        self.promise(holds, |world| format!("{action:?} is blocked: {:?}", world.intent.blocker));
     }
 
     /// Before any write for a follower: what the registry asked for, and what was begun for that, is not given up because
@@ -37,7 +48,13 @@ impl World {
                 Some(*version)
             }
             Action::Route(Traffic::One(version)) => Some(*version),
-            _ => None,
+            Action::Route(Traffic::Nowhere | Traffic::Shared)
+            | Action::SetFinalizer { .. }
+            | Action::SmokeTest { .. }
+            | Action::DeleteService
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::Record { .. } => None,
         };
         if self.registry.silence().is_none() {
             if concerns.is_some() && concerns == self.registry.seen.alias {
@@ -51,7 +68,15 @@ impl World {
             Action::Route(Traffic::One(version)) => {
                 self.cluster.traffic == Traffic::One(begun) && *version != begun && self.ready(begun) > 0
             }
-            _ => false,
+            Action::Apply { .. }
+            | Action::Scale { .. }
+            | Action::Route(Traffic::Nowhere | Traffic::Shared)
+            | Action::SetFinalizer { .. }
+            | Action::SmokeTest { .. }
+            | Action::DeleteService
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::Record { .. } => false,
         };
         self.promise(!gives_up, |_| {
             format!("version {begun} was begun and is not given up for want of an answer: {action:?}")
@@ -65,7 +90,7 @@ impl World {
         }
     }
 
-    fn is_rejected(&self, version: Version) -> bool {
+    pub(super) fn is_rejected(&self, version: Version) -> bool {
         self.status.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
     }
 
@@ -84,10 +109,14 @@ impl World {
                     format!("traffic only ever reaches a ready version, not {version}")
                 });
                 let others = observed.answering().filter(|(other, _)| *other != version);
-                let leaves_ready = others.map(|(_, other)| other.ready).sum::<u32>() > 0;
-                self.promise(!leaves_ready || ready >= replicas, |_| {
+                let leaves = others.map(|(_, other)| other.ready).sum::<u32>();
+                // What has served needs as many as answer now, or as it had itself.
+                let left_with = self.left_with.get(&version).copied().unwrap_or(u32::MAX);
+                let has_served = self.answered.contains(&version);
+                let enough = if has_served { replicas.min(leaves).min(left_with) } else { replicas };
+                self.promise(leaves == 0 || ready >= enough, |_| {
                     format!(
-                        "traffic leaves what is ready only for a version in full, not {ready} of {replicas}"
+                        "traffic leaves what is ready only for a version in full, not {ready} of {enough}"
                     )
                 });
                 self.promise_of_proof(version);
@@ -208,6 +237,28 @@ impl World {
                 format!("{} holds since {:?}", condition.type_, due)
             });
         }
+    }
+
+    /// When the status is written: nothing is rejected but for its own fault.
+    pub(super) fn promise_of_rejections(&mut self, after: &[Rejection]) {
+        for rejection in after.iter().filter(|it| it.held && it.reason != Reason::GatesFailed) {
+            let is_new = !self.status.rejected.iter().any(|before| before == rejection);
+            let is_fair = !is_new || self.failed.contains(&rejection.version);
+            self.promise(is_fair, |_| {
+                format!("version {} did not fail by itself: {}", rejection.version, rejection.message)
+            });
+        }
+    }
+
+    /// When the status is written: a follower of the newest version never turns to a lower one while the one before is there.
+    pub(super) fn promise_of_target(&mut self, after: Option<Version>) {
+        let follows_newest = self.intent.desired == Desired::Chosen(Follower::Latest);
+        let before = self.status.target_version;
+        let is_there = before.is_some_and(|before| self.registry.seen.versions.contains_key(&before));
+        let is_lower = after.is_some() && after < before;
+        self.promise(!follows_newest || !is_there || !is_lower, |_| {
+            format!("version {before:?} is there, so {after:?} is not chosen")
+        });
     }
 
     /// At every moment: what once answered is not silenced by the operator, and there is no more of it than there is

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::World;
 use crate::{
     api::{
-        model_alias::{Outcome, Recorded},
+        model_alias::{HistoryEntry, Outcome, Recorded},
         names::Version,
     },
     decide::{Lifecycle, Observed, Outbox},
@@ -18,6 +18,19 @@ use crate::{
 pub(super) struct Reported {
     pub(super) version: Version,
     outcome: Outcome,
+    /// Its pods were started for it, or it had served before: not only the alias named it.
+    pub(super) has_served: bool,
+}
+
+impl Reported {
+    fn of(entry: &HistoryEntry) -> Self {
+        let has_served = match entry.outcome {
+            Outcome::Promoted => entry.took.is_some(),
+            Outcome::RolledBack => true,
+            Outcome::Rejected | Outcome::Unknown => false,
+        };
+        Self { version: entry.version, outcome: entry.outcome, has_served }
+    }
 }
 
 impl World {
@@ -31,7 +44,7 @@ impl World {
     /// What the status calls pending.
     fn pending(&self) -> BTreeMap<Timestamp, Reported> {
         let pending = self.status.history.iter().filter(|entry| entry.recorded == Recorded::Pending);
-        pending.map(|entry| (entry.at, Reported { version: entry.version, outcome: entry.outcome })).collect()
+        pending.map(|entry| (entry.at, Reported::of(entry))).collect()
     }
 
     /// The status was written: what it tells, the registry has to tell some time. What cannot be written need not.
@@ -39,7 +52,7 @@ impl World {
         for entry in &self.status.history {
             match entry.recorded {
                 Recorded::Pending => {
-                    let reported = Reported { version: entry.version, outcome: entry.outcome };
+                    let reported = Reported::of(entry);
                     self.reported.entry(entry.at).or_insert(reported);
                 }
                 Recorded::Impossible => drop(self.reported.remove(&entry.at)),
@@ -60,7 +73,7 @@ impl World {
         self.promise(self.registry.silence().is_none(), |_| "no write to a registry that is away".into());
         let reported =
             observed.status.history.iter().find(|entry| entry.at == at && entry.version == version);
-        let reported = reported.map(|entry| Reported { version, outcome: entry.outcome });
+        let reported = reported.map(|entry| Reported::of(entry));
         self.promise(reported.is_some(), |_| format!("the status does not tell of version {version}"));
         let Some(reported) = reported else { return };
         let loaded = observed.remembered(version).and_then(|held| held.model_uri.as_ref());

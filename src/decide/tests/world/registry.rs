@@ -55,6 +55,8 @@ pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) is_slow: bool,
     /// Runs cannot be read, though the rest can.
     pub(in crate::decide::tests) hides_runs: bool,
+    /// Its lists lack the newest version.
+    pub(in crate::decide::tests) lists_partly: bool,
     /// The operator has just begun and has read nothing yet.
     pub(super) is_unread: bool,
     pub(super) seen: Facts,
@@ -81,6 +83,7 @@ impl Registry {
             lags: false,
             is_slow: false,
             hides_runs: false,
+            lists_partly: false,
             is_unread: false,
             seen: facts,
             writes: Vec::new(),
@@ -102,7 +105,9 @@ impl Registry {
         }
         let facts = &self.seen;
         let said = |version: Version| match facts.versions.get(&version) {
-            Some(model_uri) => VersionView::Ready { model_uri: model_uri.clone() },
+            Some(model_uri) => {
+                VersionView::Ready { model_uri: model_uri.clone(), was_live: self.was_live(version) }
+            }
             None => VersionView::Absent,
         };
         RegistryView {
@@ -114,6 +119,11 @@ impl Registry {
             previous_written: self.written.get(&false).copied(),
             ..RegistryView::default()
         }
+    }
+
+    /// Whether the log says that a version was live.
+    pub(super) fn was_live(&self, version: Version) -> bool {
+        self.log.values().any(|reported| reported.version == version && reported.has_served)
     }
 
     /// The next poll.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::World;
+use super::{Fate, World, cluster::is_bad};
 use crate::{
     api::{
         ModelAliasStatus,
@@ -62,6 +62,7 @@ impl World {
             )),
         };
         faults.extend(why.err());
+        faults.extend(self.lives_on_at_rest(&decision.report.readiness).err());
         faults.extend(self.serves_at_rest(&observed).err());
         faults.extend(self.recorded_at_rest().err());
         faults
@@ -98,8 +99,8 @@ impl World {
         }
         let workload =
             observed.cluster.workloads.get(&desired_version).ok_or("what serves has a Deployment")?;
-        let seen = (workload.desired, workload.ready, &workload.settings, workload.edited);
-        let due = (serving.replicas, serving.replicas, &serving.settings, false);
+        let seen = (workload.desired, workload.ready, Some(&workload.settings), workload.edited);
+        let due = (serving.replicas, serving.replicas, serving.settings.as_ref(), false);
         if seen != due || self.cluster.port_is_edited {
             return Err(format!("version {desired_version} is {seen:?} instead of {due:?}"));
         }
@@ -128,12 +129,16 @@ impl World {
         let concerned: BTreeSet<Version> =
             self.desired_version().into_iter().chain(observed.serves()).collect();
         match cause.reason {
+            reason if self.blocker() == Some(reason) => true,
             Reason::Suspended => self.intent.lifecycle == Lifecycle::Suspended,
-            Reason::Conflict => self.intent.blocker.is_some(),
             Reason::ProgressDeadlineExceeded
             | Reason::SmokeTestFailed
             | Reason::BecameUnready
             | Reason::ModelCrashed => concerned.iter().any(|version| self.failed.contains(version)),
+            Reason::PodsRefused => self.cluster.quota.is_some(),
+            Reason::Unschedulable => {
+                concerned.iter().any(|version| self.cluster.fate(*version) == Fate::NoRoom)
+            }
             Reason::VersionNotFound => concerned.iter().any(|version| !known.contains_key(version)),
             Reason::VersionReplaced => concerned.iter().any(|version| {
                 let loaded = observed.cluster.workloads.get(version).map(|workload| &workload.model_uri);
@@ -175,17 +180,24 @@ impl World {
     fn serves_at_rest(&self, observed: &Observed) -> Result<(), String> {
         if self.intent.serving.is_none()
             || self.intent.lifecycle != Lifecycle::Active
-            || self.intent.blocker.is_some()
+            || self.blocker() == Some(Reason::NameTaken)
         {
             return Ok(());
         }
-        let served =
-            self.status.version.filter(|version| self.answered.contains(version) && self.ready(*version) > 0);
+        let mut known = self.status.versions.iter().filter(|held| held.served_at.is_some());
+        let served = known.find(|held| {
+            let version = held.version;
+            self.answered.contains(&version) && self.desired(version) > 0 && self.ready(version) > 0
+        });
+        let served = served.map(|held| held.version);
         if served.is_some() && self.answering() == 0 {
             return Err(format!(
                 "version {served:?} is ready and has served, but {:?}",
                 self.cluster.traffic
             ));
+        }
+        if self.intent.blocker.is_some() {
+            return self.serves_while_blocked();
         }
         let Traffic::One(selected) = self.cluster.traffic else { return Ok(()) };
         let facts = &self.registry.seen;
@@ -194,8 +206,11 @@ impl World {
             self.status.rejected.iter().any(|rejection| rejection.version == named && rejection.held)
         };
         // An alias that is ahead of a rollout which may still succeed is left there.
-        let is_ahead =
-            facts.alias.is_some_and(|named| self.desired_version() == Some(named) && !is_rejected(named));
+        let is_asked_for =
+            |named| self.intent.desired == Desired::Registry || !self.answered.contains(&named);
+        let is_ahead = facts.alias.is_some_and(|named| {
+            self.desired_version() == Some(named) && !is_rejected(named) && is_asked_for(named)
+        });
         let can_be_told = self.ready(selected) > 0
             && !is_ahead
             && self.registry.error.is_none()
@@ -205,6 +220,69 @@ impl World {
             && facts.versions.get(&selected) == loaded;
         if can_be_told && facts.alias != Some(selected) {
             return Err(format!("the alias names {:?}, but {selected} serves", facts.alias));
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    fn blocker(&self) -> Option<Reason> {
+        self.intent.blocker.as_ref().map(|blocker| blocker.cause.reason)
+    }
+
+    /// Where the wish is refused and nothing serves, what was live before does, here or in another cluster.
+    fn lives_on_at_rest(&self, readiness: &Readiness) -> Result<(), String> {
+        let is_refused = matches!(readiness, Readiness::Stalled(_));
+        let is_free = self.intent.lifecycle == Lifecycle::Active && self.intent.blocker.is_none();
+        let is_silent = self.cluster.traffic == Traffic::Nowhere && self.status.version.is_none();
+        let can_be_known = self.registry.silence().is_none() && self.intent.serving.is_some();
+        if !is_refused || !is_free || !is_silent || !can_be_known {
+            return Ok(());
+        }
+        let facts = &self.registry.seen;
+        let previous = facts.previous_alias.filter(|_| self.intent.keeps_previous_alias);
+        let named = [facts.alias, previous].into_iter().flatten();
+        let due = named
+            .filter(|version| Some(*version) != self.desired_version() && self.registry.was_live(*version))
+            .next();
+        let can_serve = |version: &Version| {
+            let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_deref());
+            !self.cluster.is_broken(*version) && !settings.is_some_and(is_bad)
+        };
+        match due.filter(can_serve) {
+            Some(version) => Err(format!("version {version} was live, but nothing serves")),
+            None => Ok(()),
+        }
+    }
+
+    /// A blocker keeps nobody from going back to a version that served, nor from its size.
+    fn serves_while_blocked(&self) -> Result<(), String> {
+        let has_served = |version: Version| {
+            self.status.versions.iter().any(|held| held.version == version && held.served_at.is_some())
+        };
+        let desired_version = match self.intent.desired {
+            Desired::Version(version) => Some(version),
+            Desired::Registry | Desired::Chosen(_) => None,
+        };
+        let due = desired_version.filter(|version| {
+            has_served(*version)
+                && self.cluster.deployments.contains_key(version)
+                && !self.is_rejected(*version)
+        });
+        let Some(serves) = due.or(self.status.version).filter(|version| !self.cluster.is_broken(*version))
+        else {
+            return Ok(());
+        };
+        let is_there = self.cluster.deployments.contains_key(&serves);
+        if self.cluster.traffic != Traffic::One(serves) && due.is_some() {
+            return Err(format!(
+                "{:?} serves instead of {serves}, which served before",
+                self.cluster.traffic
+            ));
+        }
+        let (size, replicas) = (self.cluster.desired(serves), self.replicas());
+        if self.cluster.traffic == Traffic::One(serves) && is_there && size != replicas {
+            return Err(format!("version {serves} has {size} of {replicas} pods"));
         }
         Ok(())
     }

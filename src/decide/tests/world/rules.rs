@@ -76,7 +76,9 @@ impl Registry {
                 }
                 Evidence::Unread(_) => unreachable!("only its run is hidden"),
             };
-        Candidates::Known(self.seen.versions.keys().copied().map(candidate).collect())
+        let hidden = self.seen.versions.keys().max().filter(|_| self.lists_partly);
+        let listed = self.seen.versions.keys().filter(|version| Some(*version) != hidden);
+        Candidates::Known(listed.copied().map(candidate).collect())
     }
 
     /// What it should choose, told apart from how it does. `last` stands while that cannot be known.

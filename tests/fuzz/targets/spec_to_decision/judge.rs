@@ -13,7 +13,9 @@ use crate::{
         names::Version,
         std_duration,
     },
-    decide::{Action, Decision, Lifecycle, Observed, Outbox, Readiness, Traffic, decide},
+    decide::{
+        Action, Blocker, BlockerScope, Decision, Lifecycle, Observed, Outbox, Readiness, Traffic, decide,
+    },
     fuzzing::{
         names::is_label_value,
         schema::{Admission, Generator},
@@ -29,10 +31,12 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
     let subject = Subject::new(alias, Ok(model(generator)));
     let invalid = subject.rendering().and_then(|rendering| render::validate(&rendering).err());
     let is_invalid = invalid.is_some();
-    let blocker =
-        invalid.map(|violation| ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{violation}")));
+    let blocker = invalid.map(|violation| Blocker {
+        cause: ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{violation}")),
+        scope: BlockerScope::Changes,
+    });
     let intent = subject.intent(blocker);
-    let settings = intent.serving.as_ref().map(|serving| serving.settings.clone()).unwrap_or_default();
+    let settings = intent.serving.as_ref().and_then(|serving| serving.settings.clone()).unwrap_or_default();
     let observed = Observed {
         now: now(),
         intent,
@@ -44,8 +48,10 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
     let decision = decide(&observed);
     assert_eq!(decision, decide(&observed), "the same observation, another decision");
     assert!(decision.wake.is_none_or(|at| at > observed.now), "it wakes in the past");
-    if observed.intent.lifecycle == Lifecycle::Suspended || (is_invalid && !is_ending(&observed)) {
+    if observed.intent.lifecycle == Lifecycle::Suspended {
         assert!(decision.actions.is_empty(), "{:?} though nothing may be done", decision.actions);
+    }
+    if observed.intent.lifecycle == Lifecycle::Suspended || (is_invalid && !is_ending(&observed)) {
         assert!(matches!(decision.report.readiness, Readiness::Stalled(_)));
     }
     for action in &decision.actions {
@@ -95,7 +101,9 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         }
         Action::SetFinalizer { .. } | Action::Route(_) | Action::Delete { .. } | Action::DeleteService => {}
     }
-    assert!(observed.intent.blocker.is_none() || is_ending(observed), "{action:?} against {decision:?}");
+    let is_free = observed.intent.blocker.is_none() || is_ending(observed);
+    let is_among_ours = matches!(action, Action::Route(_) | Action::Scale { .. });
+    assert!(is_free || is_among_ours, "{action:?} against {decision:?}");
 }
 
 /// What an action writes can be rendered, and has valid names.
@@ -110,7 +118,7 @@ fn rendered(action: &Action, subject: &Subject<'_>) {
             deployment.metadata.labels
         }
         Action::Route(Traffic::One(version)) => {
-            let service = render::service(&rendering, Selection::One(*version));
+            let service = render::service(&rendering.service(), Selection::One(*version));
             assert!(service.spec.unwrap().selector.is_some_and(|selector| selector.len() == 2));
             service.metadata.labels
         }

@@ -101,5 +101,7 @@ fn workload(generator: &mut Generator, settings: &str) -> Value {
         "started_at": maybe(generator, |_| "2026-11-22T11:50:00Z".into()),
         "trouble": maybe(generator, cause),
         "smoke": smoke,
+        "has_failed": generator.chance(60),
+        "tried_since": maybe(generator, |_| "2026-11-22T11:51:00Z".into()),
     })
 }

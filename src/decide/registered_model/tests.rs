@@ -1,0 +1,214 @@
+//! A RegisteredModel and its registry in a small simulated world, with crashes after any write, and every
+//! combination of what a deletion depends on.
+
+use std::collections::BTreeMap;
+
+use pretty_assertions::assert_eq;
+use proptest::prelude::*;
+
+use super::*;
+
+mod world;
+
+use world::{Event, World, desired, tags};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn unreachable() -> ReasonMessage {
+    ReasonMessage::new(Reason::RegistryUnreachable, "cannot reach it")
+}
+
+fn observed() -> ModelObserved {
+    ModelObserved {
+        now: at(1000),
+        desired: desired(Some("scores cards"), &[("team", "risk")]),
+        has_finalizer: false,
+        deleting_since: None,
+        previous: None,
+        referrers: Vec::new(),
+        registry: ModelPresence::Absent,
+        versions_error: None,
+    }
+}
+
+/// What a deletion depends on, in every combination.
+fn combinations() -> Vec<ModelObserved> {
+    let referrers = [
+        vec![],
+        vec![Referrer::Alias("champion".into())],
+        vec![Referrer::UnreadableAlias("champion".into())],
+        vec![Referrer::Model("ns/other".into())],
+        vec![Referrer::UnresolvedModel("ns/other".into())],
+        vec![Referrer::UnreadableModel("ns/other".into())],
+    ];
+    let registry = [
+        ModelPresence::Unknown(unreachable()),
+        ModelPresence::Absent,
+        ModelPresence::Present(ModelContent::default()),
+    ];
+    let since = [None, Some(at(1000)), Some(at(1000) - REGISTRY_DEADLINE), Some(at(0))];
+    let previous = [None, Some(RegisteredModelStatus::default())];
+    let booleans = [false, true];
+    let mut all = Vec::new();
+    for deletes_model in booleans {
+        for has_finalizer in booleans {
+            for deleting_since in since {
+                for referrers in &referrers {
+                    for registry in &registry {
+                        for previous in &previous {
+                            all.push(ModelObserved {
+                                desired: DesiredModel { deletes_model, ..observed().desired },
+                                has_finalizer,
+                                deleting_since,
+                                referrers: referrers.clone(),
+                                registry: registry.clone(),
+                                previous: previous.clone(),
+                                ..observed()
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn a_model_is_deleted_only_when_every_condition_holds() {
+    let mut count = 0;
+    for observed in combinations() {
+        let decision = decide(&observed);
+        let may_be_deleted = observed.desired.deletes_model
+            && observed.has_finalizer
+            && observed.deleting_since == Some(at(1000))
+            && observed.referrers.is_empty()
+            && matches!(observed.registry, ModelPresence::Present(_));
+        let deletes = decision.actions.contains(&ModelAction::DeleteModel);
+        assert_eq!(deletes, may_be_deleted, "{observed:?}");
+        if deletes {
+            let release = ModelAction::SetFinalizer { present: false };
+            assert_eq!(decision.actions, [ModelAction::DeleteModel, release]);
+            count += 1;
+        }
+    }
+    assert_eq!(count, 2, "once for each status before");
+}
+
+#[test]
+fn a_deletion_writes_nothing_else_and_ends_at_the_deadline() {
+    for observed in combinations().into_iter().filter(|observed| observed.deleting_since.is_some()) {
+        let decision = decide(&observed);
+        let release = ModelAction::SetFinalizer { present: false };
+        let others = decision.actions.iter().filter(|action| **action != ModelAction::DeleteModel);
+        assert!(others.clone().all(|action| *action == release), "{decision:?}");
+        let is_late = observed.deleting_since != Some(at(1000));
+        let releases = others.count() == 1;
+        if observed.has_finalizer && is_late {
+            assert!(releases, "{observed:?}");
+        }
+        let waits = observed.has_finalizer && !releases;
+        assert_eq!(decision.wake.is_some(), waits, "a wait has an end: {observed:?}");
+        assert!(decision.wake.is_none_or(|wake| wake > observed.now));
+    }
+}
+
+#[test]
+fn a_model_that_stays_although_it_is_to_be_deleted_is_reported() {
+    for observed in combinations().into_iter().filter(|observed| observed.deleting_since.is_some()) {
+        let decision = decide(&observed);
+        let stays = observed.has_finalizer
+            && observed.desired.deletes_model
+            && observed.registry != ModelPresence::Absent
+            && !decision.actions.contains(&ModelAction::DeleteModel);
+        assert_eq!(decision.kept_because.is_some(), stays, "{observed:?}");
+    }
+    let blocker = Referrer::Alias("champion".into()).blocker();
+    let observed = ModelObserved { deleting_since: Some(at(1000)), ..observed() };
+    assert_eq!(
+        deletion_waits(&observed, &blocker).message,
+        "the model \"fraud\" stays in the registry for now: the ModelAlias \"champion\" still refers to it; \
+         delete that first; retrying until 1970-01-01T00:17:40Z, after that this object goes without it"
+    );
+}
+
+#[test]
+fn an_unknown_registry_is_written_nothing() {
+    for reason in [Reason::RegistryUnreachable, Reason::RegistryNotRead, Reason::RegistryForbidden] {
+        for previous in [None, Some(RegisteredModelStatus::default())] {
+            let registry = ModelPresence::Unknown(ReasonMessage::new(reason, "why"));
+            let decision = decide(&ModelObserved { registry, previous: previous.clone(), ..observed() });
+            assert_eq!(decision.actions, []);
+            let is_silent = reason == Reason::RegistryNotRead && previous.is_some();
+            assert_eq!(decision.readiness.is_none(), is_silent);
+            assert_eq!(decision.wake.is_none(), is_silent, "a poll wakes it, or time does");
+        }
+    }
+}
+
+#[test]
+fn only_what_differs_is_written_and_tags_of_others_are_not_touched() {
+    let content = ModelContent {
+        description: "scores cards".into(),
+        tags: tags(&[("team", "somebody"), ("tier", "gold"), ("theirs", "kept")]),
+        aliases: BTreeMap::new(),
+    };
+    let previous = RegisteredModelStatus {
+        owned_tags: vec!["gone".into(), "team".into(), "tier".into()],
+        ..RegisteredModelStatus::default()
+    };
+    let registry = ModelPresence::Present(content);
+    let decision = decide(&ModelObserved { registry, previous: Some(previous), ..observed() });
+    let expected = [
+        ModelAction::SetTag { key: "team".into(), value: "risk".into() },
+        ModelAction::DeleteTag { key: "tier".into() },
+    ];
+    assert_eq!(decision.actions, expected);
+}
+
+#[test]
+fn without_a_description_the_one_in_the_registry_stays() {
+    let content = ModelContent { description: "theirs".into(), ..ModelContent::default() };
+    let registry = ModelPresence::Present(content);
+    assert_eq!(decide(&ModelObserved { desired: desired(None, &[]), registry, ..observed() }).actions, []);
+}
+
+/// Tags were written and the answer to the read after that was lost: what the last poll showed is no longer known.
+#[test]
+fn tags_that_were_written_before_the_registry_failed_are_not_forgotten() {
+    let reconcile = |fails_after| Event::Reconcile { killed_after: None, fails_after };
+    let describe = |tags| Event::Describe { description: Some("two"), tags };
+    let mut world = World::new();
+    for event in [
+        Event::Poll,
+        reconcile(None),
+        describe(vec![("area", "cards")]),
+        reconcile(Some(2)),
+        describe(vec![]),
+        Event::Answers { does: true },
+        reconcile(None),
+    ] {
+        world.play(&event);
+    }
+    world.settle();
+    assert_eq!(world.broken, [] as [String; 0]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// From any state, also when the operator is killed after any write, the model becomes as described or
+    /// the object goes. Then nothing is written, however much time goes by. What holds at each single write
+    /// is checked by the world.
+    #[test]
+    fn a_registered_model_converges_and_then_stays_quiet(events in world::events()) {
+        let mut world = World::new();
+        for event in &events {
+            world.play(event);
+        }
+        world.settle();
+        prop_assert!(world.broken.is_empty(), "{}\n{events:#?}", world.broken.join("\n"));
+    }
+}

@@ -1,0 +1,298 @@
+//! Observes one RegisteredModel: the model in its registry, and what else refers to it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use jiff::Timestamp;
+use kube::{ResourceExt, runtime::reflector::Store};
+
+use crate::{
+    api::{
+        DeletionPolicy, ModelAlias, RegisteredModel,
+        condition::{Reason, ReasonMessage},
+        names::ModelName,
+    },
+    cluster::{Guarded, finalizer},
+    decide::registered_model::{DesiredModel, ModelContent, ModelObserved, ModelPresence, Referrer},
+    registry::{
+        RegisteredModelFacts,
+        polled::{ModelView, PolledRegistry, Registries},
+    },
+    resolve::registry_of,
+    state::Memory,
+    status::{ModelListing, display_metrics},
+};
+
+/// How many versions a status lists.
+const VERSIONS_MAX: usize = 10;
+
+/// What an observation of a RegisteredModel is made from.
+#[derive(Clone, Copy)]
+pub struct ModelSources<'a> {
+    /// All `ModelAliases`.
+    pub aliases: &'a Store<Guarded<ModelAlias>>,
+    /// All `RegisteredModels`.
+    pub models: &'a Store<Guarded<RegisteredModel>>,
+    /// The registries.
+    pub registries: &'a Registries,
+    /// What is remembered of single objects.
+    pub memory: &'a Memory,
+}
+
+/// What a reconcile of a RegisteredModel works with.
+pub struct ModelObservation {
+    /// What is decided from.
+    pub observed: ModelObserved,
+    /// The newest versions, where they could be listed.
+    pub listing: Option<ModelListing>,
+    /// The model's name and its registry, where they are known.
+    pub place: Option<Place>,
+}
+
+/// A model's name and its registry.
+pub type Place = (ModelName, Arc<PolledRegistry>);
+
+/// Observes a RegisteredModel.
+pub async fn observe(
+    object: &RegisteredModel,
+    sources: &ModelSources<'_>,
+    now: Timestamp,
+) -> ModelObservation {
+    let mut observed = ModelObserved {
+        now,
+        desired: desired(object),
+        has_finalizer: finalizer::is_set(&object.metadata, finalizer::REGISTERED_MODEL),
+        deleting_since: None,
+        previous: object.status.clone(),
+        referrers: Vec::new(),
+        registry: ModelPresence::Unknown(ReasonMessage::new(
+            Reason::RegistryNotRead,
+            "the registry was not asked",
+        )),
+        versions_error: None,
+    };
+    let place = place(object, sources);
+    let mut listing = None;
+    if object.metadata.deletion_timestamp.is_some() {
+        observed.deleting_since = Some(now);
+        if observed.has_finalizer {
+            observed.deleting_since = Some(sources.memory.deleting_since(object, now));
+            observe_deletion(object, &place, sources, &mut observed).await;
+        }
+    } else {
+        listing = observe_description(&place, &mut observed).await;
+    }
+    ModelObservation { observed, listing, place: place.ok() }
+}
+
+async fn observe_description(
+    place: &Result<Place, ReasonMessage>,
+    observed: &mut ModelObserved,
+) -> Option<ModelListing> {
+    let (name, registry) = match place {
+        Ok(place) => place,
+        Err(blocker) => {
+            observed.registry = ModelPresence::Unknown(blocker.clone());
+            return None;
+        }
+    };
+    match registry.model(name) {
+        ModelView::Unknown(blocker) => observed.registry = ModelPresence::Unknown(blocker),
+        ModelView::Absent => observed.registry = ModelPresence::Absent,
+        ModelView::Present(facts) => {
+            observed.registry = ModelPresence::Present(facts.into());
+            match list(name, registry, &observed.desired.display_metrics).await {
+                Ok(listing) => return Some(listing),
+                Err(error) => observed.versions_error = Some(error),
+            }
+        }
+    }
+    None
+}
+
+/// What is needed to decide whether the model may be deleted. The registry is asked now, because a poll may
+/// be older than the newest version, and only where the model may have to be deleted.
+async fn observe_deletion(
+    object: &RegisteredModel,
+    place: &Result<Place, ReasonMessage>,
+    sources: &ModelSources<'_>,
+    observed: &mut ModelObserved,
+) {
+    match place {
+        _ if !observed.desired.deletes_model => {}
+        Err(blocker) => observed.registry = ModelPresence::Unknown(blocker.clone()),
+        Ok((name, registry)) => {
+            observed.registry = match registry.read_model(name).await {
+                Ok(Some(facts)) => ModelPresence::Present(facts.into()),
+                Ok(None) => ModelPresence::Absent,
+                Err(error) => ModelPresence::Unknown(error),
+            };
+            // After the wait for the registry: an object that refers to the model may have been created
+            // meanwhile.
+            observed.referrers = referrers(object, name, registry, sources);
+        }
+    }
+}
+
+fn desired(object: &RegisteredModel) -> DesiredModel {
+    let spec = &object.spec;
+    DesiredModel {
+        generation: object.metadata.generation,
+        name: object.model_name().ok(),
+        description: spec.description.clone(),
+        tags: spec.tags.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
+        display_metrics: display_metrics(spec),
+        deletes_model: spec.deletion_policy == DeletionPolicy::Delete,
+    }
+}
+
+/// The model's name and its registry.
+fn place(object: &RegisteredModel, sources: &ModelSources<'_>) -> Result<Place, ReasonMessage> {
+    let name =
+        object.model_name().map_err(|error| ReasonMessage::new(Reason::ModelNotFound, error.to_string()))?;
+    let registry = registry_of(sources.registries, object);
+    if object.metadata.deletion_timestamp.is_some() {
+        // When its namespace is deleted, the ModelRegistry may go first.
+        let registry = registry.or_else(|error| sources.memory.registry(object).ok_or(error))?;
+        return Ok((name, registry));
+    }
+    let registry = registry?;
+    sources.memory.remember_registry(object, &registry);
+    Ok((name, registry))
+}
+
+async fn list(
+    name: &ModelName,
+    registry: &PolledRegistry,
+    metrics: &BTreeSet<String>,
+) -> Result<ModelListing, ReasonMessage> {
+    let versions = registry.client()?.newest_versions(name, VERSIONS_MAX).await;
+    let versions = versions.map_err(|error| registry.explain(Some(name), &error))?;
+    let metrics = registry.display_metrics(name, &versions, metrics).await;
+    Ok(ModelListing { versions, metrics })
+}
+
+/// The objects that refer to the model, or may do so.
+fn referrers(
+    object: &RegisteredModel,
+    name: &ModelName,
+    registry: &PolledRegistry,
+    sources: &ModelSources<'_>,
+) -> Vec<Referrer> {
+    let aliases = sources.aliases.state();
+    let aliases = aliases.iter().filter_map(|alias| alias_referrer(object, alias));
+    let models = sources.models.state();
+    let is_same = |other: &RegisteredModel| {
+        registry_of(sources.registries, other).ok().map(|theirs| theirs.identity() == registry.identity())
+    };
+    let models = models.iter().filter_map(|other| model_referrer(object, name, other, is_same));
+    aliases.chain(models).collect()
+}
+
+fn alias_referrer(object: &RegisteredModel, alias: &Guarded<ModelAlias>) -> Option<Referrer> {
+    if alias.namespace() != object.namespace() {
+        return None;
+    }
+    match &alias.0 {
+        Ok(alias) => {
+            (alias.spec.model_ref.name == object.name_any()).then(|| Referrer::Alias(alias.name_any()))
+        }
+        Err(invalid) => Some(Referrer::UnreadableAlias(invalid.metadata.name.clone().unwrap_or_default())),
+    }
+}
+
+/// `is_same_registry` is `None` where the registry of the other one is not known now.
+fn model_referrer(
+    object: &RegisteredModel,
+    name: &ModelName,
+    other: &Guarded<RegisteredModel>,
+    is_same_registry: impl Fn(&RegisteredModel) -> Option<bool>,
+) -> Option<Referrer> {
+    let theirs = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
+    match &other.0 {
+        Ok(other) if other.uid() == object.uid() || other.model_name().as_ref() != Ok(name) => None,
+        Ok(other) => match is_same_registry(other) {
+            Some(true) => Some(Referrer::Model(theirs)),
+            Some(false) => None,
+            None => Some(Referrer::UnresolvedModel(theirs)),
+        },
+        // It may be of any model. Elsewhere it counts only by its name: one broken object must not keep the
+        // models of every namespace.
+        Err(invalid) => {
+            let is_near = invalid.metadata.namespace == object.metadata.namespace;
+            let is_namesake = invalid.metadata.name.as_deref() == Some(name.as_str());
+            (is_near || is_namesake).then_some(Referrer::UnreadableModel(theirs))
+        }
+    }
+}
+
+impl From<RegisteredModelFacts> for ModelContent {
+    fn from(facts: RegisteredModelFacts) -> Self {
+        Self {
+            description: facts.description,
+            tags: facts.tags,
+            aliases: facts.aliases.into_iter().map(|(alias, version)| (alias.into(), version)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::{ObjectMeta, error_boundary::InvalidObject};
+    use serde_json::json;
+
+    use super::*;
+
+    fn metadata(namespace: &str, name: &str, uid: &str) -> ObjectMeta {
+        serde_json::from_value(json!({ "namespace": namespace, "name": name, "uid": uid })).unwrap()
+    }
+
+    fn unreadable<K>(namespace: &str, name: &str) -> Guarded<K> {
+        let metadata = metadata(namespace, name, "unreadable");
+        kube::core::DeserializeGuard(Err(InvalidObject { error: "no".into(), metadata }))
+    }
+
+    fn model(namespace: &str, name: &str, uid: &str, model_name: &str) -> RegisteredModel {
+        let spec = serde_json::from_value(json!({ "modelName": model_name })).unwrap();
+        RegisteredModel { metadata: metadata(namespace, name, uid), spec, status: None }
+    }
+
+    fn alias(namespace: &str, name: &str, model: &str) -> Guarded<ModelAlias> {
+        let spec = json!({ "modelRef": { "name": model }, "alias": "champion", "version": "1" });
+        let spec = serde_json::from_value(spec).unwrap();
+        kube::core::DeserializeGuard(Ok(ModelAlias {
+            metadata: metadata(namespace, name, "a"),
+            spec,
+            status: None,
+        }))
+    }
+
+    #[test]
+    fn a_model_alias_of_the_namespace_refers_to_the_model_also_when_it_cannot_be_parsed() {
+        let object = model("ns", "fraud", "1", "fds");
+        let refers = |alias: Guarded<ModelAlias>| alias_referrer(&object, &alias);
+        assert_eq!(refers(alias("ns", "champion", "fraud")), Some(Referrer::Alias("champion".into())));
+        assert_eq!(refers(alias("ns", "champion", "fds")), None, "it names the object, not the model");
+        assert_eq!(refers(alias("other", "champion", "fraud")), None);
+        assert_eq!(refers(unreadable("ns", "b")), Some(Referrer::UnreadableAlias("b".into())));
+        assert_eq!(refers(unreadable("other", "b")), None);
+    }
+
+    #[test]
+    fn another_registered_model_of_the_same_model_refers_to_it_also_when_its_registry_is_not_known() {
+        let object = model("ns", "fraud", "1", "fds");
+        let refers = |other: Guarded<RegisteredModel>, is_same| {
+            model_referrer(&object, &object.model_name().unwrap(), &other, |_| is_same)
+        };
+        let ok = |other| kube::core::DeserializeGuard(Ok(other));
+        let other = || ok(model("far", "f", "2", "fds"));
+        assert_eq!(refers(other(), Some(true)), Some(Referrer::Model("far/f".into())));
+        assert_eq!(refers(other(), Some(false)), None);
+        assert_eq!(refers(other(), None), Some(Referrer::UnresolvedModel("far/f".into())));
+        assert_eq!(refers(ok(object.clone()), Some(true)), None, "it does not refer to itself");
+        assert_eq!(refers(ok(model("far", "f", "2", "else")), Some(true)), None);
+        let unreadable = |namespace, name| refers(unreadable(namespace, name), None);
+        assert_eq!(unreadable("ns", "x"), Some(Referrer::UnreadableModel("ns/x".into())));
+        assert_eq!(unreadable("far", "fds"), Some(Referrer::UnreadableModel("far/fds".into())));
+        assert_eq!(unreadable("far", "x"), None, "one broken object does not keep the models of others");
+    }
+}

@@ -1,0 +1,98 @@
+//! What the operator may do. That it is exactly what its code does is shown by `tests/least_privilege`.
+
+use std::collections::BTreeSet;
+
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use super::tools::{NAMESPACE, Objects};
+
+/// API group, resources, verbs.
+const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
+    ("laurel.dev", &["modelregistries"], &["list", "watch"]),
+    ("laurel.dev", &["registeredmodels", "modelaliases"], &["list", "watch", "patch"]),
+    ("laurel.dev", &["modelregistries/status", "registeredmodels/status", "modelaliases/status"], &["patch"]),
+    ("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),
+    ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
+    ("", &["pods"], &["list", "watch"]),
+    ("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
+    ("", &["secrets"], &["get"]),
+    ("events.k8s.io", &["events"], &["create", "patch"]),
+];
+
+type Permission = (String, String, String);
+
+fn expected() -> BTreeSet<Permission> {
+    PERMISSIONS
+        .iter()
+        .flat_map(|(group, resources, verbs)| {
+            resources.iter().flat_map(move |resource| {
+                verbs.iter().map(move |verb| ((*group).into(), (*resource).into(), (*verb).into()))
+            })
+        })
+        .collect()
+}
+
+fn granted(role: &Value) -> BTreeSet<Permission> {
+    let words = |list: &Value| -> Vec<String> { serde_json::from_value(list.clone()).unwrap() };
+    let mut granted = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        let fields: Vec<_> = rule.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, ["apiGroups", "resources", "verbs"]);
+        for group in words(&rule["apiGroups"]) {
+            for resource in words(&rule["resources"]) {
+                for verb in words(&rule["verbs"]) {
+                    granted.insert((group.clone(), resource.clone(), verb));
+                }
+            }
+        }
+    }
+    granted
+}
+
+#[test]
+fn in_all_namespaces() {
+    let install = Objects::of_chart(&[]);
+    assert_eq!(granted(install.one("ClusterRole")), expected());
+    assert_bound(&install, "ClusterRole");
+}
+
+#[test]
+fn in_one_namespace() {
+    let install = Objects::of_chart(&["--set", "scope=namespace"]);
+    assert_eq!(granted(install.one("Role")), expected());
+    assert_bound(&install, "Role");
+    assert!(install.kinds().iter().all(|kind| !kind.starts_with("Cluster")), "{:?}", install.kinds());
+}
+
+#[test]
+fn secrets_are_read_one_by_one() {
+    for (group, resource, verb) in expected() {
+        assert!(!(group.is_empty() && resource == "secrets") || verb == "get", "{verb} on Secrets");
+        assert!(group != "*" && resource != "*" && verb != "*");
+    }
+}
+
+/// The role is bound to the account that the operator's pod runs as, and to no other.
+fn assert_bound(install: &Objects, kind: &str) {
+    let binding_kind = format!("{kind}Binding");
+    let binding = install.one(&binding_kind);
+    let role = &install.one(kind)["metadata"]["name"];
+    assert_eq!(
+        binding["roleRef"],
+        json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role })
+    );
+    let account = &install.one("ServiceAccount")["metadata"]["name"];
+    assert_eq!(&install.pod_spec()["serviceAccountName"], account);
+    assert_eq!(
+        binding["subjects"],
+        json!([{ "kind": "ServiceAccount", "name": account, "namespace": NAMESPACE }])
+    );
+}
+
+#[test]
+fn they_can_be_left_to_somebody_else() {
+    let install = Objects::of_chart(&["--set", "rbac.create=false,serviceAccount.create=false"]);
+    assert!(install.kinds().iter().all(|kind| !kind.contains("Role") && *kind != "ServiceAccount"));
+    assert_eq!(install.pod_spec()["serviceAccountName"], "default");
+}

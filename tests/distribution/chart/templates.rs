@@ -1,0 +1,315 @@
+//! What the chart renders.
+
+use std::collections::BTreeMap;
+
+use clap::{CommandFactory, Parser};
+use laurel::{
+    cli::{Cli, Command},
+    options::{LogFormat, RunOptions, WebhookScheme},
+};
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use super::tools::{ALL_VALUES, NAMESPACE, Objects, documents, helm, printed, read};
+
+const CRD: &str = "CustomResourceDefinition";
+
+/// The three ways to install that the tests look at.
+fn installs() -> [Objects; 3] {
+    [&[] as &[&str], &["--set", "scope=namespace"], &["--values", ALL_VALUES]].map(Objects::of_chart)
+}
+
+#[test]
+fn lint_finds_nothing() {
+    printed(helm(&["lint", "--strict", "charts/laurel"]));
+    printed(helm(&["lint", "--strict", "charts/laurel", "--values", ALL_VALUES]));
+}
+
+#[test]
+fn chart_operator_and_package_have_one_version() {
+    let chart = &documents(&read("charts/laurel/Chart.yaml"))[0];
+    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn an_install_brings_exactly_these_objects() {
+    let [cluster, namespace, all] = installs();
+    assert_eq!(
+        cluster.kinds(),
+        ["ClusterRole", "ClusterRoleBinding", CRD, CRD, CRD, "Deployment", "ServiceAccount"]
+    );
+    assert_eq!(namespace.kinds(), [CRD, CRD, CRD, "Deployment", "Role", "RoleBinding", "ServiceAccount"]);
+    let policy = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
+    assert_eq!(all.kinds(), ["Deployment", policy[0], policy[1], "Service", "Service"]);
+}
+
+#[test]
+fn every_namespaced_object_names_its_namespace() {
+    for object in installs().iter().flat_map(|install| &install.0) {
+        let kind = object["kind"].as_str().unwrap();
+        let expected = if kind.starts_with("Cluster") || kind.starts_with("MutatingAdmission") || kind == CRD
+        {
+            Value::Null
+        } else {
+            NAMESPACE.into()
+        };
+        assert_eq!(object["metadata"]["namespace"], expected, "{kind}");
+    }
+}
+
+#[test]
+fn one_operator_acts_at_a_time() {
+    let [cluster, ..] = installs();
+    let deployment = &cluster.one("Deployment")["spec"];
+    assert_eq!(deployment["replicas"], 1);
+    assert_eq!(deployment["strategy"], json!({ "type": "Recreate" }));
+}
+
+#[test]
+fn the_pod_passes_the_restricted_pod_security_standard() {
+    for install in installs() {
+        let pod = install.pod_spec();
+        assert_eq!(
+            pod["securityContext"],
+            json!({
+                "runAsNonRoot": true,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            })
+        );
+        let containers = pod["containers"].as_array().unwrap();
+        assert_eq!(containers.len(), 1);
+        assert_eq!(
+            containers[0]["securityContext"],
+            json!({
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": { "drop": ["ALL"] },
+            })
+        );
+        for field in ["hostNetwork", "hostPID", "hostIPC", "initContainers"] {
+            assert_eq!(pod[field], Value::Null, "{field}");
+        }
+        for volume in pod["volumes"].as_array().into_iter().flatten() {
+            let kinds: Vec<_> = volume.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(kinds, ["name", "secret"], "{volume}");
+        }
+        assert!(containers[0]["ports"].as_array().unwrap().iter().all(|port| port["hostPort"].is_null()));
+    }
+}
+
+#[test]
+fn the_probes_ask_where_the_operator_answers() {
+    let [cluster, ..] = installs();
+    let container = &cluster.pod_spec()["containers"][0];
+    let get = |path| json!({ "path": path, "port": "http" });
+    assert_eq!(container["livenessProbe"]["httpGet"], get("/healthz"));
+    assert_eq!(container["readinessProbe"]["httpGet"], get("/readyz"));
+    let port = u16::try_from(container["ports"][0]["containerPort"].as_u64().unwrap()).unwrap();
+    assert_eq!(port, options(&cluster).http_address.port());
+}
+
+/// The operator's options as it would read them from its pod's arguments and environment.
+fn options(install: &Objects) -> RunOptions {
+    let container = &install.pod_spec()["containers"][0];
+    let cli = Cli::command();
+    let run = cli.find_subcommand("run").unwrap();
+    let mut words = vec!["laurel".to_owned()];
+    words.extend(container["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()));
+    for variable in container["env"].as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        if !name.starts_with("LAUREL_") {
+            continue;
+        }
+        let option = run
+            .get_arguments()
+            .find(|argument| argument.get_env().is_some_and(|env| env == name))
+            .unwrap_or_else(|| panic!("the operator reads no variable {name}"));
+        let value = if variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace" {
+            NAMESPACE
+        } else {
+            variable["value"].as_str().unwrap_or_else(|| panic!("{name} has no text as its value"))
+        };
+        words.push(format!("--{}={value}", option.get_long().unwrap()));
+    }
+    match Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}")).command {
+        Command::Run(options) => *options,
+        other => panic!("{words:?} does not run the operator: {other:?}"),
+    }
+}
+
+#[test]
+fn by_default_all_namespaces_are_watched_and_there_is_no_registry() {
+    let [cluster, ..] = installs();
+    let options = options(&cluster);
+    assert_eq!(options.namespace, None);
+    assert_eq!(options.registry_url, None);
+    assert_eq!(options.registry_poll_seconds, 30);
+    assert_eq!(options.log_format, LogFormat::Json);
+    assert_eq!(options.webhook_address, None);
+    assert_eq!(cluster.pod_spec()["volumes"], Value::Null);
+    assert!(!options.trust_changed_by, "what nobody stamps is not believed");
+}
+
+#[test]
+fn values_reach_the_operator() {
+    let [_, namespace, all] = installs();
+    assert_eq!(options(&namespace).namespace.as_deref(), Some(NAMESPACE));
+    let options = options(&all);
+    assert_eq!(options.namespace.as_deref(), Some(NAMESPACE));
+    assert_eq!(options.registry_url.unwrap().as_str(), "https://mlflow.example/prefix");
+    assert_eq!(options.registry_workspace.as_deref(), Some("team-a"));
+    assert_eq!(options.registry_poll_seconds, 60);
+    assert_eq!(options.log_format, LogFormat::Text);
+    assert!(options.trust_changed_by);
+    assert_eq!(options.webhook_address.unwrap().to_string(), "0.0.0.0:9444");
+    assert_eq!(options.webhook_scheme, WebhookScheme::Http);
+    let file = options.registry_webhook_secret_file.unwrap();
+    assert_eq!(file, std::path::Path::new("/etc/laurel/registry-webhook/key"));
+    assert_eq!(options.registry_webhook_url.unwrap().as_str(), "https://laurel.example/hooks");
+    assert!(options.registry_webhook_encryption_key_set);
+}
+
+/// The Secrets that are mounted into the operator's container, by folder.
+fn mounted(install: &Objects) -> BTreeMap<String, String> {
+    let pod = install.pod_spec();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let secret = |name: &Value| {
+        let mut volumes = pod["volumes"].as_array().unwrap().iter();
+        text(&volumes.find(|volume| volume["name"] == *name).unwrap()["secret"]["secretName"])
+    };
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().all(|mount| mount["readOnly"] == true), "{mounts:?}");
+    mounts.iter().map(|mount| (text(&mount["mountPath"]), secret(&mount["name"]))).collect()
+}
+
+#[test]
+fn the_endpoint_for_webhooks_finds_its_certificate_and_secret_where_they_are_mounted() {
+    let set = "webhook.enabled=true,webhook.tls.secretName=cert,registry.url=http://mlflow,registry.webhook.secretName=push";
+    let install = Objects::of_chart(&["--set", set]);
+    let options = options(&install);
+    let folder = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let certificate = folder(&options.webhook_tls_dir);
+    let secret = folder(options.registry_webhook_secret_file.unwrap().parent().unwrap());
+    let expected = [(certificate, "cert".to_owned()), (secret, "push".to_owned())];
+    assert_eq!(mounted(&install), BTreeMap::from(expected));
+    assert_eq!(options.webhook_scheme, WebhookScheme::Https);
+    assert_eq!(options.registry_webhook_url, None);
+    let [_, _, all] = installs();
+    let only = ("/etc/laurel/registry-webhook".to_owned(), "registry-webhook".to_owned());
+    assert_eq!(mounted(&all), BTreeMap::from([only]));
+}
+
+#[test]
+fn the_service_for_webhooks_leads_to_the_endpoint() {
+    let [_, _, all] = installs();
+    let service = service(&all, "webhook");
+    assert_eq!(service["spec"]["selector"], all.one("Deployment")["spec"]["selector"]["matchLabels"]);
+    assert_eq!(service["spec"]["ports"], json!([{ "name": "http", "port": 443, "targetPort": "webhook" }]));
+    assert_eq!(service["spec"]["type"], "LoadBalancer");
+    assert_eq!(service["metadata"]["annotations"], json!({ "example.com/internal": "true" }));
+    let ports = all.pod_spec()["containers"][0]["ports"].as_array().unwrap();
+    assert!(ports.contains(&json!({ "name": "webhook", "containerPort": 9444 })), "{ports:?}");
+    let notes = notes(&["--values", ALL_VALUES]);
+    assert!(
+        notes.contains("http://victors-crown-webhook.laurel-system.svc:443/webhooks/NAMESPACE/NAME"),
+        "{notes}"
+    );
+}
+
+fn service<'a>(install: &'a Objects, purpose: &str) -> &'a Value {
+    let is_it = |service: &&Value| service["metadata"]["name"].as_str().unwrap().ends_with(purpose);
+    install.all("Service").find(is_it).unwrap()
+}
+
+#[test]
+fn values_reach_the_deployment() {
+    let [_, _, all] = installs();
+    let values = &documents(&read(ALL_VALUES))[0];
+    let deployment = all.one("Deployment");
+    assert_eq!(deployment["metadata"]["name"], values["fullnameOverride"]);
+    assert_eq!(deployment["spec"]["replicas"], values["replicas"]);
+    assert_eq!(deployment["spec"]["template"]["metadata"]["annotations"], values["podAnnotations"]);
+
+    let pod = all.pod_spec();
+    for field in ["imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations", "affinity"] {
+        assert_eq!(pod[field], values[field], "{field}");
+    }
+    assert_eq!(pod["serviceAccountName"], values["serviceAccount"]["name"]);
+    let container = &pod["containers"][0];
+    assert_eq!(container["imagePullPolicy"], values["image"]["pullPolicy"]);
+    assert_eq!(container["resources"], values["resources"]);
+    for variable in values["extraEnv"].as_array().unwrap() {
+        assert!(container["env"].as_array().unwrap().contains(variable), "{variable}");
+    }
+}
+
+#[test]
+fn values_reach_the_service_account() {
+    let install =
+        Objects::of_chart(&["--set", "serviceAccount.annotations.role=reader,serviceAccount.name=crown"]);
+    assert_eq!(install.one("ServiceAccount")["metadata"]["annotations"], json!({ "role": "reader" }));
+    assert_eq!(install.one("ServiceAccount")["metadata"]["name"], "crown");
+    assert_eq!(install.one("ClusterRoleBinding")["subjects"][0]["name"], "crown");
+    assert_eq!(install.pod_spec()["serviceAccountName"], "crown");
+}
+
+#[test]
+fn nothing_but_the_release_and_the_chart_name_selects_the_pod() {
+    let [cluster, _, all] = installs();
+    for (install, name) in [(&cluster, "laurel"), (&all, "crown")] {
+        let desired = json!({ "app.kubernetes.io/name": name, "app.kubernetes.io/instance": "laurel" });
+        let deployment = &install.one("Deployment")["spec"];
+        assert_eq!(deployment["selector"]["matchLabels"], desired);
+        let labels = deployment["template"]["metadata"]["labels"].as_object().unwrap();
+        assert!(desired.as_object().unwrap().iter().all(|(key, value)| labels.get(key) == Some(value)));
+    }
+    assert_eq!(all.one("Deployment")["spec"]["template"]["metadata"]["labels"]["team"], "mlops");
+}
+
+#[test]
+fn the_metrics_service_leads_to_the_operator() {
+    let [_, _, all] = installs();
+    let service = service(&all, "metrics");
+    assert_eq!(service["spec"]["selector"], all.one("Deployment")["spec"]["selector"]["matchLabels"]);
+    assert_eq!(service["spec"]["ports"], json!([{ "name": "http", "port": 8080, "targetPort": "http" }]));
+    assert_eq!(service["metadata"]["annotations"], json!({ "prometheus.io/scrape": "true" }));
+}
+
+#[test]
+fn a_digest_decides_over_a_tag() {
+    let digest = format!("sha256:{}", "0a".repeat(32));
+    let cases = BTreeMap::from([
+        (String::new(), concat!("localhost/laurel:", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("image.tag=next".into(), "localhost/laurel:next".into()),
+        (format!("image.tag=next,image.digest={digest}"), format!("localhost/laurel@{digest}")),
+    ]);
+    for (set, image) in cases {
+        let install = Objects::of_chart(&["--set", &set]);
+        assert_eq!(install.pod_spec()["containers"][0]["image"], *image, "{set:?}");
+    }
+}
+
+/// What `helm install` prints for a person.
+fn notes(arguments: &[&str]) -> String {
+    let fixed = ["install", "laurel", "charts/laurel", "--namespace", NAMESPACE, "--dry-run=client"];
+    let printed = printed(helm(&[&fixed, arguments].concat()));
+    printed.split_once("\nNOTES:\n").expect("no notes").1.to_owned()
+}
+
+#[test]
+fn notes_warn_of_what_is_missing() {
+    let bare = notes(&[]);
+    assert!(bare.contains("WARNING: there is no default registry"), "{bare}");
+    assert!(bare.contains("kubectl -n laurel-system rollout status deployment/laurel"), "{bare}");
+    let pasted = bare.split_once("<<EOF\n").unwrap().1.split_once("\nEOF\n").unwrap().0;
+    super::samples::assert_valid(&documents(pasted)[0]);
+
+    let url = "http://mlflow.mlops.svc:5000";
+    let with_registry = notes(&["--set", &format!("registry.url={url}")]);
+    assert!(!with_registry.contains("WARNING"), "{with_registry}");
+    assert!(with_registry.contains(url), "{with_registry}");
+    assert!(notes(&["--set", "replicas=0"]).contains("WARNING: replicas is 0"));
+}

@@ -1,0 +1,11 @@
+//! Tests of what a release contains besides the program: nothing is started, and no cluster is needed.
+//!
+//! ```text
+//! chart  the Helm chart, the kustomize base, the CRDs and the samples
+//! docs   the pages
+//! ```
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod chart;
+mod docs;

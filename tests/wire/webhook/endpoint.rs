@@ -1,0 +1,239 @@
+//! Deliveries over real sockets: what is let in, what is not, and who waits too long.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use http_body_util::StreamBody;
+use hyper::body::{Bytes, Frame};
+use laurel::{
+    registry::polled::RegistryKey,
+    webhook::{
+        DeliveryOutcome, Receivers,
+        certificate::Certificate,
+        endpoint::{Endpoint, Limits},
+    },
+};
+use pretty_assertions::assert_eq;
+use reqwest::{Certificate as Trusted, Client, RequestBuilder, StatusCode};
+use sha2::Sha256;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+const SECRET: &str = "wonderland";
+const PATH: &str = "/webhooks/risk/mlflow";
+/// Long enough for a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+type Heard = Arc<Mutex<Vec<(Option<RegistryKey>, DeliveryOutcome)>>>;
+
+/// An endpoint with one door, and everything that it heard.
+struct Stage {
+    address: SocketAddr,
+    heard: Heard,
+    scheme: &'static str,
+    client: Client,
+}
+
+fn key() -> RegistryKey {
+    RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
+}
+
+/// Limits that no honest client of a slow machine meets.
+fn generous() -> Limits {
+    Limits { connections: 8, connection: PATIENCE, headers: PATIENCE, ..Limits::default() }
+}
+
+impl Stage {
+    async fn set(with_tls: bool, limits: Limits) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let receivers = Arc::new(Receivers::default());
+        receivers.open(&key()).set_secret(Some(SECRET.into()), Instant::now());
+        let heard = Heard::default();
+        let journal = heard.clone();
+        let tls = with_tls.then(|| {
+            let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+                "endpoint-{}-{:?}",
+                std::process::id(),
+                std::thread::current().id()
+            ));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("tls.crt"), include_bytes!("../../support/tls/server.pem")).unwrap();
+            std::fs::write(folder.join("tls.key"), include_bytes!("../../support/tls/server.key")).unwrap();
+            Certificate::read(&folder).server().unwrap()
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heard_one = move |key: Option<&RegistryKey>, received: laurel::webhook::receiver::Received| {
+            journal.lock().unwrap().push((key.cloned(), received.outcome));
+        };
+        let endpoint = Endpoint { receivers, tls, limits, on_delivery: Box::new(heard_one) };
+        tokio::spawn(endpoint.serve(listener, std::future::pending()));
+        let ca = Trusted::from_pem(include_bytes!("../../support/tls/ca.pem")).unwrap();
+        let client = Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([ca]).build().unwrap();
+        Self { address, heard, scheme: if with_tls { "https" } else { "http" }, client }
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(format!("{}://localhost:{}{path}", self.scheme, self.address.port()))
+    }
+
+    fn heard(&self) -> Vec<DeliveryOutcome> {
+        self.heard.lock().unwrap().iter().map(|(_, outcome)| *outcome).collect()
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The headers with which MLflow sends a body.
+fn signed(request: RequestBuilder, secret: &str, id: &str, sent: u64, body: &str) -> RequestBuilder {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("{id}.{sent}.{body}").as_bytes());
+    request
+        .header("Content-Type", "application/json")
+        .header("X-MLflow-Delivery-Id", id)
+        .header("X-MLflow-Timestamp", sent)
+        .header("X-MLflow-Signature", format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
+}
+
+async fn status(request: RequestBuilder) -> u16 {
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn over_tls_a_delivery_is_let_in_once() {
+    let stage = Stage::set(true, generous()).await;
+    let send = || signed(stage.post(PATH), SECRET, "first", now(), "{}").body("{}");
+    assert_eq!(status(send()).await, 200);
+    assert_eq!(status(send()).await, 200, "a repetition is answered as the first was, so that it ends");
+    assert_eq!(
+        *stage.heard.lock().unwrap(),
+        [(Some(key()), DeliveryOutcome::Accepted), (Some(key()), DeliveryOutcome::Replayed)]
+    );
+}
+
+#[tokio::test]
+async fn plain_http_finds_no_way_in_where_tls_is_spoken() {
+    let stage = Stage::set(true, generous()).await;
+    let plain = stage.client.post(format!("http://localhost:{}{PATH}", stage.address.port()));
+    assert!(signed(plain, SECRET, "plain", now(), "{}").body("{}").send().await.is_err());
+    assert_eq!(stage.heard(), []);
+}
+
+#[tokio::test]
+async fn whatever_is_not_right_is_refused_and_says_nothing_of_the_reason() {
+    let stage = Stage::set(false, generous()).await;
+    let right = |id: &str| signed(stage.post(PATH), SECRET, id, now(), "{}");
+    let elsewhere = |path: &str| signed(stage.post(path), SECRET, "1", now(), "{}").body("{}");
+    let body = "x".repeat((64 << 10) + 1);
+    let frame = || Ok::<_, std::io::Error>(Frame::data(Bytes::from(body.clone())));
+    let chunked = || reqwest::Body::wrap(StreamBody::new(futures::stream::iter([frame()])));
+    let cases = [
+        (stage.post(PATH).body("{}"), 401, DeliveryOutcome::Unsigned),
+        (right("1").header("X-MLflow-Timestamp", now()).body("{}"), 401, DeliveryOutcome::Unsigned),
+        (right("2").body("{ }"), 401, DeliveryOutcome::WrongSignature),
+        (
+            signed(stage.post(PATH), "another", "3", now(), "{}").body("{}"),
+            401,
+            DeliveryOutcome::WrongSignature,
+        ),
+        (
+            signed(stage.post(PATH), SECRET, "4", now() - 400, "{}").body("{}"),
+            401,
+            DeliveryOutcome::WrongTime,
+        ),
+        (
+            signed(stage.post(PATH), SECRET, "5", now() + 400, "{}").body("{}"),
+            401,
+            DeliveryOutcome::WrongTime,
+        ),
+        (elsewhere("/webhooks/risk/other"), 404, DeliveryOutcome::UnknownPath),
+        (elsewhere("/webhooks/default"), 404, DeliveryOutcome::UnknownPath),
+        (elsewhere("/webhooks/risk/mlflow/"), 404, DeliveryOutcome::UnknownPath),
+        (elsewhere("/metrics"), 404, DeliveryOutcome::UnknownPath),
+        (right("6").body(body.clone()), 413, DeliveryOutcome::TooLarge),
+        (right("7").body(chunked()), 413, DeliveryOutcome::TooLarge),
+    ];
+    let mut said = std::collections::BTreeSet::new();
+    for (request, expected, outcome) in cases {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), expected, "{outcome:?}");
+        assert_eq!(stage.heard().last(), Some(&outcome));
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            said.insert(answer.text().await.unwrap());
+        }
+    }
+    assert_eq!(said.len(), 1, "{said:?}");
+    let url = format!("http://localhost:{}{PATH}", stage.address.port());
+    assert_eq!(status(stage.client.get(url)).await, 405);
+    assert!(!stage.heard().contains(&DeliveryOutcome::Accepted));
+    // The largest that is let in.
+    let body = "x".repeat(64 << 10);
+    assert_eq!(status(signed(stage.post(PATH), SECRET, "8", now(), &body).body(body.clone())).await, 200);
+}
+
+/// The end of a connection: everything that came of it.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut rest = Vec::new();
+    // One that is cut off may end in a reset.
+    let read = stream.read_to_end(&mut rest);
+    let _ = tokio::time::timeout(PATIENCE, read).await.expect("the connection is not ended");
+    String::from_utf8_lossy(&rest).into_owned()
+}
+
+#[tokio::test]
+async fn who_is_slow_is_cut_off_and_who_waits_behind_comes_in() {
+    let limits = Limits {
+        connections: 2,
+        connection: Duration::from_secs(2),
+        headers: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let stage = Stage::set(false, limits).await;
+    // One says nothing, one begins its headers, one begins its body, and they take all the room that there is.
+    let mut slow = Vec::new();
+    let id_and_more = format!(
+        "POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nX-MLflow-Delivery-Id: slow\r\nX-MLflow-Timestamp: {}\r\n\
+         X-MLflow-Signature: v1,AAAA\r\n\r\n{{",
+        now()
+    );
+    for words in ["", "POST /web", &id_and_more] {
+        let mut stream = TcpStream::connect(stage.address).await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    // A busy machine may take as long as the limit for an honest one, too.
+    let began = Instant::now();
+    let mut number = 0;
+    loop {
+        number += 1;
+        let id = format!("honest-{number}");
+        let sent = signed(stage.post(PATH), SECRET, &id, now(), "{}").body("{}").send().await;
+        if sent.is_ok_and(|answer| answer.status() == StatusCode::OK) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "nobody came in any more: {:?}", stage.heard());
+    }
+    for stream in &mut slow {
+        let said = rest(stream).await;
+        assert!(!said.contains(" 200 "), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_carries_one_request() {
+    let stage = Stage::set(false, generous()).await;
+    let mut stream = TcpStream::connect(stage.address).await.unwrap();
+    let twice = format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").repeat(2);
+    stream.write_all(twice.as_bytes()).await.unwrap();
+    let said = rest(&mut stream).await;
+    assert_eq!(said.matches("HTTP/1.1 401").count(), 1, "{said}");
+}
