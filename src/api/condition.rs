@@ -23,6 +23,11 @@ pub enum ConditionType {
     GatesPassed,
     /// The registry's webhooks wake Laurel. Without `spec.webhook` there is no such condition.
     WebhookReady,
+    /// The registry is used where an object names none. Without the annotation `laurel.dev/default` there is no such
+    /// condition.
+    Default,
+    /// `spec.suspend` is true. Otherwise there is no such condition.
+    Suspended,
 }
 
 /// A condition's status.
@@ -108,6 +113,12 @@ pub enum Reason {
     ModelRegistryNotFound,
     /// No `registryRef` and no default registry.
     RegistryNotConfigured,
+    /// The ClusterModelRegistry does not allow the namespace.
+    RegistryNotAllowed,
+    /// The registry is the default where an object names none.
+    DefaultRegistry,
+    /// A newer registry is the default.
+    NewerDefaultRegistry,
     /// The ModelRegistry's settings cannot be used.
     RegistryInvalid,
     /// The Secret does not exist.
@@ -250,7 +261,8 @@ impl Reason {
             | Self::Scaling
             | Self::Deleting
             | Self::WebhookReceiving
-            | Self::WebhookWaiting => Severity::Normal,
+            | Self::WebhookWaiting
+            | Self::DefaultRegistry => Severity::Normal,
 
             Self::WaitingForPods | Self::RegistryPending | Self::RegistryNotRead => Severity::Waiting,
 
@@ -261,6 +273,8 @@ impl Reason {
             Self::ModelRegistryNotFound
             | Self::RegistryNotConfigured
             | Self::RegistryInvalid
+            | Self::NewerDefaultRegistry
+            | Self::RegistryNotAllowed
             | Self::SecretNotFound
             | Self::SecretKeyInvalid
             | Self::RegistryUnauthorized

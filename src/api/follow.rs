@@ -11,9 +11,12 @@ use super::{metric::Goal, registered_model::TagValue};
 /// A range of semantic versions: parts such as `>=2.1`, `<3`, `~2.4`, `^2` or `*`, separated by spaces or commas.
 const RANGE_PATTERN: &str = r"^ *(([<>]=?|[=~^]) *)?(\*|[0-9]+(\.([0-9]+|\*)){0,2}(-[0-9A-Za-z.-]+)?)([ ,]+(([<>]=?|[=~^]) *)?(\*|[0-9]+(\.([0-9]+|\*)){0,2}(-[0-9A-Za-z.-]+)?))* *$";
 
-/// What chooses the version: exactly one of these. The alias in the registry moves after traffic, except with `registry`, where
-/// it leads. A version that failed is not tried again until the choice changes, or somebody sets `laurel.dev/retry`.
+/// What chooses the version: exactly one of these. The alias in the registry moves after traffic, except with `registry`,
+/// where it leads. A version that failed is not tried again until the choice changes or somebody sets the annotation
+/// `laurel.dev/retry`.
+// Unknown members are kept so that `maxProperties` counts them: the API server refuses them instead of dropping them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "maxProperties" = 1))]
 pub struct Follow {
     /// The alias in the registry decides: moving it there asks for that version here.
     #[serde(default, skip_serializing_if = "Option::is_none")]

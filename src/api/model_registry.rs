@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{DURATION_MAX, DURATION_PATTERN, KEY_PATTERN, LocalReference, NAME_PATTERN};
+use super::{DURATION_MAX, DURATION_PATTERN, KEY_PATTERN, LABEL_PATTERN, LocalReference, NAME_PATTERN};
 
 /// Where a model registry is, and how to log in to it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ use super::{DURATION_MAX, DURATION_PATTERN, KEY_PATTERN, LocalReference, NAME_PA
     namespaced,
     status = "ModelRegistryStatus",
     derive = "PartialEq",
-    doc = "A model registry (MLflow): where it is and how to log in to it. RegisteredModels in the same namespace refer to it by name.",
+    doc = "A model registry (MLflow) for one namespace: where it is and how to log in to it. RegisteredModels of the namespace name it in spec.registryRef. With the annotation laurel.dev/default: \"true\" it is used by those that name no registry.",
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.mlflow.url"),
     printcolumn(
         name = "Ready",
@@ -58,10 +58,16 @@ pub struct ModelRegistrySpec {
     #[x_kube(validation = Rule::new("duration(self) >= duration('5s')").message("pollInterval is at least 5s"))]
     pub poll_interval: Duration,
 
+    /// How long one request to the registry may take, from 1s to 2m. The default is 10s.
+    #[serde(default = "default_request_timeout")]
+    #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('2m')").message("requestTimeout is from 1s to 2m"))]
+    pub request_timeout: Duration,
+
     /// Lets the registry's webhooks wake Laurel, so that a change there is seen within a second instead of within
     /// `pollInterval`. A delivery is a wake-up only: Laurel believes nothing that it says, and reads the registry itself.
     /// Polling goes on, because webhooks get lost. It needs the operator's webhook endpoint (`webhook.enabled` of the
-    /// chart), where deliveries for this object arrive at `/webhooks/NAMESPACE/NAME`.
+    /// chart), where deliveries arrive at `/webhooks/NAMESPACE/NAME`, and for a ClusterModelRegistry at `/webhooks/NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
 
@@ -76,6 +82,10 @@ pub fn default_poll_interval() -> Duration {
     std::time::Duration::from_secs(30).into()
 }
 
+fn default_request_timeout() -> Duration {
+    std::time::Duration::from_secs(10).into()
+}
+
 /// An MLflow tracking server.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MlflowServer {
@@ -88,7 +98,7 @@ pub struct MlflowServer {
 
     /// The workspace to use, on a server that has workspaces. Without it, the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(max = 63), regex(pattern = LABEL_PATTERN))]
     pub workspace: Option<String>,
 
     /// What the stages `Staging` and `Production` are, which MLflow had before aliases: nothing (`Ignore`, the default), or
@@ -142,7 +152,7 @@ pub struct Auth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BasicAuth {
-    /// The Secret, in the same namespace, with the keys `username` and `password`.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), with the keys `username` and `password`.
     pub secret_ref: LocalReference,
 }
 
@@ -150,7 +160,7 @@ pub struct BasicAuth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BearerAuth {
-    /// The Secret, in the same namespace, and its key. The default key is `token`.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), and its key. The default key is `token`.
     pub secret_ref: TokenReference,
 }
 
@@ -174,8 +184,9 @@ fn token_key() -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// The Secret, in the same namespace, with the certificate authority in PEM. The default key is `ca.crt`. Serving
-    /// pods get this certificate too.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), with the certificate authority in
+    /// PEM. The default key is `ca.crt`. Serving pods mount a Secret of this name and key from their own namespace, so with
+    /// a ClusterModelRegistry it has to be in each namespace that serves.
     pub ca_secret_ref: CaReference,
 }
 
@@ -199,7 +210,8 @@ fn ca_key() -> String {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
-    /// The Secret, in the same namespace, that deliveries are signed with (HMAC-SHA256). It is read again every minute, and
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), that deliveries are signed with
+    /// (HMAC-SHA256). It is read again every minute, and
     /// when a delivery arrives that is signed otherwise. After a change, the secret before it is accepted for ten minutes
     /// more. The default key is `secret`.
     pub secret_ref: WebhookSecretReference,
@@ -233,7 +245,8 @@ fn secret_key() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct WebhookRegistration {
     /// Where MLflow reaches the operator's webhook endpoint, with the path prefix of an ingress, if there is one, for instance
-    /// `https://laurel.example`. Laurel adds `/webhooks/NAMESPACE/NAME`. By default, MLflow accepts only https:// and public
+    /// `https://laurel.example`. Laurel adds `/webhooks/NAMESPACE/NAME`, or `/webhooks/NAME` for a ClusterModelRegistry. By
+    /// default, MLflow accepts only https:// and public
     /// addresses: see `MLFLOW_WEBHOOK_ALLOWED_SCHEMES` and `MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS`.
     #[schemars(length(max = 300))]
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("webhook.register.url is an http:// or https:// URL with a host"))]
@@ -250,7 +263,7 @@ pub struct WebhookRegistration {
 #[serde(rename_all = "camelCase")]
 pub struct RegistryServing {
     /// Secrets and `ConfigMaps` whose keys every serving pod of this registry gets as environment variables, for
-    /// instance `AWS_ACCESS_KEY_ID` or `MLFLOW_TRACKING_USERNAME`.
+    /// instance `AWS_ACCESS_KEY_ID` or `MLFLOW_TRACKING_USERNAME`. They are in the namespace of the pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub env_from: Vec<EnvFromSource>,
@@ -273,7 +286,8 @@ pub struct ModelRegistryStatus {
     /// What Laurel knows of the webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookStatus>,
-    /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`; with `spec.webhook` also `WebhookReady`.
+    /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`; with `spec.webhook` also `WebhookReady`; with the
+    /// annotation `laurel.dev/default` also `Default`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

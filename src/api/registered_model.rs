@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DeletionPolicy, LocalReference,
+    DeletionPolicy, RegistryReference, RegistryStatus,
     names::{ModelName, Version},
     promotion::PromotionRule,
 };
@@ -48,9 +48,10 @@ pub struct RegisteredModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_name: Option<ModelName>,
 
-    /// The ModelRegistry, in the same namespace. Without it, the registry that Laurel was installed with.
+    /// The registry that the model is in. Without it, the default: the ModelRegistry of this namespace with the annotation
+    /// `laurel.dev/default: "true"`, or else the ClusterModelRegistry with that annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registry_ref: Option<LocalReference>,
+    pub registry_ref: Option<RegistryReference>,
 
     /// The model's description in the registry. Without it, the description there is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +69,7 @@ pub struct RegisteredModelSpec {
     /// those who promote. Without rules for an alias, any version may be promoted there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub promotion: Vec<PromotionRule>,
 
     /// Metrics that the status shows for each of the newest versions, beside those that the rules in `promotion` speak of.
@@ -78,12 +80,8 @@ pub struct RegisteredModelSpec {
 
     /// What happens to the model in the registry, with all its versions, when this object is deleted: `Retain` (the
     /// default) or `Delete`.
-    #[serde(default = "retain")]
+    #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-}
-
-fn retain() -> DeletionPolicy {
-    DeletionPolicy::Retain
 }
 
 /// The text of a tag, at most 5000 characters.
@@ -112,6 +110,9 @@ pub struct RegisteredModelStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The registry that the model is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryStatus>,
     /// The model's name in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_name: Option<ModelName>,

@@ -46,13 +46,13 @@ pub struct LogEntry {
     /// What requested it.
     pub cause: Cause,
     /// Who requested it.
-    pub by: String,
+    pub requested_by: String,
     /// The Git commit that requested it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// Time since the version's start, for instance `41s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub took: Option<String>,
+    pub duration: Option<String>,
     /// The reason of a rejection, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -67,16 +67,16 @@ impl LogEntry {
     /// Creates the log entry for an entry of this ModelAlias's history.
     #[must_use]
     pub fn new(alias: &AliasName, model_alias: &str, entry: &HistoryEntry) -> Self {
-        let took = entry.took.map(|took| serde_json::to_value(took).unwrap_or_default());
+        let duration = entry.duration.map(|duration| serde_json::to_value(duration).unwrap_or_default());
         Self {
             alias: alias.clone(),
             outcome: entry.outcome,
             at: entry.at,
             from: entry.from,
             cause: entry.cause,
-            by: shortened(&entry.by, WHO_MAX),
+            requested_by: shortened(&entry.requested_by, WHO_MAX),
             commit: entry.commit.as_ref().map(|commit| shortened(commit, WHO_MAX)),
-            took: took.and_then(|took| took.as_str().map(str::to_owned)),
+            duration: duration.and_then(|duration| duration.as_str().map(str::to_owned)),
             reason: entry.reason.map(|reason| reason.to_string()),
             message: entry.message.clone(),
             model_alias: model_alias.to_owned(),
@@ -96,15 +96,16 @@ impl LogEntry {
     #[must_use]
     pub fn who(&self) -> String {
         match &self.commit {
-            Some(commit) => format!("{}, commit {commit}", self.by),
-            None => self.by.clone(),
+            Some(commit) => format!("{}, commit {commit}", self.requested_by),
+            None => self.requested_by.clone(),
         }
     }
 
-    /// Whether the version had pods that took traffic. Where only the alias is kept, nothing is ever started or rolled back.
+    /// Whether the version had pods that took traffic. Where only the alias is kept, nothing is ever started
+    /// or rolled back.
     fn has_served(&self) -> bool {
         match self.outcome {
-            Outcome::Promoted => self.took.is_some(),
+            Outcome::Promoted => self.duration.is_some(),
             Outcome::RolledBack => true,
             Outcome::Rejected | Outcome::Unknown => false,
         }

@@ -34,8 +34,8 @@ fn entry(seconds: i64, number: u32, from: Option<u32>, outcome: Outcome) -> Hist
         at: at(seconds),
         cause: Cause::Spec,
         outcome,
-        took: Some(std::time::Duration::from_secs(41).into()),
-        by: "ana@example.com".into(),
+        duration: Some(std::time::Duration::from_secs(41).into()),
+        requested_by: "ana@example.com".into(),
         commit: Some("4f1c2d3".into()),
         reason: (outcome == Outcome::Rejected).then_some(Reason::SmokeTestFailed),
         message: (outcome == Outcome::Rejected).then(|| "it answered 500".into()),
@@ -123,7 +123,7 @@ fn a_rejected_version_that_is_promoted_later_loses_its_rejected_tags() {
 fn keys_and_values_fit_the_limits_of_mlflow() {
     let long = alias(&"a".repeat(255));
     let mut history = entry(0, 2, Some(1), Outcome::Rejected);
-    history.by = "b".repeat(5000);
+    history.requested_by = "b".repeat(5000);
     history.at = Timestamp::MAX;
     history.message = Some("m".repeat(500));
     let entry = LogEntry::new(&long, &format!("{}/{}", "n".repeat(63), "m".repeat(52)), &history);
@@ -160,7 +160,7 @@ fn live_versions_are_found_for_a_point_in_time_and_for_a_day() {
 
 #[test]
 fn an_entry_of_a_later_release_is_read_and_unreadable_ones_are_counted() {
-    let line = r#"{"alias":"champion","outcome":"Celebrated","at":"2027-01-15T08:00:00Z","cause":"Dream","by":"ana",
+    let line = r#"{"alias":"champion","outcome":"Celebrated","at":"2027-01-15T08:00:00Z","cause":"Dream","requestedBy":"ana",
         "modelAlias":"a/b","mood":"good"}"#;
     let tags = Tags::from([
         ("laurel.log.champion.1.Celebrated".into(), line.into()),
@@ -230,8 +230,8 @@ fn a_version_was_live_where_its_pods_served_and_not_where_only_the_alias_named_i
     assert!(was_live(&champion, &tags(entry(0, 4, None, Outcome::Promoted))));
     assert!(!was_live(&alias("challenger"), &tags(entry(0, 4, None, Outcome::Promoted))));
     assert!(!was_live(&champion, &tags(entry(0, 4, None, Outcome::Rejected))));
-    let without_pods = HistoryEntry { took: None, ..entry(0, 4, None, Outcome::Promoted) };
+    let without_pods = HistoryEntry { duration: None, ..entry(0, 4, None, Outcome::Promoted) };
     assert!(!was_live(&champion, &tags(without_pods)));
-    let returned = HistoryEntry { took: None, ..entry(0, 4, Some(5), Outcome::RolledBack) };
+    let returned = HistoryEntry { duration: None, ..entry(0, 4, Some(5), Outcome::RolledBack) };
     assert!(was_live(&champion, &tags(returned)));
 }

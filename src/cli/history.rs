@@ -140,7 +140,7 @@ fn row(line: &Line) -> Row {
         optional(entry.from.map(|from| from.to_string())),
         entry.who(),
         cause(entry.cause).to_owned(),
-        optional(entry.took.clone()),
+        optional(entry.duration.clone()),
     ];
     let detail = match (&entry.reason, &entry.message) {
         (Some(reason), Some(message)) => Some(format!("{reason}: {message}")),
@@ -180,23 +180,23 @@ mod tests {
     const TAGS: &[(u32, &str)] = &[
         (
             1,
-            r#"{"alias":"champion","outcome":"Promoted","at":"2026-11-20T09:00:00.123Z","cause":"Spec","by":"ana@example.com","commit":"4f1c2d3","took":"41s","modelAlias":"risk/fraud-champion"}"#,
+            r#"{"alias":"champion","outcome":"Promoted","at":"2026-11-20T09:00:00.123Z","cause":"Spec","requestedBy":"ana@example.com","commit":"4f1c2d3","duration":"41s","modelAlias":"risk/fraud-champion"}"#,
         ),
         (
             2,
-            r#"{"alias":"champion","outcome":"Promoted","at":"2026-11-21T09:00:00Z","from":"1","cause":"Registry","by":"unknown","took":"38s","modelAlias":"risk/fraud-champion"}"#,
+            r#"{"alias":"champion","outcome":"Promoted","at":"2026-11-21T09:00:00Z","from":"1","cause":"Registry","requestedBy":"unknown","duration":"38s","modelAlias":"risk/fraud-champion"}"#,
         ),
         (
             3,
-            r#"{"alias":"champion","outcome":"Rejected","at":"2026-11-21T12:00:00Z","from":"2","cause":"Follower","by":"laurel","reason":"SmokeTestFailed","message":"version 3 failed its own input example: 500","modelAlias":"risk/fraud-champion"}"#,
+            r#"{"alias":"champion","outcome":"Rejected","at":"2026-11-21T12:00:00Z","from":"2","cause":"Follower","requestedBy":"laurel","reason":"SmokeTestFailed","message":"version 3 failed its own input example: 500","modelAlias":"risk/fraud-champion"}"#,
         ),
         (
             1,
-            r#"{"alias":"champion","outcome":"RolledBack","at":"2026-11-22T09:30:00Z","from":"2","cause":"Failure","by":"laurel","modelAlias":"risk/fraud-champion"}"#,
+            r#"{"alias":"champion","outcome":"RolledBack","at":"2026-11-22T09:30:00Z","from":"2","cause":"Failure","requestedBy":"laurel","modelAlias":"risk/fraud-champion"}"#,
         ),
         (
             3,
-            r#"{"alias":"challenger","outcome":"Promoted","at":"2026-11-22T10:00:00Z","cause":"Spec","by":"bob","modelAlias":"risk/fraud-challenger"}"#,
+            r#"{"alias":"challenger","outcome":"Promoted","at":"2026-11-22T10:00:00Z","cause":"Spec","requestedBy":"bob","modelAlias":"risk/fraud-challenger"}"#,
         ),
     ];
 

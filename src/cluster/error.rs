@@ -22,7 +22,8 @@ pub(crate) fn error_message(error: &kube::Error, verb: &str, object: &str) -> Re
             ),
         ),
         kube::Error::Api(status)
-            if (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
+            if is_of_the_object(&status.message)
+                || (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
         {
             ReasonMessage::new(
                 Reason::ApplyRefused,
@@ -37,6 +38,12 @@ pub(crate) fn error_message(error: &kube::Error, verb: &str, object: &str) -> Re
             format!("cannot {verb} {object}, retrying: {}", shortened(&cause(error), 800)),
         ),
     }
+}
+
+/// Whether the object itself is not valid: the API server reports an unknown field in a server-side apply, or
+/// one of the wrong type, with the status of an internal error.
+fn is_of_the_object(message: &str) -> bool {
+    message.contains("failed to create typed patch object")
 }
 
 /// Returns the API server's message, or the innermost cause if there is none.
@@ -68,6 +75,16 @@ mod tests {
             error.message,
             "cannot apply the Service \"fraud\", retrying: the object has been modified"
         );
+    }
+
+    #[test]
+    fn an_unknown_field_in_an_apply_is_a_rejection_although_its_status_is_500() {
+        let message = "failed to create typed patch object (risk/fraud-v1; apps/v1, Kind=Deployment): \
+                    .spec.template.spec.nodeSelectr: field not declared in schema";
+        let status = Status::failure(message, "InternalError").with_code(500);
+        let error = error_message(&kube::Error::Api(status.boxed()), "apply", "the Deployment \"fraud-v1\"");
+        assert_eq!(error.reason, Reason::ApplyRefused);
+        assert!(error.message.contains("nodeSelectr"), "{}", error.message);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 
 use super::Guarded;
-use crate::api::{ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey};
+use crate::api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey};
 
 /// Requests a reconcile of an object.
 #[derive(Clone, Debug)]
@@ -12,6 +12,7 @@ pub struct Requeue {
     aliases: UnboundedSender<ObjectRef<Guarded<ModelAlias>>>,
     models: UnboundedSender<ObjectRef<Guarded<RegisteredModel>>>,
     registries: UnboundedSender<ObjectRef<Guarded<ModelRegistry>>>,
+    cluster_registries: UnboundedSender<ObjectRef<Guarded<ClusterModelRegistry>>>,
 }
 
 /// The receiving ends, one per controller.
@@ -22,6 +23,8 @@ pub struct RequeueStreams {
     pub models: UnboundedReceiver<ObjectRef<Guarded<RegisteredModel>>>,
     /// Requests for `ModelRegistries`.
     pub registries: UnboundedReceiver<ObjectRef<Guarded<ModelRegistry>>>,
+    /// Of `ClusterModelRegistries`.
+    pub cluster_registries: UnboundedReceiver<ObjectRef<Guarded<ClusterModelRegistry>>>,
 }
 
 impl Requeue {
@@ -31,9 +34,15 @@ impl Requeue {
         let (aliases, alias_stream) = unbounded();
         let (models, model_stream) = unbounded();
         let (registries, registry_stream) = unbounded();
+        let (cluster_registries, cluster_registry_stream) = unbounded();
         (
-            Self { aliases, models, registries },
-            RequeueStreams { aliases: alias_stream, models: model_stream, registries: registry_stream },
+            Self { aliases, models, registries, cluster_registries },
+            RequeueStreams {
+                aliases: alias_stream,
+                models: model_stream,
+                registries: registry_stream,
+                cluster_registries: cluster_registry_stream,
+            },
         )
     }
 
@@ -51,5 +60,10 @@ impl Requeue {
     /// Requests a reconcile of a ModelRegistry.
     pub fn registry(&self, namespace: &str, name: &str) {
         drop(self.registries.unbounded_send(ObjectRef::new(name).within(namespace)));
+    }
+
+    /// Asks for a reconcile of a ClusterModelRegistry.
+    pub fn cluster_registry(&self, name: &str) {
+        drop(self.cluster_registries.unbounded_send(ObjectRef::new(name)));
     }
 }

@@ -31,7 +31,7 @@ where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
     let patch = |request: Request, patch: &_| request.patch(name, patch, &Patch::Apply(object));
-    send(client, namespace, "patch", patch).await
+    send(client, Some(namespace), "patch", patch).await
 }
 
 /// Applies an object's status.
@@ -40,12 +40,12 @@ where
 /// When it cannot be sent, or the API server rejects it.
 pub(crate) async fn apply_status<K>(
     client: &Client,
-    namespace: &str,
+    namespace: Option<&str>,
     name: &str,
     object: &(impl Serialize + Debug),
 ) -> kube::Result<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
     let status =
         |request: Request, patch: &_| request.patch_subresource("status", name, patch, &Patch::Apply(object));
@@ -56,14 +56,14 @@ type Built = Result<http::Request<Vec<u8>>, request::Error>;
 
 async fn send<K>(
     client: &Client,
-    namespace: &str,
+    namespace: Option<&str>,
     call: &'static str,
     build: impl FnOnce(Request, &PatchParams) -> Built,
 ) -> kube::Result<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
-    let request = Request::new(K::url_path(&(), Some(namespace)));
+    let request = Request::new(K::url_path(&(), namespace));
     let mut request =
         build(request, &PatchParams::apply(FIELD_MANAGER).force()).map_err(kube::Error::BuildRequest)?;
     let body = std::mem::take(request.body_mut());

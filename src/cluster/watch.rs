@@ -3,9 +3,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::NamespaceResourceScope,
+    core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::{self, Store},
@@ -91,6 +92,32 @@ where
         })
         .filter(|event| std::future::ready(event.is_ok()))
         .touched_objects()
+}
+
+/// Watches the labels of all namespaces into `writer`.
+pub(crate) fn labelled_namespaces(
+    client: &Client,
+    writer: reflector::store::Writer<PartialObjectMeta<Namespace>>,
+    watching: &Watching,
+) -> impl Stream<Item = PartialObjectMeta<Namespace>> + Send + 'static {
+    const WHAT: &str = "Namespaces";
+    watching.readiness.expect(WHAT);
+    let watching = watching.clone();
+    watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config())
+        .modify(|namespace| {
+            namespace.managed_fields_mut().clear();
+            namespace.annotations_mut().clear();
+        })
+        .backoff(WatchBackoff::new())
+        .reflect(writer)
+        .inspect(move |event| match event {
+            Ok(Event::InitDone) => watching.readiness.read(WHAT),
+            Ok(Event::Init) => {}
+            Ok(_) => watching.readiness.seen(WHAT),
+            Err(error) => failed(&watching, WHAT, error),
+        })
+        .touched_objects()
+        .filter_map(|namespace| std::future::ready(namespace.ok()))
 }
 
 /// Watches rendered objects into the cache, and requests a reconcile of the ModelAlias of each changed

@@ -19,7 +19,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Resource, ResourceExt,
+    Api, Resource, ResourceExt,
     runtime::{
         Controller, controller,
         reflector::{self, ObjectRef, Store},
@@ -33,16 +33,17 @@ use tracing::Instrument;
 
 use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
     cluster::{
         Events, Guarded, Requeue,
         cache::Cache,
         client::{self, ConnectError},
-        watch::{Scope, own_kind, projections},
+        watch::{Scope, labelled_namespaces, own_kind, projections},
     },
     controllers::context::Context,
     options::RunOptions,
     registry::polled::Registries,
+    resolve::{ClusterObjects, RegistryObjects},
     state::{
         Memory, Throttle,
         alias_writes::AliasWrites,
@@ -68,9 +69,6 @@ pub enum RunError {
     /// The client for pods cannot be created.
     #[error("cannot create the HTTP client: {0}")]
     Http(#[from] reqwest::Error),
-    /// The default registry's URL is not valid.
-    #[error("--registry-url: {0}")]
-    Registry(String),
     /// A controller or a watch panicked, which is a bug.
     #[error("a task ended unexpectedly: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -93,7 +91,15 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let scope = Scope(options.namespace.clone());
     let (aliases, alias_writer) = reflector::store();
     let (models, model_writer) = reflector::store();
-    let (model_registries, registry_writer) = reflector::store();
+    let (registries, registry_writer) = reflector::store();
+    let (cluster_registries, cluster_registry_writer) = reflector::store();
+    let (namespaces, namespace_writer) = reflector::store();
+    let is_cluster_wide = options.namespace.is_none();
+    let registry_objects = RegistryObjects {
+        namespaced: registries.clone(),
+        cluster: is_cluster_wide
+            .then(|| ClusterObjects { registries: cluster_registries.clone(), namespaces }),
+    };
     let (sender, requeue) = Requeue::new();
     let cluster = Arc::<Cache>::default();
     let context = Arc::new(Context {
@@ -102,7 +108,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         push: Webhooks::default(),
         aliases: aliases.clone(),
         models: models.clone(),
-        model_registries: model_registries.clone(),
+        registry_objects,
         smoke: SmokeTests::new(PodAccess { cluster: cluster.clone(), http: pod_client()? }, sender.clone()),
         alias_writes: AliasWrites::new(sender.clone()),
         audit_writes: AuditWrites::new(sender.clone()),
@@ -118,7 +124,6 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let stop = stop_signal();
     // The endpoint must listen before a webhook is registered.
     webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
-    model_registry::install_default(&context, &options).map_err(RunError::Registry)?;
 
     for what in ["Deployments", "Services", "EndpointSlices", "Pods"] {
         context.readiness.expect(what);
@@ -152,15 +157,38 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         spawner.spawn_controller(objects, models, requeue.models, registered_model::reconcile);
     let objects =
         own_kind::<ModelRegistry>(scope.api(&client), registry_writer, &watching, "ModelRegistries");
-    let objects = model_registry::noticing_ends(objects, &context);
-    let registry_controller =
-        spawner.spawn_controller(objects, model_registries, requeue.registries, model_registry::reconcile);
+    let objects = model_registry::noticing_changes(objects, &context);
+    let registry_controller = spawner.spawn_controller(
+        objects,
+        registries,
+        requeue.registries,
+        model_registry::reconcile::<ModelRegistry>,
+    );
+    let mut controllers = vec![alias_controller, model_controller, registry_controller];
+    if is_cluster_wide {
+        let objects = own_kind::<ClusterModelRegistry>(
+            Api::all(client.clone()),
+            cluster_registry_writer,
+            &watching,
+            "ClusterModelRegistries",
+        );
+        let objects = model_registry::noticing_changes(objects, &context);
+        let reconcile = model_registry::reconcile::<ClusterModelRegistry>;
+        controllers.push(spawner.spawn_controller(
+            objects,
+            cluster_registries,
+            requeue.cluster_registries,
+            reconcile,
+        ));
+        let namespaces = labelled_namespaces(&client, namespace_writer, &watching);
+        watches.spawn(model_registry::follow_namespaces(namespaces, context.clone()));
+    }
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "Laurel started");
     let server =
         server::serve(context.metrics.clone(), context.readiness.clone(), options.http_address, stop.clone())
             .map_err(RunError::from);
-    let controllers = try_join_all([alias_controller, model_controller, registry_controller]);
+    let controllers = try_join_all(controllers);
     // After the signal each controller finishes the reconciles that it has begun. If a task panics, the
     // operator exits and is restarted with all of them.
     tokio::select! {

@@ -3,7 +3,6 @@
 //! It supplements polling, and nothing waits for it: if it fails, the next poll sees the change.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,12 +14,12 @@ use url::Url;
 
 use crate::{
     api::{
-        ModelRegistry, RETRY_ANNOTATION,
+        RETRY_ANNOTATION,
         condition::{ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage},
         model_registry::WebhookStatus,
     },
     cluster::secrets,
-    controllers::context::Context,
+    controllers::{context::Context, poll::wake_object, registry_object::RegistryObject},
     options::{RunOptions, WebhookScheme},
     registry::{
         polled::{PolledRegistry, RegistryKey},
@@ -44,16 +43,16 @@ pub(super) const SOON: Duration = Duration::from_mins(1);
 const CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Registers the webhook that an object asks for, or deletes the one that it no longer asks for.
-pub(super) async fn look_after(
+pub(super) async fn look_after<K: RegistryObject>(
     context: &Context,
-    object: &ModelRegistry,
+    object: &K,
     registry: &PolledRegistry,
 ) -> WebhookReport {
-    let namespace = object.namespace().unwrap_or_default();
-    let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
-    let mut status = object.status.as_ref().and_then(|status| status.webhook.clone()).unwrap_or_default();
+    let namespace = object.secrets_namespace(context.client.default_namespace());
+    let key = K::key(object);
+    let mut status = object.known_status().and_then(|status| status.webhook.clone()).unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
-    let desired = object.spec.webhook.as_ref();
+    let desired = object.registry().webhook.as_ref();
     if desired.is_none_or(|desired| desired.register.is_none()) {
         context.push.remember_registration(&key, None);
         if let Some(id) = status.id.as_deref()
@@ -81,7 +80,7 @@ pub(super) async fn look_after(
                 (None, None) => Ok(()),
                 (None, Some(register)) => {
                     let retry = object.annotations().get(RETRY_ANNOTATION).cloned().unwrap_or_default();
-                    let desired = desired_webhook(&key, Some(&uid), &register.url, &secret);
+                    let desired = desired_webhook(&key, &uid, &register.url, &secret);
                     match desired {
                         Ok(desired) => {
                             registration(context, &key, registry, &desired, &retry, &mut status.id).await
@@ -149,7 +148,7 @@ fn condition(
 /// Returns the webhook as it should be in the registry.
 fn desired_webhook(
     key: &RegistryKey,
-    uid: Option<&str>,
+    uid: &str,
     base: &str,
     secret: &SecretString,
 ) -> Result<DesiredWebhook, ReasonMessage> {
@@ -202,11 +201,11 @@ async fn registration(
     match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
         (_, true) => {}
         (Ok(()), false) => {
-            tracing::info!(registry = ?key, id, url = desired.url, "webhook registered");
+            tracing::info!(registry = %key, id, url = desired.url, "webhook registered");
         }
         (Err(error), false) => {
             let (reason, message) = (error.reason.to_string(), &error.message);
-            tracing::warn!(registry = ?key, reason, message, "webhook not registered");
+            tracing::warn!(registry = %key, reason, message, "webhook not registered");
         }
     }
     let last = LastRegistration { fingerprint, id: id.clone(), outcome: outcome.clone(), at: Instant::now() };
@@ -226,76 +225,15 @@ pub(super) async fn end(context: &Context, key: &RegistryKey, registry: &PolledR
     }
 }
 
-/// The options for the default registry's webhook.
-#[derive(Clone, Debug)]
-pub(super) struct DefaultWebhook {
-    pub(super) secret_file: PathBuf,
-    pub(super) register: Option<Url>,
-}
-
-/// Keeps the webhook of the default registry registered, forever. There is no object with a status, so errors
-/// are only logged.
-pub(super) async fn keep_default(
-    context: Arc<Context>,
-    registry: Arc<PolledRegistry>,
-    webhook: DefaultWebhook,
-) {
-    let key = RegistryKey::Default;
-    let mut logged = None;
-    let mut ticks = tokio::time::interval(SOON / 4);
-    loop {
-        ticks.tick().await;
-        let file = &webhook.secret_file;
-        let read = tokio::fs::read_to_string(file).await.map_err(|error| error.to_string());
-        let secret = read.and_then(|text| match text.trim_end_matches(['\n', '\r']) {
-            "" => Err("the file is empty".to_owned()),
-            secret => Ok(SecretString::from(secret)),
-        });
-        let error = secret.as_ref().err().cloned();
-        if let Some(error) = error.as_ref().filter(|error| logged.as_ref() != Some(*error)) {
-            tracing::warn!(file = %file.display(), error, "cannot read the default registry's webhook secret");
-        }
-        logged = error;
-        let Ok(secret) = secret else { continue };
-        context.push.receivers.open(&key).set_secret(Some(secret.clone()), Instant::now());
-        if let Some(base) = webhook.register.as_ref().filter(|_| context.push.error().is_none()) {
-            let desired = plan::desired_webhook(&key, None, base, &secret);
-            // It logs its own result.
-            drop(registration(&context, &key, &registry, &desired, "", &mut None).await);
-        }
-    }
-}
-
-/// Whether a URL has no login, and a path can be appended to it.
-fn is_plain(url: &Url) -> bool {
-    let has_login = !url.username().is_empty() || url.password().is_some();
-    matches!(url.scheme(), "http" | "https")
-        && !has_login
-        && url.query().is_none()
-        && url.fragment().is_none()
-}
-
 /// Starts the endpoint for webhooks, if it is enabled.
 ///
 /// # Errors
-/// When its address cannot be bound, an option is not valid, or one that it requires is missing.
+/// When its address cannot be bound, or TLS cannot be set up.
 pub(super) async fn listen(
     context: &Arc<Context>,
     options: &RunOptions,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), String> {
-    if options.registry_webhook_url.is_some() && !options.registry_webhook_encryption_key_set {
-        return Err("--registry-webhook-url needs --registry-webhook-encryption-key-set=true: without \
-                    MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY on the MLflow server, a registered webhook breaks \
-                    all webhooks there"
-            .to_owned());
-    }
-    if options.registry_webhook_url.as_ref().is_some_and(|url| !is_plain(url)) {
-        return Err(
-            "--registry-webhook-url must be an http:// or https:// URL without login, query or fragment"
-                .to_owned(),
-        );
-    }
     let Some(address) = options.webhook_address else { return Ok(()) };
     let listener = TcpListener::bind(address).await.map_err(|error| format!("--webhook-address: {error}"))?;
     let certificate = match options.webhook_scheme {
@@ -317,10 +255,8 @@ pub(super) async fn listen(
         {
             registry.delivery_arrived();
         }
-        if let RegistryKey::Object { namespace, name } = key
-            && received.needs_reconcile
-        {
-            shared.requeue.registry(namespace, name);
+        if received.needs_reconcile {
+            wake_object(&shared, key);
         }
     };
     let endpoint = Endpoint {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     ModelAliasStatus,
     condition::{Reason, ReasonMessage},
-    model_alias::{Drift, KnownVersion, Recorded, Rejection},
+    model_alias::{Drift, KnownVersion, OnUnavailable, REPLICAS_MAX, Recorded, Rejection},
     names::{ModelUri, Version},
     promotion::PromotionRule,
 };
@@ -110,6 +110,7 @@ impl BlockerScope {
             | Action::SmokeTest { .. }
             | Action::Delete { .. }
             | Action::DeleteService
+            | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
             | Action::Record { .. } => false,
@@ -148,6 +149,9 @@ pub enum Lifecycle {
 pub struct ServingIntent {
     /// How many pods.
     pub replicas: u32,
+    /// Whether the spec does not say how many, so that `replicas` is [`ClusterView::size`].
+    #[serde(default)]
+    pub size_is_open: bool,
     /// The fingerprint of all settings that its pods depend on; `None` while they are not known or cannot be used. Pods then keep
     /// the settings that they have.
     pub settings: Option<String>,
@@ -160,7 +164,18 @@ pub struct ServingIntent {
     /// How many versions are kept scaled to zero.
     pub history: usize,
     /// Whether a version must answer its input example before its first traffic.
-    pub smoke_test: bool,
+    pub smoke_test: SmokeTestIntent,
+}
+
+/// The last check before a version's first traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SmokeTestIntent {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// How long the pod may take to answer.
+    pub timeout: SignedDuration,
+    /// What happens while it cannot be carried out.
+    pub on_unavailable: OnUnavailable,
 }
 
 impl ServingIntent {
@@ -269,6 +284,22 @@ pub struct ClusterView {
     /// The versions that have a Deployment.
     #[serde(default)]
     pub workloads: BTreeMap<Version, Workload>,
+}
+
+impl ClusterView {
+    /// How many pods a ModelAlias has whose spec does not say it: as many as it was to have before, or as answer now, or
+    /// one.
+    #[must_use]
+    pub fn size(&self, previous: &ModelAliasStatus) -> u32 {
+        let answering: u32 = match self.traffic {
+            Traffic::One(version) => self.workloads.get(&version).map_or(0, |workload| workload.desired),
+            Traffic::Shared => {
+                self.workloads.values().map(|workload| workload.desired).fold(0, u32::saturating_add)
+            }
+            Traffic::Nowhere => 0,
+        };
+        previous.desired_replicas.unwrap_or(answering).clamp(1, REPLICAS_MAX)
+    }
 }
 
 /// Where the Service sends requests.
@@ -561,7 +592,7 @@ impl Observed {
     pub fn rejection(&self, version: Version, settings: Option<&str>) -> Option<&Rejection> {
         let holds = |rejection: &&Rejection| {
             rejection.version == version
-                && rejection.held
+                && rejection.active
                 && settings.is_none_or(|settings| rejection.settings == settings)
                 && rejection.reason != Reason::GatesFailed
         };

@@ -50,7 +50,7 @@ fn warm_until(
     version: Version,
 ) -> Option<Timestamp> {
     let failed =
-        observed.status.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
+        observed.status.rejected.iter().any(|rejection| rejection.version == version && rejection.active);
     let left = observed.status.version.filter(|remembered| Some(*remembered) != serves_next);
     let previous = left.or(observed.status.previous_version) == Some(version);
     if serving.strategy != StrategyIntent::BlueGreen

@@ -89,7 +89,7 @@ impl RolloutStep {
             message: shortened(&cause.message, 1000),
             at: observed.now,
             settings: serving.settings_of(workload).unwrap_or_default().to_owned(),
-            held: true,
+            active: true,
         });
         self.progress = Some(cause);
     }
@@ -156,7 +156,7 @@ pub(super) fn proof(
         .remembered(version)
         .and_then(|held| held.smoke_test)
         .filter(|outcome| *outcome != SmokeTestOutcome::Unknown);
-    if !serving.smoke_test || observed.has_been_live(version) || remembered.is_some() {
+    if !serving.smoke_test.enabled || observed.has_been_live(version) || remembered.is_some() {
         return Proof::Given;
     }
     match &workload.smoke {

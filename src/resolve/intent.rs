@@ -1,7 +1,7 @@
 //! What is desired, checked and with its references followed.
 
 use jiff::SignedDuration;
-use kube::ResourceExt;
+use kube::{ResourceExt, core::Duration};
 
 use super::{Subject, rules_for};
 use crate::{
@@ -9,11 +9,11 @@ use crate::{
         CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasSpec,
         RETRY_ANNOTATION,
         condition::shortened,
-        model_alias::{Runtime, SmokeTest, Strategy},
+        model_alias::{Runtime, SmokeTest, SmokeTestMode, Strategy},
         std_duration,
     },
     cluster::finalizer,
-    decide::{Blocker, Desired, Follower, Intent, Lifecycle, ServingIntent, StrategyIntent},
+    decide::{Blocker, Desired, Follower, Intent, Lifecycle, ServingIntent, SmokeTestIntent, StrategyIntent},
     render,
 };
 
@@ -53,12 +53,9 @@ impl Subject<'_> {
     fn serving_intent(&self) -> Option<ServingIntent> {
         let (serving, rollout) = (self.spec().serving.as_ref()?, &self.spec().rollout);
         let settings = self.rendering().map(|rendering| render::settings(&rendering).as_str().to_owned());
-        let signed =
-            |duration| SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX);
-        let default_smoke =
-            if serving.runtime == Runtime::Custom { SmokeTest::Disabled } else { SmokeTest::InputExample };
         Some(ServingIntent {
-            replicas: serving.replicas,
+            replicas: serving.replicas.unwrap_or(1),
+            size_is_open: serving.replicas.is_none(),
             settings,
             strategy: match rollout.strategy {
                 Strategy::BlueGreen => StrategyIntent::BlueGreen,
@@ -66,10 +63,24 @@ impl Subject<'_> {
             },
             progress_deadline: signed(rollout.progress_deadline),
             warm_for: signed(rollout.warm_for),
-            history: rollout.history as usize,
-            smoke_test: rollout.smoke_test.unwrap_or(default_smoke) == SmokeTest::InputExample,
+            history: rollout.revision_history_limit as usize,
+            smoke_test: smoke_test(serving.runtime, &rollout.smoke_test),
         })
     }
+}
+
+fn smoke_test(runtime: Runtime, smoke_test: &SmokeTest) -> SmokeTestIntent {
+    let default =
+        if runtime == Runtime::Custom { SmokeTestMode::Disabled } else { SmokeTestMode::InputExample };
+    SmokeTestIntent {
+        enabled: smoke_test.mode.unwrap_or(default) == SmokeTestMode::InputExample,
+        timeout: signed(smoke_test.timeout),
+        on_unavailable: smoke_test.on_unavailable,
+    }
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX)
 }
 
 /// What an annotation says, if it says anything; one line, and not too long for a status.

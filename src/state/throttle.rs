@@ -90,7 +90,8 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::Route(_)
         | Action::Delete { .. }
         | Action::DeleteService => true,
-        Action::SmokeTest { .. }
+        Action::FillInReplicas { .. }
+        | Action::SmokeTest { .. }
         | Action::SetAlias { .. }
         | Action::DeleteAlias { .. }
         | Action::Record { .. } => false,

@@ -37,7 +37,7 @@ pub struct Plan {
 #[must_use]
 pub fn path(key: &RegistryKey) -> String {
     match key {
-        RegistryKey::Default => "/webhooks/default".to_owned(),
+        RegistryKey::Cluster { name } => format!("/webhooks/{name}"),
         RegistryKey::Object { namespace, name } => format!("/webhooks/{namespace}/{name}"),
     }
 }
@@ -46,34 +46,24 @@ pub fn path(key: &RegistryKey) -> String {
 #[must_use]
 pub fn key(path: &str) -> Option<RegistryKey> {
     let rest = path.strip_prefix("/webhooks/")?;
-    if rest == "default" {
-        return Some(RegistryKey::Default);
-    }
-    let (namespace, name) = rest.split_once('/')?;
     let is_name = |text: &str| !text.is_empty() && !text.contains('/');
-    (is_name(namespace) && is_name(name))
-        .then(|| RegistryKey::Object { namespace: namespace.to_owned(), name: name.to_owned() })
+    match rest.split_once('/') {
+        None => is_name(rest).then(|| RegistryKey::Cluster { name: rest.to_owned() }),
+        Some((namespace, name)) => (is_name(namespace) && is_name(name))
+            .then(|| RegistryKey::Object { namespace: namespace.to_owned(), name: name.to_owned() }),
+    }
 }
 
 /// Returns the desired webhook of a registry. `uid` is the object's UID, unique across clusters.
 #[must_use]
-pub fn desired_webhook(
-    key: &RegistryKey,
-    uid: Option<&str>,
-    base: &Url,
-    secret: &SecretString,
-) -> DesiredWebhook {
+pub fn desired_webhook(key: &RegistryKey, uid: &str, base: &Url, secret: &SecretString) -> DesiredWebhook {
     let mut url = base.clone();
     url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), path(key)));
     let url = url.to_string();
-    let name = uid.map_or_else(|| format!("{PREFIX}{}", short_hash(url.as_bytes())), name_of);
-    let owner = match key {
-        RegistryKey::Default => "its default registry".to_owned(),
-        RegistryKey::Object { namespace, name } => format!("the ModelRegistry {namespace}/{name}"),
-    };
+    let name = name_of(uid);
     // MLflow never shows the secret. The mark reveals a changed secret, but is too short to recover it.
     let mark = short_hash(format!("laurel webhook secret\n{}", secret.expose_secret()).as_bytes());
-    let description = format!("Made by Laurel for {owner}; secret {}", &mark[..6]);
+    let description = format!("Made by Laurel for the {key}; secret {}", &mark[..6]);
     DesiredWebhook { name, url, description, secret: secret.clone() }
 }
 
@@ -133,8 +123,12 @@ mod tests {
         RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
     }
 
+    fn cluster_object() -> RegistryKey {
+        RegistryKey::Cluster { name: "mlflow".to_owned() }
+    }
+
     fn desired_with(uid: &str, base: &str, secret: &str) -> DesiredWebhook {
-        desired_webhook(&object(), Some(uid), &base.parse().unwrap(), &secret.into())
+        desired_webhook(&object(), uid, &base.parse().unwrap(), &secret.into())
     }
 
     fn listed(id: &str, desired: &DesiredWebhook) -> WebhookFacts {
@@ -149,7 +143,7 @@ mod tests {
 
     #[test]
     fn paths_lead_to_registries_and_back() {
-        for it in [RegistryKey::Default, object()] {
+        for it in [cluster_object(), object()] {
             assert_eq!(key(&path(&it)), Some(it));
         }
         for nowhere in [
@@ -160,7 +154,7 @@ mod tests {
             "/webhooks/a/",
             "/webhooks//b",
             "/webhooks/a/b/c",
-            "/x/default",
+            "/x/mlflow",
         ] {
             assert_eq!(key(nowhere), None, "{nowhere}");
         }
@@ -174,9 +168,8 @@ mod tests {
         ] {
             assert_eq!(desired_with("u", base, "s").url, url);
         }
-        let default =
-            desired_webhook(&RegistryKey::Default, None, &"http://a:9443".parse().unwrap(), &"s".into());
-        assert_eq!(default.url, "http://a:9443/webhooks/default");
+        let shared = desired_webhook(&cluster_object(), "u", &"http://a:9443".parse().unwrap(), &"s".into());
+        assert_eq!(shared.url, "http://a:9443/webhooks/mlflow");
     }
 
     #[test]

@@ -50,7 +50,7 @@ kind: RegisteredModel
 metadata: {{name: model}}
 spec:
   modelName: {}
-  promotion: [{{aliases: [champion], {rules}}}]
+  promotion: [{{name: rules, aliases: [champion], {rules}}}]
 ---
 apiVersion: laurel.dev/v1alpha1
 kind: ModelAlias
@@ -105,7 +105,7 @@ fn a_check_says_what_the_operator_would_of_rules_and_versions() {
         ensure!(wrong.code == 1 && finding["path"] == "spec.version", "{wrong:?}");
 
         // The operator says the same of the same rules.
-        scene.describe_model(&format!("promotion: [{{aliases: [champion], {rules}}}]")).await?;
+        scene.describe_model(&format!("promotion: [{{name: rules, aliases: [champion], {rules}}}]")).await?;
         scene.desired("version: '3'").await?;
         let reported = |it: &ModelAlias| {
             let gates = laurel::api::condition::ConditionType::GatesPassed;

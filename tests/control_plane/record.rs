@@ -216,7 +216,7 @@ async fn forgeries(scene: &Scene) -> Result<()> {
     ensure!(stamp(&made) == Some("ana"), "{:?}", made.metadata);
     let last = until_recorded(scene, 2).await?;
     let entry = &status(&last).history[0];
-    ensure!((entry.by.as_str(), entry.commit.as_deref()) == ("ana", Some("4f1c2d3")), "{entry:?}");
+    ensure!((entry.requested_by.as_str(), entry.commit.as_deref()) == ("ana", Some("4f1c2d3")), "{entry:?}");
     let reported = tags(scene, "2").await?;
     ensure!(reported["laurel.promoted_by"] == "ana, commit 4f1c2d3", "{reported:?}");
 

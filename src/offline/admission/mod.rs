@@ -163,6 +163,15 @@ mod tests {
             ("version: '4', drift: Fix", r#"spec.drift: "Fix" is not one of "Correct", "Report""#),
             ("version: '4', follow: {latest: {}}", "spec: set exactly one of version and follow"),
             ("follow: {}", "spec.follow: follow takes exactly one of registry, latest, best and semver"),
+            ("follow: {latest: {}, newest: {}}", "spec.follow: 2 entries exceed the maximum of 1"),
+            (
+                "follow: {newest: {}}",
+                "spec.follow: follow takes exactly one of registry, latest, best and semver",
+            ),
+            (
+                "version: '4', rollout: {progressDeadline: 0s}",
+                "spec.rollout.progressDeadline: progressDeadline is at least 1s",
+            ),
             ("version: '4', previousAlias: champion", "spec: previousAlias must differ from alias"),
             ("version: '4', rollout: {maxSurge: 1}", "spec.rollout: maxSurge is for strategy Rolling"),
         ];
@@ -176,7 +185,7 @@ mod tests {
         let metrics = "[{name: auc, min: 0.9}, {name: auc, max: 1}]";
         let violations = reported(&format!(
             "{{apiVersion: laurel.dev/v1alpha1, kind: RegisteredModel, metadata: {{name: fraud}}, spec: \
-             {{promotion: [{{aliases: [a], metrics: {metrics}}}]}}}}"
+             {{promotion: [{{name: r, aliases: [a], metrics: {metrics}}}]}}}}"
         ));
         assert_eq!(violations, [r#"spec.promotion[0].metrics[1]: duplicate of name "auc""#]);
     }

@@ -348,6 +348,6 @@ mod tests {
             }
             assert!(!compile_schema(schema).has_errors(), "a rule does not compile");
         }
-        assert_eq!(urls, 2, "the URL of the MLflow server, and of the webhook endpoint");
+        assert_eq!(urls, 4, "the URLs of the MLflow server and of the webhook endpoint, for both kinds");
     }
 }

@@ -24,7 +24,7 @@ pub use self::{
     promotions::{Promotion, Verdict, evaluate},
 };
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_registry::MlflowServer},
     offline::admission::Judge,
 };
 
@@ -89,6 +89,7 @@ type Key = (String, String);
 #[derive(Debug, Default)]
 pub struct Known {
     registries: BTreeMap<Key, Of<ModelRegistry>>,
+    cluster_registries: BTreeMap<Key, Of<ClusterModelRegistry>>,
     models: BTreeMap<Key, Of<RegisteredModel>>,
     aliases: BTreeMap<Key, Of<ModelAlias>>,
     /// Duplicates, each with the file of the first object.
@@ -108,14 +109,11 @@ impl Known {
         match manifest.object["kind"].as_str() {
             Some("ModelRegistry") => {
                 let registry = insert(&mut self.registries, &mut self.duplicates, judge, manifest)?;
-                registry.map_or(Ok(()), |it| {
-                    it.spec.mlflow.url().map(drop).map_err(|error| {
-                        format!(
-                            "spec.mlflow.url: the API server accepts it, but no client can connect to it: \
-                             {error}"
-                        )
-                    })
-                })
+                registry.map_or(Ok(()), |it| connectable(&it.spec.mlflow))
+            }
+            Some("ClusterModelRegistry") => {
+                let registry = insert(&mut self.cluster_registries, &mut self.duplicates, judge, manifest)?;
+                registry.map_or(Ok(()), |it| connectable(&it.spec.registry.mlflow))
             }
             Some("RegisteredModel") => {
                 insert(&mut self.models, &mut self.duplicates, judge, manifest).map(drop)
@@ -123,6 +121,14 @@ impl Known {
             _ => insert(&mut self.aliases, &mut self.duplicates, judge, manifest).map(drop),
         }
     }
+}
+
+/// Checks that a client can connect to a URL that the API server accepts.
+fn connectable(server: &MlflowServer) -> Result<(), String> {
+    let url = server.url().map(drop);
+    url.map_err(|error| {
+        format!("spec.mlflow.url: the API server accepts it, but no client can connect to it: {error}")
+    })
 }
 
 /// Parses an object into its type and inserts it, unless it is a duplicate.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Finding, Known};
 use crate::api::{
+    RegistryKind,
     condition::Reason,
     names::{AliasName, ModelName},
 };
@@ -14,11 +15,20 @@ pub(super) fn findings(known: &Known) -> Vec<Finding> {
     duplicates(known, &mut findings);
     for (place, model) in &known.models {
         let Some(reference) = &model.object.spec.registry_ref else { continue };
-        if !known.registries.contains_key(&(place.0.clone(), reference.name.clone())) {
+        let (is_known, place) = match reference.kind {
+            RegistryKind::ModelRegistry => {
+                let key = (place.0.clone(), reference.name.clone());
+                (known.registries.contains_key(&key), ", in the same namespace")
+            }
+            RegistryKind::ClusterModelRegistry => {
+                let mut names = known.cluster_registries.keys().map(|(_, name)| name);
+                (names.any(|name| *name == reference.name), ", and allow the namespace")
+            }
+        };
+        if !is_known {
             let message = format!(
-                "these manifests have no ModelRegistry {:?}; it must exist in the cluster, in the same \
-                 namespace",
-                reference.name
+                "these manifests have no {} {:?}; it must exist in the cluster{place}",
+                reference.kind, reference.name
             );
             findings.push(Finding::warning(&model.manifest, "spec.registryRef", message));
         }
@@ -47,8 +57,9 @@ fn duplicates(known: &Known, findings: &mut Vec<Finding>) {
 /// The identity of a model, as far as it is known.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum ReferencedModel {
-    /// The model with this name in this registry.
-    Named(Option<(String, String)>, ModelName),
+    /// The model with this name in this registry; without one, in the default of its namespace or of the
+    /// cluster.
+    Named(Option<(RegistryKind, String, String)>, ModelName),
     /// The model of the RegisteredModel with this namespace and name.
     Referred(String, String),
 }
@@ -65,7 +76,13 @@ fn claims(known: &Known, findings: &mut Vec<Finding>) {
             let Some(claim) = claim else { continue };
             let model = known.models.get(&reference).and_then(|model| {
                 let registry = model.object.spec.registry_ref.as_ref();
-                let registry = registry.map(|registry| (namespace.clone(), registry.name.clone()));
+                let registry = registry.map(|registry| {
+                    let place = match registry.kind {
+                        RegistryKind::ModelRegistry => namespace.clone(),
+                        RegistryKind::ClusterModelRegistry => String::new(),
+                    };
+                    (registry.kind, place, registry.name.clone())
+                });
                 Some(ReferencedModel::Named(registry, model.object.model_name().ok()?))
             });
             let model =

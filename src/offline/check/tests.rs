@@ -60,6 +60,15 @@ fn references_to_objects_outside_the_manifests_are_warnings() {
 }
 
 #[test]
+fn a_cluster_registry_is_found_from_every_namespace() {
+    let registry = "kind: ClusterModelRegistry\nmetadata: {name: shared}\nspec: {mlflow: {url: 'http://localhost:5000'}}";
+    let model = "kind: RegisteredModel\nmetadata: {name: fraud, namespace: risk}\nspec: {registryRef: {kind: ClusterModelRegistry, name: shared}}";
+    assert_eq!(reported(&[registry, model]), [""; 0]);
+    let found = reported(&[model]);
+    assert!(found.len() == 1 && found[0].contains(r#"no ClusterModelRegistry "shared""#), "{found:?}");
+}
+
+#[test]
 fn two_claims_of_one_alias_of_one_model_are_a_conflict_under_any_object_name() {
     let models = [model("fraud", ""), model("fraud-eu", "modelName: fraud")];
     let first = alias("a", "fraud", "alias: champion, version: '1'");

@@ -102,6 +102,7 @@ impl Connection {
         add(self.url.as_str().as_bytes());
         add(self.workspace.as_deref().unwrap_or_default().as_bytes());
         add(&[u8::from(self.stages == Stages::AsAliases)]);
+        add(&self.timeout.as_millis().to_be_bytes());
         add(self.ca_pem.as_deref().unwrap_or_default());
         match &self.credentials {
             None => add(b"nobody"),

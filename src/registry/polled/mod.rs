@@ -12,13 +12,14 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use url::Url;
 
-use crate::render::RegistryForPods;
+use crate::{api::RegistryKind, render::RegistryForPods};
 
 mod candidates;
 mod debounce;
@@ -36,11 +37,14 @@ pub use self::{
     polled_registry::{PollOutcome, PollPlan, PolledRegistry},
 };
 
-/// Identifies a registry: the default one, or a ModelRegistry by namespace and name.
+/// Identifies a registry by the object that describes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegistryKey {
-    /// The one that Laurel was installed with.
-    Default,
+    /// A ClusterModelRegistry.
+    Cluster {
+        /// Its name.
+        name: String,
+    },
     /// A ModelRegistry.
     Object {
         /// Its namespace.
@@ -48,6 +52,27 @@ pub enum RegistryKey {
         /// Its name.
         name: String,
     },
+}
+
+impl RegistryKey {
+    /// Returns the kind and name of the object.
+    #[must_use]
+    pub fn object(&self) -> (RegistryKind, &str) {
+        match self {
+            Self::Cluster { name } => (RegistryKind::ClusterModelRegistry, name),
+            Self::Object { name, .. } => (RegistryKind::ModelRegistry, name),
+        }
+    }
+}
+
+impl fmt::Display for RegistryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = self.object();
+        match self {
+            Self::Cluster { .. } => write!(f, "{kind} {name}"),
+            Self::Object { namespace, .. } => write!(f, "{kind} {namespace}/{name}"),
+        }
+    }
 }
 
 /// The settings of a registry.
@@ -85,7 +110,7 @@ impl Registries {
                 if let Some(registry) = known {
                     registry.retire();
                 }
-                let registry = Arc::new(PolledRegistry::new(settings));
+                let registry = Arc::new(PolledRegistry::new(key.clone(), settings));
                 registries.insert(key.clone(), registry.clone());
                 (registry, true)
             }

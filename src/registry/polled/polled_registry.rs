@@ -14,13 +14,14 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::{
-    Settings,
+    RegistryKey, Settings,
     debounce::Debounce,
     memory::{KnownFacts, ModelMemory, ModelRead, ModelView, RegistryMemory},
     message::{StableMessages, explain},
 };
 use crate::{
     api::{
+        RegistryStatus,
         condition::{Reason, ReasonMessage},
         names::{AliasName, ModelName, Version},
     },
@@ -40,6 +41,8 @@ const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
 /// One registry: its client and the results of its last poll.
 #[derive(Debug)]
 pub struct PolledRegistry {
+    /// The object that describes it.
+    pub key: RegistryKey,
     /// Its settings.
     pub settings: Settings,
     client: RwLock<Result<Arc<dyn Registry>, ReasonMessage>>,
@@ -87,8 +90,9 @@ pub struct PollOutcome {
 }
 
 impl PolledRegistry {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(key: RegistryKey, settings: Settings) -> Self {
         Self {
+            key,
             settings,
             client: RwLock::new(Err(ReasonMessage::new(
                 Reason::RegistryNotRead,
@@ -121,6 +125,17 @@ impl PolledRegistry {
     /// Resolves when the registry must not be polled any more.
     pub async fn retirement(&self) {
         self.retired.cancelled().await;
+    }
+
+    /// Returns the registry as shown in a status.
+    #[must_use]
+    pub fn status(&self) -> RegistryStatus {
+        let (kind, name) = self.key.object();
+        RegistryStatus {
+            kind: kind.to_string(),
+            name: name.to_owned(),
+            url: self.settings.url.as_str().trim_end_matches('/').to_owned(),
+        }
     }
 
     /// Returns the identity of the registry: two registries with the same identity have the same aliases.

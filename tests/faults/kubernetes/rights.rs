@@ -73,7 +73,7 @@ fn rights() -> [Right; 5] {
             object: "champion-v1",
             method: Method::DELETE,
             path: "/deployments/champion-v1",
-            desired: "{version: '2', rollout: {warmFor: 0s, history: 0}}",
+            desired: "{version: '2', rollout: {warmFor: 0s, revisionHistoryLimit: 0}}",
             serves: "2",
         },
         Right {

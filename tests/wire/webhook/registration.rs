@@ -59,7 +59,7 @@ fn key() -> RegistryKey {
 }
 
 fn desired_webhook() -> DesiredWebhook {
-    plan::desired_webhook(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
+    plan::desired_webhook(&key(), UID, &"https://laurel.example".parse().unwrap(), &SECRET.into())
 }
 
 fn events() -> Value {

@@ -28,6 +28,8 @@ pub(in crate::decide::tests) enum Event {
     Settings(String),
     /// `spec.serving.replicas`, by a person or an autoscaler.
     Replicas(u32),
+    /// `spec.serving.replicas` is taken out.
+    SizeTakenOut(bool),
     Strategy(Strategy),
     Drift(Drift),
     PreviousAlias(bool),
@@ -103,6 +105,7 @@ impl Event {
             Self::Desired(_)
             | Self::Settings(_)
             | Self::Replicas(_)
+            | Self::SizeTakenOut(_)
             | Self::Strategy(_)
             | Self::Drift(_)
             | Self::PreviousAlias(_)
@@ -270,11 +273,15 @@ impl World {
             }
             Event::Desired(DesiredVersion::Follow(who)) => self.intent.desired = who.into(),
             Event::Settings(settings) => self.serving().settings = Some(settings.clone()),
-            Event::Replicas(replicas) => self.serving().replicas = *replicas,
+            Event::Replicas(replicas) => {
+                self.serving().replicas = *replicas;
+                self.serving().size_is_open = false;
+            }
+            Event::SizeTakenOut(_) => self.serving().size_is_open = true,
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
             Event::Drift(drift) => self.intent.drift = *drift,
             Event::PreviousAlias(kept) => self.intent.keeps_previous_alias = *kept,
-            Event::SmokeTest(wanted) => self.serving().smoke_test = *wanted,
+            Event::SmokeTest(wanted) => self.serving().smoke_test.enabled = *wanted,
             Event::Serving(wanted) => self.set_serving(*wanted),
             Event::Rules(there) => self.intent.rules = if *there { rules() } else { Vec::new() },
             Event::Suspend(suspend) => self.live_or(*suspend, Lifecycle::Suspended),

@@ -34,12 +34,12 @@ use crate::{
     api::{
         ModelAliasStatus,
         condition::Reason,
-        model_alias::Drift,
+        model_alias::{Drift, OnUnavailable},
         names::{ModelUri, Version},
     },
     decide::{
         AliasRole, Blocker, ClusterView, Desired, Intent, Lifecycle, Observed, RegistryView, ServingIntent,
-        StrategyIntent,
+        SmokeTestIntent, StrategyIntent,
     },
 };
 
@@ -147,7 +147,12 @@ impl World {
             progress_deadline: SignedDuration::from_secs(60),
             warm_for: SignedDuration::from_secs(300),
             history: 2,
-            smoke_test: true,
+            size_is_open: false,
+            smoke_test: SmokeTestIntent {
+                enabled: true,
+                timeout: SignedDuration::from_secs(60),
+                on_unavailable: OnUnavailable::Wait,
+            },
         };
         let began = Timestamp::from_second(1_800_000_000).unwrap();
         Self {
@@ -251,6 +256,9 @@ impl World {
         let outbox = self.outbox();
         let mut observed =
             Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, status };
+        if let Some(serving) = observed.intent.serving.as_mut().filter(|serving| serving.size_is_open) {
+            serving.replicas = observed.cluster.size(&observed.status);
+        }
         self.gather(&mut observed);
         self.hide_what_a_blocker_hides(&mut observed);
         observed

@@ -52,6 +52,7 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
             | Action::Record { .. } => None,
@@ -74,6 +75,7 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
             | Action::Record { .. } => false,
@@ -91,7 +93,7 @@ impl World {
     }
 
     pub(super) fn is_rejected(&self, version: Version) -> bool {
-        self.status.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
+        self.status.rejected.iter().any(|rejection| rejection.version == version && rejection.active)
     }
 
     /// Before traffic moves: only to what is ready, in full where something ready is left, and proven.
@@ -133,7 +135,7 @@ impl World {
     /// A version that never answered passes its smoke test first.
     fn promise_of_proof(&mut self, version: Version) {
         self.promise_of_rules(version);
-        let is_needed = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test);
+        let is_needed = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test.enabled);
         let is_proven = self.answered.contains(&version) || self.proven.contains(&version);
         self.promise(!is_needed || is_proven, |_| {
             format!("version {version} gets no traffic without a smoke test")
@@ -241,7 +243,7 @@ impl World {
 
     /// When the status is written: nothing is rejected but for its own fault.
     pub(super) fn promise_of_rejections(&mut self, after: &[Rejection]) {
-        for rejection in after.iter().filter(|it| it.held && it.reason != Reason::GatesFailed) {
+        for rejection in after.iter().filter(|it| it.active && it.reason != Reason::GatesFailed) {
             let is_new = !self.status.rejected.iter().any(|before| before == rejection);
             let is_fair = !is_new || self.failed.contains(&rejection.version);
             self.promise(is_fair, |_| {

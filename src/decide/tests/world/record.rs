@@ -25,7 +25,7 @@ pub(super) struct Reported {
 impl Reported {
     fn of(entry: &HistoryEntry) -> Self {
         let has_served = match entry.outcome {
-            Outcome::Promoted => entry.took.is_some(),
+            Outcome::Promoted => entry.duration.is_some(),
             Outcome::RolledBack => true,
             Outcome::Rejected | Outcome::Unknown => false,
         };

@@ -49,11 +49,16 @@ impl World {
             condition.status == "True"
                 && ["Ready", "Reconciling", "Stalled"].contains(&condition.type_.as_str())
         });
-        if holding.count() != 1 {
-            faults.push("of Ready, Reconciling and Stalled exactly one holds".into());
+        let is_suspended = matches!(decision.report.readiness, Readiness::Suspended(_));
+        let holding = holding.count();
+        if holding > 1 || (holding == 0 && !is_suspended) {
+            faults
+                .push("of Ready, Reconciling and Stalled exactly one holds, or none while suspended".into());
         }
         let why = match &decision.report.readiness {
             Readiness::Settled(_) => self.met(&observed),
+            Readiness::Suspended(_) if self.intent.lifecycle == Lifecycle::Suspended => Ok(()),
+            Readiness::Suspended(cause) => Err(format!("nothing is suspended, but: {}", cause.message)),
             Readiness::Stalled(cause) if self.is_stalled_by(cause, &observed) => Ok(()),
             Readiness::Progressing(cause) if self.is_held_up_by(cause, &observed) => Ok(()),
             Readiness::Stalled(cause) | Readiness::Progressing(cause) => Err(format!(
@@ -130,7 +135,6 @@ impl World {
             self.desired_version().into_iter().chain(observed.serves()).collect();
         match cause.reason {
             reason if self.blocker() == Some(reason) => true,
-            Reason::Suspended => self.intent.lifecycle == Lifecycle::Suspended,
             Reason::ProgressDeadlineExceeded
             | Reason::SmokeTestFailed
             | Reason::BecameUnready
@@ -203,7 +207,7 @@ impl World {
         let facts = &self.registry.seen;
         let loaded = observed.cluster.workloads.get(&selected).map(|workload| &workload.model_uri);
         let is_rejected = |named: Version| {
-            self.status.rejected.iter().any(|rejection| rejection.version == named && rejection.held)
+            self.status.rejected.iter().any(|rejection| rejection.version == named && rejection.active)
         };
         // An alias that is ahead of a rollout which may still succeed is left there.
         let is_asked_for =
