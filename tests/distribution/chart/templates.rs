@@ -360,7 +360,7 @@ fn notes(arguments: &[&str]) -> String {
 #[test]
 fn notes_warn_of_what_is_missing() {
     let bare = notes(&[]);
-    assert!(bare.contains("WARNING: this release brings no default registry"), "{bare}");
+    assert!(bare.contains("WARNING: this release installs no default registry"), "{bare}");
     assert!(bare.contains("kubectl -n laurel-system rollout status deployment/laurel"), "{bare}");
     let pasted = bare.split_once("<<EOF\n").unwrap().1.split_once("\nEOF\n").unwrap().0;
     super::samples::assert_valid(&documents(pasted)[0]);
