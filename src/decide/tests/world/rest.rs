@@ -242,9 +242,12 @@ impl World {
 
     /// Where the desired version is refused and nothing serves, what was live before does, here or in another cluster.
     fn lives_on_at_rest(&self, readiness: &Readiness) -> Result<(), String> {
-        let waits_for_room = [Reason::PodsRefused, Reason::Unschedulable];
+        // What only waits for room, or for its smoke test, is not refused.
+        let cannot_be_had = self.desired_version().is_none_or(|version| {
+            self.is_rejected(version) || !self.registry.seen.versions.contains_key(&version)
+        });
         let is_refused =
-            matches!(readiness, Readiness::Stalled(why) if !waits_for_room.contains(&why.reason));
+            matches!(readiness, Readiness::Stalled(_)) && (cannot_be_had || self.is_refused_by_rules());
         let is_free = self.intent.lifecycle == Lifecycle::Active && self.intent.blocker.is_none();
         let is_silent = self.cluster.traffic == Traffic::Nowhere && self.status.version.is_none();
         let can_be_known = self.registry.silence().is_none() && self.intent.serving.is_some();
