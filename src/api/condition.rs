@@ -23,8 +23,8 @@ pub enum ConditionType {
     GatesPassed,
     /// The registry's webhooks wake Laurel. Without `spec.webhook` there is no such condition.
     WebhookReady,
-    /// The registry is used where an object names none. Without the annotation `laurel.dev/default` there is no such
-    /// condition.
+    /// The registry is used where an object names none. Without the annotation `laurel.dev/default` there is
+    /// no such condition.
     Default,
     /// `spec.suspend` is true. Otherwise there is no such condition.
     Suspended,
@@ -47,8 +47,8 @@ impl From<bool> for ConditionStatus {
     }
 }
 
-/// Why a condition is as it is: the closed list. `docs/reasons.md` says of each what it means and what to do; a
-/// test keeps that page complete.
+/// Why a condition is as it is: the closed list. `docs/reasons.md` says of each what it means and what to do;
+/// a test keeps that page complete.
 #[derive(
     Clone,
     Copy,
@@ -322,8 +322,8 @@ impl Reason {
         }
     }
 
-    /// Whether it passes without anybody changing a wish: the registry or the API server is away, or pods are still busy.
-    /// kstatus calls that reconciling; anything else stalls.
+    /// Whether it passes without anybody changing a wish: the registry or the API server is away, or pods are
+    /// still busy. kstatus calls that reconciling; anything else stalls.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self.severity(), Severity::Waiting | Severity::Transient)
@@ -372,8 +372,8 @@ pub struct DesiredCondition {
 /// The longest message that the API server accepts in a condition is 32,768 bytes; a person reads less.
 const MESSAGE_MAX: usize = 2000;
 
-/// `previous` with every wished condition in it. `lastTransitionTime` moves only where the status does; conditions of
-/// other types stay as they are.
+/// `previous` with every wished condition in it. `lastTransitionTime` moves only where the status does;
+/// conditions of other types stay as they are.
 #[must_use]
 pub fn merge_conditions(
     previous: &[Condition],

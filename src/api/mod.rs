@@ -41,8 +41,8 @@ pub const CHANGED_BY_ANNOTATION: &str = "laurel.dev/changed-by";
 /// The annotation in which whoever applies a ModelAlias names the Git commit that it comes from.
 pub const COMMIT_ANNOTATION: &str = "laurel.dev/commit";
 
-/// The annotation that makes a ModelRegistry the default of its namespace, or a ClusterModelRegistry that of the cluster,
-/// when its value is `true`.
+/// The annotation that makes a ModelRegistry the default of its namespace, or a ClusterModelRegistry that of
+/// the cluster, when its value is `true`.
 pub const DEFAULT_ANNOTATION: &str = "laurel.dev/default";
 
 /// What Go's `time.ParseDuration` accepts, without signs: `90s`, `1h30m`.
@@ -56,7 +56,8 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     generated.into_iter().map(schema::finish).collect()
 }
 
-/// The longest text of a duration. A longer one can mean more than a duration can hold, at which its parser panics.
+/// The longest text of a duration. A longer one can mean more than a duration can hold, at which its parser
+/// panics.
 pub(crate) const DURATION_MAX: usize = 16;
 
 /// What Kubernetes takes as the name of an object. A name that is put into a URL must not lead elsewhere.

@@ -19,7 +19,8 @@ use super::{
 /// The largest number of pods that may be asked for.
 pub const REPLICAS_MAX: u32 = 10_000;
 
-/// A path in a pod template: names of fields, separated by dots, and keys of items or quoted names of fields in brackets.
+/// A path in a pod template: names of fields, separated by dots, and keys of items or quoted names of fields
+/// in brackets.
 const OMIT_PATTERN: &str = r#"^[A-Za-z0-9]+(\.[A-Za-z0-9]+|\[[^\[\]"]+\]|\["[^"]+"\])*$"#;
 
 /// Which version an alias names, and how it serves.
@@ -64,8 +65,8 @@ pub struct ModelAliasSpec {
     #[x_kube(validation = Rule::new("self.lowerAscii() != 'latest' && !self.matches('^[vV][0-9]+$')").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
     pub alias: AliasName,
 
-    /// The version to serve, for instance `"4"`. Promote or roll back by changing this line. Set either this or
-    /// `follow`.
+    /// The version to serve, for instance `"4"`. Promote or roll back by changing this line. Set either this
+    /// or `follow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
 
@@ -89,19 +90,19 @@ pub struct ModelAliasSpec {
     #[x_kube(validation = Rule::new("!has(self.maxSurge) || self.strategy == 'Rolling'").message("maxSurge is for strategy Rolling"))]
     pub rollout: Rollout,
 
-    /// What to do when somebody moves the alias in the registry by hand: `Correct` (the default) puts it back on the
-    /// version that serves, `Report` leaves it and says so. With `follow.registry` this is about versions that were
-    /// refused or failed; moving the alias is then how a version is asked for.
+    /// What to do when somebody moves the alias in the registry by hand: `Correct` (the default) puts it back
+    /// on the version that serves, `Report` leaves it and says so. With `follow.registry` this is about
+    /// versions that were refused or failed; moving the alias is then how a version is asked for.
     #[serde(default = "correct")]
     pub drift: Drift,
 
-    /// What happens to the alias in the registry when this object is deleted: `Retain` (the default) leaves it where it
-    /// is, `Delete` removes it.
+    /// What happens to the alias in the registry when this object is deleted: `Retain` (the default) leaves
+    /// it where it is, `Delete` removes it.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// While true, Laurel changes nothing for this object, neither here nor in the registry. What serves goes on serving.
-    /// This is not a failure: `Ready` stays as it was, and the condition `Suspended` is true.
+    /// While true, Laurel changes nothing for this object, neither here nor in the registry. What serves goes
+    /// on serving. This is not a failure: `Ready` stays as it was, and the condition `Suspended` is true.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
 }
@@ -134,20 +135,21 @@ pub enum Drift {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Serving {
-    /// What runs in the image: `mlflow` (the default; MLflow's own scoring server), `mlserver` (Seldon MLServer with
-    /// its MLflow runtime) or `custom` (your own server; give at least its readinessProbe in `template`). With the first
-    /// two, every answer says in the header `Model-Version` which version gave it.
+    /// What runs in the image: `mlflow` (the default; MLflow's own scoring server), `mlserver` (Seldon
+    /// MLServer with its MLflow runtime) or `custom` (your own server; give at least its readinessProbe in
+    /// `template`). With the first two, every answer says in the header `Model-Version` which version gave
+    /// it.
     #[serde(default = "default_runtime")]
     pub runtime: Runtime,
 
-    /// The container image that serves. It holds the model server and the model's libraries; the model itself is
-    /// loaded from the registry when a pod starts.
+    /// The container image that serves. It holds the model server and the model's libraries; the model itself
+    /// is loaded from the registry when a pod starts.
     #[schemars(length(min = 1, max = 1024))]
     pub image: String,
 
-    /// How many pods serve. This is also the scale subresource, so an autoscaler targets the ModelAlias itself. Leave it
-    /// out when an autoscaler decides: Laurel then fills in the size that serves now, or 1, and never changes it again. So
-    /// taking the line out of a manifest changes nothing.
+    /// How many pods serve. This is also the scale subresource, so an autoscaler targets the ModelAlias
+    /// itself. Leave it out when an autoscaler decides: Laurel then fills in the size that serves now, or 1,
+    /// and never changes it again. So taking the line out of a manifest changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1, max = REPLICAS_MAX))]
     pub replicas: Option<u32>,
@@ -165,8 +167,8 @@ pub struct Serving {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
-    /// Environment variables for the model server. It also gets `MODEL_NAME`, `MODEL_VERSION`, `MODEL_ALIAS` and
-    /// `MODEL_URI`, which cannot be changed here.
+    /// Environment variables for the model server. It also gets `MODEL_NAME`, `MODEL_VERSION`, `MODEL_ALIAS`
+    /// and `MODEL_URI`, which cannot be changed here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -177,17 +179,19 @@ pub struct Serving {
     #[schemars(length(max = 64))]
     pub env_from: Vec<EnvFromSource>,
 
-    /// A partial `PodTemplateSpec`, merged over the one that Laurel renders. The model server is the container `model`.
-    /// Lists merge by their Kubernetes keys: containers, volumes and variables by name. What breaks Laurel's promises is
-    /// refused with its path in the condition. To remove something that Laurel renders, name it in `templateOmit`: a `null`
-    /// in the template removes it as well, but `kubectl apply` drops every `null` on its way to the cluster.
+    /// A partial `PodTemplateSpec`, merged over the one that Laurel renders. The model server is the
+    /// container `model`. Lists merge by their Kubernetes keys: containers, volumes and variables by name.
+    /// What breaks Laurel's promises is refused with its path in the condition. To remove something that
+    /// Laurel renders, name it in `templateOmit`: a `null` in the template removes it as well, but `kubectl
+    /// apply` drops every `null` on its way to the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub template: Option<serde_json::Value>,
 
-    /// Paths in the pod template that Laurel renders, each of which is removed before `template` is merged over it, for
-    /// instance `spec.containers[model].livenessProbe`. An item of a list is named by its key, which is the `name` of
-    /// containers, volumes and variables, the `mountPath` of mounts and the `containerPort` of ports.
+    /// Paths in the pod template that Laurel renders, each of which is removed before `template` is merged
+    /// over it, for instance `spec.containers[model].livenessProbe`. An item of a list is named by its key,
+    /// which is the `name` of containers, volumes and variables, the `mountPath` of mounts and the
+    /// `containerPort` of ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253), regex(pattern = OMIT_PATTERN)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -218,10 +222,10 @@ pub enum Runtime {
     Custom,
 }
 
-/// Whether pods keep a client's connection open after an answer. `Disabled` (the default) closes it, so that every client
-/// moves as soon as traffic moves, at the cost of one new connection for each request. With `Enabled`, a client that keeps
-/// its connection open is answered by the old version for as long as that version stays warm, and may lose a request when
-/// its pods end. It cannot be set for the runtime `custom`.
+/// Whether pods keep a client's connection open after an answer. `Disabled` (the default) closes it, so that
+/// every client moves as soon as traffic moves, at the cost of one new connection for each request. With
+/// `Enabled`, a client that keeps its connection open is answered by the old version for as long as that
+/// version stays warm, and may lose a request when its pods end. It cannot be set for the runtime `custom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeepAlive {
     /// Each answer closes its connection.
@@ -234,9 +238,9 @@ pub enum KeepAlive {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// `BlueGreen` (the default): the new version comes up in full beside the old one, then traffic moves at once, and
-    /// the old one stays warm. `Rolling`: pods are exchanged a few at a time, for clusters without room for two; both
-    /// versions answer meanwhile, and the previous one does not stay warm.
+    /// `BlueGreen` (the default): the new version comes up in full beside the old one, then traffic moves at
+    /// once, and the old one stays warm. `Rolling`: pods are exchanged a few at a time, for clusters without
+    /// room for two; both versions answer meanwhile, and the previous one does not stay warm.
     #[serde(default)]
     pub strategy: Strategy,
 
@@ -245,20 +249,21 @@ pub struct Rollout {
     #[schemars(with = "Option<i32>", range(min = 1, max = 10000))]
     pub max_surge: Option<u32>,
 
-    /// How long a version may take from its start until all its pods are ready. After that it is rejected and traffic
-    /// stays where it is. The default is 10m.
+    /// How long a version may take from its start until all its pods are ready. After that it is rejected and
+    /// traffic stays where it is. The default is 10m.
     #[serde(default = "default_progress_deadline")]
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("progressDeadline is at least 1s"))]
     pub progress_deadline: Duration,
 
-    /// With `BlueGreen`: how long the previous version stays at full size after a promotion, ready for an immediate
-    /// rollback. The default is 15m.
+    /// With `BlueGreen`: how long the previous version stays at full size after a promotion, ready for an
+    /// immediate rollback. The default is 15m.
     #[serde(default = "default_warm_for")]
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub warm_for: Duration,
 
-    /// How many versions are kept scaled to zero, beside the one that serves and the warm one. The default is 3.
+    /// How many versions are kept scaled to zero, beside the one that serves and the warm one. The default is
+    /// 3.
     #[serde(default = "default_revision_history_limit")]
     #[schemars(with = "i32", range(min = 0, max = 20))]
     pub revision_history_limit: u32,
@@ -317,8 +322,9 @@ pub struct SmokeTest {
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("smokeTest.timeout is at least 1s"))]
     pub timeout: Duration,
 
-    /// What happens while the test cannot be carried out, because the input example cannot be read or the pod cannot be
-    /// reached from Laurel: `Wait` (the default) keeps traffic where it is, `Skip` moves it without a test.
+    /// What happens while the test cannot be carried out, because the input example cannot be read or the pod
+    /// cannot be reached from Laurel: `Wait` (the default) keeps traffic where it is, `Skip` moves it without
+    /// a test.
     #[serde(default)]
     pub on_unavailable: OnUnavailable,
 }
@@ -339,9 +345,9 @@ impl SmokeTest {
     }
 }
 
-/// What is sent to a pod of the version. `InputExample` sends the request that was logged with the model, where there is one;
-/// an answer other than 2xx rejects the version. `Disabled` sends nothing. The default is `InputExample`, and `Disabled` for
-/// the runtime `custom`.
+/// What is sent to a pod of the version. `InputExample` sends the request that was logged with the model,
+/// where there is one; an answer other than 2xx rejects the version. `Disabled` sends nothing. The default is
+/// `InputExample`, and `Disabled` for the runtime `custom`.
 // This text, and not that of the field, is what a field that may be missing gets as its description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SmokeTestMode {
@@ -386,8 +392,9 @@ pub struct ModelAliasStatus {
     /// The version that the alias in the registry named when it last agreed with what serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_version: Option<Version>,
-    /// When the alias in the registry was put back after somebody had moved it, newest first, at most 3. It is forgotten when
-    /// nothing happened for ten minutes, when `spec.version` changes, or when somebody asks to try again.
+    /// When the alias in the registry was put back after somebody had moved it, newest first, at most 3. It
+    /// is forgotten when nothing happened for ten minutes, when `spec.version` changes, or when somebody asks
+    /// to try again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub put_back_at: Vec<Timestamp>,
     /// The URL for predictions inside the cluster.
@@ -415,15 +422,16 @@ pub struct ModelAliasStatus {
     /// Versions that were tried and failed, newest first, at most 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejection>,
-    /// What was done, newest first: the newest 10, and older ones that are not in the registry's tags yet, at most 100.
+    /// What was done, newest first: the newest 10, and older ones that are not in the registry's tags yet, at
+    /// most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
     /// The value of the annotation `laurel.dev/retry` that was last acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried: Option<String>,
-    /// `Ready`, `Reconciling` and `Stalled` as kstatus defines them; `Serving` (a ready version answers), `RegistrySynced`
-    /// (the alias in the registry names what serves) and `GatesPassed` (the promotion rules let the version in); and
-    /// `Suspended` while `spec.suspend` is true.
+    /// `Ready`, `Reconciling` and `Stalled` as kstatus defines them; `Serving` (a ready version answers),
+    /// `RegistrySynced` (the alias in the registry names what serves) and `GatesPassed` (the promotion rules
+    /// let the version in); and `Suspended` while `spec.suspend` is true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -485,8 +493,8 @@ pub struct Rejection {
     pub at: Timestamp,
     /// The settings it was tried with. Other settings are another try.
     pub settings: String,
-    /// Whether the version is held back: true until the spec, or the alias in the registry, names another version, or
-    /// somebody sets the annotation `laurel.dev/retry`.
+    /// Whether the version is held back: true until the spec, or the alias in the registry, names another
+    /// version, or somebody sets the annotation `laurel.dev/retry`.
     pub active: bool,
 }
 
@@ -509,8 +517,8 @@ pub struct HistoryEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub duration: Option<Duration>,
-    /// Who asked for it: a user as the API server knew them, `laurel` where Laurel chose by itself (a follower, a failure),
-    /// or `unknown`.
+    /// Who asked for it: a user as the API server knew them, `laurel` where Laurel chose by itself (a
+    /// follower, a failure), or `unknown`.
     #[serde(default = "unknown")]
     pub requested_by: String,
     /// The Git commit that asked for it, from the annotation `laurel.dev/commit`.
@@ -523,8 +531,8 @@ pub struct HistoryEntry {
     /// Why it was rejected, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Whether this entry was written to the tags of the version in the registry: `Pending`, `Written`, or `Impossible`
-    /// where the version is gone or the registry keeps no tags.
+    /// Whether this entry was written to the tags of the version in the registry: `Pending`, `Written`, or
+    /// `Impossible` where the version is gone or the registry keeps no tags.
     #[serde(default)]
     pub recorded: Recorded,
 }

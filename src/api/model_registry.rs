@@ -42,8 +42,8 @@ pub struct ModelRegistrySpec {
     /// An MLflow tracking server. The only kind of registry so far.
     pub mlflow: MlflowServer,
 
-    /// How Laurel logs in. Without it requests carry no credentials. The login needs the right to read models and to
-    /// set aliases. It is for Laurel alone: what serving pods need is named under `serving`.
+    /// How Laurel logs in. Without it requests carry no credentials. The login needs the right to read models
+    /// and to set aliases. It is for Laurel alone: what serving pods need is named under `serving`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("has(self.basic) != has(self.bearer)").message("auth takes exactly one of basic and bearer"))]
     pub auth: Option<Auth>,
@@ -64,10 +64,11 @@ pub struct ModelRegistrySpec {
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('2m')").message("requestTimeout is from 1s to 2m"))]
     pub request_timeout: Duration,
 
-    /// Lets the registry's webhooks wake Laurel, so that a change there is seen within a second instead of within
-    /// `pollInterval`. A delivery is a wake-up only: Laurel believes nothing that it says, and reads the registry itself.
-    /// Polling goes on, because webhooks get lost. It needs the operator's webhook endpoint (`webhook.enabled` of the
-    /// chart), where deliveries arrive at `/webhooks/NAMESPACE/NAME`, and for a ClusterModelRegistry at `/webhooks/NAME`.
+    /// Lets the registry's webhooks wake Laurel, so that a change there is seen within a second instead of
+    /// within `pollInterval`. A delivery is a wake-up only: Laurel believes nothing that it says, and reads
+    /// the registry itself. Polling goes on, because webhooks get lost. It needs the operator's webhook
+    /// endpoint (`webhook.enabled` of the chart), where deliveries arrive at `/webhooks/NAMESPACE/NAME`, and
+    /// for a ClusterModelRegistry at `/webhooks/NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
 
@@ -89,8 +90,8 @@ fn default_request_timeout() -> Duration {
 /// An MLflow tracking server.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MlflowServer {
-    /// The server's URL with its path prefix, if it has one, for instance `http://mlflow.mlops.svc:5000`. Serving pods
-    /// use it too, so it has to be a name that they can resolve.
+    /// The server's URL with its path prefix, if it has one, for instance `http://mlflow.mlops.svc:5000`.
+    /// Serving pods use it too, so it has to be a name that they can resolve.
     #[schemars(with = "Url", length(max = 2048))]
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("mlflow.url is an http:// or https:// URL with a host"))]
     #[x_kube(validation = Rule::new("!self.contains('@') && !self.contains('?') && !self.contains('#')").message("mlflow.url carries no login, query or fragment; credentials belong in auth"))]
@@ -101,10 +102,11 @@ pub struct MlflowServer {
     #[schemars(length(max = 63), regex(pattern = LABEL_PATTERN))]
     pub workspace: Option<String>,
 
-    /// What the stages `Staging` and `Production` are, which MLflow had before aliases: nothing (`Ignore`, the default), or
-    /// the same as aliases of these names (`AsAliases`): a ModelAlias with `alias: Production` then reads and moves the stage.
-    /// A stage that Laurel moves names one version; others that were in it are archived. MLflow tells of no change of a
-    /// stage by webhook. Where the server has aliases, use those: MLflow will drop stages.
+    /// What the stages `Staging` and `Production` are, which MLflow had before aliases: nothing (`Ignore`,
+    /// the default), or the same as aliases of these names (`AsAliases`): a ModelAlias with `alias:
+    /// Production` then reads and moves the stage. A stage that Laurel moves names one version; others that
+    /// were in it are archived. MLflow tells of no change of a stage by webhook. Where the server has
+    /// aliases, use those: MLflow will drop stages.
     #[serde(default, skip_serializing_if = "Stages::are_ignored")]
     pub stages: Stages,
 }
@@ -127,8 +129,8 @@ impl Stages {
 }
 
 impl MlflowServer {
-    /// The URL, or why it is none. The API server reads URLs as Go does, and takes some that nobody can connect to: a port
-    /// above 65535, `http://1.2.3.4.5`.
+    /// The URL, or why it is none. The API server reads URLs as Go does, and takes some that nobody can
+    /// connect to: a port above 65535, `http://1.2.3.4.5`.
     ///
     /// # Errors
     /// When it is none.
@@ -152,7 +154,8 @@ pub struct Auth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BasicAuth {
-    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), with the keys `username` and `password`.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), with the keys
+    /// `username` and `password`.
     pub secret_ref: LocalReference,
 }
 
@@ -160,7 +163,8 @@ pub struct BasicAuth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BearerAuth {
-    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), and its key. The default key is `token`.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), and its key. The
+    /// default key is `token`.
     pub secret_ref: TokenReference,
 }
 
@@ -184,9 +188,10 @@ fn token_key() -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), with the certificate authority in
-    /// PEM. The default key is `ca.crt`. Serving pods mount a Secret of this name and key from their own namespace, so with
-    /// a ClusterModelRegistry it has to be in each namespace that serves.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), with the
+    /// certificate authority in PEM. The default key is `ca.crt`. Serving pods mount a Secret of this name
+    /// and key from their own namespace, so with a ClusterModelRegistry it has to be in each namespace that
+    /// serves.
     pub ca_secret_ref: CaReference,
 }
 
@@ -210,15 +215,15 @@ fn ca_key() -> String {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
-    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), that deliveries are signed with
-    /// (HMAC-SHA256). It is read again every minute, and
-    /// when a delivery arrives that is signed otherwise. After a change, the secret before it is accepted for ten minutes
-    /// more. The default key is `secret`.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), that deliveries are
+    /// signed with (HMAC-SHA256). It is read again every minute, and when a delivery arrives that is signed
+    /// otherwise. After a change, the secret before it is accepted for ten minutes more. The default key is
+    /// `secret`.
     pub secret_ref: WebhookSecretReference,
 
-    /// Lets Laurel register the webhook in MLflow, keep it as it has to be, and delete it when this field or the object is
-    /// deleted. It needs a login with the right to administer the server, where the server has logins. Without this field,
-    /// somebody registers the webhook by hand.
+    /// Lets Laurel register the webhook in MLflow, keep it as it has to be, and delete it when this field or
+    /// the object is deleted. It needs a login with the right to administer the server, where the server has
+    /// logins. Without this field, somebody registers the webhook by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("has(self.encryptionKeySet) && self.encryptionKeySet").message("webhook.register needs encryptionKeySet: true. Without MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, each process of an MLflow server makes up a key of its own: after a webhook with a secret was registered, all others, and all after a restart, deliver no webhook any more and answer HTTP 500 to every request about webhooks, and only deleting it from the database by hand heals that. Set the variable on the server first, then confirm it here"))]
     pub register: Option<WebhookRegistration>,
@@ -244,16 +249,17 @@ fn secret_key() -> String {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookRegistration {
-    /// Where MLflow reaches the operator's webhook endpoint, with the path prefix of an ingress, if there is one, for instance
-    /// `https://laurel.example`. Laurel adds `/webhooks/NAMESPACE/NAME`, or `/webhooks/NAME` for a ClusterModelRegistry. By
-    /// default, MLflow accepts only https:// and public
+    /// Where MLflow reaches the operator's webhook endpoint, with the path prefix of an ingress, if there is
+    /// one, for instance `https://laurel.example`. Laurel adds `/webhooks/NAMESPACE/NAME`, or
+    /// `/webhooks/NAME` for a ClusterModelRegistry. By default, MLflow accepts only https:// and public
     /// addresses: see `MLFLOW_WEBHOOK_ALLOWED_SCHEMES` and `MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS`.
     #[schemars(length(max = 300))]
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("webhook.register.url is an http:// or https:// URL with a host"))]
     #[x_kube(validation = Rule::new("!self.contains('@') && !self.contains('?') && !self.contains('#')").message("webhook.register.url carries no login, query or fragment"))]
     pub url: String,
 
-    /// Confirms that the MLflow server has `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`, which Laurel cannot see. Has to be true.
+    /// Confirms that the MLflow server has `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`, which Laurel cannot see.
+    /// Has to be true.
     #[serde(default)]
     pub encryption_key_set: bool,
 }
@@ -262,8 +268,8 @@ pub struct WebhookRegistration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryServing {
-    /// Secrets and `ConfigMaps` whose keys every serving pod of this registry gets as environment variables, for
-    /// instance `AWS_ACCESS_KEY_ID` or `MLFLOW_TRACKING_USERNAME`. They are in the namespace of the pods.
+    /// Secrets and `ConfigMaps` whose keys every serving pod of this registry gets as environment variables,
+    /// for instance `AWS_ACCESS_KEY_ID` or `MLFLOW_TRACKING_USERNAME`. They are in the namespace of the pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub env_from: Vec<EnvFromSource>,
@@ -286,8 +292,8 @@ pub struct ModelRegistryStatus {
     /// What Laurel knows of the webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookStatus>,
-    /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`; with `spec.webhook` also `WebhookReady`; with the
-    /// annotation `laurel.dev/default` also `Default`.
+    /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`; with `spec.webhook` also `WebhookReady`;
+    /// with the annotation `laurel.dev/default` also `Default`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -300,7 +306,8 @@ pub struct WebhookStatus {
     /// The webhook that Laurel registered in MLflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The hour of the last delivery, in UTC. It is not kept more exactly, so that a busy registry costs one write an hour.
+    /// The hour of the last delivery, in UTC. It is not kept more exactly, so that a busy registry costs one
+    /// write an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<Timestamp>,
 }

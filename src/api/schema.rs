@@ -1,8 +1,10 @@
 //! Finishes the generated schemas: what holds for every field of every kind is done here, once.
 //!
-//! - Descriptions become paragraphs. Doc comments are wrapped where the source file is, and `kubectl explain` would keep
+//! - Descriptions become paragraphs. Doc comments are wrapped where the source file is, and `kubectl explain`
+//! would keep
 //!   those line breaks.
-//! - The status of every kind is open: no closed list of values, no default, and unknown fields are kept. Only Laurel writes
+//! - The status of every kind is open: no closed list of values, no default, and unknown fields are kept.
+//! Only Laurel writes
 //!   a status, and the CRDs in a cluster may be older than the operator: a server-side apply with a field or a value that
 //!   the schema refuses would then fail as a whole. What is left says what the operator can read: names, versions, times.
 

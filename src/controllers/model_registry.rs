@@ -43,8 +43,8 @@ struct Offer {
     generation: Option<i64>,
 }
 
-/// Passes objects that describe registries on. The polls of one that is gone end at once, and those that may use another
-/// registry now are woken.
+/// Passes objects that describe registries on. The polls of one that is gone end at once, and those that may
+/// use another registry now are woken.
 pub(super) fn noticing_changes<K: RegistryObject>(
     objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
     context: &Arc<Context>,
@@ -132,7 +132,8 @@ pub async fn reconcile<K: RegistryObject>(
         ..observed(&context, object, health, now)
     };
     publish(&context, object, &observed).await?;
-    // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
+    // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's
+    // more often.
     let has_webhook = object.registry().webhook.is_some() || next_webhook_stays(object);
     Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))
 }

@@ -174,7 +174,8 @@ impl RegistryObjects {
 }
 
 impl ClusterObjects {
-    /// Whether a namespace may use a registry, or why not. One that cannot be read forbids nothing: it is not usable anyway.
+    /// Whether a namespace may use a registry, or why not. One that cannot be read forbids nothing: it is not
+    /// usable anyway.
     fn allows(&self, object: &Guarded<ClusterModelRegistry>, namespace: &str) -> Result<(), String> {
         let Ok(object) = &object.0 else { return Ok(()) };
         let Some(allowed) = &object.spec.allowed_namespaces else { return Ok(()) };
@@ -201,8 +202,8 @@ pub fn is_default(object: &impl ResourceExt) -> bool {
     object.annotations().get(DEFAULT_ANNOTATION).is_some_and(|value| value == "true")
 }
 
-/// The newest of those that are marked as the default, and of equally old ones the first by name, as Kubernetes chooses among
-/// `StorageClasses`.
+/// The newest of those that are marked as the default, and of equally old ones the first by name, as
+/// Kubernetes chooses among `StorageClasses`.
 fn newest_default<'a, K: ResourceExt + 'a>(objects: impl Iterator<Item = &'a K>) -> Option<&'a K> {
     let rank =
         |object: &&K| (object.creation_timestamp().map(|time| time.0), std::cmp::Reverse(object.name_any()));
@@ -265,10 +266,14 @@ mod tests {
         }
     }
 
-    fn key(objects: &RegistryObjects, namespace: &str, spec: &str) -> Result<String, Reason> {
+    fn model(namespace: &str, spec: &str) -> RegisteredModel {
         let model = format!("{{metadata: {{name: fraud, namespace: {namespace}}}, spec: {spec}}}");
-        let model = serde_yaml::from_str::<RegisteredModel>(&model).unwrap();
-        objects.key(&model).map(|key| key.to_string()).map_err(|cause| cause.reason)
+        serde_yaml::from_str(&model).unwrap()
+    }
+
+    fn key(objects: &RegistryObjects, namespace: &str, spec: &str) -> Result<String, Reason> {
+        let key = objects.key(&model(namespace, spec));
+        key.map(|key| key.to_string()).map_err(|cause| cause.reason)
     }
 
     #[test]

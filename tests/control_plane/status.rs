@@ -15,7 +15,8 @@ use crate::scene::{PATIENCE, Scene, play};
 
 const FIELDS: [&str; 3] = ["registry", "desiredReplicas", "endpoint"];
 
-/// The definition of ModelAlias in an API group of its own, as a release would have it that does not know some fields yet.
+/// The definition of ModelAlias in an API group of its own, as a release would have it that does not know
+/// some fields yet.
 fn yesterdays(group: &str) -> Result<CustomResourceDefinition> {
     let all = custom_resource_definitions();
     let today = all.iter().find(|crd| crd.spec.names.kind == "ModelAlias").context("no ModelAlias")?;

@@ -1,10 +1,11 @@
 //! The user's partial pod template, merged over what Laurel renders.
 //!
-//! Merged as `kubectl` would: maps by field, the lists that Laurel renders by their Kubernetes keys, any other list as
-//! a whole, and `null` takes away, as does a path in `templateOmit`. The user may do as they like with it (other probes,
-//! sidecars, less security), but for two things: what says which version a pod serves, and what the Service finds it by.
-//! Whatever cannot be merged is a [`TemplateError`]. Fields that this release does not know are passed on: the cluster may be newer,
-//! and the API server refuses what it does not know either.
+//! Merged as `kubectl` would: maps by field, the lists that Laurel renders by their Kubernetes keys, any
+//! other list as a whole, and `null` takes away, as does a path in `templateOmit`. The user may do as they
+//! like with it (other probes, sidecars, less security), but for two things: what says which version a pod
+//! serves, and what the Service finds it by. Whatever cannot be merged is a [`TemplateError`]. Fields that
+//! this release does not know are passed on: the cluster may be newer, and the API server refuses what it
+//! does not know either.
 
 use std::fmt;
 
@@ -57,8 +58,8 @@ impl fmt::Display for InvalidTemplate {
     }
 }
 
-/// `rendered` without what `serving` omits and with its template merged over it, where everything in `serving` fits: as it is
-/// known here, and as JSON with everything else.
+/// `rendered` without what `serving` omits and with its template merged over it, where everything in
+/// `serving` fits: as it is known here, and as JSON with everything else.
 ///
 /// Each step looks for all its faults; the next one begins only when there are none.
 pub(super) fn checked(
@@ -140,8 +141,9 @@ fn blamed(errors: Vec<TemplateError>, omitted: &[TemplateError]) -> Vec<Template
     errors.into_iter().map(place).collect()
 }
 
-/// Without what asks for nothing: a key without a value at the top, and `metadata.labels` and `metadata.annotations` that are
-/// null, as a server-side apply leaves them where it took away the last entry.
+/// Without what asks for nothing: a key without a value at the top, and `metadata.labels` and
+/// `metadata.annotations` that are null, as a server-side apply leaves them where it took away the last
+/// entry.
 fn without_empty_parts(template: &Value) -> Value {
     let mut template = template.clone();
     let is_empty =

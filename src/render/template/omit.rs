@@ -83,6 +83,6 @@ fn remove(value: &mut Value, name: &str, steps: &[Step<'_>]) -> bool {
 fn position(items: &[Value], keys: &Keys, key: &str) -> Option<usize> {
     items.iter().position(|item| match &item[keys.required] {
         Value::String(text) => text == key,
-        other => other.to_string() == key,
+        other => *other.to_string() == *key,
     })
 }

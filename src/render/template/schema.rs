@@ -75,7 +75,8 @@ fn is_known(whole: &dyn Fn(Value) -> Value) -> bool {
     read(whole(Value::from(MARK))).map_or(true, |read| read.to_string().contains(MARK))
 }
 
-/// The innermost place that cannot be read even when it stands alone; `whole` makes a template of such a place.
+/// The innermost place that cannot be read even when it stands alone; `whole` makes a template of such a
+/// place.
 fn wrong_type(path: &Path, value: &Value, whole: &dyn Fn(Value) -> Value) -> Option<TemplateError> {
     let alone = |value: Value| {
         let error = read(whole(value)).err()?;
