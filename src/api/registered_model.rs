@@ -94,8 +94,8 @@ pub struct TagValue(#[schemars(length(max = 5000))] pub String);
 impl RegisteredModel {
     /// The model's name in the registry, or why this object's name cannot be one.
     ///
-    /// # Errors When `spec.modelName` is missing and `metadata.name` is no model name, which a Kubernetes
-    /// name always is.
+    /// # Errors
+    /// When neither `spec.modelName` nor `metadata.name` is a valid model name.
     pub fn model_name(&self) -> Result<ModelName, super::names::InvalidName> {
         match &self.spec.model_name {
             Some(name) => Ok(name.clone()),

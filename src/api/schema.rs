@@ -1,12 +1,10 @@
 //! Finishes the generated schemas: what holds for every field of every kind is done here, once.
 //!
-//! - Descriptions become paragraphs. Doc comments are wrapped where the source file is, and `kubectl explain`
-//! would keep
-//!   those line breaks.
+//! - Descriptions become paragraphs: `kubectl explain` would keep the line breaks of the doc comments.
 //! - The status of every kind is open: no closed list of values, no default, and unknown fields are kept.
-//! Only Laurel writes
-//!   a status, and the CRDs in a cluster may be older than the operator: a server-side apply with a field or a value that
-//!   the schema refuses would then fail as a whole. What is left says what the operator can read: names, versions, times.
+//!   Only Laurel writes a status, and the CRDs in a cluster may be older than the operator: a server-side
+//!   apply with a field or a value that the schema refuses would fail as a whole. The schema still describes
+//!   what the operator can read: names, versions, times.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,

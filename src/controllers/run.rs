@@ -129,25 +129,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     // The endpoint must listen before a webhook is registered.
     webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
 
-    for what in ["Deployments", "Services", "EndpointSlices", "Pods"] {
-        context.readiness.expect(what);
-    }
-    let mut watches = JoinSet::new();
-    watches.spawn(projections::<Deployment>(
-        context.watching(),
-        client.clone(),
-        scope.clone(),
-        "Deployments",
-    ));
-    watches.spawn(projections::<Service>(context.watching(), client.clone(), scope.clone(), "Services"));
-    watches.spawn(projections::<EndpointSlice>(
-        context.watching(),
-        client.clone(),
-        scope.clone(),
-        "EndpointSlices",
-    ));
-    watches.spawn(projections::<Pod>(context.watching(), client.clone(), scope.clone(), "Pods"));
-
+    let mut watches = watch_rendered(&context, &scope);
     let watching = context.watching();
     let spawner = Spawner { context: context.clone(), stop: stop.clone() };
     let objects = own_kind::<ModelAlias>(scope.api(&client), alias_writer, &watching, "ModelAliases");
@@ -204,6 +186,24 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     }
     tracing::info!("Laurel stopped");
     Ok(())
+}
+
+/// Watches what Laurel renders. Nothing is decided before all of it has been read.
+fn watch_rendered(context: &Context, scope: &Scope) -> JoinSet<()> {
+    for what in ["Deployments", "Services", "EndpointSlices", "Pods"] {
+        context.readiness.expect(what);
+    }
+    let parts = || (context.watching(), context.client.clone(), scope.clone());
+    let mut watches = JoinSet::new();
+    let (watching, client, scope) = parts();
+    watches.spawn(projections::<Deployment>(watching, client, scope, "Deployments"));
+    let (watching, client, scope) = parts();
+    watches.spawn(projections::<Service>(watching, client, scope, "Services"));
+    let (watching, client, scope) = parts();
+    watches.spawn(projections::<EndpointSlice>(watching, client, scope, "EndpointSlices"));
+    let (watching, client, scope) = parts();
+    watches.spawn(projections::<Pod>(watching, client, scope, "Pods"));
+    watches
 }
 
 /// Resolves a while after `stop`, before the pod would be killed: a server that does not answer must not

@@ -6,8 +6,7 @@
 //!
 //! For the same reason
 //! - the text that is hashed names its recipe, and so does the result: a new recipe is recognised as such
-//! instead of
-//!   looking like new settings,
+//!   instead of looking like new settings,
 //! - what is absent is left out, so an optional field that a later release adds changes no fingerprint,
 //! - what says the default in so many words is left out too where the field is optional,
 //! - `replicas` is left out: scaling restarts nothing.

@@ -384,7 +384,8 @@ async fn of_an_answer_without_end_only_the_beginning_is_read() {
     let endless = listen(async |mut stream| {
         let _ = stream.read(&mut [0; 4096]).await;
         let _ = stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-type: text/plain\r\n\r\n").await;
-        while stream.write_all(&[b'x'; 64 << 10]).await.is_ok() {}
+        let chunk = vec![b'x'; 64 << 10];
+        while stream.write_all(&chunk).await.is_ok() {}
     })
     .await;
     let mut bench = Bench::new().await;

@@ -39,7 +39,8 @@ fn ranks(page: &str) -> BTreeMap<String, usize> {
 
 /// The files of a folder, without those that only tests are compiled from.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let only_tests = Regex::new(r"#\[cfg\(test\)\]\s*mod (\w+);").expect("it is a pattern");
+    let only_tests = Regex::new(r"#\[cfg\([^\n]*\btest\b[^\n]*\)\]\s*(?:pub(?:\([a-z]+\))? )?mod (\w+);")
+        .expect("it is a pattern");
     let mut found = Vec::new();
     let mut skipped = BTreeSet::new();
     for entry in fs::read_dir(folder).expect("the folder is there") {

@@ -6,7 +6,7 @@ mod promises;
 
 use std::{fs, path::Path};
 
-use laurel::api::{RETRY_ANNOTATION, condition::Reason};
+use laurel::api::{DEFAULT_ANNOTATION, RETRY_ANNOTATION, condition::Reason};
 use laurel::render::labels;
 use pretty_assertions::assert_eq;
 use strum::IntoEnumIterator;
@@ -42,7 +42,7 @@ fn the_commands_name_what_exists() {
     for name in [RETRY_ANNOTATION, labels::MODEL_ALIAS, labels::VERSION] {
         assert!(page.contains(name), "{name}");
     }
-    let known = [RETRY_ANNOTATION, labels::MODEL_ALIAS, labels::VERSION];
+    let known = [DEFAULT_ANNOTATION, RETRY_ANNOTATION, labels::MODEL_ALIAS, labels::VERSION];
     for word in page.split(|c: char| !(c.is_ascii_alphanumeric() || "./-".contains(c))) {
         assert!(!word.starts_with("laurel.dev/") || known.contains(&word), "{word}");
     }
