@@ -289,17 +289,17 @@ pub struct ClusterView {
 
 impl ClusterView {
     /// How many pods a ModelAlias has whose spec does not say it: as many as it was to have before, or as answer now, or
-    /// one.
+    /// one. What answers alone never shrinks for that: a crash may have kept its last size from the status.
     #[must_use]
     pub fn size(&self, previous: &ModelAliasStatus) -> u32 {
-        let answering: u32 = match self.traffic {
-            Traffic::One(version) => self.workloads.get(&version).map_or(0, |workload| workload.desired),
-            Traffic::Shared => {
-                self.workloads.values().map(|workload| workload.desired).fold(0, u32::saturating_add)
-            }
-            Traffic::Nowhere => 0,
+        let reached = self.workloads.iter().filter(|(version, _)| self.traffic.reaches(**version));
+        let answering = reached.map(|(_, workload)| workload.desired).fold(0, u32::saturating_add);
+        let size = match (previous.desired_replicas, self.traffic) {
+            (Some(known), Traffic::One(_)) => known.max(answering),
+            (Some(known), Traffic::Shared | Traffic::Nowhere) => known,
+            (None, _) => answering,
         };
-        previous.desired_replicas.unwrap_or(answering).clamp(1, REPLICAS_MAX)
+        size.clamp(1, REPLICAS_MAX)
     }
 }
 

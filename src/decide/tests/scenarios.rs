@@ -35,6 +35,7 @@ macro_rules! stories {
 stories! {
     fn a_previous_version_that_was_started_again_in_vain_comes_to_rest();
     fn a_service_deleted_by_hand_comes_back();
+    fn a_size_that_is_taken_out_right_after_a_crash_does_not_shrink_what_serves();
     fn a_version_whose_smoke_test_cannot_be_done_serves_without_it_where_that_is_asked_for();
     fn an_alias_moved_now_and_then_is_put_back_each_time();
     fn promise_10_a_version_registered_anew_does_not_slip_in();
