@@ -23,6 +23,11 @@ pub enum ConditionType {
     GatesPassed,
     /// The registry's webhooks wake Laurel. Without `spec.webhook` there is no such condition.
     WebhookReady,
+    /// The registry is used where an object names none. Without the annotation `laurel.dev/default` there is
+    /// no such condition.
+    Default,
+    /// `spec.suspend` is true. Otherwise there is no such condition.
+    Suspended,
 }
 
 /// A condition's status.
@@ -42,8 +47,8 @@ impl From<bool> for ConditionStatus {
     }
 }
 
-/// Why a condition is as it is: the closed list. `docs/reasons.md` says of each what it means and what to do; a
-/// test keeps that page complete.
+/// Why a condition is as it is: the closed list. `docs/reasons.md` says of each what it means and what to do;
+/// a test keeps that page complete.
 #[derive(
     Clone,
     Copy,
@@ -108,6 +113,12 @@ pub enum Reason {
     ModelRegistryNotFound,
     /// No `registryRef` and no default registry.
     RegistryNotConfigured,
+    /// The ClusterModelRegistry does not allow the namespace.
+    RegistryNotAllowed,
+    /// The registry is the default where an object names none.
+    DefaultRegistry,
+    /// A newer registry is the default.
+    NewerDefaultRegistry,
     /// The ModelRegistry's settings cannot be used.
     RegistryInvalid,
     /// The Secret does not exist.
@@ -252,7 +263,8 @@ impl Reason {
             | Self::Scaling
             | Self::Deleting
             | Self::WebhookReceiving
-            | Self::WebhookWaiting => Severity::Normal,
+            | Self::WebhookWaiting
+            | Self::DefaultRegistry => Severity::Normal,
 
             Self::WaitingForPods | Self::RegistryPending | Self::RegistryNotRead => Severity::Waiting,
 
@@ -265,6 +277,8 @@ impl Reason {
             Self::ModelRegistryNotFound
             | Self::RegistryNotConfigured
             | Self::RegistryInvalid
+            | Self::NewerDefaultRegistry
+            | Self::RegistryNotAllowed
             | Self::SecretNotFound
             | Self::SecretKeyInvalid
             | Self::RegistryUnauthorized
@@ -308,8 +322,8 @@ impl Reason {
         }
     }
 
-    /// Whether it passes without anybody changing a wish: the registry or the API server is away, or pods are still busy.
-    /// kstatus calls that reconciling; anything else stalls.
+    /// Whether it passes without anybody changing a wish: the registry or the API server is away, or pods are
+    /// still busy. kstatus calls that reconciling; anything else stalls.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self.severity(), Severity::Waiting | Severity::Transient)
@@ -358,8 +372,8 @@ pub struct DesiredCondition {
 /// The longest message that the API server accepts in a condition is 32,768 bytes; a person reads less.
 const MESSAGE_MAX: usize = 2000;
 
-/// `previous` with every wished condition in it. `lastTransitionTime` moves only where the status does; conditions of
-/// other types stay as they are.
+/// `previous` with every wished condition in it. `lastTransitionTime` moves only where the status does;
+/// conditions of other types stay as they are.
 #[must_use]
 pub fn merge_conditions(
     previous: &[Condition],

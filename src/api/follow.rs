@@ -8,12 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{metric::Goal, registered_model::TagValue};
 
-/// A range of semantic versions: parts such as `>=2.1`, `<3`, `~2.4`, `^2` or `*`, separated by spaces or commas.
+/// A range of semantic versions: parts such as `>=2.1`, `<3`, `~2.4`, `^2` or `*`, separated by spaces or
+/// commas.
 const RANGE_PATTERN: &str = r"^ *(([<>]=?|[=~^]) *)?(\*|[0-9]+(\.([0-9]+|\*)){0,2}(-[0-9A-Za-z.-]+)?)([ ,]+(([<>]=?|[=~^]) *)?(\*|[0-9]+(\.([0-9]+|\*)){0,2}(-[0-9A-Za-z.-]+)?))* *$";
 
-/// What chooses the version: exactly one of these. The alias in the registry moves after traffic, except with `registry`, where
-/// it leads. A version that failed is not tried again until the choice changes, or somebody sets `laurel.dev/retry`.
+/// What chooses the version: exactly one of these. The alias in the registry moves after traffic, except with
+/// `registry`, where it leads. A version that failed is not tried again until the choice changes or somebody
+/// sets the annotation `laurel.dev/retry`.
+// Unknown members are kept so that `maxProperties` counts them: the API server refuses them instead of
+// dropping them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "maxProperties" = 1))]
 pub struct Follow {
     /// The alias in the registry decides: moving it there asks for that version here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,8 +42,8 @@ pub struct FollowRegistry {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FollowLatest {}
 
-/// The version with the best metric, among the newest 100 that are READY. A version whose run lacks the metric, or has it as
-/// NaN, is never chosen; of equal ones it is the newest.
+/// The version with the best metric, among the newest 100 that are READY. A version whose run lacks the
+/// metric, or has it as NaN, is never chosen; of equal ones it is the newest.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowBest {
     /// The metric's name in the runs, for instance `auc`.
@@ -57,14 +62,15 @@ fn maximize() -> Goal {
     Goal::Maximize
 }
 
-/// The version with the highest semantic version in a range, among the newest 100 that are READY. Versions whose tag is no
-/// semantic version are left out.
+/// The version with the highest semantic version in a range, among the newest 100 that are READY. Versions
+/// whose tag is no semantic version are left out.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowSemver {
     /// The tag of a version that holds its semantic version, for instance `semver`.
     #[schemars(length(min = 1, max = 250))]
     pub tag: String,
-    /// The range, for instance `>=2.1 <3`: all its parts must hold. `2.1` alone means `^2.1`, which is below 3.
+    /// The range, for instance `>=2.1 <3`: all its parts must hold. `2.1` alone means `^2.1`, which is below
+    /// 3.
     #[schemars(length(min = 1, max = 128), regex(pattern = RANGE_PATTERN))]
     pub range: String,
 }

@@ -7,6 +7,7 @@ use kube::{CustomResourceExt, core::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub mod cluster_model_registry;
 pub mod condition;
 pub mod follow;
 pub mod metric;
@@ -15,10 +16,14 @@ pub mod model_registry;
 pub mod names;
 pub mod promotion;
 pub mod registered_model;
+pub mod registry_reference;
+mod schema;
 
+pub use cluster_model_registry::{ClusterModelRegistry, ClusterModelRegistrySpec};
 pub use model_alias::{ModelAlias, ModelAliasSpec, ModelAliasStatus};
 pub use model_registry::{ModelRegistry, ModelRegistrySpec, ModelRegistryStatus};
 pub use registered_model::{RegisteredModel, RegisteredModelSpec, RegisteredModelStatus};
+pub use registry_reference::{RegistryKind, RegistryReference, RegistryStatus};
 
 /// The API group of Laurel's kinds, its labels and its annotations.
 pub const GROUP: &str = "laurel.dev";
@@ -36,20 +41,30 @@ pub const CHANGED_BY_ANNOTATION: &str = "laurel.dev/changed-by";
 /// The annotation in which whoever applies a ModelAlias names the Git commit that it comes from.
 pub const COMMIT_ANNOTATION: &str = "laurel.dev/commit";
 
+/// The annotation that makes a ModelRegistry the default of its namespace, or a ClusterModelRegistry that of
+/// the cluster, when its value is `true`.
+pub const DEFAULT_ANNOTATION: &str = "laurel.dev/default";
+
 /// What Go's `time.ParseDuration` accepts, without signs: `90s`, `1h30m`.
 pub(crate) const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$";
 
 /// The custom resource definitions, in the order in which a reader meets the kinds.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    vec![ModelRegistry::crd(), RegisteredModel::crd(), ModelAlias::crd()]
+    let generated =
+        [ModelRegistry::crd(), ClusterModelRegistry::crd(), RegisteredModel::crd(), ModelAlias::crd()];
+    generated.into_iter().map(schema::finish).collect()
 }
 
-/// The longest text of a duration. A longer one can mean more than a duration can hold, at which its parser panics.
+/// The longest text of a duration. A longer one can mean more than a duration can hold, at which its parser
+/// panics.
 pub(crate) const DURATION_MAX: usize = 16;
 
 /// What Kubernetes takes as the name of an object. A name that is put into a URL must not lead elsewhere.
 pub(crate) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// What Kubernetes takes as a label of a DNS name.
+pub(crate) const LABEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 /// What Kubernetes takes as a key of a Secret.
 pub(crate) const KEY_PATTERN: &str = "^[-._a-zA-Z0-9]+$";
@@ -64,12 +79,13 @@ pub struct LocalReference {
 }
 
 /// What happens in the registry when the object is deleted here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 pub enum DeletionPolicy {
-    /// It is deleted in the registry too.
-    Delete,
     /// It stays in the registry.
+    #[default]
     Retain,
+    /// It is deleted in the registry as well.
+    Delete,
 }
 
 /// A duration of the API as one of the standard library.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{DURATION_MAX, DURATION_PATTERN, KEY_PATTERN, LocalReference, NAME_PATTERN};
+use super::{DURATION_MAX, DURATION_PATTERN, KEY_PATTERN, LABEL_PATTERN, LocalReference, NAME_PATTERN};
 
 /// Where a model registry is, and how to log in to it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ use super::{DURATION_MAX, DURATION_PATTERN, KEY_PATTERN, LocalReference, NAME_PA
     namespaced,
     status = "ModelRegistryStatus",
     derive = "PartialEq",
-    doc = "A model registry (MLflow): where it is and how to log in to it. RegisteredModels in the same namespace refer to it by name.",
+    doc = "A model registry (MLflow) for one namespace: where it is and how to log in to it. RegisteredModels of the namespace name it in spec.registryRef. With the annotation laurel.dev/default: \"true\" it is used by those that name no registry.",
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.mlflow.url"),
     printcolumn(
         name = "Ready",
@@ -42,8 +42,8 @@ pub struct ModelRegistrySpec {
     /// An MLflow tracking server. The only kind of registry so far.
     pub mlflow: MlflowServer,
 
-    /// How Laurel logs in. Without it requests carry no credentials. The login needs the right to read models and to
-    /// set aliases. It is for Laurel alone: what serving pods need is named under `serving`.
+    /// How Laurel logs in. Without it requests carry no credentials. The login needs the right to read models
+    /// and to set aliases. It is for Laurel alone: what serving pods need is named under `serving`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("has(self.basic) != has(self.bearer)").message("auth takes exactly one of basic and bearer"))]
     pub auth: Option<Auth>,
@@ -58,10 +58,17 @@ pub struct ModelRegistrySpec {
     #[x_kube(validation = Rule::new("duration(self) >= duration('5s')").message("pollInterval is at least 5s"))]
     pub poll_interval: Duration,
 
-    /// Lets the registry's webhooks wake Laurel, so that a change there is seen within a second instead of within
-    /// `pollInterval`. A delivery is a wake-up only: Laurel believes nothing that it says, and reads the registry itself.
-    /// Polling goes on, because webhooks get lost. It needs the operator's webhook endpoint (`webhook.enabled` of the
-    /// chart), where deliveries for this object arrive at `/webhooks/NAMESPACE/NAME`.
+    /// How long one request to the registry may take, from 1s to 2m. The default is 10s.
+    #[serde(default = "default_request_timeout")]
+    #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('2m')").message("requestTimeout is from 1s to 2m"))]
+    pub request_timeout: Duration,
+
+    /// Lets the registry's webhooks wake Laurel, so that a change there is seen within a second instead of
+    /// within `pollInterval`. A delivery is a wake-up only: Laurel believes nothing that it says, and reads
+    /// the registry itself. Polling goes on, because webhooks get lost. It needs the operator's webhook
+    /// endpoint (`webhook.enabled` of the chart), where deliveries arrive at `/webhooks/NAMESPACE/NAME`, and
+    /// for a ClusterModelRegistry at `/webhooks/NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
 
@@ -76,11 +83,15 @@ pub fn default_poll_interval() -> Duration {
     std::time::Duration::from_secs(30).into()
 }
 
+fn default_request_timeout() -> Duration {
+    std::time::Duration::from_secs(10).into()
+}
+
 /// An MLflow tracking server.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MlflowServer {
-    /// The server's URL with its path prefix, if it has one, for instance `http://mlflow.mlops.svc:5000`. Serving pods
-    /// use it too, so it has to be a name that they can resolve.
+    /// The server's URL with its path prefix, if it has one, for instance `http://mlflow.mlops.svc:5000`.
+    /// Serving pods use it too, so it has to be a name that they can resolve.
     #[schemars(with = "Url", length(max = 2048))]
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("mlflow.url is an http:// or https:// URL with a host"))]
     #[x_kube(validation = Rule::new("!self.contains('@') && !self.contains('?') && !self.contains('#')").message("mlflow.url carries no login, query or fragment; credentials belong in auth"))]
@@ -88,13 +99,14 @@ pub struct MlflowServer {
 
     /// The workspace to use, on a server that has workspaces. Without it, the server's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(max = 63), regex(pattern = LABEL_PATTERN))]
     pub workspace: Option<String>,
 
-    /// What the stages `Staging` and `Production` are, which MLflow had before aliases: nothing (`Ignore`, the default), or
-    /// the same as aliases of these names (`AsAliases`): a ModelAlias with `alias: Production` then reads and moves the stage.
-    /// A stage that Laurel moves names one version; others that were in it are archived. MLflow tells of no change of a
-    /// stage by webhook. Where the server has aliases, use those: MLflow will drop stages.
+    /// What the stages `Staging` and `Production` are, which MLflow had before aliases: nothing (`Ignore`,
+    /// the default), or the same as aliases of these names (`AsAliases`): a ModelAlias with `alias:
+    /// Production` then reads and moves the stage. A stage that Laurel moves names one version; others that
+    /// were in it are archived. MLflow tells of no change of a stage by webhook. Where the server has
+    /// aliases, use those: MLflow will drop stages.
     #[serde(default, skip_serializing_if = "Stages::are_ignored")]
     pub stages: Stages,
 }
@@ -117,8 +129,8 @@ impl Stages {
 }
 
 impl MlflowServer {
-    /// The URL, or why it is none. The API server reads URLs as Go does, and takes some that nobody can connect to: a port
-    /// above 65535, `http://1.2.3.4.5`.
+    /// The URL, or why it is none. The API server reads URLs as Go does, and takes some that nobody can
+    /// connect to: a port above 65535, `http://1.2.3.4.5`.
     ///
     /// # Errors
     /// When it is none.
@@ -142,7 +154,8 @@ pub struct Auth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BasicAuth {
-    /// The Secret, in the same namespace, with the keys `username` and `password`.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), with the keys
+    /// `username` and `password`.
     pub secret_ref: LocalReference,
 }
 
@@ -150,7 +163,8 @@ pub struct BasicAuth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BearerAuth {
-    /// The Secret, in the same namespace, and its key. The default key is `token`.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), and its key. The
+    /// default key is `token`.
     pub secret_ref: TokenReference,
 }
 
@@ -174,8 +188,10 @@ fn token_key() -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// The Secret, in the same namespace, with the certificate authority in PEM. The default key is `ca.crt`. Serving
-    /// pods get this certificate too.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), with the
+    /// certificate authority in PEM. The default key is `ca.crt`. Serving pods mount a Secret of this name
+    /// and key from their own namespace, so with a ClusterModelRegistry it has to be in each namespace that
+    /// serves.
     pub ca_secret_ref: CaReference,
 }
 
@@ -199,14 +215,15 @@ fn ca_key() -> String {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
-    /// The Secret, in the same namespace, that deliveries are signed with (HMAC-SHA256). It is read again every minute, and
-    /// when a delivery arrives that is signed otherwise. After a change, the secret before it is accepted for ten minutes
-    /// more. The default key is `secret`.
+    /// The Secret, in the same namespace (for a ClusterModelRegistry, in the operator's), that deliveries are
+    /// signed with (HMAC-SHA256). It is read again every minute, and when a delivery arrives that is signed
+    /// otherwise. After a change, the secret before it is accepted for ten minutes more. The default key is
+    /// `secret`.
     pub secret_ref: WebhookSecretReference,
 
-    /// Lets Laurel register the webhook in MLflow, keep it as it has to be, and delete it when this field or the object is
-    /// deleted. It needs a login with the right to administer the server, where the server has logins. Without this field,
-    /// somebody registers the webhook by hand.
+    /// Lets Laurel register the webhook in MLflow, keep it as it has to be, and delete it when this field or
+    /// the object is deleted. It needs a login with the right to administer the server, where the server has
+    /// logins. Without this field, somebody registers the webhook by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("has(self.encryptionKeySet) && self.encryptionKeySet").message("webhook.register needs encryptionKeySet: true. Without MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY, each process of an MLflow server makes up a key of its own: after a webhook with a secret was registered, all others, and all after a restart, deliver no webhook any more and answer HTTP 500 to every request about webhooks, and only deleting it from the database by hand heals that. Set the variable on the server first, then confirm it here"))]
     pub register: Option<WebhookRegistration>,
@@ -232,15 +249,17 @@ fn secret_key() -> String {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookRegistration {
-    /// Where MLflow reaches the operator's webhook endpoint, with the path prefix of an ingress, if there is one, for instance
-    /// `https://laurel.example`. Laurel adds `/webhooks/NAMESPACE/NAME`. By default, MLflow accepts only https:// and public
+    /// Where MLflow reaches the operator's webhook endpoint, with the path prefix of an ingress, if there is
+    /// one, for instance `https://laurel.example`. Laurel adds `/webhooks/NAMESPACE/NAME`, or
+    /// `/webhooks/NAME` for a ClusterModelRegistry. By default, MLflow accepts only https:// and public
     /// addresses: see `MLFLOW_WEBHOOK_ALLOWED_SCHEMES` and `MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS`.
     #[schemars(length(max = 300))]
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''").message("webhook.register.url is an http:// or https:// URL with a host"))]
     #[x_kube(validation = Rule::new("!self.contains('@') && !self.contains('?') && !self.contains('#')").message("webhook.register.url carries no login, query or fragment"))]
     pub url: String,
 
-    /// Confirms that the MLflow server has `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`, which Laurel cannot see. Has to be true.
+    /// Confirms that the MLflow server has `MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY`, which Laurel cannot see.
+    /// Has to be true.
     #[serde(default)]
     pub encryption_key_set: bool,
 }
@@ -249,8 +268,8 @@ pub struct WebhookRegistration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryServing {
-    /// Secrets and `ConfigMaps` whose keys every serving pod of this registry gets as environment variables, for
-    /// instance `AWS_ACCESS_KEY_ID` or `MLFLOW_TRACKING_USERNAME`.
+    /// Secrets and `ConfigMaps` whose keys every serving pod of this registry gets as environment variables,
+    /// for instance `AWS_ACCESS_KEY_ID` or `MLFLOW_TRACKING_USERNAME`. They are in the namespace of the pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub env_from: Vec<EnvFromSource>,
@@ -273,7 +292,8 @@ pub struct ModelRegistryStatus {
     /// What Laurel knows of the webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookStatus>,
-    /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`; with `spec.webhook` also `WebhookReady`.
+    /// `Ready` (reachable and authorised), `Reconciling`, `Stalled`; with `spec.webhook` also `WebhookReady`;
+    /// with the annotation `laurel.dev/default` also `Default`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -286,7 +306,8 @@ pub struct WebhookStatus {
     /// The webhook that Laurel registered in MLflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The hour of the last delivery, in UTC. It is not kept more exactly, so that a busy registry costs one write an hour.
+    /// The hour of the last delivery, in UTC. It is not kept more exactly, so that a busy registry costs one
+    /// write an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivery: Option<Timestamp>,
 }

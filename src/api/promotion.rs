@@ -6,20 +6,26 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{metric::Goal, names::AliasName, registered_model::TagValue};
+use super::{LABEL_PATTERN, metric::Goal, names::AliasName, registered_model::TagValue};
 
-/// What a version must fulfil before the `ModelAliases` of these aliases send it traffic. All that stands here must hold; where
-/// several rules name the same alias, all of them. A version that served before is never held back.
+/// What a version must fulfil before the `ModelAliases` of these aliases send it traffic. All of it must
+/// hold; where several rules name the same alias, all of them. A version that served before is never held
+/// back.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("has(self.metrics) || has(self.improves) || has(self.tags) || has(self.description) || has(self.heldAlias)").message("a rule asks for something: set metrics, improves, tags, description or heldAlias"))]
+#[x_kube(validation = Rule::new("has(self.metrics) || has(self.improves) || has(self.tags) || has(self.description) || has(self.requiredAlias)").message("a rule asks for something: set metrics, improves, tags, description or requiredAlias"))]
 #[serde(rename_all = "camelCase")]
 pub struct PromotionRule {
+    /// The name of this rule, unique in the list, for instance `quality`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL_PATTERN))]
+    pub name: String,
+
     /// The aliases in the registry that this rule is about, for instance `[champion]`.
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(validation = Rule::new("self.all(name, name.lowerAscii() != 'latest' && !name.matches('^[vV][0-9]+$'))").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
     pub aliases: Vec<AliasName>,
 
-    /// Bounds for metrics of the version's run. A metric that is missing or not a number does not fulfil them.
+    /// Bounds for metrics of the version's run. A metric that is missing or not a number does not fulfil
+    /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -38,10 +44,11 @@ pub struct PromotionRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<DescriptionRule>,
 
-    /// The version holds this alias in the registry, for instance `challenger`: the old "Staging before Production".
+    /// The version holds this alias in the registry, for instance `challenger`: the old "Staging before
+    /// Production".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.lowerAscii() != 'latest' && !self.matches('^[vV][0-9]+$')").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
-    pub held_alias: Option<AliasName>,
+    pub required_alias: Option<AliasName>,
 }
 
 /// Bounds for a metric of the version's run.
@@ -60,8 +67,8 @@ pub struct MetricRule {
     pub max: Option<f64>,
 }
 
-/// Better, by a metric of their runs, than the version under another alias. Where that alias names nothing, or the version
-/// itself, there is nothing to be better than, and it holds.
+/// Better, by a metric of their runs, than the version under another alias. Where that alias names nothing,
+/// or the version itself, there is nothing to be better than, and it holds.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Improvement {
     /// The metric's name in both runs, for instance `auc`.

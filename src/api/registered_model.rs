@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DeletionPolicy, LocalReference,
+    DeletionPolicy, RegistryReference, RegistryStatus,
     names::{ModelName, Version},
     promotion::PromotionRule,
 };
@@ -48,42 +48,41 @@ pub struct RegisteredModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_name: Option<ModelName>,
 
-    /// The ModelRegistry, in the same namespace. Without it, the registry that Laurel was installed with.
+    /// The registry that the model is in. Without it, the default: the ModelRegistry of this namespace with
+    /// the annotation `laurel.dev/default: "true"`, or else the ClusterModelRegistry with that annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registry_ref: Option<LocalReference>,
+    pub registry_ref: Option<RegistryReference>,
 
     /// The model's description in the registry. Without it, the description there is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 5000))]
     pub description: Option<String>,
 
-    /// Tags of the model in the registry. Laurel owns the keys that stand here, also their removal; other tags are
-    /// left alone.
+    /// Tags of the model in the registry. Laurel owns the keys that stand here, also their removal; other
+    /// tags are left alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new("self.all(key, size(key) <= 250 && key.matches('^[A-Za-z0-9_ ./:-]+$'))").message("a tag's key is 1 to 250 letters, digits, spaces or one of _ . / : -"))]
     pub tags: BTreeMap<String, TagValue>,
 
-    /// What a version must fulfil before an alias may name it, by alias. The people who may change these rules need not be
-    /// those who promote. Without rules for an alias, any version may be promoted there.
+    /// What a version must fulfil before an alias may name it, by alias. The people who may change these
+    /// rules need not be those who promote. Without rules for an alias, any version may be promoted there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub promotion: Vec<PromotionRule>,
 
-    /// Metrics that the status shows for each of the newest versions, beside those that the rules in `promotion` speak of.
+    /// Metrics that the status shows for each of the newest versions, beside those that the rules in
+    /// `promotion` speak of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 250)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub display_metrics: Vec<String>,
 
-    /// What happens to the model in the registry, with all its versions, when this object is deleted: `Retain` (the
-    /// default) or `Delete`.
-    #[serde(default = "retain")]
+    /// What happens to the model in the registry, with all its versions, when this object is deleted:
+    /// `Retain` (the default) or `Delete`.
+    #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-}
-
-fn retain() -> DeletionPolicy {
-    DeletionPolicy::Retain
 }
 
 /// The text of a tag, at most 5000 characters.
@@ -95,8 +94,8 @@ pub struct TagValue(#[schemars(length(max = 5000))] pub String);
 impl RegisteredModel {
     /// The model's name in the registry, or why this object's name cannot be one.
     ///
-    /// # Errors
-    /// When `spec.modelName` is missing and `metadata.name` is no model name, which a Kubernetes name always is.
+    /// # Errors When `spec.modelName` is missing and `metadata.name` is no model name, which a Kubernetes
+    /// name always is.
     pub fn model_name(&self) -> Result<ModelName, super::names::InvalidName> {
         match &self.spec.model_name {
             Some(name) => Ok(name.clone()),
@@ -112,6 +111,9 @@ pub struct RegisteredModelStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The registry that the model is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryStatus>,
     /// The model's name in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_name: Option<ModelName>,
@@ -150,8 +152,9 @@ pub struct VersionStatus {
     pub aliases: Vec<String>,
     /// `Ready`, `Pending` or `Failed`: the state of its registration.
     pub state: String,
-    /// The metrics of its run that `spec.displayMetrics` names and those that the rules in `spec.promotion` speak of, at most 24:
-    /// a number, `NaN`, `none` where the run has no such metric, or `unknown` where the run could not be read yet.
+    /// The metrics of its run that `spec.displayMetrics` names and those that the rules in `spec.promotion`
+    /// speak of, at most 24: a number, `NaN`, `none` where the run has no such metric, or `unknown` where the
+    /// run could not be read yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, String>,
 }

@@ -116,6 +116,7 @@ fn described(action: &Action) -> String {
         }
         Action::Delete { version } => format!("the deletion of the Deployment of version {version}"),
         Action::DeleteService => "the deletion of the Service".to_owned(),
+        Action::FillInReplicas { replicas } => format!("spec.serving.replicas: {replicas}"),
         Action::SmokeTest { version, .. } => format!("the smoke test of version {version}"),
         Action::SetAlias { version, .. } => {
             format!("the alias in the registry, which names version {version}")
@@ -173,6 +174,7 @@ async fn act(
         }
         Action::Delete { version } => workloads::delete_deployment(effects, subject, *version).await,
         Action::DeleteService => workloads::delete_service(effects, subject).await,
+        Action::FillInReplicas { replicas } => workloads::fill_in_replicas(effects, subject, *replicas).await,
         Action::SetAlias { role, version, replaces, corrects: _ } => {
             return effects.alias_writes.start(subject, subject.known_model()?, *role, *version, *replaces);
         }

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::Effects;
 use crate::{
     api::{
+        ModelAlias,
         condition::{Reason, ReasonMessage},
         names::{ModelUri, Version, deployment_name},
     },
@@ -39,20 +40,21 @@ where
 }
 
 /// Applies a whole object. One that is there already and belongs to somebody else is left alone.
-async fn apply<K>(effects: &Effects<'_>, subject: &Subject<'_>, object: &K, is_known: bool) -> Done
+async fn apply<K>(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    name: &str,
+    object: &(impl Serialize + std::fmt::Debug),
+    is_known: bool,
+) -> Done
 where
-    K: Projected
-        + Resource<Scope = kube::core::NamespaceResourceScope>
-        + Serialize
-        + DeserializeOwned
-        + std::fmt::Debug,
+    K: Projected + Resource<Scope = kube::core::NamespaceResourceScope> + DeserializeOwned + std::fmt::Debug,
 {
     let api = api::<K>(effects, subject);
-    let name = object.name_any();
     let described = format!("the {} {name:?}", K::kind(&()));
     if !is_known {
         let there =
-            api.get_metadata_opt(&name).await.map_err(|error| error_message(&error, "read", &described))?;
+            api.get_metadata_opt(name).await.map_err(|error| error_message(&error, "read", &described))?;
         let owner = there.map(|there| there.owner_references().iter().any(|owner| owner.uid == subject.uid));
         if owner == Some(false) {
             let message =
@@ -60,7 +62,7 @@ where
             return Err(ReasonMessage::new(Reason::NameTaken, message));
         }
     }
-    let written: K = server_side_apply::apply(effects.client, &subject.key.0, &name, object)
+    let written: K = server_side_apply::apply(effects.client, &subject.key.0, name, object)
         .await
         .map_err(|error| error_message(&error, "apply", &described))?;
     written.insert(effects.cluster, &subject.key);
@@ -92,7 +94,15 @@ pub(super) async fn apply_deployment(
     let deployment = render::deployment(&rendering(subject)?, version, model_uri, replicas, at)
         .map_err(|error| ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))?;
     let is_known = effects.cluster.has_deployment(&subject.key, version);
-    apply(effects, subject, &deployment, is_known).await
+    let applied =
+        apply::<Deployment>(effects, subject, &deployment.object.name_any(), &deployment, is_known).await;
+    applied.map_err(|cause| match cause.reason {
+        Reason::ApplyRefused => ReasonMessage {
+            message: format!("{}; correct spec.serving, or what refuses it", cause.message),
+            ..cause
+        },
+        _ => cause,
+    })
 }
 
 /// Points the Service. `counted_on` is the number of ready pods that the decision to do so was made with.
@@ -117,7 +127,14 @@ pub(super) async fn route(
     if known.is_some() && known != desired.map(|port| port.port) {
         replace_ports(effects, subject, &service).await?;
     }
-    apply(effects, subject, &service, effects.cluster.has_service(&subject.key)).await
+    apply::<Service>(
+        effects,
+        subject,
+        &service.name_any(),
+        &service,
+        effects.cluster.has_service(&subject.key),
+    )
+    .await
 }
 
 /// That as many pods are ready to get requests as the decision counted on, by what the API server says now: what a watch showed
@@ -177,6 +194,21 @@ pub(super) async fn scale(
         .map_err(|error| error_message(&error, "scale", &format!("the Deployment {name:?}")))?;
     written.insert(effects.cluster, &subject.key);
     Ok(())
+}
+
+/// Sets `spec.serving.replicas` where nobody did. A change of the object meanwhile may have set it: then that counts.
+pub(super) async fn fill_in_replicas(effects: &Effects<'_>, subject: &Subject<'_>, replicas: u32) -> Done {
+    let name = &subject.key.1;
+    let patch = json!({
+        "metadata": { "resourceVersion": subject.metadata().resource_version },
+        "spec": { "replicas": replicas },
+    });
+    let api = api::<ModelAlias>(effects, subject);
+    match api.patch_scale(name, &patch_parameters(), &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(()),
+        Err(error) => Err(error_message(&error, "fill in the size of", &format!("the ModelAlias {name:?}"))),
+        Ok(_) => Ok(()),
+    }
 }
 
 pub(super) async fn delete_deployment(

@@ -1,4 +1,4 @@
-//! The log as it is read back from the tags of all versions.
+//! The audit log, read back from the tags of all versions.
 
 use std::collections::BTreeMap;
 
@@ -14,43 +14,43 @@ use crate::{
     registry::VersionFacts,
 };
 
-/// One line: what happened to which version.
+/// One entry of the log, with its version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
     /// The version.
     pub version: Version,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub entry: LogEntry,
-    /// When another version took its place; `None` while it is live, and for a version that was rejected.
+    /// When another version replaced it; `None` while it is live, and for a rejected version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
 impl Line {
-    /// Whether the version served from then on.
+    /// Whether the version got the traffic.
     #[must_use]
     pub fn is_live(&self) -> bool {
         matches!(self.entry.outcome, Outcome::Promoted | Outcome::RolledBack)
     }
 }
 
-/// The log of a model.
+/// The audit log of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Log {
-    /// The lines, newest first.
+    /// The entries, newest first.
     pub entries: Vec<Line>,
-    /// How many tags look like lines of the log and cannot be read.
+    /// Number of tags that look like entries but cannot be parsed.
     pub unreadable: usize,
 }
 
-/// A time, or a whole day of UTC.
+/// A point in time, or a whole day in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// When it begins.
+    /// Its start.
     pub from: Timestamp,
-    /// When it ends; the same for a moment.
+    /// Its end; equal to the start for a point in time.
     pub to: Timestamp,
 }
 
@@ -65,13 +65,14 @@ impl std::str::FromStr for Span {
             let day: Date = text.parse().ok()?;
             let from = day.to_zoned(TimeZone::UTC).ok()?.timestamp();
             let to = day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp();
-            // A day ends right before the next one begins.
+            // A day ends just before the next one begins.
             Some(Self { from, to: to.checked_sub(jiff::SignedDuration::from_nanos(1)).ok()? })
         };
-        // A date with a time but without a zone is read as a date by itself, and would mean another day than was asked for.
+        // A date with a time but no zone parses as a date alone, which might mean a different day than
+        // intended.
         let day = (text.len() == "2026-11-22".len()).then(day).flatten();
         day.ok_or_else(|| {
-            "neither a day (2026-11-22, in UTC) nor a time with its zone (2026-11-22T14:00:00Z)".to_owned()
+            "neither a day (2026-11-22, in UTC) nor a time with a zone (2026-11-22T14:00:00Z)".to_owned()
         })
     }
 }
@@ -100,14 +101,14 @@ impl Log {
         log
     }
 
-    /// Only what concerns an alias.
+    /// Keeps only the entries about an alias.
     #[must_use]
     pub fn about(mut self, alias: &AliasName) -> Self {
         self.entries.retain(|line| line.entry.alias == *alias);
         self
     }
 
-    /// Only what was live at that time.
+    /// Keeps only the versions that were live at that time.
     #[must_use]
     pub fn live_at(mut self, span: Span) -> Self {
         self.entries.retain(|line| {

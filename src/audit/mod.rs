@@ -1,12 +1,12 @@
-//! The record: what was live, when, who asked for it and why, in the tags of the versions in the registry. It outlives every
-//! object in the cluster.
+//! The audit log: what was live when, who requested it and why, in the tags of the versions in the registry.
+//! It outlives every object in the cluster.
 //!
 //! ```text
-//! tags     one entry of the history as tags: one line of the log that never changes, and the latest facts for a person
-//! log      the log as it is read back: what was live at a time
+//! tags     one entry of the history as tags: a log entry that never changes, and the latest facts for people
+//! log      the log, read back: what was live at a time
 //! ```
 //!
-//! The key of a line of the log is made from its facts, so writing it twice is writing it once.
+//! The key of a log entry is derived from its content, so writing it twice has no further effect.
 
 mod log;
 mod tags;
@@ -15,5 +15,5 @@ mod tests;
 
 pub use self::{
     log::{Line, Log, Span},
-    tags::{Change, LogEntry, is_logged, of_version, of_version_before, was_live},
+    tags::{Change, LogEntry, is_audit_tag, is_logged, of_version, of_version_before, was_live},
 };

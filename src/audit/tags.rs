@@ -11,7 +11,10 @@ use crate::api::{
     names::{AliasName, Version},
 };
 
-/// What the key of every line of the log begins with.
+/// The prefix of all tags of the audit log.
+const AUDIT: &str = "laurel.";
+
+/// The prefix of the key of every log entry.
 pub(super) const LOG: &str = "laurel.log.";
 
 const PROMOTED_AT: &str = "laurel.promoted_at";
@@ -22,86 +25,87 @@ const REJECTED: &str = "laurel.rejected";
 const REJECTED_AT: &str = "laurel.rejected_at";
 const ROLLED_BACK_AT: &str = "laurel.rolled_back_at";
 
-/// `MLflow` takes keys of at most 250 characters, and an alias may have 255; the value says it in full.
+/// MLflow accepts keys of at most 250 characters, and an alias may have 255; the value contains it in full.
 const ALIAS_MAX: usize = 160;
-/// `MLflow` before 3 takes values of at most 5000 characters.
+/// MLflow before 3 accepts values of at most 5000 characters.
 const WHO_MAX: usize = 300;
 
-/// One line of the log, the value of its tag: small JSON. What a later release adds is ignored.
+/// One log entry, the value of its tag: a small JSON object. Fields of later releases are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogEntry {
     /// The alias.
     pub alias: AliasName,
-    /// What happened to the version.
+    /// The outcome for the version.
     pub outcome: Outcome,
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
     /// The version that served before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Version>,
-    /// What asked for it.
+    /// What requested it.
     pub cause: Cause,
-    /// Who asked for it.
-    pub by: String,
-    /// The Git commit that asked for it.
+    /// Who requested it.
+    pub requested_by: String,
+    /// The Git commit that requested it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// How long it took from the version's start, for instance `41s`.
+    /// Time since the version's start, for instance `41s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub took: Option<String>,
-    /// Why it was rejected, in one word.
+    pub duration: Option<String>,
+    /// The reason of a rejection, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why it was rejected, in a sentence.
+    /// The message of a rejection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The `ModelAlias`, as `namespace/name`.
+    /// The ModelAlias, as `namespace/name`.
     pub model_alias: String,
 }
 
 impl LogEntry {
-    /// What the log says of an entry of the history of this `ModelAlias`.
+    /// Creates the log entry for an entry of this ModelAlias's history.
     #[must_use]
     pub fn new(alias: &AliasName, model_alias: &str, entry: &HistoryEntry) -> Self {
-        let took = entry.took.map(|took| serde_json::to_value(took).unwrap_or_default());
+        let duration = entry.duration.map(|duration| serde_json::to_value(duration).unwrap_or_default());
         Self {
             alias: alias.clone(),
             outcome: entry.outcome,
             at: entry.at,
             from: entry.from,
             cause: entry.cause,
-            by: shortened(&entry.by, WHO_MAX),
+            requested_by: shortened(&entry.requested_by, WHO_MAX),
             commit: entry.commit.as_ref().map(|commit| shortened(commit, WHO_MAX)),
-            took: took.and_then(|took| took.as_str().map(str::to_owned)),
+            duration: duration.and_then(|duration| duration.as_str().map(str::to_owned)),
             reason: entry.reason.map(|reason| reason.to_string()),
             message: entry.message.clone(),
             model_alias: model_alias.to_owned(),
         }
     }
 
-    /// The key of its tag.
+    /// Returns the key of its tag.
     #[must_use]
     pub fn key(&self) -> String {
         let outcome: &str = self.outcome.into();
-        // Not every MLflow server takes a colon in a key.
+        // Not every MLflow server accepts a colon in a key.
         let at = self.at.to_string().replace(':', "");
         format!("{LOG}{}.{at}.{outcome}", shortened_plainly(self.alias.as_str(), ALIAS_MAX))
     }
 
-    /// Who asked for it, in one line.
+    /// Returns who requested it, in one line.
     #[must_use]
     pub fn who(&self) -> String {
         match &self.commit {
-            Some(commit) => format!("{}, commit {commit}", self.by),
-            None => self.by.clone(),
+            Some(commit) => format!("{}, commit {commit}", self.requested_by),
+            None => self.requested_by.clone(),
         }
     }
 
-    /// Whether the version had pods that took traffic. Where only the alias is kept, nothing is ever started or rolled back.
+    /// Whether the version had pods that took traffic. Where only the alias is kept, nothing is ever started
+    /// or rolled back.
     fn has_served(&self) -> bool {
         match self.outcome {
-            Outcome::Promoted => self.took.is_some(),
+            Outcome::Promoted => self.duration.is_some(),
             Outcome::RolledBack => true,
             Outcome::Rejected | Outcome::Unknown => false,
         }
@@ -112,7 +116,7 @@ impl LogEntry {
     }
 }
 
-/// The first `max` characters; without an ellipsis, which no key may have.
+/// Returns the first `max` characters, without an ellipsis, which is not valid in a key.
 fn shortened_plainly(text: &str, max: usize) -> &str {
     text.char_indices().nth(max).map_or(text, |(end, _)| &text[..end])
 }
@@ -126,16 +130,22 @@ pub enum Change {
     Remove(String),
 }
 
-/// The tags that a version has.
+/// The tags of a version.
 type Tags = BTreeMap<String, String>;
 
-/// Whether the log has this entry already.
+/// Whether a tag belongs to the audit log.
+#[must_use]
+pub fn is_audit_tag(key: &str) -> bool {
+    key.starts_with(AUDIT)
+}
+
+/// Whether the log already has this entry.
 #[must_use]
 pub fn is_logged(entry: &LogEntry, tags: &Tags) -> bool {
     tags.contains_key(&entry.key())
 }
 
-/// Whether the log says that the version has served under this alias: not only that the alias named it.
+/// Whether the log shows that the version served under this alias, and not only that it had the alias.
 #[must_use]
 pub fn was_live(alias: &AliasName, tags: &Tags) -> bool {
     let lines = tags.iter().filter(|(key, _)| key.starts_with(LOG));
@@ -143,8 +153,8 @@ pub fn was_live(alias: &AliasName, tags: &Tags) -> bool {
     entries.into_iter().any(|entry| entry.alias == *alias && entry.has_served())
 }
 
-/// The changes that write an entry into the tags of its version. The line of the log comes last: where it stands, all the rest
-/// was done.
+/// Returns the changes that write an entry to the tags of its version. The log entry comes last: if it
+/// exists, all other changes were made.
 #[must_use]
 pub fn of_version(entry: &LogEntry, tags: &Tags) -> Vec<Change> {
     let alias = entry.alias.as_str();
@@ -157,7 +167,7 @@ pub fn of_version(entry: &LogEntry, tags: &Tags) -> Vec<Change> {
             None => facts.remove(PROMOTED_FROM),
         }
         facts.set(PROMOTED_AT, &entry.at.to_string());
-        // What was said of the version before is not so any more; the log keeps it.
+        // These tags are not true any more; the log keeps them.
         if facts.is_newer_than(ROLLED_BACK_AT, entry.at) {
             facts.remove(ROLLED_BACK_AT);
         }
@@ -180,7 +190,7 @@ pub fn of_version(entry: &LogEntry, tags: &Tags) -> Vec<Change> {
     facts.changes
 }
 
-/// The changes that say on the version before that traffic went back from it.
+/// Returns the changes that mark the previous version as rolled back.
 #[must_use]
 pub fn of_version_before(entry: &LogEntry, tags: &Tags) -> Vec<Change> {
     let mut facts = Facts { tags, changes: Vec::new() };
@@ -193,14 +203,14 @@ pub fn of_version_before(entry: &LogEntry, tags: &Tags) -> Vec<Change> {
     facts.changes
 }
 
-/// The latest facts, for a person.
+/// The tags with the latest facts, for people.
 struct Facts<'a> {
     tags: &'a Tags,
     changes: Vec<Change>,
 }
 
 impl Facts<'_> {
-    /// Whether what happened at this time is newer than what the tags say. What is late never takes the place of newer facts.
+    /// Whether an event at this time is newer than the tag. A late event never replaces newer facts.
     fn is_newer_than(&self, key: &str, at: Timestamp) -> bool {
         let known = self.tags.get(key).and_then(|known| known.parse::<Timestamp>().ok());
         known.is_none_or(|known| known <= at)

@@ -34,8 +34,8 @@ fn entry(seconds: i64, number: u32, from: Option<u32>, outcome: Outcome) -> Hist
         at: at(seconds),
         cause: Cause::Spec,
         outcome,
-        took: Some(std::time::Duration::from_secs(41).into()),
-        by: "ana@example.com".into(),
+        duration: Some(std::time::Duration::from_secs(41).into()),
+        requested_by: "ana@example.com".into(),
         commit: Some("4f1c2d3".into()),
         reason: (outcome == Outcome::Rejected).then_some(Reason::SmokeTestFailed),
         message: (outcome == Outcome::Rejected).then(|| "it answered 500".into()),
@@ -59,7 +59,7 @@ fn change(tags: &mut Tags, changes: Vec<Change>) {
     }
 }
 
-/// Writes an entry as the operator does; at most `limit` changes of it.
+/// Writes an entry as the operator does, at most `limit` of its changes.
 fn write(registry: &mut Registry, number: u32, entry: &LogEntry, limit: usize) {
     let mut left = limit;
     let mut cut = |changes: Vec<Change>| {
@@ -105,13 +105,13 @@ fn a_promotion_a_rejection_and_a_rollback_leave_these_tags() {
 }
 
 #[test]
-fn a_version_that_is_promoted_after_all_is_not_called_rejected_any_more() {
+fn a_rejected_version_that_is_promoted_later_loses_its_rejected_tags() {
     let mut registry = Registry::new();
     write(&mut registry, 2, &logged(&entry(0, 2, Some(1), Outcome::Rejected)), usize::MAX);
     let challenger =
         LogEntry { alias: alias("challenger"), ..logged(&entry(30, 2, None, Outcome::Promoted)) };
     write(&mut registry, 2, &challenger, usize::MAX);
-    assert!(registry[&2].contains_key("laurel.rejected"), "another alias says nothing about this one");
+    assert!(registry[&2].contains_key("laurel.rejected"), "a promotion for another alias does not count");
     write(&mut registry, 2, &logged(&entry(60, 2, Some(1), Outcome::Promoted)), usize::MAX);
     assert!(
         !registry[&2].contains_key("laurel.rejected") && !registry[&2].contains_key("laurel.rejected_at")
@@ -120,10 +120,10 @@ fn a_version_that_is_promoted_after_all_is_not_called_rejected_any_more() {
 }
 
 #[test]
-fn keys_and_values_fit_into_mlflow() {
+fn keys_and_values_fit_the_limits_of_mlflow() {
     let long = alias(&"a".repeat(255));
     let mut history = entry(0, 2, Some(1), Outcome::Rejected);
-    history.by = "b".repeat(5000);
+    history.requested_by = "b".repeat(5000);
     history.at = Timestamp::MAX;
     history.message = Some("m".repeat(500));
     let entry = LogEntry::new(&long, &format!("{}/{}", "n".repeat(63), "m".repeat(52)), &history);
@@ -137,7 +137,7 @@ fn keys_and_values_fit_into_mlflow() {
 }
 
 #[test]
-fn what_was_live_is_told_for_a_moment_and_for_a_day() {
+fn live_versions_are_found_for_a_point_in_time_and_for_a_day() {
     let mut registry = Registry::new();
     for (seconds, number, from) in [(0, 1, None), (3600, 2, Some(1)), (7200, 3, Some(2))] {
         write(&mut registry, number, &logged(&entry(seconds, number, from, Outcome::Promoted)), usize::MAX);
@@ -149,7 +149,7 @@ fn what_was_live_is_told_for_a_moment_and_for_a_day() {
     };
     assert_eq!(live(&at(-1).to_string()), [""; 0]);
     assert_eq!(live(&at(0).to_string()), ["1"]);
-    assert_eq!(live(&at(3600).to_string()), ["2"], "one takes the other's place at that moment");
+    assert_eq!(live(&at(3600).to_string()), ["2"], "one replaces the other at that moment");
     assert_eq!(live("2027-01-15"), ["3", "2", "1"]);
     assert_eq!(live("2027-01-16"), ["3"]);
     assert_eq!(live("2027-01-14"), [""; 0]);
@@ -159,8 +159,8 @@ fn what_was_live_is_told_for_a_moment_and_for_a_day() {
 }
 
 #[test]
-fn a_line_of_a_later_release_is_read_and_what_cannot_be_read_is_counted() {
-    let line = r#"{"alias":"champion","outcome":"Celebrated","at":"2027-01-15T08:00:00Z","cause":"Dream","by":"ana",
+fn an_entry_of_a_later_release_is_read_and_unreadable_ones_are_counted() {
+    let line = r#"{"alias":"champion","outcome":"Celebrated","at":"2027-01-15T08:00:00Z","cause":"Dream","requestedBy":"ana",
         "modelAlias":"a/b","mood":"good"}"#;
     let tags = Tags::from([
         ("laurel.log.champion.1.Celebrated".into(), line.into()),
@@ -173,10 +173,10 @@ fn a_line_of_a_later_release_is_read_and_what_cannot_be_read_is_counted() {
 }
 
 proptest! {
-    /// However often a write is cut short and done anew, the log has each entry once, and the facts are those of a write that
-    /// went through at once.
+    /// However often a write is interrupted and repeated, the log has each entry once, and the facts are
+    /// those of an uninterrupted write.
     #[test]
-    fn promise_7_a_write_that_is_cut_short_and_done_anew_is_one_write(
+    fn promise_7_an_interrupted_and_repeated_write_has_the_effect_of_one_write(
         story in proptest::collection::vec((1..4u32, 0..3u8, proptest::collection::vec(0..8usize, 0..4)), 1..12),
     ) {
         let (mut at_once, mut cut) = (Registry::new(), Registry::new());
@@ -203,14 +203,16 @@ proptest! {
         prop_assert_eq!(until, usize::from(serves.is_some()));
     }
 
-    /// An entry that comes late never takes the place of newer facts.
+    /// A late entry never replaces newer facts.
     #[test]
-    fn what_is_late_changes_no_newer_fact(late in 0..100i64) {
+    fn a_late_entry_changes_no_newer_fact(late in 0..100i64) {
         let mut registry = Registry::new();
         write(&mut registry, 2, &logged(&entry(100, 2, Some(1), Outcome::Promoted)), usize::MAX);
         let before = registry[&2].clone();
         write(&mut registry, 2, &logged(&entry(late, 2, Some(3), Outcome::Promoted)), usize::MAX);
-        let facts = |tags: &Tags| tags.clone().into_iter().filter(|(key, _)| !key.starts_with("laurel.log.")).collect::<Tags>();
+        let facts = |tags: &Tags| -> Tags {
+            tags.clone().into_iter().filter(|(key, _)| !key.starts_with("laurel.log.")).collect()
+        };
         prop_assert_eq!(facts(&registry[&2]), facts(&before));
         prop_assert!(at(late) + SignedDuration::from_secs(1) <= at(100));
         prop_assert_eq!(Log::of(&versions(&registry)).entries.len(), 2);
@@ -228,8 +230,8 @@ fn a_version_was_live_where_its_pods_served_and_not_where_only_the_alias_named_i
     assert!(was_live(&champion, &tags(entry(0, 4, None, Outcome::Promoted))));
     assert!(!was_live(&alias("challenger"), &tags(entry(0, 4, None, Outcome::Promoted))));
     assert!(!was_live(&champion, &tags(entry(0, 4, None, Outcome::Rejected))));
-    let without_pods = HistoryEntry { took: None, ..entry(0, 4, None, Outcome::Promoted) };
+    let without_pods = HistoryEntry { duration: None, ..entry(0, 4, None, Outcome::Promoted) };
     assert!(!was_live(&champion, &tags(without_pods)));
-    let returned = HistoryEntry { took: None, ..entry(0, 4, Some(5), Outcome::RolledBack) };
+    let returned = HistoryEntry { duration: None, ..entry(0, 4, Some(5), Outcome::RolledBack) };
     assert!(was_live(&champion, &tags(returned)));
 }

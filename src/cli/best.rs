@@ -1,10 +1,13 @@
-//! `laurel best`: the version that a follower `best` would choose.
+//! `laurel best`: the version that `follow.best` would choose.
 
 use std::io::Write;
 
 use clap::{Args, ValueEnum};
 
-use super::{CliError, ExitStatus, Output, RegistryArgs, table};
+use super::{
+    CliError, ExitStatus, Output, RegistryArgs,
+    table::{Row, table, terminal_width},
+};
 use crate::{
     api::{metric::Goal, names::ModelName},
     decide::NEWEST,
@@ -14,46 +17,47 @@ use crate::{
     },
 };
 
-/// How many versions are shown to a person.
+/// How many versions are listed.
 const SHOWN: usize = 10;
 
-/// What to choose by.
+/// Options of `laurel best`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 there is one, 1 there is none, 2 it could not be asked. With -o json the number alone: jq -r .version"
+    after_help = "Exit codes: 0 found, 1 none found, 2 the query failed. For the number alone: -o json | jq \
+                  -r .version"
 )]
 pub struct BestOptions {
     /// The model's name in the registry.
     pub model: ModelName,
 
-    /// The metric, as the runs have it.
+    /// The name of the metric in the runs.
     #[arg(long, value_name = "NAME")]
     pub metric: String,
 
-    /// What better means.
+    /// Whether a larger or a smaller value is better.
     #[arg(long, value_enum, default_value_t = GoalArg::Maximize, ignore_case = true)]
     pub goal: GoalArg,
 
-    /// Only versions with this tag; can be given several times.
+    /// Consider only versions with this tag. May be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
     pub tags: Vec<(String, String)>,
 
-    /// Which registry is asked.
+    /// The registry to query.
     #[command(flatten)]
     pub registry: RegistryArgs,
 
-    /// How the answer is printed.
+    /// The output format.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-/// What better means, as the manifests write it.
+/// Whether a larger or a smaller value is better, as in manifests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "PascalCase")]
 pub enum GoalArg {
-    /// The larger, the better.
+    /// Larger is better.
     Maximize,
-    /// The smaller, the better.
+    /// Smaller is better.
     Minimize,
 }
 
@@ -68,20 +72,19 @@ impl From<GoalArg> for Goal {
 
 fn tag(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
-    pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .ok_or_else(|| "write it as KEY=VALUE".to_owned())
+    pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "expected KEY=VALUE".to_owned())
 }
 
 impl BestOptions {
-    /// Chooses, and prints.
+    /// Finds the best version and prints it.
     ///
     /// # Errors
-    /// When it could not be asked.
+    /// When the query failed.
     pub async fn run(&self, mut out: impl Write) -> Result<ExitStatus, CliError> {
         let registry = self.registry.connect()?;
         let model = registry.model(&self.model).await.map_err(CliError::because)?;
         let Some(model) = model else {
-            writeln!(out, "the model {:?} is not in the registry", self.model.as_str())
+            writeln!(out, "the model {:?} does not exist in the registry", self.model.as_str())
                 .map_err(CliError::because)?;
             return Ok(ExitStatus::Bad);
         };
@@ -91,7 +94,7 @@ impl BestOptions {
         let question = Question { metric: self.metric.clone(), goal: self.goal.into(), tags };
         let answer = best(&question, &model, versions).map_err(CliError)?;
         let text = match self.output {
-            Output::Text => text(&answer),
+            Output::Text => text(&answer, terminal_width()),
             Output::Json => {
                 format!("{}\n", serde_json::to_string_pretty(&answer).map_err(CliError::because)?)
             }
@@ -101,7 +104,7 @@ impl BestOptions {
     }
 }
 
-fn text(answer: &BestVersion) -> String {
+fn text(answer: &BestVersion, width: usize) -> String {
     let head = match (&answer.version, &answer.reason) {
         (Some(version), _) => {
             format!("version {version} of {} is the best by {}\n", answer.model, answer.metric)
@@ -113,10 +116,10 @@ fn text(answer: &BestVersion) -> String {
         let value = it.value.map_or_else(|| "-".to_owned(), |value| value.to_string());
         vec![it.version.to_string(), value, it.aliases.join(",")]
     });
-    let rows: Vec<_> = [title].into_iter().chain(rows).collect();
+    let rows: Vec<Row> = [title].into_iter().chain(rows).map(Row::from).collect();
     let more = answer.candidates.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
-    let ranked = if answer.candidates.is_empty() { String::new() } else { table(&rows) };
+    let ranked = if answer.candidates.is_empty() { String::new() } else { table(&rows, width) };
     format!("{head}{ranked}{more}")
 }
 

@@ -1,4 +1,4 @@
-//! `laurel check`: manifests, judged without a cluster.
+//! `laurel check`: manifests, validated without a cluster.
 
 use std::{fmt::Write as _, io::Write, path::PathBuf};
 
@@ -8,44 +8,45 @@ use serde_json::json;
 use super::{CliError, ExitStatus, Output, RegistryArgs, files};
 use crate::offline::check::{Finding, Promotion, Severity, UNKNOWN, check, evaluate};
 
-/// What to check, and against what.
+/// Options of `laurel check`.
 ///
-/// The exit code is 0 when all is good, warnings aside; 1 when something is wrong; 2 when it could not be checked: a file that
-/// cannot be read, a registry that does not answer.
+/// The exit code is 0 without errors (there may be warnings), 1 with errors, and 2 if the check failed: an
+/// unreadable file, an unreachable registry.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 all good (there may be warnings), 1 something is wrong, 2 it could not be checked: \
-                        a file that cannot be read, a registry that does not answer."
+    after_help = "Exit codes: 0 no errors (there may be warnings), 1 errors found, 2 the check failed: \
+                  an unreadable file, an unreachable registry."
 )]
 pub struct CheckOptions {
-    /// A file of manifests, a folder (with all below it), or `-` for the standard input. Can be given several times.
+    /// A file of manifests, a directory (with everything below it), or `-` for standard input. May be
+    /// repeated.
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
     pub files: Vec<PathBuf>,
 
-    /// Which registry is asked.
+    /// The registry to query.
     #[command(flatten)]
     pub registry: RegistryArgs,
 
-    /// How the report is printed.
+    /// The output format.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-/// What was found.
+/// The results of a check.
 struct CheckReport {
     files: usize,
     objects: usize,
     others: usize,
     findings: Vec<Finding>,
-    /// `None` where no registry was asked.
+    /// `None` without a registry.
     promotions: Option<Vec<Promotion>>,
 }
 
 impl CheckOptions {
-    /// Checks, and prints the report.
+    /// Checks the manifests and prints the report.
     ///
     /// # Errors
-    /// When it could not be checked.
+    /// When the check failed.
     pub async fn run(&self, mut out: impl Write) -> Result<ExitStatus, CliError> {
         let manifests = files::read(&self.files)?;
         let (findings, known) = check(&manifests);
@@ -62,11 +63,11 @@ impl CheckOptions {
             match evaluate(&known, registry.as_ref()).await {
                 Ok(promotions) => report.promotions = Some(promotions),
                 Err(error) => {
-                    failed = Some(CliError(format!("the promotion rules could not be checked: {error}")));
+                    failed = Some(CliError(format!("cannot check the promotion rules: {error}")));
                 }
             }
         }
-        // What was found without the registry is told also when that does not answer.
+        // The findings about manifests are printed even if the registry does not answer.
         let text = match self.output {
             Output::Text => report.text(),
             Output::Json => report.json().map_err(CliError::because)?,
@@ -78,9 +79,9 @@ impl CheckOptions {
 
 impl CheckReport {
     fn exit_status(&self) -> ExitStatus {
-        let is_wrong = self.findings.iter().any(|finding| finding.severity == Severity::Error);
-        let is_refused = self.promotions.iter().flatten().any(|promotion| !promotion.verdict.is_good());
-        if is_wrong || is_refused { ExitStatus::Bad } else { ExitStatus::Good }
+        let has_errors = self.findings.iter().any(|finding| finding.severity == Severity::Error);
+        let is_rejected = self.promotions.iter().flatten().any(|promotion| !promotion.verdict.is_good());
+        if has_errors || is_rejected { ExitStatus::Bad } else { ExitStatus::Good }
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -101,7 +102,7 @@ impl CheckReport {
     }
 
     fn text(&self) -> String {
-        // Writing to a text cannot fail.
+        // Writing to a String cannot fail.
         let mut text = String::new();
         for Finding { severity, file, object, path, message } in &self.findings {
             let field = if path.is_empty() { String::new() } else { format!("{path}: ") };
@@ -117,16 +118,16 @@ impl CheckReport {
             }
         }
         if self.promotions.as_ref().is_some_and(|promotions| !promotions.is_empty()) {
-            let _ = writeln!(text, "Not known here: {UNKNOWN}.");
+            let _ = writeln!(text, "Not checked: {UNKNOWN}.");
         }
-        let refused =
+        let rejected =
             self.promotions.iter().flatten().filter(|promotion| !promotion.verdict.is_good()).count();
         let _ = writeln!(
             text,
-            "{} in {}: {}, {}; {} of other kinds left out",
+            "{} in {}: {}, {}; {} of other kinds skipped",
             counted(self.objects, "object"),
             counted(self.files, "file"),
-            counted(self.count(Severity::Error) + refused, "error"),
+            counted(self.count(Severity::Error) + rejected, "error"),
             counted(self.count(Severity::Warning), "warning"),
             self.others,
         );

@@ -4,7 +4,10 @@ use std::{io::Write, path::PathBuf, str::FromStr};
 
 use clap::Args;
 
-use super::{CliError, ExitStatus, Output, RegistryArgs, files, table};
+use super::{
+    CliError, ExitStatus, Output, RegistryArgs, files,
+    table::{Row, table, terminal_width},
+};
 use crate::{
     api::{
         metric::Goal,
@@ -20,11 +23,9 @@ use crate::{
     },
 };
 
-/// Which versions to show.
+/// Options of `laurel compare`.
 #[derive(Clone, Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 they are shown, 1 one of them does not exist, 2 it could not be asked."
-)]
+#[command(after_help = "Exit codes: 0 success, 1 a version does not exist, 2 the query failed.")]
 pub struct CompareOptions {
     /// The model's name in the registry.
     pub model: ModelName,
@@ -33,15 +34,16 @@ pub struct CompareOptions {
     #[arg(required = true, value_name = "VERSION")]
     pub versions: Vec<Which>,
 
-    /// Manifests in which the model's promotion rules stand: they say for which metrics more is better, and for which less.
+    /// Manifests with the model's promotion rules, which define whether a larger or a smaller value of a
+    /// metric is better.
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     pub files: Vec<PathBuf>,
 
-    /// Which registry is asked.
+    /// The registry to query.
     #[command(flatten)]
     pub registry: RegistryArgs,
 
-    /// How they are shown.
+    /// The output format.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
 }
@@ -67,18 +69,18 @@ impl FromStr for Which {
 }
 
 impl CompareOptions {
-    /// Compares, and prints.
+    /// Compares the versions and prints the result.
     ///
     /// # Errors
-    /// When it could not be asked.
+    /// When the query failed.
     pub async fn run(&self, mut out: impl Write) -> Result<ExitStatus, CliError> {
         let (_, known) = check(&files::read(&self.files)?);
         let registry = self.registry.connect()?;
         let model = registry.model(&self.model).await.map_err(CliError::because)?;
         let Some(model) = model else {
-            return nothing(
+            return not_found(
                 &mut out,
-                format_args!("the model {:?} is not in the registry", self.model.as_str()),
+                format_args!("the model {:?} does not exist in the registry", self.model.as_str()),
             );
         };
         let mut numbers = Vec::new();
@@ -87,7 +89,7 @@ impl CompareOptions {
                 Which::Number(number) => *number,
                 Which::Alias(alias) => match model.aliases.get(alias) {
                     Some(number) => *number,
-                    None => return nothing(&mut out, format_args!("@{alias} names no version")),
+                    None => return not_found(&mut out, format_args!("the alias @{alias} does not exist")),
                 },
             };
             if !numbers.contains(&number) {
@@ -99,14 +101,14 @@ impl CompareOptions {
         for (number, facts) in numbers.iter().zip(read) {
             match facts {
                 Some(facts) => versions.push(facts),
-                None => return nothing(&mut out, format_args!("version {number} does not exist")),
+                None => return not_found(&mut out, format_args!("version {number} does not exist")),
             }
         }
         let versions = measured(registry.as_ref(), versions).await;
         let goals = goals(&known.rules_of(self.model.as_str()));
         let comparison = compare(&model, &versions, &goals).map_err(CliError)?;
         let text = match self.output {
-            Output::Text => text(&comparison),
+            Output::Text => text(&comparison, terminal_width()),
             Output::Json => {
                 format!("{}\n", serde_json::to_string_pretty(&comparison).map_err(CliError::because)?)
             }
@@ -116,14 +118,14 @@ impl CompareOptions {
     }
 }
 
-fn nothing(out: &mut impl Write, why: std::fmt::Arguments) -> Result<ExitStatus, CliError> {
-    writeln!(out, "{why}").map_err(CliError::because)?;
+fn not_found(out: &mut impl Write, message: std::fmt::Arguments) -> Result<ExitStatus, CliError> {
+    writeln!(out, "{message}").map_err(CliError::because)?;
     Ok(ExitStatus::Bad)
 }
 
-fn text(comparison: &Comparison) -> String {
+fn text(comparison: &Comparison, width: usize) -> String {
     let sides = &comparison.versions;
-    let row = |title: &str, cells: Vec<String>| [vec![title.to_owned()], cells].concat();
+    let row = |title: &str, cells: Vec<String>| Row::from([vec![title.to_owned()], cells].concat());
     let of = |cell: fn(&crate::offline::versions::compare::Side) -> String| {
         sides.iter().map(cell).collect::<Vec<_>>()
     };
@@ -141,8 +143,8 @@ fn text(comparison: &Comparison) -> String {
             format!("{}{star}", value.map_or_else(|| "-".to_owned(), |value| value.to_string()))
         });
         let goal = match metric.goal {
-            Some(Goal::Maximize) => " (more is better)",
-            Some(Goal::Minimize) => " (less is better)",
+            Some(Goal::Maximize) => " (larger is better)",
+            Some(Goal::Minimize) => " (smaller is better)",
             None => "",
         };
         rows.push(row(&format!("metric {}{goal}", metric.name), cells.collect()));
@@ -153,10 +155,10 @@ fn text(comparison: &Comparison) -> String {
         rows.push(row(&format!("tag {}", tag.key), tag.values.iter().map(shown).collect()));
     }
     let has_best = comparison.metrics.iter().any(|metric| !metric.best.is_empty());
-    format!("{}{}", table(&rows), if has_best { "* the best of these\n" } else { "" })
+    format!("{}{}", table(&rows, width), if has_best { "* best of these versions\n" } else { "" })
 }
 
-/// A tag may be long, and of many lines.
+/// Shortens a tag to one line: a tag may be long and have many lines.
 fn one_line(value: &str) -> String {
     let line: Vec<_> = value.split_whitespace().collect();
     crate::api::condition::shortened(&line.join(" "), 40)
@@ -167,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_named_by_number_or_alias() {
+    fn a_version_is_given_by_its_number_or_alias() {
         assert_eq!("4".parse(), Ok(Which::Number(Version::new(4).unwrap())));
         assert_eq!("@champion".parse(), Ok(Which::Alias("champion".parse().unwrap())));
         for wrong in ["champion", "0", "@latest", "@", "04"] {

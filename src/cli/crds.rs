@@ -1,4 +1,4 @@
-//! `laurel crds`.
+//! `laurel crds`: the custom resource definitions as YAML.
 
 use std::{
     fs,
@@ -13,10 +13,10 @@ use kube::ResourceExt;
 use super::{CliError, ExitStatus};
 use crate::api;
 
-/// Where the definitions go.
+/// Options of `laurel crds`.
 #[derive(Clone, Debug, Args)]
 pub struct CrdsOptions {
-    /// Write each definition to a file of its own in this directory instead of printing them all; can be repeated.
+    /// Write each definition to its own file in this directory instead of printing them. May be repeated.
     #[arg(long = "output-dir", value_name = "DIR")]
     pub output_dirs: Vec<PathBuf>,
 }

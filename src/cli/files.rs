@@ -1,4 +1,4 @@
-//! The manifests that `-f` names: files, folders with all below them, and `-` for the standard input.
+//! The manifests given with `-f`: files, directories with everything below them, and `-` for standard input.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use std::{
 use super::CliError;
 use crate::offline::check::Manifests;
 
-/// What counts as a manifest in a folder, as for kubectl.
+/// The extensions of manifests in a directory, as for kubectl.
 const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
 
-/// Reads all of them. A file that is there by two names is read once.
+/// Reads all of them. A file given by two names is read once.
 ///
 /// # Errors
-/// When one cannot be read, or is no YAML.
+/// When one cannot be read, or is not valid YAML.
 pub(super) fn read(names: &[PathBuf]) -> Result<Manifests, CliError> {
     let mut manifests = Manifests::default();
     let mut seen = Vec::new();
@@ -23,7 +23,7 @@ pub(super) fn read(names: &[PathBuf]) -> Result<Manifests, CliError> {
         if name.as_os_str() == "-" {
             let mut text = String::new();
             let read = std::io::stdin().read_to_string(&mut text);
-            read.map_err(|error| CliError(format!("the standard input: {error}")))?;
+            read.map_err(|error| CliError(format!("standard input: {error}")))?;
             manifests.read("-", &text).map_err(CliError)?;
             continue;
         }
@@ -58,12 +58,12 @@ fn find(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> Result<(), Cli
     let entries = fs::read_dir(path).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     paths.sort();
-    // A folder like .git holds nothing to apply, and a link may lead round in a circle.
+    // A directory like .git has no manifests, and a symbolic link may lead in a circle.
     let is_hidden =
         |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    let is_circle = |path: &Path| path.is_symlink() && path.is_dir();
+    let is_linked_dir = |path: &Path| path.is_symlink() && path.is_dir();
     paths
         .iter()
-        .filter(|path| !is_hidden(path) && !is_circle(path))
+        .filter(|path| !is_hidden(path) && !is_linked_dir(path))
         .try_for_each(|path| find(path, false, files))
 }

@@ -1,17 +1,17 @@
-//! The command line: one file for each thing that `laurel` can do.
+//! The command line: one file for each command of `laurel`.
 //!
 //! ```text
 //! crds      the custom resource definitions as YAML
-//! check     manifests, judged without a cluster
+//! check     manifests, validated without a cluster
 //! compare   versions of a model side by side
 //! best      the version that a follower would choose
-//! files     the manifests that -f names
+//! files     the manifests given with -f
 //! history   what was live when, from the registry
-//! registry  how a question for the registry reaches it, shared by those that ask one
-//! table     how an answer is laid out for a person
+//! registry  the connection to the registry, shared by the commands that query it
+//! table     prints tables for people
 //! ```
 //!
-//! A command that asks something ends with one of the exit codes of [`ExitStatus`].
+//! A query ends with one of the exit codes of [`ExitStatus`].
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -35,54 +35,55 @@ mod table;
 
 pub use self::{
     best::BestOptions, check::CheckOptions, compare::CompareOptions, crds::CrdsOptions, history::HistoryArgs,
-    registry::RegistryArgs, table::table,
+    registry::RegistryArgs,
 };
 
-/// Promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
+/// Promotes and rolls back machine-learning models on Kubernetes, in sync with a model registry.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What `laurel` can do.
+/// The commands of `laurel`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator.
     Run(Box<RunOptions>),
     /// Print the custom resource definitions as YAML, ready for `kubectl apply --server-side -f -`.
     Crds(CrdsOptions),
-    /// Check manifests without a cluster, as the API server would; with a registry, also the promotion rules.
+    /// Check manifests without a cluster, like the API server; with a registry, also check the promotion
+    /// rules.
     Check(CheckOptions),
-    /// Show versions of a model side by side: metrics, aliases, and the tags that differ.
+    /// Compare versions of a model: metrics, aliases, and the tags that differ.
     Compare(CompareOptions),
-    /// Name the best version of a model by a metric: the one that a follower `best` would choose.
+    /// Find the best version of a model by a metric: the one that `follow.best` would choose.
     Best(BestOptions),
-    /// Tell what was live when, who asked for it and why, from the tags in the registry.
+    /// Show what was live when, who requested it and why, from the tags in the registry.
     #[command(after_help = history::EXIT_CODES)]
     History(HistoryArgs),
 }
 
-/// How an answer is printed.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// A table for a person.
+    /// Text and tables for people.
     #[default]
     Text,
-    /// One JSON document for a program.
+    /// One JSON document for programs.
     Json,
 }
 
-/// How a command that asks something ended, which is the exit code of the process.
+/// The result of a query, which is the exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// 0: there is an answer, and nothing is wrong.
+    /// 0: success.
     Good,
-    /// 1: there is an answer, and it is that there is nothing, or that something is wrong.
+    /// 1: the query succeeded, but found nothing, or found something wrong.
     Bad,
-    /// 2: it could not be asked: wrong arguments, a registry that is away, a file that cannot be read.
+    /// 2: the query failed: wrong arguments, an unreachable registry, an unreadable file.
     CliError,
 }
 
@@ -96,14 +97,14 @@ impl From<ExitStatus> for ExitCode {
     }
 }
 
-/// Why a command has no answer: one sentence for a person, without a credential.
+/// Why a command failed: a message for people, without credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CliError(pub String);
 
 impl CliError {
-    /// From anything that can say what is wrong.
-    pub fn because(why: impl std::fmt::Display) -> Self {
-        Self(why.to_string())
+    /// Creates an error from anything with a message.
+    pub fn because(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
     }
 }

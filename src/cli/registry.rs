@@ -1,6 +1,6 @@
-//! How a question for the registry reaches it: the arguments, and the environment variables of MLflow's own client.
+//! The connection to the registry: its arguments, and the environment variables of MLflow's own client.
 //!
-//! A secret is only ever taken from the environment, so that none stands in a list of processes or in a shell's history.
+//! Secrets come from the environment only, so that none appears in a process list or in a shell's history.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -17,43 +17,43 @@ use crate::{
     },
 };
 
-/// How long one request may take.
+/// Maximum duration of one request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which registry is asked. Who asks is said by the environment variables of MLflow's client: `MLFLOW_TRACKING_USERNAME` and
-/// `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`.
+/// The registry to query. The credentials come from the environment variables of MLflow's client:
+/// `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RegistryArgs {
-    /// The MLflow server, for instance <http://mlflow.mlops.svc:5000>. Its login is taken from the environment:
+    /// The MLflow server, for instance <http://mlflow.mlops.svc:5000>. The login comes from the environment:
     /// `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or `MLFLOW_TRACKING_TOKEN`.
     #[arg(long, value_name = "URL", env = "MLFLOW_TRACKING_URI", hide_env_values = true)]
     pub registry: Option<String>,
 
-    /// The workspace in it, for servers that have workspaces.
+    /// The workspace, for servers with workspaces.
     #[arg(long, value_name = "NAME", env = "MLFLOW_WORKSPACE")]
     pub registry_workspace: Option<String>,
 
-    /// Read the stages `Staging` and `Production` of an older server as aliases of these names, as `mlflow.stages:
-    /// AsAliases` of a ModelRegistry does.
+    /// Read the stages `Staging` and `Production` of an older server as aliases with these names, like
+    /// `mlflow.stages: AsAliases` of a ModelRegistry.
     #[arg(long)]
     pub registry_stages: bool,
 
-    /// A file of certificates in PEM form that are trusted beside those of the system.
+    /// A file with CA certificates (PEM) to trust in addition to those of the system.
     #[arg(long, value_name = "FILE", env = "MLFLOW_TRACKING_SERVER_CERT_PATH")]
     pub registry_ca: Option<PathBuf>,
 }
 
 impl RegistryArgs {
-    /// Whether a registry is named at all.
+    /// Whether a registry is given.
     #[must_use]
     pub fn is_given(&self) -> bool {
         self.registry.is_some()
     }
 
-    /// A client for it. It sends nothing yet.
+    /// Creates a client for it. It sends nothing yet.
     ///
     /// # Errors
-    /// When no registry is named, or it cannot be asked as it is named; without a credential.
+    /// When no registry is given, or an argument is not valid. Errors contain no credentials.
     pub fn connect(&self) -> Result<Arc<dyn Registry>, CliError> {
         let connection = self.connection(|name| std::env::var(name).ok())?;
         let client = MlflowRegistry::new(connection).map_err(CliError::because)?;
@@ -62,11 +62,12 @@ impl RegistryArgs {
 
     fn connection(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Connection, CliError> {
         let url = self.registry.as_deref().filter(|url| !url.is_empty()).ok_or_else(|| {
-            CliError::because("no registry is named: give --registry URL, or set MLFLOW_TRACKING_URI")
+            CliError::because("no registry given: use --registry URL, or set MLFLOW_TRACKING_URI")
         })?;
-        // The value itself is not repeated: it may carry a login.
-        let url = Url::parse(url)
-            .map_err(|error| CliError(format!("--registry (MLFLOW_TRACKING_URI) is not a URL: {error}")))?;
+        // The value itself is not quoted: it may contain a login.
+        let url = Url::parse(url).map_err(|error| {
+            CliError(format!("--registry (MLFLOW_TRACKING_URI) is not a valid URL: {error}"))
+        })?;
         let ca_pem = self
             .registry_ca
             .as_ref()
@@ -87,7 +88,8 @@ impl RegistryArgs {
     }
 }
 
-/// Who asks, by the same rules as MLflow's own client: a name and a password win over a token.
+/// Returns the credentials by the rules of MLflow's own client: a name and a password take precedence over a
+/// token.
 fn credentials(environment: impl Fn(&str) -> Option<String>) -> Option<Credentials> {
     let given = |name: &str| environment(name).filter(|value| !value.is_empty());
     let basic = given("MLFLOW_TRACKING_USERNAME").zip(given("MLFLOW_TRACKING_PASSWORD"));
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_and_a_password_win_over_a_token() {
+    fn a_name_and_a_password_take_precedence_over_a_token() {
         let user = [("MLFLOW_TRACKING_USERNAME", "ana"), ("MLFLOW_TRACKING_PASSWORD", "s3cret")];
         let token = ("MLFLOW_TRACKING_TOKEN", "t0ken");
         let of = |environment: &[_]| asked("http://mlflow:5000", environment).unwrap().credentials;
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn promise_12_a_refusal_shows_no_login() {
+    fn promise_12_an_error_shows_no_login() {
         for url in ["http://us:s3cret@mlflow:999999", "//us:s3cret@mlflow", "http://us:s3cret@mlflow"] {
             let reported = match asked(url, &[]) {
                 Err(error) => error.to_string(),
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_registry_it_is_said_how_to_name_one() {
+    fn without_a_registry_the_error_says_how_to_give_one() {
         let error = RegistryArgs::default().connection(|_| None).unwrap_err();
         assert!(error.to_string().contains("MLFLOW_TRACKING_URI"), "{error}");
     }

@@ -1,27 +1,28 @@
-//! How soon a watch that failed is begun again.
+//! The backoff of failed watches.
 
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use kube::runtime::utils::Backoff;
 
-/// The first pause. Each further one is about twice as long.
+/// The first pause. Each further one is about twice as long as the one before.
 const FIRST: Duration = Duration::from_millis(500);
 
-/// The longest pause, before as much again at random: there is only one of us, and a change must not wait.
+/// The longest pause; jitter can double it. It is short because there is only one operator, and changes must
+/// not wait.
 const LONGEST: Duration = Duration::from_secs(3);
 
-/// After so long without a failure the first pause is the next one again.
-const WELL: Duration = Duration::from_secs(15);
+/// After this time without a failure, the backoff starts again at the first pause.
+const RESET_AFTER: Duration = Duration::from_secs(15);
 
 fn pauses() -> ExponentialBackoff {
     let pauses = ExponentialBuilder::default().with_min_delay(FIRST).with_max_delay(LONGEST).with_jitter();
     pauses.without_max_times().build()
 }
 
-/// The pauses of one watch.
+/// The backoff of one watch.
 ///
-/// What the watch says does not shorten them, only time does: a list that fails is announced before it fails.
+/// Only time resets it, not the watch: a watch announces a list before the list can fail.
 pub(crate) struct WatchBackoff {
     next: ExponentialBackoff,
     last: Option<Instant>,
@@ -38,7 +39,7 @@ impl Iterator for WatchBackoff {
 
     fn next(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        if self.last.replace(now).is_some_and(|last| now.duration_since(last) > WELL) {
+        if self.last.replace(now).is_some_and(|last| now.duration_since(last) > RESET_AFTER) {
             self.next = pauses();
         }
         self.next.next()
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_whatever_the_watch_says_in_between() {
+    fn pauses_grow_even_if_the_watch_resets_them() {
         let mut watch = WatchBackoff::new();
         let mut last = Duration::ZERO;
         for _ in 0..20 {
@@ -69,7 +70,7 @@ mod tests {
     fn after_a_while_without_failure_the_first_pause_is_short_again() {
         let mut watch = WatchBackoff::new();
         watch.by_ref().take(10).for_each(drop);
-        watch.last = Instant::now().checked_sub(WELL + Duration::from_secs(1));
+        watch.last = Instant::now().checked_sub(RESET_AFTER + Duration::from_secs(1));
         assert!(watch.next().unwrap() <= FIRST * 2);
     }
 }

@@ -1,42 +1,52 @@
-//! Why the API server did not do what it was asked, in words that name the object and the next step.
+//! Errors of API server calls, as messages that name the object and the next step.
 
 use std::error::Error;
 
 use crate::api::condition::{Reason, ReasonMessage, shortened};
 
-/// A refusal of `verb` on `object`.
+/// Returns the reason and message of a failed `verb` on `object`.
 pub(crate) fn error_message(error: &kube::Error, verb: &str, object: &str) -> ReasonMessage {
     match error {
         kube::Error::Api(status) if status.message.contains("because it is being terminated") => {
             ReasonMessage::new(
                 Reason::Deleting,
-                format!("{object} is not written: the namespace is being deleted"),
+                format!("cannot {verb} {object}: the namespace is being deleted"),
             )
         }
         kube::Error::Api(status) if status.is_forbidden() => ReasonMessage::new(
             Reason::ApplyForbidden,
             format!(
-                "Laurel may not {verb} {object}: {}; a policy or a missing permission forbids it: compare Laurel's role \
-                 with the chart's",
+                "Laurel is not allowed to {verb} {object}: {}; a policy or a missing permission forbids it: \
+                 compare Laurel's role with the chart's",
                 shortened(&status.message, 600)
             ),
         ),
         kube::Error::Api(status)
-            if (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
+            if is_of_the_object(&status.message)
+                || (400..500).contains(&status.code) && ![404, 409, 429].contains(&status.code) =>
         {
             ReasonMessage::new(
                 Reason::ApplyRefused,
-                format!("the API server refuses to {verb} {object}: {}", shortened(&status.message, 800)),
+                format!(
+                    "cannot {verb} {object}: rejected by the API server: {}",
+                    shortened(&status.message, 800)
+                ),
             )
         }
         error => ReasonMessage::new(
             Reason::ApplyFailed,
-            format!("could not {verb} {object}, and will try again: {}", shortened(&cause(error), 800)),
+            format!("cannot {verb} {object}, retrying: {}", shortened(&cause(error), 800)),
         ),
     }
 }
 
-/// What the API server said; where it said nothing, the innermost cause.
+/// Whether the object itself is not valid: the API server reports an unknown field in a server-side apply, or
+/// one of the wrong type, with the status of an internal error.
+fn is_of_the_object(message: &str) -> bool {
+    message.contains("failed to create typed patch object")
+}
+
+/// Returns the API server's message, or the innermost cause if there is none.
 pub(crate) fn cause(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error
         && !status.message.is_empty()
@@ -57,18 +67,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_api_server_says_is_told_without_ornament() {
+    fn the_message_of_the_api_server_is_quoted() {
         let status = Status::failure("the object has been modified", "Conflict").with_code(409);
-        let cause = error_message(&kube::Error::Api(status.boxed()), "apply", "the Service \"fraud\"");
-        assert_eq!(cause.reason, Reason::ApplyFailed);
+        let error = error_message(&kube::Error::Api(status.boxed()), "apply", "the Service \"fraud\"");
+        assert_eq!(error.reason, Reason::ApplyFailed);
         assert_eq!(
-            cause.message,
-            "could not apply the Service \"fraud\", and will try again: the object has been modified"
+            error.message,
+            "cannot apply the Service \"fraud\", retrying: the object has been modified"
         );
     }
 
     #[test]
-    fn where_nobody_answers_the_innermost_cause_is_told() {
+    fn an_unknown_field_in_an_apply_is_a_rejection_although_its_status_is_500() {
+        let message = "failed to create typed patch object (risk/fraud-v1; apps/v1, Kind=Deployment): \
+                    .spec.template.spec.nodeSelectr: field not declared in schema";
+        let status = Status::failure(message, "InternalError").with_code(500);
+        let error = error_message(&kube::Error::Api(status.boxed()), "apply", "the Deployment \"fraud-v1\"");
+        assert_eq!(error.reason, Reason::ApplyRefused);
+        assert!(error.message.contains("nodeSelectr"), "{}", error.message);
+    }
+
+    #[test]
+    fn without_a_response_the_innermost_cause_is_reported() {
         let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused");
         let error = kube::Error::Service(Box::new(refused));
         assert_eq!(cause(&error), "connection refused");

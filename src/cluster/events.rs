@@ -15,17 +15,17 @@ pub struct Events {
 }
 
 impl Events {
-    /// Publishes in Laurel's name; `instance` is the name of its pod, where that is known.
+    /// Creates a publisher with Laurel as the reporter; `instance` is the name of its pod, if known.
     #[must_use]
     pub fn new(client: &Client, instance: Option<String>) -> Self {
         let reporter = Reporter { controller: "laurel.dev/laurel".to_owned(), instance };
         Self { recorder: Recorder::new(client.clone(), reporter) }
     }
 
-    /// Publishes Events about an object, beside the reconcile. That one fails is logged and nothing more: an Event is a
-    /// courtesy.
+    /// Publishes Events about an object, concurrently with the reconcile. Failures are only logged: Events
+    /// are best effort.
     pub fn publish(&self, regarding: ObjectReference, events: Vec<NewEvent>) {
-        // The API server takes at most 1 kB.
+        // The API server accepts at most 1 kB.
         const NOTE_MAX: usize = 1000;
         let recorder = self.recorder.clone();
         let publish = async move {
@@ -38,7 +38,7 @@ impl Events {
                     secondary: None,
                 };
                 if let Err(error) = recorder.publish(&event, &regarding).await {
-                    tracing::debug!(%error, reason = event.reason, "an Event could not be published");
+                    tracing::debug!(%error, reason = event.reason, "cannot publish Event");
                 }
             }
         };

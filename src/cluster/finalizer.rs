@@ -10,21 +10,21 @@ use serde_json::json;
 use super::{error::error_message, server_side_apply::patch_parameters};
 use crate::api::condition::ReasonMessage;
 
-/// The finalizer of a ModelAlias whose alias in the registry goes with it.
+/// The finalizer of a ModelAlias whose alias in the registry is deleted with it.
 pub const REGISTRY_ALIAS: &str = "laurel.dev/registry-alias";
-/// The finalizer of a RegisteredModel whose model in the registry goes with it.
+/// The finalizer of a RegisteredModel whose model in the registry is deleted with it.
 pub const REGISTERED_MODEL: &str = "laurel.dev/registered-model";
 
-/// Whether an object carries a finalizer.
+/// Whether an object has a finalizer.
 #[must_use]
 pub fn is_set(metadata: &ObjectMeta, finalizer: &str) -> bool {
     metadata.finalizers.iter().flatten().any(|known| known == finalizer)
 }
 
-/// Adds or removes a finalizer. A change of the object meanwhile makes it fail, and be decided again.
+/// Adds or removes a finalizer. Fails if the object changed in the meantime, so that it is decided again.
 ///
 /// # Errors
-/// Why the API server did not do it.
+/// Why the API server did not change it.
 pub async fn set<K>(
     client: &Client,
     metadata: &ObjectMeta,

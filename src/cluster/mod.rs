@@ -1,14 +1,14 @@
-//! The Kubernetes side: everything said to and seen of the API server.
+//! The Kubernetes side: all communication with the API server.
 //!
 //! ```text
-//! client             connects, with bounds on how long an answer may take
-//! watch, backoff     our own kinds, and what we render, by label
-//! cache              what we render as the watches show it, as small projections
-//! pods, secrets      what pods say of themselves; the Secrets that objects name
-//! server_side_apply  writes, under one field manager; finalizer: the one we set
+//! client             connects, with limits on the duration of every call
+//! watch, backoff     watches our own kinds, and rendered objects by label
+//! cache              small projections of the rendered objects, as watched
+//! pods, secrets      the state of pods; the Secrets that objects refer to
+//! server_side_apply  writes, under one field manager; finalizer: our finalizers
 //! error              a failed call as a reason and a message
 //! readiness          what must be read before anything is decided
-//! requeue            asks for a reconcile of an object
+//! requeue            requests a reconcile of an object
 //! ```
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "effects: speaks to the API server")]
 
@@ -29,5 +29,5 @@ pub use events::Events;
 pub use readiness::Readiness;
 pub use requeue::{Requeue, RequeueStreams};
 
-/// An object as a watch delivers it: one that cannot be parsed does not stall the others.
+/// An object as delivered by a watch: one that cannot be parsed does not block the others.
 pub type Guarded<K> = kube::core::DeserializeGuard<K>;

@@ -12,6 +12,7 @@ use crate::{
 };
 
 /// What is kept of a pod.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
     /// The version that it serves.

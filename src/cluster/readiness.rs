@@ -1,4 +1,4 @@
-//! Whether enough is known of the cluster to decide anything.
+//! Whether enough of the cluster has been read to decide anything.
 
 use std::{
     collections::BTreeMap,
@@ -8,14 +8,16 @@ use std::{
 
 use crate::api::condition::{Reason, ReasonMessage};
 
-/// A watch that has been refused for so long is not just a role that is being replaced.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A watch that was not refused for so long runs again. It says nothing when it does; it is tried far more often than this.
+/// A watch denied for this long is not just a role that is being replaced.
+const LASTING: Duration = Duration::from_secs(10);
+/// A watch not denied for this long is running again. A running watch may be silent, but a denied one is
+/// retried far more often than this.
 const RECOVERED: Duration = Duration::from_secs(20);
 
-/// What has been read from the cluster, and what Laurel is not let see.
+/// Which kinds have been read from the cluster, and which watches are denied.
 ///
-/// Nothing is decided before everything has been read, nor while a watch is refused: what is known may be out of date.
+/// Nothing is decided before everything has been read, nor while a watch is denied: the cache may be out of
+/// date.
 #[derive(Debug, Default)]
 pub struct Readiness {
     watches: Mutex<BTreeMap<&'static str, Watch>>,
@@ -25,17 +27,17 @@ pub struct Readiness {
 #[derive(Debug, Default)]
 struct Watch {
     is_read: bool,
-    /// Why it failed last, since something was seen of it.
-    failure: Option<String>,
-    error_message: Option<Denial>,
+    /// The last error since the watch delivered something.
+    error: Option<String>,
+    denial: Option<Denial>,
 }
 
 #[derive(Debug)]
 struct Denial {
     first: Instant,
     last: Instant,
-    said: String,
-    /// Whether it was told that it lasts.
+    message: String,
+    /// Whether it was reported as lasting.
     is_reported: bool,
 }
 
@@ -44,12 +46,12 @@ impl Readiness {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing is decided until `what` has been read.
+    /// Requires that `what` is read before anything is decided.
     pub fn expect(&self, what: &'static str) {
         self.watches().entry(what).or_default();
     }
 
-    /// `what` has been read in full.
+    /// Marks `what` as read in full.
     pub fn read(&self, what: &'static str) {
         let mut watches = self.watches();
         *watches.entry(what).or_default() = Watch { is_read: true, ..Watch::default() };
@@ -58,55 +60,54 @@ impl Readiness {
         }
     }
 
-    /// Something of `what` was seen.
+    /// Marks the watch of `what` as working: it delivered something.
     pub fn seen(&self, what: &'static str) {
         if let Some(watch) = self.watches().get_mut(what) {
-            watch.failure = None;
-            watch.error_message = None;
+            watch.error = None;
+            watch.denial = None;
         }
     }
 
-    /// The watch of `what` failed; `is_refused` when the API server does not let Laurel watch it. Answers true once, when a
-    /// refusal begins to count as lasting.
-    pub fn failed(&self, what: &'static str, said: String, is_refused: bool) -> bool {
+    /// Remembers that the watch of `what` failed; `is_denied` if the API server does not allow it. Returns
+    /// true once, when a denial begins to count as lasting.
+    pub fn failed(&self, what: &'static str, message: String, is_denied: bool) -> bool {
         let now = Instant::now();
         let mut watches = self.watches();
         let watch = watches.entry(what).or_default();
-        watch.failure = Some(said.clone());
-        if !is_refused {
+        watch.error = Some(message.clone());
+        if !is_denied {
             return false;
         }
-        let known = watch.error_message.as_ref().filter(|known| now.duration_since(known.last) < RECOVERED);
+        let known = watch.denial.as_ref().filter(|known| now.duration_since(known.last) < RECOVERED);
         let (first, is_reported) = known.map_or((now, false), |known| (known.first, known.is_reported));
-        let is_lasting = now.duration_since(first) >= PATIENCE;
-        watch.error_message = Some(Denial { first, last: now, said, is_reported: is_lasting });
+        let is_lasting = now.duration_since(first) >= LASTING;
+        watch.denial = Some(Denial { first, last: now, message, is_reported: is_lasting });
         is_lasting && !is_reported
     }
 
-    /// What has not been read yet, and why where that is known.
+    /// Returns what has not been read yet, with the error if there is one.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
-        let tell = |(what, watch): (&&str, &Watch)| match &watch.failure {
-            Some(said) => format!("{what} ({said})"),
+        let describe = |(what, watch): (&&str, &Watch)| match &watch.error {
+            Some(error) => format!("{what} ({error})"),
             None => (*what).to_owned(),
         };
-        self.watches().iter().filter(|(_, watch)| !watch.is_read).map(tell).collect()
+        self.watches().iter().filter(|(_, watch)| !watch.is_read).map(describe).collect()
     }
 
-    /// Why what is known of the cluster may be out of date.
+    /// Returns why the cache of the cluster may be out of date.
     #[must_use]
     pub fn blind(&self) -> Option<ReasonMessage> {
         let watches = self.watches();
-        let (what, error_message) = watches.iter().find_map(|(what, watch)| {
-            let error_message = watch.error_message.as_ref()?;
-            let is_lasting =
-                error_message.first.elapsed() >= PATIENCE && error_message.last.elapsed() < RECOVERED;
-            is_lasting.then_some((what, error_message))
+        let (what, denial) = watches.iter().find_map(|(what, watch)| {
+            let denial = watch.denial.as_ref()?;
+            let is_lasting = denial.first.elapsed() >= LASTING && denial.last.elapsed() < RECOVERED;
+            is_lasting.then_some((what, denial))
         })?;
         let message = format!(
-            "Laurel may not watch {what}: {}; what it knows of them may be out of date, so nothing is changed until it may: \
-             compare Laurel's role with the chart's",
-            error_message.said
+            "Laurel is not allowed to watch {what}: {}; its view of them may be out of date, so nothing is \
+             changed until access is restored; compare Laurel's role with the chart's",
+            denial.message
         );
         Some(ReasonMessage::new(Reason::ApplyForbidden, message))
     }

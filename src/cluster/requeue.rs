@@ -1,54 +1,69 @@
-//! How anything in the operator asks for a pass over an object.
+//! Requests for a reconcile of an object, from anywhere in the operator.
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 
 use super::Guarded;
-use crate::api::{ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey};
+use crate::api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey};
 
-/// Asks for a pass over an object, from wherever something about it was learnt.
+/// Requests a reconcile of an object.
 #[derive(Clone, Debug)]
 pub struct Requeue {
     aliases: UnboundedSender<ObjectRef<Guarded<ModelAlias>>>,
     models: UnboundedSender<ObjectRef<Guarded<RegisteredModel>>>,
     registries: UnboundedSender<ObjectRef<Guarded<ModelRegistry>>>,
+    cluster_registries: UnboundedSender<ObjectRef<Guarded<ClusterModelRegistry>>>,
 }
 
-/// The ends at which wake-ups arrive.
+/// The receiving ends, one per controller.
 pub struct RequeueStreams {
-    /// Of `ModelAliases`.
+    /// Requests for `ModelAliases`.
     pub aliases: UnboundedReceiver<ObjectRef<Guarded<ModelAlias>>>,
-    /// Of `RegisteredModels`.
+    /// Requests for `RegisteredModels`.
     pub models: UnboundedReceiver<ObjectRef<Guarded<RegisteredModel>>>,
-    /// Of `ModelRegistries`.
+    /// Requests for `ModelRegistries`.
     pub registries: UnboundedReceiver<ObjectRef<Guarded<ModelRegistry>>>,
+    /// Of `ClusterModelRegistries`.
+    pub cluster_registries: UnboundedReceiver<ObjectRef<Guarded<ClusterModelRegistry>>>,
 }
 
 impl Requeue {
-    /// The sending and the receiving ends.
+    /// Creates the sending and the receiving ends.
     #[must_use]
     pub fn new() -> (Self, RequeueStreams) {
         let (aliases, alias_stream) = unbounded();
         let (models, model_stream) = unbounded();
         let (registries, registry_stream) = unbounded();
+        let (cluster_registries, cluster_registry_stream) = unbounded();
         (
-            Self { aliases, models, registries },
-            RequeueStreams { aliases: alias_stream, models: model_stream, registries: registry_stream },
+            Self { aliases, models, registries, cluster_registries },
+            RequeueStreams {
+                aliases: alias_stream,
+                models: model_stream,
+                registries: registry_stream,
+                cluster_registries: cluster_registry_stream,
+            },
         )
     }
 
-    /// Asks for a pass over a ModelAlias. While the operator ends, nobody listens; the next one looks at everything.
+    /// Requests a reconcile of a ModelAlias. During shutdown nobody listens; the next operator reconciles
+    /// everything.
     pub fn alias(&self, (namespace, name): &AliasKey) {
         drop(self.aliases.unbounded_send(ObjectRef::new(name).within(namespace)));
     }
 
-    /// Asks for a pass over a RegisteredModel.
+    /// Requests a reconcile of a RegisteredModel.
     pub fn model(&self, namespace: &str, name: &str) {
         drop(self.models.unbounded_send(ObjectRef::new(name).within(namespace)));
     }
 
-    /// Asks for a pass over a ModelRegistry.
+    /// Requests a reconcile of a ModelRegistry.
     pub fn registry(&self, namespace: &str, name: &str) {
         drop(self.registries.unbounded_send(ObjectRef::new(name).within(namespace)));
+    }
+
+    /// Asks for a reconcile of a ClusterModelRegistry.
+    pub fn cluster_registry(&self, name: &str) {
+        drop(self.cluster_registries.unbounded_send(ObjectRef::new(name)));
     }
 }

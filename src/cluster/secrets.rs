@@ -1,4 +1,4 @@
-//! Secrets, read one by one and by name.
+//! Secrets, read individually by name.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
@@ -11,7 +11,7 @@ use crate::{
 /// Reads one key of a Secret that an object names.
 ///
 /// # Errors
-/// A note that names the Secret, the key and the next step. It never carries the value.
+/// A message that names the Secret, the key and the next step, but never the value.
 pub async fn read(
     client: &Client,
     namespace: &str,
@@ -21,8 +21,8 @@ pub async fn read(
 ) -> Result<Vec<u8>, ReasonMessage> {
     let secret =
         Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await.map_err(|error| {
-            let cause = error_message(&error, "get", &format!("the Secret {name:?} in {namespace:?}"));
-            ReasonMessage::new(cause.reason, format!("{field}: {}", cause.message))
+            let error = error_message(&error, "get", &format!("the Secret {name:?} in {namespace:?}"));
+            ReasonMessage::new(error.reason, format!("{field}: {}", error.message))
         })?;
     let Some(secret) = secret else {
         let message =
@@ -38,16 +38,17 @@ pub async fn read(
         None => Err(ReasonMessage::new(
             Reason::SecretKeyInvalid,
             format!(
-                "{field}: the Secret {name:?} in {namespace:?} has no key {key:?}; add it, or name the key that it has"
+                "{field}: the Secret {name:?} in {namespace:?} has no key {key:?}; add it, or use a key that \
+                 it has"
             ),
         )),
     }
 }
 
-/// Reads one key as text, without the newline that editors leave at its end.
+/// Reads one key as text, without trailing newlines.
 ///
 /// # Errors
-/// As [`read`], and when the value is no text.
+/// As [`read`], and when the value is not UTF-8.
 pub async fn read_text(
     client: &Client,
     namespace: &str,
@@ -64,7 +65,7 @@ pub async fn read_text(
     })?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
-        let message = format!("{field}: the key {key:?} of the Secret {name:?} has nothing but line ends");
+        let message = format!("{field}: the key {key:?} of the Secret {name:?} contains only newlines");
         return Err(ReasonMessage::new(Reason::SecretKeyInvalid, message));
     }
     Ok(text.to_owned())

@@ -1,11 +1,12 @@
-//! Watches: our own kinds in full, what we make by label and as projections.
+//! Watches: our own kinds in full, rendered objects by label and as projections.
 
 use std::{collections::HashSet, sync::Arc};
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::NamespaceResourceScope,
+    core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::{self, Store},
@@ -25,14 +26,14 @@ use crate::{
     render::labels,
 };
 
-/// What the watches write to. Cheap to clone.
+/// The state that watches update. Cheap to clone.
 #[derive(Clone)]
 pub struct Watching {
-    /// What has been read.
+    /// Which kinds have been read.
     pub readiness: Arc<Readiness>,
-    /// What is kept of the objects that we render.
+    /// The cache of rendered objects.
     pub cluster: Arc<Cache>,
-    /// Asks for a reconcile of what changed.
+    /// Requests a reconcile of changed objects.
     pub requeue: Requeue,
     /// All `ModelAliases`.
     pub aliases: Store<Guarded<ModelAlias>>,
@@ -54,15 +55,15 @@ impl Scope {
     }
 }
 
-/// Small pages keep the memory small that a first listing takes.
+/// Small pages limit the memory that the first listing needs.
 const PAGE_SIZE: u32 = 100;
 
 fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE_SIZE).timeout(WATCH_LASTS)
 }
 
-/// Watches one of our own kinds into `writer`; what is not needed is dropped on the way, and so are failures: a controller
-/// that hears of one pauses for all that may begin a pass.
+/// Watches one of our own kinds into `writer`. Drops fields that are not needed, and errors: on an error, a
+/// controller would pause all reconciles.
 pub(crate) fn own_kind<K>(
     api: Api<Guarded<K>>,
     writer: reflector::store::Writer<Guarded<K>>,
@@ -84,7 +85,7 @@ where
         .reflect(writer)
         .inspect(move |event| match event {
             Ok(Event::InitDone) => watching.readiness.read(what),
-            // Nothing has been seen yet: the list may fail.
+            // Nothing has been delivered yet: the list may still fail.
             Ok(Event::Init) => {}
             Ok(_) => watching.readiness.seen(what),
             Err(error) => failed(&watching, what, error),
@@ -93,7 +94,34 @@ where
         .touched_objects()
 }
 
-/// Watches what we make into the cache, and wakes the ModelAlias of whatever changed.
+/// Watches the labels of all namespaces into `writer`.
+pub(crate) fn labelled_namespaces(
+    client: &Client,
+    writer: reflector::store::Writer<PartialObjectMeta<Namespace>>,
+    watching: &Watching,
+) -> impl Stream<Item = PartialObjectMeta<Namespace>> + Send + 'static {
+    const WHAT: &str = "Namespaces";
+    watching.readiness.expect(WHAT);
+    let watching = watching.clone();
+    watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config())
+        .modify(|namespace| {
+            namespace.managed_fields_mut().clear();
+            namespace.annotations_mut().clear();
+        })
+        .backoff(WatchBackoff::new())
+        .reflect(writer)
+        .inspect(move |event| match event {
+            Ok(Event::InitDone) => watching.readiness.read(WHAT),
+            Ok(Event::Init) => {}
+            Ok(_) => watching.readiness.seen(WHAT),
+            Err(error) => failed(&watching, WHAT, error),
+        })
+        .touched_objects()
+        .filter_map(|namespace| std::future::ready(namespace.ok()))
+}
+
+/// Watches rendered objects into the cache, and requests a reconcile of the ModelAlias of each changed
+/// object.
 pub(crate) async fn projections<K>(watching: Watching, client: Client, scope: Scope, what: &'static str)
 where
     K: Projected
@@ -111,7 +139,7 @@ where
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(object)) => {
-                if let Some(alias) = see(&watching, &object) {
+                if let Some(alias) = insert(&watching, &object) {
                     listed.insert((alias, object.name_any()));
                 }
             }
@@ -127,7 +155,7 @@ where
             }
             Ok(Event::Apply(object)) => {
                 watching.readiness.seen(what);
-                see(&watching, &object);
+                insert(&watching, &object);
             }
             Ok(Event::Delete(object)) => {
                 watching.readiness.seen(what);
@@ -141,30 +169,32 @@ where
     }
 }
 
-/// Notes why a watch failed. When one has been refused for a while, every ModelAlias is to say so, also one at rest.
+/// Remembers why a watch failed. Once one has been denied for a while, every ModelAlias is reconciled to
+/// report it.
 fn failed(watching: &Watching, what: &'static str, error: &watcher::Error) {
-    let (cause, refused) = match error {
+    let (message, status) = match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => (cause(error), code(error)),
         watcher::Error::WatchError(status) => (status.message.clone(), status.code),
         watcher::Error::NoResourceVersion => (error.to_string(), 0),
     };
-    tracing::warn!(what, cause, "the watch failed and is begun again");
-    let is_refused = [401, 403, 404].contains(&refused);
-    if watching.readiness.failed(what, cause, is_refused) {
+    tracing::warn!(what, message, "watch failed, restarting it");
+    let is_denied = [401, 403, 404].contains(&status);
+    if watching.readiness.failed(what, message, is_denied) {
         for alias in watching.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
             watching.requeue.alias(&alias.key());
         }
     }
 }
 
-/// The HTTP status of an answer.
+/// Returns the HTTP status of an error, or 0.
 fn code(error: &kube::Error) -> u16 {
     if let kube::Error::Api(status) = error { status.code } else { 0 }
 }
 
-fn see<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
+/// Updates the cache with an object and requests a reconcile of its ModelAlias. Returns that ModelAlias.
+fn insert<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
     let alias = alias_of(object.meta())?;
     object.insert(&watching.cluster, &alias);
     watching.requeue.alias(&alias);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use kube::{Client, Resource, runtime::reflector::Store};
 
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ModelAlias, RegisteredModel},
     apply::Effects,
     cluster::{Events, Guarded, Readiness, Requeue, cache::Cache, watch::Watching},
     observe::{Sources, Watched, registered_model::ModelSources},
     registry::polled::Registries,
-    resolve::References,
+    resolve::{References, RegistryObjects},
     state::{
         Memory, Throttle, alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests,
     },
@@ -33,8 +33,8 @@ pub struct Context {
     pub aliases: Store<Guarded<ModelAlias>>,
     /// All `RegisteredModels`.
     pub models: Store<Guarded<RegisteredModel>>,
-    /// All `ModelRegistries`.
-    pub model_registries: Store<Guarded<ModelRegistry>>,
+    /// The objects that describe registries.
+    pub registry_objects: RegistryObjects,
     /// Asks for a pass over an object.
     pub requeue: Requeue,
     /// The smoke tests.
@@ -70,7 +70,11 @@ impl Context {
     /// Where references lead.
     #[must_use]
     pub fn references(&self) -> References<'_> {
-        References { models: &self.models, registries: &self.registries }
+        References {
+            models: &self.models,
+            registry_objects: &self.registry_objects,
+            registries: &self.registries,
+        }
     }
 
     /// What an observation of a ModelAlias is made from.
@@ -95,7 +99,7 @@ impl Context {
         ModelSources {
             aliases: &self.aliases,
             models: &self.models,
-            registries: &self.registries,
+            references: self.references(),
             memory: &self.memory,
         }
     }
@@ -118,7 +122,12 @@ impl Context {
     /// What the plan of a poll is made from.
     #[must_use]
     pub fn watched(&self) -> Watched<'_> {
-        Watched { aliases: &self.aliases, models: &self.models, memory: &self.memory }
+        Watched {
+            aliases: &self.aliases,
+            models: &self.models,
+            registry_objects: &self.registry_objects,
+            memory: &self.memory,
+        }
     }
 
     /// What the watches write to.

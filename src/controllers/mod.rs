@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
+use kube::{Resource, ResourceExt};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -16,7 +16,9 @@ use crate::cluster::{error::error_message, server_side_apply::apply_status};
 pub mod context;
 pub mod model_alias;
 pub mod model_registry;
+mod poll;
 pub mod registered_model;
+mod registry_object;
 mod run;
 mod unreadable;
 mod webhook;
@@ -42,10 +44,7 @@ pub enum Error {
 /// written.
 async fn write_status<K, S>(context: &Context, object: &K, status: &S) -> Result<Option<K>, Error>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned,
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
     S: Serialize,
 {
     let (name, kind) = (object.name_any(), K::kind(&()));
@@ -55,8 +54,7 @@ where
         "metadata": { "name": name, "uid": object.uid() },
         "status": status,
     });
-    let namespace = object.namespace().unwrap_or_default();
-    match apply_status(&context.client, &namespace, &name, &patch).await {
+    match apply_status(&context.client, object.namespace().as_deref(), &name, &patch).await {
         Ok(written) => Ok(Some(written)),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
         // A conflict may also mean that another object bears the name by now. That one is looked at next.

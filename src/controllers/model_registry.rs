@@ -1,119 +1,119 @@
-//! The shell around one ModelRegistry, and the polling of every registry.
+//! The shell around one ModelRegistry or ClusterModelRegistry.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    ResourceExt,
-    runtime::{controller::Action, reflector::ObjectRef, watcher},
+    Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{controller::Action, watcher},
 };
 use secrecy::SecretString;
 
 use super::{
-    Error, unreadable,
-    webhook::{self, DefaultWebhook},
-    write_status,
+    Error,
+    poll::{poll_forever, wake, wake_models, wake_object},
+    registry_object::RegistryObject,
+    unreadable, webhook, write_status,
 };
 use crate::{
     api::{
-        ModelRegistry, RegisteredModel,
-        condition::{Reason, ReasonMessage},
-        model_registry::Stages,
+        DEFAULT_ANNOTATION, ModelRegistrySpec,
+        condition::{ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage},
         std_duration,
     },
     cluster::{Guarded, secrets},
     controllers::context::Context,
-    observe::{models_of, poll_plan},
-    options::RunOptions,
+    observe::models_of,
     registry::{
-        mlflow::{Connection, Credentials, MlflowRegistry},
-        polled::{PolledRegistry, RegistryKey, Settings},
+        mlflow::{Connection, Credentials},
+        polled::{RegistryKey, Settings},
     },
     render::RegistryForPods,
-    resolve::registry_key,
+    resolve::is_default,
     status::{RegistryHealth, RegistryObserved, registry_events, registry_status},
 };
 
-/// How long one request to a registry may take.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-
-/// Makes the registry that Laurel was installed with known, and begins to poll it.
-///
-/// # Errors
-/// When its URL cannot be used.
-pub fn install_default(context: &Arc<Context>, options: &RunOptions) -> Result<(), String> {
-    let Some(url) = &options.registry_url else { return Ok(()) };
-    let workspace = options.registry_workspace.clone();
-    let connection = Connection {
-        url: url.clone(),
-        workspace: workspace.clone(),
-        stages: Stages::Ignore,
-        credentials: None,
-        ca_pem: None,
-        timeout: REQUEST_LIMIT,
-    };
-    let client = MlflowRegistry::new(connection).map_err(|error| error.to_string())?;
-    let settings = Settings {
-        url: url.clone(),
-        workspace: workspace.clone(),
-        poll_interval: Duration::from_secs(options.registry_poll_seconds),
-        pods: RegistryForPods { tracking_uri: url.clone(), workspace, ca: None, env_from: Vec::new() },
-    };
-    let (registry, _) = context.registries.set(&RegistryKey::Default, settings);
-    registry.set_client(Ok(Arc::new(client)));
-    if let Some(secret_file) = options.registry_webhook_secret_file.clone() {
-        let register =
-            options.registry_webhook_url.clone().filter(|_| options.registry_webhook_encryption_key_set);
-        let webhook = DefaultWebhook { secret_file, register };
-        tokio::spawn(webhook::keep_default(context.clone(), registry.clone(), webhook));
-    }
-    tokio::spawn(poll_forever(context.clone(), RegistryKey::Default, registry));
-    Ok(())
+/// What of an object decides who uses its registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Offer {
+    is_default: bool,
+    generation: Option<i64>,
 }
 
-/// Passes `ModelRegistries` on, and lets the polls of one that is gone see that at once.
-pub(super) fn noticing_ends(
-    objects: impl Stream<Item = Result<Guarded<ModelRegistry>, watcher::Error>> + Send + 'static,
+/// Passes objects that describe registries on. The polls of one that is gone end at once, and those that may
+/// use another registry now are woken.
+pub(super) fn noticing_changes<K: RegistryObject>(
+    objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
     context: &Arc<Context>,
-) -> impl Stream<Item = Result<Guarded<ModelRegistry>, watcher::Error>> + Send + 'static {
+) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static {
     let context = context.clone();
+    let mut offers = HashMap::new();
     objects.inspect(move |object| {
         let Ok(object) = object else { return };
+        let key = K::key(object);
         // The store is written before this is seen.
-        if context.model_registries.get(&ObjectRef::from_obj(object)).is_none() {
-            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            if let Some(registry) = context.registries.get(&RegistryKey::Object { namespace, name }) {
-                registry.poll_now();
+        let exists = context.registry_objects.exists(&key);
+        if !exists && let Some(registry) = context.registries.get(&key) {
+            registry.poll_now();
+        }
+        let offer = Offer { is_default: is_default(object), generation: object.meta().generation };
+        let before = if exists { offers.insert(key.clone(), offer.clone()) } else { offers.remove(&key) };
+        if before.as_ref() != exists.then_some(&offer) {
+            wake_models(&context, |model| context.registry_objects.may_concern(&key, model));
+            for other in context.registry_objects.defaults_beside(&key) {
+                wake_object(&context, &other);
             }
         }
     })
 }
 
-/// One pass: read what the object names, connect, and tell how the registry is.
+/// Wakes the `RegisteredModels` of a namespace whose labels changed: they decide which registries it may use.
+pub(super) async fn follow_namespaces(
+    namespaces: impl Stream<Item = PartialObjectMeta<Namespace>>,
+    context: Arc<Context>,
+) {
+    let mut namespaces = std::pin::pin!(namespaces);
+    let mut known = HashMap::new();
+    while let Some(namespace) = namespaces.next().await {
+        let name = namespace.name_any();
+        let labels = namespace.labels().clone();
+        if namespace.metadata.deletion_timestamp.is_some() {
+            known.remove(&name);
+        } else if known.insert(name.clone(), labels.clone()) != Some(labels) {
+            wake_models(&context, |model| model.namespace().as_ref() == Some(&name));
+        }
+    }
+}
+
+/// One reconcile: read what the object names, connect, and report how the registry is.
 ///
 /// # Errors
 /// When the status cannot be written.
-pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: RegistryObject>(
+    object: Arc<Guarded<K>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
     context.readiness.reached().await;
     let object = match &object.0 {
         Ok(object) => object,
-        Err(unreadable) => return unreadable::release::<ModelRegistry>(&context, unreadable).await,
+        Err(unreadable) => {
+            unreadable::report::<K>(&context, unreadable);
+            return Ok(Action::await_change());
+        }
     };
-    let namespace = object.namespace().unwrap_or_default();
-    let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
-    let settings = match settings(object) {
+    let key = K::key(object);
+    let now = Timestamp::now();
+    let settings = match settings(object.registry()) {
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.remove(&key);
             context.push.receivers.close(&key);
             wake(&context, &key, |_| true);
-            let health = RegistryHealth::Invalid(invalid);
-            publish(&context, object, observed(&context, object, &key, health)).await?;
+            let observed = observed(&context, object, RegistryHealth::Invalid(invalid), now);
+            publish(&context, object, &observed).await?;
             return Ok(Action::await_change());
         }
     };
@@ -126,48 +126,58 @@ pub async fn reconcile(object: Arc<Guarded<ModelRegistry>>, context: Arc<Context
     let webhook = webhook::look_after(&context, object, &registry).await;
     let (poll, server_version) = registry.health();
     let health = RegistryHealth::new(&registry.settings.url, registry.client().map(drop), poll);
-    let observed = observed(&context, object, &key, health);
-    publish(&context, object, RegistryObserved { server_version, webhook: Some(webhook), ..observed })
-        .await?;
-    // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's more often.
-    let has_webhook = object.spec.webhook.is_some() || next_webhook_stays(object);
+    let observed = RegistryObserved {
+        server_version,
+        webhook: Some(webhook),
+        ..observed(&context, object, health, now)
+    };
+    publish(&context, object, &observed).await?;
+    // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's
+    // more often.
+    let has_webhook = object.registry().webhook.is_some() || next_webhook_stays(object);
     Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))
 }
 
 /// Whether a webhook is still to be deleted from the registry.
-fn next_webhook_stays(object: &ModelRegistry) -> bool {
-    object.status.as_ref().and_then(|status| status.webhook.as_ref()).is_some()
+fn next_webhook_stays(object: &impl RegistryObject) -> bool {
+    object.known_status().and_then(|status| status.webhook.as_ref()).is_some()
 }
 
-fn observed(
+/// What is known of the object and its registry, without its webhook.
+fn observed<K: RegistryObject>(
     context: &Context,
-    object: &ModelRegistry,
-    key: &RegistryKey,
+    object: &K,
     health: RegistryHealth,
+    now: Timestamp,
 ) -> RegistryObserved {
+    let key = K::key(object);
     RegistryObserved {
-        now: Timestamp::now(),
-        generation: object.metadata.generation,
-        previous: object.status.clone(),
+        now,
+        generation: object.meta().generation,
+        previous: object.known_status().cloned(),
         health,
         server_version: None,
-        watched_models: models_of(&context.watched(), key).len(),
+        watched_models: models_of(&context.watched(), &key).len(),
         webhook: None,
+        default: is_default(object).then(|| default_condition(context, &key)),
     }
 }
 
-/// Writes the status where it changes, and publishes the Events that it is worth.
-async fn publish(context: &Context, object: &ModelRegistry, observed: RegistryObserved) -> Result<(), Error> {
-    if let Some(next) = registry_status(&observed) {
+/// Writes a status where it is another one, and publishes the Events that it is worth.
+async fn publish(
+    context: &Context,
+    object: &impl RegistryObject,
+    observed: &RegistryObserved,
+) -> Result<(), Error> {
+    if let Some(next) = registry_status(observed) {
         write_status(context, object, &next).await?;
-        context.publish_events(object, registry_events(&observed, &next));
+        context.publish_events(object, registry_events(observed, &next));
     }
     Ok(())
 }
 
 /// What the object says, or why it cannot be used.
-fn settings(object: &ModelRegistry) -> Result<Settings, ReasonMessage> {
-    let spec = &object.spec;
+fn settings(spec: &ModelRegistrySpec) -> Result<Settings, ReasonMessage> {
     let url = spec.mlflow.url().map_err(|error| {
         let message = format!("spec.mlflow.url: {:?} cannot be used: {error}; correct it", spec.mlflow.url);
         ReasonMessage::new(Reason::RegistryInvalid, message)
@@ -188,14 +198,15 @@ fn settings(object: &ModelRegistry) -> Result<Settings, ReasonMessage> {
 /// Reads the Secrets that the object names.
 async fn connection(
     context: &Context,
-    object: &ModelRegistry,
+    object: &impl RegistryObject,
     settings: &Settings,
 ) -> Result<Connection, ReasonMessage> {
-    let namespace = object.namespace().unwrap_or_default();
+    let spec = object.registry();
+    let namespace = object.secrets_namespace(context.client.default_namespace());
     let text = async |name: &str, key: &str, field: &str| {
         secrets::read_text(&context.client, &namespace, name, key, field).await
     };
-    let auth = object.spec.auth.as_ref();
+    let auth = spec.auth.as_ref();
     let credentials = if let Some(basic) = auth.and_then(|auth| auth.basic.as_ref()) {
         let (name, field) = (&basic.secret_ref.name, "spec.auth.basic.secretRef");
         let username = text(name, "username", field).await?;
@@ -208,7 +219,7 @@ async fn connection(
     } else {
         None
     };
-    let ca_pem = match &object.spec.tls {
+    let ca_pem = match &spec.tls {
         Some(tls) => {
             let secret = &tls.ca_secret_ref;
             let field = "spec.tls.caSecretRef";
@@ -219,72 +230,27 @@ async fn connection(
     Ok(Connection {
         url: settings.url.clone(),
         workspace: settings.workspace.clone(),
-        stages: object.spec.mlflow.stages,
+        stages: spec.mlflow.stages,
         credentials,
         ca_pem,
-        timeout: REQUEST_LIMIT,
+        timeout: std_duration(spec.request_timeout),
     })
 }
 
-/// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.
-async fn poll_forever(context: Arc<Context>, key: RegistryKey, registry: Arc<PolledRegistry>) {
-    context.readiness.reached().await;
-    while is_needed(&context, &key) {
-        let began = Instant::now();
-        let outcome = registry.poll(|| poll_plan(&context.watched(), &key, &registry)).await;
-        let (health, _) = registry.health();
-        context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
-        if outcome.health_changed {
-            if let Some(Err(cause)) = &health {
-                tracing::warn!(registry = ?key, reason = %cause.reason, message = cause.message, "the registry does not answer");
-            } else {
-                tracing::info!(registry = ?key, url = %registry.settings.url, "the registry answers");
-            }
-            wake_all(&context, &key);
-        } else if !outcome.changed.is_empty() {
-            wake(&context, &key, |model| {
-                model.model_name().is_ok_and(|name| outcome.changed.contains(&name))
-            });
+/// Whether a registry that is marked as the default is the one that is used.
+fn default_condition(context: &Context, key: &RegistryKey) -> DesiredCondition {
+    let (status, cause) = match context.registry_objects.newer_default(key) {
+        None => (
+            ConditionStatus::True,
+            ReasonMessage::new(Reason::DefaultRegistry, "used by RegisteredModels that name no registry"),
+        ),
+        Some(newer) => {
+            let message = format!(
+                "{newer:?} is marked as the default as well and is newer, so it is used instead of this one; remove the \
+                 annotation {DEFAULT_ANNOTATION} from one of them"
+            );
+            (ConditionStatus::False, ReasonMessage::new(Reason::NewerDefaultRegistry, message))
         }
-        tokio::select! {
-            () = registry.next_poll() => {}
-            () = registry.retirement() => return,
-        }
-    }
-    context.registries.remove(&key);
-    wake_all(&context, &key);
-    if !is_needed(&context, &key) {
-        webhook::end(&context, &key, &registry).await;
-    }
-}
-
-fn is_needed(context: &Context, key: &RegistryKey) -> bool {
-    match key {
-        RegistryKey::Default => true,
-        RegistryKey::Object { namespace, name } => {
-            context.model_registries.get(&ObjectRef::new(name).within(namespace)).is_some()
-        }
-    }
-}
-
-fn wake_all(context: &Context, key: &RegistryKey) {
-    if let RegistryKey::Object { namespace, name } = key {
-        context.requeue.registry(namespace, name);
-    }
-    wake(context, key, |_| true);
-}
-
-/// Wakes the chosen `RegisteredModels` of a registry, and the `ModelAliases` of those.
-fn wake(context: &Context, key: &RegistryKey, choose: impl Fn(&RegisteredModel) -> bool) {
-    let models = context.models.state();
-    let chosen: HashSet<(String, String)> = models
-        .iter()
-        .filter_map(|model| model.0.as_ref().ok())
-        .filter(|model| registry_key(model) == *key && choose(model))
-        .map(|model| (model.namespace().unwrap_or_default(), model.name_any()))
-        .collect();
-    for (namespace, name) in &chosen {
-        context.requeue.model(namespace, name);
-    }
-    super::registered_model::wake_aliases(context, &chosen);
+    };
+    DesiredCondition { type_: ConditionType::Default, status, cause }
 }

@@ -1,4 +1,4 @@
-//! Wires everything together, and takes it apart in order.
+//! Starts all parts of the operator, and stops them in order.
 
 use std::{
     any::Any,
@@ -19,7 +19,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Resource, ResourceExt,
+    Api, Resource, ResourceExt,
     runtime::{
         Controller, controller,
         reflector::{self, ObjectRef, Store},
@@ -33,16 +33,17 @@ use tracing::Instrument;
 
 use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
     cluster::{
         Events, Guarded, Requeue,
         cache::Cache,
         client::{self, ConnectError},
-        watch::{Scope, own_kind, projections},
+        watch::{Scope, labelled_namespaces, own_kind, projections},
     },
     controllers::context::Context,
     options::RunOptions,
     registry::polled::Registries,
+    resolve::{ClusterObjects, RegistryObjects},
     state::{
         Memory, Throttle,
         alias_writes::AliasWrites,
@@ -53,47 +54,52 @@ use crate::{
     webhook::Webhooks,
 };
 
-/// How long passes that have begun may take to end.
+/// How long running reconciles may take to finish after the stop signal.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(15);
 
-/// How many objects of a kind are worked on at the same time.
+/// How many objects of a kind are reconciled concurrently.
 const CONCURRENCY: u16 = 32;
 
-/// Why the operator ended.
+/// Why the operator exited.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// There is no client for the cluster.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The client for pods cannot be made.
-    #[error("no HTTP client: {0}")]
+    /// The client for pods cannot be created.
+    #[error("cannot create the HTTP client: {0}")]
     Http(#[from] reqwest::Error),
-    /// The default registry's URL cannot be used.
-    #[error("--registry-url: {0}")]
-    Registry(String),
-    /// A controller or a watch broke down, which is a defect.
-    #[error("a task broke down: {0}")]
+    /// A controller or a watch panicked, which is a bug.
+    #[error("a task ended unexpectedly: {0}")]
     Task(#[from] tokio::task::JoinError),
-    /// Deliveries of webhooks cannot be taken.
+    /// The webhook endpoint cannot be started.
     #[error("webhooks: {0}")]
     Webhooks(String),
-    /// `/metrics` and its neighbours cannot be served.
+    /// `/metrics`, `/healthz` and `/readyz` cannot be served.
     #[error("--http-address: {0}")]
     Server(#[from] std::io::Error),
 }
 
 type Stop = Shared<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>;
 
-/// Runs the operator until it is told to end.
+/// Runs the operator until it receives SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot begin, or cannot serve its own endpoints.
+/// When it cannot start, or cannot serve its own endpoints.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let client = client::connect().await?;
     let scope = Scope(options.namespace.clone());
     let (aliases, alias_writer) = reflector::store();
     let (models, model_writer) = reflector::store();
-    let (model_registries, registry_writer) = reflector::store();
+    let (registries, registry_writer) = reflector::store();
+    let (cluster_registries, cluster_registry_writer) = reflector::store();
+    let (namespaces, namespace_writer) = reflector::store();
+    let is_cluster_wide = options.namespace.is_none();
+    let registry_objects = RegistryObjects {
+        namespaced: registries.clone(),
+        cluster: is_cluster_wide
+            .then(|| ClusterObjects { registries: cluster_registries.clone(), namespaces }),
+    };
     let (sender, requeue) = Requeue::new();
     let cluster = Arc::<Cache>::default();
     let context = Arc::new(Context {
@@ -102,7 +108,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         push: Webhooks::default(),
         aliases: aliases.clone(),
         models: models.clone(),
-        model_registries: model_registries.clone(),
+        registry_objects,
         smoke: SmokeTests::new(
             PodAccess { cluster: cluster.clone(), http: pod_client()? },
             sender.clone(),
@@ -120,9 +126,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         client: client.clone(),
     });
     let stop = stop_signal();
-    // Before anything is registered, so that what is registered finds it.
+    // The endpoint must listen before a webhook is registered.
     webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
-    model_registry::install_default(&context, &options).map_err(RunError::Registry)?;
 
     for what in ["Deployments", "Services", "EndpointSlices", "Pods"] {
         context.readiness.expect(what);
@@ -144,38 +149,66 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     watches.spawn(projections::<Pod>(context.watching(), client.clone(), scope.clone(), "Pods"));
 
     let watching = context.watching();
-    let stage = Stage { context: context.clone(), stop: stop.clone() };
+    let spawner = Spawner { context: context.clone(), stop: stop.clone() };
     let objects = own_kind::<ModelAlias>(scope.api(&client), alias_writer, &watching, "ModelAliases");
     let objects = model_alias::forgetting(objects, &context);
-    let alias_controller = stage.play(objects, aliases, requeue.aliases, model_alias::reconcile);
+    let alias_controller =
+        spawner.spawn_controller(objects, aliases, requeue.aliases, model_alias::reconcile);
     let objects =
         own_kind::<RegisteredModel>(scope.api(&client), model_writer, &watching, "RegisteredModels");
     let objects = registered_model::waking(objects, &context);
-    let model_controller = stage.play(objects, models, requeue.models, registered_model::reconcile);
+    let model_controller =
+        spawner.spawn_controller(objects, models, requeue.models, registered_model::reconcile);
     let objects =
         own_kind::<ModelRegistry>(scope.api(&client), registry_writer, &watching, "ModelRegistries");
-    let objects = model_registry::noticing_ends(objects, &context);
-    let registry_controller =
-        stage.play(objects, model_registries, requeue.registries, model_registry::reconcile);
+    let objects = model_registry::noticing_changes(objects, &context);
+    let registry_controller = spawner.spawn_controller(
+        objects,
+        registries,
+        requeue.registries,
+        model_registry::reconcile::<ModelRegistry>,
+    );
+    let mut controllers = vec![alias_controller, model_controller, registry_controller];
+    if is_cluster_wide {
+        let objects = own_kind::<ClusterModelRegistry>(
+            Api::all(client.clone()),
+            cluster_registry_writer,
+            &watching,
+            "ClusterModelRegistries",
+        );
+        let objects = model_registry::noticing_changes(objects, &context);
+        let reconcile = model_registry::reconcile::<ClusterModelRegistry>;
+        controllers.push(spawner.spawn_controller(
+            objects,
+            cluster_registries,
+            requeue.cluster_registries,
+            reconcile,
+        ));
+        let namespaces = labelled_namespaces(&client, namespace_writer, &watching);
+        watches.spawn(model_registry::follow_namespaces(namespaces, context.clone()));
+    }
 
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "laurel runs");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "Laurel started");
     let server =
         server::serve(context.metrics.clone(), context.readiness.clone(), options.http_address, stop.clone())
             .map_err(RunError::from);
-    let controllers = try_join_all([alias_controller, model_controller, registry_controller]);
-    // After the signal each controller ends the passes that it has begun. A task that breaks down takes the operator with it: it
-    // is started anew with all of them.
+    let controllers = try_join_all(controllers);
+    // After the signal each controller finishes the reconciles that it has begun. If a task panics, the
+    // operator exits and is restarted with all of them.
     tokio::select! {
         ended = async { tokio::try_join!(server, controllers.map_err(RunError::from)) } => drop(ended?),
-        Some(broken) = watches.join_next() => broken?,
-        () = overdue(stop) => tracing::warn!("a pass that has begun does not end; the next operator finds what it left undone"),
+        Some(ended) = watches.join_next() => ended?,
+        () = grace_over(stop) => {
+            tracing::warn!("a reconcile did not finish in time; the next operator continues its work");
+        }
     }
-    tracing::info!("laurel ends");
+    tracing::info!("Laurel stopped");
     Ok(())
 }
 
-/// Resolves a while after `stop`, before the pod would be killed: a server that does not answer holds nothing up.
-async fn overdue(stop: Stop) {
+/// Resolves a while after `stop`, before the pod would be killed: a server that does not answer must not
+/// block the exit.
+async fn grace_over(stop: Stop) {
     stop.await;
     tokio::time::sleep(SHUTDOWN_GRACE).await;
 }
@@ -189,7 +222,7 @@ fn stop_signal() -> Stop {
             match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
                 Ok(mut signal) => drop(signal.recv().await),
                 Err(error) => {
-                    tracing::warn!(%error, "SIGTERM cannot be waited for");
+                    tracing::warn!(%error, "cannot listen for SIGTERM");
                     std::future::pending::<()>().await;
                 }
             }
@@ -203,12 +236,12 @@ fn stop_signal() -> Stop {
     async move { stop.cancelled().await }.boxed().shared()
 }
 
-/// The name of Laurel's own pod, where it runs in one.
+/// Returns the name of Laurel's own pod, if it runs in one.
 fn instance() -> Option<String> {
     std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok()
 }
 
-/// Pods answer directly: no proxy, no redirect, no connection kept.
+/// Creates the client for pods: no proxy, no redirects, no connection reuse.
 fn pod_client() -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .no_proxy()
@@ -218,15 +251,15 @@ fn pod_client() -> Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-/// What the controllers share.
-struct Stage {
+/// Shared by the controllers.
+struct Spawner {
     context: Arc<Context>,
     stop: Stop,
 }
 
-impl Stage {
-    /// Runs the controller of one kind in a task of its own.
-    fn play<K, R>(
+impl Spawner {
+    /// Runs the controller of one kind in its own task.
+    fn spawn_controller<K, R>(
         &self,
         objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
         known: Store<Guarded<K>>,
@@ -237,24 +270,23 @@ impl Stage {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
         R: Future<Output = Result<controller::Action, Error>> + Send + 'static,
     {
-        let pass = move |object: Arc<Guarded<K>>, context: Arc<Context>| {
+        let reconcile = move |object: Arc<Guarded<K>>, context: Arc<Context>| {
             let work = reconcile(object.clone(), context.clone());
             measured(object, context, work)
         };
-        let again =
+        let error_policy =
             |_: Arc<Guarded<K>>, _: &Error, _: Arc<Context>| controller::Action::requeue(AFTER_FAILURE);
         let controller = Controller::for_stream(objects, known)
             .with_config(controller::Config::default().concurrency(CONCURRENCY))
             .reconcile_on(requeue)
             .graceful_shutdown_on(self.stop.clone())
-            .run(pass, again, self.context.clone())
+            .run(reconcile, error_policy, self.context.clone())
             .for_each(|_| std::future::ready(()));
         tokio::spawn(controller)
     }
 }
 
-/// A pass with its metrics, its log line and its span: what has nothing to do with the work itself. A pass that panics fails, and
-/// no other with it.
+/// Runs a reconcile with its metrics, log line and span. A panic fails this reconcile only.
 async fn measured<K>(
     object: Arc<Guarded<K>>,
     context: Arc<Context>,
@@ -268,15 +300,15 @@ where
         tracing::info_span!("reconcile", %kind, namespace = object.namespace(), name = object.name_any());
     let began = Instant::now();
     let work = AssertUnwindSafe(work).catch_unwind().instrument(span.clone());
-    let result = work.await.unwrap_or_else(|panic| Err(Error::Defect(words(panic.as_ref()))));
+    let result = work.await.unwrap_or_else(|panic| Err(Error::Defect(panic_message(panic.as_ref()))));
     context.metrics.reconcile(kind, result.is_ok(), began.elapsed());
     if let Err(error) = &result {
-        span.in_scope(|| tracing::warn!(%error, "the pass failed and is tried again"));
+        span.in_scope(|| tracing::warn!(%error, "reconcile failed, retrying"));
     }
     result
 }
 
-fn words(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
 }

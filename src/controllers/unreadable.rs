@@ -17,14 +17,8 @@ use crate::{cluster::finalizer, controllers::context::Context, status::NewEvent}
 /// The reason of the Event about an object that cannot be read.
 const REASON: &str = "Unreadable";
 
-/// Tells of an object that cannot be read; one that is being deleted is let go, and what it stands for in the registry stays.
-///
-/// # Errors
-/// When it cannot be let go.
-pub(super) async fn release<K>(context: &Context, object: &InvalidObject) -> Result<Action, Error>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
-{
+/// Publishes an Event about an object that cannot be read.
+pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &InvalidObject) {
     let metadata = &object.metadata;
     let is_ending = metadata.deletion_timestamp.is_some();
     let next = if is_ending {
@@ -49,7 +43,19 @@ where
         ..ObjectReference::default()
     };
     context.events.publish(reference, vec![events]);
-    if !is_ending {
+}
+
+/// Reports an object that cannot be read; one that is being deleted is let go, and what it stands for in the registry stays.
+///
+/// # Errors
+/// When it cannot be let go.
+pub(super) async fn release<K>(context: &Context, object: &InvalidObject) -> Result<Action, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    report::<K>(context, object);
+    let metadata = &object.metadata;
+    if metadata.deletion_timestamp.is_none() {
         return Ok(Action::await_change());
     }
     for name in [finalizer::REGISTRY_ALIAS, finalizer::REGISTERED_MODEL] {

@@ -1,9 +1,8 @@
-//! The webhook of a registry: its secret, its place in MLflow, and what is told of it.
+//! The webhook of a registry: its secret, its registration in MLflow, and its condition.
 //!
-//! It stands beside the polls, and nothing waits for it: where it fails, a change is seen by the next poll.
+//! It supplements polling, and nothing waits for it: if it fails, the next poll sees the change.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,12 +14,12 @@ use url::Url;
 
 use crate::{
     api::{
-        ModelRegistry, RETRY_ANNOTATION,
+        RETRY_ANNOTATION,
         condition::{ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage},
         model_registry::WebhookStatus,
     },
     cluster::secrets,
-    controllers::context::Context,
+    controllers::{context::Context, poll::wake_object, registry_object::RegistryObject},
     options::{RunOptions, WebhookScheme},
     registry::{
         polled::{PolledRegistry, RegistryKey},
@@ -28,32 +27,32 @@ use crate::{
     },
     status::WebhookReport,
     webhook::{
-        DeliveryOutcome, Registered,
+        DeliveryOutcome, LastRegistration,
         certificate::Certificate,
         endpoint::{Endpoint, Limits},
         plan,
-        receiver::{Received, Refused, Seen},
+        receiver::{InvalidDelivery, Received, Seen},
         registration::{register, unregister},
     },
 };
 
-/// How often the Secret is read again, and what did not go well tried again.
+/// How often the Secret is read again and a failed registration is retried.
 pub(super) const SOON: Duration = Duration::from_mins(1);
 
-/// How often a webhook that is well is looked after: somebody may have deleted it.
-const WELL: Duration = Duration::from_mins(10);
+/// How often a working webhook is checked: somebody may have deleted it.
+const CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Looks after the webhook that an object wishes for, or no longer does.
-pub(super) async fn look_after(
+/// Registers the webhook that an object asks for, or deletes the one that it no longer asks for.
+pub(super) async fn look_after<K: RegistryObject>(
     context: &Context,
-    object: &ModelRegistry,
+    object: &K,
     registry: &PolledRegistry,
 ) -> WebhookReport {
-    let namespace = object.namespace().unwrap_or_default();
-    let key = RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() };
-    let mut status = object.status.as_ref().and_then(|status| status.webhook.clone()).unwrap_or_default();
+    let namespace = object.secrets_namespace(context.client.default_namespace());
+    let key = K::key(object);
+    let mut status = object.known_status().and_then(|status| status.webhook.clone()).unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
-    let desired = object.spec.webhook.as_ref();
+    let desired = object.registry().webhook.as_ref();
     if desired.is_none_or(|desired| desired.register.is_none()) {
         context.push.remember_registration(&key, None);
         if let Some(id) = status.id.as_deref()
@@ -72,7 +71,7 @@ pub(super) async fn look_after(
     let secret =
         secrets::read_text(&context.client, &namespace, &reference.name, &reference.key, field).await;
     let receiver = context.push.receivers.open(&key);
-    let cause = match secret {
+    let registered = match secret {
         Ok(secret) => {
             let secret = SecretString::from(secret);
             receiver.set_secret(Some(secret.clone()), Instant::now());
@@ -80,56 +79,57 @@ pub(super) async fn look_after(
                 (Some(error), _) => Err(error),
                 (None, None) => Ok(()),
                 (None, Some(register)) => {
-                    let asked = object.annotations().get(RETRY_ANNOTATION).cloned().unwrap_or_default();
-                    let desired = desired_webhook(&key, Some(&uid), &register.url, &secret);
+                    let retry = object.annotations().get(RETRY_ANNOTATION).cloned().unwrap_or_default();
+                    let desired = desired_webhook(&key, &uid, &register.url, &secret);
                     match desired {
                         Ok(desired) => {
-                            registration(context, &key, registry, &desired, &asked, &mut status.id).await
+                            registration(context, &key, registry, &desired, &retry, &mut status.id).await
                         }
                         Err(invalid) => Err(invalid),
                     }
                 }
             }
         }
-        // What cannot be read now is not gone: what it said last goes on.
-        Err(cause) => {
-            if !cause.reason.is_of_the_cluster() {
+        // A Secret that cannot be read now still exists: its last value stays in use.
+        Err(error) => {
+            if !error.reason.is_of_the_cluster() {
                 receiver.set_secret(None, Instant::now());
             }
-            Err(cause)
+            Err(error)
         }
     };
     let seen = receiver.seen();
     status.last_delivery = status.last_delivery.max(seen.hour);
-    let (holds, cause) = publish(cause, seen, &status, &key);
+    let (holds, cause) = condition(registered, seen, &status, &key);
     WebhookReport {
         condition: Some(DesiredCondition { type_: ConditionType::WebhookReady, status: holds, cause }),
         status: Some(status),
     }
 }
 
-/// What is to be told: what keeps deliveries from being sent, then what came.
-fn publish(
-    registration: Result<(), ReasonMessage>,
+/// Returns the status of the condition and its cause: first why MLflow does not send deliveries, then the
+/// deliveries seen.
+fn condition(
+    registered: Result<(), ReasonMessage>,
     seen: Seen,
     status: &WebhookStatus,
     key: &RegistryKey,
 ) -> (ConditionStatus, ReasonMessage) {
-    if let Err(cause) = registration {
-        let is_waiting = cause.reason == Reason::WebhookWaiting;
-        return (if is_waiting { ConditionStatus::Unknown } else { ConditionStatus::False }, cause);
+    if let Err(error) = registered {
+        let is_waiting = error.reason == Reason::WebhookWaiting;
+        return (if is_waiting { ConditionStatus::Unknown } else { ConditionStatus::False }, error);
     }
     let path = plan::path(key);
-    match (seen.refused, status.last_delivery) {
-        (Some(refused), _) => {
-            let message = match refused {
-                Refused::WrongSignature => format!(
-                    "deliveries arrive at {path} that are not signed with the Secret of spec.webhook.secretRef; let MLflow's webhook \
-                     and the Secret have the same secret"
+    match (seen.invalid, status.last_delivery) {
+        (Some(invalid), _) => {
+            let message = match invalid {
+                InvalidDelivery::WrongSignature => format!(
+                    "deliveries at {path} are not signed with the Secret of spec.webhook.secretRef; use the \
+                     same secret in MLflow's webhook and in the Secret"
                 ),
-                Refused::WrongTime => format!(
-                    "deliveries arrive at {path} with a time more than five minutes from the operator's; set the clocks of MLflow's \
-                     server and of the operator's node"
+                InvalidDelivery::WrongTime => format!(
+                    "deliveries at {path} differ from the operator's clock by more than five minutes; set \
+                     the clocks of MLflow's server and of the operator's node"
                 ),
             };
             (ConditionStatus::False, ReasonMessage::new(Reason::WebhookDeliveriesRefused, message))
@@ -139,55 +139,57 @@ fn publish(
             (ConditionStatus::True, ReasonMessage::new(Reason::WebhookReceiving, message))
         }
         (None, None) => {
-            let message = format!("no delivery has arrived at {path} yet; polling goes on");
+            let message = format!("no delivery has arrived at {path} yet; polling continues");
             (ConditionStatus::Unknown, ReasonMessage::new(Reason::WebhookWaiting, message))
         }
     }
 }
 
-/// The webhook as it is to be in the registry.
+/// Returns the webhook as it should be in the registry.
 fn desired_webhook(
     key: &RegistryKey,
-    uid: Option<&str>,
+    uid: &str,
     base: &str,
     secret: &SecretString,
 ) -> Result<DesiredWebhook, ReasonMessage> {
     let base: Url = base.parse().map_err(|error| {
-        let message = format!("spec.webhook.register.url: {base:?} cannot be used: {error}; correct it");
+        let message = format!("spec.webhook.register.url: {base:?} is not a valid URL: {error}; correct it");
         ReasonMessage::new(Reason::RegistryInvalid, message)
     })?;
     Ok(plan::desired_webhook(key, uid, &base, secret))
 }
 
-/// What is wished for, and of whom.
-fn fingerprint((server, workspace): &(Url, Option<String>), desired: &DesiredWebhook, asked: &str) -> String {
+/// Identifies a desired webhook and its registry; `retry` is the value of the retry annotation.
+fn fingerprint((server, workspace): &(Url, Option<String>), desired: &DesiredWebhook, retry: &str) -> String {
     let workspace = workspace.as_deref().unwrap_or_default();
-    format!("{server} {workspace} {} {} {asked}", desired.url, desired.description)
+    format!("{server} {workspace} {} {} {retry}", desired.url, desired.description)
 }
 
-/// Looks after the webhook in the registry, unless that was done a moment ago for the same wish. `id` is the one that is known
-/// to be ours.
+/// Registers the webhook, unless that was done recently for the same fingerprint. `id` is the id of the
+/// webhook known to be ours.
 async fn registration(
     context: &Context,
     key: &RegistryKey,
     registry: &PolledRegistry,
     desired: &DesiredWebhook,
-    asked: &str,
+    retry: &str,
     id: &mut Option<String>,
 ) -> Result<(), ReasonMessage> {
-    let fingerprint = fingerprint(&registry.identity(), desired, asked);
+    let fingerprint = fingerprint(&registry.identity(), desired, retry);
     let last = context.push.last_registration(key);
-    // The status that was watched last may be older than what was learnt since.
+    // The status may be older than the last registration.
     *id = last.as_ref().and_then(|last| last.id.clone()).or_else(|| id.take());
     let last = last.filter(|last| last.fingerprint == fingerprint);
     if let Some(last) = &last
-        && last.at.elapsed() < if last.outcome.is_ok() { WELL } else { SOON / 2 }
+        && last.at.elapsed() < if last.outcome.is_ok() { CHECK_INTERVAL } else { SOON / 2 }
     {
         return last.outcome.clone();
     }
     if !matches!(registry.health().0, Some(Ok(()))) {
-        let waiting =
-            ReasonMessage::new(Reason::WebhookWaiting, "the webhook is registered when the registry answers");
+        let waiting = ReasonMessage::new(
+            Reason::WebhookWaiting,
+            "waiting for the registry before registering the webhook",
+        );
         return match last {
             Some(last) => last.outcome,
             None if id.is_some() => Ok(()),
@@ -199,96 +201,39 @@ async fn registration(
     match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
         (_, true) => {}
         (Ok(()), false) => {
-            tracing::info!(registry = ?key, id, url = desired.url, "the webhook is registered");
+            tracing::info!(registry = %key, id, url = desired.url, "webhook registered");
         }
-        (Err(cause), false) => {
-            tracing::warn!(registry = ?key, reason = %cause.reason, message = cause.message, "the webhook is not well");
+        (Err(error), false) => {
+            let (reason, message) = (error.reason.to_string(), &error.message);
+            tracing::warn!(registry = %key, reason, message, "webhook not registered");
         }
     }
-    let registered = Registered { fingerprint, id: id.clone(), outcome: outcome.clone(), at: Instant::now() };
-    context.push.remember_registration(key, Some(registered));
+    let last = LastRegistration { fingerprint, id: id.clone(), outcome: outcome.clone(), at: Instant::now() };
+    context.push.remember_registration(key, Some(last));
     outcome
 }
 
-/// The end of an object: its door closes, and its webhook goes if the registry can be reached now. Nothing waits for it, and
-/// one that stays finds no door.
+/// Removes the receiver of a deleted object, and its webhook if the registry can be reached now. Nothing
+/// waits for it: deliveries of a webhook that remains are not accepted.
 pub(super) async fn end(context: &Context, key: &RegistryKey, registry: &PolledRegistry) {
     context.push.receivers.close(key);
     let last = context.push.last_registration(key);
     context.push.remember_registration(key, None);
     if let Some(id) = last.and_then(|last| last.id) {
-        // By its id alone: the name goes with the object's UID, which is not known any more.
+        // By its id only: the name contains the object's UID, which is not known any more.
         drop(unregister(registry, "", Some(&id)).await);
     }
 }
 
-/// What the operator was told of the default registry's webhook.
-#[derive(Clone, Debug)]
-pub(super) struct DefaultWebhook {
-    pub(super) secret_file: PathBuf,
-    pub(super) register: Option<Url>,
-}
-
-/// Looks after the webhook of the registry that Laurel was installed with, for ever. There is no object to tell of it: the log
-/// does.
-pub(super) async fn keep_default(
-    context: Arc<Context>,
-    registry: Arc<PolledRegistry>,
-    webhook: DefaultWebhook,
-) {
-    let key = RegistryKey::Default;
-    let mut report = None;
-    let mut ticks = tokio::time::interval(SOON / 4);
-    loop {
-        ticks.tick().await;
-        let file = &webhook.secret_file;
-        let read = tokio::fs::read_to_string(file).await.map_err(|error| error.to_string());
-        let secret = read.and_then(|text| match text.trim_end_matches(['\n', '\r']) {
-            "" => Err("it is empty".to_owned()),
-            secret => Ok(SecretString::from(secret)),
-        });
-        let error = secret.as_ref().err().cloned();
-        if let Some(error) = error.as_ref().filter(|error| report.as_ref() != Some(*error)) {
-            tracing::warn!(file = %file.display(), error, "the webhook's secret of the default registry cannot be read");
-        }
-        report = error;
-        let Ok(secret) = secret else { continue };
-        context.push.receivers.open(&key).set_secret(Some(secret.clone()), Instant::now());
-        if let Some(base) = webhook.register.as_ref().filter(|_| context.push.error().is_none()) {
-            let desired = plan::desired_webhook(&key, None, base, &secret);
-            // It logs what comes of it.
-            drop(registration(&context, &key, &registry, &desired, "", &mut None).await);
-        }
-    }
-}
-
-/// Whether a URL can be shown to anybody, and a path be added to it.
-fn is_plain(url: &Url) -> bool {
-    let has_login = !url.username().is_empty() || url.password().is_some();
-    matches!(url.scheme(), "http" | "https")
-        && !has_login
-        && url.query().is_none()
-        && url.fragment().is_none()
-}
-
-/// Opens the endpoint for webhooks, if there is to be one.
+/// Starts the endpoint for webhooks, if it is enabled.
 ///
 /// # Errors
-/// When its address cannot be bound, or an option is not enough by itself.
+/// When its address cannot be bound, or TLS cannot be set up.
 pub(super) async fn listen(
     context: &Arc<Context>,
     options: &RunOptions,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), String> {
-    if options.registry_webhook_url.is_some() && !options.registry_webhook_encryption_key_set {
-        return Err("--registry-webhook-url needs --registry-webhook-encryption-key-set=true: without \
-                    MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY on the MLflow server, a registered webhook breaks all webhooks there"
-            .to_owned());
-    }
-    if options.registry_webhook_url.as_ref().is_some_and(|url| !is_plain(url)) {
-        return Err("--registry-webhook-url is an http:// or https:// URL without login, query or fragment"
-            .to_owned());
-    }
     let Some(address) = options.webhook_address else { return Ok(()) };
     let listener = TcpListener::bind(address).await.map_err(|error| format!("--webhook-address: {error}"))?;
     let certificate = match options.webhook_scheme {
@@ -300,29 +245,27 @@ pub(super) async fn listen(
     if let Some(certificate) = certificate.clone() {
         tokio::spawn(certificate.keep_fresh());
     }
-    context.push.listens(certificate);
-    let report = context.clone();
-    let heard = move |key: Option<&RegistryKey>, Received { outcome, is_new }: Received| {
-        report.metrics.delivery(outcome);
+    context.push.set_listening(certificate);
+    let shared = context.clone();
+    let on_delivery = move |key: Option<&RegistryKey>, received: Received| {
+        shared.metrics.delivery(received.outcome);
         let Some(key) = key else { return };
-        if outcome == DeliveryOutcome::Accepted
-            && let Some(registry) = report.registries.get(key)
+        if received.outcome == DeliveryOutcome::Accepted
+            && let Some(registry) = shared.registries.get(key)
         {
-            registry.push();
+            registry.delivery_arrived();
         }
-        if let RegistryKey::Object { namespace, name } = key
-            && is_new
-        {
-            report.requeue.registry(namespace, name);
+        if received.needs_reconcile {
+            wake_object(&shared, key);
         }
     };
     let endpoint = Endpoint {
         receivers: context.push.receivers.clone(),
         tls,
         limits: Limits::default(),
-        heard: Box::new(heard),
+        on_delivery: Box::new(on_delivery),
     };
-    tracing::info!(%address, scheme = ?options.webhook_scheme, "deliveries of webhooks are taken");
+    tracing::info!(%address, scheme = ?options.webhook_scheme, "the webhook endpoint is listening");
     tokio::spawn(endpoint.serve(listener, stop));
     Ok(())
 }

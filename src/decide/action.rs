@@ -50,6 +50,11 @@ pub enum Action {
     },
     /// Delete the Service.
     DeleteService,
+    /// Fill in `spec.serving.replicas`, which is not set, through the scale subresource.
+    FillInReplicas {
+        /// How many pods.
+        replicas: u32,
+    },
     /// Let an alias in the registry name a version. This begins the write; that it was done is read from the registry.
     SetAlias {
         /// Which of the two aliases.
@@ -130,6 +135,8 @@ pub enum Readiness {
     Progressing(ReasonMessage),
     /// Somebody has to do something.
     Stalled(ReasonMessage),
+    /// Work is suspended. What was reported before stays as it was.
+    Suspended(ReasonMessage),
 }
 
 impl Readiness {
@@ -143,7 +150,10 @@ impl Readiness {
     #[must_use]
     pub fn cause(&self) -> &ReasonMessage {
         match self {
-            Self::Settled(cause) | Self::Progressing(cause) | Self::Stalled(cause) => cause,
+            Self::Settled(cause)
+            | Self::Progressing(cause)
+            | Self::Stalled(cause)
+            | Self::Suspended(cause) => cause,
         }
     }
 }

@@ -206,7 +206,7 @@ pub(super) fn contention_ends(observed: &Observed) -> Option<Timestamp> {
 fn synced(observed: &Observed, version: Version) -> ReasonMessage {
     let refused = observed.status.rejected.first().filter(|_| observed.intent.desired == Desired::Registry);
     match refused {
-        Some(rejection) if rejection.version != version && !rejection.held => ReasonMessage::new(
+        Some(rejection) if rejection.version != version && !rejection.active => ReasonMessage::new(
             Reason::AliasPutBack,
             format!(
                 "version {} was asked for and rejected ({}: {}); the alias is back on version {version}; set it again to \

@@ -236,7 +236,7 @@ fn is_starting(observed: &Observed, version: Version) -> bool {
         return false;
     };
     let is_rejected = observed.status.rejected.iter().any(|rejection| {
-        rejection.version == version && rejection.held && rejection.settings == workload.settings
+        rejection.version == version && rejection.active && rejection.settings == workload.settings
     });
     let is_under_way = workload.desired > 0 && !observed.has_served(version) && !is_rejected;
     let started = observed.remembered(version).and_then(|held| held.started_at);

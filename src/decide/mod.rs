@@ -46,13 +46,15 @@ pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use observed::{
-    Blocker, BlockerScope, ClusterView, Desired, Intent, Lifecycle, Observed, OnUnavailable, Outbox,
-    RegistryView, ServingIntent, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
+    Blocker, BlockerScope, ClusterView, Desired, Intent, Lifecycle, Observed, Outbox, RegistryView,
+    ServingIntent, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
 };
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
 pub use smoke_test::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
 pub use target::desired;
+
+pub use crate::api::model_alias::OnUnavailable;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -129,6 +131,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let mut actions = finalizer(observed);
     actions.append(&mut step.actions);
     actions.extend(plan.actions);
+    actions.extend(fill_in_replicas(serving));
     let refused = answers_next.filter(|answers| Some(*answers) != target.desired).and_then(|_| {
         gates::rejection(observed, target.desired, target.blocker.as_ref(), serving.settings.as_deref())
     });
@@ -168,12 +171,18 @@ fn finalizer(observed: &Observed) -> Vec<Action> {
         .collect()
 }
 
+/// A size that nobody sets is filled in, so that an autoscaler finds one to begin with: the API server answers no request
+/// for a scale that is not there. It comes last, because nothing depends on it.
+fn fill_in_replicas(serving: &ServingIntent) -> Option<Action> {
+    serving.size_is_open.then_some(Action::FillInReplicas { replicas: serving.replicas })
+}
+
 fn suspended(observed: &Observed) -> Decision {
     let cause = ReasonMessage::new(
         Reason::Suspended,
         "spec.suspend is true: nothing is changed, here or in the registry, until it is false",
     );
-    still(observed, Readiness::Stalled(cause))
+    still(observed, Readiness::Suspended(cause))
 }
 
 /// A blocker may go without anything being seen here: another namespace, a role.

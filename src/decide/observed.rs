@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     ModelAliasStatus,
     condition::{Reason, ReasonMessage},
-    model_alias::{Drift, KnownVersion, Recorded, Rejection},
+    model_alias::{Drift, KnownVersion, OnUnavailable, REPLICAS_MAX, Recorded, Rejection},
     names::{ModelUri, Version},
     promotion::PromotionRule,
 };
@@ -111,6 +111,7 @@ impl BlockerScope {
             | Action::SmokeTest { .. }
             | Action::Delete { .. }
             | Action::DeleteService
+            | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
             | Action::Record { .. } => false,
@@ -149,6 +150,9 @@ pub enum Lifecycle {
 pub struct ServingIntent {
     /// How many pods.
     pub replicas: u32,
+    /// Whether the spec does not say how many, so that `replicas` is [`ClusterView::size`].
+    #[serde(default)]
+    pub size_is_open: bool,
     /// The fingerprint of all settings that its pods depend on; `None` while they are not known or cannot be used. Pods then keep
     /// the settings that they have.
     pub settings: Option<String>,
@@ -173,16 +177,6 @@ pub struct SmokeTestIntent {
     pub timeout: SignedDuration,
     /// What becomes of a version whose test cannot be done.
     pub on_unavailable: OnUnavailable,
-}
-
-/// What becomes of a version whose smoke test cannot be done: its example cannot be read, or its pods cannot be reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OnUnavailable {
-    /// It waits until the test can be done.
-    #[default]
-    Wait,
-    /// After a while it serves without the test.
-    Skip,
 }
 
 impl ServingIntent {
@@ -291,6 +285,22 @@ pub struct ClusterView {
     /// The versions that have a Deployment.
     #[serde(default)]
     pub workloads: BTreeMap<Version, Workload>,
+}
+
+impl ClusterView {
+    /// How many pods a ModelAlias has whose spec does not say it: as many as it was to have before, or as answer now, or
+    /// one.
+    #[must_use]
+    pub fn size(&self, previous: &ModelAliasStatus) -> u32 {
+        let answering: u32 = match self.traffic {
+            Traffic::One(version) => self.workloads.get(&version).map_or(0, |workload| workload.desired),
+            Traffic::Shared => {
+                self.workloads.values().map(|workload| workload.desired).fold(0, u32::saturating_add)
+            }
+            Traffic::Nowhere => 0,
+        };
+        previous.desired_replicas.unwrap_or(answering).clamp(1, REPLICAS_MAX)
+    }
 }
 
 /// Where the Service sends requests.
@@ -570,7 +580,7 @@ impl Observed {
     pub fn rejection(&self, version: Version, settings: Option<&str>) -> Option<&Rejection> {
         let holds = |rejection: &&Rejection| {
             rejection.version == version
-                && rejection.held
+                && rejection.active
                 && settings.is_none_or(|settings| rejection.settings == settings)
                 && rejection.reason != Reason::GatesFailed
         };

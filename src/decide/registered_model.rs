@@ -16,6 +16,7 @@ use crate::api::{
     RegisteredModelStatus,
     condition::{ConditionType, Reason, ReasonMessage},
     names::{ModelName, Version},
+    registry_reference::RegistryStatus,
 };
 
 #[cfg(test)]
@@ -47,6 +48,8 @@ pub struct ModelObserved {
     pub registry: ModelPresence,
     /// Why its versions could not be listed.
     pub versions_error: Option<ReasonMessage>,
+    /// The object that describes the registry, where it is known.
+    pub registry_object: Option<RegistryStatus>,
 }
 
 /// A model as its object describes it.

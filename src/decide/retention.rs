@@ -50,7 +50,7 @@ fn warm_until(
     version: Version,
 ) -> Option<Timestamp> {
     let failed =
-        observed.status.rejected.iter().any(|rejection| rejection.version == version && rejection.held);
+        observed.status.rejected.iter().any(|rejection| rejection.version == version && rejection.active);
     let left = observed.status.version.filter(|remembered| Some(*remembered) != serves_next);
     let previous = left.or(observed.status.previous_version) == Some(version);
     if serving.strategy != StrategyIntent::BlueGreen
@@ -60,7 +60,11 @@ fn warm_until(
     {
         return None;
     }
-    let idle_since = observed.remembered(version).and_then(|held| held.idle_since).unwrap_or(observed.now);
+    // Where the status does not know yet that traffic left it, that happened just now. One that was started again since, and did
+    // not serve, has not been left.
+    let has_just_left = left == Some(version);
+    let known = observed.remembered(version).and_then(|held| held.idle_since);
+    let idle_since = known.or_else(|| has_just_left.then_some(observed.now))?;
     idle_since.checked_add(serving.warm_for).ok().filter(|until| observed.now < *until)
 }
 

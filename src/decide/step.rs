@@ -87,7 +87,7 @@ impl RolloutStep {
             message: shortened(&cause.message, 1000),
             at: observed.now,
             settings: serving.settings_of(workload).unwrap_or_default().to_owned(),
-            held: true,
+            active: true,
         });
         self.progress = Some(cause);
     }

@@ -47,7 +47,7 @@ pub(super) fn compared(rules: &[PromotionRule]) -> impl Iterator<Item = &AliasNa
 
 /// The aliases that rules speak of.
 fn aliases(rules: &[PromotionRule]) -> impl Iterator<Item = &AliasName> {
-    compared(rules).chain(rules.iter().filter_map(|rule| rule.held_alias.as_ref()))
+    compared(rules).chain(rules.iter().filter_map(|rule| rule.required_alias.as_ref()))
 }
 
 /// What was read, cut down to what a rule speaks of.

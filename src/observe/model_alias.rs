@@ -66,6 +66,9 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
     let cluster = sources
         .cluster
         .view(&subject.key, &subject.uid, port, |version| sources.smoke.of(&subject.uid, version));
+    if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
+        serving.replicas = cluster.size(&subject.status);
+    }
     let outbox = sources.audit_writes.outbox(&subject.uid, &subject.status);
     let mut observed = Observed { now, intent, registry, cluster, outbox, status: subject.status.clone() };
     if let Ok(model) = &subject.model {

@@ -17,7 +17,7 @@ use crate::{
     cluster::Guarded,
     decide::Follower,
     registry::polled::{ModelView, PollPlan, PolledRegistry, RegistryKey},
-    resolve::{follower, registry_key, rules_for},
+    resolve::{RegistryObjects, follower, rules_for},
     state::Memory,
 };
 
@@ -28,6 +28,8 @@ pub struct Watched<'a> {
     pub aliases: &'a Store<Guarded<ModelAlias>>,
     /// All `RegisteredModels`.
     pub models: &'a Store<Guarded<RegisteredModel>>,
+    /// The objects that describe registries.
+    pub registry_objects: &'a RegistryObjects,
     /// The newest statuses.
     pub memory: &'a Memory,
 }
@@ -37,7 +39,8 @@ pub struct Watched<'a> {
 pub fn models_of(watched: &Watched<'_>, key: &RegistryKey) -> BTreeSet<ModelName> {
     let models = watched.models.state();
     let models = models.iter().filter_map(|model| model.0.as_ref().ok());
-    models.filter(|model| registry_key(model) == *key).filter_map(|model| model.model_name().ok()).collect()
+    let of_it = models.filter(|model| watched.registry_objects.key(model).as_ref() == Ok(key));
+    of_it.filter_map(|model| model.model_name().ok()).collect()
 }
 
 /// What a poll of this registry has to read now.
@@ -47,7 +50,8 @@ pub fn poll_plan(watched: &Watched<'_>, key: &RegistryKey, registry: &PolledRegi
     for alias in watched.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         let Some(model) = registered_model(watched, alias) else { continue };
         let Ok(model) = &model.0 else { continue };
-        let Some(name) = model.model_name().ok().filter(|_| registry_key(model) == *key) else { continue };
+        let is_of_it = watched.registry_objects.key(model).as_ref() == Ok(key);
+        let Some(name) = model.model_name().ok().filter(|_| is_of_it) else { continue };
         let versions = judged(watched, registry, alias, model, &name);
         poll_plan.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
         if let Some(follower) = follower(&alias.spec) {
@@ -72,7 +76,7 @@ fn judged(
         return Vec::new();
     };
     let has_failed = status.rejected.iter().any(|rejection| {
-        rejection.version == candidate && rejection.held && rejection.reason != Reason::GatesFailed
+        rejection.version == candidate && rejection.active && rejection.reason != Reason::GatesFailed
     });
     let rules = rules_for(&model.spec.promotion, &alias.spec.alias);
     if rules.is_empty() || has_failed {

@@ -15,9 +15,9 @@ use crate::{
     decide::registered_model::{DesiredModel, ModelContent, ModelObserved, ModelPresence, Referrer},
     registry::{
         RegisteredModelFacts,
-        polled::{ModelView, PolledRegistry, Registries},
+        polled::{ModelView, PolledRegistry},
     },
-    resolve::registry_of,
+    resolve::References,
     state::Memory,
     status::{ModelListing, display_metrics},
 };
@@ -32,8 +32,8 @@ pub struct ModelSources<'a> {
     pub aliases: &'a Store<Guarded<ModelAlias>>,
     /// All `RegisteredModels`.
     pub models: &'a Store<Guarded<RegisteredModel>>,
-    /// The registries.
-    pub registries: &'a Registries,
+    /// Where references lead.
+    pub references: References<'a>,
     /// What is remembered of single objects.
     pub memory: &'a Memory,
 }
@@ -69,8 +69,10 @@ pub async fn observe(
             "the registry was not asked",
         )),
         versions_error: None,
+        registry_object: None,
     };
     let place = place(object, sources);
+    observed.registry_object = place.as_ref().ok().map(|(_, registry)| registry.status());
     let mut listing = None;
     if object.metadata.deletion_timestamp.is_some() {
         observed.deleting_since = Some(now);
@@ -149,7 +151,7 @@ fn desired(object: &RegisteredModel) -> DesiredModel {
 fn place(object: &RegisteredModel, sources: &ModelSources<'_>) -> Result<Place, ReasonMessage> {
     let name =
         object.model_name().map_err(|error| ReasonMessage::new(Reason::ModelNotFound, error.to_string()))?;
-    let registry = registry_of(sources.registries, object);
+    let registry = sources.references.registry_of(object);
     if object.metadata.deletion_timestamp.is_some() {
         // When its namespace is deleted, the ModelRegistry may go first.
         let registry = registry.or_else(|error| sources.memory.registry(object).ok_or(error))?;
@@ -182,7 +184,7 @@ fn referrers(
     let aliases = aliases.iter().filter_map(|alias| alias_referrer(object, alias));
     let models = sources.models.state();
     let is_same = |other: &RegisteredModel| {
-        registry_of(sources.registries, other).ok().map(|theirs| theirs.identity() == registry.identity())
+        sources.references.registry_of(other).ok().map(|theirs| theirs.identity() == registry.identity())
     };
     let models = models.iter().filter_map(|other| model_referrer(object, name, other, is_same));
     aliases.chain(models).collect()

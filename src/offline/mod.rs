@@ -1,9 +1,9 @@
-//! The tools beside the operator: they answer from manifests and the registry, without a cluster.
+//! The offline tools: they use manifests and the registry, without a cluster.
 //!
 //! ```text
-//! admission  what the API server would say of a manifest
-//! check      manifests together, and their promotion rules
-//! versions   versions side by side
+//! admission  the API server's validation of a manifest
+//! check      checks of all manifests together, and of their promotion rules
+//! versions   comparison of versions
 //! ```
 
 pub mod admission;

@@ -1,10 +1,11 @@
 //! The model registry, behind one trait.
 //!
-//! [`Registry`] is what Laurel needs of a registry; [`mlflow`] is the backend that exists. Another one is another
-//! module beside it. What a backend cannot do it says in [`Capabilities`], and a wish that needs it is refused.
+//! [`Registry`] is the interface that Laurel needs; [`mlflow`] is the only backend so far. Another backend
+//! would be another module beside it. A backend lists what it supports in [`Capabilities`]; a spec that needs
+//! more is rejected.
 //!
-//! One rule holds for every backend: **unknown is not absent.** A method answers `Ok(None)` only when the registry
-//! itself said, about that one object, that it does not exist. Everything else that is not an answer is a
+//! One rule holds for every backend: **unknown is not absent.** A method returns `Ok(None)` only if the
+//! registry itself reported that this one object does not exist. Every other failed request is a
 //! [`RegistryError`].
 #![allow(
     clippy::disallowed_methods,
@@ -31,34 +32,35 @@ pub mod webhook;
 
 use webhook::{DesiredWebhook, WebhookError, WebhookFacts};
 
-/// What a registry backend can do. A wish that needs what is missing is refused with the reason.
-#[expect(clippy::struct_excessive_bools, reason = "each is an answer by itself, and all combinations exist")]
+/// The features of a registry backend. A spec that needs a missing one is rejected with the reason.
+#[expect(clippy::struct_excessive_bools, reason = "the features are independent of each other")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// It has aliases that point at one version each.
+    /// It has aliases, each of which points to one version.
     pub aliases: bool,
     /// Many models can be read in one request.
     pub batch_listing: bool,
-    /// Models and versions carry tags that can be written.
+    /// Models and versions have writable tags.
     pub tags: bool,
-    /// Versions have metrics that can be read.
+    /// Versions have readable metrics.
     pub metrics: bool,
 }
 
-/// A registered model as one read of the registry shows it.
+/// A registered model as read from the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredModelFacts {
     /// Its name.
     pub name: ModelName,
-    /// When it was made. A model that was deleted and made anew under the same name has another one.
+    /// Time of its creation. A model deleted and created again under the same name has a different one.
     pub created_at: Timestamp,
-    /// When it, or the set of its versions, last changed. Moving an alias or setting a tag does not change it.
+    /// Time of the last change of the model or of its set of versions. Moving an alias or setting a tag is no
+    /// such change.
     pub updated_at: Timestamp,
-    /// Its description; empty where it has none.
+    /// Its description; empty if it has none.
     pub description: String,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
-    /// Which version each alias names. Aliases that Laurel cannot express are left out.
+    /// The version that each alias points to. Aliases that are not valid in Laurel are left out.
     pub aliases: BTreeMap<AliasName, Version>,
 }
 
@@ -67,14 +69,14 @@ pub struct RegisteredModelFacts {
 pub enum VersionState {
     /// Its registration is complete.
     Ready,
-    /// The registry is still taking it in.
+    /// Its registration is in progress.
     Pending,
     /// Its registration failed.
     Failed,
 }
 
 impl VersionState {
-    /// In one word, as a status has it.
+    /// Returns the word for it that a status shows.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,27 +87,27 @@ impl VersionState {
     }
 }
 
-/// A model version as one read of the registry shows it.
+/// A model version as read from the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionFacts {
     /// Its number.
     pub version: Version,
-    /// When it was made.
+    /// Time of its creation.
     pub created_at: Timestamp,
     /// Whether it can be served.
     pub state: VersionState,
-    /// What a server loads: the logged model's own identity where the registry gives one
+    /// The URI that a server loads: the logged model's own identity if the registry gives one
     /// (`models:/m-<32 hex digits>`), otherwise `models:/<name>/<version>`.
     pub model_uri: ModelUri,
-    /// The run that made it, where there is one.
+    /// The run that created it, if any.
     pub run_id: Option<String>,
-    /// Its description; empty where it has none.
+    /// Its description; empty if it has none.
     pub description: String,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
 
-/// A request that the model's author logged with a version, ready to be sent to its server.
+/// A request that the model's author logged with a version, ready to send to its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputExample {
     /// The body for `POST /invocations`, as it was logged.
@@ -114,48 +116,49 @@ pub enum InputExample {
     TooLarge,
 }
 
-/// What Laurel needs of a model registry.
+/// The interface of a model registry.
 ///
-/// All methods are bounded in time by the backend, and safe to call again.
+/// The backend limits the duration of all methods, and all are safe to repeat.
 #[async_trait]
 pub trait Registry: Send + Sync + std::fmt::Debug {
-    /// What this backend can do.
+    /// Returns the features of this backend.
     fn capabilities(&self) -> Capabilities;
 
-    /// Checks that the registry can be reached and that we are let in, and answers its version where it tells it.
+    /// Checks that the registry can be reached and grants access. Returns its version, if it reports one.
     async fn probe(&self) -> Result<Option<String>, RegistryError>;
 
-    /// Reads many models in as few requests as the backend can.
+    /// Reads many models in as few requests as possible.
     ///
-    /// A name that is missing from the answer is *unknown*: ask for it with [`Registry::model`] before believing
-    /// that it is gone.
+    /// A name that is missing from the result is *unknown*: read it with [`Registry::model`] before treating
+    /// it as deleted.
     async fn models(
         &self,
         names: &BTreeSet<ModelName>,
     ) -> Result<BTreeMap<ModelName, RegisteredModelFacts>, RegistryError>;
 
-    /// Reads one model; `None` when the registry says that it does not exist.
+    /// Reads one model; returns `None` if the registry reports that it does not exist.
     async fn model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, RegistryError>;
 
-    /// Reads one version; `None` when the registry says that it, or its model, does not exist.
+    /// Reads one version; returns `None` if the registry reports that it, or its model, does not exist.
     async fn version(
         &self,
         name: &ModelName,
         version: Version,
     ) -> Result<Option<VersionFacts>, RegistryError>;
 
-    /// The newest versions of a model, newest first, at most `limit`.
+    /// Reads the newest versions of a model, newest first, at most `limit`.
     async fn newest_versions(
         &self,
         name: &ModelName,
         limit: usize,
     ) -> Result<Vec<VersionFacts>, RegistryError>;
 
-    /// The metrics of the run that made a version, the latest value of each; `None` when the registry says that there is no
-    /// such run. A run that somebody deleted can be read until it is purged.
+    /// Reads the latest value of each metric of a run; returns `None` if the registry reports that the run
+    /// does not exist. A deleted run can be read until it is purged.
     async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError>;
 
-    /// The input example that was logged with a version, if it has at most `limit` bytes; `None` when it has none.
+    /// Reads the input example logged with a version, if it has at most `limit` bytes; returns `None` if it
+    /// has none.
     async fn input_example(
         &self,
         name: &ModelName,
@@ -163,7 +166,7 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> Result<Option<InputExample>, RegistryError>;
 
-    /// Makes a model; one that exists already is left as it is.
+    /// Creates a model; an existing one is not changed.
     async fn create_model(
         &self,
         name: &ModelName,
@@ -177,7 +180,7 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// Sets one tag of a model.
     async fn set_model_tag(&self, name: &ModelName, key: &str, value: &str) -> Result<(), RegistryError>;
 
-    /// Removes one tag of a model; fine when it is not there.
+    /// Deletes one tag of a model; succeeds if it does not exist.
     async fn delete_model_tag(&self, name: &ModelName, key: &str) -> Result<(), RegistryError>;
 
     /// Sets one tag of a version.
@@ -189,7 +192,7 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
         value: &str,
     ) -> Result<(), RegistryError>;
 
-    /// Removes one tag of a version; fine when it is not there.
+    /// Deletes one tag of a version; succeeds if it does not exist.
     async fn delete_version_tag(
         &self,
         name: &ModelName,
@@ -197,10 +200,10 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
         key: &str,
     ) -> Result<(), RegistryError>;
 
-    /// Deletes a model with all its versions; fine when it is not there.
+    /// Deletes a model with all its versions; succeeds if it does not exist.
     async fn delete_model(&self, name: &ModelName) -> Result<(), RegistryError>;
 
-    /// Lets an alias name a version, whatever it named before.
+    /// Points an alias to a version, whatever it pointed to before.
     async fn set_alias(
         &self,
         name: &ModelName,
@@ -208,84 +211,87 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
         version: Version,
     ) -> Result<(), RegistryError>;
 
-    /// Removes an alias; fine when it, or its model, is not there.
+    /// Deletes an alias; succeeds if it, or its model, does not exist.
     async fn delete_alias(&self, name: &ModelName, alias: &AliasName) -> Result<(), RegistryError>;
 
-    /// All webhooks. It is safe at any time, and to be asked before one is made: where it fails, one more makes it worse.
+    /// Lists all webhooks. Safe at any time. Call it before creating one: if listing fails, another webhook
+    /// makes it worse.
     async fn webhooks(&self) -> Result<Vec<WebhookFacts>, WebhookError>;
 
-    /// Makes a webhook, also where there is one of that name. Answers its id.
+    /// Creates a webhook, even if one with that name exists. Returns its id.
     async fn create_webhook(&self, desired: &DesiredWebhook) -> Result<String, WebhookError>;
 
-    /// Lets a webhook be as wished, its secret included.
+    /// Changes a webhook to the desired one, including its secret.
     async fn update_webhook(&self, id: &str, desired: &DesiredWebhook) -> Result<(), WebhookError>;
 
-    /// Deletes a webhook; fine when it is not there.
+    /// Deletes a webhook; succeeds if it does not exist.
     async fn delete_webhook(&self, id: &str) -> Result<(), WebhookError>;
 
-    /// Lets the registry deliver an example now. The inner result is what the registry says came of it.
+    /// Makes the registry send a test delivery now. The inner result is the one that the registry reports.
     async fn test_webhook(&self, id: &str) -> Result<Result<(), String>, WebhookError>;
 }
 
-/// Why the registry gave no answer. No variant means that something does not exist.
+/// Why a request to the registry failed. No variant means that an object does not exist.
 ///
-/// The message says what was seen and what to do; it never carries a credential.
+/// The message contains the cause and the next step, but never a credential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// No connection, or it broke.
+    /// No connection, or it was interrupted.
     #[error("cannot reach {url}: {cause}")]
     Unreachable {
         /// The base URL that was tried, without credentials.
         url: String,
-        /// What went wrong, innermost cause included.
+        /// The error with its innermost cause.
         cause: String,
     },
-    /// No complete answer in time.
-    #[error("no answer from {url} within {}s", limit.as_secs())]
+    /// No complete response in time.
+    #[error("no response from {url} within {}s", limit.as_secs())]
     TimedOut {
         /// The base URL that was tried.
         url: String,
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
     },
-    /// 401, or an answer that asks for a login.
-    #[error("the registry does not know these credentials (HTTP 401): {detail}")]
+    /// 401, or a response that asks for a login.
+    #[error("the registry does not accept these credentials (HTTP 401): {detail}")]
     Unauthorized {
-        /// What the registry said, shortened.
+        /// The registry's message, shortened.
         detail: String,
     },
     /// 403 for these credentials.
-    #[error("the registry refuses these credentials permission (HTTP 403): {detail}")]
+    #[error("permission denied for these credentials (HTTP 403): {detail}")]
     Forbidden {
-        /// What the registry said, shortened.
+        /// The registry's message, shortened.
         detail: String,
     },
-    /// `MLflow` refuses the Host header (DNS-rebinding protection, on by default since 3.5).
+    /// MLflow rejects the Host header (DNS-rebinding protection, on by default since 3.5).
     #[error(
-        "MLflow refuses the Host header {host:?} (HTTP 403): start it with --allowed-hosts '{host}', which replaces its defaults and matches the port exactly"
+        "MLflow rejects the Host header {host:?} (HTTP 403): start it with --allowed-hosts '{host}', which \
+         replaces its defaults and matches the port exactly"
     )]
     HostRefused {
         /// The Host header that was sent, with the port.
         host: String,
     },
     /// The workspace does not exist there, or the server has no workspaces.
-    #[error("the registry refuses workspace {workspace:?}: {detail}")]
+    #[error("the registry rejects workspace {workspace:?}: {detail}")]
     WorkspaceRefused {
-        /// The workspace that was asked for.
+        /// The requested workspace.
         workspace: String,
-        /// What the registry said, shortened.
+        /// The registry's message, shortened.
         detail: String,
     },
-    /// The registry says that the request itself is wrong (400, 409, a 404 where something has to exist).
-    #[error("the registry refuses the request: {detail}")]
+    /// The registry reports that the request itself is wrong (400, 409, or 404 for an object that must
+    /// exist).
+    #[error("the registry rejects the request: {detail}")]
     Refused {
-        /// What the registry said, shortened.
+        /// The registry's message, shortened.
         detail: String,
     },
     /// Too many requests.
-    #[error("the registry asks for fewer requests (HTTP 429)")]
+    #[error("the registry limits the request rate (HTTP 429)")]
     RateLimited {
-        /// How long it asks to wait, where it says.
+        /// How long it asks to wait, if given.
         retry_after: Option<Duration>,
     },
     /// A 5xx.
@@ -293,15 +299,15 @@ pub enum RegistryError {
     ServerFailed {
         /// The status code.
         status: u16,
-        /// What it said, shortened.
+        /// Its message, shortened.
         detail: String,
     },
-    /// An answer that is not what this registry's API gives: HTML from a proxy, a 404 page, cut-off JSON.
-    #[error("{url} does not answer like a model registry: {detail}; check the URL, also its path")]
+    /// A response that does not come from this registry's API: HTML from a proxy, a 404 page, truncated JSON.
+    #[error("{url} does not answer like a model registry: {detail}; check the URL and its path")]
     NotARegistry {
-        /// The URL that was asked, without query and credentials.
+        /// The requested URL, without query and credentials.
         url: String,
-        /// What was seen, shortened.
+        /// The unexpected response, shortened.
         detail: String,
     },
 }

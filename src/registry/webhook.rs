@@ -1,71 +1,71 @@
-//! Webhooks: how a registry tells Laurel that something changed.
+//! Webhooks: a registry's notifications that something changed.
 
 use secrecy::SecretString;
 
 use super::RegistryError;
 
-/// A webhook as the registry lists it. Its secret is never shown.
+/// A webhook as the registry lists it, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookFacts {
-    /// The registry's own name for it.
+    /// Its id in the registry.
     pub id: String,
-    /// The name that it was given. Others may bear the same.
+    /// Its name, which need not be unique.
     pub name: String,
-    /// Where it delivers.
+    /// The URL it delivers to.
     pub url: String,
-    /// Its description; empty where it has none.
+    /// Its description; empty if it has none.
     pub description: String,
-    /// Whether it is active, and delivers everything that Laurel wants to hear of.
+    /// Whether it is active and subscribes to every event that Laurel needs.
     pub is_complete: bool,
 }
 
-/// A webhook as it is to be: active, and for everything that Laurel wants to hear of.
+/// The desired webhook: active, and with every event that Laurel needs.
 #[derive(Clone, Debug)]
 pub struct DesiredWebhook {
     /// Its name.
     pub name: String,
-    /// Where it delivers.
+    /// The URL it delivers to.
     pub url: String,
     /// Its description.
     pub description: String,
-    /// What it signs with.
+    /// The secret that signs its deliveries.
     pub secret: SecretString,
 }
 
-/// Why a webhook cannot be listed, made or changed.
+/// Why webhooks cannot be listed, created or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
     /// The scheme of its URL is not allowed.
-    #[error("the registry refuses the scheme of the webhook's URL: {detail}")]
+    #[error("the registry rejects the scheme of the webhook's URL: {detail}")]
     SchemeRefused {
-        /// What the registry said, shortened.
+        /// The registry's message, shortened.
         detail: String,
     },
-    /// Its URL leads to an address that is not public.
-    #[error("the registry refuses the address of the webhook's URL: {detail}")]
+    /// The address of its URL is not public.
+    #[error("the registry rejects the address of the webhook's URL: {detail}")]
     AddressRefused {
-        /// What the registry said, shortened.
+        /// The registry's message, shortened.
         detail: String,
     },
-    /// The registry cannot read the webhooks that it has.
+    /// The registry cannot read its own webhooks.
     #[error("the registry cannot read its own webhooks: {detail}")]
     Unreadable {
-        /// What the registry said, shortened.
+        /// The registry's message, shortened.
         detail: String,
     },
-    /// The registry has no webhooks.
-    #[error("the registry has no webhooks: {detail}")]
+    /// The registry does not support webhooks.
+    #[error("the registry does not support webhooks: {detail}")]
     Unsupported {
-        /// What the registry said, shortened.
+        /// The registry's message, shortened.
         detail: String,
     },
     /// The login is not an administrator's.
-    #[error("the registry lets only administrators see webhooks: {detail}")]
+    #[error("the registry shows webhooks to administrators only: {detail}")]
     Forbidden {
-        /// What the registry said, shortened.
+        /// The registry's message, shortened.
         detail: String,
     },
-    /// No answer for a reason that has nothing to do with webhooks.
+    /// An error that is not specific to webhooks.
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }

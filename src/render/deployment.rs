@@ -1,10 +1,7 @@
 //! The Deployment that runs one version.
 
 use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
-        core::v1::PodTemplateSpec,
-    },
+    api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
     apimachinery::pkg::{
         apis::meta::v1::{LabelSelector, ObjectMeta},
         util::intstr::IntOrString,
@@ -13,7 +10,7 @@ use k8s_openapi::{
 
 use jiff::Timestamp;
 
-use super::{InvalidTemplate, Rendering, labels, pod, template};
+use super::{Applicable, InvalidTemplate, Rendering, labels, pod, template};
 use crate::api::names::{ModelUri, Version, deployment_name};
 
 /// Kubernetes reads the largest value as "no deadline". Laurel watches progress itself, from `rollout.progressDeadline`.
@@ -29,10 +26,11 @@ pub fn deployment(
     model_uri: &ModelUri,
     replicas: u32,
     started_at: Timestamp,
-) -> Result<Deployment, InvalidTemplate> {
+) -> Result<Applicable<Deployment>, InvalidTemplate> {
+    let (template, as_json) = template::checked(r, &pod::template(r, version, model_uri))?;
     let mut annotations = labels::version_annotations(r, model_uri);
     annotations.insert(labels::STARTED_AT.to_owned(), started_at.to_string());
-    Ok(Deployment {
+    let object = Deployment {
         metadata: ObjectMeta {
             name: Some(deployment_name(r.name, version)),
             namespace: Some(r.namespace.to_owned()),
@@ -47,7 +45,7 @@ pub fn deployment(
                 match_labels: Some(labels::selector(r.name, Some(version))),
                 match_expressions: None,
             },
-            template: pod_template(r, version, model_uri)?,
+            template,
             strategy: Some(one_more_never_one_less()),
             min_ready_seconds: Some(0),
             progress_deadline_seconds: Some(NO_PROGRESS_DEADLINE),
@@ -56,7 +54,8 @@ pub fn deployment(
             paused: None,
         }),
         status: None,
-    })
+    };
+    Ok(Applicable::new(object, &["spec", "template"], as_json))
 }
 
 /// Whether `serving` can be rendered: its variables and its template fit what Laurel renders around them.
@@ -65,14 +64,6 @@ pub fn deployment(
 /// Every place that does not fit, and what to do about each.
 pub fn validate(r: &Rendering) -> Result<(), InvalidTemplate> {
     template::checked(r, &pod::any_version(r)).map(drop)
-}
-
-fn pod_template(
-    r: &Rendering,
-    version: Version,
-    model_uri: &ModelUri,
-) -> Result<PodTemplateSpec, InvalidTemplate> {
-    template::checked(r, &pod::template(r, version, model_uri))
 }
 
 /// New settings of the same version: a new pod is ready before an old one goes.

@@ -54,7 +54,8 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
     let mut endpoints = Vec::new();
     for (&number, &(desired, ready, unready, exit_status)) in versions {
         let started_at = Timestamp::from_second(1_800_000_000 + i64::from(number)).unwrap();
-        let mut made = deployment(&rendering, version(number), &uri(number), desired, started_at).unwrap();
+        let mut made =
+            deployment(&rendering, version(number), &uri(number), desired, started_at).unwrap().object;
         made.metadata.generation = Some(3);
         let of = |number: u32| i32::try_from(number).ok();
         made.status = Some(DeploymentStatus {
@@ -96,7 +97,7 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
     match traffic {
         Traffic::Nowhere => {}
         Traffic::One(selected) => {
-            service(&rendering.service(), Selection::One(selected)).insert(&cache, &key)
+            service(&rendering.service(), Selection::One(selected)).insert(&cache, &key);
         }
         Traffic::Shared => service(&rendering.service(), Selection::Shared).insert(&cache, &key),
     }

@@ -1,11 +1,12 @@
 //! The fingerprint of settings: what tells "roll the pods" from "nothing changed".
 //!
-//! It is made of the **inputs**, never of the rendered objects. An operator release may render better than the one
-//! before; hashing what it renders would restart every model in the cluster on upgrade. Hashing what the user wrote
-//! restarts a model when, and only when, the user changed something.
+//! It is made of the **inputs**, never of the rendered objects. An operator release may render better than
+//! the one before; hashing what it renders would restart every model in the cluster on upgrade. Hashing what
+//! the user wrote restarts a model when, and only when, the user changed something.
 //!
 //! For the same reason
-//! - the text that is hashed names its recipe, and so does the result: a new recipe is recognised as such instead of
+//! - the text that is hashed names its recipe, and so does the result: a new recipe is recognised as such
+//! instead of
 //!   looking like new settings,
 //! - what is absent is left out, so an optional field that a later release adds changes no fingerprint,
 //! - what says the default in so many words is left out too where the field is optional,
@@ -128,8 +129,8 @@ mod tests {
         settings(&Fixture::serving(serving).rendering()).to_string()
     }
 
-    /// A change of any of these values restarts every model of everybody who upgrades. Do not change them: find what
-    /// made the fingerprint differ, and leave it out where it is not given.
+    /// A change of any of these values restarts every model of everybody who upgrades. Do not change them:
+    /// find what made the fingerprint differ, and leave it out where it is not given.
     #[test]
     fn golden() {
         let everything = "

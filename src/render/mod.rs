@@ -5,7 +5,7 @@
 //! ```text
 //! Rendering ─┬─ runtime   command, variables and probes of the model server
 //!            ├─ pod       the container around it: pod security, volumes, variables, drain
-//!            ├─ template  the user's partial pod template, merged over that and checked
+//!            ├─ template  what the user omits, and their partial pod template, merged over that and checked
 //!            ├─ deployment, service
 //!            └─ fingerprint  of the inputs, so that pods roll when the user changed something and only then
 //! ```
@@ -23,6 +23,7 @@ use crate::api::{
     names::{AliasName, ModelName},
 };
 
+mod applicable;
 mod deployment;
 #[cfg(test)]
 mod faithfulness;
@@ -37,6 +38,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use applicable::Applicable;
 pub use deployment::{deployment, validate};
 pub use fingerprint::{SettingsFingerprint, settings};
 pub use service::{Selection, endpoint, service};

@@ -16,7 +16,7 @@ use super::{
 };
 
 fn deploy(fixture: &Fixture) -> Deployment {
-    deployment(&fixture.rendering(), version(4), &model_uri(), 2, Timestamp::UNIX_EPOCH).unwrap()
+    deployment(&fixture.rendering(), version(4), &model_uri(), 2, Timestamp::UNIX_EPOCH).unwrap().object
 }
 
 fn pod(deployment: &Deployment) -> &PodSpec {
@@ -211,7 +211,7 @@ proptest! {
         prop_assert_eq!(render(), render());
         prop_assert!(validate(&r).is_ok());
 
-        let spec = render().spec.unwrap();
+        let spec = render().object.spec.unwrap();
         let selector = spec.selector.match_labels.unwrap();
         let metadata = spec.template.metadata.unwrap();
         let labels = metadata.labels.unwrap();

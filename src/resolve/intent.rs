@@ -1,7 +1,7 @@
 //! What is desired, checked and with its references followed.
 
 use jiff::SignedDuration;
-use kube::ResourceExt;
+use kube::{ResourceExt, core::Duration};
 
 use super::{Subject, rules_for};
 use crate::{
@@ -9,14 +9,11 @@ use crate::{
         CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasSpec,
         RETRY_ANNOTATION,
         condition::shortened,
-        model_alias::{Rollout, Runtime, Serving, SmokeTest, Strategy},
+        model_alias::{Runtime, Serving, SmokeTest, SmokeTestMode, Strategy},
         std_duration,
     },
     cluster::finalizer,
-    decide::{
-        Blocker, Desired, Follower, Intent, Lifecycle, OnUnavailable, ServingIntent, SmokeTestIntent,
-        StrategyIntent,
-    },
+    decide::{Blocker, Desired, Follower, Intent, Lifecycle, ServingIntent, SmokeTestIntent, StrategyIntent},
     render,
 };
 
@@ -56,10 +53,9 @@ impl Subject<'_> {
     fn serving_intent(&self) -> Option<ServingIntent> {
         let (serving, rollout) = (self.spec().serving.as_ref()?, &self.spec().rollout);
         let settings = self.rendering().map(|rendering| render::settings(&rendering).as_str().to_owned());
-        let signed =
-            |duration| SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX);
         Some(ServingIntent {
-            replicas: serving.replicas,
+            replicas: serving.replicas.unwrap_or(1),
+            size_is_open: serving.replicas.is_none(),
             settings,
             strategy: match rollout.strategy {
                 Strategy::BlueGreen => StrategyIntent::BlueGreen,
@@ -67,22 +63,22 @@ impl Subject<'_> {
             },
             progress_deadline: signed(rollout.progress_deadline),
             warm_for: signed(rollout.warm_for),
-            history: rollout.history as usize,
-            smoke_test: smoke_test_intent(serving, rollout),
+            history: rollout.revision_history_limit as usize,
+            smoke_test: smoke_test_intent(serving, &rollout.smoke_test),
         })
     }
 }
 
-/// How long the answer to an input example may take, unless the model server may take longer.
-const SMOKE_TEST_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
-
-fn smoke_test_intent(serving: &Serving, rollout: &Rollout) -> SmokeTestIntent {
-    let default =
-        if serving.runtime == Runtime::Custom { SmokeTest::Disabled } else { SmokeTest::InputExample };
+fn smoke_test_intent(serving: &Serving, smoke_test: &SmokeTest) -> SmokeTestIntent {
+    let default = if serving.runtime == Runtime::Custom {
+        SmokeTestMode::Disabled
+    } else {
+        SmokeTestMode::InputExample
+    };
     SmokeTestIntent {
-        is_enabled: rollout.smoke_test.unwrap_or(default) == SmokeTest::InputExample,
-        timeout: SMOKE_TEST_TIMEOUT.max(server_timeout(serving)),
-        on_unavailable: OnUnavailable::Wait,
+        is_enabled: smoke_test.mode.unwrap_or(default) == SmokeTestMode::InputExample,
+        timeout: signed(smoke_test.timeout).max(server_timeout(serving)),
+        on_unavailable: smoke_test.on_unavailable,
     }
 }
 
@@ -92,6 +88,10 @@ fn server_timeout(serving: &Serving) -> SignedDuration {
     let set = serving.env.iter().rev().find(|variable| variable.name == SECONDS);
     let seconds = set.and_then(|variable| variable.value.as_deref()?.trim().parse::<u32>().ok());
     SignedDuration::from_secs(seconds.unwrap_or_default().into())
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX)
 }
 
 /// What an annotation says, if it says anything; one line, and not too long for a status.
@@ -134,7 +134,7 @@ mod tests {
             ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, valueFrom: {fieldRef: {fieldPath: a}}}]", 60),
         ];
         for (env, seconds) in table {
-            let intent = smoke_test_intent(&serving(env), &Rollout::default());
+            let intent = smoke_test_intent(&serving(env), &SmokeTest::default());
             assert_eq!(intent.timeout, SignedDuration::from_secs(seconds), "{env}");
         }
     }

@@ -21,14 +21,16 @@ use crate::{
     },
     cluster::Guarded,
     decide::{AliasRole, Traffic},
-    registry::polled::{PolledRegistry, Registries, RegistryKey},
+    registry::polled::{PolledRegistry, Registries},
     render::{self, Rendering, ServiceRendering, labels},
     status::SubjectStatus,
 };
 
 mod intent;
+mod registry_choice;
 
 pub use intent::follower;
+pub use registry_choice::{ClusterObjects, RegistryObjects, is_default};
 
 /// A model in its registry.
 #[derive(Clone, Debug)]
@@ -46,11 +48,28 @@ pub struct Model {
 pub struct References<'a> {
     /// All `RegisteredModels`.
     pub models: &'a Store<Guarded<RegisteredModel>>,
+    /// The objects that describe registries.
+    pub registry_objects: &'a RegistryObjects,
     /// All registries.
     pub registries: &'a Registries,
 }
 
 impl References<'_> {
+    /// The registry that a RegisteredModel uses.
+    ///
+    /// # Errors
+    /// When there is none of that name, or no default, or the namespace may not use it.
+    pub fn registry_of(&self, model: &RegisteredModel) -> Result<Arc<PolledRegistry>, ReasonMessage> {
+        let key = self.registry_objects.key(model)?;
+        self.registries.get(&key).ok_or_else(|| {
+            let message = format!(
+                "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see its conditions",
+                model.name_any()
+            );
+            ReasonMessage::new(Reason::ModelRegistryNotFound, message)
+        })
+    }
+
     /// Follows `modelRef` and `registryRef`.
     ///
     /// # Errors
@@ -70,7 +89,7 @@ impl References<'_> {
                 format!("the RegisteredModel {name:?} cannot be read: {error}"),
             )
         })?;
-        let registry = registry_of(self.registries, model)?;
+        let registry = self.registry_of(model)?;
         let name = model
             .model_name()
             .map_err(|error| ReasonMessage::new(Reason::ModelNotFound, error.to_string()))?;
@@ -215,52 +234,11 @@ impl<'a> Subject<'a> {
         };
         SubjectStatus {
             generation: self.object.metadata.generation,
+            registry: self.model.as_ref().ok().map(|model| model.registry.status()),
             model_name: self.model_name().map(str::to_owned),
             endpoint: self.service_rendering().map(|rendering| render::endpoint(&rendering)),
             selector: is_counted.then(selector),
         }
-    }
-}
-
-/// The registry that a RegisteredModel names, or the one that Laurel was installed with.
-///
-/// # Errors
-/// When there is none of that name, or no default.
-pub fn registry_of(
-    registries: &Registries,
-    model: &RegisteredModel,
-) -> Result<Arc<PolledRegistry>, ReasonMessage> {
-    let namespace = model.namespace().unwrap_or_default();
-    let key = registry_key(model);
-    registries.get(&key).ok_or_else(|| match key {
-        RegistryKey::Default => ReasonMessage::new(
-            Reason::RegistryNotConfigured,
-            format!(
-                "the RegisteredModel {:?} names no registry and Laurel was installed without registry.url; create a \
-                 ModelRegistry and set spec.registryRef",
-                model.name_any()
-            ),
-        ),
-        RegistryKey::Object { name, .. } => ReasonMessage::new(
-            Reason::ModelRegistryNotFound,
-            format!(
-                "spec.registryRef of the RegisteredModel {:?}: there is no usable ModelRegistry {name:?} in the namespace \
-                 {namespace:?}; create it, or see its conditions",
-                model.name_any()
-            ),
-        ),
-    })
-}
-
-/// The key of the registry that a RegisteredModel names.
-#[must_use]
-pub fn registry_key(model: &RegisteredModel) -> RegistryKey {
-    match &model.spec.registry_ref {
-        Some(reference) => RegistryKey::Object {
-            namespace: model.namespace().unwrap_or_default(),
-            name: reference.name.clone(),
-        },
-        None => RegistryKey::Default,
     }
 }
 

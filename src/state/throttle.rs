@@ -90,7 +90,8 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::Route(_)
         | Action::Delete { .. }
         | Action::DeleteService => true,
-        Action::SmokeTest { .. }
+        Action::FillInReplicas { .. }
+        | Action::SmokeTest { .. }
         | Action::SetAlias { .. }
         | Action::DeleteAlias { .. }
         | Action::Record { .. } => false,
@@ -102,13 +103,13 @@ fn replaces(action: &Action, earlier: &Action) -> bool {
     match (action, earlier) {
         (Action::Route(_) | Action::DeleteService, Action::Route(_) | Action::DeleteService)
         | (Action::SetFinalizer { .. }, Action::SetFinalizer { .. }) => action != earlier,
+        // A change of size leaves what was applied before as it is.
+        (Action::Scale { .. }, Action::Apply { .. }) => false,
         (
             Action::Apply { version, .. } | Action::Scale { version, .. } | Action::Delete { version },
-            Action::Scale { version: other, .. } | Action::Delete { version: other },
-        ) => version == other && action != earlier,
-        (
-            Action::Apply { version, .. } | Action::Delete { version },
-            Action::Apply { version: other, .. },
+            Action::Apply { version: other, .. }
+            | Action::Scale { version: other, .. }
+            | Action::Delete { version: other },
         ) => version == other && action != earlier,
         _ => false,
     }

@@ -57,6 +57,12 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         events.extend(error(before, after, type_));
     }
+    events.extend(condition_events(
+        ConditionType::Suspended,
+        &before.conditions,
+        &after.conditions,
+        "Suspend",
+    ));
     events
 }
 

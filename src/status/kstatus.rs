@@ -5,7 +5,7 @@ use crate::{
     decide::Readiness,
 };
 
-/// `Ready`, `Reconciling` and `Stalled`: exactly one of them is true.
+/// `Ready`, `Reconciling` and `Stalled`: exactly one of them is true, except while work is suspended.
 #[must_use]
 pub fn kstatus(readiness: &Readiness) -> Vec<DesiredCondition> {
     let cause = readiness.cause();

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::kstatus;
 use crate::{
     api::{
-        FIELD_MANAGER, ModelAliasStatus,
+        FIELD_MANAGER, ModelAliasStatus, RegistryStatus,
         condition::{
             ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage, merge_conditions,
             shortened,
@@ -44,6 +44,8 @@ pub struct Applied {
 pub struct SubjectStatus {
     /// `metadata.generation`.
     pub generation: Option<i64>,
+    /// The registry, where it is known.
+    pub registry: Option<RegistryStatus>,
     /// The model's name in the registry, where it is known.
     pub model_name: Option<String>,
     /// The URL for predictions; `None` without `spec.serving`.
@@ -64,6 +66,7 @@ pub fn next(
     let now = observed.now;
     status.observed_generation = identity.generation;
     status.model_name = identity.model_name.clone().or(status.model_name);
+    status.registry = identity.registry.clone().or(status.registry);
     if observed.intent.serving.is_none() && status.target_version != decision.target {
         status.registry_version = None;
     }
@@ -86,9 +89,13 @@ pub fn next(
         identity.generation,
         now,
     );
-    if decision.report.gates == GatesReport::NoRules {
-        let gates: &str = ConditionType::GatesPassed.into();
-        status.conditions.retain(|condition| condition.type_ != gates);
+    let is_suspended = matches!(decision.report.readiness, Readiness::Suspended(_));
+    for (type_, stays) in [
+        (ConditionType::GatesPassed, decision.report.gates != GatesReport::NoRules),
+        (ConditionType::Suspended, is_suspended),
+    ] {
+        let type_: &str = type_.into();
+        status.conditions.retain(|condition| stays || condition.type_ != type_);
     }
     status
 }
@@ -207,14 +214,15 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         // A start that was not written down here stands on the Deployment. Without any status, traffic may have moved long ago.
         let is_known = routed.is_some() || observed.status.target_version == Some(serves);
         let workload = || observed.cluster.workloads.get(&serves).filter(|_| is_known)?.started_at;
-        let took = held
+        let duration = held
             .and_then(|held| held.started_at)
             .or_else(workload)
             .filter(|_| !returns)
             .and_then(|started| std::time::Duration::try_from(now.duration_since(started)).ok());
         let entry = HistoryEntry {
-            took: took.map(|took| {
-                std::time::Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)).into()
+            duration: duration.map(|duration| {
+                std::time::Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+                    .into()
             }),
             ..entry_of(
                 observed,
@@ -243,7 +251,7 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
 
 fn cause(observed: &Observed) -> Cause {
     let failed = observed.serves().is_some_and(|serves| {
-        observed.status.rejected.iter().any(|rejection| rejection.version == serves && rejection.held)
+        observed.status.rejected.iter().any(|rejection| rejection.version == serves && rejection.active)
     });
     match &observed.intent.desired {
         _ if failed => Cause::Failure,
@@ -260,15 +268,15 @@ fn entry_of(
     cause: Cause,
     outcome: Outcome,
 ) -> HistoryEntry {
-    let (by, commit) = asked_by(observed, status, version, cause);
+    let (requested_by, commit) = asked_by(observed, status, version, cause);
     HistoryEntry {
         version,
         from: status.version,
         at: observed.now,
         cause,
         outcome,
-        took: None,
-        by,
+        duration: None,
+        requested_by,
         commit,
         reason: None,
         message: None,
@@ -377,8 +385,8 @@ fn release_rejections(observed: &Observed, decision: &Decision, status: &mut Mod
     for rejection in status.rejected.iter_mut().filter(is_old) {
         let another = decision.target.is_some_and(|target| target != rejection.version);
         let is_let_in = rejection.reason == Reason::GatesFailed && decision.report.gates.lets_in();
-        if rejection.held && (another || asked || is_let_in) {
-            rejection.held = false;
+        if rejection.active && (another || asked || is_let_in) {
+            rejection.active = false;
             if let Some(held) = status.versions.iter_mut().find(|held| held.version == rejection.version) {
                 held.started_at = None;
             }
@@ -390,7 +398,7 @@ fn release_rejections(observed: &Observed, decision: &Decision, status: &mut Mod
 fn remember_rejection(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let Some(rejection) = &decision.rejection else { return };
     let known = |other: &Rejection| {
-        other.version == rejection.version && other.held && other.settings == rejection.settings
+        other.version == rejection.version && other.active && other.settings == rejection.settings
     };
     if status.rejected.iter().any(known) {
         return;
@@ -417,6 +425,7 @@ fn describe_serving(observed: &Observed, identity: &SubjectStatus, status: &mut 
         status.ready_replicas = None;
         return;
     }
+    status.desired_replicas = observed.intent.serving.as_ref().map(|serving| serving.replicas);
     // Somebody may have asked a Deployment by hand for as many pods as its field holds; ours holds no more.
     let total = |of: fn(&Workload) -> u32| {
         let workloads = observed.counted_workloads().map(of);
@@ -424,6 +433,21 @@ fn describe_serving(observed: &Observed, identity: &SubjectStatus, status: &mut 
     };
     status.replicas = total(|workload| workload.desired);
     status.ready_replicas = total(|workload| workload.ready);
+}
+
+/// Suspension is not a failure: `Ready` and what else is known of the rollout stay as they were. Nothing is being worked
+/// on, so an object without `Ready` gets one that is unknown.
+fn suspended(before: &[Condition], cause: &ReasonMessage) -> Vec<DesiredCondition> {
+    let condition = |type_, status| DesiredCondition { type_, status, cause: cause.clone() };
+    let mut conditions = vec![
+        condition(ConditionType::Reconciling, ConditionStatus::False),
+        condition(ConditionType::Stalled, ConditionStatus::False),
+        condition(ConditionType::Suspended, ConditionStatus::True),
+    ];
+    if !tells(before, ConditionType::Ready) {
+        conditions.push(condition(ConditionType::Ready, ConditionStatus::Unknown));
+    }
+    conditions
 }
 
 fn tells(conditions: &[Condition], type_: ConditionType) -> bool {
@@ -444,6 +468,11 @@ fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> V
         status: *status,
         cause: cause.clone(),
     };
+    if let Readiness::Suspended(cause) = &readiness {
+        let mut conditions = suspended(before, cause);
+        conditions.push(condition(ConditionType::Serving, &report.serving));
+        return conditions;
+    }
     let mut conditions = kstatus(&readiness);
     conditions.push(condition(ConditionType::Serving, &report.serving));
     // Right after a start the registry has not been read: that is no news about the alias.

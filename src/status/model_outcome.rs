@@ -140,6 +140,7 @@ fn next(
     };
     RegisteredModelStatus {
         observed_generation: generation,
+        registry: observed.registry_object.clone().or(before.registry),
         model_name: observed.desired.name.clone(),
         latest_version: versions.first().map(|version| version.version),
         versions,
@@ -244,6 +245,7 @@ mod tests {
             referrers: Vec::new(),
             registry,
             versions_error: None,
+            registry_object: None,
         }
     }
 

@@ -31,6 +31,8 @@ pub struct RegistryObserved {
     pub watched_models: usize,
     /// How its webhook is; `None` where that was not looked at.
     pub webhook: Option<WebhookReport>,
+    /// The condition `Default`, where the object is marked as the default.
+    pub default: Option<DesiredCondition>,
 }
 
 /// How a registry is.
@@ -95,23 +97,35 @@ impl RegistryHealth {
 /// that has just started: what the one before it has seen is more than nothing.
 #[must_use]
 pub fn registry_status(observed: &RegistryObserved) -> Option<ModelRegistryStatus> {
-    let RegistryObserved { now, generation, previous, health, server_version, watched_models, webhook } =
-        observed;
+    let RegistryObserved {
+        now,
+        generation,
+        previous,
+        health,
+        server_version,
+        watched_models,
+        webhook,
+        default,
+    } = observed;
     let before = previous.clone().unwrap_or_default();
     if *health == RegistryHealth::Unread && !before.conditions.is_empty() {
         return None;
     }
     let mut conditions =
         merge_conditions(&before.conditions, kstatus(&health.readiness()), *generation, *now);
+    let mut optional = |type_, condition: Option<&DesiredCondition>| {
+        let name: &str = ConditionType::into(type_);
+        if condition.is_none() {
+            conditions.retain(|condition| condition.type_ != name);
+        }
+        let condition = condition.into_iter().cloned().collect();
+        conditions = merge_conditions(&conditions, condition, *generation, *now);
+    };
+    optional(ConditionType::Default, default.as_ref());
     let mut webhook_status = before.webhook;
     if let Some(webhook) = webhook {
         webhook_status.clone_from(&webhook.status);
-        let type_: &str = ConditionType::WebhookReady.into();
-        if webhook.condition.is_none() {
-            conditions.retain(|condition| condition.type_ != type_);
-        }
-        let condition = webhook.condition.iter().cloned().collect();
-        conditions = merge_conditions(&conditions, condition, *generation, *now);
+        optional(ConditionType::WebhookReady, webhook.condition.as_ref());
     }
     let next = ModelRegistryStatus {
         observed_generation: *generation,
@@ -127,8 +141,12 @@ pub fn registry_status(observed: &RegistryObserved) -> Option<ModelRegistryStatu
 #[must_use]
 pub fn registry_events(observed: &RegistryObserved, next: &ModelRegistryStatus) -> Vec<NewEvent> {
     let before = observed.previous.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let webhook = condition_events(ConditionType::WebhookReady, before, &next.conditions, "Push");
-    readiness_events(before, &next.conditions, "Connect").into_iter().chain(webhook).collect()
+    let of = |type_, action| condition_events(type_, before, &next.conditions, action);
+    let others = [of(ConditionType::WebhookReady, "Push"), of(ConditionType::Default, "Default")];
+    readiness_events(before, &next.conditions, "Connect")
+        .into_iter()
+        .chain(others.into_iter().flatten())
+        .collect()
 }
 
 #[cfg(test)]
@@ -172,6 +190,7 @@ mod tests {
             server_version: None,
             watched_models: 2,
             webhook: webhook.cloned(),
+            default: None,
         }
     }
 

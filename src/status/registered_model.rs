@@ -76,7 +76,7 @@ mod tests {
             "
 displayMetrics: [f1]
 promotion:
-  - {aliases: [a], metrics: [{name: auc, min: 0.9}], improves: {metric: cost, over: a, goal: Minimize}}
+  - {name: a, aliases: [a], metrics: [{name: auc, min: 0.9}], improves: {metric: cost, over: a, goal: Minimize}}
 ",
         )
         .unwrap();

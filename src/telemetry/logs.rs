@@ -4,7 +4,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::options::LogFormat;
 
-/// Begins logging to standard output. `RUST_LOG` chooses what; the default is `info`.
+/// Starts logging to standard output. `RUST_LOG` sets the filter; the default is `info`.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter);

@@ -1,4 +1,5 @@
-//! Metrics, in the `OpenMetrics` text format. Labels come from closed lists: no object's name is ever a label.
+//! Metrics in the `OpenMetrics` text format. Label values come from closed lists; object names are never
+//! labels.
 
 use std::{borrow::Cow, sync::atomic::AtomicU64, time::Duration};
 
@@ -55,7 +56,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::default(),
             reconciles: Family::default(),
-            // A reconcile at rest takes well under a millisecond; one that writes takes some 10 ms for each write.
+            // A reconcile without changes takes well under a millisecond; each write adds about 10 ms.
             reconcile_seconds: Family::new_with_constructor(|| {
                 Histogram::new([0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 20.0])
             }),
@@ -76,15 +77,11 @@ impl Metrics {
         registry.register("laurel_reconciles", "Reconciles, by kind and outcome", self.reconciles.clone());
         registry.register_with_unit(
             "laurel_reconcile_duration",
-            "How long a reconcile took",
+            "Duration of reconciles",
             Unit::Seconds,
             self.reconcile_seconds.clone(),
         );
-        registry.register(
-            "laurel_actions",
-            "Writes that were decided, by kind and outcome",
-            self.actions.clone(),
-        );
+        registry.register("laurel_actions", "Actions decided, by kind and outcome", self.actions.clone());
         registry.register(
             "laurel_registry_polls",
             "Polls of model registries, by outcome",
@@ -92,7 +89,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "laurel_registry_poll_duration",
-            "How long a poll of a model registry took",
+            "Duration of polls of model registries",
             Unit::Seconds,
             self.poll_seconds.clone(),
         );
@@ -134,7 +131,7 @@ impl Metrics {
         self.deliveries.get_or_create(&Delivered { outcome: outcome.into() }).inc();
     }
 
-    /// All metrics as text.
+    /// Returns all metrics as text.
     #[must_use]
     pub fn text(&self) -> String {
         if let Some(bytes) = resident_memory() {
@@ -145,7 +142,7 @@ impl Metrics {
     }
 }
 
-/// The resident memory in bytes, as Linux tells it.
+/// Returns the resident memory in bytes, as Linux reports it.
 fn resident_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

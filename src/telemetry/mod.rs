@@ -1,4 +1,4 @@
-//! What the operator tells about itself: logs, metrics, and whether it is alive and ready.
+//! The operator's own logs, metrics and health endpoints.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "effects: answers scrapes")]
 
 pub mod logs;

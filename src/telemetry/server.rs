@@ -7,7 +7,7 @@ use axum::{Router, extract::State, http::StatusCode, routing::get};
 use super::metrics::Metrics;
 use crate::cluster::Readiness;
 
-/// Answers until `shutdown` resolves.
+/// Serves until `shutdown` resolves.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -33,6 +33,6 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> (StatusCode, String) 
     if waiting.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not read from the cluster yet: {}\n", waiting.join(", ")))
+        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the cluster: {}\n", waiting.join(", ")))
     }
 }

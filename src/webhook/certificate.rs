@@ -1,4 +1,4 @@
-//! The endpoint's certificate: two files of a mounted Secret, read again when they change.
+//! The endpoint's certificate: two files of a mounted Secret, reloaded when they change.
 
 use std::{
     fmt,
@@ -15,21 +15,22 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-/// How often the files are looked at. The kubelet takes about a minute to bring a changed Secret.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often the files are checked. The kubelet takes about a minute to update a mounted Secret.
+const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The certificate and its key, as they were read last.
+/// The certificate and its key, as last read.
 pub struct Certificate {
     folder: PathBuf,
-    read: Mutex<CertificateRead>,
+    loaded: Mutex<Loaded>,
 }
 
 #[derive(Default)]
-struct CertificateRead {
-    /// What the files held, to see whether they changed.
+struct Loaded {
+    /// The files' contents, to detect changes.
     files: Option<(Vec<u8>, Vec<u8>)>,
-    /// The last pair that could be used.
+    /// The last valid pair.
     usable: Option<Arc<CertifiedKey>>,
+    /// Why the files, as last read, cannot be used.
     error: Option<String>,
 }
 
@@ -40,42 +41,43 @@ impl fmt::Debug for Certificate {
 }
 
 impl Certificate {
-    /// Reads `tls.crt` and `tls.key` in this folder. Files that cannot be used are told of, and tried again.
+    /// Reads `tls.crt` and `tls.key` in this folder. Files that cannot be used are logged, and read again
+    /// later.
     #[must_use]
     pub fn read(folder: &Path) -> Arc<Self> {
-        let certificate = Arc::new(Self { folder: folder.to_owned(), read: Mutex::default() });
+        let certificate = Arc::new(Self { folder: folder.to_owned(), loaded: Mutex::default() });
         certificate.refresh();
         certificate
     }
 
-    /// Reads the files again. A pair that cannot be used does not take the place of one that can.
+    /// Reads the files again. An invalid pair does not replace a valid one.
     pub fn refresh(&self) {
         let files = self.files();
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let files = match files {
-            Ok(files) if read.files.as_ref() == Some(&files) => return,
+            Ok(files) if loaded.files.as_ref() == Some(&files) => return,
             Ok(files) => files,
             Err(error) => {
-                if read.error.as_ref() != Some(&error) {
-                    tracing::warn!(error, "the certificate of the webhook endpoint cannot be read");
+                if loaded.error.as_ref() != Some(&error) {
+                    tracing::warn!(error, "cannot read the certificate of the webhook endpoint");
                 }
-                read.error = Some(error);
+                loaded.error = Some(error);
                 return;
             }
         };
         match pair(&files.0, &files.1) {
             Ok(usable) => {
-                tracing::info!(folder = %self.folder.display(), "the webhook endpoint has a certificate");
-                read.usable = Some(Arc::new(usable));
-                read.error = None;
+                tracing::info!(folder = %self.folder.display(), "webhook endpoint certificate loaded");
+                loaded.usable = Some(Arc::new(usable));
+                loaded.error = None;
             }
             Err(error) => {
                 let error = format!("{}: {error}", self.folder.display());
-                tracing::warn!(error, "the certificate of the webhook endpoint cannot be used");
-                read.error = Some(error);
+                tracing::warn!(error, "the certificate of the webhook endpoint is not valid");
+                loaded.error = Some(error);
             }
         }
-        read.files = Some(files);
+        loaded.files = Some(files);
     }
 
     fn files(&self) -> Result<(Vec<u8>, Vec<u8>), String> {
@@ -86,26 +88,26 @@ impl Certificate {
         Ok((file("tls.crt")?, file("tls.key")?))
     }
 
-    /// Why no connection can be accepted. A pair from before goes on being used.
+    /// Returns why no connection can be accepted. An earlier valid pair stays in use.
     #[must_use]
     pub fn error(&self) -> Option<String> {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.error.clone().filter(|_| read.usable.is_none())
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.error.clone().filter(|_| loaded.usable.is_none())
     }
 
-    /// Looks after the files for ever.
+    /// Reloads the files when they change, forever.
     pub async fn keep_fresh(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(EVERY);
+        let mut ticks = tokio::time::interval(INTERVAL);
         loop {
             ticks.tick().await;
             self.refresh();
         }
     }
 
-    /// What a TLS server needs.
+    /// Returns the configuration of a TLS server with this certificate.
     ///
     /// # Errors
-    /// When there is no TLS to be had.
+    /// When TLS cannot be set up.
     pub fn server(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
@@ -118,25 +120,24 @@ impl Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).usable.clone()
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).usable.clone()
     }
 }
 
-/// The pair that two files hold. What is told never quotes them.
+/// Parses the two files. Errors never quote them.
 fn pair(certificates: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificates)
         .collect::<Result<_, _>>()
         .map_err(|_| "tls.crt is not PEM".to_owned())?;
     if chain.is_empty() {
-        return Err("tls.crt has no certificate in it".to_owned());
+        return Err("tls.crt contains no certificate".to_owned());
     }
     let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|_| "tls.key has no private key in PEM".to_owned())?;
-    let key = ring::sign::any_supported_type(&key).map_err(|_| {
-        "tls.key is a kind of key that is not supported; use ECDSA, Ed25519 or RSA".to_owned()
-    })?;
+        PrivateKeyDer::from_pem_slice(key).map_err(|_| "tls.key contains no PEM private key".to_owned())?;
+    let key = ring::sign::any_supported_type(&key)
+        .map_err(|_| "tls.key is of an unsupported type; use ECDSA, Ed25519 or RSA".to_owned())?;
     let pair = CertifiedKey::new(chain, key);
-    pair.keys_match().map_err(|error| format!("tls.crt and tls.key do not belong together: {error}"))?;
+    pair.keys_match().map_err(|error| format!("tls.crt and tls.key do not match: {error}"))?;
     Ok(pair)
 }
 
@@ -151,7 +152,7 @@ mod tests {
     const OTHER_CRT: &[u8] = include_bytes!("../../tests/support/tls/ca.pem");
 
     #[test]
-    fn files_that_come_late_or_change_are_taken_and_bad_ones_do_not_replace_good_ones() {
+    fn late_or_changed_files_are_loaded_and_invalid_ones_do_not_replace_valid_ones() {
         let folder = std::env::temp_dir().join(format!("laurel-certificate-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let write = |crt: &[u8], key: &[u8]| {
@@ -160,23 +161,23 @@ mod tests {
         };
         let certificate = Certificate::read(&folder);
         assert!(certificate.error().unwrap().contains("tls.crt"));
-        for (crt, key, said) in [
-            (&b""[..], KEY, "tls.crt has no certificate"),
-            (CRT, &b"secret"[..], "tls.key has no private key"),
-            (OTHER_CRT, KEY, "do not belong together"),
+        for (crt, key, expected) in [
+            (&b""[..], KEY, "tls.crt contains no certificate"),
+            (CRT, &b"secret"[..], "tls.key contains no PEM private key"),
+            (OTHER_CRT, KEY, "do not match"),
         ] {
             write(crt, key);
             certificate.refresh();
             let error = certificate.error().unwrap();
-            assert!(error.contains(said) && !error.contains("secret"), "{error}");
+            assert!(error.contains(expected) && !error.contains("secret"), "{error}");
         }
         write(CRT, KEY);
         certificate.refresh();
         assert_eq!(certificate.error(), None);
         write(OTHER_CRT, KEY);
         certificate.refresh();
-        assert_eq!(certificate.error(), None, "the good one goes on");
-        assert!(certificate.read.lock().unwrap().error.is_some());
+        assert_eq!(certificate.error(), None, "the valid pair stays in use");
+        assert!(certificate.loaded.lock().unwrap().error.is_some());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

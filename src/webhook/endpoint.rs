@@ -1,7 +1,8 @@
-//! The endpoint for webhooks: a listener of its own, for whoever can reach it.
+//! The endpoint for webhooks: its own listener, open to any client that can reach it.
 //!
-//! Each connection carries one request and has little time for it, and there are only so many at once: the others wait in the
-//! listener's queue. An answer says whether a delivery was let in, and nothing of why not.
+//! Each connection carries one request and has little time for it. The number of concurrent connections is
+//! limited; further ones wait in the listener's queue. A response says whether a delivery was accepted, but
+//! not why not.
 
 use std::{
     convert::Infallible,
@@ -32,16 +33,16 @@ use super::{
 };
 use crate::registry::polled::RegistryKey;
 
-/// What whoever connects may use.
+/// Limits per client and in total.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many connections there are at once.
+    /// Maximum number of concurrent connections.
     pub connections: usize,
-    /// How long one may last, from its acceptance to the end of the answer.
+    /// Maximum duration of a connection, from its acceptance to the end of the response.
     pub connection: Duration,
-    /// How long the headers may take of it.
+    /// Maximum time for the request headers.
     pub headers: Duration,
-    /// The longest body, in bytes.
+    /// Maximum size of a body in bytes.
     pub body: usize,
 }
 
@@ -56,53 +57,53 @@ impl Default for Limits {
     }
 }
 
-/// Hears of each delivery, before it is answered.
-pub type Listener = dyn Fn(Option<&RegistryKey>, Received) + Send + Sync;
+/// Called for each delivery, before the response is sent.
+pub type OnDelivery = dyn Fn(Option<&RegistryKey>, Received) + Send + Sync;
 
 /// The endpoint.
 pub struct Endpoint {
-    /// Where deliveries may arrive.
+    /// The receivers, by registry.
     pub receivers: Arc<Receivers>,
-    /// The TLS side of it; plain HTTP without.
+    /// TLS; plain HTTP if absent.
     pub tls: Option<Arc<ServerConfig>>,
-    /// What whoever connects may use.
+    /// Limits per client and in total.
     pub limits: Limits,
-    /// Hears of each delivery.
-    pub heard: Box<Listener>,
+    /// Called for each delivery.
+    pub on_delivery: Box<OnDelivery>,
 }
 
 impl Endpoint {
-    /// Answers until `shutdown` resolves.
+    /// Serves until `shutdown` resolves.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let endpoint = Arc::new(self);
-        let room = Arc::new(Semaphore::new(endpoint.limits.connections));
+        let slots = Arc::new(Semaphore::new(endpoint.limits.connections));
         tokio::pin!(shutdown);
         loop {
             let accepted = tokio::select! {
                 () = &mut shutdown => return,
-                accepted = accept(&listener, room.clone()) => accepted,
+                accepted = accept(&listener, slots.clone()) => accepted,
             };
             match accepted {
                 Some((stream, permit)) => drop(tokio::spawn(endpoint.clone().connection(stream, permit))),
-                // For instance no file descriptors: they come back when connections end.
+                // For instance out of file descriptors, which are freed when connections end.
                 None => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, _room: OwnedSemaphorePermit) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, _permit: OwnedSemaphorePermit) {
         let limit = self.limits.connection;
         let exchange = async {
             match &self.tls {
                 Some(tls) => match TlsAcceptor::from(tls.clone()).accept(stream).await {
                     Ok(stream) => self.clone().exchange(stream).await,
-                    Err(error) => tracing::debug!(%error, "no TLS with who connects to the webhook endpoint"),
+                    Err(error) => tracing::debug!(%error, "TLS handshake at the webhook endpoint failed"),
                 },
                 None => self.clone().exchange(stream).await,
             }
         };
         if tokio::time::timeout(limit, exchange).await.is_err() {
-            self.hear(None, DeliveryOutcome::Broken.into());
+            self.report(None, DeliveryOutcome::Broken.into());
         }
     }
 
@@ -115,8 +116,8 @@ impl Endpoint {
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
         if let Err(error) = served.await {
-            tracing::debug!(%error, "a request to the webhook endpoint broke off");
-            self.hear(None, DeliveryOutcome::Broken.into());
+            tracing::debug!(%error, "a request to the webhook endpoint was not completed");
+            self.report(None, DeliveryOutcome::Broken.into());
         }
     }
 
@@ -126,13 +127,13 @@ impl Endpoint {
     {
         let key = plan::key(request.uri().path());
         let received = self.receive(key.as_ref(), request).await;
-        self.hear(key.as_ref(), received);
-        answer(received.outcome)
+        self.report(key.as_ref(), received);
+        response(received.outcome)
     }
 
-    fn hear(&self, key: Option<&RegistryKey>, received: Received) {
-        tracing::debug!(registry = ?key, outcome = ?received.outcome, "a delivery");
-        (self.heard)(key, received);
+    fn report(&self, key: Option<&RegistryKey>, received: Received) {
+        tracing::debug!(registry = ?key, outcome = ?received.outcome, "webhook delivery");
+        (self.on_delivery)(key, received);
     }
 
     async fn receive<B: Body<Data = Bytes>>(&self, key: Option<&RegistryKey>, request: Request<B>) -> Received
@@ -164,13 +165,13 @@ impl Endpoint {
     }
 }
 
-async fn accept(listener: &TcpListener, room: Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = room.acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, slots: Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = slots.acquire_owned().await.ok()?;
     let (stream, _) = listener.accept().await.ok()?;
     Some((stream, permit))
 }
 
-fn answer(outcome: DeliveryOutcome) -> Response<Full<Bytes>> {
+fn response(outcome: DeliveryOutcome) -> Response<Full<Bytes>> {
     let (status, text) = match outcome {
         DeliveryOutcome::Accepted | DeliveryOutcome::Replayed => (StatusCode::OK, "ok\n"),
         DeliveryOutcome::Unsigned | DeliveryOutcome::WrongSignature | DeliveryOutcome::WrongTime => {
@@ -179,7 +180,7 @@ fn answer(outcome: DeliveryOutcome) -> Response<Full<Bytes>> {
         DeliveryOutcome::UnknownPath => (StatusCode::NOT_FOUND, "not found\n"),
         DeliveryOutcome::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, "POST only\n"),
         DeliveryOutcome::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too large\n"),
-        DeliveryOutcome::Broken => (StatusCode::BAD_REQUEST, "broken\n"),
+        DeliveryOutcome::Broken => (StatusCode::BAD_REQUEST, "incomplete\n"),
     };
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;

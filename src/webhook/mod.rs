@@ -1,20 +1,20 @@
-//! Pushes: a registry's webhooks as a wake-up, and as nothing else.
+//! A registry's webhooks. They wake the poll of that registry and do nothing else.
 //!
 //! ```text
-//! MLflow ──► endpoint ──► door ──► Handle::push ──► the next poll happens now
-//!            TLS, limits  signature, time, repeats
+//! MLflow ──► endpoint ──► receiver ──► PolledRegistry::delivery_arrived ──► the next poll starts now
+//!            TLS, limits  signature, time, replays
 //!
-//! delivery     (pure) whether its registry signed a delivery
-//! repeats      (pure) the deliveries that were seen
-//! door         what is let in for one registry
-//! endpoint     the listener, and what it answers
-//! certificate  its certificate, read again when it changes
-//! hook         (pure) what has to be done about the webhooks in the registry
-//! registration doing it
+//! signature    (pure) checks that a delivery was signed with the registry's secret
+//! replay       (pure) the deliveries already seen
+//! receiver     checks the deliveries for one registry
+//! endpoint     the listener and its responses
+//! certificate  the endpoint's certificate, reloaded when it changes
+//! plan         (pure) the changes that the webhooks in the registry need
+//! registration makes these changes
 //! ```
 //!
-//! What a delivery says is never read. Whoever can sign one can make Laurel read the registry, at most twice a second, and
-//! no more than that.
+//! The body of a delivery is never parsed. A client that can sign one can make Laurel poll the registry at
+//! most twice a second, and can do nothing else.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -42,88 +42,88 @@ pub mod signature;
 
 pub use receiver::{DeliveryOutcome, Receiver};
 
-/// Where deliveries may arrive, by registry.
+/// The receivers, by registry.
 #[derive(Debug, Default)]
 pub struct Receivers(RwLock<HashMap<RegistryKey, Arc<Receiver>>>);
 
 impl Receivers {
-    /// The door of a registry, if it has one.
+    /// Returns the receiver of a registry, if it has one.
     #[must_use]
     pub fn get(&self, key: &RegistryKey) -> Option<Arc<Receiver>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    /// The door of a registry, which has one from now on.
+    /// Returns the receiver of a registry, and creates it if there is none.
     pub fn open(&self, key: &RegistryKey) -> Arc<Receiver> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().clone()
     }
 
-    /// Lets nothing in for a registry any more.
+    /// Removes the receiver of a registry: no delivery for it is accepted any more.
     pub fn close(&self, key: &RegistryKey) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
-/// What came of looking after a webhook in the registry.
+/// The result of the last registration of a webhook in the registry.
 #[derive(Clone, Debug)]
-pub struct Registered {
-    /// What was wished for: with another wish, it is looked after again at once.
+pub struct LastRegistration {
+    /// The desired webhook. When it changes, the webhook is registered again at once.
     pub fingerprint: String,
-    /// The webhook's id, as far as it is known.
+    /// The webhook's id, if known.
     pub id: Option<String>,
-    /// Why it is not well.
+    /// Whether it succeeded, or why it did not.
     pub outcome: Result<(), ReasonMessage>,
-    /// When that was.
+    /// Time of the registration.
     pub at: Instant,
 }
 
-/// All of it, as the operator keeps it.
+/// The operator's webhook state.
 #[derive(Debug, Default)]
 pub struct Webhooks {
-    /// Where deliveries may arrive.
+    /// The receivers, by registry.
     pub receivers: Arc<Receivers>,
-    /// Set once the endpoint listens: its certificate, and none where it speaks plain HTTP.
+    /// Set once the endpoint listens: its certificate, or `None` for plain HTTP.
     listening: OnceLock<Option<Arc<certificate::Certificate>>>,
-    registered: Mutex<HashMap<RegistryKey, Registered>>,
+    registrations: Mutex<HashMap<RegistryKey, LastRegistration>>,
 }
 
 impl Webhooks {
-    /// The endpoint listens from now on.
-    pub fn listens(&self, certificate: Option<Arc<certificate::Certificate>>) {
-        // There is one endpoint for as long as the operator runs.
+    /// Marks the endpoint as listening.
+    pub fn set_listening(&self, certificate: Option<Arc<certificate::Certificate>>) {
+        // It is called once: there is one endpoint for the lifetime of the operator.
         let _ = self.listening.set(certificate);
     }
 
-    /// Why nothing can arrive.
+    /// Returns why no delivery can arrive.
     #[must_use]
     pub fn error(&self) -> Option<ReasonMessage> {
         let not_listening = |message| Some(ReasonMessage::new(Reason::WebhookNotListening, message));
         let Some(certificate) = self.listening.get() else {
-            let message = "spec.webhook: this operator has no endpoint for webhooks; install it with webhook.enabled=true and \
-                           webhook.tls.secretName, or run it with --webhook-address";
+            let message = "spec.webhook: this operator has no endpoint for webhooks; install it with \
+                           webhook.enabled=true and webhook.tls.secretName, or run it with --webhook-address";
             return not_listening(message.to_owned());
         };
         let error = certificate.as_ref()?.error()?;
         not_listening(format!(
-            "spec.webhook: the operator's endpoint for webhooks has no certificate: {error}"
+            "spec.webhook: the operator's endpoint for webhooks has no valid certificate: {error}"
         ))
     }
 
-    fn registered(&self) -> MutexGuard<'_, HashMap<RegistryKey, Registered>> {
-        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn registrations(&self) -> MutexGuard<'_, HashMap<RegistryKey, LastRegistration>> {
+        self.registrations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What came of looking after this registry's webhook last.
+    /// Returns the last registration of this registry's webhook.
     #[must_use]
-    pub fn last_registration(&self, key: &RegistryKey) -> Option<Registered> {
-        self.registered().get(key).cloned()
+    pub fn last_registration(&self, key: &RegistryKey) -> Option<LastRegistration> {
+        self.registrations().get(key).cloned()
     }
 
-    /// Remembers what came of it; `None` when there is to be no webhook.
-    pub fn remember_registration(&self, key: &RegistryKey, registered: Option<Registered>) {
-        match registered {
-            Some(registered) => drop(self.registered().insert(key.clone(), registered)),
-            None => drop(self.registered().remove(key)),
+    /// Remembers a registration; `None` when no webhook is desired.
+    pub fn remember_registration(&self, key: &RegistryKey, last: Option<LastRegistration>) {
+        match last {
+            Some(last) => drop(self.registrations().insert(key.clone(), last)),
+            None => drop(self.registrations().remove(key)),
         }
     }
 }

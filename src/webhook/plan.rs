@@ -1,5 +1,5 @@
-//! What has to be done about the webhooks in the registry. MLflow's names are not unique, so what is ours is found by name and
-//! by where it delivers.
+//! The changes that the webhooks in the registry need. Names are not unique in MLflow, so Laurel finds its
+//! own webhooks by name and by URL.
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -10,98 +10,89 @@ use crate::registry::{
     webhook::{DesiredWebhook, WebhookFacts},
 };
 
-/// What the names of ours begin with.
+/// The prefix of our webhooks' names.
 const PREFIX: &str = "laurel-";
 
-/// What has to be done first.
+/// The first change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WebhookChange {
-    /// There is none.
+    /// There is none: create it.
     Create,
-    /// This one differs from what it is to be.
+    /// The webhook with this id differs from the desired one: update it.
     Update(String),
-    /// This one is as it is to be.
+    /// The webhook with this id is as desired: keep it.
     Keep(String),
 }
 
-/// What has to be done.
+/// The changes needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What has to be done first.
-    pub step: WebhookChange,
-    /// Others of ours, to be deleted after that.
+    /// The first change.
+    pub first: WebhookChange,
+    /// Our other webhooks, to delete after that.
     pub delete: Vec<String>,
 }
 
-/// The path at which deliveries for a registry arrive.
+/// Returns the path for deliveries of a registry.
 #[must_use]
 pub fn path(key: &RegistryKey) -> String {
     match key {
-        RegistryKey::Default => "/webhooks/default".to_owned(),
+        RegistryKey::Cluster { name } => format!("/webhooks/{name}"),
         RegistryKey::Object { namespace, name } => format!("/webhooks/{namespace}/{name}"),
     }
 }
 
-/// The registry for which deliveries arrive at a path.
+/// Returns the registry that a path belongs to.
 #[must_use]
 pub fn key(path: &str) -> Option<RegistryKey> {
     let rest = path.strip_prefix("/webhooks/")?;
-    if rest == "default" {
-        return Some(RegistryKey::Default);
-    }
-    let (namespace, name) = rest.split_once('/')?;
     let is_name = |text: &str| !text.is_empty() && !text.contains('/');
-    (is_name(namespace) && is_name(name))
-        .then(|| RegistryKey::Object { namespace: namespace.to_owned(), name: name.to_owned() })
+    match rest.split_once('/') {
+        None => is_name(rest).then(|| RegistryKey::Cluster { name: rest.to_owned() }),
+        Some((namespace, name)) => (is_name(namespace) && is_name(name))
+            .then(|| RegistryKey::Object { namespace: namespace.to_owned(), name: name.to_owned() }),
+    }
 }
 
-/// The webhook of a registry. `identity` is the object's UID, which no other cluster has.
+/// Returns the desired webhook of a registry. `uid` is the object's UID, unique across clusters.
 #[must_use]
-pub fn desired_webhook(
-    key: &RegistryKey,
-    identity: Option<&str>,
-    base: &Url,
-    secret: &SecretString,
-) -> DesiredWebhook {
+pub fn desired_webhook(key: &RegistryKey, uid: &str, base: &Url, secret: &SecretString) -> DesiredWebhook {
     let mut url = base.clone();
     url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), path(key)));
     let url = url.to_string();
-    let name =
-        identity.map_or_else(|| format!("{PREFIX}{}", short(url.as_bytes())), |uid| format!("{PREFIX}{uid}"));
-    let of = match key {
-        RegistryKey::Default => "its default registry".to_owned(),
-        RegistryKey::Object { namespace, name } => format!("the ModelRegistry {namespace}/{name}"),
-    };
-    // MLflow never shows the secret. This tells whether it has the right one, and is too short to tell which.
-    let mark = short(format!("laurel webhook secret\n{}", secret.expose_secret()).as_bytes());
-    let description = format!("Made by Laurel for {of}; secret {}", &mark[..6]);
+    let name = name_of(uid);
+    // MLflow never shows the secret. The mark reveals a changed secret, but is too short to recover it.
+    let mark = short_hash(format!("laurel webhook secret\n{}", secret.expose_secret()).as_bytes());
+    let description = format!("Made by Laurel for the {key}; secret {}", &mark[..6]);
     DesiredWebhook { name, url, description, secret: secret.clone() }
 }
 
-fn short(bytes: &[u8]) -> String {
+fn short_hash(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
     hash[..8].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-/// What has to be done so that there is exactly one such webhook. Webhooks of others are left alone.
+/// Returns the changes after which there is exactly one such webhook. Other clients' webhooks are not
+/// touched.
 #[must_use]
 pub fn plan(desired: &DesiredWebhook, found: &[WebhookFacts]) -> Plan {
     let ours: Vec<&WebhookFacts> = found.iter().filter(|facts| is_ours(desired, facts)).collect();
-    let at_rest = |facts: &&&WebhookFacts| {
+    let is_as_desired = |facts: &&&WebhookFacts| {
         facts.is_complete
             && facts.name == desired.name
             && facts.url == desired.url
             && facts.description == desired.description
     };
-    let Some(chosen) = ours.iter().find(at_rest).or_else(|| ours.first()) else {
-        return Plan { step: WebhookChange::Create, delete: Vec::new() };
+    let Some(chosen) = ours.iter().find(is_as_desired).or_else(|| ours.first()) else {
+        return Plan { first: WebhookChange::Create, delete: Vec::new() };
     };
     let id = chosen.id.clone();
     let delete = ours.iter().filter(|facts| facts.id != id).map(|facts| facts.id.clone()).collect();
-    Plan { step: if at_rest(&chosen) { WebhookChange::Keep(id) } else { WebhookChange::Update(id) }, delete }
+    let first = if is_as_desired(&chosen) { WebhookChange::Keep(id) } else { WebhookChange::Update(id) };
+    Plan { first, delete }
 }
 
-/// Those of ours among the webhooks that were found, for their end. `id` is the one that was registered last.
+/// Returns our webhooks among those found, to be deleted. `id` is the id that was registered last.
 #[must_use]
 pub fn to_delete(name: &str, id: Option<&str>, found: &[WebhookFacts]) -> Vec<String> {
     let is_ours = |facts: &&WebhookFacts| {
@@ -110,13 +101,14 @@ pub fn to_delete(name: &str, id: Option<&str>, found: &[WebhookFacts]) -> Vec<St
     found.iter().filter(is_ours).map(|facts| facts.id.clone()).collect()
 }
 
-/// The name of an object's webhook.
+/// Returns the name of an object's webhook.
 #[must_use]
 pub fn name_of(uid: &str) -> String {
     format!("{PREFIX}{uid}")
 }
 
-/// One that bears our name, or that one of us made for the same address: an object that was deleted and made anew.
+/// Whether a webhook has our name, or was created by Laurel for the same URL: the object was deleted and
+/// created again.
 fn is_ours(desired: &DesiredWebhook, facts: &WebhookFacts) -> bool {
     facts.name == desired.name || (facts.name.starts_with(PREFIX) && facts.url == desired.url)
 }
@@ -131,8 +123,12 @@ mod tests {
         RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
     }
 
+    fn cluster_object() -> RegistryKey {
+        RegistryKey::Cluster { name: "mlflow".to_owned() }
+    }
+
     fn desired_with(uid: &str, base: &str, secret: &str) -> DesiredWebhook {
-        desired_webhook(&object(), Some(uid), &base.parse().unwrap(), &secret.into())
+        desired_webhook(&object(), uid, &base.parse().unwrap(), &secret.into())
     }
 
     fn listed(id: &str, desired: &DesiredWebhook) -> WebhookFacts {
@@ -147,7 +143,7 @@ mod tests {
 
     #[test]
     fn paths_lead_to_registries_and_back() {
-        for it in [RegistryKey::Default, object()] {
+        for it in [cluster_object(), object()] {
             assert_eq!(key(&path(&it)), Some(it));
         }
         for nowhere in [
@@ -158,7 +154,7 @@ mod tests {
             "/webhooks/a/",
             "/webhooks//b",
             "/webhooks/a/b/c",
-            "/x/default",
+            "/x/mlflow",
         ] {
             assert_eq!(key(nowhere), None, "{nowhere}");
         }
@@ -172,13 +168,12 @@ mod tests {
         ] {
             assert_eq!(desired_with("u", base, "s").url, url);
         }
-        let default =
-            desired_webhook(&RegistryKey::Default, None, &"http://a:9443".parse().unwrap(), &"s".into());
-        assert_eq!(default.url, "http://a:9443/webhooks/default");
+        let shared = desired_webhook(&cluster_object(), "u", &"http://a:9443".parse().unwrap(), &"s".into());
+        assert_eq!(shared.url, "http://a:9443/webhooks/mlflow");
     }
 
     #[test]
-    fn mlflow_takes_the_name_and_the_description_gives_no_secret_away() {
+    fn mlflow_accepts_the_name_and_the_description_does_not_reveal_the_secret() {
         let desired =
             desired_with("8c3cf3f5-8b12-4f3e-9b39-0d7a1f6a3b11", "https://a", "a very secret secret");
         assert!(desired.name.len() < 63 && desired.description.len() < 1000, "{desired:?}");
@@ -186,16 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn there_comes_to_be_exactly_one_and_others_are_left_alone() {
+    fn exactly_one_webhook_remains_and_those_of_others_are_not_touched() {
         let desired = desired_with("u", "https://a", "s");
         let good = listed("good", &desired);
         let plan = |found: &[WebhookFacts]| plan(&desired, found);
         let keep = |id: &str, delete: &[&str]| Plan {
-            step: WebhookChange::Keep(id.to_owned()),
+            first: WebhookChange::Keep(id.to_owned()),
             delete: delete.iter().map(|id| (*id).to_owned()).collect(),
         };
-        let update = |id: &str| Plan { step: WebhookChange::Update(id.to_owned()), delete: Vec::new() };
-        let create = Plan { step: WebhookChange::Create, delete: Vec::new() };
+        let update = |id: &str| Plan { first: WebhookChange::Update(id.to_owned()), delete: Vec::new() };
+        let create = Plan { first: WebhookChange::Create, delete: Vec::new() };
         let theirs = WebhookFacts { id: "theirs".to_owned(), name: "slack".to_owned(), ..good.clone() };
         let far = listed("far", &desired_with("other", "https://other-cluster", "s"));
         assert_eq!(plan(&[]), create);

@@ -1,4 +1,4 @@
-//! What is let in for one registry: its secrets, and what came.
+//! Checks the deliveries for one registry: its secrets, and the deliveries seen.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -10,56 +10,56 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{replay::ReplayCache, signature::Delivery};
 
-/// How long the secret before the last change is accepted. MLflow keeps what it read of its webhooks for a minute, and who
-/// changes the secret by hand on both ends needs some more.
+/// How long the previous secret is accepted. MLflow caches its webhooks for a minute, and changing the secret
+/// by hand on both ends takes longer.
 const OVERLAP: Duration = Duration::from_mins(10);
 
-/// How often a delivery with a strange signature asks for the Secret to be read again, at most.
-const READ_AGAIN: Duration = Duration::from_secs(30);
+/// Minimum time between two reads of the Secret caused by deliveries with a wrong signature.
+const REREAD_AFTER: Duration = Duration::from_secs(30);
 
-/// What became of a delivery. The names are the values of a metric's label.
+/// The outcome of a delivery. The names are the values of a metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum DeliveryOutcome {
-    /// The registry is read now.
+    /// Valid: the registry is polled now.
     Accepted,
-    /// It came before, and wakes nobody.
+    /// It was delivered before, and has no effect.
     Replayed,
-    /// The headers are not those of a delivery.
+    /// It lacks a delivery's headers.
     Unsigned,
-    /// No secret signed it.
+    /// It is not signed with a known secret.
     WrongSignature,
-    /// It was signed at another time.
+    /// Its timestamp is too far from the current time.
     WrongTime,
-    /// Nobody accepts deliveries there.
+    /// No receiver has this path.
     UnknownPath,
-    /// It is no POST.
+    /// It is not a POST.
     WrongMethod,
-    /// Its body is too long.
+    /// Its body is too large.
     TooLarge,
-    /// It did not come to its end, or not in time.
+    /// It was not completed, or not in time.
     Broken,
 }
 
-/// Why deliveries were not let in.
+/// Why deliveries are invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// No secret signed them.
+pub enum InvalidDelivery {
+    /// They are not signed with a known secret.
     WrongSignature,
-    /// They were signed at another time.
+    /// Their timestamp is too far from the current time.
     WrongTime,
 }
 
-/// What is known of the deliveries since the secret was last changed.
+/// The deliveries since the secret last changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// The hour of the last one that was let in.
+    /// The hour of the last accepted delivery.
     pub hour: Option<Timestamp>,
-    /// Why the last one was not, as long as none was.
-    pub refused: Option<Refused>,
+    /// Why the last delivery is invalid, as long as none was accepted.
+    pub invalid: Option<InvalidDelivery>,
 }
 
-/// One registry's door.
+/// The receiver of one registry.
 #[derive(Debug, Default)]
 pub struct Receiver(Mutex<ReceiverState>);
 
@@ -69,21 +69,21 @@ struct ReceiverState {
     previous: Option<(SecretString, Instant)>,
     replay_cache: ReplayCache,
     seen: Seen,
-    asked_again: Option<Instant>,
+    secret_reread: Option<Instant>,
 }
 
-/// What became of a delivery, and whether the status may have to say something else.
+/// The outcome of a delivery, and whether the status may have to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// What became of it.
+    /// The outcome.
     pub outcome: DeliveryOutcome,
-    /// Whether the object is to be looked at: there is something new to tell, or the Secret to be read again.
-    pub is_new: bool,
+    /// Whether the object needs a reconcile: to update its status, or to read the Secret again.
+    pub needs_reconcile: bool,
 }
 
 impl From<DeliveryOutcome> for Received {
     fn from(outcome: DeliveryOutcome) -> Self {
-        Self { outcome, is_new: false }
+        Self { outcome, needs_reconcile: false }
     }
 }
 
@@ -92,9 +92,10 @@ impl Receiver {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the secret as it was just read; `None` lets nothing in. The one before it is accepted for a while.
+    /// Sets the secret as just read; with `None`, no delivery is accepted. The previous secret is accepted
+    /// for a while.
     pub fn set_secret(&self, secret: Option<SecretString>, at: Instant) {
-        // What is signed with nothing is not signed.
+        // Reject an empty HMAC key.
         let secret = secret.filter(|secret| !secret.expose_secret().is_empty());
         let mut state = self.state();
         let same = |one: &Option<SecretString>, other: &Option<SecretString>| {
@@ -111,47 +112,47 @@ impl Receiver {
         state.seen = Seen::default();
     }
 
-    /// What is known of the deliveries so far.
+    /// Returns the deliveries seen so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
         self.state().seen
     }
 
-    /// Takes a delivery in, or not. Its signature is looked at first: who cannot sign learns nothing else.
+    /// Checks a delivery. The signature comes first, so that a client without the secret learns nothing else.
     pub fn receive(&self, delivery: &Delivery, body: &[u8], now: Timestamp, at: Instant) -> Received {
         let mut state = self.state();
         let state = &mut *state;
         let previous = state.previous.as_ref().filter(|(_, since)| at.duration_since(*since) < OVERLAP);
         let mut secrets = state.secret.iter().chain(previous.map(|(secret, _)| secret));
         if !secrets.any(|secret| delivery.is_signed_with(secret.expose_secret().as_bytes(), body)) {
-            let is_due = state.asked_again.is_none_or(|last| at.duration_since(last) >= READ_AGAIN);
+            let is_due = state.secret_reread.is_none_or(|last| at.duration_since(last) >= REREAD_AFTER);
             if is_due {
-                state.asked_again = Some(at);
+                state.secret_reread = Some(at);
             }
-            state.refuse(Refused::WrongSignature);
-            return Received { outcome: DeliveryOutcome::WrongSignature, is_new: is_due };
+            state.set_invalid(InvalidDelivery::WrongSignature);
+            return Received { outcome: DeliveryOutcome::WrongSignature, needs_reconcile: is_due };
         }
-        if !delivery.is_of(now) {
-            let is_new = state.refuse(Refused::WrongTime);
-            return Received { outcome: DeliveryOutcome::WrongTime, is_new };
+        if !delivery.is_recent(now) {
+            let needs_reconcile = state.set_invalid(InvalidDelivery::WrongTime);
+            return Received { outcome: DeliveryOutcome::WrongTime, needs_reconcile };
         }
         if state.replay_cache.is_replayed(&delivery.id) {
             return DeliveryOutcome::Replayed.into();
         }
-        let seen = Seen { hour: hour(now), refused: None };
-        let is_new = std::mem::replace(&mut state.seen, seen) != seen;
-        Received { outcome: DeliveryOutcome::Accepted, is_new }
+        let seen = Seen { hour: hour(now), invalid: None };
+        let needs_reconcile = std::mem::replace(&mut state.seen, seen) != seen;
+        Received { outcome: DeliveryOutcome::Accepted, needs_reconcile }
     }
 }
 
 impl ReceiverState {
-    /// Notes a refusal; whether there is something new to tell. Once a delivery was let in, anybody may send others without
-    /// that being news.
-    fn refuse(&mut self, refused: Refused) -> bool {
+    /// Remembers an invalid delivery and returns whether that changes the status. After an accepted delivery
+    /// it does not: any client can send invalid ones.
+    fn set_invalid(&mut self, invalid: InvalidDelivery) -> bool {
         if self.seen.hour.is_some() {
             return false;
         }
-        self.seen.refused.replace(refused) != Some(refused)
+        self.seen.invalid.replace(invalid) != Some(invalid)
     }
 }
 
@@ -191,25 +192,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_now_is_let_in_once() {
+    fn a_valid_delivery_is_accepted_once() {
         let at = Instant::now();
         let receiver = receiver("s", at);
         let receive = |secret, id, sent| receiver.receive(&delivery(secret, id, sent), b"{}", now(), at);
-        assert_eq!(receive("s", "1", NOW), Received { outcome: DeliveryOutcome::Accepted, is_new: true });
+        let first = Received { outcome: DeliveryOutcome::Accepted, needs_reconcile: true };
+        assert_eq!(receive("s", "1", NOW), first);
         assert_eq!(receive("s", "1", NOW), DeliveryOutcome::Replayed.into());
         assert_eq!(receive("s", "2", NOW), DeliveryOutcome::Accepted.into());
         assert_eq!(receive("s", "3", NOW - 301), DeliveryOutcome::WrongTime.into());
         assert_eq!(receive("other", "4", NOW).outcome, DeliveryOutcome::WrongSignature);
         assert_eq!(
             receiver.seen(),
-            Seen { hour: Some("2026-11-22T00:00:00Z".parse().unwrap()), refused: None }
+            Seen { hour: Some("2026-11-22T00:00:00Z".parse().unwrap()), invalid: None }
         );
-        // What was refused did not take its id.
+        // An invalid delivery does not use up its id.
         assert_eq!(receive("s", "4", NOW), DeliveryOutcome::Accepted.into());
     }
 
     #[test]
-    fn without_a_secret_nothing_is_let_in_not_even_what_nothing_signed() {
+    fn without_a_secret_no_delivery_is_accepted_not_even_one_signed_with_an_empty_key() {
         let at = Instant::now();
         let receiver = Receiver::default();
         assert_eq!(
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_before_is_accepted_for_a_while() {
+    fn the_previous_secret_is_accepted_for_a_while() {
         let at = Instant::now();
         let receiver = receiver("old", at);
         receiver.set_secret(Some("new".into()), at);
@@ -239,15 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn strangers_cause_no_news_but_a_rare_second_look_at_the_secret() {
+    fn unsigned_deliveries_are_ignored_and_the_secret_is_reread_at_most_rarely() {
         let at = Instant::now();
         let receiver = receiver("s", at);
-        let strange = |later| receiver.receive(&delivery("x", "1", NOW), b"{}", now(), at + later);
-        let looked: Vec<bool> = (0..61).map(|second| strange(Duration::from_secs(second)).is_new).collect();
-        assert_eq!(looked.iter().filter(|looked| **looked).count(), 3);
-        assert_eq!(receiver.seen().refused, Some(Refused::WrongSignature));
-        assert!(receiver.receive(&delivery("s", "2", NOW), b"{}", now(), at).is_new);
-        strange(Duration::ZERO);
-        assert_eq!(receiver.seen().refused, None, "once it works, a stranger changes nothing");
+        let send_unsigned = |later| receiver.receive(&delivery("x", "1", NOW), b"{}", now(), at + later);
+        let rereads =
+            (0..61).filter(|second| send_unsigned(Duration::from_secs(*second)).needs_reconcile).count();
+        assert_eq!(rereads, 3);
+        assert_eq!(receiver.seen().invalid, Some(InvalidDelivery::WrongSignature));
+        assert!(receiver.receive(&delivery("s", "2", NOW), b"{}", now(), at).needs_reconcile);
+        send_unsigned(Duration::ZERO);
+        assert_eq!(receiver.seen().invalid, None, "ignored after an accepted delivery");
     }
 }

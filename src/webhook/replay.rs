@@ -1,12 +1,12 @@
-//! The deliveries that were seen: a repetition wakes nobody.
+//! The deliveries already seen: a repeated one has no effect.
 
 use std::collections::{HashSet, VecDeque};
 
-/// How many ids are kept. MLflow repeats a delivery for about ten seconds; more than these in that time, and a repetition
-/// costs one read too many.
+/// How many ids are kept. MLflow repeats a delivery for about ten seconds. If more than this arrive in that
+/// time, a repetition costs one extra poll.
 const MAX: usize = 2048;
 
-/// The newest ids, in a bounded memory.
+/// The newest ids, up to a limit.
 #[derive(Debug, Default)]
 pub(super) struct ReplayCache {
     order: VecDeque<String>,
@@ -14,7 +14,7 @@ pub(super) struct ReplayCache {
 }
 
 impl ReplayCache {
-    /// Notes an id; whether it was seen before.
+    /// Remembers an id and returns whether it was seen before.
     pub(super) fn is_replayed(&mut self, id: &str) -> bool {
         if !self.known.insert(id.to_owned()) {
             return true;
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repetition_is_known_and_the_memory_is_bounded() {
+    fn a_repetition_is_detected_and_the_cache_is_bounded() {
         let mut replay_cache = ReplayCache::default();
         assert!(!replay_cache.is_replayed("first"));
         assert!(replay_cache.is_replayed("first"));

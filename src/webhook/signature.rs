@@ -1,27 +1,28 @@
-//! Whether a delivery is what its registry signed: MLflow's form of the Standard Webhooks.
+//! The signature of a delivery: MLflow's variant of Standard Webhooks.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
 use sha2::Sha256;
 
-/// The header with a delivery's id. A repetition bears the same.
+/// The header with a delivery's id. A repetition has the same id.
 pub const ID: &str = "x-mlflow-delivery-id";
-/// The header with the second in which it was first sent.
+/// The header with the second in which the delivery was first sent.
 pub const TIMESTAMP: &str = "x-mlflow-timestamp";
-/// The header with its signature.
+/// The header with the delivery's signature.
 pub const SIGNATURE: &str = "x-mlflow-signature";
 
-/// The only version of signatures that there is.
+/// The only signature version in use.
 const VERSION: &str = "v1,";
 
-/// How far a delivery's time may be from ours. MLflow repeats a delivery with its first time for about ten seconds.
+/// Maximum difference between a delivery's time and ours. MLflow repeats a delivery, with its original time,
+/// for about ten seconds.
 pub const WINDOW: SignedDuration = SignedDuration::from_mins(5);
 
-/// The longest id. MLflow's are UUIDs.
+/// Maximum length of an id. MLflow's are UUIDs.
 const ID_MAX: usize = 64;
 
-/// What the headers of a delivery say.
+/// A delivery's headers, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Its id.
@@ -32,7 +33,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Reads the three headers, given as text; `None` when one is missing or is not what MLflow sends.
+    /// Parses the three headers; returns `None` if one is missing or malformed.
     pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Option<Self> {
         let (id, timestamp, signature) = (header(ID)?, header(TIMESTAMP)?, header(SIGNATURE)?);
         let is_plain = |text: &str, max| {
@@ -50,10 +51,10 @@ impl Delivery {
         })
     }
 
-    /// Whether this secret signed it with this body. The comparison takes as long whatever differs.
+    /// Whether the delivery with this body is signed with this secret. Compares in constant time.
     #[must_use]
     pub fn is_signed_with(&self, secret: &[u8], body: &[u8]) -> bool {
-        // A key may have any length.
+        // Cannot fail: a key may have any length.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return false };
         for part in [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", body] {
             mac.update(part);
@@ -61,9 +62,9 @@ impl Delivery {
         mac.verify_slice(&self.signature).is_ok()
     }
 
-    /// Whether it was sent about now.
+    /// Whether it was sent within [`WINDOW`] of this time.
     #[must_use]
-    pub fn is_of(&self, now: Timestamp) -> bool {
+    pub fn is_recent(&self, now: Timestamp) -> bool {
         now.duration_since(self.sent).abs() <= WINDOW
     }
 }
@@ -74,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// The delivery that MLflow's own documentation of the format describes; the signature comes from Python's hmac:
+    /// A delivery in the format that MLflow documents. The signature was made with Python's hmac:
     /// `base64.b64encode(hmac.new(b"wonderland", b"ID.TIMESTAMP.BODY", "sha256").digest())`.
     const SECRET: &[u8] = b"wonderland";
     const BODY: &[u8] = br#"{"entity": "model_version_alias", "action": "created", "timestamp": "2026-11-22T00:54:50.464881+00:00", "data": {"name": "iris", "alias": "champion", "version": "1"}}"#;
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_mlflow_signs_is_accepted_and_with_another_secret_it_is_not() {
+    fn a_delivery_signed_by_mlflow_is_accepted_with_its_secret_only() {
         let delivery = read(&HEADERS).unwrap();
         assert!(delivery.is_signed_with(SECRET, BODY));
         for other in [&b"wonderlan"[..], b"wonderland\n", b"", b"Wonderland"] {
@@ -105,15 +106,15 @@ mod tests {
     }
 
     #[test]
-    fn five_minutes_are_the_window_both_ways() {
+    fn a_delivery_may_be_five_minutes_early_or_late() {
         let delivery = read(&HEADERS).unwrap();
         for (off, expected) in [(0, true), (300, true), (-300, true), (301, false), (-301, false)] {
-            assert_eq!(delivery.is_of(Timestamp::from_second(SENT + off).unwrap()), expected, "{off}");
+            assert_eq!(delivery.is_recent(Timestamp::from_second(SENT + off).unwrap()), expected, "{off}");
         }
     }
 
     #[test]
-    fn headers_that_mlflow_does_not_send_are_refused() {
+    fn headers_that_mlflow_does_not_send_are_rejected() {
         for missing in 0..3 {
             let mut headers = HEADERS.to_vec();
             headers.remove(missing);
@@ -140,25 +141,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bit_that_differs_in_the_body_is_noticed(index in 0..BODY.len(), bit in 0..8u8) {
+        fn any_flipped_bit_in_the_body_is_detected(index in 0..BODY.len(), bit in 0..8u8) {
             let mut body = BODY.to_vec();
             body[index] ^= 1 << bit;
             prop_assert!(!read(&HEADERS).unwrap().is_signed_with(SECRET, &body));
         }
 
         #[test]
-        fn any_bit_that_differs_in_a_header_is_noticed(which in 0..3usize, index in 0..64usize, bit in 0..7u8) {
+        fn any_flipped_bit_in_a_header_is_detected(which in 0..3usize, index in 0..64usize, bit in 0..7u8) {
             let (name, value) = HEADERS[which];
             let mut bytes = value.as_bytes().to_vec();
             let index = index % bytes.len();
             bytes[index] ^= 1 << bit;
             let value = String::from_utf8(bytes).unwrap();
-            let is_transient = with(name, &value).is_some_and(|delivery| delivery.is_signed_with(SECRET, BODY));
-            prop_assert!(!is_transient, "{}: {:?}", name, value);
+            let delivery = with(name, &value);
+            let is_accepted = delivery.is_some_and(|delivery| delivery.is_signed_with(SECRET, BODY));
+            prop_assert!(!is_accepted, "{}: {:?}", name, value);
         }
 
         #[test]
-        fn a_body_cut_or_lengthened_is_noticed(cut in 0..BODY.len(), more in any::<u8>()) {
+        fn a_shortened_or_extended_body_is_detected(cut in 0..BODY.len(), more in any::<u8>()) {
             let delivery = read(&HEADERS).unwrap();
             prop_assert!(!delivery.is_signed_with(SECRET, &BODY[..cut]));
             prop_assert!(!delivery.is_signed_with(SECRET, &[BODY, &[more]].concat()));

@@ -26,7 +26,7 @@ async fn measure(scene: &Scene, count: usize, spread: Duration) -> Result<Vec<Du
     let deployments: Watch<Deployment> = Watch::start(scene.api(), watcher::Config::default());
     let first = scene.world.mlflow.register(&scene.model).await?;
     scene.world.mlflow.set_alias(&scene.model, "champion", &first).await?;
-    scene.desired("{follow: {registry: {}}, rollout: {warmFor: 1s, history: 0}}").await?;
+    scene.desired("{follow: {registry: {}}, rollout: {warmFor: 1s, revisionHistoryLimit: 0}}").await?;
     serves(scene, Instant::now(), &first).await?;
     let mut took = Vec::new();
     for number in 0..count {

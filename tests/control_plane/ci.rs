@@ -129,7 +129,8 @@ metadata:
 spec:
   modelName: {}
   promotion:
-    - aliases: [live]
+    - name: live
+      aliases: [live]
       tags: {{validated: 'true'}}
 ---
 apiVersion: laurel.dev/v1alpha1

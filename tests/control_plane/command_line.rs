@@ -50,7 +50,7 @@ kind: RegisteredModel
 metadata: {{name: model}}
 spec:
   modelName: {}
-  promotion: [{{aliases: [champion], {rules}}}]
+  promotion: [{{name: rules, aliases: [champion], {rules}}}]
 ---
 apiVersion: laurel.dev/v1alpha1
 kind: ModelAlias
@@ -105,7 +105,7 @@ fn a_check_says_what_the_operator_would_of_rules_and_versions() {
         ensure!(wrong.code == 1 && finding["path"] == "spec.version", "{wrong:?}");
 
         // The operator says the same of the same rules.
-        scene.describe_model(&format!("promotion: [{{aliases: [champion], {rules}}}]")).await?;
+        scene.describe_model(&format!("promotion: [{{name: rules, aliases: [champion], {rules}}}]")).await?;
         scene.desired("version: '3'").await?;
         let reported = |it: &ModelAlias| {
             let gates = laurel::api::condition::ConditionType::GatesPassed;
@@ -149,7 +149,7 @@ fn promise_3_a_registry_that_is_away_is_no_verdict() {
         let folder = manifests(scene, "tags: {validated: 'true'}", "version: '1'")?;
         let folder = folder.to_str().context("a path")?;
         let away = run(scene, "http://127.0.0.1:9", &["check", "-f", folder]).await?;
-        ensure!(away.code == 2 && away.err.contains("could not be checked"), "{away:?}");
+        ensure!(away.code == 2 && away.err.contains("cannot check the promotion rules"), "{away:?}");
         ensure!(away.out.contains("2 objects in 1 file"), "what was found without it is told: {away:?}");
         for ask in [&["best", "x", "--metric", "auc"][..], &["compare", "x", "1"]] {
             let away = run(scene, "http://127.0.0.1:9", ask).await?;
@@ -209,7 +209,7 @@ fn versions_are_compared_by_metrics_tags_and_aliases() {
         let ask = ["compare", &scene.model, "@champion", "2", "-f", folder];
         let text = laurel(scene, &ask).await?;
         ensure!(text.code == 0, "{text:?}");
-        for line in ["metric auc (more is better)", "0.93 *", "12 *", "tag validated"] {
+        for line in ["metric auc (larger is better)", "0.93 *", "12 *", "tag validated"] {
             ensure!(text.out.contains(line), "{line}\n{}", text.out);
         }
         let answer = laurel(scene, &[&ask[..], &["-o", "json"]].concat()).await?.json()?;

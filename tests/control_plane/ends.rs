@@ -22,7 +22,7 @@ use crate::{
     gate::Gate,
     scene::{PATIENCE, Scene, play},
     simulated::look::{revisions, selected, until_sizes},
-    support::alias::{has, holds},
+    support::alias::{condition, has, holds},
 };
 
 /// The registry's deadline, and some.
@@ -35,8 +35,14 @@ fn suspended_it_writes_nothing_and_goes_on_where_it_was() {
         scene.get("version: '1'").await?;
         scene.until_named("champion", Some("1")).await?;
         let change = scene.desired("{version: '2', suspend: true}").await?;
-        let suspended = scene.champion.reason(change, Reason::Suspended, PATIENCE).await?;
+        let is_suspended = |it: &ModelAlias| {
+            let known = it.status.as_ref().and_then(|status| status.observed_generation);
+            holds(it, ConditionType::Suspended) && known == Some(change.generation)
+        };
+        let suspended = scene.champion.until("Suspended", PATIENCE, is_suspended).await?;
         ensure!(holds(&suspended.object, ConditionType::Serving), "what serves goes on");
+        ensure!(holds(&suspended.object, ConditionType::Ready), "Ready stays as it was");
+        ensure!(!holds(&suspended.object, ConditionType::Stalled), "suspension is not a failure");
         let deployment: Deployment = scene.edit("champion-v1", json!({ "spec": { "replicas": 3 } })).await?;
         scene.world.mlflow.set_alias(&scene.model, "champion", "2").await?;
         tokio::time::sleep(Duration::from_secs(6)).await; // Time itself is the subject: a poll.
@@ -45,7 +51,23 @@ fn suspended_it_writes_nothing_and_goes_on_where_it_was() {
         ensure!(selected(scene).await? == "1", "traffic moved");
         ensure!(scene.named("champion").await?.as_deref() == Some("2"), "the alias was put back");
         scene.get("version: '2'").await?;
+        let last = scene.champion.last().context("it is gone")?;
+        ensure!(condition(&last, ConditionType::Suspended).is_none(), "it is suspended no more");
         until_sizes(scene, [("1", 2), ("2", 2)]).await
+    });
+}
+
+#[test]
+fn deleted_without_a_policy_it_leaves_its_alias_and_waits_for_nothing() {
+    play("delete-default", async |scene| {
+        scene.registered(1).await?;
+        scene.get("{version: '1', deletionPolicy: null}").await?;
+        scene.until_named("champion", Some("1")).await?;
+        let last = scene.champion.last().context("it is gone")?;
+        ensure!(last.metadata.finalizers.unwrap_or_default().is_empty(), "it has a finalizer");
+        delete(scene, PATIENCE).await?;
+        ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias is gone");
+        Ok(())
     });
 }
 
@@ -116,7 +138,7 @@ spec: {{mlflow: {{url: '{}'}}, pollInterval: 5s}}
         let closed = Instant::now();
         gate.close().await;
         let away = |it: &ModelAlias| {
-            crate::support::alias::condition(it, ConditionType::RegistrySynced)
+            condition(it, ConditionType::RegistrySynced)
                 .is_some_and(|synced| synced.reason == "RegistryUnreachable")
         };
         scene.champion.until_since(closed, "the registry is away", PATIENCE, away).await?;

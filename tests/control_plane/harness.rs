@@ -14,6 +14,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams},
 };
+use serde_json::json;
 use tokio::{
     sync::OnceCell,
     time::{Instant, sleep},
@@ -30,6 +31,9 @@ use crate::{
 
 /// The purpose that the namespaces of these tests are labelled with.
 pub(crate) const PURPOSE: &str = "control-plane-test";
+
+/// The ClusterModelRegistry of models that name none.
+pub(crate) const DEFAULT_REGISTRY: &str = "control-plane-test";
 
 static WORLD: OnceCell<World> = OnceCell::const_new();
 
@@ -77,18 +81,29 @@ impl World {
             keeps_running: tokio::sync::Mutex::default(),
             _alone: alone,
         };
+        world.apply_default_registry().await?;
         world.start_operator().await?;
         world.sweep().await?;
         Ok(world)
     }
 
+    /// The default registry of the cluster, for tests whose models name none.
+    async fn apply_default_registry(&self) -> Result<()> {
+        let registry = json!({
+            "apiVersion": "laurel.dev/v1alpha1",
+            "kind": "ClusterModelRegistry",
+            "metadata": { "name": DEFAULT_REGISTRY, "annotations": { "laurel.dev/default": "true" } },
+            "spec": { "mlflow": { "url": self.mlflow.url() }, "pollInterval": "5s" },
+        });
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        self.cluster.run_kubectl(&apply, Some(&registry.to_string())).await.map(drop)
+    }
+
     /// Starts the operator, and waits until it is ready to decide.
     pub(crate) async fn start_operator(&self) -> Result<()> {
         let mut operator = Command::new(self.folder.join("laurel"));
-        operator.args(["run", "--registry-url", &self.mlflow.url(), "--registry-poll-seconds", "5"]);
-        operator.args(["--http-address", &self.operator_address, "--trust-changed-by"]);
+        operator.args(["run", "--http-address", &self.operator_address, "--trust-changed-by"]);
         operator.args(["--webhook-address", &self.webhook_address, "--webhook-scheme", "http"]);
-        operator.arg("--registry-webhook-secret-file").arg(self.webhook_secret());
         operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);
         operator.env("RUST_LOG", "info,laurel=debug");
         let process = Process::start(&mut operator, &self.operator_log())?;
@@ -120,11 +135,6 @@ impl World {
     pub(crate) fn kill_operator(&self) -> Result<()> {
         let operator = self.operator.lock().unwrap_or_else(PoisonError::into_inner).take();
         operator.context("no operator runs")?.kill()
-    }
-
-    /// The file with the secret of the default registry's webhook. The test of that writes it.
-    pub(crate) fn webhook_secret(&self) -> PathBuf {
-        self.folder.join("webhook-secret")
     }
 
     fn operator_log(&self) -> PathBuf {

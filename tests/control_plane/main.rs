@@ -38,6 +38,7 @@ mod push;
 mod record;
 mod refusals;
 mod registered_model;
+mod registries;
 mod registry_trouble;
 mod rolling;
 mod scale;
@@ -46,6 +47,7 @@ mod scene;
 #[allow(dead_code, reason = "the tests of faults use the rest")]
 mod simulated;
 mod stages;
+mod status;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the tests on a real cluster use the rest")]
 mod support;

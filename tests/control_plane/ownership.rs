@@ -31,7 +31,7 @@ spec:
   alias: champion
   version: '2'
   serving: {image: registry.example/serving:1}
-  rollout: {smokeTest: Disabled}
+  rollout: {smokeTest: {mode: Disabled}}
 ",
             )
             .await?;

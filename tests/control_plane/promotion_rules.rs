@@ -19,7 +19,7 @@ use crate::{
 /// A model in the registry without versions, and these rules.
 async fn ruled(scene: &Scene, promotion: &str) -> Result<()> {
     scene.world.mlflow.create_model(&scene.model).await?;
-    scene.describe_model(&format!("promotion: [{{aliases: [champion], {promotion}}}]")).await
+    scene.describe_model(&format!("promotion: [{{name: rules, aliases: [champion], {promotion}}}]")).await
 }
 
 fn gates(malias: &ModelAlias) -> Option<Condition> {
@@ -105,7 +105,7 @@ fn a_version_has_to_be_better_than_the_champion_and_to_have_been_challenger() {
         let mlflow = &scene.world.mlflow;
         ruled(
             scene,
-            "improves: {metric: cost, over: champion, by: 5, goal: Minimize}, heldAlias: challenger",
+            "improves: {metric: cost, over: champion, by: 5, goal: Minimize}, requiredAlias: challenger",
         )
         .await?;
         for cost in [100.0, 98.0, 90.0] {

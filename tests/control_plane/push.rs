@@ -330,37 +330,47 @@ fn promise_10_what_keeps_a_webhook_from_working_is_told() {
 }
 
 #[test]
-fn the_default_registry_has_a_door_too_and_its_secret_is_a_file_that_may_come_late_and_change() {
-    play("push-default", async |scene| {
-        let _alone = scene.world.keeps_running.lock().await;
-        let until = async |secret: &str, expected: u16| -> Result<()> {
+fn a_registry_of_the_cluster_takes_deliveries_at_its_name_with_a_secret_of_the_operators_namespace() {
+    play("push-cluster", async |scene| {
+        let name = scene.namespace.as_str();
+        // The operator runs outside of the cluster, where its namespace is that of the kubeconfig.
+        let operator = scene.cluster.client.default_namespace();
+        let secret = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": name, "namespace": operator },
+            "stringData": { "secret": "first" },
+        });
+        let registry = json!({
+            "apiVersion": "laurel.dev/v1alpha1",
+            "kind": "ClusterModelRegistry",
+            "metadata": { "name": name },
+            "spec": { "mlflow": { "url": scene.mlflow.url() }, "webhook": { "secretRef": { "name": name } } },
+        });
+        let apply = ["apply", "--server-side", "-f", "-"];
+        let delivered = async {
+            ensure!(
+                deliver_at(scene, name, "early", "first", now()).await? == 404,
+                "accepted without an object"
+            );
+            for object in [secret, registry] {
+                scene.cluster.run_kubectl(&apply, Some(&object.to_string())).await?;
+            }
             let began = Instant::now();
-            loop {
-                let id = format!("{secret}-{}", began.elapsed().as_nanos());
-                let status = deliver_at(scene, "default", &id, secret, now()).await?;
-                if status == expected {
-                    return Ok(());
-                }
-                ensure!(began.elapsed() < PATIENCE, "deliveries are answered {status} and not {expected}");
+            while deliver_at(scene, name, &format!("{:?}", began.elapsed()), "first", now()).await? != 200 {
+                ensure!(began.elapsed() < PATIENCE, "deliveries are not accepted");
                 sleep(Duration::from_millis(200)).await;
             }
+            ensure!(
+                deliver_at(scene, name, "forged", "third", now()).await? == 401,
+                "a forged one is accepted"
+            );
+            Ok(())
         };
-        ensure!(
-            deliver_at(scene, "default", "early", "first", now()).await? == 404,
-            "let in without a secret"
-        );
-        std::fs::write(scene.world.webhook_secret(), "first\n")?;
-        until("first", 200).await?;
-        std::fs::write(scene.world.webhook_secret(), "second\n")?;
-        until("second", 200).await?;
-        ensure!(
-            deliver_at(scene, "default", "still", "first", now()).await? == 200,
-            "the old secret is refused"
-        );
-        ensure!(
-            deliver_at(scene, "default", "forged", "third", now()).await? == 401,
-            "a forged delivery is let in"
-        );
-        Ok(())
+        let delivered: Result<()> = delivered.await;
+        let delete = ["delete", "--ignore-not-found"];
+        scene.cluster.run_kubectl(&[&delete[..], &["clustermodelregistry", name]].concat(), None).await?;
+        scene.cluster.run_kubectl(&[&delete[..], &["secret", name, "-n", operator]].concat(), None).await?;
+        delivered
     });
 }

@@ -34,10 +34,9 @@ fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
                 ("{}", "set exactly one of version and follow"),
                 ("{version: '1', follow: {registry: {}}}", "set exactly one of version and follow"),
                 ("{follow: {}}", "follow takes exactly one of registry, latest, best and semver"),
-                (
-                    "{follow: {registry: {}, latest: {}}}",
-                    "follow takes exactly one of registry, latest, best and semver",
-                ),
+                ("{follow: {registry: {}, latest: {}}}", "must have at most 1 item"),
+                ("{follow: {newest: {}}}", "follow takes exactly one of registry, latest, best and semver"),
+                ("{follow: {registry: {}, window: {}}}", "must have at most 1 item"),
                 ("{follow: {semver: {tag: semver, range: 'two or so'}}}", "spec.follow.semver.range"),
                 ("{follow: {best: {metric: auc, goal: Most}}}", "spec.follow.best.goal"),
                 (
@@ -82,6 +81,16 @@ fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
                 (
                     "{version: '1', rollout: {strategy: Rolling, maxSurge: 0}}",
                     "spec.rollout.maxSurge in body should be greater than or equal to 1",
+                ),
+                ("{version: '1', rollout: {progressDeadline: 0s}}", "progressDeadline is at least 1s"),
+                ("{version: '1', rollout: {smokeTest: {timeout: 0s}}}", "smokeTest.timeout is at least 1s"),
+                (
+                    "{version: '1', serving: {env: [{name: A}, {name: B}, {name: A}]}}",
+                    r#"duplicate entries for key [name="A"]"#,
+                ),
+                (
+                    "{version: '1', serving: {templateOmit: ['spec..containers']}}",
+                    "spec.serving.templateOmit[0] in body should match",
                 ),
                 ("{version: '1', rollout: {warmFor: soon}}", "spec.rollout.warmFor in body should match"),
                 ("{version: '1', rollout: {warmFor: -5m}}", "spec.rollout.warmFor in body should match"),
@@ -129,6 +138,14 @@ fn what_cannot_be_changed_is_refused_with_the_way_out() {
                 (model(json!({})), immutable),
                 (model(json!({ "modelName": "a/b" })), "spec.modelName in body should match"),
                 (
+                    model(json!({ "modelName": scene.model, "promotion": [{ "aliases": ["a"], "tags": { "b": "c" } }] })),
+                    "promotion",
+                ),
+                (
+                    model(json!({ "modelName": scene.model, "registryRef": { "kind": "Registry", "name": "a" } })),
+                    r#"Unsupported value: "Registry""#,
+                ),
+                (
                     model(json!({ "modelName": scene.model, "tags": { "a,b": "c" } })),
                     "a tag's key is 1 to 250 letters, digits, spaces or one of _ . / : -",
                 ),
@@ -156,6 +173,8 @@ fn a_modelregistry_that_cannot_work_is_refused_by_the_api_server() {
             ("{mlflow: {url: 'http://me:secret@mlflow:5000'}}", no_login),
             ("{mlflow: {url: 'http://mlflow:5000?a=b'}}", no_login),
             ("{mlflow: {url: 'http://mlflow'}, pollInterval: 1s}", "pollInterval is at least 5s"),
+            ("{mlflow: {url: 'http://mlflow'}, requestTimeout: 500ms}", "requestTimeout is from 1s to 2m"),
+            ("{mlflow: {url: 'http://mlflow'}, requestTimeout: 3m}", "requestTimeout is from 1s to 2m"),
             ("{mlflow: {url: 'http://mlflow'}, pollInterval: 1d}", "spec.pollInterval in body should match"),
             (
                 "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: 'https://a'}}}",
@@ -218,32 +237,34 @@ spec:
             "serving": {
                 "runtime": "mlflow",
                 "image": "registry.example/serving:1",
-                "replicas": 1,
                 "port": 8080,
             },
             "rollout": {
                 "strategy": "BlueGreen",
                 "progressDeadline": spec["rollout"]["progressDeadline"],
                 "warmFor": spec["rollout"]["warmFor"],
-                "history": 3,
+                "revisionHistoryLimit": 3,
             },
             "drift": "Correct",
-            "deletionPolicy": "Delete",
+            "deletionPolicy": "Retain",
         });
         ensure!(spec == desired, "{spec:#}");
         let stored = scene.kubectl(&["get", "malias", "champion", "-o", "jsonpath={.spec.rollout}"]).await?;
         let rollout: Value = serde_json::from_str(&stored)?;
-        ensure!(rollout["strategy"] == "BlueGreen" && rollout["history"] == 3, "not stored: {stored}");
+        ensure!(
+            rollout["strategy"] == "BlueGreen" && rollout["revisionHistoryLimit"] == 3,
+            "not stored: {stored}"
+        );
         let registry = scene
             .kubectl(&[
                 "get",
                 "mreg",
                 "mlflow",
                 "-o",
-                "jsonpath={.spec.pollInterval} {.spec.auth.bearer.secretRef.key}",
+                "jsonpath={.spec.pollInterval} {.spec.requestTimeout} {.spec.auth.bearer.secretRef.key}",
             ])
             .await?;
-        ensure!(registry == "30s token", "{registry}");
+        ensure!(registry == "30s 10s token", "{registry}");
         scene.api::<ModelRegistry>().delete("mlflow", &DeleteParams::default()).await?;
         Ok(())
     });

@@ -21,6 +21,26 @@ async fn scale(scene: &Scene) -> Result<Scale> {
 }
 
 #[test]
+fn a_size_that_is_taken_out_of_the_manifest_stays_and_an_autoscaler_finds_it() {
+    play("size-open", async |scene| {
+        scene.registered(2).await?;
+        scene.get("{version: '1', serving: {replicas: 3}}").await?;
+        until_sizes(scene, [("1", 3)]).await?;
+        scene.get("{version: '1', serving: {replicas: null}}").await?;
+        let size = |it: &ModelAlias| it.spec.serving.as_ref().and_then(|serving| serving.replicas);
+        scene.champion.until("the size is filled in", PATIENCE, |it| size(it) == Some(3)).await?;
+        until_sizes(scene, [("1", 3)]).await?;
+        ensure!(scale(scene).await?.spec.and_then(|spec| spec.replicas) == Some(3), "no scale");
+
+        // Applied again, the manifest that does not say it changes nothing, and so does a promotion.
+        scene.kubectl(&["scale", "malias", "champion", "--replicas=2"]).await?;
+        until_sizes(scene, [("1", 2)]).await?;
+        scene.get("{version: '2', serving: {replicas: null}}").await?;
+        until_sizes(scene, [("1", 2), ("2", 2)]).await
+    });
+}
+
+#[test]
 fn kubectl_scale_and_an_autoscaler_size_the_version_that_serves() {
     play("scale", async |scene| {
         scene.registered(2).await?;

@@ -1,7 +1,7 @@
 //! What stands in the way on the cluster's side: it is told at once, and traffic stays where it is.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use kube::{ResourceExt, api::DeleteParams};
 use laurel::api::{
     ModelAlias,
@@ -11,7 +11,10 @@ use laurel::api::{
 
 use crate::{
     scene::{PATIENCE, Scene, play},
-    simulated::look::{no_more_pods, revisions, selected, until_sizes},
+    simulated::{
+        look::{no_more_pods, revisions, selected, until_sizes},
+        place::Place,
+    },
     support::alias::{has, holds, message, status},
 };
 
@@ -51,7 +54,7 @@ serving:
         |revisions: &std::collections::BTreeMap<String, _>| revisions.get("Service champion").cloned();
     ensure!(untouched(&before) == untouched(&revisions(scene).await?), "the Service was written");
     let last = status(&scene.champion.last().context("the ModelAlias is gone")?);
-    ensure!(last.rejected[0].version.to_string() == "2" && last.rejected[0].held, "{:?}", last.rejected);
+    ensure!(last.rejected[0].version.to_string() == "2" && last.rejected[0].active, "{:?}", last.rejected);
     ensure!(last.history[0].outcome == Outcome::Rejected, "{:?}", last.history);
     Ok(reported)
 }
@@ -99,7 +102,7 @@ fn promise_6_a_rejected_version_is_tried_again_when_somebody_asks_or_the_setting
         let again = |it: &ModelAlias| {
             let status = status(it);
             status.retried.as_deref() == Some("again")
-                && status.rejected.first().is_some_and(|first| first.held)
+                && status.rejected.first().is_some_and(|first| first.active)
         };
         scene.champion.until_since(asked, "rejected again", PATIENCE, again).await?;
         scene.get(&fate("{example.org/settings: other}")).await?;
@@ -125,7 +128,7 @@ fn pods_that_a_quota_refuses_are_told_with_the_quota_s_words() {
 }
 
 #[test]
-fn a_typo_in_the_template_is_named_by_its_path_and_touches_nothing() {
+fn a_typo_in_the_template_is_refused_by_the_api_server_and_touches_nothing() {
     play("template", async |scene| {
         scene.registered(1).await?;
         scene.get("version: '1'").await?;
@@ -133,9 +136,9 @@ fn a_typo_in_the_template_is_named_by_its_path_and_touches_nothing() {
         let change = scene
             .desired("{version: '1', serving: {template: {spec: {containers: [{name: model, imagee: x}]}}}}")
             .await?;
-        let refused = scene.champion.reason(change, Reason::InvalidTemplate, PATIENCE).await?;
+        let refused = scene.champion.reason(change, Reason::ApplyRefused, PATIENCE).await?;
         let said = message(&refused.object);
-        ensure!(said.contains("spec.serving.template.spec.containers[0].imagee"), "{said}");
+        ensure!(said.contains("imagee") && said.contains("spec.serving"), "{said}");
         ensure!(holds(&refused.object, ConditionType::Stalled), "somebody has to correct it");
         ensure!(holds(&refused.object, ConditionType::Serving), "what serves goes on");
         let after = revisions(scene).await?;
@@ -144,6 +147,29 @@ fn a_typo_in_the_template_is_named_by_its_path_and_touches_nothing() {
             "the Deployment was written"
         );
         scene.get("version: '1'").await.map(drop)
+    });
+}
+
+/// A null would be lost: `kubectl apply` sends none.
+#[test]
+fn what_a_path_omits_stays_away_when_kubectl_applies_the_manifest_again() {
+    play("omit", async |scene| {
+        scene.registered(1).await?;
+        let desired = "{version: '1', serving: {templateOmit: ['spec.containers[model].livenessProbe']}}";
+        let manifest = Place::manifest(desired)?.to_string();
+        let namespace = scene.namespace.clone();
+        for _ in 0..2 {
+            let apply = ["apply", "-n", namespace.as_str(), "-f", "-"];
+            scene.cluster.run_kubectl(&apply, Some(&manifest)).await?;
+            let change = scene.champion.accepted().await?;
+            scene.champion.ready(change, PATIENCE).await?;
+            let deployment = scene.api::<Deployment>().get("champion-v1").await?;
+            let pod = deployment.spec.and_then(|spec| spec.template.spec).context("no pod template")?;
+            let model = pod.containers.first().context("no container")?;
+            ensure!(model.liveness_probe.is_none(), "there is a livenessProbe");
+            ensure!(model.readiness_probe.is_some(), "there is no readinessProbe");
+        }
+        Ok(())
     });
 }
 

@@ -12,6 +12,7 @@
 
 #![expect(clippy::print_stdout, reason = "the demo talks to a person at a terminal")]
 #![expect(clippy::disallowed_types, reason = "effects: the demo runs against a real cluster")]
+#![expect(clippy::disallowed_methods, reason = "effects: the environment names the cluster")]
 
 mod measure;
 mod stage;

@@ -9,7 +9,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use laurel::{
-    api::{ModelAlias, condition::Reason},
+    api::{ModelAlias, condition::ConditionType},
     render::labels,
 };
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     stage::{NAME, NAMESPACE, PATIENCE, Stage, milliseconds, seconds},
     support::{
-        alias::Change,
+        alias::{Change, holds},
         cluster::{OPERATOR_NAMESPACE, OPERATOR_PODS},
         load::{Load, Plan, Report, Request, quantile},
         service::Way,
@@ -82,7 +82,8 @@ async fn back_and_forth(
 async fn suspend(stage: &Stage, suspend: bool) -> Result<()> {
     let change = stage.champion.patch_spec(json!({ "suspend": suspend })).await?;
     if suspend {
-        stage.champion.reason(change, Reason::Suspended, PATIENCE).await?;
+        let is_suspended = |it: &ModelAlias| holds(it, ConditionType::Suspended);
+        stage.champion.until_since(change.accepted, "Suspended", PATIENCE, is_suspended).await?;
     } else {
         stage.champion.ready(change, PATIENCE).await?;
     }

@@ -5,6 +5,7 @@
 //! docs   the pages
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "effects: reads the files of a release")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod chart;

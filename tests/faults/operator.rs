@@ -29,15 +29,14 @@ struct Inner {
     program: PathBuf,
     namespace: String,
     kubeconfig: PathBuf,
-    registry_url: String,
     address: String,
     log: PathBuf,
     process: Mutex<Option<Process>>,
 }
 
 impl Operator {
-    /// An operator that reaches its servers by these proxies. It does not run yet.
-    pub(crate) fn new(folder: &Path, namespace: &str, kubernetes: &Proxy, registry: &Proxy) -> Result<Self> {
+    /// An operator that reaches the API server by this proxy. It does not run yet.
+    pub(crate) fn new(folder: &Path, namespace: &str, kubernetes: &Proxy) -> Result<Self> {
         let kubeconfig = folder.join(format!("{namespace}.kubeconfig"));
         let server = kubernetes.url();
         std::fs::write(
@@ -57,7 +56,6 @@ users: [{{name: operator, user: {{}}}}]
             program: folder.join("laurel"),
             namespace: namespace.to_owned(),
             kubeconfig,
-            registry_url: registry.url(),
             address: format!("127.0.0.1:{}", free_port()?),
             log: folder.join(format!("{namespace}.log")),
             process: Mutex::default(),
@@ -71,10 +69,9 @@ users: [{{name: operator, user: {{}}}}]
     /// Starts it, and does not wait until it is ready.
     pub(crate) fn launch(&self) -> Result<()> {
         ensure!(!self.is_running(), "the operator runs already");
-        let Inner { program, namespace, kubeconfig, registry_url, address, log, .. } = &*self.0;
+        let Inner { program, namespace, kubeconfig, address, log, .. } = &*self.0;
         let mut operator = Command::new(program);
         operator.args(["run", "--namespace", namespace, "--http-address", address]);
-        operator.args(["--registry-url", registry_url, "--registry-poll-seconds", "5"]);
         operator.env("KUBECONFIG", kubeconfig);
         operator.env("RUST_LOG", "info,laurel=debug");
         *self.process() = Some(Process::start(&mut operator, log)?);

@@ -112,7 +112,8 @@ impl Scene {
         let journal = Arc::default();
         let kubernetes = Proxy::open(Server::Kubernetes, world.api_server.clone(), &journal).await?;
         let registry = Proxy::open(Server::Registry, Upstream::Local(world.mlflow.port), &journal).await?;
-        let operator = Operator::new(&world.folder, &place.namespace, &kubernetes, &registry)?;
+        place.default_registry(&registry.url()).await?;
+        let operator = Operator::new(&world.folder, &place.namespace, &kubernetes)?;
         let witness = Witness::begin(&place, &world.poll);
         Ok(Self { place, operator, kubernetes, registry, journal, witness, began: Instant::now() })
     }

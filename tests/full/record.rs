@@ -35,7 +35,7 @@ fn the_registry_tells_what_was_live_who_asked_and_why_also_when_the_cluster_has_
             history.len() == 3 && history.iter().all(|entry| entry.recorded == Recorded::Written)
         };
         let seen = scene.champion.until("three entries, recorded", PATIENCE, recorded).await?;
-        let by = alias::status(&seen.object).history[0].by.clone();
+        let by = alias::status(&seen.object).history[0].requested_by.clone();
         // The cluster's admin, as the API server stamped it: the chart brought the policy.
         ensure!(by != "unknown" && by != "laurel", "by {by}");
 

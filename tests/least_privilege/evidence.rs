@@ -134,6 +134,10 @@ async fn gather(scope: Scope) -> Result<Evidence> {
     operator.end()?;
     let let_go = let_go(&place).await;
     install.remove().await?;
+    if scope == Scope::Cluster {
+        let delete = ["delete", "clustermodelregistry", &place.namespace, "--ignore-not-found"];
+        world.cluster.run_kubectl(&delete, None).await?;
+    }
     if system != release {
         world.cluster.terminate_namespace(&system).await?;
     }
@@ -159,6 +163,9 @@ async fn play(scope: Scope, place: &Place, install: &Install, operator: &Operato
     let story = Story::begin(place, &secrets)?;
     story.keep_secrets().await?;
     story.registries().await?;
+    if scope == Scope::Cluster {
+        story.registry_of_the_cluster().await?;
+    }
     story.models().await?;
     story.champion().await?;
     story.runtimes().await?;

@@ -104,6 +104,21 @@ impl Story<'_> {
         Ok(())
     }
 
+    /// A registry for all namespaces, which needs no login.
+    pub(crate) async fn registry_of_the_cluster(&self) -> Result<()> {
+        let name = self.place.namespace.as_str();
+        let registry = json!({
+            "apiVersion": "laurel.dev/v1alpha1",
+            "kind": "ClusterModelRegistry",
+            "metadata": { "name": name },
+            "spec": { "mlflow": { "url": self.place.mlflow.url() }, "pollInterval": "5s" },
+        });
+        let cluster = &self.place.cluster;
+        cluster.run_kubectl(&["apply", "--server-side", "-f", "-"], Some(&registry.to_string())).await?;
+        let wait = ["wait", "--for=condition=Ready", "--timeout=60s", "clustermodelregistry", name];
+        cluster.run_kubectl(&wait, None).await.map(drop)
+    }
+
     async fn registry(&self, name: &str, front: &Front, auth: &Value) -> Result<()> {
         let registry = json!({
             "apiVersion": "laurel.dev/v1alpha1",

@@ -106,7 +106,7 @@ impl<'a> Story<'a> {
         place
             .get(&desired("1", &format!("{serving}, image: 'registry.example/serving:2', port: 9000"), ""))
             .await?;
-        place.get(&desired("2", &serving, "warmFor: 1s, history: 0")).await?;
+        place.get(&desired("2", &serving, "warmFor: 1s, revisionHistoryLimit: 0")).await?;
         until_sizes(place, [("2", 2)]).await?;
 
         let crash = "template: {metadata: {annotations: {kwok.laurel.test/fate: crash-loop}}}";
@@ -128,7 +128,7 @@ impl<'a> Story<'a> {
                 "alias": "rolling",
                 "version": version,
                 "serving": { "runtime": "mlserver", "image": "registry.example/mlserver:1", "replicas": 2 },
-                "rollout": { "strategy": "Rolling", "smokeTest": "Disabled" },
+                "rollout": { "strategy": "Rolling", "smokeTest": { "mode": "Disabled" } },
             })
         };
         self.alias("rolling", rolling("1")).await?;

@@ -3,6 +3,7 @@
 //! `LAUREL_TEST_MLFLOW_URL` names the server: one without authentication and without workspaces, that serves
 //! artifacts. The tests make models whose names begin with `laurel-` and a number, and delete them again.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as its tests do")]
+#![expect(clippy::disallowed_methods, reason = "the environment names the server")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

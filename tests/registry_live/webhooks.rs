@@ -52,7 +52,7 @@ async fn a_webhook_is_made_kept_changed_and_deleted() {
     let uid = unique("hook").to_string();
     let receiver = receiver().await;
     let desired = |secret: &str, base: &str| {
-        plan::desired_webhook(&key(), Some(&uid), &base.parse().unwrap(), &secret.into())
+        plan::desired_webhook(&key(), &uid, &base.parse().unwrap(), &secret.into())
     };
 
     let made = desired("first", &receiver.uri());

@@ -6,6 +6,8 @@
 //! load_client  the client that the demo and the end-to-end tests measure with
 //! ```
 
+#![expect(clippy::disallowed_types, reason = "effects: connects to sockets")]
+#![expect(clippy::disallowed_methods, reason = "effects: servers of its own, and clocks")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as its tests do")]
 
 mod load_client;

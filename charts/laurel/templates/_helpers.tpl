@@ -43,11 +43,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- and .Values.webhook.enabled (eq .Values.webhook.scheme "https") -}}
 {{- end -}}
 
-{{/* Whether webhooks of the default registry are accepted. */}}
-{{- define "laurel.registryWebhook" -}}
-{{- and .Values.webhook.enabled (ne .Values.registry.webhook.secretName "") -}}
-{{- end -}}
-
 {{/* The newest version in which the cluster serves MutatingAdmissionPolicy; v1 where it is asked for all the same. */}}
 {{- define "laurel.policyVersion" -}}
 {{- $group := "admissionregistration.k8s.io" -}}

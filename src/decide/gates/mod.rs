@@ -1,7 +1,7 @@
 //! The promotion rules: whether a version may get its first traffic.
 //!
 //! ```text
-//! Input ── bounds, improvement, tag, description, held_alias ── a finding each: wanted, seen, outcome
+//! Input ── bounds, improvement, tag, description, required_alias ── a finding each: wanted, seen, outcome
 //!   │                                                             │
 //!   what the rules may know of the candidate                      ▼
 //!                                                     Verdict: passed, failed, not known yet
@@ -13,9 +13,9 @@
 
 mod bounds;
 mod description;
-mod held_alias;
 mod improvement;
 mod input;
+mod required_alias;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -170,7 +170,7 @@ pub fn examine(rules: &[PromotionRule], version: Version, registry: &RegistryVie
         findings.extend(rule.improves.iter().map(|improves| improvement::check(improves, input)));
         findings.extend(rule.tags.iter().map(|(key, value)| tag::check(key, &value.0, input)));
         findings.extend(rule.description.map(|_| description::check(input)));
-        findings.extend(rule.held_alias.iter().map(|alias| held_alias::check(alias, input)));
+        findings.extend(rule.required_alias.iter().map(|alias| required_alias::check(alias, input)));
     }
     findings
 }
@@ -247,6 +247,6 @@ pub(super) fn rejection(
         message: shortened(&cause.message, 1000),
         at: observed.now,
         settings: settings.unwrap_or_default().to_owned(),
-        held: true,
+        active: true,
     })
 }

@@ -44,7 +44,8 @@ fn registry(candidate: EvidenceFacts, champion: Metrics) -> RegistryView {
 }
 
 fn find(rule: &str, registry: &RegistryView) -> RuleFinding {
-    let rule: PromotionRule = serde_yaml::from_str(&format!("{{aliases: [champion], {rule}}}")).unwrap();
+    let rule: PromotionRule =
+        serde_yaml::from_str(&format!("{{name: r, aliases: [champion], {rule}}}")).unwrap();
     let found = examine(&[rule], version(5), registry);
     assert_eq!(found.len(), 1, "{found:?}");
     found.into_iter().next().unwrap()
@@ -133,14 +134,14 @@ fn a_tag_has_exactly_its_value() {
 }
 
 #[test]
-fn a_description_and_a_held_alias_are_there_or_not() {
+fn a_description_and_a_required_alias_are_there_or_not() {
     let good = registry(facts(metrics(&[])), metrics(&[]));
     let bare = registry(EvidenceFacts { has_description: false, ..facts(metrics(&[])) }, metrics(&[]));
     says("description: Required", &good, ("a description", "there", true));
     says("description: Required", &bare, ("a description", "none", false));
-    says("heldAlias: challenger", &good, ("alias challenger", "it names version 5", true));
-    says("heldAlias: champion", &good, ("alias champion", "it names version 4", false));
-    says("heldAlias: nobody", &good, ("alias nobody", "it names no version", false));
+    says("requiredAlias: challenger", &good, ("alias challenger", "it names version 5", true));
+    says("requiredAlias: champion", &good, ("alias champion", "it names version 4", false));
+    says("requiredAlias: nobody", &good, ("alias nobody", "it names no version", false));
 }
 
 #[test]
@@ -150,7 +151,7 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
         "improves: {metric: auc, over: champion}",
         "tags: {validated: 'true'}",
         "description: Required",
-        "heldAlias: challenger",
+        "requiredAlias: challenger",
     ];
     let cause = |reason| ReasonMessage::new(reason, "why");
     let away = RegistryView {
@@ -183,7 +184,7 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
 fn all_rules_are_told_and_first_those_that_are_not_met() {
     let registry = registry(facts(metrics(&[("auc", 0.87)])), metrics(&[]));
     let rule: PromotionRule = serde_yaml::from_str(
-        "{aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, heldAlias: challenger}",
+        "{name: r, aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, requiredAlias: challenger}",
     )
     .unwrap();
     let found = examine(&[rule], version(5), &registry);

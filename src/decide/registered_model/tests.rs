@@ -30,6 +30,7 @@ fn observed() -> ModelObserved {
         referrers: Vec::new(),
         registry: ModelPresence::Absent,
         versions_error: None,
+        registry_object: None,
     }
 }
 

@@ -24,6 +24,8 @@
 //!
 //! [`scenarios`] and [`stories`] are single stories: those that matter to people, and every counterexample ever found.
 
+#![expect(clippy::disallowed_methods, reason = "stories are files, and the environment asks for more cases")]
+
 mod followers;
 mod model;
 mod properties;

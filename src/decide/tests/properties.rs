@@ -59,6 +59,9 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::Deleting
         | Reason::ModelRegistryNotFound
         | Reason::RegistryNotConfigured
+        | Reason::RegistryNotAllowed
+        | Reason::DefaultRegistry
+        | Reason::NewerDefaultRegistry
         | Reason::RegistryInvalid
         | Reason::SecretNotFound
         | Reason::SecretKeyInvalid

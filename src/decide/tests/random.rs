@@ -48,6 +48,7 @@ fn spec() -> impl Strategy<Value = Event> {
         2 => prop_oneof![Just(Followed::Latest), Just(Followed::Best)].prop_map(|who| Event::Desired(DesiredVersion::Follow(who))),
         2 => prop_oneof!["a", "b", "bad"].prop_map(Event::Settings),
         2 => (1..5u32).prop_map(Event::Replicas),
+        1 => Just(Event::SizeTakenOut(true)),
         1 => exchange().prop_map(Event::Strategy),
         1 => prop_oneof![Just(Drift::Correct), Just(Drift::Report)].prop_map(Event::Drift),
         1 => any::<bool>().prop_map(Event::PreviousAlias),

@@ -30,7 +30,7 @@ fn ask(world: &mut World, number: u32, by: Option<&str>, commit: Option<&str>) {
 /// Who asked for what happened last.
 fn asked(world: &World) -> (u32, &str, Option<&str>) {
     let entry = &world.status.history[0];
-    (entry.version.to_string().parse().unwrap(), &entry.by, entry.commit.as_deref())
+    (entry.version.to_string().parse().unwrap(), &entry.requested_by, entry.commit.as_deref())
 }
 
 fn recorded(world: &World) -> Vec<Recorded> {
@@ -62,14 +62,19 @@ fn a_version_that_fails_and_the_way_back_are_told_with_who_and_why() {
     world.happen(&Event::Pods { of: 2, are: Fate::FailsSmokeTest });
     ask(&mut world, 2, Some("ana"), None);
     let entry = &world.status.history[0];
-    assert_eq!((entry.outcome, entry.by.as_str()), (Outcome::Rejected, "ana"));
+    assert_eq!((entry.outcome, entry.requested_by.as_str()), (Outcome::Rejected, "ana"));
     assert_eq!(entry.reason, Some(Reason::SmokeTestFailed));
     assert!(entry.message.as_ref().is_some_and(|why| why.contains("500")), "{:?}", entry.message);
     ask(&mut world, 3, Some("ana"), None);
     world.happen(&Event::Pods { of: 3, are: Fate::Crashes });
     world.live(60);
-    let reported: Vec<_> =
-        world.status.history.iter().take(2).map(|entry| (entry.outcome, entry.by.as_str())).collect();
+    let reported: Vec<_> = world
+        .status
+        .history
+        .iter()
+        .take(2)
+        .map(|entry| (entry.outcome, entry.requested_by.as_str()))
+        .collect();
     assert_eq!(reported, [(Outcome::RolledBack, "laurel"), (Outcome::Rejected, "laurel")]);
 }
 

@@ -33,8 +33,9 @@ macro_rules! stories {
 }
 
 stories! {
-    fn a_version_whose_smoke_test_cannot_be_done_serves_without_it_where_that_is_asked_for();
+    fn a_previous_version_that_was_started_again_in_vain_comes_to_rest();
     fn a_service_deleted_by_hand_comes_back();
+    fn a_version_whose_smoke_test_cannot_be_done_serves_without_it_where_that_is_asked_for();
     fn an_alias_moved_now_and_then_is_put_back_each_time();
     fn promise_10_a_version_registered_anew_does_not_slip_in();
     fn promise_10_a_version_that_does_not_exist_is_refused();
@@ -67,15 +68,15 @@ stories! {
     fn promise_5_a_rollback_waits_for_no_size();
     fn promise_6_a_change_of_size_gives_a_start_no_more_time();
     fn promise_6_a_follower_does_not_go_back_to_what_failed_until_the_alias_is_set_again();
-    fn promise_6_a_retry_that_cannot_be_tried_yet_is_not_forgotten();
     fn promise_6_a_retry_sends_the_input_example_again();
+    fn promise_6_a_retry_that_cannot_be_tried_yet_is_not_forgotten();
     fn promise_6_a_smoke_test_cut_short_does_not_condemn_the_version_later();
     fn promise_6_a_smoke_test_that_cannot_be_done_rejects_nothing();
-    fn promise_6_a_version_wanted_again_is_tested_again();
-    fn promise_6_an_input_example_that_cannot_be_read_rejects_nothing();
     fn promise_6_a_version_is_not_rejected_for_want_of_room();
+    fn promise_6_a_version_wanted_again_is_tested_again();
     fn promise_6_a_version_whose_node_is_gone_is_waited_for();
     fn promise_6_a_version_whose_pods_were_evicted_is_not_rejected();
+    fn promise_6_an_input_example_that_cannot_be_read_rejects_nothing();
     fn promise_6_other_settings_are_another_try();
     fn promise_6_with_drift_report_the_alias_stays_and_the_version_stays_rejected_until_somebody_asks();
     fn promise_7_a_follower_finishes_a_start_before_the_next();

@@ -218,7 +218,69 @@ fn suspension_changes_nothing() {
     world.intent.lifecycle = Lifecycle::Suspended;
     let decision = world.reconcile(None);
     assert!(decision.actions.is_empty());
-    assert!(matches!(decision.report.readiness, Readiness::Stalled(_)));
+    assert!(matches!(decision.report.readiness, Readiness::Suspended(_)));
+}
+
+/// Suspension is not a failure, and no state of a rollout.
+#[test]
+fn suspension_leaves_ready_as_it_was_and_is_reported_beside_it() {
+    let mut world = serving(1);
+    let condition = |world: &World, type_: &str| {
+        let mut conditions = world.status.conditions.iter();
+        conditions.find(|condition| condition.type_ == type_).cloned()
+    };
+    let ready = condition(&world, "Ready");
+    assert_eq!(condition(&world, "Suspended"), None);
+    world.intent.lifecycle = Lifecycle::Suspended;
+    world.reconcile(None);
+    assert_eq!(condition(&world, "Ready"), ready);
+    assert_eq!(condition(&world, "Suspended").unwrap().status, "True");
+    assert_eq!(condition(&world, "Stalled").unwrap().status, "False");
+    world.intent.lifecycle = Lifecycle::Active;
+    world.reconcile(None);
+    assert_eq!(condition(&world, "Suspended"), None);
+    assert_eq!(condition(&world, "Ready"), ready);
+}
+
+#[test]
+fn a_new_object_that_is_suspended_is_neither_ready_nor_failed() {
+    let mut world = World::new(StrategyIntent::BlueGreen, 2);
+    world.intent.lifecycle = Lifecycle::Suspended;
+    world.reconcile(None);
+    let status = |type_: &str| {
+        let mut conditions = world.status.conditions.iter();
+        conditions.find(|condition| condition.type_ == type_).map(|condition| condition.status.clone())
+    };
+    assert_eq!(status("Ready").as_deref(), Some("Unknown"));
+    assert_eq!(status("Stalled").as_deref(), Some("False"));
+}
+
+/// A manifest without `replicas` leaves the size to an autoscaler, which needs one to begin with.
+#[test]
+fn a_size_that_is_taken_out_stays_and_is_filled_in() {
+    for strategy in [StrategyIntent::BlueGreen, StrategyIntent::Rolling { max_surge: 1 }] {
+        for seconds in 0..12 {
+            let mut world = World::new(strategy, 3);
+            world.settle();
+            world.intent.desired = Desired::Version(version(2));
+            world.live(seconds);
+            world.happen(&Event::SizeTakenOut(true));
+            let observed = world.observe();
+            assert_eq!(
+                observed.intent.serving.as_ref().unwrap().replicas,
+                3,
+                "{strategy:?} after {seconds}s"
+            );
+            let filled = decide(&observed).actions.contains(&Action::FillInReplicas { replicas: 3 });
+            assert!(filled || observed.desired_is_new(), "{strategy:?} after {seconds}s");
+        }
+    }
+}
+
+#[test]
+fn a_new_object_without_a_size_has_one_pod() {
+    let observed = World::new(StrategyIntent::BlueGreen, 3).observe();
+    assert_eq!(observed.cluster.size(&observed.status), 1);
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn the_history_tells_how_long_a_promotion_took_whenever_the_operator_was_killed(
                 let entry = &world.status.history[0];
                 let started = world.observe().cluster.workloads[&version(2)].started_at.unwrap();
                 let due = Duration::try_from(entry.at.duration_since(started)).unwrap();
-                let reported = entry.took.map(Duration::from);
+                let reported = entry.duration.map(Duration::from);
                 assert_eq!(entry.version, version(2));
                 assert_eq!(reported, Some(due), "killed at {killed_at}s");
                 stories += 1;

@@ -1,24 +1,25 @@
-//! Where CEL as it is evaluated here and CEL as the API server evaluates it differ, for the rules that our definitions have.
+//! Differences between CEL as evaluated here and in the API server, for the rules of our definitions.
 
 use serde_json::Value;
 
-/// The one rule that is not evaluated as CEL here. `kube-cel` reads URLs as browsers do; Kubernetes reads them as Go does.
+/// The one rule that is not evaluated as CEL here: `kube-cel` parses URLs like browsers, but Kubernetes like
+/// Go.
 pub(super) const URL_RULE: &str =
     "isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''";
 
-/// What the rule about URLs says where it is broken, for a text that it is about.
+/// Returns the message of the rule about URLs, if a schema has that rule.
 pub(super) fn url_rule(schema: &Value) -> Option<&str> {
     let rules = schema["x-kubernetes-validations"].as_array()?;
     rules.iter().find(|rule| rule["rule"] == URL_RULE)?["message"].as_str()
 }
 
-/// Whether a rule reads a text as a duration.
+/// Whether a rule parses the text as a duration.
 pub(super) fn is_duration(schema: &Value) -> bool {
     let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
     rules.filter_map(|rule| rule["rule"].as_str()).any(|rule| rule.contains("duration(self)"))
 }
 
-/// Whether a duration, written as its pattern demands, has fewer nanoseconds than Go can count.
+/// Whether a duration that matches its pattern fits into Go's 64-bit nanoseconds.
 pub(super) fn is_countable(text: &str) -> bool {
     const NANOSECONDS: f64 = 9_223_372_036_854_775_807.0;
     let mut sum = 0.0;
@@ -38,12 +39,12 @@ pub(super) fn is_countable(text: &str) -> bool {
     sum < NANOSECONDS
 }
 
-/// To a rule, a field that is null is not there.
+/// Removes fields that are null: rules treat them as absent.
 pub(super) fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let there = fields.iter().filter(|(_, value)| !value.is_null());
-            there.map(|(field, value)| (field.clone(), without_nulls(value))).collect()
+            let present = fields.iter().filter(|(_, value)| !value.is_null());
+            present.map(|(field, value)| (field.clone(), without_nulls(value))).collect()
         }
         Value::Array(items) => items.iter().map(without_nulls).collect(),
         other => other.clone(),
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_as_long_as_go_can_count() {
+    fn durations_must_fit_into_gos_nanoseconds() {
         for (text, fits) in [
             ("5s", true),
             ("1h30m", true),

@@ -1,9 +1,9 @@
-//! URLs as Kubernetes reads them: by Go's `url.ParseRequestURI`, which takes some that nobody can connect to, such as
-//! `http://1.2.3.4.5` or a port above 65535, and refuses some that browsers repair.
+//! URLs as Kubernetes parses them, with Go's `url.ParseRequestURI`. It accepts some that no client can
+//! connect to, such as `http://1.2.3.4.5` or a port above 65535, and rejects some that browsers repair.
 
 use std::net::Ipv6Addr;
 
-/// What is known of a URL that could be read.
+/// The parts of a parsed URL that are needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoUrl {
     scheme: String,
@@ -12,14 +12,14 @@ pub struct GoUrl {
 }
 
 impl GoUrl {
-    /// Whether it is one of a server that HTTP can be spoken with.
+    /// Whether it has an HTTP scheme and a host.
     #[must_use]
     pub fn is_http_with_a_host(&self) -> bool {
         matches!(self.scheme.as_str(), "http" | "https") && !self.hostname.is_empty()
     }
 }
 
-/// Reads a URL; `None` where Go would not.
+/// Parses a URL; returns `None` if Go would reject it.
 #[must_use]
 pub fn parse(text: &str) -> Option<GoUrl> {
     if text.is_empty() || text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
@@ -28,7 +28,7 @@ pub fn parse(text: &str) -> Option<GoUrl> {
     let (scheme, rest) = scheme(text)?;
     let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
     if !rest.starts_with('/') {
-        // What follows a scheme without a slash is opaque to Go.
+        // The rest after a scheme without a slash is opaque to Go.
         return (!scheme.is_empty()).then(|| GoUrl { scheme, hostname: String::new() });
     }
     let (hostname, path) = match rest.strip_prefix("//").filter(|_| !scheme.is_empty()) {
@@ -42,7 +42,7 @@ pub fn parse(text: &str) -> Option<GoUrl> {
     has_good_escapes(path).then_some(GoUrl { scheme, hostname })
 }
 
-/// The scheme, in small letters, and what follows it; no scheme where there is none.
+/// Returns the scheme in lower case, empty if there is none, and the rest.
 fn scheme(text: &str) -> Option<(String, &str)> {
     for (index, byte) in text.bytes().enumerate() {
         match byte {
@@ -56,7 +56,7 @@ fn scheme(text: &str) -> Option<(String, &str)> {
     Some((String::new(), text))
 }
 
-/// The name of the host in `user:password@host:port`.
+/// Returns the host name in `user:password@host:port`.
 fn hostname(authority: &str) -> Option<String> {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     if let Some(open) = host.rfind('[') {
@@ -64,9 +64,9 @@ fn hostname(authority: &str) -> Option<String> {
         let address = &host[open + 1..close];
         let (address, zone) =
             address.split_once("%25").map_or((address, ""), |(address, zone)| (address, zone));
-        let is_sound = open == 0 && is_port(&host[close + 1..]) && address.parse::<Ipv6Addr>().is_ok();
-        let has_sound_zone = has_good_escapes(zone) && (!host.contains("%25") || !zone.is_empty());
-        return (is_sound && has_sound_zone).then(|| address.to_owned());
+        let is_valid = open == 0 && is_port(&host[close + 1..]) && address.parse::<Ipv6Addr>().is_ok();
+        let has_valid_zone = has_good_escapes(zone) && (!host.contains("%25") || !zone.is_empty());
+        return (is_valid && has_valid_zone).then(|| address.to_owned());
     }
     let name = match host.rfind(':') {
         Some(colon) if is_port(&host[colon..]) => &host[..colon],
@@ -76,13 +76,13 @@ fn hostname(authority: &str) -> Option<String> {
     is_host(name).then(|| name.to_owned())
 }
 
-/// Nothing, or a colon and digits, of which there may be none.
+/// Whether this is empty, or a colon with any number of digits, even none.
 fn is_port(text: &str) -> bool {
     text.is_empty()
         || text.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// In a host only what is beyond ASCII may be escaped, and `%25`.
+/// Whether Go accepts the host. In a host, only non-ASCII bytes and `%25` may be escaped.
 fn is_host(name: &str) -> bool {
     let is_plain = |byte: u8| {
         !byte.is_ascii() || byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"%".contains(&byte)
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_read_as_go_reads_them() {
+    fn urls_are_parsed_like_by_go() {
         let fine = [
             "http://localhost",
             "http://mlflow.mlops.svc:5000",

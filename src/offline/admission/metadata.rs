@@ -1,11 +1,11 @@
-//! The metadata of an object, as every kind has it.
+//! Validation of an object's metadata, the same for every kind.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::Violation;
 
-/// The fields there are.
+/// The known fields.
 const FIELDS: [&str; 15] = [
     "annotations",
     "creationTimestamp",
@@ -24,13 +24,13 @@ const FIELDS: [&str; 15] = [
     "uid",
 ];
 
-/// The most that all annotations together may hold.
+/// Maximum size of all annotations together, in bytes.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
-/// How much of a prefix is kept for a name that the API server makes up.
+/// Maximum length of the prefix in a name that the API server generates.
 const PREFIX_MAX: usize = 58;
 
-/// A name like the one that the API server makes up from a prefix.
+/// Returns a name like one that the API server generates from a prefix.
 pub(super) fn generated(prefix: &str) -> String {
     let kept: String = prefix.chars().take(PREFIX_MAX).collect();
     format!("{kept}xxxxx")
@@ -38,12 +38,12 @@ pub(super) fn generated(prefix: &str) -> String {
 
 pub(super) fn judge(metadata: &Value) -> Vec<Violation> {
     let Some(fields) = metadata.as_object() else {
-        let problem = if metadata.is_null() { "name is required" } else { "it is not an object" };
+        let problem = if metadata.is_null() { "name is required" } else { "must be an object" };
         return vec![Violation::new("metadata", problem)];
     };
     let unknown = fields.keys().filter(|field| !FIELDS.contains(&field.as_str()));
     let mut violations: Vec<_> =
-        unknown.map(|field| Violation::new(format!("metadata.{field}"), "there is no such field")).collect();
+        unknown.map(|field| Violation::new(format!("metadata.{field}"), "unknown field")).collect();
     let known: Value = metadata.clone();
     let meta: ObjectMeta = match serde_json::from_value(known) {
         Ok(meta) => meta,
@@ -61,36 +61,38 @@ pub(super) fn judge(metadata: &Value) -> Vec<Violation> {
     if let Some(namespace) = meta.namespace.filter(|namespace| !namespace.is_empty())
         && !is_label(&namespace)
     {
-        violations
-            .push(Violation::new("metadata.namespace", format!("{namespace:?} is no name of a namespace")));
+        let problem = format!("{namespace:?} is not a valid namespace");
+        violations.push(Violation::new("metadata.namespace", problem));
     }
     for (key, value) in meta.labels.into_iter().flatten() {
         if !is_qualified(&key) {
-            violations.push(Violation::new("metadata.labels", format!("{key:?} is no key of a label")));
+            violations.push(Violation::new("metadata.labels", format!("{key:?} is not a valid label key")));
         }
         if !value.is_empty() && !is_name_part(&value) {
-            violations.push(Violation::new("metadata.labels", format!("{value:?} is no value of a label")));
+            violations
+                .push(Violation::new("metadata.labels", format!("{value:?} is not a valid label value")));
         }
     }
     let mut size = 0;
     for (key, value) in meta.annotations.into_iter().flatten() {
         size += key.len() + value.len();
         if !is_qualified(&key.to_lowercase()) {
-            violations
-                .push(Violation::new("metadata.annotations", format!("{key:?} is no key of an annotation")));
+            let problem = format!("{key:?} is not a valid annotation key");
+            violations.push(Violation::new("metadata.annotations", problem));
         }
     }
     if size > ANNOTATIONS_MAX {
         violations.push(Violation::new(
             "metadata.annotations",
-            format!("{size} bytes are more than {ANNOTATIONS_MAX}"),
+            format!("{size} bytes exceed the maximum of {ANNOTATIONS_MAX}"),
         ));
     }
     for finalizer in meta.finalizers.into_iter().flatten().filter(|finalizer| !is_qualified(finalizer)) {
-        violations.push(Violation::new("metadata.finalizers", format!("{finalizer:?} is no finalizer")));
+        violations
+            .push(Violation::new("metadata.finalizers", format!("{finalizer:?} is not a valid finalizer")));
     }
     if meta.resource_version.is_some_and(|version| !version.is_empty()) {
-        violations.push(Violation::new("metadata.resourceVersion", "it is the server's to set; take it out"));
+        violations.push(Violation::new("metadata.resourceVersion", "is set by the API server; remove it"));
     }
     violations
 }
@@ -98,14 +100,14 @@ pub(super) fn judge(metadata: &Value) -> Vec<Violation> {
 fn name_violation(path: &str, name: &str, violations: &mut Vec<Violation>) {
     if !is_subdomain(name) {
         let problem = format!(
-            "{name:?} is no name of an object: at most 253 lower-case letters, digits, '-' and '.', beginning and ending with a \
-             letter or a digit"
+            "{name:?} is not a valid object name: use at most 253 lower-case letters, digits, '-' and '.', \
+             beginning and ending with a letter or a digit"
         );
         violations.push(Violation::new(path, problem));
     }
 }
 
-/// A label of DNS (RFC 1123).
+/// Whether a text is a DNS label (RFC 1123).
 fn is_label(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len())
@@ -122,7 +124,7 @@ fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_part)
 }
 
-/// `name` or `prefix/name`.
+/// Whether a key has the form `name` or `prefix/name`.
 fn is_qualified(key: &str) -> bool {
     match key.split_once('/') {
         Some((prefix, name)) => is_subdomain(prefix) && is_name_part(name),

@@ -1,16 +1,16 @@
-//! What the API server would say of a manifest of ours, said without one.
+//! The API server's validation of our manifests, without an API server.
 //!
 //! ```text
 //! manifest ─► metadata  names, labels, annotations
 //!          ─► stored    unknown fields, nulls, defaults
-//!          ─► schema    types, bounds, patterns, then the CEL rules
-//!               ├ exceptions  where CEL here differs from the API server's
-//!               └ go_url      URLs as Kubernetes reads them
+//!          ─► schema    types, limits, patterns, then the CEL rules
+//!               ├ exceptions  differences between CEL here and in the API server
+//!               └ go_url      URLs as Kubernetes parses them
 //! ```
 //!
-//! All of it is read from the custom resource definitions themselves, so a new field or rule needs no line here. Rules that compare
-//! with what was there before (`oldSelf`) are left out: nothing was there before. A test throws hundreds of manifests at this and
-//! at a real API server, and wants the same answer for each.
+//! All of it is derived from the custom resource definitions themselves, so a new field or rule needs no
+//! change here. Transition rules (`oldSelf`) are skipped: there is no old object. A test sends hundreds of
+//! manifests to this and to a real API server, and compares the results.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -26,12 +26,12 @@ mod stored;
 pub use self::schema::Admission;
 use crate::api::{GROUP, custom_resource_definitions};
 
-/// Something in an object that the API server would refuse.
+/// An error in an object for which the API server would reject it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Violation {
-    /// Where: `spec.serving.replicas`; empty for the object as a whole.
+    /// The field, for instance `spec.serving.replicas`; empty for the object as a whole.
     pub path: String,
-    /// What is wrong with it.
+    /// The error.
     pub problem: String,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The API server's judgement of our kinds, with strict field validation, as kubectl asks for it.
+/// The API server's validation of our kinds, with strict field validation, as requested by kubectl.
 #[derive(Debug)]
 pub struct Judge {
     kinds: BTreeMap<String, (Vec<String>, Admission)>,
@@ -60,7 +60,7 @@ impl Default for Judge {
             let versions = definition.spec.versions;
             let names = versions.iter().map(|version| format!("{GROUP}/{}", version.name)).collect();
             let schema = versions.into_iter().next().and_then(|version| version.schema?.open_api_v3_schema);
-            // A definition of ours has one version, with a schema that is JSON.
+            // Each of our definitions has one version, with a schema.
             let schema = schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_default();
             (definition.spec.names.kind, (names, Admission::new(schema)))
         });
@@ -69,20 +69,21 @@ impl Default for Judge {
 }
 
 impl Judge {
-    /// Whether an object is of our API group, known kind or not.
+    /// Whether an object belongs to our API group, even if its kind is unknown.
     #[must_use]
     pub fn is_ours(object: &Value) -> bool {
         let group = object["apiVersion"].as_str().and_then(|version| version.split_once('/'));
         group.is_some_and(|(group, _)| group == GROUP)
     }
 
-    /// What the API server would refuse about an object of ours; nothing where it would take it.
+    /// Returns the errors for which the API server would reject one of our objects; empty if it would accept
+    /// the object.
     #[must_use]
     pub fn judge(&self, object: &Value) -> Vec<Violation> {
         let kind = object["kind"].as_str().unwrap_or_default();
         let Some((versions, admission)) = self.kinds.get(kind) else {
             let known: Vec<_> = self.kinds.keys().map(String::as_str).collect();
-            return vec![Violation::new("kind", format!("{kind:?} is none of {}", known.join(", ")))];
+            return vec![Violation::new("kind", format!("{kind:?} is not one of {}", known.join(", ")))];
         };
         if !versions.iter().any(|version| object["apiVersion"] == version.as_str()) {
             return vec![Violation::new(
@@ -97,7 +98,7 @@ impl Judge {
 }
 
 impl Judge {
-    /// An object that the API server takes, as it would be stored: with defaults.
+    /// Returns a valid object as it would be stored: with defaults.
     #[must_use]
     pub fn stored(&self, object: &Value) -> Value {
         let admission = object["kind"].as_str().and_then(|kind| self.kinds.get(kind));
@@ -106,7 +107,8 @@ impl Judge {
     }
 }
 
-/// The object with a name, where the API server would make one up, and where there is none, so that the rules speak of the rest.
+/// Returns the object with a name if it has none, so that rules about the name do not fail: the API server
+/// may generate one, and a missing name is reported separately.
 fn named(object: &Value) -> Value {
     let mut object = object.clone();
     if object["metadata"].is_null() {
@@ -138,29 +140,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_has_no_faults() {
+    fn valid_objects_have_no_errors() {
         let none: [String; 0] = [];
         assert_eq!(alias("version: '4'"), none);
         assert_eq!(alias("follow: {best: {metric: auc}}, serving: {image: i, replicas: 2.0}"), none);
         assert_eq!(alias("version: '4', serving: {image: i, template: {anything: [1, {at: all}]}}"), none);
-        assert_eq!(alias("version: '4', follow: null, previousAlias: null"), none, "null is not there");
+        assert_eq!(alias("version: '4', follow: null, previousAlias: null"), none, "null means absent");
     }
 
     #[test]
-    fn each_fault_says_where_and_what() {
+    fn each_error_names_the_field_and_the_problem() {
         let table = [
             ("version: 4", "spec.version: 4 is not a string"),
             ("version: '04'", r#"spec.version: "04" does not match ^[1-9][0-9]*$"#),
-            ("version: '4', servings: {}", "spec.servings: there is no such field"),
+            ("version: '4', servings: {}", "spec.servings: unknown field"),
             ("version: '4', serving: {}", "spec.serving: image is required"),
             ("version: '4', serving: {image: i, replicas: 0}", "spec.serving.replicas: 0 is less than 1"),
             (
                 "version: '4', serving: {image: i, replicas: 1.5}",
                 "spec.serving.replicas: 1.5 is not an integer",
             ),
-            ("version: '4', drift: Fix", r#"spec.drift: "Fix" is none of "Correct", "Report""#),
+            ("version: '4', drift: Fix", r#"spec.drift: "Fix" is not one of "Correct", "Report""#),
             ("version: '4', follow: {latest: {}}", "spec: set exactly one of version and follow"),
             ("follow: {}", "spec.follow: follow takes exactly one of registry, latest, best and semver"),
+            ("follow: {latest: {}, newest: {}}", "spec.follow: 2 entries exceed the maximum of 1"),
+            (
+                "follow: {newest: {}}",
+                "spec.follow: follow takes exactly one of registry, latest, best and semver",
+            ),
+            (
+                "version: '4', rollout: {progressDeadline: 0s}",
+                "spec.rollout.progressDeadline: progressDeadline is at least 1s",
+            ),
             ("version: '4', previousAlias: champion", "spec: previousAlias must differ from alias"),
             ("version: '4', rollout: {maxSurge: 1}", "spec.rollout: maxSurge is for strategy Rolling"),
         ];
@@ -170,19 +181,21 @@ mod tests {
     }
 
     #[test]
-    fn lists_by_key_hold_each_key_once() {
+    fn a_duplicate_key_in_a_list_is_an_error() {
         let metrics = "[{name: auc, min: 0.9}, {name: auc, max: 1}]";
         let violations = reported(&format!(
-            "{{apiVersion: laurel.dev/v1alpha1, kind: RegisteredModel, metadata: {{name: fraud}}, spec: {{promotion: [{{aliases: [a], metrics: {metrics}}}]}}}}"
+            "{{apiVersion: laurel.dev/v1alpha1, kind: RegisteredModel, metadata: {{name: fraud}}, spec: \
+             {{promotion: [{{name: r, aliases: [a], metrics: {metrics}}}]}}}}"
         ));
-        assert_eq!(violations, [r#"spec.promotion[0].metrics[1]: a second one with name "auc""#]);
+        assert_eq!(violations, [r#"spec.promotion[0].metrics[1]: duplicate of name "auc""#]);
     }
 
     #[test]
-    fn a_registry_is_named_by_a_url_as_kubernetes_reads_it() {
+    fn the_url_of_a_registry_is_parsed_like_by_kubernetes() {
         let of = |url: &str| {
             reported(&format!(
-                "{{apiVersion: laurel.dev/v1alpha1, kind: ModelRegistry, metadata: {{name: mlflow}}, spec: {{mlflow: {{url: {url:?}}}}}}}"
+                "{{apiVersion: laurel.dev/v1alpha1, kind: ModelRegistry, metadata: {{name: mlflow}}, spec: \
+                 {{mlflow: {{url: {url:?}}}}}}}"
             ))
         };
         assert_eq!(of("http://localhost:5000"), [""; 0]);
@@ -195,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_kinds_are_judged_too() {
+    fn names_and_kinds_are_validated() {
         let spec = "spec: {modelRef: {name: fraud}, alias: champion, version: '4'}";
         let of = |head: &str| reported(&format!("{{{head}, {spec}}}"));
         let kind = "apiVersion: laurel.dev/v1alpha1, kind: ModelAlias";
@@ -205,7 +218,7 @@ mod tests {
         assert_eq!(of(&format!("{kind}, metadata: {{name: a, labels: {{x: 1}}}}")).len(), 1);
         assert_eq!(
             of(&format!("{kind}, metadata: {{name: a, owner: me}}")),
-            ["metadata.owner: there is no such field"]
+            ["metadata.owner: unknown field"]
         );
         assert_eq!(
             of("apiVersion: laurel.dev/v1, kind: ModelAlias, metadata: {name: a}"),

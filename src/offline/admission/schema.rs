@@ -1,4 +1,4 @@
-//! The structural part of a schema in Kubernetes' dialect of `OpenAPI`, and its CEL rules.
+//! Validation by a structural schema in Kubernetes' dialect of `OpenAPI`, and by its CEL rules.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use super::{
     stored::prune_and_default,
 };
 
-/// The admission of objects by one schema.
+/// Validates objects with one schema.
 #[derive(Debug)]
 pub struct Admission {
     schema: Value,
@@ -23,7 +23,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// For objects of this schema.
+    /// Creates the validation for this schema.
     #[must_use]
     pub fn new(schema: Value) -> Self {
         let mut patterns = HashMap::new();
@@ -33,10 +33,10 @@ impl Admission {
         Self { compiled: compile_schema(&rules), schema, validator: Validator::new(), patterns }
     }
 
-    /// The object as it would be stored: without what the schema does not know, and with defaults.
+    /// Returns the object as it would be stored: without unknown fields, and with defaults.
     ///
     /// # Errors
-    /// Every reason why it would be refused.
+    /// Every error for which it would be rejected.
     pub fn admit(&self, mut object: Value) -> Result<Value, Vec<String>> {
         prune_and_default("", &self.schema, &mut object, &mut Vec::new());
         let violations = self.violations(&object);
@@ -47,8 +47,8 @@ impl Admission {
         }
     }
 
-    /// Every reason why a new object would be refused, with unknown fields among them. The status is nothing that a person
-    /// sends, and is dropped.
+    /// Returns every error for which a new object would be rejected, including unknown fields. The status is
+    /// ignored, as by the API server.
     #[must_use]
     pub fn strictly(&self, mut object: Value) -> Vec<Violation> {
         let mut violations = Vec::new();
@@ -60,10 +60,10 @@ impl Admission {
         violations
     }
 
-    /// CEL rules are looked at only where everything has the shape that they rely on.
+    /// CEL rules are evaluated only if the structure is valid, because they rely on it.
     fn violations(&self, object: &Value) -> Vec<Violation> {
         let mut violations = Vec::new();
-        self.look("", &self.schema, object, &mut violations);
+        self.check("", &self.schema, object, &mut violations);
         if violations.is_empty()
             && let Err(errors) =
                 self.validator.validate_compiled(&self.compiled, &without_nulls(object), None)
@@ -75,12 +75,12 @@ impl Admission {
         violations
     }
 
-    fn look(&self, path: &str, schema: &Value, value: &Value, violations: &mut Vec<Violation>) {
+    fn check(&self, path: &str, schema: &Value, value: &Value, violations: &mut Vec<Violation>) {
         let mut violation = |problem: String| violations.push(Violation::new(path, problem));
         if value.is_null() {
-            // A list of values has to name null as well, and those of ours do not.
+            // An enum must list null to allow it, and none of ours does.
             if schema["nullable"] != true || schema.get("enum").is_some() {
-                violation("null is not a value that it takes".to_owned());
+                violation("must not be null".to_owned());
             }
             return;
         }
@@ -96,7 +96,7 @@ impl Admission {
         }
         if let Some(values) = schema["enum"].as_array().filter(|values| !values.contains(value)) {
             let values: Vec<_> = values.iter().map(ToString::to_string).collect();
-            violation(format!("{} is none of {}", short(value), values.join(", ")));
+            violation(format!("{} is not one of {}", short(value), values.join(", ")));
         }
         match value {
             Value::String(text) => {
@@ -116,7 +116,7 @@ impl Admission {
                 );
                 violations.extend(key_violations(path, schema, items));
                 for (index, item) in items.iter().enumerate() {
-                    self.look(&format!("{path}[{index}]"), &schema["items"], item, violations);
+                    self.check(&format!("{path}[{index}]"), &schema["items"], item, violations);
                 }
             }
             Value::Object(fields) => {
@@ -131,7 +131,7 @@ impl Admission {
                 }
                 for (field, value) in fields {
                     if let Some(schema) = field_schema(schema, field) {
-                        self.look(&join(path, field), schema, value, violations);
+                        self.check(&join(path, field), schema, value, violations);
                     }
                 }
             }
@@ -145,10 +145,10 @@ impl Admission {
             return Some(problem);
         }
         if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
-            return Some(format!("{text:?} is no time, as in 2026-01-31T12:00:00Z"));
+            return Some(format!("{text:?} is not a valid time such as 2026-01-31T12:00:00Z"));
         }
         if schema["format"] == "uri" && go_url::parse(text).is_none() {
-            return Some(format!("{text:?} is no URL"));
+            return Some(format!("{text:?} is not a valid URL"));
         }
         if let Some(message) = url_rule(schema)
             && !go_url::parse(text).is_some_and(|url| url.is_http_with_a_host())
@@ -156,7 +156,7 @@ impl Admission {
             return Some(message.to_owned());
         }
         if is_duration(schema) && !is_countable(text) {
-            return Some(format!("{text:?} is longer than Kubernetes can count"));
+            return Some(format!("{text:?} is longer than the maximum duration in Kubernetes"));
         }
         let pattern = schema["pattern"].as_str()?;
         let is_match = self.patterns.get(pattern).is_none_or(|regex| regex.is_match(text));
@@ -164,7 +164,7 @@ impl Admission {
     }
 }
 
-/// A value for a message: not the whole of a long one.
+/// Returns a value for a message, shortened if it is long.
 fn short(value: &Value) -> String {
     crate::api::condition::shortened(&value.to_string(), 80)
 }
@@ -185,7 +185,7 @@ fn is_of(type_: &str, value: &Value) -> bool {
     }
 }
 
-/// JSON knows no integers: 1.0 is one, up to what a float can tell apart.
+/// Whether a number is an integer. JSON has no integer type: 1.0 counts, as long as a float is exact.
 fn is_integer(value: &Value) -> bool {
     const MAX: f64 = 9_007_199_254_740_991.0;
     value.is_i64()
@@ -207,7 +207,7 @@ fn range_violation(schema: &Value, number: f64) -> Option<String> {
     }
 }
 
-/// Too few or too many: `what` is `Length`, `Items` or `Properties`.
+/// Checks a minimum and maximum count; `what` is `Length`, `Items` or `Properties`.
 fn count_violation(schema: &Value, what: &str, count: usize) -> Option<String> {
     let limit = |bound: &str| schema.get(format!("{bound}{what}")).and_then(Value::as_u64);
     let things = match what {
@@ -217,14 +217,14 @@ fn count_violation(schema: &Value, what: &str, count: usize) -> Option<String> {
     };
     let count = count as u64;
     if let Some(most) = limit("max").filter(|most| count > *most) {
-        Some(format!("{count} {things} are more than {most}"))
+        Some(format!("{count} {things} exceed the maximum of {most}"))
     } else {
         let least = limit("min").filter(|least| count < *least)?;
-        Some(format!("{count} {things} are fewer than {least}"))
+        Some(format!("{count} {things} are fewer than the minimum of {least}"))
     }
 }
 
-/// Items that a list by key, or a set, has twice.
+/// Finds duplicate items in a list by key, or in a set.
 fn key_violations(path: &str, schema: &Value, items: &[Value]) -> Vec<Violation> {
     let keys: Vec<&str> = match schema["x-kubernetes-list-type"].as_str() {
         Some("map") => schema["x-kubernetes-list-map-keys"]
@@ -248,21 +248,21 @@ fn key_violations(path: &str, schema: &Value, items: &[Value]) -> Vec<Violation>
         }
     };
     let mut seen = BTreeSet::new();
-    let twice = items.iter().enumerate().filter(|(_, item)| !seen.insert(whole(item)));
-    twice
+    let duplicates = items.iter().enumerate().filter(|(_, item)| !seen.insert(whole(item)));
+    duplicates
         .map(|(index, item)| {
-            Violation::new(format!("{path}[{index}]"), format!("a second one with {}", identity(item)))
+            Violation::new(format!("{path}[{index}]"), format!("duplicate of {}", identity(item)))
         })
         .collect()
 }
 
-/// The schema of a field: its own, or that of all fields.
+/// Returns the schema of a field: its own, or the one for all fields.
 pub(super) fn field_schema<'a>(schema: &'a Value, field: &str) -> Option<&'a Value> {
     let own = schema.get("properties").and_then(|properties| properties.get(field));
     own.or_else(|| schema.get("additionalProperties").filter(|values| values.is_object()))
 }
 
-/// The schemas in a schema.
+/// Returns the schemas inside a schema.
 fn parts(schema: &Value) -> impl Iterator<Item = &Value> {
     let of_fields = schema["properties"].as_object().into_iter().flat_map(Map::values);
     let of_all = ["additionalProperties", "items"].into_iter().filter_map(|part| schema.get(part));
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_definitions_use_is_understood() {
+    fn all_keywords_of_our_definitions_are_supported() {
         const KNOWN: [&str; 27] = [
             "additionalProperties",
             "anyOf",
@@ -332,11 +332,11 @@ mod tests {
                     assert!(KNOWN.contains(&word.as_str()), "{word} in {schema}");
                     assert!(
                         word != "oneOf" && word != "anyOf",
-                        "combined schemas are not looked at: {schema}"
+                        "combined schemas are not supported: {schema}"
                     );
                 }
                 if let Some(pattern) = schema["pattern"].as_str() {
-                    assert!(!pattern.contains(r"\s"), "Go and Rust do not mean the same by \\s: {pattern}");
+                    assert!(!pattern.contains(r"\s"), "\\s differs between Go and Rust: {pattern}");
                     Regex::new(pattern).unwrap();
                 }
                 let rules = schema["x-kubernetes-validations"].as_array();
@@ -346,8 +346,8 @@ mod tests {
                     .inspect(|rule| assert_eq!(*rule, URL_RULE))
                     .count();
             }
-            assert!(!compile_schema(schema).has_errors(), "a rule cannot be compiled");
+            assert!(!compile_schema(schema).has_errors(), "a rule does not compile");
         }
-        assert_eq!(urls, 2, "where the MLflow server is, and where it reaches Laurel");
+        assert_eq!(urls, 4, "the URLs of the MLflow server and of the webhook endpoint, for both kinds");
     }
 }

@@ -1,4 +1,4 @@
-//! What the API server stores of an object: without what the schema does not know, and with defaults.
+//! The object that the API server stores: without unknown fields, and with defaults.
 
 use serde_json::{Map, Value};
 
@@ -7,10 +7,11 @@ use super::{
     schema::{field_schema, join},
 };
 
-/// What is at the top of every object and in no schema.
+/// The top-level fields of every object, which are not in the schema.
 const ROOT: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
-/// Drops unknown fields, and says which, drops nulls that may not be there, and fills in defaults, in the API server's order.
+/// Removes unknown fields and reports them, removes nulls that are not allowed, and sets defaults, in the API
+/// server's order.
 pub(super) fn prune_and_default(path: &str, schema: &Value, value: &mut Value, unknown: &mut Vec<Violation>) {
     match value {
         Value::Object(fields) => {
@@ -19,11 +20,11 @@ pub(super) fn prune_and_default(path: &str, schema: &Value, value: &mut Value, u
                 Some(schema) => !value.is_null() || schema["nullable"] == true,
                 None if keeps_unknown || (path.is_empty() && ROOT.contains(&field.as_str())) => true,
                 None => {
-                    unknown.push(Violation::new(join(path, field), "there is no such field"));
+                    unknown.push(Violation::new(join(path, field), "unknown field"));
                     false
                 }
             });
-            fill_in(schema, fields);
+            set_defaults(schema, fields);
             for (field, value) in fields {
                 if let Some(schema) = field_schema(schema, field) {
                     prune_and_default(&join(path, field), schema, value, unknown);
@@ -39,7 +40,7 @@ pub(super) fn prune_and_default(path: &str, schema: &Value, value: &mut Value, u
     }
 }
 
-fn fill_in(schema: &Value, fields: &mut Map<String, Value>) {
+fn set_defaults(schema: &Value, fields: &mut Map<String, Value>) {
     for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
         if let Some(default) = schema.get("default")
             && !fields.contains_key(field)

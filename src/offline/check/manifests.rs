@@ -1,11 +1,11 @@
-//! Files of manifests: what is ours in them, and what is not.
+//! Reads files of manifests, and separates our objects from others.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::offline::admission::Judge;
 
-/// An object of ours, as it stands in a file.
+/// One of our objects, as written in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// The file.
@@ -15,51 +15,51 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Its kind and name, with its namespace where it has one: `ModelAlias risk/fraud-champion`.
+    /// Returns its kind and name, with its namespace if it has one: `ModelAlias risk/fraud-champion`.
     #[must_use]
     pub fn title(&self) -> String {
         let kind = self.object["kind"].as_str().unwrap_or("?");
-        let name = self.name().unwrap_or("(without a name)");
+        let name = self.name().unwrap_or("(no name)");
         match self.namespace() {
             "" => format!("{kind} {name}"),
             namespace => format!("{kind} {namespace}/{name}"),
         }
     }
 
-    /// Its name, where it has one.
+    /// Returns its name, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.object["metadata"]["name"].as_str()
     }
 
-    /// Its namespace; empty where it names none and takes the one that kubectl is told.
+    /// Returns its namespace; empty if it has none and kubectl's applies.
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.object["metadata"]["namespace"].as_str().unwrap_or_default()
     }
 }
 
-/// What was read from files.
+/// The contents of files.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifests {
-    /// How many files.
+    /// Number of files.
     pub files: usize,
-    /// The objects of ours.
+    /// Our objects.
     pub ours: Vec<Manifest>,
-    /// How many objects of other kinds.
+    /// Number of objects of other kinds.
     pub others: usize,
 }
 
 impl Manifests {
-    /// Reads the documents of one more file, in YAML or JSON. Lists are taken apart, as kubectl does.
+    /// Adds the documents of a file, in YAML or JSON. Lists are expanded, as by kubectl.
     ///
     /// # Errors
-    /// Where it is no YAML, in one sentence.
+    /// When it is not valid YAML.
     pub fn read(&mut self, file: &str, text: &str) -> Result<(), String> {
         self.files += 1;
         let old = old_booleans(text);
         for document in serde_yaml::Deserializer::from_str(text) {
-            // By way of YAML's own value, which refuses a key that is there twice.
+            // YAML's own value type rejects duplicate keys.
             let read =
                 serde_yaml::Value::deserialize(document).map_err(|error| format!("{file}: {error}"))?;
             check_numbers(&read).map_err(|problem| format!("{file}: {problem}"))?;
@@ -88,7 +88,7 @@ impl Manifests {
     }
 }
 
-/// What kubectl, which reads YAML 1.1, takes for a boolean where it is not quoted.
+/// Unquoted words that kubectl, which reads YAML 1.1, treats as booleans.
 const OLD_BOOLEANS: [(&str, bool); 8] = [
     ("y", true),
     ("yes", true),
@@ -100,7 +100,7 @@ const OLD_BOOLEANS: [(&str, bool); 8] = [
     ("false", false),
 ];
 
-/// Those of these words that stand in a text without quotes, and never with.
+/// Finds the words that a text contains without quotes, and never with quotes.
 fn old_booleans(text: &str) -> Vec<(String, bool)> {
     let spellings = OLD_BOOLEANS.iter().flat_map(|(word, meaning)| {
         let capital = word[..1].to_uppercase() + &word[1..];
@@ -110,8 +110,8 @@ fn old_booleans(text: &str) -> Vec<(String, bool)> {
         text.match_indices(word).any(|(at, _)| {
             let before = text[..at].trim_end_matches([' ', '\t']);
             let after = text[at + word.len()..].trim_start_matches([' ', '\t']);
-            let is_apart = before.len() < at || before.ends_with(['[', ',', '{', '\n']);
-            is_apart
+            let is_separate = before.len() < at || before.ends_with(['[', ',', '{', '\n']);
+            is_separate
                 && before.ends_with([':', '-', '[', ',', '{', '\n'])
                 && (after.is_empty() || after.starts_with(['\r', '\n', '#', ',', ']', '}']))
         })
@@ -134,11 +134,11 @@ fn as_booleans(value: &mut Value, words: &[(String, bool)]) {
     }
 }
 
-/// JSON has no such numbers, so kubectl cannot send them.
+/// Rejects numbers that JSON does not have, which kubectl cannot send.
 fn check_numbers(value: &serde_yaml::Value) -> Result<(), String> {
     match value {
         serde_yaml::Value::Number(number) if number.as_f64().is_some_and(|number| !number.is_finite()) => {
-            Err(format!("{number} is a number that JSON cannot write; quote it, or write another"))
+            Err(format!("{number} is not a valid number in JSON; quote it, or use another"))
         }
         serde_yaml::Value::Sequence(items) => items.iter().try_for_each(check_numbers),
         serde_yaml::Value::Mapping(fields) => fields.values().try_for_each(check_numbers),
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ours_are_found_among_others_also_in_lists() {
+    fn our_objects_are_found_among_others_and_in_lists() {
         let mut read = Manifests::default();
         let text = "
 apiVersion: v1
@@ -171,12 +171,12 @@ items:
 ";
         read.read("x.yaml", text).unwrap();
         let titles: Vec<_> = read.ours.iter().map(Manifest::title).collect();
-        assert_eq!(titles, ["ModelAlias risk/a", "Nonsense (without a name)"]);
+        assert_eq!(titles, ["ModelAlias risk/a", "Nonsense (no name)"]);
         assert_eq!((read.files, read.others), (1, 2));
     }
 
     #[test]
-    fn words_that_kubectl_takes_for_booleans_are_booleans() {
+    fn words_that_kubectl_treats_as_booleans_are_booleans() {
         let of = |text: &str| {
             let mut read = Manifests::default();
             read.read("x.yaml", &format!("apiVersion: laurel.dev/v1alpha1\n{text}")).unwrap();
@@ -191,7 +191,7 @@ items:
     }
 
     #[test]
-    fn what_is_no_yaml_is_told_with_its_file() {
+    fn an_error_in_yaml_names_the_file() {
         for text in ["a: {", "a: 1\na: 2", "a: .nan"] {
             let error = Manifests::default().read("x.yaml", text).unwrap_err();
             assert!(error.starts_with("x.yaml: "), "{error}");

@@ -1,12 +1,12 @@
-//! Manifests, checked without a cluster: for CI, before anybody applies them.
+//! Checks manifests without a cluster: for CI, before they are applied.
 //!
 //! ```text
-//! files ─► manifests ─► admission   each object, as the API server would judge it
-//!                   ├─► references  what they say of each other
-//!                   └─► promotions  the promotion rules, with what the registry says (only where one is given)
+//! files ─► manifests ─► admission   each object, validated like by the API server
+//!                   ├─► references  the references between them
+//!                   └─► promotions  the promotion rules, with facts from a registry (if one is given)
 //! ```
 //!
-//! What cannot be known without the cluster is said in [`UNKNOWN`], not guessed.
+//! [`UNKNOWN`] lists what cannot be known without the cluster; it is not guessed.
 
 use std::collections::BTreeMap;
 
@@ -24,30 +24,31 @@ pub use self::{
     promotions::{Promotion, Verdict, evaluate},
 };
 use crate::{
-    api::{ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_registry::MlflowServer},
     offline::admission::Judge,
 };
 
 /// What a check cannot know, for its report.
-pub const UNKNOWN: &str = "whether the operator still remembers that a version served, by its Deployment or by status.history: here the \
-                           alias, the previous alias and the tags in the registry speak for it";
+pub const UNKNOWN: &str = "whether the cluster knows that a version served before (its Deployment, \
+                           status.history); only the alias, the previous alias and the tags in the registry \
+                           were used";
 
-/// How much a finding weighs.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Severity {
-    /// The API server, or Laurel, would refuse it.
+    /// The API server, or Laurel, would reject it.
     Error,
-    /// It may be right, and cannot be known here.
+    /// It may be right, but cannot be checked here.
     Warning,
 }
 
-/// Something about a manifest.
+/// A finding about a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// How much it weighs.
+    /// Its severity.
     pub severity: Severity,
     /// The file.
     pub file: String,
@@ -55,7 +56,7 @@ pub struct Finding {
     pub object: String,
     /// The field; empty for the object as a whole.
     pub path: String,
-    /// What there is to say.
+    /// The message.
     pub message: String,
 }
 
@@ -74,7 +75,7 @@ impl Finding {
     }
 }
 
-/// An object that the API server would take, and where it stands.
+/// A valid object, with its manifest.
 #[derive(Debug)]
 pub struct Of<T> {
     manifest: Manifest,
@@ -82,20 +83,21 @@ pub struct Of<T> {
 }
 
 /// A namespace and a name.
-type Place = (String, String);
+type Key = (String, String);
 
-/// The objects that the API server would take.
+/// The valid objects.
 #[derive(Debug, Default)]
 pub struct Known {
-    registries: BTreeMap<Place, Of<ModelRegistry>>,
-    models: BTreeMap<Place, Of<RegisteredModel>>,
-    aliases: BTreeMap<Place, Of<ModelAlias>>,
-    /// Objects that are there already, and the file of the first.
-    twice: Vec<(Manifest, String)>,
+    registries: BTreeMap<Key, Of<ModelRegistry>>,
+    cluster_registries: BTreeMap<Key, Of<ClusterModelRegistry>>,
+    models: BTreeMap<Key, Of<RegisteredModel>>,
+    aliases: BTreeMap<Key, Of<ModelAlias>>,
+    /// Duplicates, each with the file of the first object.
+    duplicates: Vec<(Manifest, String)>,
 }
 
 impl Known {
-    /// The rules of a model by its name in the registry.
+    /// Returns the rules of a model by its name in the registry.
     #[must_use]
     pub fn rules_of(&self, model: &str) -> Vec<crate::api::promotion::PromotionRule> {
         let models = self.models.values().map(|model| &model.object);
@@ -106,25 +108,33 @@ impl Known {
     fn add(&mut self, judge: &Judge, manifest: &Manifest) -> Result<(), String> {
         match manifest.object["kind"].as_str() {
             Some("ModelRegistry") => {
-                let registry = place(&mut self.registries, &mut self.twice, judge, manifest)?;
-                registry.map_or(Ok(()), |it| {
-                    it.spec.mlflow.url().map(drop).map_err(|error| {
-                        format!(
-                            "spec.mlflow.url: the API server takes it, but nobody can connect to it: {error}"
-                        )
-                    })
-                })
+                let registry = insert(&mut self.registries, &mut self.duplicates, judge, manifest)?;
+                registry.map_or(Ok(()), |it| connectable(&it.spec.mlflow))
             }
-            Some("RegisteredModel") => place(&mut self.models, &mut self.twice, judge, manifest).map(drop),
-            _ => place(&mut self.aliases, &mut self.twice, judge, manifest).map(drop),
+            Some("ClusterModelRegistry") => {
+                let registry = insert(&mut self.cluster_registries, &mut self.duplicates, judge, manifest)?;
+                registry.map_or(Ok(()), |it| connectable(&it.spec.registry.mlflow))
+            }
+            Some("RegisteredModel") => {
+                insert(&mut self.models, &mut self.duplicates, judge, manifest).map(drop)
+            }
+            _ => insert(&mut self.aliases, &mut self.duplicates, judge, manifest).map(drop),
         }
     }
 }
 
-/// Reads an object into its type, and puts it in its place, if that is free.
-fn place<'a, T: DeserializeOwned>(
-    places: &'a mut BTreeMap<Place, Of<T>>,
-    twice: &mut Vec<(Manifest, String)>,
+/// Checks that a client can connect to a URL that the API server accepts.
+fn connectable(server: &MlflowServer) -> Result<(), String> {
+    let url = server.url().map(drop);
+    url.map_err(|error| {
+        format!("spec.mlflow.url: the API server accepts it, but no client can connect to it: {error}")
+    })
+}
+
+/// Parses an object into its type and inserts it, unless it is a duplicate.
+fn insert<'a, T: DeserializeOwned>(
+    objects: &'a mut BTreeMap<Key, Of<T>>,
+    duplicates: &mut Vec<(Manifest, String)>,
     judge: &Judge,
     manifest: &Manifest,
 ) -> Result<Option<&'a T>, String> {
@@ -132,14 +142,14 @@ fn place<'a, T: DeserializeOwned>(
     let object = serde_json::from_value(object).map_err(|error| error.to_string())?;
     let Some(name) = manifest.name() else { return Ok(None) };
     let key = (manifest.namespace().to_owned(), name.to_owned());
-    if let Some(first) = places.get(&key) {
-        twice.push((manifest.clone(), first.manifest.file.clone()));
+    if let Some(first) = objects.get(&key) {
+        duplicates.push((manifest.clone(), first.manifest.file.clone()));
         return Ok(None);
     }
-    Ok(Some(&places.entry(key).or_insert(Of { manifest: manifest.clone(), object }).object))
+    Ok(Some(&objects.entry(key).or_insert(Of { manifest: manifest.clone(), object }).object))
 }
 
-/// Judges every object by itself and all of them together; the objects that are right, for what follows.
+/// Validates every object by itself and all of them together. Returns the findings and the valid objects.
 #[must_use]
 pub fn check(manifests: &Manifests) -> (Vec<Finding>, Known) {
     let judge = Judge::default();

@@ -1,4 +1,4 @@
-//! The promotion rules, for the versions that the manifests name, by the operator's own function.
+//! The promotion rules, applied to the versions in the manifests by the operator's own function.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ use crate::{
     resolve::{follower, rules_for},
 };
 
-/// What would become of a wish, as far as the registry knows.
+/// The expected result of a ModelAlias, as far as the registry knows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Promotion {
@@ -34,61 +34,61 @@ pub struct Promotion {
     pub model: String,
     /// The alias.
     pub alias: String,
-    /// The version that is wished for; `None` where a follower chooses none.
+    /// The desired version; `None` if a follower chooses none.
     pub version: Option<String>,
-    /// What would become of it.
+    /// The verdict on it.
     pub verdict: Verdict,
-    /// Why, in a sentence.
+    /// The message with the cause.
     pub message: String,
-    /// Every rule, with what it wants and what was seen.
+    /// Every rule, with its required and actual values.
     pub rules: Vec<RuleSeen>,
 }
 
-/// What would become of a wish.
+/// The verdict on a desired version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::Display)]
 #[strum(serialize_all = "lowercase")]
 pub enum Verdict {
-    /// It meets every rule, or there is none.
+    /// It meets every rule, or there are no rules.
     Passed,
-    /// It does not meet them all.
+    /// It does not meet every rule.
     Failed,
-    /// It holds the alias, or has held it: rules do not hold it back.
+    /// It has the alias, or had it before: rules do not apply.
     ServedBefore,
-    /// It is not in the registry, or cannot be served.
+    /// It does not exist in the registry, or cannot be served.
     Missing,
-    /// A follower has nothing to choose.
+    /// A follower chooses no version.
     Nothing,
 }
 
 impl Verdict {
-    /// Whether nothing stands in the way. A follower with nothing to choose leaves everything as it is.
+    /// Whether it is good. A follower that chooses no version changes nothing.
     #[must_use]
     pub fn is_good(self) -> bool {
         matches!(self, Self::Passed | Self::ServedBefore | Self::Nothing)
     }
 }
 
-/// One rule.
+/// The result of one rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleSeen {
-    /// Whether it is met.
+    /// Whether it passed.
     pub passed: bool,
-    /// What it asks.
+    /// The required value.
     pub required: String,
-    /// What was seen.
+    /// The actual value.
     pub seen: String,
 }
 
-/// Evaluates the wishes of these manifests.
+/// Evaluates the desired versions of these manifests.
 ///
 /// # Errors
-/// When the registry does not answer what has to be known.
+/// When the registry does not return the required facts.
 pub async fn evaluate(known: &Known, registry: &dyn Registry) -> Result<Vec<Promotion>, String> {
     let mut promotions = Vec::new();
     for ((namespace, _), alias) in &known.aliases {
         let reference = (namespace.clone(), alias.object.spec.model_ref.name.clone());
         let Some(model) = known.models.get(&reference) else { continue };
-        // A name that Kubernetes takes is one that a registry takes.
+        // Never fails: a valid Kubernetes name is valid in a registry.
         let Ok(name) = model.object.model_name() else { continue };
         promotions.push(judge(alias, &model.object, &name, registry).await?);
     }
@@ -114,8 +114,10 @@ async fn judge(
     };
     let failed = |error: crate::registry::RegistryError| error.to_string();
     let Some(facts) = registry.model(name).await.map_err(failed)? else {
-        let message =
-            format!("the model {:?} is not in the registry yet, so no version of it is", name.as_str());
+        let message = format!(
+            "the model {:?} does not exist in the registry yet, so it has no versions",
+            name.as_str()
+        );
         let verdict = if spec.version.is_some() { Verdict::Missing } else { Verdict::Nothing };
         return Ok(reported(spec.version, verdict, message));
     };
@@ -128,7 +130,7 @@ async fn judge(
         return Ok(reported(Some(version), Verdict::Missing, message));
     };
     if let Some(before) = served_before(spec, &facts, &candidate) {
-        let message = format!("version {version} {before}, so the rules do not hold it back");
+        let message = format!("version {version} {before}, so the rules do not apply");
         return Ok(reported(Some(version), Verdict::ServedBefore, message));
     }
     if candidate.state != VersionState::Ready {
@@ -141,20 +143,20 @@ async fn judge(
     let rules = rules_for(&model.spec.promotion, &spec.alias);
     if rules.is_empty() {
         let message =
-            format!("version {version} is in the registry, and there are no rules for {}", spec.alias);
+            format!("version {version} exists in the registry, and there are no rules for {}", spec.alias);
         return Ok(reported(Some(version), Verdict::Passed, message));
     }
     let rules = seen(&rules, &facts, candidate, registry).await?;
-    let open = rules.iter().filter(|rule| !rule.passed).count();
-    let (verdict, message) = if open == 0 {
+    let failed = rules.iter().filter(|rule| !rule.passed).count();
+    let (verdict, message) = if failed == 0 {
         (Verdict::Passed, format!("version {version} meets all {} rules", rules.len()))
     } else {
-        (Verdict::Failed, format!("version {version} does not meet {open} of {} rules", rules.len()))
+        (Verdict::Failed, format!("version {version} does not meet {failed} of {} rules", rules.len()))
     };
     Ok(Promotion { rules, ..reported(Some(version), verdict, message) })
 }
 
-/// The version that is wished for, or why there is none.
+/// Returns the desired version, or why there is none.
 async fn desired_version(
     alias: &Of<ModelAlias>,
     facts: &RegisteredModelFacts,
@@ -166,7 +168,9 @@ async fn desired_version(
     }
     let Some(follower) = follower(spec) else {
         let named = facts.aliases.get(&spec.alias).copied();
-        return Ok(named.ok_or_else(|| format!("{} names no version in the registry yet", spec.alias)));
+        return Ok(
+            named.ok_or_else(|| format!("the alias {} does not exist in the registry yet", spec.alias))
+        );
     };
     let newest = registry.newest_versions(&facts.name, NEWEST).await.map_err(|error| error.to_string())?;
     let measured = if matches!(follower, crate::decide::Follower::Best { .. }) {
@@ -182,7 +186,7 @@ async fn desired_version(
     }
 }
 
-/// How it is known that a version served before: by an alias, or by what the operator tagged it with.
+/// Returns the evidence that a version served before: an alias, or the operator's tags.
 fn served_before(
     spec: &crate::api::ModelAliasSpec,
     facts: &RegisteredModelFacts,
@@ -191,14 +195,14 @@ fn served_before(
     let known = [Some(&spec.alias), spec.previous_alias.as_ref()];
     let mut known = known.into_iter().flatten();
     if let Some(alias) = known.find(|alias| facts.aliases.get(alias) == Some(&candidate.version)) {
-        return Some(format!("is what {alias} names in the registry"));
+        return Some(format!("has the alias {alias} in the registry"));
     }
     let log = Log::of(std::slice::from_ref(candidate)).about(&spec.alias);
     let live = log.entries.iter().find(|line| line.is_live())?;
-    Some(format!("was live as {} on {}, as its tags in the registry say", spec.alias, live.entry.at))
+    Some(format!("was live as {} on {} according to its tags in the registry", spec.alias, live.entry.at))
 }
 
-/// What each rule wants and sees.
+/// Returns the result of each rule.
 async fn seen(
     rules: &[PromotionRule],
     facts: &RegisteredModelFacts,

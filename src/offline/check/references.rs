@@ -1,23 +1,34 @@
-//! What the manifests say of each other.
+//! References between manifests.
 
 use std::collections::BTreeMap;
 
 use super::{Finding, Known};
 use crate::api::{
+    RegistryKind,
     condition::Reason,
     names::{AliasName, ModelName},
 };
 
-/// References that lead nowhere here, and objects that are in each other's way.
+/// Finds references to objects outside the manifests, duplicates, and conflicts.
 pub(super) fn findings(known: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
-    twice(known, &mut findings);
+    duplicates(known, &mut findings);
     for (place, model) in &known.models {
         let Some(reference) = &model.object.spec.registry_ref else { continue };
-        if !known.registries.contains_key(&(place.0.clone(), reference.name.clone())) {
+        let (is_known, place) = match reference.kind {
+            RegistryKind::ModelRegistry => {
+                let key = (place.0.clone(), reference.name.clone());
+                (known.registries.contains_key(&key), ", in the same namespace")
+            }
+            RegistryKind::ClusterModelRegistry => {
+                let mut names = known.cluster_registries.keys().map(|(_, name)| name);
+                (names.any(|name| *name == reference.name), ", and allow the namespace")
+            }
+        };
+        if !is_known {
             let message = format!(
-                "no ModelRegistry {:?} is among these manifests; it has to be in the cluster, in the same namespace",
-                reference.name
+                "these manifests have no {} {:?}; it must exist in the cluster{place}",
+                reference.kind, reference.name
             );
             findings.push(Finding::warning(&model.manifest, "spec.registryRef", message));
         }
@@ -26,8 +37,8 @@ pub(super) fn findings(known: &Known) -> Vec<Finding> {
         let name = &alias.object.spec.model_ref.name;
         if !known.models.contains_key(&(place.0.clone(), name.clone())) {
             let message = format!(
-                "no RegisteredModel {name:?} is among these manifests; it has to be in the cluster, in the same namespace, and its \
-                 promotion rules are not known here"
+                "these manifests have no RegisteredModel {name:?}; it must exist in the cluster, in the same \
+                 namespace, and its promotion rules are not checked"
             );
             findings.push(Finding::warning(&alias.manifest, "spec.modelRef", message));
         }
@@ -36,23 +47,24 @@ pub(super) fn findings(known: &Known) -> Vec<Finding> {
     findings
 }
 
-fn twice(known: &Known, findings: &mut Vec<Finding>) {
-    for (manifest, first) in &known.twice {
-        let message = format!("a second object of this kind and name; the first is in {first}");
+fn duplicates(known: &Known, findings: &mut Vec<Finding>) {
+    for (manifest, first) in &known.duplicates {
+        let message = format!("duplicate of an object with this kind and name in {first}");
         findings.push(Finding::error(manifest, "metadata.name", message));
     }
 }
 
-/// A model, as far as it is known which: its registry, and its name there.
+/// The identity of a model, as far as it is known.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum ReferencedModel {
-    /// In this registry, by this name.
-    Named(Option<(String, String)>, ModelName),
-    /// Whatever the RegisteredModel of this namespace and name says.
+    /// The model with this name in this registry; without one, in the default of its namespace or of the
+    /// cluster.
+    Named(Option<(RegistryKind, String, String)>, ModelName),
+    /// The model of the RegisteredModel with this namespace and name.
     Referred(String, String),
 }
 
-/// Two objects that claim one alias of one model: the newer one would say `Conflict`.
+/// Finds objects that claim the same alias of the same model: the newer one would report `Conflict`.
 fn claims(known: &Known, findings: &mut Vec<Finding>) {
     let mut taken: BTreeMap<(ReferencedModel, AliasName), String> = BTreeMap::new();
     for ((namespace, _), alias) in &known.aliases {
@@ -64,7 +76,13 @@ fn claims(known: &Known, findings: &mut Vec<Finding>) {
             let Some(claim) = claim else { continue };
             let model = known.models.get(&reference).and_then(|model| {
                 let registry = model.object.spec.registry_ref.as_ref();
-                let registry = registry.map(|registry| (namespace.clone(), registry.name.clone()));
+                let registry = registry.map(|registry| {
+                    let place = match registry.kind {
+                        RegistryKind::ModelRegistry => namespace.clone(),
+                        RegistryKind::ClusterModelRegistry => String::new(),
+                    };
+                    (registry.kind, place, registry.name.clone())
+                });
                 Some(ReferencedModel::Named(registry, model.object.model_name().ok()?))
             });
             let model =
@@ -74,7 +92,8 @@ fn claims(known: &Known, findings: &mut Vec<Finding>) {
                 taken.insert((model, claim.clone()), title).filter(|other| *other != alias.manifest.title())
             {
                 let message = format!(
-                    "{}: {other} claims the alias {claim} of the same model, too; the older one in the cluster keeps it",
+                    "{}: {other} also claims the alias {claim} of this model; the older object in the \
+                     cluster keeps it",
                     Reason::Conflict
                 );
                 findings.push(Finding::error(&alias.manifest, field, message));

@@ -1,4 +1,4 @@
-//! Which version is the best by a metric: what a follower `best` would choose now.
+//! The best version by a metric: the one that `follow.best` would choose now.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -15,18 +15,18 @@ use crate::{
     registry::RegisteredModelFacts,
 };
 
-/// What is asked.
+/// The query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The metric.
     pub metric: String,
-    /// What better means.
+    /// Whether larger or smaller is better.
     pub goal: Goal,
     /// Only versions with all these tags.
     pub tags: BTreeMap<String, String>,
 }
 
-/// What is answered.
+/// The result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BestVersion {
@@ -34,35 +34,35 @@ pub struct BestVersion {
     pub model: String,
     /// The metric.
     pub metric: String,
-    /// What better means.
+    /// Whether larger or smaller is better.
     pub goal: Goal,
-    /// The version; `None` where there is none, and then why.
+    /// The best version, if there is one.
     pub version: Option<Version>,
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The READY versions with the tags, the best first; those without a number last.
+    /// The READY versions with the tags, the best first; those without a value last.
     pub candidates: Vec<Ranked>,
 }
 
-/// A version in the order.
+/// A version in the ranking.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ranked {
     /// Its number.
     pub version: Version,
-    /// The metric; `None` where its run has none.
+    /// The metric; `None` if its run does not have it.
     pub value: Option<Metric>,
-    /// The aliases that name it.
+    /// Its aliases.
     pub aliases: Vec<String>,
     /// The state of its registration.
     pub state: &'static str,
 }
 
-/// Answers, or says why that cannot be known: a run that might be the best one could not be read.
+/// Finds the best version.
 ///
 /// # Errors
-/// Why it cannot be known.
+/// When the best version is unknown, because a run that might be the best one could not be read.
 pub fn best(
     question: &Question,
     model: &RegisteredModelFacts,
@@ -98,7 +98,7 @@ pub fn best(
     Ok(BestVersion { model: model.name.to_string(), metric, goal, version, reason, candidates: ranked })
 }
 
-/// The better one first, of equal ones the newer; without a number last.
+/// Orders the better one first, then the newer one; those without a value last.
 fn order(goal: Goal, a: &Ranked, b: &Ranked) -> Ordering {
     let number = |it: &Ranked| it.value.and_then(Metric::number);
     let by_value = match (number(a), number(b)) {
@@ -153,7 +153,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_best_comes_first_and_what_has_no_number_last() {
+    fn the_best_comes_first_and_versions_without_a_value_last() {
         let versions = vec![
             version(1, &[("auc", 0.9)], &[]),
             version(2, &[("auc", f64::NAN)], &[]),
@@ -171,7 +171,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn tags_narrow_the_choice_and_nobody_is_an_answer() {
+    fn tags_limit_the_choice_and_no_version_is_a_valid_result() {
         let versions =
             vec![version(1, &[("auc", 0.9)], &[("validated", "true")]), version(2, &[("auc", 1.0)], &[])];
         let answer =
@@ -183,7 +183,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_run_that_cannot_be_read_is_no_answer() {
+    fn a_run_that_cannot_be_read_is_an_error() {
         let (facts, _) = version(2, &[], &[]);
         let unread = (facts, Err(ReasonMessage::new(Reason::RegistryFailing, "500")));
         let versions = vec![version(1, &[("auc", 0.9)], &[]), unread];
@@ -192,7 +192,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn the_first_in_the_order_is_the_one_that_a_follower_chooses(
+        fn the_first_in_the_ranking_is_the_one_that_a_follower_chooses(
             values in proptest::collection::vec(proptest::option::of(prop_oneof![Just(f64::NAN), Just(0.5), -1.0..1.0]), 0..12),
             minimize in any::<bool>(),
         ) {

@@ -1,4 +1,4 @@
-//! A few versions side by side.
+//! Comparison of a few versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,11 @@ use crate::{
         metric::{Goal, Metric},
         names::Version,
     },
+    audit::is_audit_tag,
     registry::RegisteredModelFacts,
 };
 
-/// A few versions side by side. The values of a row stand in the order of the versions.
+/// A few versions side by side. The values of a row are in the order of the versions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Comparison {
@@ -22,9 +23,9 @@ pub struct Comparison {
     pub model: String,
     /// The versions.
     pub versions: Vec<Side>,
-    /// Every metric that one of them has.
+    /// Every metric of any of them.
     pub metrics: Vec<MetricRow>,
-    /// Every tag that is not the same on all of them.
+    /// Every tag that differs between them, except those of the audit log.
     pub tags: Vec<TagRow>,
 }
 
@@ -34,46 +35,46 @@ pub struct Comparison {
 pub struct Side {
     /// Its number.
     pub version: Version,
-    /// The aliases that name it.
+    /// Its aliases.
     pub aliases: Vec<String>,
     /// The state of its registration.
     pub state: &'static str,
-    /// When it was registered.
+    /// Time of its registration.
     pub registered_at: Timestamp,
-    /// The run that made it, where there is one.
+    /// The run that created it, if any.
     pub run_id: Option<String>,
     /// Its description.
     pub description: String,
 }
 
-/// A metric of all of them.
+/// A metric of all versions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricRow {
     /// Its name.
     pub name: String,
-    /// What better means, where the promotion rules say it.
+    /// Whether larger or smaller is better, if the promotion rules define it.
     pub goal: Option<Goal>,
-    /// Its values; `None` where the run has none.
+    /// Its values; `None` if the run does not have it.
     pub values: Vec<Option<Metric>>,
-    /// The versions with the best value, where it is known what better means.
+    /// The versions with the best value, if the goal is known.
     pub best: Vec<Version>,
 }
 
-/// A tag of all of them.
+/// A tag of all versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TagRow {
     /// Its key.
     pub key: String,
-    /// Its values; `None` where it is not set.
+    /// Its values; `None` if it is not set.
     pub values: Vec<Option<String>>,
 }
 
 /// Compares versions.
 ///
 /// # Errors
-/// Why not, where the run of one could not be read.
+/// When a run could not be read.
 pub fn compare(
     model: &RegisteredModelFacts,
     versions: &[Measured],
@@ -91,7 +92,8 @@ pub fn compare(
         let best = goal.map(|goal| best(goal, &numbers, &values)).unwrap_or_default();
         MetricRow { name: name.clone(), goal, values, best }
     };
-    let keys: BTreeSet<&String> = versions.iter().flat_map(|(facts, _)| facts.tags.keys()).collect();
+    let keys = versions.iter().flat_map(|(facts, _)| facts.tags.keys());
+    let keys: BTreeSet<&String> = keys.filter(|key| !is_audit_tag(key)).collect();
     let tag = |key: &String| {
         let values: Vec<_> = versions.iter().map(|(facts, _)| facts.tags.get(key).cloned()).collect();
         TagRow { key: key.clone(), values }
@@ -115,7 +117,7 @@ pub fn compare(
     })
 }
 
-/// The versions with the best value; none where there is nothing to compare with.
+/// Returns the versions with the best value; none if there is only one version.
 fn best(goal: Goal, versions: &[Version], values: &[Option<Metric>]) -> Vec<Version> {
     let numbers =
         versions.iter().zip(values).filter_map(|(version, value)| Some((*version, (*value)?.number()?)));
@@ -137,14 +139,14 @@ mod tests {
     };
 
     #[test]
-    fn metrics_are_beside_each_other_and_the_better_is_told_where_rules_say_what_that_is() {
+    fn metrics_are_compared_and_the_best_is_marked_if_the_goal_is_known() {
         let versions = [
             version(
                 3,
                 &[("auc", 0.9), ("cost", 12.0), ("only", 1.0)],
                 &[("team", "risk"), ("validated", "no")],
             ),
-            version(4, &[("auc", 0.9), ("cost", 11.0)], &[("team", "risk")]),
+            version(4, &[("auc", 0.9), ("cost", 11.0)], &[("team", "risk"), ("laurel.promoted_by", "ana")]),
             version(5, &[("auc", f64::NAN), ("cost", 13.0)], &[("team", "risk"), ("validated", "true")]),
         ];
         let goals = BTreeMap::from([("auc".to_owned(), Goal::Maximize), ("cost".to_owned(), Goal::Minimize)]);

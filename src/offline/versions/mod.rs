@@ -1,8 +1,8 @@
-//! Versions side by side, for a person who chooses one: read once from the registry, compared without it.
+//! Comparison of versions, for people who choose one: read once from the registry, then compared offline.
 //!
 //! ```text
 //! Registry ─► read ─► compare  metrics, tags and aliases of a few versions
-//!                └──► best     the one that a follower `best` would choose, by the follower's own function
+//!                └──► best     the one that `follow.best` would choose, by the follower's own function
 //! ```
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::{
 pub mod best;
 pub mod compare;
 
-/// How many reads run at the same time.
+/// How many reads run concurrently.
 const AT_ONCE: usize = 8;
 
 /// The metrics of a version's run, or why they could not be read.
@@ -31,7 +31,7 @@ pub type RunMetrics = Result<BTreeMap<String, Metric>, ReasonMessage>;
 /// A version with the metrics of its run. A version without a run, or whose run was purged, has none.
 pub type Measured = (VersionFacts, RunMetrics);
 
-/// The metrics of a version's run.
+/// Reads the metrics of a version's run.
 ///
 /// # Errors
 /// Why they could not be read.
@@ -39,12 +39,12 @@ pub async fn metrics(registry: &dyn Registry, facts: &VersionFacts) -> RunMetric
     let Some(run_id) = &facts.run_id else { return Ok(BTreeMap::new()) };
     let read = registry.metrics(run_id).await;
     read.map(Option::unwrap_or_default).map_err(|error| {
-        let message = format!("the run {run_id} of version {} cannot be read: {error}", facts.version);
+        let message = format!("cannot read the run {run_id} of version {}: {error}", facts.version);
         ReasonMessage::new(Reason::RegistryUnreachable, message)
     })
 }
 
-/// These versions, each with its metrics, in the order in which they were given.
+/// Reads the metrics of these versions, and keeps their order.
 pub async fn measured(registry: &dyn Registry, versions: Vec<VersionFacts>) -> Vec<Measured> {
     let read = stream::iter(versions).map(async |facts| {
         let metrics = metrics(registry, &facts).await;
@@ -53,7 +53,7 @@ pub async fn measured(registry: &dyn Registry, versions: Vec<VersionFacts>) -> V
     read.buffered(AT_ONCE).collect().await
 }
 
-/// Versions by their numbers; `None` for one that does not exist.
+/// Reads versions by their numbers; `None` for one that does not exist.
 ///
 /// # Errors
 /// When the registry does not answer.
@@ -66,14 +66,14 @@ pub async fn by_number(
     read.buffered(AT_ONCE).try_collect().await
 }
 
-/// The aliases that name a version.
+/// Returns the aliases of a version.
 #[must_use]
 pub fn aliases(model: &RegisteredModelFacts, version: Version) -> Vec<String> {
     let named = model.aliases.iter().filter(|(_, named)| **named == version);
     named.map(|(alias, _)| alias.to_string()).collect()
 }
 
-/// What better means for the metrics that rules speak of, as far as they say it.
+/// Returns whether larger or smaller is better for the metrics in rules, as far as the rules define it.
 #[must_use]
 pub fn goals(rules: &[PromotionRule]) -> BTreeMap<String, Goal> {
     let of_bounds = rules.iter().flat_map(|rule| &rule.metrics).filter_map(|bound| {
@@ -95,11 +95,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_say_what_better_means_and_improvement_has_the_last_word() {
+    fn rules_define_the_goal_of_a_metric_and_improvement_rules_take_precedence() {
         let rules: Vec<PromotionRule> = serde_yaml::from_str(
             "
-- {aliases: [a], metrics: [{name: auc, min: 0.9}, {name: p99, max: 50}, {name: share, min: 0.1, max: 0.2}, {name: odd, min: 1}]}
-- {aliases: [b], improves: {metric: odd, over: a, goal: Minimize}}
+- {name: a, aliases: [a], metrics: [{name: auc, min: 0.9}, {name: p99, max: 50}, {name: share, min: 0.1, max: 0.2}, {name: odd, min: 1}]}
+- {name: b, aliases: [b], improves: {metric: odd, over: a, goal: Minimize}}
 ",
         )
         .unwrap();

@@ -1,4 +1,4 @@
-//! Tells the answers of a server apart: a value, "it does not exist", an error.
+//! Classifies the answers of a server: a value, "it does not exist", an error.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::registry::RegistryError;
 /// Why there is no value.
 #[derive(Debug)]
 pub(super) enum ErrorAnswer {
-    /// MLflow says that an object of the request does not exist.
+    /// MLflow reports that an object of the request does not exist.
     Absent {
-        /// What it said.
+        /// Its message.
         detail: String,
     },
-    /// MLflow says that the object exists already.
+    /// MLflow reports that the object already exists.
     Exists {
-        /// What it said.
+        /// Its message.
         detail: String,
     },
     /// Anything else.
@@ -30,7 +30,7 @@ pub(super) enum ErrorAnswer {
 }
 
 impl ErrorAnswer {
-    /// The error for calls where absence and existence mean nothing special.
+    /// Returns the error for calls that do not handle absence and existence.
     pub(super) fn into_error(self) -> RegistryError {
         match self {
             Self::Absent { detail } | Self::Exists { detail } => RegistryError::Refused { detail },
@@ -45,20 +45,20 @@ impl From<RegistryError> for ErrorAnswer {
     }
 }
 
-/// MLflow's own form of an error. Only who sends this is MLflow; a proxy's 404 page is not.
+/// MLflow's own error format. Only MLflow sends it; a proxy's 404 page is different.
 #[derive(Deserialize)]
 struct ErrorBody {
     error_code: String,
 }
 
-/// The JSON of a 2xx answer, or what is wrong with it.
+/// Parses the JSON of a 2xx answer, or returns what is wrong with it.
 pub(super) fn json<T: DeserializeOwned>(answer: &RawAnswer) -> Result<T, String> {
     if answer.cut {
         return Err(format!("its answer is longer than {} bytes", answer.body.len()));
     }
     object(&answer.body).map_err(|error| {
         if error.is_eof() && !answer.body.is_empty() {
-            format!("its JSON ends too early, after {} bytes", answer.body.len())
+            format!("its JSON is truncated after {} bytes", answer.body.len())
         } else if error.is_data() {
             format!("its JSON is not as expected: {}", answer.redactions.redact(&error.to_string()))
         } else {
@@ -67,15 +67,16 @@ pub(super) fn json<T: DeserializeOwned>(answer: &RawAnswer) -> Result<T, String>
     })
 }
 
-/// An object. serde alone would also read its fields from a list, in their order, and none of MLflow's answers is a list.
+/// Parses an object. serde alone would also read the fields from a list, and none of MLflow's answers is a
+/// list.
 fn object<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
     if body.trim_ascii_start().starts_with(b"[") {
-        return Err(serde::de::Error::custom("it is a list, and no object"));
+        return Err(serde::de::Error::custom("it is a list, not an object"));
     }
     serde_json::from_slice(body)
 }
 
-/// What an answer other than 2xx means.
+/// Returns what an answer other than 2xx means.
 pub(super) fn error_message(answer: &RawAnswer, host: &str, workspace: Option<&str>) -> ErrorAnswer {
     let code = object::<ErrorBody>(&answer.body).ok().map(|body| body.error_code);
     let detail = detail_of(answer);
@@ -113,29 +114,29 @@ fn error(
 fn unexpected(answer: &RawAnswer, detail: &str) -> String {
     let status = answer.status.as_u16();
     let detail = match location(answer) {
-        Some(place) if answer.status.is_redirection() => format!("HTTP {status} sends us to {place}"),
+        Some(target) if answer.status.is_redirection() => format!("HTTP {status} redirects to {target}"),
         _ => format!("HTTP {status}: {detail}"),
     };
     text::shorten(&detail)
 }
 
-/// Where a redirect goes: the host, without what may be secret in the rest of the URL.
+/// Returns the target of a redirect: host and path, without the parts of the URL that may be secret.
 fn location(answer: &RawAnswer) -> Option<String> {
     let location = answer.headers.get(LOCATION)?.to_str().ok()?;
     let target = Url::parse(&answer.url).ok()?.join(location).ok()?;
     Some(format!("{}{}", target.host_str()?, target.path()))
 }
 
-/// Seconds only: a date would need the server's clock to be right.
+/// Accepts seconds only: a date would require a correct clock on the server.
 fn retry_after(answer: &RawAnswer) -> Option<Duration> {
     let seconds = answer.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-/// What the server said, on one line.
+/// Returns the server's message on one line.
 fn detail_of(answer: &RawAnswer) -> String {
-    let detail_of = text::summary(answer.content_type(), &answer.body, &answer.redactions);
-    if detail_of.is_empty() { reason(answer.status) } else { detail_of }
+    let detail = text::summary(answer.content_type(), &answer.body, &answer.redactions);
+    if detail.is_empty() { reason(answer.status) } else { detail }
 }
 
 fn reason(status: StatusCode) -> String {

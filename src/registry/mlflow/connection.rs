@@ -1,4 +1,4 @@
-//! What the user configures about a tracking server, and what is wrong with it before the first request.
+//! The configuration of a tracking server, and its validation before the first request.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::api::model_registry::Stages;
 pub struct Connection {
     /// Its URL, with the path prefix if it has one (`--static-prefix`).
     pub url: Url,
-    /// The workspace to work in. Only for servers that have workspaces; others refuse every request that names one.
+    /// The workspace to use. Only for servers with workspaces; others reject every request that names one.
     pub workspace: Option<String>,
-    /// What the server's stages are.
+    /// How the server's stages are treated.
     pub stages: Stages,
-    /// Who we are; nobody in particular where it is `None`.
+    /// The credentials; anonymous if `None`.
     pub credentials: Option<Credentials>,
-    /// Certificates that are trusted beside those of the system, as PEM.
+    /// CA certificates to trust in addition to those of the system, as PEM.
     pub ca_pem: Option<Vec<u8>>,
-    /// The longest that one request may take, its answer included.
+    /// Maximum duration of one request, including its response.
     pub timeout: Duration,
 }
 
-/// Who we are to the tracking server. `Debug` does not show secrets.
+/// Credentials for the tracking server. `Debug` does not show secrets.
 #[derive(Clone, Debug)]
 pub enum Credentials {
-    /// `Authorization: Basic`, as MLflow's own `basic-auth` app wants it.
+    /// `Authorization: Basic`, as MLflow's own `basic-auth` app requires.
     Basic {
         /// The user's name.
         username: String,
@@ -39,7 +39,7 @@ pub enum Credentials {
     Bearer(SecretString),
 }
 
-/// Why a [`Connection`] cannot be used. The message names the field and what to do.
+/// Why a [`Connection`] is not valid. The message names the field and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionError {
     /// Neither `http` nor `https`.
@@ -49,46 +49,49 @@ pub enum ConnectionError {
         scheme: String,
     },
     /// A user name or a password in the URL, where it would show up in logs.
-    #[error("url: it carries a user name or a password; take it out and use the credentials instead")]
+    #[error("url: it contains a user name or a password; remove it and use the credentials instead")]
     UserInfo,
     /// A query or a fragment, for instance copied from the browser.
-    #[error("url: it has a query or a fragment; keep only the part before '?' and '#'")]
+    #[error("url: it has a query or a fragment; keep only the part before '?' or '#'")]
     QueryOrFragment,
-    /// Not a name that a workspace can have.
+    /// Not a valid name of a workspace.
     #[error(
-        "workspace: {workspace:?} is not a workspace's name; use lower-case letters, digits and inner hyphens"
+        "workspace: {workspace:?} is not a valid workspace name; use lower-case letters, digits and inner \
+         hyphens"
     )]
     Workspace {
         /// The name as given.
         workspace: String,
     },
-    /// Credentials that HTTP cannot carry.
+    /// Credentials that cannot be sent over HTTP.
     #[error("credentials: {problem}")]
     Credentials {
-        /// What is wrong and what to do; without the credentials.
+        /// The error and the fix, without the credentials.
         problem: &'static str,
     },
     /// Not certificates, or none at all.
-    #[error("ca: {detail}; give one or more certificates in PEM form (-----BEGIN CERTIFICATE-----)")]
+    #[error("ca: {detail}; provide one or more certificates in PEM format (-----BEGIN CERTIFICATE-----)")]
     Ca {
-        /// What is wrong with them.
+        /// The error.
         detail: String,
     },
-    /// A timeout that no answer could keep.
-    #[error("timeout: it must be longer than nothing")]
+    /// A timeout of zero.
+    #[error("timeout: it must be greater than zero")]
     Timeout,
     /// The TLS client cannot be built, for instance because the image has no system certificates.
     #[error(
-        "ca: TLS cannot be set up: {detail}; name the CA of the registry, or run where system certificates exist"
+        "ca: TLS cannot be set up: {detail}; configure the CA of the registry, or run where system \
+         certificates exist"
     )]
     Tls {
-        /// What is missing.
+        /// The error.
         detail: String,
     },
 }
 
 impl Connection {
-    /// A hash of all of it, secrets included: it tells whether two connections are the same without keeping either.
+    /// Returns a hash of the whole connection, including secrets, to compare connections without keeping
+    /// them.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -99,6 +102,7 @@ impl Connection {
         add(self.url.as_str().as_bytes());
         add(self.workspace.as_deref().unwrap_or_default().as_bytes());
         add(&[u8::from(self.stages == Stages::AsAliases)]);
+        add(&self.timeout.as_millis().to_be_bytes());
         add(self.ca_pem.as_deref().unwrap_or_default());
         match &self.credentials {
             None => add(b"nobody"),
@@ -132,7 +136,7 @@ impl Connection {
         self.credentials.as_ref().map_or(Ok(()), Credentials::check)
     }
 
-    /// The URL with a slash at its end, so that paths can be joined to it.
+    /// Returns the URL with a trailing slash, so that paths can be joined to it.
     pub(super) fn base(&self) -> Url {
         let mut base = self.url.clone();
         let path = format!("{}/", base.path().trim_end_matches('/'));
@@ -144,7 +148,7 @@ impl Connection {
 impl Credentials {
     fn check(&self) -> Result<(), ConnectionError> {
         let problem = match self {
-            Self::Basic { username, .. } if username.is_empty() => "the user name is empty; give one",
+            Self::Basic { username, .. } if username.is_empty() => "the user name is empty; set one",
             Self::Basic { username, .. } if username.contains(':') => {
                 "the user name has a ':', which basic authentication cannot carry; use another user"
             }
@@ -152,11 +156,12 @@ impl Credentials {
                 if username.contains(char::is_control)
                     || password.expose_secret().contains(char::is_control) =>
             {
-                "the user name or the password has a line break or another control character; store it without"
+                "the user name or the password has a line break or another control character; remove it"
             }
-            Self::Bearer(token) if token.expose_secret().is_empty() => "the token is empty; give one",
+            Self::Bearer(token) if token.expose_secret().is_empty() => "the token is empty; set one",
             Self::Bearer(token) if !token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) => {
-                "the token has a space, a line break or another character that a header cannot carry; store it without"
+                "the token has a space, a line break or another character that a header cannot carry; remove \
+                 it"
             }
             _ => return Ok(()),
         };
@@ -164,7 +169,7 @@ impl Credentials {
     }
 }
 
-/// What MLflow accepts: `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`.
+/// Whether MLflow accepts the name: `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`.
 fn is_workspace(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !name.is_empty() && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')

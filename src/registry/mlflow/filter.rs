@@ -1,25 +1,27 @@
-//! Writes names into MLflow's search filter.
+//! Builds MLflow's search filter for model names.
 //!
-//! MLflow reads the list of `name IN (…)` as a Python literal, and before that a SQL lexer cuts the filter into
-//! pieces. Written as `\xNN`, a quote or a backslash is an ordinary character to the lexer and itself to Python.
+//! A SQL lexer splits the filter into tokens, and MLflow then parses the list of `name IN (…)` as a Python
+//! literal. Escaped as `\xNN`, a quote or a backslash is an ordinary character to the lexer and is unescaped
+//! by Python.
 
 use std::{collections::BTreeSet, fmt::Write};
 
 use crate::api::names::ModelName;
 
-/// Larger lists gain nothing: the time per model is what counts from here on.
+/// Longer lists gain nothing: the time per model dominates.
 const MAX_NAMES: usize = 100;
-/// What the names of one filter may take in the URL. gunicorn refuses request lines above 4094 bytes; the rest is for
-/// path, other parameters and a page token.
+/// Maximum length of the encoded names in the URL. gunicorn rejects request lines above 4094 bytes; the rest
+/// is for the path, other parameters and a page token.
 const MAX_BYTES: usize = 3500;
 
-/// The filter that finds these models.
+/// Returns the filter that matches these models.
 pub(super) fn names(names: &[&ModelName]) -> String {
     let quoted: Vec<_> = names.iter().map(|name| quote(name.as_str())).collect();
     format!("name IN ({})", quoted.join(","))
 }
 
-/// The names in chunks whose filter fits into a URL. A name that is too long by itself is a chunk by itself.
+/// Splits names into chunks whose filter fits into a URL. A name that is too long by itself gets its own
+/// chunk.
 pub(super) fn chunks(names: &BTreeSet<ModelName>) -> Vec<Vec<&ModelName>> {
     let mut chunks: Vec<Vec<&ModelName>> = Vec::new();
     let mut room = 0;
@@ -52,7 +54,7 @@ fn quote(name: &str) -> String {
     quoted
 }
 
-/// The length of `text` in a query.
+/// Returns the encoded length of `text` in a query.
 fn encoded_len(text: &str) -> usize {
     url::form_urlencoded::byte_serialize(text.as_bytes()).map(str::len).sum()
 }
@@ -70,23 +72,23 @@ mod tests {
 
     #[test]
     fn names_are_quoted_for_the_lexer_and_for_python() {
-        let invalid: Vec<ModelName> =
+        let unusual: Vec<ModelName> =
             ["it's", r#"a"b\"#, "Fraud (cards) ü", "x\ny"].map(|name| name.parse().unwrap()).into();
         assert_eq!(
-            names(&invalid.iter().collect::<Vec<_>>()),
+            names(&unusual.iter().collect::<Vec<_>>()),
             r"name IN ('it\x27s','a\x22b\x5c','Fraud (cards) ü','x\x0ay')"
         );
     }
 
     #[test]
-    fn at_most_a_hundred_names_are_in_one_chunk() {
+    fn a_chunk_has_at_most_a_hundred_names() {
         let names = set((0..250).map(|i| format!("m{i:03}")));
         assert_eq!(chunks(&names).iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
         assert!(chunks(&BTreeSet::new()).is_empty());
     }
 
     #[test]
-    fn the_longest_name_is_a_chunk_by_itself() {
+    fn the_longest_name_is_not_lost() {
         let names = set(["😀".repeat(256), "b".to_owned(), "c".to_owned()]);
         let sizes: Vec<_> = chunks(&names).iter().map(Vec::len).collect();
         assert_eq!(sizes.iter().sum::<usize>(), 3);
@@ -107,9 +109,9 @@ mod tests {
         #[test]
         fn a_quoted_name_has_no_quote_inside(name in "\\PC*['\"\\\\]\\PC*") {
             let quoted = quote(&name);
-            let talk_lock = &quoted[1..quoted.len() - 1];
-            prop_assert!(!talk_lock.contains(['\'', '"']));
-            prop_assert_eq!(talk_lock.matches('\\').count(), talk_lock.matches("\\x").count());
+            let inner = &quoted[1..quoted.len() - 1];
+            prop_assert!(!inner.contains(['\'', '"']));
+            prop_assert_eq!(inner.matches('\\').count(), inner.matches("\\x").count());
         }
     }
 }

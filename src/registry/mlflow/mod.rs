@@ -1,19 +1,19 @@
 //! The MLflow backend: the REST API of MLflow 2 and 3, `registered-models/*` and `model-versions/*`.
 //!
 //! ```text
-//! MlflowRegistry (this file: what is asked and what an answer means)
-//!   connection   what the user configures, checked before the first request
-//!   http         sends one request, gives back one whole answer or the reason why not
-//!   answer       tells answers apart: a value, "it does not exist", an error
-//!   text         makes one readable line of an HTML page or a JSON error
-//!   hidden       keeps our credentials out of it
-//!   filter       writes names into MLflow's search filter
-//!   wire         the JSON, and how it becomes the domain's facts
-//!   run          the run that made a version, and its metrics
-//!   stages       what older servers have in place of aliases
+//! MlflowRegistry (this file: the requests, and what their answers mean)
+//!   connection   the configuration, validated before the first request
+//!   http         sends one request and returns the complete answer or an error
+//!   answer       classifies answers: a value, "it does not exist", an error
+//!   text         summarizes an HTML page or a JSON error in one line
+//!   redact       removes our credentials from text
+//!   filter       builds MLflow's search filter
+//!   wire         the JSON, and its conversion to facts
+//!   run          the run that created a version, and its metrics
+//!   stages       the predecessor of aliases in older servers
 //!   example      finds the input example of a version
 //!   webhooks     the webhooks of the server
-//!   script       for the fuzzer: a list of answers in place of a server
+//!   script       for the fuzzer: a list of answers instead of a server
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,14 +54,14 @@ mod wire;
 
 pub use self::connection::{Connection, ConnectionError, Credentials};
 
-/// The most that MLflow gives in one page of models; more is refused.
+/// Maximum number of models per page; MLflow rejects more.
 const PAGE: usize = 1000;
-/// A listing with more pages than this is not believed.
+/// Maximum number of pages in a listing.
 const MAX_PAGES: usize = 20;
 
 /// An MLflow tracking server, as a registry of models.
 ///
-/// Proxies are taken from the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`), as other clients do.
+/// Uses the proxies of the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`), like other clients.
 #[derive(Debug)]
 pub struct MlflowRegistry {
     http: Http,
@@ -69,11 +69,11 @@ pub struct MlflowRegistry {
 }
 
 impl MlflowRegistry {
-    /// A client for this connection. It sends nothing yet.
+    /// Creates a client for this connection. It sends nothing yet.
     ///
     /// # Errors
     ///
-    /// When the connection cannot be used as it is configured.
+    /// When the configuration of the connection is not valid.
     pub fn new(connection: Connection) -> Result<Self, ConnectionError> {
         Ok(Self { stages: connection.stages, http: Http::new(connection)? })
     }
@@ -85,7 +85,7 @@ impl MlflowRegistry {
 
     /// Reads one page of a listing.
     ///
-    /// A listing has no object that could be missing, so when something does not exist, it is the workspace.
+    /// A listing has no object that could be missing, so if something does not exist, it is the workspace.
     async fn list<T: DeserializeOwned>(&self, call: &Call) -> Result<T, RegistryError> {
         match (self.http.ask(call).await, self.http.workspace()) {
             (Err(ErrorAnswer::Absent { detail }), Some(workspace)) => {
@@ -95,7 +95,7 @@ impl MlflowRegistry {
         }
     }
 
-    /// Reads the models of one chunk, all pages.
+    /// Reads all pages with the models of one chunk.
     async fn search(&self, chunk: &[&ModelName]) -> Result<Vec<RegisteredModelFacts>, RegistryError> {
         let call = Call::get("registered-models/search")
             .query("filter", &filter::names(chunk))
@@ -116,35 +116,35 @@ impl MlflowRegistry {
         }
     }
 
-    /// Reads the models of one chunk one by one, and leaves out those that we are not shown.
+    /// Reads the models of one chunk one by one, and leaves out those that the server rejects.
     async fn each(&self, chunk: &[&ModelName]) -> Result<Vec<RegisteredModelFacts>, RegistryError> {
         let mut models = Vec::new();
-        let mut refused = Vec::new();
+        let mut errors = Vec::new();
         for name in chunk {
             match self.model(name).await {
                 Ok(model) => models.extend(model),
                 Err(error @ (RegistryError::Refused { .. } | RegistryError::Forbidden { .. })) => {
-                    refused.push(error);
+                    errors.push(error);
                 }
                 Err(error) => return Err(error),
             }
         }
-        // If it is all of them, it is not about the names.
-        if refused.len() == chunk.len() { refused.pop().map_or(Ok(models), Err) } else { Ok(models) }
+        // If all of them fail, the cause is not the names.
+        if errors.len() == chunk.len() { errors.pop().map_or(Ok(models), Err) } else { Ok(models) }
     }
 
-    /// `Ok(None)` where a refusal says that the object does not exist.
+    /// Returns `Ok(None)` if the server reports that the object does not exist.
     async fn absent_as_none<T>(&self, result: Result<T, ErrorAnswer>) -> Result<Option<T>, RegistryError> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(ErrorAnswer::Absent { .. }) => self.confirm_workspace().await.map(|()| None),
-            Err(error_message) => Err(error_message.into_error()),
+            Err(answer) => Err(answer.into_error()),
         }
     }
 
     /// Checks that the workspace exists.
     ///
-    /// For a missing workspace the server answers what it answers for a missing model; only the message differs.
+    /// The server answers a missing workspace like a missing model; only the message differs.
     async fn confirm_workspace(&self) -> Result<(), RegistryError> {
         match self.http.workspace() {
             Some(_) => self.list::<ModelPage>(&any_model()).await.map(drop),
@@ -152,18 +152,18 @@ impl MlflowRegistry {
         }
     }
 
-    /// Sends a change to something that has to exist.
+    /// Sends a change of an object that must exist.
     async fn change(&self, call: Call) -> Result<(), RegistryError> {
         match self.http.ask::<Acknowledged>(&call).await {
             Ok(_) => Ok(()),
             Err(ErrorAnswer::Absent { detail }) => {
                 self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
             }
-            Err(error_message) => Err(error_message.into_error()),
+            Err(answer) => Err(answer.into_error()),
         }
     }
 
-    /// Sends a deletion; what is not there counts as deleted.
+    /// Sends a deletion; an object that does not exist counts as deleted.
     async fn remove(&self, call: Call) -> Result<(), RegistryError> {
         let answer = self.http.ask::<Acknowledged>(&call).await;
         self.absent_as_none(answer).await.map(drop)
@@ -188,13 +188,14 @@ impl Registry for MlflowRegistry {
         let mut found = BTreeMap::new();
         for chunk in filter::chunks(names) {
             let models = match self.search(&chunk).await {
-                // One name that a server dislikes, or a server whose filter knows no IN, must not hide the others.
+                // One name that a server dislikes, or a server whose filter knows no IN, must not hide the
+                // others.
                 Err(RegistryError::Refused { .. }) => self.each(&chunk).await?,
                 other => other?,
             };
             found.extend(models.into_iter().map(|model| (model.name.clone(), model)));
         }
-        // Some databases compare names without regard to case: what was not asked for is not an answer.
+        // Some databases compare names case-insensitively: drop models that were not requested.
         found.retain(|name, _| names.contains(name));
         Ok(found)
     }
@@ -230,7 +231,7 @@ impl Registry for MlflowRegistry {
         name: &ModelName,
         limit: usize,
     ) -> Result<Vec<VersionFacts>, RegistryError> {
-        // MLflow answers max_results=0 with an error, or with an empty page that has a successor.
+        // MLflow answers max_results=0 with an error, or with an empty page that has a next page.
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -238,7 +239,7 @@ impl Registry for MlflowRegistry {
             .query("filter", &filter::names(&[name]))
             .query("order_by", "version_number DESC")
             .query("max_results", &limit.min(PAGE));
-        // A map, because a version made while we turn pages shifts the others: they are seen twice.
+        // A map, because a version created between two pages shifts the others, which then appear twice.
         let mut versions = BTreeMap::new();
         let mut pages = Pages::default();
         loop {
@@ -254,7 +255,7 @@ impl Registry for MlflowRegistry {
     }
 
     async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError> {
-        // Not the logged model's own metrics: there, MLflow stores 0 for what is not a number.
+        // Not the logged model's own metrics: there, MLflow stores 0 for NaN.
         let call = Call::get("runs/get").query("run_id", run_id);
         let answer = self.http.ask::<RunAnswer>(&call).await;
         let Some(answer) = self.absent_as_none(answer).await? else { return Ok(None) };
@@ -279,12 +280,12 @@ impl Registry for MlflowRegistry {
         let tags: Vec<_> = tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
         let body = json!({ "name": name, "description": description, "tags": tags });
         match self.http.ask::<ModelAnswer>(&Call::post("registered-models/create", body)).await {
-            // "Exists" may also mean that a prompt has the name; reading the model then tells.
+            // "Exists" may also mean that a prompt has the name; reading the model shows which.
             Ok(_) | Err(ErrorAnswer::Exists { .. }) => Ok(()),
             Err(ErrorAnswer::Absent { detail }) => {
                 self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
             }
-            Err(error_message) => Err(error_message.into_error()),
+            Err(answer) => Err(answer.into_error()),
         }
     }
 
@@ -372,12 +373,12 @@ impl Registry for MlflowRegistry {
     }
 }
 
-/// The cheapest request that needs the database and the permission to read.
+/// Returns the cheapest request that needs the database and permission to read.
 fn any_model() -> Call {
     Call::get("registered-models/search").query("max_results", &1)
 }
 
-/// Where a walk through the pages of a listing is.
+/// The position in a paged listing.
 #[derive(Default)]
 struct Pages {
     seen: BTreeSet<String>,
@@ -385,7 +386,7 @@ struct Pages {
 }
 
 impl Pages {
-    /// The call for the page to read now.
+    /// Returns the call for the next page.
     fn next(&self, call: &Call) -> Call {
         let call = call.clone();
         match &self.token {
@@ -394,7 +395,8 @@ impl Pages {
         }
     }
 
-    /// Turns to the page of this token; `false` when there is none, an error when the walk would not end.
+    /// Moves to the page with this token; returns `false` if there is none, and an error if the listing would
+    /// not end.
     fn turn(&mut self, token: Option<String>) -> Result<bool, String> {
         let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(false) };
         if !self.seen.insert(token.clone()) {

@@ -1,4 +1,4 @@
-//! MLflow's JSON of a run, as far as its metrics.
+//! MLflow's JSON of a run: the part with its metrics.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ struct Data {
     metrics: Option<Vec<Logged>>,
 }
 
-/// One value of a metric. MLflow gives one for each name; another server may give more.
+/// One value of a metric. MLflow returns one per name; another server may return more.
 #[derive(Debug, Deserialize)]
 struct Logged {
     key: String,
@@ -41,16 +41,16 @@ struct Logged {
 }
 
 impl RunAnswer {
-    /// The latest value of each metric, if the answer is about the run that was asked for.
+    /// Returns the latest value of each metric, if the answer is about the requested run.
     pub(super) fn metrics_of(self, run_id: &str) -> Result<BTreeMap<String, Metric>, InvalidPayload> {
         if self.run.info.run_id != run_id {
             return Err(InvalidPayload::RawAnswer(format!(
-                "asked for run {run_id:?}, it answered {:?}",
+                "requested run {run_id:?}, but it returned {:?}",
                 self.run.info.run_id
             )));
         }
         let mut values = self.run.data.metrics.unwrap_or_default();
-        // MLflow itself takes the largest step, then the latest time, then the largest value.
+        // MLflow itself prefers the largest step, then the latest time, then the largest value.
         values.sort_by_key(|value| (value.step, value.timestamp, value.value));
         Ok(values.into_iter().map(|value| (value.key, value.value)).collect())
     }

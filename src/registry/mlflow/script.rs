@@ -1,8 +1,8 @@
-//! A server that is a list of answers: whatever a server may say gets through everything behind the network, without one.
+//! A server that is a list of answers: it tests the client with any response, without a network.
 //!
-//! For the fuzzer, which asks a hundred thousand times a second; it is not in the program. Tests that are about the wire
-//! itself have a real server.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "it serves tests alone")]
+//! It is for the fuzzer, which sends a hundred thousand requests a second, and not part of the program. Tests
+//! of the wire protocol use a real server.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "used by tests only")]
 
 use std::{
     collections::VecDeque,
@@ -18,29 +18,29 @@ use url::Url;
 use super::{Connection, Credentials, MlflowRegistry, http::Http};
 use crate::api::model_registry::Stages;
 
-/// The password that the client sends. It is not to be found in what it says.
+/// The password that the client sends. It must not appear in any message.
 pub const PASSWORD: &str = "correct-horse-battery";
 
-/// What is behind the client.
+/// The server behind the client.
 #[derive(Debug, Default)]
-pub(super) struct Script(Mutex<Talk>);
+pub(super) struct Script(Mutex<Exchange>);
 
 #[derive(Debug, Default)]
-struct Talk {
+struct Exchange {
     answers: VecDeque<Response<Vec<u8>>>,
     asked: Vec<Url>,
 }
 
 impl Script {
-    fn talk_lock(&self) -> MutexGuard<'_, Talk> {
+    fn exchange(&self) -> MutexGuard<'_, Exchange> {
         self.0.lock().unwrap()
     }
 
-    /// The next answer; `None` after the last one.
+    /// Returns the next answer; `None` after the last one.
     pub(super) fn next(&self, request: &Request) -> Option<reqwest::Response> {
-        let mut talk = self.talk_lock();
-        talk.asked.push(request.url().clone());
-        talk.answers.pop_front().map(reqwest::Response::from)
+        let mut exchange = self.exchange();
+        exchange.asked.push(request.url().clone());
+        exchange.answers.pop_front().map(reqwest::Response::from)
     }
 }
 
@@ -51,7 +51,7 @@ pub struct Scripted {
     script: Arc<Script>,
 }
 
-/// The client that all share; to make one costs more than all that is done with it.
+/// The shared client: creating one costs more than using it.
 static CLIENT: LazyLock<MlflowRegistry> = LazyLock::new(|| {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let connection = Connection {
@@ -66,7 +66,7 @@ static CLIENT: LazyLock<MlflowRegistry> = LazyLock::new(|| {
 });
 
 impl Scripted {
-    /// A client that works in this workspace.
+    /// Creates a client for this workspace.
     #[must_use]
     pub fn new(workspace: Option<&str>) -> Self {
         let script = Arc::new(Script::default());
@@ -76,19 +76,19 @@ impl Scripted {
 
     /// Adds answers to the script.
     pub fn answer(&self, answers: impl IntoIterator<Item = Response<Vec<u8>>>) {
-        self.script.talk_lock().answers.extend(answers);
+        self.script.exchange().answers.extend(answers);
     }
 
-    /// What was asked so far.
+    /// Returns the URLs requested so far.
     #[must_use]
     pub fn asked(&self) -> Vec<Url> {
-        self.script.talk_lock().asked.clone()
+        self.script.exchange().asked.clone()
     }
 
-    /// Lets the client do something.
+    /// Runs requests of the client.
     ///
     /// # Panics
-    /// Where the client waits for anything: a script answers at once.
+    /// When the client waits for anything: a script answers at once.
     pub fn run<'a, F: Future>(&'a self, ask: impl FnOnce(&'a MlflowRegistry) -> F) -> F::Output {
         ask(&self.registry).now_or_never().expect("a script answers at once")
     }

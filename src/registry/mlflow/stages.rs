@@ -1,5 +1,5 @@
-//! Stages: what MLflow had before it had aliases. Where asked, `Staging` and `Production` are read and set as if they were
-//! aliases of these names.
+//! Stages, the predecessor of aliases in MLflow. If configured, `Staging` and `Production` are read and set
+//! as if they were aliases with these names.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::api::names::{AliasName, ModelName, Version};
 
 const STAGES: [&str; 2] = ["Staging", "Production"];
 
-/// The newest version in one stage, as the answer about a model tells it.
+/// The newest version in one stage, as listed in the answer about a model.
 #[derive(Debug, Deserialize)]
 pub(super) struct StageAliases {
     #[serde(default)]
@@ -25,17 +25,18 @@ impl StageAliases {
     }
 }
 
-/// Whether an alias of this name is a stage.
+/// Whether this alias is the name of a stage.
 pub(super) fn is_stage(alias: &AliasName) -> bool {
     STAGES.contains(&alias.as_str())
 }
 
-/// Puts a version into a stage. Those that were in it are archived, so that it names one version, as an alias does.
+/// Moves a version to a stage. Other versions in it are archived, so that the stage has one version, like an
+/// alias.
 pub(super) fn enter(name: &ModelName, stage: &AliasName, version: Version) -> Call {
     transition(name, version, stage.as_str(), true)
 }
 
-/// Takes a version out of its stage.
+/// Removes a version from its stage.
 pub(super) fn leave(name: &ModelName, version: Version) -> Call {
     transition(name, version, "None", false)
 }

@@ -1,4 +1,4 @@
-//! MLflow's webhooks: listed, made, changed, deleted, tried.
+//! Lists, creates, changes, deletes and tests MLflow's webhooks.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,8 @@ use crate::registry::{
     webhook::{DesiredWebhook, WebhookError, WebhookFacts},
 };
 
-/// What Laurel wants to hear of, as MLflow names it. There are no events for the rest: a version or a model that is deleted,
-/// a description, a tag of a model.
+/// The events that Laurel subscribes to, by MLflow's names. MLflow has no events for a deleted version or
+/// model, a description or a model's tag.
 const EVENTS: [(&str, &str); 6] = [
     ("MODEL_VERSION_ALIAS", "CREATED"),
     ("MODEL_VERSION_ALIAS", "DELETED"),
@@ -23,7 +23,7 @@ const EVENTS: [(&str, &str); 6] = [
     ("REGISTERED_MODEL", "CREATED"),
 ];
 
-/// The most webhooks that are read in one page.
+/// Maximum number of webhooks per page.
 const PAGE: usize = 100;
 
 #[derive(Deserialize)]
@@ -78,7 +78,7 @@ impl WireWebhook {
     fn into_facts(self) -> WebhookFacts {
         let events: BTreeSet<_> =
             self.events.iter().map(|event| (event.entity.as_str(), event.action.as_str())).collect();
-        // Where MLflow says nothing of the status, it is the default, which is active.
+        // An absent status means the default, which is active.
         let is_active = self.status.as_deref().is_none_or(|status| status == "ACTIVE");
         WebhookFacts {
             is_complete: is_active && events == BTreeSet::from(EVENTS),
@@ -103,19 +103,21 @@ fn body(desired: &DesiredWebhook) -> Value {
     })
 }
 
-/// The path of one webhook. Its id comes from the server: one that would lead elsewhere is refused.
+/// Returns the path of one webhook. The id comes from the server: one that would change the path is rejected.
 fn path(id: &str) -> Result<String, RegistryError> {
     let is_plain =
         !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if is_plain {
         Ok(format!("webhooks/{id}"))
     } else {
-        Err(RegistryError::Refused { detail: format!("a webhook has the id {:?}", text::shorten(id)) })
+        Err(RegistryError::Refused {
+            detail: format!("a webhook has the invalid id {:?}", text::shorten(id)),
+        })
     }
 }
 
-/// What a refusal means when it is about webhooks.
-fn meaning(error: RegistryError) -> WebhookError {
+/// Converts an error of a request about webhooks.
+fn webhook_error(error: RegistryError) -> WebhookError {
     match error {
         RegistryError::Refused { detail } if detail.contains("Invalid webhook URL scheme") => {
             WebhookError::SchemeRefused { detail }
@@ -123,13 +125,14 @@ fn meaning(error: RegistryError) -> WebhookError {
         RegistryError::Refused { detail } if detail.contains("non-public IP address") => {
             WebhookError::AddressRefused { detail }
         }
-        // What cannot be decrypted makes every request about webhooks fail, with no word why.
+        // A webhook that cannot be decrypted makes every request about webhooks fail, without giving the
+        // cause.
         RegistryError::ServerFailed { status: 500, detail } if detail.contains("INTERNAL_ERROR") => {
             WebhookError::Unreadable { detail }
         }
-        // The page of an exception that MLflow does not expect: its file store implements none of this.
+        // The page of an unexpected exception: MLflow's file store does not implement webhooks.
         RegistryError::ServerFailed { status: 500 | 501, detail } => WebhookError::Unsupported { detail },
-        // A server from before webhooks does not know the path.
+        // An MLflow older than webhooks does not know the path.
         RegistryError::NotARegistry { detail, .. } if detail.starts_with("HTTP 404") => {
             WebhookError::Unsupported { detail }
         }
@@ -138,8 +141,8 @@ fn meaning(error: RegistryError) -> WebhookError {
     }
 }
 
-fn refused(error_message: ErrorAnswer) -> WebhookError {
-    meaning(error_message.into_error())
+fn failed(answer: ErrorAnswer) -> WebhookError {
+    webhook_error(answer.into_error())
 }
 
 impl MlflowRegistry {
@@ -149,7 +152,7 @@ impl MlflowRegistry {
         let mut pages = Pages::default();
         loop {
             let WebhookPage { webhooks: page, next_page_token } =
-                self.list(&pages.next(&call)).await.map_err(meaning)?;
+                self.list(&pages.next(&call)).await.map_err(webhook_error)?;
             webhooks.extend(page.into_iter().flatten().map(WireWebhook::into_facts));
             if !pages.turn(next_page_token).map_err(|detail| self.http.not_a_registry(&call, detail))? {
                 return Ok(webhooks);
@@ -159,8 +162,8 @@ impl MlflowRegistry {
 
     pub(super) async fn make_webhook(&self, desired: &DesiredWebhook) -> Result<String, WebhookError> {
         let call = Call::post("webhooks", body(desired)).hiding(&desired.secret);
-        let made = self.http.ask::<WebhookAnswer>(&call).await.map_err(refused)?;
-        Ok(made.webhook.id)
+        let created = self.http.ask::<WebhookAnswer>(&call).await.map_err(failed)?;
+        Ok(created.webhook.id)
     }
 
     pub(super) async fn change_webhook(
@@ -169,21 +172,21 @@ impl MlflowRegistry {
         desired: &DesiredWebhook,
     ) -> Result<(), WebhookError> {
         let call = Call::patch(&path(id)?, body(desired)).hiding(&desired.secret);
-        self.http.ask::<WebhookAnswer>(&call).await.map(drop).map_err(refused)
+        self.http.ask::<WebhookAnswer>(&call).await.map(drop).map_err(failed)
     }
 
     pub(super) async fn remove_webhook(&self, id: &str) -> Result<(), WebhookError> {
-        self.remove(Call::delete(&path(id)?, json!({}))).await.map_err(meaning)
+        self.remove(Call::delete(&path(id)?, json!({}))).await.map_err(webhook_error)
     }
 
     pub(super) async fn try_webhook(&self, id: &str) -> Result<Result<(), String>, WebhookError> {
         let call = Call::post(&format!("{}/test", path(id)?), json!({}));
         let TestResult { success, response_status, error_message } =
-            self.http.ask::<TestAnswer>(&call).await.map_err(refused)?.result;
+            self.http.ask::<TestAnswer>(&call).await.map_err(failed)?.result;
         if success {
             return Ok(Ok(()));
         }
-        let detail_of = error_message.or_else(|| response_status.map(|status| format!("HTTP {status}")));
-        Ok(Err(text::shorten(&detail_of.unwrap_or_else(|| "for no reason that it tells".to_owned()))))
+        let detail = error_message.or_else(|| response_status.map(|status| format!("HTTP {status}")));
+        Ok(Err(text::shorten(&detail.unwrap_or_else(|| "it gives no reason".to_owned()))))
     }
 }

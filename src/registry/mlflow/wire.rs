@@ -1,7 +1,7 @@
-//! MLflow's JSON, and how it becomes the domain's facts.
+//! MLflow's JSON, and its conversion to the domain's facts.
 //!
-//! What is read is read leniently: unknown fields are ignored, an absent list is empty, a number may be a string.
-//! What makes an object *this* object (its name, its number, when it was made) has to be there.
+//! Parsing is lenient: unknown fields are ignored, an absent list is empty, a number may be a string. The
+//! fields that identify an object (name, number, creation time) are required.
 
 use std::collections::BTreeMap;
 
@@ -20,16 +20,16 @@ use crate::{
 /// MLflow keeps prompts among the models and marks them with this tag.
 const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
 
-/// Why JSON that could be read is no fact.
+/// Why valid JSON cannot be converted to facts.
 #[derive(Debug)]
 pub(super) enum InvalidPayload {
-    /// The answer is not one to what was asked.
+    /// The answer does not match the request.
     RawAnswer(String),
-    /// The object exists, but is nothing that we can work with.
+    /// The object exists, but Laurel cannot use it.
     Object(String),
 }
 
-/// The answer to a change: an object, of which nothing is needed.
+/// The answer to a change: an object whose content is not needed.
 #[derive(Debug, Deserialize)]
 pub(super) struct Acknowledged {}
 
@@ -65,7 +65,7 @@ pub(super) struct WireModel {
     description: Option<String>,
     tags: Option<Vec<Tag>>,
     aliases: Option<Vec<Alias>>,
-    /// The newest version of each stage, and of none.
+    /// The newest version of each stage, and the newest one without a stage.
     latest_versions: Option<Vec<StageAliases>>,
 }
 
@@ -100,7 +100,7 @@ struct Alias {
 }
 
 impl WireModel {
-    /// The facts, if the answer is about the model that was asked for.
+    /// Returns the facts, if the answer is about the requested model.
     pub(super) fn expect_model(
         self,
         name: &ModelName,
@@ -108,7 +108,7 @@ impl WireModel {
     ) -> Result<RegisteredModelFacts, InvalidPayload> {
         if self.name != name.as_str() {
             return Err(InvalidPayload::RawAnswer(format!(
-                "asked for model {:?}, it answered {:?}",
+                "requested model {:?}, but it returned {:?}",
                 name.as_str(),
                 self.name
             )));
@@ -116,15 +116,15 @@ impl WireModel {
         self.into_facts(stages)
     }
 
-    /// The facts, whatever model it is.
+    /// Returns the facts of any model.
     pub(super) fn into_facts(self, stages: Stages) -> Result<RegisteredModelFacts, InvalidPayload> {
         let name: ModelName =
             self.name.parse().map_err(|error| InvalidPayload::RawAnswer(format!("{error}")))?;
         let tags = tags(self.tags);
-        // A listing leaves prompts out, so this one must too, or the two contradict each other.
+        // A listing leaves prompts out, so a direct read must do the same to be consistent.
         if tags.get(PROMPT_TAG).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Err(InvalidPayload::Object(format!(
-                "{name:?} is the name of a prompt there, not of a model",
+                "{name:?} is the name of a prompt in the registry, not of a model",
                 name = name.as_str()
             )));
         }
@@ -144,7 +144,7 @@ impl WireModel {
 }
 
 impl ModelVersion {
-    /// The facts, if the answer is about the version that was asked for.
+    /// Returns the facts, if the answer is about the requested version.
     pub(super) fn expect_version(
         self,
         name: &ModelName,
@@ -152,7 +152,7 @@ impl ModelVersion {
     ) -> Result<VersionFacts, InvalidPayload> {
         if self.name != name.as_str() || self.version != version.to_string() {
             return Err(InvalidPayload::RawAnswer(format!(
-                "asked for version {version} of {:?}, it answered version {} of {:?}",
+                "requested version {version} of {:?}, but it returned version {} of {:?}",
                 name.as_str(),
                 self.version,
                 self.name
@@ -161,7 +161,7 @@ impl ModelVersion {
         self.into_facts()
     }
 
-    /// The facts, if it is a version of this model and can be expressed.
+    /// Returns the facts, if it is a version of this model that Laurel can use.
     pub(super) fn facts_of(self, name: &ModelName) -> Option<VersionFacts> {
         (self.name == name.as_str()).then(|| self.into_facts().ok()).flatten()
     }
@@ -178,10 +178,10 @@ impl ModelVersion {
         })
     }
 
-    /// What a server loads.
+    /// Returns the URI that a server loads.
     ///
-    /// MLflow takes the name in `models:/<name>/<version>` as it stands, without decoding anything, and cuts it at
-    /// a `?`. A name that cannot be written so leaves the place where the version's files are.
+    /// MLflow uses the name in `models:/<name>/<version>` verbatim, without decoding it, and truncates it at
+    /// a `?`. If the name cannot be written like that, the location of the version's files is used.
     fn model_uri(&self) -> Result<ModelUri, InvalidPayload> {
         let source = self.source.as_deref().unwrap_or_default();
         if is_logged_model(source) {
@@ -191,7 +191,8 @@ impl ModelVersion {
         let by_name = (!self.name.contains('?')).then(|| by_name.parse().ok()).flatten();
         by_name.or_else(|| source.parse().ok()).ok_or_else(|| {
             InvalidPayload::Object(format!(
-                "version {} of {:?} has no URI that a model server can load: rename the model so that it has no white space and no '?'",
+                "version {} of {:?} has no URI that a model server can load: rename the model so that its \
+                 name has no white space and no '?'",
                 self.version, self.name
             ))
         })
@@ -204,7 +205,7 @@ impl Alias {
     }
 }
 
-/// `models:/m-` and 32 hexadecimal digits: the identity of a logged model.
+/// Whether this is the identity of a logged model: `models:/m-` and 32 hexadecimal digits.
 fn is_logged_model(source: &str) -> bool {
     let id = source.strip_prefix("models:/m-");
     id.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
@@ -212,10 +213,10 @@ fn is_logged_model(source: &str) -> bool {
 
 fn state(status: Option<&str>) -> VersionState {
     match status {
-        // MLflow's protocol has READY as the value of an absent status.
+        // In MLflow's protocol, READY is the default of an absent status.
         None | Some("" | "READY") => VersionState::Ready,
         Some("FAILED_REGISTRATION") => VersionState::Failed,
-        // A state that we do not know is at least not "ready".
+        // An unknown state is not READY.
         Some(_) => VersionState::Pending,
     }
 }
@@ -225,7 +226,8 @@ fn tags(tags: Option<Vec<Tag>>) -> BTreeMap<String, String> {
 }
 
 fn timestamp(millis: i64) -> Result<Timestamp, InvalidPayload> {
-    Timestamp::from_millisecond(millis).map_err(|_| InvalidPayload::RawAnswer(format!("{millis} is no time")))
+    Timestamp::from_millisecond(millis)
+        .map_err(|_| InvalidPayload::RawAnswer(format!("{millis} is not a valid time")))
 }
 
 #[derive(Deserialize)]
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_loaded_by_identity_then_by_name_then_from_its_place() {
+    fn a_version_is_loaded_by_identity_then_by_name_then_from_its_files() {
         let id = "models:/m-0123456789abcdef0123456789abcdef";
         let table = [
             ("fraud", id, Some(id)),

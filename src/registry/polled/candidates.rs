@@ -1,7 +1,7 @@
-//! The newest versions of the models that somebody follows, with the metrics of their runs.
+//! The newest versions of the models that have followers, with the metrics of their runs.
 //!
-//! Each poll lists them anew, because a tag moves no timestamp. Metrics are kept by run: a run that ended rarely gets others, so
-//! of those that are known only a few are read again by each poll, the oldest first.
+//! Each poll lists them again, because setting a tag changes no timestamp. Metrics are kept by run. A run
+//! that ended rarely gets new ones, so each poll reads only a few known runs again, the oldest first.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,19 +14,20 @@ use crate::{
     registry::VersionFacts,
 };
 
-/// How many runs run are read at the same time.
+/// How many runs are read concurrently.
 const AT_ONCE: usize = 8;
 
 /// How many known runs each poll reads again.
-const AGAIN: usize = 10;
+const REREADS: usize = 10;
 
 /// The metrics of a run, or why they could not be read.
 pub type ListedMetrics = Result<BTreeMap<String, Metric>, ReasonMessage>;
 
-/// The newest versions of a model, each with the metrics of its run; without them where nobody follows a metric.
+/// The newest versions of a model, each with the metrics of its run, or without metrics if no follower needs
+/// them.
 pub type Listing = Result<Vec<(VersionFacts, ListedMetrics)>, ReasonMessage>;
 
-/// The metrics of runs that were read, and by which poll.
+/// The metrics of the runs read, with the number of the poll that read them.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     polls: u64,
@@ -34,16 +35,16 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// The runs among these that are to be read by the next poll: those that are not known, and those known longest.
+    /// Returns the runs that the next poll has to read: the unknown ones, and a few of those known longest.
     fn due(&self, runs: &[String]) -> HashSet<String> {
         let is_known = |run: &&String| self.known.get(*run).is_some_and(|(_, metrics)| metrics.is_ok());
         let mut known: Vec<_> = runs.iter().filter(is_known).map(|run| (self.known[run].0, run)).collect();
         known.sort_unstable();
-        let again = known.into_iter().take(AGAIN).map(|(_, run)| run);
+        let again = known.into_iter().take(REREADS).map(|(_, run)| run);
         runs.iter().filter(|run| !is_known(run)).chain(again).cloned().collect()
     }
 
-    /// Takes what a poll read, and forgets the runs that nobody follows any more.
+    /// Remembers the runs that a poll read, and forgets those without a follower.
     fn remember(&mut self, read: HashMap<String, ListedMetrics>, followed: &[String]) {
         self.polls += 1;
         let polls = self.polls;
@@ -59,7 +60,7 @@ impl Runs {
 }
 
 impl PolledRegistry {
-    /// The newest versions of a model; `None` until a poll has read them, which then happens now.
+    /// Returns the newest versions of a model; `None` before a poll has read them, and then it starts one.
     #[must_use]
     pub fn listing(&self, name: &ModelName) -> Option<Listing> {
         let listing = self.memory().listings.get(name).cloned();
@@ -69,7 +70,7 @@ impl PolledRegistry {
         listing
     }
 
-    /// Lists these models, with metrics where somebody follows one.
+    /// Lists the versions of these models, with metrics if a follower needs them.
     pub(super) async fn read_listings(
         &self,
         followed: &BTreeMap<ModelName, bool>,
@@ -82,11 +83,11 @@ impl PolledRegistry {
         let lists: BTreeMap<ModelName, Result<Vec<VersionFacts>, ReasonMessage>> =
             lists.buffer_unordered(AT_ONCE).collect().await;
         let by_metric = lists.iter().filter(|(name, _)| followed[*name]);
-        let made_by = |(name, list): (&ModelName, &Result<Vec<VersionFacts>, ReasonMessage>)| {
-            let made = |facts: &VersionFacts| Some((facts.run_id.clone()?, (name.clone(), facts.clone())));
-            list.iter().flatten().filter_map(made).collect::<Vec<_>>()
+        let runs_of = |(name, list): (&ModelName, &Result<Vec<VersionFacts>, ReasonMessage>)| {
+            let run = |facts: &VersionFacts| Some((facts.run_id.clone()?, (name.clone(), facts.clone())));
+            list.iter().flatten().filter_map(run).collect::<Vec<_>>()
         };
-        self.read_runs(by_metric.flat_map(made_by).collect()).await;
+        self.read_runs(by_metric.flat_map(runs_of).collect()).await;
         let memory = self.memory();
         let with_metrics = |facts: VersionFacts| {
             let metrics = memory.runs.of(&facts);
@@ -103,15 +104,15 @@ impl PolledRegistry {
         client.newest_versions(name, NEWEST).await.map_err(|error| self.explain(Some(name), &error))
     }
 
-    /// Reads those of these runs that are due, each with a version that it made.
-    async fn read_runs(&self, mut made: HashMap<String, (ModelName, VersionFacts)>) {
-        let runs: Vec<String> = made.keys().cloned().collect();
+    /// Reads the runs that are due. Each is given with a version that it created.
+    async fn read_runs(&self, mut versions: HashMap<String, (ModelName, VersionFacts)>) {
+        let runs: Vec<String> = versions.keys().cloned().collect();
         let due = self.memory().runs.due(&runs);
-        made.retain(|run, _| due.contains(run));
-        let reads = stream::iter(made).map(async |(run, (name, facts))| {
+        versions.retain(|run, _| due.contains(run));
+        let reads = stream::iter(versions).map(async |(run, (name, facts))| {
             let metrics = match self.client() {
                 Ok(client) => self.read_metrics(client.as_ref(), &name, &facts).await,
-                Err(cause) => Err(cause),
+                Err(error) => Err(error),
             };
             (run, metrics)
         });
@@ -126,7 +127,7 @@ mod tests {
     use crate::api::condition::Reason;
 
     #[test]
-    fn what_is_not_known_is_read_and_of_the_rest_a_few_in_turn() {
+    fn unknown_runs_are_read_first_and_known_ones_in_turn() {
         let runs: Vec<String> = (0..25).map(|number| format!("{number:02}")).collect();
         let mut known = Runs::default();
         let good = |runs: HashSet<String>| -> HashMap<String, ListedMetrics> {
@@ -137,15 +138,15 @@ mod tests {
         let mut seen = HashSet::new();
         for _ in 0..3 {
             let due = known.due(&runs);
-            assert_eq!(due.len(), AGAIN);
+            assert_eq!(due.len(), REREADS);
             seen.extend(due.clone());
             known.remember(good(due), &runs);
         }
-        assert_eq!(seen.len(), 25, "each has its turn");
+        assert_eq!(seen.len(), 25, "each is read in its turn");
         let failed = Err(ReasonMessage::new(Reason::RegistryFailing, "500"));
         known.remember(HashMap::from([("03".to_owned(), failed)]), &runs);
-        assert!(known.due(&runs).contains("03"), "what failed is read by the next poll");
+        assert!(known.due(&runs).contains("03"), "a failed read is repeated by the next poll");
         known.remember(HashMap::new(), &runs[..2]);
-        assert_eq!(known.known.len(), 2, "what nobody follows is forgotten");
+        assert_eq!(known.known.len(), 2, "runs without a follower are forgotten");
     }
 }

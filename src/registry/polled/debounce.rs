@@ -1,4 +1,4 @@
-//! When what a registry says by itself is answered by a poll: at once, unless the last such poll has just begun.
+//! When webhook deliveries cause a poll: at once, unless the last such poll has just begun.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,12 +7,12 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// How much time lies at least between the beginnings of two polls that answer pushes; and at least as much as the last one
-/// took lies between its end and the next. A registry that is written to all the time costs at most two polls a second, and is
-/// read at most half of the time.
-const DISTANCE: Duration = Duration::from_millis(500);
+/// Minimum time between the starts of two polls caused by deliveries. The pause after such a poll is also at
+/// least as long as the poll took. So a registry that is written to constantly is polled at most twice a
+/// second, and at most half of the time.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The pushes of one registry.
+/// The deliveries of one registry.
 #[derive(Debug, Default)]
 pub(super) struct Debounce {
     state: Mutex<DebounceState>,
@@ -21,12 +21,12 @@ pub(super) struct Debounce {
 
 #[derive(Debug, Default)]
 struct DebounceState {
-    /// Something came that no poll has answered yet.
-    waits: bool,
-    /// When the poll began that answers what came before.
-    answering: Option<Instant>,
-    /// No other one begins before.
-    rests_until: Option<Instant>,
+    /// A delivery arrived that no poll covers yet.
+    pending: bool,
+    /// Start of the running poll that covers the deliveries before it.
+    polling_since: Option<Instant>,
+    /// Earliest start of the next poll.
+    not_before: Option<Instant>,
 }
 
 impl Debounce {
@@ -34,36 +34,36 @@ impl Debounce {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something came.
-    pub(super) fn arrived(&self) {
-        self.state().waits = true;
+    /// Remembers that a delivery arrived.
+    pub(super) fn delivery_arrived(&self) {
+        self.state().pending = true;
         self.arrival.notify_one();
     }
 
-    /// A poll begins, and answers all that came before.
-    pub(super) fn answered(&self, at: Instant) {
+    /// Remembers that a poll started. It covers all deliveries before it.
+    pub(super) fn poll_started(&self, at: Instant) {
         let mut state = self.state();
-        if std::mem::take(&mut state.waits) {
-            state.answering = Some(at);
+        if std::mem::take(&mut state.pending) {
+            state.polling_since = Some(at);
         }
     }
 
-    /// The poll is over.
-    pub(super) fn ended(&self, at: Instant) {
+    /// Remembers that the poll ended.
+    pub(super) fn poll_ended(&self, at: Instant) {
         let mut state = self.state();
-        if let Some(began) = state.answering.take() {
-            state.rests_until = Some((began + DISTANCE).max(at + at.duration_since(began)));
+        if let Some(start) = state.polling_since.take() {
+            state.not_before = Some((start + MIN_INTERVAL).max(at + at.duration_since(start)));
         }
     }
 
-    /// Resolves when a poll is to answer what came. Nothing is lost when nobody waits for it any more.
+    /// Resolves when deliveries require a poll. It may be cancelled without losing a delivery.
     pub(super) async fn due(&self) {
         loop {
-            let waits_until = {
+            let due = {
                 let state = self.state();
-                state.waits.then_some(state.rests_until)
+                state.pending.then_some(state.not_before)
             };
-            match waits_until {
+            match due {
                 Some(Some(until)) => return tokio::time::sleep_until(until.into()).await,
                 Some(None) => return,
                 None => self.arrival.notified().await,
@@ -79,54 +79,54 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_burst_is_answered_by_one_poll_at_once_and_one_more() {
+    async fn a_burst_of_deliveries_causes_one_poll_at_once_and_one_later() {
         let debounce = Debounce::default();
-        assert!(debounce.due().now_or_never().is_none(), "nothing came");
+        assert!(debounce.due().now_or_never().is_none(), "no delivery");
         for _ in 0..50 {
-            debounce.arrived();
+            debounce.delivery_arrived();
         }
-        assert!(debounce.due().now_or_never().is_some(), "the first is answered at once");
-        let began = Instant::now();
-        debounce.answered(began);
-        debounce.ended(began);
-        assert!(debounce.due().now_or_never().is_none(), "all of them were answered");
+        assert!(debounce.due().now_or_never().is_some(), "the first poll is due at once");
+        let start = Instant::now();
+        debounce.poll_started(start);
+        debounce.poll_ended(start);
+        assert!(debounce.due().now_or_never().is_none(), "the poll covers all deliveries");
         for _ in 0..50 {
-            debounce.arrived();
+            debounce.delivery_arrived();
         }
         debounce.due().await;
-        assert!(began.elapsed() >= DISTANCE);
-        debounce.answered(Instant::now());
+        assert!(start.elapsed() >= MIN_INTERVAL);
+        debounce.poll_started(Instant::now());
         assert!(debounce.due().now_or_never().is_none());
     }
 
     #[tokio::test]
-    async fn what_comes_while_a_poll_runs_is_answered_by_the_next() {
+    async fn a_delivery_during_a_poll_causes_another_poll() {
         let debounce = Debounce::default();
-        debounce.arrived();
-        debounce.answered(Instant::now());
-        debounce.arrived();
+        debounce.delivery_arrived();
+        debounce.poll_started(Instant::now());
+        debounce.delivery_arrived();
         tokio::time::timeout(Duration::from_mins(1), debounce.due()).await.expect("it is due");
     }
 
     #[tokio::test]
-    async fn a_registry_that_is_slow_is_read_at_most_half_of_the_time() {
-        let took = 2 * DISTANCE;
+    async fn a_slow_registry_is_polled_at_most_half_of_the_time() {
+        let took = 2 * MIN_INTERVAL;
         let debounce = Debounce::default();
-        debounce.arrived();
-        let ended = Instant::now();
-        debounce.answered(ended.checked_sub(took).unwrap());
-        debounce.ended(ended);
-        debounce.arrived();
+        debounce.delivery_arrived();
+        let end = Instant::now();
+        debounce.poll_started(end.checked_sub(took).unwrap());
+        debounce.poll_ended(end);
+        debounce.delivery_arrived();
         debounce.due().await;
-        assert!(ended.elapsed() >= took, "{:?}", ended.elapsed());
+        assert!(end.elapsed() >= took, "{:?}", end.elapsed());
     }
 
     #[tokio::test]
-    async fn who_stops_waiting_loses_nothing() {
+    async fn a_cancelled_wait_loses_no_delivery() {
         let debounce = Debounce::default();
         assert!(debounce.due().now_or_never().is_none());
-        debounce.arrived();
+        debounce.delivery_arrived();
         assert!(debounce.due().now_or_never().is_some());
-        assert!(debounce.due().now_or_never().is_some(), "still unanswered");
+        assert!(debounce.due().now_or_never().is_some(), "still pending");
     }
 }

@@ -1,7 +1,7 @@
 //! The metrics that the status of a RegisteredModel shows for its newest versions.
 //!
-//! Logging a metric moves none of the model's timestamps. So of the runs that are shown, each poll reads a few again, those that
-//! could not be read first, then the oldest: ten requests, however many models there are.
+//! Logging a metric changes none of the model's timestamps. So each poll reads a few of the displayed runs
+//! again, first those that could not be read, then the oldest: ten requests, however many models there are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,16 +16,16 @@ use crate::{
     registry::VersionFacts,
 };
 
-/// How many reads run at the same time.
+/// How many reads run concurrently.
 const AT_ONCE: usize = 8;
 
 /// How many runs each poll reads again.
-const AGAIN: usize = 10;
+const REREADS: usize = 10;
 
-/// Those of a version's metrics that are shown; `None` while its run was never read.
+/// The displayed metrics of each version; `None` until its run has been read.
 pub type DisplayMetrics = BTreeMap<Version, Option<BTreeMap<String, Metric>>>;
 
-/// What is shown, and when it was read.
+/// The displayed metrics, and when they were read.
 #[derive(Debug, Default)]
 pub(super) struct DisplayCache {
     polls: u64,
@@ -34,7 +34,7 @@ pub(super) struct DisplayCache {
 
 #[derive(Debug, Default)]
 struct CachedModel {
-    /// What somebody wants to see.
+    /// The metrics to display.
     names: BTreeSet<String>,
     versions: BTreeMap<Version, CachedRun>,
 }
@@ -42,29 +42,31 @@ struct CachedModel {
 #[derive(Debug)]
 struct CachedRun {
     facts: VersionFacts,
-    /// By which poll it was read last.
+    /// Number of the poll that last read it.
     read: u64,
-    /// `None` while it was never read.
+    /// `None` until it has been read.
     metrics: Option<BTreeMap<String, Metric>>,
 }
 
-/// What was read of a run; `None` where it could not be.
+/// The metrics of a run; `None` if they could not be read.
 type MetricsRead = (ModelName, Version, Option<BTreeMap<String, Metric>>);
 
 impl DisplayCache {
-    /// Takes a model's newest versions, and the metrics that somebody wants to see. Answers those that have to be read.
-    fn take_in(
+    /// Updates a model's newest versions and the metrics to display. Returns the versions that have to be
+    /// read.
+    fn update(
         &mut self,
         name: &ModelName,
         versions: &[VersionFacts],
         names: &BTreeSet<String>,
     ) -> Vec<(ModelName, VersionFacts)> {
         let model = self.models.entry(name.clone()).or_default();
-        let is_more = !names.is_subset(&model.names);
+        let has_new_names = !names.is_subset(&model.names);
         model.names.extend(names.iter().cloned());
         let mut known = std::mem::take(&mut model.versions);
         for facts in versions {
-            let run = known.remove(&facts.version).filter(|run| run.facts.run_id == facts.run_id && !is_more);
+            let same_run = |run: &CachedRun| run.facts.run_id == facts.run_id && !has_new_names;
+            let run = known.remove(&facts.version).filter(same_run);
             let metrics = run.as_ref().and_then(|run| run.metrics.clone());
             let run = CachedRun { facts: facts.clone(), read: run.map_or(0, |run| run.read), metrics };
             model.versions.insert(facts.version, run);
@@ -73,20 +75,21 @@ impl DisplayCache {
         unread.map(|run| (name.clone(), run.facts.clone())).collect()
     }
 
-    /// The runs that the next poll reads.
+    /// Returns the runs that the next poll has to read.
     fn due(&self, watched: &BTreeSet<ModelName>) -> Vec<(ModelName, VersionFacts)> {
         let models = self.models.iter().filter(|(name, _)| watched.contains(*name));
         let runs = models.flat_map(|(name, model)| model.versions.values().map(move |run| (name, run)));
         let mut runs: Vec<_> = runs.filter(|(_, run)| run.facts.run_id.is_some()).collect();
         runs.sort_by_key(|(name, run)| (run.metrics.is_some(), run.read, *name, run.facts.version));
-        runs.into_iter().take(AGAIN).map(|(name, run)| (name.clone(), run.facts.clone())).collect()
+        runs.into_iter().take(REREADS).map(|(name, run)| (name.clone(), run.facts.clone())).collect()
     }
 
-    /// Takes what was read. Answers the models of which something is new. What could not be read stays as it was known.
-    fn remember(&mut self, answers: Vec<MetricsRead>) -> BTreeSet<ModelName> {
+    /// Remembers metrics and returns the models that changed. Metrics that could not be read stay as they
+    /// were.
+    fn remember(&mut self, read: Vec<MetricsRead>) -> BTreeSet<ModelName> {
         let polls = self.polls;
-        let mut has_changed = BTreeSet::new();
-        for (name, version, metrics) in answers {
+        let mut changed = BTreeSet::new();
+        for (name, version, metrics) in read {
             let Some(model) = self.models.get_mut(&name) else { continue };
             let Some(run) = model.versions.get_mut(&version) else { continue };
             run.read = polls;
@@ -94,10 +97,10 @@ impl DisplayCache {
             metrics.retain(|name, _| model.names.contains(name));
             if run.metrics.as_ref() != Some(&metrics) {
                 run.metrics = Some(metrics);
-                has_changed.insert(name);
+                changed.insert(name);
             }
         }
-        has_changed
+        changed
     }
 
     fn of(&self, name: &ModelName) -> DisplayMetrics {
@@ -107,7 +110,7 @@ impl DisplayCache {
 }
 
 impl PolledRegistry {
-    /// These metrics of a model's newest versions; runs that were never read are read now.
+    /// Returns these metrics of a model's newest versions. Runs that were never read are read now.
     pub async fn display_metrics(
         &self,
         name: &ModelName,
@@ -117,15 +120,15 @@ impl PolledRegistry {
         if names.is_empty() {
             return DisplayMetrics::new();
         }
-        let unread = self.memory().display.take_in(name, versions, names);
-        let answers = self.read_display_runs(unread).await;
+        let unread = self.memory().display.update(name, versions, names);
+        let read = self.read_display_runs(unread).await;
         let mut memory = self.memory();
-        memory.display.remember(answers);
+        memory.display.remember(read);
         memory.display.of(name)
     }
 
-    /// Reads a few of the runs that are shown again, and forgets the models that nobody watches any more. Answers the models of
-    /// which something is new.
+    /// Reads a few of the displayed runs again, and forgets the models that are not watched any more. Returns
+    /// the models that changed.
     pub(super) async fn read_display_metrics(&self, watched: &BTreeSet<ModelName>) -> BTreeSet<ModelName> {
         let due = {
             let display = &mut self.memory().display;
@@ -133,18 +136,18 @@ impl PolledRegistry {
             display.models.retain(|name, _| watched.contains(name));
             display.due(watched)
         };
-        let answers = self.read_display_runs(due).await;
-        self.memory().display.remember(answers)
+        let read = self.read_display_runs(due).await;
+        self.memory().display.remember(read)
     }
 
     async fn read_display_runs(&self, runs: Vec<(ModelName, VersionFacts)>) -> Vec<MetricsRead> {
         let reads = stream::iter(runs).map(async |(name, facts)| {
             let what = format!("the metrics of version {}", facts.version);
-            let asked = async {
+            let read = async {
                 let client = self.client()?;
                 self.read_metrics(client.as_ref(), &name, &facts).await
             };
-            let metrics = self.in_time(asked, &what).await.ok();
+            let metrics = self.in_time(read, &what).await.ok();
             (name, facts.version, metrics)
         });
         reads.buffer_unordered(AT_ONCE).collect().await
@@ -179,39 +182,39 @@ mod tests {
     }
 
     #[test]
-    fn promise_7_what_reads_the_same_is_no_news_and_what_cannot_be_read_stays() {
+    fn promise_7_unchanged_metrics_are_no_change_and_unreadable_ones_stay_as_they_were() {
         let name: ModelName = "fraud".parse().unwrap();
         let names = BTreeSet::from(["auc".to_owned()]);
         let mut display = DisplayCache::default();
         let versions = [facts(2, "b"), facts(1, "a")];
-        assert_eq!(display.take_in(&name, &versions, &names).len(), 2);
+        assert_eq!(display.update(&name, &versions, &names).len(), 2);
         let nan = [("auc", f64::NAN), ("other", 1.0)];
         assert_eq!(display.remember(vec![answer(1, Some(&nan)), answer(2, None)]).len(), 1);
         assert_eq!(display.remember(vec![answer(1, Some(&[("auc", f64::NAN), ("other", 2.0)]))]).len(), 0);
         assert_eq!(display.remember(vec![answer(1, None)]).len(), 0);
         assert_eq!(display.of(&name)[&Version::new(1).unwrap()].as_ref().unwrap().len(), 1);
         assert_eq!(display.of(&name)[&Version::new(2).unwrap()], None);
-        assert_eq!(display.take_in(&name, &versions, &names).len(), 1, "only what was never read");
-        assert_eq!(display.take_in(&name, &[facts(1, "c")], &names).len(), 1, "another run");
+        assert_eq!(display.update(&name, &versions, &names).len(), 1, "only the run never read");
+        assert_eq!(display.update(&name, &[facts(1, "c")], &names).len(), 1, "another run");
         let more = BTreeSet::from(["f1".to_owned()]);
         display.remember(vec![answer(1, Some(&[("auc", 0.5)]))]);
-        assert_eq!(display.take_in(&name, &[facts(1, "c")], &more).len(), 1, "another metric");
+        assert_eq!(display.update(&name, &[facts(1, "c")], &more).len(), 1, "another metric");
     }
 
     #[test]
-    fn a_poll_reads_a_few_the_unread_first_and_all_in_turn() {
+    fn a_poll_reads_a_few_runs_unread_ones_first_and_all_in_turn() {
         let name: ModelName = "fraud".parse().unwrap();
         let watched = BTreeSet::from([name.clone()]);
         let names = BTreeSet::from(["auc".to_owned()]);
         let mut display = DisplayCache::default();
         let versions: Vec<_> = (1..=25).map(|number| facts(number, &number.to_string())).collect();
-        display.take_in(&name, &versions, &names);
+        display.update(&name, &versions, &names);
         display.remember((1..=24).map(|number| answer(number, Some(&[]))).collect());
         let mut seen = BTreeSet::new();
         for _ in 0..3 {
             display.polls += 1;
             let due = display.due(&watched);
-            assert_eq!(due.len(), AGAIN);
+            assert_eq!(due.len(), REREADS);
             assert_eq!(due[0].1.version, Version::new(25).unwrap(), "never read");
             let others = due[1..].iter().map(|(_, facts)| facts.version);
             seen.extend(others.clone());

@@ -1,13 +1,13 @@
-//! What the promotion rules judge versions by: the version itself, as it is now, and the metrics of its run.
+//! The evidence for the promotion rules: the version itself, as it is now, and the metrics of its run.
 //!
-//! Setting a tag or a description, or logging a metric, moves none of the model's timestamps. So what is judged is read again
-//! by every poll, for as long as somebody waits for it, and by nobody else.
+//! Setting a tag or a description, or logging a metric, changes none of the model's timestamps. So evidence
+//! is read again by every poll, for as long as a rule needs it.
 
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
 
-use super::{PolledRegistry, polled_registry::PATIENCE};
+use super::{PolledRegistry, polled_registry::READ_TIMEOUT};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -17,20 +17,21 @@ use crate::{
     registry::{Registry, VersionFacts},
 };
 
-/// How many reads for the rules run at the same time.
+/// How many reads run concurrently.
 const AT_ONCE: usize = 8;
 
-/// What a version is judged by.
+/// The evidence about a version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VersionEvidence {
-    /// The version, as it was read last.
+    /// The version, as last read.
     pub facts: VersionFacts,
     /// The latest values of its run's metrics, or why they could not be read.
     pub metrics: Result<BTreeMap<String, Metric>, ReasonMessage>,
 }
 
 impl PolledRegistry {
-    /// What a version is judged by, from memory where it was read since the last poll but one; `None` when it does not exist.
+    /// Returns the evidence about a version, from memory if a poll keeps it; `None` if the version does not
+    /// exist.
     ///
     /// # Errors
     /// Why it cannot be known now.
@@ -48,7 +49,7 @@ impl PolledRegistry {
         Ok(read)
     }
 
-    /// Reads what these versions are judged by. One that could not be read is left out: nothing is known of it then.
+    /// Reads the evidence about these versions. Those that could not be read are left out, and so unknown.
     pub(super) async fn read_all_evidence(
         &self,
         judged: impl IntoIterator<Item = (ModelName, Version)>,
@@ -66,17 +67,17 @@ impl PolledRegistry {
         version: Version,
     ) -> Result<Option<VersionEvidence>, ReasonMessage> {
         let client = self.client()?;
-        let asked = async {
+        let read = async {
             let facts =
                 client.version(name, version).await.map_err(|error| self.explain(Some(name), &error))?;
             let Some(facts) = facts else { return Ok(None) };
             let metrics = self.read_metrics(client.as_ref(), name, &facts).await;
             Ok(Some(VersionEvidence { facts, metrics }))
         };
-        self.in_time(asked, &format!("what version {version} is judged by")).await
+        self.in_time(read, &format!("version {version} and its metrics")).await
     }
 
-    /// The metrics of a version's run. A version without a run, or whose run was purged, has none.
+    /// Reads the metrics of a version's run. A version without a run, or whose run was purged, has none.
     pub(super) async fn read_metrics(
         &self,
         client: &dyn Registry,
@@ -84,8 +85,7 @@ impl PolledRegistry {
         facts: &VersionFacts,
     ) -> Result<BTreeMap<String, Metric>, ReasonMessage> {
         if !client.capabilities().metrics {
-            let message =
-                "this registry has no metrics that could be read, which a rule in spec.promotion needs";
+            let message = "a rule in spec.promotion needs metrics, but this registry has none";
             return Err(ReasonMessage::new(Reason::RegistryUnsupported, message));
         }
         let Some(run_id) = &facts.run_id else { return Ok(BTreeMap::new()) };
@@ -96,15 +96,16 @@ impl PolledRegistry {
         Ok(metrics.unwrap_or_default())
     }
 
-    /// The answer, if it comes while a decision can wait for it.
+    /// Limits the duration of a read that a decision waits for; `what` names what is read.
     pub(super) async fn in_time<T>(
         &self,
-        asked: impl Future<Output = Result<T, ReasonMessage>>,
+        read: impl Future<Output = Result<T, ReasonMessage>>,
         what: &str,
     ) -> Result<T, ReasonMessage> {
-        let answer = tokio::time::timeout(PATIENCE, asked).await;
-        answer.unwrap_or_else(|_| {
-            let message = format!("{} did not say within {}s {what}", self.settings.url, PATIENCE.as_secs());
+        let result = tokio::time::timeout(READ_TIMEOUT, read).await;
+        result.unwrap_or_else(|_| {
+            let url = &self.settings.url;
+            let message = format!("{url} did not return {what} within {}s", READ_TIMEOUT.as_secs());
             Err(ReasonMessage::new(Reason::RegistryUnreachable, message))
         })
     }

@@ -1,4 +1,4 @@
-//! What was read of a registry, between its polls.
+//! The results of reads of a registry, kept between polls.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,43 +19,43 @@ use super::{
     evidence::VersionEvidence,
 };
 
-/// What was read of a registry.
+/// The results of reads of a registry.
 #[derive(Debug, Default)]
 pub(super) struct RegistryMemory {
     /// `None` until the first poll.
     pub(super) health: Option<Result<(), ReasonMessage>>,
     pub(super) server_version: Option<String>,
     pub(super) models: HashMap<ModelName, ModelMemory>,
-    /// What versions are judged by that may have to be: read again by each poll, and forgotten when nobody waits for them.
+    /// Evidence about versions: read again by each poll, and forgotten when nobody needs it any more.
     pub(super) evidence: HashMap<(ModelName, Version), Option<VersionEvidence>>,
-    /// The newest versions of the models that somebody follows.
+    /// The newest versions of the models that have followers.
     pub(super) listings: HashMap<ModelName, Listing>,
     pub(super) runs: Runs,
     pub(super) display: DisplayCache,
 }
 
 impl RegistryMemory {
-    /// Why what is remembered is not to be believed now.
+    /// Returns why the remembered results must not be used now.
     pub(super) fn error(&self) -> Option<ReasonMessage> {
         match &self.health {
             Some(Ok(())) => None,
-            Some(Err(cause)) => Some(cause.clone()),
+            Some(Err(error)) => Some(error.clone()),
             None => Some(ReasonMessage::new(Reason::RegistryNotRead, "the registry has not been read yet")),
         }
     }
 
-    /// Puts what was read for the rules in place of what was known. Answers the models of which something is new.
+    /// Replaces the evidence. Returns the models whose evidence changed.
     pub(super) fn remember_evidence(
         &mut self,
         read: BTreeMap<(ModelName, Version), Option<VersionEvidence>>,
     ) -> BTreeSet<ModelName> {
         let mut known = std::mem::replace(&mut self.evidence, read.into_iter().collect());
-        let has_changed =
+        let changed =
             self.evidence.iter().filter(|(key, evidence)| known.remove(*key).as_ref() != Some(*evidence));
-        has_changed.map(|((name, _), _)| name.clone()).collect()
+        changed.map(|((name, _), _)| name.clone()).collect()
     }
 
-    /// Puts fresh listings in place of what was known. Answers the models of which something is new.
+    /// Replaces the listings. Returns the models whose listing changed.
     pub(super) fn remember_listings(&mut self, read: HashMap<ModelName, Listing>) -> BTreeSet<ModelName> {
         for (name, listing) in &read {
             let known = self.models.entry(name.clone()).or_default();
@@ -64,16 +64,16 @@ impl RegistryMemory {
                 known.versions.entry(facts.version).or_insert_with(|| Some(facts.clone()));
             }
             if let Ok(listed) = listing {
-                known.forget_missing(listed.iter().map(|(facts, _)| facts.version).collect());
+                known.forget_missing(&listed.iter().map(|(facts, _)| facts.version).collect());
             }
         }
         let mut known = std::mem::replace(&mut self.listings, read);
-        let has_changed =
+        let changed =
             self.listings.iter().filter(|(name, listing)| known.remove(*name).as_ref() != Some(*listing));
-        has_changed.map(|(name, _)| name.clone()).collect()
+        changed.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Puts a fresh read of a model in place of what was known; whether something about it is new.
+    /// Replaces a model with a fresh read. Returns whether it changed.
     pub(super) fn remember(&mut self, name: &ModelName, facts: Option<RegisteredModelFacts>) -> bool {
         let known = self.models.entry(name.clone()).or_default();
         let had_error = known.error.take().is_some();
@@ -91,20 +91,20 @@ impl RegistryMemory {
     }
 }
 
-/// What was read of a model.
+/// The last read of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum KnownFacts {
     /// It was not read yet.
     #[default]
     Unread,
-    /// The registry itself said that it does not exist.
+    /// The registry itself reported that it does not exist.
     Absent,
-    /// What the registry said last.
+    /// The model as last read.
     Present(RegisteredModelFacts),
 }
 
 impl KnownFacts {
-    /// When the model was made, and when it or the set of its versions last changed.
+    /// Returns when the model was created, and when it or its set of versions last changed.
     fn times(&self) -> Option<(Timestamp, Timestamp)> {
         match self {
             Self::Present(facts) => Some((facts.created_at, facts.updated_at)),
@@ -116,20 +116,20 @@ impl KnownFacts {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ModelMemory {
     pub(super) facts: KnownFacts,
-    /// Why this one model could not be read last, while the registry answers otherwise.
+    /// Why the last read of this one model failed, while the registry itself is reachable.
     pub(super) error: Option<ReasonMessage>,
     pub(super) versions: BTreeMap<Version, Option<VersionFacts>>,
-    /// Somebody asked for a version and got no answer. The next poll lets them ask again.
+    /// A read of a version failed. The next poll makes those who wait for it try again.
     pub(super) unanswered: bool,
-    /// How often a write of our own was noted. A poll that began before the last of them does not know of it.
+    /// Number of our own writes. A poll that began before the last of them does not include it.
     pub(super) writes: u64,
-    /// Something was noted that others than the writer have to hear of.
+    /// Something was remembered that the next poll reports as a change.
     pub(super) has_changed: bool,
 }
 
 impl ModelMemory {
-    /// Forgets the versions that a list should hold and does not: whether they are gone is asked of each itself.
-    fn forget_missing(&mut self, listed: BTreeSet<Version>) {
+    /// Forgets the versions that a complete list would contain but does not, so that each is read directly.
+    fn forget_missing(&mut self, listed: &BTreeSet<Version>) {
         let lowest = if listed.len() < NEWEST { None } else { listed.first().copied() };
         self.versions.retain(|version, facts| {
             let is_older = lowest.is_some_and(|lowest| *version < lowest);
@@ -137,28 +137,28 @@ impl ModelMemory {
         });
     }
 
-    /// Whether there is something that others have to hear of, or to ask again.
+    /// Returns and resets whether there is a change to report, or a read to try again.
     pub(super) fn take_changes(&mut self) -> bool {
         std::mem::take(&mut self.has_changed) | std::mem::take(&mut self.unanswered)
     }
 
-    /// Notes why the model could not be read; whether that is new.
+    /// Remembers why the model could not be read. Returns whether the error changed.
     pub(super) fn set_error(&mut self, error: ReasonMessage) -> bool {
         let error = Some(error);
         std::mem::replace(&mut self.error, error.clone()) != error
     }
 }
 
-/// What a poll read of one model, or why it could read only others.
+/// A poll's read of one model, or why this one model could not be read.
 pub(super) type ModelRead = Result<Option<RegisteredModelFacts>, ReasonMessage>;
 
-/// What a model looks like, as far as it is known.
+/// A model, as far as it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModelView {
-    /// It cannot be known now, and why.
+    /// It cannot be known now, for this reason.
     Unknown(ReasonMessage),
-    /// The registry itself said that it does not exist.
+    /// The registry itself reported that it does not exist.
     Absent,
-    /// This is what the registry said last.
+    /// The model as last read.
     Present(RegisteredModelFacts),
 }

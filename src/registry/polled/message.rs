@@ -1,4 +1,4 @@
-//! What keeps a registry from answering, for a person: a reason, and a sentence that names the registry and the next step.
+//! A registry's errors for people: a reason, and a message that names the registry and the next step.
 
 use std::time::{Duration, Instant};
 
@@ -12,57 +12,59 @@ use crate::{
     registry::RegistryError,
 };
 
-/// How long the words are kept in which something was said last.
+/// How long a message is kept.
 const KEPT: Duration = Duration::from_mins(10);
-/// A word with a digit in it that is at least so long may be another one in the next answer: a time, or the number of a request.
-/// A shorter one is a version, a status or a part of a date.
-const RESTLESS: usize = 6;
-/// How many notes are kept at most.
-const NOTES_MAX: usize = 100;
+/// Minimum length of a word with a digit that may differ in the next response: a time, or the number of a
+/// request. A shorter one is a version, a status or a part of a date.
+const VARIABLE_WORD: usize = 6;
+/// How many messages are kept at most.
+const MESSAGES_MAX: usize = 100;
 
-/// What was said lately, and of which model; all others mean the registry itself.
+/// The latest messages, each with its model; without one, it is about the registry itself.
 #[derive(Debug, Default)]
 pub(super) struct StableMessages(Vec<(Option<ModelName>, ReasonMessage, Instant)>);
 
 impl StableMessages {
-    /// The note, in the words in which the same was said lately.
-    pub(super) fn steadily(
+    /// Returns this message, or a recent one about the same that differs only in variable words.
+    pub(super) fn stabilize(
         &mut self,
         about: Option<&ModelName>,
-        cause: ReasonMessage,
+        message: ReasonMessage,
         now: Instant,
     ) -> ReasonMessage {
         self.0.retain(|(_, _, last)| now.duration_since(*last) < KEPT);
-        let same = |said: &&mut (Option<ModelName>, ReasonMessage, Instant)| {
-            said.0.as_ref() == about && are_alike(&said.1, &cause)
+        let same = |known: &&mut (Option<ModelName>, ReasonMessage, Instant)| {
+            known.0.as_ref() == about && are_alike(&known.1, &message)
         };
-        if let Some((_, said, last)) = self.0.iter_mut().find(same) {
+        if let Some((_, known, last)) = self.0.iter_mut().find(same) {
             *last = now;
-            return said.clone();
+            return known.clone();
         }
-        if self.0.len() >= NOTES_MAX {
+        if self.0.len() >= MESSAGES_MAX {
             self.0.remove(0);
         }
-        self.0.push((about.cloned(), cause.clone(), now));
-        cause
+        self.0.push((about.cloned(), message.clone(), now));
+        message
     }
 }
 
-/// Whether two notes say the same, but for words that differ from one answer to the next.
+/// Whether two messages are equal except for variable words.
 fn are_alike(one: &ReasonMessage, other: &ReasonMessage) -> bool {
-    fn words(cause: &ReasonMessage) -> impl Iterator<Item = Option<&str>> {
-        let is_restless = |word: &&str| word.len() >= RESTLESS && word.contains(|c: char| c.is_ascii_digit());
-        cause.message.split_whitespace().map(move |word| Some(word).filter(|word| !is_restless(word)))
+    fn words(message: &ReasonMessage) -> impl Iterator<Item = Option<&str>> {
+        let is_variable =
+            |word: &&str| word.len() >= VARIABLE_WORD && word.contains(|c: char| c.is_ascii_digit());
+        message.message.split_whitespace().map(move |word| Some(word).filter(|word| !is_variable(word)))
     }
     one.reason == other.reason && words(one).eq(words(other))
 }
 
-/// A registry's refusal as a reason and a sentence.
+/// Returns the reason and message of a registry's error.
 pub(super) fn explain(url: &Url, error: &RegistryError) -> ReasonMessage {
     let (reason, next) = match error {
         RegistryError::Unreachable { .. } | RegistryError::TimedOut { .. } => (
             Reason::RegistryUnreachable,
-            "; check that it runs, its URL, and that no NetworkPolicy stands between",
+            "; check that it is running, that its URL is right, and that no NetworkPolicy blocks the \
+             connection",
         ),
         RegistryError::Unauthorized { .. } => (
             Reason::RegistryUnauthorized,
@@ -70,31 +72,31 @@ pub(super) fn explain(url: &Url, error: &RegistryError) -> ReasonMessage {
         ),
         RegistryError::Forbidden { .. } => (
             Reason::RegistryForbidden,
-            "; give this login the right to read the model and its versions and to set aliases",
+            "; grant this login permission to read the model and its versions and to set aliases",
         ),
         RegistryError::HostRefused { .. } => (Reason::RegistryHostRefused, ""),
         RegistryError::WorkspaceRefused { .. } => (
             Reason::RegistryWorkspaceRefused,
-            "; correct spec.mlflow.workspace of the ModelRegistry, or make the workspace there",
+            "; correct spec.mlflow.workspace of the ModelRegistry, or create the workspace",
         ),
         RegistryError::Refused { .. } => (Reason::RegistryRefused, ""),
         RegistryError::RateLimited { .. } => (
             Reason::RegistryFailing,
-            "; it is asked again later, and if that does not help, set a longer pollInterval, or a higher limit there",
+            "; retrying later; if it persists, set a longer pollInterval or a higher limit on the server",
         ),
         RegistryError::ServerFailed { .. } => {
-            (Reason::RegistryFailing, "; it is asked again, and if it does not pass, its log says why")
+            (Reason::RegistryFailing, "; retrying; if it persists, see the server's log")
         }
         RegistryError::NotARegistry { .. } => (Reason::RegistryFailing, ""),
     };
-    let names_it = matches!(
+    let has_url = matches!(
         error,
         RegistryError::Unreachable { .. }
             | RegistryError::TimedOut { .. }
             | RegistryError::NotARegistry { .. }
     );
-    let place = if names_it { String::new() } else { format!("{url}: ") };
-    ReasonMessage::new(reason, format!("{place}{error}{next}"))
+    let prefix = if has_url { String::new() } else { format!("{url}: ") };
+    ReasonMessage::new(reason, format!("{prefix}{error}{next}"))
 }
 
 #[cfg(test)]
@@ -107,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_names_the_registry() {
-        let text = || "what it said".to_owned();
+    fn every_message_names_the_registry() {
+        let text = || "some detail".to_owned();
         let url: Url = "http://mlflow:5000".parse().unwrap();
         let errors = [
             RegistryError::Unreachable { url: url.to_string(), cause: text() },
@@ -123,27 +125,27 @@ mod tests {
             RegistryError::NotARegistry { url: format!("{url}api"), detail: text() },
         ];
         for error in errors {
-            let said = explain(&url, &error).message;
-            assert_eq!(said.matches("http://mlflow:5000/").count(), 1, "{said}");
+            let message = explain(&url, &error).message;
+            assert_eq!(message.matches("http://mlflow:5000/").count(), 1, "{message}");
         }
     }
 
     #[test]
-    fn what_differs_in_every_answer_is_no_news() {
-        let mut said = StableMessages::default();
+    fn words_that_vary_with_every_response_do_not_change_the_message() {
+        let mut messages = StableMessages::default();
         let (fraud, iris): (ModelName, ModelName) = ("fraud".parse().unwrap(), "iris".parse().unwrap());
         let now = Instant::now();
-        let first = said.steadily(Some(&fraud), failing("request 8f3a-11 at 09:15:40 on 22 Nov"), now);
-        let again = |said: &mut StableMessages, about, detail, later| {
-            said.steadily(about, failing(detail), now + later).message.contains("8f3a-11")
+        let first = messages.stabilize(Some(&fraud), failing("request 8f3a-11 at 09:15:40 on 22 Nov"), now);
+        let again = |messages: &mut StableMessages, about, detail, later| {
+            messages.stabilize(about, failing(detail), now + later).message.contains("8f3a-11")
         };
         let soon = Duration::from_secs(5);
         assert!(first.message.contains("8f3a-11"));
-        assert!(again(&mut said, Some(&fraud), "request 77aa-12 at 09:15:45 on 22 Nov", soon));
-        assert!(!again(&mut said, Some(&iris), "request 77aa-12 at 09:15:45 on 22 Nov", soon));
-        assert!(!again(&mut said, None, "request 77aa-12 at 09:15:45 on 22 Nov", soon));
-        assert!(!again(&mut said, Some(&fraud), "request 77aa-12 at 09:15:45 on 23 Nov", soon));
-        assert!(!again(&mut said, Some(&fraud), "disk full", soon));
-        assert!(!again(&mut said, Some(&fraud), "request 77aa-12 at 09:15:45 on 22 Nov", soon + KEPT));
+        assert!(again(&mut messages, Some(&fraud), "request 77aa-12 at 09:15:45 on 22 Nov", soon));
+        assert!(!again(&mut messages, Some(&iris), "request 77aa-12 at 09:15:45 on 22 Nov", soon));
+        assert!(!again(&mut messages, None, "request 77aa-12 at 09:15:45 on 22 Nov", soon));
+        assert!(!again(&mut messages, Some(&fraud), "request 77aa-12 at 09:15:45 on 23 Nov", soon));
+        assert!(!again(&mut messages, Some(&fraud), "disk full", soon));
+        assert!(!again(&mut messages, Some(&fraud), "request 77aa-12 at 09:15:45 on 22 Nov", soon + KEPT));
     }
 }

@@ -1,24 +1,25 @@
-//! The registries that are watched, read in batches and remembered in between.
+//! The polled registries: read in batches, and remembered between polls.
 //!
 //! ```text
-//! handle   one registry: how to ask it, and what it said last
-//! evidence what the promotion rules judge versions by
-//! listing  the versions that followers choose from
-//! shown    the metrics that the status of a RegisteredModel shows
-//! memory   what was read of it
-//! pushes   when what the registry says by itself is answered by a poll
-//! trouble  what keeps it from answering, for a person
+//! polled_registry one registry: its client and the results of its last poll
+//! evidence        facts that the promotion rules judge versions by
+//! candidates      the versions that followers choose from
+//! display_metrics the metrics that the status of a RegisteredModel shows
+//! memory          the results of reads
+//! debounce        when a webhook delivery causes a poll
+//! message         errors as messages for people
 //! ```
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use url::Url;
 
-use crate::render::RegistryForPods;
+use crate::{api::RegistryKind, render::RegistryForPods};
 
 mod candidates;
 mod debounce;
@@ -36,11 +37,14 @@ pub use self::{
     polled_registry::{PollOutcome, PollPlan, PolledRegistry},
 };
 
-/// Names a registry: the one that Laurel was installed with, or a ModelRegistry by namespace and name.
+/// Identifies a registry by the object that describes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegistryKey {
-    /// The one that Laurel was installed with.
-    Default,
+    /// A ClusterModelRegistry.
+    Cluster {
+        /// Its name.
+        name: String,
+    },
     /// A ModelRegistry.
     Object {
         /// Its namespace.
@@ -50,33 +54,54 @@ pub enum RegistryKey {
     },
 }
 
-/// What a registry is, apart from what it says.
+impl RegistryKey {
+    /// Returns the kind and name of the object.
+    #[must_use]
+    pub fn object(&self) -> (RegistryKind, &str) {
+        match self {
+            Self::Cluster { name } => (RegistryKind::ClusterModelRegistry, name),
+            Self::Object { name, .. } => (RegistryKind::ModelRegistry, name),
+        }
+    }
+}
+
+impl fmt::Display for RegistryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = self.object();
+        match self {
+            Self::Cluster { .. } => write!(f, "{kind} {name}"),
+            Self::Object { namespace, .. } => write!(f, "{kind} {namespace}/{name}"),
+        }
+    }
+}
+
+/// The settings of a registry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The registry's URL.
     pub url: Url,
-    /// The workspace in it.
+    /// The workspace in the registry.
     pub workspace: Option<String>,
-    /// How often it is read.
+    /// How often it is polled.
     pub poll_interval: Duration,
-    /// What serving pods need to know.
+    /// The settings for serving pods.
     pub pods: RegistryForPods,
 }
 
-/// Every registry that is known.
+/// All known registries.
 #[derive(Debug, Default)]
 pub struct Registries {
     registries: RwLock<HashMap<RegistryKey, Arc<PolledRegistry>>>,
 }
 
 impl Registries {
-    /// The registry of this name, if it is known.
+    /// Returns the registry with this key, if it is known.
     #[must_use]
     pub fn get(&self, key: &RegistryKey) -> Option<Arc<PolledRegistry>> {
         self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    /// Adds or replaces a registry. Answers its handle, and whether it is a new one that has to be polled.
+    /// Adds or replaces a registry. Returns it, and whether it is new and has to be polled.
     pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<PolledRegistry>, bool) {
         let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
         match registries.get(key) {
@@ -85,14 +110,14 @@ impl Registries {
                 if let Some(registry) = known {
                     registry.retire();
                 }
-                let registry = Arc::new(PolledRegistry::new(settings));
+                let registry = Arc::new(PolledRegistry::new(key.clone(), settings));
                 registries.insert(key.clone(), registry.clone());
                 (registry, true)
             }
         }
     }
 
-    /// Forgets a registry and ends its polling.
+    /// Removes a registry and stops polling it.
     pub fn remove(&self, key: &RegistryKey) {
         let removed = self.registries.write().unwrap_or_else(PoisonError::into_inner).remove(key);
         if let Some(registry) = removed {

@@ -1,8 +1,8 @@
-//! One registry: how to ask it, and what it said last.
+//! One registry: its client and the results of its last poll.
 //!
-//! A poll reads every watched model in as few requests as the backend can, believes that one is gone only after a direct
-//! read, and says which models have changed. Versions are read one by one when somebody asks, and again after their
-//! model changed.
+//! A poll reads every watched model in as few requests as possible, treats one as deleted only after a direct
+//! read, and returns the models that changed. Versions are read one by one when they are needed, and again
+//! after their model changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,13 +14,14 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::{
-    Settings,
+    RegistryKey, Settings,
     debounce::Debounce,
     memory::{KnownFacts, ModelMemory, ModelRead, ModelView, RegistryMemory},
     message::{StableMessages, explain},
 };
 use crate::{
     api::{
+        RegistryStatus,
         condition::{Reason, ReasonMessage},
         names::{AliasName, ModelName, Version},
     },
@@ -30,32 +31,34 @@ use crate::{
     },
 };
 
-/// How long one read on behalf of a decision may take: a hanging registry must not hold up a rollback, which needs
-/// nothing from it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long one read on behalf of a decision may take: a hanging registry must not delay a rollback, which
+/// needs nothing from it.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The longest that a registry is left alone because it asks for it.
+/// Maximum pause when a registry asks for one.
 const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
 
-/// One registry: how to ask it, and what it said last.
+/// One registry: its client and the results of its last poll.
 #[derive(Debug)]
 pub struct PolledRegistry {
-    /// What it is.
+    /// The object that describes it.
+    pub key: RegistryKey,
+    /// Its settings.
     pub settings: Settings,
     client: RwLock<Result<Arc<dyn Registry>, ReasonMessage>>,
-    /// The fingerprint of the connection that the client was made from.
+    /// The fingerprint of the connection that the client was created from.
     connection: Mutex<Option<[u8; 32]>>,
     memory: Mutex<RegistryMemory>,
-    /// What was said of its trouble lately.
-    said: Mutex<StableMessages>,
-    /// Until when it asks to be left alone.
+    /// The latest messages about its errors.
+    messages: Mutex<StableMessages>,
+    /// End of the pause that it asked for.
     hold_off: Mutex<Option<Instant>>,
     wake: Notify,
     debounce: Debounce,
     retired: tokio_util::sync::CancellationToken,
 }
 
-/// Whether a refusal says something of the model that was asked for, and nothing of the registry, which has just answered.
+/// Whether an error is about the requested model only, and not about the registry, which has just answered.
 fn is_about_one(error: &RegistryError) -> bool {
     matches!(
         error,
@@ -66,29 +69,30 @@ fn is_about_one(error: &RegistryError) -> bool {
     )
 }
 
-/// What a poll reads.
+/// What a poll has to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollPlan {
-    /// The models that somebody speaks of.
+    /// The models that some object refers to.
     pub models: BTreeSet<ModelName>,
-    /// The versions that promotion rules are about to judge, or that others are judged against.
+    /// The versions that promotion rules judge, or compare others with.
     pub judged: BTreeSet<(ModelName, Version)>,
-    /// The models whose versions a follower chooses from, and whether it does so by a metric.
+    /// The models with followers, and whether a follower chooses by a metric.
     pub followed: BTreeMap<ModelName, bool>,
 }
 
-/// What a poll found.
+/// The changes that a poll found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollOutcome {
-    /// The models about which something is known now that was not before.
+    /// The models that changed.
     pub changed: BTreeSet<ModelName>,
-    /// Whether the registry came or went.
+    /// Whether the health of the registry changed.
     pub health_changed: bool,
 }
 
 impl PolledRegistry {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(key: RegistryKey, settings: Settings) -> Self {
         Self {
+            key,
             settings,
             client: RwLock::new(Err(ReasonMessage::new(
                 Reason::RegistryNotRead,
@@ -96,7 +100,7 @@ impl PolledRegistry {
             ))),
             connection: Mutex::default(),
             memory: Mutex::default(),
-            said: Mutex::default(),
+            messages: Mutex::default(),
             hold_off: Mutex::default(),
             wake: Notify::new(),
             debounce: Debounce::default(),
@@ -112,32 +116,43 @@ impl PolledRegistry {
         self.retired.cancel();
     }
 
-    /// Whether it is not polled any more: another one has taken its place, or none.
+    /// Whether it was replaced or removed, and is not polled any more.
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.retired.is_cancelled()
     }
 
-    /// Resolves when the registry is not to be polled any more.
+    /// Resolves when the registry must not be polled any more.
     pub async fn retirement(&self) {
         self.retired.cancelled().await;
     }
 
-    /// Who is meant by this registry: two handles with the same identity speak of the same aliases. Without a workspace, MLflow
-    /// takes the one called `default`.
+    /// Returns the registry as shown in a status.
+    #[must_use]
+    pub fn status(&self) -> RegistryStatus {
+        let (kind, name) = self.key.object();
+        RegistryStatus {
+            kind: kind.to_string(),
+            name: name.to_owned(),
+            url: self.settings.url.as_str().trim_end_matches('/').to_owned(),
+        }
+    }
+
+    /// Returns the identity of the registry: two registries with the same identity have the same aliases.
+    /// Without a workspace, MLflow uses the one called `default`.
     #[must_use]
     pub fn identity(&self) -> (Url, Option<String>) {
         let workspace = self.settings.workspace.clone().filter(|workspace| workspace != "default");
         (self.settings.url.clone(), workspace)
     }
 
-    /// Replaces the client, for instance after a Secret changed, or says why there is none.
+    /// Replaces the client, for instance after a Secret changed, or sets why there is none.
     pub fn set_client(&self, client: Result<Arc<dyn Registry>, ReasonMessage>) {
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
         self.poll_now();
     }
 
-    /// Takes a connection as it was read just now. A client is made anew only when something about it differs.
+    /// Updates the connection as just read. Creates a new client only if the connection changed.
     pub fn renew_client(&self, connection: Result<Box<Connection>, ReasonMessage>) {
         let fingerprint = connection.as_ref().ok().map(|connection| connection.fingerprint());
         let unchanged = {
@@ -149,31 +164,31 @@ impl PolledRegistry {
         match connection {
             Ok(_) if unchanged => {}
             Ok(connection) => self.set_client(client(*connection)),
-            Err(cause) if self.client().is_err_and(|known| known == cause) => {}
-            Err(cause) => self.set_client(Err(cause)),
+            Err(error) if self.client().is_err_and(|known| known == error) => {}
+            Err(error) => self.set_client(Err(error)),
         }
     }
 
-    /// The client.
+    /// Returns the client.
     ///
     /// # Errors
-    /// Why there is none: a missing Secret, a certificate that is none.
+    /// Why there is none: a missing Secret, an invalid certificate.
     pub fn client(&self) -> Result<Arc<dyn Registry>, ReasonMessage> {
         self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Lets the next poll happen now.
+    /// Starts the next poll now.
     pub fn poll_now(&self) {
         self.wake.notify_one();
     }
 
-    /// Lets the next poll happen soon, because the registry says that something changed. However often it says so, at most one
-    /// poll waits while another one runs, and they keep a distance.
-    pub fn push(&self) {
-        self.debounce.arrived();
+    /// Starts the next poll soon, because a webhook delivery arrived. However many arrive, at most one poll
+    /// waits while another one runs, and there is a pause between them.
+    pub fn delivery_arrived(&self) {
+        self.debounce.delivery_arrived();
     }
 
-    /// Waits until the next poll is due. A registry that asks to be left alone is, also when somebody waits for it.
+    /// Waits until the next poll is due. A pause that the registry asked for is kept, even if somebody waits.
     pub async fn next_poll(&self) {
         tokio::select! {
             () = tokio::time::sleep(self.settings.poll_interval) => {}
@@ -186,25 +201,27 @@ impl PolledRegistry {
         }
     }
 
-    /// A refusal as a reason and a sentence; `about` names what was asked for, if it was one model. Where the same was said of it
-    /// lately, but for what differs from one answer to the next, it is said in the same words: what is told stands still.
+    /// Returns the reason and message of an error; `about` is the requested model, if it was one. An error
+    /// that differs from a recent one only in details such as a time gets the same message, so that the
+    /// status does not change.
     pub fn explain(&self, about: Option<&ModelName>, error: &RegistryError) -> ReasonMessage {
         if let RegistryError::RateLimited { retry_after: Some(pause) } = error {
             let until = Instant::now() + (*pause).min(HOLD_OFF_MAX);
             *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
         }
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.steadily(about, explain(&self.settings.url, error), Instant::now())
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.stabilize(about, explain(&self.settings.url, error), Instant::now())
     }
 
-    /// The registry's health and version; `None` before the first poll.
+    /// Returns the registry's health, `None` before the first poll, and its version.
     #[must_use]
     pub fn health(&self) -> (Option<Result<(), ReasonMessage>>, Option<String>) {
         let memory = self.memory();
         (memory.health.clone(), memory.server_version.clone())
     }
 
-    /// What is known of a model. One that nobody has asked for before is read by the next poll, which happens now.
+    /// Returns a model as far as it is known. If it is requested for the first time, this starts a poll that
+    /// reads it.
     #[must_use]
     pub fn model(&self, name: &ModelName) -> ModelView {
         let mut memory = self.memory();
@@ -224,13 +241,13 @@ impl PolledRegistry {
         }
     }
 
-    /// What is remembered of a version; `None` when it was not read yet.
+    /// Returns a version as remembered; `None` if it was not read yet.
     #[must_use]
     pub fn remembered_version(&self, name: &ModelName, version: Version) -> Option<Option<VersionFacts>> {
         self.memory().models.get(name)?.versions.get(&version).cloned()
     }
 
-    /// Asks the registry for a version, and remembers what it says for good, unless it is still taking the version in.
+    /// Reads a version from the registry, and remembers it for good unless its registration is in progress.
     ///
     /// # Errors
     /// Why it cannot be known now.
@@ -242,7 +259,7 @@ impl PolledRegistry {
         if let Some(error) = self.memory().error() {
             return Err(error);
         }
-        let answer = self.ask_for_version(name, version).await;
+        let answer = self.request_version(name, version).await;
         let mut memory = self.memory();
         let known = memory.models.entry(name.clone()).or_default();
         match &answer {
@@ -255,24 +272,20 @@ impl PolledRegistry {
         answer
     }
 
-    async fn ask_for_version(
+    async fn request_version(
         &self,
         name: &ModelName,
         version: Version,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
         let client = self.client()?;
-        let answer = tokio::time::timeout(PATIENCE, client.version(name, version)).await.map_err(|_| {
-            let message = format!(
-                "{} did not say within {}s what version {version} is",
-                self.settings.url,
-                PATIENCE.as_secs()
-            );
-            ReasonMessage::new(Reason::RegistryUnreachable, message)
-        })?;
-        answer.map_err(|error| self.explain(Some(name), &error))
+        let read = async {
+            let answer = client.version(name, version).await;
+            answer.map_err(|error| self.explain(Some(name), &error))
+        };
+        self.in_time(read, &format!("version {version}")).await
     }
 
-    /// Notes a write of our own, so that it need not be read back.
+    /// Remembers our own write, so that it need not be read back.
     pub fn remember_alias(&self, name: &ModelName, alias: &AliasName, version: Option<Version>) {
         if let Some(ModelMemory { facts: KnownFacts::Present(facts), writes, has_changed, .. }) =
             self.memory().models.get_mut(name)
@@ -287,7 +300,7 @@ impl PolledRegistry {
         self.poll_now();
     }
 
-    /// Puts a fresh read of a model in place of what was known.
+    /// Replaces a model with a fresh read.
     pub fn remember_model(&self, name: &ModelName, facts: Option<RegisteredModelFacts>) {
         let mut memory = self.memory();
         if memory.remember(name, facts)
@@ -310,8 +323,8 @@ impl PolledRegistry {
         Ok(answer)
     }
 
-    /// Forgets what is known of a model, after writes with an unknown result. It is unread until the next poll, which
-    /// happens now.
+    /// Forgets a model after writes with an unknown result. It is unread until the next poll, which starts
+    /// now.
     pub fn forget_model(&self, name: &ModelName) {
         if let Some(known) = self.memory().models.get_mut(name) {
             known.writes += 1;
@@ -320,10 +333,10 @@ impl PolledRegistry {
         self.poll_now();
     }
 
-    /// Reads every watched model, and forgets those that nobody watches any more. `plan` is asked after it was noted which
-    /// models are known, so that one that is asked for meanwhile is not forgotten.
+    /// Reads every watched model, and forgets those that are not watched any more. `plan` is called after the
+    /// known models were listed, so that a model requested in the meantime is not forgotten.
     pub async fn poll(&self, plan: impl FnOnce() -> PollPlan) -> PollOutcome {
-        self.debounce.answered(Instant::now());
+        self.debounce.poll_started(Instant::now());
         let writes_before: HashMap<ModelName, u64> =
             self.memory().models.iter().map(|(name, model)| (name.clone(), model.writes)).collect();
         let PollPlan { models: watched, judged, followed } = plan();
@@ -360,11 +373,11 @@ impl PolledRegistry {
                 outcome.changed.extend(display);
                 Ok(())
             }
-            Err(cause) => Err(cause),
+            Err(error) => Err(error),
         };
         outcome.health_changed = memory.health.as_ref() != Some(&health);
         memory.health = Some(health);
-        self.debounce.ended(Instant::now());
+        self.debounce.poll_ended(Instant::now());
         outcome
     }
 
@@ -382,7 +395,8 @@ impl PolledRegistry {
         for name in watched {
             let read = match found.get(name) {
                 Some(facts) => Ok(Some(facts.clone())),
-                // Missing from a listing is not absent: the listing is paged by offset, and a delete meanwhile hides others.
+                // Missing from a listing is not absent: the listing is paged by offset, so a concurrent
+                // delete hides others.
                 None => match client.model(name).await {
                     Ok(facts) => Ok(facts),
                     Err(error) if is_about_one(&error) => Err(self.explain(Some(name), &error)),
@@ -395,7 +409,7 @@ impl PolledRegistry {
     }
 }
 
-/// The client for a connection, or why there can be none.
+/// Creates the client for a connection, or returns why it cannot be created.
 fn client(connection: Connection) -> Result<Arc<dyn Registry>, ReasonMessage> {
     match MlflowRegistry::new(connection) {
         Ok(client) => Ok(Arc::new(client)),

@@ -13,14 +13,14 @@ use super::{TemplateError, path::Path};
 type Object = Map<String, Value>;
 
 /// What tells the items of a list apart. The first key is required, the others have a default.
-struct Keys {
-    required: &'static str,
+pub(super) struct Keys {
+    pub(super) required: &'static str,
     defaulted: Option<(&'static str, &'static str)>,
 }
 
 /// The keys of the lists that Laurel renders items in; other lists are replaced as a whole, as Kubernetes does with
 /// most of them. From `x-kubernetes-list-map-keys` of the Kubernetes API.
-fn keys(list: &str) -> Option<Keys> {
+pub(super) fn keys(list: &str) -> Option<Keys> {
     let (required, defaulted) = match list {
         "containers" | "initContainers" | "env" | "volumes" => ("name", None),
         "volumeMounts" => ("mountPath", None),
@@ -82,6 +82,8 @@ fn merge_object(path: &Path, rendered: &mut Object, template: &Object, errors: &
         match rendered.get_mut(field) {
             Some(_) if value.is_null() => drop(rendered.remove(field)),
             Some(rendered) => merge_value(&path, rendered, value, errors),
+            // Nothing is rendered that a null could take away.
+            None if value.is_null() => {}
             None => drop(rendered.insert(field.clone(), added(&path, value, errors))),
         }
     }
@@ -108,15 +110,9 @@ fn merge_list(
 /// `value` where nothing was rendered.
 fn added(path: &Path, value: &Value, errors: &mut Vec<TemplateError>) -> Value {
     match value {
-        Value::Null => {
-            errors.push(TemplateError::new(
-                path,
-                "null takes away what Laurel renders, and it renders nothing here; remove this line",
-            ));
-            Value::Null
-        }
         Value::Object(fields) => fields
             .iter()
+            .filter(|(_, value)| !value.is_null())
             .map(|(field, value)| (field.clone(), added(&path.field(field), value, errors)))
             .collect(),
         Value::Array(items) => {

@@ -1,9 +1,11 @@
 //! The user's partial pod template, merged over what Laurel renders.
 //!
-//! Merged as `kubectl` would: maps by field, the lists that Laurel renders by their Kubernetes keys, any other list as
-//! a whole, and `null` takes away. The user may do as they like with it (other probes, sidecars, less security), but
-//! for two things: what says which version a pod serves, and what the Service finds it by. Nothing is dropped in
-//! silence: a field that Kubernetes does not know is a [`TemplateError`], as is whatever cannot be merged.
+//! Merged as `kubectl` would: maps by field, the lists that Laurel renders by their Kubernetes keys, any
+//! other list as a whole, and `null` takes away, as does a path in `templateOmit`. The user may do as they
+//! like with it (other probes, sidecars, less security), but for two things: what says which version a pod
+//! serves, and what the Service finds it by. Whatever cannot be merged is a [`TemplateError`]. Fields that
+//! this release does not know are passed on: the cluster may be newer, and the API server refuses what it
+//! does not know either.
 
 use std::fmt;
 
@@ -13,6 +15,7 @@ use serde_json::Value;
 use super::Rendering;
 
 mod merge;
+mod omit;
 mod path;
 mod promises;
 #[cfg(test)]
@@ -55,41 +58,99 @@ impl fmt::Display for InvalidTemplate {
     }
 }
 
-/// `rendered` with the template of `serving` merged over it, where everything in `serving` fits.
+/// `rendered` without what `serving` omits and with its template merged over it, where everything in
+/// `serving` fits: as it is known here, and as JSON with everything else.
 ///
 /// Each step looks for all its faults; the next one begins only when there are none.
-pub(super) fn checked(r: &Rendering, rendered: &PodTemplateSpec) -> Result<PodTemplateSpec, InvalidTemplate> {
-    none(promises::variables(r.serving))?;
-    let merged = match &r.serving.template {
-        Some(template) => merged(r, rendered, template)?,
-        None => rendered.clone(),
-    };
-    none(promises::kept(r.serving, rendered, &merged))?;
-    Ok(merged)
-}
-
-fn merged(
+pub(super) fn checked(
     r: &Rendering,
     rendered: &PodTemplateSpec,
-    template: &Value,
-) -> Result<PodTemplateSpec, InvalidTemplate> {
-    let template = &without_emptied_metadata(template);
+) -> Result<(PodTemplateSpec, Value), InvalidTemplate> {
+    none(promises::variables(r.serving))?;
+    let mut merged = as_json(rendered);
+    none(omit::omit(&mut merged, &r.serving.template_omit))?;
+    let omitted = lost(r, rendered, &merged)?;
+    if let Some(template) = &r.serving.template {
+        merge_over(r, &mut merged, template)?;
+    }
+    let known = known(&merged)?;
+    none(blamed(promises::kept(r.serving, rendered, &known), &omitted))?;
+    let mut template = as_json(&known);
+    add_unknown(&mut template, &merged);
+    Ok((known, template))
+}
+
+/// What `templateOmit` takes away of what Laurel promises.
+fn lost(
+    r: &Rendering,
+    rendered: &PodTemplateSpec,
+    omitted: &Value,
+) -> Result<Vec<TemplateError>, InvalidTemplate> {
+    if r.serving.template_omit.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(promises::kept(r.serving, rendered, &known(omitted)?))
+}
+
+fn merge_over(r: &Rendering, rendered: &mut Value, template: &Value) -> Result<(), InvalidTemplate> {
+    let template = &without_empty_parts(template);
     none(schema::errors(template))?;
     none(promises::overrides(r.serving, template))?;
-    let mut merged = as_json(rendered);
-    none(merge::merge(&mut merged, template))?;
-    serde_json::from_value(merged).map_err(|error| {
+    none(merge::merge(rendered, template))
+}
+
+/// What of a template is known to this release.
+fn known(template: &Value) -> Result<PodTemplateSpec, InvalidTemplate> {
+    serde_json::from_value(template.clone()).map_err(|error| {
         InvalidTemplate(vec![TemplateError::new(
             &Path::root(),
-            format!("the merged template is no pod template: {error}"),
+            format!("the merged template is not a pod template: {error}"),
         )])
     })
 }
 
-/// Without `metadata.labels` and `metadata.annotations` that are null: a server-side apply leaves that behind where it took
-/// away the last entry, so nobody wrote it.
-fn without_emptied_metadata(template: &Value) -> Value {
+/// Adds the fields of `merged` that `known` lacks.
+fn add_unknown(known: &mut Value, merged: &Value) {
+    match (known, merged) {
+        (Value::Object(known), Value::Object(merged)) => {
+            for (field, merged) in merged.iter().filter(|(_, value)| !value.is_null()) {
+                match known.get_mut(field) {
+                    Some(known) => add_unknown(known, merged),
+                    None => drop(known.insert(field.clone(), merged.clone())),
+                }
+            }
+        }
+        (Value::Array(known), Value::Array(merged)) => {
+            for (known, merged) in known.iter_mut().zip(merged) {
+                add_unknown(known, merged);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `errors`, those with `templateOmit` for their place that it is to blame for.
+fn blamed(errors: Vec<TemplateError>, omitted: &[TemplateError]) -> Vec<TemplateError> {
+    let place = |error: TemplateError| {
+        if omitted.contains(&error) {
+            TemplateError { path: "serving.templateOmit".to_owned(), ..error }
+        } else {
+            error
+        }
+    };
+    errors.into_iter().map(place).collect()
+}
+
+/// Without what asks for nothing: a key without a value at the top, and `metadata.labels` and
+/// `metadata.annotations` that are null, as a server-side apply leaves them where it took away the last
+/// entry.
+fn without_empty_parts(template: &Value) -> Value {
     let mut template = template.clone();
+    let is_empty =
+        |value: &Value| value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+    if let Some(fields) = template.as_object_mut() {
+        fields.retain(|_, value| !is_empty(value));
+    }
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata
             .retain(|field, value| !(value.is_null() && ["labels", "annotations"].contains(&field.as_str())));

@@ -66,7 +66,7 @@ fn metadata(path: &Path, metadata: &Value) -> Vec<TemplateError> {
     let mut errors = Vec::new();
     for field in fields(metadata) {
         let path = path.field(field);
-        if field != "labels" && field != "annotations" {
+        if field != "labels" && field != "annotations" && !metadata[field].is_null() {
             errors.push(TemplateError::new(
                 &path,
                 "Kubernetes takes only labels and annotations from a template; remove it",
@@ -114,7 +114,7 @@ pub(super) fn kept(
     let mut error = |path: &Path, problem: &str| errors.push(TemplateError::new(path, problem));
 
     if !marks(rendered).is_subset(&marks(merged)) {
-        error(&root.field("metadata"), "takes away labels or annotations that are Laurel's; remove the null");
+        error(&root.field("metadata"), "takes away labels or annotations that are Laurel's; keep them");
     }
     if merged
         .spec
@@ -125,11 +125,11 @@ pub(super) fn kept(
         error(&spec.field("restartPolicy"), "a Deployment's pods always restart; remove it");
     }
     let (Some(ours), Some(model)) = (model(rendered), model(merged)) else {
-        error(&containers, "takes away the container model; remove the null");
+        error(&containers, "takes away the container model; keep it");
         return errors;
     };
     if !pinned(serving, ours).is_subset(&pinned(serving, model)) {
-        error(&containers, "takes away variables that say which version the pod serves; remove the null");
+        error(&containers, "takes away variables that say which version the pod serves; keep them");
     }
     if http_ports(model) != [i32::from(serving.port)] {
         let problem = format!(
@@ -137,6 +137,11 @@ pub(super) fn kept(
             serving.port
         );
         error(&containers, &problem);
+    }
+    if serving.keep_alive.is_some() && model.command != ours.command {
+        let problem =
+            "takes away the command that carries out serving.keepAlive; keep it, or remove serving.keepAlive";
+        error(&containers, problem);
     }
     if model.readiness_probe.is_none() {
         let problem = match serving.runtime {
@@ -146,7 +151,7 @@ pub(super) fn kept(
             }
             Runtime::Mlflow | Runtime::Mlserver => {
                 "takes away the readinessProbe of the container model, so that traffic would reach a server that does \
-                 not answer yet; remove the null"
+                 not answer yet; keep it, or write another one"
             }
         };
         error(&containers, problem);

@@ -1,23 +1,20 @@
-//! Whether a template is a partial `PodTemplateSpec`: no unknown field, no value of a wrong type.
+//! Whether what is known of a template has the types of a `PodTemplateSpec`.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{TemplateError, path::Path};
 
-/// The Kubernetes release whose fields are known, as `k8s_openapi` is compiled.
-const KNOWN: &str = "Kubernetes 1.33";
-
-/// What in `template` is not of a pod template.
+/// What in `template` has a wrong type, and each null of which nothing is known: it may be a slip of the pen.
 pub(super) fn errors(template: &Value) -> Vec<TemplateError> {
-    let template = without_nulls(template);
-    match read(template.clone()) {
-        Ok(read) => {
+    match read(without_nulls(template)) {
+        Ok(_) => {
             let mut errors = Vec::new();
-            unknown(&Path::root(), &template, &read, &mut errors);
+            unknown_nulls(&Path::root(), template, &|value| value, &mut errors);
             errors
         }
         Err(error) => {
+            let template = without_nulls(template);
             vec![wrong_type(&Path::root(), &template, &|value| value).unwrap_or_else(|| {
                 TemplateError::new(&Path::root(), format!("{error}; see kubectl explain pod.spec"))
             })]
@@ -43,38 +40,50 @@ fn without_nulls(value: &Value) -> Value {
     }
 }
 
-/// Every field that vanished when the template was read.
-fn unknown(path: &Path, template: &Value, read: &Value, errors: &mut Vec<TemplateError>) {
-    match (template, read) {
-        (Value::Object(template), Value::Object(read)) => {
-            for (field, value) in template {
+/// Every null in a field that is not known; `whole` makes a template of a value in this place.
+fn unknown_nulls(
+    path: &Path,
+    value: &Value,
+    whole: &dyn Fn(Value) -> Value,
+    errors: &mut Vec<TemplateError>,
+) {
+    match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
                 let path = path.field(field);
-                match read.get(field) {
-                    Some(read) => unknown(&path, value, read, errors),
-                    None => errors.push(TemplateError::new(
-                        &path,
-                        format!("{KNOWN} has no such field here; correct its name or remove it"),
-                    )),
+                let whole = |value| whole([(field.clone(), value)].into_iter().collect());
+                if value.is_null() && !is_known(&whole) {
+                    let problem = "null takes away what Laurel renders, and it knows no such field; correct its name or \
+                                   remove it";
+                    errors.push(TemplateError::new(&path, problem));
                 }
+                unknown_nulls(&path, value, &whole, errors);
             }
         }
-        (Value::Array(template), Value::Array(read)) => {
-            for (index, (item, read)) in template.iter().zip(read).enumerate() {
-                unknown(&path.item(index), item, read, errors);
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                unknown_nulls(&path.item(index), item, &|value| whole(Value::Array(vec![value])), errors);
             }
         }
         _ => {}
     }
 }
 
-/// The innermost place that cannot be read even when it stands alone; `whole` makes a template of such a place.
+/// Whether a field is known: a text in it has the wrong type, or is found again.
+fn is_known(whole: &dyn Fn(Value) -> Value) -> bool {
+    const MARK: &str = "laurel-was-here";
+    read(whole(Value::from(MARK))).map_or(true, |read| read.to_string().contains(MARK))
+}
+
+/// The innermost place that cannot be read even when it stands alone; `whole` makes a template of such a
+/// place.
 fn wrong_type(path: &Path, value: &Value, whole: &dyn Fn(Value) -> Value) -> Option<TemplateError> {
     let alone = |value: Value| {
         let error = read(whole(value)).err()?;
         Some(TemplateError::new(path, format!("{error}; see kubectl explain pod.spec")))
     };
     match value {
-        Value::Object(fields) => alone(Value::Object(serde_json::Map::new())).or_else(|| {
+        Value::Object(fields) => alone(Value::Object(Map::new())).or_else(|| {
             fields.iter().find_map(|(field, value)| {
                 let whole = |value| whole([(field.clone(), value)].into_iter().collect());
                 wrong_type(&path.field(field), value, &whole)

@@ -9,12 +9,16 @@ use pretty_assertions::assert_eq;
 use serde_json::Value;
 
 use crate::render::{
-    InvalidTemplate, deployment,
+    Applicable, InvalidTemplate, deployment,
     fixture::{Fixture, model_uri, version},
     validate,
 };
 
 pub(super) fn render(fixture: &Fixture) -> Result<Deployment, InvalidTemplate> {
+    applied(fixture).map(|applied| applied.object)
+}
+
+fn applied(fixture: &Fixture) -> Result<Applicable<Deployment>, InvalidTemplate> {
     let rendered = deployment(&fixture.rendering(), version(4), &model_uri(), 1, Timestamp::UNIX_EPOCH);
     assert_eq!(
         validate(&fixture.rendering()),
@@ -22,6 +26,20 @@ pub(super) fn render(fixture: &Fixture) -> Result<Deployment, InvalidTemplate> {
         "validate says what rendering does"
     );
     rendered
+}
+
+/// The pod template as the API server gets it.
+fn sent(template: &str) -> Value {
+    let applied = serde_json::to_value(applied(&with(yaml(template))).unwrap()).unwrap();
+    applied["spec"]["template"].clone()
+}
+
+/// The fixture without these paths.
+fn omitting(paths: &[&str], template: &str) -> Fixture {
+    let mut fixture = Fixture::serving(template);
+    let serving = fixture.spec.serving.as_mut().unwrap();
+    serving.template_omit = paths.iter().map(|path| (*path).to_owned()).collect();
+    fixture
 }
 
 /// The fixture with this as `serving.template`.
@@ -117,17 +135,118 @@ fn null_takes_away() {
     assert_eq!(model("livenessProbe: null").liveness_probe, None);
     let security = pod("spec: {securityContext: {runAsUser: null}}").security_context.unwrap();
     assert_eq!((security.run_as_user, security.run_as_non_root), (None, Some(true)));
-    refused("spec: {affinity: null}", &[".spec.affinity"]);
-    refused("spec: {affinity: {nodeAffinity: null}}", &[".spec.affinity.nodeAffinity"]);
+}
+
+/// Editors, `kubectl` and Helm leave these behind; nobody asks for anything by them.
+#[test]
+fn harmless_leftovers_are_passed_over() {
+    let plain = sent("{}");
+    for leftover in [
+        "metadata: {}",
+        "metadata: null",
+        "metadata: {creationTimestamp: null, labels: null, annotations: null}",
+        "spec: null",
+        "spec: {}",
+        "status: {}",
+        "spec: {affinity: null, nodeSelector: null, volumes: [], initContainers: null}",
+        "spec: {affinity: {nodeAffinity: null}}",
+        "spec: {containers: [{name: model, resources: null, workingDir: null}]}",
+    ] {
+        let mut sent = sent(leftover);
+        for (field, empty) in [("affinity", Value::from(serde_json::Map::new()))] {
+            if sent["spec"][field] == empty {
+                sent["spec"].as_object_mut().unwrap().remove(field);
+            }
+        }
+        let settings = plain["metadata"]["annotations"]["laurel.dev/settings"].clone();
+        sent["metadata"]["annotations"]["laurel.dev/settings"] = settings;
+        assert_eq!(sent, plain, "{leftover}");
+    }
+}
+
+/// The cluster may be newer than the types that Laurel is compiled with. What nobody knows, the API server refuses.
+#[test]
+fn fields_that_are_not_known_here_are_passed_on() {
+    let sent = sent(
+        "{spec: {hostnameOverride: crown, containers: [{name: x, image: i, livenessProbe: {httpGet: {pth: /}}},
+          {name: model, restartPolicyRules: [{action: Restart}]}]}}",
+    );
+    let containers = &sent["spec"]["containers"];
+    assert_eq!(sent["spec"]["hostnameOverride"], "crown");
+    assert_eq!(containers[0]["name"], "model");
+    assert_eq!(containers[0]["restartPolicyRules"][0]["action"], "Restart");
+    assert!(containers[0]["image"].is_string(), "what Laurel renders is still there");
+    assert_eq!(containers[1]["livenessProbe"]["httpGet"]["pth"], "/");
 }
 
 #[test]
-fn every_unknown_field_is_named() {
-    refused(
-        "{spec: {nodeSelectr: {a: b}, containers: [{name: x}, {name: model, livenessProbe: {httpGet: {pth: /}}}]}, metdata: {}}",
-        &[".metdata", ".spec.containers[1].livenessProbe.httpGet.pth", ".spec.nodeSelectr"],
-    );
-    refused("metadata: {labels: {a: b}, lables: {a.b/c: d}}", &[".metadata.lables"]);
+fn a_null_that_nothing_is_known_of_is_a_slip() {
+    refused("spec: {containers: [{name: model, livenesProbe: null}]}", &[".spec.containers[0].livenesProbe"]);
+    refused("metadata: {labels: {a: b}, lables: null}", &[".metadata.lables"]);
+}
+
+/// Unlike a null in the template, which `kubectl apply` drops.
+#[test]
+fn a_path_takes_away_what_is_rendered() {
+    let omitted = |paths: &[&str]| {
+        let deployment = render(&omitting(paths, "")).unwrap();
+        deployment.spec.unwrap().template.spec.unwrap()
+    };
+    let pod = omitted(&["spec.containers[model].livenessProbe", "spec.securityContext.runAsUser"]);
+    assert_eq!(pod.containers[0].liveness_probe, None);
+    assert!(pod.containers[0].startup_probe.is_some());
+    let security = pod.security_context.unwrap();
+    assert_eq!((security.run_as_user, security.run_as_non_root), (None, Some(true)));
+    let pod = omitted(&["spec.volumes[tmp]", "spec.containers[model].volumeMounts[/tmp]"]);
+    assert_eq!(pod.volumes, Some(Vec::new()));
+    assert_eq!(pod.containers[0].volume_mounts, Some(Vec::new()));
+    let pod = omitted(&["spec.containers[model].env[HOME]", r#"spec["enableServiceLinks"]"#]);
+    assert!(pod.containers[0].env.iter().flatten().all(|variable| variable.name != "HOME"));
+    assert_eq!(pod.enable_service_links, None);
+}
+
+#[test]
+fn what_is_left_out_can_be_written_anew() {
+    let probe =
+        "template: {spec: {containers: [{name: model, readinessProbe: {exec: {command: ['true']}}}]}}";
+    let pod = render(&omitting(&["spec.containers[model].readinessProbe"], probe)).unwrap();
+    let readiness = pod.spec.unwrap().template.spec.unwrap().containers[0].readiness_probe.clone().unwrap();
+    assert!(readiness.exec.is_some() && readiness.http_get.is_none());
+    assert_eq!(readiness.period_seconds, None, "nothing is merged with what was left out");
+}
+
+#[test]
+fn a_path_that_leads_nowhere_is_refused() {
+    for path in [
+        "spec.containers[model].livenesProbe",
+        "spec.containers[other].livenessProbe",
+        "spec.containers.model",
+        "spec.affinity",
+        "spec.containers[model].command[0]",
+        "specs",
+        "spec..containers",
+        "spec.containers[model",
+        "",
+    ] {
+        let errors = errors(&omitting(&["spec.containers[model].livenessProbe", path], ""));
+        assert_eq!(errors, ["serving.templateOmit[1]"], "{path}");
+    }
+}
+
+#[test]
+fn a_path_takes_away_nothing_that_laurel_promises() {
+    for path in [
+        "spec.containers[model]",
+        "spec.containers[model].readinessProbe",
+        "spec.containers[model].ports",
+        "spec.containers[model].env[MODEL_URI]",
+        r#"metadata.labels["laurel.dev/version"]"#,
+        "metadata",
+        "spec",
+    ] {
+        let errors = errors(&omitting(&[path], ""));
+        assert_eq!(errors, ["serving.templateOmit"], "{path}");
+    }
 }
 
 #[test]
@@ -158,7 +277,6 @@ fn what_says_the_version_stays() {
     refused("metadata: {labels: {laurel.dev/version: '5'}}", &[".metadata.labels[\"laurel.dev/version\"]"]);
     refused("metadata: {annotations: {laurel.dev/x: ''}}", &[".metadata.annotations[\"laurel.dev/x\"]"]);
     pod("metadata: {labels: null, annotations: null}");
-    refused("metadata: null", &[".metadata"]);
     refused("metadata: {name: x}", &[".metadata.name"]);
     for variable in ["MODEL_NAME", "MODEL_VERSION", "MODEL_ALIAS", "MODEL_URI", "__pyfunc_model_path__"] {
         let template =
@@ -186,7 +304,6 @@ fn what_the_service_finds_stays() {
     );
     refused("spec: {containers: [{name: model, ports: null}]}", &[".spec.containers"]);
     refused("spec: {containers: null}", &[".spec.containers"]);
-    refused("spec: null", &[".spec.containers"]);
     refused("spec: {containers: [{name: model, readinessProbe: null}]}", &[".spec.containers"]);
     refused("spec: {restartPolicy: Never}", &[".spec.restartPolicy"]);
 }
@@ -216,7 +333,9 @@ fn a_custom_server_has_to_say_when_it_is_ready() {
 
 #[test]
 fn messages_name_the_place_and_the_next_step() {
-    let template = yaml("{spec: {nodeSelectr: {}}, metdata: {}}");
-    insta::assert_snapshot!(render(&with(template)).unwrap_err());
+    insta::assert_snapshot!(
+        render(&omitting(&["spec.containers[model].livenesProbe", "spec.containers[model].ports"], ""))
+            .unwrap_err()
+    );
     insta::assert_snapshot!(render(&with(yaml("spec: {priority: high}"))).unwrap_err());
 }

@@ -83,7 +83,7 @@ fn polled(url: &str) -> Arc<PolledRegistry> {
     let pods = RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() };
     let settings =
         Settings { url: url.clone(), workspace: None, poll_interval: Duration::from_secs(30), pods };
-    let (registry, _) = Registries::default().set(&RegistryKey::Default, settings);
+    let (registry, _) = Registries::default().set(&RegistryKey::Cluster { name: "mlflow".into() }, settings);
     let timeout = Duration::from_secs(5);
     let connection =
         Connection { url, workspace: None, stages: Stages::Ignore, credentials: None, ca_pem: None, timeout };

@@ -132,12 +132,15 @@ fn spec_fields(crds: &[Value]) -> Vec<Field<'_>> {
 #[test]
 fn promise_12_no_reference_leads_to_another_namespace() {
     let crds = committed();
-    assert!(crds.iter().all(|crd| crd["spec"]["scope"] == "Namespaced"));
+    let cluster = crds.iter().filter(|crd| crd["spec"]["scope"] == "Cluster");
+    let cluster: Vec<_> = cluster.map(|crd| &crd["spec"]["names"]["kind"]).collect();
+    assert_eq!(cluster, ["ClusterModelRegistry"], "its Secrets are in the operator's namespace");
     let fields = spec_fields(&crds);
     let mut references = Vec::new();
     for (path, schema) in &fields {
         let name = path.rsplit('.').next().unwrap();
-        assert!(!name.to_lowercase().contains("namespace"), "{path}");
+        let is_selector = path.starts_with("ClusterModelRegistry.allowedNamespaces");
+        assert!(is_selector || !name.to_lowercase().contains("namespace"), "{path}");
         if name.ends_with("Ref") {
             let keys = schema["properties"].as_object().unwrap().keys();
             references.push(format!("{path}: {}", keys.map(String::as_str).collect::<Vec<_>>().join(" ")));
@@ -147,6 +150,12 @@ fn promise_12_no_reference_leads_to_another_namespace() {
     assert_eq!(
         references,
         [
+            "ClusterModelRegistry.auth.basic.secretRef: name",
+            "ClusterModelRegistry.auth.bearer.secretRef: key name",
+            "ClusterModelRegistry.serving.envFrom[].configMapRef: name optional",
+            "ClusterModelRegistry.serving.envFrom[].secretRef: name optional",
+            "ClusterModelRegistry.tls.caSecretRef: key name",
+            "ClusterModelRegistry.webhook.secretRef: key name",
             "ModelAlias.modelRef: name",
             "ModelAlias.serving.envFrom[].configMapRef: name optional",
             "ModelAlias.serving.envFrom[].secretRef: name optional",
@@ -160,14 +169,15 @@ fn promise_12_no_reference_leads_to_another_namespace() {
             "ModelRegistry.serving.envFrom[].secretRef: name optional",
             "ModelRegistry.tls.caSecretRef: key name",
             "ModelRegistry.webhook.secretRef: key name",
-            "RegisteredModel.registryRef: name",
+            "RegisteredModel.registryRef: kind name",
         ]
     );
     // What is not described could name anything. Here it is a pod template, which names Secrets of its namespace alone.
     let open = |(path, schema): &Field| {
         (schema["x-kubernetes-preserve-unknown-fields"] == true).then(|| path.clone())
     };
-    assert_eq!(fields.iter().filter_map(open).collect::<Vec<_>>(), ["ModelAlias.serving.template"]);
+    let open: Vec<_> = fields.iter().filter_map(open).collect();
+    assert_eq!(open, ["ModelAlias.follow", "ModelAlias.serving.template"]);
 }
 
 /// A name that Laurel itself puts into a URL is no path: the API server refuses `../../other/secrets/login`.
@@ -175,8 +185,11 @@ fn promise_12_no_reference_leads_to_another_namespace() {
 fn promise_12_a_name_that_laurel_reads_is_a_name() {
     let crds = committed();
     let fields = spec_fields(&crds);
-    for reference in ["auth.basic.secretRef", "auth.bearer.secretRef", "tls.caSecretRef"] {
-        let path = format!("ModelRegistry.{reference}.name");
+    let references = ["auth.basic.secretRef", "auth.bearer.secretRef", "tls.caSecretRef"];
+    let kinds = ["ModelRegistry", "ClusterModelRegistry"];
+    for (kind, reference) in kinds.into_iter().flat_map(|kind| references.map(|reference| (kind, reference)))
+    {
+        let path = format!("{kind}.{reference}.name");
         let (_, schema) = fields.iter().find(|(field, _)| *field == path).unwrap();
         let label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
         assert_eq!(schema["pattern"], format!(r"^{label}(\.{label})*$"), "{path}");

@@ -11,7 +11,11 @@ use super::tools::{NAMESPACE, Objects};
 const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
     ("laurel.dev", &["modelregistries"], &["list", "watch"]),
     ("laurel.dev", &["registeredmodels", "modelaliases"], &["list", "watch", "patch"]),
-    ("laurel.dev", &["modelregistries/status", "registeredmodels/status", "modelaliases/status"], &["patch"]),
+    (
+        "laurel.dev",
+        &["modelregistries/status", "registeredmodels/status", "modelaliases/status", "modelaliases/scale"],
+        &["patch"],
+    ),
     ("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("", &["pods"], &["list", "watch"]),
@@ -20,11 +24,20 @@ const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
     ("events.k8s.io", &["events"], &["create", "patch"]),
 ];
 
+/// What it may do beside that where it watches all namespaces.
+const OF_THE_CLUSTER: &[(&str, &[&str], &[&str])] = &[
+    ("laurel.dev", &["clustermodelregistries"], &["list", "watch"]),
+    ("laurel.dev", &["clustermodelregistries/status"], &["patch"]),
+    ("", &["namespaces"], &["list", "watch"]),
+];
+
 type Permission = (String, String, String);
 
-fn expected() -> BTreeSet<Permission> {
+fn expected(is_cluster_wide: bool) -> BTreeSet<Permission> {
+    let of_the_cluster = if is_cluster_wide { OF_THE_CLUSTER } else { &[] };
     PERMISSIONS
         .iter()
+        .chain(of_the_cluster)
         .flat_map(|(group, resources, verbs)| {
             resources.iter().flat_map(move |resource| {
                 verbs.iter().map(move |verb| ((*group).into(), (*resource).into(), (*verb).into()))
@@ -53,21 +66,21 @@ fn granted(role: &Value) -> BTreeSet<Permission> {
 #[test]
 fn in_all_namespaces() {
     let install = Objects::of_chart(&[]);
-    assert_eq!(granted(install.one("ClusterRole")), expected());
+    assert_eq!(granted(install.one("ClusterRole")), expected(true));
     assert_bound(&install, "ClusterRole");
 }
 
 #[test]
 fn in_one_namespace() {
     let install = Objects::of_chart(&["--set", "scope=namespace"]);
-    assert_eq!(granted(install.one("Role")), expected());
+    assert_eq!(granted(install.one("Role")), expected(false));
     assert_bound(&install, "Role");
     assert!(install.kinds().iter().all(|kind| !kind.starts_with("Cluster")), "{:?}", install.kinds());
 }
 
 #[test]
 fn secrets_are_read_one_by_one() {
-    for (group, resource, verb) in expected() {
+    for (group, resource, verb) in expected(true) {
         assert!(!(group.is_empty() && resource == "secrets") || verb == "get", "{verb} on Secrets");
         assert!(group != "*" && resource != "*" && verb != "*");
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::cel::Validator;
-use laurel::api::{ModelAlias, ModelRegistry, RegisteredModel, custom_resource_definitions};
+use laurel::api::{
+    ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, custom_resource_definitions,
+};
 use pretty_assertions::assert_eq;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -31,6 +33,7 @@ fn unknown_keys(object: &Value) -> Vec<String> {
     }
     let known = match object["kind"].as_str() {
         Some("ModelRegistry") => typed::<ModelRegistry>(object),
+        Some("ClusterModelRegistry") => typed::<ClusterModelRegistry>(object),
         Some("RegisteredModel") => typed::<RegisteredModel>(object),
         Some("ModelAlias") => typed::<ModelAlias>(object),
         Some("Secret") => typed::<Secret>(object),
@@ -116,6 +119,7 @@ fn each_kind_and_variant_has_one() {
     assert_eq!(
         yaml_files(FOLDER),
         [
+            "clustermodelregistry.yaml",
             "modelalias-best.yaml",
             "modelalias-custom.yaml",
             "modelalias-follow.yaml",

@@ -20,6 +20,15 @@ fn installs() -> [Objects; 3] {
 }
 
 #[test]
+fn the_image_is_built_with_the_pinned_compiler() {
+    let pinned = read("rust-toolchain.toml");
+    let channel =
+        pinned.lines().find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"')).unwrap();
+    let (minor, _patch) = channel.rsplit_once('.').unwrap();
+    assert!(read("Dockerfile").contains(&format!("\nFROM rust:{minor}-")), "Dockerfile, rust-toolchain.toml");
+}
+
+#[test]
 fn lint_finds_nothing() {
     printed(helm(&["lint", "--strict", "charts/laurel"]));
     printed(helm(&["lint", "--strict", "charts/laurel", "--values", ALL_VALUES]));
@@ -37,11 +46,17 @@ fn an_install_brings_exactly_these_objects() {
     let [cluster, namespace, all] = installs();
     assert_eq!(
         cluster.kinds(),
-        ["ClusterRole", "ClusterRoleBinding", CRD, CRD, CRD, "Deployment", "ServiceAccount"]
+        ["ClusterRole", "ClusterRoleBinding", CRD, CRD, CRD, CRD, "Deployment", "ServiceAccount"]
     );
-    assert_eq!(namespace.kinds(), [CRD, CRD, CRD, "Deployment", "Role", "RoleBinding", "ServiceAccount"]);
+    assert_eq!(
+        namespace.kinds(),
+        [CRD, CRD, CRD, CRD, "Deployment", "Role", "RoleBinding", "ServiceAccount"]
+    );
     let policy = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
-    assert_eq!(all.kinds(), ["Deployment", policy[0], policy[1], "Service", "Service"]);
+    assert_eq!(
+        all.kinds(),
+        ["ClusterModelRegistry", "Deployment", policy[0], policy[1], "Service", "Service"]
+    );
 }
 
 #[test]
@@ -145,8 +160,6 @@ fn by_default_all_namespaces_are_watched_and_there_is_no_registry() {
     let [cluster, ..] = installs();
     let options = options(&cluster);
     assert_eq!(options.namespace, None);
-    assert_eq!(options.registry_url, None);
-    assert_eq!(options.registry_poll_seconds, 30);
     assert_eq!(options.log_format, LogFormat::Json);
     assert_eq!(options.webhook_address, None);
     assert_eq!(cluster.pod_spec()["volumes"], Value::Null);
@@ -158,18 +171,67 @@ fn values_reach_the_operator() {
     let [_, namespace, all] = installs();
     assert_eq!(options(&namespace).namespace.as_deref(), Some(NAMESPACE));
     let options = options(&all);
-    assert_eq!(options.namespace.as_deref(), Some(NAMESPACE));
-    assert_eq!(options.registry_url.unwrap().as_str(), "https://mlflow.example/prefix");
-    assert_eq!(options.registry_workspace.as_deref(), Some("team-a"));
-    assert_eq!(options.registry_poll_seconds, 60);
+    assert_eq!(options.namespace, None);
     assert_eq!(options.log_format, LogFormat::Text);
     assert!(options.trust_changed_by);
     assert_eq!(options.webhook_address.unwrap().to_string(), "0.0.0.0:9444");
     assert_eq!(options.webhook_scheme, WebhookScheme::Http);
-    let file = options.registry_webhook_secret_file.unwrap();
-    assert_eq!(file, std::path::Path::new("/etc/laurel/registry-webhook/key"));
-    assert_eq!(options.registry_webhook_url.unwrap().as_str(), "https://laurel.example/hooks");
-    assert!(options.registry_webhook_encryption_key_set);
+}
+
+/// The object that the chart renders from the values of the default registry.
+fn registry(arguments: &[&str]) -> Value {
+    let install = Objects::of_chart(arguments);
+    let mut objects = install
+        .0
+        .into_iter()
+        .filter(|object| object["kind"].as_str().is_some_and(|kind| kind.ends_with("ModelRegistry")));
+    objects.next().expect("no registry")
+}
+
+#[test]
+fn the_default_registry_is_an_object() {
+    let url = ["--set", "registry.url=http://mlflow.mlops.svc:5000"];
+    let cluster = registry(&url);
+    assert_eq!(cluster["kind"], "ClusterModelRegistry");
+    assert_eq!(cluster["metadata"]["name"], "mlflow");
+    assert_eq!(cluster["metadata"]["annotations"]["laurel.dev/default"], "true");
+    let namespace = registry(&[&url[..], &["--set", "scope=namespace"]].concat());
+    assert_eq!(namespace["kind"], "ModelRegistry");
+    assert_eq!(namespace["metadata"]["namespace"], NAMESPACE);
+    assert_eq!(namespace["spec"], cluster["spec"]);
+    for object in [cluster, namespace, registry(&["--values", ALL_VALUES])] {
+        crate::chart::samples::assert_valid(&object);
+    }
+}
+
+#[test]
+fn values_reach_the_registry() {
+    let all = registry(&["--values", ALL_VALUES]);
+    let values = &documents(&read(ALL_VALUES))[0]["registry"];
+    assert_eq!(all["metadata"]["name"], values["name"]);
+    for field in ["url", "workspace", "stages"] {
+        assert_eq!(all["spec"]["mlflow"][field], values[field], "{field}");
+    }
+    for field in ["auth", "tls", "pollInterval", "requestTimeout", "webhook", "serving", "allowedNamespaces"]
+    {
+        assert_eq!(all["spec"][field], values[field], "{field}");
+    }
+}
+
+/// Helm looks up every kind before it installs anything, so before the CRDs are there.
+#[test]
+fn the_registry_follows_the_crds_that_the_release_brings_and_is_adopted_later() {
+    let url = ["--set", "registry.url=http://mlflow"];
+    let is_hook = |object: &Value| !object["metadata"]["annotations"]["helm.sh/hook"].is_null();
+    let first = registry(&url);
+    assert!(is_hook(&first));
+    let annotations = &first["metadata"]["annotations"];
+    assert_eq!(annotations["meta.helm.sh/release-name"], "laurel");
+    assert_eq!(annotations["meta.helm.sh/release-namespace"], NAMESPACE);
+    assert_eq!(first["metadata"]["labels"]["app.kubernetes.io/managed-by"], "Helm");
+    let known = ["--api-versions", "laurel.dev/v1alpha1/ClusterModelRegistry"];
+    assert!(!is_hook(&registry(&[&url[..], &known].concat())));
+    assert!(!is_hook(&registry(&[&url[..], &["--set", "crds.install=false"]].concat())));
 }
 
 /// The Secrets that are mounted into the operator's container, by folder.
@@ -186,20 +248,16 @@ fn mounted(install: &Objects) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_endpoint_for_webhooks_finds_its_certificate_and_secret_where_they_are_mounted() {
-    let set = "webhook.enabled=true,webhook.tls.secretName=cert,registry.url=http://mlflow,registry.webhook.secretName=push";
+fn the_endpoint_for_webhooks_finds_its_certificate_where_it_is_mounted() {
+    let set = "webhook.enabled=true,webhook.tls.secretName=cert";
     let install = Objects::of_chart(&["--set", set]);
     let options = options(&install);
     let folder = |path: &std::path::Path| path.to_str().unwrap().to_owned();
     let certificate = folder(&options.webhook_tls_dir);
-    let secret = folder(options.registry_webhook_secret_file.unwrap().parent().unwrap());
-    let expected = [(certificate, "cert".to_owned()), (secret, "push".to_owned())];
-    assert_eq!(mounted(&install), BTreeMap::from(expected));
+    assert_eq!(mounted(&install), BTreeMap::from([(certificate, "cert".to_owned())]));
     assert_eq!(options.webhook_scheme, WebhookScheme::Https);
-    assert_eq!(options.registry_webhook_url, None);
     let [_, _, all] = installs();
-    let only = ("/etc/laurel/registry-webhook".to_owned(), "registry-webhook".to_owned());
-    assert_eq!(mounted(&all), BTreeMap::from([only]));
+    assert_eq!(all.pod_spec()["volumes"], Value::Null, "plain HTTP needs no certificate");
 }
 
 #[test]
@@ -302,7 +360,7 @@ fn notes(arguments: &[&str]) -> String {
 #[test]
 fn notes_warn_of_what_is_missing() {
     let bare = notes(&[]);
-    assert!(bare.contains("WARNING: there is no default registry"), "{bare}");
+    assert!(bare.contains("WARNING: this release installs no default registry"), "{bare}");
     assert!(bare.contains("kubectl -n laurel-system rollout status deployment/laurel"), "{bare}");
     let pasted = bare.split_once("<<EOF\n").unwrap().1.split_once("\nEOF\n").unwrap().0;
     super::samples::assert_valid(&documents(pasted)[0]);

@@ -48,7 +48,7 @@ pub(super) fn recorded(key: &str, value: &str) -> (String, String) {
         let (alias, rest) = rest.split_once('.').unwrap_or((rest, ""));
         let outcome = rest.rsplit('.').next().unwrap_or_default();
         let mut line: Value = serde_json::from_str(value).unwrap_or_default();
-        for field in ["at", "took", "message", "modelAlias"] {
+        for field in ["at", "duration", "message", "modelAlias"] {
             if let Some(fields) = line.as_object_mut() {
                 fields.remove(field);
             }

@@ -26,7 +26,7 @@ const VARYING: [&str; 10] = [
     "servedAt",
     "settings",
     "startedAt",
-    "took",
+    "duration",
 ];
 
 /// What the scene looks like now.

@@ -110,7 +110,7 @@ async fn desired(scene: &Scene, index: usize, name: &str) -> Result<()> {
             "alias": ALIAS,
             "version": "1",
             "serving": { "image": "registry.example/serving:1" },
-            "rollout": { "smokeTest": "Disabled" },
+            "rollout": { "smokeTest": { "mode": "Disabled" } },
         }),
     ))?;
     scene.api().create(&PostParams::default(), &model).await.with_context(|| format!("{name:?}"))?;

@@ -48,7 +48,7 @@ fn promise_10_hundreds_of_hostile_objects_are_refused_or_told_of_and_hold_nobody
         ensure!(scene.operator.is_ready().await, "the operator does not answer any more");
         let log = scene.operator.log(usize::MAX);
         ensure!(!log.contains("panicked"), "the operator's log tells of a panic");
-        ensure!(log.matches("laurel runs").count() == 1, "the operator was started again");
+        ensure!(log.matches("Laurel started").count() == 1, "the operator was started again");
 
         // While all of them are there, and once they are gone.
         scene.get("version: '2'").await?;

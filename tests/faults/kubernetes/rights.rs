@@ -73,7 +73,7 @@ fn rights() -> [Right; 5] {
             object: "champion-v1",
             method: Method::DELETE,
             path: "/deployments/champion-v1",
-            desired: "{version: '2', rollout: {warmFor: 0s, history: 0}}",
+            desired: "{version: '2', rollout: {warmFor: 0s, revisionHistoryLimit: 0}}",
             serves: "2",
         },
         Right {
@@ -151,7 +151,8 @@ fn without_the_right_to_write_the_status_traffic_is_right_and_the_log_says_what_
         ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias is ahead of the status");
         let log = scene.operator.log(200);
         ensure!(
-            log.contains("may not write the status of") && log.contains("modelaliases.laurel.dev/status"),
+            log.contains("not allowed to write the status of")
+                && log.contains("modelaliases.laurel.dev/status"),
             "the log does not say it"
         );
         // Back to what is warm, also without a status.
@@ -217,7 +218,8 @@ async fn blinded(scene: &Scene, what: &str, resource: &str, verb: &'static str) 
     let began = Instant::now();
     scene.kubernetes.drop_streams();
     let reported = |it: &ModelAlias| {
-        has(it, Reason::ApplyForbidden) && message(it).contains(&format!("Laurel may not watch {what}"))
+        has(it, Reason::ApplyForbidden)
+            && message(it).contains(&format!("Laurel is not allowed to watch {what}"))
     };
     let seen = scene.champion.until_since(began, "told that it may not watch", NOTICED, reported).await?;
     let noticed = seen.at.duration_since(began);

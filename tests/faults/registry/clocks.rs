@@ -183,6 +183,6 @@ fn a_clock_that_was_set_back_holds_up_no_promotion() {
     let applied = Applied { actions: decision.actions.clone(), failure: None };
     let next = status::next(&started, &decision, &applied, &SubjectStatus::default());
     assert_eq!(next.version.map(|version| version.to_string()).as_deref(), Some("2"));
-    assert!(next.history[0].took.is_none(), "it took less than nothing: {:?}", next.history[0]);
+    assert!(next.history[0].duration.is_none(), "it took less than nothing: {:?}", next.history[0]);
     assert_eq!(next.history[0].at, now);
 }

@@ -151,7 +151,8 @@ async fn stale(scene: &Scene) -> Result<()> {
 /// rejected for it.
 async fn unproven(scene: &Scene) -> Result<()> {
     const LONGER_THAN_TRIED: Duration = Duration::from_secs(36);
-    let spec = |version: u8| format!("{{version: '{version}', rollout: {{smokeTest: InputExample}}}}");
+    let spec =
+        |version: u8| format!("{{version: '{version}', rollout: {{smokeTest: {{mode: InputExample}}}}}}");
     scene.mlflow.create_model(&scene.model).await?;
     // Neither has an example, and the registry says so itself.
     scene.mlflow.register_logged(&scene.model).await?;

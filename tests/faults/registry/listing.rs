@@ -83,7 +83,7 @@ async fn broken(scene: &Scene) -> Result<()> {
     let before = cluster(scene).await?;
     let again = page(|page| page["next_page_token"] = json!(FROM_THE_SECOND));
     let half = Violation::alter(|status, body| (status, body[..body.len() / 2].to_vec()));
-    for (violation, says) in [(again, "pages of its listing repeat"), (half, "ends too early")] {
+    for (violation, says) in [(again, "pages of its listing repeat"), (half, "is truncated after")] {
         let began = Instant::now();
         let rule = scene.registry.place(Rule::when(is_listing, violation));
         for said in reported.error(scene, began, Reason::RegistryFailing).await.context(says)? {

@@ -1,6 +1,8 @@
 //! Replays the inputs that were kept, and some that are near them: those written by hand, those that lead somewhere of their
 //! own, and those that once found something.
 
+#![expect(clippy::disallowed_methods, reason = "inputs are files, and the environment gives a seed")]
+
 use std::{
     env, fs,
     hash::{BuildHasher, RandomState},

@@ -23,7 +23,7 @@ use crate::{
         model_alias::{Runtime, Serving},
         names::{ModelUri, Version},
     },
-    render::{RegistryForPods, Rendering, deployment, validate},
+    render::{Applicable, RegistryForPods, Rendering, deployment, validate},
 };
 
 /// One template, written out or made as the bytes choose.
@@ -78,7 +78,7 @@ fn unrequire(schema: &mut Value) {
 }
 
 /// The Deployment of version 4, and everything it is rendered from.
-fn render(serving: &Serving, ca: bool) -> Result<Deployment, String> {
+fn render(serving: &Serving, ca: bool) -> Result<Applicable<Deployment>, String> {
     let model = "Fraud (cards) ü".parse().unwrap();
     let alias = "champion".parse().unwrap();
     let registry = RegistryForPods {
@@ -119,7 +119,8 @@ pub(super) fn check(serving: &Serving, ca: bool) {
     let as_if = Serving { template: None, ..serving.clone() };
     // A custom server has no probe of its own, so without a template it is refused.
     let Ok(plain) = render(&Serving { runtime: known(serving.runtime), ..as_if }, ca) else { return };
-    let (merged, plain) = (pod(merged), pod(plain));
+    let written = serde_json::to_value(&merged).unwrap()["spec"]["template"].clone();
+    let (merged, plain) = (pod(merged.object), pod(plain.object));
     labels(&merged, &plain);
     let (spec, plain) = (merged.spec.clone().unwrap(), plain.spec.unwrap());
     let model = model_container(&spec);
@@ -129,8 +130,7 @@ pub(super) fn check(serving: &Serving, ca: bool) {
         assert_eq!(spec.security_context, plain.security_context);
         assert_eq!(model.security_context, model_container(&plain).security_context);
     }
-    let merged = serde_json::to_value(merged).unwrap();
-    assert_eq!(lost(&merged, &template, ""), None, "{template} is merged to {merged}");
+    assert_eq!(lost(&written, &template, ""), None, "{template} is merged to {written}");
 }
 
 fn known(runtime: Runtime) -> Runtime {

@@ -121,7 +121,7 @@ pub(crate) fn object(seed: u64, index: usize, schemas: &BTreeMap<&str, Value>) -
             }
             spec.insert("serving".to_owned(), serving);
             // Simulated pods answer no requests.
-            spec.insert("rollout".to_owned(), json!({ "smokeTest": "Disabled" }));
+            spec.insert("rollout".to_owned(), json!({ "smokeTest": { "mode": "Disabled" } }));
         }
     }
     let metadata = json!({ "name": name, "annotations": { "laurel.dev/retry": generator.text() } });

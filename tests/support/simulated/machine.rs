@@ -50,7 +50,9 @@ pub(crate) async fn install_crds(cluster: &Cluster) -> Result<()> {
     let crds = crds.to_str().context("the path of the checkout is no text")?;
     cluster.run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", crds], None).await?;
     let wait = ["wait", "--for=condition=Established", "--timeout=30s", "crd"];
-    let names = ["modelregistries.laurel.dev", "registeredmodels.laurel.dev", "modelaliases.laurel.dev"];
+    let kinds = ["modelregistries", "clustermodelregistries", "registeredmodels", "modelaliases"];
+    let names = kinds.map(|kind| format!("{kind}.laurel.dev"));
+    let names = names.each_ref().map(String::as_str);
     cluster.run_kubectl(&[&wait[..], &names[..]].concat(), None).await.map(drop)
 }
 

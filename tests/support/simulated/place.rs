@@ -42,8 +42,9 @@ spec:
     image: registry.example/serving:1
     replicas: 2
   rollout:
-    smokeTest: Disabled       # Simulated pods answer no requests.
+    smokeTest: {mode: Disabled}       # Simulated pods answer no requests.
     progressDeadline: 30s
+  deletionPolicy: Delete
 ";
 
 /// Where a test plays.
@@ -117,6 +118,17 @@ spec: {{modelName: {}}}
         merge(&mut manifest["spec"], serde_yaml::from_str(spec)?);
         self.apply_value(&manifest).await?;
         Ok(())
+    }
+
+    /// The default registry of the namespace.
+    pub(crate) async fn default_registry(&self, url: &str) -> Result<()> {
+        let registry = json!({
+            "apiVersion": "laurel.dev/v1alpha1",
+            "kind": "ModelRegistry",
+            "metadata": { "name": "default", "annotations": { "laurel.dev/default": "true" } },
+            "spec": { "mlflow": { "url": url }, "pollInterval": "5s" },
+        });
+        self.apply(&registry.to_string()).await
     }
 
     /// What `kubectl apply --server-side` does with a manifest, of one object or more.

@@ -28,18 +28,18 @@ fn what_cannot_be_used_is_refused_with_the_field_and_the_next_step() {
     let table = [
         (url("ftp://mlflow"), "url: the scheme \"ftp\" is not supported; use http:// or https://"),
         (url("file:///tmp"), "url: the scheme \"file\""),
-        (url("http://user:pw@mlflow"), "url: it carries a user name or a password; take it out"),
-        (url("http://user@mlflow"), "url: it carries a user name"),
+        (url("http://user:pw@mlflow"), "url: it contains a user name or a password; remove it"),
+        (url("http://user@mlflow"), "url: it contains a user name"),
         (url("http://mlflow/?x=1"), "url: it has a query or a fragment; keep only"),
         (url("http://mlflow/#/models"), "url: it has a query or a fragment"),
-        (workspace("Team A"), "workspace: \"Team A\" is not a workspace's name; use lower-case"),
+        (workspace("Team A"), "workspace: \"Team A\" is not a valid workspace name; use lower-case"),
         (workspace(""), "workspace: \"\""),
         (workspace("-a"), "workspace: \"-a\""),
         (Connection { timeout: Duration::ZERO, ..url("http://mlflow") }, "timeout: "),
-        (with(basic("", "pw")), "credentials: the user name is empty; give one"),
+        (with(basic("", "pw")), "credentials: the user name is empty; set one"),
         (with(basic("a:b", "pw")), "credentials: the user name has a ':'"),
         (with(basic("a", "pw\n")), "credentials: the user name or the password has a line break"),
-        (with(Credentials::Bearer("".into())), "credentials: the token is empty; give one"),
+        (with(Credentials::Bearer("".into())), "credentials: the token is empty; set one"),
         (with(Credentials::Bearer("abc\n".into())), "credentials: the token has a space, a line break"),
     ];
     for (connection, message) in table {

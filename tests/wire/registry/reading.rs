@@ -184,7 +184,7 @@ async fn an_answer_about_something_else_is_not_believed() {
     ];
     for error in errors {
         assert!(
-            matches!(&error, RegistryError::NotARegistry { detail, .. } if detail.contains("asked for")),
+            matches!(&error, RegistryError::NotARegistry { detail, .. } if detail.contains("requested ")),
             "{error}"
         );
     }

@@ -137,14 +137,14 @@ async fn what_is_no_registry() {
         ),
         (
             moved("https://login.example.org/oauth?state=secret"),
-            not_a_registry("HTTP 302 sends us to login.example.org/oauth"),
+            not_a_registry("HTTP 302 redirects to login.example.org/oauth"),
         ),
-        (moved("/login"), not_a_registry("HTTP 302 sends us to 127.0.0.1/login")),
+        (moved("/login"), not_a_registry("HTTP 302 redirects to 127.0.0.1/login")),
         (page(200, HTML, "<title>Sign in</title>"), not_a_registry("HTTP 200 without JSON: Sign in")),
         (page(200, "", ""), not_a_registry("HTTP 200 without JSON: OK with an empty answer")),
         (
             page(200, "application/json", r#"{"registered_model": {"name": "fra"#),
-            not_a_registry("its JSON ends too early, after 34 bytes"),
+            not_a_registry("its JSON is truncated after 34 bytes"),
         ),
         (
             page(200, "application/json", "{}"),
@@ -166,7 +166,7 @@ async fn a_server_without_workspaces_refuses_ours() {
     let error = in_workspace(&server.uri(), "team-a").probe().await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the registry refuses workspace \"team-a\": FEATURE_DISABLED: Workspace APIs are not available"
+        "the registry rejects workspace \"team-a\": FEATURE_DISABLED: Workspace APIs are not available"
     );
 }
 

@@ -104,6 +104,6 @@ async fn a_refusal_says_what_mlflow_said() {
     let error = registry(&server.uri()).set_alias(&model("m"), &alias("x"), version(1)).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the registry refuses the request: INVALID_PARAMETER_VALUE: Version alias name 'v1' is reserved."
+        "the registry rejects the request: INVALID_PARAMETER_VALUE: Version alias name 'v1' is reserved."
     );
 }

@@ -59,7 +59,7 @@ fn key() -> RegistryKey {
 }
 
 fn desired_webhook() -> DesiredWebhook {
-    plan::desired_webhook(&key(), Some(UID), &"https://laurel.example".parse().unwrap(), &SECRET.into())
+    plan::desired_webhook(&key(), UID, &"https://laurel.example".parse().unwrap(), &SECRET.into())
 }
 
 fn events() -> Value {
@@ -273,7 +273,11 @@ async fn that_mlflow_cannot_deliver_is_told_and_the_webhook_is_known() {
     answers(&server, "POST", "/made/test", tried(&json!({ "success": false, "error_message": error }))).await;
     let mut id = None;
     let cause = register(&registry(&server), &desired_webhook(), true, &mut id).await.unwrap_err();
-    names(&cause, Reason::WebhookUndeliverable, &["CERTIFICATE_VERIFY_FAILED", "public authorities"]);
+    names(
+        &cause,
+        Reason::WebhookUndeliverable,
+        &["CERTIFICATE_VERIFY_FAILED", "public certificate authorities"],
+    );
     assert_eq!(id.as_deref(), Some("made"), "it has to be deleted some day");
 }
 
@@ -286,7 +290,7 @@ async fn that_mlflow_does_not_come_to_an_end_with_its_test_delivery_is_told() {
     answers(&server, "POST", "/made/test", late).await;
     let registry = handle_within(&server, Duration::from_secs(2));
     let cause = register(&registry, &desired_webhook(), true, &mut None).await.unwrap_err();
-    names(&cause, Reason::WebhookUndeliverable, &["within 2s", "reaches that address"]);
+    names(&cause, Reason::WebhookUndeliverable, &["within 2s", "can reach that address"]);
     // Once deliveries arrive, nobody asks for another one.
     register(&registry, &desired_webhook(), false, &mut None).await.unwrap_err();
 }

@@ -222,6 +222,7 @@ impl World {
             referrers: self.referrers.clone(),
             registry,
             versions_error: None,
+            registry_object: None,
         }
     }
 

@@ -111,7 +111,7 @@ impl Digest<'_> {
             self.add(older);
         }
         for rejection in &status.rejected {
-            self.add((rejection.version, &rejection.settings, rejection.held, rejection.reason));
+            self.add((rejection.version, &rejection.settings, rejection.active, rejection.reason));
         }
     }
 

@@ -28,6 +28,8 @@ pub(in crate::decide::tests) enum Event {
     Settings(String),
     /// `spec.serving.replicas`, by a person or an autoscaler.
     Replicas(u32),
+    /// `spec.serving.replicas` is taken out.
+    SizeTakenOut(bool),
     Strategy(Strategy),
     Drift(Drift),
     PreviousAlias(bool),
@@ -105,6 +107,7 @@ impl Event {
             Self::Desired(_)
             | Self::Settings(_)
             | Self::Replicas(_)
+            | Self::SizeTakenOut(_)
             | Self::Strategy(_)
             | Self::Drift(_)
             | Self::PreviousAlias(_)
@@ -271,11 +274,15 @@ impl World {
         }
         match event {
             Event::Desired(DesiredVersion::Version(number)) => {
-                self.intent.desired = Desired::Version(version(*number))
+                self.intent.desired = Desired::Version(version(*number));
             }
             Event::Desired(DesiredVersion::Follow(who)) => self.intent.desired = who.into(),
             Event::Settings(settings) => self.serving().settings = Some(settings.clone()),
-            Event::Replicas(replicas) => self.serving().replicas = *replicas,
+            Event::Replicas(replicas) => {
+                self.serving().replicas = *replicas;
+                self.serving().size_is_open = false;
+            }
+            Event::SizeTakenOut(_) => self.serving().size_is_open = true,
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
             Event::Drift(drift) => self.intent.drift = *drift,
             Event::PreviousAlias(kept) => self.intent.keeps_previous_alias = *kept,
@@ -334,7 +341,10 @@ impl World {
         let registry = &mut self.registry;
         match event {
             Event::Pods { of, are } => cluster.set_fate(version(*of), *are),
-            Event::PodsLost(number) => cluster.lose_pods(version(*number), self.now, self.pace),
+            Event::PodsLost(number) => {
+                cluster.lose_pods(version(*number), self.now, self.pace);
+                self.lost_pods_at = Some(self.now);
+            }
             Event::Quota(most) => cluster.quota = *most,
             Event::DeploymentDeleted(number) => cluster.delete(version(*number), self.now, self.pace),
             Event::DeploymentScaled { of, to } => {

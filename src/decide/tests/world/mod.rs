@@ -34,12 +34,12 @@ use crate::{
     api::{
         ModelAliasStatus,
         condition::Reason,
-        model_alias::Drift,
+        model_alias::{Drift, OnUnavailable},
         names::{ModelUri, Version},
     },
     decide::{
-        AliasRole, Blocker, ClusterView, Desired, Intent, Lifecycle, Observed, OnUnavailable, RegistryView,
-        ServingIntent, SmokeTestIntent, StrategyIntent,
+        AliasRole, Blocker, ClusterView, Desired, Intent, Lifecycle, Observed, RegistryView, ServingIntent,
+        SmokeTestIntent, StrategyIntent,
     },
 };
 
@@ -112,6 +112,8 @@ pub(super) struct World {
     left: Option<(Version, Timestamp)>,
     /// How many pods were asked for of each version when traffic left it, until that was changed.
     left_with: BTreeMap<Version, u32>,
+    /// When pods were evicted last.
+    lost_pods_at: Option<Timestamp>,
     /// Somebody else made the Service select what it does.
     is_pointed_by_others: bool,
     /// The versions that ever answered requests.
@@ -151,6 +153,7 @@ impl World {
             progress_deadline: SignedDuration::from_secs(60),
             warm_for: SignedDuration::from_secs(300),
             history: 2,
+            size_is_open: false,
             smoke_test: SmokeTestIntent {
                 is_enabled: true,
                 timeout: SignedDuration::from_secs(60),
@@ -187,6 +190,7 @@ impl World {
             serving_aside: None,
             left: None,
             left_with: BTreeMap::new(),
+            lost_pods_at: None,
             is_pointed_by_others: false,
             answered: BTreeSet::new(),
             answered_last: None,
@@ -266,6 +270,9 @@ impl World {
         let outbox = self.outbox();
         let mut observed =
             Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, status };
+        if let Some(serving) = observed.intent.serving.as_mut().filter(|serving| serving.size_is_open) {
+            serving.replicas = observed.cluster.size(&observed.status);
+        }
         self.gather(&mut observed);
         self.hide_what_a_blocker_hides(&mut observed);
         observed

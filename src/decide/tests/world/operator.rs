@@ -177,6 +177,11 @@ impl World {
                 self.cluster.delete(*version, self.now, self.pace);
             }
             Action::DeleteService => self.route(Traffic::Nowhere),
+            Action::FillInReplicas { replicas } => {
+                let serving = self.serving();
+                serving.replicas = *replicas;
+                serving.size_is_open = false;
+            }
             Action::SetAlias { role, version, replaces, corrects: _ } => {
                 if self.registry.writes.iter().any(|write| write.role == *role && write.is_heard) {
                     return false;

@@ -27,7 +27,13 @@ impl World {
         let is_suspended = self.intent.lifecycle == Lifecycle::Suspended;
         self.promise(!is_suspended, |_| "nothing is written while suspended".into());
         let Some(blocker) = &self.intent.blocker else { return };
-        let starts = |version: &Version| self.desired(*version) == 0 && !self.answered.contains(version);
+        let has_served = |version: &Version| {
+            self.status.versions.iter().any(|held| held.version == *version && held.served_at.is_some())
+        };
+        let is_known = |version: &Version| {
+            self.answered.contains(version) || has_served(version) || self.cluster.traffic.reaches(*version)
+        };
+        let starts = |version: &Version| self.desired(*version) == 0 && !is_known(version);
         let may_be_done = match action {
             Action::Route(_) => blocker.scope == BlockerScope::Changes,
             Action::Scale { version, replicas } => *replicas == 0 || !starts(version),
@@ -52,6 +58,7 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
             | Action::Record { .. } => None,
@@ -74,6 +81,7 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
             | Action::Record { .. } => false,
@@ -91,7 +99,7 @@ impl World {
     }
 
     pub(super) fn is_rejected(&self, version: Version) -> bool {
-        self.status.rejected.iter().any(|rejection| rejection.version == version && rejection.held)
+        self.status.rejected.iter().any(|rejection| rejection.version == version && rejection.active)
     }
 
     /// Before traffic moves: only to what is ready, in full where something ready is left, and proven.
@@ -212,10 +220,16 @@ impl World {
     pub(super) fn promise_of_room(&mut self, version: Version, replicas: u32) {
         let strategy = self.intent.serving.as_ref().map(|serving| serving.strategy);
         let Some(StrategyIntent::Rolling { max_surge }) = strategy else { return };
+        // What it has not seen, it cannot make room for.
+        let is_blind = self.lost_pods_at.is_some_and(|lost| self.operator.seen_until < lost);
         let cluster = &self.cluster;
         let is_missing =
             !cluster.deployments.contains_key(&version) && cluster.traffic == Traffic::One(version);
-        if is_missing || cluster.traffic == Traffic::Nowhere || replicas <= cluster.desired(version) {
+        if is_blind
+            || is_missing
+            || cluster.traffic == Traffic::Nowhere
+            || replicas <= cluster.desired(version)
+        {
             return;
         }
         let others = cluster.deployments.iter().filter(|(other, _)| **other != version);
@@ -273,7 +287,7 @@ impl World {
 
     /// When the status is written: nothing is rejected but for its own fault.
     pub(super) fn promise_of_rejections(&mut self, after: &[Rejection]) {
-        for rejection in after.iter().filter(|it| it.held && it.reason != Reason::GatesFailed) {
+        for rejection in after.iter().filter(|it| it.active && it.reason != Reason::GatesFailed) {
             let is_new = !self.status.rejected.iter().any(|before| before == rejection);
             let is_fair = !is_new || self.failed.contains(&rejection.version);
             self.promise(is_fair, |_| {

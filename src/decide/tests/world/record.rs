@@ -25,7 +25,7 @@ pub(super) struct Reported {
 impl Reported {
     fn of(entry: &HistoryEntry) -> Self {
         let has_served = match entry.outcome {
-            Outcome::Promoted => entry.took.is_some(),
+            Outcome::Promoted => entry.duration.is_some(),
             Outcome::RolledBack => true,
             Outcome::Rejected | Outcome::Unknown => false,
         };
@@ -73,7 +73,7 @@ impl World {
         self.promise(self.registry.silence().is_none(), |_| "no write to a registry that is away".into());
         let reported =
             observed.status.history.iter().find(|entry| entry.at == at && entry.version == version);
-        let reported = reported.map(|entry| Reported::of(entry));
+        let reported = reported.map(Reported::of);
         self.promise(reported.is_some(), |_| format!("the status does not tell of version {version}"));
         let Some(reported) = reported else { return };
         let loaded = observed.remembered(version).and_then(|held| held.model_uri.as_ref());

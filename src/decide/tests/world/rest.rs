@@ -49,11 +49,16 @@ impl World {
             condition.status == "True"
                 && ["Ready", "Reconciling", "Stalled"].contains(&condition.type_.as_str())
         });
-        if holding.count() != 1 {
-            faults.push("of Ready, Reconciling and Stalled exactly one holds".into());
+        let is_suspended = matches!(decision.report.readiness, Readiness::Suspended(_));
+        let holding = holding.count();
+        if holding > 1 || (holding == 0 && !is_suspended) {
+            faults
+                .push("of Ready, Reconciling and Stalled exactly one holds, or none while suspended".into());
         }
         let why = match &decision.report.readiness {
             Readiness::Settled(_) => self.met(&observed),
+            Readiness::Suspended(_) if self.intent.lifecycle == Lifecycle::Suspended => Ok(()),
+            Readiness::Suspended(cause) => Err(format!("nothing is suspended, but: {}", cause.message)),
             Readiness::Stalled(cause) if self.is_stalled_by(cause, &observed) => Ok(()),
             Readiness::Progressing(cause) if self.is_held_up_by(cause, &observed) => Ok(()),
             Readiness::Stalled(cause) | Readiness::Progressing(cause) => Err(format!(
@@ -130,7 +135,6 @@ impl World {
             self.desired_version().into_iter().chain(observed.serves()).collect();
         match cause.reason {
             reason if self.blocker() == Some(reason) => true,
-            Reason::Suspended => self.intent.lifecycle == Lifecycle::Suspended,
             Reason::ProgressDeadlineExceeded
             | Reason::SmokeTestFailed
             | Reason::BecameUnready
@@ -209,7 +213,7 @@ impl World {
         let facts = &self.registry.seen;
         let loaded = observed.cluster.workloads.get(&selected).map(|workload| &workload.model_uri);
         let is_rejected = |named: Version| {
-            self.status.rejected.iter().any(|rejection| rejection.version == named && rejection.held)
+            self.status.rejected.iter().any(|rejection| rejection.version == named && rejection.active)
         };
         // An alias that is ahead of a rollout which may still succeed is left there.
         let is_asked_for =
@@ -236,9 +240,14 @@ impl World {
         self.intent.blocker.as_ref().map(|blocker| blocker.cause.reason)
     }
 
-    /// Where the wish is refused and nothing serves, what was live before does, here or in another cluster.
+    /// Where the desired version is refused and nothing serves, what was live before does, here or in another cluster.
     fn lives_on_at_rest(&self, readiness: &Readiness) -> Result<(), String> {
-        let is_refused = matches!(readiness, Readiness::Stalled(_));
+        // What only waits for room, or for its smoke test, is not refused.
+        let cannot_be_had = self.desired_version().is_none_or(|version| {
+            self.is_rejected(version) || !self.registry.seen.versions.contains_key(&version)
+        });
+        let is_refused =
+            matches!(readiness, Readiness::Stalled(_)) && (cannot_be_had || self.is_refused_by_rules());
         let is_free = self.intent.lifecycle == Lifecycle::Active && self.intent.blocker.is_none();
         let is_silent = self.cluster.traffic == Traffic::Nowhere && self.status.version.is_none();
         let can_be_known = self.registry.silence().is_none() && self.intent.serving.is_some();
@@ -248,9 +257,8 @@ impl World {
         let facts = &self.registry.seen;
         let previous = facts.previous_alias.filter(|_| self.intent.keeps_previous_alias);
         let named = [facts.alias, previous].into_iter().flatten();
-        let due = named
-            .filter(|version| Some(*version) != self.desired_version() && self.registry.was_live(*version))
-            .next();
+        let mut live = named.filter(|version| self.registry.was_live(*version));
+        let due = live.find(|version| Some(*version) != self.desired_version());
         let can_serve = |version: &Version| {
             let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_deref());
             !self.cluster.is_broken(*version) && !settings.is_some_and(is_bad)

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::{now, observation, read};
 use crate::{
     api::{
-        ModelAlias, ModelAliasStatus,
+        ModelAlias, ModelAliasStatus, RegistryStatus,
         condition::{Reason, ReasonMessage},
+        model_alias::REPLICAS_MAX,
         names::Version,
         std_duration,
     },
@@ -52,7 +53,8 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
         assert!(decision.actions.is_empty(), "{:?} though nothing may be done", decision.actions);
     }
     if observed.intent.lifecycle == Lifecycle::Suspended || (is_invalid && !is_ending(&observed)) {
-        assert!(matches!(decision.report.readiness, Readiness::Stalled(_)));
+        let readiness = &decision.report.readiness;
+        assert!(matches!(readiness, Readiness::Stalled(_) | Readiness::Suspended(_)), "{readiness:?}");
     }
     for action in &decision.actions {
         sound(action, &observed, &decision);
@@ -75,7 +77,8 @@ fn model(generator: &mut Generator) -> Model {
         poll_interval: std_duration(crate::api::model_registry::default_poll_interval()),
         pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
     };
-    let (registry, _) = Registries::default().set(&RegistryKey::Default, settings);
+    let (registry, _) =
+        Registries::default().set(&RegistryKey::Cluster { name: "mlflow".to_owned() }, settings);
     let name = generator.text().parse().unwrap_or_else(|_| "fraud".parse().unwrap());
     Model { name, registry, promotion: Vec::new() }
 }
@@ -91,7 +94,7 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
             assert!(ready || stays, "traffic moves to version {version}, which is not ready");
         }
         Action::Apply { version, replicas, .. } | Action::Scale { version, replicas } => {
-            assert!(*replicas <= 10_000, "{replicas} pods of version {version}");
+            assert!(*replicas <= REPLICAS_MAX, "{replicas} pods of version {version}");
         }
         Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::Record { .. } => {
             assert!(registry.error.is_none(), "the registry is written to, though it does not answer");
@@ -99,6 +102,9 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         Action::SmokeTest { version, attempt } => {
             assert_eq!(*attempt, observed.attempt(*version), "of another attempt");
             assert!(observed.cluster.workloads.contains_key(version), "of a version that is not there");
+        }
+        Action::FillInReplicas { replicas } => {
+            assert!((1..=REPLICAS_MAX).contains(replicas), "{replicas} pods");
         }
         Action::SetFinalizer { .. } | Action::Route(_) | Action::Delete { .. } | Action::DeleteService => {}
     }
@@ -113,7 +119,8 @@ fn rendered(action: &Action, subject: &Subject<'_>) {
     let labels = match action {
         Action::Apply { version, model_uri, replicas } => {
             let deployment = render::deployment(&rendering, *version, model_uri, *replicas, now())
-                .expect("it was validated");
+                .expect("it was validated")
+                .object;
             let name = deployment.name_any();
             assert!(super::is_dns_subdomain(&name) && name.len() <= 63 && !name.contains('.'), "{name:?}");
             deployment.metadata.labels
@@ -167,6 +174,11 @@ fn tell(
     };
     let identity = SubjectStatus {
         generation: alias.metadata.generation,
+        registry: Some(RegistryStatus {
+            kind: "ModelRegistry".to_owned(),
+            name: "mlflow".to_owned(),
+            url: "http://mlflow.mlops.svc:5000".to_owned(),
+        }),
         model_name: Some("fraud".to_owned()),
         endpoint: None,
         selector: None,
@@ -176,7 +188,8 @@ fn tell(
     let states = ["Ready", "Reconciling", "Stalled"];
     let holding = next.conditions.iter().filter(|condition| condition.status == "True");
     let holding = holding.filter(|condition| states.contains(&condition.type_.as_str())).count();
-    assert_eq!(holding, 1, "{:?}", next.conditions);
+    let is_suspended = matches!(decision.report.readiness, Readiness::Suspended(_));
+    assert!(holding == 1 || (holding == 0 && is_suspended), "{:?}", next.conditions);
     next
 }
 

@@ -1,0 +1,53 @@
+//! How objects name a registry: of which kind it is, and which one it turned out to be.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::NAME_PATTERN;
+
+/// Names a ModelRegistry in the same namespace, or a ClusterModelRegistry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryReference {
+    /// `ModelRegistry` (the default), in the same namespace, or `ClusterModelRegistry`.
+    #[serde(default)]
+    pub kind: RegistryKind,
+    /// The name of the object.
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME_PATTERN))]
+    pub name: String,
+}
+
+/// The kinds that describe a registry.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::Display,
+)]
+pub enum RegistryKind {
+    /// A registry for one namespace.
+    #[default]
+    ModelRegistry,
+    /// A registry for many namespaces.
+    ClusterModelRegistry,
+}
+
+/// The registry that an object uses, whether it names it or takes the default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RegistryStatus {
+    /// `ModelRegistry` or `ClusterModelRegistry`.
+    pub kind: String,
+    /// The name of that object.
+    pub name: String,
+    /// The URL of the registry.
+    pub url: String,
+}

@@ -1,0 +1,334 @@
+//! Which registry a RegisteredModel uses: the one that it names, or the default.
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    ResourceExt,
+    core::{PartialObjectMeta, Selector, SelectorExt},
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use crate::{
+    api::{
+        ClusterModelRegistry, DEFAULT_ANNOTATION, ModelRegistry, RegisteredModel, RegistryKind,
+        RegistryReference,
+        condition::{Reason, ReasonMessage},
+    },
+    cluster::Guarded,
+    registry::polled::RegistryKey,
+};
+
+/// The objects that describe registries, as the watches show them.
+#[derive(Clone, Debug)]
+pub struct RegistryObjects {
+    /// All `ModelRegistries`.
+    pub namespaced: Store<Guarded<ModelRegistry>>,
+    /// Those of the whole cluster; `None` where Laurel watches one namespace only.
+    pub cluster: Option<ClusterObjects>,
+}
+
+/// The `ClusterModelRegistries`, and the namespaces that may use them or not.
+#[derive(Clone, Debug)]
+pub struct ClusterObjects {
+    /// All `ClusterModelRegistries`.
+    pub registries: Store<Guarded<ClusterModelRegistry>>,
+    /// All namespaces, with their labels.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+}
+
+impl RegistryObjects {
+    /// The registry that a RegisteredModel uses.
+    ///
+    /// # Errors
+    /// When it names none and there is no default, or it may not use the one that it names.
+    pub fn key(&self, model: &RegisteredModel) -> Result<RegistryKey, ReasonMessage> {
+        let namespace = model.namespace().unwrap_or_default();
+        match &model.spec.registry_ref {
+            Some(RegistryReference { kind: RegistryKind::ModelRegistry, name }) => {
+                Ok(RegistryKey::Object { namespace, name: name.clone() })
+            }
+            Some(RegistryReference { kind: RegistryKind::ClusterModelRegistry, name }) => {
+                self.named_in_cluster(&namespace, name)
+            }
+            None => self.default(&namespace).ok_or_else(|| self.no_default(model, &namespace)),
+        }
+    }
+
+    fn named_in_cluster(&self, namespace: &str, name: &str) -> Result<RegistryKey, ReasonMessage> {
+        let Some(cluster) = &self.cluster else {
+            let message = format!(
+                "spec.registryRef names the ClusterModelRegistry {name:?}, but this Laurel is installed for one namespace and \
+                 reads no ClusterModelRegistries; name a ModelRegistry"
+            );
+            return Err(ReasonMessage::new(Reason::RegistryNotAllowed, message));
+        };
+        let object = cluster.registries.get(&ObjectRef::new(name));
+        match object.map(|object| cluster.allows(&object, namespace)) {
+            Some(Err(why)) => Err(ReasonMessage::new(Reason::RegistryNotAllowed, why)),
+            Some(Ok(())) | None => Ok(RegistryKey::Cluster { name: name.to_owned() }),
+        }
+    }
+
+    /// The registry for objects of a namespace that name none: its own default, then the cluster's.
+    fn default(&self, namespace: &str) -> Option<RegistryKey> {
+        let of_namespace = self.namespaced.state();
+        let own = of_namespace.iter().filter(|object| object.namespace().as_deref() == Some(namespace));
+        if let Some(own) = newest_default(own.map(AsRef::as_ref)) {
+            return Some(RegistryKey::Object { namespace: namespace.to_owned(), name: own.name_any() });
+        }
+        let cluster = self.cluster.as_ref()?;
+        let all = cluster.registries.state();
+        let allowed = all.iter().filter(|object| cluster.allows(object, namespace).is_ok());
+        let chosen = newest_default(allowed.map(AsRef::as_ref))?;
+        Some(RegistryKey::Cluster { name: chosen.name_any() })
+    }
+
+    fn no_default(&self, model: &RegisteredModel, namespace: &str) -> ReasonMessage {
+        let name = model.name_any();
+        let all = self.cluster.as_ref().map(|cluster| cluster.registries.state()).unwrap_or_default();
+        if let Some(closed) = newest_default(all.iter().map(AsRef::as_ref)) {
+            let message = format!(
+                "the RegisteredModel {name:?} names no registry, and the default ClusterModelRegistry {:?} does not allow the \
+                 namespace {namespace:?} (spec.allowedNamespaces); label the namespace, or set spec.registryRef",
+                closed.name_any()
+            );
+            return ReasonMessage::new(Reason::RegistryNotAllowed, message);
+        }
+        let message = format!(
+            "the RegisteredModel {name:?} names no registry, and there is no default; set spec.registryRef, or set the \
+             annotation {DEFAULT_ANNOTATION}: \"true\" on a ModelRegistry of the namespace {namespace:?} or on a \
+             ClusterModelRegistry"
+        );
+        ReasonMessage::new(Reason::RegistryNotConfigured, message)
+    }
+
+    /// Whether the object of this registry exists.
+    #[must_use]
+    pub fn exists(&self, key: &RegistryKey) -> bool {
+        match key {
+            RegistryKey::Object { namespace, name } => {
+                self.namespaced.get(&ObjectRef::new(name).within(namespace)).is_some()
+            }
+            RegistryKey::Cluster { name } => {
+                let cluster = self.cluster.as_ref();
+                cluster.is_some_and(|cluster| cluster.registries.get(&ObjectRef::new(name)).is_some())
+            }
+        }
+    }
+
+    /// The default that takes the place of this one: a newer one in the same namespace, or in the cluster.
+    #[must_use]
+    pub fn newer_default(&self, key: &RegistryKey) -> Option<String> {
+        let (chosen, this) = match key {
+            RegistryKey::Object { namespace, name } => {
+                let all = self.namespaced.state();
+                let of_namespace = all.iter().filter(|object| object.namespace().as_ref() == Some(namespace));
+                (newest_default(of_namespace.map(AsRef::as_ref)).map(ResourceExt::name_any), name)
+            }
+            RegistryKey::Cluster { name } => {
+                let all = self.cluster.as_ref()?.registries.state();
+                (newest_default(all.iter().map(AsRef::as_ref)).map(ResourceExt::name_any), name)
+            }
+        };
+        chosen.filter(|chosen| chosen != this)
+    }
+
+    /// The other defaults beside this one, whose conditions depend on it.
+    #[must_use]
+    pub fn defaults_beside(&self, key: &RegistryKey) -> Vec<RegistryKey> {
+        let mut others = match key {
+            RegistryKey::Object { namespace, .. } => {
+                let all = self.namespaced.state();
+                let of_namespace = all.iter().filter(|object| object.namespace().as_ref() == Some(namespace));
+                let keys = of_namespace.filter(|object| is_default(object.as_ref())).map(|object| {
+                    RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() }
+                });
+                keys.collect::<Vec<_>>()
+            }
+            RegistryKey::Cluster { .. } => {
+                let all = self.cluster.as_ref().map(|cluster| cluster.registries.state()).unwrap_or_default();
+                let defaults = all.iter().filter(|object| is_default(object.as_ref()));
+                defaults.map(|object| RegistryKey::Cluster { name: object.name_any() }).collect()
+            }
+        };
+        others.retain(|other| other != key);
+        others.sort();
+        others
+    }
+
+    /// Whether a RegisteredModel may have to look for its registry again when the object of this one changes.
+    #[must_use]
+    pub fn may_concern(&self, key: &RegistryKey, model: &RegisteredModel) -> bool {
+        match (&model.spec.registry_ref, key) {
+            (None, RegistryKey::Cluster { .. }) => true,
+            (None, RegistryKey::Object { namespace, .. }) => model.namespace().as_ref() == Some(namespace),
+            (Some(reference), RegistryKey::Cluster { name }) => {
+                reference.kind == RegistryKind::ClusterModelRegistry && reference.name == *name
+            }
+            (Some(reference), RegistryKey::Object { namespace, name }) => {
+                reference.kind == RegistryKind::ModelRegistry
+                    && reference.name == *name
+                    && model.namespace().as_ref() == Some(namespace)
+            }
+        }
+    }
+}
+
+impl ClusterObjects {
+    /// Whether a namespace may use a registry, or why not. One that cannot be read forbids nothing: it is not
+    /// usable anyway.
+    fn allows(&self, object: &Guarded<ClusterModelRegistry>, namespace: &str) -> Result<(), String> {
+        let Ok(object) = &object.0 else { return Ok(()) };
+        let Some(allowed) = &object.spec.allowed_namespaces else { return Ok(()) };
+        let name = object.name_any();
+        let selector = Selector::try_from(allowed.selector.clone()).map_err(|error| {
+            format!(
+                "the ClusterModelRegistry {name:?} allows no namespace: spec.allowedNamespaces.selector: {error}"
+            )
+        })?;
+        let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|it| it.labels().clone());
+        if selector.matches(&labels.unwrap_or_default()) {
+            return Ok(());
+        }
+        Err(format!(
+            "the ClusterModelRegistry {name:?} does not allow the namespace {namespace:?} (spec.allowedNamespaces); label \
+             the namespace, or name another registry"
+        ))
+    }
+}
+
+/// Whether an object is marked as the default.
+#[must_use]
+pub fn is_default(object: &impl ResourceExt) -> bool {
+    object.annotations().get(DEFAULT_ANNOTATION).is_some_and(|value| value == "true")
+}
+
+/// The newest of those that are marked as the default, and of equally old ones the first by name, as
+/// Kubernetes chooses among `StorageClasses`.
+fn newest_default<'a, K: ResourceExt + 'a>(objects: impl Iterator<Item = &'a K>) -> Option<&'a K> {
+    let rank =
+        |object: &&K| (object.creation_timestamp().map(|time| time.0), std::cmp::Reverse(object.name_any()));
+    objects
+        .filter(|object| is_default(*object) && object.meta().deletion_timestamp.is_none())
+        .max_by_key(rank)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::{
+        Resource,
+        runtime::{reflector, watcher::Event},
+    };
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn store<K>(objects: &[impl AsRef<str>]) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + 'static,
+    {
+        let (store, mut writer) = reflector::store();
+        writer.apply_watcher_event(&Event::Init);
+        for object in objects {
+            writer.apply_watcher_event(&Event::InitApply(serde_yaml::from_str(object.as_ref()).unwrap()));
+        }
+        writer.apply_watcher_event(&Event::InitDone);
+        store
+    }
+
+    const AT: [&str; 3] = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z"];
+
+    fn registry(kind: &str, place: &str, name: &str, age: usize, marked: &str, rest: &str) -> String {
+        let at = AT[age];
+        format!(
+            "{{apiVersion: laurel.dev/v1alpha1, kind: {kind}, metadata: {{{place} name: {name}, creationTimestamp: '{at}', \
+             annotations: {{laurel.dev/default: '{marked}'}}}}, spec: {{mlflow: {{url: 'http://{name}'}}{rest}}}}}"
+        )
+    }
+
+    fn own(name: &str, age: usize, marked: &str) -> String {
+        registry("ModelRegistry", "namespace: risk,", name, age, marked, "")
+    }
+
+    fn shared(name: &str, age: usize, marked: &str, rest: &str) -> String {
+        registry("ClusterModelRegistry", "", name, age, marked, rest)
+    }
+
+    fn objects(own: &[String], shared: &[String]) -> RegistryObjects {
+        RegistryObjects {
+            namespaced: store(own),
+            cluster: Some(ClusterObjects {
+                registries: store(shared),
+                namespaces: store(&[
+                    "{metadata: {name: risk, labels: {mlops: 'yes'}}}",
+                    "{metadata: {name: play, labels: {}}}",
+                ]),
+            }),
+        }
+    }
+
+    fn model(namespace: &str, spec: &str) -> RegisteredModel {
+        let model = format!("{{metadata: {{name: fraud, namespace: {namespace}}}, spec: {spec}}}");
+        serde_yaml::from_str(&model).unwrap()
+    }
+
+    fn key(objects: &RegistryObjects, namespace: &str, spec: &str) -> Result<String, Reason> {
+        let key = objects.key(&model(namespace, spec));
+        key.map(|key| key.to_string()).map_err(|cause| cause.reason)
+    }
+
+    #[test]
+    fn a_reference_names_one_of_either_kind() {
+        let objects = objects(&[own("mlflow", 0, "true")], &[shared("mlflow", 0, "true", "")]);
+        let of = |spec| key(&objects, "risk", spec).unwrap();
+        assert_eq!(of("{registryRef: {name: mlflow}}"), "ModelRegistry risk/mlflow");
+        assert_eq!(of("{registryRef: {kind: ModelRegistry, name: other}}"), "ModelRegistry risk/other");
+        assert_eq!(
+            of("{registryRef: {kind: ClusterModelRegistry, name: mlflow}}"),
+            "ClusterModelRegistry mlflow"
+        );
+    }
+
+    #[test]
+    fn the_default_is_the_namespace_s_own_then_the_cluster_s() {
+        let both = objects(&[own("near", 0, "true")], &[shared("far", 1, "true", "")]);
+        assert_eq!(key(&both, "risk", "{}").unwrap(), "ModelRegistry risk/near");
+        assert_eq!(key(&both, "play", "{}").unwrap(), "ClusterModelRegistry far");
+        let unmarked = objects(&[own("near", 0, "false")], &[shared("far", 1, "yes", "")]);
+        assert_eq!(key(&unmarked, "risk", "{}"), Err(Reason::RegistryNotConfigured));
+    }
+
+    #[test]
+    fn of_two_defaults_the_newest_is_taken_and_of_equally_old_ones_the_first_by_name() {
+        let two = objects(&[own("a", 1, "true"), own("b", 2, "true"), own("c", 0, "true")], &[]);
+        assert_eq!(key(&two, "risk", "{}").unwrap(), "ModelRegistry risk/b");
+        let known = |name: &str| RegistryKey::Object { namespace: "risk".into(), name: name.into() };
+        assert_eq!(two.newer_default(&known("a")).as_deref(), Some("b"));
+        assert_eq!(two.newer_default(&known("b")), None);
+        assert_eq!(two.defaults_beside(&known("b")), [known("a"), known("c")]);
+        let twins = objects(&[], &[shared("b", 1, "true", ""), shared("a", 1, "true", "")]);
+        assert_eq!(key(&twins, "play", "{}").unwrap(), "ClusterModelRegistry a");
+    }
+
+    #[test]
+    fn a_namespace_uses_only_what_allows_it() {
+        let only = ", allowedNamespaces: {selector: {matchLabels: {mlops: 'yes'}}}";
+        let all = ", allowedNamespaces: {selector: {}}";
+        let closed = objects(&[], &[shared("mlflow", 0, "true", only)]);
+        let named = "{registryRef: {kind: ClusterModelRegistry, name: mlflow}}";
+        assert_eq!(key(&closed, "risk", named).unwrap(), "ClusterModelRegistry mlflow");
+        assert_eq!(key(&closed, "risk", "{}").unwrap(), "ClusterModelRegistry mlflow");
+        assert_eq!(key(&closed, "play", named), Err(Reason::RegistryNotAllowed));
+        assert_eq!(key(&closed, "play", "{}"), Err(Reason::RegistryNotAllowed));
+        let open = objects(&[], &[shared("mlflow", 0, "true", only), shared("old", 0, "true", all)]);
+        assert_eq!(key(&open, "play", "{}").unwrap(), "ClusterModelRegistry old");
+    }
+
+    #[test]
+    fn laurel_for_one_namespace_knows_no_registry_of_the_cluster() {
+        let mut objects = objects(&[], &[shared("mlflow", 0, "true", "")]);
+        objects.cluster = None;
+        let named = "{registryRef: {kind: ClusterModelRegistry, name: mlflow}}";
+        assert_eq!(key(&objects, "risk", named), Err(Reason::RegistryNotAllowed));
+        assert_eq!(key(&objects, "risk", "{}"), Err(Reason::RegistryNotConfigured));
+    }
+}
