@@ -91,7 +91,7 @@ fn a_check_says_what_the_operator_would_of_rules_and_versions() {
         let report = bad.json()?;
         ensure!(bad.code == 1 && report["promotions"][0]["verdict"] == "Failed", "{bad:?}");
         let seen = &report["promotions"][0]["rules"];
-        ensure!(seen[0]["wanted"] == "metric auc at least 0.9", "{seen:#}");
+        ensure!(seen[0]["required"] == "metric auc at least 0.9", "{seen:#}");
         ensure!(seen[0]["seen"] == "NaN, which is no number" && seen[0]["passed"] == false, "{seen:#}");
         // What holds the alias already is no promotion, so no rule is asked.
         let same = checked(scene, rules, "version: '1'").await?;

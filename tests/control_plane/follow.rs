@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use kube::api::DeleteParams;
 use laurel::api::{
     ModelAlias,
     condition::{ConditionType, Reason},
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     scene::{PATIENCE, Scene, play},
-    simulated::look::{no_more_pods, selected, until_sizes},
+    simulated::look::{never_ready, ready_again, selected, until_sizes},
     support::alias::{condition, is_ready, message, status, version},
 };
 
@@ -57,7 +56,7 @@ fn promise_6_a_version_that_fails_is_put_back_and_tried_again_only_when_set_agai
         scene.registered(2).await?;
         scene.world.mlflow.set_alias(&scene.model, "champion", "1").await?;
         scene.get(FOLLOW).await?;
-        no_more_pods(scene).await?;
+        never_ready(scene, "2").await?;
         scene.world.mlflow.set_alias(&scene.model, "champion", "2").await?;
         let put_back = |it: &ModelAlias| {
             let synced = condition(it, ConditionType::RegistrySynced);
@@ -94,10 +93,10 @@ fn with_drift_report_a_version_that_fails_stays_named_until_somebody_asks_to_try
         scene.registered(2).await?;
         scene.world.mlflow.set_alias(&scene.model, "champion", "1").await?;
         let change = scene.get(&format!("{FOLLOW}drift: Report\n")).await?;
-        let quota = no_more_pods(scene).await?;
+        never_ready(scene, "2").await?;
         scene.world.mlflow.set_alias(&scene.model, "champion", "2").await?;
         let failed = scene.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
-        ensure!(message(&failed.object).contains("exceeded quota"), "{}", message(&failed.object));
+        ensure!(message(&failed.object).contains("version 2"), "{}", message(&failed.object));
         let drifted = |it: &ModelAlias| {
             condition(it, ConditionType::RegistrySynced).is_some_and(|synced| synced.reason == "AliasDrifted")
         };
@@ -106,7 +105,7 @@ fn with_drift_report_a_version_that_fails_stays_named_until_somebody_asks_to_try
         ensure!(selected(scene).await? == "1", "traffic moved");
         until_sizes(scene, [("1", 2), ("2", 0)]).await?;
 
-        quota.delete("full", &DeleteParams::default()).await?;
+        ready_again(scene, "2").await?;
         let asked = Instant::now();
         scene.retry("please").await?;
         follows(scene, asked, "2").await

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     scene::{PATIENCE, Scene, play},
-    simulated::look::{no_more_pods, selected},
+    simulated::look::{never_ready, ready_again, selected},
     support::alias::{is_ready, message, status, version},
 };
 
@@ -89,7 +89,7 @@ fn promise_6_a_follower_holds_after_a_failed_version_until_its_choice_changes() 
         let mlflow = &scene.world.mlflow;
         scene.registered(1).await?;
         scene.get("{follow: {latest: {}}, rollout: {progressDeadline: 3s}}").await?;
-        let quota = no_more_pods(scene).await?;
+        never_ready(scene, "2").await?;
         mlflow.register(&scene.model).await?;
         let rejected = |it: &ModelAlias| {
             let history = status(it).history;
@@ -97,9 +97,9 @@ fn promise_6_a_follower_holds_after_a_failed_version_until_its_choice_changes() 
         };
         scene.champion.until("version 2 is rejected", PATIENCE, rejected).await?;
         ensure!(selected(scene).await? == "1", "traffic moved");
-        quota.delete("full", &kube::api::DeleteParams::default()).await?;
         tokio::time::sleep(std::time::Duration::from_secs(11)).await; // Time itself is the subject: two polls.
         ensure!(selected(scene).await? == "1", "it was tried again by itself");
+        ready_again(scene, "2").await?;
         let asked = Instant::now();
         scene.retry("please").await?;
         chosen(scene, asked, "2").await

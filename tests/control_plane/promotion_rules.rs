@@ -133,7 +133,11 @@ fn promise_5_a_rollback_is_not_held_back_by_rules_that_the_version_does_not_meet
         scene.registered(2).await?;
         scene.get("version: '1'").await?;
         scene.get("version: '2'").await?;
-        scene.describe_model("promotion: [{aliases: [champion], metrics: [{name: auc, min: 0.9}]}]").await?;
+        scene
+            .describe_model(
+                "promotion: [{name: quality, aliases: [champion], metrics: [{name: auc, min: 0.9}]}]",
+            )
+            .await?;
         let before = Instant::now();
         let change = scene.desired("version: '1'").await?;
         scene.champion.ready(change, PATIENCE).await?;

@@ -137,7 +137,8 @@ fn a_missing_modelregistry_is_named_and_noticed_when_it_comes() {
         let change = scene.desired("version: '1'").await?;
         let refused = scene.champion.reason(change, Reason::ModelRegistryNotFound, PATIENCE).await?;
         let said = message(&refused.object);
-        ensure!(said.contains(r#"no usable ModelRegistry "mlflow""#), "{said}");
+        let named = format!("no usable ModelRegistry {}/mlflow", scene.namespace);
+        ensure!(said.contains(&named), "{said}");
         name_registry(scene, &scene.world.mlflow.url(), "").await?;
         scene.champion.ready(change, PATIENCE).await.map(drop)
     });

@@ -16,7 +16,7 @@ use crate::scene::Scene;
 pub(super) type Picture = Value;
 
 /// Fields whose presence matters and whose value differs from run to run.
-const VARYING: [&str; 10] = [
+const VARYING: [&str; 11] = [
     "at",
     "createdAt",
     "idleSince",
@@ -26,6 +26,7 @@ const VARYING: [&str; 10] = [
     "servedAt",
     "settings",
     "startedAt",
+    "url",
     "duration",
 ];
 

@@ -6,7 +6,7 @@ use laurel::api::{ModelAlias, RegisteredModel};
 use serde_json::Value;
 
 use super::{Picture, Story, survives, telling::until};
-use crate::{scene::Scene, simulated::look::no_more_pods};
+use crate::{scene::Scene, simulated::look::never_ready};
 
 /// A story of a ModelAlias.
 struct Told {
@@ -15,8 +15,8 @@ struct Told {
     named: Option<&'static str>,
     /// The wishes that are met before, in turn. The model has versions 1, 2 and 3.
     before: &'static [&'static str],
-    /// Whether a quota then refuses pods of another version.
-    full: bool,
+    /// The version whose pods then never become ready.
+    never_ready: Option<&'static str>,
     begins_with: Deed,
     /// What the picture shows at the end: pointers and values.
     leads_to: &'static [(&'static str, &'static str)],
@@ -47,8 +47,8 @@ impl Story for Told {
         for desired in self.before {
             scene.get(desired).await?;
         }
-        if self.full {
-            no_more_pods(scene).await?;
+        if let Some(version) = self.never_ready {
+            never_ready(scene, version).await?;
         }
         Ok(())
     }
@@ -104,7 +104,7 @@ fn promise_7_killed_at_every_write_of_a_first_promotion_it_comes_to_the_same_end
         name: "first",
         named: None,
         before: &[],
-        full: false,
+        never_ready: None,
         begins_with: Deed::Desired("{version: '1', previousAlias: previous}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
@@ -123,7 +123,7 @@ fn promises_1_4_and_7_killed_at_every_write_of_a_promotion_it_comes_to_the_same_
         name: "promotion",
         named: None,
         before: &["{version: '1', previousAlias: previous}"],
-        full: false,
+        never_ready: None,
         begins_with: Deed::Desired("{version: '2', previousAlias: previous}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "2"),
@@ -145,7 +145,7 @@ fn promises_5_and_7_killed_at_every_write_of_a_rollback_it_comes_to_the_same_end
         name: "rollback",
         named: None,
         before: &["{version: '1', previousAlias: previous}", "{version: '2', previousAlias: previous}"],
-        full: false,
+        never_ready: None,
         begins_with: Deed::Desired("{version: '1', previousAlias: previous}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
@@ -166,13 +166,13 @@ fn promises_4_and_7_killed_at_every_write_of_a_failing_rollout_it_is_rejected_al
         name: "failing",
         named: None,
         before: &["version: '1'"],
-        full: false,
+        never_ready: None,
         begins_with: Deed::Desired(NEVER_READY),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
             ("/champion/status/version", "1"),
             ("/champion/status/rejected/0/version", "2"),
-            ("/champion/status/rejected/0/held", "true"),
+            ("/champion/status/rejected/0/active", "true"),
             ("/champion/status/history/0/outcome", "Rejected"),
             ("/registered/aliases/champion", "1"),
             ("/deployments/champion-v1/ready", "2"),
@@ -188,7 +188,7 @@ fn promises_1_and_7_killed_at_every_write_of_a_rolling_exchange_it_comes_to_the_
         name: "rolling",
         named: None,
         before: &["{version: '1', rollout: {strategy: Rolling}}"],
-        full: false,
+        never_ready: None,
         begins_with: Deed::Desired("{version: '2', rollout: {strategy: Rolling}}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "2"),
@@ -208,7 +208,7 @@ fn promise_7_killed_at_every_write_while_it_follows_the_registry_it_comes_to_the
         name: "follow",
         named: Some("1"),
         before: &["follow: {registry: {}}"],
-        full: false,
+        never_ready: None,
         begins_with: Deed::MoveAlias("2"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "2"),
@@ -230,13 +230,13 @@ fn promises_6_and_7_killed_at_every_write_while_what_it_follows_fails_it_is_put_
         named: Some("1"),
         // Only what comes now is to be given up soon.
         before: &["follow: {registry: {}}", "{follow: {registry: {}}, rollout: {progressDeadline: 4s}}"],
-        full: true,
+        never_ready: Some("2"),
         begins_with: Deed::MoveAlias("2"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
             ("/champion/status/version", "1"),
             ("/champion/status/rejected/0/version", "2"),
-            ("/champion/status/rejected/0/held", "false"),
+            ("/champion/status/rejected/0/active", "false"),
             ("/champion/status/history/0/outcome", "Rejected"),
             ("/registered/aliases/champion", "1"),
             ("/deployments/champion-v1/ready", "2"),
@@ -252,7 +252,7 @@ fn promises_7_and_9_killed_at_every_write_of_a_deletion_nothing_is_left() {
         name: "deletion",
         named: None,
         before: &["{version: '1', previousAlias: previous}", "{version: '2', previousAlias: previous}"],
-        full: false,
+        never_ready: None,
         begins_with: Deed::Delete,
         leads_to: &[
             ("/champion", "null"),

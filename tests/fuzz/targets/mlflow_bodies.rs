@@ -246,9 +246,20 @@ impl Talk<'_> {
         let [file, rest @ ..] = self.said else { panic!("an example from nowhere") };
         match example {
             Some(InputExample::Body(body)) => {
-                return assert!(file.is_success() && body == file.body && body.len() <= LIMIT);
+                // Not parsed: MLflow writes NaN into it, which is not JSON.
+                let text = body.trim_ascii();
+                let is_like_an_object = text.starts_with(b"{") && text.ends_with(b"}");
+                assert!(file.status.is_success() && is_like_an_object, "an example from {}", file.status);
+                assert!(body.len() <= LIMIT, "{} bytes of at most {LIMIT}", body.len());
+                return assert_eq!(
+                    String::from_utf8_lossy(&body),
+                    String::from_utf8_lossy(&file.body),
+                    "another body"
+                );
             }
-            Some(InputExample::TooLarge) => return assert!(file.is_success() && file.body.len() > LIMIT),
+            Some(InputExample::TooLarge) => {
+                return assert!(file.status.is_success() && file.body.len() > LIMIT);
+            }
             None => {}
         }
         // The file does not exist, but the version does; or the server failed, and the model's own file names none.

@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ResourceQuota, Service},
+    core::v1::{Namespace, Pod, ResourceQuota, Service},
 };
-use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::wait::await_condition};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{ListParams, PostParams},
+    runtime::wait::await_condition,
+};
 use laurel::{
     api::{ModelAlias, RegisteredModel},
     render::labels,
 };
+use serde_json::json;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::place::{PATIENCE, Place};
@@ -96,4 +101,73 @@ pub(crate) async fn no_more_pods(place: &Place) -> Result<Api<ResourceQuota>> {
     let counted = await_condition(quotas.clone(), "full", counted);
     timeout(PATIENCE, counted).await.context("the quota counts nothing")??;
     Ok(quotas)
+}
+
+/// Keeps the pods of a version from ever becoming ready, by a policy of the API server that goes with the namespace.
+pub(crate) async fn never_ready(place: &Place, version: &str) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(place.cluster.client.clone());
+    let uid = namespaces.get(&place.namespace).await?.uid().context("a namespace without UID")?;
+    let name = never_ready_name(place);
+    let owner = json!([{ "apiVersion": "v1", "kind": "Namespace", "name": place.namespace, "uid": uid }]);
+    let metadata = json!({ "name": name, "ownerReferences": owner });
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": metadata,
+        "spec": {
+            "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+            "matchConstraints": {
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": place.namespace } },
+                "objectSelector": { "matchLabels": { labels::VERSION: version } },
+                "resourceRules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
+                }],
+            },
+            "mutations": [{
+                "patchType": "ApplyConfiguration",
+                "applyConfiguration": { "expression":
+                    "Object{metadata: Object.metadata{annotations: {'kwok.laurel.test/fate': 'never-ready'}}}" },
+            }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": metadata, "spec": { "policyName": name },
+    });
+    place.apply_cluster_wide(&policy).await?;
+    place.apply_cluster_wide(&binding).await?;
+    until_in_force(place, version, true).await
+}
+
+/// Ends what [`never_ready`] began.
+pub(crate) async fn ready_again(place: &Place, version: &str) -> Result<()> {
+    let name = never_ready_name(place);
+    for kind in ["MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"] {
+        place.delete_cluster_wide("admissionregistration.k8s.io", kind, &name).await?;
+    }
+    until_in_force(place, version, false).await
+}
+
+fn never_ready_name(place: &Place) -> String {
+    format!("never-ready-{}", place.namespace)
+}
+
+/// Waits until new pods of a version are, or are no longer, kept from becoming ready.
+async fn until_in_force(place: &Place, version: &str, wanted: bool) -> Result<()> {
+    let pods = place.api::<Pod>();
+    let probe: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "probe", "labels": { labels::VERSION: version } },
+        "spec": { "containers": [{ "name": "probe", "image": "probe:1" }] },
+    }))?;
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let began = Instant::now();
+    loop {
+        let created = pods.create(&dry_run, &probe).await?;
+        if created.annotations().contains_key("kwok.laurel.test/fate") == wanted {
+            return Ok(());
+        }
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "the policy on pods of version {version} does not come into force"
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -150,6 +150,25 @@ spec: {{modelName: {}}}
         api.patch(text("/metadata/name"), &applied, &Patch::Apply(manifest)).await
     }
 
+    /// Applies an object that has no namespace.
+    pub(crate) async fn apply_cluster_wide(&self, manifest: &Value) -> Result<()> {
+        let text = |pointer| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (group, version) = text("/apiVersion").split_once('/').unwrap_or_default();
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("/kind")));
+        let api: Api<DynamicObject> = Api::all_with(self.cluster.client.clone(), &resource);
+        let applied = PatchParams::apply("kubectl").force().validation_strict();
+        api.patch(text("/metadata/name"), &applied, &Patch::Apply(manifest)).await?;
+        Ok(())
+    }
+
+    /// Deletes an object that has no namespace.
+    pub(crate) async fn delete_cluster_wide(&self, group: &str, kind: &str, name: &str) -> Result<()> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        let api: Api<DynamicObject> = Api::all_with(self.cluster.client.clone(), &resource);
+        api.delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
     /// Why the API server refuses a manifest, as kubectl shows it.
     pub(crate) async fn error_message(&self, manifest: &Value) -> Result<String> {
         match self.apply_value(manifest).await {
