@@ -294,7 +294,10 @@ impl World {
                 self.cluster.traffic
             ));
         }
-        let (size, replicas) = (self.cluster.desired(serves), self.replicas());
+        // Where the spec does not say the size, there is none to be held to.
+        let replicas = self.intent.serving.as_ref().filter(|serving| !serving.size_is_open);
+        let size = self.cluster.desired(serves);
+        let replicas = replicas.map_or(size, |serving| serving.replicas);
         if self.cluster.traffic == Traffic::One(serves) && is_there && size != replicas {
             return Err(format!("version {serves} has {size} of {replicas} pods"));
         }
