@@ -9,13 +9,14 @@ use super::{registered_model, webhook};
 use crate::{
     api::RegisteredModel,
     controllers::context::Context,
-    observe::poll_plan,
+    observe::{models_of, poll_plan},
     registry::polled::{PolledRegistry, RegistryKey},
 };
 
 /// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.
 pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, registry: Arc<PolledRegistry>) {
     context.readiness.reached().await;
+    let mut known = None;
     while context.registry_objects.exists(&key) {
         let began = Instant::now();
         let outcome = registry.poll(|| poll_plan(&context.watched(), &key, &registry)).await;
@@ -32,6 +33,11 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
             wake(&context, &key, |model| {
                 model.model_name().is_ok_and(|name| outcome.changed.contains(&name))
             });
+        }
+        // The status of the object counts them.
+        let watched = models_of(&context.watched(), &key).len();
+        if known.replace(watched) != Some(watched) {
+            wake_object(&context, &key);
         }
         tokio::select! {
             () = registry.next_poll() => {}

@@ -24,7 +24,7 @@ fn promise_5_rules_hold_a_promotion_back_until_it_is_approved_and_never_hold_bac
         let (first, second) = ((scene.model.as_str(), "1"), (scene.model.as_str(), "2"));
         rules(
             scene,
-            json!({ "aliases": ["champion"], "tags": { "validated": "true" },
+            json!({ "name": "rules", "aliases": ["champion"], "tags": { "validated": "true" },
                     "metrics": [{ "name": "auc", "min": 0.5 }, { "name": "cost", "min": 0.0 }] }),
         )
         .await?;
@@ -50,7 +50,11 @@ fn promise_5_rules_hold_a_promotion_back_until_it_is_approved_and_never_hold_bac
         scene.champion.ready(asked, PATIENCE).await?;
 
         // What served before passes no rule any more, and is let in all the same.
-        rules(scene, json!({ "aliases": ["champion"], "metrics": [{ "name": "auc", "min": 2.0 }] })).await?;
+        rules(
+            scene,
+            json!({ "name": "rules", "aliases": ["champion"], "metrics": [{ "name": "auc", "min": 2.0 }] }),
+        )
+        .await?;
         let back = scene.desired(json!({ "version": "1" })).await?;
         let took = clients.move_to(back, "2", "1").await?;
         scene.champion.ready(back, PATIENCE).await?;

@@ -197,9 +197,9 @@ async fn refused_ones_have_nothing(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Deletes all but the champion and its model: all of them go, also those that serve.
+/// Deletes all but the champion, its model and the default registry: all of them go, also those that serve.
 async fn delete_all(scene: &Scene) -> Result<()> {
-    let stays = |name: &str| matches!(name, "champion" | "model");
+    let stays = |name: &str| matches!(name, "champion" | "model" | "default");
     for kind in KINDS {
         let api = api(scene, kind);
         let names = api.list(&ListParams::default()).await?.items.into_iter().map(|object| object.name_any());

@@ -137,7 +137,7 @@ fn set_back(ready: u32) -> (Observed, Timestamp) {
     let observed = json!({
         "now": now,
         "intent": {
-            "wish": { "Version": "2" }, "drift": "Correct",
+            "desired": { "Version": "2" }, "drift": "Correct",
             "serving": {
                 "replicas": 2, "settings": settings, "strategy": "BlueGreen", "progress_deadline": "PT10M",
                 "warm_for": "PT15M", "history": 3,
@@ -151,7 +151,7 @@ fn set_back(ready: u32) -> (Observed, Timestamp) {
             "traffic": { "One": "1" }, "endpoints": ["1"],
             "workloads": { "1": workload(1, 2, json!(null)), "2": workload(2, ready, json!(then)) },
         },
-        "record": {
+        "status": {
             "version": "1", "targetVersion": "2", "registryVersion": "1", "putBackAt": [then],
             "versions": [
                 { "version": "1", "modelUri": uri(1), "settings": settings, "servedAt": then },

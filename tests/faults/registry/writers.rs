@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Played, alias_writes, cluster, scene, serving, told::says, untouched};
 use crate::{
     scene::{PATIENCE, Scene},
-    simulated::look::{no_more_pods, selected, until_sizes},
+    simulated::look::{never_ready, selected, until_sizes},
     support::alias::status,
     wire::{Rule, Violation},
 };
@@ -175,7 +175,7 @@ async fn follows(scene: &Scene) -> Result<()> {
     scene.move_alias("1").await?;
     scene.get("follow: {registry: {}}").await?;
     scene.get("{follow: {registry: {}}, rollout: {progressDeadline: 2s}}").await?;
-    no_more_pods(scene).await?;
+    never_ready(scene, "2").await?;
     let writes = alias_writes(scene);
     quarrel(scene, "champion", "2");
     let began = Instant::now();

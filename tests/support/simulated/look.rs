@@ -155,7 +155,13 @@ async fn until_in_force(place: &Place, version: &str, wanted: bool) -> Result<()
     let pods = place.api::<Pod>();
     let probe: Pod = serde_json::from_value(json!({
         "metadata": { "name": "probe", "labels": { labels::VERSION: version } },
-        "spec": { "containers": [{ "name": "probe", "image": "probe:1" }] },
+        "spec": {
+            "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+            "containers": [{
+                "name": "probe", "image": "probe:1",
+                "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+            }],
+        },
     }))?;
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let began = Instant::now();
