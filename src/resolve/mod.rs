@@ -62,6 +62,10 @@ impl References<'_> {
     pub fn registry_of(&self, model: &RegisteredModel) -> Result<Arc<PolledRegistry>, ReasonMessage> {
         let key = self.registry_objects.key(model)?;
         self.registries.get(&key).ok_or_else(|| {
+            if self.registry_objects.exists(&key) && !self.registries.was_tried(&key) {
+                let message = format!("the {key} has not been read yet");
+                return ReasonMessage::new(Reason::RegistryNotRead, message);
+            }
             let message = format!(
                 "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see its conditions",
                 model.name_any()

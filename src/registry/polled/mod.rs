@@ -11,7 +11,7 @@
 //! ```
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -92,6 +92,8 @@ pub struct Settings {
 #[derive(Debug, Default)]
 pub struct Registries {
     registries: RwLock<HashMap<RegistryKey, Arc<PolledRegistry>>>,
+    /// Those whose objects were looked at, usable or not.
+    tried: RwLock<HashSet<RegistryKey>>,
 }
 
 impl Registries {
@@ -101,8 +103,19 @@ impl Registries {
         self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
+    /// Whether its object was looked at since this process started; until then, that it is not known says nothing.
+    #[must_use]
+    pub fn was_tried(&self, key: &RegistryKey) -> bool {
+        self.tried.read().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    fn note_try(&self, key: &RegistryKey) {
+        self.tried.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+    }
+
     /// Adds or replaces a registry. Returns it, and whether it is new and has to be polled.
     pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<PolledRegistry>, bool) {
+        self.note_try(key);
         let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
         match registries.get(key) {
             Some(known) if known.settings == settings => (known.clone(), false),
@@ -119,6 +132,7 @@ impl Registries {
 
     /// Removes a registry and stops polling it.
     pub fn remove(&self, key: &RegistryKey) {
+        self.note_try(key);
         let removed = self.registries.write().unwrap_or_else(PoisonError::into_inner).remove(key);
         if let Some(registry) = removed {
             registry.retire();
