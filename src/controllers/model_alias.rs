@@ -22,6 +22,9 @@ use crate::{
     status::{self, Applied},
 };
 
+/// How long a ModelAlias leaves the object of its registry the first turn.
+const REGISTRY_FIRST: Duration = Duration::from_millis(50);
+
 /// One pass: resolve (pure) → observe (client) → decide (pure) → apply (client) → status (pure, then one patch).
 ///
 /// # Errors
@@ -34,6 +37,10 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     };
     let now = Timestamp::now();
     let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
+    // Right after a start, the object of its registry has its turn first: what is not known then says nothing.
+    if subject.known_model().is_err_and(|cause| cause.reason == Reason::RegistryNotRead) {
+        return Ok(Action::requeue(REGISTRY_FIRST));
+    }
     context.memory.remember_model(&subject);
     let observed = observe(&context.sources(), &subject, now).await;
     let decision = decide(&observed);
