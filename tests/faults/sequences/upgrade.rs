@@ -120,7 +120,7 @@ async fn from_an_earlier_release(scene: &Scene) -> Result<()> {
         ensure!(made_of(scene).await? == before, "a way back or forward made it anew");
     }
     scene.get("{version: '2', serving: {replicas: 3}}").await?;
-    until_sizes(scene, [("1", 3), ("2", 3)]).await?;
+    until_sizes(scene, [("1", 2), ("2", 3)]).await?;
     ensure!(made_of(scene).await?.0 == before.0, "a size made it anew");
     scene.get("{version: '2', serving: {replicas: 3, env: [{name: OTHER, value: settings}]}}").await?;
     let after = made_of(scene).await?.0;
