@@ -1,6 +1,6 @@
 //! What the controllers share. Each step is handed only the part of it that it needs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use kube::{Client, Resource, runtime::reflector::Store};
 
@@ -21,6 +21,8 @@ use crate::{
 
 /// What every shell needs.
 pub struct Context {
+    /// When this process began.
+    pub started: Instant,
     /// The client for the cluster.
     pub client: Client,
     /// What our own objects look like there.

@@ -22,8 +22,10 @@ use crate::{
     status::{self, Applied},
 };
 
-/// How long a ModelAlias leaves the object of its registry the first turn.
+/// How soon a ModelAlias looks again whether the object of its registry had its turn.
 const REGISTRY_FIRST: Duration = Duration::from_millis(50);
+/// How long after a start it waits for that. Failover and size must not wait for what does not come.
+const FIRST_TURN: Duration = Duration::from_secs(5);
 
 /// One pass: resolve (pure) → observe (client) → decide (pure) → apply (client) → status (pure, then one patch).
 ///
@@ -38,7 +40,8 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     let now = Timestamp::now();
     let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
     // Right after a start, the object of its registry has its turn first: what is not known then says nothing.
-    if subject.known_model().is_err_and(|cause| cause.reason == Reason::RegistryNotRead) {
+    let is_early = context.started.elapsed() < FIRST_TURN;
+    if is_early && subject.known_model().is_err_and(|cause| cause.reason == Reason::RegistryNotRead) {
         return Ok(Action::requeue(REGISTRY_FIRST));
     }
     context.memory.remember_model(&subject);

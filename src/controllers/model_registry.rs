@@ -56,8 +56,11 @@ pub(super) fn noticing_changes<K: RegistryObject>(
         let key = K::key(object);
         // The store is written before this is seen.
         let exists = context.registry_objects.exists(&key);
-        if !exists && let Some(registry) = context.registries.get(&key) {
-            registry.poll_now();
+        if !exists {
+            context.registries.forget_try(&key);
+            if let Some(registry) = context.registries.get(&key) {
+                registry.poll_now();
+            }
         }
         let offer = Offer { is_default: is_default(object), generation: object.meta().generation };
         let before = if exists { offers.insert(key.clone(), offer.clone()) } else { offers.remove(&key) };
@@ -97,6 +100,9 @@ pub async fn reconcile<K: RegistryObject>(
     context: Arc<Context>,
 ) -> Result<Action, Error> {
     context.readiness.reached().await;
+    let key = K::key(object.as_ref());
+    // Also one that cannot be used has had its turn: what refers to it goes on without it.
+    context.registries.mark_tried(&key);
     let object = match &object.0 {
         Ok(object) => object,
         Err(unreadable) => {
@@ -104,7 +110,6 @@ pub async fn reconcile<K: RegistryObject>(
             return Ok(Action::await_change());
         }
     };
-    let key = K::key(object);
     let now = Timestamp::now();
     let settings = match settings(object.registry()) {
         Ok(settings) => settings,

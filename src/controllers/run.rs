@@ -103,6 +103,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (sender, requeue) = Requeue::new();
     let cluster = Arc::<Cache>::default();
     let context = Arc::new(Context {
+        started: Instant::now(),
         cluster: cluster.clone(),
         registries: Registries::default(),
         push: Webhooks::default(),

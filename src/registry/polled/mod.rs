@@ -109,13 +109,19 @@ impl Registries {
         self.tried.read().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 
-    fn note_try(&self, key: &RegistryKey) {
+    /// Notes that its object was looked at.
+    pub fn mark_tried(&self, key: &RegistryKey) {
         self.tried.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+    }
+
+    /// Forgets that its object was looked at, because there is none any more.
+    pub fn forget_try(&self, key: &RegistryKey) {
+        self.tried.write().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
     /// Adds or replaces a registry. Returns it, and whether it is new and has to be polled.
     pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<PolledRegistry>, bool) {
-        self.note_try(key);
+        self.mark_tried(key);
         let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
         match registries.get(key) {
             Some(known) if known.settings == settings => (known.clone(), false),
@@ -132,7 +138,6 @@ impl Registries {
 
     /// Removes a registry and stops polling it.
     pub fn remove(&self, key: &RegistryKey) {
-        self.note_try(key);
         let removed = self.registries.write().unwrap_or_else(PoisonError::into_inner).remove(key);
         if let Some(registry) = removed {
             registry.retire();
