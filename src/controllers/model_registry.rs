@@ -57,9 +57,10 @@ pub(super) fn noticing_changes<K: RegistryObject>(
         // The store is written before this is seen.
         let exists = context.registry_objects.exists(&key);
         if !exists {
-            context.registries.forget_try(&key);
-            if let Some(registry) = context.registries.get(&key) {
-                registry.poll_now();
+            match context.registries.get(&key) {
+                // The end of its polls removes it.
+                Some(registry) => registry.poll_now(),
+                None => context.registries.remove(&key),
             }
         }
         let offer = Offer { is_default: is_default(object), generation: object.meta().generation };
@@ -101,11 +102,10 @@ pub async fn reconcile<K: RegistryObject>(
 ) -> Result<Action, Error> {
     context.readiness.reached().await;
     let key = K::key(object.as_ref());
-    // Also one that cannot be used has had its turn: what refers to it goes on without it.
-    context.registries.mark_tried(&key);
     let object = match &object.0 {
         Ok(object) => object,
         Err(unreadable) => {
+            context.registries.set_unreadable(&key);
             unreadable::report::<K>(&context, unreadable);
             return Ok(Action::await_change());
         }
@@ -114,7 +114,7 @@ pub async fn reconcile<K: RegistryObject>(
     let settings = match settings(object.registry()) {
         Ok(settings) => settings,
         Err(invalid) => {
-            context.registries.remove(&key);
+            context.registries.set_unusable(&key);
             context.push.receivers.close(&key);
             wake(&context, &key, |_| true);
             let observed = observed(&context, object, RegistryHealth::Invalid(invalid), now);

@@ -21,7 +21,7 @@ use crate::{
     },
     cluster::Guarded,
     decide::{AliasRole, Traffic},
-    registry::polled::{PolledRegistry, Registries},
+    registry::polled::{Lookup, PolledRegistry, Registries},
     render::{self, Rendering, ServiceRendering, labels},
     status::SubjectStatus,
 };
@@ -61,17 +61,21 @@ impl References<'_> {
     /// When there is none of that name, or no default, or the namespace may not use it.
     pub fn registry_of(&self, model: &RegisteredModel) -> Result<Arc<PolledRegistry>, ReasonMessage> {
         let key = self.registry_objects.key(model)?;
-        self.registries.get(&key).ok_or_else(|| {
-            if self.registry_objects.exists(&key) && !self.registries.was_tried(&key) {
-                let message = format!("the {key} has not been read yet");
-                return ReasonMessage::new(Reason::RegistryNotRead, message);
+        let (reason, message) = match self.registries.look_up(&key) {
+            Lookup::Usable(registry) => return Ok(registry),
+            // Right after a start. Unknown is not absent.
+            Lookup::Unknown if self.registry_objects.exists(&key) => {
+                (Reason::RegistryNotRead, format!("the {key} has not been read yet"))
             }
-            let message = format!(
-                "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see its conditions",
-                model.name_any()
-            );
-            ReasonMessage::new(Reason::ModelRegistryNotFound, message)
-        })
+            Lookup::Unknown | Lookup::Unusable => (
+                Reason::ModelRegistryNotFound,
+                format!(
+                    "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see its conditions",
+                    model.name_any()
+                ),
+            ),
+        };
+        Err(ReasonMessage::new(reason, message))
     }
 
     /// Follows `modelRef` and `registryRef`.

@@ -11,7 +11,7 @@
 //! ```
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -88,59 +88,111 @@ pub struct Settings {
     pub pods: RegistryForPods,
 }
 
-/// All known registries.
+/// All known registries, by the objects that describe them.
 #[derive(Debug, Default)]
 pub struct Registries {
-    registries: RwLock<HashMap<RegistryKey, Arc<PolledRegistry>>>,
-    /// Those whose objects were looked at, usable or not.
-    tried: RwLock<HashSet<RegistryKey>>,
+    /// `None` for an object that cannot be used. One that has not been looked at since this process started is
+    /// missing.
+    registries: RwLock<HashMap<RegistryKey, Option<Arc<PolledRegistry>>>>,
+}
+
+/// What is known of the object of a registry.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// It describes this registry.
+    Usable(Arc<PolledRegistry>),
+    /// It cannot be used.
+    Unusable,
+    /// It has not been looked at, or does not exist.
+    Unknown,
 }
 
 impl Registries {
     /// Returns the registry with this key, if it is known.
     #[must_use]
     pub fn get(&self, key: &RegistryKey) -> Option<Arc<PolledRegistry>> {
-        self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned().flatten()
     }
 
-    /// Whether its object was looked at since this process started; until then, that it is not known says nothing.
+    /// Returns what is known of the object of a registry.
     #[must_use]
-    pub fn was_tried(&self, key: &RegistryKey) -> bool {
-        self.tried.read().unwrap_or_else(PoisonError::into_inner).contains(key)
-    }
-
-    /// Notes that its object was looked at.
-    pub fn mark_tried(&self, key: &RegistryKey) {
-        self.tried.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
-    }
-
-    /// Forgets that its object was looked at, because there is none any more.
-    pub fn forget_try(&self, key: &RegistryKey) {
-        self.tried.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+    pub fn look_up(&self, key: &RegistryKey) -> Lookup {
+        match self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+            Some(Some(registry)) => Lookup::Usable(registry.clone()),
+            Some(None) => Lookup::Unusable,
+            None => Lookup::Unknown,
+        }
     }
 
     /// Adds or replaces a registry. Returns it, and whether it is new and has to be polled.
     pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<PolledRegistry>, bool) {
-        self.mark_tried(key);
         let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
         match registries.get(key) {
-            Some(known) if known.settings == settings => (known.clone(), false),
+            Some(Some(known)) if known.settings == settings => (known.clone(), false),
             known => {
-                if let Some(registry) = known {
+                if let Some(Some(registry)) = known {
                     registry.retire();
                 }
                 let registry = Arc::new(PolledRegistry::new(key.clone(), settings));
-                registries.insert(key.clone(), registry.clone());
+                registries.insert(key.clone(), Some(registry.clone()));
                 (registry, true)
             }
         }
     }
 
+    /// Stops polling a registry whose object cannot be used any more.
+    pub fn set_unusable(&self, key: &RegistryKey) {
+        let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Some(registry)) = registries.insert(key.clone(), None) {
+            registry.retire();
+        }
+    }
+
+    /// Notes that an object cannot be parsed. What it described before stays in use.
+    pub fn set_unreadable(&self, key: &RegistryKey) {
+        self.registries.write().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default();
+    }
+
     /// Removes a registry and stops polling it.
     pub fn remove(&self, key: &RegistryKey) {
         let removed = self.registries.write().unwrap_or_else(PoisonError::into_inner).remove(key);
-        if let Some(registry) = removed {
+        if let Some(Some(registry)) = removed {
             registry.retire();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        let url: Url = "http://mlflow:5000".parse().unwrap();
+        Settings {
+            url: url.clone(),
+            workspace: None,
+            poll_interval: Duration::from_secs(30),
+            pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
+        }
+    }
+
+    #[test]
+    fn an_object_that_was_looked_at_is_known_also_when_it_cannot_be_used() {
+        let registries = Registries::default();
+        let key = RegistryKey::Cluster { name: "mlflow".to_owned() };
+        assert!(matches!(registries.look_up(&key), Lookup::Unknown));
+        registries.set_unreadable(&key);
+        assert!(matches!(registries.look_up(&key), Lookup::Unusable));
+        let (registry, is_new) = registries.set(&key, settings());
+        assert!(is_new && matches!(registries.look_up(&key), Lookup::Usable(_)));
+        registries.set_unreadable(&key);
+        assert!(
+            !registry.is_retired(),
+            "what an object described before it could not be parsed stays in use"
+        );
+        registries.set_unusable(&key);
+        assert!(registry.is_retired() && matches!(registries.look_up(&key), Lookup::Unusable));
+        registries.remove(&key);
+        assert!(matches!(registries.look_up(&key), Lookup::Unknown), "nothing is kept of what is gone");
     }
 }
