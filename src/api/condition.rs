@@ -207,6 +207,12 @@ pub enum Reason {
     PodsRefused,
     /// No node has room for the pods.
     Unschedulable,
+    /// A volume of the pods cannot be attached or mounted.
+    VolumeMountFailed,
+    /// A node rejects the pods, or cannot start them.
+    PodStartFailed,
+    /// A node ended a pod, for instance because it ran out of memory or disk.
+    PodsEvicted,
     /// The version was not ready in time.
     ProgressDeadlineExceeded,
     /// The version answered its own input example with an error.
@@ -272,6 +278,7 @@ impl Reason {
             | Self::RegistryFailing
             | Self::VersionPending
             | Self::SmokeTestUnavailable
+            | Self::PodsEvicted
             | Self::ApplyFailed => Severity::Transient,
 
             Self::ModelRegistryNotFound
@@ -313,6 +320,8 @@ impl Reason {
             | Self::ContainerConfigInvalid
             | Self::PodsRefused
             | Self::Unschedulable
+            | Self::VolumeMountFailed
+            | Self::PodStartFailed
             | Self::ProgressDeadlineExceeded
             | Self::SmokeTestFailed
             | Self::BecameUnready

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, GatesReport, Traffic, observed::Workload};
+use super::{Attempt, GatesReport, Traffic};
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,
@@ -156,14 +156,4 @@ impl Readiness {
             | Self::Suspended(cause) => cause,
         }
     }
-}
-
-/// What keeps a workload from being ready, in the words that are known.
-pub(super) fn pods_cause(version: Version, workload: &Workload, replicas: u32) -> ReasonMessage {
-    workload.error.clone().unwrap_or_else(|| {
-        ReasonMessage::new(
-            crate::api::condition::Reason::WaitingForPods,
-            format!("version {version}: {} of {replicas} pods are ready", workload.ready.min(replicas)),
-        )
-    })
 }

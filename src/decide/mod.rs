@@ -29,6 +29,7 @@ mod deletion;
 mod follow;
 mod gates;
 mod observed;
+mod pods_cause;
 pub mod registered_model;
 mod retention;
 mod rolling;

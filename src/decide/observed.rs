@@ -348,9 +348,19 @@ pub struct Workload {
     /// When it was last started or given new settings, as the Deployment itself says.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
+    /// The ready pods with the settings that were applied last.
+    #[serde(default)]
+    pub updated_ready: u32,
+    /// The pods with earlier settings that are not ending.
+    #[serde(default)]
+    pub outdated: u32,
     /// What keeps its pods from being ready.
     #[serde(default)]
     pub error: Option<ReasonMessage>,
+    /// The last report of a failing probe of a pod that is not ready. It is no error: while a model is loading, its probes
+    /// fail.
+    #[serde(default)]
+    pub failing_probe: Option<String>,
     /// Since when a pod has been on a node without being ready; of several, the first one. `None` where there is no such pod: pods
     /// that are refused, or that no node takes, say nothing about the version.
     #[serde(default)]

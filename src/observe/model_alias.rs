@@ -18,11 +18,13 @@ use crate::{
         names::{AliasName, Version},
     },
     audit::was_live,
-    cluster::{Guarded, Readiness, Requeue, cache::Cache},
-    decide::{AliasRole, Choice, Observed, RegistryView, VersionView, choose},
+    cluster::{Guarded, Readiness, Requeue, cache::Cache, pod_causes},
+    decide::{AliasRole, Choice, ClusterView, Observed, RegistryView, VersionView, choose},
     registry::{VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, References, Subject, follower},
-    state::{alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests},
+    state::{
+        alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents, smoke_tests::SmokeTests,
+    },
 };
 
 /// What an observation is made from.
@@ -38,6 +40,8 @@ pub struct Sources<'a> {
     pub references: References<'a>,
     /// The smoke tests that run, and their ends.
     pub smoke: &'a SmokeTests,
+    /// What Events say about pods that are waited for.
+    pub pod_events: &'a PodEvents,
     /// The aliases that are being set in registries.
     pub alias_writes: &'a AliasWrites,
     /// What is being written into the tags of versions.
@@ -63,9 +67,10 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
         intent.changed_by = None;
     }
     let port = subject.spec().serving.as_ref().map(|serving| i32::from(serving.port));
-    let cluster = sources
+    let mut cluster = sources
         .cluster
         .view(&subject.key, &subject.uid, port, |version| sources.smoke.of(&subject.uid, version));
+    explain_pods(sources, subject, &mut cluster);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);
     }
@@ -75,6 +80,14 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
         evidence::gather(&mut observed, model).await;
     }
     observed
+}
+
+/// Adds what Events say about pods that are not ready, as far as it has been read, and has them read again.
+fn explain_pods(sources: &Sources<'_>, subject: &Subject<'_>, cluster: &mut ClusterView) {
+    let (uid, events) = (&subject.uid, sources.pod_events);
+    let awaited = sources.cluster.awaited_pods(&subject.key, uid);
+    events.follow(uid, &subject.key, &awaited);
+    pod_causes::explain(cluster, &awaited, |pod| events.of(uid, pod));
 }
 
 /// What the registry says of the aliases and of every version that matters now.
