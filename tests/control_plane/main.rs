@@ -32,6 +32,7 @@ mod hand_edits;
 mod harness;
 mod operator;
 mod ownership;
+mod pod_events;
 mod promotion;
 mod promotion_rules;
 mod push;
