@@ -10,8 +10,11 @@ use crate::{
         names::{AliasName, Version},
         promotion::PromotionRule,
     },
-    decide::{Evidence, EvidenceFacts, Lifecycle, Metrics, Observed, desired, is_exempt},
-    registry::polled::{ModelView, VersionEvidence},
+    decide::{Evidence, EvidenceFacts, Lifecycle, Measured, Metrics, Observed, desired, is_exempt},
+    registry::{
+        metrics::MetricSources,
+        polled::{ModelView, VersionEvidence},
+    },
     resolve::Model,
 };
 
@@ -68,15 +71,30 @@ fn relevant(
     let bounded = rules.iter().flat_map(|rule| &rule.metrics).map(|metric| &metric.name);
     let improved = rules.iter().filter_map(|rule| Some(&rule.improves.as_ref()?.metric));
     let names: BTreeSet<&String> = bounded.chain(improved).collect();
+    let (sources, known) = (facts.metric_sources(), metrics.clone().unwrap_or_default());
     Evidence::Known(EvidenceFacts {
         registered_at: facts.created_at,
         has_description: !facts.description.trim().is_empty(),
         tags: facts.tags.into_iter().filter(|(key, _)| tags.contains(key)).collect(),
+        measured: measured(&sources),
+        of_logged_model: known.of_logged_model.iter().filter(|name| names.contains(name)).cloned().collect(),
+        unread: known.unread.clone(),
         metrics: match metrics {
             Err(cause) => Metrics::Unread(cause),
             Ok(metrics) => {
-                Metrics::Known(metrics.into_iter().filter(|(name, _)| names.contains(name)).collect())
+                Metrics::Known(metrics.values.into_iter().filter(|(name, _)| names.contains(name)).collect())
             }
         },
     })
+}
+
+/// What has the metrics of a version.
+#[must_use]
+pub fn measured(sources: &MetricSources) -> Measured {
+    match (&sources.run_id, &sources.logged_model) {
+        (Some(_), None) => Measured::Run,
+        (None, Some(_)) => Measured::LoggedModel,
+        (Some(_), Some(_)) => Measured::Both,
+        (None, None) => Measured::Nothing,
+    }
 }

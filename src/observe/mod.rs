@@ -22,5 +22,6 @@ mod poll_plan;
 pub mod registered_model;
 
 pub use candidates::candidate;
+pub use evidence::measured;
 pub use model_alias::{Sources, observe};
 pub use poll_plan::{Watched, models_of, poll_plan};

@@ -37,7 +37,7 @@ pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
             Ok(both) => both,
         };
     let Some(candidate) = candidate else {
-        return RuleFinding::new(required, "its run has no such metric", false);
+        return RuleFinding::new(required, input.no_metric(), false);
     };
     let Some(value) = candidate.number() else {
         return RuleFinding::new(required, "NaN, which is no number", false);
@@ -50,5 +50,11 @@ pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
     };
     let scale = value.abs().max(than.abs()).max(by.abs());
     let holds = goal.gain(value, than) >= by - ROUNDING * scale;
-    RuleFinding::new(required, format!("{candidate}, and {} of version {holder}", number(than)), holds)
+    let seen = format!(
+        "{candidate}{}, and {}{} of version {holder}",
+        input.origin(input.candidate, metric),
+        number(than),
+        input.origin(holder, metric)
+    );
+    RuleFinding::new(required, seen, holds)
 }

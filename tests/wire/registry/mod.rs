@@ -6,6 +6,7 @@
 mod broken;
 mod connection;
 mod example;
+mod logged_model;
 mod metrics;
 mod reading;
 mod refusals;
