@@ -167,6 +167,8 @@ pub enum Reason {
     RegisteredModelNotFound,
     /// The model does not exist in the registry.
     ModelNotFound,
+    /// The model was in the registry with versions or aliases, and is not any more.
+    ModelGone,
     /// The version does not exist in the registry.
     VersionNotFound,
     /// The registry is still taking the version in.
@@ -302,6 +304,7 @@ impl Reason {
             | Self::WebhookEncryptionKeyMissing
             | Self::RegisteredModelNotFound
             | Self::ModelNotFound
+            | Self::ModelGone
             | Self::VersionNotFound
             | Self::VersionFailed
             | Self::VersionReplaced

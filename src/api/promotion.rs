@@ -24,8 +24,8 @@ pub struct PromotionRule {
     #[x_kube(validation = Rule::new("self.all(name, name.lowerAscii() != 'latest' && !name.matches('^[vV][0-9]+$'))").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
     pub aliases: Vec<AliasName>,
 
-    /// Bounds for metrics of the version's run. A metric that is missing or not a number does not fulfil
-    /// them.
+    /// Bounds for metrics of the version's run, or, where that lacks one, of its logged model. A metric that is
+    /// missing or not a number does not fulfil them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -51,12 +51,12 @@ pub struct PromotionRule {
     pub required_alias: Option<AliasName>,
 }
 
-/// Bounds for a metric of the version's run.
+/// Bounds for a metric of the version's run or logged model.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("has(self.min) || has(self.max)").message("set min, max or both"))]
 #[x_kube(validation = Rule::new("!has(self.min) || !has(self.max) || self.min <= self.max").message("min is at most max"))]
 pub struct MetricRule {
-    /// The metric's name in the run, for instance `auc`.
+    /// The metric's name, for instance `auc`.
     #[schemars(length(min = 1, max = 250))]
     pub name: String,
     /// The least that it may be.
@@ -67,11 +67,11 @@ pub struct MetricRule {
     pub max: Option<f64>,
 }
 
-/// Better, by a metric of their runs, than the version under another alias. Where that alias names nothing,
+/// Better, by a metric of their runs or logged models, than the version under another alias. Where that alias names nothing,
 /// or the version itself, there is nothing to be better than, and it holds.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Improvement {
-    /// The metric's name in both runs, for instance `auc`.
+    /// The metric's name, for instance `auc`.
     #[schemars(length(min = 1, max = 250))]
     pub metric: String,
     /// The alias of the version to be better than, for instance `champion`.

@@ -226,6 +226,12 @@ pub struct RegistryView {
     /// The aliases that promotion rules speak of, and what they name.
     #[serde(default)]
     pub aliases: BTreeMap<String, Version>,
+    /// The alias in the registry that differs from ours only in letter case, where ours names no version.
+    #[serde(default)]
+    pub similar_alias: Option<String>,
+    /// The same for the aliases that promotion rules name.
+    #[serde(default)]
+    pub similar_aliases: BTreeMap<String, String>,
     /// What the promotion rules judge versions by: those that may have to be judged.
     #[serde(default)]
     pub evidence: BTreeMap<Version, Evidence>,

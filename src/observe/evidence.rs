@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 
+use super::model_alias::similar;
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -32,6 +33,9 @@ pub(super) async fn gather(observed: &mut Observed, model: &Model) {
     let ModelView::Present(facts) = model.registry.model(&model.name) else { return };
     let named = |alias: &AliasName| Some((alias.to_string(), *facts.aliases.get(alias)?));
     let aliases: BTreeMap<String, Version> = aliases(rules).filter_map(named).collect();
+    let missing = self::aliases(rules).filter(|alias| !facts.aliases.contains_key(*alias));
+    let similar_aliases =
+        missing.filter_map(|alias| Some((alias.to_string(), similar(alias, &facts)?))).collect();
     let judged = compared(rules).filter_map(|alias| facts.aliases.get(alias).copied());
     let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
     let read = judged.into_iter().map(async |version| {
@@ -39,6 +43,7 @@ pub(super) async fn gather(observed: &mut Observed, model: &Model) {
         (version, relevant(evidence, version, rules))
     });
     let evidence = join_all(read).await.into_iter().collect();
+    observed.registry.similar_aliases = similar_aliases;
     observed.registry.aliases = aliases;
     observed.registry.evidence = evidence;
 }

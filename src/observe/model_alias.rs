@@ -20,7 +20,7 @@ use crate::{
     audit::was_live,
     cluster::{Guarded, Readiness, Requeue, cache::Cache, pod_causes},
     decide::{AliasRole, Choice, ClusterView, Observed, RegistryView, VersionView, choose},
-    registry::{VersionFacts, VersionState, polled::ModelView},
+    registry::{RegisteredModelFacts, VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, References, Subject, follower},
     state::{
         alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents, smoke_tests::SmokeTests,
@@ -99,7 +99,7 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         }
         ModelView::Absent => {
             let message = format!(
-                "the model {:?} does not exist in the registry; its RegisteredModel creates it, or see that object's conditions",
+                "the model {:?} does not exist in the registry; see the conditions of its RegisteredModel",
                 model.name.as_str()
             );
             return RegistryView {
@@ -136,11 +136,20 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         previous_alias: previous,
         versions,
         candidates,
+        similar_alias: if named.is_none() { similar(&spec.alias, &facts) } else { None },
+        similar_aliases: BTreeMap::new(),
         aliases: BTreeMap::new(),
         evidence: BTreeMap::new(),
         written: sources.alias_writes.last_written(&subject.uid, AliasRole::Main),
         previous_written: sources.alias_writes.last_written(&subject.uid, AliasRole::Previous),
     }
+}
+
+/// An alias of the model that differs from this one only in letter case: MLflow takes the two for different ones.
+pub(super) fn similar(alias: &AliasName, facts: &RegisteredModelFacts) -> Option<String> {
+    let is_similar =
+        |other: &&AliasName| *other != alias && other.as_str().eq_ignore_ascii_case(alias.as_str());
+    facts.aliases.keys().find(is_similar).map(ToString::to_string)
 }
 
 /// What the registry says of a version, from memory where it is remembered. Only a version that cannot be started without
@@ -182,5 +191,28 @@ fn version_view(alias: &AliasName, facts: Option<VersionFacts>) -> VersionView {
                 VersionView::Ready { model_uri: facts.model_uri, was_live: was_live(alias, &facts.tags) }
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn an_alias_is_similar_if_only_its_letter_case_differs() {
+        let facts = |aliases: &[&str]| RegisteredModelFacts {
+            name: "fraud".parse().unwrap(),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            description: String::new(),
+            tags: BTreeMap::new(),
+            aliases: aliases.iter().map(|alias| (alias.parse().unwrap(), Version::new(1).unwrap())).collect(),
+        };
+        let champion: AliasName = "champion".parse().unwrap();
+        assert_eq!(similar(&champion, &facts(&["Champion", "other"])).as_deref(), Some("Champion"));
+        assert_eq!(similar(&champion, &facts(&["champion", "champions"])), None);
     }
 }

@@ -23,7 +23,8 @@ pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
     let holder = match input.named(over.as_str()) {
         Err(cause) => return RuleFinding::unknown(required, cause),
         Ok(None) => {
-            return RuleFinding::new(required, format!("{over} names no version, so any is better"), true);
+            let seen = format!("{over} names no version, so any is better{}", input.similar(over.as_str()));
+            return RuleFinding::new(required, seen, true);
         }
         Ok(Some(holder)) if holder == input.candidate => {
             return RuleFinding::new(required, format!("it is {over} itself"), true);

@@ -128,6 +128,13 @@ impl Input<'_> {
         if is_of_logged_model { " (of its logged model)" } else { "" }
     }
 
+    /// For an alias that names no version: one in the registry that differs only in letter case.
+    pub(super) fn similar(&self, alias: &str) -> String {
+        let similar = self.registry.similar_aliases.get(alias);
+        similar
+            .map_or_else(String::new, |similar| format!("; the registry has {similar:?}: letter case counts"))
+    }
+
     /// The version that an alias names.
     pub(super) fn named(&self, alias: &str) -> Result<Option<Version>, ReasonMessage> {
         match &self.registry.error {

@@ -126,6 +126,22 @@ fn a_metric_of_a_logged_model_counts_where_the_run_has_none_and_is_named_as_such
 }
 
 #[test]
+fn an_alias_that_differs_only_in_letter_case_is_named() {
+    let mut view = registry(facts(metrics(&[("auc", 0.9)])), metrics(&[]));
+    view.aliases.clear();
+    view.similar_aliases = BTreeMap::from([
+        ("challenger".to_owned(), "Challenger".to_owned()),
+        ("champion".to_owned(), "CHAMPION".to_owned()),
+    ]);
+    let seen = "it names no version; the registry has \"Challenger\": letter case counts";
+    says("requiredAlias: challenger", &view, ("alias challenger", seen, false));
+    let seen =
+        "champion names no version, so any is better; the registry has \"CHAMPION\": letter case counts";
+    let required = "metric auc no worse than that of champion";
+    says("improves: {metric: auc, over: champion}", &view, (required, seen, true));
+}
+
+#[test]
 fn what_a_logged_model_that_cannot_be_read_may_have_is_unknown_and_not_missing() {
     let why = ReasonMessage::new(Reason::RegistryForbidden, "403");
     let unread = |values: &[(&str, f64)]| {

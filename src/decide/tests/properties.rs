@@ -87,6 +87,7 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::WebhookEncryptionKeyMissing
         | Reason::RegisteredModelNotFound
         | Reason::ModelNotFound
+        | Reason::ModelGone
         | Reason::VersionNotFound
         | Reason::VersionPending
         | Reason::VersionFailed
