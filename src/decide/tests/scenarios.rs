@@ -49,6 +49,7 @@ stories! {
     fn promise_1_a_service_that_belongs_to_somebody_else_is_left_alone();
     fn promise_1_a_version_that_fails_its_smoke_test_gets_no_traffic();
     fn promise_1_a_version_that_loses_all_its_pods_gives_way_to_the_warm_one();
+    fn promise_1_another_strategy_in_mid_exchange_takes_no_pod_from_what_answers();
     fn promise_1_endpoints_from_before_the_service_came_back_end_no_pods();
     fn promise_1_rolling_exchanges_pods_in_the_room_there_is_and_goes_back_the_same_way();
     fn promise_1_rolling_grows_again_only_into_the_room_that_ending_pods_leave();
