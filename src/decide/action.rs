@@ -83,6 +83,24 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether it is only begun, and goes on beside the reconcile: nothing may say that it is done when the reconcile ends.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        match self {
+            Self::SmokeTest { .. } | Self::SetAlias { .. } | Self::Record { .. } => true,
+            Self::SetFinalizer { .. }
+            | Self::Apply { .. }
+            | Self::Scale { .. }
+            | Self::Route(_)
+            | Self::Delete { .. }
+            | Self::DeleteService
+            | Self::FillInReplicas { .. }
+            | Self::DeleteAlias { .. } => false,
+        }
+    }
+}
+
 /// One of the two aliases that a ModelAlias keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AliasRole {

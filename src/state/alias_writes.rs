@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use crate::{
     registry::{Registry, RegistryError},
     resolve::{Model, Subject},
 };
+use parking_lot::{Mutex, MutexGuard};
 
 /// How long a write that failed is not tried again; twice as long after each further failure, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(5);
@@ -93,7 +94,7 @@ impl AliasWrites {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WriteKey, AliasState>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock()
     }
 
     /// Begins a write, unless one of the same alias runs: its end lets everything be decided anew. While tries fail, the
@@ -127,7 +128,7 @@ impl AliasWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        failed.map_or(Ok(Effect::Done), |failure| Err(failure.cause))
+        failed.map_or(Ok(Effect::Begun), |failure| Err(failure.cause))
     }
 
     /// The version that we let one of the two aliases name last, since this operator began.

@@ -3,11 +3,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Effect;
 use crate::{
@@ -71,7 +72,7 @@ impl AuditWrites {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, AuditState>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock()
     }
 
     /// What became of the entries that the status calls pending.
@@ -119,7 +120,7 @@ impl AuditWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        Effect::Done
+        Effect::Begun
     }
 
     /// Forgets the writes of a ModelAlias that is gone.

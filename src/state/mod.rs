@@ -24,8 +24,10 @@ pub use throttle::{Revision, Throttle};
 
 /// What came of an action that did not fail.
 pub enum Effect {
-    /// It is done; what runs beside the reconcile is begun.
+    /// It is done.
     Done,
+    /// It has just begun, and runs beside the reconcile.
+    Begun,
     /// It was begun before and has not ended.
     UnderWay,
 }

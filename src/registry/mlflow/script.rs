@@ -6,12 +6,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, LazyLock, Mutex, MutexGuard},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use axum::http::Response;
 use futures::FutureExt;
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::Request;
 use url::Url;
 
@@ -33,7 +34,7 @@ struct Exchange {
 
 impl Script {
     fn exchange(&self) -> MutexGuard<'_, Exchange> {
-        self.0.lock().unwrap()
+        self.0.lock()
     }
 
     /// Returns the next answer; `None` after the last one.

@@ -6,11 +6,9 @@
 mod client;
 mod report;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -178,7 +176,7 @@ struct Log {
 
 impl Log {
     fn audit_writes(&self) -> MutexGuard<'_, Vec<Record>> {
-        self.audit_writes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.audit_writes.lock()
     }
 
     fn push(&self, status: Record) {
