@@ -9,7 +9,8 @@
 //!                                               └ render (pure): the desired objects
 //! ```
 //!
-//! [`status`] (pure) is what of it is kept in the registry's tags. [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
+//! [`status`] (pure) is what of it is kept in the registry's tags. [`api`] is the contract, [`decide`] the
+//! heart, [`registry`] the outside world behind one trait.
 
 pub mod api;
 pub mod apply;

@@ -5,8 +5,8 @@ use std::{cmp::Ordering, fmt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// The value of a metric. Two of them are compared bit by bit, so that "not a number" equals itself and what is remembered
-/// stands still.
+/// The value of a metric. Two of them are compared bit by bit, so that "not a number" equals itself and what
+/// is remembered stands still.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric(f64);
 

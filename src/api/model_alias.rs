@@ -35,7 +35,8 @@ const OMIT_PATTERN: &str = r#"^[A-Za-z0-9]+(\.[A-Za-z0-9]+|\[[^\[\]"]+\]|\["[^"]
     namespaced,
     status = "ModelAliasStatus",
     derive = "PartialEq",
-    doc = "An alias of a model (for instance @champion): which version it names, and how that version serves. Change spec.version to promote or to roll back.",
+    doc = "An alias of a model (for instance @champion): which version it names, and how that version \
+         serves. Change spec.version to promote or to roll back.",
     scale(
         spec_replicas_path = ".spec.serving.replicas",
         status_replicas_path = ".status.replicas",
@@ -50,7 +51,8 @@ const OMIT_PATTERN: &str = r#"^[A-Za-z0-9]+(\.[A-Za-z0-9]+|\[[^\[\]"]+\]|\["[^"]
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name also names the Service and the Deployments: at most 52 lower-case letters, digits and '-', starting with a letter")
+        .message("metadata.name also names the Service and the Deployments: at most 52 lower-case letters, \
+             digits and '-', starting with a letter")
 )]
 #[x_kube(validation = Rule::new("has(self.version) != has(self.follow)").message("set exactly one of version and follow"))]
 #[x_kube(validation = Rule::new("!has(self.previousAlias) || self.previousAlias != self.alias").message("previousAlias must differ from alias"))]
@@ -603,7 +605,8 @@ mod tests {
         let status: ModelAliasStatus = serde_yaml::from_str(
             "
 history: [{version: '2', at: '2026-01-01T00:00:00Z', cause: Dream, outcome: Celebrated}]
-rejected: [{version: '3', at: '2026-01-01T00:00:00Z', reason: TooSlow, message: p99, settings: v9-a, active: true}]
+rejected: [{version: '3', at: '2026-01-01T00:00:00Z', reason: TooSlow, message: p99, settings: v9-a, \
+active: true}]
 versions: [{version: '2', smokeTest: Skipped}]
 mood: good
 ",

@@ -21,7 +21,9 @@ use super::{DURATION_MAX, DURATION_PATTERN, KEY_PATTERN, LABEL_PATTERN, LocalRef
     namespaced,
     status = "ModelRegistryStatus",
     derive = "PartialEq",
-    doc = "A model registry (MLflow) for one namespace: where it is and how to log in to it. RegisteredModels of the namespace name it in spec.registryRef. With the annotation laurel.dev/default: \"true\" it is used by those that name no registry.",
+    doc = "A model registry (MLflow) for one namespace: where it is and how to log in to it. \
+         RegisteredModels of the namespace name it in spec.registryRef. With the annotation \
+         laurel.dev/default: \"true\" it is used by those that name no registry.",
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.mlflow.url"),
     printcolumn(
         name = "Ready",

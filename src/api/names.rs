@@ -1,7 +1,8 @@
 //! Names as checked types: a value of one of these is valid by construction.
 //!
-//! The registry's names are not Kubernetes names: a model may be called `Fraud (cards) ü`. Such a name travels in
-//! annotations and environment variables as it is, and in labels only as a readable [`label_value`].
+//! The registry's names are not Kubernetes names: a model may be called `Fraud (cards) ü`. Such a name
+//! travels in annotations and environment variables as it is, and in labels only as a readable
+//! [`label_value`].
 
 use std::{borrow::Cow, fmt, fmt::Write, str::FromStr};
 
@@ -21,7 +22,8 @@ pub struct InvalidName {
     pub rule: &'static str,
 }
 
-/// Defines a string newtype that is checked wherever it enters: by `FromStr`, by serde and by the CRD's schema.
+/// Defines a string newtype that is checked wherever it enters: by `FromStr`, by serde and by the CRD's
+/// schema.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:path, $schema:tt) => {
         $(#[$doc])*
@@ -80,8 +82,8 @@ macro_rules! checked_name {
 checked_name! {
     /// A registered model's name in the registry.
     ///
-    /// `MLflow` refuses `/` and `:` and blank names; its database column holds 256 characters. Blank is what Unicode calls white
-    /// space, for which `\s` of the API server's patterns is too little.
+    /// `MLflow` refuses `/` and `:` and blank names; its database column holds 256 characters. Blank is what
+    /// Unicode calls white space, for which `\s` of the API server's patterns is too little.
     ModelName, "model name", "1 to 256 characters, not blank, without '/' and ':'", is_model_name,
     { "type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[^/:]*[^/:\t-\r\x85\p{Z}][^/:]*$" }
 }
@@ -90,15 +92,17 @@ checked_name! {
     /// An alias of a registered model, for instance `champion`.
     ///
     /// `MLflow` reserves `latest` (in any case) and `v` followed by digits.
-    AliasName, "alias", "1 to 255 letters, digits, '_' or '-', and neither 'latest' nor 'v' followed by digits", is_alias,
+    AliasName, "alias", "1 to 255 letters, digits, '_' or '-', and neither 'latest' nor 'v' followed by \
+         digits", is_alias,
     { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[A-Za-z0-9_-]+$" }
 }
 
 checked_name! {
-    /// The identity of a logged model, `models:/m-<32 hex digits>`, or another URI that a model server can load.
+    /// The identity of a logged model, `models:/m-<32 hex digits>`, or another URI that a model server can
+    /// load.
     ///
-    /// Unlike `models:/<name>/<version>` the first form still means the same model after the registered model was
-    /// deleted and made anew.
+    /// Unlike `models:/<name>/<version>` the first form still means the same model after the registered model
+    /// was deleted and made anew.
     ModelUri, "model URI", "a URI with a scheme, without white space", is_uri,
     { "type": "string", "minLength": 1 }
 }
@@ -183,8 +187,8 @@ impl JsonSchema for Version {
     }
 }
 
-/// The longest name a `ModelAlias` may have, so that every name composed from it fits a DNS label of 63 characters:
-/// `<name>-v<version>` with up to 9 digits.
+/// The longest name a `ModelAlias` may have, so that every name composed from it fits a DNS label of 63
+/// characters: `<name>-v<version>` with up to 9 digits.
 pub const MODEL_ALIAS_NAME_MAX: usize = 52;
 const _: () = assert!(MODEL_ALIAS_NAME_MAX + "-v999999999".len() <= 63);
 
@@ -194,8 +198,8 @@ pub fn deployment_name(model_alias: &str, version: Version) -> String {
     format!("{model_alias}-v{version}")
 }
 
-/// `text` as a valid label value: itself where it is one already, otherwise a readable form of it with a hash of the
-/// whole, so that two different texts never give the same value.
+/// `text` as a valid label value: itself where it is one already, otherwise a readable form of it with a hash
+/// of the whole, so that two different texts never give the same value.
 #[must_use]
 pub fn label_value(text: &str) -> String {
     const MAX: usize = 63;

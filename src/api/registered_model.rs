@@ -26,7 +26,8 @@ use super::{
     namespaced,
     status = "RegisteredModelStatus",
     derive = "PartialEq",
-    doc = "A model that exists in the registry. It is created there when it is missing and adopted when it is there.",
+    doc = "A model that exists in the registry. It is created there when it is missing and adopted when it \
+         is there.",
     printcolumn(name = "Model", type_ = "string", json_path = ".status.modelName"),
     printcolumn(name = "Latest", type_ = "string", json_path = ".status.latestVersion"),
     printcolumn(

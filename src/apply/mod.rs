@@ -1,7 +1,7 @@
 //! The second half of the effects: a decision's actions, done in their order.
 //!
-//! Each action is safe to repeat. The first one that fails ends the pass: what follows may depend on it, and the next
-//! pass decides anew from what is there then.
+//! Each action is safe to repeat. The first one that fails ends the pass: what follows may depend on it, and
+//! the next pass decides anew from what is there then.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -90,7 +90,8 @@ pub async fn apply(
 fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
     let what: &str = action.into();
     let message = format!(
-        "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's Service or \
+        "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's \
+         Service or \
          Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
         described(action)
     );

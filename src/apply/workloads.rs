@@ -1,4 +1,5 @@
-//! Writes to the cluster: server-side apply under one field manager for whole objects, the smallest patch for the rest.
+//! Writes to the cluster: server-side apply under one field manager for whole objects, the smallest patch for
+//! the rest.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -137,8 +138,8 @@ pub(super) async fn route(
     .await
 }
 
-/// That as many pods are ready to get requests as the decision counted on, by what the API server says now: what a watch showed
-/// last may be out of date.
+/// That as many pods are ready to get requests as the decision counted on, by what the API server says now:
+/// what a watch showed last may be out of date.
 async fn enough_pods_are_ready(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -157,12 +158,14 @@ async fn enough_pods_are_ready(
     }
     let of_it = version.map_or_else(String::new, |version| format!(" of version {version}"));
     let message = format!(
-        "traffic does not move: {ready} and not {counted_on} pods{of_it} are ready by now; looking again in a moment"
+        "traffic does not move: {ready} and not {counted_on} pods{of_it} are ready by now; looking again in \
+         a moment"
     );
     Err(ReasonMessage::new(Reason::WaitingForPods, message))
 }
 
-/// Puts our ports in place of whatever is there: server-side apply alone cannot take away a port that somebody else set.
+/// Puts our ports in place of whatever is there: server-side apply alone cannot take away a port that
+/// somebody else set.
 async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &Service) -> Done {
     let name = service.name_any();
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
@@ -174,8 +177,8 @@ async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &S
     Ok(())
 }
 
-/// Changes the size, and where that begins a start, its time: the pod template stays as it was last applied, also across our
-/// own releases.
+/// Changes the size, and where that begins a start, its time: the pod template stays as it was last applied,
+/// also across our own releases.
 pub(super) async fn scale(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -196,7 +199,8 @@ pub(super) async fn scale(
     Ok(())
 }
 
-/// Sets `spec.serving.replicas` where nobody did. A change of the object meanwhile may have set it: then that counts.
+/// Sets `spec.serving.replicas` where nobody did. A change of the object meanwhile may have set it: then that
+/// counts.
 pub(super) async fn fill_in_replicas(effects: &Effects<'_>, subject: &Subject<'_>, replicas: u32) -> Done {
     let name = &subject.key.1;
     let patch = json!({

@@ -40,8 +40,8 @@ pub enum Error {
     Write(String),
 }
 
-/// Writes a status in one patch. For an object that is gone there is nothing to write. Answers the object as it was
-/// written.
+/// Writes a status in one patch. For an object that is gone there is nothing to write. Answers the object as
+/// it was written.
 async fn write_status<K, S>(context: &Context, object: &K, status: &S) -> Result<Option<K>, Error>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,

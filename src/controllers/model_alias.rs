@@ -27,7 +27,8 @@ const REGISTRY_FIRST: Duration = Duration::from_millis(50);
 /// How long after a start it waits for that. Failover and size must not wait for what does not come.
 const FIRST_TURN: Duration = Duration::from_secs(5);
 
-/// One pass: resolve (pure) → observe (client) → decide (pure) → apply (client) → status (pure, then one patch).
+/// One pass: resolve (pure) → observe (client) → decide (pure) → apply (client) → status (pure, then one
+/// patch).
 ///
 /// # Errors
 /// When the status cannot be written; everything else is in the status.
@@ -39,7 +40,8 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     };
     let now = Timestamp::now();
     let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
-    // Right after a start, the object of its registry has its turn first: what is not known then says nothing.
+    // Right after a start, the object of its registry has its turn first: what is not known then says
+    // nothing.
     let is_early = context.started.elapsed() < FIRST_TURN;
     if is_early && subject.known_model().is_err_and(|cause| cause.reason == Reason::RegistryNotRead) {
         return Ok(Action::requeue(REGISTRY_FIRST));
@@ -64,8 +66,8 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     Ok(again(&decision, &applied, now))
 }
 
-/// Passes `ModelAliases` on, forgets what is kept in memory about those that are gone for good, and wakes those that waited
-/// for the alias they owned.
+/// Passes `ModelAliases` on, forgets what is kept in memory about those that are gone for good, and wakes
+/// those that waited for the alias they owned.
 pub(super) fn forgetting(
     aliases: impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static,
     context: &Arc<Context>,
@@ -89,8 +91,8 @@ pub(super) fn forgetting(
     })
 }
 
-/// Wakes the others that keep an alias of the same name. Two that were made in the same second are told apart by UID, so
-/// the one that was seen first may have to give way.
+/// Wakes the others that keep an alias of the same name. Two that were made in the same second are told apart
+/// by UID, so the one that was seen first may have to give way.
 fn wake_rivals(context: &Context, new: &Guarded<ModelAlias>) {
     let Ok(new) = &new.0 else { return };
     for other in context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()) {

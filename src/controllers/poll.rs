@@ -24,7 +24,8 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {
             if let Some(Err(cause)) = &health {
-                tracing::warn!(registry = %key, reason = %cause.reason, message = cause.message, "the registry does not answer");
+                tracing::warn!(registry = %key, reason = %cause.reason, message = cause.message, "the \
+                     registry does not answer");
             } else {
                 tracing::info!(registry = %key, url = %registry.settings.url, "the registry answers");
             }

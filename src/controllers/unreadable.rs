@@ -1,5 +1,5 @@
-//! Objects that cannot be read: stored before a schema grew strict, or written by a later release. They are told of, they stall no
-//! other object, and they can be deleted.
+//! Objects that cannot be read: stored before a schema grew strict, or written by a later release. They are
+//! told of, they stall no other object, and they can be deleted.
 
 use std::fmt::Debug;
 
@@ -24,7 +24,8 @@ pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &
     let next = if is_ending {
         "it is let go, and what it stands for in the registry stays"
     } else {
-        "nothing is done about it until it is corrected: compare it with `kubectl explain`, and with the release of Laurel that \
+        "nothing is done about it until it is corrected: compare it with `kubectl explain`, and with the \
+         release of Laurel that \
          wrote it"
     };
     let events = NewEvent {
@@ -45,7 +46,8 @@ pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &
     context.events.publish(reference, vec![events]);
 }
 
-/// Reports an object that cannot be read; one that is being deleted is let go, and what it stands for in the registry stays.
+/// Reports an object that cannot be read; one that is being deleted is let go, and what it stands for in the
+/// registry stays.
 ///
 /// # Errors
 /// When it cannot be let go.

@@ -1,6 +1,7 @@
-//! The history in the registry: what the status remembers and the version's tags do not say yet is written there, the oldest
-//! first, once traffic and the alias need nothing. The status is the outbox: an entry stands in it as pending until the write
-//! is known to be done, so a crash or a registry that is away delays it and loses nothing.
+//! The history in the registry: what the status remembers and the version's tags do not say yet is written
+//! there, the oldest first, once traffic and the alias need nothing. The status is the outbox: an entry
+//! stands in it as pending until the write is known to be done, so a crash or a registry that is away delays
+//! it and loses nothing.
 
 use super::{Action, Decision, Lifecycle, Observed, look_again};
 use crate::api::{

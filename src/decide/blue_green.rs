@@ -28,8 +28,8 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, target: &Target
     step
 }
 
-/// What serves grows with the size that is wished for, also while another version comes up: load does not wait for that. It
-/// shrinks only when traffic has left it.
+/// What serves grows with the size that is wished for, also while another version comes up: load does not
+/// wait for that. It shrinks only when traffic has left it.
 fn grow_what_serves(observed: &Observed, serving: &ServingIntent, target: Version, step: &mut RolloutStep) {
     let Traffic::One(serves) = observed.cluster.traffic else { return };
     let is_small =
@@ -39,9 +39,9 @@ fn grow_what_serves(observed: &Observed, serving: &ServingIntent, target: Versio
     }
 }
 
-/// Before anything else: while nobody answers, whatever has served and is ready does. So a Service that somebody deleted or
-/// re-pointed is put back, and a version that lost all its pods gives way. If those failed by themselves, it is given up;
-/// otherwise traffic returns as soon as it is ready again.
+/// Before anything else: while nobody answers, whatever has served and is ready does. So a Service that
+/// somebody deleted or re-pointed is put back, and a version that lost all its pods gives way. If those
+/// failed by themselves, it is given up; otherwise traffic returns as soon as it is ready again.
 pub(super) fn restore_traffic(
     observed: &Observed,
     serving: &ServingIntent,
@@ -72,8 +72,8 @@ pub(super) fn restore_traffic(
 
 /// Brings a version from wherever it is to full size, and moves traffic to it.
 ///
-/// A version that has served and is ready gets traffic first, its size and today's settings afterwards: a rollback waits
-/// for nothing.
+/// A version that has served and is ready gets traffic first, its size and today's settings afterwards: a
+/// rollback waits for nothing.
 pub(super) fn bring_up(
     observed: &Observed,
     serving: &ServingIntent,
@@ -119,8 +119,8 @@ pub(super) fn route(version: Version, step: &mut RolloutStep) {
     step.progress(Reason::MovingTraffic, format!("traffic moves to version {version}"));
 }
 
-/// Keeps the version that serves as it is wished: there, with today's settings, at its size, as far as there is room for that
-/// many more pods.
+/// Keeps the version that serves as it is wished: there, with today's settings, at its size, as far as there
+/// is room for that many more pods.
 pub(super) fn keep(
     observed: &Observed,
     serving: &ServingIntent,
@@ -150,15 +150,16 @@ pub(super) fn keep(
         await_recovery(observed, serving, version, workload, step);
     } else if replicas < serving.replicas {
         let cause = format!(
-            "version {version} goes from {replicas} to {} pods when those that are ending have made room (spec.rollout.maxSurge)",
+            "version {version} goes from {replicas} to {} pods when those that are ending have made room \
+             (spec.rollout.maxSurge)",
             serving.replicas
         );
         step.progress(Reason::Scaling, cause);
     }
 }
 
-/// The version that serves is not as wished: its pods fail, or new settings do not come up. It goes on serving with
-/// what it has.
+/// The version that serves is not as wished: its pods fail, or new settings do not come up. It goes on
+/// serving with what it has.
 pub(super) fn await_recovery(
     observed: &Observed,
     serving: &ServingIntent,

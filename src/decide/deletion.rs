@@ -13,8 +13,8 @@ pub const REGISTRY_DEADLINE: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     let give_up = since.checked_add(REGISTRY_DEADLINE).unwrap_or(Timestamp::MAX);
-    // A model that is gone from the registry took its aliases with it; what another ModelAlias owns, or what is another model by
-    // now, is not ours.
+    // A model that is gone from the registry took its aliases with it; what another ModelAlias owns, or what
+    // is another model by now, is not ours.
     let nothing_to_remove = matches!(
         blocker_reason(observed),
         Some(Reason::Conflict | Reason::ModelNotFound | Reason::VersionReplaced)

@@ -1,7 +1,7 @@
 //! Which version a follower chooses, from the newest versions of the model.
 //!
-//! A choice is made only from what is known in full: while a run that might be the best one cannot be read, the last choice
-//! stands.
+//! A choice is made only from what is known in full: while a run that might be the best one cannot be read,
+//! the last choice stands.
 
 #[cfg(test)]
 mod tests;
@@ -141,7 +141,8 @@ fn best(ready: &[&Candidate], metric: &str, goal: Goal, tags: &BTreeMap<String, 
     best.map_or_else(
         || {
             nobody(format!(
-                "of {} READY versions among the newest {NEWEST}, {} have the tags in best.tags, and none of these has the metric \
+                "of {} READY versions among the newest {NEWEST}, {} have the tags in best.tags, and none of \
+                 these has the metric \
                  {metric:?} with a number in its run ({nan} with NaN)",
                 ready.len(),
                 eligible.len()
@@ -169,7 +170,8 @@ fn highest(ready: &[&Candidate], tag: &str, range: &str) -> Choice {
     matching.max().map_or_else(
         || {
             nobody(format!(
-                "of {} READY versions among the newest {NEWEST}, {} have the tag {tag:?}, {} of them with a semantic version, \
+                "of {} READY versions among the newest {NEWEST}, {} have the tag {tag:?}, {} of them with a \
+                 semantic version, \
                  and none of these lies in {range:?}",
                 ready.len(),
                 tagged.len(),
@@ -200,9 +202,10 @@ fn parse_range(range: &str) -> Result<VersionReq, semver::Error> {
     VersionReq::parse(&parts.join(", "))
 }
 
-/// The version to work towards for a follower. What it chooses from is one list, and lists can lack something; and what it chooses
-/// may change faster than a version starts. So the present target stays while its start is under way, and until the registry says
-/// itself that it is gone where the list lacks it and a lower version would follow.
+/// The version to work towards for a follower. What it chooses from is one list, and lists can lack
+/// something; and what it chooses may change faster than a version starts. So the present target stays while
+/// its start is under way, and until the registry says itself that it is gone where the list lacks it and a
+/// lower version would follow.
 pub(super) fn target(observed: &Observed, follower: &Follower) -> Choice {
     let choice = choose(follower, &observed.registry.candidates);
     let Choice::Version(version) = choice else { return choice };
@@ -248,7 +251,8 @@ fn is_starting(observed: &Observed, version: Version) -> bool {
     is_under_way && (observed.now < ends || is_tested)
 }
 
-/// Why the choice of a follower cannot be known now, though the registry answers. Right after a start that is no news.
+/// Why the choice of a follower cannot be known now, though the registry answers. Right after a start that is
+/// no news.
 pub(super) fn uncertainty(observed: &Observed) -> Option<ReasonMessage> {
     let Desired::Chosen(follower) = &observed.intent.desired else { return None };
     if observed.registry.error.is_some() {

@@ -16,9 +16,10 @@
 //!
 //! A RegisteredModel is decided about by [`registered_model`], in the same way.
 //!
-//! It knows versions, readiness and traffic. It knows no Kubernetes client, no HTTP and no clock: the time is part of
-//! what is observed. Every action is safe to repeat, so a crash after any of them is a new observation and nothing
-//! more; what must survive a crash is in the status, and is written there before anything depends on it.
+//! It knows versions, readiness and traffic. It knows no Kubernetes client, no HTTP and no clock: the time is
+//! part of what is observed. Every action is safe to repeat, so a crash after any of them is a new
+//! observation and nothing more; what must survive a crash is in the status, and is written there before
+//! anything depends on it.
 
 mod action;
 mod alias_only;
@@ -83,7 +84,8 @@ fn decide_now(observed: &Observed) -> Decision {
     }
 }
 
-/// Moves traffic among the Deployments that exist, and sizes them; anything new waits until the blocker is gone.
+/// Moves traffic among the Deployments that exist, and sizes them; anything new waits until the blocker is
+/// gone.
 fn serve_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Blocker) -> Decision {
     let serving = &ServingIntent { settings: None, ..serving.clone() };
     let target = target::choose_blocked(observed, serving, &blocker.cause);
@@ -161,8 +163,8 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     }
 }
 
-/// The finalizer is there exactly while the alias in the registry is to be deleted with the object; it comes before
-/// the first write to the registry.
+/// The finalizer is there exactly while the alias in the registry is to be deleted with the object; it comes
+/// before the first write to the registry.
 fn finalizer(observed: &Observed) -> Vec<Action> {
     let Intent { deletes_alias, has_finalizer, .. } = observed.intent;
     (deletes_alias != has_finalizer)
@@ -171,8 +173,8 @@ fn finalizer(observed: &Observed) -> Vec<Action> {
         .collect()
 }
 
-/// A size that nobody sets is filled in, so that an autoscaler finds one to begin with: the API server answers no request
-/// for a scale that is not there. It comes last, because nothing depends on it.
+/// A size that nobody sets is filled in, so that an autoscaler finds one to begin with: the API server
+/// answers no request for a scale that is not there. It comes last, because nothing depends on it.
 fn fill_in_replicas(serving: &ServingIntent) -> Option<Action> {
     serving.size_is_open.then_some(Action::FillInReplicas { replicas: serving.replicas })
 }
@@ -209,8 +211,8 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
     }
 }
 
-/// How long what the registry did not answer is waited for before it is asked again. A poll that finds nothing new wakes
-/// nobody.
+/// How long what the registry did not answer is waited for before it is asked again. A poll that finds
+/// nothing new wakes nobody.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
 fn look_again(observed: &Observed) -> Timestamp {

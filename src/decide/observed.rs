@@ -1,4 +1,5 @@
-//! What a decision is made from: plain data, so that a scenario can be written down and a bug report can carry it.
+//! What a decision is made from: plain data, so that a scenario can be written down and a bug report can
+//! carry it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,8 +91,9 @@ pub struct Blocker {
 /// How much of the work is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockerScope {
-    /// Starting pods with anything new, and writing to the registry. Traffic and the size of the Deployments that exist are not
-    /// blocked: a rollback, a failover and a restored Service need nothing that could be missing.
+    /// Starting pods with anything new, and writing to the registry. Traffic and the size of the Deployments
+    /// that exist are not blocked: a rollback, a failover and a restored Service need nothing that could be
+    /// missing.
     Changes,
     /// The same, and writing the Service, which belongs to somebody else.
     ChangesAndService,
@@ -153,8 +155,8 @@ pub struct ServingIntent {
     /// Whether the spec does not say how many, so that `replicas` is [`ClusterView::size`].
     #[serde(default)]
     pub size_is_open: bool,
-    /// The fingerprint of all settings that its pods depend on; `None` while they are not known or cannot be used. Pods then keep
-    /// the settings that they have.
+    /// The fingerprint of all settings that its pods depend on; `None` while they are not known or cannot be
+    /// used. Pods then keep the settings that they have.
     pub settings: Option<String>,
     /// How versions give way to each other.
     pub strategy: StrategyIntent,
@@ -229,8 +231,8 @@ pub struct RegistryView {
     /// What the promotion rules judge versions by: those that may have to be judged.
     #[serde(default)]
     pub evidence: BTreeMap<Version, Evidence>,
-    /// The version that we let the alias name last, as far as it is remembered: what the alias names then is nobody else's
-    /// doing.
+    /// The version that we let the alias name last, as far as it is remembered: what the alias names then is
+    /// nobody else's doing.
     #[serde(default)]
     pub written: Option<Version>,
     /// The same of the previous alias.
@@ -238,7 +240,8 @@ pub struct RegistryView {
     pub previous_written: Option<Version>,
 }
 
-/// What became of the entries of the history that were to be written into the registry's tags, since this operator began.
+/// What became of the entries of the history that were to be written into the registry's tags, since this
+/// operator began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outbox {
     /// Those of which that is settled, by their time.
@@ -288,8 +291,9 @@ pub struct ClusterView {
 }
 
 impl ClusterView {
-    /// How many pods a ModelAlias has whose spec does not say it: as many as it was to have before, or as answer now, or
-    /// one. What answers alone never shrinks for that: a crash may have kept its last size from the status.
+    /// How many pods a ModelAlias has whose spec does not say it: as many as it was to have before, or as
+    /// answer now, or one. What answers alone never shrinks for that: a crash may have kept its last size
+    /// from the status.
     #[must_use]
     pub fn size(&self, previous: &ModelAliasStatus) -> u32 {
         let reached = self.workloads.iter().filter(|(version, _)| self.traffic.reaches(**version));
@@ -351,12 +355,13 @@ pub struct Workload {
     /// What keeps its pods from being ready.
     #[serde(default)]
     pub error: Option<ReasonMessage>,
-    /// Since when a pod has been on a node without being ready; of several, the first one. `None` where there is no such pod: pods
-    /// that are refused, or that no node takes, say nothing about the version.
+    /// Since when a pod has been on a node without being ready; of several, the first one. `None` where there
+    /// is no such pod: pods that are refused, or that no node takes, say nothing about the version.
     #[serde(default)]
     pub tried_since: Option<Timestamp>,
-    /// Whether one of its pods failed by itself: it was ready, is not any more, and is not ending. Pods that were evicted,
-    /// deleted or lost with their node did not fail, and neither did those that have not been ready yet.
+    /// Whether one of its pods failed by itself: it was ready, is not any more, and is not ending. Pods that
+    /// were evicted, deleted or lost with their node did not fail, and neither did those that have not been
+    /// ready yet.
     #[serde(default)]
     pub has_failed: bool,
     /// Its smoke test; `None` when none was begun.
@@ -365,7 +370,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// The ready pods among those that are still wanted. Right after a scale-down more are ready than are wanted.
+    /// The ready pods among those that are still wanted. Right after a scale-down more are ready than are
+    /// wanted.
     #[must_use]
     pub fn counted(&self) -> u32 {
         self.ready.min(self.desired)
@@ -379,8 +385,9 @@ impl Workload {
 }
 
 impl Observed {
-    /// The version that serves: the one that the Service selects; while pods are exchanged, or without a Service, the one
-    /// that the status remembers. A Service that somebody pointed at what is not ready changes nothing.
+    /// The version that serves: the one that the Service selects; while pods are exchanged, or without a
+    /// Service, the one that the status remembers. A Service that somebody pointed at what is not ready
+    /// changes nothing.
     #[must_use]
     pub fn serves(&self) -> Option<Version> {
         let remembered = self.status.version;
@@ -396,8 +403,8 @@ impl Observed {
         self.serves().filter(|version| self.cluster.traffic == Traffic::One(*version))
     }
 
-    /// Whether the Service's endpoints show that requests have left a version: they do not name it, and they do name what the
-    /// Service selects, so they are not from a time before that.
+    /// Whether the Service's endpoints show that requests have left a version: they do not name it, and they
+    /// do name what the Service selects, so they are not from a time before that.
     #[must_use]
     pub fn has_left(&self, version: Version) -> bool {
         let endpoints = &self.cluster.endpoints;
@@ -414,8 +421,8 @@ impl Observed {
         self.cluster.workloads.get(&version).is_some_and(|workload| workload.ready > 0)
     }
 
-    /// The version that served before. When the status does not know yet that traffic has moved, because it could not be
-    /// written since, that is the one it still says to serve.
+    /// The version that served before. When the status does not know yet that traffic has moved, because it
+    /// could not be written since, that is the one it still says to serve.
     #[must_use]
     pub fn previous(&self) -> Option<Version> {
         self.status
@@ -424,14 +431,15 @@ impl Observed {
             .or(self.status.previous_version)
     }
 
-    /// Whether a version has no pods yet, so that more of them begin its start. A change of size in the middle of a start does not
-    /// begin it anew.
+    /// Whether a version has no pods yet, so that more of them begin its start. A change of size in the
+    /// middle of a start does not begin it anew.
     #[must_use]
     pub fn is_at_rest(&self, version: Version) -> bool {
         self.cluster.workloads.get(&version).is_none_or(|workload| workload.desired == 0)
     }
 
-    /// Whose pods the status counts and autoscalers measure: those of what serves, and of all versions while pods are exchanged.
+    /// Whose pods the status counts and autoscalers measure: those of what serves, and of all versions while
+    /// pods are exchanged.
     #[must_use]
     pub fn counted_traffic(&self) -> Traffic {
         match self.cluster.traffic {
@@ -453,8 +461,8 @@ impl Observed {
         workloads.filter(move |(version, _)| traffic.reaches(*version))
     }
 
-    /// Whether a version that has served can take over as it is: with as many ready pods as answer now, or as are desired, or, of
-    /// a warm version, as it had when traffic left it, whichever is the fewest.
+    /// Whether a version that has served can take over as it is: with as many ready pods as answer now, or as
+    /// are desired, or, of a warm version, as it had when traffic left it, whichever is the fewest.
     #[must_use]
     pub fn can_take_over(&self, version: Version, serving: &ServingIntent) -> bool {
         let Some(workload) = self.cluster.workloads.get(&version) else { return false };
@@ -466,14 +474,15 @@ impl Observed {
         self.has_served(version) && workload.counted() >= enough
     }
 
-    /// Whether the version's pods are those that were there when traffic left it: they have not been started again since.
+    /// Whether the version's pods are those that were there when traffic left it: they have not been started
+    /// again since.
     fn is_as_left(&self, version: Version, workload: &Workload) -> bool {
         let left_at = self.remembered(version).and_then(|held| held.idle_since);
         workload.started_at.zip(left_at).is_some_and(|(started, left)| started <= left)
     }
 
-    /// The version that takes over while nobody answers: any one that has served and has a ready pod. First comes `goal`, then
-    /// what served last.
+    /// The version that takes over while nobody answers: any one that has served and has a ready pod. First
+    /// comes `goal`, then what served last.
     #[must_use]
     pub fn stand_in(&self, goal: Option<Version>) -> Option<Version> {
         if self.somebody_answers() {
@@ -514,8 +523,8 @@ impl Observed {
             || self.remembered(version).is_some_and(|held| held.served_at.is_some())
     }
 
-    /// The versions that our aliases name and that were live under them, as the registry's audit tags say: in another cluster, or
-    /// in this one before it was made anew.
+    /// The versions that our aliases name and that were live under them, as the registry's audit tags say: in
+    /// another cluster, or in this one before it was made anew.
     pub fn live_versions(&self) -> impl Iterator<Item = Version> {
         let RegistryView { error, alias, previous_alias, versions, .. } = &self.registry;
         let was_live = |version: &Version| {
@@ -531,8 +540,8 @@ impl Observed {
         self.has_served(version) || self.live_versions().any(|live| live == version)
     }
 
-    /// When the version was last started; now, when somebody asks to try again, or when what is remembered is about other
-    /// settings. Where a crash kept the last start from the status, the Deployment remembers it.
+    /// When the version was last started; now, when somebody asks to try again, or when what is remembered is
+    /// about other settings. Where a crash kept the last start from the status, the Deployment remembers it.
     #[must_use]
     pub fn started_at(&self, version: Version) -> Timestamp {
         let workload = self.cluster.workloads.get(&version);
@@ -546,7 +555,8 @@ impl Observed {
         }
     }
 
-    /// Whether somebody asks to try again, it was not done yet, and it can be done now. Until it can, the question stands.
+    /// Whether somebody asks to try again, it was not done yet, and it can be done now. Until it can, the
+    /// question stands.
     #[must_use]
     pub fn retry_is_asked(&self) -> bool {
         let intent = &self.intent;
@@ -558,8 +568,9 @@ impl Observed {
             && !self.desired_is_new()
     }
 
-    /// Whether what is followed asks for another version than the status says. That is written down before anything is done
-    /// about it: after a crash the registry may not answer, and the status is then all that tells what was begun.
+    /// Whether what is followed asks for another version than the status says. That is written down before
+    /// anything is done about it: after a crash the registry may not answer, and the status is then all that
+    /// tells what was begun.
     #[must_use]
     pub fn desired_is_new(&self) -> bool {
         let RegistryView { error, alias, .. } = &self.registry;
@@ -574,8 +585,9 @@ impl Observed {
         error.is_none() && asked.is_some() && asked != self.status.target_version
     }
 
-    /// The rejection that holds the version back, if one does. Settings other than those it failed with are another
-    /// try; while the settings are not known, there is none. What the promotion rules refused, they hold back themselves, for as long as they do.
+    /// The rejection that holds the version back, if one does. Settings other than those it failed with are
+    /// another try; while the settings are not known, there is none. What the promotion rules refused, they
+    /// hold back themselves, for as long as they do.
     #[must_use]
     pub fn rejection(&self, version: Version, settings: Option<&str>) -> Option<&Rejection> {
         let holds = |rejection: &&Rejection| {

@@ -7,8 +7,8 @@ use crate::api::names::Version;
 
 /// Plans for every version that neither serves nor is about to.
 ///
-/// A version is scaled down only when the Service's endpoints show that requests have left it, which is never in the same
-/// decision that moves traffic away from it.
+/// A version is scaled down only when the Service's endpoints show that requests have left it, which is never
+/// in the same decision that moves traffic away from it.
 pub(super) fn plan(
     observed: &Observed,
     serving: &ServingIntent,
@@ -60,8 +60,8 @@ fn warm_until(
     {
         return None;
     }
-    // Where the status does not know yet that traffic left it, that happened just now. One that was started again since, and did
-    // not serve, has not been left.
+    // Where the status does not know yet that traffic left it, that happened just now. One that was started
+    // again since, and did not serve, has not been left.
     let has_just_left = left == Some(version);
     let known = observed.remembered(version).and_then(|held| held.idle_since);
     let idle_since = known.or_else(|| has_just_left.then_some(observed.now))?;

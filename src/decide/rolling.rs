@@ -6,8 +6,8 @@
 //!                                                          └ the goal changes: back to what served, the same way
 //! ```
 //!
-//! There are never more pods than `replicas + maxSurge`, those that are ending included, and never fewer ready ones than
-//! `replicas`.
+//! There are never more pods than `replicas + maxSurge`, those that are ending included, and never fewer
+//! ready ones than `replicas`.
 
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
@@ -79,7 +79,8 @@ impl Exchange<'_> {
         self.serving.replicas.saturating_sub(desired).min(self.room())
     }
 
-    /// The first pods of the goal, without traffic until they are ready and proven, where the growth of what serves leaves room.
+    /// The first pods of the goal, without traffic until they are ready and proven, where the growth of what
+    /// serves leaves room.
     fn open(&self, version: Version, model_uri: &ModelUri, growth: u32, step: &mut RolloutStep) {
         let (observed, serving) = (self.observed, self.serving);
         let first = (self.room() - growth).min(serving.replicas);
@@ -123,8 +124,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// While another version comes up, what serves follows the size that is wished: it grows as far as there is room, and makes
-    /// room where it is too large.
+    /// While another version comes up, what serves follows the size that is wished: it grows as far as there
+    /// is room, and makes room where it is too large.
     fn fit_what_serves(&self, serves: Version, growth: u32, step: &mut RolloutStep) {
         let Some(workload) = self.workload(serves).filter(|_| step.routed_to().is_none()) else { return };
         let replicas = self.serving.replicas.min(workload.desired + growth);
@@ -147,8 +148,9 @@ impl Exchange<'_> {
         );
     }
 
-    /// Waits for room. Pods that are ending make it by themselves, and so does a change of settings of what serves once its
-    /// pods are ready. One that does not end in time goes on with today's settings, or somebody has to do something.
+    /// Waits for room. Pods that are ending make it by themselves, and so does a change of settings of what
+    /// serves once its pods are ready. One that does not end in time goes on with today's settings, or
+    /// somebody has to do something.
     fn make_room(&self, version: Version, step: &mut RolloutStep) {
         let (observed, serving) = (self.observed, self.serving);
         let serves = observed.serves().and_then(|serves| Some((serves, self.workload(serves)?)));
@@ -171,14 +173,18 @@ impl Exchange<'_> {
             step.act(Action::Apply { version: serves, model_uri, replicas });
             step.progress(
                 Reason::UpdatingSettings,
-                format!("version {serves} gets today's settings: its last ones keep the room that version {version} needs"),
+                format!(
+                    "version {serves} gets today's settings: its last ones keep the room that version \
+                     {version} needs"
+                ),
             );
         }
     }
 
-    /// Exchanges pods until the goal is ready in full. A goal that is not proven, or that failed with the settings its pods
-    /// have, gets no more of them: what served comes back first. Settings of today that differ wait until then, too: a
-    /// change of settings in the middle of an exchange could take the room that is needed to go back.
+    /// Exchanges pods until the goal is ready in full. A goal that is not proven, or that failed with the
+    /// settings its pods have, gets no more of them: what served comes back first. Settings of today that
+    /// differ wait until then, too: a change of settings in the middle of an exchange could take the room
+    /// that is needed to go back.
     fn go_on(&self, version: Version, model_uri: &ModelUri, step: &mut RolloutStep) {
         match self.workload(version) {
             Some(workload) if self.may_go_on(version, workload) => self.exchange(version, workload, step),
@@ -192,8 +198,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Where nobody remembers what served: of the versions that answer, the goal, or else the one with the most ready pods. The
-    /// exchange ends with it, and begins anew from there.
+    /// Where nobody remembers what served: of the versions that answer, the goal, or else the one with the
+    /// most ready pods. The exchange ends with it, and begins anew from there.
     fn fullest(&self, target: Version) -> Option<(Version, &Workload)> {
         let workloads =
             self.observed.cluster.workloads.iter().map(|(version, workload)| (*version, workload));
@@ -225,7 +231,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Takes away what is ready beyond `replicas`, and what is not ready at all, from every version but the goal.
+    /// Takes away what is ready beyond `replicas`, and what is not ready at all, from every version but the
+    /// goal.
     fn shrink_others(&self, target: Version, step: &mut RolloutStep) {
         let workloads = &self.observed.cluster.workloads;
         let ready: u32 = workloads.values().map(Workload::counted).sum();

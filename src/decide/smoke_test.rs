@@ -1,7 +1,7 @@
 //! The smoke test, as far as it is decided: whether a version may get its first traffic.
 //!
-//! A report belongs to one attempt. What it says counts for nothing once the version was rejected, started anew, or
-//! somebody asked to try again: the next attempt sends a request of its own.
+//! A report belongs to one attempt. What it says counts for nothing once the version was rejected, started
+//! anew, or somebody asked to try again: the next attempt sends a request of its own.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,8 @@ use crate::api::{
     names::Version,
 };
 
-/// With `onUnavailable: Skip`: how long a test that cannot be done is tried before the version goes on without one.
+/// With `onUnavailable: Skip`: how long a test that cannot be done is tried before the version goes on
+/// without one.
 pub(super) const SKIPPED_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
 /// What tells one attempt at a version from the next.
@@ -149,7 +150,8 @@ impl Observed {
         (test.attempt == self.attempt(version)).then_some(&test.report)
     }
 
-    /// Whether the version gets traffic without a smoke test: none is asked for, it has served before, or it passed one.
+    /// Whether the version gets traffic without a smoke test: none is asked for, it has served before, or it
+    /// passed one.
     fn needs_no_smoke_test(&self, serving: &ServingIntent, version: Version) -> bool {
         let outcome = self.remembered(version).and_then(|held| held.smoke_test);
         !serving.smoke_test.is_enabled
@@ -177,8 +179,8 @@ pub(super) enum Proof {
     Failed(String),
 }
 
-/// A version is proven when it has served before, when it answered its own input example, when it has none, or when
-/// nobody asks for a proof.
+/// A version is proven when it has served before, when it answered its own input example, when it has none,
+/// or when nobody asks for a proof.
 pub(super) fn proof(observed: &Observed, serving: &ServingIntent, version: Version) -> Proof {
     if observed.needs_no_smoke_test(serving, version) {
         return Proof::Given;
@@ -233,14 +235,16 @@ pub(super) fn prove(
             step.progress(
                 Reason::SmokeTesting,
                 format!(
-                    "the input example of version {version} is sent to one of its pods (spec.rollout.smokeTest){seen}"
+                    "the input example of version {version} is sent to one of its pods \
+                     (spec.rollout.smokeTest){seen}"
                 ),
             );
         }
         Proof::Unavailable { since, why } => wait(step, observed, serving, version, since, &why),
         Proof::Failed(seen) => {
             let message = format!(
-                "version {version} failed its own input example: {seen}; correct the model or its image, or set \
+                "version {version} failed its own input example: {seen}; correct the model or its image, or \
+                 set \
                  spec.rollout.smokeTest.mode to Disabled"
             );
             step.reject(observed, serving, version, ReasonMessage::new(Reason::SmokeTestFailed, message));
@@ -267,8 +271,8 @@ pub(super) fn report_skipped(
     }
 }
 
-/// Waits for a smoke test that cannot be done. It says nothing about the version, so no deadline rejects it; after the
-/// deadline of its start somebody is asked to act.
+/// Waits for a smoke test that cannot be done. It says nothing about the version, so no deadline rejects it;
+/// after the deadline of its start somebody is asked to act.
 fn wait(
     step: &mut RolloutStep,
     observed: &Observed,
@@ -280,13 +284,15 @@ fn wait(
     if serving.smoke_test.on_unavailable == OnUnavailable::Skip {
         step.wake_at(skipped_at(since));
         let message = format!(
-            "the smoke test of version {version} cannot be done: {why}; it is tried for {SKIPPED_AFTER:#}, then the \
+            "the smoke test of version {version} cannot be done: {why}; it is tried for {SKIPPED_AFTER:#}, \
+             then the \
              version serves without it (spec.rollout.smokeTest.onUnavailable is Skip)"
         );
         return step.progress(Reason::SmokeTestUnavailable, message);
     }
     let message = format!(
-        "version {version} is ready, but its smoke test cannot be done: {why}; it is tried again, and the version is not \
+        "version {version} is ready, but its smoke test cannot be done: {why}; it is tried again, and the \
+         version is not \
          rejected; to serve it without the test, set spec.rollout.smokeTest.onUnavailable to Skip"
     );
     let cause = ReasonMessage::new(Reason::SmokeTestUnavailable, message);

@@ -42,8 +42,9 @@ impl RolloutStep {
         })
     }
 
-    /// Waits for the pods of the goal until its deadline, then gives it up. What is held because the wish cannot be met has
-    /// nothing to give way to, so it is waited for without end; and so is a version that no pod has tried yet.
+    /// Waits for the pods of the goal until its deadline, then gives it up. What is held because the wish
+    /// cannot be met has nothing to give way to, so it is waited for without end; and so is a version that no
+    /// pod has tried yet.
     pub(super) fn await_pods(
         &mut self,
         observed: &Observed,

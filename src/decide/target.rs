@@ -35,8 +35,8 @@ impl Target {
         Self { version: Some((version, model_uri)), desired: Some(version), ..Self::default() }
     }
 
-    /// Whether the goal is the wished version. Otherwise it is what serves, and stays as it is: also its settings, for
-    /// those in the spec are meant for the version that was wished for.
+    /// Whether the goal is the wished version. Otherwise it is what serves, and stays as it is: also its
+    /// settings, for those in the spec are meant for the version that was wished for.
     pub(super) fn is_desired(&self) -> bool {
         self.number() == self.desired
     }
@@ -56,7 +56,8 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
         let cause = ReasonMessage::new(
             rejection.reason,
             format!(
-                "{} (rejected; wish for another version, change spec.serving, or set the annotation {} to a new value \
+                "{} (rejected; wish for another version, change spec.serving, or set the annotation {} to a \
+                 new value \
                  to try again)",
                 rejection.message,
                 crate::api::RETRY_ANNOTATION
@@ -96,8 +97,8 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
     Target { gates, ..target }
 }
 
-/// Chooses among the versions that can serve without anything new: a Deployment of ours exists, and it has answered requests
-/// before. Any other version waits as it is until the blocker is gone.
+/// Chooses among the versions that can serve without anything new: a Deployment of ours exists, and it has
+/// answered requests before. Any other version waits as it is until the blocker is gone.
 pub(super) fn choose_blocked(
     observed: &Observed,
     serving: &ServingIntent,
@@ -157,7 +158,8 @@ pub fn desired(observed: &Observed) -> Result<Version, ReasonMessage> {
         (Desired::Registry, None) => registry.alias.ok_or_else(|| {
             ReasonMessage::new(
                 Reason::AliasNotFound,
-                "spec.follow.registry: the alias does not exist in the registry; set it there on the version to serve",
+                "spec.follow.registry: the alias does not exist in the registry; set it there on the \
+                 version to serve",
             )
         }),
     }
@@ -165,9 +167,9 @@ pub fn desired(observed: &Observed) -> Result<Version, ReasonMessage> {
 
 /// What the version's pods load, and whether the registry means another model by the number now.
 ///
-/// What was pinned when the version was first started stays pinned, whatever becomes of its entry in the registry: so
-/// a rollback needs no registry, and a number that was given out anew cannot slip in. Only a version that never served,
-/// or somebody who asks to try again, takes the new identity.
+/// What was pinned when the version was first started stays pinned, whatever becomes of its entry in the
+/// registry: so a rollback needs no registry, and a number that was given out anew cannot slip in. Only a
+/// version that never served, or somebody who asks to try again, takes the new identity.
 fn identity(
     observed: &Observed,
     version: Version,
@@ -183,8 +185,10 @@ fn identity(
             let cause = ReasonMessage::new(
                 Reason::VersionReplaced,
                 format!(
-                    "version {version} is {model_uri} in the registry now, but {pinned} serves here: the model was deleted \
-                     and registered anew; wish for another version, or set the annotation {} to a new value to take the \
+                    "version {version} is {model_uri} in the registry now, but {pinned} serves here: the \
+                     model was deleted \
+                     and registered anew; wish for another version, or set the annotation {} to a new value \
+                     to take the \
                      new one",
                     crate::api::RETRY_ANNOTATION
                 ),
@@ -215,8 +219,8 @@ fn identity(
     }
 }
 
-/// Stays on what serves; or, when that failed itself, on the version before it, if it can take over. Where nothing serves and
-/// somebody has to do something, the version that was live before serves until then.
+/// Stays on what serves; or, when that failed itself, on the version before it, if it can take over. Where
+/// nothing serves and somebody has to do something, the version that was live before serves until then.
 fn hold(
     observed: &Observed,
     serving: &ServingIntent,

@@ -15,8 +15,8 @@ use crate::{
     resolve::{Model, Subject},
 };
 
-/// What blocks work on a ModelAlias. Without a view of the cluster nothing may be done; anything else leaves the traffic and the
-/// size of what there is.
+/// What blocks work on a ModelAlias. Without a view of the cluster nothing may be done; anything else leaves
+/// the traffic and the size of what there is.
 pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<Blocker> {
     if let Some(cause) = sources.readiness.blind() {
         return Some(Blocker { cause, scope: BlockerScope::Everything });
@@ -68,7 +68,8 @@ fn blocker_of_changes(
     Some(ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))
 }
 
-/// Another ModelAlias that claimed one of this one's two aliases, of the same model in the same registry, before it.
+/// Another ModelAlias that claimed one of this one's two aliases, of the same model in the same registry,
+/// before it.
 fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> Option<ReasonMessage> {
     let age = |metadata: &ObjectMeta| {
         (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.uid.clone())
@@ -77,8 +78,10 @@ fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> O
     let claims = |spec: &ModelAliasSpec| [Some(spec.alias.clone()), spec.previous_alias.clone()];
     let wanted = claims(subject.spec());
     sources.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).find_map(|other| {
-        let shared = claims(&other.spec).into_iter().flatten().find(|claim| wanted.contains(&Some(claim.clone())))?;
-        let is_older = other.metadata.uid.as_ref() != Some(&subject.uid) && age(&other.metadata) < age(subject.metadata());
+        let shared =
+            claims(&other.spec).into_iter().flatten().find(|claim| wanted.contains(&Some(claim.clone())))?;
+        let is_older = other.metadata.uid.as_ref() != Some(&subject.uid)
+            && age(&other.metadata) < age(subject.metadata());
         let is_same = || {
             // Where what it refers to is gone for now, it keeps what it had.
             let known = || other.status.as_ref().and_then(|status| status.model_name.clone());
@@ -90,7 +93,8 @@ fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> O
         let field = if shared == subject.spec().alias { "spec.alias" } else { "spec.previousAlias" };
         (is_older && is_same()).then(|| {
             let message = format!(
-                "{field}: the alias {:?} of the model {:?} belongs to the older ModelAlias {}/{}; name another alias, or delete \
+                "{field}: the alias {:?} of the model {:?} belongs to the older ModelAlias {}/{}; name \
+                 another alias, or delete \
                  one of the two",
                 shared.as_str(),
                 model.name.as_str(),
@@ -109,7 +113,8 @@ fn other_model(status: &ModelAliasStatus, model: &Model) -> Option<ReasonMessage
         .as_ref()
         .filter(|before| status.version.is_some() && **before != model.name.as_str())?;
     let message = format!(
-        "spec.modelRef leads to the model {:?} now, but this ModelAlias serves the model {before:?}: its RegisteredModel was \
+        "spec.modelRef leads to the model {:?} now, but this ModelAlias serves the model {before:?}: its \
+         RegisteredModel was \
          made anew with another modelName; name {before:?} there again, or delete this ModelAlias",
         model.name.as_str()
     );

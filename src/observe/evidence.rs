@@ -15,7 +15,8 @@ use crate::{
     resolve::Model,
 };
 
-/// Adds what the rules for the alias speak of. For a version that served before nothing is read: a rollback waits for nothing.
+/// Adds what the rules for the alias speak of. For a version that served before nothing is read: a rollback
+/// waits for nothing.
 pub(super) async fn gather(observed: &mut Observed, model: &Model) {
     let rules = &observed.intent.rules;
     let is_active = observed.intent.lifecycle == Lifecycle::Active && observed.intent.blocker.is_none();

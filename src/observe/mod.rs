@@ -1,5 +1,5 @@
-//! Observation, the first half of the effects: what the cluster shows and what the registry says, brought together into
-//! one plain [`Observed`](crate::decide::Observed).
+//! Observation, the first half of the effects: what the cluster shows and what the registry says, brought
+//! together into one plain [`Observed`](crate::decide::Observed).
 //!
 //! ```text
 //! watches ─► cluster::Cache ──────┐

@@ -86,7 +86,8 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         }
         ModelView::Absent => {
             let message = format!(
-                "the model {:?} does not exist in the registry; its RegisteredModel creates it, or see that object's conditions",
+                "the model {:?} does not exist in the registry; its RegisteredModel creates it, or see that \
+                 object's conditions",
                 model.name.as_str()
             );
             return RegistryView {
@@ -130,8 +131,8 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
     }
 }
 
-/// What the registry says of a version, from memory where it is remembered. Only a version that cannot be started without
-/// an answer is waited for; the others are read beside the pass, and wake it.
+/// What the registry says of a version, from memory where it is remembered. Only a version that cannot be
+/// started without an answer is waited for; the others are read beside the pass, and wake it.
 async fn ask(
     sources: &Sources<'_>,
     subject: &Subject<'_>,

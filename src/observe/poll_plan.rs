@@ -62,8 +62,8 @@ pub fn poll_plan(watched: &Watched<'_>, key: &RegistryKey, registry: &PolledRegi
     poll_plan
 }
 
-/// The version of an alias that the rules are about to judge, and those that it is compared with: while it waits to be let in,
-/// and while its pods start.
+/// The version of an alias that the rules are about to judge, and those that it is compared with: while it
+/// waits to be let in, and while its pods start.
 fn judged(
     watched: &Watched<'_>,
     registry: &PolledRegistry,

@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use super::{Applicable, InvalidTemplate, Rendering, labels, pod, template};
 use crate::api::names::{ModelUri, Version, deployment_name};
 
-/// Kubernetes reads the largest value as "no deadline". Laurel watches progress itself, from `rollout.progressDeadline`.
+/// Kubernetes reads the largest value as "no deadline". Laurel watches progress itself, from
+/// `rollout.progressDeadline`.
 const NO_PROGRESS_DEADLINE: i32 = i32::MAX;
 
 /// The Deployment that runs `replicas` pods of `version`, which load `model_uri`, started at `started_at`.

@@ -1,5 +1,5 @@
-//! What is rendered is what is observed: a cluster, as the objects that Laurel makes and what Kubernetes makes of them, is
-//! seen again as the same cluster. Every decision rests on that.
+//! What is rendered is what is observed: a cluster, as the objects that Laurel makes and what Kubernetes
+//! makes of them, is seen again as the same cluster. Every decision rests on that.
 
 use std::collections::BTreeMap;
 

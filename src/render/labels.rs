@@ -1,7 +1,8 @@
 //! Labels and annotations of what Laurel makes.
 //!
-//! Two labels select pods, [`MODEL_ALIAS`] and [`VERSION`]; a Deployment's selector cannot be changed, so neither may
-//! they. The others are for people and their tools. Annotations carry what a label value cannot: raw names and URIs.
+//! Two labels select pods, [`MODEL_ALIAS`] and [`VERSION`]; a Deployment's selector cannot be changed, so
+//! neither may they. The others are for people and their tools. Annotations carry what a label value cannot:
+//! raw names and URIs.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +30,8 @@ pub const MODEL_NAME: &str = "laurel.dev/model-name";
 pub const SETTINGS: &str = "laurel.dev/settings";
 /// Annotation: what the pods load, so the identity of the version.
 pub const MODEL_URI: &str = "laurel.dev/model-uri";
-/// Annotation of a Deployment: when it was last started or given new settings, in RFC 3339. It is written in the same patch as
-/// the change itself, so that no crash can part the two.
+/// Annotation of a Deployment: when it was last started or given new settings, in RFC 3339. It is written in
+/// the same patch as the change itself, so that no crash can part the two.
 pub const STARTED_AT: &str = "laurel.dev/started-at";
 
 /// Labels and annotations with this prefix are Laurel's own.

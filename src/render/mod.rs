@@ -1,6 +1,7 @@
 //! The desired objects: one Deployment for each version and one Service for each ModelAlias.
 //!
-//! Pure: what is rendered depends on the arguments alone. Nothing here knows a client, a clock or the registry.
+//! Pure: what is rendered depends on the arguments alone. Nothing here knows a client, a clock or the
+//! registry.
 //!
 //! ```text
 //! Rendering ─┬─ runtime   command, variables and probes of the model server
@@ -10,9 +11,9 @@
 //!            └─ fingerprint  of the inputs, so that pods roll when the user changed something and only then
 //! ```
 //!
-//! Variables of the model server, the later ones winning: `envFrom` of the registry, `serving.envFrom`, what Laurel
-//! sets, `serving.env`, the template's `env`. Those that say which version a pod serves nobody else can set: in `env`
-//! they are refused, and in `envFrom` they lose.
+//! Variables of the model server, the later ones winning: `envFrom` of the registry, `serving.envFrom`, what
+//! Laurel sets, `serving.env`, the template's `env`. Those that say which version a pod serves nobody else
+//! can set: in `env` they are refused, and in `envFrom` they lose.
 
 use k8s_openapi::{api::core::v1::EnvFromSource, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use url::Url;
@@ -63,8 +64,8 @@ pub struct Rendering<'a> {
     pub registry: &'a RegistryForPods,
 }
 
-/// What the Service of a ModelAlias depends on: nothing that has to be read from the registry, so that it can be restored and
-/// pointed elsewhere whatever else is missing.
+/// What the Service of a ModelAlias depends on: nothing that has to be read from the registry, so that it can
+/// be restored and pointed elsewhere whatever else is missing.
 #[derive(Clone, Debug)]
 pub struct ServiceRendering<'a> {
     /// The ModelAlias's name, which is the Service's.

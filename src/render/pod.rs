@@ -29,15 +29,15 @@ pub(super) const IDENTITY: [&str; 4] = ["MODEL_NAME", "MODEL_VERSION", "MODEL_AL
 const CA_DIRECTORY: &str = "/etc/laurel/registry-ca";
 const CA_FILE: &str = "ca.crt";
 
-/// The user that distroless images call `nonroot`; an image needs no entry for it. The group is left to the runtime,
-/// which takes 0: images that expect any user give their files to that group.
+/// The user that distroless images call `nonroot`; an image needs no entry for it. The group is left to the
+/// runtime, which takes 0: images that expect any user give their files to that group.
 const NON_ROOT: i64 = 65532;
 
-/// Seconds that a pod goes on answering after it was told to end: until every node has heard that its endpoint is
-/// gone. Then the server closes its listener.
+/// Seconds that a pod goes on answering after it was told to end: until every node has heard that its
+/// endpoint is gone. Then the server closes its listener.
 const PRE_STOP: i64 = 5;
-/// Seconds that the server then has for the requests it is answering. MLflow gives up a request after 60 s itself
-/// (`MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT`), so no request needs longer.
+/// Seconds that the server then has for the requests it is answering. MLflow gives up a request after 60 s
+/// itself (`MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT`), so no request needs longer.
 pub(super) const GRACEFUL_SHUTDOWN: i64 = 60;
 /// Seconds after which the pod is killed: what it may need, and some for the process to end.
 const GRACE_PERIOD: i64 = PRE_STOP + GRACEFUL_SHUTDOWN + 5;
@@ -110,7 +110,8 @@ fn container(r: &Rendering, server: Server, version: Version, model_uri: &ModelU
             read_only_root_filesystem: Some(true),
             ..SecurityContext::default()
         }),
-        // The last lines of a server that ends while it loads say why; so they reach the ModelAlias's condition.
+        // The last lines of a server that ends while it loads say why; so they reach the ModelAlias's
+        // condition.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some([tmp_mount()].into_iter().chain(r.registry.ca.as_ref().map(ca_mount)).collect()),
         ..Container::default()
@@ -138,7 +139,8 @@ fn surroundings(r: &Rendering) -> Vec<EnvVar> {
     env
 }
 
-/// `ours` without what `theirs` sets again, then `theirs` in its own order: a variable may refer to those before it.
+/// `ours` without what `theirs` sets again, then `theirs` in its own order: a variable may refer to those
+/// before it.
 fn overridden(ours: impl Iterator<Item = EnvVar>, theirs: &[EnvVar]) -> Vec<EnvVar> {
     ours.filter(|our| theirs.iter().all(|their| their.name != our.name))
         .chain(theirs.iter().cloned())

@@ -1,6 +1,7 @@
 //! Follows the references of a ModelAlias, once: what a reconcile is about.
 //!
-//! Pure but for what it looks up: the watched objects, the polled registries and what this process remembers are handed in.
+//! Pure but for what it looks up: the watched objects, the polled registries and what this process remembers
+//! are handed in.
 
 use std::sync::Arc;
 
@@ -70,7 +71,8 @@ impl References<'_> {
             Lookup::Unknown | Lookup::Unusable => (
                 Reason::ModelRegistryNotFound,
                 format!(
-                    "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see its conditions",
+                    "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see \
+                     its conditions",
                     model.name_any()
                 ),
             ),
@@ -88,7 +90,10 @@ impl References<'_> {
         let model = self.models.get(&reference).ok_or_else(|| {
             ReasonMessage::new(
                 Reason::RegisteredModelNotFound,
-                format!("spec.modelRef: there is no RegisteredModel {name:?} in the namespace {namespace:?}; create it"),
+                format!(
+                    "spec.modelRef: there is no RegisteredModel {name:?} in the namespace \
+                     {namespace:?}; create it"
+                ),
             )
         })?;
         let model = model.0.as_ref().map_err(|error| {
@@ -132,8 +137,8 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// Follows the references of `object`. Where they lead nowhere while it is being deleted, the model is the one that they
-    /// led to before: with its namespace, the objects it refers to may be gone first.
+    /// Follows the references of `object`. Where they lead nowhere while it is being deleted, the model is
+    /// the one that they led to before: with its namespace, the objects it refers to may be gone first.
     #[must_use]
     pub fn resolve(object: &'a ModelAlias, references: References<'_>, remembered: Remembered) -> Self {
         let model = references.follow(object).or_else(|cause| remembered.model.ok_or(cause));
@@ -207,8 +212,8 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Everything that its Service is rendered from; `None` without `spec.serving`. The model may be unknown: then the Service keeps
-    /// the name that was known last.
+    /// Everything that its Service is rendered from; `None` without `spec.serving`. The model may be unknown:
+    /// then the Service keeps the name that was known last.
     #[must_use]
     pub fn service_rendering(&self) -> Option<ServiceRendering<'_>> {
         Some(ServiceRendering {
@@ -221,7 +226,8 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// The name of the model that it serves. That stays the one that it has served, whatever its references lead to by now.
+    /// The name of the model that it serves. That stays the one that it has served, whatever its references
+    /// lead to by now.
     fn model_name(&self) -> Option<&str> {
         let known = self.status.model_name.as_deref();
         let followed = self.model.as_ref().ok().map(|model| model.name.as_str());
@@ -263,7 +269,8 @@ mod tests {
     #[test]
     fn the_selector_selects_what_the_status_counts() {
         let alias: ModelAlias = serde_yaml::from_str(
-            "{metadata: {name: champion, namespace: risk, uid: u}, spec: {modelRef: {name: fraud}, alias: champion, \
+            "{metadata: {name: champion, namespace: risk, uid: u}, spec: {modelRef: {name: fraud}, alias: \
+             champion, \
               serving: {image: i}}}",
         )
         .unwrap();

@@ -56,7 +56,8 @@ impl RegistryObjects {
     fn named_in_cluster(&self, namespace: &str, name: &str) -> Result<RegistryKey, ReasonMessage> {
         let Some(cluster) = &self.cluster else {
             let message = format!(
-                "spec.registryRef names the ClusterModelRegistry {name:?}, but this Laurel is installed for one namespace and \
+                "spec.registryRef names the ClusterModelRegistry {name:?}, but this Laurel is installed for \
+                 one namespace and \
                  reads no ClusterModelRegistries; name a ModelRegistry"
             );
             return Err(ReasonMessage::new(Reason::RegistryNotAllowed, message));
@@ -87,15 +88,19 @@ impl RegistryObjects {
         let all = self.cluster.as_ref().map(|cluster| cluster.registries.state()).unwrap_or_default();
         if let Some(closed) = newest_default(all.iter().map(AsRef::as_ref)) {
             let message = format!(
-                "the RegisteredModel {name:?} names no registry, and the default ClusterModelRegistry {:?} does not allow the \
-                 namespace {namespace:?} (spec.allowedNamespaces); label the namespace, or set spec.registryRef",
+                "the RegisteredModel {name:?} names no registry, and the default ClusterModelRegistry {:?} \
+                 does not allow the \
+                 namespace {namespace:?} (spec.allowedNamespaces); label the namespace, or set \
+                 spec.registryRef",
                 closed.name_any()
             );
             return ReasonMessage::new(Reason::RegistryNotAllowed, message);
         }
         let message = format!(
-            "the RegisteredModel {name:?} names no registry, and there is no default; set spec.registryRef, or set the \
-             annotation {DEFAULT_ANNOTATION}: \"true\" on a ModelRegistry of the namespace {namespace:?} or on a \
+            "the RegisteredModel {name:?} names no registry, and there is no default; set spec.registryRef, \
+             or set the \
+             annotation {DEFAULT_ANNOTATION}: \"true\" on a ModelRegistry of the namespace {namespace:?} or \
+             on a \
              ClusterModelRegistry"
         );
         ReasonMessage::new(Reason::RegistryNotConfigured, message)
@@ -182,7 +187,8 @@ impl ClusterObjects {
         let name = object.name_any();
         let selector = Selector::try_from(allowed.selector.clone()).map_err(|error| {
             format!(
-                "the ClusterModelRegistry {name:?} allows no namespace: spec.allowedNamespaces.selector: {error}"
+                "the ClusterModelRegistry {name:?} allows no namespace: spec.allowedNamespaces.selector: \
+                 {error}"
             )
         })?;
         let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|it| it.labels().clone());
@@ -190,7 +196,8 @@ impl ClusterObjects {
             return Ok(());
         }
         Err(format!(
-            "the ClusterModelRegistry {name:?} does not allow the namespace {namespace:?} (spec.allowedNamespaces); label \
+            "the ClusterModelRegistry {name:?} does not allow the namespace {namespace:?} \
+             (spec.allowedNamespaces); label \
              the namespace, or name another registry"
         ))
     }
@@ -240,8 +247,10 @@ mod tests {
     fn registry(kind: &str, place: &str, name: &str, age: usize, marked: &str, rest: &str) -> String {
         let at = AT[age];
         format!(
-            "{{apiVersion: laurel.dev/v1alpha1, kind: {kind}, metadata: {{{place} name: {name}, creationTimestamp: '{at}', \
-             annotations: {{laurel.dev/default: '{marked}'}}}}, spec: {{mlflow: {{url: 'http://{name}'}}{rest}}}}}"
+            "{{apiVersion: laurel.dev/v1alpha1, kind: {kind}, metadata: {{{place} name: {name}, \
+             creationTimestamp: '{at}', \
+             annotations: {{laurel.dev/default: '{marked}'}}}}, spec: {{mlflow: {{url: \
+             'http://{name}'}}{rest}}}}}"
         )
     }
 

@@ -1,7 +1,9 @@
-//! Writes to the registry. `MLflow` has no compare-and-set, so an alias is read once more right before it is written.
+//! Writes to the registry. `MLflow` has no compare-and-set, so an alias is read once more right before it is
+//! written.
 //!
-//! An alias is set beside the passes: a registry that is slow to answer must not hold up the next change of traffic. The
-//! end of a write wakes the ModelAlias, and what the registry names then is read like any other fact.
+//! An alias is set beside the passes: a registry that is slow to answer must not hold up the next change of
+//! traffic. The end of a write wakes the ModelAlias, and what the registry names then is read like any other
+//! fact.
 
 use std::{
     collections::HashMap,
@@ -22,11 +24,12 @@ use crate::{
     resolve::{Model, Subject},
 };
 
-/// How long a write that failed is not tried again; twice as long after each further failure, up to [`PAUSE_MAX`].
+/// How long a write that failed is not tried again; twice as long after each further failure, up to
+/// [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_mins(5);
-/// A failure after which nobody tried again for so long, though it was time, was settled in another way: the write had been
-/// done, and only its answer was lost; or somebody else did it.
+/// A failure after which nobody tried again for so long, though it was time, was settled in another way: the
+/// write had been done, and only its answer was lost; or somebody else did it.
 const SETTLED: Duration = Duration::from_mins(1);
 
 type WriteKey = (String, AliasRole);
@@ -96,8 +99,8 @@ impl AliasWrites {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a write, unless one of the same alias runs: its end lets everything be decided anew. While tries fail, the
-    /// answer is why the last one did, so that what is told stands still.
+    /// Begins a write, unless one of the same alias runs: its end lets everything be decided anew. While
+    /// tries fail, the answer is why the last one did, so that what is told stands still.
     pub(crate) fn start(
         &self,
         subject: &Subject<'_>,
@@ -161,7 +164,8 @@ impl AliasWrite {
             match ended {
                 Ok(()) => {
                     *state = AliasState { written: Some(self.version), ..AliasState::default() };
-                    tracing::info!(model = model.name.as_str(), alias, version = %self.version, "the alias was set in the registry");
+                    tracing::info!(model = model.name.as_str(), alias, version = %self.version, "the alias \
+                         was set in the registry");
                 }
                 // Somebody else was faster; what is there now is decided upon anew.
                 Err(cause) if cause.reason == Reason::RegistryPending => {}
@@ -194,8 +198,8 @@ fn name_of<'a>(subject: &Subject<'a>, role: AliasRole) -> Result<&'a AliasName, 
         .ok_or_else(|| ReasonMessage::new(Reason::AsDesired, "spec.previousAlias was removed meanwhile"))
 }
 
-/// That the alias still names what the decision was made from. Otherwise what is there now is remembered, and decided
-/// upon anew.
+/// That the alias still names what the decision was made from. Otherwise what is there now is remembered, and
+/// decided upon anew.
 async fn unmoved(
     model: &Model,
     client: &dyn Registry,

@@ -1,5 +1,6 @@
-//! Writes entries of the history into the tags of versions in the registry, beside the passes: neither traffic nor the alias
-//! waits for it. The end of a write wakes the ModelAlias, and the next pass notes it in the status.
+//! Writes entries of the history into the tags of versions in the registry, beside the passes: neither
+//! traffic nor the alias waits for it. The end of a write wakes the ModelAlias, and the next pass notes it in
+//! the status.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -139,12 +140,14 @@ impl AuditWrite {
             state.running = false;
             match ended {
                 Ok(recorded) => {
-                    tracing::info!(model, %version, ?recorded, "the history was written into the version's tags");
+                    tracing::info!(model, %version, ?recorded, "the history was written into the version's \
+                         tags");
                     state.settled.insert(self.entry.at, recorded);
                     state.failure = None;
                 }
                 Err(cause) => {
-                    tracing::warn!(model, %version, reason = %cause.reason, message = cause.message, "the history was not written into the version's tags");
+                    tracing::warn!(model, %version, reason = %cause.reason, message = cause.message, "the \
+                         history was not written into the version's tags");
                     let tries = state.failure.take().map_or(0, |failure| failure.tries);
                     let pause = PAUSE.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
                     state.failure =

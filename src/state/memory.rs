@@ -21,7 +21,8 @@ pub struct Memory {
     models: Mutex<HashMap<String, Model>>,
     /// The registry of each RegisteredModel with a finalizer.
     registries: Mutex<HashMap<String, Arc<PolledRegistry>>>,
-    /// Each ModelAlias's status as it was last written, with the revision of that write, until the watch shows it.
+    /// Each ModelAlias's status as it was last written, with the revision of that write, until the watch
+    /// shows it.
     statuses: Mutex<HashMap<String, (u64, ModelAliasStatus)>>,
     /// When each object that is being deleted was first seen so.
     deletions: Mutex<HashMap<String, Timestamp>>,
@@ -72,8 +73,8 @@ impl Memory {
         }
     }
 
-    /// Since when an object is being deleted, as far as this operator knows. `deletionTimestamp` is by another clock, and an
-    /// operator that did not run meanwhile has still to do its part.
+    /// Since when an object is being deleted, as far as this operator knows. `deletionTimestamp` is by
+    /// another clock, and an operator that did not run meanwhile has still to do its part.
     pub fn deleting_since(&self, object: &impl ResourceExt, now: Timestamp) -> Timestamp {
         *locked(&self.deletions).entry(object.uid().unwrap_or_default()).or_insert(now)
     }
@@ -96,8 +97,8 @@ impl Memory {
         }
     }
 
-    /// The newest status that is known. The watch may lag behind our own writes, and a decision made from an older status
-    /// would undo what the newer one remembers.
+    /// The newest status that is known. The watch may lag behind our own writes, and a decision made from an
+    /// older status would undo what the newer one remembers.
     #[must_use]
     pub fn latest_status(&self, alias: &ModelAlias) -> ModelAliasStatus {
         let uid = alias.uid().unwrap_or_default();

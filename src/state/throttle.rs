@@ -14,9 +14,9 @@ use crate::{
     decide::Action,
 };
 
-/// The least time between a failed reconcile and the next one with the same desired state, and between two writes of which
-/// another client reverted the first. A failure changes the status, and a reverted write changes the cluster: either would
-/// begin the next reconcile at once.
+/// The least time between a failed reconcile and the next one with the same desired state, and between two
+/// writes of which another client reverted the first. A failure changes the status, and a reverted write
+/// changes the cluster: either would begin the next reconcile at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// For how long reverted writes count as one contention.
@@ -98,7 +98,8 @@ fn can_be_reverted(action: &Action) -> bool {
     }
 }
 
-/// Whether a write itself replaces an earlier one, so that writing the earlier one again does not mean that somebody reverted it.
+/// Whether a write itself replaces an earlier one, so that writing the earlier one again does not mean that
+/// somebody reverted it.
 fn replaces(action: &Action, earlier: &Action) -> bool {
     match (action, earlier) {
         (Action::Route(_) | Action::DeleteService, Action::Route(_) | Action::DeleteService)
@@ -121,7 +122,8 @@ impl Throttle {
         locked(&self.failed).insert(uid(alias), (Instant::now(), revision));
     }
 
-    /// How long the next reconcile has to wait, because the last one failed a moment ago with the same desired state.
+    /// How long the next reconcile has to wait, because the last one failed a moment ago with the same
+    /// desired state.
     #[must_use]
     pub fn after_failure(&self, alias: &ModelAlias, revision: &Revision) -> Option<Duration> {
         let failed = locked(&self.failed);
@@ -148,8 +150,8 @@ impl Throttle {
         }
     }
 
-    /// Waits before a write that another client reverted a moment ago. Returns false when something else is desired by then: what
-    /// was decided before is not written any more.
+    /// Waits before a write that another client reverted a moment ago. Returns false when something else is
+    /// desired by then: what was decided before is not written any more.
     pub async fn may_write(&self, uid: &str, action: &Action) -> bool {
         let Some((pause, changed)) = self.pause(uid, action) else { return true };
         tokio::select! {
@@ -193,7 +195,8 @@ mod tests {
 
     fn alias(generation: i64) -> ModelAlias {
         serde_yaml::from_str(&format!(
-            "{{metadata: {{name: fraud, uid: u, generation: {generation}}}, spec: {{modelRef: {{name: fraud}}, alias: champion}}}}"
+            "{{metadata: {{name: fraud, uid: u, generation: {generation}}}, spec: {{modelRef: {{name: \
+             fraud}}, alias: champion}}}}"
         ))
         .unwrap()
     }

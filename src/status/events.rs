@@ -21,8 +21,9 @@ pub struct NewEvent {
     pub warning: bool,
     /// The reason, as `kubectl describe` shows it.
     pub reason: String,
-    /// What was done and to what, for instance `PromoteV2FromV1`. Events that agree in reason and action are counted as
-    /// one, with the sentence of the first: so the action tells apart what must not be counted together.
+    /// What was done and to what, for instance `PromoteV2FromV1`. Events that agree in reason and action are
+    /// counted as one, with the sentence of the first: so the action tells apart what must not be counted
+    /// together.
     pub action: String,
     /// One sentence.
     pub message: String,
@@ -124,7 +125,8 @@ fn unrecorded(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<NewEvent
         reason: "NotRecorded".to_owned(),
         action: format!("RecordV{version}"),
         message: format!(
-            "that version {version} was {happened} at {} cannot be written into its tags in the registry: {why}",
+            "that version {version} was {happened} at {} cannot be written into its tags in the registry: \
+             {why}",
             entry.at
         ),
     })

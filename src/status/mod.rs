@@ -1,4 +1,5 @@
-//! What is remembered and told: pure functions from what was observed, decided and applied to the next status.
+//! What is remembered and told: pure functions from what was observed, decided and applied to the next
+//! status.
 //!
 //! Status is computed from the actions that were really done, never from those that were meant to be.
 

@@ -147,8 +147,8 @@ fn entry(status: &mut ModelAliasStatus, version: Version) -> &mut KnownVersion {
 
 /// When versions were started, and how their smoke tests ended.
 ///
-/// A version at rest, or one that serves in full, has no start: what happens to it later is not measured from the start
-/// before.
+/// A version at rest, or one that serves in full, has no start: what happens to it later is not measured from
+/// the start before.
 fn remember_start(
     observed: &Observed,
     decision: &Decision,
@@ -211,7 +211,8 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         let fails_over = status.target_version != Some(serves) && !observed.somebody_answers();
         let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
         let held = status.versions.iter().find(|held| held.version == serves);
-        // A start that was not written down here stands on the Deployment. Without any status, traffic may have moved long ago.
+        // A start that was not written down here stands on the Deployment. Without any status, traffic may
+        // have moved long ago.
         let is_known = routed.is_some() || observed.status.target_version == Some(serves);
         let workload = || observed.cluster.workloads.get(&serves).filter(|_| is_known)?.started_at;
         let duration = held
@@ -284,7 +285,8 @@ fn entry_of(
     }
 }
 
-/// Who asked for a version, as far as that is known. What the annotations say is about the version in the spec and no other.
+/// Who asked for a version, as far as that is known. What the annotations say is about the version in the
+/// spec and no other.
 fn asked_by(
     observed: &Observed,
     status: &ModelAliasStatus,
@@ -295,7 +297,8 @@ fn asked_by(
     match cause {
         Cause::Follower | Cause::Failure => (FIELD_MANAGER.to_owned(), None),
         Cause::Spec if observed.intent.desired == Desired::Version(version) => {
-            // A commit says one thing: when it asked for another version before, it was left behind by an edit.
+            // A commit says one thing: when it asked for another version before, it was left behind by an
+            // edit.
             let is_left_behind = |commit: &String| {
                 let mut others = status.history.iter();
                 others.any(|entry| entry.commit.as_ref() == Some(commit) && entry.version != version)
@@ -435,8 +438,8 @@ fn describe_serving(observed: &Observed, identity: &SubjectStatus, status: &mut 
     status.ready_replicas = total(|workload| workload.ready);
 }
 
-/// Suspension is not a failure: `Ready` and what else is known of the rollout stay as they were. Nothing is being worked
-/// on, so an object without `Ready` gets one that is unknown.
+/// Suspension is not a failure: `Ready` and what else is known of the rollout stay as they were. Nothing is
+/// being worked on, so an object without `Ready` gets one that is unknown.
 fn suspended(before: &[Condition], cause: &ReasonMessage) -> Vec<DesiredCondition> {
     let condition = |type_, status| DesiredCondition { type_, status, cause: cause.clone() };
     let mut conditions = vec![

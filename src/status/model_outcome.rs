@@ -198,7 +198,8 @@ fn created_again() -> NewEvent {
         reason: "ModelCreatedAgain".to_owned(),
         action: "Create".to_owned(),
         message: "the model was in the registry before and is gone from it: somebody has deleted or renamed \
-                  it. An empty model was created in its place, without the versions and aliases of the other. \
+                  it. An empty model was created in its place, without the versions and aliases of the \
+                  other. \
                   If it was renamed, delete the empty one in the registry and give the other its name back"
             .to_owned(),
     }

@@ -76,7 +76,8 @@ mod tests {
             "
 displayMetrics: [f1]
 promotion:
-  - {name: a, aliases: [a], metrics: [{name: auc, min: 0.9}], improves: {metric: cost, over: a, goal: Minimize}}
+  - {name: a, aliases: [a], metrics: [{name: auc, min: 0.9}], improves: {metric: cost, over: a, goal: \
+  Minimize}}
 ",
         )
         .unwrap();

@@ -40,7 +40,8 @@ async fn run(scene: &Scene, registry: &str, arguments: &[&str]) -> Result<Ended>
     Ok(Ended { code, out: text(&ended.stdout), err: text(&ended.stderr) })
 }
 
-/// A folder with one file of manifests in it: a RegisteredModel with these rules, and a ModelAlias with this wish.
+/// A folder with one file of manifests in it: a RegisteredModel with these rules, and a ModelAlias with this
+/// wish.
 fn manifests(scene: &Scene, rules: &str, desired: &str) -> Result<PathBuf> {
     let folder = scene.world.folder(&scene.namespace)?;
     let text = format!(

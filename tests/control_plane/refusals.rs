@@ -177,24 +177,29 @@ fn a_modelregistry_that_cannot_work_is_refused_by_the_api_server() {
             ("{mlflow: {url: 'http://mlflow'}, requestTimeout: 3m}", "requestTimeout is from 1s to 2m"),
             ("{mlflow: {url: 'http://mlflow'}, pollInterval: 1d}", "spec.pollInterval in body should match"),
             (
-                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: 'https://a'}}}",
+                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: \
+                 'https://a'}}}",
                 "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
             ),
             (
-                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: 'https://a', encryptionKeySet: false}}}",
+                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: \
+                 'https://a', encryptionKeySet: false}}}",
                 "webhook.register needs encryptionKeySet: true",
             ),
             (
-                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: 'https://u:p@a', encryptionKeySet: true}}}",
+                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: \
+                 'https://u:p@a', encryptionKeySet: true}}}",
                 "webhook.register.url carries no login",
             ),
             (
-                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: 'laurel:9443', encryptionKeySet: true}}}",
+                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: \
+                 'laurel:9443', encryptionKeySet: true}}}",
                 "webhook.register.url is an http:// or https:// URL",
             ),
             ("{mlflow: {url: 'http://mlflow'}, auth: {}}", "auth takes exactly one of basic and bearer"),
             (
-                "{mlflow: {url: 'http://mlflow'}, auth: {basic: {secretRef: {name: a}}, bearer: {secretRef: {name: b}}}}",
+                "{mlflow: {url: 'http://mlflow'}, auth: {basic: {secretRef: {name: a}}, bearer: {secretRef: \
+                 {name: b}}}}",
                 "auth takes exactly one of basic and bearer",
             ),
             ("{}", "spec.mlflow: Required value"),

@@ -7,9 +7,9 @@
 //!                                                     Verdict: passed, failed, not known yet
 //! ```
 //!
-//! All rules are looked at, so that a person sees everything that is missing at once. A version that served here before is
-//! not judged: a rollback is never held back. What cannot be read is not known, and then nothing changes: the candidate is
-//! neither let in nor taken back.
+//! All rules are looked at, so that a person sees everything that is missing at once. A version that served
+//! here before is not judged: a rollback is never held back. What cannot be read is not known, and then
+//! nothing changes: the candidate is neither let in nor taken back.
 
 mod bounds;
 mod description;
@@ -126,8 +126,8 @@ pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> 
 
 /// Whether a version has had traffic, or the alias, in good order: the rules do not speak of it any more.
 ///
-/// What is remembered of a version goes with its Deployment; after that the history speaks for it, unless the version in the
-/// registry is newer than that.
+/// What is remembered of a version goes with its Deployment; after that the history speaks for it, unless the
+/// version in the registry is newer than that.
 #[must_use]
 pub fn is_exempt(observed: &Observed, version: Version) -> bool {
     let is_let_in = observed.cluster.traffic == Traffic::Shared
@@ -216,7 +216,8 @@ const FAILED_MAX: usize = 700;
 fn error_message(version: Version, failed: &str) -> ReasonMessage {
     let failed = shortened(failed, FAILED_MAX);
     let message = format!(
-        "version {version} does not meet spec.promotion of its RegisteredModel: {failed}; let it meet the rules, which goes on by \
+        "version {version} does not meet spec.promotion of its RegisteredModel: {failed}; let it meet the \
+         rules, which goes on by \
          itself, or wish for another version"
     );
     ReasonMessage::new(Reason::GatesFailed, message)
@@ -230,8 +231,8 @@ fn unknown(version: Version, cause: &ReasonMessage) -> ReasonMessage {
     ReasonMessage::new(cause.reason, message)
 }
 
-/// That a version which the alias in the registry asks for is refused, where the alias is put back: what it asked for is then
-/// known from here alone.
+/// That a version which the alias in the registry asks for is refused, where the alias is put back: what it
+/// asked for is then known from here alone.
 pub(super) fn rejection(
     observed: &Observed,
     desired: Option<Version>,

@@ -184,7 +184,8 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
 fn all_rules_are_told_and_first_those_that_are_not_met() {
     let registry = registry(facts(metrics(&[("auc", 0.87)])), metrics(&[]));
     let rule: PromotionRule = serde_yaml::from_str(
-        "{name: r, aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, requiredAlias: challenger}",
+        "{name: r, aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, \
+         requiredAlias: challenger}",
     )
     .unwrap();
     let found = examine(&[rule], version(5), &registry);

@@ -176,7 +176,8 @@ fn without_a_description_the_one_in_the_registry_stays() {
     assert_eq!(decide(&ModelObserved { desired: desired(None, &[]), registry, ..observed() }).actions, []);
 }
 
-/// Tags were written and the answer to the read after that was lost: what the last poll showed is no longer known.
+/// Tags were written and the answer to the read after that was lost: what the last poll showed is no longer
+/// known.
 #[test]
 fn tags_that_were_written_before_the_registry_failed_are_not_forgotten() {
     let reconcile = |fails_after| Event::Reconcile { killed_after: None, fails_after };

@@ -22,7 +22,8 @@
 //! | P18 | while nobody answers, whatever has served and is ready does | [`world`]'s promises of rest |
 //! | P19 | a follower finishes a start, and believes no list that lacks its target | [`world`]'s promise at every status; [`scenarios`] |
 //!
-//! [`scenarios`] and [`stories`] are single stories: those that matter to people, and every counterexample ever found.
+//! [`scenarios`] and [`stories`] are single stories: those that matter to people, and every counterexample
+//! ever found.
 
 #![expect(clippy::disallowed_methods, reason = "stories are files, and the environment asks for more cases")]
 

@@ -1,14 +1,16 @@
 //! Every story of a small world, not only random ones: a model that is checked exhaustively.
 //!
-//! A state is a [`World`] in coarse time, told apart by what can still make a difference ([`World::digest`]). From each one
-//! follow: a moment of time, a whole pass of the operator, a pass that is cut short after any of its writes, a kill, and as
-//! long as the story may have more of them, something from outside. The space is finite and is searched to its end, so
-//! what is shown holds for *every* such story, however long the operator waits, and wherever it is killed.
+//! A state is a [`World`] in coarse time, told apart by what can still make a difference ([`World::digest`]).
+//! From each one follow: a moment of time, a whole pass of the operator, a pass that is cut short after any
+//! of its writes, a kill, and as long as the story may have more of them, something from outside. The space
+//! is finite and is searched to its end, so what is shown holds for *every* such story, however long the
+//! operator waits, and wherever it is killed.
 //!
-//! In every state each promise was kept at each write, and from every state, left alone, the operator comes to rest with
-//! the wish met or refused for a reason.
+//! In every state each promise was kept at each write, and from every state, left alone, the operator comes
+//! to rest with the wish met or refused for a reason.
 //!
-//! `LAUREL_MODEL_EVENTS=3 cargo test --release --lib decide::tests::model -- --nocapture` searches deeper, by hand.
+//! `LAUREL_MODEL_EVENTS=3 cargo test --release --lib decide::tests::model -- --nocapture` searches deeper, by
+//! hand.
 
 use std::{
     collections::HashSet,

@@ -1,5 +1,5 @@
-//! What holds for every story: wishes, faults and crashes in any order. The promises themselves are checked by the
-//! [world](super::world), at each single write and at rest.
+//! What holds for every story: wishes, faults and crashes in any order. The promises themselves are checked
+//! by the [world](super::world), at each single write and at rest.
 
 use proptest::prelude::*;
 
@@ -118,8 +118,8 @@ fn along(story: &super::scenario::Scenario) -> Vec<World> {
 proptest! {
     #![proptest_config(cases(600))]
 
-    /// From any state it reaches the wish or a stated refusal, also when it is killed after any write, and then writes
-    /// nothing, however much time goes by.
+    /// From any state it reaches the wish or a stated refusal, also when it is killed after any write, and
+    /// then writes nothing, however much time goes by.
     #[test]
     fn promise_7_it_converges_and_then_stays_quiet(story in scenario(30)) {
         let broken = story.broken();
@@ -130,8 +130,8 @@ proptest! {
 proptest! {
     #![proptest_config(cases(64))]
 
-    /// The same observation gives the same decision and the same status, in whatever order its parts were put together, and also
-    /// when it comes out of a bug report.
+    /// The same observation gives the same decision and the same status, in whatever order its parts were put
+    /// together, and also when it comes out of a bug report.
     #[test]
     fn the_same_observation_gives_the_same_decision(story in scenario(30)) {
         for world in along(&story) {

@@ -1,5 +1,5 @@
-//! The stories in `scenarios/`: sequences that matter, and every counterexample that was ever found. Each file is a test of
-//! its name. A failure tells all that happened.
+//! The stories in `scenarios/`: sequences that matter, and every counterexample that was ever found. Each
+//! file is a test of its name. A failure tells all that happened.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 

@@ -1,4 +1,5 @@
-//! What the world makes of a smoke test, for the test that holds it against the operator's (`state::smoke_tests`).
+//! What the world makes of a smoke test, for the test that holds it against the operator's
+//! (`state::smoke_tests`).
 
 use super::world::{Event, Fate, Registers, World, version};
 use crate::decide::{SmokeReport, StrategyIntent};

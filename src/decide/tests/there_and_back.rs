@@ -1,4 +1,5 @@
-//! Promotions and rollbacks at every moment, killed after every write, and then again: not at random, but all of them.
+//! Promotions and rollbacks at every moment, killed after every write, and then again: not at random, but all
+//! of them.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ fn promoting(strategy: Strategy, replicas: u32) -> World {
     world
 }
 
-/// Every world along the way, with the operator at work: at each moment where anything has changed, before each pass.
+/// Every world along the way, with the operator at work: at each moment where anything has changed, before
+/// each pass.
 fn along(mut world: World, moments: i64) -> Vec<World> {
     let mut worlds = Vec::new();
     for _ in 0..moments {
@@ -35,7 +37,8 @@ fn along(mut world: World, moments: i64) -> Vec<World> {
     worlds
 }
 
-/// The same world with this pass whole, and cut short after each of its writes; after the last one, the status is lost.
+/// The same world with this pass whole, and cut short after each of its writes; after the last one, the
+/// status is lost.
 fn cut_everywhere(world: &World) -> impl Iterator<Item = World> {
     let writes = decide(&world.observe()).actions.len();
     let cuts = std::iter::once(None).chain((0..=writes).map(Some));
@@ -126,8 +129,8 @@ fn promise_7_a_promotion_killed_after_every_write_moves_traffic_once_and_never_b
     assert!(stories > 200, "only {stories} stories");
 }
 
-/// A crash, or one after the other, takes nothing from what the history tells: which version, and how long it took from its
-/// start until traffic moved.
+/// A crash, or one after the other, takes nothing from what the history tells: which version, and how long it
+/// took from its start until traffic moved.
 #[test]
 fn the_history_tells_how_long_a_promotion_took_whenever_the_operator_was_killed() {
     let mut stories = 0;

@@ -1,7 +1,8 @@
 //! Seldon MLServer with its MLflow runtime (`pip install mlserver mlserver-mlflow`; read and tried: 1.7.1).
 //!
-//! MLServer reads the settings of one model from the environment when its folder has none, so the image needs no
-//! files. Two things it cannot be told, so a few lines of Python ([`BOOTSTRAP`]) say them and then call its own command:
+//! MLServer reads the settings of one model from the environment when its folder has none, so the image needs
+//! no files. Two things it cannot be told, so a few lines of Python ([`BOOTSTRAP`]) say them and then call
+//! its own command:
 //! - headers for uvicorn, without which connections stay open and no answer says which version it came from,
 //! - that a model which cannot be loaded is a failure. MLServer exits with 0 then, and Kubernetes keeps the last lines
 //!   only of a container that failed.
@@ -33,8 +34,8 @@ pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> S
         variable("MLSERVER_HTTP_PORT", &r.serving.port.to_string()),
         // Debug is MLServer's default: it logs each probe, and answers an error with its stack.
         variable("MLSERVER_DEBUG", "false"),
-        // In the process that answers: a worker costs the memory of another model, and those of 1.7.1 do not start
-        // with uvloop 0.23.
+        // In the process that answers: a worker costs the memory of another model, and those of 1.7.1 do not
+        // start with uvloop 0.23.
         variable("MLSERVER_PARALLEL_WORKERS", "0"),
         // For who sets more workers: the defaults are in the working directory, which cannot be written.
         variable("MLSERVER_METRICS_DIR", "/tmp/mlserver-metrics"),

@@ -52,16 +52,16 @@ pub(super) fn reserved(runtime: Runtime) -> &'static [&'static str] {
 
 /// The headers of every answer, each as `Name:value`.
 ///
-/// `Model-Version` says which version answered. `Connection: close` makes every client follow when traffic moves: a
-/// Service sends only *new* connections to the version that it selects.
+/// `Model-Version` says which version answered. `Connection: close` makes every client follow when traffic
+/// moves: a Service sends only *new* connections to the version that it selects.
 fn headers(r: &Rendering, version: Version) -> impl Iterator<Item = String> {
     let close = r.serving.keep_alive != Some(KeepAlive::Enabled);
     close.then(|| "Connection:close".to_owned()).into_iter().chain([format!("Model-Version:{version}")])
 }
 
 /// Seconds that a server may take to start before it is taken for stuck. While a version is new,
-/// `rollout.progressDeadline` gives up long before; this is for the pod of a serving version that was moved to another
-/// node. A model that takes longer sets `startupProbe.failureThreshold` in its template.
+/// `rollout.progressDeadline` gives up long before; this is for the pod of a serving version that was moved
+/// to another node. A model that takes longer sets `startupProbe.failureThreshold` in its template.
 const START_LIMIT: i32 = 3600;
 
 /// Probes that get `path`, which answers 200 when the model does.

@@ -1,8 +1,8 @@
 //! Merging a partial pod template over a rendered one, as JSON.
 //!
-//! Not with [`k8s_openapi::DeepMerge`], which differs from Kubernetes where it matters here: it tells ports apart by
-//! their number alone, keeps an `httpGet` beside the `exec` that replaces it, so that the API server refuses the
-//! probe, and cannot take anything away.
+//! Not with [`k8s_openapi::DeepMerge`], which differs from Kubernetes where it matters here: it tells ports
+//! apart by their number alone, keeps an `httpGet` beside the `exec` that replaces it, so that the API server
+//! refuses the probe, and cannot take anything away.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +18,8 @@ pub(super) struct Keys {
     defaulted: Option<(&'static str, &'static str)>,
 }
 
-/// The keys of the lists that Laurel renders items in; other lists are replaced as a whole, as Kubernetes does with
-/// most of them. From `x-kubernetes-list-map-keys` of the Kubernetes API.
+/// The keys of the lists that Laurel renders items in; other lists are replaced as a whole, as Kubernetes
+/// does with most of them. From `x-kubernetes-list-map-keys` of the Kubernetes API.
 pub(super) fn keys(list: &str) -> Option<Keys> {
     let (required, defaulted) = match list {
         "containers" | "initContainers" | "env" | "volumes" => ("name", None),

@@ -133,7 +133,8 @@ pub(super) fn kept(
     }
     if http_ports(model) != [i32::from(serving.port)] {
         let problem = format!(
-            "the container model has one port called http, and it is serving.port ({}); change serving.port instead",
+            "the container model has one port called http, and it is serving.port ({}); change serving.port \
+             instead",
             serving.port
         );
         error(&containers, &problem);
@@ -146,11 +147,13 @@ pub(super) fn kept(
     if model.readiness_probe.is_none() {
         let problem = match serving.runtime {
             Runtime::Custom => {
-                "runtime custom needs a readinessProbe on the container model, so that traffic reaches only a server \
+                "runtime custom needs a readinessProbe on the container model, so that traffic reaches only \
+                 a server \
                  that answers; add it"
             }
             Runtime::Mlflow | Runtime::Mlserver => {
-                "takes away the readinessProbe of the container model, so that traffic would reach a server that does \
+                "takes away the readinessProbe of the container model, so that traffic would reach a server \
+                 that does \
                  not answer yet; keep it, or write another one"
             }
         };

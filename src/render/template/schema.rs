@@ -53,7 +53,8 @@ fn unknown_nulls(
                 let path = path.field(field);
                 let whole = |value| whole([(field.clone(), value)].into_iter().collect());
                 if value.is_null() && !is_known(&whole) {
-                    let problem = "null takes away what Laurel renders, and it knows no such field; correct its name or \
+                    let problem = "null takes away what Laurel renders, and it knows no such field; correct \
+                         its name or \
                                    remove it";
                     errors.push(TemplateError::new(&path, problem));
                 }

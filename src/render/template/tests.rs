@@ -164,11 +164,13 @@ fn harmless_leftovers_are_passed_over() {
     }
 }
 
-/// The cluster may be newer than the types that Laurel is compiled with. What nobody knows, the API server refuses.
+/// The cluster may be newer than the types that Laurel is compiled with. What nobody knows, the API server
+/// refuses.
 #[test]
 fn fields_that_are_not_known_here_are_passed_on() {
     let sent = sent(
-        "{spec: {hostnameOverride: crown, containers: [{name: x, image: i, livenessProbe: {httpGet: {pth: /}}},
+        "{spec: {hostnameOverride: crown, containers: [{name: x, image: i, livenessProbe: {httpGet: {pth: \
+         /}}},
           {name: model, restartPolicyRules: [{action: Restart}]}]}}",
     );
     let containers = &sent["spec"]["containers"];
@@ -326,7 +328,8 @@ fn a_custom_server_has_to_say_when_it_is_ready() {
     let message = render(&Fixture::serving("runtime: custom")).unwrap_err().to_string();
     assert_eq!(
         message,
-        "serving.template.spec.containers: runtime custom needs a readinessProbe on the container model, so that \
+        "serving.template.spec.containers: runtime custom needs a readinessProbe on the container model, so \
+         that \
          traffic reaches only a server that answers; add it"
     );
 }

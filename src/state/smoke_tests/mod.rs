@@ -1,8 +1,9 @@
 //! Smoke tests: a version's own input example, sent to one of its pods before its first traffic.
 //!
-//! A test runs beside the reconciles, so that nothing waits for it; what it finds wakes the ModelAlias. Only what a pod
-//! itself answers can fail a version. An example that cannot be read and a pod that cannot be reached say nothing about
-//! it: the test then reports that it is unavailable and goes on trying until it is ended.
+//! A test runs beside the reconciles, so that nothing waits for it; what it finds wakes the ModelAlias. Only
+//! what a pod itself answers can fail a version. An example that cannot be read and a pod that cannot be
+//! reached say nothing about it: the test then reports that it is unavailable and goes on trying until it is
+//! ended.
 //!
 //! ```text
 //! mod    which tests run, and their reports

@@ -1,7 +1,7 @@
 //! What an answer to the input example means.
 //!
-//! A version fails by what its own server says about the request. What stands before the server, a mesh, a gateway, a
-//! proxy that wants a login, says nothing about the version.
+//! A version fails by what its own server says about the request. What stands before the server, a mesh, a
+//! gateway, a proxy that wants a login, says nothing about the version.
 
 use reqwest::{Response, StatusCode, header::HeaderMap};
 
@@ -42,10 +42,12 @@ fn classify(status: StatusCode, is_proxy: bool, body: &str) -> Reply {
     let said = format!("POST /invocations answered {status}: {}", shortened(body, QUOTED_MAX));
     match status.as_u16() {
         504 if body.contains(MLFLOW_TIMEOUT) => Reply::Failed(format!(
-            "{said}; if predictions need longer, set MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in spec.serving.env"
+            "{said}; if predictions need longer, set MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in \
+             spec.serving.env"
         )),
         300..=399 | 401 | 403 | 407 | 429 | 502 | 504 => Reply::Foreign(format!(
-            "{said}; something before the model server answers: see that a mesh, a proxy or a policy lets Laurel's pod in"
+            "{said}; something before the model server answers: see that a mesh, a proxy or a policy lets \
+             Laurel's pod in"
         )),
         413 => {
             Reply::Foreign(format!("{said}; let the pods take a request of the size of the input example"))
@@ -56,7 +58,8 @@ fn classify(status: StatusCode, is_proxy: bool, body: &str) -> Reply {
     }
 }
 
-/// Whether a mesh's proxy made up the answer itself: what an Envoy only passes on bears the time that it took upstream.
+/// Whether a mesh's proxy made up the answer itself: what an Envoy only passes on bears the time that it took
+/// upstream.
 fn is_from_proxy(headers: &HeaderMap) -> bool {
     let is_envoy = headers.get("server").is_some_and(|server| server.as_bytes().ends_with(b"envoy"));
     headers.contains_key("l5d-proxy-error")

@@ -171,7 +171,8 @@ impl Test {
             Ok(response) => reply::read(response).await,
             Err(error) if error.is_timeout() && !error.is_connect() => Reply::Failed(format!(
                 "POST /invocations was not answered within {}s; if a prediction may take longer, raise \
-                 spec.rollout.smokeTest.timeout, and MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in spec.serving.env",
+                 spec.rollout.smokeTest.timeout, and MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in \
+                 spec.serving.env",
                 timeout.as_secs_f64()
             )),
             Err(error) => return Try::Unavailable(unreachable(*version, *port, &error)),
@@ -198,8 +199,10 @@ fn unreachable(version: crate::api::names::Version, port: u16, error: &reqwest::
     let cause = innermost.to_string();
     let cause = cause.split(" (os error").next().unwrap_or_default();
     format!(
-        "the pods of version {version} do not answer Laurel on port {port}: {cause}; let Laurel's pod in: with a \
-         NetworkPolicy by a rule for its namespace, with a mesh that demands mutual TLS by an exception for this port or \
+        "the pods of version {version} do not answer Laurel on port {port}: {cause}; let Laurel's pod in: \
+         with a \
+         NetworkPolicy by a rule for its namespace, with a mesh that demands mutual TLS by an exception for \
+         this port or \
          by taking Laurel into the mesh"
     )
 }

@@ -397,8 +397,8 @@ async fn of_an_answer_without_end_only_the_beginning_is_read() {
     assert!(why.len() < 400 && began.elapsed() < bench.request.timeout, "{} bytes", why.len());
 }
 
-/// The world of the decision's tests stands in for this module. Both keep a test in the same slot; here it is shown that the
-/// same circumstances come to the same report.
+/// The world of the decision's tests stands in for this module. Both keep a test in the same slot; here it is
+/// shown that the same circumstances come to the same report.
 #[tokio::test]
 async fn the_simulated_world_comes_to_the_same_reports() {
     use SimulatedPods as P;

@@ -1,5 +1,5 @@
-//! An object that this release cannot read, for instance because a later one wrote it: it is told of, it stalls no other,
-//! what it stands for goes on, and it can be deleted.
+//! An object that this release cannot read, for instance because a later one wrote it: it is told of, it
+//! stalls no other, what it stands for goes on, and it can be deleted.
 
 use std::time::Duration;
 

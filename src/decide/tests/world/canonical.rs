@@ -1,5 +1,5 @@
-//! A world as a number that two worlds share when nothing that is still to come can tell them apart: times count from
-//! now, and only as far as anything depends on them.
+//! A world as a number that two worlds share when nothing that is still to come can tell them apart: times
+//! count from now, and only as far as anything depends on them.
 
 use std::{
     collections::hash_map::DefaultHasher,

@@ -1,5 +1,5 @@
-//! Time: what passes by itself, and an operator that works only when something it watches has changed, or when it said
-//! that it would look again. A wait without a wake-up therefore never ends here either.
+//! Time: what passes by itself, and an operator that works only when something it watches has changed, or
+//! when it said that it would look again. A wait without a wake-up therefore never ends here either.
 
 use std::sync::Arc;
 
@@ -111,7 +111,8 @@ impl World {
         self.settle_unless(|_| false);
     }
 
-    /// The same, unless it comes to a world of which it is known where that leads. Answers whether it settled.
+    /// The same, unless it comes to a world of which it is known where that leads. Answers whether it
+    /// settled.
     pub(in crate::decide::tests) fn settle_unless(
         &mut self,
         mut is_known: impl FnMut(&Self) -> bool,

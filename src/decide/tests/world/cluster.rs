@@ -1,4 +1,5 @@
-//! The cluster: Deployments, their pods, one Service with its endpoints, and the controllers that Kubernetes brings.
+//! The cluster: Deployments, their pods, one Service with its endpoints, and the controllers that Kubernetes
+//! brings.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -237,8 +238,8 @@ impl Cluster {
         }
     }
 
-    /// The cluster as a watch shows it that lags behind for all that is not written by us: pods, endpoints, and the
-    /// status of Deployments, which says what it is about.
+    /// The cluster as a watch shows it that lags behind for all that is not written by us: pods, endpoints,
+    /// and the status of Deployments, which says what it is about.
     pub(super) fn stale_view(
         &self,
         before: &Self,
@@ -324,8 +325,8 @@ impl Deployment {
         pod.settings == self.settings && pod.model_uri == self.model_uri
     }
 
-    /// A rolling update with `maxUnavailable: 0` and `maxSurge: 1`, and scaling, with no more new pods than are allowed. Answers
-    /// how many it made.
+    /// A rolling update with `maxUnavailable: 0` and `maxSurge: 1`, and scaling, with no more new pods than
+    /// are allowed. Answers how many it made.
     fn roll(&self, pods: &mut Vec<Pod>, ready: &[bool], allowed: u32, now: Timestamp, pace: Pace) -> u32 {
         let desired = self.desired as usize;
         let is_old = |pod: &Pod| !self.made(pod);

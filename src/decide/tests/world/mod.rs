@@ -120,8 +120,8 @@ pub(super) struct World {
     answered: BTreeSet<Version>,
     /// The one that did so alone, and last.
     answered_last: Option<Version>,
-    /// The version that the registry asked a follower for, once something was done for it; nobody has asked for anything else
-    /// since.
+    /// The version that the registry asked a follower for, once something was done for it; nobody has asked
+    /// for anything else since.
     begun: Option<Version>,
     /// The versions that ever passed their smoke test.
     proven: BTreeSet<Version>,
@@ -262,8 +262,8 @@ impl World {
         self.observe_as_of(0)
     }
 
-    /// What the operator sees when its watches are up to `moments` behind for all that it did not write itself. What it has
-    /// seen once does not go back.
+    /// What the operator sees when its watches are up to `moments` behind for all that it did not write
+    /// itself. What it has seen once does not go back.
     pub(super) fn observe_as_of(&self, moments: usize) -> Observed {
         let (cluster, registry) = self.views(moments);
         let status = ModelAliasStatus::clone(&self.status);
@@ -278,7 +278,8 @@ impl World {
         observed
     }
 
-    /// Without the RegisteredModel nothing is known that it leads to; what belongs to another ModelAlias is not looked at.
+    /// Without the RegisteredModel nothing is known that it leads to; what belongs to another ModelAlias is
+    /// not looked at.
     fn hide_what_a_blocker_hides(&self, observed: &mut Observed) {
         let Some(Blocker { cause, .. }) = &self.intent.blocker else { return };
         if cause.reason == Reason::RegisteredModelNotFound {

@@ -122,8 +122,8 @@ impl World {
         decision
     }
 
-    /// One action, with the promises checked at the moment it is done. Answers whether it is done: a write that is under
-    /// way already is not.
+    /// One action, with the promises checked at the moment it is done. Answers whether it is done: a write
+    /// that is under way already is not.
     fn apply(&mut self, action: &Action, observed: &Observed) -> bool {
         self.promise_of_action(action);
         self.promise_of_begun(action);
@@ -233,8 +233,8 @@ impl World {
         self.cluster.port_is_edited = false;
     }
 
-    /// What traffic leaves now, when the status knows that it served. When the passes that brought traffic there and take it
-    /// away again were both cut short, only the time before is known.
+    /// What traffic leaves now, when the status knows that it served. When the passes that brought traffic
+    /// there and take it away again were both cut short, only the time before is known.
     fn known_to_serve_until(&self, version: Version) -> Timestamp {
         let idle_since =
             self.status.versions.iter().find(|held| held.version == version).and_then(|held| held.idle_since);

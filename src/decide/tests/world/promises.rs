@@ -1,4 +1,5 @@
-//! What must hold at each single write, and at every moment. A promise that breaks is noted, or ends the test at once.
+//! What must hold at each single write, and at every moment. A promise that breaks is noted, or ends the test
+//! at once.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -22,7 +23,8 @@ impl World {
         }
     }
 
-    /// Before any write: whether it may be done at all. A blocker leaves traffic and the size of what there is, and nothing else.
+    /// Before any write: whether it may be done at all. A blocker leaves traffic and the size of what there
+    /// is, and nothing else.
     pub(super) fn promise_of_action(&mut self, action: &Action) {
         let is_suspended = self.intent.lifecycle == Lifecycle::Suspended;
         self.promise(!is_suspended, |_| "nothing is written while suspended".into());
@@ -43,8 +45,8 @@ impl World {
         self.promise(holds, |world| format!("{action:?} is blocked: {:?}", world.intent.blocker));
     }
 
-    /// Before any write for a follower: what the registry asked for, and what was begun for that, is not given up because
-    /// the registry does not answer now.
+    /// Before any write for a follower: what the registry asked for, and what was begun for that, is not
+    /// given up because the registry does not answer now.
     pub(super) fn promise_of_begun(&mut self, action: &Action) {
         if self.intent.desired != Desired::Registry {
             return;
@@ -161,9 +163,9 @@ impl World {
         policy == Some(OnUnavailable::Skip) && is_unavailable
     }
 
-    /// When a version is given up: by what happened in this attempt, and never because its smoke test could not be done. An
-    /// attempt ends when another version is wanted, when somebody asks to try again, and when the version is rejected or
-    /// started anew.
+    /// When a version is given up: by what happened in this attempt, and never because its smoke test could
+    /// not be done. An attempt ends when another version is wanted, when somebody asks to try again, and when
+    /// the version is rejected or started anew.
     pub(super) fn promise_of_rejection(&mut self, decision: &Decision, observed: &Observed) {
         if observed.retry_is_asked() {
             self.refused.clear();
@@ -214,9 +216,9 @@ impl World {
         }
     }
 
-    /// Before a version's pods become more: with `Rolling` there is room for them, beside all others and those that are ending.
-    /// What is to answer and is not there at all does not wait for room, and pods whose Deployment somebody deleted are not
-    /// known to anybody.
+    /// Before a version's pods become more: with `Rolling` there is room for them, beside all others and
+    /// those that are ending. What is to answer and is not there at all does not wait for room, and pods
+    /// whose Deployment somebody deleted are not known to anybody.
     pub(super) fn promise_of_room(&mut self, version: Version, replicas: u32) {
         let strategy = self.intent.serving.as_ref().map(|serving| serving.strategy);
         let Some(StrategyIntent::Rolling { max_surge }) = strategy else { return };
@@ -296,7 +298,8 @@ impl World {
         }
     }
 
-    /// When the status is written: a follower of the newest version never turns to a lower one while the one before is there.
+    /// When the status is written: a follower of the newest version never turns to a lower one while the one
+    /// before is there.
     pub(super) fn promise_of_target(&mut self, after: Option<Version>) {
         let follows_newest = self.intent.desired == Desired::Chosen(Follower::Latest);
         let before = self.status.target_version;
@@ -307,8 +310,8 @@ impl World {
         });
     }
 
-    /// At every moment: what once answered is not silenced by the operator, and there is no more of it than there is
-    /// room for.
+    /// At every moment: what once answered is not silenced by the operator, and there is no more of it than
+    /// there is room for.
     pub(super) fn promise_of_the_moment(&mut self) {
         let answering = self.answering();
         if answering > 0 {
@@ -331,8 +334,8 @@ impl World {
         }
     }
 
-    /// Whether traffic left the version so lately that it has to stay at its size. One of which a crash left no record
-    /// that it ever answered cannot be known.
+    /// Whether traffic left the version so lately that it has to stay at its size. One of which a crash left
+    /// no record that it ever answered cannot be known.
     fn is_warm(&self, version: Version) -> bool {
         let Some(serving) = &self.intent.serving else { return false };
         let is_known =

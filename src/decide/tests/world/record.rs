@@ -47,7 +47,8 @@ impl World {
         pending.map(|entry| (entry.at, Reported::of(entry))).collect()
     }
 
-    /// The status was written: what it tells, the registry has to tell some time. What cannot be written need not.
+    /// The status was written: what it tells, the registry has to tell some time. What cannot be written need
+    /// not.
     pub(super) fn remember_told(&mut self) {
         for entry in &self.status.history {
             match entry.recorded {
@@ -91,7 +92,8 @@ impl World {
         self.operator.settled.insert(at, recorded);
     }
 
-    /// At rest, with a registry that answers: everything that was told stands in the log, once, and nothing else does.
+    /// At rest, with a registry that answers: everything that was told stands in the log, once, and nothing
+    /// else does.
     pub(super) fn recorded_at_rest(&self) -> Result<(), String> {
         let is_free = self.intent.lifecycle == Lifecycle::Active && self.intent.blocker.is_none();
         let mut reported = self.reported.clone();

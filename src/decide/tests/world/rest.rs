@@ -1,4 +1,5 @@
-//! What must hold once the world is left alone and nothing is left to do: the wish is met, or there is a reason why not.
+//! What must hold once the world is left alone and nothing is left to do: the wish is met, or there is a
+//! reason why not.
 //!
 //! This is told from the world itself, apart from what the decision was made of.
 
@@ -162,7 +163,8 @@ impl World {
         }
     }
 
-    /// Whether the alias was put back often enough. A write that a kill parted from its operator is begun again.
+    /// Whether the alias was put back often enough. A write that a kill parted from its operator is begun
+    /// again.
     fn may_be_contested(&self) -> bool {
         self.moves_by_others > 0 && self.moves_by_others + self.kills >= 3
     }
@@ -240,7 +242,8 @@ impl World {
         self.intent.blocker.as_ref().map(|blocker| blocker.cause.reason)
     }
 
-    /// Where the desired version is refused and nothing serves, what was live before does, here or in another cluster.
+    /// Where the desired version is refused and nothing serves, what was live before does, here or in another
+    /// cluster.
     fn lives_on_at_rest(&self, readiness: &Readiness) -> Result<(), String> {
         // What only waits for room, or for its smoke test, is not refused.
         let cannot_be_had = self.desired_version().is_none_or(|version| {
