@@ -38,7 +38,7 @@ use super::model_registry::{ModelRegistrySpec, ModelRegistryStatus};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterModelRegistrySpec {
-    /// All that a ModelRegistry says of its registry.
+    /// The registry's settings, as in a ModelRegistry.
     #[serde(flatten)]
     pub registry: ModelRegistrySpec,
 

@@ -251,9 +251,8 @@ fn default_condition(context: &Context, key: &RegistryKey) -> DesiredCondition {
         ),
         Some(newer) => {
             let message = format!(
-                "{newer:?} is marked as the default as well and is newer, so it is used instead of this \
-                 one; remove the \
-                 annotation {DEFAULT_ANNOTATION} from one of them"
+                "{newer:?} is marked as the default as well and is newer, so it is used instead of this one; \
+                 remove the annotation {DEFAULT_ANNOTATION} from one of them"
             );
             (ConditionStatus::False, ReasonMessage::new(Reason::NewerDefaultRegistry, message))
         }

@@ -25,8 +25,7 @@ pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &
         "it is let go, and what it stands for in the registry stays"
     } else {
         "nothing is done about it until it is corrected: compare it with `kubectl explain`, and with the \
-         release of Laurel that \
-         wrote it"
+         release of Laurel that wrote it"
     };
     let events = NewEvent {
         warning: true,

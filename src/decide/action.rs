@@ -100,20 +100,20 @@ pub struct Decision {
     /// A version that is given up by this decision. It is written to the status first; what follows from it is decided
     /// from there.
     pub rejection: Option<Rejection>,
-    /// The version that is wished for, as far as it is known.
+    /// The desired version, if known.
     pub target: Option<Version>,
     /// The smoke test that is begun or waited for. Any other is ended.
     pub smoke_test: Option<(Version, Attempt)>,
-    /// What is told.
+    /// The report for the status.
     pub report: Report,
     /// When to look again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
 
-/// What is told about the wish.
+/// The report on the desired state, for the status.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Whether the wish is met.
+    /// Whether the desired state is reached.
     pub readiness: Readiness,
     /// Whether a ready version answers.
     #[serde(skip)]
@@ -121,12 +121,12 @@ pub struct Report {
     /// Whether the alias in the registry names what serves.
     #[serde(skip)]
     pub registry: (ConditionStatus, ReasonMessage),
-    /// Whether the wished version meets the promotion rules.
+    /// Whether the desired version meets the promotion rules.
     #[serde(skip)]
     pub gates: GatesReport,
 }
 
-/// Whether the wish is met.
+/// Whether the desired state is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Readiness {
     /// It is met.
@@ -140,7 +140,7 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// Whether the wish is met.
+    /// Whether the desired state is reached.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         matches!(self, Self::Settled(_))

@@ -94,8 +94,7 @@ fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> O
         (is_older && is_same()).then(|| {
             let message = format!(
                 "{field}: the alias {:?} of the model {:?} belongs to the older ModelAlias {}/{}; name \
-                 another alias, or delete \
-                 one of the two",
+                 another alias, or delete one of the two",
                 shared.as_str(),
                 model.name.as_str(),
                 other.namespace().unwrap_or_default(),

@@ -270,8 +270,7 @@ mod tests {
     fn the_selector_selects_what_the_status_counts() {
         let alias: ModelAlias = serde_yaml::from_str(
             "{metadata: {name: champion, namespace: risk, uid: u}, spec: {modelRef: {name: fraud}, alias: \
-             champion, \
-              serving: {image: i}}}",
+             champion, serving: {image: i}}}",
         )
         .unwrap();
         let unknown = Err(ReasonMessage::new(Reason::RegisteredModelNotFound, "create it"));

@@ -57,8 +57,7 @@ impl RegistryObjects {
         let Some(cluster) = &self.cluster else {
             let message = format!(
                 "spec.registryRef names the ClusterModelRegistry {name:?}, but this Laurel is installed for \
-                 one namespace and \
-                 reads no ClusterModelRegistries; name a ModelRegistry"
+                 one namespace and reads no ClusterModelRegistries; name a ModelRegistry"
             );
             return Err(ReasonMessage::new(Reason::RegistryNotAllowed, message));
         };
@@ -89,19 +88,16 @@ impl RegistryObjects {
         if let Some(closed) = newest_default(all.iter().map(AsRef::as_ref)) {
             let message = format!(
                 "the RegisteredModel {name:?} names no registry, and the default ClusterModelRegistry {:?} \
-                 does not allow the \
-                 namespace {namespace:?} (spec.allowedNamespaces); label the namespace, or set \
-                 spec.registryRef",
+                 does not allow the namespace {namespace:?} (spec.allowedNamespaces); label the namespace, \
+                 or set spec.registryRef",
                 closed.name_any()
             );
             return ReasonMessage::new(Reason::RegistryNotAllowed, message);
         }
         let message = format!(
             "the RegisteredModel {name:?} names no registry, and there is no default; set spec.registryRef, \
-             or set the \
-             annotation {DEFAULT_ANNOTATION}: \"true\" on a ModelRegistry of the namespace {namespace:?} or \
-             on a \
-             ClusterModelRegistry"
+             or set the annotation {DEFAULT_ANNOTATION}: \"true\" on a ModelRegistry of the namespace \
+             {namespace:?} or on a ClusterModelRegistry"
         );
         ReasonMessage::new(Reason::RegistryNotConfigured, message)
     }
@@ -197,8 +193,7 @@ impl ClusterObjects {
         }
         Err(format!(
             "the ClusterModelRegistry {name:?} does not allow the namespace {namespace:?} \
-             (spec.allowedNamespaces); label \
-             the namespace, or name another registry"
+             (spec.allowedNamespaces); label the namespace, or name another registry"
         ))
     }
 }
@@ -248,9 +243,8 @@ mod tests {
         let at = AT[age];
         format!(
             "{{apiVersion: laurel.dev/v1alpha1, kind: {kind}, metadata: {{{place} name: {name}, \
-             creationTimestamp: '{at}', \
-             annotations: {{laurel.dev/default: '{marked}'}}}}, spec: {{mlflow: {{url: \
-             'http://{name}'}}{rest}}}}}"
+             creationTimestamp: '{at}', annotations: {{laurel.dev/default: '{marked}'}}}}, spec: {{mlflow: \
+             {{url: 'http://{name}'}}{rest}}}}}"
         )
     }
 

@@ -145,7 +145,7 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
                 "Starting",
                 "Start",
                 *version,
-                format!("version {version} is being started with {replicas} pods"),
+                format!("starting version {version} with {replicas} pods"),
             )
         }
         Action::SetAlias { role: AliasRole::Main, version, replaces, corrects: true } => {

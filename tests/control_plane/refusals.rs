@@ -71,7 +71,7 @@ fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
                 ),
                 (
                     "{version: '1', serving: {runtime: custom, keepAlive: Enabled}}",
-                    "keepAlive is for the runtimes that Laurel renders; a custom server decides it itself",
+                    "keepAlive is for the runtimes that Laurel renders; a custom server decides for itself",
                 ),
                 (
                     "{version: '1', serving: {runtime: tensorflow}}",
@@ -123,14 +123,18 @@ fn what_cannot_be_changed_is_refused_with_the_way_out() {
         champion_refused(
             scene,
             &[
-                ("{version: '1', alias: shadow}", "alias is immutable: make another ModelAlias"),
-                ("{version: '1', modelRef: {name: other}}", "modelRef is immutable: make another ModelAlias"),
+                ("{version: '1', alias: shadow}", "alias is immutable: create another ModelAlias"),
+                (
+                    "{version: '1', modelRef: {name: \
+                     other}}",
+                    "modelRef is immutable: create another ModelAlias",
+                ),
             ],
         )
         .await?;
         let model = |spec: Value| json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "model" }, "spec": spec });
         scene.apply(&model(json!({ "modelName": scene.model })).to_string()).await?;
-        let immutable = "modelName is immutable: make another RegisteredModel";
+        let immutable = "modelName is immutable: create another RegisteredModel";
         refused(
             scene,
             [

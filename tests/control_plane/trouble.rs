@@ -202,7 +202,7 @@ fn a_service_of_somebody_else_is_left_alone() {
         let change = scene.desired("version: '1'").await?;
         let refused = scene.champion.reason(change, Reason::NameTaken, PATIENCE).await?;
         let said = message(&refused.object);
-        ensure!(said.contains(r#"the Service "champion" belongs to somebody else"#), "{said}");
+        ensure!(said.contains(r#"the Service "champion" has another owner"#), "{said}");
         let now = services.get("champion").await?;
         ensure!(now.resource_version() == theirs.resource_version(), "their Service was written");
         services.delete("champion", &DeleteParams::default()).await?;

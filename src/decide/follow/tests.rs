@@ -1,4 +1,4 @@
-//! What each follower chooses, and what it does when it cannot know.
+//! The choice of each follower, with complete and with incomplete data.
 
 use pretty_assertions::assert_eq;
 
@@ -81,7 +81,7 @@ fn while_one_run_cannot_be_read_the_best_is_not_known() {
     let good = candidate(1, &[("auc", 0.9)], &[("region", "eu")]);
     let all = [good.clone(), unread(&[])];
     assert_eq!(choice(&auc(Goal::Maximize, &[]), &all), Err((Reason::RegistryForbidden, "403".into())));
-    // One that cannot be chosen anyway does not matter.
+    // An unreadable version that cannot be chosen anyway does not matter.
     assert_eq!(choice(&auc(Goal::Maximize, &[("region", "eu")]), &all), Ok(version(1)));
     assert_eq!(choice(&Follower::Latest, &all), Ok(version(2)));
     for candidates in [Candidates::NotRead, Candidates::Unread(cause.clone())] {

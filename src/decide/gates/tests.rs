@@ -1,4 +1,4 @@
-//! Every rule by itself, and what is made of them together.
+//! Tests of each rule and of their combination.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ fn facts(metrics: Metrics) -> EvidenceFacts {
     }
 }
 
-/// Version 5 is the candidate, and `challenger`; version 4 is `champion`.
+/// Version 5 is the candidate and `challenger`; version 4 is `champion`.
 fn registry(candidate: EvidenceFacts, champion: Metrics) -> RegistryView {
     let evidence = [(version(5), Evidence::Known(candidate)), (version(4), Evidence::Known(facts(champion)))];
     RegistryView {
@@ -51,7 +51,7 @@ fn find(rule: &str, registry: &RegistryView) -> RuleFinding {
     found.into_iter().next().unwrap()
 }
 
-/// Asserts what a rule says of the candidate: what it wants, what it sees, and whether that is enough.
+/// Asserts a rule's finding for the candidate: required value, actual value and whether it is met.
 fn says(rule: &str, registry: &RegistryView, (required, seen, holds): (&str, &str, bool)) {
     let outcome = if holds { RuleOutcome::Passed } else { RuleOutcome::Failed };
     assert_eq!(
@@ -70,21 +70,17 @@ fn a_metric_stays_within_its_bounds_and_what_is_missing_or_nan_fails() {
     says(min, &known(&[("auc", 0.9)]), ("metric auc at least 0.9", "0.9", true));
     says(min, &known(&[("auc", 0.87)]), ("metric auc at least 0.9", "0.87", false));
     says(min, &known(&[]), ("metric auc at least 0.9", "its run has no such metric", false));
-    says(min, &known(&[("auc", f64::NAN)]), ("metric auc at least 0.9", "NaN, which is no number", false));
+    says(min, &known(&[("auc", f64::NAN)]), ("metric auc at least 0.9", "NaN", false));
     says("metrics: [{name: p99_ms, max: 50}]", &good, ("metric p99_ms at most 50", "41", true));
     says("metrics: [{name: p99_ms, max: 40}]", &good, ("metric p99_ms at most 40", "41", false));
     let nan = known(&[("p99_ms", f64::NAN)]);
-    says(
-        "metrics: [{name: p99_ms, max: 50}]",
-        &nan,
-        ("metric p99_ms at most 50", "NaN, which is no number", false),
-    );
+    says("metrics: [{name: p99_ms, max: 50}]", &nan, ("metric p99_ms at most 50", "NaN", false));
     says(
         "metrics: [{name: auc, min: 0.5, max: 0.92}]",
         &good,
         ("metric auc from 0.5 to 0.92", "0.93", false),
     );
-    // MLflow writes infinity so.
+    // MLflow writes infinity like this.
     let huge = known(&[("cost", f64::MAX)]);
     let seen = "1.7976931348623157e308";
     says("metrics: [{name: cost, max: 1000}]", &huge, ("metric cost at most 1000", seen, false));
@@ -100,7 +96,7 @@ fn an_improvement_is_over_the_version_that_the_other_alias_names_now() {
     says(auc, &over(&[("auc", 0.92)], &[("auc", 0.92)]), (required, "0.92, and 0.92 of version 4", true));
     says(auc, &over(&[("auc", 0.91)], &[("auc", 0.92)]), (required, "0.91, and 0.92 of version 4", false));
     says(auc, &over(&[], &[("auc", 0.92)]), (required, "its run has no such metric", false));
-    says(auc, &over(&[("auc", f64::NAN)], &[("auc", 0.9)]), (required, "NaN, which is no number", false));
+    says(auc, &over(&[("auc", f64::NAN)], &[("auc", 0.9)]), (required, "NaN", false));
     let seen = "0.92; version 4, which is champion, has no such metric to compare it with";
     says(auc, &over(&[("auc", 0.92)], &[]), (required, seen, false));
     says(auc, &over(&[("auc", 0.92)], &[("auc", f64::NAN)]), (required, seen, false));
@@ -172,7 +168,12 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
         versions: BTreeMap::from([(version(5), VersionView::Absent)]),
         ..RegistryView::default()
     };
-    let RuleOutcome::Unknown(lines_of) = find(rules[2], &absent).outcome else { panic!("it is not known") };
+    let RuleOutcome::Unknown(lines_of) = find(rules[2], &absent).outcome else {
+        panic!(
+            "the outcome is not \
+         Unknown"
+        )
+    };
     assert_eq!(lines_of.reason, Reason::VersionNotFound);
     let RuleOutcome::Unknown(lines_of) = find(rules[0], &RegistryView::default()).outcome else {
         panic!("not known")

@@ -148,13 +148,11 @@ pub(super) fn kept(
         let problem = match serving.runtime {
             Runtime::Custom => {
                 "runtime custom needs a readinessProbe on the container model, so that traffic reaches only \
-                 a server \
-                 that answers; add it"
+                 a server that answers; add it"
             }
             Runtime::Mlflow | Runtime::Mlserver => {
                 "takes away the readinessProbe of the container model, so that traffic would reach a server \
-                 that does \
-                 not answer yet; keep it, or write another one"
+                 that does not answer yet; keep it, or write another one"
             }
         };
         error(&containers, problem);

@@ -54,8 +54,7 @@ fn unknown_nulls(
                 let whole = |value| whole([(field.clone(), value)].into_iter().collect());
                 if value.is_null() && !is_known(&whole) {
                     let problem = "null takes away what Laurel renders, and it knows no such field; correct \
-                         its name or \
-                                   remove it";
+                         its name or remove it";
                     errors.push(TemplateError::new(&path, problem));
                 }
                 unknown_nulls(&path, value, &whole, errors);

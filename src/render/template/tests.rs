@@ -329,8 +329,7 @@ fn a_custom_server_has_to_say_when_it_is_ready() {
     assert_eq!(
         message,
         "serving.template.spec.containers: runtime custom needs a readinessProbe on the container model, so \
-         that \
-         traffic reaches only a server that answers; add it"
+         that traffic reaches only a server that answers; add it"
     );
 }
 

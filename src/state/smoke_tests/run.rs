@@ -200,9 +200,7 @@ fn unreachable(version: crate::api::names::Version, port: u16, error: &reqwest::
     let cause = cause.split(" (os error").next().unwrap_or_default();
     format!(
         "the pods of version {version} do not answer Laurel on port {port}: {cause}; let Laurel's pod in: \
-         with a \
-         NetworkPolicy by a rule for its namespace, with a mesh that demands mutual TLS by an exception for \
-         this port or \
-         by taking Laurel into the mesh"
+         with a NetworkPolicy by a rule for its namespace, with a mesh that demands mutual TLS by an \
+         exception for this port or by taking Laurel into the mesh"
     )
 }

@@ -98,8 +98,7 @@ fn forbidden(verb: &str, what: &str, name: &str) -> Violation {
     let name = if name.is_empty() { String::new() } else { format!(" {name:?}") };
     let message = format!(
         "{what}{name} is forbidden: User \"system:serviceaccount:laurel-system:laurel\" cannot {verb} \
-         resource \
-         {resource:?} in API group {group:?} in the namespace \"risk\""
+         resource {resource:?} in API group {group:?} in the namespace \"risk\""
     );
     Violation::kubernetes(403, "Forbidden", &message)
 }

@@ -111,7 +111,11 @@ impl World {
         match traffic {
             // Only the rest of the Service is put right.
             _ if traffic == self.cluster.traffic => {}
-            Traffic::Nowhere => self.promise(false, |_| "a Service is never pointed at nothing".into()),
+            Traffic::Nowhere => self.promise(false, |_| {
+                "bug in Laurel, please report it: a Service without \
+                 a selected version"
+                    .into()
+            }),
             Traffic::One(version) => {
                 let ready = known(version).map_or(0, Workload::counted);
                 let is_ready = ready > 0 && self.ready(version) > 0;
