@@ -330,7 +330,7 @@ impl Reason {
 
     /// Whether a call to the API server failed.
     #[must_use]
-    pub fn is_of_the_cluster(self) -> bool {
+    pub fn is_api_server_error(self) -> bool {
         matches!(self, Self::ApplyRefused | Self::ApplyForbidden | Self::ApplyFailed)
     }
 
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_of_others_survive_and_merging_again_changes_nothing() {
+    fn conditions_of_other_types_are_kept_and_merging_is_idempotent() {
         let foreign = Condition {
             type_: "Audited".into(),
             status: "True".into(),

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_is_read_as_registries_write_it_and_survives_being_written_again() {
+    fn metrics_round_trip_in_the_registry_s_format() {
         let table = [
             ("0.97", "0.97"),
             ("3", "3"),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_says_what_better_means() {
+    fn a_goal_defines_which_value_is_better() {
         assert!(Goal::Maximize.gain(2.0, 1.0) > 0.0);
         assert!(Goal::Minimize.gain(2.0, 1.0) < 0.0);
     }

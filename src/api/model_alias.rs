@@ -601,7 +601,7 @@ mod tests {
     use crate::api::condition::Reason;
 
     #[test]
-    fn a_status_of_a_later_release_can_be_read() {
+    fn a_status_of_a_later_release_can_be_parsed() {
         let status: ModelAliasStatus = serde_yaml::from_str(
             "
 history: [{version: '2', at: '2026-01-01T00:00:00Z', cause: Dream, outcome: Celebrated}]

@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn aliases_that_mlflow_reserves_are_refused() {
+    fn aliases_that_mlflow_reserves_are_rejected() {
         for reserved in ["latest", "LATEST", "v1", "V23", "", "a.b", "a b", "ünï"] {
             assert!(reserved.parse::<AliasName>().is_err(), "{reserved:?}");
         }
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_take_the_label_of_another() {
+    fn no_name_can_take_the_label_of_another() {
         for odd in ["fraud model", "\u{2014}", "-", &"a".repeat(64)] {
             let label = label_value(odd);
             assert_ne!(label_value(&label), label, "{odd:?}");

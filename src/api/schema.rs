@@ -147,7 +147,7 @@ mod tests {
 
     /// CRDs that are older than the operator must never reject a status that it writes.
     #[test]
-    fn a_status_takes_what_a_later_release_writes() {
+    fn a_status_accepts_values_of_a_later_release() {
         for (kind, mut schema) in schemas() {
             each(&kind, &mut schema["properties"]["status"], &mut |path, schema| {
                 for keyword in CLOSED {

@@ -122,7 +122,7 @@ fn described(action: &Action) -> String {
             format!("the alias in the registry, which names version {version}")
         }
         Action::DeleteAlias { .. } => "the deletion of the alias from the registry".to_owned(),
-        Action::Record { version, .. } => format!("the audit tags of version {version}"),
+        Action::WriteAudit { version, .. } => format!("the audit tags of version {version}"),
     }
 }
 
@@ -188,7 +188,7 @@ async fn act(
             )
             .await
         }
-        Action::Record { version: _, at } => {
+        Action::WriteAudit { version: _, at } => {
             return Ok(effects.audit_writes.start(subject, subject.known_model()?, observed, *at));
         }
     }

@@ -119,8 +119,7 @@ pub(super) async fn route(
         Traffic::Nowhere => {
             return Err(ReasonMessage::new(
                 Reason::ApplyRefused,
-                "bug in Laurel, please report it: a Service \
-                 without a selected version",
+                "bug in Laurel, please report it: a Service without a selected version",
             ));
         }
     };

@@ -58,7 +58,7 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     let next = status::next(&observed, &decision, &applied, &subject.identity(observed.counted_traffic()));
     let published = publish(&context, alias, &observed.status, &next, &applied).await;
     if published.is_err()
-        || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster())
+        || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_api_server_error())
     {
         context.throttle.failed(alias, revision);
     }

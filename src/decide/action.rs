@@ -75,7 +75,7 @@ pub enum Action {
     },
     /// Write an entry of the history into the tags of its version in the registry. This begins the write; that it was done is
     /// observed.
-    Record {
+    WriteAudit {
         /// The version.
         version: Version,
         /// The entry's time, which names it.

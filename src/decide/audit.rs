@@ -19,7 +19,7 @@ pub(super) fn pending(observed: &Observed) -> Option<&HistoryEntry> {
 /// Returns the write of the oldest pending entry, if there is one and the registry answers.
 pub(super) fn next(observed: &Observed) -> Option<Action> {
     let entry = pending(observed).filter(|_| observed.registry.error.is_none())?;
-    Some(Action::Record { version: entry.version, at: entry.at })
+    Some(Action::WriteAudit { version: entry.version, at: entry.at })
 }
 
 /// Adds the write to a decision that has nothing else to do, and reports why it fails.

@@ -142,10 +142,7 @@ pub(super) fn keep(
         step.act(apply(replicas));
         step.progress(
             Reason::UpdatingSettings,
-            format!(
-                "rolling out new settings to version {version}, pod \
-             by pod"
-            ),
+            format!("rolling out new settings to version {version}, pod by pod"),
         );
     } else if workload.desired != replicas {
         step.act(Action::Scale { version, replicas });

@@ -38,10 +38,8 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
             let status = audit::next(observed).filter(|_| !nothing_to_remove);
             let cause = if let Some(status) = status {
                 actions.push(status);
-                let message = format!(
-                    "waiting until {give_up} for the audit log to be written to the \
-                     registry's tags"
-                );
+                let message =
+                    format!("waiting until {give_up} for the audit log to be written to the registry's tags");
                 ReasonMessage::new(Reason::Deleting, message)
             } else {
                 actions.extend(release(observed));

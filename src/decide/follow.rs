@@ -156,8 +156,7 @@ fn highest(ready: &[&Candidate], tag: &str, range: &str) -> Choice {
         Ok(wanted) => wanted,
         Err(error) => {
             let message = format!(
-                "spec.follow.semver.range: {range:?} is not a valid range of semantic versions: \
-                     {error}"
+                "spec.follow.semver.range: {range:?} is not a valid range of semantic versions: {error}"
             );
             return Choice::Nobody(ReasonMessage::new(Reason::InvalidRange, message));
         }

@@ -115,7 +115,7 @@ impl BlockerScope {
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
-            | Action::Record { .. } => false,
+            | Action::WriteAudit { .. } => false,
         }
     }
 }

@@ -183,7 +183,7 @@ pub fn decide(observed: &ModelObserved) -> ModelDecision {
 /// When to reconcile again after an action failed.
 #[must_use]
 pub fn retry(observed: &ModelObserved, failure: &ReasonMessage) -> Timestamp {
-    let is_quick = observed.deleting_since.is_some() || failure.reason.is_of_the_cluster();
+    let is_quick = observed.deleting_since.is_some() || failure.reason.is_api_server_error();
     after(observed.now, if is_quick { RETRY_DELETION } else { RETRY })
 }
 

@@ -210,13 +210,8 @@ impl Exchange<'_> {
         let replicas = self.serving.replicas;
         if workload.is_full(replicas) {
             step.act(Action::Route(Traffic::One(version)));
-            return step.progress(
-                Reason::MovingTraffic,
-                format!(
-                    "switching all traffic to version \
-                 {version}"
-                ),
-            );
+            return step
+                .progress(Reason::MovingTraffic, format!("switching all traffic to version {version}"));
         }
         self.report(version, step);
         self.shrink_others(version, step);

@@ -94,7 +94,7 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::SmokeTest { .. }
         | Action::SetAlias { .. }
         | Action::DeleteAlias { .. }
-        | Action::Record { .. } => false,
+        | Action::WriteAudit { .. } => false,
     }
 }
 

@@ -97,7 +97,7 @@ fn readiness_after(
     let has_deleted = applied.did(|action| *action == ModelAction::DeleteModel);
     match &applied.failure {
         Some(failure) if !deletes => Some(blocked(failure.clone())),
-        Some(failure) if has_deleted || failure.reason.is_of_the_cluster() => {
+        Some(failure) if has_deleted || failure.reason.is_api_server_error() => {
             Some(Readiness::Progressing(failure.clone()))
         }
         Some(failure) => Some(Readiness::Progressing(deletion_waits(observed, failure))),

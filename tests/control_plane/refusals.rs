@@ -125,8 +125,7 @@ fn what_cannot_be_changed_is_refused_with_the_way_out() {
             &[
                 ("{version: '1', alias: shadow}", "alias is immutable: create another ModelAlias"),
                 (
-                    "{version: '1', modelRef: {name: \
-                     other}}",
+                    "{version: '1', modelRef: {name: other}}",
                     "modelRef is immutable: create another ModelAlias",
                 ),
             ],

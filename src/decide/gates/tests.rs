@@ -62,7 +62,7 @@ fn says(rule: &str, registry: &RegistryView, (required, seen, holds): (&str, &st
 }
 
 #[test]
-fn a_metric_stays_within_its_bounds_and_what_is_missing_or_nan_fails() {
+fn a_metric_must_be_within_bounds_and_missing_or_nan_fails() {
     let known = |values: &[(&str, f64)]| registry(facts(metrics(values)), metrics(&[]));
     let good = known(&[("auc", 0.93), ("p99_ms", 41.0)]);
     let min = "metrics: [{name: auc, min: 0.90}]";
@@ -87,7 +87,7 @@ fn a_metric_stays_within_its_bounds_and_what_is_missing_or_nan_fails() {
 }
 
 #[test]
-fn an_improvement_is_over_the_version_that_the_other_alias_names_now() {
+fn an_improvement_compares_with_the_version_that_the_alias_names_now() {
     let over = |candidate: &[(&str, f64)], champion: &[(&str, f64)]| {
         registry(facts(metrics(candidate)), metrics(champion))
     };
@@ -112,7 +112,7 @@ fn an_improvement_is_over_the_version_that_the_other_alias_names_now() {
 }
 
 #[test]
-fn without_another_version_to_be_better_than_an_improvement_holds() {
+fn an_improvement_passes_if_there_is_no_version_to_compare_with() {
     let registry = registry(facts(metrics(&[])), metrics(&[]));
     let required = |alias| format!("metric auc no worse than that of {alias}");
     let nobody = "nobody names no version, so any is better";
@@ -130,7 +130,7 @@ fn a_tag_has_exactly_its_value() {
 }
 
 #[test]
-fn a_description_and_a_required_alias_are_there_or_not() {
+fn a_description_and_a_required_alias_must_exist() {
     let good = registry(facts(metrics(&[])), metrics(&[]));
     let bare = registry(EvidenceFacts { has_description: false, ..facts(metrics(&[])) }, metrics(&[]));
     says("description: Required", &good, ("a description", "there", true));
@@ -141,7 +141,7 @@ fn a_description_and_a_required_alias_are_there_or_not() {
 }
 
 #[test]
-fn what_cannot_be_read_is_not_known_and_says_why() {
+fn unreadable_evidence_is_unknown_with_its_cause() {
     let rules = [
         "metrics: [{name: auc, min: 0.9}]",
         "improves: {metric: auc, over: champion}",
@@ -169,10 +169,7 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
         ..RegistryView::default()
     };
     let RuleOutcome::Unknown(lines_of) = find(rules[2], &absent).outcome else {
-        panic!(
-            "the outcome is not \
-         Unknown"
-        )
+        panic!("the outcome is not Unknown")
     };
     assert_eq!(lines_of.reason, Reason::VersionNotFound);
     let RuleOutcome::Unknown(lines_of) = find(rules[0], &RegistryView::default()).outcome else {
@@ -182,7 +179,7 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
 }
 
 #[test]
-fn all_rules_are_told_and_first_those_that_are_not_met() {
+fn all_rules_are_listed_and_failed_ones_come_first() {
     let registry = registry(facts(metrics(&[("auc", 0.87)])), metrics(&[]));
     let rule: PromotionRule = serde_yaml::from_str(
         "{name: r, aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, \
