@@ -239,7 +239,7 @@ fn described(observed: &ModelObserved) -> Readiness {
         Some(error) => blocked(error.clone()),
         None => Readiness::Settled(ReasonMessage::new(
             Reason::ModelSynced,
-            format!("the model {} is in the registry as described", quoted(observed)),
+            format!("the model {} matches its description in the registry", quoted(observed)),
         )),
     }
 }

@@ -27,8 +27,7 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "scenarios are files, and the environment sets the number of \
-     cases"
+    reason = "scenarios are files, and the environment sets the number of cases"
 )]
 
 mod audit;

@@ -92,7 +92,7 @@ async fn alias(scene: &Scene, change: Change, said: &str, restarts: bool) -> Res
         scene.retry("unseen").await?;
     }
     let reported = told_of(scene, "ModelAlias", "champion").await?;
-    ensure!(reported.contains("Laurel cannot read this ModelAlias") && reported.contains(said), "{reported}");
+    ensure!(reported.contains("Laurel cannot parse this ModelAlias") && reported.contains(said), "{reported}");
     // Another one goes on.
     scene.apply(OTHER).await?;
     scene.until_named("other", Some("1")).await?;

@@ -271,8 +271,7 @@ impl World {
             let serves = if is_shared { self.status.version } else { self.answered_last };
             self.promise(serves == Some(version), |_| {
                 format!(
-                    "the alias names the version that answers, or did so last: not {version}, but \
-                     {serves:?}"
+                    "the alias names the version that answers, or did so last: not {version}, but {serves:?}"
                 )
             });
         }
