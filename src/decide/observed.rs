@@ -465,8 +465,7 @@ impl Observed {
     #[must_use]
     pub fn can_take_over(&self, version: Version, serving: &ServingIntent) -> bool {
         let Some(workload) = self.cluster.workloads.get(&version) else { return false };
-        let others = self.answering().filter(|(other, _)| *other != version);
-        let answering = others.map(|(_, other)| other.ready).fold(0, u32::saturating_add);
+        let answering = self.answering().map(|(_, workload)| workload.ready).fold(0, u32::saturating_add);
         let is_warm = serving.strategy == StrategyIntent::BlueGreen && self.is_as_left(version, workload);
         let left_with = if is_warm { workload.desired } else { u32::MAX };
         let enough = serving.replicas.min(answering).min(left_with).max(1);

@@ -49,6 +49,7 @@ stories! {
     fn promise_1_a_service_with_another_owner_is_not_touched();
     fn promise_1_a_version_that_fails_its_smoke_test_gets_no_traffic();
     fn promise_1_the_warm_version_replaces_one_that_loses_all_its_pods();
+    fn promise_1_a_change_of_strategy_in_mid_exchange_stops_no_pod_that_answers();
     fn promise_1_endpoints_older_than_a_restored_service_stop_no_pods();
     fn promise_1_rolling_replaces_pods_within_its_bounds_and_rolls_back_the_same_way();
     fn promise_1_rolling_grows_again_only_as_terminating_pods_free_room();

@@ -119,8 +119,8 @@ impl World {
                 self.promise(is_ready, |_| {
                     format!("traffic only ever reaches a ready version, not {version}")
                 });
-                let others = observed.answering().filter(|(other, _)| *other != version);
-                let leaves = others.map(|(_, other)| other.ready).sum::<u32>();
+                // While pods are replaced, its own are among those that answer.
+                let leaves = observed.answering().map(|(_, workload)| workload.ready).sum::<u32>();
                 // A version that has served needs as many pods as answer now, or as it had itself.
                 let left_with = self.left_with.get(&version).copied().unwrap_or(u32::MAX);
                 let has_served = self.answered.contains(&version);
