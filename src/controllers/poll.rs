@@ -1,4 +1,4 @@
-//! The polling of every registry, and who is woken by what it finds.
+//! Polls every registry and wakes the objects that its changes concern.
 #![expect(clippy::disallowed_methods, reason = "effects: reads the clock")]
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
@@ -13,7 +13,7 @@ use crate::{
     registry::polled::{PolledRegistry, RegistryKey},
 };
 
-/// Polls a registry until it is forgotten, and wakes whoever is concerned by what changed.
+/// Polls a registry until it is forgotten, and wakes the objects that changes concern.
 pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, registry: Arc<PolledRegistry>) {
     context.readiness.reached().await;
     let mut known = None;
@@ -24,9 +24,10 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
         context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
         if outcome.health_changed {
             if let Some(Err(cause)) = &health {
-                tracing::warn!(registry = %key, reason = %cause.reason, message = cause.message, "the registry does not answer");
+                tracing::warn!(registry = %key, reason = %cause.reason, message = cause.message, "registry \
+                     not reachable");
             } else {
-                tracing::info!(registry = %key, url = %registry.settings.url, "the registry answers");
+                tracing::info!(registry = %key, url = %registry.settings.url, "registry reachable");
             }
             wake_all(&context, &key);
         } else if !outcome.changed.is_empty() {
@@ -51,13 +52,13 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
     }
 }
 
-/// Wakes the object of a registry, and all that uses it.
+/// Wakes the object of a registry, and everything that uses it.
 fn wake_all(context: &Context, key: &RegistryKey) {
     wake_object(context, key);
     wake(context, key, |_| true);
 }
 
-/// Asks for a reconcile of the object that describes a registry.
+/// Requests a reconcile of the object that describes a registry.
 pub(super) fn wake_object(context: &Context, key: &RegistryKey) {
     match key {
         RegistryKey::Cluster { name } => context.requeue.cluster_registry(name),

@@ -75,7 +75,7 @@ pub enum Action {
     },
     /// Write an entry of the history into the tags of its version in the registry. This begins the write; that it was done is
     /// observed.
-    Record {
+    WriteAudit {
         /// The version.
         version: Version,
         /// The entry's time, which names it.
@@ -88,7 +88,7 @@ impl Action {
     #[must_use]
     pub const fn goes_on(&self) -> bool {
         match self {
-            Self::SmokeTest { .. } | Self::SetAlias { .. } | Self::Record { .. } => true,
+            Self::SmokeTest { .. } | Self::SetAlias { .. } | Self::WriteAudit { .. } => true,
             Self::SetFinalizer { .. }
             | Self::Apply { .. }
             | Self::Scale { .. }
@@ -118,20 +118,20 @@ pub struct Decision {
     /// A version that is given up by this decision. It is written to the status first; what follows from it is decided
     /// from there.
     pub rejection: Option<Rejection>,
-    /// The version that is wished for, as far as it is known.
+    /// The desired version, if known.
     pub target: Option<Version>,
     /// The smoke test that is begun or waited for. Any other is ended.
     pub smoke_test: Option<(Version, Attempt)>,
-    /// What is told.
+    /// The report for the status.
     pub report: Report,
     /// When to look again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
 
-/// What is told about the wish.
+/// The report on the desired state, for the status.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Whether the wish is met.
+    /// Whether the desired state is reached.
     pub readiness: Readiness,
     /// Whether a ready version answers.
     #[serde(skip)]
@@ -139,12 +139,12 @@ pub struct Report {
     /// Whether the alias in the registry names what serves.
     #[serde(skip)]
     pub registry: (ConditionStatus, ReasonMessage),
-    /// Whether the wished version meets the promotion rules.
+    /// Whether the desired version meets the promotion rules.
     #[serde(skip)]
     pub gates: GatesReport,
 }
 
-/// Whether the wish is met.
+/// Whether the desired state is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Readiness {
     /// It is met.
@@ -158,7 +158,7 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// Whether the wish is met.
+    /// Whether the desired state is reached.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         matches!(self, Self::Settled(_))

@@ -1,4 +1,4 @@
-//! Brings together what a decision about one ModelAlias is made from.
+//! Assembles the input of a decision about one ModelAlias.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,26 +25,26 @@ use crate::{
     state::{alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests},
 };
 
-/// What an observation is made from.
+/// The part of the context that observation needs.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
-    /// What our own objects look like in the cluster.
+    /// The cache of our own objects in the cluster.
     pub cluster: &'a Cache,
-    /// Whether what is known of the cluster may be out of date.
+    /// Whether the view of the cluster may be out of date.
     pub readiness: &'a Readiness,
     /// All `ModelAliases`.
     pub aliases: &'a Store<Guarded<ModelAlias>>,
     /// Where references lead.
     pub references: References<'a>,
-    /// The smoke tests that run, and their ends.
+    /// Running smoke tests, and their results.
     pub smoke: &'a SmokeTests,
-    /// The aliases that are being set in registries.
+    /// Alias writes in progress.
     pub alias_writes: &'a AliasWrites,
-    /// What is being written into the tags of versions.
+    /// Audit writes in progress.
     pub audit_writes: &'a AuditWrites,
-    /// Asks for a reconcile when a read has ended.
+    /// Requests a reconcile when a read has finished.
     pub requeue: &'a Requeue,
-    /// Whether the API server stamps who changed a ModelAlias.
+    /// Whether the API server records who changed a ModelAlias.
     pub trusts_changed_by: bool,
 }
 
@@ -77,7 +77,7 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
     observed
 }
 
-/// What the registry says of the aliases and of every version that matters now.
+/// Returns the state of the aliases and of every relevant version in the registry.
 async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
     let status = &subject.status;
     let facts = match model.registry.model(&model.name) {
@@ -86,7 +86,8 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         }
         ModelView::Absent => {
             let message = format!(
-                "the model {:?} does not exist in the registry; its RegisteredModel creates it, or see that object's conditions",
+                "the model {:?} does not exist in the registry; its RegisteredModel creates it, or see that \
+                 object's conditions",
                 model.name.as_str()
             );
             return RegistryView {
@@ -130,8 +131,8 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
     }
 }
 
-/// What the registry says of a version, from memory where it is remembered. Only a version that cannot be started without
-/// an answer is waited for; the others are read beside the pass, and wake it.
+/// Returns the state of a version in the registry, from memory if known. Waits only for a version that cannot
+/// be started without it; others are read beside the reconcile, and wake it.
 async fn ask(
     sources: &Sources<'_>,
     subject: &Subject<'_>,

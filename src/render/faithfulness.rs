@@ -1,5 +1,5 @@
-//! What is rendered is what is observed: a cluster, as the objects that Laurel makes and what Kubernetes makes of them, is
-//! seen again as the same cluster. Every decision rests on that.
+//! What is rendered is what is observed: the objects that Laurel renders, with the pods that Kubernetes
+//! creates from them, are observed as the same cluster. Every decision depends on that.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ fn uri(number: u32) -> ModelUri {
 
 const ON_NODE_SINCE: &str = "2027-01-15T07:59:00Z";
 
-/// Pods that are wanted, ready, not ready yet, and ending.
+/// Pods that are desired, ready, not ready yet, and terminating.
 type Pods = (u32, u32, u32, u32);
 
 fn workload((desired, ready, unready, exit_status): Pods, number: u32, settings: &str) -> Workload {
@@ -46,7 +46,7 @@ fn workload((desired, ready, unready, exit_status): Pods, number: u32, settings:
     }
 }
 
-/// Makes the objects of these versions and of the Service, and keeps them as the watches would.
+/// Renders the objects of these versions and the Service, and caches them as the watches would.
 fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) -> (Cache, AliasKey) {
     let rendering = fixture.rendering();
     let cache = Cache::default();

@@ -1,4 +1,4 @@
-//! The rendered objects as a whole.
+//! Tests of whole rendered objects.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ fn model(deployment: &Deployment) -> &Container {
     &pod(deployment).containers[0]
 }
 
-/// The variables of the container `model` that have a plain value.
+/// Returns the variables of the container `model` that have a plain value.
 fn env(deployment: &Deployment) -> BTreeMap<&str, &str> {
     let env = model(deployment).env.iter().flatten();
     env.filter_map(|variable| Some((variable.name.as_str(), variable.value.as_deref()?))).collect()
@@ -141,7 +141,7 @@ fn a_pod_has_time_to_drain() {
     assert!(grace > pre_stop + shutdown.parse::<i64>().unwrap());
 }
 
-/// The rules of the Pod Security Standard `restricted` that a pod can break by what Laurel renders.
+/// Returns the rules of the Pod Security Standard `restricted` that a rendered pod breaks.
 /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
 fn breaches(pod: &PodSpec) -> Vec<&'static str> {
     let of_pod = pod.security_context.clone().unwrap_or_default();

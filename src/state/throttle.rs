@@ -13,15 +13,15 @@ use crate::{
     decide::Action,
 };
 
-/// The least time between a failed reconcile and the next one with the same desired state, and between two writes of which
-/// another client reverted the first. A failure changes the status, and a reverted write changes the cluster: either would
-/// begin the next reconcile at once.
+/// Minimum time between a failed reconcile and the next one for the same desired state, and between two
+/// writes of which another client reverted the first. A failure changes the status, and a reverted write
+/// changes the cluster: either would trigger the next reconcile at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// For how long reverted writes count as one contention.
+/// How long reverted writes count as one contention.
 const CONTENTION: Duration = Duration::from_secs(10);
 
-/// How often the same is written in one contention before a person hears of it.
+/// How many times the same write is repeated in one contention before it is reported.
 const OFTEN: u32 = 4;
 
 /// What was written or failed a moment ago, by the UID of the ModelAlias.
@@ -31,7 +31,7 @@ pub struct Throttle {
     written: Mutex<HashMap<String, Writes>>,
 }
 
-/// The desired state, as far as one differs from another.
+/// Identifies a desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revision {
     generation: Option<i64>,
@@ -40,7 +40,7 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// What `alias` asks for; `target` is the version that this leads to.
+    /// Returns the desired state of `alias`; `target` is the version that it leads to.
     #[must_use]
     pub fn of(alias: &ModelAlias, target: Option<Version>) -> Self {
         let retry = alias.annotations().get(RETRY_ANNOTATION).cloned();
@@ -48,7 +48,7 @@ impl Revision {
     }
 }
 
-/// What was written for one desired state.
+/// The writes for one desired state.
 #[derive(Debug, Default)]
 struct Writes {
     revision: Revision,
@@ -74,7 +74,7 @@ fn left(since: Instant) -> Option<Duration> {
     PAUSE.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
 }
 
-/// Whether an action writes to the cluster, where another client may write the same object.
+/// Whether an action writes to an object in the cluster that another client may write as well.
 fn can_be_reverted(action: &Action) -> bool {
     match action {
         Action::SetFinalizer { .. }
@@ -87,16 +87,17 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::SmokeTest { .. }
         | Action::SetAlias { .. }
         | Action::DeleteAlias { .. }
-        | Action::Record { .. } => false,
+        | Action::WriteAudit { .. } => false,
     }
 }
 
-/// Whether a write itself replaces an earlier one, so that writing the earlier one again does not mean that somebody reverted it.
+/// Whether a write replaces an earlier one, so that repeating the earlier one does not mean that somebody
+/// reverted it.
 fn replaces(action: &Action, earlier: &Action) -> bool {
     match (action, earlier) {
         (Action::Route(_) | Action::DeleteService, Action::Route(_) | Action::DeleteService)
         | (Action::SetFinalizer { .. }, Action::SetFinalizer { .. }) => action != earlier,
-        // A change of size leaves what was applied before as it is.
+        // A change of size does not replace an applied object.
         (Action::Scale { .. }, Action::Apply { .. }) => false,
         (
             Action::Apply { version, .. } | Action::Scale { version, .. } | Action::Delete { version },
@@ -114,7 +115,8 @@ impl Throttle {
         locked(&self.failed).insert(uid(alias), (Instant::now(), revision));
     }
 
-    /// How long the next reconcile has to wait, because the last one failed a moment ago with the same desired state.
+    /// Returns how long the next reconcile has to wait because the last one for the same desired state failed
+    /// a moment ago.
     #[must_use]
     pub fn after_failure(&self, alias: &ModelAlias, revision: &Revision) -> Option<Duration> {
         let failed = locked(&self.failed);
@@ -122,7 +124,7 @@ impl Throttle {
         left(*at).filter(|_| failed_with == revision)
     }
 
-    /// Begins to write for a desired state. What was written for another one was not reverted by anybody.
+    /// Begins writes for a desired state, and drops those for another one: Laurel itself replaces them.
     pub fn begin(&self, uid: &str, revision: &Revision) {
         let mut written = locked(&self.written);
         let writes = written.entry(uid.to_owned()).or_default();
@@ -140,7 +142,7 @@ impl Throttle {
         left(before.at)
     }
 
-    /// Remembers a write. Returns true when a person is to hear that another client keeps reverting it.
+    /// Remembers a write. Returns true if it should be reported that another client keeps reverting it.
     pub fn done(&self, uid: &str, action: &Action) -> bool {
         if !can_be_reverted(action) {
             return false;
@@ -168,7 +170,8 @@ mod tests {
 
     fn alias(generation: i64) -> ModelAlias {
         serde_yaml::from_str(&format!(
-            "{{metadata: {{name: fraud, uid: u, generation: {generation}}}, spec: {{modelRef: {{name: fraud}}, alias: champion}}}}"
+            "{{metadata: {{name: fraud, uid: u, generation: {generation}}}, spec: {{modelRef: {{name: \
+             fraud}}, alias: champion}}}}"
         ))
         .unwrap()
     }

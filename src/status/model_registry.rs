@@ -1,5 +1,5 @@
-//! The next status of a ModelRegistry, from how its registry and its webhook are, and the Events that the
-//! change is worth.
+//! The next status of a ModelRegistry, from the state of its registry and webhook, and the Events for the
+//! change.
 
 use jiff::Timestamp;
 use url::Url;
@@ -14,7 +14,7 @@ use crate::{
     decide::Readiness,
 };
 
-/// What is known of a registry and of the object that describes it.
+/// The state of a registry and of the object that describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistryObserved {
     /// The time of the observation.
@@ -23,22 +23,22 @@ pub struct RegistryObserved {
     pub generation: Option<i64>,
     /// The status before; `None` for a new object.
     pub previous: Option<ModelRegistryStatus>,
-    /// How the registry is.
+    /// The state of the registry.
     pub health: RegistryHealth,
-    /// The server's version, where it is known.
+    /// The server's version, if known.
     pub server_version: Option<String>,
     /// How many of its models are watched.
     pub watched_models: usize,
-    /// How its webhook is; `None` where that was not looked at.
+    /// The state of its webhook; `None` if it was not checked.
     pub webhook: Option<WebhookReport>,
-    /// The condition `Default`, where the object is marked as the default.
+    /// The condition `Default`, if the object is marked as the default.
     pub default: Option<DesiredCondition>,
 }
 
-/// How a registry is.
+/// The state of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryHealth {
-    /// The object cannot be used.
+    /// The object is not valid.
     Invalid(ReasonMessage),
     /// There is no connection: a Secret is missing, or has no usable content.
     Unconnected(ReasonMessage),
@@ -50,7 +50,7 @@ pub enum RegistryHealth {
     Answering(Url),
 }
 
-/// How a webhook is.
+/// The state of a webhook.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WebhookReport {
     /// The condition `WebhookReady`; `None` without `spec.webhook`.
@@ -60,7 +60,7 @@ pub struct WebhookReport {
 }
 
 impl RegistryHealth {
-    /// From the connection and the last poll; `poll` is `None` before the first one.
+    /// Derives the state from the connection and the last poll; `poll` is `None` before the first one.
     #[must_use]
     pub fn new(
         url: &Url,
@@ -93,8 +93,8 @@ impl RegistryHealth {
     }
 }
 
-/// The status to write; `None` where nothing but time has changed, and until the first poll of an operator
-/// that has just started: what the one before it has seen is more than nothing.
+/// Returns the status to write; `None` if nothing but time has changed, and before the first poll after a
+/// start: the previous operator's status is better than none.
 #[must_use]
 pub fn registry_status(observed: &RegistryObserved) -> Option<ModelRegistryStatus> {
     let RegistryObserved {
@@ -137,7 +137,7 @@ pub fn registry_status(observed: &RegistryObserved) -> Option<ModelRegistryStatu
     (previous.as_ref() != Some(&next)).then_some(next)
 }
 
-/// The Events that a new status is worth.
+/// Returns the Events for a new status.
 #[must_use]
 pub fn registry_events(observed: &RegistryObserved, next: &ModelRegistryStatus) -> Vec<NewEvent> {
     let before = observed.previous.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! How soon a moved alias is acted on: the alias is set in MLflow, and the version's Deployment is there. With MLflow's webhooks,
-//! and beside it with a poll every 5 seconds.
+//! How soon a moved alias is acted on: the alias is set in MLflow, and the version's Deployment is there.
+//! With MLflow's webhooks, and beside it with a poll every 5 seconds.
 //!
 //! `make bench-push` runs it. It prints figures, and judges nothing.
 
@@ -20,8 +20,8 @@ use crate::{
 const LONGEST: Duration = Duration::from_mins(30);
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Moves the alias to one new version after the other, at moments spread over `spread`, and measures how long each takes to get
-/// its Deployment.
+/// Moves the alias to one new version after the other, at moments spread over `spread`, and measures how long
+/// each takes to get its Deployment.
 async fn measure(scene: &Scene, count: usize, spread: Duration) -> Result<Vec<Duration>> {
     let deployments: Watch<Deployment> = Watch::start(scene.api(), watcher::Config::default());
     let first = scene.world.mlflow.register(&scene.model).await?;

@@ -1,7 +1,8 @@
-//! The samples for CI do what they say: the shell of their steps is run here, and the tasks of the DAG as plain Python.
+//! The samples for CI do what they say: the shell of their steps is run here, and the tasks of the DAG as
+//! plain Python.
 //!
-//! Two kinds of steps are left out, because they are about another machine: those that take laurel from its image, and the one that
-//! opens a pull request.
+//! Two kinds of steps are left out, because they are about another machine: those that take laurel from its
+//! image, and the one that opens a pull request.
 
 use std::{
     collections::BTreeMap,

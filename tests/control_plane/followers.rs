@@ -97,7 +97,8 @@ fn promise_6_a_follower_holds_after_a_failed_version_until_its_choice_changes() 
         };
         scene.champion.until("version 2 is rejected", PATIENCE, rejected).await?;
         ensure!(selected(scene).await? == "1", "traffic moved");
-        tokio::time::sleep(std::time::Duration::from_secs(11)).await; // Time itself is the subject: two polls.
+        // Time itself is the subject: two polls.
+        tokio::time::sleep(std::time::Duration::from_secs(11)).await;
         ensure!(selected(scene).await? == "1", "it was tried again by itself");
         ready_again(scene, "2").await?;
         let asked = Instant::now();

@@ -1,4 +1,5 @@
-//! Control-plane tests: the operator as a process, against a real API server whose pods are simulated, and a real MLflow.
+//! Control-plane tests: the operator as a process, against a real API server whose pods are simulated, and a
+//! real MLflow.
 //!
 //! ```sh
 //! make cluster-api                # etcd, kube-apiserver, controller-manager, scheduler, KWOK
@@ -12,8 +13,8 @@
 //! scene    where a test plays: a place of its own (tests/support/simulated)
 //! ```
 //!
-//! Tests run side by side. One whose name begins with `promise_` shows that promise of the contract. Simulated pods
-//! answer no requests, so nothing here sends predictions, and smoke tests are off.
+//! Tests run side by side. One whose name begins with `promise_` shows that promise of the contract.
+//! Simulated pods answer no requests, so nothing here sends predictions, and smoke tests are off.
 
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "waits for what cannot be watched")]

@@ -82,7 +82,8 @@ fn promise_7_killed_in_the_middle_of_promotions_it_ends_where_it_was_going() {
         scene.get("version: '1'").await?;
         for (version, after) in ["2", "3", "4", "5", "6"].into_iter().zip([5, 30, 80, 150, 300]) {
             let change = scene.desired(&format!("version: '{version}'")).await?;
-            sleep(Duration::from_millis(after)).await; // Time itself is the subject: another moment each time.
+            // Time itself is the subject: another moment each time.
+            sleep(Duration::from_millis(after)).await;
             scene.world.kill_operator()?;
             scene.world.start_operator().await?;
             scene.champion.ready(change, PATIENCE).await?;

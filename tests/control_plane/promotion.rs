@@ -84,9 +84,7 @@ fn kubectl_get_and_describe_tell_a_person_what_serves() {
             scene.told_of(words).await?;
         }
         let description = scene.kubectl(&["describe", "malias", "champion"]).await?;
-        for words in
-            ["version 1 is being started with 2 pods", "version 1 serves now; asked for by spec.version"]
-        {
+        for words in ["starting version 1 with 2 pods", "version 1 serves now; requested by spec.version"] {
             ensure!(description.contains(words), "{words:?} is not in\n{description}");
         }
         let category = scene.kubectl(&["get", "laurel", "-o", "name"]).await?;

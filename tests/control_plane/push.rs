@@ -1,4 +1,5 @@
-//! MLflow's own webhooks wake the operator: with them a registry that is polled every ten minutes is followed at once.
+//! MLflow's own webhooks wake the operator: with them a registry that is polled every ten minutes is followed
+//! at once.
 
 use std::{
     sync::{
@@ -79,7 +80,8 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
-    /// Makes the Secret and the ModelRegistry, and lets the model use it. `register` says whether Laurel registers the webhook.
+    /// Makes the Secret and the ModelRegistry, and lets the model use it. `register` says whether Laurel
+    /// registers the webhook.
     pub(crate) async fn set(scene: &Scene, register: bool) -> Result<Self> {
         scene.world.mlflow.create_model(&scene.model).await?;
         let asked = Counted::before(scene.world.mlflow.port).await?;
@@ -298,7 +300,8 @@ fn promise_10_what_keeps_a_webhook_from_working_is_told() {
         ensure!(deliver(scene, "right", SECRET, now()).await? == 200, "a delivery was refused");
         pushed.says("True", Reason::WebhookReceiving).await?;
 
-        // The secret changes: the new one is read because a delivery bears it, and the old one goes on for a while.
+        // The secret changes: the new one is read because a delivery bears it, and the old one goes on for a
+        // while.
         let secrets = scene.api::<Secret>();
         let rotated = json!({ "stringData": { "secret": "looking-glass" } });
         secrets.patch("push", &PatchParams::default(), &Patch::Merge(rotated)).await?;

@@ -220,7 +220,8 @@ async fn forgeries(scene: &Scene) -> Result<()> {
     let reported = tags(scene, "2").await?;
     ensure!(reported["laurel.promoted_by"] == "ana, commit 4f1c2d3", "{reported:?}");
 
-    // What decides nothing leaves the name; a name that is given is not taken; one that is removed is put back.
+    // What decides nothing leaves the name; a name that is given is not taken; one that is removed is put
+    // back.
     let forged = |value: Value| json!({ "metadata": { "annotations": { CHANGED_BY_ANNOTATION: value } } });
     let sized = json!({ "spec": { "serving": { "replicas": 3 } } });
     let cleared = json!({ "metadata": { "annotations": null } });

@@ -71,7 +71,7 @@ fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
                 ),
                 (
                     "{version: '1', serving: {runtime: custom, keepAlive: Enabled}}",
-                    "keepAlive is for the runtimes that Laurel renders; a custom server decides it itself",
+                    "keepAlive is for the runtimes that Laurel renders; a custom server decides for itself",
                 ),
                 (
                     "{version: '1', serving: {runtime: tensorflow}}",
@@ -123,14 +123,17 @@ fn what_cannot_be_changed_is_refused_with_the_way_out() {
         champion_refused(
             scene,
             &[
-                ("{version: '1', alias: shadow}", "alias is immutable: make another ModelAlias"),
-                ("{version: '1', modelRef: {name: other}}", "modelRef is immutable: make another ModelAlias"),
+                ("{version: '1', alias: shadow}", "alias is immutable: create another ModelAlias"),
+                (
+                    "{version: '1', modelRef: {name: other}}",
+                    "modelRef is immutable: create another ModelAlias",
+                ),
             ],
         )
         .await?;
         let model = |spec: Value| json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "model" }, "spec": spec });
         scene.apply(&model(json!({ "modelName": scene.model })).to_string()).await?;
-        let immutable = "modelName is immutable: make another RegisteredModel";
+        let immutable = "modelName is immutable: create another RegisteredModel";
         refused(
             scene,
             [
@@ -177,24 +180,29 @@ fn a_modelregistry_that_cannot_work_is_refused_by_the_api_server() {
             ("{mlflow: {url: 'http://mlflow'}, requestTimeout: 3m}", "requestTimeout is from 1s to 2m"),
             ("{mlflow: {url: 'http://mlflow'}, pollInterval: 1d}", "spec.pollInterval in body should match"),
             (
-                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: 'https://a'}}}",
+                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: \
+                 'https://a'}}}",
                 "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
             ),
             (
-                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: 'https://a', encryptionKeySet: false}}}",
+                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: \
+                 'https://a', encryptionKeySet: false}}}",
                 "webhook.register needs encryptionKeySet: true",
             ),
             (
-                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: 'https://u:p@a', encryptionKeySet: true}}}",
+                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: \
+                 'https://u:p@a', encryptionKeySet: true}}}",
                 "webhook.register.url carries no login",
             ),
             (
-                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: 'laurel:9443', encryptionKeySet: true}}}",
+                "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: \
+                 'laurel:9443', encryptionKeySet: true}}}",
                 "webhook.register.url is an http:// or https:// URL",
             ),
             ("{mlflow: {url: 'http://mlflow'}, auth: {}}", "auth takes exactly one of basic and bearer"),
             (
-                "{mlflow: {url: 'http://mlflow'}, auth: {basic: {secretRef: {name: a}}, bearer: {secretRef: {name: b}}}}",
+                "{mlflow: {url: 'http://mlflow'}, auth: {basic: {secretRef: {name: a}}, bearer: {secretRef: \
+                 {name: b}}}}",
                 "auth takes exactly one of basic and bearer",
             ),
             ("{}", "spec.mlflow: Required value"),

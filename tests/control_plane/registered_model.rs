@@ -72,7 +72,10 @@ fn the_newest_versions_are_told_with_their_metrics_and_a_later_value_is_seen() {
         let (_, run) = mlflow.register_run(&scene.model, &[("auc", f64::NAN)]).await?;
         mlflow.register(&scene.model).await?;
         scene
-            .describe_model("{displayMetrics: [f1], promotion: [{name: quality, aliases: [champion], metrics: [{name: auc, min: 0.8}]}]}")
+            .describe_model(
+                "{displayMetrics: [f1], promotion: [{name: quality, aliases: [champion], \
+                 metrics: [{name: auc, min: 0.8}]}]}",
+            )
             .await?;
         let reported = |it: &RegisteredModel| {
             let versions = it.status.clone().unwrap_or_default().versions;

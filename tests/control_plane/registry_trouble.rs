@@ -1,4 +1,5 @@
-//! What stands in the way on the registry's side: it is told, nothing that serves is touched, and it ends by itself.
+//! What stands in the way on the registry's side: it is told, nothing that serves is touched, and it ends by
+//! itself.
 
 use anyhow::{Result, ensure};
 use kube::Resource;

@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// The longest that one test may take, without its end. Those that need the operator for themselves wait for each other.
+/// The longest that one test may take, without its end. Those that need the operator for themselves wait for
+/// each other.
 const LONGEST: Duration = Duration::from_mins(5);
 
 /// Where a test plays.

@@ -18,8 +18,8 @@ use crate::{
     support::alias::{has, holds, message, status},
 };
 
-/// Version 1 serves; version 2 meets a fate. It is told why before the deadline, rejected after it, and nothing else
-/// changes.
+/// Version 1 serves; version 2 meets a fate. It is told why before the deadline, rejected after it, and
+/// nothing else changes.
 async fn fails(scene: &Scene, fate: &str, said: &str, reason: Reason) -> Result<String> {
     scene.registered(2).await?;
     scene.get("version: '1'").await?;
@@ -90,7 +90,8 @@ fn promise_6_a_rejected_version_is_tried_again_when_somebody_asks_or_the_setting
         scene.get("version: '1'").await?;
         let fate = |fate: &str| {
             format!(
-                "{{version: '2', rollout: {{progressDeadline: 2s}}, serving: {{template: {{metadata: {{annotations: {fate}}}}}}}}}"
+                "{{version: '2', rollout: {{progressDeadline: 2s}}, serving: {{template: {{metadata: \
+                 {{annotations: {fate}}}}}}}}}"
             )
         };
         let change = scene.desired(&fate("{kwok.laurel.test/fate: never-ready}")).await?;
@@ -191,7 +192,8 @@ fn a_service_of_somebody_else_is_left_alone() {
         scene.registered(1).await?;
         scene
             .apply(
-                "{apiVersion: v1, kind: Service, metadata: {name: champion}, spec: {selector: {app: theirs}, ports: [{port: 80}]}}",
+                "{apiVersion: v1, kind: Service, metadata: {name: champion}, spec: {selector: {app: \
+                 theirs}, ports: [{port: 80}]}}",
             )
             .await?;
         let services = scene.api::<Service>();
@@ -200,7 +202,7 @@ fn a_service_of_somebody_else_is_left_alone() {
         let change = scene.desired("version: '1'").await?;
         let refused = scene.champion.reason(change, Reason::NameTaken, PATIENCE).await?;
         let said = message(&refused.object);
-        ensure!(said.contains(r#"the Service "champion" belongs to somebody else"#), "{said}");
+        ensure!(said.contains(r#"the Service "champion" has another owner"#), "{said}");
         let now = services.get("champion").await?;
         ensure!(now.resource_version() == theirs.resource_version(), "their Service was written");
         services.delete("champion", &DeleteParams::default()).await?;

@@ -6,9 +6,9 @@
 //! cargo run --example demo
 //! ```
 //!
-//! With `CLUSTER=existing` it uses kubectl's current cluster; `LAUREL_SERVING_IMAGE` then names a serving image that
-//! this cluster can pull. It starts from an empty namespace `risk` each time, which it deletes only if it made it, and
-//! leaves everything up. It ends with an error when a single request was lost.
+//! With `CLUSTER=existing` it uses kubectl's current cluster; `LAUREL_SERVING_IMAGE` then names a serving
+//! image that this cluster can pull. It starts from an empty namespace `risk` each time, which it deletes
+//! only if it made it, and leaves everything up. It ends with an error when a single request was lost.
 
 #![expect(clippy::print_stdout, reason = "the demo talks to a person at a terminal")]
 #![expect(clippy::disallowed_types, reason = "effects: the demo runs against a real cluster")]

@@ -1,4 +1,5 @@
-//! Figures beside the story: how long a pod takes by itself, and how fast traffic moves by Laurel and by hand.
+//! Figures beside the story: how long a pod takes by itself, and how fast traffic moves by Laurel and by
+//! hand.
 
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ pub(crate) fn pod_starts(stage: &Stage) {
     println!("  A pod's own start, from its creation until it is ready: {}", times.join(", "));
 }
 
-/// Moves traffic between two warm versions, by Laurel and then by hand; how many requests were lost meanwhile.
+/// Moves traffic between two warm versions, by Laurel and then by hand; how many requests were lost
+/// meanwhile.
 pub(crate) async fn moves(stage: &Stage, way: &Way, one: &str, other: &str) -> Result<usize> {
     let plan = Plan::both(PER_SECOND, Duration::from_mins(5));
     let load = Load::start(&way.target, &Request::get("/ping"), plan);

@@ -106,7 +106,8 @@ impl Stage {
         Ok(Audience { load: Load::start(&way.target, &request, plan), way })
     }
 
-    /// Waits until clients of both kinds have moved; how long after the change was accepted the last old answer came.
+    /// Waits until clients of both kinds have moved; how long after the change was accepted the last old
+    /// answer came.
     pub(crate) async fn traffic_moved(
         &self,
         load: &Load,

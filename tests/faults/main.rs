@@ -1,5 +1,6 @@
-//! Faults: the operator is killed, the API server and MLflow answer late, wrongly or not at all, and it still keeps its
-//! promises. A real API server whose pods are simulated, a real MLflow, and for each test an operator of its own.
+//! Faults: the operator is killed, the API server and MLflow answer late, wrongly or not at all, and it still
+//! keeps its promises. A real API server whose pods are simulated, a real MLflow, and for each test an
+//! operator of its own.
 //!
 //! ```sh
 //! make cluster-api                # etcd, kube-apiserver, controller-manager, scheduler, KWOK
@@ -20,8 +21,8 @@
 //! hostile   objects, names and bodies that nobody should send
 //! ```
 //!
-//! Runs with different filters may go on side by side; a run of `control_plane`, whose operator takes all namespaces in
-//! hand, waits for them, and they for it.
+//! Runs with different filters may go on side by side; a run of `control_plane`, whose operator takes all
+//! namespaces in hand, waits for them, and they for it.
 
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "waits for what cannot be watched")]

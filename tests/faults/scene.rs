@@ -74,8 +74,8 @@ pub(crate) fn play_before_start(name: &str, story: impl AsyncFnOnce(&Scene) -> R
     }
 }
 
-/// A story on a scene of its own, whose operator does not run yet: one of several that a test plays at the same time.
-/// What is never to happen is an error, too.
+/// A story on a scene of its own, whose operator does not run yet: one of several that a test plays at the
+/// same time. What is never to happen is an error, too.
 pub(crate) async fn act<T>(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<T>) -> Result<T> {
     let scene = Scene::set(World::get().await?, name).await?;
     let mut end = None;

@@ -104,20 +104,22 @@ async fn gets_nothing(scene: &Scene, pod: &str) -> Result<()> {
     timeout(PATIENCE, nothing).await.with_context(|| format!("{pod} is unready and still gets requests"))?
 }
 
-/// A request in a process that is killed is lost, and so is one that is sent there before its endpoint is gone: nobody
-/// can help that without sending it again. What can be had: nothing is lost any more once it is told, the other pod
-/// answers all the time, and the pod comes back by itself.
+/// A request in a process that is killed is lost, and so is one that is sent there before its endpoint is
+/// gone: nobody can help that without sending it again. What can be had: nothing is lost any more once it is
+/// told, the other pod answers all the time, and the pod comes back by itself.
 #[test]
 fn a_serving_pods_process_killed_under_load_is_told_the_other_pod_answers_and_it_comes_back() {
     play("process", 2, async |scene| {
         scene.good_versions(1).await?;
-        // The first process of a container cannot be killed from within it; beside a pause it is not the first.
+        // The first process of a container cannot be killed from within it; beside a pause it is not the
+        // first.
         let change = scene.get(two_pods(&json!({ "spec": { "shareProcessNamespace": true } }))).await?;
         let clients = scene.clients().await?;
         let pod = pods_of(scene, "1").await?.first().context("no pod")?.name_any();
 
         let killed = Instant::now();
-        let kill = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = uvicorn ] && kill -KILL ${p#/proc/}; done; true";
+        let kill = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = uvicorn ] && kill -KILL ${p#/proc/}; \
+             done; true";
         scene.kubectl(&["exec", &pod, "--", "sh", "-c", kill], None).await?;
         let one = |malias: &ModelAlias| ready_replicas(malias) == Some(1);
         let reported = scene.champion.until_since(killed, "one of two pods is told", PATIENCE, one).await?;

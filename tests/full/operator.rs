@@ -98,8 +98,8 @@ async fn kill_operator(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Upgrades the release to the same chart and the same values, but for a new annotation of the operator's pod, and waits
-/// until the new operator is ready.
+/// Upgrades the release to the same chart and the same values, but for a new annotation of the operator's
+/// pod, and waits until the new operator is ready.
 async fn upgrade(scene: &Scene, mark: &str) -> Result<()> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
     let bundled = checkout.join(".cluster/bin/helm");

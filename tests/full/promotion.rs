@@ -11,8 +11,8 @@ use crate::{
     support::{alias, cluster::OPERATOR_PODS},
 };
 
-/// From accepted to the last answer of the old version, when nothing has to be started. Far above what an idle machine
-/// needs (tens of milliseconds), and far below any polling.
+/// From accepted to the last answer of the old version, when nothing has to be started. Far above what an
+/// idle machine needs (tens of milliseconds), and far below any polling.
 const IMMEDIATELY: Duration = Duration::from_secs(1);
 
 fn two_pods(version: &str) -> serde_json::Value {

@@ -230,7 +230,8 @@ impl Clients {
         self.load.since(moment)
     }
 
-    /// Waits until clients of both kinds have moved; how long after the change was accepted the last old answer came.
+    /// Waits until clients of both kinds have moved; how long after the change was accepted the last old
+    /// answer came.
     pub(crate) async fn move_to(&self, change: Change, from: &str, to: &str) -> Result<Duration> {
         let moved = self.load.moved(change.accepted, (from, to), PATIENCE).await;
         moved.with_context(|| {

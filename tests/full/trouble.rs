@@ -9,7 +9,8 @@ use crate::{
     support::alias,
 };
 
-/// Wishes for something that cannot be had; returns what the condition `Ready` says, while version 1 goes on serving.
+/// Wishes for something that cannot be had; returns what the condition `Ready` says, while version 1 goes on
+/// serving.
 async fn refused(scene: &Scene, clients: &Clients, spec: Value, reason: Reason) -> Result<String> {
     let change = scene.desired(spec).await?;
     let seen = scene.champion.reason(change, reason, PATIENCE).await?;

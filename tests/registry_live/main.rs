@@ -1,4 +1,5 @@
-//! The MLflow backend against a real tracking server, so that the tests on the wire are about MLflow as it is.
+//! The MLflow backend against a real tracking server, so that the tests on the wire are about MLflow as it
+//! is.
 //!
 //! `LAUREL_TEST_MLFLOW_URL` names the server: one without authentication and without workspaces, that serves
 //! artifacts. The tests make models whose names begin with `laurel-` and a number, and delete them again.
@@ -317,7 +318,8 @@ async fn a_missing_workspace_is_not_a_missing_model() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server with --app-name basic-auth at LAUREL_TEST_MLFLOW_AUTH_URL and its admin's password"]
+#[ignore = "needs a server with --app-name basic-auth at LAUREL_TEST_MLFLOW_AUTH_URL and its admin's \
+     password"]
 async fn credentials_are_needed_where_there_is_authentication() {
     let url: url::Url = variable("LAUREL_TEST_MLFLOW_AUTH_URL").parse().unwrap();
     let ask = |credentials| {

@@ -71,11 +71,11 @@ impl Clients {
         now
     }
 
-    /// Waits until each kind of client has been answered by `version` alone for `this_long`, and makes sure that since
-    /// `changed` no answer came from where it may not come from.
+    /// Waits until each kind of client has been answered by `version` alone for `this_long`, and makes sure
+    /// that since `changed` no answer came from where it may not come from.
     ///
-    /// `at_once` says that traffic has moved with the first answer of `version`: whoever asks after that answer must
-    /// not be answered by another version. Otherwise it has moved when the last client has.
+    /// `at_once` says that traffic has moved with the first answer of `version`: whoever asks after that
+    /// answer must not be answered by another version. Otherwise it has moved when the last client has.
     pub(super) async fn stay_on(
         &self,
         changed: Instant,

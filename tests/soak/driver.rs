@@ -20,22 +20,23 @@ use super::{
 };
 use crate::support::alias::{self, Alias, Change};
 
-/// A change waits for an operator that was killed, for an MLflow that is away and for pods on a machine with too much to
-/// do. Far more than that is a change that hangs.
+/// A change waits for an operator that was killed, for an MLflow that is away and for pods on a machine with
+/// too much to do. Far more than that is a change that hangs.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The longest rest between two changes.
 const REST: Duration = Duration::from_millis(1500);
 
-/// How long one version alone must answer until traffic counts as moved: where it moves at once, and where both versions
-/// answered before.
+/// How long one version alone must answer until traffic counts as moved: where it moves at once, and where
+/// both versions answered before.
 const ALONE: Duration = Duration::from_secs(1);
 const ALONE_AFTER_BOTH: Duration = Duration::from_secs(4);
 
 /// The percentage of changes in whose midst the operator is killed, beside the kills at any moment.
 const KILLS: u64 = 20;
 
-/// The percentage of changes of a `BlueGreen` alias that go back to the warm version, and that are taken back.
+/// The percentage of changes of a `BlueGreen` alias that go back to the warm version, and that are taken
+/// back.
 const BACK: u64 = 65;
 const TAKEN_BACK: u64 = 8;
 

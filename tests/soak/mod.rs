@@ -1,8 +1,9 @@
 //! The soak: promise 2 while everything goes wrong that may go wrong.
 //!
-//! Clients ask 200 times a second while three aliases of one model are promoted and rolled back as fast as they
-//! can be, the operator is killed, and MLflow is killed and hung. Not one request may be lost, and none may be answered
-//! by a version that traffic has left. What it does comes from a seed; when it happens is up to the machine.
+//! Clients ask 200 times a second while three aliases of one model are promoted and rolled back as fast as
+//! they can be, the operator is killed, and MLflow is killed and hung. Not one request may be lost, and none
+//! may be answered by a version that traffic has left. What it does comes from a seed; when it happens is up
+//! to the machine.
 //!
 //! ```text
 //! plan      what serves: three aliases, and how often each is asked
@@ -56,8 +57,8 @@ pub(crate) struct Options {
 /// When it is enough.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Enough {
-    /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator and a twentieth as
-    /// many restarts of MLflow.
+    /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator and a
+    /// twentieth as many restarts of MLflow.
     Changes(usize),
     /// After this time.
     Time(Duration),
@@ -125,8 +126,8 @@ async fn make_changes(stage: &Stage, options: Options) -> Result<()> {
     }
 }
 
-/// Tells how far it is, and stops everything when it is enough. Ends only with an error: when a request is lost, or when
-/// what is stopped does not end.
+/// Tells how far it is, and stops everything when it is enough. Ends only with an error: when a request is
+/// lost, or when what is stopped does not end.
 async fn supervise(stage: &Stage, enough: Enough, stop: watch::Sender<bool>) -> Result<Infallible> {
     let started = Instant::now();
     let mut told = started;

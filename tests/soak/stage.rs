@@ -67,7 +67,8 @@ pub(super) struct Stage {
     pub(super) subjects: Vec<Subject>,
     pub(super) watched: Watched,
     pub(super) story: Story,
-    /// How many model servers may start at a time: each needs a core for seconds, and two cores also answer the clients.
+    /// How many model servers may start at a time: each needs a core for seconds, and two cores also answer
+    /// the clients.
     pub(super) room_to_start: Semaphore,
     figures: Mutex<Figures>,
 }

@@ -38,7 +38,8 @@ where
         let name = seen.object.name_any();
         let gone = if seen.gone { " is gone;" } else { "" };
         let line = format!("{}{gone} {}", K::kind(&()), tell(&seen.object));
-        // Many changes of an object change nothing of what is told, and an event that comes again is told once.
+        // Many changes of an object change nothing of what is told, and an event that comes again is told
+        // once.
         if last.insert(name, line.clone()) != Some(line.clone()) {
             lines.push((seen.at, line));
         }

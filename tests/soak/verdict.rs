@@ -66,8 +66,8 @@ fn told_with_the_story(stage: &Stage, what: &str, mut audit_writes: Vec<(&Subjec
     format!("{}: {what}\n{}\n--- what happened around then\n{around}", audit_writes.len(), lines.join("\n"))
 }
 
-/// Everything comes to rest, with the alias in MLflow on what serves; then nothing is written any more, and of all
-/// requests none was lost.
+/// Everything comes to rest, with the alias in MLflow on what serves; then nothing is written any more, and
+/// of all requests none was lost.
 pub(super) async fn at_the_end(stage: &mut Stage) -> Result<()> {
     stage.cluster.require_laurel().await?;
     let began = Instant::now();
@@ -88,7 +88,8 @@ pub(super) async fn at_the_end(stage: &mut Stage) -> Result<()> {
     }
     let requests = stage.requests();
     ensure!(requests.lost() == 0, about_losses(stage));
-    // What a machine with too much to do did not let them ask is no loss, but with much of it this would be no proof.
+    // What a machine with too much to do did not let them ask is no loss, but with much of it this would be
+    // no proof.
     ensure!(requests.sent() > 2 * requests.not_sent(), "the clients could not keep their rate: {requests}");
     Ok(())
 }
@@ -152,8 +153,8 @@ async fn is_quiet(stage: &Stage) -> Result<()> {
     }
 }
 
-/// The objects that have come to be since a moment, each as often as it was written. A watch that begins anew shows all
-/// objects once more; that is no write.
+/// The objects that have come to be since a moment, each as often as it was written. A watch that begins anew
+/// shows all objects once more; that is no write.
 fn written_since<K>(watch: &Watch<K>, since: Instant) -> Vec<String>
 where
     K: Resource<DynamicType = ()> + Clone,

@@ -1,7 +1,7 @@
 //! Everything that a watch reported, with the moment it was seen here.
 //!
-//! Waiting and measuring share it: nothing that happened between two looks is missed, and how long something took can
-//! be asked after it happened.
+//! Waiting and measuring share it: nothing that happened between two looks is missed, and how long something
+//! took can be asked after it happened.
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
@@ -98,7 +98,8 @@ impl<K: Clone> Watch<K> {
         self.log.seen().last().cloned()
     }
 
-    /// The first state that `wanted` holds for, as soon as there is one; an error that names `what` after `deadline`.
+    /// The first state that `wanted` holds for, as soon as there is one; an error that names `what` after
+    /// `deadline`.
     pub(crate) async fn until(
         &self,
         what: &str,

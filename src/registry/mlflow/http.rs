@@ -296,8 +296,8 @@ fn client(connection: &Connection) -> Result<Client, ConnectionError> {
         .redirect(redirect::Policy::none())
         .timeout(connection.timeout)
         .connect_timeout(connection.timeout.min(CONNECT_TIMEOUT))
-        // MLflow's server, uvicorn with its default of several workers, answers on a reused connection 40 ms late
-        // (Nagle meets delayed ACK), and closes idle ones after 5 s, also just as we write.
+        // MLflow's server, uvicorn with its default of several workers, answers on a reused connection 40 ms
+        // late (Nagle meets delayed ACK), and closes idle ones after 5 s, also just as we write.
         .pool_max_idle_per_host(0);
     let builder = match &connection.ca_pem {
         Some(pem) => builder.tls_certs_merge(certificates(pem)?),

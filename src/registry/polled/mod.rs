@@ -87,8 +87,8 @@ pub struct Settings {
 /// All known registries, by the objects that describe them.
 #[derive(Debug, Default)]
 pub struct Registries {
-    /// `None` for an object that cannot be used. One that has not been looked at since this process started is
-    /// missing.
+    /// `None` for an object that cannot be used. One that has not been looked at since this process started
+    /// is missing.
     registries: RwLock<HashMap<RegistryKey, Option<Arc<PolledRegistry>>>>,
 }
 

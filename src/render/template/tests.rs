@@ -1,4 +1,4 @@
-//! What a template may do, and what it may not: by example.
+//! Merging, by example.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -20,21 +20,17 @@ pub(super) fn render(fixture: &Fixture) -> Result<Deployment, InvalidTemplate> {
 
 fn applied(fixture: &Fixture) -> Result<Applicable<Deployment>, InvalidTemplate> {
     let rendered = deployment(&fixture.rendering(), version(4), &model_uri(), 1, Timestamp::UNIX_EPOCH);
-    assert_eq!(
-        validate(&fixture.rendering()),
-        rendered.clone().map(drop),
-        "validate says what rendering does"
-    );
+    assert_eq!(validate(&fixture.rendering()), rendered.clone().map(drop), "validate and rendering agree");
     rendered
 }
 
-/// The pod template as the API server gets it.
+/// Returns the pod template as sent to the API server.
 fn sent(template: &str) -> Value {
     let applied = serde_json::to_value(applied(&with(yaml(template))).unwrap()).unwrap();
     applied["spec"]["template"].clone()
 }
 
-/// The fixture without these paths.
+/// Returns the fixture with these paths in `templateOmit`.
 fn omitting(paths: &[&str], template: &str) -> Fixture {
     let mut fixture = Fixture::serving(template);
     let serving = fixture.spec.serving.as_mut().unwrap();
@@ -42,7 +38,7 @@ fn omitting(paths: &[&str], template: &str) -> Fixture {
     fixture
 }
 
-/// The fixture with this as `serving.template`.
+/// Returns the fixture with this as `serving.template`.
 pub(super) fn with(template: Value) -> Fixture {
     let mut fixture = Fixture::serving("");
     fixture.spec.serving.as_mut().unwrap().template = Some(template);
@@ -63,9 +59,9 @@ fn model(container: &str) -> Container {
     pod.containers.into_iter().find(|container| container.name == "model").unwrap()
 }
 
-/// The path of each fault.
+/// Asserts the path of each error.
 fn errors(fixture: &Fixture) -> Vec<String> {
-    let invalid = render(fixture).expect_err("it is refused");
+    let invalid = render(fixture).expect_err("rendering should fail");
     invalid.0.into_iter().map(|error| error.path).collect()
 }
 
@@ -137,7 +133,7 @@ fn null_takes_away() {
     assert_eq!((security.run_as_user, security.run_as_non_root), (None, Some(true)));
 }
 
-/// Editors, `kubectl` and Helm leave these behind; nobody asks for anything by them.
+/// Editors, `kubectl` and Helm leave these behind; they have no meaning.
 #[test]
 fn harmless_leftovers_are_passed_over() {
     let plain = sent("{}");
@@ -164,11 +160,13 @@ fn harmless_leftovers_are_passed_over() {
     }
 }
 
-/// The cluster may be newer than the types that Laurel is compiled with. What nobody knows, the API server refuses.
+/// The cluster may be newer than the types that Laurel is compiled with. The API server rejects unknown
+/// fields.
 #[test]
 fn fields_that_are_not_known_here_are_passed_on() {
     let sent = sent(
-        "{spec: {hostnameOverride: crown, containers: [{name: x, image: i, livenessProbe: {httpGet: {pth: /}}},
+        "{spec: {hostnameOverride: crown, containers: [{name: x, image: i, livenessProbe: {httpGet: {pth: \
+         /}}},
           {name: model, restartPolicyRules: [{action: Restart}]}]}}",
     );
     let containers = &sent["spec"]["containers"];
@@ -326,8 +324,8 @@ fn a_custom_server_has_to_say_when_it_is_ready() {
     let message = render(&Fixture::serving("runtime: custom")).unwrap_err().to_string();
     assert_eq!(
         message,
-        "serving.template.spec.containers: runtime custom needs a readinessProbe on the container model, so that \
-         traffic reaches only a server that answers; add it"
+        "serving.template.spec.containers: runtime custom needs a readinessProbe on the container model, so \
+         that traffic reaches only a server that can answer; add it"
     );
 }
 

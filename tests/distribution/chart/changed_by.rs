@@ -1,4 +1,5 @@
-//! The policy with which the API server stamps who decided about a version. That it works is shown by the control-plane tests.
+//! The policy with which the API server stamps who decided about a version. That it works is shown by the
+//! control-plane tests.
 
 use pretty_assertions::assert_eq;
 use serde_json::json;

@@ -172,7 +172,8 @@ fn promise_12_no_reference_leads_to_another_namespace() {
             "RegisteredModel.registryRef: kind name",
         ]
     );
-    // What is not described could name anything. Here it is a pod template, which names Secrets of its namespace alone.
+    // What is not described could name anything. Here it is a pod template, which names Secrets of its
+    // namespace alone.
     let open = |(path, schema): &Field| {
         (schema["x-kubernetes-preserve-unknown-fields"] == true).then(|| path.clone())
     };

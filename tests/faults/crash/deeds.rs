@@ -1,5 +1,5 @@
-//! What the operator did, apart from telling it: the writes that change what runs, what is routed where and what the
-//! registry says.
+//! What the operator did, apart from telling it: the writes that change what runs, what is routed where and
+//! what the registry says.
 
 use std::collections::BTreeSet;
 

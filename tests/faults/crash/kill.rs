@@ -35,8 +35,8 @@ impl Moment {
     }
 }
 
-/// When to kill the operator in a story that had these writes: after each of them, after one more, and before those that
-/// it had waited for.
+/// When to kill the operator in a story that had these writes: after each of them, after one more, and before
+/// those that it had waited for.
 pub(super) fn moments(writes: &[Exchange]) -> Vec<Moment> {
     let waited = |pair: &[Exchange]| {
         let before = pair[0].ended.unwrap_or(pair[0].arrived);
@@ -53,8 +53,8 @@ pub(super) struct Crash {
 }
 
 impl Crash {
-    /// Lets the operator be killed at its n-th write after `base` of them. From that write on nothing of it reaches a
-    /// server.
+    /// Lets the operator be killed at its n-th write after `base` of them. From that write on nothing of it
+    /// reaches a server.
     pub(super) fn prepare(scene: &Scene, base: usize, moment: Moment) -> Self {
         let over = Arc::new((AtomicBool::new(false), Notify::new()));
         let (noted, operator) = (over.clone(), scene.operator.clone());

@@ -1,13 +1,15 @@
-//! Killed at every single write: whatever the operator has just done, or was about to do, another one finds the way on.
+//! Killed at every single write: whatever the operator has just done, or was about to do, another one finds
+//! the way on.
 //!
-//! A story is told once without a crash. Then it is told anew for every write that the operator made in it, each time on
-//! a scene of its own: the operator is killed right after that write has reached the server, before it hears the answer.
-//! Where the operator had waited before a write, it is killed right before that write is sent on, too: the world has
-//! moved by then. Another operator is started, and it has to come to the same end, by nothing but what is done without a
-//! crash; then it has to be quiet. What is never to happen does not happen on the way, either.
+//! A story is told once without a crash. Then it is told anew for every write that the operator made in it,
+//! each time on a scene of its own: the operator is killed right after that write has reached the server,
+//! before it hears the answer. Where the operator had waited before a write, it is killed right before that
+//! write is sent on, too: the world has moved by then. Another operator is started, and it has to come to the
+//! same end, by nothing but what is done without a crash; then it has to be quiet. What is never to happen
+//! does not happen on the way, either.
 //!
-//! Once more the first operator is killed after its first write, the next one after its second, and so on: the ways back
-//! from a crash are interrupted, too.
+//! Once more the first operator is killed after its first write, the next one after its second, and so on:
+//! the ways back from a crash are interrupted, too.
 //!
 //! ```text
 //! stories  what is told: promotions, a rollback, failures, an alias that is moved, deletions
@@ -73,7 +75,8 @@ async fn tell(story: &impl Story) -> Result<()> {
     println!("{}: killed at {} moments: {reached:?}", story.name(), reached.len());
     let reported: Vec<String> = failures.iter().map(|failure| format!("{failure:#}")).collect();
     ensure!(reported.is_empty(), "{} go otherwise:\n{}", reported.len(), reported.join("\n\n"));
-    // How often it tells on the way how far it is depends on how fast pods become ready; what it does, does not.
+    // How often it tells on the way how far it is depends on how fast pods become ready; what it does, does
+    // not.
     let deeds = undisturbed.deeds.len();
     ensure!(reached.len() >= deeds, "only {} moments for {deeds} deeds", reached.len());
     Ok(())

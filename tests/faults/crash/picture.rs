@@ -1,5 +1,5 @@
-//! What a scene looks like, in the cluster and in the registry, without times, names and messages: two scenes that went
-//! the same way look the same.
+//! What a scene looks like, in the cluster and in the registry, without times, names and messages: two scenes
+//! that went the same way look the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 

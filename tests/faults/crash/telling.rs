@@ -20,8 +20,8 @@ use crate::{
     wire::Exchange,
 };
 
-/// How many scenes are played at the same time, by all tests together. Those that only wait whether their operator stays
-/// quiet do not count.
+/// How many scenes are played at the same time, by all tests together. Those that only wait whether their
+/// operator stays quiet do not count.
 static ROOM: Semaphore = Semaphore::const_new(6);
 
 /// How long nothing is written before a story begins: what came before it has ended.
@@ -94,8 +94,8 @@ pub(super) async fn once(
     reported.await.with_context(|| format!("{} with a crash {moment:?}", story.name()))
 }
 
-/// Tells a story with operators of which each is killed one write later than the one before it, until one is through;
-/// how many there were.
+/// Tells a story with operators of which each is killed one write later than the one before it, until one is
+/// through; how many there were.
 pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Result<usize> {
     let room = ROOM.acquire().await?;
     let reported = act(story.name(), async |scene| {
@@ -156,8 +156,8 @@ impl Crash {
     }
 }
 
-/// The scene comes to the end that it has without a crash, and is quiet then. While it is watched for that, another
-/// scene has room.
+/// The scene comes to the end that it has without a crash, and is quiet then. While it is watched for that,
+/// another scene has room.
 async fn same_end(
     scene: &Scene,
     undisturbed: &Undisturbed,

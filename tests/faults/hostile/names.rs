@@ -25,7 +25,8 @@ use crate::{
     support::alias::{has, is_ready, message},
 };
 
-/// What follows the name of the scene's own model in the names of these, each a name that a person might give, or an attacker.
+/// What follows the name of the scene's own model in the names of these, each a name that a person might
+/// give, or an attacker.
 const NAMES: [&str; 18] = [
     " model",
     "_model",
@@ -185,7 +186,8 @@ fn promise_10_a_url_that_nobody_can_connect_to_is_told_and_can_be_corrected() {
         scene.mlflow.create_model(&scene.model).await?;
         scene.mlflow.register(&scene.model).await?;
         // The API server takes it, because Go does.
-        let registry = "{apiVersion: laurel.dev/v1alpha1, kind: ModelRegistry, metadata: {name: mlflow}, spec: {mlflow: {url: ";
+        let registry = "{apiVersion: laurel.dev/v1alpha1, kind: ModelRegistry, metadata: {name: mlflow}, \
+             spec: {mlflow: {url: ";
         scene.apply(&format!("{registry}'http://127.0.0.1:99999'}}, pollInterval: 5s}}}}")).await?;
         scene.describe_model("registryRef: {name: mlflow}").await?;
         until_told(scene, "RegistryInvalid", "invalid port number").await?;

@@ -120,7 +120,8 @@ fn reason(object: &DynamicObject) -> Option<&str> {
     (ready["observedGeneration"].as_i64() == object.metadata.generation).then(|| ready["reason"].as_str())?
 }
 
-/// Waits until each object has a condition with a reason from the closed list and a message; how often each reason came.
+/// Waits until each object has a condition with a reason from the closed list and a message; how often each
+/// reason came.
 async fn until_all_are_told_of(
     scene: &Scene,
     accepted: &[(&str, String)],

@@ -1,5 +1,5 @@
-//! An admission policy changes what Laurel writes, or somebody else writes the same object over and over: Laurel keeps to
-//! its fields and fights nobody.
+//! An admission policy changes what Laurel writes, or somebody else writes the same object over and over:
+//! Laurel keeps to its fields and fights nobody.
 
 use std::time::Duration;
 
@@ -148,10 +148,11 @@ async fn service_policy(scene: &Scene) -> Result<()> {
 
 /// A policy rewrites every image to a mirror and adds a label, as many do.
 async fn deployment_policy(scene: &Scene) -> Result<()> {
-    let expression = "Object{metadata: Object.metadata{labels: {'example.org/team': 'risk'}}, \
-                      spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: \
-                      object.spec.template.spec.containers.map(c, Object.spec.template.spec.containers{name: c.name, \
-                      image: c.image.startsWith('mirror.example/') ? c.image : 'mirror.example/' + c.image})}}}}";
+    let expression = "Object{metadata: Object.metadata{labels: {'example.org/team': 'risk'}}, spec: \
+                      Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: \
+                      object.spec.template.spec.containers.map(c, Object.spec.template.spec.containers{name: \
+                      c.name, image: c.image.startsWith('mirror.example/') ? c.image : 'mirror.example/' + \
+                      c.image})}}}}";
     let policy = Policy::enact(scene, "apps", "deployments", expression).await?;
     let probe = "
 apiVersion: apps/v1

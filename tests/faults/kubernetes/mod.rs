@@ -1,5 +1,6 @@
-//! Faults on the cluster's side: the API server refuses, is silent or is not there, watches break or go stale, objects
-//! and nodes vanish. What serves goes on, a person is told what to do, and it goes on by itself when the fault is over.
+//! Faults on the cluster's side: the API server refuses, is silent or is not there, watches break or go
+//! stale, objects and nodes vanish. What serves goes on, a person is told what to do, and it goes on by
+//! itself when the fault is over.
 //!
 //! ```text
 //! writes      one kind of write fails for a while
@@ -45,7 +46,8 @@ use crate::{
 /// How long a fault lasts that is to count as lasting: longer than anything is left alone after a failure.
 pub(crate) const LASTING: Duration = Duration::from_secs(9);
 
-/// How long anything may take for which a fault is no excuse: many scenes are played at the same time, on a busy machine.
+/// How long anything may take for which a fault is no excuse: many scenes are played at the same time, on a
+/// busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How soon it goes on by itself when a fault is over, on a busy machine.
@@ -72,8 +74,8 @@ pub(crate) fn play_all<'a>(scenes: impl IntoIterator<Item = LocalBoxFuture<'a, R
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
 }
 
-/// No storm: of what `counted` holds for, the operator asked the API server at most twice a second since a moment, and
-/// some more in the first second. How often it did.
+/// No storm: of what `counted` holds for, the operator asked the API server at most twice a second since a
+/// moment, and some more in the first second. How often it did.
 pub(crate) fn calm(scene: &Scene, since: Instant, counted: impl Fn(&Exchange) -> bool) -> Result<usize> {
     const FIRST: f64 = 10.0;
     let asked: Vec<Exchange> = scene.journal.exchanges();
@@ -89,13 +91,14 @@ pub(crate) fn calm(scene: &Scene, since: Instant, counted: impl Fn(&Exchange) ->
     Ok(asked.len())
 }
 
-/// What the API server says to somebody who lacks a right; `what` is the resource with its API group, `name` the object's.
+/// What the API server says to somebody who lacks a right; `what` is the resource with its API group, `name`
+/// the object's.
 fn forbidden(verb: &str, what: &str, name: &str) -> Violation {
     let (resource, group) = what.split_once('.').unwrap_or((what, ""));
     let name = if name.is_empty() { String::new() } else { format!(" {name:?}") };
     let message = format!(
-        "{what}{name} is forbidden: User \"system:serviceaccount:laurel-system:laurel\" cannot {verb} resource \
-         {resource:?} in API group {group:?} in the namespace \"risk\""
+        "{what}{name} is forbidden: User \"system:serviceaccount:laurel-system:laurel\" cannot {verb} \
+         resource {resource:?} in API group {group:?} in the namespace \"risk\""
     );
     Violation::kubernetes(403, "Forbidden", &message)
 }

@@ -14,12 +14,12 @@ use crate::{
     wire::{Exchange, Rule, Violation},
 };
 
-/// The registry's deadline, and as long as the cluster may take for the rest on a busy machine: it looks again and again,
-/// with longer and longer pauses.
+/// The registry's deadline, and as long as the cluster may take for the rest on a busy machine: it looks
+/// again and again, with longer and longer pauses.
 const DEADLINE: Duration = Duration::from_secs(110);
 
-/// Asks for the end of the namespace. What the cluster then takes away in it is not the operator's doing, which deletes no
-/// Deployment.
+/// Asks for the end of the namespace. What the cluster then takes away in it is not the operator's doing,
+/// which deletes no Deployment.
 async fn delete(scene: &Scene) -> Result<Namespace> {
     let namespaces: Api<Namespace> = Api::all(scene.cluster.client.clone());
     let deleted = namespaces.delete(&scene.namespace, &DeleteParams::default()).await?;
@@ -71,7 +71,8 @@ fn promise_9_a_namespace_ends_whatever_is_away() {
         }),
         scene("n-promotion", async |scene| {
             serving(scene, "").await?;
-            let slow = "{version: '2', serving: {template: {metadata: {annotations: {kwok.laurel.test/ready-after: 3s}}}}}";
+            let slow = "{version: '2', serving: {template: {metadata: {annotations: \
+                 {kwok.laurel.test/ready-after: 3s}}}}}";
             scene.desired(slow).await?;
             ends(scene, DEADLINE).await
         }),

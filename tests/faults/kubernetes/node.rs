@@ -23,8 +23,8 @@ use crate::{
 /// The label and the taint of nodes that belong to one scene.
 const SCENE: &str = "kwok.laurel.test/scene";
 
-/// Simulated nodes of one scene, which no other pod gets to. They go when this is dropped with [`Nodes::remove`], or when
-/// another run finds them left.
+/// Simulated nodes of one scene, which no other pod gets to. They go when this is dropped with
+/// [`Nodes::remove`], or when another run finds them left.
 struct Nodes {
     api: Api<Node>,
     scene: String,
@@ -72,7 +72,8 @@ impl Nodes {
         }
     }
 
-    /// The machine is gone: the node's object, and with it the pods that were there, as the cluster does it after a while.
+    /// The machine is gone: the node's object, and with it the pods that were there, as the cluster does it
+    /// after a while.
     async fn lose(&self, scene: &Scene, name: &str) -> Result<usize> {
         let name = self.name(name);
         self.remove(&name).await?;
@@ -128,8 +129,9 @@ async fn one_of_two(scene: &Scene, nodes: &Nodes) -> Result<()> {
     scene.until_quiet().await
 }
 
-/// The only node of the version that serves goes while the version before is warm elsewhere: that one takes over at once. The
-/// version did not fail by itself, so it is not rejected, and traffic returns when the node is back.
+/// The only node of the version that serves goes while the version before is warm elsewhere: that one takes
+/// over at once. The version did not fail by itself, so it is not rejected, and traffic returns when the node
+/// is back.
 async fn the_only_one(scene: &Scene, nodes: &Nodes) -> Result<()> {
     scene.get("version: '1'").await?;
     scene.get(&nodes.template("version: '2'")).await?;
@@ -152,7 +154,8 @@ async fn the_only_one(scene: &Scene, nodes: &Nodes) -> Result<()> {
     scene.until_quiet().await
 }
 
-/// The same with no version that is warm: it says that no node takes its pods, and serves again when one does.
+/// The same with no version that is warm: it says that no node takes its pods, and serves again when one
+/// does.
 async fn nothing_else(scene: &Scene, nodes: &Nodes) -> Result<()> {
     let change = scene.get(&nodes.template("version: '1'")).await?;
     scene.until_named("champion", Some("1")).await?;

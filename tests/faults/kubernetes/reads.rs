@@ -44,7 +44,8 @@ fn an_object_that_cannot_be_looked_at_is_not_written_and_that_is_told() {
     });
 }
 
-/// Watches end, and the lists that begin them anew fail for a while; meanwhile the Service is deleted by hand.
+/// Watches end, and the lists that begin them anew fail for a while; meanwhile the Service is deleted by
+/// hand.
 async fn lists_fail(scene: &Scene, violation: Violation) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;

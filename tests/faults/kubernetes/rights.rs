@@ -1,4 +1,5 @@
-//! One right of the operator's is taken away: the condition says which, and when it is given back, it goes on by itself.
+//! One right of the operator's is taken away: the condition says which, and when it is given back, it goes on
+//! by itself.
 
 use std::time::Duration;
 

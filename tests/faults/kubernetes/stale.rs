@@ -1,7 +1,7 @@
 //! What a view that is out of date must not lead to.
 //!
-//! No controller can know that a pod dies at the very moment at which traffic moves to it. What holds is that traffic is
-//! moved by what the API server says at that moment, not by what a watch said some time ago.
+//! No controller can know that a pod dies at the very moment at which traffic moves to it. What holds is that
+//! traffic is moved by what the API server says at that moment, not by what a watch said some time ago.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::{
     wire::{Rule, Violation},
 };
 
-/// So many of the two pods of the warm version are ready no more, and the watch of pods does not say so. Then somebody rolls
-/// back to it.
+/// So many of the two pods of the warm version are ready no more, and the watch of pods does not say so. Then
+/// somebody rolls back to it.
 async fn rolled_back_to_dead_pods(scene: &Scene, dead: usize) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;

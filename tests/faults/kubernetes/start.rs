@@ -1,4 +1,5 @@
-//! The API server, or one of our kinds, is not there when the operator starts: it waits, says for what, and goes on.
+//! The API server, or one of our kinds, is not there when the operator starts: it waits, says for what, and
+//! goes on.
 
 use std::time::Duration;
 

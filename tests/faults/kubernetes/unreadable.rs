@@ -1,5 +1,5 @@
-//! An object that this release cannot read, for instance because a later one wrote it: it is told of, it stalls no other,
-//! what it stands for goes on, and it can be deleted.
+//! An object that this release cannot read, for instance because a later one wrote it: it is told of, it
+//! stalls no other, what it stands for goes on, and it can be deleted.
 
 use std::time::Duration;
 
@@ -92,7 +92,10 @@ async fn alias(scene: &Scene, change: Change, said: &str, restarts: bool) -> Res
         scene.retry("unseen").await?;
     }
     let reported = told_of(scene, "ModelAlias", "champion").await?;
-    ensure!(reported.contains("Laurel cannot read this ModelAlias") && reported.contains(said), "{reported}");
+    ensure!(
+        reported.contains("Laurel cannot parse this ModelAlias") && reported.contains(said),
+        "{reported}"
+    );
     // Another one goes on.
     scene.apply(OTHER).await?;
     scene.until_named("other", Some("1")).await?;

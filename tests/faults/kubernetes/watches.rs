@@ -1,4 +1,5 @@
-//! Watches break, hang before their first word, go silent, or end with 410 Gone: what was missed is caught up with.
+//! Watches break, hang before their first word, go silent, or end with 410 Gone: what was missed is caught up
+//! with.
 
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ fn promise_7_watches_that_break_again_and_again_in_mid_promotion_lose_nothing() 
             let change = scene.desired(&format!("version: '{version}'")).await?;
             for _ in 0..8 {
                 scene.kubernetes.drop_streams();
-                sleep(Duration::from_millis(120)).await; // Time itself is the subject: another moment each time.
+                // Time itself is the subject: another moment each time.
+                sleep(Duration::from_millis(120)).await;
             }
             scene.champion.ready(change, PATIENCE).await?;
             ensure!(selected(scene).await? == version, "the Service is not on version {version}");
@@ -73,16 +75,16 @@ async fn gone(scene: &Scene) -> Result<()> {
     scene.audit.service_since(unseen, "the Service again", |_| true).await?;
     scene.champion.ready(change, PATIENCE).await?;
     ensure!(selected(scene).await? == "3", "traffic did not move");
-    // Version 1 is gone for good. Version 2 is warm at the size that it had when traffic left it: what somebody gave it, or, where
-    // that was seen before the new wish, the size it should have.
+    // Version 1 is gone for good. Version 2 is warm at the size that it had when traffic left it: what
+    // somebody gave it, or, where that was seen before the new wish, the size it should have.
     let sizes = sizes(scene).await?;
     ensure!(sizes.keys().eq(["2", "3"]) && sizes["3"] == 2 && matches!(sizes["2"], 2 | 3), "{sizes:?}");
     scene.until_named("champion", Some("3")).await?;
     scene.until_quiet().await
 }
 
-/// One kind's watch is deaf: it hangs before it begins, or falls silent. A promotion needs it and waits no longer than until
-/// that is noticed.
+/// One kind's watch is deaf: it hangs before it begins, or falls silent. A promotion needs it and waits no
+/// longer than until that is noticed.
 async fn deaf(scene: &Scene, kind: &'static str, violation: Violation) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;

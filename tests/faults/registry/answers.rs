@@ -1,5 +1,5 @@
-//! What comes back from the registry is no answer, or comes late: one fault after the other, each until it is told and then
-//! until everything is well again.
+//! What comes back from the registry is no answer, or comes late: one fault after the other, each until it is
+//! told and then until everything is well again.
 
 use std::time::Duration;
 
@@ -168,7 +168,8 @@ async fn rate_limited(scene: &Scene) -> Result<()> {
         ensure!(said.contains("HTTP 429") && said.contains(&url), "{said:?}");
     }
     let told_at = (Instant::now(), busy.struck());
-    sleep(Duration::from_secs(11)).await; // Time itself is the subject: two polls, but not as long as was asked for.
+    // Time itself is the subject: two polls, but not as long as was asked for.
+    sleep(Duration::from_secs(11)).await;
     // The registry that Laurel was installed with is polled for itself, and asked to wait for itself.
     let more = busy.struck() - told_at.1;
     ensure!(
@@ -182,7 +183,8 @@ async fn rate_limited(scene: &Scene) -> Result<()> {
     untouched(scene, &before).await
 }
 
-/// A page that is different each time, as those are that carry the number of the request: the trouble is the same.
+/// A page that is different each time, as those are that carry the number of the request: the trouble is the
+/// same.
 async fn restless(scene: &Scene) -> Result<()> {
     let reported = serving(scene, 2).await?;
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;

@@ -1,5 +1,5 @@
-//! Times that make no sense here: MLflow's clock is wrong, or the API server's, or ours was set back. Nothing is decided by
-//! another machine's clock.
+//! Times that make no sense here: MLflow's clock is wrong, or the API server's, or ours was set back. Nothing
+//! is decided by another machine's clock.
 //!
 //! The operator's own clock is not changed in these tests, only what a decision takes for now.
 
@@ -88,7 +88,8 @@ async fn registrys_clock(scene: &Scene, time: i64) -> Result<()> {
     held(scene, began, ConditionType::Serving)
 }
 
-/// The header `Date` says a century ago, and the answer is to be fresh for an hour: it is read again all the same.
+/// The header `Date` says a century ago, and the answer is to be fresh for an hour: it is read again all the
+/// same.
 async fn date(scene: &Scene) -> Result<()> {
     serving(scene, 1).await?;
     scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
@@ -122,7 +123,8 @@ async fn clusters_clock(scene: &Scene) -> Result<()> {
     scene.until_quiet().await
 }
 
-/// What an operator sees whose clock was set back by a day after it had started version 2, with so many ready pods.
+/// What an operator sees whose clock was set back by a day after it had started version 2, with so many ready
+/// pods.
 fn set_back(ready: u32) -> (Observed, Timestamp) {
     let then: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
     let now = then - SignedDuration::from_hours(24);

@@ -1,5 +1,5 @@
-//! The fault begins in the middle of a promotion: traffic is not held up by it, the alias in the registry comes after, once,
-//! and until then it is said what is missing.
+//! The fault begins in the middle of a promotion: traffic is not held up by it, the alias in the registry
+//! comes after, once, and until then it is said what is missing.
 
 use std::time::Duration;
 
@@ -81,7 +81,8 @@ pub(super) fn scenes() -> Vec<Played> {
     ]
 }
 
-/// The registry goes once the new version was started: it is finished all the same, and the alias follows when it is back.
+/// The registry goes once the new version was started: it is finished all the same, and the alias follows
+/// when it is back.
 async fn away(scene: &Scene, reason: Reason, violation: Option<Violation>) -> Result<()> {
     let reported = serving(scene, 2).await?;
     let registry = scene.registry.clone();
@@ -131,7 +132,8 @@ async fn refused(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// A write whose answer was lost is settled once the alias is seen to agree: what is written later does not speak of it.
+/// A write whose answer was lost is settled once the alias is seen to agree: what is written later does not
+/// speak of it.
 async fn stale(scene: &Scene) -> Result<()> {
     serving(scene, 3).await?;
     scene.registry.place(Rule::on(Method::POST, "registered-models/alias", Violation::LoseAnswer).times(1));
@@ -147,8 +149,8 @@ async fn stale(scene: &Scene) -> Result<()> {
     scene.until_named("champion", Some("3")).await.context("the next promotion")
 }
 
-/// The input example of a version is in the registry, too: while that is away, nothing is known of it, and the version is not
-/// rejected for it.
+/// The input example of a version is in the registry, too: while that is away, nothing is known of it, and
+/// the version is not rejected for it.
 async fn unproven(scene: &Scene) -> Result<()> {
     const LONGER_THAN_TRIED: Duration = Duration::from_secs(36);
     let spec =

@@ -131,7 +131,8 @@ async fn alias_deleted_and_reported(scene: &Scene) -> Result<()> {
     untouched(scene, &before).await
 }
 
-/// A version that is deleted takes its alias with it: it goes on serving, until the alias is set on another one.
+/// A version that is deleted takes its alias with it: it goes on serving, until the alias is set on another
+/// one.
 async fn version_deleted(scene: &Scene) -> Result<()> {
     following(scene, FOLLOW, 2).await?;
     let (before, began) = (cluster(scene).await?, Instant::now());

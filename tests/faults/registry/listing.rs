@@ -1,5 +1,5 @@
-//! Pages of the listing of models that are empty, cut, endless, or that others delete from while they are read. What is missing
-//! from a page is there until a direct read says otherwise.
+//! Pages of the listing of models that are empty, cut, endless, or that others delete from while they are
+//! read. What is missing from a page is there until a direct read says otherwise.
 
 use std::time::Duration;
 
@@ -97,8 +97,8 @@ async fn broken(scene: &Scene) -> Result<()> {
     untouched(scene, &before).await
 }
 
-/// MLflow counts pages from the beginning of what is there: models that are deleted between two pages hide others, here the one
-/// that serves.
+/// MLflow counts pages from the beginning of what is there: models that are deleted between two pages hide
+/// others, here the one that serves.
 async fn walked(scene: &Scene) -> Result<()> {
     let reported = at_rest(scene).await?;
     // MLflow lists by name, so these come first.

@@ -1,5 +1,6 @@
-//! The registry answers wrongly, late or not at all, others change what is in it, clocks disagree: what serves goes on
-//! serving, the conditions say what is wrong, and when it is right again, that is noticed without anybody's help.
+//! The registry answers wrongly, late or not at all, others change what is in it, clocks disagree: what
+//! serves goes on serving, the conditions say what is wrong, and when it is right again, that is noticed
+//! without anybody's help.
 //!
 //! ```text
 //! answers   what comes back is no answer, or comes late: one fault after the other
@@ -49,7 +50,8 @@ use crate::{
     wire::{Exchange, Server},
 };
 
-/// How many scenes are set at the same time, by all tests together. Once it is set, a scene waits most of the time.
+/// How many scenes are set at the same time, by all tests together. Once it is set, a scene waits most of the
+/// time.
 static ROOM: Semaphore = Semaphore::const_new(4);
 
 /// A scene that is played.
@@ -96,8 +98,8 @@ fn promise_9_deletions_wait_for_no_registry_and_nothing_depends_on_the_clocks_of
     side_by_side([ends::scenes(), clocks::scenes()]);
 }
 
-/// A model with `count` versions, served by the ModelAlias `champion` in version 1; all by way of the ModelRegistry
-/// `mlflow`, whose URL is the proxy's.
+/// A model with `count` versions, served by the ModelAlias `champion` in version 1; all by way of the
+/// ModelRegistry `mlflow`, whose URL is the proxy's.
 async fn serving(scene: &Scene, count: usize) -> Result<Told> {
     let _room = ROOM.acquire().await?;
     let reported = described(scene, count).await?;
@@ -107,8 +109,8 @@ async fn serving(scene: &Scene, count: usize) -> Result<Told> {
     Ok(reported)
 }
 
-/// Waits until the history tells of a promotion to this version last, and all of it stands in the registry, so that nothing is
-/// written there any more.
+/// Waits until the history tells of a promotion to this version last, and all of it stands in the registry,
+/// so that nothing is written there any more.
 async fn until_recorded(scene: &Scene, newest: &str) -> Result<()> {
     let began = Instant::now();
     loop {

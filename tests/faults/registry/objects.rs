@@ -81,7 +81,8 @@ async fn version_deleted(scene: &Scene) -> Result<()> {
     scene.until_named("champion", Some("1")).await
 }
 
-/// The warm version is deleted: it stays warm, and the rollback to it goes at once; only the alias cannot name it.
+/// The warm version is deleted: it stays warm, and the rollback to it goes at once; only the alias cannot
+/// name it.
 async fn warm_version_deleted(scene: &Scene) -> Result<()> {
     serving(scene, 2).await?;
     scene.get("version: '2'").await?;
@@ -100,8 +101,9 @@ async fn warm_version_deleted(scene: &Scene) -> Result<()> {
     scene.until_named("champion", Some("2")).await
 }
 
-/// The model is deleted and registered anew, with the same numbers: pods keep what they were started with until somebody
-/// wants the new one. With `logged`, versions have an identity of their own; otherwise only their times tell them apart.
+/// The model is deleted and registered anew, with the same numbers: pods keep what they were started with
+/// until somebody wants the new one. With `logged`, versions have an identity of their own; otherwise only
+/// their times tell them apart.
 async fn made_anew(scene: &Scene, logged: bool) -> Result<()> {
     let reported = Told::watch(scene);
     let register = async || {

@@ -90,7 +90,8 @@ pub(super) fn scenes() -> Vec<Played> {
     ]
 }
 
-/// Back and forth while the write of the alias hangs: each time at once, and the alias is where traffic is in the end.
+/// Back and forth while the write of the alias hangs: each time at once, and the alias is where traffic is in
+/// the end.
 async fn twice(scene: &Scene) -> Result<()> {
     serving(scene, 2).await?;
     scene.get("version: '2'").await?;

@@ -55,7 +55,8 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
         scene.describe_model("registryRef: {name: mlflow}").await
     }
 
-    /// Waits until the ModelRegistry is `Ready` or not, for a reason, in a state seen since a moment; what it says.
+    /// Waits until the ModelRegistry is `Ready` or not, for a reason, in a state seen since a moment; what it
+    /// says.
     pub(super) async fn registry(&self, since: Instant, status: &str, reason: Reason) -> Result<String> {
         let said =
             |it: &ModelRegistry| ready(&it.status.clone().unwrap_or_default().conditions, status, reason);
@@ -75,7 +76,8 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
         Ok(())
     }
 
-    /// Waits until the RegisteredModel is `Ready` or not, for a reason, in a state seen since a moment; what it says.
+    /// Waits until the RegisteredModel is `Ready` or not, for a reason, in a state seen since a moment; what
+    /// it says.
     pub(super) async fn model(&self, since: Instant, status: &str, reason: Reason) -> Result<String> {
         let said =
             |it: &RegisteredModel| ready(&it.status.clone().unwrap_or_default().conditions, status, reason);
@@ -85,8 +87,8 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
         said(&wanted.await.with_context(|| format!("last {:?}", last()))?.object).context("it was said")
     }
 
-    /// Waits until all three tell why the registry's answers cannot be had; what each of them says. What serves and was in
-    /// step is `Ready` all the same.
+    /// Waits until all three tell why the registry's answers cannot be had; what each of them says. What
+    /// serves and was in step is `Ready` all the same.
     pub(super) async fn error(&self, scene: &Scene, since: Instant, reason: Reason) -> Result<[String; 3]> {
         let registry = self.registry(since, "False", reason).await?;
         let model = self.model(since, "False", reason).await?;
@@ -109,12 +111,14 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
     }
 }
 
-/// Waits until `RegistrySynced` of the ModelAlias has a status and a reason, in a state seen since a moment; what it says.
+/// Waits until `RegistrySynced` of the ModelAlias has a status and a reason, in a state seen since a moment;
+/// what it says.
 pub(super) async fn synced(scene: &Scene, since: Instant, status: &str, reason: Reason) -> Result<String> {
     says(scene, since, ConditionType::RegistrySynced, status, reason).await
 }
 
-/// Waits until a condition of the ModelAlias has a status and a reason, in a state seen since a moment; what it says.
+/// Waits until a condition of the ModelAlias has a status and a reason, in a state seen since a moment; what
+/// it says.
 pub(super) async fn says(
     scene: &Scene,
     since: Instant,

@@ -1,5 +1,5 @@
-//! Somebody else goes on moving the alias: Laurel puts it back three times, says that there is a quarrel, and stops writing, also
-//! after it was started anew. It ends as the message says.
+//! Somebody else goes on moving the alias: Laurel puts it back three times, says that there is a quarrel, and
+//! stops writing, also after it was started anew. It ends as the message says.
 
 use std::collections::BTreeMap;
 
@@ -95,7 +95,8 @@ pub(super) fn scenes() -> Vec<Played> {
     ]
 }
 
-/// It ends when the other one has stopped and somebody asks. Until then an operator that is started anew does not write either.
+/// It ends when the other one has stopped and somebody asks. Until then an operator that is started anew does
+/// not write either.
 async fn asked(scene: &Scene) -> Result<()> {
     let before = contested(scene).await?;
     scene.operator.restart().await?;

@@ -38,7 +38,8 @@ fn desired(version: &str) -> String {
     format!("version: '{version}'\n{SLOW}")
 }
 
-/// Waits until the write was made, or until there is nothing left to write: then the moment is the end of the promotion.
+/// Waits until the write was made, or until there is nothing left to write: then the moment is the end of the
+/// promotion.
 async fn met(scene: &Scene, change: Change, struck: impl Fn() -> bool) -> Result<bool> {
     let began = Instant::now();
     while !struck() {
@@ -64,7 +65,8 @@ async fn there_and_back(scene: &Scene, moment: Moment) -> Result<()> {
     let back = match moment {
         Moment::After(milliseconds) => {
             scene.desired(&desired("2")).await?;
-            sleep(Duration::from_millis(milliseconds)).await; // Time itself is the subject: another moment each time.
+            // Time itself is the subject: another moment each time.
+            sleep(Duration::from_millis(milliseconds)).await;
             scene.desired(&desired("1")).await?
         }
         Moment::Write(number) => {

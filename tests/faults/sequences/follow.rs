@@ -37,8 +37,9 @@ async fn stays(scene: &Scene, named: &str) -> Result<()> {
     Ok(())
 }
 
-/// Version 2 was followed to, and then lost all its pods: version 1 took over. Then the operator is started anew, the
-/// registry fails and goes away, and the settings stay as they are: version 2 is not tried again until somebody asks.
+/// Version 2 was followed to, and then lost all its pods: version 1 took over. Then the operator is started
+/// anew, the registry fails and goes away, and the settings stay as they are: version 2 is not tried again
+/// until somebody asks.
 async fn not_forward(scene: &Scene, drift: &str) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
@@ -85,7 +86,8 @@ async fn not_forward(scene: &Scene, drift: &str) -> Result<()> {
     scene.until_named("champion", Some("2")).await
 }
 
-/// Somebody rolls back by `spec.version`, and follows the registry again later: the alias was moved back, so it stays.
+/// Somebody rolls back by `spec.version`, and follows the registry again later: the alias was moved back, so
+/// it stays.
 async fn by_hand(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
@@ -102,7 +104,8 @@ async fn by_hand(scene: &Scene) -> Result<()> {
     rest(scene).await
 }
 
-/// The same in one moment: the way back and the way forward are wished for before the registry could be written.
+/// The same in one moment: the way back and the way forward are wished for before the registry could be
+/// written.
 async fn by_hand_in_haste(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;

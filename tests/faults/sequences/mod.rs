@@ -1,5 +1,5 @@
-//! Wishes in quick or unlucky order: bad versions in a row, back again at every moment, sizes and strategies that change
-//! in the middle, another operator. It ends where the last wish leads, and then is quiet.
+//! Wishes in quick or unlucky order: bad versions in a row, back again at every moment, sizes and strategies
+//! that change in the middle, another operator. It ends where the last wish leads, and then is quiet.
 //!
 //! ```text
 //! back_and_forth  to another version and back again, at every moment

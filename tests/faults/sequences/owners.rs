@@ -1,4 +1,5 @@
-//! Two `ModelAliases` that want one alias, made at the same moment: one has it, also for the operators that come after.
+//! Two `ModelAliases` that want one alias, made at the same moment: one has it, also for the operators that
+//! come after.
 
 use anyhow::{Context, Result, ensure};
 use kube::{

@@ -35,7 +35,8 @@ async fn desired(scene: &Scene, version: &str, more: &str) -> Result<Change> {
 
 const SLOW: &str = ", template: {metadata: {annotations: {kwok.laurel.test/ready-after: 6s}}}";
 
-/// With `BlueGreen` pods that are ending hold nobody up: what was taken away may still be there when more are asked for.
+/// With `BlueGreen` pods that are ending hold nobody up: what was taken away may still be there when more are
+/// asked for.
 fn wanted_at_most(scene: &Scene, since: Instant, most: usize) -> Result<()> {
     let counts = scene.pods.counts_since(since);
     ensure!(!counts.iter().any(|count| count.ready < 2), "fewer than 2 ready pods: {counts:?}");
@@ -43,8 +44,8 @@ fn wanted_at_most(scene: &Scene, since: Instant, most: usize) -> Result<()> {
     Ok(())
 }
 
-/// Load rises while the next version starts slowly: the one that serves grows now, and the next one comes up at the new
-/// size. Load falls again: what serves shrinks.
+/// Load rises while the next version starts slowly: the one that serves grows now, and the next one comes up
+/// at the new size. Load falls again: what serves shrinks.
 async fn grows(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;

@@ -28,7 +28,8 @@ serving:
     )
 }
 
-/// While version 2 serves: nothing restarts, and the version before is warm where there is room for it by the strategy.
+/// While version 2 serves: nothing restarts, and the version before is warm where there is room for it by the
+/// strategy.
 async fn while_serving(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
@@ -68,7 +69,8 @@ enum Moment {
     Shared,
 }
 
-/// Version 2 is being rolled out by one strategy; then the other one is wished for, and with it version 2 or version 1.
+/// Version 2 is being rolled out by one strategy; then the other one is wished for, and with it version 2 or
+/// version 1.
 async fn in_mid_rollout(scene: &Scene, from: &str, to: &str, moment: Moment, version: &str) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;
@@ -77,7 +79,8 @@ async fn in_mid_rollout(scene: &Scene, from: &str, to: &str, moment: Moment, ver
     let began = Instant::now();
     scene.desired(&desired("2", from)).await?;
     match moment {
-        Moment::After(milliseconds) => sleep(Duration::from_millis(milliseconds)).await, // Time itself is the subject.
+        // Time itself is the subject.
+        Moment::After(milliseconds) => sleep(Duration::from_millis(milliseconds)).await,
         Moment::Shared => shared(scene, began).await?,
     }
     let change = scene.desired(&desired(version, to)).await?;
@@ -88,7 +91,8 @@ async fn in_mid_rollout(scene: &Scene, from: &str, to: &str, moment: Moment, ver
     ensure!(deployments[version] == 3, "{deployments:?}");
     let other = if version == "1" { "2" } else { "1" };
     let size = deployments.get(other).copied().unwrap_or_default();
-    // A warm version keeps the size that it had when traffic left it, in mid-rollout less than all of its pods.
+    // A warm version keeps the size that it had when traffic left it, in mid-rollout less than all of its
+    // pods.
     ensure!(size == 0 || to == "BlueGreen" && size <= 3, "{deployments:?}");
     Ok(())
 }

@@ -94,8 +94,8 @@ async fn at_rest(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// What an earlier release had rendered otherwise stays as it is, for the version that serves and for the warm one, also
-/// through a rollback, a size and a way forward again. Only other settings make it anew.
+/// What an earlier release had rendered otherwise stays as it is, for the version that serves and for the
+/// warm one, also through a rollback, a size and a way forward again. Only other settings make it anew.
 async fn from_an_earlier_release(scene: &Scene) -> Result<()> {
     scene.operator.start().await?;
     scene.registered(2).await?;

@@ -39,8 +39,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Exchange {
     /// Counts the requests of both proxies, from 1.
     pub(crate) number: usize,
-    /// Counts the writes of both proxies, from 1; `None` is no write. Events and leases are none: they change nothing
-    /// that anybody decides from.
+    /// Counts the writes of both proxies, from 1; `None` is no write. Events and leases are none: they change
+    /// nothing that anybody decides from.
     pub(crate) write: Option<usize>,
     pub(crate) server: Server,
     pub(crate) method: Method,

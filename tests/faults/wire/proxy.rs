@@ -89,7 +89,8 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.0.port)
     }
 
-    /// Puts a rule in force. A request meets the fault of the first rule that is for it; every rule counts it.
+    /// Puts a rule in force. A request meets the fault of the first rule that is for it; every rule counts
+    /// it.
     pub(crate) fn place(&self, rule: Rule) -> Placed {
         let placed = Placed::new(rule);
         locked(&self.0.rules).push(placed.clone());
@@ -111,8 +112,8 @@ impl Proxy {
         mem::take(&mut *locked(&self.0.streams)).cancel();
     }
 
-    /// Breaks off everything and refuses connections. What has not been sent on by now never is; what was sent on goes
-    /// its way on the server.
+    /// Breaks off everything and refuses connections. What has not been sent on by now never is; what was
+    /// sent on goes its way on the server.
     pub(crate) fn refuse(&self) {
         locked(&self.0.listening).end.cancel();
     }

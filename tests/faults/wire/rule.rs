@@ -47,7 +47,8 @@ pub(crate) enum Violation {
     CutBody(usize),
     /// The answer is made anew from the server's own: its status and its body; that of a watch line by line.
     Alter(Alteration),
-    /// This happens before the request is sent on. When the proxy refuses connections afterwards, it is not sent on.
+    /// This happens before the request is sent on. When the proxy refuses connections afterwards, it is not
+    /// sent on.
     Before(Hook),
     /// This happens after the server has answered, before the answer is passed on.
     After(Hook),

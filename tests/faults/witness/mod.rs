@@ -1,5 +1,5 @@
-//! What is never to happen, watched from outside: by watches of the cluster and by reads of MLflow that do not go
-//! through the proxies.
+//! What is never to happen, watched from outside: by watches of the cluster and by reads of MLflow that do
+//! not go through the proxies.
 //!
 //! ```text
 //! audit (tests/support)  no Service is written with an empty selector, or to where no pod is ready
@@ -72,7 +72,8 @@ impl Witness {
         locked(&self.by_hand).insert(revision(written));
     }
 
-    /// Leaves out what is deleted from now on: the namespace ends, and with it the cluster takes away everything in it.
+    /// Leaves out what is deleted from now on: the namespace ends, and with it the cluster takes away
+    /// everything in it.
     pub(crate) fn excuse_the_end(&self, namespace: &Namespace) {
         *locked(&self.ends_since) = Some(revision(namespace));
     }
@@ -100,8 +101,8 @@ impl Witness {
         }
     }
 
-    /// No version was deleted or scaled to zero while the Service selected it or its endpoints named it. What the cluster
-    /// does after their ModelAlias or the namespace was deleted is left out.
+    /// No version was deleted or scaled to zero while the Service selected it or its endpoints named it. What
+    /// the cluster does after their ModelAlias or the namespace was deleted is left out.
     fn nothing_was_taken_away(&self, place: &Place) -> Result<()> {
         let ends_since = *locked(&self.ends_since);
         let deleted_since = self.deleted_since();
@@ -146,8 +147,8 @@ impl Witness {
         since
     }
 
-    /// While `spec.version` decides, the alias named no version before the Service had selected it: by reads of MLflow,
-    /// and by the order of the operator's own writes.
+    /// While `spec.version` decides, the alias named no version before the Service had selected it: by reads
+    /// of MLflow, and by the order of the operator's own writes.
     fn alias_was_true(&self, place: &Place, journal: &Journal) -> Result<()> {
         let follows = |seen: &Seen<ModelAlias>| {
             seen.object.spec.version.is_none() || seen.object.spec.serving.is_none()
@@ -164,7 +165,8 @@ impl Witness {
             ensure!(
                 excused.contains(version)
                     || before.into_iter().any(|seen| !seen.gone && selects(&seen.object, version)),
-                "the alias named version {version} before revision {at}; the Service had not selected it by then"
+                "the alias named version {version} before revision {at}; the Service had not selected it by \
+                 then"
             );
         }
         let exchanges = journal.exchanges();
@@ -177,7 +179,8 @@ impl Witness {
             };
             ensure!(
                 excused.contains(&version) || exchanges.iter().any(moved),
-                "the operator let the alias name version {version} before it had moved the Service there: {exchange}"
+                "the operator let the alias name version {version} before it had moved the Service there: \
+                 {exchange}"
             );
         }
         Ok(())

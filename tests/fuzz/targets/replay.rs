@@ -1,5 +1,5 @@
-//! Replays the inputs that were kept, and some that are near them: those written by hand, those that lead somewhere of their
-//! own, and those that once found something.
+//! Replays the inputs that were kept, and some that are near them: those written by hand, those that lead
+//! somewhere of their own, and those that once found something.
 
 #![expect(clippy::disallowed_methods, reason = "inputs are files, and the environment gives a seed")]
 
@@ -43,7 +43,8 @@ fn replay(name: &str) {
             let file = env::temp_dir().join(format!("laurel-{name}-{}", dice.seed));
             fs::write(&file, &input).unwrap();
             panic!(
-                "PROPTEST_RNG_SEED={} found {}; once it is put right, it belongs into tests/fuzz/regressions/{name}",
+                "PROPTEST_RNG_SEED={} found {}; once it is put right, it belongs into \
+                 tests/fuzz/regressions/{name}",
                 dice.seed,
                 file.display()
             );
@@ -52,7 +53,8 @@ fn replay(name: &str) {
     println!("{name}: {} inputs, and {NEAR} near them", kept.len());
 }
 
-/// The same throws for the same seed: `PROPTEST_RNG_SEED`, as for the property tests, or another one each time.
+/// The same throws for the same seed: `PROPTEST_RNG_SEED`, as for the property tests, or another one each
+/// time.
 struct Dice {
     seed: u64,
     state: u64,

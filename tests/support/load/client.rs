@@ -74,8 +74,8 @@ pub(crate) struct Client {
     request: Request,
     connection: Connection,
     timeout: Duration,
-    /// Open connections that wait for their next request, the longest idle one first: it is used next, so that every
-    /// connection that was ever opened stays in use and none hides that it has gone bad.
+    /// Open connections that wait for their next request, the longest idle one first: it is used next, so
+    /// that every connection that was ever opened stays in use and none hides that it has gone bad.
     idle: Mutex<VecDeque<Sender>>,
 }
 
@@ -103,8 +103,8 @@ impl Client {
         while let Some(mut open) = self.take_idle() {
             match open.try_send_request(request).await {
                 Ok(response) => return self.finish(open, response).await,
-                // The server had closed the idle connection and not one byte was written to it. Every HTTP client
-                // takes another connection then; no request was lost.
+                // The server had closed the idle connection and not one byte was written to it. Every HTTP
+                // client takes another connection then; no request was lost.
                 Err(mut unsent) => match unsent.take_message() {
                     Some(message) => request = message,
                     None => return Err(loss_of(&unsent.into_error())),

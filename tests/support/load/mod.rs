@@ -1,7 +1,8 @@
 //! A load client with a constant rate, over both kinds of connection.
 //!
-//! The schedule is open: a request is due at its time, whether or not earlier ones were answered, so a slow server
-//! is seen as slow answers and not as fewer requests. Nothing is retried. What counts as lost is defined at [`Loss`].
+//! The schedule is open: a request is due at its time, whether or not earlier ones were answered, so a slow
+//! server is seen as slow answers and not as fewer requests. Nothing is retried. What counts as lost is
+//! defined at [`Loss`].
 
 mod client;
 mod report;
@@ -45,16 +46,16 @@ impl Plan {
         }
     }
 
-    /// The same for a machine with too much to do: a slow answer is no lost request, and servers that cannot keep up get
-    /// no queue that they never come to the end of.
+    /// The same for a machine with too much to do: a slow answer is no lost request, and servers that cannot
+    /// keep up get no queue that they never come to the end of.
     pub(crate) fn patient(self) -> Self {
         let per_second = self.fresh_per_second.max(self.keep_alive_per_second);
         Self { timeout: Duration::from_mins(1), max_in_flight: (8 * per_second).max(20), ..self }
     }
 }
 
-/// A request that is overdue by more than this is not sent: the machine stood still, and a burst to catch up would
-/// no longer be a constant rate. It is recorded as [`Outcome::NotSent`].
+/// A request that is overdue by more than this is not sent: the machine stood still, and a burst to catch up
+/// would no longer be a constant rate. It is recorded as [`Outcome::NotSent`].
 const TOO_LATE: Duration = Duration::from_secs(1);
 
 /// A load that runs until it is stopped or dropped.
@@ -101,7 +102,8 @@ impl Load {
         self.ended_since(from).only(|status| from <= status.due)
     }
 
-    /// What was recorded so far of the requests that ended since `from`, also of those that were under way then.
+    /// What was recorded so far of the requests that ended since `from`, also of those that were under way
+    /// then.
     pub(crate) fn ended_since(&self, from: Instant) -> Report {
         // From the end, so that a look costs the same after hours as after seconds.
         let audit_writes = self.log.audit_writes();
@@ -110,8 +112,8 @@ impl Load {
         recent.only(|status| from <= status.ended)
     }
 
-    /// Waits until `done` holds for the requests that were due since `from`, or until `deadline` has passed; whether
-    /// it holds.
+    /// Waits until `done` holds for the requests that were due since `from`, or until `deadline` has passed;
+    /// whether it holds.
     pub(crate) async fn until(
         &self,
         from: Instant,
@@ -129,8 +131,9 @@ impl Load {
         tokio::time::timeout(deadline, reached).await.is_ok()
     }
 
-    /// Waits until clients of both kinds have been answered by the version `to` for a second, and by `from` no more. How
-    /// long after `changed` the last answer of `from` came, or `None` when they do not move before `deadline`.
+    /// Waits until clients of both kinds have been answered by the version `to` for a second, and by `from`
+    /// no more. How long after `changed` the last answer of `from` came, or `None` when they do not move
+    /// before `deadline`.
     pub(crate) async fn moved(
         &self,
         changed: Instant,

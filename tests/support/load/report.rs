@@ -13,8 +13,9 @@ pub(crate) enum Connection {
     KeepAlive,
 }
 
-/// Why a request counts as lost: everything that a caller without retries would have seen as an error. A server that
-/// closes an idle connection before a request is written to it loses nothing; see `Client::answer`.
+/// Why a request counts as lost: everything that a caller without retries would have seen as an error. A
+/// server that closes an idle connection before a request is written to it loses nothing; see
+/// `Client::answer`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Loss {
     /// An answer other than 2xx.

@@ -1,7 +1,7 @@
 //! An independent witness of promise 1: whenever a Service was written, a pod that it selects was ready.
 //!
-//! It compares revisions, not arrival times: every write to the cluster has a number of its own, and two watches together
-//! tell which pods were ready when the Service got its selector.
+//! It compares revisions, not arrival times: every write to the cluster has a number of its own, and two
+//! watches together tell which pods were ready when the Service got its selector.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,7 +89,8 @@ impl Audit {
                 |pod: &Pod| selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value));
             ensure!(
                 ready.iter().any(selects),
-                "the Service {name} was written to {selector:?} at revision {at}, where no pod was ready; ready were {:?}",
+                "the Service {name} was written to {selector:?} at revision {at}, where no pod was ready; \
+                 ready were {:?}",
                 ready.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
             );
         }

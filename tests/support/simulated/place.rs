@@ -60,7 +60,8 @@ pub(crate) struct Place {
     events: Watch<Event>,
 }
 
-/// Plays a story, and makes an error of a panic and of one that takes too long, so that cleaning up comes after it.
+/// Plays a story, and makes an error of a panic and of one that takes too long, so that cleaning up comes
+/// after it.
 pub(crate) async fn reported(story: impl Future<Output = Result<()>>, longest: Duration) -> Result<()> {
     let reported = AssertUnwindSafe(timeout(longest, story)).catch_unwind().await;
     let in_time = reported.map_err(|panic| anyhow!(words(panic.as_ref())))?;
@@ -179,7 +180,8 @@ spec: {{modelName: {}}}
         }
     }
 
-    /// The manifest of `champion`; `spec` is YAML merged over what every wish has, and `null` takes something away.
+    /// The manifest of `champion`; `spec` is YAML merged over what every wish has, and `null` takes something
+    /// away.
     pub(crate) fn manifest(spec: &str) -> Result<Value> {
         let mut manifest: Value = serde_yaml::from_str(CHAMPION)?;
         merge(&mut manifest["spec"], serde_yaml::from_str(spec)?);

@@ -1,5 +1,5 @@
-//! The load client that the demo and the end-to-end tests measure with, against servers that misbehave in one way
-//! each: what must count as lost is counted, and nothing else is.
+//! The load client that the demo and the end-to-end tests measure with, against servers that misbehave in one
+//! way each: what must count as lost is counted, and nothing else is.
 
 #[path = "../../support/load/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the end-to-end tests use the rest")]

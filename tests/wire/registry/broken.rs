@@ -63,7 +63,8 @@ async fn answer(mut stream: TcpStream, then: Then) {
                 return std::future::pending().await;
             }
             Then::Flood => {
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n";
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: \
+                     99999999999\r\n\r\n";
                 stream.write_all(head.as_bytes()).await.unwrap();
                 while stream.write_all(&[b' '; 8192]).await.is_ok() {}
                 return;
@@ -104,7 +105,8 @@ async fn the_name_does_not_resolve() {
 async fn the_connection_breaks() {
     assert_eq!(cause(error(Then::Close).await), "connection closed before message completed");
     assert_eq!(cause(error(Then::Reset).await), "Connection reset by peer");
-    let half = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"registered_model\":";
+    let half = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: \
+         100\r\n\r\n{\"registered_model\":";
     let (url, _) = serve_once(half).await;
     let error = registry(&url).model(&model("fraud")).await.unwrap_err();
     assert_eq!(cause(error), "end of file before message length reached");

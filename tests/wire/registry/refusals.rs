@@ -9,8 +9,10 @@ use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 use super::support::{alias, error_message, in_workspace, model, page, registry, version};
 
 const HTML: &str = "text/html; charset=utf-8";
-const PAGE_500: &str = "<!doctype html>\n<html lang=en>\n<title>500 Internal Server Error</title>\n<h1>Internal Server Error</h1>\n<p>The server encountered an internal error.</p>\n";
-const PAGE_404: &str = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>Check your spelling.</p>\n";
+const PAGE_500: &str = "<!doctype html>\n<html lang=en>\n<title>500 Internal Server \
+     Error</title>\n<h1>Internal Server Error</h1>\n<p>The server encountered an internal error.</p>\n";
+const PAGE_404: &str = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not \
+     Found</h1>\n<p>Check your spelling.</p>\n";
 
 /// The error that comes of this answer to a request for a model.
 async fn error(response: ResponseTemplate) -> RegistryError {

@@ -199,10 +199,12 @@ async fn who_is_slow_is_cut_off_and_who_waits_behind_comes_in() {
         ..Limits::default()
     };
     let stage = Stage::set(false, limits).await;
-    // One says nothing, one begins its headers, one begins its body, and they take all the room that there is.
+    // One says nothing, one begins its headers, one begins its body, and they take all the room that there
+    // is.
     let mut slow = Vec::new();
     let id_and_more = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nX-MLflow-Delivery-Id: slow\r\nX-MLflow-Timestamp: {}\r\n\
+        "POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nX-MLflow-Delivery-Id: \
+         slow\r\nX-MLflow-Timestamp: {}\r\n\
          X-MLflow-Signature: v1,AAAA\r\n\r\n{{",
         now()
     );

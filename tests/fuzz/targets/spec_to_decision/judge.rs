@@ -96,7 +96,7 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         Action::Apply { version, replicas, .. } | Action::Scale { version, replicas } => {
             assert!(*replicas <= REPLICAS_MAX, "{replicas} pods of version {version}");
         }
-        Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::Record { .. } => {
+        Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::WriteAudit { .. } => {
             assert!(registry.error.is_none(), "the registry is written to, though it does not answer");
         }
         Action::SmokeTest { version, attempt } => {
