@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, GatesReport, Traffic, observed::Workload};
+use super::{
+    GatesReport, Traffic,
+    attempt::Attempt,
+    observed::{BlockerScope, Workload},
+};
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,
@@ -97,6 +101,26 @@ impl Action {
             | Self::DeleteService
             | Self::FillInReplicas { .. }
             | Self::DeleteAlias { .. } => false,
+        }
+    }
+}
+
+impl BlockerScope {
+    /// Whether an action is still allowed.
+    #[must_use]
+    pub(super) fn allows(self, action: &Action) -> bool {
+        match action {
+            Action::Route(_) => self == Self::Changes,
+            Action::Scale { .. } => self != Self::Everything,
+            Action::SetFinalizer { .. }
+            | Action::Apply { .. }
+            | Action::SmokeTest { .. }
+            | Action::Delete { .. }
+            | Action::DeleteService
+            | Action::FillInReplicas { .. }
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::WriteAudit { .. } => false,
         }
     }
 }

@@ -43,6 +43,7 @@ mod connection;
 mod example;
 mod filter;
 mod http;
+mod json;
 mod redact;
 mod run;
 #[cfg(any(test, fuzzing))]

@@ -33,6 +33,10 @@ pub use self::{
     polled_registry::{PollOutcome, PollPlan, PolledRegistry},
 };
 
+/// How long one read on behalf of a decision may take: a hanging registry must not delay a rollback, which
+/// needs nothing from it.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Identifies a registry by the object that describes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegistryKey {

@@ -32,10 +32,6 @@ use crate::{
     },
 };
 
-/// How long one read on behalf of a decision may take: a hanging registry must not delay a rollback, which
-/// needs nothing from it.
-pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Maximum pause when a registry asks for one.
 const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
 
