@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use reqwest::Request;
 use url::Url;
 
-use super::{Connection, Credentials, MlflowRegistry, http::Http};
+use super::{Connection, Credentials, ListFilter, MlflowRegistry, http::Http};
 use crate::api::model_registry::Stages;
 
 /// The password that the client sends. It must not appear in any message.
@@ -72,7 +72,10 @@ impl Scripted {
     pub fn new(workspace: Option<&str>) -> Self {
         let script = Arc::new(Script::default());
         let http = Http::scripted(&CLIENT.http, workspace, script.clone());
-        Self { registry: MlflowRegistry { http, stages: Stages::Ignore }, script }
+        Self {
+            registry: MlflowRegistry { http, stages: Stages::Ignore, lists: ListFilter::default() },
+            script,
+        }
     }
 
     /// Adds answers to the script.
