@@ -104,8 +104,8 @@ fn promise_12_no_secret_is_told_to_anybody() {
 fn promise_12_what_leads_to_another_namespace_or_carries_a_login_is_refused() {
     for evidence in SCOPES.map(evidence::of) {
         let reasons = ["should match", "should match", "field not declared in schema", "carries no login"];
-        assert_eq!(evidence.refusals.len(), reasons.len());
-        for ((what, said), reason) in evidence.refusals.iter().zip(reasons) {
+        assert_eq!(evidence.rejections.len(), reasons.len());
+        for ((what, said), reason) in evidence.rejections.iter().zip(reasons) {
             assert!(said.contains(reason), "{what}: {said}");
         }
     }

@@ -141,8 +141,8 @@ async fn what_was_asked_before_and_answered_since_is_told_apart_from_what_was_as
     let moment = Instant::now();
     assert!(load.until(moment, Duration::from_secs(15), |report| report.sent() >= 20).await);
     let (ended, asked) = (load.ended_since(moment), load.since(moment));
-    assert!(ended.audit_writes().iter().all(|status| moment <= status.ended), "{ended}");
-    assert!(asked.audit_writes().iter().all(|status| moment <= status.due), "{asked}");
+    assert!(ended.samples().iter().all(|status| moment <= status.ended), "{ended}");
+    assert!(asked.samples().iter().all(|status| moment <= status.due), "{asked}");
     // 100 a second for 0.4 s were under way.
     assert!(ended.sent() > asked.sent() + 20, "{ended}; {asked}");
     let (sent, lost) = load.counts();

@@ -5,16 +5,16 @@ use laurel::api::condition::{ConditionType, Reason};
 use serde_json::{Value, json};
 
 use crate::{
-    scene::{Clients, ORIGIN, PATIENCE, Scene, play},
+    fixture::{Clients, Fixture, ORIGIN, PATIENCE, run},
     support::alias,
 };
 
 /// Wishes for something that cannot be had; returns what the condition `Ready` says, while version 1 goes on
 /// serving.
-async fn refused(scene: &Scene, clients: &Clients, spec: Value, reason: Reason) -> Result<String> {
-    let change = scene.desired(spec).await?;
-    let seen = scene.champion.reason(change, reason, PATIENCE).await?;
-    scene.reported(reason).await?;
+async fn refused(fixture: &Fixture, clients: &Clients, spec: Value, reason: Reason) -> Result<String> {
+    let change = fixture.desired(spec).await?;
+    let seen = fixture.champion.reason(change, reason, PATIENCE).await?;
+    fixture.reported(reason).await?;
     clients.stay_on(change.accepted, "1").await?;
     ensure!(
         alias::holds(&seen.object, ConditionType::Serving),
@@ -34,32 +34,32 @@ fn says(message: &str, words: &[&str]) -> Result<()> {
 
 #[test]
 fn trouble_with_the_wish_and_with_pods_is_told_and_traffic_stays() {
-    play("trouble-pods", 3, async |scene| {
-        scene.good_versions(2).await?;
-        scene.get(json!({ "version": "1" })).await?;
-        let clients = scene.clients().await?;
+    run("trouble-pods", 3, async |fixture| {
+        fixture.good_versions(2).await?;
+        fixture.get(json!({ "version": "1" })).await?;
+        let clients = fixture.clients().await?;
 
-        let message = refused(scene, &clients, json!({ "version": "99" }), Reason::VersionNotFound).await?;
+        let message = refused(fixture, &clients, json!({ "version": "99" }), Reason::VersionNotFound).await?;
         says(&message, &["99", "spec.version"])?;
 
         let desired =
             json!({ "version": "2", "serving": { "image": "localhost/laurel/serving:no-such-tag" } });
-        let message = refused(scene, &clients, desired, Reason::ImagePullFailed).await?;
+        let message = refused(fixture, &clients, desired, Reason::ImagePullFailed).await?;
         says(&message, &["no-such-tag"])?;
 
         let desired = json!({ "version": "2", "serving": { "envFrom": [{ "secretRef": { "name": "no-such-secret" } }] } });
-        let message = refused(scene, &clients, desired, Reason::ContainerConfigInvalid).await?;
+        let message = refused(fixture, &clients, desired, Reason::ContainerConfigInvalid).await?;
         says(&message, &["no-such-secret"])?;
 
-        scene.get(json!({ "version": "1" })).await?;
-        scene.kubectl(&["create", "quota", "tight", "--hard=pods=1"], None).await?;
-        let message = refused(scene, &clients, json!({ "version": "2" }), Reason::PodsRefused).await?;
+        fixture.get(json!({ "version": "1" })).await?;
+        fixture.kubectl(&["create", "quota", "tight", "--hard=pods=1"], None).await?;
+        let message = refused(fixture, &clients, json!({ "version": "2" }), Reason::PodsRefused).await?;
         says(&message, &["quota"])?;
 
         // With the trouble gone it goes on by itself.
-        scene.kubectl(&["delete", "quota", "tight"], None).await?;
-        let change = scene.champion.accepted().await?;
-        scene.champion.ready(change, PATIENCE).await?;
+        fixture.kubectl(&["delete", "quota", "tight"], None).await?;
+        let change = fixture.champion.accepted().await?;
+        fixture.champion.ready(change, PATIENCE).await?;
         clients.move_to(change, "1", "2").await?;
         clients.leave().await.map(drop)
     });
@@ -67,23 +67,24 @@ fn trouble_with_the_wish_and_with_pods_is_told_and_traffic_stays() {
 
 #[test]
 fn trouble_with_the_model_is_told_in_its_own_words_and_traffic_stays() {
-    play("trouble-model", 3, async |scene| {
-        scene.good_versions(1).await?;
-        let crashing = scene.mlflow.version_from_nowhere(&scene.model).await?;
+    run("trouble-model", 3, async |fixture| {
+        fixture.good_versions(1).await?;
+        let crashing = fixture.mlflow.version_from_nowhere(&fixture.model).await?;
         let wrong_example =
             ("serving_input_example.json", r#"{"dataframe_split":{"columns":["x"],"data":[["?"]]}}"#);
-        let failing = scene.mlflow.altered_version((ORIGIN, "1"), &scene.model, wrong_example).await?;
-        scene.get(json!({ "version": "1" })).await?;
-        let clients = scene.clients().await?;
+        let failing = fixture.mlflow.altered_version((ORIGIN, "1"), &fixture.model, wrong_example).await?;
+        fixture.get(json!({ "version": "1" })).await?;
+        let clients = fixture.clients().await?;
 
-        let message = refused(scene, &clients, json!({ "version": crashing }), Reason::ModelCrashed).await?;
+        let message =
+            refused(fixture, &clients, json!({ "version": crashing }), Reason::ModelCrashed).await?;
         says(&message, &["exit code 1", "its last lines: ", "Error: "])?;
 
         let message =
-            refused(scene, &clients, json!({ "version": failing }), Reason::SmokeTestFailed).await?;
+            refused(fixture, &clients, json!({ "version": failing }), Reason::SmokeTestFailed).await?;
         says(&message, &["400"])?;
 
-        let rejected = alias::status(&scene.champion.last().unwrap()).rejected;
+        let rejected = alias::status(&fixture.champion.last().unwrap()).rejected;
         ensure!(rejected.iter().any(|each| each.version.to_string() == failing), "{rejected:?}");
         clients.leave().await.map(drop)
     });
