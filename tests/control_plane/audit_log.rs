@@ -57,7 +57,7 @@ fn facts(tags: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
 }
 
 #[test]
-fn promotions_a_rejection_and_a_rollback_are_told_by_the_registry_also_when_the_modelalias_is_gone() {
+fn the_audit_log_outlives_the_modelalias() {
     run("record", async |fixture| {
         fixture.registered(3).await?;
         fixture.get("version: '1'").await?;
@@ -118,7 +118,7 @@ serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready
 }
 
 #[test]
-fn a_version_that_is_deleted_before_it_was_recorded_is_told_of_and_what_comes_after_is_recorded() {
+fn an_entry_of_a_deleted_version_is_reported_and_later_ones_are_written() {
     run("record-gone", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -192,7 +192,7 @@ async fn until_in_force(api: &Api<ModelAlias>) -> Result<()> {
 }
 
 #[test]
-fn the_api_server_stamps_who_asked_and_nobody_can_forge_it() {
+fn the_api_server_sets_the_requester_and_nobody_can_forge_it() {
     run("record-who", async |fixture| {
         let name = format!("laurel-changed-by-{}", fixture.namespace);
         let policy = stamped(fixture, &name).await?;

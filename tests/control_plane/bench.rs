@@ -72,7 +72,7 @@ fn moves(variable: &str, default: usize) -> usize {
 
 #[test]
 #[ignore = "a benchmark: make bench-push"]
-fn from_an_alias_set_in_mlflow_to_the_deployment() {
+fn time_from_an_alias_set_in_mlflow_to_the_deployment() {
     run_for(LONGEST, "bench-push", async |fixture| {
         let pushed = Pushed::create(fixture, true).await?;
         pushed.says("True", Reason::WebhookReceiving).await?;

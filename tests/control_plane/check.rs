@@ -114,7 +114,7 @@ async fn refused(fixture: &Fixture, manifest: &Value) -> Result<Option<String>> 
 }
 
 #[test]
-fn what_is_checked_without_a_cluster_is_what_the_api_server_says() {
+fn offline_checks_agree_with_the_api_server() {
     run("check-agrees", async |fixture| {
         let (judge, hostile, ordinary) = (Judge::default(), schemas()?, samples()?);
         ensure!(

@@ -156,7 +156,7 @@ fn good(steps: &[Step]) -> Result<()> {
 }
 
 #[test]
-fn the_workflow_refuses_what_the_rules_refuse_and_applies_what_is_merged() {
+fn the_workflow_fails_on_unmet_rules_and_applies_what_is_merged() {
     run("ci-github", async |fixture| {
         let mlflow = &fixture.world.mlflow;
         mlflow.create_model(&fixture.model).await?;
@@ -243,7 +243,7 @@ async fn python(fixture: &Fixture, least_auc: &str, script: &str) -> Result<Stri
 }
 
 #[test]
-fn the_tasks_of_the_dag_train_register_and_validate_and_a_follower_does_the_rest() {
+fn the_dag_trains_registers_and_validates_and_a_follower_promotes() {
     run("ci-airflow", async |fixture| {
         let compiled = "compile(open('fraud_dag.py').read(), 'fraud_dag.py', 'exec')";
         python(fixture, "0", compiled).await.context("fraud_dag.py")?;

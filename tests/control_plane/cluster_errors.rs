@@ -60,7 +60,7 @@ serving:
 }
 
 #[test]
-fn an_image_that_cannot_be_pulled_is_told_before_the_deadline_and_rejected_after_it() {
+fn an_image_that_cannot_be_pulled_is_reported_before_the_deadline_and_rejected_after_it() {
     run("bad-image", async |fixture| {
         let reported =
             fails(fixture, "image-pull-error", "manifest unknown", Reason::ImagePullFailed).await?;
@@ -73,7 +73,7 @@ fn an_image_that_cannot_be_pulled_is_told_before_the_deadline_and_rejected_after
 }
 
 #[test]
-fn a_model_that_crashes_is_told_with_its_last_words_and_rejected() {
+fn a_crashing_model_is_reported_with_its_last_log_lines_and_rejected() {
     run("crash", async |fixture| {
         let reported = fails(fixture, "crash-loop", "No such artifact", Reason::ModelCrashed).await?;
         ensure!(
@@ -85,7 +85,7 @@ fn a_model_that_crashes_is_told_with_its_last_words_and_rejected() {
 }
 
 #[test]
-fn promise_6_a_rejected_version_is_tried_again_when_somebody_asks_or_the_settings_change() {
+fn promise_6_a_rejected_version_is_retried_on_request_or_with_other_settings() {
     run("retry", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -114,7 +114,7 @@ fn promise_6_a_rejected_version_is_tried_again_when_somebody_asks_or_the_setting
 }
 
 #[test]
-fn pods_that_a_quota_refuses_are_told_with_the_quota_s_words() {
+fn pods_rejected_by_a_quota_are_reported_with_its_message() {
     run("quota", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -130,7 +130,7 @@ fn pods_that_a_quota_refuses_are_told_with_the_quota_s_words() {
 }
 
 #[test]
-fn a_typo_in_the_template_is_refused_by_the_api_server_and_touches_nothing() {
+fn a_typo_in_the_template_is_rejected_by_the_api_server_and_changes_nothing() {
     run("template", async |fixture| {
         fixture.registered(1).await?;
         fixture.get("version: '1'").await?;
@@ -154,7 +154,7 @@ fn a_typo_in_the_template_is_refused_by_the_api_server_and_touches_nothing() {
 
 /// A null would be lost: `kubectl apply` sends none.
 #[test]
-fn what_a_path_omits_stays_away_when_kubectl_applies_the_manifest_again() {
+fn omitted_fields_stay_omitted_when_kubectl_applies_the_manifest_again() {
     run("omit", async |fixture| {
         fixture.registered(1).await?;
         let desired = "{version: '1', serving: {templateOmit: ['spec.containers[model].livenessProbe']}}";
@@ -176,7 +176,7 @@ fn what_a_path_omits_stays_away_when_kubectl_applies_the_manifest_again() {
 }
 
 #[test]
-fn a_template_whose_last_annotation_is_taken_away_is_still_a_template() {
+fn a_template_whose_last_annotation_is_removed_stays_valid() {
     run("template-null", async |fixture| {
         fixture.registered(1).await?;
         let annotated = |annotations: &str| {
@@ -188,7 +188,7 @@ fn a_template_whose_last_annotation_is_taken_away_is_still_a_template() {
 }
 
 #[test]
-fn a_service_of_somebody_else_is_left_alone() {
+fn a_service_with_another_owner_is_not_touched() {
     run("name-taken", async |fixture| {
         fixture.registered(1).await?;
         fixture

@@ -74,7 +74,7 @@ async fn checked(fixture: &Fixture, rules: &str, desired: &str) -> Result<Ended>
 }
 
 #[test]
-fn a_check_says_what_the_operator_would_of_rules_and_versions() {
+fn a_check_and_the_operator_agree_on_rules_and_versions() {
     run("cli-check", async |fixture| {
         let mlflow = &fixture.world.mlflow;
         mlflow.create_model(&fixture.model).await?;
@@ -120,7 +120,7 @@ fn a_check_says_what_the_operator_would_of_rules_and_versions() {
 }
 
 #[test]
-fn a_rollback_is_not_held_back_by_the_check_either() {
+fn a_check_does_not_hold_back_a_rollback() {
     run("cli-rollback", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -145,7 +145,7 @@ fn a_rollback_is_not_held_back_by_the_check_either() {
 }
 
 #[test]
-fn promise_3_a_registry_that_is_away_is_no_verdict() {
+fn promise_3_an_unreachable_registry_is_not_a_verdict() {
     run("cli-away", async |fixture| {
         let folder = manifests(fixture, "tags: {validated: 'true'}", "version: '1'")?;
         let folder = folder.to_str().context("a path")?;
@@ -163,7 +163,7 @@ fn promise_3_a_registry_that_is_away_is_no_verdict() {
 }
 
 #[test]
-fn the_best_version_is_the_one_that_a_follower_serves() {
+fn best_prints_the_version_that_a_follower_serves() {
     run("cli-best", async |fixture| {
         let mlflow = &fixture.world.mlflow;
         mlflow.create_model(&fixture.model).await?;

@@ -29,7 +29,7 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(75);
 
 #[test]
-fn suspended_it_writes_nothing_and_goes_on_where_it_was() {
+fn a_suspended_modelalias_is_not_written_and_resumes_where_it_was() {
     run("suspend", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -60,7 +60,7 @@ fn suspended_it_writes_nothing_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn deleted_without_a_policy_it_leaves_its_alias_and_waits_for_nothing() {
+fn a_deletion_without_a_policy_leaves_the_alias_and_waits_for_nothing() {
     run("delete-default", async |fixture| {
         fixture.registered(1).await?;
         fixture.get("{version: '1', deletionPolicy: null}").await?;
@@ -91,7 +91,7 @@ async fn delete(fixture: &Fixture, deadline: Duration) -> Result<Duration> {
 }
 
 #[test]
-fn deleted_it_takes_its_aliases_with_it_or_leaves_them_as_its_policy_says() {
+fn a_deletion_deletes_or_keeps_the_aliases_by_its_policy() {
     run("delete", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("{version: '1', previousAlias: previous}").await?;
@@ -117,7 +117,7 @@ fn deleted_it_takes_its_aliases_with_it_or_leaves_them_as_its_policy_says() {
 }
 
 #[test]
-fn promise_9_deleted_while_the_registry_is_away_it_is_gone_within_the_deadline() {
+fn promise_9_a_deletion_completes_within_the_deadline_while_the_registry_is_unreachable() {
     run("delete-away", async |fixture| {
         // An operator that starts anew gives the deletion its whole time once more.
         let _no_restart = fixture.world.keeps_running.lock().await;
@@ -178,7 +178,7 @@ spec: {{mlflow: {{url: '{}'}}, pollInterval: 5s}}
 }
 
 #[test]
-fn promise_9_a_namespace_with_everything_in_it_ends() {
+fn promise_9_a_namespace_with_everything_in_it_terminates() {
     run("namespace", async |fixture| {
         let took = delete_namespace(fixture, "registryRef: {name: mlflow}").await?;
         ensure!(took < PATIENCE, "the registry was there, yet it took {took:?}");
@@ -188,7 +188,7 @@ fn promise_9_a_namespace_with_everything_in_it_ends() {
 }
 
 #[test]
-fn a_namespace_takes_its_model_with_it_also_when_its_modelregistry_goes_first() {
+fn a_namespace_deletes_its_model_even_if_its_modelregistry_is_deleted_first() {
     run("namespace-model", async |fixture| {
         let model = "{registryRef: {name: mlflow}, deletionPolicy: Delete}";
         let took = delete_namespace(fixture, model).await?;
@@ -199,7 +199,7 @@ fn a_namespace_takes_its_model_with_it_also_when_its_modelregistry_goes_first() 
 }
 
 #[test]
-fn an_alias_without_serving_is_kept_in_the_registry_and_runs_nothing() {
+fn an_alias_without_serving_is_managed_in_the_registry_only() {
     run("alias-only", async |fixture| {
         fixture.registered(2).await?;
         let change = fixture.get("{version: '1', serving: null}").await?;

@@ -51,7 +51,7 @@ fn an_alias_moved_in_mlflow_is_followed() {
 }
 
 #[test]
-fn promise_6_a_version_that_fails_is_put_back_and_tried_again_only_when_set_again() {
+fn promise_6_an_alias_on_a_failed_version_is_put_back_and_retried_only_when_set_again() {
     run("put-back", async |fixture| {
         fixture.registered(2).await?;
         fixture.world.mlflow.set_alias(&fixture.model, "champion", "1").await?;
@@ -88,7 +88,7 @@ fn rejected_at(malias: &ModelAlias) -> Option<jiff::Timestamp> {
 }
 
 #[test]
-fn with_drift_report_a_version_that_fails_stays_named_until_somebody_asks_to_try_again() {
+fn with_drift_report_the_alias_stays_on_a_failed_version_until_a_retry() {
     run("report", async |fixture| {
         fixture.registered(2).await?;
         fixture.world.mlflow.set_alias(&fixture.model, "champion", "1").await?;
@@ -113,7 +113,7 @@ fn with_drift_report_a_version_that_fails_stays_named_until_somebody_asks_to_try
 }
 
 #[test]
-fn promise_4_an_alias_that_somebody_deletes_or_moves_is_put_back_while_serving_goes_on() {
+fn promise_4_an_alias_deleted_or_moved_by_hand_is_put_back_without_affecting_serving() {
     run("drift", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -138,7 +138,7 @@ fn promise_4_an_alias_that_somebody_deletes_or_moves_is_put_back_while_serving_g
 }
 
 #[test]
-fn a_followed_alias_that_is_deleted_is_set_again_on_what_serves() {
+fn a_followed_alias_that_is_deleted_is_set_to_the_serving_version() {
     run("follow-deleted", async |fixture| {
         fixture.registered(2).await?;
         fixture.world.mlflow.set_alias(&fixture.model, "champion", "2").await?;

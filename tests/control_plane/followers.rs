@@ -41,7 +41,7 @@ fn the_newest_version_is_followed() {
 }
 
 #[test]
-fn the_best_version_is_followed_and_what_has_no_number_is_never_it() {
+fn the_best_version_is_followed_and_never_one_without_a_value() {
     run("follow-best", async |fixture| {
         let mlflow = &fixture.world.mlflow;
         fixture.registered(0).await?;
@@ -84,7 +84,7 @@ fn the_highest_semantic_version_in_the_range_is_followed() {
 }
 
 #[test]
-fn promise_6_a_follower_holds_after_a_failed_version_until_its_choice_changes() {
+fn promise_6_a_follower_waits_after_a_failed_version_until_its_choice_changes() {
     run("follow-holds", async |fixture| {
         let mlflow = &fixture.world.mlflow;
         fixture.registered(1).await?;

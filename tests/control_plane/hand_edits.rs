@@ -32,7 +32,7 @@ async fn reselect(fixture: &Fixture, selector: Value) -> Result<()> {
 }
 
 #[test]
-fn a_service_that_somebody_re_points_or_deletes_is_back_at_once() {
+fn a_service_repointed_or_deleted_by_hand_is_restored_at_once() {
     run("edit-service", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -56,7 +56,7 @@ fn a_service_that_somebody_re_points_or_deletes_is_back_at_once() {
 }
 
 #[test]
-fn a_service_that_somebody_re_points_leaves_the_warm_version_warm() {
+fn a_service_repointed_by_hand_leaves_the_warm_version_warm() {
     run("edit-keeps-warm", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -71,7 +71,7 @@ fn a_service_that_somebody_re_points_leaves_the_warm_version_warm() {
 }
 
 #[test]
-fn a_service_port_that_somebody_changes_is_put_right() {
+fn a_service_port_changed_by_hand_is_restored() {
     run("edit-port", async |fixture| {
         fixture.registered(1).await?;
         fixture.get("version: '1'").await?;
@@ -90,7 +90,7 @@ fn a_service_port_that_somebody_changes_is_put_right() {
 }
 
 #[test]
-fn a_deployment_that_somebody_deletes_or_scales_is_as_wished_again() {
+fn a_deployment_deleted_or_scaled_by_hand_is_restored() {
     run("edit-deployment", async |fixture| {
         fixture.registered(1).await?;
         let change = fixture.get("version: '1'").await?;
@@ -111,7 +111,7 @@ fn a_deployment_that_somebody_deletes_or_scales_is_as_wished_again() {
 }
 
 #[test]
-fn the_deployment_of_the_warm_version_deleted_by_hand_stays_gone_and_harms_nothing() {
+fn deleting_the_warm_version_s_deployment_by_hand_does_no_harm() {
     run("edit-warm", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[test]
-fn promises_7_and_8_a_new_operator_writes_nothing_where_all_is_as_wished_and_catches_up_where_not() {
+fn promises_7_and_8_a_new_operator_writes_only_where_something_changed() {
     run("restart", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
         fixture.registered(2).await?;
@@ -53,7 +53,7 @@ fn promises_7_and_8_a_new_operator_writes_nothing_where_all_is_as_wished_and_cat
 }
 
 #[test]
-fn promise_7_a_new_operator_writes_no_status_where_all_is_as_wished() {
+fn promise_7_a_new_operator_writes_no_status_if_everything_is_as_desired() {
     run("restart-status", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
         fixture.registered(1).await?;
@@ -75,7 +75,7 @@ fn promise_7_a_new_operator_writes_no_status_where_all_is_as_wished() {
 }
 
 #[test]
-fn promise_7_killed_in_the_middle_of_promotions_it_ends_where_it_was_going() {
+fn promise_7_promotions_complete_although_the_operator_is_killed() {
     run("killed", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
         fixture.registered(6).await?;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[test]
-fn promise_11_the_newer_of_two_owners_says_conflict_and_takes_over_when_the_older_goes() {
+fn promise_11_the_newer_of_two_owners_reports_conflict_and_takes_over_after_the_older() {
     run("conflict", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;

@@ -64,7 +64,7 @@ fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_ne
 }
 
 #[test]
-fn kubectl_get_and_describe_tell_a_person_what_serves() {
+fn kubectl_get_and_describe_show_what_serves() {
     run("kubectl", async |fixture| {
         fixture.registered(1).await?;
         fixture.get("version: '1'").await?;

@@ -45,7 +45,7 @@ async fn serves(fixture: &Fixture, since: Instant, wanted: &str) -> Result<()> {
 }
 
 #[test]
-fn a_version_waits_for_its_metric_and_goes_on_when_it_is_logged() {
+fn a_version_waits_for_its_metric_and_continues_when_it_is_logged() {
     run("gate-metric", async |fixture| {
         let mlflow = &fixture.world.mlflow;
         ruled(fixture, "metrics: [{name: auc, min: 0.9}]").await?;
@@ -100,7 +100,7 @@ fn a_version_is_approved_by_a_tag_and_a_description_in_mlflow() {
 }
 
 #[test]
-fn a_version_has_to_be_better_than_the_champion_and_to_have_been_challenger() {
+fn a_version_must_improve_on_the_champion_and_be_challenger() {
     run("gate-improves", async |fixture| {
         let mlflow = &fixture.world.mlflow;
         ruled(
@@ -150,7 +150,7 @@ fn promise_5_a_rollback_is_not_held_back_by_rules_that_the_version_does_not_meet
 }
 
 #[test]
-fn an_alias_in_mlflow_that_asks_for_what_the_rules_refuse_is_put_back() {
+fn an_alias_in_mlflow_on_a_version_that_the_rules_reject_is_put_back() {
     run("gate-follow", async |fixture| {
         let mlflow = &fixture.world.mlflow;
         ruled(fixture, "tags: {validated: 'true'}").await?;
@@ -180,7 +180,7 @@ fn an_alias_in_mlflow_that_asks_for_what_the_rules_refuse_is_put_back() {
 }
 
 #[test]
-fn promise_7_while_a_version_waits_at_its_gates_nothing_is_written() {
+fn promise_7_nothing_is_written_while_a_version_waits_for_its_rules() {
     run("gate-quiet", async |fixture| {
         let _no_restart = fixture.world.keeps_running.lock().await;
         let mlflow = &fixture.world.mlflow;

@@ -64,7 +64,7 @@ fn a_model_that_is_missing_is_created_and_kept_as_described() {
 }
 
 #[test]
-fn the_newest_versions_are_told_with_their_metrics_and_a_later_value_is_seen() {
+fn the_newest_versions_are_listed_with_current_metrics() {
     run("glance", async |fixture| {
         let (watch, mlflow) = (model(fixture), &fixture.world.mlflow);
         mlflow.create_model(&fixture.model).await?;
@@ -93,7 +93,7 @@ fn the_newest_versions_are_told_with_their_metrics_and_a_later_value_is_seen() {
 }
 
 #[test]
-fn a_model_that_is_there_is_adopted_and_its_versions_and_aliases_are_told() {
+fn an_existing_model_is_adopted_and_its_versions_and_aliases_are_listed() {
     run("adopt", async |fixture| {
         let watch = model(fixture);
         let mlflow = &fixture.world.mlflow;
@@ -127,7 +127,7 @@ fn a_model_that_is_there_is_adopted_and_its_versions_and_aliases_are_told() {
 }
 
 #[test]
-fn a_model_goes_from_the_registry_only_when_its_policy_says_so_and_after_its_aliases() {
+fn a_model_is_deleted_from_the_registry_only_by_its_policy_and_after_its_aliases() {
     run("model-delete", async |fixture| {
         fixture.registered(1).await?;
         let models = fixture.api::<RegisteredModel>();

@@ -41,7 +41,7 @@ async fn apply(fixture: &Fixture, object: &Value) -> Result<()> {
 }
 
 #[test]
-fn a_model_uses_the_default_of_its_namespace_before_that_of_the_cluster_and_its_status_says_which() {
+fn a_model_uses_the_default_of_its_namespace_before_that_of_the_cluster() {
     run("reg-default", async |fixture| {
         fixture.registered(1).await?;
         until_model(fixture, Reason::ModelSynced, Some(DEFAULT_REGISTRY)).await?;
@@ -64,7 +64,7 @@ fn a_model_uses_the_default_of_its_namespace_before_that_of_the_cluster_and_its_
 }
 
 #[test]
-fn of_two_defaults_the_newer_one_is_used_and_the_older_one_reports_it() {
+fn the_newer_of_two_defaults_is_used_and_the_older_reports_it() {
     run("reg-two", async |fixture| {
         fixture.registered(1).await?;
         fixture.default_registry(&fixture.mlflow.url()).await?;
@@ -96,7 +96,7 @@ fn of_two_defaults_the_newer_one_is_used_and_the_older_one_reports_it() {
 }
 
 #[test]
-fn a_registry_of_the_cluster_is_used_by_the_namespaces_that_it_allows() {
+fn a_cluster_registry_is_used_by_the_namespaces_that_it_allows() {
     run("reg-allowed", async |fixture| {
         let name = fixture.namespace.as_str();
         let object = json!({

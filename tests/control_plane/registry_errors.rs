@@ -58,7 +58,7 @@ async fn says(watch: &Watch<ModelRegistry>, since: Instant, reason: Reason) -> R
 }
 
 #[test]
-fn promise_3_a_registry_that_went_away_changes_nothing_and_is_caught_up_with_when_it_is_back() {
+fn promise_3_an_unreachable_registry_changes_nothing_and_is_caught_up_with_later() {
     run("away", async |fixture| {
         let gate = Gate::open(fixture.world.mlflow.port).await?;
         let registry = registry(fixture);
@@ -114,7 +114,7 @@ fn promise_5_a_rollback_to_the_warm_version_needs_no_registry() {
 }
 
 #[test]
-fn a_missing_registeredmodel_is_named_and_noticed_when_it_comes() {
+fn a_missing_registeredmodel_is_reported_and_detected_when_created() {
     run("no-model", async |fixture| {
         let change = fixture.desired("version: '1'").await?;
         let refused = fixture.champion.reason(change, Reason::RegisteredModelNotFound, PATIENCE).await?;
@@ -131,7 +131,7 @@ fn a_missing_registeredmodel_is_named_and_noticed_when_it_comes() {
 }
 
 #[test]
-fn a_missing_modelregistry_is_named_and_noticed_when_it_comes() {
+fn a_missing_modelregistry_is_reported_and_detected_when_created() {
     run("no-registry", async |fixture| {
         fixture.registered(1).await?;
         fixture.describe_model("registryRef: {name: mlflow}").await?;
@@ -166,7 +166,7 @@ fn a_version_that_is_not_registered_yet_serves_once_it_is() {
 }
 
 #[test]
-fn a_host_that_mlflow_refuses_is_told_with_the_option_that_admits_it() {
+fn a_host_that_mlflow_rejects_is_reported_with_the_option_that_allows_it() {
     run("host", async |fixture| {
         let registry = registry(fixture);
         fixture.registered(1).await?;
@@ -193,7 +193,7 @@ fn a_host_that_mlflow_refuses_is_told_with_the_option_that_admits_it() {
 }
 
 #[test]
-fn a_missing_secret_and_a_missing_key_are_named_and_noticed_when_they_come() {
+fn a_missing_secret_and_a_missing_key_are_reported_and_detected_when_created() {
     run("secret", async |fixture| {
         let registry = registry(fixture);
         fixture.registered(1).await?;
@@ -229,7 +229,7 @@ fn a_missing_secret_and_a_missing_key_are_named_and_noticed_when_they_come() {
 }
 
 #[test]
-fn a_registeredmodel_deleted_under_a_serving_alias_takes_nothing_with_it() {
+fn deleting_the_registeredmodel_of_a_serving_alias_deletes_nothing_else() {
     run("orphan", async |fixture| {
         fixture.registered(1).await?;
         let change = fixture.get("version: '1'").await?;

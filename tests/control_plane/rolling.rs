@@ -40,7 +40,7 @@ fn bounded(fixture: &Fixture, since: Instant) -> Result<()> {
 }
 
 #[test]
-fn rolling_exchanges_pods_within_its_bounds_and_goes_back_the_same_way() {
+fn rolling_replaces_pods_within_its_bounds_and_rolls_back_the_same_way() {
     run("rolling", async |fixture| {
         fixture.registered(2).await?;
         fixture.get(&rolling("1", SLOW)).await?;
@@ -61,7 +61,7 @@ fn rolling_exchanges_pods_within_its_bounds_and_goes_back_the_same_way() {
 }
 
 #[test]
-fn rolling_to_a_version_that_never_becomes_ready_goes_back_within_its_bounds() {
+fn rolling_to_a_version_that_never_becomes_ready_is_rolled_back_within_its_bounds() {
     run("rolling-back", async |fixture| {
         fixture.registered(2).await?;
         fixture.get(&rolling("1", SLOW)).await?;

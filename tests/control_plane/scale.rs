@@ -21,7 +21,7 @@ async fn scale(fixture: &Fixture) -> Result<Scale> {
 }
 
 #[test]
-fn a_size_that_is_taken_out_of_the_manifest_stays_and_an_autoscaler_finds_it() {
+fn a_size_removed_from_the_manifest_is_kept_for_an_autoscaler() {
     run("size-open", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("{version: '1', serving: {replicas: 3}}").await?;
@@ -41,7 +41,7 @@ fn a_size_that_is_taken_out_of_the_manifest_stays_and_an_autoscaler_finds_it() {
 }
 
 #[test]
-fn kubectl_scale_and_an_autoscaler_size_the_version_that_serves() {
+fn kubectl_scale_and_an_autoscaler_scale_the_serving_version() {
     run("scale", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;

@@ -40,7 +40,7 @@ spec: {{mlflow: {{url: '{url}'{more}}}, pollInterval: 5s}}
 }
 
 #[test]
-fn a_stage_is_followed_and_moved_as_an_alias_is() {
+fn a_stage_is_followed_and_moved_like_an_alias() {
     run("stages", async |fixture| {
         fixture.registered(2).await?;
         registry(fixture, "").await?;

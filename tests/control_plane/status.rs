@@ -80,7 +80,7 @@ async fn write(fixture: &Fixture, crd: &CustomResourceDefinition) -> Result<kube
 }
 
 #[test]
-fn a_status_is_written_in_full_though_the_definitions_are_older() {
+fn a_status_is_written_in_full_despite_older_definitions() {
     run("old-crd", async |fixture| {
         let group = format!("yesterday-{}.laurel.test", std::process::id());
         let written = write(fixture, &yesterdays(&group)?).await??;
@@ -91,7 +91,7 @@ fn a_status_is_written_in_full_though_the_definitions_are_older() {
 
 /// The same with a closed schema fails, so the test above can.
 #[test]
-fn a_closed_schema_would_refuse_it() {
+fn a_closed_schema_would_reject_it() {
     run("closed-crd", async |fixture| {
         let group = format!("closed-{}.laurel.test", std::process::id());
         let mut crd = serde_json::to_value(yesterdays(&group)?)?;

@@ -26,7 +26,7 @@ async fn champion_refused(fixture: &Fixture, cases: &[(&str, &'static str)]) -> 
 }
 
 #[test]
-fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
+fn an_invalid_modelalias_is_rejected_by_the_api_server() {
     run("refused-alias", async |fixture| {
         champion_refused(
             fixture,
@@ -103,7 +103,7 @@ fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
 }
 
 #[test]
-fn names_that_would_not_fit_a_service_are_refused_by_the_api_server() {
+fn names_that_would_not_fit_a_service_are_rejected_by_the_api_server() {
     run("refused-name", async |fixture| {
         let named = |name: &str| -> Result<Value> {
             let mut manifest = Place::manifest("version: '1'")?;
@@ -117,7 +117,7 @@ fn names_that_would_not_fit_a_service_are_refused_by_the_api_server() {
 }
 
 #[test]
-fn what_cannot_be_changed_is_refused_with_the_way_out() {
+fn changes_of_immutable_fields_are_rejected_with_the_next_step() {
     run("refused-change", async |fixture| {
         fixture.apply(&serde_yaml::to_string(&Place::manifest("{version: '1', suspend: true}")?)?).await?;
         champion_refused(
@@ -159,7 +159,7 @@ fn what_cannot_be_changed_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_modelregistry_that_cannot_work_is_refused_by_the_api_server() {
+fn an_invalid_modelregistry_is_rejected_by_the_api_server() {
     run("refused-registry", async |fixture| {
         let registry = |spec: &str| -> Result<Value> {
             let spec: Value = serde_yaml::from_str(spec)?;

@@ -194,7 +194,7 @@ async fn until_quiet(pushed: &Pushed) -> Result<usize> {
 }
 
 #[test]
-fn an_alias_moved_in_mlflow_is_followed_at_once_though_polls_are_ten_minutes_apart() {
+fn an_alias_moved_in_mlflow_is_followed_at_once_with_polls_ten_minutes_apart() {
     run("push", async |fixture| {
         let pushed = Pushed::create(fixture, true).await?;
         pushed.says("True", Reason::WebhookReceiving).await?;
@@ -217,7 +217,7 @@ fn an_alias_moved_in_mlflow_is_followed_at_once_though_polls_are_ten_minutes_apa
 }
 
 #[test]
-fn promise_9_the_webhook_comes_and_goes_with_what_asks_for_it_and_others_stay() {
+fn promise_9_the_webhook_is_registered_and_deleted_with_its_field_and_others_stay() {
     run("push-ends", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
         let url = format!("http://{}/webhooks/{}/pushed", fixture.world.webhook_address, fixture.namespace);
@@ -288,7 +288,7 @@ fn promise_7_deliveries_cost_a_bounded_number_of_reads_and_no_writes() {
 }
 
 #[test]
-fn promise_10_what_keeps_a_webhook_from_working_is_told() {
+fn promise_10_the_cause_of_a_failing_webhook_is_reported() {
     run("push-told", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
         let pushed = Pushed::create(fixture, false).await?;
@@ -333,7 +333,7 @@ fn promise_10_what_keeps_a_webhook_from_working_is_told() {
 }
 
 #[test]
-fn a_registry_of_the_cluster_takes_deliveries_at_its_name_with_a_secret_of_the_operators_namespace() {
+fn a_cluster_registry_accepts_deliveries_with_a_secret_of_the_operators_namespace() {
     run("push-cluster", async |fixture| {
         let name = fixture.namespace.as_str();
         // The operator runs outside of the cluster, where its namespace is that of the kubeconfig.

@@ -36,7 +36,7 @@ fn without_rules_an_operator_promotes_through_the_proxies() {
 }
 
 #[test]
-fn an_operator_ends_in_order_and_another_one_goes_on() {
+fn an_operator_exits_in_order_and_another_one_continues() {
     run("ends", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -70,7 +70,7 @@ fn last(fixture: &Fixture) -> Option<Outcome> {
 }
 
 #[test]
-fn a_request_meets_the_fault_that_is_meant_for_it() {
+fn a_request_gets_the_fault_of_its_rule() {
     run_before_start("faults", async |fixture| {
         fixture.registered(1).await?;
         let whole = models(fixture).await?.bytes().await?;
@@ -112,7 +112,7 @@ fn a_request_meets_the_fault_that_is_meant_for_it() {
 }
 
 #[test]
-fn a_rule_is_for_the_nth_of_what_it_names() {
+fn a_rule_applies_to_the_nth_matching_request() {
     run_before_start("nth", async |fixture| {
         fixture.registered(1).await?;
         fixture.registry.place(Rule::on(Method::GET, "registered-models/get", Violation::status(503)).nth(2));
@@ -160,7 +160,7 @@ fn watches_stream_through_and_can_be_dropped() {
 }
 
 #[test]
-fn hooks_run_before_a_request_is_sent_on_and_after_it_was_answered() {
+fn hooks_run_before_a_request_is_forwarded_and_after_its_response() {
     run("hooks", async |fixture| {
         fixture.registered(1).await?;
         let (mlflow, model) = (fixture.mlflow, fixture.model.clone());

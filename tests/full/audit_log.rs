@@ -24,7 +24,7 @@ async fn history(fixture: &Fixture, mlflow: &Way, more: &[&str]) -> Result<Strin
 }
 
 #[test]
-fn the_registry_tells_what_was_live_who_asked_and_why_also_when_the_cluster_has_forgotten() {
+fn the_audit_log_shows_what_was_live_who_requested_it_and_why() {
     run("record", 3, async |fixture| {
         fixture.good_versions(2).await?;
         fixture.get(json!({ "version": "1" })).await?;

@@ -33,7 +33,7 @@ fn says(message: &str, words: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn trouble_with_the_wish_and_with_pods_is_told_and_traffic_stays() {
+fn errors_of_the_spec_and_of_pods_are_reported_and_traffic_stays() {
     run("trouble-pods", 3, async |fixture| {
         fixture.good_versions(2).await?;
         fixture.get(json!({ "version": "1" })).await?;
@@ -66,7 +66,7 @@ fn trouble_with_the_wish_and_with_pods_is_told_and_traffic_stays() {
 }
 
 #[test]
-fn trouble_with_the_model_is_told_in_its_own_words_and_traffic_stays() {
+fn errors_of_the_model_are_quoted_and_traffic_stays() {
     run("trouble-model", 3, async |fixture| {
         fixture.good_versions(1).await?;
         let crashing = fixture.mlflow.version_from_nowhere(&fixture.model).await?;

@@ -50,7 +50,7 @@ fn ready_replicas(malias: &ModelAlias) -> Option<u32> {
 }
 
 #[test]
-fn promises_1_and_2_a_pod_that_becomes_unready_gets_no_requests_is_told_and_comes_back() {
+fn promises_1_and_2_an_unready_pod_gets_no_requests_is_reported_and_recovers() {
     run("unready", 2, async |fixture| {
         fixture.good_versions(1).await?;
         // Once it has started, a file decides whether it is ready; the server itself goes on.
@@ -108,7 +108,7 @@ async fn gets_nothing(fixture: &Fixture, pod: &str) -> Result<()> {
 /// gone: nobody can help that without sending it again. What can be had: nothing is lost any more once it is
 /// told, the other pod answers all the time, and the pod comes back by itself.
 #[test]
-fn a_serving_pods_process_killed_under_load_is_told_the_other_pod_answers_and_it_comes_back() {
+fn a_serving_process_killed_under_load_is_reported_and_recovers_while_the_other_pod_answers() {
     run("process", 2, async |fixture| {
         fixture.good_versions(1).await?;
         // The first process of a container cannot be killed from within it; beside a pause it is not the

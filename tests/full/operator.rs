@@ -24,7 +24,7 @@ use crate::{
 };
 
 #[test]
-fn promises_2_and_7_the_operator_killed_in_mid_promotion_loses_nothing_and_the_next_one_goes_on() {
+fn promises_2_and_7_an_operator_killed_during_a_promotion_loses_nothing_and_the_next_continues() {
     run("killed", ALL_PODS, async |fixture| {
         fixture.good_versions(2).await?;
         fixture.get(json!({ "version": "1" })).await?;

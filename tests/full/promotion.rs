@@ -79,7 +79,7 @@ fn keep_alive_clients_lose_nothing_while_pods_of_the_version_they_use_are_replac
 }
 
 #[test]
-fn promise_12_the_operator_runs_under_restricted_and_has_no_more_rights_than_it_needs() {
+fn promise_12_the_operator_runs_under_restricted_with_least_privilege() {
     run("rights", 0, async |fixture| {
         let label = "pod-security.kubernetes.io/enforce=restricted";
         let system = crate::support::cluster::OPERATOR_NAMESPACE;

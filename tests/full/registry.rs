@@ -106,7 +106,7 @@ async fn rejected(fixture: &Fixture, version: &str) -> Result<Instant> {
 }
 
 #[test]
-fn promises_3_and_9_without_the_registry_what_serves_goes_on_and_deleting_does_not_hang() {
+fn promises_3_and_9_without_the_registry_serving_continues_and_deletion_does_not_hang() {
     run("away", 2, async |fixture| {
         fixture.good_versions(2).await?;
         let line = Line::to_mlflow(fixture).await?;

@@ -13,7 +13,7 @@ const REPLICAS: usize = 2;
 const MAX_SURGE: usize = 1;
 
 #[test]
-fn rolling_never_has_more_pods_than_replicas_and_max_surge_nor_fewer_ready_than_replicas_and_loses_nothing() {
+fn rolling_stays_within_its_bounds_and_loses_no_request() {
     run("rolling", 3, async |fixture| {
         fixture.good_versions(2).await?;
         fixture.get(desired("1")).await?;

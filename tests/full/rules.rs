@@ -65,7 +65,7 @@ fn promise_5_rules_hold_a_promotion_back_until_it_is_approved_and_never_hold_bac
 }
 
 #[test]
-fn the_best_approved_version_is_followed_and_the_one_before_it_when_the_approval_is_withdrawn() {
+fn the_best_approved_version_is_followed_and_the_next_best_when_the_approval_is_withdrawn() {
     run("best", 3, async |fixture| {
         fixture.good_versions(1).await?;
         let best = json!({ "metric": "auc", "tags": { "validated": "true" } });

@@ -99,7 +99,7 @@ serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready
 ";
 
 #[test]
-fn promise_7_killed_at_every_write_of_a_first_promotion_it_comes_to_the_same_end() {
+fn promise_7_a_first_promotion_killed_at_any_write_ends_the_same() {
     survives(&Reports {
         name: "first",
         named: None,
@@ -118,7 +118,7 @@ fn promise_7_killed_at_every_write_of_a_first_promotion_it_comes_to_the_same_end
 }
 
 #[test]
-fn promises_1_4_and_7_killed_at_every_write_of_a_promotion_it_comes_to_the_same_end() {
+fn promises_1_4_and_7_a_promotion_killed_at_any_write_ends_the_same() {
     survives(&Reports {
         name: "promotion",
         named: None,
@@ -140,7 +140,7 @@ fn promises_1_4_and_7_killed_at_every_write_of_a_promotion_it_comes_to_the_same_
 }
 
 #[test]
-fn promises_5_and_7_killed_at_every_write_of_a_rollback_it_comes_to_the_same_end() {
+fn promises_5_and_7_a_rollback_killed_at_any_write_ends_the_same() {
     survives(&Reports {
         name: "rollback",
         named: None,
@@ -161,7 +161,7 @@ fn promises_5_and_7_killed_at_every_write_of_a_rollback_it_comes_to_the_same_end
 }
 
 #[test]
-fn promises_4_and_7_killed_at_every_write_of_a_failing_rollout_it_is_rejected_all_the_same() {
+fn promises_4_and_7_a_failing_rollout_killed_at_any_write_is_rejected_the_same() {
     survives(&Reports {
         name: "failing",
         named: None,
@@ -183,7 +183,7 @@ fn promises_4_and_7_killed_at_every_write_of_a_failing_rollout_it_is_rejected_al
 }
 
 #[test]
-fn promises_1_and_7_killed_at_every_write_of_a_rolling_exchange_it_comes_to_the_same_end() {
+fn promises_1_and_7_a_rolling_exchange_killed_at_any_write_ends_the_same() {
     survives(&Reports {
         name: "rolling",
         named: None,
@@ -203,7 +203,7 @@ fn promises_1_and_7_killed_at_every_write_of_a_rolling_exchange_it_comes_to_the_
 }
 
 #[test]
-fn promise_7_killed_at_every_write_while_it_follows_the_registry_it_comes_to_the_same_end() {
+fn promise_7_a_follower_killed_at_any_write_ends_the_same() {
     survives(&Reports {
         name: "follow",
         named: Some("1"),
@@ -224,7 +224,7 @@ fn promise_7_killed_at_every_write_while_it_follows_the_registry_it_comes_to_the
 }
 
 #[test]
-fn promises_6_and_7_killed_at_every_write_while_what_it_follows_fails_it_is_put_back_all_the_same() {
+fn promises_6_and_7_a_follower_of_a_failing_version_killed_at_any_write_puts_the_alias_back() {
     survives(&Reports {
         name: "put-back",
         named: Some("1"),
@@ -247,7 +247,7 @@ fn promises_6_and_7_killed_at_every_write_while_what_it_follows_fails_it_is_put_
 }
 
 #[test]
-fn promises_7_and_9_killed_at_every_write_of_a_deletion_nothing_is_left() {
+fn promises_7_and_9_a_deletion_killed_at_any_write_leaves_nothing() {
     survives(&Reports {
         name: "deletion",
         named: None,
@@ -314,11 +314,11 @@ const DESCRIBED: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn promise_7_killed_at_every_write_about_a_new_model_it_is_registered_as_described() {
+fn promise_7_a_new_model_is_registered_as_described_when_killed_at_any_write() {
     survives(&Model { name: "model", ends: false });
 }
 
 #[test]
-fn promises_7_and_9_killed_at_every_write_of_a_model_s_end_nothing_is_left() {
+fn promises_7_and_9_a_model_s_deletion_killed_at_any_write_leaves_nothing() {
     survives(&Model { name: "model-end", ends: true });
 }

@@ -65,7 +65,7 @@ fn is_label(value: &str) -> bool {
 }
 
 #[test]
-fn promise_4_models_by_any_name_serve_side_by_side_each_with_its_own() {
+fn promise_4_models_of_any_name_serve_side_by_side() {
     run("names", async |fixture| {
         let long =
             format!("{} ", "lång ".repeat(60)).chars().take(250 - fixture.model.len()).collect::<String>();
@@ -179,7 +179,7 @@ async fn apart(fixture: &Fixture, count: usize) -> Result<()> {
 }
 
 #[test]
-fn promise_10_a_url_that_nobody_can_connect_to_is_told_and_can_be_corrected() {
+fn promise_10_an_unusable_url_is_reported_and_can_be_corrected() {
     run("no-url", async |fixture| {
         fixture.mlflow.create_model(&fixture.model).await?;
         fixture.mlflow.register(&fixture.model).await?;

@@ -32,7 +32,7 @@ const PROMPT: Duration = Duration::from_secs(45);
 const GONE: Duration = Duration::from_secs(75);
 
 #[test]
-fn promise_10_hundreds_of_hostile_objects_are_refused_or_told_of_and_hold_nobody_up() {
+fn promise_10_hundreds_of_hostile_objects_are_rejected_or_reported_and_hold_up_no_other() {
     run("hostile", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;

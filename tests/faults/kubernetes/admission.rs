@@ -209,7 +209,7 @@ async fn fought_over(fixture: &Fixture) -> Result<()> {
 }
 
 #[test]
-fn promise_7_what_an_admission_policy_or_somebody_else_writes_is_no_reason_to_write_for_ever() {
+fn promise_7_writes_of_an_admission_policy_or_another_client_cause_no_endless_writes() {
     run_all([
         case("a-service", async |fixture| service_policy(fixture).await),
         case("a-deployment", async |fixture| deployment_policy(fixture).await),

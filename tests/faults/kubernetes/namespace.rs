@@ -49,7 +49,7 @@ async fn serving(fixture: &Fixture, model: &str) -> Result<()> {
 }
 
 #[test]
-fn promise_9_a_namespace_ends_whatever_is_away() {
+fn promise_9_a_namespace_terminates_whatever_is_unreachable() {
     run_all([
         case("n-registry", async |fixture| {
             serving(fixture, "deletionPolicy: Delete").await?;

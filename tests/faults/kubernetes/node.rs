@@ -191,7 +191,7 @@ async fn with_nodes(
 }
 
 #[test]
-fn promise_1_a_node_that_goes_takes_no_more_with_it_than_its_pods() {
+fn promise_1_a_lost_node_affects_only_its_pods() {
     run_all([
         case("o-one", async |fixture| with_nodes(fixture, &["a", "b"], one_of_two).await),
         case("o-only", async |fixture| with_nodes(fixture, &["a"], the_only_one).await),

@@ -50,7 +50,7 @@ pub(crate) async fn fate(fixture: &Fixture, version: &str, fate: Option<&str>, c
 }
 
 #[test]
-fn one_pod_of_two_that_becomes_unready_is_told_and_nothing_is_given_up() {
+fn one_unready_pod_of_two_is_reported_and_rejects_nothing() {
     run("p-one", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -190,7 +190,7 @@ async fn bad_settings(fixture: &Fixture, how: &str, reason: Reason) -> Result<()
 }
 
 #[test]
-fn promise_1_pods_of_what_serves_that_fail_later_are_told_and_what_can_answer_answers() {
+fn promise_1_failing_pods_of_the_serving_version_are_reported_and_ready_ones_answer() {
     let cases = [
         case("p-unready", async |fixture| falls_back(fixture, "never-ready").await),
         case("p-crash", async |fixture| falls_back(fixture, "crash-loop").await),

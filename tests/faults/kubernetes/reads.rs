@@ -26,7 +26,7 @@ fn failing() -> Violation {
 }
 
 #[test]
-fn an_object_that_cannot_be_looked_at_is_not_written_and_that_is_told() {
+fn an_object_that_cannot_be_read_is_not_written_and_reported() {
     run("r-get", async |fixture| {
         fixture.registered(2).await?;
         fixture.get("version: '1'").await?;
@@ -77,7 +77,7 @@ async fn lists_fail(fixture: &Fixture, violation: Violation) -> Result<()> {
 }
 
 #[test]
-fn promise_7_watches_whose_lists_fail_are_begun_again_without_haste_and_what_was_missed_is_caught_up_with() {
+fn promise_7_watches_whose_lists_fail_are_restarted_with_backoff_and_catch_up() {
     let busy = Violation::kubernetes(429, "TooManyRequests", "too many requests, please try again later");
     let violations = [
         ("429", busy.header("retry-after", "1")),
@@ -132,7 +132,7 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s, auth: {{basic: {{secretRef: 
 }
 
 #[test]
-fn promise_10_a_secret_that_may_not_or_cannot_be_read_is_told_with_the_field_that_names_it() {
+fn promise_10_an_unreadable_secret_is_reported_with_the_field_that_names_it() {
     let violations = [
         (
             "403",

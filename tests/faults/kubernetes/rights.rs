@@ -126,7 +126,7 @@ async fn taken_away(fixture: &Fixture, right: Right) -> Result<()> {
 }
 
 #[test]
-fn promise_10_a_right_to_write_that_is_taken_away_is_named_and_when_it_is_back_it_goes_on() {
+fn promise_10_a_missing_write_permission_is_reported_and_work_resumes_when_it_is_granted() {
     let cases = rights().into_iter().map(|right| {
         case(format!("x-{}", right.name), async move |fixture| taken_away(fixture, right).await)
     });
@@ -134,7 +134,7 @@ fn promise_10_a_right_to_write_that_is_taken_away_is_named_and_when_it_is_back_i
 }
 
 #[test]
-fn without_the_right_to_write_the_status_traffic_is_right_and_the_log_says_what_is_missing() {
+fn without_permission_to_write_the_status_traffic_moves_and_the_log_names_the_cause() {
     run("x-status", async |fixture| {
         fixture.registered(3).await?;
         fixture.get("version: '1'").await?;
@@ -170,7 +170,7 @@ fn without_the_right_to_write_the_status_traffic_is_right_and_the_log_says_what_
 }
 
 #[test]
-fn without_the_right_to_make_events_nothing_else_changes() {
+fn without_permission_to_create_events_nothing_else_changes() {
     run("x-events", async |fixture| {
         let placed = fixture.kubernetes.place(Rule::when(
             |exchange| exchange.path.contains("/events"),
@@ -246,7 +246,7 @@ async fn blinded(fixture: &Fixture, what: &str, resource: &str, verb: &'static s
 }
 
 #[test]
-fn promise_3_a_view_that_may_not_be_refreshed_decides_nothing_and_that_is_told_also_at_rest() {
+fn promise_3_nothing_is_decided_while_a_watch_is_denied_and_that_is_reported_even_at_rest() {
     let cases = WATCHED.map(|(what, resource, verb)| {
         let story = async move |fixture: &Fixture| blinded(fixture, what, resource, verb).await;
         case(format!("x-{verb}-{}", what.to_lowercase()), story)
@@ -255,7 +255,7 @@ fn promise_3_a_view_that_may_not_be_refreshed_decides_nothing_and_that_is_told_a
 }
 
 #[test]
-fn without_the_right_to_delete_deployments_an_alias_that_goes_still_goes() {
+fn without_permission_to_delete_deployments_an_alias_can_still_be_deleted() {
     run("x-delete", async |fixture| {
         fixture.registered(1).await?;
         fixture.get("version: '1'").await?;

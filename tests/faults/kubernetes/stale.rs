@@ -77,7 +77,7 @@ async fn promoted_to_dead_pods(fixture: &Fixture) -> Result<()> {
 }
 
 #[test]
-fn promise_1_traffic_moves_by_what_is_so_and_not_by_what_a_stale_watch_said() {
+fn promise_1_only_ready_versions_get_traffic_even_if_the_watch_is_stale() {
     let cases = [
         case("t-rollback", async |fixture| rolled_back_to_dead_pods(fixture, 2).await),
         case("t-half", async |fixture| rolled_back_to_dead_pods(fixture, 1).await),

@@ -63,7 +63,7 @@ fn placed_on(exchange: &Exchange, what: &str) -> bool {
 }
 
 #[test]
-fn an_operator_without_its_crds_waits_and_says_for_what() {
+fn an_operator_without_its_crds_waits_and_names_them() {
     let cases = ["ModelAliases", "ModelRegistries"].map(|kind| {
         let absent =
             Violation::kubernetes(404, "NotFound", "the server could not find the requested resource");
@@ -75,7 +75,7 @@ fn an_operator_without_its_crds_waits_and_says_for_what() {
 }
 
 #[test]
-fn an_operator_that_may_not_read_the_cluster_waits_and_says_for_what() {
+fn an_operator_without_read_permissions_waits_and_names_them() {
     let cases = [("ModelAliases", "modelaliases.laurel.dev"), ("Pods", "pods")].map(|(kind, resource)| {
         let rule = Rule::when(move |exchange| placed_on(exchange, kind), forbidden("list", resource, ""));
         let said = [kind, "cannot list resource"];
@@ -87,7 +87,7 @@ fn an_operator_that_may_not_read_the_cluster_waits_and_says_for_what() {
 }
 
 #[test]
-fn an_operator_that_starts_before_its_api_server_is_ready_goes_on_when_it_is() {
+fn an_operator_that_starts_before_the_api_server_is_ready_waits_for_it() {
     let overloaded = Violation::kubernetes(503, "ServiceUnavailable", "the API server is starting");
     let violations = [("503", overloaded, "is starting"), ("reset", Violation::Reset, "Connection reset")];
     let cases = violations.map(|(code, violation, said)| {
@@ -99,7 +99,7 @@ fn an_operator_that_starts_before_its_api_server_is_ready_goes_on_when_it_is() {
 }
 
 #[test]
-fn an_operator_that_starts_while_nobody_listens_goes_on_when_somebody_does() {
+fn an_operator_that_starts_without_an_api_server_waits_for_it() {
     run_before_start("s-refused", async |fixture| {
         fixture.registered(1).await?;
         let change = fixture.desired("version: '1'").await?;

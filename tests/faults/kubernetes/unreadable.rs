@@ -163,7 +163,7 @@ async fn model(fixture: &Fixture) -> Result<()> {
 }
 
 #[test]
-fn promise_10_an_object_that_cannot_be_read_is_told_of_stalls_no_other_and_can_be_deleted() {
+fn promise_10_an_object_that_cannot_be_parsed_is_reported_stalls_no_other_and_can_be_deleted() {
     let strategy: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Canary");
     let replicas: Change = |alias| alias["spec"]["serving"]["replicas"] = json!(-1);
     run_all([

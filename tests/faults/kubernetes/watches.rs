@@ -33,7 +33,7 @@ async fn reopen(fixture: &Fixture) -> Result<()> {
 }
 
 #[test]
-fn promise_7_watches_that_break_again_and_again_in_mid_promotion_lose_nothing() {
+fn promise_7_watches_that_break_repeatedly_during_a_promotion_lose_nothing() {
     run("v-break", async |fixture| {
         fixture.registered(3).await?;
         fixture.get("version: '1'").await?;
@@ -115,7 +115,7 @@ async fn deaf_from_the_start(fixture: &Fixture, rule: Rule, times: usize) -> Res
 }
 
 #[test]
-fn promise_7_what_a_deaf_watch_missed_is_caught_up_with() {
+fn promise_7_a_silent_watch_is_detected_and_catches_up() {
     let deaf_ones = [
         ("silent", "/pods?", Violation::Silence),
         ("silent", "/modelaliases?", Violation::Silence),

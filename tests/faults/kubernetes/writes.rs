@@ -133,7 +133,7 @@ async fn fails(fixture: &Fixture, kind: Kind, violation: Violation) -> Result<()
 }
 
 #[test]
-fn promise_7_a_write_that_fails_for_a_while_is_told_tried_without_haste_and_done_in_the_end() {
+fn promise_7_a_failing_write_is_reported_retried_with_backoff_and_done_eventually() {
     let cases = KINDS.into_iter().flat_map(|kind| {
         let met = passing().into_iter().filter(move |(code, _)| kind.codes.contains(code));
         met.map(move |(code, violation)| {
@@ -178,7 +178,7 @@ async fn finalizer_fails(fixture: &Fixture, violation: Violation) -> Result<()> 
 }
 
 #[test]
-fn promise_9_a_finalizer_that_cannot_be_written_for_a_while_is_told_and_hangs_nothing() {
+fn promise_9_a_finalizer_that_cannot_be_written_is_reported_and_blocks_nothing() {
     let met = passing().into_iter().filter(|(code, _)| ["409", "503"].contains(code));
     let cases = met.map(|(code, violation)| {
         let story = async move |fixture: &Fixture| finalizer_fails(fixture, violation).await;
@@ -196,7 +196,7 @@ fn says_ready(exchange: &Exchange) -> bool {
 }
 
 #[test]
-fn promise_7_the_last_status_of_a_change_is_written_also_when_it_met_a_conflict() {
+fn promise_7_the_last_status_of_a_change_is_written_despite_a_conflict() {
     run("w-last-status", async |fixture| {
         fixture.registered(1).await?;
         fixture.get("version: '1'").await?;
@@ -213,7 +213,7 @@ fn promise_7_the_last_status_of_a_change_is_written_also_when_it_met_a_conflict(
 }
 
 #[test]
-fn a_failure_that_is_put_in_other_words_each_time_is_tried_without_haste_too() {
+fn a_failure_with_a_different_message_each_time_is_retried_with_backoff() {
     run("w-other-words", async |fixture| {
         const MANY: usize = 400;
         fixture.registered(2).await?;

@@ -167,7 +167,7 @@ fn set_back(ready: u32) -> (Observed, Timestamp) {
 }
 
 #[test]
-fn a_clock_that_was_set_back_holds_up_no_promotion() {
+fn a_clock_that_was_set_back_delays_no_promotion() {
     let (starting, now) = set_back(1);
     let decision = decide(&starting);
     assert!(decision.rejection.is_none(), "{decision:?}");

@@ -78,12 +78,12 @@ fn side_by_side(cases: impl IntoIterator<Item = Vec<RunningCase>>) {
 }
 
 #[test]
-fn promise_3_no_answer_of_the_registry_takes_away_what_serves() {
+fn promise_3_no_response_of_the_registry_affects_serving() {
     side_by_side([answers::cases(), listing::cases(), follower::cases()]);
 }
 
 #[test]
-fn promises_3_4_and_5_traffic_waits_for_no_registry_and_the_alias_names_what_serves() {
+fn promises_3_4_and_5_traffic_does_not_wait_for_the_registry_and_the_alias_names_what_serves() {
     side_by_side([
         flight::cases(),
         rollback::cases(),
@@ -94,7 +94,7 @@ fn promises_3_4_and_5_traffic_waits_for_no_registry_and_the_alias_names_what_ser
 }
 
 #[test]
-fn promise_9_deletions_wait_for_no_registry_and_nothing_depends_on_the_clocks_of_others() {
+fn promise_9_deletions_do_not_wait_for_the_registry_or_depend_on_other_clocks() {
     side_by_side([ends::cases(), clocks::cases()]);
 }
 

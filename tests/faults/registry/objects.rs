@@ -32,7 +32,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
 
 #[test]
 #[ignore = "what tells them apart, the time of their registration, is not remembered yet"]
-fn versions_without_an_identity_of_their_own_are_told_apart_when_they_are_made_anew() {
+fn recreated_versions_without_a_model_id_are_distinguished() {
     side_by_side([vec![case("reg-anew-alike", async |fixture| made_anew(fixture, false).await)]]);
 }
 

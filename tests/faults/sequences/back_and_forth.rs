@@ -108,7 +108,7 @@ async fn there_and_back(fixture: &Fixture, moment: Moment) -> Result<()> {
 }
 
 #[test]
-fn promises_5_and_7_back_again_at_every_moment_of_a_promotion_it_ends_where_it_was() {
+fn promises_5_and_7_a_rollback_at_any_moment_of_a_promotion_restores_the_old_version() {
     let writes = (1..=WRITES).map(|number| (format!("b-write-{number}"), Moment::Write(number)));
     let times = [0, 200, 900].map(|after| (format!("b-after-{after}"), Moment::After(after)));
     run_all(
@@ -146,7 +146,7 @@ async fn alias_there_and_back(fixture: &Fixture, number: usize) -> Result<()> {
 }
 
 #[test]
-fn promise_7_an_alias_moved_back_in_the_registry_in_mid_promotion_is_followed_back() {
+fn promise_7_an_alias_moved_back_during_a_promotion_is_followed_back() {
     run_all((1..=4).map(|number| {
         case(format!("b-alias-{number}"), async move |fixture| alias_there_and_back(fixture, number).await)
     }));
@@ -196,7 +196,7 @@ async fn at_once(fixture: &Fixture) -> Result<()> {
 }
 
 #[test]
-fn promise_7_of_wishes_in_quick_order_the_last_one_counts() {
+fn promise_7_of_several_quick_changes_the_last_one_counts() {
     run_all([
         case("b-three", async |fixture| three_times(fixture).await),
         case("b-at-once", async |fixture| at_once(fixture).await),

@@ -118,7 +118,7 @@ async fn without_room(fixture: &Fixture) -> Result<()> {
 }
 
 #[test]
-fn promise_1_bad_versions_in_a_row_leave_traffic_where_it_works() {
+fn promise_1_several_bad_versions_do_not_move_traffic() {
     run_all([
         case("c-row", async |fixture| in_a_row(fixture, "BlueGreen").await),
         case("c-row-rolling", async |fixture| in_a_row(fixture, "Rolling").await),

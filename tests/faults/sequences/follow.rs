@@ -162,7 +162,7 @@ async fn rejected_stays_rejected(fixture: &Fixture) -> Result<()> {
 }
 
 #[test]
-fn promise_6_what_was_rolled_back_is_not_rolled_forward_to_whatever_happens_meanwhile() {
+fn promise_6_a_version_that_was_rolled_back_is_not_rolled_out_again_unless_requested() {
     run_all([
         case("f-correct", async |fixture| not_forward(fixture, "drift: Correct").await),
         case("f-report", async |fixture| not_forward(fixture, "drift: Report").await),

@@ -98,7 +98,7 @@ async fn one_moment(fixture: &Fixture, runs: bool) -> Result<()> {
 }
 
 #[test]
-fn promise_11_of_two_that_are_made_in_one_moment_one_owns_the_alias_also_for_the_next_operator() {
+fn promise_11_one_of_two_created_at_once_owns_the_alias_across_restarts() {
     run_all([
         case("d-running", async |fixture| one_moment(fixture, true).await),
         case("d-before", async |fixture| one_moment(fixture, false).await),

@@ -129,7 +129,7 @@ async fn rolled_back_at_another_size(fixture: &Fixture) -> Result<()> {
 }
 
 #[test]
-fn an_autoscaler_scales_what_serves_and_what_comes_through_a_promotion() {
+fn an_autoscaler_scales_both_versions_during_a_promotion() {
     run_all([
         case("h-grows", async |fixture| grows(fixture).await),
         case("h-up-down", async |fixture| goes_up_and_down(fixture, "BlueGreen").await),

@@ -104,7 +104,7 @@ async fn in_mid_rollout(
 }
 
 #[test]
-fn a_strategy_that_changes_while_serving_and_in_mid_rollout_leads_to_the_wish_within_its_bounds() {
+fn a_strategy_changed_at_rest_or_during_a_rollout_stays_within_its_bounds() {
     let mut cases = vec![case("g-serving", async |fixture| while_serving(fixture).await)];
     let (blue_green, rolling) = ("BlueGreen", "Rolling");
     let rollouts = [

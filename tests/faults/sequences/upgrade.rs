@@ -193,7 +193,7 @@ async fn ends_while_a_server_hangs(fixture: &Fixture, registry: bool) -> Result<
 }
 
 #[test]
-fn promise_8_another_operator_goes_on_where_the_last_one_was_and_restarts_no_model() {
+fn promise_8_another_operator_continues_where_the_last_one_was_and_restarts_no_model() {
     run_all([
         case("e-blue-green", async |fixture| in_mid_rollout(fixture, "BlueGreen").await),
         case("e-rolling", async |fixture| in_mid_rollout(fixture, "Rolling").await),
