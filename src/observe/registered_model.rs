@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_alias_of_the_namespace_refers_to_the_model_also_when_it_cannot_be_parsed() {
+    fn a_model_alias_that_cannot_be_parsed_still_refers_to_the_model() {
         let object = model("ns", "fraud", "1", "fds");
         let refers = |alias: Guarded<ModelAlias>| alias_referrer(&object, &alias);
         assert_eq!(refers(alias("ns", "champion", "fraud")), Some(Referrer::Alias("champion".into())));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn another_registered_model_of_the_same_model_refers_to_it_also_when_its_registry_is_not_known() {
+    fn another_registered_model_of_an_unknown_registry_still_refers_to_the_model() {
         let object = model("ns", "fraud", "1", "fds");
         let refers = |other: Guarded<RegisteredModel>, is_same| {
             model_referrer(&object, &object.model_name().unwrap(), &other, |_| is_same)

@@ -152,7 +152,7 @@ template: {spec: {nodeSelector: {pool: gpu}, priorityClassName: high}}";
     }
 
     #[test]
-    fn what_restarts_nothing() {
+    fn changes_that_restart_nothing() {
         let plain = of("");
         for same in [
             "replicas: 7",
@@ -169,7 +169,7 @@ template: {spec: {nodeSelector: {pool: gpu}, priorityClassName: high}}";
     }
 
     #[test]
-    fn what_rolls_the_pods() {
+    fn changes_that_roll_the_pods() {
         let plain = of("");
         for other in [
             "runtime: custom",

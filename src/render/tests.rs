@@ -90,7 +90,7 @@ fn the_endpoint_names_the_service_and_its_port() {
 }
 
 #[test]
-fn connections_stay_open_only_when_asked_for() {
+fn connections_stay_open_only_on_request() {
     for runtime in ["mlflow", "mlserver"] {
         let closes = |keep_alive: &str| {
             let fixture = Fixture::serving(&format!("runtime: {runtime}\n{keep_alive}"));
@@ -105,7 +105,7 @@ fn connections_stay_open_only_when_asked_for() {
 }
 
 #[test]
-fn the_users_variables_win_over_ours_and_come_after_them() {
+fn user_variables_override_ours_and_come_after_them() {
     let fixture = Fixture::serving("env: [{name: A, value: a}, {name: HOME, value: /home}]");
     let deployment = deploy(&fixture);
     let names: Vec<_> = model(&deployment).env.iter().flatten().map(|variable| &variable.name).collect();

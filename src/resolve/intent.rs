@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smoke_test_takes_as_long_as_the_model_server_may() {
+    fn a_smoke_test_waits_as_long_as_the_model_server_may_take() {
         let table = [
             ("[]", 60),
             ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, value: '300'}]", 300),

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_defaults_the_newest_is_taken_and_of_equally_old_ones_the_first_by_name() {
+    fn the_newest_default_is_used_and_ties_go_to_the_first_by_name() {
         let two = objects(&[own("a", 1, "true"), own("b", 2, "true"), own("c", 0, "true")], &[]);
         assert_eq!(key(&two, "risk", "{}").unwrap(), "ModelRegistry risk/b");
         let known = |name: &str| RegistryKey::Object { namespace: "risk".into(), name: name.into() };
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_uses_only_what_allows_it() {
+    fn a_namespace_uses_only_registries_that_allow_it() {
         let only = ", allowedNamespaces: {selector: {matchLabels: {mlops: 'yes'}}}";
         let all = ", allowedNamespaces: {selector: {}}";
         let closed = objects(&[], &[shared("mlflow", 0, "true", only)]);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn laurel_for_one_namespace_knows_no_registry_of_the_cluster() {
+    fn laurel_for_one_namespace_uses_no_cluster_registry() {
         let mut objects = objects(&[], &[shared("mlflow", 0, "true", "")]);
         objects.cluster = None;
         let named = "{registryRef: {kind: ClusterModelRegistry, name: mlflow}}";

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn moving_back_and_forth_at_somebodys_request_neither_waits_nor_is_reported() {
+    fn requested_moves_back_and_forth_neither_wait_nor_are_reported() {
         let throttle = Throttle::default();
         for generation in 1..=20 {
             let action = route(1 + u32::try_from(generation % 2).unwrap());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_way_there_and_back_was_reverted_by_nobody() {
+    fn our_own_failover_and_return_do_not_count_as_reverted() {
         let throttle = Throttle::default();
         throttle.begin("u", &revision(1));
         for number in [1, 2].repeat(10) {

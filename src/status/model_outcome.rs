@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_what_was_done_before_it_and_is_reported() {
+    fn a_failure_is_reported_and_keeps_earlier_writes() {
         let mut observed = described(ModelPresence::Present(ModelContent::default()));
         let owned_tags = vec!["old".to_owned()];
         observed.previous = Some(RegisteredModelStatus { owned_tags, ..RegisteredModelStatus::default() });
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_not_as_it_was_written_is_not_ready() {
+    fn a_model_that_differs_from_what_was_written_is_not_ready() {
         let observed = described(ModelPresence::Absent);
         let decision = decide(&observed);
         // Somebody else has created it at the same time.
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_model_is_not_replaced_in_silence() {
+    fn replacing_a_lost_model_is_reported() {
         let known = RegisteredModelStatus {
             model_name: Some("fraud".to_owned().try_into().unwrap()),
             aliases: BTreeMap::from([("champion".to_owned(), Version::new(3).unwrap())]),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_waits_is_reported_once_and_its_end_too() {
+    fn a_waiting_deletion_and_its_end_are_reported_once() {
         let mut observed = described(ModelPresence::Present(ModelContent::default()));
         observed.desired.deletes_model = true;
         observed.has_finalizer = true;
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_cannot_be_deleted_is_tried_again() {
+    fn a_failed_deletion_of_a_model_is_retried() {
         let mut observed = described(ModelPresence::Present(ModelContent::default()));
         observed.desired.deletes_model = true;
         observed.has_finalizer = true;

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_while_only_time_goes_by() {
+    fn nothing_is_written_while_only_time_passes() {
         for first in all() {
             for mut second in all() {
                 second.previous = registry_status(&first);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_poll_the_status_of_the_last_operator_stays() {
+    fn the_previous_operator_s_status_is_kept_until_the_first_poll() {
         for first in all() {
             let previous = registry_status(&first);
             for webhook in webhooks() {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_webhook_is_as_it_was_looked_at_last_and_its_condition_goes_with_its_field() {
+    fn the_webhook_status_is_kept_between_checks_and_removed_with_its_field() {
         let invalid = &healths()[0];
         let answering = &healths()[6];
         let [unseen, none, removed, ready] = &webhooks()[..] else { panic!("four") };
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_version_that_is_not_known_now_stays() {
+    fn the_last_known_server_version_is_kept() {
         let known = RegistryObserved { server_version: Some("3.18".into()), ..observed(&healths()[6], None) };
         let previous = registry_status(&known);
         let next = registry_status(&RegistryObserved { previous, ..observed(&healths()[4], None) }).unwrap();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_missing_comes_before_what_was_read_with_an_earlier_one() {
+    fn a_missing_connection_takes_precedence_over_earlier_reads() {
         let url = "http://mlflow".parse().unwrap();
         let cause = ReasonMessage::new(Reason::SecretNotFound, "why");
         for poll in [None, Some(Ok(())), Some(Err(ReasonMessage::new(Reason::RegistryForbidden, "why")))] {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_published_where_a_reason_changes() {
+    fn an_event_is_published_if_a_reason_changes() {
         let mut failing = observed(&healths()[5], webhooks()[3].as_ref());
         let next = registry_status(&failing).unwrap();
         let reasons =

@@ -71,7 +71,7 @@ mod tests {
     use crate::registry::VersionState;
 
     #[test]
-    fn the_metrics_of_the_rules_are_shown_beside_those_asked_for_and_not_without_end() {
+    fn display_metrics_come_before_those_of_rules_and_are_bounded() {
         let spec: RegisteredModelSpec = serde_yaml::from_str(
             "
 displayMetrics: [f1]
@@ -88,7 +88,7 @@ promotion:
     }
 
     #[test]
-    fn what_is_missing_not_a_number_or_not_known_is_said_as_such() {
+    fn missing_nan_and_unknown_metrics_are_shown_as_such() {
         let version = |number| Version::new(number).unwrap();
         let facts = |number: u32| VersionFacts {
             version: version(number),

@@ -10,7 +10,7 @@
 //! ```text
 //! bench    how soon a moved alias is acted on: not run with the others
 //! harness  what all tests share: the cluster, MLflow, the operator; they end with the run
-//! scene    where a test plays: a place of its own (tests/support/simulated)
+//! fixture    where a test plays: a place of its own (tests/support/simulated)
 //! ```
 //!
 //! Tests run side by side. One whose name begins with `promise_` shows that promise of the contract.
@@ -21,11 +21,14 @@
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+mod audit_log;
 mod bench;
 mod check;
 mod ci;
+mod cluster_errors;
 mod command_line;
-mod ends;
+mod deletion;
+mod fixture;
 mod follow;
 mod followers;
 mod gate;
@@ -35,15 +38,11 @@ mod operator;
 mod ownership;
 mod promotion;
 mod promotion_rules;
-mod push;
-mod record;
-mod refusals;
 mod registered_model;
 mod registries;
-mod registry_trouble;
+mod registry_errors;
 mod rolling;
 mod scale;
-mod scene;
 #[path = "../support/simulated/mod.rs"]
 #[allow(dead_code, reason = "the tests of faults use the rest")]
 mod simulated;
@@ -52,4 +51,5 @@ mod status;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the tests on a real cluster use the rest")]
 mod support;
-mod trouble;
+mod validation;
+mod webhook;

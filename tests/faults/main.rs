@@ -10,10 +10,10 @@
 //!
 //! ```text
 //! world     what all tests of a run share: the cluster, MLflow, a folder
-//! scene     where a test plays: a place, an operator restricted to it, a proxy before each of its two servers
+//! fixture     where a test plays: a place, an operator restricted to it, a proxy before each of its two servers
 //! operator  that operator: start, kill, terminate
 //! wire      the proxies: what passed them, and the faults that they make
-//! witness   what is never to happen, watched from outside in every test
+//! invariants   what is never to happen, watched from outside in every test
 //!
 //! proxies   that the proxies do what they say
 //! crash     killed at every single write of a story
@@ -30,14 +30,16 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod crash;
+#[allow(dead_code, reason = "a kit, of which each test takes a part")]
+mod fixture;
 mod hostile;
+#[allow(dead_code, reason = "a kit, of which each test takes a part")]
+mod invariants;
 mod kubernetes;
 #[allow(dead_code, reason = "a kit, of which each test takes a part")]
 mod operator;
 mod proxies;
 mod registry;
-#[allow(dead_code, reason = "a kit, of which each test takes a part")]
-mod scene;
 mod sequences;
 #[path = "../support/simulated/mod.rs"]
 #[allow(dead_code, reason = "the tests of the control plane use the rest")]
@@ -47,6 +49,4 @@ mod simulated;
 mod support;
 #[allow(dead_code, unused_imports, reason = "a kit, of which each test takes a part")]
 mod wire;
-#[allow(dead_code, reason = "a kit, of which each test takes a part")]
-mod witness;
 mod world;

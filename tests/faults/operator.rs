@@ -1,4 +1,4 @@
-//! The operator of one scene, restricted to its namespace.
+//! The operator of one fixture, restricted to its namespace.
 
 use std::{
     path::{Path, PathBuf},

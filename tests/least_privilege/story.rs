@@ -114,7 +114,7 @@ impl<'a> Story<'a> {
         let fails = desired("3", &format!("{serving}, {crash}"), "progressDeadline: 2s");
         let change = place.desired(&fails).await?;
         place.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
-        place.told_of("Rejected").await?;
+        place.event("Rejected").await?;
         // The same Event once more is counted, not made anew.
         place.retry("again").await?;
         let counted = |event: &Event| event.reason.as_deref() == Some("Rejected") && event.series.is_some();

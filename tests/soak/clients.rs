@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    load::{Connection, Load, Outcome, Plan, Record, Report, Request},
+    load::{Connection, Load, Outcome, Plan, Report, Request, Sample},
     service::Way,
 };
 
@@ -107,19 +107,19 @@ impl Clients {
     }
 
     /// The answers among `report` that came from where they may not come from.
-    pub(super) fn strays(&self, report: &Report) -> Vec<Record> {
+    pub(super) fn strays(&self, report: &Report) -> Vec<Sample> {
         let allowed = self.allowed.lock();
-        report.audit_writes().iter().filter(|status| !allowed.allows(status)).cloned().collect()
+        report.samples().iter().filter(|sample| !allowed.allows(sample)).cloned().collect()
     }
 }
 
 /// Since when `version` alone has answered.
 fn answered_alone(report: &Report, version: &str) -> Option<Instant> {
-    let by_it = |status: &&Record| status.version() == Some(version);
-    let other = report.audit_writes().iter().filter(|status| status.is_answered() && !by_it(status));
-    let last_other = other.map(|status| status.ended).max();
-    let alone = report.audit_writes().iter().filter(by_it).filter(|status| Some(status.due) > last_other);
-    alone.map(|status| status.ended).min()
+    let by_it = |sample: &&Sample| sample.version() == Some(version);
+    let other = report.samples().iter().filter(|sample| sample.is_answered() && !by_it(sample));
+    let last_other = other.map(|sample| sample.ended).max();
+    let alone = report.samples().iter().filter(by_it).filter(|sample| Some(sample.due) > last_other);
+    alone.map(|sample| sample.ended).min()
 }
 
 /// Which versions may answer from which moment on.
@@ -132,12 +132,12 @@ impl Allowed {
     }
 
     /// Whether the answer is by a version that was allowed at some moment between question and answer.
-    fn allows(&self, status: &Record) -> bool {
-        let Outcome::Answered { version: Some(version) } = &status.outcome else {
-            return !status.is_answered();
+    fn allows(&self, sample: &Sample) -> bool {
+        let Outcome::Answered { version: Some(version) } = &sample.outcome else {
+            return !sample.is_answered();
         };
-        let begun = self.0.partition_point(|(from, _)| *from <= status.ended);
-        let over = self.0.partition_point(|(from, _)| *from <= status.due).saturating_sub(1);
+        let begun = self.0.partition_point(|(from, _)| *from <= sample.ended);
+        let over = self.0.partition_point(|(from, _)| *from <= sample.due).saturating_sub(1);
         self.0[over..begun].iter().any(|(_, versions)| versions.contains(version))
     }
 }

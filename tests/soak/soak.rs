@@ -1,4 +1,4 @@
-//! Soaks Laurel for as long as it is told: promotions and rollbacks under load while the operator and MLflow
+//! Soaks Laurel for as long as it is listed: promotions and rollbacks under load while the operator and MLflow
 //! are killed.
 //!
 //! ```sh

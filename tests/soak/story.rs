@@ -1,4 +1,4 @@
-//! What happened when: printed as it happens, and kept to be told again around a loss.
+//! What happened when: printed as it happens, and kept to be listed again around a loss.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Story {
     }
 
     /// Something that happens now.
-    pub(super) fn tell(&self, line: impl Into<String>) {
+    pub(super) fn log(&self, line: impl Into<String>) {
         let (now, line) = (Instant::now(), line.into());
         println!("{} {line}", self.when(now));
         self.lines.lock().push((now, line));

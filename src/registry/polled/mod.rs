@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_was_looked_at_is_known_also_when_it_cannot_be_used() {
+    fn a_processed_object_is_known_even_if_it_is_not_usable() {
         let registries = Registries::default();
         let key = RegistryKey::Cluster { name: "mlflow".to_owned() };
         assert!(matches!(registries.look_up(&key), Lookup::Unknown));

@@ -93,7 +93,7 @@ fn hostile() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn what_only_adds_loses_nothing(template in additions()) {
+    fn a_template_that_only_adds_removes_nothing(template in additions()) {
         let rendered = serde_json::to_value(render(&Fixture::serving("")).unwrap().spec.unwrap().template).unwrap();
         let mut rendered = rendered;
         // The fingerprint distinguishes the two, as it should.
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn hostile_templates_are_merged_or_refused(
+    fn hostile_templates_are_merged_or_rejected(
         template in hostile(), metadata in hostile(), spec in hostile(), container in hostile(),
     ) {
         let container = match container {

@@ -103,7 +103,7 @@ fn a_list_without_keys_is_replaced() {
 }
 
 #[test]
-fn an_alternative_takes_the_place_of_what_was_rendered() {
+fn an_alternative_replaces_the_rendered_one() {
     let readiness = model("readinessProbe: {exec: {command: ['true']}}").readiness_probe.unwrap();
     assert!(readiness.exec.is_some() && readiness.http_get.is_none());
     assert_eq!(readiness.period_seconds, Some(2), "the rest of the probe stays");
@@ -121,13 +121,13 @@ fn an_alternative_takes_the_place_of_what_was_rendered() {
 }
 
 #[test]
-fn ports_differ_by_protocol_too() {
+fn ports_with_different_protocols_are_different() {
     let ports = model("ports: [{containerPort: 8080, protocol: UDP, name: quic}]").ports.unwrap();
     assert_eq!(ports.len(), 2);
 }
 
 #[test]
-fn null_takes_away() {
+fn null_removes() {
     assert_eq!(model("livenessProbe: null").liveness_probe, None);
     let security = pod("spec: {securityContext: {runAsUser: null}}").security_context.unwrap();
     assert_eq!((security.run_as_user, security.run_as_non_root), (None, Some(true)));
@@ -135,7 +135,7 @@ fn null_takes_away() {
 
 /// Editors, `kubectl` and Helm leave these behind; they have no meaning.
 #[test]
-fn harmless_leftovers_are_passed_over() {
+fn harmless_leftovers_are_ignored() {
     let plain = sent("{}");
     for leftover in [
         "metadata: {}",
@@ -163,7 +163,7 @@ fn harmless_leftovers_are_passed_over() {
 /// The cluster may be newer than the types that Laurel is compiled with. The API server rejects unknown
 /// fields.
 #[test]
-fn fields_that_are_not_known_here_are_passed_on() {
+fn unknown_fields_are_passed_on() {
     let sent = sent(
         "{spec: {hostnameOverride: crown, containers: [{name: x, image: i, livenessProbe: {httpGet: {pth: \
          /}}},
@@ -178,14 +178,14 @@ fn fields_that_are_not_known_here_are_passed_on() {
 }
 
 #[test]
-fn a_null_that_nothing_is_known_of_is_a_slip() {
+fn a_null_in_an_unknown_field_is_an_error() {
     refused("spec: {containers: [{name: model, livenesProbe: null}]}", &[".spec.containers[0].livenesProbe"]);
     refused("metadata: {labels: {a: b}, lables: null}", &[".metadata.lables"]);
 }
 
 /// Unlike a null in the template, which `kubectl apply` drops.
 #[test]
-fn a_path_takes_away_what_is_rendered() {
+fn a_path_removes_what_is_rendered() {
     let omitted = |paths: &[&str]| {
         let deployment = render(&omitting(paths, "")).unwrap();
         deployment.spec.unwrap().template.spec.unwrap()
@@ -204,7 +204,7 @@ fn a_path_takes_away_what_is_rendered() {
 }
 
 #[test]
-fn what_is_left_out_can_be_written_anew() {
+fn an_omitted_field_can_be_set_again() {
     let probe =
         "template: {spec: {containers: [{name: model, readinessProbe: {exec: {command: ['true']}}}]}}";
     let pod = render(&omitting(&["spec.containers[model].readinessProbe"], probe)).unwrap();
@@ -214,7 +214,7 @@ fn what_is_left_out_can_be_written_anew() {
 }
 
 #[test]
-fn a_path_that_leads_nowhere_is_refused() {
+fn a_path_that_matches_nothing_is_rejected() {
     for path in [
         "spec.containers[model].livenesProbe",
         "spec.containers[other].livenessProbe",
@@ -232,7 +232,7 @@ fn a_path_that_leads_nowhere_is_refused() {
 }
 
 #[test]
-fn a_path_takes_away_nothing_that_laurel_promises() {
+fn a_path_cannot_remove_what_laurel_needs() {
     for path in [
         "spec.containers[model]",
         "spec.containers[model].readinessProbe",
@@ -248,7 +248,7 @@ fn a_path_takes_away_nothing_that_laurel_promises() {
 }
 
 #[test]
-fn a_wrong_type_is_named_where_it_is() {
+fn a_wrong_type_is_reported_with_its_path() {
     refused("spec: {terminationGracePeriodSeconds: long}", &[".spec.terminationGracePeriodSeconds"]);
     refused("spec: {containers: {name: model}}", &[".spec.containers"]);
     refused(
@@ -261,7 +261,7 @@ fn a_wrong_type_is_named_where_it_is() {
 }
 
 #[test]
-fn items_need_a_key_of_their_own() {
+fn items_need_a_unique_key() {
     refused("spec: {containers: [{image: x}]}", &[".spec.containers[0]"]);
     refused("spec: {containers: [{name: a}, {name: a}]}", &[".spec.containers[1]"]);
     refused(
@@ -271,7 +271,7 @@ fn items_need_a_key_of_their_own() {
 }
 
 #[test]
-fn what_says_the_version_stays() {
+fn variables_that_name_the_version_cannot_be_changed() {
     refused("metadata: {labels: {laurel.dev/version: '5'}}", &[".metadata.labels[\"laurel.dev/version\"]"]);
     refused("metadata: {annotations: {laurel.dev/x: ''}}", &[".metadata.annotations[\"laurel.dev/x\"]"]);
     pod("metadata: {labels: null, annotations: null}");
@@ -291,7 +291,7 @@ fn what_says_the_version_stays() {
 }
 
 #[test]
-fn what_the_service_finds_stays() {
+fn labels_that_the_service_selects_cannot_be_changed() {
     refused(
         "spec: {containers: [{name: model, ports: [{containerPort: 8080, name: web}]}]}",
         &[".spec.containers"],
@@ -307,7 +307,7 @@ fn what_the_service_finds_stays() {
 }
 
 #[test]
-fn what_would_be_lost_in_silence_is_refused() {
+fn fields_that_would_be_ignored_are_rejected() {
     refused(
         "spec: {containers: [{name: model, envFrom: [{secretRef: {name: s}}]}]}",
         &[".spec.containers[0].envFrom"],
@@ -320,7 +320,7 @@ fn what_would_be_lost_in_silence_is_refused() {
 }
 
 #[test]
-fn a_custom_server_has_to_say_when_it_is_ready() {
+fn a_custom_server_needs_a_readiness_probe() {
     let message = render(&Fixture::serving("runtime: custom")).unwrap_err().to_string();
     assert_eq!(
         message,
@@ -330,7 +330,7 @@ fn a_custom_server_has_to_say_when_it_is_ready() {
 }
 
 #[test]
-fn messages_name_the_place_and_the_next_step() {
+fn messages_name_the_path_and_the_next_step() {
     insta::assert_snapshot!(
         render(&omitting(&["spec.containers[model].livenesProbe", "spec.containers[model].ports"], ""))
             .unwrap_err()

@@ -100,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn mlflow_s_own_time_limit_is_an_answer_of_the_model_server() {
+    fn mlflow_s_own_time_limit_is_a_response_of_the_model_server() {
         let Reply::Failed(said) = reply(504, false, MLFLOW_TIMEOUT) else { panic!("not failed") };
         assert!(said.contains("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in spec.serving.env"), "{said}");
     }
 
     #[test]
-    fn what_a_mesh_answers_in_place_of_the_server_is_known_by_its_headers() {
+    fn responses_of_a_mesh_are_recognized_by_their_headers() {
         let headers = |pairs: &[(&'static str, &'static str)]| {
             let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             pairs.collect::<HeaderMap>()

@@ -202,7 +202,7 @@ where
 }
 
 #[tokio::test]
-async fn the_example_is_sent_as_it_was_logged() {
+async fn the_example_is_sent_as_logged() {
     let mut bench = Bench::with(ResponseTemplate::new(200)).await;
     bench.begin("1");
     assert_eq!(bench.outcome().await, SmokeReport::Passed);
@@ -224,7 +224,7 @@ async fn a_large_example_is_sent() {
 }
 
 #[tokio::test]
-async fn an_example_beyond_the_limit_is_not_sent_and_the_report_says_so() {
+async fn an_example_beyond_the_limit_is_reported_and_not_sent() {
     let mut bench = Bench::with_limit(2 << 20).await;
     bench.logged(&format!("{{\"inputs\": \"{}\"}}", "x".repeat(3 << 20))).await;
     bench.begin("1");
@@ -256,7 +256,7 @@ async fn a_result_is_kept_for_its_attempt_and_the_next_attempt_sends_a_request()
 }
 
 #[tokio::test]
-async fn a_test_that_is_not_wanted_any_more_ends_and_its_result_is_not_kept() {
+async fn a_test_that_is_no_longer_desired_ends_without_a_result() {
     let slow = ResponseTemplate::new(500).set_delay(Duration::from_millis(300));
     let mut bench = Bench::with(slow).await;
     bench.begin("1");
@@ -316,7 +316,7 @@ async fn pods_that_cannot_be_reached_make_the_test_unavailable() {
 }
 
 #[tokio::test]
-async fn an_unavailable_test_goes_on_and_passes_when_it_can() {
+async fn an_unavailable_test_is_retried_and_passes_once_it_can() {
     let mut bench = Bench::new().await;
     let away =
         Mock::given(any()).respond_with(ResponseTemplate::new(502)).mount_as_scoped(&bench.registry).await;
@@ -329,7 +329,7 @@ async fn an_unavailable_test_goes_on_and_passes_when_it_can() {
 }
 
 #[tokio::test]
-async fn one_answer_of_a_busy_server_is_tried_again() {
+async fn a_busy_server_is_retried() {
     for status in [429, 502, 503] {
         let mut bench = Bench::new().await;
         bench.logged(EXAMPLE).await;
@@ -367,7 +367,7 @@ async fn a_prediction_that_takes_longer_than_the_limit_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_not_ready_any_more_fails_nothing() {
+async fn a_pod_that_is_no_longer_ready_fails_no_version() {
     let slow = ResponseTemplate::new(500).set_delay(Duration::from_millis(200));
     let mut bench = Bench::with(slow).await;
     bench.begin("1");
@@ -380,7 +380,7 @@ async fn a_pod_that_is_not_ready_any_more_fails_nothing() {
 
 /// A tenant's server sends an endless response.
 #[tokio::test]
-async fn of_an_answer_without_end_only_the_beginning_is_read() {
+async fn only_the_beginning_of_an_endless_response_is_read() {
     let endless = listen(async |mut stream| {
         let _ = stream.read(&mut [0; 4096]).await;
         let _ = stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-type: text/plain\r\n\r\n").await;
@@ -400,7 +400,7 @@ async fn of_an_answer_without_end_only_the_beginning_is_read() {
 /// The simulated world of the decision's tests replaces this module. Both keep a test in the same slot; this
 /// shows that the same circumstances lead to the same report.
 #[tokio::test]
-async fn the_simulated_world_comes_to_the_same_reports() {
+async fn the_simulated_world_gives_the_same_reports() {
     use SimulatedPods as P;
     use SimulatedRegistry as R;
     let circumstances = [P::Answer, P::AnswerWithErrors, P::CannotBeReached]

@@ -101,7 +101,7 @@ fn error_message(set: &str) -> Option<String> {
 }
 
 #[test]
-fn wrong_values_are_refused_by_name() {
+fn wrong_values_are_rejected_by_name() {
     for (set, field) in [
         ("registy.url=http://mlflow", "registy"),
         ("registry.uri=http://mlflow", "uri"),

@@ -94,7 +94,7 @@ impl fmt::Display for Exchange {
     }
 }
 
-/// Every request of an operator, since its scene was set.
+/// Every request of an operator, since its fixture was set.
 #[derive(Default)]
 pub(crate) struct Journal {
     exchanges: Mutex<Vec<Exchange>>,
@@ -181,14 +181,14 @@ impl Journal {
             ensure!(
                 began.elapsed() + left < deadline,
                 "it does not go quiet within {deadline:?}:\n{}",
-                self.told_since(began)
+                self.writes_since(began)
             );
             sleep(left).await;
         }
     }
 
     /// The writes since a moment, for a person.
-    pub(crate) fn told_since(&self, moment: Instant) -> String {
+    pub(crate) fn writes_since(&self, moment: Instant) -> String {
         let writes = self.writes().into_iter().filter(|write| write.arrived >= moment);
         let line =
             |write: Exchange| format!("{:8.3} s {write}", write.arrived.duration_since(moment).as_secs_f64());

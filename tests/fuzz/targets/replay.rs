@@ -109,21 +109,21 @@ impl Dice {
 }
 
 #[test]
-fn promise_3_no_answer_of_a_server_is_taken_for_absence_unless_it_says_so() {
+fn promise_3_no_response_counts_as_absence_unless_it_is_explicit() {
     replay("mlflow_bodies");
 }
 
 #[test]
-fn any_name_is_refused_or_gives_valid_and_distinct_names() {
+fn any_name_is_rejected_or_gives_valid_and_distinct_names() {
     replay("names");
 }
 
 #[test]
-fn promise_10_no_object_leads_to_an_action_unless_it_is_valid() {
+fn promise_10_no_invalid_object_leads_to_an_action() {
     replay("spec_to_decision");
 }
 
 #[test]
-fn promise_10_a_template_is_refused_loudly_or_merged_in_full() {
+fn promise_10_a_template_is_rejected_or_merged_in_full() {
     replay("template_merge");
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::report::{Connection, Loss, Outcome, Record};
+use super::report::{Connection, Loss, Outcome, Sample};
 
 /// The header in which a serving pod names the version that answers.
 const VERSION_HEADER: &str = "model-version";
@@ -89,13 +89,13 @@ impl Client {
     }
 
     /// Sends the request that is due at `due` and waits for its answer, at most for the client's timeout.
-    pub(crate) async fn send(&self, due: Instant) -> Record {
+    pub(crate) async fn send(&self, due: Instant) -> Sample {
         let answer = timeout(self.timeout, self.answer()).await.unwrap_or(Err(Loss::Timeout));
         let outcome = match answer {
             Ok(version) => Outcome::Answered { version },
             Err(loss) => Outcome::Lost(loss),
         };
-        Record { due, ended: Instant::now(), connection: self.connection, outcome }
+        Sample { due, ended: Instant::now(), connection: self.connection, outcome }
     }
 
     async fn answer(&self) -> Result<Option<String>, Loss> {

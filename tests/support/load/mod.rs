@@ -17,7 +17,7 @@ use tokio::{
 };
 
 pub(crate) use client::{Client, Request, Target};
-pub(crate) use report::{Connection, Loss, Outcome, Record, Report, quantile};
+pub(crate) use report::{Connection, Loss, Outcome, Report, Sample, quantile};
 
 /// How many requests, how long.
 #[derive(Clone, Copy, Debug)]
@@ -86,30 +86,29 @@ impl Load {
 
     /// What was recorded so far.
     pub(crate) fn report(&self) -> Report {
-        Report::new(self.log.audit_writes().clone())
+        Report::new(self.log.samples().clone())
     }
 
     /// How many requests were sent so far, and how many of them were lost.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let audit_writes = self.log.audit_writes();
-        let of =
-            |kind: fn(&Outcome) -> bool| audit_writes.iter().filter(|status| kind(&status.outcome)).count();
+        let samples = self.log.samples();
+        let of = |kind: fn(&Outcome) -> bool| samples.iter().filter(|sample| kind(&sample.outcome)).count();
         (of(|outcome| *outcome != Outcome::NotSent), of(|outcome| matches!(outcome, Outcome::Lost(_))))
     }
 
     /// What was recorded so far of the requests that were due since `from`.
     pub(crate) fn since(&self, from: Instant) -> Report {
-        self.ended_since(from).only(|status| from <= status.due)
+        self.ended_since(from).only(|sample| from <= sample.due)
     }
 
     /// What was recorded so far of the requests that ended since `from`, also of those that were under way
     /// then.
     pub(crate) fn ended_since(&self, from: Instant) -> Report {
         // From the end, so that a look costs the same after hours as after seconds.
-        let audit_writes = self.log.audit_writes();
-        let recent = audit_writes.iter().rev().take_while(|status| from <= status.ended + DISORDER).count();
-        let recent = Report::new(audit_writes[audit_writes.len() - recent..].to_vec());
-        recent.only(|status| from <= status.ended)
+        let samples = self.log.samples();
+        let recent = samples.iter().rev().take_while(|sample| from <= sample.ended + DISORDER).count();
+        let recent = Report::new(samples[samples.len() - recent..].to_vec());
+        recent.only(|sample| from <= sample.ended)
     }
 
     /// Waits until `done` holds for the requests that were due since `from`, or until `deadline` has passed;
@@ -173,17 +172,17 @@ const DISORDER: Duration = Duration::from_secs(1);
 /// The records, nearly in the order in which the requests ended.
 #[derive(Default)]
 struct Log {
-    audit_writes: Mutex<Vec<Record>>,
+    samples: Mutex<Vec<Sample>>,
     grown: watch::Sender<()>,
 }
 
 impl Log {
-    fn audit_writes(&self) -> MutexGuard<'_, Vec<Record>> {
-        self.audit_writes.lock()
+    fn samples(&self) -> MutexGuard<'_, Vec<Sample>> {
+        self.samples.lock()
     }
 
-    fn push(&self, status: Record) {
-        self.audit_writes().push(status);
+    fn push(&self, sample: Sample) {
+        self.samples().push(sample);
         self.grown.send_replace(());
     }
 }
@@ -214,7 +213,7 @@ impl Schedule {
                         drop(permit);
                     });
                 }
-                _ => log.push(Record {
+                _ => log.push(Sample {
                     due,
                     ended: Instant::now(),
                     connection: client.connection(),

@@ -1,4 +1,4 @@
-//! An independent witness of promise 1: whenever a Service was written, a pod that it selects was ready.
+//! An independent invariants of promise 1: whenever a Service was written, a pod that it selects was ready.
 //!
 //! It compares revisions, not arrival times: every write to the cluster has a number of its own, and two
 //! watches together tell which pods were ready when the Service got its selector.

@@ -76,7 +76,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
 
 impl Place {
     /// Makes a namespace for a test, and watches it.
-    pub(crate) async fn set(
+    pub(crate) async fn create(
         cluster: &Cluster,
         mlflow: &'static Mlflow,
         namespace: String,
@@ -249,11 +249,11 @@ spec: {{modelName: {}}}
 
     /// Waits for an Event about the ModelAlias.
     pub(crate) async fn reported(&self, reason: Reason) -> Result<()> {
-        self.told_of(reason.into()).await
+        self.event(reason.into()).await
     }
 
     /// The same, for an Event that is no condition's reason.
-    pub(crate) async fn told_of(&self, reason: &str) -> Result<()> {
+    pub(crate) async fn event(&self, reason: &str) -> Result<()> {
         let wanted = |event: &Event| {
             event.reason.as_deref() == Some(reason)
                 && event.involved_object.kind.as_deref() == Some("ModelAlias")
@@ -277,7 +277,7 @@ spec: {{modelName: {}}}
     }
 
     /// Deletes everything. Each ModelAlias is waited for: the rest goes without the operator.
-    pub(crate) async fn strike(&self) -> Result<()> {
+    pub(crate) async fn clean_up(&self) -> Result<()> {
         let aliases: Api<ModelAlias> = self.api();
         for alias in aliases.list(&ListParams::default()).await? {
             aliases.delete(&alias.name_any(), &DeleteParams::default()).await?;

@@ -87,7 +87,7 @@ fn cause(error: RegistryError) -> String {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn the_connection_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
@@ -125,7 +125,7 @@ async fn serve_once(answer: &'static str) -> (String, tokio::task::JoinHandle<()
 }
 
 #[tokio::test]
-async fn it_speaks_something_else() {
+async fn it_uses_another_protocol() {
     assert!(cause(error(Then::Say("SSH-2.0-OpenSSH_9.6\r\n\r\n")).await).contains("invalid HTTP"));
     let (url, _) = serve(Then::Say("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")).await;
     let error = registry(&url.replace("http:", "https:")).model(&model("fraud")).await.unwrap_err();
@@ -145,7 +145,7 @@ async fn it_hangs() {
 }
 
 #[tokio::test]
-async fn it_never_stops_talking() {
+async fn it_never_stops_sending() {
     let (url, _) = serve(Then::Flood).await;
     let error = registry(&url).model(&model("fraud")).await.unwrap_err();
     let RegistryError::NotARegistry { detail, .. } = error else { panic!("{error}") };

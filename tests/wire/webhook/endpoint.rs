@@ -110,7 +110,7 @@ async fn status(request: RequestBuilder) -> u16 {
 }
 
 #[tokio::test]
-async fn over_tls_a_delivery_is_let_in_once() {
+async fn over_tls_a_delivery_is_accepted_once() {
     let stage = Stage::set(true, generous()).await;
     let send = || signed(stage.post(PATH), SECRET, "first", now(), "{}").body("{}");
     assert_eq!(status(send()).await, 200);
@@ -122,7 +122,7 @@ async fn over_tls_a_delivery_is_let_in_once() {
 }
 
 #[tokio::test]
-async fn plain_http_finds_no_way_in_where_tls_is_spoken() {
+async fn plain_http_is_rejected_with_tls() {
     let stage = Stage::set(true, generous()).await;
     let plain = stage.client.post(format!("http://localhost:{}{PATH}", stage.address.port()));
     assert!(signed(plain, SECRET, "plain", now(), "{}").body("{}").send().await.is_err());
@@ -130,7 +130,7 @@ async fn plain_http_finds_no_way_in_where_tls_is_spoken() {
 }
 
 #[tokio::test]
-async fn whatever_is_not_right_is_refused_and_says_nothing_of_the_reason() {
+async fn anything_invalid_is_rejected_without_a_reason() {
     let stage = Stage::set(false, generous()).await;
     let right = |id: &str| signed(stage.post(PATH), SECRET, id, now(), "{}");
     let elsewhere = |path: &str| signed(stage.post(path), SECRET, "1", now(), "{}").body("{}");
@@ -191,7 +191,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn who_is_slow_is_cut_off_and_who_waits_behind_comes_in() {
+async fn slow_clients_are_disconnected_and_waiting_ones_served() {
     let limits = Limits {
         connections: 2,
         connection: Duration::from_secs(2),

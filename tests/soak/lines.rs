@@ -12,7 +12,7 @@ use laurel::{
     render::labels::VERSION,
 };
 
-use super::{stage::Watched, story::Line};
+use super::{harness::Watched, story::Line};
 use crate::support::{alias, pods::is_ready, watch::Watch};
 
 /// Everything that was seen, in any order.
@@ -28,7 +28,7 @@ pub(super) fn all(watched: &Watched) -> Vec<Line> {
     .concat()
 }
 
-fn lines<K>(watch: &Watch<K>, tell: impl Fn(&K) -> String) -> Vec<Line>
+fn lines<K>(watch: &Watch<K>, describe: impl Fn(&K) -> String) -> Vec<Line>
 where
     K: Resource<DynamicType = ()> + Clone,
 {
@@ -37,8 +37,8 @@ where
     for seen in watch.seen() {
         let name = seen.object.name_any();
         let gone = if seen.gone { " is gone;" } else { "" };
-        let line = format!("{}{gone} {}", K::kind(&()), tell(&seen.object));
-        // Many changes of an object change nothing of what is told, and an event that comes again is told
+        let line = format!("{}{gone} {}", K::kind(&()), describe(&seen.object));
+        // Many changes of an object change nothing of what is listed, and an event that comes again is listed
         // once.
         if last.insert(name, line.clone()) != Some(line.clone()) {
             lines.push((seen.at, line));
@@ -81,9 +81,9 @@ fn pod(pod: &Pod) -> String {
     let state = containers.first().and_then(|container| container.state.clone()).unwrap_or_default();
     let waits = state.waiting.and_then(|waiting| waiting.reason).unwrap_or_default();
     let ended = state.terminated.map(|ended| format!("ended with {}", ended.exit_code)).unwrap_or_default();
-    let exit_status = if pod.metadata.deletion_timestamp.is_some() { "ending" } else { "" };
+    let terminating = if pod.metadata.deletion_timestamp.is_some() { "terminating" } else { "" };
     let ready = if is_ready(pod) { "ready" } else { "not ready" };
-    let words = [status.phase.as_deref().unwrap_or_default(), ready, exit_status, &waits, &ended];
+    let words = [status.phase.as_deref().unwrap_or_default(), ready, terminating, &waits, &ended];
     let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
     format!("{} {}, {restarts} restarts", pod.name_any(), words.join(", "))
 }

@@ -32,7 +32,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 const IMAGE: &str = "localhost/laurel/serving:3.17.2";
 
 /// A cluster, and what is measured on it.
-pub(crate) struct Stage {
+pub(crate) struct Harness {
     pub(crate) cluster: Cluster,
     pub(crate) mlflow: Mlflow,
     pub(crate) champion: Alias,
@@ -51,18 +51,20 @@ struct Step {
 }
 
 /// The clients, and the way they take.
-pub(crate) struct Audience {
+pub(crate) struct Clients {
     pub(crate) way: Way,
     pub(crate) load: Load,
 }
 
-impl Stage {
+impl Harness {
     /// Connects to everything and begins with an empty namespace.
-    pub(crate) async fn set() -> Result<Self> {
+    pub(crate) async fn create() -> Result<Self> {
         let cluster = Cluster::connect().await?;
         cluster.require_laurel().await?;
         let mlflow = Mlflow::connect(&cluster).await?;
-        say(&format!("A clean namespace, {NAMESPACE}, that enforces the restricted Pod Security Standard"));
+        print_step(&format!(
+            "A clean namespace, {NAMESPACE}, that enforces the restricted Pod Security Standard"
+        ));
         cluster.fresh_namespace(NAMESPACE, "demo").await?;
         let champion = Alias::observe(&cluster, NAMESPACE, NAME);
         let pods = Pods::watch(&cluster, NAMESPACE, NAME);
@@ -75,15 +77,17 @@ impl Stage {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         // On a cluster of one's own the image comes from elsewhere.
         let printed = if let Ok(image) = std::env::var("LAUREL_SERVING_IMAGE") {
-            show(&format!("sed 's|{IMAGE}|{image}|' tests/demo/{file} | kubectl apply -n {NAMESPACE} -f -"));
+            print_command(&format!(
+                "sed 's|{IMAGE}|{image}|' tests/demo/{file} | kubectl apply -n {NAMESPACE} -f -"
+            ));
             let text = text.replace(IMAGE, &image);
             self.cluster.run_kubectl(&["apply", "-n", NAMESPACE, "-f", "-"], Some(&text)).await?
         } else {
-            show(&format!("kubectl apply -n {NAMESPACE} -f tests/demo/{file}"));
+            print_command(&format!("kubectl apply -n {NAMESPACE} -f tests/demo/{file}"));
             let path = path.to_str().context("a path that is no text")?;
             self.cluster.run_kubectl(&["apply", "-n", NAMESPACE, "-f", path], None).await?
         };
-        tell(&printed);
+        print_output(&printed);
         Ok(())
     }
 
@@ -94,16 +98,16 @@ impl Stage {
     }
 
     /// Sends predictions from now on.
-    pub(crate) async fn invite(&self) -> Result<Audience> {
+    pub(crate) async fn start_clients(&self) -> Result<Clients> {
         let way = way_to(&self.cluster, NAMESPACE, NAME).await?;
-        say(&format!(
+        print_step(&format!(
             "{PER_SECOND} predictions a second over new connections, {PER_SECOND} over kept ones, from now on"
         ));
         println!("  by way of {}", way.via);
         let example = self.mlflow.artifact((MODEL, "1"), "serving_input_example.json").await?;
         let request = Request::post_json("/invocations", example);
         let plan = Plan::both(PER_SECOND, Duration::from_mins(30));
-        Ok(Audience { load: Load::start(&way.target, &request, plan), way })
+        Ok(Clients { load: Load::start(&way.target, &request, plan), way })
     }
 
     /// Waits until clients of both kinds have moved; how long after the change was accepted the last old
@@ -128,8 +132,8 @@ impl Stage {
         took: Duration,
         last_old_answer: Option<Duration>,
     ) -> Result<()> {
-        show(&format!("kubectl get malias -n {NAMESPACE}"));
-        tell(&self.cluster.run_kubectl(&["get", "malias", "-n", NAMESPACE], None).await?);
+        print_command(&format!("kubectl get malias -n {NAMESPACE}"));
+        print_output(&self.cluster.run_kubectl(&["get", "malias", "-n", NAMESPACE], None).await?);
         let shown = self.champion.last().map(|malias| {
             let target = alias::status(&malias).target_version.map(|target| target.to_string());
             let ready = alias::condition(&malias, laurel::api::condition::ConditionType::Ready);
@@ -174,17 +178,17 @@ impl Stage {
 }
 
 /// A heading.
-pub(crate) fn say(text: &str) {
+pub(crate) fn print_step(text: &str) {
     println!("\n== {text}");
 }
 
 /// A command as a person would type it.
-pub(crate) fn show(command: &str) {
+pub(crate) fn print_command(command: &str) {
     println!("  $ {command}");
 }
 
 /// What a command printed.
-pub(crate) fn tell(printed: &str) {
+pub(crate) fn print_output(printed: &str) {
     for line in printed.lines() {
         println!("  {line}");
     }

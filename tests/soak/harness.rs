@@ -60,7 +60,7 @@ pub(super) struct Watched {
 }
 
 /// Where the soak plays.
-pub(super) struct Stage {
+pub(super) struct Harness {
     pub(super) cluster: Cluster,
     pub(super) mlflow: Mlflow,
     pub(super) model: String,
@@ -73,9 +73,9 @@ pub(super) struct Stage {
     figures: Mutex<Figures>,
 }
 
-impl Stage {
+impl Harness {
     /// A fresh namespace in which version 1 serves everywhere.
-    pub(super) async fn set() -> Result<Self> {
+    pub(super) async fn create() -> Result<Self> {
         let cluster = Cluster::connect().await?;
         cluster.require_laurel().await?;
         let mlflow = Mlflow::connect(&cluster).await?;
@@ -95,7 +95,7 @@ impl Stage {
         let prediction = Request::post_json("/invocations", example);
         let subjects = try_join_all(PLANS.iter().map(|plan| begin(&cluster, plan, &prediction))).await?;
         let story = Story::begin();
-        story.tell("version 1 serves everywhere, and the clients ask");
+        story.log("version 1 serves everywhere, and the clients ask");
         Ok(Self {
             cluster,
             mlflow,
@@ -109,7 +109,7 @@ impl Stage {
     }
 
     /// Deletes everything.
-    pub(super) async fn strike(&self) -> Result<()> {
+    pub(super) async fn clean_up(&self) -> Result<()> {
         self.cluster.delete_namespace(NAMESPACE).await?;
         self.mlflow.delete_model(&self.model).await
     }

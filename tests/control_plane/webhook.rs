@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    scene::{Scene, play},
+    fixture::{Fixture, run},
     simulated::machine::RUNTIME,
     support::{
         alias::{is_ready, version},
@@ -82,19 +82,19 @@ pub(crate) struct Pushed {
 impl Pushed {
     /// Makes the Secret and the ModelRegistry, and lets the model use it. `register` says whether Laurel
     /// registers the webhook.
-    pub(crate) async fn set(scene: &Scene, register: bool) -> Result<Self> {
-        scene.world.mlflow.create_model(&scene.model).await?;
-        let asked = Counted::before(scene.world.mlflow.port).await?;
+    pub(crate) async fn create(fixture: &Fixture, register: bool) -> Result<Self> {
+        fixture.world.mlflow.create_model(&fixture.model).await?;
+        let asked = Counted::before(fixture.world.mlflow.port).await?;
         let secret = json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": { "name": "push" },
             "stringData": { "secret": SECRET },
         });
-        scene.apply(&secret.to_string()).await?;
+        fixture.apply(&secret.to_string()).await?;
         let mut webhook = json!({ "secretRef": { "name": "push" } });
         if register {
-            let url = format!("http://{}", scene.world.webhook_address);
+            let url = format!("http://{}", fixture.world.webhook_address);
             webhook["register"] = json!({ "url": url, "encryptionKeySet": true });
         }
         let registry = json!({
@@ -103,9 +103,9 @@ impl Pushed {
             "metadata": { "name": "pushed" },
             "spec": { "mlflow": { "url": asked.url }, "pollInterval": "10m", "webhook": webhook },
         });
-        scene.apply(&registry.to_string()).await?;
-        let registry = Watch::start(scene.api(), watcher::Config::default());
-        scene.describe_model("{registryRef: {name: pushed}}").await?;
+        fixture.apply(&registry.to_string()).await?;
+        let registry = Watch::start(fixture.api(), watcher::Config::default());
+        fixture.describe_model("{registryRef: {name: pushed}}").await?;
         Ok(Self { registry, asked })
     }
 
@@ -128,22 +128,22 @@ fn condition(registry: &ModelRegistry) -> Option<k8s_openapi::apimachinery::pkg:
 }
 
 /// Waits until the ModelAlias serves a version, in a state seen since a moment.
-pub(crate) async fn serves(scene: &Scene, since: Instant, wanted: &str) -> Result<()> {
+pub(crate) async fn serves(fixture: &Fixture, since: Instant, wanted: &str) -> Result<()> {
     let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == wanted;
-    scene.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await.map(drop)
+    fixture.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await.map(drop)
 }
 
-/// The webhooks in MLflow that deliver to this scene.
-async fn hooks(scene: &Scene) -> Result<Vec<Value>> {
-    let path = format!("/webhooks/{}/pushed", scene.namespace);
+/// The webhooks in MLflow that deliver to this fixture.
+async fn hooks(fixture: &Fixture) -> Result<Vec<Value>> {
+    let path = format!("/webhooks/{}/pushed", fixture.namespace);
     let is_ours = |hook: &Value| hook["url"].as_str().is_some_and(|url| url.ends_with(&path));
-    Ok(scene.world.mlflow.webhooks().await?.into_iter().filter(is_ours).collect())
+    Ok(fixture.world.mlflow.webhooks().await?.into_iter().filter(is_ours).collect())
 }
 
-async fn until_hooks(scene: &Scene, count: usize) -> Result<Vec<Value>> {
+async fn until_hooks(fixture: &Fixture, count: usize) -> Result<Vec<Value>> {
     let began = Instant::now();
     loop {
-        let hooks = hooks(scene).await?;
+        let hooks = hooks(fixture).await?;
         if hooks.len() == count {
             return Ok(hooks);
         }
@@ -157,15 +157,15 @@ fn now() -> u64 {
 }
 
 /// Delivers as MLflow does; the answer's status.
-async fn deliver(scene: &Scene, id: &str, secret: &str, sent: u64) -> Result<u16> {
-    deliver_at(scene, &format!("{}/pushed", scene.namespace), id, secret, sent).await
+async fn deliver(fixture: &Fixture, id: &str, secret: &str, sent: u64) -> Result<u16> {
+    deliver_at(fixture, &format!("{}/pushed", fixture.namespace), id, secret, sent).await
 }
 
-async fn deliver_at(scene: &Scene, path: &str, id: &str, secret: &str, sent: u64) -> Result<u16> {
+async fn deliver_at(fixture: &Fixture, path: &str, id: &str, secret: &str, sent: u64) -> Result<u16> {
     let body = r#"{"entity": "model_version_alias", "action": "created", "data": {"name": "\u0000"}}"#;
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
     mac.update(format!("{id}.{sent}.{body}").as_bytes());
-    let url = format!("http://{}/webhooks/{path}", scene.world.webhook_address);
+    let url = format!("http://{}/webhooks/{path}", fixture.world.webhook_address);
     let answer = reqwest::Client::new()
         .post(url)
         .header("X-MLflow-Delivery-Id", id)
@@ -194,22 +194,22 @@ async fn until_quiet(pushed: &Pushed) -> Result<usize> {
 }
 
 #[test]
-fn an_alias_moved_in_mlflow_is_followed_at_once_though_polls_are_ten_minutes_apart() {
-    play("push", async |scene| {
-        let pushed = Pushed::set(scene, true).await?;
+fn an_alias_moved_in_mlflow_is_followed_at_once_with_polls_ten_minutes_apart() {
+    run("push", async |fixture| {
+        let pushed = Pushed::create(fixture, true).await?;
         pushed.says("True", Reason::WebhookReceiving).await?;
-        let made = until_hooks(scene, 1).await?;
+        let made = until_hooks(fixture, 1).await?;
         ensure!(made[0]["status"] == "ACTIVE" && made[0].get("secret").is_none(), "{made:?}");
         for _ in 0..3 {
-            scene.world.mlflow.register(&scene.model).await?;
+            fixture.world.mlflow.register(&fixture.model).await?;
         }
-        scene.world.mlflow.set_alias(&scene.model, "champion", "1").await?;
-        scene.desired("follow: {registry: {}}").await?;
-        serves(scene, Instant::now(), "1").await?;
+        fixture.world.mlflow.set_alias(&fixture.model, "champion", "1").await?;
+        fixture.desired("follow: {registry: {}}").await?;
+        serves(fixture, Instant::now(), "1").await?;
         for wanted in ["2", "3", "1"] {
             let moved = Instant::now();
-            scene.world.mlflow.set_alias(&scene.model, "champion", wanted).await?;
-            serves(scene, moved, wanted).await?;
+            fixture.world.mlflow.set_alias(&fixture.model, "champion", wanted).await?;
+            serves(fixture, moved, wanted).await?;
             println!("  version {wanted} serves after {:.2} s", moved.elapsed().as_secs_f64());
         }
         Ok(())
@@ -217,48 +217,48 @@ fn an_alias_moved_in_mlflow_is_followed_at_once_though_polls_are_ten_minutes_apa
 }
 
 #[test]
-fn promise_9_the_webhook_comes_and_goes_with_what_asks_for_it_and_others_stay() {
-    play("push-ends", async |scene| {
-        let _alone = scene.world.keeps_running.lock().await;
-        let url = format!("http://{}/webhooks/{}/pushed", scene.world.webhook_address, scene.namespace);
-        let theirs = scene.world.mlflow.create_webhook("by-hand", &url, "theirs").await?;
-        let pushed = Pushed::set(scene, true).await?;
+fn promise_9_the_webhook_is_registered_and_deleted_with_its_field_and_others_stay() {
+    run("push-ends", async |fixture| {
+        let _alone = fixture.world.keeps_running.lock().await;
+        let url = format!("http://{}/webhooks/{}/pushed", fixture.world.webhook_address, fixture.namespace);
+        let theirs = fixture.world.mlflow.create_webhook("by-hand", &url, "theirs").await?;
+        let pushed = Pushed::create(fixture, true).await?;
         pushed.says("True", Reason::WebhookReceiving).await?;
-        until_hooks(scene, 2).await?;
+        until_hooks(fixture, 2).await?;
 
         // A new operator finds its own again.
-        scene.world.kill_operator()?;
-        scene.world.start_operator().await?;
+        fixture.world.kill_operator()?;
+        fixture.world.start_operator().await?;
         let without = json!({ "spec": { "webhook": { "register": null } } });
-        scene.edit::<ModelRegistry>("pushed", without).await?;
-        until_hooks(scene, 1).await?;
+        fixture.edit::<ModelRegistry>("pushed", without).await?;
+        until_hooks(fixture, 1).await?;
 
-        let again = format!("http://{}", scene.world.webhook_address);
+        let again = format!("http://{}", fixture.world.webhook_address);
         let with =
             json!({ "spec": { "webhook": { "register": { "url": again, "encryptionKeySet": true } } } });
-        scene.edit::<ModelRegistry>("pushed", with).await?;
-        until_hooks(scene, 2).await?;
-        scene.api::<ModelRegistry>().delete("pushed", &DeleteParams::default()).await?;
-        let left = until_hooks(scene, 1).await?;
+        fixture.edit::<ModelRegistry>("pushed", with).await?;
+        until_hooks(fixture, 2).await?;
+        fixture.api::<ModelRegistry>().delete("pushed", &DeleteParams::default()).await?;
+        let left = until_hooks(fixture, 1).await?;
         ensure!(left[0]["webhook_id"] == json!(theirs), "somebody else's was deleted");
-        scene.world.mlflow.delete_webhook(&theirs).await
+        fixture.world.mlflow.delete_webhook(&theirs).await
     });
 }
 
 #[test]
 fn promise_7_deliveries_cost_a_bounded_number_of_reads_and_no_writes() {
-    play("push-burst", async |scene| {
-        let _alone = scene.world.keeps_running.lock().await;
-        let pushed = Pushed::set(scene, false).await?;
+    run("push-burst", async |fixture| {
+        let _alone = fixture.world.keeps_running.lock().await;
+        let pushed = Pushed::create(fixture, false).await?;
         pushed.says("Unknown", Reason::WebhookWaiting).await?;
-        ensure!(deliver(scene, "first", SECRET, now()).await? == 200);
+        ensure!(deliver(fixture, "first", SECRET, now()).await? == 200);
         pushed.says("True", Reason::WebhookReceiving).await?;
         let before = until_quiet(&pushed).await?;
         let revision = pushed.registry.last().and_then(|seen| seen.object.resource_version());
 
         let began = Instant::now();
         let ids: Vec<String> = (0..50).map(|number| format!("burst-{number}")).collect();
-        for answer in join_all(ids.iter().map(|id| deliver(scene, id, SECRET, now()))).await {
+        for answer in join_all(ids.iter().map(|id| deliver(fixture, id, SECRET, now()))).await {
             ensure!(answer? == 200, "a delivery of the burst was refused");
         }
         let took = began.elapsed();
@@ -270,59 +270,59 @@ fn promise_7_deliveries_cost_a_bounded_number_of_reads_and_no_writes() {
 
         // Again the same: each is answered, and none is heard.
         let before = pushed.asked.so_far();
-        for answer in join_all(ids.iter().map(|id| deliver(scene, id, SECRET, now()))).await {
+        for answer in join_all(ids.iter().map(|id| deliver(fixture, id, SECRET, now()))).await {
             ensure!(answer? == 200, "a repetition was refused");
         }
-        ensure!(deliver(scene, "forged", "alice", now()).await? == 401, "a forged delivery was let in");
-        ensure!(deliver(scene, "old", SECRET, now() - 600).await? == 401, "an old delivery was let in");
-        ensure!(deliver(scene, "early", SECRET, now() + 600).await? == 401, "an early delivery was let in");
+        ensure!(deliver(fixture, "forged", "alice", now()).await? == 401, "a forged delivery was let in");
+        ensure!(deliver(fixture, "old", SECRET, now() - 600).await? == 401, "an old delivery was let in");
+        ensure!(deliver(fixture, "early", SECRET, now() + 600).await? == 401, "an early delivery was let in");
         ensure!(until_quiet(&pushed).await? == before, "MLflow was read for what must not be heard");
         let after = pushed.registry.last().and_then(|seen| seen.object.resource_version());
-        // Unless the clock struck meanwhile: the hour of the last delivery is told.
+        // Unless the clock hour_changed meanwhile: the hour of the last delivery is told.
         let hour = pushed.registry.last().and_then(|seen| seen.object.status?.webhook?.last_delivery);
-        let struck =
+        let hour_changed =
             hour.is_some_and(|hour| hour.as_second() + 120 > i64::try_from(now()).unwrap_or_default());
-        ensure!(revision == after || struck, "the status was written: {revision:?} {after:?}");
+        ensure!(revision == after || hour_changed, "the status was written: {revision:?} {after:?}");
         Ok(())
     });
 }
 
 #[test]
-fn promise_10_what_keeps_a_webhook_from_working_is_told() {
-    play("push-told", async |scene| {
-        let _alone = scene.world.keeps_running.lock().await;
-        let pushed = Pushed::set(scene, false).await?;
+fn promise_10_the_cause_of_a_failing_webhook_is_reported() {
+    run("push-told", async |fixture| {
+        let _alone = fixture.world.keeps_running.lock().await;
+        let pushed = Pushed::create(fixture, false).await?;
         pushed.says("Unknown", Reason::WebhookWaiting).await?;
-        ensure!(deliver(scene, "forged", "alice", now()).await? == 401, "a forged delivery was let in");
+        ensure!(deliver(fixture, "forged", "alice", now()).await? == 401, "a forged delivery was let in");
         let refused = pushed.says("False", Reason::WebhookDeliveriesRefused).await?;
         let message = condition(&refused).context("the condition")?.message;
         ensure!(message.contains("spec.webhook.secretRef"), "{message}");
-        ensure!(deliver(scene, "right", SECRET, now()).await? == 200, "a delivery was refused");
+        ensure!(deliver(fixture, "right", SECRET, now()).await? == 200, "a delivery was refused");
         pushed.says("True", Reason::WebhookReceiving).await?;
 
         // The secret changes: the new one is read because a delivery bears it, and the old one goes on for a
         // while.
-        let secrets = scene.api::<Secret>();
+        let secrets = fixture.api::<Secret>();
         let rotated = json!({ "stringData": { "secret": "looking-glass" } });
         secrets.patch("push", &PatchParams::default(), &Patch::Merge(rotated)).await?;
         let began = Instant::now();
-        while deliver(scene, &format!("new-{}", began.elapsed().as_nanos()), "looking-glass", now()).await?
+        while deliver(fixture, &format!("new-{}", began.elapsed().as_nanos()), "looking-glass", now()).await?
             != 200
         {
             ensure!(began.elapsed() < PATIENCE, "the new secret is not accepted");
             sleep(Duration::from_millis(200)).await;
         }
         ensure!(
-            deliver(scene, "still-old", SECRET, now()).await? == 200,
+            deliver(fixture, "still-old", SECRET, now()).await? == 200,
             "the old secret is refused at once"
         );
 
         secrets.delete("push", &DeleteParams::default()).await?;
-        scene.edit::<ModelRegistry>("pushed", json!({ "spec": { "pollInterval": "9m" } })).await?;
+        fixture.edit::<ModelRegistry>("pushed", json!({ "spec": { "pollInterval": "9m" } })).await?;
         let missing = pushed.says("False", Reason::SecretNotFound).await?;
         let message = condition(&missing).context("the condition")?.message;
         ensure!(message.contains("\"push\""), "{message}");
-        ensure!(deliver(scene, "late", "looking-glass", now()).await? == 401, "let in without a secret");
+        ensure!(deliver(fixture, "late", "looking-glass", now()).await? == 401, "let in without a secret");
         let ready = missing.status.into_iter().flat_map(|status| status.conditions);
         let is_ready = |it: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
             it.type_ == "Ready" && it.status == "True"
@@ -333,11 +333,11 @@ fn promise_10_what_keeps_a_webhook_from_working_is_told() {
 }
 
 #[test]
-fn a_registry_of_the_cluster_takes_deliveries_at_its_name_with_a_secret_of_the_operators_namespace() {
-    play("push-cluster", async |scene| {
-        let name = scene.namespace.as_str();
+fn a_cluster_registry_accepts_deliveries_with_a_secret_of_the_operators_namespace() {
+    run("push-cluster", async |fixture| {
+        let name = fixture.namespace.as_str();
         // The operator runs outside of the cluster, where its namespace is that of the kubeconfig.
-        let operator = scene.cluster.client.default_namespace();
+        let operator = fixture.cluster.client.default_namespace();
         let secret = json!({
             "apiVersion": "v1",
             "kind": "Secret",
@@ -348,32 +348,32 @@ fn a_registry_of_the_cluster_takes_deliveries_at_its_name_with_a_secret_of_the_o
             "apiVersion": "laurel.dev/v1alpha1",
             "kind": "ClusterModelRegistry",
             "metadata": { "name": name },
-            "spec": { "mlflow": { "url": scene.mlflow.url() }, "webhook": { "secretRef": { "name": name } } },
+            "spec": { "mlflow": { "url": fixture.mlflow.url() }, "webhook": { "secretRef": { "name": name } } },
         });
         let apply = ["apply", "--server-side", "-f", "-"];
         let delivered = async {
             ensure!(
-                deliver_at(scene, name, "early", "first", now()).await? == 404,
+                deliver_at(fixture, name, "early", "first", now()).await? == 404,
                 "accepted without an object"
             );
             for object in [secret, registry] {
-                scene.cluster.run_kubectl(&apply, Some(&object.to_string())).await?;
+                fixture.cluster.run_kubectl(&apply, Some(&object.to_string())).await?;
             }
             let began = Instant::now();
-            while deliver_at(scene, name, &format!("{:?}", began.elapsed()), "first", now()).await? != 200 {
+            while deliver_at(fixture, name, &format!("{:?}", began.elapsed()), "first", now()).await? != 200 {
                 ensure!(began.elapsed() < PATIENCE, "deliveries are not accepted");
                 sleep(Duration::from_millis(200)).await;
             }
             ensure!(
-                deliver_at(scene, name, "forged", "third", now()).await? == 401,
+                deliver_at(fixture, name, "forged", "third", now()).await? == 401,
                 "a forged one is accepted"
             );
             Ok(())
         };
         let delivered: Result<()> = delivered.await;
         let delete = ["delete", "--ignore-not-found"];
-        scene.cluster.run_kubectl(&[&delete[..], &["clustermodelregistry", name]].concat(), None).await?;
-        scene.cluster.run_kubectl(&[&delete[..], &["secret", name, "-n", operator]].concat(), None).await?;
+        fixture.cluster.run_kubectl(&[&delete[..], &["clustermodelregistry", name]].concat(), None).await?;
+        fixture.cluster.run_kubectl(&[&delete[..], &["secret", name, "-n", operator]].concat(), None).await?;
         delivered
     });
 }

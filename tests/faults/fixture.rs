@@ -19,13 +19,13 @@ use tokio::time::Instant;
 
 pub(crate) use crate::simulated::place::PATIENCE;
 use crate::{
+    invariants::Invariants,
     operator::Operator,
     simulated::{
         machine::RUNTIME,
         place::{Place, reported},
     },
     wire::{Journal, Proxy, Server, Upstream},
-    witness::Witness,
     world::{PURPOSE, World, release_all},
 };
 
@@ -36,9 +36,9 @@ const LONGEST: Duration = Duration::from_mins(5);
 pub(crate) const TWO_POLLS: Duration = Duration::from_secs(10);
 
 /// Where a test plays.
-pub(crate) struct Scene {
+pub(crate) struct Fixture {
     place: Place,
-    /// The operator of this scene, and of no other.
+    /// The operator of this fixture, and of no other.
     pub(crate) operator: Operator,
     /// Between the operator and the API server. What the test itself does goes past it.
     pub(crate) kubernetes: Proxy,
@@ -46,12 +46,12 @@ pub(crate) struct Scene {
     pub(crate) registry: Proxy,
     /// What the operator asked of both.
     pub(crate) journal: Arc<Journal>,
-    pub(crate) witness: Witness,
-    /// When the scene was set.
+    pub(crate) invariants: Invariants,
+    /// When the fixture was set.
     pub(crate) began: Instant,
 }
 
-impl Deref for Scene {
+impl Deref for Fixture {
     type Target = Place;
 
     fn deref(&self) -> &Place {
@@ -60,73 +60,73 @@ impl Deref for Scene {
 }
 
 /// Plays a test with a running operator, and cleans up however it ends.
-pub(crate) fn play(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
-    play_before_start(name, async |scene| {
-        scene.operator.start().await?;
-        story(scene).await
+pub(crate) fn run(name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
+    run_before_start(name, async |fixture| {
+        fixture.operator.start().await?;
+        story(fixture).await
     });
 }
 
 /// The same, with an operator that does not run yet.
-pub(crate) fn play_before_start(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
-    if let Err(error) = RUNTIME.block_on(act(name, story)) {
+pub(crate) fn run_before_start(name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
+    if let Err(error) = RUNTIME.block_on(run_case(name, story)) {
         panic!("{error:#}");
     }
 }
 
-/// A story on a scene of its own, whose operator does not run yet: one of several that a test plays at the
+/// A story on a fixture of its own, whose operator does not run yet: one of several that a test plays at the
 /// same time. What is never to happen is an error, too.
-pub(crate) async fn act<T>(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<T>) -> Result<T> {
-    let scene = Scene::set(World::get().await?, name).await?;
+pub(crate) async fn run_case<T>(name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<T>) -> Result<T> {
+    let fixture = Fixture::create(World::get().await?, name).await?;
     let mut end = None;
-    let mut played = reported(
+    let mut result = reported(
         async {
-            end = Some(story(&scene).await?);
+            end = Some(story(&fixture).await?);
             Ok(())
         },
         LONGEST,
     )
     .await;
-    if played.is_ok() {
-        played = scene.verdict().await;
+    if result.is_ok() {
+        result = fixture.verdict().await;
     }
-    println!("{name}: {:.1} s", scene.began.elapsed().as_secs_f64());
-    if let Err(error) = &played {
+    println!("{name}: {:.1} s", fixture.began.elapsed().as_secs_f64());
+    if let Err(error) = &result {
         println!("--- {name}: {error:#}");
-        scene.show().await;
-        println!("--- {name}: the operator's writes\n{}", scene.journal.told_since(scene.began));
-        println!("--- {name}: the operator's log\n{}", scene.operator.log(60));
+        fixture.show().await;
+        println!("--- {name}: the operator's writes\n{}", fixture.journal.writes_since(fixture.began));
+        println!("--- {name}: the operator's log\n{}", fixture.operator.log(60));
     }
-    let struck = scene.strike().await.with_context(|| format!("{name}: cleaning up"));
-    played.and(struck)?;
+    let cleaned = fixture.clean_up().await.with_context(|| format!("{name}: cleaning up"));
+    result.and(cleaned)?;
     end.context("the story has an end")
 }
 
-impl Scene {
-    async fn set(world: &'static World, name: &str) -> Result<Self> {
-        // A test may play several scenes of one name.
+impl Fixture {
+    async fn create(world: &'static World, name: &str) -> Result<Self> {
+        // A test may play several cases of one name.
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("f-{name}-{count}-{}", std::process::id());
-        let place = Place::set(&world.cluster, &world.mlflow, namespace, PURPOSE).await?;
+        let place = Place::create(&world.cluster, &world.mlflow, namespace, PURPOSE).await?;
         let journal = Arc::default();
         let kubernetes = Proxy::open(Server::Kubernetes, world.api_server.clone(), &journal).await?;
         let registry = Proxy::open(Server::Registry, Upstream::Local(world.mlflow.port), &journal).await?;
         place.default_registry(&registry.url()).await?;
         let operator = Operator::new(&world.folder, &place.namespace, &kubernetes)?;
-        let witness = Witness::begin(&place, &world.poll);
-        Ok(Self { place, operator, kubernetes, registry, journal, witness, began: Instant::now() })
+        let invariants = Invariants::begin(&place, &world.poll);
+        Ok(Self { place, operator, kubernetes, registry, journal, invariants, began: Instant::now() })
     }
 
     /// An error when something happened that is never to happen.
     async fn verdict(&self) -> Result<()> {
         self.audit.verdict().await?;
-        self.witness.verdict(&self.place, &self.journal).await
+        self.invariants.verdict(&self.place, &self.journal).await
     }
 
     /// Lets `@champion` name a version in the registry, as a person does.
     pub(crate) async fn move_alias(&self, version: &str) -> Result<()> {
-        self.witness.excuse_alias(version);
+        self.invariants.excuse_alias(version);
         self.mlflow.set_alias(&self.model, "champion", version).await
     }
 
@@ -154,10 +154,10 @@ impl Scene {
     }
 
     /// Deletes everything.
-    async fn strike(self) -> Result<()> {
-        let struck = async {
+    async fn clean_up(self) -> Result<()> {
+        let cleaned = async {
             self.heal().await?;
-            self.place.strike().await?;
+            self.place.clean_up().await?;
             let models = self.api::<RegisteredModel>();
             for model in models.list(&ListParams::default()).await? {
                 if !model.finalizers().is_empty() {
@@ -167,16 +167,16 @@ impl Scene {
             }
             Ok(())
         };
-        let struck = struck.await;
-        self.witness.end();
+        let cleaned = cleaned.await;
+        self.invariants.end();
         // After the operator nobody else does it.
         release_all(&self.cluster, &self.namespace).await?;
-        if struck.is_err() {
-            self.place.strike().await?;
+        if cleaned.is_err() {
+            self.place.clean_up().await?;
         }
         if self.operator.is_running() {
             self.operator.kill()?;
         }
-        struck
+        cleaned
     }
 }

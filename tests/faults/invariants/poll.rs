@@ -1,4 +1,4 @@
-//! Reads the aliases of all scenes from MLflow, past the proxies.
+//! Reads the aliases of all cases from MLflow, past the proxies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
 
-/// Reads the alias `champion` of all scenes, in one request for all of them.
+/// Reads the alias `champion` of all cases, in one request for all of them.
 pub(crate) struct Poll {
     begun: Once,
     pub(super) subjects: Subjects,
@@ -29,7 +29,7 @@ pub(crate) struct Poll {
 /// By model.
 pub(super) type Subjects = Arc<Mutex<BTreeMap<String, Arc<Subject>>>>;
 
-/// What is known of one scene's alias.
+/// What is known of one fixture's alias.
 pub(super) struct Subject {
     services: Api<Service>,
     pub(super) named: Mutex<Vec<Named>>,

@@ -19,12 +19,12 @@ use crate::{
 const LONGEST: Duration = Duration::from_mins(5);
 
 /// Where a test plays.
-pub(crate) struct Scene {
+pub(crate) struct Fixture {
     pub(crate) world: &'static World,
     place: Place,
 }
 
-impl Deref for Scene {
+impl Deref for Fixture {
     type Target = Place;
 
     fn deref(&self) -> &Place {
@@ -33,37 +33,37 @@ impl Deref for Scene {
 }
 
 /// Plays a test, and cleans up however it ends.
-pub(crate) fn play(name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
-    play_for(LONGEST, name, story);
+pub(crate) fn run(name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
+    run_for(LONGEST, name, story);
 }
 
 /// The same, for one that may take longer.
-pub(crate) fn play_for(longest: Duration, name: &str, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+pub(crate) fn run_for(longest: Duration, name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
     RUNTIME.block_on(async {
         let world = World::get().await.unwrap_or_else(|error| panic!("{error:#}"));
-        let scene = Scene::set(world, name).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let fixture = Fixture::create(world, name).await.unwrap_or_else(|error| panic!("{error:#}"));
         let started = Instant::now();
-        let mut played = reported(story(&scene), longest).await;
-        if played.is_ok() {
-            played = scene.audit.verdict().await.map(drop);
+        let mut result = reported(story(&fixture), longest).await;
+        if result.is_ok() {
+            result = fixture.audit.verdict().await.map(drop);
         }
         println!("{name}: {:.1} s", started.elapsed().as_secs_f64());
-        if played.is_err() {
-            scene.show().await;
-            println!("--- the operator\n{}", world.log_about(&scene.namespace));
+        if result.is_err() {
+            fixture.show().await;
+            println!("--- the operator\n{}", world.log_about(&fixture.namespace));
         }
-        let struck = scene.strike().await;
-        if let Err(error) = played.and(struck) {
+        let cleaned = fixture.clean_up().await;
+        if let Err(error) = result.and(cleaned) {
             panic!("{error:#}");
         }
     });
 }
 
-impl Scene {
-    async fn set(world: &'static World, name: &str) -> Result<Self> {
+impl Fixture {
+    async fn create(world: &'static World, name: &str) -> Result<Self> {
         // A name of its own in each run: nothing waits until the namespace of the run before is gone.
         let namespace = format!("cp-{name}-{}", std::process::id());
-        let place = Place::set(&world.cluster, &world.mlflow, namespace, PURPOSE).await?;
+        let place = Place::create(&world.cluster, &world.mlflow, namespace, PURPOSE).await?;
         Ok(Self { world, place })
     }
 }

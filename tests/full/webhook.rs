@@ -8,13 +8,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     support::{alias, cluster::OPERATOR_NAMESPACE, mlflow, watch::Watch},
 };
 
 /// Where MLflow reaches the operator's endpoint.
-async fn endpoint(scene: &Scene) -> Result<String> {
-    let services: Api<Service> = Api::namespaced(scene.cluster.client.clone(), OPERATOR_NAMESPACE);
+async fn endpoint(fixture: &Fixture) -> Result<String> {
+    let services: Api<Service> = Api::namespaced(fixture.cluster.client.clone(), OPERATOR_NAMESPACE);
     let all = services.list(&ListParams::default()).await?;
     let service =
         all.into_iter().find(|it| it.metadata.name.as_deref().is_some_and(|name| name.ends_with("webhook")));
@@ -31,18 +31,19 @@ async fn endpoint(scene: &Scene) -> Result<String> {
 
 #[test]
 fn an_alias_moved_in_mlflow_is_followed_by_its_webhook_with_polls_ten_minutes_apart() {
-    play("push", 2, async |scene| {
-        scene.good_versions(2).await?;
+    run("push", 2, async |fixture| {
+        fixture.good_versions(2).await?;
         let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
             { "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "mlflow-webhook" },
               "stringData": { "secret": format!("through-the-looking-glass-{}", std::process::id()) } },
             { "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": { "name": "mlflow" },
               "spec": { "mlflow": { "url": mlflow::URL }, "pollInterval": "10m",
                         "webhook": { "secretRef": { "name": "mlflow-webhook" },
-                                     "register": { "url": endpoint(scene).await?, "encryptionKeySet": true } } } },
+                                     "register": { "url": endpoint(fixture).await?, "encryptionKeySet": true } } } },
         ] });
-        scene.apply(&objects.to_string()).await?;
-        let registries: Api<ModelRegistry> = Api::namespaced(scene.cluster.client.clone(), &scene.namespace);
+        fixture.apply(&objects.to_string()).await?;
+        let registries: Api<ModelRegistry> =
+            Api::namespaced(fixture.cluster.client.clone(), &fixture.namespace);
         let registry = Watch::of(registries, "mlflow");
         let receives = Reason::WebhookReceiving.to_string();
         registry
@@ -52,16 +53,17 @@ fn an_alias_moved_in_mlflow_is_followed_by_its_webhook_with_polls_ten_minutes_ap
             })
             .await?;
 
-        scene.mlflow.set_alias(&scene.model, "champion", "1").await?;
-        let change = scene.get(json!({ "follow": { "registry": {} } })).await?;
-        let clients = scene.clients().await?;
+        fixture.mlflow.set_alias(&fixture.model, "champion", "1").await?;
+        let change = fixture.get(json!({ "follow": { "registry": {} } })).await?;
+        let clients = fixture.clients().await?;
         // MLflow may keep for a minute what it knew of its webhooks before there was one.
         for (version, number) in [("2", 1), ("1", 2), ("2", 3)] {
             let moved = Instant::now();
-            scene.mlflow.set_alias(&scene.model, "champion", version).await?;
+            fixture.mlflow.set_alias(&fixture.model, "champion", version).await?;
             let follows =
                 |malias: &_| alias::is_ready(malias, change.generation) && alias::version(malias) == version;
-            let seen = scene.champion.until_since(moved, "the alias is followed", PATIENCE, follows).await?;
+            let seen =
+                fixture.champion.until_since(moved, "the alias is followed", PATIENCE, follows).await?;
             println!(
                 "  move {number}: version {version} serves {:?} after the alias was moved",
                 seen.at - moved

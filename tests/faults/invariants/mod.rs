@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! audit (tests/support)  no Service is written with an empty selector, or to where no pod is ready
-//! witness                no version is deleted or scaled to zero while the Service selects it or its endpoints name it
+//! invariants                no version is deleted or scaled to zero while the Service selects it or its endpoints name it
 //!                        with `spec.version`, the alias names no version before the Service has selected it
 //! ```
 
@@ -38,8 +38,8 @@ use crate::{
     wire::{Exchange, Journal},
 };
 
-/// The witness of one scene.
-pub(crate) struct Witness {
+/// The invariants of one fixture.
+pub(crate) struct Invariants {
     deployments: Watch<Deployment>,
     endpoints: Watch<EndpointSlice>,
     aliases: Watch<ModelAlias>,
@@ -51,7 +51,7 @@ pub(crate) struct Witness {
     ends_since: Mutex<Option<u64>>,
 }
 
-impl Witness {
+impl Invariants {
     pub(crate) fn begin(place: &Place, poll: &Poll) -> Self {
         let subject = Subject::new(place.api());
         locked(&poll.subjects).insert(place.model.clone(), subject.clone());

@@ -1,4 +1,4 @@
-//! What the operator did, apart from telling it: the writes that change what runs, what is routed where and
+//! What the operator did, apart from execution it: the writes that change what runs, what is routed where and
 //! what the registry says.
 
 use std::collections::BTreeSet;
@@ -8,11 +8,11 @@ use serde_json::Value;
 use crate::wire::{Exchange, Server};
 
 /// What these writes did; what was done twice is there once.
-pub(super) fn deeds(writes: &[Exchange]) -> BTreeSet<String> {
-    writes.iter().filter_map(deed).collect()
+pub(super) fn effects(writes: &[Exchange]) -> BTreeSet<String> {
+    writes.iter().filter_map(effect).collect()
 }
 
-fn deed(write: &Exchange) -> Option<String> {
+fn effect(write: &Exchange) -> Option<String> {
     let path = write.path.split('?').next().unwrap_or_default();
     let mut parts = path.rsplit('/');
     let (name, kind) = (parts.next()?, parts.next()?);

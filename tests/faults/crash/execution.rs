@@ -11,16 +11,16 @@ use tokio::{
 
 use super::{
     Story,
-    deeds::deeds,
+    effects::effects,
     kill::{Crash, Moment},
     picture::{Picture, differences, picture},
 };
 use crate::{
-    scene::{PATIENCE, Scene, act},
+    fixture::{Fixture, PATIENCE, run_case},
     wire::Exchange,
 };
 
-/// How many scenes are played at the same time, by all tests together. Those that only wait whether their
+/// How many cases are result at the same time, by all tests together. Those that only wait whether their
 /// operator stays quiet do not count.
 static ROOM: Semaphore = Semaphore::const_new(6);
 
@@ -30,7 +30,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// How a story goes without a crash.
 pub(super) struct Undisturbed {
     pub(super) writes: Vec<Exchange>,
-    pub(super) deeds: BTreeSet<String>,
+    pub(super) effects: BTreeSet<String>,
     end: Picture,
 }
 
@@ -46,8 +46,8 @@ impl Undisturbed {
     }
 
     fn goes_like(&self, writes: &[Exchange]) -> Result<()> {
-        let deeds = deeds(writes);
-        let others: Vec<&String> = deeds.difference(&self.deeds).collect();
+        let effects = effects(writes);
+        let others: Vec<&String> = effects.difference(&self.effects).collect();
         ensure!(others.is_empty(), "on its way it does what it does not without a crash: {others:#?}");
         Ok(())
     }
@@ -56,16 +56,16 @@ impl Undisturbed {
 /// Tells a story without a crash.
 pub(super) async fn undisturbed(story: &impl Story) -> Result<Undisturbed> {
     let room = ROOM.acquire().await?;
-    act(story.name(), async |scene| {
-        let base = set(scene, story).await?;
-        story.begin(scene).await?;
-        until(scene, |picture| story.ended(picture)).await?;
+    run_case(story.name(), async |fixture| {
+        let base = set(fixture, story).await?;
+        story.begin(fixture).await?;
+        until(fixture, |picture| story.ended(picture)).await?;
         drop(room);
-        scene.until_quiet().await?;
-        let end = picture(scene).await?;
+        fixture.until_quiet().await?;
+        let end = picture(fixture).await?;
         story.ended(&end)?;
-        let writes = scene.journal.writes().split_off(base);
-        Ok(Undisturbed { deeds: deeds(&writes), writes, end })
+        let writes = fixture.journal.writes().split_off(base);
+        Ok(Undisturbed { effects: effects(&writes), writes, end })
     })
     .await
 }
@@ -77,18 +77,18 @@ pub(super) async fn once(
     undisturbed: &Undisturbed,
 ) -> Result<Option<Moment>> {
     let room = ROOM.acquire().await?;
-    let reported = act(story.name(), async |scene| {
-        let base = set(scene, story).await?;
-        let crash = Crash::prepare(scene, base, moment);
-        story.begin(scene).await?;
-        crash.or_through(scene, undisturbed).await?;
+    let reported = run_case(story.name(), async |fixture| {
+        let base = set(fixture, story).await?;
+        let crash = Crash::prepare(fixture, base, moment);
+        story.begin(fixture).await?;
+        crash.or_through(fixture, undisturbed).await?;
         let happened = crash.is_over();
         if happened {
-            scene.heal().await?;
+            fixture.heal().await?;
         }
-        let at = scene.journal.writes().into_iter().nth(base + moment.number() - 1);
+        let at = fixture.journal.writes().into_iter().nth(base + moment.number() - 1);
         let at = at.map(|write| format!("killed {moment:?}: {write}")).unwrap_or_default();
-        same_end(scene, undisturbed, base, room).await.context(at)?;
+        same_end(fixture, undisturbed, base, room).await.context(at)?;
         Ok(happened.then_some(moment))
     });
     reported.await.with_context(|| format!("{} with a crash {moment:?}", story.name()))
@@ -98,25 +98,25 @@ pub(super) async fn once(
 /// through; how many there were.
 pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Result<usize> {
     let room = ROOM.acquire().await?;
-    let reported = act(story.name(), async |scene| {
+    let reported = run_case(story.name(), async |fixture| {
         let most = undisturbed.writes.len() + 3;
-        let base = set(scene, story).await?;
-        let mut crash = Crash::prepare(scene, base, Moment::After(1));
-        story.begin(scene).await?;
+        let base = set(fixture, story).await?;
+        let mut crash = Crash::prepare(fixture, base, Moment::After(1));
+        story.begin(fixture).await?;
         let mut lives = 1;
         loop {
-            crash.or_through(scene, undisturbed).await?;
+            crash.or_through(fixture, undisturbed).await?;
             if !crash.is_over() {
                 break;
             }
             lives += 1;
             ensure!(lives <= most, "it is not through after {most} operators");
-            scene.pass().await?;
-            crash = Crash::prepare(scene, scene.journal.count(), Moment::After(lives));
-            scene.operator.launch()?;
+            fixture.pass().await?;
+            crash = Crash::prepare(fixture, fixture.journal.count(), Moment::After(lives));
+            fixture.operator.launch()?;
         }
-        scene.pass().await?;
-        same_end(scene, undisturbed, base, room).await?;
+        fixture.pass().await?;
+        same_end(fixture, undisturbed, base, room).await?;
         Ok(lives)
     });
     reported
@@ -124,14 +124,14 @@ pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Resul
         .with_context(|| format!("{} with operators that are killed one after the other", story.name()))
 }
 
-/// Sets the scene; how many writes there were before the story begins.
-async fn set(scene: &Scene, story: &impl Story) -> Result<usize> {
-    scene.operator.start().await?;
-    story.set(scene).await?;
+/// Sets the fixture; how many writes there were before the story begins.
+async fn set(fixture: &Fixture, story: &impl Story) -> Result<usize> {
+    fixture.operator.start().await?;
+    story.set(fixture).await?;
     // The history of what came before is written into the registry beside everything else.
-    until(scene, is_audited).await?;
-    scene.journal.until_quiet(SETTLED, PATIENCE).await?;
-    Ok(scene.journal.count())
+    until(fixture, is_audited).await?;
+    fixture.journal.until_quiet(SETTLED, PATIENCE).await?;
+    Ok(fixture.journal.count())
 }
 
 /// Whether all that the status tells of is in the registry.
@@ -144,10 +144,10 @@ fn is_audited(picture: &Picture) -> Result<()> {
 
 impl Crash {
     /// Waits until it has happened, or until the story is through without it.
-    async fn or_through(&self, scene: &Scene, undisturbed: &Undisturbed) -> Result<()> {
+    async fn or_through(&self, fixture: &Fixture, undisturbed: &Undisturbed) -> Result<()> {
         let through = async {
-            until(scene, |picture| undisturbed.ends_like(picture)).await?;
-            scene.journal.until_quiet(3 * SETTLED, PATIENCE).await
+            until(fixture, |picture| undisturbed.ends_like(picture)).await?;
+            fixture.journal.until_quiet(3 * SETTLED, PATIENCE).await
         };
         tokio::select! {
             () = self.happened() => Ok(()),
@@ -156,26 +156,26 @@ impl Crash {
     }
 }
 
-/// The scene comes to the end that it has without a crash, and is quiet then. While it is watched for that,
-/// another scene has room.
+/// The fixture comes to the end that it has without a crash, and is quiet then. While it is watched for that,
+/// another fixture has room.
 async fn same_end(
-    scene: &Scene,
+    fixture: &Fixture,
     undisturbed: &Undisturbed,
     base: usize,
     room: SemaphorePermit<'_>,
 ) -> Result<()> {
-    until(scene, |picture| undisturbed.ends_like(picture)).await?;
+    until(fixture, |picture| undisturbed.ends_like(picture)).await?;
     drop(room);
-    scene.until_quiet().await?;
-    undisturbed.ends_like(&picture(scene).await?).context("later")?;
-    undisturbed.goes_like(&scene.journal.writes().split_off(base))
+    fixture.until_quiet().await?;
+    undisturbed.ends_like(&picture(fixture).await?).context("later")?;
+    undisturbed.goes_like(&fixture.journal.writes().split_off(base))
 }
 
-/// Waits until the scene looks as it is to.
-pub(super) async fn until(scene: &Scene, is_so: impl Fn(&Picture) -> Result<()>) -> Result<()> {
+/// Waits until the fixture looks as it is to.
+pub(super) async fn until(fixture: &Fixture, is_so: impl Fn(&Picture) -> Result<()>) -> Result<()> {
     let began = Instant::now();
     loop {
-        match is_so(&picture(scene).await?) {
+        match is_so(&picture(fixture).await?) {
             Ok(()) => return Ok(()),
             Err(error) if began.elapsed() >= PATIENCE => {
                 return Err(error).with_context(|| format!("still after {PATIENCE:?}"));

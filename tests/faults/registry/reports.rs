@@ -1,4 +1,4 @@
-//! What the ModelRegistry, the RegisteredModel and the ModelAlias of a scene say of the registry.
+//! What the ModelRegistry, the RegisteredModel and the ModelAlias of a fixture say of the registry.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use laurel::api::{
 use tokio::time::Instant;
 
 use crate::{
-    scene::{PATIENCE, Scene},
+    fixture::{Fixture, PATIENCE},
     support::{
         alias::{condition, holds},
         watch::Watch,
@@ -22,7 +22,7 @@ use crate::{
 const LONG: Duration = PATIENCE.saturating_mul(2);
 
 /// The objects beside the ModelAlias, watched.
-pub(super) struct Told {
+pub(super) struct Reports {
     registry: Watch<ModelRegistry>,
     model: Watch<RegisteredModel>,
 }
@@ -34,15 +34,15 @@ fn ready(conditions: &[Condition], status: &str, reason: Reason) -> Option<Strin
     (ready.status == status && ready.reason == reason).then(|| ready.message.clone())
 }
 
-impl Told {
-    pub(super) fn watch(scene: &Scene) -> Self {
-        Self { registry: Watch::of(scene.api(), "mlflow"), model: Watch::of(scene.api(), "model") }
+impl Reports {
+    pub(super) fn watch(fixture: &Fixture) -> Self {
+        Self { registry: Watch::of(fixture.api(), "mlflow"), model: Watch::of(fixture.api(), "model") }
     }
 
     /// Applies the two objects; the ModelRegistry's URL is the proxy's.
-    pub(super) async fn describe(&self, scene: &Scene) -> Result<()> {
-        let url = scene.registry.url();
-        scene
+    pub(super) async fn describe(&self, fixture: &Fixture) -> Result<()> {
+        let url = fixture.registry.url();
+        fixture
             .apply(&format!(
                 "
 apiVersion: laurel.dev/v1alpha1
@@ -52,7 +52,7 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
 "
             ))
             .await?;
-        scene.describe_model("registryRef: {name: mlflow}").await
+        fixture.describe_model("registryRef: {name: mlflow}").await
     }
 
     /// Waits until the ModelRegistry is `Ready` or not, for a reason, in a state seen since a moment; what it
@@ -89,11 +89,16 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
 
     /// Waits until all three tell why the registry's answers cannot be had; what each of them says. What
     /// serves and was in step is `Ready` all the same.
-    pub(super) async fn error(&self, scene: &Scene, since: Instant, reason: Reason) -> Result<[String; 3]> {
+    pub(super) async fn error(
+        &self,
+        fixture: &Fixture,
+        since: Instant,
+        reason: Reason,
+    ) -> Result<[String; 3]> {
         let registry = self.registry(since, "False", reason).await?;
         let model = self.model(since, "False", reason).await?;
-        let alias = synced(scene, since, "Unknown", reason).await?;
-        let champion = scene.champion.last().context("the ModelAlias is there")?;
+        let alias = synced(fixture, since, "Unknown", reason).await?;
+        let champion = fixture.champion.last().context("the ModelAlias is there")?;
         for type_ in [ConditionType::Ready, ConditionType::Serving] {
             ensure!(holds(&champion, type_), "{type_} is not True: {:?}", condition(&champion, type_));
         }
@@ -101,11 +106,11 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
     }
 
     /// Waits until all three say that nothing is wrong, in states seen since a moment.
-    pub(super) async fn well(&self, scene: &Scene, since: Instant) -> Result<()> {
+    pub(super) async fn well(&self, fixture: &Fixture, since: Instant) -> Result<()> {
         self.registry(since, "True", Reason::Connected).await?;
         self.model(since, "True", Reason::ModelSynced).await?;
-        synced(scene, since, "True", Reason::Synced).await?;
-        let champion = scene.champion.last().context("the ModelAlias is there")?;
+        synced(fixture, since, "True", Reason::Synced).await?;
+        let champion = fixture.champion.last().context("the ModelAlias is there")?;
         ensure!(holds(&champion, ConditionType::Ready), "{:?}", condition(&champion, ConditionType::Ready));
         Ok(())
     }
@@ -113,14 +118,19 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
 
 /// Waits until `RegistrySynced` of the ModelAlias has a status and a reason, in a state seen since a moment;
 /// what it says.
-pub(super) async fn synced(scene: &Scene, since: Instant, status: &str, reason: Reason) -> Result<String> {
-    says(scene, since, ConditionType::RegistrySynced, status, reason).await
+pub(super) async fn synced(
+    fixture: &Fixture,
+    since: Instant,
+    status: &str,
+    reason: Reason,
+) -> Result<String> {
+    says(fixture, since, ConditionType::RegistrySynced, status, reason).await
 }
 
 /// Waits until a condition of the ModelAlias has a status and a reason, in a state seen since a moment; what
 /// it says.
 pub(super) async fn says(
-    scene: &Scene,
+    fixture: &Fixture,
     since: Instant,
     type_: ConditionType,
     status: &str,
@@ -130,13 +140,13 @@ pub(super) async fn says(
     let it =
         |alias: &ModelAlias| condition(alias, type_).filter(|it| it.status == status && it.reason == name);
     let what = format!("{type_} {status} {reason}");
-    let seen = scene.champion.until_since(since, &what, LONG, |alias| it(alias).is_some()).await?;
+    let seen = fixture.champion.until_since(since, &what, LONG, |alias| it(alias).is_some()).await?;
     Ok(it(&seen.object).map(|it| it.message).unwrap_or_default())
 }
 
 /// An error when a condition of the ModelAlias was not True at some time since a moment.
-pub(super) fn held(scene: &Scene, since: Instant, type_: ConditionType) -> Result<()> {
-    for seen in scene.champion.seen().into_iter().filter(|seen| seen.at >= since) {
+pub(super) fn held(fixture: &Fixture, since: Instant, type_: ConditionType) -> Result<()> {
+    for seen in fixture.champion.seen().into_iter().filter(|seen| seen.at >= since) {
         ensure!(holds(&seen.object, type_), "{type_} was not True: {:?}", condition(&seen.object, type_));
     }
     Ok(())

@@ -6,30 +6,30 @@ use laurel::api::{ModelAlias, ModelRegistry};
 use serde_json::{Value, json};
 
 use crate::{
-    scene::{Scene, play},
+    fixture::{Fixture, run},
     simulated::place::Place,
 };
 
 /// Every manifest is refused with these words.
-async fn refused(scene: &Scene, cases: impl IntoIterator<Item = (Value, &str)>) -> Result<()> {
+async fn refused(fixture: &Fixture, cases: impl IntoIterator<Item = (Value, &str)>) -> Result<()> {
     for (manifest, words) in cases {
-        let message = scene.error_message(&manifest).await.with_context(|| format!("expected: {words}"))?;
+        let message = fixture.error_message(&manifest).await.with_context(|| format!("expected: {words}"))?;
         ensure!(message.contains(words), "{message:?}\n  does not say\n{words:?}");
     }
     Ok(())
 }
 
 /// The champion with this spec is refused with these words.
-async fn champion_refused(scene: &Scene, cases: &[(&str, &'static str)]) -> Result<()> {
+async fn champion_refused(fixture: &Fixture, cases: &[(&str, &'static str)]) -> Result<()> {
     let manifests = cases.iter().map(|(spec, words)| Ok((Place::manifest(spec)?, *words)));
-    refused(scene, manifests.collect::<Result<Vec<_>>>()?).await
+    refused(fixture, manifests.collect::<Result<Vec<_>>>()?).await
 }
 
 #[test]
-fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
-    play("refused-alias", async |scene| {
+fn an_invalid_modelalias_is_rejected_by_the_api_server() {
+    run("refused-alias", async |fixture| {
         champion_refused(
-            scene,
+            fixture,
             &[
                 ("{}", "set exactly one of version and follow"),
                 ("{version: '1', follow: {registry: {}}}", "set exactly one of version and follow"),
@@ -103,8 +103,8 @@ fn a_modelalias_that_means_nothing_is_refused_by_the_api_server() {
 }
 
 #[test]
-fn names_that_would_not_fit_a_service_are_refused_by_the_api_server() {
-    play("refused-name", async |scene| {
+fn names_that_would_not_fit_a_service_are_rejected_by_the_api_server() {
+    run("refused-name", async |fixture| {
         let named = |name: &str| -> Result<Value> {
             let mut manifest = Place::manifest("version: '1'")?;
             manifest["metadata"]["name"] = name.into();
@@ -112,16 +112,16 @@ fn names_that_would_not_fit_a_service_are_refused_by_the_api_server() {
         };
         let long = "x".repeat(53);
         let rule = "at most 52 lower-case letters, digits and '-', starting with a letter";
-        refused(scene, [(named(&long)?, rule), (named("1st")?, rule), (named("a.b")?, rule)]).await
+        refused(fixture, [(named(&long)?, rule), (named("1st")?, rule), (named("a.b")?, rule)]).await
     });
 }
 
 #[test]
-fn what_cannot_be_changed_is_refused_with_the_way_out() {
-    play("refused-change", async |scene| {
-        scene.apply(&serde_yaml::to_string(&Place::manifest("{version: '1', suspend: true}")?)?).await?;
+fn changes_of_immutable_fields_are_rejected_with_the_next_step() {
+    run("refused-change", async |fixture| {
+        fixture.apply(&serde_yaml::to_string(&Place::manifest("{version: '1', suspend: true}")?)?).await?;
         champion_refused(
-            scene,
+            fixture,
             &[
                 ("{version: '1', alias: shadow}", "alias is immutable: create another ModelAlias"),
                 (
@@ -132,24 +132,24 @@ fn what_cannot_be_changed_is_refused_with_the_way_out() {
         )
         .await?;
         let model = |spec: Value| json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "model" }, "spec": spec });
-        scene.apply(&model(json!({ "modelName": scene.model })).to_string()).await?;
+        fixture.apply(&model(json!({ "modelName": fixture.model })).to_string()).await?;
         let immutable = "modelName is immutable: create another RegisteredModel";
         refused(
-            scene,
+            fixture,
             [
                 (model(json!({ "modelName": "another" })), immutable),
                 (model(json!({})), immutable),
                 (model(json!({ "modelName": "a/b" })), "spec.modelName in body should match"),
                 (
-                    model(json!({ "modelName": scene.model, "promotion": [{ "aliases": ["a"], "tags": { "b": "c" } }] })),
+                    model(json!({ "modelName": fixture.model, "promotion": [{ "aliases": ["a"], "tags": { "b": "c" } }] })),
                     "promotion",
                 ),
                 (
-                    model(json!({ "modelName": scene.model, "registryRef": { "kind": "Registry", "name": "a" } })),
+                    model(json!({ "modelName": fixture.model, "registryRef": { "kind": "Registry", "name": "a" } })),
                     r#"Unsupported value: "Registry""#,
                 ),
                 (
-                    model(json!({ "modelName": scene.model, "tags": { "a,b": "c" } })),
+                    model(json!({ "modelName": fixture.model, "tags": { "a,b": "c" } })),
                     "a tag's key is 1 to 250 letters, digits, spaces or one of _ . / : -",
                 ),
             ],
@@ -159,8 +159,8 @@ fn what_cannot_be_changed_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_modelregistry_that_cannot_work_is_refused_by_the_api_server() {
-    play("refused-registry", async |scene| {
+fn an_invalid_modelregistry_is_rejected_by_the_api_server() {
+    run("refused-registry", async |fixture| {
         let registry = |spec: &str| -> Result<Value> {
             let spec: Value = serde_yaml::from_str(spec)?;
             Ok(
@@ -208,14 +208,14 @@ fn a_modelregistry_that_cannot_work_is_refused_by_the_api_server() {
             ("{}", "spec.mlflow: Required value"),
         ];
         let cases = cases.into_iter().map(|(spec, words)| Ok((registry(spec)?, words)));
-        refused(scene, cases.collect::<Result<Vec<_>>>()?).await
+        refused(fixture, cases.collect::<Result<Vec<_>>>()?).await
     });
 }
 
 #[test]
 fn defaults_are_filled_in_and_can_be_read_back() {
-    play("defaults", async |scene| {
-        scene
+    run("defaults", async |fixture| {
+        fixture
             .apply(
                 "
 apiVersion: laurel.dev/v1alpha1
@@ -236,7 +236,7 @@ spec:
 ",
             )
             .await?;
-        let aliases: Api<ModelAlias> = scene.api();
+        let aliases: Api<ModelAlias> = fixture.api();
         let spec = serde_json::to_value(aliases.get("champion").await?.spec)?;
         let desired = json!({
             "modelRef": { "name": "model" },
@@ -257,13 +257,14 @@ spec:
             "deletionPolicy": "Retain",
         });
         ensure!(spec == desired, "{spec:#}");
-        let stored = scene.kubectl(&["get", "malias", "champion", "-o", "jsonpath={.spec.rollout}"]).await?;
+        let stored =
+            fixture.kubectl(&["get", "malias", "champion", "-o", "jsonpath={.spec.rollout}"]).await?;
         let rollout: Value = serde_json::from_str(&stored)?;
         ensure!(
             rollout["strategy"] == "BlueGreen" && rollout["revisionHistoryLimit"] == 3,
             "not stored: {stored}"
         );
-        let registry = scene
+        let registry = fixture
             .kubectl(&[
                 "get",
                 "mreg",
@@ -273,7 +274,7 @@ spec:
             ])
             .await?;
         ensure!(registry == "30s 10s token", "{registry}");
-        scene.api::<ModelRegistry>().delete("mlflow", &DeleteParams::default()).await?;
+        fixture.api::<ModelRegistry>().delete("mlflow", &DeleteParams::default()).await?;
         Ok(())
     });
 }

@@ -45,7 +45,7 @@ static PODS: Semaphore = Semaphore::const_new(ALL_PODS as usize);
 const PER_SECOND: u32 = 10;
 
 /// Where a test plays.
-pub(crate) struct Scene {
+pub(crate) struct Fixture {
     pub(crate) cluster: Cluster,
     pub(crate) mlflow: Mlflow,
     pub(crate) namespace: String,
@@ -56,34 +56,34 @@ pub(crate) struct Scene {
     events: Watch<Event>,
 }
 
-/// Clients of the scene's Service.
+/// Clients of the fixture's Service.
 pub(crate) struct Clients {
     load: Load,
     _way: Way,
 }
 
 /// Plays a test that starts at most `pods` pods at a time, and cleans up however it ends.
-pub(crate) fn play(name: &str, pods: u32, story: impl AsyncFnOnce(&Scene) -> Result<()>) {
+pub(crate) fn run(name: &str, pods: u32, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let _room = PODS.acquire_many(pods).await.unwrap();
-        let scene = Scene::set(name).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let fixture = Fixture::create(name).await.unwrap_or_else(|error| panic!("{error:#}"));
         let started = Instant::now();
-        let played = caught(timeout(LONGEST, story(&scene))).await.and_then(|in_time| {
+        let result = caught(timeout(LONGEST, story(&fixture))).await.and_then(|in_time| {
             in_time.with_context(|| format!("the test is not through after {LONGEST:?}"))?
         });
         println!("{name}: {:.1} s", started.elapsed().as_secs_f64());
-        if played.is_err() {
-            scene.show().await;
+        if result.is_err() {
+            fixture.show().await;
         }
-        let struck = scene.strike().await;
-        if let Err(error) = played.and(struck) {
+        let cleaned = fixture.clean_up().await;
+        if let Err(error) = result.and(cleaned) {
             panic!("{error:#}");
         }
     });
 }
 
-/// Plays something that brings a scene of its own, alone: no other test runs meanwhile.
+/// Plays something that brings a fixture of its own, alone: no other test runs meanwhile.
 pub(crate) fn alone(story: impl Future<Output = Result<()>>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -103,8 +103,8 @@ fn words(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "a panic".into())
 }
 
-impl Scene {
-    async fn set(name: &str) -> Result<Self> {
+impl Fixture {
+    async fn create(name: &str) -> Result<Self> {
         let cluster = Cluster::connect().await?;
         cluster.require_laurel().await?;
         let mlflow = Mlflow::connect(&cluster).await?;
@@ -112,7 +112,7 @@ impl Scene {
         cluster.fresh_namespace(&namespace, "test").await?;
         mlflow.fresh_model(&namespace).await?;
         let events = Api::namespaced(cluster.client.clone(), &namespace);
-        let scene = Self {
+        let fixture = Self {
             champion: Alias::observe(&cluster, &namespace, "champion"),
             pods: Pods::watch(&cluster, &namespace, "champion"),
             events: Watch::start(events, watcher::Config::default()),
@@ -121,8 +121,8 @@ impl Scene {
             cluster,
             mlflow,
         };
-        scene.name_registry(mlflow::URL).await?;
-        Ok(scene)
+        fixture.name_registry(mlflow::URL).await?;
+        Ok(fixture)
     }
 
     /// The ModelRegistry and the RegisteredModel, with the registry read as often as may be.
@@ -218,7 +218,7 @@ impl Scene {
     }
 
     /// Deletes everything.
-    async fn strike(&self) -> Result<()> {
+    async fn clean_up(&self) -> Result<()> {
         self.cluster.delete_namespace(&self.namespace).await?;
         self.mlflow.delete_model(&self.model).await
     }
@@ -268,8 +268,8 @@ impl Clients {
 }
 
 /// The version that the status says to serve.
-pub(crate) fn serving(scene: &Scene) -> String {
-    scene.champion.last().as_ref().map(alias::version).unwrap_or_default()
+pub(crate) fn serving(fixture: &Fixture) -> String {
+    fixture.champion.last().as_ref().map(alias::version).unwrap_or_default()
 }
 
 /// `over` merged over `base`, object by object.

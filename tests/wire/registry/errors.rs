@@ -42,7 +42,7 @@ fn not_a_registry(detail: &str) -> RegistryError {
 }
 
 #[tokio::test]
-async fn who_we_are_and_what_we_may() {
+async fn authentication_and_permission_errors() {
     use RegistryError::{Forbidden, HostRefused, Unauthorized};
     let login = "You are not authenticated. Please see https://example.org/auth on how to authenticate.";
     let rebinding = "Invalid Host header - possible DNS rebinding attack detected";
@@ -63,7 +63,7 @@ async fn who_we_are_and_what_we_may() {
 }
 
 #[tokio::test]
-async fn what_mlflow_says_no_to() {
+async fn errors_of_mlflow() {
     use RegistryError::{RateLimited, Refused, ServerFailed};
     let table = [
         (
@@ -112,7 +112,7 @@ async fn what_mlflow_says_no_to() {
 }
 
 #[tokio::test]
-async fn what_is_no_registry() {
+async fn responses_that_are_not_from_a_registry() {
     let moved = |to: &str| ResponseTemplate::new(302).insert_header("Location", to);
     let table = [
         (page(404, HTML, PAGE_404), not_a_registry("HTTP 404: 404 Not Found")),
@@ -161,7 +161,7 @@ async fn what_is_no_registry() {
 }
 
 #[tokio::test]
-async fn a_server_without_workspaces_refuses_ours() {
+async fn a_server_without_workspaces_rejects_ours() {
     let server = MockServer::start().await;
     let disabled = error_message(500, "FEATURE_DISABLED", "Workspace APIs are not available");
     Mock::given(any()).respond_with(disabled).mount(&server).await;
@@ -180,7 +180,7 @@ async fn no_page_is_quoted_at_length() {
 }
 
 #[tokio::test]
-async fn no_method_takes_a_failure_for_absence_or_success() {
+async fn no_method_mistakes_a_failure_for_absence_or_success() {
     let failures = [
         page(401, HTML, "login"),
         page(403, HTML, "Permission denied"),

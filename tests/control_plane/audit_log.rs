@@ -16,36 +16,36 @@ use tokio::{
 };
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     simulated::look::selected,
     support::alias::status,
 };
 
 /// As long as the registry may take to be told.
-const TOLD: Duration = Duration::from_mins(1);
+const REPORTED_WITHIN: Duration = Duration::from_mins(1);
 
 /// What `laurel history` prints, with its exit code.
-async fn history(scene: &Scene, arguments: &[&str]) -> Result<(i32, String)> {
+async fn history(fixture: &Fixture, arguments: &[&str]) -> Result<(i32, String)> {
     let mut laurel = Command::new(env!("CARGO_BIN_EXE_laurel"));
-    laurel.args(["history", &scene.model]).args(arguments);
-    laurel.env("MLFLOW_TRACKING_URI", scene.mlflow.url()).stdin(Stdio::null());
+    laurel.args(["history", &fixture.model]).args(arguments);
+    laurel.env("MLFLOW_TRACKING_URI", fixture.mlflow.url()).stdin(Stdio::null());
     let output = laurel.output().await?;
     let text = String::from_utf8(output.stdout)? + std::str::from_utf8(&output.stderr)?;
     Ok((output.status.code().unwrap_or(-1), text))
 }
 
 /// Waits until everything that the status tells of stands in the registry.
-async fn until_recorded(scene: &Scene, entries: usize) -> Result<ModelAlias> {
+async fn until_recorded(fixture: &Fixture, entries: usize) -> Result<ModelAlias> {
     let all = |it: &ModelAlias| {
         let history = status(it).history;
         history.len() == entries && history.iter().all(|entry| entry.recorded == Recorded::Written)
     };
-    let seen = scene.champion.until(&format!("{entries} entries, recorded"), TOLD, all).await?;
+    let seen = fixture.champion.until(&format!("{entries} entries, recorded"), REPORTED_WITHIN, all).await?;
     Ok(seen.object)
 }
 
-async fn tags(scene: &Scene, version: &str) -> Result<BTreeMap<String, String>> {
-    scene.mlflow.version_tags(&scene.model, version).await
+async fn tags(fixture: &Fixture, version: &str) -> Result<BTreeMap<String, String>> {
+    fixture.mlflow.version_tags(&fixture.model, version).await
 }
 
 /// The tags for a person, without the log and without times.
@@ -57,24 +57,25 @@ fn facts(tags: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
 }
 
 #[test]
-fn promotions_a_rejection_and_a_rollback_are_told_by_the_registry_also_when_the_modelalias_is_gone() {
-    play("record", async |scene| {
-        scene.registered(3).await?;
-        scene.get("version: '1'").await?;
-        scene.get("version: '2'").await?;
-        until_recorded(scene, 2).await?;
+fn the_audit_log_outlives_the_modelalias() {
+    run("record", async |fixture| {
+        fixture.registered(3).await?;
+        fixture.get("version: '1'").await?;
+        fixture.get("version: '2'").await?;
+        until_recorded(fixture, 2).await?;
         let bad = "
 version: '3'
 rollout: {progressDeadline: 3s}
 serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready}}}}
 ";
-        scene.desired(bad).await?;
-        until_recorded(scene, 3).await?;
-        scene.get("version: '1'").await?;
-        let last = until_recorded(scene, 4).await?;
-        ensure!(selected(scene).await? == "1", "version 1 does not serve");
+        fixture.desired(bad).await?;
+        until_recorded(fixture, 3).await?;
+        fixture.get("version: '1'").await?;
+        let last = until_recorded(fixture, 4).await?;
+        ensure!(selected(fixture).await? == "1", "version 1 does not serve");
 
-        let (one, two, three) = (tags(scene, "1").await?, tags(scene, "2").await?, tags(scene, "3").await?);
+        let (one, two, three) =
+            (tags(fixture, "1").await?, tags(fixture, "2").await?, tags(fixture, "3").await?);
         let promoted = |from| {
             BTreeMap::from([
                 ("laurel.promoted_as", "champion"),
@@ -94,12 +95,12 @@ serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready
         };
         ensure!((lines(&one), lines(&two), lines(&three)) == (2, 1, 1), "{one:?} {two:?} {three:?}");
 
-        let (code, before) = history(scene, &[]).await?;
+        let (code, before) = history(fixture, &[]).await?;
         // The header and four entries. Their details and long cells continue on indented lines.
         let rows = before.lines().filter(|line| !line.starts_with(' ')).count();
         ensure!(code == 0 && rows == 5, "{code}: {before}");
         let promoted_at = status(&last).history[2].at.to_string();
-        let then = history(scene, &["--at", &promoted_at, "-o", "json"]).await?;
+        let then = history(fixture, &["--at", &promoted_at, "-o", "json"]).await?;
         let reported: Value = serde_json::from_str(&then.1)?;
         ensure!(reported["entries"].as_array().is_some_and(|all| all.len() == 1), "{reported}");
         ensure!(
@@ -107,37 +108,37 @@ serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready
             "{reported}"
         );
 
-        scene.kubectl(&["delete", "malias/champion", "rmodel/model"]).await?;
-        ensure!(history(scene, &[]).await? == (0, before), "it tells otherwise without the objects");
-        ensure!(history(scene, &["--at", "2020-01-01"]).await?.0 == 1, "nothing was live then");
-        let (code, reported) = history(scene, &["--registry", "http://127.0.0.1:1"]).await?;
+        fixture.kubectl(&["delete", "malias/champion", "rmodel/model"]).await?;
+        ensure!(history(fixture, &[]).await? == (0, before), "it tells otherwise without the objects");
+        ensure!(history(fixture, &["--at", "2020-01-01"]).await?.0 == 1, "nothing was live then");
+        let (code, reported) = history(fixture, &["--registry", "http://127.0.0.1:1"]).await?;
         ensure!(code == 2 && reported.contains("cannot reach"), "{code}: {reported}");
         Ok(())
     });
 }
 
 #[test]
-fn a_version_that_is_deleted_before_it_was_recorded_is_told_of_and_what_comes_after_is_recorded() {
-    play("record-gone", async |scene| {
-        scene.registered(2).await?;
-        scene.get("version: '1'").await?;
-        scene.get("version: '2'").await?;
-        until_recorded(scene, 2).await?;
-        scene.mlflow.delete_version(&scene.model, "1").await?;
-        scene.desired("version: '1'").await?;
-        scene.told_of("NotRecorded").await?;
-        ensure!(selected(scene).await? == "1", "a rollback needs no registry");
-        scene.get("version: '2'").await?;
+fn an_entry_of_a_deleted_version_is_reported_and_later_ones_are_written() {
+    run("record-gone", async |fixture| {
+        fixture.registered(2).await?;
+        fixture.get("version: '1'").await?;
+        fixture.get("version: '2'").await?;
+        until_recorded(fixture, 2).await?;
+        fixture.mlflow.delete_version(&fixture.model, "1").await?;
+        fixture.desired("version: '1'").await?;
+        fixture.event("NotRecorded").await?;
+        ensure!(selected(fixture).await? == "1", "a rollback needs no registry");
+        fixture.get("version: '2'").await?;
         let settled = |it: &ModelAlias| {
             let recorded: Vec<_> = status(it).history.iter().map(|entry| entry.recorded).collect();
             recorded.first() == Some(&Recorded::Written) && recorded.get(1) == Some(&Recorded::Impossible)
         };
-        scene.champion.until("the way back is recorded", TOLD, settled).await.map(drop)
+        fixture.champion.until("the way back is recorded", REPORTED_WITHIN, settled).await.map(drop)
     });
 }
 
 /// The policy that comes with Laurel, for the namespace of one test alone.
-async fn stamped(scene: &Scene, name: &str) -> Result<Vec<(Api<DynamicObject>, String)>> {
+async fn stamped(fixture: &Fixture, name: &str) -> Result<Vec<(Api<DynamicObject>, String)>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/components/changed-by/policy.yaml");
     let text = std::fs::read_to_string(path)?;
     let mut made = Vec::new();
@@ -145,14 +146,14 @@ async fn stamped(scene: &Scene, name: &str) -> Result<Vec<(Api<DynamicObject>, S
         let mut object: DynamicObject = serde_json::from_value(Value::deserialize(document)?)?;
         object.metadata.name = Some(name.to_owned());
         let types = object.types.clone().context("an object has a kind")?;
-        let only_here = json!({ "matchLabels": { "kubernetes.io/metadata.name": scene.namespace } });
+        let only_here = json!({ "matchLabels": { "kubernetes.io/metadata.name": fixture.namespace } });
         if types.kind.ends_with("Binding") {
             object.data["spec"]["policyName"] = name.into();
         } else {
             object.data["spec"]["matchConstraints"]["namespaceSelector"] = only_here;
         }
         let resource = ApiResource::from_gvk(&types.try_into()?);
-        let api: Api<DynamicObject> = Api::all_with(scene.cluster.client.clone(), &resource);
+        let api: Api<DynamicObject> = Api::all_with(fixture.cluster.client.clone(), &resource);
         api.create(&PostParams::default(), &object).await?;
         made.push((api, name.to_owned()));
     }
@@ -160,14 +161,14 @@ async fn stamped(scene: &Scene, name: &str) -> Result<Vec<(Api<DynamicObject>, S
 }
 
 /// A client that is somebody else, who may do anything.
-async fn somebody(scene: &Scene, user: &str) -> Result<Api<ModelAlias>> {
-    let kubeconfig = scene.cluster.kubeconfig().context("the rig has a kubeconfig")?;
+async fn somebody(fixture: &Fixture, user: &str) -> Result<Api<ModelAlias>> {
+    let kubeconfig = fixture.cluster.kubeconfig().context("the rig has a kubeconfig")?;
     let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
     config.auth_info.impersonate = Some(user.to_owned());
     config.auth_info.impersonate_groups = Some(vec!["system:masters".to_owned()]);
-    Ok(Api::namespaced(Client::try_from(config)?, &scene.namespace))
+    Ok(Api::namespaced(Client::try_from(config)?, &fixture.namespace))
 }
 
 fn stamp(alias: &ModelAlias) -> Option<&str> {
@@ -191,11 +192,11 @@ async fn until_in_force(api: &Api<ModelAlias>) -> Result<()> {
 }
 
 #[test]
-fn the_api_server_stamps_who_asked_and_nobody_can_forge_it() {
-    play("record-who", async |scene| {
-        let name = format!("laurel-changed-by-{}", scene.namespace);
-        let policy = stamped(scene, &name).await?;
-        let reported = forgeries(scene).await;
+fn the_api_server_sets_the_requester_and_nobody_can_forge_it() {
+    run("record-who", async |fixture| {
+        let name = format!("laurel-changed-by-{}", fixture.namespace);
+        let policy = stamped(fixture, &name).await?;
+        let reported = forgeries(fixture).await;
         for (api, name) in policy {
             api.delete(&name, &DeleteParams::default()).await?;
         }
@@ -203,21 +204,21 @@ fn the_api_server_stamps_who_asked_and_nobody_can_forge_it() {
     });
 }
 
-async fn forgeries(scene: &Scene) -> Result<()> {
-    let (ana, bob) = (somebody(scene, "ana").await?, somebody(scene, "bob").await?);
+async fn forgeries(fixture: &Fixture) -> Result<()> {
+    let (ana, bob) = (somebody(fixture, "ana").await?, somebody(fixture, "bob").await?);
     until_in_force(&ana).await?;
-    scene.registered(2).await?;
-    scene.get("version: '1'").await?;
+    fixture.registered(2).await?;
+    fixture.get("version: '1'").await?;
     let merge = |patch: Value| Patch::Merge(patch);
     let change = PatchParams::default();
 
     let commit = json!({ "metadata": { "annotations": { "laurel.dev/commit": "4f1c2d3" } }, "spec": { "version": "2" } });
     let made = ana.patch("champion", &change, &merge(commit)).await?;
     ensure!(stamp(&made) == Some("ana"), "{:?}", made.metadata);
-    let last = until_recorded(scene, 2).await?;
+    let last = until_recorded(fixture, 2).await?;
     let entry = &status(&last).history[0];
     ensure!((entry.requested_by.as_str(), entry.commit.as_deref()) == ("ana", Some("4f1c2d3")), "{entry:?}");
-    let reported = tags(scene, "2").await?;
+    let reported = tags(fixture, "2").await?;
     ensure!(reported["laurel.promoted_by"] == "ana, commit 4f1c2d3", "{reported:?}");
 
     // What decides nothing leaves the name; a name that is given is not taken; one that is removed is put
@@ -242,8 +243,8 @@ async fn forgeries(scene: &Scene) -> Result<()> {
     ensure!(stamp(&made) == Some("bob"), "{:?}", made.metadata);
 
     // Applied anew without the annotation, by a field manager that owns it.
-    let applied = scene.desired("{version: null, follow: {latest: {}}}").await?;
-    let now = scene.api::<ModelAlias>().get("champion").await?;
+    let applied = fixture.desired("{version: null, follow: {latest: {}}}").await?;
+    let now = fixture.api::<ModelAlias>().get("champion").await?;
     ensure!(stamp(&now) == Some("bob"), "{applied:?}: {:?}", now.metadata);
     Ok(())
 }
