@@ -1,4 +1,5 @@
-//! Writes to the cluster: server-side apply under one field manager for whole objects, the smallest patch for the rest.
+//! Writes to the cluster: server-side apply under one field manager for whole objects, minimal patches
+//! otherwise.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -39,7 +40,7 @@ where
     Api::namespaced(effects.client.clone(), &subject.key.0)
 }
 
-/// Applies a whole object. One that is there already and belongs to somebody else is left alone.
+/// Applies a whole object, unless one of that name exists with another owner.
 async fn apply<K>(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -57,8 +58,7 @@ where
             api.get_metadata_opt(name).await.map_err(|error| error_message(&error, "read", &described))?;
         let owner = there.map(|there| there.owner_references().iter().any(|owner| owner.uid == subject.uid));
         if owner == Some(false) {
-            let message =
-                format!("{described} belongs to somebody else; delete it, or rename this ModelAlias");
+            let message = format!("{described} has another owner; delete it, or rename this ModelAlias");
             return Err(ReasonMessage::new(Reason::NameTaken, message));
         }
     }
@@ -78,7 +78,7 @@ fn serving_was_removed() -> ReasonMessage {
     ReasonMessage::new(Reason::AsDesired, "spec.serving was removed while its objects were being written")
 }
 
-/// A version's start, or its start anew with other settings.
+/// Starts a version, or updates it to new settings.
 pub(super) struct Start<'a> {
     pub(super) version: Version,
     pub(super) model_uri: &'a ModelUri,
@@ -98,14 +98,15 @@ pub(super) async fn apply_deployment(
         apply::<Deployment>(effects, subject, &deployment.object.name_any(), &deployment, is_known).await;
     applied.map_err(|cause| match cause.reason {
         Reason::ApplyRefused => ReasonMessage {
-            message: format!("{}; correct spec.serving, or what refuses it", cause.message),
+            message: format!("{}; correct spec.serving, or the policy that rejects it", cause.message),
             ..cause
         },
         _ => cause,
     })
 }
 
-/// Points the Service. `counted_on` is the number of ready pods that the decision to do so was made with.
+/// Points the Service at a version or at all versions. `counted_on` is the number of ready pods that the
+/// decision was based on.
 pub(super) async fn route(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -116,7 +117,10 @@ pub(super) async fn route(
         Traffic::One(version) => Selection::One(version),
         Traffic::Shared => Selection::Shared,
         Traffic::Nowhere => {
-            return Err(ReasonMessage::new(Reason::ApplyRefused, "a Service is never pointed at nothing"));
+            return Err(ReasonMessage::new(
+                Reason::ApplyRefused,
+                "bug in Laurel, please report it: a Service without a selected version",
+            ));
         }
     };
     let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
@@ -137,8 +141,8 @@ pub(super) async fn route(
     .await
 }
 
-/// That as many pods are ready to get requests as the decision counted on, by what the API server says now: what a watch showed
-/// last may be out of date.
+/// Checks with the API server that as many pods are ready as the decision counted on: the watch cache may be
+/// stale.
 async fn enough_pods_are_ready(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -150,19 +154,17 @@ async fn enough_pods_are_ready(
     let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let selected = ListParams::default().labels(&labels.join(",")).fields("status.phase=Running");
     let pods = api::<Pod>(effects, subject).list(&selected).await;
-    let pods = pods.map_err(|error| error_message(&error, "list", "the pods that are to get requests"))?;
+    let pods = pods.map_err(|error| error_message(&error, "list", "the pods that should get traffic"))?;
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
     if u32::try_from(ready).is_ok_and(|ready| ready >= counted_on) {
         return Ok(());
     }
     let of_it = version.map_or_else(String::new, |version| format!(" of version {version}"));
-    let message = format!(
-        "traffic does not move: {ready} and not {counted_on} pods{of_it} are ready by now; looking again in a moment"
-    );
+    let message = format!("traffic not switched: {ready} of {counted_on} pods{of_it} are ready; retrying");
     Err(ReasonMessage::new(Reason::WaitingForPods, message))
 }
 
-/// Puts our ports in place of whatever is there: server-side apply alone cannot take away a port that somebody else set.
+/// Replaces the ports of the Service: server-side apply cannot remove a port that another client set.
 async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &Service) -> Done {
     let name = service.name_any();
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
@@ -174,8 +176,8 @@ async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &S
     Ok(())
 }
 
-/// Changes the size, and where that begins a start, its time: the pod template stays as it was last applied, also across our
-/// own releases.
+/// Changes the size and, if that begins a start, the start time. The pod template stays as last applied, even
+/// if another release of Laurel applied it.
 pub(super) async fn scale(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -196,7 +198,8 @@ pub(super) async fn scale(
     Ok(())
 }
 
-/// Sets `spec.serving.replicas` where nobody did. A change of the object meanwhile may have set it: then that counts.
+/// Sets `spec.serving.replicas` if it is not set. On a conflict somebody may have set it in the meantime;
+/// that value wins.
 pub(super) async fn fill_in_replicas(effects: &Effects<'_>, subject: &Subject<'_>, replicas: u32) -> Done {
     let name = &subject.key.1;
     let patch = json!({

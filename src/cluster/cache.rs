@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_somebody_else_is_not_ours_to_see() {
+    fn objects_of_other_owners_are_not_visible() {
         let cache = Cache::default();
         service(7, "laurel.dev/model-alias: fraud, laurel.dev/version: '2'").insert(&cache, &key());
         assert_eq!(cache.foreign(&key(), "u"), None);
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_tells_its_version_by_its_pod_s_name() {
+    fn the_version_of_an_endpoint_is_in_its_pod_s_name() {
         assert_eq!(version_in_pod_name("fraud", "fraud-v12-6c9f-x2x4z"), Version::new(12));
         assert_eq!(version_in_pod_name("fraud", "fraud-champion-v1-6c9f-x2x4z"), None);
     }
@@ -564,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_leaves_nothing_behind() {
+    fn removed_objects_leave_nothing_behind() {
         let cache = Cache::default();
         service(7, "laurel.dev/model-alias: fraud").insert(&cache, &key());
         Service::remove(&cache, &key(), "fraud");

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, GatesReport, Traffic};
+use super::{GatesReport, Traffic, attempt::Attempt, observed::BlockerScope};
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,
@@ -75,12 +75,50 @@ pub enum Action {
     },
     /// Write an entry of the history into the tags of its version in the registry. This begins the write; that it was done is
     /// observed.
-    Record {
+    WriteAudit {
         /// The version.
         version: Version,
         /// The entry's time, which names it.
         at: Timestamp,
     },
+}
+
+impl Action {
+    /// Whether it is only begun, and goes on beside the reconcile: nothing may say that it is done when the reconcile ends.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        match self {
+            Self::SmokeTest { .. } | Self::SetAlias { .. } | Self::WriteAudit { .. } => true,
+            Self::SetFinalizer { .. }
+            | Self::Apply { .. }
+            | Self::Scale { .. }
+            | Self::Route(_)
+            | Self::Delete { .. }
+            | Self::DeleteService
+            | Self::FillInReplicas { .. }
+            | Self::DeleteAlias { .. } => false,
+        }
+    }
+}
+
+impl BlockerScope {
+    /// Whether an action is still allowed.
+    #[must_use]
+    pub(super) fn allows(self, action: &Action) -> bool {
+        match action {
+            Action::Route(_) => self == Self::Changes,
+            Action::Scale { .. } => self != Self::Everything,
+            Action::SetFinalizer { .. }
+            | Action::Apply { .. }
+            | Action::SmokeTest { .. }
+            | Action::Delete { .. }
+            | Action::DeleteService
+            | Action::FillInReplicas { .. }
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::WriteAudit { .. } => false,
+        }
+    }
 }
 
 /// One of the two aliases that a ModelAlias keeps.
@@ -100,20 +138,20 @@ pub struct Decision {
     /// A version that is given up by this decision. It is written to the status first; what follows from it is decided
     /// from there.
     pub rejection: Option<Rejection>,
-    /// The version that is wished for, as far as it is known.
+    /// The desired version, if known.
     pub target: Option<Version>,
     /// The smoke test that is begun or waited for. Any other is ended.
     pub smoke_test: Option<(Version, Attempt)>,
-    /// What is told.
+    /// The report for the status.
     pub report: Report,
     /// When to look again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
 
-/// What is told about the wish.
+/// The report on the desired state, for the status.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Whether the wish is met.
+    /// Whether the desired state is reached.
     pub readiness: Readiness,
     /// Whether a ready version answers.
     #[serde(skip)]
@@ -121,12 +159,12 @@ pub struct Report {
     /// Whether the alias in the registry names what serves.
     #[serde(skip)]
     pub registry: (ConditionStatus, ReasonMessage),
-    /// Whether the wished version meets the promotion rules.
+    /// Whether the desired version meets the promotion rules.
     #[serde(skip)]
     pub gates: GatesReport,
 }
 
-/// Whether the wish is met.
+/// Whether the desired state is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Readiness {
     /// It is met.
@@ -140,7 +178,7 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// Whether the wish is met.
+    /// Whether the desired state is reached.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         matches!(self, Self::Settled(_))

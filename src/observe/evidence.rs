@@ -1,4 +1,4 @@
-//! What the promotion rules judge versions by, brought into an observation.
+//! Adds the evidence for promotion rules to an observation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,8 @@ use crate::{
     resolve::Model,
 };
 
-/// Adds what the rules for the alias speak of. For a version that served before nothing is read: a rollback waits for nothing.
+/// Adds the evidence that the alias's rules use. For a version that served before nothing is read: a rollback
+/// waits for nothing.
 pub(super) async fn gather(observed: &mut Observed, model: &Model) {
     let rules = &observed.intent.rules;
     let is_active = observed.intent.lifecycle == Lifecycle::Active && observed.intent.blocker.is_none();
@@ -48,17 +49,17 @@ pub(super) async fn gather(observed: &mut Observed, model: &Model) {
     observed.registry.evidence = evidence;
 }
 
-/// The aliases of the versions to be better than.
+/// Returns the aliases whose versions `improves` compares with.
 pub(super) fn compared(rules: &[PromotionRule]) -> impl Iterator<Item = &AliasName> {
     rules.iter().filter_map(|rule| Some(&rule.improves.as_ref()?.over))
 }
 
-/// The aliases that rules speak of.
+/// Returns the aliases that rules refer to.
 fn aliases(rules: &[PromotionRule]) -> impl Iterator<Item = &AliasName> {
     compared(rules).chain(rules.iter().filter_map(|rule| rule.required_alias.as_ref()))
 }
 
-/// What was read, cut down to what a rule speaks of.
+/// Reduces the evidence to what the rules use.
 fn relevant(
     read: Result<Option<VersionEvidence>, ReasonMessage>,
     version: Version,

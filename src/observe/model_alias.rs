@@ -1,56 +1,27 @@
-//! Brings together what a decision about one ModelAlias is made from.
+//! Assembles the input of a decision about one ModelAlias.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use kube::runtime::reflector::Store;
 
 use super::{
     blockers::{blocker, hides_registry},
     candidates::candidates,
     evidence,
+    sources::Sources,
 };
 use crate::{
     api::{
-        ModelAlias,
         condition::{Reason, ReasonMessage},
         names::{AliasName, Version},
     },
     audit::was_live,
-    cluster::{Guarded, Readiness, Requeue, cache::Cache, pod_causes},
+    cluster::pod_causes,
     decide::{AliasRole, Choice, ClusterView, Observed, RegistryView, VersionView, choose},
     registry::{RegisteredModelFacts, VersionFacts, VersionState, polled::ModelView},
-    resolve::{Model, References, Subject, follower},
-    state::{
-        alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents, smoke_tests::SmokeTests,
-    },
+    resolve::{Model, Subject, follower},
 };
-
-/// What an observation is made from.
-#[derive(Clone, Copy)]
-pub struct Sources<'a> {
-    /// What our own objects look like in the cluster.
-    pub cluster: &'a Cache,
-    /// Whether what is known of the cluster may be out of date.
-    pub readiness: &'a Readiness,
-    /// All `ModelAliases`.
-    pub aliases: &'a Store<Guarded<ModelAlias>>,
-    /// Where references lead.
-    pub references: References<'a>,
-    /// The smoke tests that run, and their ends.
-    pub smoke: &'a SmokeTests,
-    /// What Events say about pods that are waited for.
-    pub pod_events: &'a PodEvents,
-    /// The aliases that are being set in registries.
-    pub alias_writes: &'a AliasWrites,
-    /// What is being written into the tags of versions.
-    pub audit_writes: &'a AuditWrites,
-    /// Asks for a reconcile when a read has ended.
-    pub requeue: &'a Requeue,
-    /// Whether the API server stamps who changed a ModelAlias.
-    pub trusts_changed_by: bool,
-}
 
 /// Observes everything about a ModelAlias.
 pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
@@ -90,7 +61,7 @@ fn explain_pods(sources: &Sources<'_>, subject: &Subject<'_>, cluster: &mut Clus
     pod_causes::explain(cluster, &awaited, |pod| events.of(uid, pod));
 }
 
-/// What the registry says of the aliases and of every version that matters now.
+/// Returns the state of the aliases and of every relevant version in the registry.
 async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
     let status = &subject.status;
     let facts = match model.registry.model(&model.name) {
@@ -152,8 +123,8 @@ pub(super) fn similar(alias: &AliasName, facts: &RegisteredModelFacts) -> Option
     facts.aliases.keys().find(is_similar).map(ToString::to_string)
 }
 
-/// What the registry says of a version, from memory where it is remembered. Only a version that cannot be started without
-/// an answer is waited for; the others are read beside the pass, and wake it.
+/// Returns the state of a version in the registry, from memory if known. Waits only for a version that cannot
+/// be started without it; others are read beside the reconcile, and wake it.
 async fn ask(
     sources: &Sources<'_>,
     subject: &Subject<'_>,

@@ -1,4 +1,4 @@
-//! What this process knows and the cluster does not. Losing it is safe: the next process finds out again.
+//! State of this process that is not in the cluster. Losing it is safe: the next process finds out again.
 //!
 //! ```text
 //! smoke_tests   smoke tests that run, and their results
@@ -24,10 +24,12 @@ mod throttle;
 pub use memory::Memory;
 pub use throttle::{Revision, Throttle};
 
-/// What came of an action that did not fail.
+/// The result of an action that did not fail.
 pub enum Effect {
-    /// It is done; what runs beside the reconcile is begun.
+    /// It is done.
     Done,
+    /// It has just begun, and runs beside the reconcile.
+    Begun,
     /// It was begun before and has not ended.
     UnderWay,
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     support::alias::{holds, message},
 };
 
@@ -28,34 +28,34 @@ serving:
 
 #[test]
 fn promise_10_a_secret_that_a_volume_lacks_is_named_within_seconds() {
-    play("missing-secret", async |scene| {
-        scene.registered(1).await?;
-        scene.get("version: '1'").await?;
-        let change = scene.desired(BROKEN).await?;
-        let pod = waiting_pod(scene).await?;
+    run("missing-secret", async |fixture| {
+        fixture.registered(1).await?;
+        fixture.get("version: '1'").await?;
+        let change = fixture.desired(BROKEN).await?;
+        let pod = waiting_pod(fixture).await?;
         let new = "version 1 gets new settings: 0 of 2 new pods are ready";
-        let waits = scene.champion.reason(change, Reason::WaitingForPods, PATIENCE).await?;
+        let waits = fixture.champion.reason(change, Reason::WaitingForPods, PATIENCE).await?;
         ensure!(message(&waits.object).contains(new), "{}", message(&waits.object));
 
         let began = Instant::now();
-        scene.api::<Event>().create(&PostParams::default(), &failed_mount(&pod)?).await?;
-        let seen = scene.champion.reason(change, Reason::VolumeMountFailed, PATIENCE).await?;
+        fixture.api::<Event>().create(&PostParams::default(), &failed_mount(&pod)?).await?;
+        let seen = fixture.champion.reason(change, Reason::VolumeMountFailed, PATIENCE).await?;
         println!("named after {:.1} s", began.elapsed().as_secs_f64());
         ensure!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
         let reported = message(&seen.object);
-        let create = format!("create the Secret \"s3\" in the namespace {:?}", scene.namespace);
+        let create = format!("create the Secret \"s3\" in the namespace {:?}", fixture.namespace);
         ensure!(reported.contains("secret \"s3\" not found") && reported.contains(&create), "{reported}");
         ensure!(holds(&seen.object, ConditionType::Serving), "the old pods serve");
         ensure!(holds(&seen.object, ConditionType::Reconciling), "nothing is given up before its time");
-        scene.get("version: '1'").await.map(drop)
+        fixture.get("version: '1'").await.map(drop)
     });
 }
 
 /// A pod that is on a node and has no container.
-async fn waiting_pod(scene: &Scene) -> Result<Pod> {
+async fn waiting_pod(fixture: &Fixture) -> Result<Pod> {
     let began = Instant::now();
     loop {
-        let pods = scene.api::<Pod>().list(&ListParams::default()).await?;
+        let pods = fixture.api::<Pod>().list(&ListParams::default()).await?;
         let is_waiting = |pod: &Pod| {
             pod.annotations().get("kwok.laurel.test/fate").is_some_and(|fate| fate == "waits-for-volume")
                 && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())

@@ -1,4 +1,4 @@
-//! What the rules may know.
+//! The input of the promotion rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,16 +14,16 @@ use crate::{
     decide::{RegistryView, VersionView},
 };
 
-/// What the registry says of a version beside what serving it needs.
+/// What the registry holds of a version beyond what serving it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Evidence {
-    /// It could not be read, and why.
+    /// It could not be read; the cause.
     Unread(ReasonMessage),
-    /// This is what it says.
+    /// The data.
     Known(EvidenceFacts),
 }
 
-/// What a version is judged by, as far as a rule speaks of it.
+/// The data that rules judge a version by; only what some rule uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceFacts {
     /// When the version was registered.
@@ -64,20 +64,20 @@ pub enum Measured {
 /// The metrics of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Metrics {
-    /// They could not be read, and why.
+    /// They could not be read; the cause.
     Unread(ReasonMessage),
     /// The latest value of each.
     Known(BTreeMap<String, Metric>),
 }
 
-/// What a check is made from.
+/// The input of one check.
 pub(super) struct Input<'a> {
     pub(super) candidate: Version,
     pub(super) registry: &'a RegistryView,
 }
 
 impl Input<'_> {
-    /// What is known of a version, or why nothing is.
+    /// Returns the evidence of a version, or why there is none.
     pub(super) fn evidence(&self, version: Version) -> Result<&EvidenceFacts, ReasonMessage> {
         if let Some(error) = &self.registry.error {
             return Err(error.clone());
@@ -98,7 +98,7 @@ impl Input<'_> {
         }
     }
 
-    /// A metric of a version; `None` when it has no such metric.
+    /// Returns a metric of a version; `None` if it has no such metric.
     pub(super) fn metric(&self, version: Version, name: &str) -> Result<Option<Metric>, ReasonMessage> {
         let facts = self.evidence(version)?;
         match (&facts.metrics, &facts.unread) {
@@ -108,7 +108,7 @@ impl Input<'_> {
         }
     }
 
-    /// That the candidate lacks a metric, and where it was looked for.
+    /// Says that the candidate lacks a metric, and where it was looked for.
     pub(super) fn no_metric(&self) -> &'static str {
         match self.evidence(self.candidate).map(|facts| facts.measured) {
             Ok(Measured::LoggedModel) => "its logged model has no such metric",
@@ -121,21 +121,21 @@ impl Input<'_> {
         }
     }
 
-    /// Where the value of a version's metric comes from, if that is not its run.
+    /// Says where the value of a version's metric comes from, if that is not its run.
     pub(super) fn origin(&self, version: Version, name: &str) -> &'static str {
         let is_of_logged_model =
             self.evidence(version).is_ok_and(|facts| facts.of_logged_model.contains(name));
         if is_of_logged_model { " (of its logged model)" } else { "" }
     }
 
-    /// For an alias that names no version: one in the registry that differs only in letter case.
+    /// For an alias that names no version, says which one in the registry differs only in letter case.
     pub(super) fn similar(&self, alias: &str) -> String {
         let similar = self.registry.similar_aliases.get(alias);
         similar
             .map_or_else(String::new, |similar| format!("; the registry has {similar:?}: letter case counts"))
     }
 
-    /// The version that an alias names.
+    /// Returns the version that an alias names.
     pub(super) fn named(&self, alias: &str) -> Result<Option<Version>, ReasonMessage> {
         match &self.registry.error {
             Some(error) => Err(error.clone()),

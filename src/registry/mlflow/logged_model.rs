@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::{MlflowRegistry, http::Call, wire::InvalidPayload};
+use super::{MlflowRegistry, http::Call, json::InvalidPayload};
 use crate::{
     api::metric::Metric,
     registry::{Registry, RegistryError},

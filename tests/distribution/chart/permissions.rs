@@ -21,7 +21,7 @@ const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
     ("", &["pods"], &["list", "watch"]),
     ("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
     ("", &["secrets"], &["get"]),
-    ("events.k8s.io", &["events"], &["create", "patch"]),
+    ("events.k8s.io", &["events"], &["list", "create", "patch"]),
 ];
 
 /// What it may do beside that where it watches all namespaces.
@@ -104,7 +104,7 @@ fn assert_bound(install: &Objects, kind: &str) {
 }
 
 #[test]
-fn they_can_be_left_to_somebody_else() {
+fn they_can_be_managed_elsewhere() {
     let install = Objects::of_chart(&["--set", "rbac.create=false,serviceAccount.create=false"]);
     assert!(install.kinds().iter().all(|kind| !kind.contains("Role") && *kind != "ServiceAccount"));
     assert_eq!(install.pod_spec()["serviceAccountName"], "default");
