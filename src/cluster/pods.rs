@@ -134,14 +134,14 @@ fn stage(pod: &Pod) -> Stage {
     let containers = status
         .into_iter()
         .flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses).flatten());
-    let mut states =
+    let mut container_states =
         containers.flat_map(|container| [container.state.as_ref(), container.last_state.as_ref()]);
     let is_ready_for_containers =
         condition(pod, "PodReadyToStartContainers").is_some_and(|condition| condition.status == "True");
     let has_started = |state: Option<&ContainerState>| {
         state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
     };
-    if is_ready_for_containers || states.any(has_started) {
+    if is_ready_for_containers || container_states.any(has_started) {
         Stage::Started
     } else if placed(pod).is_some() {
         Stage::Preparing

@@ -236,12 +236,15 @@ fn error(pod: &AwaitedPod, events: &[PodEvent]) -> (Reason, String) {
     }
 }
 
+/// A stage, the Events with reason and note, the reason for them, and what its message contains.
+type EventRow<'a> = (Stage, &'a [(&'a str, &'a str)], Reason, &'a [&'a str]);
+
 #[test]
 fn events_are_reported_with_the_object_and_the_next_step() {
     let timed_out =
         "Unable to attach or mount volumes: unmounted volumes=[creds]: timed out waiting for the condition";
     let multi = "Multi-Attach error for volume \"pvc-1\" Volume is already used by pod(s) other";
-    let table: [(Stage, &[(&str, &str)], Reason, &[&str]); 7] = [
+    let table: [EventRow; 7] = [
         (
             Stage::Preparing,
             &[("FailedMount", NO_SECRET), ("FailedMount", timed_out)],
@@ -320,7 +323,11 @@ fn a_failing_probe_is_no_error_unless_the_container_was_killed_for_it() {
     let said = "Readiness probe failed: Get \"http://the pod:8080/ping\": refused".to_owned();
     assert_eq!(of_events(&pod, &[readiness.clone(), liveness.clone()]), Some(Explanation::Probe(said)));
     let killed = AwaitedPod { was_killed: true, ..pod };
-    assert_eq!(of_events(&killed, &[readiness.clone()]), None, "nothing is killed for its readiness");
+    assert_eq!(
+        of_events(&killed, std::slice::from_ref(&readiness)),
+        None,
+        "nothing is killed for its readiness"
+    );
     let (reason, message) = error(&killed, &[readiness, liveness]);
     assert_eq!(reason, Reason::ModelCrashed);
     assert!(message.contains("statuscode: 500") && message.contains("livenessProbe"), "{message}");
