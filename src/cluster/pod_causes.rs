@@ -5,9 +5,8 @@
 //! are replaced, and the condition must not change with each of them.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
 
-use super::pods::condition;
 use crate::{
     api::{
         condition::{Reason, ReasonMessage, shortened},
@@ -79,6 +78,11 @@ enum Explanation {
     Error(ReasonMessage),
     /// A probe fails. While a model is loading, it does.
     Probe(String),
+}
+
+/// Returns a condition of a pod.
+pub(super) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
 }
 
 /// What the status of a pod says about why it is not ready.

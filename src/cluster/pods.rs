@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
 
-use super::pod_causes::{self, Stage};
+use super::pod_causes::{self, Stage, condition};
 use crate::{
     api::{condition::ReasonMessage, names::Version},
     render::labels,
@@ -96,10 +96,6 @@ pub fn view(pod: &Pod, version: Version) -> PodView {
         stage: stage(pod),
         was_killed: pod_causes::was_killed(pod),
     }
-}
-
-pub(super) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
 }
 
 fn placed(pod: &Pod) -> Option<Timestamp> {

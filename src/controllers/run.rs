@@ -45,7 +45,7 @@ use crate::{
     registry::polled::Registries,
     resolve::{ClusterObjects, RegistryObjects},
     state::{
-        Memory, Throttle,
+        Memory, Reads, Throttle,
         alias_writes::AliasWrites,
         audit_writes::AuditWrites,
         pod_events::PodEvents,
@@ -117,6 +117,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
             options.input_example_max_bytes,
         ),
         pod_events: PodEvents::new(client.clone(), sender.clone()),
+        version_reads: Reads::new(sender.clone()),
+        evidence_reads: Reads::new(sender.clone()),
         alias_writes: AliasWrites::new(sender.clone()),
         audit_writes: AuditWrites::new(sender.clone()),
         trusts_changed_by: options.trust_changed_by,

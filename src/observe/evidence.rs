@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
-
-use super::model_alias::similar;
+use super::Sources;
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -13,15 +11,17 @@ use crate::{
     },
     decide::{Evidence, EvidenceFacts, Lifecycle, Measured, Metrics, Observed, desired, is_exempt},
     registry::{
+        RegisteredModelFacts,
         metrics::MetricSources,
         polled::{ModelView, VersionEvidence},
     },
-    resolve::Model,
+    resolve::{Model, Subject},
+    state::ReadKey,
 };
 
 /// Adds the evidence that the alias's rules use. For a version that served before nothing is read: a rollback
 /// waits for nothing.
-pub(super) async fn gather(observed: &mut Observed, model: &Model) {
+pub(super) fn gather(sources: &Sources<'_>, observed: &mut Observed, subject: &Subject<'_>, model: &Model) {
     let rules = &observed.intent.rules;
     let is_active = observed.intent.lifecycle == Lifecycle::Active && observed.intent.blocker.is_none();
     if rules.is_empty() || !is_active || observed.registry.error.is_some() {
@@ -39,14 +39,31 @@ pub(super) async fn gather(observed: &mut Observed, model: &Model) {
         missing.filter_map(|alias| Some((alias.to_string(), similar(alias, &facts)?))).collect();
     let judged = compared(rules).filter_map(|alias| facts.aliases.get(alias).copied());
     let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
-    let read = judged.into_iter().map(async |version| {
-        let evidence = model.registry.evidence(&model.name, version).await;
-        (version, relevant(evidence, version, rules))
-    });
-    let evidence = join_all(read).await.into_iter().collect();
     observed.registry.similar_aliases = similar_aliases;
+    let read = |version| (version, relevant(evidence_of(sources, subject, model, version), version, rules));
+    let evidence = judged.into_iter().map(read).collect();
     observed.registry.aliases = aliases;
     observed.registry.evidence = evidence;
+}
+
+/// Returns the evidence about a version, as far as it is known. What is not known is read beside the reconcile, and
+/// wakes it.
+fn evidence_of(
+    sources: &Sources<'_>,
+    subject: &Subject<'_>,
+    model: &Model,
+    version: Version,
+) -> Result<Option<VersionEvidence>, ReasonMessage> {
+    if let Some(known) = model.registry.remembered_evidence(&model.name, version) {
+        return Ok(known);
+    }
+    let (registry, name) = (model.registry.clone(), model.name.clone());
+    let key = ReadKey::new(&registry, &name, version);
+    let read = async move { registry.evidence(&name, version).await };
+    sources.evidence_reads.last(key, &subject.key, read).unwrap_or_else(|| {
+        let message = format!("version {version} and its metrics are being read from the registry");
+        Err(ReasonMessage::new(Reason::RegistryNotRead, message))
+    })
 }
 
 /// Returns the aliases whose versions `improves` compares with.
@@ -102,5 +119,35 @@ pub fn measured(sources: &MetricSources) -> Measured {
         (None, Some(_)) => Measured::LoggedModel,
         (Some(_), Some(_)) => Measured::Both,
         (None, None) => Measured::Nothing,
+    }
+}
+
+/// Returns an alias of the model that differs from this one only in letter case: for MLflow these are two.
+pub(super) fn similar(alias: &AliasName, facts: &RegisteredModelFacts) -> Option<String> {
+    let is_similar =
+        |other: &&AliasName| *other != alias && other.as_str().eq_ignore_ascii_case(alias.as_str());
+    facts.aliases.keys().find(is_similar).map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn an_alias_is_similar_if_only_its_letter_case_differs() {
+        let facts = |aliases: &[&str]| RegisteredModelFacts {
+            name: "fraud".parse().unwrap(),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            description: String::new(),
+            tags: BTreeMap::new(),
+            aliases: aliases.iter().map(|alias| (alias.parse().unwrap(), Version::new(1).unwrap())).collect(),
+        };
+        let champion: AliasName = "champion".parse().unwrap();
+        assert_eq!(similar(&champion, &facts(&["Champion", "other"])).as_deref(), Some("Champion"));
+        assert_eq!(similar(&champion, &facts(&["champion", "champions"])), None);
     }
 }

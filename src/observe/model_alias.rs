@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::{
@@ -19,16 +18,17 @@ use crate::{
     audit::was_live,
     cluster::pod_causes,
     decide::{AliasRole, Choice, ClusterView, Observed, RegistryView, VersionView, choose},
-    registry::{RegisteredModelFacts, VersionFacts, VersionState, polled::ModelView},
+    registry::{VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, Subject, follower},
+    state::ReadKey,
 };
 
 /// Observes everything about a ModelAlias.
-pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
+pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
     let blocker = blocker(sources, subject);
     let hidden = blocker.as_ref().filter(|blocker| hides_registry(blocker));
     let registry = match (&subject.model, hidden) {
-        (Ok(model), None) => registry_view(sources, subject, model).await,
+        (Ok(model), None) => registry_view(sources, subject, model),
         (_, hidden) => {
             RegistryView { error: hidden.map(|blocker| blocker.cause.clone()), ..RegistryView::default() }
         }
@@ -48,7 +48,7 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
     let outbox = sources.audit_writes.outbox(&subject.uid, &subject.status);
     let mut observed = Observed { now, intent, registry, cluster, outbox, status: subject.status.clone() };
     if let Ok(model) = &subject.model {
-        evidence::gather(&mut observed, model).await;
+        evidence::gather(sources, &mut observed, subject, model);
     }
     observed
 }
@@ -62,7 +62,7 @@ fn explain_pods(sources: &Sources<'_>, subject: &Subject<'_>, cluster: &mut Clus
 }
 
 /// Returns the state of the aliases and of every relevant version in the registry.
-async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
+fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
     let status = &subject.status;
     let facts = match model.registry.model(&model.name) {
         ModelView::Unknown(error) => {
@@ -96,18 +96,20 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         [desired, named, previous].into_iter().chain(recorded).flatten().collect();
     let is_pinned =
         |version| status.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
-    let awaited = desired.filter(|version| !is_pinned(*version));
-    let answers = join_all(wanted.into_iter().map(async |version| {
-        Some((version, ask(sources, subject, model, version, awaited == Some(version)).await?))
-    }));
-    let versions = answers.await.into_iter().flatten().collect();
+    let view = |version| {
+        let (version, view) = (version, version_view_of(sources, subject, model, version)?);
+        // An error is of interest only where the version cannot be started without an answer.
+        let is_needed = desired == Some(version) && !is_pinned(version);
+        (is_needed || !matches!(view, VersionView::Unread(_))).then_some((version, view))
+    };
+    let versions = wanted.into_iter().filter_map(view).collect();
     RegistryView {
         error: None,
         alias: named,
         previous_alias: previous,
         versions,
         candidates,
-        similar_alias: if named.is_none() { similar(&spec.alias, &facts) } else { None },
+        similar_alias: if named.is_none() { evidence::similar(&spec.alias, &facts) } else { None },
         similar_aliases: BTreeMap::new(),
         aliases: BTreeMap::new(),
         evidence: BTreeMap::new(),
@@ -116,40 +118,25 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
     }
 }
 
-/// An alias of the model that differs from this one only in letter case: MLflow takes the two for different ones.
-pub(super) fn similar(alias: &AliasName, facts: &RegisteredModelFacts) -> Option<String> {
-    let is_similar =
-        |other: &&AliasName| *other != alias && other.as_str().eq_ignore_ascii_case(alias.as_str());
-    facts.aliases.keys().find(is_similar).map(ToString::to_string)
-}
-
-/// Returns the state of a version in the registry, from memory if known. Waits only for a version that cannot
-/// be started without it; others are read beside the reconcile, and wake it.
-async fn ask(
+/// Returns the state of a version in the registry, as far as it is known. What is not known is read beside the
+/// reconcile, and wakes it.
+fn version_view_of(
     sources: &Sources<'_>,
     subject: &Subject<'_>,
     model: &Model,
     version: Version,
-    wait: bool,
 ) -> Option<VersionView> {
     let alias = &subject.spec().alias;
     if let Some(known) = model.registry.remembered_version(&model.name, version) {
         return Some(version_view(alias, known));
     }
-    if wait {
-        return Some(match model.registry.read_version(&model.name, version).await {
-            Ok(facts) => version_view(alias, facts),
-            Err(cause) => VersionView::Unread(cause),
-        });
-    }
-    let (model, requeue, key) = (model.clone(), sources.requeue.clone(), subject.key.clone());
-    tokio::spawn(async move {
-        let answered = model.registry.read_version(&model.name, version).await.is_ok();
-        if answered && model.registry.remembered_version(&model.name, version).is_some() {
-            requeue.alias(&key);
-        }
-    });
-    None
+    let (registry, name) = (model.registry.clone(), model.name.clone());
+    let key = ReadKey::new(&registry, &name, version);
+    let read = async move { registry.read_version(&name, version).await };
+    Some(match sources.version_reads.last(key, &subject.key, read)? {
+        Ok(facts) => version_view(alias, facts),
+        Err(cause) => VersionView::Unread(cause),
+    })
 }
 
 fn version_view(alias: &AliasName, facts: Option<VersionFacts>) -> VersionView {
@@ -162,28 +149,5 @@ fn version_view(alias: &AliasName, facts: Option<VersionFacts>) -> VersionView {
                 VersionView::Ready { model_uri: facts.model_uri, was_live: was_live(alias, &facts.tags) }
             }
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use pretty_assertions::assert_eq;
-
-    use super::*;
-
-    #[test]
-    fn an_alias_is_similar_if_only_its_letter_case_differs() {
-        let facts = |aliases: &[&str]| RegisteredModelFacts {
-            name: "fraud".parse().unwrap(),
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
-            description: String::new(),
-            tags: BTreeMap::new(),
-            aliases: aliases.iter().map(|alias| (alias.parse().unwrap(), Version::new(1).unwrap())).collect(),
-        };
-        let champion: AliasName = "champion".parse().unwrap();
-        assert_eq!(similar(&champion, &facts(&["Champion", "other"])).as_deref(), Some("Champion"));
-        assert_eq!(similar(&champion, &facts(&["champion", "champions"])), None);
     }
 }

@@ -142,12 +142,12 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// A registry that takes its time is no trouble.
+/// A registry that takes four seconds for each answer delays a promotion, and no answer is thrown away.
 async fn slow(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let began = Instant::now();
-    fixture.registry.place(Rule::always(Violation::Delay(Duration::from_millis(1500))));
+    fixture.registry.place(Rule::always(Violation::Delay(Duration::from_secs(4))));
     fixture.get("version: '2'").await?;
     fixture.until_named("champion", Some("2")).await?;
     ensure!(selected(fixture).await? == "2", "traffic did not move");

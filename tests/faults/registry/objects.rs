@@ -102,7 +102,7 @@ async fn warm_version_deleted(fixture: &Fixture) -> Result<()> {
     fixture.until_named("champion", Some("2")).await
 }
 
-/// The model is deleted and registered anew, with the same numbers: pods keep what they were started with
+/// The model is deleted and registered again, with the same numbers: pods keep what they were started with
 /// until somebody wants the new one. With `logged`, versions have an identity of their own; otherwise only
 /// their times tell them apart.
 async fn made_anew(fixture: &Fixture, logged: bool) -> Result<()> {
@@ -128,7 +128,7 @@ async fn made_anew(fixture: &Fixture, logged: bool) -> Result<()> {
     // The RegisteredModel has made it again, without versions.
     register().await?;
     let said = synced(fixture, began, "False", Reason::VersionReplaced).await?;
-    ensure!(said.contains("deleted and registered anew") && said.contains("laurel.dev/retry"), "{said:?}");
+    ensure!(said.contains("deleted and registered again") && said.contains("laurel.dev/retry"), "{said:?}");
     says(fixture, began, ConditionType::Ready, "False", Reason::VersionReplaced).await?;
     fixture.until_quiet().await?;
     untouched(fixture, &before).await?;

@@ -57,7 +57,7 @@ async fn contested(fixture: &Fixture) -> Result<Before> {
 /// Waits until the quarrel is told, and sees that nothing is written any more.
 async fn gives_in(fixture: &Fixture, began: Instant, before: &Before) -> Result<()> {
     let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
-    for part in ["names version 2 again", "3 times", "stop the other writer", "laurel.dev/retry"] {
+    for part in ["moving the alias to version 2", "3 times", "stop the other writer", "laurel.dev/retry"] {
         ensure!(said.contains(part), "no {part:?} in {said:?}");
     }
     says(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
@@ -186,7 +186,7 @@ async fn follows(fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
     fixture.move_alias("2").await?;
     let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
-    ensure!(said.contains("names version 2 again") && said.contains("laurel.dev/retry"), "{said:?}");
+    ensure!(said.contains("moving the alias to version 2") && said.contains("laurel.dev/retry"), "{said:?}");
     says(fixture, began, ConditionType::Ready, "False", Reason::ProgressDeadlineExceeded).await?;
     fixture.until_quiet().await?;
     fixture.operator.restart().await?;
