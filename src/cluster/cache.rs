@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -16,11 +16,14 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use super::pods::{self, PodView};
+use super::{
+    pod_causes::{self, AwaitedPod, EndedPod},
+    pods::{self, PodView},
+};
 use crate::{
     api::{
         FIELD_MANAGER,
-        condition::{Reason, ReasonMessage, shortened},
+        condition::ReasonMessage,
         model_alias::AliasKey,
         names::{ModelUri, Version},
     },
@@ -41,6 +44,8 @@ struct Objects {
     service: Option<ServiceView>,
     slices: BTreeMap<String, BTreeSet<Version>>,
     pods: BTreeMap<String, PodView>,
+    /// The last pod of each version that its node ended or rejected.
+    ended: BTreeMap<Version, EndedPod>,
 }
 
 /// What is kept of a Deployment.
@@ -163,7 +168,7 @@ impl Cache {
                 .values()
                 .filter(|deployment| is_owned(deployment.owner.as_ref(), uid))
                 .map(|deployment| {
-                    (deployment.version, objects.workload(deployment, smoke(deployment.version)))
+                    (deployment.version, objects.workload(&alias.0, deployment, smoke(deployment.version)))
                 })
                 .collect(),
         }
@@ -219,29 +224,82 @@ impl Cache {
     }
 }
 
+/// The causes of pods that are not ready.
+impl Cache {
+    /// The pods of this alias's Deployments that are waited for and whose status does not say why: a few of each
+    /// version, those with today's settings first.
+    #[must_use]
+    pub fn awaited_pods(&self, alias: &AliasKey, uid: &str) -> Vec<AwaitedPod> {
+        const PER_VERSION: usize = 2;
+        let aliases = self.lock();
+        let Some(objects) = aliases.get(alias) else { return Vec::new() };
+        let ours = objects
+            .deployments
+            .values()
+            .filter(|deployment| is_owned(deployment.owner.as_ref(), uid) && deployment.desired > 0);
+        let awaited = ours.flat_map(|deployment| {
+            let is_awaited = |pod: &&PodView| pod.version == deployment.version && pod.is_unexplained();
+            let mut pods: Vec<_> = objects.pods.values().filter(is_awaited).collect();
+            pods.sort_by_key(|pod| pod.settings.as_ref() != Some(&deployment.settings));
+            pods.truncate(PER_VERSION);
+            pods
+        });
+        awaited
+            .map(|pod| AwaitedPod {
+                uid: pod.uid.clone(),
+                namespace: alias.0.clone(),
+                version: pod.version,
+                stage: pod.stage,
+                was_killed: pod.was_killed,
+                ip: pod.ip.clone(),
+                created: pod.created,
+            })
+            .collect()
+    }
+}
+
 impl Objects {
+    /// Keeps the newer one of two pods that ended.
+    fn keep_ended(&mut self, version: Version, ended: Option<EndedPod>) {
+        if let Some(ended) = ended
+            && self.ended.get(&version).is_none_or(|known| known.at <= ended.at)
+        {
+            self.ended.insert(version, ended);
+        }
+    }
+
+    /// Why the last pod of a Deployment ended, until its replacement is ready.
+    fn ended(&self, deployment: &DeploymentView) -> Option<ReasonMessage> {
+        const REPLACED_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+        let ended = self.ended.get(&deployment.version).filter(|_| deployment.desired > 0)?;
+        let live = || self.pods.values().filter(|pod| pod.version == deployment.version && !pod.exit_status);
+        let replaces = |pod: &PodView| {
+            let times = pod.created.zip(ended.at);
+            !pod.ready
+                && times
+                    .is_some_and(|(created, ended)| created.duration_since(ended).abs() <= REPLACED_WITHIN)
+        };
+        let is_awaited = live().any(replaces) || live().count() < deployment.desired as usize;
+        is_awaited.then(|| ended.cause.clone())
+    }
+
     fn is_empty(&self) -> bool {
         self.deployments.is_empty()
             && self.service.is_none()
             && self.slices.is_empty()
             && self.pods.is_empty()
+            && self.ended.is_empty()
     }
 
-    fn workload(&self, deployment: &DeploymentView, smoke: Option<SmokeTest>) -> Workload {
+    fn workload(&self, namespace: &str, deployment: &DeploymentView, smoke: Option<SmokeTest>) -> Workload {
         let version = deployment.version;
         let pods = || self.pods.values().filter(move |pod| pod.version == version);
         let total = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let ready = total(pods().filter(|pod| pod.ready).count());
-        let error_message = deployment.error_message.as_ref().map(|said| {
-            ReasonMessage::new(
-                Reason::PodsRefused,
-                format!(
-                    "the cluster refuses pods of version {version}: {}; raise the quota, or change spec.serving to what the \
-                     namespace allows",
-                    shortened(said, 600)
-                ),
-            )
-        });
+        let is_updated = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
+        let staying = || pods().filter(|pod| !pod.exit_status);
+        let refused = deployment.error_message.as_ref();
+        let refused = refused.map(|said| pod_causes::refused(version, said, namespace));
         Workload {
             desired: deployment.desired,
             pods: total(pods().count()),
@@ -251,11 +309,13 @@ impl Objects {
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             started_at: deployment.started_at,
+            updated_ready: total(staying().filter(is_updated).filter(|pod| pod.ready).count()),
+            outdated: total(staying().filter(|pod| !is_updated(pod)).count()),
             // Pods of earlier settings stand beside those of today's until these are ready; their trouble is over.
-            error: error_message.or_else(|| {
-                let todays = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
-                pods().filter(todays).chain(pods()).find_map(|pod| pod.error.clone())
-            }),
+            error: refused
+                .or_else(|| pods().filter(is_updated).chain(pods()).find_map(|pod| pod.error.clone()))
+                .or_else(|| self.ended(deployment)),
+            failing_probe: None,
             tried_since: pods().filter_map(PodView::tried_since).min(),
             has_failed: pods().any(PodView::has_failed),
             smoke,
@@ -405,6 +465,7 @@ impl Projected for Pod {
         cache.edit(alias, |objects| {
             if finished {
                 objects.pods.remove(&self.name_any());
+                objects.keep_ended(version, pod_causes::of_end(self, version));
             } else {
                 view.was_ready |= objects.pods.get(&self.name_any()).is_some_and(|known| known.was_ready);
                 objects.pods.insert(self.name_any(), view);
@@ -412,16 +473,23 @@ impl Projected for Pod {
         });
     }
     fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        cache.edit(alias, |objects| drop(objects.pods.remove(name)));
+        cache.edit(alias, |objects| {
+            objects.pods.remove(name);
+            objects.ended.retain(|_, ended| ended.name != name);
+        });
     }
     fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        cache.all(|objects| objects.pods.keys().cloned().collect())
+        cache.all(|objects| {
+            let ended = objects.ended.values().map(|ended| &ended.name);
+            objects.pods.keys().chain(ended).cloned().collect()
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::condition::Reason;
 
     const OWNER: &str = "{apiVersion: v1, kind: K, name: n, uid: u, controller: true}";
 

@@ -5,6 +5,7 @@
 //! watch, backoff     watches our own kinds, and rendered objects by label
 //! cache              small projections of the rendered objects, as watched
 //! pods, secrets      the state of pods; the Secrets that objects refer to
+//! pod_causes         why pods are not ready (pure); pod_events reads the Events about one
 //! server_side_apply  writes, under one field manager; finalizer: our finalizers
 //! error              a failed call as a reason and a message
 //! readiness          what must be read before anything is decided
@@ -18,6 +19,8 @@ pub(crate) mod client;
 pub(crate) mod error;
 mod events;
 pub mod finalizer;
+pub mod pod_causes;
+pub(crate) mod pod_events;
 pub mod pods;
 mod readiness;
 mod requeue;

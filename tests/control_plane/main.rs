@@ -36,6 +36,7 @@ mod hand_edits;
 mod harness;
 mod operator;
 mod ownership;
+mod pod_events;
 mod promotion;
 mod promotion_rules;
 mod registered_model;
