@@ -39,9 +39,9 @@ pub(super) fn gather(sources: &Sources<'_>, observed: &mut Observed, subject: &S
         missing.filter_map(|alias| Some((alias.to_string(), similar(alias, &facts)?))).collect();
     let judged = compared(rules).filter_map(|alias| facts.aliases.get(alias).copied());
     let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
-    observed.registry.similar_aliases = similar_aliases;
     let read = |version| (version, relevant(evidence_of(sources, subject, model, version), version, rules));
     let evidence = judged.into_iter().map(read).collect();
+    observed.registry.similar_aliases = similar_aliases;
     observed.registry.aliases = aliases;
     observed.registry.evidence = evidence;
 }
@@ -64,6 +64,13 @@ fn evidence_of(
         let message = format!("version {version} and its metrics are being read from the registry");
         Err(ReasonMessage::new(Reason::RegistryNotRead, message))
     })
+}
+
+/// An alias of the model that differs from this one only in letter case: MLflow takes the two for different ones.
+pub(super) fn similar(alias: &AliasName, facts: &RegisteredModelFacts) -> Option<String> {
+    let is_similar =
+        |other: &&AliasName| *other != alias && other.as_str().eq_ignore_ascii_case(alias.as_str());
+    facts.aliases.keys().find(is_similar).map(ToString::to_string)
 }
 
 /// Returns the aliases whose versions `improves` compares with.
@@ -120,13 +127,6 @@ pub fn measured(sources: &MetricSources) -> Measured {
         (Some(_), Some(_)) => Measured::Both,
         (None, None) => Measured::Nothing,
     }
-}
-
-/// Returns an alias of the model that differs from this one only in letter case: for MLflow these are two.
-pub(super) fn similar(alias: &AliasName, facts: &RegisteredModelFacts) -> Option<String> {
-    let is_similar =
-        |other: &&AliasName| *other != alias && other.as_str().eq_ignore_ascii_case(alias.as_str());
-    facts.aliases.keys().find(is_similar).map(ToString::to_string)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     blockers::{blocker, hides_registry},
     candidates::candidates,
-    evidence,
+    evidence::{self, similar},
     sources::Sources,
 };
 use crate::{
@@ -109,7 +109,7 @@ fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) ->
         previous_alias: previous,
         versions,
         candidates,
-        similar_alias: if named.is_none() { evidence::similar(&spec.alias, &facts) } else { None },
+        similar_alias: if named.is_none() { similar(&spec.alias, &facts) } else { None },
         similar_aliases: BTreeMap::new(),
         aliases: BTreeMap::new(),
         evidence: BTreeMap::new(),
