@@ -298,8 +298,7 @@ mod tests {
         assert_eq!(
             unreadable("far", "x"),
             None,
-            "one broken object does not block the deletion of other \
-             models"
+            "one broken object does not block the deletion of other models"
         );
     }
 }

@@ -1,7 +1,7 @@
-//! How soon a moved alias is acted on: the alias is set in MLflow, and the version's Deployment is there.
-//! With MLflow's webhooks, and beside it with a poll every 5 seconds.
+//! Benchmark: the time from an alias set in MLflow to the version's Deployment, with MLflow's webhooks and
+//! with a poll every 5 seconds.
 //!
-//! `make bench-push` runs it. It prints figures, and judges nothing.
+//! `make bench-push` runs it. It prints figures, and asserts nothing.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::{
 const LONGEST: Duration = Duration::from_mins(30);
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Moves the alias to one new version after the other, at moments spread over `spread`, and measures how long
-/// each takes to get its Deployment.
+/// Moves the alias to one new version after another, at times spread over `spread`, and measures the time to
+/// each Deployment.
 async fn measure(fixture: &Fixture, count: usize, spread: Duration) -> Result<Vec<Duration>> {
     let deployments: Watch<Deployment> = Watch::start(fixture.api(), watcher::Config::default());
     let first = fixture.world.mlflow.register(&fixture.model).await?;
@@ -31,7 +31,7 @@ async fn measure(fixture: &Fixture, count: usize, spread: Duration) -> Result<Ve
     let mut took = Vec::new();
     for number in 0..count {
         let version = fixture.world.mlflow.register(&fixture.model).await?;
-        // Not in step with polls or with what the move before has left to do.
+        // Not in phase with polls or with the previous move's remaining work.
         sleep(Duration::from_millis(300) + spread * u32::try_from(number % 37)? / 37).await;
         let moved = Instant::now();
         fixture.world.mlflow.set_alias(&fixture.model, "champion", &version).await?;
@@ -46,7 +46,7 @@ async fn measure(fixture: &Fixture, count: usize, spread: Duration) -> Result<Ve
 fn tell(what: &str, mut took: Vec<Duration>) -> Result<()> {
     took.sort_unstable();
     let at = |share: f64| -> Result<f64> {
-        // The smallest time within which that share of the moves was done.
+        // Returns the time within which that share of the moves was done.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

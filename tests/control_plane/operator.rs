@@ -82,7 +82,7 @@ fn promise_7_promotions_complete_although_the_operator_is_killed() {
         fixture.get("version: '1'").await?;
         for (version, after) in ["2", "3", "4", "5", "6"].into_iter().zip([5, 30, 80, 150, 300]) {
             let change = fixture.desired(&format!("version: '{version}'")).await?;
-            // Time itself is the subject: another moment each time.
+            // Time is the subject here: a different moment each time.
             sleep(Duration::from_millis(after)).await;
             fixture.world.kill_operator()?;
             fixture.world.start_operator().await?;

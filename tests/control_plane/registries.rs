@@ -1,4 +1,4 @@
-//! Registries as objects: of a namespace, of the cluster, and the default of either.
+//! Registry objects: of a namespace, of the cluster, and the defaults.
 
 use anyhow::{Context, Result, ensure};
 use kube::{
@@ -118,7 +118,7 @@ fn a_cluster_registry_is_used_by_the_namespaces_that_it_allows() {
             fixture.cluster.run_kubectl(&["label", "namespace", name, &format!("team={name}")], None).await?;
             until_model(fixture, Reason::ModelSynced, Some(name)).await?;
             fixture.get("version: '1'").await?;
-            // Whom it allows no more, it serves no more changes.
+            // A namespace that is no longer allowed gets no more changes.
             let patch = json!({ "spec": { "allowedNamespaces": { "selector": { "matchLabels": { "team": "x" } } } } });
             let registries: Api<ClusterModelRegistry> = Api::all(fixture.cluster.client.clone());
             registries.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;

@@ -1,5 +1,4 @@
-//! What stands in the way on the registry's side: it is told, nothing that serves is touched, and it ends by
-//! itself.
+//! Registry errors: they are reported, do not affect serving, and end by themselves.
 
 use anyhow::{Result, ensure};
 use kube::Resource;
@@ -19,7 +18,7 @@ use crate::{
     },
 };
 
-/// The ModelRegistry `mlflow`; `more` is YAML beside its URL.
+/// Applies the ModelRegistry `mlflow`; `more` is YAML in addition to its URL.
 async fn name_registry(fixture: &Fixture, url: &str, more: &str) -> Result<()> {
     fixture
         .apply(&format!(
@@ -41,7 +40,7 @@ fn registry(fixture: &Fixture) -> Watch<ModelRegistry> {
     Watch::of(fixture.api(), "mlflow")
 }
 
-/// Waits until the ModelRegistry says a reason since a moment; what it says.
+/// Waits until the ModelRegistry reports a reason since a given time. Returns the message.
 async fn says(watch: &Watch<ModelRegistry>, since: Instant, reason: Reason) -> Result<String> {
     let name: &str = reason.into();
     let ready = |registry: &ModelRegistry| {
@@ -86,7 +85,7 @@ fn promise_3_an_unreachable_registry_changes_nothing_and_is_caught_up_with_later
 
         gate.open_again().await?;
         fixture.champion.ready(change, PATIENCE).await?;
-        ensure!(selected(fixture).await? == "2", "the wish was forgotten");
+        ensure!(selected(fixture).await? == "2", "the desired version was forgotten");
         fixture.until_named("champion", Some("2")).await
     });
 }
@@ -223,7 +222,7 @@ fn a_missing_secret_and_a_missing_key_are_reported_and_detected_when_created() {
         says(&registry, began, Reason::Connected).await?;
         fixture.champion.ready(change, PATIENCE).await?;
         let log = fixture.world.log_about("s3cr3t-of-this-test");
-        ensure!(log.is_empty(), "the log carries the password: {log}");
+        ensure!(log.is_empty(), "the log contains the password: {log}");
         Ok(())
     });
 }
@@ -238,7 +237,7 @@ fn deleting_the_registeredmodel_of_a_serving_alias_deletes_nothing_else() {
         let since = Instant::now();
         let orphaned = |it: &laurel::api::ModelAlias| has(it, Reason::RegisteredModelNotFound);
         fixture.champion.until_since(since, "RegisteredModelNotFound", PATIENCE, orphaned).await?;
-        ensure!(selected(fixture).await? == "1", "the Service went with it");
+        ensure!(selected(fixture).await? == "1", "the Service was deleted with it");
         fixture.describe_model("").await?;
         fixture
             .champion

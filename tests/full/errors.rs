@@ -1,4 +1,4 @@
-//! Trouble is told, with its reason and the next step, and traffic stays where it is.
+//! Errors are reported with a reason and the next step, and traffic stays where it is.
 
 use anyhow::{Result, ensure};
 use laurel::api::condition::{ConditionType, Reason};
@@ -9,17 +9,13 @@ use crate::{
     support::alias,
 };
 
-/// Wishes for something that cannot be had; returns what the condition `Ready` says, while version 1 goes on
-/// serving.
+/// Requests something impossible. Returns the message of `Ready`, while version 1 keeps serving.
 async fn refused(fixture: &Fixture, clients: &Clients, spec: Value, reason: Reason) -> Result<String> {
     let change = fixture.desired(spec).await?;
     let seen = fixture.champion.reason(change, reason, PATIENCE).await?;
     fixture.reported(reason).await?;
     clients.stay_on(change.accepted, "1").await?;
-    ensure!(
-        alias::holds(&seen.object, ConditionType::Serving),
-        "{reason}: version 1 does not serve any more"
-    );
+    ensure!(alias::holds(&seen.object, ConditionType::Serving), "{reason}: version 1 no longer serves");
     let message = alias::message(&seen.object);
     println!("  {reason}: {message}");
     Ok(message)
@@ -56,7 +52,7 @@ fn errors_of_the_spec_and_of_pods_are_reported_and_traffic_stays() {
         let message = refused(fixture, &clients, json!({ "version": "2" }), Reason::PodsRefused).await?;
         says(&message, &["quota"])?;
 
-        // With the trouble gone it goes on by itself.
+        // Once the cause is gone it continues by itself.
         fixture.kubectl(&["delete", "quota", "tight"], None).await?;
         let change = fixture.champion.accepted().await?;
         fixture.champion.ready(change, PATIENCE).await?;

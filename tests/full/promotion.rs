@@ -11,8 +11,8 @@ use crate::{
     support::{alias, cluster::OPERATOR_PODS},
 };
 
-/// From accepted to the last answer of the old version, when nothing has to be started. Far above what an
-/// idle machine needs (tens of milliseconds), and far below any polling.
+/// Time limit from the accepted change to the last response of the old version, if nothing has to be started.
+/// Far above what an idle machine needs (tens of milliseconds), and far below any polling.
 const IMMEDIATELY: Duration = Duration::from_secs(1);
 
 fn two_pods(version: &str) -> serde_json::Value {
@@ -34,7 +34,7 @@ fn promises_2_and_5_no_request_is_lost_and_a_rollback_is_immediate_and_starts_no
         let before = Instant::now();
         let change = fixture.get(two_pods("2")).await?;
         let moved = clients.move_to(change, "3", "2").await?;
-        println!("  rollback: last old answer {moved:?} after it was accepted");
+        println!("  rollback: last old response {moved:?} after it was accepted");
         ensure!(moved < IMMEDIATELY, "the rollback took {moved:?}");
         let started = fixture.pods.started_since(before);
         ensure!(started.is_empty(), "the rollback started {started:?}");
@@ -45,7 +45,7 @@ fn promises_2_and_5_no_request_is_lost_and_a_rollback_is_immediate_and_starts_no
     });
 }
 
-/// Wishes for a version that has to be started, and thinks better of it while its pods come up.
+/// Requests a version that has to be started, and goes back while its pods start.
 async fn abort(fixture: &Fixture) -> Result<()> {
     let before = Instant::now();
     fixture.desired(two_pods("1")).await?;

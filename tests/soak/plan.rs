@@ -1,4 +1,4 @@
-//! What serves: three aliases of one model, each asked for in its way and asked at its rate.
+//! The plan: three aliases of one model, each with its own way of requesting versions and its own rate.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Soaks Laurel for as long as it is listed: promotions and rollbacks under load while the operator and MLflow
-//! are killed.
+//! Soaks Laurel for as long as it is listed: promotions and rollbacks under load while the operator and
+//! MLflow are killed.
 //!
 //! ```sh
 //! make demo                         # leaves a cluster with MLflow, its models, and Laurel
@@ -9,7 +9,7 @@
 //! It ends with an error when a single request is lost; then it prints which, and what happened around them,
 //! and leaves its namespace, `laurel-soak`, as it is.
 
-#![expect(clippy::print_stdout, reason = "it tells a person at a terminal what happens")]
+#![expect(clippy::print_stdout, reason = "it reports progress at a terminal")]
 #![expect(clippy::disallowed_types, reason = "effects: runs against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "effects: what goes wrong does so at any moment")]
 

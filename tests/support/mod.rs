@@ -1,4 +1,4 @@
-//! What the demo and the end-to-end tests share: a client of the cluster, of MLflow and of what serves.
+//! Shared by the demo and the end-to-end tests: clients of the cluster, of MLflow and of serving pods.
 //!
 //! ```text
 //! cluster   which cluster, its clients, kubectl, namespaces of our own

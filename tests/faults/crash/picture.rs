@@ -1,5 +1,5 @@
-//! What a fixture looks like, in the cluster and in the registry, without times, names and messages: two cases
-//! that went the same way look the same.
+//! What a fixture looks like, in the cluster and in the registry, without times, names and messages: two
+//! cases that went the same way look the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -176,7 +176,7 @@ async fn bad_settings(fixture: &Fixture, how: &str, reason: Reason) -> Result<()
     };
     let change = fixture.desired(&annotation(&format!("kwok.laurel.test/fate: {how}"))).await?;
     let early = fixture.champion.reason(change, reason, PATIENCE).await?.object;
-    ensure!(holds(&early, ConditionType::Serving), "what serves goes on");
+    ensure!(holds(&early, ConditionType::Serving), "the serving version stopped serving");
     let late = fixture.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?.object;
     ensure!(holds(&late, ConditionType::Stalled) && holds(&late, ConditionType::Serving), "{late:?}");
     let ready = fixture.pods.counts_since(began).iter().map(|count| count.ready).min();

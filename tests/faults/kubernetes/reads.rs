@@ -35,7 +35,7 @@ fn an_object_that_cannot_be_read_is_not_written_and_reported() {
         let change = fixture.desired("version: '2'").await?;
         let seen = fixture.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
         ensure!(message(&seen).contains("read the Deployment \"champion-v2\""), "{}", message(&seen));
-        ensure!(holds(&seen, ConditionType::Serving), "what serves goes on");
+        ensure!(holds(&seen, ConditionType::Serving), "the serving version stopped serving");
         sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
         calm(fixture, began, |_| true)?;
         fixture.kubernetes.lift(&placed);

@@ -228,7 +228,7 @@ async fn blinded(fixture: &Fixture, what: &str, resource: &str, verb: &'static s
         noticed > Duration::from_secs(10),
         "told after {noticed:?}: a role that is being replaced is no alarm"
     );
-    ensure!(holds(&seen.object, ConditionType::Serving), "what serves goes on");
+    ensure!(holds(&seen.object, ConditionType::Serving), "the serving version stopped serving");
     let said = message(&seen.object);
     ensure!(said.contains("cannot") && said.contains("compare Laurel's role with the chart's"), "{said}");
     let tries = calm(fixture, began, |_| true)?;

@@ -37,7 +37,11 @@ async fn rolled_back_to_dead_pods(fixture: &Fixture, dead: usize) -> Result<()> 
     sleep(Duration::from_secs(3)).await; // Time itself is the subject: it is not tried again and again.
     calm(fixture, began, |exchange| !exchange.is_watch())?;
     ensure!(selected(fixture).await? == "2", "traffic moved to pods that are not ready");
-    ensure!(holds(&fixture.champion.last().unwrap(), ConditionType::Serving), "what serves goes on");
+    ensure!(
+        holds(&fixture.champion.last().unwrap(), ConditionType::Serving),
+        "the serving version stopped \
+         serving"
+    );
     fixture.kubernetes.lift(&silence);
     fixture.kubernetes.drop_streams();
     fate(fixture, "1", None, dead).await?;
@@ -65,7 +69,7 @@ async fn promoted_to_dead_pods(fixture: &Fixture) -> Result<()> {
     fate(fixture, "2", Some("never-ready"), 2).await?;
     fixture.kubernetes.lift(&held);
     let refused = fixture.champion.reason(change, Reason::WaitingForPods, PATIENCE).await?.object;
-    ensure!(holds(&refused, ConditionType::Serving), "what serves goes on");
+    ensure!(holds(&refused, ConditionType::Serving), "the serving version stopped serving");
     sleep(Duration::from_secs(6)).await; // Time itself is the subject: it is tried again meanwhile.
     ensure!(selected(fixture).await? == "1", "traffic moved to pods that are not ready");
     fixture.kubernetes.lift(&silence);

@@ -111,7 +111,7 @@ async fn fails(fixture: &Fixture, kind: Kind, violation: Violation) -> Result<()
     if let Some(reported) = kind.reported {
         let seen = fixture.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
         ensure!(message(&seen).contains(reported), "{}", message(&seen));
-        ensure!(holds(&seen, ConditionType::Serving), "what serves goes on");
+        ensure!(holds(&seen, ConditionType::Serving), "the serving version stopped serving");
         ensure!(holds(&seen, ConditionType::Reconciling), "it is tried again");
     }
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.

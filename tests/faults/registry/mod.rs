@@ -50,8 +50,8 @@ use crate::{
     wire::{Exchange, Server},
 };
 
-/// How many cases are set at the same time, by all tests together. Once it is set, a fixture waits most of the
-/// time.
+/// How many cases are set at the same time, by all tests together. Once it is set, a fixture waits most of
+/// the time.
 static ROOM: Semaphore = Semaphore::const_new(4);
 
 /// A fixture that is result.
