@@ -152,10 +152,7 @@ fn promise_3_an_unreachable_registry_is_not_a_verdict() {
         let away = laurel_with(fixture, "http://127.0.0.1:9", &["check", "-f", folder]).await?;
         ensure!(away.code == 2 && away.err.contains("cannot check the promotion rules"), "{away:?}");
         ensure!(
-            away.out.contains(
-                "2 objects in 1 \
-             file"
-            ),
+            away.out.contains("2 objects in 1 file"),
             "findings that need no registry are missing: {away:?}"
         );
         for ask in [&["best", "x", "--metric", "auc"][..], &["compare", "x", "1"]] {

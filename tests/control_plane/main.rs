@@ -10,7 +10,7 @@
 //! ```text
 //! bench    how soon a moved alias is acted on: not run with the others
 //! harness  what all tests share: the cluster, MLflow, the operator; they end with the run
-//! fixture    what each test starts from: a place (tests/support/simulated)
+//! fixture  what each test starts from: a place (tests/support/simulated)
 //! ```
 //!
 //! Tests run side by side. One whose name begins with `promise_` proves that promise. Simulated pods do not

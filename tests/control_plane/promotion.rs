@@ -22,10 +22,9 @@ fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_ne
             fixture.until_named("champion", Some(version)).await?;
         }
         fixture.until_named("previous", Some("2")).await?;
-        until_sizes(fixture, [("1", 0), ("2", 2), ("3", 2)]).await.context(
-            "version 1 is scaled to zero, 2 \
-             is warm",
-        )?;
+        until_sizes(fixture, [("1", 0), ("2", 2), ("3", 2)])
+            .await
+            .context("version 1 is scaled to zero, 2 is warm")?;
 
         let before = Instant::now();
         let change = fixture.get("{version: '2', previousAlias: previous}").await?;

@@ -276,8 +276,7 @@ fn promise_7_deliveries_cost_a_bounded_number_of_reads_and_no_writes() {
         ensure!(deliver(fixture, "old", SECRET, now() - 600).await? == 401, "an old delivery was accepted");
         ensure!(
             deliver(fixture, "early", SECRET, now() + 600).await? == 401,
-            "an early delivery was \
-             accepted"
+            "an early delivery was accepted"
         );
         ensure!(until_quiet(&pushed).await? == before, "MLflow was read for a delivery that must be ignored");
         let after = pushed.registry.last().and_then(|seen| seen.object.resource_version());

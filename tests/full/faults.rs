@@ -122,16 +122,8 @@ fn a_serving_process_killed_under_load_is_reported_and_recovers_while_the_other_
              done; true";
         fixture.kubectl(&["exec", &pod, "--", "sh", "-c", kill], None).await?;
         let one = |malias: &ModelAlias| ready_replicas(malias) == Some(1);
-        let reported = fixture
-            .champion
-            .until_since(
-                killed,
-                "one of two pods is \
-             reported",
-                PATIENCE,
-                one,
-            )
-            .await?;
+        let reported =
+            fixture.champion.until_since(killed, "one of two pods is reported", PATIENCE, one).await?;
         let well = |malias: &ModelAlias| {
             alias::is_ready(malias, change.generation) && ready_replicas(malias) == Some(2)
         };

@@ -1,5 +1,5 @@
-//! TLS and a login in front of MLflow, as a proxy that a company has there. Who does not log in is shown the
-//! request as it came, as a proxy does that somebody debugs with.
+//! TLS and authentication in front of MLflow, like a company's proxy. Unauthenticated requests are echoed, as
+//! a debugging proxy does.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -36,7 +36,7 @@ struct Counts {
 }
 
 impl Front {
-    /// Passes requests with this `Authorization` on to a port of this machine.
+    /// Forwards requests with this `Authorization` to a port of this machine.
     pub(crate) fn open(to: u16, authorization: String) -> Result<Self> {
         let certificates = vec![CertificateDer::from_pem_slice(CERTIFICATE)?];
         let key = PrivateKeyDer::from_pem_slice(KEY)?;
@@ -51,7 +51,7 @@ impl Front {
                     (Arc::clone(&tls), authorization.clone(), Arc::clone(&seen));
                 std::thread::spawn(move || {
                     if let Ok(tls) = ServerConnection::new(tls) {
-                        // A client that hangs up early is no concern of ours.
+                        // A client that disconnects early does not matter.
                         let _ = answer(StreamOwned::new(tls, stream), to, &authorization, &counts);
                     }
                 });
@@ -64,7 +64,7 @@ impl Front {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// How many requests were admitted, and how many refused.
+    /// Returns how many requests were accepted, and how many rejected.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.counts.admitted.load(Ordering::Relaxed), self.counts.refused.load(Ordering::Relaxed))
     }
@@ -107,7 +107,7 @@ fn answer(
     client.flush()
 }
 
-/// The lines of a request's head, and its body.
+/// Returns the lines of a request's head, and its body.
 fn request(client: &mut impl BufRead) -> io::Result<(Vec<String>, Vec<u8>)> {
     let mut head = Vec::new();
     let mut length = 0;

@@ -44,8 +44,7 @@ fn an_object_that_cannot_be_read_is_not_written_and_reported() {
     });
 }
 
-/// Watches end, and the lists that begin them anew fail for a while; meanwhile the Service is deleted by
-/// hand.
+/// Watches end, and the lists to restart them fail for a while; meanwhile the Service is deleted by hand.
 async fn lists_fail(fixture: &Fixture, violation: Violation) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -70,7 +69,7 @@ async fn lists_fail(fixture: &Fixture, violation: Violation) -> Result<()> {
     fixture.kubernetes.lift(&lists);
     let over = Instant::now();
     fixture.audit.service_since(deleted, "the Service again", |_| true).await?;
-    println!("  the Service was back {:?} after the fault", over.elapsed());
+    println!("  the Service was restored {:?} after the fault", over.elapsed());
     fixture.get("version: '2'").await?;
     ensure!(selected(fixture).await? == "2", "traffic did not move");
     fixture.until_quiet().await
@@ -90,7 +89,7 @@ fn promise_7_watches_whose_lists_fail_are_restarted_with_backoff_and_catch_up() 
     run_all(cases);
 }
 
-/// A ModelRegistry whose Secret cannot be read says so under a reason.
+/// A ModelRegistry whose Secret cannot be read reports it.
 async fn secret_fails(fixture: &Fixture, violation: Violation, reason: Reason, said: &str) -> Result<()> {
     fixture.operator.start().await?;
     let url = fixture.registry.url();

@@ -1,5 +1,5 @@
-//! The API server, or one of our kinds, is not there when the operator starts: it waits, says for what, and
-//! goes on.
+//! The API server, or one of our kinds, is missing when the operator starts: it waits, reports for what, and
+//! continues.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     wire::{Exchange, Rule, Violation},
 };
 
-/// Waits until `/readyz` says 503 and `said`.
+/// Waits until `/readyz` returns 503 and `said`.
 async fn says(fixture: &Fixture, said: &[&str]) -> Result<()> {
     let began = Instant::now();
     loop {
@@ -23,12 +23,12 @@ async fn says(fixture: &Fixture, said: &[&str]) -> Result<()> {
         {
             return Ok(());
         }
-        ensure!(began.elapsed() < PATIENCE, "/readyz says {reported:?}, and not {said:?}");
+        ensure!(began.elapsed() < PATIENCE, "/readyz returns {reported:?}, not {said:?}");
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Something is missing from the start. What was wished for meanwhile is done once it is there.
+/// Something is missing from the start. What was requested in the meantime is done once it is available.
 async fn missing(fixture: &Fixture, rule: Rule, said: &[&str]) -> Result<()> {
     fixture.registered(1).await?;
     let placed = fixture.kubernetes.place(rule);
@@ -37,12 +37,12 @@ async fn missing(fixture: &Fixture, rule: Rule, said: &[&str]) -> Result<()> {
     says(fixture, said).await?;
     let change = fixture.desired("version: '1'").await?;
     sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
-    // It is still so, and not only now and then.
+    // It stays that way.
     for _ in 0..20 {
         let reported = fixture.operator.readiness().await?;
         ensure!(
             reported.0 == 503 && said.iter().all(|said| reported.1.contains(said)),
-            "/readyz says {reported:?}"
+            "/readyz returns {reported:?}"
         );
         sleep(Duration::from_millis(50)).await;
     }
@@ -51,8 +51,8 @@ async fn missing(fixture: &Fixture, rule: Rule, said: &[&str]) -> Result<()> {
     fixture.kubernetes.lift(&placed);
     let over = Instant::now();
     fixture.champion.ready(change, RECOVERY).await?;
-    println!("  without {}: {asked} requests, ready {:?} after it was there", said[0], over.elapsed());
-    ensure!(fixture.operator.is_ready().await, "/readyz does not say that it is ready");
+    println!("  without {}: {asked} requests, ready {:?} after it was available", said[0], over.elapsed());
+    ensure!(fixture.operator.is_ready().await, "/readyz does not report that it is ready");
     ensure!(selected(fixture).await? == "1", "it does not serve");
     fixture.until_named("champion", Some("1")).await?;
     fixture.until_quiet().await

@@ -1,4 +1,4 @@
-//! Aliases, versions and models that are deleted, made anew or renamed in the registry.
+//! Aliases, versions and models that are deleted, recreated or renamed in the registry.
 
 use std::time::Duration;
 
@@ -31,12 +31,12 @@ pub(super) fn cases() -> Vec<RunningCase> {
 }
 
 #[test]
-#[ignore = "what tells them apart, the time of their registration, is not remembered yet"]
+#[ignore = "the time of their registration, which distinguishes them, is not remembered yet"]
 fn recreated_versions_without_a_model_id_are_distinguished() {
     side_by_side([vec![case("reg-anew-alike", async |fixture| made_anew(fixture, false).await)]]);
 }
 
-/// The alias is put back, or its loss is told.
+/// The alias is put back, or its loss is reported.
 async fn alias_deleted(fixture: &Fixture) -> Result<()> {
     serving(fixture, 1).await?;
     let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
@@ -57,7 +57,7 @@ async fn alias_deleted(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before).await
 }
 
-/// The version that serves is deleted; a rollback to the one before it goes at once.
+/// The serving version is deleted; a rollback to the previous one works at once.
 async fn version_deleted(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     fixture.get("version: '2'").await?;
@@ -81,7 +81,7 @@ async fn version_deleted(fixture: &Fixture) -> Result<()> {
     fixture.until_named("champion", Some("1")).await
 }
 
-/// The warm version is deleted: it stays warm, and the rollback to it goes at once; only the alias cannot
+/// The warm version is deleted: it stays warm, and the rollback to it works at once; only the alias cannot
 /// name it.
 async fn warm_version_deleted(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
@@ -102,9 +102,8 @@ async fn warm_version_deleted(fixture: &Fixture) -> Result<()> {
     fixture.until_named("champion", Some("2")).await
 }
 
-/// The model is deleted and registered anew, with the same numbers: pods keep what they were started with
-/// until somebody wants the new one. With `logged`, versions have an identity of their own; otherwise only
-/// their times tell them apart.
+/// The model is deleted and registered again, with the same numbers: pods keep the old one until a retry.
+/// With `logged`, versions have model ids; otherwise only their times distinguish them.
 async fn made_anew(fixture: &Fixture, logged: bool) -> Result<()> {
     let reported = Reports::watch(fixture);
     let register = async || {
@@ -125,10 +124,10 @@ async fn made_anew(fixture: &Fixture, logged: bool) -> Result<()> {
     let said = synced(fixture, began, "False", Reason::VersionNotFound).await?;
     ensure!(said.contains("version 1 serves, but does not exist"), "{said:?}");
     untouched(fixture, &before).await?;
-    // The RegisteredModel has made it again, without versions.
+    // The RegisteredModel has created it again, without versions.
     register().await?;
     let said = synced(fixture, began, "False", Reason::VersionReplaced).await?;
-    ensure!(said.contains("deleted and registered anew") && said.contains("laurel.dev/retry"), "{said:?}");
+    ensure!(said.contains("deleted and registered again") && said.contains("laurel.dev/retry"), "{said:?}");
     says(fixture, began, ConditionType::Ready, "False", Reason::VersionReplaced).await?;
     fixture.until_quiet().await?;
     untouched(fixture, &before).await?;
@@ -139,19 +138,19 @@ async fn made_anew(fixture: &Fixture, logged: bool) -> Result<()> {
     fixture.champion.until_since(asked, "Ready", PATIENCE, |it| is_ready(it, change.generation)).await?;
     fixture.until_named("champion", Some("1")).await?;
     if logged {
-        ensure!(self::pinned(fixture)? != pinned, "the new one was not taken");
+        ensure!(self::pinned(fixture)? != pinned, "the new one was not used");
     }
     fixture.until_quiet().await
 }
 
-/// What the pods of version 1 load.
+/// Returns the model URI of version 1's pods.
 fn pinned(fixture: &Fixture) -> Result<String> {
     let versions = fixture.champion.last().map(|last| status(&last).versions).unwrap_or_default();
     let uri = versions.first().and_then(|held| held.model_uri.clone()).context("a version is held")?;
     Ok(uri.to_string())
 }
 
-/// The model gets another name in the registry, and its old one back.
+/// The model is renamed in the registry, and back.
 async fn renamed(fixture: &Fixture) -> Result<()> {
     serving(fixture, 1).await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
@@ -162,7 +161,7 @@ async fn renamed(fixture: &Fixture) -> Result<()> {
     says(fixture, began, ConditionType::Ready, "False", Reason::VersionNotFound).await?;
     fixture.until_quiet().await?;
     untouched(fixture, &before).await?;
-    // The RegisteredModel has made an empty model of the old name, which stands in the way.
+    // The RegisteredModel has created an empty model of the old name, which is in the way.
     let back = Instant::now();
     loop {
         fixture.mlflow.delete_model(&fixture.model).await?;

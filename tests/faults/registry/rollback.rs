@@ -1,4 +1,4 @@
-//! A rollback to the warm version is one write of the Service; it waits for no registry.
+//! A rollback to the warm version is one write of the Service, and does not wait for the registry.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::{
     wire::{Exchange, Rule, Server, Violation},
 };
 
-/// Less than the ten seconds after which a request to the registry is given up.
+/// Less than the timeout of a request to the registry, ten seconds.
 const PROMPT: Duration = Duration::from_secs(8);
 
-/// Whether the trouble is known before somebody rolls back.
+/// Whether the error is known before the rollback.
 #[derive(Clone, Copy, PartialEq)]
 enum News {
     /// The poll has failed.
     Known,
-    /// Nothing was asked since.
+    /// The registry was not read since.
     Unknown,
 }
 
@@ -90,8 +90,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// Back and forth while the write of the alias hangs: each time at once, and the alias is where traffic is in
-/// the end.
+/// Back and forth while the alias write hangs: each time at once, and finally the alias matches traffic.
 async fn twice(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     fixture.get("version: '2'").await?;

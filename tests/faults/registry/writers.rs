@@ -1,5 +1,5 @@
-//! Somebody else goes on moving the alias: Laurel puts it back three times, says that there is a quarrel, and
-//! stops writing, also after it was started anew. It ends as the message says.
+//! Another writer keeps moving the alias: Laurel puts it back three times, reports contention, and stops
+//! writing, even after a restart. It ends as described in the message.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::{
 /// How often an alias is put back.
 const THREE_TIMES: usize = 3;
 
-/// Lets an alias name `version` again as soon as the operator has set it.
+/// Sets an alias to `version` again as soon as the operator has set it.
 fn quarrel(fixture: &Fixture, alias: &'static str, version: &'static str) {
     fixture.invariants.excuse_alias(version);
     let (mlflow, model) = (fixture.mlflow, fixture.model.clone());
@@ -37,13 +37,13 @@ fn quarrel(fixture: &Fixture, alias: &'static str, version: &'static str) {
     fixture.registry.place(Rule::on(Method::POST, "registered-models/alias", again));
 }
 
-/// What serves when the quarrel begins, and how often the alias was set before.
+/// The state at the start of the contention, and how many times the alias was set before.
 struct Before {
     cluster: BTreeMap<String, Option<String>>,
     writes: usize,
 }
 
-/// Version 1 serves, and somebody wants the alias on version 2, until Laurel gives in.
+/// Version 1 serves, and another writer moves the alias to version 2 until Laurel stops.
 async fn contested(fixture: &Fixture) -> Result<Before> {
     serving(fixture, 3).await?;
     let before = Before { cluster: cluster(fixture).await?, writes: alias_writes(fixture) };
@@ -54,10 +54,10 @@ async fn contested(fixture: &Fixture) -> Result<Before> {
     Ok(before)
 }
 
-/// Waits until the quarrel is told, and sees that nothing is written any more.
+/// Waits until the contention is reported, and asserts that nothing is written any more.
 async fn gives_in(fixture: &Fixture, began: Instant, before: &Before) -> Result<()> {
     let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
-    for part in ["names version 2 again", "3 times", "stop the other writer", "laurel.dev/retry"] {
+    for part in ["moving the alias to version 2", "3 times", "stop the other writer", "laurel.dev/retry"] {
         ensure!(said.contains(part), "no {part:?} in {said:?}");
     }
     says(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
@@ -67,7 +67,7 @@ async fn gives_in(fixture: &Fixture, began: Instant, before: &Before) -> Result<
     still(fixture, before, THREE_TIMES).await
 }
 
-/// The alias was set so often since, it names version 2, and what serves was not touched.
+/// Asserts that the alias was set this many times, names version 2, and that serving was not affected.
 async fn still(fixture: &Fixture, before: &Before, times: usize) -> Result<()> {
     let writes = alias_writes(fixture) - before.writes;
     ensure!(writes == times, "the alias was set {writes} times");
@@ -95,7 +95,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// It ends when the other one has stopped and somebody asks. Until then an operator that is started anew does
+/// It ends when the other writer has stopped and a retry is requested. Until then a restarted operator does
 /// not write either.
 async fn asked(fixture: &Fixture) -> Result<()> {
     let before = contested(fixture).await?;
@@ -111,7 +111,7 @@ async fn asked(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before.cluster).await
 }
 
-/// It ends when the alias agrees; but it is not forgotten at once.
+/// It ends when the alias matches, but is not forgotten at once.
 async fn agrees(fixture: &Fixture) -> Result<()> {
     let before = contested(fixture).await?;
     let agreed = Instant::now();
@@ -124,7 +124,7 @@ async fn agrees(fixture: &Fixture) -> Result<()> {
     still(fixture, &before, THREE_TIMES).await
 }
 
-/// It ends when another version is wished for.
+/// It ends when another version is requested.
 async fn wishes_for_another(fixture: &Fixture) -> Result<()> {
     contested(fixture).await?;
     fixture.registry.lift_all();
@@ -133,7 +133,7 @@ async fn wishes_for_another(fixture: &Fixture) -> Result<()> {
     until_sizes(fixture, [("1", 2), ("3", 2)]).await
 }
 
-/// With `drift: Report` there is no quarrel: what somebody does to the alias is told and left.
+/// With `drift: Report` there is no contention: changes of the alias are reported and left.
 async fn reports(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     fixture.get("{version: '1', drift: Report}").await?;
@@ -151,7 +151,7 @@ async fn reports(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before).await
 }
 
-/// The same quarrel over the previous alias.
+/// The same contention over the previous alias.
 async fn previous(fixture: &Fixture) -> Result<()> {
     let spec = |version: u8| format!("{{version: '{version}', previousAlias: previous}}");
     serving(fixture, 3).await?;
@@ -174,7 +174,7 @@ async fn previous(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before).await
 }
 
-/// A follower takes an alias that is set again for somebody who asks again, but not without end.
+/// A follower treats an alias that is set again as a retry, but not endlessly.
 async fn follows(fixture: &Fixture) -> Result<()> {
     super::described(fixture, 2).await?;
     fixture.move_alias("1").await?;
@@ -186,7 +186,7 @@ async fn follows(fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
     fixture.move_alias("2").await?;
     let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
-    ensure!(said.contains("names version 2 again") && said.contains("laurel.dev/retry"), "{said:?}");
+    ensure!(said.contains("moving the alias to version 2") && said.contains("laurel.dev/retry"), "{said:?}");
     says(fixture, began, ConditionType::Ready, "False", Reason::ProgressDeadlineExceeded).await?;
     fixture.until_quiet().await?;
     fixture.operator.restart().await?;

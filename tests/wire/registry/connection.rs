@@ -1,4 +1,4 @@
-//! What cannot be used is refused before the first request, and secrets stay out of every text.
+//! Invalid settings are rejected before the first request, and secrets stay out of every text.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn unusable_settings_are_rejected_with_the_field_and_the_next_step() {
 fn https_works_with_the_certificates_of_the_system() {
     match MlflowRegistry::new(connection("https://mlflow")) {
         Ok(_) => {}
-        // A machine without certificates is told what to do.
+        // On a machine without certificates the error has the next step.
         Err(error) => assert!(matches!(error, ConnectionError::Tls { .. }), "{error}"),
     }
 }
@@ -77,7 +77,7 @@ async fn credentials_are_sent_and_never_shown() {
     }
 }
 
-/// A proxy that somebody debugs with answers what it got.
+/// A debugging proxy echoes the request.
 #[tokio::test]
 async fn promise_12_credentials_that_a_server_sends_back_are_not_quoted() {
     let table = [

@@ -1,4 +1,5 @@
-//! Models and versions are read with the fewest requests, and only what was asked for is believed.
+//! Models and versions are read with few requests, and only responses about the requested objects are
+//! accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -217,7 +218,7 @@ async fn the_newest_versions_come_first_and_once() {
     let filter = "name IN ('fraud')";
     let mut strange = fraud_version(5);
     strange["version"] = json!("4000000000");
-    // Version 5 was made between the two pages, so the second one begins with what the first one ended with.
+    // Version 5 was created between the two pages, so the second one begins with the end of the first.
     let first =
         json!({ "model_versions": [fraud_version(4), strange, fraud_version(3)], "next_page_token": "t" });
     let second = json!({ "model_versions": [fraud_version(3), fraud_version(2), fraud_version(1)] });

@@ -1,4 +1,4 @@
-//! Deliveries over real sockets: what is let in, what is not, and who waits too long.
+//! Deliveries over real sockets: accepted ones, rejected ones, and slow clients.
 
 use std::{
     net::SocketAddr,
@@ -28,12 +28,12 @@ use tokio::{
 
 const SECRET: &str = "wonderland";
 const PATH: &str = "/webhooks/risk/mlflow";
-/// Long enough for a machine that is busy with other things.
+/// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 type Heard = Arc<Mutex<Vec<(Option<RegistryKey>, DeliveryOutcome)>>>;
 
-/// An endpoint with one door, and everything that it heard.
+/// An endpoint with one receiver, and everything that it accepted.
 struct Stage {
     address: SocketAddr,
     heard: Heard,
@@ -45,7 +45,7 @@ fn key() -> RegistryKey {
     RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
 }
 
-/// Limits that no honest client of a slow machine meets.
+/// Limits that no honest client on a slow machine reaches.
 fn generous() -> Limits {
     Limits { connections: 8, connection: PATIENCE, headers: PATIENCE, ..Limits::default() }
 }
@@ -93,7 +93,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// The headers with which MLflow sends a body.
+/// Returns MLflow's headers for a body.
 fn signed(request: RequestBuilder, secret: &str, id: &str, sent: u64, body: &str) -> RequestBuilder {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("{id}.{sent}.{body}").as_bytes());
@@ -113,7 +113,7 @@ async fn over_tls_a_delivery_is_accepted_once() {
     let stage = Stage::set(true, generous()).await;
     let send = || signed(stage.post(PATH), SECRET, "first", now(), "{}").body("{}");
     assert_eq!(status(send()).await, 200);
-    assert_eq!(status(send()).await, 200, "a repetition is answered as the first was, so that it ends");
+    assert_eq!(status(send()).await, 200, "a repetition gets the same response, so that retries end");
     assert_eq!(
         *stage.heard.lock().unwrap(),
         [(Some(key()), DeliveryOutcome::Accepted), (Some(key()), DeliveryOutcome::Replayed)]
@@ -175,15 +175,15 @@ async fn anything_invalid_is_rejected_without_a_reason() {
     let url = format!("http://localhost:{}{PATH}", stage.address.port());
     assert_eq!(status(stage.client.get(url)).await, 405);
     assert!(!stage.heard().contains(&DeliveryOutcome::Accepted));
-    // The largest that is let in.
+    // The largest body that is accepted.
     let body = "x".repeat(64 << 10);
     assert_eq!(status(signed(stage.post(PATH), SECRET, "8", now(), &body).body(body.clone())).await, 200);
 }
 
-/// The end of a connection: everything that came of it.
+/// Returns everything received until the end of a connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut rest = Vec::new();
-    // One that is cut off may end in a reset.
+    // A connection that is cut may end in a reset.
     let read = stream.read_to_end(&mut rest);
     let _ = tokio::time::timeout(PATIENCE, read).await.expect("the connection is not ended");
     String::from_utf8_lossy(&rest).into_owned()
@@ -198,8 +198,7 @@ async fn slow_clients_are_disconnected_and_waiting_ones_served() {
         ..Limits::default()
     };
     let stage = Stage::set(false, limits).await;
-    // One says nothing, one begins its headers, one begins its body, and they take all the room that there
-    // is.
+    // One client sends nothing, one begins its headers, one its body, and together they use all connections.
     let mut slow = Vec::new();
     let id_and_more = format!(
         "POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nX-MLflow-Delivery-Id: \
@@ -212,7 +211,7 @@ async fn slow_clients_are_disconnected_and_waiting_ones_served() {
         stream.write_all(words.as_bytes()).await.unwrap();
         slow.push(stream);
     }
-    // A busy machine may take as long as the limit for an honest one, too.
+    // A busy machine may take as long as the limit even for an honest client.
     let began = Instant::now();
     let mut number = 0;
     loop {
@@ -222,7 +221,7 @@ async fn slow_clients_are_disconnected_and_waiting_ones_served() {
         if sent.is_ok_and(|answer| answer.status() == StatusCode::OK) {
             break;
         }
-        assert!(began.elapsed() < PATIENCE, "nobody came in any more: {:?}", stage.heard());
+        assert!(began.elapsed() < PATIENCE, "no client was served any more: {:?}", stage.heard());
     }
     for stream in &mut slow {
         let said = rest(stream).await;

@@ -1,4 +1,4 @@
-//! What Laurel does about the webhooks in MLflow, and what it tells when MLflow does not let it.
+//! Registration of webhooks in MLflow, and reported errors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,12 +26,12 @@ const API: &str = "/api/2.0/mlflow/webhooks";
 const SECRET: &str = "correct-horse-battery";
 const UID: &str = "8c3cf3f5-8b12-4f3e-9b39-0d7a1f6a3b11";
 
-/// A registry whose server is this one.
+/// Returns a registry with this server.
 fn registry(server: &MockServer) -> Arc<PolledRegistry> {
     handle_within(server, Duration::from_mins(1))
 }
 
-/// The same, with another limit for its answers.
+/// The same, with another timeout.
 fn handle_within(server: &MockServer, timeout: Duration) -> Arc<PolledRegistry> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let url: url::Url = server.uri().parse().unwrap();
@@ -73,7 +73,7 @@ fn events() -> Value {
     ])
 }
 
-/// A webhook as MLflow 3.17 lists it.
+/// Returns a webhook in the format of MLflow 3.17.
 fn listed(id: &str) -> Value {
     let desired = desired_webhook();
     json!({
@@ -117,12 +117,12 @@ fn tried(result: &Value) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({ "result": result }))
 }
 
-/// An error as MLflow writes them.
+/// Returns an error in MLflow's format.
 fn error_message(status: u16, code: &str, message: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_json(json!({ "error_code": code, "message": message }))
 }
 
-/// The requests that changed something, in their order.
+/// Returns the requests that changed something, in order.
 async fn changes(server: &MockServer) -> Vec<(String, Value)> {
     let requests = server.received_requests().await.unwrap();
     let tell = |request: Request| {
@@ -201,7 +201,7 @@ async fn all_pages_are_listed_before_a_webhook_is_created() {
     assert_eq!((id.as_deref(), changes(&server).await), (Some("second-page"), Vec::new()));
 }
 
-/// What is told when the listing is answered so. Nothing may be made then.
+/// Returns the error if the listing gets this response. Nothing may be created then.
 async fn told_of_listing(answer: ResponseTemplate) -> ReasonMessage {
     let server = MockServer::start().await;
     answers(&server, "GET", "", answer).await;
@@ -234,7 +234,7 @@ async fn a_server_that_cannot_list_its_webhooks_gets_none() {
     names(&away, Reason::RegistryFailing, &["503"]);
 }
 
-/// What is told when MLflow answers so to the webhook that is made.
+/// Returns the error if MLflow responds like this to the creation of the webhook.
 async fn told_of_making(answer: ResponseTemplate) -> ReasonMessage {
     let server = MockServer::start().await;
     lists(&server, &[]).await;
@@ -278,7 +278,7 @@ async fn failed_deliveries_are_reported_and_the_webhook_is_known() {
         Reason::WebhookUndeliverable,
         &["CERTIFICATE_VERIFY_FAILED", "public certificate authorities"],
     );
-    assert_eq!(id.as_deref(), Some("made"), "it has to be deleted some day");
+    assert_eq!(id.as_deref(), Some("made"), "it must be deleted later");
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn a_hanging_test_delivery_is_reported() {
     let registry = handle_within(&server, Duration::from_secs(2));
     let cause = register(&registry, &desired_webhook(), true, &mut None).await.unwrap_err();
     names(&cause, Reason::WebhookUndeliverable, &["within 2s", "can reach that address"]);
-    // Once deliveries arrive, nobody asks for another one.
+    // Once deliveries arrive, no test delivery is requested.
     register(&registry, &desired_webhook(), false, &mut None).await.unwrap_err();
 }
 

@@ -1,4 +1,4 @@
-//! What the cluster and the registry may show, as bytes choose: also what no story leads to.
+//! Generates any state of the cluster and the registry, including unreachable ones.
 
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
@@ -9,7 +9,7 @@ use crate::{
     fuzzing::schema::Generator,
 };
 
-/// Versions from this list, so that one is often the same as another.
+/// Versions from this list, so that they often coincide.
 fn version(generator: &mut Generator) -> String {
     (generator.below(5) + 1).to_string()
 }
@@ -31,7 +31,7 @@ fn count(generator: &mut Generator) -> u32 {
     [0, 1, 2, 3, 10_000][generator.below(5)]
 }
 
-/// Also what somebody may write into a Deployment by hand.
+/// Including manual edits of a Deployment.
 fn desired(generator: &mut Generator) -> u32 {
     if generator.chance(10) { i32::MAX.unsigned_abs() } else { count(generator) }
 }
@@ -60,7 +60,7 @@ pub(super) fn registry(generator: &mut Generator) -> RegistryView {
     serde_json::from_value(view).unwrap()
 }
 
-/// `settings` is what is applied today.
+/// `settings` is the current fingerprint.
 pub(super) fn cluster(generator: &mut Generator, settings: &str) -> ClusterView {
     let mut workloads = Map::new();
     for number in 1..=5 {
