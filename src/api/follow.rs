@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{metric::Goal, registered_model::TagValue};
+use super::{metric::Goal, names::TagValue};
 
 /// A range of semantic versions: parts such as `>=2.1`, `<3`, `~2.4`, `^2` or `*`, separated by spaces or
 /// commas.

@@ -240,6 +240,12 @@ pub(crate) fn hex(bytes: &[u8], digits: usize) -> String {
     text
 }
 
+/// The value of a tag, at most 5000 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(transparent)]
+pub struct TagValue(#[schemars(length(max = 5000))] pub String);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -6,7 +6,11 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LABEL_PATTERN, metric::Goal, names::AliasName, registered_model::TagValue};
+use super::{
+    LABEL_PATTERN,
+    metric::Goal,
+    names::{AliasName, TagValue},
+};
 
 /// Requirements for a version before the `ModelAliases` of these aliases send it traffic. All of them must be
 /// met; if several rules name the same alias, all of these rules. A version that served before is never held

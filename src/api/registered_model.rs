@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DeletionPolicy, RegistryReference, RegistryStatus,
-    names::{ModelName, Version},
+    names::{ModelName, TagValue, Version},
     promotion::PromotionRule,
 };
 
@@ -86,12 +86,6 @@ pub struct RegisteredModelSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
-
-/// The value of a tag, at most 5000 characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-#[serde(transparent)]
-pub struct TagValue(#[schemars(length(max = 5000))] pub String);
 
 impl RegisteredModel {
     /// Returns the model's name in the registry.

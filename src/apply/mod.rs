@@ -28,7 +28,7 @@ use crate::{
         smoke_tests::{self, SmokeTests},
     },
     status::{Applied, NewEvent},
-    telemetry::metrics::Metrics,
+    telemetry::metrics::{ActionOutcome, Metrics},
 };
 
 /// The part of the context that actions need.
@@ -62,22 +62,28 @@ pub async fn apply(
     effects.smoke.keep_only(&subject.uid, decision.smoke_test.as_ref());
     let mut applied = Applied::default();
     for action in &decision.actions {
-        if !effects.throttle.may_write(&subject.uid, action).await {
+        if let Some(pause) = effects.throttle.pause(&subject.uid, action) {
+            applied.postponed = Some(pause);
             break;
         }
         match act(effects, subject, observed, action).await {
             Ok(Effect::Done) => {
-                tracing::info!(?action, "done");
-                effects.metrics.action(action, true);
+                tracing::info!(?action, "action applied");
+                effects.metrics.action(action, ActionOutcome::Done);
                 if effects.throttle.done(&subject.uid, action) {
                     report_contention(effects, subject, action);
                 }
-                applied.actions.push(action.clone());
+                applied.done.push(action.clone());
+            }
+            Ok(Effect::Begun) => {
+                tracing::info!(?action, "action begun");
+                effects.metrics.action(action, ActionOutcome::Begun);
+                applied.begun.push(action.clone());
             }
             Ok(Effect::UnderWay) => {}
             Err(cause) => {
-                tracing::warn!(?action, reason = %cause.reason, message = cause.message, "failed");
-                effects.metrics.action(action, false);
+                tracing::warn!(?action, reason = %cause.reason, message = cause.message, "action failed");
+                effects.metrics.action(action, ActionOutcome::Failed);
                 applied.failure = Some(cause);
                 break;
             }
@@ -156,7 +162,7 @@ async fn act(
         Action::SmokeTest { version, attempt } => {
             if let (Some(serving), Some(intent)) = (&subject.spec().serving, &observed.intent.serving) {
                 let model = subject.known_model()?;
-                effects.smoke.begin(smoke_tests::Request {
+                let has_begun = effects.smoke.begin(smoke_tests::Request {
                     uid: subject.uid.clone(),
                     alias: subject.key.clone(),
                     version: *version,
@@ -166,6 +172,7 @@ async fn act(
                     port: serving.port,
                     timeout: intent.smoke_test.timeout.unsigned_abs(),
                 });
+                return Ok(if has_begun { Effect::Begun } else { Effect::UnderWay });
             }
             Ok(())
         }

@@ -75,9 +75,6 @@ pub(super) fn forgetting(
         let Ok(alias) = alias else { return };
         // The store is written before this is seen.
         let there = context.aliases.get(&ObjectRef::from_obj(alias));
-        if let Ok(alias) = &alias.0 {
-            context.throttle.changed(alias);
-        }
         let is_new = alias.0.as_ref().is_ok_and(|alias| alias.status.is_none());
         if is_new {
             wake_rivals(&context, alias);
@@ -114,12 +111,11 @@ fn wake_waiting(context: &Context) {
 /// Returns when to reconcile again, if nothing happens before.
 fn again(decision: &Decision, applied: &Applied, now: Timestamp) -> Action {
     let wake = decision.wake.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-    match (wake, &applied.failure) {
-        (wake, Some(_)) => Action::requeue(wake.map_or(AFTER_FAILURE, |wake| wake.min(AFTER_FAILURE))),
-        // Wakes a little late, so that the time it was set for has passed.
-        (Some(wake), None) => Action::requeue(wake + Duration::from_millis(50)),
-        (None, None) => Action::await_change(),
-    }
+    // A wake-up a little late finds the time it was set for in the past.
+    let wake = wake.map(|wake| wake + Duration::from_millis(50));
+    let after_failure = applied.failure.as_ref().map(|_| AFTER_FAILURE);
+    let soonest = [wake, after_failure, applied.postponed].into_iter().flatten().min();
+    soonest.map_or_else(Action::await_change, Action::requeue)
 }
 
 /// Writes one patch if the status changed, and publishes the Events for the change.

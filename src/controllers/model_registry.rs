@@ -14,9 +14,11 @@ use secrecy::SecretString;
 
 use super::{
     Error,
-    poll::{poll_forever, wake, wake_models, wake_object},
+    poll::poll_forever,
     registry_object::RegistryObject,
-    unreadable, webhook, write_status,
+    unreadable,
+    wake::{wake, wake_models, wake_object},
+    webhook, write_status,
 };
 use crate::{
     api::{

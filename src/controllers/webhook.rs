@@ -19,7 +19,7 @@ use crate::{
         model_registry::WebhookStatus,
     },
     cluster::secrets,
-    controllers::{context::Context, poll::wake_object, registry_object::RegistryObject},
+    controllers::{context::Context, registry_object::RegistryObject, wake::wake_object},
     options::{RunOptions, WebhookScheme},
     registry::{
         polled::{PolledRegistry, RegistryKey},

@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, GatesReport, Traffic, observed::Workload};
+use super::{
+    GatesReport, Traffic,
+    attempt::Attempt,
+    observed::{BlockerScope, Workload},
+};
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,
@@ -81,6 +85,44 @@ pub enum Action {
         /// The entry's time, which names it.
         at: Timestamp,
     },
+}
+
+impl Action {
+    /// Whether it is only begun, and goes on beside the reconcile: nothing may say that it is done when the reconcile ends.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        match self {
+            Self::SmokeTest { .. } | Self::SetAlias { .. } | Self::WriteAudit { .. } => true,
+            Self::SetFinalizer { .. }
+            | Self::Apply { .. }
+            | Self::Scale { .. }
+            | Self::Route(_)
+            | Self::Delete { .. }
+            | Self::DeleteService
+            | Self::FillInReplicas { .. }
+            | Self::DeleteAlias { .. } => false,
+        }
+    }
+}
+
+impl BlockerScope {
+    /// Whether an action is still allowed.
+    #[must_use]
+    pub(super) fn allows(self, action: &Action) -> bool {
+        match action {
+            Action::Route(_) => self == Self::Changes,
+            Action::Scale { .. } => self != Self::Everything,
+            Action::SetFinalizer { .. }
+            | Action::Apply { .. }
+            | Action::SmokeTest { .. }
+            | Action::Delete { .. }
+            | Action::DeleteService
+            | Action::FillInReplicas { .. }
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::WriteAudit { .. } => false,
+        }
+    }
 }
 
 /// One of the two aliases that a ModelAlias keeps.

@@ -23,6 +23,7 @@
 mod action;
 mod alias_only;
 mod alias_plan;
+mod attempt;
 mod audit;
 mod blue_green;
 mod deletion;
@@ -40,6 +41,7 @@ pub(crate) mod tests;
 
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use alias_plan::CONTENTION;
+pub use attempt::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
 pub use deletion::REGISTRY_DEADLINE;
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{
@@ -51,7 +53,6 @@ pub use observed::{
 };
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
-pub use smoke_test::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
 pub use target::desired;
 
 pub use crate::api::model_alias::OnUnavailable;

@@ -14,10 +14,9 @@ use crate::api::{
 };
 
 use super::{
-    Action,
+    attempt::SmokeTest,
     follow::{self, Candidates, Choice, Follower},
     gates::Evidence,
-    smoke_test::SmokeTest,
 };
 
 /// The input of a decision.
@@ -98,26 +97,6 @@ pub enum BlockerScope {
     ChangesAndService,
     /// Everything: the state of the cluster is not known.
     Everything,
-}
-
-impl BlockerScope {
-    /// Whether an action is still allowed.
-    #[must_use]
-    pub(super) fn allows(self, action: &Action) -> bool {
-        match action {
-            Action::Route(_) => self == Self::Changes,
-            Action::Scale { .. } => self != Self::Everything,
-            Action::SetFinalizer { .. }
-            | Action::Apply { .. }
-            | Action::SmokeTest { .. }
-            | Action::Delete { .. }
-            | Action::DeleteService
-            | Action::FillInReplicas { .. }
-            | Action::SetAlias { .. }
-            | Action::DeleteAlias { .. }
-            | Action::WriteAudit { .. } => false,
-        }
-    }
 }
 
 /// What chooses the version.

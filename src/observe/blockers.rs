@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
-use super::model_alias::Sources;
+use super::sources::Sources;
 use crate::{
     api::{
         ModelAliasSpec, ModelAliasStatus,

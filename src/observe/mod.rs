@@ -20,7 +20,9 @@ mod evidence;
 mod model_alias;
 mod poll_plan;
 pub mod registered_model;
+mod sources;
 
 pub use candidates::candidate;
-pub use model_alias::{Sources, observe};
+pub use model_alias::observe;
 pub use poll_plan::{Watched, models_of, poll_plan};
+pub use sources::Sources;

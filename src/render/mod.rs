@@ -44,6 +44,9 @@ pub use fingerprint::{SettingsFingerprint, settings};
 pub use service::{Selection, endpoint, service};
 pub use template::{InvalidTemplate, TemplateError};
 
+/// The name of the serving port, in pods and in the Service.
+const HTTP: &str = "http";
+
 /// Everything that the objects of a ModelAlias depend on, except version, model URI and size.
 #[derive(Clone, Debug)]
 pub struct Rendering<'a> {

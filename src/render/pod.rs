@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    Rendering, labels,
+    HTTP, Rendering, labels,
     runtime::{self, Server},
 };
 use crate::api::{
@@ -20,8 +20,6 @@ use crate::api::{
 
 /// The name of the serving container.
 pub(super) const MODEL: &str = "model";
-/// The name of its port.
-pub(super) const HTTP: &str = "http";
 /// The variables that name the version of a pod. Only Laurel may set them.
 pub(super) const IDENTITY: [&str; 4] = ["MODEL_NAME", "MODEL_VERSION", "MODEL_ALIAS", "MODEL_URI"];
 

@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use super::{ServiceRendering, labels, pod::HTTP};
+use super::{HTTP, ServiceRendering, labels};
 use crate::api::names::Version;
 
 /// Whose pods the Service sends requests to.

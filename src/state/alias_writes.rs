@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use crate::{
     registry::{Registry, RegistryError},
     resolve::{Model, Subject},
 };
+use parking_lot::{Mutex, MutexGuard};
 
 /// The pause after a failed write; doubled by each further failure, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(5);
@@ -93,7 +94,7 @@ impl AliasWrites {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WriteKey, AliasState>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock()
     }
 
     /// Begins a write, unless one of the same alias is running: its end triggers a new decision. While
@@ -127,7 +128,7 @@ impl AliasWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        failed.map_or(Ok(Effect::Done), |failure| Err(failure.cause))
+        failed.map_or(Ok(Effect::Begun), |failure| Err(failure.cause))
     }
 
     /// Returns the version that this process last set one of the two aliases to.

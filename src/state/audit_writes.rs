@@ -4,11 +4,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Effect;
 use crate::{
@@ -73,7 +74,7 @@ impl AuditWrites {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, AuditState>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock()
     }
 
     /// Returns the results for entries that are pending in the status.
@@ -121,7 +122,7 @@ impl AuditWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        Effect::Done
+        Effect::Begun
     }
 
     /// Forgets the writes of a ModelAlias that is gone.

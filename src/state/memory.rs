@@ -1,12 +1,10 @@
 //! Per-object memory between reconciles, of what the cluster does not show, or not yet.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     api::{ModelAlias, ModelAliasStatus, RegisteredModel},
@@ -29,7 +27,7 @@ pub struct Memory {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn revision(alias: &ModelAlias) -> u64 {

@@ -24,8 +24,10 @@ pub use throttle::{Revision, Throttle};
 
 /// The result of an action that did not fail.
 pub enum Effect {
-    /// It is done, or its background task was started.
+    /// It is done.
     Done,
-    /// It was started before and is still running.
+    /// It has just begun, and runs beside the reconcile.
+    Begun,
+    /// It was begun before and has not ended.
     UnderWay,
 }

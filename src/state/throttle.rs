@@ -2,12 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use kube::ResourceExt;
-use tokio::sync::Notify;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     api::{ModelAlias, RETRY_ANNOTATION, names::Version},
@@ -47,10 +46,6 @@ impl Revision {
         let retry = alias.annotations().get(RETRY_ANNOTATION).cloned();
         Self { generation: alias.metadata.generation, retry, target }
     }
-
-    fn is_asked_by(&self, alias: &ModelAlias) -> bool {
-        *self == Self::of(alias, self.target)
-    }
 }
 
 /// The writes for one desired state.
@@ -58,8 +53,6 @@ impl Revision {
 struct Writes {
     revision: Revision,
     newest: Vec<RecentWrite>,
-    /// Notified when something else is desired, which ends a pause.
-    changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -70,7 +63,7 @@ struct RecentWrite {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn uid(alias: &ModelAlias) -> String {
@@ -141,30 +134,12 @@ impl Throttle {
         }
     }
 
-    /// Ends a pause of `alias` if its desired state has changed.
-    pub fn changed(&self, alias: &ModelAlias) {
-        if let Some(writes) = locked(&self.written).get(&uid(alias))
-            && !writes.revision.is_asked_by(alias)
-        {
-            writes.changed.notify_waiters();
-        }
-    }
-
-    /// Waits before a write that another client reverted a moment ago. Returns false if the desired state
-    /// changes in the meantime: the old decision must not be written any more.
-    pub async fn may_write(&self, uid: &str, action: &Action) -> bool {
-        let Some((pause, changed)) = self.pause(uid, action) else { return true };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => true,
-            () = changed.notified() => false,
-        }
-    }
-
-    fn pause(&self, uid: &str, action: &Action) -> Option<(Duration, Arc<Notify>)> {
+    /// How long a write has to wait, because another client reverted the same one a moment ago.
+    #[must_use]
+    pub fn pause(&self, uid: &str, action: &Action) -> Option<Duration> {
         let written = locked(&self.written);
-        let writes = written.get(uid)?;
-        let before = writes.newest.iter().find(|written| written.action == *action)?;
-        Some((left(before.at)?, writes.changed.clone()))
+        let before = written.get(uid)?.newest.iter().find(|written| written.action == *action)?;
+        left(before.at)
     }
 
     /// Remembers a write. Returns true if it should be reported that another client keeps reverting it.
@@ -277,22 +252,13 @@ mod tests {
         assert_eq!(reported, [false, false, false, true]);
     }
 
-    #[tokio::test]
-    async fn another_desired_state_ends_a_pause_at_once() {
+    #[test]
+    fn another_desired_state_ends_a_pause_at_once() {
         let throttle = Throttle::default();
         throttle.begin("u", &revision(1));
         throttle.done("u", &route(2));
-        let paused = throttle.pause("u", &route(2)).unwrap();
-        assert!(paused.0 <= PAUSE);
-        let route = route(2);
-        let waits = throttle.may_write("u", &route);
-        let change = async {
-            tokio::task::yield_now().await;
-            throttle.changed(&alias(1));
-            tokio::task::yield_now().await;
-            throttle.changed(&alias(2));
-        };
-        let (may_write, ()) = tokio::join!(waits, change);
-        assert!(!may_write, "the old decision is written");
+        assert!(throttle.pause("u", &route(2)).is_some_and(|pause| pause <= PAUSE));
+        throttle.begin("u", &revision(2));
+        assert!(!is_paused(&throttle, &route(2)));
     }
 }

@@ -41,7 +41,7 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
         events.extend(history(entry, after));
     }
     events.extend(before.history.iter().filter_map(|entry| unrecorded(entry, after)));
-    for action in &applied.actions {
+    for action in applied.done.iter().chain(&applied.begun) {
         events.extend(write(action, before));
     }
     if let Some(version) =
@@ -147,7 +147,7 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
         Action::SetAlias { role: AliasRole::Main, version, replaces, corrects: true } => {
             let from = replaces.map_or_else(|| "nothing".to_owned(), |from| format!("version {from}"));
             let message =
-                format!("the alias in the registry named {from}; putting it back on version {version}");
+                format!("the alias in the registry names {from} and is being put back on version {version}");
             publish_events("AliasPutBack", "PutAliasBackOn", *version, message)
         }
         Action::DeleteAlias { replaces, .. } => publish_events(

@@ -1,5 +1,7 @@
 //! The next status of a ModelAlias.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -34,8 +36,12 @@ const REJECTED_MAX: usize = 5;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// The actions that succeeded, in order.
-    pub actions: Vec<Action>,
-    /// Why the next one failed, if one did.
+    pub done: Vec<Action>,
+    /// The actions that were begun and go on beside the reconcile, in order. Nothing says that they are done.
+    pub begun: Vec<Action>,
+    /// How long the rest has to wait, because another client just reverted the same write.
+    pub postponed: Option<Duration>,
+    /// Why the next one did not, if one failed.
     pub failure: Option<ReasonMessage>,
 }
 
@@ -108,7 +114,7 @@ fn remember_workloads(observed: &Observed, applied: &Applied, status: &mut Model
         .iter()
         .map(|(version, workload)| (*version, workload.model_uri.clone()))
         .collect();
-    for action in &applied.actions {
+    for action in &applied.done {
         match action {
             Action::Apply { version, model_uri, .. } => {
                 identities.retain(|(known, _)| known != version);
@@ -160,7 +166,7 @@ fn remember_start(
     for held in &mut status.versions {
         let workload = observed.cluster.workloads.get(&held.version);
         let before = workload.map_or(0, |workload| workload.desired);
-        let sized = applied.actions.iter().rev().find_map(|action| match action {
+        let sized = applied.done.iter().rev().find_map(|action| match action {
             Action::Apply { version, replicas, .. } if *version == held.version => Some((*replicas, true)),
             Action::Scale { version, replicas } if *version == held.version => Some((*replicas, false)),
             _ => None,
@@ -196,7 +202,7 @@ fn remember_start(
 /// Updates traffic: the serving version, the previous one, and when traffic left a version.
 fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAliasStatus) {
     let now = observed.now;
-    let routed = applied.actions.iter().rev().find_map(|action| match action {
+    let routed = applied.done.iter().rev().find_map(|action| match action {
         Action::Route(traffic) => Some(*traffic),
         Action::DeleteService => Some(Traffic::Nowhere),
         _ => None,
@@ -219,11 +225,10 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
             .and_then(|held| held.started_at)
             .or_else(workload)
             .filter(|_| !returns)
-            .and_then(|started| std::time::Duration::try_from(now.duration_since(started)).ok());
+            .and_then(|started| Duration::try_from(now.duration_since(started)).ok());
         let entry = HistoryEntry {
             duration: duration.map(|duration| {
-                std::time::Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-                    .into()
+                Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).into()
             }),
             ..entry_of(
                 observed,
@@ -373,7 +378,7 @@ fn remember_contention(
     if other_desired || is_over || observed.retry_is_asked() {
         status.put_back_at.clear();
     }
-    if applied.actions.iter().any(|action| matches!(action, Action::SetAlias { corrects: true, .. })) {
+    if applied.begun.iter().any(|action| matches!(action, Action::SetAlias { corrects: true, .. })) {
         status.put_back_at.retain(|at| !forgotten(at));
         status.put_back_at.insert(0, now);
         status.put_back_at.truncate(PUT_BACK_MAX);

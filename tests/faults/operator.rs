@@ -3,11 +3,12 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -62,8 +63,8 @@ users: [{{name: operator, user: {{}}}}]
         })))
     }
 
-    fn process(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
-        self.0.process.lock().unwrap_or_else(PoisonError::into_inner)
+    fn process(&self) -> parking_lot::MutexGuard<'_, Option<Process>> {
+        self.0.process.lock()
     }
 
     /// Starts it, without waiting until it is ready.

@@ -1,12 +1,9 @@
 //! A ModelAlias's clients, and which version may answer them at which time.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, ensure};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
@@ -70,7 +67,7 @@ impl Clients {
     /// From now on any of these versions may answer.
     pub(super) fn may_be_answered_by<const N: usize>(&self, versions: [&str; N]) -> Instant {
         let now = Instant::now();
-        self.allowed.lock().unwrap_or_else(PoisonError::into_inner).from(now, versions);
+        self.allowed.lock().from(now, versions);
         now
     }
 
@@ -101,13 +98,13 @@ impl Clients {
         };
         let report = Report::of_all(self.loads.iter().map(|load| load.since(changed)));
         let first = report.first_answer_by(version).filter(|_| at_once);
-        self.allowed.lock().unwrap_or_else(PoisonError::into_inner).from(first.unwrap_or(settled), [version]);
+        self.allowed.lock().from(first.unwrap_or(settled), [version]);
         Ok(())
     }
 
     /// Returns the responses in `report` from versions that were not allowed.
     pub(super) fn strays(&self, report: &Report) -> Vec<Sample> {
-        let allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowed = self.allowed.lock();
         report.samples().iter().filter(|sample| !allowed.allows(sample)).cloned().collect()
     }
 }

@@ -1,10 +1,6 @@
 //! The soak's harness: a namespace, a registered model, three aliases, and watches.
 
-use std::{
-    fmt::Debug,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt::Debug, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
@@ -18,6 +14,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Resource, runtime::watcher};
 use laurel::api::{ModelAlias, ModelRegistry, RegisteredModel};
+use parking_lot::{Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::{sync::Semaphore, time::Instant};
@@ -123,7 +120,7 @@ impl Harness {
     }
 
     fn figures_now(&self) -> MutexGuard<'_, Figures> {
-        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.figures.lock()
     }
 
     /// Counts something.

@@ -1,11 +1,9 @@
 //! The story: lines printed as they happen, and kept to be listed again around a loss.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A time and what happened then.
@@ -27,7 +25,7 @@ impl Story {
     pub(super) fn log(&self, line: impl Into<String>) {
         let (now, line) = (Instant::now(), line.into());
         println!("{} {line}", self.when(now));
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push((now, line));
+        self.lines.lock().push((now, line));
     }
 
     /// Formats a time as seconds since the start, and as the time of day to find it in logs.
@@ -40,7 +38,7 @@ impl Story {
     /// Returns the lines of `others` and of the story from a few seconds before `from` to a few after `to`.
     pub(super) fn around(&self, (from, to): (Instant, Instant), others: Vec<Line>) -> String {
         const MARGIN: Duration = Duration::from_secs(10);
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut lines = self.lines.lock().clone();
         lines.extend(others);
         lines.retain(|(at, _)| *at + MARGIN >= from && *at <= to + MARGIN);
         lines.sort_by_key(|(at, _)| *at);

@@ -3,11 +3,7 @@
 //! Used for waiting and measuring: nothing between two checks is missed, and durations can be measured
 //! afterwards.
 
-use std::{
-    fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
 use futures::StreamExt;
@@ -18,6 +14,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::watch,
@@ -49,7 +46,7 @@ struct Log<K> {
 
 impl<K> Log<K> {
     fn seen(&self) -> MutexGuard<'_, Vec<Seen<K>>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 
     fn cause(&self, event: Event<K>) {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::{
     MlflowRegistry,
-    answer::ErrorAnswer,
-    http::{Call, RawAnswer},
+    answer::{ErrorAnswer, RawAnswer},
+    http::Call,
     text,
 };
 use crate::{

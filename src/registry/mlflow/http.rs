@@ -3,8 +3,8 @@
 use std::{fmt::Display, time::Duration};
 
 use reqwest::{
-    Certificate, Client, Method, Request, RequestBuilder, Response, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap},
+    Certificate, Client, Method, Request, RequestBuilder, Response,
+    header::{AUTHORIZATION, HeaderMap},
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -13,11 +13,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    answer::{self, ErrorAnswer},
+    answer::{self, ErrorAnswer, RawAnswer},
     connection::{Connection, ConnectionError, Credentials},
+    json::InvalidPayload,
     redact::Redactions,
     text,
-    wire::InvalidPayload,
 };
 use crate::registry::RegistryError;
 
@@ -91,24 +91,6 @@ impl Call {
     pub(super) fn query(mut self, key: &'static str, value: &(impl ToString + ?Sized)) -> Self {
         self.query.push((key, value.to_string()));
         self
-    }
-}
-
-/// A whole answer, whatever its status.
-pub(super) struct RawAnswer {
-    pub(super) url: String,
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
-    /// There was more than the call's limit; `body` is its beginning.
-    pub(super) cut: bool,
-    /// What is not to be quoted of it.
-    pub(super) redactions: Redactions,
-}
-
-impl RawAnswer {
-    pub(super) fn content_type(&self) -> &str {
-        self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 

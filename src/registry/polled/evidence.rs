@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
 
-use super::{PolledRegistry, polled_registry::READ_TIMEOUT};
+use super::{PolledRegistry, READ_TIMEOUT};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},

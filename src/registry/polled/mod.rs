@@ -10,13 +10,9 @@
 //! message         errors as messages for people
 //! ```
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use url::Url;
 
 use crate::{api::RegistryKind, render::RegistryForPods};
@@ -36,6 +32,10 @@ pub use self::{
     memory::ModelView,
     polled_registry::{PollOutcome, PollPlan, PolledRegistry},
 };
+
+/// How long one read on behalf of a decision may take: a hanging registry must not delay a rollback, which
+/// needs nothing from it.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Identifies a registry by the object that describes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,13 +111,13 @@ impl Registries {
     /// Returns the registry with this key, if it is known.
     #[must_use]
     pub fn get(&self, key: &RegistryKey) -> Option<Arc<PolledRegistry>> {
-        self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned().flatten()
+        self.registries.read().get(key).cloned().flatten()
     }
 
     /// Returns what is known of the object of a registry.
     #[must_use]
     pub fn look_up(&self, key: &RegistryKey) -> Lookup {
-        match self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+        match self.registries.read().get(key) {
             Some(Some(registry)) => Lookup::Usable(registry.clone()),
             Some(None) => Lookup::Unusable,
             None => Lookup::Unknown,
@@ -126,7 +126,7 @@ impl Registries {
 
     /// Adds or replaces a registry. Returns it, and whether it is new and has to be polled.
     pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<PolledRegistry>, bool) {
-        let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
+        let mut registries = self.registries.write();
         match registries.get(key) {
             Some(Some(known)) if known.settings == settings => (known.clone(), false),
             known => {
@@ -142,7 +142,7 @@ impl Registries {
 
     /// Stops polling a registry whose object cannot be used any more.
     pub fn set_unusable(&self, key: &RegistryKey) {
-        let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
+        let mut registries = self.registries.write();
         if let Some(Some(registry)) = registries.insert(key.clone(), None) {
             registry.retire();
         }
@@ -150,12 +150,12 @@ impl Registries {
 
     /// Notes that an object cannot be parsed. What it described before stays in use.
     pub fn set_unreadable(&self, key: &RegistryKey) {
-        self.registries.write().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default();
+        self.registries.write().entry(key.clone()).or_default();
     }
 
     /// Removes a registry and stops polling it.
     pub fn remove(&self, key: &RegistryKey) {
-        let removed = self.registries.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let removed = self.registries.write().remove(key);
         if let Some(Some(registry)) = removed {
             registry.retire();
         }

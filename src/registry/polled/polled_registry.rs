@@ -6,10 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 use url::Url;
 
@@ -30,10 +31,6 @@ use crate::{
         mlflow::{Connection, MlflowRegistry},
     },
 };
-
-/// How long one read on behalf of a decision may take: a hanging registry must not delay a rollback, which
-/// needs nothing from it.
-pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum pause when a registry asks for one.
 const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
@@ -109,7 +106,7 @@ impl PolledRegistry {
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, RegistryMemory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 
     pub(super) fn retire(&self) {
@@ -148,7 +145,7 @@ impl PolledRegistry {
 
     /// Replaces the client, for instance after a Secret changed, or sets why there is none.
     pub fn set_client(&self, client: Result<Arc<dyn Registry>, ReasonMessage>) {
-        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        *self.client.write() = client;
         self.poll_now();
     }
 
@@ -156,7 +153,7 @@ impl PolledRegistry {
     pub fn renew_client(&self, connection: Result<Box<Connection>, ReasonMessage>) {
         let fingerprint = connection.as_ref().ok().map(|connection| connection.fingerprint());
         let unchanged = {
-            let mut known = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.connection.lock();
             let unchanged = fingerprint.is_some() && *known == fingerprint;
             *known = fingerprint;
             unchanged
@@ -174,7 +171,7 @@ impl PolledRegistry {
     /// # Errors
     /// Why there is none: a missing Secret, an invalid certificate.
     pub fn client(&self) -> Result<Arc<dyn Registry>, ReasonMessage> {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.client.read().clone()
     }
 
     /// Starts the next poll now.
@@ -195,7 +192,7 @@ impl PolledRegistry {
             () = self.wake.notified() => {}
             () = self.debounce.due() => {}
         }
-        let until = *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.hold_off.lock();
         if let Some(until) = until {
             tokio::time::sleep_until(until.into()).await;
         }
@@ -207,9 +204,9 @@ impl PolledRegistry {
     pub fn explain(&self, about: Option<&ModelName>, error: &RegistryError) -> ReasonMessage {
         if let RegistryError::RateLimited { retry_after: Some(pause) } = error {
             let until = Instant::now() + (*pause).min(HOLD_OFF_MAX);
-            *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+            *self.hold_off.lock() = Some(until);
         }
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut messages = self.messages.lock();
         messages.stabilize(about, explain(&self.settings.url, error), Instant::now())
     }
 

@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{Rendering, pod::HTTP};
+use super::{HTTP, Rendering};
 use crate::api::{
     model_alias::{KeepAlive, Runtime},
     names::{ModelUri, Version},

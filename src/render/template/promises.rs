@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{TemplateError, path::Path};
 use crate::{
     api::model_alias::{Runtime, Serving},
-    render::{labels, pod, runtime},
+    render::{HTTP, labels, pod, runtime},
 };
 
 /// Whether Laurel alone sets this variable of the container `model`.
@@ -185,5 +185,5 @@ fn pinned<'a>(serving: &Serving, container: &'a Container) -> BTreeSet<(&'a str,
 
 fn http_ports(container: &Container) -> Vec<i32> {
     let ports = container.ports.iter().flatten();
-    ports.filter(|port| port.name.as_deref() == Some(pod::HTTP)).map(|port| port.container_port).collect()
+    ports.filter(|port| port.name.as_deref() == Some(HTTP)).map(|port| port.container_port).collect()
 }

@@ -10,12 +10,9 @@
 //! reply  what an answer means
 //! ```
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Semaphore, task::AbortHandle};
 
 use crate::{
@@ -115,15 +112,17 @@ impl SmokeTests {
         self.0.lock().get(uid)?.slot.of(version).cloned()
     }
 
-    /// Begins a test and ends any other of its ModelAlias, unless it exists already.
-    pub fn begin(&self, request: Request) {
+    /// Begins a test in place of any other of its ModelAlias, unless it is known already. Returns whether it did.
+    pub fn begin(&self, request: Request) -> bool {
         let mut tests = self.0.lock();
         let running = tests.entry(request.uid.clone()).or_default();
-        if running.slot.begin(request.version, &request.attempt) {
+        let begins = running.slot.begin(request.version, &request.attempt);
+        if begins {
             running.abort();
             let test = run::Test { request, shared: Arc::downgrade(&self.0) };
             running.task = Some(tokio::spawn(test.run()).abort_handle());
         }
+        begins
     }
 
     /// Ends the ModelAlias's test, unless it is the desired one.
@@ -142,7 +141,7 @@ impl SmokeTests {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Running>> {
-        self.tests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tests.lock()
     }
 
     /// Stores the report of a test that is still desired, and wakes its ModelAlias if anything changed.

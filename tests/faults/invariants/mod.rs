@@ -12,7 +12,7 @@ mod shown;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use k8s_openapi::api::{
 };
 use kube::{ResourceExt, runtime::watcher};
 use laurel::{api::ModelAlias, render::labels};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::poll::Poll;

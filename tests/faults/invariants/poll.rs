@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
+    sync::{Arc, Once},
     time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, api::ListParams};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
 use crate::simulated::mlflow::Mlflow;
@@ -16,7 +17,7 @@ use crate::simulated::mlflow::Mlflow;
 const PERIOD: Duration = Duration::from_millis(200);
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// Reads the alias `champion` of all cases, in one request for all of them.

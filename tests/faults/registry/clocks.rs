@@ -181,7 +181,7 @@ fn a_clock_that_was_set_back_delays_no_promotion() {
     let decision = decide(&started);
     let moved = decision.actions.contains(&Action::Route(Traffic::One("2".parse().unwrap())));
     assert!(moved, "{decision:?}");
-    let applied = Applied { actions: decision.actions.clone(), failure: None };
+    let applied = Applied { done: decision.actions.clone(), ..Applied::default() };
     let next = status::next(&started, &decision, &applied, &SubjectStatus::default());
     assert_eq!(next.version.map(|version| version.to_string()).as_deref(), Some("2"));
     assert!(next.history[0].duration.is_none(), "a negative duration: {:?}", next.history[0]);

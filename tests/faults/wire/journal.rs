@@ -1,13 +1,10 @@
 //! Every request through a proxy, in one order for both.
 
-use std::{
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use anyhow::{Result, anyhow, ensure};
 use hyper::Method;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -106,7 +103,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     fn lock(&self) -> MutexGuard<'_, Vec<Exchange>> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+        self.exchanges.lock()
     }
 
     /// Adds a request that arrived.

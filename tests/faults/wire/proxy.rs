@@ -1,17 +1,12 @@
 //! A proxy between the operator and a server. Without rules it forwards everything unchanged.
 
-use std::{
-    io::ErrorKind,
-    mem,
-    net::TcpStream as Socket,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io::ErrorKind, mem, net::TcpStream as Socket, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use http_body_util::BodyExt;
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -70,7 +65,7 @@ impl Connection {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Proxy {

@@ -1,12 +1,6 @@
 //! One request, over a new connection or a kept one.
 
-use std::{
-    collections::VecDeque,
-    io,
-    net::SocketAddr,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -16,6 +10,7 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -140,13 +135,13 @@ impl Client {
         response.into_body().collect().await.map_err(|error| loss_of(&error))?;
         // After `Connection: close` it never becomes ready again, and is dropped.
         if self.connection == Connection::KeepAlive && open.ready().await.is_ok() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(open);
+            self.idle.lock().push_back(open);
         }
         if status.is_success() { Ok(version) } else { Err(Loss::Status(status.as_u16())) }
     }
 
     fn take_idle(&self) -> Option<Sender> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.idle.lock().pop_front()
     }
 }
 

@@ -5,13 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, Resource, ResourceExt, runtime::watcher};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
@@ -44,7 +44,7 @@ impl Audit {
 
     /// Leaves out a write that the test itself made.
     pub(crate) fn excuse(&self, written: &Service) {
-        self.by_hand.lock().unwrap_or_else(PoisonError::into_inner).insert(revision(written));
+        self.by_hand.lock().insert(revision(written));
     }
 
     /// Waits until a Service matches `wanted`, written after a given time.
@@ -72,7 +72,7 @@ impl Audit {
     }
 
     fn look(&self) -> Result<usize> {
-        let by_hand = self.by_hand.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let by_hand = self.by_hand.lock().clone();
         let written: Vec<Service> =
             self.services.seen().into_iter().filter(|seen| !seen.gone).map(|seen| seen.object).collect();
         let mut pods = self.pods.seen();

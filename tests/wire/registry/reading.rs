@@ -140,6 +140,24 @@ async fn a_rejected_filter_hides_no_model() {
 }
 
 #[tokio::test]
+async fn a_server_that_cannot_list_by_name_is_asked_for_a_list_once() {
+    let server = MockServer::start().await;
+    let detail = "Only the 'run_id' attribute supports comparison with a list of quoted string values.";
+    let refused = error_message(400, "INVALID_PARAMETER_VALUE", detail);
+    answer(&server, listing("name IN ('fraud','gone')"), refused).await;
+    let get = |name| Exactly::get("registered-models/get").query("name", name);
+    let model = ok(&json!({ "registered_model": fraud() }));
+    Mock::given(get("fraud")).respond_with(model).expect(3).mount(&server).await;
+    let gone = absent("Registered Model with name=gone");
+    Mock::given(get("gone")).respond_with(gone).expect(3).mount(&server).await;
+    let registry = registry(&server.uri());
+    for _ in 0..3 {
+        let found = registry.models(&names(["fraud", "gone"])).await.unwrap();
+        assert_eq!(found.into_keys().collect::<BTreeSet<_>>(), names(["fraud"]));
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_rejects_every_name_is_an_error() {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(page(403, "text/html", "Permission denied")).mount(&server).await;
@@ -215,7 +233,7 @@ async fn a_version_is_read_with_all_its_facts() {
 #[tokio::test]
 async fn the_newest_versions_come_first_and_once() {
     let server = MockServer::start().await;
-    let filter = "name IN ('fraud')";
+    let filter = "name = 'fraud'";
     let mut strange = fraud_version(5);
     strange["version"] = json!("4000000000");
     // Version 5 was created between the two pages, so the second one begins with the end of the first.

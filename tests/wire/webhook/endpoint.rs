@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,6 +18,7 @@ use laurel::{
         endpoint::{Endpoint, Limits},
     },
 };
+use parking_lot::Mutex;
 use pretty_assertions::assert_eq;
 use reqwest::{Certificate as Trusted, Client, RequestBuilder, StatusCode};
 use sha2::Sha256;
@@ -71,7 +72,7 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heard_one = move |key: Option<&RegistryKey>, received: laurel::webhook::receiver::Received| {
-            journal.lock().unwrap().push((key.cloned(), received.outcome));
+            journal.lock().push((key.cloned(), received.outcome));
         };
         let endpoint = Endpoint { receivers, tls, limits, on_delivery: Box::new(heard_one) };
         tokio::spawn(endpoint.serve(listener, std::future::pending()));
@@ -85,7 +86,7 @@ impl Stage {
     }
 
     fn heard(&self) -> Vec<DeliveryOutcome> {
-        self.heard.lock().unwrap().iter().map(|(_, outcome)| *outcome).collect()
+        self.heard.lock().iter().map(|(_, outcome)| *outcome).collect()
     }
 }
 
@@ -115,7 +116,7 @@ async fn over_tls_a_delivery_is_accepted_once() {
     assert_eq!(status(send()).await, 200);
     assert_eq!(status(send()).await, 200, "a repetition gets the same response, so that retries end");
     assert_eq!(
-        *stage.heard.lock().unwrap(),
+        *stage.heard.lock(),
         [(Some(key()), DeliveryOutcome::Accepted), (Some(key()), DeliveryOutcome::Replayed)]
     );
 }

@@ -106,7 +106,8 @@ impl World {
                 break;
             }
             if self.apply(action, &observed) {
-                applied.actions.push(action.clone());
+                let list = if action.goes_on() { &mut applied.begun } else { &mut applied.done };
+                list.push(action.clone());
             }
             self.promise_of_the_moment();
         }

@@ -168,8 +168,11 @@ fn tell(
 ) -> ModelAliasStatus {
     let done = decision.actions.len() - generator.below(decision.actions.len() + 1);
     let failed = done < decision.actions.len();
+    let (begun, done) = decision.actions[..done].iter().cloned().partition(Action::goes_on);
     let applied = Applied {
-        actions: decision.actions[..done].to_vec(),
+        done,
+        begun,
+        postponed: None,
         failure: failed.then(|| ReasonMessage::new(Reason::ApplyRefused, generator.text())),
     };
     let identity = SubjectStatus {
