@@ -284,7 +284,7 @@ pub enum RegistryError {
     /// The registry reports that the request itself is wrong (400, 409, or 404 for an object that must
     /// exist).
     #[error("the registry rejects the request: {detail}")]
-    Refused {
+    Rejected {
         /// The registry's message, shortened.
         detail: String,
     },

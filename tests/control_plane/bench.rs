@@ -1,7 +1,7 @@
 //! Benchmark: the time from an alias set in MLflow to the version's Deployment, with MLflow's webhooks and
 //! with a poll every 5 seconds.
 //!
-//! `make bench-push` runs it. It prints figures, and asserts nothing.
+//! `make bench-webhook` runs it. It prints figures, and asserts nothing.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     fixture::{Fixture, run_for},
     support::watch::Watch,
-    webhook::{Pushed, serves},
+    webhook::{WithWebhook, serves},
 };
 
 const LONGEST: Duration = Duration::from_mins(30);
@@ -43,7 +43,7 @@ async fn measure(fixture: &Fixture, count: usize, spread: Duration) -> Result<Ve
     Ok(took)
 }
 
-fn tell(what: &str, mut took: Vec<Duration>) -> Result<()> {
+fn print(what: &str, mut took: Vec<Duration>) -> Result<()> {
     took.sort_unstable();
     let at = |share: f64| -> Result<f64> {
         // Returns the time within which that share of the moves was done.
@@ -71,18 +71,18 @@ fn moves(variable: &str, default: usize) -> usize {
 }
 
 #[test]
-#[ignore = "a benchmark: make bench-push"]
+#[ignore = "a benchmark: make bench-webhook"]
 fn time_from_an_alias_set_in_mlflow_to_the_deployment() {
-    run_for(LONGEST, "bench-push", async |fixture| {
-        let pushed = Pushed::create(fixture, true).await?;
-        pushed.says("True", Reason::WebhookReceiving).await?;
-        tell(
-            "push, polls 10 minutes apart",
+    run_for(LONGEST, "bench-webhook", async |fixture| {
+        let webhook = WithWebhook::create(fixture, true).await?;
+        webhook.says("True", Reason::WebhookReceiving).await?;
+        print(
+            "webhook, polls 10 minutes apart",
             measure(fixture, moves("PUSH_MOVES", 200), Duration::from_secs(1)).await?,
         )
     });
     run_for(LONGEST, "bench-poll", async |fixture| {
         fixture.registered(0).await?;
-        tell("polls 5 s apart", measure(fixture, moves("POLL_MOVES", 20), Duration::from_secs(5)).await?)
+        print("polls 5 s apart", measure(fixture, moves("POLL_MOVES", 20), Duration::from_secs(5)).await?)
     });
 }

@@ -30,7 +30,7 @@ fn says(message: &str, words: &[&str]) -> Result<()> {
 
 #[test]
 fn errors_of_the_spec_and_of_pods_are_reported_and_traffic_stays() {
-    run("trouble-pods", 3, async |fixture| {
+    run("errors-pods", 3, async |fixture| {
         fixture.good_versions(2).await?;
         fixture.get(json!({ "version": "1" })).await?;
         let clients = fixture.clients().await?;
@@ -63,7 +63,7 @@ fn errors_of_the_spec_and_of_pods_are_reported_and_traffic_stays() {
 
 #[test]
 fn errors_of_the_model_are_quoted_and_traffic_stays() {
-    run("trouble-model", 3, async |fixture| {
+    run("errors-model", 3, async |fixture| {
         fixture.good_versions(1).await?;
         let crashing = fixture.mlflow.version_from_nowhere(&fixture.model).await?;
         let wrong_example =

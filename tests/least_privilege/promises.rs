@@ -93,7 +93,8 @@ fn promise_12_no_secret_is_revealed() {
             assert!(secret.shown_in(&evidence.kept).is_some(), "{} is not in the Secrets", secret.what);
         }
         let log = evidence.texts.iter().find(|(what, _)| what == "its log").map(|(_, text)| text.as_str());
-        for word in [r#""level":"DEBUG""#, "(hidden)", "RegistryUnauthorized", "SecretKeyInvalid", "by-token"]
+        for word in
+            [r#""level":"DEBUG""#, "(redacted)", "RegistryUnauthorized", "SecretKeyInvalid", "by-token"]
         {
             assert!(log.is_some_and(|log| log.contains(word)), "the log does not contain {word}");
         }

@@ -97,7 +97,7 @@ async fn a_model_is_created_and_deleted() {
     registry.delete_model_tag(&name, "x").await.unwrap();
     assert_eq!(registry.model(&name).await.unwrap(), None);
     let error = registry.set_description(&name, "x").await.unwrap_err();
-    assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -114,14 +114,14 @@ async fn an_alias_is_set_moved_and_deleted() {
         assert_eq!(registry.model(&name).await.unwrap().unwrap().aliases, BTreeMap::from(expected));
     }
     let error = registry.set_alias(&name, &champion, v(9)).await.unwrap_err();
-    assert!(matches!(&error, RegistryError::Refused { detail } if detail.contains("not found")), "{error}");
+    assert!(matches!(&error, RegistryError::Rejected { detail } if detail.contains("not found")), "{error}");
     registry.delete_alias(&name, &champion).await.unwrap();
     registry.delete_alias(&name, &champion).await.unwrap();
     assert_eq!(registry.model(&name).await.unwrap().unwrap().aliases, BTreeMap::new());
     registry.delete_model(&name).await.unwrap();
     registry.delete_alias(&name, &champion).await.unwrap();
     let error = registry.set_alias(&name, &champion, v(1)).await.unwrap_err();
-    assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn the_input_example_is_found_if_there_is_one() {
     assert_eq!(registry.version(&name, v(1)).await.unwrap().unwrap().model_uri.as_str(), with);
     assert_eq!(registry.input_example(&name, v(2), LIMIT).await.unwrap(), None);
     let error = registry.input_example(&name, v(3), LIMIT).await.unwrap_err();
-    assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
     upload.version(&name, "hf://nobody/nothing").await;
     let error = registry.input_example(&name, v(3), LIMIT).await.unwrap_err();
     assert!(matches!(error, RegistryError::ServerFailed { status: 500, .. }), "{error}");
@@ -254,7 +254,7 @@ async fn a_prompt_is_not_a_model() {
     registry.create_model(&name, "", &BTreeMap::new()).await.unwrap();
     assert_eq!(registry.models(&BTreeSet::from([name.clone()])).await.unwrap(), BTreeMap::new());
     let error = registry.model(&name).await.unwrap_err();
-    assert!(matches!(&error, RegistryError::Refused { detail } if detail.contains("prompt")), "{error}");
+    assert!(matches!(&error, RegistryError::Rejected { detail } if detail.contains("prompt")), "{error}");
     registry.delete_model(&name).await.unwrap();
 }
 

@@ -68,13 +68,13 @@ where
     pub(crate) fn start(api: Api<K>, selected: watcher::Config) -> Self {
         let log = Arc::new(Log { seen: Mutex::new(Vec::new()), grown: watch::Sender::new(()) });
         let mut watching = JoinSet::new();
-        let noted = Arc::clone(&log);
+        let shared = Arc::clone(&log);
         watching.spawn(async move {
             let mut events = watcher(api, selected).default_backoff().boxed();
             while let Some(event) = events.next().await {
                 // After an error the watcher restarts by itself, a little later.
                 if let Ok(event) = event {
-                    noted.cause(event);
+                    shared.cause(event);
                 }
             }
         });

@@ -99,7 +99,7 @@ async fn expect_version(
     version: Version,
 ) -> Result<(), RegistryError> {
     let facts = registry.version(name, version).await?;
-    facts.map(drop).ok_or_else(|| RegistryError::Refused {
+    facts.map(drop).ok_or_else(|| RegistryError::Rejected {
         detail: format!("version {version} of {:?} does not exist", name.as_str()),
     })
 }

@@ -182,8 +182,8 @@ impl Http {
     /// An error about JSON that was read but does not make sense.
     pub(super) fn explain(&self, call: &Call, invalid: InvalidPayload) -> RegistryError {
         match invalid {
-            InvalidPayload::RawAnswer(detail) => self.not_a_registry(call, detail),
-            InvalidPayload::Object(detail) => RegistryError::Refused { detail: text::shorten(&detail) },
+            InvalidPayload::Response(detail) => self.not_a_registry(call, detail),
+            InvalidPayload::Object(detail) => RegistryError::Rejected { detail: text::shorten(&detail) },
         }
     }
 
@@ -329,7 +329,7 @@ fn cause(error: &reqwest::Error) -> String {
     let hint = if cause.contains("UnknownIssuer") {
         "; its certificate was issued by a CA that is not trusted here: name that CA"
     } else if cause.contains("InvalidContentType") {
-        "; it does not speak TLS there: use http:// or its TLS port"
+        "; that port does not use TLS: use http:// or its TLS port"
     } else if error.is_dns() {
         "; the host name cannot be resolved: check it"
     } else {

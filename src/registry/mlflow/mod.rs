@@ -138,7 +138,7 @@ impl MlflowRegistry {
         while let Some(model) = reads.next().await {
             match model {
                 Ok(model) => models.extend(model),
-                Err(error @ (RegistryError::Refused { .. } | RegistryError::Forbidden { .. })) => {
+                Err(error @ (RegistryError::Rejected { .. } | RegistryError::Forbidden { .. })) => {
                     errors.push(error);
                 }
                 Err(error) => return Err(error),
@@ -172,7 +172,7 @@ impl MlflowRegistry {
         match self.http.ask::<Acknowledged>(&call).await {
             Ok(_) => Ok(()),
             Err(ErrorAnswer::Absent { detail }) => {
-                self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
+                self.confirm_workspace().await.and(Err(RegistryError::Rejected { detail }))
             }
             Err(answer) => Err(answer.into_error()),
         }
@@ -205,7 +205,7 @@ impl Registry for MlflowRegistry {
             let models = if self.lists.are_supported() {
                 match self.search(&chunk).await {
                     // One name that a server rejects must not hide the others.
-                    Err(RegistryError::Refused { detail }) => {
+                    Err(RegistryError::Rejected { detail }) => {
                         self.lists.heed(&detail);
                         self.each(&chunk).await?
                     }
@@ -304,7 +304,7 @@ impl Registry for MlflowRegistry {
             // "Exists" may also mean that a prompt has the name; reading the model shows which.
             Ok(_) | Err(ErrorAnswer::Exists { .. }) => Ok(()),
             Err(ErrorAnswer::Absent { detail }) => {
-                self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
+                self.confirm_workspace().await.and(Err(RegistryError::Rejected { detail }))
             }
             Err(answer) => Err(answer.into_error()),
         }

@@ -60,7 +60,7 @@ fn is_about_one(error: &RegistryError) -> bool {
     matches!(
         error,
         RegistryError::Forbidden { .. }
-            | RegistryError::Refused { .. }
+            | RegistryError::Rejected { .. }
             | RegistryError::ServerFailed { .. }
             | RegistryError::NotARegistry { .. }
     )
@@ -264,7 +264,7 @@ impl PolledRegistry {
                 known.versions.insert(version, facts.clone());
             }
             Ok(_) => {}
-            Err(_) => known.unanswered = true,
+            Err(_) => known.failed = true,
         }
         answer
     }

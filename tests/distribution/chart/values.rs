@@ -121,10 +121,10 @@ fn wrong_values_are_rejected_by_name() {
         ),
         ("registry.workspace=Team_A,registry.url=http://mlflow", "workspace"),
         ("registry.workspace=team-a", "url"),
-        ("registry.webhook.secretRef.name=push,webhook.enabled=true,webhook.tls.secretName=cert", "url"),
-        ("registry.webhook.secretRef.name=push,registry.url=http://mlflow", "enabled"),
+        ("registry.webhook.secretRef.name=webhook,webhook.enabled=true,webhook.tls.secretName=cert", "url"),
+        ("registry.webhook.secretRef.name=webhook,registry.url=http://mlflow", "enabled"),
         (
-            "registry.webhook.secretRef.name=push,registry.webhook.register.url=https://a,registry.url=http://mlflow,webhook.enabled=true,webhook.tls.secretName=c",
+            "registry.webhook.secretRef.name=webhook,registry.webhook.register.url=https://a,registry.url=http://mlflow,webhook.enabled=true,webhook.tls.secretName=c",
             "encryptionKeySet",
         ),
         ("webhook.enabled=true", "secretName"),

@@ -110,7 +110,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
 fn a_broken_link_is_found() {
     let page = Path::new("docs/reasons.md");
     assert_eq!(broken(page, "webhooks.md#set-up-mlflow"), None);
-    assert_eq!(broken(page, "push.md"), Some("docs/reasons.md: push.md: no such file".to_owned()));
+    assert_eq!(broken(page, "missing.md"), Some("docs/reasons.md: missing.md: no such file".to_owned()));
     let heading = "docs/reasons.md: webhooks.md#nowhere: no such heading".to_owned();
     assert_eq!(broken(page, "webhooks.md#nowhere"), Some(heading));
     assert_eq!(anchors("# A `b` c's\n```\n# d\n```\n## e, f\n## e, f"), ["a-b-cs", "e-f", "e-f-1"]);

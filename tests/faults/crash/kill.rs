@@ -57,17 +57,17 @@ impl Crash {
     /// reaches a server.
     pub(super) fn prepare(fixture: &Fixture, base: usize, moment: Moment) -> Self {
         let over = Arc::new((AtomicBool::new(false), Notify::new()));
-        let (noted, operator) = (over.clone(), fixture.operator.clone());
+        let (killed, operator) = (over.clone(), fixture.operator.clone());
         let proxies = [fixture.kubernetes.clone(), fixture.registry.clone()];
         let kill = move |_| {
             for proxy in &proxies {
                 proxy.refuse();
             }
-            let (noted, operator) = (noted.clone(), operator.clone());
+            let (killed, operator) = (killed.clone(), operator.clone());
             async move {
                 spawn_blocking(move || operator.kill()).await.unwrap().unwrap();
-                noted.0.store(true, Ordering::SeqCst);
-                noted.1.notify_one();
+                killed.0.store(true, Ordering::SeqCst);
+                killed.1.notify_one();
             }
         };
         let number = base + moment.number();

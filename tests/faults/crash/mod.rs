@@ -11,8 +11,8 @@
 //! that recoveries are interrupted as well.
 //!
 //! ```text
-//! stories    what is told: promotions, a rollback, failures, an alias that is moved, deletions
-//! execution  how it is told: without a crash, with one, with many
+//! stories    the stories: promotions, a rollback, failures, an alias that is moved, deletions
+//! execution  runs of a story: without a crash, with one, with many
 //! kill       when the operator is killed, and how
 //! picture    what a fixture looks like at the end, without times
 //! effects    what the operator did on the way
@@ -53,12 +53,12 @@ trait Story {
 
 /// Runs a story without a crash, then with one at every write, then with many.
 fn survives(story: &impl Story) {
-    if let Err(error) = RUNTIME.block_on(tell(story)) {
+    if let Err(error) = RUNTIME.block_on(run(story)) {
         panic!("{}: {error:#}", story.name());
     }
 }
 
-async fn tell(story: &impl Story) -> Result<()> {
+async fn run(story: &impl Story) -> Result<()> {
     let undisturbed = undisturbed(story).await?;
     let writes = undisturbed.writes.len();
     println!("{}: {writes} writes", story.name());

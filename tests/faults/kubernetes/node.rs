@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The label and the taint of a fixture's nodes.
-const SCENE: &str = "kwok.laurel.test/fixture";
+const LABEL: &str = "kwok.laurel.test/fixture";
 
 /// Simulated nodes of one fixture, where no other pods run. Removed by [`Nodes::remove`], or by a later run.
 struct Nodes {
@@ -33,8 +33,8 @@ impl Nodes {
     async fn of(fixture: &Fixture, names: &[&str]) -> Result<Self> {
         let nodes =
             Self { api: Api::all(fixture.cluster.client.clone()), fixture: fixture.namespace.clone() };
-        for left in nodes.api.list_metadata(&ListParams::default().labels(SCENE)).await? {
-            let run = left.labels()[SCENE].rsplit('-').next().unwrap_or_default().to_owned();
+        for left in nodes.api.list_metadata(&ListParams::default().labels(LABEL)).await? {
+            let run = left.labels()[LABEL].rsplit('-').next().unwrap_or_default().to_owned();
             if !std::path::Path::new("/proc").join(run).exists() {
                 nodes.remove(&left.name_any()).await?;
             }
@@ -56,9 +56,9 @@ impl Nodes {
             "metadata": {
                 "name": name,
                 "annotations": { "kwok.x-k8s.io/node": "fake" },
-                "labels": { SCENE: self.fixture, "kubernetes.io/hostname": name },
+                "labels": { LABEL: self.fixture, "kubernetes.io/hostname": name },
             },
-            "spec": { "taints": [{ "key": SCENE, "value": self.fixture, "effect": "NoSchedule" }] },
+            "spec": { "taints": [{ "key": LABEL, "value": self.fixture, "effect": "NoSchedule" }] },
             "status": { "capacity": room, "allocatable": room },
         }))?;
         self.api.create(&PostParams::default(), &node).await?;
@@ -93,8 +93,8 @@ rollout: {{progressDeadline: 60s}}
 serving:
   template:
     spec:
-      nodeSelector: {{{SCENE}: {fixture}}}
-      tolerations: [{{key: {SCENE}, operator: Exists}}]
+      nodeSelector: {{{LABEL}: {fixture}}}
+      tolerations: [{{key: {LABEL}, operator: Exists}}]
       topologySpreadConstraints:
       - maxSkew: 1
         topologyKey: kubernetes.io/hostname

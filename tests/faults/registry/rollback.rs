@@ -19,21 +19,21 @@ const PROMPT: Duration = Duration::from_secs(8);
 
 /// Whether the error is known before the rollback.
 #[derive(Clone, Copy, PartialEq)]
-enum News {
+enum Outage {
     /// The poll has failed.
     Known,
     /// The registry was not read since.
     Unknown,
 }
 
-async fn rolls_back(fixture: &Fixture, violation: Rule, events: News, reason: Reason) -> Result<()> {
+async fn rolls_back(fixture: &Fixture, violation: Rule, events: Outage, reason: Reason) -> Result<()> {
     let reported = serving(fixture, 2).await?;
     fixture.get("version: '2'").await?;
     fixture.until_named("champion", Some("2")).await?;
     fixture.journal.until_quiet(Duration::from_secs(1), PATIENCE).await?;
     let (began, before) = (Instant::now(), fixture.journal.exchanges().len());
     fixture.registry.place(violation);
-    if events == News::Known {
+    if events == Outage::Known {
         reported.registry(began, "False", reason).await?;
     }
     let change = fixture.desired("version: '1'").await?;
@@ -74,17 +74,17 @@ pub(super) fn cases() -> Vec<RunningCase> {
     use Reason::{RegistryFailing, RegistryUnreachable};
     vec![
         case("reg-back-hang", async |fixture| {
-            rolls_back(fixture, Rule::always(Violation::Hang), News::Known, RegistryUnreachable).await
+            rolls_back(fixture, Rule::always(Violation::Hang), Outage::Known, RegistryUnreachable).await
         }),
         case("reg-back-hung", async |fixture| {
-            rolls_back(fixture, Rule::always(Violation::Hang), News::Unknown, RegistryUnreachable).await
+            rolls_back(fixture, Rule::always(Violation::Hang), Outage::Unknown, RegistryUnreachable).await
         }),
         case("reg-back-500", async |fixture| {
-            rolls_back(fixture, Rule::always(Violation::status(503)), News::Unknown, RegistryFailing).await
+            rolls_back(fixture, Rule::always(Violation::status(503)), Outage::Unknown, RegistryFailing).await
         }),
         case("reg-back-write", async |fixture| {
             let write = Rule::on(Method::POST, "registered-models/alias", Violation::Hang);
-            rolls_back(fixture, write, News::Unknown, RegistryUnreachable).await
+            rolls_back(fixture, write, Outage::Unknown, RegistryUnreachable).await
         }),
         case("reg-back-twice", twice),
     ]

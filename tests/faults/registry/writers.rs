@@ -23,7 +23,7 @@ use crate::{
 const THREE_TIMES: usize = 3;
 
 /// Sets an alias to `version` again as soon as the operator has set it.
-fn quarrel(fixture: &Fixture, alias: &'static str, version: &'static str) {
+fn contend(fixture: &Fixture, alias: &'static str, version: &'static str) {
     fixture.invariants.excuse_alias(version);
     let (mlflow, model) = (fixture.mlflow, fixture.model.clone());
     let again = Violation::after(move |asked| {
@@ -47,7 +47,7 @@ struct Before {
 async fn contested(fixture: &Fixture) -> Result<Before> {
     serving(fixture, 3).await?;
     let before = Before { cluster: cluster(fixture).await?, writes: alias_writes(fixture) };
-    quarrel(fixture, "champion", "2");
+    contend(fixture, "champion", "2");
     let began = Instant::now();
     fixture.move_alias("2").await?;
     gives_in(fixture, began, &before).await?;
@@ -86,9 +86,9 @@ async fn ends(fixture: &Fixture, since: Instant, version: &str) -> Result<()> {
 
 pub(super) fn cases() -> Vec<RunningCase> {
     vec![
-        case("reg-quarrel", asked),
+        case("reg-contend", asked),
         case("reg-agrees", agrees),
-        case("reg-wishes", wishes_for_another),
+        case("reg-another", another_version),
         case("reg-reports", reports),
         case("reg-previous", previous),
         case("reg-follows", follows),
@@ -125,7 +125,7 @@ async fn agrees(fixture: &Fixture) -> Result<()> {
 }
 
 /// It ends when another version is requested.
-async fn wishes_for_another(fixture: &Fixture) -> Result<()> {
+async fn another_version(fixture: &Fixture) -> Result<()> {
     contested(fixture).await?;
     fixture.registry.lift_all();
     let change = fixture.get("version: '3'").await?;
@@ -160,7 +160,7 @@ async fn previous(fixture: &Fixture) -> Result<()> {
     fixture.until_named("champion", Some("2")).await?;
     fixture.until_named("previous", Some("1")).await?;
     let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
-    quarrel(fixture, "previous", "3");
+    contend(fixture, "previous", "3");
     fixture.mlflow.set_alias(&fixture.model, "previous", "3").await?;
     let said = says(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
     ensure!(said.contains("spec.previousAlias"), "{said:?}");
@@ -182,7 +182,7 @@ async fn follows(fixture: &Fixture) -> Result<()> {
     fixture.get("{follow: {registry: {}}, rollout: {progressDeadline: 2s}}").await?;
     never_ready(fixture, "2").await?;
     let writes = alias_writes(fixture);
-    quarrel(fixture, "champion", "2");
+    contend(fixture, "champion", "2");
     let began = Instant::now();
     fixture.move_alias("2").await?;
     let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;

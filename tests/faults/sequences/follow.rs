@@ -105,7 +105,7 @@ async fn by_hand(fixture: &Fixture) -> Result<()> {
 }
 
 /// The same at once: the rollback and the follower are applied before the registry could be written.
-async fn by_hand_in_haste(fixture: &Fixture) -> Result<()> {
+async fn by_hand_at_once(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
     fixture.move_alias("1").await?;
@@ -166,7 +166,7 @@ fn promise_6_a_version_that_was_rolled_back_is_not_rolled_out_again_unless_reque
         case("f-correct", async |fixture| not_forward(fixture, "drift: Correct").await),
         case("f-report", async |fixture| not_forward(fixture, "drift: Report").await),
         case("f-by-hand", async |fixture| by_hand(fixture).await),
-        case("f-in-haste", async |fixture| by_hand_in_haste(fixture).await),
+        case("f-at-once", async |fixture| by_hand_at_once(fixture).await),
         case("f-rejected", async |fixture| rejected_stays_rejected(fixture).await),
     ]);
 }

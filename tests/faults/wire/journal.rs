@@ -128,8 +128,8 @@ impl Journal {
     pub(super) fn end(&self, exchange: &mut Exchange, outcome: Outcome) {
         exchange.outcome = outcome;
         exchange.ended = Some(Instant::now());
-        if let Some(noted) = self.lock().get_mut(exchange.number - 1) {
-            noted.clone_from(exchange);
+        if let Some(entry) = self.lock().get_mut(exchange.number - 1) {
+            entry.clone_from(exchange);
         }
         self.grown.send_replace(());
     }

@@ -100,10 +100,10 @@ impl Said {
 
     fn code(&self) -> Option<String> {
         #[derive(Deserialize)]
-        struct Refusal {
+        struct ErrorBody {
             error_code: String,
         }
-        let error_message = serde_json::from_slice::<Refusal>(&self.body).ok();
+        let error_message = serde_json::from_slice::<ErrorBody>(&self.body).ok();
         error_message.filter(|_| self.is_object()).map(|error_message| error_message.error_code)
     }
 

@@ -110,7 +110,7 @@ async fn promise_12_credentials_that_a_server_sends_back_are_not_quoted() {
             let error = registry.models(&[model("m")].into()).await.unwrap_err();
             let reported = format!("{error} {error:?}");
             assert!(!reported.contains(header) && !reported.contains("s3cret"), "{reported}");
-            assert!(reported.contains("(hidden)"), "{reported}");
+            assert!(reported.contains("(redacted)"), "{reported}");
         }
     }
 }

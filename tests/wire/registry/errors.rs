@@ -64,18 +64,18 @@ async fn authentication_and_permission_errors() {
 
 #[tokio::test]
 async fn errors_of_mlflow() {
-    use RegistryError::{RateLimited, Refused, ServerFailed};
+    use RegistryError::{RateLimited, Rejected, ServerFailed};
     let table = [
         (
             error_message(400, "INVALID_PARAMETER_VALUE", "bad"),
-            Refused { detail: text("INVALID_PARAMETER_VALUE: bad") },
+            Rejected { detail: text("INVALID_PARAMETER_VALUE: bad") },
         ),
         (
             error_message(400, "INVALID_PARAMETER_VALUE", "Registered model alias x not found."),
-            Refused { detail: text("INVALID_PARAMETER_VALUE: Registered model alias x not found.") },
+            Rejected { detail: text("INVALID_PARAMETER_VALUE: Registered model alias x not found.") },
         ),
-        (error_message(404, "NOT_FOUND", "x"), Refused { detail: text("NOT_FOUND: x") }),
-        (error_message(409, "RESOURCE_CONFLICT", "x"), Refused { detail: text("RESOURCE_CONFLICT: x") }),
+        (error_message(404, "NOT_FOUND", "x"), Rejected { detail: text("NOT_FOUND: x") }),
+        (error_message(409, "RESOURCE_CONFLICT", "x"), Rejected { detail: text("RESOURCE_CONFLICT: x") }),
         // The code alone is not enough without status 404.
         (
             error_message(500, "RESOURCE_DOES_NOT_EXIST", "x"),

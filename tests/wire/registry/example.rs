@@ -83,7 +83,7 @@ async fn a_missing_version_is_an_error() {
     let gone = "Model Version (name=fraud, version=3)";
     let answers = [(file("serving_input_example.json"), absent(gone)), (the_version(), absent(gone))];
     let error = example(answers).await.unwrap_err();
-    assert_eq!(error, RegistryError::Refused { detail: "version 3 of \"fraud\" does not exist".to_owned() });
+    assert_eq!(error, RegistryError::Rejected { detail: "version 3 of \"fraud\" does not exist".to_owned() });
 }
 
 #[tokio::test]

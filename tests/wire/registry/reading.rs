@@ -167,7 +167,7 @@ async fn a_server_that_rejects_every_name_is_an_error() {
     let refused = error_message(400, "BAD_REQUEST", "no");
     Mock::given(any()).respond_with(refused).expect(3).mount(&server).await;
     let error = registry(&server.uri()).models(&names(["a", "b"])).await.unwrap_err();
-    assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -216,7 +216,7 @@ async fn a_prompt_is_not_a_model() {
     prompt["tags"] = json!([{ "key": "mlflow.prompt.is_prompt", "value": "true" }]);
     Mock::given(any()).respond_with(ok(&json!({ "registered_model": prompt }))).mount(&server).await;
     let error = registry(&server.uri()).model(&model("greeting")).await.unwrap_err();
-    assert!(matches!(&error, RegistryError::Refused { detail } if detail.contains("prompt")), "{error}");
+    assert!(matches!(&error, RegistryError::Rejected { detail } if detail.contains("prompt")), "{error}");
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ async fn a_missing_object_counts_as_deleted_and_cannot_be_changed() {
     ];
     for error in errors {
         assert!(
-            matches!(&error, RegistryError::Refused { detail } if detail.contains("not found")),
+            matches!(&error, RegistryError::Rejected { detail } if detail.contains("not found")),
             "{error}"
         );
     }

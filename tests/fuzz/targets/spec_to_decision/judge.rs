@@ -61,7 +61,7 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
         rendered(action, &subject);
     }
     traffic(&observed, &decision);
-    let status = tell(alias, &observed, &decision, generator);
+    let status = status_after(alias, &observed, &decision, generator);
     written(stored, &status, admission);
 }
 
@@ -160,7 +160,7 @@ fn traffic(observed: &Observed, decision: &Decision) {
 }
 
 /// Computes the status, after all actions or only some.
-fn tell(
+fn status_after(
     alias: &ModelAlias,
     observed: &Observed,
     decision: &Decision,

@@ -50,7 +50,7 @@ pub(super) fn registry(generator: &mut Generator) -> RegistryView {
         versions.insert(number.to_string(), view);
     }
     let view = json!({
-        "trouble": if generator.chance(50) { cause(generator) } else { Value::Null },
+        "error": if generator.chance(50) { cause(generator) } else { Value::Null },
         "alias": maybe(generator, |generator| version(generator).into()),
         "previous_alias": maybe(generator, |generator| version(generator).into()),
         "versions": versions,
@@ -112,7 +112,7 @@ fn workload(generator: &mut Generator, settings: &str) -> Value {
         "settings": settings,
         "model_uri": model_uri(generator),
         "started_at": started_at,
-        "trouble": maybe(generator, cause),
+        "error": maybe(generator, cause),
         "smoke": smoke,
         "has_failed": generator.chance(60),
         "tried_since": maybe(generator, |_| "2026-11-22T11:51:00Z".into()),
