@@ -42,7 +42,7 @@ pub(super) const SOON: Duration = Duration::from_mins(1);
 /// How often a working webhook is checked: somebody may have deleted it.
 const CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Registers the webhook that an object asks for, or deletes the one that it no longer asks for.
+/// Registers the webhook of an object, or deletes the one that it no longer has.
 pub(super) async fn look_after<K: RegistryObject>(
     context: &Context,
     object: &K,

@@ -37,7 +37,8 @@ const REJECTED_MAX: usize = 5;
 pub struct Applied {
     /// The actions that succeeded, in order.
     pub done: Vec<Action>,
-    /// The actions that were begun and go on beside the reconcile, in order. Nothing says that they are done.
+    /// The actions that were begun and continue beside the reconcile, in order. They are not reported as
+    /// done.
     pub begun: Vec<Action>,
     /// How long the rest has to wait, because another client just reverted the same write.
     pub postponed: Option<Duration>,

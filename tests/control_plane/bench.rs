@@ -75,7 +75,7 @@ fn moves(variable: &str, default: usize) -> usize {
 fn time_from_an_alias_set_in_mlflow_to_the_deployment() {
     run_for(LONGEST, "bench-webhook", async |fixture| {
         let webhook = WithWebhook::create(fixture, true).await?;
-        webhook.says("True", Reason::WebhookReceiving).await?;
+        webhook.reports("True", Reason::WebhookReceiving).await?;
         print(
             "webhook, polls 10 minutes apart",
             measure(fixture, moves("PUSH_MOVES", 200), Duration::from_secs(1)).await?,

@@ -123,17 +123,18 @@ fn offline_checks_agree_with_the_api_server() {
         );
         let manifests = (0..COUNT).map(|index| manifest(index, &hostile, &ordinary));
         let asked = stream::iter(manifests).map(async |manifest| {
-            let said = refused(fixture, &manifest).await?;
-            anyhow::Ok((manifest, said))
+            let reported = refused(fixture, &manifest).await?;
+            anyhow::Ok((manifest, reported))
         });
         let answers: Vec<_> = asked.buffered(SIDE_BY_SIDE).collect().await;
         let (mut taken, mut differences) = (0, Vec::new());
         for answer in answers {
-            let (manifest, said) = answer?;
+            let (manifest, reported) = answer?;
             let violations: Vec<_> = judge.judge(&manifest).iter().map(ToString::to_string).collect();
-            taken += usize::from(said.is_none());
-            if violations.is_empty() != said.is_none() {
-                differences.push(format!("the API server: {said:?}\n  here: {violations:?}\n  {manifest}"));
+            taken += usize::from(reported.is_none());
+            if violations.is_empty() != reported.is_none() {
+                differences
+                    .push(format!("the API server: {reported:?}\n  here: {violations:?}\n  {manifest}"));
             }
         }
         println!("seed {}: of {COUNT} manifests {taken} were taken", seed());

@@ -39,7 +39,7 @@ struct Runner {
 struct Step {
     name: String,
     is_good: bool,
-    said: String,
+    reported: String,
 }
 
 impl Runner {
@@ -93,8 +93,13 @@ impl Runner {
             }
             command.envs(&set).stdin(Stdio::null());
             let ended = command.output().await?;
-            let said = [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-            done.push(Step { name: name.to_owned(), is_good: ended.status.success(), said: said.concat() });
+            let reported =
+                [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+            done.push(Step {
+                name: name.to_owned(),
+                is_good: ended.status.success(),
+                reported: reported.concat(),
+            });
             if !ended.status.success() {
                 break;
             }
@@ -176,7 +181,10 @@ fn the_workflow_fails_on_unmet_rules_and_applies_what_is_merged() {
         runner.write("models/fraud.yaml", &manifests(fixture, "2"))?;
         let refused = runner.job(workflow, "check").await?;
         let last = refused.last().context("a step")?;
-        ensure!(!last.is_good && last.said.contains("tag validated = \"true\": \"not yet\""), "{refused:#?}");
+        ensure!(
+            !last.is_good && last.reported.contains("tag validated = \"true\": \"not yet\""),
+            "{refused:#?}"
+        );
         let summary = fs::read_to_string(runner.temp.join("summary"))?;
         ensure!(summary.contains("does not meet 1 of 1 rules"), "{summary}");
         mlflow.set_version_tag((&fixture.model, "2"), "validated", "true").await?;

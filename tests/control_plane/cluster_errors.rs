@@ -20,7 +20,7 @@ use crate::{
 
 /// Version 1 serves; the pods of version 2 fail. The cause is reported before the deadline, the version
 /// rejected after it, and nothing else changes.
-async fn fails(fixture: &Fixture, fate: &str, said: &str, reason: Reason) -> Result<String> {
+async fn fails(fixture: &Fixture, fate: &str, text: &str, reason: Reason) -> Result<String> {
     fixture.registered(2).await?;
     fixture.get("version: '1'").await?;
     let before = revisions(fixture).await?;
@@ -32,20 +32,20 @@ rollout: {{progressDeadline: 6s}}
 serving:
   template:
     metadata:
-      annotations: {{kwok.laurel.test/fate: {fate}, kwok.laurel.test/message: '{said}'}}
+      annotations: {{kwok.laurel.test/fate: {fate}, kwok.laurel.test/message: '{text}'}}
 "
         ))
         .await?;
     let early = fixture.champion.reason(change, reason, PATIENCE).await?;
     let reported = message(&early.object);
-    ensure!(reported.contains(said), "the pods' own message is missing: {reported}");
+    ensure!(reported.contains(text), "the pods' own message is missing: {reported}");
     ensure!(holds(&early.object, ConditionType::Reconciling), "it is rejected before the deadline");
 
     let rejected =
         |it: &ModelAlias| has(it, Reason::ProgressDeadlineExceeded) && holds(it, ConditionType::Stalled);
     let late = fixture.champion.until("rejected", PATIENCE, rejected).await?;
     let after = message(&late.object);
-    ensure!(after.contains("6s") && after.contains(said) && after.contains("laurel.dev/retry"), "{after}");
+    ensure!(after.contains("6s") && after.contains(text) && after.contains("laurel.dev/retry"), "{after}");
     fixture.event("Rejected").await?;
     until_sizes(fixture, [("1", 2), ("2", 0)]).await?;
     ensure!(selected(fixture).await? == "1", "traffic moved");
@@ -121,8 +121,8 @@ fn pods_rejected_by_a_quota_are_reported_with_its_message() {
         let quota = no_more_pods(fixture).await?;
         let change = fixture.desired("version: '2'").await?;
         let refused = fixture.champion.reason(change, Reason::PodsRefused, PATIENCE).await?;
-        let said = message(&refused.object);
-        ensure!(said.contains("exceeded quota: full") && said.contains("version 2"), "{said}");
+        let text = message(&refused.object);
+        ensure!(text.contains("exceeded quota: full") && text.contains("version 2"), "{text}");
         ensure!(selected(fixture).await? == "1", "traffic moved");
         quota.delete("full", &DeleteParams::default()).await?;
         fixture.champion.ready(change, PATIENCE).await.map(drop)
@@ -139,8 +139,8 @@ fn a_typo_in_the_template_is_rejected_by_the_api_server_and_changes_nothing() {
             .desired("{version: '1', serving: {template: {spec: {containers: [{name: model, imagee: x}]}}}}")
             .await?;
         let refused = fixture.champion.reason(change, Reason::ApplyRefused, PATIENCE).await?;
-        let said = message(&refused.object);
-        ensure!(said.contains("imagee") && said.contains("spec.serving"), "{said}");
+        let text = message(&refused.object);
+        ensure!(text.contains("imagee") && text.contains("spec.serving"), "{text}");
         ensure!(holds(&refused.object, ConditionType::Stalled), "it is not Stalled");
         ensure!(holds(&refused.object, ConditionType::Serving), "the serving version stopped serving");
         let after = revisions(fixture).await?;
@@ -202,8 +202,8 @@ fn a_service_with_another_owner_is_not_touched() {
         fixture.audit.excuse(&theirs);
         let change = fixture.desired("version: '1'").await?;
         let refused = fixture.champion.reason(change, Reason::NameTaken, PATIENCE).await?;
-        let said = message(&refused.object);
-        ensure!(said.contains(r#"the Service "champion" has another owner"#), "{said}");
+        let text = message(&refused.object);
+        ensure!(text.contains(r#"the Service "champion" has another owner"#), "{text}");
         let now = services.get("champion").await?;
         ensure!(now.resource_version() == theirs.resource_version(), "their Service was written");
         services.delete("champion", &DeleteParams::default()).await?;

@@ -143,7 +143,7 @@ spec: {{mlflow: {{url: '{}'}}, pollInterval: 5s}}
             condition(it, ConditionType::RegistrySynced)
                 .is_some_and(|synced| synced.reason == "RegistryUnreachable")
         };
-        fixture.champion.until_since(closed, "the registry is away", PATIENCE, away).await?;
+        fixture.champion.until_since(closed, "the registry is unreachable", PATIENCE, away).await?;
         let took = delete(fixture, DEADLINE).await?;
         println!("  gone after {took:?}");
         ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "who removed the alias?");

@@ -1,4 +1,4 @@
-//! The operator itself goes away and comes back, while all the other tests go on.
+//! The operator is killed and restarted, while all other tests keep running.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn promises_7_and_8_a_new_operator_writes_only_where_something_changed() {
             ensure!(settled[untouched] == later[untouched], "a new operator wrote the {untouched}");
         }
 
-        // What happens while there is no operator is caught up with.
+        // The next operator catches up with changes in between.
         fixture.world.kill_operator()?;
         let away = Instant::now();
         fixture.api::<Service>().delete("champion", &DeleteParams::default()).await?;

@@ -78,7 +78,7 @@ fn the_newer_of_two_defaults_is_used_and_the_older_reports_it() {
         });
         fixture.apply(&newer.to_string()).await?;
         until_model(fixture, Reason::ModelSynced, Some("newer")).await?;
-        let says = async |name: &str, reason: Reason, words: &str| {
+        let reports = async |name: &str, reason: Reason, words: &str| {
             let type_: &str = ConditionType::Default.into();
             let wanted: &str = reason.into();
             let is_so = |registry: &ModelRegistry| {
@@ -90,8 +90,8 @@ fn the_newer_of_two_defaults_is_used_and_the_older_reports_it() {
             let registry: Watch<ModelRegistry> = Watch::of(fixture.api(), name);
             registry.until(wanted, PATIENCE, |seen| is_so(&seen.object)).await.map(drop)
         };
-        says("default", Reason::NewerDefaultRegistry, "newer").await?;
-        says("newer", Reason::DefaultRegistry, "").await
+        reports("default", Reason::NewerDefaultRegistry, "newer").await?;
+        reports("newer", Reason::DefaultRegistry, "").await
     });
 }
 

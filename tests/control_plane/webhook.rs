@@ -109,7 +109,7 @@ impl WithWebhook {
     }
 
     /// Waits until the condition of the webhook has this reason.
-    pub(crate) async fn says(&self, status: &str, reason: Reason) -> Result<ModelRegistry> {
+    pub(crate) async fn reports(&self, status: &str, reason: Reason) -> Result<ModelRegistry> {
         let it = |registry: &ModelRegistry| {
             condition(registry).is_some_and(|condition| {
                 condition.reason == <&str>::from(reason) && condition.status == status
@@ -200,7 +200,7 @@ async fn until_quiet(webhook: &WithWebhook) -> Result<usize> {
 fn an_alias_moved_in_mlflow_is_followed_at_once_with_polls_ten_minutes_apart() {
     run("push", async |fixture| {
         let webhook = WithWebhook::create(fixture, true).await?;
-        webhook.says("True", Reason::WebhookReceiving).await?;
+        webhook.reports("True", Reason::WebhookReceiving).await?;
         let made = until_hooks(fixture, 1).await?;
         ensure!(made[0]["status"] == "ACTIVE" && made[0].get("secret").is_none(), "{made:?}");
         for _ in 0..3 {
@@ -226,7 +226,7 @@ fn promise_9_the_webhook_is_registered_and_deleted_with_its_field_and_others_sta
         let url = format!("http://{}/webhooks/{}/webhook", fixture.world.webhook_address, fixture.namespace);
         let theirs = fixture.world.mlflow.create_webhook("by-hand", &url, "theirs").await?;
         let webhook = WithWebhook::create(fixture, true).await?;
-        webhook.says("True", Reason::WebhookReceiving).await?;
+        webhook.reports("True", Reason::WebhookReceiving).await?;
         until_hooks(fixture, 2).await?;
 
         // A new operator finds its own webhook again.
@@ -253,9 +253,9 @@ fn promise_7_deliveries_cost_a_bounded_number_of_reads_and_no_writes() {
     run("push-burst", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
         let webhook = WithWebhook::create(fixture, false).await?;
-        webhook.says("Unknown", Reason::WebhookWaiting).await?;
+        webhook.reports("Unknown", Reason::WebhookWaiting).await?;
         ensure!(deliver(fixture, "first", SECRET, now()).await? == 200);
-        webhook.says("True", Reason::WebhookReceiving).await?;
+        webhook.reports("True", Reason::WebhookReceiving).await?;
         let before = until_quiet(&webhook).await?;
         let revision = webhook.registry.last().and_then(|seen| seen.object.resource_version());
 
@@ -301,13 +301,13 @@ fn promise_10_the_cause_of_a_failing_webhook_is_reported() {
     run("webhook-causes", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
         let webhook = WithWebhook::create(fixture, false).await?;
-        webhook.says("Unknown", Reason::WebhookWaiting).await?;
+        webhook.reports("Unknown", Reason::WebhookWaiting).await?;
         ensure!(deliver(fixture, "forged", "alice", now()).await? == 401, "a forged delivery was accepted");
-        let refused = webhook.says("False", Reason::WebhookDeliveriesRefused).await?;
+        let refused = webhook.reports("False", Reason::WebhookDeliveriesRefused).await?;
         let message = condition(&refused).context("the condition")?.message;
         ensure!(message.contains("spec.webhook.secretRef"), "{message}");
         ensure!(deliver(fixture, "right", SECRET, now()).await? == 200, "a delivery was rejected");
-        webhook.says("True", Reason::WebhookReceiving).await?;
+        webhook.reports("True", Reason::WebhookReceiving).await?;
 
         // The secret changes: the new one is read because of a delivery signed with it, and the old one is
         // accepted for a while.
@@ -328,7 +328,7 @@ fn promise_10_the_cause_of_a_failing_webhook_is_reported() {
 
         secrets.delete("push", &DeleteParams::default()).await?;
         fixture.edit::<ModelRegistry>("webhook", json!({ "spec": { "pollInterval": "9m" } })).await?;
-        let missing = webhook.says("False", Reason::SecretNotFound).await?;
+        let missing = webhook.reports("False", Reason::SecretNotFound).await?;
         let message = condition(&missing).context("the condition")?.message;
         ensure!(message.contains("\"push\""), "{message}");
         ensure!(deliver(fixture, "late", "looking-glass", now()).await? == 401, "accepted without a secret");

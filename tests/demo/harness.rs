@@ -84,7 +84,7 @@ impl Harness {
             self.cluster.run_kubectl(&["apply", "-n", NAMESPACE, "-f", "-"], Some(&text)).await?
         } else {
             print_command(&format!("kubectl apply -n {NAMESPACE} -f tests/demo/{file}"));
-            let path = path.to_str().context("a path that is no text")?;
+            let path = path.to_str().context("a path that is not UTF-8")?;
             self.cluster.run_kubectl(&["apply", "-n", NAMESPACE, "-f", path], None).await?
         };
         print_output(&printed);

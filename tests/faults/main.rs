@@ -27,7 +27,7 @@
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "waits for what cannot be watched")]
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod crash;
 #[allow(dead_code, reason = "a kit, of which each test takes a part")]

@@ -21,7 +21,7 @@ async fn refused(fixture: &Fixture, clients: &Clients, spec: Value, reason: Reas
     Ok(message)
 }
 
-fn says(message: &str, words: &[&str]) -> Result<()> {
+fn contains_all(message: &str, words: &[&str]) -> Result<()> {
     for word in words {
         ensure!(message.contains(word), "{message:?} does not name {word:?}");
     }
@@ -36,21 +36,21 @@ fn errors_of_the_spec_and_of_pods_are_reported_and_traffic_stays() {
         let clients = fixture.clients().await?;
 
         let message = refused(fixture, &clients, json!({ "version": "99" }), Reason::VersionNotFound).await?;
-        says(&message, &["99", "spec.version"])?;
+        contains_all(&message, &["99", "spec.version"])?;
 
         let desired =
             json!({ "version": "2", "serving": { "image": "localhost/laurel/serving:no-such-tag" } });
         let message = refused(fixture, &clients, desired, Reason::ImagePullFailed).await?;
-        says(&message, &["no-such-tag"])?;
+        contains_all(&message, &["no-such-tag"])?;
 
         let desired = json!({ "version": "2", "serving": { "envFrom": [{ "secretRef": { "name": "no-such-secret" } }] } });
         let message = refused(fixture, &clients, desired, Reason::ContainerConfigInvalid).await?;
-        says(&message, &["no-such-secret"])?;
+        contains_all(&message, &["no-such-secret"])?;
 
         fixture.get(json!({ "version": "1" })).await?;
         fixture.kubectl(&["create", "quota", "tight", "--hard=pods=1"], None).await?;
         let message = refused(fixture, &clients, json!({ "version": "2" }), Reason::PodsRefused).await?;
-        says(&message, &["quota"])?;
+        contains_all(&message, &["quota"])?;
 
         // Once the cause is gone it continues by itself.
         fixture.kubectl(&["delete", "quota", "tight"], None).await?;
@@ -74,11 +74,11 @@ fn errors_of_the_model_are_quoted_and_traffic_stays() {
 
         let message =
             refused(fixture, &clients, json!({ "version": crashing }), Reason::ModelCrashed).await?;
-        says(&message, &["exit code 1", "its last lines: ", "Error: "])?;
+        contains_all(&message, &["exit code 1", "its last lines: ", "Error: "])?;
 
         let message =
             refused(fixture, &clients, json!({ "version": failing }), Reason::SmokeTestFailed).await?;
-        says(&message, &["400"])?;
+        contains_all(&message, &["400"])?;
 
         let rejected = alias::status(&fixture.champion.last().unwrap()).rejected;
         ensure!(rejected.iter().any(|each| each.version.to_string() == failing), "{rejected:?}");

@@ -15,7 +15,7 @@
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "some waits are for a moment, not for a state")]
 #![expect(clippy::print_stdout, reason = "tests print what they measured; cargo shows it when one fails")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod audit_log;
 mod errors;

@@ -84,8 +84,8 @@ fn promise_12_the_operator_runs_under_restricted_with_least_privilege() {
         let label = "pod-security.kubernetes.io/enforce=restricted";
         let system = crate::support::cluster::OPERATOR_NAMESPACE;
         let dry_run = ["label", "namespace", system, "--dry-run=server", "--overwrite", label];
-        let said = fixture.cluster.run_kubectl(&dry_run, None).await?;
-        ensure!(!said.to_lowercase().contains("violate"), "{said}");
+        let reported = fixture.cluster.run_kubectl(&dry_run, None).await?;
+        ensure!(!reported.to_lowercase().contains("violate"), "{reported}");
 
         let of_pod = ["-n", system, "get", "pods", "-l", OPERATOR_PODS];
         let account = "-o=jsonpath={.items[0].spec.serviceAccountName}";
@@ -99,8 +99,8 @@ fn promise_12_the_operator_runs_under_restricted_with_least_privilege() {
             ("delete", "namespaces", false),
             ("*", "*", false),
         ] {
-            let said = fixture.kubectl(&["auth", "can-i", verb, resource, &operator], None).await;
-            ensure!(said.is_ok() == allowed, "the operator may {verb} {resource}: {}", said.is_ok());
+            let reported = fixture.kubectl(&["auth", "can-i", verb, resource, &operator], None).await;
+            ensure!(reported.is_ok() == allowed, "the operator may {verb} {resource}: {}", reported.is_ok());
         }
         Ok(())
     });

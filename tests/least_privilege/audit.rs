@@ -60,13 +60,13 @@ pub(crate) struct Request {
     /// Whether authorization and admission allowed it.
     pub(crate) allowed: bool,
     created: bool,
-    said: String,
+    reported: String,
 }
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let right = self.right.as_ref().map_or_else(|| "no resource".to_owned(), ToString::to_string);
-        write!(f, "{right} ({}) {}", self.uri, self.said)
+        write!(f, "{right} ({}) {}", self.uri, self.reported)
     }
 }
 
@@ -114,7 +114,7 @@ fn request(entry: Entry) -> Request {
         name: object.name,
         allowed: entry.annotations.decision.as_deref() == Some("allow") && code != Some(403),
         created: code == Some(201),
-        said: entry.response_status.and_then(|status| status.message).unwrap_or_default(),
+        reported: entry.response_status.and_then(|status| status.message).unwrap_or_default(),
     }
 }
 

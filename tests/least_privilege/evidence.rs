@@ -218,8 +218,8 @@ async fn cluster_texts(place: &Place) -> Result<Vec<(String, String)>> {
         &["get", "laurel", "-o", "wide"],
         &["describe", "modelregistries,registeredmodels,modelaliases,deployments,pods"],
     ] {
-        let said = place.kubectl(arguments).await?;
-        texts.push((format!("kubectl {}", arguments.join(" ")), said));
+        let text = place.kubectl(arguments).await?;
+        texts.push((format!("kubectl {}", arguments.join(" ")), text));
     }
     Ok(texts)
 }

@@ -98,9 +98,9 @@ fn answer(
     } else {
         counts.refused.fetch_add(1, Ordering::Relaxed);
         let sent = header("authorization").unwrap_or_default();
-        let said = format!("You are not authenticated. Authorization: {sent}");
+        let reported = format!("You are not authenticated. Authorization: {sent}");
         let status = "HTTP/1.1 401 Unauthorized\r\nContent-Type: text/html\r\nConnection: close\r\n";
-        format!("{status}Content-Length: {}\r\n\r\n{said}", said.len()).into_bytes()
+        format!("{status}Content-Length: {}\r\n\r\n{reported}", reported.len()).into_bytes()
     };
     client.write_all(&answer)?;
     client.conn.send_close_notify();

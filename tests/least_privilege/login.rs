@@ -138,13 +138,16 @@ impl Story<'_> {
     /// Waits until a ModelRegistry reports a reason since a given time.
     async fn until_registry(&self, name: &str, since: Instant, reason: Reason) -> Result<()> {
         let wanted: &str = reason.into();
-        let says = |registry: &ModelRegistry| {
+        let reports = |registry: &ModelRegistry| {
             let conditions = registry.status.clone().unwrap_or_default().conditions;
             registry.name_any() == name
                 && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.reason == wanted)
         };
         let what = format!("the ModelRegistry {name}: {wanted}");
-        self.registries.until(&what, PATIENCE, |seen| seen.at >= since && says(&seen.object)).await.map(drop)
+        self.registries
+            .until(&what, PATIENCE, |seen| seen.at >= since && reports(&seen.object))
+            .await
+            .map(drop)
     }
 
     /// A wrong password, and a Secret without the named key; then both are corrected.

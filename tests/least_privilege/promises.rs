@@ -106,8 +106,8 @@ fn promise_12_references_to_other_namespaces_and_urls_with_credentials_are_rejec
     for evidence in SCOPES.map(evidence::of) {
         let reasons = ["should match", "should match", "field not declared in schema", "carries no login"];
         assert_eq!(evidence.rejections.len(), reasons.len());
-        for ((what, said), reason) in evidence.rejections.iter().zip(reasons) {
-            assert!(said.contains(reason), "{what}: {said}");
+        for ((what, reported), reason) in evidence.rejections.iter().zip(reasons) {
+            assert!(reported.contains(reason), "{what}: {reported}");
         }
     }
 }
@@ -148,8 +148,8 @@ async fn ask_for_all(cluster: &Cluster, namespace: &str, evidence: &Evidence) ->
         ensure!(names.contains(name), "no template of {name} among {names:?}");
     }
     for (name, template) in &evidence.templates {
-        let said = admission(cluster, namespace, template).await?;
-        ensure!(said.trim() == "pod/a", "{name}: {said}");
+        let reported = admission(cluster, namespace, template).await?;
+        ensure!(reported.trim() == "pod/a", "{name}: {reported}");
         if name != "the operator" {
             ensure!(template["spec"]["automountServiceAccountToken"] == false, "{name} gets a token");
         }
@@ -159,7 +159,7 @@ async fn ask_for_all(cluster: &Cluster, namespace: &str, evidence: &Evidence) ->
     loose["spec"]["securityContext"]["runAsNonRoot"] = json!(false);
     let error_message = admission(cluster, namespace, &loose).await.map_err(|error| error.to_string());
     ensure!(
-        error_message.as_ref().is_err_and(|said| said.contains("violates PodSecurity")),
+        error_message.as_ref().is_err_and(|reported| reported.contains("violates PodSecurity")),
         "{error_message:?}"
     );
     Ok(())

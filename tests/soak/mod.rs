@@ -7,14 +7,14 @@
 //!
 //! ```text
 //! plan     what serves: three aliases, and how often each is asked
-//! harness  where it plays: the cluster, MLflow, what is watched
+//! harness  the cluster, MLflow and the watches
 //! driver   changes one ModelAlias again and again, and waits each time until its clients have moved
 //! chaos    kills the operator, kills and hangs MLflow
 //! clients  a ModelAlias's clients, and which version may answer them when
 //! verdict  what must hold: all along, and at the end
 //! story    what happened when, printed as it happens, and around a loss
 //! listed   what was watched, as lines of the story
-//! figures  what is counted
+//! figures  the counters
 //! random   choices from a seed
 //! ```
 

@@ -168,7 +168,7 @@ impl Mlflow {
 
     async fn model_id(&self, of: (&str, &str)) -> Result<String> {
         let source = self.source(of).await?;
-        source.strip_prefix("models:/").map(str::to_owned).context("the version is no logged model")
+        source.strip_prefix("models:/").map(str::to_owned).context("the version is not a logged model")
     }
 
     async fn logged_model(&self, id: &str) -> Result<Value> {

@@ -7,7 +7,7 @@
 //! ```
 
 #![expect(clippy::disallowed_types, reason = "effects: connects to sockets")]
-#![expect(clippy::disallowed_methods, reason = "effects: servers of its own, and clocks")]
+#![expect(clippy::disallowed_methods, reason = "effects: its own servers, and clocks")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as its tests do")]
 
 mod load_client;

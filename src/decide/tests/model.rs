@@ -119,7 +119,7 @@ impl Model for Stories {
             Property::always("every promise is kept at every write", |_, state: &State| {
                 state.world.broken.is_empty()
             }),
-            Property::always("left alone, it comes to a good rest", |stories: &Self, state: &State| {
+            Property::always("left alone, it comes to rest as it should", |stories: &Self, state: &State| {
                 stories.rests_well(&state.world).is_empty()
             }),
         ]

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Where MLflow writes the example as a request body for `/invocations`.
 const FILE: &str = "serving_input_example.json";
 
-/// The part of a model's `MLmodel` file that tells whether an example was logged with it.
+/// The part of a model's `MLmodel` file that shows whether an example was logged with it.
 #[derive(Deserialize)]
 struct ModelFile {
     saved_input_example_info: Option<ExampleInfo>,

@@ -1,4 +1,5 @@
-//! What all of MLflow's answers have in common: numbers that may be texts, times, and content that cannot be used.
+//! What all of MLflow's answers have in common: numbers that may be texts, times, and content that cannot be
+//! used.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};

@@ -407,7 +407,7 @@ impl ListFilter {
         self.0.lock().is_none_or(|refused| refused.elapsed() >= Self::TRIED_AGAIN_AFTER)
     }
 
-    /// Remembers that the server refused a list for what it is.
+    /// Remembers that the server does not support the list.
     fn heed(&self, detail: &str) {
         if detail.contains("supports comparison with a list") {
             *self.0.lock() = Some(Instant::now());

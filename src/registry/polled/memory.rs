@@ -152,7 +152,7 @@ impl ModelMemory {
 /// A poll's read of one model, or why this one model could not be read.
 pub(super) type ModelRead = Result<Option<RegisteredModelFacts>, ReasonMessage>;
 
-/// A model, as far as it is known.
+/// A model, as far as known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModelView {
     /// It cannot be known now, for this reason.

@@ -217,8 +217,8 @@ impl PolledRegistry {
         (memory.health.clone(), memory.server_version.clone())
     }
 
-    /// Returns a model as far as it is known. If it is requested for the first time, this starts a poll that
-    /// reads it.
+    /// Returns a model, as far as known. If it is requested for the first time, this starts a poll that reads
+    /// it.
     #[must_use]
     pub fn model(&self, name: &ModelName) -> ModelView {
         let mut memory = self.memory();

@@ -1,4 +1,4 @@
-//! Hostile input on a real API server and a real MLflow: objects made from the CRDs' own schemas, and names
+//! Hostile input on a real API server and a real MLflow: objects generated from the CRDs' schemas, and names
 //! that no Kubernetes object may have. Objects that cannot be parsed are in `kubernetes`.
 //!
 //! ```text

@@ -90,7 +90,7 @@ fn promise_7_watches_whose_lists_fail_are_restarted_with_backoff_and_catch_up() 
 }
 
 /// A ModelRegistry whose Secret cannot be read reports it.
-async fn secret_fails(fixture: &Fixture, violation: Violation, reason: Reason, said: &str) -> Result<()> {
+async fn secret_fails(fixture: &Fixture, violation: Violation, reason: Reason, text: &str) -> Result<()> {
     fixture.operator.start().await?;
     let url = fixture.registry.url();
     let placed = fixture.kubernetes.place(Rule::on(Method::GET, "/secrets/login", violation));
@@ -119,7 +119,7 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s, auth: {{basic: {{secretRef: 
     let is_it = |registry: &ModelRegistry| ready(registry).is_some_and(|ready| ready.reason == name);
     let seen = watch.until(name, PATIENCE, |seen| is_it(&seen.object)).await?.object;
     let reported = ready(&seen).map(|ready| ready.message).unwrap_or_default();
-    ensure!(reported.contains(said) && reported.contains("spec.auth.basic.secretRef"), "{reported}");
+    ensure!(reported.contains(text) && reported.contains("spec.auth.basic.secretRef"), "{reported}");
     fixture.kubernetes.lift(&placed);
     let connected = |registry: &ModelRegistry| ready(registry).is_some_and(|ready| ready.status == "True");
     watch.until("connected", PATIENCE, |seen| connected(&seen.object)).await?;
@@ -141,8 +141,8 @@ fn promise_10_an_unreadable_secret_is_reported_with_the_field_that_names_it() {
         ),
         ("500", failing(), Reason::ApplyFailed, "request timed out"),
     ];
-    let cases = violations.map(|(code, violation, reason, said)| {
-        let story = async move |fixture: &Fixture| secret_fails(fixture, violation, reason, said).await;
+    let cases = violations.map(|(code, violation, reason, text)| {
+        let story = async move |fixture: &Fixture| secret_fails(fixture, violation, reason, text).await;
         case(format!("r-secret-{code}"), story)
     });
     run_all(cases);

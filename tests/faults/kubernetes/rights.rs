@@ -101,13 +101,13 @@ async fn taken_away(fixture: &Fixture, right: Right) -> Result<()> {
     let began = Instant::now();
     let change = fixture.desired(desired).await?;
     let seen = fixture.champion.reason(change, Reason::ApplyForbidden, PATIENCE).await?.object;
-    let said = message(&seen);
+    let text = message(&seen);
     let resource = what.split('.').next().unwrap_or_default();
     ensure!(
-        said.contains(&format!("cannot {verb} resource \"{resource}\"")),
-        "the permission is not named: {said}"
+        text.contains(&format!("cannot {verb} resource \"{resource}\"")),
+        "the permission is not named: {text}"
     );
-    ensure!(said.contains(object) && said.contains("compare Laurel's role with the chart's"), "{said}");
+    ensure!(text.contains(object) && text.contains("compare Laurel's role with the chart's"), "{text}");
     ensure!(holds(&seen, ConditionType::Stalled), "it is not Stalled");
     fixture.reported(Reason::ApplyForbidden).await?;
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
@@ -182,7 +182,7 @@ fn without_permission_to_create_events_nothing_else_changes() {
         fixture.get("version: '2'").await?;
         fixture.until_named("champion", Some("2")).await?;
         fixture.until_quiet().await?;
-        ensure!(placed.hits() > 0, "no Event was to be made");
+        ensure!(placed.hits() > 0, "no Event was created");
         calm(fixture, began, |exchange| exchange.path.contains("/events")).map(drop)
     });
 }
@@ -229,8 +229,8 @@ async fn blinded(fixture: &Fixture, what: &str, resource: &str, verb: &'static s
         "reported after {noticed:?}: too early for a role that is just being replaced"
     );
     ensure!(holds(&seen.object, ConditionType::Serving), "the serving version stopped serving");
-    let said = message(&seen.object);
-    ensure!(said.contains("cannot") && said.contains("compare Laurel's role with the chart's"), "{said}");
+    let text = message(&seen.object);
+    ensure!(text.contains("cannot") && text.contains("compare Laurel's role with the chart's"), "{text}");
     let tries = calm(fixture, began, |_| true)?;
     fixture.kubernetes.lift_all();
     let over = Instant::now();

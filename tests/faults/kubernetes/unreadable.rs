@@ -74,7 +74,7 @@ spec: {modelRef: {name: model}, alias: other, version: '1'}
 ";
 
 /// A serving alias can no longer be parsed after a restart, or while the operator is running.
-async fn alias(fixture: &Fixture, change: Change, said: &str, restarts: bool) -> Result<()> {
+async fn alias(fixture: &Fixture, change: Change, text: &str, restarts: bool) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
     let desired = fixture.get("version: '1'").await?;
@@ -93,7 +93,7 @@ async fn alias(fixture: &Fixture, change: Change, said: &str, restarts: bool) ->
     }
     let reported = event(fixture, "ModelAlias", "champion").await?;
     ensure!(
-        reported.contains("Laurel cannot parse this ModelAlias") && reported.contains(said),
+        reported.contains("Laurel cannot parse this ModelAlias") && reported.contains(text),
         "{reported}"
     );
     // Another alias is not affected.

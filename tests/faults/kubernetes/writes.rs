@@ -220,10 +220,10 @@ fn a_failure_with_a_different_message_each_time_is_retried_with_backoff() {
         fixture.get("version: '1'").await?;
         fixture.until_named("champion", Some("1")).await?;
         for number in 1..=MANY {
-            let said = format!(
+            let text = format!(
                 "failed calling webhook \"policy.example\": request {number}: context deadline exceeded"
             );
-            let violation = Violation::kubernetes(500, "InternalError", &said);
+            let violation = Violation::kubernetes(500, "InternalError", &text);
             fixture
                 .kubernetes
                 .place(Rule::on(Method::PATCH, "/deployments/champion-v2?", violation).nth(number));

@@ -24,7 +24,7 @@ struct Case {
     violation: Fate,
     reason: Reason,
     /// Part of every message, in addition to the registry's URL.
-    says: &'static str,
+    message: &'static str,
 }
 
 /// What happens to all of the operator's requests to the registry.
@@ -33,8 +33,8 @@ enum Fate {
     Met(Violation),
 }
 
-fn met(what: &'static str, violation: Violation, reason: Reason, says: &'static str) -> Case {
-    Case { what, violation: Fate::Met(violation), reason, says }
+fn met(what: &'static str, violation: Violation, reason: Reason, message: &'static str) -> Case {
+    Case { what, violation: Fate::Met(violation), reason, message }
 }
 
 /// An HTML page, as sent by proxies and login pages.
@@ -74,11 +74,11 @@ async fn suffer(fixture: &Fixture, reported: &Reports, case: &Case) -> Result<()
         Fate::Met(violation) => drop(fixture.registry.place(Rule::always(violation.clone()))),
     }
     let url = fixture.registry.url();
-    for said in reported.error(fixture, began, case.reason).await? {
+    for output in reported.error(fixture, began, case.reason).await? {
         ensure!(
-            said.contains(case.says) && said.contains(&url),
-            "no {:?} or no {url} in {said:?}",
-            case.says
+            output.contains(case.message) && output.contains(&url),
+            "no {:?} or no {url} in {output:?}",
+            case.message
         );
     }
     println!("  {}: reported after {:.1} s", case.what, began.elapsed().as_secs_f64());
@@ -99,7 +99,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
                     what: "refused",
                     violation: Fate::Refused,
                     reason: RegistryUnreachable,
-                    says: "cannot reach",
+                    message: "cannot reach",
                 },
                 met("reset", Violation::Reset, RegistryUnreachable, "cannot reach"),
             ];
@@ -164,8 +164,8 @@ async fn rate_limited(fixture: &Fixture) -> Result<()> {
         .registry
         .place(Rule::always(Violation::status(429).header("retry-after", LATER.as_secs().to_string())));
     let url = fixture.registry.url();
-    for said in reported.error(fixture, began, Reason::RegistryFailing).await? {
-        ensure!(said.contains("HTTP 429") && said.contains(&url), "{said:?}");
+    for output in reported.error(fixture, began, Reason::RegistryFailing).await? {
+        ensure!(output.contains("HTTP 429") && output.contains(&url), "{output:?}");
     }
     let told_at = (Instant::now(), busy.hits());
     // Time is the subject here: two polls, but less than `Retry-After`.

@@ -11,7 +11,7 @@ use laurel::api::{
 };
 use tokio::time::Instant;
 
-use super::{RunningCase, asked, case, reports::says, serving};
+use super::{RunningCase, asked, case, reports::condition_is, serving};
 use crate::{
     fixture::{Fixture, PATIENCE},
     support::alias::{has, status},
@@ -49,15 +49,16 @@ async fn forbidden(fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
     fixture.registry.place(Rule::on(Method::POST, TAGS, Violation::status(403)));
     let change = fixture.get("version: '2'").await?;
-    let said =
-        says(fixture, began, ConditionType::RegistrySynced, "False", Reason::RegistryForbidden).await?;
-    ensure!(said.contains("the alias names version 2") && said.contains("tags"), "{said:?}");
+    let text =
+        condition_is(fixture, began, ConditionType::RegistrySynced, "False", Reason::RegistryForbidden)
+            .await?;
+    ensure!(text.contains("the alias names version 2") && text.contains("tags"), "{text:?}");
     let stays = |it: &ModelAlias| has(it, Reason::Serving);
     ensure!(fixture.champion.last().as_ref().is_some_and(stays), "{change:?}: it is not Ready");
     ensure!(asked(fixture, &Method::POST, TAGS) - asked_before < 10, "it is retried without a pause");
     fixture.registry.lift_all();
     until_recorded(fixture, 2).await?;
-    says(fixture, began, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    condition_is(fixture, began, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     ensure!(lines(&tags(fixture, "2").await?) == 1, "one entry for one promotion");
     fixture.until_quiet().await
 }

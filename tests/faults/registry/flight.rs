@@ -11,7 +11,7 @@ use laurel::api::{
 };
 use tokio::time::Instant;
 
-use super::{RunningCase, alias_writes, case, reports::says, serving};
+use super::{RunningCase, alias_writes, case, reports::condition_is, serving};
 use crate::{
     fixture::{Fixture, PATIENCE},
     simulated::look::{selected, until_sizes},
@@ -41,7 +41,7 @@ async fn traffic_moves(fixture: &Fixture) -> Result<Instant> {
 
 /// Asserts that everything reaches the desired state.
 async fn arrives(fixture: &Fixture, since: Instant) -> Result<()> {
-    says(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    condition_is(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     let ready = |alias: &ModelAlias| crate::support::alias::holds(alias, ConditionType::Ready);
     fixture.champion.until_since(since, "Ready", PATIENCE, ready).await?;
     ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "the alias did not move");
@@ -100,10 +100,10 @@ async fn away(fixture: &Fixture, reason: Reason, violation: Option<Violation>) -
     traffic_moves(fixture).await?;
     ensure!(applied.hits() == 1, "the fault did not begin");
     reported.registry(began, "False", reason).await?;
-    let said = says(fixture, began, ConditionType::RegistrySynced, "Unknown", reason).await?;
-    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
-    let said = says(fixture, began, ConditionType::Ready, "False", reason).await?;
-    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    let text = condition_is(fixture, began, ConditionType::RegistrySynced, "Unknown", reason).await?;
+    ensure!(text.contains(&fixture.registry.url()), "{text:?}");
+    let text = condition_is(fixture, began, ConditionType::Ready, "False", reason).await?;
+    ensure!(text.contains(&fixture.registry.url()), "{text:?}");
     ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "who moved the alias?");
     let lifted = Instant::now();
     fixture.registry.lift_all();
@@ -119,9 +119,9 @@ async fn refused(fixture: &Fixture) -> Result<()> {
         Violation::json(500, &serde_json::json!({"error_code": "INTERNAL_ERROR", "message": "disk full"}));
     let failing = fixture.registry.place(Rule::on(Method::POST, "registered-models/alias", failing));
     let moved = traffic_moves(fixture).await?;
-    let said = says(fixture, moved, ConditionType::Ready, "False", Reason::RegistryFailing).await?;
-    ensure!(said.contains("disk full") && said.contains(&fixture.registry.url()), "{said:?}");
-    says(fixture, moved, ConditionType::RegistrySynced, "False", Reason::RegistryPending).await?;
+    let text = condition_is(fixture, moved, ConditionType::Ready, "False", Reason::RegistryFailing).await?;
+    ensure!(text.contains("disk full") && text.contains(&fixture.registry.url()), "{text:?}");
+    condition_is(fixture, moved, ConditionType::RegistrySynced, "False", Reason::RegistryPending).await?;
     failing.until_struck(2, PATIENCE).await?;
     ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "who moved the alias?");
     let lifted = Instant::now();

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     ROOM, RunningCase, alias_writes, case, cluster, described,
-    reports::{Reports, says, synced},
+    reports::{Reports, condition_is, synced},
     untouched,
 };
 use crate::{
@@ -120,8 +120,8 @@ async fn alias_deleted_and_reported(fixture: &Fixture) -> Result<()> {
     following(fixture, &format!("{{{FOLLOW}, drift: Report}}"), 1).await?;
     let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
     fixture.mlflow.delete_alias(&fixture.model, "champion").await?;
-    let said = says(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
-    ensure!(said.contains("set it there on the version to serve"), "{said:?}");
+    let text = condition_is(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
+    ensure!(text.contains("set it there on the version to serve"), "{text:?}");
     synced(fixture, began, "False", Reason::AliasDrifted).await?;
     fixture.until_quiet().await?;
     ensure!(alias_writes(fixture) == writes, "the alias was set");
@@ -137,9 +137,9 @@ async fn version_deleted(fixture: &Fixture) -> Result<()> {
     following(fixture, FOLLOW, 2).await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
     fixture.mlflow.delete_version(&fixture.model, "1").await?;
-    says(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
-    let said = synced(fixture, began, "False", Reason::VersionNotFound).await?;
-    ensure!(said.contains("version 1 serves, but does not exist"), "{said:?}");
+    condition_is(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
+    let text = synced(fixture, began, "False", Reason::VersionNotFound).await?;
+    ensure!(text.contains("version 1 serves, but does not exist"), "{text:?}");
     fixture.until_quiet().await?;
     untouched(fixture, &before).await?;
     let set = Instant::now();
@@ -153,8 +153,8 @@ async fn version_unread(fixture: &Fixture, violation: Violation, reason: Reason)
     let (before, began) = (cluster(fixture).await?, Instant::now());
     fixture.registry.place(Rule::on(Method::GET, "model-versions/get?", violation));
     fixture.mlflow.set_alias(&fixture.model, "champion", "2").await?;
-    let said = says(fixture, began, ConditionType::Ready, "False", reason).await?;
-    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    let text = condition_is(fixture, began, ConditionType::Ready, "False", reason).await?;
+    ensure!(text.contains(&fixture.registry.url()), "{text:?}");
     untouched(fixture, &before).await?;
     ensure!(
         fixture.named("champion").await?.as_deref() == Some("2"),

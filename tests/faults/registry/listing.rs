@@ -83,16 +83,16 @@ async fn broken(fixture: &Fixture) -> Result<()> {
     let before = cluster(fixture).await?;
     let again = page(|page| page["next_page_token"] = json!(FROM_THE_SECOND));
     let half = Violation::alter(|status, body| (status, body[..body.len() / 2].to_vec()));
-    for (violation, says) in [(again, "pages of its listing repeat"), (half, "is truncated after")] {
+    for (violation, part) in [(again, "pages of its listing repeat"), (half, "is truncated after")] {
         let began = Instant::now();
         let rule = fixture.registry.place(Rule::when(is_listing, violation));
-        for said in reported.error(fixture, began, Reason::RegistryFailing).await.context(says)? {
-            ensure!(said.contains(says), "{said:?}");
+        for text in reported.error(fixture, began, Reason::RegistryFailing).await.context(part)? {
+            ensure!(text.contains(part), "{text:?}");
         }
         untouched(fixture, &before).await?;
         let lifted = Instant::now();
         fixture.registry.lift(&rule);
-        reported.well(fixture, lifted).await.context(says)?;
+        reported.well(fixture, lifted).await.context(part)?;
     }
     untouched(fixture, &before).await
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     RunningCase, alias_writes, case, cluster,
-    reports::{Reports, says, synced},
+    reports::{Reports, condition_is, synced},
     serving, side_by_side, until_recorded, untouched,
 };
 use crate::{
@@ -49,8 +49,8 @@ async fn alias_deleted(fixture: &Fixture) -> Result<()> {
     fixture.get("{version: '1', drift: Report}").await?;
     let began = Instant::now();
     fixture.mlflow.delete_alias(&fixture.model, "champion").await?;
-    let said = synced(fixture, began, "False", Reason::AliasDrifted).await?;
-    ensure!(said.contains("the alias names nothing") && said.contains("set the alias to 1"), "{said:?}");
+    let text = synced(fixture, began, "False", Reason::AliasDrifted).await?;
+    ensure!(text.contains("the alias names nothing") && text.contains("set the alias to 1"), "{text:?}");
     fixture.until_quiet().await?;
     ensure!(fixture.named("champion").await?.is_none(), "it was put back");
     ensure!(holds(&fixture.champion.last().context("it is there")?, ConditionType::Ready), "it is not Ready");
@@ -64,12 +64,12 @@ async fn version_deleted(fixture: &Fixture) -> Result<()> {
     fixture.until_named("champion", Some("2")).await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
     fixture.mlflow.delete_version(&fixture.model, "2").await?;
-    let said = synced(fixture, began, "False", Reason::VersionNotFound).await?;
+    let text = synced(fixture, began, "False", Reason::VersionNotFound).await?;
     ensure!(
-        said.contains("version 2 serves, but does not exist") && said.contains("promote a version"),
-        "{said:?}"
+        text.contains("version 2 serves, but does not exist") && text.contains("promote a version"),
+        "{text:?}"
     );
-    says(fixture, began, ConditionType::Ready, "False", Reason::VersionNotFound).await?;
+    condition_is(fixture, began, ConditionType::Ready, "False", Reason::VersionNotFound).await?;
     fixture.until_quiet().await?;
     ensure!(
         holds(&fixture.champion.last().context("it is there")?, ConditionType::Serving),
@@ -92,10 +92,15 @@ async fn warm_version_deleted(fixture: &Fixture) -> Result<()> {
     fixture.until_quiet().await?;
     untouched(fixture, &before).await?;
     let change = fixture.desired("version: '1'").await?;
-    let said =
-        says(fixture, change.accepted, ConditionType::RegistrySynced, "False", Reason::VersionNotFound)
-            .await?;
-    ensure!(said.contains("version 1 serves, but does not exist"), "{said:?}");
+    let text = condition_is(
+        fixture,
+        change.accepted,
+        ConditionType::RegistrySynced,
+        "False",
+        Reason::VersionNotFound,
+    )
+    .await?;
+    ensure!(text.contains("version 1 serves, but does not exist"), "{text:?}");
     ensure!(selected(fixture).await? == "1", "traffic did not move");
     until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
     fixture.get("version: '2'").await?;
@@ -121,14 +126,14 @@ async fn made_anew(fixture: &Fixture, logged: bool) -> Result<()> {
     until_recorded(fixture, "1").await?;
     let (before, began, pinned) = (cluster(fixture).await?, Instant::now(), pinned(fixture)?);
     fixture.mlflow.delete_model(&fixture.model).await?;
-    let said = synced(fixture, began, "False", Reason::VersionNotFound).await?;
-    ensure!(said.contains("version 1 serves, but does not exist"), "{said:?}");
+    let text = synced(fixture, began, "False", Reason::VersionNotFound).await?;
+    ensure!(text.contains("version 1 serves, but does not exist"), "{text:?}");
     untouched(fixture, &before).await?;
     // The RegisteredModel has created it again, without versions.
     register().await?;
-    let said = synced(fixture, began, "False", Reason::VersionReplaced).await?;
-    ensure!(said.contains("deleted and registered again") && said.contains("laurel.dev/retry"), "{said:?}");
-    says(fixture, began, ConditionType::Ready, "False", Reason::VersionReplaced).await?;
+    let text = synced(fixture, began, "False", Reason::VersionReplaced).await?;
+    ensure!(text.contains("deleted and registered again") && text.contains("laurel.dev/retry"), "{text:?}");
+    condition_is(fixture, began, ConditionType::Ready, "False", Reason::VersionReplaced).await?;
     fixture.until_quiet().await?;
     untouched(fixture, &before).await?;
     ensure!(fixture.named("champion").await?.is_none(), "the alias names a model that does not serve");
@@ -156,9 +161,9 @@ async fn renamed(fixture: &Fixture) -> Result<()> {
     let (before, began) = (cluster(fixture).await?, Instant::now());
     let elsewhere = format!("renamed-{}", fixture.model);
     fixture.mlflow.rename_model(&fixture.model, &elsewhere).await?;
-    let said = synced(fixture, began, "False", Reason::VersionNotFound).await?;
-    ensure!(said.contains("version 1 serves, but does not exist"), "{said:?}");
-    says(fixture, began, ConditionType::Ready, "False", Reason::VersionNotFound).await?;
+    let text = synced(fixture, began, "False", Reason::VersionNotFound).await?;
+    ensure!(text.contains("version 1 serves, but does not exist"), "{text:?}");
+    condition_is(fixture, began, ConditionType::Ready, "False", Reason::VersionNotFound).await?;
     fixture.until_quiet().await?;
     untouched(fixture, &before).await?;
     // The RegisteredModel has created an empty model of the old name, which is in the way.

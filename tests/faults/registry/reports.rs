@@ -58,13 +58,13 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
     /// Waits until `Ready` of the ModelRegistry has a status and a reason, in a state seen since a given
     /// time. Returns the message.
     pub(super) async fn registry(&self, since: Instant, status: &str, reason: Reason) -> Result<String> {
-        let said =
+        let reported =
             |it: &ModelRegistry| ready(&it.status.clone().unwrap_or_default().conditions, status, reason);
         let what = format!("{reason} of the ModelRegistry");
         let wanted =
-            self.registry.until(&what, LONG, |seen| seen.at >= since && said(&seen.object).is_some());
+            self.registry.until(&what, LONG, |seen| seen.at >= since && reported(&seen.object).is_some());
         let last = || self.registry.last().and_then(|last| last.object.status);
-        said(&wanted.await.with_context(|| format!("last {:?}", last()))?.object)
+        reported(&wanted.await.with_context(|| format!("last {:?}", last()))?.object)
             .context("the condition exists")
     }
 
@@ -80,12 +80,13 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
     /// Waits until `Ready` of the RegisteredModel has a status and a reason, in a state seen since a given
     /// time. Returns the message.
     pub(super) async fn model(&self, since: Instant, status: &str, reason: Reason) -> Result<String> {
-        let said =
+        let reported =
             |it: &RegisteredModel| ready(&it.status.clone().unwrap_or_default().conditions, status, reason);
         let what = format!("{reason} of the RegisteredModel");
-        let wanted = self.model.until(&what, LONG, |seen| seen.at >= since && said(&seen.object).is_some());
+        let wanted =
+            self.model.until(&what, LONG, |seen| seen.at >= since && reported(&seen.object).is_some());
         let last = || self.model.last().and_then(|last| last.object.status);
-        said(&wanted.await.with_context(|| format!("last {:?}", last()))?.object)
+        reported(&wanted.await.with_context(|| format!("last {:?}", last()))?.object)
             .context("the condition exists")
     }
 
@@ -126,12 +127,12 @@ pub(super) async fn synced(
     status: &str,
     reason: Reason,
 ) -> Result<String> {
-    says(fixture, since, ConditionType::RegistrySynced, status, reason).await
+    condition_is(fixture, since, ConditionType::RegistrySynced, status, reason).await
 }
 
 /// Waits until a condition of the ModelAlias has a status and a reason, in a state seen since a given time.
 /// Returns the message.
-pub(super) async fn says(
+pub(super) async fn condition_is(
     fixture: &Fixture,
     since: Instant,
     type_: ConditionType,

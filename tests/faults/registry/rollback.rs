@@ -7,7 +7,7 @@ use hyper::Method;
 use laurel::api::condition::{ConditionType, Reason};
 use tokio::time::Instant;
 
-use super::{RunningCase, case, reports::says, serving};
+use super::{RunningCase, case, reports::condition_is, serving};
 use crate::{
     fixture::{Fixture, PATIENCE},
     simulated::look::{selected, until_sizes},
@@ -45,8 +45,8 @@ async fn rolls_back(fixture: &Fixture, violation: Rule, events: Outage, reason: 
     println!("  traffic moved after {took:?}");
     ensure!(took < PROMPT, "traffic waited {took:?} for the registry");
     until_selected(fixture, "1").await?;
-    let said = says(fixture, change.accepted, ConditionType::Ready, "False", reason).await?;
-    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    let text = condition_is(fixture, change.accepted, ConditionType::Ready, "False", reason).await?;
+    ensure!(text.contains(&fixture.registry.url()), "{text:?}");
     let started: Vec<Exchange> = fixture.journal.writes();
     let deployments = |write: &&Exchange| {
         write.number > before && write.server == Server::Kubernetes && write.path.contains("/deployments/")
@@ -55,7 +55,7 @@ async fn rolls_back(fixture: &Fixture, violation: Rule, events: Outage, reason: 
     ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "who moved the alias?");
     let lifted = Instant::now();
     fixture.registry.lift_all();
-    says(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    condition_is(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias did not follow");
     until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
     fixture.until_quiet().await
@@ -105,7 +105,7 @@ async fn twice(fixture: &Fixture) -> Result<()> {
     }
     let lifted = Instant::now();
     fixture.registry.lift_all();
-    says(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    condition_is(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     fixture.until_named("champion", Some("1")).await?;
     ensure!(selected(fixture).await? == "1", "traffic moved");
     fixture.until_quiet().await

@@ -11,7 +11,7 @@ use laurel::api::{
 };
 use tokio::time::Instant;
 
-use super::{RunningCase, alias_writes, case, cluster, reports::says, serving, untouched};
+use super::{RunningCase, alias_writes, case, cluster, reports::condition_is, serving, untouched};
 use crate::{
     fixture::{Fixture, PATIENCE},
     simulated::look::{never_ready, selected, until_sizes},
@@ -56,12 +56,13 @@ async fn contested(fixture: &Fixture) -> Result<Before> {
 
 /// Waits until the contention is reported, and asserts that nothing is written any more.
 async fn gives_in(fixture: &Fixture, began: Instant, before: &Before) -> Result<()> {
-    let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
+    let text =
+        condition_is(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
     for part in ["moving the alias to version 2", "3 times", "stop the other writer", "laurel.dev/retry"] {
-        ensure!(said.contains(part), "no {part:?} in {said:?}");
+        ensure!(text.contains(part), "no {part:?} in {text:?}");
     }
-    says(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
-    says(fixture, began, ConditionType::Stalled, "True", Reason::Contested).await?;
+    condition_is(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
+    condition_is(fixture, began, ConditionType::Stalled, "True", Reason::Contested).await?;
     fixture.reported(Reason::Contested).await?;
     fixture.until_quiet().await?;
     still(fixture, before, THREE_TIMES).await
@@ -76,7 +77,7 @@ async fn still(fixture: &Fixture, before: &Before, times: usize) -> Result<()> {
 }
 
 async fn ends(fixture: &Fixture, since: Instant, version: &str) -> Result<()> {
-    says(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    condition_is(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     let ready = |alias: &ModelAlias| crate::support::alias::holds(alias, ConditionType::Ready);
     fixture.champion.until_since(since, "Ready", PATIENCE, ready).await?;
     ensure!(fixture.named("champion").await?.as_deref() == Some(version), "the alias is elsewhere");
@@ -119,7 +120,7 @@ async fn agrees(fixture: &Fixture) -> Result<()> {
     ends(fixture, agreed, "1").await?;
     let again = Instant::now();
     fixture.move_alias("2").await?;
-    says(fixture, again, ConditionType::Ready, "False", Reason::Contested).await?;
+    condition_is(fixture, again, ConditionType::Ready, "False", Reason::Contested).await?;
     fixture.until_quiet().await?;
     still(fixture, &before, THREE_TIMES).await
 }
@@ -139,12 +140,12 @@ async fn reports(fixture: &Fixture) -> Result<()> {
     fixture.get("{version: '1', drift: Report}").await?;
     let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
     fixture.move_alias("2").await?;
-    says(fixture, began, ConditionType::RegistrySynced, "False", Reason::AliasDrifted).await?;
+    condition_is(fixture, began, ConditionType::RegistrySynced, "False", Reason::AliasDrifted).await?;
     for version in ["1", "2"] {
         let (moved, wanted) = (Instant::now(), if version == "1" { "True" } else { "False" });
         let reason = if version == "1" { Reason::Synced } else { Reason::AliasDrifted };
         fixture.move_alias(version).await?;
-        says(fixture, moved, ConditionType::RegistrySynced, wanted, reason).await?;
+        condition_is(fixture, moved, ConditionType::RegistrySynced, wanted, reason).await?;
     }
     fixture.until_quiet().await?;
     ensure!(alias_writes(fixture) == writes, "the alias was set");
@@ -162,8 +163,8 @@ async fn previous(fixture: &Fixture) -> Result<()> {
     let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
     contend(fixture, "previous", "3");
     fixture.mlflow.set_alias(&fixture.model, "previous", "3").await?;
-    let said = says(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
-    ensure!(said.contains("spec.previousAlias"), "{said:?}");
+    let text = condition_is(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
+    ensure!(text.contains("spec.previousAlias"), "{text:?}");
     fixture.until_quiet().await?;
     ensure!(
         alias_writes(fixture) == writes + THREE_TIMES,
@@ -185,9 +186,10 @@ async fn follows(fixture: &Fixture) -> Result<()> {
     contend(fixture, "champion", "2");
     let began = Instant::now();
     fixture.move_alias("2").await?;
-    let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
-    ensure!(said.contains("moving the alias to version 2") && said.contains("laurel.dev/retry"), "{said:?}");
-    says(fixture, began, ConditionType::Ready, "False", Reason::ProgressDeadlineExceeded).await?;
+    let text =
+        condition_is(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
+    ensure!(text.contains("moving the alias to version 2") && text.contains("laurel.dev/retry"), "{text:?}");
+    condition_is(fixture, began, ConditionType::Ready, "False", Reason::ProgressDeadlineExceeded).await?;
     fixture.until_quiet().await?;
     fixture.operator.restart().await?;
     fixture.until_quiet().await?;
@@ -202,7 +204,7 @@ async fn follows(fixture: &Fixture) -> Result<()> {
     ensure!(rejected.iter().any(|rejected| rejected.version.to_string() == "2"), "{rejected:?}");
     let agreed = Instant::now();
     fixture.move_alias("1").await?;
-    says(fixture, agreed, ConditionType::RegistrySynced, "True", Reason::AliasPutBack).await?;
+    condition_is(fixture, agreed, ConditionType::RegistrySynced, "True", Reason::AliasPutBack).await?;
     ensure!(selected(fixture).await? == "1", "traffic moved");
     fixture.until_quiet().await
 }

@@ -70,8 +70,8 @@ async fn one_moment(fixture: &Fixture, runs: bool) -> Result<()> {
     let age = |alias: &ModelAlias| (alias.creation_timestamp().map(|time| time.0), alias.uid());
     let older = made.iter().min_by_key(|alias| age(alias)).context("none")?.name_any();
     ensure!(owner.name == older, "{} owns the alias, and {older} is older", owner.name);
-    let said = message(&loser.last().context("it is gone")?);
-    ensure!(said.contains(&format!("{}/{}", fixture.namespace, owner.name)), "{said}");
+    let reported = message(&loser.last().context("it is gone")?);
+    ensure!(reported.contains(&format!("{}/{}", fixture.namespace, owner.name)), "{reported}");
     let version = if owner.name == "left" { "1" } else { "2" };
     ensure!(fixture.named("champion").await?.as_deref() == Some(version), "the alias is not the owner's");
     let settled = fixture.journal.count();

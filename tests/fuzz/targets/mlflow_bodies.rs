@@ -44,10 +44,10 @@ pub fn mlflow_bodies(input: &[u8]) {
         Some((call, _)) => (call.to_owned(), Some("team-a")),
         None => (call.trim().to_owned(), None),
     };
-    let said: Vec<Said> = parts.take(30).filter_map(Said::read).collect();
+    let output: Vec<Said> = parts.take(30).filter_map(Said::read).collect();
     let server = Scripted::new(workspace);
-    server.answer(said.iter().map(Said::response));
-    let talk = Talk { server: &server, said: &said, workspace: workspace.is_some() };
+    server.answer(output.iter().map(Said::response));
+    let talk = Talk { server: &server, output: &output, workspace: workspace.is_some() };
     talk.about(&call);
 }
 
@@ -125,7 +125,7 @@ impl Said {
 /// A call and everything known about it.
 struct Talk<'a> {
     server: &'a Scripted,
-    said: &'a [Said],
+    output: &'a [Said],
     workspace: bool,
 }
 
@@ -159,14 +159,14 @@ impl Talk<'_> {
             "example" => self.example(&model, version),
             "probe" => {
                 if Self::checked(self.server.run(Registry::probe)).is_some() {
-                    assert!(self.said[0].is_success(), "success after an invalid response");
+                    assert!(self.output[0].is_success(), "success after an invalid response");
                 }
             }
             "create" => {
                 let done =
                     Self::checked(self.server.run(|registry| registry.create_model(&model, "", &tags)));
                 if done.is_some() {
-                    assert!(self.said[0].is_success() || self.said[0].is_existence());
+                    assert!(self.output[0].is_success() || self.output[0].is_existence());
                 }
             }
             "describe" => self.changed(self.server.run(|registry| registry.set_description(&model, "text"))),
@@ -180,7 +180,7 @@ impl Talk<'_> {
 
     /// Returns the responses so far.
     fn heard(&self) -> impl Iterator<Item = &Said> {
-        self.said.iter().take(self.server.asked().len())
+        self.output.iter().take(self.server.asked().len())
     }
 
     /// Returns the value, if any. An error must be readable text without secrets.
@@ -198,15 +198,15 @@ impl Talk<'_> {
 
     /// Whether MLflow reported the call's object, not the workspace, as missing.
     fn said_absent(&self) -> bool {
-        let workspace_is_there = || self.said.get(1).is_some_and(Said::is_success);
-        self.said.first().is_some_and(Said::is_absence) && (!self.workspace || workspace_is_there())
+        let workspace_is_there = || self.output.get(1).is_some_and(Said::is_success);
+        self.output.first().is_some_and(Said::is_absence) && (!self.workspace || workspace_is_there())
     }
 
     /// Checks an object, or `None` if it is absent.
     fn one<T>(&self, answer: Result<Option<T>, RegistryError>, is_asked_for: impl FnOnce(&T) -> bool) {
         match Self::checked(answer) {
             Some(Some(facts)) => {
-                assert!(is_asked_for(&facts) && self.said[0].is_success(), "another one, or from an error");
+                assert!(is_asked_for(&facts) && self.output[0].is_success(), "another one, or from an error");
             }
             Some(None) => assert!(self.said_absent(), "absent, although no response said so"),
             None => {}
@@ -215,13 +215,16 @@ impl Talk<'_> {
 
     fn changed(&self, answer: Result<(), RegistryError>) {
         if Self::checked(answer).is_some() {
-            assert!(self.said[0].is_success(), "changed, although no response said so");
+            assert!(self.output[0].is_success(), "changed, although no response said so");
         }
     }
 
     fn removed(&self, answer: Result<(), RegistryError>) {
         if Self::checked(answer).is_some() {
-            assert!(self.said[0].is_success() || self.said_absent(), "deleted, although no response said so");
+            assert!(
+                self.output[0].is_success() || self.said_absent(),
+                "deleted, although no response said so"
+            );
         }
     }
 
@@ -234,7 +237,7 @@ impl Talk<'_> {
         }
         // Its listing, or its response for each model if it rejects the listing.
         let listed = self.heard().all(Said::is_success);
-        let refused = self.said[0].status.is_client_error() && self.said[0].code().is_some();
+        let refused = self.output[0].status.is_client_error() && self.output[0].code().is_some();
         assert!(listed || refused, "a listing from something else");
     }
 
@@ -244,7 +247,7 @@ impl Talk<'_> {
         else {
             return;
         };
-        let [file, rest @ ..] = self.said else { panic!("an example from nowhere") };
+        let [file, rest @ ..] = self.output else { panic!("an example from nowhere") };
         match example {
             Some(InputExample::Body(body)) => {
                 // Not parsed: MLflow writes NaN into it, which is not JSON.
@@ -267,7 +270,7 @@ impl Talk<'_> {
         // none.
         let version_exists = file.is_absence() && rest.first().is_some_and(Said::is_success);
         let model_has_none = file.status.is_server_error()
-            && rest.first().is_some_and(|said| said.status.is_success() && said.body.len() <= 1 << 20);
+            && rest.first().is_some_and(|output| output.status.is_success() && output.body.len() <= 1 << 20);
         assert!(version_exists || model_has_none, "no example, although no response said so");
     }
 }

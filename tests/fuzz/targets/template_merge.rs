@@ -178,9 +178,9 @@ fn identity(serving: &Serving, model: &Container) {
         Runtime::Custom => {}
     }
     for (name, value) in expected {
-        let said: Vec<_> = model.env.iter().flatten().filter(|variable| variable.name == name).collect();
-        assert!(!said.is_empty(), "{name} is not set");
-        for variable in said {
+        let reported: Vec<_> = model.env.iter().flatten().filter(|variable| variable.name == name).collect();
+        assert!(!reported.is_empty(), "{name} is not set");
+        for variable in reported {
             assert!(
                 variable.value.as_deref() == Some(value) && variable.value_from.is_none(),
                 "{variable:?}"

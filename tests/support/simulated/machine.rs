@@ -47,7 +47,7 @@ pub(crate) async fn admitted(company: Company) -> Result<File> {
 /// Installs the CRDs of the checkout, and waits until they are served.
 pub(crate) async fn install_crds(cluster: &Cluster) -> Result<()> {
     let crds = repository().join("crds");
-    let crds = crds.to_str().context("the path of the checkout is no text")?;
+    let crds = crds.to_str().context("the path of the checkout is not UTF-8")?;
     cluster.run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", crds], None).await?;
     let wait = ["wait", "--for=condition=Established", "--timeout=30s", "crd"];
     let kinds = ["modelregistries", "clustermodelregistries", "registeredmodels", "modelaliases"];

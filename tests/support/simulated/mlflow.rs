@@ -45,8 +45,8 @@ impl Mlflow {
         let mlflow = Self { port, http, _process: process };
         let began = Instant::now();
         while mlflow.get("registered-models/search?max_results=1").await.is_err() {
-            let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            ensure!(began.elapsed() < Duration::from_secs(90), "MLflow does not answer: {}", said());
+            let reported = || std::fs::read_to_string(&log).unwrap_or_default();
+            ensure!(began.elapsed() < Duration::from_secs(90), "MLflow does not answer: {}", reported());
             sleep(Duration::from_millis(200)).await;
         }
         Ok(mlflow)

@@ -6,10 +6,10 @@
 //! process  a child process that ends with the tests
 //! mlflow   a real MLflow server as a process
 //! runs     its runs, as a training job writes them
-//! place    where a test plays: a namespace and a model of its own, and a ModelAlias `champion`
+//! place    the place of a test: a namespace, a model, and a ModelAlias `champion`
 //! look     what the cluster shows of a place
 //! audit    an independent watch: no Service is ever written to where no pod is ready
-//! hostile  objects of our kinds, right and wrong, made from the CRDs' own schemas
+//! hostile  valid and invalid objects of our kinds, generated from the CRDs' schemas
 //! ```
 
 pub(crate) mod audit;

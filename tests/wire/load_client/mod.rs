@@ -157,7 +157,7 @@ async fn requests_that_could_not_be_sent_in_time_are_counted() {
     let start = Instant::now();
     let load = Load::start(&Target::from(server.address), &Request::get("/ping"), plan);
     assert!(load.until(start, Duration::from_secs(5), |report| report.sent() > 10).await);
-    std::thread::sleep(Duration::from_millis(1500)); // The whole runtime stands still.
+    std::thread::sleep(Duration::from_millis(1500)); // Blocks the whole runtime.
     assert!(load.until(start, Duration::from_secs(5), |report| report.not_sent() > 0).await);
     assert!(load.stop().await.not_sent() < 100);
 }

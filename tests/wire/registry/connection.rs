@@ -88,18 +88,18 @@ async fn promise_12_credentials_that_a_server_sends_back_are_not_quoted() {
         let secret =
             if let Credentials::Basic { .. } = credentials { r#"s3cret "pw" & more"# } else { "s3cret" };
         let escaped = secret.replace('&', "&amp;").replace('"', "&quot;");
-        let said = format!("Authorization: {header} for {secret}.");
+        let output = format!("Authorization: {header} for {secret}.");
         let answers = [
-            page(401, "text/plain", &said),
+            page(401, "text/plain", &output),
             page(
                 403,
                 "text/html",
                 &format!("<h1>Denied</h1><pre>Authorization: {header} for {escaped}.</pre>"),
             ),
-            error_message(400, "BAD_REQUEST", &said),
-            page(500, "text/plain", &format!("{} {said}", "a long page, ".repeat(21))),
-            page(200, "text/html", &said),
-            ok(&json!({ "registered_models": said })),
+            error_message(400, "BAD_REQUEST", &output),
+            page(500, "text/plain", &format!("{} {output}", "a long page, ".repeat(21))),
+            page(200, "text/html", &output),
+            ok(&json!({ "registered_models": output })),
         ];
         for answer in answers {
             let server = MockServer::start().await;

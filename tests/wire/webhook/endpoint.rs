@@ -163,16 +163,16 @@ async fn anything_invalid_is_rejected_without_a_reason() {
         (right("6").body(body.clone()), 413, DeliveryOutcome::TooLarge),
         (right("7").body(chunked()), 413, DeliveryOutcome::TooLarge),
     ];
-    let mut said = std::collections::BTreeSet::new();
+    let mut reported = std::collections::BTreeSet::new();
     for (request, expected, outcome) in cases {
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status().as_u16(), expected, "{outcome:?}");
         assert_eq!(stage.heard().last(), Some(&outcome));
         if answer.status() == StatusCode::UNAUTHORIZED {
-            said.insert(answer.text().await.unwrap());
+            reported.insert(answer.text().await.unwrap());
         }
     }
-    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(reported.len(), 1, "{reported:?}");
     let url = format!("http://localhost:{}{PATH}", stage.address.port());
     assert_eq!(status(stage.client.get(url)).await, 405);
     assert!(!stage.heard().contains(&DeliveryOutcome::Accepted));
@@ -225,8 +225,8 @@ async fn slow_clients_are_disconnected_and_waiting_ones_served() {
         assert!(began.elapsed() < PATIENCE, "no client was served any more: {:?}", stage.heard());
     }
     for stream in &mut slow {
-        let said = rest(stream).await;
-        assert!(!said.contains(" 200 "), "{said}");
+        let reported = rest(stream).await;
+        assert!(!reported.contains(" 200 "), "{reported}");
     }
 }
 
@@ -236,6 +236,6 @@ async fn a_connection_carries_one_request() {
     let mut stream = TcpStream::connect(stage.address).await.unwrap();
     let twice = format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").repeat(2);
     stream.write_all(twice.as_bytes()).await.unwrap();
-    let said = rest(&mut stream).await;
-    assert_eq!(said.matches("HTTP/1.1 401").count(), 1, "{said}");
+    let reported = rest(&mut stream).await;
+    assert_eq!(reported.matches("HTTP/1.1 401").count(), 1, "{reported}");
 }
