@@ -8,7 +8,7 @@ use crate::{
     api::{ModelAlias, RegisteredModel},
     apply::Effects,
     cluster::{Events, Guarded, Readiness, Requeue, cache::Cache, watch::Watching},
-    observe::{Sources, Watched, registered_model::ModelSources},
+    observe::{EvidenceReads, Sources, VersionReads, Watched, registered_model::ModelSources},
     registry::polled::Registries,
     resolve::{References, RegistryObjects},
     state::{
@@ -43,6 +43,10 @@ pub struct Context {
     pub smoke: SmokeTests,
     /// Alias writes in progress.
     pub alias_writes: AliasWrites,
+    /// Reads of versions.
+    pub version_reads: VersionReads,
+    /// Reads of evidence about versions.
+    pub evidence_reads: EvidenceReads,
     /// Audit writes in progress.
     pub audit_writes: AuditWrites,
     /// Whether the API server records who changed a ModelAlias, so that the annotation can be trusted.
@@ -90,7 +94,8 @@ impl Context {
             smoke: &self.smoke,
             alias_writes: &self.alias_writes,
             audit_writes: &self.audit_writes,
-            requeue: &self.requeue,
+            version_reads: &self.version_reads,
+            evidence_reads: &self.evidence_reads,
             trusts_changed_by: self.trusts_changed_by,
         }
     }

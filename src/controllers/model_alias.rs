@@ -46,7 +46,7 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
         return Ok(Action::requeue(REGISTRY_FIRST));
     }
     context.memory.remember_model(&subject);
-    let observed = observe(&context.sources(), &subject, now).await;
+    let observed = observe(&context.sources(), &subject, now);
     let decision = decide(&observed);
     let revision = Revision::of(alias, decision.target);
     if let Some(pause) = context.throttle.after_failure(alias, &revision) {

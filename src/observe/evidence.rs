@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
-
+use super::Sources;
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -12,12 +11,13 @@ use crate::{
     },
     decide::{Evidence, EvidenceFacts, Lifecycle, Metrics, Observed, desired, is_exempt},
     registry::polled::{ModelView, VersionEvidence},
-    resolve::Model,
+    resolve::{Model, Subject},
+    state::ReadKey,
 };
 
 /// Adds the evidence that the alias's rules use. For a version that served before nothing is read: a rollback
 /// waits for nothing.
-pub(super) async fn gather(observed: &mut Observed, model: &Model) {
+pub(super) fn gather(sources: &Sources<'_>, observed: &mut Observed, subject: &Subject<'_>, model: &Model) {
     let rules = &observed.intent.rules;
     let is_active = observed.intent.lifecycle == Lifecycle::Active && observed.intent.blocker.is_none();
     if rules.is_empty() || !is_active || observed.registry.error.is_some() {
@@ -32,13 +32,30 @@ pub(super) async fn gather(observed: &mut Observed, model: &Model) {
     let aliases: BTreeMap<String, Version> = aliases(rules).filter_map(named).collect();
     let judged = compared(rules).filter_map(|alias| facts.aliases.get(alias).copied());
     let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
-    let read = judged.into_iter().map(async |version| {
-        let evidence = model.registry.evidence(&model.name, version).await;
-        (version, relevant(evidence, version, rules))
-    });
-    let evidence = join_all(read).await.into_iter().collect();
+    let read = |version| (version, relevant(evidence_of(sources, subject, model, version), version, rules));
+    let evidence = judged.into_iter().map(read).collect();
     observed.registry.aliases = aliases;
     observed.registry.evidence = evidence;
+}
+
+/// Returns the evidence about a version, as far as it is known. What is not known is read beside the reconcile, and
+/// wakes it.
+fn evidence_of(
+    sources: &Sources<'_>,
+    subject: &Subject<'_>,
+    model: &Model,
+    version: Version,
+) -> Result<Option<VersionEvidence>, ReasonMessage> {
+    if let Some(known) = model.registry.remembered_evidence(&model.name, version) {
+        return Ok(known);
+    }
+    let (registry, name) = (model.registry.clone(), model.name.clone());
+    let key = ReadKey::new(&registry, &name, version);
+    let read = async move { registry.evidence(&name, version).await };
+    sources.evidence_reads.last(key, &subject.key, read).unwrap_or_else(|| {
+        let message = format!("version {version} and its metrics are being read from the registry");
+        Err(ReasonMessage::new(Reason::RegistryNotRead, message))
+    })
 }
 
 /// Returns the aliases whose versions `improves` compares with.

@@ -25,4 +25,4 @@ mod sources;
 pub use candidates::candidate;
 pub use model_alias::observe;
 pub use poll_plan::{Watched, models_of, poll_plan};
-pub use sources::Sources;
+pub use sources::{EvidenceReads, Sources, VersionReads};

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::{
@@ -20,14 +19,15 @@ use crate::{
     decide::{AliasRole, Choice, Observed, RegistryView, VersionView, choose},
     registry::{VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, Subject, follower},
+    state::ReadKey,
 };
 
 /// Observes everything about a ModelAlias.
-pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
+pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
     let blocker = blocker(sources, subject);
     let blocking = blocker.as_ref().filter(|blocker| hides_registry(blocker));
     let registry = match (&subject.model, blocking) {
-        (Ok(model), None) => registry_view(sources, subject, model).await,
+        (Ok(model), None) => registry_view(sources, subject, model),
         (_, blocking) => {
             RegistryView { error: blocking.map(|blocker| blocker.cause.clone()), ..RegistryView::default() }
         }
@@ -46,13 +46,13 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
     let outbox = sources.audit_writes.outbox(&subject.uid, &subject.status);
     let mut observed = Observed { now, intent, registry, cluster, outbox, status: subject.status.clone() };
     if let Ok(model) = &subject.model {
-        evidence::gather(&mut observed, model).await;
+        evidence::gather(sources, &mut observed, subject, model);
     }
     observed
 }
 
 /// Returns the state of the aliases and of every relevant version in the registry.
-async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
+fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
     let status = &subject.status;
     let facts = match model.registry.model(&model.name) {
         ModelView::Unknown(error) => {
@@ -87,11 +87,13 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         [desired, named, previous].into_iter().chain(recorded).flatten().collect();
     let is_pinned =
         |version| status.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
-    let awaited = desired.filter(|version| !is_pinned(*version));
-    let answers = join_all(wanted.into_iter().map(async |version| {
-        Some((version, ask(sources, subject, model, version, awaited == Some(version)).await?))
-    }));
-    let versions = answers.await.into_iter().flatten().collect();
+    let view = |version| {
+        let (version, view) = (version, version_view_of(sources, subject, model, version)?);
+        // An error is of interest only where the version cannot be started without an answer.
+        let is_needed = desired == Some(version) && !is_pinned(version);
+        (is_needed || !matches!(view, VersionView::Unread(_))).then_some((version, view))
+    };
+    let versions = wanted.into_iter().filter_map(view).collect();
     RegistryView {
         error: None,
         alias: named,
@@ -105,33 +107,25 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
     }
 }
 
-/// Returns the state of a version in the registry, from memory if known. Waits only for a version that cannot
-/// be started without it; others are read beside the reconcile, and wake it.
-async fn ask(
+/// Returns the state of a version in the registry, as far as it is known. What is not known is read beside the
+/// reconcile, and wakes it.
+fn version_view_of(
     sources: &Sources<'_>,
     subject: &Subject<'_>,
     model: &Model,
     version: Version,
-    wait: bool,
 ) -> Option<VersionView> {
     let alias = &subject.spec().alias;
     if let Some(known) = model.registry.remembered_version(&model.name, version) {
         return Some(version_view(alias, known));
     }
-    if wait {
-        return Some(match model.registry.read_version(&model.name, version).await {
-            Ok(facts) => version_view(alias, facts),
-            Err(cause) => VersionView::Unread(cause),
-        });
-    }
-    let (model, requeue, key) = (model.clone(), sources.requeue.clone(), subject.key.clone());
-    tokio::spawn(async move {
-        let answered = model.registry.read_version(&model.name, version).await.is_ok();
-        if answered && model.registry.remembered_version(&model.name, version).is_some() {
-            requeue.alias(&key);
-        }
-    });
-    None
+    let (registry, name) = (model.registry.clone(), model.name.clone());
+    let key = ReadKey::new(&registry, &name, version);
+    let read = async move { registry.read_version(&name, version).await };
+    Some(match sources.version_reads.last(key, &subject.key, read)? {
+        Ok(facts) => version_view(alias, facts),
+        Err(cause) => VersionView::Unread(cause),
+    })
 }
 
 fn version_view(alias: &AliasName, facts: Option<VersionFacts>) -> VersionView {

@@ -3,11 +3,18 @@
 use kube::runtime::reflector::Store;
 
 use crate::{
-    api::ModelAlias,
-    cluster::{Guarded, Readiness, Requeue, cache::Cache},
+    api::{ModelAlias, condition::ReasonMessage},
+    cluster::{Guarded, Readiness, cache::Cache},
+    registry::{VersionFacts, polled::VersionEvidence},
     resolve::References,
-    state::{alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests},
+    state::{Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests},
 };
+
+/// Reads of versions: whether one exists, its state, and what is pinned of it.
+pub type VersionReads = Reads<Result<Option<VersionFacts>, ReasonMessage>>;
+
+/// Reads of evidence about versions.
+pub type EvidenceReads = Reads<Result<Option<VersionEvidence>, ReasonMessage>>;
 
 /// The part of the context that observation needs.
 #[derive(Clone, Copy)]
@@ -26,8 +33,10 @@ pub struct Sources<'a> {
     pub alias_writes: &'a AliasWrites,
     /// Audit writes in progress.
     pub audit_writes: &'a AuditWrites,
-    /// Requests a reconcile when a read has finished.
-    pub requeue: &'a Requeue,
+    /// Reads of versions that no poll lists.
+    pub version_reads: &'a VersionReads,
+    /// Reads of what the promotion rules judge a version by.
+    pub evidence_reads: &'a EvidenceReads,
     /// Whether the API server records who changed a ModelAlias.
     pub trusts_changed_by: bool,
 }

@@ -5,6 +5,7 @@
 //! alias_writes  aliases that are being set in registries
 //! audit_writes  history entries that are being written into the tags of versions
 //! memory        the newest status we wrote, and what a deletion still needs
+//! reads         reads of single versions, and their last answers
 //! throttle      limits on failed reconciles and on writes that another client reverts
 //! ```
 #![allow(
@@ -16,10 +17,12 @@
 pub mod alias_writes;
 pub mod audit_writes;
 mod memory;
+mod reads;
 pub mod smoke_tests;
 mod throttle;
 
 pub use memory::Memory;
+pub use reads::{ReadKey, Reads};
 pub use throttle::{Revision, Throttle};
 
 /// The result of an action that did not fail.

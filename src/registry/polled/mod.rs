@@ -30,12 +30,8 @@ pub use self::{
     display_metrics::DisplayMetrics,
     evidence::VersionEvidence,
     memory::ModelView,
-    polled_registry::{PollOutcome, PollPlan, PolledRegistry},
+    polled_registry::{PollOutcome, PollPlan, PolledRegistry, RegistryIdentity},
 };
-
-/// How long one read on behalf of a decision may take: a hanging registry must not delay a rollback, which
-/// needs nothing from it.
-const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Identifies a registry by the object that describes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

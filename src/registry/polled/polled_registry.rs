@@ -86,6 +86,9 @@ pub struct PollOutcome {
     pub health_changed: bool,
 }
 
+/// The URL of a registry and its workspace.
+pub type RegistryIdentity = (Url, Option<String>);
+
 impl PolledRegistry {
     pub(super) fn new(key: RegistryKey, settings: Settings) -> Self {
         Self {
@@ -138,7 +141,7 @@ impl PolledRegistry {
     /// Returns the identity of the registry: two registries with the same identity have the same aliases.
     /// Without a workspace, MLflow uses the one called `default`.
     #[must_use]
-    pub fn identity(&self) -> (Url, Option<String>) {
+    pub fn identity(&self) -> RegistryIdentity {
         let workspace = self.settings.workspace.clone().filter(|workspace| workspace != "default");
         (self.settings.url.clone(), workspace)
     }
@@ -274,12 +277,7 @@ impl PolledRegistry {
         name: &ModelName,
         version: Version,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
-        let client = self.client()?;
-        let read = async {
-            let answer = client.version(name, version).await;
-            answer.map_err(|error| self.explain(Some(name), &error))
-        };
-        self.in_time(read, &format!("version {version}")).await
+        self.client()?.version(name, version).await.map_err(|error| self.explain(Some(name), &error))
     }
 
     /// Remembers our own write, so that it need not be read back.

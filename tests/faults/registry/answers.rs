@@ -142,12 +142,12 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// A slow registry is not an error.
+/// A registry that takes four seconds for each response delays a promotion, and no response is discarded.
 async fn slow(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let began = Instant::now();
-    fixture.registry.place(Rule::always(Violation::Delay(Duration::from_millis(1500))));
+    fixture.registry.place(Rule::always(Violation::Delay(Duration::from_secs(4))));
     fixture.get("version: '2'").await?;
     fixture.until_named("champion", Some("2")).await?;
     ensure!(selected(fixture).await? == "2", "traffic did not move");
