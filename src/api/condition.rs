@@ -70,7 +70,7 @@ pub enum Reason {
     // At rest.
     /// The desired version serves.
     Serving,
-    /// The alias in the registry names the desired version; the spec asks for no serving.
+    /// The alias in the registry names the desired version; the spec has no `serving`.
     AliasSet,
     /// The alias in the registry names what serves.
     Synced,

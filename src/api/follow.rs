@@ -20,7 +20,7 @@ const RANGE_PATTERN: &str = r"^ *(([<>]=?|[=~^]) *)?(\*|[0-9]+(\.([0-9]+|\*)){0,
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "maxProperties" = 1))]
 pub struct Follow {
-    /// The alias in the registry decides: moving it there asks for that version here.
+    /// The alias in the registry decides: moving it there requests that version here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<FollowRegistry>,
     /// The newest version that is READY in the registry.

@@ -15,9 +15,9 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// After this time without a failure, the backoff starts again at the first pause.
 const RESET_AFTER: Duration = Duration::from_secs(15);
 
-fn pauses() -> ExponentialBackoff {
-    let pauses = ExponentialBuilder::default().with_min_delay(FIRST).with_max_delay(LONGEST).with_jitter();
-    pauses.without_max_times().build()
+fn delays() -> ExponentialBackoff {
+    let delays = ExponentialBuilder::default().with_min_delay(FIRST).with_max_delay(LONGEST).with_jitter();
+    delays.without_max_times().build()
 }
 
 /// The backoff of one watch.
@@ -30,7 +30,7 @@ pub(crate) struct WatchBackoff {
 
 impl WatchBackoff {
     pub(crate) fn new() -> Self {
-        Self { next: pauses(), last: None }
+        Self { next: delays(), last: None }
     }
 }
 
@@ -40,7 +40,7 @@ impl Iterator for WatchBackoff {
     fn next(&mut self) -> Option<Duration> {
         let now = Instant::now();
         if self.last.replace(now).is_some_and(|last| now.duration_since(last) > RESET_AFTER) {
-            self.next = pauses();
+            self.next = delays();
         }
         self.next.next()
     }

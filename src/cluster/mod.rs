@@ -11,7 +11,7 @@
 //! readiness          what must be read before anything is decided
 //! requeue            requests a reconcile of an object
 //! ```
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "effects: speaks to the API server")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "effects: calls the API server")]
 
 pub(crate) mod backoff;
 pub mod cache;

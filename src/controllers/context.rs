@@ -31,7 +31,7 @@ pub struct Context {
     /// The registries that are watched.
     pub registries: Registries,
     /// Their webhooks.
-    pub push: Webhooks,
+    pub webhooks: Webhooks,
     /// All `ModelAliases`.
     pub aliases: Store<Guarded<ModelAlias>>,
     /// All `RegisteredModels`.

@@ -117,7 +117,7 @@ pub async fn reconcile<K: RegistryObject>(
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.set_unusable(&key);
-            context.push.receivers.close(&key);
+            context.webhooks.receivers.close(&key);
             wake(&context, &key, |_| true);
             let observed = observed(&context, object, RegistryHealth::Invalid(invalid), now);
             publish(&context, object, &observed).await?;

@@ -107,7 +107,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         started: Instant::now(),
         cluster: cluster.clone(),
         registries: Registries::default(),
-        push: Webhooks::default(),
+        webhooks: Webhooks::default(),
         aliases: aliases.clone(),
         models: models.clone(),
         registry_objects,

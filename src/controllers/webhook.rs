@@ -42,7 +42,7 @@ pub(super) const SOON: Duration = Duration::from_mins(1);
 /// How often a working webhook is checked: somebody may have deleted it.
 const CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Registers the webhook that an object asks for, or deletes the one that it no longer asks for.
+/// Registers the webhook of an object, or deletes the one that it no longer has.
 pub(super) async fn look_after<K: RegistryObject>(
     context: &Context,
     object: &K,
@@ -54,7 +54,7 @@ pub(super) async fn look_after<K: RegistryObject>(
     let uid = object.uid().unwrap_or_default();
     let desired = object.registry().webhook.as_ref();
     if desired.is_none_or(|desired| desired.register.is_none()) {
-        context.push.remember_registration(&key, None);
+        context.webhooks.remember_registration(&key, None);
         if let Some(id) = status.id.as_deref()
             && unregister(registry, &plan::name_of(&uid), Some(id)).await.is_ok()
         {
@@ -62,7 +62,7 @@ pub(super) async fn look_after<K: RegistryObject>(
         }
     }
     let Some(desired) = desired else {
-        context.push.receivers.close(&key);
+        context.webhooks.receivers.close(&key);
         status.last_delivery = None;
         return WebhookReport { condition: None, status: status.id.is_some().then_some(status) };
     };
@@ -70,12 +70,12 @@ pub(super) async fn look_after<K: RegistryObject>(
     let field = "spec.webhook.secretRef";
     let secret =
         secrets::read_text(&context.client, &namespace, &reference.name, &reference.key, field).await;
-    let receiver = context.push.receivers.open(&key);
+    let receiver = context.webhooks.receivers.open(&key);
     let registered = match secret {
         Ok(secret) => {
             let secret = SecretString::from(secret);
             receiver.set_secret(Some(secret.clone()), Instant::now());
-            match (context.push.error(), &desired.register) {
+            match (context.webhooks.error(), &desired.register) {
                 (Some(error), _) => Err(error),
                 (None, None) => Ok(()),
                 (None, Some(register)) => {
@@ -176,7 +176,7 @@ async fn registration(
     id: &mut Option<String>,
 ) -> Result<(), ReasonMessage> {
     let fingerprint = fingerprint(&registry.identity(), desired, retry);
-    let last = context.push.last_registration(key);
+    let last = context.webhooks.last_registration(key);
     // The status may be older than the last registration.
     *id = last.as_ref().and_then(|last| last.id.clone()).or_else(|| id.take());
     let last = last.filter(|last| last.fingerprint == fingerprint);
@@ -196,7 +196,8 @@ async fn registration(
             None => Err(waiting),
         };
     }
-    let is_waiting = context.push.receivers.get(key).is_none_or(|receiver| receiver.seen().hour.is_none());
+    let is_waiting =
+        context.webhooks.receivers.get(key).is_none_or(|receiver| receiver.seen().hour.is_none());
     let outcome = register(registry, desired, is_waiting, id).await;
     match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
         (_, true) => {}
@@ -209,16 +210,16 @@ async fn registration(
         }
     }
     let last = LastRegistration { fingerprint, id: id.clone(), outcome: outcome.clone(), at: Instant::now() };
-    context.push.remember_registration(key, Some(last));
+    context.webhooks.remember_registration(key, Some(last));
     outcome
 }
 
 /// Removes the receiver of a deleted object, and its webhook if the registry can be reached now. Nothing
 /// waits for it: deliveries of a webhook that remains are not accepted.
 pub(super) async fn end(context: &Context, key: &RegistryKey, registry: &PolledRegistry) {
-    context.push.receivers.close(key);
-    let last = context.push.last_registration(key);
-    context.push.remember_registration(key, None);
+    context.webhooks.receivers.close(key);
+    let last = context.webhooks.last_registration(key);
+    context.webhooks.remember_registration(key, None);
     if let Some(id) = last.and_then(|last| last.id) {
         // By its id only: the name contains the object's UID, which is not known any more.
         drop(unregister(registry, "", Some(&id)).await);
@@ -245,7 +246,7 @@ pub(super) async fn listen(
     if let Some(certificate) = certificate.clone() {
         tokio::spawn(certificate.keep_fresh());
     }
-    context.push.set_listening(certificate);
+    context.webhooks.set_listening(certificate);
     let shared = context.clone();
     let on_delivery = move |key: Option<&RegistryKey>, received: Received| {
         shared.metrics.delivery(received.outcome);
@@ -260,7 +261,7 @@ pub(super) async fn listen(
         }
     };
     let endpoint = Endpoint {
-        receivers: context.push.receivers.clone(),
+        receivers: context.webhooks.receivers.clone(),
         tls,
         limits: Limits::default(),
         on_delivery: Box::new(on_delivery),

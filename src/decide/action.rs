@@ -84,7 +84,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it is only begun, and goes on beside the reconcile: nothing may say that it is done when the reconcile ends.
+    /// Whether it is only begun, and continues beside the reconcile, so it must not be reported as done.
     #[must_use]
     pub const fn goes_on(&self) -> bool {
         match self {

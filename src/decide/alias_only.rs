@@ -30,7 +30,7 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         (Ok(_), RuleVerdict::Failed(cause)) => {
             let version = desired.as_ref().ok().copied().filter(|_| observed.status.version.is_some());
             rejection = gates::rejection(observed, version, Some(&cause), None);
-            refused(observed, cause)
+            rejected(observed, cause)
         }
         (Ok(version), RuleVerdict::LetIn) => keep_alias(observed, version),
     };
@@ -80,7 +80,7 @@ fn named(observed: &Observed, version: Version) -> Result<Version, ReasonMessage
 type Kept = (Vec<Action>, Readiness, (ConditionStatus, ReasonMessage));
 
 /// The promotion rules reject the version: the alias stays on, or returns to, the previous one.
-fn refused(observed: &Observed, blocker: ReasonMessage) -> Kept {
+fn rejected(observed: &Observed, blocker: ReasonMessage) -> Kept {
     match observed.status.version {
         Some(version) => {
             let (actions, _, condition) = keep_alias(observed, version);

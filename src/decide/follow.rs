@@ -218,8 +218,8 @@ pub(super) fn target(observed: &Observed, follower: &Follower) -> Choice {
 
 /// Whether a direct read of the version shows that it cannot be served.
 fn is_gone(observed: &Observed, version: Version) -> bool {
-    let said = observed.registry.versions.get(&version);
-    matches!(said, Some(VersionView::Absent | VersionView::Failed))
+    let output = observed.registry.versions.get(&version);
+    matches!(output, Some(VersionView::Absent | VersionView::Failed))
 }
 
 /// Whether the list of candidates lacks the current target, which is newer than the choice.

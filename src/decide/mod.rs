@@ -135,7 +135,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     actions.append(&mut step.actions);
     actions.extend(plan.actions);
     actions.extend(fill_in_replicas(serving));
-    let refused = answers_next.filter(|answers| Some(*answers) != target.desired).and_then(|_| {
+    let rejected = answers_next.filter(|answers| Some(*answers) != target.desired).and_then(|_| {
         gates::rejection(observed, target.desired, target.blocker.as_ref(), serving.settings.as_deref())
     });
     if observed.desired_is_new() {
@@ -151,7 +151,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     };
     Decision {
         actions,
-        rejection: step.rejection.or(refused),
+        rejection: step.rejection.or(rejected),
         target: target.desired,
         smoke_test,
         report: Report {

@@ -48,7 +48,7 @@ pub struct ModelObserved {
     pub registry: ModelPresence,
     /// Why its versions could not be listed.
     pub versions_error: Option<ReasonMessage>,
-    /// The object that describes the registry, where it is known.
+    /// The object that describes the registry, if known.
     pub registry_object: Option<RegistryStatus>,
 }
 
@@ -85,7 +85,7 @@ pub enum ModelPresence {
 /// A model as the registry holds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelContent {
-    /// Its description; empty where it has none.
+    /// Its description; empty if it has none.
     pub description: String,
     /// All its tags.
     pub tags: BTreeMap<String, String>,
@@ -116,7 +116,7 @@ pub enum ModelAction {
         /// Whether it should be there.
         present: bool,
     },
-    /// Create the model. One that was created meanwhile is left as it is.
+    /// Create the model. One that was created in the meantime is not changed.
     CreateModel {
         /// Its description.
         description: String,

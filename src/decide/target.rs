@@ -182,8 +182,8 @@ fn identity(
 ) -> Result<(ModelUri, Option<ReasonMessage>), ReasonMessage> {
     let pinned = pinned(observed, version);
     let registry = &observed.registry;
-    let said = if registry.error.is_some() { None } else { registry.versions.get(&version) };
-    match (pinned, said) {
+    let reported = if registry.error.is_some() { None } else { registry.versions.get(&version) };
+    match (pinned, reported) {
         (Some(pinned), Some(VersionView::Ready { model_uri, .. })) if pinned != model_uri => {
             if observed.retry_is_asked() || !observed.has_served(version) {
                 return Ok((model_uri.clone(), None));

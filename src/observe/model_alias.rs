@@ -26,11 +26,11 @@ use crate::{
 /// Observes everything about a ModelAlias.
 pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
     let blocker = blocker(sources, subject);
-    let hidden = blocker.as_ref().filter(|blocker| hides_registry(blocker));
-    let registry = match (&subject.model, hidden) {
+    let blocking = blocker.as_ref().filter(|blocker| hides_registry(blocker));
+    let registry = match (&subject.model, blocking) {
         (Ok(model), None) => registry_view(sources, subject, model),
-        (_, hidden) => {
-            RegistryView { error: hidden.map(|blocker| blocker.cause.clone()), ..RegistryView::default() }
+        (_, blocking) => {
+            RegistryView { error: blocking.map(|blocker| blocker.cause.clone()), ..RegistryView::default() }
         }
     };
     let mut intent = subject.intent(blocker);

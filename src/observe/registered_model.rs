@@ -25,7 +25,7 @@ use crate::{
 /// The maximum number of versions in a status.
 const VERSIONS_MAX: usize = 10;
 
-/// What an observation of a RegisteredModel is made from.
+/// The part of the context that an observation of a RegisteredModel needs.
 #[derive(Clone, Copy)]
 pub struct ModelSources<'a> {
     /// All `ModelAliases`.
@@ -299,8 +299,7 @@ mod tests {
         assert_eq!(
             unreadable("far", "x"),
             None,
-            "one broken object does not block the deletion of other \
-             models"
+            "one broken object does not block the deletion of other models"
         );
     }
 }

@@ -54,8 +54,8 @@ pub struct RegisteredModelFacts {
     pub name: ModelName,
     /// Time of its creation. A model deleted and created again under the same name has a different one.
     pub created_at: Timestamp,
-    /// Time of the last change of the model or of its set of versions. Moving an alias or setting a tag is no
-    /// such change.
+    /// Time of the last change of the model or of its set of versions. Moving an alias or setting a tag does
+    /// not count.
     pub updated_at: Timestamp,
     /// Its description; empty if it has none.
     pub description: String,
@@ -293,7 +293,7 @@ pub enum RegistryError {
     /// The registry reports that the request itself is wrong (400, 409, or 404 for an object that must
     /// exist).
     #[error("the registry rejects the request: {detail}")]
-    Refused {
+    Rejected {
         /// The registry's message, shortened.
         detail: String,
     },

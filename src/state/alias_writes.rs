@@ -192,11 +192,7 @@ fn explain(model: &Model, error: &RegistryError) -> ReasonMessage {
 
 fn name_of<'a>(subject: &Subject<'a>, role: AliasRole) -> Result<&'a AliasName, ReasonMessage> {
     subject.alias(role).ok_or_else(|| {
-        ReasonMessage::new(
-            Reason::AsDesired,
-            "spec.previousAlias was removed in the \
-             meantime",
-        )
+        ReasonMessage::new(Reason::AsDesired, "spec.previousAlias was removed in the meantime")
     })
 }
 

@@ -15,13 +15,13 @@ pub fn kstatus(readiness: &Readiness) -> Vec<DesiredCondition> {
         (ConditionType::Reconciling, matches!(readiness, Readiness::Progressing(_))),
         (ConditionType::Stalled, matches!(readiness, Readiness::Stalled(_))),
     ];
-    let speaks = |type_: ConditionType, holds: bool| holds || type_ == ConditionType::Ready;
+    let applies = |type_: ConditionType, holds: bool| holds || type_ == ConditionType::Ready;
     holds
         .into_iter()
         .map(|(type_, holds)| DesiredCondition {
             type_,
             status: holds.into(),
-            cause: if speaks(type_, holds) { cause.clone() } else { at_rest.clone() },
+            cause: if applies(type_, holds) { cause.clone() } else { at_rest.clone() },
         })
         .collect()
 }

@@ -37,7 +37,8 @@ const REJECTED_MAX: usize = 5;
 pub struct Applied {
     /// The actions that succeeded, in order.
     pub done: Vec<Action>,
-    /// The actions that were begun and go on beside the reconcile, in order. Nothing says that they are done.
+    /// The actions that were begun and continue beside the reconcile, in order. They are not reported as
+    /// done.
     pub begun: Vec<Action>,
     /// How long the rest has to wait, because another client just reverted the same write.
     pub postponed: Option<Duration>,
@@ -451,13 +452,13 @@ fn suspended(before: &[Condition], cause: &ReasonMessage) -> Vec<DesiredConditio
         condition(ConditionType::Stalled, ConditionStatus::False),
         condition(ConditionType::Suspended, ConditionStatus::True),
     ];
-    if !tells(before, ConditionType::Ready) {
+    if !has_condition(before, ConditionType::Ready) {
         conditions.push(condition(ConditionType::Ready, ConditionStatus::Unknown));
     }
     conditions
 }
 
-fn tells(conditions: &[Condition], type_: ConditionType) -> bool {
+fn has_condition(conditions: &[Condition], type_: ConditionType) -> bool {
     let name: &str = type_.into();
     conditions.iter().any(|condition| condition.type_ == name)
 }
@@ -483,12 +484,12 @@ fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> V
     let mut conditions = kstatus(&readiness);
     conditions.push(condition(ConditionType::Serving, &report.serving));
     // Right after a start the registry has not been read: this does not change what is known of the alias.
-    let is_new =
-        report.registry.1.reason != Reason::RegistryNotRead || !tells(before, ConditionType::RegistrySynced);
+    let is_new = report.registry.1.reason != Reason::RegistryNotRead
+        || !has_condition(before, ConditionType::RegistrySynced);
     if is_new {
         conditions.push(condition(ConditionType::RegistrySynced, &report.registry));
     }
-    if let GatesReport::Told(status, cause) = &report.gates {
+    if let GatesReport::Reported(status, cause) = &report.gates {
         conditions.push(DesiredCondition {
             type_: ConditionType::GatesPassed,
             status: *status,

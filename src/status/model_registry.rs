@@ -142,7 +142,7 @@ pub fn registry_status(observed: &RegistryObserved) -> Option<ModelRegistryStatu
 pub fn registry_events(observed: &RegistryObserved, next: &ModelRegistryStatus) -> Vec<NewEvent> {
     let before = observed.previous.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let of = |type_, action| condition_events(type_, before, &next.conditions, action);
-    let others = [of(ConditionType::WebhookReady, "Push"), of(ConditionType::Default, "Default")];
+    let others = [of(ConditionType::WebhookReady, "Webhook"), of(ConditionType::Default, "Default")];
     readiness_events(before, &next.conditions, "Connect")
         .into_iter()
         .chain(others.into_iter().flatten())

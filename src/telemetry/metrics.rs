@@ -28,7 +28,7 @@ struct Kind {
 pub enum ActionOutcome {
     /// It is done.
     Done,
-    /// It goes on beside the reconcile.
+    /// It continues beside the reconcile.
     Begun,
     /// It failed; the reason is in a condition.
     Failed,

@@ -1,7 +1,7 @@
 //! The endpoint for webhooks: its own listener, open to any client that can reach it.
 //!
 //! Each connection carries one request and has little time for it. The number of concurrent connections is
-//! limited; further ones wait in the listener's queue. A response says whether a delivery was accepted, but
+//! limited; further ones wait in the listener's queue. A response shows whether a delivery was accepted, but
 //! not why not.
 
 use std::{

@@ -101,14 +101,14 @@ fn reason_message(registry: &PolledRegistry, url: &str, error: WebhookError) -> 
         WebhookError::SchemeRefused { detail } => (
             Reason::WebhookSchemeRefused,
             format!(
-                "{server} refuses to deliver to {url}: {detail} Use an https:// URL, or set \
+                "{server} does not deliver to {url}: {detail} Use an https:// URL, or set \
                  MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https on the MLflow server"
             ),
         ),
         WebhookError::AddressRefused { detail } => (
             Reason::WebhookAddressRefused,
             format!(
-                "{server} refuses to deliver to {url}: {detail} Use a public address, or set \
+                "{server} does not deliver to {url}: {detail} Use a public address, or set \
                  MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true on the MLflow server"
             ),
         ),

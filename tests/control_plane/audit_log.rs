@@ -1,4 +1,5 @@
-//! The record: what was live, when, who asked for it and why, in the registry's tags and out of them again.
+//! The audit log: what was live, when, who requested it and why, written to the registry's tags and read
+//! back.
 
 use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
@@ -21,10 +22,10 @@ use crate::{
     support::alias::status,
 };
 
-/// As long as the registry may take to be told.
+/// Time limit for an entry to reach the registry.
 const REPORTED_WITHIN: Duration = Duration::from_mins(1);
 
-/// What `laurel history` prints, with its exit code.
+/// Returns the exit code and the output of `laurel history`.
 async fn history(fixture: &Fixture, arguments: &[&str]) -> Result<(i32, String)> {
     let mut laurel = Command::new(env!("CARGO_BIN_EXE_laurel"));
     laurel.args(["history", &fixture.model]).args(arguments);
@@ -34,7 +35,7 @@ async fn history(fixture: &Fixture, arguments: &[&str]) -> Result<(i32, String)>
     Ok((output.status.code().unwrap_or(-1), text))
 }
 
-/// Waits until everything that the status tells of stands in the registry.
+/// Waits until all entries of the status are in the registry.
 async fn until_recorded(fixture: &Fixture, entries: usize) -> Result<ModelAlias> {
     let all = |it: &ModelAlias| {
         let history = status(it).history;
@@ -48,7 +49,7 @@ async fn tags(fixture: &Fixture, version: &str) -> Result<BTreeMap<String, Strin
     fixture.mlflow.version_tags(&fixture.model, version).await
 }
 
-/// The tags for a person, without the log and without times.
+/// Returns the tags for people, without log entries and times.
 fn facts(tags: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
     let facts = tags.iter().filter(|(key, _)| key.starts_with("laurel.") && !key.starts_with("laurel.log."));
     facts
@@ -109,7 +110,7 @@ serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready
         );
 
         fixture.kubectl(&["delete", "malias/champion", "rmodel/model"]).await?;
-        ensure!(history(fixture, &[]).await? == (0, before), "it tells otherwise without the objects");
+        ensure!(history(fixture, &[]).await? == (0, before), "the log differs without the objects");
         ensure!(history(fixture, &["--at", "2020-01-01"]).await?.0 == 1, "nothing was live then");
         let (code, reported) = history(fixture, &["--registry", "http://127.0.0.1:1"]).await?;
         ensure!(code == 2 && reported.contains("cannot reach"), "{code}: {reported}");
@@ -133,11 +134,11 @@ fn an_entry_of_a_deleted_version_is_reported_and_later_ones_are_written() {
             let recorded: Vec<_> = status(it).history.iter().map(|entry| entry.recorded).collect();
             recorded.first() == Some(&Recorded::Written) && recorded.get(1) == Some(&Recorded::Impossible)
         };
-        fixture.champion.until("the way back is recorded", REPORTED_WITHIN, settled).await.map(drop)
+        fixture.champion.until("the rollback is in the audit log", REPORTED_WITHIN, settled).await.map(drop)
     });
 }
 
-/// The policy that comes with Laurel, for the namespace of one test alone.
+/// Installs Laurel's admission policy for the namespace of one test.
 async fn stamped(fixture: &Fixture, name: &str) -> Result<Vec<(Api<DynamicObject>, String)>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/components/changed-by/policy.yaml");
     let text = std::fs::read_to_string(path)?;
@@ -160,7 +161,7 @@ async fn stamped(fixture: &Fixture, name: &str) -> Result<Vec<(Api<DynamicObject
     Ok(made)
 }
 
-/// A client that is somebody else, who may do anything.
+/// Returns a client as another user with all permissions.
 async fn somebody(fixture: &Fixture, user: &str) -> Result<Api<ModelAlias>> {
     let kubeconfig = fixture.cluster.kubeconfig().context("the rig has a kubeconfig")?;
     let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
@@ -175,7 +176,7 @@ fn stamp(alias: &ModelAlias) -> Option<&str> {
     alias.annotations().get(CHANGED_BY_ANNOTATION).map(String::as_str)
 }
 
-/// Waits until the API server follows a policy that it has just been given.
+/// Waits until the API server enforces a new policy.
 async fn until_in_force(api: &Api<ModelAlias>) -> Result<()> {
     let mut desired = crate::simulated::place::Place::manifest("version: '1'")?;
     desired["metadata"]["name"] = "nobody".into();
@@ -221,8 +222,7 @@ async fn forgeries(fixture: &Fixture) -> Result<()> {
     let reported = tags(fixture, "2").await?;
     ensure!(reported["laurel.promoted_by"] == "ana, commit 4f1c2d3", "{reported:?}");
 
-    // What decides nothing leaves the name; a name that is given is not taken; one that is removed is put
-    // back.
+    // An irrelevant change keeps the name; a given name is overwritten; a removed one is restored.
     let forged = |value: Value| json!({ "metadata": { "annotations": { CHANGED_BY_ANNOTATION: value } } });
     let sized = json!({ "spec": { "serving": { "replicas": 3 } } });
     let cleared = json!({ "metadata": { "annotations": null } });
@@ -237,12 +237,12 @@ async fn forgeries(fixture: &Fixture) -> Result<()> {
     let asked =
         json!({ "metadata": { "annotations": { "laurel.dev/retry": "1", CHANGED_BY_ANNOTATION: "bob" } } });
     let made = ana.patch("champion", &change, &merge(asked)).await?;
-    ensure!(stamp(&made) == Some("ana"), "who asks to try again decides: {:?}", made.metadata);
+    ensure!(stamp(&made) == Some("ana"), "a retry does not set the name: {:?}", made.metadata);
     let follow = json!({ "spec": { "version": null, "follow": { "latest": {} } } });
     let made = bob.patch("champion", &change, &merge(follow)).await?;
     ensure!(stamp(&made) == Some("bob"), "{:?}", made.metadata);
 
-    // Applied anew without the annotation, by a field manager that owns it.
+    // Applied again without the annotation, by a field manager that owns it.
     let applied = fixture.desired("{version: null, follow: {latest: {}}}").await?;
     let now = fixture.api::<ModelAlias>().get("champion").await?;
     ensure!(stamp(&now) == Some("bob"), "{applied:?}: {:?}", now.metadata);

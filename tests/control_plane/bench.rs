@@ -1,7 +1,7 @@
-//! How soon a moved alias is acted on: the alias is set in MLflow, and the version's Deployment is there.
-//! With MLflow's webhooks, and beside it with a poll every 5 seconds.
+//! Benchmark: the time from an alias set in MLflow to the version's Deployment, with MLflow's webhooks and
+//! with a poll every 5 seconds.
 //!
-//! `make bench-push` runs it. It prints figures, and judges nothing.
+//! `make bench-webhook` runs it. It prints figures, and asserts nothing.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use tokio::time::{Instant, sleep};
 use crate::{
     fixture::{Fixture, run_for},
     support::watch::Watch,
-    webhook::{Pushed, serves},
+    webhook::{WithWebhook, serves},
 };
 
 const LONGEST: Duration = Duration::from_mins(30);
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Moves the alias to one new version after the other, at moments spread over `spread`, and measures how long
-/// each takes to get its Deployment.
+/// Moves the alias to one new version after another, at times spread over `spread`, and measures the time to
+/// each Deployment.
 async fn measure(fixture: &Fixture, count: usize, spread: Duration) -> Result<Vec<Duration>> {
     let deployments: Watch<Deployment> = Watch::start(fixture.api(), watcher::Config::default());
     let first = fixture.world.mlflow.register(&fixture.model).await?;
@@ -31,7 +31,7 @@ async fn measure(fixture: &Fixture, count: usize, spread: Duration) -> Result<Ve
     let mut took = Vec::new();
     for number in 0..count {
         let version = fixture.world.mlflow.register(&fixture.model).await?;
-        // Not in step with polls or with what the move before has left to do.
+        // Not in phase with polls or with the previous move's remaining work.
         sleep(Duration::from_millis(300) + spread * u32::try_from(number % 37)? / 37).await;
         let moved = Instant::now();
         fixture.world.mlflow.set_alias(&fixture.model, "champion", &version).await?;
@@ -43,10 +43,10 @@ async fn measure(fixture: &Fixture, count: usize, spread: Duration) -> Result<Ve
     Ok(took)
 }
 
-fn tell(what: &str, mut took: Vec<Duration>) -> Result<()> {
+fn print(what: &str, mut took: Vec<Duration>) -> Result<()> {
     took.sort_unstable();
     let at = |share: f64| -> Result<f64> {
-        // The smallest time within which that share of the moves was done.
+        // Returns the time within which that share of the moves was done.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -71,18 +71,18 @@ fn moves(variable: &str, default: usize) -> usize {
 }
 
 #[test]
-#[ignore = "a benchmark: make bench-push"]
+#[ignore = "a benchmark: make bench-webhook"]
 fn time_from_an_alias_set_in_mlflow_to_the_deployment() {
-    run_for(LONGEST, "bench-push", async |fixture| {
-        let pushed = Pushed::create(fixture, true).await?;
-        pushed.says("True", Reason::WebhookReceiving).await?;
-        tell(
-            "push, polls 10 minutes apart",
+    run_for(LONGEST, "bench-webhook", async |fixture| {
+        let webhook = WithWebhook::create(fixture, true).await?;
+        webhook.reports("True", Reason::WebhookReceiving).await?;
+        print(
+            "webhook, polls 10 minutes apart",
             measure(fixture, moves("PUSH_MOVES", 200), Duration::from_secs(1)).await?,
         )
     });
     run_for(LONGEST, "bench-poll", async |fixture| {
         fixture.registered(0).await?;
-        tell("polls 5 s apart", measure(fixture, moves("POLL_MOVES", 20), Duration::from_secs(5)).await?)
+        print("polls 5 s apart", measure(fixture, moves("POLL_MOVES", 20), Duration::from_secs(5)).await?)
     });
 }

@@ -1,4 +1,4 @@
-//! `laurel check` on the command line, and that it judges as the API server does.
+//! `laurel check` on the command line, compared with the API server's verdict.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::{
     simulated::hostile::{KINDS, bytes, generate::Generator, object, resource, schemas, seed},
 };
 
-/// How many manifests are thrown at both.
+/// Number of manifests to compare.
 const COUNT: usize = 600;
 const SIDE_BY_SIDE: usize = 4;
 
-/// A manifest: a hostile one, or an ordinary one with a little something done to it.
+/// Returns a manifest: a hostile one, or a valid one with a small change.
 fn manifest(index: usize, hostile: &BTreeMap<&str, Value>, ordinary: &[Value]) -> Value {
     let (seed, choices) = (seed() ^ 0x5eed, bytes(seed(), index + 100_000));
     let mut choices = Unstructured::new(&choices);
@@ -47,7 +47,7 @@ fn manifest(index: usize, hostile: &BTreeMap<&str, Value>, ordinary: &[Value]) -
     manifest
 }
 
-/// Walks to a place in a value, and puts, takes or changes something there.
+/// Adds, removes or changes something at a random place in a value.
 fn disturb(value: &mut Value, steps: &mut usize, generator: &mut Generator) -> bool {
     if *steps == 0 {
         match value {
@@ -94,7 +94,7 @@ fn disturb(value: &mut Value, steps: &mut usize, generator: &mut Generator) -> b
     }
 }
 
-/// Why the API server refuses an object, if it does. Nothing is stored.
+/// Returns why the API server rejects an object, if it does (dry run).
 async fn refused(fixture: &Fixture, manifest: &Value) -> Result<Option<String>> {
     let kind = manifest["kind"].as_str().context("a kind")?;
     let plural = resource(kind).plural;
@@ -123,17 +123,18 @@ fn offline_checks_agree_with_the_api_server() {
         );
         let manifests = (0..COUNT).map(|index| manifest(index, &hostile, &ordinary));
         let asked = stream::iter(manifests).map(async |manifest| {
-            let said = refused(fixture, &manifest).await?;
-            anyhow::Ok((manifest, said))
+            let reported = refused(fixture, &manifest).await?;
+            anyhow::Ok((manifest, reported))
         });
         let answers: Vec<_> = asked.buffered(SIDE_BY_SIDE).collect().await;
         let (mut taken, mut differences) = (0, Vec::new());
         for answer in answers {
-            let (manifest, said) = answer?;
+            let (manifest, reported) = answer?;
             let violations: Vec<_> = judge.judge(&manifest).iter().map(ToString::to_string).collect();
-            taken += usize::from(said.is_none());
-            if violations.is_empty() != said.is_none() {
-                differences.push(format!("the API server: {said:?}\n  here: {violations:?}\n  {manifest}"));
+            taken += usize::from(reported.is_none());
+            if violations.is_empty() != reported.is_none() {
+                differences
+                    .push(format!("the API server: {reported:?}\n  here: {violations:?}\n  {manifest}"));
             }
         }
         println!("seed {}: of {COUNT} manifests {taken} were taken", seed());

@@ -1,8 +1,7 @@
-//! The samples for CI do what they say: the shell of their steps is run here, and the tasks of the DAG as
-//! plain Python.
+//! Tests of the CI samples: the shell steps are run here, and the DAG's tasks as plain Python.
 //!
-//! Two kinds of steps are left out, because they are about another machine: those that take laurel from its
-//! image, and the one that opens a pull request.
+//! Two kinds of steps are left out, because they need another machine: those that copy laurel from its image,
+//! and the one that opens a pull request.
 
 use std::{
     collections::BTreeMap,
@@ -24,13 +23,13 @@ use crate::{
 
 const SAMPLES: &str = "config/samples/ci";
 
-/// A machine that runs the jobs of a workflow, as GitHub does.
+/// A runner that executes the jobs of a workflow, as GitHub does.
 struct Runner {
     /// Where the repository is checked out.
     checkout: PathBuf,
-    /// Where the files are by which steps speak with it.
+    /// The directory of the files through which steps communicate.
     temp: PathBuf,
-    /// What expressions such as `vars.NAMESPACE` stand for.
+    /// The values of expressions such as `vars.NAMESPACE`.
     values: BTreeMap<&'static str, String>,
     path: String,
 }
@@ -40,7 +39,7 @@ struct Runner {
 struct Step {
     name: String,
     is_good: bool,
-    said: String,
+    reported: String,
 }
 
 impl Runner {
@@ -66,7 +65,7 @@ impl Runner {
         Ok(Self { checkout, temp, values: known, path })
     }
 
-    /// Runs a job, until a step fails; what became of each step that has a shell script.
+    /// Runs a job until a step fails. Returns the result of each step that has a shell script.
     async fn job(&self, workflow: &str, job: &str) -> Result<Vec<Step>> {
         let text = fs::read_to_string(repository().join(SAMPLES).join(workflow))?;
         let workflow: Value = serde_yaml::from_str(&text)?;
@@ -94,8 +93,13 @@ impl Runner {
             }
             command.envs(&set).stdin(Stdio::null());
             let ended = command.output().await?;
-            let said = [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-            done.push(Step { name: name.to_owned(), is_good: ended.status.success(), said: said.concat() });
+            let reported =
+                [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+            done.push(Step {
+                name: name.to_owned(),
+                is_good: ended.status.success(),
+                reported: reported.concat(),
+            });
             if !ended.status.success() {
                 break;
             }
@@ -106,12 +110,12 @@ impl Runner {
         Ok(done)
     }
 
-    /// A value with its expressions replaced by what they stand for.
+    /// Returns a value with its expressions replaced.
     fn meant(&self, text: &str) -> Result<String> {
         let Some(expression) = text.strip_prefix("${{ ").and_then(|rest| rest.strip_suffix(" }}")) else {
             return Ok(text.to_owned());
         };
-        self.values.get(expression).cloned().with_context(|| format!("nobody said what {expression} is"))
+        self.values.get(expression).cloned().with_context(|| format!("no value for {expression}"))
     }
 
     fn write(&self, file: &str, text: &str) -> Result<()> {
@@ -119,7 +123,7 @@ impl Runner {
     }
 }
 
-/// The manifests of a model whose alias nothing serves: an alias in the registry is all that is promoted.
+/// The manifests of a model without serving: only the alias in the registry is promoted.
 fn manifests(fixture: &Fixture, version: &str) -> String {
     format!(
         "
@@ -177,7 +181,10 @@ fn the_workflow_fails_on_unmet_rules_and_applies_what_is_merged() {
         runner.write("models/fraud.yaml", &manifests(fixture, "2"))?;
         let refused = runner.job(workflow, "check").await?;
         let last = refused.last().context("a step")?;
-        ensure!(!last.is_good && last.said.contains("tag validated = \"true\": \"not yet\""), "{refused:#?}");
+        ensure!(
+            !last.is_good && last.reported.contains("tag validated = \"true\": \"not yet\""),
+            "{refused:#?}"
+        );
         let summary = fs::read_to_string(runner.temp.join("summary"))?;
         ensure!(summary.contains("does not meet 1 of 1 rules"), "{summary}");
         mlflow.set_version_tag((&fixture.model, "2"), "validated", "true").await?;
@@ -227,7 +234,7 @@ fn the_workflow_that_promotes_commits_one_changed_line() {
     });
 }
 
-/// Runs Python with MLflow's libraries and the sample beside it.
+/// Runs Python with MLflow's libraries and the sample on its path.
 async fn python(fixture: &Fixture, least_auc: &str, script: &str) -> Result<String> {
     let mut command = Command::new(repository().join(".cluster/bin/python-mlflow"));
     command.args(["-c", script]).current_dir(repository().join(SAMPLES).join("airflow"));

@@ -1,4 +1,4 @@
-//! What stands in the way on the cluster's side: it is told at once, and traffic stays where it is.
+//! Cluster errors: they are reported at once, and traffic stays where it is.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
@@ -18,9 +18,9 @@ use crate::{
     support::alias::{has, holds, message, status},
 };
 
-/// Version 1 serves; version 2 meets a fate. It is told why before the deadline, rejected after it, and
-/// nothing else changes.
-async fn fails(fixture: &Fixture, fate: &str, said: &str, reason: Reason) -> Result<String> {
+/// Version 1 serves; the pods of version 2 fail. The cause is reported before the deadline, the version
+/// rejected after it, and nothing else changes.
+async fn fails(fixture: &Fixture, fate: &str, text: &str, reason: Reason) -> Result<String> {
     fixture.registered(2).await?;
     fixture.get("version: '1'").await?;
     let before = revisions(fixture).await?;
@@ -32,20 +32,20 @@ rollout: {{progressDeadline: 6s}}
 serving:
   template:
     metadata:
-      annotations: {{kwok.laurel.test/fate: {fate}, kwok.laurel.test/message: '{said}'}}
+      annotations: {{kwok.laurel.test/fate: {fate}, kwok.laurel.test/message: '{text}'}}
 "
         ))
         .await?;
     let early = fixture.champion.reason(change, reason, PATIENCE).await?;
     let reported = message(&early.object);
-    ensure!(reported.contains(said), "the pods' own words are missing: {reported}");
-    ensure!(holds(&early.object, ConditionType::Reconciling), "it is not given up before its time");
+    ensure!(reported.contains(text), "the pods' own message is missing: {reported}");
+    ensure!(holds(&early.object, ConditionType::Reconciling), "it is rejected before the deadline");
 
     let rejected =
         |it: &ModelAlias| has(it, Reason::ProgressDeadlineExceeded) && holds(it, ConditionType::Stalled);
     let late = fixture.champion.until("rejected", PATIENCE, rejected).await?;
     let after = message(&late.object);
-    ensure!(after.contains("6s") && after.contains(said) && after.contains("laurel.dev/retry"), "{after}");
+    ensure!(after.contains("6s") && after.contains(text) && after.contains("laurel.dev/retry"), "{after}");
     fixture.event("Rejected").await?;
     until_sizes(fixture, [("1", 2), ("2", 0)]).await?;
     ensure!(selected(fixture).await? == "1", "traffic moved");
@@ -108,7 +108,7 @@ fn promise_6_a_rejected_version_is_retried_on_request_or_with_other_settings() {
         };
         fixture.champion.until_since(asked, "rejected again", PATIENCE, again).await?;
         fixture.get(&fate("{example.org/settings: other}")).await?;
-        ensure!(selected(fixture).await? == "2", "other settings are another try");
+        ensure!(selected(fixture).await? == "2", "other settings are a new attempt");
         Ok(())
     });
 }
@@ -121,8 +121,8 @@ fn pods_rejected_by_a_quota_are_reported_with_its_message() {
         let quota = no_more_pods(fixture).await?;
         let change = fixture.desired("version: '2'").await?;
         let refused = fixture.champion.reason(change, Reason::PodsRefused, PATIENCE).await?;
-        let said = message(&refused.object);
-        ensure!(said.contains("exceeded quota: full") && said.contains("version 2"), "{said}");
+        let text = message(&refused.object);
+        ensure!(text.contains("exceeded quota: full") && text.contains("version 2"), "{text}");
         ensure!(selected(fixture).await? == "1", "traffic moved");
         quota.delete("full", &DeleteParams::default()).await?;
         fixture.champion.ready(change, PATIENCE).await.map(drop)
@@ -139,10 +139,10 @@ fn a_typo_in_the_template_is_rejected_by_the_api_server_and_changes_nothing() {
             .desired("{version: '1', serving: {template: {spec: {containers: [{name: model, imagee: x}]}}}}")
             .await?;
         let refused = fixture.champion.reason(change, Reason::ApplyRefused, PATIENCE).await?;
-        let said = message(&refused.object);
-        ensure!(said.contains("imagee") && said.contains("spec.serving"), "{said}");
-        ensure!(holds(&refused.object, ConditionType::Stalled), "somebody has to correct it");
-        ensure!(holds(&refused.object, ConditionType::Serving), "what serves goes on");
+        let text = message(&refused.object);
+        ensure!(text.contains("imagee") && text.contains("spec.serving"), "{text}");
+        ensure!(holds(&refused.object, ConditionType::Stalled), "it is not Stalled");
+        ensure!(holds(&refused.object, ConditionType::Serving), "the serving version stopped serving");
         let after = revisions(fixture).await?;
         ensure!(
             before["Deployment champion-v1"] == after["Deployment champion-v1"],
@@ -152,7 +152,7 @@ fn a_typo_in_the_template_is_rejected_by_the_api_server_and_changes_nothing() {
     });
 }
 
-/// A null would be lost: `kubectl apply` sends none.
+/// A null would be lost: `kubectl apply` does not send it.
 #[test]
 fn omitted_fields_stay_omitted_when_kubectl_applies_the_manifest_again() {
     run("omit", async |fixture| {
@@ -202,8 +202,8 @@ fn a_service_with_another_owner_is_not_touched() {
         fixture.audit.excuse(&theirs);
         let change = fixture.desired("version: '1'").await?;
         let refused = fixture.champion.reason(change, Reason::NameTaken, PATIENCE).await?;
-        let said = message(&refused.object);
-        ensure!(said.contains(r#"the Service "champion" has another owner"#), "{said}");
+        let text = message(&refused.object);
+        ensure!(text.contains(r#"the Service "champion" has another owner"#), "{text}");
         let now = services.get("champion").await?;
         ensure!(now.resource_version() == theirs.resource_version(), "their Service was written");
         services.delete("champion", &DeleteParams::default()).await?;

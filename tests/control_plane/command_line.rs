@@ -1,4 +1,4 @@
-//! The commands that ask the registry, run as a person or a CI job runs them: check, compare, best.
+//! The commands that read the registry, run as by a person or a CI job: check, compare, best.
 
 use std::{fs, path::PathBuf, process::Stdio};
 
@@ -12,7 +12,7 @@ use crate::{
     support::alias::{is_ready, version},
 };
 
-/// What a command printed, and its exit code.
+/// The output and the exit code of a command.
 #[derive(Debug)]
 struct Ended {
     code: i32,
@@ -40,8 +40,8 @@ async fn laurel_with(fixture: &Fixture, registry: &str, arguments: &[&str]) -> R
     Ok(Ended { code, out: text(&ended.stdout), err: text(&ended.stderr) })
 }
 
-/// A folder with one file of manifests in it: a RegisteredModel with these rules, and a ModelAlias with this
-/// wish.
+/// Creates a folder with one file of manifests: a RegisteredModel with these rules, and a ModelAlias with
+/// this spec.
 fn manifests(fixture: &Fixture, rules: &str, desired: &str) -> Result<PathBuf> {
     let folder = fixture.world.folder(&fixture.namespace)?;
     let text = format!(
@@ -94,7 +94,7 @@ fn a_check_and_the_operator_agree_on_rules_and_versions() {
         let seen = &report["promotions"][0]["rules"];
         ensure!(seen[0]["required"] == "metric auc at least 0.9", "{seen:#}");
         ensure!(seen[0]["seen"] == "NaN" && seen[0]["passed"] == false, "{seen:#}");
-        // What holds the alias already is no promotion, so no rule is asked.
+        // The version that has the alias is not promoted, so no rule applies.
         let same = checked(fixture, rules, "version: '1'").await?;
         ensure!(same.code == 0 && same.json()?["promotions"][0]["verdict"] == "ServedBefore", "{same:?}");
         let missing = checked(fixture, rules, "version: '9'").await?;
@@ -105,7 +105,7 @@ fn a_check_and_the_operator_agree_on_rules_and_versions() {
         let finding = &wrong.json()?["findings"][0];
         ensure!(wrong.code == 1 && finding["path"] == "spec.version", "{wrong:?}");
 
-        // The operator says the same of the same rules.
+        // The operator reports the same about the same rules.
         fixture
             .describe_model(&format!("promotion: [{{name: rules, aliases: [champion], {rules}}}]"))
             .await?;
@@ -151,7 +151,10 @@ fn promise_3_an_unreachable_registry_is_not_a_verdict() {
         let folder = folder.to_str().context("a path")?;
         let away = laurel_with(fixture, "http://127.0.0.1:9", &["check", "-f", folder]).await?;
         ensure!(away.code == 2 && away.err.contains("cannot check the promotion rules"), "{away:?}");
-        ensure!(away.out.contains("2 objects in 1 file"), "what was found without it is told: {away:?}");
+        ensure!(
+            away.out.contains("2 objects in 1 file"),
+            "findings that need no registry are missing: {away:?}"
+        );
         for ask in [&["best", "x", "--metric", "auc"][..], &["compare", "x", "1"]] {
             let away = laurel_with(fixture, "http://127.0.0.1:9", ask).await?;
             ensure!(away.code == 2 && away.out.is_empty() && away.err.contains("127.0.0.1:9"), "{away:?}");

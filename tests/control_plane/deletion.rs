@@ -1,4 +1,4 @@
-//! Suspending and deleting: what stays, what goes, and that it ends.
+//! Suspension and deletion: what stays, what is deleted, and that it completes.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::{
     support::alias::{condition, has, holds},
 };
 
-/// The registry's deadline, and some.
+/// More than the deadline for the registry.
 const DEADLINE: Duration = Duration::from_secs(75);
 
 #[test]
@@ -40,7 +40,7 @@ fn a_suspended_modelalias_is_not_written_and_resumes_where_it_was() {
             holds(it, ConditionType::Suspended) && known == Some(change.generation)
         };
         let suspended = fixture.champion.until("Suspended", PATIENCE, is_suspended).await?;
-        ensure!(holds(&suspended.object, ConditionType::Serving), "what serves goes on");
+        ensure!(holds(&suspended.object, ConditionType::Serving), "the serving version stopped serving");
         ensure!(holds(&suspended.object, ConditionType::Ready), "Ready stays as it was");
         ensure!(!holds(&suspended.object, ConditionType::Stalled), "suspension is not a failure");
         let deployment: Deployment =
@@ -53,7 +53,7 @@ fn a_suspended_modelalias_is_not_written_and_resumes_where_it_was() {
         ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "the alias was put back");
         fixture.get("version: '2'").await?;
         let last = fixture.champion.last().context("it is gone")?;
-        ensure!(condition(&last, ConditionType::Suspended).is_none(), "it is suspended no more");
+        ensure!(condition(&last, ConditionType::Suspended).is_none(), "it is still suspended");
         // The previous version stays warm at the size it had.
         until_sizes(fixture, [("1", 3), ("2", 2)]).await
     });
@@ -73,7 +73,7 @@ fn a_deletion_without_a_policy_leaves_the_alias_and_waits_for_nothing() {
     });
 }
 
-/// Deletes the champion and waits until it and everything of it is gone; how long that took.
+/// Deletes the champion and waits until it and all its objects are gone. Returns how long that took.
 async fn delete(fixture: &Fixture, deadline: Duration) -> Result<Duration> {
     let aliases = fixture.api::<ModelAlias>();
     let began = Instant::now();
@@ -107,7 +107,7 @@ fn a_deletion_deletes_or_keeps_the_aliases_by_its_policy() {
         delete(fixture, PATIENCE).await?;
         ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias is gone");
 
-        // An alias that somebody else has moved is theirs.
+        // An alias that somebody else moved is not deleted.
         fixture.get("{version: '1', drift: Report}").await?;
         fixture.world.mlflow.set_alias(&fixture.model, "champion", "2").await?;
         delete(fixture, PATIENCE).await?;
@@ -119,7 +119,7 @@ fn a_deletion_deletes_or_keeps_the_aliases_by_its_policy() {
 #[test]
 fn promise_9_a_deletion_completes_within_the_deadline_while_the_registry_is_unreachable() {
     run("delete-away", async |fixture| {
-        // An operator that starts anew gives the deletion its whole time once more.
+        // A restarted operator begins the deadline again.
         let _no_restart = fixture.world.keeps_running.lock().await;
         let gate = Gate::open(fixture.world.mlflow.port).await?;
         fixture.registered(1).await?;
@@ -143,7 +143,7 @@ spec: {{mlflow: {{url: '{}'}}, pollInterval: 5s}}
             condition(it, ConditionType::RegistrySynced)
                 .is_some_and(|synced| synced.reason == "RegistryUnreachable")
         };
-        fixture.champion.until_since(closed, "the registry is away", PATIENCE, away).await?;
+        fixture.champion.until_since(closed, "the registry is unreachable", PATIENCE, away).await?;
         let took = delete(fixture, DEADLINE).await?;
         println!("  gone after {took:?}");
         ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "who removed the alias?");
@@ -151,7 +151,7 @@ spec: {{mlflow: {{url: '{}'}}, pollInterval: 5s}}
     });
 }
 
-/// A namespace with everything in it, its ModelRegistry, too, is deleted; how long that took.
+/// Deletes a namespace with everything in it, including its ModelRegistry. Returns how long that took.
 async fn delete_namespace(fixture: &Fixture, model: &str) -> Result<Duration> {
     fixture.registered(1).await?;
     fixture
@@ -181,7 +181,7 @@ spec: {{mlflow: {{url: '{}'}}, pollInterval: 5s}}
 fn promise_9_a_namespace_with_everything_in_it_terminates() {
     run("namespace", async |fixture| {
         let took = delete_namespace(fixture, "registryRef: {name: mlflow}").await?;
-        ensure!(took < PATIENCE, "the registry was there, yet it took {took:?}");
+        ensure!(took < PATIENCE, "it took {took:?} although the registry was reachable");
         ensure!(fixture.named("champion").await?.is_none(), "the alias is left");
         Ok(())
     });
@@ -192,7 +192,7 @@ fn a_namespace_deletes_its_model_even_if_its_modelregistry_is_deleted_first() {
     run("namespace-model", async |fixture| {
         let model = "{registryRef: {name: mlflow}, deletionPolicy: Delete}";
         let took = delete_namespace(fixture, model).await?;
-        ensure!(took < PATIENCE, "the registry was there, yet it took {took:?}");
+        ensure!(took < PATIENCE, "it took {took:?} although the registry was reachable");
         ensure!(fixture.world.mlflow.model(&fixture.model).await?.is_none(), "the model is left");
         Ok(())
     });

@@ -1,4 +1,4 @@
-//! Where a test plays: a place of its own, with the operator that all tests share.
+//! The fixture of a test: its own place, with the operator that all tests share.
 
 use std::{ops::Deref, time::Duration};
 
@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// The longest that one test may take, without its end. Those that need the operator for themselves wait for
-/// each other.
+/// Time limit of one test, without cleaning up. Tests that need the operator for themselves wait for each
+/// other.
 const LONGEST: Duration = Duration::from_mins(5);
 
 /// Where a test plays.
@@ -32,12 +32,12 @@ impl Deref for Fixture {
     }
 }
 
-/// Plays a test, and cleans up however it ends.
+/// Runs a test, and always cleans up.
 pub(crate) fn run(name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
     run_for(LONGEST, name, story);
 }
 
-/// The same, for one that may take longer.
+/// The same, with another time limit.
 pub(crate) fn run_for(longest: Duration, name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
     RUNTIME.block_on(async {
         let world = World::get().await.unwrap_or_else(|error| panic!("{error:#}"));
@@ -61,7 +61,7 @@ pub(crate) fn run_for(longest: Duration, name: &str, story: impl AsyncFnOnce(&Fi
 
 impl Fixture {
     async fn create(world: &'static World, name: &str) -> Result<Self> {
-        // A name of its own in each run: nothing waits until the namespace of the run before is gone.
+        // A unique name in each run: no need to wait until an earlier namespace is gone.
         let namespace = format!("cp-{name}-{}", std::process::id());
         let place = Place::create(&world.cluster, &world.mlflow, namespace, PURPOSE).await?;
         Ok(Self { world, place })

@@ -1,4 +1,4 @@
-//! The alias in MLflow decides: what is moved there is followed, and what fails is put back.
+//! `follow.registry`: a moved alias is followed, and put back if the version fails.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::{
     support::alias::{condition, is_ready, message, status, version},
 };
 
-/// A version that never becomes ready is given up soon.
+/// A version that never becomes ready is rejected soon.
 const FOLLOW: &str = "
 follow: {registry: {}}
 rollout: {progressDeadline: 3s}
 ";
 
-/// Waits until the wish is met with a version, in a state seen since a moment.
+/// Waits until the ModelAlias is Ready with a version, in a state seen since a given time.
 async fn follows(fixture: &Fixture, since: Instant, wanted: &str) -> Result<()> {
     let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == wanted;
     fixture.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await?;
@@ -68,10 +68,10 @@ fn promise_6_an_alias_on_a_failed_version_is_put_back_and_retried_only_when_set_
         until_sizes(fixture, [("1", 2), ("2", 0)]).await?;
 
         let rejected = rejected_at(&seen.object);
-        tokio::time::sleep(Duration::from_secs(11)).await; // Time itself is the subject: two polls.
+        tokio::time::sleep(Duration::from_secs(11)).await; // Time is the subject here: two polls.
         ensure!(
             fixture.champion.last().as_ref().and_then(rejected_at) == rejected,
-            "it was tried again by itself"
+            "it was retried by itself"
         );
         ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias was moved by itself");
 

@@ -1,4 +1,4 @@
-//! What follows the newest, the best or the highest version; the alias in MLflow comes after traffic.
+//! Followers of the newest, the best and the highest version; the alias in MLflow is set after traffic.
 
 use anyhow::{Result, ensure};
 use laurel::api::{
@@ -14,7 +14,7 @@ use crate::{
     support::alias::{is_ready, message, status, version},
 };
 
-/// Waits until a version serves and the alias says so, in a state seen since a moment.
+/// Waits until a version serves and the alias names it, in a state seen since a given time.
 async fn chosen(fixture: &Fixture, since: Instant, wanted: &str) -> Result<()> {
     let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == wanted;
     fixture.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await?;
@@ -54,7 +54,7 @@ fn the_best_version_is_followed_and_never_one_without_a_value() {
         let better = Instant::now();
         let (_, run) = mlflow.register_run(&fixture.model, &[("auc", 0.97)]).await?;
         chosen(fixture, better, "5").await?;
-        // A value that turns out to be worse is seen, too.
+        // A value that became worse is detected as well.
         let worse = Instant::now();
         mlflow.log_metric(&run, "auc", 0.1).await?;
         chosen(fixture, worse, "1").await
@@ -97,9 +97,9 @@ fn promise_6_a_follower_waits_after_a_failed_version_until_its_choice_changes() 
         };
         fixture.champion.until("version 2 is rejected", PATIENCE, rejected).await?;
         ensure!(selected(fixture).await? == "1", "traffic moved");
-        // Time itself is the subject: two polls.
+        // Time is the subject here: two polls.
         tokio::time::sleep(std::time::Duration::from_secs(11)).await;
-        ensure!(selected(fixture).await? == "1", "it was tried again by itself");
+        ensure!(selected(fixture).await? == "1", "it was retried by itself");
         ready_again(fixture, "2").await?;
         let asked = Instant::now();
         fixture.retry("please").await?;

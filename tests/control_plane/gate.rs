@@ -1,4 +1,4 @@
-//! A way to the registry that can be closed: how one test's registry goes away while the others keep theirs.
+//! A gate in front of the registry: makes it unreachable for one test while others keep it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Opens a way to a port of this machine.
+    /// Opens a gate to a port of this machine.
     pub(crate) async fn open(to: u16) -> Result<Self> {
         let gate = Self { port: free_port()?, to, passing: Arc::default() };
         gate.open_again().await?;
@@ -36,7 +36,7 @@ impl Gate {
             while let Ok((mut inner, _)) = listener.accept().await {
                 passing.spawn(async move {
                     if let Ok(mut outer) = TcpStream::connect(("127.0.0.1", to)).await {
-                        // Either end may hang up as it likes.
+                        // Either end may close the connection.
                         let _ = copy_bidirectional(&mut inner, &mut outer).await;
                     }
                 });
@@ -45,13 +45,13 @@ impl Gate {
         Ok(())
     }
 
-    /// Closes it: what passes is cut off, and new connections are refused.
+    /// Closes it: open connections are cut, and new ones refused.
     pub(crate) async fn close(&self) {
         let mut passing = std::mem::take(&mut *self.lock());
         passing.shutdown().await;
     }
 
-    /// The registry's address by this way.
+    /// Returns the registry's address through this gate.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

@@ -1,4 +1,4 @@
-//! What somebody edits by hand is put right.
+//! Manual edits are reverted.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
@@ -18,7 +18,7 @@ fn selects(service: &Service, version: &str) -> bool {
     selector.len() == 2 && selector.get(labels::VERSION).is_some_and(|selected| selected == version)
 }
 
-/// Edits the Service's selector by hand; it is put back on version 2.
+/// Edits the Service's selector by hand; it is restored to version 2.
 async fn reselect(fixture: &Fixture, selector: Value) -> Result<()> {
     let began = Instant::now();
     let edit = json!({ "spec": { "selector": selector } });
@@ -27,7 +27,7 @@ async fn reselect(fixture: &Fixture, selector: Value) -> Result<()> {
     let revision = edited.resource_version();
     let restored = |service: &Service| selects(service, "2") && service.resource_version() != revision;
     let seen = fixture.audit.service_since(began, "the Service back on version 2", restored).await?;
-    println!("  {selector}: put right after {:?}", seen.at - began);
+    println!("  {selector}: restored after {:?}", seen.at - began);
     Ok(())
 }
 
@@ -50,7 +50,7 @@ fn a_service_repointed_or_deleted_by_hand_is_restored_at_once() {
         fixture.api::<Service>().delete("champion", &DeleteParams::default()).await?;
         let restored = |service: &Service| selects(service, "2");
         let seen = fixture.audit.service_since(deleted, "the Service again", restored).await?;
-        println!("  deleted: back after {:?}", seen.at - deleted);
+        println!("  deleted: restored after {:?}", seen.at - deleted);
         Ok(())
     });
 }
@@ -119,7 +119,7 @@ fn deleting_the_warm_version_s_deployment_by_hand_does_no_harm() {
         fixture.api::<Deployment>().delete("champion-v1", &DeleteParams::background()).await?;
         until_sizes(fixture, [("2", 2)]).await?;
         fixture.get("version: '1'").await?;
-        ensure!(selected(fixture).await? == "1", "the rollback did not start it again");
+        ensure!(selected(fixture).await? == "1", "the rollback did not restart it");
         Ok(())
     });
 }

@@ -1,4 +1,4 @@
-//! What all tests share: the cluster, one MLflow server, one operator. They end with the test run.
+//! The harness of all tests: the cluster, one MLflow server, one operator. They end with the test run.
 
 use std::{
     fs::File,
@@ -29,7 +29,7 @@ use crate::{
     support::cluster::Cluster,
 };
 
-/// The purpose that the namespaces of these tests are labelled with.
+/// The purpose label of these tests' namespaces.
 pub(crate) const PURPOSE: &str = "control-plane-test";
 
 /// The ClusterModelRegistry of models that name none.
@@ -37,29 +37,29 @@ pub(crate) const DEFAULT_REGISTRY: &str = "control-plane-test";
 
 static WORLD: OnceCell<World> = OnceCell::const_new();
 
-/// What all tests share.
+/// The harness of all tests.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) mlflow: Mlflow,
     folder: PathBuf,
     operator_address: String,
-    /// Where the operator takes deliveries of webhooks.
+    /// The operator's webhook endpoint.
     pub(crate) webhook_address: String,
     operator: Mutex<Option<Process>>,
-    /// Held by a test that kills the operator, or that no other test may kill it under.
+    /// Held by a test that kills the operator, or that must not have it killed.
     pub(crate) keeps_running: tokio::sync::Mutex<()>,
-    /// One run at a time: two operators would take the same objects in hand.
+    /// One run at a time: two operators would reconcile the same objects.
     _alone: File,
 }
 
 impl World {
-    /// The one world; the first test that asks for it builds it.
+    /// Returns the world; the first test that needs it builds it.
     pub(crate) async fn get() -> Result<&'static Self> {
         WORLD.get_or_try_init(Self::build).await
     }
 
     async fn build() -> Result<Self> {
-        // There may be one already; it is the same.
+        // It may exist already, with the same content.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cluster = Cluster::connect_control_plane().await?;
         let alone = admitted(Company::Alone).await?;
@@ -131,7 +131,7 @@ impl World {
         Ok(folder)
     }
 
-    /// Kills the operator without a word.
+    /// Kills the operator.
     pub(crate) fn kill_operator(&self) -> Result<()> {
         let operator = self.operator.lock().take();
         operator.context("no operator runs")?.kill()
@@ -141,7 +141,7 @@ impl World {
         self.folder.join("operator.log")
     }
 
-    /// The end of what the operator wrote about something.
+    /// Returns the last log lines of the operator about something.
     pub(crate) fn log_about(&self, what: &str) -> String {
         const LINES: usize = 40;
         let log = std::fs::read_to_string(self.operator_log()).unwrap_or_default();
@@ -149,7 +149,7 @@ impl World {
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
 
-    /// Deletes the namespaces that a run before this one could not.
+    /// Deletes namespaces left by an earlier run.
     async fn sweep(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         let ours = ListParams::default().labels(&format!("laurel.dev/throwaway={PURPOSE}"));

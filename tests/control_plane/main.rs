@@ -10,16 +10,16 @@
 //! ```text
 //! bench    how soon a moved alias is acted on: not run with the others
 //! harness  what all tests share: the cluster, MLflow, the operator; they end with the run
-//! fixture    where a test plays: a place of its own (tests/support/simulated)
+//! fixture  what each test starts from: a place (tests/support/simulated)
 //! ```
 //!
-//! Tests run side by side. One whose name begins with `promise_` shows that promise of the contract.
-//! Simulated pods answer no requests, so nothing here sends predictions, and smoke tests are off.
+//! Tests run side by side. One whose name begins with `promise_` proves that promise. Simulated pods do not
+//! answer requests, so nothing here sends predictions, and smoke tests are off.
 
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "waits for what cannot be watched")]
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod audit_log;
 mod bench;

@@ -1,4 +1,4 @@
-//! The operator itself goes away and comes back, while all the other tests go on.
+//! The operator is killed and restarted, while all other tests keep running.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn promises_7_and_8_a_new_operator_writes_only_where_something_changed() {
             ensure!(settled[untouched] == later[untouched], "a new operator wrote the {untouched}");
         }
 
-        // What happens while there is no operator is caught up with.
+        // The next operator catches up with changes in between.
         fixture.world.kill_operator()?;
         let away = Instant::now();
         fixture.api::<Service>().delete("champion", &DeleteParams::default()).await?;
@@ -82,7 +82,7 @@ fn promise_7_promotions_complete_although_the_operator_is_killed() {
         fixture.get("version: '1'").await?;
         for (version, after) in ["2", "3", "4", "5", "6"].into_iter().zip([5, 30, 80, 150, 300]) {
             let change = fixture.desired(&format!("version: '{version}'")).await?;
-            // Time itself is the subject: another moment each time.
+            // Time is the subject here: a different moment each time.
             sleep(Duration::from_millis(after)).await;
             fixture.world.kill_operator()?;
             fixture.world.start_operator().await?;

@@ -37,9 +37,9 @@ spec:
             .await?;
         let change = newer.accepted().await?;
         let refused = newer.reason(change, Reason::Conflict, PATIENCE).await?;
-        let said = message(&refused.object);
+        let reported = message(&refused.object);
         let owner = format!("belongs to the older ModelAlias {}/champion", fixture.namespace);
-        ensure!(said.contains(&owner), "{said}");
+        ensure!(reported.contains(&owner), "{reported}");
         let deployments = fixture.api::<Deployment>().list_metadata(&ListParams::default()).await?;
         ensure!(deployments.items.len() == 1, "the newer one runs something");
         ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias was moved");

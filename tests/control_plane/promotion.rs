@@ -1,4 +1,4 @@
-//! The main job: promote and roll back, and then be quiet.
+//! Promotion and rollback, and quiet afterwards.
 
 use std::time::Duration;
 
@@ -22,7 +22,9 @@ fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_ne
             fixture.until_named("champion", Some(version)).await?;
         }
         fixture.until_named("previous", Some("2")).await?;
-        until_sizes(fixture, [("1", 0), ("2", 2), ("3", 2)]).await.context("version 1 rests, 2 is warm")?;
+        until_sizes(fixture, [("1", 0), ("2", 2), ("3", 2)])
+            .await
+            .context("version 1 is scaled to zero, 2 is warm")?;
 
         let before = Instant::now();
         let change = fixture.get("{version: '2', previousAlias: previous}").await?;
@@ -93,7 +95,7 @@ fn kubectl_get_and_describe_show_what_serves() {
     });
 }
 
-/// Two poll intervals of the registry, and some.
+/// A little more than two poll intervals of the registry.
 const TWO_POLLS: Duration = Duration::from_secs(11);
 
 #[test]

@@ -1,4 +1,4 @@
-//! Promotion rules: what holds a version back, and what lets it in.
+//! Promotion rules: what holds a version back, and what admits it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     support::alias::{condition, holds, is_ready, message, status, version},
 };
 
-/// A model in the registry without versions, and these rules.
+/// Creates a model without versions in the registry, with these rules.
 async fn ruled(fixture: &Fixture, promotion: &str) -> Result<()> {
     fixture.world.mlflow.create_model(&fixture.model).await?;
     fixture.describe_model(&format!("promotion: [{{name: rules, aliases: [champion], {promotion}}}]")).await
@@ -26,7 +26,7 @@ fn gates(malias: &ModelAlias) -> Option<Condition> {
     condition(malias, ConditionType::GatesPassed)
 }
 
-/// Waits until the rules hold the wished version back with these words.
+/// Waits until the rules hold the desired version back with this message.
 async fn held_back(fixture: &Fixture, since: Instant, words: &str) -> Result<()> {
     let is_it = |malias: &ModelAlias| {
         let reported =
@@ -36,7 +36,7 @@ async fn held_back(fixture: &Fixture, since: Instant, words: &str) -> Result<()>
     fixture.champion.until_since(since, &format!("GatesFailed: {words}"), PATIENCE, is_it).await.map(drop)
 }
 
-/// Waits until a version serves, in a state seen since a moment.
+/// Waits until a version serves, in a state seen since a given time.
 async fn serves(fixture: &Fixture, since: Instant, wanted: &str) -> Result<()> {
     let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == wanted;
     fixture.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await?;
@@ -74,7 +74,7 @@ fn a_version_waits_for_its_metric_and_continues_when_it_is_logged() {
         let logged = Instant::now();
         mlflow.log_metric(&run, "auc", 0.93).await?;
         serves(fixture, logged, "2").await?;
-        println!("  let in and serving {:?} after the metric was logged", logged.elapsed());
+        println!("  admitted and serving {:?} after the metric was logged", logged.elapsed());
         fixture.until_named("champion", Some("2")).await
     });
 }
@@ -192,7 +192,7 @@ fn promise_7_nothing_is_written_while_a_version_waits_for_its_rules() {
         fixture.desired("version: '2'").await?;
         held_back(fixture, asked, "0.5").await?;
         let settled = settled(fixture).await?;
-        tokio::time::sleep(Duration::from_secs(11)).await; // Time itself is the subject: two polls.
+        tokio::time::sleep(Duration::from_secs(11)).await; // Time is the subject here: two polls.
         let later = revisions(fixture).await?;
         ensure!(settled == later, "something was written at rest:\n{settled:#?}\n{later:#?}");
         Ok(())

@@ -1,4 +1,4 @@
-//! RegisteredModel: created or adopted in the registry, described there, and told about here.
+//! RegisteredModel: created or adopted in the registry, described there, and reported in the status.
 
 use anyhow::{Context, Result, ensure};
 use kube::api::DeleteParams;
@@ -16,7 +16,7 @@ fn model(fixture: &Fixture) -> Watch<RegisteredModel> {
     Watch::of(fixture.api(), "model")
 }
 
-/// Waits until the RegisteredModel is ready with its present generation, in a state that `wanted` holds for.
+/// Waits until the RegisteredModel is ready with its current generation, in a state that matches `wanted`.
 async fn synced(
     fixture: &Fixture,
     watch: &Watch<RegisteredModel>,
@@ -52,11 +52,11 @@ fn a_model_that_is_missing_is_created_and_kept_as_described() {
         let described = mlflow.model(&fixture.model).await?.context("the model is gone")?;
         ensure!(described["description"] == "Scores cards", "{described}");
 
-        // What somebody changes by hand is put right at the next poll.
+        // A manual change is reverted at the next poll.
         mlflow.set_tag(&fixture.model, "team", "somebody").await?;
         let began = Instant::now();
         while mlflow.tags(&fixture.model).await?["team"] != "fraud" {
-            ensure!(began.elapsed() < PATIENCE, "the tag is not put right");
+            ensure!(began.elapsed() < PATIENCE, "the tag is not restored");
             sleep(std::time::Duration::from_millis(200)).await;
         }
         Ok(())
@@ -142,8 +142,8 @@ fn a_model_is_deleted_from_the_registry_only_by_its_policy_and_after_its_aliases
         let object = models.get("model").await?;
         models.delete("model", &DeleteParams::default()).await?;
         sleep(std::time::Duration::from_secs(6)).await; // Time itself is the subject: it is tried every 5 s.
-        ensure!(mlflow.model(&fixture.model).await?.is_some(), "the model went before its alias");
-        ensure!(models.get_opt("model").await?.is_some(), "the object went before its alias");
+        ensure!(mlflow.model(&fixture.model).await?.is_some(), "the model was deleted before its alias");
+        ensure!(models.get_opt("model").await?.is_some(), "the object was deleted before its alias");
         let aliases = fixture.api::<ModelAlias>();
         aliases.delete("champion", &DeleteParams::default()).await?;
         fixture.gone(&models, &object, PATIENCE).await?;

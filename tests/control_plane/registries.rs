@@ -1,4 +1,4 @@
-//! Registries as objects: of a namespace, of the cluster, and the default of either.
+//! Registry objects: of a namespace, of the cluster, and the defaults.
 
 use anyhow::{Context, Result, ensure};
 use kube::{
@@ -78,7 +78,7 @@ fn the_newer_of_two_defaults_is_used_and_the_older_reports_it() {
         });
         fixture.apply(&newer.to_string()).await?;
         until_model(fixture, Reason::ModelSynced, Some("newer")).await?;
-        let says = async |name: &str, reason: Reason, words: &str| {
+        let reports = async |name: &str, reason: Reason, words: &str| {
             let type_: &str = ConditionType::Default.into();
             let wanted: &str = reason.into();
             let is_so = |registry: &ModelRegistry| {
@@ -90,8 +90,8 @@ fn the_newer_of_two_defaults_is_used_and_the_older_reports_it() {
             let registry: Watch<ModelRegistry> = Watch::of(fixture.api(), name);
             registry.until(wanted, PATIENCE, |seen| is_so(&seen.object)).await.map(drop)
         };
-        says("default", Reason::NewerDefaultRegistry, "newer").await?;
-        says("newer", Reason::DefaultRegistry, "").await
+        reports("default", Reason::NewerDefaultRegistry, "newer").await?;
+        reports("newer", Reason::DefaultRegistry, "").await
     });
 }
 
@@ -118,7 +118,7 @@ fn a_cluster_registry_is_used_by_the_namespaces_that_it_allows() {
             fixture.cluster.run_kubectl(&["label", "namespace", name, &format!("team={name}")], None).await?;
             until_model(fixture, Reason::ModelSynced, Some(name)).await?;
             fixture.get("version: '1'").await?;
-            // Whom it allows no more, it serves no more changes.
+            // A namespace that is no longer allowed gets no more changes.
             let patch = json!({ "spec": { "allowedNamespaces": { "selector": { "matchLabels": { "team": "x" } } } } });
             let registries: Api<ClusterModelRegistry> = Api::all(fixture.cluster.client.clone());
             registries.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;

@@ -1,5 +1,4 @@
-//! What stands in the way on the registry's side: it is told, nothing that serves is touched, and it ends by
-//! itself.
+//! Registry errors: they are reported, do not affect serving, and end by themselves.
 
 use anyhow::{Result, ensure};
 use kube::Resource;
@@ -19,7 +18,7 @@ use crate::{
     },
 };
 
-/// The ModelRegistry `mlflow`; `more` is YAML beside its URL.
+/// Applies the ModelRegistry `mlflow`; `more` is YAML in addition to its URL.
 async fn name_registry(fixture: &Fixture, url: &str, more: &str) -> Result<()> {
     fixture
         .apply(&format!(
@@ -41,8 +40,8 @@ fn registry(fixture: &Fixture) -> Watch<ModelRegistry> {
     Watch::of(fixture.api(), "mlflow")
 }
 
-/// Waits until the ModelRegistry says a reason since a moment; what it says.
-async fn says(watch: &Watch<ModelRegistry>, since: Instant, reason: Reason) -> Result<String> {
+/// Waits until the ModelRegistry reports a reason since a given time. Returns the message.
+async fn reports(watch: &Watch<ModelRegistry>, since: Instant, reason: Reason) -> Result<String> {
     let name: &str = reason.into();
     let ready = |registry: &ModelRegistry| {
         let conditions = registry.status.clone().unwrap_or_default().conditions;
@@ -69,8 +68,8 @@ fn promise_3_an_unreachable_registry_changes_nothing_and_is_caught_up_with_later
 
         let closed = Instant::now();
         gate.close().await;
-        let said = says(&registry, closed, Reason::RegistryUnreachable).await?;
-        ensure!(said.contains(&gate.url()), "{said}");
+        let text = reports(&registry, closed, Reason::RegistryUnreachable).await?;
+        ensure!(text.contains(&gate.url()), "{text}");
         let before = revisions(fixture).await?;
         let change = fixture.desired("{version: '2', deletionPolicy: Retain}").await?;
         let waits = fixture.champion.reason(change, Reason::RegistryUnreachable, PATIENCE).await?.object;
@@ -86,7 +85,7 @@ fn promise_3_an_unreachable_registry_changes_nothing_and_is_caught_up_with_later
 
         gate.open_again().await?;
         fixture.champion.ready(change, PATIENCE).await?;
-        ensure!(selected(fixture).await? == "2", "the wish was forgotten");
+        ensure!(selected(fixture).await? == "2", "the desired version was forgotten");
         fixture.until_named("champion", Some("2")).await
     });
 }
@@ -104,7 +103,7 @@ fn promise_5_a_rollback_to_the_warm_version_needs_no_registry() {
         fixture.until_named("champion", Some("2")).await?;
         let closed = Instant::now();
         gate.close().await;
-        says(&registry, closed, Reason::RegistryUnreachable).await?;
+        reports(&registry, closed, Reason::RegistryUnreachable).await?;
         let change = fixture.desired("{version: '1', deletionPolicy: Retain}").await?;
         fixture.champion.until_since(change.accepted, "version 1", PATIENCE, |it| version(it) == "1").await?;
         ensure!(selected(fixture).await? == "1", "traffic did not go back");
@@ -118,12 +117,12 @@ fn a_missing_registeredmodel_is_reported_and_detected_when_created() {
     run("no-model", async |fixture| {
         let change = fixture.desired("version: '1'").await?;
         let refused = fixture.champion.reason(change, Reason::RegisteredModelNotFound, PATIENCE).await?;
-        let said = message(&refused.object);
+        let text = message(&refused.object);
         let wanted = format!(
             r#"spec.modelRef: there is no RegisteredModel "model" in the namespace "{}""#,
             fixture.namespace
         );
-        ensure!(said.contains(&wanted), "{said}");
+        ensure!(text.contains(&wanted), "{text}");
         fixture.reported(Reason::RegisteredModelNotFound).await?;
         fixture.registered(1).await?;
         fixture.champion.ready(change, PATIENCE).await.map(drop)
@@ -137,9 +136,9 @@ fn a_missing_modelregistry_is_reported_and_detected_when_created() {
         fixture.describe_model("registryRef: {name: mlflow}").await?;
         let change = fixture.desired("version: '1'").await?;
         let refused = fixture.champion.reason(change, Reason::ModelRegistryNotFound, PATIENCE).await?;
-        let said = message(&refused.object);
+        let text = message(&refused.object);
         let named = format!("no usable ModelRegistry {}/mlflow", fixture.namespace);
-        ensure!(said.contains(&named), "{said}");
+        ensure!(text.contains(&named), "{text}");
         name_registry(fixture, &fixture.world.mlflow.url(), "").await?;
         fixture.champion.ready(change, PATIENCE).await.map(drop)
     });
@@ -152,10 +151,10 @@ fn a_version_that_is_not_registered_yet_serves_once_it_is() {
         fixture.get("version: '1'").await?;
         let change = fixture.desired("version: '2'").await?;
         let refused = fixture.champion.reason(change, Reason::VersionNotFound, PATIENCE).await?;
-        let said = message(&refused.object);
+        let text = message(&refused.object);
         ensure!(
-            said == "version 2 does not exist in the registry; correct spec.version, or register it",
-            "{said}"
+            text == "version 2 does not exist in the registry; correct spec.version, or register it",
+            "{text}"
         );
         ensure!(selected(fixture).await? == "1", "traffic moved");
         fixture.world.mlflow.register(&fixture.model).await?;
@@ -174,20 +173,20 @@ fn a_host_that_mlflow_rejects_is_reported_with_the_option_that_allows_it() {
         let port = fixture.world.mlflow.port;
         let began = Instant::now();
         name_registry(fixture, &format!("http://localhost:{port}"), "").await?;
-        let said = says(&registry, began, Reason::RegistryHostRefused).await?;
-        ensure!(said.contains("--allowed-hosts") && said.contains(&format!("localhost:{port}")), "{said}");
+        let text = reports(&registry, began, Reason::RegistryHostRefused).await?;
+        ensure!(text.contains("--allowed-hosts") && text.contains(&format!("localhost:{port}")), "{text}");
         let change = fixture.desired("version: '1'").await?;
         fixture.champion.reason(change, Reason::RegistryHostRefused, PATIENCE).await?;
 
         name_registry(fixture, "http://127.0.0.1:1", "").await?;
-        let said = says(&registry, began, Reason::RegistryUnreachable).await?;
-        ensure!(said.contains("127.0.0.1:1"), "{said}");
+        let text = reports(&registry, began, Reason::RegistryUnreachable).await?;
+        ensure!(text.contains("127.0.0.1:1"), "{text}");
         let waits = |it: &laurel::api::ModelAlias| has(it, Reason::RegistryUnreachable);
         fixture.champion.until("RegistryUnreachable", PATIENCE, waits).await?;
 
         let corrected = Instant::now();
         name_registry(fixture, &fixture.world.mlflow.url(), "").await?;
-        says(&registry, corrected, Reason::Connected).await?;
+        reports(&registry, corrected, Reason::Connected).await?;
         fixture.champion.ready(change, PATIENCE).await.map(drop)
     });
 }
@@ -201,12 +200,12 @@ fn a_missing_secret_and_a_missing_key_are_reported_and_detected_when_created() {
         let began = Instant::now();
         let login = "auth: {basic: {secretRef: {name: login}}}";
         name_registry(fixture, &fixture.world.mlflow.url(), login).await?;
-        let said = says(&registry, began, Reason::SecretNotFound).await?;
+        let text = reports(&registry, began, Reason::SecretNotFound).await?;
         let wanted = format!(
             r#"spec.auth.basic.secretRef: the Secret "login" does not exist in the namespace "{}"; create it"#,
             fixture.namespace
         );
-        ensure!(said == wanted, "{said}");
+        ensure!(text == wanted, "{text}");
         let change = fixture.desired("version: '1'").await?;
         fixture.champion.reason(change, Reason::SecretNotFound, PATIENCE).await?;
 
@@ -214,16 +213,16 @@ fn a_missing_secret_and_a_missing_key_are_reported_and_detected_when_created() {
             format!("{{apiVersion: v1, kind: Secret, metadata: {{name: login}}, stringData: {keys}}}")
         };
         fixture.apply(&secret("{username: laurel}")).await?;
-        let said = says(&registry, began, Reason::SecretKeyInvalid).await?;
+        let text = reports(&registry, began, Reason::SecretKeyInvalid).await?;
         ensure!(
-            said.contains(r#"the Secret "login""#) && said.contains(r#"has no key "password""#),
-            "{said}"
+            text.contains(r#"the Secret "login""#) && text.contains(r#"has no key "password""#),
+            "{text}"
         );
         fixture.apply(&secret("{username: laurel, password: s3cr3t-of-this-test}")).await?;
-        says(&registry, began, Reason::Connected).await?;
+        reports(&registry, began, Reason::Connected).await?;
         fixture.champion.ready(change, PATIENCE).await?;
         let log = fixture.world.log_about("s3cr3t-of-this-test");
-        ensure!(log.is_empty(), "the log carries the password: {log}");
+        ensure!(log.is_empty(), "the log contains the password: {log}");
         Ok(())
     });
 }
@@ -238,7 +237,7 @@ fn deleting_the_registeredmodel_of_a_serving_alias_deletes_nothing_else() {
         let since = Instant::now();
         let orphaned = |it: &laurel::api::ModelAlias| has(it, Reason::RegisteredModelNotFound);
         fixture.champion.until_since(since, "RegisteredModelNotFound", PATIENCE, orphaned).await?;
-        ensure!(selected(fixture).await? == "1", "the Service went with it");
+        ensure!(selected(fixture).await? == "1", "the Service was deleted with it");
         fixture.describe_model("").await?;
         fixture
             .champion

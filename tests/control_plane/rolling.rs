@@ -1,4 +1,4 @@
-//! `Rolling`: pods are exchanged a few at a time, never too many and never too few.
+//! `Rolling`: pods are replaced a few at a time, never too many and never too few.
 
 use anyhow::{Context, Result, ensure};
 use laurel::api::condition::Reason;
@@ -13,7 +13,7 @@ use crate::{
 const REPLICAS: usize = 3;
 const MAX_SURGE: usize = 1;
 
-/// Three pods that take a moment to become ready, exchanged one at a time.
+/// Three pods that take a moment to become ready, replaced one at a time.
 fn rolling(version: &str, fate: &str) -> String {
     format!(
         "
@@ -28,7 +28,7 @@ serving:
 
 const SLOW: &str = "kwok.laurel.test/ready-after: 300ms";
 
-/// At no time since a moment were there too many pods, or too few that were ready.
+/// Asserts that since a given time there were never too many pods, nor too few ready ones.
 fn bounded(fixture: &Fixture, since: Instant) -> Result<()> {
     let counts = fixture.pods.counts_since(since);
     let too_many = |count: &&Count| count.existing > REPLICAS + MAX_SURGE;

@@ -1,4 +1,4 @@
-//! The scale subresource: what kubectl and autoscalers see of a ModelAlias.
+//! The scale subresource of a ModelAlias, as used by kubectl and autoscalers.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     support::alias::{is_ready, status},
 };
 
-/// What the scale subresource says.
+/// Returns the scale subresource.
 async fn scale(fixture: &Fixture) -> Result<Scale> {
     let aliases: Api<ModelAlias> = fixture.api();
     Ok(serde_json::from_value(serde_json::to_value(aliases.get_scale("champion").await?)?)?)
@@ -32,7 +32,7 @@ fn a_size_removed_from_the_manifest_is_kept_for_an_autoscaler() {
         until_sizes(fixture, [("1", 3)]).await?;
         ensure!(scale(fixture).await?.spec.and_then(|spec| spec.replicas) == Some(3), "no scale");
 
-        // Applied again, the manifest that does not say it changes nothing, and so does a promotion.
+        // Applying a manifest without a size again changes nothing, nor does a promotion.
         fixture.kubectl(&["scale", "malias", "champion", "--replicas=2"]).await?;
         until_sizes(fixture, [("1", 2)]).await?;
         fixture.get("{version: '2', serving: {replicas: null}}").await?;

@@ -1,4 +1,4 @@
-//! Stages of older MLflow servers, where they are asked to be aliases.
+//! Stages of older MLflow servers, configured as aliases.
 
 use anyhow::{Result, ensure};
 use laurel::api::{ModelAlias, condition::Reason};
@@ -52,7 +52,7 @@ fn a_stage_is_followed_and_moved_like_an_alias() {
         fixture.champion.ready(change, PATIENCE).await?;
         ensure!(selected(fixture).await? == "1", "the Service is not on version 1");
 
-        // Both are in the stage; the newer one is what MLflow takes for it.
+        // Both are in the stage; MLflow returns the newer one.
         let moved = Instant::now();
         fixture.world.mlflow.transition_stage(&fixture.model, "2", "Production").await?;
         let follows = |it: &ModelAlias| is_ready(it, 1) && version(it) == "2";

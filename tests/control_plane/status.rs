@@ -1,4 +1,4 @@
-//! The definitions in a cluster may be older than the operator: its status is written all the same.
+//! The CRDs in a cluster may be older than the operator; its status is written anyway.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -15,8 +15,7 @@ use crate::fixture::{Fixture, PATIENCE, run};
 
 const FIELDS: [&str; 3] = ["registry", "desiredReplicas", "endpoint"];
 
-/// The definition of ModelAlias in an API group of its own, as a release would have it that does not know
-/// some fields yet.
+/// The CRD of ModelAlias in a separate API group, as in a release that does not know some fields yet.
 fn yesterdays(group: &str) -> Result<CustomResourceDefinition> {
     let all = custom_resource_definitions();
     let today = all.iter().find(|crd| crd.spec.names.kind == "ModelAlias").context("no ModelAlias")?;
@@ -38,7 +37,7 @@ fn status_schema(crd: &mut Value) -> &mut Value {
     &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
 }
 
-/// What a later operator writes: a new field at the top and in a list, and words that nobody knew.
+/// A status of a later operator: new fields at the top and in a list, and unknown values.
 fn status() -> Value {
     let at = "2026-01-01T00:00:00Z";
     json!({
@@ -55,7 +54,7 @@ fn status() -> Value {
     })
 }
 
-/// Writes the status as the operator does, and answers it as it is stored.
+/// Writes the status as the operator does, and returns it as stored.
 async fn write(fixture: &Fixture, crd: &CustomResourceDefinition) -> Result<kube::Result<DynamicObject>> {
     let crds: Api<CustomResourceDefinition> = Api::all(fixture.cluster.client.clone());
     let name = crd.metadata.name.as_deref().context("a name")?;
@@ -89,7 +88,7 @@ fn a_status_is_written_in_full_despite_older_definitions() {
     });
 }
 
-/// The same with a closed schema fails, so the test above can.
+/// With a closed schema the same write fails, so the test above can fail.
 #[test]
 fn a_closed_schema_would_reject_it() {
     run("closed-crd", async |fixture| {

@@ -1,4 +1,4 @@
-//! What the API server refuses by itself, and what it says; what it fills in.
+//! Validation by the API server: rejected manifests with their messages, and defaults.
 
 use anyhow::{Context, Result, ensure};
 use kube::{Api, api::DeleteParams};
@@ -10,7 +10,7 @@ use crate::{
     simulated::place::Place,
 };
 
-/// Every manifest is refused with these words.
+/// Asserts that every manifest is rejected with this message.
 async fn refused(fixture: &Fixture, cases: impl IntoIterator<Item = (Value, &str)>) -> Result<()> {
     for (manifest, words) in cases {
         let message = fixture.error_message(&manifest).await.with_context(|| format!("expected: {words}"))?;
@@ -19,7 +19,7 @@ async fn refused(fixture: &Fixture, cases: impl IntoIterator<Item = (Value, &str
     Ok(())
 }
 
-/// The champion with this spec is refused with these words.
+/// Asserts that the champion with this spec is rejected with this message.
 async fn champion_refused(fixture: &Fixture, cases: &[(&str, &'static str)]) -> Result<()> {
     let manifests = cases.iter().map(|(spec, words)| Ok((Place::manifest(spec)?, *words)));
     refused(fixture, manifests.collect::<Result<Vec<_>>>()?).await

@@ -1,5 +1,4 @@
-//! MLflow's own webhooks wake the operator: with them a registry that is polled every ten minutes is followed
-//! at once.
+//! MLflow's webhooks: with them a registry that is polled every ten minutes is followed at once.
 
 use std::{
     sync::{
@@ -37,12 +36,12 @@ use crate::{
     },
 };
 
-/// MLflow caches its webhooks for a minute in each worker, so a first delivery may be as late as that.
+/// MLflow caches its webhooks for a minute in each worker, so the first delivery may be that late.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 const SECRET: &str = "wonderland";
 
-/// Stands before MLflow, and counts what is asked of it: Laurel opens a connection for each request.
+/// A proxy in front of MLflow that counts requests: Laurel opens a connection for each.
 pub(crate) struct Counted {
     url: String,
     asked: Arc<AtomicUsize>,
@@ -59,7 +58,7 @@ impl Counted {
                 counts.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(async move {
                     if let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await {
-                        // Either end may break off.
+                        // Either end may close the connection.
                         drop(copy_bidirectional(&mut client, &mut server).await);
                     }
                 });
@@ -73,14 +72,14 @@ impl Counted {
     }
 }
 
-/// A ModelRegistry `pushed` with a webhook, which is polled every ten minutes.
-pub(crate) struct Pushed {
+/// A ModelRegistry `webhook` with a webhook, polled every ten minutes.
+pub(crate) struct WithWebhook {
     pub(crate) registry: Watch<ModelRegistry>,
     asked: Counted,
 }
 
-impl Pushed {
-    /// Makes the Secret and the ModelRegistry, and lets the model use it. `register` says whether Laurel
+impl WithWebhook {
+    /// Creates the Secret and the ModelRegistry, and lets the model use it. `register` sets whether Laurel
     /// registers the webhook.
     pub(crate) async fn create(fixture: &Fixture, register: bool) -> Result<Self> {
         fixture.world.mlflow.create_model(&fixture.model).await?;
@@ -100,17 +99,17 @@ impl Pushed {
         let registry = json!({
             "apiVersion": "laurel.dev/v1alpha1",
             "kind": "ModelRegistry",
-            "metadata": { "name": "pushed" },
+            "metadata": { "name": "webhook" },
             "spec": { "mlflow": { "url": asked.url }, "pollInterval": "10m", "webhook": webhook },
         });
         fixture.apply(&registry.to_string()).await?;
         let registry = Watch::start(fixture.api(), watcher::Config::default());
-        fixture.describe_model("{registryRef: {name: pushed}}").await?;
+        fixture.describe_model("{registryRef: {name: webhook}}").await?;
         Ok(Self { registry, asked })
     }
 
     /// Waits until the condition of the webhook has this reason.
-    pub(crate) async fn says(&self, status: &str, reason: Reason) -> Result<ModelRegistry> {
+    pub(crate) async fn reports(&self, status: &str, reason: Reason) -> Result<ModelRegistry> {
         let it = |registry: &ModelRegistry| {
             condition(registry).is_some_and(|condition| {
                 condition.reason == <&str>::from(reason) && condition.status == status
@@ -127,27 +126,31 @@ fn condition(registry: &ModelRegistry) -> Option<k8s_openapi::apimachinery::pkg:
     conditions.into_iter().find(|condition| condition.type_ == "WebhookReady")
 }
 
-/// Waits until the ModelAlias serves a version, in a state seen since a moment.
+/// Waits until the ModelAlias serves a version, in a state seen since a given time.
 pub(crate) async fn serves(fixture: &Fixture, since: Instant, wanted: &str) -> Result<()> {
     let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == wanted;
     fixture.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await.map(drop)
 }
 
-/// The webhooks in MLflow that deliver to this fixture.
-async fn hooks(fixture: &Fixture) -> Result<Vec<Value>> {
-    let path = format!("/webhooks/{}/pushed", fixture.namespace);
-    let is_ours = |hook: &Value| hook["url"].as_str().is_some_and(|url| url.ends_with(&path));
+/// Returns the webhooks in MLflow that deliver to this fixture.
+async fn webhooks(fixture: &Fixture) -> Result<Vec<Value>> {
+    let path = format!("/webhooks/{}/webhook", fixture.namespace);
+    let is_ours = |webhook: &Value| webhook["url"].as_str().is_some_and(|url| url.ends_with(&path));
     Ok(fixture.world.mlflow.webhooks().await?.into_iter().filter(is_ours).collect())
 }
 
 async fn until_hooks(fixture: &Fixture, count: usize) -> Result<Vec<Value>> {
     let began = Instant::now();
     loop {
-        let hooks = hooks(fixture).await?;
-        if hooks.len() == count {
-            return Ok(hooks);
+        let webhooks = webhooks(fixture).await?;
+        if webhooks.len() == count {
+            return Ok(webhooks);
         }
-        ensure!(began.elapsed() < PATIENCE, "there are {} webhooks and not {count}: {hooks:?}", hooks.len());
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "there are {} webhooks and not {count}: {webhooks:?}",
+            webhooks.len()
+        );
         sleep(Duration::from_millis(200)).await;
     }
 }
@@ -156,9 +159,9 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Delivers as MLflow does; the answer's status.
+/// Sends a delivery as MLflow does. Returns the response's status.
 async fn deliver(fixture: &Fixture, id: &str, secret: &str, sent: u64) -> Result<u16> {
-    deliver_at(fixture, &format!("{}/pushed", fixture.namespace), id, secret, sent).await
+    deliver_at(fixture, &format!("{}/webhook", fixture.namespace), id, secret, sent).await
 }
 
 async fn deliver_at(fixture: &Fixture, path: &str, id: &str, secret: &str, sent: u64) -> Result<u16> {
@@ -177,15 +180,15 @@ async fn deliver_at(fixture: &Fixture, path: &str, id: &str, secret: &str, sent:
     Ok(answer.status().as_u16())
 }
 
-/// Waits until nothing has been asked of the registry for a while; how often something was so far.
-async fn until_quiet(pushed: &Pushed) -> Result<usize> {
+/// Waits until the registry has not been read for a while. Returns the number of requests so far.
+async fn until_quiet(webhook: &WithWebhook) -> Result<usize> {
     const QUIET: Duration = Duration::from_secs(3);
     let began = Instant::now();
-    let (mut last, mut since) = (pushed.asked.so_far(), Instant::now());
+    let (mut last, mut since) = (webhook.asked.so_far(), Instant::now());
     while since.elapsed() < QUIET {
-        ensure!(began.elapsed() < PATIENCE, "the registry is asked again and again");
+        ensure!(began.elapsed() < PATIENCE, "the registry is read over and over");
         sleep(Duration::from_millis(50)).await; // Time itself is the subject: nothing happens.
-        let asked = pushed.asked.so_far();
+        let asked = webhook.asked.so_far();
         if asked != last {
             (last, since) = (asked, Instant::now());
         }
@@ -196,8 +199,8 @@ async fn until_quiet(pushed: &Pushed) -> Result<usize> {
 #[test]
 fn an_alias_moved_in_mlflow_is_followed_at_once_with_polls_ten_minutes_apart() {
     run("push", async |fixture| {
-        let pushed = Pushed::create(fixture, true).await?;
-        pushed.says("True", Reason::WebhookReceiving).await?;
+        let webhook = WithWebhook::create(fixture, true).await?;
+        webhook.reports("True", Reason::WebhookReceiving).await?;
         let made = until_hooks(fixture, 1).await?;
         ensure!(made[0]["status"] == "ACTIVE" && made[0].get("secret").is_none(), "{made:?}");
         for _ in 0..3 {
@@ -220,25 +223,25 @@ fn an_alias_moved_in_mlflow_is_followed_at_once_with_polls_ten_minutes_apart() {
 fn promise_9_the_webhook_is_registered_and_deleted_with_its_field_and_others_stay() {
     run("push-ends", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
-        let url = format!("http://{}/webhooks/{}/pushed", fixture.world.webhook_address, fixture.namespace);
+        let url = format!("http://{}/webhooks/{}/webhook", fixture.world.webhook_address, fixture.namespace);
         let theirs = fixture.world.mlflow.create_webhook("by-hand", &url, "theirs").await?;
-        let pushed = Pushed::create(fixture, true).await?;
-        pushed.says("True", Reason::WebhookReceiving).await?;
+        let webhook = WithWebhook::create(fixture, true).await?;
+        webhook.reports("True", Reason::WebhookReceiving).await?;
         until_hooks(fixture, 2).await?;
 
-        // A new operator finds its own again.
+        // A new operator finds its own webhook again.
         fixture.world.kill_operator()?;
         fixture.world.start_operator().await?;
         let without = json!({ "spec": { "webhook": { "register": null } } });
-        fixture.edit::<ModelRegistry>("pushed", without).await?;
+        fixture.edit::<ModelRegistry>("webhook", without).await?;
         until_hooks(fixture, 1).await?;
 
         let again = format!("http://{}", fixture.world.webhook_address);
         let with =
             json!({ "spec": { "webhook": { "register": { "url": again, "encryptionKeySet": true } } } });
-        fixture.edit::<ModelRegistry>("pushed", with).await?;
+        fixture.edit::<ModelRegistry>("webhook", with).await?;
         until_hooks(fixture, 2).await?;
-        fixture.api::<ModelRegistry>().delete("pushed", &DeleteParams::default()).await?;
+        fixture.api::<ModelRegistry>().delete("webhook", &DeleteParams::default()).await?;
         let left = until_hooks(fixture, 1).await?;
         ensure!(left[0]["webhook_id"] == json!(theirs), "somebody else's was deleted");
         fixture.world.mlflow.delete_webhook(&theirs).await
@@ -249,37 +252,43 @@ fn promise_9_the_webhook_is_registered_and_deleted_with_its_field_and_others_sta
 fn promise_7_deliveries_cost_a_bounded_number_of_reads_and_no_writes() {
     run("push-burst", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
-        let pushed = Pushed::create(fixture, false).await?;
-        pushed.says("Unknown", Reason::WebhookWaiting).await?;
+        let webhook = WithWebhook::create(fixture, false).await?;
+        webhook.reports("Unknown", Reason::WebhookWaiting).await?;
         ensure!(deliver(fixture, "first", SECRET, now()).await? == 200);
-        pushed.says("True", Reason::WebhookReceiving).await?;
-        let before = until_quiet(&pushed).await?;
-        let revision = pushed.registry.last().and_then(|seen| seen.object.resource_version());
+        webhook.reports("True", Reason::WebhookReceiving).await?;
+        let before = until_quiet(&webhook).await?;
+        let revision = webhook.registry.last().and_then(|seen| seen.object.resource_version());
 
         let began = Instant::now();
         let ids: Vec<String> = (0..50).map(|number| format!("burst-{number}")).collect();
         for answer in join_all(ids.iter().map(|id| deliver(fixture, id, SECRET, now()))).await {
-            ensure!(answer? == 200, "a delivery of the burst was refused");
+            ensure!(answer? == 200, "a delivery of the burst was rejected");
         }
         let took = began.elapsed();
-        let reads = until_quiet(&pushed).await? - before;
-        // Two reads a second at most, each of one or two requests, and one that ends the burst.
+        let reads = until_quiet(&webhook).await? - before;
+        // At most two reads a second, each of one or two requests, and one after the burst.
         let most = (usize::try_from(took.as_millis())? / 500 + 2) * 2;
         println!("  50 deliveries in {took:?} cost {reads} requests to MLflow, of {most} at most");
         ensure!((1..=most).contains(&reads), "50 deliveries in {took:?} cost {reads} requests");
 
-        // Again the same: each is answered, and none is heard.
-        let before = pushed.asked.so_far();
+        // The same again: each is answered, and none causes a read.
+        let before = webhook.asked.so_far();
         for answer in join_all(ids.iter().map(|id| deliver(fixture, id, SECRET, now()))).await {
-            ensure!(answer? == 200, "a repetition was refused");
+            ensure!(answer? == 200, "a repetition was rejected");
         }
-        ensure!(deliver(fixture, "forged", "alice", now()).await? == 401, "a forged delivery was let in");
-        ensure!(deliver(fixture, "old", SECRET, now() - 600).await? == 401, "an old delivery was let in");
-        ensure!(deliver(fixture, "early", SECRET, now() + 600).await? == 401, "an early delivery was let in");
-        ensure!(until_quiet(&pushed).await? == before, "MLflow was read for what must not be heard");
-        let after = pushed.registry.last().and_then(|seen| seen.object.resource_version());
-        // Unless the clock hour_changed meanwhile: the hour of the last delivery is told.
-        let hour = pushed.registry.last().and_then(|seen| seen.object.status?.webhook?.last_delivery);
+        ensure!(deliver(fixture, "forged", "alice", now()).await? == 401, "a forged delivery was accepted");
+        ensure!(deliver(fixture, "old", SECRET, now() - 600).await? == 401, "an old delivery was accepted");
+        ensure!(
+            deliver(fixture, "early", SECRET, now() + 600).await? == 401,
+            "an early delivery was accepted"
+        );
+        ensure!(
+            until_quiet(&webhook).await? == before,
+            "MLflow was read for a delivery that must be ignored"
+        );
+        let after = webhook.registry.last().and_then(|seen| seen.object.resource_version());
+        // Unless the hour changed in the meantime: the status has the hour of the last delivery.
+        let hour = webhook.registry.last().and_then(|seen| seen.object.status?.webhook?.last_delivery);
         let hour_changed =
             hour.is_some_and(|hour| hour.as_second() + 120 > i64::try_from(now()).unwrap_or_default());
         ensure!(revision == after || hour_changed, "the status was written: {revision:?} {after:?}");
@@ -289,19 +298,19 @@ fn promise_7_deliveries_cost_a_bounded_number_of_reads_and_no_writes() {
 
 #[test]
 fn promise_10_the_cause_of_a_failing_webhook_is_reported() {
-    run("push-told", async |fixture| {
+    run("webhook-causes", async |fixture| {
         let _alone = fixture.world.keeps_running.lock().await;
-        let pushed = Pushed::create(fixture, false).await?;
-        pushed.says("Unknown", Reason::WebhookWaiting).await?;
-        ensure!(deliver(fixture, "forged", "alice", now()).await? == 401, "a forged delivery was let in");
-        let refused = pushed.says("False", Reason::WebhookDeliveriesRefused).await?;
+        let webhook = WithWebhook::create(fixture, false).await?;
+        webhook.reports("Unknown", Reason::WebhookWaiting).await?;
+        ensure!(deliver(fixture, "forged", "alice", now()).await? == 401, "a forged delivery was accepted");
+        let refused = webhook.reports("False", Reason::WebhookDeliveriesRefused).await?;
         let message = condition(&refused).context("the condition")?.message;
         ensure!(message.contains("spec.webhook.secretRef"), "{message}");
-        ensure!(deliver(fixture, "right", SECRET, now()).await? == 200, "a delivery was refused");
-        pushed.says("True", Reason::WebhookReceiving).await?;
+        ensure!(deliver(fixture, "right", SECRET, now()).await? == 200, "a delivery was rejected");
+        webhook.reports("True", Reason::WebhookReceiving).await?;
 
-        // The secret changes: the new one is read because a delivery bears it, and the old one goes on for a
-        // while.
+        // The secret changes: the new one is read because of a delivery signed with it, and the old one is
+        // accepted for a while.
         let secrets = fixture.api::<Secret>();
         let rotated = json!({ "stringData": { "secret": "looking-glass" } });
         secrets.patch("push", &PatchParams::default(), &Patch::Merge(rotated)).await?;
@@ -314,20 +323,20 @@ fn promise_10_the_cause_of_a_failing_webhook_is_reported() {
         }
         ensure!(
             deliver(fixture, "still-old", SECRET, now()).await? == 200,
-            "the old secret is refused at once"
+            "the old secret is rejected at once"
         );
 
         secrets.delete("push", &DeleteParams::default()).await?;
-        fixture.edit::<ModelRegistry>("pushed", json!({ "spec": { "pollInterval": "9m" } })).await?;
-        let missing = pushed.says("False", Reason::SecretNotFound).await?;
+        fixture.edit::<ModelRegistry>("webhook", json!({ "spec": { "pollInterval": "9m" } })).await?;
+        let missing = webhook.reports("False", Reason::SecretNotFound).await?;
         let message = condition(&missing).context("the condition")?.message;
         ensure!(message.contains("\"push\""), "{message}");
-        ensure!(deliver(fixture, "late", "looking-glass", now()).await? == 401, "let in without a secret");
+        ensure!(deliver(fixture, "late", "looking-glass", now()).await? == 401, "accepted without a secret");
         let ready = missing.status.into_iter().flat_map(|status| status.conditions);
         let is_ready = |it: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
             it.type_ == "Ready" && it.status == "True"
         };
-        ensure!(ready.into_iter().any(|it| is_ready(&it)), "polling is not well");
+        ensure!(ready.into_iter().any(|it| is_ready(&it)), "polling fails");
         Ok(())
     });
 }
@@ -336,7 +345,7 @@ fn promise_10_the_cause_of_a_failing_webhook_is_reported() {
 fn a_cluster_registry_accepts_deliveries_with_a_secret_of_the_operators_namespace() {
     run("push-cluster", async |fixture| {
         let name = fixture.namespace.as_str();
-        // The operator runs outside of the cluster, where its namespace is that of the kubeconfig.
+        // The operator runs outside the cluster, so its namespace is the kubeconfig's.
         let operator = fixture.cluster.client.default_namespace();
         let secret = json!({
             "apiVersion": "v1",

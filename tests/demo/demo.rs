@@ -8,7 +8,7 @@
 //!
 //! With `CLUSTER=existing` it uses kubectl's current cluster; `LAUREL_SERVING_IMAGE` then names a serving
 //! image that this cluster can pull. It starts from an empty namespace `risk` each time, which it deletes
-//! only if it made it, and leaves everything up. It ends with an error when a single request was lost.
+//! only if it created it, and leaves everything running. It fails if a single request was lost.
 
 #![expect(clippy::print_stdout, reason = "the demo talks to a person at a terminal")]
 #![expect(clippy::disallowed_types, reason = "effects: the demo runs against a real cluster")]
@@ -48,7 +48,7 @@ async fn main() -> Result<()> {
     bad_image(&mut harness, &load, "1").await?;
     taken_back(&mut harness).await?;
 
-    print_step("The same again, measured closer");
+    print_step("The same again, measured more closely");
     measure::pod_starts(&harness);
     let lost_meanwhile = measure::moves(&harness, &way, "1", "2").await?;
     measure::operator_memory(&harness).await;
@@ -122,20 +122,20 @@ async fn bad_image(harness: &mut Harness, load: &Load, serving: &str) -> Result<
     let change = harness.change("champion-bad-image.yaml").await?;
     let refused = harness.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
     println!("  STATUS {}: {}", Reason::ProgressDeadlineExceeded, alias::message(&refused.object));
-    ensure!(alias::holds(&refused.object, ConditionType::Serving), "what served does not serve any more");
+    ensure!(alias::holds(&refused.object, ConditionType::Serving), "the serving version stopped serving");
     let answered = load.since(change.accepted).answered();
     ensure!(answered.keys().eq([serving]), "traffic did not stay on version {serving}: {answered:?}");
     harness.end_step("bad image, refused", refused.at - change.accepted, None).await
 }
 
 async fn taken_back(harness: &mut Harness) -> Result<()> {
-    print_step("The mistake is taken back: version 2, which was the best");
+    print_step("The mistake is reverted: version 2 again");
     let change = harness.change("champion-v2.yaml").await?;
     let took = serves(harness, change, "2").await?;
     harness.end_step("taken back", took, None).await
 }
 
-/// Waits until a version serves as a change wished; how long that took since the change was accepted.
+/// Waits until a version serves after a change. Returns the time since the change was accepted.
 async fn serves(harness: &Harness, change: Change, version: &str) -> Result<Duration> {
     let wanted = |malias: &_| alias::is_ready(malias, change.generation) && alias::version(malias) == version;
     let ready = harness

@@ -1,4 +1,4 @@
-//! Where the demo plays: a namespace, a ModelAlias in it, clients that send predictions, and what is printed.
+//! The demo's harness: a namespace, a ModelAlias, clients that send predictions, and output.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -31,7 +31,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// The image that the manifests name.
 const IMAGE: &str = "localhost/laurel/serving:3.17.2";
 
-/// A cluster, and what is measured on it.
+/// A cluster, and the measurements on it.
 pub(crate) struct Harness {
     pub(crate) cluster: Cluster,
     pub(crate) mlflow: Mlflow,
@@ -41,7 +41,7 @@ pub(crate) struct Harness {
     steps: Vec<Step>,
 }
 
-/// One step of the story, as it ended.
+/// One completed step of the demo.
 struct Step {
     name: String,
     took: Duration,
@@ -50,7 +50,7 @@ struct Step {
     ended: Instant,
 }
 
-/// The clients, and the way they take.
+/// The clients, and their path to the Service.
 pub(crate) struct Clients {
     pub(crate) way: Way,
     pub(crate) load: Load,
@@ -75,7 +75,7 @@ impl Harness {
     pub(crate) async fn apply(&self, file: &str) -> Result<()> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/demo").join(file);
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        // On a cluster of one's own the image comes from elsewhere.
+        // On another cluster the image comes from elsewhere.
         let printed = if let Ok(image) = std::env::var("LAUREL_SERVING_IMAGE") {
             print_command(&format!(
                 "sed 's|{IMAGE}|{image}|' tests/demo/{file} | kubectl apply -n {NAMESPACE} -f -"
@@ -84,7 +84,7 @@ impl Harness {
             self.cluster.run_kubectl(&["apply", "-n", NAMESPACE, "-f", "-"], Some(&text)).await?
         } else {
             print_command(&format!("kubectl apply -n {NAMESPACE} -f tests/demo/{file}"));
-            let path = path.to_str().context("a path that is no text")?;
+            let path = path.to_str().context("a path that is not UTF-8")?;
             self.cluster.run_kubectl(&["apply", "-n", NAMESPACE, "-f", path], None).await?
         };
         print_output(&printed);
@@ -110,8 +110,8 @@ impl Harness {
         Ok(Clients { load: Load::start(&way.target, &request, plan), way })
     }
 
-    /// Waits until clients of both kinds have moved; how long after the change was accepted the last old
-    /// answer came.
+    /// Waits until clients of both kinds have moved. Returns the time from the accepted change to the last
+    /// old response.
     pub(crate) async fn traffic_moved(
         &self,
         load: &Load,
@@ -125,7 +125,7 @@ impl Harness {
         })
     }
 
-    /// Ends a step of the story.
+    /// Ends a step of the demo.
     pub(crate) async fn end_step(
         &mut self,
         name: &str,
@@ -146,7 +146,7 @@ impl Harness {
         Ok(())
     }
 
-    /// Every step, and what the clients saw while it lasted.
+    /// Returns every step, with what the clients saw during it.
     pub(crate) fn table(&self, load: &Load) -> Table {
         let mut table = Table::new([
             "STEP",
@@ -177,17 +177,17 @@ impl Harness {
     }
 }
 
-/// A heading.
+/// Prints a heading.
 pub(crate) fn print_step(text: &str) {
     println!("\n== {text}");
 }
 
-/// A command as a person would type it.
+/// Prints a command as typed in a shell.
 pub(crate) fn print_command(command: &str) {
     println!("  $ {command}");
 }
 
-/// What a command printed.
+/// Prints the output of a command.
 pub(crate) fn print_output(printed: &str) {
     for line in printed.lines() {
         println!("  {line}");

@@ -1,5 +1,4 @@
-//! Figures beside the story: how long a pod takes by itself, and how fast traffic moves by Laurel and by
-//! hand.
+//! Additional measurements: how long a pod takes to start, and how fast traffic moves by Laurel and by hand.
 
 use std::time::Duration;
 
@@ -26,21 +25,20 @@ use crate::{
     },
 };
 
-/// How often traffic is moved each way.
+/// Number of moves in each direction.
 const MOVES: usize = 6;
 
-/// Pings per second over each kind of connection: an answer every 5 ms tells when the last old one came.
+/// Pings per second over each kind of connection: a response every 5 ms shows when the last old one came.
 const PER_SECOND: u32 = 100;
 
-/// Says how long a version's pod takes from its creation until it is ready.
+/// Prints how long a version's pod takes from its creation until it is ready.
 pub(crate) fn pod_starts(harness: &Harness) {
     let times = ["1", "2", "3"].iter().flat_map(|version| harness.pods.start_times(version));
     let times: Vec<String> = times.map(seconds).collect();
     println!("  A pod's own start, from its creation until it is ready: {}", times.join(", "));
 }
 
-/// Moves traffic between two warm versions, by Laurel and then by hand; how many requests were lost
-/// meanwhile.
+/// Moves traffic between two warm versions, by Laurel and then by hand. Returns how many requests were lost.
 pub(crate) async fn moves(harness: &Harness, way: &Way, one: &str, other: &str) -> Result<usize> {
     let plan = Plan::both(PER_SECOND, Duration::from_mins(5));
     let load = Load::start(&way.target, &Request::get("/ping"), plan);
@@ -49,7 +47,7 @@ pub(crate) async fn moves(harness: &Harness, way: &Way, one: &str, other: &str) 
         harness.champion.ready(change, PATIENCE).await?;
         harness.traffic_moved(&load, change, from, to).await
     });
-    println!("  Accepted until the last old answer, by Laurel: {}", spread(&by_laurel.await?));
+    println!("  Accepted until the last old response, by Laurel: {}", spread(&by_laurel.await?));
 
     suspend(harness, true).await?;
     let by_hand = back_and_forth(one, other, async |from, to| {
@@ -57,7 +55,7 @@ pub(crate) async fn moves(harness: &Harness, way: &Way, one: &str, other: &str) 
         harness.traffic_moved(&load, change, from, to).await
     });
     println!(
-        "  Accepted until the last old answer, the Service patched by hand: {}",
+        "  Accepted until the last old response, the Service patched by hand: {}",
         spread(&by_hand.await?)
     );
     suspend(harness, false).await?;
@@ -92,7 +90,7 @@ async fn suspend(harness: &Harness, suspend: bool) -> Result<()> {
     Ok(())
 }
 
-/// What a person would do without Laurel: point the Service at the pods of the other version.
+/// Points the Service at the pods of the other version, as one would without Laurel.
 async fn select_by_hand(harness: &Harness, version: &str) -> Result<Change> {
     let services: Api<Service> = Api::namespaced(harness.cluster.client.clone(), NAMESPACE);
     let watch = Watch::of(services.clone(), NAME);
@@ -113,7 +111,7 @@ fn spread(times: &[Duration]) -> String {
     format!("median {}, from {} to {} ({} moves)", at(0.5), at(0.0), at(1.0), times.len())
 }
 
-/// Says how much memory the operator uses, as the node's kubelet sees it; nothing where that cannot be read.
+/// Prints the operator's memory usage as reported by the kubelet, or nothing if that cannot be read.
 pub(crate) async fn operator_memory(harness: &Harness) {
     if let Ok((used, aliases)) = memory(harness).await {
         println!(

@@ -1,4 +1,4 @@
-//! Tests of what a release contains besides the program: nothing is started, and no cluster is needed.
+//! Tests of what a release contains besides the program: they start nothing and need no cluster.
 //!
 //! ```text
 //! chart  the Helm chart, the kustomize base, the CRDs and the samples

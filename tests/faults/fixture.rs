@@ -1,4 +1,5 @@
-//! Where a test plays: a place, an operator restricted to it, and a proxy before each of its two servers.
+//! The fixture of a test: a place, an operator restricted to it, and a proxy in front of each of its two
+//! servers.
 
 use std::{
     ops::Deref,
@@ -29,25 +30,25 @@ use crate::{
     world::{PURPOSE, World, release_all},
 };
 
-/// The longest that one story may take, without its end.
+/// Time limit of one story, without cleaning up.
 const LONGEST: Duration = Duration::from_mins(5);
 
 /// Two polls of the registry: how long nothing may be written before it counts as quiet.
 pub(crate) const TWO_POLLS: Duration = Duration::from_secs(10);
 
-/// Where a test plays.
+/// The fixture of a test.
 pub(crate) struct Fixture {
     place: Place,
-    /// The operator of this fixture, and of no other.
+    /// The operator of this fixture only.
     pub(crate) operator: Operator,
-    /// Between the operator and the API server. What the test itself does goes past it.
+    /// Between the operator and the API server. The test's own requests bypass it.
     pub(crate) kubernetes: Proxy,
-    /// Between the operator and MLflow. What the test itself does goes past it.
+    /// Between the operator and MLflow. The test's own requests bypass it.
     pub(crate) registry: Proxy,
-    /// What the operator asked of both.
+    /// The operator's requests to both.
     pub(crate) journal: Arc<Journal>,
     pub(crate) invariants: Invariants,
-    /// When the fixture was set.
+    /// When the fixture was created.
     pub(crate) began: Instant,
 }
 
@@ -59,7 +60,7 @@ impl Deref for Fixture {
     }
 }
 
-/// Plays a test with a running operator, and cleans up however it ends.
+/// Runs a test with a running operator, and always cleans up.
 pub(crate) fn run(name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
     run_before_start(name, async |fixture| {
         fixture.operator.start().await?;
@@ -67,15 +68,15 @@ pub(crate) fn run(name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
     });
 }
 
-/// The same, with an operator that does not run yet.
+/// The same, with an operator that is not running yet.
 pub(crate) fn run_before_start(name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
     if let Err(error) = RUNTIME.block_on(run_case(name, story)) {
         panic!("{error:#}");
     }
 }
 
-/// A story on a fixture of its own, whose operator does not run yet: one of several that a test plays at the
-/// same time. What is never to happen is an error, too.
+/// Runs a story in its own fixture, whose operator is not running yet: one of several that a test runs at the
+/// same time. Violated invariants are errors as well.
 pub(crate) async fn run_case<T>(name: &str, story: impl AsyncFnOnce(&Fixture) -> Result<T>) -> Result<T> {
     let fixture = Fixture::create(World::get().await?, name).await?;
     let mut end = None;
@@ -104,7 +105,7 @@ pub(crate) async fn run_case<T>(name: &str, story: impl AsyncFnOnce(&Fixture) ->
 
 impl Fixture {
     async fn create(world: &'static World, name: &str) -> Result<Self> {
-        // A test may play several cases of one name.
+        // A test may run several cases of one name.
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("f-{name}-{count}-{}", std::process::id());
@@ -118,13 +119,13 @@ impl Fixture {
         Ok(Self { place, operator, kubernetes, registry, journal, invariants, began: Instant::now() })
     }
 
-    /// An error when something happened that is never to happen.
+    /// Fails if an invariant was violated.
     async fn verdict(&self) -> Result<()> {
         self.audit.verdict().await?;
         self.invariants.verdict(&self.place, &self.journal).await
     }
 
-    /// Lets `@champion` name a version in the registry, as a person does.
+    /// Sets `@champion` to a version in the registry, as a person does.
     pub(crate) async fn move_alias(&self, version: &str) -> Result<()> {
         self.invariants.excuse_alias(version);
         self.mlflow.set_alias(&self.model, "champion", version).await
@@ -135,7 +136,7 @@ impl Fixture {
         self.journal.until_quiet(TWO_POLLS, TWO_POLLS + PATIENCE).await
     }
 
-    /// Lets everything pass again.
+    /// Removes all faults.
     pub(crate) async fn pass(&self) -> Result<()> {
         for proxy in [&self.kubernetes, &self.registry] {
             proxy.lift_all();
@@ -144,7 +145,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Lets everything pass again, and the operator run.
+    /// Removes all faults, and starts the operator if it is not running.
     pub(crate) async fn heal(&self) -> Result<()> {
         self.pass().await?;
         if !self.operator.is_running() {
@@ -169,7 +170,7 @@ impl Fixture {
         };
         let cleaned = cleaned.await;
         self.invariants.end();
-        // After the operator nobody else does it.
+        // Without an operator nobody else removes the finalizers.
         release_all(&self.cluster, &self.namespace).await?;
         if cleaned.is_err() {
             self.place.clean_up().await?;

@@ -9,25 +9,25 @@
 //! ```
 //!
 //! ```text
-//! world     what all tests of a run share: the cluster, MLflow, a folder
-//! fixture     where a test plays: a place, an operator restricted to it, a proxy before each of its two servers
-//! operator  that operator: start, kill, terminate
-//! wire      the proxies: what passed them, and the faults that they make
-//! invariants   what is never to happen, watched from outside in every test
+//! world       shared by all tests of a run: the cluster, MLflow, a folder
+//! fixture     what each test starts from: a place, its operator, a proxy in front of each of its two servers
+//! operator    that operator: start, kill, terminate
+//! wire        the proxies: what passed them, and the faults that they make
+//! invariants  what must never happen, watched from outside in every test
 //!
-//! proxies   that the proxies do what they say
-//! crash     killed at every single write of a story
-//! registry  the registry answers wrongly, late or not at all, and others change what is in it
-//! hostile   objects, names and bodies that nobody should send
+//! proxies     tests of the proxies themselves
+//! crash       killed at every single write of a story
+//! registry    the registry answers wrongly, late or not at all, and others change what is in it
+//! hostile     hostile objects, names and bodies
 //! ```
 //!
-//! Runs with different filters may go on side by side; a run of `control_plane`, whose operator takes all
-//! namespaces in hand, waits for them, and they for it.
+//! Runs with different filters may run side by side; a run of `control_plane`, whose operator watches all
+//! namespaces, waits for them, and they for it.
 
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "waits for what cannot be watched")]
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod crash;
 #[allow(dead_code, reason = "a kit, of which each test takes a part")]

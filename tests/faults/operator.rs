@@ -16,10 +16,10 @@ use crate::{
     wire::Proxy,
 };
 
-/// How long it may take until it is ready to decide.
+/// Time limit until it is ready.
 const START: Duration = Duration::from_secs(30);
 
-/// How long it may take to end when it is asked to.
+/// Time limit to exit when terminated.
 const END: Duration = Duration::from_secs(30);
 
 /// An operator; cheap to clone.
@@ -36,7 +36,7 @@ struct Inner {
 }
 
 impl Operator {
-    /// An operator that reaches the API server by this proxy. It does not run yet.
+    /// Creates an operator that reaches the API server through this proxy. It is not running yet.
     pub(crate) fn new(folder: &Path, namespace: &str, kubernetes: &Proxy) -> Result<Self> {
         let kubeconfig = folder.join(format!("{namespace}.kubeconfig"));
         let server = kubernetes.url();
@@ -67,9 +67,9 @@ users: [{{name: operator, user: {{}}}}]
         self.0.process.lock()
     }
 
-    /// Starts it, and does not wait until it is ready.
+    /// Starts it, without waiting until it is ready.
     pub(crate) fn launch(&self) -> Result<()> {
-        ensure!(!self.is_running(), "the operator runs already");
+        ensure!(!self.is_running(), "the operator is already running");
         let Inner { program, namespace, kubeconfig, address, log, .. } = &*self.0;
         let mut operator = Command::new(program);
         operator.args(["run", "--namespace", namespace, "--http-address", address]);
@@ -79,7 +79,7 @@ users: [{{name: operator, user: {{}}}}]
         Ok(())
     }
 
-    /// Starts it, and waits until it is ready to decide.
+    /// Starts it, and waits until it is ready.
     pub(crate) async fn start(&self) -> Result<()> {
         self.launch()?;
         let began = Instant::now();
@@ -90,49 +90,49 @@ users: [{{name: operator, user: {{}}}}]
         Ok(())
     }
 
-    /// Whether `/readyz` says so.
+    /// Whether `/readyz` reports that it is ready.
     pub(crate) async fn is_ready(&self) -> bool {
         self.readiness().await.is_ok_and(|(status, _)| status == 200)
     }
 
-    /// What `/readyz` says: its status and its text.
+    /// Returns the status and the text of `/readyz`.
     pub(crate) async fn readiness(&self) -> Result<(u16, String)> {
         let answer = reqwest::get(format!("http://{}/readyz", self.0.address)).await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
-    /// Whether it was started and neither killed nor terminated since.
+    /// Whether it is running.
     pub(crate) fn is_running(&self) -> bool {
         self.process().is_some()
     }
 
     fn take(&self) -> Result<Process> {
-        self.process().take().context("no operator runs")
+        self.process().take().context("no operator is running")
     }
 
-    /// Kills it without a word, and waits until it is gone: a few milliseconds.
+    /// Kills it, and waits until it is gone: a few milliseconds.
     pub(crate) fn kill(&self) -> Result<()> {
         self.take()?.kill()
     }
 
-    /// Lets it end in order; how it ended.
+    /// Terminates it. Returns its exit status.
     pub(crate) async fn terminate(&self) -> Result<ExitStatus> {
         let process = self.take()?;
         process.terminate(END).await
     }
 
-    /// Kills it and starts it again.
+    /// Kills and restarts it.
     pub(crate) async fn restart(&self) -> Result<()> {
         self.kill()?;
         self.start().await
     }
 
-    /// Its metrics, as Prometheus reads them.
+    /// Returns its metrics in Prometheus format.
     pub(crate) async fn metrics(&self) -> Result<String> {
         Ok(reqwest::get(format!("http://{}/metrics", self.0.address)).await?.text().await?)
     }
 
-    /// The end of what it wrote, over all its starts.
+    /// Returns the last lines of its log, over all its starts.
     pub(crate) fn log(&self, lines: usize) -> String {
         let log = std::fs::read_to_string(&self.0.log).unwrap_or_default();
         let all: Vec<&str> = log.lines().collect();

@@ -1,4 +1,4 @@
-//! That the proxies pass everything on when no rule is in force, and do what a rule says when one is.
+//! Tests of the proxies: without rules they forward everything, and with a rule they follow it.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn met(fixture: &Fixture, violation: Violation) -> Result<Response> {
     let placed = fixture.registry.place(Rule::always(violation).times(1));
     let answer = models(fixture).await;
     fixture.registry.lift(&placed);
-    ensure!(placed.hits() == 1, "the fault was met {} times", placed.hits());
+    ensure!(placed.hits() == 1, "the fault was applied {} times", placed.hits());
     answer
 }
 
@@ -104,9 +104,9 @@ fn a_request_gets_the_fault_of_its_rule() {
         ensure!(altered.status() == 500 && altered.text().await? == "oh", "it is not altered");
 
         fixture.registry.refuse();
-        ensure!(models(fixture).await.is_err(), "it takes connections");
+        ensure!(models(fixture).await.is_err(), "it accepts connections");
         fixture.registry.accept().await?;
-        ensure!(models(fixture).await?.bytes().await? == whole, "it takes no connections");
+        ensure!(models(fixture).await?.bytes().await? == whole, "it accepts no connections");
         Ok(())
     });
 }

@@ -1,4 +1,4 @@
-//! What all tests of a run share: the cluster, MLflow, a folder. It ends with the run.
+//! Shared by all tests of a run: the cluster, MLflow, a folder. It ends with the run.
 
 use std::{
     fs::File,
@@ -28,26 +28,26 @@ use crate::{
     wire::Upstream,
 };
 
-/// The purpose that the namespaces of these tests are labelled with.
+/// The purpose label of these tests' namespaces.
 pub(crate) const PURPOSE: &str = "faults-test";
 
 static WORLD: OnceCell<World> = OnceCell::const_new();
 
-/// What all tests of a run share.
+/// The world of all tests of a run.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) mlflow: Mlflow,
     pub(crate) api_server: Upstream,
-    /// Logs and MLflow's files, of this run alone.
+    /// Logs and MLflow's files of this run.
     pub(crate) folder: PathBuf,
     /// Reads the aliases of all cases.
     pub(crate) poll: Poll,
-    /// Runs of these tests may go on side by side; one of `control_plane` may not.
+    /// Runs of these tests may run side by side; one of `control_plane` may not.
     _admission: File,
 }
 
 impl World {
-    /// The one world; the first test that asks for it builds it.
+    /// Returns the world; the first test that needs it builds it.
     pub(crate) async fn get() -> Result<&'static Self> {
         let world = WORLD.get_or_try_init(Self::build).await?;
         world.poll.begin(&world.mlflow);
@@ -55,7 +55,7 @@ impl World {
     }
 
     async fn build() -> Result<Self> {
-        // There may be one already; it is the same.
+        // It may exist already, with the same content.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cluster = Cluster::connect_control_plane().await?;
         let admission = admitted(Company::Shared).await?;
@@ -78,26 +78,26 @@ impl World {
     }
 }
 
-/// Whether a run still goes on.
+/// Whether a run is still in progress.
 fn goes_on(run: &str) -> bool {
     Path::new("/proc").join(run).exists()
 }
 
-/// Deletes what runs have written that ended a while ago.
+/// Deletes files of old runs.
 fn forget_runs(runs: &Path) -> Result<()> {
     const KEPT: Duration = Duration::from_hours(1);
     for run in std::fs::read_dir(runs)? {
         let run = run?;
         let old = run.metadata()?.modified()?.elapsed().is_ok_and(|age| age > KEPT);
         if old && !run.file_name().to_str().is_some_and(goes_on) {
-            // A run beside this one may have done it.
+            // A concurrent run may have done it.
             let _ = std::fs::remove_dir_all(run.path());
         }
     }
     Ok(())
 }
 
-/// Deletes the namespaces of runs that ended without doing so. No operator is there to end what is in them.
+/// Deletes namespaces left by earlier runs. No operator is there to remove finalizers in them.
 async fn sweep(cluster: &Cluster) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
     let ours = ListParams::default().labels(&format!("laurel.dev/throwaway={PURPOSE}"));
@@ -115,7 +115,7 @@ async fn sweep(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Takes the finalizers off everything in a namespace, where no operator does it any more.
+/// Removes all finalizers in a namespace without an operator.
 pub(crate) async fn release_all(cluster: &Cluster, namespace: &str) -> Result<()> {
     release::<ModelAlias>(cluster, namespace).await?;
     release::<RegisteredModel>(cluster, namespace).await

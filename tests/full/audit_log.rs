@@ -1,4 +1,4 @@
-//! The record in the registry's tags, and what `laurel history` makes of it.
+//! The audit log in the registry's tags, and the output of `laurel history`.
 
 use anyhow::{Result, ensure};
 use laurel::api::model_alias::Recorded;
@@ -36,7 +36,7 @@ fn the_audit_log_shows_what_was_live_who_requested_it_and_why() {
         };
         let seen = fixture.champion.until("three entries, recorded", PATIENCE, recorded).await?;
         let by = alias::status(&seen.object).history[0].requested_by.clone();
-        // The cluster's admin, as the API server stamped it: the chart brought the policy.
+        // The cluster's admin, as set by the API server: the chart installed the policy.
         ensure!(by != "unknown" && by != "laurel", "by {by}");
 
         let facts = fixture.mlflow.version_facts((&fixture.model, "1")).await?;
@@ -50,7 +50,7 @@ fn the_audit_log_shows_what_was_live_who_requested_it_and_why() {
         let before = history(fixture, &mlflow, &[]).await?;
         println!("{before}");
         fixture.kubectl(&["delete", "modelalias/champion", "registeredmodel/model"], None).await?;
-        ensure!(history(fixture, &mlflow, &[]).await? == before, "it tells otherwise without the objects");
+        ensure!(history(fixture, &mlflow, &[]).await? == before, "the log differs without the objects");
         let reported: Value = serde_json::from_str(&history(fixture, &mlflow, &["-o", "json"]).await?)?;
         let versions: Vec<_> =
             reported["entries"].as_array().into_iter().flatten().map(|it| &it["version"]).collect();

@@ -1,4 +1,4 @@
-//! Trouble is told, with its reason and the next step, and traffic stays where it is.
+//! Errors are reported with a reason and the next step, and traffic stays where it is.
 
 use anyhow::{Result, ensure};
 use laurel::api::condition::{ConditionType, Reason};
@@ -9,23 +9,19 @@ use crate::{
     support::alias,
 };
 
-/// Wishes for something that cannot be had; returns what the condition `Ready` says, while version 1 goes on
-/// serving.
+/// Requests something impossible. Returns the message of `Ready`, while version 1 keeps serving.
 async fn refused(fixture: &Fixture, clients: &Clients, spec: Value, reason: Reason) -> Result<String> {
     let change = fixture.desired(spec).await?;
     let seen = fixture.champion.reason(change, reason, PATIENCE).await?;
     fixture.reported(reason).await?;
     clients.stay_on(change.accepted, "1").await?;
-    ensure!(
-        alias::holds(&seen.object, ConditionType::Serving),
-        "{reason}: version 1 does not serve any more"
-    );
+    ensure!(alias::holds(&seen.object, ConditionType::Serving), "{reason}: version 1 no longer serves");
     let message = alias::message(&seen.object);
     println!("  {reason}: {message}");
     Ok(message)
 }
 
-fn says(message: &str, words: &[&str]) -> Result<()> {
+fn contains_all(message: &str, words: &[&str]) -> Result<()> {
     for word in words {
         ensure!(message.contains(word), "{message:?} does not name {word:?}");
     }
@@ -34,29 +30,29 @@ fn says(message: &str, words: &[&str]) -> Result<()> {
 
 #[test]
 fn errors_of_the_spec_and_of_pods_are_reported_and_traffic_stays() {
-    run("trouble-pods", 3, async |fixture| {
+    run("errors-pods", 3, async |fixture| {
         fixture.good_versions(2).await?;
         fixture.get(json!({ "version": "1" })).await?;
         let clients = fixture.clients().await?;
 
         let message = refused(fixture, &clients, json!({ "version": "99" }), Reason::VersionNotFound).await?;
-        says(&message, &["99", "spec.version"])?;
+        contains_all(&message, &["99", "spec.version"])?;
 
         let desired =
             json!({ "version": "2", "serving": { "image": "localhost/laurel/serving:no-such-tag" } });
         let message = refused(fixture, &clients, desired, Reason::ImagePullFailed).await?;
-        says(&message, &["no-such-tag"])?;
+        contains_all(&message, &["no-such-tag"])?;
 
         let desired = json!({ "version": "2", "serving": { "envFrom": [{ "secretRef": { "name": "no-such-secret" } }] } });
         let message = refused(fixture, &clients, desired, Reason::ContainerConfigInvalid).await?;
-        says(&message, &["no-such-secret"])?;
+        contains_all(&message, &["no-such-secret"])?;
 
         fixture.get(json!({ "version": "1" })).await?;
         fixture.kubectl(&["create", "quota", "tight", "--hard=pods=1"], None).await?;
         let message = refused(fixture, &clients, json!({ "version": "2" }), Reason::PodsRefused).await?;
-        says(&message, &["quota"])?;
+        contains_all(&message, &["quota"])?;
 
-        // With the trouble gone it goes on by itself.
+        // Once the cause is gone it continues by itself.
         fixture.kubectl(&["delete", "quota", "tight"], None).await?;
         let change = fixture.champion.accepted().await?;
         fixture.champion.ready(change, PATIENCE).await?;
@@ -67,7 +63,7 @@ fn errors_of_the_spec_and_of_pods_are_reported_and_traffic_stays() {
 
 #[test]
 fn errors_of_the_model_are_quoted_and_traffic_stays() {
-    run("trouble-model", 3, async |fixture| {
+    run("errors-model", 3, async |fixture| {
         fixture.good_versions(1).await?;
         let crashing = fixture.mlflow.version_from_nowhere(&fixture.model).await?;
         let wrong_example =
@@ -78,11 +74,11 @@ fn errors_of_the_model_are_quoted_and_traffic_stays() {
 
         let message =
             refused(fixture, &clients, json!({ "version": crashing }), Reason::ModelCrashed).await?;
-        says(&message, &["exit code 1", "its last lines: ", "Error: "])?;
+        contains_all(&message, &["exit code 1", "its last lines: ", "Error: "])?;
 
         let message =
             refused(fixture, &clients, json!({ "version": failing }), Reason::SmokeTestFailed).await?;
-        says(&message, &["400"])?;
+        contains_all(&message, &["400"])?;
 
         let rejected = alias::status(&fixture.champion.last().unwrap()).rejected;
         ensure!(rejected.iter().any(|each| each.version.to_string() == failing), "{rejected:?}");

@@ -1,4 +1,4 @@
-//! Pods that serve come to harm: Laurel tells it, traffic goes to the others, and it ends as it was.
+//! Failing serving pods: Laurel reports them, traffic goes to the others, and everything recovers.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     support::alias,
 };
 
-/// The pods of a version that are not ending.
+/// Returns the pods of a version that are not terminating.
 pub(crate) async fn pods_of(fixture: &Fixture, version: &str) -> Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(fixture.cluster.client.clone(), &fixture.namespace);
     let selected = ListParams::default().labels(&format!("{VERSION}={version}"));
@@ -34,7 +34,7 @@ pub(crate) async fn identities_of(fixture: &Fixture, version: &str) -> Result<BT
     Ok(pods_of(fixture, version).await?.iter().filter_map(ResourceExt::uid).collect())
 }
 
-/// How often containers of a pod were started anew.
+/// Returns how many times containers of a pod were restarted.
 pub(crate) fn restarts(pod: &Pod) -> i32 {
     let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     containers.into_iter().flatten().map(|container| container.restart_count).sum()
@@ -53,7 +53,7 @@ fn ready_replicas(malias: &ModelAlias) -> Option<u32> {
 fn promises_1_and_2_an_unready_pod_gets_no_requests_is_reported_and_recovers() {
     run("unready", 2, async |fixture| {
         fixture.good_versions(1).await?;
-        // Once it has started, a file decides whether it is ready; the server itself goes on.
+        // After its start, a file decides whether it is ready; the server keeps running.
         let exec = json!({ "command": ["sh", "-c", "test ! -e /tmp/unready"] });
         let probe = json!({ "httpGet": null, "exec": exec, "periodSeconds": 1, "failureThreshold": 1 });
         let template = json!({ "spec": { "containers": [{ "name": "model", "readinessProbe": probe }] } });
@@ -69,8 +69,8 @@ fn promises_1_and_2_an_unready_pod_gets_no_requests_is_reported_and_recovers() {
                 && alias::holds(malias, ConditionType::Serving)
         };
         let reported =
-            fixture.champion.until_since(began, "one of two pods is told", PATIENCE, reported).await?;
-        println!("  one pod unready: told after {:?}", reported.at - began);
+            fixture.champion.until_since(began, "one of two pods is reported", PATIENCE, reported).await?;
+        println!("  one pod unready: reported after {:?}", reported.at - began);
         let message = alias::message(&reported.object);
         ensure!(message.contains("1 of 2"), "{message:?} does not say how many pods are ready");
         gets_nothing(fixture, &pod).await?;
@@ -86,13 +86,13 @@ fn promises_1_and_2_an_unready_pod_gets_no_requests_is_reported_and_recovers() {
     });
 }
 
-/// Waits until a pod's own log shows no more predictions, while the clients go on asking.
+/// Waits until a pod's log shows no more predictions, while the clients keep sending.
 async fn gets_nothing(fixture: &Fixture, pod: &str) -> Result<()> {
     let mut looks = interval(Duration::from_secs(1));
     let nothing = async {
         loop {
             let since = Timestamp::now();
-            // Long enough for forty requests, of which half would come here: time itself is the subject.
+            // Long enough for forty requests, half of which would arrive here; time is the subject.
             looks.tick().await;
             looks.tick().await;
             let log = ["logs", pod, &format!("--since-time={since}")];
@@ -104,15 +104,15 @@ async fn gets_nothing(fixture: &Fixture, pod: &str) -> Result<()> {
     timeout(PATIENCE, nothing).await.with_context(|| format!("{pod} is unready and still gets requests"))?
 }
 
-/// A request in a process that is killed is lost, and so is one that is sent there before its endpoint is
-/// gone: nobody can help that without sending it again. What can be had: nothing is lost any more once it is
-/// told, the other pod answers all the time, and the pod comes back by itself.
+/// Requests in a killed process are lost, and so are those sent there before its endpoint is gone; that is
+/// unavoidable without retries. What must hold: nothing is lost once it is reported, the other pod answers
+/// all the time, and the pod recovers by itself.
 #[test]
 fn a_serving_process_killed_under_load_is_reported_and_recovers_while_the_other_pod_answers() {
     run("process", 2, async |fixture| {
         fixture.good_versions(1).await?;
-        // The first process of a container cannot be killed from within it; beside a pause it is not the
-        // first.
+        // The first process of a container cannot be killed from inside; with a shared PID namespace it is
+        // not the first.
         let change = fixture.get(two_pods(&json!({ "spec": { "shareProcessNamespace": true } }))).await?;
         let clients = fixture.clients().await?;
         let pod = pods_of(fixture, "1").await?.first().context("no pod")?.name_any();
@@ -122,7 +122,8 @@ fn a_serving_process_killed_under_load_is_reported_and_recovers_while_the_other_
              done; true";
         fixture.kubectl(&["exec", &pod, "--", "sh", "-c", kill], None).await?;
         let one = |malias: &ModelAlias| ready_replicas(malias) == Some(1);
-        let reported = fixture.champion.until_since(killed, "one of two pods is told", PATIENCE, one).await?;
+        let reported =
+            fixture.champion.until_since(killed, "one of two pods is reported", PATIENCE, one).await?;
         let well = |malias: &ModelAlias| {
             alias::is_ready(malias, change.generation) && ready_replicas(malias) == Some(2)
         };
@@ -135,12 +136,12 @@ fn a_serving_process_killed_under_load_is_reported_and_recovers_while_the_other_
             restarted.iter().find(|each| each.name_any() == pod).context("the pod was replaced")?;
         ensure!(restarts(restarted) == 1, "{} restarts", restarts(restarted));
         for seen in fixture.champion.seen().iter().filter(|seen| seen.at >= killed) {
-            ensure!(alias::holds(&seen.object, ConditionType::Serving), "it was told that nothing serves");
+            ensure!(alias::holds(&seen.object, ConditionType::Serving), "Serving was False");
         }
 
         let meanwhile = clients.since(killed).between(killed, well.at);
         println!(
-            "  from the kill until it was told {:?}, until all was well {:?}",
+            "  reported {:?} after the kill, recovered after {:?}",
             reported.at - killed,
             well.at - killed
         );
@@ -149,7 +150,7 @@ fn a_serving_process_killed_under_load_is_reported_and_recovers_while_the_other_
         let report = clients.end().await;
         ensure!(
             report.lost() == meanwhile.lost(),
-            "requests were lost before or after: {report}, meanwhile {meanwhile}"
+            "requests were lost before or after: {report}, in between {meanwhile}"
         );
         Ok(())
     });

@@ -1,4 +1,4 @@
-//! Where a test plays: a namespace and a registered model of its own, and a ModelAlias `champion` to change.
+//! The fixture of a test: a namespace, a registered model, and a ModelAlias `champion` to change.
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
@@ -26,25 +26,25 @@ use crate::{
     },
 };
 
-/// The model whose versions the tests register under names of their own.
+/// The model whose versions the tests register under their own names.
 pub(crate) const ORIGIN: &str = "fraud-xgboost";
 
 /// A pod starts in less than ten seconds on an idle machine; this one is not idle.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
-/// The longest that one test may take, without its end.
+/// Time limit of one test, without cleaning up.
 const LONGEST: Duration = Duration::from_mins(6);
 
 /// How many model servers may run at the same time: each needs 300 MB, and most of a core while it starts.
 pub(crate) const ALL_PODS: u32 = 14;
 
-/// A test takes as many as it starts at most. One that takes [`ALL_PODS`] runs alone.
+/// A test acquires the maximum number it starts. One that acquires [`ALL_PODS`] runs alone.
 static PODS: Semaphore = Semaphore::const_new(ALL_PODS as usize);
 
 /// Predictions per second over each kind of connection.
 const PER_SECOND: u32 = 10;
 
-/// Where a test plays.
+/// The fixture of a test.
 pub(crate) struct Fixture {
     pub(crate) cluster: Cluster,
     pub(crate) mlflow: Mlflow,
@@ -62,7 +62,7 @@ pub(crate) struct Clients {
     _way: Way,
 }
 
-/// Plays a test that starts at most `pods` pods at a time, and cleans up however it ends.
+/// Runs a test that starts at most `pods` pods at a time, and always cleans up.
 pub(crate) fn run(name: &str, pods: u32, story: impl AsyncFnOnce(&Fixture) -> Result<()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -83,7 +83,7 @@ pub(crate) fn run(name: &str, pods: u32, story: impl AsyncFnOnce(&Fixture) -> Re
     });
 }
 
-/// Plays something that brings a fixture of its own, alone: no other test runs meanwhile.
+/// Runs something with its own fixture, alone: no other test runs at the same time.
 pub(crate) fn alone(story: impl Future<Output = Result<()>>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -92,7 +92,7 @@ pub(crate) fn alone(story: impl Future<Output = Result<()>>) {
     });
 }
 
-/// A panic as an error, so that cleaning up comes after it.
+/// Turns a panic into an error, so that cleaning up still happens.
 async fn caught<T>(story: impl Future<Output = T>) -> Result<T> {
     AssertUnwindSafe(story).catch_unwind().await.map_err(|panic| anyhow!(words(panic.as_ref())))
 }
@@ -125,7 +125,7 @@ impl Fixture {
         Ok(fixture)
     }
 
-    /// The ModelRegistry and the RegisteredModel, with the registry read as often as may be.
+    /// Applies the ModelRegistry and the RegisteredModel, with the shortest poll interval.
     pub(crate) async fn name_registry(&self, url: &str) -> Result<()> {
         let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
             { "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": { "name": "mlflow" },
@@ -156,7 +156,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// `kubectl apply` of the ModelAlias with `spec` merged over what every test has.
+    /// `kubectl apply` of the ModelAlias with `spec` merged over the defaults.
     pub(crate) async fn desired(&self, spec: Value) -> Result<Change> {
         let image = std::env::var("LAUREL_SERVING_IMAGE");
         let mut whole = json!({
@@ -176,7 +176,7 @@ impl Fixture {
         self.champion.apply(&manifest.to_string()).await
     }
 
-    /// Wishes, and waits until the wish is met.
+    /// Applies the ModelAlias, and waits until the desired state is reached.
     pub(crate) async fn get(&self, spec: Value) -> Result<Change> {
         let change = self.desired(spec).await?;
         self.champion.ready(change, PATIENCE).await?;
@@ -203,7 +203,7 @@ impl Fixture {
         Ok(Clients { load: Load::start(&way.target, &request, plan), _way: way })
     }
 
-    /// What a person would look at first.
+    /// Prints diagnostics.
     async fn show(&self) {
         let looks: [&[&str]; 4] = [
             &["get", "modelaliases,registeredmodels,modelregistries", "-o", "wide"],
@@ -225,13 +225,13 @@ impl Fixture {
 }
 
 impl Clients {
-    /// What was answered since a moment.
+    /// Returns the requests since a given time.
     pub(crate) fn since(&self, moment: Instant) -> Report {
         self.load.since(moment)
     }
 
-    /// Waits until clients of both kinds have moved; how long after the change was accepted the last old
-    /// answer came.
+    /// Waits until clients of both kinds have moved. Returns the time from the accepted change to the last
+    /// old response.
     pub(crate) async fn move_to(&self, change: Change, from: &str, to: &str) -> Result<Duration> {
         let moved = self.load.moved(change.accepted, (from, to), PATIENCE).await;
         moved.with_context(|| {
@@ -244,7 +244,7 @@ impl Clients {
         self.load.until(from, PATIENCE, |report| report.first_answer_by(version).is_some()).await;
     }
 
-    /// Makes sure that since a moment one version alone has answered, more than once.
+    /// Asserts that since a given time only one version has answered, more than once.
     pub(crate) async fn stay_on(&self, moment: Instant, version: &str) -> Result<()> {
         self.load.until(moment, PATIENCE, |report| report.sent() >= 10).await;
         let answered = self.since(moment).answered();
@@ -252,12 +252,12 @@ impl Clients {
         Ok(())
     }
 
-    /// Ends the load, whatever was lost.
+    /// Ends the load, and ignores losses.
     pub(crate) async fn end(self) -> Report {
         self.load.stop().await
     }
 
-    /// Ends the load; not one request may have been lost.
+    /// Ends the load, and fails if a request was lost.
     pub(crate) async fn leave(self) -> Result<Report> {
         let report = self.end().await;
         println!("  {report}");
@@ -267,12 +267,12 @@ impl Clients {
     }
 }
 
-/// The version that the status says to serve.
+/// Returns the serving version in the status.
 pub(crate) fn serving(fixture: &Fixture) -> String {
     fixture.champion.last().as_ref().map(alias::version).unwrap_or_default()
 }
 
-/// `over` merged over `base`, object by object.
+/// Merges `over` over `base`, object by object.
 fn merge(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {

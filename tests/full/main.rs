@@ -9,13 +9,13 @@
 //! With `CLUSTER=existing` they use kubectl's current cluster, with MLflow as `mlflow` in the namespace
 //! `mlops`; the variable `LAUREL_SERVING_IMAGE` then names a serving image that this cluster can pull. Tests
 //! run side by side, each in a namespace and with a registered model of its own (`laurel-test-…`), as far as
-//! the machine has room for pods; see `fixture`. A test whose name begins with `promise_` shows that promise of
-//! the contract.
+//! the machine has room for pods; see `fixture`. A test whose name begins with `promise_` proves that
+//! promise.
 
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "some waits are for a moment, not for a state")]
 #![expect(clippy::print_stdout, reason = "tests print what they measured; cargo shows it when one fails")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod audit_log;
 mod errors;

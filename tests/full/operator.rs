@@ -1,4 +1,5 @@
-//! The operator itself goes away. No other test runs meanwhile: they measure how fast it is.
+//! The operator itself is killed or upgraded. No other test runs at the same time, because tests measure its
+//! speed.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -37,7 +38,7 @@ fn promises_2_and_7_an_operator_killed_during_a_promotion_loses_nothing_and_the_
         fixture.champion.ready(change, PATIENCE).await?;
         clients.move_to(change, "1", "2").await?;
 
-        // At rest it is killed again: whoever comes next finds everything as wished.
+        // It is killed again at rest: the next one finds everything as desired.
         let quiet = Instant::now();
         kill_operator(fixture).await?;
         fixture.cluster.require_laurel().await?;
@@ -67,7 +68,7 @@ fn promises_2_and_8_an_operator_upgrade_restarts_no_model_and_a_rollout_under_wa
         ensure!(generations(fixture).await? == deployments, "the upgrade changed a Deployment");
         ensure!(fixture.pods.started_since(quiet).is_empty(), "the upgrade started pods");
 
-        // In the midst of a rollout.
+        // During a rollout.
         let before = Instant::now();
         let change = fixture.desired(two_pods("2")).await?;
         fixture.pods.until_since(before, "a pod of version 2", PATIENCE).await?;
@@ -82,14 +83,14 @@ fn promises_2_and_8_an_operator_upgrade_restarts_no_model_and_a_rollout_under_wa
         ensure!(started.len() == 2, "two pods of version 2, and each once: {started:?}");
         for version in ["1", "2"] {
             let again: i32 = pods_of(fixture, version).await?.iter().map(restarts).sum();
-            ensure!(again == 0, "containers of version {version} were started {again} times anew");
+            ensure!(again == 0, "containers of version {version} were restarted {again} times");
         }
         clients.leave().await?;
         upgrade(fixture, "").await
     });
 }
 
-/// Kills the operator's pod without a word, and waits until another one is there.
+/// Kills the operator's pod, and waits for the next one.
 async fn kill_operator(fixture: &Fixture) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(fixture.cluster.client.clone(), OPERATOR_NAMESPACE);
     for pod in pods.list(&ListParams::default().labels(OPERATOR_PODS)).await? {
@@ -98,8 +99,8 @@ async fn kill_operator(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-/// Upgrades the release to the same chart and the same values, but for a new annotation of the operator's
-/// pod, and waits until the new operator is ready.
+/// Upgrades the release to the same chart and values, except for a new annotation of the operator's pod, and
+/// waits until the new operator is ready.
 async fn upgrade(fixture: &Fixture, mark: &str) -> Result<()> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
     let bundled = checkout.join(".cluster/bin/helm");
@@ -122,7 +123,7 @@ async fn upgrade(fixture: &Fixture, mark: &str) -> Result<()> {
     fixture.cluster.require_laurel().await
 }
 
-/// How often the spec of each Deployment was changed.
+/// Returns how many times the spec of each Deployment was changed.
 async fn generations(fixture: &Fixture) -> Result<BTreeMap<String, Option<i64>>> {
     let deployments: Api<Deployment> = Api::namespaced(fixture.cluster.client.clone(), &fixture.namespace);
     let deployments = deployments.list(&ListParams::default()).await?;

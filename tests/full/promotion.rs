@@ -11,8 +11,8 @@ use crate::{
     support::{alias, cluster::OPERATOR_PODS},
 };
 
-/// From accepted to the last answer of the old version, when nothing has to be started. Far above what an
-/// idle machine needs (tens of milliseconds), and far below any polling.
+/// Time limit from the accepted change to the last response of the old version, if nothing has to be started.
+/// Far above what an idle machine needs (tens of milliseconds), and far below any polling.
 const IMMEDIATELY: Duration = Duration::from_secs(1);
 
 fn two_pods(version: &str) -> serde_json::Value {
@@ -34,7 +34,7 @@ fn promises_2_and_5_no_request_is_lost_and_a_rollback_is_immediate_and_starts_no
         let before = Instant::now();
         let change = fixture.get(two_pods("2")).await?;
         let moved = clients.move_to(change, "3", "2").await?;
-        println!("  rollback: last old answer {moved:?} after it was accepted");
+        println!("  rollback: last old response {moved:?} after it was accepted");
         ensure!(moved < IMMEDIATELY, "the rollback took {moved:?}");
         let started = fixture.pods.started_since(before);
         ensure!(started.is_empty(), "the rollback started {started:?}");
@@ -45,7 +45,7 @@ fn promises_2_and_5_no_request_is_lost_and_a_rollback_is_immediate_and_starts_no
     });
 }
 
-/// Wishes for a version that has to be started, and thinks better of it while its pods come up.
+/// Requests a version that has to be started, and goes back while its pods start.
 async fn abort(fixture: &Fixture) -> Result<()> {
     let before = Instant::now();
     fixture.desired(two_pods("1")).await?;
@@ -84,8 +84,8 @@ fn promise_12_the_operator_runs_under_restricted_with_least_privilege() {
         let label = "pod-security.kubernetes.io/enforce=restricted";
         let system = crate::support::cluster::OPERATOR_NAMESPACE;
         let dry_run = ["label", "namespace", system, "--dry-run=server", "--overwrite", label];
-        let said = fixture.cluster.run_kubectl(&dry_run, None).await?;
-        ensure!(!said.to_lowercase().contains("violate"), "{said}");
+        let reported = fixture.cluster.run_kubectl(&dry_run, None).await?;
+        ensure!(!reported.to_lowercase().contains("violate"), "{reported}");
 
         let of_pod = ["-n", system, "get", "pods", "-l", OPERATOR_PODS];
         let account = "-o=jsonpath={.items[0].spec.serviceAccountName}";
@@ -99,8 +99,8 @@ fn promise_12_the_operator_runs_under_restricted_with_least_privilege() {
             ("delete", "namespaces", false),
             ("*", "*", false),
         ] {
-            let said = fixture.kubectl(&["auth", "can-i", verb, resource, &operator], None).await;
-            ensure!(said.is_ok() == allowed, "the operator may {verb} {resource}: {}", said.is_ok());
+            let reported = fixture.kubectl(&["auth", "can-i", verb, resource, &operator], None).await;
+            ensure!(reported.is_ok() == allowed, "the operator may {verb} {resource}: {}", reported.is_ok());
         }
         Ok(())
     });

@@ -1,4 +1,5 @@
-//! The alias in MLflow and what serves: which follows which, and what happens when MLflow is away.
+//! The alias in MLflow and the serving version: which follows which, and what happens while MLflow is
+//! unreachable.
 
 use std::time::Duration;
 
@@ -76,12 +77,12 @@ fn promise_6_an_alias_moved_in_mlflow_is_followed_and_a_rejected_version_stays_r
         ensure!(named(fixture, "champion").await? == "2", "the alias is not put back on what serves");
         tokio::time::sleep_until(Instant::now() + A_FEW_POLLS).await; // Time itself is the subject.
         let again = fixture.pods.started_since(first);
-        ensure!(again.is_empty(), "the rejected version was tried again by itself: {again:?}");
+        ensure!(again.is_empty(), "the rejected version was retried by itself: {again:?}");
         ensure!(named(fixture, "champion").await? == "2", "the alias was moved again by itself");
 
         let asked = Instant::now();
         fixture.mlflow.set_alias(&fixture.model, "champion", &crashing).await?;
-        fixture.pods.until_since(asked, "a person asks again, so it is tried again", PATIENCE).await?;
+        fixture.pods.until_since(asked, "it is retried on request", PATIENCE).await?;
         let thought_better = Instant::now();
         fixture.mlflow.set_alias(&fixture.model, "champion", "2").await?;
         fixture
@@ -95,7 +96,7 @@ fn promise_6_an_alias_moved_in_mlflow_is_followed_and_a_rejected_version_stays_r
     });
 }
 
-/// Asks for a version by the alias and waits until it is rejected and the alias is put back; when that was.
+/// Requests a version by the alias and waits until it is rejected and the alias is put back. Returns when.
 async fn rejected(fixture: &Fixture, version: &str) -> Result<Instant> {
     let asked = Instant::now();
     fixture.mlflow.set_alias(&fixture.model, "champion", version).await?;
@@ -119,7 +120,7 @@ fn promises_3_and_9_without_the_registry_serving_continues_and_deletion_does_not
         let registries: Api<ModelRegistry> =
             Api::namespaced(fixture.cluster.client.clone(), &fixture.namespace);
         Watch::of(registries, "mlflow")
-            .until("the ModelRegistry says so", PATIENCE, |seen| {
+            .until("the ModelRegistry reports it", PATIENCE, |seen| {
                 let conditions = seen.object.status.as_ref().map(|status| &status.conditions);
                 conditions.is_some_and(|all| all.iter().any(|each| each.reason == "RegistryUnreachable"))
             })
@@ -144,7 +145,7 @@ fn promises_3_and_9_without_the_registry_serving_continues_and_deletion_does_not
     });
 }
 
-/// A way of this namespace to MLflow that can be cut without touching MLflow, which other tests use.
+/// A connection from this namespace to MLflow that can be cut without affecting other tests.
 struct Line {
     url: String,
 }
@@ -180,7 +181,7 @@ async fn named(fixture: &Fixture, alias: &str) -> Result<String> {
     Ok(fixture.mlflow.alias(&fixture.model, alias).await?.unwrap_or_default())
 }
 
-/// Waits until the alias names a version; when that was first seen.
+/// Waits until the alias names a version. Returns when that was first seen.
 async fn alias_names(fixture: &Fixture, alias: &str, version: &str, deadline: Duration) -> Result<Instant> {
     let mut looks = interval(Duration::from_millis(100));
     let found = async {
@@ -191,7 +192,5 @@ async fn alias_names(fixture: &Fixture, alias: &str, version: &str, deadline: Du
             }
         }
     };
-    timeout(deadline, found)
-        .await
-        .with_context(|| format!("@{alias} does not come to name version {version}"))?
+    timeout(deadline, found).await.with_context(|| format!("@{alias} does not name version {version}"))?
 }

@@ -1,4 +1,4 @@
-//! Promotion rules and followers, judged by what the runs of real models say.
+//! Promotion rules and followers, with the runs of real models.
 
 use anyhow::{Context, Result, ensure};
 use laurel::api::condition::ConditionType;
@@ -10,7 +10,7 @@ use crate::{
     support::alias,
 };
 
-/// The RegisteredModel with these rules for `@champion`.
+/// Applies the RegisteredModel with these rules for `@champion`.
 async fn rules(fixture: &Fixture, rules: serde_json::Value) -> Result<()> {
     let model = json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "model" },
         "spec": { "modelName": fixture.model, "registryRef": { "name": "mlflow" }, "promotion": [rules] } });
@@ -49,7 +49,7 @@ fn promise_5_rules_hold_a_promotion_back_until_it_is_approved_and_never_hold_bac
         clients.move_to(asked, "1", "2").await?;
         fixture.champion.ready(asked, PATIENCE).await?;
 
-        // What served before passes no rule any more, and is let in all the same.
+        // A version that served before does not meet the rules any more, and is admitted anyway.
         rules(
             fixture,
             json!({ "name": "rules", "aliases": ["champion"], "metrics": [{ "name": "auc", "min": 2.0 }] }),
@@ -74,7 +74,7 @@ fn the_best_approved_version_is_followed_and_the_next_best_when_the_approval_is_
         let change = fixture.get(desired).await?;
         let clients = fixture.clients().await?;
 
-        // The second is the better one by its run, and is chosen as soon as it is approved.
+        // The second one has the better metric, and is chosen as soon as it is approved.
         let number = fixture.mlflow.copy_version((crate::fixture::ORIGIN, "2"), &fixture.model).await?;
         let registered = Instant::now();
         clients.stay_on(registered, "1").await?;
@@ -86,13 +86,13 @@ fn the_best_approved_version_is_followed_and_the_next_best_when_the_approval_is_
             fixture.champion.until_since(approved, "the better version serves", PATIENCE, follows).await?;
         println!("  chosen and serving {:?} after it was approved", seen.at - approved);
 
-        // The approval is taken back: the one before is the best now, and traffic goes back to it.
+        // The approval is withdrawn: the previous version is the best now, and traffic goes back to it.
         let withdrawn = Instant::now();
         fixture.mlflow.delete_version_tag((&fixture.model, &number), "validated").await?;
         let back = |malias: &_| alias::is_ready(malias, change.generation) && alias::version(malias) == "1";
         fixture.champion.until_since(withdrawn, "the version before serves", PATIENCE, back).await?;
         clients.until_answered_by(withdrawn, "1").await;
-        ensure!(fixture.pods.started_since(withdrawn).is_empty(), "pods were started for the way back");
+        ensure!(fixture.pods.started_since(withdrawn).is_empty(), "pods were started for the rollback");
         clients.leave().await.map(drop)
     });
 }

@@ -1,11 +1,11 @@
-//! Promise 2 while everything goes wrong: a short soak. `make soak` is the long one.
+//! Promise 2 under chaos: a short soak. `make soak` is the long one.
 
 use crate::{
     fixture::alone,
     soaking::{Enough, Options, soak},
 };
 
-/// What it does comes from this, unless the variable says otherwise.
+/// The default seed, unless the variable sets another.
 const SEED: u64 = 20_261_122;
 
 #[test]

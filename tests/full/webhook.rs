@@ -1,4 +1,4 @@
-//! MLflow's own webhooks reach the operator in the cluster.
+//! MLflow's webhooks reach the operator in the cluster.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Service;
@@ -12,7 +12,7 @@ use crate::{
     support::{alias, cluster::OPERATOR_NAMESPACE, mlflow, watch::Watch},
 };
 
-/// Where MLflow reaches the operator's endpoint.
+/// Returns the URL of the operator's endpoint for MLflow.
 async fn endpoint(fixture: &Fixture) -> Result<String> {
     let services: Api<Service> = Api::namespaced(fixture.cluster.client.clone(), OPERATOR_NAMESPACE);
     let all = services.list(&ListParams::default()).await?;
@@ -56,7 +56,7 @@ fn an_alias_moved_in_mlflow_is_followed_by_its_webhook_with_polls_ten_minutes_ap
         fixture.mlflow.set_alias(&fixture.model, "champion", "1").await?;
         let change = fixture.get(json!({ "follow": { "registry": {} } })).await?;
         let clients = fixture.clients().await?;
-        // MLflow may keep for a minute what it knew of its webhooks before there was one.
+        // MLflow may cache its list of webhooks for a minute, from before there was one.
         for (version, number) in [("2", 1), ("1", 2), ("2", 3)] {
             let moved = Instant::now();
             fixture.mlflow.set_alias(&fixture.model, "champion", version).await?;

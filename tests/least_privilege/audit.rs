@@ -1,4 +1,4 @@
-//! The requests that the API server wrote down.
+//! The requests in the API server's audit log.
 
 use std::{collections::BTreeSet, fmt, fs, path::Path};
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{rights::Right, simulated::machine::repository};
 
-/// One line of the log, as far as it matters here.
+/// One line of the log, with the relevant fields.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -48,41 +48,41 @@ struct Annotations {
     decision: Option<String>,
 }
 
-/// A request of the operator, and what became of it.
+/// A request of the operator, and its outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) uri: String,
-    /// `None` for what is no resource, such as `/version`.
+    /// `None` for paths that are not resources, such as `/version`.
     pub(crate) right: Option<Right>,
     pub(crate) namespace: String,
     /// The object's name; empty for lists and watches.
     pub(crate) name: String,
-    /// Neither authorization nor admission refused it.
+    /// Whether authorization and admission allowed it.
     pub(crate) allowed: bool,
     created: bool,
-    said: String,
+    reported: String,
 }
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let right = self.right.as_ref().map_or_else(|| "no resource".to_owned(), ToString::to_string);
-        write!(f, "{right} ({}) {}", self.uri, self.said)
+        write!(f, "{right} ({}) {}", self.uri, self.reported)
     }
 }
 
-/// Everything that an account has asked for so far.
+/// Returns all requests of an account so far.
 pub(crate) fn requests(account: &str) -> Result<Vec<Request>> {
     let folder = repository().join(".cluster/api/logs");
     let mut requests = Vec::new();
-    // A log that has grown long goes on in another file.
+    // A long log is rotated to another file.
     for file in fs::read_dir(&folder)? {
         let file = file?;
         if file.file_name().to_string_lossy().starts_with("audit") {
             requests.extend(read(&file.path(), account)?);
         }
     }
-    let hint = "is it from before it audited service accounts? `make cluster-api` starts it anew";
-    ensure!(!requests.is_empty(), "the control plane wrote down no request of {account}; {hint}");
+    let hint = "was it started before it audited service accounts? `make cluster-api` restarts it";
+    ensure!(!requests.is_empty(), "the audit log has no request of {account}; {hint}");
     Ok(requests)
 }
 
@@ -114,12 +114,12 @@ fn request(entry: Entry) -> Request {
         name: object.name,
         allowed: entry.annotations.decision.as_deref() == Some("allow") && code != Some(403),
         created: code == Some(201),
-        said: entry.response_status.and_then(|status| status.message).unwrap_or_default(),
+        reported: entry.response_status.and_then(|status| status.message).unwrap_or_default(),
     }
 }
 
-/// The rights without which these requests would have been refused. A server-side apply is a `patch`; one
-/// that makes the object needs `create` as well, which the API server asks for without writing it down.
+/// Returns the permissions that these requests need. A server-side apply is a `patch`; one that creates the
+/// object needs `create` as well, which is not in the audit log.
 pub(crate) fn used(requests: &[Request]) -> BTreeSet<Right> {
     let allowed = || requests.iter().filter(|request| request.allowed);
     let created = allowed().filter(|request| request.created).filter_map(|request| request.right.clone());

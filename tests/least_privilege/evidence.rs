@@ -1,4 +1,4 @@
-//! Plays everything once for each scope of the chart, and keeps what is to be looked at.
+//! Runs everything once for each scope of the chart, and keeps the evidence.
 
 use std::{
     collections::BTreeSet,
@@ -27,31 +27,31 @@ use crate::{
     support::{cluster::Cluster, watch::Seen},
 };
 
-/// The purpose that the namespaces of these tests are labelled with.
+/// The purpose label of these tests' namespaces.
 const PURPOSE: &str = "least-privilege-test";
 
-/// The longest that a story may take, without its end.
+/// Time limit of a story, without cleaning up.
 const LONGEST: Duration = Duration::from_mins(4);
 
-/// What there is to look at once everything was result.
+/// The evidence of one run.
 pub(crate) struct Evidence {
     /// The kinds of objects that the chart renders.
     pub(crate) kinds: BTreeSet<String>,
     /// What the chart's role grants.
     pub(crate) granted: BTreeSet<Right>,
-    /// What the operator asked the API server for, but for what concerns others.
+    /// The operator's requests to the API server, except those about other tests.
     pub(crate) requests: Vec<Request>,
     /// The namespace of the objects.
     pub(crate) namespace: String,
-    /// The pod templates of the operator and of what serves, by name.
+    /// The pod templates of the operator and of serving pods, by name.
     pub(crate) templates: Vec<(String, Value)>,
-    /// What the API server refused.
+    /// What the API server rejected.
     pub(crate) rejections: Rejections,
-    /// The secrets that were planted.
+    /// The planted secrets.
     pub(crate) secrets: Vec<Secret>,
-    /// Everything that somebody may read, by what it is.
+    /// All texts that people may read, by kind.
     pub(crate) texts: Vec<(String, String)>,
-    /// The Secrets as the API server shows them.
+    /// The Secrets as returned by the API server.
     pub(crate) kept: String,
 }
 
@@ -70,7 +70,7 @@ impl World {
     }
 
     async fn build() -> Result<Self> {
-        // There may be one already; it is the same.
+        // It may exist already, with the same content.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cluster = Cluster::connect_control_plane().await?;
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("least_privilege");
@@ -83,7 +83,7 @@ impl World {
     }
 }
 
-/// The evidence for a scope; the first test that asks for it plays it.
+/// Returns the evidence for a scope; the first test that needs it gathers it.
 pub(crate) fn of(scope: Scope) -> &'static Evidence {
     let result = RUNTIME.block_on(RUNS[scope as usize].get_or_init(|| async move {
         let result = Box::pin(gather(scope)).await;
@@ -92,14 +92,14 @@ pub(crate) fn of(scope: Scope) -> &'static Evidence {
     result.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A client of the cluster, for what a test asks by itself.
+/// Returns a client of the cluster for a test's own requests.
 pub(crate) async fn cluster() -> Result<&'static Cluster> {
     Ok(&World::get().await?.cluster)
 }
 
 async fn gather(scope: Scope) -> Result<Evidence> {
     let world = World::get().await?;
-    // An operator for all namespaces would take what other tests make in hand.
+    // An operator for all namespaces would reconcile other tests' objects.
     let company = if scope == Scope::Cluster { Company::Alone } else { Company::Shared };
     let _admitted = admitted(company).await?;
     let began = Instant::now();
@@ -146,13 +146,13 @@ async fn gather(scope: Scope) -> Result<Evidence> {
     evidence.context("nothing was run")
 }
 
-/// Takes off the finalizers of what a story that failed left behind: no operator is there any more to do it.
+/// Removes the finalizers of objects left by a failed story: no operator is running any more to do it.
 async fn let_go(place: &Place) -> Result<()> {
     let kinds = "modelaliases,registeredmodels";
     for name in place.kubectl(&["get", kinds, "-o", "name"]).await?.lines().filter(|line| line.contains('/'))
     {
         let patch = r#"{"metadata":{"finalizers":null}}"#;
-        // The namespace ends meanwhile: what is gone needs no patch.
+        // The namespace is being deleted: a missing object needs no patch.
         drop(place.kubectl(&["patch", name, "--type=merge", "-p", patch]).await);
     }
     Ok(())
@@ -173,7 +173,7 @@ async fn run(scope: Scope, place: &Place, install: &Install, operator: &Operator
     templates.push(("the operator".to_owned(), install.template()?));
     story.login_errors().await?;
     let rejections = story.rejections().await?;
-    // While everything is there.
+    // While everything exists.
     let mut texts = cluster_texts(place).await?;
     texts.push(("its command line and environment".to_owned(), operator.process_table()?));
     for path in ["metrics", "healthz", "readyz"] {
@@ -183,13 +183,13 @@ async fn run(scope: Scope, place: &Place, install: &Install, operator: &Operator
     story.ends().await?;
     let mut requests = requests(&install.account()?)?;
     if scope == Scope::Cluster {
-        // What other tests left behind in their namespaces is not looked at.
+        // Objects of other tests in their namespaces are ignored.
         let ours = ["", &place.namespace, &install.namespace];
         requests.retain(|request| ours.contains(&request.namespace.as_str()));
     }
 
     texts.push(("its log".to_owned(), operator.log()?));
-    texts.push(("what it asked the API server for".to_owned(), format!("{requests:#?}")));
+    texts.push(("its requests to the API server".to_owned(), format!("{requests:#?}")));
     texts.push(("the states of ModelAliases".to_owned(), states(&place.champion.seen())?));
     texts.push(("the states of ModelRegistries".to_owned(), states(&story.registries.seen())?));
     texts.push(("the states of RegisteredModels".to_owned(), states(&story.models.seen())?));
@@ -208,7 +208,7 @@ async fn run(scope: Scope, place: &Place, install: &Install, operator: &Operator
     })
 }
 
-/// What kubectl shows of everything in a namespace, but for its Secrets.
+/// Returns kubectl's output about everything in a namespace, except its Secrets.
 async fn cluster_texts(place: &Place) -> Result<Vec<(String, String)>> {
     let kinds = "modelregistries,registeredmodels,modelaliases,deployments,replicasets,pods,services,endpointslices,\
                  events,events.events.k8s.io,configmaps";
@@ -218,8 +218,8 @@ async fn cluster_texts(place: &Place) -> Result<Vec<(String, String)>> {
         &["get", "laurel", "-o", "wide"],
         &["describe", "modelregistries,registeredmodels,modelaliases,deployments,pods"],
     ] {
-        let said = place.kubectl(arguments).await?;
-        texts.push((format!("kubectl {}", arguments.join(" ")), said));
+        let text = place.kubectl(arguments).await?;
+        texts.push((format!("kubectl {}", arguments.join(" ")), text));
     }
     Ok(texts)
 }

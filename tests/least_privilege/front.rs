@@ -1,5 +1,5 @@
-//! TLS and a login in front of MLflow, as a proxy that a company has there. Who does not log in is shown the
-//! request as it came, as a proxy does that somebody debugs with.
+//! TLS and authentication in front of MLflow, like a company's proxy. Unauthenticated requests are echoed, as
+//! a debugging proxy does.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -36,7 +36,7 @@ struct Counts {
 }
 
 impl Front {
-    /// Passes requests with this `Authorization` on to a port of this machine.
+    /// Forwards requests with this `Authorization` to a port of this machine.
     pub(crate) fn open(to: u16, authorization: String) -> Result<Self> {
         let certificates = vec![CertificateDer::from_pem_slice(CERTIFICATE)?];
         let key = PrivateKeyDer::from_pem_slice(KEY)?;
@@ -51,7 +51,7 @@ impl Front {
                     (Arc::clone(&tls), authorization.clone(), Arc::clone(&seen));
                 std::thread::spawn(move || {
                     if let Ok(tls) = ServerConnection::new(tls) {
-                        // A client that hangs up early is no concern of ours.
+                        // A client that disconnects early does not matter.
                         let _ = answer(StreamOwned::new(tls, stream), to, &authorization, &counts);
                     }
                 });
@@ -64,7 +64,7 @@ impl Front {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// How many requests were admitted, and how many refused.
+    /// Returns how many requests were accepted, and how many rejected.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.counts.admitted.load(Ordering::Relaxed), self.counts.refused.load(Ordering::Relaxed))
     }
@@ -98,16 +98,16 @@ fn answer(
     } else {
         counts.refused.fetch_add(1, Ordering::Relaxed);
         let sent = header("authorization").unwrap_or_default();
-        let said = format!("You are not authenticated. Authorization: {sent}");
+        let reported = format!("You are not authenticated. Authorization: {sent}");
         let status = "HTTP/1.1 401 Unauthorized\r\nContent-Type: text/html\r\nConnection: close\r\n";
-        format!("{status}Content-Length: {}\r\n\r\n{said}", said.len()).into_bytes()
+        format!("{status}Content-Length: {}\r\n\r\n{reported}", reported.len()).into_bytes()
     };
     client.write_all(&answer)?;
     client.conn.send_close_notify();
     client.flush()
 }
 
-/// The lines of a request's head, and its body.
+/// Returns the lines of a request's head, and its body.
 fn request(client: &mut impl BufRead) -> io::Result<(Vec<String>, Vec<u8>)> {
     let mut head = Vec::new();
     let mut length = 0;

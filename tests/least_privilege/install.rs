@@ -1,4 +1,4 @@
-//! The chart's account and role, and the operator that runs with them and with nothing else.
+//! The chart's service account and role, and the operator that runs with only these.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use crate::{
     support::cluster::Cluster,
 };
 
-/// The chart's `nameOverride`, by which what is left of an earlier run is found.
+/// The chart's `nameOverride`, to find objects of an earlier run.
 const NAME: &str = "least-privilege";
 
 /// The value `scope` of the chart.
@@ -50,8 +50,7 @@ pub(crate) struct Install {
 }
 
 impl Install {
-    /// Gives the cluster the chart's account, role and binding. Not its Deployment: the operator runs as a
-    /// process.
+    /// Applies the chart's account, role and binding, but not its Deployment: the operator runs as a process.
     pub(crate) async fn apply(
         cluster: &Cluster,
         scope: Scope,
@@ -89,7 +88,7 @@ impl Install {
         granted(self.one("ClusterRole").or_else(|_| self.one("Role"))?)
     }
 
-    /// The account, as the API server names it.
+    /// Returns the account's user name in the API server.
     pub(crate) fn account(&self) -> Result<String> {
         let name = &self.one("ServiceAccount")?["metadata"]["name"];
         Ok(format!("system:serviceaccount:{}:{}", self.namespace, name.as_str().unwrap_or_default()))
@@ -100,7 +99,7 @@ impl Install {
         Ok(self.one("Deployment")?["spec"]["template"].clone())
     }
 
-    /// Takes everything back that does not go with a namespace.
+    /// Deletes everything that is not deleted with a namespace.
     pub(crate) async fn remove(&self) -> Result<()> {
         for kind in ["ClusterRole", "ClusterRoleBinding"] {
             if let Ok(object) = self.one(kind) {
@@ -112,7 +111,7 @@ impl Install {
     }
 
     /// Starts the operator with the arguments and the environment of the chart's Deployment, and with the
-    /// account's token in place of what a pod has.
+    /// account's token instead of a pod's.
     pub(crate) async fn start(&self, folder: &Path) -> Result<Operator> {
         let program = machine::operator(folder)?;
         let container = &self.template()?["spec"]["containers"][0];
@@ -137,7 +136,7 @@ impl Install {
         Ok(operator)
     }
 
-    /// The rig's way to the API server, with the account's token.
+    /// Writes the rig's kubeconfig with the account's token.
     fn kubeconfig(&self, folder: &Path) -> Result<PathBuf> {
         let administrator = self.cluster.kubeconfig().context("the rig has a kubeconfig")?;
         let mut config: Value = serde_yaml::from_str(&fs::read_to_string(administrator)?)?;
@@ -168,7 +167,7 @@ impl Operator {
         Ok(())
     }
 
-    /// What one of its own endpoints answers.
+    /// Returns the response of one of its endpoints.
     pub(crate) async fn get(&self, path: &str) -> Result<String> {
         let answer = reqwest::get(format!("http://{}/{path}", self.address)).await?;
         Ok(answer.error_for_status()?.text().await?)
@@ -178,18 +177,18 @@ impl Operator {
         Ok(fs::read_to_string(&self.log)?)
     }
 
-    /// Its command line and its environment, as everybody on its node can read the one and root the other.
+    /// Returns its command line, which everybody on its node can read, and its environment, which root can.
     pub(crate) fn process_table(&self) -> Result<String> {
         for entry in fs::read_dir("/proc")? {
             let process = entry?.path();
-            // Most of what is in /proc is no process, and a process may end meanwhile.
+            // Most entries in /proc are not processes, and a process may exit in the meantime.
             let line = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
             if line.split('\0').next() == self.program.to_str() {
                 let environment = fs::read_to_string(process.join("environ"))?;
                 return Ok(format!("{line}\n{environment}").replace('\0', "\n"));
             }
         }
-        anyhow::bail!("{} does not run", self.program.display())
+        anyhow::bail!("{} is not running", self.program.display())
     }
 
     pub(crate) fn end(self) -> Result<()> {

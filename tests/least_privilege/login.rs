@@ -1,4 +1,4 @@
-//! The registries of a story: the Secrets that they name, logins that fail, and references that are refused.
+//! The registries of a story: their Secrets, failing credentials, and references that are rejected.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1;
@@ -14,7 +14,7 @@ use crate::{
     story::Story,
 };
 
-/// The user who logs in with a password.
+/// The user name of the password credentials.
 pub(crate) const USER: &str = "laurel";
 
 /// The secrets of a story.
@@ -60,11 +60,11 @@ impl Secrets {
     }
 }
 
-/// What the API server refused, and what it said.
+/// What the API server rejected, with its message.
 pub(crate) type Rejections = Vec<(&'static str, String)>;
 
 impl Story<'_> {
-    /// The Secrets, those that nobody names included.
+    /// All Secrets, including those that no object names.
     pub(crate) async fn keep_secrets(&self) -> Result<()> {
         let Secrets {
             password,
@@ -91,7 +91,7 @@ impl Story<'_> {
         self.place.apply(&secret.to_string()).await
     }
 
-    /// One registry with a password and one with a token, both behind the certificate of a private authority.
+    /// One registry with a password and one with a token, both with a certificate of a private authority.
     pub(crate) async fn registries(&self) -> Result<()> {
         let began = Instant::now();
         let login = json!({ "basic": { "secretRef": { "name": "login" } } });
@@ -104,7 +104,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// A registry for all namespaces, which needs no login.
+    /// A registry for all namespaces, without credentials.
     pub(crate) async fn registry_of_the_cluster(&self) -> Result<()> {
         let name = self.place.namespace.as_str();
         let registry = json!({
@@ -135,19 +135,22 @@ impl Story<'_> {
         self.place.apply(&registry.to_string()).await
     }
 
-    /// Waits until a ModelRegistry says a reason since a moment.
+    /// Waits until a ModelRegistry reports a reason since a given time.
     async fn until_registry(&self, name: &str, since: Instant, reason: Reason) -> Result<()> {
         let wanted: &str = reason.into();
-        let says = |registry: &ModelRegistry| {
+        let reports = |registry: &ModelRegistry| {
             let conditions = registry.status.clone().unwrap_or_default().conditions;
             registry.name_any() == name
                 && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.reason == wanted)
         };
         let what = format!("the ModelRegistry {name}: {wanted}");
-        self.registries.until(&what, PATIENCE, |seen| seen.at >= since && says(&seen.object)).await.map(drop)
+        self.registries
+            .until(&what, PATIENCE, |seen| seen.at >= since && reports(&seen.object))
+            .await
+            .map(drop)
     }
 
-    /// A wrong password, and a Secret without the key that is named; then both are put right.
+    /// A wrong password, and a Secret without the named key; then both are corrected.
     pub(crate) async fn login_errors(&self) -> Result<()> {
         let Secrets { password, wrong_password, token, .. } = self.secrets;
         let since = Instant::now();
@@ -163,13 +166,13 @@ impl Story<'_> {
             self.until_registry(name, since, Reason::Connected).await?;
         }
         for front in [&self.by_password, &self.by_token] {
-            ensure!(front.counts().0 > 0, "nobody logged in at {}", front.url());
+            ensure!(front.counts().0 > 0, "no authenticated request at {}", front.url());
         }
         ensure!(self.by_password.counts().1 > 0, "the wrong password was not tried");
         Ok(())
     }
 
-    /// References that would lead to another namespace, and logins in URLs.
+    /// References to other namespaces, and URLs with credentials.
     pub(crate) async fn rejections(&self) -> Result<Rejections> {
         let registry = |url: &str, login: Value| {
             json!({
@@ -186,7 +189,7 @@ impl Story<'_> {
             ("a path as a name", registry(url, path)),
             ("a query as a name", registry(url, json!({ "name": "login?watch=true" }))),
             ("a namespace beside the name", registry(url, elsewhere)),
-            ("a login in the URL", registry(&with_login, json!({ "name": "login" }))),
+            ("credentials in the URL", registry(&with_login, json!({ "name": "login" }))),
         ];
         let mut rejections = Vec::new();
         for (what, manifest) in table {

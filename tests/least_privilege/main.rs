@@ -1,5 +1,5 @@
-//! Least privilege (promise 12): the operator with the rights that the chart gives it and no other, against a
-//! real API server that writes down every request, and a real MLflow behind TLS and a login.
+//! Least privilege (promise 12): the operator with exactly the chart's permissions, against a real API server
+//! with an audit log, and a real MLflow behind TLS and authentication.
 //!
 //! ```sh
 //! make cluster-api                # the control plane; it audits service accounts
@@ -8,21 +8,21 @@
 //! ```
 //!
 //! ```text
-//! promises  the tests: each looks at a part of the evidence
-//! evidence  plays everything once for each scope of the chart, and keeps what is to be looked at
-//! story     what is played: all that the operator can do, and what goes wrong
-//! login     its registries: the Secrets that they name, and what is refused
+//! promises  the tests: each checks a part of the evidence
+//! evidence  runs everything once for each scope of the chart, and keeps the evidence
+//! story     the story: everything that the operator can do, and errors
+//! login     its registries: their Secrets, and rejected references
 //! install   the chart's account and role, and the operator that runs with them
-//! rights    what a role grants, and what a request needs
-//! audit     the requests that the API server wrote down
-//! planted   secrets that can be recognised in any text, also when they are encoded
-//! front     TLS and a login in front of MLflow
+//! rights    permissions of roles and requests
+//! audit     the requests in the API server's audit log
+//! planted   secrets that can be recognised in any text, even if encoded
+//! front     TLS and authentication in front of MLflow
 //! ```
 
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "waits for what cannot be watched")]
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod audit;
 mod evidence;

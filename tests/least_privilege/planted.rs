@@ -1,8 +1,8 @@
-//! Secrets that can be recognised in any text, also when they are encoded.
+//! Secrets that can be recognised in any text, even if encoded.
 
 use k8s_openapi::ByteString;
 
-/// A secret, and where it is kept.
+/// A secret, and what it is for.
 #[derive(Clone, Debug)]
 pub(crate) struct Secret {
     pub(crate) what: String,
@@ -12,8 +12,7 @@ pub(crate) struct Secret {
 }
 
 impl Secret {
-    /// A secret around a word that is nowhere else. What surrounds it needs escaping in JSON, in URLs and in
-    /// HTML.
+    /// Creates a secret around a unique word, with characters that need escaping in JSON, URLs and HTML.
     pub(crate) fn plant(what: &str, word: &str) -> Self {
         let core = format!("{word}Zq7xKw3vNf8tRb2mHd6pJc5");
         Self { what: what.to_owned(), value: format!("a/{core}\"&+% z"), core }
@@ -25,18 +24,18 @@ impl Secret {
         Self { value: planted.core.clone(), ..planted }
     }
 
-    /// One that somebody else made; its end is the part that is secret.
+    /// Wraps an existing secret, whose end is the secret part.
     pub(crate) fn found(what: &str, value: &str) -> Self {
         let core = value[value.len().saturating_sub(40)..].to_owned();
         Self { what: what.to_owned(), core, value: value.to_owned() }
     }
 
-    /// The places where a text shows it, as it is or in base64, alone or amidst something else.
+    /// Finds where a text shows it, as it is or in base64, alone or within other text.
     pub(crate) fn shown_in<'a>(&self, text: &'a str) -> Option<&'a str> {
         let encoded = (0..3).map(|before| {
             let padded = [vec![0; before], self.core.clone().into_bytes()].concat();
             let text = base64(padded);
-            // The first and the last characters depend on what stands beside it.
+            // The first and the last characters depend on the surrounding bytes.
             text[4..text.len() - 4].to_owned()
         });
         let forms = [self.core.clone()].into_iter().chain(encoded);
@@ -49,7 +48,7 @@ impl Secret {
     }
 }
 
-/// Bytes in base64.
+/// Encodes bytes in base64.
 pub(crate) fn base64(bytes: Vec<u8>) -> String {
     let value = serde_json::to_value(ByteString(bytes)).unwrap_or_default();
     value.as_str().unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! The tests: each looks at a part of the evidence.
+//! The tests: each checks a part of the evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,10 +27,10 @@ fn list(lines: impl IntoIterator<Item = impl ToString>) -> String {
 fn the_role_is_exactly_what_the_code_uses(evidence: &Evidence) {
     let refused: Vec<String> =
         evidence.requests.iter().filter(|request| !request.allowed).map(ToString::to_string).collect();
-    assert!(refused.is_empty(), "the chart grants too little; refused were:{}", list(refused));
+    assert!(refused.is_empty(), "the chart grants too little; denied requests:{}", list(refused));
     let beside: Vec<String> =
         evidence.requests.iter().filter(|request| request.right.is_none()).map(ToString::to_string).collect();
-    assert!(beside.is_empty(), "the operator asks for what no role grants:{}", list(beside));
+    assert!(beside.is_empty(), "the operator requests what no role grants:{}", list(beside));
 
     let used = used(&evidence.requests);
     let spare: BTreeSet<&Right> = evidence.granted.difference(&used).collect();
@@ -55,7 +55,7 @@ fn promise_12_in_one_namespace_the_role_is_exactly_what_the_code_uses_and_no_clu
         .filter(|request| request.namespace != evidence.namespace)
         .map(ToString::to_string)
         .collect();
-    assert!(elsewhere.is_empty(), "asked for outside the namespace:{}", list(elsewhere));
+    assert!(elsewhere.is_empty(), "requests outside the namespace:{}", list(elsewhere));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn promise_12_secrets_are_read_one_by_one_where_an_object_names_them() {
         }
         let named = ["corp-ca", "login", "token"];
         let expected = named.map(|name| ((evidence.namespace.as_str(), name), BTreeSet::from(["get"])));
-        assert_eq!(read, expected.into(), "serving pods' Secrets are the kubelet's to read");
+        assert_eq!(read, expected.into(), "only the kubelet reads serving pods' Secrets");
     }
 }
 
@@ -84,7 +84,7 @@ fn promise_12_no_secret_is_revealed() {
                 assert_eq!(shown, None, "{what} shows {}", secret.what);
             }
         }
-        // The search finds what is there.
+        // The search itself works.
         for secret in evidence
             .secrets
             .iter()
@@ -93,9 +93,10 @@ fn promise_12_no_secret_is_revealed() {
             assert!(secret.shown_in(&evidence.kept).is_some(), "{} is not in the Secrets", secret.what);
         }
         let log = evidence.texts.iter().find(|(what, _)| what == "its log").map(|(_, text)| text.as_str());
-        for word in [r#""level":"DEBUG""#, "(hidden)", "RegistryUnauthorized", "SecretKeyInvalid", "by-token"]
+        for word in
+            [r#""level":"DEBUG""#, "(redacted)", "RegistryUnauthorized", "SecretKeyInvalid", "by-token"]
         {
-            assert!(log.is_some_and(|log| log.contains(word)), "the log does not speak of {word}");
+            assert!(log.is_some_and(|log| log.contains(word)), "the log does not contain {word}");
         }
     }
 }
@@ -105,17 +106,18 @@ fn promise_12_references_to_other_namespaces_and_urls_with_credentials_are_rejec
     for evidence in SCOPES.map(evidence::of) {
         let reasons = ["should match", "should match", "field not declared in schema", "carries no login"];
         assert_eq!(evidence.rejections.len(), reasons.len());
-        for ((what, said), reason) in evidence.rejections.iter().zip(reasons) {
-            assert!(said.contains(reason), "{what}: {said}");
+        for ((what, reported), reason) in evidence.rejections.iter().zip(reasons) {
+            assert!(reported.contains(reason), "{what}: {reported}");
         }
     }
 }
 
-/// Asks the API server whether it would take a pod of this template; what it says, warnings included.
+/// Asks the API server whether it would accept a pod of this template (dry run). Returns its response with
+/// warnings.
 async fn admission(cluster: &Cluster, namespace: &str, template: &Value) -> Result<String> {
     let mut pod =
         json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "a" }, "spec": template["spec"] });
-    // The account is made with the release, and not here.
+    // The account is created with the release, not here.
     pod["spec"].as_object_mut().map(|spec| spec.remove("serviceAccountName"));
     let ask = ["create", "-n", namespace, "--dry-run=server", "-o", "name", "-f", "-"];
     cluster.run_kubectl(&ask, Some(&pod.to_string())).await
@@ -146,18 +148,18 @@ async fn ask_for_all(cluster: &Cluster, namespace: &str, evidence: &Evidence) ->
         ensure!(names.contains(name), "no template of {name} among {names:?}");
     }
     for (name, template) in &evidence.templates {
-        let said = admission(cluster, namespace, template).await?;
-        ensure!(said.trim() == "pod/a", "{name}: {said}");
+        let reported = admission(cluster, namespace, template).await?;
+        ensure!(reported.trim() == "pod/a", "{name}: {reported}");
         if name != "the operator" {
             ensure!(template["spec"]["automountServiceAccountToken"] == false, "{name} gets a token");
         }
     }
-    // The namespace does refuse.
+    // The namespace does reject pods.
     let mut loose = evidence.templates[0].1.clone();
     loose["spec"]["securityContext"]["runAsNonRoot"] = json!(false);
     let error_message = admission(cluster, namespace, &loose).await.map_err(|error| error.to_string());
     ensure!(
-        error_message.as_ref().is_err_and(|said| said.contains("violates PodSecurity")),
+        error_message.as_ref().is_err_and(|reported| reported.contains("violates PodSecurity")),
         "{error_message:?}"
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! What a role grants, and what a request needs.
+//! Permissions of roles and requests.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -27,13 +27,13 @@ impl fmt::Display for Right {
     }
 }
 
-/// Everything that a `Role` or `ClusterRole` grants, one by one.
+/// Returns everything that a `Role` or `ClusterRole` grants, one by one.
 pub(crate) fn granted(role: &Value) -> Result<BTreeSet<Right>> {
     let mut rights = BTreeSet::new();
     for rule in role["rules"].as_array().context("a role without rules")? {
         let fields: Vec<&str> =
             rule.as_object().into_iter().flatten().map(|(field, _)| field.as_str()).collect();
-        ensure!(fields == ["apiGroups", "resources", "verbs"], "a rule of another form: {rule}");
+        ensure!(fields == ["apiGroups", "resources", "verbs"], "a rule in an unexpected form: {rule}");
         let (groups, resources, verbs): (Vec<String>, Vec<String>, Vec<String>) =
             (words(&rule["apiGroups"])?, words(&rule["resources"])?, words(&rule["verbs"])?);
         for group in &groups {

@@ -1,4 +1,4 @@
-//! What is played: all that the operator can do, and what goes wrong.
+//! The story: everything that the operator can do, and errors.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
@@ -88,8 +88,8 @@ impl<'a> Story<'a> {
         format!("{}-adopted", self.place.model)
     }
 
-    /// One ModelAlias's life, but for its end: a first version, a promotion, a rollback, other settings,
-    /// versions that are forgotten, a version that fails, twice.
+    /// The life of one ModelAlias up to its deletion: a first version, a promotion, a rollback, other
+    /// settings, versions that are deleted, a version that fails, twice.
     pub(crate) async fn champion(&self) -> Result<()> {
         let place = self.place;
         let env = "env: [{name: KEY, valueFrom: {secretKeyRef: {name: model-key, key: key}}}]";
@@ -122,7 +122,7 @@ impl<'a> Story<'a> {
         let change = place.desired(&fails).await?;
         place.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
         place.event("Rejected").await?;
-        // The same Event once more is counted, not made anew.
+        // A repeated Event is counted, not created again.
         place.retry("again").await?;
         let counted = |event: &Event| event.reason.as_deref() == Some("Rejected") && event.series.is_some();
         self.events.until("the same Event twice", PATIENCE, |seen| counted(&seen.object)).await?;
@@ -147,7 +147,7 @@ impl<'a> Story<'a> {
         self.alias("custom", json!({ "alias": "custom", "version": "1", "serving": serving })).await
     }
 
-    /// Applies a ModelAlias, and waits until its wish is met.
+    /// Applies a ModelAlias, and waits until its desired state is reached.
     async fn alias(&self, name: &str, mut spec: Value) -> Result<()> {
         spec["modelRef"] = json!({ "name": "model" });
         let alias = json!({
@@ -162,7 +162,7 @@ impl<'a> Story<'a> {
         watched.ready(change, PATIENCE).await.map(drop)
     }
 
-    /// The pod templates of everything that serves, by name.
+    /// Returns the pod templates of all serving pods, by name.
     pub(crate) async fn templates(&self) -> Result<Vec<(String, Value)>> {
         let deployments = self.place.api::<Deployment>().list(&ListParams::default()).await?;
         let template = |deployment: Deployment| -> Result<(String, Value)> {
@@ -173,8 +173,7 @@ impl<'a> Story<'a> {
         deployments.items.into_iter().map(template).collect()
     }
 
-    /// What serves is given up: a ModelAlias without `serving`, then all of them, then a model with its
-    /// policy.
+    /// Deletions: `serving` of a ModelAlias, then all of them, then a model with its policy.
     pub(crate) async fn ends(&self) -> Result<()> {
         let place = self.place;
         place.get("{version: '2', serving: null, rollout: null}").await?;

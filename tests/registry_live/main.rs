@@ -1,8 +1,7 @@
-//! The MLflow backend against a real tracking server, so that the tests on the wire are about MLflow as it
-//! is.
+//! The MLflow backend against a real tracking server, to confirm the assumptions of the wire tests.
 //!
-//! `LAUREL_TEST_MLFLOW_URL` names the server: one without authentication and without workspaces, that serves
-//! artifacts. The tests make models whose names begin with `laurel-` and a number, and delete them again.
+//! `LAUREL_TEST_MLFLOW_URL` names the server: one without authentication and workspaces that serves
+//! artifacts. The tests create models whose names begin with `laurel-` and a number, and delete them again.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as its tests do")]
 #![expect(clippy::disallowed_methods, reason = "the environment names the server")]
 
@@ -28,10 +27,10 @@ use crate::upload::Upload;
 mod upload;
 mod webhooks;
 
-/// How large an input example may be.
+/// Maximum size of an input example.
 const LIMIT: usize = 1 << 20;
 
-/// The value of an environment variable that these tests need.
+/// Returns the value of a required environment variable.
 pub(crate) fn variable(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: it names the MLflow server to test against"))
@@ -53,7 +52,7 @@ fn registry() -> MlflowRegistry {
     MlflowRegistry::new(connection()).unwrap()
 }
 
-/// A name that no other run uses.
+/// Returns a unique name.
 fn unique(suffix: &str) -> ModelName {
     let nanos = jiff::Zoned::now().timestamp().as_nanosecond();
     format!("laurel-{nanos}-{suffix}").parse().unwrap()
@@ -98,7 +97,7 @@ async fn a_model_is_created_and_deleted() {
     registry.delete_model_tag(&name, "x").await.unwrap();
     assert_eq!(registry.model(&name).await.unwrap(), None);
     let error = registry.set_description(&name, "x").await.unwrap_err();
-    assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -115,14 +114,14 @@ async fn an_alias_is_set_moved_and_deleted() {
         assert_eq!(registry.model(&name).await.unwrap().unwrap().aliases, BTreeMap::from(expected));
     }
     let error = registry.set_alias(&name, &champion, v(9)).await.unwrap_err();
-    assert!(matches!(&error, RegistryError::Refused { detail } if detail.contains("not found")), "{error}");
+    assert!(matches!(&error, RegistryError::Rejected { detail } if detail.contains("not found")), "{error}");
     registry.delete_alias(&name, &champion).await.unwrap();
     registry.delete_alias(&name, &champion).await.unwrap();
     assert_eq!(registry.model(&name).await.unwrap().unwrap().aliases, BTreeMap::new());
     registry.delete_model(&name).await.unwrap();
     registry.delete_alias(&name, &champion).await.unwrap();
     let error = registry.set_alias(&name, &champion, v(1)).await.unwrap_err();
-    assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -144,7 +143,7 @@ async fn a_stage_is_an_alias_if_configured() {
     let listed = staged.models(&BTreeSet::from([name.clone()])).await.unwrap();
     assert_eq!(listed[&name].aliases, BTreeMap::from([(production.clone(), v(1))]));
     assert_eq!(aliases(&ordinary).await, BTreeMap::new());
-    // Aliases by any other name are aliases.
+    // Aliases with other names are not stages.
     staged.set_alias(&name, &champion, v(2)).await.unwrap();
     assert_eq!(aliases(&ordinary).await, BTreeMap::from([(champion.clone(), v(2))]));
     staged.delete_alias(&name, &production).await.unwrap();
@@ -240,7 +239,7 @@ async fn the_input_example_is_found_if_there_is_one() {
     assert_eq!(registry.version(&name, v(1)).await.unwrap().unwrap().model_uri.as_str(), with);
     assert_eq!(registry.input_example(&name, v(2), LIMIT).await.unwrap(), None);
     let error = registry.input_example(&name, v(3), LIMIT).await.unwrap_err();
-    assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
     upload.version(&name, "hf://nobody/nothing").await;
     let error = registry.input_example(&name, v(3), LIMIT).await.unwrap_err();
     assert!(matches!(error, RegistryError::ServerFailed { status: 500, .. }), "{error}");
@@ -255,14 +254,14 @@ async fn a_prompt_is_not_a_model() {
     registry.create_model(&name, "", &BTreeMap::new()).await.unwrap();
     assert_eq!(registry.models(&BTreeSet::from([name.clone()])).await.unwrap(), BTreeMap::new());
     let error = registry.model(&name).await.unwrap_err();
-    assert!(matches!(&error, RegistryError::Refused { detail } if detail.contains("prompt")), "{error}");
+    assert!(matches!(&error, RegistryError::Rejected { detail } if detail.contains("prompt")), "{error}");
     registry.delete_model(&name).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_host_that_is_not_allowed_is_reported() {
     let mut url = connection().url;
-    // The same address, written as nobody writes it: the server's list does not have it.
+    // The same address in an unusual notation, which is not in the server's list.
     assert_eq!(url.host_str(), Some("127.0.0.1"), "LAUREL_TEST_MLFLOW_URL has to name 127.0.0.1");
     url.set_host(Some("[::ffff:127.0.0.1]")).unwrap();
     let port = url.port().unwrap();

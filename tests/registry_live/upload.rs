@@ -2,7 +2,7 @@
     clippy::disallowed_types,
     reason = "effects: training jobs write versions over HTTP, and so does this"
 )]
-//! Makes what only training jobs make: logged models and versions.
+//! Creates logged models and versions, as training jobs do.
 
 use laurel::api::names::ModelName;
 use reqwest::{Client, Method, RequestBuilder};
@@ -19,12 +19,12 @@ impl Upload {
         Self { client: Client::new(), base: base.clone() }
     }
 
-    /// Registers a version whose files are said to be at `source`.
+    /// Registers a version with this `source`.
     pub(crate) async fn version(&self, name: &ModelName, source: &str) {
         self.json("mlflow/model-versions/create", &json!({ "name": name, "source": source })).await;
     }
 
-    /// Logs a model with these files and registers it as a version; its `models:/m-…` URI.
+    /// Logs a model with these files and registers it as a version. Returns its `models:/m-…` URI.
     pub(crate) async fn logged_model(&self, name: &ModelName, files: &[(&str, &str)]) -> String {
         let experiment = json!({ "experiment_id": "0", "name": "laurel" });
         let logged = self.json("mlflow/logged-models", &experiment).await;

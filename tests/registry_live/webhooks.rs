@@ -24,7 +24,7 @@ fn key() -> RegistryKey {
     RegistryKey::Object { namespace: "live".to_owned(), name: "mlflow".to_owned() }
 }
 
-/// A server that takes what is signed.
+/// A server that accepts signed deliveries.
 async fn receiver() -> MockServer {
     let server = MockServer::start().await;
     let signed = Mock::given(header_exists("X-MLflow-Signature")).and(header_exists("X-MLflow-Delivery-Id"));
@@ -63,7 +63,7 @@ async fn a_webhook_is_created_kept_changed_and_deleted() {
     assert!(listed[0].is_complete && listed[0].url == made.url && listed[0].description == made.description);
     assert_eq!(receiver.received_requests().await.unwrap().len(), 1, "MLflow delivers its example");
 
-    // As it is, it is left alone: nothing is changed, and nothing is tried.
+    // An unchanged webhook is kept: nothing is written or tested.
     register(&polled, &made, false, &mut None).await.unwrap();
     assert_eq!(receiver.received_requests().await.unwrap().len(), 1);
 

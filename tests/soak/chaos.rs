@@ -1,4 +1,4 @@
-//! What goes wrong: the operator ends at any moment, MLflow dies and hangs.
+//! Chaos: the operator is killed at any moment, MLflow is killed and hangs.
 
 use std::time::Duration;
 
@@ -19,21 +19,21 @@ use crate::support::{
     mlflow,
 };
 
-/// The longest pause between two of them.
+/// Maximum pause between two of them.
 const PAUSE: Duration = Duration::from_secs(12);
 
-/// The longest that MLflow hangs.
+/// Maximum time for which MLflow hangs.
 const HANG: Duration = Duration::from_secs(10);
 
-/// Of the streams of choices the one that is not a driver's.
+/// The random stream that no driver uses.
 const STREAM: u64 = 0;
 
-/// Who makes things go wrong.
+/// The source of chaos.
 pub(super) struct Chaos<'a> {
     harness: &'a Harness,
 }
 
-/// What goes wrong next.
+/// The next fault.
 #[derive(Clone, Copy)]
 enum Wrong {
     OperatorKilled,
@@ -47,7 +47,7 @@ impl<'a> Chaos<'a> {
         Self { harness }
     }
 
-    /// Makes one thing after the other go wrong, at any moment, until it is stopped.
+    /// Causes one fault after another, at any moment, until stopped.
     pub(super) async fn rage(&self, seed: u64, mut stopped: watch::Receiver<bool>) -> Result<()> {
         use Wrong::{MlflowHung, MlflowKilled, OperatorEnded, OperatorKilled};
         let mut random = Random::of(seed, STREAM);
@@ -64,13 +64,13 @@ impl<'a> Chaos<'a> {
                 OperatorEnded => self.end_operator().await?,
                 MlflowKilled if self.mlflow_answers().await => self.kill_mlflow().await?,
                 MlflowHung if self.mlflow_answers().await => self.hang_mlflow(hang).await?,
-                // An MLflow that has not come back yet cannot be killed.
+                // An MLflow that is not running again yet cannot be killed.
                 OperatorKilled | MlflowKilled | MlflowHung => self.kill_operator("at any moment").await?,
             }
         }
     }
 
-    /// Kills the operator without a word. The next one may be there before it is quite gone.
+    /// Kills the operator. The next one may start before it is gone.
     pub(super) async fn kill_operator(&self, when: &str) -> Result<()> {
         self.delete_operator(&DeleteParams::default().grace_period(0)).await?;
         self.harness.count(|figures| figures.operator_kills += 1);
@@ -78,11 +78,11 @@ impl<'a> Chaos<'a> {
         Ok(())
     }
 
-    /// Ends the operator as an upgrade or a drained node ends it.
+    /// Stops the operator as an upgrade or a drained node does.
     async fn end_operator(&self) -> Result<()> {
         self.delete_operator(&DeleteParams::default()).await?;
         self.harness.count(|figures| figures.operator_ends += 1);
-        self.harness.story.log("CHAOS the operator is listed to end");
+        self.harness.story.log("CHAOS the operator is terminated");
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl<'a> Chaos<'a> {
     }
 
     async fn kill_mlflow(&self) -> Result<()> {
-        // All but the first process, which starts it again; its data outlives it.
+        // All but the first process, which restarts it; its data survives.
         self.in_mlflow("kill -KILL -1").await?;
         self.harness.count(|figures| figures.mlflow_restarts += 1);
         self.harness.story.log("CHAOS MLflow is killed");

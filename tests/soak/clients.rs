@@ -1,4 +1,4 @@
-//! A ModelAlias's clients, and which version may answer them when.
+//! A ModelAlias's clients, and which version may answer them at which time.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,13 +14,13 @@ use crate::support::{
 /// Requests per second over each kind of connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
-    /// The real model's answer to its own input example.
+    /// A prediction of the model's own input example.
     pub(super) predictions: u32,
     /// `GET /ping`, which costs the server next to nothing.
     pub(super) pings: u32,
 }
 
-/// Clients that ask at a constant rate, both over fresh and over kept connections.
+/// Clients that send at a constant rate, over new and over kept connections.
 pub(super) struct Clients {
     loads: Vec<Load>,
     allowed: Mutex<Allowed>,
@@ -41,14 +41,14 @@ impl Clients {
         Self { loads, allowed: Mutex::new(allowed), _way: way }
     }
 
-    /// Asks nothing more, and waits for the answers that are due.
+    /// Stops sending, and waits for outstanding responses.
     pub(super) async fn finish(&mut self) {
         for load in &mut self.loads {
             load.finish().await;
         }
     }
 
-    /// How many requests were sent so far, and how many of them were lost.
+    /// Returns how many requests were sent so far, and how many of them were lost.
     pub(super) fn counts(&self) -> (usize, usize) {
         let counts = self.loads.iter().map(Load::counts);
         counts.fold((0, 0), |(sent, lost), (more_sent, more_lost)| (sent + more_sent, lost + more_lost))
@@ -59,7 +59,7 @@ impl Clients {
         Report::of_all(self.loads.iter().map(Load::report))
     }
 
-    /// The requests that ended since a moment.
+    /// Returns the requests that ended since a given time.
     pub(super) fn ended_since(&self, moment: Instant) -> Report {
         Report::of_all(self.loads.iter().map(|load| load.ended_since(moment)))
     }
@@ -71,11 +71,11 @@ impl Clients {
         now
     }
 
-    /// Waits until each kind of client has been answered by `version` alone for `this_long`, and makes sure
-    /// that since `changed` no answer came from where it may not come from.
+    /// Waits until each kind of client has been answered only by `version` for `this_long`, and asserts that
+    /// since `changed` no disallowed version answered.
     ///
-    /// `at_once` says that traffic has moved with the first answer of `version`: whoever asks after that
-    /// answer must not be answered by another version. Otherwise it has moved when the last client has.
+    /// With `at_once`, traffic has moved with the first response of `version`: no later request may be
+    /// answered by another version. Otherwise it has moved when the last client has.
     pub(super) async fn stay_on(
         &self,
         changed: Instant,
@@ -94,11 +94,7 @@ impl Clients {
                 _ => sleep(Duration::from_millis(50)).await,
             }
             let seen = || Report::of_all(self.loads.iter().map(|load| load.since(changed)));
-            ensure!(
-                began.elapsed() < deadline,
-                "clients do not come to be answered by {version} alone: {}",
-                seen()
-            );
+            ensure!(began.elapsed() < deadline, "clients are not answered by {version} alone: {}", seen());
         };
         let report = Report::of_all(self.loads.iter().map(|load| load.since(changed)));
         let first = report.first_answer_by(version).filter(|_| at_once);
@@ -106,14 +102,14 @@ impl Clients {
         Ok(())
     }
 
-    /// The answers among `report` that came from where they may not come from.
+    /// Returns the responses in `report` from versions that were not allowed.
     pub(super) fn strays(&self, report: &Report) -> Vec<Sample> {
         let allowed = self.allowed.lock();
         report.samples().iter().filter(|sample| !allowed.allows(sample)).cloned().collect()
     }
 }
 
-/// Since when `version` alone has answered.
+/// Returns since when only `version` has answered.
 fn answered_alone(report: &Report, version: &str) -> Option<Instant> {
     let by_it = |sample: &&Sample| sample.version() == Some(version);
     let other = report.samples().iter().filter(|sample| sample.is_answered() && !by_it(sample));
@@ -122,7 +118,7 @@ fn answered_alone(report: &Report, version: &str) -> Option<Instant> {
     alone.map(|sample| sample.ended).min()
 }
 
-/// Which versions may answer from which moment on.
+/// Which versions may answer, from which time on.
 #[derive(Default)]
 struct Allowed(Vec<(Instant, BTreeSet<String>)>);
 
@@ -131,7 +127,7 @@ impl Allowed {
         self.0.push((moment, versions.map(str::to_owned).into()));
     }
 
-    /// Whether the answer is by a version that was allowed at some moment between question and answer.
+    /// Whether the responding version was allowed at some time between request and response.
     fn allows(&self, sample: &Sample) -> bool {
         let Outcome::Answered { version: Some(version) } = &sample.outcome else {
             return !sample.is_answered();

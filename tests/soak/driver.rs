@@ -1,4 +1,4 @@
-//! Changes one ModelAlias again and again, and waits each time until its clients have moved.
+//! Changes one ModelAlias repeatedly, and waits each time until its clients have moved.
 
 use std::time::Duration;
 
@@ -20,30 +20,30 @@ use super::{
 };
 use crate::support::alias::{self, Alias, Change};
 
-/// A change waits for an operator that was killed, for an MLflow that is away and for pods on a machine with
-/// too much to do. Far more than that is a change that hangs.
+/// A change may wait for a killed operator, an unreachable MLflow and pods on an overloaded machine. A change
+/// that takes far longer hangs.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// The longest rest between two changes.
+/// Maximum pause between two changes.
 const REST: Duration = Duration::from_millis(1500);
 
-/// How long one version alone must answer until traffic counts as moved: where it moves at once, and where
-/// both versions answered before.
+/// How long only one version must answer until traffic counts as moved: with an immediate switch, and after
+/// both versions answered.
 const ALONE: Duration = Duration::from_secs(1);
 const ALONE_AFTER_BOTH: Duration = Duration::from_secs(4);
 
-/// The percentage of changes in whose midst the operator is killed, beside the kills at any moment.
+/// The percentage of changes during which the operator is killed, in addition to kills at any moment.
 const KILLS: u64 = 20;
 
-/// The percentage of changes of a `BlueGreen` alias that go back to the warm version, and that are taken
-/// back.
+/// The percentages of changes of a `BlueGreen` alias that roll back to the warm version, and that are
+/// reverted midway.
 const BACK: u64 = 65;
 const TAKEN_BACK: u64 = 8;
 
-/// The watch of an [`Alias`] keeps all that it saw; after this many changes it begins anew.
+/// The watch of an [`Alias`] keeps everything it saw; after this many changes it is restarted.
 const WATCHED: usize = 40;
 
-/// Who changes one ModelAlias.
+/// The driver of one ModelAlias.
 pub(super) struct Driver<'a> {
     harness: &'a Harness,
     subject: &'a Subject,
@@ -72,7 +72,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// One change after the other, until it is stopped.
+    /// Makes one change after another, until stopped.
     pub(super) async fn drive(&mut self, mut stopped: watch::Receiver<bool>) -> Result<()> {
         while !*stopped.borrow() {
             let name = self.subject.plan.name;
@@ -99,7 +99,7 @@ impl<'a> Driver<'a> {
         let cold: Vec<&str> = others.filter(|version| Some(*version) != warm.as_deref()).collect();
         let (back, taken_back) = (self.random.chance(BACK), self.random.chance(TAKEN_BACK));
         let cold = (*self.random.one_of(&cold)).to_owned();
-        // While others start theirs, what is warm is gone back to.
+        // While others start pods, roll back to a warm version.
         let room = self.harness.room_to_start.try_acquire_many(self.subject.plan.starts()).ok();
         if let Some(warm) = warm.as_ref().filter(|_| back || room.is_none()) {
             drop(room);
@@ -118,7 +118,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Wishes for another version, and waits until all clients are answered by it.
+    /// Requests another version, and waits until all clients are answered by it.
     async fn change(&mut self, kind: Kind, to: &str) -> Result<()> {
         let from = std::mem::replace(&mut self.serving, to.to_owned());
         let begun = self.subject.clients.may_be_answered_by([&from, to]);
@@ -131,7 +131,7 @@ impl<'a> Driver<'a> {
         let took = Took { ready: since(ready), moved: last_old.map_or(Duration::ZERO, since) };
         self.harness.count(|figures| figures.count(kind, self.subject.plan.asked_by.into(), took));
         self.harness.story.log(format!(
-            "{} {from} -> {to}: {kind:?}, last old answer after {:.2} s, Ready after {:.2} s",
+            "{} {from} -> {to}: {kind:?}, last old response after {:.2} s, Ready after {:.2} s",
             self.subject.plan.name,
             took.moved.as_secs_f64(),
             took.ready.as_secs_f64()
@@ -139,7 +139,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Wishes for another version and thinks better of it at any moment.
+    /// Requests another version and reverts it at any moment.
     async fn take_back(&mut self, other: &str) -> Result<()> {
         let serving = self.serving.clone();
         let begun = self.subject.clients.may_be_answered_by([&serving, other]);
@@ -150,7 +150,7 @@ impl<'a> Driver<'a> {
         self.harness.count(|figures| figures.taken_back += 1);
         self.harness
             .story
-            .log(format!("{} stays on {serving}: {other} was taken back", self.subject.plan.name));
+            .log(format!("{} stays on {serving}: {other} was reverted", self.subject.plan.name));
         Ok(())
     }
 
@@ -165,7 +165,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// As a person would: again, while MLflow is away.
+    /// Retries while MLflow is unreachable, as a person would.
     async fn set_alias(&self, version: &str) -> Result<()> {
         let began = Instant::now();
         let Harness { mlflow, model, .. } = self.harness;
@@ -174,7 +174,7 @@ impl<'a> Driver<'a> {
                 timeout(Duration::from_secs(20), mlflow.set_alias(model, self.subject.plan.alias, version));
             let why = match set.await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(away)) => away.context("MLflow takes no alias"),
+                Ok(Err(away)) => away.context("MLflow does not set the alias"),
                 Err(hangs) => anyhow!(hangs).context("MLflow does not answer"),
             };
             if began.elapsed() > PATIENCE {
@@ -184,7 +184,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Waits until the wish is met and every client has noticed; when it was met.
+    /// Waits until the desired version serves and every client has moved. Returns when it served.
     async fn settled(&self, begun: Instant, change: Change, at_once: bool) -> Result<Instant> {
         let desired = self.serving.as_str();
         let is_met = |malias: &ModelAlias| {
@@ -194,16 +194,16 @@ impl<'a> Driver<'a> {
         let ready = self.alias.until_since(change.accepted, &what, PATIENCE, is_met).await?;
         let alone = if at_once { ALONE } else { ALONE_AFTER_BOTH };
         let clients = &self.subject.clients;
-        // Where both may have answered, what counts is what comes after the wish was met.
+        // If both may have answered, only responses after the desired version served count.
         let since = if at_once { begun } else { ready.at };
         clients.stay_on(since, desired, (alone, at_once), PATIENCE).await?;
         verdict::no_strays(self.harness, self.subject, &clients.ended_since(begun))?;
         Ok(ready.at)
     }
 
-    /// Kills the operator in the midst of some changes.
+    /// Kills the operator during some changes.
     fn perhaps_kill_the_operator(&mut self, kind: Kind) -> impl Future<Output = Result<()>> + use<'a> {
-        // About as long as it takes.
+        // About as long as a change takes.
         let midst = match (kind, self.subject.plan.asked_by) {
             (Kind::Rollback, AskedBy::Spec) => Duration::from_millis(250),
             (Kind::Rollback, AskedBy::Registry) => Duration::from_secs(5),

@@ -1,10 +1,10 @@
-//! What is counted.
+//! The counters of a soak.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::support::load::quantile;
 
-/// What kind of a change it was.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// `BlueGreen`, to a version whose pods had to be started.
@@ -15,39 +15,39 @@ pub(super) enum Kind {
     Exchange,
 }
 
-/// How long a change took since it was accepted.
+/// Durations of a change since it was accepted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Took {
     /// Until the ModelAlias was `Ready` with it.
     pub(super) ready: Duration,
-    /// Until the last answer of the version before.
+    /// Until the last response of the previous version.
     pub(super) moved: Duration,
 }
 
-/// What was done so far.
+/// Counts and durations so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
-    /// The changes that were carried through, by kind and by who asked for them.
+    /// Completed changes, by kind and by requester.
     changes: BTreeMap<(Kind, &'static str), Vec<Took>>,
-    /// Promotions that were taken back while they were under way.
+    /// Promotions that were reverted midway.
     pub(super) taken_back: usize,
-    /// Kills of the operator without a word.
+    /// Kills of the operator by SIGKILL.
     pub(super) operator_kills: usize,
-    /// Ends of the operator by SIGTERM.
+    /// Terminations of the operator by SIGTERM.
     pub(super) operator_ends: usize,
     /// Kills of MLflow.
     pub(super) mlflow_restarts: usize,
-    /// Times in which MLflow accepted connections and answered nothing.
+    /// Times when MLflow accepted connections but did not answer.
     pub(super) mlflow_hangs: usize,
 }
 
 impl Figures {
-    /// A change was carried through.
+    /// Counts a completed change.
     pub(super) fn count(&mut self, kind: Kind, asked_by: &'static str, took: Took) {
         self.changes.entry((kind, asked_by)).or_default().push(took);
     }
 
-    /// All that were carried through.
+    /// Returns the number of completed changes.
     pub(super) fn changes(&self) -> usize {
         self.changes.values().map(Vec::len).sum()
     }
@@ -56,7 +56,7 @@ impl Figures {
         self.changes.iter().filter(|((of, _), _)| *of == kind).map(|(_, all)| all.len()).sum()
     }
 
-    /// Everything, in several lines.
+    /// Formats everything, in several lines.
     pub(super) fn in_full(&self) -> String {
         let seconds = |times: Vec<Duration>| {
             let at = |share| quantile(times.clone(), share).unwrap_or_default().as_secs_f64();
@@ -65,7 +65,7 @@ impl Figures {
         let mut lines = vec![self.to_string()];
         for ((kind, asked_by), all) in &self.changes {
             lines.push(format!(
-                "  {} x {kind:?} by {asked_by}: until the last old answer {}; until Ready {}",
+                "  {} x {kind:?} by {asked_by}: until the last old response {}; until Ready {}",
                 all.len(),
                 seconds(all.iter().map(|took| took.moved).collect()),
                 seconds(all.iter().map(|took| took.ready).collect()),

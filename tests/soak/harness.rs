@@ -1,4 +1,4 @@
-//! Where the soak plays: a namespace, a registered model, three aliases, and what is watched.
+//! The soak's harness: a namespace, a registered model, three aliases, and watches.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -34,10 +34,10 @@ use crate::support::{
     watch::Watch,
 };
 
-/// How many model servers start at a time at most.
+/// Maximum number of model servers that start at a time.
 const STARTS: usize = 3;
 
-/// Until the first version serves.
+/// Time limit until the first version serves.
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A ModelAlias that is changed, and its clients.
@@ -46,7 +46,7 @@ pub(super) struct Subject {
     pub(super) clients: Clients,
 }
 
-/// Everything of the cluster that is watched, all of the time.
+/// The watches of the cluster, for the whole soak.
 pub(super) struct Watched {
     pub(super) aliases: Watch<ModelAlias>,
     pub(super) models: Watch<RegisteredModel>,
@@ -59,7 +59,7 @@ pub(super) struct Watched {
     pub(super) events: Watch<Event>,
 }
 
-/// Where the soak plays.
+/// The harness of a soak.
 pub(super) struct Harness {
     pub(super) cluster: Cluster,
     pub(super) mlflow: Mlflow,
@@ -95,7 +95,7 @@ impl Harness {
         let prediction = Request::post_json("/invocations", example);
         let subjects = try_join_all(PLANS.iter().map(|plan| begin(&cluster, plan, &prediction))).await?;
         let story = Story::begin();
-        story.log("version 1 serves everywhere, and the clients ask");
+        story.log("version 1 serves everywhere, and the clients are sending");
         Ok(Self {
             cluster,
             mlflow,
@@ -114,7 +114,7 @@ impl Harness {
         self.mlflow.delete_model(&self.model).await
     }
 
-    /// The subject's ModelAlias, observed from now on.
+    /// Observes the subject's ModelAlias from now on.
     pub(super) fn observe(&self, subject: &Subject) -> Alias {
         Alias::observe(&self.cluster, NAMESPACE, subject.plan.name)
     }
@@ -137,24 +137,24 @@ impl Harness {
         Report::of_all(self.subjects.iter().map(|subject| subject.clients.report()))
     }
 
-    /// How many requests were sent so far, and how many of them were lost.
+    /// Returns how many requests were sent so far, and how many of them were lost.
     pub(super) fn counts(&self) -> (usize, usize) {
         let counts = self.subjects.iter().map(|subject| subject.clients.counts());
         counts.fold((0, 0), |(sent, lost), (more_sent, more_lost)| (sent + more_sent, lost + more_lost))
     }
 
-    /// The requests that ended since a moment.
+    /// Returns the requests that ended since a given time.
     pub(super) fn of_late(&self, since: Instant) -> Report {
         Report::of_all(self.subjects.iter().map(|subject| subject.clients.ended_since(since)))
     }
 
-    /// How far it is.
+    /// Returns the progress.
     pub(super) fn progress(&self) -> String {
         let (sent, lost) = self.counts();
         format!("{}; {sent} requests, {lost} lost", self.figures())
     }
 
-    /// What came of it all.
+    /// Returns the final figures.
     pub(super) fn summary(&self) -> String {
         let requests = self.requests();
         let kinds = [Connection::Fresh, Connection::KeepAlive]
@@ -163,7 +163,7 @@ impl Harness {
         format!("{}\n{kinds}\n  in all: {requests}", self.figures().in_full())
     }
 
-    /// What a person would look at first.
+    /// Prints diagnostics.
     pub(super) async fn show(&self) {
         let looks: [&[&str]; 3] = [
             &["get", "modelaliases,registeredmodels,modelregistries", "-o", "wide"],
@@ -212,7 +212,7 @@ where
     Watch::start(Api::namespaced(cluster.client.clone(), namespace), watcher::Config::default())
 }
 
-/// Waits until version 1 serves, and lets the clients ask.
+/// Waits until version 1 serves, and starts the clients.
 async fn begin(cluster: &Cluster, plan: &'static Plan, prediction: &Request) -> Result<Subject> {
     let alias = Alias::observe(cluster, NAMESPACE, plan.name);
     let change = alias.accepted().await?;

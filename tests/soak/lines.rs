@@ -1,4 +1,4 @@
-//! What was watched, as lines of the story.
+//! Formats what the watches saw as lines of the story.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use laurel::{
 use super::{harness::Watched, story::Line};
 use crate::support::{alias, pods::is_ready, watch::Watch};
 
-/// Everything that was seen, in any order.
+/// Returns everything that was seen, in any order.
 pub(super) fn all(watched: &Watched) -> Vec<Line> {
     [
         lines(&watched.aliases, model_alias),
@@ -38,8 +38,7 @@ where
         let name = seen.object.name_any();
         let gone = if seen.gone { " is gone;" } else { "" };
         let line = format!("{}{gone} {}", K::kind(&()), describe(&seen.object));
-        // Many changes of an object change nothing of what is listed, and an event that comes again is listed
-        // once.
+        // Many changes of an object do not change its line, and a repeated Event is listed once.
         if last.insert(name, line.clone()) != Some(line.clone()) {
             lines.push((seen.at, line));
         }
@@ -80,7 +79,7 @@ fn pod(pod: &Pod) -> String {
     let restarts: i32 = containers.iter().map(|container| container.restart_count).sum();
     let state = containers.first().and_then(|container| container.state.clone()).unwrap_or_default();
     let waits = state.waiting.and_then(|waiting| waiting.reason).unwrap_or_default();
-    let ended = state.terminated.map(|ended| format!("ended with {}", ended.exit_code)).unwrap_or_default();
+    let ended = state.terminated.map(|ended| format!("exited with {}", ended.exit_code)).unwrap_or_default();
     let terminating = if pod.metadata.deletion_timestamp.is_some() { "terminating" } else { "" };
     let ready = if is_ready(pod) { "ready" } else { "not ready" };
     let words = [status.phase.as_deref().unwrap_or_default(), ready, terminating, &waits, &ended];

@@ -1,21 +1,21 @@
-//! The soak: promise 2 while everything goes wrong that may go wrong.
+//! The soak: promise 2 under chaos.
 //!
-//! Clients ask 200 times a second while three aliases of one model are promoted and rolled back as fast as
-//! they can be, the operator is killed, and MLflow is killed and hung. Not one request may be lost, and none
-//! may be answered by a version that traffic has left. What it does comes from a seed; when it happens is up
-//! to the machine.
+//! Clients send 200 requests a second while three aliases of one model are promoted and rolled back as fast
+//! as possible, the operator is killed, and MLflow is killed and hung. No request may be lost, and none may
+//! be answered by a version that traffic has left. A seed determines what happens; the timing depends on the
+//! machine.
 //!
 //! ```text
-//! plan      what serves: three aliases, and how often each is asked
-//! harness     where it plays: the cluster, MLflow, what is watched
-//! driver    changes one ModelAlias again and again, and waits each time until its clients have moved
-//! chaos     kills the operator, kills and hangs MLflow
-//! clients   a ModelAlias's clients, and which version may answer them when
-//! verdict   what must hold: all along, and at the end
-//! story     what happened when, printed as it happens, and around a loss
-//! listed      what was watched, as lines of the story
-//! figures   what is counted
-//! random    choices from a seed
+//! plan     what serves: three aliases, and how often each is asked
+//! harness  the cluster, MLflow and the watches
+//! driver   changes one ModelAlias again and again, and waits each time until its clients have moved
+//! chaos    kills the operator, kills and hangs MLflow
+//! clients  a ModelAlias's clients, and which version may answer them when
+//! verdict  what must hold: all along, and at the end
+//! story    what happened when, printed as it happens, and around a loss
+//! listed   what was watched, as lines of the story
+//! figures  the counters
+//! random   choices from a seed
 //! ```
 
 mod chaos;
@@ -43,18 +43,18 @@ pub(crate) use plan::patient_probes;
 
 use self::{chaos::Chaos, driver::Driver, figures::Figures, harness::Harness};
 
-/// What to do, and how long.
+/// What to do, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
-    /// Decides every choice.
+    /// The seed of every choice.
     pub(crate) seed: u64,
-    /// When it is enough.
+    /// When to stop.
     pub(crate) enough: Enough,
-    /// Whether everything stays as it is when something was lost, to be looked at.
+    /// Whether to leave everything in place after a loss, for inspection.
     pub(crate) stays_on_failure: bool,
 }
 
-/// When it is enough.
+/// When to stop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Enough {
     /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator and a
@@ -77,26 +77,26 @@ impl Enough {
     }
 }
 
-/// How long the clients ask before anything is done.
+/// How long the clients send before anything is changed.
 const CALM: Duration = Duration::from_secs(5);
 
-/// How often a line tells how far it is.
+/// Interval between progress lines.
 const PROGRESS: Duration = Duration::from_secs(15);
 
-/// What is under way when it is enough must come to its end within this time.
+/// Time limit for changes in progress to complete after the stop.
 const LAST_CHANGES: Duration = Duration::from_mins(10);
 
-/// Soaks. An error tells what was lost and the story around it; without one, every promise held.
+/// Runs the soak. An error lists what was lost and the story around it; without one, every promise held.
 pub(crate) async fn soak(options: Options) -> Result<()> {
     println!("Soak with seed {}, {:?}", options.seed, options.enough);
     let mut harness = Harness::create().await?;
-    let played = run(&mut harness, options).await;
-    if played.is_err() {
+    let result = run(&mut harness, options).await;
+    if result.is_err() {
         harness.show().await;
     }
-    let stays = played.is_err() && options.stays_on_failure;
-    let struck = if stays { Ok(()) } else { harness.clean_up().await };
-    played.with_context(|| format!("the soak with seed {} failed", options.seed)).and(struck)
+    let stays = result.is_err() && options.stays_on_failure;
+    let cleaned = if stays { Ok(()) } else { harness.clean_up().await };
+    result.with_context(|| format!("the soak with seed {} failed", options.seed)).and(cleaned)
 }
 
 async fn run(harness: &mut Harness, options: Options) -> Result<()> {
@@ -126,8 +126,8 @@ async fn make_changes(harness: &Harness, options: Options) -> Result<()> {
     }
 }
 
-/// Tells how far it is, and stops everything when it is enough. Ends only with an error: when a request is
-/// lost, or when what is stopped does not end.
+/// Prints progress, and stops everything when done. Fails if a request is lost, or if a change in progress
+/// does not complete.
 async fn supervise(harness: &Harness, enough: Enough, stop: watch::Sender<bool>) -> Result<Infallible> {
     let started = Instant::now();
     let mut listed = started;
@@ -145,12 +145,12 @@ async fn supervise(harness: &Harness, enough: Enough, stop: watch::Sender<bool>)
         }
         match stopped {
             None if enough.is_reached(&harness.figures(), started) => {
-                harness.story.log("enough; what is under way is waited for");
+                harness.story.log("done; waiting for changes in progress");
                 stop.send_replace(true);
                 stopped = Some(Instant::now());
             }
             Some(since) if since.elapsed() > LAST_CHANGES => {
-                bail!("what was under way did not come to its end within {LAST_CHANGES:?}")
+                bail!("changes in progress did not complete within {LAST_CHANGES:?}")
             }
             _ => {}
         }

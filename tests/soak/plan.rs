@@ -1,4 +1,4 @@
-//! What serves: three aliases of one model, each asked for in its way and asked at its rate.
+//! The plan: three aliases of one model, each with its own way of requesting versions and its own rate.
 
 use serde_json::{Value, json};
 
@@ -8,18 +8,18 @@ use crate::support::mlflow;
 /// The namespace, and the registered model.
 pub(super) const NAMESPACE: &str = "laurel-soak";
 
-/// The model whose versions are registered once more, under a name of their own.
+/// The model whose versions are registered again, under another name.
 pub(super) const ORIGIN: &str = "fraud-xgboost";
 
-/// The versions that serve in turn. The first one serves first.
+/// The versions that serve in turn, beginning with the first.
 pub(super) const VERSIONS: [&str; 3] = ["1", "2", "3"];
 
-/// Who asks for a version.
+/// How versions are requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AskedBy {
     /// `spec.version`.
     Spec,
-    /// The alias in MLflow, which is followed.
+    /// The followed alias in MLflow.
     Registry,
 }
 
@@ -32,7 +32,7 @@ impl From<AskedBy> for &'static str {
     }
 }
 
-/// A ModelAlias, and how often it is asked.
+/// A ModelAlias, and its request rate.
 pub(super) struct Plan {
     /// Its name, which is also the Service's.
     pub(super) name: &'static str,
@@ -45,13 +45,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// How many pods start at a time when a version has to be started.
+    /// How many pods start at a time for a new version.
     pub(super) fn starts(&self) -> u32 {
         if self.rolling { 1 } else { self.replicas }
     }
 }
 
-/// 200 requests a second in all, half of them over fresh connections. One in five is a prediction of the real
+/// 200 requests a second in total, half of them over new connections. One in five is a prediction of the real
 /// model; the rest are pings, so that two cores also have room for the model servers that start all the time.
 pub(super) static PLANS: [Plan; 3] = [
     Plan {
@@ -80,7 +80,7 @@ pub(super) static PLANS: [Plan; 3] = [
     },
 ];
 
-/// Everything to be applied.
+/// Returns all objects to apply.
 pub(super) fn objects() -> Vec<Value> {
     let mut objects = vec![
         json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelRegistry", "metadata": { "name": "mlflow" },
@@ -92,9 +92,8 @@ pub(super) fn objects() -> Vec<Value> {
     objects
 }
 
-/// Two cores answer, start model servers and run the cluster. A server that has to wait for its turn is not
-/// gone: where the probes took it for gone, requests would be lost by the machine and not by a change of
-/// version.
+/// Two cores serve, start model servers and run the cluster. Patient probes: if a slow server counted as
+/// failed, requests would be lost because of the machine and not of a change of version.
 pub(crate) fn patient_probes() -> Value {
     let patient = json!({ "timeoutSeconds": 30, "failureThreshold": 20 });
     json!({ "name": "model", "readinessProbe": patient, "livenessProbe": patient })

@@ -1,4 +1,4 @@
-//! Choices from a seed: `SplitMix64`, which is short and good enough to choose with.
+//! Random choices from a seed: `SplitMix64`, which is short and good enough.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(super) struct Random(u64);
 
 impl Random {
-    /// The stream of one of several who choose, so that what one does changes nothing for the others.
+    /// Creates an independent stream, so that choices in one do not affect the others.
     pub(super) fn of(seed: u64, who: u64) -> Self {
         let mut random = Self(seed ^ who.wrapping_mul(0xD1B5_4A32_D192_ED03));
         random.next();
@@ -21,18 +21,18 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// True in `percent` of a hundred cases.
+    /// Returns true in `percent` of 100 cases.
     pub(super) fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
 
-    /// One of several.
+    /// Returns one of several.
     pub(super) fn one_of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         let choice = self.next() % choices.len() as u64;
         &choices[usize::try_from(choice).unwrap_or(0)]
     }
 
-    /// A time up to `longest`.
+    /// Returns a duration up to `longest`.
     pub(super) fn up_to(&mut self, longest: Duration) -> Duration {
         let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.next() % longest.max(1))

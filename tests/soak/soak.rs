@@ -1,17 +1,16 @@
-//! Soaks Laurel for as long as it is listed: promotions and rollbacks under load while the operator and MLflow
-//! are killed.
+//! Runs the soak: promotions and rollbacks under load while the operator and MLflow are killed.
 //!
 //! ```sh
 //! make demo                         # leaves a cluster with MLflow, its models, and Laurel
-//! make soak MINUTES=30              # or CHANGES=500; SEED=7 chooses as a run did before
+//! make soak MINUTES=30              # or CHANGES=500; SEED=7 repeats an earlier run's choices
 //! ```
 //!
-//! It ends with an error when a single request is lost; then it prints which, and what happened around them,
-//! and leaves its namespace, `laurel-soak`, as it is.
+//! It fails if a single request is lost; then it prints which ones and what happened around them, and leaves
+//! its namespace, `laurel-soak`, in place.
 
-#![expect(clippy::print_stdout, reason = "it tells a person at a terminal what happens")]
+#![expect(clippy::print_stdout, reason = "it reports progress at a terminal")]
 #![expect(clippy::disallowed_types, reason = "effects: runs against a real cluster")]
-#![expect(clippy::disallowed_methods, reason = "effects: what goes wrong does so at any moment")]
+#![expect(clippy::disallowed_methods, reason = "effects: faults happen at any moment")]
 
 #[path = "mod.rs"]
 mod soak;
@@ -25,16 +24,16 @@ use anyhow::Result;
 use clap::Parser;
 use soak::{Enough, Options};
 
-/// Promotes and rolls back under load while the operator and MLflow are killed; fails when a request is lost.
+/// Promotes and rolls back under load while the operator and MLflow are killed; fails if a request is lost.
 #[derive(Parser)]
 struct Arguments {
-    /// How long to go on.
+    /// How long to run.
     #[arg(long, default_value_t = 10, conflicts_with = "changes")]
     minutes: u64,
-    /// How many promotions and rollbacks to carry through, instead of for how long.
+    /// Number of promotions and rollbacks, instead of a duration.
     #[arg(long)]
     changes: Option<usize>,
-    /// Decides every choice; by default the time.
+    /// The seed of every choice; defaults to the time.
     #[arg(long)]
     seed: Option<u64>,
 }

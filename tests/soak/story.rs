@@ -1,4 +1,4 @@
-//! What happened when: printed as it happens, and kept to be listed again around a loss.
+//! The story: lines printed as they happen, and kept to be listed again around a loss.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// A moment and what happened then.
+/// A time and what happened then.
 pub(super) type Line = (Instant, String);
 
-/// The lines of the story, and what time is counted from.
+/// The lines of the story, and its start.
 pub(super) struct Story {
     began: Instant,
     clock: Timestamp,
@@ -21,21 +21,21 @@ impl Story {
         Self { began: Instant::now(), clock: Timestamp::now(), lines: Mutex::default() }
     }
 
-    /// Something that happens now.
+    /// Adds and prints a line.
     pub(super) fn log(&self, line: impl Into<String>) {
         let (now, line) = (Instant::now(), line.into());
         println!("{} {line}", self.when(now));
         self.lines.lock().push((now, line));
     }
 
-    /// Seconds since the beginning, and the time of day, to be found in logs.
+    /// Formats a time as seconds since the start, and as the time of day to find it in logs.
     pub(super) fn when(&self, moment: Instant) -> String {
         let since = moment.saturating_duration_since(self.began);
         let clock = self.clock.checked_add(since).unwrap_or(self.clock);
         format!("{:8.3} s {}", since.as_secs_f64(), clock.strftime("%H:%M:%S"))
     }
 
-    /// The lines of `others` and the story's own from some seconds before `from` until some after `to`.
+    /// Returns the lines of `others` and of the story from a few seconds before `from` to a few after `to`.
     pub(super) fn around(&self, (from, to): (Instant, Instant), others: Vec<Line>) -> String {
         const MARGIN: Duration = Duration::from_secs(10);
         let mut lines = self.lines.lock().clone();

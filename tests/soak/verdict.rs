@@ -1,4 +1,4 @@
-//! What must hold: all along, and at the end.
+//! The verdict: what must hold during the soak, and at the end.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,16 +18,16 @@ use crate::support::{
     watch::Watch,
 };
 
-/// Until everything is at rest after the last thing that went wrong.
+/// Time limit until everything is at rest after the last fault.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// For how long nothing may be written: several intervals in which the registry is read.
+/// How long nothing may be written: several poll intervals.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Of many requests that have the same to tell, how many are listed one by one.
+/// Maximum number of requests to list one by one.
 const LISTED: usize = 30;
 
-/// The requests that were lost, and the story around the first of them.
+/// Fails if requests were lost, with the story around the first of them.
 pub(super) fn about_losses(harness: &Harness) -> String {
     let lost = harness.subjects.iter().flat_map(|subject| {
         let lost = subject.clients.report().only(|status| matches!(status.outcome, Outcome::Lost(_)));
@@ -36,13 +36,13 @@ pub(super) fn about_losses(harness: &Harness) -> String {
     with_the_story(harness, "requests were lost", lost.collect())
 }
 
-/// Makes sure that no answer of a report came from a version that traffic had left, or that never had it.
+/// Fails if a response came from a version that traffic had left, or never reached.
 pub(super) fn no_strays(harness: &Harness, subject: &Subject, report: &Report) -> Result<()> {
     let strays = subject.clients.strays(report);
     let strays: Vec<_> = strays.into_iter().map(|status| (subject, status)).collect();
     ensure!(
         strays.is_empty(),
-        with_the_story(harness, "answers came from a version that traffic had left", strays)
+        with_the_story(harness, "responses came from a version that traffic had left", strays)
     );
     Ok(())
 }
@@ -67,8 +67,8 @@ fn with_the_story(harness: &Harness, what: &str, mut samples: Vec<(&Subject, Sam
     format!("{}: {what}\n{}\n--- what happened around then\n{around}", samples.len(), lines.join("\n"))
 }
 
-/// Everything comes to rest, with the alias in MLflow on what serves; then nothing is written any more, and
-/// of all requests none was lost.
+/// Asserts that everything comes to rest, with the aliases in MLflow on the serving versions; then nothing is
+/// written, and no request was lost.
 pub(super) async fn at_the_end(harness: &mut Harness) -> Result<()> {
     harness.cluster.require_laurel().await?;
     let began = Instant::now();
@@ -89,8 +89,8 @@ pub(super) async fn at_the_end(harness: &mut Harness) -> Result<()> {
     }
     let requests = harness.requests();
     ensure!(requests.lost() == 0, about_losses(harness));
-    // What a machine with too much to do did not let them ask is no loss, but with much of it this would be
-    // no proof.
+    // Requests that an overloaded machine did not send are not lost, but too many of them would prove
+    // nothing.
     ensure!(requests.sent() > 2 * requests.not_sent(), "the clients could not keep their rate: {requests}");
     Ok(())
 }
@@ -146,16 +146,13 @@ async fn is_quiet(harness: &Harness) -> Result<()> {
         if writes.is_empty() {
             return Ok(());
         }
-        ensure!(
-            began.elapsed() < PATIENCE,
-            "it does not come to be quiet; in the last {QUIET:?}: {writes:#?}"
-        );
+        ensure!(began.elapsed() < PATIENCE, "it is not quiet; writes in the last {QUIET:?}: {writes:#?}");
         sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// The objects that have come to be since a moment, each as often as it was written. A watch that begins anew
-/// shows all objects once more; that is no write.
+/// Returns the objects written since a given time, once for each write. A restarted watch lists all objects
+/// again, which is not a write.
 fn written_since<K>(watch: &Watch<K>, since: Instant) -> Vec<String>
 where
     K: Resource<DynamicType = ()> + Clone,
@@ -172,7 +169,7 @@ where
     writes
 }
 
-/// What MLflow's log says was written of late.
+/// Returns recent writes from MLflow's log.
 async fn in_mlflow(harness: &Harness) -> Result<Vec<String>> {
     let (namespace, name) = mlflow::SERVICE;
     let since = format!("--since={}s", QUIET.as_secs());

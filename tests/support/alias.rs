@@ -1,4 +1,4 @@
-//! A ModelAlias: change it, wait until it has settled, read when what happened.
+//! A ModelAlias: change it, wait for states, and look up when something happened.
 
 use std::time::Duration;
 
@@ -33,9 +33,9 @@ pub(crate) struct Alias {
 /// A change of a ModelAlias's spec that the API server has accepted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
-    /// The generation that it made.
+    /// The generation of the change.
     pub(crate) generation: i64,
-    /// When it was first seen here, on a watch like the operator's.
+    /// When this process first saw it, on a watch like the operator's.
     pub(crate) accepted: Instant,
 }
 
@@ -66,7 +66,7 @@ impl Alias {
         self.accepted().await
     }
 
-    /// The spec as it is now, and when it was first seen so.
+    /// Returns the current spec as a change, with the time it was first seen.
     pub(crate) async fn accepted(&self) -> Result<Change> {
         let generation = self.api.get(&self.name).await?.metadata.generation.unwrap_or_default();
         let what = format!("generation {generation} of {} on the watch", self.name);
@@ -80,7 +80,7 @@ impl Alias {
         self.until("Ready", deadline, |malias| is_ready(malias, change.generation)).await
     }
 
-    /// Waits until the condition `Ready` carries a reason for a change.
+    /// Waits until the condition `Ready` has a reason for a change.
     pub(crate) async fn reason(
         &self,
         change: Change,
@@ -93,7 +93,7 @@ impl Alias {
         .await
     }
 
-    /// Waits until a state is seen that `wanted` holds for, also when it has passed again since.
+    /// Waits until a state matches `wanted`, even if it has passed since.
     pub(crate) async fn until(
         &self,
         what: &str,
@@ -103,7 +103,7 @@ impl Alias {
         self.until_since(self.observed_from, what, deadline, wanted).await
     }
 
-    /// The same, for states seen since a moment.
+    /// The same, for states seen since a given time.
     pub(crate) async fn until_since(
         &self,
         moment: Instant,
@@ -116,12 +116,12 @@ impl Alias {
         found.with_context(|| format!("{}/{}: {}", self.namespace, self.name, self.summary()))
     }
 
-    /// The state seen last.
+    /// Returns the last state seen.
     pub(crate) fn last(&self) -> Option<ModelAlias> {
         self.watch.last().filter(|seen| !seen.gone).map(|seen| seen.object)
     }
 
-    /// Every state seen so far, oldest first.
+    /// Returns every state seen so far, oldest first.
     pub(crate) fn seen(&self) -> Vec<Seen<ModelAlias>> {
         self.watch.seen()
     }
@@ -135,23 +135,23 @@ impl Alias {
     }
 }
 
-/// The status, empty where there is none yet.
+/// Returns the status; empty if there is none yet.
 pub(crate) fn status(malias: &ModelAlias) -> ModelAliasStatus {
     malias.status.clone().unwrap_or_default()
 }
 
-/// A condition, where there is one.
+/// Returns a condition, if present.
 pub(crate) fn condition(malias: &ModelAlias, type_: ConditionType) -> Option<Condition> {
     let name: &str = type_.into();
     status(malias).conditions.into_iter().find(|condition| condition.type_ == name)
 }
 
-/// The version that answers requests, by the status.
+/// Returns the version that answers requests, according to the status.
 pub(crate) fn version(malias: &ModelAlias) -> String {
     status(malias).version.map(|version| version.to_string()).unwrap_or_default()
 }
 
-/// Whether the wish of a generation is met.
+/// Whether the desired state of a generation is reached.
 pub(crate) fn is_ready(malias: &ModelAlias, generation: i64) -> bool {
     speaks_of(malias, generation) && holds(malias, ConditionType::Ready)
 }
@@ -161,13 +161,13 @@ pub(crate) fn holds(malias: &ModelAlias, type_: ConditionType) -> bool {
     condition(malias, type_).is_some_and(|condition| condition.status == "True")
 }
 
-/// Whether the condition `Ready` carries a reason.
+/// Whether the condition `Ready` has a reason.
 pub(crate) fn has(malias: &ModelAlias, reason: Reason) -> bool {
     let reason: &str = reason.into();
     condition(malias, ConditionType::Ready).is_some_and(|ready| ready.reason == reason)
 }
 
-/// What the condition `Ready` says.
+/// Returns the message of the condition `Ready`.
 pub(crate) fn message(malias: &ModelAlias) -> String {
     condition(malias, ConditionType::Ready).map(|ready| ready.message).unwrap_or_default()
 }

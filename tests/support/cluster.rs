@@ -1,4 +1,4 @@
-//! Which cluster, its clients, and namespaces of our own in it.
+//! The cluster under test, its clients, and our own namespaces in it.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,16 +22,16 @@ pub(crate) const OPERATOR_NAMESPACE: &str = "laurel-system";
 /// Selects the operator's pod.
 pub(crate) const OPERATOR_PODS: &str = "app.kubernetes.io/name=laurel";
 
-/// The label of namespaces that tests and demo made, and so may delete. Its value says for what.
+/// The label of namespaces that tests and demo created, and so may delete. Its value is the purpose.
 const OURS: &str = "laurel.dev/throwaway";
 
-/// How long a namespace may take to end: pods drain first.
+/// The time limit for a namespace to terminate: pods drain first.
 const NAMESPACE_END: Duration = Duration::from_mins(2);
 
-/// A cluster and how to reach it.
+/// A cluster, and how to reach it.
 #[derive(Clone)]
 pub(crate) struct Cluster {
-    /// A client with an administrator's rights.
+    /// A client with administrator permissions.
     pub(crate) client: Client,
     /// The file that `client` and kubectl read; `None` is kubectl's own default.
     kubeconfig: Option<PathBuf>,
@@ -39,8 +39,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Connects to the cluster that `make cluster` started; with `CLUSTER=existing`, to the one that kubectl
-    /// uses. `KUBECONFIG` alone does not decide it: tests make and delete namespaces, and nobody should do
-    /// that to a cluster by having it in an environment variable.
+    /// uses. `KUBECONFIG` alone has no effect: tests create and delete namespaces, which must not happen to a
+    /// cluster merely because of an environment variable.
     pub(crate) async fn connect() -> Result<Self> {
         if std::env::var("CLUSTER").is_ok_and(|cluster| cluster == "existing") {
             let hint = "CLUSTER=existing, but kubectl's configuration cannot be used";
@@ -69,12 +69,12 @@ impl Cluster {
         Ok(Self { client, kubeconfig })
     }
 
-    /// The file that says how to reach the cluster; `None` is kubectl's own default.
+    /// Returns the kubeconfig of the cluster; `None` is kubectl's own default.
     pub(crate) fn kubeconfig(&self) -> Option<&Path> {
         self.kubeconfig.as_deref()
     }
 
-    /// A kubectl that talks to this cluster.
+    /// Returns a kubectl command for this cluster.
     pub(crate) fn kubectl(&self) -> Command {
         let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cluster/bin/kubectl");
         let mut kubectl = Command::new(if bundled.exists() { bundled } else { "kubectl".into() });
@@ -85,7 +85,7 @@ impl Cluster {
         kubectl
     }
 
-    /// Runs kubectl and returns what it prints; its errors, too.
+    /// Runs kubectl and returns its output, or its errors.
     pub(crate) async fn run_kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
         let mut command = self.kubectl();
         command.args(arguments);
@@ -110,8 +110,8 @@ impl Cluster {
         self.run_kubectl(&[&namespace[..], &wait[..]].concat(), None).await.context(hint).map(drop)
     }
 
-    /// A new namespace that enforces the `restricted` Pod Security Standard. One of that name that is left
-    /// from an earlier run goes first; one that is not ours stays, and is an error.
+    /// Creates a namespace that enforces the `restricted` Pod Security Standard. Deletes one of that name
+    /// from an earlier run first; one that is not ours is an error.
     pub(crate) async fn fresh_namespace(&self, name: &str, purpose: &str) -> Result<()> {
         self.delete_namespace(name).await?;
         let labels = [(OURS, purpose), ("pod-security.kubernetes.io/enforce", "restricted")];
@@ -124,8 +124,8 @@ impl Cluster {
     }
 
     /// Deletes every ModelAlias in a namespace of ours, then the namespace, and waits until it is gone. In
-    /// this order, because an alias can only be removed from a registry while the object that says which
-    /// registry is still there.
+    /// this order, because an alias can only be deleted from a registry while the object that describes the
+    /// registry exists.
     pub(crate) async fn delete_namespace(&self, name: &str) -> Result<()> {
         let ours = |found: Namespace| found.labels().contains_key(OURS);
         if Api::<Namespace>::all(self.client.clone()).get_opt(name).await?.is_some_and(ours) {
@@ -135,7 +135,7 @@ impl Cluster {
         self.terminate_namespace(name).await
     }
 
-    /// Deletes a namespace of ours, if it is there, as it is, and waits until it is gone.
+    /// Deletes a namespace of ours, if it exists, and waits until it is gone.
     pub(crate) async fn terminate_namespace(&self, name: &str) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let Some(found) = namespaces.get_opt(name).await? else { return Ok(()) };

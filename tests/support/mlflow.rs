@@ -1,5 +1,5 @@
-//! MLflow's REST API, as another user of the same registry: it moves aliases by hand and registers versions,
-//! good and bad ones.
+//! MLflow's REST API, as used by another user of the registry: moves aliases by hand and registers good and
+//! bad versions.
 //!
 //! Requests go through the API server's proxy, so it works wherever kubectl works.
 
@@ -44,19 +44,19 @@ impl Mlflow {
         Ok(it.and_then(|it| it["version"].as_str().map(str::to_owned)))
     }
 
-    /// Lets an alias name a version.
+    /// Sets an alias to a version.
     pub(crate) async fn set_alias(&self, model: &str, alias: &str, version: &str) -> Result<()> {
         let body = json!({ "name": model, "alias": alias, "version": version });
         self.send(Method::POST, &format!("{REST}/registered-models/alias"), &body).await.map(drop)
     }
 
-    /// Removes an alias.
+    /// Deletes an alias.
     pub(crate) async fn delete_alias(&self, model: &str, alias: &str) -> Result<()> {
         let body = json!({ "name": model, "alias": alias });
         self.send(Method::DELETE, &format!("{REST}/registered-models/alias"), &body).await.map(drop)
     }
 
-    /// Registers a new model without versions; one of that name goes first.
+    /// Registers a model without versions; deletes one of that name first.
     pub(crate) async fn fresh_model(&self, name: &str) -> Result<()> {
         self.delete_model(name).await?;
         self.send(Method::POST, &format!("{REST}/registered-models/create"), &json!({ "name": name }))
@@ -64,7 +64,7 @@ impl Mlflow {
             .map(drop)
     }
 
-    /// Deletes a model with its versions, if it is there.
+    /// Deletes a model with its versions, if it exists.
     pub(crate) async fn delete_model(&self, name: &str) -> Result<()> {
         let path = format!("{REST}/registered-models/delete");
         let (status, text) =
@@ -73,8 +73,8 @@ impl Mlflow {
         Ok(())
     }
 
-    /// Registers a version of `model` that is the same logged model, of the same run, as a version of another
-    /// one; its number.
+    /// Registers a version of `model` with the logged model and run of a version of another model. Returns
+    /// its number.
     pub(crate) async fn copy_version(&self, from: (&str, &str), model: &str) -> Result<String> {
         let facts = self.version_facts(from).await?;
         let source = facts["source"].as_str().context("a version has a source")?;
@@ -95,13 +95,14 @@ impl Mlflow {
         self.send(Method::DELETE, &format!("{REST}/model-versions/delete-tag"), &body).await.map(drop)
     }
 
-    /// Registers a version whose artifacts cannot be loaded; its number. MLflow checks no source.
+    /// Registers a version whose artifacts cannot be loaded; MLflow does not check sources. Returns its
+    /// number.
     pub(crate) async fn version_from_nowhere(&self, model: &str) -> Result<String> {
         self.create_version(json!({ "name": model, "source": "s3://nowhere/model" })).await
     }
 
-    /// Registers a version with the files of a version of another model, except that `replaced` has other
-    /// content; its number.
+    /// Registers a version with the files of another model's version, except that `replaced` has other
+    /// content. Returns its number.
     pub(crate) async fn altered_version(
         &self,
         from: (&str, &str),
@@ -167,7 +168,7 @@ impl Mlflow {
 
     async fn model_id(&self, of: (&str, &str)) -> Result<String> {
         let source = self.source(of).await?;
-        source.strip_prefix("models:/").map(str::to_owned).context("the version is no logged model")
+        source.strip_prefix("models:/").map(str::to_owned).context("the version is not a logged model")
     }
 
     async fn logged_model(&self, id: &str) -> Result<Value> {
@@ -205,7 +206,7 @@ impl Mlflow {
     }
 }
 
-/// Where a logged model's files are behind the artifact proxy.
+/// Returns the path of a logged model's files behind the artifact proxy.
 fn artifact_path(info: &Value) -> Result<String> {
     let uri = info["artifact_uri"].as_str().context("a logged model has an artifact_uri")?;
     let path =

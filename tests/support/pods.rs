@@ -1,4 +1,4 @@
-//! Pods: which there were, and how long they took to start.
+//! Pods: which ones existed, and how long they took to start.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,17 +13,17 @@ use super::{
     watch::{Seen, Watch},
 };
 
-/// The pods of one ModelAlias, from now on.
+/// Watches the pods of one ModelAlias from now on.
 pub(crate) struct Pods(Watch<Pod>);
 
-/// How many pods there were at a moment.
+/// Counts of pods at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// All that hold room, those that are ending included.
+    /// All pods that take room, including terminating ones.
     pub(crate) existing: usize,
-    /// Those that are not ending.
+    /// Those that are not terminating.
     pub(crate) wanted: usize,
-    /// Those that are not ending and are ready.
+    /// Those that are ready and not terminating.
     pub(crate) ready: usize,
 }
 
@@ -33,7 +33,7 @@ impl Pods {
         Self(Watch::start(Api::namespaced(cluster.client.clone(), namespace), selected))
     }
 
-    /// Waits for a pod that was not there before a moment; `what` says why there should be one.
+    /// Waits for a pod that did not exist before a given time; `what` describes it.
     pub(crate) async fn until_since(&self, moment: Instant, what: &str, deadline: Duration) -> Result<()> {
         self.0
             .until(what, deadline, |seen| seen.at >= moment && !self.known_before(moment, seen))
@@ -46,13 +46,13 @@ impl Pods {
         self.0.seen().iter().any(before)
     }
 
-    /// The names of the pods that were first seen since a moment.
+    /// Returns the names of the pods first seen since a given time.
     pub(crate) fn started_since(&self, moment: Instant) -> Vec<String> {
         let started = |(name, seen): (String, Vec<Seen<Pod>>)| (seen[0].at >= moment).then_some(name);
         self.by_name().into_iter().filter_map(started).collect()
     }
 
-    /// How long each pod of a version took from when it was first seen until it was first seen ready.
+    /// Returns the time from first seen to first ready, for each pod of a version.
     pub(crate) fn start_times(&self, version: &str) -> Vec<Duration> {
         let histories =
             self.by_name().into_values().filter(|seen| version_of(&seen[0].object) == Some(version));
@@ -63,7 +63,7 @@ impl Pods {
         histories.filter_map(ready).collect()
     }
 
-    /// How many pods there were after each change since a moment.
+    /// Returns the counts after each change since a given time.
     pub(crate) fn counts_since(&self, moment: Instant) -> Vec<Count> {
         let mut present = BTreeMap::new();
         let mut counts = Vec::new();
@@ -89,7 +89,7 @@ impl Pods {
     }
 }
 
-/// Pods whose containers have all ended hold no room any more; their objects go a moment later.
+/// Pods whose containers have all exited take no room; their objects are deleted a moment later.
 fn holds_room(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     !matches!(phase, Some("Succeeded" | "Failed"))

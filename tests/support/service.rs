@@ -1,10 +1,9 @@
-//! How requests reach a Service from outside the cluster, without losing what is to be measured.
+//! How requests reach a Service from outside the cluster, without distorting measurements.
 //!
-//! On the cluster of `make cluster` the IP of a Service can be reached from here, so requests take the way
-//! that a pod's requests take. On another cluster they go through `kubectl proxy` and the API server, which
-//! picks a ready pod of the Service for each request. Then a kept connection ends at the proxy and shows
-//! nothing of the Service; `via` says which way it is. (`kubectl port-forward` would be no way at all: it
-//! stays with one pod.)
+//! On the cluster of `make cluster` a Service's IP is reachable from here, so requests take the same path as
+//! a pod's. On another cluster they go through `kubectl proxy` and the API server, which picks a ready pod
+//! for each request. Then a kept connection ends at the proxy and shows nothing about the Service; `via`
+//! describes the path. (`kubectl port-forward` does not work: it stays with one pod.)
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,16 +19,16 @@ use tokio::{
 
 use super::{cluster::Cluster, load::Target};
 
-/// A way to a Service, open until it is dropped.
+/// A path to a Service, open until dropped.
 pub(crate) struct Way {
-    /// Where requests go.
+    /// The target of requests.
     pub(crate) target: Target,
-    /// The way, for a person.
+    /// A description of the path.
     pub(crate) via: String,
     _proxy: Option<Child>,
 }
 
-/// Finds a way to a Service that has ready pods.
+/// Finds a path to a Service that has ready pods.
 pub(crate) async fn way_to(cluster: &Cluster, namespace: &str, name: &str) -> Result<Way> {
     let service = Api::<Service>::namespaced(cluster.client.clone(), namespace).get(name).await?;
     let spec = service.spec.context("a Service without spec")?;

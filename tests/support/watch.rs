@@ -1,7 +1,7 @@
-//! Everything that a watch reported, with the moment it was seen here.
+//! A log of everything that a watch reported, with the time it was seen here.
 //!
-//! Waiting and measuring share it: nothing that happened between two looks is missed, and how long something
-//! took can be asked after it happened.
+//! Used for waiting and measuring: nothing between two checks is missed, and durations can be measured
+//! afterwards.
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ pub(crate) struct Seen<K> {
     pub(crate) gone: bool,
 }
 
-/// A watch that keeps what it saw, until it is dropped.
+/// A watch that keeps everything it saw, until dropped.
 pub(crate) struct Watch<K> {
     log: Arc<Log<K>>,
     _watching: JoinSet<()>,
@@ -68,13 +68,13 @@ where
     pub(crate) fn start(api: Api<K>, selected: watcher::Config) -> Self {
         let log = Arc::new(Log { seen: Mutex::new(Vec::new()), grown: watch::Sender::new(()) });
         let mut watching = JoinSet::new();
-        let noted = Arc::clone(&log);
+        let shared = Arc::clone(&log);
         watching.spawn(async move {
             let mut events = watcher(api, selected).default_backoff().boxed();
             while let Some(event) = events.next().await {
-                // After an error the watcher begins again by itself, a little later.
+                // After an error the watcher restarts by itself, a little later.
                 if let Ok(event) = event {
-                    noted.cause(event);
+                    shared.cause(event);
                 }
             }
         });
@@ -88,18 +88,18 @@ where
 }
 
 impl<K: Clone> Watch<K> {
-    /// Everything seen so far, oldest first.
+    /// Returns everything seen so far, oldest first.
     pub(crate) fn seen(&self) -> Vec<Seen<K>> {
         self.log.seen().clone()
     }
 
-    /// The state seen last.
+    /// Returns the last state seen.
     pub(crate) fn last(&self) -> Option<Seen<K>> {
         self.log.seen().last().cloned()
     }
 
-    /// The first state that `wanted` holds for, as soon as there is one; an error that names `what` after
-    /// `deadline`.
+    /// Waits for the first state that matches `wanted`. Fails with an error that names `what` after the
+    /// deadline.
     pub(crate) async fn until(
         &self,
         what: &str,
@@ -120,7 +120,7 @@ impl<K: Clone> Watch<K> {
     }
 
     fn first(&self, wanted: impl Fn(&Seen<K>) -> bool) -> Option<Seen<K>> {
-        // From a copy: `wanted` may look at the log itself.
+        // From a copy: `wanted` may read the log itself.
         self.seen().into_iter().find(wanted)
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
         Ok(Some(holder)) => holder,
     };
     let read = |version| input.metric(version, metric);
-    let (candidate, standing) =
+    let (candidate, reference) =
         match read(input.candidate).and_then(|candidate| Ok((candidate, read(holder)?))) {
             Err(cause) => return RuleFinding::unknown(required, cause),
             Ok(both) => both,
@@ -44,7 +44,7 @@ pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
         return RuleFinding::new(required, "NaN", false);
     };
     // The version to compare with has no value for the metric, so no comparison is possible.
-    let Some(than) = standing.and_then(crate::api::metric::Metric::number) else {
+    let Some(than) = reference.and_then(crate::api::metric::Metric::number) else {
         let seen =
             format!("{candidate}; version {holder}, which is {over}, has no such metric to compare it with");
         return RuleFinding::new(required, seen, false);

@@ -75,20 +75,20 @@ pub enum GatesReport {
     /// There are no rules, so the condition is absent.
     NoRules,
     /// A status with its reason.
-    Told(ConditionStatus, ReasonMessage),
+    Reported(ConditionStatus, ReasonMessage),
 }
 
 impl GatesReport {
     /// The result of all rules for a version.
     #[must_use]
     pub fn holds_back(&self) -> bool {
-        matches!(self, Self::Told(ConditionStatus::False | ConditionStatus::Unknown, _))
+        matches!(self, Self::Reported(ConditionStatus::False | ConditionStatus::Unknown, _))
     }
 
     /// Whether the rules allow the version to get traffic.
     #[must_use]
     pub fn lets_in(&self) -> bool {
-        matches!(self, Self::Told(ConditionStatus::True, _) | Self::NoRules)
+        matches!(self, Self::Reported(ConditionStatus::True, _) | Self::NoRules)
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> 
     } else {
         (ConditionStatus::True, Reason::GatesPassed, RuleVerdict::LetIn)
     };
-    (verdict, GatesReport::Told(status, ReasonMessage::new(reason, listed(version, &findings))))
+    (verdict, GatesReport::Reported(status, ReasonMessage::new(reason, listed(version, &findings))))
 }
 
 /// Whether a version has properly had traffic, or the alias, so that the rules no longer apply to it.
@@ -157,7 +157,7 @@ fn served_before(observed: &Observed, version: Version) -> GatesReport {
         return GatesReport::Unchanged;
     }
     let message = format!("version {version} has served here, so the promotion rules do not hold it back");
-    GatesReport::Told(ConditionStatus::True, ReasonMessage::new(Reason::ServedBefore, message))
+    GatesReport::Reported(ConditionStatus::True, ReasonMessage::new(Reason::ServedBefore, message))
 }
 
 /// Returns the finding of each rule for a version, whether it has served or not.

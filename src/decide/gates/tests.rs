@@ -55,7 +55,7 @@ fn find(rule: &str, registry: &RegistryView) -> RuleFinding {
 }
 
 /// Asserts a rule's finding for the candidate: required value, actual value and whether it is met.
-fn says(rule: &str, registry: &RegistryView, (required, seen, holds): (&str, &str, bool)) {
+fn finds(rule: &str, registry: &RegistryView, (required, seen, holds): (&str, &str, bool)) {
     let outcome = if holds { RuleOutcome::Passed } else { RuleOutcome::Failed };
     assert_eq!(
         find(rule, registry),
@@ -69,16 +69,16 @@ fn a_metric_must_be_within_bounds_and_missing_or_nan_fails() {
     let known = |values: &[(&str, f64)]| registry(facts(metrics(values)), metrics(&[]));
     let good = known(&[("auc", 0.93), ("p99_ms", 41.0)]);
     let min = "metrics: [{name: auc, min: 0.90}]";
-    says(min, &good, ("metric auc at least 0.9", "0.93", true));
-    says(min, &known(&[("auc", 0.9)]), ("metric auc at least 0.9", "0.9", true));
-    says(min, &known(&[("auc", 0.87)]), ("metric auc at least 0.9", "0.87", false));
-    says(min, &known(&[]), ("metric auc at least 0.9", "its run has no such metric", false));
-    says(min, &known(&[("auc", f64::NAN)]), ("metric auc at least 0.9", "NaN", false));
-    says("metrics: [{name: p99_ms, max: 50}]", &good, ("metric p99_ms at most 50", "41", true));
-    says("metrics: [{name: p99_ms, max: 40}]", &good, ("metric p99_ms at most 40", "41", false));
+    finds(min, &good, ("metric auc at least 0.9", "0.93", true));
+    finds(min, &known(&[("auc", 0.9)]), ("metric auc at least 0.9", "0.9", true));
+    finds(min, &known(&[("auc", 0.87)]), ("metric auc at least 0.9", "0.87", false));
+    finds(min, &known(&[]), ("metric auc at least 0.9", "its run has no such metric", false));
+    finds(min, &known(&[("auc", f64::NAN)]), ("metric auc at least 0.9", "NaN", false));
+    finds("metrics: [{name: p99_ms, max: 50}]", &good, ("metric p99_ms at most 50", "41", true));
+    finds("metrics: [{name: p99_ms, max: 40}]", &good, ("metric p99_ms at most 40", "41", false));
     let nan = known(&[("p99_ms", f64::NAN)]);
-    says("metrics: [{name: p99_ms, max: 50}]", &nan, ("metric p99_ms at most 50", "NaN", false));
-    says(
+    finds("metrics: [{name: p99_ms, max: 50}]", &nan, ("metric p99_ms at most 50", "NaN", false));
+    finds(
         "metrics: [{name: auc, min: 0.5, max: 0.92}]",
         &good,
         ("metric auc from 0.5 to 0.92", "0.93", false),
@@ -86,7 +86,7 @@ fn a_metric_must_be_within_bounds_and_missing_or_nan_fails() {
     // MLflow writes infinity like this.
     let huge = known(&[("cost", f64::MAX)]);
     let seen = "1.7976931348623157e308";
-    says("metrics: [{name: cost, max: 1000}]", &huge, ("metric cost at most 1000", seen, false));
+    finds("metrics: [{name: cost, max: 1000}]", &huge, ("metric cost at most 1000", seen, false));
 }
 
 /// MLflow 3: a version may be registered from a logged model, without a run.
@@ -99,12 +99,12 @@ fn a_metric_of_a_logged_model_counts_where_the_run_has_none_and_is_named_as_such
         registry(facts, metrics(&[("auc", 0.9)]))
     };
     let logged = measured(Measured::LoggedModel, &["auc"], &[("auc", 0.93)]);
-    says(min, &logged, ("metric auc at least 0.9", "0.93 (of its logged model)", true));
+    finds(min, &logged, ("metric auc at least 0.9", "0.93 (of its logged model)", true));
     let improves = "improves: {metric: auc, over: champion}";
     let required = "metric auc no worse than that of champion";
-    says(improves, &logged, (required, "0.93 (of its logged model), and 0.9 of version 4", true));
+    finds(improves, &logged, (required, "0.93 (of its logged model), and 0.9 of version 4", true));
     let of_run = measured(Measured::Both, &[], &[("auc", 0.93)]);
-    says(min, &of_run, ("metric auc at least 0.9", "0.93", true));
+    finds(min, &of_run, ("metric auc at least 0.9", "0.93", true));
 
     let missing = [
         (Measured::Run, "its run has no such metric"),
@@ -116,8 +116,8 @@ fn a_metric_of_a_logged_model_counts_where_the_run_has_none_and_is_named_as_such
         ),
     ];
     for (source, seen) in missing {
-        says(min, &measured(source, &[], &[]), ("metric auc at least 0.9", seen, false));
-        says(improves, &measured(source, &[], &[]), (required, seen, false));
+        finds(min, &measured(source, &[], &[]), ("metric auc at least 0.9", seen, false));
+        finds(improves, &measured(source, &[], &[]), (required, seen, false));
     }
 }
 
@@ -130,11 +130,11 @@ fn an_alias_that_differs_only_in_letter_case_is_named() {
         ("champion".to_owned(), "CHAMPION".to_owned()),
     ]);
     let seen = "it names no version; the registry has \"Challenger\": letter case counts";
-    says("requiredAlias: challenger", &view, ("alias challenger", seen, false));
+    finds("requiredAlias: challenger", &view, ("alias challenger", seen, false));
     let seen =
         "champion names no version, so any is better; the registry has \"CHAMPION\": letter case counts";
     let required = "metric auc no worse than that of champion";
-    says("improves: {metric: auc, over: champion}", &view, (required, seen, true));
+    finds("improves: {metric: auc, over: champion}", &view, (required, seen, true));
 }
 
 #[test]
@@ -163,22 +163,22 @@ fn an_improvement_compares_with_the_version_that_the_alias_names_now() {
     };
     let auc = "improves: {metric: auc, over: champion}";
     let required = "metric auc no worse than that of champion";
-    says(auc, &over(&[("auc", 0.92)], &[("auc", 0.92)]), (required, "0.92, and 0.92 of version 4", true));
-    says(auc, &over(&[("auc", 0.91)], &[("auc", 0.92)]), (required, "0.91, and 0.92 of version 4", false));
-    says(auc, &over(&[], &[("auc", 0.92)]), (required, "its run has no such metric", false));
-    says(auc, &over(&[("auc", f64::NAN)], &[("auc", 0.9)]), (required, "NaN", false));
+    finds(auc, &over(&[("auc", 0.92)], &[("auc", 0.92)]), (required, "0.92, and 0.92 of version 4", true));
+    finds(auc, &over(&[("auc", 0.91)], &[("auc", 0.92)]), (required, "0.91, and 0.92 of version 4", false));
+    finds(auc, &over(&[], &[("auc", 0.92)]), (required, "its run has no such metric", false));
+    finds(auc, &over(&[("auc", f64::NAN)], &[("auc", 0.9)]), (required, "NaN", false));
     let seen = "0.92; version 4, which is champion, has no such metric to compare it with";
-    says(auc, &over(&[("auc", 0.92)], &[]), (required, seen, false));
-    says(auc, &over(&[("auc", 0.92)], &[("auc", f64::NAN)]), (required, seen, false));
+    finds(auc, &over(&[("auc", 0.92)], &[]), (required, seen, false));
+    finds(auc, &over(&[("auc", 0.92)], &[("auc", f64::NAN)]), (required, seen, false));
 
     let by = "improves: {metric: auc, over: champion, by: 0.01}";
     let required = "metric auc at least 0.01 above that of champion";
-    says(by, &over(&[("auc", 0.93)], &[("auc", 0.92)]), (required, "0.93, and 0.92 of version 4", true));
-    says(by, &over(&[("auc", 0.929)], &[("auc", 0.92)]), (required, "0.929, and 0.92 of version 4", false));
+    finds(by, &over(&[("auc", 0.93)], &[("auc", 0.92)]), (required, "0.93, and 0.92 of version 4", true));
+    finds(by, &over(&[("auc", 0.929)], &[("auc", 0.92)]), (required, "0.929, and 0.92 of version 4", false));
     let cost = "improves: {metric: cost, over: champion, by: 5, goal: Minimize}";
     let required = "metric cost at least 5 below that of champion";
-    says(cost, &over(&[("cost", 90.0)], &[("cost", 95.0)]), (required, "90, and 95 of version 4", true));
-    says(cost, &over(&[("cost", 99.0)], &[("cost", 95.0)]), (required, "99, and 95 of version 4", false));
+    finds(cost, &over(&[("cost", 90.0)], &[("cost", 95.0)]), (required, "90, and 95 of version 4", true));
+    finds(cost, &over(&[("cost", 99.0)], &[("cost", 95.0)]), (required, "99, and 95 of version 4", false));
 }
 
 #[test]
@@ -186,28 +186,28 @@ fn an_improvement_passes_if_there_is_no_version_to_compare_with() {
     let registry = registry(facts(metrics(&[])), metrics(&[]));
     let required = |alias| format!("metric auc no worse than that of {alias}");
     let nobody = "nobody names no version, so any is better";
-    says("improves: {metric: auc, over: nobody}", &registry, (&required("nobody"), nobody, true));
+    finds("improves: {metric: auc, over: nobody}", &registry, (&required("nobody"), nobody, true));
     let itself = "it is challenger itself";
-    says("improves: {metric: auc, over: challenger}", &registry, (&required("challenger"), itself, true));
+    finds("improves: {metric: auc, over: challenger}", &registry, (&required("challenger"), itself, true));
 }
 
 #[test]
 fn a_tag_has_exactly_its_value() {
     let good = registry(facts(metrics(&[])), metrics(&[]));
-    says("tags: {validated: 'true'}", &good, ("tag validated = \"true\"", "\"true\"", true));
-    says("tags: {validated: yes!}", &good, ("tag validated = \"yes!\"", "\"true\"", false));
-    says("tags: {approved_by: risk}", &good, ("tag approved_by = \"risk\"", "not set", false));
+    finds("tags: {validated: 'true'}", &good, ("tag validated = \"true\"", "\"true\"", true));
+    finds("tags: {validated: yes!}", &good, ("tag validated = \"yes!\"", "\"true\"", false));
+    finds("tags: {approved_by: risk}", &good, ("tag approved_by = \"risk\"", "not set", false));
 }
 
 #[test]
 fn a_description_and_a_required_alias_must_exist() {
     let good = registry(facts(metrics(&[])), metrics(&[]));
     let bare = registry(EvidenceFacts { has_description: false, ..facts(metrics(&[])) }, metrics(&[]));
-    says("description: Required", &good, ("a description", "there", true));
-    says("description: Required", &bare, ("a description", "none", false));
-    says("requiredAlias: challenger", &good, ("alias challenger", "it names version 5", true));
-    says("requiredAlias: champion", &good, ("alias champion", "it names version 4", false));
-    says("requiredAlias: nobody", &good, ("alias nobody", "it names no version", false));
+    finds("description: Required", &good, ("a description", "there", true));
+    finds("description: Required", &bare, ("a description", "none", false));
+    finds("requiredAlias: challenger", &good, ("alias challenger", "it names version 5", true));
+    finds("requiredAlias: champion", &good, ("alias champion", "it names version 4", false));
+    finds("requiredAlias: nobody", &good, ("alias nobody", "it names no version", false));
 }
 
 #[test]

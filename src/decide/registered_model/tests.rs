@@ -95,7 +95,7 @@ fn a_model_is_deleted_only_if_every_condition_holds() {
             count += 1;
         }
     }
-    assert_eq!(count, 2, "once for each status before");
+    assert_eq!(count, 2, "once for each previous status");
 }
 
 #[test]
@@ -176,8 +176,7 @@ fn without_a_description_the_one_in_the_registry_stays() {
     assert_eq!(decide(&ModelObserved { desired: desired(None, &[]), registry, ..observed() }).actions, []);
 }
 
-/// Tags were written and the answer to the read after that was lost: what the last poll showed is no longer
-/// known.
+/// Tags were written and the response to the read after that was lost: the last poll is out of date.
 #[test]
 fn tags_that_were_written_before_the_registry_failed_are_not_forgotten() {
     let reconcile = |fails_after| Event::Reconcile { killed_after: None, fails_after };
@@ -250,9 +249,9 @@ fn a_lost_model_gets_no_empty_twin_until_somebody_asks_for_it() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// From any state, also when the operator is killed after any write, the model becomes as described or
-    /// the object goes. Then nothing is written, however much time goes by. What holds at each single write
-    /// is checked by the world.
+    /// From any state, even if the operator is killed after any write, the model becomes as described or the
+    /// object is deleted. Then nothing is written, however much time passes. The world checks what must hold
+    /// at each write.
     #[test]
     fn a_registered_model_converges_and_then_stays_quiet(events in world::events()) {
         let mut world = World::new();

@@ -22,7 +22,7 @@ use stateright::{Checker, Model, Property};
 
 use super::{
     scenario::{Moment, Scenario, Start, What},
-    world::{DesiredVersion, Event, Fate, Pass, Registers, Serves, Strategy, World},
+    world::{DesiredVersion, Event, Fate, Reconcile, Registers, Serves, Strategy, World},
 };
 use crate::decide::decide;
 
@@ -57,7 +57,7 @@ impl Hash for State {
 #[derive(Clone, Debug, PartialEq)]
 enum RolloutStep {
     Moment,
-    Pass(Pass),
+    Reconcile(Reconcile),
     Happens(Event),
 }
 
@@ -85,11 +85,11 @@ impl Model for Stories {
         if !world.broken.is_empty() || world.is_gone {
             return;
         }
-        steps.push(RolloutStep::Pass(Pass::default()));
+        steps.push(RolloutStep::Reconcile(Reconcile::default()));
         let writes = decide(&world.observe()).actions.len();
-        steps.extend(
-            (0..=writes).map(|count| RolloutStep::Pass(Pass { crash_after: Some(count), ..Pass::default() })),
-        );
+        steps.extend((0..=writes).map(|count| {
+            RolloutStep::Reconcile(Reconcile { crash_after: Some(count), ..Reconcile::default() })
+        }));
         steps.push(RolloutStep::Moment);
         if state.events_left > 0 {
             steps.extend(self.events.iter().cloned().map(RolloutStep::Happens));
@@ -101,7 +101,7 @@ impl Model for Stories {
         let mut events_left = before.events_left;
         match step {
             RolloutStep::Moment => world.moment(),
-            RolloutStep::Pass(how) => drop(world.watched_reconcile(&how)),
+            RolloutStep::Reconcile(how) => drop(world.watched_reconcile(&how)),
             RolloutStep::Happens(event) => {
                 world.happen(&event);
                 if world.digest() == before.digest {
@@ -119,7 +119,7 @@ impl Model for Stories {
             Property::always("every promise is kept at every write", |_, state: &State| {
                 state.world.broken.is_empty()
             }),
-            Property::always("left alone, it comes to a good rest", |stories: &Self, state: &State| {
+            Property::always("left alone, it comes to rest as it should", |stories: &Self, state: &State| {
                 stories.rests_well(&state.world).is_empty()
             }),
         ]
@@ -155,7 +155,7 @@ impl Stories {
                     at += 10;
                     continue;
                 }
-                RolloutStep::Pass(how) => Event::Pass(how),
+                RolloutStep::Reconcile(how) => Event::Reconcile(how),
                 RolloutStep::Happens(event) => event,
             };
             timeline.push(Moment { at, what: What::Happens(event) });

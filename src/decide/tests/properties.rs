@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{
     random::scenario,
-    world::{Pass, World},
+    world::{Reconcile, World},
 };
 use crate::{
     api::condition::Reason,
@@ -156,7 +156,7 @@ proptest! {
     #[test]
     fn promise_7_every_wait_ends_with_a_watched_change_or_a_wake_up(story in scenario(30)) {
         for mut world in along(&story) {
-            let Decision { actions, report, wake, rejection, .. } = world.reconcile_once(&Pass::default());
+            let Decision { actions, report, wake, rejection, .. } = world.reconcile_once(&Reconcile::default());
             prop_assert!(wake.is_none_or(|at| at > world.now), "{wake:?}\n{}", story.yaml());
             if let Readiness::Progressing(cause) = report.readiness {
                 let goes_on = !actions.is_empty() || rejection.is_some() || wake.is_some();

@@ -5,7 +5,7 @@ use proptest::{collection::vec, option::weighted, prelude::*};
 use super::{
     scenario::{Moment, Scenario, Start, What},
     world::{
-        BlockedBy, DesiredVersion, Event, Fate, Followed, Pass, Registers, Serves, Strategy as Exchange,
+        BlockedBy, DesiredVersion, Event, Fate, Followed, Reconcile, Registers, Serves, Strategy as Exchange,
     },
 };
 use crate::{api::model_alias::Drift, decide::OnUnavailable};
@@ -36,9 +36,11 @@ pub(super) fn exchange() -> impl Strategy<Value = Exchange> {
     prop_oneof![Just(Exchange::BlueGreen), Just(Exchange::Rolling)]
 }
 
-fn pass() -> impl Strategy<Value = Event> {
+fn reconcile() -> impl Strategy<Value = Event> {
     let way = (weighted(0.4, 0..4usize), weighted(0.1, 0..3usize), prop_oneof![3 => Just(0), 1 => 1..4usize]);
-    way.prop_map(|(crash_after, fails_at, stale)| Event::Pass(Pass { crash_after, fails_at, stale }))
+    way.prop_map(|(crash_after, fails_at, stale)| {
+        Event::Reconcile(Reconcile { crash_after, fails_at, stale })
+    })
 }
 
 fn spec() -> impl Strategy<Value = Event> {
@@ -108,7 +110,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => spec(),
         4 => cluster(),
         4 => registry(),
-        12 => pass(),
+        12 => reconcile(),
         4 => any::<bool>().prop_map(Event::Up),
     ]
 }

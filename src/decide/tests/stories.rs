@@ -191,7 +191,7 @@ fn promise_9_a_deletion_waits_for_the_registry_with_a_deadline() {
     assert!(world.intent.has_finalizer);
     let decision = world.reconcile(None);
     assert!(decision.actions.is_empty());
-    world.pass(decision.wake.unwrap().duration_since(world.now));
+    world.advance(decision.wake.unwrap().duration_since(world.now));
     world.reconcile(None);
     assert!(world.is_gone);
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::world::{DesiredVersion, Event, Pass, Strategy, World, version};
+use super::world::{DesiredVersion, Event, Reconcile, Strategy, World, version};
 use crate::decide::{Action, Traffic, decide};
 
 const STRATEGIES: [Strategy; 2] = [Strategy::BlueGreen, Strategy::Rolling];
@@ -30,7 +30,7 @@ fn along(mut world: World, moments: i64) -> Vec<World> {
     for _ in 0..moments {
         while world.is_due() {
             worlds.push(world.clone());
-            world.watched_reconcile(&Pass::default());
+            world.watched_reconcile(&Reconcile::default());
         }
         world.moment();
     }

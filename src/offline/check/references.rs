@@ -54,7 +54,7 @@ fn duplicates(known: &Known, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The identity of a model, as far as it is known.
+/// The identity of a model, as far as known.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum ReferencedModel {
     /// The model with this name in this registry; without one, in the default of its namespace or of the

@@ -51,7 +51,7 @@ impl ErrorAnswer {
     /// Returns the error for calls that do not handle absence and existence.
     pub(super) fn into_error(self) -> RegistryError {
         match self {
-            Self::Absent { detail } | Self::Exists { detail } => RegistryError::Refused { detail },
+            Self::Absent { detail } | Self::Exists { detail } => RegistryError::Rejected { detail },
             Self::Failed(error) => error,
         }
     }
@@ -124,7 +124,7 @@ fn error(
             RegistryError::WorkspaceRefused { workspace: workspace.to_owned(), detail }
         }
         (500.., _, _) => RegistryError::ServerFailed { status: answer.status.as_u16(), detail },
-        (400..500, Some(code), _) if code != "ENDPOINT_NOT_FOUND" => RegistryError::Refused { detail },
+        (400..500, Some(code), _) if code != "ENDPOINT_NOT_FOUND" => RegistryError::Rejected { detail },
         _ => RegistryError::NotARegistry { url: answer.url.clone(), detail: unexpected(answer, &detail) },
     }
 }

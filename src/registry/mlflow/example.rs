@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Where MLflow writes the example as a request body for `/invocations`.
 const FILE: &str = "serving_input_example.json";
 
-/// The part of a model's `MLmodel` file that tells whether an example was logged with it.
+/// The part of a model's `MLmodel` file that shows whether an example was logged with it.
 #[derive(Deserialize)]
 struct ModelFile {
     saved_input_example_info: Option<ExampleInfo>,
@@ -99,7 +99,7 @@ async fn expect_version(
     version: Version,
 ) -> Result<(), RegistryError> {
     let facts = registry.version(name, version).await?;
-    facts.map(drop).ok_or_else(|| RegistryError::Refused {
+    facts.map(drop).ok_or_else(|| RegistryError::Rejected {
         detail: format!("version {version} of {:?} does not exist", name.as_str()),
     })
 }

@@ -162,7 +162,7 @@ impl Http {
         Err(answer::error_message(&answer, &self.host(), self.workspace()))
     }
 
-    /// The server's version, where it tells it to us. Never an error: only people read it.
+    /// Returns the server's version, if it reports one. Never an error: only people read it.
     pub(super) async fn server_version(&self) -> Option<String> {
         let answer = self.accepted(&Call::root("version", 64)).await.ok()?;
         let version = String::from_utf8(answer.body).ok()?.trim().to_owned();
@@ -171,7 +171,7 @@ impl Http {
         (plausible && !answer.cut).then_some(version)
     }
 
-    /// An error about what the server said to this call.
+    /// Returns an error about the server's response to this call.
     pub(super) fn not_a_registry(&self, call: &Call, detail: impl Display) -> RegistryError {
         RegistryError::NotARegistry {
             url: self.redacted_url(call),
@@ -182,8 +182,8 @@ impl Http {
     /// An error about JSON that was read but does not make sense.
     pub(super) fn explain(&self, call: &Call, invalid: InvalidPayload) -> RegistryError {
         match invalid {
-            InvalidPayload::RawAnswer(detail) => self.not_a_registry(call, detail),
-            InvalidPayload::Object(detail) => RegistryError::Refused { detail: text::shorten(&detail) },
+            InvalidPayload::Response(detail) => self.not_a_registry(call, detail),
+            InvalidPayload::Object(detail) => RegistryError::Rejected { detail: text::shorten(&detail) },
         }
     }
 
@@ -329,7 +329,7 @@ fn cause(error: &reqwest::Error) -> String {
     let hint = if cause.contains("UnknownIssuer") {
         "; its certificate was issued by a CA that is not trusted here: name that CA"
     } else if cause.contains("InvalidContentType") {
-        "; it does not speak TLS there: use http:// or its TLS port"
+        "; that port does not use TLS: use http:// or its TLS port"
     } else if error.is_dns() {
         "; the host name cannot be resolved: check it"
     } else {

@@ -1,4 +1,5 @@
-//! What all of MLflow's answers have in common: numbers that may be texts, times, and content that cannot be used.
+//! What all of MLflow's answers have in common: numbers that may be texts, times, and content that cannot be
+//! used.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -7,14 +8,14 @@ use serde::{Deserialize, Deserializer};
 #[derive(Debug)]
 pub(super) enum InvalidPayload {
     /// The answer does not match the request.
-    RawAnswer(String),
+    Response(String),
     /// The object exists, but Laurel cannot use it.
     Object(String),
 }
 
 pub(super) fn timestamp(millis: i64) -> Result<Timestamp, InvalidPayload> {
     Timestamp::from_millisecond(millis)
-        .map_err(|_| InvalidPayload::RawAnswer(format!("{millis} is not a valid time")))
+        .map_err(|_| InvalidPayload::Response(format!("{millis} is not a valid time")))
 }
 
 #[derive(Deserialize)]

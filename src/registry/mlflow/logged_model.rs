@@ -55,7 +55,7 @@ impl LoggedModelAnswer {
     /// Returns the latest value of each metric, if the answer is about the requested model.
     fn latest(self, model_id: &str) -> Result<BTreeMap<String, Logged>, InvalidPayload> {
         if self.model.info.model_id != model_id {
-            return Err(InvalidPayload::RawAnswer(format!(
+            return Err(InvalidPayload::Response(format!(
                 "requested logged model {model_id:?}, but it returned {:?}",
                 self.model.info.model_id
             )));

@@ -140,7 +140,7 @@ impl MlflowRegistry {
         while let Some(model) = reads.next().await {
             match model {
                 Ok(model) => models.extend(model),
-                Err(error @ (RegistryError::Refused { .. } | RegistryError::Forbidden { .. })) => {
+                Err(error @ (RegistryError::Rejected { .. } | RegistryError::Forbidden { .. })) => {
                     errors.push(error);
                 }
                 Err(error) => return Err(error),
@@ -174,7 +174,7 @@ impl MlflowRegistry {
         match self.http.ask::<Acknowledged>(&call).await {
             Ok(_) => Ok(()),
             Err(ErrorAnswer::Absent { detail }) => {
-                self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
+                self.confirm_workspace().await.and(Err(RegistryError::Rejected { detail }))
             }
             Err(answer) => Err(answer.into_error()),
         }
@@ -207,7 +207,7 @@ impl Registry for MlflowRegistry {
             let models = if self.lists.are_supported() {
                 match self.search(&chunk).await {
                     // One name that a server rejects must not hide the others.
-                    Err(RegistryError::Refused { detail }) => {
+                    Err(RegistryError::Rejected { detail }) => {
                         self.lists.heed(&detail);
                         self.each(&chunk).await?
                     }
@@ -313,7 +313,7 @@ impl Registry for MlflowRegistry {
             // "Exists" may also mean that a prompt has the name; reading the model shows which.
             Ok(_) | Err(ErrorAnswer::Exists { .. }) => Ok(()),
             Err(ErrorAnswer::Absent { detail }) => {
-                self.confirm_workspace().await.and(Err(RegistryError::Refused { detail }))
+                self.confirm_workspace().await.and(Err(RegistryError::Rejected { detail }))
             }
             Err(answer) => Err(answer.into_error()),
         }
@@ -416,7 +416,7 @@ impl ListFilter {
         self.0.lock().is_none_or(|refused| refused.elapsed() >= Self::TRIED_AGAIN_AFTER)
     }
 
-    /// Remembers that the server refused a list for what it is.
+    /// Remembers that the server does not support the list.
     fn heed(&self, detail: &str) {
         if detail.contains("supports comparison with a list") {
             *self.0.lock() = Some(Instant::now());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Replaces a credential.
-const PLACEHOLDER: &str = "(hidden)";
+const PLACEHOLDER: &str = "(redacted)";
 
 /// Removes our credentials from text. Cheap to clone; `Debug` does not show them.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ mod tests {
     fn each_form_is_removed_everywhere() {
         let redactions = Redactions::new(["dXM6cHc=".into(), "pw".into(), "".into()]);
         let text = "Authorization: Basic dXM6cHc= (us:pw), pw";
-        assert_eq!(redactions.redact(text), "Authorization: Basic (hidden) (us:(hidden)), (hidden)");
+        assert_eq!(redactions.redact(text), "Authorization: Basic (redacted) (us:(redacted)), (redacted)");
         assert_eq!(Redactions::default().redact(text), text);
         assert!(!format!("{redactions:?}").contains("pw"));
     }

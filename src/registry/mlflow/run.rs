@@ -44,7 +44,7 @@ impl RunAnswer {
     /// Returns the latest value of each metric, if the answer is about the requested run.
     pub(super) fn metrics_of(self, run_id: &str) -> Result<BTreeMap<String, Metric>, InvalidPayload> {
         if self.run.info.run_id != run_id {
-            return Err(InvalidPayload::RawAnswer(format!(
+            return Err(InvalidPayload::Response(format!(
                 "requested run {run_id:?}, but it returned {:?}",
                 self.run.info.run_id
             )));

@@ -110,7 +110,7 @@ fn path(id: &str) -> Result<String, RegistryError> {
     if is_plain {
         Ok(format!("webhooks/{id}"))
     } else {
-        Err(RegistryError::Refused {
+        Err(RegistryError::Rejected {
             detail: format!("a webhook has the invalid id {:?}", text::shorten(id)),
         })
     }
@@ -119,10 +119,10 @@ fn path(id: &str) -> Result<String, RegistryError> {
 /// Converts an error of a request about webhooks.
 fn webhook_error(error: RegistryError) -> WebhookError {
     match error {
-        RegistryError::Refused { detail } if detail.contains("Invalid webhook URL scheme") => {
+        RegistryError::Rejected { detail } if detail.contains("Invalid webhook URL scheme") => {
             WebhookError::SchemeRefused { detail }
         }
-        RegistryError::Refused { detail } if detail.contains("non-public IP address") => {
+        RegistryError::Rejected { detail } if detail.contains("non-public IP address") => {
             WebhookError::AddressRefused { detail }
         }
         // A webhook that cannot be decrypted makes every request about webhooks fail, without giving the

@@ -100,7 +100,7 @@ impl WireModel {
         stages: Stages,
     ) -> Result<RegisteredModelFacts, InvalidPayload> {
         if self.name != name.as_str() {
-            return Err(InvalidPayload::RawAnswer(format!(
+            return Err(InvalidPayload::Response(format!(
                 "requested model {:?}, but it returned {:?}",
                 name.as_str(),
                 self.name
@@ -112,7 +112,7 @@ impl WireModel {
     /// Returns the facts of any model.
     pub(super) fn into_facts(self, stages: Stages) -> Result<RegisteredModelFacts, InvalidPayload> {
         let name: ModelName =
-            self.name.parse().map_err(|error| InvalidPayload::RawAnswer(format!("{error}")))?;
+            self.name.parse().map_err(|error| InvalidPayload::Response(format!("{error}")))?;
         let tags = tags(self.tags);
         // A listing leaves prompts out, so a direct read must do the same to be consistent.
         if tags.get(PROMPT_TAG).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
@@ -144,7 +144,7 @@ impl ModelVersion {
         version: Version,
     ) -> Result<VersionFacts, InvalidPayload> {
         if self.name != name.as_str() || self.version != version.to_string() {
-            return Err(InvalidPayload::RawAnswer(format!(
+            return Err(InvalidPayload::Response(format!(
                 "requested version {version} of {:?}, but it returned version {} of {:?}",
                 name.as_str(),
                 self.version,
@@ -161,7 +161,7 @@ impl ModelVersion {
 
     fn into_facts(self) -> Result<VersionFacts, InvalidPayload> {
         Ok(VersionFacts {
-            version: self.version.parse().map_err(|error| InvalidPayload::RawAnswer(format!("{error}")))?,
+            version: self.version.parse().map_err(|error| InvalidPayload::Response(format!("{error}")))?,
             created_at: timestamp(self.creation_timestamp)?,
             state: state(self.status.as_deref()),
             model_uri: self.model_uri()?,

@@ -120,7 +120,7 @@ pub(super) struct ModelMemory {
     pub(super) error: Option<ReasonMessage>,
     pub(super) versions: BTreeMap<Version, Option<VersionFacts>>,
     /// A read of a version failed. The next poll makes those who wait for it try again.
-    pub(super) unanswered: bool,
+    pub(super) failed: bool,
     /// Number of our own writes. A poll that began before the last of them does not include it.
     pub(super) writes: u64,
     /// Something was remembered that the next poll reports as a change.
@@ -139,7 +139,7 @@ impl ModelMemory {
 
     /// Returns and resets whether there is a change to report, or a read to try again.
     pub(super) fn take_changes(&mut self) -> bool {
-        std::mem::take(&mut self.has_changed) | std::mem::take(&mut self.unanswered)
+        std::mem::take(&mut self.has_changed) | std::mem::take(&mut self.failed)
     }
 
     /// Remembers why the model could not be read. Returns whether the error changed.
@@ -152,7 +152,7 @@ impl ModelMemory {
 /// A poll's read of one model, or why this one model could not be read.
 pub(super) type ModelRead = Result<Option<RegisteredModelFacts>, ReasonMessage>;
 
-/// A model, as far as it is known.
+/// A model, as far as known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModelView {
     /// It cannot be known now, for this reason.

@@ -79,7 +79,7 @@ pub(super) fn explain(url: &Url, error: &RegistryError) -> ReasonMessage {
             Reason::RegistryWorkspaceRefused,
             "; correct spec.mlflow.workspace of the ModelRegistry, or create the workspace",
         ),
-        RegistryError::Refused { .. } => (Reason::RegistryRefused, ""),
+        RegistryError::Rejected { .. } => (Reason::RegistryRefused, ""),
         RegistryError::RateLimited { .. } => (
             Reason::RegistryFailing,
             "; retrying later; if it persists, set a longer pollInterval or a higher limit on the server",
@@ -119,7 +119,7 @@ mod tests {
             RegistryError::Forbidden { detail: text() },
             RegistryError::HostRefused { host: "mlflow:5000".to_owned() },
             RegistryError::WorkspaceRefused { workspace: text(), detail: text() },
-            RegistryError::Refused { detail: text() },
+            RegistryError::Rejected { detail: text() },
             RegistryError::RateLimited { retry_after: None },
             RegistryError::ServerFailed { status: 500, detail: text() },
             RegistryError::NotARegistry { url: format!("{url}api"), detail: text() },

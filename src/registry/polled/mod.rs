@@ -144,7 +144,7 @@ impl Registries {
         }
     }
 
-    /// Notes that an object cannot be parsed. What it described before stays in use.
+    /// Remembers that an object cannot be parsed. Its previous settings stay in use.
     pub fn set_unreadable(&self, key: &RegistryKey) {
         self.registries.write().entry(key.clone()).or_default();
     }

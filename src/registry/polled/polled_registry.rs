@@ -60,7 +60,7 @@ fn is_about_one(error: &RegistryError) -> bool {
     matches!(
         error,
         RegistryError::Forbidden { .. }
-            | RegistryError::Refused { .. }
+            | RegistryError::Rejected { .. }
             | RegistryError::ServerFailed { .. }
             | RegistryError::NotARegistry { .. }
     )
@@ -220,8 +220,8 @@ impl PolledRegistry {
         (memory.health.clone(), memory.server_version.clone())
     }
 
-    /// Returns a model as far as it is known. If it is requested for the first time, this starts a poll that
-    /// reads it.
+    /// Returns a model, as far as known. If it is requested for the first time, this starts a poll that reads
+    /// it.
     #[must_use]
     pub fn model(&self, name: &ModelName) -> ModelView {
         let mut memory = self.memory();
@@ -267,7 +267,7 @@ impl PolledRegistry {
                 known.versions.insert(version, facts.clone());
             }
             Ok(_) => {}
-            Err(_) => known.unanswered = true,
+            Err(_) => known.failed = true,
         }
         answer
     }

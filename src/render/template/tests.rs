@@ -65,7 +65,7 @@ fn errors(fixture: &Fixture) -> Vec<String> {
     invalid.0.into_iter().map(|error| error.path).collect()
 }
 
-fn refused(template: &str, paths: &[&str]) {
+fn rejected(template: &str, paths: &[&str]) {
     let paths: Vec<_> = paths.iter().map(|path| format!("serving.template{path}")).collect();
     assert_eq!(errors(&with(yaml(template))), paths, "{template}");
 }
@@ -179,8 +179,11 @@ fn unknown_fields_are_passed_on() {
 
 #[test]
 fn a_null_in_an_unknown_field_is_an_error() {
-    refused("spec: {containers: [{name: model, livenesProbe: null}]}", &[".spec.containers[0].livenesProbe"]);
-    refused("metadata: {labels: {a: b}, lables: null}", &[".metadata.lables"]);
+    rejected(
+        "spec: {containers: [{name: model, livenesProbe: null}]}",
+        &[".spec.containers[0].livenesProbe"],
+    );
+    rejected("metadata: {labels: {a: b}, lables: null}", &[".metadata.lables"]);
 }
 
 /// Unlike a null in the template, which `kubectl apply` drops.
@@ -249,22 +252,22 @@ fn a_path_cannot_remove_what_laurel_needs() {
 
 #[test]
 fn a_wrong_type_is_reported_with_its_path() {
-    refused("spec: {terminationGracePeriodSeconds: long}", &[".spec.terminationGracePeriodSeconds"]);
-    refused("spec: {containers: {name: model}}", &[".spec.containers"]);
-    refused(
+    rejected("spec: {terminationGracePeriodSeconds: long}", &[".spec.terminationGracePeriodSeconds"]);
+    rejected("spec: {containers: {name: model}}", &[".spec.containers"]);
+    rejected(
         "spec: {containers: [{name: ok}, {name: model, args: [a, 1]}]}",
         &[".spec.containers[1].args[1]"],
     );
-    refused("metadata: {labels: {a.b/c: 1}}", &[".metadata.labels[\"a.b/c\"]"]);
-    refused("[]", &[""]);
-    refused("spec: {containers: [null]}", &[".spec.containers[0]"]);
+    rejected("metadata: {labels: {a.b/c: 1}}", &[".metadata.labels[\"a.b/c\"]"]);
+    rejected("[]", &[""]);
+    rejected("spec: {containers: [null]}", &[".spec.containers[0]"]);
 }
 
 #[test]
 fn items_need_a_unique_key() {
-    refused("spec: {containers: [{image: x}]}", &[".spec.containers[0]"]);
-    refused("spec: {containers: [{name: a}, {name: a}]}", &[".spec.containers[1]"]);
-    refused(
+    rejected("spec: {containers: [{image: x}]}", &[".spec.containers[0]"]);
+    rejected("spec: {containers: [{name: a}, {name: a}]}", &[".spec.containers[1]"]);
+    rejected(
         "spec: {containers: [{name: a, env: [{name: A}, {name: A}, {value: b}]}]}",
         &[".spec.containers[0].env[1]", ".spec.containers[0].env[2]"],
     );
@@ -272,19 +275,19 @@ fn items_need_a_unique_key() {
 
 #[test]
 fn variables_that_name_the_version_cannot_be_changed() {
-    refused("metadata: {labels: {laurel.dev/version: '5'}}", &[".metadata.labels[\"laurel.dev/version\"]"]);
-    refused("metadata: {annotations: {laurel.dev/x: ''}}", &[".metadata.annotations[\"laurel.dev/x\"]"]);
+    rejected("metadata: {labels: {laurel.dev/version: '5'}}", &[".metadata.labels[\"laurel.dev/version\"]"]);
+    rejected("metadata: {annotations: {laurel.dev/x: ''}}", &[".metadata.annotations[\"laurel.dev/x\"]"]);
     pod("metadata: {labels: null, annotations: null}");
-    refused("metadata: {name: x}", &[".metadata.name"]);
+    rejected("metadata: {name: x}", &[".metadata.name"]);
     for variable in ["MODEL_NAME", "MODEL_VERSION", "MODEL_ALIAS", "MODEL_URI", "__pyfunc_model_path__"] {
         let template =
             format!("spec: {{containers: [{{name: model, env: [{{name: {variable}, value: x}}]}}]}}");
-        refused(&template, &[".spec.containers[0].env[0].name"]);
+        rejected(&template, &[".spec.containers[0].env[0].name"]);
         let fixture = Fixture::serving(&format!("env: [{{name: A}}, {{name: {variable}, value: x}}]"));
         assert_eq!(errors(&fixture), ["serving.env[1].name"]);
     }
-    refused("spec: {containers: [{name: model, env: null}]}", &[".spec.containers"]);
-    refused(
+    rejected("spec: {containers: [{name: model, env: null}]}", &[".spec.containers"]);
+    rejected(
         "spec: {containers: [{name: model, env: [{name: MODEL_URI, value: null}]}]}",
         &[".spec.containers[0].env[0].name"],
     );
@@ -292,23 +295,23 @@ fn variables_that_name_the_version_cannot_be_changed() {
 
 #[test]
 fn labels_that_the_service_selects_cannot_be_changed() {
-    refused(
+    rejected(
         "spec: {containers: [{name: model, ports: [{containerPort: 8080, name: web}]}]}",
         &[".spec.containers"],
     );
-    refused(
+    rejected(
         "spec: {containers: [{name: model, ports: [{containerPort: 9090, name: http}]}]}",
         &[".spec.containers"],
     );
-    refused("spec: {containers: [{name: model, ports: null}]}", &[".spec.containers"]);
-    refused("spec: {containers: null}", &[".spec.containers"]);
-    refused("spec: {containers: [{name: model, readinessProbe: null}]}", &[".spec.containers"]);
-    refused("spec: {restartPolicy: Never}", &[".spec.restartPolicy"]);
+    rejected("spec: {containers: [{name: model, ports: null}]}", &[".spec.containers"]);
+    rejected("spec: {containers: null}", &[".spec.containers"]);
+    rejected("spec: {containers: [{name: model, readinessProbe: null}]}", &[".spec.containers"]);
+    rejected("spec: {restartPolicy: Never}", &[".spec.restartPolicy"]);
 }
 
 #[test]
 fn fields_that_would_be_ignored_are_rejected() {
-    refused(
+    rejected(
         "spec: {containers: [{name: model, envFrom: [{secretRef: {name: s}}]}]}",
         &[".spec.containers[0].envFrom"],
     );

@@ -112,7 +112,8 @@ impl SmokeTests {
         self.0.lock().get(uid)?.slot.of(version).cloned()
     }
 
-    /// Begins a test in place of any other of its ModelAlias, unless it is known already. Returns whether it did.
+    /// Begins a test in place of any other of its ModelAlias, unless it is known already. Returns whether it
+    /// did.
     pub fn begin(&self, request: Request) -> bool {
         let mut tests = self.0.lock();
         let running = tests.entry(request.uid.clone()).or_default();

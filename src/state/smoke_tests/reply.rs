@@ -39,22 +39,24 @@ pub(super) async fn read(mut response: Response) -> Reply {
 }
 
 fn classify(status: StatusCode, is_proxy: bool, body: &str) -> Reply {
-    let said = format!("POST /invocations answered {status}: {}", shortened(body, QUOTED_MAX));
+    let reported = format!("POST /invocations answered {status}: {}", shortened(body, QUOTED_MAX));
     match status.as_u16() {
         504 if body.contains(MLFLOW_TIMEOUT) => Reply::Failed(format!(
-            "{said}; if predictions need longer, set MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in \
+            "{reported}; if predictions need longer, set MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in \
              spec.serving.env"
         )),
         300..=399 | 401 | 403 | 407 | 429 | 502 | 504 => Reply::Foreign(format!(
-            "{said}; something in front of the model server answered: make sure that a mesh, a proxy or a \
+            "{reported}; something in front of the model server answered: make sure that a mesh, a proxy or a \
              policy lets Laurel's pod in"
         )),
-        413 => {
-            Reply::Foreign(format!("{said}; let the pods take a request of the size of the input example"))
+        413 => Reply::Foreign(format!(
+            "{reported}; let the pods take a request of the size of the input example"
+        )),
+        503 if is_proxy => {
+            Reply::Foreign(format!("{reported}; a proxy in front of the model server answered"))
         }
-        503 if is_proxy => Reply::Foreign(format!("{said}; a proxy in front of the model server answered")),
-        503 => Reply::Busy(said),
-        _ => Reply::Failed(said),
+        503 => Reply::Busy(reported),
+        _ => Reply::Failed(reported),
     }
 }
 
@@ -101,8 +103,8 @@ mod tests {
 
     #[test]
     fn mlflow_s_own_time_limit_is_a_response_of_the_model_server() {
-        let Reply::Failed(said) = reply(504, false, MLFLOW_TIMEOUT) else { panic!("not failed") };
-        assert!(said.contains("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in spec.serving.env"), "{said}");
+        let Reply::Failed(reported) = reply(504, false, MLFLOW_TIMEOUT) else { panic!("not failed") };
+        assert!(reported.contains("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in spec.serving.env"), "{reported}");
     }
 
     #[test]

@@ -46,13 +46,13 @@ enum Try {
 
 /// Consecutive attempts without a result.
 #[derive(Default)]
-pub(super) struct InVain {
+pub(super) struct Failures {
     since: Option<Timestamp>,
     tries: u32,
     busy: u32,
 }
 
-impl InVain {
+impl Failures {
     /// Counts one attempt and returns its report. The first one may be a coincidence.
     pub(super) fn count(&mut self, why: String, is_busy: bool) -> SmokeReport {
         let since = *self.since.get_or_insert_with(Timestamp::now);
@@ -84,12 +84,12 @@ impl AsRef<[u8]> for Example {
 
 impl Test {
     pub(super) async fn run(self) {
-        let mut in_vain = InVain::default();
+        let mut failures = Failures::default();
         while let Some(shared) = self.shared.upgrade() {
             let report = match self.once(&shared).await {
                 Try::Ended(report) => report,
-                Try::Busy(why) => in_vain.count(why, true),
-                Try::Unavailable(why) => in_vain.count(why, false),
+                Try::Busy(why) => failures.count(why, true),
+                Try::Unavailable(why) => failures.count(why, false),
             };
             // It was replaced by another registry, or by the same one with other settings.
             if self.request.registry.is_retired() {
@@ -101,7 +101,7 @@ impl Test {
             if !goes_on {
                 return;
             }
-            tokio::time::sleep(in_vain.pause()).await;
+            tokio::time::sleep(failures.pause()).await;
         }
     }
 

@@ -18,7 +18,7 @@ use wiremock::{
     matchers::{any, method, path},
 };
 
-use super::{PodAccess, Request, SmokeTests, run::InVain};
+use super::{PodAccess, Request, SmokeTests, run::Failures};
 use crate::{
     api::{
         model_alias::AliasKey,
@@ -344,14 +344,14 @@ async fn a_busy_server_is_retried() {
 
 #[test]
 fn a_server_that_stays_busy_fails_the_version_after_half_a_minute() {
-    let mut in_vain = InVain::default();
+    let mut failures = Failures::default();
     let mut waited = Duration::ZERO;
     let why = loop {
-        match in_vain.count("503".to_owned(), true) {
+        match failures.count("503".to_owned(), true) {
             SmokeReport::Failed(why) => break why,
             report => assert_eq!(report, SmokeReport::Running(Some("503".to_owned()))),
         }
-        waited += in_vain.pause();
+        waited += failures.pause();
     };
     assert_eq!((why.as_str(), waited), ("503", Duration::from_secs(31)));
 }

@@ -1,5 +1,5 @@
-//! The policy with which the API server stamps who decided about a version. That it works is shown by the
-//! control-plane tests.
+//! The policy with which the API server sets who changed a version. The control-plane tests show that it
+//! works.
 
 use pretty_assertions::assert_eq;
 use serde_json::json;
@@ -10,7 +10,7 @@ const POLICY: &str = "MutatingAdmissionPolicy";
 const BINDING: &str = "MutatingAdmissionPolicyBinding";
 const GROUP: &str = "admissionregistration.k8s.io";
 
-/// What the chart brings to a cluster that serves the policy in these versions.
+/// Returns what the chart installs in a cluster that serves the policy in these versions.
 fn with(versions: &[&str], values: &str) -> Objects {
     let served: Vec<String> = versions.iter().map(|version| format!("{GROUP}/{version}/{POLICY}")).collect();
     let mut arguments: Vec<&str> = served.iter().flat_map(|served| ["--api-versions", served]).collect();
@@ -18,7 +18,7 @@ fn with(versions: &[&str], values: &str) -> Objects {
     Objects::of_chart(&arguments)
 }
 
-/// Whether the operator believes the stamp.
+/// Whether the operator trusts the annotation.
 fn is_trusted(install: &Objects) -> bool {
     let stamped = json!({ "name": "LAUREL_TRUST_CHANGED_BY", "value": "true" });
     install.pod_spec()["containers"][0]["env"].as_array().unwrap().contains(&stamped)
@@ -69,7 +69,7 @@ fn with_one_namespace_the_policy_matches_only_that_one() {
     let install = with(&["v1"], "scope=namespace,changedBy.stamp=Always");
     let selector = &install.one(POLICY)["spec"]["matchConstraints"]["namespaceSelector"];
     assert_eq!(*selector, json!({ "matchLabels": { "kubernetes.io/metadata.name": NAMESPACE } }));
-    // Another release of that name, in another namespace, has a policy of its own.
+    // Another release of that name, in another namespace, has its own policy.
     for kind in [POLICY, BINDING] {
         let name = &install.one(kind)["metadata"]["name"];
         assert!(name.as_str().unwrap().contains(NAMESPACE), "{name}");

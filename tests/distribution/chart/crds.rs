@@ -1,4 +1,4 @@
-//! The CRDs: generated, the same everywhere, upgraded with the chart and kept when it goes.
+//! The CRDs: generated, identical everywhere, upgraded with the chart and kept on uninstall.
 
 use std::{fs, path::Path, process::Command};
 
@@ -83,7 +83,7 @@ fn the_chart_upgrades_them_and_keeps_them_on_uninstall() {
         crd.metadata.annotations.get_or_insert_default().extend([keep]);
     }
     expected.sort_by(|left, right| left.metadata.name.cmp(&right.metadata.name));
-    // Read into the API's type, because Helm writes 20 for 20.0.
+    // Parsed into the API's type, because Helm writes 20 for 20.0.
     let rendered: Vec<CustomResourceDefinition> = install
         .all("CustomResourceDefinition")
         .map(|crd| serde_json::from_value(crd.clone()).unwrap())
@@ -100,7 +100,7 @@ fn they_can_be_managed_elsewhere() {
 /// A field of a schema: its path, and the schema itself.
 type Field<'a> = (String, &'a Value);
 
-/// Every field of a schema, those of lists and maps included.
+/// Returns every field of a schema, including those of lists and maps.
 fn fields<'a>(schema: &'a Value, path: &str) -> Vec<Field<'a>> {
     let properties = schema["properties"].as_object().into_iter().flatten();
     let named = properties.map(|(name, field)| (format!("{path}.{name}"), field));
@@ -113,12 +113,12 @@ fn fields<'a>(schema: &'a Value, path: &str) -> Vec<Field<'a>> {
         .collect()
 }
 
-/// The CRDs as they are committed.
+/// The CRDs as committed.
 fn committed() -> Vec<Value> {
     generated().iter().flat_map(|(name, _)| documents(&read(format!("crds/{name}")))).collect()
 }
 
-/// Every field in `spec` of each kind, after the kind's name.
+/// Returns every field in `spec` of each kind, prefixed with the kind.
 fn spec_fields(crds: &[Value]) -> Vec<Field<'_>> {
     let versions = crds.iter().flat_map(|crd| {
         let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
@@ -172,8 +172,8 @@ fn promise_12_no_reference_leads_to_another_namespace() {
             "RegisteredModel.registryRef: kind name",
         ]
     );
-    // What is not described could name anything. Here it is a pod template, which names Secrets of its
-    // namespace alone.
+    // A field without a schema could name anything. This one is a pod template, which can only name Secrets
+    // of its namespace.
     let open = |(path, schema): &Field| {
         (schema["x-kubernetes-preserve-unknown-fields"] == true).then(|| path.clone())
     };
@@ -181,7 +181,7 @@ fn promise_12_no_reference_leads_to_another_namespace() {
     assert_eq!(open, ["ModelAlias.follow", "ModelAlias.serving.template"]);
 }
 
-/// A name that Laurel itself puts into a URL is no path: the API server refuses `../../other/secrets/login`.
+/// A name that Laurel puts into a URL is not a path: the API server rejects `../../other/secrets/login`.
 #[test]
 fn promise_12_a_name_that_laurel_reads_is_a_name() {
     let crds = committed();

@@ -1,4 +1,4 @@
-//! The kustomize base gives the same installation as the chart with its default values.
+//! The kustomize base is the same installation as the chart with its default values.
 
 use pretty_assertions::assert_eq;
 use serde_json::Value;

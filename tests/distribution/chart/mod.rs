@@ -1,4 +1,4 @@
-//! The install: what the chart and the kustomize base give to a cluster, and what they refuse.
+//! Installation: what the chart and the kustomize base install, and what they reject.
 //!
 //! It needs `helm` and `kubectl`, from the environment variables `HELM` and `KUBECTL` or on the PATH, but no
 //! cluster.

@@ -1,4 +1,4 @@
-//! What the operator may do. That it is exactly what its code does is shown by `tests/least_privilege`.
+//! The operator's permissions. `tests/least_privilege` shows that they are exactly what its code uses.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
     ("events.k8s.io", &["events"], &["list", "create", "patch"]),
 ];
 
-/// What it may do beside that where it watches all namespaces.
+/// Additional permissions if it watches all namespaces.
 const OF_THE_CLUSTER: &[(&str, &[&str], &[&str])] = &[
     ("laurel.dev", &["clustermodelregistries"], &["list", "watch"]),
     ("laurel.dev", &["clustermodelregistries/status"], &["patch"]),
@@ -86,7 +86,7 @@ fn secrets_are_read_one_by_one() {
     }
 }
 
-/// The role is bound to the account that the operator's pod runs as, and to no other.
+/// The role is bound only to the service account of the operator's pod.
 fn assert_bound(install: &Objects, kind: &str) {
     let binding_kind = format!("{kind}Binding");
     let binding = install.one(&binding_kind);

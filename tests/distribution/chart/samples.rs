@@ -1,4 +1,4 @@
-//! The samples are what the API accepts.
+//! The samples are valid.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ fn samples() -> impl Iterator<Item = Value> {
     yaml_files(FOLDER).into_iter().flat_map(|name| documents(&read(format!("{FOLDER}/{name}"))))
 }
 
-/// Asserts that an object fits its Rust type, every key of it, and its CRD's rules.
+/// Asserts that an object fits its Rust type, with every key, and its CRD's rules.
 pub(crate) fn assert_valid(object: &Value) {
     assert_eq!(unknown_keys(object), Vec::<String>::new(), "{object:#}");
     assert_eq!(broken_rules(object), Vec::<String>::new(), "{object:#}");
@@ -37,14 +37,14 @@ fn unknown_keys(object: &Value) -> Vec<String> {
         Some("RegisteredModel") => typed::<RegisteredModel>(object),
         Some("ModelAlias") => typed::<ModelAlias>(object),
         Some("Secret") => typed::<Secret>(object),
-        kind => panic!("no sample should be of kind {kind:?}"),
+        kind => panic!("unexpected sample of kind {kind:?}"),
     };
     let mut unknown = Vec::new();
     collect_unknown(object, &known, "", &mut unknown);
     unknown
 }
 
-/// The keys in `given` that reading it into a type and writing it again lost.
+/// Returns the keys of `given` that a round trip through the type lost.
 fn collect_unknown(given: &Value, known: &Value, path: &str, unknown: &mut Vec<String>) {
     match given {
         Value::Object(fields) => {
@@ -65,7 +65,7 @@ fn collect_unknown(given: &Value, known: &Value, path: &str, unknown: &mut Vec<S
     }
 }
 
-/// The CEL rules of its CRD that an object breaks.
+/// Returns the CEL rules of its CRD that an object breaks.
 fn broken_rules(object: &Value) -> Vec<String> {
     let crds = custom_resource_definitions();
     let Some(crd) = crds.iter().find(|crd| object["kind"] == crd.spec.names.kind) else { return Vec::new() };
@@ -87,7 +87,7 @@ fn the_api_accepts_them() {
     }
 }
 
-/// The objects of ours in the YAML blocks of a page.
+/// Returns our objects in the YAML blocks of a page.
 fn on_page(page: &str) -> Vec<Value> {
     let text = read(page);
     let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());

@@ -1,4 +1,4 @@
-//! What the chart renders.
+//! The rendered chart.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::tools::{ALL_VALUES, NAMESPACE, Objects, documents, helm, printed, rea
 
 const CRD: &str = "CustomResourceDefinition";
 
-/// The three ways to install that the tests look at.
+/// The three installations that the tests check.
 fn installs() -> [Objects; 3] {
     [&[] as &[&str], &["--set", "scope=namespace"], &["--values", ALL_VALUES]].map(Objects::of_chart)
 }
@@ -126,7 +126,7 @@ fn the_probes_ask_where_the_operator_answers() {
     assert_eq!(port, options(&cluster).http_address.port());
 }
 
-/// The operator's options as it would read them from its pod's arguments and environment.
+/// Parses the operator's options from its pod's arguments and environment.
 fn options(install: &Objects) -> RunOptions {
     let container = &install.pod_spec()["containers"][0];
     let cli = Cli::command();
@@ -163,7 +163,7 @@ fn by_default_all_namespaces_are_watched_and_there_is_no_registry() {
     assert_eq!(options.log_format, LogFormat::Json);
     assert_eq!(options.webhook_address, None);
     assert_eq!(cluster.pod_spec()["volumes"], Value::Null);
-    assert!(!options.trust_changed_by, "what nobody stamps is not believed");
+    assert!(!options.trust_changed_by, "the annotation is not trusted without the policy");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn values_reach_the_operator() {
     assert_eq!(options.webhook_scheme, WebhookScheme::Http);
 }
 
-/// The object that the chart renders from the values of the default registry.
+/// Returns the object that the chart renders from the values of the default registry.
 fn registry(arguments: &[&str]) -> Value {
     let install = Objects::of_chart(arguments);
     let mut objects = install
@@ -218,7 +218,7 @@ fn values_reach_the_registry() {
     }
 }
 
-/// Helm looks up every kind before it installs anything, so before the CRDs are there.
+/// Helm looks up every kind before it installs anything, including the CRDs.
 #[test]
 fn the_registry_follows_the_crds_that_the_release_brings_and_is_adopted_later() {
     let url = ["--set", "registry.url=http://mlflow"];
@@ -234,7 +234,7 @@ fn the_registry_follows_the_crds_that_the_release_brings_and_is_adopted_later() 
     assert!(!is_hook(&registry(&[&url[..], &["--set", "crds.install=false"]].concat())));
 }
 
-/// The Secrets that are mounted into the operator's container, by folder.
+/// Returns the Secrets that are mounted into the operator's container, by folder.
 fn mounted(install: &Objects) -> BTreeMap<String, String> {
     let pod = install.pod_spec();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -350,7 +350,7 @@ fn a_digest_takes_precedence_over_a_tag() {
     }
 }
 
-/// What `helm install` prints for a person.
+/// Returns the notes that `helm install` prints.
 fn notes(arguments: &[&str]) -> String {
     let fixed = ["install", "laurel", "charts/laurel", "--namespace", NAMESPACE, "--dry-run=client"];
     let printed = printed(helm(&[&fixed, arguments].concat()));

@@ -54,7 +54,7 @@ pub(crate) fn helm(arguments: &[&str]) -> Output {
     run("HELM", "helm", arguments)
 }
 
-/// What a command printed, if it went well.
+/// Returns the output of a successful command.
 pub(crate) fn printed(output: Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}{}", String::from_utf8_lossy(&output.stdout));
@@ -66,13 +66,13 @@ pub(crate) fn printed(output: Output) -> String {
 pub(crate) struct Objects(pub(crate) Vec<Value>);
 
 impl Objects {
-    /// What the chart renders with these arguments to `helm template`.
+    /// Renders the chart with these arguments to `helm template`.
     pub(crate) fn of_chart(arguments: &[&str]) -> Self {
         let fixed = ["template", "laurel", "charts/laurel", "--namespace", NAMESPACE];
         Self(documents(&printed(helm(&[&fixed, arguments].concat()))))
     }
 
-    /// What kustomize builds from a folder.
+    /// Builds a kustomize folder.
     pub(crate) fn of_kustomization(folder: &str) -> Self {
         Self(documents(&printed(run("KUBECTL", "kubectl", &["kustomize", folder]))))
     }
@@ -81,21 +81,21 @@ impl Objects {
         self.0.iter().filter(move |object| object["kind"] == kind)
     }
 
-    /// The only object of a kind.
+    /// Returns the only object of a kind.
     pub(crate) fn one<'a>(&'a self, kind: &'a str) -> &'a Value {
         let found: Vec<_> = self.all(kind).collect();
         assert_eq!(found.len(), 1, "objects of kind {kind}");
         found[0]
     }
 
-    /// The kinds of all objects, sorted.
+    /// Returns the kinds of all objects, sorted.
     pub(crate) fn kinds(&self) -> Vec<&str> {
         let mut kinds: Vec<_> = self.0.iter().map(|object| object["kind"].as_str().unwrap()).collect();
         kinds.sort_unstable();
         kinds
     }
 
-    /// The operator's pod.
+    /// Returns the operator's pod template.
     pub(crate) fn pod_spec(&self) -> &Value {
         &self.one("Deployment")["spec"]["template"]["spec"]
     }

@@ -11,7 +11,7 @@ fn schema() -> Value {
     serde_json::from_str(&read("charts/laurel/values.schema.json")).unwrap()
 }
 
-/// A field of the schema that has a description is one value, whatever stands in it; the others are groups of
+/// A field of the schema with a description is one value, whatever it contains; the others are groups of
 /// values.
 fn is_value(schema: &Value) -> bool {
     schema["description"].as_str().is_some_and(|text| !text.is_empty())
@@ -32,7 +32,7 @@ fn set_values(values: &Value, schema: &Value, path: &str) -> Vec<String> {
     }
 }
 
-/// The paths of all values that the schema knows, but for the one that is Helm's own. Every group is closed.
+/// Returns the paths of all values in the schema, except Helm's own. Every group must be closed.
 fn known_values(schema: &Value, path: &str) -> Vec<String> {
     if is_value(schema) {
         return vec![path.to_owned()];
@@ -63,7 +63,7 @@ fn the_test_values_change_every_value() {
     let (defaults, all) = (&documents(&read(VALUES))[0], &documents(&read(ALL_VALUES))[0]);
     let paths = set_values(defaults, &schema, "");
     assert_eq!(sorted(set_values(all, &schema, "")), sorted(paths.clone()));
-    // What only one scope has would be refused with the other.
+    // Values of one scope would be rejected with the other.
     for path in paths.into_iter().filter(|path| path != "scope") {
         let pointer = format!("/{}", path.replace('.', "/"));
         assert_ne!(defaults.pointer(&pointer), all.pointer(&pointer), "{path}");
@@ -84,7 +84,7 @@ fn every_value_is_documented() {
                 top = key;
             }
             let kubernetes_own = indented && top == "resources";
-            // A group without a comment of its own has one at each of its values.
+            // A group without a comment needs one at each of its values.
             let group = value.trim().is_empty() && top != "resources";
             if !previous.trim_start().starts_with('#') && !kubernetes_own && !group {
                 bare.push(line);
@@ -121,10 +121,10 @@ fn wrong_values_are_rejected_by_name() {
         ),
         ("registry.workspace=Team_A,registry.url=http://mlflow", "workspace"),
         ("registry.workspace=team-a", "url"),
-        ("registry.webhook.secretRef.name=push,webhook.enabled=true,webhook.tls.secretName=cert", "url"),
-        ("registry.webhook.secretRef.name=push,registry.url=http://mlflow", "enabled"),
+        ("registry.webhook.secretRef.name=webhook,webhook.enabled=true,webhook.tls.secretName=cert", "url"),
+        ("registry.webhook.secretRef.name=webhook,registry.url=http://mlflow", "enabled"),
         (
-            "registry.webhook.secretRef.name=push,registry.webhook.register.url=https://a,registry.url=http://mlflow,webhook.enabled=true,webhook.tls.secretName=c",
+            "registry.webhook.secretRef.name=webhook,registry.webhook.register.url=https://a,registry.url=http://mlflow,webhook.enabled=true,webhook.tls.secretName=c",
             "encryptionKeySet",
         ),
         ("webhook.enabled=true", "secretName"),

@@ -1,4 +1,4 @@
-//! The layers that ARCHITECTURE.md draws are those of the code.
+//! The layers in ARCHITECTURE.md match the code.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 use pretty_assertions::assert_eq;
 use regex::Regex;
 
-/// What no file of a pure folder names.
+/// What no file of a pure folder may name.
 const EFFECTS: [&str; 9] = [
     "tokio::",
     "reqwest",
@@ -28,7 +28,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The rank of each folder, by the block `layers` of the page: an import leads to a higher rank.
+/// Returns the rank of each folder, from the block `layers` of the page: an import leads to a higher rank.
 fn ranks(page: &str) -> BTreeMap<String, usize> {
     let block = page.split_once("```layers\n").and_then(|(_, rest)| rest.split_once("\n```"));
     let (lines, _) = block.expect("the page has the block");
@@ -37,14 +37,14 @@ fn ranks(page: &str) -> BTreeMap<String, usize> {
         .collect()
 }
 
-/// The files of a folder, without those that only tests are compiled from.
+/// Returns the files of a folder, without those compiled only for tests.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let only_tests = Regex::new(r"#\[cfg\([^\n]*\btest\b[^\n]*\)\]\s*(?:pub(?:\([a-z]+\))? )?mod (\w+);")
         .expect("it is a pattern");
     let mut found = Vec::new();
     let mut skipped = BTreeSet::new();
-    for entry in fs::read_dir(folder).expect("the folder is there") {
-        let path = entry.expect("it can be read").path();
+    for entry in fs::read_dir(folder).expect("the folder exists") {
+        let path = entry.expect("it is readable").path();
         if path.is_dir() {
             found.extend(files(&path));
         } else {
@@ -65,7 +65,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The code of a file, without its tests and comments.
+/// Returns the code of a file, without its tests and comments.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("a source file is text");
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
@@ -73,7 +73,7 @@ fn code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The folders that a text imports from.
+/// Returns the folders that a text imports from.
 fn imports(code: &str) -> BTreeSet<String> {
     let single = Regex::new(r"\bcrate::(\w+)").expect("it is a pattern");
     let mut found: BTreeSet<String> = single.captures_iter(code).map(|name| name[1].to_owned()).collect();
@@ -102,10 +102,10 @@ fn imports(code: &str) -> BTreeSet<String> {
 
 #[test]
 fn an_import_never_leads_to_a_layer_above_or_beside() {
-    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the page is there");
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the page exists");
     let ranks = ranks(&page);
-    let folders = fs::read_dir(root().join("src")).expect("the folder is there");
-    let folders = folders.map(|entry| entry.expect("it can be read").path()).filter(|path| path.is_dir());
+    let folders = fs::read_dir(root().join("src")).expect("the folder exists");
+    let folders = folders.map(|entry| entry.expect("it is readable").path()).filter(|path| path.is_dir());
     let mut wrong = Vec::new();
     let mut seen = 0;
     for folder in folders {

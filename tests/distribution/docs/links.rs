@@ -1,5 +1,4 @@
-//! Links between pages lead to a file and, where they name one, to a heading in it; paths in the engineers'
-//! pages exist.
+//! Links between pages lead to existing files and headings; paths in the engineers' pages exist.
 
 use std::{
     collections::BTreeMap,
@@ -9,10 +8,10 @@ use std::{
 
 use pretty_assertions::assert_eq;
 
-/// The pages beside those in `docs/`.
+/// The pages outside `docs/`.
 const AT_THE_ROOT: &str = ".";
 
-/// The pages that name files of the source code.
+/// The pages that name source files.
 const FOR_ENGINEERS: [&str; 5] =
     ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/releasing.md", "hack/README.md", "tests/README.md"];
 
@@ -24,11 +23,11 @@ fn read(page: &Path) -> String {
     fs::read_to_string(root().join(page)).expect("a page is text")
 }
 
-/// Every page: the README and its neighbours, and all in these folders.
+/// Returns every page: the README and its neighbours, and all in these folders.
 fn pages() -> Vec<PathBuf> {
     fn collect(folder: &Path, below: bool, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(root().join(folder)).expect("the folder is there") {
-            let path = folder.join(entry.expect("it can be read").file_name());
+        for entry in fs::read_dir(root().join(folder)).expect("the folder exists") {
+            let path = folder.join(entry.expect("it is readable").file_name());
             if root().join(&path).is_dir() {
                 if below {
                     collect(&path, below, found);
@@ -46,7 +45,7 @@ fn pages() -> Vec<PathBuf> {
     found
 }
 
-/// The text outside of code blocks.
+/// Returns the text outside code blocks.
 fn prose(page: &str) -> String {
     let mut is_code = false;
     let lines = page.lines().filter(|line| {
@@ -57,7 +56,7 @@ fn prose(page: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The anchors of a page's headings, as GitHub makes them.
+/// Returns the anchors of a page's headings, as on GitHub.
 fn anchors(page: &str) -> Vec<String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let text = prose(page);
@@ -74,7 +73,7 @@ fn anchors(page: &str) -> Vec<String> {
         .collect()
 }
 
-/// Why a link on `page` leads nowhere.
+/// Returns why a link on `page` is broken.
 fn broken(page: &Path, target: &str) -> Option<String> {
     if target.starts_with("https://") {
         return None;
@@ -88,7 +87,7 @@ fn broken(page: &Path, target: &str) -> Option<String> {
     is_missing.then(|| format!("{}: {target}: no such heading", page.display()))
 }
 
-/// The targets of all links in a text: `[text](target)`.
+/// Returns the targets of all links in a text: `[text](target)`.
 fn targets(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)).collect()
 }
@@ -111,13 +110,13 @@ fn every_link_leads_to_a_file_and_a_heading() {
 fn a_broken_link_is_found() {
     let page = Path::new("docs/reasons.md");
     assert_eq!(broken(page, "webhooks.md#set-up-mlflow"), None);
-    assert_eq!(broken(page, "push.md"), Some("docs/reasons.md: push.md: no such file".to_owned()));
+    assert_eq!(broken(page, "missing.md"), Some("docs/reasons.md: missing.md: no such file".to_owned()));
     let heading = "docs/reasons.md: webhooks.md#nowhere: no such heading".to_owned();
     assert_eq!(broken(page, "webhooks.md#nowhere"), Some(heading));
     assert_eq!(anchors("# A `b` c's\n```\n# d\n```\n## e, f\n## e, f"), ["a-b-cs", "e-f", "e-f-1"]);
 }
 
-/// Whether the index of the page's folder links it. An index itself is in the one above.
+/// Whether the index of the page's folder links it. An index itself must be linked from the one above.
 fn is_indexed(page: &Path) -> bool {
     let folder = page.parent().expect("a page is in a folder");
     let above = folder.parent().expect("docs is below the root");
@@ -151,8 +150,7 @@ fn commands_name_test_targets_that_exist() {
     assert!(seen > 5, "only {seen} commands were found");
 }
 
-/// The changes that a page asks its reader to make: each with the file and the lines that are there before
-/// it.
+/// Returns the changes in a page's tutorial: each with the file and its lines before the change.
 fn changes(page: &str) -> Vec<(String, String)> {
     let blocks = page.split("```diff\n").skip(1).filter_map(|rest| rest.split("\n```").next());
     blocks

@@ -1,4 +1,4 @@
-//! The pages of the documentation say all that they have to, and nothing that does not exist.
+//! The documentation is complete, and names nothing that does not exist.
 
 mod layers;
 mod links;
@@ -15,7 +15,7 @@ const FOLDER: &str = "docs";
 
 fn reasons_page() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER).join("reasons.md"))
-        .expect("the page is there")
+        .expect("the page exists")
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The page of the promises lists exactly the tests that are named after them.
+//! The promises page lists exactly the tests that are named after promises.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 
 use pretty_assertions::assert_eq;
 
-/// What shows one promise: file and test.
+/// The tests of one promise: file and test.
 type Shown = BTreeSet<(String, String)>;
 
 fn root() -> &'static Path {
@@ -16,8 +16,8 @@ fn root() -> &'static Path {
 }
 
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("the folder is there") {
-        let path = entry.expect("it can be read").path();
+    for entry in fs::read_dir(folder).expect("the folder exists") {
+        let path = entry.expect("it is readable").path();
         if path.is_dir() {
             rust_files(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -26,7 +26,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The promises in the name of a test: `promises_1_4_and_5_…` speaks of three.
+/// Returns the promises in the name of a test: `promises_1_4_and_5_…` has three.
 fn promises(test: &str) -> Vec<u8> {
     let Some(rest) = test.strip_prefix("promises_").or_else(|| test.strip_prefix("promise_")) else {
         return Vec::new();
@@ -49,11 +49,11 @@ fn by_promise(tests: impl Iterator<Item = (String, String)>) -> BTreeMap<u8, Sho
 #[derive(Debug, PartialEq, Eq)]
 struct Named<'a> {
     name: &'a str,
-    /// Why it shows nothing, if so.
+    /// Why it proves nothing, if so.
     defect: Option<&'static str>,
 }
 
-/// The functions in a source file that are named after promises.
+/// Returns the functions in a source file that are named after promises.
 fn named_after_promises(text: &str) -> Vec<Named<'_>> {
     let mut attributes: Vec<&str> = Vec::new();
     let mut found = Vec::new();
@@ -75,8 +75,8 @@ fn named_after_promises(text: &str) -> Vec<Named<'_>> {
     found
 }
 
-/// What a macro of this file puts before each function that it is given by name alone: `stories! { fn name();
-/// }`.
+/// Returns the attributes that a macro of this file adds to each function given by name only: `stories! { fn
+/// name(); }`.
 fn attributes_by_macro(text: &str) -> impl Iterator<Item = &str> {
     let before = text.split_once("fn $name()").map(|(before, _)| before).unwrap_or_default();
     before
@@ -87,7 +87,7 @@ fn attributes_by_macro(text: &str) -> impl Iterator<Item = &str> {
         .take_while(|line| line.starts_with("#["))
 }
 
-/// The name of the function that a line begins.
+/// Returns the name of the function that begins on a line.
 fn function(line: &str) -> Option<&str> {
     let rest = line.split_once("fn ").filter(|(before, _)| {
         before.split_whitespace().all(|word| word == "async" || word == "const" || word.starts_with("pub"))
@@ -108,7 +108,7 @@ fn defect(attributes: &[&str]) -> Option<&'static str> {
     }
 }
 
-/// Whether another file declares this one as a module: a file that none declares is never compiled.
+/// Whether another file declares this one as a module; otherwise it is never compiled.
 fn is_compiled(file: &Path) -> bool {
     let (module, folder) = match file.file_stem().and_then(|stem| stem.to_str()) {
         Some("main" | "lib") => return true,
@@ -118,7 +118,7 @@ fn is_compiled(file: &Path) -> bool {
     let name = module.and_then(Path::file_stem).and_then(|stem| stem.to_str()).expect("a module has a name");
     let folder = folder.expect("a module lies in a folder");
     let beside =
-        fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it can be read").path());
+        fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it is readable").path());
     let above = folder.with_extension("rs");
     let declares = |text: String| text.lines().any(|line| line.trim().ends_with(&format!("mod {name};")));
     beside.chain([above]).any(|path| path != file && fs::read_to_string(path).is_ok_and(declares))
@@ -132,7 +132,7 @@ fn in_the_code() -> BTreeMap<u8, Shown> {
         let text = fs::read_to_string(&path).expect("a source file is text");
         let file = path.strip_prefix(root()).expect("it is of this project").display().to_string();
         let named = named_after_promises(&text);
-        assert!(named.is_empty() || is_compiled(&path), "no `mod` leads to {file}, so it is never compiled");
+        assert!(named.is_empty() || is_compiled(&path), "no `mod` declares {file}, so it is never compiled");
         let shown = named.into_iter().map(|Named { name, defect }| {
             assert!(defect.is_none(), "{file}: {name} {}", defect.unwrap_or_default());
             (file.clone(), name.to_owned())
@@ -141,9 +141,9 @@ fn in_the_code() -> BTreeMap<u8, Shown> {
     }))
 }
 
-/// The page has a section for each promise, `## 4. …`, and in it a row for each test: `| file | test |`.
+/// Parses the page: a section for each promise, `## 4. …`, with a row for each test: `| file | test |`.
 fn on_the_page() -> BTreeMap<u8, Shown> {
-    let page = fs::read_to_string(root().join("docs/promises.md")).expect("the page is there");
+    let page = fs::read_to_string(root().join("docs/promises.md")).expect("the page exists");
     let mut shown = BTreeMap::new();
     for section in page.split("\n## ").skip(1) {
         let Some(number) = section.split_once('.').and_then(|(number, _)| number.parse::<u8>().ok()) else {
@@ -171,7 +171,7 @@ fn every_promise_has_its_tests_and_the_page_lists_them_all() {
 
 #[test]
 fn a_promise_is_shown_only_by_a_test_that_runs() {
-    // Without the word itself, which would make them tests of promises of this file.
+    // Without the prefix itself, which would turn them into promise tests of this file.
     let text = "
         #[test]
         fn @_1_plain() {}

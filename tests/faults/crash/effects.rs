@@ -1,5 +1,4 @@
-//! What the operator did, apart from execution it: the writes that change what runs, what is routed where and
-//! what the registry says.
+//! The effects of an operator's writes, apart from status: workloads, routing and the registry.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +6,7 @@ use serde_json::Value;
 
 use crate::wire::{Exchange, Server};
 
-/// What these writes did; what was done twice is there once.
+/// Returns the effects of these writes, without duplicates.
 pub(super) fn effects(writes: &[Exchange]) -> BTreeSet<String> {
     writes.iter().filter_map(effect).collect()
 }
@@ -33,7 +32,7 @@ fn effect(write: &Exchange) -> Option<String> {
     Some(format!("{} {kind}/{name} {detail}", write.method))
 }
 
-/// On the way a version may have more or fewer pods; what matters is whether it has any.
+/// The number of a version's pods may vary on the way; only whether it has any matters.
 fn size(replicas: &Value) -> String {
     match replicas.as_i64() {
         Some(0) => "no pods".to_owned(),
@@ -42,7 +41,7 @@ fn size(replicas: &Value) -> String {
     }
 }
 
-/// A tag without what differs from run to run: the times, and how long it took.
+/// Removes from a tag what differs between runs: times and durations.
 pub(super) fn recorded(key: &str, value: &str) -> (String, String) {
     if let Some(rest) = key.strip_prefix("laurel.log.") {
         let (alias, rest) = rest.split_once('.').unwrap_or((rest, ""));
@@ -57,7 +56,7 @@ pub(super) fn recorded(key: &str, value: &str) -> (String, String) {
     }
     let value = match key {
         "laurel.promoted_at" | "laurel.rejected_at" | "laurel.rolled_back_at" => "…",
-        // The alias and the reason; the sentence may tell what was seen last.
+        // Only the alias and the reason; the message may contain the last observation.
         "laurel.rejected" => value.match_indices(": ").nth(1).map_or(value, |(end, _)| &value[..end]),
         _ => value,
     };

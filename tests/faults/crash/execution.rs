@@ -1,4 +1,4 @@
-//! How a story is told: without a crash, with one, with many.
+//! Runs of a story: without a crash, with one, with many.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,14 +20,14 @@ use crate::{
     wire::Exchange,
 };
 
-/// How many cases are result at the same time, by all tests together. Those that only wait whether their
-/// operator stays quiet do not count.
+/// Maximum number of cases at a time, over all tests. Those that only wait for their operator to stay quiet
+/// do not count.
 static ROOM: Semaphore = Semaphore::const_new(6);
 
-/// How long nothing is written before a story begins: what came before it has ended.
+/// How long nothing may be written before a story begins.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// How a story goes without a crash.
+/// A run without a crash.
 pub(super) struct Undisturbed {
     pub(super) writes: Vec<Exchange>,
     pub(super) effects: BTreeSet<String>,
@@ -39,7 +39,7 @@ impl Undisturbed {
         let differences = differences(&self.end, picture);
         ensure!(
             differences.is_empty(),
-            "it ends otherwise than without a crash:\n{}",
+            "it ends differently than without a crash:\n{}",
             differences.join("\n")
         );
         Ok(())
@@ -48,12 +48,12 @@ impl Undisturbed {
     fn goes_like(&self, writes: &[Exchange]) -> Result<()> {
         let effects = effects(writes);
         let others: Vec<&String> = effects.difference(&self.effects).collect();
-        ensure!(others.is_empty(), "on its way it does what it does not without a crash: {others:#?}");
+        ensure!(others.is_empty(), "it has effects that it does not have without a crash: {others:#?}");
         Ok(())
     }
 }
 
-/// Tells a story without a crash.
+/// Runs a story without a crash.
 pub(super) async fn undisturbed(story: &impl Story) -> Result<Undisturbed> {
     let room = ROOM.acquire().await?;
     run_case(story.name(), async |fixture| {
@@ -70,7 +70,7 @@ pub(super) async fn undisturbed(story: &impl Story) -> Result<Undisturbed> {
     .await
 }
 
-/// Tells a story with a crash; the moment, where the story came so far.
+/// Runs a story with a crash. Returns the moment, if the story reached it.
 pub(super) async fn once(
     story: &impl Story,
     moment: Moment,
@@ -94,8 +94,8 @@ pub(super) async fn once(
     reported.await.with_context(|| format!("{} with a crash {moment:?}", story.name()))
 }
 
-/// Tells a story with operators of which each is killed one write later than the one before it, until one is
-/// through; how many there were.
+/// Runs a story with operators that are each killed one write later than the one before, until one completes.
+/// Returns how many there were.
 pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Result<usize> {
     let room = ROOM.acquire().await?;
     let reported = run_case(story.name(), async |fixture| {
@@ -110,7 +110,7 @@ pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Resul
                 break;
             }
             lives += 1;
-            ensure!(lives <= most, "it is not through after {most} operators");
+            ensure!(lives <= most, "it is not complete after {most} operators");
             fixture.pass().await?;
             crash = Crash::prepare(fixture, fixture.journal.count(), Moment::After(lives));
             fixture.operator.launch()?;
@@ -124,17 +124,17 @@ pub(super) async fn many(story: &impl Story, undisturbed: &Undisturbed) -> Resul
         .with_context(|| format!("{} with operators that are killed one after the other", story.name()))
 }
 
-/// Sets the fixture; how many writes there were before the story begins.
+/// Sets up the fixture. Returns how many writes there were before the story begins.
 async fn set(fixture: &Fixture, story: &impl Story) -> Result<usize> {
     fixture.operator.start().await?;
     story.set(fixture).await?;
-    // The history of what came before is written into the registry beside everything else.
+    // Earlier history entries are written to the registry in the background.
     until(fixture, is_audited).await?;
     fixture.journal.until_quiet(SETTLED, PATIENCE).await?;
     Ok(fixture.journal.count())
 }
 
-/// Whether all that the status tells of is in the registry.
+/// Checks that all entries of the status are in the registry.
 fn is_audited(picture: &Picture) -> Result<()> {
     let history = picture.pointer("/champion/status/history").and_then(Value::as_array);
     let pending = history.into_iter().flatten().filter(|entry| entry["recorded"] == "Pending").count();
@@ -143,7 +143,7 @@ fn is_audited(picture: &Picture) -> Result<()> {
 }
 
 impl Crash {
-    /// Waits until it has happened, or until the story is through without it.
+    /// Waits until it has happened, or until the story is complete without it.
     async fn or_through(&self, fixture: &Fixture, undisturbed: &Undisturbed) -> Result<()> {
         let through = async {
             until(fixture, |picture| undisturbed.ends_like(picture)).await?;
@@ -156,8 +156,8 @@ impl Crash {
     }
 }
 
-/// The fixture comes to the end that it has without a crash, and is quiet then. While it is watched for that,
-/// another fixture has room.
+/// Asserts that the fixture reaches the same end as without a crash, and is quiet then. Meanwhile another
+/// case may start.
 async fn same_end(
     fixture: &Fixture,
     undisturbed: &Undisturbed,
@@ -171,7 +171,7 @@ async fn same_end(
     undisturbed.goes_like(&fixture.journal.writes().split_off(base))
 }
 
-/// Waits until the fixture looks as it is to.
+/// Waits until the fixture's picture passes a check.
 pub(super) async fn until(fixture: &Fixture, is_so: impl Fn(&Picture) -> Result<()>) -> Result<()> {
     let began = Instant::now();
     loop {

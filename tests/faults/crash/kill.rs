@@ -15,15 +15,15 @@ use crate::{
     wire::{Exchange, Rule, Violation},
 };
 
-/// A pause between two writes in which the world moves on by itself: pods become ready, a deadline passes.
+/// A pause between two writes in which the cluster moves on by itself: pods become ready, a deadline passes.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// When the operator is killed, by the number of its write since the story began.
+/// When the operator is killed, by the number of its write since the start of the story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Moment {
-    /// Right before the write is sent on.
+    /// Right before the write is forwarded.
     Before(usize),
-    /// Right after the server has answered, before the operator hears it.
+    /// Right after the server has answered, before the operator gets the response.
     After(usize),
 }
 
@@ -35,8 +35,8 @@ impl Moment {
     }
 }
 
-/// When to kill the operator in a story that had these writes: after each of them, after one more, and before
-/// those that it had waited for.
+/// Returns when to kill the operator in a story with these writes: after each of them, after one more, and
+/// before those that followed a pause.
 pub(super) fn moments(writes: &[Exchange]) -> Vec<Moment> {
     let waited = |pair: &[Exchange]| {
         let before = pair[0].ended.unwrap_or(pair[0].arrived);
@@ -47,27 +47,27 @@ pub(super) fn moments(writes: &[Exchange]) -> Vec<Moment> {
     (1..=writes.len() + 1).map(Moment::After).chain(before).collect()
 }
 
-/// A crash that is to happen.
+/// A planned crash.
 pub(super) struct Crash {
     over: Arc<(AtomicBool, Notify)>,
 }
 
 impl Crash {
-    /// Lets the operator be killed at its n-th write after `base` of them. From that write on nothing of it
+    /// Plans to kill the operator at its n-th write after `base`. From that write on, none of its requests
     /// reaches a server.
     pub(super) fn prepare(fixture: &Fixture, base: usize, moment: Moment) -> Self {
         let over = Arc::new((AtomicBool::new(false), Notify::new()));
-        let (noted, operator) = (over.clone(), fixture.operator.clone());
+        let (killed, operator) = (over.clone(), fixture.operator.clone());
         let proxies = [fixture.kubernetes.clone(), fixture.registry.clone()];
         let kill = move |_| {
             for proxy in &proxies {
                 proxy.refuse();
             }
-            let (noted, operator) = (noted.clone(), operator.clone());
+            let (killed, operator) = (killed.clone(), operator.clone());
             async move {
                 spawn_blocking(move || operator.kill()).await.unwrap().unwrap();
-                noted.0.store(true, Ordering::SeqCst);
-                noted.1.notify_one();
+                killed.0.store(true, Ordering::SeqCst);
+                killed.1.notify_one();
             }
         };
         let number = base + moment.number();

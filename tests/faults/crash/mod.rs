@@ -1,21 +1,20 @@
-//! Killed at every single write: whatever the operator has just done, or was about to do, another one finds
-//! the way on.
+//! Crash tests: the operator is killed at every single write, and the next one must complete the work.
 //!
-//! A story is told once without a crash. Then it is told anew for every write that the operator made in it,
-//! each time on a fixture of its own: the operator is killed right after that write has reached the server,
-//! before it hears the answer. Where the operator had waited before a write, it is killed right before that
-//! write is sent on, too: the world has moved by then. Another operator is started, and it has to come to the
-//! same end, by nothing but what is done without a crash; then it has to be quiet. What is never to happen
-//! does not happen on the way, either.
+//! A story runs once without a crash. Then it runs again for every write of the operator, each time in a new
+//! fixture: the operator is killed right after that write has reached the server, before it gets the
+//! response. If the operator had paused before a write, it is also killed right before that write is
+//! forwarded, because the cluster has moved by then. Another operator is started, and must reach the same
+//! end, with no effects other than without a crash; then it must be quiet. The invariants must hold on the
+//! way as well.
 //!
-//! Once more the first operator is killed after its first write, the next one after its second, and so on:
-//! the ways back from a crash are interrupted, too.
+//! Finally, the first operator is killed after its first write, the next one after its second, and so on, so
+//! that recoveries are interrupted as well.
 //!
 //! ```text
-//! stories  what is told: promotions, a rollback, failures, an alias that is moved, deletions
-//! execution  how it is told: without a crash, with one, with many
-//! kill     when the operator is killed, and how
-//! picture  what a fixture looks like at the end, without times
+//! stories    the stories: promotions, a rollback, failures, an alias that is moved, deletions
+//! execution  runs of a story: without a crash, with one, with many
+//! kill       when the operator is killed, and how
+//! picture    what a fixture looks like at the end, without times
 //! effects    what the operator did on the way
 //! ```
 
@@ -37,29 +36,29 @@ use self::{
 };
 use crate::{fixture::Fixture, simulated::machine::RUNTIME};
 
-/// What happens to a fixture.
+/// What happens in a fixture.
 trait Story {
-    /// A short name, part of a namespace's.
+    /// A short name, part of the namespace's name.
     fn name(&self) -> &'static str;
 
-    /// What is there before; the operator runs.
+    /// Sets up the initial state; the operator is running.
     async fn set(&self, fixture: &Fixture) -> Result<()>;
 
-    /// What somebody does.
+    /// Triggers the story.
     async fn begin(&self, fixture: &Fixture) -> Result<()>;
 
-    /// What it leads to; an error while it has not.
+    /// Checks that the end is reached; an error until then.
     fn ended(&self, picture: &Picture) -> Result<()>;
 }
 
-/// Tells a story without a crash, then with one at every write, then with many.
+/// Runs a story without a crash, then with one at every write, then with many.
 fn survives(story: &impl Story) {
-    if let Err(error) = RUNTIME.block_on(tell(story)) {
+    if let Err(error) = RUNTIME.block_on(run(story)) {
         panic!("{}: {error:#}", story.name());
     }
 }
 
-async fn tell(story: &impl Story) -> Result<()> {
+async fn run(story: &impl Story) -> Result<()> {
     let undisturbed = undisturbed(story).await?;
     let writes = undisturbed.writes.len();
     println!("{}: {writes} writes", story.name());
@@ -75,14 +74,13 @@ async fn tell(story: &impl Story) -> Result<()> {
     println!("{}: killed at {} moments: {reached:?}", story.name(), reached.len());
     let reported: Vec<String> = failures.iter().map(|failure| format!("{failure:#}")).collect();
     ensure!(reported.is_empty(), "{} go otherwise:\n{}", reported.len(), reported.join("\n\n"));
-    // How often it tells on the way how far it is depends on how fast pods become ready; what it does, does
-    // not.
+    // The number of status writes depends on how fast pods become ready; the effects do not.
     let effects = undisturbed.effects.len();
     ensure!(reached.len() >= effects, "only {} moments for {effects} effects", reached.len());
     Ok(())
 }
 
-/// Tells a story with a crash at every write; the moments that were reached, and what went wrong.
+/// Runs a story with a crash at every write. Returns the moments that were reached, and the errors.
 async fn at_every_write(story: &impl Story, undisturbed: &Undisturbed) -> (BTreeSet<Moment>, Vec<Error>) {
     let (mut reached, mut failures) = (BTreeSet::new(), Vec::new());
     let mut moments = moments(&undisturbed.writes);
@@ -95,7 +93,7 @@ async fn at_every_write(story: &impl Story, undisturbed: &Undisturbed) -> (BTree
                 Err(failure) => failures.push(failure),
             }
         }
-        // A story may have more writes the next time it is told.
+        // A story may have more writes in the next run.
         let goes_on = reached.contains(&Moment::After(longest));
         moments = goes_on.then_some(Moment::After(longest + 1)).into_iter().collect();
     }

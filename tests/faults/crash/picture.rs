@@ -1,5 +1,5 @@
-//! What a fixture looks like, in the cluster and in the registry, without times, names and messages: two cases
-//! that went the same way look the same.
+//! A picture of a fixture in the cluster and the registry, without times, names and messages, so that runs
+//! with the same result compare equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::effects::recorded;
 use crate::fixture::Fixture;
 
-/// What a fixture looks like.
+/// The state of a fixture.
 pub(super) type Picture = Value;
 
 /// Fields whose presence matters and whose value differs from run to run.
@@ -30,7 +30,7 @@ const VARYING: [&str; 11] = [
     "duration",
 ];
 
-/// What the fixture looks like now.
+/// Returns the current state of the fixture.
 pub(super) async fn picture(fixture: &Fixture) -> Result<Picture> {
     let champion = fixture.api::<ModelAlias>().get_opt("champion").await?;
     let model = fixture.api::<RegisteredModel>().get_opt("model").await?;
@@ -61,7 +61,7 @@ pub(super) async fn picture(fixture: &Fixture) -> Result<Picture> {
     Ok(without_times(serde_json::from_str(&text)?))
 }
 
-/// What the tags of each version tell, and how often.
+/// Returns the audit entries in the tags of each version, with counts.
 async fn audit_writes(fixture: &Fixture) -> Result<Value> {
     let versions = fixture.mlflow.tags_of_versions(&fixture.model).await?;
     let reported = |tags: &BTreeMap<String, String>| -> Value {
@@ -102,7 +102,7 @@ fn without_times(value: Value) -> Value {
     }
 }
 
-/// Where two pictures differ: the path, what one shows and what the other shows.
+/// Returns the differences of two pictures: path and both values.
 pub(super) fn differences(one: &Picture, other: &Picture) -> Vec<String> {
     let mut found = Vec::new();
     compare("", one, other, &mut found);

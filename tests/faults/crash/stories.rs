@@ -11,20 +11,20 @@ use crate::{fixture::Fixture, simulated::look::never_ready};
 /// A story of a ModelAlias.
 struct Reports {
     name: &'static str,
-    /// What the alias names before there is a ModelAlias.
+    /// The version that the alias names before there is a ModelAlias.
     named: Option<&'static str>,
-    /// The wishes that are met before, in turn. The model has versions 1, 2 and 3.
+    /// The specs that are applied before, in turn. The model has versions 1, 2 and 3.
     before: &'static [&'static str],
-    /// The version whose pods then never become ready.
+    /// The version whose pods never become ready.
     never_ready: Option<&'static str>,
     begins_with: Trigger,
-    /// What the picture shows at the end: pointers and values.
+    /// The expected picture at the end: pointers and values.
     leads_to: &'static [(&'static str, &'static str)],
-    /// How `Ready` stands then: the status and the reason.
+    /// The expected status and reason of `Ready`.
     ready: Option<(&'static str, &'static str)>,
 }
 
-/// What somebody does.
+/// Triggers the story.
 enum Trigger {
     /// Applies a spec.
     Desired(&'static str),
@@ -79,7 +79,7 @@ fn shows(picture: &Picture, wanted: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// How the condition `Ready` of the champion stands.
+/// Returns the status and reason of the champion's condition `Ready`.
 fn is_ready(picture: &Picture, wanted: (&str, &str)) -> Result<()> {
     let conditions = picture.pointer("/champion/status/conditions").and_then(Value::as_array);
     let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
@@ -228,7 +228,7 @@ fn promises_6_and_7_a_follower_of_a_failing_version_killed_at_any_write_puts_the
     survives(&Reports {
         name: "put-back",
         named: Some("1"),
-        // Only what comes now is to be given up soon.
+        // Only the following rollout has a short deadline.
         before: &["follow: {registry: {}}", "{follow: {registry: {}}, rollout: {progressDeadline: 4s}}"],
         never_ready: Some("2"),
         begins_with: Trigger::MoveAlias("2"),
@@ -265,7 +265,7 @@ fn promises_7_and_9_a_deletion_killed_at_any_write_leaves_nothing() {
     });
 }
 
-/// A RegisteredModel is made whose model the registry does not have yet, or one is deleted with its model.
+/// A RegisteredModel is created for a new model, or deleted with its model.
 struct Model {
     name: &'static str,
     ends: bool,

@@ -1,4 +1,4 @@
-//! Models by any name, and names that differ only in what a DNS label cannot hold.
+//! Models of any name, and names that differ only in characters that a DNS label cannot have.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +25,7 @@ use crate::{
     support::alias::{has, is_ready, message},
 };
 
-/// What follows the name of the fixture's own model in the names of these, each a name that a person might
-/// give, or an attacker.
+/// Suffixes to the name of the fixture's model: names that a person might choose, or an attacker.
 const NAMES: [&str; 18] = [
     " model",
     "_model",
@@ -48,10 +47,10 @@ const NAMES: [&str; 18] = [
     " <b>&amp;",
 ];
 
-/// The invariants of the fixture watches another one.
+/// The fixture's invariants watch another model.
 const ALIAS: &str = "live";
 
-/// As it stands in a query.
+/// Encodes a name for a query.
 fn encoded(name: &str) -> String {
     form_urlencoded::byte_serialize(name.as_bytes()).collect()
 }
@@ -85,7 +84,7 @@ fn promise_4_models_of_any_name_serve_side_by_side() {
         }
         apart(fixture, names.len()).await?;
 
-        // What is done to one of a pair is not done to the other.
+        // A change of one does not affect the other.
         let patch = json!({ "spec": { "version": "2" } });
         fixture.api::<ModelAlias>().patch("n0", &PatchParams::default(), &Patch::Merge(patch)).await?;
         until_named(fixture, &names[0], "2").await?;
@@ -97,7 +96,7 @@ fn promise_4_models_of_any_name_serve_side_by_side() {
     });
 }
 
-/// A RegisteredModel and a ModelAlias, both called `n<index>`, for the model of this name.
+/// Returns a RegisteredModel and a ModelAlias, both called `n<index>`, for the model of this name.
 async fn desired(fixture: &Fixture, index: usize, name: &str) -> Result<()> {
     let object = |kind: &str, spec: Value| json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": kind, "metadata": { "name": format!("n{index}") }, "spec": spec });
     let model: RegisteredModel =
@@ -144,7 +143,8 @@ async fn until_named(fixture: &Fixture, name: &str, version: &str) -> Result<()>
     }
 }
 
-/// The Service and the Deployment of one alias say the name as it is, and carry valid labels.
+/// Asserts that the Service and the Deployment of one alias have the exact name in annotations, and valid
+/// labels.
 async fn own(fixture: &Fixture, index: usize, name: &str) -> Result<()> {
     let deployment: Deployment = fixture.api().get(&format!("n{index}-v1")).await?;
     let service: Service = fixture.api().get(&format!("n{index}")).await?;
@@ -161,12 +161,12 @@ async fn own(fixture: &Fixture, index: usize, name: &str) -> Result<()> {
     let container = pods.items[0].spec.as_ref().context("a pod has a spec")?.containers[0].clone();
     let value = container.env.into_iter().flatten().find(|variable| variable.name == "MODEL_NAME");
     let value = value.and_then(|variable| variable.value).unwrap_or_default();
-    // In a pod's spec a dollar is doubled, or it would begin a reference.
+    // In a pod's spec a dollar is doubled to escape it.
     ensure!(value.replace("$$", "$") == name, "MODEL_NAME is {value:?} for {name:?}");
     Ok(())
 }
 
-/// No two models have the same label, though many have the same readable part.
+/// No two models have the same label, although many have the same readable part.
 async fn apart(fixture: &Fixture, count: usize) -> Result<()> {
     let services = fixture.api::<Service>().list(&ListParams::default()).await?;
     let models: BTreeMap<_, _> = services
@@ -183,7 +183,7 @@ fn promise_10_an_unusable_url_is_reported_and_can_be_corrected() {
     run("no-url", async |fixture| {
         fixture.mlflow.create_model(&fixture.model).await?;
         fixture.mlflow.register(&fixture.model).await?;
-        // The API server takes it, because Go does.
+        // The API server accepts it, because Go does.
         let registry = "{apiVersion: laurel.dev/v1alpha1, kind: ModelRegistry, metadata: {name: mlflow}, \
              spec: {mlflow: {url: ";
         fixture.apply(&format!("{registry}'http://127.0.0.1:99999'}}, pollInterval: 5s}}}}")).await?;
@@ -196,18 +196,18 @@ fn promise_10_an_unusable_url_is_reported_and_can_be_corrected() {
         until_reported(fixture, "Connected", "answers").await?;
         fixture.champion.ready(change, PATIENCE).await?;
 
-        // Spoilt once more: what serves goes on.
+        // Invalid once more: the serving version keeps serving.
         let spoilt = Instant::now();
         fixture.apply(&format!("{registry}'http://127.0.0.1.5'}}, pollInterval: 5s}}}}")).await?;
         until_reported(fixture, "RegistryInvalid", "http://127.0.0.1.5").await?;
         let obstructed = |alias: &ModelAlias| has(alias, Reason::ModelRegistryNotFound);
-        fixture.champion.until_since(spoilt, "it is told there, too", PATIENCE, obstructed).await?;
+        fixture.champion.until_since(spoilt, "the alias reports it as well", PATIENCE, obstructed).await?;
         ensure!(selected(fixture).await? == "1", "the Service was moved");
         Ok(())
     });
 }
 
-/// Waits until the ModelRegistry `mlflow` says this.
+/// Waits until the ModelRegistry `mlflow` reports this.
 async fn until_reported(fixture: &Fixture, reason: &str, words: &str) -> Result<()> {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! Hundreds of objects, right and wrong, beside a ModelAlias that is promoted as ever.
+//! Hundreds of valid and invalid objects beside a ModelAlias that is promoted as usual.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,13 +20,13 @@ use crate::{
     },
 };
 
-/// How many objects are made.
+/// Number of objects.
 const COUNT: usize = 360;
-/// How many requests are made at the same time.
+/// Number of concurrent requests.
 const SIDE_BY_SIDE: usize = 6;
-/// How soon each object that was let in has to be told of, among hundreds, on a busy machine.
+/// Time limit for a condition on each admitted object, among hundreds, on a busy machine.
 const REPORTED_WITHIN: Duration = Duration::from_mins(1);
-/// How soon a promotion has to be through beside all that.
+/// Time limit for a promotion in the meantime.
 const PROMPT: Duration = Duration::from_secs(45);
 /// Longer than a deletion waits for a registry.
 const GONE: Duration = Duration::from_secs(75);
@@ -45,12 +45,12 @@ fn promise_10_hundreds_of_hostile_objects_are_rejected_or_reported_and_hold_up_n
         let reported = until_all_are_told_of(fixture, &accepted).await?;
         println!("reasons: {reported:?}");
         refused_ones_have_nothing(fixture).await?;
-        ensure!(fixture.operator.is_ready().await, "the operator does not answer any more");
+        ensure!(fixture.operator.is_ready().await, "the operator no longer answers");
         let log = fixture.operator.log(usize::MAX);
-        ensure!(!log.contains("panicked"), "the operator's log tells of a panic");
-        ensure!(log.matches("Laurel started").count() == 1, "the operator was started again");
+        ensure!(!log.contains("panicked"), "the operator's log has a panic");
+        ensure!(log.matches("Laurel started").count() == 1, "the operator was restarted");
 
-        // While all of them are there, and once they are gone.
+        // While all of them exist, and once they are gone.
         fixture.get("version: '2'").await?;
         delete_all(fixture).await?;
         fixture.get("version: '1'").await?;
@@ -63,14 +63,14 @@ fn api(fixture: &Fixture, kind: &str) -> Api<DynamicObject> {
     Api::namespaced_with(fixture.cluster.client.clone(), &fixture.namespace, &resource(kind))
 }
 
-/// What became of an object.
+/// The result of creating an object.
 enum Thrown {
     Accepted(&'static str, String),
-    /// Why it was refused, in its first words.
+    /// Why it was rejected, the beginning of the message.
     Refused(String),
 }
 
-/// Creates the objects; those that the API server lets in, by kind and name.
+/// Creates the objects. Returns those that the API server accepts, by kind and name.
 async fn throw(fixture: &Fixture) -> Result<Vec<(&'static str, String)>> {
     let (seed, schemas) = (seed(), schemas()?);
     let thrown = (0..COUNT).map(|index| object(seed, index, &schemas)).map(async |(kind, object)| {
@@ -96,12 +96,12 @@ async fn throw(fixture: &Fixture) -> Result<Vec<(&'static str, String)>> {
             Thrown::Refused(words) => *refused.entry(words).or_default() += 1,
         }
     }
-    println!("seed {seed}: {} of {COUNT} objects were let in; refused: {refused:#?}", accepted.len());
-    ensure!((80..COUNT - 80).contains(&accepted.len()), "that is not what was meant: {}", accepted.len());
+    println!("seed {seed}: {} of {COUNT} objects were accepted; rejected: {refused:#?}", accepted.len());
+    ensure!((80..COUNT - 80).contains(&accepted.len()), "unexpected number of objects: {}", accepted.len());
     Ok(accepted)
 }
 
-/// Promotes and rolls back again and again meanwhile; how long each took.
+/// Promotes and rolls back repeatedly in the meantime. Returns the durations.
 async fn promote_and_back(fixture: &Fixture) -> Result<Vec<Duration>> {
     let mut took = Vec::new();
     for version in ["2", "1", "2", "1"] {
@@ -113,15 +113,15 @@ async fn promote_and_back(fixture: &Fixture) -> Result<Vec<Duration>> {
     Ok(took)
 }
 
-/// The reason of the condition `Ready`, where it speaks of the spec as it is now.
+/// Returns the reason of the condition `Ready`, if it is about the current spec.
 fn reason(object: &DynamicObject) -> Option<&str> {
     let mut conditions = object.data["status"]["conditions"].as_array()?.iter();
     let ready = conditions.find(|condition| condition["type"] == "Ready")?;
     (ready["observedGeneration"].as_i64() == object.metadata.generation).then(|| ready["reason"].as_str())?
 }
 
-/// Waits until each object has a condition with a reason from the closed list and a message; how often each
-/// reason came.
+/// Waits until each object has a condition with a reason from the closed list and a message. Counts the
+/// reasons.
 async fn until_all_are_told_of(
     fixture: &Fixture,
     accepted: &[(&str, String)],
@@ -137,7 +137,7 @@ async fn until_all_are_told_of(
                     Some(reason) => {
                         reason
                             .parse::<Reason>()
-                            .with_context(|| format!("{reason:?} is no reason of ours"))?;
+                            .with_context(|| format!("{reason:?} is not one of our reasons"))?;
                         *reasons.entry(format!("{kind} {reason}")).or_default() += 1;
                     }
                     None => silent.push(format!("{kind} {}: {}", object.name_any(), object.data)),
@@ -150,7 +150,7 @@ async fn until_all_are_told_of(
         }
         ensure!(
             began.elapsed() < REPORTED_WITHIN,
-            "nothing is said of {} objects:\n{}",
+            "{} objects have no condition:\n{}",
             silent.len(),
             silent.join("\n")
         );
@@ -158,7 +158,7 @@ async fn until_all_are_told_of(
     }
 }
 
-/// Reasons that forbid every action: nothing may be there for such an object.
+/// Reasons that forbid every action: such an object may have no workloads.
 const NOTHING: [Reason; 7] = [
     Reason::RegisteredModelNotFound,
     Reason::ModelRegistryNotFound,
@@ -177,7 +177,8 @@ async fn refused_ones_have_nothing(fixture: &Fixture) -> Result<()> {
             .map(|owner: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| owner.name)
             .collect()
     };
-    // The aliases first: one that is let go on meanwhile may have something by the time the others are read.
+    // The aliases first: one that is unblocked in the meantime may have workloads by the time the others are
+    // read.
     let aliases = api(fixture, "ModelAlias").list(&all).await?;
     let services = fixture.api::<Service>().list(&all).await?.items;
     let deployments = fixture.api::<Deployment>().list(&all).await?.items;
@@ -189,16 +190,17 @@ async fn refused_ones_have_nothing(fixture: &Fixture) -> Result<()> {
         if NOTHING.contains(&reason) {
             looked_at += 1;
             let name = alias.name_any();
-            ensure!(!services.contains(&name), "{name} says {reason} and has a Service");
-            ensure!(!deployments.contains(&name), "{name} says {reason} and has a Deployment");
+            ensure!(!services.contains(&name), "{name} reports {reason} and has a Service");
+            ensure!(!deployments.contains(&name), "{name} reports {reason} and has a Deployment");
         }
     }
-    println!("refused by the operator, and without anything: {looked_at}");
-    ensure!(looked_at > 10, "too few were refused to learn anything: {looked_at}");
+    println!("blocked by the operator, without workloads: {looked_at}");
+    ensure!(looked_at > 10, "too few were blocked to prove anything: {looked_at}");
     Ok(())
 }
 
-/// Deletes all but the champion, its model and the default registry: all of them go, also those that serve.
+/// Deletes everything but the champion, its model and the default registry: all of it is deleted, including
+/// what serves.
 async fn delete_all(fixture: &Fixture) -> Result<()> {
     let stays = |name: &str| matches!(name, "champion" | "model" | "default");
     for kind in KINDS {

@@ -1,9 +1,9 @@
-//! What is never to happen, watched from outside: by watches of the cluster and by reads of MLflow that do
-//! not go through the proxies.
+//! What must never happen, checked from outside: by watches of the cluster and by reads of MLflow that bypass
+//! the proxies.
 //!
 //! ```text
 //! audit (tests/support)  no Service is written with an empty selector, or to where no pod is ready
-//! invariants                no version is deleted or scaled to zero while the Service selects it or its endpoints name it
+//! invariants             no version is deleted or scaled to zero while the Service or its endpoints include it
 //!                        with `spec.version`, the alias names no version before the Service has selected it
 //! ```
 
@@ -47,7 +47,7 @@ pub(crate) struct Invariants {
     model: String,
     subjects: Subjects,
     by_hand: Mutex<BTreeSet<u64>>,
-    /// Since when the namespace ends.
+    /// When the deletion of the namespace began.
     ends_since: Mutex<Option<u64>>,
 }
 
@@ -67,28 +67,27 @@ impl Invariants {
         }
     }
 
-    /// Leaves out a write that the test itself made.
+    /// Ignores a write of the test itself.
     pub(crate) fn excuse(&self, written: &Deployment) {
         locked(&self.by_hand).insert(revision(written));
     }
 
-    /// Leaves out what is deleted from now on: the namespace ends, and with it the cluster takes away
-    /// everything in it.
+    /// Ignores deletions from now on: the namespace is being deleted by the cluster with everything in it.
     pub(crate) fn excuse_the_end(&self, namespace: &Namespace) {
         *locked(&self.ends_since) = Some(revision(namespace));
     }
 
-    /// Leaves out that the alias names a version that the test itself lets it name.
+    /// Ignores versions that the test itself sets the alias to.
     pub(crate) fn excuse_alias(&self, version: &str) {
         locked(&self.subject.excused).insert(version.to_owned());
     }
 
-    /// Reads the alias no more.
+    /// Stops reading the alias.
     pub(crate) fn end(&self) {
         locked(&self.subjects).remove(&self.model);
     }
 
-    /// An error when something happened that is never to happen.
+    /// Fails if an invariant was violated.
     pub(crate) async fn verdict(&self, place: &Place, journal: &Journal) -> Result<()> {
         // One watch may lag behind the other.
         const LAG: Duration = Duration::from_secs(10);
@@ -101,8 +100,8 @@ impl Invariants {
         }
     }
 
-    /// No version was deleted or scaled to zero while the Service selected it or its endpoints named it. What
-    /// the cluster does after their ModelAlias or the namespace was deleted is left out.
+    /// Asserts that no version was deleted or scaled to zero while the Service selected it or its endpoints
+    /// included it. Ignores what the cluster does after the ModelAlias or the namespace was deleted.
     fn nothing_was_taken_away(&self, place: &Place) -> Result<()> {
         let ends_since = *locked(&self.ends_since);
         let deleted_since = self.deleted_since();
@@ -130,13 +129,13 @@ impl Invariants {
             );
             ensure!(
                 !present_before(&slices, at).iter().any(|slice| names(slice, &format!("{name}-"))),
-                "{name} was {done} at revision {at} while the Service's endpoints named its pods"
+                "{name} was {done} at revision {at} while the Service's endpoints included its pods"
             );
         }
         Ok(())
     }
 
-    /// Since which revision each ModelAlias, by its UID, is deleted.
+    /// Returns the revision at which each ModelAlias, by UID, was deleted.
     fn deleted_since(&self) -> BTreeMap<String, u64> {
         let mut since = BTreeMap::new();
         for seen in in_order(self.aliases.seen()) {
@@ -147,8 +146,8 @@ impl Invariants {
         since
     }
 
-    /// While `spec.version` decides, the alias named no version before the Service had selected it: by reads
-    /// of MLflow, and by the order of the operator's own writes.
+    /// Asserts that with `spec.version`, the alias named no version before the Service had selected it: by
+    /// reads of MLflow, and by the order of the operator's writes.
     fn alias_was_true(&self, place: &Place, journal: &Journal) -> Result<()> {
         let follows = |seen: &Seen<ModelAlias>| {
             seen.object.spec.version.is_none() || seen.object.spec.serving.is_none()
@@ -179,7 +178,7 @@ impl Invariants {
             };
             ensure!(
                 excused.contains(&version) || exchanges.iter().any(moved),
-                "the operator let the alias name version {version} before it had moved the Service there: \
+                "the operator set the alias to version {version} before it had pointed the Service there: \
                  {exchange}"
             );
         }

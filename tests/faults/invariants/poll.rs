@@ -1,4 +1,4 @@
-//! Reads the aliases of all cases from MLflow, past the proxies.
+//! Reads the aliases of all cases from MLflow, bypassing the proxies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::simulated::mlflow::Mlflow;
 
-/// How often the aliases are read.
+/// Interval between reads of the aliases.
 const PERIOD: Duration = Duration::from_millis(200);
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -29,15 +29,15 @@ pub(crate) struct Poll {
 /// By model.
 pub(super) type Subjects = Arc<Mutex<BTreeMap<String, Arc<Subject>>>>;
 
-/// What is known of one fixture's alias.
+/// The observations of one fixture's alias.
 pub(super) struct Subject {
     services: Api<Service>,
     pub(super) named: Mutex<Vec<Named>>,
-    /// Versions that the test itself lets the alias name.
+    /// Versions that the test itself sets the alias to.
     pub(super) excused: Mutex<BTreeSet<String>>,
 }
 
-/// That the alias named a version.
+/// An observation that the alias named a version.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) version: String,
@@ -52,7 +52,7 @@ impl Default for Poll {
 }
 
 impl Poll {
-    /// Begins to read, if it has not.
+    /// Starts reading, unless started already.
     pub(crate) fn begin(&self, mlflow: &'static Mlflow) {
         let subjects = self.subjects.clone();
         self.begun.call_once(|| {
@@ -60,7 +60,7 @@ impl Poll {
                 loop {
                     let models: Vec<String> = locked(&subjects).keys().cloned().collect();
                     if !models.is_empty() {
-                        // One read that fails is followed by the next.
+                        // A failed read is followed by the next one.
                         let read = mlflow.aliases(&models, "champion").await.unwrap_or_default();
                         for (model, version) in read {
                             let subject = locked(&subjects).get(&model).cloned();
@@ -77,7 +77,7 @@ impl Poll {
 }
 
 impl Subject {
-    /// The alias of a model that is served in the namespace of `services`.
+    /// Adds the alias of a model that is served in the namespace of `services`.
     pub(super) fn new(services: Api<Service>) -> Arc<Self> {
         Arc::new(Self { services, named: Mutex::default(), excused: Mutex::default() })
     }
@@ -86,7 +86,7 @@ impl Subject {
         if locked(&self.named).last().is_some_and(|named| named.version == version) {
             return;
         }
-        // What the Service selects by now was written up to this revision.
+        // The current selector of the Service was written up to this revision.
         let list = self.services.list_metadata(&ListParams::default()).await;
         let revision = list.ok().and_then(|list| list.metadata.resource_version?.parse().ok());
         if let Some(revision) = revision {

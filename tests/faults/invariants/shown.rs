@@ -1,4 +1,4 @@
-//! What watches and requests have shown, put in order.
+//! What watches and requests have shown, in order.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ pub(super) fn in_order<K: Resource + Clone>(mut seen: Vec<Seen<K>>) -> Vec<Seen<
     seen
 }
 
-/// The object as it was before a revision; `None` where it was not there.
+/// Returns the object as it was before a revision; `None` if it did not exist.
 pub(super) fn last_before<K: Resource>(seen: &[Seen<K>], at: u64) -> Option<&K> {
     let last = seen.iter().take_while(|seen| revision(&seen.object) < at).last()?;
     (!last.gone).then_some(&last.object)
 }
 
-/// The objects as they were before a revision.
+/// Returns the objects as they were before a revision.
 pub(super) fn present_before<K: Resource>(seen: &[Seen<K>], at: u64) -> Vec<&K> {
     let mut present = BTreeMap::new();
     for seen in seen.iter().take_while(|seen| revision(&seen.object) < at) {
@@ -51,14 +51,14 @@ impl Selection {
         }
     }
 
-    /// What a Service selects; `None` for another one than `champion`.
+    /// Returns what a Service selects; `None` for a Service other than `champion`.
     pub(super) fn of(service: &Service) -> Option<Self> {
         let selector = service.spec.as_ref()?.selector.as_ref()?;
         let version = selector.get(labels::VERSION).cloned();
         (service.name_any() == "champion").then(|| version.map_or(Self::Shared, Self::One))
     }
 
-    /// What a write lets the Service select.
+    /// Returns the selector that a write sets.
     pub(super) fn written_by(exchange: &Exchange) -> Option<Self> {
         let is_it = exchange.method == Method::PATCH && exchange.path.contains("/services/champion?");
         let service = serde_json::from_str(&exchange.body).ok().filter(|_| is_it)?;
@@ -66,7 +66,7 @@ impl Selection {
     }
 }
 
-/// Whether endpoints are ready that belong to a Deployment's pods.
+/// Whether a Deployment has ready endpoints.
 pub(super) fn names(slice: &EndpointSlice, pods: &str) -> bool {
     slice.endpoints.iter().any(|endpoint| {
         let pod = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
@@ -75,7 +75,7 @@ pub(super) fn names(slice: &EndpointSlice, pods: &str) -> bool {
     })
 }
 
-/// The version that a write lets `@champion` name.
+/// Returns the version that a write sets `@champion` to.
 pub(super) fn set_alias(exchange: &Exchange) -> Option<String> {
     let is_it = exchange.method == Method::POST && exchange.path.ends_with("/registered-models/alias");
     let body: Value = serde_json::from_str(&exchange.body).ok().filter(|_| is_it)?;

@@ -1,5 +1,5 @@
-//! An admission policy changes what Laurel writes, or somebody else writes the same object over and over:
-//! Laurel keeps to its fields and fights nobody.
+//! An admission policy changes Laurel's writes, or another client keeps writing the same object: Laurel only
+//! writes its own fields and does not fight.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ use crate::{
     wire::Exchange,
 };
 
-/// A policy on what is written in the namespace of a fixture, in force until it is withdrawn.
+/// An admission policy for the namespace of a fixture, in force until removed.
 struct Policy {
     policies: [Api<DynamicObject>; 2],
     name: String,
 }
 
 impl Policy {
-    /// `resource` with its group is changed as the CEL expression says.
+    /// Mutates `resource` with its group by a CEL expression.
     async fn enact(fixture: &Fixture, group: &str, resource: &str, expression: &str) -> Result<Self> {
         let kinds = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
         let policies = kinds.map(|kind| {
@@ -66,7 +66,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Withdraws those of runs that ended without doing so.
+    /// Removes policies left by earlier runs.
     async fn sweep(&self) -> Result<()> {
         for api in &self.policies {
             let left = ListParams::default().labels("laurel.dev/throwaway=faults-test");
@@ -83,7 +83,7 @@ impl Policy {
     }
 }
 
-/// Waits until the policy is in force: by writes of the test's own, of an object that nobody else looks at.
+/// Waits until the policy is in force, by writing an object that only the test uses.
 async fn in_force(fixture: &Fixture, probe: &str, changed: impl Fn(&Value) -> bool) -> Result<()> {
     let manifest: Value = serde_yaml::from_str(probe)?;
     let kind = manifest["kind"].as_str().unwrap_or_default();
@@ -104,7 +104,7 @@ async fn in_force(fixture: &Fixture, probe: &str, changed: impl Fn(&Value) -> bo
     }
 }
 
-/// A promotion, a rollback and rest, while everything that Laurel writes is changed.
+/// A promotion, a rollback and rest, while all of Laurel's writes are mutated.
 async fn goes_on(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -142,11 +142,11 @@ async fn service_policy(fixture: &Fixture) -> Result<()> {
     went?;
     let service: Service = fixture.api().get("champion").await?;
     let affinity = service.spec.context("no spec")?.session_affinity;
-    ensure!(affinity.as_deref() == Some("ClientIP"), "the policy's field was taken back");
+    ensure!(affinity.as_deref() == Some("ClientIP"), "the policy's field was reverted");
     Ok(())
 }
 
-/// A policy rewrites every image to a mirror and adds a label, as many do.
+/// A policy rewrites every image to a mirror and adds a label, as is common.
 async fn deployment_policy(fixture: &Fixture) -> Result<()> {
     let expression = "Object{metadata: Object.metadata{labels: {'example.org/team': 'risk'}}, spec: \
                       Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: \
@@ -173,12 +173,12 @@ spec:
         let pod = deployment.spec.clone().and_then(|spec| spec.template.spec).context("no pod")?;
         let image = pod.containers[0].image.clone().unwrap_or_default();
         ensure!(image.starts_with("mirror.example/"), "{} runs {image}", deployment.name_any());
-        ensure!(deployment.metadata.generation == Some(1), "{} was written anew", deployment.name_any());
+        ensure!(deployment.metadata.generation == Some(1), "{} was written again", deployment.name_any());
     }
     Ok(())
 }
 
-/// Another controller goes on writing the Service back to the warm version, as soon as it sees it elsewhere.
+/// Another controller keeps pointing the Service at the warm version.
 async fn fought_over(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -199,7 +199,7 @@ async fn fought_over(fixture: &Fixture) -> Result<()> {
     }
     let ours = calm(fixture, began, |exchange| exchange.path.contains("/services/champion?"))?;
     println!("  they wrote {writes} times, Laurel {ours} times");
-    // The other one has stopped.
+    // The other controller has stopped.
     let over = Instant::now();
     while selected(fixture).await? != "2" {
         ensure!(over.elapsed() < PATIENCE, "the Service is not back on version 2");

@@ -1,19 +1,19 @@
-//! Faults on the cluster's side: the API server refuses, is silent or is not there, watches break or go
-//! stale, objects and nodes vanish. What serves goes on, a person is told what to do, and it goes on by
+//! Faults of the cluster: the API server rejects requests, is silent or down, watches break or go stale,
+//! objects and nodes vanish. Serving continues, the condition names the next step, and work continues by
 //! itself when the fault is over.
 //!
 //! ```text
 //! writes      one kind of write fails for a while
-//! reads       so does one kind of read
-//! rights      one right is taken away
-//! start       the API server, or one of our kinds, is not there when the operator starts
+//! reads       one kind of read fails for a while
+//! rights      one permission is revoked
+//! start       the API server, or one of our kinds, is missing when the operator starts
 //! watches     watches break, hang, or end with 410 Gone
-//! stale       what a view that is out of date must not lead to
-//! unreadable  an object that this release cannot read
+//! stale       what a stale view must not lead to
+//! unreadable  an object that this release cannot parse
 //! admission   an admission policy, or somebody else, changes what Laurel writes
-//! pods        pods of the version that serves become unready, crash, or are refused
-//! node        a node goes with its pods
-//! namespace   a namespace goes with everything in it
+//! pods        pods of the serving version become unready, crash, or are rejected
+//! node        a node is lost with its pods
+//! namespace   a namespace is deleted with everything in it
 //! ```
 
 mod admission;
@@ -43,20 +43,19 @@ use crate::{
     wire::{Exchange, Server, Violation},
 };
 
-/// How long a fault lasts that is to count as lasting: longer than anything is left alone after a failure.
+/// Duration of a lasting fault: longer than any backoff.
 pub(crate) const LASTING: Duration = Duration::from_secs(9);
 
-/// How long anything may take for which a fault is no excuse: many cases are result at the same time, on a
-/// busy machine.
+/// Time limit for anything that a fault does not delay: many cases run at the same time, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How soon it goes on by itself when a fault is over, on a busy machine.
+/// Time limit for recovery after a fault, on a busy machine.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(30);
 
-/// How many cases are result at the same time.
+/// Maximum number of cases at a time.
 const SIDE_BY_SIDE: usize = 12;
 
-/// A fixture to be result beside others.
+/// A case to run beside others.
 pub(crate) fn case<'a>(
     name: impl Into<String>,
     story: impl AsyncFnOnce(&Fixture) -> Result<()> + 'a,
@@ -65,7 +64,7 @@ pub(crate) fn case<'a>(
     async move { run_case(&name, story).await }.boxed_local()
 }
 
-/// Plays cases, several at the same time, and says of each that fails why.
+/// Runs cases, several at a time, and reports each that fails.
 pub(crate) fn run_all<'a>(cases: impl IntoIterator<Item = LocalBoxFuture<'a, Result<()>>>) {
     let result = stream::iter(cases).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>();
     let result = RUNTIME.block_on(result);
@@ -74,8 +73,8 @@ pub(crate) fn run_all<'a>(cases: impl IntoIterator<Item = LocalBoxFuture<'a, Res
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
 }
 
-/// No storm: of what `counted` holds for, the operator asked the API server at most twice a second since a
-/// moment, and some more in the first second. How often it did.
+/// Asserts that there was no storm: since a given time, the operator sent the API server at most two requests
+/// a second that match `counted`, and a few more in the first second. Returns their number.
 pub(crate) fn calm(fixture: &Fixture, since: Instant, counted: impl Fn(&Exchange) -> bool) -> Result<usize> {
     const FIRST: f64 = 10.0;
     let asked: Vec<Exchange> = fixture.journal.exchanges();
@@ -91,8 +90,8 @@ pub(crate) fn calm(fixture: &Fixture, since: Instant, counted: impl Fn(&Exchange
     Ok(asked.len())
 }
 
-/// What the API server says to somebody who lacks a right; `what` is the resource with its API group, `name`
-/// the object's.
+/// The API server's response for a missing permission; `what` is the resource with its API group, `name` the
+/// object's.
 fn forbidden(verb: &str, what: &str, name: &str) -> Violation {
     let (resource, group) = what.split_once('.').unwrap_or((what, ""));
     let name = if name.is_empty() { String::new() } else { format!(" {name:?}") };
@@ -103,7 +102,7 @@ fn forbidden(verb: &str, what: &str, name: &str) -> Violation {
     Violation::kubernetes(403, "Forbidden", &message)
 }
 
-/// How the API server ends a watch whose place it does not know any more: what was missed has to be listed.
+/// How the API server ends a watch whose resource version has expired: the client has to list again.
 fn expired() -> Violation {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

@@ -1,4 +1,4 @@
-//! A namespace goes with everything in it, whatever is away at that moment.
+//! A namespace is deleted with everything in it, whatever is unreachable at that moment.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::{
     wire::{Exchange, Rule, Violation},
 };
 
-/// The registry's deadline, and as long as the cluster may take for the rest on a busy machine: it looks
-/// again and again, with longer and longer pauses.
+/// The deadline for the registry, and the time that the cluster needs for the rest on a busy machine: it
+/// retries with growing pauses.
 const DEADLINE: Duration = Duration::from_secs(110);
 
-/// Asks for the end of the namespace. What the cluster then takes away in it is not the operator's doing,
-/// which deletes no Deployment.
+/// Begins the deletion of the namespace. The cluster then deletes its content; the operator deletes no
+/// Deployment.
 async fn delete(fixture: &Fixture) -> Result<Namespace> {
     let namespaces: Api<Namespace> = Api::all(fixture.cluster.client.clone());
     let deleted = namespaces.delete(&fixture.namespace, &DeleteParams::default()).await?;

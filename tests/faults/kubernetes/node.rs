@@ -1,4 +1,4 @@
-//! A node goes, and its pods with it.
+//! A node is lost, with its pods.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -20,11 +20,10 @@ use crate::{
     support::alias::{has, holds, is_ready, message, status, version},
 };
 
-/// The label and the taint of nodes that belong to one fixture.
-const SCENE: &str = "kwok.laurel.test/fixture";
+/// The label and the taint of a fixture's nodes.
+const LABEL: &str = "kwok.laurel.test/fixture";
 
-/// Simulated nodes of one fixture, which no other pod gets to. They go when this is dropped with
-/// [`Nodes::remove`], or when another run finds them left.
+/// Simulated nodes of one fixture, where no other pods run. Removed by [`Nodes::remove`], or by a later run.
 struct Nodes {
     api: Api<Node>,
     fixture: String,
@@ -34,8 +33,8 @@ impl Nodes {
     async fn of(fixture: &Fixture, names: &[&str]) -> Result<Self> {
         let nodes =
             Self { api: Api::all(fixture.cluster.client.clone()), fixture: fixture.namespace.clone() };
-        for left in nodes.api.list_metadata(&ListParams::default().labels(SCENE)).await? {
-            let run = left.labels()[SCENE].rsplit('-').next().unwrap_or_default().to_owned();
+        for left in nodes.api.list_metadata(&ListParams::default().labels(LABEL)).await? {
+            let run = left.labels()[LABEL].rsplit('-').next().unwrap_or_default().to_owned();
             if !std::path::Path::new("/proc").join(run).exists() {
                 nodes.remove(&left.name_any()).await?;
             }
@@ -57,9 +56,9 @@ impl Nodes {
             "metadata": {
                 "name": name,
                 "annotations": { "kwok.x-k8s.io/node": "fake" },
-                "labels": { SCENE: self.fixture, "kubernetes.io/hostname": name },
+                "labels": { LABEL: self.fixture, "kubernetes.io/hostname": name },
             },
-            "spec": { "taints": [{ "key": SCENE, "value": self.fixture, "effect": "NoSchedule" }] },
+            "spec": { "taints": [{ "key": LABEL, "value": self.fixture, "effect": "NoSchedule" }] },
             "status": { "capacity": room, "allocatable": room },
         }))?;
         self.api.create(&PostParams::default(), &node).await?;
@@ -73,8 +72,7 @@ impl Nodes {
         }
     }
 
-    /// The machine is gone: the node's object, and with it the pods that were there, as the cluster does it
-    /// after a while.
+    /// Deletes the node's object and its pods, as the cluster does some time after a machine is gone.
     async fn lose(&self, fixture: &Fixture, name: &str) -> Result<usize> {
         let name = self.name(name);
         self.remove(&name).await?;
@@ -86,7 +84,7 @@ impl Nodes {
         Ok(there.len())
     }
 
-    /// Settings whose pods run on these nodes only, not two on one where there are others.
+    /// Settings whose pods run only on these nodes, spread over them.
     fn template(&self, more: &str) -> String {
         let fixture = &self.fixture;
         format!(
@@ -95,8 +93,8 @@ rollout: {{progressDeadline: 60s}}
 serving:
   template:
     spec:
-      nodeSelector: {{{SCENE}: {fixture}}}
-      tolerations: [{{key: {SCENE}, operator: Exists}}]
+      nodeSelector: {{{LABEL}: {fixture}}}
+      tolerations: [{{key: {LABEL}, operator: Exists}}]
       topologySpreadConstraints:
       - maxSkew: 1
         topologyKey: kubernetes.io/hostname
@@ -108,7 +106,7 @@ serving:
     }
 }
 
-/// One of two nodes goes: the pod on the other one answers, and the lost one comes back there.
+/// One of two nodes is lost: the pod on the other one answers, and the lost one is replaced there.
 async fn one_of_two(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
     let change = fixture.get(&nodes.template("version: '1'")).await?;
     fixture.until_named("champion", Some("1")).await?;
@@ -130,7 +128,7 @@ async fn one_of_two(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
     fixture.until_quiet().await
 }
 
-/// The only node of the version that serves goes while the version before is warm elsewhere: that one takes
+/// The only node of the serving version is lost while the previous version is warm elsewhere: that one takes
 /// over at once. The version did not fail by itself, so it is not rejected, and traffic returns when the node
 /// is back.
 async fn the_only_one(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
@@ -142,7 +140,7 @@ async fn the_only_one(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
     ensure!(taken == 2, "{taken} pods were on the node");
     let fell_back = |it: &ModelAlias| version(it) == "1" && has(it, Reason::Unschedulable);
     let seen = fixture.champion.until_since(began, "version 1 takes over", PATIENCE, fell_back).await?;
-    println!("  told {:?} after the node went", seen.at - began);
+    println!("  reported {:?} after the node was lost", seen.at - began);
     ensure!(status(&seen.object).rejected.is_empty(), "it was rejected: {}", message(&seen.object));
     ensure!(selected(fixture).await? == "1", "traffic is not on version 1");
     fixture.until_named("champion", Some("1")).await?;
@@ -155,7 +153,7 @@ async fn the_only_one(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
     fixture.until_quiet().await
 }
 
-/// The same with no version that is warm: it says that no node takes its pods, and serves again when one
+/// The same without a warm version: it reports that no node has room for its pods, and serves again when one
 /// does.
 async fn nothing_else(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
     let change = fixture.get(&nodes.template("version: '1'")).await?;
@@ -164,14 +162,14 @@ async fn nothing_else(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
     nodes.lose(fixture, "a").await?;
     let reported = |it: &ModelAlias| has(it, Reason::Unschedulable) && !holds(it, ConditionType::Serving);
     let seen =
-        fixture.champion.until_since(began, "told that no node takes them", PATIENCE, reported).await?.object;
+        fixture.champion.until_since(began, "reported as unschedulable", PATIENCE, reported).await?.object;
     ensure!(message(&seen).contains("make room"), "{}", message(&seen));
     ensure!(selected(fixture).await? == "1", "traffic moved");
     nodes.add("a").await?;
     let again = |it: &ModelAlias| is_ready(it, change.generation);
     fixture.champion.until_since(Instant::now(), "Ready again", PATIENCE, again).await?;
     let last = status(&fixture.champion.last().context("the ModelAlias is gone")?);
-    ensure!(last.rejected.is_empty(), "the only version there is was given up: {last:?}");
+    ensure!(last.rejected.is_empty(), "the only version was rejected: {last:?}");
     fixture.until_quiet().await
 }
 

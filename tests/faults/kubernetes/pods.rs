@@ -1,4 +1,4 @@
-//! Pods of the version that serves become unready, crash, or are refused, at moments other than its start.
+//! Pods of the serving version become unready, crash, or are rejected, after its start.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Gives so many pods of a version another fate, and waits until it has come.
+/// Changes the fate of a number of a version's pods, and waits until it shows.
 pub(crate) async fn fate(fixture: &Fixture, version: &str, fate: Option<&str>, count: usize) -> Result<()> {
     let pods = fixture.api::<Pod>();
     let of_it = ListParams::default().labels(&format!("{}={version}", labels::VERSION));
@@ -67,7 +67,7 @@ fn one_unready_pod_of_two_is_reported_and_rejects_nothing() {
             let seen =
                 fixture.champion.until_since(began, "one pod is ready", PATIENCE, reported).await?.object;
             let wanted = if how == "crash-loop" { Reason::ModelCrashed } else { Reason::WaitingForPods };
-            ensure!(has(&seen, wanted), "{how} is told as {}", message(&seen));
+            ensure!(has(&seen, wanted), "{how} is reported as {}", message(&seen));
             fate(fixture, "2", None, 1).await?;
             let again =
                 |it: &ModelAlias| is_ready(it, change.generation) && status(it).ready_replicas == Some(2);
@@ -80,7 +80,7 @@ fn one_unready_pod_of_two_is_reported_and_rejects_nothing() {
     });
 }
 
-/// All pods of the version that serves become unready while the one before is warm: that one takes over.
+/// All pods of the serving version become unready while the previous one is warm: that one takes over.
 async fn falls_back(fixture: &Fixture, how: &str) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -93,7 +93,7 @@ async fn falls_back(fixture: &Fixture, how: &str) -> Result<()> {
         version(it) == "1" && has(it, Reason::BecameUnready) && holds(it, ConditionType::Stalled)
     };
     let seen = fixture.champion.until_since(began, "version 1 takes over", PATIENCE, reported).await?;
-    println!("  {how}: told {:?} after the first pod failed", seen.at - began);
+    println!("  {how}: reported {:?} after the first pod failed", seen.at - began);
     ensure!(message(&seen.object).contains("laurel.dev/retry"), "{}", message(&seen.object));
     ensure!(selected(fixture).await? == "1", "traffic did not go back");
     fixture.until_named("champion", Some("1")).await?;
@@ -104,7 +104,7 @@ async fn falls_back(fixture: &Fixture, how: &str) -> Result<()> {
         "{last:?}"
     );
     fixture.until_quiet().await?;
-    // Somebody who knows that it was not the version's fault asks for it again.
+    // Somebody who knows that it was not an error of the version requests it again.
     let asked = Instant::now();
     fixture.retry("again").await?;
     let serves = |it: &ModelAlias| version(it) == "2" && holds(it, ConditionType::Ready);
@@ -112,7 +112,7 @@ async fn falls_back(fixture: &Fixture, how: &str) -> Result<()> {
     fixture.until_named("champion", Some("2")).await
 }
 
-/// The same without a version that is warm: it stays, says so, and recovers by itself.
+/// The same without a warm version: traffic stays, the condition reports it, and it recovers by itself.
 async fn stays(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(1).await?;
@@ -125,11 +125,11 @@ async fn stays(fixture: &Fixture) -> Result<()> {
         condition(it, ConditionType::Serving)
             .is_some_and(|serving| serving.status == "False" && serving.reason == "BecameUnready")
     };
-    fixture.champion.until_since(began, "it serves no more", PATIENCE, reported).await?;
+    fixture.champion.until_since(began, "it no longer serves", PATIENCE, reported).await?;
     sleep(Duration::from_secs(6)).await; // Time itself is the subject: past the deadline.
     let late = fixture.champion.last().context("the ModelAlias is gone")?;
     ensure!(message(&late).contains("exit code 1"), "{}", message(&late));
-    ensure!(status(&late).rejected.is_empty(), "the only version there is was given up");
+    ensure!(status(&late).rejected.is_empty(), "the only version was rejected");
     ensure!(selected(fixture).await? == "1", "traffic moved");
     until_sizes(fixture, [("1", 2)]).await?;
     calm(fixture, began, |_| true)?;
@@ -140,7 +140,7 @@ async fn stays(fixture: &Fixture) -> Result<()> {
     fixture.until_quiet().await
 }
 
-/// A pod of the version that serves is deleted, and a quota refuses the one in its place.
+/// A pod of the serving version is deleted, and a quota rejects its replacement.
 async fn refused(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(1).await?;
@@ -152,17 +152,17 @@ async fn refused(fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
     pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
     let reported = |it: &ModelAlias| has(it, Reason::PodsRefused) && holds(it, ConditionType::Serving);
-    let seen = fixture.champion.until_since(began, "the quota is told", PATIENCE, reported).await?.object;
+    let seen = fixture.champion.until_since(began, "the quota is reported", PATIENCE, reported).await?.object;
     ensure!(message(&seen).contains("exceeded quota: full"), "{}", message(&seen));
-    ensure!(status(&seen).rejected.is_empty() && selected(fixture).await? == "1", "it was given up");
+    ensure!(status(&seen).rejected.is_empty() && selected(fixture).await? == "1", "it was rejected");
     quota.delete("full", &DeleteParams::default()).await?;
-    // The ReplicaSet controller waits longer after each refusal.
+    // The ReplicaSet controller waits longer after each rejection.
     let again = |it: &ModelAlias| is_ready(it, change.generation) && status(it).ready_replicas == Some(2);
     fixture.champion.until_since(began, "Ready again", PATIENCE * 2, again).await?;
     fixture.until_quiet().await
 }
 
-/// New settings of the version that serves do not come up: the pods with the old ones go on.
+/// New settings of the serving version do not become ready: the pods with the old ones keep serving.
 async fn bad_settings(fixture: &Fixture, how: &str, reason: Reason) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(1).await?;
@@ -176,12 +176,12 @@ async fn bad_settings(fixture: &Fixture, how: &str, reason: Reason) -> Result<()
     };
     let change = fixture.desired(&annotation(&format!("kwok.laurel.test/fate: {how}"))).await?;
     let early = fixture.champion.reason(change, reason, PATIENCE).await?.object;
-    ensure!(holds(&early, ConditionType::Serving), "what serves goes on");
+    ensure!(holds(&early, ConditionType::Serving), "the serving version stopped serving");
     let late = fixture.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?.object;
     ensure!(holds(&late, ConditionType::Stalled) && holds(&late, ConditionType::Serving), "{late:?}");
     let ready = fixture.pods.counts_since(began).iter().map(|count| count.ready).min();
     ensure!(ready >= Some(2), "only {ready:?} pods were ready");
-    ensure!(status(&late).rejected.is_empty(), "the version that serves was given up");
+    ensure!(status(&late).rejected.is_empty(), "the serving version was rejected");
     fixture.get(&annotation("example.org/settings: other")).await?;
     until_sizes(fixture, [("1", 2)]).await?;
     let ready = fixture.pods.counts_since(began).iter().map(|count| count.ready).min();

@@ -35,7 +35,7 @@ fn an_object_that_cannot_be_read_is_not_written_and_reported() {
         let change = fixture.desired("version: '2'").await?;
         let seen = fixture.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
         ensure!(message(&seen).contains("read the Deployment \"champion-v2\""), "{}", message(&seen));
-        ensure!(holds(&seen, ConditionType::Serving), "what serves goes on");
+        ensure!(holds(&seen, ConditionType::Serving), "the serving version stopped serving");
         sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
         calm(fixture, began, |_| true)?;
         fixture.kubernetes.lift(&placed);
@@ -44,8 +44,7 @@ fn an_object_that_cannot_be_read_is_not_written_and_reported() {
     });
 }
 
-/// Watches end, and the lists that begin them anew fail for a while; meanwhile the Service is deleted by
-/// hand.
+/// Watches end, and the lists to restart them fail for a while; meanwhile the Service is deleted by hand.
 async fn lists_fail(fixture: &Fixture, violation: Violation) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -70,7 +69,7 @@ async fn lists_fail(fixture: &Fixture, violation: Violation) -> Result<()> {
     fixture.kubernetes.lift(&lists);
     let over = Instant::now();
     fixture.audit.service_since(deleted, "the Service again", |_| true).await?;
-    println!("  the Service was back {:?} after the fault", over.elapsed());
+    println!("  the Service was restored {:?} after the fault", over.elapsed());
     fixture.get("version: '2'").await?;
     ensure!(selected(fixture).await? == "2", "traffic did not move");
     fixture.until_quiet().await
@@ -90,8 +89,8 @@ fn promise_7_watches_whose_lists_fail_are_restarted_with_backoff_and_catch_up() 
     run_all(cases);
 }
 
-/// A ModelRegistry whose Secret cannot be read says so under a reason.
-async fn secret_fails(fixture: &Fixture, violation: Violation, reason: Reason, said: &str) -> Result<()> {
+/// A ModelRegistry whose Secret cannot be read reports it.
+async fn secret_fails(fixture: &Fixture, violation: Violation, reason: Reason, text: &str) -> Result<()> {
     fixture.operator.start().await?;
     let url = fixture.registry.url();
     let placed = fixture.kubernetes.place(Rule::on(Method::GET, "/secrets/login", violation));
@@ -120,7 +119,7 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s, auth: {{basic: {{secretRef: 
     let is_it = |registry: &ModelRegistry| ready(registry).is_some_and(|ready| ready.reason == name);
     let seen = watch.until(name, PATIENCE, |seen| is_it(&seen.object)).await?.object;
     let reported = ready(&seen).map(|ready| ready.message).unwrap_or_default();
-    ensure!(reported.contains(said) && reported.contains("spec.auth.basic.secretRef"), "{reported}");
+    ensure!(reported.contains(text) && reported.contains("spec.auth.basic.secretRef"), "{reported}");
     fixture.kubernetes.lift(&placed);
     let connected = |registry: &ModelRegistry| ready(registry).is_some_and(|ready| ready.status == "True");
     watch.until("connected", PATIENCE, |seen| connected(&seen.object)).await?;
@@ -142,8 +141,8 @@ fn promise_10_an_unreadable_secret_is_reported_with_the_field_that_names_it() {
         ),
         ("500", failing(), Reason::ApplyFailed, "request timed out"),
     ];
-    let cases = violations.map(|(code, violation, reason, said)| {
-        let story = async move |fixture: &Fixture| secret_fails(fixture, violation, reason, said).await;
+    let cases = violations.map(|(code, violation, reason, text)| {
+        let story = async move |fixture: &Fixture| secret_fails(fixture, violation, reason, text).await;
         case(format!("r-secret-{code}"), story)
     });
     run_all(cases);

@@ -1,5 +1,5 @@
-//! One right of the operator's is taken away: the condition says which, and when it is given back, it goes on
-//! by itself.
+//! One permission of the operator is revoked: the condition names it, and work continues by itself once it is
+//! granted again.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
     wire::{Exchange, Rule},
 };
 
-/// A right that a promotion to version 2 needs.
+/// A permission that a promotion to version 2 needs.
 struct Right {
     name: &'static str,
     verb: &'static str,
@@ -29,7 +29,7 @@ struct Right {
     method: Method,
     path: &'static str,
     desired: &'static str,
-    /// The version that serves without the right.
+    /// The version that serves without the permission.
     serves: &'static str,
 }
 
@@ -84,7 +84,7 @@ fn rights() -> [Right; 5] {
             object: "champion",
             method: Method::PATCH,
             path: "/modelaliases/champion?",
-            // The finalizer goes.
+            // The finalizer is removed.
             desired: "{version: '2', deletionPolicy: Retain}",
             serves: "1",
         },
@@ -101,14 +101,14 @@ async fn taken_away(fixture: &Fixture, right: Right) -> Result<()> {
     let began = Instant::now();
     let change = fixture.desired(desired).await?;
     let seen = fixture.champion.reason(change, Reason::ApplyForbidden, PATIENCE).await?.object;
-    let said = message(&seen);
+    let text = message(&seen);
     let resource = what.split('.').next().unwrap_or_default();
     ensure!(
-        said.contains(&format!("cannot {verb} resource \"{resource}\"")),
-        "the right is not named: {said}"
+        text.contains(&format!("cannot {verb} resource \"{resource}\"")),
+        "the permission is not named: {text}"
     );
-    ensure!(said.contains(object) && said.contains("compare Laurel's role with the chart's"), "{said}");
-    ensure!(holds(&seen, ConditionType::Stalled), "somebody has to do something");
+    ensure!(text.contains(object) && text.contains("compare Laurel's role with the chart's"), "{text}");
+    ensure!(holds(&seen, ConditionType::Stalled), "it is not Stalled");
     fixture.reported(Reason::ApplyForbidden).await?;
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
     calm(fixture, began, |_| true)?;
@@ -116,7 +116,7 @@ async fn taken_away(fixture: &Fixture, right: Right) -> Result<()> {
         .champion
         .last()
         .is_some_and(|it| has(&it, Reason::ApplyForbidden) && holds(&it, ConditionType::Serving));
-    ensure!(last, "it is told no more, or nothing serves");
+    ensure!(last, "it is no longer reported, or nothing serves");
     ensure!(selected(fixture).await? == serves, "traffic is not on version {serves}");
     fixture.kubernetes.lift(&placed);
     let met = |it: &ModelAlias| is_ready(it, change.generation) && version(it) == "2";
@@ -154,9 +154,9 @@ fn without_permission_to_write_the_status_traffic_moves_and_the_log_names_the_ca
         ensure!(
             log.contains("not allowed to write the status of")
                 && log.contains("modelaliases.laurel.dev/status"),
-            "the log does not say it"
+            "the log does not contain it"
         );
-        // Back to what is warm, also without a status.
+        // A rollback to the warm version, even without a status.
         let back = Instant::now();
         fixture.desired("version: '1'").await?;
         fixture.audit.service_since(back, "traffic on version 1", |_| true).await?;
@@ -182,12 +182,12 @@ fn without_permission_to_create_events_nothing_else_changes() {
         fixture.get("version: '2'").await?;
         fixture.until_named("champion", Some("2")).await?;
         fixture.until_quiet().await?;
-        ensure!(placed.hits() > 0, "no Event was to be made");
+        ensure!(placed.hits() > 0, "no Event was created");
         calm(fixture, began, |exchange| exchange.path.contains("/events")).map(drop)
     });
 }
 
-/// What is watched, in Laurel's words and in the API server's, and the right to it that is taken away.
+/// What is watched, as named by Laurel and by the API server, and the permission that is revoked.
 const WATCHED: [(&str, &str, &str); 6] = [
     ("Pods", "pods", "list"),
     ("Pods", "pods", "watch"),
@@ -197,10 +197,10 @@ const WATCHED: [(&str, &str, &str); 6] = [
     ("RegisteredModels", "registeredmodels.laurel.dev", "list"),
 ];
 
-/// How soon it is told that a watch is refused: nobody is alarmed for a role that is being replaced.
+/// When a denied watch is reported: not for a role that is just being replaced.
 const NOTICED: Duration = Duration::from_secs(40);
 
-/// The right to list and to watch, or only the one to watch, is taken away while all is at rest.
+/// The permission to list and watch, or only to watch, is revoked at rest.
 async fn blinded(fixture: &Fixture, what: &str, resource: &str, verb: &'static str) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -209,7 +209,7 @@ async fn blinded(fixture: &Fixture, what: &str, resource: &str, verb: &'static s
     let part = format!("/{}?", resource.split('.').next().unwrap_or_default());
     let of_it = move |exchange: &Exchange| exchange.method == Method::GET && exchange.path.contains(&part);
     if verb == "list" {
-        // A watch that goes on needs no list; one that ends with 410 does.
+        // A watch that is resumed needs no list; one that ends with 410 does.
         let is_it = of_it.clone();
         let watch = move |exchange: &Exchange| exchange.is_watch() && is_it(exchange);
         fixture.kubernetes.place(Rule::when(watch, expired()).times(1));
@@ -222,22 +222,22 @@ async fn blinded(fixture: &Fixture, what: &str, resource: &str, verb: &'static s
         has(it, Reason::ApplyForbidden)
             && message(it).contains(&format!("Laurel is not allowed to watch {what}"))
     };
-    let seen = fixture.champion.until_since(began, "told that it may not watch", NOTICED, reported).await?;
+    let seen = fixture.champion.until_since(began, "the denied watch is reported", NOTICED, reported).await?;
     let noticed = seen.at.duration_since(began);
     ensure!(
         noticed > Duration::from_secs(10),
-        "told after {noticed:?}: a role that is being replaced is no alarm"
+        "reported after {noticed:?}: too early for a role that is just being replaced"
     );
-    ensure!(holds(&seen.object, ConditionType::Serving), "what serves goes on");
-    let said = message(&seen.object);
-    ensure!(said.contains("cannot") && said.contains("compare Laurel's role with the chart's"), "{said}");
+    ensure!(holds(&seen.object, ConditionType::Serving), "the serving version stopped serving");
+    let text = message(&seen.object);
+    ensure!(text.contains("cannot") && text.contains("compare Laurel's role with the chart's"), "{text}");
     let tries = calm(fixture, began, |_| true)?;
     fixture.kubernetes.lift_all();
     let over = Instant::now();
     let again = |it: &ModelAlias| is_ready(it, change.generation);
     fixture.champion.until_since(over, "Ready again", PATIENCE + RECOVERY, again).await?;
     println!(
-        "  {what} ({verb}): told after {noticed:?}, {tries} requests, recovered after {:?}",
+        "  {what} ({verb}): reported after {noticed:?}, {tries} requests, recovered after {:?}",
         over.elapsed()
     );
     fixture.get("version: '2'").await?;

@@ -1,7 +1,7 @@
-//! What a view that is out of date must not lead to.
+//! What a stale view must not lead to.
 //!
-//! No controller can know that a pod dies at the very moment at which traffic moves to it. What holds is that
-//! traffic is moved by what the API server says at that moment, not by what a watch said some time ago.
+//! No controller can know that a pod dies at the very moment at which traffic is switched to it. But traffic
+//! is switched by what the API server returns at that moment, not by what a watch delivered some time ago.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::{
     wire::{Rule, Violation},
 };
 
-/// So many of the two pods of the warm version are ready no more, and the watch of pods does not say so. Then
-/// somebody rolls back to it.
+/// Some of the two pods of the warm version are no longer ready, and the watch of pods does not deliver it.
+/// Then somebody rolls back to it.
 async fn rolled_back_to_dead_pods(fixture: &Fixture, dead: usize) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -32,12 +32,15 @@ async fn rolled_back_to_dead_pods(fixture: &Fixture, dead: usize) -> Result<()> 
     let began = Instant::now();
     let change = fixture.desired("version: '1'").await?;
     let refused = fixture.champion.reason(change, Reason::WaitingForPods, PATIENCE).await?.object;
-    let seen = format!("{} and not 2 pods of version 1", 2 - dead);
+    let seen = format!("{} of 2 pods of version 1", 2 - dead);
     ensure!(message(&refused).contains(&seen), "{}", message(&refused));
     sleep(Duration::from_secs(3)).await; // Time itself is the subject: it is not tried again and again.
     calm(fixture, began, |exchange| !exchange.is_watch())?;
     ensure!(selected(fixture).await? == "2", "traffic moved to pods that are not ready");
-    ensure!(holds(&fixture.champion.last().unwrap(), ConditionType::Serving), "what serves goes on");
+    ensure!(
+        holds(&fixture.champion.last().unwrap(), ConditionType::Serving),
+        "the serving version stopped serving"
+    );
     fixture.kubernetes.lift(&silence);
     fixture.kubernetes.drop_streams();
     fate(fixture, "1", None, dead).await?;
@@ -51,7 +54,7 @@ async fn promoted_to_dead_pods(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
     fixture.get("version: '1'").await?;
-    // Traffic cannot move: so that the version is seen ready first.
+    // Traffic cannot be switched, so that the version is seen ready first.
     let held = fixture.kubernetes.place(Rule::on(
         hyper::Method::PATCH,
         "/services/champion?",
@@ -65,7 +68,7 @@ async fn promoted_to_dead_pods(fixture: &Fixture) -> Result<()> {
     fate(fixture, "2", Some("never-ready"), 2).await?;
     fixture.kubernetes.lift(&held);
     let refused = fixture.champion.reason(change, Reason::WaitingForPods, PATIENCE).await?.object;
-    ensure!(holds(&refused, ConditionType::Serving), "what serves goes on");
+    ensure!(holds(&refused, ConditionType::Serving), "the serving version stopped serving");
     sleep(Duration::from_secs(6)).await; // Time itself is the subject: it is tried again meanwhile.
     ensure!(selected(fixture).await? == "1", "traffic moved to pods that are not ready");
     fixture.kubernetes.lift(&silence);

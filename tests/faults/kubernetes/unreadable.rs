@@ -1,5 +1,5 @@
-//! An object that this release cannot read, for instance because a later one wrote it: it is told of, it
-//! stalls no other, what it stands for goes on, and it can be deleted.
+//! An object that this release cannot parse, for instance because a later one wrote it: it is reported,
+//! stalls no other, its workloads keep serving, and it can be deleted.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::{
     wire::{Exchange, Rule, Violation},
 };
 
-/// A change of an object on its way to the operator.
+/// Changes an object on its way to the operator.
 type Change = fn(&mut Value);
 
-/// As lists and watches show it: the object `champion` or `model` reads otherwise.
+/// In lists and watches: the object `champion` or `model` is changed.
 fn shown(name: &'static str, change: Change) -> Violation {
     let object = move |object: &mut Value| {
         if object.pointer("/metadata/name").is_some_and(|it| it == name) {
@@ -47,7 +47,7 @@ fn views(kind: &'static str) -> impl Fn(&Exchange) -> bool + Clone + Send + Sync
     move |exchange| exchange.method == Method::GET && exchange.path.contains(kind)
 }
 
-/// Waits for the Event about an object that cannot be read; what it says.
+/// Waits for the Event about an object that cannot be parsed. Returns its message.
 async fn event(fixture: &Fixture, kind: &str, name: &str) -> Result<String> {
     let events: Api<Event> = fixture.api();
     let began = Instant::now();
@@ -61,7 +61,7 @@ async fn event(fixture: &Fixture, kind: &str, name: &str) -> Result<String> {
         if let Some(event) = seen {
             return Ok(event.message.unwrap_or_default());
         }
-        ensure!(began.elapsed() < PATIENCE, "no Event says that the {kind} {name} cannot be read");
+        ensure!(began.elapsed() < PATIENCE, "no Event reports that the {kind} {name} cannot be parsed");
         sleep(Duration::from_millis(100)).await;
     }
 }
@@ -73,8 +73,8 @@ metadata: {name: other}
 spec: {modelRef: {name: model}, alias: other, version: '1'}
 ";
 
-/// A serving alias cannot be read any more after a restart, or while the operator runs.
-async fn alias(fixture: &Fixture, change: Change, said: &str, restarts: bool) -> Result<()> {
+/// A serving alias can no longer be parsed after a restart, or while the operator is running.
+async fn alias(fixture: &Fixture, change: Change, text: &str, restarts: bool) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
     let desired = fixture.get("version: '1'").await?;
@@ -88,15 +88,15 @@ async fn alias(fixture: &Fixture, change: Change, said: &str, restarts: bool) ->
     } else {
         fixture.kubernetes.drop_streams();
         altered.until_struck(1, PATIENCE).await?;
-        // Something about it changes, so that it is seen.
+        // A change, so that the watch delivers it.
         fixture.retry("unseen").await?;
     }
     let reported = event(fixture, "ModelAlias", "champion").await?;
     ensure!(
-        reported.contains("Laurel cannot parse this ModelAlias") && reported.contains(said),
+        reported.contains("Laurel cannot parse this ModelAlias") && reported.contains(text),
         "{reported}"
     );
-    // Another one goes on.
+    // Another alias is not affected.
     fixture.apply(OTHER).await?;
     fixture.until_named("other", Some("1")).await?;
     fixture.mlflow.delete_alias(&fixture.model, "champion").await?;
@@ -118,7 +118,7 @@ async fn alias(fixture: &Fixture, change: Change, said: &str, restarts: bool) ->
     Ok(())
 }
 
-/// An alias that cannot be read is deleted: it goes, what it stands for in the registry stays.
+/// An alias that cannot be parsed is deleted: it is gone, and its alias in the registry stays.
 async fn deleted(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(1).await?;
@@ -128,20 +128,20 @@ async fn deleted(fixture: &Fixture) -> Result<()> {
     let aliases = fixture.api::<ModelAlias>();
     let champion = aliases.get("champion").await?;
     let deleted = aliases.delete("champion", &DeleteParams::default()).await?;
-    ensure!(deleted.is_left(), "it went without its finalizer");
+    ensure!(deleted.is_left(), "it was deleted despite its finalizer");
     let change: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Canary");
     fixture.kubernetes.place(Rule::when(views("/modelaliases?"), shown("champion", change)));
     fixture.operator.start().await?;
     fixture.gone(&aliases, &champion, RECOVERY).await?;
     ensure!(
-        event(fixture, "ModelAlias", "champion").await?.contains("it is let go"),
-        "nobody says that it was let go"
+        event(fixture, "ModelAlias", "champion").await?.contains("its finalizer is removed"),
+        "no Event reports that its finalizer is removed"
     );
     ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias in the registry is gone");
     Ok(())
 }
 
-/// The RegisteredModel of a serving alias cannot be read: the alias says so, and serves on.
+/// The RegisteredModel of a serving alias cannot be parsed: the alias reports it, and keeps serving.
 async fn model(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;

@@ -1,5 +1,4 @@
-//! Watches break, hang before their first word, go silent, or end with 410 Gone: what was missed is caught up
-//! with.
+//! Watches break, hang before their first event, go silent, or end with 410 Gone; the operator catches up.
 
 use std::time::Duration;
 
@@ -16,10 +15,10 @@ use crate::{
     wire::{Exchange, Rule, Violation},
 };
 
-/// The longest that a watch may be out of date without anybody knowing, and a busy machine.
+/// Maximum time for which a watch may be stale undetected, on a busy machine.
 const NOTICED: Duration = Duration::from_mins(1);
 
-/// Breaks off all watches, so that each is opened anew.
+/// Breaks all watches, so that each is reopened.
 async fn reopen(fixture: &Fixture) -> Result<()> {
     let before = fixture.journal.exchanges().len();
     fixture.kubernetes.drop_streams();
@@ -52,7 +51,7 @@ fn promise_7_watches_that_break_repeatedly_during_a_promotion_lose_nothing() {
     });
 }
 
-/// While nothing is heard of the cluster, it moves on; then the watches end with 410 Gone.
+/// The cluster changes while watches are silent; then they end with 410 Gone.
 async fn gone(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(3).await?;
@@ -67,7 +66,7 @@ async fn gone(fixture: &Fixture) -> Result<()> {
     fixture.edit::<Deployment>("champion-v2", json!({ "spec": { "replicas": 3 } })).await?;
     let change = fixture.desired("version: '3'").await?;
     sleep(Duration::from_secs(2)).await; // Time itself is the subject: nothing is heard.
-    ensure!(selected(fixture).await.is_err(), "the Service is back: the silence was none");
+    ensure!(selected(fixture).await.is_err(), "the Service is restored: the watches were not silent");
 
     fixture.kubernetes.lift(&silence);
     fixture.kubernetes.place(Rule::when(Exchange::is_watch, expired()).times(7));
@@ -75,16 +74,16 @@ async fn gone(fixture: &Fixture) -> Result<()> {
     fixture.audit.service_since(unseen, "the Service again", |_| true).await?;
     fixture.champion.ready(change, PATIENCE).await?;
     ensure!(selected(fixture).await? == "3", "traffic did not move");
-    // Version 1 is gone for good. Version 2 is warm at the size that it had when traffic left it: what
-    // somebody gave it, or, where that was seen before the new wish, the size it should have.
+    // Version 1 is gone for good. Version 2 is warm at the size that it had when traffic left it: the manual
+    // size, or the desired one if the manual change was seen before the new spec.
     let sizes = sizes(fixture).await?;
     ensure!(sizes.keys().eq(["2", "3"]) && sizes["3"] == 2 && matches!(sizes["2"], 2 | 3), "{sizes:?}");
     fixture.until_named("champion", Some("3")).await?;
     fixture.until_quiet().await
 }
 
-/// One kind's watch is deaf: it hangs before it begins, or falls silent. A promotion needs it and waits no
-/// longer than until that is noticed.
+/// The watch of one kind hangs before its first event, or goes silent. A promotion needs it and waits only
+/// until that is detected.
 async fn deaf(fixture: &Fixture, kind: &'static str, violation: Violation) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -96,13 +95,13 @@ async fn deaf(fixture: &Fixture, kind: &'static str, violation: Violation) -> Re
     let began = Instant::now();
     let change = fixture.desired("{version: '2', rollout: {progressDeadline: 120s}}").await?;
     fixture.champion.ready(change, NOTICED).await?;
-    println!("  {kind} deaf: ready after {:?}", began.elapsed());
+    println!("  {kind} silent: ready after {:?}", began.elapsed());
     ensure!(selected(fixture).await? == "2", "traffic did not move");
     fixture.until_named("champion", Some("2")).await?;
     fixture.until_quiet().await
 }
 
-/// An operator that starts hears no answer to its first lists, or none of its watches says anything.
+/// A starting operator gets no response to its first lists, or no events from its watches.
 async fn deaf_from_the_start(fixture: &Fixture, rule: Rule, times: usize) -> Result<()> {
     fixture.registered(1).await?;
     let placed = fixture.kubernetes.place(rule);

@@ -1,4 +1,4 @@
-//! One kind of write fails for a while: it is told, tried again without haste, and done when it can be.
+//! One kind of write fails for a while: it is reported, retried with backoff, and done once possible.
 
 use anyhow::{Result, ensure};
 use hyper::Method;
@@ -18,7 +18,7 @@ use crate::{
     wire::{Exchange, Rule, Violation},
 };
 
-/// Answers to a write that pass by themselves.
+/// Transient responses to a write.
 fn passing() -> [(&'static str, Violation); 4] {
     let busy = Violation::kubernetes(429, "TooManyRequests", "too many requests, please try again later");
     [
@@ -36,15 +36,15 @@ fn passing() -> [(&'static str, Violation); 4] {
 #[derive(Clone, Copy)]
 struct Kind {
     name: &'static str,
-    /// What its path and its query contain.
+    /// Parts of its path and query.
     path: &'static str,
     query: &'static str,
-    /// What the condition says while it fails; `None` where it can only be logged.
+    /// Part of the condition's message while it fails; `None` if it can only be logged.
     reported: Option<&'static str>,
     desired: &'static str,
-    /// The size of version 1 in the end.
+    /// The size of version 1 at the end.
     warm: i32,
-    /// The answers that it meets.
+    /// The responses to it.
     codes: &'static [&'static str],
 }
 
@@ -98,7 +98,7 @@ impl Kind {
     }
 }
 
-/// Version 1 serves and version 2 is wished for, while one kind of write fails.
+/// Version 1 serves and version 2 is requested, while one kind of write fails.
 async fn fails(fixture: &Fixture, kind: Kind, violation: Violation) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -111,13 +111,13 @@ async fn fails(fixture: &Fixture, kind: Kind, violation: Violation) -> Result<()
     if let Some(reported) = kind.reported {
         let seen = fixture.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
         ensure!(message(&seen).contains(reported), "{}", message(&seen));
-        ensure!(holds(&seen, ConditionType::Serving), "what serves goes on");
-        ensure!(holds(&seen, ConditionType::Reconciling), "it is tried again");
+        ensure!(holds(&seen, ConditionType::Serving), "the serving version stopped serving");
+        ensure!(holds(&seen, ConditionType::Reconciling), "it is not Reconciling");
     }
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
     if let Some(reported) = kind.reported {
         let last = fixture.champion.last().map(|last| message(&last)).unwrap_or_default();
-        ensure!(last.contains(reported), "it is told no more: {last}");
+        ensure!(last.contains(reported), "it is no longer reported: {last}");
     }
     let tries = calm(fixture, began, |exchange| kind.is(exchange))?;
     let asked = calm(fixture, began, |exchange| !exchange.path.contains("/events"))?;
@@ -144,7 +144,7 @@ fn promise_7_a_failing_write_is_reported_retried_with_backoff_and_done_eventuall
     run_all(cases);
 }
 
-/// The finalizer cannot be written when an alias is new, nor when it goes.
+/// The finalizer cannot be written, neither for a new alias nor for a deleted one.
 async fn finalizer_fails(fixture: &Fixture, violation: Violation) -> Result<()> {
     let rule = || Rule::on(Method::PATCH, "/modelaliases/champion?", violation.clone());
     fixture.operator.start().await?;
@@ -160,7 +160,7 @@ async fn finalizer_fails(fixture: &Fixture, violation: Violation) -> Result<()> 
     );
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
     calm(fixture, began, |_| true)?;
-    ensure!(sizes(fixture).await?.is_empty(), "something runs whose alias nobody would remove");
+    ensure!(sizes(fixture).await?.is_empty(), "something runs whose alias would never be deleted");
     fixture.kubernetes.lift(&placed);
     fixture.champion.ready(change, RECOVERY).await?;
     fixture.until_named("champion", Some("1")).await?;
@@ -187,7 +187,7 @@ fn promise_9_a_finalizer_that_cannot_be_written_is_reported_and_blocks_nothing()
     run_all(cases);
 }
 
-/// The status of an alias whose wish is met.
+/// Whether this is the status of an alias whose desired state is reached.
 fn says_ready(exchange: &Exchange) -> bool {
     let body: Value = serde_json::from_str(&exchange.body).unwrap_or_default();
     let conditions = body.pointer("/status/conditions").and_then(Value::as_array).cloned();
@@ -204,7 +204,7 @@ fn promise_7_the_last_status_of_a_change_is_written_despite_a_conflict() {
         fixture.until_quiet().await?;
         let conflict = Violation::kubernetes(409, "Conflict", "the object has been modified");
         let placed = fixture.kubernetes.place(Rule::when(says_ready, conflict).times(1));
-        // Nothing happens after its last pod is ready that would begin another pass.
+        // After its last pod is ready, nothing happens that would trigger another reconcile.
         let change = fixture.desired("{version: '1', serving: {replicas: 3}}").await?;
         placed.until_struck(1, PATIENCE).await?;
         fixture.champion.ready(change, RECOVERY).await?;
@@ -220,10 +220,10 @@ fn a_failure_with_a_different_message_each_time_is_retried_with_backoff() {
         fixture.get("version: '1'").await?;
         fixture.until_named("champion", Some("1")).await?;
         for number in 1..=MANY {
-            let said = format!(
+            let text = format!(
                 "failed calling webhook \"policy.example\": request {number}: context deadline exceeded"
             );
-            let violation = Violation::kubernetes(500, "InternalError", &said);
+            let violation = Violation::kubernetes(500, "InternalError", &text);
             fixture
                 .kubernetes
                 .place(Rule::on(Method::PATCH, "/deployments/champion-v2?", violation).nth(number));
@@ -234,7 +234,7 @@ fn a_failure_with_a_different_message_each_time_is_retried_with_backoff() {
         sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
         let tries = calm(fixture, began, |exchange| exchange.path.contains("/deployments/champion-v2?"))?;
         let reported = calm(fixture, began, |exchange| exchange.path.contains("/status?"))?;
-        println!("  {tries} tries, told {reported} times");
+        println!("  {tries} tries, reported {reported} times");
         fixture.kubernetes.lift_all();
         fixture.champion.ready(change, RECOVERY).await?;
         fixture.until_quiet().await

@@ -1,5 +1,5 @@
-//! What comes back from the registry is no answer, or comes late: one fault after the other, each until it is
-//! told and then until everything is well again.
+//! Invalid or late responses of the registry: one fault after another, each until it is reported, then until
+//! everything has recovered.
 
 use std::time::Duration;
 
@@ -18,26 +18,26 @@ use crate::{
     wire::{Exchange, Rule, Server, Violation},
 };
 
-/// What a fault leads to.
+/// A fault and its expected consequences.
 struct Case {
     what: &'static str,
     violation: Fate,
     reason: Reason,
-    /// Part of every message, beside the registry's URL.
-    says: &'static str,
+    /// Part of every message, in addition to the registry's URL.
+    message: &'static str,
 }
 
-/// What becomes of everything that the operator asks the registry.
+/// What happens to all of the operator's requests to the registry.
 enum Fate {
     Refused,
     Met(Violation),
 }
 
-fn met(what: &'static str, violation: Violation, reason: Reason, says: &'static str) -> Case {
-    Case { what, violation: Fate::Met(violation), reason, says }
+fn met(what: &'static str, violation: Violation, reason: Reason, message: &'static str) -> Case {
+    Case { what, violation: Fate::Met(violation), reason, message }
 }
 
-/// An HTML page, as proxies and logins send it.
+/// An HTML page, as sent by proxies and login pages.
 fn page(status: u16, title: &str) -> Violation {
     let body = format!(
         "<!doctype html>\n<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
@@ -45,7 +45,7 @@ fn page(status: u16, title: &str) -> Violation {
     Violation::Answer { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body }
 }
 
-/// A version serves, the previous one is warm, and nothing of it changes, whatever the registry does.
+/// A version serves, the previous one is warm, and nothing changes, whatever the registry does.
 async fn walk(fixture: &Fixture, cases: Vec<Case>) -> Result<()> {
     let reported = serving(fixture, 2).await?;
     fixture.get("version: '2'").await?;
@@ -74,19 +74,19 @@ async fn suffer(fixture: &Fixture, reported: &Reports, case: &Case) -> Result<()
         Fate::Met(violation) => drop(fixture.registry.place(Rule::always(violation.clone()))),
     }
     let url = fixture.registry.url();
-    for said in reported.error(fixture, began, case.reason).await? {
+    for output in reported.error(fixture, began, case.reason).await? {
         ensure!(
-            said.contains(case.says) && said.contains(&url),
-            "no {:?} or no {url} in {said:?}",
-            case.says
+            output.contains(case.message) && output.contains(&url),
+            "no {:?} or no {url} in {output:?}",
+            case.message
         );
     }
-    println!("  {}: told after {:.1} s", case.what, began.elapsed().as_secs_f64());
+    println!("  {}: reported after {:.1} s", case.what, began.elapsed().as_secs_f64());
     let lifted = Instant::now();
     fixture.registry.lift_all();
     fixture.registry.accept().await?;
     reported.well(fixture, lifted).await?;
-    println!("  {}: well after {:.1} s", case.what, lifted.elapsed().as_secs_f64());
+    println!("  {}: recovered after {:.1} s", case.what, lifted.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -99,7 +99,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
                     what: "refused",
                     violation: Fate::Refused,
                     reason: RegistryUnreachable,
-                    says: "cannot reach",
+                    message: "cannot reach",
                 },
                 met("reset", Violation::Reset, RegistryUnreachable, "cannot reach"),
             ];
@@ -142,7 +142,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// A registry that takes four seconds for each answer delays a promotion, and no answer is thrown away.
+/// A registry that takes four seconds for each response delays a promotion, and no response is discarded.
 async fn slow(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
@@ -154,7 +154,7 @@ async fn slow(fixture: &Fixture) -> Result<()> {
     held(fixture, began, ConditionType::Serving)
 }
 
-/// Who is asked to come back later comes back later, and goes on by itself.
+/// `Retry-After` is respected, and work continues by itself.
 async fn rate_limited(fixture: &Fixture) -> Result<()> {
     const LATER: Duration = Duration::from_secs(14);
     let reported = serving(fixture, 1).await?;
@@ -164,17 +164,17 @@ async fn rate_limited(fixture: &Fixture) -> Result<()> {
         .registry
         .place(Rule::always(Violation::status(429).header("retry-after", LATER.as_secs().to_string())));
     let url = fixture.registry.url();
-    for said in reported.error(fixture, began, Reason::RegistryFailing).await? {
-        ensure!(said.contains("HTTP 429") && said.contains(&url), "{said:?}");
+    for output in reported.error(fixture, began, Reason::RegistryFailing).await? {
+        ensure!(output.contains("HTTP 429") && output.contains(&url), "{output:?}");
     }
     let told_at = (Instant::now(), busy.hits());
-    // Time itself is the subject: two polls, but not as long as was asked for.
+    // Time is the subject here: two polls, but less than `Retry-After`.
     sleep(Duration::from_secs(11)).await;
-    // The registry that Laurel was installed with is polled for itself, and asked to wait for itself.
+    // Other registries of the operator are polled independently.
     let more = busy.hits() - told_at.1;
     ensure!(
         more <= 1,
-        "asked to wait for {LATER:?}, it came back {more} times within {:?}",
+        "despite Retry-After {LATER:?}, it sent {more} requests within {:?}",
         told_at.0.elapsed()
     );
     let lifted = Instant::now();
@@ -183,34 +183,33 @@ async fn rate_limited(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before).await
 }
 
-/// A page that is different each time, as those are that carry the number of the request: the trouble is the
-/// same.
+/// A page that differs each time, as those with a request number do: the error is the same.
 async fn restless(fixture: &Fixture) -> Result<()> {
     let reported = serving(fixture, 2).await?;
     fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
     fails_restlessly(fixture, |_| true);
     reported.error(fixture, began, Reason::RegistryFailing).await?;
-    fixture.until_quiet().await.context("the registry is away")?;
+    fixture.until_quiet().await.context("the registry is unreachable")?;
     let lifted = Instant::now();
     fixture.registry.lift_all();
     reported.well(fixture, lifted).await?;
     untouched(fixture, &before).await?;
 
-    // The same where only a version cannot be read, and somebody waits for it.
+    // The same if only a version cannot be read that a rollout waits for.
     fails_restlessly(fixture, |asked| asked.path.contains("model-versions/"));
     let change = fixture.desired("version: '2'").await?;
     fixture.champion.reason(change, Reason::RegistryFailing, crate::fixture::PATIENCE).await?;
     let (reads, since) = (asked(fixture, &hyper::Method::GET, "model-versions/"), Instant::now());
     fixture.until_quiet().await.context("a version cannot be read")?;
     let reads = asked(fixture, &hyper::Method::GET, "model-versions/") - reads;
-    ensure!(reads <= 20, "it asked {reads} times within {:?}", since.elapsed());
+    ensure!(reads <= 20, "it sent {reads} requests within {:?}", since.elapsed());
     untouched(fixture, &before).await?;
     fixture.registry.lift_all();
     fixture.champion.ready(change, crate::fixture::PATIENCE).await.map(drop)
 }
 
-/// Each of these requests is answered by a page of its own.
+/// Each of these requests gets a different page.
 fn fails_restlessly(fixture: &Fixture, wanted: fn(&Exchange) -> bool) {
     for number in 1..200 {
         let page = page(502, &format!("Bad Gateway: request {:016x} failed", 0x8f3a_0000 + number));

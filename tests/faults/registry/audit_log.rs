@@ -1,4 +1,4 @@
-//! What was done is written into the tags of versions: late where it cannot be done at once, and never twice.
+//! Audit writes to the tags of versions: late if necessary, and never twice.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use laurel::api::{
 };
 use tokio::time::Instant;
 
-use super::{RunningCase, asked, case, reports::says, serving};
+use super::{RunningCase, asked, case, reports::condition_is, serving};
 use crate::{
     fixture::{Fixture, PATIENCE},
     support::alias::{has, status},
@@ -24,7 +24,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
     vec![case("tags-forbidden", forbidden), case("tags-answer-lost", answer_lost), case("tags-away", away)]
 }
 
-/// Waits until all that the status tells of is in the registry.
+/// Waits until all entries of the status are in the registry.
 async fn until_recorded(fixture: &Fixture, entries: usize) -> Result<()> {
     let all = |it: &ModelAlias| {
         let history = status(it).history;
@@ -41,7 +41,7 @@ fn lines(tags: &BTreeMap<String, String>) -> usize {
     tags.keys().filter(|key| key.starts_with("laurel.log.")).count()
 }
 
-/// A login that may set aliases and no tags: it is told, and holds up nothing.
+/// Credentials that may set aliases but not tags: it is reported, and holds up nothing.
 async fn forbidden(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     until_recorded(fixture, 1).await?;
@@ -49,20 +49,21 @@ async fn forbidden(fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
     fixture.registry.place(Rule::on(Method::POST, TAGS, Violation::status(403)));
     let change = fixture.get("version: '2'").await?;
-    let said =
-        says(fixture, began, ConditionType::RegistrySynced, "False", Reason::RegistryForbidden).await?;
-    ensure!(said.contains("the alias names version 2") && said.contains("tags"), "{said:?}");
+    let text =
+        condition_is(fixture, began, ConditionType::RegistrySynced, "False", Reason::RegistryForbidden)
+            .await?;
+    ensure!(text.contains("the alias names version 2") && text.contains("tags"), "{text:?}");
     let stays = |it: &ModelAlias| has(it, Reason::Serving);
     ensure!(fixture.champion.last().as_ref().is_some_and(stays), "{change:?}: it is not Ready");
-    ensure!(asked(fixture, &Method::POST, TAGS) - asked_before < 10, "it is tried without a pause");
+    ensure!(asked(fixture, &Method::POST, TAGS) - asked_before < 10, "it is retried without a pause");
     fixture.registry.lift_all();
     until_recorded(fixture, 2).await?;
-    says(fixture, began, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
-    ensure!(lines(&tags(fixture, "2").await?) == 1, "one line for one promotion");
+    condition_is(fixture, began, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    ensure!(lines(&tags(fixture, "2").await?) == 1, "one entry for one promotion");
     fixture.until_quiet().await
 }
 
-/// Each tag was set, and it was not heard of.
+/// Each tag was set, but the response was lost.
 async fn answer_lost(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     until_recorded(fixture, 1).await?;
@@ -75,7 +76,7 @@ async fn answer_lost(fixture: &Fixture) -> Result<()> {
     fixture.until_quiet().await
 }
 
-/// A rollback while the registry is away is told when it is back.
+/// A rollback while the registry is unreachable is written to the audit log later.
 async fn away(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     fixture.get("version: '2'").await?;

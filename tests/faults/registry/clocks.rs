@@ -1,7 +1,7 @@
-//! Times that make no sense here: MLflow's clock is wrong, or the API server's, or ours was set back. Nothing
-//! is decided by another machine's clock.
+//! Wrong clocks: MLflow's, the API server's, or ours was set back. No decision depends on another machine's
+//! clock.
 //!
-//! The operator's own clock is not changed in these tests, only what a decision takes for now.
+//! The operator's own clock is not changed in these tests, only the time of a decision.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// What the API server shows, with another time in a field.
+/// Responses of the API server, with another time in a field.
 pub(super) fn timed(shown: &[u8], field: &str, time: &str) -> Vec<u8> {
     let (shown, before) = (String::from_utf8_lossy(shown), format!("{field:?}:\""));
     let mut parts = shown.split(&before);
@@ -48,7 +48,7 @@ pub(super) fn timed(shown: &[u8], field: &str, time: &str) -> Vec<u8> {
     made.into()
 }
 
-/// Every time in MLflow's answers is this one.
+/// Replaces every time in MLflow's responses.
 fn made_at(time: i64) -> Violation {
     fn alter(value: &mut Value, time: i64) {
         match value {
@@ -68,7 +68,7 @@ fn made_at(time: i64) -> Violation {
     })
 }
 
-/// MLflow's clock jumps and comes back: nothing that serves is touched, promotions go on.
+/// MLflow's clock jumps and returns: serving is not affected, promotions continue.
 async fn registrys_clock(fixture: &Fixture, time: i64) -> Result<()> {
     serving(fixture, 3).await?;
     fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
@@ -88,8 +88,7 @@ async fn registrys_clock(fixture: &Fixture, time: i64) -> Result<()> {
     held(fixture, began, ConditionType::Serving)
 }
 
-/// The header `Date` says a century ago, and the answer is to be fresh for an hour: it is read again all the
-/// same.
+/// The header `Date` is a century old, and the response is cacheable for an hour: it is read again anyway.
 async fn date(fixture: &Fixture) -> Result<()> {
     serving(fixture, 1).await?;
     fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
@@ -106,7 +105,7 @@ async fn date(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before).await
 }
 
-/// The API server says that everything was made in the future.
+/// According to the API server, everything was created in the future.
 async fn clusters_clock(fixture: &Fixture) -> Result<()> {
     fixture.operator.terminate().await?;
     let reported = described(fixture, 1).await?;
@@ -123,8 +122,8 @@ async fn clusters_clock(fixture: &Fixture) -> Result<()> {
     fixture.until_quiet().await
 }
 
-/// What an operator sees whose clock was set back by a day after it had started version 2, with so many ready
-/// pods.
+/// The observation of an operator whose clock was set back by a day after it started version 2, with this
+/// many ready pods.
 fn set_back(ready: u32) -> (Observed, Timestamp) {
     let then: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
     let now = then - SignedDuration::from_hours(24);
@@ -185,6 +184,6 @@ fn a_clock_that_was_set_back_delays_no_promotion() {
     let applied = Applied { done: decision.actions.clone(), ..Applied::default() };
     let next = status::next(&started, &decision, &applied, &SubjectStatus::default());
     assert_eq!(next.version.map(|version| version.to_string()).as_deref(), Some("2"));
-    assert!(next.history[0].duration.is_none(), "it took less than nothing: {:?}", next.history[0]);
+    assert!(next.history[0].duration.is_none(), "a negative duration: {:?}", next.history[0]);
     assert_eq!(next.history[0].at, now);
 }

@@ -1,4 +1,4 @@
-//! Deletions: they wait for the registry, but not for long, and not by anybody else's clock.
+//! Deletions wait for the registry, but not for long, and not by another machine's clock.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 /// The deadline for the registry is 60 s; two requests may hang for 10 s each when it passes.
 const DEADLINE: Duration = Duration::from_secs(100);
 
-/// Deletes the ModelAlias and waits until it is gone; how long that took.
+/// Deletes the ModelAlias and waits until it is gone. Returns how long that took.
 async fn delete(fixture: &Fixture) -> Result<Duration> {
     let aliases = fixture.api::<ModelAlias>();
     let (began, champion) = (Instant::now(), aliases.get("champion").await?);
@@ -36,7 +36,7 @@ async fn left_behind(fixture: &Fixture, violation: Rule) -> Result<()> {
     Ok(())
 }
 
-/// The API server's clock is another one than the operator's: to it, what is deleted was so at this time.
+/// The API server's clock differs from the operator's: deletion timestamps are at this time.
 fn deleted_at(fixture: &Fixture, time: &'static str) {
     let shown = |asked: &Exchange| {
         asked.server == Server::Kubernetes
@@ -47,7 +47,7 @@ fn deleted_at(fixture: &Fixture, time: &'static str) {
     fixture.kubernetes.place(Rule::when(shown, altered));
 }
 
-/// Deletes the ModelAlias while no operator runs, and starts one to which it was deleted at another time.
+/// Deletes the ModelAlias while no operator is running, and starts one with another deletion timestamp.
 async fn delete_by_another_clock(fixture: &Fixture, time: &'static str) -> Result<Duration> {
     fixture.operator.terminate().await?;
     let aliases = fixture.api::<ModelAlias>();
@@ -70,17 +70,17 @@ pub(super) fn cases() -> Vec<RunningCase> {
             left_behind(fixture, Rule::on(Method::DELETE, "registered-models/alias", Violation::Hang)).await
         }),
         case("reg-end-model", model),
-        // Deleted long ago, for instance while no operator ran: it is tried all the same.
+        // Deleted long ago, for instance while no operator was running: the alias is deleted anyway.
         case("reg-end-past", async |fixture| {
             serving(fixture, 1).await?;
             delete_by_another_clock(fixture, "2020-01-01T00:00:00Z").await?;
             ensure!(
                 fixture.named("champion").await?.is_none(),
-                "the alias is left, though the registry is there"
+                "the alias is left, although the registry is reachable"
             );
             Ok(())
         }),
-        // Deleted in the future, and the registry is away.
+        // Deleted in the future, with the registry unreachable.
         case("reg-end-future", async |fixture| {
             serving(fixture, 1).await?;
             fixture.registry.place(Rule::always(Violation::status(503)));
@@ -91,7 +91,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// A model that is to go from the registry, which hangs, goes from here.
+/// A RegisteredModel whose registry hangs is deleted after the deadline.
 async fn model(fixture: &Fixture) -> Result<()> {
     fixture.mlflow.create_model(&fixture.model).await?;
     fixture.describe_model("deletionPolicy: Delete").await?;

@@ -1,5 +1,5 @@
-//! The fault begins in the middle of a promotion: traffic is not held up by it, the alias in the registry
-//! comes after, once, and until then it is said what is missing.
+//! The fault begins in the middle of a promotion: traffic is not held up, the alias in the registry follows,
+//! once, and until then the condition reports what is missing.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use laurel::api::{
 };
 use tokio::time::Instant;
 
-use super::{RunningCase, alias_writes, case, reports::says, serving};
+use super::{RunningCase, alias_writes, case, reports::condition_is, serving};
 use crate::{
     fixture::{Fixture, PATIENCE},
     simulated::look::{selected, until_sizes},
@@ -19,7 +19,7 @@ use crate::{
     wire::{Exchange, Outcome, Rule, Server, Violation},
 };
 
-/// The writes of the alias that reached MLflow since version 1 got it.
+/// Returns the alias writes that reached MLflow since version 1 got it.
 fn arrived(fixture: &Fixture) -> usize {
     let writes = fixture.journal.writes().into_iter();
     let is_it = |write: &Exchange| {
@@ -30,7 +30,7 @@ fn arrived(fixture: &Fixture) -> usize {
     writes.filter(is_it).count() - 1
 }
 
-/// Wishes for version 2 and waits until it serves; when that was.
+/// Requests version 2 and waits until it serves. Returns when.
 async fn traffic_moves(fixture: &Fixture) -> Result<Instant> {
     let change = fixture.desired("version: '2'").await?;
     let moved =
@@ -39,9 +39,9 @@ async fn traffic_moves(fixture: &Fixture) -> Result<Instant> {
     Ok(moved.at)
 }
 
-/// Everything comes to the end that was wished for.
+/// Asserts that everything reaches the desired state.
 async fn arrives(fixture: &Fixture, since: Instant) -> Result<()> {
-    says(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    condition_is(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     let ready = |alias: &ModelAlias| crate::support::alias::holds(alias, ConditionType::Ready);
     fixture.champion.until_since(since, "Ready", PATIENCE, ready).await?;
     ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "the alias did not move");
@@ -49,7 +49,7 @@ async fn arrives(fixture: &Fixture, since: Instant) -> Result<()> {
     fixture.until_quiet().await
 }
 
-/// A fault of the write itself: how often it is done in the end.
+/// A fault of the write itself; `done` is how many times it is performed in the end.
 async fn while_written(fixture: &Fixture, violation: Violation, times: usize, done: usize) -> Result<()> {
     serving(fixture, 2).await?;
     let write = Rule::on(Method::POST, "registered-models/alias", violation);
@@ -63,7 +63,7 @@ async fn while_written(fixture: &Fixture, violation: Violation, times: usize, do
 
 pub(super) fn cases() -> Vec<RunningCase> {
     vec![
-        // The new version's Deployment was applied, and then the registry goes.
+        // The new version's Deployment was applied, and then the registry becomes unreachable.
         case("reg-gone", async |fixture| away(fixture, Reason::RegistryUnreachable, None).await),
         case("reg-gone-hang", async |fixture| {
             away(fixture, Reason::RegistryUnreachable, Some(Violation::Hang)).await
@@ -71,7 +71,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
         case("reg-gone-500", async |fixture| {
             away(fixture, Reason::RegistryFailing, Some(Violation::status(500))).await
         }),
-        // The alias is being set. What was done is not done again.
+        // The alias is being set. A performed write is not repeated.
         case("reg-lost", async |fixture| while_written(fixture, Violation::LoseAnswer, 1, 1).await),
         case("reg-no-answer", async |fixture| while_written(fixture, Violation::HangAnswer, 1, 1).await),
         case("reg-no-write", async |fixture| while_written(fixture, Violation::Hang, 1, 1).await),
@@ -81,8 +81,8 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// The registry goes once the new version was started: it is finished all the same, and the alias follows
-/// when it is back.
+/// The registry becomes unreachable after the new version was started: the rollout completes anyway, and the
+/// alias follows later.
 async fn away(fixture: &Fixture, reason: Reason, violation: Option<Violation>) -> Result<()> {
     let reported = serving(fixture, 2).await?;
     let registry = fixture.registry.clone();
@@ -100,10 +100,10 @@ async fn away(fixture: &Fixture, reason: Reason, violation: Option<Violation>) -
     traffic_moves(fixture).await?;
     ensure!(applied.hits() == 1, "the fault did not begin");
     reported.registry(began, "False", reason).await?;
-    let said = says(fixture, began, ConditionType::RegistrySynced, "Unknown", reason).await?;
-    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
-    let said = says(fixture, began, ConditionType::Ready, "False", reason).await?;
-    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    let text = condition_is(fixture, began, ConditionType::RegistrySynced, "Unknown", reason).await?;
+    ensure!(text.contains(&fixture.registry.url()), "{text:?}");
+    let text = condition_is(fixture, began, ConditionType::Ready, "False", reason).await?;
+    ensure!(text.contains(&fixture.registry.url()), "{text:?}");
     ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "who moved the alias?");
     let lifted = Instant::now();
     fixture.registry.lift_all();
@@ -112,16 +112,16 @@ async fn away(fixture: &Fixture, reason: Reason, violation: Option<Violation>) -
     reported.registry(lifted, "True", Reason::Connected).await.map(drop)
 }
 
-/// While every write is refused, it is tried less and less often, and told; nothing else waits for it.
+/// While every write is rejected, it is retried with backoff and reported; nothing else waits for it.
 async fn refused(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     let failing =
         Violation::json(500, &serde_json::json!({"error_code": "INTERNAL_ERROR", "message": "disk full"}));
     let failing = fixture.registry.place(Rule::on(Method::POST, "registered-models/alias", failing));
     let moved = traffic_moves(fixture).await?;
-    let said = says(fixture, moved, ConditionType::Ready, "False", Reason::RegistryFailing).await?;
-    ensure!(said.contains("disk full") && said.contains(&fixture.registry.url()), "{said:?}");
-    says(fixture, moved, ConditionType::RegistrySynced, "False", Reason::RegistryPending).await?;
+    let text = condition_is(fixture, moved, ConditionType::Ready, "False", Reason::RegistryFailing).await?;
+    ensure!(text.contains("disk full") && text.contains(&fixture.registry.url()), "{text:?}");
+    condition_is(fixture, moved, ConditionType::RegistrySynced, "False", Reason::RegistryPending).await?;
     failing.until_struck(2, PATIENCE).await?;
     ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "who moved the alias?");
     let lifted = Instant::now();
@@ -132,8 +132,7 @@ async fn refused(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-/// A write whose answer was lost is settled once the alias is seen to agree: what is written later does not
-/// speak of it.
+/// A write whose response was lost is settled once the alias matches: later writes do not report it.
 async fn stale(fixture: &Fixture) -> Result<()> {
     serving(fixture, 3).await?;
     fixture.registry.place(Rule::on(Method::POST, "registered-models/alias", Violation::LoseAnswer).times(1));
@@ -144,19 +143,19 @@ async fn stale(fixture: &Fixture) -> Result<()> {
     let troubled = fixture.champion.seen().into_iter().find(|seen| {
         seen.at >= change.accepted && crate::support::alias::has(&seen.object, Reason::RegistryUnreachable)
     });
-    ensure!(troubled.is_none(), "an old failure was told again: {troubled:?}");
+    ensure!(troubled.is_none(), "an old failure was reported again: {troubled:?}");
     ensure!(alias_writes(fixture) == tries + 1, "the alias was set {} times", alias_writes(fixture) - tries);
     fixture.until_named("champion", Some("3")).await.context("the next promotion")
 }
 
-/// The input example of a version is in the registry, too: while that is away, nothing is known of it, and
-/// the version is not rejected for it.
+/// The input example of a version is in the registry as well: while that is unreachable, the example is
+/// unknown, and the version is not rejected.
 async fn unproven(fixture: &Fixture) -> Result<()> {
     const LONGER_THAN_TRIED: Duration = Duration::from_secs(36);
     let spec =
         |version: u8| format!("{{version: '{version}', rollout: {{smokeTest: {{mode: InputExample}}}}}}");
     fixture.mlflow.create_model(&fixture.model).await?;
-    // Neither has an example, and the registry says so itself.
+    // Neither version has an example, which the registry confirms.
     fixture.mlflow.register_logged(&fixture.model).await?;
     fixture.mlflow.register_logged(&fixture.model).await?;
     fixture.describe_model("").await?;

@@ -1,4 +1,5 @@
-//! With `follow: {registry: {}}` the alias in the registry is the wish. What cannot be read is no wish.
+//! With `follow: {registry: {}}` the alias in the registry requests the version. An unreadable alias requests
+//! nothing.
 
 use anyhow::{Context, Result, ensure};
 use hyper::Method;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     ROOM, RunningCase, alias_writes, case, cluster, described,
-    reports::{Reports, says, synced},
+    reports::{Reports, condition_is, synced},
     untouched,
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
 
 const FOLLOW: &str = "follow: {registry: {}}";
 
-/// The ModelAlias follows the alias, which names version 1.
+/// Applies a ModelAlias that follows the alias, which names version 1.
 async fn following(fixture: &Fixture, spec: &str, count: usize) -> Result<Reports> {
     let _room = ROOM.acquire().await?;
     let reported = described(fixture, count).await?;
@@ -63,7 +64,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// The alias is moved while the registry cannot be read: it is followed once it can.
+/// The alias is moved while the registry cannot be read: it is followed later.
 async fn unread(fixture: &Fixture, violation: Option<Violation>, reason: Reason) -> Result<()> {
     let reported = following(fixture, FOLLOW, 2).await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
@@ -83,7 +84,7 @@ async fn unread(fixture: &Fixture, violation: Option<Violation>, reason: Reason)
     reported.well(fixture, lifted).await
 }
 
-/// The registry goes in the middle of what the alias asked for: it is finished.
+/// The registry becomes unreachable during a requested rollout: the rollout completes.
 async fn in_flight(fixture: &Fixture) -> Result<()> {
     following(fixture, FOLLOW, 2).await?;
     let registry = fixture.registry.clone();
@@ -103,7 +104,7 @@ async fn in_flight(fixture: &Fixture) -> Result<()> {
     until_sizes(fixture, [("1", 2), ("2", 2)]).await
 }
 
-/// Without the alias there is no wish: what serves goes on, and gets the alias back.
+/// Without the alias nothing is requested: the serving version keeps serving, and gets the alias back.
 async fn alias_deleted(fixture: &Fixture) -> Result<()> {
     following(fixture, FOLLOW, 1).await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
@@ -114,13 +115,13 @@ async fn alias_deleted(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before).await
 }
 
-/// The same where Laurel is not to write it.
+/// The same with `drift: Report`.
 async fn alias_deleted_and_reported(fixture: &Fixture) -> Result<()> {
     following(fixture, &format!("{{{FOLLOW}, drift: Report}}"), 1).await?;
     let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
     fixture.mlflow.delete_alias(&fixture.model, "champion").await?;
-    let said = says(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
-    ensure!(said.contains("set it there on the version to serve"), "{said:?}");
+    let text = condition_is(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
+    ensure!(text.contains("set it there on the version to serve"), "{text:?}");
     synced(fixture, began, "False", Reason::AliasDrifted).await?;
     fixture.until_quiet().await?;
     ensure!(alias_writes(fixture) == writes, "the alias was set");
@@ -131,15 +132,14 @@ async fn alias_deleted_and_reported(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before).await
 }
 
-/// A version that is deleted takes its alias with it: it goes on serving, until the alias is set on another
-/// one.
+/// Deleting a version deletes its alias: it keeps serving until the alias is set to another one.
 async fn version_deleted(fixture: &Fixture) -> Result<()> {
     following(fixture, FOLLOW, 2).await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
     fixture.mlflow.delete_version(&fixture.model, "1").await?;
-    says(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
-    let said = synced(fixture, began, "False", Reason::VersionNotFound).await?;
-    ensure!(said.contains("version 1 serves, but does not exist"), "{said:?}");
+    condition_is(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
+    let text = synced(fixture, began, "False", Reason::VersionNotFound).await?;
+    ensure!(text.contains("version 1 serves, but does not exist"), "{text:?}");
     fixture.until_quiet().await?;
     untouched(fixture, &before).await?;
     let set = Instant::now();
@@ -147,18 +147,18 @@ async fn version_deleted(fixture: &Fixture) -> Result<()> {
     follows(fixture, set, "2").await
 }
 
-/// The alias names a version that cannot be read: traffic stays, and it is looked at again.
+/// The alias names a version that cannot be read: traffic stays, and it is read again.
 async fn version_unread(fixture: &Fixture, violation: Violation, reason: Reason) -> Result<()> {
     following(fixture, FOLLOW, 2).await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
     fixture.registry.place(Rule::on(Method::GET, "model-versions/get?", violation));
     fixture.mlflow.set_alias(&fixture.model, "champion", "2").await?;
-    let said = says(fixture, began, ConditionType::Ready, "False", reason).await?;
-    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    let text = condition_is(fixture, began, ConditionType::Ready, "False", reason).await?;
+    ensure!(text.contains(&fixture.registry.url()), "{text:?}");
     untouched(fixture, &before).await?;
     ensure!(
         fixture.named("champion").await?.as_deref() == Some("2"),
-        "the alias was put back for want of an answer"
+        "the alias was put back without a response"
     );
     let lifted = Instant::now();
     fixture.registry.lift_all();
@@ -166,7 +166,7 @@ async fn version_unread(fixture: &Fixture, violation: Violation, reason: Reason)
     let stalled = |it: &ModelAlias| has(it, Reason::VersionNotFound);
     ensure!(
         !fixture.champion.seen().iter().any(|seen| stalled(&seen.object)),
-        "unknown was taken for absent"
+        "unknown was mistaken for absent"
     );
     Ok(())
 }

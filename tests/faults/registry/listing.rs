@@ -1,5 +1,5 @@
-//! Pages of the listing of models that are empty, cut, endless, or that others delete from while they are
-//! read. What is missing from a page is there until a direct read says otherwise.
+//! Pages of the listing of models that are empty, truncated, endless, or change while being read. A model
+//! missing from a page exists until a direct read proves otherwise.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::{
     wire::{Exchange, Rule, Violation},
 };
 
-/// `{"offset": 1}`, as MLflow writes where the next page begins.
+/// `{"offset": 1}`, in MLflow's format of a page token.
 const FROM_THE_SECOND: &str = "eyJvZmZzZXQiOiAxfQ==";
 /// `{"offset": 4}`.
 const FROM_THE_FIFTH: &str = "eyJvZmZzZXQiOiA0fQ==";
@@ -35,7 +35,7 @@ fn is_listing(exchange: &Exchange) -> bool {
     exchange.path.contains("registered-models/search") && exchange.path.contains("filter=")
 }
 
-/// The page that comes of changing MLflow's own.
+/// Changes MLflow's own page.
 fn page(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Violation {
     Violation::alter(move |status, body| {
         let Ok(mut page) = serde_json::from_slice(&body) else { return (status, body) };
@@ -63,7 +63,7 @@ pub(super) fn cases() -> Vec<RunningCase> {
     ]
 }
 
-/// Empty pages, again and again: each model is read by itself, and nothing happens.
+/// Endless empty pages: each model is read directly, and nothing happens.
 async fn empty(fixture: &Fixture) -> Result<()> {
     at_rest(fixture).await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
@@ -72,33 +72,32 @@ async fn empty(fixture: &Fixture) -> Result<()> {
     let empty = fixture.registry.place(Rule::when(is_listing, Violation::json(200, &json!({}))));
     empty.until_struck(2, PATIENCE).await?;
     fixture.until_quiet().await?;
-    ensure!(asked(fixture, &Method::GET, &direct) >= reads + 2, "the model was not read by itself");
+    ensure!(asked(fixture, &Method::GET, &direct) >= reads + 2, "the model was not read directly");
     held(fixture, began, ConditionType::RegistrySynced)?;
     untouched(fixture, &before).await
 }
 
-/// Pages that cannot be true.
+/// Pages that cannot be correct.
 async fn broken(fixture: &Fixture) -> Result<()> {
     let reported = at_rest(fixture).await?;
     let before = cluster(fixture).await?;
     let again = page(|page| page["next_page_token"] = json!(FROM_THE_SECOND));
     let half = Violation::alter(|status, body| (status, body[..body.len() / 2].to_vec()));
-    for (violation, says) in [(again, "pages of its listing repeat"), (half, "is truncated after")] {
+    for (violation, part) in [(again, "pages of its listing repeat"), (half, "is truncated after")] {
         let began = Instant::now();
         let rule = fixture.registry.place(Rule::when(is_listing, violation));
-        for said in reported.error(fixture, began, Reason::RegistryFailing).await.context(says)? {
-            ensure!(said.contains(says), "{said:?}");
+        for text in reported.error(fixture, began, Reason::RegistryFailing).await.context(part)? {
+            ensure!(text.contains(part), "{text:?}");
         }
         untouched(fixture, &before).await?;
         let lifted = Instant::now();
         fixture.registry.lift(&rule);
-        reported.well(fixture, lifted).await.context(says)?;
+        reported.well(fixture, lifted).await.context(part)?;
     }
     untouched(fixture, &before).await
 }
 
-/// MLflow counts pages from the beginning of what is there: models that are deleted between two pages hide
-/// others, here the one that serves.
+/// MLflow's pages are offsets: models deleted between two pages hide others, here the serving one.
 async fn walked(fixture: &Fixture) -> Result<()> {
     let reported = at_rest(fixture).await?;
     // MLflow lists by name, so these come first.
@@ -133,12 +132,12 @@ async fn walked(fixture: &Fixture) -> Result<()> {
     second.until_struck(1, PATIENCE).await?;
     let direct = format!("registered-models/get?name={}", fixture.model);
     let is_direct = |exchange: &Exchange| exchange.arrived >= began && exchange.path.contains(&direct);
-    fixture.journal.until("the served model is read by itself", PATIENCE, is_direct).await?;
-    // What was deleted is described here, so it is made again.
+    fixture.journal.until("the served model is read directly", PATIENCE, is_direct).await?;
+    // The deleted models are described here, so they are created again.
     for name in &others {
         let since = Instant::now();
         while fixture.mlflow.model(name).await?.is_none() {
-            ensure!(since.elapsed() < PATIENCE, "{name} was not made again");
+            ensure!(since.elapsed() < PATIENCE, "{name} was not created again");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -160,7 +159,7 @@ spec: {{modelName: {name}, registryRef: {{name: mlflow}}}}
     )
 }
 
-/// A model that we are not let read hides no other one.
+/// A model without read permission hides no other one.
 async fn one_of_two(fixture: &Fixture) -> Result<()> {
     let reported = at_rest(fixture).await?;
     let (began, hidden) = (Instant::now(), format!("secret-{}", fixture.model));

@@ -1,19 +1,18 @@
-//! The registry answers wrongly, late or not at all, others change what is in it, clocks disagree: what
-//! serves goes on serving, the conditions say what is wrong, and when it is right again, that is noticed
-//! without anybody's help.
+//! The registry responds wrongly, late or not at all, others change it, clocks disagree: serving continues,
+//! conditions report the error, and recovery needs no help.
 //!
 //! ```text
-//! answers   what comes back is no answer, or comes late: one fault after the other
-//! listing   pages that are empty, cut, endless, or that others delete from while they are read
+//! answers   invalid or late responses: one fault after another
+//! listing   pages that are empty, truncated, endless, or change while being read
 //! flight    the fault begins in the middle of a promotion
-//! rollback  a rollback to the warm version waits for no registry
+//! rollback  a rollback to the warm version does not wait for the registry
 //! follower  with `follow: {registry: {}}`
-//! record    what was done is written into the tags of versions
-//! objects   aliases, versions and models that are deleted, made anew or renamed in the registry
-//! writers   somebody else goes on moving the alias
+//! record    audit writes to the tags of versions
+//! objects   aliases, versions and models that are deleted, recreated or renamed in the registry
+//! writers   another writer keeps moving the alias
 //! ends      deletions
-//! clocks    times that make no sense here
-//! told      what the three objects say of the registry
+//! clocks    wrong clocks
+//! reports   the conditions of the three objects about the registry
 //! ```
 
 mod answers;
@@ -50,14 +49,13 @@ use crate::{
     wire::{Exchange, Server},
 };
 
-/// How many cases are set at the same time, by all tests together. Once it is set, a fixture waits most of the
-/// time.
+/// Maximum number of fixtures set up at a time, over all tests. After that, a case mostly waits.
 static ROOM: Semaphore = Semaphore::const_new(4);
 
-/// A fixture that is result.
+/// A running case.
 type RunningCase = LocalBoxFuture<'static, Result<()>>;
 
-/// One of several cases that are result at the same time, each with a running operator of its own.
+/// One of several concurrent cases, each with its own running operator.
 fn case(name: &'static str, story: impl AsyncFnOnce(&Fixture) -> Result<()> + 'static) -> RunningCase {
     let result = run_case(name, async |fixture| {
         let room = ROOM.acquire().await?;
@@ -68,7 +66,7 @@ fn case(name: &'static str, story: impl AsyncFnOnce(&Fixture) -> Result<()> + 's
     result.boxed_local()
 }
 
-/// Plays cases at the same time, and tells of all that fail.
+/// Runs cases concurrently, and reports all failures.
 fn side_by_side(cases: impl IntoIterator<Item = Vec<RunningCase>>) {
     let ends = RUNTIME.block_on(join_all(cases.into_iter().flatten()));
     let count = ends.len();
@@ -98,7 +96,7 @@ fn promise_9_deletions_do_not_wait_for_the_registry_or_depend_on_other_clocks() 
     side_by_side([ends::cases(), clocks::cases()]);
 }
 
-/// A model with `count` versions, served by the ModelAlias `champion` in version 1; all by way of the
+/// Sets up a model with `count` versions, whose version 1 is served by the ModelAlias `champion`, with the
 /// ModelRegistry `mlflow`, whose URL is the proxy's.
 async fn serving(fixture: &Fixture, count: usize) -> Result<Reports> {
     let _room = ROOM.acquire().await?;
@@ -109,8 +107,8 @@ async fn serving(fixture: &Fixture, count: usize) -> Result<Reports> {
     Ok(reported)
 }
 
-/// Waits until the history tells of a promotion to this version last, and all of it stands in the registry,
-/// so that nothing is written there any more.
+/// Waits until the last history entry is a promotion to this version, and all entries are in the registry, so
+/// that nothing more is written there.
 async fn until_recorded(fixture: &Fixture, newest: &str) -> Result<()> {
     let began = Instant::now();
     loop {
@@ -119,12 +117,12 @@ async fn until_recorded(fixture: &Fixture, newest: &str) -> Result<()> {
         if is_reported && history.iter().all(|entry| entry.recorded != Recorded::Pending) {
             return Ok(());
         }
-        ensure!(began.elapsed() < 2 * PATIENCE, "it is not recorded: {history:?}");
+        ensure!(began.elapsed() < 2 * PATIENCE, "it is not in the audit log: {history:?}");
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// The model, and the two objects that speak of it and of its registry.
+/// Creates the model, and the two objects for it and its registry.
 async fn described(fixture: &Fixture, count: usize) -> Result<Reports> {
     fixture.mlflow.create_model(&fixture.model).await?;
     for _ in 0..count {
@@ -135,21 +133,22 @@ async fn described(fixture: &Fixture, count: usize) -> Result<Reports> {
     Ok(reported)
 }
 
-/// The revisions of the Service and of the Deployments.
+/// Returns the revisions of the Service and of the Deployments.
 async fn cluster(fixture: &Fixture) -> Result<BTreeMap<String, Option<String>>> {
     let mut all = revisions(fixture).await?;
     all.retain(|name, _| name.starts_with("Deployment ") || name.starts_with("Service "));
     Ok(all)
 }
 
-/// An error when the Service or a Deployment was written, made or deleted since.
+/// Fails if the Service or a Deployment was written, created or deleted since.
 async fn untouched(fixture: &Fixture, before: &BTreeMap<String, Option<String>>) -> Result<()> {
     let now = cluster(fixture).await?;
     ensure!(*before == now, "what serves was written: {before:#?}\n{now:#?}");
     Ok(())
 }
 
-/// How many requests of a method, to a path that contains `part`, the operator sent to the registry so far.
+/// Returns how many requests of a method, to a path that contains `part`, the operator has sent to the
+/// registry.
 fn asked(fixture: &Fixture, method: &Method, part: &str) -> usize {
     let is_it = |exchange: &Exchange| {
         exchange.server == Server::Registry && exchange.method == *method && exchange.path.contains(part)
@@ -157,7 +156,7 @@ fn asked(fixture: &Fixture, method: &Method, part: &str) -> usize {
     fixture.journal.exchanges().iter().filter(|exchange| is_it(exchange)).count()
 }
 
-/// How often the operator has tried to set an alias so far.
+/// Returns how many times the operator has tried to set an alias.
 fn alias_writes(fixture: &Fixture) -> usize {
     asked(fixture, &Method::POST, "registered-models/alias")
 }

@@ -1,4 +1,4 @@
-//! What the ModelRegistry, the RegisteredModel and the ModelAlias of a fixture say of the registry.
+//! What the ModelRegistry, the RegisteredModel and the ModelAlias of a fixture report about the registry.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ use crate::{
 /// A poll is 5 s, a request may hang for 10 s, and the machine may be busy.
 const LONG: Duration = PATIENCE.saturating_mul(2);
 
-/// The objects beside the ModelAlias, watched.
+/// Watches of the two objects beside the ModelAlias.
 pub(super) struct Reports {
     registry: Watch<ModelRegistry>,
     model: Watch<RegisteredModel>,
 }
 
-/// Whether the condition `Ready` of one of these two has a status and a reason.
+/// Returns the message of `Ready`, if it has this status and reason.
 fn ready(conditions: &[Condition], status: &str, reason: Reason) -> Option<String> {
     let reason: &str = reason.into();
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
@@ -55,19 +55,20 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
         fixture.describe_model("registryRef: {name: mlflow}").await
     }
 
-    /// Waits until the ModelRegistry is `Ready` or not, for a reason, in a state seen since a moment; what it
-    /// says.
+    /// Waits until `Ready` of the ModelRegistry has a status and a reason, in a state seen since a given
+    /// time. Returns the message.
     pub(super) async fn registry(&self, since: Instant, status: &str, reason: Reason) -> Result<String> {
-        let said =
+        let reported =
             |it: &ModelRegistry| ready(&it.status.clone().unwrap_or_default().conditions, status, reason);
         let what = format!("{reason} of the ModelRegistry");
         let wanted =
-            self.registry.until(&what, LONG, |seen| seen.at >= since && said(&seen.object).is_some());
+            self.registry.until(&what, LONG, |seen| seen.at >= since && reported(&seen.object).is_some());
         let last = || self.registry.last().and_then(|last| last.object.status);
-        said(&wanted.await.with_context(|| format!("last {:?}", last()))?.object).context("it was said")
+        reported(&wanted.await.with_context(|| format!("last {:?}", last()))?.object)
+            .context("the condition exists")
     }
 
-    /// An error when the ModelRegistry was not `Ready` at some time since a moment.
+    /// Fails if the ModelRegistry was not `Ready` at any time since a given time.
     pub(super) fn connected_since(&self, since: Instant) -> Result<()> {
         for seen in self.registry.seen().into_iter().filter(|seen| seen.at >= since) {
             let conditions = seen.object.status.unwrap_or_default().conditions;
@@ -76,19 +77,21 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
         Ok(())
     }
 
-    /// Waits until the RegisteredModel is `Ready` or not, for a reason, in a state seen since a moment; what
-    /// it says.
+    /// Waits until `Ready` of the RegisteredModel has a status and a reason, in a state seen since a given
+    /// time. Returns the message.
     pub(super) async fn model(&self, since: Instant, status: &str, reason: Reason) -> Result<String> {
-        let said =
+        let reported =
             |it: &RegisteredModel| ready(&it.status.clone().unwrap_or_default().conditions, status, reason);
         let what = format!("{reason} of the RegisteredModel");
-        let wanted = self.model.until(&what, LONG, |seen| seen.at >= since && said(&seen.object).is_some());
+        let wanted =
+            self.model.until(&what, LONG, |seen| seen.at >= since && reported(&seen.object).is_some());
         let last = || self.model.last().and_then(|last| last.object.status);
-        said(&wanted.await.with_context(|| format!("last {:?}", last()))?.object).context("it was said")
+        reported(&wanted.await.with_context(|| format!("last {:?}", last()))?.object)
+            .context("the condition exists")
     }
 
-    /// Waits until all three tell why the registry's answers cannot be had; what each of them says. What
-    /// serves and was in step is `Ready` all the same.
+    /// Waits until all three report why the registry cannot be read. Returns their messages. The ModelAlias
+    /// must be `Ready` anyway.
     pub(super) async fn error(
         &self,
         fixture: &Fixture,
@@ -98,38 +101,38 @@ spec: {{mlflow: {{url: '{url}'}}, pollInterval: 5s}}
         let registry = self.registry(since, "False", reason).await?;
         let model = self.model(since, "False", reason).await?;
         let alias = synced(fixture, since, "Unknown", reason).await?;
-        let champion = fixture.champion.last().context("the ModelAlias is there")?;
+        let champion = fixture.champion.last().context("the ModelAlias is gone")?;
         for type_ in [ConditionType::Ready, ConditionType::Serving] {
             ensure!(holds(&champion, type_), "{type_} is not True: {:?}", condition(&champion, type_));
         }
         Ok([registry, model, alias])
     }
 
-    /// Waits until all three say that nothing is wrong, in states seen since a moment.
+    /// Waits until all three report success, in states seen since a given time.
     pub(super) async fn well(&self, fixture: &Fixture, since: Instant) -> Result<()> {
         self.registry(since, "True", Reason::Connected).await?;
         self.model(since, "True", Reason::ModelSynced).await?;
         synced(fixture, since, "True", Reason::Synced).await?;
-        let champion = fixture.champion.last().context("the ModelAlias is there")?;
+        let champion = fixture.champion.last().context("the ModelAlias is gone")?;
         ensure!(holds(&champion, ConditionType::Ready), "{:?}", condition(&champion, ConditionType::Ready));
         Ok(())
     }
 }
 
-/// Waits until `RegistrySynced` of the ModelAlias has a status and a reason, in a state seen since a moment;
-/// what it says.
+/// Waits until `RegistrySynced` of the ModelAlias has a status and a reason, in a state seen since a given
+/// time. Returns the message.
 pub(super) async fn synced(
     fixture: &Fixture,
     since: Instant,
     status: &str,
     reason: Reason,
 ) -> Result<String> {
-    says(fixture, since, ConditionType::RegistrySynced, status, reason).await
+    condition_is(fixture, since, ConditionType::RegistrySynced, status, reason).await
 }
 
-/// Waits until a condition of the ModelAlias has a status and a reason, in a state seen since a moment; what
-/// it says.
-pub(super) async fn says(
+/// Waits until a condition of the ModelAlias has a status and a reason, in a state seen since a given time.
+/// Returns the message.
+pub(super) async fn condition_is(
     fixture: &Fixture,
     since: Instant,
     type_: ConditionType,
@@ -144,7 +147,7 @@ pub(super) async fn says(
     Ok(it(&seen.object).map(|it| it.message).unwrap_or_default())
 }
 
-/// An error when a condition of the ModelAlias was not True at some time since a moment.
+/// Fails if a condition of the ModelAlias was not True at any time since a given time.
 pub(super) fn held(fixture: &Fixture, since: Instant, type_: ConditionType) -> Result<()> {
     for seen in fixture.champion.seen().into_iter().filter(|seen| seen.at >= since) {
         ensure!(holds(&seen.object, type_), "{type_} was not True: {:?}", condition(&seen.object, type_));

@@ -1,4 +1,4 @@
-//! A rollback to the warm version is one write of the Service; it waits for no registry.
+//! A rollback to the warm version is one write of the Service, and does not wait for the registry.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use hyper::Method;
 use laurel::api::condition::{ConditionType, Reason};
 use tokio::time::Instant;
 
-use super::{RunningCase, case, reports::says, serving};
+use super::{RunningCase, case, reports::condition_is, serving};
 use crate::{
     fixture::{Fixture, PATIENCE},
     simulated::look::{selected, until_sizes},
     wire::{Exchange, Rule, Server, Violation},
 };
 
-/// Less than the ten seconds after which a request to the registry is given up.
+/// Less than the timeout of a request to the registry, ten seconds.
 const PROMPT: Duration = Duration::from_secs(8);
 
-/// Whether the trouble is known before somebody rolls back.
+/// Whether the error is known before the rollback.
 #[derive(Clone, Copy, PartialEq)]
-enum News {
+enum Outage {
     /// The poll has failed.
     Known,
-    /// Nothing was asked since.
+    /// The registry was not read since.
     Unknown,
 }
 
-async fn rolls_back(fixture: &Fixture, violation: Rule, events: News, reason: Reason) -> Result<()> {
+async fn rolls_back(fixture: &Fixture, violation: Rule, events: Outage, reason: Reason) -> Result<()> {
     let reported = serving(fixture, 2).await?;
     fixture.get("version: '2'").await?;
     fixture.until_named("champion", Some("2")).await?;
     fixture.journal.until_quiet(Duration::from_secs(1), PATIENCE).await?;
     let (began, before) = (Instant::now(), fixture.journal.exchanges().len());
     fixture.registry.place(violation);
-    if events == News::Known {
+    if events == Outage::Known {
         reported.registry(began, "False", reason).await?;
     }
     let change = fixture.desired("version: '1'").await?;
@@ -45,8 +45,8 @@ async fn rolls_back(fixture: &Fixture, violation: Rule, events: News, reason: Re
     println!("  traffic moved after {took:?}");
     ensure!(took < PROMPT, "traffic waited {took:?} for the registry");
     until_selected(fixture, "1").await?;
-    let said = says(fixture, change.accepted, ConditionType::Ready, "False", reason).await?;
-    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    let text = condition_is(fixture, change.accepted, ConditionType::Ready, "False", reason).await?;
+    ensure!(text.contains(&fixture.registry.url()), "{text:?}");
     let started: Vec<Exchange> = fixture.journal.writes();
     let deployments = |write: &&Exchange| {
         write.number > before && write.server == Server::Kubernetes && write.path.contains("/deployments/")
@@ -55,7 +55,7 @@ async fn rolls_back(fixture: &Fixture, violation: Rule, events: News, reason: Re
     ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "who moved the alias?");
     let lifted = Instant::now();
     fixture.registry.lift_all();
-    says(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    condition_is(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias did not follow");
     until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
     fixture.until_quiet().await
@@ -74,24 +74,23 @@ pub(super) fn cases() -> Vec<RunningCase> {
     use Reason::{RegistryFailing, RegistryUnreachable};
     vec![
         case("reg-back-hang", async |fixture| {
-            rolls_back(fixture, Rule::always(Violation::Hang), News::Known, RegistryUnreachable).await
+            rolls_back(fixture, Rule::always(Violation::Hang), Outage::Known, RegistryUnreachable).await
         }),
         case("reg-back-hung", async |fixture| {
-            rolls_back(fixture, Rule::always(Violation::Hang), News::Unknown, RegistryUnreachable).await
+            rolls_back(fixture, Rule::always(Violation::Hang), Outage::Unknown, RegistryUnreachable).await
         }),
         case("reg-back-500", async |fixture| {
-            rolls_back(fixture, Rule::always(Violation::status(503)), News::Unknown, RegistryFailing).await
+            rolls_back(fixture, Rule::always(Violation::status(503)), Outage::Unknown, RegistryFailing).await
         }),
         case("reg-back-write", async |fixture| {
             let write = Rule::on(Method::POST, "registered-models/alias", Violation::Hang);
-            rolls_back(fixture, write, News::Unknown, RegistryUnreachable).await
+            rolls_back(fixture, write, Outage::Unknown, RegistryUnreachable).await
         }),
         case("reg-back-twice", twice),
     ]
 }
 
-/// Back and forth while the write of the alias hangs: each time at once, and the alias is where traffic is in
-/// the end.
+/// Back and forth while the alias write hangs: each time at once, and finally the alias matches traffic.
 async fn twice(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     fixture.get("version: '2'").await?;
@@ -106,7 +105,7 @@ async fn twice(fixture: &Fixture) -> Result<()> {
     }
     let lifted = Instant::now();
     fixture.registry.lift_all();
-    says(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    condition_is(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     fixture.until_named("champion", Some("1")).await?;
     ensure!(selected(fixture).await? == "1", "traffic moved");
     fixture.until_quiet().await

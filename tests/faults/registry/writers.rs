@@ -1,5 +1,5 @@
-//! Somebody else goes on moving the alias: Laurel puts it back three times, says that there is a quarrel, and
-//! stops writing, also after it was started anew. It ends as the message says.
+//! Another writer keeps moving the alias: Laurel puts it back three times, reports contention, and stops
+//! writing, even after a restart. It ends as described in the message.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use laurel::api::{
 };
 use tokio::time::Instant;
 
-use super::{RunningCase, alias_writes, case, cluster, reports::says, serving, untouched};
+use super::{RunningCase, alias_writes, case, cluster, reports::condition_is, serving, untouched};
 use crate::{
     fixture::{Fixture, PATIENCE},
     simulated::look::{never_ready, selected, until_sizes},
@@ -22,8 +22,8 @@ use crate::{
 /// How often an alias is put back.
 const THREE_TIMES: usize = 3;
 
-/// Lets an alias name `version` again as soon as the operator has set it.
-fn quarrel(fixture: &Fixture, alias: &'static str, version: &'static str) {
+/// Sets an alias to `version` again as soon as the operator has set it.
+fn contend(fixture: &Fixture, alias: &'static str, version: &'static str) {
     fixture.invariants.excuse_alias(version);
     let (mlflow, model) = (fixture.mlflow, fixture.model.clone());
     let again = Violation::after(move |asked| {
@@ -37,37 +37,38 @@ fn quarrel(fixture: &Fixture, alias: &'static str, version: &'static str) {
     fixture.registry.place(Rule::on(Method::POST, "registered-models/alias", again));
 }
 
-/// What serves when the quarrel begins, and how often the alias was set before.
+/// The state at the start of the contention, and how many times the alias was set before.
 struct Before {
     cluster: BTreeMap<String, Option<String>>,
     writes: usize,
 }
 
-/// Version 1 serves, and somebody wants the alias on version 2, until Laurel gives in.
+/// Version 1 serves, and another writer moves the alias to version 2 until Laurel stops.
 async fn contested(fixture: &Fixture) -> Result<Before> {
     serving(fixture, 3).await?;
     let before = Before { cluster: cluster(fixture).await?, writes: alias_writes(fixture) };
-    quarrel(fixture, "champion", "2");
+    contend(fixture, "champion", "2");
     let began = Instant::now();
     fixture.move_alias("2").await?;
     gives_in(fixture, began, &before).await?;
     Ok(before)
 }
 
-/// Waits until the quarrel is told, and sees that nothing is written any more.
+/// Waits until the contention is reported, and asserts that nothing is written any more.
 async fn gives_in(fixture: &Fixture, began: Instant, before: &Before) -> Result<()> {
-    let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
+    let text =
+        condition_is(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
     for part in ["moving the alias to version 2", "3 times", "stop the other writer", "laurel.dev/retry"] {
-        ensure!(said.contains(part), "no {part:?} in {said:?}");
+        ensure!(text.contains(part), "no {part:?} in {text:?}");
     }
-    says(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
-    says(fixture, began, ConditionType::Stalled, "True", Reason::Contested).await?;
+    condition_is(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
+    condition_is(fixture, began, ConditionType::Stalled, "True", Reason::Contested).await?;
     fixture.reported(Reason::Contested).await?;
     fixture.until_quiet().await?;
     still(fixture, before, THREE_TIMES).await
 }
 
-/// The alias was set so often since, it names version 2, and what serves was not touched.
+/// Asserts that the alias was set this many times, names version 2, and that serving was not affected.
 async fn still(fixture: &Fixture, before: &Before, times: usize) -> Result<()> {
     let writes = alias_writes(fixture) - before.writes;
     ensure!(writes == times, "the alias was set {writes} times");
@@ -76,7 +77,7 @@ async fn still(fixture: &Fixture, before: &Before, times: usize) -> Result<()> {
 }
 
 async fn ends(fixture: &Fixture, since: Instant, version: &str) -> Result<()> {
-    says(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    condition_is(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     let ready = |alias: &ModelAlias| crate::support::alias::holds(alias, ConditionType::Ready);
     fixture.champion.until_since(since, "Ready", PATIENCE, ready).await?;
     ensure!(fixture.named("champion").await?.as_deref() == Some(version), "the alias is elsewhere");
@@ -86,16 +87,16 @@ async fn ends(fixture: &Fixture, since: Instant, version: &str) -> Result<()> {
 
 pub(super) fn cases() -> Vec<RunningCase> {
     vec![
-        case("reg-quarrel", asked),
+        case("reg-contend", asked),
         case("reg-agrees", agrees),
-        case("reg-wishes", wishes_for_another),
+        case("reg-another", another_version),
         case("reg-reports", reports),
         case("reg-previous", previous),
         case("reg-follows", follows),
     ]
 }
 
-/// It ends when the other one has stopped and somebody asks. Until then an operator that is started anew does
+/// It ends when the other writer has stopped and a retry is requested. Until then a restarted operator does
 /// not write either.
 async fn asked(fixture: &Fixture) -> Result<()> {
     let before = contested(fixture).await?;
@@ -111,7 +112,7 @@ async fn asked(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before.cluster).await
 }
 
-/// It ends when the alias agrees; but it is not forgotten at once.
+/// It ends when the alias matches, but is not forgotten at once.
 async fn agrees(fixture: &Fixture) -> Result<()> {
     let before = contested(fixture).await?;
     let agreed = Instant::now();
@@ -119,13 +120,13 @@ async fn agrees(fixture: &Fixture) -> Result<()> {
     ends(fixture, agreed, "1").await?;
     let again = Instant::now();
     fixture.move_alias("2").await?;
-    says(fixture, again, ConditionType::Ready, "False", Reason::Contested).await?;
+    condition_is(fixture, again, ConditionType::Ready, "False", Reason::Contested).await?;
     fixture.until_quiet().await?;
     still(fixture, &before, THREE_TIMES).await
 }
 
-/// It ends when another version is wished for.
-async fn wishes_for_another(fixture: &Fixture) -> Result<()> {
+/// It ends when another version is requested.
+async fn another_version(fixture: &Fixture) -> Result<()> {
     contested(fixture).await?;
     fixture.registry.lift_all();
     let change = fixture.get("version: '3'").await?;
@@ -133,25 +134,25 @@ async fn wishes_for_another(fixture: &Fixture) -> Result<()> {
     until_sizes(fixture, [("1", 2), ("3", 2)]).await
 }
 
-/// With `drift: Report` there is no quarrel: what somebody does to the alias is told and left.
+/// With `drift: Report` there is no contention: changes of the alias are reported and left.
 async fn reports(fixture: &Fixture) -> Result<()> {
     serving(fixture, 2).await?;
     fixture.get("{version: '1', drift: Report}").await?;
     let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
     fixture.move_alias("2").await?;
-    says(fixture, began, ConditionType::RegistrySynced, "False", Reason::AliasDrifted).await?;
+    condition_is(fixture, began, ConditionType::RegistrySynced, "False", Reason::AliasDrifted).await?;
     for version in ["1", "2"] {
         let (moved, wanted) = (Instant::now(), if version == "1" { "True" } else { "False" });
         let reason = if version == "1" { Reason::Synced } else { Reason::AliasDrifted };
         fixture.move_alias(version).await?;
-        says(fixture, moved, ConditionType::RegistrySynced, wanted, reason).await?;
+        condition_is(fixture, moved, ConditionType::RegistrySynced, wanted, reason).await?;
     }
     fixture.until_quiet().await?;
     ensure!(alias_writes(fixture) == writes, "the alias was set");
     untouched(fixture, &before).await
 }
 
-/// The same quarrel over the previous alias.
+/// The same contention over the previous alias.
 async fn previous(fixture: &Fixture) -> Result<()> {
     let spec = |version: u8| format!("{{version: '{version}', previousAlias: previous}}");
     serving(fixture, 3).await?;
@@ -160,10 +161,10 @@ async fn previous(fixture: &Fixture) -> Result<()> {
     fixture.until_named("champion", Some("2")).await?;
     fixture.until_named("previous", Some("1")).await?;
     let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
-    quarrel(fixture, "previous", "3");
+    contend(fixture, "previous", "3");
     fixture.mlflow.set_alias(&fixture.model, "previous", "3").await?;
-    let said = says(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
-    ensure!(said.contains("spec.previousAlias"), "{said:?}");
+    let text = condition_is(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
+    ensure!(text.contains("spec.previousAlias"), "{text:?}");
     fixture.until_quiet().await?;
     ensure!(
         alias_writes(fixture) == writes + THREE_TIMES,
@@ -174,7 +175,7 @@ async fn previous(fixture: &Fixture) -> Result<()> {
     untouched(fixture, &before).await
 }
 
-/// A follower takes an alias that is set again for somebody who asks again, but not without end.
+/// A follower treats an alias that is set again as a retry, but not endlessly.
 async fn follows(fixture: &Fixture) -> Result<()> {
     super::described(fixture, 2).await?;
     fixture.move_alias("1").await?;
@@ -182,12 +183,13 @@ async fn follows(fixture: &Fixture) -> Result<()> {
     fixture.get("{follow: {registry: {}}, rollout: {progressDeadline: 2s}}").await?;
     never_ready(fixture, "2").await?;
     let writes = alias_writes(fixture);
-    quarrel(fixture, "champion", "2");
+    contend(fixture, "champion", "2");
     let began = Instant::now();
     fixture.move_alias("2").await?;
-    let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
-    ensure!(said.contains("moving the alias to version 2") && said.contains("laurel.dev/retry"), "{said:?}");
-    says(fixture, began, ConditionType::Ready, "False", Reason::ProgressDeadlineExceeded).await?;
+    let text =
+        condition_is(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
+    ensure!(text.contains("moving the alias to version 2") && text.contains("laurel.dev/retry"), "{text:?}");
+    condition_is(fixture, began, ConditionType::Ready, "False", Reason::ProgressDeadlineExceeded).await?;
     fixture.until_quiet().await?;
     fixture.operator.restart().await?;
     fixture.until_quiet().await?;
@@ -202,7 +204,7 @@ async fn follows(fixture: &Fixture) -> Result<()> {
     ensure!(rejected.iter().any(|rejected| rejected.version.to_string() == "2"), "{rejected:?}");
     let agreed = Instant::now();
     fixture.move_alias("1").await?;
-    says(fixture, agreed, ConditionType::RegistrySynced, "True", Reason::AliasPutBack).await?;
+    condition_is(fixture, agreed, ConditionType::RegistrySynced, "True", Reason::AliasPutBack).await?;
     ensure!(selected(fixture).await? == "1", "traffic moved");
     fixture.until_quiet().await
 }

@@ -1,4 +1,4 @@
-//! To another version and back again: after every single write of the promotion, and at other moments.
+//! Promotions that are rolled back after every single write, and at other moments.
 
 use std::time::Duration;
 
@@ -22,24 +22,23 @@ use crate::{
 /// More writes than a promotion has.
 const WRITES: usize = 10;
 
-/// When it goes back.
+/// When to roll back.
 #[derive(Clone, Copy)]
 enum Moment {
-    /// After so many writes of the promotion, before the operator hears that the last one was done.
+    /// After this many writes of the promotion, before the operator gets the last response.
     Write(usize),
-    /// After so many milliseconds.
+    /// After this many milliseconds.
     After(u64),
 }
 
-/// Version 2 starts a little slowly, so that there is time to change one's mind.
+/// Version 2 starts a little slowly, so that there is time to roll back.
 const SLOW: &str = "serving: {template: {metadata: {annotations: {kwok.laurel.test/ready-after: 300ms}}}}";
 
 fn desired(version: &str) -> String {
     format!("version: '{version}'\n{SLOW}")
 }
 
-/// Waits until the write was made, or until there is nothing left to write: then the moment is the end of the
-/// promotion.
+/// Waits until the write was made, or until the promotion has ended.
 async fn met(fixture: &Fixture, change: Change, cleaned: impl Fn() -> bool) -> Result<bool> {
     let began = Instant::now();
     while !cleaned() {
@@ -48,13 +47,13 @@ async fn met(fixture: &Fixture, change: Change, cleaned: impl Fn() -> bool) -> R
             settle(fixture).await?;
             return Ok(cleaned());
         }
-        ensure!(began.elapsed() < PATIENCE, "neither so many writes nor an end of the promotion");
+        ensure!(began.elapsed() < PATIENCE, "neither enough writes nor an end of the promotion");
         sleep(Duration::from_millis(10)).await;
     }
     Ok(true)
 }
 
-/// Version 1 serves; version 2 is wished for, and at some moment version 1 again.
+/// Version 1 serves; version 2 is requested, and at some moment version 1 again.
 async fn there_and_back(fixture: &Fixture, moment: Moment) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -89,7 +88,7 @@ async fn there_and_back(fixture: &Fixture, moment: Moment) -> Result<()> {
     };
     reached(fixture, back, "1").await?;
     rest(fixture).await?;
-    ensure!(pods_of(fixture, "1").await? == pods, "the way back started pods of version 1");
+    ensure!(pods_of(fixture, "1").await? == pods, "the rollback started pods of version 1");
     let last = status(&fixture.champion.last().unwrap());
     ensure!(last.rejected.is_empty(), "something was rejected: {last:?}");
     let served = last
@@ -97,7 +96,7 @@ async fn there_and_back(fixture: &Fixture, moment: Moment) -> Result<()> {
         .iter()
         .any(|entry| entry.version.to_string() == "2" && entry.outcome == Outcome::Promoted);
     let sizes = sizes(fixture).await?;
-    // What has served is warm; what has not rests.
+    // A version that has served is warm; otherwise it is scaled to zero.
     let wanted = if served { Some(&2) } else { Some(&0) };
     let size = sizes.get("2");
     ensure!(
@@ -118,7 +117,7 @@ fn promises_5_and_7_a_rollback_at_any_moment_of_a_promotion_restores_the_old_ver
     );
 }
 
-/// The same by the alias in the registry: somebody moves it there and back while the follower promotes.
+/// The same through the alias in the registry: it is moved there and back while the follower promotes.
 async fn alias_there_and_back(fixture: &Fixture, number: usize) -> Result<()> {
     const FOLLOW: &str = "follow: {registry: {}}";
     fixture.operator.start().await?;
@@ -135,13 +134,13 @@ async fn alias_there_and_back(fixture: &Fixture, number: usize) -> Result<()> {
     let placed = fixture.kubernetes.place(Rule::writes(go_back).nth(number));
     fixture.move_alias("2").await?;
     placed.until_struck(1, PATIENCE).await?;
-    // It may go on to version 2 first: it was asked for, and the registry is read every five seconds.
+    // It may switch to version 2 first, because the registry is read every five seconds.
     rest(fixture).await?;
     let last = fixture.champion.last().unwrap();
     ensure!(is_ready(&last, 1), "it is not Ready: {:?}", status(&last));
     ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias was moved again");
     ensure!(crate::simulated::look::selected(fixture).await? == "1", "traffic is not on version 1");
-    ensure!(pods_of(fixture, "1").await? == pods, "the way back started pods of version 1");
+    ensure!(pods_of(fixture, "1").await? == pods, "the rollback started pods of version 1");
     Ok(())
 }
 
@@ -152,7 +151,7 @@ fn promise_7_an_alias_moved_back_during_a_promotion_is_followed_back() {
     }));
 }
 
-/// The spec is changed three times in a second: only the last wish counts.
+/// The spec is changed three times in a second: only the last change counts.
 async fn three_times(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(4).await?;
@@ -164,20 +163,17 @@ async fn three_times(fixture: &Fixture) -> Result<()> {
     fixture.desired(&desired("3")).await?;
     sleep(Duration::from_millis(250)).await; // As above.
     let last = fixture.desired(&desired("4")).await?;
-    println!("  three wishes in {:?}", began.elapsed());
+    println!("  three changes in {:?}", began.elapsed());
     reached(fixture, last, "4").await?;
     rest(fixture).await?;
     let sizes = sizes(fixture).await?;
     let running: Vec<&String> =
         sizes.iter().filter(|(_, size)| **size > 0).map(|(version, _)| version).collect();
-    ensure!(
-        sizes["4"] == 2 && running.len() == 2,
-        "one version is warm beside version 4, and no more: {sizes:?}"
-    );
+    ensure!(sizes["4"] == 2 && running.len() == 2, "exactly one version is warm beside version 4: {sizes:?}");
     Ok(())
 }
 
-/// The same without waiting at all, and back to where it began.
+/// The same without pauses, and back to the initial version.
 async fn at_once(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(3).await?;
@@ -191,7 +187,7 @@ async fn at_once(fixture: &Fixture) -> Result<()> {
     let last = fixture.desired(&desired("1")).await?;
     reached(fixture, last, "1").await?;
     rest(fixture).await?;
-    ensure!(pods_of(fixture, "1").await? == pods, "the way back started pods of version 1");
+    ensure!(pods_of(fixture, "1").await? == pods, "the rollback started pods of version 1");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Bad versions in a row: traffic stays on the one that works, and its Service is never empty.
+//! Several bad versions in a row: traffic stays on the good one, and its Service is never empty.
 
 use anyhow::{Context, Result, ensure};
 use laurel::api::{condition::Reason, model_alias::Outcome};
@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn desired(version: &str, fate: Option<&str>, strategy: &str) -> String {
-    // The last of them is to be rejected soon; a good one has time, also on a busy machine.
+    // The last of them is rejected soon; a good one has time, even on a busy machine.
     let deadline = if fate == Some(LATE) { "5s" } else { "60s" };
     let annotation = fate
         .map_or_else(|| "example.org/fate: good".to_owned(), |fate| format!("kwok.laurel.test/fate: {fate}"));
@@ -28,10 +28,10 @@ serving: {{template: {{metadata: {{annotations: {{{annotation}}}}}}}}}
 
 const GOOD: Option<&str> = None;
 
-/// The fate of a version that is given up soon.
+/// The settings of a version that is rejected soon.
 const LATE: &str = "never-ready";
 
-/// The version is wished for, and rejected.
+/// Requests the version, and waits until it is rejected.
 async fn rejected(fixture: &Fixture, version: &str, strategy: &str) -> Result<()> {
     let change = fixture.desired(&desired(version, Some(LATE), strategy)).await?;
     fixture.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
@@ -39,7 +39,7 @@ async fn rejected(fixture: &Fixture, version: &str, strategy: &str) -> Result<()
     Ok(())
 }
 
-/// Nothing but version 1 runs, answers and is named.
+/// Asserts that only version 1 runs, answers and has the alias.
 async fn only_version_1(fixture: &Fixture) -> Result<()> {
     let sizes = sizes(fixture).await?;
     let runs = |(version, size): (&String, &i32)| (version == "1") == (*size > 0);
@@ -61,21 +61,21 @@ async fn in_a_row(fixture: &Fixture, strategy: &str) -> Result<()> {
     rest(fixture).await?;
     only_version_1(fixture).await?;
     if strategy == "BlueGreen" {
-        ensure!(pods_of(fixture, "1").await? == pods, "pods of version 1 were started anew");
+        ensure!(pods_of(fixture, "1").await? == pods, "pods of version 1 were restarted");
     }
     let last = status(&fixture.champion.last().context("the ModelAlias is gone")?);
     let reported: Vec<_> =
         last.history.iter().map(|entry| (entry.version.to_string(), entry.outcome)).collect();
     let wanted = [("3", Outcome::Rejected), ("2", Outcome::Rejected), ("1", Outcome::Promoted)];
     ensure!(reported == wanted.map(|(version, outcome)| (version.to_owned(), outcome)), "{reported:?}");
-    // Each is held back for itself: the first one is not forgotten because of the second.
+    // Each is held back individually: the first one is not forgotten because of the second.
     let change = fixture.desired(&desired("4", GOOD, strategy)).await?;
     reached(fixture, change, "4").await?;
     super::bounded(fixture, began, 2, 5)?;
     rest(fixture).await
 }
 
-/// The second bad one comes while the first one is still being tried, and the third while the second is.
+/// The second bad version is requested while the first is still starting, and the third while the second is.
 async fn in_quick_order(fixture: &Fixture, strategy: &str) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(4).await?;
@@ -89,14 +89,14 @@ async fn in_quick_order(fixture: &Fixture, strategy: &str) -> Result<()> {
     rejected(fixture, "4", strategy).await?;
     rest(fixture).await?;
     only_version_1(fixture).await?;
-    // Back to the first one, which was given up and not rejected: it is tried anew.
+    // Back to the first one, which was abandoned but not rejected: it is tried again.
     let change = fixture.desired(&desired("2", GOOD, strategy)).await?;
     reached(fixture, change, "2").await?;
     super::bounded(fixture, began, 2, 6)?;
     rest(fixture).await
 }
 
-/// There is no room for the bad one at all, then it is rolled back, and the next one has room.
+/// There is no room for the bad one, then it is rolled back, and the next one has room.
 async fn without_room(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(3).await?;
@@ -113,7 +113,7 @@ async fn without_room(fixture: &Fixture) -> Result<()> {
     quota.delete("full", &kube::api::DeleteParams::default()).await?;
     reached(fixture, second, "3").await?;
     let sizes = sizes(fixture).await?;
-    ensure!(sizes.get("2").is_none_or(|size| *size == 0), "what nobody wishes for runs: {sizes:?}");
+    ensure!(sizes.get("2").is_none_or(|size| *size == 0), "a version runs that is not requested: {sizes:?}");
     rest(fixture).await
 }
 

@@ -1,4 +1,4 @@
-//! What was rolled back is not rolled forward to again, whatever happens meanwhile, until somebody asks.
+//! A version that was rolled back is not rolled out again, whatever happens, until it is requested.
 
 use std::time::Duration;
 
@@ -30,16 +30,16 @@ async fn follows(fixture: &Fixture, since: Instant, wanted: &str) -> Result<()> 
 /// Two polls of the registry: nothing moves.
 async fn stays(fixture: &Fixture, named: &str) -> Result<()> {
     sleep(Duration::from_secs(11)).await; // Time itself is the subject: two polls.
-    ensure!(selected(fixture).await? == "1", "traffic was rolled forward");
+    ensure!(selected(fixture).await? == "1", "traffic was switched again");
     ensure!(fixture.named("champion").await?.as_deref() == Some(named), "the alias was moved");
     let last = status(&fixture.champion.last().context("the ModelAlias is gone")?);
     ensure!(last.version.is_some_and(|version| version.to_string() == "1"), "{last:?}");
     Ok(())
 }
 
-/// Version 2 was followed to, and then lost all its pods: version 1 took over. Then the operator is started
-/// anew, the registry fails and goes away, and the settings stay as they are: version 2 is not tried again
-/// until somebody asks.
+/// Version 2 was followed, and then lost all its pods: version 1 took over. Then the operator is restarted,
+/// the registry fails and becomes unreachable, and the settings do not change: version 2 is not retried until
+/// requested.
 async fn not_forward(fixture: &Fixture, drift: &str) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -60,7 +60,7 @@ async fn not_forward(fixture: &Fixture, drift: &str) -> Result<()> {
         let wanted = if report { "AliasDrifted" } else { "AliasPutBack" };
         condition(it, ConditionType::RegistrySynced).is_some_and(|synced| synced.reason == wanted)
     };
-    fixture.champion.until_since(failed, "what became of the alias", PATIENCE, synced).await?;
+    fixture.champion.until_since(failed, "the state of the alias", PATIENCE, synced).await?;
     fixture.until_named("champion", Some(named)).await?;
     until_sizes(fixture, [("1", 2), ("2", 0)]).await?;
 
@@ -86,8 +86,8 @@ async fn not_forward(fixture: &Fixture, drift: &str) -> Result<()> {
     fixture.until_named("champion", Some("2")).await
 }
 
-/// Somebody rolls back by `spec.version`, and follows the registry again later: the alias was moved back, so
-/// it stays.
+/// A rollback through `spec.version`, then the registry is followed again: the alias was moved back, so the
+/// version stays.
 async fn by_hand(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -104,9 +104,8 @@ async fn by_hand(fixture: &Fixture) -> Result<()> {
     rest(fixture).await
 }
 
-/// The same in one moment: the way back and the way forward are wished for before the registry could be
-/// written.
-async fn by_hand_in_haste(fixture: &Fixture) -> Result<()> {
+/// The same at once: the rollback and the follower are applied before the registry could be written.
+async fn by_hand_at_once(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
     fixture.move_alias("1").await?;
@@ -122,7 +121,7 @@ async fn by_hand_in_haste(fixture: &Fixture) -> Result<()> {
     ));
     let back = fixture.desired("version: '1'").await?;
     fixture.champion.until_since(back.accepted, "version 1", PATIENCE, |it| version(it) == "1").await?;
-    // The alias still names version 2, and now it decides again: that is a wish, too.
+    // The alias still names version 2 and decides again, which is a request as well.
     let again = fixture.desired(FOLLOW).await?;
     fixture.registry.lift(&held);
     let met = |it: &ModelAlias| is_ready(it, again.generation);
@@ -133,7 +132,7 @@ async fn by_hand_in_haste(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-/// A version that was rejected with `spec.version` stays so when the registry, which names it, decides.
+/// A version that was rejected with `spec.version` stays rejected when the registry, which names it, decides.
 async fn rejected_stays_rejected(fixture: &Fixture) -> Result<()> {
     let bad = "serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready}}}}\n\
                rollout: {progressDeadline: 3s}\ndrift: Report";
@@ -145,7 +144,7 @@ async fn rejected_stays_rejected(fixture: &Fixture) -> Result<()> {
     fixture.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
     let moved = Instant::now();
     fixture.move_alias("2").await?;
-    // Seen by now: what is moved after the registry decides is asked for anew.
+    // Seen by now: an alias moved after the registry decides is a new request.
     let drifted = |it: &ModelAlias| {
         condition(it, ConditionType::RegistrySynced).is_some_and(|synced| synced.reason == "AliasDrifted")
     };
@@ -157,7 +156,7 @@ async fn rejected_stays_rejected(fixture: &Fixture) -> Result<()> {
     };
     fixture.champion.until_since(began, "still rejected", PATIENCE, refused).await?;
     stays(fixture, "2").await?;
-    ensure!(fixture.pods.started_since(began).is_empty(), "it was tried again");
+    ensure!(fixture.pods.started_since(began).is_empty(), "it was retried");
     rest(fixture).await
 }
 
@@ -167,7 +166,7 @@ fn promise_6_a_version_that_was_rolled_back_is_not_rolled_out_again_unless_reque
         case("f-correct", async |fixture| not_forward(fixture, "drift: Correct").await),
         case("f-report", async |fixture| not_forward(fixture, "drift: Report").await),
         case("f-by-hand", async |fixture| by_hand(fixture).await),
-        case("f-in-haste", async |fixture| by_hand_in_haste(fixture).await),
+        case("f-at-once", async |fixture| by_hand_at_once(fixture).await),
         case("f-rejected", async |fixture| rejected_stays_rejected(fixture).await),
     ]);
 }

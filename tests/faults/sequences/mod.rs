@@ -1,11 +1,11 @@
-//! Wishes in quick or unlucky order: bad versions in a row, back again at every moment, sizes and strategies
-//! that change in the middle, another operator. It ends where the last wish leads, and then is quiet.
+//! Changes in quick or unlucky order: bad versions in a row, rollbacks at every moment, sizes and strategies
+//! that change midway, another operator. The last change takes effect, and then the operator is quiet.
 //!
 //! ```text
-//! back_and_forth  to another version and back again, at every moment
+//! back_and_forth  promotions that are rolled back at every moment
 //! bad             bad versions in a row
-//! follow          what was rolled back is not rolled forward to
-//! owners          two ModelAliases that want one alias
+//! follow          a version that was rolled back is not rolled out again
+//! owners          two ModelAliases that claim one alias
 //! scale           an autoscaler scales through a promotion
 //! strategy        the strategy changes while serving and in mid-rollout
 //! upgrade         another operator takes over, and restarts nothing
@@ -37,27 +37,27 @@ use crate::{
 /// A little more than a poll of the registry.
 const A_POLL: Duration = Duration::from_secs(6);
 
-/// Waits until nothing is written, also by the next poll.
+/// Waits until nothing is written, even by the next poll.
 async fn rest(fixture: &Fixture) -> Result<()> {
     fixture.journal.until_quiet(A_POLL, A_POLL + PATIENCE).await
 }
 
-/// Waits until the operator has nothing left to say about what was just reached.
+/// Waits until the operator has written everything about the last change.
 async fn settle(fixture: &Fixture) -> Result<()> {
     fixture.journal.until_quiet(Duration::from_secs(1), PATIENCE).await
 }
 
-/// The UIDs of the pods of a version.
+/// Returns the UIDs of the pods of a version.
 async fn pods_of(fixture: &Fixture, version: &str) -> Result<BTreeSet<String>> {
     let of_it = ListParams::default().labels(&format!("{}={version}", labels::VERSION));
     let pods = fixture.api::<Pod>().list_metadata(&of_it).await?;
     Ok(pods.items.iter().filter_map(ResourceExt::uid).collect())
 }
 
-/// How long a wish may take that needs several pods one after the other, on a busy machine.
+/// Time limit for a change that needs several pods one after another, on a busy machine.
 const STEP_BY_STEP: Duration = Duration::from_secs(90);
 
-/// Waits until a wish for a version is met, in the cluster and in the registry.
+/// Waits until a requested version serves, in the cluster and in the registry.
 async fn reached(fixture: &Fixture, change: Change, wanted: &str) -> Result<()> {
     let met = |it: &ModelAlias| is_ready(it, change.generation) && version(it) == wanted;
     let what = format!("Ready with version {wanted}");
@@ -66,7 +66,7 @@ async fn reached(fixture: &Fixture, change: Change, wanted: &str) -> Result<()> 
     fixture.until_named("champion", Some(wanted)).await
 }
 
-/// At all times since a moment so many pods were ready, and there were no more than so many.
+/// Asserts that since a given time there were always at least `least` ready pods and at most `most` pods.
 fn bounded(fixture: &Fixture, since: Instant, least: usize, most: usize) -> Result<()> {
     let counts = fixture.pods.counts_since(since);
     ensure!(!counts.iter().any(|count| count.ready < least), "fewer than {least} ready pods: {counts:?}");

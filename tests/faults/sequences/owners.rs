@@ -1,5 +1,4 @@
-//! Two `ModelAliases` that want one alias, made at the same moment: one has it, also for the operators that
-//! come after.
+//! Two `ModelAliases` that claim one alias, created at the same moment: one owns it, also across restarts.
 
 use anyhow::{Context, Result, ensure};
 use kube::{
@@ -33,22 +32,22 @@ spec:
     ))?)
 }
 
-/// The one that says `Conflict`, and the one that does not.
+/// Returns the owner, and the one that reports `Conflict`.
 async fn owner_and_loser(aliases: &[Alias; 2], since: Instant) -> Result<(&Alias, &Alias)> {
     let settled = |it: &ModelAlias| has(it, Reason::Conflict) || has(it, Reason::AliasSet);
     for alias in aliases {
         alias.until_since(since, "one of the two", PATIENCE, settled).await?;
     }
     let refused = |alias: &&Alias| alias.last().is_some_and(|it| has(&it, Reason::Conflict));
-    let loser = aliases.iter().find(refused).context("neither says Conflict")?;
-    let owner = aliases.iter().find(|alias| !refused(alias)).context("both say Conflict")?;
+    let loser = aliases.iter().find(refused).context("neither reports Conflict")?;
+    let owner = aliases.iter().find(|alias| !refused(alias)).context("both report Conflict")?;
     Ok((owner, loser))
 }
 
-/// Both are made while the operator runs, or before it does.
+/// Both are created while the operator is running, or before its start.
 async fn one_moment(fixture: &Fixture, runs: bool) -> Result<()> {
     fixture.registered(2).await?;
-    // Nothing serves here: the alias itself is what is wished for.
+    // Nothing serves here: only the alias is managed.
     fixture.invariants.excuse_alias("1");
     fixture.invariants.excuse_alias("2");
     let aliases = NAMES.map(|name| Alias::observe(&fixture.cluster, &fixture.namespace, name));
@@ -65,14 +64,14 @@ async fn one_moment(fixture: &Fixture, runs: bool) -> Result<()> {
         fixture.operator.start().await?;
     }
     let began = Instant::now();
-    // The one that was seen first may have begun before it gave way.
+    // The one that was seen first may have started before it yielded.
     rest(fixture).await?;
     let (owner, loser) = owner_and_loser(&aliases, fixture.began).await?;
     let age = |alias: &ModelAlias| (alias.creation_timestamp().map(|time| time.0), alias.uid());
     let older = made.iter().min_by_key(|alias| age(alias)).context("none")?.name_any();
     ensure!(owner.name == older, "{} owns the alias, and {older} is older", owner.name);
-    let said = message(&loser.last().context("it is gone")?);
-    ensure!(said.contains(&format!("{}/{}", fixture.namespace, owner.name)), "{said}");
+    let reported = message(&loser.last().context("it is gone")?);
+    ensure!(reported.contains(&format!("{}/{}", fixture.namespace, owner.name)), "{reported}");
     let version = if owner.name == "left" { "1" } else { "2" };
     ensure!(fixture.named("champion").await?.as_deref() == Some(version), "the alias is not the owner's");
     let settled = fixture.journal.count();

@@ -20,7 +20,7 @@ use crate::{
     support::alias::{Change, status},
 };
 
-/// What an autoscaler does: by the scale subresource, as a field manager of its own.
+/// Scales as an autoscaler does: through the scale subresource, as another field manager.
 async fn scale(fixture: &Fixture, replicas: u32) -> Result<Change> {
     let aliases: Api<ModelAlias> = fixture.api();
     let size = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
@@ -28,15 +28,14 @@ async fn scale(fixture: &Fixture, replicas: u32) -> Result<Change> {
     fixture.champion.accepted().await
 }
 
-/// Only the version: the size is the autoscaler's.
+/// Only the version; the autoscaler sets the size.
 async fn desired(fixture: &Fixture, version: &str, more: &str) -> Result<Change> {
     fixture.desired(&format!("version: '{version}'\nserving: {{replicas: null{more}}}")).await
 }
 
 const SLOW: &str = ", template: {metadata: {annotations: {kwok.laurel.test/ready-after: 6s}}}";
 
-/// With `BlueGreen` pods that are ending hold nobody up: what was taken away may still be there when more are
-/// asked for.
+/// With `BlueGreen`, terminating pods hold nothing up: they may still exist when more are requested.
 fn wanted_at_most(fixture: &Fixture, since: Instant, most: usize) -> Result<()> {
     let counts = fixture.pods.counts_since(since);
     ensure!(!counts.iter().any(|count| count.ready < 2), "fewer than 2 ready pods: {counts:?}");
@@ -44,8 +43,8 @@ fn wanted_at_most(fixture: &Fixture, since: Instant, most: usize) -> Result<()> 
     Ok(())
 }
 
-/// Load rises while the next version starts slowly: the one that serves grows now, and the next one comes up
-/// at the new size. Load falls again: what serves shrinks.
+/// Load rises while the next version starts slowly: the serving one grows at once, and the next one starts at
+/// the new size. Load falls again: the serving version shrinks.
 async fn grows(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -57,14 +56,11 @@ async fn grows(fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
     let change = scale(fixture, 4).await?;
     while sizes(fixture).await?["1"] != 4 {
-        ensure!(
-            selected(fixture).await? == "1",
-            "the version that serves was not scaled before traffic moved"
-        );
-        ensure!(began.elapsed() < PATIENCE, "the version that serves is not scaled");
+        ensure!(selected(fixture).await? == "1", "the serving version was not scaled before traffic moved");
+        ensure!(began.elapsed() < PATIENCE, "the serving version is not scaled");
         sleep(Duration::from_millis(50)).await;
     }
-    println!("  the version that serves grew after {:?}", began.elapsed());
+    println!("  the serving version grew after {:?}", began.elapsed());
     reached(fixture, change, "2").await?;
     until_sizes(fixture, [("1", 4), ("2", 4)]).await?;
     let last = status(&fixture.champion.last().context("the ModelAlias is gone")?);
@@ -77,7 +73,7 @@ async fn grows(fixture: &Fixture) -> Result<()> {
     rest(fixture).await
 }
 
-/// The size changes several times while the next version starts: the promotion comes to its end all the same.
+/// The size changes several times while the next version starts: the promotion completes anyway.
 async fn goes_up_and_down(fixture: &Fixture, strategy: &str) -> Result<()> {
     let rollout = format!("}}\nrollout: {{strategy: {strategy}, progressDeadline: 30s");
     let slow = ", template: {metadata: {annotations: {kwok.laurel.test/ready-after: 1s}}}";
@@ -106,7 +102,7 @@ async fn goes_up_and_down(fixture: &Fixture, strategy: &str) -> Result<()> {
     rest(fixture).await
 }
 
-/// Scaled in the moment after traffic moved, and back to the version before at another size.
+/// Scaled right after traffic moved, and rolled back at another size.
 async fn rolled_back_at_another_size(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;

@@ -28,8 +28,7 @@ serving:
     )
 }
 
-/// While version 2 serves: nothing restarts, and the version before is warm where there is room for it by the
-/// strategy.
+/// While version 2 serves: nothing restarts, and the previous version is warm if the strategy allows it.
 async fn while_serving(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -46,7 +45,7 @@ async fn while_serving(fixture: &Fixture) -> Result<()> {
     reached(fixture, change, "2").await?;
     rest(fixture).await?;
     until_sizes(fixture, [("1", 0), ("2", 3)]).await?;
-    ensure!(pods_of(fixture, "2").await? == pods, "pods were started anew");
+    ensure!(pods_of(fixture, "2").await? == pods, "pods were restarted");
     ensure!(fixture.pods.started_since(began).is_empty(), "pods were started");
     Ok(())
 }
@@ -60,16 +59,16 @@ async fn shared(fixture: &Fixture, since: Instant) -> Result<()> {
     fixture.audit.service_since(since, "both versions answer", shared).await.map(drop)
 }
 
-/// When the wish changes.
+/// When the spec changes.
 #[derive(Clone, Copy)]
 enum Moment {
-    /// So many milliseconds after the rollout was wished for.
+    /// This many milliseconds after the rollout was requested.
     After(u64),
     /// When both versions answer.
     Shared,
 }
 
-/// Version 2 is being rolled out by one strategy; then the other one is wished for, and with it version 2 or
+/// Version 2 is being rolled out with one strategy; then the other one is requested, with version 2 or
 /// version 1.
 async fn in_mid_rollout(
     fixture: &Fixture,
@@ -85,7 +84,7 @@ async fn in_mid_rollout(
     let began = Instant::now();
     fixture.desired(&desired("2", from)).await?;
     match moment {
-        // Time itself is the subject.
+        // Time is the subject here.
         Moment::After(milliseconds) => sleep(Duration::from_millis(milliseconds)).await,
         Moment::Shared => shared(fixture, began).await?,
     }
@@ -97,8 +96,7 @@ async fn in_mid_rollout(
     ensure!(deployments[version] == 3, "{deployments:?}");
     let other = if version == "1" { "2" } else { "1" };
     let size = deployments.get(other).copied().unwrap_or_default();
-    // A warm version keeps the size that it had when traffic left it, in mid-rollout less than all of its
-    // pods.
+    // A warm version keeps the size that it had when traffic left it, which may be partial during a rollout.
     ensure!(size == 0 || to == "BlueGreen" && size <= 3, "{deployments:?}");
     Ok(())
 }

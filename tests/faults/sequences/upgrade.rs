@@ -1,4 +1,4 @@
-//! Another operator takes over: in the middle of a rollout it goes on, and no model is restarted for it.
+//! Another operator takes over: it continues a rollout in progress, and restarts no model.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -29,15 +29,15 @@ serving: {{template: {{metadata: {{annotations: {{kwok.laurel.test/ready-after: 
     )
 }
 
-/// How long an operator may take to end.
+/// Time limit for an operator to exit.
 const ENDS: Duration = Duration::from_secs(20);
 
-/// Ends the operator in order and starts another one.
+/// Terminates the operator and starts another one.
 async fn upgrade(fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
     let status = fixture.operator.terminate().await?;
     ensure!(status.success(), "it ended with {status}");
-    ensure!(began.elapsed() < ENDS, "it took {:?} to end", began.elapsed());
+    ensure!(began.elapsed() < ENDS, "it took {:?} to exit", began.elapsed());
     fixture.operator.start().await
 }
 
@@ -61,7 +61,7 @@ async fn in_mid_rollout(fixture: &Fixture, strategy: &str) -> Result<()> {
     rest(fixture).await
 }
 
-/// What each Deployment's pods are made from, byte for byte, and which pods there are.
+/// Returns each Deployment's pod template, byte for byte, and the existing pods.
 async fn made_of(fixture: &Fixture) -> Result<(BTreeMap<String, String>, BTreeMap<String, String>)> {
     let all = ListParams::default();
     let templates = fixture.api::<Deployment>().list(&all).await?.into_iter().map(|deployment| {
@@ -73,7 +73,7 @@ async fn made_of(fixture: &Fixture) -> Result<(BTreeMap<String, String>, BTreeMa
     Ok((templates.collect::<Result<_>>()?, pods))
 }
 
-/// At rest, with a version that serves, one that is warm and one that rests.
+/// At rest, with a serving version, a warm one and one scaled to zero.
 async fn at_rest(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(3).await?;
@@ -89,13 +89,13 @@ async fn at_rest(fixture: &Fixture) -> Result<()> {
         upgrade(fixture).await?;
     }
     rest(fixture).await?;
-    ensure!(made_of(fixture).await? == before, "templates or pods are others");
+    ensure!(made_of(fixture).await? == before, "templates or pods have changed");
     ensure!(fixture.journal.count() == writes, "it wrote:\n{}", fixture.journal.writes_since(fixture.began));
     Ok(())
 }
 
-/// What an earlier release had rendered otherwise stays as it is, for the version that serves and for the
-/// warm one, also through a rollback, a size and a way forward again. Only other settings make it anew.
+/// Templates that an earlier release rendered differently stay as they are, for the serving and the warm
+/// version, through a rollback, a change of size and another promotion. Only changed settings replace them.
 async fn from_an_earlier_release(fixture: &Fixture) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;
@@ -113,23 +113,23 @@ async fn from_an_earlier_release(fixture: &Fixture) -> Result<()> {
     ensure!(before.0.values().all(|template| template.contains("EARLIER_RELEASE")), "{before:?}");
     fixture.operator.start().await?;
     rest(fixture).await?;
-    ensure!(made_of(fixture).await? == before, "another release made it anew");
+    ensure!(made_of(fixture).await? == before, "another release changed it");
     for version in ["1", "2"] {
         fixture.get(&format!("version: '{version}'")).await?;
         ensure!(selected(fixture).await? == version, "traffic is not on version {version}");
-        ensure!(made_of(fixture).await? == before, "a way back or forward made it anew");
+        ensure!(made_of(fixture).await? == before, "a rollback or promotion changed it");
     }
     fixture.get("{version: '2', serving: {replicas: 3}}").await?;
     until_sizes(fixture, [("1", 2), ("2", 3)]).await?;
-    ensure!(made_of(fixture).await?.0 == before.0, "a size made it anew");
+    ensure!(made_of(fixture).await?.0 == before.0, "a change of size changed it");
     fixture.get("{version: '2', serving: {replicas: 3, env: [{name: OTHER, value: settings}]}}").await?;
     let after = made_of(fixture).await?.0;
-    ensure!(!after["champion-v2"].contains("EARLIER_RELEASE"), "other settings did not make it anew");
-    ensure!(after["champion-v1"] == before.0["champion-v1"], "the warm version was made anew");
+    ensure!(!after["champion-v2"].contains("EARLIER_RELEASE"), "changed settings did not replace it");
+    ensure!(after["champion-v1"] == before.0["champion-v1"], "the warm version was changed");
     Ok(())
 }
 
-/// The same fields under the same field manager, but for one variable that an earlier release had set.
+/// The same fields under the same field manager, plus one variable that an earlier release had set.
 async fn rendered_otherwise(fixture: &Fixture, name: &str) -> Result<()> {
     let deployments = fixture.api::<Deployment>();
     let now = serde_json::to_value(deployments.get(name).await?)?;
@@ -162,12 +162,12 @@ async fn until_rolled_out(fixture: &Fixture) -> Result<()> {
         if deployments.iter().all(complete) && gone["items"].as_array().is_some_and(|pods| pods.len() == 4) {
             return Ok(());
         }
-        ensure!(began.elapsed() < PATIENCE, "the pods do not come up");
+        ensure!(began.elapsed() < PATIENCE, "the pods do not become ready");
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// A server hangs while the operator is asked to end.
+/// A server hangs while the operator is terminated.
 async fn ends_while_a_server_hangs(fixture: &Fixture, registry: bool) -> Result<()> {
     fixture.operator.start().await?;
     fixture.registered(2).await?;

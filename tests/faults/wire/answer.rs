@@ -1,4 +1,4 @@
-//! Bodies of answers: passed on as they come, altered, cut short, silent, or broken off.
+//! Bodies of responses: forwarded as they are, altered, truncated, silent, or broken off.
 
 use anyhow::{Error, anyhow};
 use futures::{FutureExt, StreamExt, stream};
@@ -9,15 +9,15 @@ use hyper::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A body as the proxies pass it on. An error in it breaks the connection off.
+/// A body as forwarded by the proxies. An error in it breaks the connection.
 pub(super) type Passing = UnsyncBoxBody<Bytes, Error>;
 
-/// A body that is known.
+/// A fixed body.
 pub(super) fn whole(content: impl Into<Bytes>) -> Passing {
     Full::new(content.into()).map_err(Error::from).boxed_unsync()
 }
 
-/// A body that is passed on as it comes, until `broken` breaks it off.
+/// Forwards a body as it comes, until `broken` breaks it off.
 pub(super) fn streamed<B>(body: B, broken: CancellationToken) -> Passing
 where
     B: Body<Data = Bytes, Error: Into<Error>> + Send + 'static,
@@ -26,20 +26,20 @@ where
     let passed = BodyStream::new(body).map(|frame| frame.map_err(Into::into));
     let broken_off = broken.clone();
     let passed = passed.take_until(broken).chain(
-        // Reached at the end of the body, too, where nothing is to be added.
+        // Also reached at the end of the body, where nothing is added.
         stream::once(async move { broken_off.now_or_never() })
             .filter_map(|broken| async move { broken.map(|()| Err(anyhow!("broken off by the test"))) }),
     );
     BodyExt::boxed_unsync(StreamBody::new(Box::pin(passed)))
 }
 
-/// A body of which nothing comes until `broken` breaks it off.
+/// A silent body, until `broken` breaks it off.
 pub(super) fn silent(broken: CancellationToken) -> Passing {
     let nothing = stream::pending::<Result<Frame<Bytes>, Error>>();
     streamed(StreamBody::new(nothing), broken)
 }
 
-/// A body each of whose lines is passed on as `alter` makes it anew.
+/// Forwards a body, with each line replaced by `alter`.
 pub(super) fn by_line(body: Passing, alter: impl Fn(Vec<u8>) -> Vec<u8> + Send + 'static) -> Passing {
     let mut begun = Vec::new();
     let altered = BodyStream::new(body).map(move |frame| {
@@ -52,7 +52,7 @@ pub(super) fn by_line(body: Passing, alter: impl Fn(Vec<u8>) -> Vec<u8> + Send +
     BodyExt::boxed_unsync(StreamBody::new(Box::pin(altered)))
 }
 
-/// The first bytes of an answer; then the connection breaks.
+/// Forwards the first bytes of a response; then the connection breaks.
 pub(super) fn cut(answer: Response<Passing>, after: usize) -> Response<Passing> {
     answer.map(|body| {
         let mut left = after;

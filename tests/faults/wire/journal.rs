@@ -1,4 +1,4 @@
-//! Every request that passed a proxy, in one order for both.
+//! Every request through a proxy, in one order for both.
 
 use std::{fmt, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Which server a request was for.
+/// The server of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     /// The API server.
@@ -19,28 +19,28 @@ pub(crate) enum Server {
     Registry,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is under way.
+    /// It is in progress.
     Open,
-    /// The server answered it with this status.
+    /// The server responded with this status.
     Answered(u16),
-    /// A rule answered it with this status, in the server's place.
+    /// A rule responded with this status instead of the server.
     Invented(u16),
     /// It did not reach the server.
     Kept,
-    /// The server could not be reached, or broke off.
+    /// The server could not be reached, or the connection broke.
     Failed(String),
 }
 
-/// A request, and what became of it.
+/// A request, and its outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
-    /// Counts the requests of both proxies, from 1.
+    /// The number among the requests of both proxies, from 1.
     pub(crate) number: usize,
-    /// Counts the writes of both proxies, from 1; `None` is no write. Events and leases are none: they change
-    /// nothing that anybody decides from.
+    /// The number among the writes of both proxies, from 1; `None` if not a write. Events and leases do not
+    /// count: no decision depends on them.
     pub(crate) write: Option<usize>,
     pub(crate) server: Server,
     pub(crate) method: Method,
@@ -68,12 +68,12 @@ impl Exchange {
         !reads
             && match self.server {
                 Server::Kubernetes => !courtesy,
-                // MLflow has searches that are asked by POST.
+                // Some of MLflow's searches use POST.
                 Server::Registry => !path.ends_with("/search"),
             }
     }
 
-    /// Whether the server did what was asked.
+    /// Whether the server performed it.
     pub(crate) fn succeeded(&self) -> bool {
         matches!(self.outcome, Outcome::Answered(status) if (200..300).contains(&status))
     }
@@ -94,7 +94,7 @@ impl fmt::Display for Exchange {
     }
 }
 
-/// Every request of an operator, since its fixture was set.
+/// Every request of an operator, since its fixture was created.
 #[derive(Default)]
 pub(crate) struct Journal {
     exchanges: Mutex<Vec<Exchange>>,
@@ -106,7 +106,7 @@ impl Journal {
         self.exchanges.lock()
     }
 
-    /// Notes a request that arrived.
+    /// Adds a request that arrived.
     pub(super) fn begin(&self, server: Server, method: Method, path: String, body: String) -> Exchange {
         let arrived = Instant::now();
         let outcome = Outcome::Open;
@@ -124,32 +124,32 @@ impl Journal {
         exchange
     }
 
-    /// Notes what became of a request.
+    /// Sets the outcome of a request.
     pub(super) fn end(&self, exchange: &mut Exchange, outcome: Outcome) {
         exchange.outcome = outcome;
         exchange.ended = Some(Instant::now());
-        if let Some(noted) = self.lock().get_mut(exchange.number - 1) {
-            noted.clone_from(exchange);
+        if let Some(entry) = self.lock().get_mut(exchange.number - 1) {
+            entry.clone_from(exchange);
         }
         self.grown.send_replace(());
     }
 
-    /// Every request so far, oldest first.
+    /// Returns every request so far, oldest first.
     pub(crate) fn exchanges(&self) -> Vec<Exchange> {
         self.lock().clone()
     }
 
-    /// Every write so far, oldest first.
+    /// Returns every write so far, oldest first.
     pub(crate) fn writes(&self) -> Vec<Exchange> {
         self.lock().iter().filter(|exchange| exchange.write.is_some()).cloned().collect()
     }
 
-    /// How many writes there were so far.
+    /// Returns the number of writes so far.
     pub(crate) fn count(&self) -> usize {
         self.lock().iter().rev().find_map(|exchange| exchange.write).unwrap_or_default()
     }
 
-    /// Waits until there is a request that `wanted` holds for; an error that names `what` after `deadline`.
+    /// Waits for a request that matches `wanted`. Fails with an error that names `what` after the deadline.
     pub(crate) async fn until(
         &self,
         what: &str,
@@ -169,7 +169,7 @@ impl Journal {
         timeout(deadline, found).await.map_err(|_| anyhow!("not within {deadline:?}: {what}"))?
     }
 
-    /// Waits until nothing was written for a while; an error when that does not come before the deadline.
+    /// Waits until nothing was written for a while. Fails after the deadline.
     pub(crate) async fn until_quiet(&self, quiet: Duration, deadline: Duration) -> Result<()> {
         let began = Instant::now();
         loop {
@@ -180,14 +180,14 @@ impl Journal {
             }
             ensure!(
                 began.elapsed() + left < deadline,
-                "it does not go quiet within {deadline:?}:\n{}",
+                "it is not quiet within {deadline:?}:\n{}",
                 self.writes_since(began)
             );
             sleep(left).await;
         }
     }
 
-    /// The writes since a moment, for a person.
+    /// Formats the writes since a given time.
     pub(crate) fn writes_since(&self, moment: Instant) -> String {
         let writes = self.writes().into_iter().filter(|write| write.arrived >= moment);
         let line =

@@ -1,11 +1,11 @@
 //! The wire between one operator and its two servers, the API server and MLflow.
 //!
 //! ```text
-//! proxy     stands between them; passes everything on, unless a rule says otherwise
-//! rule      which requests meet a fault, and which fault
+//! proxy     between them; forwards everything, unless a rule changes it
+//! rule      which requests get a fault, and which fault
 //! journal   every request of both proxies, in one order
-//! upstream  how a request gets to the server
-//! answer    bodies that are passed on, cut short or broken off
+//! upstream  how a request reaches the server
+//! answer    bodies that are forwarded, truncated or broken off
 //! ```
 
 mod answer;

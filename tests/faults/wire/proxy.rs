@@ -1,4 +1,4 @@
-//! Stands between the operator and a server. Without rules it passes everything on as it is.
+//! A proxy between the operator and a server. Without rules it forwards everything unchanged.
 
 use std::{io::ErrorKind, mem, net::TcpStream as Socket, sync::Arc, time::Duration};
 
@@ -33,13 +33,13 @@ struct Inner {
     journal: Arc<Journal>,
     rules: Mutex<Vec<Placed>>,
     listening: Mutex<Listening>,
-    /// Breaks off the watches that are open now.
+    /// Breaks off the open watches.
     streams: Mutex<CancellationToken>,
 }
 
 #[derive(Default)]
 struct Listening {
-    /// Breaks off the connections that are open now, and refuses new ones.
+    /// Breaks off the open connections, and refuses new ones.
     end: CancellationToken,
     task: Option<JoinHandle<()>>,
 }
@@ -47,14 +47,14 @@ struct Listening {
 /// The connection of a request.
 #[derive(Clone)]
 struct Connection {
-    /// Nothing passes any more.
+    /// Nothing is forwarded any more.
     ended: CancellationToken,
-    /// The same socket: how its closing becomes a reset.
+    /// The same socket, to reset it on closing.
     socket: Arc<Socket>,
 }
 
 impl Connection {
-    /// What lets the connection be reset and not closed in order.
+    /// Makes closing the connection a reset.
     fn reset(&self) -> anyhow::Error {
         let zero_linger = || TcpStream::from_std(self.socket.try_clone()?)?.set_zero_linger();
         match zero_linger() {
@@ -84,41 +84,40 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Where the operator finds it.
+    /// Returns its URL.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.0.port)
     }
 
-    /// Puts a rule in force. A request meets the fault of the first rule that is for it; every rule counts
-    /// it.
+    /// Adds a rule. A request gets the fault of the first rule that matches; every matching rule counts it.
     pub(crate) fn place(&self, rule: Rule) -> Placed {
         let placed = Placed::new(rule);
         locked(&self.0.rules).push(placed.clone());
         placed
     }
 
-    /// Takes a rule away.
+    /// Removes a rule.
     pub(crate) fn lift(&self, placed: &Placed) {
         locked(&self.0.rules).retain(|other| !other.is(placed));
     }
 
-    /// Takes all rules away.
+    /// Removes all rules.
     pub(crate) fn lift_all(&self) {
         locked(&self.0.rules).clear();
     }
 
-    /// Breaks off all watches that are open now; new ones may be opened.
+    /// Breaks off all open watches; new ones may be opened.
     pub(crate) fn drop_streams(&self) {
         mem::take(&mut *locked(&self.0.streams)).cancel();
     }
 
-    /// Breaks off everything and refuses connections. What has not been sent on by now never is; what was
-    /// sent on goes its way on the server.
+    /// Breaks off everything and refuses connections. Requests not forwarded yet never are; forwarded ones
+    /// continue on the server.
     pub(crate) fn refuse(&self) {
         locked(&self.0.listening).end.cancel();
     }
 
-    /// Takes connections, if it does not.
+    /// Accepts connections again.
     pub(crate) async fn accept(&self) -> Result<()> {
         let before = {
             let mut listening = locked(&self.0.listening);
@@ -137,7 +136,7 @@ impl Proxy {
         Ok(())
     }
 
-    /// The port was free while connections were refused; somebody else may have it for a moment.
+    /// The port was free while connections were refused; another process may have it for a moment.
     async fn take_port_again(&self) -> Result<TcpListener> {
         let began = Instant::now();
         loop {
@@ -154,7 +153,7 @@ impl Proxy {
         while let Some(Ok((stream, _))) = end.run_until_cancelled(listener.accept()).await {
             let (proxy, end) = (self.clone(), end.clone());
             tokio::spawn(async move {
-                // The operator may hang up as it likes.
+                // The operator may close the connection.
                 let _ = end.clone().run_until_cancelled(proxy.serve(stream, end)).await;
             });
         }
@@ -168,7 +167,7 @@ impl Proxy {
         let service = service_fn(move |request| {
             let (proxy, connection) = (self.clone(), connection.clone());
             async move {
-                // The operator's end is not the end of what it has asked for.
+                // A request continues even if the operator exits.
                 let gone = CancellationToken::new();
                 let _guard = gone.clone().drop_guard();
                 tokio::spawn(async move { proxy.exchange(&connection, request, &gone).await }).await?
@@ -255,7 +254,7 @@ impl Proxy {
 
     fn violation(&self, exchange: &Exchange) -> Option<Violation> {
         let rules = locked(&self.0.rules).clone();
-        // Every rule counts the request.
+        // Every matching rule counts the request.
         let met: Vec<&Placed> = rules.iter().filter(|rule| rule.meets(exchange)).collect();
         met.first().map(|rule| rule.strike())
     }

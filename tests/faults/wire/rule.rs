@@ -1,4 +1,4 @@
-//! Which requests meet a fault, and which fault.
+//! Which requests get a fault, and which fault.
 
 use std::{
     sync::{
@@ -22,45 +22,45 @@ type Hook = Arc<dyn Fn(Exchange) -> BoxFuture<'static, ()> + Send + Sync>;
 /// What happens to a request.
 #[derive(Clone)]
 pub(crate) enum Violation {
-    /// It is answered in the server's place and does not reach the server.
+    /// It is answered instead of the server and does not reach it.
     Answer {
         /// The HTTP status.
         status: u16,
-        /// Headers beside it.
+        /// Additional headers.
         headers: Vec<(&'static str, String)>,
         /// The body.
         body: String,
     },
-    /// It reaches the server this much later, also when the operator has given up by then.
+    /// It reaches the server this much later, even if the operator has given up by then.
     Delay(Duration),
     /// It does not reach the server and is never answered.
     Hang,
     /// It does not reach the server; the connection is reset.
     Reset,
-    /// The server does what is asked, but its answer is lost: the connection is reset.
+    /// The server performs it, but its response is lost: the connection is reset.
     LoseAnswer,
-    /// The server does what is asked, but its answer never comes.
+    /// The server performs it, but its response never comes.
     HangAnswer,
-    /// The answer begins, and then nothing more of it comes: a watch that goes stale, until it is broken off.
+    /// The response begins and then goes silent: a stale watch, until it is broken off.
     Silence,
-    /// The connection breaks after so many bytes of the answer's body.
+    /// The connection breaks after this many bytes of the response's body.
     CutBody(usize),
-    /// The answer is made anew from the server's own: its status and its body; that of a watch line by line.
+    /// The response is computed from the server's own: status and body; that of a watch line by line.
     Alter(Alteration),
-    /// This happens before the request is sent on. When the proxy refuses connections afterwards, it is not
-    /// sent on.
+    /// Runs before the request is forwarded. If the proxy refuses connections afterwards, it is not
+    /// forwarded.
     Before(Hook),
-    /// This happens after the server has answered, before the answer is passed on.
+    /// Runs after the server has responded, before the response is forwarded.
     After(Hook),
 }
 
 impl Violation {
-    /// An answer without a body.
+    /// A response without a body.
     pub(crate) fn status(status: u16) -> Self {
         Self::Answer { status, headers: Vec::new(), body: String::new() }
     }
 
-    /// An answer of the API server: a `Status` with this code and reason.
+    /// A response of the API server: a `Status` with this code and reason.
     pub(crate) fn kubernetes(code: u16, reason: &str, message: &str) -> Self {
         let body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -69,13 +69,13 @@ impl Violation {
         Self::json(code, &body)
     }
 
-    /// An answer in JSON.
+    /// A JSON response.
     pub(crate) fn json(status: u16, body: &Value) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
         Self::Answer { status, headers, body: body.to_string() }
     }
 
-    /// Another header for an answer.
+    /// Adds a header to a response.
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         if let Self::Answer { headers, .. } = &mut self {
             headers.push((name, value.into()));
@@ -83,7 +83,7 @@ impl Violation {
         self
     }
 
-    /// Does something before the request is sent on.
+    /// Runs something before the request is forwarded.
     pub(crate) fn before<F>(hook: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -91,7 +91,7 @@ impl Violation {
         Self::Before(Arc::new(move |exchange| Box::pin(hook(exchange))))
     }
 
-    /// Does something after the server has answered, before the answer is passed on.
+    /// Runs something after the server has responded, before the response is forwarded.
     pub(crate) fn after<F>(hook: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -99,13 +99,13 @@ impl Violation {
         Self::After(Arc::new(move |exchange| Box::pin(hook(exchange))))
     }
 
-    /// Makes the server's answer anew, from its status and its body; that of a watch line by line.
+    /// Computes the response from the server's status and body; that of a watch line by line.
     pub(crate) fn alter(alter: impl Fn(u16, Vec<u8>) -> (u16, Vec<u8>) + Send + Sync + 'static) -> Self {
         Self::Alter(Arc::new(alter))
     }
 }
 
-/// Lets requests meet a fault.
+/// A rule that applies a fault to requests.
 pub(crate) struct Rule {
     wanted: Box<dyn Fn(&Exchange) -> bool + Send + Sync>,
     skip: usize,
@@ -114,7 +114,7 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// For the requests that `wanted` holds for.
+    /// Matches the requests that satisfy `wanted`.
     pub(crate) fn when(
         wanted: impl Fn(&Exchange) -> bool + Send + Sync + 'static,
         violation: Violation,
@@ -122,39 +122,39 @@ impl Rule {
         Self { wanted: Box::new(wanted), skip: 0, times: usize::MAX, violation }
     }
 
-    /// For every request.
+    /// Matches every request.
     pub(crate) fn always(violation: Violation) -> Self {
         Self::when(|_| true, violation)
     }
 
-    /// For every write.
+    /// Matches every write.
     pub(crate) fn writes(violation: Violation) -> Self {
         Self::when(|exchange| exchange.write.is_some(), violation)
     }
 
-    /// For the requests of a method whose path (with its query) contains `part`.
+    /// Matches requests of a method whose path (with its query) contains `part`.
     pub(crate) fn on(method: Method, part: &str, violation: Violation) -> Self {
         let part = part.to_owned();
         Self::when(move |exchange| exchange.method == method && exchange.path.contains(&part), violation)
     }
 
-    /// For watches whose path contains `part`.
+    /// Matches watches whose path contains `part`.
     pub(crate) fn watches(part: &str, violation: Violation) -> Self {
         let part = part.to_owned();
         Self::when(move |exchange| exchange.is_watch() && exchange.path.contains(&part), violation)
     }
 
-    /// Only for the n-th of them, from 1.
+    /// Only the n-th of them, from 1.
     pub(crate) fn nth(self, n: usize) -> Self {
         Self { skip: n - 1, times: 1, ..self }
     }
 
-    /// Not for the first ones.
+    /// Not the first ones.
     pub(crate) fn skip(self, skip: usize) -> Self {
         Self { skip, ..self }
     }
 
-    /// At most so often.
+    /// At most this many times.
     pub(crate) fn times(self, times: usize) -> Self {
         Self { times, ..self }
     }
@@ -175,7 +175,7 @@ impl Placed {
         Self(Arc::new(InForce { rule, met: AtomicUsize::new(0), cleaned: watch::Sender::new(0) }))
     }
 
-    /// Counts a request, if it is for this rule; whether it is to meet the fault.
+    /// Counts a request, if it matches. Returns whether it gets the fault.
     pub(super) fn meets(&self, exchange: &Exchange) -> bool {
         let InForce { rule, met, .. } = &*self.0;
         (rule.wanted)(exchange) && {
@@ -184,7 +184,7 @@ impl Placed {
         }
     }
 
-    /// The fault, for a request that meets it.
+    /// Returns the fault, and counts the request.
     pub(super) fn strike(&self) -> Violation {
         self.0.cleaned.send_modify(|cleaned| *cleaned += 1);
         self.0.rule.violation.clone()
@@ -194,17 +194,17 @@ impl Placed {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// How many requests have met the fault so far.
+    /// Returns how many requests got the fault so far.
     pub(crate) fn hits(&self) -> usize {
         *self.0.cleaned.borrow()
     }
 
-    /// Waits until so many requests have met the fault.
+    /// Waits until this many requests got the fault.
     pub(crate) async fn until_struck(&self, times: usize, deadline: Duration) -> Result<()> {
         let mut cleaned = self.0.cleaned.subscribe();
         let enough = cleaned.wait_for(|cleaned| *cleaned >= times);
         let late =
-            |_| anyhow!("the fault was met {} times within {deadline:?}, and not {times} times", self.hits());
+            |_| anyhow!("the fault was applied {} times within {deadline:?}, not {times} times", self.hits());
         timeout(deadline, enough).await.map_err(late)??;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! How a request gets to the server.
+//! How a request reaches the server.
 
 use anyhow::{Context, Result};
 use http_body_util::Full;
@@ -24,25 +24,25 @@ use crate::support::cluster::Cluster;
 /// A server behind a proxy.
 #[derive(Clone)]
 pub(crate) enum Upstream {
-    /// The API server, with an administrator's rights.
+    /// The API server, with administrator permissions.
     Kubernetes(Client),
     /// A plain server on a port of this machine.
     Local(u16),
 }
 
 impl Upstream {
-    /// The cluster's API server. Nothing is tried again unseen.
+    /// The cluster's API server. Nothing is retried silently.
     pub(crate) async fn api_server(cluster: &Cluster) -> Result<Self> {
         let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig().context("the rig has a kubeconfig")?)?;
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.default_retry = false;
-        // A watch may be silent for as long as the operator lets it.
+        // A watch may be silent for as long as the operator allows.
         config.read_timeout = None;
         config.write_timeout = None;
         Ok(Self::Kubernetes(Client::try_from(config)?))
     }
 
-    /// Sends a request on. The answer's body streams until `broken` breaks it off.
+    /// Forwards a request. The response's body streams until `broken` breaks it off.
     pub(super) async fn send(
         &self,
         mut parts: Parts,
@@ -54,7 +54,7 @@ impl Upstream {
         }
         let mut answer = match self {
             Self::Kubernetes(client) => {
-                // The administrator's certificate speaks for the operator, under the server's own name.
+                // Uses the administrator's certificate for the operator, with the server's own name.
                 parts.headers.remove(AUTHORIZATION);
                 parts.headers.remove(HOST);
                 let request = Request::from_parts(parts, Body::from(body.to_vec()));

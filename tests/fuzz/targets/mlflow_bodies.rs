@@ -1,12 +1,11 @@
-//! A conversation with a server that says anything: each call of the client, and what may be concluded from
-//! the answers.
+//! The MLflow client against a server with arbitrary responses: each call, and what may be concluded from the
+//! responses.
 //!
-//! The whole client runs, from the call to the fact or the error; only the network is a script
-//! ([`Scripted`]), because a connection for each of a fuzzer's hundred thousand runs a second is not to be
-//! had. The oracle reads the same answers by itself, as JSON and by the book: absence is a 404 with MLflow's
-//! own code, nothing else.
+//! The whole client runs, from the call to the result or the error; only the network is scripted
+//! ([`Scripted`]), because a fuzzer's hundred thousand runs a second cannot each open a connection. The
+//! oracle parses the same responses independently: absence is a 404 with MLflow's own code, nothing else.
 //!
-//! An input is a text that a person can write, in HTTP's own form:
+//! An input is a text that a person can write, in HTTP's format:
 //!
 //! ```text
 //! version workspace
@@ -34,10 +33,10 @@ use crate::{
     },
 };
 
-/// How large an input example may be.
+/// Maximum size of an input example.
 const LIMIT: usize = 1 << 20;
 
-/// One call, with whatever the server says.
+/// Runs one call with arbitrary responses.
 pub fn mlflow_bodies(input: &[u8]) {
     let mut parts = split(input, b"\n---\n").into_iter();
     let call = String::from_utf8_lossy(parts.next().unwrap_or_default());
@@ -45,10 +44,10 @@ pub fn mlflow_bodies(input: &[u8]) {
         Some((call, _)) => (call.to_owned(), Some("team-a")),
         None => (call.trim().to_owned(), None),
     };
-    let said: Vec<Said> = parts.take(30).filter_map(Said::read).collect();
+    let output: Vec<Said> = parts.take(30).filter_map(Said::read).collect();
     let server = Scripted::new(workspace);
-    server.answer(said.iter().map(Said::response));
-    let talk = Talk { server: &server, said: &said, workspace: workspace.is_some() };
+    server.answer(output.iter().map(Said::response));
+    let talk = Talk { server: &server, output: &output, workspace: workspace.is_some() };
     talk.about(&call);
 }
 
@@ -62,7 +61,7 @@ fn split<'a>(mut input: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
     parts
 }
 
-/// What the server says to one request.
+/// The response to one request.
 struct Said {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -101,14 +100,14 @@ impl Said {
 
     fn code(&self) -> Option<String> {
         #[derive(Deserialize)]
-        struct Refusal {
+        struct ErrorBody {
             error_code: String,
         }
-        let error_message = serde_json::from_slice::<Refusal>(&self.body).ok();
+        let error_message = serde_json::from_slice::<ErrorBody>(&self.body).ok();
         error_message.filter(|_| self.is_object()).map(|error_message| error_message.error_code)
     }
 
-    /// MLflow itself says that what was asked for does not exist.
+    /// Whether MLflow itself reports that the requested object does not exist.
     fn is_absence(&self) -> bool {
         self.status == 404 && self.code().as_deref() == Some("RESOURCE_DOES_NOT_EXIST")
     }
@@ -123,10 +122,10 @@ impl Said {
     }
 }
 
-/// A call and all that is known about it.
+/// A call and everything known about it.
 struct Talk<'a> {
     server: &'a Scripted,
-    said: &'a [Said],
+    output: &'a [Said],
     workspace: bool,
 }
 
@@ -160,14 +159,14 @@ impl Talk<'_> {
             "example" => self.example(&model, version),
             "probe" => {
                 if Self::checked(self.server.run(Registry::probe)).is_some() {
-                    assert!(self.said[0].is_success(), "well, after an answer that is none");
+                    assert!(self.output[0].is_success(), "success after an invalid response");
                 }
             }
             "create" => {
                 let done =
                     Self::checked(self.server.run(|registry| registry.create_model(&model, "", &tags)));
                 if done.is_some() {
-                    assert!(self.said[0].is_success() || self.said[0].is_existence());
+                    assert!(self.output[0].is_success() || self.output[0].is_existence());
                 }
             }
             "describe" => self.changed(self.server.run(|registry| registry.set_description(&model, "text"))),
@@ -179,12 +178,12 @@ impl Talk<'_> {
         }
     }
 
-    /// What was said so far.
+    /// Returns the responses so far.
     fn heard(&self) -> impl Iterator<Item = &Said> {
-        self.said.iter().take(self.server.asked().len())
+        self.output.iter().take(self.server.asked().len())
     }
 
-    /// The value, if there is one. An error is a sentence that a person can read and everybody may.
+    /// Returns the value, if any. An error must be readable text without secrets.
     fn checked<T>(answer: Result<T, RegistryError>) -> Option<T> {
         let error = match answer {
             Ok(value) => return Some(value),
@@ -193,36 +192,39 @@ impl Talk<'_> {
         let text = error.to_string();
         assert!(!text.is_empty() && text.chars().count() < 1000, "{} characters", text.len());
         assert!(!text.contains(char::is_control), "{text:?}");
-        assert!(!text.contains(PASSWORD), "it tells the password: {text:?}");
+        assert!(!text.contains(PASSWORD), "it reveals the password: {text:?}");
         None
     }
 
-    /// Whether MLflow said, about what the call names, that it does not exist: not about the workspace.
+    /// Whether MLflow reported the call's object, not the workspace, as missing.
     fn said_absent(&self) -> bool {
-        let workspace_is_there = || self.said.get(1).is_some_and(Said::is_success);
-        self.said.first().is_some_and(Said::is_absence) && (!self.workspace || workspace_is_there())
+        let workspace_is_there = || self.output.get(1).is_some_and(Said::is_success);
+        self.output.first().is_some_and(Said::is_absence) && (!self.workspace || workspace_is_there())
     }
 
-    /// An object, or `None` where it is absent.
+    /// Checks an object, or `None` if it is absent.
     fn one<T>(&self, answer: Result<Option<T>, RegistryError>, is_asked_for: impl FnOnce(&T) -> bool) {
         match Self::checked(answer) {
             Some(Some(facts)) => {
-                assert!(is_asked_for(&facts) && self.said[0].is_success(), "another one, or from an error");
+                assert!(is_asked_for(&facts) && self.output[0].is_success(), "another one, or from an error");
             }
-            Some(None) => assert!(self.said_absent(), "absent, though nobody said so"),
+            Some(None) => assert!(self.said_absent(), "absent, although no response said so"),
             None => {}
         }
     }
 
     fn changed(&self, answer: Result<(), RegistryError>) {
         if Self::checked(answer).is_some() {
-            assert!(self.said[0].is_success(), "changed, though nobody said so");
+            assert!(self.output[0].is_success(), "changed, although no response said so");
         }
     }
 
     fn removed(&self, answer: Result<(), RegistryError>) {
         if Self::checked(answer).is_some() {
-            assert!(self.said[0].is_success() || self.said_absent(), "removed, though nobody said so");
+            assert!(
+                self.output[0].is_success() || self.said_absent(),
+                "deleted, although no response said so"
+            );
         }
     }
 
@@ -231,11 +233,11 @@ impl Talk<'_> {
             ["fraud", "churn", "it's"].iter().map(|name| name.parse().unwrap()).collect();
         let Some(found) = Self::checked(self.server.run(|registry| registry.models(&asked))) else { return };
         for (name, facts) in &found {
-            assert!(asked.contains(name) && facts.name == *name, "nobody asked for {name}");
+            assert!(asked.contains(name) && facts.name == *name, "{name} was not requested");
         }
-        // Its listing, or what it says of each model when it refuses the listing.
+        // Its listing, or its response for each model if it rejects the listing.
         let listed = self.heard().all(Said::is_success);
-        let refused = self.said[0].status.is_client_error() && self.said[0].code().is_some();
+        let refused = self.output[0].status.is_client_error() && self.output[0].code().is_some();
         assert!(listed || refused, "a listing from something else");
     }
 
@@ -245,7 +247,7 @@ impl Talk<'_> {
         else {
             return;
         };
-        let [file, rest @ ..] = self.said else { panic!("an example from nowhere") };
+        let [file, rest @ ..] = self.output else { panic!("an example from nowhere") };
         match example {
             Some(InputExample::Body(body)) => {
                 // Not parsed: MLflow writes NaN into it, which is not JSON.
@@ -264,11 +266,11 @@ impl Talk<'_> {
             }
             None => {}
         }
-        // The file does not exist, but the version does; or the server failed, and the model's own file names
+        // The file does not exist, but the version does; or the server failed, and the model's own file lists
         // none.
         let version_exists = file.is_absence() && rest.first().is_some_and(Said::is_success);
         let model_has_none = file.status.is_server_error()
-            && rest.first().is_some_and(|said| said.status.is_success() && said.body.len() <= 1 << 20);
-        assert!(version_exists || model_has_none, "no example, though nobody said so");
+            && rest.first().is_some_and(|output| output.status.is_success() && output.body.len() <= 1 << 20);
+        assert!(version_exists || model_has_none, "no example, although no response said so");
     }
 }

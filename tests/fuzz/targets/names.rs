@@ -1,4 +1,5 @@
-//! Texts as names of everything: what is accepted is valid wherever it goes, and two that differ stay apart.
+//! Texts as names of everything: accepted names are valid wherever they are used, and different names stay
+//! different.
 
 use std::{cell::RefCell, collections::BTreeSet};
 
@@ -16,12 +17,12 @@ use crate::{
     render::labels,
 };
 
-/// Between two texts. Names with any other character are tried.
+/// The separator between two texts; names with any other character are tried.
 const SEPARATOR: char = '\u{1e}';
-/// A pair is compared with each other one.
+/// Every pair is compared.
 const TEXTS_MAX: usize = 8;
 
-/// Each text as each kind of name, and each pair of them.
+/// Checks each text as each kind of name, and each pair.
 pub fn names(input: &[u8]) {
     let input = String::from_utf8_lossy(input);
     let texts: BTreeSet<&str> = input.split(SEPARATOR).take(TEXTS_MAX).collect();
@@ -40,7 +41,7 @@ thread_local! {
     static SCHEMAS: RefCell<Schemas> = RefCell::new(Schemas::new());
 }
 
-/// The fields of the API that names stand in.
+/// The fields of the API that contain names.
 struct Schemas {
     model: Admission,
     alias: Admission,
@@ -56,7 +57,7 @@ impl Schemas {
         }
     }
 
-    /// What the API server lets in can be read, and what cannot be read it keeps out.
+    /// What the API server accepts can be parsed, and it rejects everything else.
     fn agree(&self, text: &str) {
         let admits = |admission: &Admission| admission.admit(json!(text)).is_ok();
         assert_eq!(admits(&self.model), text.parse::<ModelName>().is_ok(), "as a model's name: {text:?}");
@@ -82,7 +83,7 @@ fn is_dns_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// Whether Kubernetes takes it as the value of a label, and it says something.
+/// Whether Kubernetes accepts it as the value of a label, and it is not empty.
 pub(super) fn is_label_value(value: &str) -> bool {
     let edge = |c: char| c.is_ascii_alphanumeric();
     (1..=63).contains(&value.len())
@@ -91,7 +92,7 @@ pub(super) fn is_label_value(value: &str) -> bool {
         && value.ends_with(edge)
 }
 
-/// The texts that may name a ModelAlias: its Service and its Deployments then have valid names of their own.
+/// Texts that may name a ModelAlias: its Service and its Deployments then have valid, distinct names.
 fn deployments(texts: &BTreeSet<&str>) {
     let fits = |text: &&&str| {
         text.len() <= MODEL_ALIAS_NAME_MAX
@@ -115,7 +116,7 @@ fn deployments(texts: &BTreeSet<&str>) {
     assert_eq!(names.len(), aliases.len() * versions.len(), "two Deployments with one name: {texts:?}");
 }
 
-/// What MLflow reads from the filters that are sent is each name once, whole and alone.
+/// MLflow parses each name from the filters exactly once.
 fn filter(models: &BTreeSet<ModelName>) {
     let server = Scripted::new(None);
     server.answer((0..=models.len()).map(|_| axum::http::Response::new(b"{}".to_vec())));
@@ -127,7 +128,7 @@ fn filter(models: &BTreeSet<ModelName>) {
             match &*key {
                 "filter" => asked.extend(read_filter(&value)),
                 "max_results" => {}
-                other => panic!("{other:?} is asked for"),
+                other => panic!("{other:?} is requested"),
             }
         }
     }
@@ -136,7 +137,7 @@ fn filter(models: &BTreeSet<ModelName>) {
     assert_eq!(asked, expected);
 }
 
-/// Reads a filter as MLflow does: a lexer for SQL cuts it, and Python reads the list.
+/// Parses a filter as MLflow does: a lexer for SQL splits it, and Python parses the list.
 fn read_filter(filter: &str) -> Vec<String> {
     let list = filter.strip_prefix("name IN (").and_then(|rest| rest.strip_suffix(')')).expect(filter);
     let mut names = Vec::new();
@@ -150,12 +151,12 @@ fn read_filter(filter: &str) -> Vec<String> {
         match rest.strip_prefix(',') {
             Some(more) => rest = more,
             None if rest.is_empty() => return names,
-            None => panic!("something stands outside of the names: {filter:?}"),
+            None => panic!("there is text outside the names: {filter:?}"),
         }
     }
 }
 
-/// The text of a Python literal; only `\xNN` is written.
+/// Parses a Python literal; only `\xNN` escapes are used.
 fn read_literal(literal: &str) -> String {
     let mut parts = literal.split('\\');
     let mut text = parts.next().unwrap().to_owned();

@@ -1,5 +1,4 @@
-//! Replays the inputs that were kept, and some that are near them: those written by hand, those that lead
-//! somewhere of their own, and those that once found something.
+//! Replays kept inputs and variations of them: written by hand, found by coverage, or regressions.
 
 #![expect(clippy::disallowed_methods, reason = "inputs are files, and the environment gives a seed")]
 
@@ -12,19 +11,19 @@ use std::{
 
 use super::{TARGETS, Target};
 
-/// How many inputs near the kept ones are tried.
+/// Number of variations of kept inputs.
 const NEAR: usize = 1500;
 
 fn inputs(folder: &str, target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz").join(folder).join(target);
-    // Git keeps no empty folder.
+    // Git does not keep empty folders.
     let mut files: Vec<_> =
         fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
 
-/// One input that fails hides no other.
+/// A failing input hides no other.
 fn replay(name: &str) {
     let (_, target): (_, Target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
     let holds = |input: &[u8]| catch_unwind(|| target(input)).is_ok();
@@ -43,8 +42,7 @@ fn replay(name: &str) {
             let file = env::temp_dir().join(format!("laurel-{name}-{}", dice.seed));
             fs::write(&file, &input).unwrap();
             panic!(
-                "PROPTEST_RNG_SEED={} found {}; once it is put right, it belongs into \
-                 tests/fuzz/regressions/{name}",
+                "PROPTEST_RNG_SEED={} found {}; once fixed, it belongs in tests/fuzz/regressions/{name}",
                 dice.seed,
                 file.display()
             );
@@ -53,8 +51,7 @@ fn replay(name: &str) {
     println!("{name}: {} inputs, and {NEAR} near them", kept.len());
 }
 
-/// The same throws for the same seed: `PROPTEST_RNG_SEED`, as for the property tests, or another one each
-/// time.
+/// Deterministic for a seed: `PROPTEST_RNG_SEED`, as for the property tests, or a random one.
 struct Dice {
     seed: u64,
     state: u64,
@@ -84,7 +81,7 @@ impl Dice {
         (start, (start + self.below(24)).min(of.len()))
     }
 
-    /// One of the inputs with a few changes, or with a piece of another.
+    /// Returns one of the inputs with a few changes, or with a piece of another.
     fn near(&mut self, kept: &[Vec<u8>]) -> Vec<u8> {
         let mut input = kept[self.below(kept.len())].clone();
         for _ in 0..=self.below(4) {

@@ -1,8 +1,7 @@
-//! A partial pod template by Kubernetes' own schema over what Laurel renders: refused with its place and a
-//! next step, or merged in full, with everything that is Laurel's still there.
+//! A partial pod template by Kubernetes' schema over what Laurel renders: rejected with a path and the next
+//! step, or merged in full, with everything of Laurel's kept.
 //!
-//! The oracle looks at the Deployment alone. What the template says nothing of is as it is rendered without
-//! one.
+//! The oracle checks only the Deployment. Fields that the template does not set are as rendered without one.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -27,7 +26,7 @@ use crate::{
     render::{Applicable, RegistryForPods, Rendering, deployment, validate},
 };
 
-/// One template, written out or made as the bytes choose.
+/// Runs one template, written out or generated.
 pub fn template_merge(input: &[u8]) {
     let mut bytes = Unstructured::new(input);
     let mut generator = Generator::new(&mut bytes);
@@ -49,11 +48,11 @@ thread_local! {
     static SCHEMA: RefCell<Value> = RefCell::new(pod_template());
 }
 
-/// The schema of a pod template, as it is known to the API server.
+/// The schema of a pod template in the API server.
 pub(super) fn pod_template() -> Value {
     let settings = SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<PodTemplateSpec>().to_value();
-    // Made often enough to be of use: the container that serves, and what the promises speak of.
+    // Generated often enough to be useful: the serving container, and fields that promises depend on.
     let container = &mut schema["properties"]["spec"]["properties"]["containers"]["items"]["properties"];
     container["name"]["enum"] = json!(["model", "model", "model", "proxy"]);
     let variable = &mut container["env"]["items"]["properties"];
@@ -62,7 +61,7 @@ pub(super) fn pod_template() -> Value {
     let port = &mut container["ports"]["items"]["properties"];
     port["name"]["enum"] = json!(["http", "metrics"]);
     port["containerPort"]["enum"] = json!([8080, 9000, 9090]);
-    // Nothing is required of what is merged over something.
+    // A partial template has no required fields.
     unrequire(&mut schema);
     schema
 }
@@ -78,7 +77,7 @@ fn unrequire(schema: &mut Value) {
     }
 }
 
-/// The Deployment of version 4, and everything it is rendered from.
+/// Returns the Deployment of version 4, and everything it is rendered from.
 fn render(serving: &Serving, ca: bool) -> Result<Applicable<Deployment>, String> {
     let model = "Fraud (cards) ü".parse().unwrap();
     let alias = "champion".parse().unwrap();
@@ -101,7 +100,7 @@ fn render(serving: &Serving, ca: bool) -> Result<Applicable<Deployment>, String>
     let rendered = deployment(&rendering, version, &uri(), 2, Timestamp::UNIX_EPOCH);
     assert_eq!(validate(&rendering), rendered.clone().map(drop), "validation and rendering do not agree");
     if let Err(invalid) = &rendered {
-        assert!(!invalid.0.is_empty(), "refused without a reason");
+        assert!(!invalid.0.is_empty(), "rejected without a reason");
         for violation in &invalid.0 {
             assert!(violation.path.starts_with("serving.") && violation.problem.len() > 10, "{violation:?}");
         }
@@ -113,12 +112,12 @@ fn uri() -> ModelUri {
     "models:/m-0123456789abcdef0123456789abcdef".parse().unwrap()
 }
 
-/// What holds for any template. [`spec_to_decision`](super::spec_to_decision) checks its own the same way.
+/// Properties of any template. [`spec_to_decision`](super::spec_to_decision) uses them as well.
 pub(super) fn check(serving: &Serving, ca: bool) {
     let Ok(merged) = render(serving, ca) else { return };
     let template = serving.template.clone().unwrap_or_default();
     let as_if = Serving { template: None, ..serving.clone() };
-    // A custom server has no probe of its own, so without a template it is refused.
+    // A custom server has no probe, so without a template it is rejected.
     let Ok(plain) = render(&Serving { runtime: known(serving.runtime), ..as_if }, ca) else { return };
     let written = serde_json::to_value(&merged).unwrap()["spec"]["template"].clone();
     let (merged, plain) = (pod(merged.object), pod(plain.object));
@@ -151,7 +150,7 @@ fn labels(merged: &PodTemplateSpec, plain: &PodTemplateSpec) {
     let ours = |template: &PodTemplateSpec| -> BTreeMap<String, String> {
         let metadata = template.metadata.clone().unwrap();
         let pairs = metadata.labels.into_iter().flatten().chain(metadata.annotations.into_iter().flatten());
-        // The fingerprint tells the two apart, as it should.
+        // The fingerprint distinguishes the two, as it should.
         pairs.filter(|(key, _)| key.starts_with("laurel.dev/") && key != "laurel.dev/settings").collect()
     };
     assert_eq!(ours(merged), ours(plain), "labels or annotations of ours");
@@ -164,7 +163,7 @@ fn model_container(spec: &PodSpec) -> &Container {
     model
 }
 
-/// Each variable that says what is served is there, and says it wherever it stands: the last one would win.
+/// Each variable that names the version is set, and has the same value everywhere: the last one would win.
 fn identity(serving: &Serving, model: &Container) {
     let uri = uri();
     let mut expected = BTreeMap::from([
@@ -179,9 +178,9 @@ fn identity(serving: &Serving, model: &Container) {
         Runtime::Custom => {}
     }
     for (name, value) in expected {
-        let said: Vec<_> = model.env.iter().flatten().filter(|variable| variable.name == name).collect();
-        assert!(!said.is_empty(), "{name} is not set");
-        for variable in said {
+        let reported: Vec<_> = model.env.iter().flatten().filter(|variable| variable.name == name).collect();
+        assert!(!reported.is_empty(), "{name} is not set");
+        for variable in reported {
             assert!(
                 variable.value.as_deref() == Some(value) && variable.value_from.is_none(),
                 "{variable:?}"
@@ -190,7 +189,7 @@ fn identity(serving: &Serving, model: &Container) {
     }
 }
 
-/// The Service finds the server, and only once it answers.
+/// The Service finds the server, and only once it can answer.
 fn reachable(serving: &Serving, model: &Container) {
     let ports = model.ports.iter().flatten().filter(|port| port.name.as_deref() == Some("http"));
     let ports: Vec<_> =
@@ -199,8 +198,8 @@ fn reachable(serving: &Serving, model: &Container) {
     assert!(model.readiness_probe.is_some());
 }
 
-/// The first place of what is written that is not found again, items of lists anywhere. A null is there to be
-/// gone.
+/// Returns the first value of the template that is missing from the result; list items in any position. A
+/// null must be removed.
 fn lost(merged: &Value, written: &Value, place: &str) -> Option<String> {
     match (merged, written) {
         (_, Value::Null) => None,

@@ -1,4 +1,4 @@
-//! One request, over a connection of its own or over one that is kept open.
+//! One request, over a new connection or a kept one.
 
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
@@ -18,15 +18,15 @@ use tokio::{
 
 use super::report::{Connection, Loss, Outcome, Sample};
 
-/// The header in which a serving pod names the version that answers.
+/// The header with the version of the serving pod.
 const VERSION_HEADER: &str = "model-version";
 
-/// Where requests go.
+/// The target of requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// The address to connect to.
     pub(crate) address: SocketAddr,
-    /// What stands before the request's own path: empty, or the path of a proxy.
+    /// A prefix for the request's path: empty, or the path of a proxy.
     pub(crate) path_prefix: String,
 }
 
@@ -36,7 +36,7 @@ impl From<SocketAddr> for Target {
     }
 }
 
-/// What is sent, again and again.
+/// The request to send repeatedly.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     method: Method,
@@ -74,8 +74,8 @@ pub(crate) struct Client {
     request: Request,
     connection: Connection,
     timeout: Duration,
-    /// Open connections that wait for their next request, the longest idle one first: it is used next, so
-    /// that every connection that was ever opened stays in use and none hides that it has gone bad.
+    /// Idle connections, longest idle first. That one is used next, so that every connection ever opened
+    /// stays in use and a broken one shows.
     idle: Mutex<VecDeque<Sender>>,
 }
 
@@ -88,7 +88,7 @@ impl Client {
         self.connection
     }
 
-    /// Sends the request that is due at `due` and waits for its answer, at most for the client's timeout.
+    /// Sends the request due at `due` and waits for its response, at most for the client's timeout.
     pub(crate) async fn send(&self, due: Instant) -> Sample {
         let answer = timeout(self.timeout, self.answer()).await.unwrap_or(Err(Loss::Timeout));
         let outcome = match answer {
@@ -103,7 +103,7 @@ impl Client {
         while let Some(mut open) = self.take_idle() {
             match open.try_send_request(request).await {
                 Ok(response) => return self.finish(open, response).await,
-                // The server had closed the idle connection and not one byte was written to it. Every HTTP
+                // The server had closed the idle connection before anything was written to it. Every HTTP
                 // client takes another connection then; no request was lost.
                 Err(mut unsent) => match unsent.take_message() {
                     Some(message) => request = message,
@@ -122,12 +122,12 @@ impl Client {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| loss_of(&error))?;
-        // Its errors reach whoever waits for an answer; when nobody does, a broken connection is no event.
+        // Its errors reach whoever waits for a response; otherwise a broken connection does not matter.
         tokio::spawn(connection);
         Ok(sender)
     }
 
-    /// Reads the whole answer, then keeps the connection where both sides want it kept.
+    /// Reads the whole response, then keeps the connection if both sides allow it.
     async fn finish(&self, mut open: Sender, response: Response<Incoming>) -> Result<Option<String>, Loss> {
         let status = response.status();
         let version = response.headers().get(VERSION_HEADER).and_then(|value| value.to_str().ok());

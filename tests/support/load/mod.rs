@@ -1,7 +1,7 @@
 //! A load client with a constant rate, over both kinds of connection.
 //!
 //! The schedule is open: a request is due at its time, whether or not earlier ones were answered, so a slow
-//! server is seen as slow answers and not as fewer requests. Nothing is retried. What counts as lost is
+//! server shows as slow responses and not as fewer requests. Nothing is retried. What counts as lost is
 //! defined at [`Loss`].
 
 mod client;
@@ -19,16 +19,16 @@ use tokio::{
 pub(crate) use client::{Client, Request, Target};
 pub(crate) use report::{Connection, Loss, Outcome, Report, Sample, quantile};
 
-/// How many requests, how long.
+/// Rates and duration of a load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Requests per second that open a connection of their own.
+    /// Requests per second over new connections.
     pub(crate) fresh_per_second: u32,
-    /// Requests per second over connections that are kept open where the server lets them be.
+    /// Requests per second over kept connections, if the server keeps them.
     pub(crate) keep_alive_per_second: u32,
-    /// An answer that takes longer is a lost request.
+    /// A slower response counts as a lost request.
     pub(crate) timeout: Duration,
-    /// More requests of one kind than this waiting for an answer, and the next ones are not sent.
+    /// Maximum number of requests of one kind in flight; beyond it, the next ones are not sent.
     pub(crate) max_in_flight: u32,
     /// The load ends by itself after this time.
     pub(crate) at_most: Duration,
@@ -46,16 +46,16 @@ impl Plan {
         }
     }
 
-    /// The same for a machine with too much to do: a slow answer is no lost request, and servers that cannot
-    /// keep up get no queue that they never come to the end of.
+    /// The same for an overloaded machine: a slow response is not lost, and a server that cannot keep up gets
+    /// no endless queue.
     pub(crate) fn patient(self) -> Self {
         let per_second = self.fresh_per_second.max(self.keep_alive_per_second);
         Self { timeout: Duration::from_mins(1), max_in_flight: (8 * per_second).max(20), ..self }
     }
 }
 
-/// A request that is overdue by more than this is not sent: the machine stood still, and a burst to catch up
-/// would no longer be a constant rate. It is recorded as [`Outcome::NotSent`].
+/// A request that is overdue by more than this is not sent: the machine stalled, and a burst to catch up
+/// would not be a constant rate. It counts as [`Outcome::NotSent`].
 const TOO_LATE: Duration = Duration::from_secs(1);
 
 /// A load that runs until it is stopped or dropped.
@@ -84,35 +84,34 @@ impl Load {
         Self { log, stop, schedules }
     }
 
-    /// What was recorded so far.
+    /// Returns everything so far.
     pub(crate) fn report(&self) -> Report {
         Report::new(self.log.samples().clone())
     }
 
-    /// How many requests were sent so far, and how many of them were lost.
+    /// Returns how many requests were sent so far, and how many of them were lost.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let samples = self.log.samples();
         let of = |kind: fn(&Outcome) -> bool| samples.iter().filter(|sample| kind(&sample.outcome)).count();
         (of(|outcome| *outcome != Outcome::NotSent), of(|outcome| matches!(outcome, Outcome::Lost(_))))
     }
 
-    /// What was recorded so far of the requests that were due since `from`.
+    /// Returns the requests that were due since `from`.
     pub(crate) fn since(&self, from: Instant) -> Report {
         self.ended_since(from).only(|sample| from <= sample.due)
     }
 
-    /// What was recorded so far of the requests that ended since `from`, also of those that were under way
-    /// then.
+    /// Returns the requests that ended since `from`, including those in flight then.
     pub(crate) fn ended_since(&self, from: Instant) -> Report {
-        // From the end, so that a look costs the same after hours as after seconds.
+        // From the end, so that the cost does not grow with the duration of the load.
         let samples = self.log.samples();
         let recent = samples.iter().rev().take_while(|sample| from <= sample.ended + DISORDER).count();
         let recent = Report::new(samples[samples.len() - recent..].to_vec());
         recent.only(|sample| from <= sample.ended)
     }
 
-    /// Waits until `done` holds for the requests that were due since `from`, or until `deadline` has passed;
-    /// whether it holds.
+    /// Waits until `done` holds for the requests due since `from`, or until the deadline. Returns whether it
+    /// holds.
     pub(crate) async fn until(
         &self,
         from: Instant,
@@ -130,9 +129,9 @@ impl Load {
         tokio::time::timeout(deadline, reached).await.is_ok()
     }
 
-    /// Waits until clients of both kinds have been answered by the version `to` for a second, and by `from`
-    /// no more. How long after `changed` the last answer of `from` came, or `None` when they do not move
-    /// before `deadline`.
+    /// Waits until clients of both kinds have been answered by the version `to` for a second, and no longer
+    /// by `from`. Returns the time from `changed` to the last response of `from`, or `None` if they do not
+    /// move before the deadline.
     pub(crate) async fn moved(
         &self,
         changed: Instant,
@@ -148,28 +147,28 @@ impl Load {
             settled(&report.over(Connection::Fresh)) && settled(&report.over(Connection::KeepAlive))
         };
         let moved = self.until(changed, deadline, both).await;
-        // Also of requests that were under way when the change was made.
+        // Includes requests in flight when the change was made.
         let last = self.ended_since(changed).last_answer_by(from);
         moved.then(|| last.map_or(Duration::ZERO, |last| last.saturating_duration_since(changed)))
     }
 
-    /// Sends nothing more, and waits for the answers that are due.
+    /// Stops sending, and waits for outstanding responses.
     pub(crate) async fn finish(&mut self) {
         self.stop.send_replace(true);
         while self.schedules.join_next().await.is_some() {}
     }
 
-    /// Sends nothing more, waits for the answers that are due, and reports everything.
+    /// Stops sending, waits for outstanding responses, and returns everything.
     pub(crate) async fn stop(mut self) -> Report {
         self.finish().await;
         self.report()
     }
 }
 
-/// How far records may stand out of order: two tasks that end at once write in any order.
+/// How far samples may be out of order: two tasks that end at once write in any order.
 const DISORDER: Duration = Duration::from_secs(1);
 
-/// The records, nearly in the order in which the requests ended.
+/// The samples, nearly in the order in which the requests ended.
 #[derive(Default)]
 struct Log {
     samples: Mutex<Vec<Sample>>,

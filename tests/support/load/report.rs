@@ -1,4 +1,4 @@
-//! What became of the requests, and questions about it.
+//! Outcomes of requests, and statistics about them.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -9,26 +9,25 @@ use tokio::time::Instant;
 pub(crate) enum Connection {
     /// Over a new TCP connection.
     Fresh,
-    /// Over a connection that answered before, where the server left it open.
+    /// Over a kept connection, if the server left it open.
     KeepAlive,
 }
 
-/// Why a request counts as lost: everything that a caller without retries would have seen as an error. A
-/// server that closes an idle connection before a request is written to it loses nothing; see
-/// `Client::answer`.
+/// Why a request counts as lost: anything that a caller without retries would see as an error. A server that
+/// closes an idle connection before a request is written to it loses nothing; see `Client::answer`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Loss {
-    /// An answer other than 2xx.
+    /// A status other than 2xx.
     Status(u16),
-    /// Nothing listened.
+    /// The connection was refused.
     Refused,
     /// The connection was reset.
     Reset,
-    /// The connection was closed after the request was written and before its answer was complete.
+    /// The connection was closed after the request was written and before its response was complete.
     Closed,
-    /// No complete answer in time.
+    /// No complete response in time.
     Timeout,
-    /// Anything else, in the system's words.
+    /// Any other error.
     Other(String),
 }
 
@@ -48,23 +47,23 @@ impl fmt::Display for Loss {
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// With 2xx, by the version that the answer names.
+    /// With 2xx, by the version that the response names.
     Answered {
-        /// The version, where the answer names one.
+        /// The version, if the response names one.
         version: Option<String>,
     },
     /// Not with 2xx.
     Lost(Loss),
-    /// It was due, but this client could not send it in time: a gap in the measurement, not a loss.
+    /// This client could not send it in time: a gap in the measurement, not a loss.
     NotSent,
 }
 
 /// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
-    /// When it was to be sent. Latency counts from here, so that a client that falls behind hides nothing.
+    /// When it was due. Latency counts from here, so that a client that falls behind hides nothing.
     pub(crate) due: Instant,
-    /// When its answer was complete, or its loss known.
+    /// When its response was complete, or its loss known.
     pub(crate) ended: Instant,
     /// How it was connected.
     pub(crate) connection: Connection,
@@ -78,7 +77,7 @@ impl Sample {
         matches!(self.outcome, Outcome::Answered { .. })
     }
 
-    /// The version that answered, where the answer names one.
+    /// Returns the version that answered, if the response names one.
     pub(crate) fn version(&self) -> Option<&str> {
         match &self.outcome {
             Outcome::Answered { version } => version.as_deref(),
@@ -87,7 +86,7 @@ impl Sample {
     }
 }
 
-/// Records, and questions about them.
+/// Samples, and statistics about them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     samples: Vec<Sample>,
@@ -98,7 +97,7 @@ impl Report {
         Self { samples }
     }
 
-    /// Several as one.
+    /// Merges several reports.
     pub(crate) fn of_all(reports: impl IntoIterator<Item = Self>) -> Self {
         Self::new(reports.into_iter().flat_map(|report| report.samples).collect())
     }
@@ -108,17 +107,17 @@ impl Report {
         &self.samples
     }
 
-    /// The part of it that `keep` holds for.
+    /// Returns the samples that match `keep`.
     pub(crate) fn only(&self, keep: impl Fn(&Sample) -> bool) -> Self {
         Self::new(self.samples.iter().filter(|sample| keep(sample)).cloned().collect())
     }
 
-    /// The requests that were due in a span of time.
+    /// Returns the requests that were due in a span of time.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Self {
         self.only(|sample| from <= sample.due && sample.due < to)
     }
 
-    /// The requests with one kind of connection.
+    /// Returns the requests with one kind of connection.
     pub(crate) fn over(&self, connection: Connection) -> Self {
         self.only(|sample| sample.connection == connection)
     }
@@ -128,12 +127,12 @@ impl Report {
         self.samples.len() - self.not_sent()
     }
 
-    /// How many requests were due and could not be sent in time.
+    /// Returns how many requests could not be sent in time.
     pub(crate) fn not_sent(&self) -> usize {
         self.samples.iter().filter(|sample| sample.outcome == Outcome::NotSent).count()
     }
 
-    /// How many requests were answered with 2xx, by version; `?` where the answer names none.
+    /// Returns how many requests were answered with 2xx, by version; `?` if the response names none.
     pub(crate) fn answered(&self) -> BTreeMap<String, usize> {
         let mut answered = BTreeMap::new();
         for sample in &self.samples {
@@ -160,12 +159,12 @@ impl Report {
         self.losses().values().sum()
     }
 
-    /// When the first complete answer of a version was here.
+    /// Returns the time of a version's first complete response.
     pub(crate) fn first_answer_by(&self, version: &str) -> Option<Instant> {
         self.answers_by(version).min()
     }
 
-    /// When the last complete answer of a version was here.
+    /// Returns the time of a version's last complete response.
     pub(crate) fn last_answer_by(&self, version: &str) -> Option<Instant> {
         self.answers_by(version).max()
     }
@@ -174,7 +173,7 @@ impl Report {
         self.samples.iter().filter(move |sample| sample.version() == Some(version)).map(|sample| sample.ended)
     }
 
-    /// The time within which the `share` (0 to 1) fastest of the answered requests were answered.
+    /// Returns the latency within which the fastest `share` (0 to 1) of the answered requests were answered.
     pub(crate) fn latency(&self, share: f64) -> Option<Duration> {
         let times =
             self.samples.iter().filter(|sample| sample.is_answered()).map(|sample| sample.ended - sample.due);
@@ -182,7 +181,7 @@ impl Report {
     }
 }
 
-/// The smallest of `values` that at least the `share` (0 to 1) of them does not exceed.
+/// Returns the smallest of `values` that at least the given `share` (0 to 1) of them does not exceed.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,

@@ -1,7 +1,7 @@
 //! An independent invariants of promise 1: whenever a Service was written, a pod that it selects was ready.
 //!
-//! It compares revisions, not arrival times: every write to the cluster has a number of its own, and two
-//! watches together tell which pods were ready when the Service got its selector.
+//! Compares revisions, not arrival times: every write to the cluster has a unique revision, and two watches
+//! together show which pods were ready when the Service got its selector.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +47,7 @@ impl Audit {
         self.by_hand.lock().insert(revision(written));
     }
 
-    /// Waits until a Service is seen that `wanted` holds for, written after a moment.
+    /// Waits until a Service matches `wanted`, written after a given time.
     pub(crate) async fn service_since(
         &self,
         moment: Instant,
@@ -58,7 +58,7 @@ impl Audit {
         self.services.until(what, Duration::from_secs(20), wanted).await
     }
 
-    /// How often a Service was written; an error when one was written to where no pod was ready.
+    /// Returns how many times a Service was written; fails if one was pointed to where no pod was ready.
     pub(crate) async fn verdict(&self) -> Result<usize> {
         // One watch may lag behind the other.
         const LAG: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ impl Audit {
     }
 }
 
-/// The pods that were ready at a revision.
+/// Returns the pods that were ready at a revision.
 fn ready_at(pods: &[Seen<Pod>], at: u64) -> Vec<Pod> {
     let mut present: BTreeMap<String, Pod> = BTreeMap::new();
     for seen in pods.iter().take_while(|seen| revision(&seen.object) < at) {
@@ -112,7 +112,7 @@ fn ready_at(pods: &[Seen<Pod>], at: u64) -> Vec<Pod> {
     present.into_values().collect()
 }
 
-/// The number of the write that made a state.
+/// Returns the revision of a state.
 pub(crate) fn revision<K: Resource>(object: &K) -> u64 {
     object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Objects of our kinds, right and wrong, made from the CRDs' own schemas.
+//! Valid and invalid objects of our kinds, generated from the CRDs' schemas.
 
 use std::{collections::BTreeMap, env};
 
@@ -15,7 +15,7 @@ pub(crate) mod generate;
 
 pub(crate) const KINDS: [&str; 3] = ["ModelAlias", "RegisteredModel", "ModelRegistry"];
 
-/// What the objects of a run are made from; `PROPTEST_RNG_SEED` chooses it.
+/// The seed of a run's objects: `PROPTEST_RNG_SEED`, or a random one.
 pub(crate) fn seed() -> u64 {
     env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122)
 }
@@ -31,12 +31,12 @@ pub(crate) fn resource(kind: &str) -> ApiResource {
     resource
 }
 
-/// The schemas of the kinds' specs, as hostile objects are made from them.
+/// The schemas of the kinds' specs, from which hostile objects are generated.
 pub(crate) fn schemas() -> Result<BTreeMap<&'static str, Value>> {
     KINDS.iter().map(|kind| Ok((*kind, schema(kind)?))).collect()
 }
 
-/// The schema of a kind's spec, as hostile objects are made from it.
+/// Returns the schema of a kind's spec, from which hostile objects are generated.
 fn schema(kind: &str) -> Result<Value> {
     let definitions = custom_resource_definitions();
     let definition = definitions.iter().find(|definition| definition.spec.names.kind == kind);
@@ -45,7 +45,7 @@ fn schema(kind: &str) -> Result<Value> {
     let fields = &mut schema["properties"];
     match kind {
         "ModelAlias" => {
-            // Many that lead somewhere; and pods for a machine that others use as well.
+            // Many references that resolve; and few pods, because the machine is shared.
             fields["modelRef"]["properties"]["name"] = json!({ "enum": ["model", "model", "model", "model", "model", "model", "model", "mode l", "nobody"] });
             let aliases = (1..60).map(|number| format!("a{number}"));
             let others = ["champion", "latest", "V3", "a b", "", "ünï"].map(str::to_owned);
@@ -73,21 +73,20 @@ fn schema(kind: &str) -> Result<Value> {
             });
         }
         "ModelRegistry" => {
-            // Nothing but this machine is ever asked.
+            // Only addresses of this machine.
             fields["mlflow"]["properties"]["url"] = json!({ "enum": [
                 "http://127.0.0.1:9", "https://127.0.0.1:9/x", "http://[::1]:9", "http://127.0.0.1:99999",
                 "http://127.0.0.1.5", "http://127.0.0.999", "http://[::1%25eth0]/", "http://127.0.0.1:9/?x", "ftp://127.0.0.1",
                 "http://u:p@127.0.0.1", "", "127.0.0.1", "http://", "http://xn--/", 7,
             ] });
         }
-        // A model that is to be deleted from a registry that is not there is waited for, as another test
-        // shows.
+        // Deleting a model from a missing registry would wait, which another test covers.
         _ => fields["deletionPolicy"] = json!({ "enum": ["Retain", "Retain", "Retain", "retain", 7] }),
     }
     Ok(schema)
 }
 
-/// The bytes of one object, the same for the same seed.
+/// Returns the bytes of one object, deterministic for a seed.
 pub(crate) fn bytes(seed: u64, index: usize) -> Vec<u8> {
     let mut state = seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut bytes = Vec::new();
@@ -108,7 +107,8 @@ pub(crate) fn object(seed: u64, index: usize, schemas: &BTreeMap<&str, Value>) -
     let name = if generator.chance(24) { generator.text() } else { format!("hostile-{index}") };
     let mut spec = generator.value(&schemas[kind]);
     if let (Some(spec), "ModelAlias", false) = (spec.as_object_mut(), kind, generator.chance(24)) {
-        // Of two fields that exclude each other, one; and often a plain way to serve, so that many do.
+        // Keeps one of two mutually exclusive fields, and often a plain `serving`, so that many objects
+        // serve.
         let other = if spec.contains_key("version") { "follow" } else { "version" };
         spec.remove(other);
         if !spec.contains_key("version") {
@@ -121,7 +121,7 @@ pub(crate) fn object(seed: u64, index: usize, schemas: &BTreeMap<&str, Value>) -
                 serving["template"] = template;
             }
             spec.insert("serving".to_owned(), serving);
-            // Simulated pods answer no requests.
+            // Simulated pods do not answer requests.
             spec.insert("rollout".to_owned(), json!({ "smokeTest": { "mode": "Disabled" } }));
         }
     }

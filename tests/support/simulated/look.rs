@@ -1,4 +1,4 @@
-//! What the cluster shows of a place.
+//! Queries about a place in the cluster.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::place::{PATIENCE, Place};
 
-/// The number of pods that each version is asked to have.
+/// Returns the desired number of pods of each version.
 pub(crate) async fn sizes(place: &Place) -> Result<BTreeMap<String, i32>> {
     let deployments = place.api::<Deployment>().list(&ListParams::default()).await?;
     let size = |deployment: Deployment| {
@@ -33,7 +33,7 @@ pub(crate) async fn sizes(place: &Place) -> Result<BTreeMap<String, i32>> {
     Ok(sizes)
 }
 
-/// Waits until each version is asked to have so many pods, and there is no other.
+/// Waits until exactly these versions have these desired numbers of pods.
 pub(crate) async fn until_sizes<const N: usize>(place: &Place, wanted: [(&str, i32); N]) -> Result<()> {
     let wanted = wanted.map(|(version, size)| (version.to_owned(), size)).into();
     let began = Instant::now();
@@ -47,7 +47,7 @@ pub(crate) async fn until_sizes<const N: usize>(place: &Place, wanted: [(&str, i
     }
 }
 
-/// The version that the Service selects.
+/// Returns the version that the Service selects.
 pub(crate) async fn selected(place: &Place) -> Result<String> {
     let service = place.api::<Service>().get("champion").await?;
     let selector = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
@@ -55,7 +55,7 @@ pub(crate) async fn selected(place: &Place) -> Result<String> {
     selector.get(labels::VERSION).cloned().context("the Service selects no version")
 }
 
-/// The revision of everything that Laurel writes.
+/// Returns the revisions of everything that Laurel writes.
 pub(crate) async fn revisions(place: &Place) -> Result<BTreeMap<String, Option<String>>> {
     fn each<K: Resource<DynamicType = ()>>(
         objects: Vec<K>,
@@ -73,7 +73,8 @@ pub(crate) async fn revisions(place: &Place) -> Result<BTreeMap<String, Option<S
     Ok(revisions)
 }
 
-/// The same, once nothing has been written for a while: what was observed last may still have to be told.
+/// The same, once nothing has been written for a while: the last observation may still have to be written to
+/// the status.
 pub(crate) async fn settled(place: &Place) -> Result<BTreeMap<String, Option<String>>> {
     let began = Instant::now();
     let mut before = revisions(place).await?;
@@ -103,7 +104,7 @@ pub(crate) async fn no_more_pods(place: &Place) -> Result<Api<ResourceQuota>> {
     Ok(quotas)
 }
 
-/// Keeps the pods of a version from ever becoming ready, by a policy of the API server that goes with the
+/// Keeps the pods of a version from ever becoming ready, by an admission policy that is deleted with the
 /// namespace.
 pub(crate) async fn never_ready(place: &Place, version: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(place.cluster.client.clone());
@@ -139,7 +140,7 @@ pub(crate) async fn never_ready(place: &Place, version: &str) -> Result<()> {
     until_in_force(place, version, true).await
 }
 
-/// Ends what [`never_ready`] began.
+/// Undoes [`never_ready`].
 pub(crate) async fn ready_again(place: &Place, version: &str) -> Result<()> {
     let name = never_ready_name(place);
     for kind in ["MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"] {
@@ -152,7 +153,7 @@ fn never_ready_name(place: &Place) -> String {
     format!("never-ready-{}", place.namespace)
 }
 
-/// Waits until new pods of a version are, or are no longer, kept from becoming ready.
+/// Waits until the policy on new pods of a version is, or is no longer, in force.
 async fn until_in_force(place: &Place, version: &str, wanted: bool) -> Result<()> {
     let pods = place.api::<Pod>();
     let probe: Pod = serde_json::from_value(json!({

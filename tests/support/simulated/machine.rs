@@ -1,4 +1,4 @@
-//! This machine: the checkout, free ports, who may run beside whom, the CRDs in the cluster.
+//! This machine: the checkout, free ports, which tests may run at the same time, the CRDs in the cluster.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use tokio::{runtime::Runtime, task::spawn_blocking};
 
 use crate::support::cluster::Cluster;
 
-/// The one runtime of all tests: clients and watches live on it.
+/// The runtime of all tests: clients and watches run on it.
 pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 });
@@ -25,16 +25,16 @@ pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Who may run at the same time on the control plane.
+/// Which tests may run at the same time on the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Company {
-    /// Nobody else: an operator that takes all namespaces in hand runs.
+    /// No others: an operator for all namespaces is running.
     Alone,
-    /// Others whose operators keep to namespaces of their own.
+    /// Others whose operators are restricted to their own namespaces.
     Shared,
 }
 
-/// Waits until these tests may run; as long as the file is held, they may.
+/// Waits until these tests may run; they may as long as the file is held.
 pub(crate) async fn admitted(company: Company) -> Result<File> {
     let lock = File::create(repository().join(".cluster/api/control-plane-tests.lock"))?;
     let wait = move || match company {
@@ -47,7 +47,7 @@ pub(crate) async fn admitted(company: Company) -> Result<File> {
 /// Installs the CRDs of the checkout, and waits until they are served.
 pub(crate) async fn install_crds(cluster: &Cluster) -> Result<()> {
     let crds = repository().join("crds");
-    let crds = crds.to_str().context("the path of the checkout is no text")?;
+    let crds = crds.to_str().context("the path of the checkout is not UTF-8")?;
     cluster.run_kubectl(&["apply", "--server-side", "--force-conflicts", "-k", crds], None).await?;
     let wait = ["wait", "--for=condition=Established", "--timeout=30s", "crd"];
     let kinds = ["modelregistries", "clustermodelregistries", "registeredmodels", "modelaliases"];
@@ -56,20 +56,20 @@ pub(crate) async fn install_crds(cluster: &Cluster) -> Result<()> {
     cluster.run_kubectl(&[&wait[..], &names[..]].concat(), None).await.map(drop)
 }
 
-/// The operator as it was when the run began: a build meanwhile changes nothing for it.
+/// The operator binary as it was when the run began, unaffected by later builds.
 pub(crate) fn operator(folder: &Path) -> Result<PathBuf> {
     let (built, kept) = (env!("CARGO_BIN_EXE_laurel"), folder.join("laurel"));
     std::fs::hard_link(built, &kept).or_else(|_| std::fs::copy(built, &kept).map(drop))?;
     Ok(kept)
 }
 
-/// A port that nobody listens on. It lies below the ports that outgoing connections are given, so that none
-/// of those takes it before it is used, and this process gives it out once.
+/// Returns a free port. It is below the ephemeral range, so that no outgoing connection takes it first, and
+/// is returned only once.
 pub(crate) fn free_port() -> Result<u16> {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
-        // Runs side by side begin at different places.
+        // Concurrent runs start at different ports.
         let place = std::process::id().wrapping_mul(997) % u32::from(COUNT);
         AtomicU16::new(u16::try_from(place).unwrap_or_default())
     });

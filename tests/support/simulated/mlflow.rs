@@ -1,4 +1,4 @@
-//! A real MLflow server as a process, and its REST API as another user of it.
+//! A real MLflow server as a process, and its REST API as another user.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use super::{
     process::Process,
 };
 
-/// An MLflow server. It lets itself be called `127.0.0.1`, and by no other name.
+/// An MLflow server. It accepts `127.0.0.1` as its host name, and no other.
 pub(crate) struct Mlflow {
     pub(crate) port: u16,
     http: Client,
@@ -45,14 +45,14 @@ impl Mlflow {
         let mlflow = Self { port, http, _process: process };
         let began = Instant::now();
         while mlflow.get("registered-models/search?max_results=1").await.is_err() {
-            let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            ensure!(began.elapsed() < Duration::from_secs(90), "MLflow does not answer: {}", said());
+            let reported = || std::fs::read_to_string(&log).unwrap_or_default();
+            ensure!(began.elapsed() < Duration::from_secs(90), "MLflow does not answer: {}", reported());
             sleep(Duration::from_millis(200)).await;
         }
         Ok(mlflow)
     }
 
-    /// Where it answers.
+    /// Returns its URL.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -63,7 +63,7 @@ impl Mlflow {
         Ok(found["webhooks"].as_array().cloned().unwrap_or_default())
     }
 
-    /// Registers a webhook for moved aliases; its id.
+    /// Registers a webhook for moved aliases. Returns its id.
     pub(crate) async fn create_webhook(&self, name: &str, url: &str, secret: &str) -> Result<String> {
         let events = [json!({ "entity": "MODEL_VERSION_ALIAS", "action": "CREATED" })];
         let body = json!({ "name": name, "url": url, "secret": secret, "events": events });
@@ -81,7 +81,7 @@ impl Mlflow {
         self.send(Method::POST, "registered-models/create", &json!({ "name": name })).await.map(drop)
     }
 
-    /// What it says of a model; `None` when there is none.
+    /// Returns a model; `None` if there is none.
     pub(crate) async fn model(&self, name: &str) -> Result<Option<Value>> {
         let found = self.call(Method::GET, &format!("registered-models/get?name={name}"), None).await?;
         ensure!([200, 404].contains(&found.0), "{found:?}");
@@ -127,15 +127,14 @@ impl Mlflow {
         Ok(versions.map(|version| (text(&version["version"]), tags(version))).collect())
     }
 
-    /// Registers the next version of a model. MLflow does not look whether its source exists.
+    /// Registers the next version of a model. MLflow does not check that its source exists.
     pub(crate) async fn register(&self, model: &str) -> Result<String> {
         let body = json!({ "name": model, "source": "s3://nowhere/model" });
         let made = self.send(Method::POST, "model-versions/create", &body).await?;
         made["model_version"]["version"].as_str().map(str::to_owned).context("a version has a number")
     }
 
-    /// Registers the next version of a model as a logged model of its own, whose identity the version's
-    /// source is.
+    /// Registers the next version of a model as a new logged model, which is the version's source.
     pub(crate) async fn register_logged(&self, model: &str) -> Result<String> {
         let logged = json!({ "experiment_id": "0", "name": "logged" });
         let logged = self.send(Method::POST, "logged-models", &logged).await?;
@@ -150,13 +149,13 @@ impl Mlflow {
         self.send(Method::DELETE, "registered-models/delete", &json!({ "name": name })).await.map(drop)
     }
 
-    /// Gives a model another name; it keeps its versions and aliases.
+    /// Renames a model; it keeps its versions and aliases.
     pub(crate) async fn rename_model(&self, name: &str, new_name: &str) -> Result<()> {
         let body = json!({ "name": name, "new_name": new_name });
         self.send(Method::POST, "registered-models/rename", &body).await.map(drop)
     }
 
-    /// Deletes a version, and with it the aliases that name it.
+    /// Deletes a version, and the aliases that name it.
     pub(crate) async fn delete_version(&self, model: &str, version: &str) -> Result<()> {
         let body = json!({ "name": model, "version": version });
         self.send(Method::DELETE, "model-versions/delete", &body).await.map(drop)
@@ -170,7 +169,7 @@ impl Mlflow {
         Ok(it.and_then(|it| it["version"].as_str().map(str::to_owned)))
     }
 
-    /// The version that an alias names in each of these models, in one request. A model that is not there is
+    /// Returns the version that an alias names in each of these models, in one request. Missing models are
     /// left out.
     pub(crate) async fn aliases(
         &self,
@@ -191,19 +190,19 @@ impl Mlflow {
         Ok(found["registered_models"].as_array().into_iter().flatten().map(named).collect())
     }
 
-    /// Lets an alias name a version.
+    /// Sets an alias to a version.
     pub(crate) async fn set_alias(&self, model: &str, alias: &str, version: &str) -> Result<()> {
         let body = json!({ "name": model, "alias": alias, "version": version });
         self.send(Method::POST, "registered-models/alias", &body).await.map(drop)
     }
 
-    /// Removes an alias.
+    /// Deletes an alias.
     pub(crate) async fn delete_alias(&self, model: &str, alias: &str) -> Result<()> {
         let body = json!({ "name": model, "alias": alias });
         self.send(Method::DELETE, "registered-models/alias", &body).await.map(drop)
     }
 
-    /// Puts a version into a stage, as it was done before there were aliases.
+    /// Moves a version to a stage, as was done before there were aliases.
     pub(crate) async fn transition_stage(&self, model: &str, version: &str, stage: &str) -> Result<()> {
         let body =
             json!({ "name": model, "version": version, "stage": stage, "archive_existing_versions": false });
@@ -239,7 +238,7 @@ impl Mlflow {
     }
 }
 
-/// What lets a server deliver webhooks to this machine, with a key that no other server has.
+/// The environment of a server that delivers webhooks to this machine, with a unique key.
 fn webhooks() -> Result<[(&'static str, String); 4]> {
     let mut key = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
@@ -247,8 +246,7 @@ fn webhooks() -> Result<[(&'static str, String); 4]> {
         ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", BASE64_URL_SAFE.encode(key)),
         ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https".to_owned()),
         ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true".to_owned()),
-        // It keeps what it read of its webhooks for a minute otherwise, and a new one misses what happens
-        // meanwhile.
+        // By default it caches its webhooks for a minute, and a new webhook would miss events.
         ("MLFLOW_WEBHOOK_CACHE_TTL", "1".to_owned()),
     ])
 }

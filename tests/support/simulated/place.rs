@@ -1,4 +1,4 @@
-//! Where a test plays: a namespace and a registered model of its own, and a ModelAlias `champion` to change.
+//! The place of a test: a namespace, a registered model, and a ModelAlias `champion` to change.
 
 use std::{any::Any, fmt::Debug, future::Future, panic::AssertUnwindSafe, time::Duration};
 
@@ -30,7 +30,7 @@ use crate::support::{
 /// Simulated pods are ready at once, and the registry is polled every 5 seconds; the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What every wish has, if it does not say otherwise.
+/// The default spec, which tests override.
 const CHAMPION: &str = "
 apiVersion: laurel.dev/v1alpha1
 kind: ModelAlias
@@ -42,12 +42,12 @@ spec:
     image: registry.example/serving:1
     replicas: 2
   rollout:
-    smokeTest: {mode: Disabled}       # Simulated pods answer no requests.
+    smokeTest: {mode: Disabled}       # Simulated pods do not answer requests.
     progressDeadline: 30s
   deletionPolicy: Delete
 ";
 
-/// Where a test plays.
+/// The place of a test.
 pub(crate) struct Place {
     pub(crate) cluster: Cluster,
     pub(crate) mlflow: &'static Mlflow,
@@ -60,8 +60,7 @@ pub(crate) struct Place {
     events: Watch<Event>,
 }
 
-/// Plays a story, and makes an error of a panic and of one that takes too long, so that cleaning up comes
-/// after it.
+/// Runs a story, and turns a panic or a timeout into an error, so that cleaning up still happens.
 pub(crate) async fn reported(story: impl Future<Output = Result<()>>, longest: Duration) -> Result<()> {
     let reported = AssertUnwindSafe(timeout(longest, story)).catch_unwind().await;
     let in_time = reported.map_err(|panic| anyhow!(words(panic.as_ref())))?;
@@ -75,7 +74,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
 }
 
 impl Place {
-    /// Makes a namespace for a test, and watches it.
+    /// Creates a namespace for a test, and watches it.
     pub(crate) async fn create(
         cluster: &Cluster,
         mlflow: &'static Mlflow,
@@ -96,7 +95,7 @@ impl Place {
         })
     }
 
-    /// A model with `count` versions in the registry, and the RegisteredModel `model` that speaks of it.
+    /// Creates a model with `count` versions in the registry, and the RegisteredModel `model` for it.
     pub(crate) async fn registered(&self, count: usize) -> Result<()> {
         self.mlflow.create_model(&self.model).await?;
         for _ in 0..count {
@@ -105,7 +104,7 @@ impl Place {
         self.describe_model("").await
     }
 
-    /// The RegisteredModel `model`; `spec` is YAML, a line for each field.
+    /// Applies the RegisteredModel `model`; `spec` is YAML, one line for each field.
     pub(crate) async fn describe_model(&self, spec: &str) -> Result<()> {
         let mut manifest: Value = serde_yaml::from_str(&format!(
             "
@@ -121,7 +120,7 @@ spec: {{modelName: {}}}
         Ok(())
     }
 
-    /// The default registry of the namespace.
+    /// Applies the default registry of the namespace.
     pub(crate) async fn default_registry(&self, url: &str) -> Result<()> {
         let registry = json!({
             "apiVersion": "laurel.dev/v1alpha1",
@@ -132,7 +131,7 @@ spec: {{modelName: {}}}
         self.apply(&registry.to_string()).await
     }
 
-    /// What `kubectl apply --server-side` does with a manifest, of one object or more.
+    /// Does the same as `kubectl apply --server-side` with a manifest of one or more objects.
     pub(crate) async fn apply(&self, manifest: &str) -> Result<()> {
         for document in serde_yaml::Deserializer::from_str(manifest) {
             self.apply_value(&Value::deserialize(document)?).await?;
@@ -151,7 +150,7 @@ spec: {{modelName: {}}}
         api.patch(text("/metadata/name"), &applied, &Patch::Apply(manifest)).await
     }
 
-    /// Applies an object that has no namespace.
+    /// Applies a cluster-scoped object.
     pub(crate) async fn apply_cluster_wide(&self, manifest: &Value) -> Result<()> {
         let text = |pointer| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (group, version) = text("/apiVersion").split_once('/').unwrap_or_default();
@@ -162,7 +161,7 @@ spec: {{modelName: {}}}
         Ok(())
     }
 
-    /// Deletes an object that has no namespace.
+    /// Deletes a cluster-scoped object.
     pub(crate) async fn delete_cluster_wide(&self, group: &str, kind: &str, name: &str) -> Result<()> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
         let api: Api<DynamicObject> = Api::all_with(self.cluster.client.clone(), &resource);
@@ -170,18 +169,18 @@ spec: {{modelName: {}}}
         Ok(())
     }
 
-    /// Why the API server refuses a manifest, as kubectl shows it.
+    /// Returns why the API server rejects a manifest, as kubectl shows it.
     pub(crate) async fn error_message(&self, manifest: &Value) -> Result<String> {
         match self.apply_value(manifest).await {
-            // 500 is how a server-side apply meets a field of the wrong type.
+            // A server-side apply with a field of the wrong type returns 500.
             Err(kube::Error::Api(status)) if [400, 422, 500].contains(&status.code) => Ok(status.message),
             Err(error) => Err(error.into()),
             Ok(_) => Err(anyhow!("it was accepted:\n{}", serde_yaml::to_string(manifest)?)),
         }
     }
 
-    /// The manifest of `champion`; `spec` is YAML merged over what every wish has, and `null` takes something
-    /// away.
+    /// Returns the manifest of `champion`; `spec` is YAML merged over the default spec, where `null` removes
+    /// a field.
     pub(crate) fn manifest(spec: &str) -> Result<Value> {
         let mut manifest: Value = serde_yaml::from_str(CHAMPION)?;
         merge(&mut manifest["spec"], serde_yaml::from_str(spec)?);
@@ -194,14 +193,14 @@ spec: {{modelName: {}}}
         self.champion.accepted().await
     }
 
-    /// Wishes, and waits until the wish is met.
+    /// Applies the ModelAlias, and waits until the desired state is reached.
     pub(crate) async fn get(&self, spec: &str) -> Result<Change> {
         let change = self.desired(spec).await?;
         self.champion.ready(change, PATIENCE).await?;
         Ok(change)
     }
 
-    /// An API of this namespace.
+    /// Returns an API for this namespace.
     pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -209,7 +208,7 @@ spec: {{modelName: {}}}
         Api::namespaced(self.cluster.client.clone(), &self.namespace)
     }
 
-    /// Changes an object by hand: a JSON merge patch.
+    /// Edits an object by hand, with a JSON merge patch.
     pub(crate) async fn edit<K>(&self, name: &str, patch: Value) -> Result<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
@@ -217,7 +216,7 @@ spec: {{modelName: {}}}
         Ok(self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?)
     }
 
-    /// Sets the annotation that asks to try again.
+    /// Sets the retry annotation.
     pub(crate) async fn retry(&self, value: &str) -> Result<()> {
         let annotation = json!({ "metadata": { "annotations": { "laurel.dev/retry": value } } });
         self.edit::<ModelAlias>("champion", annotation).await.map(drop)
@@ -229,12 +228,12 @@ spec: {{modelName: {}}}
         self.cluster.run_kubectl(&[&namespace[..], arguments].concat(), None).await
     }
 
-    /// The version that an alias of the model names in the registry.
+    /// Returns the version that an alias of the model names in the registry.
     pub(crate) async fn named(&self, alias: &str) -> Result<Option<String>> {
         self.mlflow.alias(&self.model, alias).await
     }
 
-    /// Waits until an alias of the model names a version in the registry; `None` is no version.
+    /// Waits until an alias of the model names a version in the registry; `None` for no version.
     pub(crate) async fn until_named(&self, alias: &str, version: Option<&str>) -> Result<()> {
         let began = Instant::now();
         loop {
@@ -252,7 +251,7 @@ spec: {{modelName: {}}}
         self.event(reason.into()).await
     }
 
-    /// The same, for an Event that is no condition's reason.
+    /// The same, for an Event whose reason is not a condition's.
     pub(crate) async fn event(&self, reason: &str) -> Result<()> {
         let wanted = |event: &Event| {
             event.reason.as_deref() == Some(reason)
@@ -262,7 +261,7 @@ spec: {{modelName: {}}}
         self.events.until(&what, PATIENCE, |seen| wanted(&seen.object)).await.map(drop)
     }
 
-    /// Prints what a person would look at first.
+    /// Prints diagnostics.
     pub(crate) async fn show(&self) {
         let looks: [&[&str]; 4] = [
             &["get", "laurel", "-o", "wide"],
@@ -276,7 +275,7 @@ spec: {{modelName: {}}}
         }
     }
 
-    /// Deletes everything. Each ModelAlias is waited for: the rest goes without the operator.
+    /// Deletes everything. Waits for each ModelAlias; the rest needs no operator.
     pub(crate) async fn clean_up(&self) -> Result<()> {
         let aliases: Api<ModelAlias> = self.api();
         for alias in aliases.list(&ListParams::default()).await? {
@@ -302,7 +301,7 @@ spec: {{modelName: {}}}
     }
 }
 
-/// `over` merged over `base`, object by object; `null` removes.
+/// Merges `over` over `base`, object by object; `null` removes.
 fn merge(base: &mut Value, over: Value) {
     match (base, over) {
         (_, Value::Null) => {}

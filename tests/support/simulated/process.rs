@@ -1,4 +1,4 @@
-//! A child process that ends with the one that started it, however that ends.
+//! A child process that ends with its parent, even if that is killed.
 
 use std::{
     fs::File,
@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 
-/// Starts a program and waits for a line: `TERM` lets the program end, and its exit status is the shell's;
-/// the end of the input kills the whole group.
+/// Starts a program and reads lines: `TERM` terminates the program and passes on its exit status; the end of
+/// the input kills the whole group.
 const SHELL: &str = r#"
 "$@" &
 if read -r line && [ "$line" = TERM ]; then
@@ -27,12 +27,12 @@ kill -KILL 0
 /// A running program in a process group of its own.
 pub(crate) struct Process {
     shell: Child,
-    /// When its last holder lets go of it, the shell kills the whole group.
+    /// When its last owner drops it, the shell kills the whole group.
     leash: Option<ChildStdin>,
 }
 
 impl Process {
-    /// Starts `program`, which writes to the end of `log`.
+    /// Starts `program`, which appends to `log`.
     pub(crate) fn start(program: &mut Command, log: &Path) -> Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         let mut shell = Command::new("sh");
@@ -50,14 +50,14 @@ impl Process {
         Ok(Self { shell, leash })
     }
 
-    /// Ends it without a word, and waits until it is gone.
+    /// Kills it, and waits until it is gone.
     pub(crate) fn kill(mut self) -> Result<()> {
         drop(self.leash.take());
         self.shell.wait()?;
         Ok(())
     }
 
-    /// Asks it to end, and waits until it has; how it ended. One that does not end in time is killed, and is
+    /// Terminates it and waits. Returns its exit status. One that does not exit in time is killed, which is
     /// an error.
     pub(crate) async fn terminate(mut self, deadline: Duration) -> Result<ExitStatus> {
         self.leash.as_mut().context("the process has no leash")?.write_all(b"TERM\n")?;

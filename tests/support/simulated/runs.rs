@@ -1,4 +1,4 @@
-//! MLflow's runs, as a training job writes them: metrics, and versions that a run made.
+//! MLflow runs as training jobs write them: metrics, and versions produced by a run.
 
 use anyhow::{Context, Result};
 use reqwest::Method;
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::mlflow::Mlflow;
 
 impl Mlflow {
-    /// Registers the next version of a model, made by a run with these metrics; the number, and the run.
+    /// Registers the next version of a model, produced by a run with these metrics. Returns its number and
+    /// the run.
     pub(crate) async fn register_run(
         &self,
         model: &str,
@@ -25,9 +26,9 @@ impl Mlflow {
         Ok((version.to_owned(), run))
     }
 
-    /// Logs a metric of a run; also one that is no number.
+    /// Logs a metric of a run, which may be NaN.
     pub(crate) async fn log_metric(&self, run: &str, key: &str, value: f64) -> Result<()> {
-        // JSON has no other word for it.
+        // JSON has no other representation.
         let value = if value.is_nan() { json!("NaN") } else { json!(value) };
         let timestamp = jiff::Timestamp::now().as_millisecond();
         let body = json!({ "run_id": run, "key": key, "value": value, "timestamp": timestamp, "step": 0 });

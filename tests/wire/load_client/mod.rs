@@ -1,5 +1,5 @@
-//! The load client that the demo and the end-to-end tests measure with, against servers that misbehave in one
-//! way each: what must count as lost is counted, and nothing else is.
+//! The load client of the demo and the end-to-end tests, against servers that each misbehave in one way: only
+//! what must count as lost does.
 
 #[path = "../../support/load/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the end-to-end tests use the rest")]
@@ -12,7 +12,7 @@ use load::{Connection, Load, Loss, Plan, Report, Request, Target};
 use server::{Behaviour, Server};
 use tokio::time::Instant;
 
-/// Sends 50 requests per second with one kind of connection until `count` have ended, and reports all.
+/// Sends 50 requests per second with one kind of connection until `count` have ended. Returns all.
 async fn send(server: &Server, connection: Connection, count: usize) -> Report {
     let per_second = |kind| if kind == connection { 50 } else { 0 };
     let plan = Plan {
@@ -29,7 +29,7 @@ async fn send(server: &Server, connection: Connection, count: usize) -> Report {
     load.stop().await
 }
 
-/// The only kind of loss in a report in which every request was lost.
+/// Returns the only kind of loss in a report in which every request was lost.
 fn only_loss(report: &Report) -> Loss {
     assert!(report.answered().is_empty(), "{report}");
     let losses = report.losses();
@@ -122,7 +122,8 @@ async fn the_rate_is_kept_when_answers_are_slow() {
     let server = Server::start(Behaviour::Slow(delay)).await;
     let start = Instant::now();
     let report = send(&server, Connection::Fresh, 50).await;
-    // 50 a second, each answered after 0.4 s: a client that waits for answers would need 20 s for 50 of them.
+    // 50 a second, each answered after 0.4 s: a client that waits for responses would need 20 s for 50 of
+    // them.
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}: {report}", start.elapsed());
     assert!(report.latency(0.5) >= Some(delay), "{report}");
     assert_eq!(report.lost(), 0, "{report}");
@@ -143,7 +144,7 @@ async fn requests_are_counted_by_the_time_they_were_due_or_ended() {
     let (ended, asked) = (load.ended_since(moment), load.since(moment));
     assert!(ended.samples().iter().all(|status| moment <= status.ended), "{ended}");
     assert!(asked.samples().iter().all(|status| moment <= status.due), "{asked}");
-    // 100 a second for 0.4 s were under way.
+    // 100 a second for 0.4 s were in flight.
     assert!(ended.sent() > asked.sent() + 20, "{ended}; {asked}");
     let (sent, lost) = load.counts();
     assert!(sent >= ended.sent() && lost == 0, "{sent} sent, {lost} lost");
@@ -156,7 +157,7 @@ async fn requests_that_could_not_be_sent_in_time_are_counted() {
     let start = Instant::now();
     let load = Load::start(&Target::from(server.address), &Request::get("/ping"), plan);
     assert!(load.until(start, Duration::from_secs(5), |report| report.sent() > 10).await);
-    std::thread::sleep(Duration::from_millis(1500)); // The whole runtime stands still.
+    std::thread::sleep(Duration::from_millis(1500)); // Blocks the whole runtime.
     assert!(load.until(start, Duration::from_secs(5), |report| report.not_sent() > 0).await);
     assert!(load.stop().await.not_sent() < 100);
 }

@@ -1,4 +1,4 @@
-//! Servers that behave well, or badly in one way.
+//! Servers that behave correctly, or misbehave in one way.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// What a server does with its connections.
+/// The behaviour of a server.
 #[derive(Clone, Copy)]
 pub(crate) enum Behaviour {
     /// Answers and keeps the connection open.
@@ -32,15 +32,15 @@ pub(crate) enum Behaviour {
     Slow(Duration),
     /// Resets the connection when a request comes.
     Reset,
-    /// Answers one request; reads the next and closes without an answer.
+    /// Answers one request; reads the next and closes without a response.
     AnswerOnceThenVanish,
-    /// Closes in the middle of an answer.
+    /// Closes in the middle of a response.
     HalfAnAnswer,
     /// Reads and never answers.
     Silent,
 }
 
-/// A server on a port of its own.
+/// A server on its own port.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -63,12 +63,12 @@ impl Server {
         Self { address, connections, accepting }
     }
 
-    /// How many connections were made.
+    /// Returns the number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Gives the port back.
+    /// Releases the port.
     pub(crate) async fn stop_listening(&mut self) {
         self.accepting.abort();
         (&mut self.accepting).await.unwrap_err();
@@ -107,8 +107,8 @@ async fn answer(stream: &mut TcpStream, status: &str, headers: &str) -> io::Resu
     stream.write_all(answer.as_bytes()).await
 }
 
-/// Reads one request to its end: its head, and the two bytes of body that a `POST` of these tests has. False
-/// when the client has closed the connection.
+/// Reads one whole request: its head, and the two bytes of body of a `POST` in these tests. Returns false if
+/// the client has closed the connection.
 async fn read_request(stream: &mut TcpStream) -> io::Result<bool> {
     let mut request = Vec::new();
     let mut byte = [0];

@@ -22,7 +22,7 @@ use super::support::{connection, model, registry};
 
 const LIMIT: Duration = Duration::from_millis(1500);
 
-/// What a server does after it has read the request.
+/// What a server does after reading the request.
 #[derive(Clone, Copy)]
 enum Then {
     Close,
@@ -32,7 +32,7 @@ enum Then {
     Flood,
 }
 
-/// A server that does this with every request; its URL, and how many connections it took.
+/// Starts a server that does this with every request. Returns its URL and a counter of connections.
 async fn serve(then: Then) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -56,7 +56,7 @@ async fn answer(mut stream: TcpStream, then: Then) {
                 stream.set_zero_linger().unwrap();
                 return;
             }
-            // Says "I stay open": whether the connection is used again is up to the client.
+            // Keeps the connection open: whether it is reused is up to the client.
             Then::Say(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
             Then::Hang(beginning) => {
                 stream.write_all(beginning.as_bytes()).await.unwrap();
@@ -112,7 +112,7 @@ async fn the_connection_breaks() {
     assert_eq!(cause(error), "end of file before message length reached");
 }
 
-/// A server that closes after this answer.
+/// A server that closes after this response.
 async fn serve_once(answer: &'static str) -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! What cannot be used is refused before the first request, and secrets stay out of every text.
+//! Invalid settings are rejected before the first request, and secrets stay out of every text.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn unusable_settings_are_rejected_with_the_field_and_the_next_step() {
 fn https_works_with_the_certificates_of_the_system() {
     match MlflowRegistry::new(connection("https://mlflow")) {
         Ok(_) => {}
-        // A machine without certificates is told what to do.
+        // On a machine without certificates the error has the next step.
         Err(error) => assert!(matches!(error, ConnectionError::Tls { .. }), "{error}"),
     }
 }
@@ -77,7 +77,7 @@ async fn credentials_are_sent_and_never_shown() {
     }
 }
 
-/// A proxy that somebody debugs with answers what it got.
+/// A debugging proxy echoes the request.
 #[tokio::test]
 async fn promise_12_credentials_that_a_server_sends_back_are_not_quoted() {
     let table = [
@@ -88,18 +88,18 @@ async fn promise_12_credentials_that_a_server_sends_back_are_not_quoted() {
         let secret =
             if let Credentials::Basic { .. } = credentials { r#"s3cret "pw" & more"# } else { "s3cret" };
         let escaped = secret.replace('&', "&amp;").replace('"', "&quot;");
-        let said = format!("Authorization: {header} for {secret}.");
+        let output = format!("Authorization: {header} for {secret}.");
         let answers = [
-            page(401, "text/plain", &said),
+            page(401, "text/plain", &output),
             page(
                 403,
                 "text/html",
                 &format!("<h1>Denied</h1><pre>Authorization: {header} for {escaped}.</pre>"),
             ),
-            error_message(400, "BAD_REQUEST", &said),
-            page(500, "text/plain", &format!("{} {said}", "a long page, ".repeat(21))),
-            page(200, "text/html", &said),
-            ok(&json!({ "registered_models": said })),
+            error_message(400, "BAD_REQUEST", &output),
+            page(500, "text/plain", &format!("{} {output}", "a long page, ".repeat(21))),
+            page(200, "text/html", &output),
+            ok(&json!({ "registered_models": output })),
         ];
         for answer in answers {
             let server = MockServer::start().await;
@@ -110,7 +110,7 @@ async fn promise_12_credentials_that_a_server_sends_back_are_not_quoted() {
             let error = registry.models(&[model("m")].into()).await.unwrap_err();
             let reported = format!("{error} {error:?}");
             assert!(!reported.contains(header) && !reported.contains("s3cret"), "{reported}");
-            assert!(reported.contains("(hidden)"), "{reported}");
+            assert!(reported.contains("(redacted)"), "{reported}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The answers that are no answer. None of them may read as "it does not exist".
+//! Error responses. None of them may be mistaken for "it does not exist".
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,12 +14,12 @@ const PAGE_500: &str = "<!doctype html>\n<html lang=en>\n<title>500 Internal Ser
 const PAGE_404: &str = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not \
      Found</h1>\n<p>Check your spelling.</p>\n";
 
-/// The error that comes of this answer to a request for a model.
+/// Returns the error for this response to a request for a model.
 async fn error(response: ResponseTemplate) -> RegistryError {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(response).mount(&server).await;
     let error = registry(&server.uri()).model(&model("fraud")).await.unwrap_err();
-    // The port is another one each time.
+    // The port differs each time.
     match error {
         RegistryError::NotARegistry { url, detail } => {
             let url = url.replace(&server.uri(), "http://mlflow");
@@ -64,19 +64,19 @@ async fn authentication_and_permission_errors() {
 
 #[tokio::test]
 async fn errors_of_mlflow() {
-    use RegistryError::{RateLimited, Refused, ServerFailed};
+    use RegistryError::{RateLimited, Rejected, ServerFailed};
     let table = [
         (
             error_message(400, "INVALID_PARAMETER_VALUE", "bad"),
-            Refused { detail: text("INVALID_PARAMETER_VALUE: bad") },
+            Rejected { detail: text("INVALID_PARAMETER_VALUE: bad") },
         ),
         (
             error_message(400, "INVALID_PARAMETER_VALUE", "Registered model alias x not found."),
-            Refused { detail: text("INVALID_PARAMETER_VALUE: Registered model alias x not found.") },
+            Rejected { detail: text("INVALID_PARAMETER_VALUE: Registered model alias x not found.") },
         ),
-        (error_message(404, "NOT_FOUND", "x"), Refused { detail: text("NOT_FOUND: x") }),
-        (error_message(409, "RESOURCE_CONFLICT", "x"), Refused { detail: text("RESOURCE_CONFLICT: x") }),
-        // The code alone is not enough: 404 belongs to it.
+        (error_message(404, "NOT_FOUND", "x"), Rejected { detail: text("NOT_FOUND: x") }),
+        (error_message(409, "RESOURCE_CONFLICT", "x"), Rejected { detail: text("RESOURCE_CONFLICT: x") }),
+        // The code alone is not enough without status 404.
         (
             error_message(500, "RESOURCE_DOES_NOT_EXIST", "x"),
             ServerFailed { status: 500, detail: text("RESOURCE_DOES_NOT_EXIST: x") },

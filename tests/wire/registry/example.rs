@@ -1,4 +1,4 @@
-//! "This version has no input example" is told apart from "it could not be read".
+//! "This version has no input example" is distinguished from "it could not be read".
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::support::{
 };
 
 const EXAMPLE: &str = r#"{"dataframe_split": {"columns": ["a"], "data": [[0.0]]}}"#;
-/// How large an example may be.
+/// Maximum size of an example.
 const LIMIT: usize = 2 << 20;
 
 fn file(path: &str) -> Exactly {
@@ -25,7 +25,7 @@ fn file(path: &str) -> Exactly {
         .query("path", path)
 }
 
-/// What comes of it when the server answers these requests, each once.
+/// Returns the result if the server answers these requests, each once.
 async fn example(
     answers: impl IntoIterator<Item = (Exactly, ResponseTemplate)>,
 ) -> Result<Option<InputExample>, RegistryError> {
@@ -36,7 +36,7 @@ async fn example(
     registry(&server.uri()).input_example(&model("fraud"), version(3), LIMIT).await
 }
 
-/// An example of this size.
+/// Returns an example of this size.
 fn sized(bytes: usize) -> String {
     format!("{{\"inputs\": \"{}\"}}", "x".repeat(bytes - 14))
 }
@@ -49,7 +49,7 @@ fn missing_file() -> ResponseTemplate {
     absent("No such artifact: '0/models/m-1/artifacts/serving_input_example.json'")
 }
 
-/// What MLflow answers for a missing file when its artifacts are in an object store.
+/// MLflow's response for a missing file if its artifacts are in an object store.
 fn failed_download() -> ResponseTemplate {
     error_message(
         500,
@@ -58,7 +58,7 @@ fn failed_download() -> ResponseTemplate {
     )
 }
 
-/// MLflow writes `NaN` and `Infinity` as Python does, and its server reads them.
+/// MLflow writes `NaN` and `Infinity` as Python does, and its server parses them.
 #[tokio::test]
 async fn an_example_is_passed_on_unchanged() {
     let bare = r#"{"dataframe_split": {"data": [[NaN, Infinity, -Infinity]]}}"#;
@@ -83,7 +83,7 @@ async fn a_missing_version_is_an_error() {
     let gone = "Model Version (name=fraud, version=3)";
     let answers = [(file("serving_input_example.json"), absent(gone)), (the_version(), absent(gone))];
     let error = example(answers).await.unwrap_err();
-    assert_eq!(error, RegistryError::Refused { detail: "version 3 of \"fraud\" does not exist".to_owned() });
+    assert_eq!(error, RegistryError::Rejected { detail: "version 3 of \"fraud\" does not exist".to_owned() });
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn an_example_that_exists_but_cannot_be_read_is_an_error() {
     }
 }
 
-/// What stands behind the part that was read may name an example.
+/// The part that was not read may name an example.
 #[tokio::test]
 async fn a_truncated_description_is_an_error() {
     let description = format!("signature: {}\nsaved_input_example_info: {{}}\n", "x".repeat(1 << 20));
@@ -142,7 +142,7 @@ async fn an_example_that_is_too_large_is_read_only_up_to_the_limit() {
     assert_eq!(example(answers).await.unwrap(), Some(InputExample::TooLarge));
 }
 
-/// A page that is too long is not taken for an example that is too large.
+/// A page that is too long is not mistaken for an example that is too large.
 #[tokio::test]
 async fn a_long_page_is_an_error() {
     let long = format!("<title>Log in</title>{}", "x".repeat(LIMIT));
@@ -154,7 +154,7 @@ async fn a_long_page_is_an_error() {
     );
 }
 
-/// An object store may take longer for a file than the registry for an answer.
+/// An object store may take longer for a file than the registry for a response.
 #[tokio::test]
 async fn an_example_may_take_longer_than_other_answers() {
     let server = MockServer::start().await;

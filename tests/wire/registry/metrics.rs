@@ -1,4 +1,4 @@
-//! The metrics of a run: what MLflow 3.17 answers to `runs/get`.
+//! The metrics of a run: MLflow 3.17's response to `runs/get`.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::support::{Exactly, absent, answer, in_workspace, ok, page, registry};
 
 const RUN: &str = "e6c3fcacdb9e4a30a34fecb9ecea333f";
 
-/// A run as MLflow tells of it, with these metrics.
+/// Returns a run in MLflow's format, with these metrics.
 fn run(metrics: &Value) -> Value {
     json!({ "run": {
         "info": {

@@ -1,8 +1,7 @@
-//! What the MLflow backend sends and how it understands what comes back, on the wire.
+//! The MLflow backend's requests, and how it parses responses, on the wire.
 //!
-//! `support` has the server to talk to; `reading`, `metrics`, `writing` and `example` match requests exactly;
-//! `errors` is the table of answers that are no answer; `broken` speaks raw TCP; `tls` and `connection` are
-//! about getting there.
+//! `support` has the server; `reading`, `metrics`, `writing` and `example` match requests exactly; `errors`
+//! is the table of error responses; `broken` uses raw TCP; `tls` and `connection` test connecting.
 
 mod broken;
 mod connection;

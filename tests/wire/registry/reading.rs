@@ -1,4 +1,5 @@
-//! Models and versions are read with the fewest requests, and only what was asked for is believed.
+//! Models and versions are read with few requests, and only responses about the requested objects are
+//! accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -166,7 +167,7 @@ async fn a_server_that_rejects_every_name_is_an_error() {
     let refused = error_message(400, "BAD_REQUEST", "no");
     Mock::given(any()).respond_with(refused).expect(3).mount(&server).await;
     let error = registry(&server.uri()).models(&names(["a", "b"])).await.unwrap_err();
-    assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -215,7 +216,7 @@ async fn a_prompt_is_not_a_model() {
     prompt["tags"] = json!([{ "key": "mlflow.prompt.is_prompt", "value": "true" }]);
     Mock::given(any()).respond_with(ok(&json!({ "registered_model": prompt }))).mount(&server).await;
     let error = registry(&server.uri()).model(&model("greeting")).await.unwrap_err();
-    assert!(matches!(&error, RegistryError::Refused { detail } if detail.contains("prompt")), "{error}");
+    assert!(matches!(&error, RegistryError::Rejected { detail } if detail.contains("prompt")), "{error}");
 }
 
 #[tokio::test]
@@ -235,7 +236,7 @@ async fn the_newest_versions_come_first_and_once() {
     let filter = "name = 'fraud'";
     let mut strange = fraud_version(5);
     strange["version"] = json!("4000000000");
-    // Version 5 was made between the two pages, so the second one begins with what the first one ended with.
+    // Version 5 was created between the two pages, so the second one begins with the end of the first.
     let first =
         json!({ "model_versions": [fraud_version(4), strange, fraud_version(3)], "next_page_token": "t" });
     let second = json!({ "model_versions": [fraud_version(3), fraud_version(2), fraud_version(1)] });

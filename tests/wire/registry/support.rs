@@ -1,4 +1,4 @@
-//! A server that answers exact requests only, and short ways to say what is asked.
+//! A server that answers only exact requests, and helpers to describe them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,12 +12,12 @@ use laurel::{
 use serde_json::{Value, json};
 use wiremock::{Match, Mock, MockServer, Request, ResponseTemplate};
 
-/// Where the REST API begins.
+/// The path prefix of the REST API.
 pub(crate) const API: &str = "/api/2.0/mlflow";
 
-/// A connection to `url` without credentials.
+/// Returns a connection to `url` without credentials.
 pub(crate) fn connection(url: &str) -> Connection {
-    // Only the first of the tests in this process can install it.
+    // Only the first test in this process can install it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Connection {
         url: url.parse().unwrap(),
@@ -90,7 +90,7 @@ impl Match for Exactly {
     }
 }
 
-/// Answers exactly this request, which has to come exactly once.
+/// Answers exactly this request, which must arrive exactly once.
 pub(crate) async fn answer(server: &MockServer, request: Exactly, response: ResponseTemplate) {
     Mock::given(request).respond_with(response).expect(1).mount(server).await;
 }
@@ -103,7 +103,7 @@ pub(crate) fn page(status: u16, kind: &str, body: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_raw(body.as_bytes(), kind)
 }
 
-/// An error as MLflow writes them.
+/// Returns an error in MLflow's format.
 pub(crate) fn error_message(status: u16, code: &str, message: &str) -> ResponseTemplate {
     let body = json!({ "error_code": code, "message": message, "sqlstate": "KAM00", "error_class": code });
     ResponseTemplate::new(status).set_body_json(body)
@@ -113,7 +113,7 @@ pub(crate) fn absent(what: &str) -> ResponseTemplate {
     error_message(404, "RESOURCE_DOES_NOT_EXIST", &format!("{what} not found"))
 }
 
-/// A registered model with everything that MLflow says about one.
+/// Returns a registered model with all of MLflow's fields.
 pub(crate) fn fraud() -> Value {
     json!({
         "name": "fraud",

@@ -1,4 +1,4 @@
-//! HTTPS with a private CA: trusted when it is named, and the error says so when it is not.
+//! HTTPS with a private CA: trusted if configured, otherwise named in the error.
 //!
 //! The certificates are valid from 2020 to 2120, for `localhost` and `127.0.0.1`.
 
@@ -32,7 +32,7 @@ fn serve() -> String {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-            // A client that does not trust us breaks off.
+            // A client that does not trust the server disconnects.
             if stream.read(&mut [0; 4096]).is_ok() {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
                 let _ = stream.flush();

@@ -1,4 +1,4 @@
-//! Changes: verb, path and body are exactly what MLflow wants; done twice they end the same.
+//! Changes: verb, path and body match MLflow's API exactly, and repeating them has no further effect.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ async fn every_change_is_sent_in_mlflow_s_format() {
     answer(&server, request("POST", "registered-models/set-tag", tag), done()).await;
     let untag = json!({ "name": "Fraud ü", "key": "k" });
     answer(&server, request("DELETE", "registered-models/delete-tag", untag), done()).await;
-    // The version is a string: MLflow refuses a number.
+    // The version is a string: MLflow rejects a number.
     let point = json!({ "name": "Fraud ü", "alias": "champion", "version": "3" });
     answer(&server, request("POST", "registered-models/alias", point), done()).await;
     let unpoint = json!({ "name": "Fraud ü", "alias": "champion" });
@@ -77,7 +77,7 @@ async fn a_missing_object_counts_as_deleted_and_cannot_be_changed() {
     ];
     for error in errors {
         assert!(
-            matches!(&error, RegistryError::Refused { detail } if detail.contains("not found")),
+            matches!(&error, RegistryError::Rejected { detail } if detail.contains("not found")),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! Deliveries over real sockets: what is let in, what is not, and who waits too long.
+//! Deliveries over real sockets: accepted ones, rejected ones, and slow clients.
 
 use std::{
     net::SocketAddr,
@@ -29,12 +29,12 @@ use tokio::{
 
 const SECRET: &str = "wonderland";
 const PATH: &str = "/webhooks/risk/mlflow";
-/// Long enough for a machine that is busy with other things.
+/// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 type Heard = Arc<Mutex<Vec<(Option<RegistryKey>, DeliveryOutcome)>>>;
 
-/// An endpoint with one door, and everything that it heard.
+/// An endpoint with one receiver, and everything that it accepted.
 struct Stage {
     address: SocketAddr,
     heard: Heard,
@@ -46,7 +46,7 @@ fn key() -> RegistryKey {
     RegistryKey::Object { namespace: "risk".to_owned(), name: "mlflow".to_owned() }
 }
 
-/// Limits that no honest client of a slow machine meets.
+/// Limits that no honest client on a slow machine reaches.
 fn generous() -> Limits {
     Limits { connections: 8, connection: PATIENCE, headers: PATIENCE, ..Limits::default() }
 }
@@ -94,7 +94,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// The headers with which MLflow sends a body.
+/// Returns MLflow's headers for a body.
 fn signed(request: RequestBuilder, secret: &str, id: &str, sent: u64, body: &str) -> RequestBuilder {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(format!("{id}.{sent}.{body}").as_bytes());
@@ -114,7 +114,7 @@ async fn over_tls_a_delivery_is_accepted_once() {
     let stage = Stage::set(true, generous()).await;
     let send = || signed(stage.post(PATH), SECRET, "first", now(), "{}").body("{}");
     assert_eq!(status(send()).await, 200);
-    assert_eq!(status(send()).await, 200, "a repetition is answered as the first was, so that it ends");
+    assert_eq!(status(send()).await, 200, "a repetition gets the same response, so that retries end");
     assert_eq!(
         *stage.heard.lock(),
         [(Some(key()), DeliveryOutcome::Accepted), (Some(key()), DeliveryOutcome::Replayed)]
@@ -163,28 +163,28 @@ async fn anything_invalid_is_rejected_without_a_reason() {
         (right("6").body(body.clone()), 413, DeliveryOutcome::TooLarge),
         (right("7").body(chunked()), 413, DeliveryOutcome::TooLarge),
     ];
-    let mut said = std::collections::BTreeSet::new();
+    let mut reported = std::collections::BTreeSet::new();
     for (request, expected, outcome) in cases {
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status().as_u16(), expected, "{outcome:?}");
         assert_eq!(stage.heard().last(), Some(&outcome));
         if answer.status() == StatusCode::UNAUTHORIZED {
-            said.insert(answer.text().await.unwrap());
+            reported.insert(answer.text().await.unwrap());
         }
     }
-    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(reported.len(), 1, "{reported:?}");
     let url = format!("http://localhost:{}{PATH}", stage.address.port());
     assert_eq!(status(stage.client.get(url)).await, 405);
     assert!(!stage.heard().contains(&DeliveryOutcome::Accepted));
-    // The largest that is let in.
+    // The largest body that is accepted.
     let body = "x".repeat(64 << 10);
     assert_eq!(status(signed(stage.post(PATH), SECRET, "8", now(), &body).body(body.clone())).await, 200);
 }
 
-/// The end of a connection: everything that came of it.
+/// Returns everything received until the end of a connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut rest = Vec::new();
-    // One that is cut off may end in a reset.
+    // A connection that is cut may end in a reset.
     let read = stream.read_to_end(&mut rest);
     let _ = tokio::time::timeout(PATIENCE, read).await.expect("the connection is not ended");
     String::from_utf8_lossy(&rest).into_owned()
@@ -199,8 +199,7 @@ async fn slow_clients_are_disconnected_and_waiting_ones_served() {
         ..Limits::default()
     };
     let stage = Stage::set(false, limits).await;
-    // One says nothing, one begins its headers, one begins its body, and they take all the room that there
-    // is.
+    // One client sends nothing, one begins its headers, one its body, and together they use all connections.
     let mut slow = Vec::new();
     let id_and_more = format!(
         "POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nX-MLflow-Delivery-Id: \
@@ -213,7 +212,7 @@ async fn slow_clients_are_disconnected_and_waiting_ones_served() {
         stream.write_all(words.as_bytes()).await.unwrap();
         slow.push(stream);
     }
-    // A busy machine may take as long as the limit for an honest one, too.
+    // A busy machine may take as long as the limit even for an honest client.
     let began = Instant::now();
     let mut number = 0;
     loop {
@@ -223,11 +222,11 @@ async fn slow_clients_are_disconnected_and_waiting_ones_served() {
         if sent.is_ok_and(|answer| answer.status() == StatusCode::OK) {
             break;
         }
-        assert!(began.elapsed() < PATIENCE, "nobody came in any more: {:?}", stage.heard());
+        assert!(began.elapsed() < PATIENCE, "no client was served any more: {:?}", stage.heard());
     }
     for stream in &mut slow {
-        let said = rest(stream).await;
-        assert!(!said.contains(" 200 "), "{said}");
+        let reported = rest(stream).await;
+        assert!(!reported.contains(" 200 "), "{reported}");
     }
 }
 
@@ -237,6 +236,6 @@ async fn a_connection_carries_one_request() {
     let mut stream = TcpStream::connect(stage.address).await.unwrap();
     let twice = format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").repeat(2);
     stream.write_all(twice.as_bytes()).await.unwrap();
-    let said = rest(&mut stream).await;
-    assert_eq!(said.matches("HTTP/1.1 401").count(), 1, "{said}");
+    let reported = rest(&mut stream).await;
+    assert_eq!(reported.matches("HTTP/1.1 401").count(), 1, "{reported}");
 }

@@ -1,7 +1,6 @@
-//! The endpoint for webhooks over real sockets, and what Laurel does about the webhooks in MLflow, on the
-//! wire.
+//! The webhook endpoint over real sockets, and the registration of webhooks in MLflow, on the wire.
 //!
-//! `endpoint` connects to it as MLflow does, and as others may; `registration` is a server that answers as
+//! `endpoint` connects to it as MLflow does, and as others may; `registration` has a server that responds as
 //! MLflow does.
 
 mod endpoint;

@@ -1,4 +1,4 @@
-//! What Laurel does about the webhooks in MLflow, and what it tells when MLflow does not let it.
+//! Registration of webhooks in MLflow, and reported errors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,12 +26,12 @@ const API: &str = "/api/2.0/mlflow/webhooks";
 const SECRET: &str = "correct-horse-battery";
 const UID: &str = "8c3cf3f5-8b12-4f3e-9b39-0d7a1f6a3b11";
 
-/// A registry whose server is this one.
+/// Returns a registry with this server.
 fn registry(server: &MockServer) -> Arc<PolledRegistry> {
     handle_within(server, Duration::from_mins(1))
 }
 
-/// The same, with another limit for its answers.
+/// The same, with another timeout.
 fn handle_within(server: &MockServer, timeout: Duration) -> Arc<PolledRegistry> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let url: url::Url = server.uri().parse().unwrap();
@@ -73,7 +73,7 @@ fn events() -> Value {
     ])
 }
 
-/// A webhook as MLflow 3.17 lists it.
+/// Returns a webhook in the format of MLflow 3.17.
 fn listed(id: &str) -> Value {
     let desired = desired_webhook();
     json!({
@@ -117,19 +117,19 @@ fn tried(result: &Value) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({ "result": result }))
 }
 
-/// An error as MLflow writes them.
+/// Returns an error in MLflow's format.
 fn error_message(status: u16, code: &str, message: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_json(json!({ "error_code": code, "message": message }))
 }
 
-/// The requests that changed something, in their order.
+/// Returns the requests that changed something, in order.
 async fn changes(server: &MockServer) -> Vec<(String, Value)> {
     let requests = server.received_requests().await.unwrap();
-    let tell = |request: Request| {
+    let summary = |request: Request| {
         let at = request.url.path().strip_prefix(API).unwrap().to_owned();
         (format!("{} {at}", request.method), request.body_json().unwrap_or_default())
     };
-    requests.into_iter().filter(|request| request.method.as_str() != "GET").map(tell).collect()
+    requests.into_iter().filter(|request| request.method.as_str() != "GET").map(summary).collect()
 }
 
 #[tokio::test]
@@ -201,8 +201,8 @@ async fn all_pages_are_listed_before_a_webhook_is_created() {
     assert_eq!((id.as_deref(), changes(&server).await), (Some("second-page"), Vec::new()));
 }
 
-/// What is told when the listing is answered so. Nothing may be made then.
-async fn told_of_listing(answer: ResponseTemplate) -> ReasonMessage {
+/// Returns the error if the listing gets this response. Nothing may be created then.
+async fn listing_error(answer: ResponseTemplate) -> ReasonMessage {
     let server = MockServer::start().await;
     answers(&server, "GET", "", answer).await;
     let cause = register(&registry(&server), &desired_webhook(), true, &mut None).await.unwrap_err();
@@ -221,21 +221,21 @@ fn names(cause: &ReasonMessage, reason: Reason, words: &[&str]) {
 #[tokio::test]
 async fn a_server_that_cannot_list_its_webhooks_gets_none() {
     let page = |status, text: &str| ResponseTemplate::new(status).set_body_raw(text.as_bytes(), "text/html");
-    let trap = told_of_listing(error_message(500, "INTERNAL_ERROR", "")).await;
+    let trap = listing_error(error_message(500, "INTERNAL_ERROR", "")).await;
     let cure = ["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "delete the rows of the table webhooks"];
     names(&trap, Reason::WebhookEncryptionKeyMissing, &cure);
-    let file_store = told_of_listing(page(500, "<title>500 Internal Server Error</title>")).await;
+    let file_store = listing_error(page(500, "<title>500 Internal Server Error</title>")).await;
     names(&file_store, Reason::RegistryUnsupported, &["file store", "--backend-store-uri"]);
-    let old = told_of_listing(page(404, "<title>404 Not Found</title>")).await;
+    let old = listing_error(page(404, "<title>404 Not Found</title>")).await;
     names(&old, Reason::RegistryUnsupported, &["MLflow 3.3"]);
-    let forbidden = told_of_listing(page(403, "Permission denied")).await;
+    let forbidden = listing_error(page(403, "Permission denied")).await;
     names(&forbidden, Reason::RegistryForbidden, &["administrator", "spec.auth"]);
-    let away = told_of_listing(page(503, "upstream connect error")).await;
+    let away = listing_error(page(503, "upstream connect error")).await;
     names(&away, Reason::RegistryFailing, &["503"]);
 }
 
-/// What is told when MLflow answers so to the webhook that is made.
-async fn told_of_making(answer: ResponseTemplate) -> ReasonMessage {
+/// Returns the error if MLflow responds like this to the creation of the webhook.
+async fn creation_error(answer: ResponseTemplate) -> ReasonMessage {
     let server = MockServer::start().await;
     lists(&server, &[]).await;
     answers(&server, "POST", "", answer).await;
@@ -246,11 +246,11 @@ async fn told_of_making(answer: ResponseTemplate) -> ReasonMessage {
 async fn a_rejection_by_mlflow_names_the_setting_to_change() {
     let code = "INVALID_PARAMETER_VALUE";
     let scheme = "Invalid webhook URL scheme: 'http'. Allowed schemes are: https.";
-    let cause = told_of_making(error_message(400, code, scheme)).await;
+    let cause = creation_error(error_message(400, code, scheme)).await;
     names(&cause, Reason::WebhookSchemeRefused, &["MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "https://"]);
     let address =
         "Webhook URL must not resolve to a non-public IP address. 'laurel.svc' resolves to 10.96.0.7.";
-    let cause = told_of_making(error_message(400, code, address)).await;
+    let cause = creation_error(error_message(400, code, address)).await;
     names(&cause, Reason::WebhookAddressRefused, &["MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "10.96.0.7"]);
 }
 
@@ -259,8 +259,8 @@ fn promise_12_the_secret_is_not_revealed_when_the_server_quotes_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for status in [400, 403, 500] {
         let quoted = error_message(status, "INVALID_PARAMETER_VALUE", &format!("what is {SECRET:?}?"));
-        let cause = runtime.block_on(told_of_making(quoted));
-        assert!(cause.message.contains("(hidden)") && !cause.message.contains(SECRET), "{cause:?}");
+        let cause = runtime.block_on(creation_error(quoted));
+        assert!(cause.message.contains("(redacted)") && !cause.message.contains(SECRET), "{cause:?}");
     }
 }
 
@@ -278,7 +278,7 @@ async fn failed_deliveries_are_reported_and_the_webhook_is_known() {
         Reason::WebhookUndeliverable,
         &["CERTIFICATE_VERIFY_FAILED", "public certificate authorities"],
     );
-    assert_eq!(id.as_deref(), Some("made"), "it has to be deleted some day");
+    assert_eq!(id.as_deref(), Some("made"), "it must be deleted later");
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn a_hanging_test_delivery_is_reported() {
     let registry = handle_within(&server, Duration::from_secs(2));
     let cause = register(&registry, &desired_webhook(), true, &mut None).await.unwrap_err();
     names(&cause, Reason::WebhookUndeliverable, &["within 2s", "can reach that address"]);
-    // Once deliveries arrive, nobody asks for another one.
+    // Once deliveries arrive, no test delivery is requested.
     register(&registry, &desired_webhook(), false, &mut None).await.unwrap_err();
 }
 

@@ -342,9 +342,9 @@ impl World {
 
     fn deletes(&mut self, observed: &ModelObserved) {
         let in_time = self.deleting_since.is_some_and(|since| self.now < since + REGISTRY_DEADLINE);
-        self.check(self.is_deleting && in_time, "a model goes only with its object, and in time");
-        self.check(self.desired.deletes_model, "a model goes only by its policy");
-        self.check(self.referrers.is_empty(), "a model goes only after what refers to it");
+        self.check(self.is_deleting && in_time, "a model is deleted only with its object, and in time");
+        self.check(self.desired.deletes_model, "a model is deleted only by its policy");
+        self.check(self.referrers.is_empty(), "a model is deleted only after what refers to it");
         let is_known = matches!(observed.registry, ModelPresence::Present(_));
         self.check(is_known && self.model.is_some(), "only a model that is there is deleted");
     }

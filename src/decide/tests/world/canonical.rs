@@ -190,7 +190,7 @@ impl Digest<'_> {
         let world = self.world;
         self.add((world.is_gone, &world.answered, world.answered_last, &world.proven, &world.failed));
         self.add((world.moves_by_others.min(3), world.kills.min(3) * u32::from(world.moves_by_others > 0)));
-        self.add((world.begun, &world.left_with, &world.refused));
+        self.add((world.begun, &world.left_with, &world.failed_smoke_test));
         self.add((world.silence_is_excused, world.is_pointed_by_others, !world.broken.is_empty()));
         let warm_for = self.warm_for();
         self.add(world.left.map(|(version, _)| version));

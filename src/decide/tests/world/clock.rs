@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Pass, World};
+use super::{Reconcile, World};
 use crate::decide::{ASK_AGAIN, Decision, Observed};
 
 /// More reconciles than this at one moment are a loop.
@@ -35,7 +35,7 @@ impl World {
     }
 
     /// Time passes without the operator.
-    pub(in crate::decide::tests) fn pass(&mut self, span: SignedDuration) {
+    pub(in crate::decide::tests) fn advance(&mut self, span: SignedDuration) {
         let until = self.now + span;
         while self.now < until {
             self.moment();
@@ -45,7 +45,7 @@ impl World {
     /// Much time passes at once, in a world at rest.
     pub(in crate::decide::tests) fn jump(&mut self, span: SignedDuration) {
         self.now += span;
-        self.pass(self.pace.start + self.pace.end);
+        self.advance(self.pace.start + self.pace.end);
     }
 
     /// The reasons in the conditions.
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// One reconcile whose observation is remembered.
-    pub(in crate::decide::tests) fn watched_reconcile(&mut self, how: &Pass) -> Decision {
+    pub(in crate::decide::tests) fn watched_reconcile(&mut self, how: &Reconcile) -> Decision {
         let sight = self.sight();
         let decision = self.reconcile_once(how);
         if how.crash_after.is_none() {
@@ -81,7 +81,7 @@ impl World {
             if !self.is_due() {
                 return;
             }
-            let decision = self.watched_reconcile(&Pass::default());
+            let decision = self.watched_reconcile(&Reconcile::default());
             let lies_ahead = decision.wake.is_none_or(|at| at > self.now);
             self.promise(lies_ahead, |_| "a wake-up lies in the future".into());
         }
@@ -145,7 +145,7 @@ impl World {
                     asked_in_vain += 1;
                     self.jump(LONG);
                 }
-                Some(at) => self.pass(at.duration_since(self.now)),
+                Some(at) => self.advance(at.duration_since(self.now)),
             }
         }
         self.promise(false, |world| format!("at rest after {ROUNDS_MAX} rounds, but: {}", world.reported()));

@@ -96,14 +96,14 @@ pub(in crate::decide::tests) enum Event {
     /// The operator starts or stops. When it stops, it forgets what it kept in memory.
     Up(bool),
     /// One reconcile.
-    Pass(Pass),
+    Reconcile(Reconcile),
 }
 
 impl Event {
     /// Whether work begun for the follower must continue after it.
     fn leaves_begun(&self) -> bool {
         match self {
-            Self::Registry(_) | Self::Alias(_) | Self::Up(_) | Self::Pass(_) => true,
+            Self::Registry(_) | Self::Alias(_) | Self::Up(_) | Self::Reconcile(_) => true,
             Self::Desired(_)
             | Self::Settings(_)
             | Self::Replicas(_)
@@ -249,7 +249,7 @@ pub(in crate::decide::tests) enum Registers {
 /// How one reconcile goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(in crate::decide::tests) struct Pass {
+pub(in crate::decide::tests) struct Reconcile {
     /// The operator is killed after this many writes; the status is not written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::decide::tests) crash_after: Option<usize>,
@@ -327,7 +327,7 @@ impl World {
                     self.kill();
                 }
             }
-            Event::Pass(how) => drop(self.reconcile_once(how)),
+            Event::Reconcile(how) => drop(self.reconcile_once(how)),
             _ => self.happen_outside(event),
         }
         self.note_failures();

@@ -29,7 +29,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::{audit::Reported, operator::Operator, registry::Registry};
 pub(super) use self::{
     cluster::{Cluster, Fate},
-    event::{BlockedBy, DesiredVersion, Event, Followed, Pass, Registers, Serves, Strategy},
+    event::{BlockedBy, DesiredVersion, Event, Followed, Reconcile, Registers, Serves, Strategy},
 };
 use crate::{
     api::{
@@ -127,7 +127,7 @@ pub(super) struct World {
     /// The versions that ever passed their smoke test.
     proven: BTreeSet<Version>,
     /// The versions that returned an error for their input example in the current attempt.
-    refused: BTreeSet<Version>,
+    failed_smoke_test: BTreeSet<Version>,
     /// How many requests the smoke tests sent to the pods of a version.
     requests: BTreeMap<Version, u32>,
     /// The versions and settings whose pods ever failed.
@@ -197,7 +197,7 @@ impl World {
             answered_last: None,
             begun: None,
             proven: BTreeSet::new(),
-            refused: BTreeSet::new(),
+            failed_smoke_test: BTreeSet::new(),
             requests: BTreeMap::new(),
             failed: BTreeSet::new(),
             reported: BTreeMap::new(),

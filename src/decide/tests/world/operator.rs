@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Fate, Pass, World, cluster::Deployment, registry::Write};
+use super::{Fate, Reconcile, World, cluster::Deployment, registry::Write};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -58,11 +58,11 @@ impl World {
 
     /// One reconcile in full, or cut short after this many writes, before the status is written.
     pub(in crate::decide::tests) fn reconcile(&mut self, crash_after: Option<usize>) -> Decision {
-        self.reconcile_once(&Pass { crash_after, ..Pass::default() })
+        self.reconcile_once(&Reconcile { crash_after, ..Reconcile::default() })
     }
 
     /// One reconcile.
-    pub(in crate::decide::tests) fn reconcile_once(&mut self, how: &Pass) -> Decision {
+    pub(in crate::decide::tests) fn reconcile_once(&mut self, how: &Reconcile) -> Decision {
         let observed = self.observe_as_of(how.stale);
         let decision = decide(&observed);
         self.operator.wake = decision.wake;
@@ -77,7 +77,7 @@ impl World {
                 .map_or_else(String::new, |at| format!(", wakes in {:#}", at.duration_since(observed.now)));
             let rejected =
                 rejection.as_ref().map_or_else(String::new, |it| format!(", rejects {}", it.version));
-            format!("pass {how:?}: {:?}{rejected}{wake}\n        {actions:?}", report.readiness)
+            format!("reconcile {how:?}: {:?}{rejected}{wake}\n        {actions:?}", report.readiness)
         });
         self.forget_what_is_not_asked_for();
         self.promise_of_rejection(&decision, &observed);
@@ -151,7 +151,7 @@ impl World {
                 }
                 self.left_with.remove(version);
                 self.cluster.apply(*version, deployment);
-                self.refused.remove(version);
+                self.failed_smoke_test.remove(version);
             }
             Action::Scale { version, replicas } => {
                 self.promise_of_scale(*version, *replicas);
@@ -159,7 +159,7 @@ impl World {
                 let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(self.now);
                 self.left_with.remove(version);
                 if begins.is_some() {
-                    self.refused.remove(version);
+                    self.failed_smoke_test.remove(version);
                 }
                 if let Some(deployment) = self.cluster.scale(*version, *replicas) {
                     deployment.started_at = begins.unwrap_or(deployment.started_at);
@@ -282,7 +282,7 @@ impl World {
         }
         *self.requests.entry(version).or_default() += 1;
         if self.cluster.fate(version) == Fate::FailsSmokeTest {
-            self.refused.insert(version);
+            self.failed_smoke_test.insert(version);
             self.failed.insert(version);
             return SmokeReport::Failed("500".into());
         }

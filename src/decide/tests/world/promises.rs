@@ -169,21 +169,21 @@ impl World {
     /// restarted.
     pub(super) fn promise_of_rejection(&mut self, decision: &Decision, observed: &Observed) {
         if observed.retry_is_asked() {
-            self.refused.clear();
+            self.failed_smoke_test.clear();
         }
-        self.refused.retain(|version| decision.target == Some(*version));
+        self.failed_smoke_test.retain(|version| decision.target == Some(*version));
         let Some(rejection) = &decision.rejection else { return };
         let version = rejection.version;
         let workload = observed.cluster.workloads.get(&version);
         let is_due = match rejection.reason {
-            Reason::SmokeTestFailed => self.refused.contains(&version),
+            Reason::SmokeTestFailed => self.failed_smoke_test.contains(&version),
             Reason::ProgressDeadlineExceeded => workload.is_none_or(|workload| !workload.rolled_out),
             reason => reason != Reason::SmokeTestUnavailable,
         };
         self.promise(is_due, |_| {
             format!("version {version} is rejected because of this attempt: {}", rejection.reason)
         });
-        self.refused.remove(&version);
+        self.failed_smoke_test.remove(&version);
     }
 
     /// Before a version is scaled down.

@@ -107,7 +107,7 @@ impl Registry {
             return RegistryView { error: Some(error), ..RegistryView::default() };
         }
         let facts = &self.seen;
-        let said = |version: Version| match facts.versions.get(&version) {
+        let text = |version: Version| match facts.versions.get(&version) {
             Some(model_uri) => {
                 VersionView::Ready { model_uri: model_uri.clone(), was_live: self.was_live(version) }
             }
@@ -117,7 +117,7 @@ impl Registry {
             error: None,
             alias: facts.alias,
             previous_alias: facts.previous_alias,
-            versions: wanted.into_iter().map(|version| (version, said(version))).collect(),
+            versions: wanted.into_iter().map(|version| (version, text(version))).collect(),
             written: self.written.get(&true).copied(),
             previous_written: self.written.get(&false).copied(),
             ..RegistryView::default()

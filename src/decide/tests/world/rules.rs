@@ -80,10 +80,10 @@ impl Registry {
                 Evidence::Known(facts) => {
                     Candidate { version, is_ready: true, tags: BTreeMap::new(), metrics: facts.metrics }
                 }
-                Evidence::Unread(_) => unreachable!("only its run is hidden"),
+                Evidence::Unread(_) => unreachable!("only its run is unreadable"),
             };
-        let hidden = self.seen.versions.keys().max().filter(|_| self.lists_partly);
-        let listed = self.seen.versions.keys().filter(|version| Some(*version) != hidden);
+        let missing = self.seen.versions.keys().max().filter(|_| self.lists_partly);
+        let listed = self.seen.versions.keys().filter(|version| Some(*version) != missing);
         Candidates::Known(listed.copied().map(candidate).collect())
     }
 
@@ -137,8 +137,8 @@ impl World {
 
     /// Whether the rules have a reason to reject the desired version.
     pub(super) fn is_refused_by_rules(&self) -> bool {
-        let refused = |version: Version| self.registry.seen_to_meet(version) == Some(false);
-        !self.intent.rules.is_empty() && self.desired_version().is_some_and(refused)
+        let rejected = |version: Version| self.registry.seen_to_meet(version) == Some(false);
+        !self.intent.rules.is_empty() && self.desired_version().is_some_and(rejected)
     }
 
     /// Whether the rules cannot be evaluated, or the follower's choice is not known.

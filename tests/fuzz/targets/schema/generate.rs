@@ -1,9 +1,9 @@
-//! An object from a schema, as bytes choose.
+//! Generates an object from a schema, driven by bytes.
 
 use arbitrary::Unstructured;
 use serde_json::{Map, Value, json};
 
-/// Texts that mean something somewhere: to Kubernetes, to MLflow, to a shell, to what Laurel renders.
+/// Texts with a meaning somewhere: in Kubernetes, in MLflow, in a shell, in what Laurel renders.
 const TEXTS: &[&str] = &[
     "a",
     "model",
@@ -75,15 +75,16 @@ const TEXTS: &[&str] = &[
     "models:/m-0123456789abcdef0123456789abcdef",
 ];
 
-/// How deep an object may grow where the schema does not say.
+/// Maximum depth of an object where the schema sets none.
 const DEPTH: u8 = 6;
 
-/// Makes objects from schemas as bytes choose. Once the bytes are spent, each choice is the plainest one.
+/// Generates objects from schemas, driven by bytes. Once the bytes are used up, each choice is the simplest
+/// one.
 pub struct Generator<'a, 'b> {
     bytes: &'a mut Unstructured<'b>,
-    /// How often of 256 a value is not what the schema says; 0 for never.
+    /// In how many of 256 cases a value violates the schema; 0 for never.
     wrong: u8,
-    /// How often of 256 an optional field is there.
+    /// In how many of 256 cases an optional field is set.
     given: u8,
 }
 
@@ -96,19 +97,19 @@ impl<'a, 'b> Generator<'a, 'b> {
         generator
     }
 
-    /// A number from 0 to `limit` - 1.
+    /// Returns a number from 0 to `limit` - 1.
     pub fn below(&mut self, limit: usize) -> usize {
         self.bytes.choose_index(limit).unwrap_or_default()
     }
 
-    /// Whether something happens that does so `times` of 256.
+    /// Returns true in `times` of 256 cases.
     pub fn chance(&mut self, times: u8) -> bool {
         let byte: u8 = self.bytes.arbitrary().unwrap_or_default();
-        // Zero is what comes when the bytes are spent, so it has to be "no".
+        // Zero is returned once the bytes are used up, so it has to mean "no".
         byte > u8::MAX - times
     }
 
-    /// Any text.
+    /// Generates any text.
     pub fn text(&mut self) -> String {
         match self.below(16) {
             0..=11 => TEXTS[self.below(TEXTS.len())].to_owned(),
@@ -118,7 +119,7 @@ impl<'a, 'b> Generator<'a, 'b> {
         }
     }
 
-    /// A value of this schema, mostly.
+    /// Generates a value that mostly fits the schema.
     pub fn value(&mut self, schema: &Value) -> Value {
         self.at(schema, DEPTH)
     }
@@ -171,7 +172,7 @@ impl<'a, 'b> Generator<'a, 'b> {
         object.into()
     }
 
-    /// A text that fits the schema's pattern, where it is one of those that ours have.
+    /// Generates a text that fits the schema's pattern, if it is one of ours.
     fn string(&mut self, schema: &Value) -> String {
         let pattern = schema["pattern"].as_str().unwrap_or_default();
         if pattern.is_empty() && schema["format"] == "uri" {
@@ -204,7 +205,7 @@ impl<'a, 'b> Generator<'a, 'b> {
         }
     }
 
-    /// Any JSON at all.
+    /// Generates any JSON.
     fn anything(&mut self, depth: u8) -> Value {
         match self.below(if depth == 0 { 6 } else { 8 }) {
             0 => Value::Null,

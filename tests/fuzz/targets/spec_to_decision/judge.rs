@@ -1,4 +1,4 @@
-//! From a ModelAlias that was admitted to the status that is written: what holds of each step.
+//! From an admitted ModelAlias to the written status: the properties of each step.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ use crate::{
     status::{self, Applied, SubjectStatus},
 };
 
-/// `stored` is the ModelAlias as the API server has it.
+/// `stored` is the ModelAlias as stored by the API server.
 pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, generator: &mut Generator) {
     let subject = Subject::new(alias, Ok(model(generator)));
     let invalid = subject.rendering().and_then(|rendering| render::validate(&rendering).err());
@@ -50,7 +50,7 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
     assert_eq!(decision, decide(&observed), "the same observation, another decision");
     assert!(decision.wake.is_none_or(|at| at > observed.now), "it wakes in the past");
     if observed.intent.lifecycle == Lifecycle::Suspended {
-        assert!(decision.actions.is_empty(), "{:?} though nothing may be done", decision.actions);
+        assert!(decision.actions.is_empty(), "{:?} although nothing is allowed", decision.actions);
     }
     if observed.intent.lifecycle == Lifecycle::Suspended || (is_invalid && !is_ending(&observed)) {
         let readiness = &decision.report.readiness;
@@ -61,7 +61,7 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
         rendered(action, &subject);
     }
     traffic(&observed, &decision);
-    let status = tell(alias, &observed, &decision, generator);
+    let status = status_after(alias, &observed, &decision, generator);
     written(stored, &status, admission);
 }
 
@@ -83,7 +83,7 @@ fn model(generator: &mut Generator) -> Model {
     Model { name, registry, promotion: Vec::new() }
 }
 
-/// What holds of an action by itself.
+/// Properties of a single action.
 fn sound(action: &Action, observed: &Observed, decision: &Decision) {
     let registry = &observed.registry;
     match action {
@@ -97,11 +97,11 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
             assert!(*replicas <= REPLICAS_MAX, "{replicas} pods of version {version}");
         }
         Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::WriteAudit { .. } => {
-            assert!(registry.error.is_none(), "the registry is written to, though it does not answer");
+            assert!(registry.error.is_none(), "the registry is written although it does not respond");
         }
         Action::SmokeTest { version, attempt } => {
             assert_eq!(*attempt, observed.attempt(*version), "of another attempt");
-            assert!(observed.cluster.workloads.contains_key(version), "of a version that is not there");
+            assert!(observed.cluster.workloads.contains_key(version), "of a version that does not exist");
         }
         Action::FillInReplicas { replicas } => {
             assert!((1..=REPLICAS_MAX).contains(replicas), "{replicas} pods");
@@ -137,7 +137,7 @@ fn rendered(action: &Action, subject: &Subject<'_>) {
     }
 }
 
-/// What answers is neither deleted nor scaled to nothing, before these actions or after them.
+/// The serving version is neither deleted nor scaled to zero, before or after these actions.
 fn traffic(observed: &Observed, decision: &Decision) {
     if observed.intent.serving.is_none() || is_ending(observed) {
         return;
@@ -159,8 +159,8 @@ fn traffic(observed: &Observed, decision: &Decision) {
     }
 }
 
-/// What is told of it, after all actions or only some.
-fn tell(
+/// Computes the status, after all actions or only some.
+fn status_after(
     alias: &ModelAlias,
     observed: &Observed,
     decision: &Decision,
@@ -196,7 +196,7 @@ fn tell(
     next
 }
 
-/// The API server takes what is told as it is.
+/// The API server accepts the status unchanged.
 fn written(mut object: Value, status: &ModelAliasStatus, admission: &Admission) {
     object["status"] = json!(status);
     let written = object["status"].clone();
@@ -205,6 +205,6 @@ fn written(mut object: Value, status: &ModelAliasStatus, admission: &Admission) 
             assert_eq!(stored["status"], written, "something of the status is lost");
             read::<ModelAlias>(stored);
         }
-        Err(violations) => panic!("the API server refuses the status: {violations:?}"),
+        Err(violations) => panic!("the API server rejects the status: {violations:?}"),
     }
 }

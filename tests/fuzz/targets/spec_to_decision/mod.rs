@@ -1,9 +1,9 @@
-//! An object by the CRD's own schema, and anything that the cluster and the registry may show: from admission
-//! to the status that would be written.
+//! An object by the CRD's schema, and any state of the cluster and the registry: from admission to the status
+//! that would be written.
 //!
-//! What the API server lets in can be read; what it refuses leads nowhere. What cannot be rendered leads to
-//! no action. What is decided keeps the promises from any state, also from one that no story leads to, and
-//! the status that tells of it is one that the API server takes.
+//! What the API server accepts can be parsed; what it rejects has no effect. What cannot be rendered leads to
+//! no action. Decisions keep the promises from any state, even unreachable ones, and the API server accepts
+//! the resulting status.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -21,7 +21,7 @@ use crate::api::{ModelAlias, ModelRegistry, RegisteredModel, custom_resource_def
 mod judge;
 mod observation;
 
-/// One object, made or written out.
+/// Runs one object, generated or written out.
 pub fn spec_to_decision(input: &[u8]) {
     KINDS.with_borrow(|kinds| {
         let written = serde_json::from_slice::<Value>(input).ok().filter(Value::is_object);
@@ -42,11 +42,11 @@ thread_local! {
     static KINDS: RefCell<HashMap<&'static str, Kind>> = RefCell::new(kinds());
 }
 
-/// A kind of ours: how its objects are made, and which of them the API server takes.
+/// A kind of ours: how to generate its objects, and which of them the API server accepts.
 struct Kind {
     name: &'static str,
     admission: Admission,
-    /// The same schema, with a pod template's own where the kind's leaves it open.
+    /// The same schema, with a pod template's schema where the kind's is open.
     desires: Value,
 }
 
@@ -77,7 +77,7 @@ impl Kind {
             "spec": generator.value(&self.desires["spec"]),
         });
         if self.name == "ModelAlias" {
-            // Of two fields that exclude each other, one; else the rest of the spec is hardly ever looked at.
+            // One of two mutually exclusive fields; otherwise the rest of the spec is hardly ever reached.
             let spec = object["spec"].as_object_mut();
             if let Some(spec) = spec.filter(|_| !generator.chance(20)) {
                 if generator.chance(60) {
@@ -130,7 +130,7 @@ impl Kind {
     }
 }
 
-/// With what an API server would have written into its metadata, whatever somebody else wrote.
+/// With metadata as set by an API server, overriding anything else.
 fn with_plain_metadata(mut object: Value) -> Value {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     object["metadata"] = metadata(name);
@@ -147,11 +147,11 @@ fn metadata(name: &str) -> Value {
     })
 }
 
-/// An object as it is read from a watch.
+/// Parses an object as from a watch.
 fn read<K: DeserializeOwned>(admitted: Value) -> K {
     let shown = admitted.to_string();
     serde_json::from_value(admitted)
-        .unwrap_or_else(|error| panic!("admitted, but cannot be read: {error}: {shown}"))
+        .unwrap_or_else(|error| panic!("admitted, but cannot be parsed: {error}: {shown}"))
 }
 
 fn is_dns_subdomain(name: &str) -> bool {

@@ -1,4 +1,4 @@
-//! What the cluster and the registry may show, as bytes choose: also what no story leads to.
+//! Generates any state of the cluster and the registry, including unreachable ones.
 
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
@@ -9,7 +9,7 @@ use crate::{
     fuzzing::schema::Generator,
 };
 
-/// Versions from this list, so that one is often the same as another.
+/// Versions from this list, so that they often coincide.
 fn version(generator: &mut Generator) -> String {
     (generator.below(5) + 1).to_string()
 }
@@ -31,7 +31,7 @@ fn count(generator: &mut Generator) -> u32 {
     [0, 1, 2, 3, 10_000][generator.below(5)]
 }
 
-/// Also what somebody may write into a Deployment by hand.
+/// Including manual edits of a Deployment.
 fn desired(generator: &mut Generator) -> u32 {
     if generator.chance(10) { i32::MAX.unsigned_abs() } else { count(generator) }
 }
@@ -50,7 +50,7 @@ pub(super) fn registry(generator: &mut Generator) -> RegistryView {
         versions.insert(number.to_string(), view);
     }
     let view = json!({
-        "trouble": if generator.chance(50) { cause(generator) } else { Value::Null },
+        "error": if generator.chance(50) { cause(generator) } else { Value::Null },
         "alias": maybe(generator, |generator| version(generator).into()),
         "previous_alias": maybe(generator, |generator| version(generator).into()),
         "versions": versions,
@@ -60,7 +60,7 @@ pub(super) fn registry(generator: &mut Generator) -> RegistryView {
     serde_json::from_value(view).unwrap()
 }
 
-/// `settings` is what is applied today.
+/// `settings` is the current fingerprint.
 pub(super) fn cluster(generator: &mut Generator, settings: &str) -> ClusterView {
     let mut workloads = Map::new();
     for number in 1..=5 {
@@ -112,7 +112,7 @@ fn workload(generator: &mut Generator, settings: &str) -> Value {
         "settings": settings,
         "model_uri": model_uri(generator),
         "started_at": started_at,
-        "trouble": maybe(generator, cause),
+        "error": maybe(generator, cause),
         "smoke": smoke,
         "has_failed": generator.chance(60),
         "tried_since": maybe(generator, |_| "2026-11-22T11:51:00Z".into()),
