@@ -1,13 +1,11 @@
 //! Aliases, versions and models that are deleted, recreated or renamed in the registry.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use laurel::api::{
     ModelAlias,
     condition::{ConditionType, Reason},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{
     RunningCase, alias_writes, case, cluster,
