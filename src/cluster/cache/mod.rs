@@ -5,28 +5,25 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{Pod, Service},
-        discovery::v1::EndpointSlice,
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::pods::{self, PodView};
+use super::pods::PodView;
 use crate::{
     api::{
-        FIELD_MANAGER,
         condition::{Reason, ReasonMessage, shortened},
         model_alias::AliasKey,
-        names::{ModelUri, Version},
+        names::Version,
     },
     decide::{ClusterView, SmokeTest, Traffic, Workload},
     render::labels,
 };
+
+mod deployment;
+mod endpoints;
+mod service;
+
+pub use deployment::DeploymentView;
+pub use service::ServiceView;
 
 /// The projections of everything that belongs to `ModelAliases`.
 #[derive(Debug, Default)]
@@ -41,34 +38,6 @@ struct Objects {
     service: Option<ServiceView>,
     slices: BTreeMap<String, BTreeSet<Version>>,
     pods: BTreeMap<String, PodView>,
-}
-
-/// What is kept of a Deployment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeploymentView {
-    resource_version: u64,
-    /// The version that its pods serve.
-    pub version: Version,
-    /// The UID of its owner, the ModelAlias.
-    pub owner: Option<String>,
-    desired: u32,
-    rolled_out: bool,
-    edited: bool,
-    settings: String,
-    model_uri: ModelUri,
-    started_at: Option<Timestamp>,
-    /// Why its pods cannot be made.
-    error_message: Option<String>,
-}
-
-/// What is kept of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceView {
-    resource_version: u64,
-    /// The UID of its owner, the ModelAlias.
-    pub owner: Option<String>,
-    traffic: Traffic,
-    port: Option<i32>,
 }
 
 /// An object with one of our names that belongs to somebody else.
@@ -263,165 +232,14 @@ impl Objects {
     }
 }
 
-fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
-    let metadata = &deployment.metadata;
-    let annotation =
-        |key: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
-    let spec = deployment.spec.as_ref()?;
-    let status = deployment.status.clone().unwrap_or_default();
-    let desired = count(spec.replicas);
-    let conditions = status.conditions.as_deref().unwrap_or_default();
-    let error_message = conditions
-        .iter()
-        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
-        .map(|condition| condition.message.clone().unwrap_or_default());
-    let seen = status.observed_generation.is_some() && status.observed_generation >= metadata.generation;
-    Some(DeploymentView {
-        resource_version: revision(metadata),
-        version: version_of(metadata)?,
-        owner: controller_uid(metadata),
-        desired,
-        rolled_out: seen
-            && count(status.updated_replicas) == desired
-            && count(status.replicas) == desired
-            && count(status.ready_replicas) >= desired,
-        edited: is_edited(metadata),
-        settings: annotation(labels::SETTINGS).unwrap_or_default(),
-        model_uri: annotation(labels::MODEL_URI)?.parse().ok()?,
-        started_at: annotation(labels::STARTED_AT).and_then(|text| text.parse().ok()),
-        error_message,
-    })
-}
-
-/// Whether somebody else owns the image of the container `model`. Applying again takes it back.
-fn is_edited(metadata: &ObjectMeta) -> bool {
-    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
-    let others = managers.iter().filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
-    let path = "/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"model\"}/f:image";
-    others.filter_map(|entry| entry.fields_v1.as_ref()).any(|fields| fields.0.pointer(path).is_some())
-}
-
-fn traffic(service: &Service, alias: &str) -> Traffic {
-    let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
-    if selector.get(labels::MODEL_ALIAS).map(String::as_str) != Some(alias) || selector.len() > 2 {
-        return Traffic::Nowhere;
-    }
-    match selector.get(labels::VERSION) {
-        Some(version) => version.parse().map_or(Traffic::Nowhere, Traffic::One),
-        None if selector.len() == 1 => Traffic::Shared,
-        None => Traffic::Nowhere,
-    }
-}
-
-impl Projected for Deployment {
-    fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        let Some(view) = deployment_view(self) else {
-            tracing::warn!(deployment = %self.name_any(), namespace = %alias.0, "a Deployment with our label lacks our version or model URI");
-            return;
-        };
-        cache.edit(alias, |objects| {
-            let name = self.name_any();
-            if objects
-                .deployments
-                .get(&name)
-                .is_none_or(|known| known.resource_version <= view.resource_version)
-            {
-                objects.deployments.insert(name, view);
-            }
-        });
-    }
-    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        cache.edit(alias, |objects| drop(objects.deployments.remove(name)));
-    }
-    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        cache.all(|objects| objects.deployments.keys().cloned().collect())
-    }
-}
-
-impl Projected for Service {
-    fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        if self.name_any() != alias.1 {
-            return;
-        }
-        let ports = self.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-        let view = ServiceView {
-            resource_version: revision(&self.metadata),
-            owner: controller_uid(&self.metadata),
-            traffic: traffic(self, &alias.1),
-            port: ports.first().map(|port| port.port),
-        };
-        cache.edit(alias, |objects| {
-            if objects.service.as_ref().is_none_or(|known| known.resource_version <= view.resource_version) {
-                objects.service = Some(view);
-            }
-        });
-    }
-    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        if name == alias.1 {
-            cache.edit(alias, |objects| objects.service = None);
-        }
-    }
-    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        let aliases = cache.lock();
-        aliases
-            .iter()
-            .filter(|(_, objects)| objects.service.is_some())
-            .map(|(key, _)| (key.clone(), key.1.clone()))
-            .collect()
-    }
-}
-
-impl Projected for EndpointSlice {
-    fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        let versions = self.endpoints.iter().filter_map(|endpoint| {
-            let pod = endpoint.target_ref.as_ref()?.name.as_deref()?;
-            version_in_pod_name(&alias.1, pod)
-        });
-        let versions = versions.collect();
-        cache.edit(alias, |objects| drop(objects.slices.insert(self.name_any(), versions)));
-    }
-    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        cache.edit(alias, |objects| drop(objects.slices.remove(name)));
-    }
-    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        cache.all(|objects| objects.slices.keys().cloned().collect())
-    }
-}
-
-/// The version in a pod's name, which begins with its Deployment's: `<alias>-v<version>-…`. An endpoint may outlive its
-/// pod for a moment, so the pod itself cannot be asked.
-fn version_in_pod_name(alias: &str, pod: &str) -> Option<Version> {
-    pod.strip_prefix(alias)?.strip_prefix("-v")?.split('-').next()?.parse().ok()
-}
-
-impl Projected for Pod {
-    fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        let Some(version) = version_of(&self.metadata) else { return };
-        let finished = self
-            .status
-            .as_ref()
-            .is_some_and(|status| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")));
-        let mut view = pods::view(self, version);
-        cache.edit(alias, |objects| {
-            if finished {
-                objects.pods.remove(&self.name_any());
-            } else {
-                view.was_ready |= objects.pods.get(&self.name_any()).is_some_and(|known| known.was_ready);
-                objects.pods.insert(self.name_any(), view);
-            }
-        });
-    }
-    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        cache.edit(alias, |objects| drop(objects.pods.remove(name)));
-    }
-    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        cache.all(|objects| objects.pods.keys().cloned().collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use k8s_openapi::api::{
+        apps::v1::Deployment,
+        core::v1::{Pod, Service},
+    };
+
+    use super::{endpoints::version_in_pod_name, service::traffic, *};
 
     const OWNER: &str = "{apiVersion: v1, kind: K, name: n, uid: u, controller: true}";
 

@@ -1,0 +1,96 @@
+//! What is kept of a Deployment: the size and the settings of one version.
+
+use jiff::Timestamp;
+use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::ResourceExt;
+
+use super::{Cache, Projected, controller_uid, count, revision, version_of};
+use crate::{
+    api::{
+        FIELD_MANAGER,
+        model_alias::AliasKey,
+        names::{ModelUri, Version},
+    },
+    render::labels,
+};
+
+/// What is kept of a Deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeploymentView {
+    pub(super) resource_version: u64,
+    /// The version that its pods serve.
+    pub version: Version,
+    /// The UID of its owner, the ModelAlias.
+    pub owner: Option<String>,
+    pub(super) desired: u32,
+    pub(super) rolled_out: bool,
+    pub(super) edited: bool,
+    pub(super) settings: String,
+    pub(super) model_uri: ModelUri,
+    pub(super) started_at: Option<Timestamp>,
+    /// Why its pods cannot be made.
+    pub(super) error_message: Option<String>,
+}
+
+fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
+    let metadata = &deployment.metadata;
+    let annotation =
+        |key: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
+    let spec = deployment.spec.as_ref()?;
+    let status = deployment.status.clone().unwrap_or_default();
+    let desired = count(spec.replicas);
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let error_message = conditions
+        .iter()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
+        .map(|condition| condition.message.clone().unwrap_or_default());
+    let seen = status.observed_generation.is_some() && status.observed_generation >= metadata.generation;
+    Some(DeploymentView {
+        resource_version: revision(metadata),
+        version: version_of(metadata)?,
+        owner: controller_uid(metadata),
+        desired,
+        rolled_out: seen
+            && count(status.updated_replicas) == desired
+            && count(status.replicas) == desired
+            && count(status.ready_replicas) >= desired,
+        edited: is_edited(metadata),
+        settings: annotation(labels::SETTINGS).unwrap_or_default(),
+        model_uri: annotation(labels::MODEL_URI)?.parse().ok()?,
+        started_at: annotation(labels::STARTED_AT).and_then(|text| text.parse().ok()),
+        error_message,
+    })
+}
+
+/// Whether somebody else owns the image of the container `model`. Applying again takes it back.
+fn is_edited(metadata: &ObjectMeta) -> bool {
+    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
+    let others = managers.iter().filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
+    let path = "/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"model\"}/f:image";
+    others.filter_map(|entry| entry.fields_v1.as_ref()).any(|fields| fields.0.pointer(path).is_some())
+}
+
+impl Projected for Deployment {
+    fn insert(&self, cache: &Cache, alias: &AliasKey) {
+        let Some(view) = deployment_view(self) else {
+            tracing::warn!(deployment = %self.name_any(), namespace = %alias.0, "a Deployment with our label lacks our version or model URI");
+            return;
+        };
+        cache.edit(alias, |objects| {
+            let name = self.name_any();
+            if objects
+                .deployments
+                .get(&name)
+                .is_none_or(|known| known.resource_version <= view.resource_version)
+            {
+                objects.deployments.insert(name, view);
+            }
+        });
+    }
+    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
+        cache.edit(alias, |objects| drop(objects.deployments.remove(name)));
+    }
+    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
+        cache.all(|objects| objects.deployments.keys().cloned().collect())
+    }
+}
