@@ -92,7 +92,8 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
             }
         }
     }
-    let slice = json!({ "metadata": { "name": "s" }, "addressType": "IPv4", "endpoints": endpoints });
+    let of_service = json!({ "kubernetes.io/service-name": rendering.name });
+    let slice = json!({ "metadata": { "name": "s", "labels": of_service }, "addressType": "IPv4", "endpoints": endpoints });
     serde_json::from_value::<EndpointSlice>(slice).unwrap().insert(&cache, &key);
     match traffic {
         Traffic::Nowhere => {}

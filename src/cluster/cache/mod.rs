@@ -1,7 +1,7 @@
 //! What Laurel's own objects look like in the cluster: watched by label, kept as small projections.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -36,7 +36,7 @@ pub struct Cache {
 struct Objects {
     deployments: BTreeMap<String, DeploymentView>,
     service: Option<ServiceView>,
-    slices: BTreeMap<String, BTreeSet<Version>>,
+    slices: BTreeMap<String, endpoints::SliceView>,
     pods: BTreeMap<String, PodView>,
 }
 
@@ -126,7 +126,7 @@ impl Cache {
         ClusterView {
             traffic: service.map_or(Traffic::Nowhere, |service| service.traffic),
             service_outdated: service.is_some_and(|service| port.is_some() && service.port != port),
-            endpoints: objects.slices.values().flatten().copied().collect(),
+            endpoints: objects.endpoints(),
             workloads: objects
                 .deployments
                 .values()
@@ -239,7 +239,7 @@ mod tests {
         core::v1::{Pod, Service},
     };
 
-    use super::{endpoints::version_in_pod_name, service::traffic, *};
+    use super::{service::traffic, *};
 
     const OWNER: &str = "{apiVersion: v1, kind: K, name: n, uid: u, controller: true}";
 
@@ -252,6 +252,16 @@ mod tests {
             "metadata: {{name: fraud, namespace: risk, resourceVersion: '{revision}', ownerReferences: [{OWNER}]}}\nspec: {{selector: {{{selector}}}}}"
         );
         serde_yaml::from_str(&text).unwrap()
+    }
+
+    /// A Deployment of a version, with more in its metadata.
+    pub(super) fn deployment(version: u32, metadata: &str) -> Deployment {
+        serde_yaml::from_str(&format!(
+            "{{metadata: {{name: fraud-v{version}, labels: {{laurel.dev/version: '{version}'}}, ownerReferences: [{OWNER}], \
+              annotations: {{laurel.dev/settings: v1-new, laurel.dev/model-uri: 'models:/m-1'}}, {metadata}}}, \
+              spec: {{replicas: 1, selector: {{}}, template: {{}}}}}}"
+        ))
+        .unwrap()
     }
 
     #[test]
@@ -282,21 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_tells_its_version_by_its_pod_s_name() {
-        assert_eq!(version_in_pod_name("fraud", "fraud-v12-6c9f-x2x4z"), Version::new(12));
-        assert_eq!(version_in_pod_name("fraud", "fraud-champion-v1-6c9f-x2x4z"), None);
-    }
-
-    #[test]
     fn errors_of_current_settings_are_reported_first() {
         let cache = Cache::default();
-        let deployment: Deployment = serde_yaml::from_str(
-            "{metadata: {name: fraud-v2, labels: {laurel.dev/version: '2'}, ownerReferences: [{apiVersion: v1, kind: K, name: n, uid: u, \
-              controller: true}], annotations: {laurel.dev/settings: v1-new, \
-              laurel.dev/model-uri: 'models:/m-1'}}, spec: {replicas: 1, selector: {}, template: {}}}",
-        )
-        .unwrap();
-        deployment.insert(&cache, &key());
+        deployment(2, "").insert(&cache, &key());
         for (name, settings, reason) in
             [("a", "v1-old", "ErrImagePull"), ("b", "v1-new", "CreateContainerConfigError")]
         {
