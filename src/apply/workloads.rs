@@ -20,7 +20,7 @@ use crate::{
         names::{ModelUri, Version, deployment_name},
     },
     cluster::{
-        cache::Projected,
+        cache::{Projected, ServiceView},
         error::error_message,
         pods::is_ready,
         server_side_apply::{self, patch_parameters},
@@ -122,19 +122,11 @@ pub(super) async fn route(
     let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
     let service = render::service(&rendering, selection);
     enough_pods_are_ready(effects, subject, traffic, counted_on).await?;
-    let desired = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
-    let known = effects.cluster.service_port(&subject.key);
-    if known.is_some() && known != desired.map(|port| port.port) {
-        replace_ports(effects, subject, &service).await?;
+    let known = effects.cluster.service(&subject.key);
+    if let Some(known) = &known {
+        free_ports(effects, subject, known, &service).await?;
     }
-    apply::<Service>(
-        effects,
-        subject,
-        &service.name_any(),
-        &service,
-        effects.cluster.has_service(&subject.key),
-    )
-    .await
+    apply::<Service>(effects, subject, &service.name_any(), &service, known.is_some()).await
 }
 
 /// That as many pods are ready to get requests as the decision counted on, by what the API server says now: what a watch showed
@@ -162,11 +154,20 @@ async fn enough_pods_are_ready(
     Err(ReasonMessage::new(Reason::WaitingForPods, message))
 }
 
-/// Puts our ports in place of whatever is there: server-side apply alone cannot take away a port that somebody else set.
-async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &Service) -> Done {
+/// Removes ports that cannot be there beside ours: server-side apply alone cannot take away what somebody else set.
+async fn free_ports(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    known: &ServiceView,
+    service: &Service,
+) -> Done {
+    let rendered = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let Some((revision, ports)) = known.freed_ports(rendered) else { return Ok(()) };
     let name = service.name_any();
-    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
-    let patch = Patch::Merge(json!({ "spec": { "ports": ports } }));
+    let patch = Patch::Merge(json!({
+        "metadata": { "resourceVersion": revision.to_string() },
+        "spec": { "ports": ports },
+    }));
     api::<Service>(effects, subject)
         .patch(&name, &patch_parameters(), &patch)
         .await

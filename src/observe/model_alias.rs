@@ -62,10 +62,9 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
     if !sources.trusts_changed_by {
         intent.changed_by = None;
     }
-    let port = subject.spec().serving.as_ref().map(|serving| i32::from(serving.port));
-    let cluster = sources
-        .cluster
-        .view(&subject.key, &subject.uid, port, |version| sources.smoke.of(&subject.uid, version));
+    let rendering = subject.service_rendering();
+    let smoke = |version| sources.smoke.of(&subject.uid, version);
+    let cluster = sources.cluster.view(&subject.key, &subject.uid, rendering.as_ref(), smoke);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);
     }

@@ -138,10 +138,10 @@ proptest! {
                 .map(|(&number, &pods)| (version(number), workload(pods, number, settings.as_str())))
                 .collect(),
         };
-        let port = fixture.rendering().serving.port.into();
-        assert_eq!(cache.view(&key, "6d1b", Some(port), |_| None), due);
+        let view = |fixture: &Fixture| cache.view(&key, "6d1b", Some(&fixture.rendering().service()), |_| None);
+        assert_eq!(view(&fixture), due);
         if traffic != Traffic::Nowhere {
-            assert!(cache.view(&key, "6d1b", Some(port + 1), |_| None).service_outdated);
+            assert!(view(&Fixture::serving("port: 8081")).service_outdated);
         }
     }
 }

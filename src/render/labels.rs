@@ -36,6 +36,12 @@ pub const STARTED_AT: &str = "laurel.dev/started-at";
 /// Labels and annotations with this prefix are Laurel's own.
 pub(super) const PREFIX: &str = "laurel.dev/";
 
+/// Whether Laurel may render a label or an annotation with this key.
+#[must_use]
+pub fn is_own(key: &str) -> bool {
+    key.starts_with(PREFIX) || [MANAGED_BY, APP_NAME].contains(&key)
+}
+
 type Pairs = BTreeMap<String, String>;
 
 /// Selects the pods of `model_alias`: those of one version, or of all.

@@ -29,7 +29,7 @@ mod deployment;
 mod faithfulness;
 mod fingerprint;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod labels;
 mod pod;
 mod runtime;

@@ -26,7 +26,7 @@ impl Selection {
     }
 }
 
-/// The Service of a ModelAlias.
+/// The Service of a ModelAlias. Its type is left to whoever sets it: without one, Kubernetes makes it a `ClusterIP`.
 #[must_use]
 pub fn service(r: &ServiceRendering, selected: Selection) -> Service {
     let port = ServicePort {
@@ -47,7 +47,6 @@ pub fn service(r: &ServiceRendering, selected: Selection) -> Service {
             ..ObjectMeta::default()
         },
         spec: Some(ServiceSpec {
-            type_: Some("ClusterIP".to_owned()),
             selector: Some(labels::selector(r.name, selected.version())),
             ports: Some(vec![port]),
             ..ServiceSpec::default()

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::pods::PodView;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         names::Version,
     },
     decide::{ClusterView, SmokeTest, Traffic, Workload},
-    render::labels,
+    render::{ServiceRendering, labels},
 };
 
 mod deployment;
@@ -49,6 +49,38 @@ pub enum Foreign {
     Deployment(String),
 }
 
+/// The labels, annotations and controller of an object, as far as they are Laurel's.
+#[derive(Clone, Debug, PartialEq)]
+struct OwnMetadata {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    controller: Option<OwnerReference>,
+}
+
+impl OwnMetadata {
+    fn of(metadata: &ObjectMeta) -> Self {
+        let own = |pairs: &Option<BTreeMap<String, String>>| {
+            let pairs = pairs.iter().flatten().filter(|(key, _)| labels::is_own(key));
+            pairs.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        Self {
+            labels: own(&metadata.labels),
+            annotations: own(&metadata.annotations),
+            controller: controller(metadata).cloned(),
+        }
+    }
+
+    /// Whether all that was rendered is there. There may be more of an earlier time.
+    fn has(&self, rendered: &ObjectMeta) -> bool {
+        let has = |pairs: &BTreeMap<String, String>, due: &Option<BTreeMap<String, String>>| {
+            due.iter().flatten().all(|(key, value)| pairs.get(key) == Some(value))
+        };
+        has(&self.labels, &rendered.labels)
+            && has(&self.annotations, &rendered.annotations)
+            && self.controller.as_ref() == controller(rendered)
+    }
+}
+
 fn is_owned(owner: Option<&String>, uid: &str) -> bool {
     owner.is_some_and(|owner| owner == uid)
 }
@@ -79,9 +111,13 @@ fn revision(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
+fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true))
+}
+
 fn controller_uid(metadata: &ObjectMeta) -> Option<String> {
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
+    controller(metadata).map(|owner| owner.uid.clone())
 }
 
 fn count(number: Option<i32>) -> u32 {
@@ -110,14 +146,14 @@ impl Cache {
             .collect()
     }
 
-    /// The cluster as it shows for the ModelAlias with this UID: what belongs to somebody else is not in it. `port` is the port
-    /// that its Service should have; `smoke` is a version's smoke test.
+    /// The cluster as it shows for the ModelAlias with this UID: what belongs to somebody else is not in it. `rendering` is what
+    /// its Service is rendered from; `smoke` is a version's smoke test.
     #[must_use]
     pub fn view(
         &self,
         alias: &AliasKey,
         uid: &str,
-        port: Option<i32>,
+        rendering: Option<&ServiceRendering>,
         smoke: impl Fn(Version) -> Option<SmokeTest>,
     ) -> ClusterView {
         let aliases = self.lock();
@@ -125,7 +161,9 @@ impl Cache {
         let service = objects.service.as_ref().filter(|service| is_owned(service.owner.as_ref(), uid));
         ClusterView {
             traffic: service.map_or(Traffic::Nowhere, |service| service.traffic),
-            service_outdated: service.is_some_and(|service| port.is_some() && service.port != port),
+            service_outdated: service
+                .zip(rendering)
+                .is_some_and(|(service, rendering)| service.is_outdated(rendering)),
             endpoints: objects.endpoints(),
             workloads: objects
                 .deployments
@@ -151,16 +189,10 @@ impl Cache {
             .or_else(|| deployment.map(|(name, _)| Foreign::Deployment(name.clone())))
     }
 
-    /// The port of this alias's Service, where it is known.
+    /// The Service of this alias, where it is known.
     #[must_use]
-    pub fn service_port(&self, alias: &AliasKey) -> Option<i32> {
-        self.lock().get(alias)?.service.as_ref()?.port
-    }
-
-    /// Whether the Service of this alias is known.
-    #[must_use]
-    pub fn has_service(&self, alias: &AliasKey) -> bool {
-        self.lock().get(alias).is_some_and(|objects| objects.service.is_some())
+    pub fn service(&self, alias: &AliasKey) -> Option<ServiceView> {
+        self.lock().get(alias)?.service.clone()
     }
 
     /// Whether the Deployment of this version is known.
