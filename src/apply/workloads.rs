@@ -22,6 +22,7 @@ use crate::{
     cluster::{
         cache::{Projected, ServiceView},
         error::error_message,
+        field_owners,
         pods::is_ready,
         server_side_apply::{self, patch_parameters},
     },
@@ -93,9 +94,12 @@ pub(super) async fn apply_deployment(
 ) -> Done {
     let deployment = render::deployment(&rendering(subject)?, version, model_uri, replicas, at)
         .map_err(|error| ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))?;
-    let is_known = effects.cluster.has_deployment(&subject.key, version);
-    let applied =
-        apply::<Deployment>(effects, subject, &deployment.object.name_any(), &deployment, is_known).await;
+    let name = deployment.object.name_any();
+    let known = effects.cluster.deployment(&subject.key, version);
+    if known.as_ref().is_some_and(|known| known.shared) {
+        take_back_fields(effects, subject, &name).await?;
+    }
+    let applied = apply::<Deployment>(effects, subject, &name, &deployment, known.is_some()).await;
     applied.map_err(|cause| match cause.reason {
         Reason::ApplyRefused => ReasonMessage {
             message: format!("{}; correct spec.serving, or what refuses it", cause.message),
@@ -103,6 +107,23 @@ pub(super) async fn apply_deployment(
         },
         _ => cause,
     })
+}
+
+/// Makes Laurel the owner of all fields that are Laurel's, so that applying them removes what others added.
+async fn take_back_fields(effects: &Effects<'_>, subject: &Subject<'_>, name: &str) -> Done {
+    let api = api::<Deployment>(effects, subject);
+    let described = format!("the Deployment {name:?}");
+    let there =
+        api.get_metadata_opt(name).await.map_err(|error| error_message(&error, "read", &described))?;
+    let Some(metadata) = there.map(|there| there.metadata) else { return Ok(()) };
+    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
+    let Some(managers) = field_owners::taken_back(managers) else { return Ok(()) };
+    let patch = Patch::Merge(json!({
+        "metadata": { "resourceVersion": metadata.resource_version, "managedFields": managers },
+    }));
+    let taken = api.patch_metadata(name, &patch_parameters(), &patch).await;
+    taken.map_err(|error| error_message(&error, "take back the fields of", &described))?;
+    Ok(())
 }
 
 /// Points the Service. `counted_on` is the number of ready pods that the decision to do so was made with.

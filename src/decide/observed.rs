@@ -180,10 +180,12 @@ pub struct SmokeTestIntent {
 }
 
 impl ServingIntent {
-    /// Whether the pods of a Deployment are to be started anew, with other settings or another model.
+    /// Whether the pods of a Deployment are to be started anew, with other settings or another model, or because somebody else
+    /// changed what they run.
     pub(super) fn replaces(&self, workload: &Workload, model_uri: &ModelUri) -> bool {
-        let is_outdated =
-            |settings: &String| *settings != workload.settings || *model_uri != workload.model_uri;
+        let is_outdated = |settings: &String| {
+            *settings != workload.settings || *model_uri != workload.model_uri || workload.edited
+        };
         self.settings.as_ref().is_some_and(is_outdated)
     }
 

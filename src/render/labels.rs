@@ -33,6 +33,10 @@ pub const MODEL_URI: &str = "laurel.dev/model-uri";
 /// the change itself, so that no crash can part the two.
 pub const STARTED_AT: &str = "laurel.dev/started-at";
 
+/// Annotation of a Deployment: it was applied by a release that takes back whatever others change in its pod template. Without it
+/// only the image counts, so that an upgrade restarts nothing that somebody changed before.
+pub const OWNS_TEMPLATE: &str = "laurel.dev/owns-template";
+
 /// Labels and annotations with this prefix are Laurel's own.
 pub(super) const PREFIX: &str = "laurel.dev/";
 
@@ -75,7 +79,7 @@ pub(super) fn service_annotations(r: &ServiceRendering) -> Pairs {
     r.model.map(|model| (MODEL_NAME.to_owned(), model.to_owned())).into_iter().collect()
 }
 
-/// The annotations of a version's pods, and of its Deployment but for [`STARTED_AT`].
+/// The annotations of a version's pods, and of its Deployment but for [`STARTED_AT`] and [`OWNS_TEMPLATE`].
 pub(super) fn version_annotations(r: &Rendering, model_uri: &ModelUri) -> Pairs {
     let mut annotations = service_annotations(&r.service());
     annotations.insert(SETTINGS.to_owned(), fingerprint::settings(r).to_string());

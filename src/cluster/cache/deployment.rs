@@ -1,16 +1,16 @@
 //! What is kept of a Deployment: the size and the settings of one version.
 
 use jiff::Timestamp;
-use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
 use kube::ResourceExt;
 
 use super::{Cache, Projected, controller_uid, count, revision, version_of};
 use crate::{
     api::{
-        FIELD_MANAGER,
         model_alias::AliasKey,
         names::{ModelUri, Version},
     },
+    cluster::field_owners,
     render::labels,
 };
 
@@ -25,6 +25,8 @@ pub struct DeploymentView {
     pub(super) desired: u32,
     pub(super) rolled_out: bool,
     pub(super) edited: bool,
+    /// Whether another client owns fields that are Laurel's.
+    pub shared: bool,
     pub(super) settings: String,
     pub(super) model_uri: ModelUri,
     pub(super) started_at: Option<Timestamp>,
@@ -38,6 +40,7 @@ fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
         |key: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
     let spec = deployment.spec.as_ref()?;
     let status = deployment.status.clone().unwrap_or_default();
+    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
     let desired = count(spec.replicas);
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let error_message = conditions
@@ -54,7 +57,8 @@ fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
             && count(status.updated_replicas) == desired
             && count(status.replicas) == desired
             && count(status.ready_replicas) >= desired,
-        edited: is_edited(metadata),
+        edited: is_edited(managers, annotation(labels::OWNS_TEMPLATE).is_some()),
+        shared: field_owners::is_shared(managers),
         settings: annotation(labels::SETTINGS).unwrap_or_default(),
         model_uri: annotation(labels::MODEL_URI)?.parse().ok()?,
         started_at: annotation(labels::STARTED_AT).and_then(|text| text.parse().ok()),
@@ -62,12 +66,10 @@ fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
     })
 }
 
-/// Whether somebody else owns the image of the container `model`. Applying again takes it back.
-fn is_edited(metadata: &ObjectMeta) -> bool {
-    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
-    let others = managers.iter().filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
-    let path = "/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"model\"}/f:image";
-    others.filter_map(|entry| entry.fields_v1.as_ref()).any(|fields| fields.0.pointer(path).is_some())
+/// Whether another client changed what is Laurel's. Of a Deployment that a release applied which only looked at the image, nothing
+/// else counts: an upgrade does not restart pods for what was changed before.
+fn is_edited(managers: &[ManagedFieldsEntry], owns_template: bool) -> bool {
+    if owns_template { field_owners::is_shared(managers) } else { field_owners::is_image_shared(managers) }
 }
 
 impl Projected for Deployment {
@@ -92,5 +94,35 @@ impl Projected for Deployment {
     }
     fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
         cache.all(|objects| objects.deployments.keys().cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::deployment;
+    use super::*;
+
+    fn is_edited(annotations: &str, field: &str) -> bool {
+        let managers = format!(
+            "managedFields: [{{manager: kubectl-set, operation: Update, fieldsV1: {{'f:spec': {{'f:template': {{'f:spec': \
+              {{'f:containers': {{'k:{{\"name\":\"model\"}}': {{'{field}': {{}}}}}}}}}}}}}}}}]"
+        );
+        let mut deployment = deployment(2, &managers);
+        deployment
+            .annotations_mut()
+            .extend((!annotations.is_empty()).then(|| (annotations.into(), "true".into())));
+        deployment_view(&deployment).unwrap().edited
+    }
+
+    #[test]
+    fn any_field_of_the_template_counts() {
+        assert!(is_edited(labels::OWNS_TEMPLATE, "f:image"));
+        assert!(is_edited(labels::OWNS_TEMPLATE, "f:resources"));
+    }
+
+    #[test]
+    fn a_deployment_of_an_earlier_release_is_left_as_it_is_but_for_its_image() {
+        assert!(is_edited("", "f:image"));
+        assert!(!is_edited("", "f:resources"));
     }
 }

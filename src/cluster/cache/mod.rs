@@ -195,13 +195,11 @@ impl Cache {
         self.lock().get(alias)?.service.clone()
     }
 
-    /// Whether the Deployment of this version is known.
+    /// The Deployment of this version, where it is known.
     #[must_use]
-    pub fn has_deployment(&self, alias: &AliasKey, version: Version) -> bool {
+    pub fn deployment(&self, alias: &AliasKey, version: Version) -> Option<DeploymentView> {
         let aliases = self.lock();
-        aliases
-            .get(alias)
-            .is_some_and(|objects| objects.deployments.values().any(|known| known.version == version))
+        aliases.get(alias)?.deployments.values().find(|known| known.version == version).cloned()
     }
 
     /// The address of a ready pod of the version.

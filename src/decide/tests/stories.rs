@@ -65,6 +65,43 @@ fn promise_5_what_traffic_just_left_stays_warm_also_when_the_status_does_not_kno
 }
 
 #[test]
+fn what_somebody_changed_in_a_warm_version_is_taken_back_and_traffic_stays() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.happen(&Event::DeploymentEdited(1));
+    let decision = world.reconcile(None);
+    assert!(matches!(decision.actions[..], [Action::Apply { .. }]), "{:?}", decision.actions);
+    world.live(10);
+    assert!(!world.observe().cluster.workloads[&version(1)].edited);
+    assert_eq!((world.cluster.traffic, world.desired(version(1))), (Traffic::One(version(2)), 2));
+}
+
+#[test]
+fn the_settings_that_a_warm_version_had_are_not_replaced_because_somebody_changed_it() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.serving().settings = Some("b".into());
+    world.live(20);
+    world.happen(&Event::DeploymentEdited(1));
+    assert!(world.reconcile(None).actions.is_empty());
+}
+
+#[test]
+fn a_version_at_rest_that_somebody_changed_is_rendered_anew_before_it_starts() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    let warm_for = world.serving().warm_for;
+    world.now += warm_for;
+    world.live(40);
+    assert_eq!(world.desired(version(1)), 0);
+    world.happen(&Event::DeploymentEdited(1));
+    assert!(world.reconcile(None).actions.is_empty(), "it runs nothing");
+    world.intent.desired = Desired::Version(version(1));
+    let decision = world.reconcile(None);
+    assert!(matches!(decision.actions[0], Action::Apply { .. }), "{:?}", decision.actions);
+}
+
+#[test]
 fn promise_4_the_registry_is_told_after_traffic_and_only_then() {
     let mut world = serving(1);
     assert_eq!(world.alias(AliasRole::Main), 1);

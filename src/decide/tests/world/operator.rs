@@ -155,6 +155,7 @@ impl World {
                 self.promise_of_scale(*version, *replicas);
                 self.promise_of_room(*version, *replicas);
                 let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(self.now);
+                self.promise_of_start(*version, begins.is_some());
                 self.left_with.remove(version);
                 if begins.is_some() {
                     self.refused.remove(version);

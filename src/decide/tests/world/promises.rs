@@ -183,6 +183,16 @@ impl World {
         self.refused.remove(&version);
     }
 
+    /// Before pods are started by a change of size alone: they run what was rendered, where that can be rendered again.
+    pub(super) fn promise_of_start(&mut self, version: Version, begins: bool) {
+        let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_ref());
+        let can_be_rendered = settings.is_some() && self.intent.blocker.is_none();
+        let is_edited = self.cluster.deployments.get(&version).is_some_and(|deployment| deployment.edited);
+        self.promise(!(begins && is_edited && can_be_rendered), |_| {
+            format!("version {version} is not started with what somebody else changed in it")
+        });
+    }
+
     /// Before a version's pods become fewer.
     pub(super) fn promise_of_scale(&mut self, version: Version, replicas: u32) {
         let wanted = self.replicas();
