@@ -19,7 +19,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
     },
     cluster::{Events, cache::Cache, finalizer},
-    decide::{Action, Decision, Observed, Traffic},
+    decide::{Action, Decision, Observed, OwnObject, Traffic},
     resolve::Subject,
     state::{
         Effect, Throttle,
@@ -115,6 +115,10 @@ fn described(action: &Action) -> String {
             "the Service, which selects all versions".to_owned()
         }
         Action::Delete { version } => format!("the deletion of the Deployment of version {version}"),
+        Action::Adopt(OwnObject::Service) => "the owner of the Service".to_owned(),
+        Action::Adopt(OwnObject::Deployment(version)) => {
+            format!("the owner of the Deployment of version {version}")
+        }
         Action::DeleteService => "the deletion of the Service".to_owned(),
         Action::FillInReplicas { replicas } => format!("spec.serving.replicas: {replicas}"),
         Action::SmokeTest { version, .. } => format!("the smoke test of version {version}"),
@@ -173,6 +177,7 @@ async fn act(
             workloads::route(effects, subject, *traffic, counted_on(observed, *traffic)).await
         }
         Action::Delete { version } => workloads::delete_deployment(effects, subject, *version).await,
+        Action::Adopt(object) => workloads::adopt(effects, subject, *object).await,
         Action::DeleteService => workloads::delete_service(effects, subject).await,
         Action::FillInReplicas { replicas } => workloads::fill_in_replicas(effects, subject, *replicas).await,
         Action::SetAlias { role, version, replaces, corrects: _ } => {

@@ -26,7 +26,7 @@ use crate::{
         pods::is_ready,
         server_side_apply::{self, patch_parameters},
     },
-    decide::Traffic,
+    decide::{OwnObject, Traffic},
     render::{self, Rendering, Selection, labels},
     resolve::Subject,
 };
@@ -231,6 +231,42 @@ pub(super) async fn fill_in_replicas(effects: &Effects<'_>, subject: &Subject<'_
         Err(error) => Err(error_message(&error, "fill in the size of", &format!("the ModelAlias {name:?}"))),
         Ok(_) => Ok(()),
     }
+}
+
+/// Makes the ModelAlias the owner of an object that was restored from a backup.
+pub(super) async fn adopt(effects: &Effects<'_>, subject: &Subject<'_>, object: OwnObject) -> Done {
+    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
+    match object {
+        OwnObject::Service => {
+            let known = effects.cluster.service(&subject.key);
+            let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
+            set_owner::<Service>(effects, subject, rendering.name, patch).await
+        }
+        OwnObject::Deployment(version) => {
+            let known = effects.cluster.deployment(&subject.key, version);
+            let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
+            set_owner::<Deployment>(effects, subject, &deployment_name(rendering.name, version), patch).await
+        }
+    }
+}
+
+async fn set_owner<K>(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    name: &str,
+    patch: Option<serde_json::Value>,
+) -> Done
+where
+    K: Projected + Resource<Scope = kube::core::NamespaceResourceScope> + DeserializeOwned + std::fmt::Debug,
+{
+    let Some(patch) = patch else { return Ok(()) };
+    let described = format!("the {} {name:?}", K::kind(&()));
+    let written = api::<K>(effects, subject)
+        .patch(name, &patch_parameters(), &Patch::Strategic(patch))
+        .await
+        .map_err(|error| error_message(&error, "adopt", &described))?;
+    written.insert(effects.cluster, &subject.key);
+    Ok(())
 }
 
 pub(super) async fn delete_deployment(

@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Attempt, GatesReport, Traffic, observed::Workload};
+use super::{
+    Attempt, GatesReport, Traffic,
+    observed::{OwnObject, Workload},
+};
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,
@@ -41,6 +44,8 @@ pub enum Action {
         /// The attempt that the result belongs to.
         attempt: Attempt,
     },
+    /// Become the owner of an object that was restored from a backup, and change nothing else in it.
+    Adopt(OwnObject),
     /// Let the Service send requests there. Never [`Traffic::Nowhere`].
     Route(Traffic),
     /// Delete the version's Deployment.

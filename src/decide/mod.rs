@@ -46,8 +46,8 @@ pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use observed::{
-    Blocker, BlockerScope, ClusterView, Desired, Intent, Lifecycle, Observed, Outbox, RegistryView,
-    ServingIntent, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
+    Blocker, BlockerScope, ClusterView, Desired, Intent, Lifecycle, Observed, Outbox, OwnObject,
+    RegistryView, ServingIntent, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
 };
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
@@ -90,6 +90,7 @@ fn serve_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Blocker
     let mut step = strategy_step(observed, serving, &target);
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &target, serves_next, &mut step);
+    step.actions.splice(..0, adopt(observed));
     step.actions.retain(|action| blocker.scope.allows(action));
     if observed.desired_is_new() {
         step.actions.clear();
@@ -128,7 +129,8 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     };
     let plan = alias_plan::plan(observed, alias_target);
 
-    let mut actions = finalizer(observed);
+    let mut actions = adopt(observed);
+    actions.extend(finalizer(observed));
     actions.append(&mut step.actions);
     actions.extend(plan.actions);
     actions.extend(fill_in_replicas(serving));
@@ -159,6 +161,12 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         },
         wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
     }
+}
+
+/// Before anything else, what was restored from a backup gets its owner: Kubernetes collects an object whose owner is gone, and
+/// takes no second one.
+fn adopt(observed: &Observed) -> Vec<Action> {
+    observed.cluster.orphans.iter().copied().map(Action::Adopt).collect()
 }
 
 /// The finalizer is there exactly while the alias in the registry is to be deleted with the object; it comes before

@@ -105,7 +105,7 @@ impl BlockerScope {
     pub(super) fn allows(self, action: &Action) -> bool {
         match action {
             Action::Route(_) => self == Self::Changes,
-            Action::Scale { .. } => self != Self::Everything,
+            Action::Scale { .. } | Action::Adopt(_) => self != Self::Everything,
             Action::SetFinalizer { .. }
             | Action::Apply { .. }
             | Action::SmokeTest { .. }
@@ -287,6 +287,19 @@ pub struct ClusterView {
     /// The versions that have a Deployment.
     #[serde(default)]
     pub workloads: BTreeMap<Version, Workload>,
+    /// Those of all these objects that belonged to a ModelAlias of this name which is gone, or to nobody: as after a restore from
+    /// a backup.
+    #[serde(default)]
+    pub orphans: BTreeSet<OwnObject>,
+}
+
+/// One of the objects that belong to a ModelAlias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OwnObject {
+    /// The Service.
+    Service,
+    /// The Deployment of a version.
+    Deployment(Version),
 }
 
 impl ClusterView {

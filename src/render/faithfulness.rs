@@ -1,7 +1,7 @@
 //! What is rendered is what is observed: a cluster, as the objects that Laurel makes and what Kubernetes makes of them, is
 //! seen again as the same cluster. Every decision rests on that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::DeploymentStatus, core::v1::Pod, discovery::v1::EndpointSlice};
@@ -137,6 +137,7 @@ proptest! {
                 .iter()
                 .map(|(&number, &pods)| (version(number), workload(pods, number, settings.as_str())))
                 .collect(),
+            orphans: BTreeSet::new(),
         };
         let view = |fixture: &Fixture| cache.view(&key, "6d1b", Some(&fixture.rendering().service()), |_| None);
         assert_eq!(view(&fixture), due);

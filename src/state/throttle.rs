@@ -89,6 +89,7 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::Scale { .. }
         | Action::Route(_)
         | Action::Delete { .. }
+        | Action::Adopt(_)
         | Action::DeleteService => true,
         Action::FillInReplicas { .. }
         | Action::SmokeTest { .. }

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
 use kube::ResourceExt;
 
-use super::{Cache, Projected, controller_uid, count, revision, version_of};
+use super::{Cache, Owner, Projected, count, revision, version_of};
 use crate::{
     api::{
         model_alias::AliasKey,
-        names::{ModelUri, Version},
+        names::{ModelUri, Version, deployment_name},
     },
     cluster::field_owners,
     render::labels,
@@ -17,11 +17,12 @@ use crate::{
 /// What is kept of a Deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeploymentView {
-    pub(super) resource_version: u64,
+    /// Its revision.
+    pub resource_version: u64,
     /// The version that its pods serve.
     pub version: Version,
-    /// The UID of its owner, the ModelAlias.
-    pub owner: Option<String>,
+    /// Who controls it.
+    pub owner: Owner,
     pub(super) desired: u32,
     pub(super) rolled_out: bool,
     pub(super) edited: bool,
@@ -34,10 +35,11 @@ pub struct DeploymentView {
     pub(super) error_message: Option<String>,
 }
 
-fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
+fn deployment_view(deployment: &Deployment, alias: &AliasKey) -> Option<DeploymentView> {
     let metadata = &deployment.metadata;
     let annotation =
         |key: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
+    let version = version_of(metadata)?;
     let spec = deployment.spec.as_ref()?;
     let status = deployment.status.clone().unwrap_or_default();
     let managers = metadata.managed_fields.as_deref().unwrap_or_default();
@@ -50,8 +52,8 @@ fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
     let seen = status.observed_generation.is_some() && status.observed_generation >= metadata.generation;
     Some(DeploymentView {
         resource_version: revision(metadata),
-        version: version_of(metadata)?,
-        owner: controller_uid(metadata),
+        version,
+        owner: Owner::of(metadata, alias, &deployment_name(&alias.1, version)),
         desired,
         rolled_out: seen
             && count(status.updated_replicas) == desired
@@ -74,7 +76,7 @@ fn is_edited(managers: &[ManagedFieldsEntry], owns_template: bool) -> bool {
 
 impl Projected for Deployment {
     fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        let Some(view) = deployment_view(self) else {
+        let Some(view) = deployment_view(self, alias) else {
             tracing::warn!(deployment = %self.name_any(), namespace = %alias.0, "a Deployment with our label lacks our version or model URI");
             return;
         };
@@ -99,7 +101,7 @@ impl Projected for Deployment {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::deployment;
+    use super::super::tests::{deployment, key};
     use super::*;
 
     fn is_edited(annotations: &str, field: &str) -> bool {
@@ -111,7 +113,7 @@ mod tests {
         deployment
             .annotations_mut()
             .extend((!annotations.is_empty()).then(|| (annotations.into(), "true".into())));
-        deployment_view(&deployment).unwrap().edited
+        deployment_view(&deployment, &key()).unwrap().edited
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! What Laurel's own objects look like in the cluster: watched by label, kept as small projections.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use kube::Resource;
+use serde_json::{Value, json};
+
 use super::pods::PodView;
 use crate::{
     api::{
+        ModelAlias,
         condition::{Reason, ReasonMessage, shortened},
         model_alias::AliasKey,
         names::Version,
     },
-    decide::{ClusterView, SmokeTest, Traffic, Workload},
+    decide::{ClusterView, OwnObject, SmokeTest, Traffic, Workload},
     render::{ServiceRendering, labels},
 };
 
@@ -81,8 +85,56 @@ impl OwnMetadata {
     }
 }
 
-fn is_owned(owner: Option<&String>, uid: &str) -> bool {
-    owner.is_some_and(|owner| owner == uid)
+/// Who controls an object that has our labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    uid: Option<String>,
+    /// It has the name and the labels that Laurel gives it, and belongs to nobody or to a ModelAlias of the same name.
+    is_adoptable: bool,
+}
+
+impl Owner {
+    /// `name` is the one that Laurel gives such an object.
+    fn of(metadata: &ObjectMeta, alias: &AliasKey, name: &str) -> Self {
+        let managed_by = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
+        let is_namesake = |owner: &OwnerReference| {
+            let group = owner.api_version.split('/').next();
+            group == Some(ModelAlias::group(&()).as_ref())
+                && owner.kind == ModelAlias::kind(&())
+                && owner.name == alias.1
+        };
+        let controller = controller(metadata);
+        Self {
+            uid: controller.map(|owner| owner.uid.clone()),
+            is_adoptable: metadata.name.as_deref() == Some(name)
+                && metadata.deletion_timestamp.is_none()
+                && managed_by.is_some_and(|manager| manager == labels::MANAGER)
+                && controller.is_none_or(is_namesake),
+        }
+    }
+
+    fn is(&self, uid: &str) -> bool {
+        self.uid.as_deref() == Some(uid)
+    }
+
+    /// Whether the object belongs to a ModelAlias that had this one's name and is gone, or to nobody. There are no two of one name
+    /// at a time.
+    fn is_orphan(&self, uid: &str) -> bool {
+        !self.is(uid) && self.is_adoptable
+    }
+
+    fn is_foreign(&self, uid: &str) -> bool {
+        !self.is(uid) && !self.is_adoptable
+    }
+
+    /// The patch that makes `owner` the controller of an object of this revision, in place of the one that is gone.
+    #[must_use]
+    pub fn replaced_by(&self, owner: &OwnerReference, revision: u64) -> Value {
+        let gone = self.uid.iter().filter(|uid| **uid != owner.uid);
+        let owners = gone.map(|uid| json!({ "$patch": "delete", "uid": uid })).chain([json!(owner)]);
+        let owners: Vec<Value> = owners.collect();
+        json!({ "metadata": { "resourceVersion": revision.to_string(), "ownerReferences": owners } })
+    }
 }
 
 /// An object that can be kept as a projection.
@@ -114,10 +166,6 @@ fn revision(metadata: &ObjectMeta) -> u64 {
 fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     let mut owners = metadata.owner_references.iter().flatten();
     owners.find(|owner| owner.controller == Some(true))
-}
-
-fn controller_uid(metadata: &ObjectMeta) -> Option<String> {
-    controller(metadata).map(|owner| owner.uid.clone())
 }
 
 fn count(number: Option<i32>) -> u32 {
@@ -158,7 +206,7 @@ impl Cache {
     ) -> ClusterView {
         let aliases = self.lock();
         let Some(objects) = aliases.get(alias) else { return ClusterView::default() };
-        let service = objects.service.as_ref().filter(|service| is_owned(service.owner.as_ref(), uid));
+        let service = objects.service.as_ref().filter(|service| !service.owner.is_foreign(uid));
         ClusterView {
             traffic: service.map_or(Traffic::Nowhere, |service| service.traffic),
             service_outdated: service
@@ -168,11 +216,12 @@ impl Cache {
             workloads: objects
                 .deployments
                 .values()
-                .filter(|deployment| is_owned(deployment.owner.as_ref(), uid))
+                .filter(|deployment| !deployment.owner.is_foreign(uid))
                 .map(|deployment| {
                     (deployment.version, objects.workload(deployment, smoke(deployment.version)))
                 })
                 .collect(),
+            orphans: objects.orphans(uid),
         }
     }
 
@@ -181,9 +230,8 @@ impl Cache {
     pub fn foreign(&self, alias: &AliasKey, uid: &str) -> Option<Foreign> {
         let aliases = self.lock();
         let objects = aliases.get(alias)?;
-        let is_foreign = |owner: &Option<String>| !is_owned(owner.as_ref(), uid);
-        let service = objects.service.as_ref().filter(|service| is_foreign(&service.owner));
-        let deployment = objects.deployments.iter().find(|(_, deployment)| is_foreign(&deployment.owner));
+        let service = objects.service.as_ref().filter(|service| service.owner.is_foreign(uid));
+        let deployment = objects.deployments.iter().find(|(_, it)| it.owner.is_foreign(uid));
         service
             .map(|_| Foreign::Service(alias.1.clone()))
             .or_else(|| deployment.map(|(name, _)| Foreign::Deployment(name.clone())))
@@ -219,6 +267,15 @@ impl Cache {
 }
 
 impl Objects {
+    fn orphans(&self, uid: &str) -> BTreeSet<OwnObject> {
+        let service = self.service.iter().filter(|service| service.owner.is_orphan(uid));
+        let deployments = self.deployments.values().filter(|deployment| deployment.owner.is_orphan(uid));
+        service
+            .map(|_| OwnObject::Service)
+            .chain(deployments.map(|deployment| OwnObject::Deployment(deployment.version)))
+            .collect()
+    }
+
     fn is_empty(&self) -> bool {
         self.deployments.is_empty()
             && self.service.is_none()
@@ -269,11 +326,13 @@ mod tests {
         core::v1::{Pod, Service},
     };
 
+    use kube::ResourceExt;
+
     use super::{service::traffic, *};
 
     const OWNER: &str = "{apiVersion: v1, kind: K, name: n, uid: u, controller: true}";
 
-    fn key() -> AliasKey {
+    pub(super) fn key() -> AliasKey {
         ("risk".into(), "fraud".into())
     }
 
@@ -309,6 +368,49 @@ mod tests {
         assert_eq!(cache.foreign(&key(), "u"), None);
         assert_eq!(cache.view(&key(), "other", None, |_| None).traffic, Traffic::Nowhere);
         assert_eq!(cache.foreign(&key(), "other"), Some(Foreign::Service("fraud".into())));
+    }
+
+    /// A Deployment with this controller, and whether it is an orphan of the ModelAlias with the UID `new`, or foreign to it.
+    fn relation(name: &str, manager: &str, owner: &str) -> (bool, bool) {
+        let mut deployment = deployment(2, "");
+        deployment.metadata.name = Some(name.into());
+        deployment.metadata.owner_references = serde_yaml::from_str(owner).unwrap();
+        deployment.labels_mut().insert(labels::MANAGED_BY.into(), manager.into());
+        let cache = Cache::default();
+        deployment.insert(&cache, &key());
+        let view = cache.view(&key(), "new", None, |_| None);
+        let is_foreign = cache.foreign(&key(), "new").is_some();
+        assert_eq!(view.workloads.is_empty(), is_foreign);
+        (!view.orphans.is_empty(), is_foreign)
+    }
+
+    #[test]
+    fn what_a_backup_brings_back_is_adopted_and_nothing_else() {
+        let alias = |uid: &str| {
+            format!(
+                "[{{apiVersion: laurel.dev/v1alpha1, kind: ModelAlias, name: fraud, uid: {uid}, controller: true}}]"
+            )
+        };
+        assert_eq!(relation("fraud-v2", "laurel", &alias("new")), (false, false));
+        assert_eq!(relation("fraud-v2", "laurel", &alias("old")), (true, false));
+        assert_eq!(relation("fraud-v2", "laurel", "[]"), (true, false));
+        let foreign = (false, true);
+        let other_name = alias("old").replace("fraud", "other");
+        assert_eq!(relation("fraud-v2", "laurel", &other_name), foreign);
+        assert_eq!(relation("fraud-v2", "laurel", &alias("old").replace("laurel.dev", "other.dev")), foreign);
+        assert_eq!(relation("fraud-v2", "laurel", &alias("old").replace("ModelAlias", "Rollout")), foreign);
+        assert_eq!(relation("fraud-v2-copy", "laurel", "[]"), foreign);
+        assert_eq!(relation("fraud-v2", "Helm", "[]"), foreign);
+    }
+
+    #[test]
+    fn an_object_that_is_being_deleted_is_not_adopted() {
+        let cache = Cache::default();
+        let mut deployment = deployment(2, "deletionTimestamp: '2027-01-15T08:00:00Z'");
+        deployment.metadata.owner_references = None;
+        deployment.labels_mut().insert(labels::MANAGED_BY.into(), labels::MANAGER.into());
+        deployment.insert(&cache, &key());
+        assert_eq!(cache.foreign(&key(), "u"), Some(Foreign::Deployment("fraud-v2".into())));
     }
 
     #[test]

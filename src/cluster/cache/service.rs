@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use kube::ResourceExt;
 
-use super::{Cache, OwnMetadata, Projected, controller_uid, revision};
+use super::{Cache, OwnMetadata, Owner, Projected, revision};
 use crate::{
     api::model_alias::AliasKey,
     decide::Traffic,
@@ -13,9 +13,10 @@ use crate::{
 /// What is kept of a Service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
-    pub(super) resource_version: u64,
-    /// The UID of its owner, the ModelAlias.
-    pub owner: Option<String>,
+    /// Its revision.
+    pub resource_version: u64,
+    /// Who controls it.
+    pub owner: Owner,
     pub(super) traffic: Traffic,
     metadata: OwnMetadata,
     ports: Vec<ServicePort>,
@@ -86,7 +87,7 @@ impl Projected for Service {
         }
         let view = ServiceView {
             resource_version: revision(&self.metadata),
-            owner: controller_uid(&self.metadata),
+            owner: Owner::of(&self.metadata, alias, &alias.1),
             traffic: traffic(self, &alias.1),
             metadata: OwnMetadata::of(&self.metadata),
             ports: self.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default(),

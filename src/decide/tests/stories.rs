@@ -10,8 +10,8 @@ use crate::{
         model_alias::{Cause, Drift, Outcome},
     },
     decide::{
-        Action, AliasRole, Blocker, BlockerScope, Desired, Lifecycle, Readiness, SmokeReport, SmokeTest,
-        StrategyIntent, Traffic, decide,
+        Action, AliasRole, Blocker, BlockerScope, Desired, Lifecycle, OwnObject, Readiness, SmokeReport,
+        SmokeTest, StrategyIntent, Traffic, decide,
     },
 };
 
@@ -62,6 +62,26 @@ fn promise_5_what_traffic_just_left_stays_warm_also_when_the_status_does_not_kno
     let decision = decide(&world.observe());
     let rests = Action::Scale { version: version(2), replicas: 0 };
     assert!(!decision.actions.contains(&rests), "{:?}", decision.actions);
+}
+
+/// As after a restore from a backup: the objects are back without their owner, and the status is empty.
+#[test]
+fn what_was_restored_from_a_backup_is_found_again_and_starts_no_pod() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.kill();
+    world.status = std::sync::Arc::default();
+    let deployments = [1, 2].map(|number| OwnObject::Deployment(version(number)));
+    world.cluster.orphans = [OwnObject::Service].into_iter().chain(deployments).collect();
+    let made = [1, 2].map(|number| world.made(version(number)));
+    let decision = world.reconcile(None);
+    let adopted = decision.actions.iter().take_while(|action| matches!(action, Action::Adopt(_))).count();
+    assert_eq!(adopted, 3, "{:?}", decision.actions);
+    world.live(40);
+    assert!(world.cluster.orphans.is_empty());
+    assert_eq!((world.cluster.traffic, world.status.version), (Traffic::One(version(2)), Some(version(2))));
+    assert_eq!([1, 2].map(|number| world.made(version(number))), made);
+    assert!(world.status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True"));
 }
 
 #[test]

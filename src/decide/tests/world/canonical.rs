@@ -120,7 +120,13 @@ impl Digest<'_> {
         let cluster = &self.world.cluster;
         let deadline = self.deadline();
         self.version(cluster.traffic);
-        self.add((cluster.port_is_edited, &cluster.fates, &cluster.endpoints, cluster.quota));
+        self.add((
+            cluster.port_is_edited,
+            &cluster.fates,
+            &cluster.endpoints,
+            cluster.quota,
+            &cluster.orphans,
+        ));
         for (version, deployment) in &cluster.deployments {
             self.add((
                 version,

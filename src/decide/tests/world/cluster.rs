@@ -11,7 +11,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
         names::{ModelUri, Version},
     },
-    decide::{ClusterView, Traffic, Workload},
+    decide::{ClusterView, OwnObject, Traffic, Workload},
 };
 
 /// What becomes of a version's pods.
@@ -89,6 +89,8 @@ pub(in crate::decide::tests) struct Cluster {
     /// The pods by their version's label; they outlive their Deployment for a moment.
     pub(super) pods: BTreeMap<Version, Vec<Pod>>,
     pub(super) endpoints: BTreeSet<Version>,
+    /// What was restored from a backup and has no owner yet.
+    pub(in crate::decide::tests) orphans: BTreeSet<OwnObject>,
     /// The most pods that the namespace takes.
     pub(super) quota: Option<u32>,
     /// How many pods were ever made of a version.
@@ -234,6 +236,7 @@ impl Cluster {
             service_outdated: self.port_is_edited,
             endpoints: self.endpoints.clone(),
             workloads: self.deployments.keys().map(workload).collect(),
+            orphans: self.orphans.clone(),
         }
     }
 

@@ -177,6 +177,9 @@ impl World {
                 self.promise_of_delete(*version);
                 self.cluster.delete(*version, self.now, self.pace);
             }
+            Action::Adopt(object) => {
+                self.cluster.orphans.remove(object);
+            }
             Action::DeleteService => self.route(Traffic::Nowhere),
             Action::FillInReplicas { replicas } => {
                 let serving = self.serving();

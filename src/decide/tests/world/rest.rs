@@ -99,6 +99,9 @@ impl World {
             let is_clear = self.cluster.deployments.is_empty() && self.cluster.traffic == Traffic::Nowhere;
             return is_clear.then_some(()).ok_or_else(|| "without spec.serving nothing is left".into());
         };
+        if !self.cluster.orphans.is_empty() {
+            return Err(format!("{:?} have no owner", self.cluster.orphans));
+        }
         if self.cluster.traffic != Traffic::One(desired_version) {
             return Err(format!("{:?} serves instead of {desired_version}", self.cluster.traffic));
         }
