@@ -90,8 +90,8 @@ pub async fn apply(
 fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
     let what: &str = action.into();
     let message = format!(
-        "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's Service or \
-         Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
+        "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's Service, \
+         PodDisruptionBudget or Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
         described(action)
     );
     tracing::warn!(message, "write contested");
@@ -115,6 +115,9 @@ fn described(action: &Action) -> String {
             "the Service, which selects all versions".to_owned()
         }
         Action::Delete { version } => format!("the deletion of the Deployment of version {version}"),
+        Action::Adopt(OwnObject::Budget) => "the owner of the PodDisruptionBudget".to_owned(),
+        Action::Protect(_) => "the PodDisruptionBudget".to_owned(),
+        Action::DeleteBudget => "the deletion of the PodDisruptionBudget".to_owned(),
         Action::Adopt(OwnObject::Service) => "the owner of the Service".to_owned(),
         Action::Adopt(OwnObject::Deployment(version)) => {
             format!("the owner of the Deployment of version {version}")
@@ -177,6 +180,8 @@ async fn act(
             workloads::route(effects, subject, *traffic, counted_on(observed, *traffic)).await
         }
         Action::Delete { version } => workloads::delete_deployment(effects, subject, *version).await,
+        Action::Protect(traffic) => return workloads::protect(effects, subject, *traffic).await,
+        Action::DeleteBudget => workloads::delete_budget(effects, subject).await,
         Action::Adopt(object) => workloads::adopt(effects, subject, *object).await,
         Action::DeleteService => workloads::delete_service(effects, subject).await,
         Action::FillInReplicas { replicas } => workloads::fill_in_replicas(effects, subject, *replicas).await,

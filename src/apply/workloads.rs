@@ -4,10 +4,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Pod, Service},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch},
+    core::{Selector, SelectorExt},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -29,6 +31,7 @@ use crate::{
     decide::{OwnObject, Traffic},
     render::{self, Rendering, Selection, labels},
     resolve::Subject,
+    state::Effect,
 };
 
 type Done = Result<(), ReasonMessage>;
@@ -133,13 +136,8 @@ pub(super) async fn route(
     traffic: Traffic,
     counted_on: u32,
 ) -> Done {
-    let selection = match traffic {
-        Traffic::One(version) => Selection::One(version),
-        Traffic::Shared => Selection::Shared,
-        Traffic::Nowhere => {
-            return Err(ReasonMessage::new(Reason::ApplyRefused, "a Service is never pointed at nothing"));
-        }
-    };
+    let nowhere = || ReasonMessage::new(Reason::ApplyRefused, "a Service is never pointed at nothing");
+    let selection = Selection::of(traffic).ok_or_else(nowhere)?;
     let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
     let service = render::service(&rendering, selection);
     enough_pods_are_ready(effects, subject, traffic, counted_on).await?;
@@ -150,6 +148,16 @@ pub(super) async fn route(
     apply::<Service>(effects, subject, &service.name_any(), &service, known.is_some()).await
 }
 
+fn version_of(traffic: Traffic) -> Option<Version> {
+    if let Traffic::One(version) = traffic { Some(version) } else { None }
+}
+
+/// The selector of the pods that requests are sent to, as text.
+fn selected_by(subject: &Subject<'_>, traffic: Traffic) -> String {
+    let labels = labels::selector(&subject.key.1, version_of(traffic));
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
 /// That as many pods are ready to get requests as the decision counted on, by what the API server says now: what a watch showed
 /// last may be out of date.
 async fn enough_pods_are_ready(
@@ -158,10 +166,9 @@ async fn enough_pods_are_ready(
     traffic: Traffic,
     counted_on: u32,
 ) -> Done {
-    let version = if let Traffic::One(version) = traffic { Some(version) } else { None };
-    let labels = labels::selector(&subject.key.1, version);
-    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let selected = ListParams::default().labels(&labels.join(",")).fields("status.phase=Running");
+    let version = version_of(traffic);
+    let selected =
+        ListParams::default().labels(&selected_by(subject, traffic)).fields("status.phase=Running");
     let pods = api::<Pod>(effects, subject).list(&selected).await;
     let pods = pods.map_err(|error| error_message(&error, "list", "the pods that are to get requests"))?;
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
@@ -233,6 +240,63 @@ pub(super) async fn fill_in_replicas(effects: &Effects<'_>, subject: &Subject<'_
     }
 }
 
+/// Lets the PodDisruptionBudget protect what requests are sent to. One of somebody else for the same pods stays the only one: of two,
+/// Kubernetes would let no pod go.
+pub(super) async fn protect(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    traffic: Traffic,
+) -> Result<Effect, ReasonMessage> {
+    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
+    let Some(selection) = Selection::of(traffic) else { return Ok(Effect::UnderWay) };
+    let known = effects.cluster.budget(&subject.key);
+    let is_taken = match &known {
+        Some(known) => known.owner.is_foreign(&subject.uid),
+        None => is_protected_by_others(effects, subject, traffic).await?,
+    };
+    if is_taken {
+        return Ok(Effect::UnderWay);
+    }
+    let budget = render::disruption_budget(&rendering, selection);
+    apply::<PodDisruptionBudget>(effects, subject, rendering.name, &budget, known.is_some()).await?;
+    Ok(Effect::Done)
+}
+
+/// Whether there is a PodDisruptionBudget of somebody else that has our name or selects our pods.
+async fn is_protected_by_others(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    traffic: Traffic,
+) -> Result<bool, ReasonMessage> {
+    let budgets = api::<PodDisruptionBudget>(effects, subject).list(&ListParams::default()).await;
+    let budgets = budgets.map_err(|error| error_message(&error, "list", "the PodDisruptionBudgets"))?;
+    let theirs: Vec<PodDisruptionBudget> =
+        budgets.items.into_iter().filter(|budget| !is_of_laurel(budget)).collect();
+    if theirs.is_empty() {
+        return Ok(false);
+    }
+    let one = ListParams::default().labels(&selected_by(subject, traffic)).limit(1);
+    let pods = api::<Pod>(effects, subject).list(&one).await;
+    let pods = pods.map_err(|error| error_message(&error, "list", "the pods that get requests"))?;
+    let is_name_taken = theirs.iter().any(|budget| budget.name_any() == subject.key.1);
+    Ok(is_name_taken || theirs.iter().any(|budget| pods.iter().any(|pod| selects(budget, pod))))
+}
+
+/// Whether a PodDisruptionBudget is one that Laurel rendered, for whichever ModelAlias.
+fn is_of_laurel(budget: &PodDisruptionBudget) -> bool {
+    budget.labels().get(labels::MANAGED_BY).is_some_and(|manager| manager == labels::MANAGER)
+}
+
+fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone());
+    let selector = selector.and_then(|selector| Selector::try_from(selector).ok());
+    selector.is_some_and(|selector| selector.matches(pod.labels()))
+}
+
+pub(super) async fn delete_budget(effects: &Effects<'_>, subject: &Subject<'_>) -> Done {
+    delete::<PodDisruptionBudget>(effects, subject, &subject.key.1).await
+}
+
 /// Makes the ModelAlias the owner of an object that was restored from a backup.
 pub(super) async fn adopt(effects: &Effects<'_>, subject: &Subject<'_>, object: OwnObject) -> Done {
     let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
@@ -241,6 +305,11 @@ pub(super) async fn adopt(effects: &Effects<'_>, subject: &Subject<'_>, object: 
             let known = effects.cluster.service(&subject.key);
             let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
             set_owner::<Service>(effects, subject, rendering.name, patch).await
+        }
+        OwnObject::Budget => {
+            let known = effects.cluster.budget(&subject.key);
+            let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
+            set_owner::<PodDisruptionBudget>(effects, subject, rendering.name, patch).await
         }
         OwnObject::Deployment(version) => {
             let known = effects.cluster.deployment(&subject.key, version);

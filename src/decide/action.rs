@@ -48,6 +48,10 @@ pub enum Action {
     Adopt(OwnObject),
     /// Let the Service send requests there. Never [`Traffic::Nowhere`].
     Route(Traffic),
+    /// Let the PodDisruptionBudget protect what requests are sent to. Never [`Traffic::Nowhere`].
+    Protect(Traffic),
+    /// Delete the PodDisruptionBudget.
+    DeleteBudget,
     /// Delete the version's Deployment.
     Delete {
         /// The version.

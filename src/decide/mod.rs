@@ -8,7 +8,8 @@
 //!                    │   smoke_test ─ whether a version may get its first traffic
 //!                    ├ retention ──── what becomes of the versions that do not serve
 //!                    ├ registry_sync ─ the alias in the registry, after traffic
-//!                    └ record ──────── the history in the registry, after the alias
+//!                    ├ record ──────── the history in the registry, after the alias
+//!                    └ protection ─── the PodDisruptionBudget, last of all
 //!                         │
 //!                         ▼
 //!                     Decision: ordered actions, a report, when to look again
@@ -29,6 +30,7 @@ mod deletion;
 mod follow;
 mod gates;
 mod observed;
+mod protection;
 pub mod registered_model;
 mod retention;
 mod rolling;
@@ -63,7 +65,7 @@ use crate::api::condition::{ConditionStatus, Reason, ReasonMessage};
 /// Decides what to do next. The same observation always gives the same decision.
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
-    let decision = audit::add(observed, decide_now(observed));
+    let decision = protection::add(observed, audit::add(observed, decide_now(observed)));
     let wake = decision.wake.into_iter().chain(alias_plan::contention_ends(observed)).min();
     Decision { wake, ..decision }
 }

@@ -105,12 +105,13 @@ impl BlockerScope {
     pub(super) fn allows(self, action: &Action) -> bool {
         match action {
             Action::Route(_) => self == Self::Changes,
-            Action::Scale { .. } | Action::Adopt(_) => self != Self::Everything,
+            Action::Scale { .. } | Action::Adopt(_) | Action::Protect(_) => self != Self::Everything,
             Action::SetFinalizer { .. }
             | Action::Apply { .. }
             | Action::SmokeTest { .. }
             | Action::Delete { .. }
             | Action::DeleteService
+            | Action::DeleteBudget
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
@@ -281,6 +282,10 @@ pub struct ClusterView {
     /// Whether the Service differs from what would be written today in more than its selector.
     #[serde(default)]
     pub service_outdated: bool,
+    /// What the PodDisruptionBudget protects: what the Service selects, or [`Traffic::Nowhere`] where it differs from what would be
+    /// written today; `None` where there is none.
+    #[serde(default)]
+    pub budget: Option<Traffic>,
     /// The versions whose pods are among the Service's endpoints.
     #[serde(default)]
     pub endpoints: BTreeSet<Version>,
@@ -298,6 +303,8 @@ pub struct ClusterView {
 pub enum OwnObject {
     /// The Service.
     Service,
+    /// The PodDisruptionBudget.
+    Budget,
     /// The Deployment of a version.
     Deployment(Version),
 }

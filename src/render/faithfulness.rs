@@ -137,6 +137,7 @@ proptest! {
                 .iter()
                 .map(|(&number, &pods)| (version(number), workload(pods, number, settings.as_str())))
                 .collect(),
+            budget: None,
             orphans: BTreeSet::new(),
         };
         let view = |fixture: &Fixture| cache.view(&key, "6d1b", Some(&fixture.rendering().service()), |_| None);

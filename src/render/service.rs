@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 
 use super::{ServiceRendering, labels, pod::HTTP};
-use crate::api::names::Version;
+use crate::{api::names::Version, decide::Traffic};
 
 /// Whose pods the Service sends requests to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,17 @@ pub enum Selection {
 }
 
 impl Selection {
-    fn version(self) -> Option<Version> {
+    /// What a Service selects that sends requests there.
+    #[must_use]
+    pub fn of(traffic: Traffic) -> Option<Self> {
+        match traffic {
+            Traffic::One(version) => Some(Self::One(version)),
+            Traffic::Shared => Some(Self::Shared),
+            Traffic::Nowhere => None,
+        }
+    }
+
+    pub(super) fn version(self) -> Option<Version> {
         match self {
             Self::One(version) => Some(version),
             Self::Shared => None,

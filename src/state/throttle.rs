@@ -90,6 +90,8 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::Route(_)
         | Action::Delete { .. }
         | Action::Adopt(_)
+        | Action::Protect(_)
+        | Action::DeleteBudget
         | Action::DeleteService => true,
         Action::FillInReplicas { .. }
         | Action::SmokeTest { .. }
@@ -104,6 +106,9 @@ fn replaces(action: &Action, earlier: &Action) -> bool {
     match (action, earlier) {
         (Action::Route(_) | Action::DeleteService, Action::Route(_) | Action::DeleteService)
         | (Action::SetFinalizer { .. }, Action::SetFinalizer { .. }) => action != earlier,
+        (Action::Protect(_) | Action::DeleteBudget, Action::Protect(_) | Action::DeleteBudget) => {
+            action != earlier
+        }
         // A change of size leaves what was applied before as it is.
         (Action::Scale { .. }, Action::Apply { .. }) => false,
         (

@@ -22,10 +22,12 @@ use crate::{
     render::{ServiceRendering, labels},
 };
 
+mod budget;
 mod deployment;
 mod endpoints;
 mod service;
 
+pub use budget::BudgetView;
 pub use deployment::DeploymentView;
 pub use service::ServiceView;
 
@@ -40,6 +42,7 @@ pub struct Cache {
 struct Objects {
     deployments: BTreeMap<String, DeploymentView>,
     service: Option<ServiceView>,
+    budget: Option<BudgetView>,
     slices: BTreeMap<String, endpoints::SliceView>,
     pods: BTreeMap<String, PodView>,
 }
@@ -123,7 +126,9 @@ impl Owner {
         !self.is(uid) && self.is_adoptable
     }
 
-    fn is_foreign(&self, uid: &str) -> bool {
+    /// Whether the object belongs to something else.
+    #[must_use]
+    pub fn is_foreign(&self, uid: &str) -> bool {
         !self.is(uid) && !self.is_adoptable
     }
 
@@ -212,6 +217,7 @@ impl Cache {
             service_outdated: service
                 .zip(rendering)
                 .is_some_and(|(service, rendering)| service.is_outdated(rendering)),
+            budget: objects.budget(uid, rendering),
             endpoints: objects.endpoints(),
             workloads: objects
                 .deployments
@@ -243,6 +249,12 @@ impl Cache {
         self.lock().get(alias)?.service.clone()
     }
 
+    /// The PodDisruptionBudget of this alias, where it is known.
+    #[must_use]
+    pub fn budget(&self, alias: &AliasKey) -> Option<BudgetView> {
+        self.lock().get(alias)?.budget.clone()
+    }
+
     /// The Deployment of this version, where it is known.
     #[must_use]
     pub fn deployment(&self, alias: &AliasKey, version: Version) -> Option<DeploymentView> {
@@ -267,11 +279,19 @@ impl Cache {
 }
 
 impl Objects {
+    fn budget(&self, uid: &str, rendering: Option<&ServiceRendering>) -> Option<Traffic> {
+        let budget = self.budget.as_ref().filter(|budget| !budget.owner.is_foreign(uid))?;
+        let traffic = self.service.as_ref().map_or(Traffic::Nowhere, |service| service.traffic);
+        Some(rendering.map_or(Traffic::Nowhere, |rendering| budget.protects(rendering, traffic)))
+    }
+
     fn orphans(&self, uid: &str) -> BTreeSet<OwnObject> {
         let service = self.service.iter().filter(|service| service.owner.is_orphan(uid));
         let deployments = self.deployments.values().filter(|deployment| deployment.owner.is_orphan(uid));
+        let budget = self.budget.iter().filter(|budget| budget.owner.is_orphan(uid));
         service
             .map(|_| OwnObject::Service)
+            .chain(budget.map(|_| OwnObject::Budget))
             .chain(deployments.map(|deployment| OwnObject::Deployment(deployment.version)))
             .collect()
     }
@@ -279,6 +299,7 @@ impl Objects {
     fn is_empty(&self) -> bool {
         self.deployments.is_empty()
             && self.service.is_none()
+            && self.budget.is_none()
             && self.slices.is_empty()
             && self.pods.is_empty()
     }

@@ -120,6 +120,7 @@ impl Digest<'_> {
         let cluster = &self.world.cluster;
         let deadline = self.deadline();
         self.version(cluster.traffic);
+        self.add(cluster.budget.map(|budget| budget == cluster.traffic));
         self.add((
             cluster.port_is_edited,
             &cluster.fates,

@@ -89,6 +89,8 @@ pub(in crate::decide::tests) struct Cluster {
     /// The pods by their version's label; they outlive their Deployment for a moment.
     pub(super) pods: BTreeMap<Version, Vec<Pod>>,
     pub(super) endpoints: BTreeSet<Version>,
+    /// What the PodDisruptionBudget protects.
+    pub(in crate::decide::tests) budget: Option<Traffic>,
     /// What was restored from a backup and has no owner yet.
     pub(in crate::decide::tests) orphans: BTreeSet<OwnObject>,
     /// The most pods that the namespace takes.
@@ -234,6 +236,7 @@ impl Cluster {
         ClusterView {
             traffic: self.traffic,
             service_outdated: self.port_is_edited,
+            budget: self.budget.map(|budget| if budget == self.traffic { budget } else { Traffic::Nowhere }),
             endpoints: self.endpoints.clone(),
             workloads: self.deployments.keys().map(workload).collect(),
             orphans: self.orphans.clone(),

@@ -368,6 +368,7 @@ impl World {
                     Serves::SharedByAll => Traffic::Shared,
                     Serves::Version(number) => Traffic::One(version(*number)),
                 };
+                cluster.budget = cluster.budget.filter(|_| *what != Serves::Deleted);
                 self.is_pointed_by_others = true;
                 self.left = None;
             }

@@ -180,6 +180,8 @@ impl World {
             Action::Adopt(object) => {
                 self.cluster.orphans.remove(object);
             }
+            Action::Protect(traffic) => self.cluster.budget = Some(*traffic),
+            Action::DeleteBudget => self.cluster.budget = None,
             Action::DeleteService => self.route(Traffic::Nowhere),
             Action::FillInReplicas { replicas } => {
                 let serving = self.serving();

@@ -36,6 +36,8 @@ impl World {
         let starts = |version: &Version| self.desired(*version) == 0 && !is_known(version);
         let may_be_done = match action {
             Action::Route(_) => blocker.scope == BlockerScope::Changes,
+            // They change nothing that is missing.
+            Action::Adopt(_) | Action::Protect(_) => blocker.scope != BlockerScope::Everything,
             Action::Scale { version, replicas } => *replicas == 0 || !starts(version),
             _ => false,
         };
@@ -58,6 +60,8 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::Protect(_)
+            | Action::DeleteBudget
             | Action::Adopt(_)
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
@@ -82,6 +86,8 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::Protect(_)
+            | Action::DeleteBudget
             | Action::Adopt(_)
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }

@@ -96,7 +96,9 @@ impl World {
             ));
         }
         let Some(serving) = &self.intent.serving else {
-            let is_clear = self.cluster.deployments.is_empty() && self.cluster.traffic == Traffic::Nowhere;
+            let is_clear = self.cluster.deployments.is_empty()
+                && self.cluster.traffic == Traffic::Nowhere
+                && self.cluster.budget.is_none();
             return is_clear.then_some(()).ok_or_else(|| "without spec.serving nothing is left".into());
         };
         if !self.cluster.orphans.is_empty() {
@@ -104,6 +106,9 @@ impl World {
         }
         if self.cluster.traffic != Traffic::One(desired_version) {
             return Err(format!("{:?} serves instead of {desired_version}", self.cluster.traffic));
+        }
+        if self.cluster.budget != Some(Traffic::One(desired_version)) {
+            return Err(format!("{:?} is protected instead of {desired_version}", self.cluster.budget));
         }
         let workload =
             observed.cluster.workloads.get(&desired_version).ok_or("what serves has a Deployment")?;

@@ -111,6 +111,7 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         | Action::Delete { .. }
         | Action::DeleteService
         | Action::Adopt(_) => {}
+        Action::Protect(_) | Action::DeleteBudget => {}
     }
     let is_free = observed.intent.blocker.is_none() || is_ending(observed);
     let is_among_ours = matches!(action, Action::Route(_) | Action::Scale { .. });
