@@ -19,7 +19,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
     },
     cluster::{Events, cache::Cache, finalizer},
-    decide::{Action, Decision, Observed, OwnObject, Traffic},
+    decide::{Action, AliasRole, Decision, Lifecycle, Observed, OwnObject, Traffic},
     resolve::Subject,
     state::{
         Effect, Throttle,
@@ -186,7 +186,21 @@ async fn act(
         Action::DeleteService => workloads::delete_service(effects, subject).await,
         Action::FillInReplicas { replicas } => workloads::fill_in_replicas(effects, subject, *replicas).await,
         Action::SetAlias { role, version, replaces, corrects: _ } => {
-            return effects.alias_writes.start(subject, subject.known_model()?, *role, *version, *replaces);
+            return effects.alias_writes.start(
+                subject,
+                subject.known_model()?,
+                *role,
+                Some(*version),
+                *replaces,
+            );
+        }
+        // Only a deletion waits for the registry.
+        Action::DeleteAlias { role: role @ AliasRole::Former, replaces }
+            if observed.intent.lifecycle == Lifecycle::Active =>
+        {
+            let model = subject.known_model()?;
+            let begun = effects.alias_writes.start(subject, model, *role, None, Some(*replaces));
+            return begun.map(|_| Effect::UnderWay);
         }
         Action::DeleteAlias { role, replaces } => {
             alias_writes::delete_alias(

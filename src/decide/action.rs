@@ -66,7 +66,7 @@ pub enum Action {
     },
     /// Let an alias in the registry name a version. This begins the write; that it was done is read from the registry.
     SetAlias {
-        /// Which of the two aliases.
+        /// Which of the aliases.
         role: AliasRole,
         /// The version.
         version: Version,
@@ -77,7 +77,7 @@ pub enum Action {
     },
     /// Remove an alias from the registry.
     DeleteAlias {
-        /// Which of the two aliases.
+        /// Which of the aliases.
         role: AliasRole,
         /// What it named when this was decided. When it names something else by then, nothing is written.
         replaces: Version,
@@ -92,13 +92,15 @@ pub enum Action {
     },
 }
 
-/// One of the two aliases that a ModelAlias keeps.
+/// One of the aliases that a ModelAlias keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AliasRole {
     /// `spec.alias`.
     Main,
     /// `spec.previousAlias`.
     Previous,
+    /// What `spec.previousAlias` was before: `status.previousAlias`.
+    Former,
 }
 
 /// What is to be done, told and waited for.

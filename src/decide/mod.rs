@@ -48,7 +48,7 @@ pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use observed::{
-    Blocker, BlockerScope, ClusterView, Desired, Intent, Lifecycle, Observed, Outbox, OwnObject,
+    Blocker, BlockerScope, ClusterView, Desired, FormerAlias, Intent, Lifecycle, Observed, Outbox, OwnObject,
     RegistryView, ServingIntent, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
 };
 #[cfg(test)]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     ModelAliasStatus,
     condition::{Reason, ReasonMessage},
-    model_alias::{Drift, KnownVersion, OnUnavailable, REPLICAS_MAX, Recorded, Rejection},
-    names::{ModelUri, Version},
+    model_alias::{Drift, KeptAlias, KnownVersion, OnUnavailable, REPLICAS_MAX, Recorded, Rejection},
+    names::{AliasName, ModelUri, Version},
     promotion::PromotionRule,
 };
 
@@ -47,9 +47,9 @@ pub struct Intent {
     /// How it serves; `None` when only the alias in the registry is kept.
     #[serde(default)]
     pub serving: Option<ServingIntent>,
-    /// Whether an alias is kept on the version that served before.
+    /// The alias that is kept on the version that served before.
     #[serde(default)]
-    pub keeps_previous_alias: bool,
+    pub previous_alias: Option<AliasName>,
     /// What to do about an alias that somebody moved by hand.
     pub drift: Drift,
     /// Whether work is wanted at all.
@@ -220,6 +220,9 @@ pub struct RegistryView {
     /// The version that the previous alias names.
     #[serde(default)]
     pub previous_alias: Option<Version>,
+    /// What is known of the alias that was kept on the version that served before, where that is not desired any more.
+    #[serde(default)]
+    pub former_alias: Option<FormerAlias>,
     /// The versions that were asked for.
     #[serde(default)]
     pub versions: BTreeMap<Version, VersionView>,
@@ -239,6 +242,15 @@ pub struct RegistryView {
     /// The same of the previous alias.
     #[serde(default)]
     pub previous_written: Option<Version>,
+}
+
+/// What is known of an alias that is not desired any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FormerAlias {
+    /// It belongs to another ModelAlias now, or is the main alias of this one.
+    Claimed,
+    /// It names this version.
+    Names(Option<Version>),
 }
 
 /// What became of the entries of the history that were to be written into the registry's tags, since this operator began.
@@ -428,6 +440,25 @@ impl Observed {
             Traffic::Nowhere | Traffic::Shared => true,
         };
         is_current && !endpoints.contains(&version)
+    }
+
+    /// The alias that was kept on the version that served before, where that is not desired any more: it was removed from the spec,
+    /// or renamed.
+    #[must_use]
+    pub fn former_alias(&self) -> Option<&KeptAlias> {
+        let kept = self.status.previous_alias.as_ref();
+        kept.filter(|kept| self.intent.previous_alias.as_ref() != Some(&kept.alias))
+    }
+
+    /// The version that the former alias names because Laurel let it.
+    #[must_use]
+    pub fn former_alias_names(&self) -> Option<Version> {
+        match self.registry.former_alias {
+            Some(FormerAlias::Names(named)) if self.registry.error.is_none() => {
+                named.filter(|named| self.former_alias().is_some_and(|kept| kept.versions.contains(named)))
+            }
+            _ => None,
+        }
     }
 
     /// Whether the version has a ready pod.

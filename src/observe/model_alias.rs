@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::runtime::reflector::Store;
 
 use super::{
-    blockers::{blocker, hides_registry},
+    blockers::{blocker, hides_registry, is_claimed},
     candidates::candidates,
     evidence,
 };
@@ -19,7 +19,7 @@ use crate::{
     },
     audit::was_live,
     cluster::{Guarded, Readiness, Requeue, cache::Cache},
-    decide::{AliasRole, Choice, Observed, RegistryView, VersionView, choose},
+    decide::{AliasRole, Choice, FormerAlias, Observed, RegistryView, VersionView, choose},
     registry::{VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, References, Subject, follower},
     state::{alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests},
@@ -120,6 +120,7 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         error: None,
         alias: named,
         previous_alias: previous,
+        former_alias: former_alias(sources, subject, model, &facts.aliases),
         versions,
         candidates,
         aliases: BTreeMap::new(),
@@ -127,6 +128,22 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         written: sources.alias_writes.last_written(&subject.uid, AliasRole::Main),
         previous_written: sources.alias_writes.last_written(&subject.uid, AliasRole::Previous),
     }
+}
+
+/// What the registry says of the alias that the spec does not name any more. While a write runs, that is not known: it may be one of
+/// this alias.
+fn former_alias(
+    sources: &Sources<'_>,
+    subject: &Subject<'_>,
+    model: &Model,
+    aliases: &BTreeMap<AliasName, Version>,
+) -> Option<FormerAlias> {
+    let former = subject.former_alias()?;
+    if is_claimed(sources, subject, model, former) {
+        return Some(FormerAlias::Claimed);
+    }
+    let is_known = !sources.alias_writes.is_running(&subject.uid);
+    is_known.then(|| FormerAlias::Names(aliases.get(former).copied()))
 }
 
 /// What the registry says of a version, from memory where it is remembered. Only a version that cannot be started without

@@ -42,15 +42,15 @@ pub struct AliasWrites {
 struct AliasState {
     running: bool,
     failure: Option<FailedWrite>,
-    /// The version that was written last.
+    /// What was written last.
     written: Option<Version>,
 }
 
 /// Why the last try failed.
 #[derive(Clone, Debug)]
 struct FailedWrite {
-    /// What was to be written.
-    version: Version,
+    /// What was to be written; `None` for a removal.
+    version: Option<Version>,
     cause: ReasonMessage,
     /// How many tries failed in a row.
     tries: u32,
@@ -60,14 +60,14 @@ struct FailedWrite {
 
 impl AliasState {
     /// Why the last try to write a version failed, if that still counts.
-    fn failure(&self, version: Version, now: Instant) -> Option<&FailedWrite> {
+    fn failure(&self, version: Option<Version>, now: Instant) -> Option<&FailedWrite> {
         let counts = |failure: &&FailedWrite| {
             failure.version == version && now.saturating_duration_since(failure.due) < SETTLED
         };
         self.failure.as_ref().filter(counts)
     }
 
-    fn failed(&mut self, version: Version, cause: ReasonMessage, now: Instant) {
+    fn failed(&mut self, version: Option<Version>, cause: ReasonMessage, now: Instant) {
         let tries = self.failure(version, now).map_or(0, |failure| failure.tries);
         let pause = PAUSE.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
         self.failure = Some(FailedWrite { version, cause, tries: tries + 1, due: now + pause });
@@ -80,7 +80,8 @@ struct AliasWrite {
     owner: AliasKey,
     model: Model,
     alias: AliasName,
-    version: Version,
+    /// `None` removes the alias.
+    version: Option<Version>,
     replaces: Option<Version>,
     writes: AliasWrites,
 }
@@ -96,14 +97,14 @@ impl AliasWrites {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a write, unless one of the same alias runs: its end lets everything be decided anew. While tries fail, the
+    /// Begins a write, or with no version a removal, unless one of the same alias runs: its end lets everything be decided anew. While tries fail, the
     /// answer is why the last one did, so that what is told stands still.
     pub(crate) fn start(
         &self,
         subject: &Subject<'_>,
         model: &Model,
         role: AliasRole,
-        version: Version,
+        version: Option<Version>,
         replaces: Option<Version>,
     ) -> Result<Effect, ReasonMessage> {
         let name = name_of(subject, role)?.clone();
@@ -137,9 +138,10 @@ impl AliasWrites {
     }
 
     /// Whether a write for this ModelAlias runs.
-    fn is_running(&self, uid: &str) -> bool {
+    #[must_use]
+    pub fn is_running(&self, uid: &str) -> bool {
         let states = self.lock();
-        [AliasRole::Main, AliasRole::Previous]
+        [AliasRole::Main, AliasRole::Previous, AliasRole::Former]
             .into_iter()
             .any(|role| states.get(&(uid.to_owned(), role)).is_some_and(|state| state.running))
     }
@@ -160,13 +162,18 @@ impl AliasWrite {
             state.running = false;
             match ended {
                 Ok(()) => {
-                    *state = AliasState { written: Some(self.version), ..AliasState::default() };
-                    tracing::info!(model = model.name.as_str(), alias, version = %self.version, "the alias was set in the registry");
+                    *state = AliasState { written: self.version, ..AliasState::default() };
+                    tracing::info!(
+                        model = model.name.as_str(),
+                        alias,
+                        version = self.version.map(|version| version.to_string()),
+                        "the alias was written in the registry"
+                    );
                 }
                 // Somebody else was faster; what is there now is decided upon anew.
                 Err(cause) if cause.reason == Reason::RegistryPending => {}
                 Err(cause) => {
-                    tracing::warn!(model = model.name.as_str(), alias, reason = %cause.reason, message = cause.message, "the alias was not set in the registry");
+                    tracing::warn!(model = model.name.as_str(), alias, reason = %cause.reason, message = cause.message, "the alias was not written in the registry");
                     state.failed(self.version, cause, Instant::now());
                 }
             }
@@ -177,9 +184,13 @@ impl AliasWrite {
     async fn once(&self) -> Result<(), ReasonMessage> {
         let client = self.model.registry.client()?;
         unmoved(&self.model, client.as_ref(), &self.alias, self.replaces).await?;
-        let set = client.set_alias(&self.model.name, &self.alias, self.version).await;
-        set.map_err(|error| explain(&self.model, &error))?;
-        self.model.registry.remember_alias(&self.model.name, &self.alias, Some(self.version));
+        let (model, alias) = (&self.model.name, &self.alias);
+        let written = match self.version {
+            Some(version) => client.set_alias(model, alias, version).await,
+            None => client.delete_alias(model, alias).await,
+        };
+        written.map_err(|error| explain(&self.model, &error))?;
+        self.model.registry.remember_alias(model, alias, self.version);
         Ok(())
     }
 }
@@ -188,10 +199,10 @@ fn explain(model: &Model, error: &RegistryError) -> ReasonMessage {
     model.registry.explain(Some(&model.name), error)
 }
 
-fn name_of<'a>(subject: &Subject<'a>, role: AliasRole) -> Result<&'a AliasName, ReasonMessage> {
+fn name_of<'a>(subject: &'a Subject<'_>, role: AliasRole) -> Result<&'a AliasName, ReasonMessage> {
     subject
         .alias(role)
-        .ok_or_else(|| ReasonMessage::new(Reason::AsDesired, "spec.previousAlias was removed meanwhile"))
+        .ok_or_else(|| ReasonMessage::new(Reason::AsDesired, "spec.previousAlias was changed meanwhile"))
 }
 
 /// That the alias still names what the decision was made from. Otherwise what is there now is remembered, and decided

@@ -24,6 +24,7 @@ mod bench;
 mod check;
 mod ci;
 mod command_line;
+mod drift;
 mod ends;
 mod follow;
 mod followers;

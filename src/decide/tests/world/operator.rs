@@ -200,6 +200,7 @@ impl World {
                     replaces: *replaces,
                     lands: self.now + self.pace.step * moments,
                     is_heard: true,
+                    is_written_down: true,
                 });
             }
             Action::DeleteAlias { role, replaces } => self.delete_alias(*role, *replaces),
