@@ -1,15 +1,16 @@
-//! Laurel promotes and rolls back machine-learning models on Kubernetes, true to a model registry.
+//! Laurel promotes and rolls back machine-learning models on Kubernetes, in step with a model registry.
 //!
 //! ```text
 //!  watch event ─┐
-//!  registry poll┼─► controllers ── one pass for one object ──────────────────────────────────────────┐
+//!  registry poll┼─► controllers ── one reconcile of one object ───────────────────────────────────────┐
 //!  wake-up ─────┘                                                                                     │
 //!    observe (IO)       decide (pure)          apply (IO)                 status (pure, one patch)    │
 //!    watches, polls ──► Observed ─► Decision ─► ordered actions ─► Applied ─► next status ─► Events ◄─┘
 //!                                               └ render (pure): the desired objects
 //! ```
 //!
-//! [`status`] (pure) is what of it is kept in the registry's tags. [`api`] is the contract, [`decide`] the heart, [`registry`] the outside world behind one trait.
+//! [`audit`] (pure) turns the history into registry tags. [`api`] has the custom resources, [`decide`] the
+//! decision, and [`registry`] access to registries behind one trait.
 
 pub mod api;
 pub mod apply;

@@ -38,7 +38,7 @@ async fn run(options: laurel::options::RunOptions) -> Result<(), String> {
     controllers::run(options).await.map_err(|error| error.to_string())
 }
 
-/// Asks something of a registry.
+/// Runs a command that queries a registry.
 #[tokio::main(flavor = "current_thread")]
 async fn ask(question: impl Future<Output = Result<ExitStatus, CliError>>) -> ExitCode {
     finish(match install_tls() {
@@ -47,10 +47,10 @@ async fn ask(question: impl Future<Output = Result<ExitStatus, CliError>>) -> Ex
     })
 }
 
-/// The exit code says how a command ended, and the standard error why there is no answer.
+/// Maps the result to an exit code; an error is written to standard error.
 fn finish(answer: Result<ExitStatus, CliError>) -> ExitCode {
     let exit_status = answer.unwrap_or_else(|why| {
-        // Where the standard error is closed, the exit code says enough.
+        // If standard error is closed, the exit code has to do.
         let _ = writeln!(stderr(), "error: {why}");
         ExitStatus::CliError
     });

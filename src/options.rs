@@ -25,8 +25,8 @@ pub struct RunOptions {
     )]
     pub trust_changed_by: bool,
 
-    /// How large an input example may be, in bytes, to be sent as a smoke test. The smoke test of a version with a larger one is
-    /// skipped. At most two examples larger than 1 MiB are held in memory at a time.
+    /// How large an input example may be, in bytes, to be sent as a smoke test. The smoke test of a version
+    /// with a larger one is skipped. At most two examples larger than 1 MiB are held in memory at a time.
     #[arg(long, env = "LAUREL_INPUT_EXAMPLE_MAX_BYTES", default_value_t = 32 << 20, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 30))]
     pub input_example_max_bytes: usize,
 

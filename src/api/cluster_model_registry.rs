@@ -17,7 +17,10 @@ use super::model_registry::{ModelRegistrySpec, ModelRegistryStatus};
     category = "laurel",
     status = "ModelRegistryStatus",
     derive = "PartialEq",
-    doc = "A model registry (MLflow) for many namespaces: where it is, how to log in to it, and which namespaces may use it. The Secrets that it names for Laurel are in the operator's namespace. With the annotation laurel.dev/default: \"true\" it is used by RegisteredModels that name no registry, unless their namespace has a default ModelRegistry.",
+    doc = "A model registry (MLflow) for many namespaces: where it is, how to log in to it, and which \
+         namespaces may use it. The Secrets that it names for Laurel are in the operator's namespace. With \
+         the annotation laurel.dev/default: \"true\" it is used by RegisteredModels that name no registry, \
+         unless their namespace has a default ModelRegistry.",
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.mlflow.url"),
     printcolumn(
         name = "Ready",
@@ -35,7 +38,7 @@ use super::model_registry::{ModelRegistrySpec, ModelRegistryStatus};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterModelRegistrySpec {
-    /// All that a ModelRegistry says of its registry.
+    /// The registry's settings, as in a ModelRegistry.
     #[serde(flatten)]
     pub registry: ModelRegistrySpec,
 

@@ -1,4 +1,4 @@
-//! The words that conditions are written in: their types and the closed list of reasons.
+//! Conditions: their types, statuses and the closed list of reasons.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -6,27 +6,26 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter, EnumMessage, EnumString, IntoStaticStr};
 
-/// The types of condition on Laurel's objects. The first three follow kstatus.
+/// Condition types of Laurel's objects. The first three follow kstatus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, IntoStaticStr, EnumIter)]
 pub enum ConditionType {
-    /// The wish is met in full.
+    /// The desired state is reached in full.
     Ready,
-    /// Work towards the wish is under way.
+    /// Work towards the desired state is under way.
     Reconciling,
-    /// The wish cannot be met until somebody does something.
+    /// The desired state cannot be reached until somebody acts.
     Stalled,
     /// A ready version answers requests.
     Serving,
     /// The alias in the registry names what serves.
     RegistrySynced,
-    /// The wished version meets the promotion rules for the alias. Without rules there is no such condition.
+    /// The desired version meets the promotion rules for the alias. Absent without rules.
     GatesPassed,
-    /// The registry's webhooks wake Laurel. Without `spec.webhook` there is no such condition.
+    /// Deliveries of the registry's webhooks arrive. Absent without `spec.webhook`.
     WebhookReady,
-    /// The registry is used where an object names none. Without the annotation `laurel.dev/default` there is
-    /// no such condition.
+    /// The registry is used by objects that name none. Absent without the annotation `laurel.dev/default`.
     Default,
-    /// `spec.suspend` is true. Otherwise there is no such condition.
+    /// `spec.suspend` is true. Absent otherwise.
     Suspended,
 }
 
@@ -37,7 +36,7 @@ pub enum ConditionStatus {
     True,
     /// It does not hold.
     False,
-    /// It cannot be known now.
+    /// It is not known at present.
     Unknown,
 }
 
@@ -47,8 +46,8 @@ impl From<bool> for ConditionStatus {
     }
 }
 
-/// Why a condition is as it is: the closed list. `docs/reasons.md` says of each what it means and what to do;
-/// a test keeps that page complete.
+/// The closed list of reasons. `docs/reasons.md` describes each with its next step; a test keeps that page
+/// complete.
 #[derive(
     Clone,
     Copy,
@@ -69,15 +68,15 @@ impl From<bool> for ConditionStatus {
 )]
 pub enum Reason {
     // At rest.
-    /// The wished version serves.
+    /// The desired version serves.
     Serving,
-    /// The alias in the registry names the wished version; nothing serves here, as wished.
+    /// The alias in the registry names the desired version; the spec asks for no serving.
     AliasSet,
     /// The alias in the registry names what serves.
     Synced,
     /// The model exists in the registry as described.
     ModelSynced,
-    /// The registry can be reached and lets us in.
+    /// The registry can be reached and accepts the credentials.
     Connected,
     /// The version meets every promotion rule for the alias.
     GatesPassed,
@@ -93,9 +92,9 @@ pub enum Reason {
     StartingVersion,
     /// The version's pods are not all ready yet.
     WaitingForPods,
-    /// The input example is being sent to the version.
+    /// The smoke test is running: the input example is being sent to the version.
     SmokeTesting,
-    /// Traffic is being moved.
+    /// Traffic is being switched.
     MovingTraffic,
     /// Pods are being exchanged, a few at a time.
     ExchangingPods,
@@ -103,7 +102,7 @@ pub enum Reason {
     UpdatingSettings,
     /// The number of pods is being changed.
     Scaling,
-    /// The registry is to be changed after traffic.
+    /// The alias in the registry is set after traffic has been switched.
     RegistryPending,
     /// The object is being deleted.
     Deleting,
@@ -129,63 +128,63 @@ pub enum Reason {
     RegistryNotRead,
     /// No connection, or no answer in time.
     RegistryUnreachable,
-    /// The registry does not know the login.
+    /// The registry does not accept the credentials (HTTP 401).
     RegistryUnauthorized,
-    /// The registry refuses the login permission.
+    /// Permission denied for the credentials (HTTP 403).
     RegistryForbidden,
-    /// MLflow refuses the Host header.
+    /// MLflow rejects the Host header.
     RegistryHostRefused,
     /// The workspace does not exist there.
     RegistryWorkspaceRefused,
-    /// The registry refuses a request.
+    /// The registry rejects a request.
     RegistryRefused,
-    /// The registry answers with errors, or not like a registry.
+    /// The registry returns errors, or responses that cannot be parsed.
     RegistryFailing,
-    /// The registry lacks what the wish needs.
+    /// The registry lacks a feature that the spec needs.
     RegistryUnsupported,
 
     // The registry's webhooks.
-    /// Deliveries arrive and wake Laurel.
+    /// Deliveries arrive and are accepted.
     WebhookReceiving,
     /// No delivery has arrived yet.
     WebhookWaiting,
     /// The operator has no endpoint for webhooks, or no certificate for it.
     WebhookNotListening,
-    /// Deliveries arrive that are not signed with the Secret, or at the wrong time.
+    /// Deliveries arrive that are not signed with the Secret, or whose timestamp is off.
     WebhookDeliveriesRefused,
     /// MLflow cannot deliver to the endpoint.
     WebhookUndeliverable,
-    /// MLflow refuses the URL's scheme.
+    /// MLflow rejects the URL's scheme.
     WebhookSchemeRefused,
-    /// MLflow refuses to deliver to an address that is not public.
+    /// MLflow does not deliver to addresses that are not public.
     WebhookAddressRefused,
     /// MLflow cannot read its own webhooks, as it does without an encryption key.
     WebhookEncryptionKeyMissing,
 
-    // The wish.
+    // The desired state.
     /// The object that `modelRef` names does not exist.
     RegisteredModelNotFound,
     /// The model does not exist in the registry.
     ModelNotFound,
     /// The version does not exist in the registry.
     VersionNotFound,
-    /// The registry is still taking the version in.
+    /// The version's registration is still pending.
     VersionPending,
     /// The version's registration failed.
     VersionFailed,
-    /// The version's number now means another model than the one that serves.
+    /// The version number now refers to a different model than the one that serves.
     VersionReplaced,
     /// The version does not meet the promotion rules for the alias.
     GatesFailed,
     /// The alias to follow does not exist in the registry.
     AliasNotFound,
-    /// No version is one that `follow` could choose.
+    /// No version matches `follow`.
     NoCandidate,
-    /// `follow.semver.range` cannot be read.
+    /// `follow.semver.range` cannot be parsed.
     InvalidRange,
     /// Another ModelAlias owns the alias.
     Conflict,
-    /// `serving.template` cannot be used.
+    /// `serving.template` is not valid.
     InvalidTemplate,
     /// A Service or Deployment of that name belongs to somebody else.
     NameTaken,
@@ -193,53 +192,53 @@ pub enum Reason {
     AliasDrifted,
     /// The alias in the registry was put back on what serves.
     AliasPutBack,
-    /// Somebody else goes on moving the alias in the registry, and Laurel has stopped putting it back.
+    /// Another writer keeps moving the alias in the registry, and Laurel has stopped putting it back.
     Contested,
 
     // Pods.
     /// The image cannot be pulled.
     ImagePullFailed,
-    /// The model server ended while loading, or keeps ending.
+    /// The model server exited while loading, or keeps exiting.
     ModelCrashed,
-    /// The container cannot be made: a Secret, `ConfigMap` or key is missing.
+    /// The container cannot be created: a Secret, `ConfigMap` or key is missing.
     ContainerConfigInvalid,
-    /// The cluster refuses to make pods: quota, pod security or another policy.
+    /// The cluster rejects the pods: quota, pod security or another policy.
     PodsRefused,
     /// No node has room for the pods.
     Unschedulable,
     /// The version was not ready in time.
     ProgressDeadlineExceeded,
-    /// The version answered its own input example with an error.
+    /// The version returned an error for its own input example.
     SmokeTestFailed,
-    /// The smoke test cannot be done: the example cannot be read, or the pods cannot be reached.
+    /// The smoke test cannot be run: the example cannot be read, or the pods cannot be reached.
     SmokeTestUnavailable,
-    /// The version that served has no ready pod left.
+    /// The serving version has no ready pod left.
     BecameUnready,
 
     // The cluster.
-    /// The API server refuses what Laurel writes.
+    /// The API server rejects a write.
     ApplyRefused,
     /// Laurel lacks a permission in the cluster.
     ApplyForbidden,
-    /// The API server fails or cannot be reached.
+    /// The API server returns errors or cannot be reached.
     ApplyFailed,
 
-    // Not ours.
-    /// What a later release of Laurel wrote, and this one does not know.
+    // Other releases.
+    /// A value written by a later release of Laurel.
     #[serde(other)]
     Unknown,
 }
 
-/// What a reason means for the one who reads it. Each reason has one, so that a new one cannot be forgotten.
+/// How serious a reason is. Exhaustive, so that a new reason cannot be forgotten.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Severity {
     /// All is well, or work is under way.
     Normal,
-    /// Nothing is wrong, and what is waited for comes by itself.
+    /// Nothing is wrong; the wait ends by itself.
     Waiting,
-    /// Something is wrong, and it may pass by itself.
+    /// Something is wrong, and may recover by itself.
     Transient,
-    /// Something is wrong, and somebody has to do something about it.
+    /// Something is wrong, and somebody has to act.
     Blocking,
 }
 
@@ -322,43 +321,43 @@ impl Reason {
         }
     }
 
-    /// Whether it passes without anybody changing a wish: the registry or the API server is away, or pods are
-    /// still busy. kstatus calls that reconciling; anything else stalls.
+    /// Whether it ends without a change of any spec: the registry or the API server is away, or pods are
+    /// still busy. kstatus calls that reconciling; anything else is stalled.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self.severity(), Severity::Waiting | Severity::Transient)
     }
 
-    /// Whether the API server did not do what it was asked.
+    /// Whether a call to the API server failed.
     #[must_use]
-    pub fn is_of_the_cluster(self) -> bool {
+    pub fn is_api_server_error(self) -> bool {
         matches!(self, Self::ApplyRefused | Self::ApplyForbidden | Self::ApplyFailed)
     }
 
-    /// Whether it speaks of something that somebody may have to do something about.
+    /// Whether somebody may have to act on it.
     #[must_use]
     pub fn needs_attention(self) -> bool {
         matches!(self.severity(), Severity::Transient | Severity::Blocking)
     }
 }
 
-/// A reason with its sentence, for a person.
+/// A reason with its message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonMessage {
     /// The reason, from the closed list.
     pub reason: Reason,
-    /// One sentence that names the object, the field, what was seen and the next step.
+    /// One sentence for people: the object, the field, the cause and the next step.
     pub message: String,
 }
 
 impl ReasonMessage {
-    /// A note.
+    /// Creates a reason with its message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 }
 
-/// A condition as it should be, without its time.
+/// A desired condition, without its transition time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredCondition {
     /// Its type.
@@ -369,11 +368,11 @@ pub struct DesiredCondition {
     pub cause: ReasonMessage,
 }
 
-/// The longest message that the API server accepts in a condition is 32,768 bytes; a person reads less.
+/// The API server accepts messages of up to 32,768 bytes; people read less.
 const MESSAGE_MAX: usize = 2000;
 
-/// `previous` with every wished condition in it. `lastTransitionTime` moves only where the status does;
-/// conditions of other types stay as they are.
+/// Merges the desired conditions into `previous`. `lastTransitionTime` moves only with the status; conditions
+/// of other types stay as they are.
 #[must_use]
 pub fn merge_conditions(
     previous: &[Condition],
@@ -405,7 +404,7 @@ pub fn merge_conditions(
     merged
 }
 
-/// `text` cut to at most `max` bytes at a character boundary, with an ellipsis where something was cut.
+/// Cuts `text` to at most `max` bytes at a character boundary, with an ellipsis if anything was cut.
 #[must_use]
 pub fn shortened(text: &str, max: usize) -> String {
     const ELLIPSIS: &str = "…";
@@ -446,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_of_others_survive_and_merging_again_changes_nothing() {
+    fn conditions_of_other_types_are_kept_and_merging_is_idempotent() {
         let foreign = Condition {
             type_: "Audited".into(),
             status: "True".into(),

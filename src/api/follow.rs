@@ -1,4 +1,4 @@
-//! What chooses the version in the place of a person.
+//! Followers: what chooses the version instead of a person.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{metric::Goal, registered_model::TagValue};
+use super::{metric::Goal, names::TagValue};
 
 /// A range of semantic versions: parts such as `>=2.1`, `<3`, `~2.4`, `^2` or `*`, separated by spaces or
 /// commas.
@@ -15,7 +15,7 @@ const RANGE_PATTERN: &str = r"^ *(([<>]=?|[=~^]) *)?(\*|[0-9]+(\.([0-9]+|\*)){0,
 /// What chooses the version: exactly one of these. The alias in the registry moves after traffic, except with
 /// `registry`, where it leads. A version that failed is not tried again until the choice changes or somebody
 /// sets the annotation `laurel.dev/retry`.
-// Unknown members are kept so that `maxProperties` counts them: the API server refuses them instead of
+// Unknown members are kept so that `maxProperties` counts them: the API server rejects them instead of
 // dropping them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "maxProperties" = 1))]
@@ -43,16 +43,16 @@ pub struct FollowRegistry {}
 pub struct FollowLatest {}
 
 /// The version with the best metric, among the newest 100 that are READY. A version whose run lacks the
-/// metric, or has it as NaN, is never chosen; of equal ones it is the newest.
+/// metric, or has it as NaN, is never chosen. Ties go to the newest version.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowBest {
     /// The metric's name in the runs, for instance `auc`.
     #[schemars(length(min = 1, max = 250))]
     pub metric: String,
-    /// `Maximize` (the default): the larger, the better. `Minimize`: the smaller, the better.
+    /// `Maximize` (the default): larger is better. `Minimize`: smaller is better.
     #[serde(default = "maximize")]
     pub goal: Goal,
-    /// Only versions with all these tags are looked at.
+    /// Only versions with all these tags are considered.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub tags: BTreeMap<String, TagValue>,
@@ -63,14 +63,14 @@ fn maximize() -> Goal {
 }
 
 /// The version with the highest semantic version in a range, among the newest 100 that are READY. Versions
-/// whose tag is no semantic version are left out.
+/// whose tag is not a valid semantic version are ignored.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowSemver {
     /// The tag of a version that holds its semantic version, for instance `semver`.
     #[schemars(length(min = 1, max = 250))]
     pub tag: String,
-    /// The range, for instance `>=2.1 <3`: all its parts must hold. `2.1` alone means `^2.1`, which is below
-    /// 3.
+    /// The range, for instance `>=2.1 <3`: all parts must match. `2.1` alone means `^2.1`: at least 2.1 and
+    /// below 3.
     #[schemars(length(min = 1, max = 128), regex(pattern = RANGE_PATTERN))]
     pub range: String,
 }

@@ -1,23 +1,23 @@
-//! A metric's value, as registries write it: a number, or none at all.
+//! Metric values as registries write them, which includes values that are not numbers.
 
 use std::{cmp::Ordering, fmt};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// The value of a metric. Two of them are compared bit by bit, so that "not a number" equals itself and what is remembered
-/// stands still.
+/// The value of a metric. Compared bit by bit, so that NaN equals itself and a status with NaN does not
+/// change.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric(f64);
 
 impl Metric {
-    /// The value; what is not a number, too.
+    /// The value, which may be NaN or infinite.
     #[must_use]
     pub fn new(value: f64) -> Self {
         Self(value)
     }
 
-    /// The number; `None` for what is not a number.
+    /// The value, or `None` for NaN.
     #[must_use]
     pub fn number(self) -> Option<f64> {
         (!self.0.is_nan()).then_some(self.0)
@@ -50,17 +50,17 @@ impl fmt::Display for Metric {
     }
 }
 
-/// A number for a person: as short as it can be without losing anything.
+/// Formats a number for people: as short as possible without losing precision.
 #[must_use]
 pub fn number(value: f64) -> String {
     let size = value.abs();
-    // Beyond this, digits stand for nothing: MLflow writes infinity as 1.797e308.
+    // Digits beyond this carry no information: MLflow writes infinity as 1.797e308.
     if size != 0.0 && !(1e-6..1e15).contains(&size) { format!("{value:e}") } else { value.to_string() }
 }
 
 impl Serialize for Metric {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // JSON has no word for what is not finite.
+        // JSON has no representation for values that are not finite.
         if self.0.is_finite() {
             self.0.serialize(serializer)
         } else {
@@ -69,7 +69,7 @@ impl Serialize for Metric {
     }
 }
 
-/// A number, or one of the words that stand for what JSON cannot write: `NaN`, `Infinity`, `-Infinity`.
+/// A number, or a word for a value that JSON cannot represent: `NaN`, `Infinity`, `-Infinity`.
 impl<'de> Deserialize<'de> for Metric {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -85,17 +85,17 @@ impl<'de> Deserialize<'de> for Metric {
     }
 }
 
-/// Whether more of a metric is better, or less.
+/// The direction in which a metric improves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Goal {
-    /// The larger, the better: AUC, accuracy, recall.
+    /// Larger is better: AUC, accuracy, recall.
     Maximize,
-    /// The smaller, the better: a loss, a latency, a business cost.
+    /// Smaller is better: a loss, a latency, a business cost.
     Minimize,
 }
 
 impl Goal {
-    /// How much better `value` is than `than`; negative when it is worse.
+    /// Returns by how much `value` is better than `than`; negative if it is worse.
     #[must_use]
     pub fn gain(self, value: f64, than: f64) -> f64 {
         match self {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_is_read_as_registries_write_it_and_survives_being_written_again() {
+    fn metrics_round_trip_in_the_registry_s_format() {
         let table = [
             ("0.97", "0.97"),
             ("3", "3"),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_says_what_better_means() {
+    fn a_goal_defines_which_value_is_better() {
         assert!(Goal::Maximize.gain(2.0, 1.0) > 0.0);
         assert!(Goal::Minimize.gain(2.0, 1.0) < 0.0);
     }

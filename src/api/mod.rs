@@ -1,4 +1,4 @@
-//! The contract: the custom resources of `laurel.dev/v1alpha1` and the words they are written in.
+//! The API: the custom resources of `laurel.dev/v1alpha1` and the types of their fields.
 //!
 //! Doc comments on spec and status fields are user documentation: `kubectl explain` shows them.
 
@@ -25,20 +25,19 @@ pub use model_registry::{ModelRegistry, ModelRegistrySpec, ModelRegistryStatus};
 pub use registered_model::{RegisteredModel, RegisteredModelSpec, RegisteredModelStatus};
 pub use registry_reference::{RegistryKind, RegistryReference, RegistryStatus};
 
-/// The API group of Laurel's kinds, its labels and its annotations.
+/// The API group of Laurel's kinds, and the prefix of its labels and annotations.
 pub const GROUP: &str = "laurel.dev";
 
-/// The one field manager of everything that Laurel writes.
+/// The field manager of all of Laurel's writes.
 pub const FIELD_MANAGER: &str = "laurel";
 
-/// An annotation on any of Laurel's objects. Any new value asks to try again what was refused or rejected.
+/// An annotation on any of Laurel's objects. Any new value retries what was rejected.
 pub const RETRY_ANNOTATION: &str = "laurel.dev/retry";
 
-/// The annotation in which the API server says who last decided about a ModelAlias's version. A
-/// `MutatingAdmissionPolicy` sets it.
+/// The annotation with the user who last changed a ModelAlias's version. A `MutatingAdmissionPolicy` sets it.
 pub const CHANGED_BY_ANNOTATION: &str = "laurel.dev/changed-by";
 
-/// The annotation in which whoever applies a ModelAlias names the Git commit that it comes from.
+/// The annotation with the Git commit that a ModelAlias was applied from.
 pub const COMMIT_ANNOTATION: &str = "laurel.dev/commit";
 
 /// The annotation that makes a ModelRegistry the default of its namespace, or a ClusterModelRegistry that of
@@ -48,7 +47,7 @@ pub const DEFAULT_ANNOTATION: &str = "laurel.dev/default";
 /// What Go's `time.ParseDuration` accepts, without signs: `90s`, `1h30m`.
 pub(crate) const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$";
 
-/// The custom resource definitions, in the order in which a reader meets the kinds.
+/// Returns the custom resource definitions, in the order of the documentation.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let generated =
@@ -56,17 +55,17 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     generated.into_iter().map(schema::finish).collect()
 }
 
-/// The longest text of a duration. A longer one can mean more than a duration can hold, at which its parser
-/// panics.
+/// The maximum length of a duration's text. The parser panics on a longer one that exceeds what a duration
+/// can hold.
 pub(crate) const DURATION_MAX: usize = 16;
 
-/// What Kubernetes takes as the name of an object. A name that is put into a URL must not lead elsewhere.
+/// What Kubernetes accepts as an object name. A name that becomes part of a URL must not lead elsewhere.
 pub(crate) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// What Kubernetes takes as a label of a DNS name.
+/// What Kubernetes accepts as a label of a DNS name.
 pub(crate) const LABEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
-/// What Kubernetes takes as a key of a Secret.
+/// What Kubernetes accepts as a key of a Secret.
 pub(crate) const KEY_PATTERN: &str = "^[-._a-zA-Z0-9]+$";
 
 /// Names an object in the same namespace.
@@ -78,17 +77,17 @@ pub struct LocalReference {
     pub name: String,
 }
 
-/// What happens in the registry when the object is deleted here.
+/// What happens in the registry when the object is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 pub enum DeletionPolicy {
     /// It stays in the registry.
     #[default]
     Retain,
-    /// It is deleted in the registry as well.
+    /// It is deleted from the registry as well.
     Delete,
 }
 
-/// A duration of the API as one of the standard library.
+/// Converts a duration of the API into one of the standard library.
 #[must_use]
 pub fn std_duration(duration: Duration) -> std::time::Duration {
     duration.into()

@@ -16,7 +16,7 @@ use super::{
     names::{AliasName, ModelUri, Version},
 };
 
-/// The largest number of pods that may be asked for.
+/// The maximum of `replicas`.
 pub const REPLICAS_MAX: u32 = 10_000;
 
 /// A path in a pod template: names of fields, separated by dots, and keys of items or quoted names of fields
@@ -35,7 +35,8 @@ const OMIT_PATTERN: &str = r#"^[A-Za-z0-9]+(\.[A-Za-z0-9]+|\[[^\[\]"]+\]|\["[^"]
     namespaced,
     status = "ModelAliasStatus",
     derive = "PartialEq",
-    doc = "An alias of a model (for instance @champion): which version it names, and how that version serves. Change spec.version to promote or to roll back.",
+    doc = "An alias of a model (for instance @champion): which version it names, and how that version \
+         serves. Change spec.version to promote or to roll back.",
     scale(
         spec_replicas_path = ".spec.serving.replicas",
         status_replicas_path = ".status.replicas",
@@ -50,18 +51,19 @@ const OMIT_PATTERN: &str = r#"^[A-Za-z0-9]+(\.[A-Za-z0-9]+|\[[^\[\]"]+\]|\["[^"]
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name also names the Service and the Deployments: at most 52 lower-case letters, digits and '-', starting with a letter")
+        .message("metadata.name also names the Service and the Deployments: at most 52 lower-case letters, \
+             digits and '-', starting with a letter")
 )]
 #[x_kube(validation = Rule::new("has(self.version) != has(self.follow)").message("set exactly one of version and follow"))]
 #[x_kube(validation = Rule::new("!has(self.previousAlias) || self.previousAlias != self.alias").message("previousAlias must differ from alias"))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelAliasSpec {
     /// The RegisteredModel, in the same namespace. It cannot be changed.
-    #[x_kube(validation = Rule::new("self == oldSelf").message("modelRef is immutable: make another ModelAlias"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("modelRef is immutable: create another ModelAlias"))]
     pub model_ref: LocalReference,
 
     /// The alias in the registry, for instance `champion`. It cannot be changed.
-    #[x_kube(validation = Rule::new("self == oldSelf").message("alias is immutable: make another ModelAlias"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("alias is immutable: create another ModelAlias"))]
     #[x_kube(validation = Rule::new("self.lowerAscii() != 'latest' && !self.matches('^[vV][0-9]+$')").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
     pub alias: AliasName,
 
@@ -70,19 +72,20 @@ pub struct ModelAliasSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
 
-    /// Let something else choose the version. Set either this or `version`.
+    /// What chooses the version automatically. Set either this or `version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("(has(self.registry) ? 1 : 0) + (has(self.latest) ? 1 : 0) + (has(self.best) ? 1 : 0) + (has(self.semver) ? 1 : 0) == 1").message("follow takes exactly one of registry, latest, best and semver"))]
     pub follow: Option<Follow>,
 
-    /// An alias to keep on the version that served before, for instance `previous`.
+    /// An alias to keep on the previously serving version, for instance `previous`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.lowerAscii() != 'latest' && !self.matches('^[vV][0-9]+$')").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
     pub previous_alias: Option<AliasName>,
 
-    /// How the version serves. Without it nothing runs here: only the alias in the registry is kept.
+    /// How the version serves. Without it nothing runs in the cluster: only the alias in the registry is
+    /// managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("!has(self.keepAlive) || self.runtime != 'custom'").message("keepAlive is for the runtimes that Laurel renders; a custom server decides it itself"))]
+    #[x_kube(validation = Rule::new("!has(self.keepAlive) || self.runtime != 'custom'").message("keepAlive is for the runtimes that Laurel renders; a custom server decides for itself"))]
     pub serving: Option<Serving>,
 
     /// How a change of version is carried out.
@@ -91,8 +94,8 @@ pub struct ModelAliasSpec {
     pub rollout: Rollout,
 
     /// What to do when somebody moves the alias in the registry by hand: `Correct` (the default) puts it back
-    /// on the version that serves, `Report` leaves it and says so. With `follow.registry` this is about
-    /// versions that were refused or failed; moving the alias is then how a version is asked for.
+    /// on the version that serves, `Report` leaves it and sets a condition. With `follow.registry`, moving
+    /// the alias requests a version, and this applies to versions that were rejected.
     #[serde(default = "correct")]
     pub drift: Drift,
 
@@ -101,8 +104,9 @@ pub struct ModelAliasSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
-    /// While true, Laurel changes nothing for this object, neither here nor in the registry. What serves goes
-    /// on serving. This is not a failure: `Ready` stays as it was, and the condition `Suspended` is true.
+    /// While true, Laurel changes nothing for this object, neither in the cluster nor in the registry. The
+    /// serving version keeps serving. This is not a failure: `Ready` stays as it was, and the condition
+    /// `Suspended` is true.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
 }
@@ -127,7 +131,7 @@ fn correct() -> Drift {
 pub enum Drift {
     /// Put it back on the version that serves.
     Correct,
-    /// Leave it, and say so.
+    /// Leave it and report it.
     Report,
 }
 
@@ -137,8 +141,7 @@ pub enum Drift {
 pub struct Serving {
     /// What runs in the image: `mlflow` (the default; MLflow's own scoring server), `mlserver` (Seldon
     /// MLServer with its MLflow runtime) or `custom` (your own server; give at least its readinessProbe in
-    /// `template`). With the first two, every answer says in the header `Model-Version` which version gave
-    /// it.
+    /// `template`). With the first two, every response names its version in the header `Model-Version`.
     #[serde(default = "default_runtime")]
     pub runtime: Runtime,
 
@@ -147,19 +150,19 @@ pub struct Serving {
     #[schemars(length(min = 1, max = 1024))]
     pub image: String,
 
-    /// How many pods serve. This is also the scale subresource, so an autoscaler targets the ModelAlias
-    /// itself. Leave it out when an autoscaler decides: Laurel then fills in the size that serves now, or 1,
-    /// and never changes it again. So taking the line out of a manifest changes nothing.
+    /// Number of serving pods. Backs the scale subresource, so an autoscaler targets the ModelAlias itself.
+    /// Leave it out when an autoscaler decides: Laurel then fills in the current size, or 1, once and never
+    /// changes it again. So removing the line from a manifest changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1, max = REPLICAS_MAX))]
     pub replicas: Option<u32>,
 
-    /// The port on which the server listens and on which the Service answers. The default is 8080.
+    /// The port of the server and of the Service. The default is 8080.
     #[serde(default = "default_port")]
     #[schemars(with = "i32", range(min = 1024, max = 65535))]
     pub port: u16,
 
-    /// Whether pods keep a client's connection open after an answer.
+    /// Whether pods keep a client's connection open after a response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<KeepAlive>,
 
@@ -167,8 +170,8 @@ pub struct Serving {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 
-    /// Environment variables for the model server. It also gets `MODEL_NAME`, `MODEL_VERSION`, `MODEL_ALIAS`
-    /// and `MODEL_URI`, which cannot be changed here.
+    /// Environment variables for the model server. Laurel also sets `MODEL_NAME`, `MODEL_VERSION`,
+    /// `MODEL_ALIAS` and `MODEL_URI`, which cannot be changed here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -181,17 +184,17 @@ pub struct Serving {
 
     /// A partial `PodTemplateSpec`, merged over the one that Laurel renders. The model server is the
     /// container `model`. Lists merge by their Kubernetes keys: containers, volumes and variables by name.
-    /// What breaks Laurel's promises is refused with its path in the condition. To remove something that
-    /// Laurel renders, name it in `templateOmit`: a `null` in the template removes it as well, but `kubectl
-    /// apply` drops every `null` on its way to the cluster.
+    /// Fields that would break Laurel's guarantees are rejected; the condition lists their paths. To remove
+    /// something that Laurel renders, name it in `templateOmit`: a `null` in the template removes it as well,
+    /// but `kubectl apply` drops every `null` before it reaches the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub template: Option<serde_json::Value>,
 
-    /// Paths in the pod template that Laurel renders, each of which is removed before `template` is merged
-    /// over it, for instance `spec.containers[model].livenessProbe`. An item of a list is named by its key,
-    /// which is the `name` of containers, volumes and variables, the `mountPath` of mounts and the
-    /// `containerPort` of ports.
+    /// Paths to remove from the pod template that Laurel renders, before `template` is merged over it, for
+    /// instance `spec.containers[model].livenessProbe`. An item of a list is named by its key, which is the
+    /// `name` of containers, volumes and variables, the `mountPath` of mounts and the `containerPort` of
+    /// ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253), regex(pattern = OMIT_PATTERN)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -222,13 +225,13 @@ pub enum Runtime {
     Custom,
 }
 
-/// Whether pods keep a client's connection open after an answer. `Disabled` (the default) closes it, so that
+/// Whether pods keep a client's connection open after a response. `Disabled` (the default) closes it, so that
 /// every client moves as soon as traffic moves, at the cost of one new connection for each request. With
-/// `Enabled`, a client that keeps its connection open is answered by the old version for as long as that
+/// `Enabled`, a client that keeps its connection open gets responses from the old version for as long as that
 /// version stays warm, and may lose a request when its pods end. It cannot be set for the runtime `custom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeepAlive {
-    /// Each answer closes its connection.
+    /// Each response closes its connection.
     Disabled,
     /// Connections stay open.
     Enabled,
@@ -238,18 +241,19 @@ pub enum KeepAlive {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// `BlueGreen` (the default): the new version comes up in full beside the old one, then traffic moves at
-    /// once, and the old one stays warm. `Rolling`: pods are exchanged a few at a time, for clusters without
-    /// room for two; both versions answer meanwhile, and the previous one does not stay warm.
+    /// `BlueGreen` (the default): the new version starts at full size beside the old one, then traffic
+    /// switches at once, and the old one stays warm. `Rolling`: pods are replaced a few at a time, for
+    /// clusters without room for two versions; both versions answer meanwhile, and the previous one does not
+    /// stay warm.
     #[serde(default)]
     pub strategy: Strategy,
 
-    /// With `Rolling`: how many pods there may be above `replicas`. The default is 1.
+    /// With `Rolling`: the maximum number of pods above `replicas`. The default is 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1, max = 10000))]
     pub max_surge: Option<u32>,
 
-    /// How long a version may take from its start until all its pods are ready. After that it is rejected and
+    /// Time limit from a version's start until all its pods are ready. After that the version is rejected and
     /// traffic stays where it is. The default is 10m.
     #[serde(default = "default_progress_deadline")]
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
@@ -262,8 +266,7 @@ pub struct Rollout {
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub warm_for: Duration,
 
-    /// How many versions are kept scaled to zero, beside the one that serves and the warm one. The default is
-    /// 3.
+    /// Number of versions to keep scaled to zero, beside the serving and the warm one. The default is 3.
     #[serde(default = "default_revision_history_limit")]
     #[schemars(with = "i32", range(min = 0, max = 20))]
     pub revision_history_limit: u32,
@@ -298,10 +301,10 @@ fn default_revision_history_limit() -> u32 {
     3
 }
 
-/// How pods of one version give way to those of another.
+/// How the pods of one version are replaced by those of another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Strategy {
-    /// All of the new version first, then traffic moves at once.
+    /// All pods of the new version start first, then traffic switches at once.
     #[default]
     BlueGreen,
     /// A few pods at a time.
@@ -316,15 +319,14 @@ pub struct SmokeTest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<SmokeTestMode>,
 
-    /// How long the pod may take to answer. The default is 60s.
+    /// Time limit for the pod's response. The default is 60s.
     #[serde(default = "default_smoke_test_timeout")]
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("smokeTest.timeout is at least 1s"))]
     pub timeout: Duration,
 
-    /// What happens while the test cannot be carried out, because the input example cannot be read or the pod
-    /// cannot be reached from Laurel: `Wait` (the default) keeps traffic where it is, `Skip` moves it without
-    /// a test.
+    /// What to do while the test cannot run, because the input example cannot be read or the pod cannot be
+    /// reached from Laurel: `Wait` (the default) keeps traffic where it is, `Skip` moves it without a test.
     #[serde(default)]
     pub on_unavailable: OnUnavailable,
 }
@@ -345,10 +347,10 @@ impl SmokeTest {
     }
 }
 
-/// What is sent to a pod of the version. `InputExample` sends the request that was logged with the model,
-/// where there is one; an answer other than 2xx rejects the version. `Disabled` sends nothing. The default is
+/// What is sent to a pod of the version. `InputExample` sends the request that was logged with the model, if
+/// there is one; a response other than 2xx rejects the version. `Disabled` sends nothing. The default is
 /// `InputExample`, and `Disabled` for the runtime `custom`.
-// This text, and not that of the field, is what a field that may be missing gets as its description.
+// An optional field gets this text as its description, not its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SmokeTestMode {
     /// The model's own input example.
@@ -357,7 +359,7 @@ pub enum SmokeTestMode {
     Disabled,
 }
 
-/// What happens while a smoke test cannot be carried out.
+/// What to do while a smoke test cannot run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OnUnavailable {
     /// Traffic stays where it is.
@@ -367,11 +369,11 @@ pub enum OnUnavailable {
     Skip,
 }
 
-/// What serves, and what Laurel is doing to get to what the spec asks for.
+/// What serves, and the progress towards the spec.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelAliasStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The registry that the model is in.
@@ -383,54 +385,54 @@ pub struct ModelAliasStatus {
     /// The version that answers requests now; without `serving`, the version that the alias names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
-    /// The version that is to serve.
+    /// The version that Laurel is working towards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_version: Option<Version>,
-    /// The version that answered requests before.
+    /// The version that served before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_version: Option<Version>,
-    /// The version that the alias in the registry named when it last agreed with what serves.
+    /// The version that the alias in the registry named when it last matched the serving version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_version: Option<Version>,
     /// The alias that is kept on the version that answered before. When `spec.previousAlias` is removed or
     /// renamed, Laurel deletes it in the registry, unless somebody else has moved it or claims it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_alias: Option<KeptAlias>,
-    /// When the alias in the registry was put back after somebody had moved it, newest first, at most 3. It
-    /// is forgotten when nothing happened for ten minutes, when `spec.version` changes, or when somebody asks
-    /// to try again.
+    /// When the alias in the registry was put back after somebody had moved it, newest first, at most 3.
+    /// Cleared after ten minutes without another change, when `spec.version` changes, or when a retry is
+    /// requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub put_back_at: Vec<Timestamp>,
     /// The URL for predictions inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// How many pods are to serve: `spec.serving.replicas` as it was last known.
+    /// The desired number of pods: `spec.serving.replicas` as last known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>")]
     pub desired_replicas: Option<u32>,
-    /// The pods of the version that serves.
+    /// Number of pods of the serving version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>")]
     pub replicas: Option<u32>,
-    /// Those of them that are ready.
+    /// Number of those that are ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>")]
     pub ready_replicas: Option<u32>,
-    /// Selects the pods of the version that serves; autoscalers read it.
+    /// The label selector of the serving version's pods, for autoscalers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// The versions that have a Deployment here.
+    /// The versions that have a Deployment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
     pub versions: Vec<KnownVersion>,
     /// Versions that were tried and failed, newest first, at most 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejection>,
-    /// What was done, newest first: the newest 10, and older ones that are not in the registry's tags yet, at
-    /// most 100.
+    /// Changes of the serving version, newest first: the newest 10, and older ones that are not yet in the
+    /// registry's tags, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
-    /// The value of the annotation `laurel.dev/retry` that was last acted on.
+    /// The last value of the annotation `laurel.dev/retry` that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retried: Option<String>,
     /// `Ready`, `Reconciling` and `Stalled` as kstatus defines them; `Serving` (a ready version answers),
@@ -453,22 +455,22 @@ pub struct KeptAlias {
     pub versions: Vec<Version>,
 }
 
-/// How often the alias is put back before Laurel takes it for contested.
+/// How many times the alias is put back before it counts as contested.
 pub const PUT_BACK_MAX: usize = 3;
 
-/// A version that has a Deployment here.
+/// A version that has a Deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KnownVersion {
     /// The version's number.
     pub version: Version,
-    /// What its pods load.
+    /// The model URI that its pods load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_uri: Option<ModelUri>,
-    /// Since when it is being started or given new settings; gone once it serves in full.
+    /// When its start, or its update to new settings, began; absent once it serves in full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// The fingerprint of the settings that this start is about.
+    /// The fingerprint of the settings of this start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<String>,
     /// When it first answered requests.
@@ -477,20 +479,20 @@ pub struct KnownVersion {
     /// When traffic left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_since: Option<Timestamp>,
-    /// How the smoke test of its last start ended.
+    /// The result of the smoke test of its last start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub smoke_test: Option<SmokeTestOutcome>,
 }
 
-/// How a smoke test ended.
+/// The result of a smoke test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SmokeTestOutcome {
     /// The pod answered the input example with 2xx.
     Passed,
     /// The model has no input example.
     NoInputExample,
-    /// What a later release of Laurel wrote, and this one does not know.
+    /// A value written by a later release of Laurel.
     #[serde(other)]
     Unknown,
 }
@@ -501,50 +503,50 @@ pub enum SmokeTestOutcome {
 pub struct Rejection {
     /// The version's number.
     pub version: Version,
-    /// Why, in one word.
+    /// The reason, in one word.
     pub reason: Reason,
-    /// Why, in a sentence, with what was seen last.
+    /// The reason as a sentence, with the last observation.
     pub message: String,
     /// The time of the rejection.
     pub at: Timestamp,
-    /// The settings it was tried with. Other settings are another try.
+    /// The fingerprint of the settings it was tried with. Different settings are a new attempt.
     pub settings: String,
     /// Whether the version is held back: true until the spec, or the alias in the registry, names another
     /// version, or somebody sets the annotation `laurel.dev/retry`.
     pub active: bool,
 }
 
-/// One change of what serves, or a failed try.
+/// One change of the serving version, or one failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
-    /// The version this is about.
+    /// The version.
     pub version: Version,
     /// The version that served before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Version>,
     /// The time of the change.
     pub at: Timestamp,
-    /// What asked for it.
+    /// What requested it.
     pub cause: Cause,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// How long it took from the version's start.
+    /// Time since the version's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub duration: Option<Duration>,
-    /// Who asked for it: a user as the API server knew them, `laurel` where Laurel chose by itself (a
+    /// Who requested it: a user name as authenticated by the API server, `laurel` for Laurel's own choice (a
     /// follower, a failure), or `unknown`.
     #[serde(default = "unknown")]
     pub requested_by: String,
-    /// The Git commit that asked for it, from the annotation `laurel.dev/commit`.
+    /// The Git commit that requested it, from the annotation `laurel.dev/commit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// Why it was rejected, in one word.
+    /// The reason of a rejection, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub reason: Option<Reason>,
-    /// Why it was rejected, in a sentence.
+    /// The reason of a rejection, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Whether this entry was written to the tags of the version in the registry: `Pending`, `Written`, or
@@ -553,14 +555,14 @@ pub struct HistoryEntry {
     pub recorded: Recorded,
 }
 
-/// Who asked for a change of which nobody can say.
+/// `requestedBy` of a change that cannot be attributed.
 pub const UNKNOWN: &str = "unknown";
 
 fn unknown() -> String {
     UNKNOWN.to_owned()
 }
 
-/// Whether an entry of the history stands in the registry's tags.
+/// Whether an entry of the history was written to the registry's tags.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
 )]
@@ -572,12 +574,12 @@ pub enum Recorded {
     Written,
     /// It cannot: the version is gone from the registry, or the registry keeps no tags.
     Impossible,
-    /// What a later release of Laurel wrote, and this one does not know.
+    /// A value written by a later release of Laurel.
     #[serde(other)]
     Unknown,
 }
 
-/// What asked for a change.
+/// What requested a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 pub enum Cause {
     /// `spec.version` of the ModelAlias.
@@ -588,12 +590,12 @@ pub enum Cause {
     Follower,
     /// The version that served failed.
     Failure,
-    /// What a later release of Laurel wrote, and this one does not know.
+    /// A value written by a later release of Laurel.
     #[serde(other)]
     Unknown,
 }
 
-/// How a change ended.
+/// The outcome of a change.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
 )]
@@ -604,7 +606,7 @@ pub enum Outcome {
     RolledBack,
     /// The version failed and does not serve.
     Rejected,
-    /// What a later release of Laurel wrote, and this one does not know.
+    /// A value written by a later release of Laurel.
     #[serde(other)]
     Unknown,
 }
@@ -615,11 +617,12 @@ mod tests {
     use crate::api::condition::Reason;
 
     #[test]
-    fn a_status_of_a_later_release_can_be_read() {
+    fn a_status_of_a_later_release_can_be_parsed() {
         let status: ModelAliasStatus = serde_yaml::from_str(
             "
 history: [{version: '2', at: '2026-01-01T00:00:00Z', cause: Dream, outcome: Celebrated}]
-rejected: [{version: '3', at: '2026-01-01T00:00:00Z', reason: TooSlow, message: p99, settings: v9-a, active: true}]
+rejected: [{version: '3', at: '2026-01-01T00:00:00Z', reason: TooSlow, message: p99, settings: v9-a, \
+active: true}]
 versions: [{version: '2', smokeTest: Skipped}]
 mood: good
 ",

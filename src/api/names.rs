@@ -1,7 +1,7 @@
-//! Names as checked types: a value of one of these is valid by construction.
+//! Names as checked types: every value is valid by construction.
 //!
-//! The registry's names are not Kubernetes names: a model may be called `Fraud (cards) ü`. Such a name travels in
-//! annotations and environment variables as it is, and in labels only as a readable [`label_value`].
+//! The registry's names are not Kubernetes names: a model may be called `Fraud (cards) ü`. Annotations and
+//! environment variables hold such a name as it is, labels only as a readable [`label_value`].
 
 use std::{borrow::Cow, fmt, fmt::Write, str::FromStr};
 
@@ -21,7 +21,8 @@ pub struct InvalidName {
     pub rule: &'static str,
 }
 
-/// Defines a string newtype that is checked wherever it enters: by `FromStr`, by serde and by the CRD's schema.
+/// Defines a string newtype that is checked wherever it enters: by `FromStr`, by serde and by the CRD's
+/// schema.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:path, $schema:tt) => {
         $(#[$doc])*
@@ -80,8 +81,8 @@ macro_rules! checked_name {
 checked_name! {
     /// A registered model's name in the registry.
     ///
-    /// `MLflow` refuses `/` and `:` and blank names; its database column holds 256 characters. Blank is what Unicode calls white
-    /// space, for which `\s` of the API server's patterns is too little.
+    /// `MLflow` rejects `/`, `:` and blank names; its database column holds 256 characters. Blank means
+    /// Unicode white space, of which `\s` in the API server's patterns covers only a part.
     ModelName, "model name", "1 to 256 characters, not blank, without '/' and ':'", is_model_name,
     { "type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[^/:]*[^/:\t-\r\x85\p{Z}][^/:]*$" }
 }
@@ -90,15 +91,17 @@ checked_name! {
     /// An alias of a registered model, for instance `champion`.
     ///
     /// `MLflow` reserves `latest` (in any case) and `v` followed by digits.
-    AliasName, "alias", "1 to 255 letters, digits, '_' or '-', and neither 'latest' nor 'v' followed by digits", is_alias,
+    AliasName, "alias", "1 to 255 letters, digits, '_' or '-', and neither 'latest' nor 'v' followed by \
+         digits", is_alias,
     { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[A-Za-z0-9_-]+$" }
 }
 
 checked_name! {
-    /// The identity of a logged model, `models:/m-<32 hex digits>`, or another URI that a model server can load.
+    /// The identity of a logged model, `models:/m-<32 hex digits>`, or another URI that a model server can
+    /// load.
     ///
-    /// Unlike `models:/<name>/<version>` the first form still means the same model after the registered model was
-    /// deleted and made anew.
+    /// Unlike `models:/<name>/<version>`, the first form still refers to the same model after the registered
+    /// model was deleted and created again.
     ModelUri, "model URI", "a URI with a scheme, without white space", is_uri,
     { "type": "string", "minLength": 1 }
 }
@@ -130,10 +133,11 @@ fn is_uri(value: &str) -> bool {
 pub struct Version(u32);
 
 impl Version {
-    /// The largest number, so that names made of it keep their length.
+    /// The largest number. It bounds the length of names that contain one.
     pub const MAX: u32 = 999_999_999;
 
-    /// The version with this number; `None` for 0, which no registry gives out, and above [`Version::MAX`].
+    /// Returns the version with this number; `None` for 0, which no registry assigns, and above
+    /// [`Version::MAX`].
     #[must_use]
     pub fn new(number: u32) -> Option<Self> {
         (1..=Self::MAX).contains(&number).then_some(Self(number))
@@ -183,19 +187,19 @@ impl JsonSchema for Version {
     }
 }
 
-/// The longest name a `ModelAlias` may have, so that every name composed from it fits a DNS label of 63 characters:
-/// `<name>-v<version>` with up to 9 digits.
+/// The longest name a `ModelAlias` may have, so that every name composed from it fits a DNS label of 63
+/// characters: `<name>-v<version>` with up to 9 digits.
 pub const MODEL_ALIAS_NAME_MAX: usize = 52;
 const _: () = assert!(MODEL_ALIAS_NAME_MAX + "-v999999999".len() <= 63);
 
-/// The name of the Deployment that runs `version` for the `ModelAlias` called `model_alias`.
+/// Returns the name of the Deployment that runs `version` for the `ModelAlias` called `model_alias`.
 #[must_use]
 pub fn deployment_name(model_alias: &str, version: Version) -> String {
     format!("{model_alias}-v{version}")
 }
 
-/// `text` as a valid label value: itself where it is one already, otherwise a readable form of it with a hash of the
-/// whole, so that two different texts never give the same value.
+/// Converts `text` to a valid label value: unchanged if it is valid already, otherwise a readable form with a
+/// hash of the whole text, so that different texts never give the same value.
 #[must_use]
 pub fn label_value(text: &str) -> String {
     const MAX: usize = 63;
@@ -205,7 +209,7 @@ pub fn label_value(text: &str) -> String {
         && text.chars().all(|c| is_edge(c) || "-_.".contains(c))
         && text.starts_with(is_edge)
         && text.ends_with(is_edge);
-    // A name that looks like one with a hash is another's label, if that one is chosen so.
+    // A name that looks like one with a hash gets a hash as well: it could be another name's label.
     let hashed = text.len() >= HASH && text.is_char_boundary(text.len() - HASH) && {
         let (rest, hash) = text.split_at(text.len() - HASH);
         (rest.is_empty() || rest.ends_with('-'))
@@ -224,7 +228,7 @@ pub fn label_value(text: &str) -> String {
     if readable.is_empty() { hash } else { format!("{readable}-{hash}") }
 }
 
-/// The first `digits` hexadecimal digits of `bytes`.
+/// Returns the first `digits` hexadecimal digits of `bytes`.
 #[must_use]
 pub(crate) fn hex(bytes: &[u8], digits: usize) -> String {
     let mut text = bytes.iter().take(digits.div_ceil(2)).fold(String::new(), |mut text, byte| {
@@ -236,6 +240,12 @@ pub(crate) fn hex(bytes: &[u8], digits: usize) -> String {
     text
 }
 
+/// The value of a tag, at most 5000 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(transparent)]
+pub struct TagValue(#[schemars(length(max = 5000))] pub String);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -243,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn aliases_that_mlflow_reserves_are_refused() {
+    fn aliases_that_mlflow_reserves_are_rejected() {
         for reserved in ["latest", "LATEST", "v1", "V23", "", "a.b", "a b", "ünï"] {
             assert!(reserved.parse::<AliasName>().is_err(), "{reserved:?}");
         }
@@ -261,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_take_the_label_of_another() {
+    fn no_name_can_take_the_label_of_another() {
         for odd in ["fraud model", "\u{2014}", "-", &"a".repeat(64)] {
             let label = label_value(odd);
             assert_ne!(label_value(&label), label, "{odd:?}");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     DeletionPolicy, RegistryReference, RegistryStatus,
-    names::{ModelName, Version},
+    names::{ModelName, TagValue, Version},
     promotion::PromotionRule,
 };
 
@@ -26,7 +26,8 @@ use super::{
     namespaced,
     status = "RegisteredModelStatus",
     derive = "PartialEq",
-    doc = "A model that exists in the registry. It is created there when it is missing and adopted when it is there.",
+    doc = "A model that exists in the registry. It is created there when it is missing and adopted when it \
+         is there.",
     printcolumn(name = "Model", type_ = "string", json_path = ".status.modelName"),
     printcolumn(name = "Latest", type_ = "string", json_path = ".status.latestVersion"),
     printcolumn(
@@ -41,7 +42,7 @@ use super::{
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
-#[x_kube(validation = Rule::new("has(self.modelName) == has(oldSelf.modelName) && (!has(self.modelName) || self.modelName == oldSelf.modelName)").message("modelName is immutable: make another RegisteredModel"))]
+#[x_kube(validation = Rule::new("has(self.modelName) == has(oldSelf.modelName) && (!has(self.modelName) || self.modelName == oldSelf.modelName)").message("modelName is immutable: create another RegisteredModel"))]
 #[serde(rename_all = "camelCase")]
 pub struct RegisteredModelSpec {
     /// The model's name in the registry. The default is this object's name. It cannot be changed.
@@ -53,27 +54,28 @@ pub struct RegisteredModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_ref: Option<RegistryReference>,
 
-    /// The model's description in the registry. Without it, the description there is left alone.
+    /// The model's description in the registry. Without it, the description there is not touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 5000))]
     pub description: Option<String>,
 
-    /// Tags of the model in the registry. Laurel owns the keys that stand here, also their removal; other
-    /// tags are left alone.
+    /// Tags of the model in the registry. Laurel manages the listed keys and deletes one when you remove it
+    /// here. Other tags are not touched.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     #[x_kube(validation = Rule::new("self.all(key, size(key) <= 250 && key.matches('^[A-Za-z0-9_ ./:-]+$'))").message("a tag's key is 1 to 250 letters, digits, spaces or one of _ . / : -"))]
     pub tags: BTreeMap<String, TagValue>,
 
-    /// What a version must fulfil before an alias may name it, by alias. The people who may change these
-    /// rules need not be those who promote. Without rules for an alias, any version may be promoted there.
+    /// Promotion rules: requirements for a version before an alias may name it. The people who may change
+    /// these rules need not be those who promote. Without rules for an alias, any version may be promoted
+    /// there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub promotion: Vec<PromotionRule>,
 
-    /// Metrics that the status shows for each of the newest versions, beside those that the rules in
-    /// `promotion` speak of.
+    /// Metrics that the status shows for each of the newest versions, in addition to those that `promotion`
+    /// uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 250)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -85,14 +87,8 @@ pub struct RegisteredModelSpec {
     pub deletion_policy: DeletionPolicy,
 }
 
-/// The text of a tag, at most 5000 characters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-#[serde(transparent)]
-pub struct TagValue(#[schemars(length(max = 5000))] pub String);
-
 impl RegisteredModel {
-    /// The model's name in the registry, or why this object's name cannot be one.
+    /// Returns the model's name in the registry.
     ///
     /// # Errors
     /// When neither `spec.modelName` nor `metadata.name` is a valid model name.
@@ -104,11 +100,11 @@ impl RegisteredModel {
     }
 }
 
-/// What the registry says of the model.
+/// The state of the model in the registry.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegisteredModelStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The registry that the model is in.
@@ -144,7 +140,7 @@ pub struct VersionStatus {
     pub version: Version,
     /// When it was registered.
     pub created_at: Timestamp,
-    /// The run that made it, where there is one.
+    /// The run that produced it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
     /// The aliases that name it.
@@ -152,9 +148,8 @@ pub struct VersionStatus {
     pub aliases: Vec<String>,
     /// `Ready`, `Pending` or `Failed`: the state of its registration.
     pub state: String,
-    /// The metrics of its run that `spec.displayMetrics` names and those that the rules in `spec.promotion`
-    /// speak of, at most 24: a number, `NaN`, `none` where the run has no such metric, or `unknown` where the
-    /// run could not be read yet.
+    /// The metrics of its run that `spec.displayMetrics` and `spec.promotion` name, at most 24: a number,
+    /// `NaN`, `none` if the run has no such metric, or `unknown` if the run could not be read yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, String>,
 }

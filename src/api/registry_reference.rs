@@ -1,4 +1,4 @@
-//! How objects name a registry: of which kind it is, and which one it turned out to be.
+//! References to a registry, and the registry that was resolved from one.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ pub enum RegistryKind {
     ClusterModelRegistry,
 }
 
-/// The registry that an object uses, whether it names it or takes the default.
+/// The registry that an object uses, whether named or by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RegistryStatus {
     /// `ModelRegistry` or `ClusterModelRegistry`.

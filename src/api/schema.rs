@@ -1,9 +1,9 @@
-//! Finishes the generated schemas: what holds for every field of every kind is done here, once.
+//! Post-processes the generated schemas, for every field of every kind.
 //!
 //! - Descriptions become paragraphs: `kubectl explain` would keep the line breaks of the doc comments.
 //! - The status of every kind is open: no closed list of values, no default, and unknown fields are kept.
 //!   Only Laurel writes a status, and the CRDs in a cluster may be older than the operator: a server-side
-//!   apply with a field or a value that the schema refuses would fail as a whole. The schema still describes
+//!   apply with a field or a value that the schema rejects would fail as a whole. The schema still describes
 //!   what the operator can read: names, versions, times.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -11,10 +11,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use serde_json::Value;
 
-/// What no schema of a status has.
+/// Keywords that no schema of a status has.
 const CLOSED: [&str; 2] = ["enum", "default"];
 
-/// The definition with its schemas finished.
+/// Returns the definition with its schemas post-processed.
 pub(super) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let Some(validation) = version.schema.as_mut() else { continue };
@@ -52,7 +52,7 @@ fn join_descriptions(schema: &mut Value) {
     below(schema, &mut join_descriptions);
 }
 
-/// `text` with each paragraph on one line. Items of a list keep lines of their own.
+/// Returns `text` with each paragraph on one line. List items keep lines of their own.
 fn paragraphs(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines().map(str::trim) {
@@ -69,7 +69,7 @@ fn paragraphs(text: &str) -> String {
     lines.join("\n").trim().to_owned()
 }
 
-/// Lets words and fields in that are not known yet.
+/// Accepts values and fields that are not known yet.
 fn open(schema: &mut Value) {
     if let Some(fields) = schema.as_object_mut() {
         fields.retain(|keyword, _| !CLOSED.contains(&keyword.as_str()));
@@ -145,9 +145,9 @@ mod tests {
         }
     }
 
-    /// A status that is written must never be refused by definitions that are older than the operator.
+    /// CRDs that are older than the operator must never reject a status that it writes.
     #[test]
-    fn a_status_takes_what_a_later_release_writes() {
+    fn a_status_accepts_values_of_a_later_release() {
         for (kind, mut schema) in schemas() {
             each(&kind, &mut schema["properties"]["status"], &mut |path, schema| {
                 for keyword in CLOSED {

@@ -1,7 +1,7 @@
-//! The second half of the effects: a decision's actions, done in their order.
+//! Performs a decision's actions in order.
 //!
-//! Each action is safe to repeat. The first one that fails ends the pass: what follows may depend on it, and the next
-//! pass decides anew from what is there then.
+//! Each action is safe to repeat. The first one that fails ends the reconcile: later ones may depend on it,
+//! and the next reconcile decides again from the state it finds.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -28,23 +28,23 @@ use crate::{
         smoke_tests::{self, SmokeTests},
     },
     status::{Applied, NewEvent},
-    telemetry::metrics::Metrics,
+    telemetry::metrics::{ActionOutcome, Metrics},
 };
 
-/// What actions are performed with.
+/// The part of the context that actions need.
 #[derive(Clone, Copy)]
 pub struct Effects<'a> {
     /// The client for the cluster.
     pub client: &'a Client,
-    /// What our own objects look like there; what is written is noted in it.
+    /// The cache of our own objects; updated with every write.
     pub cluster: &'a Cache,
     /// The smoke tests.
     pub smoke: &'a SmokeTests,
-    /// The aliases that are being set in registries.
+    /// Alias writes in progress.
     pub alias_writes: &'a AliasWrites,
-    /// What is being written into the tags of versions.
+    /// Audit writes in progress.
     pub audit_writes: &'a AuditWrites,
-    /// What was done a moment ago.
+    /// Limits repeated writes.
     pub throttle: &'a Throttle,
     /// The metrics.
     pub metrics: &'a Metrics,
@@ -52,7 +52,7 @@ pub struct Effects<'a> {
     pub events: &'a Events,
 }
 
-/// Does what was decided, as far as it goes.
+/// Performs the actions in order, up to the first that fails.
 pub async fn apply(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -62,22 +62,28 @@ pub async fn apply(
     effects.smoke.keep_only(&subject.uid, decision.smoke_test.as_ref());
     let mut applied = Applied::default();
     for action in &decision.actions {
-        if !effects.throttle.may_write(&subject.uid, action).await {
+        if let Some(pause) = effects.throttle.pause(&subject.uid, action) {
+            applied.postponed = Some(pause);
             break;
         }
         match act(effects, subject, observed, action).await {
             Ok(Effect::Done) => {
-                tracing::info!(?action, "done");
-                effects.metrics.action(action, true);
+                tracing::info!(?action, "action applied");
+                effects.metrics.action(action, ActionOutcome::Done);
                 if effects.throttle.done(&subject.uid, action) {
                     report_contention(effects, subject, action);
                 }
-                applied.actions.push(action.clone());
+                applied.done.push(action.clone());
+            }
+            Ok(Effect::Begun) => {
+                tracing::info!(?action, "action begun");
+                effects.metrics.action(action, ActionOutcome::Begun);
+                applied.begun.push(action.clone());
             }
             Ok(Effect::UnderWay) => {}
             Err(cause) => {
-                tracing::warn!(?action, reason = %cause.reason, message = cause.message, "failed");
-                effects.metrics.action(action, false);
+                tracing::warn!(?action, reason = %cause.reason, message = cause.message, "action failed");
+                effects.metrics.action(action, ActionOutcome::Failed);
                 applied.failure = Some(cause);
                 break;
             }
@@ -90,8 +96,8 @@ pub async fn apply(
 fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
     let what: &str = action.into();
     let message = format!(
-        "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's Service, \
-         PodDisruptionBudget or Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
+        "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's \
+         Service, PodDisruptionBudget or Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
         described(action)
     );
     tracing::warn!(message, "write contested");
@@ -102,7 +108,7 @@ fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Acti
     );
 }
 
-/// What an action writes, for people.
+/// Describes what an action writes, for people.
 fn described(action: &Action) -> String {
     match action {
         Action::SetFinalizer { .. } => "the finalizer of the ModelAlias".to_owned(),
@@ -128,12 +134,12 @@ fn described(action: &Action) -> String {
         Action::SetAlias { version, .. } => {
             format!("the alias in the registry, which names version {version}")
         }
-        Action::DeleteAlias { .. } => "the removal of the alias from the registry".to_owned(),
-        Action::Record { version, .. } => format!("the audit tags of version {version}"),
+        Action::DeleteAlias { .. } => "the deletion of the alias from the registry".to_owned(),
+        Action::WriteAudit { version, .. } => format!("the audit tags of version {version}"),
     }
 }
 
-/// How many ready pods the decision counted on when it sent requests there.
+/// Returns the number of ready pods that the decision to route traffic there was based on.
 fn counted_on(observed: &Observed, traffic: Traffic) -> u32 {
     let workloads = &observed.cluster.workloads;
     let selected = workloads.iter().filter(|(version, _)| traffic.reaches(**version));
@@ -163,7 +169,7 @@ async fn act(
         Action::SmokeTest { version, attempt } => {
             if let (Some(serving), Some(intent)) = (&subject.spec().serving, &observed.intent.serving) {
                 let model = subject.known_model()?;
-                effects.smoke.begin(smoke_tests::Request {
+                let has_begun = effects.smoke.begin(smoke_tests::Request {
                     uid: subject.uid.clone(),
                     alias: subject.key.clone(),
                     version: *version,
@@ -173,6 +179,7 @@ async fn act(
                     port: serving.port,
                     timeout: intent.smoke_test.timeout.unsigned_abs(),
                 });
+                return Ok(if has_begun { Effect::Begun } else { Effect::UnderWay });
             }
             Ok(())
         }
@@ -199,8 +206,7 @@ async fn act(
             if observed.intent.lifecycle == Lifecycle::Active =>
         {
             let model = subject.known_model()?;
-            let begun = effects.alias_writes.start(subject, model, *role, None, Some(*replaces));
-            return begun.map(|_| Effect::UnderWay);
+            return effects.alias_writes.start(subject, model, *role, None, Some(*replaces));
         }
         Action::DeleteAlias { role, replaces } => {
             alias_writes::delete_alias(
@@ -212,7 +218,7 @@ async fn act(
             )
             .await
         }
-        Action::Record { version: _, at } => {
+        Action::WriteAudit { version: _, at } => {
             return Ok(effects.audit_writes.start(subject, subject.known_model()?, observed, *at));
         }
     }

@@ -1,4 +1,5 @@
-//! Writes to the cluster: server-side apply under one field manager for whole objects, the smallest patch for the rest.
+//! Writes to the cluster: server-side apply under one field manager for whole objects, minimal patches
+//! otherwise.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -43,7 +44,7 @@ where
     Api::namespaced(effects.client.clone(), &subject.key.0)
 }
 
-/// Applies a whole object. One that is there already and belongs to somebody else is left alone.
+/// Applies a whole object, unless one of that name exists with another owner.
 async fn apply<K>(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -61,8 +62,7 @@ where
             api.get_metadata_opt(name).await.map_err(|error| error_message(&error, "read", &described))?;
         let owner = there.map(|there| there.owner_references().iter().any(|owner| owner.uid == subject.uid));
         if owner == Some(false) {
-            let message =
-                format!("{described} belongs to somebody else; delete it, or rename this ModelAlias");
+            let message = format!("{described} has another owner; delete it, or rename this ModelAlias");
             return Err(ReasonMessage::new(Reason::NameTaken, message));
         }
     }
@@ -82,7 +82,7 @@ fn serving_was_removed() -> ReasonMessage {
     ReasonMessage::new(Reason::AsDesired, "spec.serving was removed while its objects were being written")
 }
 
-/// A version's start, or its start anew with other settings.
+/// Starts a version, or updates it to new settings.
 pub(super) struct Start<'a> {
     pub(super) version: Version,
     pub(super) model_uri: &'a ModelUri,
@@ -105,7 +105,7 @@ pub(super) async fn apply_deployment(
     let applied = apply::<Deployment>(effects, subject, &name, &deployment, known.is_some()).await;
     applied.map_err(|cause| match cause.reason {
         Reason::ApplyRefused => ReasonMessage {
-            message: format!("{}; correct spec.serving, or what refuses it", cause.message),
+            message: format!("{}; correct spec.serving, or the policy that rejects it", cause.message),
             ..cause
         },
         _ => cause,
@@ -129,14 +129,18 @@ async fn take_back_fields(effects: &Effects<'_>, subject: &Subject<'_>, name: &s
     Ok(())
 }
 
-/// Points the Service. `counted_on` is the number of ready pods that the decision to do so was made with.
+/// Points the Service at a version or at all versions. `counted_on` is the number of ready pods that the
+/// decision was based on.
 pub(super) async fn route(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
     traffic: Traffic,
     counted_on: u32,
 ) -> Done {
-    let nowhere = || ReasonMessage::new(Reason::ApplyRefused, "a Service is never pointed at nothing");
+    let nowhere = || {
+        let message = "bug in Laurel, please report it: a Service without a selected version";
+        ReasonMessage::new(Reason::ApplyRefused, message)
+    };
     let selection = Selection::of(traffic).ok_or_else(nowhere)?;
     let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
     let service = render::service(&rendering, selection);
@@ -158,8 +162,8 @@ fn selected_by(subject: &Subject<'_>, traffic: Traffic) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// That as many pods are ready to get requests as the decision counted on, by what the API server says now: what a watch showed
-/// last may be out of date.
+/// Checks with the API server that as many pods are ready as the decision counted on: the watch cache may be
+/// stale.
 async fn enough_pods_are_ready(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -170,19 +174,18 @@ async fn enough_pods_are_ready(
     let selected =
         ListParams::default().labels(&selected_by(subject, traffic)).fields("status.phase=Running");
     let pods = api::<Pod>(effects, subject).list(&selected).await;
-    let pods = pods.map_err(|error| error_message(&error, "list", "the pods that are to get requests"))?;
+    let pods = pods.map_err(|error| error_message(&error, "list", "the pods that should get traffic"))?;
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
     if u32::try_from(ready).is_ok_and(|ready| ready >= counted_on) {
         return Ok(());
     }
     let of_it = version.map_or_else(String::new, |version| format!(" of version {version}"));
-    let message = format!(
-        "traffic does not move: {ready} and not {counted_on} pods{of_it} are ready by now; looking again in a moment"
-    );
+    let message = format!("traffic not switched: {ready} of {counted_on} pods{of_it} are ready; retrying");
     Err(ReasonMessage::new(Reason::WaitingForPods, message))
 }
 
-/// Removes ports that cannot be there beside ours: server-side apply alone cannot take away what somebody else set.
+/// Removes ports that conflict with the rendered ones: server-side apply cannot remove a port that another
+/// client set.
 async fn free_ports(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -203,8 +206,8 @@ async fn free_ports(
     Ok(())
 }
 
-/// Changes the size, and where that begins a start, its time: the pod template stays as it was last applied, also across our
-/// own releases.
+/// Changes the size and, if that begins a start, the start time. The pod template stays as last applied, even
+/// if another release of Laurel applied it.
 pub(super) async fn scale(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -225,7 +228,8 @@ pub(super) async fn scale(
     Ok(())
 }
 
-/// Sets `spec.serving.replicas` where nobody did. A change of the object meanwhile may have set it: then that counts.
+/// Sets `spec.serving.replicas` if it is not set. On a conflict somebody may have set it in the meantime;
+/// that value wins.
 pub(super) async fn fill_in_replicas(effects: &Effects<'_>, subject: &Subject<'_>, replicas: u32) -> Done {
     let name = &subject.key.1;
     let patch = json!({
@@ -240,8 +244,8 @@ pub(super) async fn fill_in_replicas(effects: &Effects<'_>, subject: &Subject<'_
     }
 }
 
-/// Lets the PodDisruptionBudget protect what requests are sent to. One of somebody else for the same pods stays the only one: of two,
-/// Kubernetes would let no pod go.
+/// Lets the PodDisruptionBudget protect what requests are sent to. One of somebody else for the same pods
+/// stays the only one: of two, Kubernetes would let no pod go.
 pub(super) async fn protect(
     effects: &Effects<'_>,
     subject: &Subject<'_>,

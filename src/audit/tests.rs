@@ -159,7 +159,7 @@ fn live_versions_are_found_for_a_point_in_time_and_for_a_day() {
 }
 
 #[test]
-fn an_entry_of_a_later_release_is_read_and_unreadable_ones_are_counted() {
+fn entries_of_a_later_release_are_parsed_and_invalid_ones_are_counted() {
     let line = r#"{"alias":"champion","outcome":"Celebrated","at":"2027-01-15T08:00:00Z","cause":"Dream","requestedBy":"ana",
         "modelAlias":"a/b","mood":"good"}"#;
     let tags = Tags::from([
@@ -205,7 +205,7 @@ proptest! {
 
     /// A late entry never replaces newer facts.
     #[test]
-    fn a_late_entry_changes_no_newer_fact(late in 0..100i64) {
+    fn a_late_entry_does_not_replace_newer_facts(late in 0..100i64) {
         let mut registry = Registry::new();
         write(&mut registry, 2, &logged(&entry(100, 2, Some(1), Outcome::Promoted)), usize::MAX);
         let before = registry[&2].clone();
@@ -220,7 +220,7 @@ proptest! {
 }
 
 #[test]
-fn a_version_was_live_where_its_pods_served_and_not_where_only_the_alias_named_it() {
+fn a_version_was_live_only_if_its_pods_served() {
     let tags = |entry: HistoryEntry| {
         let mut registry = Registry::new();
         write(&mut registry, 4, &logged(&entry), usize::MAX);

@@ -23,9 +23,8 @@ use crate::{
 const VERSIONS_MAX: usize = 20_000;
 
 /// The exit codes for `--help`.
-pub(super) const EXIT_CODES: &str = "Exit codes: 0 an entry was found; 1 the log has no entry, or nothing was \
-                                     live then; 2 the query failed: wrong arguments, no such model, an \
-                                     unreachable registry";
+pub(super) const EXIT_CODES: &str = "Exit codes: 0 an entry was found; 1 the log has no entry, or nothing \
+     was live then; 2 the query failed: wrong arguments, no such model, an unreachable registry";
 
 /// Show what was live when, who requested it and why. The audit log is in the tags of the model's versions in
 /// the registry, so it is available even if the objects in the cluster are gone.

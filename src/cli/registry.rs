@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_registry_the_error_says_how_to_give_one() {
+    fn without_a_registry_the_error_explains_how_to_set_one() {
         let error = RegistryArgs::default().connection(|_| None).unwrap_err();
         assert!(error.to_string().contains("MLFLOW_TRACKING_URI"), "{error}");
     }

@@ -1,7 +1,8 @@
 //! Who owns the fields of a Deployment's spec, as its managed fields say.
 //!
-//! All of it is Laurel's, except for what others set on a Deployment as a matter of course: its size, whether it is paused, and
-//! labels and annotations of the pod template, such as the one of `kubectl rollout restart`.
+//! All of it is Laurel's, except for what others set on a Deployment as a matter of course: its size, whether
+//! it is paused, and labels and annotations of the pod template, such as the one of `kubectl rollout
+//! restart`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use serde_json::{Map, Value};
@@ -23,8 +24,8 @@ pub fn is_image_shared(managers: &[ManagedFieldsEntry]) -> bool {
     others(managers).filter_map(|fields| fields.get("f:spec")).any(|spec| spec.pointer(path).is_some())
 }
 
-/// The managed fields with all that is Laurel's given back to Laurel, so that its next apply sets what it renders and removes what
-/// it does not. `None` where it has it already.
+/// The managed fields with all that is Laurel's given back to Laurel, so that its next apply sets what it
+/// renders and removes what it does not. `None` where it has it already.
 #[must_use]
 pub fn taken_back(managers: &[ManagedFieldsEntry]) -> Option<Vec<ManagedFieldsEntry>> {
     let mut taken = Fields::new();
@@ -61,8 +62,8 @@ pub fn taken_back(managers: &[ManagedFieldsEntry]) -> Option<Vec<ManagedFieldsEn
     Some(entries)
 }
 
-/// Whether the entry is about the object itself and of another client. Autoscalers write the subresource `scale`, and Kubernetes
-/// `status`.
+/// Whether the entry is about the object itself and of another client. Autoscalers write the subresource
+/// `scale`, and Kubernetes `status`.
 fn is_other(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() != Some(FIELD_MANAGER)
         && entry.subresource.as_deref().unwrap_or_default().is_empty()

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_brings_its_own_last_lines() {
+    fn a_crash_quotes_the_last_log_lines() {
         let view = pod("
   containerStatuses:
   - {name: model, image: i, imageID: '', ready: false, restartCount: 2,
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_recovered_is_no_trouble() {
+    fn a_recovered_container_is_not_an_error() {
         let view = pod("
   conditions: [{type: Ready, status: 'True'}]
   containerStatuses:
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_was_ready_and_is_not_any_more_has_failed() {
+    fn a_pod_that_is_no_longer_ready_has_failed() {
         let unready = |started: &str| {
             pod(&format!(
                 "
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_tried_from_when_it_is_on_a_node() {
+    fn an_attempt_begins_when_a_pod_is_on_a_node() {
         let scheduled = |status: &str| {
             pod(&format!(
                 "
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn no_room_is_said_with_the_scheduler_s_words() {
+    fn an_unschedulable_pod_quotes_the_scheduler() {
         let view = pod("
   conditions: [{type: PodScheduled, status: 'False', reason: Unschedulable, message: '0/1 nodes: Insufficient nvidia.com/gpu'}]");
         assert!(view.error.unwrap().message.contains("nvidia.com/gpu"));

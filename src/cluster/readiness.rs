@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use crate::api::condition::{Reason, ReasonMessage};
+use parking_lot::{Mutex, MutexGuard};
 
 /// A watch denied for this long is not just a role that is being replaced.
 const LASTING: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ struct Denial {
 
 impl Readiness {
     fn watches(&self) -> MutexGuard<'_, BTreeMap<&'static str, Watch>> {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watches.lock()
     }
 
     /// Requires that `what` is read before anything is decided.

@@ -1,4 +1,4 @@
-//! What the controllers share. Each step is handed only the part of it that it needs.
+//! State shared by the controllers. Each step gets only the part that it needs.
 
 use std::{sync::Arc, time::Instant};
 
@@ -8,7 +8,7 @@ use crate::{
     api::{ModelAlias, RegisteredModel},
     apply::Effects,
     cluster::{Events, Guarded, Readiness, Requeue, cache::Cache, watch::Watching},
-    observe::{Sources, Watched, registered_model::ModelSources},
+    observe::{EvidenceReads, Sources, VersionReads, Watched, registered_model::ModelSources},
     registry::polled::Registries,
     resolve::{References, RegistryObjects},
     state::{
@@ -19,13 +19,13 @@ use crate::{
     webhook::Webhooks,
 };
 
-/// What every shell needs.
+/// Everything that the controllers share.
 pub struct Context {
     /// When this process began.
     pub started: Instant,
     /// The client for the cluster.
     pub client: Client,
-    /// What our own objects look like there.
+    /// The cache of our own objects.
     pub cluster: Arc<Cache>,
     /// The registries that are watched.
     pub registries: Registries,
@@ -37,23 +37,27 @@ pub struct Context {
     pub models: Store<Guarded<RegisteredModel>>,
     /// The objects that describe registries.
     pub registry_objects: RegistryObjects,
-    /// Asks for a pass over an object.
+    /// Requests a reconcile of an object.
     pub requeue: Requeue,
     /// The smoke tests.
     pub smoke: SmokeTests,
-    /// The aliases that are being set in registries.
+    /// Alias writes in progress.
     pub alias_writes: AliasWrites,
-    /// What is being written into the tags of versions in registries.
+    /// Reads of versions.
+    pub version_reads: VersionReads,
+    /// Reads of evidence about versions.
+    pub evidence_reads: EvidenceReads,
+    /// Audit writes in progress.
     pub audit_writes: AuditWrites,
-    /// Whether the API server stamps who changed a ModelAlias, so that the annotation is to be believed.
+    /// Whether the API server records who changed a ModelAlias, so that the annotation can be trusted.
     pub trusts_changed_by: bool,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// What has been read from the cluster.
     pub readiness: Arc<Readiness>,
-    /// What is remembered of single objects.
+    /// Memory of single objects.
     pub memory: Memory,
-    /// What was done or failed a moment ago.
+    /// Limits failed reconciles and repeated writes.
     pub throttle: Throttle,
     /// Publishes Events.
     pub events: Events,
@@ -69,7 +73,7 @@ impl Context {
         self.throttle.forget(uid);
     }
 
-    /// Where references lead.
+    /// Returns what is needed to follow references.
     #[must_use]
     pub fn references(&self) -> References<'_> {
         References {
@@ -79,7 +83,7 @@ impl Context {
         }
     }
 
-    /// What an observation of a ModelAlias is made from.
+    /// Returns what an observation of a ModelAlias needs.
     #[must_use]
     pub fn sources(&self) -> Sources<'_> {
         Sources {
@@ -90,12 +94,13 @@ impl Context {
             smoke: &self.smoke,
             alias_writes: &self.alias_writes,
             audit_writes: &self.audit_writes,
-            requeue: &self.requeue,
+            version_reads: &self.version_reads,
+            evidence_reads: &self.evidence_reads,
             trusts_changed_by: self.trusts_changed_by,
         }
     }
 
-    /// What an observation of a RegisteredModel is made from.
+    /// Returns what an observation of a RegisteredModel needs.
     #[must_use]
     pub fn model_sources(&self) -> ModelSources<'_> {
         ModelSources {
@@ -106,7 +111,7 @@ impl Context {
         }
     }
 
-    /// What the actions of a ModelAlias are performed with.
+    /// Returns what the actions of a ModelAlias need.
     #[must_use]
     pub fn effects(&self) -> Effects<'_> {
         Effects {
@@ -121,7 +126,7 @@ impl Context {
         }
     }
 
-    /// What the plan of a poll is made from.
+    /// Returns what a poll plan needs.
     #[must_use]
     pub fn watched(&self) -> Watched<'_> {
         Watched {
@@ -132,7 +137,7 @@ impl Context {
         }
     }
 
-    /// What the watches write to.
+    /// Returns what the watches write to.
     #[must_use]
     pub fn watching(&self) -> Watching {
         Watching {

@@ -1,4 +1,4 @@
-//! The shells: watch, and for each object observe → decide → apply → status.
+//! The controllers: watches, and for each object observe → decide → apply → status.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -21,27 +21,27 @@ pub mod registered_model;
 mod registry_object;
 mod run;
 mod unreadable;
+mod wake;
 mod webhook;
 
 pub use context::Context;
 pub use run::run;
 
-/// How long to wait after a pass in which something failed.
+/// How long to wait after a reconcile in which something failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// Why a pass could not be finished. It is tried again.
+/// Why a reconcile could not be finished. It is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The pass panicked, which is a defect.
-    #[error("a defect of Laurel's, please report it: {0}")]
+    /// The reconcile panicked, which is a bug.
+    #[error("bug in Laurel, please report it: {0}")]
     Defect(String),
     /// The status or the finalizer could not be written.
     #[error("{0}")]
     Write(String),
 }
 
-/// Writes a status in one patch. For an object that is gone there is nothing to write. Answers the object as it was
-/// written.
+/// Writes a status in one patch; does nothing if the object is gone. Returns the object as written.
 async fn write_status<K, S>(context: &Context, object: &K, status: &S) -> Result<Option<K>, Error>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
@@ -57,7 +57,7 @@ where
     match apply_status(&context.client, object.namespace().as_deref(), &name, &patch).await {
         Ok(written) => Ok(Some(written)),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-        // A conflict may also mean that another object bears the name by now. That one is looked at next.
+        // A conflict may also mean that another object has the name by now. That one is reconciled next.
         Err(error) => {
             let cause = error_message(&error, "write the status of", &format!("the {kind} {name:?}"));
             Err(Error::Write(cause.message))

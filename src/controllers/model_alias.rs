@@ -1,4 +1,4 @@
-//! The shell around one ModelAlias.
+//! The controller of ModelAliases.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,15 +22,16 @@ use crate::{
     status::{self, Applied},
 };
 
-/// How soon a ModelAlias looks again whether the object of its registry had its turn.
+/// How soon a ModelAlias checks again whether its registry's object was reconciled.
 const REGISTRY_FIRST: Duration = Duration::from_millis(50);
-/// How long after a start it waits for that. Failover and size must not wait for what does not come.
+/// How long after a start it waits for that. Failover and scaling must not wait indefinitely.
 const FIRST_TURN: Duration = Duration::from_secs(5);
 
-/// One pass: resolve (pure) → observe (client) → decide (pure) → apply (client) → status (pure, then one patch).
+/// One reconcile: resolve (pure) → observe (client) → decide (pure) → apply (client) → status (pure, then one
+/// patch).
 ///
 /// # Errors
-/// When the status cannot be written; everything else is in the status.
+/// When the status cannot be written; all other errors are in the status.
 pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -> Result<Action, Error> {
     context.readiness.reached().await;
     let alias = match &alias.0 {
@@ -39,13 +40,13 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     };
     let now = Timestamp::now();
     let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
-    // Right after a start, the object of its registry has its turn first: what is not known then says nothing.
+    // Right after a start, the registry's object is reconciled first: until then unknown facts mean nothing.
     let is_early = context.started.elapsed() < FIRST_TURN;
     if is_early && subject.known_model().is_err_and(|cause| cause.reason == Reason::RegistryNotRead) {
         return Ok(Action::requeue(REGISTRY_FIRST));
     }
     context.memory.remember_model(&subject);
-    let observed = observe(&context.sources(), &subject, now).await;
+    let observed = observe(&context.sources(), &subject, now);
     let decision = decide(&observed);
     let revision = Revision::of(alias, decision.target);
     if let Some(pause) = context.throttle.after_failure(alias, &revision) {
@@ -56,7 +57,7 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     let next = status::next(&observed, &decision, &applied, &subject.identity(observed.counted_traffic()));
     let published = publish(&context, alias, &observed.status, &next, &applied).await;
     if published.is_err()
-        || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_of_the_cluster())
+        || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_api_server_error())
     {
         context.throttle.failed(alias, revision);
     }
@@ -64,8 +65,7 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     Ok(again(&decision, &applied, now))
 }
 
-/// Passes `ModelAliases` on, forgets what is kept in memory about those that are gone for good, and wakes those that waited
-/// for the alias they owned.
+/// Passes `ModelAliases` on, drops the memory of deleted ones, and wakes those that waited for their alias.
 pub(super) fn forgetting(
     aliases: impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static,
     context: &Arc<Context>,
@@ -75,9 +75,6 @@ pub(super) fn forgetting(
         let Ok(alias) = alias else { return };
         // The store is written before this is seen.
         let there = context.aliases.get(&ObjectRef::from_obj(alias));
-        if let Ok(alias) = &alias.0 {
-            context.throttle.changed(alias);
-        }
         let is_new = alias.0.as_ref().is_ok_and(|alias| alias.status.is_none());
         if is_new {
             wake_rivals(&context, alias);
@@ -89,8 +86,8 @@ pub(super) fn forgetting(
     })
 }
 
-/// Wakes the others that keep an alias of the same name. Two that were made in the same second are told apart by UID, so
-/// the one that was seen first may have to give way.
+/// Wakes the others that manage an alias of the same name. Of two that were created in the same second the
+/// UID decides, so the one seen first may have to yield.
 fn wake_rivals(context: &Context, new: &Guarded<ModelAlias>) {
     let Ok(new) = &new.0 else { return };
     for other in context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()) {
@@ -100,7 +97,7 @@ fn wake_rivals(context: &Context, new: &Guarded<ModelAlias>) {
     }
 }
 
-/// Wakes the `ModelAliases` that wait for another one to give up their alias.
+/// Wakes the `ModelAliases` that wait for another one to release their alias.
 fn wake_waiting(context: &Context) {
     let conflict: &str = Reason::Conflict.into();
     for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
@@ -111,18 +108,17 @@ fn wake_waiting(context: &Context) {
     }
 }
 
-/// When to look again, if nothing happens before.
+/// Returns when to reconcile again, if nothing happens before.
 fn again(decision: &Decision, applied: &Applied, now: Timestamp) -> Action {
     let wake = decision.wake.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-    match (wake, &applied.failure) {
-        (wake, Some(_)) => Action::requeue(wake.map_or(AFTER_FAILURE, |wake| wake.min(AFTER_FAILURE))),
-        // A wake-up a little late finds the time it was set for in the past.
-        (Some(wake), None) => Action::requeue(wake + Duration::from_millis(50)),
-        (None, None) => Action::await_change(),
-    }
+    // A wake-up a little late finds the time it was set for in the past.
+    let wake = wake.map(|wake| wake + Duration::from_millis(50));
+    let after_failure = applied.failure.as_ref().map(|_| AFTER_FAILURE);
+    let soonest = [wake, after_failure, applied.postponed].into_iter().flatten().min();
+    soonest.map_or_else(Action::await_change, Action::requeue)
 }
 
-/// One patch where the status changed, and the Events that the change is worth.
+/// Writes one patch if the status changed, and publishes the Events for the change.
 async fn publish(
     context: &Context,
     alias: &ModelAlias,

@@ -1,4 +1,4 @@
-//! The shell around one ModelRegistry or ClusterModelRegistry.
+//! The controller of ModelRegistries and ClusterModelRegistries.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,9 +14,11 @@ use secrecy::SecretString;
 
 use super::{
     Error,
-    poll::{poll_forever, wake, wake_models, wake_object},
+    poll::poll_forever,
     registry_object::RegistryObject,
-    unreadable, webhook, write_status,
+    unreadable,
+    wake::{wake, wake_models, wake_object},
+    webhook, write_status,
 };
 use crate::{
     api::{
@@ -36,15 +38,15 @@ use crate::{
     status::{RegistryHealth, RegistryObserved, registry_events, registry_status},
 };
 
-/// What of an object decides who uses its registry.
+/// The parts of an object that decide who uses its registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Offer {
     is_default: bool,
     generation: Option<i64>,
 }
 
-/// Passes objects that describe registries on. The polls of one that is gone end at once, and those that may
-/// use another registry now are woken.
+/// Passes on objects that describe registries. Ends the polls of a deleted one at once, and wakes objects
+/// that may use another registry now.
 pub(super) fn noticing_changes<K: RegistryObject>(
     objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
     context: &Arc<Context>,
@@ -92,7 +94,7 @@ pub(super) async fn follow_namespaces(
     }
 }
 
-/// One reconcile: read what the object names, connect, and report how the registry is.
+/// One reconcile: reads the referenced Secrets, connects, and reports the state of the registry.
 ///
 /// # Errors
 /// When the status cannot be written.
@@ -148,7 +150,7 @@ fn next_webhook_stays(object: &impl RegistryObject) -> bool {
     object.known_status().and_then(|status| status.webhook.as_ref()).is_some()
 }
 
-/// What is known of the object and its registry, without its webhook.
+/// Returns what is known of the object and its registry, without its webhook.
 fn observed<K: RegistryObject>(
     context: &Context,
     object: &K,
@@ -168,7 +170,7 @@ fn observed<K: RegistryObject>(
     }
 }
 
-/// Writes a status where it is another one, and publishes the Events that it is worth.
+/// Writes the status if it changed, and publishes the Events for the change.
 async fn publish(
     context: &Context,
     object: &impl RegistryObject,
@@ -181,10 +183,11 @@ async fn publish(
     Ok(())
 }
 
-/// What the object says, or why it cannot be used.
+/// Returns the object's settings, or why they are not valid.
 fn settings(spec: &ModelRegistrySpec) -> Result<Settings, ReasonMessage> {
     let url = spec.mlflow.url().map_err(|error| {
-        let message = format!("spec.mlflow.url: {:?} cannot be used: {error}; correct it", spec.mlflow.url);
+        let message =
+            format!("spec.mlflow.url: {:?} is not a usable URL: {error}; correct it", spec.mlflow.url);
         ReasonMessage::new(Reason::RegistryInvalid, message)
     })?;
     Ok(Settings {
@@ -242,7 +245,7 @@ async fn connection(
     })
 }
 
-/// Whether a registry that is marked as the default is the one that is used.
+/// Returns the condition `Default` of a registry that is marked as the default.
 fn default_condition(context: &Context, key: &RegistryKey) -> DesiredCondition {
     let (status, cause) = match context.registry_objects.newer_default(key) {
         None => (
@@ -251,8 +254,8 @@ fn default_condition(context: &Context, key: &RegistryKey) -> DesiredCondition {
         ),
         Some(newer) => {
             let message = format!(
-                "{newer:?} is marked as the default as well and is newer, so it is used instead of this one; remove the \
-                 annotation {DEFAULT_ANNOTATION} from one of them"
+                "{newer:?} is marked as the default as well and is newer, so it is used instead of this one; \
+                 remove the annotation {DEFAULT_ANNOTATION} from one of them"
             );
             (ConditionStatus::False, ReasonMessage::new(Reason::NewerDefaultRegistry, message))
         }

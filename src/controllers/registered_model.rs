@@ -1,4 +1,4 @@
-//! The shell around one RegisteredModel.
+//! The controller of RegisteredModels.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -43,7 +43,7 @@ pub(super) fn wake_aliases(context: &Context, models: &HashSet<(String, String)>
 /// the Events.
 ///
 /// # Errors
-/// When the status cannot be written; everything else is in the status.
+/// When the status cannot be written; all other errors are in the status.
 pub async fn reconcile(
     object: Arc<Guarded<RegisteredModel>>,
     context: Arc<Context>,

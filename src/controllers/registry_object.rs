@@ -1,4 +1,4 @@
-//! The two kinds that describe a registry, as one.
+//! A common interface to the two kinds that describe a registry.
 
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -12,16 +12,16 @@ use crate::{
 pub trait RegistryObject:
     Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static
 {
-    /// What it says of the registry.
+    /// The registry's settings.
     fn registry(&self) -> &ModelRegistrySpec;
 
     /// Its status.
     fn known_status(&self) -> Option<&ModelRegistryStatus>;
 
-    /// The registry that an object of this kind describes, by the object's place.
+    /// Returns the key of the registry that an object describes, from its namespace and name.
     fn key(object: &impl ResourceExt) -> RegistryKey;
 
-    /// The namespace of the Secrets that it names, given the operator's own.
+    /// Returns the namespace of the Secrets that it names, given the operator's own.
     fn secrets_namespace(&self, operator: &str) -> String;
 }
 

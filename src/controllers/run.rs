@@ -46,7 +46,7 @@ use crate::{
     registry::polled::Registries,
     resolve::{ClusterObjects, RegistryObjects},
     state::{
-        Memory, Throttle,
+        Memory, Reads, Throttle,
         alias_writes::AliasWrites,
         audit_writes::AuditWrites,
         smoke_tests::{PodAccess, SmokeTests},
@@ -116,6 +116,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
             sender.clone(),
             options.input_example_max_bytes,
         ),
+        version_reads: Reads::new(sender.clone()),
+        evidence_reads: Reads::new(sender.clone()),
         alias_writes: AliasWrites::new(sender.clone()),
         audit_writes: AuditWrites::new(sender.clone()),
         trusts_changed_by: options.trust_changed_by,

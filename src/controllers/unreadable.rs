@@ -1,5 +1,5 @@
-//! Objects that cannot be read: stored before a schema grew strict, or written by a later release. They are told of, they stall no
-//! other object, and they can be deleted.
+//! Objects that cannot be parsed: stored before the schema became strict, or written by a later release. They
+//! are reported, stall no other object, and can be deleted.
 
 use std::fmt::Debug;
 
@@ -14,24 +14,24 @@ use serde::de::DeserializeOwned;
 use super::Error;
 use crate::{cluster::finalizer, controllers::context::Context, status::NewEvent};
 
-/// The reason of the Event about an object that cannot be read.
+/// The reason of the Event about an object that cannot be parsed.
 const REASON: &str = "Unreadable";
 
-/// Publishes an Event about an object that cannot be read.
+/// Publishes an Event about an object that cannot be parsed.
 pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &InvalidObject) {
     let metadata = &object.metadata;
     let is_ending = metadata.deletion_timestamp.is_some();
     let next = if is_ending {
-        "it is let go, and what it stands for in the registry stays"
+        "its finalizer is removed, and its counterpart in the registry stays"
     } else {
-        "nothing is done about it until it is corrected: compare it with `kubectl explain`, and with the release of Laurel that \
-         wrote it"
+        "it is not reconciled until it is corrected: compare it with `kubectl explain`, and with the \
+         release of Laurel that wrote it"
     };
     let events = NewEvent {
         warning: true,
         reason: REASON.to_owned(),
         action: "Read".to_owned(),
-        message: format!("Laurel cannot read this {}: {}; {next}", K::kind(&()), object.error),
+        message: format!("Laurel cannot parse this {}: {}; {next}", K::kind(&()), object.error),
     };
     tracing::warn!(message = events.message, "unreadable");
     let reference = ObjectReference {
@@ -45,10 +45,11 @@ pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &
     context.events.publish(reference, vec![events]);
 }
 
-/// Reports an object that cannot be read; one that is being deleted is let go, and what it stands for in the registry stays.
+/// Reports an object that cannot be parsed. One that is being deleted loses its finalizer, and its
+/// counterpart in the registry stays.
 ///
 /// # Errors
-/// When it cannot be let go.
+/// When the finalizer cannot be removed.
 pub(super) async fn release<K>(context: &Context, object: &InvalidObject) -> Result<Action, Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,

@@ -19,7 +19,7 @@ use crate::{
         model_registry::WebhookStatus,
     },
     cluster::secrets,
-    controllers::{context::Context, poll::wake_object, registry_object::RegistryObject},
+    controllers::{context::Context, registry_object::RegistryObject, wake::wake_object},
     options::{RunOptions, WebhookScheme},
     registry::{
         polled::{PolledRegistry, RegistryKey},
@@ -92,7 +92,7 @@ pub(super) async fn look_after<K: RegistryObject>(
         }
         // A Secret that cannot be read now still exists: its last value stays in use.
         Err(error) => {
-            if !error.reason.is_of_the_cluster() {
+            if !error.reason.is_api_server_error() {
                 receiver.set_secret(None, Instant::now());
             }
             Err(error)

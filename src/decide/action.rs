@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attempt, GatesReport, Traffic,
-    observed::{OwnObject, Workload},
+    GatesReport, Traffic,
+    attempt::Attempt,
+    observed::{BlockerScope, OwnObject, Workload},
 };
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
@@ -13,7 +14,8 @@ use crate::api::{
     names::{ModelUri, Version},
 };
 
-/// One write. The order in which a decision lists them is the order in which they are done; each is safe to repeat.
+/// One write. The order in which a decision lists them is the order in which they are done; each is safe to
+/// repeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 pub enum Action {
     /// Add our finalizer to the ModelAlias, or remove it.
@@ -64,7 +66,8 @@ pub enum Action {
         /// How many pods.
         replicas: u32,
     },
-    /// Let an alias in the registry name a version. This begins the write; that it was done is read from the registry.
+    /// Let an alias in the registry name a version. This begins the write; that it was done is read from the
+    /// registry.
     SetAlias {
         /// Which of the aliases.
         role: AliasRole,
@@ -82,14 +85,60 @@ pub enum Action {
         /// What it named when this was decided. When it names something else by then, nothing is written.
         replaces: Version,
     },
-    /// Write an entry of the history into the tags of its version in the registry. This begins the write; that it was done is
-    /// observed.
-    Record {
+    /// Write an entry of the history into the tags of its version in the registry. This begins the write;
+    /// that it was done is observed.
+    WriteAudit {
         /// The version.
         version: Version,
         /// The entry's time, which names it.
         at: Timestamp,
     },
+}
+
+impl Action {
+    /// Whether it is only begun, and goes on beside the reconcile: nothing may say that it is done when the
+    /// reconcile ends.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        match self {
+            Self::SmokeTest { .. }
+            | Self::SetAlias { .. }
+            | Self::DeleteAlias { role: AliasRole::Former, .. }
+            | Self::WriteAudit { .. } => true,
+            Self::SetFinalizer { .. }
+            | Self::Apply { .. }
+            | Self::Scale { .. }
+            | Self::Route(_)
+            | Self::Delete { .. }
+            | Self::DeleteService
+            | Self::Adopt(_)
+            | Self::Protect(_)
+            | Self::DeleteBudget
+            | Self::FillInReplicas { .. }
+            | Self::DeleteAlias { role: AliasRole::Main | AliasRole::Previous, .. } => false,
+        }
+    }
+}
+
+impl BlockerScope {
+    /// Whether an action is still allowed.
+    #[must_use]
+    pub(super) fn allows(self, action: &Action) -> bool {
+        match action {
+            Action::Route(_) => self == Self::Changes,
+            Action::Scale { .. } | Action::Adopt(_) | Action::Protect(_) => self != Self::Everything,
+            Action::SetFinalizer { .. }
+            | Action::Apply { .. }
+            | Action::SmokeTest { .. }
+            | Action::Delete { .. }
+            | Action::DeleteService
+            | Action::DeleteBudget
+            | Action::FillInReplicas { .. }
+            | Action::SetAlias { .. }
+            | Action::DeleteAlias { .. }
+            | Action::WriteAudit { .. } => false,
+        }
+    }
 }
 
 /// One of the aliases that a ModelAlias keeps.
@@ -108,23 +157,23 @@ pub enum AliasRole {
 pub struct Decision {
     /// The writes, in order.
     pub actions: Vec<Action>,
-    /// A version that is given up by this decision. It is written to the status first; what follows from it is decided
-    /// from there.
+    /// A version that is given up by this decision. It is written to the status first; what follows from it
+    /// is decided from there.
     pub rejection: Option<Rejection>,
-    /// The version that is wished for, as far as it is known.
+    /// The desired version, if known.
     pub target: Option<Version>,
     /// The smoke test that is begun or waited for. Any other is ended.
     pub smoke_test: Option<(Version, Attempt)>,
-    /// What is told.
+    /// The report for the status.
     pub report: Report,
     /// When to look again, if nothing happens before.
     pub wake: Option<Timestamp>,
 }
 
-/// What is told about the wish.
+/// The report on the desired state, for the status.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Whether the wish is met.
+    /// Whether the desired state is reached.
     pub readiness: Readiness,
     /// Whether a ready version answers.
     #[serde(skip)]
@@ -132,12 +181,12 @@ pub struct Report {
     /// Whether the alias in the registry names what serves.
     #[serde(skip)]
     pub registry: (ConditionStatus, ReasonMessage),
-    /// Whether the wished version meets the promotion rules.
+    /// Whether the desired version meets the promotion rules.
     #[serde(skip)]
     pub gates: GatesReport,
 }
 
-/// Whether the wish is met.
+/// Whether the desired state is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Readiness {
     /// It is met.
@@ -151,7 +200,7 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// Whether the wish is met.
+    /// Whether the desired state is reached.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         matches!(self, Self::Settled(_))

@@ -48,14 +48,14 @@ pub(super) fn decide(observed: &Observed) -> Decision {
     }
 }
 
-/// `spec.serving` was removed: what served goes, the Service first.
+/// `spec.serving` was removed: deletes the workloads, the Service first.
 fn clear_cluster(observed: &Observed) -> Vec<Action> {
     let service = (observed.cluster.traffic != Traffic::Nowhere).then_some(Action::DeleteService);
     let deployments = observed.cluster.workloads.keys().map(|&version| Action::Delete { version });
     service.into_iter().chain(deployments).collect()
 }
 
-/// The version, if it can be named.
+/// Returns the version, if the alias may name it.
 fn named(observed: &Observed, version: Version) -> Result<Version, ReasonMessage> {
     let registry = &observed.registry;
     if registry.error.is_some() || registry.alias == Some(version) {
@@ -79,7 +79,7 @@ fn named(observed: &Observed, version: Version) -> Result<Version, ReasonMessage
 
 type Kept = (Vec<Action>, Readiness, (ConditionStatus, ReasonMessage));
 
-/// The promotion rules refuse the version: the alias stays on, or goes back to, the one that it named before.
+/// The promotion rules reject the version: the alias stays on, or returns to, the previous one.
 fn refused(observed: &Observed, blocker: ReasonMessage) -> Kept {
     match observed.status.version {
         Some(version) => {
@@ -97,7 +97,7 @@ fn keep_alias(observed: &Observed, version: Version) -> Kept {
     let readiness = match plan.blocker {
         Some(cause) if cause.reason.is_transient() => Readiness::Progressing(cause),
         Some(cause) => Readiness::Stalled(cause),
-        // Where nothing serves, an alias that was left where somebody moved it is all there is to tell.
+        // Without serving, a reported drift is the only thing to report.
         None if plan.condition.1.reason == Reason::AliasDrifted => {
             Readiness::Stalled(plan.condition.1.clone())
         }

@@ -10,14 +10,14 @@ use crate::api::{
     names::Version,
 };
 
-/// For how long a change that was undone counts as part of the same quarrel.
+/// How long a reverted change counts towards contention.
 pub const CONTENTION: SignedDuration = SignedDuration::from_mins(10);
 
 /// What is to be done about the registry, and told.
 pub(super) struct AliasPlan {
     pub(super) actions: Vec<Action>,
     pub(super) condition: (ConditionStatus, ReasonMessage),
-    /// Why the alias does not do yet what is wished.
+    /// Why the alias is not as desired yet.
     pub(super) blocker: Option<ReasonMessage>,
 }
 
@@ -34,7 +34,7 @@ impl AliasPlan {
 /// What the aliases have to follow.
 #[derive(Clone, Copy)]
 pub(super) struct AliasTarget<'a> {
-    /// The version that the alias is to name: what serves; without `spec.serving`, what is wished for.
+    /// The version that the alias should name: the serving one; without `spec.serving`, the desired one.
     pub(super) version: Option<Version>,
     /// The version that is worked towards.
     pub(super) target: Option<Version>,
@@ -90,7 +90,8 @@ fn plan_desired(observed: &Observed, alias_target: AliasTarget) -> AliasPlan {
         };
     };
     if let Some(error) = &registry.error {
-        // What was in step when the registry answered last is believed to be so until it says otherwise itself.
+        // What was in step when the registry answered last is believed to be so until it says otherwise
+        // itself.
         let in_step =
             observed.status.registry_version == Some(version) && error.reason != Reason::ModelNotFound;
         let plan = if in_step { AliasPlan::still } else { AliasPlan::short };
@@ -112,7 +113,7 @@ fn plan_desired(observed: &Observed, alias_target: AliasTarget) -> AliasPlan {
     }
     // The number may mean another model by now.
     if registry.alias != Some(version) && is_unknown(observed, version) {
-        let message = format!("the alias is set once the registry has said what version {version} is");
+        let message = format!("the alias is set once version {version} has been read from the registry");
         return AliasPlan::short(
             ConditionStatus::False,
             ReasonMessage::new(Reason::RegistryPending, message),
@@ -128,8 +129,8 @@ fn plan_desired(observed: &Observed, alias_target: AliasTarget) -> AliasPlan {
     plan
 }
 
-/// Whether the status says already what the alias is about to say. It is written first: otherwise a crash would leave nothing to
-/// tell our own write from somebody else's.
+/// Whether the status says already what the alias is about to say. It is written first: otherwise a crash
+/// would leave nothing to tell our own write from somebody else's.
 fn is_audited(observed: &Observed, version: Version) -> bool {
     let status = &observed.status;
     let is_desired = observed.intent.serving.is_none() && status.target_version == Some(version);
@@ -137,7 +138,7 @@ fn is_audited(observed: &Observed, version: Version) -> bool {
 }
 
 fn serving_phrase(observed: &Observed) -> &'static str {
-    if observed.intent.serving.is_some() { "serves" } else { "is wished for" }
+    if observed.intent.serving.is_some() { "serves" } else { "is requested" }
 }
 
 fn difference(observed: &Observed, alias_target: AliasTarget, version: Version) -> Difference {
@@ -162,7 +163,8 @@ fn is_ahead(observed: &Observed, alias_target: AliasTarget, named: Version) -> b
     is_asked_for && [alias_target.target, alias_target.awaited].contains(&Some(named))
 }
 
-/// Whether the registry has not said yet what a version is: no reason to give it the alias, nor to take it away.
+/// Whether the registry has not said yet what a version is: no reason to give it the alias, nor to take it
+/// away.
 fn is_unknown(observed: &Observed, version: Version) -> bool {
     matches!(
         observed.registry.versions.get(&version),
@@ -188,8 +190,7 @@ fn main_alias(observed: &Observed, alias_target: AliasTarget, version: Version) 
         (Difference::Ours, _) => set(false, format!("the alias moves from {named} to version {version}")),
         (Difference::Theirs, Drift::Correct) if is_contested(observed) => {
             let message = format!(
-                "something else goes on moving the alias: it names {named} again, but version {version} {serving_phrase}; Laurel put \
-                 it back {PUT_BACK_MAX} times and has stopped: stop the other writer, then set the annotation \
+                "another writer keeps moving the alias to {named} while version {version} {serving_phrase}; Laurel put it back {PUT_BACK_MAX} times and has stopped: stop the other writer, then set the annotation \
                  {RETRY_ANNOTATION} to a new value, or set the alias to {version} yourself"
             );
             AliasPlan::short(ConditionStatus::False, ReasonMessage::new(Reason::Contested, message))
@@ -197,12 +198,12 @@ fn main_alias(observed: &Observed, alias_target: AliasTarget, version: Version) 
         (Difference::Theirs, Drift::Correct) => set(
             true,
             format!(
-                "somebody moved the alias to {named}; it is put back to version {version}, which {serving_phrase}"
+                "somebody moved the alias to {named}; putting it back on version {version}, which {serving_phrase}"
             ),
         ),
         (Difference::Theirs, Drift::Report) => {
             let message = format!(
-                "the alias names {named} in the registry, but version {version} {serving_phrase}; spec.drift is Report, so it stays: \
+                "the alias names {named} in the registry, but version {version} {serving_phrase}; spec.drift is Report, so it is not moved back: \
                  set the alias to {version}, or promote the other version"
             );
             AliasPlan::still(ConditionStatus::False, ReasonMessage::new(Reason::AliasDrifted, message))
@@ -210,14 +211,14 @@ fn main_alias(observed: &Observed, alias_target: AliasTarget, version: Version) 
     }
 }
 
-/// Whether the alias was put back so often, and so lately, that somebody else must be keeping it elsewhere. It stays so until
-/// the alias agrees, the wish changes or a person asks.
+/// Whether the alias was put back so often, and so lately, that somebody else must be keeping it elsewhere.
+/// It stays so until the alias agrees, the desired version changes or a retry is requested.
 fn is_contested(observed: &Observed) -> bool {
     let put_back = &observed.status.put_back_at;
     put_back.len() >= PUT_BACK_MAX && !observed.retry_is_asked()
 }
 
-/// When a quarrel over the alias is forgotten.
+/// When the contention over the alias is forgotten.
 pub(super) fn contention_ends(observed: &Observed) -> Option<Timestamp> {
     let ends = observed.status.put_back_at.first()?.checked_add(CONTENTION).ok()?;
     (ends > observed.now).then_some(ends)
@@ -267,7 +268,7 @@ fn previous_alias(observed: &Observed, version: Version, plan: &mut AliasPlan) {
     let corrects = registry.previous_written == Some(previous);
     if corrects && is_contested(observed) {
         let message = format!(
-            "something else goes on moving the alias in spec.previousAlias away from version {previous}; Laurel has stopped \
+            "another writer keeps moving the alias in spec.previousAlias away from version {previous}; Laurel has stopped \
              putting it back: stop the other writer, then set the annotation {RETRY_ANNOTATION} to a new value"
         );
         plan.blocker.get_or_insert_with(|| ReasonMessage::new(Reason::Contested, message));

@@ -1,6 +1,6 @@
-//! The history in the registry: what the status remembers and the version's tags do not say yet is written there, the oldest
-//! first, once traffic and the alias need nothing. The status is the outbox: an entry stands in it as pending until the write
-//! is known to be done, so a crash or a registry that is away delays it and loses nothing.
+//! The audit log: writes history entries of the status to the version's tags, oldest first, once traffic and
+//! the alias need nothing. The status is the outbox: an entry is pending there until its write is confirmed,
+//! so a crash or an unreachable registry delays entries but loses none.
 
 use super::{Action, Decision, Lifecycle, Observed, look_again};
 use crate::api::{
@@ -8,7 +8,7 @@ use crate::api::{
     model_alias::{HistoryEntry, Recorded},
 };
 
-/// The oldest entry that is still to be written.
+/// Returns the oldest pending entry.
 pub(super) fn pending(observed: &Observed) -> Option<&HistoryEntry> {
     let is_pending = |entry: &&HistoryEntry| {
         entry.recorded == Recorded::Pending && !observed.outbox.settled.contains_key(&entry.at)
@@ -16,13 +16,13 @@ pub(super) fn pending(observed: &Observed) -> Option<&HistoryEntry> {
     observed.status.history.iter().rev().find(is_pending)
 }
 
-/// The write of the oldest entry, where one is to be written and the registry answers.
+/// Returns the write of the oldest pending entry, if there is one and the registry answers.
 pub(super) fn next(observed: &Observed) -> Option<Action> {
     let entry = pending(observed).filter(|_| observed.registry.error.is_none())?;
-    Some(Action::Record { version: entry.version, at: entry.at })
+    Some(Action::WriteAudit { version: entry.version, at: entry.at })
 }
 
-/// Adds the write to a decision that has nothing else to do, and tells what keeps it from being done.
+/// Adds the write to a decision that has nothing else to do, and reports why it fails.
 pub(super) fn add(observed: &Observed, mut decision: Decision) -> Decision {
     let intent = &observed.intent;
     let is_free = intent.lifecycle == Lifecycle::Active && intent.blocker.is_none();
@@ -36,7 +36,7 @@ pub(super) fn add(observed: &Observed, mut decision: Decision) -> Decision {
         decision.wake = decision.wake.into_iter().chain([look_again(observed)]).min();
         if let (ConditionStatus::True, cause) = &decision.report.registry {
             let message = format!(
-                "{}; but what was done cannot be written into the tags of the versions: {}",
+                "{}; but the audit log cannot be written to the versions' tags: {}",
                 cause.message, error.message
             );
             decision.report.registry = (ConditionStatus::False, ReasonMessage::new(error.reason, message));

@@ -1,4 +1,4 @@
-//! `BlueGreen`: the goal comes up in full beside what serves, then traffic moves at once.
+//! `BlueGreen`: the goal starts at full size beside the serving version, then traffic switches at once.
 
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
@@ -12,7 +12,7 @@ use crate::api::{
     names::{ModelUri, Version},
 };
 
-/// The next steps to the goal.
+/// Returns the next steps towards the goal.
 pub(super) fn step(observed: &Observed, serving: &ServingIntent, target: &Target) -> RolloutStep {
     let mut step = RolloutStep::default();
     restore_traffic(observed, serving, target, &mut step);
@@ -28,8 +28,8 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, target: &Target
     step
 }
 
-/// What serves grows with the size that is wished for, also while another version comes up: load does not wait for that. It
-/// shrinks only when traffic has left it.
+/// The serving version grows to the desired size even while another version starts: load does not wait. It
+/// shrinks only after traffic has left it.
 fn grow_what_serves(observed: &Observed, serving: &ServingIntent, target: Version, step: &mut RolloutStep) {
     let Traffic::One(serves) = observed.cluster.traffic else { return };
     let is_small =
@@ -39,9 +39,10 @@ fn grow_what_serves(observed: &Observed, serving: &ServingIntent, target: Versio
     }
 }
 
-/// Before anything else: while nobody answers, whatever has served and is ready does. So a Service that somebody deleted or
-/// re-pointed is put back, and a version that lost all its pods gives way. If those failed by themselves, it is given up;
-/// otherwise traffic returns as soon as it is ready again.
+/// Takes precedence over everything else: while no version answers, traffic goes to a ready version that has
+/// served before. So a Service that was deleted or re-pointed is restored, and a version that lost all its
+/// pods is replaced. If those pods failed by themselves, the version is rejected; otherwise traffic returns
+/// once it is ready again.
 pub(super) fn restore_traffic(
     observed: &Observed,
     serving: &ServingIntent,
@@ -70,10 +71,10 @@ pub(super) fn restore_traffic(
     }
 }
 
-/// Brings a version from wherever it is to full size, and moves traffic to it.
+/// Brings a version from any state to full size, and switches traffic to it.
 ///
-/// A version that has served and is ready gets traffic first, its size and today's settings afterwards: a rollback waits
-/// for nothing.
+/// A version that has served and is ready gets traffic first, and its size and current settings afterwards: a
+/// rollback waits for nothing.
 pub(super) fn bring_up(
     observed: &Observed,
     serving: &ServingIntent,
@@ -110,17 +111,17 @@ fn begin(
     step: &mut RolloutStep,
 ) {
     step.act(action);
-    step.progress(Reason::StartingVersion, format!("version {version} is being started"));
+    step.progress(Reason::StartingVersion, format!("starting version {version}"));
     step.wake_at(observed.now.checked_add(serving.progress_deadline).unwrap_or(jiff::Timestamp::MAX));
 }
 
 pub(super) fn route(version: Version, step: &mut RolloutStep) {
     step.act(Action::Route(Traffic::One(version)));
-    step.progress(Reason::MovingTraffic, format!("traffic moves to version {version}"));
+    step.progress(Reason::MovingTraffic, format!("switching traffic to version {version}"));
 }
 
-/// Keeps the version that serves as it is wished: there, with today's settings, at its size, as far as there is room for that
-/// many more pods.
+/// Keeps the serving version as desired: existing, with the current settings and size, as far as there is
+/// room for more pods.
 pub(super) fn keep(
     observed: &Observed,
     serving: &ServingIntent,
@@ -137,26 +138,30 @@ pub(super) fn keep(
     let replicas = serving.replicas.min(workload.desired.saturating_add(room));
     if target.is_desired() && serving.replaces(workload, model_uri) {
         step.act(apply(replicas));
-        step.progress(Reason::UpdatingSettings, format!("version {version} gets new settings, pod by pod"));
+        step.progress(
+            Reason::UpdatingSettings,
+            format!("rolling out new settings to version {version}, pod by pod"),
+        );
     } else if workload.desired != replicas {
         step.act(Action::Scale { version, replicas });
         step.progress(
             Reason::Scaling,
-            format!("version {version} goes from {} to {replicas} pods", workload.desired),
+            format!("scaling version {version} from {} to {replicas} pods", workload.desired),
         );
     } else if !workload.rolled_out {
         await_recovery(observed, serving, version, workload, step);
     } else if replicas < serving.replicas {
         let cause = format!(
-            "version {version} goes from {replicas} to {} pods when those that are ending have made room (spec.rollout.maxSurge)",
+            "scaling version {version} from {replicas} to {} pods once terminating pods are gone \
+             (spec.rollout.maxSurge)",
             serving.replicas
         );
         step.progress(Reason::Scaling, cause);
     }
 }
 
-/// The version that serves is not as wished: its pods fail, or new settings do not come up. It goes on serving with
-/// what it has.
+/// The serving version is not as desired: its pods fail, or new settings do not become ready. It keeps
+/// serving with the pods that it has.
 pub(super) fn await_recovery(
     observed: &Observed,
     serving: &ServingIntent,

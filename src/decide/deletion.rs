@@ -1,4 +1,4 @@
-//! The end of a ModelAlias: the registry is told, but never waited for without end.
+//! Deletion of a ModelAlias: the registry is updated, but never waited for indefinitely.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,13 +8,14 @@ use crate::api::{
     names::Version,
 };
 
-/// How long a deletion waits for the registry. After that the object goes and the alias stays behind.
+/// How long a deletion waits for the registry. After that the object is deleted and the alias stays in the
+/// registry.
 pub const REGISTRY_DEADLINE: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     let give_up = since.checked_add(REGISTRY_DEADLINE).unwrap_or(Timestamp::MAX);
-    // A model that is gone from the registry took its aliases with it; what another ModelAlias owns, or what is another model by
-    // now, is not ours.
+    // Aliases of a model that is gone from the registry are gone too. Those that another ModelAlias owns, or
+    // that belong to a different model by now, are not ours to delete.
     let nothing_to_remove = matches!(
         blocker_reason(observed),
         Some(Reason::Conflict | Reason::ModelNotFound | Reason::VersionReplaced)
@@ -24,12 +25,12 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     let (actions, cause, wake) = match error {
         Some(error) if waits => {
             let message =
-                format!("waits until {give_up} to remove the alias from the registry: {}", error.message);
+                format!("retrying until {give_up} to delete the alias from the registry: {}", error.message);
             (Vec::new(), ReasonMessage::new(Reason::Deleting, message), Some(give_up))
         }
         Some(_) => (
             release(observed),
-            ReasonMessage::new(Reason::Deleting, "goes; the alias stays behind in the registry"),
+            ReasonMessage::new(Reason::Deleting, "deleting; the alias stays in the registry"),
             None,
         ),
         None if waits => {
@@ -37,11 +38,12 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
             let status = audit::next(observed).filter(|_| !nothing_to_remove);
             let cause = if let Some(status) = status {
                 actions.push(status);
-                let message = format!("waits until {give_up} for what was done to be in the registry's tags");
+                let message =
+                    format!("waiting until {give_up} for the audit log to be written to the registry's tags");
                 ReasonMessage::new(Reason::Deleting, message)
             } else {
                 actions.extend(release(observed));
-                ReasonMessage::new(Reason::Deleting, "the alias is removed from the registry")
+                ReasonMessage::new(Reason::Deleting, "deleting the alias from the registry")
             };
             (actions, cause, Some(give_up.min(look_again(observed))))
         }
@@ -71,7 +73,7 @@ fn release(observed: &Observed) -> Vec<Action> {
     observed.intent.has_finalizer.then_some(Action::SetFinalizer { present: false }).into_iter().collect()
 }
 
-/// Removes the aliases that still name what we let them name; what somebody else moved is theirs.
+/// Deletes the aliases that still name the version we set. One that somebody else moved is left.
 fn aliases(observed: &Observed) -> Vec<Action> {
     let registry = &observed.registry;
     let ours = |role, named: Option<Version>, kept: [Option<Version>; 3]| {
@@ -81,7 +83,7 @@ fn aliases(observed: &Observed) -> Vec<Action> {
     };
     let status = &observed.status;
     let previous = status.previous_version.filter(|_| observed.intent.previous_alias.is_some());
-    // While traffic has moved and the alias has not, it names the version before.
+    // After traffic was switched and before the alias was set, it names the previous version.
     let behind = status.previous_version.filter(|_| status.registry_version.is_none());
     ours(AliasRole::Main, registry.alias, [status.registry_version, status.version, behind])
         .into_iter()

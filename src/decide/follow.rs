@@ -1,7 +1,6 @@
-//! Which version a follower chooses, from the newest versions of the model.
+//! Followers: which of the newest versions of the model is chosen.
 //!
-//! A choice is made only from what is known in full: while a run that might be the best one cannot be read, the last choice
-//! stands.
+//! A choice needs complete data: while a run that might be the best cannot be read, the last choice is kept.
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +18,7 @@ use crate::api::{
     names::Version,
 };
 
-/// How many of a model's versions, the newest, a follower chooses from.
+/// A follower chooses from this many of a model's newest versions.
 pub const NEWEST: usize = 100;
 
 /// What chooses the version.
@@ -31,7 +30,7 @@ pub enum Follower {
     Best {
         /// The metric.
         metric: String,
-        /// What better means.
+        /// The direction in which it improves.
         goal: Goal,
         /// The tags.
         #[serde(default)]
@@ -49,37 +48,37 @@ pub enum Follower {
 /// The versions to choose from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Candidates {
-    /// Nobody has read them yet.
+    /// They have not been read yet.
     #[default]
     NotRead,
-    /// They could not be read, and why.
+    /// They could not be read; the cause.
     Unread(ReasonMessage),
     /// The newest ones, in any order.
     Known(Vec<Candidate>),
 }
 
-/// A version to choose.
+/// A version that can be chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Its number.
     pub version: Version,
     /// Whether it can be served.
     pub is_ready: bool,
-    /// Its tags, as far as the follower speaks of them.
+    /// Its tags that the follower uses.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Its metrics, as far as the follower speaks of them.
+    /// Its metrics that the follower uses.
     pub metrics: Metrics,
 }
 
-/// What a follower makes of the candidates.
+/// The result of a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// This version.
     Version(Version),
-    /// That cannot be known now, and why. The last choice stands.
+    /// Not known at present; the cause. The last choice is kept.
     Unknown(ReasonMessage),
-    /// None of them, and why.
+    /// No version qualifies; the cause.
     Nobody(ReasonMessage),
 }
 
@@ -113,7 +112,7 @@ fn nobody(message: impl Into<String>) -> Choice {
     Choice::Nobody(ReasonMessage::new(Reason::NoCandidate, format!("spec.follow: {}", message.into())))
 }
 
-/// The best value; of equal ones the newest version.
+/// Chooses the best value. Ties go to the newest version.
 fn best(ready: &[&Candidate], metric: &str, goal: Goal, tags: &BTreeMap<String, String>) -> Choice {
     let is_eligible =
         |candidate: &&&Candidate| tags.iter().all(|tag| candidate.tags.get(tag.0) == Some(tag.1));
@@ -141,8 +140,8 @@ fn best(ready: &[&Candidate], metric: &str, goal: Goal, tags: &BTreeMap<String, 
     best.map_or_else(
         || {
             nobody(format!(
-                "of {} READY versions among the newest {NEWEST}, {} have the tags in best.tags, and none of these has the metric \
-                 {metric:?} with a number in its run ({nan} with NaN)",
+                "of {} READY versions among the newest {NEWEST}, {} have the tags in best.tags, and none of \
+                 these has the metric {metric:?} with a number in its run ({nan} with NaN)",
                 ready.len(),
                 eligible.len()
             ))
@@ -151,13 +150,14 @@ fn best(ready: &[&Candidate], metric: &str, goal: Goal, tags: &BTreeMap<String, 
     )
 }
 
-/// The highest semantic version in the range; of equal ones the newest version.
+/// Chooses the highest semantic version in the range. Ties go to the newest version.
 fn highest(ready: &[&Candidate], tag: &str, range: &str) -> Choice {
     let wanted = match parse_range(range) {
         Ok(wanted) => wanted,
         Err(error) => {
-            let message =
-                format!("spec.follow.semver.range: {range:?} is no range of semantic versions: {error}");
+            let message = format!(
+                "spec.follow.semver.range: {range:?} is not a valid range of semantic versions: {error}"
+            );
             return Choice::Nobody(ReasonMessage::new(Reason::InvalidRange, message));
         }
     };
@@ -169,8 +169,8 @@ fn highest(ready: &[&Candidate], tag: &str, range: &str) -> Choice {
     matching.max().map_or_else(
         || {
             nobody(format!(
-                "of {} READY versions among the newest {NEWEST}, {} have the tag {tag:?}, {} of them with a semantic version, \
-                 and none of these lies in {range:?}",
+                "of {} READY versions among the newest {NEWEST}, {} have the tag {tag:?}, {} of them with a \
+                 semantic version, and none of these lies in {range:?}",
                 ready.len(),
                 tagged.len(),
                 parsed.len()
@@ -180,19 +180,19 @@ fn highest(ready: &[&Candidate], tag: &str, range: &str) -> Choice {
     )
 }
 
-/// A semantic version; also with the `v` that tags in Git often begin with.
+/// Parses a semantic version, with or without the leading `v` of many Git tags.
 fn semantic(text: &str) -> Option<semver::Version> {
     let text = text.trim();
     semver::Version::parse(text.strip_prefix(['v', 'V']).unwrap_or(text)).ok()
 }
 
-/// Reads a range. Its parts are separated by commas or by spaces: `>=2.1 <3`.
+/// Parses a range. Its parts are separated by commas or spaces: `>=2.1 <3`.
 fn parse_range(range: &str) -> Result<VersionReq, semver::Error> {
     let is_operator = |c: char| "<>=~^".contains(c);
     let mut parts: Vec<String> = Vec::new();
     for word in range.split([' ', ',']).filter(|word| !word.is_empty()) {
         match parts.last_mut() {
-            // An operator apart from its version.
+            // An operator separated from its version by a space.
             Some(last) if last.chars().all(is_operator) => last.push_str(word),
             _ => parts.push(word.to_owned()),
         }
@@ -200,9 +200,9 @@ fn parse_range(range: &str) -> Result<VersionReq, semver::Error> {
     VersionReq::parse(&parts.join(", "))
 }
 
-/// The version to work towards for a follower. What it chooses from is one list, and lists can lack something; and what it chooses
-/// may change faster than a version starts. So the present target stays while its start is under way, and until the registry says
-/// itself that it is gone where the list lacks it and a lower version would follow.
+/// Returns the target version of a follower. A listing can be incomplete, and the choice can change faster
+/// than a version starts. So the current target is kept while its start is under way. If the list lacks it
+/// and the choice is a lower version, it is also kept until a direct read confirms that it is gone.
 pub(super) fn target(observed: &Observed, follower: &Follower) -> Choice {
     let choice = choose(follower, &observed.registry.candidates);
     let Choice::Version(version) = choice else { return choice };
@@ -216,19 +216,20 @@ pub(super) fn target(observed: &Observed, follower: &Follower) -> Choice {
     Choice::Version(present.unwrap_or(version))
 }
 
-/// Whether the registry says of the version itself that it cannot be served.
+/// Whether a direct read of the version shows that it cannot be served.
 fn is_gone(observed: &Observed, version: Version) -> bool {
     let said = observed.registry.versions.get(&version);
     matches!(said, Some(VersionView::Absent | VersionView::Failed))
 }
 
-/// Whether the list of candidates lacks the present target, which is newer than what it leads to.
+/// Whether the list of candidates lacks the current target, which is newer than the choice.
 fn is_missing(observed: &Observed, present: Version, chosen: Version) -> bool {
     let Candidates::Known(candidates) = &observed.registry.candidates else { return false };
     chosen < present && candidates.iter().all(|candidate| candidate.version != present)
 }
 
-/// Whether a version that has not served yet is being started and has neither failed nor used up its time.
+/// Whether a version that has not served yet is being started, and has neither failed nor exceeded its
+/// deadline.
 fn is_starting(observed: &Observed, version: Version) -> bool {
     let (Some(serving), Some(workload)) =
         (&observed.intent.serving, observed.cluster.workloads.get(&version))
@@ -242,13 +243,14 @@ fn is_starting(observed: &Observed, version: Version) -> bool {
     let started = observed.remembered(version).and_then(|held| held.started_at);
     let begun = [started, workload.started_at, workload.tried_since].into_iter().flatten().max();
     let ends = begun.unwrap_or(observed.now).checked_add(serving.progress_deadline).unwrap_or(Timestamp::MAX);
-    // A test that cannot be done has no end of its own, so it does not hold the next version up.
+    // A smoke test that cannot be run has no deadline of its own, so it does not hold up the next version.
     let report = workload.smoke.as_ref().map(|test| &test.report);
     let is_tested = matches!(report, Some(SmokeReport::Running(_)));
     is_under_way && (observed.now < ends || is_tested)
 }
 
-/// Why the choice of a follower cannot be known now, though the registry answers. Right after a start that is no news.
+/// Returns why the follower's choice is not known although the registry answers. Right after a start this is
+/// normal and not reported.
 pub(super) fn uncertainty(observed: &Observed) -> Option<ReasonMessage> {
     let Desired::Chosen(follower) = &observed.intent.desired else { return None };
     if observed.registry.error.is_some() {
@@ -256,7 +258,7 @@ pub(super) fn uncertainty(observed: &Observed) -> Option<ReasonMessage> {
     }
     match choose(follower, &observed.registry.candidates) {
         Choice::Unknown(cause) if cause.reason != Reason::RegistryNotRead => {
-            let message = format!("what spec.follow chooses cannot be known now: {}", cause.message);
+            let message = format!("the choice of spec.follow is not known: {}", cause.message);
             Some(ReasonMessage::new(cause.reason, message))
         }
         _ => None,

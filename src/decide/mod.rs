@@ -1,29 +1,30 @@
-//! The heart: one pure function from what is observed to what is done, told and waited for.
+//! The decision: one pure function from observed state to actions, status and the next wake-up.
 //!
 //! ```text
-//!                    ┌ goal ───────── which version should serve, or why the wished one may not
+//!                    ┌ goal ───────── which version should serve, or why the desired one may not
 //!                    │   follow ───── what a follower chooses
 //!                    │   gates ────── the promotion rules, before a version's first traffic
-//! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from what serves to the goal
+//! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from the serving version to the goal
 //!                    │   smoke_test ─ whether a version may get its first traffic
-//!                    ├ retention ──── what becomes of the versions that do not serve
-//!                    ├ registry_sync ─ the alias in the registry, after traffic
-//!                    ├ record ──────── the history in the registry, after the alias
-//!                    └ protection ─── the PodDisruptionBudget, last of all
+//!                    ├ retention ──── keeps, scales down or deletes versions that do not serve
+//!                    ├ alias_plan ── the alias in the registry, after traffic
+//!                    ├ audit ─────── the history in the registry, after the alias
+//!                    └ protection ── the PodDisruptionBudget, last of all
 //!                         │
 //!                         ▼
 //!                     Decision: ordered actions, a report, when to look again
 //! ```
 //!
-//! A RegisteredModel is decided about by [`registered_model`], in the same way.
+//! The decision about a RegisteredModel is in [`registered_model`].
 //!
-//! It knows versions, readiness and traffic. It knows no Kubernetes client, no HTTP and no clock: the time is part of
-//! what is observed. Every action is safe to repeat, so a crash after any of them is a new observation and nothing
-//! more; what must survive a crash is in the status, and is written there before anything depends on it.
+//! It knows versions, readiness and traffic, but no Kubernetes client, no HTTP and no clock: the time is part
+//! of the observation. Every action is safe to repeat, so a crash after any of them is just a new
+//! observation. What must survive a crash is written to the status before anything depends on it.
 
 mod action;
 mod alias_only;
 mod alias_plan;
+mod attempt;
 mod audit;
 mod blue_green;
 mod deletion;
@@ -42,6 +43,7 @@ pub(crate) mod tests;
 
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use alias_plan::CONTENTION;
+pub use attempt::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
 pub use deletion::REGISTRY_DEADLINE;
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{
@@ -53,7 +55,6 @@ pub use observed::{
 };
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
-pub use smoke_test::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
 pub use target::desired;
 
 pub use crate::api::model_alias::OnUnavailable;
@@ -85,7 +86,8 @@ fn decide_now(observed: &Observed) -> Decision {
     }
 }
 
-/// Moves traffic among the Deployments that exist, and sizes them; anything new waits until the blocker is gone.
+/// Switches traffic among existing Deployments, and scales them; anything new waits until the blocker is
+/// gone.
 fn serve_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Blocker) -> Decision {
     let serving = &ServingIntent { settings: None, ..serving.clone() };
     let target = target::choose_blocked(observed, serving, &blocker.cause);
@@ -107,7 +109,7 @@ fn serve_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Blocker
     }
 }
 
-/// The next steps from what serves to the goal.
+/// Returns the next steps from the serving version to the goal.
 fn strategy_step(observed: &Observed, serving: &ServingIntent, target: &target::Target) -> step::RolloutStep {
     match serving.strategy {
         StrategyIntent::BlueGreen => blue_green::step(observed, serving, target),
@@ -165,14 +167,14 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     }
 }
 
-/// Before anything else, what was restored from a backup gets its owner: Kubernetes collects an object whose owner is gone, and
-/// takes no second one.
+/// Before anything else, what was restored from a backup gets its owner: Kubernetes collects an object whose
+/// owner is gone, and takes no second one.
 fn adopt(observed: &Observed) -> Vec<Action> {
     observed.cluster.orphans.iter().copied().map(Action::Adopt).collect()
 }
 
-/// The finalizer is there exactly while the alias in the registry is to be deleted with the object; it comes before
-/// the first write to the registry.
+/// The finalizer is set exactly while the policy is to delete the alias with the object, and before the first
+/// write to the registry.
 fn finalizer(observed: &Observed) -> Vec<Action> {
     let Intent { deletes_alias, has_finalizer, .. } = observed.intent;
     (deletes_alias != has_finalizer)
@@ -181,8 +183,8 @@ fn finalizer(observed: &Observed) -> Vec<Action> {
         .collect()
 }
 
-/// A size that nobody sets is filled in, so that an autoscaler finds one to begin with: the API server answers no request
-/// for a scale that is not there. It comes last, because nothing depends on it.
+/// Fills in an unset size for autoscalers: the API server serves no scale subresource without one. Comes
+/// last, because nothing depends on it.
 fn fill_in_replicas(serving: &ServingIntent) -> Option<Action> {
     serving.size_is_open.then_some(Action::FillInReplicas { replicas: serving.replicas })
 }
@@ -195,7 +197,7 @@ fn suspended(observed: &Observed) -> Decision {
     still(observed, Readiness::Suspended(cause))
 }
 
-/// A blocker may go without anything being seen here: another namespace, a role.
+/// A blocker may disappear without an event here: another namespace, a role.
 fn blocked(observed: &Observed, blocker: &ReasonMessage) -> Decision {
     let wake = Some(look_again(observed));
     Decision { wake, ..still(observed, Readiness::Stalled(blocker.clone())) }
@@ -219,7 +221,7 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
     }
 }
 
-/// How long what the registry did not answer is waited for before it is asked again. A poll that finds nothing new wakes
+/// The interval between attempts while the registry has not answered. A poll that finds nothing new wakes
 /// nobody.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
@@ -235,11 +237,11 @@ fn settled(observed: &Observed, serves: Option<crate::api::names::Version>) -> R
         Some(version) => {
             ReasonMessage::new(Reason::Serving, format!("version {version} serves with {ready} ready pods"))
         }
-        None => ReasonMessage::new(Reason::AsDesired, "nothing is wished for"),
+        None => ReasonMessage::new(Reason::AsDesired, "no version is requested"),
     }
 }
 
-/// Whether a ready version answers, as it is observed now.
+/// Whether a ready version answers now.
 fn serving_condition(observed: &Observed) -> (ConditionStatus, ReasonMessage) {
     let ready: u32 = observed.answering().map(|(_, workload)| workload.ready).sum();
     let selected = match observed.cluster.traffic {

@@ -1,4 +1,4 @@
-//! What a decision is made from: plain data, so that a scenario can be written down and a bug report can carry it.
+//! The input of a decision: plain data, so that scenarios and bug reports can contain it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,48 +14,47 @@ use crate::api::{
 };
 
 use super::{
-    Action,
+    attempt::SmokeTest,
     follow::{self, Candidates, Choice, Follower},
     gates::Evidence,
-    smoke_test::SmokeTest,
 };
 
-/// All that a decision may know.
+/// The input of a decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
     /// The time. A decision reads no clock.
     pub now: Timestamp,
-    /// What is wished.
+    /// The desired state.
     pub intent: Intent,
-    /// What the registry says.
+    /// The state of the registry.
     pub registry: RegistryView,
-    /// What the cluster shows.
+    /// The state of the cluster.
     pub cluster: ClusterView,
-    /// What became of the history's way into the registry.
+    /// The state of the audit writes.
     #[serde(default)]
     pub outbox: Outbox,
-    /// What the status remembers.
+    /// The previous status.
     #[serde(default)]
     pub status: ModelAliasStatus,
 }
 
-/// What is wished, checked and with its references followed.
+/// The desired state, validated and with its references followed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Intent {
-    /// Who chooses the version.
+    /// What chooses the version.
     pub desired: Desired,
     /// How it serves; `None` when only the alias in the registry is kept.
     #[serde(default)]
     pub serving: Option<ServingIntent>,
-    /// The alias that is kept on the version that served before.
+    /// The alias that is kept on the previous version.
     #[serde(default)]
     pub previous_alias: Option<AliasName>,
     /// What to do about an alias that somebody moved by hand.
     pub drift: Drift,
-    /// Whether work is wanted at all.
+    /// Whether work is requested at all.
     #[serde(default)]
     pub lifecycle: Lifecycle,
-    /// Whether the alias in the registry goes when the object goes.
+    /// Whether the alias in the registry is deleted with the object.
     #[serde(default)]
     pub deletes_alias: bool,
     /// Whether the object carries our finalizer.
@@ -64,13 +63,13 @@ pub struct Intent {
     /// The promotion rules for the alias.
     #[serde(default)]
     pub rules: Vec<PromotionRule>,
-    /// The value of the annotation that asks to try again.
+    /// The value of the retry annotation.
     #[serde(default)]
     pub retry: Option<String>,
-    /// Who last decided about the version in the spec, where the API server said so.
+    /// Who last changed the version in the spec, if the API server recorded it.
     #[serde(default)]
     pub changed_by: Option<String>,
-    /// The Git commit that the spec says it comes from.
+    /// The Git commit that the spec was applied from.
     #[serde(default)]
     pub commit: Option<String>,
     /// What blocks work on this object, for instance another owner of the alias.
@@ -81,7 +80,7 @@ pub struct Intent {
 /// What blocks work on a ModelAlias.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocker {
-    /// Why, and what to do about it.
+    /// The cause and the next step.
     pub cause: ReasonMessage,
     /// How much of the work it blocks.
     pub scope: BlockerScope,
@@ -90,37 +89,17 @@ pub struct Blocker {
 /// How much of the work is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BlockerScope {
-    /// Starting pods with anything new, and writing to the registry. Traffic and the size of the Deployments that exist are not
-    /// blocked: a rollback, a failover and a restored Service need nothing that could be missing.
+    /// Starting pods with anything new, and writing to the registry. Traffic to, and the size of, existing
+    /// Deployments are not blocked: a rollback, a failover and a restored Service need nothing that could be
+    /// missing.
     Changes,
-    /// The same, and writing the Service, which belongs to somebody else.
+    /// The same, and writing the Service, which has another owner.
     ChangesAndService,
-    /// Everything: what the cluster looks like is not known.
+    /// Everything: the state of the cluster is not known.
     Everything,
 }
 
-impl BlockerScope {
-    /// Whether an action may be performed nevertheless.
-    #[must_use]
-    pub(super) fn allows(self, action: &Action) -> bool {
-        match action {
-            Action::Route(_) => self == Self::Changes,
-            Action::Scale { .. } | Action::Adopt(_) | Action::Protect(_) => self != Self::Everything,
-            Action::SetFinalizer { .. }
-            | Action::Apply { .. }
-            | Action::SmokeTest { .. }
-            | Action::Delete { .. }
-            | Action::DeleteService
-            | Action::DeleteBudget
-            | Action::FillInReplicas { .. }
-            | Action::SetAlias { .. }
-            | Action::DeleteAlias { .. }
-            | Action::Record { .. } => false,
-        }
-    }
-}
-
-/// Who chooses the version.
+/// What chooses the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Desired {
     /// `spec.version`.
@@ -131,7 +110,7 @@ pub enum Desired {
     Chosen(Follower),
 }
 
-/// Whether work is wanted.
+/// Whether work is requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lifecycle {
     /// It is.
@@ -149,21 +128,21 @@ pub enum Lifecycle {
 /// How a version is to serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServingIntent {
-    /// How many pods.
+    /// Number of pods.
     pub replicas: u32,
-    /// Whether the spec does not say how many, so that `replicas` is [`ClusterView::size`].
+    /// Whether the spec does not set the size, so that `replicas` is [`ClusterView::size`].
     #[serde(default)]
     pub size_is_open: bool,
-    /// The fingerprint of all settings that its pods depend on; `None` while they are not known or cannot be used. Pods then keep
-    /// the settings that they have.
+    /// The fingerprint of all settings that its pods depend on; `None` while they are unknown or not valid.
+    /// Pods then keep their settings.
     pub settings: Option<String>,
-    /// How versions give way to each other.
+    /// How versions replace each other.
     pub strategy: StrategyIntent,
-    /// How long a start may take.
+    /// The time limit for a start.
     pub progress_deadline: SignedDuration,
     /// How long the previous version stays at full size.
     pub warm_for: SignedDuration,
-    /// How many versions are kept scaled to zero.
+    /// The number of versions to keep scaled to zero.
     pub history: usize,
     /// The check before a version's first traffic.
     pub smoke_test: SmokeTestIntent,
@@ -172,17 +151,17 @@ pub struct ServingIntent {
 /// The check before a version's first traffic: a pod has to answer the version's own input example.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmokeTestIntent {
-    /// Whether it is asked for.
+    /// Whether it is enabled.
     pub is_enabled: bool,
-    /// How long the answer may take.
+    /// The time limit for the response.
     pub timeout: SignedDuration,
-    /// What becomes of a version whose test cannot be done.
+    /// What to do with a version whose test cannot run.
     pub on_unavailable: OnUnavailable,
 }
 
 impl ServingIntent {
-    /// Whether the pods of a Deployment are to be started anew, with other settings or another model, or because somebody else
-    /// changed what they run.
+    /// Whether the pods of a Deployment have to be restarted, with other settings or another model, or
+    /// because another client changed their template.
     pub(super) fn replaces(&self, workload: &Workload, model_uri: &ModelUri) -> bool {
         let is_outdated = |settings: &String| {
             *settings != workload.settings || *model_uri != workload.model_uri || workload.edited
@@ -196,22 +175,22 @@ impl ServingIntent {
     }
 }
 
-/// How versions give way to each other.
+/// How versions replace each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StrategyIntent {
-    /// All of the new version first, then traffic moves at once.
+    /// All pods of the new version start first, then traffic switches at once.
     BlueGreen,
     /// A few pods at a time.
     Rolling {
-        /// How many pods there may be above `replicas`; at least 1.
+        /// The maximum number of pods above `replicas`; at least 1.
         max_surge: u32,
     },
 }
 
-/// What the registry says. What is not here is unknown, never absent.
+/// The state of the registry. What is missing here is unknown, never absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryView {
-    /// Why the registry's answers cannot be had now. With it, nothing else here is to be believed.
+    /// Why the registry cannot be read at present. If set, nothing else here can be relied on.
     #[serde(default)]
     pub error: Option<ReasonMessage>,
     /// The version that the alias names.
@@ -220,26 +199,27 @@ pub struct RegistryView {
     /// The version that the previous alias names.
     #[serde(default)]
     pub previous_alias: Option<Version>,
-    /// What is known of the alias that was kept on the version that served before, where that is not desired any more.
+    /// What is known of the alias that was kept on the version that served before, where that is not desired
+    /// any more.
     #[serde(default)]
     pub former_alias: Option<FormerAlias>,
-    /// The versions that were asked for.
+    /// The versions that were read.
     #[serde(default)]
     pub versions: BTreeMap<Version, VersionView>,
     /// The versions that a follower chooses from.
     #[serde(default)]
     pub candidates: Candidates,
-    /// The aliases that promotion rules speak of, and what they name.
+    /// The aliases that promotion rules refer to, and the versions they name.
     #[serde(default)]
     pub aliases: BTreeMap<String, Version>,
-    /// What the promotion rules judge versions by: those that may have to be judged.
+    /// The evidence for promotion rules, of the versions that may have to be judged.
     #[serde(default)]
     pub evidence: BTreeMap<Version, Evidence>,
-    /// The version that we let the alias name last, as far as it is remembered: what the alias names then is nobody else's
-    /// doing.
+    /// The version that we set the alias to last, if this process knows: if the alias names it, nobody else
+    /// moved it.
     #[serde(default)]
     pub written: Option<Version>,
-    /// The same of the previous alias.
+    /// The same for the previous alias.
     #[serde(default)]
     pub previous_written: Option<Version>,
 }
@@ -253,49 +233,49 @@ pub enum FormerAlias {
     Names(Option<Version>),
 }
 
-/// What became of the entries of the history that were to be written into the registry's tags, since this operator began.
+/// The results of audit writes since this operator started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outbox {
-    /// Those of which that is settled, by their time.
+    /// The final results, by the time of the entry.
     #[serde(default)]
     pub settled: BTreeMap<Timestamp, Recorded>,
-    /// Why the last try failed.
+    /// Why the last attempt failed.
     #[serde(default)]
     pub error: Option<ReasonMessage>,
 }
 
-/// What the registry says of one version.
+/// The state of one version in the registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VersionView {
-    /// It said itself that the version does not exist.
+    /// A direct read found that the version does not exist.
     Absent,
-    /// It could not be read, and why.
+    /// It could not be read; the cause.
     Unread(ReasonMessage),
-    /// It is still being taken in.
+    /// Its registration is pending.
     Pending,
     /// Its registration failed.
     Failed,
     /// It can be served.
     Ready {
-        /// What its pods load.
+        /// The model URI that its pods load.
         model_uri: ModelUri,
-        /// Whether its audit tags say that it was live under our alias.
+        /// Whether its audit tags show that it was live under our alias.
         #[serde(default)]
         was_live: bool,
     },
 }
 
-/// What the cluster shows.
+/// The state of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterView {
-    /// Where the Service sends requests.
+    /// Where the Service routes requests.
     #[serde(default)]
     pub traffic: Traffic,
-    /// Whether the Service differs from what would be written today in more than its selector.
+    /// Whether the Service differs from its desired form in more than the selector.
     #[serde(default)]
     pub service_outdated: bool,
-    /// What the PodDisruptionBudget protects: what the Service selects, or [`Traffic::Nowhere`] where it differs from what would be
-    /// written today; `None` where there is none.
+    /// What the PodDisruptionBudget protects: what the Service selects, or [`Traffic::Nowhere`] where it
+    /// differs from what would be written today; `None` where there is none.
     #[serde(default)]
     pub budget: Option<Traffic>,
     /// The versions whose pods are among the Service's endpoints.
@@ -304,8 +284,8 @@ pub struct ClusterView {
     /// The versions that have a Deployment.
     #[serde(default)]
     pub workloads: BTreeMap<Version, Workload>,
-    /// Those of all these objects that belonged to a ModelAlias of this name which is gone, or to nobody: as after a restore from
-    /// a backup.
+    /// Those of all these objects that belonged to a ModelAlias of this name which is gone, or to nobody: as
+    /// after a restore from a backup.
     #[serde(default)]
     pub orphans: BTreeSet<OwnObject>,
 }
@@ -322,8 +302,9 @@ pub enum OwnObject {
 }
 
 impl ClusterView {
-    /// How many pods a ModelAlias has whose spec does not say it: as many as it was to have before, or as answer now, or
-    /// one. What answers alone never shrinks for that: a crash may have kept its last size from the status.
+    /// Returns the size of a ModelAlias whose spec does not set one: the previously desired size, the number
+    /// of pods that answer now, or 1. A version that serves alone never shrinks because of this: a crash may
+    /// have kept its last size out of the status.
     #[must_use]
     pub fn size(&self, previous: &ModelAliasStatus) -> u32 {
         let reached = self.workloads.iter().filter(|(version, _)| self.traffic.reaches(**version));
@@ -337,20 +318,20 @@ impl ClusterView {
     }
 }
 
-/// Where the Service sends requests.
+/// Where the Service routes requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Traffic {
-    /// There is no Service, or its selector is none of ours.
+    /// There is no Service, or its selector is not one of ours.
     #[default]
     Nowhere,
     /// To one version.
     One(Version),
-    /// To every version of the alias, while pods are exchanged.
+    /// To every version of the alias, while pods are replaced.
     Shared,
 }
 
 impl Traffic {
-    /// Whether requests are sent to the version.
+    /// Whether requests are routed to the version.
     #[must_use]
     pub fn reaches(self, version: Version) -> bool {
         match self {
@@ -364,48 +345,50 @@ impl Traffic {
 /// A version's Deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
-    /// The number of pods asked for.
+    /// The desired number of pods.
     pub desired: u32,
-    /// The pods there are, also those that are ending.
+    /// All pods, including terminating ones.
     pub pods: u32,
-    /// The pods that are ready and not ending.
+    /// Pods that are ready and not terminating.
     pub ready: u32,
-    /// Whether every pod asked for is ready, with the settings last applied.
+    /// Whether all desired pods are ready, with the settings last applied.
     pub rolled_out: bool,
-    /// Whether somebody else changed what its pods run since it was applied.
+    /// Whether another client changed the pod template since it was applied.
     #[serde(default)]
     pub edited: bool,
     /// The fingerprint of the settings that were applied.
     pub settings: String,
-    /// What its pods load.
+    /// The model URI that its pods load.
     pub model_uri: ModelUri,
-    /// When it was last started or given new settings, as the Deployment itself says.
+    /// When it was last started or updated to new settings, from the Deployment's annotation.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
     /// What keeps its pods from being ready.
     #[serde(default)]
     pub error: Option<ReasonMessage>,
-    /// Since when a pod has been on a node without being ready; of several, the first one. `None` where there is no such pod: pods
-    /// that are refused, or that no node takes, say nothing about the version.
+    /// Since when a pod has been on a node without being ready; the earliest of several. `None` if there is
+    /// no such pod: pods that are rejected or unschedulable prove nothing about the version.
     #[serde(default)]
     pub tried_since: Option<Timestamp>,
-    /// Whether one of its pods failed by itself: it was ready, is not any more, and is not ending. Pods that were evicted,
-    /// deleted or lost with their node did not fail, and neither did those that have not been ready yet.
+    /// Whether one of its pods failed by itself: it was ready, no longer is, and is not terminating. Pods
+    /// that were evicted, deleted or lost with their node did not fail, nor did those that have never been
+    /// ready.
     #[serde(default)]
     pub has_failed: bool,
-    /// Its smoke test; `None` when none was begun.
+    /// Its smoke test; `None` if none was started.
     #[serde(default)]
     pub smoke: Option<SmokeTest>,
 }
 
 impl Workload {
-    /// The ready pods among those that are still wanted. Right after a scale-down more are ready than are wanted.
+    /// The number of ready pods, at most the desired number: right after a scale-down more are ready than
+    /// desired.
     #[must_use]
     pub fn counted(&self) -> u32 {
         self.ready.min(self.desired)
     }
 
-    /// Whether it is ready at `replicas` pods.
+    /// Whether it has `replicas` ready pods.
     #[must_use]
     pub fn is_full(&self, replicas: u32) -> bool {
         self.counted() >= replicas
@@ -413,8 +396,9 @@ impl Workload {
 }
 
 impl Observed {
-    /// The version that serves: the one that the Service selects; while pods are exchanged, or without a Service, the one
-    /// that the status remembers. A Service that somebody pointed at what is not ready changes nothing.
+    /// Returns the serving version: the one that the Service selects, or while pods are replaced, or without
+    /// a Service, the one in the status. A Service that somebody pointed at a version that is not ready
+    /// changes nothing.
     #[must_use]
     pub fn serves(&self) -> Option<Version> {
         let remembered = self.status.version;
@@ -424,14 +408,14 @@ impl Observed {
         }
     }
 
-    /// The version that serves, where the Service selects it alone.
+    /// Returns the serving version if the Service selects it alone.
     #[must_use]
     pub fn answers_alone(&self) -> Option<Version> {
         self.serves().filter(|version| self.cluster.traffic == Traffic::One(*version))
     }
 
-    /// Whether the Service's endpoints show that requests have left a version: they do not name it, and they do name what the
-    /// Service selects, so they are not from a time before that.
+    /// Whether the Service's endpoints show that traffic has left a version: they do not include it, and they
+    /// do include the version that the Service selects, so they are not older than the switch.
     #[must_use]
     pub fn has_left(&self, version: Version) -> bool {
         let endpoints = &self.cluster.endpoints;
@@ -442,8 +426,8 @@ impl Observed {
         is_current && !endpoints.contains(&version)
     }
 
-    /// The alias that was kept on the version that served before, where that is not desired any more: it was removed from the spec,
-    /// or renamed.
+    /// The alias that was kept on the version that served before, where that is not desired any more: it was
+    /// removed from the spec, or renamed.
     #[must_use]
     pub fn former_alias(&self) -> Option<&KeptAlias> {
         let kept = self.status.previous_alias.as_ref();
@@ -467,8 +451,8 @@ impl Observed {
         self.cluster.workloads.get(&version).is_some_and(|workload| workload.ready > 0)
     }
 
-    /// The version that served before. When the status does not know yet that traffic has moved, because it could not be
-    /// written since, that is the one it still says to serve.
+    /// Returns the version that served before. If the status could not be written since traffic moved, that
+    /// is the version that it still lists as serving.
     #[must_use]
     pub fn previous(&self) -> Option<Version> {
         self.status
@@ -477,14 +461,15 @@ impl Observed {
             .or(self.status.previous_version)
     }
 
-    /// Whether a version has no pods yet, so that more of them begin its start. A change of size in the middle of a start does not
-    /// begin it anew.
+    /// Whether a version has no pods yet, so that scaling it up begins its start. A change of size in the
+    /// middle of a start does not restart it.
     #[must_use]
     pub fn is_at_rest(&self, version: Version) -> bool {
         self.cluster.workloads.get(&version).is_none_or(|workload| workload.desired == 0)
     }
 
-    /// Whose pods the status counts and autoscalers measure: those of what serves, and of all versions while pods are exchanged.
+    /// Returns whose pods the status counts and autoscalers measure: those of the serving version, or of all
+    /// versions while pods are replaced.
     #[must_use]
     pub fn counted_traffic(&self) -> Traffic {
         match self.cluster.traffic {
@@ -493,40 +478,40 @@ impl Observed {
         }
     }
 
-    /// The Deployments whose pods the status counts.
+    /// Returns the Deployments whose pods the status counts.
     pub fn counted_workloads(&self) -> impl Iterator<Item = &Workload> {
         let counted = self.counted_traffic();
         self.cluster.workloads.iter().filter(move |(version, _)| counted.reaches(**version)).map(|(_, it)| it)
     }
 
-    /// The versions that the Service sends requests to, with their Deployments.
+    /// Returns the versions that the Service routes requests to, with their Deployments.
     pub fn answering(&self) -> impl Iterator<Item = (Version, &Workload)> {
         let traffic = self.cluster.traffic;
         let workloads = self.cluster.workloads.iter().map(|(version, workload)| (*version, workload));
         workloads.filter(move |(version, _)| traffic.reaches(*version))
     }
 
-    /// Whether a version that has served can take over as it is: with as many ready pods as answer now, or as are desired, or, of
-    /// a warm version, as it had when traffic left it, whichever is the fewest.
+    /// Whether a version that has served can take over as it is: its ready pods are at least the fewest of
+    /// those that answer now, those that are desired and, for a warm version, those it had when traffic left
+    /// it.
     #[must_use]
     pub fn can_take_over(&self, version: Version, serving: &ServingIntent) -> bool {
         let Some(workload) = self.cluster.workloads.get(&version) else { return false };
-        let others = self.answering().filter(|(other, _)| *other != version);
-        let answering = others.map(|(_, other)| other.ready).fold(0, u32::saturating_add);
+        let answering = self.answering().map(|(_, workload)| workload.ready).fold(0, u32::saturating_add);
         let is_warm = serving.strategy == StrategyIntent::BlueGreen && self.is_as_left(version, workload);
         let left_with = if is_warm { workload.desired } else { u32::MAX };
         let enough = serving.replicas.min(answering).min(left_with).max(1);
         self.has_served(version) && workload.counted() >= enough
     }
 
-    /// Whether the version's pods are those that were there when traffic left it: they have not been started again since.
+    /// Whether the version's pods are still those from when traffic left it: it was not restarted since.
     fn is_as_left(&self, version: Version, workload: &Workload) -> bool {
         let left_at = self.remembered(version).and_then(|held| held.idle_since);
         workload.started_at.zip(left_at).is_some_and(|(started, left)| started <= left)
     }
 
-    /// The version that takes over while nobody answers: any one that has served and has a ready pod. First comes `goal`, then
-    /// what served last.
+    /// Returns the version that takes over while no version answers: one that has served and has a ready pod.
+    /// `goal` comes first, then the one that served last.
     #[must_use]
     pub fn stand_in(&self, goal: Option<Version>) -> Option<Version> {
         if self.somebody_answers() {
@@ -548,27 +533,27 @@ impl Observed {
         })
     }
 
-    /// Whether a ready pod is among those that the Service selects.
+    /// Whether the Service selects a ready pod.
     #[must_use]
     pub fn somebody_answers(&self) -> bool {
         self.answering().any(|(_, workload)| workload.ready > 0)
     }
 
-    /// What the status remembers of a version.
+    /// Returns the status entry of a version.
     #[must_use]
     pub fn remembered(&self, version: Version) -> Option<&KnownVersion> {
         self.status.versions.iter().find(|held| held.version == version)
     }
 
-    /// Whether the version has answered requests before, or does now.
+    /// Whether the version has served before, or does now.
     #[must_use]
     pub fn has_served(&self, version: Version) -> bool {
         self.cluster.traffic == Traffic::One(version)
             || self.remembered(version).is_some_and(|held| held.served_at.is_some())
     }
 
-    /// The versions that our aliases name and that were live under them, as the registry's audit tags say: in another cluster, or
-    /// in this one before it was made anew.
+    /// Returns the versions that our aliases name and that were live under them according to the registry's
+    /// audit tags: in another cluster, or in this one before it was rebuilt.
     pub fn live_versions(&self) -> impl Iterator<Item = Version> {
         let RegistryView { error, alias, previous_alias, versions, .. } = &self.registry;
         let was_live = |version: &Version| {
@@ -578,14 +563,14 @@ impl Observed {
         [*alias, *previous_alias].into_iter().flatten().filter(was_live)
     }
 
-    /// Whether the version has answered requests before, here or elsewhere.
+    /// Whether the version has served before, here or elsewhere.
     #[must_use]
     pub fn has_been_live(&self, version: Version) -> bool {
         self.has_served(version) || self.live_versions().any(|live| live == version)
     }
 
-    /// When the version was last started; now, when somebody asks to try again, or when what is remembered is about other
-    /// settings. Where a crash kept the last start from the status, the Deployment remembers it.
+    /// Returns when the version was last started: now, if a retry is requested or the known start was with
+    /// other settings. If a crash kept the last start out of the status, the Deployment's annotation counts.
     #[must_use]
     pub fn started_at(&self, version: Version) -> Timestamp {
         let workload = self.cluster.workloads.get(&version);
@@ -599,7 +584,8 @@ impl Observed {
         }
     }
 
-    /// Whether somebody asks to try again, it was not done yet, and it can be done now. Until it can, the question stands.
+    /// Whether a retry is requested that was not acted on yet and is possible now. Until then the request
+    /// stays pending.
     #[must_use]
     pub fn retry_is_asked(&self) -> bool {
         let intent = &self.intent;
@@ -611,8 +597,9 @@ impl Observed {
             && !self.desired_is_new()
     }
 
-    /// Whether what is followed asks for another version than the status says. That is written down before anything is done
-    /// about it: after a crash the registry may not answer, and the status is then all that tells what was begun.
+    /// Whether the followed source requests a version that is not in the status yet. It is written to the
+    /// status before anything is done: after a crash the registry may not answer, and the status is then the
+    /// only trace of what was begun.
     #[must_use]
     pub fn desired_is_new(&self) -> bool {
         let RegistryView { error, alias, .. } = &self.registry;
@@ -627,8 +614,9 @@ impl Observed {
         error.is_none() && asked.is_some() && asked != self.status.target_version
     }
 
-    /// The rejection that holds the version back, if one does. Settings other than those it failed with are another
-    /// try; while the settings are not known, there is none. What the promotion rules refused, they hold back themselves, for as long as they do.
+    /// Returns the rejection that holds the version back, if any. Settings other than those it failed with
+    /// are a new attempt; while the settings are unknown, there is none. Rejections by promotion rules do not
+    /// count: the rules hold the version back themselves.
     #[must_use]
     pub fn rejection(&self, version: Version, settings: Option<&str>) -> Option<&Rejection> {
         let holds = |rejection: &&Rejection| {

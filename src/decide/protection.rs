@@ -2,8 +2,8 @@
 
 use super::{Action, Decision, Lifecycle, Observed, Traffic};
 
-/// Adds what the PodDisruptionBudget needs, after everything else: it protects what the Service selects, and is there as long as
-/// something serves. Traffic that moves now is protected by the next decision.
+/// Adds what the PodDisruptionBudget needs, after everything else: it protects what the Service selects, and
+/// is there as long as something serves. Traffic that moves now is protected by the next decision.
 pub(super) fn add(observed: &Observed, mut decision: Decision) -> Decision {
     let traffic = observed.cluster.traffic;
     let blocked = observed.intent.blocker.as_ref();

@@ -69,10 +69,10 @@ pub struct DesiredModel {
     pub deletes_model: bool,
 }
 
-/// A model in the registry.
+/// The state of a model in the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelPresence {
-    /// It cannot be known now, and why. Unknown is not absent.
+    /// Unknown; the cause. Unknown is not absent.
     Unknown(ReasonMessage),
     /// The registry answered a direct read: there is no such model.
     Absent,
@@ -80,18 +80,18 @@ pub enum ModelPresence {
     Present(ModelContent),
 }
 
-/// What the registry holds of a model.
+/// A model as the registry holds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelContent {
     /// Its description; empty where it has none.
     pub description: String,
-    /// Its tags, whoever set them.
+    /// All its tags.
     pub tags: BTreeMap<String, String>,
     /// The version of each alias.
     pub aliases: BTreeMap<String, Version>,
 }
 
-/// Another object that needs the model, or may need it.
+/// Another object that uses the model, or may use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Referrer {
     /// A ModelAlias of this namespace, by name, that refers to the object.
@@ -183,7 +183,7 @@ pub fn decide(observed: &ModelObserved) -> ModelDecision {
 /// When to reconcile again after an action failed.
 #[must_use]
 pub fn retry(observed: &ModelObserved, failure: &ReasonMessage) -> Timestamp {
-    let is_quick = observed.deleting_since.is_some() || failure.reason.is_of_the_cluster();
+    let is_quick = observed.deleting_since.is_some() || failure.reason.is_api_server_error();
     after(observed.now, if is_quick { RETRY_DELETION } else { RETRY })
 }
 
@@ -191,7 +191,7 @@ fn after(time: Timestamp, duration: SignedDuration) -> Timestamp {
     time.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
 
-/// A transient blocker is waited for; any other needs a person.
+/// A transient blocker is waited for; any other needs somebody to act.
 #[must_use]
 pub fn blocked(blocker: ReasonMessage) -> Readiness {
     if blocker.reason.is_transient() { Readiness::Progressing(blocker) } else { Readiness::Stalled(blocker) }
@@ -239,7 +239,7 @@ fn described(observed: &ModelObserved) -> Readiness {
         Some(error) => blocked(error.clone()),
         None => Readiness::Settled(ReasonMessage::new(
             Reason::ModelSynced,
-            format!("the model {} is in the registry as described", quoted(observed)),
+            format!("the model {} matches its description in the registry", quoted(observed)),
         )),
     }
 }
@@ -248,7 +248,7 @@ fn quoted(observed: &ModelObserved) -> String {
     format!("{:?}", observed.desired.name.as_ref().map(ModelName::as_str).unwrap_or_default())
 }
 
-/// Whether the registry had the model before: somebody has deleted or renamed it since.
+/// Whether the registry had the model before, so that somebody has deleted or renamed it.
 fn was_there(observed: &ModelObserved) -> bool {
     observed.previous.as_ref().is_some_and(|previous| {
         let (ready, synced): (&str, &str) = (ConditionType::Ready.into(), Reason::ModelSynced.into());
@@ -267,7 +267,8 @@ fn managed_tags(observed: &ModelObserved) -> &[String] {
     observed.previous.as_ref().map(|previous| previous.owned_tags.as_slice()).unwrap_or_default()
 }
 
-/// What makes the model as described. Tags that Laurel did not set are never touched.
+/// Returns the writes that make the model match its description. Tags that Laurel did not set are never
+/// touched.
 fn differences(desired: &DesiredModel, managed: &[String], content: &ModelContent) -> Vec<ModelAction> {
     let description = desired.description.as_ref().filter(|desired| **desired != content.description);
     let description = description.map(|text| ModelAction::SetDescription { description: text.clone() });
@@ -285,8 +286,8 @@ pub fn is_described(observed: &ModelObserved, content: &ModelContent) -> bool {
     differences(&observed.desired, managed_tags(observed), content).is_empty()
 }
 
-/// Deletes the model only if the policy says so, the registry has it and nothing else refers to it. What is
-/// in the way is waited for until a deadline; then the object goes and the model stays.
+/// Deletes the model only if the policy is `Delete`, the registry has it and nothing else refers to it. Waits
+/// for blockers until a deadline; then the object is deleted and the model stays.
 fn delete(observed: &ModelObserved, since: Timestamp) -> ModelDecision {
     let release = ModelAction::SetFinalizer { present: false };
     let decision = |actions| ModelDecision { actions, readiness: None, kept_because: None, wake: None };
@@ -323,7 +324,7 @@ fn deletion_blocker(observed: &ModelObserved) -> Option<ReasonMessage> {
     }
 }
 
-/// That the model is still there, and until when that is waited for.
+/// Reports that the model still exists, and how long the deletion waits.
 #[must_use]
 pub fn deletion_waits(observed: &ModelObserved, blocker: &ReasonMessage) -> ReasonMessage {
     let give_up = after(observed.deleting_since.unwrap_or(observed.now), REGISTRY_DEADLINE);
@@ -336,7 +337,7 @@ pub fn deletion_waits(observed: &ModelObserved, blocker: &ReasonMessage) -> Reas
     ReasonMessage::new(blocker.reason, message)
 }
 
-/// That the object goes and the model stays.
+/// Reports that the object is deleted and the model stays.
 #[must_use]
 pub fn model_stays(observed: &ModelObserved, blocker: &ReasonMessage) -> ReasonMessage {
     let message = format!(

@@ -1,4 +1,4 @@
-//! What becomes of the versions that do not serve: warm, scaled to zero, deleted.
+//! Retention: versions that do not serve are kept warm, scaled to zero or deleted.
 
 use jiff::Timestamp;
 
@@ -7,10 +7,10 @@ use super::{
 };
 use crate::api::names::Version;
 
-/// Plans for every version that neither serves nor is about to.
+/// Plans retention for every version that neither serves nor is about to.
 ///
-/// A version is scaled down only when the Service's endpoints show that requests have left it, which is never in the same
-/// decision that moves traffic away from it.
+/// A version is scaled down only when the Service's endpoints show that traffic has left it, which is never
+/// in the decision that switches traffic away.
 pub(super) fn plan(
     observed: &Observed,
     serving: &ServingIntent,
@@ -49,13 +49,13 @@ pub(super) fn plan(
     forget(observed, serving, resting, step);
 }
 
-/// Whether somebody else changed what the pods of a warm version run, and it can be put back: what it had before other settings were
-/// asked for is not known any more.
+/// Whether somebody else changed what the pods of a warm version run, and it can be put back: what it had
+/// before other settings were asked for is not known any more.
 fn is_edited(serving: &ServingIntent, workload: &Workload) -> bool {
     workload.edited && workload.desired > 0 && serving.settings.as_ref() == Some(&workload.settings)
 }
 
-/// Until when the version stays at the size that it had when traffic left it; `None` when it does not.
+/// Returns until when the version keeps the size that it had when traffic left it; `None` if it is not warm.
 fn warm_until(
     observed: &Observed,
     serving: &ServingIntent,
@@ -74,15 +74,15 @@ fn warm_until(
     {
         return None;
     }
-    // Where the status does not know yet that traffic left it, that happened just now. One that was started again since, and did
-    // not serve, has not been left.
+    // If the status does not show yet that traffic left it, that happened just now. A version that was
+    // restarted since, and did not serve, was not left.
     let has_just_left = left == Some(version);
     let known = observed.remembered(version).and_then(|held| held.idle_since);
     let idle_since = known.or_else(|| has_just_left.then_some(observed.now))?;
     idle_since.checked_add(serving.warm_for).ok().filter(|until| observed.now < *until)
 }
 
-/// Deletes the Deployments of versions that have rested longest, beyond `history`.
+/// Deletes the Deployments of the versions that stopped serving first, beyond `history`.
 fn forget(observed: &Observed, serving: &ServingIntent, mut resting: Vec<Version>, step: &mut RolloutStep) {
     let last_used = |version: &Version| {
         let held = observed.remembered(*version);

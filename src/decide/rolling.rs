@@ -1,13 +1,13 @@
-//! `Rolling`: pods are exchanged a few at a time, for clusters without room for two versions.
+//! `Rolling`: pods are replaced a few at a time, for clusters without room for two versions.
 //!
 //! ```text
 //! One(old) ── first pods of the goal ready and proven ──► Shared ── goal ready in full ──► One(goal)
-//!                                                          │ pods exchanged, maxSurge at a time
-//!                                                          └ the goal changes: back to what served, the same way
+//!                                                          │ pods are replaced, maxSurge at a time
+//!                                                          └ the goal changes: back the same way
 //! ```
 //!
-//! There are never more pods than `replicas + maxSurge`, those that are ending included, and never fewer ready ones than
-//! `replicas`.
+//! There are never more than `replicas + maxSurge` pods, including terminating ones, and never fewer than
+//! `replicas` ready ones.
 
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
@@ -22,7 +22,7 @@ use crate::api::{
     names::{ModelUri, Version},
 };
 
-/// The next steps to the goal.
+/// Returns the next steps towards the goal.
 pub(super) fn step(
     observed: &Observed,
     serving: &ServingIntent,
@@ -66,20 +66,21 @@ impl Exchange<'_> {
         self.observed.cluster.workloads.get(&version)
     }
 
-    /// How many pods may be added now. Those that are ending hold room.
+    /// Returns how many pods may be added now. Terminating pods still take room.
     fn room(&self) -> u32 {
         let workloads = self.observed.cluster.workloads.values();
         let pods = workloads.map(|workload| workload.pods.max(workload.desired)).fold(0, u32::saturating_add);
         (self.serving.replicas + self.max_surge).saturating_sub(pods)
     }
 
-    /// By how many pods what serves grows now to the size that is wished.
+    /// Returns by how many pods the serving version grows now towards the desired size.
     fn growth(&self, serves: Version) -> u32 {
         let desired = self.workload(serves).map_or(u32::MAX, |workload| workload.desired);
         self.serving.replicas.saturating_sub(desired).min(self.room())
     }
 
-    /// The first pods of the goal, without traffic until they are ready and proven, where the growth of what serves leaves room.
+    /// Starts the first pods of the goal, as far as the growth of the serving version leaves room. They get
+    /// no traffic until they are ready and proven.
     fn open(&self, version: Version, model_uri: &ModelUri, growth: u32, step: &mut RolloutStep) {
         let (observed, serving) = (self.observed, self.serving);
         let first = (self.room() - growth).min(serving.replicas);
@@ -102,13 +103,13 @@ impl Exchange<'_> {
             };
             self.start(version, action, first, step);
         } else if serving.replaces(workload, model_uri) {
-            // Its pods are not exchanged for others one by one: there may be no room for one more.
+            // Its pods are not replaced one by one: there may be no room for one more.
             if observed.has_left(version) {
                 step.act(Action::Scale { version, replicas: 0 });
             }
             step.progress(
                 Reason::StartingVersion,
-                format!("version {version} begins again with today's settings"),
+                format!("restarting version {version} with the current settings"),
             );
         } else if !workload.rolled_out {
             step.await_pods(observed, serving, self.target, version, workload);
@@ -123,8 +124,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// While another version comes up, what serves follows the size that is wished: it grows as far as there is room, and makes
-    /// room where it is too large.
+    /// While another version starts, the serving version follows the desired size: it grows as far as there
+    /// is room, and shrinks if it is too large.
     fn fit_what_serves(&self, serves: Version, growth: u32, step: &mut RolloutStep) {
         let Some(workload) = self.workload(serves).filter(|_| step.routed_to().is_none()) else { return };
         let replicas = self.serving.replicas.min(workload.desired + growth);
@@ -138,26 +139,22 @@ impl Exchange<'_> {
             return self.make_room(version, step);
         }
         step.act(action);
-        step.progress(
-            Reason::StartingVersion,
-            format!("version {version} is being started with {first} pods"),
-        );
+        step.progress(Reason::StartingVersion, format!("starting version {version} with {first} pods"));
         step.wake_at(
             self.observed.now.checked_add(self.serving.progress_deadline).unwrap_or(jiff::Timestamp::MAX),
         );
     }
 
-    /// Waits for room. Pods that are ending make it by themselves, and so does a change of settings of what serves once its
-    /// pods are ready. One that does not end in time goes on with today's settings, or somebody has to do something.
+    /// Waits for room. Terminating pods free it by themselves, and so does an update of the serving version
+    /// once its pods are ready. An update that does not finish in time continues with the current settings,
+    /// or somebody has to act.
     fn make_room(&self, version: Version, step: &mut RolloutStep) {
         let (observed, serving) = (self.observed, self.serving);
         let serves = observed.serves().and_then(|serves| Some((serves, self.workload(serves)?)));
         let stuck = serves.filter(|(_, workload)| !workload.rolled_out && workload.pods > workload.desired);
         step.progress(
             Reason::ExchangingPods,
-            format!(
-                "version {version} starts when pods that are ending have made room (spec.rollout.maxSurge)"
-            ),
+            format!("version {version} starts once terminating pods are gone (spec.rollout.maxSurge)"),
         );
         let Some((serves, workload)) = stuck else { return };
         let deadline = step::deadline(observed, serving, serves);
@@ -171,14 +168,17 @@ impl Exchange<'_> {
             step.act(Action::Apply { version: serves, model_uri, replicas });
             step.progress(
                 Reason::UpdatingSettings,
-                format!("version {serves} gets today's settings: its last ones keep the room that version {version} needs"),
+                format!(
+                    "version {serves} gets today's settings: its last ones keep the room that version \
+                     {version} needs"
+                ),
             );
         }
     }
 
-    /// Exchanges pods until the goal is ready in full. A goal that is not proven, or that failed with the settings its pods
-    /// have, gets no more of them: what served comes back first. Settings of today that differ wait until then, too: a
-    /// change of settings in the middle of an exchange could take the room that is needed to go back.
+    /// Replaces pods until the goal is ready in full. A goal that is not proven, or that failed with its
+    /// pods' settings, gets no more pods: the previous version is restored first. Changed settings wait until
+    /// then as well: an update in the middle of an exchange could take the room that is needed to go back.
     fn go_on(&self, version: Version, model_uri: &ModelUri, step: &mut RolloutStep) {
         match self.workload(version) {
             Some(workload) if self.may_go_on(version, workload) => self.exchange(version, workload, step),
@@ -192,8 +192,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Where nobody remembers what served: of the versions that answer, the goal, or else the one with the most ready pods. The
-    /// exchange ends with it, and begins anew from there.
+    /// If it is not known what served: of the versions that answer, the goal, or else the one with the most
+    /// ready pods. The exchange ends with it, and starts again from there.
     fn fullest(&self, target: Version) -> Option<(Version, &Workload)> {
         let workloads =
             self.observed.cluster.workloads.iter().map(|(version, workload)| (*version, workload));
@@ -210,7 +210,8 @@ impl Exchange<'_> {
         let replicas = self.serving.replicas;
         if workload.is_full(replicas) {
             step.act(Action::Route(Traffic::One(version)));
-            return step.progress(Reason::MovingTraffic, format!("traffic moves to version {version} alone"));
+            return step
+                .progress(Reason::MovingTraffic, format!("switching all traffic to version {version}"));
         }
         self.report(version, step);
         self.shrink_others(version, step);
@@ -225,7 +226,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Takes away what is ready beyond `replicas`, and what is not ready at all, from every version but the goal.
+    /// Removes ready pods beyond `replicas`, and pods that are not ready, from every version but the goal.
     fn shrink_others(&self, target: Version, step: &mut RolloutStep) {
         let workloads = &self.observed.cluster.workloads;
         let ready: u32 = workloads.values().map(Workload::counted).sum();
@@ -245,7 +246,7 @@ impl Exchange<'_> {
         step.progress(
             Reason::ExchangingPods,
             format!(
-                "{ready} of {} pods are of version {version}; both versions answer meanwhile",
+                "replacing pods: {ready} of {} are of version {version}; both versions answer meanwhile",
                 self.serving.replicas
             ),
         );

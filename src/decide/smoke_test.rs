@@ -1,13 +1,13 @@
-//! The smoke test, as far as it is decided: whether a version may get its first traffic.
+//! The decision about the smoke test: whether a version may get its first traffic.
 //!
-//! A report belongs to one attempt. What it says counts for nothing once the version was rejected, started anew, or
-//! somebody asked to try again: the next attempt sends a request of its own.
+//! A report belongs to one attempt. It no longer counts once the version was rejected or restarted, or a
+//! retry was requested: the next attempt sends its own request.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::{
     Action, Observed, OnUnavailable, ServingIntent,
+    attempt::{Attempt, SmokeReport},
     step::{RolloutStep, deadline},
 };
 use crate::api::{
@@ -16,115 +16,12 @@ use crate::api::{
     names::Version,
 };
 
-/// With `onUnavailable: Skip`: how long a test that cannot be done is tried before the version goes on without one.
+/// With `onUnavailable: Skip`: how long a test that cannot run is retried before the version continues
+/// without one.
 pub(super) const SKIPPED_AFTER: SignedDuration = SignedDuration::from_secs(30);
 
-/// What tells one attempt at a version from the next.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Attempt {
-    /// When its Deployment was last started or given new settings.
-    #[serde(default)]
-    pub started_at: Option<Timestamp>,
-    /// The fingerprint of the settings of its pods.
-    #[serde(default)]
-    pub settings: String,
-    /// The value of the retry annotation that applies.
-    #[serde(default)]
-    pub retry: Option<String>,
-    /// When the version was last rejected.
-    #[serde(default)]
-    pub rejected_at: Option<Timestamp>,
-}
-
-/// A version's smoke test.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SmokeTest {
-    /// The attempt that it belongs to.
-    #[serde(default)]
-    pub attempt: Attempt,
-    /// Its state.
-    pub report: SmokeReport,
-}
-
-/// The state of a smoke test.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SmokeReport {
-    /// It is under way. The text says what it last ran into, if anything.
-    Running(Option<String>),
-    /// It cannot be done for now, which says nothing about the version. It is tried again and again.
-    Unavailable {
-        /// When it was first found so.
-        since: Timestamp,
-        /// The cause and the next step.
-        why: String,
-    },
-    /// The pod answered with 2xx.
-    Passed,
-    /// The model has no input example.
-    NoInputExample,
-    /// The example is not sent; the text says why.
-    Skipped(String),
-    /// The pod answered with an error; the text says which.
-    Failed(String),
-}
-
-/// The smoke test of one ModelAlias. There is one at a time: that of the version that is about to serve.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SmokeTestSlot(Option<(Version, SmokeTest)>);
-
-impl SmokeTestSlot {
-    /// Begins a test in place of any other. Returns false if this one is known already.
-    pub fn begin(&mut self, version: Version, attempt: &Attempt) -> bool {
-        let is_known = self.holds(version, attempt);
-        if !is_known {
-            let test = SmokeTest { attempt: attempt.clone(), report: SmokeReport::Running(None) };
-            self.0 = Some((version, test));
-        }
-        !is_known
-    }
-
-    /// Drops the test unless it is the wanted one. Returns true if it was dropped.
-    pub fn keep_only(&mut self, wanted: Option<&(Version, Attempt)>) -> bool {
-        let is_needed = wanted.is_some_and(|(version, attempt)| self.holds(*version, attempt));
-        !is_needed && self.0.take().is_some()
-    }
-
-    /// Takes a report of a test. Returns true if it is news; one of another attempt is not.
-    pub fn update(&mut self, version: Version, attempt: &Attempt, report: SmokeReport) -> bool {
-        let Some((_, test)) = self.0.as_mut().filter(|(known, test)| is_of(*known, test, version, attempt))
-        else {
-            return false;
-        };
-        let is_new = test.report != report;
-        test.report = report;
-        is_new
-    }
-
-    /// The version's test.
-    #[must_use]
-    pub fn of(&self, version: Version) -> Option<&SmokeTest> {
-        self.0.as_ref().filter(|(known, _)| *known == version).map(|(_, test)| test)
-    }
-
-    /// The test, with its version.
-    #[must_use]
-    pub fn get(&self) -> Option<&(Version, SmokeTest)> {
-        self.0.as_ref()
-    }
-
-    /// Whether this is the test it holds.
-    #[must_use]
-    pub fn holds(&self, version: Version, attempt: &Attempt) -> bool {
-        self.0.as_ref().is_some_and(|(known, test)| is_of(*known, test, version, attempt))
-    }
-}
-
-fn is_of(known: Version, test: &SmokeTest, version: Version, attempt: &Attempt) -> bool {
-    known == version && test.attempt == *attempt
-}
-
 impl Observed {
-    /// The attempt at a version that is under way, or would be begun now.
+    /// Returns the current attempt at a version, or the one that would begin now.
     #[must_use]
     pub fn attempt(&self, version: Version) -> Attempt {
         let workload = self.cluster.workloads.get(&version);
@@ -142,14 +39,15 @@ impl Observed {
         }
     }
 
-    /// What the smoke test of this attempt reports; `None` if none was begun for it.
+    /// Returns the report of this attempt's smoke test; `None` if none was begun.
     #[must_use]
     pub fn smoke_report(&self, version: Version) -> Option<&SmokeReport> {
         let test = self.cluster.workloads.get(&version)?.smoke.as_ref()?;
         (test.attempt == self.attempt(version)).then_some(&test.report)
     }
 
-    /// Whether the version gets traffic without a smoke test: none is asked for, it has served before, or it passed one.
+    /// Whether the version gets traffic without another smoke test: none is enabled, it has served before, or
+    /// it passed one.
     fn needs_no_smoke_test(&self, serving: &ServingIntent, version: Version) -> bool {
         let outcome = self.remembered(version).and_then(|held| held.smoke_test);
         !serving.smoke_test.is_enabled
@@ -166,9 +64,9 @@ pub(super) enum Proof {
     Missing,
     /// One is under way.
     Awaited(Option<String>),
-    /// It cannot be done for now.
+    /// It cannot run at present.
     Unavailable {
-        /// When it was first found so.
+        /// When this was first found.
         since: Timestamp,
         /// The cause and the next step.
         why: String,
@@ -177,8 +75,8 @@ pub(super) enum Proof {
     Failed(String),
 }
 
-/// A version is proven when it has served before, when it answered its own input example, when it has none, or when
-/// nobody asks for a proof.
+/// A version is proven if it has served before, answered its own input example, has none, or the test is
+/// disabled.
 pub(super) fn proof(observed: &Observed, serving: &ServingIntent, version: Version) -> Proof {
     if observed.needs_no_smoke_test(serving, version) {
         return Proof::Given;
@@ -202,7 +100,7 @@ fn skipped_at(since: Timestamp) -> Timestamp {
     since.checked_add(SKIPPED_AFTER).unwrap_or(Timestamp::MAX)
 }
 
-/// The smoke test that is wanted: of the version to work towards, until it has served. Any other is ended.
+/// Returns the smoke test to run: of the target version, until it has served. Any other is ended.
 pub(super) fn wanted(
     observed: &Observed,
     serving: &ServingIntent,
@@ -212,7 +110,7 @@ pub(super) fn wanted(
         .map(|version| (version, observed.attempt(version)))
 }
 
-/// Takes the version through its smoke test; returns true when it may get traffic.
+/// Runs the version's smoke test; returns true once it may get traffic.
 pub(super) fn prove(
     step: &mut RolloutStep,
     observed: &Observed,
@@ -225,7 +123,7 @@ pub(super) fn prove(
             step.act(Action::SmokeTest { version, attempt: observed.attempt(version) });
             step.progress(
                 Reason::SmokeTesting,
-                format!("version {version} is ready; its input example is sent to one of its pods"),
+                format!("version {version} is ready; sending its input example to one of its pods"),
             );
         }
         Proof::Awaited(seen) => {
@@ -233,15 +131,16 @@ pub(super) fn prove(
             step.progress(
                 Reason::SmokeTesting,
                 format!(
-                    "the input example of version {version} is sent to one of its pods (spec.rollout.smokeTest){seen}"
+                    "sending the input example of version {version} to one of its pods \
+                     (spec.rollout.smokeTest){seen}"
                 ),
             );
         }
         Proof::Unavailable { since, why } => wait(step, observed, serving, version, since, &why),
         Proof::Failed(seen) => {
             let message = format!(
-                "version {version} failed its own input example: {seen}; correct the model or its image, or set \
-                 spec.rollout.smokeTest.mode to Disabled"
+                "version {version} failed its own input example: {seen}; correct the model or its image, or \
+                 set spec.rollout.smokeTest.mode to Disabled"
             );
             step.reject(observed, serving, version, ReasonMessage::new(Reason::SmokeTestFailed, message));
         }
@@ -249,7 +148,7 @@ pub(super) fn prove(
     false
 }
 
-/// Reports that the version gets its first traffic without a smoke test, if that is so.
+/// Reports it if the version gets its first traffic without a smoke test.
 pub(super) fn report_skipped(
     step: &mut RolloutStep,
     observed: &Observed,
@@ -267,8 +166,8 @@ pub(super) fn report_skipped(
     }
 }
 
-/// Waits for a smoke test that cannot be done. It says nothing about the version, so no deadline rejects it; after the
-/// deadline of its start somebody is asked to act.
+/// Waits for a smoke test that cannot run. That proves nothing about the version, so no deadline rejects it;
+/// after the progress deadline the condition asks somebody to act.
 fn wait(
     step: &mut RolloutStep,
     observed: &Observed,
@@ -280,14 +179,14 @@ fn wait(
     if serving.smoke_test.on_unavailable == OnUnavailable::Skip {
         step.wake_at(skipped_at(since));
         let message = format!(
-            "the smoke test of version {version} cannot be done: {why}; it is tried for {SKIPPED_AFTER:#}, then the \
-             version serves without it (spec.rollout.smokeTest.onUnavailable is Skip)"
+            "the smoke test of version {version} cannot be run: {why}; retrying for {SKIPPED_AFTER:#}, \
+             after which the version serves without it (spec.rollout.smokeTest.onUnavailable is Skip)"
         );
         return step.progress(Reason::SmokeTestUnavailable, message);
     }
     let message = format!(
-        "version {version} is ready, but its smoke test cannot be done: {why}; it is tried again, and the version is not \
-         rejected; to serve it without the test, set spec.rollout.smokeTest.onUnavailable to Skip"
+        "version {version} is ready, but its smoke test cannot be run: {why}; retrying, and the version is \
+         not rejected; to serve it without the test, set spec.rollout.smokeTest.onUnavailable to Skip"
     );
     let cause = ReasonMessage::new(Reason::SmokeTestUnavailable, message);
     let deadline = deadline(observed, serving, version);

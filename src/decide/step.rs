@@ -1,4 +1,4 @@
-//! What a strategy contributes to a decision, and what the strategies share.
+//! A strategy's contribution to a decision, and code that the strategies share.
 
 use jiff::Timestamp;
 
@@ -9,14 +9,14 @@ use crate::api::{
     names::Version,
 };
 
-/// The next steps from what serves to the goal.
+/// The next steps from the serving version to the goal.
 #[derive(Debug, Default)]
 pub(super) struct RolloutStep {
     pub(super) actions: Vec<Action>,
     pub(super) rejection: Option<Rejection>,
-    /// What is under way.
+    /// Work in progress.
     pub(super) progress: Option<ReasonMessage>,
-    /// What does not go on by itself.
+    /// What does not continue by itself.
     pub(super) stalled: Option<ReasonMessage>,
     pub(super) wake: Option<Timestamp>,
 }
@@ -42,8 +42,9 @@ impl RolloutStep {
         })
     }
 
-    /// Waits for the pods of the goal until its deadline, then gives it up. What is held because the wish cannot be met has
-    /// nothing to give way to, so it is waited for without end; and so is a version that no pod has tried yet.
+    /// Waits for the pods of the goal until its deadline, then rejects it. A version that is held because the
+    /// desired one is blocked has no replacement, so it is waited for without limit; so is a version whose
+    /// pods have not reached a node yet.
     pub(super) fn await_pods(
         &mut self,
         observed: &Observed,
@@ -66,13 +67,13 @@ impl RolloutStep {
         }
     }
 
-    /// No pod is on a node without being ready, so there is nothing to hold against the version.
+    /// No pod is on a node without being ready, so there is no evidence against the version.
     fn await_room(&mut self, workload: &Workload, cause: ReasonMessage) {
         let waits_for = if workload.error.is_some() { &mut self.stalled } else { &mut self.progress };
         *waits_for = Some(cause);
     }
 
-    /// Gives the version up, with the settings that its pods have.
+    /// Rejects the version, with its pods' settings.
     pub(super) fn reject(
         &mut self,
         observed: &Observed,
@@ -98,14 +99,14 @@ fn is_only_small(observed: &Observed, version: Version, workload: &Workload) -> 
     observed.has_served(version) && workload.ready > 0
 }
 
-/// When the version's start counts as failed: it has its time from when its pods are on a node.
+/// Returns when the version's start counts as failed: the deadline counts from when its pods are on a node.
 pub(super) fn deadline(observed: &Observed, serving: &ServingIntent, version: Version) -> Timestamp {
     let tried_since = observed.cluster.workloads.get(&version).and_then(|workload| workload.tried_since);
     let begun = Some(observed.started_at(version)).max(tried_since).unwrap_or(observed.now);
     begun.checked_add(serving.progress_deadline).unwrap_or(Timestamp::MAX)
 }
 
-/// That the version was not ready in time, with what was seen last.
+/// Reports that the version was not ready in time, with the last observation.
 pub(super) fn late(serving: &ServingIntent, version: Version, seen: &ReasonMessage) -> ReasonMessage {
     ReasonMessage::new(
         Reason::ProgressDeadlineExceeded,
@@ -116,7 +117,7 @@ pub(super) fn late(serving: &ServingIntent, version: Version, seen: &ReasonMessa
     )
 }
 
-/// Why a version is overdue: what keeps its pods from a node, or that they were not ready in time.
+/// Returns why a version is overdue: why its pods are not on a node, or that they were not ready in time.
 pub(super) fn overdue(
     serving: &ServingIntent,
     version: Version,

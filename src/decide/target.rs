@@ -1,4 +1,4 @@
-//! Which version should serve, or why the wished one may not.
+//! The target: which version should serve, or why the desired one may not.
 
 use super::{
     Desired, GatesReport, Observed, ServingIntent, Traffic, VersionView,
@@ -15,28 +15,28 @@ use crate::api::{
 pub(super) struct Target {
     /// The version that should serve, and what its pods load.
     pub(super) version: Option<(Version, ModelUri)>,
-    /// The version that is wished for. When it is another one, `blocker` or `waiting` says why.
+    /// The desired version. If it is not the goal, `blocker` or `waiting` gives the reason.
     pub(super) desired: Option<Version>,
-    /// Why the wish cannot be met without somebody doing something.
+    /// Why the desired version cannot serve until somebody acts.
     pub(super) blocker: Option<ReasonMessage>,
-    /// What is waited for before work on the wish can begin.
+    /// What is waited for before work on the desired version can begin.
     pub(super) waiting: Option<ReasonMessage>,
-    /// That the number means another model in the registry than the one that serves here.
+    /// Reports that the number refers to a different model in the registry than the one that serves here.
     pub(super) replaced: Option<ReasonMessage>,
-    /// The wished version, while it is not known whether the promotion rules let it in. It is left as it is.
+    /// The desired version, while it is not known whether it passes the promotion rules. It is left as it is.
     pub(super) spared: Option<Version>,
-    /// What is told of the promotion rules.
+    /// The report about the promotion rules.
     pub(super) gates: GatesReport,
 }
 
 impl Target {
-    /// The wished version itself.
+    /// The desired version itself.
     fn of(version: Version, model_uri: ModelUri) -> Self {
         Self { version: Some((version, model_uri)), desired: Some(version), ..Self::default() }
     }
 
-    /// Whether the goal is the wished version. Otherwise it is what serves, and stays as it is: also its settings, for
-    /// those in the spec are meant for the version that was wished for.
+    /// Whether the goal is the desired version. Otherwise it is the serving one and stays as it is, including
+    /// its settings: those in the spec are meant for the desired version.
     pub(super) fn is_desired(&self) -> bool {
         self.number() == self.desired
     }
@@ -46,7 +46,7 @@ impl Target {
     }
 }
 
-/// Chooses the goal. Where the wish cannot be met, the goal is what serves.
+/// Chooses the goal. If the desired version cannot serve, the goal is the serving one.
 pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
     let desired = match desired(observed) {
         Ok(version) => version,
@@ -56,8 +56,8 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
         let cause = ReasonMessage::new(
             rejection.reason,
             format!(
-                "{} (rejected; wish for another version, change spec.serving, or set the annotation {} to a new value \
-                 to try again)",
+                "{} (rejected; request another version, change spec.serving, or set the annotation {} to a \
+                 new value to try again)",
                 rejection.message,
                 crate::api::RETRY_ANNOTATION
             ),
@@ -74,7 +74,7 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
     let pinned = pinned(observed, desired).filter(|pinned| **pinned != model_uri);
     let (verdict, gates) = gates::judge(observed, desired, pinned.is_some());
     let mut target = match verdict {
-        // Its pods answer already, or are about to.
+        // Its pods already answer, or are about to.
         RuleVerdict::Unknown(_) if is_being_exchanged(observed, desired) => Target::of(desired, model_uri),
         RuleVerdict::LetIn => Target::of(desired, model_uri),
         RuleVerdict::Failed(cause) => hold(observed, serving, Some(desired), cause),
@@ -87,7 +87,7 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
     } else if let (Some((held, model_uri)), Some(pinned)) = (&mut target.version, pinned)
         && *held == desired
     {
-        // Another model of the same number is held back: the one that serves stays.
+        // A different model with the same number is held back: the serving one stays.
         model_uri.clone_from(pinned);
     }
     if target.blocker.is_none() && target.waiting.is_none() && observed.answers_alone() == Some(desired) {
@@ -96,7 +96,7 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
     Target { gates, ..target }
 }
 
-/// Chooses among the versions that can serve without anything new: a Deployment of ours exists, and it has answered requests
+/// Chooses among the versions that can serve without anything new: those with a Deployment that have served
 /// before. Any other version waits as it is until the blocker is gone.
 pub(super) fn choose_blocked(
     observed: &Observed,
@@ -118,7 +118,7 @@ pub(super) fn choose_blocked(
     }
 }
 
-/// A note as a refusal, or as something that is waited for.
+/// Turns a reason into a blocker, or into something to wait for.
 fn split_by_transience(cause: Option<ReasonMessage>) -> (Option<ReasonMessage>, Option<ReasonMessage>) {
     match cause {
         Some(cause) if cause.reason.is_transient() => (None, Some(cause)),
@@ -126,22 +126,22 @@ fn split_by_transience(cause: Option<ReasonMessage>) -> (Option<ReasonMessage>, 
     }
 }
 
-/// Whether a version is in the middle of an exchange of pods, so that it has had its first traffic.
+/// Whether a version is in the middle of an exchange of pods, so it has had its first traffic.
 fn is_being_exchanged(observed: &Observed, version: Version) -> bool {
     let workload = observed.cluster.workloads.get(&version);
     observed.cluster.traffic == Traffic::Shared && workload.is_some_and(|workload| workload.desired > 0)
 }
 
-/// What the version's pods were started with.
+/// The model that the version's pods were started with.
 fn pinned(observed: &Observed, version: Version) -> Option<&ModelUri> {
     let workload = observed.cluster.workloads.get(&version).map(|workload| &workload.model_uri);
     workload.or_else(|| observed.remembered(version).and_then(|held| held.model_uri.as_ref()))
 }
 
-/// The version that is wished for. While the registry does not answer, a follower keeps to what it last knew.
+/// Returns the desired version. While the registry does not answer, a follower keeps its last choice.
 ///
 /// # Errors
-/// Why there is none.
+/// Why there is no version.
 pub fn desired(observed: &Observed) -> Result<Version, ReasonMessage> {
     let registry = &observed.registry;
     match (&observed.intent.desired, &registry.error) {
@@ -157,17 +157,19 @@ pub fn desired(observed: &Observed) -> Result<Version, ReasonMessage> {
         (Desired::Registry, None) => registry.alias.ok_or_else(|| {
             ReasonMessage::new(
                 Reason::AliasNotFound,
-                "spec.follow.registry: the alias does not exist in the registry; set it there on the version to serve",
+                "spec.follow.registry: the alias does not exist in the registry; set it there on the \
+                 version to serve",
             )
         }),
     }
 }
 
-/// What the version's pods load, and whether the registry means another model by the number now.
+/// Returns the model URI that the version's pods load, and whether the number refers to a different model in
+/// the registry now.
 ///
-/// What was pinned when the version was first started stays pinned, whatever becomes of its entry in the registry: so
-/// a rollback needs no registry, and a number that was given out anew cannot slip in. Only a version that never served,
-/// or somebody who asks to try again, takes the new identity.
+/// The model URI of a version's first start stays pinned, whatever happens to its entry in the registry: so a
+/// rollback needs no registry, and a reused number cannot slip in. Only a version that never served, or a
+/// requested retry, takes the new model.
 fn identity(
     observed: &Observed,
     version: Version,
@@ -183,9 +185,9 @@ fn identity(
             let cause = ReasonMessage::new(
                 Reason::VersionReplaced,
                 format!(
-                    "version {version} is {model_uri} in the registry now, but {pinned} serves here: the model was deleted \
-                     and registered anew; wish for another version, or set the annotation {} to a new value to take the \
-                     new one",
+                    "version {version} is {model_uri} in the registry now, but {pinned} serves here: the \
+                     model was deleted and registered again; request another version, or set the annotation \
+                     {} to a new value to take the new one",
                     crate::api::RETRY_ANNOTATION
                 ),
             );
@@ -195,7 +197,7 @@ fn identity(
         (None, Some(VersionView::Ready { model_uri, .. })) => Ok((model_uri.clone(), None)),
         (None, Some(VersionView::Pending)) => Err(ReasonMessage::new(
             Reason::VersionPending,
-            format!("the registry is still taking in version {version}"),
+            format!("the registration of version {version} is pending in the registry"),
         )),
         (None, Some(VersionView::Failed)) => Err(ReasonMessage::new(
             Reason::VersionFailed,
@@ -215,8 +217,8 @@ fn identity(
     }
 }
 
-/// Stays on what serves; or, when that failed itself, on the version before it, if it can take over. Where nothing serves and
-/// somebody has to do something, the version that was live before serves until then.
+/// Holds the serving version; or, if it failed, the one before it, if that can take over. If nothing serves
+/// and somebody has to act, the version that was live before serves until then.
 fn hold(
     observed: &Observed,
     serving: &ServingIntent,
@@ -225,7 +227,7 @@ fn hold(
 ) -> Target {
     let serves = observed.serves();
     let fallback = || observed.previous().filter(|version| observed.can_take_over(*version, serving));
-    // What is held keeps the settings that its pods have, whatever the spec says by now.
+    // A held version keeps its pods' settings, regardless of the current spec.
     let failed = serves.is_some_and(|version| {
         let workload = observed.cluster.workloads.get(&version);
         observed.rejection(version, serving.settings_of(workload)).is_some()

@@ -1,9 +1,9 @@
-//! What blocks work on a ModelAlias.
+//! Blockers of a ModelAlias.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
-use super::model_alias::Sources;
+use super::sources::Sources;
 use crate::{
     api::{
         ModelAlias, ModelAliasSpec, ModelAliasStatus,
@@ -16,8 +16,8 @@ use crate::{
     resolve::{Model, Subject},
 };
 
-/// What blocks work on a ModelAlias. Without a view of the cluster nothing may be done; anything else leaves the traffic and the
-/// size of what there is.
+/// Returns what blocks work on a ModelAlias. Without a current view of the cluster nothing is allowed; any
+/// other blocker leaves traffic and the size of existing Deployments.
 pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<Blocker> {
     if let Some(cause) = sources.readiness.blind() {
         return Some(Blocker { cause, scope: BlockerScope::Everything });
@@ -31,7 +31,7 @@ pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<Bl
     Some(Blocker { cause, scope })
 }
 
-/// Whether what is read from the registry is about this ModelAlias, so that it can be followed.
+/// Whether the registry's data applies to this ModelAlias, so that it can be followed.
 pub(super) fn hides_registry(blocker: &Blocker) -> bool {
     !matches!(blocker.cause.reason, Reason::NameTaken | Reason::InvalidTemplate)
 }
@@ -69,7 +69,8 @@ fn blocker_of_changes(
     Some(ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))
 }
 
-/// Whether an alias of a model is in the spec of a ModelAlias: of this one as its main alias, or of another one.
+/// Whether an alias of a model is in the spec of a ModelAlias: of this one as its main alias, or of another
+/// one.
 pub(super) fn is_claimed(
     sources: &Sources<'_>,
     subject: &Subject<'_>,
@@ -94,7 +95,8 @@ fn is_of_model(sources: &Sources<'_>, alias: &ModelAlias, model: &Model) -> bool
     )
 }
 
-/// Another ModelAlias that claimed one of this one's two aliases, of the same model in the same registry, before it.
+/// Returns an older ModelAlias that claims one of this one's two aliases, of the same model in the same
+/// registry.
 fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> Option<ReasonMessage> {
     let age = |metadata: &ObjectMeta| {
         (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.uid.clone())
@@ -102,13 +104,15 @@ fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> O
     let claims = |spec: &ModelAliasSpec| [Some(spec.alias.clone()), spec.previous_alias.clone()];
     let wanted = claims(subject.spec());
     sources.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).find_map(|other| {
-        let shared = claims(&other.spec).into_iter().flatten().find(|claim| wanted.contains(&Some(claim.clone())))?;
-        let is_older = other.metadata.uid.as_ref() != Some(&subject.uid) && age(&other.metadata) < age(subject.metadata());
+        let shared =
+            claims(&other.spec).into_iter().flatten().find(|claim| wanted.contains(&Some(claim.clone())))?;
+        let is_older = other.metadata.uid.as_ref() != Some(&subject.uid)
+            && age(&other.metadata) < age(subject.metadata());
         let field = if shared == subject.spec().alias { "spec.alias" } else { "spec.previousAlias" };
         (is_older && is_of_model(sources, other, model)).then(|| {
             let message = format!(
-                "{field}: the alias {:?} of the model {:?} belongs to the older ModelAlias {}/{}; name another alias, or delete \
-                 one of the two",
+                "{field}: the alias {:?} of the model {:?} belongs to the older ModelAlias {}/{}; name \
+                 another alias, or delete one of the two",
                 shared.as_str(),
                 model.name.as_str(),
                 other.namespace().unwrap_or_default(),
@@ -119,15 +123,16 @@ fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> O
     })
 }
 
-/// That the RegisteredModel names another model than the one that this alias has served.
+/// Reports that the RegisteredModel names a different model than the one that this alias has served.
 fn other_model(status: &ModelAliasStatus, model: &Model) -> Option<ReasonMessage> {
     let before = status
         .model_name
         .as_ref()
         .filter(|before| status.version.is_some() && **before != model.name.as_str())?;
     let message = format!(
-        "spec.modelRef leads to the model {:?} now, but this ModelAlias serves the model {before:?}: its RegisteredModel was \
-         made anew with another modelName; name {before:?} there again, or delete this ModelAlias",
+        "spec.modelRef leads to the model {:?} now, but this ModelAlias serves the model {before:?}: its \
+         RegisteredModel was created again with another modelName; name {before:?} there again, or delete \
+         this ModelAlias",
         model.name.as_str()
     );
     Some(ReasonMessage::new(Reason::VersionReplaced, message))

@@ -1,4 +1,4 @@
-//! What a follower chooses from, cut down to what it speaks of.
+//! The candidates of a follower, reduced to the data that it uses.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::{
     resolve::Model,
 };
 
-/// The versions that it chooses from, as a poll listed them.
+/// Returns the versions that it chooses from, as listed by a poll.
 pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
     match model.registry.listing(&model.name) {
         None => Candidates::NotRead,
@@ -21,7 +21,7 @@ pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
     }
 }
 
-/// A version as a follower sees it.
+/// Converts a version into a candidate.
 #[must_use]
 pub fn candidate(
     follower: &Follower,

@@ -1,9 +1,8 @@
-//! What the promotion rules judge versions by, brought into an observation.
+//! Adds the evidence for promotion rules to an observation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
-
+use super::Sources;
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -12,11 +11,13 @@ use crate::{
     },
     decide::{Evidence, EvidenceFacts, Lifecycle, Metrics, Observed, desired, is_exempt},
     registry::polled::{ModelView, VersionEvidence},
-    resolve::Model,
+    resolve::{Model, Subject},
+    state::ReadKey,
 };
 
-/// Adds what the rules for the alias speak of. For a version that served before nothing is read: a rollback waits for nothing.
-pub(super) async fn gather(observed: &mut Observed, model: &Model) {
+/// Adds the evidence that the alias's rules use. For a version that served before nothing is read: a rollback
+/// waits for nothing.
+pub(super) fn gather(sources: &Sources<'_>, observed: &mut Observed, subject: &Subject<'_>, model: &Model) {
     let rules = &observed.intent.rules;
     let is_active = observed.intent.lifecycle == Lifecycle::Active && observed.intent.blocker.is_none();
     if rules.is_empty() || !is_active || observed.registry.error.is_some() {
@@ -31,26 +32,43 @@ pub(super) async fn gather(observed: &mut Observed, model: &Model) {
     let aliases: BTreeMap<String, Version> = aliases(rules).filter_map(named).collect();
     let judged = compared(rules).filter_map(|alias| facts.aliases.get(alias).copied());
     let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
-    let read = judged.into_iter().map(async |version| {
-        let evidence = model.registry.evidence(&model.name, version).await;
-        (version, relevant(evidence, version, rules))
-    });
-    let evidence = join_all(read).await.into_iter().collect();
+    let read = |version| (version, relevant(evidence_of(sources, subject, model, version), version, rules));
+    let evidence = judged.into_iter().map(read).collect();
     observed.registry.aliases = aliases;
     observed.registry.evidence = evidence;
 }
 
-/// The aliases of the versions to be better than.
+/// Returns the evidence about a version, as far as it is known. What is not known is read beside the reconcile, and
+/// wakes it.
+fn evidence_of(
+    sources: &Sources<'_>,
+    subject: &Subject<'_>,
+    model: &Model,
+    version: Version,
+) -> Result<Option<VersionEvidence>, ReasonMessage> {
+    if let Some(known) = model.registry.remembered_evidence(&model.name, version) {
+        return Ok(known);
+    }
+    let (registry, name) = (model.registry.clone(), model.name.clone());
+    let key = ReadKey::new(&registry, &name, version);
+    let read = async move { registry.evidence(&name, version).await };
+    sources.evidence_reads.last(key, &subject.key, read).unwrap_or_else(|| {
+        let message = format!("version {version} and its metrics are being read from the registry");
+        Err(ReasonMessage::new(Reason::RegistryNotRead, message))
+    })
+}
+
+/// Returns the aliases whose versions `improves` compares with.
 pub(super) fn compared(rules: &[PromotionRule]) -> impl Iterator<Item = &AliasName> {
     rules.iter().filter_map(|rule| Some(&rule.improves.as_ref()?.over))
 }
 
-/// The aliases that rules speak of.
+/// Returns the aliases that rules refer to.
 fn aliases(rules: &[PromotionRule]) -> impl Iterator<Item = &AliasName> {
     compared(rules).chain(rules.iter().filter_map(|rule| rule.required_alias.as_ref()))
 }
 
-/// What was read, cut down to what a rule speaks of.
+/// Reduces the evidence to what the rules use.
 fn relevant(
     read: Result<Option<VersionEvidence>, ReasonMessage>,
     version: Version,

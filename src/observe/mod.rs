@@ -1,13 +1,13 @@
-//! Observation, the first half of the effects: what the cluster shows and what the registry says, brought together into
-//! one plain [`Observed`](crate::decide::Observed).
+//! Observation: assembles the state of the cluster and the registry into one plain
+//! [`Observed`](crate::decide::Observed).
 //!
 //! ```text
 //! watches ─► cluster::Cache ──────┐
 //!            (projections only)   ├─► model_alias::observe ─► Observed
-//! polls ───► registries::Hub ─────┘
+//! polls ───► polled::Registries ──┘
 //! ```
 //!
-//! Nothing here writes, and nothing here decides. What could not be learnt is unknown, never absent.
+//! Nothing here writes or decides. What could not be read is unknown, never absent.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -20,7 +20,9 @@ mod evidence;
 mod model_alias;
 mod poll_plan;
 pub mod registered_model;
+mod sources;
 
 pub use candidates::candidate;
-pub use model_alias::{Sources, observe};
+pub use model_alias::observe;
 pub use poll_plan::{Watched, models_of, poll_plan};
+pub use sources::{EvidenceReads, Sources, VersionReads};

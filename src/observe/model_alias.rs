@@ -1,59 +1,33 @@
-//! Brings together what a decision about one ModelAlias is made from.
+//! Assembles the input of a decision about one ModelAlias.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
 use jiff::Timestamp;
-use kube::runtime::reflector::Store;
 
 use super::{
     blockers::{blocker, hides_registry, is_claimed},
     candidates::candidates,
     evidence,
+    sources::Sources,
 };
 use crate::{
     api::{
-        ModelAlias,
         condition::{Reason, ReasonMessage},
         names::{AliasName, Version},
     },
     audit::was_live,
-    cluster::{Guarded, Readiness, Requeue, cache::Cache},
     decide::{AliasRole, Choice, FormerAlias, Observed, RegistryView, VersionView, choose},
     registry::{VersionFacts, VersionState, polled::ModelView},
-    resolve::{Model, References, Subject, follower},
-    state::{alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests},
+    resolve::{Model, Subject, follower},
+    state::ReadKey,
 };
 
-/// What an observation is made from.
-#[derive(Clone, Copy)]
-pub struct Sources<'a> {
-    /// What our own objects look like in the cluster.
-    pub cluster: &'a Cache,
-    /// Whether what is known of the cluster may be out of date.
-    pub readiness: &'a Readiness,
-    /// All `ModelAliases`.
-    pub aliases: &'a Store<Guarded<ModelAlias>>,
-    /// Where references lead.
-    pub references: References<'a>,
-    /// The smoke tests that run, and their ends.
-    pub smoke: &'a SmokeTests,
-    /// The aliases that are being set in registries.
-    pub alias_writes: &'a AliasWrites,
-    /// What is being written into the tags of versions.
-    pub audit_writes: &'a AuditWrites,
-    /// Asks for a reconcile when a read has ended.
-    pub requeue: &'a Requeue,
-    /// Whether the API server stamps who changed a ModelAlias.
-    pub trusts_changed_by: bool,
-}
-
 /// Observes everything about a ModelAlias.
-pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
+pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
     let blocker = blocker(sources, subject);
     let hidden = blocker.as_ref().filter(|blocker| hides_registry(blocker));
     let registry = match (&subject.model, hidden) {
-        (Ok(model), None) => registry_view(sources, subject, model).await,
+        (Ok(model), None) => registry_view(sources, subject, model),
         (_, hidden) => {
             RegistryView { error: hidden.map(|blocker| blocker.cause.clone()), ..RegistryView::default() }
         }
@@ -71,13 +45,13 @@ pub async fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestam
     let outbox = sources.audit_writes.outbox(&subject.uid, &subject.status);
     let mut observed = Observed { now, intent, registry, cluster, outbox, status: subject.status.clone() };
     if let Ok(model) = &subject.model {
-        evidence::gather(&mut observed, model).await;
+        evidence::gather(sources, &mut observed, subject, model);
     }
     observed
 }
 
-/// What the registry says of the aliases and of every version that matters now.
-async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
+/// Returns the state of the aliases and of every relevant version in the registry.
+fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
     let status = &subject.status;
     let facts = match model.registry.model(&model.name) {
         ModelView::Unknown(error) => {
@@ -85,7 +59,8 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         }
         ModelView::Absent => {
             let message = format!(
-                "the model {:?} does not exist in the registry; its RegisteredModel creates it, or see that object's conditions",
+                "the model {:?} does not exist in the registry; its RegisteredModel creates it, or see that \
+                 object's conditions",
                 model.name.as_str()
             );
             return RegistryView {
@@ -111,11 +86,13 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
         [desired, named, previous].into_iter().chain(recorded).flatten().collect();
     let is_pinned =
         |version| status.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
-    let awaited = desired.filter(|version| !is_pinned(*version));
-    let answers = join_all(wanted.into_iter().map(async |version| {
-        Some((version, ask(sources, subject, model, version, awaited == Some(version)).await?))
-    }));
-    let versions = answers.await.into_iter().flatten().collect();
+    let view = |version| {
+        let (version, view) = (version, version_view_of(sources, subject, model, version)?);
+        // An error is of interest only where the version cannot be started without an answer.
+        let is_needed = desired == Some(version) && !is_pinned(version);
+        (is_needed || !matches!(view, VersionView::Unread(_))).then_some((version, view))
+    };
+    let versions = wanted.into_iter().filter_map(view).collect();
     RegistryView {
         error: None,
         alias: named,
@@ -130,8 +107,8 @@ async fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Mod
     }
 }
 
-/// What the registry says of the alias that the spec does not name any more. While a write runs, that is not known: it may be one of
-/// this alias.
+/// What the registry says of the alias that the spec does not name any more. While a write runs, that is not
+/// known: it may be one of this alias.
 fn former_alias(
     sources: &Sources<'_>,
     subject: &Subject<'_>,
@@ -146,33 +123,25 @@ fn former_alias(
     is_known.then(|| FormerAlias::Names(aliases.get(former).copied()))
 }
 
-/// What the registry says of a version, from memory where it is remembered. Only a version that cannot be started without
-/// an answer is waited for; the others are read beside the pass, and wake it.
-async fn ask(
+/// Returns the state of a version in the registry, as far as it is known. What is not known is read beside
+/// the reconcile, and wakes it.
+fn version_view_of(
     sources: &Sources<'_>,
     subject: &Subject<'_>,
     model: &Model,
     version: Version,
-    wait: bool,
 ) -> Option<VersionView> {
     let alias = &subject.spec().alias;
     if let Some(known) = model.registry.remembered_version(&model.name, version) {
         return Some(version_view(alias, known));
     }
-    if wait {
-        return Some(match model.registry.read_version(&model.name, version).await {
-            Ok(facts) => version_view(alias, facts),
-            Err(cause) => VersionView::Unread(cause),
-        });
-    }
-    let (model, requeue, key) = (model.clone(), sources.requeue.clone(), subject.key.clone());
-    tokio::spawn(async move {
-        let answered = model.registry.read_version(&model.name, version).await.is_ok();
-        if answered && model.registry.remembered_version(&model.name, version).is_some() {
-            requeue.alias(&key);
-        }
-    });
-    None
+    let (registry, name) = (model.registry.clone(), model.name.clone());
+    let key = ReadKey::new(&registry, &name, version);
+    let read = async move { registry.read_version(&name, version).await };
+    Some(match sources.version_reads.last(key, &subject.key, read)? {
+        Ok(facts) => version_view(alias, facts),
+        Err(cause) => VersionView::Unread(cause),
+    })
 }
 
 fn version_view(alias: &AliasName, facts: Option<VersionFacts>) -> VersionView {

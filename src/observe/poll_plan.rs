@@ -1,4 +1,4 @@
-//! What the polls of a registry have to read, told from our own objects.
+//! The poll plan: what polls of a registry have to read, derived from our own objects.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
     state::Memory,
 };
 
-/// What a plan is made from.
+/// The part of the context that a plan needs.
 #[derive(Clone, Copy)]
 pub struct Watched<'a> {
     /// All `ModelAliases`.
@@ -34,7 +34,7 @@ pub struct Watched<'a> {
     pub memory: &'a Memory,
 }
 
-/// The models of a registry that somebody here speaks of.
+/// Returns the models of a registry that some object refers to.
 #[must_use]
 pub fn models_of(watched: &Watched<'_>, key: &RegistryKey) -> BTreeSet<ModelName> {
     let models = watched.models.state();
@@ -43,7 +43,7 @@ pub fn models_of(watched: &Watched<'_>, key: &RegistryKey) -> BTreeSet<ModelName
     of_it.filter_map(|model| model.model_name().ok()).collect()
 }
 
-/// What a poll of this registry has to read now.
+/// Returns what a poll of this registry has to read now.
 #[must_use]
 pub fn poll_plan(watched: &Watched<'_>, key: &RegistryKey, registry: &PolledRegistry) -> PollPlan {
     let mut poll_plan = PollPlan { models: models_of(watched, key), ..PollPlan::default() };
@@ -62,8 +62,8 @@ pub fn poll_plan(watched: &Watched<'_>, key: &RegistryKey, registry: &PolledRegi
     poll_plan
 }
 
-/// The version of an alias that the rules are about to judge, and those that it is compared with: while it waits to be let in,
-/// and while its pods start.
+/// Returns the version of an alias that the rules judge, and those to compare it with: while it waits for
+/// admission, and while its pods start.
 fn judged(
     watched: &Watched<'_>,
     registry: &PolledRegistry,

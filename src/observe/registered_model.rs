@@ -22,7 +22,7 @@ use crate::{
     status::{ModelListing, display_metrics},
 };
 
-/// How many versions a status lists.
+/// The maximum number of versions in a status.
 const VERSIONS_MAX: usize = 10;
 
 /// What an observation of a RegisteredModel is made from.
@@ -34,17 +34,17 @@ pub struct ModelSources<'a> {
     pub models: &'a Store<Guarded<RegisteredModel>>,
     /// Where references lead.
     pub references: References<'a>,
-    /// What is remembered of single objects.
+    /// What this process remembers of single objects.
     pub memory: &'a Memory,
 }
 
-/// What a reconcile of a RegisteredModel works with.
+/// The observation of a RegisteredModel, and what a reconcile needs beside it.
 pub struct ModelObservation {
-    /// What is decided from.
+    /// The input of the decision.
     pub observed: ModelObserved,
-    /// The newest versions, where they could be listed.
+    /// The newest versions, if they could be listed.
     pub listing: Option<ModelListing>,
-    /// The model's name and its registry, where they are known.
+    /// The model's name and its registry, if known.
     pub place: Option<Place>,
 }
 
@@ -66,7 +66,7 @@ pub async fn observe(
         referrers: Vec::new(),
         registry: ModelPresence::Unknown(ReasonMessage::new(
             Reason::RegistryNotRead,
-            "the registry was not asked",
+            "the registry was not read",
         )),
         versions_error: None,
         registry_object: None,
@@ -111,8 +111,8 @@ async fn observe_description(
     None
 }
 
-/// What is needed to decide whether the model may be deleted. The registry is asked now, because a poll may
-/// be older than the newest version, and only where the model may have to be deleted.
+/// Adds what is needed to decide whether the model may be deleted. Reads the registry directly, because a
+/// poll may be older than the newest version, and only if the model may have to be deleted.
 async fn observe_deletion(
     object: &RegisteredModel,
     place: &Result<Place, ReasonMessage>,
@@ -153,7 +153,7 @@ fn place(object: &RegisteredModel, sources: &ModelSources<'_>) -> Result<Place, 
         object.model_name().map_err(|error| ReasonMessage::new(Reason::ModelNotFound, error.to_string()))?;
     let registry = sources.references.registry_of(object);
     if object.metadata.deletion_timestamp.is_some() {
-        // When its namespace is deleted, the ModelRegistry may go first.
+        // When its namespace is deleted, the ModelRegistry may be deleted first.
         let registry = registry.or_else(|error| sources.memory.registry(object).ok_or(error))?;
         return Ok((name, registry));
     }
@@ -173,7 +173,7 @@ async fn list(
     Ok(ModelListing { versions, metrics })
 }
 
-/// The objects that refer to the model, or may do so.
+/// Returns the objects that refer to the model, or may do so.
 fn referrers(
     object: &RegisteredModel,
     name: &ModelName,
@@ -202,7 +202,7 @@ fn alias_referrer(object: &RegisteredModel, alias: &Guarded<ModelAlias>) -> Opti
     }
 }
 
-/// `is_same_registry` is `None` where the registry of the other one is not known now.
+/// `is_same_registry` is `None` if the other object's registry is not known.
 fn model_referrer(
     object: &RegisteredModel,
     name: &ModelName,
@@ -217,8 +217,8 @@ fn model_referrer(
             Some(false) => None,
             None => Some(Referrer::UnresolvedModel(theirs)),
         },
-        // It may be of any model. Elsewhere it counts only by its name: one broken object must not keep the
-        // models of every namespace.
+        // It may be about any model. In other namespaces only its name counts: one broken object must not
+        // block the deletion of models everywhere.
         Err(invalid) => {
             let is_near = invalid.metadata.namespace == object.metadata.namespace;
             let is_namesake = invalid.metadata.name.as_deref() == Some(name.as_str());
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_alias_of_the_namespace_refers_to_the_model_also_when_it_cannot_be_parsed() {
+    fn a_model_alias_that_cannot_be_parsed_still_refers_to_the_model() {
         let object = model("ns", "fraud", "1", "fds");
         let refers = |alias: Guarded<ModelAlias>| alias_referrer(&object, &alias);
         assert_eq!(refers(alias("ns", "champion", "fraud")), Some(Referrer::Alias("champion".into())));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn another_registered_model_of_the_same_model_refers_to_it_also_when_its_registry_is_not_known() {
+    fn another_registered_model_of_an_unknown_registry_still_refers_to_the_model() {
         let object = model("ns", "fraud", "1", "fds");
         let refers = |other: Guarded<RegisteredModel>, is_same| {
             model_referrer(&object, &object.model_name().unwrap(), &other, |_| is_same)
@@ -295,6 +295,11 @@ mod tests {
         let unreadable = |namespace, name| refers(unreadable(namespace, name), None);
         assert_eq!(unreadable("ns", "x"), Some(Referrer::UnreadableModel("ns/x".into())));
         assert_eq!(unreadable("far", "fds"), Some(Referrer::UnreadableModel("far/fds".into())));
-        assert_eq!(unreadable("far", "x"), None, "one broken object does not keep the models of others");
+        assert_eq!(
+            unreadable("far", "x"),
+            None,
+            "one broken object does not block the deletion of other \
+             models"
+        );
     }
 }

@@ -13,13 +13,15 @@ use jiff::Timestamp;
 use super::{Applicable, InvalidTemplate, Rendering, labels, pod, template};
 use crate::api::names::{ModelUri, Version, deployment_name};
 
-/// Kubernetes reads the largest value as "no deadline". Laurel watches progress itself, from `rollout.progressDeadline`.
+/// Kubernetes reads the largest value as "no deadline". Laurel watches progress itself, from
+/// `rollout.progressDeadline`.
 const NO_PROGRESS_DEADLINE: i32 = i32::MAX;
 
-/// The Deployment that runs `replicas` pods of `version`, which load `model_uri`, started at `started_at`.
+/// Returns the Deployment that runs `replicas` pods of `version`, which load `model_uri`, started at
+/// `started_at`.
 ///
 /// # Errors
-/// When `serving` cannot be rendered as it stands; [`validate`] says the same for every version.
+/// When `serving` cannot be rendered; [`validate`] returns the same for every version.
 pub fn deployment(
     r: &Rendering,
     version: Version,
@@ -50,7 +52,7 @@ pub fn deployment(
             strategy: Some(one_more_never_one_less()),
             min_ready_seconds: Some(0),
             progress_deadline_seconds: Some(NO_PROGRESS_DEADLINE),
-            // Laurel goes back by applying what it renders; the one before the present is kept for people.
+            // Laurel rolls back by applying what it renders; one old ReplicaSet is kept for people.
             revision_history_limit: Some(1),
             paused: None,
         }),
@@ -59,15 +61,15 @@ pub fn deployment(
     Ok(Applicable::new(object, &["spec", "template"], as_json))
 }
 
-/// Whether `serving` can be rendered: its variables and its template fit what Laurel renders around them.
+/// Checks that `serving` can be rendered: its variables and its template fit what Laurel renders.
 ///
 /// # Errors
-/// Every place that does not fit, and what to do about each.
+/// Every field that does not fit, with the next step for each.
 pub fn validate(r: &Rendering) -> Result<(), InvalidTemplate> {
     template::checked(r, &pod::any_version(r)).map(drop)
 }
 
-/// New settings of the same version: a new pod is ready before an old one goes.
+/// New settings of the same version: a new pod is ready before an old one is stopped.
 fn one_more_never_one_less() -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".to_owned()),

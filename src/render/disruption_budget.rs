@@ -12,7 +12,8 @@ use super::{Selection, ServiceRendering, labels};
 
 /// The PodDisruptionBudget of a ModelAlias, for the pods that its Service selects.
 ///
-/// One pod may always go, so a single replica never blocks a drain. Pods that are not ready protect nothing and may go, too.
+/// One pod may always go, so a single replica never blocks a drain. Pods that are not ready protect nothing
+/// and may go, too.
 #[must_use]
 pub fn disruption_budget(r: &ServiceRendering, selected: Selection) -> PodDisruptionBudget {
     PodDisruptionBudget {

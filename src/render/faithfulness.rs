@@ -1,5 +1,5 @@
-//! What is rendered is what is observed: a cluster, as the objects that Laurel makes and what Kubernetes makes of them, is
-//! seen again as the same cluster. Every decision rests on that.
+//! What is rendered is what is observed: the objects that Laurel renders, with the pods that Kubernetes
+//! creates from them, are observed as the same cluster. Every decision depends on that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,15 +26,15 @@ fn uri(number: u32) -> ModelUri {
 
 const ON_NODE_SINCE: &str = "2027-01-15T07:59:00Z";
 
-/// Pods that are wanted, ready, not ready yet, and ending.
+/// Pods that are desired, ready, not ready yet, and terminating.
 type Pods = (u32, u32, u32, u32);
 
-fn workload((desired, ready, unready, exit_status): Pods, number: u32, settings: &str) -> Workload {
+fn workload((desired, ready, unready, terminating): Pods, number: u32, settings: &str) -> Workload {
     Workload {
         desired,
-        pods: ready + unready + exit_status,
+        pods: ready + unready + terminating,
         ready,
-        rolled_out: ready == desired && unready == 0 && exit_status == 0,
+        rolled_out: ready == desired && unready == 0 && terminating == 0,
         edited: false,
         settings: settings.into(),
         model_uri: uri(number),
@@ -46,13 +46,13 @@ fn workload((desired, ready, unready, exit_status): Pods, number: u32, settings:
     }
 }
 
-/// Makes the objects of these versions and of the Service, and keeps them as the watches would.
+/// Renders the objects of these versions and the Service, and caches them as the watches would.
 fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) -> (Cache, AliasKey) {
     let rendering = fixture.rendering();
     let cache = Cache::default();
     let key: AliasKey = (rendering.namespace.into(), rendering.name.into());
     let mut endpoints = Vec::new();
-    for (&number, &(desired, ready, unready, exit_status)) in versions {
+    for (&number, &(desired, ready, unready, terminating)) in versions {
         let started_at = Timestamp::from_second(1_800_000_000 + i64::from(number)).unwrap();
         let mut made =
             deployment(&rendering, version(number), &uri(number), desired, started_at).unwrap().object;
@@ -60,7 +60,7 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
         let of = |number: u32| i32::try_from(number).ok();
         made.status = Some(DeploymentStatus {
             observed_generation: Some(3),
-            replicas: of(ready + unready + exit_status),
+            replicas: of(ready + unready + terminating),
             updated_replicas: of(ready + unready),
             ready_replicas: of(ready),
             ..DeploymentStatus::default()
@@ -70,7 +70,7 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
         let kinds = [
             (ready, "True", None),
             (unready, "False", None),
-            (exit_status, "True", Some("2027-01-15T08:00:00Z")),
+            (terminating, "True", Some("2027-01-15T08:00:00Z")),
         ];
         for (kind, (count, is_ready, ends)) in kinds.into_iter().enumerate() {
             for index in 0..count {
@@ -106,8 +106,8 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
 }
 
 fn pods() -> impl Strategy<Value = Pods> {
-    (0..4u32, 0..4u32, 0..2u32, 0..2u32).prop_map(|(desired, ready, unready, exit_status)| {
-        (desired, ready.min(desired), unready, exit_status)
+    (0..4u32, 0..4u32, 0..2u32, 0..2u32).prop_map(|(desired, ready, unready, terminating)| {
+        (desired, ready.min(desired), unready, terminating)
     })
 }
 

@@ -1,8 +1,8 @@
-//! The fingerprint of settings: what tells "roll the pods" from "nothing changed".
+//! The fingerprint of settings, which decides between "roll the pods" and "nothing changed".
 //!
-//! It is made of the **inputs**, never of the rendered objects. An operator release may render better than
-//! the one before; hashing what it renders would restart every model in the cluster on upgrade. Hashing what
-//! the user wrote restarts a model when, and only when, the user changed something.
+//! It hashes the **inputs**, never the rendered objects. A later release may render differently; hashing its
+//! output would restart every model in the cluster on upgrade. Hashing what the user wrote restarts a model
+//! if and only if the user changed something.
 //!
 //! For the same reason
 //! - the text that is hashed names its recipe, and so does the result: a new recipe is recognised as such
@@ -26,13 +26,13 @@ use crate::api::{
 /// The version of the recipe. Raising it rolls every serving pod of every cluster that upgrades.
 const RECIPE: &str = "v1";
 
-/// A short text that two equal settings share and two different ones do not: `v1-` and 16 hexadecimal digits.
+/// A short text that is equal for equal settings only: `v1-` and 16 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SettingsFingerprint(String);
 
 impl SettingsFingerprint {
-    /// The fingerprint as text.
+    /// Returns the fingerprint as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -40,7 +40,7 @@ impl SettingsFingerprint {
 }
 
 impl From<String> for SettingsFingerprint {
-    /// A fingerprint as it was written down before, by this release or another.
+    /// Wraps a stored fingerprint, written by this release or another.
     fn from(text: String) -> Self {
         Self(text)
     }
@@ -52,7 +52,7 @@ impl fmt::Display for SettingsFingerprint {
     }
 }
 
-/// The fingerprint of everything that the pods depend on, except version, identity and number.
+/// Returns the fingerprint of everything that the pods depend on, except version, model URI and size.
 #[must_use]
 pub fn settings(r: &Rendering) -> SettingsFingerprint {
     let registry = r.registry;
@@ -71,7 +71,7 @@ pub fn settings(r: &Rendering) -> SettingsFingerprint {
     SettingsFingerprint(format!("{RECIPE}-{}", hex(&Sha256::digest(canonical(&inputs)), 16)))
 }
 
-/// `serving` as the user wrote it, without what does not concern a pod.
+/// Returns `serving` as the user wrote it, without fields that do not concern pods.
 fn serving(serving: &Serving) -> Value {
     let mut fields = match json!(serving) {
         Value::Object(fields) => fields,
@@ -84,7 +84,7 @@ fn serving(serving: &Serving) -> Value {
     given(fields)
 }
 
-/// The fields that say something: neither null nor empty.
+/// Returns the fields that are neither null nor empty.
 fn given<K: Into<String>>(fields: impl IntoIterator<Item = (K, Value)>) -> Value {
     let says_something = |value: &Value| match value {
         Value::Null => false,
@@ -100,7 +100,7 @@ fn given<K: Into<String>>(fields: impl IntoIterator<Item = (K, Value)>) -> Value
         .into()
 }
 
-/// `value` as JSON with its maps sorted by key, whatever order `serde_json` is compiled to keep.
+/// Returns `value` as JSON with maps sorted by key, regardless of how `serde_json` is compiled.
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     /// A change of any of these values restarts every model of everybody who upgrades. Do not change them:
-    /// find what made the fingerprint differ, and leave it out where it is not given.
+    /// find what changed the fingerprint, and omit it if it is not set.
     #[test]
     fn golden() {
         let everything = "
@@ -152,7 +152,7 @@ template: {spec: {nodeSelector: {pool: gpu}, priorityClassName: high}}";
     }
 
     #[test]
-    fn what_restarts_nothing() {
+    fn changes_that_restart_nothing() {
         let plain = of("");
         for same in [
             "replicas: 7",
@@ -169,7 +169,7 @@ template: {spec: {nodeSelector: {pool: gpu}, priorityClassName: high}}";
     }
 
     #[test]
-    fn what_rolls_the_pods() {
+    fn changes_that_roll_the_pods() {
         let plain = of("");
         for other in [
             "runtime: custom",

@@ -15,7 +15,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// With this YAML under `serving`, beside an image.
+    /// Creates one with this YAML under `serving`, in addition to an image.
     pub(crate) fn serving(yaml: &str) -> Self {
         let serving = ["image: serving:1"].into_iter().chain(yaml.lines()).collect::<Vec<_>>().join("\n  ");
         let spec =

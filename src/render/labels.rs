@@ -1,7 +1,8 @@
-//! Labels and annotations of what Laurel makes.
+//! Labels and annotations of rendered objects.
 //!
-//! Two labels select pods, [`MODEL_ALIAS`] and [`VERSION`]; a Deployment's selector cannot be changed, so neither may
-//! they. The others are for people and their tools. Annotations carry what a label value cannot: raw names and URIs.
+//! Two labels select pods, [`MODEL_ALIAS`] and [`VERSION`]. A Deployment's selector is immutable, so these
+//! must never change. The others are for people and their tools. Annotations hold what a label value cannot:
+//! raw names and URIs.
 
 use std::collections::BTreeMap;
 
@@ -12,29 +13,30 @@ use crate::api::names::{ModelUri, Version, label_value};
 pub const MODEL_ALIAS: &str = "laurel.dev/model-alias";
 /// The version that a pod serves.
 pub const VERSION: &str = "laurel.dev/version";
-/// The model's name, or a readable form of it where the name is no label value.
+/// The model's name, or a readable form of it if the name is not a valid label value.
 pub const MODEL: &str = "laurel.dev/model";
-/// The alias, or a readable form of it where the alias is no label value.
+/// The alias, or a readable form of it if the alias is not a valid label value.
 pub const ALIAS: &str = "laurel.dev/alias";
-/// Who made an object: [`MANAGER`].
+/// The manager of an object: [`MANAGER`].
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`].
 pub const MANAGER: &str = "laurel";
 /// The name under which dashboards group pods: the ModelAlias.
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 
-/// Annotation: the model's name as the registry has it.
+/// Annotation: the model's name in the registry.
 pub const MODEL_NAME: &str = "laurel.dev/model-name";
-/// Annotation: the [fingerprint](super::settings) of the settings that a Deployment was made with.
+/// Annotation: the [fingerprint](super::settings) of a Deployment's settings.
 pub const SETTINGS: &str = "laurel.dev/settings";
-/// Annotation: what the pods load, so the identity of the version.
+/// Annotation: the model URI that the pods load.
 pub const MODEL_URI: &str = "laurel.dev/model-uri";
-/// Annotation of a Deployment: when it was last started or given new settings, in RFC 3339. It is written in the same patch as
-/// the change itself, so that no crash can part the two.
+/// Annotation of a Deployment: when it was last started or updated to new settings, in RFC 3339. Written in
+/// the same patch as the change itself, so that a crash cannot separate the two.
 pub const STARTED_AT: &str = "laurel.dev/started-at";
 
-/// Annotation of a Deployment: it was applied by a release that takes back whatever others change in its pod template. Without it
-/// only the image counts, so that an upgrade restarts nothing that somebody changed before.
+/// Annotation of a Deployment: it was applied by a release that takes back whatever others change in its pod
+/// template. Without it only the image counts, so that an upgrade restarts nothing that somebody changed
+/// before.
 pub const OWNS_TEMPLATE: &str = "laurel.dev/owns-template";
 
 /// Labels and annotations with this prefix are Laurel's own.
@@ -48,14 +50,14 @@ pub fn is_own(key: &str) -> bool {
 
 type Pairs = BTreeMap<String, String>;
 
-/// Selects the pods of `model_alias`: those of one version, or of all.
+/// Returns the selector of the pods of `model_alias`: of one version, or of all.
 #[must_use]
 pub fn selector(model_alias: &str, version: Option<Version>) -> BTreeMap<String, String> {
     let version = version.map(|version| (VERSION.to_owned(), version.to_string()));
     [(MODEL_ALIAS.to_owned(), model_alias.to_owned())].into_iter().chain(version).collect()
 }
 
-/// The labels of a Service, which outlives versions.
+/// Returns the labels of a Service, which outlives versions.
 pub(super) fn service_labels(r: &ServiceRendering) -> Pairs {
     let mut labels = selector(r.name, None);
     labels.extend([
@@ -67,19 +69,20 @@ pub(super) fn service_labels(r: &ServiceRendering) -> Pairs {
     labels
 }
 
-/// The labels of a version's Deployment and of its pods.
+/// Returns the labels of a version's Deployment and pods.
 pub(super) fn version_labels(r: &Rendering, version: Version) -> Pairs {
     let mut labels = service_labels(&r.service());
     labels.extend(selector(r.name, Some(version)));
     labels
 }
 
-/// The annotations of a Service.
+/// Returns the annotations of a Service.
 pub(super) fn service_annotations(r: &ServiceRendering) -> Pairs {
     r.model.map(|model| (MODEL_NAME.to_owned(), model.to_owned())).into_iter().collect()
 }
 
-/// The annotations of a version's pods, and of its Deployment but for [`STARTED_AT`] and [`OWNS_TEMPLATE`].
+/// Returns the annotations of a version's pods and, except for [`STARTED_AT`] and [`OWNS_TEMPLATE`], of its
+/// Deployment.
 pub(super) fn version_annotations(r: &Rendering, model_uri: &ModelUri) -> Pairs {
     let mut annotations = service_annotations(&r.service());
     annotations.insert(SETTINGS.to_owned(), fingerprint::settings(r).to_string());

@@ -1,7 +1,7 @@
 //! The desired objects: one Deployment for each version, and for each ModelAlias one Service and one
 //! PodDisruptionBudget.
 //!
-//! Pure: what is rendered depends on the arguments alone. Nothing here knows a client, a clock or the registry.
+//! Pure: the result depends only on the arguments, not on a client, a clock or the registry.
 //!
 //! ```text
 //! Rendering ─┬─ runtime   command, variables and probes of the model server
@@ -11,9 +11,9 @@
 //!            └─ fingerprint  of the inputs, so that pods roll when the user changed something and only then
 //! ```
 //!
-//! Variables of the model server, the later ones winning: `envFrom` of the registry, `serving.envFrom`, what Laurel
-//! sets, `serving.env`, the template's `env`. Those that say which version a pod serves nobody else can set: in `env`
-//! they are refused, and in `envFrom` they lose.
+//! Variables of the model server, in increasing precedence: `envFrom` of the registry, `serving.envFrom`,
+//! Laurel's own, `serving.env`, the template's `env`. Only Laurel sets those that name the version: in `env`
+//! they are rejected, and in `envFrom` they are overridden.
 
 use k8s_openapi::{api::core::v1::EnvFromSource, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use url::Url;
@@ -47,14 +47,17 @@ pub use fingerprint::{SettingsFingerprint, settings};
 pub use service::{Selection, endpoint, service};
 pub use template::{InvalidTemplate, TemplateError};
 
-/// Everything that the objects of a ModelAlias depend on, except a version, its identity and its size.
+/// The name of the serving port, in pods and in the Service.
+const HTTP: &str = "http";
+
+/// Everything that the objects of a ModelAlias depend on, except version, model URI and size.
 #[derive(Clone, Debug)]
 pub struct Rendering<'a> {
-    /// The ModelAlias's name: it also names the Service, and begins the names of the Deployments.
+    /// The ModelAlias's name, which is also the name of the Service and the prefix of the Deployments' names.
     pub name: &'a str,
     /// The namespace of all of them.
     pub namespace: &'a str,
-    /// The ModelAlias as the owner of what is rendered.
+    /// The owner reference to the ModelAlias.
     pub owner: OwnerReference,
     /// The model's name in the registry.
     pub model: &'a ModelName,
@@ -62,12 +65,12 @@ pub struct Rendering<'a> {
     pub alias: &'a AliasName,
     /// How a version serves.
     pub serving: &'a Serving,
-    /// Where pods load the model from.
+    /// The registry that pods load the model from.
     pub registry: &'a RegistryForPods,
 }
 
-/// What the Service of a ModelAlias depends on: nothing that has to be read from the registry, so that it can be restored and
-/// pointed elsewhere whatever else is missing.
+/// Everything that the Service of a ModelAlias depends on. None of it has to be read from the registry, so
+/// the Service can be restored and re-pointed at any time.
 #[derive(Clone, Debug)]
 pub struct ServiceRendering<'a> {
     /// The ModelAlias's name, which is the Service's.
@@ -76,7 +79,7 @@ pub struct ServiceRendering<'a> {
     pub namespace: &'a str,
     /// The ModelAlias as the owner.
     pub owner: OwnerReference,
-    /// The model's name in the registry, as far as it is known.
+    /// The model's name in the registry, if known.
     pub model: Option<&'a str>,
     /// The alias in the registry.
     pub alias: &'a AliasName,
@@ -85,7 +88,7 @@ pub struct ServiceRendering<'a> {
 }
 
 impl<'a> Rendering<'a> {
-    /// The part that the Service depends on.
+    /// Returns the part that the Service depends on.
     #[must_use]
     pub fn service(&self) -> ServiceRendering<'a> {
         ServiceRendering {
@@ -99,15 +102,15 @@ impl<'a> Rendering<'a> {
     }
 }
 
-/// What serving pods need to know of the registry.
+/// The registry settings of serving pods.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistryForPods {
     /// The MLflow tracking server.
     pub tracking_uri: Url,
     /// The workspace there; `None` for the server's default.
     pub workspace: Option<String>,
-    /// The certificate authority of the server, where a public one did not sign it.
+    /// The certificate authority of the server, if not a public one.
     pub ca: Option<CaReference>,
-    /// What every pod gets as environment variables: credentials for the registry and for the artifact store.
+    /// Sources of environment variables for every pod: credentials for the registry and the artifact store.
     pub env_from: Vec<EnvFromSource>,
 }

@@ -1,4 +1,4 @@
-//! The pod template of one version, before the user's own is merged over it.
+//! The pod template of one version, before the user's template is merged over it.
 
 use k8s_openapi::{
     api::core::v1::{
@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    Rendering, labels,
+    HTTP, Rendering, labels,
     runtime::{self, Server},
 };
 use crate::api::{
@@ -18,34 +18,32 @@ use crate::api::{
     names::{ModelUri, Version},
 };
 
-/// The container that serves.
+/// The name of the serving container.
 pub(super) const MODEL: &str = "model";
-/// The name of the port on which it answers.
-pub(super) const HTTP: &str = "http";
-/// The variables that say which version a pod serves. They belong to Laurel.
+/// The variables that name the version of a pod. Only Laurel may set them.
 pub(super) const IDENTITY: [&str; 4] = ["MODEL_NAME", "MODEL_VERSION", "MODEL_ALIAS", "MODEL_URI"];
 
-/// Where the certificate authority of the registry is mounted.
+/// The mount path of the registry's certificate authority.
 const CA_DIRECTORY: &str = "/etc/laurel/registry-ca";
 const CA_FILE: &str = "ca.crt";
 
-/// The user that distroless images call `nonroot`; an image needs no entry for it. The group is left to the runtime,
-/// which takes 0: images that expect any user give their files to that group.
+/// The user `nonroot` of distroless images; other images need no entry for it. The group is left to the
+/// runtime, which uses 0: images made for arbitrary users give their files to that group.
 const NON_ROOT: i64 = 65532;
 
-/// Seconds that a pod goes on answering after it was told to end: until every node has heard that its endpoint is
-/// gone. Then the server closes its listener.
+/// Seconds for which a terminating pod keeps answering, until every node has removed its endpoint. Then the
+/// server closes its listener.
 const PRE_STOP: i64 = 5;
-/// Seconds that the server then has for the requests it is answering. MLflow gives up a request after 60 s itself
-/// (`MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT`), so no request needs longer.
+/// Seconds for the server to finish its running requests after that. MLflow aborts a request after 60 s
+/// (`MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT`), so none takes longer.
 pub(super) const GRACEFUL_SHUTDOWN: i64 = 60;
-/// Seconds after which the pod is killed: what it may need, and some for the process to end.
+/// Seconds after which the pod is killed: the two above, and some for the process to exit.
 const GRACE_PERIOD: i64 = PRE_STOP + GRACEFUL_SHUTDOWN + 5;
 
 /// What the pods of a version are spread over where there is room.
 const SPREAD_OVER: [&str; 2] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
 
-/// The pod template of `version`, which loads `model_uri`.
+/// Returns the pod template of `version`, which loads `model_uri`.
 pub(super) fn template(r: &Rendering, version: Version, model_uri: &ModelUri) -> PodTemplateSpec {
     let ca = r.registry.ca.as_ref();
     PodTemplateSpec {
@@ -89,7 +87,7 @@ fn spread(r: &Rendering, version: Version, topology_key: &str) -> TopologySpread
     }
 }
 
-/// A template of a version that stands for all: what may be wrong with one is wrong with each.
+/// Returns the template of an arbitrary version, for validation: an error in one is an error in all.
 pub(super) fn any_version(r: &Rendering) -> PodTemplateSpec {
     let version = Version::new(1).expect("1 is a version");
     let model_uri = "models:/m-0".parse().expect("it has a scheme and no white space");
@@ -128,20 +126,21 @@ fn container(r: &Rendering, server: Server, version: Version, model_uri: &ModelU
             read_only_root_filesystem: Some(true),
             ..SecurityContext::default()
         }),
-        // The last lines of a server that ends while it loads say why; so they reach the ModelAlias's condition.
+        // The last log lines of a server that exits while loading show why; this brings them into the
+        // ModelAlias's condition.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some([tmp_mount()].into_iter().chain(r.registry.ca.as_ref().map(ca_mount)).collect()),
         ..Container::default()
     }
 }
 
-/// Which version this is: for the server, and for any code in the image.
+/// Returns the variables that name the version, for the server and any code in the image.
 fn identity(r: &Rendering, version: Version, model_uri: &ModelUri) -> [EnvVar; 4] {
     let values = [r.model.as_str(), &version.to_string(), r.alias.as_str(), model_uri.as_str()];
     std::array::from_fn(|index| variable(IDENTITY[index], values[index]))
 }
 
-/// What a process in the container needs whatever the runtime.
+/// Returns the variables that every runtime needs.
 fn surroundings(r: &Rendering) -> Vec<EnvVar> {
     let mut env = vec![
         variable("HOME", "/tmp"),
@@ -156,14 +155,15 @@ fn surroundings(r: &Rendering) -> Vec<EnvVar> {
     env
 }
 
-/// `ours` without what `theirs` sets again, then `theirs` in its own order: a variable may refer to those before it.
+/// Returns `ours` without variables that `theirs` overrides, then `theirs` in order: a variable may refer to
+/// earlier ones.
 fn overridden(ours: impl Iterator<Item = EnvVar>, theirs: &[EnvVar]) -> Vec<EnvVar> {
     ours.filter(|our| theirs.iter().all(|their| their.name != our.name))
         .chain(theirs.iter().cloned())
         .collect()
 }
 
-/// A variable with exactly this value: Kubernetes would read `$(NAME)` in it as a reference.
+/// Returns a variable with exactly this value: escapes `$(NAME)`, which Kubernetes would expand.
 pub(super) fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), value_from: None }
 }

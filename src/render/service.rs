@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use super::{ServiceRendering, labels, pod::HTTP};
+use super::{HTTP, ServiceRendering, labels};
 use crate::{api::names::Version, decide::Traffic};
 
 /// Whose pods the Service sends requests to.
@@ -36,7 +36,8 @@ impl Selection {
     }
 }
 
-/// The Service of a ModelAlias. Its type is left to whoever sets it: without one, Kubernetes makes it a `ClusterIP`.
+/// The Service of a ModelAlias. Its type is left to whoever sets it: without one, Kubernetes makes it a
+/// `ClusterIP`.
 #[must_use]
 pub fn service(r: &ServiceRendering, selected: Selection) -> Service {
     let port = ServicePort {
@@ -65,8 +66,8 @@ pub fn service(r: &ServiceRendering, selected: Selection) -> Service {
     }
 }
 
-/// The URL for predictions inside the cluster. All three runtimes have `/invocations`; a server of one's own that has
-/// not is reached under the same host and port.
+/// The URL for predictions inside the cluster. All three runtimes have `/invocations`; a server of one's own
+/// that has not is reached under the same host and port.
 #[must_use]
 pub fn endpoint(r: &ServiceRendering) -> String {
     format!("http://{}.{}.svc:{}/invocations", r.name, r.namespace, r.serving.port)

@@ -1,4 +1,4 @@
-//! The rendered objects as a whole.
+//! Tests of whole rendered objects.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ fn model(deployment: &Deployment) -> &Container {
     &pod(deployment).containers[0]
 }
 
-/// The variables of the container `model` that have a plain value.
+/// Returns the variables of the container `model` that have a plain value.
 fn env(deployment: &Deployment) -> BTreeMap<&str, &str> {
     let env = model(deployment).env.iter().flatten();
     env.filter_map(|variable| Some((variable.name.as_str(), variable.value.as_deref()?))).collect()
@@ -90,7 +90,7 @@ fn the_endpoint_names_the_service_and_its_port() {
 }
 
 #[test]
-fn connections_stay_open_only_when_asked_for() {
+fn connections_stay_open_only_on_request() {
     for runtime in ["mlflow", "mlserver"] {
         let closes = |keep_alive: &str| {
             let fixture = Fixture::serving(&format!("runtime: {runtime}\n{keep_alive}"));
@@ -105,7 +105,7 @@ fn connections_stay_open_only_when_asked_for() {
 }
 
 #[test]
-fn the_users_variables_win_over_ours_and_come_after_them() {
+fn user_variables_override_ours_and_come_after_them() {
     let fixture = Fixture::serving("env: [{name: A, value: a}, {name: HOME, value: /home}]");
     let deployment = deploy(&fixture);
     let names: Vec<_> = model(&deployment).env.iter().flatten().map(|variable| &variable.name).collect();
@@ -141,7 +141,7 @@ fn a_pod_has_time_to_drain() {
     assert!(grace > pre_stop + shutdown.parse::<i64>().unwrap());
 }
 
-/// The rules of the Pod Security Standard `restricted` that a pod can break by what Laurel renders.
+/// Returns the rules of the Pod Security Standard `restricted` that a rendered pod breaks.
 /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
 fn breaches(pod: &PodSpec) -> Vec<&'static str> {
     let of_pod = pod.security_context.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is desired, checked and with its references followed.
+//! The desired state, validated and with its references followed.
 
 use jiff::SignedDuration;
 use kube::{ResourceExt, core::Duration};
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Subject<'_> {
-    /// What is desired. `blocker` is what blocks work on it.
+    /// Returns the desired state; `blocker` is what blocks work on it.
     #[must_use]
     pub fn intent(&self, blocker: Option<Blocker>) -> Intent {
         let (alias, spec) = (self.object, self.spec());
@@ -82,7 +82,7 @@ fn smoke_test_intent(serving: &Serving, smoke_test: &SmokeTest) -> SmokeTestInte
     }
 }
 
-/// How long the model server may work on a request, where `spec.serving.env` sets that.
+/// Returns the model server's request timeout, if `spec.serving.env` sets one.
 fn server_timeout(serving: &Serving) -> SignedDuration {
     const SECONDS: &str = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT";
     let set = serving.env.iter().rev().find(|variable| variable.name == SECONDS);
@@ -94,7 +94,7 @@ fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(std_duration(duration)).unwrap_or(SignedDuration::MAX)
 }
 
-/// What an annotation says, if it says anything; one line, and not too long for a status.
+/// Returns the value of an annotation, if not empty: one line, shortened for a status.
 fn annotation_text(alias: &ModelAlias, annotation: &str) -> Option<String> {
     const MAX: usize = 250;
     let text = alias.annotations().get(annotation)?.trim();
@@ -102,7 +102,7 @@ fn annotation_text(alias: &ModelAlias, annotation: &str) -> Option<String> {
     (!line.is_empty()).then(|| shortened(&line, MAX))
 }
 
-/// What chooses the version, where that is neither a person nor the alias in the registry.
+/// Returns the follower, if neither the spec nor the alias in the registry chooses the version.
 #[must_use]
 pub fn follower(spec: &ModelAliasSpec) -> Option<Follower> {
     let follow = spec.follow.as_ref().filter(|_| spec.version.is_none())?;
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smoke_test_takes_as_long_as_the_model_server_may() {
+    fn a_smoke_test_waits_as_long_as_the_model_server_may_take() {
         let table = [
             ("[]", 60),
             ("[{name: MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT, value: '300'}]", 300),

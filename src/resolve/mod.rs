@@ -1,6 +1,7 @@
-//! Follows the references of a ModelAlias, once: what a reconcile is about.
+//! Follows the references of a ModelAlias, once for each reconcile.
 //!
-//! Pure but for what it looks up: the watched objects, the polled registries and what this process remembers are handed in.
+//! Pure except for lookups in what is passed in: the watched objects, the polled registries and what this
+//! process remembers.
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ pub use registry_choice::{ClusterObjects, RegistryObjects, is_default};
 /// A model in its registry.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// Its name there.
+    /// Its name in the registry.
     pub name: ModelName,
     /// The registry.
     pub registry: Arc<PolledRegistry>,
@@ -58,7 +59,7 @@ impl References<'_> {
     /// The registry that a RegisteredModel uses.
     ///
     /// # Errors
-    /// When there is none of that name, or no default, or the namespace may not use it.
+    /// When there is no registry of that name, or no default, or the namespace may not use it.
     pub fn registry_of(&self, model: &RegisteredModel) -> Result<Arc<PolledRegistry>, ReasonMessage> {
         let key = self.registry_objects.key(model)?;
         let (reason, message) = match self.registries.look_up(&key) {
@@ -70,7 +71,8 @@ impl References<'_> {
             Lookup::Unknown | Lookup::Unusable => (
                 Reason::ModelRegistryNotFound,
                 format!(
-                    "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see its conditions",
+                    "the registry of the RegisteredModel {:?}: there is no usable {key}; create it, or see \
+                     its conditions",
                     model.name_any()
                 ),
             ),
@@ -81,14 +83,17 @@ impl References<'_> {
     /// Follows `modelRef` and `registryRef`.
     ///
     /// # Errors
-    /// Which object is missing or cannot be parsed.
+    /// When an object is missing or cannot be parsed.
     pub fn follow(&self, alias: &ModelAlias) -> Result<Model, ReasonMessage> {
         let (namespace, name) = (alias.namespace().unwrap_or_default(), &alias.spec.model_ref.name);
         let reference = ObjectRef::<Guarded<RegisteredModel>>::new(name).within(&namespace);
         let model = self.models.get(&reference).ok_or_else(|| {
             ReasonMessage::new(
                 Reason::RegisteredModelNotFound,
-                format!("spec.modelRef: there is no RegisteredModel {name:?} in the namespace {namespace:?}; create it"),
+                format!(
+                    "spec.modelRef: there is no RegisteredModel {name:?} in the namespace \
+                     {namespace:?}; create it"
+                ),
             )
         })?;
         let model = model.0.as_ref().map_err(|error| {
@@ -105,14 +110,14 @@ impl References<'_> {
     }
 }
 
-/// What this process knows of a ModelAlias beside the object itself.
+/// What this process knows of a ModelAlias beyond the object itself.
 #[derive(Clone, Debug, Default)]
 pub struct Remembered {
     /// The newest status that was written or watched.
     pub status: ModelAliasStatus,
-    /// Where its references led, if it is being deleted.
+    /// The model that its references led to, if it is being deleted.
     pub model: Option<Model>,
-    /// Since when it is being deleted.
+    /// When its deletion began.
     pub deleting_since: Option<Timestamp>,
 }
 
@@ -125,15 +130,15 @@ pub struct Subject<'a> {
     pub uid: String,
     /// The newest status that this process knows.
     pub status: ModelAliasStatus,
-    /// Since when it is being deleted, as far as this process knows.
+    /// When this process first saw it in deletion.
     pub deleting_since: Option<Timestamp>,
     /// Its model and registry, or why they are not known.
     pub model: Result<Model, ReasonMessage>,
 }
 
 impl<'a> Subject<'a> {
-    /// Follows the references of `object`. Where they lead nowhere while it is being deleted, the model is the one that they
-    /// led to before: with its namespace, the objects it refers to may be gone first.
+    /// Follows the references of `object`. If they cannot be followed during its deletion, the last known
+    /// model is used: when a namespace is deleted, the objects it refers to may be deleted first.
     #[must_use]
     pub fn resolve(object: &'a ModelAlias, references: References<'_>, remembered: Remembered) -> Self {
         let model = references.follow(object).or_else(|cause| remembered.model.ok_or(cause));
@@ -144,7 +149,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// With nothing remembered.
+    /// Creates one with nothing remembered.
     #[must_use]
     pub fn new(object: &'a ModelAlias, model: Result<Model, ReasonMessage>) -> Self {
         Self {
@@ -157,19 +162,19 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// What the user asks for.
+    /// Returns the spec.
     #[must_use]
     pub fn spec(&self) -> &'a ModelAliasSpec {
         &self.object.spec
     }
 
-    /// Its metadata.
+    /// Returns the metadata.
     #[must_use]
     pub fn metadata(&self) -> &'a ObjectMeta {
         &self.object.metadata
     }
 
-    /// Names it in Events.
+    /// Returns the reference for Events.
     #[must_use]
     pub fn reference(&self) -> ObjectReference {
         self.object.object_ref(&())
@@ -178,12 +183,12 @@ impl<'a> Subject<'a> {
     /// The model and its registry.
     ///
     /// # Errors
-    /// Why they are not known.
+    /// When they are not known.
     pub fn known_model(&self) -> Result<&Model, ReasonMessage> {
         self.model.as_ref().map_err(Clone::clone)
     }
 
-    /// The name of one of its aliases in the registry.
+    /// Returns the name of one of its aliases in the registry.
     #[must_use]
     pub fn alias(&self, role: AliasRole) -> Option<&AliasName> {
         match role {
@@ -200,7 +205,8 @@ impl<'a> Subject<'a> {
         kept.filter(|kept| self.spec().previous_alias.as_ref() != Some(kept))
     }
 
-    /// Everything that its objects are rendered from; `None` without `spec.serving` or without a model.
+    /// Returns everything that its objects are rendered from; `None` without `spec.serving` or without a
+    /// model.
     #[must_use]
     pub fn rendering(&self) -> Option<Rendering<'_>> {
         let model = self.model.as_ref().ok()?;
@@ -215,8 +221,8 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Everything that its Service is rendered from; `None` without `spec.serving`. The model may be unknown: then the Service keeps
-    /// the name that was known last.
+    /// Returns everything that its Service is rendered from; `None` without `spec.serving`. If the model is
+    /// unknown, the Service keeps the last known name.
     #[must_use]
     pub fn service_rendering(&self) -> Option<ServiceRendering<'_>> {
         Some(ServiceRendering {
@@ -229,14 +235,15 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// The name of the model that it serves. That stays the one that it has served, whatever its references lead to by now.
+    /// Returns the name of the model that it serves: the one that it has served, even if its references lead
+    /// elsewhere by now.
     fn model_name(&self) -> Option<&str> {
         let known = self.status.model_name.as_deref();
         let followed = self.model.as_ref().ok().map(|model| model.name.as_str());
         known.filter(|_| self.status.version.is_some()).or(followed).or(known)
     }
 
-    /// What its status says of the object itself; `counted` is whose pods the status counts.
+    /// Returns the parts of its status about the object itself; `counted` is whose pods the status counts.
     #[must_use]
     pub fn identity(&self, counted: Traffic) -> SubjectStatus {
         let version = match counted {
@@ -258,7 +265,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The promotion rules for an alias.
+/// Returns the promotion rules for an alias.
 pub(crate) fn rules_for(promotion: &[PromotionRule], alias: &AliasName) -> Vec<PromotionRule> {
     promotion.iter().filter(|rule| rule.aliases.contains(alias)).cloned().collect()
 }
@@ -271,8 +278,8 @@ mod tests {
     #[test]
     fn the_selector_selects_what_the_status_counts() {
         let alias: ModelAlias = serde_yaml::from_str(
-            "{metadata: {name: champion, namespace: risk, uid: u}, spec: {modelRef: {name: fraud}, alias: champion, \
-              serving: {image: i}}}",
+            "{metadata: {name: champion, namespace: risk, uid: u}, spec: {modelRef: {name: fraud}, alias: \
+             champion, serving: {image: i}}}",
         )
         .unwrap();
         let unknown = Err(ReasonMessage::new(Reason::RegisteredModelNotFound, "create it"));

@@ -1,4 +1,4 @@
-//! Which registry a RegisteredModel uses: the one that it names, or the default.
+//! The registry of a RegisteredModel: the one that it names, or the default.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -22,11 +22,11 @@ use crate::{
 pub struct RegistryObjects {
     /// All `ModelRegistries`.
     pub namespaced: Store<Guarded<ModelRegistry>>,
-    /// Those of the whole cluster; `None` where Laurel watches one namespace only.
+    /// Those of the whole cluster; `None` if Laurel watches one namespace only.
     pub cluster: Option<ClusterObjects>,
 }
 
-/// The `ClusterModelRegistries`, and the namespaces that may use them or not.
+/// The `ClusterModelRegistries`, and the namespaces.
 #[derive(Clone, Debug)]
 pub struct ClusterObjects {
     /// All `ClusterModelRegistries`.
@@ -39,7 +39,7 @@ impl RegistryObjects {
     /// The registry that a RegisteredModel uses.
     ///
     /// # Errors
-    /// When it names none and there is no default, or it may not use the one that it names.
+    /// When it names none and there is no default, or may not use the one that it names.
     pub fn key(&self, model: &RegisteredModel) -> Result<RegistryKey, ReasonMessage> {
         let namespace = model.namespace().unwrap_or_default();
         match &model.spec.registry_ref {
@@ -56,8 +56,8 @@ impl RegistryObjects {
     fn named_in_cluster(&self, namespace: &str, name: &str) -> Result<RegistryKey, ReasonMessage> {
         let Some(cluster) = &self.cluster else {
             let message = format!(
-                "spec.registryRef names the ClusterModelRegistry {name:?}, but this Laurel is installed for one namespace and \
-                 reads no ClusterModelRegistries; name a ModelRegistry"
+                "spec.registryRef names the ClusterModelRegistry {name:?}, but this Laurel is installed for \
+                 one namespace and reads no ClusterModelRegistries; name a ModelRegistry"
             );
             return Err(ReasonMessage::new(Reason::RegistryNotAllowed, message));
         };
@@ -68,7 +68,8 @@ impl RegistryObjects {
         }
     }
 
-    /// The registry for objects of a namespace that name none: its own default, then the cluster's.
+    /// Returns the registry for objects of a namespace that name none: the namespace's default, then the
+    /// cluster's.
     fn default(&self, namespace: &str) -> Option<RegistryKey> {
         let of_namespace = self.namespaced.state();
         let own = of_namespace.iter().filter(|object| object.namespace().as_deref() == Some(namespace));
@@ -87,16 +88,17 @@ impl RegistryObjects {
         let all = self.cluster.as_ref().map(|cluster| cluster.registries.state()).unwrap_or_default();
         if let Some(closed) = newest_default(all.iter().map(AsRef::as_ref)) {
             let message = format!(
-                "the RegisteredModel {name:?} names no registry, and the default ClusterModelRegistry {:?} does not allow the \
-                 namespace {namespace:?} (spec.allowedNamespaces); label the namespace, or set spec.registryRef",
+                "the RegisteredModel {name:?} names no registry, and the default ClusterModelRegistry {:?} \
+                 does not allow the namespace {namespace:?} (spec.allowedNamespaces); label the namespace, \
+                 or set spec.registryRef",
                 closed.name_any()
             );
             return ReasonMessage::new(Reason::RegistryNotAllowed, message);
         }
         let message = format!(
-            "the RegisteredModel {name:?} names no registry, and there is no default; set spec.registryRef, or set the \
-             annotation {DEFAULT_ANNOTATION}: \"true\" on a ModelRegistry of the namespace {namespace:?} or on a \
-             ClusterModelRegistry"
+            "the RegisteredModel {name:?} names no registry, and there is no default; set spec.registryRef, \
+             or set the annotation {DEFAULT_ANNOTATION}: \"true\" on a ModelRegistry of the namespace \
+             {namespace:?} or on a ClusterModelRegistry"
         );
         ReasonMessage::new(Reason::RegistryNotConfigured, message)
     }
@@ -115,7 +117,7 @@ impl RegistryObjects {
         }
     }
 
-    /// The default that takes the place of this one: a newer one in the same namespace, or in the cluster.
+    /// Returns the default that overrides this one: a newer one in the same namespace, or in the cluster.
     #[must_use]
     pub fn newer_default(&self, key: &RegistryKey) -> Option<String> {
         let (chosen, this) = match key {
@@ -132,7 +134,7 @@ impl RegistryObjects {
         chosen.filter(|chosen| chosen != this)
     }
 
-    /// The other defaults beside this one, whose conditions depend on it.
+    /// Returns the other defaults, whose conditions depend on this one.
     #[must_use]
     pub fn defaults_beside(&self, key: &RegistryKey) -> Vec<RegistryKey> {
         let mut others = match key {
@@ -155,7 +157,7 @@ impl RegistryObjects {
         others
     }
 
-    /// Whether a RegisteredModel may have to look for its registry again when the object of this one changes.
+    /// Whether a change of this registry's object may change the registry of a RegisteredModel.
     #[must_use]
     pub fn may_concern(&self, key: &RegistryKey, model: &RegisteredModel) -> bool {
         match (&model.spec.registry_ref, key) {
@@ -174,15 +176,16 @@ impl RegistryObjects {
 }
 
 impl ClusterObjects {
-    /// Whether a namespace may use a registry, or why not. One that cannot be read forbids nothing: it is not
-    /// usable anyway.
+    /// Checks that a namespace may use a registry. One that cannot be parsed denies nothing: it is not usable
+    /// anyway.
     fn allows(&self, object: &Guarded<ClusterModelRegistry>, namespace: &str) -> Result<(), String> {
         let Ok(object) = &object.0 else { return Ok(()) };
         let Some(allowed) = &object.spec.allowed_namespaces else { return Ok(()) };
         let name = object.name_any();
         let selector = Selector::try_from(allowed.selector.clone()).map_err(|error| {
             format!(
-                "the ClusterModelRegistry {name:?} allows no namespace: spec.allowedNamespaces.selector: {error}"
+                "the ClusterModelRegistry {name:?} allows no namespace: spec.allowedNamespaces.selector: \
+                 {error}"
             )
         })?;
         let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|it| it.labels().clone());
@@ -190,8 +193,8 @@ impl ClusterObjects {
             return Ok(());
         }
         Err(format!(
-            "the ClusterModelRegistry {name:?} does not allow the namespace {namespace:?} (spec.allowedNamespaces); label \
-             the namespace, or name another registry"
+            "the ClusterModelRegistry {name:?} does not allow the namespace {namespace:?} \
+             (spec.allowedNamespaces); label the namespace, or name another registry"
         ))
     }
 }
@@ -202,8 +205,8 @@ pub fn is_default(object: &impl ResourceExt) -> bool {
     object.annotations().get(DEFAULT_ANNOTATION).is_some_and(|value| value == "true")
 }
 
-/// The newest of those that are marked as the default, and of equally old ones the first by name, as
-/// Kubernetes chooses among `StorageClasses`.
+/// Returns the newest object that is marked as the default. Ties go to the first by name, as with
+/// `StorageClasses`.
 fn newest_default<'a, K: ResourceExt + 'a>(objects: impl Iterator<Item = &'a K>) -> Option<&'a K> {
     let rank =
         |object: &&K| (object.creation_timestamp().map(|time| time.0), std::cmp::Reverse(object.name_any()));
@@ -240,8 +243,9 @@ mod tests {
     fn registry(kind: &str, place: &str, name: &str, age: usize, marked: &str, rest: &str) -> String {
         let at = AT[age];
         format!(
-            "{{apiVersion: laurel.dev/v1alpha1, kind: {kind}, metadata: {{{place} name: {name}, creationTimestamp: '{at}', \
-             annotations: {{laurel.dev/default: '{marked}'}}}}, spec: {{mlflow: {{url: 'http://{name}'}}{rest}}}}}"
+            "{{apiVersion: laurel.dev/v1alpha1, kind: {kind}, metadata: {{{place} name: {name}, \
+             creationTimestamp: '{at}', annotations: {{laurel.dev/default: '{marked}'}}}}, spec: {{mlflow: \
+             {{url: 'http://{name}'}}{rest}}}}}"
         )
     }
 
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_defaults_the_newest_is_taken_and_of_equally_old_ones_the_first_by_name() {
+    fn the_newest_default_is_used_and_ties_go_to_the_first_by_name() {
         let two = objects(&[own("a", 1, "true"), own("b", 2, "true"), own("c", 0, "true")], &[]);
         assert_eq!(key(&two, "risk", "{}").unwrap(), "ModelRegistry risk/b");
         let known = |name: &str| RegistryKey::Object { namespace: "risk".into(), name: name.into() };
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_uses_only_what_allows_it() {
+    fn a_namespace_uses_only_registries_that_allow_it() {
         let only = ", allowedNamespaces: {selector: {matchLabels: {mlops: 'yes'}}}";
         let all = ", allowedNamespaces: {selector: {}}";
         let closed = objects(&[], &[shared("mlflow", 0, "true", only)]);
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn laurel_for_one_namespace_knows_no_registry_of_the_cluster() {
+    fn laurel_for_one_namespace_uses_no_cluster_registry() {
         let mut objects = objects(&[], &[shared("mlflow", 0, "true", "")]);
         objects.cluster = None;
         let named = "{registryRef: {kind: ClusterModelRegistry, name: mlflow}}";

@@ -1,11 +1,11 @@
-//! Writes to the registry. `MLflow` has no compare-and-set, so an alias is read once more right before it is written.
+//! Alias writes. `MLflow` has no compare-and-set, so an alias is read again right before it is written.
 //!
-//! An alias is set beside the passes: a registry that is slow to answer must not hold up the next change of traffic. The
-//! end of a write wakes the ModelAlias, and what the registry names then is read like any other fact.
+//! An alias is set beside the reconciles: a slow registry must not hold up the next change of traffic. The
+//! end of a write wakes the ModelAlias, and its result is read from the registry like any other fact.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,17 +21,18 @@ use crate::{
     registry::{Registry, RegistryError},
     resolve::{Model, Subject},
 };
+use parking_lot::{Mutex, MutexGuard};
 
-/// How long a write that failed is not tried again; twice as long after each further failure, up to [`PAUSE_MAX`].
+/// The pause after a failed write; doubled by each further failure, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_mins(5);
-/// A failure after which nobody tried again for so long, though it was time, was settled in another way: the write had been
-/// done, and only its answer was lost; or somebody else did it.
+/// A failure that nobody retried for this long, although it was due, was settled in another way: the write
+/// was done and only its response was lost, or somebody else did it.
 const SETTLED: Duration = Duration::from_mins(1);
 
 type WriteKey = (String, AliasRole);
 
-/// The writes of aliases: those that run, those that failed, and what was written last. Cheap to clone.
+/// Alias writes: running, failed, and last written. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AliasWrites {
     requeue: Requeue,
@@ -46,20 +47,20 @@ struct AliasState {
     written: Option<Version>,
 }
 
-/// Why the last try failed.
+/// Why the last attempt failed.
 #[derive(Clone, Debug)]
 struct FailedWrite {
-    /// What was to be written; `None` for a removal.
+    /// The intended write; `None` for a deletion.
     version: Option<Version>,
     cause: ReasonMessage,
-    /// How many tries failed in a row.
+    /// Number of failures in a row.
     tries: u32,
-    /// When the next one is due.
+    /// When the next attempt is due.
     due: Instant,
 }
 
 impl AliasState {
-    /// Why the last try to write a version failed, if that still counts.
+    /// Returns why the last attempt to write a version failed, if that still counts.
     fn failure(&self, version: Option<Version>, now: Instant) -> Option<&FailedWrite> {
         let counts = |failure: &&FailedWrite| {
             failure.version == version && now.saturating_duration_since(failure.due) < SETTLED
@@ -87,18 +88,19 @@ struct AliasWrite {
 }
 
 impl AliasWrites {
-    /// None yet.
+    /// Creates an empty set.
     #[must_use]
     pub fn new(requeue: Requeue) -> Self {
         Self { requeue, states: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WriteKey, AliasState>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock()
     }
 
-    /// Begins a write, or with no version a removal, unless one of the same alias runs: its end lets everything be decided anew. While tries fail, the
-    /// answer is why the last one did, so that what is told stands still.
+    /// Begins a write, or without a version a deletion, unless one of the same alias is running: its end
+    /// triggers a new decision. While attempts fail, returns the last error, so that the reported message is
+    /// stable.
     pub(crate) fn start(
         &self,
         subject: &Subject<'_>,
@@ -128,16 +130,16 @@ impl AliasWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        failed.map_or(Ok(Effect::Done), |failure| Err(failure.cause))
+        failed.map_or(Ok(Effect::Begun), |failure| Err(failure.cause))
     }
 
-    /// The version that we let one of the two aliases name last, since this operator began.
+    /// Returns the version that this process last set one of the two aliases to.
     #[must_use]
     pub fn last_written(&self, uid: &str, role: AliasRole) -> Option<Version> {
         self.lock().get(&(uid.to_owned(), role))?.written
     }
 
-    /// Whether a write for this ModelAlias runs.
+    /// Whether a write for this ModelAlias is running.
     #[must_use]
     pub fn is_running(&self, uid: &str) -> bool {
         let states = self.lock();
@@ -163,17 +165,18 @@ impl AliasWrite {
             match ended {
                 Ok(()) => {
                     *state = AliasState { written: self.version, ..AliasState::default() };
+                    let version = self.version.map(|version| version.to_string());
                     tracing::info!(
                         model = model.name.as_str(),
                         alias,
-                        version = self.version.map(|version| version.to_string()),
-                        "the alias was written in the registry"
+                        version,
+                        "alias written to the registry"
                     );
                 }
-                // Somebody else was faster; what is there now is decided upon anew.
+                // Another writer was faster; the new state is decided upon again.
                 Err(cause) if cause.reason == Reason::RegistryPending => {}
                 Err(cause) => {
-                    tracing::warn!(model = model.name.as_str(), alias, reason = %cause.reason, message = cause.message, "the alias was not written in the registry");
+                    tracing::warn!(model = model.name.as_str(), alias, reason = %cause.reason, message = cause.message, "alias not written to the registry");
                     state.failed(self.version, cause, Instant::now());
                 }
             }
@@ -200,13 +203,12 @@ fn explain(model: &Model, error: &RegistryError) -> ReasonMessage {
 }
 
 fn name_of<'a>(subject: &'a Subject<'_>, role: AliasRole) -> Result<&'a AliasName, ReasonMessage> {
-    subject
-        .alias(role)
-        .ok_or_else(|| ReasonMessage::new(Reason::AsDesired, "spec.previousAlias was changed meanwhile"))
+    let changed = || ReasonMessage::new(Reason::AsDesired, "spec.previousAlias was changed in the meantime");
+    subject.alias(role).ok_or_else(changed)
 }
 
-/// That the alias still names what the decision was made from. Otherwise what is there now is remembered, and decided
-/// upon anew.
+/// Checks that the alias still names what the decision was based on. Otherwise the new value is remembered
+/// and decided upon again.
 async fn unmoved(
     model: &Model,
     client: &dyn Registry,
@@ -221,11 +223,11 @@ async fn unmoved(
     model.registry.remember_model(&model.name, facts);
     Err(ReasonMessage::new(
         Reason::RegistryPending,
-        format!("the alias {:?} was moved meanwhile; looking again", alias.as_str()),
+        format!("the alias {:?} was moved in the meantime; retrying", alias.as_str()),
     ))
 }
 
-/// Removes an alias. The deletion of the ModelAlias waits for it, so this one is not done beside the pass.
+/// Deletes an alias. The deletion of the ModelAlias waits for it, so it runs within the reconcile.
 pub(crate) async fn delete_alias(
     writes: &AliasWrites,
     subject: &Subject<'_>,
@@ -236,7 +238,7 @@ pub(crate) async fn delete_alias(
     if writes.is_running(&subject.uid) {
         return Err(ReasonMessage::new(
             Reason::RegistryPending,
-            "an alias is being set at this moment; looking again when it is",
+            "an alias write is in progress; retrying when it is done",
         ));
     }
     let name = name_of(subject, role)?;

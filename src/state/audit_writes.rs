@@ -1,13 +1,15 @@
-//! Writes entries of the history into the tags of versions in the registry, beside the passes: neither traffic nor the alias
-//! waits for it. The end of a write wakes the ModelAlias, and the next pass notes it in the status.
+//! Audit writes: history entries are written to the tags of versions beside the reconciles, so neither
+//! traffic nor the alias waits. The end of a write wakes the ModelAlias, and the next reconcile updates the
+//! status.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Effect;
 use crate::{
@@ -24,11 +26,11 @@ use crate::{
     resolve::{Model, Subject},
 };
 
-/// How long after a failure it is not tried again; twice as long after each further one, up to [`PAUSE_MAX`].
+/// The pause after a failed write; doubled by each further failure, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_mins(5);
 
-/// The writes of records, by the ModelAlias's UID. Cheap to clone.
+/// Audit writes, by the ModelAlias's UID. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AuditWrites {
     requeue: Requeue,
@@ -38,12 +40,12 @@ pub struct AuditWrites {
 #[derive(Debug, Default)]
 struct AuditState {
     running: bool,
-    /// What the status does not say yet.
+    /// Results that are not in the status yet.
     settled: BTreeMap<Timestamp, Recorded>,
     failure: Option<FailedAudit>,
 }
 
-/// Why the last try failed.
+/// Why the last attempt failed.
 #[derive(Debug)]
 struct FailedAudit {
     cause: ReasonMessage,
@@ -57,24 +59,25 @@ struct AuditWrite {
     owner: AliasKey,
     model: Model,
     version: Version,
-    /// What the version's pods loaded. A number that means another model by now is not what was live.
+    /// The model that the version's pods loaded. A number that refers to another model by now is not the one
+    /// that was live.
     model_uri: Option<ModelUri>,
     entry: LogEntry,
     writes: AuditWrites,
 }
 
 impl AuditWrites {
-    /// None yet.
+    /// Creates an empty set.
     #[must_use]
     pub fn new(requeue: Requeue) -> Self {
         Self { requeue, states: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, AuditState>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock()
     }
 
-    /// What became of the entries that the status calls pending.
+    /// Returns the results for entries that are pending in the status.
     #[must_use]
     pub fn outbox(&self, uid: &str, known: &ModelAliasStatus) -> Outbox {
         let mut states = self.lock();
@@ -87,7 +90,7 @@ impl AuditWrites {
         Outbox { settled: state.settled.clone(), error }
     }
 
-    /// Begins the write of an entry, unless one runs or the last one failed a moment ago.
+    /// Begins the write of an entry, unless one is running or the last one failed a moment ago.
     pub(crate) fn start(
         &self,
         subject: &Subject<'_>,
@@ -119,7 +122,7 @@ impl AuditWrites {
             writes: self.clone(),
         };
         tokio::spawn(write.run());
-        Effect::Done
+        Effect::Begun
     }
 
     /// Forgets the writes of a ModelAlias that is gone.
@@ -134,17 +137,18 @@ impl AuditWrite {
         let (model, version) = (self.model.name.as_str(), self.version);
         {
             let mut states = self.writes.lock();
-            // One that was forgotten meanwhile is not taken up again.
+            // A ModelAlias that was forgotten in the meantime is not added again.
             let Some(state) = states.get_mut(&self.uid) else { return };
             state.running = false;
             match ended {
                 Ok(recorded) => {
-                    tracing::info!(model, %version, ?recorded, "the history was written into the version's tags");
+                    tracing::info!(model, %version, ?recorded, "audit log written to the version's tags");
                     state.settled.insert(self.entry.at, recorded);
                     state.failure = None;
                 }
                 Err(cause) => {
-                    tracing::warn!(model, %version, reason = %cause.reason, message = cause.message, "the history was not written into the version's tags");
+                    tracing::warn!(model, %version, reason = %cause.reason, message = cause.message, "audit \
+                         log not written to the version's tags");
                     let tries = state.failure.take().map_or(0, |failure| failure.tries);
                     let pause = PAUSE.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
                     state.failure =

@@ -1,12 +1,10 @@
-//! What is remembered of single objects between passes, because the cluster does not say it, or not yet.
+//! Per-object memory between reconciles, of what the cluster does not show, or not yet.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     api::{ModelAlias, ModelAliasStatus, RegisteredModel},
@@ -14,21 +12,22 @@ use crate::{
     resolve::{Model, Remembered, Subject},
 };
 
-/// What is remembered, by UID.
+/// The memory, by UID.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Where each ModelAlias with a finalizer led.
+    /// The model of each ModelAlias with a finalizer.
     models: Mutex<HashMap<String, Model>>,
     /// The registry of each RegisteredModel with a finalizer.
     registries: Mutex<HashMap<String, Arc<PolledRegistry>>>,
-    /// Each ModelAlias's status as it was last written, with the revision of that write, until the watch shows it.
+    /// Each ModelAlias's last written status, with the resource version of that write, until the watch shows
+    /// it.
     statuses: Mutex<HashMap<String, (u64, ModelAliasStatus)>>,
-    /// When each object that is being deleted was first seen so.
+    /// When each object was first seen in deletion.
     deletions: Mutex<HashMap<String, Timestamp>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn revision(alias: &ModelAlias) -> u64 {
@@ -36,7 +35,7 @@ fn revision(alias: &ModelAlias) -> u64 {
 }
 
 impl Memory {
-    /// Remembers where a ModelAlias leads, for as long as its deletion needs it.
+    /// Remembers the model of a ModelAlias, as long as its deletion needs it.
     pub fn remember_model(&self, subject: &Subject<'_>) {
         let has_finalizer = subject.metadata().finalizers.as_ref().is_some_and(|all| !all.is_empty());
         if !has_finalizer {
@@ -46,19 +45,19 @@ impl Memory {
         }
     }
 
-    /// Where an alias led when it was last known.
+    /// Returns the last known model of an alias.
     fn model(&self, alias: &ModelAlias) -> Option<Model> {
         locked(&self.models).get(&alias.uid()?).cloned()
     }
 
-    /// Remembers the registry of a model, for as long as its deletion needs it.
+    /// Remembers the registry of a model, as long as its deletion needs it.
     pub fn remember_registry(&self, model: &RegisteredModel, registry: &Arc<PolledRegistry>) {
         if let Some(uid) = model.uid().filter(|_| !model.finalizers().is_empty()) {
             locked(&self.registries).insert(uid, registry.clone());
         }
     }
 
-    /// The registry of a model when it was last known.
+    /// Returns the last known registry of a model.
     #[must_use]
     pub fn registry(&self, model: &RegisteredModel) -> Option<Arc<PolledRegistry>> {
         locked(&self.registries).get(&model.uid()?).cloned()
@@ -72,8 +71,8 @@ impl Memory {
         }
     }
 
-    /// Since when an object is being deleted, as far as this operator knows. `deletionTimestamp` is by another clock, and an
-    /// operator that did not run meanwhile has still to do its part.
+    /// Returns when this process first saw an object in deletion. `deletionTimestamp` comes from another
+    /// clock, and an operator that was not running since then still has to do its part.
     pub fn deleting_since(&self, object: &impl ResourceExt, now: Timestamp) -> Timestamp {
         *locked(&self.deletions).entry(object.uid().unwrap_or_default()).or_insert(now)
     }
@@ -85,7 +84,7 @@ impl Memory {
         }
     }
 
-    /// What is known of a ModelAlias beside the object itself.
+    /// Returns what is known of a ModelAlias beyond the object itself.
     #[must_use]
     pub fn recall(&self, alias: &ModelAlias, now: Timestamp) -> Remembered {
         let is_ending = alias.metadata.deletion_timestamp.is_some();
@@ -96,8 +95,8 @@ impl Memory {
         }
     }
 
-    /// The newest status that is known. The watch may lag behind our own writes, and a decision made from an older status
-    /// would undo what the newer one remembers.
+    /// Returns the newest known status. The watch may lag behind our own writes, and a decision based on an
+    /// older status would undo newer changes.
     #[must_use]
     pub fn latest_status(&self, alias: &ModelAlias) -> ModelAliasStatus {
         let uid = alias.uid().unwrap_or_default();

@@ -1,10 +1,11 @@
-//! What this process knows and the cluster does not. Losing it is safe: the next process finds out again.
+//! State of this process that is not in the cluster. Losing it is safe: the next process finds out again.
 //!
 //! ```text
 //! smoke_tests   smoke tests that run, and their results
 //! alias_writes  aliases that are being set in registries
 //! audit_writes  history entries that are being written into the tags of versions
 //! memory        the newest status we wrote, and what a deletion still needs
+//! reads         reads of single versions, and their last answers
 //! throttle      limits on failed reconciles and on writes that another client reverts
 //! ```
 #![allow(
@@ -16,16 +17,20 @@
 pub mod alias_writes;
 pub mod audit_writes;
 mod memory;
+mod reads;
 pub mod smoke_tests;
 mod throttle;
 
 pub use memory::Memory;
+pub use reads::{ReadKey, Reads};
 pub use throttle::{Revision, Throttle};
 
-/// What came of an action that did not fail.
+/// The result of an action that did not fail.
 pub enum Effect {
-    /// It is done; what runs beside the reconcile is begun.
+    /// It is done.
     Done,
+    /// It has just begun, and runs beside the reconcile.
+    Begun,
     /// It was begun before and has not ended.
     UnderWay,
 }

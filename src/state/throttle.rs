@@ -2,27 +2,26 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use kube::ResourceExt;
-use tokio::sync::Notify;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     api::{ModelAlias, RETRY_ANNOTATION, names::Version},
     decide::Action,
 };
 
-/// The least time between a failed reconcile and the next one with the same desired state, and between two writes of which
-/// another client reverted the first. A failure changes the status, and a reverted write changes the cluster: either would
-/// begin the next reconcile at once.
+/// Minimum time between a failed reconcile and the next one for the same desired state, and between two
+/// writes of which another client reverted the first. A failure changes the status, and a reverted write
+/// changes the cluster: either would trigger the next reconcile at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// For how long reverted writes count as one contention.
+/// How long reverted writes count as one contention.
 const CONTENTION: Duration = Duration::from_secs(10);
 
-/// How often the same is written in one contention before a person hears of it.
+/// How many times the same write is repeated in one contention before it is reported.
 const OFTEN: u32 = 4;
 
 /// What was written or failed a moment ago, by the UID of the ModelAlias.
@@ -32,7 +31,7 @@ pub struct Throttle {
     written: Mutex<HashMap<String, Writes>>,
 }
 
-/// The desired state, as far as one differs from another.
+/// Identifies a desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revision {
     generation: Option<i64>,
@@ -41,25 +40,19 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// What `alias` asks for; `target` is the version that this leads to.
+    /// Returns the desired state of `alias`; `target` is the version that it leads to.
     #[must_use]
     pub fn of(alias: &ModelAlias, target: Option<Version>) -> Self {
         let retry = alias.annotations().get(RETRY_ANNOTATION).cloned();
         Self { generation: alias.metadata.generation, retry, target }
     }
-
-    fn is_asked_by(&self, alias: &ModelAlias) -> bool {
-        *self == Self::of(alias, self.target)
-    }
 }
 
-/// What was written for one desired state.
+/// The writes for one desired state.
 #[derive(Debug, Default)]
 struct Writes {
     revision: Revision,
     newest: Vec<RecentWrite>,
-    /// Ends a pause when something else is desired.
-    changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -70,7 +63,7 @@ struct RecentWrite {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn uid(alias: &ModelAlias) -> String {
@@ -81,7 +74,7 @@ fn left(since: Instant) -> Option<Duration> {
     PAUSE.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
 }
 
-/// Whether an action writes to the cluster, where another client may write the same object.
+/// Whether an action writes to an object in the cluster that another client may write as well.
 fn can_be_reverted(action: &Action) -> bool {
     match action {
         Action::SetFinalizer { .. }
@@ -97,11 +90,12 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::SmokeTest { .. }
         | Action::SetAlias { .. }
         | Action::DeleteAlias { .. }
-        | Action::Record { .. } => false,
+        | Action::WriteAudit { .. } => false,
     }
 }
 
-/// Whether a write itself replaces an earlier one, so that writing the earlier one again does not mean that somebody reverted it.
+/// Whether a write replaces an earlier one, so that repeating the earlier one does not mean that somebody
+/// reverted it.
 fn replaces(action: &Action, earlier: &Action) -> bool {
     match (action, earlier) {
         (Action::Route(_) | Action::DeleteService, Action::Route(_) | Action::DeleteService)
@@ -109,7 +103,7 @@ fn replaces(action: &Action, earlier: &Action) -> bool {
         (Action::Protect(_) | Action::DeleteBudget, Action::Protect(_) | Action::DeleteBudget) => {
             action != earlier
         }
-        // A change of size leaves what was applied before as it is.
+        // A change of size does not replace an applied object.
         (Action::Scale { .. }, Action::Apply { .. }) => false,
         (
             Action::Apply { version, .. } | Action::Scale { version, .. } | Action::Delete { version },
@@ -127,7 +121,8 @@ impl Throttle {
         locked(&self.failed).insert(uid(alias), (Instant::now(), revision));
     }
 
-    /// How long the next reconcile has to wait, because the last one failed a moment ago with the same desired state.
+    /// Returns how long the next reconcile has to wait because the last one for the same desired state failed
+    /// a moment ago.
     #[must_use]
     pub fn after_failure(&self, alias: &ModelAlias, revision: &Revision) -> Option<Duration> {
         let failed = locked(&self.failed);
@@ -135,7 +130,7 @@ impl Throttle {
         left(*at).filter(|_| failed_with == revision)
     }
 
-    /// Begins to write for a desired state. What was written for another one was not reverted by anybody.
+    /// Begins writes for a desired state, and drops those for another one: Laurel itself replaces them.
     pub fn begin(&self, uid: &str, revision: &Revision) {
         let mut written = locked(&self.written);
         let writes = written.entry(uid.to_owned()).or_default();
@@ -145,33 +140,15 @@ impl Throttle {
         }
     }
 
-    /// Ends a pause of `alias` when it asks for something else by now.
-    pub fn changed(&self, alias: &ModelAlias) {
-        if let Some(writes) = locked(&self.written).get(&uid(alias))
-            && !writes.revision.is_asked_by(alias)
-        {
-            writes.changed.notify_waiters();
-        }
-    }
-
-    /// Waits before a write that another client reverted a moment ago. Returns false when something else is desired by then: what
-    /// was decided before is not written any more.
-    pub async fn may_write(&self, uid: &str, action: &Action) -> bool {
-        let Some((pause, changed)) = self.pause(uid, action) else { return true };
-        tokio::select! {
-            () = tokio::time::sleep(pause) => true,
-            () = changed.notified() => false,
-        }
-    }
-
-    fn pause(&self, uid: &str, action: &Action) -> Option<(Duration, Arc<Notify>)> {
+    /// How long a write has to wait, because another client reverted the same one a moment ago.
+    #[must_use]
+    pub fn pause(&self, uid: &str, action: &Action) -> Option<Duration> {
         let written = locked(&self.written);
-        let writes = written.get(uid)?;
-        let before = writes.newest.iter().find(|written| written.action == *action)?;
-        Some((left(before.at)?, writes.changed.clone()))
+        let before = written.get(uid)?.newest.iter().find(|written| written.action == *action)?;
+        left(before.at)
     }
 
-    /// Remembers a write. Returns true when a person is to hear that another client keeps reverting it.
+    /// Remembers a write. Returns true if it should be reported that another client keeps reverting it.
     pub fn done(&self, uid: &str, action: &Action) -> bool {
         if !can_be_reverted(action) {
             return false;
@@ -199,7 +176,8 @@ mod tests {
 
     fn alias(generation: i64) -> ModelAlias {
         serde_yaml::from_str(&format!(
-            "{{metadata: {{name: fraud, uid: u, generation: {generation}}}, spec: {{modelRef: {{name: fraud}}, alias: champion}}}}"
+            "{{metadata: {{name: fraud, uid: u, generation: {generation}}}, spec: {{modelRef: {{name: \
+             fraud}}, alias: champion}}}}"
         ))
         .unwrap()
     }
@@ -244,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn moving_back_and_forth_at_somebodys_request_neither_waits_nor_is_reported() {
+    fn requested_moves_back_and_forth_neither_wait_nor_are_reported() {
         let throttle = Throttle::default();
         for generation in 1..=20 {
             let action = route(1 + u32::try_from(generation % 2).unwrap());
@@ -265,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_way_there_and_back_was_reverted_by_nobody() {
+    fn our_own_failover_and_return_do_not_count_as_reverted() {
         let throttle = Throttle::default();
         throttle.begin("u", &revision(1));
         for number in [1, 2].repeat(10) {
@@ -280,22 +258,13 @@ mod tests {
         assert_eq!(reported, [false, false, false, true]);
     }
 
-    #[tokio::test]
-    async fn another_desired_state_ends_a_pause_at_once() {
+    #[test]
+    fn another_desired_state_ends_a_pause_at_once() {
         let throttle = Throttle::default();
         throttle.begin("u", &revision(1));
         throttle.done("u", &route(2));
-        let paused = throttle.pause("u", &route(2)).unwrap();
-        assert!(paused.0 <= PAUSE);
-        let route = route(2);
-        let waits = throttle.may_write("u", &route);
-        let change = async {
-            tokio::task::yield_now().await;
-            throttle.changed(&alias(1));
-            tokio::task::yield_now().await;
-            throttle.changed(&alias(2));
-        };
-        let (may_write, ()) = tokio::join!(waits, change);
-        assert!(!may_write, "the old decision is written");
+        assert!(throttle.pause("u", &route(2)).is_some_and(|pause| pause <= PAUSE));
+        throttle.begin("u", &revision(2));
+        assert!(!is_paused(&throttle, &route(2)));
     }
 }

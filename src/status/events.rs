@@ -1,4 +1,4 @@
-//! What is worth an Event: the difference between two statuses, told to a person.
+//! Events: the differences between two statuses that people should see.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -21,14 +21,15 @@ pub struct NewEvent {
     pub warning: bool,
     /// The reason, as `kubectl describe` shows it.
     pub reason: String,
-    /// What was done and to what, for instance `PromoteV2FromV1`. Events that agree in reason and action are counted as
-    /// one, with the sentence of the first: so the action tells apart what must not be counted together.
+    /// The action and its object, for instance `PromoteV2FromV1`. Events with equal reason and action are
+    /// counted as one, with the message of the first; so the action distinguishes what must not be counted
+    /// together.
     pub action: String,
-    /// One sentence.
+    /// The message, one sentence.
     pub message: String,
 }
 
-/// The Events of one pass over a ModelAlias.
+/// Returns the Events of one reconcile of a ModelAlias.
 #[must_use]
 pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &Applied) -> Vec<NewEvent> {
     let mut events = Vec::new();
@@ -40,7 +41,7 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
         events.extend(history(entry, after));
     }
     events.extend(before.history.iter().filter_map(|entry| unrecorded(entry, after)));
-    for action in &applied.actions {
+    for action in applied.done.iter().chain(&applied.begun) {
         events.extend(write(action, before));
     }
     if let Some(version) =
@@ -70,11 +71,11 @@ fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<NewEvent> {
     let version = entry.version;
     let from = entry.from.map_or_else(String::new, |from| format!(", from version {from}"));
     let asked = match entry.cause {
-        Cause::Spec => "asked for by spec.version",
-        Cause::Registry => "asked for by the alias in the registry",
+        Cause::Spec => "requested by spec.version",
+        Cause::Registry => "requested by the alias in the registry",
         Cause::Follower => "chosen by spec.follow",
-        Cause::Failure => "because the version that served failed",
-        Cause::Unknown => "for a reason that is not known",
+        Cause::Failure => "because the serving version failed",
+        Cause::Unknown => "for an unknown reason",
     };
     let (reason, warning, done, message) = match entry.outcome {
         Outcome::Promoted => {
@@ -104,11 +105,11 @@ fn history(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<NewEvent> {
     })
 }
 
-/// That something will not be found in the registry's tags.
+/// Reports an entry that will be missing from the registry's tags.
 fn unrecorded(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<NewEvent> {
     let why = match after.history.iter().find(|other| other.at == entry.at).map(|other| other.recorded) {
         _ if entry.recorded != Recorded::Pending => return None,
-        None => "too much waits for the registry, and this was the oldest",
+        None => "too many entries wait for the registry, and this was the oldest",
         Some(Recorded::Impossible) => "the version is gone from the registry, or the registry keeps no tags",
         Some(_) => return None,
     };
@@ -123,10 +124,7 @@ fn unrecorded(entry: &HistoryEntry, after: &ModelAliasStatus) -> Option<NewEvent
         warning: true,
         reason: "NotRecorded".to_owned(),
         action: format!("RecordV{version}"),
-        message: format!(
-            "that version {version} was {happened} at {} cannot be written into its tags in the registry: {why}",
-            entry.at
-        ),
+        message: format!("the audit log lacks that version {version} was {happened} at {}: {why}", entry.at),
     })
 }
 
@@ -143,13 +141,13 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
                 "Starting",
                 "Start",
                 *version,
-                format!("version {version} is being started with {replicas} pods"),
+                format!("starting version {version} with {replicas} pods"),
             )
         }
         Action::SetAlias { role: AliasRole::Main, version, replaces, corrects: true } => {
             let from = replaces.map_or_else(|| "nothing".to_owned(), |from| format!("version {from}"));
             let message =
-                format!("the alias in the registry named {from}; it is put back on version {version}");
+                format!("the alias in the registry names {from} and is being put back on version {version}");
             publish_events("AliasPutBack", "PutAliasBackOn", *version, message)
         }
         Action::DeleteAlias { replaces, .. } => publish_events(
@@ -162,7 +160,7 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
     }
 }
 
-/// That a version met the promotion rules. That it does not is told as the trouble that it is.
+/// Reports that a version met the promotion rules. A version that does not is reported as a warning.
 fn let_in(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewEvent> {
     let find = |status: &ModelAliasStatus| {
         let (type_, reason): (&str, &str) = (ConditionType::GatesPassed.into(), Reason::GatesPassed.into());
@@ -180,7 +178,7 @@ fn let_in(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewEven
     })
 }
 
-/// A trouble that was not there before.
+/// Reports a new problem.
 fn error(before: &ModelAliasStatus, after: &ModelAliasStatus, type_: ConditionType) -> Option<NewEvent> {
     let find = |status: &ModelAliasStatus| {
         let name: &str = type_.into();
@@ -202,13 +200,13 @@ fn error(before: &ModelAliasStatus, after: &ModelAliasStatus, type_: ConditionTy
     })
 }
 
-/// The Events that a change of `Ready` is worth: a trouble that was not there before, or the end of one.
+/// Returns the Events for a change of `Ready`: a new problem, or the end of one.
 #[must_use]
 pub fn readiness_events(before: &[Condition], after: &[Condition], action: &'static str) -> Vec<NewEvent> {
     condition_events(ConditionType::Ready, before, after, action).into_iter().collect()
 }
 
-/// The Event that a change of one condition is worth.
+/// Returns the Event for a change of one condition.
 #[must_use]
 pub fn condition_events(
     type_: ConditionType,

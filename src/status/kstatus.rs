@@ -1,11 +1,11 @@
-//! The three conditions that every object of ours has, as kstatus defines them.
+//! The three kstatus conditions that all of our objects have.
 
 use crate::{
     api::condition::{ConditionType, DesiredCondition, Reason, ReasonMessage},
     decide::Readiness,
 };
 
-/// `Ready`, `Reconciling` and `Stalled`: exactly one of them is true, except while work is suspended.
+/// Returns `Ready`, `Reconciling` and `Stalled`: exactly one of them is true, except while suspended.
 #[must_use]
 pub fn kstatus(readiness: &Readiness) -> Vec<DesiredCondition> {
     let cause = readiness.cause();

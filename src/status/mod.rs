@@ -1,6 +1,6 @@
-//! What is remembered and told: pure functions from what was observed, decided and applied to the next status.
+//! Pure functions from observation, decision and applied actions to the next status and Events.
 //!
-//! Status is computed from the actions that were really done, never from those that were meant to be.
+//! Status is computed from the actions that were performed, never from those that were intended.
 
 mod events;
 mod kstatus;

@@ -1,5 +1,7 @@
 //! The next status of a ModelAlias.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -23,30 +25,34 @@ use crate::{
     },
 };
 
-/// How many entries of the history are kept; more, while they are not in the registry yet.
+/// Number of history entries to keep; more while some are not in the registry yet.
 const HISTORY_MAX: usize = 10;
 const PENDING_MAX: usize = 100;
-/// How much of why a version was rejected its history keeps.
+/// Maximum length of a rejection message in the history.
 const WHY_MAX: usize = 500;
 const REJECTED_MAX: usize = 5;
 
-/// What was really done of a decision.
+/// The actions of a decision that were performed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// The actions that succeeded, in order.
-    pub actions: Vec<Action>,
+    pub done: Vec<Action>,
+    /// The actions that were begun and go on beside the reconcile, in order. Nothing says that they are done.
+    pub begun: Vec<Action>,
+    /// How long the rest has to wait, because another client just reverted the same write.
+    pub postponed: Option<Duration>,
     /// Why the next one did not, if one failed.
     pub failure: Option<ReasonMessage>,
 }
 
-/// What a status says of the object itself, beside what was decided.
+/// The parts of a status about the object itself, beside the decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubjectStatus {
     /// `metadata.generation`.
     pub generation: Option<i64>,
-    /// The registry, where it is known.
+    /// The registry, if known.
     pub registry: Option<RegistryStatus>,
-    /// The model's name in the registry, where it is known.
+    /// The model's name in the registry, if known.
     pub model_name: Option<String>,
     /// The URL for predictions; `None` without `spec.serving`.
     pub endpoint: Option<String>,
@@ -54,7 +60,7 @@ pub struct SubjectStatus {
     pub selector: Option<String>,
 }
 
-/// The status after `applied`. Where nothing but time has changed, it equals the one before.
+/// Returns the status after `applied`. If nothing but time has changed, it equals the previous one.
 #[must_use]
 pub fn next(
     observed: &Observed,
@@ -101,7 +107,7 @@ pub fn next(
     status
 }
 
-/// Keeps one entry for each Deployment there is now.
+/// Keeps one entry for each existing Deployment.
 fn remember_workloads(observed: &Observed, applied: &Applied, status: &mut ModelAliasStatus) {
     let mut identities: Vec<(Version, ModelUri)> = observed
         .cluster
@@ -109,7 +115,7 @@ fn remember_workloads(observed: &Observed, applied: &Applied, status: &mut Model
         .iter()
         .map(|(version, workload)| (*version, workload.model_uri.clone()))
         .collect();
-    for action in &applied.actions {
+    for action in &applied.done {
         match action {
             Action::Apply { version, model_uri, .. } => {
                 identities.retain(|(known, _)| known != version);
@@ -146,10 +152,10 @@ fn entry(status: &mut ModelAliasStatus, version: Version) -> &mut KnownVersion {
     &mut status.versions[index]
 }
 
-/// When versions were started, and how their smoke tests ended.
+/// Updates start times and smoke test results.
 ///
-/// A version at rest, or one that serves in full, has no start: what happens to it later is not measured from the start
-/// before.
+/// A version that is scaled to zero or serves in full has no start: later events do not count from an earlier
+/// start.
 fn remember_start(
     observed: &Observed,
     decision: &Decision,
@@ -161,7 +167,7 @@ fn remember_start(
     for held in &mut status.versions {
         let workload = observed.cluster.workloads.get(&held.version);
         let before = workload.map_or(0, |workload| workload.desired);
-        let sized = applied.actions.iter().rev().find_map(|action| match action {
+        let sized = applied.done.iter().rev().find_map(|action| match action {
             Action::Apply { version, replicas, .. } if *version == held.version => Some((*replicas, true)),
             Action::Scale { version, replicas } if *version == held.version => Some((*replicas, false)),
             _ => None,
@@ -172,7 +178,7 @@ fn remember_start(
             (_, workload) => workload.map(|workload| workload.settings.clone()),
         };
         let other = held.settings != settings;
-        // The pass that started it was cut short: the Deployment remembers.
+        // The reconcile that started it was cut short: the Deployment has the time.
         let is_unwritten = held.settings.is_none() && held.started_at.is_none() && held.served_at.is_none();
         let begun = workload.and_then(|workload| workload.started_at).filter(|_| is_unwritten);
         held.settings = settings;
@@ -194,17 +200,17 @@ fn remember_start(
     }
 }
 
-/// What traffic did: who serves, who served before, since when a version is idle.
+/// Updates traffic: the serving version, the previous one, and when traffic left a version.
 fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAliasStatus) {
     let now = observed.now;
-    let routed = applied.actions.iter().rev().find_map(|action| match action {
+    let routed = applied.done.iter().rev().find_map(|action| match action {
         Action::Route(traffic) => Some(*traffic),
         Action::DeleteService => Some(Traffic::Nowhere),
         _ => None,
     });
     let traffic = routed.unwrap_or(observed.cluster.traffic);
     let (Traffic::One(serves), true) = (traffic, observed.intent.serving.is_some()) else { return };
-    // What the Service selects counts once it answers: somebody else may have pointed it there.
+    // The selected version counts once it answers: somebody else may have pointed the Service there.
     if !observed.is_ready(serves) {
         return;
     }
@@ -212,18 +218,18 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         let fails_over = status.target_version != Some(serves) && !observed.somebody_answers();
         let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
         let held = status.versions.iter().find(|held| held.version == serves);
-        // A start that was not written down here stands on the Deployment. Without any status, traffic may have moved long ago.
+        // The Deployment has a start time that the status lacks. Without any status, traffic may have moved
+        // long ago.
         let is_known = routed.is_some() || observed.status.target_version == Some(serves);
         let workload = || observed.cluster.workloads.get(&serves).filter(|_| is_known)?.started_at;
         let duration = held
             .and_then(|held| held.started_at)
             .or_else(workload)
             .filter(|_| !returns)
-            .and_then(|started| std::time::Duration::try_from(now.duration_since(started)).ok());
+            .and_then(|started| Duration::try_from(now.duration_since(started)).ok());
         let entry = HistoryEntry {
             duration: duration.map(|duration| {
-                std::time::Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-                    .into()
+                Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).into()
             }),
             ..entry_of(
                 observed,
@@ -285,7 +291,7 @@ fn entry_of(
     }
 }
 
-/// Who asked for a version, as far as that is known. What the annotations say is about the version in the spec and no other.
+/// Returns who requested a version, if known. The annotations apply only to the version in the spec.
 fn asked_by(
     observed: &Observed,
     status: &ModelAliasStatus,
@@ -296,7 +302,8 @@ fn asked_by(
     match cause {
         Cause::Follower | Cause::Failure => (FIELD_MANAGER.to_owned(), None),
         Cause::Spec if observed.intent.desired == Desired::Version(version) => {
-            // A commit says one thing: when it asked for another version before, it was left behind by an edit.
+            // A commit requests one version: if it requested another one before, the annotation is left over
+            // from an earlier edit.
             let is_left_behind = |commit: &String| {
                 let mut others = status.history.iter();
                 others.any(|entry| entry.commit.as_ref() == Some(commit) && entry.version != version)
@@ -308,7 +315,7 @@ fn asked_by(
     }
 }
 
-/// Adds what was done. Its time is its name, so no two have the same.
+/// Adds an entry. Its time identifies it, so times are unique.
 fn add_history(status: &mut ModelAliasStatus, mut entry: HistoryEntry) {
     while status.history.iter().any(|other| other.at == entry.at) {
         entry.at = entry.at.checked_add(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MIN);
@@ -317,7 +324,7 @@ fn add_history(status: &mut ModelAliasStatus, mut entry: HistoryEntry) {
     forget_history(status);
 }
 
-/// Forgets what is old and in the registry, or too old to wait for that.
+/// Drops old entries that are in the registry, or too many to wait for that.
 fn forget_history(status: &mut ModelAliasStatus) {
     let mut kept = 0;
     status.history.retain(|entry| {
@@ -326,7 +333,7 @@ fn forget_history(status: &mut ModelAliasStatus) {
     });
 }
 
-/// What has become of the entries that were to be written into the registry's tags.
+/// Updates the entries whose audit write has finished.
 fn remember_audit(observed: &Observed, status: &mut ModelAliasStatus) {
     for entry in &mut status.history {
         if let Some(settled) = observed.outbox.settled.get(&entry.at)
@@ -338,7 +345,7 @@ fn remember_audit(observed: &Observed, status: &mut ModelAliasStatus) {
     forget_history(status);
 }
 
-/// The version that the alias named when it last agreed with what serves, as it was read.
+/// Returns the version that the alias named when it was last read to match the serving version.
 fn remember_registry(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let Some(named) = observed.registry.alias.filter(|_| observed.registry.error.is_none()) else { return };
     if observed.intent.serving.is_none()
@@ -359,8 +366,8 @@ fn remember_registry(observed: &Observed, decision: &Decision, status: &mut Mode
 /// How many versions are kept for an alias that the registry does not name as it should.
 const KEPT_VERSIONS_MAX: usize = 10;
 
-/// The alias that is kept on what served before. It is written down before the registry is, and forgotten when the registry
-/// does not name what Laurel set any more.
+/// The alias that is kept on what served before. It is written down before the registry is, and forgotten
+/// when the registry does not name what Laurel set any more.
 fn remember_previous_alias(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let registry = &observed.registry;
     if observed.former_alias().is_some() {
@@ -388,7 +395,7 @@ fn remember_previous_alias(observed: &Observed, decision: &Decision, status: &mu
     kept.versions.truncate(KEPT_VERSIONS_MAX);
 }
 
-/// How often, of late, the alias had to be put back.
+/// Updates when the alias was recently put back.
 fn remember_contention(
     observed: &Observed,
     decision: &Decision,
@@ -404,14 +411,14 @@ fn remember_contention(
     if other_desired || is_over || observed.retry_is_asked() {
         status.put_back_at.clear();
     }
-    if applied.actions.iter().any(|action| matches!(action, Action::SetAlias { corrects: true, .. })) {
+    if applied.begun.iter().any(|action| matches!(action, Action::SetAlias { corrects: true, .. })) {
         status.put_back_at.retain(|at| !forgotten(at));
         status.put_back_at.insert(0, now);
         status.put_back_at.truncate(PUT_BACK_MAX);
     }
 }
 
-/// Old rejections are let go once another version is wished for, or somebody asks to try again.
+/// Old rejections become inactive once another version is requested, or a retry.
 fn release_rejections(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let asked = observed.retry_is_asked();
     let is_old = |rejection: &&mut Rejection| decision.rejection.as_ref() != Some(&**rejection);
@@ -427,7 +434,7 @@ fn release_rejections(observed: &Observed, decision: &Decision, status: &mut Mod
     }
 }
 
-/// A new rejection is held.
+/// A new rejection is active.
 fn remember_rejection(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let Some(rejection) = &decision.rejection else { return };
     let known = |other: &Rejection| {
@@ -459,7 +466,7 @@ fn describe_serving(observed: &Observed, identity: &SubjectStatus, status: &mut 
         return;
     }
     status.desired_replicas = observed.intent.serving.as_ref().map(|serving| serving.replicas);
-    // Somebody may have asked a Deployment by hand for as many pods as its field holds; ours holds no more.
+    // A manual edit can set the largest number that the Deployment's field holds; the sum must not overflow.
     let total = |of: fn(&Workload) -> u32| {
         let workloads = observed.counted_workloads().map(of);
         Some(workloads.fold(0, u32::saturating_add).min(i32::MAX.unsigned_abs()))
@@ -468,8 +475,8 @@ fn describe_serving(observed: &Observed, identity: &SubjectStatus, status: &mut 
     status.ready_replicas = total(|workload| workload.ready);
 }
 
-/// Suspension is not a failure: `Ready` and what else is known of the rollout stay as they were. Nothing is being worked
-/// on, so an object without `Ready` gets one that is unknown.
+/// Suspension is not a failure: `Ready` and other conditions of the rollout stay as they were. An object
+/// without `Ready` gets one that is unknown.
 fn suspended(before: &[Condition], cause: &ReasonMessage) -> Vec<DesiredCondition> {
     let condition = |type_, status| DesiredCondition { type_, status, cause: cause.clone() };
     let mut conditions = vec![
@@ -508,7 +515,7 @@ fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> V
     }
     let mut conditions = kstatus(&readiness);
     conditions.push(condition(ConditionType::Serving, &report.serving));
-    // Right after a start the registry has not been read: that is no news about the alias.
+    // Right after a start the registry has not been read: this does not change what is known of the alias.
     let is_new =
         report.registry.1.reason != Reason::RegistryNotRead || !tells(before, ConditionType::RegistrySynced);
     if is_new {

@@ -1,4 +1,4 @@
-//! What a reconcile of a RegisteredModel ends with: the next status, and the Events that the change is worth.
+//! The outcome of a reconcile of a RegisteredModel: the next status, and the Events for the change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ use crate::{
     registry::VersionFacts,
 };
 
-/// The newest versions of a model, as they were listed.
+/// The newest versions of a model, as listed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelListing {
     /// The versions, newest first.
@@ -31,14 +31,14 @@ pub struct ModelListing {
     pub metrics: BTreeMap<Version, Option<BTreeMap<String, Metric>>>,
 }
 
-/// What was really done of a decision about a RegisteredModel.
+/// The actions of a decision about a RegisteredModel that were performed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelApplied {
     /// The actions that succeeded, in order.
     pub done: Vec<ModelAction>,
     /// Why the next one failed, or why the model could not be read after them.
     pub failure: Option<ReasonMessage>,
-    /// The model as it was read after it was written.
+    /// The model as read after the writes.
     pub found: Option<ModelContent>,
 }
 
@@ -54,10 +54,10 @@ impl ModelApplied {
     }
 }
 
-/// What a reconcile ends with.
+/// The outcome of a reconcile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelOutcome {
-    /// The status to write; `None` where nothing but time has changed, or the object goes.
+    /// The status to write; `None` if nothing but time has changed, or the object is gone.
     pub status: Option<RegisteredModelStatus>,
     /// The Events to publish.
     pub events: Vec<NewEvent>,
@@ -65,7 +65,7 @@ pub struct ModelOutcome {
     pub wake: Option<Timestamp>,
 }
 
-/// The outcome of a decision, from what was really done of it.
+/// Returns the outcome of a decision, from the actions that were performed.
 #[must_use]
 pub fn model_outcome(
     observed: &ModelObserved,
@@ -87,7 +87,7 @@ pub fn model_outcome(
     ModelOutcome { status, events, wake }
 }
 
-/// The state after what was done; `None` leaves the status as it is.
+/// Returns the state after the writes; `None` leaves the status as it is.
 fn readiness_after(
     observed: &ModelObserved,
     decision: &ModelDecision,
@@ -97,7 +97,7 @@ fn readiness_after(
     let has_deleted = applied.did(|action| *action == ModelAction::DeleteModel);
     match &applied.failure {
         Some(failure) if !deletes => Some(blocked(failure.clone())),
-        Some(failure) if has_deleted || failure.reason.is_of_the_cluster() => {
+        Some(failure) if has_deleted || failure.reason.is_api_server_error() => {
             Some(Readiness::Progressing(failure.clone()))
         }
         Some(failure) => Some(Readiness::Progressing(deletion_waits(observed, failure))),
@@ -150,12 +150,12 @@ fn next(
     }
 }
 
-/// The keys of the tags that Laurel has set: those of the description once it is met, until then those that
-/// were set before and those that were set now.
+/// Returns the keys of the tags that Laurel has set: those of the description once the model matches it,
+/// until then the previous ones and those set now.
 fn managed_tags(observed: &ModelObserved, applied: &ModelApplied, before: &[String]) -> Vec<String> {
     let is_known = !matches!(observed.registry, ModelPresence::Unknown(_));
     if is_known && applied.failure.is_none() {
-        // One that a poll did not show, but the registry has.
+        // A model that a poll did not show, but the registry has.
         let found = applied.found.iter().flat_map(|found| found.tags.keys());
         let left = found.filter(|key| before.contains(*key));
         let managed: BTreeSet<_> = observed.desired.tags.keys().chain(left).cloned().collect();
@@ -190,21 +190,21 @@ fn events(
     created.then(created_again).into_iter().chain(readiness.into_iter().flatten()).collect()
 }
 
-/// A renamed model looks like a deleted one: what stands in its place is empty, and somebody may miss the
-/// rest.
+/// A renamed model looks like a deleted one: the new one is empty, and somebody may miss the rest.
 fn created_again() -> NewEvent {
     NewEvent {
         warning: true,
         reason: "ModelCreatedAgain".to_owned(),
         action: "Create".to_owned(),
         message: "the model was in the registry before and is gone from it: somebody has deleted or renamed \
-                  it. An empty model was created in its place, without the versions and aliases of the other. \
+                  it. An empty model was created in its place, without the versions and aliases of the \
+                  other. \
                   If it was renamed, delete the empty one in the registry and give the other its name back"
             .to_owned(),
     }
 }
 
-/// That the model stays in the registry although the policy is to delete it.
+/// Reports that the model stays in the registry although the policy is to delete it.
 fn deletion_event(
     observed: &ModelObserved,
     decision: &ModelDecision,
@@ -265,7 +265,7 @@ mod tests {
         let status = outcome.status.unwrap();
         assert_eq!(
             ready(&status),
-            ("True", "ModelSynced", "the model \"fraud\" is in the registry as described")
+            ("True", "ModelSynced", "the model \"fraud\" matches its description in the registry")
         );
         assert_eq!(status.owned_tags, ["team", "tier"]);
         observed.previous = Some(status);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_what_was_done_before_it_and_is_reported() {
+    fn a_failure_is_reported_and_keeps_earlier_writes() {
         let mut observed = described(ModelPresence::Present(ModelContent::default()));
         let owned_tags = vec!["old".to_owned()];
         observed.previous = Some(RegisteredModelStatus { owned_tags, ..RegisteredModelStatus::default() });
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_not_as_it_was_written_is_not_ready() {
+    fn a_model_that_differs_from_what_was_written_is_not_ready() {
         let observed = described(ModelPresence::Absent);
         let decision = decide(&observed);
         // Somebody else has created it at the same time.
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_model_is_not_replaced_in_silence() {
+    fn replacing_a_lost_model_is_reported() {
         let known = RegisteredModelStatus {
             model_name: Some("fraud".to_owned().try_into().unwrap()),
             aliases: BTreeMap::from([("champion".to_owned(), Version::new(3).unwrap())]),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_waits_is_reported_once_and_its_end_too() {
+    fn a_waiting_deletion_and_its_end_are_reported_once() {
         let mut observed = described(ModelPresence::Present(ModelContent::default()));
         observed.desired.deletes_model = true;
         observed.has_finalizer = true;
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_cannot_be_deleted_is_tried_again() {
+    fn a_failed_deletion_of_a_model_is_retried() {
         let mut observed = described(ModelPresence::Present(ModelContent::default()));
         observed.desired.deletes_model = true;
         observed.has_finalizer = true;

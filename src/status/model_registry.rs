@@ -1,5 +1,5 @@
-//! The next status of a ModelRegistry, from how its registry and its webhook are, and the Events that the
-//! change is worth.
+//! The next status of a ModelRegistry, from the state of its registry and webhook, and the Events for the
+//! change.
 
 use jiff::Timestamp;
 use url::Url;
@@ -14,7 +14,7 @@ use crate::{
     decide::Readiness,
 };
 
-/// What is known of a registry and of the object that describes it.
+/// The state of a registry and of the object that describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistryObserved {
     /// The time of the observation.
@@ -23,22 +23,22 @@ pub struct RegistryObserved {
     pub generation: Option<i64>,
     /// The status before; `None` for a new object.
     pub previous: Option<ModelRegistryStatus>,
-    /// How the registry is.
+    /// The state of the registry.
     pub health: RegistryHealth,
-    /// The server's version, where it is known.
+    /// The server's version, if known.
     pub server_version: Option<String>,
     /// How many of its models are watched.
     pub watched_models: usize,
-    /// How its webhook is; `None` where that was not looked at.
+    /// The state of its webhook; `None` if it was not checked.
     pub webhook: Option<WebhookReport>,
-    /// The condition `Default`, where the object is marked as the default.
+    /// The condition `Default`, if the object is marked as the default.
     pub default: Option<DesiredCondition>,
 }
 
-/// How a registry is.
+/// The state of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryHealth {
-    /// The object cannot be used.
+    /// The object is not valid.
     Invalid(ReasonMessage),
     /// There is no connection: a Secret is missing, or has no usable content.
     Unconnected(ReasonMessage),
@@ -50,7 +50,7 @@ pub enum RegistryHealth {
     Answering(Url),
 }
 
-/// How a webhook is.
+/// The state of a webhook.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WebhookReport {
     /// The condition `WebhookReady`; `None` without `spec.webhook`.
@@ -60,7 +60,7 @@ pub struct WebhookReport {
 }
 
 impl RegistryHealth {
-    /// From the connection and the last poll; `poll` is `None` before the first one.
+    /// Derives the state from the connection and the last poll; `poll` is `None` before the first one.
     #[must_use]
     pub fn new(
         url: &Url,
@@ -93,8 +93,8 @@ impl RegistryHealth {
     }
 }
 
-/// The status to write; `None` where nothing but time has changed, and until the first poll of an operator
-/// that has just started: what the one before it has seen is more than nothing.
+/// Returns the status to write; `None` if nothing but time has changed, and before the first poll after a
+/// start: the previous operator's status is better than none.
 #[must_use]
 pub fn registry_status(observed: &RegistryObserved) -> Option<ModelRegistryStatus> {
     let RegistryObserved {
@@ -137,7 +137,7 @@ pub fn registry_status(observed: &RegistryObserved) -> Option<ModelRegistryStatu
     (previous.as_ref() != Some(&next)).then_some(next)
 }
 
-/// The Events that a new status is worth.
+/// Returns the Events for a new status.
 #[must_use]
 pub fn registry_events(observed: &RegistryObserved, next: &ModelRegistryStatus) -> Vec<NewEvent> {
     let before = observed.previous.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_while_only_time_goes_by() {
+    fn nothing_is_written_while_only_time_passes() {
         for first in all() {
             for mut second in all() {
                 second.previous = registry_status(&first);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_poll_the_status_of_the_last_operator_stays() {
+    fn the_previous_operator_s_status_is_kept_until_the_first_poll() {
         for first in all() {
             let previous = registry_status(&first);
             for webhook in webhooks() {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_webhook_is_as_it_was_looked_at_last_and_its_condition_goes_with_its_field() {
+    fn the_webhook_status_is_kept_between_checks_and_removed_with_its_field() {
         let invalid = &healths()[0];
         let answering = &healths()[6];
         let [unseen, none, removed, ready] = &webhooks()[..] else { panic!("four") };
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_version_that_is_not_known_now_stays() {
+    fn the_last_known_server_version_is_kept() {
         let known = RegistryObserved { server_version: Some("3.18".into()), ..observed(&healths()[6], None) };
         let previous = registry_status(&known);
         let next = registry_status(&RegistryObserved { previous, ..observed(&healths()[4], None) }).unwrap();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_missing_comes_before_what_was_read_with_an_earlier_one() {
+    fn a_missing_connection_takes_precedence_over_earlier_reads() {
         let url = "http://mlflow".parse().unwrap();
         let cause = ReasonMessage::new(Reason::SecretNotFound, "why");
         for poll in [None, Some(Ok(())), Some(Err(ReasonMessage::new(Reason::RegistryForbidden, "why")))] {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_published_where_a_reason_changes() {
+    fn an_event_is_published_if_a_reason_changes() {
         let mut failing = observed(&healths()[5], webhooks()[3].as_ref());
         let next = registry_status(&failing).unwrap();
         let reasons =

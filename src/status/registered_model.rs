@@ -1,4 +1,4 @@
-//! The newest versions of a model, as the status of its RegisteredModel shows them.
+//! The newest versions of a model, as shown in the status of its RegisteredModel.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,16 @@ use crate::{
     registry::VersionFacts,
 };
 
-/// How many metrics are shown for each version.
+/// Maximum number of metrics for each version.
 const METRICS_MAX: usize = 24;
 
-/// What is shown for a metric that the run does not have.
+/// The value of a metric that the run does not have.
 const NONE: &str = "none";
 
-/// What is shown for a metric of a run that was never read.
+/// The value of a metric whose run was never read.
 const UNKNOWN: &str = "unknown";
 
-/// The metrics to show: first those that were asked for, then those of the rules.
+/// Returns the metrics to show: first `displayMetrics`, then those of the rules.
 #[must_use]
 pub fn display_metrics(spec: &RegisteredModelSpec) -> BTreeSet<String> {
     let rules = &spec.promotion;
@@ -31,7 +31,7 @@ pub fn display_metrics(spec: &RegisteredModelSpec) -> BTreeSet<String> {
     shown
 }
 
-/// The versions with their aliases and metrics. What cannot be read now stays as it was shown before.
+/// Returns the versions with their aliases and metrics. Values that cannot be read now stay as they were.
 #[must_use]
 pub fn version_statuses(
     versions: Vec<VersionFacts>,
@@ -71,12 +71,13 @@ mod tests {
     use crate::registry::VersionState;
 
     #[test]
-    fn the_metrics_of_the_rules_are_shown_beside_those_asked_for_and_not_without_end() {
+    fn display_metrics_come_before_those_of_rules_and_are_bounded() {
         let spec: RegisteredModelSpec = serde_yaml::from_str(
             "
 displayMetrics: [f1]
 promotion:
-  - {name: a, aliases: [a], metrics: [{name: auc, min: 0.9}], improves: {metric: cost, over: a, goal: Minimize}}
+  - {name: a, aliases: [a], metrics: [{name: auc, min: 0.9}], improves: {metric: cost, over: a, goal: \
+  Minimize}}
 ",
         )
         .unwrap();
@@ -87,7 +88,7 @@ promotion:
     }
 
     #[test]
-    fn what_is_missing_not_a_number_or_not_known_is_said_as_such() {
+    fn missing_nan_and_unknown_metrics_are_shown_as_such() {
         let version = |number| Version::new(number).unwrap();
         let facts = |number: u32| VersionFacts {
             version: version(number),
@@ -108,6 +109,6 @@ promotion:
         assert_eq!(reported(&shown[1]), ["unknown", "unknown"]);
         assert_eq!(shown[1].aliases, ["champion"]);
         let again = version_statuses(vec![facts(2)], &aliases, &names, &BTreeMap::new(), &shown);
-        assert_eq!(reported(&again[0]), ["NaN", "none"], "what was known stays while it cannot be read");
+        assert_eq!(reported(&again[0]), ["NaN", "none"], "known values stay while they cannot be read");
     }
 }

@@ -22,6 +22,18 @@ struct Kind {
     kind: Cow<'static, str>,
 }
 
+/// What came of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum ActionOutcome {
+    /// It is done.
+    Done,
+    /// It goes on beside the reconcile.
+    Begun,
+    /// It failed; the reason is in a condition.
+    Failed,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Acted {
     action: &'static str,
@@ -114,9 +126,8 @@ impl Metrics {
     }
 
     /// Counts one action.
-    pub fn action(&self, action: &Action, succeeded: bool) {
-        let outcome = if succeeded { "done" } else { "failed" };
-        self.actions.get_or_create(&Acted { action: action.into(), outcome }).inc();
+    pub fn action(&self, action: &Action, outcome: ActionOutcome) {
+        self.actions.get_or_create(&Acted { action: action.into(), outcome: outcome.into() }).inc();
     }
 
     /// Counts one poll.
@@ -160,8 +171,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.reconcile("ModelAlias".into(), true, Duration::from_millis(3));
         metrics.reconcile("ModelRegistry".into(), false, Duration::from_millis(3));
-        metrics.action(&Action::DeleteService, true);
-        metrics.action(&Action::Route(Traffic::Shared), false);
+        metrics.action(&Action::DeleteService, ActionOutcome::Done);
+        metrics.action(&Action::Route(Traffic::Shared), ActionOutcome::Failed);
         metrics.poll(true, Duration::from_millis(3));
         metrics.poll(false, Duration::from_millis(3));
         metrics.delivery(DeliveryOutcome::WrongSignature);

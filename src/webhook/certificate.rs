@@ -3,10 +3,11 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -53,7 +54,7 @@ impl Certificate {
     /// Reads the files again. An invalid pair does not replace a valid one.
     pub fn refresh(&self) {
         let files = self.files();
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded.lock();
         let files = match files {
             Ok(files) if loaded.files.as_ref() == Some(&files) => return,
             Ok(files) => files,
@@ -91,7 +92,7 @@ impl Certificate {
     /// Returns why no connection can be accepted. An earlier valid pair stays in use.
     #[must_use]
     pub fn error(&self) -> Option<String> {
-        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = self.loaded.lock();
         loaded.error.clone().filter(|_| loaded.usable.is_none())
     }
 
@@ -120,7 +121,7 @@ impl Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).usable.clone()
+        self.loaded.lock().usable.clone()
     }
 }
 
@@ -177,7 +178,7 @@ mod tests {
         write(OTHER_CRT, KEY);
         certificate.refresh();
         assert_eq!(certificate.error(), None, "the valid pair stays in use");
-        assert!(certificate.loaded.lock().unwrap().error.is_some());
+        assert!(certificate.loaded.lock().error.is_some());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -23,7 +23,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
@@ -31,6 +31,7 @@ use crate::{
     api::condition::{Reason, ReasonMessage},
     registry::polled::RegistryKey,
 };
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 pub mod certificate;
 pub mod endpoint;
@@ -50,17 +51,17 @@ impl Receivers {
     /// Returns the receiver of a registry, if it has one.
     #[must_use]
     pub fn get(&self, key: &RegistryKey) -> Option<Arc<Receiver>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.0.read().get(key).cloned()
     }
 
     /// Returns the receiver of a registry, and creates it if there is none.
     pub fn open(&self, key: &RegistryKey) -> Arc<Receiver> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().clone()
+        self.0.write().entry(key.clone()).or_default().clone()
     }
 
     /// Removes the receiver of a registry: no delivery for it is accepted any more.
     pub fn close(&self, key: &RegistryKey) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.0.write().remove(key);
     }
 }
 
@@ -110,7 +111,7 @@ impl Webhooks {
     }
 
     fn registrations(&self) -> MutexGuard<'_, HashMap<RegistryKey, LastRegistration>> {
-        self.registrations.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registrations.lock()
     }
 
     /// Returns the last registration of this registry's webhook.

@@ -1,11 +1,9 @@
 //! Checks the deliveries for one registry: its secrets, and the deliveries seen.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, TimestampRound, Unit};
+use parking_lot::{Mutex, MutexGuard};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{replay::ReplayCache, signature::Delivery};
@@ -89,7 +87,7 @@ impl From<DeliveryOutcome> for Received {
 
 impl Receiver {
     fn state(&self) -> MutexGuard<'_, ReceiverState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Sets the secret as just read; with `None`, no delivery is accepted. The previous secret is accepted

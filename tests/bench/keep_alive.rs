@@ -1,5 +1,5 @@
-//! What `serving.keepAlive: Disabled` costs: predictions of the same model, with connections closed after each answer and
-//! with connections kept, in turns, so that a busy machine disturbs both alike.
+//! What `serving.keepAlive: Disabled` costs: predictions of the same model, with connections closed after
+//! each answer and with connections kept, in turns, so that a busy machine disturbs both alike.
 //!
 //! `make bench` runs it. It needs the cluster of `make demo`, prints figures and ratios, and judges nothing.
 
@@ -41,7 +41,8 @@ async fn main() -> Result<()> {
     let closed = serve(&cluster, "closed", "Disabled").await?;
     let kept = serve(&cluster, "kept", "Enabled").await?;
     println!(
-        "{PER_SECOND} predictions a second over one kept connection where the server allows it, {TURNS} turns each"
+        "{PER_SECOND} predictions a second over one kept connection where the server allows it, {TURNS} \
+         turns each"
     );
     let (mut closed_turns, mut kept_turns) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
@@ -103,7 +104,8 @@ async fn turn(way: &Way, request: &Request) -> Result<Report> {
     Ok(report)
 }
 
-/// The median over the turns of the latency within which `share` of a turn's requests were answered, in seconds.
+/// The median over the turns of the latency within which `share` of a turn's requests were answered, in
+/// seconds.
 fn median(turns: &[Report], share: f64) -> Result<f64> {
     let latencies: Option<Vec<Duration>> = turns.iter().map(|turn| turn.latency(share)).collect();
     let latencies = latencies.context("a turn without answers")?;

@@ -1,5 +1,5 @@
-//! How soon a moved alias is acted on: the alias is set in MLflow, and the version's Deployment is there. With MLflow's webhooks,
-//! and beside it with a poll every 5 seconds.
+//! How soon a moved alias is acted on: the alias is set in MLflow, and the version's Deployment is there.
+//! With MLflow's webhooks, and beside it with a poll every 5 seconds.
 //!
 //! `make bench-push` runs it. It prints figures, and judges nothing.
 
@@ -12,33 +12,33 @@ use laurel::api::condition::Reason;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    push::{Pushed, serves},
-    scene::{Scene, play_for},
+    fixture::{Fixture, run_for},
     support::watch::Watch,
+    webhook::{Pushed, serves},
 };
 
 const LONGEST: Duration = Duration::from_mins(30);
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Moves the alias to one new version after the other, at moments spread over `spread`, and measures how long each takes to get
-/// its Deployment.
-async fn measure(scene: &Scene, count: usize, spread: Duration) -> Result<Vec<Duration>> {
-    let deployments: Watch<Deployment> = Watch::start(scene.api(), watcher::Config::default());
-    let first = scene.world.mlflow.register(&scene.model).await?;
-    scene.world.mlflow.set_alias(&scene.model, "champion", &first).await?;
-    scene.desired("{follow: {registry: {}}, rollout: {warmFor: 1s, revisionHistoryLimit: 0}}").await?;
-    serves(scene, Instant::now(), &first).await?;
+/// Moves the alias to one new version after the other, at moments spread over `spread`, and measures how long
+/// each takes to get its Deployment.
+async fn measure(fixture: &Fixture, count: usize, spread: Duration) -> Result<Vec<Duration>> {
+    let deployments: Watch<Deployment> = Watch::start(fixture.api(), watcher::Config::default());
+    let first = fixture.world.mlflow.register(&fixture.model).await?;
+    fixture.world.mlflow.set_alias(&fixture.model, "champion", &first).await?;
+    fixture.desired("{follow: {registry: {}}, rollout: {warmFor: 1s, revisionHistoryLimit: 0}}").await?;
+    serves(fixture, Instant::now(), &first).await?;
     let mut took = Vec::new();
     for number in 0..count {
-        let version = scene.world.mlflow.register(&scene.model).await?;
+        let version = fixture.world.mlflow.register(&fixture.model).await?;
         // Not in step with polls or with what the move before has left to do.
         sleep(Duration::from_millis(300) + spread * u32::try_from(number % 37)? / 37).await;
         let moved = Instant::now();
-        scene.world.mlflow.set_alias(&scene.model, "champion", &version).await?;
+        fixture.world.mlflow.set_alias(&fixture.model, "champion", &version).await?;
         let name = format!("champion-v{version}");
         let there = deployments.until(&name, PATIENCE, |seen| seen.object.name_any() == name).await?;
         took.push(there.at.duration_since(moved));
-        serves(scene, moved, &version).await?;
+        serves(fixture, moved, &version).await?;
     }
     Ok(took)
 }
@@ -72,17 +72,17 @@ fn moves(variable: &str, default: usize) -> usize {
 
 #[test]
 #[ignore = "a benchmark: make bench-push"]
-fn from_an_alias_set_in_mlflow_to_the_deployment() {
-    play_for(LONGEST, "bench-push", async |scene| {
-        let pushed = Pushed::set(scene, true).await?;
+fn time_from_an_alias_set_in_mlflow_to_the_deployment() {
+    run_for(LONGEST, "bench-push", async |fixture| {
+        let pushed = Pushed::create(fixture, true).await?;
         pushed.says("True", Reason::WebhookReceiving).await?;
         tell(
             "push, polls 10 minutes apart",
-            measure(scene, moves("PUSH_MOVES", 200), Duration::from_secs(1)).await?,
+            measure(fixture, moves("PUSH_MOVES", 200), Duration::from_secs(1)).await?,
         )
     });
-    play_for(LONGEST, "bench-poll", async |scene| {
-        scene.registered(0).await?;
-        tell("polls 5 s apart", measure(scene, moves("POLL_MOVES", 20), Duration::from_secs(5)).await?)
+    run_for(LONGEST, "bench-poll", async |fixture| {
+        fixture.registered(0).await?;
+        tell("polls 5 s apart", measure(fixture, moves("POLL_MOVES", 20), Duration::from_secs(5)).await?)
     });
 }

@@ -9,7 +9,7 @@ use laurel::offline::admission::Judge;
 use serde_json::{Value, json};
 
 use crate::{
-    scene::{Scene, play},
+    fixture::{Fixture, run},
     simulated::hostile::{KINDS, bytes, generate::Generator, object, resource, schemas, seed},
 };
 
@@ -95,16 +95,16 @@ fn disturb(value: &mut Value, steps: &mut usize, generator: &mut Generator) -> b
 }
 
 /// Why the API server refuses an object, if it does. Nothing is stored.
-async fn refused(scene: &Scene, manifest: &Value) -> Result<Option<String>> {
+async fn refused(fixture: &Fixture, manifest: &Value) -> Result<Option<String>> {
     let kind = manifest["kind"].as_str().context("a kind")?;
     let plural = resource(kind).plural;
     let path = format!(
         "/apis/laurel.dev/v1alpha1/namespaces/{}/{plural}?dryRun=All&fieldValidation=Strict",
-        scene.namespace
+        fixture.namespace
     );
     let request = hyper::Request::post(path).header("content-type", "application/json");
     let request = request.body(serde_json::to_vec(manifest)?)?;
-    match scene.cluster.client.request::<Value>(request).await {
+    match fixture.cluster.client.request::<Value>(request).await {
         Ok(_) => Ok(None),
         Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
             Ok(Some(status.message))
@@ -114,8 +114,8 @@ async fn refused(scene: &Scene, manifest: &Value) -> Result<Option<String>> {
 }
 
 #[test]
-fn what_is_checked_without_a_cluster_is_what_the_api_server_says() {
-    play("check-agrees", async |scene| {
+fn offline_checks_agree_with_the_api_server() {
+    run("check-agrees", async |fixture| {
         let (judge, hostile, ordinary) = (Judge::default(), schemas()?, samples()?);
         ensure!(
             KINDS.iter().all(|kind| ordinary.iter().any(|object| object["kind"] == *kind)),
@@ -123,7 +123,7 @@ fn what_is_checked_without_a_cluster_is_what_the_api_server_says() {
         );
         let manifests = (0..COUNT).map(|index| manifest(index, &hostile, &ordinary));
         let asked = stream::iter(manifests).map(async |manifest| {
-            let said = refused(scene, &manifest).await?;
+            let said = refused(fixture, &manifest).await?;
             anyhow::Ok((manifest, said))
         });
         let answers: Vec<_> = asked.buffered(SIDE_BY_SIDE).collect().await;

@@ -1,7 +1,8 @@
-//! The samples for CI do what they say: the shell of their steps is run here, and the tasks of the DAG as plain Python.
+//! The samples for CI do what they say: the shell of their steps is run here, and the tasks of the DAG as
+//! plain Python.
 //!
-//! Two kinds of steps are left out, because they are about another machine: those that take laurel from its image, and the one that
-//! opens a pull request.
+//! Two kinds of steps are left out, because they are about another machine: those that take laurel from its
+//! image, and the one that opens a pull request.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     simulated::machine::repository,
     support::alias::{is_ready, version},
 };
@@ -43,22 +44,22 @@ struct Step {
 }
 
 impl Runner {
-    fn new(scene: &Scene, values: &[(&'static str, &str)]) -> Result<Self> {
-        let folder = scene.world.folder(&scene.namespace)?;
+    fn new(fixture: &Fixture, values: &[(&'static str, &str)]) -> Result<Self> {
+        let folder = fixture.world.folder(&fixture.namespace)?;
         let (checkout, temp) = (folder.join("checkout"), folder.join("temp"));
         for folder in [checkout.join("models"), temp.clone()] {
             fs::create_dir_all(folder)?;
         }
-        let kubeconfig = fs::read_to_string(scene.cluster.kubeconfig().context("a kubeconfig")?)?;
+        let kubeconfig = fs::read_to_string(fixture.cluster.kubeconfig().context("a kubeconfig")?)?;
         let mut known = BTreeMap::from([
-            ("vars.MLFLOW_TRACKING_URI", scene.world.mlflow.url()),
+            ("vars.MLFLOW_TRACKING_URI", fixture.world.mlflow.url()),
             ("secrets.MLFLOW_TRACKING_TOKEN", String::new()),
-            ("vars.NAMESPACE", scene.namespace.clone()),
+            ("vars.NAMESPACE", fixture.namespace.clone()),
             ("vars.LAUREL_IMAGE", String::new()),
             ("secrets.KUBECONFIG", kubeconfig),
         ]);
         known.extend(values.iter().map(|(key, value)| (*key, (*value).to_owned())));
-        let programs = scene.world.program();
+        let programs = fixture.world.program();
         let programs = [programs.parent().context("a folder")?.to_owned(), repository().join(".cluster/bin")];
         let path = std::env::join_paths(programs)?.into_string().ok().context("a path")?;
         let path = format!("{path}:{}", std::env::var("PATH")?);
@@ -119,7 +120,7 @@ impl Runner {
 }
 
 /// The manifests of a model whose alias nothing serves: an alias in the registry is all that is promoted.
-fn manifests(scene: &Scene, version: &str) -> String {
+fn manifests(fixture: &Fixture, version: &str) -> String {
     format!(
         "
 apiVersion: laurel.dev/v1alpha1
@@ -142,7 +143,7 @@ spec:
   alias: live
   version: \"{version}\"
 ",
-        scene.model
+        fixture.model
     )
 }
 
@@ -155,34 +156,34 @@ fn good(steps: &[Step]) -> Result<()> {
 }
 
 #[test]
-fn the_workflow_refuses_what_the_rules_refuse_and_applies_what_is_merged() {
-    play("ci-github", async |scene| {
-        let mlflow = &scene.world.mlflow;
-        mlflow.create_model(&scene.model).await?;
+fn the_workflow_fails_on_unmet_rules_and_applies_what_is_merged() {
+    run("ci-github", async |fixture| {
+        let mlflow = &fixture.world.mlflow;
+        mlflow.create_model(&fixture.model).await?;
         for number in ["1", "2"] {
-            mlflow.register(&scene.model).await?;
+            mlflow.register(&fixture.model).await?;
             let value = if number == "1" { "true" } else { "not yet" };
-            mlflow.set_version_tag((&scene.model, number), "validated", value).await?;
+            mlflow.set_version_tag((&fixture.model, number), "validated", value).await?;
         }
-        let runner = Runner::new(scene, &[])?;
+        let runner = Runner::new(fixture, &[])?;
         let workflow = "github-actions.yaml";
-        runner.write("models/fraud.yaml", &manifests(scene, "1"))?;
+        runner.write("models/fraud.yaml", &manifests(fixture, "1"))?;
         good(&runner.job(workflow, "check").await?)?;
         let applied = runner.job(workflow, "apply").await?;
         good(&applied)?;
         ensure!(applied.len() == 3, "{applied:#?}");
-        ensure!(mlflow.alias(&scene.model, "live").await? == Some("1".to_owned()), "{applied:#?}");
+        ensure!(mlflow.alias(&fixture.model, "live").await? == Some("1".to_owned()), "{applied:#?}");
 
-        runner.write("models/fraud.yaml", &manifests(scene, "2"))?;
+        runner.write("models/fraud.yaml", &manifests(fixture, "2"))?;
         let refused = runner.job(workflow, "check").await?;
         let last = refused.last().context("a step")?;
         ensure!(!last.is_good && last.said.contains("tag validated = \"true\": \"not yet\""), "{refused:#?}");
         let summary = fs::read_to_string(runner.temp.join("summary"))?;
         ensure!(summary.contains("does not meet 1 of 1 rules"), "{summary}");
-        mlflow.set_version_tag((&scene.model, "2"), "validated", "true").await?;
+        mlflow.set_version_tag((&fixture.model, "2"), "validated", "true").await?;
         good(&runner.job(workflow, "check").await?)?;
         good(&runner.job(workflow, "apply").await?)?;
-        ensure!(mlflow.alias(&scene.model, "live").await? == Some("2".to_owned()), "it is not promoted");
+        ensure!(mlflow.alias(&fixture.model, "live").await? == Some("2".to_owned()), "it is not promoted");
         Ok(())
     });
 }
@@ -197,28 +198,29 @@ async fn git(folder: &Path, arguments: &[&str]) -> Result<String> {
 
 #[test]
 fn the_workflow_that_promotes_commits_one_changed_line() {
-    play("ci-promote", async |scene| {
-        let mlflow = &scene.world.mlflow;
-        mlflow.create_model(&scene.model).await?;
+    run("ci-promote", async |fixture| {
+        let mlflow = &fixture.world.mlflow;
+        mlflow.create_model(&fixture.model).await?;
         for auc in [0.8, 0.9, 0.95] {
-            let (number, _) = mlflow.register_run(&scene.model, &[("auc", auc)]).await?;
+            let (number, _) = mlflow.register_run(&fixture.model, &[("auc", auc)]).await?;
             let value = if number == "3" { "false" } else { "true" };
-            mlflow.set_version_tag((&scene.model, &number), "validated", value).await?;
+            mlflow.set_version_tag((&fixture.model, &number), "validated", value).await?;
         }
         let manifest = "models/fraud.yaml";
-        let inputs = [("inputs.manifest", manifest), ("inputs.model", &scene.model), ("inputs.version", "")];
-        let runner = Runner::new(scene, &inputs)?;
+        let inputs =
+            [("inputs.manifest", manifest), ("inputs.model", &fixture.model), ("inputs.version", "")];
+        let runner = Runner::new(fixture, &inputs)?;
         let remote = runner.temp.join("remote");
         git(&runner.temp, &["init", "--bare", "remote"]).await?;
         git(&runner.checkout, &["init"]).await?;
         git(&runner.checkout, &["remote", "add", "origin", remote.to_str().context("a path")?]).await?;
-        runner.write(manifest, &manifests(scene, "1"))?;
+        runner.write(manifest, &manifests(fixture, "1"))?;
         git(&runner.checkout, &["add", "."]).await?;
         git(&runner.checkout, &["commit", "-m", "first"]).await?;
         good(&runner.job("github-actions-promote.yaml", "promote").await?)?;
-        let branch = format!("promote-{}-2", scene.model);
+        let branch = format!("promote-{}-2", fixture.model);
         let changed = git(&remote, &["show", "--unified=0", "--format=%s", &branch]).await?;
-        ensure!(changed.starts_with(&format!("Promote {} to version 2\n", scene.model)), "{changed}");
+        ensure!(changed.starts_with(&format!("Promote {} to version 2\n", fixture.model)), "{changed}");
         let lines: Vec<_> = changed.lines().filter(|line| line.starts_with(['+', '-'])).skip(2).collect();
         ensure!(lines == ["-  version: \"1\"", "+  version: \"2\""], "{changed}");
         Ok(())
@@ -226,40 +228,40 @@ fn the_workflow_that_promotes_commits_one_changed_line() {
 }
 
 /// Runs Python with MLflow's libraries and the sample beside it.
-async fn python(scene: &Scene, least_auc: &str, script: &str) -> Result<String> {
+async fn python(fixture: &Fixture, least_auc: &str, script: &str) -> Result<String> {
     let mut command = Command::new(repository().join(".cluster/bin/python-mlflow"));
     command.args(["-c", script]).current_dir(repository().join(SAMPLES).join("airflow"));
     command.envs([
-        ("MODEL", scene.model.as_str()),
+        ("MODEL", fixture.model.as_str()),
         ("LEAST_AUC", least_auc),
         ("PYTHONDONTWRITEBYTECODE", "1"),
     ]);
-    command.envs([("MLFLOW_TRACKING_URI", scene.world.mlflow.url().as_str()), ("PYTHONPATH", ".")]);
+    command.envs([("MLFLOW_TRACKING_URI", fixture.world.mlflow.url().as_str()), ("PYTHONPATH", ".")]);
     let ended = command.stdin(Stdio::null()).output().await?;
     ensure!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
 }
 
 #[test]
-fn the_tasks_of_the_dag_train_register_and_validate_and_a_follower_does_the_rest() {
-    play("ci-airflow", async |scene| {
+fn the_dag_trains_registers_and_validates_and_a_follower_promotes() {
+    run("ci-airflow", async |fixture| {
         let compiled = "compile(open('fraud_dag.py').read(), 'fraud_dag.py', 'exec')";
-        python(scene, "0", compiled).await.context("fraud_dag.py")?;
+        python(fixture, "0", compiled).await.context("fraud_dag.py")?;
         let tasks = "
 import fraud_training as it
 trained = it.train()
 version = it.register(trained)
 print('DONE', version, it.validate(version))
 ";
-        scene.world.mlflow.create_model(&scene.model).await?;
-        scene.describe_model("").await?;
+        fixture.world.mlflow.create_model(&fixture.model).await?;
+        fixture.describe_model("").await?;
         let follows = "follow: {best: {metric: auc, tags: {validated: 'true'}}}";
-        let none = python(scene, "1.1", tasks).await?;
+        let none = python(fixture, "1.1", tasks).await?;
         ensure!(none.contains("DONE None False"), "{none}");
-        let good = python(scene, "0.7", tasks).await?;
+        let good = python(fixture, "0.7", tasks).await?;
         ensure!(good.contains("DONE 1 True"), "{good}");
-        scene.desired(follows).await?;
+        fixture.desired(follows).await?;
         let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == "1";
-        scene.champion.until("Ready with version 1", PATIENCE * 2, it).await.map(drop)
+        fixture.champion.until("Ready with version 1", PATIENCE * 2, it).await.map(drop)
     });
 }

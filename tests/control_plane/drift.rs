@@ -21,16 +21,16 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::scene::{PATIENCE, Scene, play};
+use crate::fixture::{Fixture, PATIENCE, run};
 
 /// Waits until an object is as it should be.
-async fn until<K>(scene: &Scene, name: &str, what: &str, is: impl Fn(&K) -> bool) -> Result<K>
+async fn until<K>(fixture: &Fixture, name: &str, what: &str, is: impl Fn(&K) -> bool) -> Result<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let began = Instant::now();
     loop {
-        let object = scene.api::<K>().get_opt(name).await?;
+        let object = fixture.api::<K>().get_opt(name).await?;
         if let Some(object) = object.clone().filter(|object| is(object)) {
             println!("  {what}: after {:?}", began.elapsed());
             return Ok(object);
@@ -51,11 +51,11 @@ fn has_variable(container: &Container, name: &str) -> bool {
 
 #[test]
 fn a_target_port_that_somebody_changes_is_put_right() {
-    play("drift-target", async |scene| {
-        scene.registered(1).await?;
-        scene.get("version: '1'").await?;
+    run("drift-target", async |fixture| {
+        fixture.registered(1).await?;
+        fixture.get("version: '1'").await?;
         let port = json!({ "name": "http", "port": 8080, "protocol": "TCP", "targetPort": 9999 });
-        scene.edit::<Service>("champion", json!({ "spec": { "ports": [port] } })).await?;
+        fixture.edit::<Service>("champion", json!({ "spec": { "ports": [port] } })).await?;
         let is_right = |service: &Service| {
             let ports = service.spec.clone().and_then(|spec| spec.ports).unwrap_or_default();
             ports.len() == 1
@@ -64,15 +64,15 @@ fn a_target_port_that_somebody_changes_is_put_right() {
                     .as_ref()
                     .is_some_and(|port| *port == IntOrString::String("http".into()))
         };
-        until::<Service>(scene, "champion", "the target port", is_right).await.map(drop)
+        until::<Service>(fixture, "champion", "the target port", is_right).await.map(drop)
     });
 }
 
 #[test]
 fn a_service_that_somebody_makes_a_load_balancer_stays_one() {
-    play("drift-type", async |scene| {
-        scene.registered(2).await?;
-        scene.get("version: '1'").await?;
+    run("drift-type", async |fixture| {
+        fixture.registered(2).await?;
+        fixture.get("version: '1'").await?;
         let edit = json!({
             "metadata": { "annotations": { "lb.example/internal": "true" } },
             "spec": {
@@ -83,9 +83,9 @@ fn a_service_that_somebody_makes_a_load_balancer_stays_one() {
                 ],
             },
         });
-        scene.edit::<Service>("champion", edit).await?;
-        scene.get("version: '2'").await?;
-        let service = scene.api::<Service>().get("champion").await?;
+        fixture.edit::<Service>("champion", edit).await?;
+        fixture.get("version: '2'").await?;
+        let service = fixture.api::<Service>().get("champion").await?;
         let spec = service.spec.clone().unwrap_or_default();
         ensure!(spec.type_.as_deref() == Some("LoadBalancer"), "its type is {:?}", spec.type_);
         let names: Vec<_> = spec.ports.iter().flatten().filter_map(|port| port.name.clone()).collect();
@@ -97,15 +97,15 @@ fn a_service_that_somebody_makes_a_load_balancer_stays_one() {
 
 #[test]
 fn what_somebody_changes_in_a_pod_template_is_taken_back() {
-    play("drift-template", async |scene| {
-        scene.registered(2).await?;
-        scene.get("version: '1'").await?;
-        scene.get("version: '2'").await?;
+    run("drift-template", async |fixture| {
+        fixture.registered(2).await?;
+        fixture.get("version: '1'").await?;
+        fixture.get("version: '2'").await?;
         // Version 1 is warm, version 2 serves.
         for name in ["champion-v2", "champion-v1"] {
             let deployment = format!("deployment/{name}");
-            scene.kubectl(&["set", "env", &deployment, "DEBUG=1", "HOME=/root"]).await?;
-            scene.kubectl(&["set", "resources", &deployment, "--limits=memory=1Gi"]).await?;
+            fixture.kubectl(&["set", "env", &deployment, "DEBUG=1", "HOME=/root"]).await?;
+            fixture.kubectl(&["set", "resources", &deployment, "--limits=memory=1Gi"]).await?;
             let is_right = |it: &Deployment| {
                 let container = model(it);
                 let home = container.env.iter().flatten().find(|variable| variable.name == "HOME");
@@ -113,11 +113,11 @@ fn what_somebody_changes_in_a_pod_template_is_taken_back() {
                     && home.and_then(|home| home.value.as_deref()) == Some("/tmp")
                     && container.resources.is_none_or(|it| it.limits.is_none_or(|limits| limits.is_empty()))
             };
-            until::<Deployment>(scene, name, &format!("the template of {name}"), is_right).await?;
+            until::<Deployment>(fixture, name, &format!("the template of {name}"), is_right).await?;
         }
-        scene.kubectl(&["rollout", "restart", "deployment/champion-v2"]).await?;
-        scene.get("{version: '2', serving: {env: [{name: NEW, value: '1'}]}}").await?;
-        let deployment = scene.api::<Deployment>().get("champion-v2").await?;
+        fixture.kubectl(&["rollout", "restart", "deployment/champion-v2"]).await?;
+        fixture.get("{version: '2', serving: {env: [{name: NEW, value: '1'}]}}").await?;
+        let deployment = fixture.api::<Deployment>().get("champion-v2").await?;
         let metadata = deployment.spec.clone().unwrap_or_default().template.metadata.unwrap_or_default();
         let is_kept =
             metadata.annotations.unwrap_or_default().contains_key("kubectl.kubernetes.io/restartedAt");
@@ -128,8 +128,8 @@ fn what_somebody_changes_in_a_pod_template_is_taken_back() {
 
 #[test]
 fn what_serves_has_a_disruption_budget_that_follows_traffic_and_comes_back() {
-    play("drift-budget", async |scene| {
-        scene.registered(2).await?;
+    run("drift-budget", async |fixture| {
+        fixture.registered(2).await?;
         let protects = |version: &'static str| {
             move |budget: &PodDisruptionBudget| {
                 let spec = budget.spec.clone().unwrap_or_default();
@@ -139,57 +139,58 @@ fn what_serves_has_a_disruption_budget_that_follows_traffic_and_comes_back() {
             }
         };
         for version in ["1", "2"] {
-            scene.get(&format!("version: '{version}'")).await?;
+            fixture.get(&format!("version: '{version}'")).await?;
             let what = format!("a budget for version {version}");
-            until(scene, "champion", &what, protects(version)).await?;
+            until(fixture, "champion", &what, protects(version)).await?;
         }
-        scene.edit::<PodDisruptionBudget>("champion", json!({ "spec": { "maxUnavailable": 0 } })).await?;
-        until(scene, "champion", "the budget as it was", protects("2")).await?;
-        scene.api::<PodDisruptionBudget>().delete("champion", &DeleteParams::default()).await?;
-        until(scene, "champion", "the budget again", protects("2")).await.map(drop)
+        fixture.edit::<PodDisruptionBudget>("champion", json!({ "spec": { "maxUnavailable": 0 } })).await?;
+        until(fixture, "champion", "the budget as it was", protects("2")).await?;
+        fixture.api::<PodDisruptionBudget>().delete("champion", &DeleteParams::default()).await?;
+        until(fixture, "champion", "the budget again", protects("2")).await.map(drop)
     });
 }
 
 #[test]
 fn a_disruption_budget_of_somebody_else_stays_the_only_one() {
-    play("drift-their-budget", async |scene| {
+    run("drift-their-budget", async |fixture| {
         let theirs = "
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: {name: theirs}
 spec: {minAvailable: 1, selector: {matchLabels: {laurel.dev/model-alias: champion}}}
 ";
-        scene.apply(theirs).await?;
-        scene.registered(2).await?;
-        scene.get("version: '1'").await?;
-        scene.get("version: '2'").await?;
-        ensure!(scene.api::<PodDisruptionBudget>().get_opt("champion").await?.is_none(), "there are two");
+        fixture.apply(theirs).await?;
+        fixture.registered(2).await?;
+        fixture.get("version: '1'").await?;
+        fixture.get("version: '2'").await?;
+        ensure!(fixture.api::<PodDisruptionBudget>().get_opt("champion").await?.is_none(), "there are two");
         Ok(())
     });
 }
 
 #[test]
 fn a_modelalias_made_anew_finds_its_objects_again() {
-    play("drift-restore", async |scene| {
-        scene.registered(2).await?;
-        scene.get("version: '1'").await?;
-        scene.get("version: '2'").await?;
-        let before = scene.api::<Deployment>().get("champion-v2").await?;
+    run("drift-restore", async |fixture| {
+        fixture.registered(2).await?;
+        fixture.get("version: '1'").await?;
+        fixture.get("version: '2'").await?;
+        let before = fixture.api::<Deployment>().get("champion-v2").await?;
         let params =
             DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
-        let champion = scene.api::<ModelAlias>().get("champion").await?;
-        scene.api::<ModelAlias>().delete("champion", &params).await?;
-        scene.gone(&scene.api::<ModelAlias>(), &champion, PATIENCE).await?;
-        scene.get("version: '2'").await?;
-        let uid = scene.api::<ModelAlias>().get("champion").await?.uid().unwrap_or_default();
+        let champion = fixture.api::<ModelAlias>().get("champion").await?;
+        fixture.api::<ModelAlias>().delete("champion", &params).await?;
+        fixture.gone(&fixture.api::<ModelAlias>(), &champion, PATIENCE).await?;
+        fixture.get("version: '2'").await?;
+        let uid = fixture.api::<ModelAlias>().get("champion").await?.uid().unwrap_or_default();
         let is_owned = |owners: &[_]| {
             let mut owners = owners.iter();
             owners.any(|owner: &OwnerReference| owner.uid == uid)
         };
-        let after =
-            until::<Deployment>(scene, "champion-v2", "the Deployment", |it| is_owned(it.owner_references()))
-                .await?;
-        until::<Service>(scene, "champion", "the Service", |it| is_owned(it.owner_references())).await?;
+        let after = until::<Deployment>(fixture, "champion-v2", "the Deployment", |it| {
+            is_owned(it.owner_references())
+        })
+        .await?;
+        until::<Service>(fixture, "champion", "the Service", |it| is_owned(it.owner_references())).await?;
         ensure!(after.uid() == before.uid(), "it was made anew");
         ensure!(model(&after) == model(&before), "its pods were started again");
         Ok(())
@@ -198,17 +199,17 @@ fn a_modelalias_made_anew_finds_its_objects_again() {
 
 #[test]
 fn a_previous_alias_that_is_removed_or_renamed_leaves_the_registry() {
-    play("drift-previous", async |scene| {
-        scene.registered(2).await?;
-        scene.get("{version: '1', previousAlias: previous}").await?;
-        scene.get("{version: '2', previousAlias: previous}").await?;
-        scene.until_named("previous", Some("1")).await?;
-        scene.get("{version: '2', previousAlias: before}").await?;
-        scene.until_named("before", Some("1")).await?;
-        scene.until_named("previous", None).await?;
-        scene.get("version: '2'").await?;
-        scene.until_named("before", None).await?;
-        ensure!(scene.named("champion").await?.as_deref() == Some("2"), "the alias moved");
+    run("drift-previous", async |fixture| {
+        fixture.registered(2).await?;
+        fixture.get("{version: '1', previousAlias: previous}").await?;
+        fixture.get("{version: '2', previousAlias: previous}").await?;
+        fixture.until_named("previous", Some("1")).await?;
+        fixture.get("{version: '2', previousAlias: before}").await?;
+        fixture.until_named("before", Some("1")).await?;
+        fixture.until_named("previous", None).await?;
+        fixture.get("version: '2'").await?;
+        fixture.until_named("before", None).await?;
+        ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "the alias moved");
         Ok(())
     });
 }

@@ -9,99 +9,100 @@ use laurel::api::{
 use tokio::time::Instant;
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     simulated::look::{never_ready, ready_again, selected},
     support::alias::{is_ready, message, status, version},
 };
 
 /// Waits until a version serves and the alias says so, in a state seen since a moment.
-async fn chosen(scene: &Scene, since: Instant, wanted: &str) -> Result<()> {
+async fn chosen(fixture: &Fixture, since: Instant, wanted: &str) -> Result<()> {
     let it = |malias: &ModelAlias| is_ready(malias, 1) && version(malias) == wanted;
-    scene.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await?;
-    ensure!(selected(scene).await? == wanted, "the Service is not on version {wanted}");
-    scene.until_named("champion", Some(wanted)).await
+    fixture.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await?;
+    ensure!(selected(fixture).await? == wanted, "the Service is not on version {wanted}");
+    fixture.until_named("champion", Some(wanted)).await
 }
 
 #[test]
 fn the_newest_version_is_followed() {
-    play("follow-latest", async |scene| {
-        scene.registered(0).await?;
-        let change = scene.desired("follow: {latest: {}}").await?;
-        let waits = scene.champion.reason(change, Reason::NoCandidate, PATIENCE).await?;
+    run("follow-latest", async |fixture| {
+        fixture.registered(0).await?;
+        let change = fixture.desired("follow: {latest: {}}").await?;
+        let waits = fixture.champion.reason(change, Reason::NoCandidate, PATIENCE).await?;
         ensure!(message(&waits.object).contains("register one"), "{}", message(&waits.object));
         for wanted in ["1", "2"] {
             let registered = Instant::now();
-            scene.world.mlflow.register(&scene.model).await?;
-            chosen(scene, registered, wanted).await?;
+            fixture.world.mlflow.register(&fixture.model).await?;
+            chosen(fixture, registered, wanted).await?;
         }
-        let newest = scene.champion.last().map(|it| status(&it).history).unwrap_or_default();
+        let newest = fixture.champion.last().map(|it| status(&it).history).unwrap_or_default();
         ensure!(newest.first().is_some_and(|entry| entry.cause == Cause::Follower), "{newest:?}");
         Ok(())
     });
 }
 
 #[test]
-fn the_best_version_is_followed_and_what_has_no_number_is_never_it() {
-    play("follow-best", async |scene| {
-        let mlflow = &scene.world.mlflow;
-        scene.registered(0).await?;
+fn the_best_version_is_followed_and_never_one_without_a_value() {
+    run("follow-best", async |fixture| {
+        let mlflow = &fixture.world.mlflow;
+        fixture.registered(0).await?;
         for values in [&[("auc", 0.9)][..], &[("auc", f64::NAN)], &[], &[("auc", 0.8)]] {
-            mlflow.register_run(&scene.model, values).await?;
+            mlflow.register_run(&fixture.model, values).await?;
         }
         let asked = Instant::now();
-        scene.desired("follow: {best: {metric: auc}}").await?;
-        chosen(scene, asked, "1").await?;
+        fixture.desired("follow: {best: {metric: auc}}").await?;
+        chosen(fixture, asked, "1").await?;
         let better = Instant::now();
-        let (_, run) = mlflow.register_run(&scene.model, &[("auc", 0.97)]).await?;
-        chosen(scene, better, "5").await?;
+        let (_, run) = mlflow.register_run(&fixture.model, &[("auc", 0.97)]).await?;
+        chosen(fixture, better, "5").await?;
         // A value that turns out to be worse is seen, too.
         let worse = Instant::now();
         mlflow.log_metric(&run, "auc", 0.1).await?;
-        chosen(scene, worse, "1").await
+        chosen(fixture, worse, "1").await
     });
 }
 
 #[test]
 fn the_highest_semantic_version_in_the_range_is_followed() {
-    play("follow-semver", async |scene| {
-        let mlflow = &scene.world.mlflow;
-        scene.registered(3).await?;
+    run("follow-semver", async |fixture| {
+        let mlflow = &fixture.world.mlflow;
+        fixture.registered(3).await?;
         for (number, semver) in [("1", "2.1.0"), ("2", "3.0.0"), ("3", "none")] {
-            mlflow.set_version_tag((&scene.model, number), "semver", semver).await?;
+            mlflow.set_version_tag((&fixture.model, number), "semver", semver).await?;
         }
         let asked = Instant::now();
-        scene.desired("follow: {semver: {tag: semver, range: '>=2.1 <3'}}").await?;
-        chosen(scene, asked, "1").await?;
+        fixture.desired("follow: {semver: {tag: semver, range: '>=2.1 <3'}}").await?;
+        chosen(fixture, asked, "1").await?;
         let tagged = Instant::now();
-        mlflow.set_version_tag((&scene.model, "3"), "semver", "v2.10.0").await?;
-        chosen(scene, tagged, "3").await?;
-        let change = scene.desired("follow: {semver: {tag: semver, range: '>=9'}}").await?;
-        let none = scene.champion.reason(change, Reason::NoCandidate, PATIENCE).await?;
+        mlflow.set_version_tag((&fixture.model, "3"), "semver", "v2.10.0").await?;
+        chosen(fixture, tagged, "3").await?;
+        let change = fixture.desired("follow: {semver: {tag: semver, range: '>=9'}}").await?;
+        let none = fixture.champion.reason(change, Reason::NoCandidate, PATIENCE).await?;
         ensure!(message(&none.object).contains("3 have the tag"), "{}", message(&none.object));
-        ensure!(selected(scene).await? == "3", "traffic moved");
+        ensure!(selected(fixture).await? == "3", "traffic moved");
         Ok(())
     });
 }
 
 #[test]
-fn promise_6_a_follower_holds_after_a_failed_version_until_its_choice_changes() {
-    play("follow-holds", async |scene| {
-        let mlflow = &scene.world.mlflow;
-        scene.registered(1).await?;
-        scene.get("{follow: {latest: {}}, rollout: {progressDeadline: 3s}}").await?;
-        never_ready(scene, "2").await?;
-        mlflow.register(&scene.model).await?;
+fn promise_6_a_follower_waits_after_a_failed_version_until_its_choice_changes() {
+    run("follow-holds", async |fixture| {
+        let mlflow = &fixture.world.mlflow;
+        fixture.registered(1).await?;
+        fixture.get("{follow: {latest: {}}, rollout: {progressDeadline: 3s}}").await?;
+        never_ready(fixture, "2").await?;
+        mlflow.register(&fixture.model).await?;
         let rejected = |it: &ModelAlias| {
             let history = status(it).history;
             history.first().is_some_and(|entry| entry.outcome == Outcome::Rejected)
         };
-        scene.champion.until("version 2 is rejected", PATIENCE, rejected).await?;
-        ensure!(selected(scene).await? == "1", "traffic moved");
-        tokio::time::sleep(std::time::Duration::from_secs(11)).await; // Time itself is the subject: two polls.
-        ensure!(selected(scene).await? == "1", "it was tried again by itself");
-        ready_again(scene, "2").await?;
+        fixture.champion.until("version 2 is rejected", PATIENCE, rejected).await?;
+        ensure!(selected(fixture).await? == "1", "traffic moved");
+        // Time itself is the subject: two polls.
+        tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+        ensure!(selected(fixture).await? == "1", "it was tried again by itself");
+        ready_again(fixture, "2").await?;
         let asked = Instant::now();
-        scene.retry("please").await?;
-        chosen(scene, asked, "2").await
+        fixture.retry("please").await?;
+        chosen(fixture, asked, "2").await
     });
 }

@@ -1,8 +1,9 @@
 //! A way to the registry that can be closed: how one test's registry goes away while the others keep theirs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -55,7 +56,7 @@ impl Gate {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
-        self.passing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, JoinSet<()>> {
+        self.passing.lock()
     }
 }

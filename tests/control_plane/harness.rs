@@ -4,7 +4,6 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,6 +13,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams},
 };
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
     sync::OnceCell,
@@ -107,7 +107,7 @@ impl World {
         operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);
         operator.env("RUST_LOG", "info,laurel=debug");
         let process = Process::start(&mut operator, &self.operator_log())?;
-        *self.operator.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        *self.operator.lock() = Some(process);
         let began = Instant::now();
         loop {
             let readiness = reqwest::get(format!("http://{}/readyz", self.operator_address)).await;
@@ -133,7 +133,7 @@ impl World {
 
     /// Kills the operator without a word.
     pub(crate) fn kill_operator(&self) -> Result<()> {
-        let operator = self.operator.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let operator = self.operator.lock().take();
         operator.context("no operator runs")?.kill()
     }
 

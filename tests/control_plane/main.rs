@@ -1,4 +1,5 @@
-//! Control-plane tests: the operator as a process, against a real API server whose pods are simulated, and a real MLflow.
+//! Control-plane tests: the operator as a process, against a real API server whose pods are simulated, and a
+//! real MLflow.
 //!
 //! ```sh
 //! make cluster-api                # etcd, kube-apiserver, controller-manager, scheduler, KWOK
@@ -9,23 +10,26 @@
 //! ```text
 //! bench    how soon a moved alias is acted on: not run with the others
 //! harness  what all tests share: the cluster, MLflow, the operator; they end with the run
-//! scene    where a test plays: a place of its own (tests/support/simulated)
+//! fixture    where a test plays: a place of its own (tests/support/simulated)
 //! ```
 //!
-//! Tests run side by side. One whose name begins with `promise_` shows that promise of the contract. Simulated pods
-//! answer no requests, so nothing here sends predictions, and smoke tests are off.
+//! Tests run side by side. One whose name begins with `promise_` shows that promise of the contract.
+//! Simulated pods answer no requests, so nothing here sends predictions, and smoke tests are off.
 
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "waits for what cannot be watched")]
 #![expect(clippy::print_stdout, reason = "tests print what they saw; cargo shows it when one fails")]
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
+mod audit_log;
 mod bench;
 mod check;
 mod ci;
+mod cluster_errors;
 mod command_line;
+mod deletion;
 mod drift;
-mod ends;
+mod fixture;
 mod follow;
 mod followers;
 mod gate;
@@ -35,15 +39,11 @@ mod operator;
 mod ownership;
 mod promotion;
 mod promotion_rules;
-mod push;
-mod record;
-mod refusals;
 mod registered_model;
 mod registries;
-mod registry_trouble;
+mod registry_errors;
 mod rolling;
 mod scale;
-mod scene;
 #[path = "../support/simulated/mod.rs"]
 #[allow(dead_code, reason = "the tests of faults use the rest")]
 mod simulated;
@@ -52,4 +52,5 @@ mod status;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the tests on a real cluster use the rest")]
 mod support;
-mod trouble;
+mod validation;
+mod webhook;

@@ -8,19 +8,19 @@ use kube::api::{DeleteParams, ListParams};
 use laurel::api::{ModelAlias, condition::Reason};
 
 use crate::{
-    scene::{PATIENCE, play},
+    fixture::{PATIENCE, run},
     support::alias::{Alias, message},
 };
 
 #[test]
-fn promise_11_the_newer_of_two_owners_says_conflict_and_takes_over_when_the_older_goes() {
-    play("conflict", async |scene| {
-        scene.registered(2).await?;
-        scene.get("version: '1'").await?;
+fn promise_11_the_newer_of_two_owners_reports_conflict_and_takes_over_after_the_older() {
+    run("conflict", async |fixture| {
+        fixture.registered(2).await?;
+        fixture.get("version: '1'").await?;
         tokio::time::sleep(Duration::from_secs(1)).await; // Objects know their age in seconds.
 
-        let newer = Alias::observe(&scene.world.cluster, &scene.namespace, "newer");
-        scene
+        let newer = Alias::observe(&fixture.world.cluster, &fixture.namespace, "newer");
+        fixture
             .apply(
                 "
 apiVersion: laurel.dev/v1alpha1
@@ -38,14 +38,14 @@ spec:
         let change = newer.accepted().await?;
         let refused = newer.reason(change, Reason::Conflict, PATIENCE).await?;
         let said = message(&refused.object);
-        let owner = format!("belongs to the older ModelAlias {}/champion", scene.namespace);
+        let owner = format!("belongs to the older ModelAlias {}/champion", fixture.namespace);
         ensure!(said.contains(&owner), "{said}");
-        let deployments = scene.api::<Deployment>().list_metadata(&ListParams::default()).await?;
+        let deployments = fixture.api::<Deployment>().list_metadata(&ListParams::default()).await?;
         ensure!(deployments.items.len() == 1, "the newer one runs something");
-        ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias was moved");
+        ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias was moved");
 
-        scene.api::<ModelAlias>().delete("champion", &DeleteParams::default()).await?;
+        fixture.api::<ModelAlias>().delete("champion", &DeleteParams::default()).await?;
         newer.ready(change, PATIENCE).await?;
-        scene.until_named("champion", Some("2")).await
+        fixture.until_named("champion", Some("2")).await
     });
 }

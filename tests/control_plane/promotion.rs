@@ -7,40 +7,40 @@ use laurel::api::model_alias::Outcome;
 use tokio::time::Instant;
 
 use crate::{
-    scene::{PATIENCE, play},
+    fixture::{PATIENCE, run},
     simulated::look::{revisions, selected, settled, sizes, until_sizes},
     support::alias::{is_ready, status, version},
 };
 
 #[test]
 fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_new_pod() {
-    play("promotion", async |scene| {
-        scene.registered(3).await?;
+    run("promotion", async |fixture| {
+        fixture.registered(3).await?;
         for version in ["1", "2", "3"] {
-            scene.get(&format!("{{version: '{version}', previousAlias: previous}}")).await?;
-            ensure!(selected(scene).await? == version, "the Service is not on version {version}");
-            scene.until_named("champion", Some(version)).await?;
+            fixture.get(&format!("{{version: '{version}', previousAlias: previous}}")).await?;
+            ensure!(selected(fixture).await? == version, "the Service is not on version {version}");
+            fixture.until_named("champion", Some(version)).await?;
         }
-        scene.until_named("previous", Some("2")).await?;
-        until_sizes(scene, [("1", 0), ("2", 2), ("3", 2)]).await.context("version 1 rests, 2 is warm")?;
+        fixture.until_named("previous", Some("2")).await?;
+        until_sizes(fixture, [("1", 0), ("2", 2), ("3", 2)]).await.context("version 1 rests, 2 is warm")?;
 
         let before = Instant::now();
-        let change = scene.get("{version: '2', previousAlias: previous}").await?;
-        let rolled_back = scene
+        let change = fixture.get("{version: '2', previousAlias: previous}").await?;
+        let rolled_back = fixture
             .champion
             .until("version 2", PATIENCE, |malias| {
                 is_ready(malias, change.generation) && version(malias) == "2"
             })
             .await?;
         println!("  rolled back {:?} after the change was accepted", rolled_back.at - change.accepted);
-        ensure!(selected(scene).await? == "2", "the Service is not back on version 2");
-        let started = scene.pods.started_since(before);
+        ensure!(selected(fixture).await? == "2", "the Service is not back on version 2");
+        let started = fixture.pods.started_since(before);
         ensure!(started.is_empty(), "a rollback started pods: {started:?}");
-        scene.until_named("champion", Some("2")).await?;
-        scene.until_named("previous", Some("3")).await?;
-        ensure!(sizes(scene).await?.len() == 3, "one Deployment for each version");
+        fixture.until_named("champion", Some("2")).await?;
+        fixture.until_named("previous", Some("3")).await?;
+        ensure!(sizes(fixture).await?.len() == 3, "one Deployment for each version");
 
-        let status = status(&scene.champion.last().context("the ModelAlias is gone")?);
+        let status = status(&fixture.champion.last().context("the ModelAlias is gone")?);
         let reported: Vec<(String, Option<String>, Outcome)> = status
             .history
             .iter()
@@ -58,38 +58,36 @@ fn promises_1_4_and_5_versions_are_promoted_in_turn_and_rolled_back_without_a_ne
             status.previous_version.map(|version| version.to_string()).as_deref() == Some("3"),
             "{status:?}"
         );
-        ensure!(scene.audit.verdict().await? >= 4, "the audit saw fewer writes than there were");
+        ensure!(fixture.audit.verdict().await? >= 4, "the audit saw fewer writes than there were");
         Ok(())
     });
 }
 
 #[test]
-fn kubectl_get_and_describe_tell_a_person_what_serves() {
-    play("kubectl", async |scene| {
-        scene.registered(1).await?;
-        scene.get("version: '1'").await?;
-        let table = scene.kubectl(&["get", "malias"]).await?;
+fn kubectl_get_and_describe_show_what_serves() {
+    run("kubectl", async |fixture| {
+        fixture.registered(1).await?;
+        fixture.get("version: '1'").await?;
+        let table = fixture.kubectl(&["get", "malias"]).await?;
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         let header = ["NAME", "MODEL", "ALIAS", "VERSION", "TARGET", "READY", "STATUS", "AGE"];
         ensure!(lines[0] == header, "{table}");
         ensure!(
-            lines[1][..7] == ["champion", &scene.model, "champion", "1", "1", "True", "Serving"],
+            lines[1][..7] == ["champion", &fixture.model, "champion", "1", "1", "True", "Serving"],
             "{table}"
         );
-        let table = scene.kubectl(&["get", "rmodel"]).await?;
+        let table = fixture.kubectl(&["get", "rmodel"]).await?;
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         ensure!(lines[0] == ["NAME", "MODEL", "LATEST", "READY", "STATUS", "AGE"], "{table}");
-        ensure!(lines[1][..5] == ["model", &scene.model, "1", "True", "ModelSynced"], "{table}");
+        ensure!(lines[1][..5] == ["model", &fixture.model, "1", "True", "ModelSynced"], "{table}");
         for words in ["Starting", "Promoted", "AliasSet"] {
-            scene.told_of(words).await?;
+            fixture.event(words).await?;
         }
-        let description = scene.kubectl(&["describe", "malias", "champion"]).await?;
-        for words in
-            ["version 1 is being started with 2 pods", "version 1 serves now; asked for by spec.version"]
-        {
+        let description = fixture.kubectl(&["describe", "malias", "champion"]).await?;
+        for words in ["starting version 1 with 2 pods", "version 1 serves now; requested by spec.version"] {
             ensure!(description.contains(words), "{words:?} is not in\n{description}");
         }
-        let category = scene.kubectl(&["get", "laurel", "-o", "name"]).await?;
+        let category = fixture.kubectl(&["get", "laurel", "-o", "name"]).await?;
         ensure!(category.contains("modelalias.laurel.dev/champion"), "{category}");
         Ok(())
     });
@@ -100,15 +98,15 @@ const TWO_POLLS: Duration = Duration::from_secs(11);
 
 #[test]
 fn promise_7_at_rest_nothing_is_written() {
-    play("quiet", async |scene| {
-        let _no_restart = scene.world.keeps_running.lock().await;
-        scene.registered(2).await?;
-        scene.get("{version: '1', previousAlias: previous}").await?;
-        scene.get("{version: '2', previousAlias: previous}").await?;
-        scene.until_named("previous", Some("1")).await?;
-        let settled = settled(scene).await?;
+    run("quiet", async |fixture| {
+        let _no_restart = fixture.world.keeps_running.lock().await;
+        fixture.registered(2).await?;
+        fixture.get("{version: '1', previousAlias: previous}").await?;
+        fixture.get("{version: '2', previousAlias: previous}").await?;
+        fixture.until_named("previous", Some("1")).await?;
+        let settled = settled(fixture).await?;
         tokio::time::sleep(TWO_POLLS).await; // Time itself is the subject.
-        let later = revisions(scene).await?;
+        let later = revisions(fixture).await?;
         ensure!(settled == later, "something was written at rest:\n{settled:#?}\n{later:#?}");
         ensure!(settled.len() == 5, "{settled:#?}");
         Ok(())

@@ -9,48 +9,48 @@ use laurel::api::ModelAlias;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     simulated::look::until_sizes,
     support::alias::{is_ready, status},
 };
 
 /// What the scale subresource says.
-async fn scale(scene: &Scene) -> Result<Scale> {
-    let aliases: Api<ModelAlias> = scene.api();
+async fn scale(fixture: &Fixture) -> Result<Scale> {
+    let aliases: Api<ModelAlias> = fixture.api();
     Ok(serde_json::from_value(serde_json::to_value(aliases.get_scale("champion").await?)?)?)
 }
 
 #[test]
-fn a_size_that_is_taken_out_of_the_manifest_stays_and_an_autoscaler_finds_it() {
-    play("size-open", async |scene| {
-        scene.registered(2).await?;
-        scene.get("{version: '1', serving: {replicas: 3}}").await?;
-        until_sizes(scene, [("1", 3)]).await?;
-        scene.get("{version: '1', serving: {replicas: null}}").await?;
+fn a_size_removed_from_the_manifest_is_kept_for_an_autoscaler() {
+    run("size-open", async |fixture| {
+        fixture.registered(2).await?;
+        fixture.get("{version: '1', serving: {replicas: 3}}").await?;
+        until_sizes(fixture, [("1", 3)]).await?;
+        fixture.get("{version: '1', serving: {replicas: null}}").await?;
         let size = |it: &ModelAlias| it.spec.serving.as_ref().and_then(|serving| serving.replicas);
-        scene.champion.until("the size is filled in", PATIENCE, |it| size(it) == Some(3)).await?;
-        until_sizes(scene, [("1", 3)]).await?;
-        ensure!(scale(scene).await?.spec.and_then(|spec| spec.replicas) == Some(3), "no scale");
+        fixture.champion.until("the size is filled in", PATIENCE, |it| size(it) == Some(3)).await?;
+        until_sizes(fixture, [("1", 3)]).await?;
+        ensure!(scale(fixture).await?.spec.and_then(|spec| spec.replicas) == Some(3), "no scale");
 
         // Applied again, the manifest that does not say it changes nothing, and so does a promotion.
-        scene.kubectl(&["scale", "malias", "champion", "--replicas=2"]).await?;
-        until_sizes(scene, [("1", 2)]).await?;
-        scene.get("{version: '2', serving: {replicas: null}}").await?;
-        until_sizes(scene, [("1", 2), ("2", 2)]).await
+        fixture.kubectl(&["scale", "malias", "champion", "--replicas=2"]).await?;
+        until_sizes(fixture, [("1", 2)]).await?;
+        fixture.get("{version: '2', serving: {replicas: null}}").await?;
+        until_sizes(fixture, [("1", 2), ("2", 2)]).await
     });
 }
 
 #[test]
-fn kubectl_scale_and_an_autoscaler_size_the_version_that_serves() {
-    play("scale", async |scene| {
-        scene.registered(2).await?;
-        scene.get("version: '1'").await?;
-        scene.kubectl(&["scale", "malias", "champion", "--replicas=3"]).await?;
-        let change = scene.champion.accepted().await?;
-        until_sizes(scene, [("1", 3)]).await?;
+fn kubectl_scale_and_an_autoscaler_scale_the_serving_version() {
+    run("scale", async |fixture| {
+        fixture.registered(2).await?;
+        fixture.get("version: '1'").await?;
+        fixture.kubectl(&["scale", "malias", "champion", "--replicas=3"]).await?;
+        let change = fixture.champion.accepted().await?;
+        until_sizes(fixture, [("1", 3)]).await?;
         let full = |it: &ModelAlias| is_ready(it, change.generation) && status(it).ready_replicas == Some(3);
-        scene.champion.until("3 ready pods", PATIENCE, full).await?;
-        let seen = scale(scene).await?;
+        fixture.champion.until("3 ready pods", PATIENCE, full).await?;
+        let seen = scale(fixture).await?;
         let reported = seen.status.context("no status")?;
         ensure!(
             seen.spec.and_then(|spec| spec.replicas) == Some(3) && reported.replicas == 3,
@@ -59,7 +59,7 @@ fn kubectl_scale_and_an_autoscaler_size_the_version_that_serves() {
         let wanted = "laurel.dev/model-alias=champion,laurel.dev/version=1";
         ensure!(reported.selector.as_deref() == Some(wanted), "{reported:?}");
 
-        scene
+        fixture
             .apply(
                 "
 apiVersion: autoscaling/v2
@@ -75,7 +75,7 @@ spec:
             )
             .await?;
         // It needs no metrics to enforce its minimum.
-        let scalers = scene.api::<HorizontalPodAutoscaler>();
+        let scalers = fixture.api::<HorizontalPodAutoscaler>();
         let began = Instant::now();
         loop {
             let seen = scalers.get("champion").await?.status.unwrap_or_default();
@@ -86,6 +86,6 @@ spec:
             ensure!(began.elapsed() < PATIENCE, "the autoscaler cannot scale: {able:?}");
             sleep(Duration::from_millis(200)).await;
         }
-        until_sizes(scene, [("1", 4)]).await
+        until_sizes(fixture, [("1", 4)]).await
     });
 }

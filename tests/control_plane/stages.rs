@@ -5,18 +5,18 @@ use laurel::api::{ModelAlias, condition::Reason};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     simulated::look::selected,
     support::alias::{is_ready, version},
 };
 
 /// Waits until each version is in a stage.
-async fn stages(scene: &Scene, wanted: [(&str, &str); 2]) -> Result<()> {
+async fn stages(fixture: &Fixture, wanted: [(&str, &str); 2]) -> Result<()> {
     let began = Instant::now();
     loop {
         let mut seen = Vec::new();
         for (version, _) in wanted {
-            seen.push((version, scene.world.mlflow.stage(&scene.model, version).await?));
+            seen.push((version, fixture.world.mlflow.stage(&fixture.model, version).await?));
         }
         if seen.iter().map(|(version, stage)| (*version, stage.as_str())).eq(wanted) {
             return Ok(());
@@ -26,8 +26,8 @@ async fn stages(scene: &Scene, wanted: [(&str, &str); 2]) -> Result<()> {
     }
 }
 
-async fn registry(scene: &Scene, more: &str) -> Result<()> {
-    let url = scene.world.mlflow.url();
+async fn registry(fixture: &Fixture, more: &str) -> Result<()> {
+    let url = fixture.world.mlflow.url();
     let manifest = format!(
         "
 apiVersion: laurel.dev/v1alpha1
@@ -36,32 +36,32 @@ metadata: {{name: old}}
 spec: {{mlflow: {{url: '{url}'{more}}}, pollInterval: 5s}}
 "
     );
-    scene.apply(&manifest).await
+    fixture.apply(&manifest).await
 }
 
 #[test]
-fn a_stage_is_followed_and_moved_as_an_alias_is() {
-    play("stages", async |scene| {
-        scene.registered(2).await?;
-        registry(scene, "").await?;
-        scene.describe_model("registryRef: {name: old}").await?;
-        scene.world.mlflow.transition_stage(&scene.model, "1", "Production").await?;
-        let change = scene.desired("{alias: Production, follow: {registry: {}}}").await?;
-        scene.champion.reason(change, Reason::AliasNotFound, PATIENCE).await?;
-        registry(scene, ", stages: AsAliases").await?;
-        scene.champion.ready(change, PATIENCE).await?;
-        ensure!(selected(scene).await? == "1", "the Service is not on version 1");
+fn a_stage_is_followed_and_moved_like_an_alias() {
+    run("stages", async |fixture| {
+        fixture.registered(2).await?;
+        registry(fixture, "").await?;
+        fixture.describe_model("registryRef: {name: old}").await?;
+        fixture.world.mlflow.transition_stage(&fixture.model, "1", "Production").await?;
+        let change = fixture.desired("{alias: Production, follow: {registry: {}}}").await?;
+        fixture.champion.reason(change, Reason::AliasNotFound, PATIENCE).await?;
+        registry(fixture, ", stages: AsAliases").await?;
+        fixture.champion.ready(change, PATIENCE).await?;
+        ensure!(selected(fixture).await? == "1", "the Service is not on version 1");
 
         // Both are in the stage; the newer one is what MLflow takes for it.
         let moved = Instant::now();
-        scene.world.mlflow.transition_stage(&scene.model, "2", "Production").await?;
+        fixture.world.mlflow.transition_stage(&fixture.model, "2", "Production").await?;
         let follows = |it: &ModelAlias| is_ready(it, 1) && version(it) == "2";
-        scene.champion.until_since(moved, "Ready with version 2", PATIENCE, follows).await?;
+        fixture.champion.until_since(moved, "Ready with version 2", PATIENCE, follows).await?;
 
-        scene.get("{alias: Production, version: '1', follow: null}").await?;
-        ensure!(selected(scene).await? == "1", "the Service is not on version 1");
-        stages(scene, [("1", "Production"), ("2", "Archived")]).await?;
-        ensure!(scene.named("Production").await?.is_none(), "an alias was set beside the stage");
+        fixture.get("{alias: Production, version: '1', follow: null}").await?;
+        ensure!(selected(fixture).await? == "1", "the Service is not on version 1");
+        stages(fixture, [("1", "Production"), ("2", "Archived")]).await?;
+        ensure!(fixture.named("Production").await?.is_none(), "an alias was set beside the stage");
         Ok(())
     });
 }

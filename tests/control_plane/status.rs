@@ -11,7 +11,7 @@ use kube::{
 use laurel::api::custom_resource_definitions;
 use serde_json::{Value, json};
 
-use crate::scene::{PATIENCE, Scene, play};
+use crate::fixture::{Fixture, PATIENCE, run};
 
 const FIELDS: [&str; 3] = ["registry", "desiredReplicas", "endpoint"];
 
@@ -56,15 +56,15 @@ fn status() -> Value {
 }
 
 /// Writes the status as the operator does, and answers it as it is stored.
-async fn write(scene: &Scene, crd: &CustomResourceDefinition) -> Result<kube::Result<DynamicObject>> {
-    let crds: Api<CustomResourceDefinition> = Api::all(scene.cluster.client.clone());
+async fn write(fixture: &Fixture, crd: &CustomResourceDefinition) -> Result<kube::Result<DynamicObject>> {
+    let crds: Api<CustomResourceDefinition> = Api::all(fixture.cluster.client.clone());
     let name = crd.metadata.name.as_deref().context("a name")?;
     crds.create(&PostParams::default(), crd).await?;
     tokio::time::timeout(PATIENCE, await_condition(crds.clone(), name, is_crd_established())).await??;
     let kind = GroupVersionKind::gvk(&crd.spec.group, "v1alpha1", "ModelAlias");
     let resource = ApiResource::from_gvk_with_plural(&kind, "modelaliases");
     let api: Api<DynamicObject> =
-        Api::namespaced_with(scene.cluster.client.clone(), &scene.namespace, &resource);
+        Api::namespaced_with(fixture.cluster.client.clone(), &fixture.namespace, &resource);
     let head = json!({
         "apiVersion": format!("{}/v1alpha1", crd.spec.group), "kind": "ModelAlias", "metadata": { "name": "champion" },
     });
@@ -80,10 +80,10 @@ async fn write(scene: &Scene, crd: &CustomResourceDefinition) -> Result<kube::Re
 }
 
 #[test]
-fn a_status_is_written_in_full_though_the_definitions_are_older() {
-    play("old-crd", async |scene| {
+fn a_status_is_written_in_full_despite_older_definitions() {
+    run("old-crd", async |fixture| {
         let group = format!("yesterday-{}.laurel.test", std::process::id());
-        let written = write(scene, &yesterdays(&group)?).await??;
+        let written = write(fixture, &yesterdays(&group)?).await??;
         ensure!(written.data["status"] == status(), "{:#}", written.data["status"]);
         Ok(())
     });
@@ -91,13 +91,13 @@ fn a_status_is_written_in_full_though_the_definitions_are_older() {
 
 /// The same with a closed schema fails, so the test above can.
 #[test]
-fn a_closed_schema_would_refuse_it() {
-    play("closed-crd", async |scene| {
+fn a_closed_schema_would_reject_it() {
+    run("closed-crd", async |fixture| {
         let group = format!("closed-{}.laurel.test", std::process::id());
         let mut crd = serde_json::to_value(yesterdays(&group)?)?;
         let status = status_schema(&mut crd);
         status.as_object_mut().context("a schema")?.remove("x-kubernetes-preserve-unknown-fields");
-        let refused = write(scene, &serde_json::from_value(crd)?).await?;
+        let refused = write(fixture, &serde_json::from_value(crd)?).await?;
         let error_message = refused.err().context("it was written")?.to_string();
         ensure!(error_message.contains("field not declared in schema"), "{error_message}");
         Ok(())

@@ -6,16 +6,16 @@
 //! cargo run --example demo
 //! ```
 //!
-//! With `CLUSTER=existing` it uses kubectl's current cluster; `LAUREL_SERVING_IMAGE` then names a serving image that
-//! this cluster can pull. It starts from an empty namespace `risk` each time, which it deletes only if it made it, and
-//! leaves everything up. It ends with an error when a single request was lost.
+//! With `CLUSTER=existing` it uses kubectl's current cluster; `LAUREL_SERVING_IMAGE` then names a serving
+//! image that this cluster can pull. It starts from an empty namespace `risk` each time, which it deletes
+//! only if it made it, and leaves everything up. It ends with an error when a single request was lost.
 
 #![expect(clippy::print_stdout, reason = "the demo talks to a person at a terminal")]
 #![expect(clippy::disallowed_types, reason = "effects: the demo runs against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "effects: the environment names the cluster")]
 
+mod harness;
 mod measure;
-mod stage;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the end-to-end tests use the rest")]
 mod support;
@@ -24,8 +24,10 @@ mod table;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use harness::{
+    ALIAS, Clients, Harness, MODEL, NAME, NAMESPACE, PATIENCE, print_command, print_output, print_step,
+};
 use laurel::api::condition::{ConditionType, Reason};
-use stage::{ALIAS, Audience, MODEL, NAME, NAMESPACE, PATIENCE, Stage, say, show, tell};
 use support::{
     alias::{self, Change},
     load::{Connection, Load},
@@ -34,25 +36,25 @@ use tokio::time::Instant;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut stage = Stage::set().await?;
-    first_version(&mut stage).await?;
-    let Audience { way, load } = stage.invite().await?;
+    let mut harness = Harness::create().await?;
+    first_version(&mut harness).await?;
+    let Clients { way, load } = harness.start_clients().await?;
 
-    promotion(&mut stage, &load, "1", "2").await?;
-    promotion(&mut stage, &load, "2", "3").await?;
-    rollback(&mut stage, &load, "3", "2").await?;
-    follow(&mut stage).await?;
-    moved_in_mlflow(&mut stage, &load, "2", "1").await?;
-    bad_image(&mut stage, &load, "1").await?;
-    taken_back(&mut stage).await?;
+    promotion(&mut harness, &load, "1", "2").await?;
+    promotion(&mut harness, &load, "2", "3").await?;
+    rollback(&mut harness, &load, "3", "2").await?;
+    follow(&mut harness).await?;
+    moved_in_mlflow(&mut harness, &load, "2", "1").await?;
+    bad_image(&mut harness, &load, "1").await?;
+    taken_back(&mut harness).await?;
 
-    say("The same again, measured closer");
-    measure::pod_starts(&stage);
-    let lost_meanwhile = measure::moves(&stage, &way, "1", "2").await?;
-    measure::operator_memory(&stage).await;
+    print_step("The same again, measured closer");
+    measure::pod_starts(&harness);
+    let lost_meanwhile = measure::moves(&harness, &way, "1", "2").await?;
+    measure::operator_memory(&harness).await;
 
-    say("What happened");
-    println!("\n{}", stage.table(&load));
+    print_step("What happened");
+    println!("\n{}", harness.table(&load));
     let report = load.stop().await;
     for connection in [Connection::Fresh, Connection::KeepAlive] {
         println!("  {connection:?}: {}", report.over(connection));
@@ -67,76 +69,76 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn first_version(stage: &mut Stage) -> Result<()> {
-    say("The model, and @champion is version 1");
-    stage.apply("registered-model.yaml").await?;
-    tell(include_str!("champion-v1.yaml"));
-    let change = stage.change("champion-v1.yaml").await?;
-    let took = serves(stage, change, "1").await?;
-    stage.end_step("version 1 from nothing", took, None).await
+async fn first_version(harness: &mut Harness) -> Result<()> {
+    print_step("The model, and @champion is version 1");
+    harness.apply("registered-model.yaml").await?;
+    print_output(include_str!("champion-v1.yaml"));
+    let change = harness.change("champion-v1.yaml").await?;
+    let took = serves(harness, change, "1").await?;
+    harness.end_step("version 1 from nothing", took, None).await
 }
 
-async fn promotion(stage: &mut Stage, load: &Load, from: &str, to: &str) -> Result<()> {
-    say(&format!("Promotion: version: \"{from}\" becomes version: \"{to}\""));
-    let change = stage.change(&format!("champion-v{to}.yaml")).await?;
-    let took = serves(stage, change, to).await?;
-    let last = stage.traffic_moved(load, change, from, to).await?;
-    stage.end_step(&format!("promotion {from} to {to}"), took, Some(last)).await
+async fn promotion(harness: &mut Harness, load: &Load, from: &str, to: &str) -> Result<()> {
+    print_step(&format!("Promotion: version: \"{from}\" becomes version: \"{to}\""));
+    let change = harness.change(&format!("champion-v{to}.yaml")).await?;
+    let took = serves(harness, change, to).await?;
+    let last = harness.traffic_moved(load, change, from, to).await?;
+    harness.end_step(&format!("promotion {from} to {to}"), took, Some(last)).await
 }
 
-async fn rollback(stage: &mut Stage, load: &Load, from: &str, to: &str) -> Result<()> {
-    say(&format!("Rollback to version {to}, which is still warm"));
+async fn rollback(harness: &mut Harness, load: &Load, from: &str, to: &str) -> Result<()> {
+    print_step(&format!("Rollback to version {to}, which is still warm"));
     let before = Instant::now();
-    let change = stage.change(&format!("champion-v{to}.yaml")).await?;
-    let took = serves(stage, change, to).await?;
-    let last = stage.traffic_moved(load, change, from, to).await?;
-    let started = stage.pods.started_since(before);
+    let change = harness.change(&format!("champion-v{to}.yaml")).await?;
+    let took = serves(harness, change, to).await?;
+    let last = harness.traffic_moved(load, change, from, to).await?;
+    let started = harness.pods.started_since(before);
     ensure!(started.is_empty(), "a rollback to a warm version started pods: {started:?}");
-    stage.end_step(&format!("rollback {from} to {to}"), took, Some(last)).await
+    harness.end_step(&format!("rollback {from} to {to}"), took, Some(last)).await
 }
 
-async fn follow(stage: &mut Stage) -> Result<()> {
-    say("From now on MLflow decides: follow: {registry: {}} instead of version");
-    let change = stage.change("champion-follow.yaml").await?;
-    let took = serves(stage, change, "2").await?;
-    stage.end_step("follow the registry", took, None).await
+async fn follow(harness: &mut Harness) -> Result<()> {
+    print_step("From now on MLflow decides: follow: {registry: {}} instead of version");
+    let change = harness.change("champion-follow.yaml").await?;
+    let took = serves(harness, change, "2").await?;
+    harness.end_step("follow the registry", took, None).await
 }
 
-async fn moved_in_mlflow(stage: &mut Stage, load: &Load, from: &str, to: &str) -> Result<()> {
-    say(&format!("A data scientist moves @{ALIAS} to version {to} in MLflow"));
+async fn moved_in_mlflow(harness: &mut Harness, load: &Load, from: &str, to: &str) -> Result<()> {
+    print_step(&format!("A data scientist moves @{ALIAS} to version {to} in MLflow"));
     let body = format!(r#"{{"name":"{MODEL}","alias":"{ALIAS}","version":"{to}"}}"#);
     let url = format!("{}/api/2.0/mlflow/registered-models/alias", support::mlflow::URL);
-    show(&format!("curl -X POST {url} -H 'Content-Type: application/json' -d '{body}'"));
-    let generation = stage.champion.accepted().await?.generation;
-    stage.mlflow.set_alias(MODEL, ALIAS, to).await?;
+    print_command(&format!("curl -X POST {url} -H 'Content-Type: application/json' -d '{body}'"));
+    let generation = harness.champion.accepted().await?.generation;
+    harness.mlflow.set_alias(MODEL, ALIAS, to).await?;
     let change = Change { generation, accepted: Instant::now() };
-    let took = serves(stage, change, to).await?;
-    let last = stage.traffic_moved(load, change, from, to).await?;
-    stage.end_step(&format!("alias {from} to {to} in MLflow"), took, Some(last)).await
+    let took = serves(harness, change, to).await?;
+    let last = harness.traffic_moved(load, change, from, to).await?;
+    harness.end_step(&format!("alias {from} to {to} in MLflow"), took, Some(last)).await
 }
 
-async fn bad_image(stage: &mut Stage, load: &Load, serving: &str) -> Result<()> {
-    say("A mistake: version 3 with an image that does not exist");
-    let change = stage.change("champion-bad-image.yaml").await?;
-    let refused = stage.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
+async fn bad_image(harness: &mut Harness, load: &Load, serving: &str) -> Result<()> {
+    print_step("A mistake: version 3 with an image that does not exist");
+    let change = harness.change("champion-bad-image.yaml").await?;
+    let refused = harness.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
     println!("  STATUS {}: {}", Reason::ProgressDeadlineExceeded, alias::message(&refused.object));
     ensure!(alias::holds(&refused.object, ConditionType::Serving), "what served does not serve any more");
     let answered = load.since(change.accepted).answered();
     ensure!(answered.keys().eq([serving]), "traffic did not stay on version {serving}: {answered:?}");
-    stage.end_step("bad image, refused", refused.at - change.accepted, None).await
+    harness.end_step("bad image, refused", refused.at - change.accepted, None).await
 }
 
-async fn taken_back(stage: &mut Stage) -> Result<()> {
-    say("The mistake is taken back: version 2, which was the best");
-    let change = stage.change("champion-v2.yaml").await?;
-    let took = serves(stage, change, "2").await?;
-    stage.end_step("taken back", took, None).await
+async fn taken_back(harness: &mut Harness) -> Result<()> {
+    print_step("The mistake is taken back: version 2, which was the best");
+    let change = harness.change("champion-v2.yaml").await?;
+    let took = serves(harness, change, "2").await?;
+    harness.end_step("taken back", took, None).await
 }
 
 /// Waits until a version serves as a change wished; how long that took since the change was accepted.
-async fn serves(stage: &Stage, change: Change, version: &str) -> Result<Duration> {
+async fn serves(harness: &Harness, change: Change, version: &str) -> Result<Duration> {
     let wanted = |malias: &_| alias::is_ready(malias, change.generation) && alias::version(malias) == version;
-    let ready = stage
+    let ready = harness
         .champion
         .until_since(change.accepted, &format!("Ready with version {version}"), PATIENCE, wanted)
         .await?;

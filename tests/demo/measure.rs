@@ -1,4 +1,5 @@
-//! Figures beside the story: how long a pod takes by itself, and how fast traffic moves by Laurel and by hand.
+//! Figures beside the story: how long a pod takes by itself, and how fast traffic moves by Laurel and by
+//! hand.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use laurel::{
 use serde_json::{Value, json};
 
 use crate::{
-    stage::{NAME, NAMESPACE, PATIENCE, Stage, milliseconds, seconds},
+    harness::{Harness, NAME, NAMESPACE, PATIENCE, milliseconds, seconds},
     support::{
         alias::{Change, holds},
         cluster::{OPERATOR_NAMESPACE, OPERATOR_PODS},
@@ -32,33 +33,34 @@ const MOVES: usize = 6;
 const PER_SECOND: u32 = 100;
 
 /// Says how long a version's pod takes from its creation until it is ready.
-pub(crate) fn pod_starts(stage: &Stage) {
-    let times = ["1", "2", "3"].iter().flat_map(|version| stage.pods.start_times(version));
+pub(crate) fn pod_starts(harness: &Harness) {
+    let times = ["1", "2", "3"].iter().flat_map(|version| harness.pods.start_times(version));
     let times: Vec<String> = times.map(seconds).collect();
     println!("  A pod's own start, from its creation until it is ready: {}", times.join(", "));
 }
 
-/// Moves traffic between two warm versions, by Laurel and then by hand; how many requests were lost meanwhile.
-pub(crate) async fn moves(stage: &Stage, way: &Way, one: &str, other: &str) -> Result<usize> {
+/// Moves traffic between two warm versions, by Laurel and then by hand; how many requests were lost
+/// meanwhile.
+pub(crate) async fn moves(harness: &Harness, way: &Way, one: &str, other: &str) -> Result<usize> {
     let plan = Plan::both(PER_SECOND, Duration::from_mins(5));
     let load = Load::start(&way.target, &Request::get("/ping"), plan);
     let by_laurel = back_and_forth(one, other, async |from, to| {
-        let change = stage.champion.patch_spec(json!({ "version": to })).await?;
-        stage.champion.ready(change, PATIENCE).await?;
-        stage.traffic_moved(&load, change, from, to).await
+        let change = harness.champion.patch_spec(json!({ "version": to })).await?;
+        harness.champion.ready(change, PATIENCE).await?;
+        harness.traffic_moved(&load, change, from, to).await
     });
     println!("  Accepted until the last old answer, by Laurel: {}", spread(&by_laurel.await?));
 
-    suspend(stage, true).await?;
+    suspend(harness, true).await?;
     let by_hand = back_and_forth(one, other, async |from, to| {
-        let change = select_by_hand(stage, to).await?;
-        stage.traffic_moved(&load, change, from, to).await
+        let change = select_by_hand(harness, to).await?;
+        harness.traffic_moved(&load, change, from, to).await
     });
     println!(
         "  Accepted until the last old answer, the Service patched by hand: {}",
         spread(&by_hand.await?)
     );
-    suspend(stage, false).await?;
+    suspend(harness, false).await?;
 
     let report: Report = load.stop().await;
     println!("  Meanwhile: {report}");
@@ -79,20 +81,20 @@ async fn back_and_forth(
     Ok(times)
 }
 
-async fn suspend(stage: &Stage, suspend: bool) -> Result<()> {
-    let change = stage.champion.patch_spec(json!({ "suspend": suspend })).await?;
+async fn suspend(harness: &Harness, suspend: bool) -> Result<()> {
+    let change = harness.champion.patch_spec(json!({ "suspend": suspend })).await?;
     if suspend {
         let is_suspended = |it: &ModelAlias| holds(it, ConditionType::Suspended);
-        stage.champion.until_since(change.accepted, "Suspended", PATIENCE, is_suspended).await?;
+        harness.champion.until_since(change.accepted, "Suspended", PATIENCE, is_suspended).await?;
     } else {
-        stage.champion.ready(change, PATIENCE).await?;
+        harness.champion.ready(change, PATIENCE).await?;
     }
     Ok(())
 }
 
 /// What a person would do without Laurel: point the Service at the pods of the other version.
-async fn select_by_hand(stage: &Stage, version: &str) -> Result<Change> {
-    let services: Api<Service> = Api::namespaced(stage.cluster.client.clone(), NAMESPACE);
+async fn select_by_hand(harness: &Harness, version: &str) -> Result<Change> {
+    let services: Api<Service> = Api::namespaced(harness.cluster.client.clone(), NAMESPACE);
     let watch = Watch::of(services.clone(), NAME);
     watch.until("the Service", Duration::from_secs(10), |_| true).await?;
     let patch = Patch::Merge(json!({ "spec": { "selector": { labels::VERSION: version } } }));
@@ -112,8 +114,8 @@ fn spread(times: &[Duration]) -> String {
 }
 
 /// Says how much memory the operator uses, as the node's kubelet sees it; nothing where that cannot be read.
-pub(crate) async fn operator_memory(stage: &Stage) {
-    if let Ok((used, aliases)) = memory(stage).await {
+pub(crate) async fn operator_memory(harness: &Harness) {
+    if let Ok((used, aliases)) = memory(harness).await {
         println!(
             "  The operator's memory: {:.1} MiB, with {aliases} ModelAliases in the cluster",
             used / 1024.0 / 1024.0
@@ -121,8 +123,8 @@ pub(crate) async fn operator_memory(stage: &Stage) {
     }
 }
 
-async fn memory(stage: &Stage) -> Result<(f64, usize)> {
-    let client = &stage.cluster.client;
+async fn memory(harness: &Harness) -> Result<(f64, usize)> {
+    let client = &harness.cluster.client;
     let selected = ListParams::default().labels(OPERATOR_PODS);
     let pods = Api::<Pod>::namespaced(client.clone(), OPERATOR_NAMESPACE).list(&selected).await?;
     let pod = pods.items.into_iter().next().context("no operator pod")?;

@@ -1,5 +1,6 @@
-//! Faults: the operator is killed, the API server and MLflow answer late, wrongly or not at all, and it still keeps its
-//! promises. A real API server whose pods are simulated, a real MLflow, and for each test an operator of its own.
+//! Faults: the operator is killed, the API server and MLflow answer late, wrongly or not at all, and it still
+//! keeps its promises. A real API server whose pods are simulated, a real MLflow, and for each test an
+//! operator of its own.
 //!
 //! ```sh
 //! make cluster-api                # etcd, kube-apiserver, controller-manager, scheduler, KWOK
@@ -9,10 +10,10 @@
 //!
 //! ```text
 //! world     what all tests of a run share: the cluster, MLflow, a folder
-//! scene     where a test plays: a place, an operator restricted to it, a proxy before each of its two servers
+//! fixture     where a test plays: a place, an operator restricted to it, a proxy before each of its two servers
 //! operator  that operator: start, kill, terminate
 //! wire      the proxies: what passed them, and the faults that they make
-//! witness   what is never to happen, watched from outside in every test
+//! invariants   what is never to happen, watched from outside in every test
 //!
 //! proxies   that the proxies do what they say
 //! crash     killed at every single write of a story
@@ -20,8 +21,8 @@
 //! hostile   objects, names and bodies that nobody should send
 //! ```
 //!
-//! Runs with different filters may go on side by side; a run of `control_plane`, whose operator takes all namespaces in
-//! hand, waits for them, and they for it.
+//! Runs with different filters may go on side by side; a run of `control_plane`, whose operator takes all
+//! namespaces in hand, waits for them, and they for it.
 
 #![expect(clippy::disallowed_types, reason = "effects: the tests run against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "waits for what cannot be watched")]
@@ -29,14 +30,16 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod crash;
+#[allow(dead_code, reason = "a kit, of which each test takes a part")]
+mod fixture;
 mod hostile;
+#[allow(dead_code, reason = "a kit, of which each test takes a part")]
+mod invariants;
 mod kubernetes;
 #[allow(dead_code, reason = "a kit, of which each test takes a part")]
 mod operator;
 mod proxies;
 mod registry;
-#[allow(dead_code, reason = "a kit, of which each test takes a part")]
-mod scene;
 mod sequences;
 #[path = "../support/simulated/mod.rs"]
 #[allow(dead_code, reason = "the tests of the control plane use the rest")]
@@ -46,6 +49,4 @@ mod simulated;
 mod support;
 #[allow(dead_code, unused_imports, reason = "a kit, of which each test takes a part")]
 mod wire;
-#[allow(dead_code, reason = "a kit, of which each test takes a part")]
-mod witness;
 mod world;

@@ -1,13 +1,14 @@
-//! The operator of one scene, restricted to its namespace.
+//! The operator of one fixture, restricted to its namespace.
 
 use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -62,8 +63,8 @@ users: [{{name: operator, user: {{}}}}]
         })))
     }
 
-    fn process(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
-        self.0.process.lock().unwrap_or_else(PoisonError::into_inner)
+    fn process(&self) -> parking_lot::MutexGuard<'_, Option<Process>> {
+        self.0.process.lock()
     }
 
     /// Starts it, and does not wait until it is ready.

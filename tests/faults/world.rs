@@ -19,13 +19,13 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::{
+    invariants::Poll,
     simulated::{
         machine::{self, Company, admitted, install_crds},
         mlflow::Mlflow,
     },
     support::cluster::Cluster,
     wire::Upstream,
-    witness::Poll,
 };
 
 /// The purpose that the namespaces of these tests are labelled with.
@@ -40,7 +40,7 @@ pub(crate) struct World {
     pub(crate) api_server: Upstream,
     /// Logs and MLflow's files, of this run alone.
     pub(crate) folder: PathBuf,
-    /// Reads the aliases of all scenes.
+    /// Reads the aliases of all cases.
     pub(crate) poll: Poll,
     /// Runs of these tests may go on side by side; one of `control_plane` may not.
     _admission: File,

@@ -17,21 +17,21 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, interval, timeout};
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     support::alias,
 };
 
 /// The pods of a version that are not ending.
-pub(crate) async fn pods_of(scene: &Scene, version: &str) -> Result<Vec<Pod>> {
-    let pods: Api<Pod> = Api::namespaced(scene.cluster.client.clone(), &scene.namespace);
+pub(crate) async fn pods_of(fixture: &Fixture, version: &str) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(fixture.cluster.client.clone(), &fixture.namespace);
     let selected = ListParams::default().labels(&format!("{VERSION}={version}"));
     let pods = pods.list(&selected).await?.items;
     Ok(pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
 }
 
 /// The identities of those pods.
-pub(crate) async fn identities_of(scene: &Scene, version: &str) -> Result<BTreeSet<String>> {
-    Ok(pods_of(scene, version).await?.iter().filter_map(ResourceExt::uid).collect())
+pub(crate) async fn identities_of(fixture: &Fixture, version: &str) -> Result<BTreeSet<String>> {
+    Ok(pods_of(fixture, version).await?.iter().filter_map(ResourceExt::uid).collect())
 }
 
 /// How often containers of a pod were started anew.
@@ -50,44 +50,44 @@ fn ready_replicas(malias: &ModelAlias) -> Option<u32> {
 }
 
 #[test]
-fn promises_1_and_2_a_pod_that_becomes_unready_gets_no_requests_is_told_and_comes_back() {
-    play("unready", 2, async |scene| {
-        scene.good_versions(1).await?;
+fn promises_1_and_2_an_unready_pod_gets_no_requests_is_reported_and_recovers() {
+    run("unready", 2, async |fixture| {
+        fixture.good_versions(1).await?;
         // Once it has started, a file decides whether it is ready; the server itself goes on.
         let exec = json!({ "command": ["sh", "-c", "test ! -e /tmp/unready"] });
         let probe = json!({ "httpGet": null, "exec": exec, "periodSeconds": 1, "failureThreshold": 1 });
         let template = json!({ "spec": { "containers": [{ "name": "model", "readinessProbe": probe }] } });
-        let change = scene.get(two_pods(&template)).await?;
-        let clients = scene.clients().await?;
-        let pod = pods_of(scene, "1").await?.first().context("no pod")?.name_any();
+        let change = fixture.get(two_pods(&template)).await?;
+        let clients = fixture.clients().await?;
+        let pod = pods_of(fixture, "1").await?.first().context("no pod")?.name_any();
 
         let began = Instant::now();
-        scene.kubectl(&["exec", &pod, "--", "touch", "/tmp/unready"], None).await?;
+        fixture.kubectl(&["exec", &pod, "--", "touch", "/tmp/unready"], None).await?;
         let reported = |malias: &ModelAlias| {
             ready_replicas(malias) == Some(1)
                 && alias::has(malias, Reason::WaitingForPods)
                 && alias::holds(malias, ConditionType::Serving)
         };
         let reported =
-            scene.champion.until_since(began, "one of two pods is told", PATIENCE, reported).await?;
+            fixture.champion.until_since(began, "one of two pods is told", PATIENCE, reported).await?;
         println!("  one pod unready: told after {:?}", reported.at - began);
         let message = alias::message(&reported.object);
         ensure!(message.contains("1 of 2"), "{message:?} does not say how many pods are ready");
-        gets_nothing(scene, &pod).await?;
+        gets_nothing(fixture, &pod).await?;
 
         let began = Instant::now();
-        scene.kubectl(&["exec", &pod, "--", "rm", "/tmp/unready"], None).await?;
+        fixture.kubectl(&["exec", &pod, "--", "rm", "/tmp/unready"], None).await?;
         let well = |malias: &ModelAlias| {
             alias::is_ready(malias, change.generation) && ready_replicas(malias) == Some(2)
         };
-        scene.champion.until_since(began, "two pods are ready again", PATIENCE, well).await?;
+        fixture.champion.until_since(began, "two pods are ready again", PATIENCE, well).await?;
         clients.stay_on(began, "1").await?;
         clients.leave().await.map(drop)
     });
 }
 
 /// Waits until a pod's own log shows no more predictions, while the clients go on asking.
-async fn gets_nothing(scene: &Scene, pod: &str) -> Result<()> {
+async fn gets_nothing(fixture: &Fixture, pod: &str) -> Result<()> {
     let mut looks = interval(Duration::from_secs(1));
     let nothing = async {
         loop {
@@ -96,7 +96,7 @@ async fn gets_nothing(scene: &Scene, pod: &str) -> Result<()> {
             looks.tick().await;
             looks.tick().await;
             let log = ["logs", pod, &format!("--since-time={since}")];
-            if !scene.kubectl(&log, None).await?.contains("/invocations") {
+            if !fixture.kubectl(&log, None).await?.contains("/invocations") {
                 return Ok(());
             }
         }
@@ -104,35 +104,37 @@ async fn gets_nothing(scene: &Scene, pod: &str) -> Result<()> {
     timeout(PATIENCE, nothing).await.with_context(|| format!("{pod} is unready and still gets requests"))?
 }
 
-/// A request in a process that is killed is lost, and so is one that is sent there before its endpoint is gone: nobody
-/// can help that without sending it again. What can be had: nothing is lost any more once it is told, the other pod
-/// answers all the time, and the pod comes back by itself.
+/// A request in a process that is killed is lost, and so is one that is sent there before its endpoint is
+/// gone: nobody can help that without sending it again. What can be had: nothing is lost any more once it is
+/// told, the other pod answers all the time, and the pod comes back by itself.
 #[test]
-fn a_serving_pods_process_killed_under_load_is_told_the_other_pod_answers_and_it_comes_back() {
-    play("process", 2, async |scene| {
-        scene.good_versions(1).await?;
-        // The first process of a container cannot be killed from within it; beside a pause it is not the first.
-        let change = scene.get(two_pods(&json!({ "spec": { "shareProcessNamespace": true } }))).await?;
-        let clients = scene.clients().await?;
-        let pod = pods_of(scene, "1").await?.first().context("no pod")?.name_any();
+fn a_serving_process_killed_under_load_is_reported_and_recovers_while_the_other_pod_answers() {
+    run("process", 2, async |fixture| {
+        fixture.good_versions(1).await?;
+        // The first process of a container cannot be killed from within it; beside a pause it is not the
+        // first.
+        let change = fixture.get(two_pods(&json!({ "spec": { "shareProcessNamespace": true } }))).await?;
+        let clients = fixture.clients().await?;
+        let pod = pods_of(fixture, "1").await?.first().context("no pod")?.name_any();
 
         let killed = Instant::now();
-        let kill = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = uvicorn ] && kill -KILL ${p#/proc/}; done; true";
-        scene.kubectl(&["exec", &pod, "--", "sh", "-c", kill], None).await?;
+        let kill = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = uvicorn ] && kill -KILL ${p#/proc/}; \
+             done; true";
+        fixture.kubectl(&["exec", &pod, "--", "sh", "-c", kill], None).await?;
         let one = |malias: &ModelAlias| ready_replicas(malias) == Some(1);
-        let reported = scene.champion.until_since(killed, "one of two pods is told", PATIENCE, one).await?;
+        let reported = fixture.champion.until_since(killed, "one of two pods is told", PATIENCE, one).await?;
         let well = |malias: &ModelAlias| {
             alias::is_ready(malias, change.generation) && ready_replicas(malias) == Some(2)
         };
         let well =
-            scene.champion.until_since(reported.at, "two pods are ready again", PATIENCE, well).await?;
+            fixture.champion.until_since(reported.at, "two pods are ready again", PATIENCE, well).await?;
         clients.stay_on(well.at, "1").await?;
 
-        let restarted = pods_of(scene, "1").await?;
+        let restarted = pods_of(fixture, "1").await?;
         let restarted =
             restarted.iter().find(|each| each.name_any() == pod).context("the pod was replaced")?;
         ensure!(restarts(restarted) == 1, "{} restarts", restarts(restarted));
-        for seen in scene.champion.seen().iter().filter(|seen| seen.at >= killed) {
+        for seen in fixture.champion.seen().iter().filter(|seen| seen.at >= killed) {
             ensure!(alias::holds(&seen.object, ConditionType::Serving), "it was told that nothing serves");
         }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::{Instant, interval, timeout};
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     support::{alias, mlflow::SERVICE, watch::Watch},
 };
 
@@ -22,29 +22,31 @@ const A_FEW_POLLS: Duration = Duration::from_secs(20);
 
 #[test]
 fn promise_4_the_alias_moves_only_after_the_version_serves_and_is_corrected_when_moved_by_hand() {
-    play("alias", 3, async |scene| {
-        scene.good_versions(2).await?;
+    run("alias", 3, async |fixture| {
+        fixture.good_versions(2).await?;
         let desired = |version| json!({ "version": version, "previousAlias": "previous" });
-        scene.get(desired("1")).await?;
-        ensure!(named(scene, "champion").await? == "1", "the alias is not set");
-        let clients = scene.clients().await?;
+        fixture.get(desired("1")).await?;
+        ensure!(named(fixture, "champion").await? == "1", "the alias is not set");
+        let clients = fixture.clients().await?;
 
-        let change = scene.desired(desired("2")).await?;
-        let moved = alias_names(scene, "champion", "2", PATIENCE).await?;
-        scene.champion.ready(change, PATIENCE).await?;
+        let change = fixture.desired(desired("2")).await?;
+        let moved = alias_names(fixture, "champion", "2", PATIENCE).await?;
+        fixture.champion.ready(change, PATIENCE).await?;
         clients.until_answered_by(change.accepted, "2").await;
         let served =
             clients.since(change.accepted).first_answer_by("2").context("version 2 never answered")?;
         ensure!(served < moved, "the alias moved {:?} before version 2 served", served - moved);
         ensure!(
-            named(scene, "previous").await? == "1",
+            named(fixture, "previous").await? == "1",
             "previousAlias is not on the version that served before"
         );
 
-        scene.mlflow.set_alias(&scene.model, "champion", "1").await?;
-        alias_names(scene, "champion", "2", A_FEW_POLLS).await.context("drift is not corrected")?;
-        scene.mlflow.delete_alias(&scene.model, "champion").await?;
-        alias_names(scene, "champion", "2", A_FEW_POLLS).await.context("a deleted alias is not set again")?;
+        fixture.mlflow.set_alias(&fixture.model, "champion", "1").await?;
+        alias_names(fixture, "champion", "2", A_FEW_POLLS).await.context("drift is not corrected")?;
+        fixture.mlflow.delete_alias(&fixture.model, "champion").await?;
+        alias_names(fixture, "champion", "2", A_FEW_POLLS)
+            .await
+            .context("a deleted alias is not set again")?;
         clients.stay_on(moved + Duration::from_secs(1), "2").await?;
         clients.leave().await.map(drop)
     });
@@ -52,17 +54,17 @@ fn promise_4_the_alias_moves_only_after_the_version_serves_and_is_corrected_when
 
 #[test]
 fn promise_6_an_alias_moved_in_mlflow_is_followed_and_a_rejected_version_stays_rejected() {
-    play("follow", 3, async |scene| {
-        scene.good_versions(2).await?;
-        let crashing = scene.mlflow.version_from_nowhere(&scene.model).await?;
-        scene.mlflow.set_alias(&scene.model, "champion", "1").await?;
+    run("follow", 3, async |fixture| {
+        fixture.good_versions(2).await?;
+        let crashing = fixture.mlflow.version_from_nowhere(&fixture.model).await?;
+        fixture.mlflow.set_alias(&fixture.model, "champion", "1").await?;
         let follow = json!({ "follow": { "registry": {} }, "rollout": { "progressDeadline": "30s" } });
-        let change = scene.get(follow).await?;
-        let clients = scene.clients().await?;
+        let change = fixture.get(follow).await?;
+        let clients = fixture.clients().await?;
 
         let asked = Instant::now();
-        scene.mlflow.set_alias(&scene.model, "champion", "2").await?;
-        let followed = scene
+        fixture.mlflow.set_alias(&fixture.model, "champion", "2").await?;
+        let followed = fixture
             .champion
             .until("Ready with version 2", PATIENCE, |malias| {
                 alias::is_ready(malias, change.generation) && alias::version(malias) == "2"
@@ -70,19 +72,19 @@ fn promise_6_an_alias_moved_in_mlflow_is_followed_and_a_rejected_version_stays_r
             .await?;
         println!("  followed {:?} after the alias was moved in MLflow", followed.at - asked);
 
-        let first = rejected(scene, &crashing).await?;
-        ensure!(named(scene, "champion").await? == "2", "the alias is not put back on what serves");
+        let first = rejected(fixture, &crashing).await?;
+        ensure!(named(fixture, "champion").await? == "2", "the alias is not put back on what serves");
         tokio::time::sleep_until(Instant::now() + A_FEW_POLLS).await; // Time itself is the subject.
-        let again = scene.pods.started_since(first);
+        let again = fixture.pods.started_since(first);
         ensure!(again.is_empty(), "the rejected version was tried again by itself: {again:?}");
-        ensure!(named(scene, "champion").await? == "2", "the alias was moved again by itself");
+        ensure!(named(fixture, "champion").await? == "2", "the alias was moved again by itself");
 
         let asked = Instant::now();
-        scene.mlflow.set_alias(&scene.model, "champion", &crashing).await?;
-        scene.pods.until_since(asked, "a person asks again, so it is tried again", PATIENCE).await?;
+        fixture.mlflow.set_alias(&fixture.model, "champion", &crashing).await?;
+        fixture.pods.until_since(asked, "a person asks again, so it is tried again", PATIENCE).await?;
         let thought_better = Instant::now();
-        scene.mlflow.set_alias(&scene.model, "champion", "2").await?;
-        scene
+        fixture.mlflow.set_alias(&fixture.model, "champion", "2").await?;
+        fixture
             .champion
             .until_since(thought_better, "Ready again", PATIENCE, |malias| {
                 alias::is_ready(malias, change.generation)
@@ -94,48 +96,49 @@ fn promise_6_an_alias_moved_in_mlflow_is_followed_and_a_rejected_version_stays_r
 }
 
 /// Asks for a version by the alias and waits until it is rejected and the alias is put back; when that was.
-async fn rejected(scene: &Scene, version: &str) -> Result<Instant> {
+async fn rejected(fixture: &Fixture, version: &str) -> Result<Instant> {
     let asked = Instant::now();
-    scene.mlflow.set_alias(&scene.model, "champion", version).await?;
+    fixture.mlflow.set_alias(&fixture.model, "champion", version).await?;
     let is_it =
         |malias: &_| alias::status(malias).rejected.iter().any(|each| each.version.to_string() == version);
-    scene.champion.until_since(asked, "the version is rejected", PATIENCE, is_it).await?;
-    alias_names(scene, "champion", "2", A_FEW_POLLS).await
+    fixture.champion.until_since(asked, "the version is rejected", PATIENCE, is_it).await?;
+    alias_names(fixture, "champion", "2", A_FEW_POLLS).await
 }
 
 #[test]
-fn promises_3_and_9_without_the_registry_what_serves_goes_on_and_deleting_does_not_hang() {
-    play("away", 2, async |scene| {
-        scene.good_versions(2).await?;
-        let line = Line::to_mlflow(scene).await?;
-        scene.name_registry(&line.url).await?;
-        scene.get(json!({ "version": "1" })).await?;
-        let clients = scene.clients().await?;
+fn promises_3_and_9_without_the_registry_serving_continues_and_deletion_does_not_hang() {
+    run("away", 2, async |fixture| {
+        fixture.good_versions(2).await?;
+        let line = Line::to_mlflow(fixture).await?;
+        fixture.name_registry(&line.url).await?;
+        fixture.get(json!({ "version": "1" })).await?;
+        let clients = fixture.clients().await?;
 
         let cut = Instant::now();
-        line.cut(scene).await?;
-        let registries: Api<ModelRegistry> = Api::namespaced(scene.cluster.client.clone(), &scene.namespace);
+        line.cut(fixture).await?;
+        let registries: Api<ModelRegistry> =
+            Api::namespaced(fixture.cluster.client.clone(), &fixture.namespace);
         Watch::of(registries, "mlflow")
             .until("the ModelRegistry says so", PATIENCE, |seen| {
                 let conditions = seen.object.status.as_ref().map(|status| &status.conditions);
                 conditions.is_some_and(|all| all.iter().any(|each| each.reason == "RegistryUnreachable"))
             })
             .await?;
-        scene
+        fixture
             .champion
             .until_since(cut, "RegistrySynced is Unknown", PATIENCE, |malias| {
                 alias::condition(malias, ConditionType::RegistrySynced)
                     .is_some_and(|it| it.status == "Unknown")
             })
             .await?;
-        let change = scene.desired(json!({ "version": "2" })).await?;
-        scene.champion.reason(change, Reason::RegistryUnreachable, PATIENCE).await?;
-        ensure!(scene.pods.started_since(cut).is_empty(), "pods were started without the registry");
+        let change = fixture.desired(json!({ "version": "2" })).await?;
+        fixture.champion.reason(change, Reason::RegistryUnreachable, PATIENCE).await?;
+        ensure!(fixture.pods.started_since(cut).is_empty(), "pods were started without the registry");
         clients.stay_on(cut, "1").await?;
         clients.leave().await?;
 
         let deleted = Instant::now();
-        scene.cluster.terminate_namespace(&scene.namespace).await?;
+        fixture.cluster.terminate_namespace(&fixture.namespace).await?;
         println!("  the namespace was gone after {:?}", deleted.elapsed());
         Ok(())
     });
@@ -147,8 +150,8 @@ struct Line {
 }
 
 impl Line {
-    async fn to_mlflow(scene: &Scene) -> Result<Self> {
-        let client = scene.cluster.client.clone();
+    async fn to_mlflow(fixture: &Fixture) -> Result<Self> {
+        let client = fixture.cluster.client.clone();
         let (namespace, service) = SERVICE;
         let of_mlflow = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
         let slices = Api::<EndpointSlice>::namespaced(client.clone(), namespace).list(&of_mlflow).await?;
@@ -162,28 +165,28 @@ impl Line {
               "metadata": { "name": "line", "labels": { "kubernetes.io/service-name": "line" } },
               "addressType": "IPv4", "ports": port, "endpoints": [{ "addresses": [address] }] },
         ] });
-        scene.apply(&objects.to_string()).await?;
-        let line = Api::<Service>::namespaced(client, &scene.namespace).get("line").await?;
+        fixture.apply(&objects.to_string()).await?;
+        let line = Api::<Service>::namespaced(client, &fixture.namespace).get("line").await?;
         let ip = line.spec.and_then(|spec| spec.cluster_ip).context("a Service has an IP")?;
         Ok(Self { url: format!("http://{ip}:5000") })
     }
 
-    async fn cut(&self, scene: &Scene) -> Result<()> {
-        scene.kubectl(&["delete", "endpointslice", "line"], None).await.map(drop)
+    async fn cut(&self, fixture: &Fixture) -> Result<()> {
+        fixture.kubectl(&["delete", "endpointslice", "line"], None).await.map(drop)
     }
 }
 
-async fn named(scene: &Scene, alias: &str) -> Result<String> {
-    Ok(scene.mlflow.alias(&scene.model, alias).await?.unwrap_or_default())
+async fn named(fixture: &Fixture, alias: &str) -> Result<String> {
+    Ok(fixture.mlflow.alias(&fixture.model, alias).await?.unwrap_or_default())
 }
 
 /// Waits until the alias names a version; when that was first seen.
-async fn alias_names(scene: &Scene, alias: &str, version: &str, deadline: Duration) -> Result<Instant> {
+async fn alias_names(fixture: &Fixture, alias: &str, version: &str, deadline: Duration) -> Result<Instant> {
     let mut looks = interval(Duration::from_millis(100));
     let found = async {
         loop {
             looks.tick().await;
-            if named(scene, alias).await? == version {
+            if named(fixture, alias).await? == version {
                 return Ok(Instant::now());
             }
         }

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    scene::{Scene, play},
+    fixture::{Fixture, run},
     support::pods::Count,
 };
 
@@ -13,16 +13,16 @@ const REPLICAS: usize = 2;
 const MAX_SURGE: usize = 1;
 
 #[test]
-fn rolling_never_has_more_pods_than_replicas_and_max_surge_nor_fewer_ready_than_replicas_and_loses_nothing() {
-    play("rolling", 3, async |scene| {
-        scene.good_versions(2).await?;
-        scene.get(desired("1")).await?;
-        let clients = scene.clients().await?;
+fn rolling_stays_within_its_bounds_and_loses_no_request() {
+    run("rolling", 3, async |fixture| {
+        fixture.good_versions(2).await?;
+        fixture.get(desired("1")).await?;
+        let clients = fixture.clients().await?;
         for (from, to) in [("1", "2"), ("2", "1")] {
             let before = Instant::now();
-            let change = scene.get(desired(to)).await?;
+            let change = fixture.get(desired(to)).await?;
             clients.move_to(change, from, to).await?;
-            check(scene, before)?;
+            check(fixture, before)?;
         }
         clients.leave().await.map(drop)
     });
@@ -36,8 +36,8 @@ fn desired(version: &str) -> serde_json::Value {
     })
 }
 
-fn check(scene: &Scene, since: Instant) -> Result<()> {
-    let counts = scene.pods.counts_since(since);
+fn check(fixture: &Fixture, since: Instant) -> Result<()> {
+    let counts = fixture.pods.counts_since(since);
     let wrong: Vec<&Count> = counts
         .iter()
         .filter(|count| count.existing > REPLICAS + MAX_SURGE || count.ready < REPLICAS)

@@ -1,7 +1,7 @@
 //! Promise 2 while everything goes wrong: a short soak. `make soak` is the long one.
 
 use crate::{
-    scene::alone,
+    fixture::alone,
     soaking::{Enough, Options, soak},
 };
 

@@ -118,8 +118,8 @@ fn request(entry: Entry) -> Request {
     }
 }
 
-/// The rights without which these requests would have been refused. A server-side apply is a `patch`; one that makes
-/// the object needs `create` as well, which the API server asks for without writing it down.
+/// The rights without which these requests would have been refused. A server-side apply is a `patch`; one
+/// that makes the object needs `create` as well, which the API server asks for without writing it down.
 pub(crate) fn used(requests: &[Request]) -> BTreeSet<Right> {
     let allowed = || requests.iter().filter(|request| request.allowed);
     let created = allowed().filter(|request| request.created).filter_map(|request| request.right.clone());

@@ -15,7 +15,7 @@ use tokio::{sync::OnceCell, time::Instant};
 use crate::{
     audit::{Request, requests},
     install::{Install, Operator, Scope},
-    login::{Refusals, Secrets},
+    login::{Rejections, Secrets},
     planted::Secret,
     rights::Right,
     simulated::{
@@ -33,7 +33,7 @@ const PURPOSE: &str = "least-privilege-test";
 /// The longest that a story may take, without its end.
 const LONGEST: Duration = Duration::from_mins(4);
 
-/// What there is to look at once everything was played.
+/// What there is to look at once everything was result.
 pub(crate) struct Evidence {
     /// The kinds of objects that the chart renders.
     pub(crate) kinds: BTreeSet<String>,
@@ -46,7 +46,7 @@ pub(crate) struct Evidence {
     /// The pod templates of the operator and of what serves, by name.
     pub(crate) templates: Vec<(String, Value)>,
     /// What the API server refused.
-    pub(crate) refusals: Refusals,
+    pub(crate) rejections: Rejections,
     /// The secrets that were planted.
     pub(crate) secrets: Vec<Secret>,
     /// Everything that somebody may read, by what it is.
@@ -62,7 +62,7 @@ struct World {
 }
 
 static WORLD: OnceCell<World> = OnceCell::const_new();
-static PLAYED: [OnceCell<Result<Evidence, String>>; 2] = [const { OnceCell::const_new() }; 2];
+static RUNS: [OnceCell<Result<Evidence, String>>; 2] = [const { OnceCell::const_new() }; 2];
 
 impl World {
     async fn get() -> Result<&'static Self> {
@@ -85,11 +85,11 @@ impl World {
 
 /// The evidence for a scope; the first test that asks for it plays it.
 pub(crate) fn of(scope: Scope) -> &'static Evidence {
-    let played = RUNTIME.block_on(PLAYED[scope as usize].get_or_init(|| async move {
-        let played = Box::pin(gather(scope)).await;
-        played.map_err(|error| format!("{error:#}"))
+    let result = RUNTIME.block_on(RUNS[scope as usize].get_or_init(|| async move {
+        let result = Box::pin(gather(scope)).await;
+        result.map_err(|error| format!("{error:#}"))
     }));
-    played.as_ref().unwrap_or_else(|error| panic!("{error}"))
+    result.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A client of the cluster, for what a test asks by itself.
@@ -105,7 +105,7 @@ async fn gather(scope: Scope) -> Result<Evidence> {
     let began = Instant::now();
     install_crds(&world.cluster).await?;
     let release = format!("lp-{}-{}", scope.value(), std::process::id());
-    let place = Place::set(&world.cluster, &world.mlflow, release.clone(), PURPOSE).await?;
+    let place = Place::create(&world.cluster, &world.mlflow, release.clone(), PURPOSE).await?;
     let system = if scope == Scope::Cluster { format!("{release}-system") } else { release.clone() };
     if system != release {
         world.cluster.fresh_namespace(&system, PURPOSE).await?;
@@ -117,20 +117,20 @@ async fn gather(scope: Scope) -> Result<Evidence> {
 
     let mut evidence = None;
     let story = async {
-        evidence = Some(play(scope, &place, &install, &operator).await?);
+        evidence = Some(run(scope, &place, &install, &operator).await?);
         Ok(())
     };
-    let mut played = reported(Box::pin(story), LONGEST).await;
-    if played.is_err() {
+    let mut result = reported(Box::pin(story), LONGEST).await;
+    if result.is_err() {
         let refused = requests(&install.account()?)?.into_iter().filter(|request| !request.allowed);
         let refused: Vec<String> = refused.map(|request| request.to_string()).collect();
-        played = played.with_context(|| format!("the API server refused {refused:#?}"));
+        result = result.with_context(|| format!("the API server refused {refused:#?}"));
         place.show().await;
         let log = operator.log()?;
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(r#""target":"laurel"#)).collect();
         println!("--- the operator\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
     }
-    let struck = place.strike().await;
+    let cleaned = place.clean_up().await;
     operator.end()?;
     let let_go = let_go(&place).await;
     install.remove().await?;
@@ -142,8 +142,8 @@ async fn gather(scope: Scope) -> Result<Evidence> {
         world.cluster.terminate_namespace(&system).await?;
     }
     println!("scope {}: {:.1} s", scope.value(), began.elapsed().as_secs_f64());
-    played.and(struck).and(let_go)?;
-    evidence.context("nothing was played")
+    result.and(cleaned).and(let_go)?;
+    evidence.context("nothing was run")
 }
 
 /// Takes off the finalizers of what a story that failed left behind: no operator is there any more to do it.
@@ -158,7 +158,7 @@ async fn let_go(place: &Place) -> Result<()> {
     Ok(())
 }
 
-async fn play(scope: Scope, place: &Place, install: &Install, operator: &Operator) -> Result<Evidence> {
+async fn run(scope: Scope, place: &Place, install: &Install, operator: &Operator) -> Result<Evidence> {
     let secrets = Secrets::plant();
     let story = Story::begin(place, &secrets)?;
     story.keep_secrets().await?;
@@ -171,10 +171,10 @@ async fn play(scope: Scope, place: &Place, install: &Install, operator: &Operato
     story.runtimes().await?;
     let mut templates = story.templates().await?;
     templates.push(("the operator".to_owned(), install.template()?));
-    story.troubles().await?;
-    let refusals = story.refusals().await?;
+    story.login_errors().await?;
+    let rejections = story.rejections().await?;
     // While everything is there.
-    let mut texts = told_by_the_cluster(place).await?;
+    let mut texts = cluster_texts(place).await?;
     texts.push(("its command line and environment".to_owned(), operator.process_table()?));
     for path in ["metrics", "healthz", "readyz"] {
         texts.push((format!("/{path}"), operator.get(path).await?));
@@ -201,7 +201,7 @@ async fn play(scope: Scope, place: &Place, install: &Install, operator: &Operato
         requests,
         namespace: place.namespace.clone(),
         templates,
-        refusals,
+        rejections,
         secrets: [secrets.all(), vec![token]].concat(),
         texts,
         kept,
@@ -209,7 +209,7 @@ async fn play(scope: Scope, place: &Place, install: &Install, operator: &Operato
 }
 
 /// What kubectl shows of everything in a namespace, but for its Secrets.
-async fn told_by_the_cluster(place: &Place) -> Result<Vec<(String, String)>> {
+async fn cluster_texts(place: &Place) -> Result<Vec<(String, String)>> {
     let kinds = "modelregistries,registeredmodels,modelaliases,deployments,replicasets,pods,services,endpointslices,\
                  events,events.events.k8s.io,configmaps";
     let mut texts = Vec::new();

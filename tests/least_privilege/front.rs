@@ -1,5 +1,5 @@
-//! TLS and a login in front of MLflow, as a proxy that a company has there. Who does not log in is shown the request as it
-//! came, as a proxy does that somebody debugs with.
+//! TLS and a login in front of MLflow, as a proxy that a company has there. Who does not log in is shown the
+//! request as it came, as a proxy does that somebody debugs with.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},

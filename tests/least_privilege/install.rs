@@ -50,7 +50,8 @@ pub(crate) struct Install {
 }
 
 impl Install {
-    /// Gives the cluster the chart's account, role and binding. Not its Deployment: the operator runs as a process.
+    /// Gives the cluster the chart's account, role and binding. Not its Deployment: the operator runs as a
+    /// process.
     pub(crate) async fn apply(
         cluster: &Cluster,
         scope: Scope,
@@ -110,8 +111,8 @@ impl Install {
         Ok(())
     }
 
-    /// Starts the operator with the arguments and the environment of the chart's Deployment, and with the account's
-    /// token in place of what a pod has.
+    /// Starts the operator with the arguments and the environment of the chart's Deployment, and with the
+    /// account's token in place of what a pod has.
     pub(crate) async fn start(&self, folder: &Path) -> Result<Operator> {
         let program = machine::operator(folder)?;
         let container = &self.template()?["spec"]["containers"][0];

@@ -61,7 +61,7 @@ impl Secrets {
 }
 
 /// What the API server refused, and what it said.
-pub(crate) type Refusals = Vec<(&'static str, String)>;
+pub(crate) type Rejections = Vec<(&'static str, String)>;
 
 impl Story<'_> {
     /// The Secrets, those that nobody names included.
@@ -148,7 +148,7 @@ impl Story<'_> {
     }
 
     /// A wrong password, and a Secret without the key that is named; then both are put right.
-    pub(crate) async fn troubles(&self) -> Result<()> {
+    pub(crate) async fn login_errors(&self) -> Result<()> {
         let Secrets { password, wrong_password, token, .. } = self.secrets;
         let since = Instant::now();
         self.keep("login", json!({ "username": USER, "password": wrong_password.value })).await?;
@@ -170,7 +170,7 @@ impl Story<'_> {
     }
 
     /// References that would lead to another namespace, and logins in URLs.
-    pub(crate) async fn refusals(&self) -> Result<Refusals> {
+    pub(crate) async fn rejections(&self) -> Result<Rejections> {
         let registry = |url: &str, login: Value| {
             json!({
                 "apiVersion": "laurel.dev/v1alpha1",
@@ -188,10 +188,10 @@ impl Story<'_> {
             ("a namespace beside the name", registry(url, elsewhere)),
             ("a login in the URL", registry(&with_login, json!({ "name": "login" }))),
         ];
-        let mut refusals = Vec::new();
+        let mut rejections = Vec::new();
         for (what, manifest) in table {
-            refusals.push((what, self.place.error_message(&manifest).await.context(what)?));
+            rejections.push((what, self.place.error_message(&manifest).await.context(what)?));
         }
-        Ok(refusals)
+        Ok(rejections)
     }
 }

@@ -1,5 +1,5 @@
-//! Least privilege (promise 12): the operator with the rights that the chart gives it and no other, against a real API
-//! server that writes down every request, and a real MLflow behind TLS and a login.
+//! Least privilege (promise 12): the operator with the rights that the chart gives it and no other, against a
+//! real API server that writes down every request, and a real MLflow behind TLS and a login.
 //!
 //! ```sh
 //! make cluster-api                # the control plane; it audits service accounts

@@ -12,7 +12,8 @@ pub(crate) struct Secret {
 }
 
 impl Secret {
-    /// A secret around a word that is nowhere else. What surrounds it needs escaping in JSON, in URLs and in HTML.
+    /// A secret around a word that is nowhere else. What surrounds it needs escaping in JSON, in URLs and in
+    /// HTML.
     pub(crate) fn plant(what: &str, word: &str) -> Self {
         let core = format!("{word}Zq7xKw3vNf8tRb2mHd6pJc5");
         Self { what: what.to_owned(), value: format!("a/{core}\"&+% z"), core }

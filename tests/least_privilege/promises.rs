@@ -75,7 +75,7 @@ fn promise_12_secrets_are_read_one_by_one_where_an_object_names_them() {
 }
 
 #[test]
-fn promise_12_no_secret_is_told_to_anybody() {
+fn promise_12_no_secret_is_revealed() {
     for evidence in SCOPES.map(evidence::of) {
         for (what, text) in &evidence.texts {
             assert!(!text.trim().is_empty(), "{what} is empty");
@@ -101,11 +101,11 @@ fn promise_12_no_secret_is_told_to_anybody() {
 }
 
 #[test]
-fn promise_12_what_leads_to_another_namespace_or_carries_a_login_is_refused() {
+fn promise_12_references_to_other_namespaces_and_urls_with_credentials_are_rejected() {
     for evidence in SCOPES.map(evidence::of) {
         let reasons = ["should match", "should match", "field not declared in schema", "carries no login"];
-        assert_eq!(evidence.refusals.len(), reasons.len());
-        for ((what, said), reason) in evidence.refusals.iter().zip(reasons) {
+        assert_eq!(evidence.rejections.len(), reasons.len());
+        for ((what, said), reason) in evidence.rejections.iter().zip(reasons) {
             assert!(said.contains(reason), "{what}: {said}");
         }
     }

@@ -88,15 +88,16 @@ impl<'a> Story<'a> {
         format!("{}-adopted", self.place.model)
     }
 
-    /// One ModelAlias's life, but for its end: a first version, a promotion, a rollback, other settings, versions that are
-    /// forgotten, a version that fails, twice.
+    /// One ModelAlias's life, but for its end: a first version, a promotion, a rollback, other settings,
+    /// versions that are forgotten, a version that fails, twice.
     pub(crate) async fn champion(&self) -> Result<()> {
         let place = self.place;
         let env = "env: [{name: KEY, valueFrom: {secretKeyRef: {name: model-key, key: key}}}]";
         let serving = format!("{env}, envFrom: [{{secretRef: {{name: model-login}}}}]");
         let desired = |version: &str, serving: &str, rollout: &str| {
             format!(
-                "{{version: '{version}', previousAlias: previous, serving: {{{serving}}}, rollout: {{{rollout}}}}}"
+                "{{version: '{version}', previousAlias: previous, serving: {{{serving}}}, rollout: \
+                 {{{rollout}}}}}"
             )
         };
         place.get(&desired("1", &serving, "")).await?;
@@ -113,7 +114,7 @@ impl<'a> Story<'a> {
         let fails = desired("3", &format!("{serving}, {crash}"), "progressDeadline: 2s");
         let change = place.desired(&fails).await?;
         place.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
-        place.told_of("Rejected").await?;
+        place.event("Rejected").await?;
         // The same Event once more is counted, not made anew.
         place.retry("again").await?;
         let counted = |event: &Event| event.reason.as_deref() == Some("Rejected") && event.series.is_some();
@@ -165,7 +166,8 @@ impl<'a> Story<'a> {
         deployments.items.into_iter().map(template).collect()
     }
 
-    /// What serves is given up: a ModelAlias without `serving`, then all of them, then a model with its policy.
+    /// What serves is given up: a ModelAlias without `serving`, then all of them, then a model with its
+    /// policy.
     pub(crate) async fn ends(&self) -> Result<()> {
         let place = self.place;
         place.get("{version: '2', serving: null, rollout: null}").await?;

@@ -1,4 +1,5 @@
-//! The MLflow backend against a real tracking server, so that the tests on the wire are about MLflow as it is.
+//! The MLflow backend against a real tracking server, so that the tests on the wire are about MLflow as it
+//! is.
 //!
 //! `LAUREL_TEST_MLFLOW_URL` names the server: one without authentication and without workspaces, that serves
 //! artifacts. The tests make models whose names begin with `laurel-` and a number, and delete them again.
@@ -67,13 +68,13 @@ async fn make(registry: &MlflowRegistry, name: &ModelName) {
 }
 
 #[tokio::test]
-async fn the_server_tells_its_version() {
+async fn the_server_reports_its_version() {
     let reported = registry().probe().await.unwrap();
     assert!(reported.as_deref().is_some_and(|reported| reported.contains('.')), "{reported:?}");
 }
 
 #[tokio::test]
-async fn a_model_lives_and_dies() {
+async fn a_model_is_created_and_deleted() {
     let (registry, name) = (registry(), unique("life"));
     assert_eq!(registry.model(&name).await.unwrap(), None);
     assert_eq!(registry.newest_versions(&name, 5).await.unwrap(), []);
@@ -125,7 +126,7 @@ async fn an_alias_is_set_moved_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_stage_is_an_alias_where_that_is_asked_for() {
+async fn a_stage_is_an_alias_if_configured() {
     let (ordinary, name) = (registry(), unique("stages"));
     let staged = MlflowRegistry::new(Connection { stages: Stages::AsAliases, ..connection() }).unwrap();
     let (production, champion): (AliasName, AliasName) =
@@ -174,7 +175,7 @@ async fn versions_come_newest_first() {
 }
 
 #[tokio::test]
-async fn any_name_that_mlflow_takes_is_found_again() {
+async fn any_name_that_mlflow_accepts_is_found_again() {
     let registry = registry();
     let upload = Upload::new(&connection().url);
     let odd = [
@@ -227,7 +228,7 @@ async fn any_name_that_mlflow_takes_is_found_again() {
 }
 
 #[tokio::test]
-async fn the_input_example_is_found_where_there_is_one() {
+async fn the_input_example_is_found_if_there_is_one() {
     let (registry, name) = (registry(), unique("example"));
     make(&registry, &name).await;
     let upload = Upload::new(&connection().url);
@@ -259,7 +260,7 @@ async fn a_prompt_is_not_a_model() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_allowed_is_told() {
+async fn a_host_that_is_not_allowed_is_reported() {
     let mut url = connection().url;
     // The same address, written as nobody writes it: the server's list does not have it.
     assert_eq!(url.host_str(), Some("127.0.0.1"), "LAUREL_TEST_MLFLOW_URL has to name 127.0.0.1");
@@ -270,7 +271,7 @@ async fn a_host_that_is_not_allowed_is_told() {
 }
 
 #[tokio::test]
-async fn a_workspace_is_refused_where_there_are_none() {
+async fn a_workspace_is_rejected_by_a_server_without_workspaces() {
     let connection = Connection { workspace: Some("team-a".to_owned()), ..connection() };
     let registry = MlflowRegistry::new(connection).unwrap();
     let error = registry.model(&unique("x")).await.unwrap_err();
@@ -281,7 +282,7 @@ async fn a_workspace_is_refused_where_there_are_none() {
 }
 
 #[tokio::test]
-async fn a_wrong_path_is_told() {
+async fn a_wrong_path_is_reported() {
     let url = format!("{}/nothing/here", connection().url.as_str().trim_end_matches('/')).parse().unwrap();
     let error = MlflowRegistry::new(Connection { url, ..connection() }).unwrap().probe().await.unwrap_err();
     assert!(
@@ -317,8 +318,9 @@ async fn a_missing_workspace_is_not_a_missing_model() {
 }
 
 #[tokio::test]
-#[ignore = "needs a server with --app-name basic-auth at LAUREL_TEST_MLFLOW_AUTH_URL and its admin's password"]
-async fn credentials_are_needed_where_there_is_authentication() {
+#[ignore = "needs a server with --app-name basic-auth at LAUREL_TEST_MLFLOW_AUTH_URL and its admin's \
+     password"]
+async fn credentials_are_required_with_authentication() {
     let url: url::Url = variable("LAUREL_TEST_MLFLOW_AUTH_URL").parse().unwrap();
     let ask = |credentials| {
         MlflowRegistry::new(Connection { url: url.clone(), credentials, ..connection() }).unwrap()

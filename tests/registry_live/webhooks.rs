@@ -38,7 +38,7 @@ async fn found(desired: &DesiredWebhook) -> Vec<WebhookFacts> {
 }
 
 #[tokio::test]
-async fn a_webhook_is_made_kept_changed_and_deleted() {
+async fn a_webhook_is_created_kept_changed_and_deleted() {
     let connection = connection();
     let url = connection.url.clone();
     let settings = Settings {

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{random::Random, stage::Stage};
+use super::{harness::Harness, random::Random};
 use crate::support::{
     cluster::{OPERATOR_NAMESPACE, OPERATOR_PODS},
     mlflow,
@@ -30,7 +30,7 @@ const STREAM: u64 = 0;
 
 /// Who makes things go wrong.
 pub(super) struct Chaos<'a> {
-    stage: &'a Stage,
+    harness: &'a Harness,
 }
 
 /// What goes wrong next.
@@ -43,8 +43,8 @@ enum Wrong {
 }
 
 impl<'a> Chaos<'a> {
-    pub(super) fn of(stage: &'a Stage) -> Self {
-        Self { stage }
+    pub(super) fn of(harness: &'a Harness) -> Self {
+        Self { harness }
     }
 
     /// Makes one thing after the other go wrong, at any moment, until it is stopped.
@@ -73,21 +73,21 @@ impl<'a> Chaos<'a> {
     /// Kills the operator without a word. The next one may be there before it is quite gone.
     pub(super) async fn kill_operator(&self, when: &str) -> Result<()> {
         self.delete_operator(&DeleteParams::default().grace_period(0)).await?;
-        self.stage.count(|figures| figures.operator_kills += 1);
-        self.stage.story.tell(format!("CHAOS the operator is killed, {when}"));
+        self.harness.count(|figures| figures.operator_kills += 1);
+        self.harness.story.log(format!("CHAOS the operator is killed, {when}"));
         Ok(())
     }
 
     /// Ends the operator as an upgrade or a drained node ends it.
     async fn end_operator(&self) -> Result<()> {
         self.delete_operator(&DeleteParams::default()).await?;
-        self.stage.count(|figures| figures.operator_ends += 1);
-        self.stage.story.tell("CHAOS the operator is told to end");
+        self.harness.count(|figures| figures.operator_ends += 1);
+        self.harness.story.log("CHAOS the operator is listed to end");
         Ok(())
     }
 
     async fn delete_operator(&self, how: &DeleteParams) -> Result<()> {
-        let pods: Api<Pod> = Api::namespaced(self.stage.cluster.client.clone(), OPERATOR_NAMESPACE);
+        let pods: Api<Pod> = Api::namespaced(self.harness.cluster.client.clone(), OPERATOR_NAMESPACE);
         for pod in pods.list(&ListParams::default().labels(OPERATOR_PODS)).await? {
             match pods.delete(&pod.name_any(), how).await {
                 Err(kube::Error::Api(gone)) if gone.is_not_found() => {}
@@ -100,14 +100,14 @@ impl<'a> Chaos<'a> {
     async fn kill_mlflow(&self) -> Result<()> {
         // All but the first process, which starts it again; its data outlives it.
         self.in_mlflow("kill -KILL -1").await?;
-        self.stage.count(|figures| figures.mlflow_restarts += 1);
-        self.stage.story.tell("CHAOS MLflow is killed");
+        self.harness.count(|figures| figures.mlflow_restarts += 1);
+        self.harness.story.log("CHAOS MLflow is killed");
         Ok(())
     }
 
     async fn hang_mlflow(&self, time: Duration) -> Result<()> {
-        self.stage.count(|figures| figures.mlflow_hangs += 1);
-        self.stage.story.tell(format!("CHAOS MLflow hangs for {time:?}"));
+        self.harness.count(|figures| figures.mlflow_hangs += 1);
+        self.harness.story.log(format!("CHAOS MLflow hangs for {time:?}"));
         self.in_mlflow(&format!("kill -STOP -1; sleep {}; kill -CONT -1", time.as_secs_f64())).await
     }
 
@@ -115,11 +115,11 @@ impl<'a> Chaos<'a> {
         let (namespace, name) = mlflow::SERVICE;
         let deployment = format!("deployment/{name}");
         let command = ["exec", "-n", namespace, &deployment, "--", "sh", "-c", script];
-        self.stage.cluster.run_kubectl(&command, None).await.map(drop)
+        self.harness.cluster.run_kubectl(&command, None).await.map(drop)
     }
 
     async fn mlflow_answers(&self) -> bool {
-        let asked = self.stage.mlflow.alias(&self.stage.model, "any");
+        let asked = self.harness.mlflow.alias(&self.harness.model, "any");
         timeout(Duration::from_secs(5), asked).await.is_ok_and(|answer| answer.is_ok())
     }
 }

@@ -1,16 +1,13 @@
 //! A ModelAlias's clients, and which version may answer them when.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, ensure};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    load::{Connection, Load, Outcome, Plan, Record, Report, Request},
+    load::{Connection, Load, Outcome, Plan, Report, Request, Sample},
     service::Way,
 };
 
@@ -70,15 +67,15 @@ impl Clients {
     /// From now on any of these versions may answer.
     pub(super) fn may_be_answered_by<const N: usize>(&self, versions: [&str; N]) -> Instant {
         let now = Instant::now();
-        self.allowed.lock().unwrap_or_else(PoisonError::into_inner).from(now, versions);
+        self.allowed.lock().from(now, versions);
         now
     }
 
-    /// Waits until each kind of client has been answered by `version` alone for `this_long`, and makes sure that since
-    /// `changed` no answer came from where it may not come from.
+    /// Waits until each kind of client has been answered by `version` alone for `this_long`, and makes sure
+    /// that since `changed` no answer came from where it may not come from.
     ///
-    /// `at_once` says that traffic has moved with the first answer of `version`: whoever asks after that answer must
-    /// not be answered by another version. Otherwise it has moved when the last client has.
+    /// `at_once` says that traffic has moved with the first answer of `version`: whoever asks after that
+    /// answer must not be answered by another version. Otherwise it has moved when the last client has.
     pub(super) async fn stay_on(
         &self,
         changed: Instant,
@@ -105,24 +102,24 @@ impl Clients {
         };
         let report = Report::of_all(self.loads.iter().map(|load| load.since(changed)));
         let first = report.first_answer_by(version).filter(|_| at_once);
-        self.allowed.lock().unwrap_or_else(PoisonError::into_inner).from(first.unwrap_or(settled), [version]);
+        self.allowed.lock().from(first.unwrap_or(settled), [version]);
         Ok(())
     }
 
     /// The answers among `report` that came from where they may not come from.
-    pub(super) fn strays(&self, report: &Report) -> Vec<Record> {
-        let allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
-        report.audit_writes().iter().filter(|status| !allowed.allows(status)).cloned().collect()
+    pub(super) fn strays(&self, report: &Report) -> Vec<Sample> {
+        let allowed = self.allowed.lock();
+        report.samples().iter().filter(|sample| !allowed.allows(sample)).cloned().collect()
     }
 }
 
 /// Since when `version` alone has answered.
 fn answered_alone(report: &Report, version: &str) -> Option<Instant> {
-    let by_it = |status: &&Record| status.version() == Some(version);
-    let other = report.audit_writes().iter().filter(|status| status.is_answered() && !by_it(status));
-    let last_other = other.map(|status| status.ended).max();
-    let alone = report.audit_writes().iter().filter(by_it).filter(|status| Some(status.due) > last_other);
-    alone.map(|status| status.ended).min()
+    let by_it = |sample: &&Sample| sample.version() == Some(version);
+    let other = report.samples().iter().filter(|sample| sample.is_answered() && !by_it(sample));
+    let last_other = other.map(|sample| sample.ended).max();
+    let alone = report.samples().iter().filter(by_it).filter(|sample| Some(sample.due) > last_other);
+    alone.map(|sample| sample.ended).min()
 }
 
 /// Which versions may answer from which moment on.
@@ -135,12 +132,12 @@ impl Allowed {
     }
 
     /// Whether the answer is by a version that was allowed at some moment between question and answer.
-    fn allows(&self, status: &Record) -> bool {
-        let Outcome::Answered { version: Some(version) } = &status.outcome else {
-            return !status.is_answered();
+    fn allows(&self, sample: &Sample) -> bool {
+        let Outcome::Answered { version: Some(version) } = &sample.outcome else {
+            return !sample.is_answered();
         };
-        let begun = self.0.partition_point(|(from, _)| *from <= status.ended);
-        let over = self.0.partition_point(|(from, _)| *from <= status.due).saturating_sub(1);
+        let begun = self.0.partition_point(|(from, _)| *from <= sample.ended);
+        let over = self.0.partition_point(|(from, _)| *from <= sample.due).saturating_sub(1);
         self.0[over..begun].iter().any(|(_, versions)| versions.contains(version))
     }
 }

@@ -13,29 +13,30 @@ use tokio::{
 use super::{
     chaos::Chaos,
     figures::{Kind, Took},
+    harness::{Harness, Subject},
     plan::{AskedBy, VERSIONS},
     random::Random,
-    stage::{Stage, Subject},
     verdict,
 };
 use crate::support::alias::{self, Alias, Change};
 
-/// A change waits for an operator that was killed, for an MLflow that is away and for pods on a machine with too much to
-/// do. Far more than that is a change that hangs.
+/// A change waits for an operator that was killed, for an MLflow that is away and for pods on a machine with
+/// too much to do. Far more than that is a change that hangs.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The longest rest between two changes.
 const REST: Duration = Duration::from_millis(1500);
 
-/// How long one version alone must answer until traffic counts as moved: where it moves at once, and where both versions
-/// answered before.
+/// How long one version alone must answer until traffic counts as moved: where it moves at once, and where
+/// both versions answered before.
 const ALONE: Duration = Duration::from_secs(1);
 const ALONE_AFTER_BOTH: Duration = Duration::from_secs(4);
 
 /// The percentage of changes in whose midst the operator is killed, beside the kills at any moment.
 const KILLS: u64 = 20;
 
-/// The percentage of changes of a `BlueGreen` alias that go back to the warm version, and that are taken back.
+/// The percentage of changes of a `BlueGreen` alias that go back to the warm version, and that are taken
+/// back.
 const BACK: u64 = 65;
 const TAKEN_BACK: u64 = 8;
 
@@ -44,7 +45,7 @@ const WATCHED: usize = 40;
 
 /// Who changes one ModelAlias.
 pub(super) struct Driver<'a> {
-    stage: &'a Stage,
+    harness: &'a Harness,
     subject: &'a Subject,
     chaos: &'a Chaos<'a>,
     random: Random,
@@ -55,17 +56,17 @@ pub(super) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub(super) fn of(
-        stage: &'a Stage,
+        harness: &'a Harness,
         subject: &'a Subject,
         chaos: &'a Chaos<'a>,
         (seed, number): (u64, u64),
     ) -> Self {
         Self {
-            stage,
+            harness,
             subject,
             chaos,
             random: Random::of(seed, number),
-            alias: stage.observe(subject),
+            alias: harness.observe(subject),
             watched: 0,
             serving: VERSIONS[0].to_owned(),
         }
@@ -87,7 +88,7 @@ impl<'a> Driver<'a> {
 
     async fn step(&mut self) -> Result<()> {
         if self.watched == WATCHED {
-            (self.alias, self.watched) = (self.stage.observe(self.subject), 0);
+            (self.alias, self.watched) = (self.harness.observe(self.subject), 0);
         }
         self.watched += 1;
         let last = self.alias.until("the ModelAlias", PATIENCE, |_| true).await?.object;
@@ -99,14 +100,14 @@ impl<'a> Driver<'a> {
         let (back, taken_back) = (self.random.chance(BACK), self.random.chance(TAKEN_BACK));
         let cold = (*self.random.one_of(&cold)).to_owned();
         // While others start theirs, what is warm is gone back to.
-        let room = self.stage.room_to_start.try_acquire_many(self.subject.plan.starts()).ok();
+        let room = self.harness.room_to_start.try_acquire_many(self.subject.plan.starts()).ok();
         if let Some(warm) = warm.as_ref().filter(|_| back || room.is_none()) {
             drop(room);
             return self.change(Kind::Rollback, warm).await;
         }
         let _room = match room {
             Some(room) => room,
-            None => self.stage.room_to_start.acquire_many(self.subject.plan.starts()).await?,
+            None => self.harness.room_to_start.acquire_many(self.subject.plan.starts()).await?,
         };
         match warm {
             Some(_) if taken_back && self.subject.plan.asked_by == AskedBy::Spec => {
@@ -128,8 +129,8 @@ impl<'a> Driver<'a> {
         let last_old = self.subject.clients.ended_since(begun).last_answer_by(&from);
         let since = |moment: Instant| moment.saturating_duration_since(change.accepted);
         let took = Took { ready: since(ready), moved: last_old.map_or(Duration::ZERO, since) };
-        self.stage.count(|figures| figures.count(kind, self.subject.plan.asked_by.into(), took));
-        self.stage.story.tell(format!(
+        self.harness.count(|figures| figures.count(kind, self.subject.plan.asked_by.into(), took));
+        self.harness.story.log(format!(
             "{} {from} -> {to}: {kind:?}, last old answer after {:.2} s, Ready after {:.2} s",
             self.subject.plan.name,
             took.moved.as_secs_f64(),
@@ -146,10 +147,10 @@ impl<'a> Driver<'a> {
         sleep(self.random.up_to(Duration::from_secs(8))).await; // At any moment: time itself is the subject.
         let change = self.desired(&serving).await?;
         self.settled(begun, change, false).await?;
-        self.stage.count(|figures| figures.taken_back += 1);
-        self.stage
+        self.harness.count(|figures| figures.taken_back += 1);
+        self.harness
             .story
-            .tell(format!("{} stays on {serving}: {other} was taken back", self.subject.plan.name));
+            .log(format!("{} stays on {serving}: {other} was taken back", self.subject.plan.name));
         Ok(())
     }
 
@@ -167,7 +168,7 @@ impl<'a> Driver<'a> {
     /// As a person would: again, while MLflow is away.
     async fn set_alias(&self, version: &str) -> Result<()> {
         let began = Instant::now();
-        let Stage { mlflow, model, .. } = self.stage;
+        let Harness { mlflow, model, .. } = self.harness;
         loop {
             let set =
                 timeout(Duration::from_secs(20), mlflow.set_alias(model, self.subject.plan.alias, version));
@@ -196,7 +197,7 @@ impl<'a> Driver<'a> {
         // Where both may have answered, what counts is what comes after the wish was met.
         let since = if at_once { begun } else { ready.at };
         clients.stay_on(since, desired, (alone, at_once), PATIENCE).await?;
-        verdict::no_strays(self.stage, self.subject, &clients.ended_since(begun))?;
+        verdict::no_strays(self.harness, self.subject, &clients.ended_since(begun))?;
         Ok(ready.at)
     }
 

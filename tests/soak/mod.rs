@@ -1,18 +1,19 @@
 //! The soak: promise 2 while everything goes wrong that may go wrong.
 //!
-//! Clients ask 200 times a second while three aliases of one model are promoted and rolled back as fast as they
-//! can be, the operator is killed, and MLflow is killed and hung. Not one request may be lost, and none may be answered
-//! by a version that traffic has left. What it does comes from a seed; when it happens is up to the machine.
+//! Clients ask 200 times a second while three aliases of one model are promoted and rolled back as fast as
+//! they can be, the operator is killed, and MLflow is killed and hung. Not one request may be lost, and none
+//! may be answered by a version that traffic has left. What it does comes from a seed; when it happens is up
+//! to the machine.
 //!
 //! ```text
 //! plan      what serves: three aliases, and how often each is asked
-//! stage     where it plays: the cluster, MLflow, what is watched
+//! harness     where it plays: the cluster, MLflow, what is watched
 //! driver    changes one ModelAlias again and again, and waits each time until its clients have moved
 //! chaos     kills the operator, kills and hangs MLflow
 //! clients   a ModelAlias's clients, and which version may answer them when
 //! verdict   what must hold: all along, and at the end
 //! story     what happened when, printed as it happens, and around a loss
-//! told      what was watched, as lines of the story
+//! listed      what was watched, as lines of the story
 //! figures   what is counted
 //! random    choices from a seed
 //! ```
@@ -21,11 +22,11 @@ mod chaos;
 mod clients;
 mod driver;
 mod figures;
+mod harness;
+mod lines;
 mod plan;
 mod random;
-mod stage;
 mod story;
-mod told;
 mod verdict;
 
 use std::{convert::Infallible, time::Duration};
@@ -40,7 +41,7 @@ use tokio::{
 #[allow(unused_imports, reason = "the end-to-end tests use it too")]
 pub(crate) use plan::patient_probes;
 
-use self::{chaos::Chaos, driver::Driver, figures::Figures, stage::Stage};
+use self::{chaos::Chaos, driver::Driver, figures::Figures, harness::Harness};
 
 /// What to do, and how long.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +57,8 @@ pub(crate) struct Options {
 /// When it is enough.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Enough {
-    /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator and a twentieth as
-    /// many restarts of MLflow.
+    /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator and a
+    /// twentieth as many restarts of MLflow.
     Changes(usize),
     /// After this time.
     Time(Duration),
@@ -88,32 +89,32 @@ const LAST_CHANGES: Duration = Duration::from_mins(10);
 /// Soaks. An error tells what was lost and the story around it; without one, every promise held.
 pub(crate) async fn soak(options: Options) -> Result<()> {
     println!("Soak with seed {}, {:?}", options.seed, options.enough);
-    let mut stage = Stage::set().await?;
-    let played = play(&mut stage, options).await;
+    let mut harness = Harness::create().await?;
+    let played = run(&mut harness, options).await;
     if played.is_err() {
-        stage.show().await;
+        harness.show().await;
     }
     let stays = played.is_err() && options.stays_on_failure;
-    let struck = if stays { Ok(()) } else { stage.strike().await };
+    let struck = if stays { Ok(()) } else { harness.clean_up().await };
     played.with_context(|| format!("the soak with seed {} failed", options.seed)).and(struck)
 }
 
-async fn play(stage: &mut Stage, options: Options) -> Result<()> {
+async fn run(harness: &mut Harness, options: Options) -> Result<()> {
     let calm = Instant::now();
     sleep(CALM).await; // To compare with.
-    stage.story.tell(format!("undisturbed: {}", stage.of_late(calm)));
-    make_changes(stage, options).await?;
-    verdict::at_the_end(stage).await?;
-    println!("\n{}", stage.summary());
+    harness.story.log(format!("undisturbed: {}", harness.of_late(calm)));
+    make_changes(harness, options).await?;
+    verdict::at_the_end(harness).await?;
+    println!("\n{}", harness.summary());
     Ok(())
 }
 
-async fn make_changes(stage: &Stage, options: Options) -> Result<()> {
-    let chaos = Chaos::of(stage);
+async fn make_changes(harness: &Harness, options: Options) -> Result<()> {
+    let chaos = Chaos::of(harness);
     let (stop, stopped) = watch::channel(false);
     let mut drivers: Vec<Driver> = (1..)
-        .zip(&stage.subjects)
-        .map(|(number, subject)| Driver::of(stage, subject, &chaos, (options.seed, number)))
+        .zip(&harness.subjects)
+        .map(|(number, subject)| Driver::of(harness, subject, &chaos, (options.seed, number)))
         .collect();
     let driven = async {
         let driven = try_join_all(drivers.iter_mut().map(|driver| driver.drive(stopped.clone())));
@@ -121,30 +122,30 @@ async fn make_changes(stage: &Stage, options: Options) -> Result<()> {
     };
     tokio::select! {
         driven = driven => driven,
-        Err(lost) = supervise(stage, options.enough, stop) => Err(lost),
+        Err(lost) = supervise(harness, options.enough, stop) => Err(lost),
     }
 }
 
-/// Tells how far it is, and stops everything when it is enough. Ends only with an error: when a request is lost, or when
-/// what is stopped does not end.
-async fn supervise(stage: &Stage, enough: Enough, stop: watch::Sender<bool>) -> Result<Infallible> {
+/// Tells how far it is, and stops everything when it is enough. Ends only with an error: when a request is
+/// lost, or when what is stopped does not end.
+async fn supervise(harness: &Harness, enough: Enough, stop: watch::Sender<bool>) -> Result<Infallible> {
     let started = Instant::now();
-    let mut told = started;
+    let mut listed = started;
     let mut stopped: Option<Instant> = None;
     let mut looks = interval(Duration::from_secs(1));
     loop {
         looks.tick().await;
-        if stage.counts().1 > 0 {
+        if harness.counts().1 > 0 {
             sleep(Duration::from_secs(5)).await; // What else is lost with it, and what comes after it.
-            bail!(verdict::about_losses(stage));
+            bail!(verdict::about_losses(harness));
         }
-        if told.elapsed() >= PROGRESS {
-            stage.story.tell(format!("{}; of late {}", stage.progress(), stage.of_late(told)));
-            told = Instant::now();
+        if listed.elapsed() >= PROGRESS {
+            harness.story.log(format!("{}; of late {}", harness.progress(), harness.of_late(listed)));
+            listed = Instant::now();
         }
         match stopped {
-            None if enough.is_reached(&stage.figures(), started) => {
-                stage.story.tell("enough; what is under way is waited for");
+            None if enough.is_reached(&harness.figures(), started) => {
+                harness.story.log("enough; what is under way is waited for");
                 stop.send_replace(true);
                 stopped = Some(Instant::now());
             }

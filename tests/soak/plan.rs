@@ -51,8 +51,8 @@ impl Plan {
     }
 }
 
-/// 200 requests a second in all, half of them over fresh connections. One in five is a prediction of the real model; the
-/// rest are pings, so that two cores also have room for the model servers that start all the time.
+/// 200 requests a second in all, half of them over fresh connections. One in five is a prediction of the real
+/// model; the rest are pings, so that two cores also have room for the model servers that start all the time.
 pub(super) static PLANS: [Plan; 3] = [
     Plan {
         name: "pinned",
@@ -92,8 +92,9 @@ pub(super) fn objects() -> Vec<Value> {
     objects
 }
 
-/// Two cores answer, start model servers and run the cluster. A server that has to wait for its turn is not gone: where
-/// the probes took it for gone, requests would be lost by the machine and not by a change of version.
+/// Two cores answer, start model servers and run the cluster. A server that has to wait for its turn is not
+/// gone: where the probes took it for gone, requests would be lost by the machine and not by a change of
+/// version.
 pub(crate) fn patient_probes() -> Value {
     let patient = json!({ "timeoutSeconds": 30, "failureThreshold": 20 });
     json!({ "name": "model", "readinessProbe": patient, "livenessProbe": patient })

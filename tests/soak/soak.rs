@@ -1,12 +1,13 @@
-//! Soaks Laurel for as long as it is told: promotions and rollbacks under load while the operator and MLflow are killed.
+//! Soaks Laurel for as long as it is listed: promotions and rollbacks under load while the operator and MLflow
+//! are killed.
 //!
 //! ```sh
 //! make demo                         # leaves a cluster with MLflow, its models, and Laurel
 //! make soak MINUTES=30              # or CHANGES=500; SEED=7 chooses as a run did before
 //! ```
 //!
-//! It ends with an error when a single request is lost; then it prints which, and what happened around them, and leaves
-//! its namespace, `laurel-soak`, as it is.
+//! It ends with an error when a single request is lost; then it prints which, and what happened around them,
+//! and leaves its namespace, `laurel-soak`, as it is.
 
 #![expect(clippy::print_stdout, reason = "it tells a person at a terminal what happens")]
 #![expect(clippy::disallowed_types, reason = "effects: runs against a real cluster")]

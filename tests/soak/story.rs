@@ -1,11 +1,9 @@
-//! What happened when: printed as it happens, and kept to be told again around a loss.
+//! What happened when: printed as it happens, and kept to be listed again around a loss.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A moment and what happened then.
@@ -24,10 +22,10 @@ impl Story {
     }
 
     /// Something that happens now.
-    pub(super) fn tell(&self, line: impl Into<String>) {
+    pub(super) fn log(&self, line: impl Into<String>) {
         let (now, line) = (Instant::now(), line.into());
         println!("{} {line}", self.when(now));
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push((now, line));
+        self.lines.lock().push((now, line));
     }
 
     /// Seconds since the beginning, and the time of day, to be found in logs.
@@ -40,7 +38,7 @@ impl Story {
     /// The lines of `others` and the story's own from some seconds before `from` until some after `to`.
     pub(super) fn around(&self, (from, to): (Instant, Instant), others: Vec<Line>) -> String {
         const MARGIN: Duration = Duration::from_secs(10);
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut lines = self.lines.lock().clone();
         lines.extend(others);
         lines.retain(|(at, _)| *at + MARGIN >= from && *at <= to + MARGIN);
         lines.sort_by_key(|(at, _)| *at);

@@ -8,12 +8,12 @@ use laurel::api::{ModelAlias, condition::ConditionType};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    stage::{Stage, Subject},
-    told,
+    harness::{Harness, Subject},
+    lines,
 };
 use crate::support::{
     alias,
-    load::{Outcome, Record, Report},
+    load::{Outcome, Report, Sample},
     mlflow,
     watch::Watch,
 };
@@ -24,78 +24,80 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// For how long nothing may be written: several intervals in which the registry is read.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Of many requests that have the same to tell, how many are told one by one.
-const TOLD: usize = 30;
+/// Of many requests that have the same to tell, how many are listed one by one.
+const LISTED: usize = 30;
 
 /// The requests that were lost, and the story around the first of them.
-pub(super) fn about_losses(stage: &Stage) -> String {
-    let lost = stage.subjects.iter().flat_map(|subject| {
+pub(super) fn about_losses(harness: &Harness) -> String {
+    let lost = harness.subjects.iter().flat_map(|subject| {
         let lost = subject.clients.report().only(|status| matches!(status.outcome, Outcome::Lost(_)));
-        lost.audit_writes().iter().map(|status| (subject, status.clone())).collect::<Vec<_>>()
+        lost.samples().iter().map(|status| (subject, status.clone())).collect::<Vec<_>>()
     });
-    told_with_the_story(stage, "requests were lost", lost.collect())
+    with_the_story(harness, "requests were lost", lost.collect())
 }
 
 /// Makes sure that no answer of a report came from a version that traffic had left, or that never had it.
-pub(super) fn no_strays(stage: &Stage, subject: &Subject, report: &Report) -> Result<()> {
+pub(super) fn no_strays(harness: &Harness, subject: &Subject, report: &Report) -> Result<()> {
     let strays = subject.clients.strays(report);
     let strays: Vec<_> = strays.into_iter().map(|status| (subject, status)).collect();
     ensure!(
         strays.is_empty(),
-        told_with_the_story(stage, "answers came from a version that traffic had left", strays)
+        with_the_story(harness, "answers came from a version that traffic had left", strays)
     );
     Ok(())
 }
 
-fn told_with_the_story(stage: &Stage, what: &str, mut audit_writes: Vec<(&Subject, Record)>) -> String {
-    audit_writes.sort_by_key(|(_, status)| status.due);
-    let told = &audit_writes[..audit_writes.len().min(TOLD)];
-    let span = told.first().zip(told.last()).map(|(first, last)| (first.1.due, last.1.ended));
-    let lines = told.iter().map(|(subject, status)| {
+fn with_the_story(harness: &Harness, what: &str, mut samples: Vec<(&Subject, Sample)>) -> String {
+    samples.sort_by_key(|(_, sample)| sample.due);
+    let listed = &samples[..samples.len().min(LISTED)];
+    let span = listed.first().zip(listed.last()).map(|(first, last)| (first.1.due, last.1.ended));
+    let lines = listed.iter().map(|(subject, sample)| {
         format!(
             "{} {} over a {:?} connection: {:?} after {:.3} s",
-            stage.story.when(status.due),
+            harness.story.when(sample.due),
             subject.plan.name,
-            status.connection,
-            status.outcome,
-            (status.ended - status.due).as_secs_f64()
+            sample.connection,
+            sample.outcome,
+            (sample.ended - sample.due).as_secs_f64()
         )
     });
     let lines: Vec<String> = lines.collect();
-    let around = span.map(|span| stage.story.around(span, told::all(&stage.watched))).unwrap_or_default();
-    format!("{}: {what}\n{}\n--- what happened around then\n{around}", audit_writes.len(), lines.join("\n"))
+    let around =
+        span.map(|span| harness.story.around(span, lines::all(&harness.watched))).unwrap_or_default();
+    format!("{}: {what}\n{}\n--- what happened around then\n{around}", samples.len(), lines.join("\n"))
 }
 
-/// Everything comes to rest, with the alias in MLflow on what serves; then nothing is written any more, and of all
-/// requests none was lost.
-pub(super) async fn at_the_end(stage: &mut Stage) -> Result<()> {
-    stage.cluster.require_laurel().await?;
+/// Everything comes to rest, with the alias in MLflow on what serves; then nothing is written any more, and
+/// of all requests none was lost.
+pub(super) async fn at_the_end(harness: &mut Harness) -> Result<()> {
+    harness.cluster.require_laurel().await?;
     let began = Instant::now();
-    while let Err(not_yet) = is_at_rest(stage).await {
+    while let Err(not_yet) = is_at_rest(harness).await {
         ensure!(began.elapsed() < PATIENCE, not_yet.context(format!("still so after {PATIENCE:?}")));
         sleep(Duration::from_millis(500)).await;
     }
-    stage.story.tell("every ModelAlias is Ready, and every alias in MLflow names what serves");
-    is_quiet(stage).await?;
-    stage.story.tell(format!("nothing was written for {QUIET:?}, neither in the cluster nor in MLflow"));
-    is_at_rest(stage).await?;
+    harness.story.log("every ModelAlias is Ready, and every alias in MLflow names what serves");
+    is_quiet(harness).await?;
+    harness.story.log(format!("nothing was written for {QUIET:?}, neither in the cluster nor in MLflow"));
+    is_at_rest(harness).await?;
 
-    for subject in &mut stage.subjects {
+    for subject in &mut harness.subjects {
         subject.clients.finish().await;
     }
-    for subject in &stage.subjects {
-        no_strays(stage, subject, &subject.clients.report())?;
+    for subject in &harness.subjects {
+        no_strays(harness, subject, &subject.clients.report())?;
     }
-    let requests = stage.requests();
-    ensure!(requests.lost() == 0, about_losses(stage));
-    // What a machine with too much to do did not let them ask is no loss, but with much of it this would be no proof.
+    let requests = harness.requests();
+    ensure!(requests.lost() == 0, about_losses(harness));
+    // What a machine with too much to do did not let them ask is no loss, but with much of it this would be
+    // no proof.
     ensure!(requests.sent() > 2 * requests.not_sent(), "the clients could not keep their rate: {requests}");
     Ok(())
 }
 
-async fn is_at_rest(stage: &Stage) -> Result<()> {
-    for subject in &stage.subjects {
-        let malias = last(&stage.watched.aliases, subject.plan.name).context("no ModelAlias")?;
+async fn is_at_rest(harness: &Harness) -> Result<()> {
+    for subject in &harness.subjects {
+        let malias = last(&harness.watched.aliases, subject.plan.name).context("no ModelAlias")?;
         let serves = alias::version(&malias);
         let generation = malias.metadata.generation.unwrap_or_default();
         ensure!(
@@ -104,7 +106,7 @@ async fn is_at_rest(stage: &Stage) -> Result<()> {
             subject.plan.name,
             alias::message(&malias)
         );
-        let named = stage.mlflow.alias(&stage.model, subject.plan.alias).await?.unwrap_or_default();
+        let named = harness.mlflow.alias(&harness.model, subject.plan.alias).await?.unwrap_or_default();
         ensure!(
             named == serves,
             "{} serves {serves}, and @{} names {named:?}",
@@ -127,18 +129,18 @@ fn last(aliases: &Watch<ModelAlias>, name: &str) -> Option<ModelAlias> {
 }
 
 /// Waits until nothing was written for a while.
-async fn is_quiet(stage: &Stage) -> Result<()> {
+async fn is_quiet(harness: &Harness) -> Result<()> {
     let began = Instant::now();
     loop {
         let since = Instant::now().checked_sub(QUIET).context("no such moment")?;
-        let watched = &stage.watched;
+        let watched = &harness.watched;
         let writes = [
             written_since(&watched.aliases, since),
             written_since(&watched.models, since),
             written_since(&watched.registries, since),
             written_since(&watched.deployments, since),
             written_since(&watched.services, since),
-            in_mlflow(stage).await?,
+            in_mlflow(harness).await?,
         ]
         .concat();
         if writes.is_empty() {
@@ -152,8 +154,8 @@ async fn is_quiet(stage: &Stage) -> Result<()> {
     }
 }
 
-/// The objects that have come to be since a moment, each as often as it was written. A watch that begins anew shows all
-/// objects once more; that is no write.
+/// The objects that have come to be since a moment, each as often as it was written. A watch that begins anew
+/// shows all objects once more; that is no write.
 fn written_since<K>(watch: &Watch<K>, since: Instant) -> Vec<String>
 where
     K: Resource<DynamicType = ()> + Clone,
@@ -171,11 +173,11 @@ where
 }
 
 /// What MLflow's log says was written of late.
-async fn in_mlflow(stage: &Stage) -> Result<Vec<String>> {
+async fn in_mlflow(harness: &Harness) -> Result<Vec<String>> {
     let (namespace, name) = mlflow::SERVICE;
     let since = format!("--since={}s", QUIET.as_secs());
     let log = ["logs", "-n", namespace, &format!("deployment/{name}"), &since].map(str::to_owned);
-    let log = stage.cluster.run_kubectl(&log.each_ref().map(String::as_str), None).await?;
+    let log = harness.cluster.run_kubectl(&log.each_ref().map(String::as_str), None).await?;
     let is_write =
         |line: &&str| ["\"POST ", "\"PATCH ", "\"DELETE ", "\"PUT "].iter().any(|verb| line.contains(verb));
     Ok(log.lines().filter(is_write).map(str::to_owned).collect())

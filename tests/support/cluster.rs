@@ -38,9 +38,9 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Connects to the cluster that `make cluster` started; with `CLUSTER=existing`, to the one that kubectl uses.
-    /// `KUBECONFIG` alone does not decide it: tests make and delete namespaces, and nobody should do that to a cluster
-    /// by having it in an environment variable.
+    /// Connects to the cluster that `make cluster` started; with `CLUSTER=existing`, to the one that kubectl
+    /// uses. `KUBECONFIG` alone does not decide it: tests make and delete namespaces, and nobody should do
+    /// that to a cluster by having it in an environment variable.
     pub(crate) async fn connect() -> Result<Self> {
         if std::env::var("CLUSTER").is_ok_and(|cluster| cluster == "existing") {
             let hint = "CLUSTER=existing, but kubectl's configuration cannot be used";
@@ -110,8 +110,8 @@ impl Cluster {
         self.run_kubectl(&[&namespace[..], &wait[..]].concat(), None).await.context(hint).map(drop)
     }
 
-    /// A new namespace that enforces the `restricted` Pod Security Standard. One of that name that is left from an
-    /// earlier run goes first; one that is not ours stays, and is an error.
+    /// A new namespace that enforces the `restricted` Pod Security Standard. One of that name that is left
+    /// from an earlier run goes first; one that is not ours stays, and is an error.
     pub(crate) async fn fresh_namespace(&self, name: &str, purpose: &str) -> Result<()> {
         self.delete_namespace(name).await?;
         let labels = [(OURS, purpose), ("pod-security.kubernetes.io/enforce", "restricted")];
@@ -123,8 +123,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Deletes every ModelAlias in a namespace of ours, then the namespace, and waits until it is gone. In this order,
-    /// because an alias can only be removed from a registry while the object that says which registry is still there.
+    /// Deletes every ModelAlias in a namespace of ours, then the namespace, and waits until it is gone. In
+    /// this order, because an alias can only be removed from a registry while the object that says which
+    /// registry is still there.
     pub(crate) async fn delete_namespace(&self, name: &str) -> Result<()> {
         let ours = |found: Namespace| found.labels().contains_key(OURS);
         if Api::<Namespace>::all(self.client.clone()).get_opt(name).await?.is_some_and(ours) {
@@ -140,7 +141,8 @@ impl Cluster {
         let Some(found) = namespaces.get_opt(name).await? else { return Ok(()) };
         if !found.labels().contains_key(OURS) {
             bail!(
-                "the namespace {name} is there and has no label {OURS}: delete or rename it, it will not be touched"
+                "the namespace {name} is there and has no label {OURS}: delete or rename it, it will not be \
+                 touched"
             );
         }
         let uid = found.uid().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! MLflow's REST API, as another user of the same registry: it moves aliases by hand and registers versions, good and
-//! bad ones.
+//! MLflow's REST API, as another user of the same registry: it moves aliases by hand and registers versions,
+//! good and bad ones.
 //!
 //! Requests go through the API server's proxy, so it works wherever kubectl works.
 
@@ -73,7 +73,8 @@ impl Mlflow {
         Ok(())
     }
 
-    /// Registers a version of `model` that is the same logged model, of the same run, as a version of another one; its number.
+    /// Registers a version of `model` that is the same logged model, of the same run, as a version of another
+    /// one; its number.
     pub(crate) async fn copy_version(&self, from: (&str, &str), model: &str) -> Result<String> {
         let facts = self.version_facts(from).await?;
         let source = facts["source"].as_str().context("a version has a source")?;
@@ -99,8 +100,8 @@ impl Mlflow {
         self.create_version(json!({ "name": model, "source": "s3://nowhere/model" })).await
     }
 
-    /// Registers a version with the files of a version of another model, except that `replaced` has other content; its
-    /// number.
+    /// Registers a version with the files of a version of another model, except that `replaced` has other
+    /// content; its number.
     pub(crate) async fn altered_version(
         &self,
         from: (&str, &str),

@@ -1,9 +1,10 @@
 //! How requests reach a Service from outside the cluster, without losing what is to be measured.
 //!
-//! On the cluster of `make cluster` the IP of a Service can be reached from here, so requests take the way that a pod's
-//! requests take. On another cluster they go through `kubectl proxy` and the API server, which picks a ready pod of the
-//! Service for each request. Then a kept connection ends at the proxy and shows nothing of the Service; `via` says
-//! which way it is. (`kubectl port-forward` would be no way at all: it stays with one pod.)
+//! On the cluster of `make cluster` the IP of a Service can be reached from here, so requests take the way
+//! that a pod's requests take. On another cluster they go through `kubectl proxy` and the API server, which
+//! picks a ready pod of the Service for each request. Then a kept connection ends at the proxy and shows
+//! nothing of the Service; `via` says which way it is. (`kubectl port-forward` would be no way at all: it
+//! stays with one pod.)
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,13 +1,9 @@
 //! Everything that a watch reported, with the moment it was seen here.
 //!
-//! Waiting and measuring share it: nothing that happened between two looks is missed, and how long something took can
-//! be asked after it happened.
+//! Waiting and measuring share it: nothing that happened between two looks is missed, and how long something
+//! took can be asked after it happened.
 
-use std::{
-    fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
 use futures::StreamExt;
@@ -18,6 +14,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::watch,
@@ -49,7 +46,7 @@ struct Log<K> {
 
 impl<K> Log<K> {
     fn seen(&self) -> MutexGuard<'_, Vec<Seen<K>>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 
     fn cause(&self, event: Event<K>) {
@@ -101,7 +98,8 @@ impl<K: Clone> Watch<K> {
         self.log.seen().last().cloned()
     }
 
-    /// The first state that `wanted` holds for, as soon as there is one; an error that names `what` after `deadline`.
+    /// The first state that `wanted` holds for, as soon as there is one; an error that names `what` after
+    /// `deadline`.
     pub(crate) async fn until(
         &self,
         what: &str,

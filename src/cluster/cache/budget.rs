@@ -70,7 +70,8 @@ mod tests {
         labels,
     };
 
-    /// Whose pods are protected by a budget for version 4 that somebody changed, while the Service selects `selected`.
+    /// Whose pods are protected by a budget for version 4 that somebody changed, while the Service selects
+    /// `selected`.
     fn protects(selected: Selection, change: impl FnOnce(&mut PodDisruptionBudget)) -> Option<Traffic> {
         let fixture = Fixture::serving("");
         let rendering = fixture.rendering().service();

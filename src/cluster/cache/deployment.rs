@@ -68,8 +68,8 @@ fn deployment_view(deployment: &Deployment, alias: &AliasKey) -> Option<Deployme
     })
 }
 
-/// Whether another client changed what is Laurel's. Of a Deployment that a release applied which only looked at the image, nothing
-/// else counts: an upgrade does not restart pods for what was changed before.
+/// Whether another client changed what is Laurel's. Of a Deployment that a release applied which only looked
+/// at the image, nothing else counts: an upgrade does not restart pods for what was changed before.
 fn is_edited(managers: &[ManagedFieldsEntry], owns_template: bool) -> bool {
     if owns_template { field_owners::is_shared(managers) } else { field_owners::is_image_shared(managers) }
 }

@@ -14,12 +14,14 @@ use crate::{
 /// The label that says which Service an EndpointSlice belongs to. Whatever routes requests goes by it.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// What is kept of an EndpointSlice: its pods by name, with their versions. A pod that has not been seen yet has none; one that
-/// is gone keeps the version that it had, because its endpoint may outlive it for a moment.
+/// What is kept of an EndpointSlice: its pods by name, with their versions. A pod that has not been seen yet
+/// has none; one that is gone keeps the version that it had, because its endpoint may outlive it for a
+/// moment.
 pub(super) type SliceView = BTreeMap<String, Option<Version>>;
 
 impl Objects {
-    /// The versions among the Service's endpoints. A pod that has not been seen yet may be of any version that there is.
+    /// The versions among the Service's endpoints. A pod that has not been seen yet may be of any version
+    /// that there is.
     pub(super) fn endpoints(&self) -> BTreeSet<Version> {
         let versions = || self.slices.values().flat_map(BTreeMap::values);
         let mut endpoints: BTreeSet<Version> = versions().flatten().copied().collect();
@@ -122,7 +124,8 @@ mod tests {
         endpoints.into_iter().map(|version| version.to_string().parse().unwrap()).collect()
     }
 
-    /// The name that Kubernetes gives a pod of a ReplicaSet: the base is cut where the whole would be longer than 63.
+    /// The name that Kubernetes gives a pod of a ReplicaSet: the base is cut where the whole would be longer
+    /// than 63.
     fn pod_name(replica_set: &str) -> String {
         format!("{}x2x4z", &format!("{replica_set}-")[..(replica_set.len() + 1).min(58)])
     }

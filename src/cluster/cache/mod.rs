@@ -92,7 +92,8 @@ impl OwnMetadata {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     uid: Option<String>,
-    /// It has the name and the labels that Laurel gives it, and belongs to nobody or to a ModelAlias of the same name.
+    /// It has the name and the labels that Laurel gives it, and belongs to nobody or to a ModelAlias of the
+    /// same name.
     is_adoptable: bool,
 }
 
@@ -120,8 +121,8 @@ impl Owner {
         self.uid.as_deref() == Some(uid)
     }
 
-    /// Whether the object belongs to a ModelAlias that had this one's name and is gone, or to nobody. There are no two of one name
-    /// at a time.
+    /// Whether the object belongs to a ModelAlias that had this one's name and is gone, or to nobody. There
+    /// are no two of one name at a time.
     fn is_orphan(&self, uid: &str) -> bool {
         !self.is(uid) && self.is_adoptable
     }
@@ -132,7 +133,8 @@ impl Owner {
         !self.is(uid) && !self.is_adoptable
     }
 
-    /// The patch that makes `owner` the controller of an object of this revision, in place of the one that is gone.
+    /// The patch that makes `owner` the controller of an object of this revision, in place of the one that is
+    /// gone.
     #[must_use]
     pub fn replaced_by(&self, owner: &OwnerReference, revision: u64) -> Value {
         let gone = self.uid.iter().filter(|uid| **uid != owner.uid);
@@ -144,8 +146,8 @@ impl Owner {
 
 /// An object that can be kept as a projection.
 pub trait Projected: kube::Resource<DynamicType = ()> + Clone {
-    /// Keeps it under its ModelAlias. Something older than what is known is passed over: a watch may lag behind our own
-    /// writes.
+    /// Keeps it under its ModelAlias. Something older than what is known is passed over: a watch may lag
+    /// behind our own writes.
     fn insert(&self, cache: &Cache, alias: &AliasKey);
     /// Forgets the object of this name.
     fn remove(cache: &Cache, alias: &AliasKey, name: &str);
@@ -199,8 +201,8 @@ impl Cache {
             .collect()
     }
 
-    /// The cluster as it shows for the ModelAlias with this UID: what belongs to somebody else is not in it. `rendering` is what
-    /// its Service is rendered from; `smoke` is a version's smoke test.
+    /// The cluster as it shows for the ModelAlias with this UID: what belongs to somebody else is not in it.
+    /// `rendering` is what its Service is rendered from; `smoke` is a version's smoke test.
     #[must_use]
     pub fn view(
         &self,
@@ -328,7 +330,8 @@ impl Objects {
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             started_at: deployment.started_at,
-            // Pods of earlier settings stand beside those of today's until these are ready; their trouble is over.
+            // Pods of earlier settings stand beside those of today's until these are ready; their trouble is
+            // over.
             error: error_message.or_else(|| {
                 let todays = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
                 pods().filter(todays).chain(pods()).find_map(|pod| pod.error.clone())
@@ -383,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_somebody_else_is_not_ours_to_see() {
+    fn objects_of_other_owners_are_not_visible() {
         let cache = Cache::default();
         service(7, "laurel.dev/model-alias: fraud, laurel.dev/version: '2'").insert(&cache, &key());
         assert_eq!(cache.foreign(&key(), "u"), None);
@@ -391,7 +394,8 @@ mod tests {
         assert_eq!(cache.foreign(&key(), "other"), Some(Foreign::Service("fraud".into())));
     }
 
-    /// A Deployment with this controller, and whether it is an orphan of the ModelAlias with the UID `new`, or foreign to it.
+    /// A Deployment with this controller, and whether it is an orphan of the ModelAlias with the UID `new`,
+    /// or foreign to it.
     fn relation(name: &str, manager: &str, owner: &str) -> (bool, bool) {
         let mut deployment = deployment(2, "");
         deployment.metadata.name = Some(name.into());
@@ -465,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_leaves_nothing_behind() {
+    fn removed_objects_leave_nothing_behind() {
         let cache = Cache::default();
         service(7, "laurel.dev/model-alias: fraud").insert(&cache, &key());
         Service::remove(&cache, &key(), "fraud");

@@ -23,8 +23,8 @@ pub struct ServiceView {
 }
 
 impl ServiceView {
-    /// Whether a field that Laurel renders differs, apart from the selector. Its type, other ports, and the labels and annotations
-    /// of others are not Laurel's.
+    /// Whether a field that Laurel renders differs, apart from the selector. Its type, other ports, and the
+    /// labels and annotations of others are not Laurel's.
     pub(super) fn is_outdated(&self, r: &ServiceRendering) -> bool {
         let due = render::service(r, Selection::Shared);
         let ports = due.spec.and_then(|spec| spec.ports).unwrap_or_default();
@@ -33,8 +33,8 @@ impl ServiceView {
             || self.ports.iter().any(|port| is_in_the_way(port, &ports))
     }
 
-    /// The ports without those that are in the way of the rendered ones, to be written over the revision that had them; `None`
-    /// where none is.
+    /// The ports without those that are in the way of the rendered ones, to be written over the revision that
+    /// had them; `None` where none is.
     #[must_use]
     pub fn freed_ports(&self, rendered: &[ServicePort]) -> Option<(u64, Vec<ServicePort>)> {
         let others = self.ports.iter().filter(|port| rendered.iter().all(|due| !is_same(port, due)));
@@ -61,8 +61,8 @@ fn is_as_rendered(port: &ServicePort, due: &ServicePort) -> bool {
         && port.app_protocol == due.app_protocol
 }
 
-/// Whether a port cannot be there beside the rendered ones: it has the name of one, or none. Server-side apply does not remove
-/// what somebody else set.
+/// Whether a port cannot be there beside the rendered ones: it has the name of one, or none. Server-side
+/// apply does not remove what somebody else set.
 fn is_in_the_way(port: &ServicePort, rendered: &[ServicePort]) -> bool {
     let is_rendered = rendered.iter().any(|due| is_same(port, due));
     !is_rendered && rendered.iter().any(|due| port.name.is_none() || port.name == due.name)

@@ -1,4 +1,4 @@
-//! What each follower chooses, and what it does when it cannot know.
+//! The choice of each follower, with complete and with incomplete data.
 
 use pretty_assertions::assert_eq;
 
@@ -36,7 +36,7 @@ fn semver(range: &str) -> Follower {
 }
 
 #[test]
-fn the_latest_is_the_newest_that_is_ready() {
+fn latest_chooses_the_newest_ready_version() {
     let pending = Candidate { is_ready: false, ..candidate(12, &[], &[]) };
     let all = [candidate(9, &[], &[]), candidate(11, &[], &[]), candidate(10, &[], &[]), pending.clone()];
     assert_eq!(choice(&Follower::Latest, &all), Ok(version(11)));
@@ -46,7 +46,7 @@ fn the_latest_is_the_newest_that_is_ready() {
 }
 
 #[test]
-fn the_best_has_the_best_number_and_of_equals_is_the_newest() {
+fn best_chooses_the_best_value_and_ties_go_to_the_newest() {
     let all = [
         candidate(1, &[("auc", 0.9)], &[]),
         candidate(2, &[("auc", 0.95)], &[]),
@@ -64,7 +64,7 @@ fn the_best_has_the_best_number_and_of_equals_is_the_newest() {
 }
 
 #[test]
-fn the_best_is_chosen_among_those_with_all_the_tags() {
+fn best_considers_only_versions_with_all_tags() {
     let all = [
         candidate(1, &[("auc", 0.9)], &[("region", "eu"), ("validated", "true")]),
         candidate(2, &[("auc", 0.99)], &[("region", "us"), ("validated", "true")]),
@@ -75,13 +75,13 @@ fn the_best_is_chosen_among_those_with_all_the_tags() {
 }
 
 #[test]
-fn while_one_run_cannot_be_read_the_best_is_not_known() {
+fn the_best_is_unknown_while_a_run_cannot_be_read() {
     let cause = ReasonMessage::new(Reason::RegistryForbidden, "403");
     let unread = |tags| Candidate { metrics: Metrics::Unread(cause.clone()), ..candidate(2, &[], tags) };
     let good = candidate(1, &[("auc", 0.9)], &[("region", "eu")]);
     let all = [good.clone(), unread(&[])];
     assert_eq!(choice(&auc(Goal::Maximize, &[]), &all), Err((Reason::RegistryForbidden, "403".into())));
-    // One that cannot be chosen anyway does not matter.
+    // An unreadable version that cannot be chosen anyway does not matter.
     assert_eq!(choice(&auc(Goal::Maximize, &[("region", "eu")]), &all), Ok(version(1)));
     assert_eq!(choice(&Follower::Latest, &all), Ok(version(2)));
     for candidates in [Candidates::NotRead, Candidates::Unread(cause.clone())] {
@@ -90,7 +90,7 @@ fn while_one_run_cannot_be_read_the_best_is_not_known() {
 }
 
 #[test]
-fn the_highest_semantic_version_in_the_range_is_chosen_and_what_is_none_is_left_out() {
+fn semver_chooses_the_highest_version_in_the_range_and_ignores_invalid_tags() {
     let tagged = |number, semver| candidate(number, &[], &[("semver", semver)]);
     let all = [
         tagged(1, "2.0.9"),

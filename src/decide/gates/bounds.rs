@@ -1,4 +1,4 @@
-//! A metric within bounds.
+//! Rule: a metric within bounds.
 
 use super::{Input, RuleFinding};
 use crate::api::{metric::number, promotion::MetricRule};
@@ -16,7 +16,7 @@ pub(super) fn check(rule: &MetricRule, input: &Input) -> RuleFinding {
         Ok(Some(metric)) => metric,
     };
     let Some(value) = metric.number() else {
-        return RuleFinding::new(required, "NaN, which is no number", false);
+        return RuleFinding::new(required, "NaN", false);
     };
     let holds = rule.min.is_none_or(|min| value >= min) && rule.max.is_none_or(|max| value <= max);
     RuleFinding::new(required, metric.to_string(), holds)

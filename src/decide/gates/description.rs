@@ -1,4 +1,4 @@
-//! A description of the version in the registry.
+//! Rule: the version has a description in the registry.
 
 use super::{Input, RuleFinding};
 

@@ -1,4 +1,4 @@
-//! Better than the version under another alias.
+//! Rule: an improvement over the version that another alias names.
 
 use super::{Input, RuleFinding};
 use crate::api::{
@@ -6,7 +6,7 @@ use crate::api::{
     promotion::Improvement,
 };
 
-/// So much of a difference is the arithmetic's, not the model's: 0.93 is 0.01 better than 0.92.
+/// Tolerance for floating-point error: 0.93 counts as 0.01 better than 0.92.
 const ROUNDING: f64 = 1e-9;
 
 pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
@@ -40,9 +40,9 @@ pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
         return RuleFinding::new(required, "its run has no such metric", false);
     };
     let Some(value) = candidate.number() else {
-        return RuleFinding::new(required, "NaN, which is no number", false);
+        return RuleFinding::new(required, "NaN", false);
     };
-    // What is to be beaten has no value, so there is nothing that this one could be measured by.
+    // The version to compare with has no value for the metric, so no comparison is possible.
     let Some(than) = standing.and_then(crate::api::metric::Metric::number) else {
         let seen =
             format!("{candidate}; version {holder}, which is {over}, has no such metric to compare it with");

@@ -1,4 +1,4 @@
-//! What the rules may know.
+//! The input of the promotion rules.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ use crate::{
     decide::{RegistryView, VersionView},
 };
 
-/// What the registry says of a version beside what serving it needs.
+/// What the registry holds of a version beyond what serving it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Evidence {
-    /// It could not be read, and why.
+    /// It could not be read; the cause.
     Unread(ReasonMessage),
-    /// This is what it says.
+    /// The data.
     Known(EvidenceFacts),
 }
 
-/// What a version is judged by, as far as a rule speaks of it.
+/// The data that rules judge a version by; only what some rule uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceFacts {
     /// When the version was registered.
@@ -41,20 +41,20 @@ pub struct EvidenceFacts {
 /// The metrics of a version's run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Metrics {
-    /// They could not be read, and why.
+    /// They could not be read; the cause.
     Unread(ReasonMessage),
     /// The latest value of each.
     Known(BTreeMap<String, Metric>),
 }
 
-/// What a check is made from.
+/// The input of one check.
 pub(super) struct Input<'a> {
     pub(super) candidate: Version,
     pub(super) registry: &'a RegistryView,
 }
 
 impl Input<'_> {
-    /// What is known of a version, or why nothing is.
+    /// Returns the evidence of a version, or why there is none.
     pub(super) fn evidence(&self, version: Version) -> Result<&EvidenceFacts, ReasonMessage> {
         if let Some(error) = &self.registry.error {
             return Err(error.clone());
@@ -75,7 +75,7 @@ impl Input<'_> {
         }
     }
 
-    /// A metric of a version's run; `None` when the run has no such metric.
+    /// Returns a metric of a version's run; `None` if the run has no such metric.
     pub(super) fn metric(&self, version: Version, name: &str) -> Result<Option<Metric>, ReasonMessage> {
         match &self.evidence(version)?.metrics {
             Metrics::Unread(cause) => Err(cause.clone()),
@@ -83,7 +83,7 @@ impl Input<'_> {
         }
     }
 
-    /// The version that an alias names.
+    /// Returns the version that an alias names.
     pub(super) fn named(&self, alias: &str) -> Result<Option<Version>, ReasonMessage> {
         match &self.registry.error {
             Some(error) => Err(error.clone()),

@@ -7,9 +7,9 @@
 //!                                                     Verdict: passed, failed, not known yet
 //! ```
 //!
-//! All rules are looked at, so that a person sees everything that is missing at once. A version that served here before is
-//! not judged: a rollback is never held back. What cannot be read is not known, and then nothing changes: the candidate is
-//! neither let in nor taken back.
+//! All rules are evaluated, so that everything that is missing is reported at once. A version that served
+//! here before is not judged: a rollback is never held back. What cannot be read is unknown, and then nothing
+//! changes: the candidate is neither admitted nor withdrawn.
 
 mod bounds;
 mod description;
@@ -32,25 +32,25 @@ use crate::api::{
     promotion::PromotionRule,
 };
 
-/// What one rule asks, and what was seen.
+/// The required and the actual value of one rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleFinding {
-    /// What it asks.
+    /// The required value.
     pub required: String,
-    /// What was seen.
+    /// The actual value.
     pub seen: String,
-    /// Whether that is enough.
+    /// The outcome.
     pub outcome: RuleOutcome,
 }
 
 /// Whether a rule is met.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RuleOutcome {
-    /// It is.
+    /// It is met.
     Passed,
-    /// It is not.
+    /// It is not met.
     Failed,
-    /// That cannot be known now, and why.
+    /// Not known at present; the cause.
     Unknown(ReasonMessage),
 }
 
@@ -66,26 +66,26 @@ impl RuleFinding {
     }
 }
 
-/// What is told of the rules in the condition `GatesPassed`.
+/// What the condition `GatesPassed` reports.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum GatesReport {
-    /// Nothing new: what was told last still stands.
+    /// Nothing new: the previous condition is kept.
     #[default]
     Unchanged,
-    /// There are no rules, so there is no such condition.
+    /// There are no rules, so the condition is absent.
     NoRules,
-    /// This.
+    /// A status with its reason.
     Told(ConditionStatus, ReasonMessage),
 }
 
 impl GatesReport {
-    /// Whether a version is kept from its first traffic.
+    /// The result of all rules for a version.
     #[must_use]
     pub fn holds_back(&self) -> bool {
         matches!(self, Self::Told(ConditionStatus::False | ConditionStatus::Unknown, _))
     }
 
-    /// Whether the version may have traffic, as far as the rules go.
+    /// Whether the rules allow the version to get traffic.
     #[must_use]
     pub fn lets_in(&self) -> bool {
         matches!(self, Self::Told(ConditionStatus::True, _) | Self::NoRules)
@@ -95,11 +95,11 @@ impl GatesReport {
 /// Whether a version may get its first traffic.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum RuleVerdict {
-    /// It may.
+    /// It may get traffic.
     LetIn,
-    /// It may not. The note says which rules it does not meet, and what to do.
+    /// It may not. The message lists the rules that are not met and the next step.
     Failed(ReasonMessage),
-    /// That cannot be known now, and why.
+    /// Not known at present; the cause.
     Unknown(ReasonMessage),
 }
 
@@ -124,10 +124,10 @@ pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> 
     (verdict, GatesReport::Told(status, ReasonMessage::new(reason, listed(version, &findings))))
 }
 
-/// Whether a version has had traffic, or the alias, in good order: the rules do not speak of it any more.
+/// Whether a version has properly had traffic, or the alias, so that the rules no longer apply to it.
 ///
-/// What is remembered of a version goes with its Deployment; after that the history speaks for it, unless the version in the
-/// registry is newer than that.
+/// The status forgets a version together with its Deployment. After that the history counts, unless the
+/// version was registered later than its entry.
 #[must_use]
 pub fn is_exempt(observed: &Observed, version: Version) -> bool {
     let is_let_in = observed.cluster.traffic == Traffic::Shared
@@ -147,7 +147,7 @@ fn is_in_history(observed: &Observed, version: Version) -> bool {
     })
 }
 
-/// What was told when the version was let in still stands.
+/// The condition from when the version was admitted is kept.
 fn served_before(observed: &Observed, version: Version) -> GatesReport {
     let type_: &str = crate::api::condition::ConditionType::GatesPassed.into();
     let known = observed.status.conditions.iter().find(|condition| condition.type_ == type_);
@@ -160,7 +160,7 @@ fn served_before(observed: &Observed, version: Version) -> GatesReport {
     GatesReport::Told(ConditionStatus::True, ReasonMessage::new(Reason::ServedBefore, message))
 }
 
-/// What each rule says of a version, whether it has served or not.
+/// Returns the finding of each rule for a version, whether it has served or not.
 #[must_use]
 pub fn examine(rules: &[PromotionRule], version: Version, registry: &RegistryView) -> Vec<RuleFinding> {
     let input = &Input { candidate: version, registry };
@@ -175,7 +175,7 @@ pub fn examine(rules: &[PromotionRule], version: Version, registry: &RegistryVie
     findings
 }
 
-/// The findings of one outcome; `None` where there are none.
+/// Lists the findings of one outcome; `None` if there are none.
 fn lines_of(findings: &[RuleFinding], of: impl Fn(&RuleOutcome) -> bool) -> Option<String> {
     let chosen = findings.iter().filter(|finding| of(&finding.outcome));
     let lines: Vec<_> = chosen.map(|finding| format!("{}: {}", finding.required, finding.seen)).collect();
@@ -189,7 +189,7 @@ fn first_unknown(findings: &[RuleFinding]) -> Option<&ReasonMessage> {
     })
 }
 
-/// Every rule with what it asks and what was seen: first those that it does not meet.
+/// Lists every rule with its required and actual value, failed ones first.
 fn listed(version: Version, findings: &[RuleFinding]) -> String {
     let mut text = format!("version {version}");
     let is_unknown = |outcome: &RuleOutcome| matches!(outcome, RuleOutcome::Unknown(_));
@@ -200,7 +200,7 @@ fn listed(version: Version, findings: &[RuleFinding]) -> String {
     ];
     for (name, lines) in groups {
         if let Some(lines) = lines {
-            // Writing to a text cannot fail.
+            // Writing to a String cannot fail.
             let _ = write!(text, " | {name}: {lines}");
         }
     }
@@ -210,28 +210,28 @@ fn listed(version: Version, findings: &[RuleFinding]) -> String {
     text
 }
 
-/// So much of what is not met is told before the next step, which has to fit in, too.
+/// Limits the list of failed rules, so that the next step fits into the message.
 const FAILED_MAX: usize = 700;
 
 fn error_message(version: Version, failed: &str) -> ReasonMessage {
     let failed = shortened(failed, FAILED_MAX);
     let message = format!(
-        "version {version} does not meet spec.promotion of its RegisteredModel: {failed}; let it meet the rules, which goes on by \
-         itself, or wish for another version"
+        "version {version} does not meet spec.promotion of its RegisteredModel: {failed}; fix the version \
+         (the rollout then continues by itself) or request another version"
     );
     ReasonMessage::new(Reason::GatesFailed, message)
 }
 
 fn unknown(version: Version, cause: &ReasonMessage) -> ReasonMessage {
     let message = format!(
-        "whether version {version} meets spec.promotion of its RegisteredModel cannot be known now: {}",
+        "it is not known whether version {version} meets spec.promotion of its RegisteredModel: {}",
         cause.message
     );
     ReasonMessage::new(cause.reason, message)
 }
 
-/// That a version which the alias in the registry asks for is refused, where the alias is put back: what it asked for is then
-/// known from here alone.
+/// Rejects a version that the alias in the registry requested, if the alias is put back: the status is then
+/// the only trace of the request.
 pub(super) fn rejection(
     observed: &Observed,
     desired: Option<Version>,

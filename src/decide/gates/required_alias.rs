@@ -1,4 +1,4 @@
-//! The candidate under another alias first: the old "Staging before Production".
+//! Rule: another alias names the version, the former "Staging before Production".
 
 use super::{Input, RuleFinding};
 use crate::api::names::AliasName;

@@ -1,9 +1,9 @@
-//! A tag of the version in the registry, for instance an approval.
+//! Rule: a tag of the version in the registry, for instance an approval.
 
 use super::{Input, RuleFinding};
 use crate::api::condition::shortened;
 
-/// So much of a tag's value is told.
+/// Maximum length of a tag's value in messages.
 const VALUE_MAX: usize = 80;
 
 pub(super) fn check(key: &str, value: &str, input: &Input) -> RuleFinding {

@@ -1,4 +1,4 @@
-//! Every rule by itself, and what is made of them together.
+//! Tests of each rule and of their combination.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ fn facts(metrics: Metrics) -> EvidenceFacts {
     }
 }
 
-/// Version 5 is the candidate, and `challenger`; version 4 is `champion`.
+/// Version 5 is the candidate and `challenger`; version 4 is `champion`.
 fn registry(candidate: EvidenceFacts, champion: Metrics) -> RegistryView {
     let evidence = [(version(5), Evidence::Known(candidate)), (version(4), Evidence::Known(facts(champion)))];
     RegistryView {
@@ -51,7 +51,7 @@ fn find(rule: &str, registry: &RegistryView) -> RuleFinding {
     found.into_iter().next().unwrap()
 }
 
-/// Asserts what a rule says of the candidate: what it wants, what it sees, and whether that is enough.
+/// Asserts a rule's finding for the candidate: required value, actual value and whether it is met.
 fn says(rule: &str, registry: &RegistryView, (required, seen, holds): (&str, &str, bool)) {
     let outcome = if holds { RuleOutcome::Passed } else { RuleOutcome::Failed };
     assert_eq!(
@@ -62,7 +62,7 @@ fn says(rule: &str, registry: &RegistryView, (required, seen, holds): (&str, &st
 }
 
 #[test]
-fn a_metric_stays_within_its_bounds_and_what_is_missing_or_nan_fails() {
+fn a_metric_must_be_within_bounds_and_missing_or_nan_fails() {
     let known = |values: &[(&str, f64)]| registry(facts(metrics(values)), metrics(&[]));
     let good = known(&[("auc", 0.93), ("p99_ms", 41.0)]);
     let min = "metrics: [{name: auc, min: 0.90}]";
@@ -70,28 +70,24 @@ fn a_metric_stays_within_its_bounds_and_what_is_missing_or_nan_fails() {
     says(min, &known(&[("auc", 0.9)]), ("metric auc at least 0.9", "0.9", true));
     says(min, &known(&[("auc", 0.87)]), ("metric auc at least 0.9", "0.87", false));
     says(min, &known(&[]), ("metric auc at least 0.9", "its run has no such metric", false));
-    says(min, &known(&[("auc", f64::NAN)]), ("metric auc at least 0.9", "NaN, which is no number", false));
+    says(min, &known(&[("auc", f64::NAN)]), ("metric auc at least 0.9", "NaN", false));
     says("metrics: [{name: p99_ms, max: 50}]", &good, ("metric p99_ms at most 50", "41", true));
     says("metrics: [{name: p99_ms, max: 40}]", &good, ("metric p99_ms at most 40", "41", false));
     let nan = known(&[("p99_ms", f64::NAN)]);
-    says(
-        "metrics: [{name: p99_ms, max: 50}]",
-        &nan,
-        ("metric p99_ms at most 50", "NaN, which is no number", false),
-    );
+    says("metrics: [{name: p99_ms, max: 50}]", &nan, ("metric p99_ms at most 50", "NaN", false));
     says(
         "metrics: [{name: auc, min: 0.5, max: 0.92}]",
         &good,
         ("metric auc from 0.5 to 0.92", "0.93", false),
     );
-    // MLflow writes infinity so.
+    // MLflow writes infinity like this.
     let huge = known(&[("cost", f64::MAX)]);
     let seen = "1.7976931348623157e308";
     says("metrics: [{name: cost, max: 1000}]", &huge, ("metric cost at most 1000", seen, false));
 }
 
 #[test]
-fn an_improvement_is_over_the_version_that_the_other_alias_names_now() {
+fn an_improvement_compares_with_the_version_that_the_alias_names_now() {
     let over = |candidate: &[(&str, f64)], champion: &[(&str, f64)]| {
         registry(facts(metrics(candidate)), metrics(champion))
     };
@@ -100,7 +96,7 @@ fn an_improvement_is_over_the_version_that_the_other_alias_names_now() {
     says(auc, &over(&[("auc", 0.92)], &[("auc", 0.92)]), (required, "0.92, and 0.92 of version 4", true));
     says(auc, &over(&[("auc", 0.91)], &[("auc", 0.92)]), (required, "0.91, and 0.92 of version 4", false));
     says(auc, &over(&[], &[("auc", 0.92)]), (required, "its run has no such metric", false));
-    says(auc, &over(&[("auc", f64::NAN)], &[("auc", 0.9)]), (required, "NaN, which is no number", false));
+    says(auc, &over(&[("auc", f64::NAN)], &[("auc", 0.9)]), (required, "NaN", false));
     let seen = "0.92; version 4, which is champion, has no such metric to compare it with";
     says(auc, &over(&[("auc", 0.92)], &[]), (required, seen, false));
     says(auc, &over(&[("auc", 0.92)], &[("auc", f64::NAN)]), (required, seen, false));
@@ -116,7 +112,7 @@ fn an_improvement_is_over_the_version_that_the_other_alias_names_now() {
 }
 
 #[test]
-fn without_another_version_to_be_better_than_an_improvement_holds() {
+fn an_improvement_passes_if_there_is_no_version_to_compare_with() {
     let registry = registry(facts(metrics(&[])), metrics(&[]));
     let required = |alias| format!("metric auc no worse than that of {alias}");
     let nobody = "nobody names no version, so any is better";
@@ -134,7 +130,7 @@ fn a_tag_has_exactly_its_value() {
 }
 
 #[test]
-fn a_description_and_a_required_alias_are_there_or_not() {
+fn a_description_and_a_required_alias_must_exist() {
     let good = registry(facts(metrics(&[])), metrics(&[]));
     let bare = registry(EvidenceFacts { has_description: false, ..facts(metrics(&[])) }, metrics(&[]));
     says("description: Required", &good, ("a description", "there", true));
@@ -145,7 +141,7 @@ fn a_description_and_a_required_alias_are_there_or_not() {
 }
 
 #[test]
-fn what_cannot_be_read_is_not_known_and_says_why() {
+fn unreadable_evidence_is_unknown_with_its_cause() {
     let rules = [
         "metrics: [{name: auc, min: 0.9}]",
         "improves: {metric: auc, over: champion}",
@@ -172,7 +168,9 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
         versions: BTreeMap::from([(version(5), VersionView::Absent)]),
         ..RegistryView::default()
     };
-    let RuleOutcome::Unknown(lines_of) = find(rules[2], &absent).outcome else { panic!("it is not known") };
+    let RuleOutcome::Unknown(lines_of) = find(rules[2], &absent).outcome else {
+        panic!("the outcome is not Unknown")
+    };
     assert_eq!(lines_of.reason, Reason::VersionNotFound);
     let RuleOutcome::Unknown(lines_of) = find(rules[0], &RegistryView::default()).outcome else {
         panic!("not known")
@@ -181,10 +179,11 @@ fn what_cannot_be_read_is_not_known_and_says_why() {
 }
 
 #[test]
-fn all_rules_are_told_and_first_those_that_are_not_met() {
+fn all_rules_are_listed_and_failed_ones_come_first() {
     let registry = registry(facts(metrics(&[("auc", 0.87)])), metrics(&[]));
     let rule: PromotionRule = serde_yaml::from_str(
-        "{name: r, aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, requiredAlias: challenger}",
+        "{name: r, aliases: [champion], metrics: [{name: auc, min: 0.9}], tags: {validated: 'true'}, \
+         requiredAlias: challenger}",
     )
     .unwrap();
     let found = examine(&[rule], version(5), &registry);

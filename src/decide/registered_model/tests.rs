@@ -78,7 +78,7 @@ fn combinations() -> Vec<ModelObserved> {
 }
 
 #[test]
-fn a_model_is_deleted_only_when_every_condition_holds() {
+fn a_model_is_deleted_only_if_every_condition_holds() {
     let mut count = 0;
     for observed in combinations() {
         let decision = decide(&observed);
@@ -136,7 +136,7 @@ fn a_model_that_stays_although_it_is_to_be_deleted_is_reported() {
 }
 
 #[test]
-fn an_unknown_registry_is_written_nothing() {
+fn nothing_is_written_to_an_unknown_registry() {
     for reason in [Reason::RegistryUnreachable, Reason::RegistryNotRead, Reason::RegistryForbidden] {
         for previous in [None, Some(RegisteredModelStatus::default())] {
             let registry = ModelPresence::Unknown(ReasonMessage::new(reason, "why"));
@@ -176,7 +176,8 @@ fn without_a_description_the_one_in_the_registry_stays() {
     assert_eq!(decide(&ModelObserved { desired: desired(None, &[]), registry, ..observed() }).actions, []);
 }
 
-/// Tags were written and the answer to the read after that was lost: what the last poll showed is no longer known.
+/// Tags were written and the answer to the read after that was lost: what the last poll showed is no longer
+/// known.
 #[test]
 fn tags_that_were_written_before_the_registry_failed_are_not_forgotten() {
     let reconcile = |fails_after| Event::Reconcile { killed_after: None, fails_after };

@@ -1,4 +1,4 @@
-//! Stories about followers that look into decisions and statuses.
+//! Tests of followers, on decisions and statuses.
 
 use super::world::{DesiredVersion, Event, Fate, Followed, Registers, World, version};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     decide::{AliasRole, StrategyIntent, Traffic},
 };
 
-/// A world with versions 1 to 5, of which this follower chooses.
+/// A world with versions 1 to 5 for this follower to choose from.
 fn following(who: Followed) -> World {
     let mut world = World::new(StrategyIntent::BlueGreen, 2);
     world.happen(&Event::Desired(DesiredVersion::Follow(who)));
@@ -25,25 +25,25 @@ fn ready(world: &World) -> String {
 }
 
 #[test]
-fn the_alias_follows_the_choice_after_traffic_and_the_history_says_who_chose() {
+fn the_alias_follows_the_choice_after_traffic_and_the_history_names_the_follower() {
     let mut world = following(Followed::Latest);
     world.live(40);
     assert_eq!(world.cluster.traffic, Traffic::One(version(5)));
     assert_eq!(world.alias(AliasRole::Main), 5);
     world.happen(&Event::VersionRegistered(6));
     world.live(2);
-    assert_eq!(world.alias(AliasRole::Main), 5, "it does not lead");
+    assert_eq!(world.alias(AliasRole::Main), 5, "the alias does not lead");
     world.live(40);
     assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(6)), 6));
     assert_eq!(world.status.history[0].cause, Cause::Follower);
-    // Somebody who moves it is corrected: it asks for nothing.
+    // A manual move is put back: with a follower the alias requests nothing.
     world.happen(&Event::Alias(Some(2)));
     world.live(40);
     assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(6)), 6));
 }
 
 #[test]
-fn the_best_is_followed_and_stays_while_runs_cannot_be_read() {
+fn the_best_version_is_followed_and_kept_while_runs_cannot_be_read() {
     let mut world = following(Followed::Best);
     world.happen(&Event::Percent { of: 3, is: Some(99) });
     world.live(40);
@@ -52,14 +52,14 @@ fn the_best_is_followed_and_stays_while_runs_cannot_be_read() {
     world.happen(&Event::Percent { of: 3, is: None });
     world.live(40);
     assert_eq!(world.cluster.traffic, Traffic::One(version(3)));
-    assert_eq!(ready(&world), "RegistryUnreachable", "and it says so");
+    assert_eq!(ready(&world), "RegistryUnreachable", "the condition reports it");
     world.happen(&Event::Registry(Registers::Fine));
     world.live(40);
-    assert_eq!(world.cluster.traffic, Traffic::One(version(5)), "of equal ones it is the newest");
+    assert_eq!(world.cluster.traffic, Traffic::One(version(5)), "ties go to the newest");
 }
 
 #[test]
-fn promise_3_while_the_registry_is_away_the_last_choice_stands() {
+fn promise_3_the_last_choice_is_kept_while_the_registry_is_unreachable() {
     let mut world = following(Followed::Latest);
     world.live(40);
     let before = world.status.target_version;
@@ -69,7 +69,7 @@ fn promise_3_while_the_registry_is_away_the_last_choice_stands() {
 }
 
 #[test]
-fn promise_6_after_a_failed_version_the_follower_holds_until_it_would_choose_another() {
+fn promise_6_a_follower_does_not_retry_a_failed_version() {
     let mut world = following(Followed::Latest);
     world.live(40);
     world.happen(&Event::Pods { of: 6, are: Fate::NeverReady });
@@ -80,7 +80,7 @@ fn promise_6_after_a_failed_version_the_follower_holds_until_it_would_choose_ano
     let made = world.made(version(6));
     world.happen(&Event::Pods { of: 6, are: Fate::Good });
     world.live(300);
-    assert_eq!(world.made(version(6)), made, "it is not tried again by itself");
+    assert_eq!(world.made(version(6)), made, "it is not retried by itself");
     assert_eq!(ready(&world), "ProgressDeadlineExceeded");
     world.happen(&Event::Retry("please".into()));
     world.live(60);
@@ -88,7 +88,7 @@ fn promise_6_after_a_failed_version_the_follower_holds_until_it_would_choose_ano
 }
 
 #[test]
-fn where_nothing_can_be_chosen_what_serves_goes_on() {
+fn the_serving_version_is_kept_if_no_version_qualifies() {
     let mut world = following(Followed::Best);
     world.live(40);
     for of in 1..=5 {
@@ -100,7 +100,7 @@ fn where_nothing_can_be_chosen_what_serves_goes_on() {
 }
 
 #[test]
-fn what_is_chosen_waits_at_its_gates() {
+fn a_chosen_version_waits_for_its_promotion_rules() {
     let mut world = following(Followed::Latest);
     world.live(40);
     world.happen(&Event::Rules(true));

@@ -1,14 +1,16 @@
-//! Every story of a small world, not only random ones: a model that is checked exhaustively.
+//! Exhaustive check of every story of a small world.
 //!
-//! A state is a [`World`] in coarse time, told apart by what can still make a difference ([`World::digest`]). From each one
-//! follow: a moment of time, a whole pass of the operator, a pass that is cut short after any of its writes, a kill, and as
-//! long as the story may have more of them, something from outside. The space is finite and is searched to its end, so
-//! what is shown holds for *every* such story, however long the operator waits, and wherever it is killed.
+//! A state is a [`World`] in coarse time, identified by whatever can still make a difference
+//! ([`World::digest`]). Its successors: a moment of time, a whole reconcile, a reconcile cut short after any
+//! of its writes, a kill, and an event from outside if the story may have more of them. The space is finite
+//! and searched in full, so the result holds for *every* such story, however long the operator waits and
+//! wherever it is killed.
 //!
-//! In every state each promise was kept at each write, and from every state, left alone, the operator comes to rest with
-//! the wish met or refused for a reason.
+//! In every state each promise was kept at each write. From every state, left alone, the operator comes to
+//! rest with the desired state reached, or blocked for a reason.
 //!
-//! `LAUREL_MODEL_EVENTS=3 cargo test --release --lib decide::tests::model -- --nocapture` searches deeper, by hand.
+//! `LAUREL_MODEL_EVENTS=3 cargo test --release --lib decide::tests::model -- --nocapture` searches deeper;
+//! run it by hand.
 
 use std::{
     collections::HashSet,
@@ -24,7 +26,7 @@ use super::{
 };
 use crate::decide::decide;
 
-/// A world and how many more events from outside there may be.
+/// A world, and how many more events from outside it may have.
 #[derive(Clone, Debug)]
 struct State {
     world: Box<World>,
@@ -51,7 +53,7 @@ impl Hash for State {
     }
 }
 
-/// What leads from one state to another.
+/// A transition between states.
 #[derive(Clone, Debug, PartialEq)]
 enum RolloutStep {
     Moment,
@@ -59,12 +61,12 @@ enum RolloutStep {
     Happens(Event),
 }
 
-/// The stories that begin like this, with so many of these events.
+/// All stories with this start and at most this many of these events.
 struct Stories {
     start: Start,
     events: Vec<Event>,
     events_max: usize,
-    /// Worlds that are known to come to a good rest.
+    /// Worlds that are known to come to rest as they should.
     rests: Mutex<HashSet<u64>>,
 }
 
@@ -125,7 +127,7 @@ impl Model for Stories {
 }
 
 impl Stories {
-    /// Lets the operator work from here on. Answers the promises that it breaks.
+    /// Lets the operator work from here on. Returns the promises that it breaks.
     fn rests_well(&self, world: &World) -> Vec<String> {
         let mut world = World::clone(world);
         let mut passed = Vec::new();
@@ -143,7 +145,7 @@ impl Stories {
         world.broken
     }
 
-    /// The steps as a story that can be kept in `scenarios/`.
+    /// Returns the steps as a scenario for `scenarios/`.
     fn story(&self, title: &str, steps: impl IntoIterator<Item = RolloutStep>) -> Scenario {
         let mut at = 0;
         let mut timeline = vec![Moment { at, what: What::Happens(Event::Up(false)) }];
@@ -181,7 +183,7 @@ impl Stories {
     }
 }
 
-/// How many events there are in a story; more where somebody asks for them.
+/// The number of events in a story; `LAUREL_MODEL_EVENTS` raises it.
 fn events_max(usual: usize) -> usize {
     std::env::var("LAUREL_MODEL_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }

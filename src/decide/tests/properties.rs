@@ -1,5 +1,5 @@
-//! What holds for every story: wishes, faults and crashes in any order. The promises themselves are checked by the
-//! [world](super::world), at each single write and at rest.
+//! Properties of every story: changes of the spec, errors and crashes in any order. The promises themselves
+//! are checked by the [world](super::world), at each single write and at rest.
 
 use proptest::prelude::*;
 
@@ -13,13 +13,13 @@ use crate::{
     status::{Applied, SubjectStatus, next},
 };
 
-/// As many cases as somebody asks for with `PROPTEST_CASES`, or so many.
+/// The number of cases: `PROPTEST_CASES`, or this default.
 fn cases(usual: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
     ProptestConfig { cases: asked.unwrap_or(usual), failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// The same observation, of which every list and map was made in another order.
+/// Returns the same observation, with every list and map built in another order.
 fn made_in_another_order(observed: &Observed) -> Observed {
     let mut other = observed.clone();
     other.cluster.workloads = observed.cluster.workloads.clone().into_iter().rev().collect();
@@ -108,7 +108,7 @@ fn is_watched(reason: Reason) -> bool {
     }
 }
 
-/// The worlds that a story goes through, each before its next event.
+/// Returns the worlds of a story, each before its next event.
 fn along(story: &super::scenario::Scenario) -> Vec<World> {
     let mut worlds = Vec::new();
     story.play_and(|world| worlds.push(world.clone()));
@@ -118,8 +118,8 @@ fn along(story: &super::scenario::Scenario) -> Vec<World> {
 proptest! {
     #![proptest_config(cases(600))]
 
-    /// From any state it reaches the wish or a stated refusal, also when it is killed after any write, and then writes
-    /// nothing, however much time goes by.
+    /// From any state, even if killed after any write, it reaches the desired state or reports a blocker, and
+    /// then writes nothing, however much time passes.
     #[test]
     fn promise_7_it_converges_and_then_stays_quiet(story in scenario(30)) {
         let broken = story.broken();
@@ -130,8 +130,8 @@ proptest! {
 proptest! {
     #![proptest_config(cases(64))]
 
-    /// The same observation gives the same decision and the same status, in whatever order its parts were put together, and also
-    /// when it comes out of a bug report.
+    /// The same observation gives the same decision and the same status, regardless of the order in which it
+    /// was built, and also after a round trip through a bug report.
     #[test]
     fn the_same_observation_gives_the_same_decision(story in scenario(30)) {
         for world in along(&story) {
@@ -148,9 +148,9 @@ proptest! {
         }
     }
 
-    /// A wait that nothing seen would end has a wake-up, and every wake-up lies ahead.
+    /// A wait that no watched change would end has a wake-up, and every wake-up lies in the future.
     #[test]
-    fn promise_7_every_wait_ends_with_something_that_is_watched_or_has_a_wake_up(story in scenario(30)) {
+    fn promise_7_every_wait_ends_with_a_watched_change_or_a_wake_up(story in scenario(30)) {
         for mut world in along(&story) {
             let Decision { actions, report, wake, rejection, .. } = world.reconcile_once(&Pass::default());
             prop_assert!(wake.is_none_or(|at| at > world.now), "{wake:?}\n{}", story.yaml());

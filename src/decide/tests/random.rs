@@ -1,4 +1,4 @@
-//! Random stories: what happens from outside, passes that are cut short, and an operator that is up or down.
+//! Random stories: events from outside, reconciles cut short, and an operator that is up or down.
 
 use proptest::{collection::vec, option::weighted, prelude::*};
 
@@ -113,7 +113,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// So many seconds, mostly few.
+/// A number of seconds, mostly small.
 fn gap() -> impl Strategy<Value = i64> {
     prop_oneof![6 => Just(0), 6 => 1..5i64, 3 => 5..30i64, 1 => 30..400i64]
 }

@@ -1,4 +1,4 @@
-//! Stories about promotion rules that look into decisions and statuses.
+//! Tests of promotion rules, on decisions and statuses.
 
 use super::world::{DesiredVersion, Event, Registers, World, version};
 use crate::{
@@ -32,7 +32,7 @@ fn reported(status: &str, reason: Reason) -> (String, String) {
 const STRATEGIES: [StrategyIntent; 2] = [StrategyIntent::BlueGreen, StrategyIntent::Rolling { max_surge: 1 }];
 
 #[test]
-fn a_version_waits_at_its_gates_and_goes_on_when_it_is_approved() {
+fn a_version_waits_for_its_rules_and_continues_when_approved() {
     for strategy in STRATEGIES {
         let mut world = serving(strategy, &[1]);
         world.happen(&Event::Approved { of: 2, is: false });
@@ -44,12 +44,12 @@ fn a_version_waits_at_its_gates_and_goes_on_when_it_is_approved() {
         assert_eq!(condition(&world, "Ready"), Some(reported("False", Reason::GatesFailed)));
         assert_eq!(condition(&world, "Stalled"), Some(reported("True", Reason::GatesFailed)));
         assert_eq!(condition(&world, "GatesPassed"), Some(reported("False", Reason::GatesFailed)));
-        assert!(world.status.rejected.is_empty(), "it is not given up");
+        assert!(world.status.rejected.is_empty(), "it is not rejected");
         world.happen(&Event::Approved { of: 2, is: true });
         world.live(60);
         assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
         assert_eq!(condition(&world, "GatesPassed"), Some(reported("True", Reason::GatesPassed)));
-        // What serves is not judged any more.
+        // A serving version is not judged any more.
         world.happen(&Event::Approved { of: 2, is: false });
         world.live(60);
         assert_eq!(condition(&world, "GatesPassed"), Some(reported("True", Reason::GatesPassed)));
@@ -60,7 +60,7 @@ fn a_version_waits_at_its_gates_and_goes_on_when_it_is_approved() {
 }
 
 #[test]
-fn promise_5_a_rollback_is_one_write_whatever_the_rules_say() {
+fn promise_5_a_rollback_is_one_write_regardless_of_the_rules() {
     let mut world = serving(StrategyIntent::BlueGreen, &[1, 2]);
     for number in [1, 2] {
         world.happen(&Event::Approved { of: number, is: false });
@@ -74,13 +74,13 @@ fn promise_5_a_rollback_is_one_write_whatever_the_rules_say() {
 }
 
 #[test]
-fn promise_3_rules_that_cannot_be_judged_change_nothing_also_in_the_middle_of_a_rollout() {
+fn promise_3_rules_that_cannot_be_evaluated_change_nothing_even_during_a_rollout() {
     for strategy in STRATEGIES {
         let mut world = serving(strategy, &[1]);
         world.happen(&Event::Desired(DesiredVersion::Version(2)));
         world.live(2);
         let pods = world.desired(version(2));
-        assert!(pods > 0, "it was let in");
+        assert!(pods > 0, "it was admitted");
         world.happen(&Event::Registry(Registers::HidesRuns));
         world.live(50);
         assert_eq!(decide(&world.observe()).actions, []);
@@ -94,7 +94,7 @@ fn promise_3_rules_that_cannot_be_judged_change_nothing_also_in_the_middle_of_a_
 }
 
 #[test]
-fn a_version_whose_gates_close_before_it_served_is_held_back_and_rests() {
+fn a_version_that_stops_meeting_the_rules_before_serving_is_held_back_and_scaled_down() {
     for strategy in STRATEGIES {
         let mut world = serving(strategy, &[1]);
         world.happen(&Event::Desired(DesiredVersion::Version(2)));
@@ -111,7 +111,7 @@ fn a_version_whose_gates_close_before_it_served_is_held_back_and_rests() {
 }
 
 #[test]
-fn an_alias_that_asks_for_what_the_rules_refuse_is_put_back_and_says_so() {
+fn an_alias_on_a_version_that_the_rules_reject_is_put_back_and_reported() {
     let mut world = serving(StrategyIntent::BlueGreen, &[1]);
     world.happen(&Event::Desired(DesiredVersion::REGISTRY));
     world.happen(&Event::Approved { of: 2, is: false });
@@ -121,7 +121,7 @@ fn an_alias_that_asks_for_what_the_rules_refuse_is_put_back_and_says_so() {
     assert_eq!(condition(&world, "RegistrySynced"), Some(reported("True", Reason::AliasPutBack)));
     assert_eq!(world.status.history[0].outcome, Outcome::Rejected);
     assert_eq!(world.status.history.iter().filter(|entry| entry.version == version(2)).count(), 1);
-    // An approval is no wish: somebody asks again.
+    // An approval alone requests nothing: somebody moves the alias again.
     world.happen(&Event::Approved { of: 2, is: true });
     world.live(60);
     assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
@@ -131,7 +131,7 @@ fn an_alias_that_asks_for_what_the_rules_refuse_is_put_back_and_says_so() {
 }
 
 #[test]
-fn with_drift_report_an_alias_on_what_the_rules_refuse_stays_and_waits_for_them() {
+fn with_drift_report_an_alias_on_a_rejected_version_stays_and_waits_for_the_rules() {
     let mut world = serving(StrategyIntent::BlueGreen, &[1]);
     world.happen(&Event::Desired(DesiredVersion::REGISTRY));
     world.happen(&Event::Drift(Drift::Report));
@@ -148,7 +148,7 @@ fn with_drift_report_an_alias_on_what_the_rules_refuse_stays_and_waits_for_them(
 }
 
 #[test]
-fn an_alias_that_is_ahead_of_rules_that_cannot_be_judged_is_left_there() {
+fn an_alias_ahead_of_rules_that_cannot_be_evaluated_is_not_moved() {
     let mut world = serving(StrategyIntent::BlueGreen, &[1]);
     world.happen(&Event::Desired(DesiredVersion::REGISTRY));
     world.happen(&Event::Registry(Registers::HidesRuns));
@@ -170,7 +170,7 @@ fn without_serving_the_alias_itself_waits_for_the_rules() {
     world.live(20);
     assert_eq!(world.alias(AliasRole::Main), 1);
     assert_eq!(condition(&world, "Ready"), Some(reported("False", Reason::GatesFailed)));
-    // Somebody who sets it all the same is corrected: it says what it said before.
+    // Somebody sets the alias anyway; it is put back.
     world.happen(&Event::Alias(Some(2)));
     world.live(20);
     assert_eq!((world.alias(AliasRole::Main), world.status.version), (1, Some(version(1))));

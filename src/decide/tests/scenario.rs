@@ -1,4 +1,5 @@
-//! Stories as data: a world at the start, what happens when, and what must hold along the way and at the end.
+//! Scenarios: stories as data, with the initial world, a timeline of events, and expectations on the way and
+//! at the end.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -11,19 +12,19 @@ use crate::{
     decide::{AliasRole, Desired, Traffic},
 };
 
-/// A story. A person can read and write it as YAML.
+/// A scenario, readable and writable as YAML.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Scenario {
-    /// What is shown; of a counterexample, what went wrong.
+    /// What it shows; for a counterexample, what went wrong.
     pub(super) title: String,
     #[serde(default)]
     pub(super) start: Start,
     pub(super) timeline: Vec<Moment>,
-    /// What never happens along the way.
+    /// What must never happen on the way.
     #[serde(default, skip_serializing_if = "Throughout::is_empty")]
     pub(super) throughout: Throughout,
-    /// What holds once nothing is left to do.
+    /// What must hold once nothing is left to do.
     #[serde(default, skip_serializing_if = "Seen::is_empty")]
     pub(super) end: Seen,
 }
@@ -34,12 +35,12 @@ pub(super) struct Scenario {
 pub(super) struct Start {
     pub(super) strategy: Strategy,
     pub(super) replicas: u32,
-    /// Each of these was promoted in turn; the last one serves, and the one before is still warm.
+    /// These were promoted in turn; the last one serves, and the one before it is still warm.
     pub(super) promoted: Vec<u32>,
-    /// The most pods there may be along the way.
+    /// The maximum number of pods on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) room: Option<u32>,
-    /// Time goes in steps of ten seconds, and deadlines are short.
+    /// Time moves in steps of ten seconds, and deadlines are short.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) coarse: bool,
 }
@@ -50,12 +51,12 @@ impl Default for Start {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
 fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// Something that happens, or is seen, so many seconds after the start.
+/// An event or an expectation, some seconds after the start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Moment {
     pub(super) at: i64,
@@ -66,13 +67,13 @@ pub(super) struct Moment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum What {
-    /// What is seen then.
+    /// The expectation at that time.
     See(Seen),
     #[serde(untagged)]
     Happens(Event),
 }
 
-/// What is seen of the world. What is left out may be anything.
+/// An expectation about the world. Omitted fields may have any value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct Seen {
@@ -96,7 +97,7 @@ pub(super) struct Seen {
     /// The settings of Deployments, by version.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) settings: BTreeMap<u32, String>,
-    /// How many pods were made of a version since the start.
+    /// How many pods were created of a version since the start.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) made: BTreeMap<u32, u32>,
     /// How many requests smoke tests sent to a version since the world began.
@@ -105,25 +106,25 @@ pub(super) struct Seen {
     /// The versions with a Deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) deployments: Option<Vec<u32>>,
-    /// The versions that the status calls rejected, the newest first.
+    /// The versions that the status lists as rejected, newest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rejected: Option<Vec<u32>>,
-    /// The object is gone.
+    /// Whether the object is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) gone: Option<bool>,
 }
 
-/// What may be seen along the way, at every second.
+/// Invariants at every second on the way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(super) struct Throughout {
-    /// The only versions that answer requests.
+    /// The versions that may answer requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) answers: Option<Vec<u32>>,
-    /// The only versions that the alias names.
+    /// The versions that the alias may name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) alias: Option<Vec<u32>>,
-    /// So many ready pods answer at the least.
+    /// The minimum number of ready pods that answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ready: Option<u32>,
 }
@@ -141,19 +142,19 @@ impl Seen {
 }
 
 impl Scenario {
-    /// Plays the story to its end and checks everything. Answers the promises that it broke.
+    /// Runs the scenario to its end and checks everything. Returns the broken promises.
     pub(super) fn broken(&self) -> Vec<String> {
         self.play(self.start.world()).broken
     }
 
-    /// All that happened in the story.
+    /// Returns everything that happened.
     pub(super) fn reported(&self) -> String {
         let mut world = self.start.world();
         world.log = Some(String::new());
         self.play(world).log.unwrap_or_default()
     }
 
-    /// Plays the story, and shows the world before each of its events and at its end.
+    /// Runs the scenario, and passes on the world before each event and at the end.
     pub(super) fn play_and(&self, mut look: impl FnMut(&World)) {
         let mut world = self.start.world();
         world.collects = true;
@@ -195,13 +196,13 @@ impl Scenario {
         world
     }
 
-    /// As a person would write it down, to be kept.
+    /// Returns it as YAML in the form that is kept.
     pub(super) fn yaml(&self) -> String {
         serde_yaml::to_string(self).unwrap()
     }
 }
 
-/// For so many moments after the last event it is looked at every one; after that, time may go faster.
+/// Number of moments after the last event that are checked one by one; after that, time may move faster.
 const REST: usize = 30;
 
 impl Start {
@@ -240,7 +241,7 @@ impl Throughout {
         }
         if let Some(least) = self.ready {
             let ready = world.answering();
-            world.promise(ready >= least, |_| format!("{least} ready pods answer at the least, not {ready}"));
+            world.promise(ready >= least, |_| format!("at least {least} ready pods answer, not {ready}"));
         }
     }
 }

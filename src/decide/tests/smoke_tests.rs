@@ -1,4 +1,4 @@
-//! What the world makes of a smoke test, for the test that holds it against the operator's (`state::smoke_tests`).
+//! The world's smoke test, for the test that compares it with the operator's (`state::smoke_tests`).
 
 use super::world::{Event, Fate, Registers, World, version};
 use crate::decide::{SmokeReport, StrategyIntent};
@@ -19,7 +19,7 @@ pub(crate) enum Registry {
     HidesExamples,
 }
 
-/// The first report that says more than that the test runs.
+/// Returns the first report other than that the test is running.
 pub(crate) fn simulated(pods: Pods, registry: Registry) -> SmokeReport {
     let fate = match pods {
         Pods::Answer => Fate::Good,

@@ -1,5 +1,4 @@
-//! Single stories that look into decisions. Those that a person can tell by what is seen from outside are in
-//! `scenarios/`.
+//! Single stories that need to see decisions. Those that can be told from outside are in `scenarios/`.
 
 use jiff::SignedDuration;
 
@@ -41,7 +40,7 @@ fn promise_5_a_rollback_to_a_warm_version_is_one_write_before_all_others() {
 }
 
 #[test]
-fn promise_5_a_rollback_moves_traffic_before_it_brings_other_settings() {
+fn promise_5_a_rollback_switches_traffic_before_settings() {
     let mut world = serving(1);
     world.serving().settings = Some("b".into());
     promote(&mut world, 2);
@@ -53,7 +52,7 @@ fn promise_5_a_rollback_moves_traffic_before_it_brings_other_settings() {
 }
 
 #[test]
-fn promise_5_what_traffic_just_left_stays_warm_also_when_the_status_does_not_know_yet() {
+fn promise_5_a_version_that_traffic_just_left_stays_warm_even_if_the_status_is_stale() {
     let mut world = serving(1);
     promote(&mut world, 2);
     let before = world.status.clone();
@@ -100,7 +99,7 @@ fn a_previous_alias_that_somebody_else_moved_or_claims_is_left_to_them() {
 }
 
 #[test]
-fn promise_3_a_previous_alias_is_not_forgotten_while_the_registry_is_away() {
+fn promise_3_a_previous_alias_is_not_forgotten_while_the_registry_is_unreachable() {
     let mut world = with_previous_alias();
     world.happen(&Event::Registry(Registers::Away));
     world.happen(&Event::PreviousAlias(false));
@@ -191,7 +190,7 @@ fn a_version_at_rest_that_somebody_changed_is_rendered_anew_before_it_starts() {
 }
 
 #[test]
-fn promise_4_the_registry_is_told_after_traffic_and_only_then() {
+fn promise_4_the_alias_is_set_only_after_traffic_was_switched() {
     let mut world = serving(1);
     assert_eq!(world.alias(AliasRole::Main), 1);
     world.intent.desired = Desired::Version(version(2));
@@ -211,7 +210,7 @@ fn promise_4_the_registry_is_told_after_traffic_and_only_then() {
 }
 
 #[test]
-fn a_version_that_fails_while_it_serves_is_left_for_the_warm_one_and_the_history_says_why() {
+fn a_serving_version_that_fails_is_replaced_by_the_warm_one_with_the_reason_in_the_history() {
     let mut world = serving(1);
     promote(&mut world, 2);
     world.happen(&Event::Pods { of: 2, are: Fate::NeverReady });
@@ -256,7 +255,7 @@ fn a_version_that_gets_traffic_without_a_smoke_test_is_reported() {
 }
 
 #[test]
-fn our_own_late_write_is_not_taken_for_somebody_s() {
+fn our_own_late_write_is_not_mistaken_for_drift() {
     let mut world = serving(1);
     world.intent.drift = Drift::Report;
     promote(&mut world, 2);
@@ -272,23 +271,23 @@ fn our_own_late_write_is_not_taken_for_somebody_s() {
     };
     assert!(decide(&observed).actions.contains(&put_back));
     observed.registry.written = Some(version(1));
-    assert!(!decide(&observed).actions.contains(&put_back), "with drift: Report somebody's move stays");
+    assert!(!decide(&observed).actions.contains(&put_back), "with drift: Report a manual move stays");
 }
 
 #[test]
-fn what_serves_is_not_late_because_it_started_long_ago() {
+fn a_serving_version_is_not_overdue_because_it_started_long_ago() {
     let mut world = serving(1);
     world.jump(SignedDuration::from_hours(2));
     let mut observed = world.observe();
     let workload = observed.cluster.workloads.get_mut(&version(1)).unwrap();
     (workload.ready, workload.rolled_out) = (1, false);
-    workload.error = Some(ReasonMessage::new(Reason::Unschedulable, "a node went"));
+    workload.error = Some(ReasonMessage::new(Reason::Unschedulable, "a node is gone"));
     let readiness = decide(&observed).report.readiness;
     assert!(matches!(readiness, Readiness::Progressing(_)), "{readiness:?}");
 }
 
 #[test]
-fn what_the_status_counts_is_what_an_autoscaler_measures() {
+fn the_status_counts_the_pods_that_an_autoscaler_measures() {
     let mut world = World::new(StrategyIntent::Rolling { max_surge: 1 }, 3);
     promote(&mut world, 1);
     assert_eq!(world.observe().counted_traffic(), Traffic::One(version(1)));
@@ -303,7 +302,7 @@ fn what_the_status_counts_is_what_an_autoscaler_measures() {
 }
 
 #[test]
-fn a_service_deleted_by_hand_comes_back_at_once() {
+fn a_service_deleted_by_hand_is_restored_at_once() {
     let mut world = serving(1);
     world.cluster.traffic = Traffic::Nowhere;
     let decision = world.reconcile(None);
@@ -311,7 +310,7 @@ fn a_service_deleted_by_hand_comes_back_at_once() {
 }
 
 #[test]
-fn promise_9_a_deletion_waits_for_the_registry_only_so_long() {
+fn promise_9_a_deletion_waits_for_the_registry_with_a_deadline() {
     let mut world = serving(1);
     world.registry.error = Some(Reason::RegistryUnreachable);
     world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
@@ -324,7 +323,7 @@ fn promise_9_a_deletion_waits_for_the_registry_only_so_long() {
 }
 
 #[test]
-fn a_deletion_removes_the_alias_that_is_ours() {
+fn a_deletion_deletes_only_our_alias() {
     let mut world = serving(1);
     world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
     let decision = world.reconcile(None);
@@ -347,9 +346,9 @@ fn suspension_changes_nothing() {
     assert!(matches!(decision.report.readiness, Readiness::Suspended(_)));
 }
 
-/// Suspension is not a failure, and no state of a rollout.
+/// Suspension is neither a failure nor a state of a rollout.
 #[test]
-fn suspension_leaves_ready_as_it_was_and_is_reported_beside_it() {
+fn suspension_keeps_ready_and_has_its_own_condition() {
     let mut world = serving(1);
     let condition = |world: &World, type_: &str| {
         let mut conditions = world.status.conditions.iter();
@@ -381,9 +380,9 @@ fn a_new_object_that_is_suspended_is_neither_ready_nor_failed() {
     assert_eq!(status("Stalled").as_deref(), Some("False"));
 }
 
-/// A manifest without `replicas` leaves the size to an autoscaler, which needs one to begin with.
+/// A manifest without `replicas` leaves the size to an autoscaler, which needs an initial one.
 #[test]
-fn a_size_that_is_taken_out_stays_and_is_filled_in() {
+fn a_removed_size_is_kept_and_filled_in() {
     for strategy in [StrategyIntent::BlueGreen, StrategyIntent::Rolling { max_surge: 1 }] {
         for seconds in 0..12 {
             let mut world = World::new(strategy, 3);
@@ -404,13 +403,13 @@ fn a_size_that_is_taken_out_stays_and_is_filled_in() {
 }
 
 #[test]
-fn a_new_object_without_a_size_has_one_pod() {
+fn a_new_object_without_a_size_gets_one_pod() {
     let observed = World::new(StrategyIntent::BlueGreen, 3).observe();
     assert_eq!(observed.cluster.size(&observed.status), 1);
 }
 
 #[test]
-fn while_something_stands_in_the_way_no_condition_says_that_serving_is_not_wished_for() {
+fn while_blocked_no_condition_claims_that_serving_is_not_requested() {
     let mut observed = World::new(StrategyIntent::BlueGreen, 2).observe();
     observed.intent.serving = None;
     let cause = ReasonMessage::new(Reason::RegisteredModelNotFound, "create it");

@@ -1,4 +1,5 @@
-//! Promotions and rollbacks at every moment, killed after every write, and then again: not at random, but all of them.
+//! Promotions and rollbacks at every moment, killed after every write, and then once more: all cases, not
+//! random ones.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ fn desired(world: &mut World, number: u32) {
     world.happen(&Event::Desired(DesiredVersion::Version(number)));
 }
 
-/// A world that serves version 1 and is wished to serve version 2.
+/// Returns a world that serves version 1 and should serve version 2.
 fn promoting(strategy: Strategy, replicas: u32) -> World {
     let mut world = World::new(strategy.into(), replicas);
     world.settle();
@@ -22,7 +23,8 @@ fn promoting(strategy: Strategy, replicas: u32) -> World {
     world
 }
 
-/// Every world along the way, with the operator at work: at each moment where anything has changed, before each pass.
+/// Returns every world on the way, with the operator running: before each reconcile, whenever anything has
+/// changed.
 fn along(mut world: World, moments: i64) -> Vec<World> {
     let mut worlds = Vec::new();
     for _ in 0..moments {
@@ -35,7 +37,8 @@ fn along(mut world: World, moments: i64) -> Vec<World> {
     worlds
 }
 
-/// The same world with this pass whole, and cut short after each of its writes; after the last one, the status is lost.
+/// Returns the world after this reconcile in full, and cut short after each of its writes; after the last
+/// one, the status is lost.
 fn cut_everywhere(world: &World) -> impl Iterator<Item = World> {
     let writes = decide(&world.observe()).actions.len();
     let cuts = std::iter::once(None).chain((0..=writes).map(Some));
@@ -55,7 +58,7 @@ fn each(mut check: impl FnMut(Strategy, u32)) {
 }
 
 #[test]
-fn promise_5_back_to_what_served_at_every_moment_and_killed_after_every_write() {
+fn promise_5_a_rollback_at_any_moment_and_with_any_crash_restarts_nothing() {
     let mut stories = 0;
     each(|strategy, replicas| {
         let moments = along(promoting(strategy, replicas), MOMENTS);
@@ -67,12 +70,12 @@ fn promise_5_back_to_what_served_at_every_moment_and_killed_after_every_write() 
                 let at = world.second_of_story();
                 world.settle();
                 world.promise_of_rest();
-                assert_eq!(world.cluster.traffic, Traffic::One(version(1)), "back at {at}s");
+                assert_eq!(world.cluster.traffic, Traffic::One(version(1)), "rolled back at {at}s");
                 if was_full {
                     assert_eq!(
                         world.made(version(1)),
                         made,
-                        "nothing is started that is there, back at {at}s"
+                        "nothing that exists is restarted, rolled back at {at}s"
                     );
                 }
                 stories += 1;
@@ -84,7 +87,7 @@ fn promise_5_back_to_what_served_at_every_moment_and_killed_after_every_write() 
 }
 
 #[test]
-fn promise_5_back_to_what_is_warm_is_the_first_write_of_the_first_pass() {
+fn promise_5_a_rollback_to_a_warm_version_is_the_first_write_of_the_first_reconcile() {
     each(|strategy, replicas| {
         let back = |world: &World| {
             let moved = world.cluster.traffic == Traffic::One(version(2));
@@ -99,7 +102,7 @@ fn promise_5_back_to_what_is_warm_is_the_first_write_of_the_first_pass() {
 }
 
 #[test]
-fn promise_7_a_promotion_killed_after_every_write_moves_traffic_once_and_never_back() {
+fn promise_7_a_promotion_killed_after_any_write_switches_traffic_once_and_never_back() {
     let mut stories = 0;
     each(|strategy, replicas| {
         for before in along(promoting(strategy, replicas), MOMENTS) {
@@ -109,7 +112,7 @@ fn promise_7_a_promotion_killed_after_every_write_moves_traffic_once_and_never_b
                     let is_on_new = world.cluster.traffic == Traffic::One(version(2));
                     assert!(
                         is_on_new || !has_moved,
-                        "what was begun is finished, killed at {}s",
+                        "work in progress is finished, killed at {}s",
                         before.second_of_story()
                     );
                     has_moved |= is_on_new;
@@ -126,10 +129,10 @@ fn promise_7_a_promotion_killed_after_every_write_moves_traffic_once_and_never_b
     assert!(stories > 200, "only {stories} stories");
 }
 
-/// A crash, or one after the other, takes nothing from what the history tells: which version, and how long it took from its
-/// start until traffic moved.
+/// Crashes, even repeated ones, lose nothing from the history: which version, and the time from its start
+/// until traffic was switched.
 #[test]
-fn the_history_tells_how_long_a_promotion_took_whenever_the_operator_was_killed() {
+fn the_history_has_a_promotion_s_duration_whenever_the_operator_was_killed() {
     let mut stories = 0;
     each(|strategy, replicas| {
         let is_on_its_way = |world: &World| world.cluster.traffic != Traffic::One(version(2));

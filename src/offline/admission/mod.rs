@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 mod exceptions;
+mod field;
 pub mod go_url;
 mod metadata;
 mod schema;

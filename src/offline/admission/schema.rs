@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     Violation,
     exceptions::{drop_url_rule, is_countable, is_duration, url_rule, without_nulls},
+    field::{field_schema, join},
     go_url,
     stored::prune_and_default,
 };
@@ -169,10 +170,6 @@ fn short(value: &Value) -> String {
     crate::api::condition::shortened(&value.to_string(), 80)
 }
 
-pub(super) fn join(path: &str, field: &str) -> String {
-    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
-}
-
 fn is_of(type_: &str, value: &Value) -> bool {
     match type_ {
         "object" => value.is_object(),
@@ -254,12 +251,6 @@ fn key_violations(path: &str, schema: &Value, items: &[Value]) -> Vec<Violation>
             Violation::new(format!("{path}[{index}]"), format!("duplicate of {}", identity(item)))
         })
         .collect()
-}
-
-/// Returns the schema of a field: its own, or the one for all fields.
-pub(super) fn field_schema<'a>(schema: &'a Value, field: &str) -> Option<&'a Value> {
-    let own = schema.get("properties").and_then(|properties| properties.get(field));
-    own.or_else(|| schema.get("additionalProperties").filter(|values| values.is_object()))
 }
 
 /// Returns the schemas inside a schema.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Violation,
-    schema::{field_schema, join},
+    field::{field_schema, join},
 };
 
 /// The top-level fields of every object, which are not in the schema.

@@ -61,8 +61,10 @@ fn references_to_objects_outside_the_manifests_are_warnings() {
 
 #[test]
 fn a_cluster_registry_is_found_from_every_namespace() {
-    let registry = "kind: ClusterModelRegistry\nmetadata: {name: shared}\nspec: {mlflow: {url: 'http://localhost:5000'}}";
-    let model = "kind: RegisteredModel\nmetadata: {name: fraud, namespace: risk}\nspec: {registryRef: {kind: ClusterModelRegistry, name: shared}}";
+    let registry = "kind: ClusterModelRegistry\nmetadata: {name: shared}\nspec: {mlflow: {url: \
+         'http://localhost:5000'}}";
+    let model = "kind: RegisteredModel\nmetadata: {name: fraud, namespace: risk}\nspec: {registryRef: \
+         {kind: ClusterModelRegistry, name: shared}}";
     assert_eq!(reported(&[registry, model]), [""; 0]);
     let found = reported(&[model]);
     assert!(found.len() == 1 && found[0].contains(r#"no ClusterModelRegistry "shared""#), "{found:?}");
@@ -79,7 +81,8 @@ fn two_claims_of_one_alias_of_one_model_are_a_conflict_under_any_object_name() {
         ["error ModelAlias b spec.previousAlias: Conflict: ModelAlias a also claims the alias champion of \
              this model; the older object in the cluster keeps it"]
     );
-    let elsewhere = "kind: ModelAlias\nmetadata: {name: b, namespace: eu}\nspec: {modelRef: {name: fraud}, alias: champion, version: '1'}";
+    let elsewhere = "kind: ModelAlias\nmetadata: {name: b, namespace: eu}\nspec: {modelRef: {name: fraud}, \
+         alias: champion, version: '1'}";
     let found = reported(&[&models[0], &first, elsewhere]);
     assert!(found.iter().all(|it| it.starts_with("warning")), "another namespace, another model: {found:?}");
 }

@@ -98,7 +98,8 @@ mod tests {
     fn rules_define_the_goal_of_a_metric_and_improvement_rules_take_precedence() {
         let rules: Vec<PromotionRule> = serde_yaml::from_str(
             "
-- {name: a, aliases: [a], metrics: [{name: auc, min: 0.9}, {name: p99, max: 50}, {name: share, min: 0.1, max: 0.2}, {name: odd, min: 1}]}
+- {name: a, aliases: [a], metrics: [{name: auc, min: 0.9}, {name: p99, max: 50}, {name: share, min: 0.1, \
+max: 0.2}, {name: odd, min: 1}]}
 - {name: b, aliases: [b], improves: {metric: odd, over: a, goal: Minimize}}
 ",
         )

@@ -4,13 +4,31 @@ use std::time::Duration;
 
 use reqwest::{
     StatusCode,
-    header::{LOCATION, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 
-use super::{http::RawAnswer, text};
+use super::{redact::Redactions, text};
 use crate::registry::RegistryError;
+
+/// A whole answer, whatever its status.
+pub(super) struct RawAnswer {
+    pub(super) url: String,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+    /// There was more than the call's limit; `body` is its beginning.
+    pub(super) cut: bool,
+    /// What is not to be quoted of it.
+    pub(super) redactions: Redactions,
+}
+
+impl RawAnswer {
+    pub(super) fn content_type(&self) -> &str {
+        self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
 
 /// Why there is no value.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::{
     MlflowRegistry,
-    answer::ErrorAnswer,
-    http::{Call, RawAnswer},
+    answer::{ErrorAnswer, RawAnswer},
+    http::Call,
     text,
 };
 use crate::{
@@ -71,7 +71,8 @@ fn file(name: &ModelName, version: Version, path: &str, limit: usize) -> Call {
         .query("path", path)
 }
 
-/// The example as it was logged. It is not parsed: MLflow writes `NaN` and `Infinity` into it, which are not JSON.
+/// The example as it was logged. It is not parsed: MLflow writes `NaN` and `Infinity` into it, which are not
+/// JSON.
 fn body(registry: &MlflowRegistry, call: &Call, answer: RawAnswer) -> Result<InputExample, RegistryError> {
     if !is_object(&answer) {
         let detail_of = text::summary(answer.content_type(), &answer.body, &answer.redactions);
@@ -83,14 +84,15 @@ fn body(registry: &MlflowRegistry, call: &Call, answer: RawAnswer) -> Result<Inp
     Ok(if answer.cut { InputExample::TooLarge } else { InputExample::Body(answer.body) })
 }
 
-/// Whether the answer can be what MLflow writes, an object, and not the page of a proxy or the beginning of an example. Of
-/// one that is too large only the beginning is known.
+/// Whether the answer can be what MLflow writes, an object, and not the page of a proxy or the beginning of
+/// an example. Of one that is too large only the beginning is known.
 fn is_object(answer: &RawAnswer) -> bool {
     let body = answer.body.trim_ascii();
     body.starts_with(b"{") && (answer.cut || body.len() > 1 && body.ends_with(b"}"))
 }
 
-/// A file that does not exist and a version that does not exist are the same answer; only the first means "none".
+/// A file that does not exist and a version that does not exist are the same answer; only the first means
+/// "none".
 async fn expect_version(
     registry: &MlflowRegistry,
     name: &ModelName,

@@ -20,6 +20,17 @@ pub(super) fn names(names: &[&ModelName]) -> String {
     format!("name IN ({})", quoted.join(","))
 }
 
+/// Returns the filter that matches this model. Every server since 2.9 understands it, unlike a list with one
+/// name; only a name with quotes of both kinds, a backslash or a control character has to be listed.
+pub(super) fn name(name: &ModelName) -> String {
+    let text = name.as_str();
+    let is_plain = !text.contains(|c: char| c == '\\' || c.is_control());
+    match ['\'', '"'].into_iter().find(|quote| !text.contains(*quote)) {
+        Some(quote) if is_plain => format!("name = {quote}{text}{quote}"),
+        _ => names(&[name]),
+    }
+}
+
 /// Splits names into chunks whose filter fits into a URL. A name that is too long by itself gets its own
 /// chunk.
 pub(super) fn chunks(names: &BTreeSet<ModelName>) -> Vec<Vec<&ModelName>> {
@@ -78,6 +89,16 @@ mod tests {
             names(&unusual.iter().collect::<Vec<_>>()),
             r"name IN ('it\x27s','a\x22b\x5c','Fraud (cards) ü','x\x0ay')"
         );
+    }
+
+    #[test]
+    fn one_name_is_compared_and_only_listed_where_it_cannot_be_quoted() {
+        let filter = |text: &str| name(&text.parse().unwrap());
+        assert_eq!(filter("Fraud (cards) ü"), "name = 'Fraud (cards) ü'");
+        assert_eq!(filter("it's"), r#"name = "it's""#);
+        assert_eq!(filter(r#"it's "new""#), r"name IN ('it\x27s \x22new\x22')");
+        assert_eq!(filter(r"a\b"), r"name IN ('a\x5cb')");
+        assert_eq!(filter("x\ny"), r"name IN ('x\x0ay')");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::{fmt::Display, time::Duration};
 
 use reqwest::{
-    Certificate, Client, Method, Request, RequestBuilder, Response, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap},
+    Certificate, Client, Method, Request, RequestBuilder, Response,
+    header::{AUTHORIZATION, HeaderMap},
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -13,11 +13,11 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    answer::{self, ErrorAnswer},
+    answer::{self, ErrorAnswer, RawAnswer},
     connection::{Connection, ConnectionError, Credentials},
+    json::InvalidPayload,
     redact::Redactions,
     text,
-    wire::InvalidPayload,
 };
 use crate::registry::RegistryError;
 
@@ -91,24 +91,6 @@ impl Call {
     pub(super) fn query(mut self, key: &'static str, value: &(impl ToString + ?Sized)) -> Self {
         self.query.push((key, value.to_string()));
         self
-    }
-}
-
-/// A whole answer, whatever its status.
-pub(super) struct RawAnswer {
-    pub(super) url: String,
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
-    /// There was more than the call's limit; `body` is its beginning.
-    pub(super) cut: bool,
-    /// What is not to be quoted of it.
-    pub(super) redactions: Redactions,
-}
-
-impl RawAnswer {
-    pub(super) fn content_type(&self) -> &str {
-        self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
@@ -296,8 +278,8 @@ fn client(connection: &Connection) -> Result<Client, ConnectionError> {
         .redirect(redirect::Policy::none())
         .timeout(connection.timeout)
         .connect_timeout(connection.timeout.min(CONNECT_TIMEOUT))
-        // MLflow's server, uvicorn with its default of several workers, answers on a reused connection 40 ms late
-        // (Nagle meets delayed ACK), and closes idle ones after 5 s, also just as we write.
+        // MLflow's server, uvicorn with its default of several workers, answers on a reused connection 40 ms
+        // late (Nagle meets delayed ACK), and closes idle ones after 5 s, also just as we write.
         .pool_max_idle_per_host(0);
     let builder = match &connection.ca_pem {
         Some(pem) => builder.tls_certs_merge(certificates(pem)?),

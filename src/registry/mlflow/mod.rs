@@ -8,6 +8,7 @@
 //!   text         summarizes an HTML page or a JSON error in one line
 //!   redact       removes our credentials from text
 //!   filter       builds MLflow's search filter
+//!   json         what all answers have in common: numbers as texts, times
 //!   wire         the JSON, and its conversion to facts
 //!   run          the run that created a version, and its metrics
 //!   stages       the predecessor of aliases in older servers
@@ -16,9 +17,14 @@
 //!   script       for the fuzzer: a list of answers instead of a server
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -43,6 +49,7 @@ mod connection;
 mod example;
 mod filter;
 mod http;
+mod json;
 mod redact;
 mod run;
 #[cfg(any(test, fuzzing))]
@@ -56,6 +63,9 @@ pub use self::connection::{Connection, ConnectionError, Credentials};
 
 /// Maximum number of models per page; MLflow rejects more.
 const PAGE: usize = 1000;
+/// How many models are read at a time from a server that cannot list them by name.
+const SIDE_BY_SIDE: usize = 8;
+
 /// Maximum number of pages in a listing.
 const MAX_PAGES: usize = 20;
 
@@ -66,6 +76,7 @@ const MAX_PAGES: usize = 20;
 pub struct MlflowRegistry {
     http: Http,
     stages: Stages,
+    lists: ListFilter,
 }
 
 impl MlflowRegistry {
@@ -75,7 +86,7 @@ impl MlflowRegistry {
     ///
     /// When the configuration of the connection is not valid.
     pub fn new(connection: Connection) -> Result<Self, ConnectionError> {
-        Ok(Self { stages: connection.stages, http: Http::new(connection)? })
+        Ok(Self { stages: connection.stages, http: Http::new(connection)?, lists: ListFilter::default() })
     }
 
     /// Whether this alias is a stage of the server.
@@ -120,8 +131,12 @@ impl MlflowRegistry {
     async fn each(&self, chunk: &[&ModelName]) -> Result<Vec<RegisteredModelFacts>, RegistryError> {
         let mut models = Vec::new();
         let mut errors = Vec::new();
-        for name in chunk {
-            match self.model(name).await {
+        // Owned names: a stream of futures that borrow its items is not Send.
+        let names: Vec<ModelName> = chunk.iter().map(|name| (*name).clone()).collect();
+        let reads = names.into_iter().map(|name| async move { self.model(&name).await });
+        let mut reads = stream::iter(reads).buffer_unordered(SIDE_BY_SIDE);
+        while let Some(model) = reads.next().await {
+            match model {
                 Ok(model) => models.extend(model),
                 Err(error @ (RegistryError::Refused { .. } | RegistryError::Forbidden { .. })) => {
                     errors.push(error);
@@ -187,11 +202,17 @@ impl Registry for MlflowRegistry {
     ) -> Result<BTreeMap<ModelName, RegisteredModelFacts>, RegistryError> {
         let mut found = BTreeMap::new();
         for chunk in filter::chunks(names) {
-            let models = match self.search(&chunk).await {
-                // One name that a server dislikes, or a server whose filter knows no IN, must not hide the
-                // others.
-                Err(RegistryError::Refused { .. }) => self.each(&chunk).await?,
-                other => other?,
+            let models = if self.lists.are_supported() {
+                match self.search(&chunk).await {
+                    // One name that a server rejects must not hide the others.
+                    Err(RegistryError::Refused { detail }) => {
+                        self.lists.heed(&detail);
+                        self.each(&chunk).await?
+                    }
+                    other => other?,
+                }
+            } else {
+                self.each(&chunk).await?
             };
             found.extend(models.into_iter().map(|model| (model.name.clone(), model)));
         }
@@ -236,7 +257,7 @@ impl Registry for MlflowRegistry {
             return Ok(Vec::new());
         }
         let call = Call::get("model-versions/search")
-            .query("filter", &filter::names(&[name]))
+            .query("filter", &filter::name(name))
             .query("order_by", "version_number DESC")
             .query("max_results", &limit.min(PAGE));
         // A map, because a version created between two pages shifts the others, which then appear twice.
@@ -370,6 +391,27 @@ impl Registry for MlflowRegistry {
 
     async fn test_webhook(&self, id: &str) -> Result<Result<(), String>, WebhookError> {
         self.try_webhook(id).await
+    }
+}
+
+/// Whether the server's filter understands a list of names. Older servers, MLflow 2.22 and 3.8 among
+/// them, answer "Only the 'run_id' attribute supports comparison with a list".
+#[derive(Debug, Default)]
+struct ListFilter(Mutex<Option<Instant>>);
+
+impl ListFilter {
+    /// A server may be upgraded, so a list is tried again after this time.
+    const TRIED_AGAIN_AFTER: Duration = Duration::from_mins(30);
+
+    fn are_supported(&self) -> bool {
+        self.0.lock().is_none_or(|refused| refused.elapsed() >= Self::TRIED_AGAIN_AFTER)
+    }
+
+    /// Remembers that the server refused a list for what it is.
+    fn heed(&self, detail: &str) {
+        if detail.contains("supports comparison with a list") {
+            *self.0.lock() = Some(Instant::now());
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::wire::InvalidPayload;
+use super::json::InvalidPayload;
 use crate::api::metric::Metric;
 
 #[derive(Debug, Deserialize)]

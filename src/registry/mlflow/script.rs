@@ -6,16 +6,17 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, LazyLock, Mutex, MutexGuard},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use axum::http::Response;
 use futures::FutureExt;
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::Request;
 use url::Url;
 
-use super::{Connection, Credentials, MlflowRegistry, http::Http};
+use super::{Connection, Credentials, ListFilter, MlflowRegistry, http::Http};
 use crate::api::model_registry::Stages;
 
 /// The password that the client sends. It must not appear in any message.
@@ -33,7 +34,7 @@ struct Exchange {
 
 impl Script {
     fn exchange(&self) -> MutexGuard<'_, Exchange> {
-        self.0.lock().unwrap()
+        self.0.lock()
     }
 
     /// Returns the next answer; `None` after the last one.
@@ -71,7 +72,10 @@ impl Scripted {
     pub fn new(workspace: Option<&str>) -> Self {
         let script = Arc::new(Script::default());
         let http = Http::scripted(&CLIENT.http, workspace, script.clone());
-        Self { registry: MlflowRegistry { http, stages: Stages::Ignore }, script }
+        Self {
+            registry: MlflowRegistry { http, stages: Stages::Ignore, lists: ListFilter::default() },
+            script,
+        }
     }
 
     /// Adds answers to the script.

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{http::Call, wire::text_or_number};
+use super::{http::Call, json::text_or_number};
 use crate::api::names::{AliasName, ModelName, Version};
 
 const STAGES: [&str; 2] = ["Staging", "Production"];

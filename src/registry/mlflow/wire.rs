@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use super::stages::StageAliases;
+use super::{
+    json::{InvalidPayload, millis, optional_millis, text_or_number, timestamp},
+    stages::StageAliases,
+};
 use crate::{
     api::{
         model_registry::Stages,
@@ -19,15 +21,6 @@ use crate::{
 
 /// MLflow keeps prompts among the models and marks them with this tag.
 const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
-
-/// Why valid JSON cannot be converted to facts.
-#[derive(Debug)]
-pub(super) enum InvalidPayload {
-    /// The answer does not match the request.
-    RawAnswer(String),
-    /// The object exists, but Laurel cannot use it.
-    Object(String),
-}
 
 /// The answer to a change: an object whose content is not needed.
 #[derive(Debug, Deserialize)]
@@ -223,40 +216,6 @@ fn state(status: Option<&str>) -> VersionState {
 
 fn tags(tags: Option<Vec<Tag>>) -> BTreeMap<String, String> {
     tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value.unwrap_or_default())).collect()
-}
-
-fn timestamp(millis: i64) -> Result<Timestamp, InvalidPayload> {
-    Timestamp::from_millisecond(millis)
-        .map_err(|_| InvalidPayload::RawAnswer(format!("{millis} is not a valid time")))
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TextOrNumber {
-    Text(String),
-    Number(i64),
-}
-
-pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(match TextOrNumber::deserialize(deserializer)? {
-        TextOrNumber::Text(text) => text,
-        TextOrNumber::Number(number) => number.to_string(),
-    })
-}
-
-fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    match TextOrNumber::deserialize(deserializer)? {
-        TextOrNumber::Number(number) => Ok(number),
-        TextOrNumber::Text(text) => text.parse().map_err(serde::de::Error::custom),
-    }
-}
-
-fn optional_millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let value = Option::<TextOrNumber>::deserialize(deserializer)?;
-    Ok(value.and_then(|value| match value {
-        TextOrNumber::Number(number) => Some(number),
-        TextOrNumber::Text(text) => text.parse().ok(),
-    }))
 }
 
 #[cfg(test)]

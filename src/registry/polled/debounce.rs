@@ -1,10 +1,8 @@
 //! When webhook deliveries cause a poll: at once, unless the last such poll has just begun.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// Minimum time between the starts of two polls caused by deliveries. The pause after such a poll is also at
@@ -31,7 +29,7 @@ struct DebounceState {
 
 impl Debounce {
     fn state(&self) -> MutexGuard<'_, DebounceState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Remembers that a delivery arrived.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
 
-use super::{PolledRegistry, polled_registry::READ_TIMEOUT};
+use super::PolledRegistry;
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -30,8 +30,15 @@ pub struct VersionEvidence {
 }
 
 impl PolledRegistry {
-    /// Returns the evidence about a version, from memory if a poll keeps it; `None` if the version does not
-    /// exist.
+    /// Returns the evidence about a version as remembered: `None` if it was not read yet, and `Some(None)` if the
+    /// version does not exist.
+    #[must_use]
+    pub fn remembered_evidence(&self, name: &ModelName, version: Version) -> Option<Option<VersionEvidence>> {
+        self.memory().evidence.get(&(name.clone(), version)).cloned()
+    }
+
+    /// Reads the evidence about a version, and remembers it while polls find that a rule needs it; `None` if the
+    /// version does not exist.
     ///
     /// # Errors
     /// Why it cannot be known now.
@@ -40,12 +47,8 @@ impl PolledRegistry {
         name: &ModelName,
         version: Version,
     ) -> Result<Option<VersionEvidence>, ReasonMessage> {
-        let key = (name.clone(), version);
-        if let Some(known) = self.memory().evidence.get(&key) {
-            return Ok(known.clone());
-        }
         let read = self.read_evidence(name, version).await?;
-        self.memory().evidence.insert(key, read.clone());
+        self.memory().evidence.insert((name.clone(), version), read.clone());
         Ok(read)
     }
 
@@ -67,14 +70,10 @@ impl PolledRegistry {
         version: Version,
     ) -> Result<Option<VersionEvidence>, ReasonMessage> {
         let client = self.client()?;
-        let read = async {
-            let facts =
-                client.version(name, version).await.map_err(|error| self.explain(Some(name), &error))?;
-            let Some(facts) = facts else { return Ok(None) };
-            let metrics = self.read_metrics(client.as_ref(), name, &facts).await;
-            Ok(Some(VersionEvidence { facts, metrics }))
-        };
-        self.in_time(read, &format!("version {version} and its metrics")).await
+        let facts = client.version(name, version).await.map_err(|error| self.explain(Some(name), &error))?;
+        let Some(facts) = facts else { return Ok(None) };
+        let metrics = self.read_metrics(client.as_ref(), name, &facts).await;
+        Ok(Some(VersionEvidence { facts, metrics }))
     }
 
     /// Reads the metrics of a version's run. A version without a run, or whose run was purged, has none.
@@ -94,19 +93,5 @@ impl PolledRegistry {
             ReasonMessage::new(reason, format!("the run {run_id} of version {}: {message}", facts.version))
         })?;
         Ok(metrics.unwrap_or_default())
-    }
-
-    /// Limits the duration of a read that a decision waits for; `what` names what is read.
-    pub(super) async fn in_time<T>(
-        &self,
-        read: impl Future<Output = Result<T, ReasonMessage>>,
-        what: &str,
-    ) -> Result<T, ReasonMessage> {
-        let result = tokio::time::timeout(READ_TIMEOUT, read).await;
-        result.unwrap_or_else(|_| {
-            let url = &self.settings.url;
-            let message = format!("{url} did not return {what} within {}s", READ_TIMEOUT.as_secs());
-            Err(ReasonMessage::new(Reason::RegistryUnreachable, message))
-        })
     }
 }

@@ -10,13 +10,9 @@
 //! message         errors as messages for people
 //! ```
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use url::Url;
 
 use crate::{api::RegistryKind, render::RegistryForPods};
@@ -34,7 +30,7 @@ pub use self::{
     display_metrics::DisplayMetrics,
     evidence::VersionEvidence,
     memory::ModelView,
-    polled_registry::{PollOutcome, PollPlan, PolledRegistry},
+    polled_registry::{PollOutcome, PollPlan, PolledRegistry, RegistryIdentity},
 };
 
 /// Identifies a registry by the object that describes it.
@@ -91,8 +87,8 @@ pub struct Settings {
 /// All known registries, by the objects that describe them.
 #[derive(Debug, Default)]
 pub struct Registries {
-    /// `None` for an object that cannot be used. One that has not been looked at since this process started is
-    /// missing.
+    /// `None` for an object that cannot be used. One that has not been looked at since this process started
+    /// is missing.
     registries: RwLock<HashMap<RegistryKey, Option<Arc<PolledRegistry>>>>,
 }
 
@@ -111,13 +107,13 @@ impl Registries {
     /// Returns the registry with this key, if it is known.
     #[must_use]
     pub fn get(&self, key: &RegistryKey) -> Option<Arc<PolledRegistry>> {
-        self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned().flatten()
+        self.registries.read().get(key).cloned().flatten()
     }
 
     /// Returns what is known of the object of a registry.
     #[must_use]
     pub fn look_up(&self, key: &RegistryKey) -> Lookup {
-        match self.registries.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+        match self.registries.read().get(key) {
             Some(Some(registry)) => Lookup::Usable(registry.clone()),
             Some(None) => Lookup::Unusable,
             None => Lookup::Unknown,
@@ -126,7 +122,7 @@ impl Registries {
 
     /// Adds or replaces a registry. Returns it, and whether it is new and has to be polled.
     pub fn set(&self, key: &RegistryKey, settings: Settings) -> (Arc<PolledRegistry>, bool) {
-        let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
+        let mut registries = self.registries.write();
         match registries.get(key) {
             Some(Some(known)) if known.settings == settings => (known.clone(), false),
             known => {
@@ -142,7 +138,7 @@ impl Registries {
 
     /// Stops polling a registry whose object cannot be used any more.
     pub fn set_unusable(&self, key: &RegistryKey) {
-        let mut registries = self.registries.write().unwrap_or_else(PoisonError::into_inner);
+        let mut registries = self.registries.write();
         if let Some(Some(registry)) = registries.insert(key.clone(), None) {
             registry.retire();
         }
@@ -150,12 +146,12 @@ impl Registries {
 
     /// Notes that an object cannot be parsed. What it described before stays in use.
     pub fn set_unreadable(&self, key: &RegistryKey) {
-        self.registries.write().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default();
+        self.registries.write().entry(key.clone()).or_default();
     }
 
     /// Removes a registry and stops polling it.
     pub fn remove(&self, key: &RegistryKey) {
-        let removed = self.registries.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let removed = self.registries.write().remove(key);
         if let Some(Some(registry)) = removed {
             registry.retire();
         }
@@ -177,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_was_looked_at_is_known_also_when_it_cannot_be_used() {
+    fn a_processed_object_is_known_even_if_it_is_not_usable() {
         let registries = Registries::default();
         let key = RegistryKey::Cluster { name: "mlflow".to_owned() };
         assert!(matches!(registries.look_up(&key), Lookup::Unknown));

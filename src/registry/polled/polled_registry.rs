@@ -6,10 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 use url::Url;
 
@@ -30,10 +31,6 @@ use crate::{
         mlflow::{Connection, MlflowRegistry},
     },
 };
-
-/// How long one read on behalf of a decision may take: a hanging registry must not delay a rollback, which
-/// needs nothing from it.
-pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum pause when a registry asks for one.
 const HOLD_OFF_MAX: Duration = Duration::from_mins(5);
@@ -89,6 +86,9 @@ pub struct PollOutcome {
     pub health_changed: bool,
 }
 
+/// The URL of a registry and its workspace.
+pub type RegistryIdentity = (Url, Option<String>);
+
 impl PolledRegistry {
     pub(super) fn new(key: RegistryKey, settings: Settings) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl PolledRegistry {
     }
 
     pub(super) fn memory(&self) -> MutexGuard<'_, RegistryMemory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 
     pub(super) fn retire(&self) {
@@ -141,14 +141,14 @@ impl PolledRegistry {
     /// Returns the identity of the registry: two registries with the same identity have the same aliases.
     /// Without a workspace, MLflow uses the one called `default`.
     #[must_use]
-    pub fn identity(&self) -> (Url, Option<String>) {
+    pub fn identity(&self) -> RegistryIdentity {
         let workspace = self.settings.workspace.clone().filter(|workspace| workspace != "default");
         (self.settings.url.clone(), workspace)
     }
 
     /// Replaces the client, for instance after a Secret changed, or sets why there is none.
     pub fn set_client(&self, client: Result<Arc<dyn Registry>, ReasonMessage>) {
-        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        *self.client.write() = client;
         self.poll_now();
     }
 
@@ -156,7 +156,7 @@ impl PolledRegistry {
     pub fn renew_client(&self, connection: Result<Box<Connection>, ReasonMessage>) {
         let fingerprint = connection.as_ref().ok().map(|connection| connection.fingerprint());
         let unchanged = {
-            let mut known = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.connection.lock();
             let unchanged = fingerprint.is_some() && *known == fingerprint;
             *known = fingerprint;
             unchanged
@@ -174,7 +174,7 @@ impl PolledRegistry {
     /// # Errors
     /// Why there is none: a missing Secret, an invalid certificate.
     pub fn client(&self) -> Result<Arc<dyn Registry>, ReasonMessage> {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.client.read().clone()
     }
 
     /// Starts the next poll now.
@@ -195,7 +195,7 @@ impl PolledRegistry {
             () = self.wake.notified() => {}
             () = self.debounce.due() => {}
         }
-        let until = *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.hold_off.lock();
         if let Some(until) = until {
             tokio::time::sleep_until(until.into()).await;
         }
@@ -207,9 +207,9 @@ impl PolledRegistry {
     pub fn explain(&self, about: Option<&ModelName>, error: &RegistryError) -> ReasonMessage {
         if let RegistryError::RateLimited { retry_after: Some(pause) } = error {
             let until = Instant::now() + (*pause).min(HOLD_OFF_MAX);
-            *self.hold_off.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+            *self.hold_off.lock() = Some(until);
         }
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut messages = self.messages.lock();
         messages.stabilize(about, explain(&self.settings.url, error), Instant::now())
     }
 
@@ -277,12 +277,7 @@ impl PolledRegistry {
         name: &ModelName,
         version: Version,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
-        let client = self.client()?;
-        let read = async {
-            let answer = client.version(name, version).await;
-            answer.map_err(|error| self.explain(Some(name), &error))
-        };
-        self.in_time(read, &format!("version {version}")).await
+        self.client()?.version(name, version).await.map_err(|error| self.explain(Some(name), &error))
     }
 
     /// Remembers our own write, so that it need not be read back.

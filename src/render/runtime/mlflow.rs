@@ -1,9 +1,10 @@
-//! MLflow's own scoring server.
+//! The runtime `mlflow`: MLflow's scoring server.
 //!
 //! It is the ASGI application `mlflow.pyfunc.scoring_server.app:app`, run by uvicorn directly and not by
-//! `mlflow models serve`: that command does not end on SIGTERM as the first process of a container, so it never drains,
-//! and it needs two processes. The application loads the model while it is imported, so the port opens only once the
-//! model answers, and a model that cannot be loaded ends the process with the reason in its last lines.
+//! `mlflow models serve`: that command ignores SIGTERM as the first process of a container, so it never
+//! drains, and it needs two processes. The application loads the model on import, so the port opens only once
+//! the model can answer, and a model that cannot be loaded ends the process with the reason in its last log
+//! lines.
 
 use crate::{
     api::names::{ModelUri, Version},
@@ -14,7 +15,7 @@ use crate::{
     },
 };
 
-/// The variable from which the application reads what to load (`scoring_server._SERVER_MODEL_PATH`).
+/// The variable with the model that the application loads (`scoring_server._SERVER_MODEL_PATH`).
 const MODEL_PATH: &str = "__pyfunc_model_path__";
 
 pub(super) const RESERVED: [&str; 1] = [MODEL_PATH];
@@ -32,8 +33,9 @@ fn command(r: &Rendering, version: Version) -> Vec<String> {
         "uvicorn".to_owned(),
         "--host=0.0.0.0".to_owned(),
         format!("--port={}", r.serving.port),
-        // Also against WEB_CONCURRENCY and UVICORN_WORKERS: with more than one worker the port opens before the model
-        // is loaded, and a model that cannot be loaded is tried for ever instead of ending the process.
+        // Overrides WEB_CONCURRENCY and UVICORN_WORKERS: with more than one worker the port opens before the
+        // model is loaded, and a model that cannot be loaded is retried forever instead of ending the
+        // process.
         "--workers=1".to_owned(),
         format!("--timeout-graceful-shutdown={GRACEFUL_SHUTDOWN}"),
     ];
@@ -42,13 +44,13 @@ fn command(r: &Rendering, version: Version) -> Vec<String> {
     arguments.into_iter().chain(headers).chain([application]).collect()
 }
 
-/// How long MLflow's client waits for the registry. By its own defaults it tries for minutes when the registry is
-/// away; the pod ends instead, says why, and Kubernetes starts it again.
+/// Timeouts and retries of MLflow's client. By default it retries an unreachable registry for minutes; with
+/// these the process exits with the reason, and Kubernetes restarts it.
 pub(super) fn client_env() -> Vec<k8s_openapi::api::core::v1::EnvVar> {
     vec![
         variable("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
-        // The time to the next byte, not of the whole download. A server that passes artifacts on reads a file from
-        // its store before it sends the first byte.
+        // The time until the next byte, not of the whole download. A server that proxies artifacts reads a
+        // file from its store before it sends the first byte.
         variable("MLFLOW_HTTP_REQUEST_TIMEOUT", "120"),
     ]
 }

@@ -1,7 +1,9 @@
-//! Seldon MLServer with its MLflow runtime (`pip install mlserver mlserver-mlflow`; read and tried: 1.7.1).
+//! The runtime `mlserver`: Seldon MLServer with its MLflow runtime (`pip install mlserver mlserver-mlflow`;
+//! verified with 1.7.1).
 //!
-//! MLServer reads the settings of one model from the environment when its folder has none, so the image needs no
-//! files. Two things it cannot be told, so a few lines of Python ([`BOOTSTRAP`]) say them and then call its own command:
+//! MLServer reads the settings of one model from the environment when its folder has none, so the image needs
+//! no files. It has no settings for two things, so a few lines of Python ([`BOOTSTRAP`]) set them and then
+//! call its own command:
 //! - headers for uvicorn, without which connections stay open and no answer says which version it came from,
 //! - that a model which cannot be loaded is a failure. MLServer exits with 0 then, and Kubernetes keeps the last lines
 //!   only of a container that failed.
@@ -17,8 +19,8 @@ use crate::{
 
 const BOOTSTRAP: &str = include_str!("mlserver.py");
 
-/// The model's name inside the server, so also in URLs (`/v2/models/model/infer`). It is always this one: the
-/// registry's names are not URL segments, and clients need no other path for another model.
+/// The model's name inside the server, also in URLs (`/v2/models/model/infer`). It is constant: registry
+/// names are not valid URL segments, and clients need no other path for another model.
 const NAME: &str = "model";
 
 pub(super) const RESERVED: [&str; 4] =
@@ -31,19 +33,20 @@ pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> S
         variable("MLSERVER_MODEL_VERSION", &version.to_string()),
         variable("MLSERVER_MODEL_IMPLEMENTATION", "mlserver_mlflow.MLflowRuntime"),
         variable("MLSERVER_HTTP_PORT", &r.serving.port.to_string()),
-        // Debug is MLServer's default: it logs each probe, and answers an error with its stack.
+        // MLServer's default is debug, which logs each probe and returns stack traces to clients.
         variable("MLSERVER_DEBUG", "false"),
-        // In the process that answers: a worker costs the memory of another model, and those of 1.7.1 do not start
-        // with uvloop 0.23.
+        // No worker processes: each costs the memory of another model, and those of 1.7.1 do not start with
+        // uvloop 0.23.
         variable("MLSERVER_PARALLEL_WORKERS", "0"),
-        // For who sets more workers: the defaults are in the working directory, which cannot be written.
+        // For users who set more workers: the default directories are in the working directory, which is
+        // read-only.
         variable("MLSERVER_METRICS_DIR", "/tmp/mlserver-metrics"),
         variable("MLSERVER_ENVIRONMENTS_DIR", "/tmp/mlserver-environments"),
     ];
     Server {
         command: Some(command(r, version)),
         env: [env, mlflow::client_env()].concat(),
-        // Not `/v2/health/ready`: that answers 200 while the model is not there.
+        // Not `/v2/health/ready`: that returns 200 before the model is loaded.
         probes: probes(&format!("/v2/models/{NAME}/ready")),
     }
 }

@@ -1,11 +1,11 @@
-//! What runs in the serving image: its command, its variables and when it is ready.
+//! Runtimes: the command, variables and probes of the model server.
 
 use k8s_openapi::{
     api::core::v1::{EnvVar, HTTPGetAction, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{Rendering, pod::HTTP};
+use super::{HTTP, Rendering};
 use crate::api::{
     model_alias::{KeepAlive, Runtime},
     names::{ModelUri, Version},
@@ -15,16 +15,16 @@ mod custom;
 mod mlflow;
 mod mlserver;
 
-/// The model server, as far as it depends on the runtime.
+/// The parts of the pod that depend on the runtime.
 #[derive(Default)]
 pub(super) struct Server {
-    /// `None` for what the image itself starts.
+    /// The command; `None` for the image's own.
     pub(super) command: Option<Vec<String>>,
     pub(super) env: Vec<EnvVar>,
     pub(super) probes: Probes,
 }
 
-/// When a pod has started, answers, and hangs.
+/// The startup, readiness and liveness probes.
 #[derive(Default)]
 pub(super) struct Probes {
     pub(super) startup: Option<Probe>,
@@ -32,7 +32,7 @@ pub(super) struct Probes {
     pub(super) liveness: Option<Probe>,
 }
 
-/// The server of `version`, which loads `model_uri`.
+/// Returns the server of `version`, which loads `model_uri`.
 pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> Server {
     match r.serving.runtime {
         Runtime::Mlflow => mlflow::server(r, version, model_uri),
@@ -41,7 +41,7 @@ pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> S
     }
 }
 
-/// The variables by which a runtime is told what to load and where to answer. Nobody else may set them.
+/// The variables that set a runtime's model and port. Only Laurel may set them.
 pub(super) fn reserved(runtime: Runtime) -> &'static [&'static str] {
     match runtime {
         Runtime::Mlflow => &mlflow::RESERVED,
@@ -50,21 +50,21 @@ pub(super) fn reserved(runtime: Runtime) -> &'static [&'static str] {
     }
 }
 
-/// The headers of every answer, each as `Name:value`.
+/// Returns the headers of every response, each as `Name:value`.
 ///
-/// `Model-Version` says which version answered. `Connection: close` makes every client follow when traffic moves: a
+/// `Model-Version` names the version. `Connection: close` makes every client follow a switch of traffic: a
 /// Service sends only *new* connections to the version that it selects.
 fn headers(r: &Rendering, version: Version) -> impl Iterator<Item = String> {
     let close = r.serving.keep_alive != Some(KeepAlive::Enabled);
     close.then(|| "Connection:close".to_owned()).into_iter().chain([format!("Model-Version:{version}")])
 }
 
-/// Seconds that a server may take to start before it is taken for stuck. While a version is new,
-/// `rollout.progressDeadline` gives up long before; this is for the pod of a serving version that was moved to another
-/// node. A model that takes longer sets `startupProbe.failureThreshold` in its template.
+/// Seconds after which a starting server counts as stuck. For a new version, `rollout.progressDeadline` ends
+/// earlier; this is for pods of a serving version that move to another node. For a model that takes longer,
+/// set `startupProbe.failureThreshold` in its template.
 const START_LIMIT: i32 = 3600;
 
-/// Probes that get `path`, which answers 200 when the model does.
+/// Returns probes of `path`, which returns 200 once the model can answer.
 fn probes(path: &str) -> Probes {
     let get = |period, timeout, failures| Probe {
         http_get: Some(HTTPGetAction {
@@ -78,11 +78,11 @@ fn probes(path: &str) -> Probes {
         ..Probe::default()
     };
     Probes {
-        // Every second, so that a loaded model is seen at once.
+        // Every second, so that a loaded model is detected at once.
         startup: Some(get(1, 5, START_LIMIT)),
-        // A server that is busy for some seconds stays in; one that is gone for six is out.
+        // A server that is busy for a few seconds stays ready; one that is silent for six does not.
         readiness: Some(get(2, 5, 3)),
-        // A restart costs a load of the model: only a server that was silent for a minute or two is worth it.
+        // A restart reloads the model, so only a server that was silent for a minute or two is restarted.
         liveness: Some(get(10, 10, 6)),
     }
 }

@@ -1,8 +1,8 @@
 //! Merging a partial pod template over a rendered one, as JSON.
 //!
-//! Not with [`k8s_openapi::DeepMerge`], which differs from Kubernetes where it matters here: it tells ports apart by
-//! their number alone, keeps an `httpGet` beside the `exec` that replaces it, so that the API server refuses the
-//! probe, and cannot take anything away.
+//! Not with [`k8s_openapi::DeepMerge`], which differs from Kubernetes where it matters here: it identifies
+//! ports by number alone, keeps an `httpGet` beside the `exec` that replaces it, so that the API server
+//! rejects the probe, and cannot remove anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,14 @@ use super::{TemplateError, path::Path};
 
 type Object = Map<String, Value>;
 
-/// What tells the items of a list apart. The first key is required, the others have a default.
+/// The keys that identify the items of a list. The first is required, the others have a default.
 pub(super) struct Keys {
     pub(super) required: &'static str,
     defaulted: Option<(&'static str, &'static str)>,
 }
 
-/// The keys of the lists that Laurel renders items in; other lists are replaced as a whole, as Kubernetes does with
-/// most of them. From `x-kubernetes-list-map-keys` of the Kubernetes API.
+/// The keys of the lists that Laurel renders items in; other lists are replaced as a whole, as Kubernetes
+/// does with most of them. From `x-kubernetes-list-map-keys` of the Kubernetes API.
 pub(super) fn keys(list: &str) -> Option<Keys> {
     let (required, defaulted) = match list {
         "containers" | "initContainers" | "env" | "volumes" => ("name", None),
@@ -31,7 +31,7 @@ pub(super) fn keys(list: &str) -> Option<Keys> {
 }
 
 impl Keys {
-    /// What tells `item` from others in its list.
+    /// Returns the identity of `item` in its list.
     fn of(&self, item: &Value) -> (String, Option<String>) {
         let defaulted = self.defaulted.map(|(key, default)| match item.get(key) {
             Some(value) => value.to_string(),
@@ -41,7 +41,7 @@ impl Keys {
     }
 }
 
-/// Fields of which an object has one: naming another one replaces the one that was rendered.
+/// Mutually exclusive fields: setting one replaces the one that was rendered.
 fn alternatives(object: &Path, field: &str) -> bool {
     match object.last_field() {
         "startupProbe" | "readinessProbe" | "livenessProbe" | "preStop" | "postStart" => {
@@ -52,7 +52,7 @@ fn alternatives(object: &Path, field: &str) -> bool {
     }
 }
 
-/// Merges `template` over `rendered`, and says what cannot be merged.
+/// Merges `template` over `rendered`, and reports what cannot be merged.
 pub(super) fn merge(rendered: &mut Value, template: &Value) -> Vec<TemplateError> {
     let mut errors = Vec::new();
     merge_value(&Path::root(), rendered, template, &mut errors);
@@ -82,7 +82,7 @@ fn merge_object(path: &Path, rendered: &mut Object, template: &Object, errors: &
         match rendered.get_mut(field) {
             Some(_) if value.is_null() => drop(rendered.remove(field)),
             Some(rendered) => merge_value(&path, rendered, value, errors),
-            // Nothing is rendered that a null could take away.
+            // There is nothing rendered for a null to remove.
             None if value.is_null() => {}
             None => drop(rendered.insert(field.clone(), added(&path, value, errors))),
         }
@@ -107,7 +107,7 @@ fn merge_list(
     }
 }
 
-/// `value` where nothing was rendered.
+/// Returns `value` for a place where nothing was rendered.
 fn added(path: &Path, value: &Value, errors: &mut Vec<TemplateError>) -> Value {
     match value {
         Value::Object(fields) => fields
@@ -125,14 +125,14 @@ fn added(path: &Path, value: &Value, errors: &mut Vec<TemplateError>) -> Value {
     }
 }
 
-/// The items of a keyed list that lack their key, or share it with one before them.
+/// Reports the items of a keyed list that lack their key, or share it with an earlier one.
 fn unmergeable(path: &Path, keys: &Keys, items: &[Value]) -> Vec<TemplateError> {
     let key = keys.required;
     let mut seen = BTreeSet::new();
     let mut errors = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let problem = if item[key].is_null() || item[key] == "" {
-            format!("an item needs a {key}, by which it is merged; add it")
+            format!("an item needs a {key} to be merged by; add it")
         } else if !seen.insert(keys.of(item)) {
             format!("another item above has the same {key}; keep one of them")
         } else {

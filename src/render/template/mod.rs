@@ -1,11 +1,11 @@
 //! The user's partial pod template, merged over what Laurel renders.
 //!
 //! Merged as `kubectl` would: maps by field, the lists that Laurel renders by their Kubernetes keys, any
-//! other list as a whole, and `null` takes away, as does a path in `templateOmit`. The user may do as they
-//! like with it (other probes, sidecars, less security), but for two things: what says which version a pod
-//! serves, and what the Service finds it by. Whatever cannot be merged is a [`TemplateError`]. Fields that
-//! this release does not know are passed on: the cluster may be newer, and the API server refuses what it
-//! does not know either.
+//! other list as a whole; `null` removes, as does a path in `templateOmit`. The user may change anything
+//! (other probes, sidecars, less security) except two things: the variables that name the version of a pod,
+//! and the labels by which the Service selects it. Anything that cannot be merged is a [`TemplateError`].
+//! Fields that this release does not know are passed on: the cluster may be newer, and the API server rejects
+//! what it does not know either.
 
 use std::fmt;
 
@@ -26,16 +26,16 @@ mod tests;
 
 use path::Path;
 
-/// Why `serving` cannot be rendered: every place that does not fit.
+/// Why `serving` cannot be rendered: every invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct InvalidTemplate(pub Vec<TemplateError>);
 
-/// One place that does not fit.
+/// One invalid field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
-    /// Where, from the ModelAlias's spec on: `serving.template.spec.containers[0].imagee`.
+    /// Its path in the ModelAlias's spec: `serving.template.spec.containers[0].imagee`.
     pub path: String,
-    /// What is wrong with it, and what to do.
+    /// The problem and the next step.
     pub problem: String,
 }
 
@@ -58,10 +58,10 @@ impl fmt::Display for InvalidTemplate {
     }
 }
 
-/// `rendered` without what `serving` omits and with its template merged over it, where everything in
-/// `serving` fits: as it is known here, and as JSON with everything else.
+/// Removes what `serving` omits from `rendered` and merges its template over it, if everything in `serving`
+/// is valid. Returns the result as a type, and as JSON with unknown fields.
 ///
-/// Each step looks for all its faults; the next one begins only when there are none.
+/// Each step collects all its errors; the next one runs only if there are none.
 pub(super) fn checked(
     r: &Rendering,
     rendered: &PodTemplateSpec,
@@ -80,7 +80,7 @@ pub(super) fn checked(
     Ok((known, template))
 }
 
-/// What `templateOmit` takes away of what Laurel promises.
+/// Reports paths in `templateOmit` that Laurel's guarantees depend on.
 fn lost(
     r: &Rendering,
     rendered: &PodTemplateSpec,
@@ -99,7 +99,7 @@ fn merge_over(r: &Rendering, rendered: &mut Value, template: &Value) -> Result<(
     none(merge::merge(rendered, template))
 }
 
-/// What of a template is known to this release.
+/// Returns the part of a template that this release knows.
 fn known(template: &Value) -> Result<PodTemplateSpec, InvalidTemplate> {
     serde_json::from_value(template.clone()).map_err(|error| {
         InvalidTemplate(vec![TemplateError::new(
@@ -129,7 +129,7 @@ fn add_unknown(known: &mut Value, merged: &Value) {
     }
 }
 
-/// `errors`, those with `templateOmit` for their place that it is to blame for.
+/// Returns `errors` with the path `templateOmit` on those that it causes.
 fn blamed(errors: Vec<TemplateError>, omitted: &[TemplateError]) -> Vec<TemplateError> {
     let place = |error: TemplateError| {
         if omitted.contains(&error) {
@@ -141,8 +141,8 @@ fn blamed(errors: Vec<TemplateError>, omitted: &[TemplateError]) -> Vec<Template
     errors.into_iter().map(place).collect()
 }
 
-/// Without what asks for nothing: a key without a value at the top, and `metadata.labels` and
-/// `metadata.annotations` that are null, as a server-side apply leaves them where it took away the last
+/// Drops fields without meaning: a top-level key without a value, and `metadata.labels` and
+/// `metadata.annotations` that are null, which a server-side apply leaves behind when it removes the last
 /// entry.
 fn without_empty_parts(template: &Value) -> Value {
     let mut template = template.clone();

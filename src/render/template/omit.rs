@@ -1,4 +1,4 @@
-//! What the user does not want of what Laurel renders: `spec.containers[model].livenessProbe`.
+//! Paths that the user removes from what Laurel renders: `spec.containers[model].livenessProbe`.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ enum Step<'a> {
     Item(&'a str),
 }
 
-/// Removes what these paths lead to, and says which of them lead nowhere.
+/// Removes these paths, and reports those that match nothing.
 pub(super) fn omit(rendered: &mut Value, paths: &[String]) -> Vec<TemplateError> {
     let mut errors = Vec::new();
     for (index, path) in paths.iter().enumerate() {
@@ -55,7 +55,7 @@ fn steps(path: &str) -> Option<Vec<Step<'_>>> {
     (!steps.is_empty()).then_some(steps)
 }
 
-/// Removes what `steps` lead to from `value`, which is the field `name`. Answers whether there was something.
+/// Removes the place at `steps` from `value`, which is the field `name`. Returns whether it existed.
 fn remove(value: &mut Value, name: &str, steps: &[Step<'_>]) -> bool {
     let Some((step, rest)) = steps.split_first() else { return false };
     match (step, value) {

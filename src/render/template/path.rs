@@ -1,8 +1,8 @@
-//! Where something stands, written as the API server writes it: `spec.containers[0].env`.
+//! Paths of fields, as the API server writes them: `spec.containers[0].env`.
 
 use std::fmt;
 
-/// A place in the template. Each step knows the one before it, so that walking a tree allocates nothing.
+/// A path in the template. Each step links to its parent, so walking a tree allocates nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Path<'a> {
     before: Option<&'a Self>,
@@ -34,7 +34,7 @@ impl<'a> Path<'a> {
         Self { before: Some(self), step: Step::Item(index) }
     }
 
-    /// The name of the field that this is, or is an item of.
+    /// Returns the name of this field, or of the list that this is an item of.
     pub(super) fn last_field(&self) -> &str {
         match (self.step, self.before) {
             (Step::Field(name), _) => name,

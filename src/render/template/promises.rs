@@ -1,4 +1,5 @@
-//! What no setting may change: which version a pod serves, that it says so, and that the Service finds it.
+//! What no setting may change: the version that a pod serves, its name in variables and headers, and the
+//! labels that the Service selects.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::{TemplateError, path::Path};
 use crate::{
     api::model_alias::{Runtime, Serving},
-    render::{labels, pod, runtime},
+    render::{HTTP, labels, pod, runtime},
 };
 
 /// Whether Laurel alone sets this variable of the container `model`.
@@ -16,7 +17,7 @@ fn reserved(runtime: Runtime, variable: &str) -> bool {
     pod::IDENTITY.contains(&variable) || runtime::reserved(runtime).contains(&variable)
 }
 
-/// What is wrong with `serving.env`.
+/// Reports errors in `serving.env`.
 pub(super) fn variables(serving: &Serving) -> Vec<TemplateError> {
     let mut seen = BTreeSet::new();
     let problem = |variable: &EnvVar| {
@@ -37,10 +38,10 @@ pub(super) fn variables(serving: &Serving) -> Vec<TemplateError> {
 }
 
 fn owned(name: &str) -> String {
-    format!("{name} says which version a pod serves, and Laurel sets it; remove it here")
+    format!("{name} names the version of a pod and is set by Laurel; remove it here")
 }
 
-/// What in `template` would take the place of something that is Laurel's.
+/// Reports fields of `template` that would replace something of Laurel's.
 pub(super) fn overrides(serving: &Serving, template: &Value) -> Vec<TemplateError> {
     let root = Path::root();
     let mut errors = metadata(&root.field("metadata"), &template["metadata"]);
@@ -89,19 +90,18 @@ fn model_container(serving: &Serving, path: &Path, container: &Value) -> Vec<Tem
         }
     }
     if !container["envFrom"].is_null() {
-        let problem = "would replace the whole list, also what the registry's serving.envFrom gives; add to \
+        let problem = "would replace the whole list, including the registry's serving.envFrom; add to \
                        serving.envFrom instead";
         errors.push(TemplateError::new(&path.field("envFrom"), problem));
     }
     if !container["command"].is_null() && serving.keep_alive.is_some() {
-        let problem =
-            "keepAlive is carried out by the command that Laurel renders; remove serving.keepAlive or this";
+        let problem = "keepAlive needs the command that Laurel renders; remove serving.keepAlive or this";
         errors.push(TemplateError::new(&path.field("command"), problem));
     }
     errors
 }
 
-/// What of `rendered` has to be found in `merged` again, and is not.
+/// Reports parts of `rendered` that must still be in `merged`, but are not.
 pub(super) fn kept(
     serving: &Serving,
     rendered: &PodTemplateSpec,
@@ -114,7 +114,7 @@ pub(super) fn kept(
     let mut error = |path: &Path, problem: &str| errors.push(TemplateError::new(path, problem));
 
     if !marks(rendered).is_subset(&marks(merged)) {
-        error(&root.field("metadata"), "takes away labels or annotations that are Laurel's; keep them");
+        error(&root.field("metadata"), "removes labels or annotations of Laurel's; keep them");
     }
     if merged
         .spec
@@ -125,33 +125,34 @@ pub(super) fn kept(
         error(&spec.field("restartPolicy"), "a Deployment's pods always restart; remove it");
     }
     let (Some(ours), Some(model)) = (model(rendered), model(merged)) else {
-        error(&containers, "takes away the container model; keep it");
+        error(&containers, "removes the container model; keep it");
         return errors;
     };
     if !pinned(serving, ours).is_subset(&pinned(serving, model)) {
-        error(&containers, "takes away variables that say which version the pod serves; keep them");
+        error(&containers, "removes variables that name the version of the pod; keep them");
     }
     if http_ports(model) != [i32::from(serving.port)] {
         let problem = format!(
-            "the container model has one port called http, and it is serving.port ({}); change serving.port instead",
+            "the container model has one port called http, and it is serving.port ({}); change serving.port \
+             instead",
             serving.port
         );
         error(&containers, &problem);
     }
     if serving.keep_alive.is_some() && model.command != ours.command {
         let problem =
-            "takes away the command that carries out serving.keepAlive; keep it, or remove serving.keepAlive";
+            "removes the command that serving.keepAlive needs; keep it, or remove serving.keepAlive";
         error(&containers, problem);
     }
     if model.readiness_probe.is_none() {
         let problem = match serving.runtime {
             Runtime::Custom => {
-                "runtime custom needs a readinessProbe on the container model, so that traffic reaches only a server \
-                 that answers; add it"
+                "runtime custom needs a readinessProbe on the container model, so that traffic reaches only \
+                 a server that can answer; add it"
             }
             Runtime::Mlflow | Runtime::Mlserver => {
-                "takes away the readinessProbe of the container model, so that traffic would reach a server that does \
-                 not answer yet; keep it, or write another one"
+                "removes the readinessProbe of the container model, so that traffic would reach a server \
+                 that does not answer yet; keep it, or set another one"
             }
         };
         error(&containers, problem);
@@ -159,7 +160,7 @@ pub(super) fn kept(
     errors
 }
 
-/// The labels and annotations under Laurel's prefix, as pairs.
+/// Returns the labels and annotations under Laurel's prefix, as pairs.
 fn marks(template: &PodTemplateSpec) -> BTreeSet<(&String, &String)> {
     let metadata = template.metadata.iter();
     metadata
@@ -174,7 +175,7 @@ fn model(template: &PodTemplateSpec) -> Option<&Container> {
     template.spec.as_ref()?.containers.iter().find(|container| container.name == pod::MODEL)
 }
 
-/// The reserved variables, as pairs.
+/// Returns the reserved variables, as pairs.
 fn pinned<'a>(serving: &Serving, container: &'a Container) -> BTreeSet<(&'a str, Option<&'a str>)> {
     let env = container.env.iter().flatten();
     env.filter(|variable| reserved(serving.runtime, &variable.name))
@@ -184,5 +185,5 @@ fn pinned<'a>(serving: &Serving, container: &'a Container) -> BTreeSet<(&'a str,
 
 fn http_ports(container: &Container) -> Vec<i32> {
     let ports = container.ports.iter().flatten();
-    ports.filter(|port| port.name.as_deref() == Some(pod::HTTP)).map(|port| port.container_port).collect()
+    ports.filter(|port| port.name.as_deref() == Some(HTTP)).map(|port| port.container_port).collect()
 }

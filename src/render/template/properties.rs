@@ -1,4 +1,4 @@
-//! What a template may do, and what it may not: for any template.
+//! Properties of merging, for any template.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::tests::{render, with};
 use crate::render::fixture::{Fixture, model_uri};
 
-/// Whether everything in `less` is in `more`, items of lists anywhere.
+/// Whether `more` contains everything in `less`; list items in any position.
 fn contains(more: &Value, less: &Value) -> bool {
     match (more, less) {
         (Value::Object(more), Value::Object(less)) => {
@@ -40,7 +40,7 @@ prop_compose! {
     }
 }
 
-/// JSON that looks like a pod template from afar.
+/// Generates JSON that resembles a pod template.
 fn hostile() -> impl Strategy<Value = Value> {
     let field = prop::sample::select(vec![
         "metadata",
@@ -93,10 +93,10 @@ fn hostile() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn what_only_adds_loses_nothing(template in additions()) {
+    fn a_template_that_only_adds_removes_nothing(template in additions()) {
         let rendered = serde_json::to_value(render(&Fixture::serving("")).unwrap().spec.unwrap().template).unwrap();
         let mut rendered = rendered;
-        // The fingerprint tells the two apart, as it should.
+        // The fingerprint distinguishes the two, as it should.
         rendered["metadata"]["annotations"].as_object_mut().unwrap().remove("laurel.dev/settings");
         let merged = serde_json::to_value(render(&with(template.clone())).unwrap().spec.unwrap().template).unwrap();
         prop_assert!(contains(&merged, &rendered), "{merged:#}");
@@ -104,7 +104,7 @@ proptest! {
     }
 
     #[test]
-    fn hostile_templates_are_merged_or_refused(
+    fn hostile_templates_are_merged_or_rejected(
         template in hostile(), metadata in hostile(), spec in hostile(), container in hostile(),
     ) {
         let container = match container {

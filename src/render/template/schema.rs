@@ -1,11 +1,11 @@
-//! Whether what is known of a template has the types of a `PodTemplateSpec`.
+//! Type checks of the known part of a template against `PodTemplateSpec`.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::{Map, Value};
 
 use super::{TemplateError, path::Path};
 
-/// What in `template` has a wrong type, and each null of which nothing is known: it may be a slip of the pen.
+/// Reports values of `template` with a wrong type, and each null in an unknown field: it may be a typo.
 pub(super) fn errors(template: &Value) -> Vec<TemplateError> {
     match read(without_nulls(template)) {
         Ok(_) => {
@@ -22,12 +22,12 @@ pub(super) fn errors(template: &Value) -> Vec<TemplateError> {
     }
 }
 
-/// `template` as Kubernetes reads it.
+/// Parses `template` as Kubernetes does.
 fn read(template: Value) -> serde_json::Result<Value> {
     serde_json::to_value(serde_json::from_value::<PodTemplateSpec>(template)?)
 }
 
-/// A null takes away something rendered; it has no type that could be wrong.
+/// A null removes something rendered; it has no type that could be wrong.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => fields
@@ -40,7 +40,7 @@ fn without_nulls(value: &Value) -> Value {
     }
 }
 
-/// Every null in a field that is not known; `whole` makes a template of a value in this place.
+/// Reports every null in an unknown field; `whole` embeds a value of this place in a template.
 fn unknown_nulls(
     path: &Path,
     value: &Value,
@@ -53,8 +53,8 @@ fn unknown_nulls(
                 let path = path.field(field);
                 let whole = |value| whole([(field.clone(), value)].into_iter().collect());
                 if value.is_null() && !is_known(&whole) {
-                    let problem = "null takes away what Laurel renders, and it knows no such field; correct its name or \
-                                   remove it";
+                    let problem = "null removes what Laurel renders, but there is no such field; correct \
+                         its name or remove it";
                     errors.push(TemplateError::new(&path, problem));
                 }
                 unknown_nulls(&path, value, &whole, errors);
@@ -69,14 +69,13 @@ fn unknown_nulls(
     }
 }
 
-/// Whether a field is known: a text in it has the wrong type, or is found again.
+/// Whether a field is known: a string in it has the wrong type, or is kept by parsing.
 fn is_known(whole: &dyn Fn(Value) -> Value) -> bool {
     const MARK: &str = "laurel-was-here";
     read(whole(Value::from(MARK))).map_or(true, |read| read.to_string().contains(MARK))
 }
 
-/// The innermost place that cannot be read even when it stands alone; `whole` makes a template of such a
-/// place.
+/// Returns the innermost value that cannot be parsed even on its own; `whole` embeds it in a template.
 fn wrong_type(path: &Path, value: &Value, whole: &dyn Fn(Value) -> Value) -> Option<TemplateError> {
     let alone = |value: Value| {
         let error = read(whole(value)).err()?;

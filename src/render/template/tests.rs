@@ -1,4 +1,4 @@
-//! What a template may do, and what it may not: by example.
+//! Merging, by example.
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -20,21 +20,17 @@ pub(super) fn render(fixture: &Fixture) -> Result<Deployment, InvalidTemplate> {
 
 fn applied(fixture: &Fixture) -> Result<Applicable<Deployment>, InvalidTemplate> {
     let rendered = deployment(&fixture.rendering(), version(4), &model_uri(), 1, Timestamp::UNIX_EPOCH);
-    assert_eq!(
-        validate(&fixture.rendering()),
-        rendered.clone().map(drop),
-        "validate says what rendering does"
-    );
+    assert_eq!(validate(&fixture.rendering()), rendered.clone().map(drop), "validate and rendering agree");
     rendered
 }
 
-/// The pod template as the API server gets it.
+/// Returns the pod template as sent to the API server.
 fn sent(template: &str) -> Value {
     let applied = serde_json::to_value(applied(&with(yaml(template))).unwrap()).unwrap();
     applied["spec"]["template"].clone()
 }
 
-/// The fixture without these paths.
+/// Returns the fixture with these paths in `templateOmit`.
 fn omitting(paths: &[&str], template: &str) -> Fixture {
     let mut fixture = Fixture::serving(template);
     let serving = fixture.spec.serving.as_mut().unwrap();
@@ -42,7 +38,7 @@ fn omitting(paths: &[&str], template: &str) -> Fixture {
     fixture
 }
 
-/// The fixture with this as `serving.template`.
+/// Returns the fixture with this as `serving.template`.
 pub(super) fn with(template: Value) -> Fixture {
     let mut fixture = Fixture::serving("");
     fixture.spec.serving.as_mut().unwrap().template = Some(template);
@@ -63,9 +59,9 @@ fn model(container: &str) -> Container {
     pod.containers.into_iter().find(|container| container.name == "model").unwrap()
 }
 
-/// The path of each fault.
+/// Asserts the path of each error.
 fn errors(fixture: &Fixture) -> Vec<String> {
-    let invalid = render(fixture).expect_err("it is refused");
+    let invalid = render(fixture).expect_err("rendering should fail");
     invalid.0.into_iter().map(|error| error.path).collect()
 }
 
@@ -107,7 +103,7 @@ fn a_list_without_keys_is_replaced() {
 }
 
 #[test]
-fn an_alternative_takes_the_place_of_what_was_rendered() {
+fn an_alternative_replaces_the_rendered_one() {
     let readiness = model("readinessProbe: {exec: {command: ['true']}}").readiness_probe.unwrap();
     assert!(readiness.exec.is_some() && readiness.http_get.is_none());
     assert_eq!(readiness.period_seconds, Some(2), "the rest of the probe stays");
@@ -125,21 +121,21 @@ fn an_alternative_takes_the_place_of_what_was_rendered() {
 }
 
 #[test]
-fn ports_differ_by_protocol_too() {
+fn ports_with_different_protocols_are_different() {
     let ports = model("ports: [{containerPort: 8080, protocol: UDP, name: quic}]").ports.unwrap();
     assert_eq!(ports.len(), 2);
 }
 
 #[test]
-fn null_takes_away() {
+fn null_removes() {
     assert_eq!(model("livenessProbe: null").liveness_probe, None);
     let security = pod("spec: {securityContext: {runAsUser: null}}").security_context.unwrap();
     assert_eq!((security.run_as_user, security.run_as_non_root), (None, Some(true)));
 }
 
-/// Editors, `kubectl` and Helm leave these behind; nobody asks for anything by them.
+/// Editors, `kubectl` and Helm leave these behind; they have no meaning.
 #[test]
-fn harmless_leftovers_are_passed_over() {
+fn harmless_leftovers_are_ignored() {
     let plain = sent("{}");
     for leftover in [
         "metadata: {}",
@@ -164,11 +160,13 @@ fn harmless_leftovers_are_passed_over() {
     }
 }
 
-/// The cluster may be newer than the types that Laurel is compiled with. What nobody knows, the API server refuses.
+/// The cluster may be newer than the types that Laurel is compiled with. The API server rejects unknown
+/// fields.
 #[test]
-fn fields_that_are_not_known_here_are_passed_on() {
+fn unknown_fields_are_passed_on() {
     let sent = sent(
-        "{spec: {hostnameOverride: crown, containers: [{name: x, image: i, livenessProbe: {httpGet: {pth: /}}},
+        "{spec: {hostnameOverride: crown, containers: [{name: x, image: i, livenessProbe: {httpGet: {pth: \
+         /}}},
           {name: model, restartPolicyRules: [{action: Restart}]}]}}",
     );
     let containers = &sent["spec"]["containers"];
@@ -180,14 +178,14 @@ fn fields_that_are_not_known_here_are_passed_on() {
 }
 
 #[test]
-fn a_null_that_nothing_is_known_of_is_a_slip() {
+fn a_null_in_an_unknown_field_is_an_error() {
     refused("spec: {containers: [{name: model, livenesProbe: null}]}", &[".spec.containers[0].livenesProbe"]);
     refused("metadata: {labels: {a: b}, lables: null}", &[".metadata.lables"]);
 }
 
 /// Unlike a null in the template, which `kubectl apply` drops.
 #[test]
-fn a_path_takes_away_what_is_rendered() {
+fn a_path_removes_what_is_rendered() {
     let omitted = |paths: &[&str]| {
         let deployment = render(&omitting(paths, "")).unwrap();
         deployment.spec.unwrap().template.spec.unwrap()
@@ -206,7 +204,7 @@ fn a_path_takes_away_what_is_rendered() {
 }
 
 #[test]
-fn what_is_left_out_can_be_written_anew() {
+fn an_omitted_field_can_be_set_again() {
     let probe =
         "template: {spec: {containers: [{name: model, readinessProbe: {exec: {command: ['true']}}}]}}";
     let pod = render(&omitting(&["spec.containers[model].readinessProbe"], probe)).unwrap();
@@ -216,7 +214,7 @@ fn what_is_left_out_can_be_written_anew() {
 }
 
 #[test]
-fn a_path_that_leads_nowhere_is_refused() {
+fn a_path_that_matches_nothing_is_rejected() {
     for path in [
         "spec.containers[model].livenesProbe",
         "spec.containers[other].livenessProbe",
@@ -234,7 +232,7 @@ fn a_path_that_leads_nowhere_is_refused() {
 }
 
 #[test]
-fn a_path_takes_away_nothing_that_laurel_promises() {
+fn a_path_cannot_remove_what_laurel_needs() {
     for path in [
         "spec.containers[model]",
         "spec.containers[model].readinessProbe",
@@ -250,7 +248,7 @@ fn a_path_takes_away_nothing_that_laurel_promises() {
 }
 
 #[test]
-fn a_wrong_type_is_named_where_it_is() {
+fn a_wrong_type_is_reported_with_its_path() {
     refused("spec: {terminationGracePeriodSeconds: long}", &[".spec.terminationGracePeriodSeconds"]);
     refused("spec: {containers: {name: model}}", &[".spec.containers"]);
     refused(
@@ -263,7 +261,7 @@ fn a_wrong_type_is_named_where_it_is() {
 }
 
 #[test]
-fn items_need_a_key_of_their_own() {
+fn items_need_a_unique_key() {
     refused("spec: {containers: [{image: x}]}", &[".spec.containers[0]"]);
     refused("spec: {containers: [{name: a}, {name: a}]}", &[".spec.containers[1]"]);
     refused(
@@ -273,7 +271,7 @@ fn items_need_a_key_of_their_own() {
 }
 
 #[test]
-fn what_says_the_version_stays() {
+fn variables_that_name_the_version_cannot_be_changed() {
     refused("metadata: {labels: {laurel.dev/version: '5'}}", &[".metadata.labels[\"laurel.dev/version\"]"]);
     refused("metadata: {annotations: {laurel.dev/x: ''}}", &[".metadata.annotations[\"laurel.dev/x\"]"]);
     pod("metadata: {labels: null, annotations: null}");
@@ -293,7 +291,7 @@ fn what_says_the_version_stays() {
 }
 
 #[test]
-fn what_the_service_finds_stays() {
+fn labels_that_the_service_selects_cannot_be_changed() {
     refused(
         "spec: {containers: [{name: model, ports: [{containerPort: 8080, name: web}]}]}",
         &[".spec.containers"],
@@ -309,7 +307,7 @@ fn what_the_service_finds_stays() {
 }
 
 #[test]
-fn what_would_be_lost_in_silence_is_refused() {
+fn fields_that_would_be_ignored_are_rejected() {
     refused(
         "spec: {containers: [{name: model, envFrom: [{secretRef: {name: s}}]}]}",
         &[".spec.containers[0].envFrom"],
@@ -322,17 +320,17 @@ fn what_would_be_lost_in_silence_is_refused() {
 }
 
 #[test]
-fn a_custom_server_has_to_say_when_it_is_ready() {
+fn a_custom_server_needs_a_readiness_probe() {
     let message = render(&Fixture::serving("runtime: custom")).unwrap_err().to_string();
     assert_eq!(
         message,
-        "serving.template.spec.containers: runtime custom needs a readinessProbe on the container model, so that \
-         traffic reaches only a server that answers; add it"
+        "serving.template.spec.containers: runtime custom needs a readinessProbe on the container model, so \
+         that traffic reaches only a server that can answer; add it"
     );
 }
 
 #[test]
-fn messages_name_the_place_and_the_next_step() {
+fn messages_name_the_path_and_the_next_step() {
     insta::assert_snapshot!(
         render(&omitting(&["spec.containers[model].livenesProbe", "spec.containers[model].ports"], ""))
             .unwrap_err()

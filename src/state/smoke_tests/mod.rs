@@ -1,8 +1,8 @@
 //! Smoke tests: a version's own input example, sent to one of its pods before its first traffic.
 //!
-//! A test runs beside the reconciles, so that nothing waits for it; what it finds wakes the ModelAlias. Only what a pod
-//! itself answers can fail a version. An example that cannot be read and a pod that cannot be reached say nothing about
-//! it: the test then reports that it is unavailable and goes on trying until it is ended.
+//! A test runs beside the reconciles, so that nothing waits for it; its result wakes the ModelAlias. Only a
+//! pod's own response can fail a version. An unreadable example or an unreachable pod proves nothing: the
+//! test then reports that it is unavailable and retries until it is ended.
 //!
 //! ```text
 //! mod    which tests run, and their reports
@@ -10,12 +10,9 @@
 //! reply  what an answer means
 //! ```
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Semaphore, task::AbortHandle};
 
 use crate::{
@@ -53,7 +50,7 @@ struct Shared {
 /// How pods are reached.
 #[derive(Clone, Debug)]
 pub struct PodAccess {
-    /// Where they are.
+    /// Their addresses.
     pub cluster: Arc<Cache>,
     /// The client for them: no proxy, no redirects.
     pub http: reqwest::Client,
@@ -91,42 +88,44 @@ pub struct Request {
     pub version: Version,
     /// The attempt that the result belongs to.
     pub attempt: Attempt,
-    /// The model that the version is of.
+    /// The version's model.
     pub model: ModelName,
-    /// Where its example is.
+    /// The location of its example.
     pub registry: Arc<PolledRegistry>,
     /// The port of its pods.
     pub port: u16,
-    /// How long the answer may take.
+    /// The time limit for the response.
     pub timeout: Duration,
 }
 
 impl SmokeTests {
-    /// No tests yet. An example of more than `example_max` bytes is not sent.
+    /// Creates an empty set. An example of more than `example_max` bytes is not sent.
     #[must_use]
     pub fn new(pods: PodAccess, requeue: Requeue, example_max: usize) -> Self {
         let (tests, large) = (Mutex::default(), Arc::new(Semaphore::new(LARGE_AT_ONCE)));
         Self(Arc::new(Shared { tests, pods, requeue, example_max, large }))
     }
 
-    /// The test of a version; `uid` is the ModelAlias's.
+    /// Returns the test of a version; `uid` is the ModelAlias's.
     #[must_use]
     pub fn of(&self, uid: &str, version: Version) -> Option<SmokeTest> {
         self.0.lock().get(uid)?.slot.of(version).cloned()
     }
 
-    /// Begins a test in place of any other of its ModelAlias, unless it is known already.
-    pub fn begin(&self, request: Request) {
+    /// Begins a test in place of any other of its ModelAlias, unless it is known already. Returns whether it did.
+    pub fn begin(&self, request: Request) -> bool {
         let mut tests = self.0.lock();
         let running = tests.entry(request.uid.clone()).or_default();
-        if running.slot.begin(request.version, &request.attempt) {
+        let begins = running.slot.begin(request.version, &request.attempt);
+        if begins {
             running.abort();
             let test = run::Test { request, shared: Arc::downgrade(&self.0) };
             running.task = Some(tokio::spawn(test.run()).abort_handle());
         }
+        begins
     }
 
-    /// Ends the ModelAlias's test, unless it is the wanted one.
+    /// Ends the ModelAlias's test, unless it is the desired one.
     pub fn keep_only(&self, uid: &str, wanted: Option<&(Version, Attempt)>) {
         let mut tests = self.0.lock();
         if tests.get_mut(uid).is_some_and(|running| running.slot.keep_only(wanted)) {
@@ -142,10 +141,10 @@ impl SmokeTests {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Running>> {
-        self.tests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tests.lock()
     }
 
-    /// Takes the report of a test, if that is still wanted, and wakes its ModelAlias if it is news.
+    /// Stores the report of a test that is still desired, and wakes its ModelAlias if anything changed.
     fn update(&self, request: &Request, report: SmokeReport) {
         let Request { uid, version, attempt, alias, .. } = request;
         let mut tests = self.lock();

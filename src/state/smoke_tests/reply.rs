@@ -1,33 +1,33 @@
-//! What an answer to the input example means.
+//! The meaning of a response to the input example.
 //!
-//! A version fails by what its own server says about the request. What stands before the server, a mesh, a gateway, a
-//! proxy that wants a login, says nothing about the version.
+//! Only a response of its own server fails a version. Anything in front of the server, such as a mesh, a
+//! gateway or an authenticating proxy, proves nothing about the version.
 
 use reqwest::{Response, StatusCode, header::HeaderMap};
 
 use crate::api::condition::shortened;
 
-/// How much of an answer is read.
+/// Maximum number of bytes read from a response.
 const READ_MAX: usize = 4 << 10;
-/// How much of it is quoted.
+/// Maximum number of bytes quoted from it.
 const QUOTED_MAX: usize = 300;
-/// What MLflow's scoring server answers with 504 when its own limit is reached.
+/// The body of MLflow's 504 response when its own time limit is reached.
 const MLFLOW_TIMEOUT: &str = "Request processing time exceeded limit";
 
-/// What an answer means.
+/// The meaning of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     /// The server answered the example.
     Passed,
-    /// The server answered with an error.
+    /// The server returned an error.
     Failed(String),
     /// The server is busy; it fails if it stays so.
     Busy(String),
-    /// Something before the server answered.
+    /// Something in front of the server answered.
     Foreign(String),
 }
 
-/// Reads as much of the answer as is needed.
+/// Reads as much of the response as needed.
 pub(super) async fn read(mut response: Response) -> Reply {
     let status = response.status();
     if status.is_success() {
@@ -42,28 +42,31 @@ fn classify(status: StatusCode, is_proxy: bool, body: &str) -> Reply {
     let said = format!("POST /invocations answered {status}: {}", shortened(body, QUOTED_MAX));
     match status.as_u16() {
         504 if body.contains(MLFLOW_TIMEOUT) => Reply::Failed(format!(
-            "{said}; if predictions need longer, set MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in spec.serving.env"
+            "{said}; if predictions need longer, set MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in \
+             spec.serving.env"
         )),
         300..=399 | 401 | 403 | 407 | 429 | 502 | 504 => Reply::Foreign(format!(
-            "{said}; something before the model server answers: see that a mesh, a proxy or a policy lets Laurel's pod in"
+            "{said}; something in front of the model server answered: make sure that a mesh, a proxy or a \
+             policy lets Laurel's pod in"
         )),
         413 => {
             Reply::Foreign(format!("{said}; let the pods take a request of the size of the input example"))
         }
-        503 if is_proxy => Reply::Foreign(format!("{said}; a proxy before the model server answers")),
+        503 if is_proxy => Reply::Foreign(format!("{said}; a proxy in front of the model server answered")),
         503 => Reply::Busy(said),
         _ => Reply::Failed(said),
     }
 }
 
-/// Whether a mesh's proxy made up the answer itself: what an Envoy only passes on bears the time that it took upstream.
+/// Whether a mesh's proxy generated the response: one that an Envoy only forwards has the upstream time in a
+/// header.
 fn is_from_proxy(headers: &HeaderMap) -> bool {
     let is_envoy = headers.get("server").is_some_and(|server| server.as_bytes().ends_with(b"envoy"));
     headers.contains_key("l5d-proxy-error")
         || is_envoy && !headers.contains_key("x-envoy-upstream-service-time")
 }
 
-/// The beginning of a body. One that breaks off is as good as a short one: its status has been read.
+/// Returns the beginning of a body. A truncated body counts as a short one: its status has been read.
 async fn beginning(response: &mut Response) -> String {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -97,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn mlflow_s_own_time_limit_is_an_answer_of_the_model_server() {
+    fn mlflow_s_own_time_limit_is_a_response_of_the_model_server() {
         let Reply::Failed(said) = reply(504, false, MLFLOW_TIMEOUT) else { panic!("not failed") };
         assert!(said.contains("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in spec.serving.env"), "{said}");
     }
 
     #[test]
-    fn what_a_mesh_answers_in_place_of_the_server_is_known_by_its_headers() {
+    fn responses_of_a_mesh_are_recognized_by_their_headers() {
         let headers = |pairs: &[(&'static str, &'static str)]| {
             let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             pairs.collect::<HeaderMap>()

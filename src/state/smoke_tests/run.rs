@@ -1,7 +1,7 @@
-//! One smoke test, from its begin until it has a result or is ended.
+//! One smoke test, from its start until it has a result or is ended.
 #![expect(
     clippy::disallowed_methods,
-    reason = "effects: waits between tries, and says since when it is unavailable"
+    reason = "effects: waits between attempts, and reports since when it is unavailable"
 )]
 
 use std::{
@@ -20,31 +20,31 @@ use super::{
 };
 use crate::{decide::SmokeReport, registry::InputExample};
 
-/// An example up to this size is read and sent whenever its test runs; larger ones wait for each other.
+/// Examples up to this size are read and sent without waiting; larger ones wait for each other.
 pub(super) const SMALL: usize = 1 << 20;
-/// The pause before the second try. It doubles from one try to the next.
+/// The pause before the second attempt. It doubles with each attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How often in a row a server may say that it is busy: with the pauses in between, half a minute.
+/// How many times in a row a server may report that it is busy: half a minute, with the pauses.
 const BUSY_MAX: u32 = 6;
 
 /// One test.
 pub(super) struct Test {
     pub(super) request: Request,
-    /// Weak, so that the tests end with the operator that holds them.
+    /// Weak, so that the tests end with the operator that owns them.
     pub(super) shared: Weak<Shared>,
 }
 
-/// What came of one try.
+/// The result of one attempt.
 enum Try {
     Ended(SmokeReport),
     /// The server is busy.
     Busy(String),
-    /// It says nothing about the version.
+    /// It proves nothing about the version.
     Unavailable(String),
 }
 
-/// The tries without a result, one after the other.
+/// Consecutive attempts without a result.
 #[derive(Default)]
 pub(super) struct InVain {
     since: Option<Timestamp>,
@@ -53,7 +53,7 @@ pub(super) struct InVain {
 }
 
 impl InVain {
-    /// Counts one try; the report says what it means. The first one may be chance.
+    /// Counts one attempt and returns its report. The first one may be a coincidence.
     pub(super) fn count(&mut self, why: String, is_busy: bool) -> SmokeReport {
         let since = *self.since.get_or_insert_with(Timestamp::now);
         self.tries += 1;
@@ -70,7 +70,7 @@ impl InVain {
     }
 }
 
-/// An example in memory, with the room that it takes there. It goes once it is sent.
+/// An example in memory, with its memory permit. Dropped once it is sent.
 struct Example {
     body: Vec<u8>,
     _room: Option<OwnedSemaphorePermit>,
@@ -91,7 +91,7 @@ impl Test {
                 Try::Busy(why) => in_vain.count(why, true),
                 Try::Unavailable(why) => in_vain.count(why, false),
             };
-            // Another registry has taken its place, or the same with other settings.
+            // It was replaced by another registry, or by the same one with other settings.
             if self.request.registry.is_retired() {
                 return shared.begin_again(&self.request);
             }
@@ -121,7 +121,7 @@ impl Test {
         Try::Unavailable(format!("version {} has no ready pod at the moment", self.request.version))
     }
 
-    /// The example; `None` where there is none.
+    /// Returns the example; `None` if there is none.
     async fn example(&self, shared: &Arc<Shared>) -> Result<Option<Example>, Try> {
         let first = self.read(shared.example_max.min(SMALL)).await?;
         let (example, room) = match first {
@@ -156,7 +156,7 @@ impl Test {
             return self.no_pod();
         };
         let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
-        // Not a body that could be sent again, because that would be kept until the answer.
+        // Not a retryable body, which would be kept in memory until the response.
         let body = reqwest::Body::wrap(Full::new(Bytes::from_owner(example)));
         let sent = shared
             .pods
@@ -171,7 +171,8 @@ impl Test {
             Ok(response) => reply::read(response).await,
             Err(error) if error.is_timeout() && !error.is_connect() => Reply::Failed(format!(
                 "POST /invocations was not answered within {}s; if a prediction may take longer, raise \
-                 spec.rollout.smokeTest.timeout, and MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in spec.serving.env",
+                 spec.rollout.smokeTest.timeout, and MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in \
+                 spec.serving.env",
                 timeout.as_secs_f64()
             )),
             Err(error) => return Try::Unavailable(unreachable(*version, *port, &error)),
@@ -180,16 +181,16 @@ impl Test {
             Reply::Passed => Try::Ended(SmokeReport::Passed),
             Reply::Busy(why) => Try::Busy(why),
             Reply::Foreign(why) => Try::Unavailable(why),
-            // A pod that is ending, or lost its node, may answer anything.
+            // A terminating pod, or one that lost its node, may return anything.
             Reply::Failed(_) if !shared.pods.cluster.is_ready_pod(alias, *version, &address) => {
-                Try::Unavailable("the pod that was asked is not ready any more".to_owned())
+                Try::Unavailable("the pod under test is no longer ready".to_owned())
             }
             Reply::Failed(why) => Try::Ended(SmokeReport::Failed(why)),
         }
     }
 }
 
-/// That no answer came; without the pod's address, which differs from one try to the next.
+/// Reports that no response came; without the pod's address, which differs between attempts.
 fn unreachable(version: crate::api::names::Version, port: u16, error: &reqwest::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
@@ -198,8 +199,8 @@ fn unreachable(version: crate::api::names::Version, port: u16, error: &reqwest::
     let cause = innermost.to_string();
     let cause = cause.split(" (os error").next().unwrap_or_default();
     format!(
-        "the pods of version {version} do not answer Laurel on port {port}: {cause}; let Laurel's pod in: with a \
-         NetworkPolicy by a rule for its namespace, with a mesh that demands mutual TLS by an exception for this port or \
-         by taking Laurel into the mesh"
+        "the pods of version {version} do not answer Laurel on port {port}: {cause}; let Laurel's pod in: \
+         with a NetworkPolicy by a rule for its namespace, with a mesh that demands mutual TLS by an \
+         exception for this port or by taking Laurel into the mesh"
     )
 }

@@ -1,4 +1,4 @@
-//! Smoke tests over the wire: a registry and a pod that answer as they are told to.
+//! Smoke tests over the wire, with a scripted registry and pod.
 
 use std::{
     sync::Arc,
@@ -92,7 +92,7 @@ fn polled(url: &str) -> Arc<PolledRegistry> {
 }
 
 impl Bench {
-    /// Nothing answers yet.
+    /// Creates one in which nothing answers yet.
     async fn new() -> Self {
         Self::with_limit(32 << 20).await
     }
@@ -119,7 +119,7 @@ impl Bench {
         Self { registry, pod: pod_server, request, cluster, tests, requeue }
     }
 
-    /// Everything is as it should be, but for what the pod answers.
+    /// Creates one in which everything works, except for the pod's response.
     async fn with(answer: ResponseTemplate) -> Self {
         let bench = Self::new().await;
         bench.logged(EXAMPLE).await;
@@ -127,7 +127,7 @@ impl Bench {
         bench
     }
 
-    /// The version has this input example.
+    /// Sets the version's input example.
     async fn logged(&self, example: &str) {
         let file = ResponseTemplate::new(200).set_body_raw(example.as_bytes(), "text/plain");
         self.registry_answers(file).await;
@@ -142,7 +142,7 @@ impl Bench {
         invocations.respond_with(answer).mount(&self.pod).await;
     }
 
-    /// The pod is behind this port instead.
+    /// Sets the pod's port.
     fn behind(&mut self, port: u16) {
         self.request.port = port;
     }
@@ -155,7 +155,7 @@ impl Bench {
         self.tests.of(UID, version()).map(|test| test.report)
     }
 
-    /// The first report that says more than that the test runs.
+    /// Returns the first report other than that the test is running.
     async fn outcome(&mut self) -> SmokeReport {
         let outcome = async {
             loop {
@@ -170,7 +170,7 @@ impl Bench {
         tokio::time::timeout(PATIENCE, outcome).await.unwrap()
     }
 
-    /// The bodies that the pod was sent.
+    /// Returns the bodies that the pod received.
     async fn sent(&self) -> Vec<Vec<u8>> {
         self.pod.received_requests().await.unwrap().into_iter().map(|request| request.body).collect()
     }
@@ -186,7 +186,7 @@ fn why_failed(report: SmokeReport) -> String {
     why
 }
 
-/// A pod of its own kind, on a port of its own.
+/// Starts a pod with custom behaviour on its own port.
 async fn listen<F>(serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> u16
 where
     F: Future<Output = ()> + Send + 'static,
@@ -202,7 +202,7 @@ where
 }
 
 #[tokio::test]
-async fn the_example_is_sent_as_it_was_logged() {
+async fn the_example_is_sent_as_logged() {
     let mut bench = Bench::with(ResponseTemplate::new(200)).await;
     bench.begin("1");
     assert_eq!(bench.outcome().await, SmokeReport::Passed);
@@ -224,7 +224,7 @@ async fn a_large_example_is_sent() {
 }
 
 #[tokio::test]
-async fn an_example_beyond_the_limit_is_not_sent_and_the_report_says_so() {
+async fn an_example_beyond_the_limit_is_reported_and_not_sent() {
     let mut bench = Bench::with_limit(2 << 20).await;
     bench.logged(&format!("{{\"inputs\": \"{}\"}}", "x".repeat(3 << 20))).await;
     bench.begin("1");
@@ -256,7 +256,7 @@ async fn a_result_is_kept_for_its_attempt_and_the_next_attempt_sends_a_request()
 }
 
 #[tokio::test]
-async fn a_test_that_is_not_wanted_any_more_ends_and_its_result_is_not_kept() {
+async fn a_test_that_is_no_longer_desired_ends_without_a_result() {
     let slow = ResponseTemplate::new(500).set_delay(Duration::from_millis(300));
     let mut bench = Bench::with(slow).await;
     bench.begin("1");
@@ -267,7 +267,7 @@ async fn a_test_that_is_not_wanted_any_more_ends_and_its_result_is_not_kept() {
     assert_eq!(bench.report(), Some(SmokeReport::Running(None)));
     bench.tests.keep_only(UID, None);
     assert_eq!(bench.report(), None);
-    // The task of the first attempt would have answered before that of the second.
+    // The first attempt's task would have reported before the second's.
     bench.begin("2");
     why_failed(bench.outcome().await);
     assert_eq!(bench.sent().await.len(), 2);
@@ -299,7 +299,7 @@ async fn pods_that_cannot_be_reached_make_the_test_unavailable() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().port()
     };
-    // A sidecar that demands mutual TLS closes a connection that speaks plain HTTP.
+    // A sidecar that requires mutual TLS closes plain HTTP connections.
     let closed = listen(async |mut stream| {
         let _ = stream.read(&mut [0; 64]).await;
     })
@@ -316,7 +316,7 @@ async fn pods_that_cannot_be_reached_make_the_test_unavailable() {
 }
 
 #[tokio::test]
-async fn an_unavailable_test_goes_on_and_passes_when_it_can() {
+async fn an_unavailable_test_is_retried_and_passes_once_it_can() {
     let mut bench = Bench::new().await;
     let away =
         Mock::given(any()).respond_with(ResponseTemplate::new(502)).mount_as_scoped(&bench.registry).await;
@@ -329,7 +329,7 @@ async fn an_unavailable_test_goes_on_and_passes_when_it_can() {
 }
 
 #[tokio::test]
-async fn one_answer_of_a_busy_server_is_tried_again() {
+async fn a_busy_server_is_retried() {
     for status in [429, 502, 503] {
         let mut bench = Bench::new().await;
         bench.logged(EXAMPLE).await;
@@ -367,7 +367,7 @@ async fn a_prediction_that_takes_longer_than_the_limit_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_not_ready_any_more_fails_nothing() {
+async fn a_pod_that_is_no_longer_ready_fails_no_version() {
     let slow = ResponseTemplate::new(500).set_delay(Duration::from_millis(200));
     let mut bench = Bench::with(slow).await;
     bench.begin("1");
@@ -378,9 +378,9 @@ async fn a_pod_that_is_not_ready_any_more_fails_nothing() {
     why_unavailable(bench.outcome().await);
 }
 
-/// The answer of a tenant's server has no end.
+/// A tenant's server sends an endless response.
 #[tokio::test]
-async fn of_an_answer_without_end_only_the_beginning_is_read() {
+async fn only_the_beginning_of_an_endless_response_is_read() {
     let endless = listen(async |mut stream| {
         let _ = stream.read(&mut [0; 4096]).await;
         let _ = stream.write_all(b"HTTP/1.1 500 Oh\r\ncontent-type: text/plain\r\n\r\n").await;
@@ -397,10 +397,10 @@ async fn of_an_answer_without_end_only_the_beginning_is_read() {
     assert!(why.len() < 400 && began.elapsed() < bench.request.timeout, "{} bytes", why.len());
 }
 
-/// The world of the decision's tests stands in for this module. Both keep a test in the same slot; here it is shown that the
-/// same circumstances come to the same report.
+/// The simulated world of the decision's tests replaces this module. Both keep a test in the same slot; this
+/// shows that the same circumstances lead to the same report.
 #[tokio::test]
-async fn the_simulated_world_comes_to_the_same_reports() {
+async fn the_simulated_world_gives_the_same_reports() {
     use SimulatedPods as P;
     use SimulatedRegistry as R;
     let circumstances = [P::Answer, P::AnswerWithErrors, P::CannotBeReached]
@@ -416,7 +416,7 @@ async fn the_simulated_world_comes_to_the_same_reports() {
         match pods {
             P::Answer => bench.answers(ResponseTemplate::new(200)).await,
             P::AnswerWithErrors => bench.answers(ResponseTemplate::new(500)).await,
-            // Nothing listens there.
+            // Nothing listens on that port.
             P::CannotBeReached => bench.behind(1),
         }
         bench.begin("1");

@@ -1,4 +1,5 @@
-//! The policy with which the API server stamps who decided about a version. That it works is shown by the control-plane tests.
+//! The policy with which the API server stamps who decided about a version. That it works is shown by the
+//! control-plane tests.
 
 use pretty_assertions::assert_eq;
 use serde_json::json;
@@ -24,7 +25,7 @@ fn is_trusted(install: &Objects) -> bool {
 }
 
 #[test]
-fn it_comes_with_the_newest_version_that_the_cluster_serves_and_only_then_is_it_believed() {
+fn the_policy_uses_the_newest_served_version_and_only_then_is_the_annotation_trusted() {
     for (versions, values, expected) in [
         (&[] as &[&str], "", None),
         (&["v1beta1"], "", Some("v1beta1")),
@@ -47,7 +48,7 @@ fn it_comes_with_the_newest_version_that_the_cluster_serves_and_only_then_is_it_
 }
 
 #[test]
-fn it_speaks_of_modelaliases_and_binds_to_itself() {
+fn the_policy_matches_modelaliases_and_is_bound_by_its_binding() {
     let install = with(&["v1"], "");
     let policy = install.one(POLICY);
     let rules = &policy["spec"]["matchConstraints"]["resourceRules"];
@@ -64,7 +65,7 @@ fn it_speaks_of_modelaliases_and_binds_to_itself() {
 }
 
 #[test]
-fn with_one_namespace_it_speaks_of_that_one_alone() {
+fn with_one_namespace_the_policy_matches_only_that_one() {
     let install = with(&["v1"], "scope=namespace,changedBy.stamp=Always");
     let selector = &install.one(POLICY)["spec"]["matchConstraints"]["namespaceSelector"];
     assert_eq!(*selector, json!({ "matchLabels": { "kubernetes.io/metadata.name": NAMESPACE } }));

@@ -55,7 +55,7 @@ fn the_program_writes_a_file_for_each_into_every_directory() {
 }
 
 #[test]
-fn the_program_prints_them_all_or_names_the_file_that_it_cannot_write() {
+fn the_program_prints_all_or_names_the_file_that_it_cannot_write() {
     let crds: Vec<Value> = documents(&printed(laurel().arg("crds").output().unwrap()));
     let mut names: Vec<_> = crds.iter().map(|crd| crd["metadata"]["name"].as_str().unwrap()).collect();
     names.sort_unstable();
@@ -75,7 +75,7 @@ fn laurel() -> Command {
 }
 
 #[test]
-fn the_chart_upgrades_them_and_keeps_them_when_it_goes() {
+fn the_chart_upgrades_them_and_keeps_them_on_uninstall() {
     let install = Objects::of_chart(&[]);
     let mut expected = laurel::api::custom_resource_definitions();
     for crd in &mut expected {
@@ -92,7 +92,7 @@ fn the_chart_upgrades_them_and_keeps_them_when_it_goes() {
 }
 
 #[test]
-fn they_can_be_left_to_somebody_else() {
+fn they_can_be_managed_elsewhere() {
     let install = Objects::of_chart(&["--set", "crds.install=false"]);
     assert_eq!(install.all("CustomResourceDefinition").count(), 0);
 }
@@ -172,7 +172,8 @@ fn promise_12_no_reference_leads_to_another_namespace() {
             "RegisteredModel.registryRef: kind name",
         ]
     );
-    // What is not described could name anything. Here it is a pod template, which names Secrets of its namespace alone.
+    // What is not described could name anything. Here it is a pod template, which names Secrets of its
+    // namespace alone.
     let open = |(path, schema): &Field| {
         (schema["x-kubernetes-preserve-unknown-fields"] == true).then(|| path.clone())
     };

@@ -105,7 +105,7 @@ fn assert_bound(install: &Objects, kind: &str) {
 }
 
 #[test]
-fn they_can_be_left_to_somebody_else() {
+fn they_can_be_managed_elsewhere() {
     let install = Objects::of_chart(&["--set", "rbac.create=false,serviceAccount.create=false"]);
     assert!(install.kinds().iter().all(|kind| !kind.contains("Role") && *kind != "ServiceAccount"));
     assert_eq!(install.pod_spec()["serviceAccountName"], "default");

@@ -337,7 +337,7 @@ fn the_metrics_service_leads_to_the_operator() {
 }
 
 #[test]
-fn a_digest_decides_over_a_tag() {
+fn a_digest_takes_precedence_over_a_tag() {
     let digest = format!("sha256:{}", "0a".repeat(32));
     let cases = BTreeMap::from([
         (String::new(), concat!("localhost/laurel:", env!("CARGO_PKG_VERSION")).to_owned()),

@@ -11,7 +11,8 @@ fn schema() -> Value {
     serde_json::from_str(&read("charts/laurel/values.schema.json")).unwrap()
 }
 
-/// A field of the schema that has a description is one value, whatever stands in it; the others are groups of values.
+/// A field of the schema that has a description is one value, whatever stands in it; the others are groups of
+/// values.
 fn is_value(schema: &Value) -> bool {
     schema["description"].as_str().is_some_and(|text| !text.is_empty())
 }
@@ -100,7 +101,7 @@ fn error_message(set: &str) -> Option<String> {
 }
 
 #[test]
-fn wrong_values_are_refused_by_name() {
+fn wrong_values_are_rejected_by_name() {
     for (set, field) in [
         ("registy.url=http://mlflow", "registy"),
         ("registry.uri=http://mlflow", "uri"),

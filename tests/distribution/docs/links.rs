@@ -1,4 +1,5 @@
-//! Links between pages lead to a file and, where they name one, to a heading in it; paths in the engineers' pages exist.
+//! Links between pages lead to a file and, where they name one, to a heading in it; paths in the engineers'
+//! pages exist.
 
 use std::{
     collections::BTreeMap,
@@ -150,7 +151,8 @@ fn commands_name_test_targets_that_exist() {
     assert!(seen > 5, "only {seen} commands were found");
 }
 
-/// The changes that a page asks its reader to make: each with the file and the lines that are there before it.
+/// The changes that a page asks its reader to make: each with the file and the lines that are there before
+/// it.
 fn changes(page: &str) -> Vec<(String, String)> {
     let blocks = page.split("```diff\n").skip(1).filter_map(|rest| rest.split("\n```").next());
     blocks

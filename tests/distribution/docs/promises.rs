@@ -75,7 +75,8 @@ fn named_after_promises(text: &str) -> Vec<Named<'_>> {
     found
 }
 
-/// What a macro of this file puts before each function that it is given by name alone: `stories! { fn name(); }`.
+/// What a macro of this file puts before each function that it is given by name alone: `stories! { fn name();
+/// }`.
 fn attributes_by_macro(text: &str) -> impl Iterator<Item = &str> {
     let before = text.split_once("fn $name()").map(|(before, _)| before).unwrap_or_default();
     before

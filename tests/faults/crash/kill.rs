@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
-    scene::Scene,
+    fixture::Fixture,
     wire::{Exchange, Rule, Violation},
 };
 
@@ -35,8 +35,8 @@ impl Moment {
     }
 }
 
-/// When to kill the operator in a story that had these writes: after each of them, after one more, and before those that
-/// it had waited for.
+/// When to kill the operator in a story that had these writes: after each of them, after one more, and before
+/// those that it had waited for.
 pub(super) fn moments(writes: &[Exchange]) -> Vec<Moment> {
     let waited = |pair: &[Exchange]| {
         let before = pair[0].ended.unwrap_or(pair[0].arrived);
@@ -53,12 +53,12 @@ pub(super) struct Crash {
 }
 
 impl Crash {
-    /// Lets the operator be killed at its n-th write after `base` of them. From that write on nothing of it reaches a
-    /// server.
-    pub(super) fn prepare(scene: &Scene, base: usize, moment: Moment) -> Self {
+    /// Lets the operator be killed at its n-th write after `base` of them. From that write on nothing of it
+    /// reaches a server.
+    pub(super) fn prepare(fixture: &Fixture, base: usize, moment: Moment) -> Self {
         let over = Arc::new((AtomicBool::new(false), Notify::new()));
-        let (noted, operator) = (over.clone(), scene.operator.clone());
-        let proxies = [scene.kubernetes.clone(), scene.registry.clone()];
+        let (noted, operator) = (over.clone(), fixture.operator.clone());
+        let proxies = [fixture.kubernetes.clone(), fixture.registry.clone()];
         let kill = move |_| {
             for proxy in &proxies {
                 proxy.refuse();
@@ -71,7 +71,7 @@ impl Crash {
             }
         };
         let number = base + moment.number();
-        for proxy in [&scene.kubernetes, &scene.registry] {
+        for proxy in [&fixture.kubernetes, &fixture.registry] {
             let violation = match moment {
                 Moment::Before(_) => Violation::before(kill.clone()),
                 Moment::After(_) => Violation::after(kill.clone()),

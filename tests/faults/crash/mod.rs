@@ -1,27 +1,29 @@
-//! Killed at every single write: whatever the operator has just done, or was about to do, another one finds the way on.
+//! Killed at every single write: whatever the operator has just done, or was about to do, another one finds
+//! the way on.
 //!
-//! A story is told once without a crash. Then it is told anew for every write that the operator made in it, each time on
-//! a scene of its own: the operator is killed right after that write has reached the server, before it hears the answer.
-//! Where the operator had waited before a write, it is killed right before that write is sent on, too: the world has
-//! moved by then. Another operator is started, and it has to come to the same end, by nothing but what is done without a
-//! crash; then it has to be quiet. What is never to happen does not happen on the way, either.
+//! A story is told once without a crash. Then it is told anew for every write that the operator made in it,
+//! each time on a fixture of its own: the operator is killed right after that write has reached the server,
+//! before it hears the answer. Where the operator had waited before a write, it is killed right before that
+//! write is sent on, too: the world has moved by then. Another operator is started, and it has to come to the
+//! same end, by nothing but what is done without a crash; then it has to be quiet. What is never to happen
+//! does not happen on the way, either.
 //!
-//! Once more the first operator is killed after its first write, the next one after its second, and so on: the ways back
-//! from a crash are interrupted, too.
+//! Once more the first operator is killed after its first write, the next one after its second, and so on:
+//! the ways back from a crash are interrupted, too.
 //!
 //! ```text
 //! stories  what is told: promotions, a rollback, failures, an alias that is moved, deletions
-//! telling  how it is told: without a crash, with one, with many
+//! execution  how it is told: without a crash, with one, with many
 //! kill     when the operator is killed, and how
-//! picture  what a scene looks like at the end, without times
-//! deeds    what the operator did on the way
+//! picture  what a fixture looks like at the end, without times
+//! effects    what the operator did on the way
 //! ```
 
-mod deeds;
+mod effects;
+mod execution;
 mod kill;
 mod picture;
 mod stories;
-mod telling;
 
 use std::collections::BTreeSet;
 
@@ -29,22 +31,22 @@ use anyhow::{Error, Result, ensure};
 use futures::{StreamExt, stream};
 
 use self::{
+    execution::{Undisturbed, many, once, undisturbed},
     kill::{Moment, moments},
     picture::Picture,
-    telling::{Undisturbed, many, once, undisturbed},
 };
-use crate::{scene::Scene, simulated::machine::RUNTIME};
+use crate::{fixture::Fixture, simulated::machine::RUNTIME};
 
-/// What happens to a scene.
+/// What happens to a fixture.
 trait Story {
     /// A short name, part of a namespace's.
     fn name(&self) -> &'static str;
 
     /// What is there before; the operator runs.
-    async fn set(&self, scene: &Scene) -> Result<()>;
+    async fn set(&self, fixture: &Fixture) -> Result<()>;
 
     /// What somebody does.
-    async fn begin(&self, scene: &Scene) -> Result<()>;
+    async fn begin(&self, fixture: &Fixture) -> Result<()>;
 
     /// What it leads to; an error while it has not.
     fn ended(&self, picture: &Picture) -> Result<()>;
@@ -73,9 +75,10 @@ async fn tell(story: &impl Story) -> Result<()> {
     println!("{}: killed at {} moments: {reached:?}", story.name(), reached.len());
     let reported: Vec<String> = failures.iter().map(|failure| format!("{failure:#}")).collect();
     ensure!(reported.is_empty(), "{} go otherwise:\n{}", reported.len(), reported.join("\n\n"));
-    // How often it tells on the way how far it is depends on how fast pods become ready; what it does, does not.
-    let deeds = undisturbed.deeds.len();
-    ensure!(reached.len() >= deeds, "only {} moments for {deeds} deeds", reached.len());
+    // How often it tells on the way how far it is depends on how fast pods become ready; what it does, does
+    // not.
+    let effects = undisturbed.effects.len();
+    ensure!(reached.len() >= effects, "only {} moments for {effects} effects", reached.len());
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! What a scene looks like, in the cluster and in the registry, without times, names and messages: two scenes that went
-//! the same way look the same.
+//! What a fixture looks like, in the cluster and in the registry, without times, names and messages: two cases
+//! that went the same way look the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use kube::{ResourceExt, api::ListParams};
 use laurel::api::{ModelAlias, RegisteredModel};
 use serde_json::{Map, Value, json};
 
-use super::deeds::recorded;
-use crate::scene::Scene;
+use super::effects::recorded;
+use crate::fixture::Fixture;
 
-/// What a scene looks like.
+/// What a fixture looks like.
 pub(super) type Picture = Value;
 
 /// Fields whose presence matters and whose value differs from run to run.
@@ -30,13 +30,13 @@ const VARYING: [&str; 11] = [
     "duration",
 ];
 
-/// What the scene looks like now.
-pub(super) async fn picture(scene: &Scene) -> Result<Picture> {
-    let champion = scene.api::<ModelAlias>().get_opt("champion").await?;
-    let model = scene.api::<RegisteredModel>().get_opt("model").await?;
-    let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
-    let services = scene.api::<Service>().list(&ListParams::default()).await?;
-    let registered = scene.mlflow.model(&scene.model).await?;
+/// What the fixture looks like now.
+pub(super) async fn picture(fixture: &Fixture) -> Result<Picture> {
+    let champion = fixture.api::<ModelAlias>().get_opt("champion").await?;
+    let model = fixture.api::<RegisteredModel>().get_opt("model").await?;
+    let deployments = fixture.api::<Deployment>().list(&ListParams::default()).await?;
+    let services = fixture.api::<Service>().list(&ListParams::default()).await?;
+    let registered = fixture.mlflow.model(&fixture.model).await?;
     let shown = json!({
         "champion": champion.map(|champion| json!({
             "finalizers": champion.finalizers(),
@@ -55,15 +55,15 @@ pub(super) async fn picture(scene: &Scene) -> Result<Picture> {
             "tags": pairs(&model["tags"], "key", "value"),
             "description": model["description"],
         })),
-        "records": audit_writes(scene).await?,
+        "records": audit_writes(fixture).await?,
     });
-    let text = shown.to_string().replace(&scene.namespace, "the-scene");
+    let text = shown.to_string().replace(&fixture.namespace, "the-fixture");
     Ok(without_times(serde_json::from_str(&text)?))
 }
 
 /// What the tags of each version tell, and how often.
-async fn audit_writes(scene: &Scene) -> Result<Value> {
-    let versions = scene.mlflow.tags_of_versions(&scene.model).await?;
+async fn audit_writes(fixture: &Fixture) -> Result<Value> {
+    let versions = fixture.mlflow.tags_of_versions(&fixture.model).await?;
     let reported = |tags: &BTreeMap<String, String>| -> Value {
         let mut lines: Vec<(String, String)> = tags.iter().map(|(key, value)| recorded(key, value)).collect();
         lines.sort();

@@ -5,11 +5,11 @@ use kube::api::DeleteParams;
 use laurel::api::{ModelAlias, RegisteredModel};
 use serde_json::Value;
 
-use super::{Picture, Story, survives, telling::until};
-use crate::{scene::Scene, simulated::look::never_ready};
+use super::{Picture, Story, execution::until, survives};
+use crate::{fixture::Fixture, simulated::look::never_ready};
 
 /// A story of a ModelAlias.
-struct Told {
+struct Reports {
     name: &'static str,
     /// What the alias names before there is a ModelAlias.
     named: Option<&'static str>,
@@ -17,7 +17,7 @@ struct Told {
     before: &'static [&'static str],
     /// The version whose pods then never become ready.
     never_ready: Option<&'static str>,
-    begins_with: Deed,
+    begins_with: Trigger,
     /// What the picture shows at the end: pointers and values.
     leads_to: &'static [(&'static str, &'static str)],
     /// How `Ready` stands then: the status and the reason.
@@ -25,7 +25,7 @@ struct Told {
 }
 
 /// What somebody does.
-enum Deed {
+enum Trigger {
     /// Applies a spec.
     Desired(&'static str),
     /// Moves the alias in the registry.
@@ -34,31 +34,31 @@ enum Deed {
     Delete,
 }
 
-impl Story for Told {
+impl Story for Reports {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    async fn set(&self, scene: &Scene) -> Result<()> {
-        scene.registered(3).await?;
+    async fn set(&self, fixture: &Fixture) -> Result<()> {
+        fixture.registered(3).await?;
         if let Some(version) = self.named {
-            scene.move_alias(version).await?;
+            fixture.move_alias(version).await?;
         }
         for desired in self.before {
-            scene.get(desired).await?;
+            fixture.get(desired).await?;
         }
         if let Some(version) = self.never_ready {
-            never_ready(scene, version).await?;
+            never_ready(fixture, version).await?;
         }
         Ok(())
     }
 
-    async fn begin(&self, scene: &Scene) -> Result<()> {
+    async fn begin(&self, fixture: &Fixture) -> Result<()> {
         match self.begins_with {
-            Deed::Desired(desired) => scene.desired(desired).await.map(drop),
-            Deed::MoveAlias(version) => scene.move_alias(version).await,
-            Deed::Delete => {
-                let aliases = scene.api::<ModelAlias>();
+            Trigger::Desired(desired) => fixture.desired(desired).await.map(drop),
+            Trigger::MoveAlias(version) => fixture.move_alias(version).await,
+            Trigger::Delete => {
+                let aliases = fixture.api::<ModelAlias>();
                 Ok(aliases.delete("champion", &DeleteParams::default()).await.map(drop)?)
             }
         }
@@ -99,13 +99,13 @@ serving: {template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready
 ";
 
 #[test]
-fn promise_7_killed_at_every_write_of_a_first_promotion_it_comes_to_the_same_end() {
-    survives(&Told {
+fn promise_7_a_first_promotion_killed_at_any_write_ends_the_same() {
+    survives(&Reports {
         name: "first",
         named: None,
         before: &[],
         never_ready: None,
-        begins_with: Deed::Desired("{version: '1', previousAlias: previous}"),
+        begins_with: Trigger::Desired("{version: '1', previousAlias: previous}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
             ("/champion/status/version", "1"),
@@ -118,13 +118,13 @@ fn promise_7_killed_at_every_write_of_a_first_promotion_it_comes_to_the_same_end
 }
 
 #[test]
-fn promises_1_4_and_7_killed_at_every_write_of_a_promotion_it_comes_to_the_same_end() {
-    survives(&Told {
+fn promises_1_4_and_7_a_promotion_killed_at_any_write_ends_the_same() {
+    survives(&Reports {
         name: "promotion",
         named: None,
         before: &["{version: '1', previousAlias: previous}"],
         never_ready: None,
-        begins_with: Deed::Desired("{version: '2', previousAlias: previous}"),
+        begins_with: Trigger::Desired("{version: '2', previousAlias: previous}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "2"),
             ("/champion/status/version", "2"),
@@ -140,13 +140,13 @@ fn promises_1_4_and_7_killed_at_every_write_of_a_promotion_it_comes_to_the_same_
 }
 
 #[test]
-fn promises_5_and_7_killed_at_every_write_of_a_rollback_it_comes_to_the_same_end() {
-    survives(&Told {
+fn promises_5_and_7_a_rollback_killed_at_any_write_ends_the_same() {
+    survives(&Reports {
         name: "rollback",
         named: None,
         before: &["{version: '1', previousAlias: previous}", "{version: '2', previousAlias: previous}"],
         never_ready: None,
-        begins_with: Deed::Desired("{version: '1', previousAlias: previous}"),
+        begins_with: Trigger::Desired("{version: '1', previousAlias: previous}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
             ("/champion/status/version", "1"),
@@ -161,13 +161,13 @@ fn promises_5_and_7_killed_at_every_write_of_a_rollback_it_comes_to_the_same_end
 }
 
 #[test]
-fn promises_4_and_7_killed_at_every_write_of_a_failing_rollout_it_is_rejected_all_the_same() {
-    survives(&Told {
+fn promises_4_and_7_a_failing_rollout_killed_at_any_write_is_rejected_the_same() {
+    survives(&Reports {
         name: "failing",
         named: None,
         before: &["version: '1'"],
         never_ready: None,
-        begins_with: Deed::Desired(NEVER_READY),
+        begins_with: Trigger::Desired(NEVER_READY),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
             ("/champion/status/version", "1"),
@@ -183,13 +183,13 @@ fn promises_4_and_7_killed_at_every_write_of_a_failing_rollout_it_is_rejected_al
 }
 
 #[test]
-fn promises_1_and_7_killed_at_every_write_of_a_rolling_exchange_it_comes_to_the_same_end() {
-    survives(&Told {
+fn promises_1_and_7_a_rolling_exchange_killed_at_any_write_ends_the_same() {
+    survives(&Reports {
         name: "rolling",
         named: None,
         before: &["{version: '1', rollout: {strategy: Rolling}}"],
         never_ready: None,
-        begins_with: Deed::Desired("{version: '2', rollout: {strategy: Rolling}}"),
+        begins_with: Trigger::Desired("{version: '2', rollout: {strategy: Rolling}}"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "2"),
             ("/champion/status/version", "2"),
@@ -203,13 +203,13 @@ fn promises_1_and_7_killed_at_every_write_of_a_rolling_exchange_it_comes_to_the_
 }
 
 #[test]
-fn promise_7_killed_at_every_write_while_it_follows_the_registry_it_comes_to_the_same_end() {
-    survives(&Told {
+fn promise_7_a_follower_killed_at_any_write_ends_the_same() {
+    survives(&Reports {
         name: "follow",
         named: Some("1"),
         before: &["follow: {registry: {}}"],
         never_ready: None,
-        begins_with: Deed::MoveAlias("2"),
+        begins_with: Trigger::MoveAlias("2"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "2"),
             ("/champion/status/version", "2"),
@@ -224,14 +224,14 @@ fn promise_7_killed_at_every_write_while_it_follows_the_registry_it_comes_to_the
 }
 
 #[test]
-fn promises_6_and_7_killed_at_every_write_while_what_it_follows_fails_it_is_put_back_all_the_same() {
-    survives(&Told {
+fn promises_6_and_7_a_follower_of_a_failing_version_killed_at_any_write_puts_the_alias_back() {
+    survives(&Reports {
         name: "put-back",
         named: Some("1"),
         // Only what comes now is to be given up soon.
         before: &["follow: {registry: {}}", "{follow: {registry: {}}, rollout: {progressDeadline: 4s}}"],
         never_ready: Some("2"),
-        begins_with: Deed::MoveAlias("2"),
+        begins_with: Trigger::MoveAlias("2"),
         leads_to: &[
             ("/services/champion/laurel.dev~1version", "1"),
             ("/champion/status/version", "1"),
@@ -247,13 +247,13 @@ fn promises_6_and_7_killed_at_every_write_while_what_it_follows_fails_it_is_put_
 }
 
 #[test]
-fn promises_7_and_9_killed_at_every_write_of_a_deletion_nothing_is_left() {
-    survives(&Told {
+fn promises_7_and_9_a_deletion_killed_at_any_write_leaves_nothing() {
+    survives(&Reports {
         name: "deletion",
         named: None,
         before: &["{version: '1', previousAlias: previous}", "{version: '2', previousAlias: previous}"],
         never_ready: None,
-        begins_with: Deed::Delete,
+        begins_with: Trigger::Delete,
         leads_to: &[
             ("/champion", "null"),
             ("/services", "{}"),
@@ -282,20 +282,20 @@ impl Story for Model {
         self.name
     }
 
-    async fn set(&self, scene: &Scene) -> Result<()> {
+    async fn set(&self, fixture: &Fixture) -> Result<()> {
         if self.ends {
-            scene.describe_model(MODEL).await?;
-            until(scene, |picture| shows(picture, &DESCRIBED)).await?;
-            scene.mlflow.register(&scene.model).await?;
+            fixture.describe_model(MODEL).await?;
+            until(fixture, |picture| shows(picture, &DESCRIBED)).await?;
+            fixture.mlflow.register(&fixture.model).await?;
         }
         Ok(())
     }
 
-    async fn begin(&self, scene: &Scene) -> Result<()> {
+    async fn begin(&self, fixture: &Fixture) -> Result<()> {
         if !self.ends {
-            return scene.describe_model(MODEL).await;
+            return fixture.describe_model(MODEL).await;
         }
-        let models = scene.api::<RegisteredModel>();
+        let models = fixture.api::<RegisteredModel>();
         Ok(models.delete("model", &DeleteParams::default()).await.map(drop)?)
     }
 
@@ -314,11 +314,11 @@ const DESCRIBED: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn promise_7_killed_at_every_write_about_a_new_model_it_is_registered_as_described() {
+fn promise_7_a_new_model_is_registered_as_described_when_killed_at_any_write() {
     survives(&Model { name: "model", ends: false });
 }
 
 #[test]
-fn promises_7_and_9_killed_at_every_write_of_a_model_s_end_nothing_is_left() {
+fn promises_7_and_9_a_model_s_deletion_killed_at_any_write_leaves_nothing() {
     survives(&Model { name: "model-end", ends: true });
 }

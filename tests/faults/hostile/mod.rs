@@ -1,5 +1,5 @@
-//! Hostile input on a real API server and a real MLflow: objects made from the CRDs' own schemas, and names that no
-//! Kubernetes object may have. Objects that cannot be read are in `kubernetes`.
+//! Hostile input on a real API server and a real MLflow: objects made from the CRDs' own schemas, and names
+//! that no Kubernetes object may have. Objects that cannot be read are in `kubernetes`.
 //!
 //! ```text
 //! objects   hundreds of objects, right and wrong, beside a ModelAlias that is promoted as ever

@@ -20,12 +20,13 @@ use tokio::time::{Duration, Instant, sleep};
 use url::form_urlencoded;
 
 use crate::{
-    scene::{PATIENCE, Scene, play},
+    fixture::{Fixture, PATIENCE, run},
     simulated::look::selected,
     support::alias::{has, is_ready, message},
 };
 
-/// What follows the name of the scene's own model in the names of these, each a name that a person might give, or an attacker.
+/// What follows the name of the fixture's own model in the names of these, each a name that a person might
+/// give, or an attacker.
 const NAMES: [&str; 18] = [
     " model",
     "_model",
@@ -47,7 +48,7 @@ const NAMES: [&str; 18] = [
     " <b>&amp;",
 ];
 
-/// The witness of the scene watches another one.
+/// The invariants of the fixture watches another one.
 const ALIAS: &str = "live";
 
 /// As it stands in a query.
@@ -64,34 +65,32 @@ fn is_label(value: &str) -> bool {
 }
 
 #[test]
-fn promise_4_models_by_any_name_serve_side_by_side_each_with_its_own() {
-    play("names", async |scene| {
+fn promise_4_models_of_any_name_serve_side_by_side() {
+    run("names", async |fixture| {
         let long =
-            format!("{} ", "lång ".repeat(60)).chars().take(250 - scene.model.len()).collect::<String>();
-        let endings = NAMES
-            .iter()
-            .map(|exit_status| (*exit_status).to_owned())
-            .chain([long.trim_end().to_owned() + "x"]);
-        let names: Vec<String> = endings.map(|exit_status| format!("{}{exit_status}", scene.model)).collect();
+            format!("{} ", "lång ".repeat(60)).chars().take(250 - fixture.model.len()).collect::<String>();
+        let suffixes =
+            NAMES.iter().map(|suffix| (*suffix).to_owned()).chain([long.trim_end().to_owned() + "x"]);
+        let names: Vec<String> = suffixes.map(|suffix| format!("{}{suffix}", fixture.model)).collect();
         for (index, name) in names.iter().enumerate() {
-            scene.mlflow.create_model(name).await?;
-            scene.mlflow.register(name).await?;
-            scene.mlflow.register(name).await?;
-            desired(scene, index, name).await?;
+            fixture.mlflow.create_model(name).await?;
+            fixture.mlflow.register(name).await?;
+            fixture.mlflow.register(name).await?;
+            desired(fixture, index, name).await?;
         }
-        until_ready(scene, names.len(), 1).await?;
+        until_ready(fixture, names.len(), 1).await?;
         for (index, name) in names.iter().enumerate() {
-            own(scene, index, name).await?;
-            until_named(scene, name, "1").await?;
+            own(fixture, index, name).await?;
+            until_named(fixture, name, "1").await?;
         }
-        apart(scene, names.len()).await?;
+        apart(fixture, names.len()).await?;
 
         // What is done to one of a pair is not done to the other.
         let patch = json!({ "spec": { "version": "2" } });
-        scene.api::<ModelAlias>().patch("n0", &PatchParams::default(), &Patch::Merge(patch)).await?;
-        until_named(scene, &names[0], "2").await?;
+        fixture.api::<ModelAlias>().patch("n0", &PatchParams::default(), &Patch::Merge(patch)).await?;
+        until_named(fixture, &names[0], "2").await?;
         for other in &names[1..] {
-            let its = scene.mlflow.alias(&encoded(other), ALIAS).await?;
+            let its = fixture.mlflow.alias(&encoded(other), ALIAS).await?;
             ensure!(its.as_deref() == Some("1"), "@{ALIAS} of {other:?} names {its:?}");
         }
         Ok(())
@@ -99,7 +98,7 @@ fn promise_4_models_by_any_name_serve_side_by_side_each_with_its_own() {
 }
 
 /// A RegisteredModel and a ModelAlias, both called `n<index>`, for the model of this name.
-async fn desired(scene: &Scene, index: usize, name: &str) -> Result<()> {
+async fn desired(fixture: &Fixture, index: usize, name: &str) -> Result<()> {
     let object = |kind: &str, spec: Value| json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": kind, "metadata": { "name": format!("n{index}") }, "spec": spec });
     let model: RegisteredModel =
         serde_json::from_value(object("RegisteredModel", json!({ "modelName": name })))?;
@@ -113,15 +112,15 @@ async fn desired(scene: &Scene, index: usize, name: &str) -> Result<()> {
             "rollout": { "smokeTest": { "mode": "Disabled" } },
         }),
     ))?;
-    scene.api().create(&PostParams::default(), &model).await.with_context(|| format!("{name:?}"))?;
-    scene.api().create(&PostParams::default(), &alias).await?;
+    fixture.api().create(&PostParams::default(), &model).await.with_context(|| format!("{name:?}"))?;
+    fixture.api().create(&PostParams::default(), &alias).await?;
     Ok(())
 }
 
-async fn until_ready(scene: &Scene, count: usize, generation: i64) -> Result<()> {
+async fn until_ready(fixture: &Fixture, count: usize, generation: i64) -> Result<()> {
     let began = Instant::now();
     loop {
-        let aliases = scene.api::<ModelAlias>().list(&ListParams::default()).await?.items;
+        let aliases = fixture.api::<ModelAlias>().list(&ListParams::default()).await?.items;
         let waiting: Vec<_> = aliases.iter().filter(|alias| !is_ready(alias, generation)).collect();
         if aliases.len() == count && waiting.is_empty() {
             return Ok(());
@@ -133,10 +132,10 @@ async fn until_ready(scene: &Scene, count: usize, generation: i64) -> Result<()>
     }
 }
 
-async fn until_named(scene: &Scene, name: &str, version: &str) -> Result<()> {
+async fn until_named(fixture: &Fixture, name: &str, version: &str) -> Result<()> {
     let began = Instant::now();
     loop {
-        let named = scene.mlflow.alias(&encoded(name), ALIAS).await?;
+        let named = fixture.mlflow.alias(&encoded(name), ALIAS).await?;
         if named.as_deref() == Some(version) {
             return Ok(());
         }
@@ -146,9 +145,9 @@ async fn until_named(scene: &Scene, name: &str, version: &str) -> Result<()> {
 }
 
 /// The Service and the Deployment of one alias say the name as it is, and carry valid labels.
-async fn own(scene: &Scene, index: usize, name: &str) -> Result<()> {
-    let deployment: Deployment = scene.api().get(&format!("n{index}-v1")).await?;
-    let service: Service = scene.api().get(&format!("n{index}")).await?;
+async fn own(fixture: &Fixture, index: usize, name: &str) -> Result<()> {
+    let deployment: Deployment = fixture.api().get(&format!("n{index}-v1")).await?;
+    let service: Service = fixture.api().get(&format!("n{index}")).await?;
     for (labels, annotations) in
         [(deployment.labels(), deployment.annotations()), (service.labels(), service.annotations())]
     {
@@ -157,7 +156,7 @@ async fn own(scene: &Scene, index: usize, name: &str) -> Result<()> {
         ensure!(labels[labels::MODEL_ALIAS] == format!("n{index}"), "{labels:?}");
     }
     let selected = ListParams::default().labels(&format!("{}=n{index}", labels::MODEL_ALIAS));
-    let pods = scene.api::<Pod>().list(&selected).await?;
+    let pods = fixture.api::<Pod>().list(&selected).await?;
     ensure!(pods.items.len() == 1, "n{index} has {} pods", pods.items.len());
     let container = pods.items[0].spec.as_ref().context("a pod has a spec")?.containers[0].clone();
     let value = container.env.into_iter().flatten().find(|variable| variable.name == "MODEL_NAME");
@@ -168,8 +167,8 @@ async fn own(scene: &Scene, index: usize, name: &str) -> Result<()> {
 }
 
 /// No two models have the same label, though many have the same readable part.
-async fn apart(scene: &Scene, count: usize) -> Result<()> {
-    let services = scene.api::<Service>().list(&ListParams::default()).await?;
+async fn apart(fixture: &Fixture, count: usize) -> Result<()> {
+    let services = fixture.api::<Service>().list(&ListParams::default()).await?;
     let models: BTreeMap<_, _> = services
         .iter()
         .filter_map(|service| Some((service.labels().get(labels::MODEL)?.clone(), service.name_any())))
@@ -180,38 +179,39 @@ async fn apart(scene: &Scene, count: usize) -> Result<()> {
 }
 
 #[test]
-fn promise_10_a_url_that_nobody_can_connect_to_is_told_and_can_be_corrected() {
-    play("no-url", async |scene| {
-        scene.mlflow.create_model(&scene.model).await?;
-        scene.mlflow.register(&scene.model).await?;
+fn promise_10_an_unusable_url_is_reported_and_can_be_corrected() {
+    run("no-url", async |fixture| {
+        fixture.mlflow.create_model(&fixture.model).await?;
+        fixture.mlflow.register(&fixture.model).await?;
         // The API server takes it, because Go does.
-        let registry = "{apiVersion: laurel.dev/v1alpha1, kind: ModelRegistry, metadata: {name: mlflow}, spec: {mlflow: {url: ";
-        scene.apply(&format!("{registry}'http://127.0.0.1:99999'}}, pollInterval: 5s}}}}")).await?;
-        scene.describe_model("registryRef: {name: mlflow}").await?;
-        until_told(scene, "RegistryInvalid", "invalid port number").await?;
-        let change = scene.desired("version: '1'").await?;
-        scene.champion.reason(change, Reason::ModelRegistryNotFound, PATIENCE).await?;
+        let registry = "{apiVersion: laurel.dev/v1alpha1, kind: ModelRegistry, metadata: {name: mlflow}, \
+             spec: {mlflow: {url: ";
+        fixture.apply(&format!("{registry}'http://127.0.0.1:99999'}}, pollInterval: 5s}}}}")).await?;
+        fixture.describe_model("registryRef: {name: mlflow}").await?;
+        until_reported(fixture, "RegistryInvalid", "invalid port number").await?;
+        let change = fixture.desired("version: '1'").await?;
+        fixture.champion.reason(change, Reason::ModelRegistryNotFound, PATIENCE).await?;
 
-        scene.apply(&format!("{registry}'{}'}}, pollInterval: 5s}}}}", scene.registry.url())).await?;
-        until_told(scene, "Connected", "answers").await?;
-        scene.champion.ready(change, PATIENCE).await?;
+        fixture.apply(&format!("{registry}'{}'}}, pollInterval: 5s}}}}", fixture.registry.url())).await?;
+        until_reported(fixture, "Connected", "answers").await?;
+        fixture.champion.ready(change, PATIENCE).await?;
 
         // Spoilt once more: what serves goes on.
         let spoilt = Instant::now();
-        scene.apply(&format!("{registry}'http://127.0.0.1.5'}}, pollInterval: 5s}}}}")).await?;
-        until_told(scene, "RegistryInvalid", "http://127.0.0.1.5").await?;
+        fixture.apply(&format!("{registry}'http://127.0.0.1.5'}}, pollInterval: 5s}}}}")).await?;
+        until_reported(fixture, "RegistryInvalid", "http://127.0.0.1.5").await?;
         let obstructed = |alias: &ModelAlias| has(alias, Reason::ModelRegistryNotFound);
-        scene.champion.until_since(spoilt, "it is told there, too", PATIENCE, obstructed).await?;
-        ensure!(selected(scene).await? == "1", "the Service was moved");
+        fixture.champion.until_since(spoilt, "it is told there, too", PATIENCE, obstructed).await?;
+        ensure!(selected(fixture).await? == "1", "the Service was moved");
         Ok(())
     });
 }
 
 /// Waits until the ModelRegistry `mlflow` says this.
-async fn until_told(scene: &Scene, reason: &str, words: &str) -> Result<()> {
+async fn until_reported(fixture: &Fixture, reason: &str, words: &str) -> Result<()> {
     let began = Instant::now();
     loop {
-        let registry: ModelRegistry = scene.api().get("mlflow").await?;
+        let registry: ModelRegistry = fixture.api().get("mlflow").await?;
         let conditions = registry.status.clone().map(|status| status.conditions).unwrap_or_default();
         let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
         if ready.as_ref().is_some_and(|ready| ready.reason == reason && ready.message.contains(words)) {

@@ -13,7 +13,7 @@ use laurel::api::condition::Reason;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    scene::{Scene, play},
+    fixture::{Fixture, run},
     simulated::{
         hostile::{KINDS, object, resource, schemas, seed},
         look::selected,
@@ -25,42 +25,42 @@ const COUNT: usize = 360;
 /// How many requests are made at the same time.
 const SIDE_BY_SIDE: usize = 6;
 /// How soon each object that was let in has to be told of, among hundreds, on a busy machine.
-const TOLD: Duration = Duration::from_mins(1);
+const REPORTED_WITHIN: Duration = Duration::from_mins(1);
 /// How soon a promotion has to be through beside all that.
 const PROMPT: Duration = Duration::from_secs(45);
 /// Longer than a deletion waits for a registry.
 const GONE: Duration = Duration::from_secs(75);
 
 #[test]
-fn promise_10_hundreds_of_hostile_objects_are_refused_or_told_of_and_hold_nobody_up() {
-    play("hostile", async |scene| {
-        scene.registered(2).await?;
-        scene.get("version: '1'").await?;
-        let (thrown, promoted) = tokio::join!(throw(scene), promote_and_back(scene));
+fn promise_10_hundreds_of_hostile_objects_are_rejected_or_reported_and_hold_up_no_other() {
+    run("hostile", async |fixture| {
+        fixture.registered(2).await?;
+        fixture.get("version: '1'").await?;
+        let (thrown, promoted) = tokio::join!(throw(fixture), promote_and_back(fixture));
         let accepted = thrown?;
         let took = promoted?;
         println!("promotions meanwhile: {took:?}");
         ensure!(took.iter().all(|took| *took < PROMPT), "a promotion took longer than {PROMPT:?}: {took:?}");
 
-        let reported = until_all_are_told_of(scene, &accepted).await?;
+        let reported = until_all_are_told_of(fixture, &accepted).await?;
         println!("reasons: {reported:?}");
-        refused_ones_have_nothing(scene).await?;
-        ensure!(scene.operator.is_ready().await, "the operator does not answer any more");
-        let log = scene.operator.log(usize::MAX);
+        refused_ones_have_nothing(fixture).await?;
+        ensure!(fixture.operator.is_ready().await, "the operator does not answer any more");
+        let log = fixture.operator.log(usize::MAX);
         ensure!(!log.contains("panicked"), "the operator's log tells of a panic");
         ensure!(log.matches("Laurel started").count() == 1, "the operator was started again");
 
         // While all of them are there, and once they are gone.
-        scene.get("version: '2'").await?;
-        delete_all(scene).await?;
-        scene.get("version: '1'").await?;
-        ensure!(selected(scene).await? == "1", "the champion is not on version 1");
+        fixture.get("version: '2'").await?;
+        delete_all(fixture).await?;
+        fixture.get("version: '1'").await?;
+        ensure!(selected(fixture).await? == "1", "the champion is not on version 1");
         Ok(())
     });
 }
 
-fn api(scene: &Scene, kind: &str) -> Api<DynamicObject> {
-    Api::namespaced_with(scene.cluster.client.clone(), &scene.namespace, &resource(kind))
+fn api(fixture: &Fixture, kind: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(fixture.cluster.client.clone(), &fixture.namespace, &resource(kind))
 }
 
 /// What became of an object.
@@ -71,7 +71,7 @@ enum Thrown {
 }
 
 /// Creates the objects; those that the API server lets in, by kind and name.
-async fn throw(scene: &Scene) -> Result<Vec<(&'static str, String)>> {
+async fn throw(fixture: &Fixture) -> Result<Vec<(&'static str, String)>> {
     let (seed, schemas) = (seed(), schemas()?);
     let thrown = (0..COUNT).map(|index| object(seed, index, &schemas)).map(async |(kind, object)| {
         let refused = |words: &dyn ToString| Thrown::Refused(words.to_string().chars().take(100).collect());
@@ -79,7 +79,7 @@ async fn throw(scene: &Scene) -> Result<Vec<(&'static str, String)>> {
             Ok(object) => object,
             Err(error) => return Ok(refused(&error)),
         };
-        match api(scene, kind).create(&PostParams::default(), &object).await {
+        match api(fixture, kind).create(&PostParams::default(), &object).await {
             Ok(stored) => Ok(Thrown::Accepted(kind, stored.name_any())),
             Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
                 Ok(refused(&status.message.replace(&object.name_any(), "it")))
@@ -102,13 +102,13 @@ async fn throw(scene: &Scene) -> Result<Vec<(&'static str, String)>> {
 }
 
 /// Promotes and rolls back again and again meanwhile; how long each took.
-async fn promote_and_back(scene: &Scene) -> Result<Vec<Duration>> {
+async fn promote_and_back(fixture: &Fixture) -> Result<Vec<Duration>> {
     let mut took = Vec::new();
     for version in ["2", "1", "2", "1"] {
         let began = Instant::now();
-        scene.get(&format!("version: '{version}'")).await?;
+        fixture.get(&format!("version: '{version}'")).await?;
         took.push(began.elapsed());
-        ensure!(selected(scene).await? == version, "the champion is not on version {version}");
+        ensure!(selected(fixture).await? == version, "the champion is not on version {version}");
     }
     Ok(took)
 }
@@ -120,9 +120,10 @@ fn reason(object: &DynamicObject) -> Option<&str> {
     (ready["observedGeneration"].as_i64() == object.metadata.generation).then(|| ready["reason"].as_str())?
 }
 
-/// Waits until each object has a condition with a reason from the closed list and a message; how often each reason came.
+/// Waits until each object has a condition with a reason from the closed list and a message; how often each
+/// reason came.
 async fn until_all_are_told_of(
-    scene: &Scene,
+    fixture: &Fixture,
     accepted: &[(&str, String)],
 ) -> Result<BTreeMap<String, usize>> {
     let began = Instant::now();
@@ -130,7 +131,7 @@ async fn until_all_are_told_of(
         let mut reasons = BTreeMap::<String, usize>::new();
         let mut silent = Vec::new();
         for kind in KINDS {
-            let objects = api(scene, kind).list(&ListParams::default()).await?;
+            let objects = api(fixture, kind).list(&ListParams::default()).await?;
             for object in objects.iter().filter(|object| object.name_any().starts_with("hostile-")) {
                 match reason(object) {
                     Some(reason) => {
@@ -148,7 +149,7 @@ async fn until_all_are_told_of(
             return Ok(reasons);
         }
         ensure!(
-            began.elapsed() < TOLD,
+            began.elapsed() < REPORTED_WITHIN,
             "nothing is said of {} objects:\n{}",
             silent.len(),
             silent.join("\n")
@@ -168,7 +169,7 @@ const NOTHING: [Reason; 7] = [
     Reason::Suspended,
 ];
 
-async fn refused_ones_have_nothing(scene: &Scene) -> Result<()> {
+async fn refused_ones_have_nothing(fixture: &Fixture) -> Result<()> {
     let all = ListParams::default();
     let owners = |objects: Vec<Option<Vec<_>>>| -> Vec<String> {
         let owners = objects.into_iter().flatten().flatten();
@@ -177,9 +178,9 @@ async fn refused_ones_have_nothing(scene: &Scene) -> Result<()> {
             .collect()
     };
     // The aliases first: one that is let go on meanwhile may have something by the time the others are read.
-    let aliases = api(scene, "ModelAlias").list(&all).await?;
-    let services = scene.api::<Service>().list(&all).await?.items;
-    let deployments = scene.api::<Deployment>().list(&all).await?.items;
+    let aliases = api(fixture, "ModelAlias").list(&all).await?;
+    let services = fixture.api::<Service>().list(&all).await?.items;
+    let deployments = fixture.api::<Deployment>().list(&all).await?.items;
     let services = owners(services.into_iter().map(|it| it.metadata.owner_references).collect());
     let deployments = owners(deployments.into_iter().map(|it| it.metadata.owner_references).collect());
     let mut looked_at = 0;
@@ -198,10 +199,10 @@ async fn refused_ones_have_nothing(scene: &Scene) -> Result<()> {
 }
 
 /// Deletes all but the champion, its model and the default registry: all of them go, also those that serve.
-async fn delete_all(scene: &Scene) -> Result<()> {
+async fn delete_all(fixture: &Fixture) -> Result<()> {
     let stays = |name: &str| matches!(name, "champion" | "model" | "default");
     for kind in KINDS {
-        let api = api(scene, kind);
+        let api = api(fixture, kind);
         let names = api.list(&ListParams::default()).await?.items.into_iter().map(|object| object.name_any());
         let deleted = names.filter(|name| !stays(name)).map(|name| {
             let api = api.clone();
@@ -214,7 +215,7 @@ async fn delete_all(scene: &Scene) -> Result<()> {
     loop {
         let mut left = Vec::new();
         for kind in KINDS {
-            let objects = api(scene, kind).list(&ListParams::default()).await?;
+            let objects = api(fixture, kind).list(&ListParams::default()).await?;
             left.extend(objects.iter().map(ResourceExt::name_any).filter(|name| !stays(name)));
         }
         if left.is_empty() {

@@ -1,5 +1,5 @@
-//! An admission policy changes what Laurel writes, or somebody else writes the same object over and over: Laurel keeps to
-//! its fields and fights nobody.
+//! An admission policy changes what Laurel writes, or somebody else writes the same object over and over:
+//! Laurel keeps to its fields and fights nobody.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{LASTING, PATIENCE, calm, play_all, scene};
+use super::{LASTING, PATIENCE, calm, case, run_all};
 use crate::{
-    scene::Scene,
+    fixture::Fixture,
     simulated::look::{selected, until_sizes},
     wire::Exchange,
 };
 
-/// A policy on what is written in the namespace of a scene, in force until it is withdrawn.
+/// A policy on what is written in the namespace of a fixture, in force until it is withdrawn.
 struct Policy {
     policies: [Api<DynamicObject>; 2],
     name: String,
@@ -28,17 +28,17 @@ struct Policy {
 
 impl Policy {
     /// `resource` with its group is changed as the CEL expression says.
-    async fn enact(scene: &Scene, group: &str, resource: &str, expression: &str) -> Result<Self> {
+    async fn enact(fixture: &Fixture, group: &str, resource: &str, expression: &str) -> Result<Self> {
         let kinds = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
         let policies = kinds.map(|kind| {
             let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-            Api::all_with(scene.cluster.client.clone(), &ApiResource::from_gvk(&kind))
+            Api::all_with(fixture.cluster.client.clone(), &ApiResource::from_gvk(&kind))
         });
-        let policy = Self { policies, name: format!("{}.laurel.test", scene.namespace) };
+        let policy = Self { policies, name: format!("{}.laurel.test", fixture.namespace) };
         let rules = json!([{
             "apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": [resource],
         }]);
-        let ours = json!({ "matchLabels": { "kubernetes.io/metadata.name": scene.namespace } });
+        let ours = json!({ "matchLabels": { "kubernetes.io/metadata.name": fixture.namespace } });
         let specs = [
             json!({
                 "matchConstraints": { "namespaceSelector": ours, "resourceRules": rules },
@@ -84,14 +84,14 @@ impl Policy {
 }
 
 /// Waits until the policy is in force: by writes of the test's own, of an object that nobody else looks at.
-async fn in_force(scene: &Scene, probe: &str, changed: impl Fn(&Value) -> bool) -> Result<()> {
+async fn in_force(fixture: &Fixture, probe: &str, changed: impl Fn(&Value) -> bool) -> Result<()> {
     let manifest: Value = serde_yaml::from_str(probe)?;
     let kind = manifest["kind"].as_str().unwrap_or_default();
     let group = manifest["apiVersion"].as_str().unwrap_or_default();
     let (group, version) = group.split_once('/').unwrap_or(("", group));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     let api: Api<DynamicObject> =
-        Api::namespaced_with(scene.cluster.client.clone(), &scene.namespace, &resource);
+        Api::namespaced_with(fixture.cluster.client.clone(), &fixture.namespace, &resource);
     let began = Instant::now();
     loop {
         let dry = PatchParams::apply("kubectl").dry_run();
@@ -105,54 +105,55 @@ async fn in_force(scene: &Scene, probe: &str, changed: impl Fn(&Value) -> bool) 
 }
 
 /// A promotion, a rollback and rest, while everything that Laurel writes is changed.
-async fn goes_on(scene: &Scene) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
+async fn goes_on(fixture: &Fixture) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
     for version in ["1", "2", "1"] {
         let began = Instant::now();
-        scene.get(&format!("version: '{version}'")).await?;
-        ensure!(selected(scene).await? == version, "traffic is not on version {version}");
+        fixture.get(&format!("version: '{version}'")).await?;
+        ensure!(selected(fixture).await? == version, "traffic is not on version {version}");
         let writes = |exchange: &Exchange| exchange.write.is_some() && !exchange.path.contains("/status?");
-        calm(scene, began, writes)?;
+        calm(fixture, began, writes)?;
     }
-    scene.until_named("champion", Some("1")).await?;
-    until_sizes(scene, [("1", 2), ("2", 2)]).await?;
-    scene.until_quiet().await?;
-    let quiet = scene.journal.count();
-    scene.operator.restart().await?;
-    scene.until_quiet().await?;
+    fixture.until_named("champion", Some("1")).await?;
+    until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
+    fixture.until_quiet().await?;
+    let quiet = fixture.journal.count();
+    fixture.operator.restart().await?;
+    fixture.until_quiet().await?;
     ensure!(
-        scene.journal.count() == quiet,
+        fixture.journal.count() == quiet,
         "another operator wrote:\n{}",
-        scene.journal.told_since(scene.began)
+        fixture.journal.writes_since(fixture.began)
     );
     Ok(())
 }
 
 /// A policy gives every Service session affinity and an annotation.
-async fn service_policy(scene: &Scene) -> Result<()> {
+async fn service_policy(fixture: &Fixture) -> Result<()> {
     let expression = "Object{metadata: Object.metadata{annotations: {'example.org/seen': 'yes'}}, \
                       spec: Object.spec{sessionAffinity: 'ClientIP'}}";
-    let policy = Policy::enact(scene, "", "services", expression).await?;
+    let policy = Policy::enact(fixture, "", "services", expression).await?;
     policy.sweep().await?;
     let probe = "{apiVersion: v1, kind: Service, metadata: {name: probe}, spec: {ports: [{port: 80}]}}";
-    in_force(scene, probe, |service| service["spec"]["sessionAffinity"] == "ClientIP").await?;
-    let went = goes_on(scene).await;
+    in_force(fixture, probe, |service| service["spec"]["sessionAffinity"] == "ClientIP").await?;
+    let went = goes_on(fixture).await;
     policy.withdraw().await?;
     went?;
-    let service: Service = scene.api().get("champion").await?;
+    let service: Service = fixture.api().get("champion").await?;
     let affinity = service.spec.context("no spec")?.session_affinity;
     ensure!(affinity.as_deref() == Some("ClientIP"), "the policy's field was taken back");
     Ok(())
 }
 
 /// A policy rewrites every image to a mirror and adds a label, as many do.
-async fn deployment_policy(scene: &Scene) -> Result<()> {
-    let expression = "Object{metadata: Object.metadata{labels: {'example.org/team': 'risk'}}, \
-                      spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: \
-                      object.spec.template.spec.containers.map(c, Object.spec.template.spec.containers{name: c.name, \
-                      image: c.image.startsWith('mirror.example/') ? c.image : 'mirror.example/' + c.image})}}}}";
-    let policy = Policy::enact(scene, "apps", "deployments", expression).await?;
+async fn deployment_policy(fixture: &Fixture) -> Result<()> {
+    let expression = "Object{metadata: Object.metadata{labels: {'example.org/team': 'risk'}}, spec: \
+                      Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: \
+                      object.spec.template.spec.containers.map(c, Object.spec.template.spec.containers{name: \
+                      c.name, image: c.image.startsWith('mirror.example/') ? c.image : 'mirror.example/' + \
+                      c.image})}}}}";
+    let policy = Policy::enact(fixture, "apps", "deployments", expression).await?;
     let probe = "
 apiVersion: apps/v1
 kind: Deployment
@@ -164,11 +165,11 @@ spec:
     let mirrored = |deployment: &Value| {
         deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "mirror.example/a/b:1"
     };
-    in_force(scene, probe, mirrored).await?;
-    let went = goes_on(scene).await;
+    in_force(fixture, probe, mirrored).await?;
+    let went = goes_on(fixture).await;
     policy.withdraw().await?;
     went?;
-    for deployment in scene.api::<Deployment>().list(&ListParams::default()).await? {
+    for deployment in fixture.api::<Deployment>().list(&ListParams::default()).await? {
         let pod = deployment.spec.clone().and_then(|spec| spec.template.spec).context("no pod")?;
         let image = pod.containers[0].image.clone().unwrap_or_default();
         ensure!(image.starts_with("mirror.example/"), "{} runs {image}", deployment.name_any());
@@ -178,40 +179,40 @@ spec:
 }
 
 /// Another controller goes on writing the Service back to the warm version, as soon as it sees it elsewhere.
-async fn fought_over(scene: &Scene) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    scene.get("version: '1'").await?;
-    scene.get("version: '2'").await?;
-    scene.until_named("champion", Some("2")).await?;
-    let services: Api<Service> = scene.api();
+async fn fought_over(fixture: &Fixture) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    fixture.get("version: '1'").await?;
+    fixture.get("version: '2'").await?;
+    fixture.until_named("champion", Some("2")).await?;
+    let services: Api<Service> = fixture.api();
     let began = Instant::now();
     let mut writes = 0;
     while began.elapsed() < LASTING {
-        if selected(scene).await? == "2" {
+        if selected(fixture).await? == "2" {
             let theirs = json!({ "spec": { "selector": { "laurel.dev/version": "1" } } });
             let written = services.patch("champion", &PatchParams::default(), &Patch::Merge(theirs)).await?;
-            scene.audit.excuse(&written);
+            fixture.audit.excuse(&written);
             writes += 1;
         }
         sleep(Duration::from_millis(5)).await;
     }
-    let ours = calm(scene, began, |exchange| exchange.path.contains("/services/champion?"))?;
+    let ours = calm(fixture, began, |exchange| exchange.path.contains("/services/champion?"))?;
     println!("  they wrote {writes} times, Laurel {ours} times");
     // The other one has stopped.
     let over = Instant::now();
-    while selected(scene).await? != "2" {
+    while selected(fixture).await? != "2" {
         ensure!(over.elapsed() < PATIENCE, "the Service is not back on version 2");
         sleep(Duration::from_millis(50)).await;
     }
-    scene.until_quiet().await
+    fixture.until_quiet().await
 }
 
 #[test]
-fn promise_7_what_an_admission_policy_or_somebody_else_writes_is_no_reason_to_write_for_ever() {
-    play_all([
-        scene("a-service", async |scene| service_policy(scene).await),
-        scene("a-deployment", async |scene| deployment_policy(scene).await),
-        scene("a-fight", async |scene| fought_over(scene).await),
+fn promise_7_writes_of_an_admission_policy_or_another_client_cause_no_endless_writes() {
+    run_all([
+        case("a-service", async |fixture| service_policy(fixture).await),
+        case("a-deployment", async |fixture| deployment_policy(fixture).await),
+        case("a-fight", async |fixture| fought_over(fixture).await),
     ]);
 }

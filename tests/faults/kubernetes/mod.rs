@@ -1,5 +1,6 @@
-//! Faults on the cluster's side: the API server refuses, is silent or is not there, watches break or go stale, objects
-//! and nodes vanish. What serves goes on, a person is told what to do, and it goes on by itself when the fault is over.
+//! Faults on the cluster's side: the API server refuses, is silent or is not there, watches break or go
+//! stale, objects and nodes vanish. What serves goes on, a person is told what to do, and it goes on by
+//! itself when the fault is over.
 //!
 //! ```text
 //! writes      one kind of write fails for a while
@@ -37,7 +38,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    scene::{Scene, act},
+    fixture::{Fixture, run_case},
     simulated::machine::RUNTIME,
     wire::{Exchange, Server, Violation},
 };
@@ -45,38 +46,39 @@ use crate::{
 /// How long a fault lasts that is to count as lasting: longer than anything is left alone after a failure.
 pub(crate) const LASTING: Duration = Duration::from_secs(9);
 
-/// How long anything may take for which a fault is no excuse: many scenes are played at the same time, on a busy machine.
+/// How long anything may take for which a fault is no excuse: many cases are result at the same time, on a
+/// busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How soon it goes on by itself when a fault is over, on a busy machine.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(30);
 
-/// How many scenes are played at the same time.
+/// How many cases are result at the same time.
 const SIDE_BY_SIDE: usize = 12;
 
-/// A scene to be played beside others.
-pub(crate) fn scene<'a>(
+/// A fixture to be result beside others.
+pub(crate) fn case<'a>(
     name: impl Into<String>,
-    story: impl AsyncFnOnce(&Scene) -> Result<()> + 'a,
+    story: impl AsyncFnOnce(&Fixture) -> Result<()> + 'a,
 ) -> LocalBoxFuture<'a, Result<()>> {
     let name = name.into();
-    async move { act(&name, story).await }.boxed_local()
+    async move { run_case(&name, story).await }.boxed_local()
 }
 
-/// Plays scenes, several at the same time, and says of each that fails why.
-pub(crate) fn play_all<'a>(scenes: impl IntoIterator<Item = LocalBoxFuture<'a, Result<()>>>) {
-    let played = stream::iter(scenes).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>();
-    let played = RUNTIME.block_on(played);
+/// Plays cases, several at the same time, and says of each that fails why.
+pub(crate) fn run_all<'a>(cases: impl IntoIterator<Item = LocalBoxFuture<'a, Result<()>>>) {
+    let result = stream::iter(cases).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>();
+    let result = RUNTIME.block_on(result);
     let failed: Vec<String> =
-        played.into_iter().filter_map(|played| Some(format!("{:#}", played.err()?))).collect();
+        result.into_iter().filter_map(|result| Some(format!("{:#}", result.err()?))).collect();
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
 }
 
-/// No storm: of what `counted` holds for, the operator asked the API server at most twice a second since a moment, and
-/// some more in the first second. How often it did.
-pub(crate) fn calm(scene: &Scene, since: Instant, counted: impl Fn(&Exchange) -> bool) -> Result<usize> {
+/// No storm: of what `counted` holds for, the operator asked the API server at most twice a second since a
+/// moment, and some more in the first second. How often it did.
+pub(crate) fn calm(fixture: &Fixture, since: Instant, counted: impl Fn(&Exchange) -> bool) -> Result<usize> {
     const FIRST: f64 = 10.0;
-    let asked: Vec<Exchange> = scene.journal.exchanges();
+    let asked: Vec<Exchange> = fixture.journal.exchanges();
     let of_these = |exchange: &&Exchange| {
         exchange.server == Server::Kubernetes && exchange.arrived >= since && counted(exchange)
     };
@@ -89,13 +91,14 @@ pub(crate) fn calm(scene: &Scene, since: Instant, counted: impl Fn(&Exchange) ->
     Ok(asked.len())
 }
 
-/// What the API server says to somebody who lacks a right; `what` is the resource with its API group, `name` the object's.
+/// What the API server says to somebody who lacks a right; `what` is the resource with its API group, `name`
+/// the object's.
 fn forbidden(verb: &str, what: &str, name: &str) -> Violation {
     let (resource, group) = what.split_once('.').unwrap_or((what, ""));
     let name = if name.is_empty() { String::new() } else { format!(" {name:?}") };
     let message = format!(
-        "{what}{name} is forbidden: User \"system:serviceaccount:laurel-system:laurel\" cannot {verb} resource \
-         {resource:?} in API group {group:?} in the namespace \"risk\""
+        "{what}{name} is forbidden: User \"system:serviceaccount:laurel-system:laurel\" cannot {verb} \
+         resource {resource:?} in API group {group:?} in the namespace \"risk\""
     );
     Violation::kubernetes(403, "Forbidden", &message)
 }

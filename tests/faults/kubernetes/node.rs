@@ -13,26 +13,27 @@ use laurel::api::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{PATIENCE, calm, play_all, scene};
+use super::{PATIENCE, calm, case, run_all};
 use crate::{
-    scene::Scene,
+    fixture::Fixture,
     simulated::look::{selected, until_sizes},
     support::alias::{has, holds, is_ready, message, status, version},
 };
 
-/// The label and the taint of nodes that belong to one scene.
-const SCENE: &str = "kwok.laurel.test/scene";
+/// The label and the taint of nodes that belong to one fixture.
+const SCENE: &str = "kwok.laurel.test/fixture";
 
-/// Simulated nodes of one scene, which no other pod gets to. They go when this is dropped with [`Nodes::remove`], or when
-/// another run finds them left.
+/// Simulated nodes of one fixture, which no other pod gets to. They go when this is dropped with
+/// [`Nodes::remove`], or when another run finds them left.
 struct Nodes {
     api: Api<Node>,
-    scene: String,
+    fixture: String,
 }
 
 impl Nodes {
-    async fn of(scene: &Scene, names: &[&str]) -> Result<Self> {
-        let nodes = Self { api: Api::all(scene.cluster.client.clone()), scene: scene.namespace.clone() };
+    async fn of(fixture: &Fixture, names: &[&str]) -> Result<Self> {
+        let nodes =
+            Self { api: Api::all(fixture.cluster.client.clone()), fixture: fixture.namespace.clone() };
         for left in nodes.api.list_metadata(&ListParams::default().labels(SCENE)).await? {
             let run = left.labels()[SCENE].rsplit('-').next().unwrap_or_default().to_owned();
             if !std::path::Path::new("/proc").join(run).exists() {
@@ -46,7 +47,7 @@ impl Nodes {
     }
 
     fn name(&self, name: &str) -> String {
-        format!("{}-{name}", self.scene)
+        format!("{}-{name}", self.fixture)
     }
 
     async fn add(&self, name: &str) -> Result<()> {
@@ -56,9 +57,9 @@ impl Nodes {
             "metadata": {
                 "name": name,
                 "annotations": { "kwok.x-k8s.io/node": "fake" },
-                "labels": { SCENE: self.scene, "kubernetes.io/hostname": name },
+                "labels": { SCENE: self.fixture, "kubernetes.io/hostname": name },
             },
-            "spec": { "taints": [{ "key": SCENE, "value": self.scene, "effect": "NoSchedule" }] },
+            "spec": { "taints": [{ "key": SCENE, "value": self.fixture, "effect": "NoSchedule" }] },
             "status": { "capacity": room, "allocatable": room },
         }))?;
         self.api.create(&PostParams::default(), &node).await?;
@@ -72,11 +73,12 @@ impl Nodes {
         }
     }
 
-    /// The machine is gone: the node's object, and with it the pods that were there, as the cluster does it after a while.
-    async fn lose(&self, scene: &Scene, name: &str) -> Result<usize> {
+    /// The machine is gone: the node's object, and with it the pods that were there, as the cluster does it
+    /// after a while.
+    async fn lose(&self, fixture: &Fixture, name: &str) -> Result<usize> {
         let name = self.name(name);
         self.remove(&name).await?;
-        let pods = scene.api::<Pod>();
+        let pods = fixture.api::<Pod>();
         let there = pods.list(&ListParams::default().fields(&format!("spec.nodeName={name}"))).await?.items;
         for pod in &there {
             pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
@@ -86,14 +88,14 @@ impl Nodes {
 
     /// Settings whose pods run on these nodes only, not two on one where there are others.
     fn template(&self, more: &str) -> String {
-        let scene = &self.scene;
+        let fixture = &self.fixture;
         format!(
             "
 rollout: {{progressDeadline: 60s}}
 serving:
   template:
     spec:
-      nodeSelector: {{{SCENE}: {scene}}}
+      nodeSelector: {{{SCENE}: {fixture}}}
       tolerations: [{{key: {SCENE}, operator: Exists}}]
       topologySpreadConstraints:
       - maxSkew: 1
@@ -107,90 +109,92 @@ serving:
 }
 
 /// One of two nodes goes: the pod on the other one answers, and the lost one comes back there.
-async fn one_of_two(scene: &Scene, nodes: &Nodes) -> Result<()> {
-    let change = scene.get(&nodes.template("version: '1'")).await?;
-    scene.until_named("champion", Some("1")).await?;
+async fn one_of_two(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
+    let change = fixture.get(&nodes.template("version: '1'")).await?;
+    fixture.until_named("champion", Some("1")).await?;
     let began = Instant::now();
-    let taken = nodes.lose(scene, "a").await?;
+    let taken = nodes.lose(fixture, "a").await?;
     ensure!(taken == 1, "{taken} pods were on the node");
     let again = |it: &ModelAlias| is_ready(it, change.generation) && status(it).ready_replicas == Some(2);
-    scene.pods.until_since(began, "another pod", PATIENCE).await?;
-    scene.champion.until_since(began, "Ready again", PATIENCE, again).await?;
-    let ready = scene.pods.counts_since(began).iter().map(|count| count.ready).min();
+    fixture.pods.until_since(began, "another pod", PATIENCE).await?;
+    fixture.champion.until_since(began, "Ready again", PATIENCE, again).await?;
+    let ready = fixture.pods.counts_since(began).iter().map(|count| count.ready).min();
     ensure!(ready == Some(1), "at least {ready:?} pods were ready");
-    for seen in scene.champion.seen().iter().filter(|seen| seen.at >= began) {
+    for seen in fixture.champion.seen().iter().filter(|seen| seen.at >= began) {
         ensure!(holds(&seen.object, ConditionType::Serving), "it did not serve: {:?}", status(&seen.object));
     }
-    let last = status(&scene.champion.last().context("the ModelAlias is gone")?);
+    let last = status(&fixture.champion.last().context("the ModelAlias is gone")?);
     ensure!(last.rejected.is_empty() && last.history.len() == 1, "{last:?}");
-    ensure!(selected(scene).await? == "1", "traffic moved");
-    calm(scene, began, |_| true)?;
-    scene.until_quiet().await
+    ensure!(selected(fixture).await? == "1", "traffic moved");
+    calm(fixture, began, |_| true)?;
+    fixture.until_quiet().await
 }
 
-/// The only node of the version that serves goes while the version before is warm elsewhere: that one takes over at once. The
-/// version did not fail by itself, so it is not rejected, and traffic returns when the node is back.
-async fn the_only_one(scene: &Scene, nodes: &Nodes) -> Result<()> {
-    scene.get("version: '1'").await?;
-    scene.get(&nodes.template("version: '2'")).await?;
-    scene.until_named("champion", Some("2")).await?;
+/// The only node of the version that serves goes while the version before is warm elsewhere: that one takes
+/// over at once. The version did not fail by itself, so it is not rejected, and traffic returns when the node
+/// is back.
+async fn the_only_one(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
+    fixture.get("version: '1'").await?;
+    fixture.get(&nodes.template("version: '2'")).await?;
+    fixture.until_named("champion", Some("2")).await?;
     let began = Instant::now();
-    let taken = nodes.lose(scene, "a").await?;
+    let taken = nodes.lose(fixture, "a").await?;
     ensure!(taken == 2, "{taken} pods were on the node");
     let fell_back = |it: &ModelAlias| version(it) == "1" && has(it, Reason::Unschedulable);
-    let seen = scene.champion.until_since(began, "version 1 takes over", PATIENCE, fell_back).await?;
+    let seen = fixture.champion.until_since(began, "version 1 takes over", PATIENCE, fell_back).await?;
     println!("  told {:?} after the node went", seen.at - began);
     ensure!(status(&seen.object).rejected.is_empty(), "it was rejected: {}", message(&seen.object));
-    ensure!(selected(scene).await? == "1", "traffic is not on version 1");
-    scene.until_named("champion", Some("1")).await?;
-    until_sizes(scene, [("1", 2), ("2", 2)]).await?;
+    ensure!(selected(fixture).await? == "1", "traffic is not on version 1");
+    fixture.until_named("champion", Some("1")).await?;
+    until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
     let back = Instant::now();
     nodes.add("a").await?;
     let serves = |it: &ModelAlias| version(it) == "2" && holds(it, ConditionType::Ready);
-    scene.champion.until_since(back, "version 2 again, by itself", PATIENCE, serves).await?;
-    scene.until_named("champion", Some("2")).await?;
-    scene.until_quiet().await
+    fixture.champion.until_since(back, "version 2 again, by itself", PATIENCE, serves).await?;
+    fixture.until_named("champion", Some("2")).await?;
+    fixture.until_quiet().await
 }
 
-/// The same with no version that is warm: it says that no node takes its pods, and serves again when one does.
-async fn nothing_else(scene: &Scene, nodes: &Nodes) -> Result<()> {
-    let change = scene.get(&nodes.template("version: '1'")).await?;
-    scene.until_named("champion", Some("1")).await?;
+/// The same with no version that is warm: it says that no node takes its pods, and serves again when one
+/// does.
+async fn nothing_else(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
+    let change = fixture.get(&nodes.template("version: '1'")).await?;
+    fixture.until_named("champion", Some("1")).await?;
     let began = Instant::now();
-    nodes.lose(scene, "a").await?;
+    nodes.lose(fixture, "a").await?;
     let reported = |it: &ModelAlias| has(it, Reason::Unschedulable) && !holds(it, ConditionType::Serving);
     let seen =
-        scene.champion.until_since(began, "told that no node takes them", PATIENCE, reported).await?.object;
+        fixture.champion.until_since(began, "told that no node takes them", PATIENCE, reported).await?.object;
     ensure!(message(&seen).contains("make room"), "{}", message(&seen));
-    ensure!(selected(scene).await? == "1", "traffic moved");
+    ensure!(selected(fixture).await? == "1", "traffic moved");
     nodes.add("a").await?;
     let again = |it: &ModelAlias| is_ready(it, change.generation);
-    scene.champion.until_since(Instant::now(), "Ready again", PATIENCE, again).await?;
-    let last = status(&scene.champion.last().context("the ModelAlias is gone")?);
+    fixture.champion.until_since(Instant::now(), "Ready again", PATIENCE, again).await?;
+    let last = status(&fixture.champion.last().context("the ModelAlias is gone")?);
     ensure!(last.rejected.is_empty(), "the only version there is was given up: {last:?}");
-    scene.until_quiet().await
+    fixture.until_quiet().await
 }
 
 async fn with_nodes(
-    scene: &Scene,
+    fixture: &Fixture,
     names: &[&str],
-    story: impl AsyncFnOnce(&Scene, &Nodes) -> Result<()>,
+    story: impl AsyncFnOnce(&Fixture, &Nodes) -> Result<()>,
 ) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    let nodes = Nodes::of(scene, names).await?;
-    let played = story(scene, &nodes).await;
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    let nodes = Nodes::of(fixture, names).await?;
+    let result = story(fixture, &nodes).await;
     for name in names {
         nodes.remove(&nodes.name(name)).await?;
     }
-    played
+    result
 }
 
 #[test]
-fn promise_1_a_node_that_goes_takes_no_more_with_it_than_its_pods() {
-    play_all([
-        scene("o-one", async |scene| with_nodes(scene, &["a", "b"], one_of_two).await),
-        scene("o-only", async |scene| with_nodes(scene, &["a"], the_only_one).await),
-        scene("o-nothing", async |scene| with_nodes(scene, &["a"], nothing_else).await),
+fn promise_1_a_lost_node_affects_only_its_pods() {
+    run_all([
+        case("o-one", async |fixture| with_nodes(fixture, &["a", "b"], one_of_two).await),
+        case("o-only", async |fixture| with_nodes(fixture, &["a"], the_only_one).await),
+        case("o-nothing", async |fixture| with_nodes(fixture, &["a"], nothing_else).await),
     ]);
 }

@@ -1,4 +1,5 @@
-//! One right of the operator's is taken away: the condition says which, and when it is given back, it goes on by itself.
+//! One right of the operator's is taken away: the condition says which, and when it is given back, it goes on
+//! by itself.
 
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use laurel::api::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{LASTING, PATIENCE, RECOVERY, calm, expired, forbidden, play_all, scene};
+use super::{LASTING, PATIENCE, RECOVERY, calm, case, expired, forbidden, run_all};
 use crate::{
-    scene::{Scene, play},
+    fixture::{Fixture, run},
     simulated::look::{selected, until_sizes},
     support::alias::{has, holds, is_ready, message, version},
     wire::{Exchange, Rule},
@@ -90,16 +91,16 @@ fn rights() -> [Right; 5] {
     ]
 }
 
-async fn taken_away(scene: &Scene, right: Right) -> Result<()> {
+async fn taken_away(fixture: &Fixture, right: Right) -> Result<()> {
     let Right { verb, what, object, method, path, desired, serves, .. } = right;
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    scene.get("version: '1'").await?;
-    scene.until_named("champion", Some("1")).await?;
-    let placed = scene.kubernetes.place(Rule::on(method, path, forbidden(verb, what, object)));
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    fixture.get("version: '1'").await?;
+    fixture.until_named("champion", Some("1")).await?;
+    let placed = fixture.kubernetes.place(Rule::on(method, path, forbidden(verb, what, object)));
     let began = Instant::now();
-    let change = scene.desired(desired).await?;
-    let seen = scene.champion.reason(change, Reason::ApplyForbidden, PATIENCE).await?.object;
+    let change = fixture.desired(desired).await?;
+    let seen = fixture.champion.reason(change, Reason::ApplyForbidden, PATIENCE).await?.object;
     let said = message(&seen);
     let resource = what.split('.').next().unwrap_or_default();
     ensure!(
@@ -108,48 +109,48 @@ async fn taken_away(scene: &Scene, right: Right) -> Result<()> {
     );
     ensure!(said.contains(object) && said.contains("compare Laurel's role with the chart's"), "{said}");
     ensure!(holds(&seen, ConditionType::Stalled), "somebody has to do something");
-    scene.reported(Reason::ApplyForbidden).await?;
+    fixture.reported(Reason::ApplyForbidden).await?;
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
-    calm(scene, began, |_| true)?;
-    let last = scene
+    calm(fixture, began, |_| true)?;
+    let last = fixture
         .champion
         .last()
         .is_some_and(|it| has(&it, Reason::ApplyForbidden) && holds(&it, ConditionType::Serving));
     ensure!(last, "it is told no more, or nothing serves");
-    ensure!(selected(scene).await? == serves, "traffic is not on version {serves}");
-    scene.kubernetes.lift(&placed);
+    ensure!(selected(fixture).await? == serves, "traffic is not on version {serves}");
+    fixture.kubernetes.lift(&placed);
     let met = |it: &ModelAlias| is_ready(it, change.generation) && version(it) == "2";
-    scene.champion.until_since(began, "Ready with version 2", RECOVERY, met).await?;
-    ensure!(selected(scene).await? == "2", "traffic did not move");
-    scene.until_quiet().await
+    fixture.champion.until_since(began, "Ready with version 2", RECOVERY, met).await?;
+    ensure!(selected(fixture).await? == "2", "traffic did not move");
+    fixture.until_quiet().await
 }
 
 #[test]
-fn promise_10_a_right_to_write_that_is_taken_away_is_named_and_when_it_is_back_it_goes_on() {
-    let scenes = rights()
-        .into_iter()
-        .map(|right| scene(format!("x-{}", right.name), async move |scene| taken_away(scene, right).await));
-    play_all(scenes);
+fn promise_10_a_missing_write_permission_is_reported_and_work_resumes_when_it_is_granted() {
+    let cases = rights().into_iter().map(|right| {
+        case(format!("x-{}", right.name), async move |fixture| taken_away(fixture, right).await)
+    });
+    run_all(cases);
 }
 
 #[test]
-fn without_the_right_to_write_the_status_traffic_is_right_and_the_log_says_what_is_missing() {
-    play("x-status", async |scene| {
-        scene.registered(3).await?;
-        scene.get("version: '1'").await?;
-        scene.until_named("champion", Some("1")).await?;
+fn without_permission_to_write_the_status_traffic_moves_and_the_log_names_the_cause() {
+    run("x-status", async |fixture| {
+        fixture.registered(3).await?;
+        fixture.get("version: '1'").await?;
+        fixture.until_named("champion", Some("1")).await?;
         let violation = forbidden("patch", "modelaliases.laurel.dev/status", "champion");
         let placed =
-            scene.kubernetes.place(Rule::on(Method::PATCH, "/modelaliases/champion/status?", violation));
+            fixture.kubernetes.place(Rule::on(Method::PATCH, "/modelaliases/champion/status?", violation));
         let began = Instant::now();
-        let change = scene.desired("version: '2'").await?;
-        scene.audit.service_since(began, "traffic on version 2", |_| true).await?;
+        let change = fixture.desired("version: '2'").await?;
+        fixture.audit.service_since(began, "traffic on version 2", |_| true).await?;
         sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
-        calm(scene, began, |_| true)?;
-        ensure!(selected(scene).await? == "2", "traffic is not on version 2");
-        until_sizes(scene, [("1", 2), ("2", 2)]).await?;
-        ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias is ahead of the status");
-        let log = scene.operator.log(200);
+        calm(fixture, began, |_| true)?;
+        ensure!(selected(fixture).await? == "2", "traffic is not on version 2");
+        until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
+        ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias is ahead of the status");
+        let log = fixture.operator.log(200);
         ensure!(
             log.contains("not allowed to write the status of")
                 && log.contains("modelaliases.laurel.dev/status"),
@@ -157,32 +158,32 @@ fn without_the_right_to_write_the_status_traffic_is_right_and_the_log_says_what_
         );
         // Back to what is warm, also without a status.
         let back = Instant::now();
-        scene.desired("version: '1'").await?;
-        scene.audit.service_since(back, "traffic on version 1", |_| true).await?;
-        ensure!(selected(scene).await? == "1", "traffic did not go back");
-        let change = scene.desired("version: '2'").await.unwrap_or(change);
-        scene.kubernetes.lift(&placed);
-        scene.champion.ready(change, RECOVERY).await?;
-        scene.until_named("champion", Some("2")).await?;
-        scene.until_quiet().await
+        fixture.desired("version: '1'").await?;
+        fixture.audit.service_since(back, "traffic on version 1", |_| true).await?;
+        ensure!(selected(fixture).await? == "1", "traffic did not go back");
+        let change = fixture.desired("version: '2'").await.unwrap_or(change);
+        fixture.kubernetes.lift(&placed);
+        fixture.champion.ready(change, RECOVERY).await?;
+        fixture.until_named("champion", Some("2")).await?;
+        fixture.until_quiet().await
     });
 }
 
 #[test]
-fn without_the_right_to_make_events_nothing_else_changes() {
-    play("x-events", async |scene| {
-        let placed = scene.kubernetes.place(Rule::when(
+fn without_permission_to_create_events_nothing_else_changes() {
+    run("x-events", async |fixture| {
+        let placed = fixture.kubernetes.place(Rule::when(
             |exchange| exchange.path.contains("/events"),
             forbidden("create", "events.events.k8s.io", ""),
         ));
-        scene.registered(2).await?;
+        fixture.registered(2).await?;
         let began = Instant::now();
-        scene.get("version: '1'").await?;
-        scene.get("version: '2'").await?;
-        scene.until_named("champion", Some("2")).await?;
-        scene.until_quiet().await?;
-        ensure!(placed.struck() > 0, "no Event was to be made");
-        calm(scene, began, |exchange| exchange.path.contains("/events")).map(drop)
+        fixture.get("version: '1'").await?;
+        fixture.get("version: '2'").await?;
+        fixture.until_named("champion", Some("2")).await?;
+        fixture.until_quiet().await?;
+        ensure!(placed.hits() > 0, "no Event was to be made");
+        calm(fixture, began, |exchange| exchange.path.contains("/events")).map(drop)
     });
 }
 
@@ -200,28 +201,28 @@ const WATCHED: [(&str, &str, &str); 6] = [
 const NOTICED: Duration = Duration::from_secs(40);
 
 /// The right to list and to watch, or only the one to watch, is taken away while all is at rest.
-async fn blinded(scene: &Scene, what: &str, resource: &str, verb: &'static str) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    let change = scene.get("version: '1'").await?;
-    scene.until_named("champion", Some("1")).await?;
+async fn blinded(fixture: &Fixture, what: &str, resource: &str, verb: &'static str) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    let change = fixture.get("version: '1'").await?;
+    fixture.until_named("champion", Some("1")).await?;
     let part = format!("/{}?", resource.split('.').next().unwrap_or_default());
     let of_it = move |exchange: &Exchange| exchange.method == Method::GET && exchange.path.contains(&part);
     if verb == "list" {
         // A watch that goes on needs no list; one that ends with 410 does.
         let is_it = of_it.clone();
         let watch = move |exchange: &Exchange| exchange.is_watch() && is_it(exchange);
-        scene.kubernetes.place(Rule::when(watch, expired()).times(1));
+        fixture.kubernetes.place(Rule::when(watch, expired()).times(1));
     }
     let refused = move |exchange: &Exchange| of_it(exchange) && (verb == "list" || exchange.is_watch());
-    scene.kubernetes.place(Rule::when(refused, forbidden(verb, resource, "")));
+    fixture.kubernetes.place(Rule::when(refused, forbidden(verb, resource, "")));
     let began = Instant::now();
-    scene.kubernetes.drop_streams();
+    fixture.kubernetes.drop_streams();
     let reported = |it: &ModelAlias| {
         has(it, Reason::ApplyForbidden)
             && message(it).contains(&format!("Laurel is not allowed to watch {what}"))
     };
-    let seen = scene.champion.until_since(began, "told that it may not watch", NOTICED, reported).await?;
+    let seen = fixture.champion.until_since(began, "told that it may not watch", NOTICED, reported).await?;
     let noticed = seen.at.duration_since(began);
     ensure!(
         noticed > Duration::from_secs(10),
@@ -230,40 +231,40 @@ async fn blinded(scene: &Scene, what: &str, resource: &str, verb: &'static str) 
     ensure!(holds(&seen.object, ConditionType::Serving), "what serves goes on");
     let said = message(&seen.object);
     ensure!(said.contains("cannot") && said.contains("compare Laurel's role with the chart's"), "{said}");
-    let tries = calm(scene, began, |_| true)?;
-    scene.kubernetes.lift_all();
+    let tries = calm(fixture, began, |_| true)?;
+    fixture.kubernetes.lift_all();
     let over = Instant::now();
     let again = |it: &ModelAlias| is_ready(it, change.generation);
-    scene.champion.until_since(over, "Ready again", PATIENCE + RECOVERY, again).await?;
+    fixture.champion.until_since(over, "Ready again", PATIENCE + RECOVERY, again).await?;
     println!(
         "  {what} ({verb}): told after {noticed:?}, {tries} requests, recovered after {:?}",
         over.elapsed()
     );
-    scene.get("version: '2'").await?;
-    ensure!(selected(scene).await? == "2", "traffic did not move");
+    fixture.get("version: '2'").await?;
+    ensure!(selected(fixture).await? == "2", "traffic did not move");
     Ok(())
 }
 
 #[test]
-fn promise_3_a_view_that_may_not_be_refreshed_decides_nothing_and_that_is_told_also_at_rest() {
-    let scenes = WATCHED.map(|(what, resource, verb)| {
-        let story = async move |scene: &Scene| blinded(scene, what, resource, verb).await;
-        scene(format!("x-{verb}-{}", what.to_lowercase()), story)
+fn promise_3_nothing_is_decided_while_a_watch_is_denied_and_that_is_reported_even_at_rest() {
+    let cases = WATCHED.map(|(what, resource, verb)| {
+        let story = async move |fixture: &Fixture| blinded(fixture, what, resource, verb).await;
+        case(format!("x-{verb}-{}", what.to_lowercase()), story)
     });
-    play_all(scenes);
+    run_all(cases);
 }
 
 #[test]
-fn without_the_right_to_delete_deployments_an_alias_that_goes_still_goes() {
-    play("x-delete", async |scene| {
-        scene.registered(1).await?;
-        scene.get("version: '1'").await?;
-        scene.until_named("champion", Some("1")).await?;
+fn without_permission_to_delete_deployments_an_alias_can_still_be_deleted() {
+    run("x-delete", async |fixture| {
+        fixture.registered(1).await?;
+        fixture.get("version: '1'").await?;
+        fixture.until_named("champion", Some("1")).await?;
         let violation = forbidden("delete", "deployments.apps", "champion-v1");
-        scene.kubernetes.place(Rule::on(Method::DELETE, "/deployments/", violation));
-        let aliases = scene.api::<ModelAlias>();
+        fixture.kubernetes.place(Rule::on(Method::DELETE, "/deployments/", violation));
+        let aliases = fixture.api::<ModelAlias>();
         let champion = aliases.get("champion").await?;
         aliases.delete("champion", &DeleteParams::default()).await?;
-        scene.gone(&aliases, &champion, PATIENCE).await
+        fixture.gone(&aliases, &champion, PATIENCE).await
     });
 }

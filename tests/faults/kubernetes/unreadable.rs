@@ -1,5 +1,5 @@
-//! An object that this release cannot read, for instance because a later one wrote it: it is told of, it stalls no other,
-//! what it stands for goes on, and it can be deleted.
+//! An object that this release cannot read, for instance because a later one wrote it: it is told of, it
+//! stalls no other, what it stands for goes on, and it can be deleted.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use laurel::api::{ModelAlias, RegisteredModel, condition::Reason};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{PATIENCE, RECOVERY, calm, play_all, scene};
+use super::{PATIENCE, RECOVERY, calm, case, run_all};
 use crate::{
-    scene::Scene,
+    fixture::Fixture,
     simulated::look::{revisions, selected},
     support::alias::message,
     wire::{Exchange, Rule, Violation},
@@ -48,8 +48,8 @@ fn views(kind: &'static str) -> impl Fn(&Exchange) -> bool + Clone + Send + Sync
 }
 
 /// Waits for the Event about an object that cannot be read; what it says.
-async fn told_of(scene: &Scene, kind: &str, name: &str) -> Result<String> {
-    let events: Api<Event> = scene.api();
+async fn event(fixture: &Fixture, kind: &str, name: &str) -> Result<String> {
+    let events: Api<Event> = fixture.api();
     let began = Instant::now();
     loop {
         let seen = events.list(&ListParams::default()).await?.items.into_iter().find(|event| {
@@ -74,100 +74,103 @@ spec: {modelRef: {name: model}, alias: other, version: '1'}
 ";
 
 /// A serving alias cannot be read any more after a restart, or while the operator runs.
-async fn alias(scene: &Scene, change: Change, said: &str, restarts: bool) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    let desired = scene.get("version: '1'").await?;
-    scene.until_named("champion", Some("1")).await?;
-    scene.until_quiet().await?;
-    let before = revisions(scene).await?;
-    let altered = scene.kubernetes.place(Rule::when(views("/modelaliases?"), shown("champion", change)));
+async fn alias(fixture: &Fixture, change: Change, said: &str, restarts: bool) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    let desired = fixture.get("version: '1'").await?;
+    fixture.until_named("champion", Some("1")).await?;
+    fixture.until_quiet().await?;
+    let before = revisions(fixture).await?;
+    let altered = fixture.kubernetes.place(Rule::when(views("/modelaliases?"), shown("champion", change)));
     let began = Instant::now();
     if restarts {
-        scene.operator.restart().await?;
+        fixture.operator.restart().await?;
     } else {
-        scene.kubernetes.drop_streams();
+        fixture.kubernetes.drop_streams();
         altered.until_struck(1, PATIENCE).await?;
         // Something about it changes, so that it is seen.
-        scene.retry("unseen").await?;
+        fixture.retry("unseen").await?;
     }
-    let reported = told_of(scene, "ModelAlias", "champion").await?;
-    ensure!(reported.contains("Laurel cannot read this ModelAlias") && reported.contains(said), "{reported}");
+    let reported = event(fixture, "ModelAlias", "champion").await?;
+    ensure!(
+        reported.contains("Laurel cannot parse this ModelAlias") && reported.contains(said),
+        "{reported}"
+    );
     // Another one goes on.
-    scene.apply(OTHER).await?;
-    scene.until_named("other", Some("1")).await?;
-    scene.mlflow.delete_alias(&scene.model, "champion").await?;
+    fixture.apply(OTHER).await?;
+    fixture.until_named("other", Some("1")).await?;
+    fixture.mlflow.delete_alias(&fixture.model, "champion").await?;
     sleep(Duration::from_secs(6)).await; // Time itself is the subject: a poll.
-    let after = revisions(scene).await?;
+    let after = revisions(fixture).await?;
     for untouched in ["Deployment champion-v1", "Service champion"] {
         ensure!(before[untouched] == after[untouched], "the {untouched} was written");
     }
-    calm(scene, began, |exchange| !exchange.is_watch())?;
-    scene.mlflow.set_alias(&scene.model, "champion", "1").await?;
+    calm(fixture, began, |exchange| !exchange.is_watch())?;
+    fixture.mlflow.set_alias(&fixture.model, "champion", "1").await?;
 
     // Corrected.
-    scene.kubernetes.lift(&altered);
-    scene.kubernetes.drop_streams();
-    let corrected = scene.desired("version: '2'").await?;
+    fixture.kubernetes.lift(&altered);
+    fixture.kubernetes.drop_streams();
+    let corrected = fixture.desired("version: '2'").await?;
     ensure!(corrected.generation > desired.generation, "nothing was corrected");
-    scene.champion.ready(corrected, RECOVERY).await?;
-    ensure!(selected(scene).await? == "2", "traffic did not move");
+    fixture.champion.ready(corrected, RECOVERY).await?;
+    ensure!(selected(fixture).await? == "2", "traffic did not move");
     Ok(())
 }
 
 /// An alias that cannot be read is deleted: it goes, what it stands for in the registry stays.
-async fn deleted(scene: &Scene) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(1).await?;
-    scene.get("version: '1'").await?;
-    scene.until_named("champion", Some("1")).await?;
-    scene.operator.kill()?;
-    let aliases = scene.api::<ModelAlias>();
+async fn deleted(fixture: &Fixture) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(1).await?;
+    fixture.get("version: '1'").await?;
+    fixture.until_named("champion", Some("1")).await?;
+    fixture.operator.kill()?;
+    let aliases = fixture.api::<ModelAlias>();
     let champion = aliases.get("champion").await?;
     let deleted = aliases.delete("champion", &DeleteParams::default()).await?;
     ensure!(deleted.is_left(), "it went without its finalizer");
     let change: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Canary");
-    scene.kubernetes.place(Rule::when(views("/modelaliases?"), shown("champion", change)));
-    scene.operator.start().await?;
-    scene.gone(&aliases, &champion, RECOVERY).await?;
+    fixture.kubernetes.place(Rule::when(views("/modelaliases?"), shown("champion", change)));
+    fixture.operator.start().await?;
+    fixture.gone(&aliases, &champion, RECOVERY).await?;
     ensure!(
-        told_of(scene, "ModelAlias", "champion").await?.contains("it is let go"),
+        event(fixture, "ModelAlias", "champion").await?.contains("it is let go"),
         "nobody says that it was let go"
     );
-    ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias in the registry is gone");
+    ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias in the registry is gone");
     Ok(())
 }
 
 /// The RegisteredModel of a serving alias cannot be read: the alias says so, and serves on.
-async fn model(scene: &Scene) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    scene.get("version: '1'").await?;
-    scene.until_named("champion", Some("1")).await?;
+async fn model(fixture: &Fixture) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    fixture.get("version: '1'").await?;
+    fixture.until_named("champion", Some("1")).await?;
     let change: Change = |model| model["spec"]["deletionPolicy"] = json!("Archive");
-    let altered = scene.kubernetes.place(Rule::when(views("/registeredmodels?"), shown("model", change)));
-    scene.operator.restart().await?;
-    ensure!(told_of(scene, "RegisteredModel", "model").await?.contains("Archive"), "the value is not named");
-    let change = scene.desired("version: '2'").await?;
-    let refused = scene.champion.reason(change, Reason::RegisteredModelNotFound, PATIENCE).await?.object;
+    let altered = fixture.kubernetes.place(Rule::when(views("/registeredmodels?"), shown("model", change)));
+    fixture.operator.restart().await?;
+    ensure!(event(fixture, "RegisteredModel", "model").await?.contains("Archive"), "the value is not named");
+    let change = fixture.desired("version: '2'").await?;
+    let refused = fixture.champion.reason(change, Reason::RegisteredModelNotFound, PATIENCE).await?.object;
     ensure!(message(&refused).contains("cannot be read"), "{}", message(&refused));
-    ensure!(selected(scene).await? == "1", "traffic moved");
-    let models: Api<RegisteredModel> = scene.api();
+    ensure!(selected(fixture).await? == "1", "traffic moved");
+    let models: Api<RegisteredModel> = fixture.api();
     ensure!(models.get_opt("model").await?.is_some(), "it is gone");
-    scene.kubernetes.lift(&altered);
-    scene.operator.restart().await?;
-    scene.champion.ready(change, RECOVERY).await.map(drop)
+    fixture.kubernetes.lift(&altered);
+    fixture.operator.restart().await?;
+    fixture.champion.ready(change, RECOVERY).await.map(drop)
 }
 
 #[test]
-fn promise_10_an_object_that_cannot_be_read_is_told_of_stalls_no_other_and_can_be_deleted() {
+fn promise_10_an_object_that_cannot_be_parsed_is_reported_stalls_no_other_and_can_be_deleted() {
     let strategy: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Canary");
     let replicas: Change = |alias| alias["spec"]["serving"]["replicas"] = json!(-1);
-    play_all([
-        scene("u-strategy", async move |scene| alias(scene, strategy, "Canary", true).await),
-        scene("u-replicas", async move |scene| alias(scene, replicas, "-1", true).await),
-        scene("u-running", async move |scene| alias(scene, strategy, "Canary", false).await),
-        scene("u-deleted", async |scene| deleted(scene).await),
-        scene("u-model", async |scene| model(scene).await),
+    run_all([
+        case("u-strategy", async move |fixture| alias(fixture, strategy, "Canary", true).await),
+        case("u-replicas", async move |fixture| alias(fixture, replicas, "-1", true).await),
+        case("u-running", async move |fixture| alias(fixture, strategy, "Canary", false).await),
+        case("u-deleted", async |fixture| deleted(fixture).await),
+        case("u-model", async |fixture| model(fixture).await),
     ]);
 }

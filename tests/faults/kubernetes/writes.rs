@@ -10,9 +10,9 @@ use laurel::api::{
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{LASTING, PATIENCE, RECOVERY, calm, play_all, scene};
+use super::{LASTING, PATIENCE, RECOVERY, calm, case, run_all};
 use crate::{
-    scene::{Scene, play},
+    fixture::{Fixture, run},
     simulated::look::{selected, sizes, until_sizes},
     support::alias::{holds, is_ready, message, version},
     wire::{Exchange, Rule, Violation},
@@ -99,92 +99,92 @@ impl Kind {
 }
 
 /// Version 1 serves and version 2 is wished for, while one kind of write fails.
-async fn fails(scene: &Scene, kind: Kind, violation: Violation) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    scene.get("version: '1'").await?;
-    scene.until_named("champion", Some("1")).await?;
-    let placed = scene.kubernetes.place(Rule::when(move |exchange| kind.is(exchange), violation));
+async fn fails(fixture: &Fixture, kind: Kind, violation: Violation) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    fixture.get("version: '1'").await?;
+    fixture.until_named("champion", Some("1")).await?;
+    let placed = fixture.kubernetes.place(Rule::when(move |exchange| kind.is(exchange), violation));
     let began = Instant::now();
-    let change = scene.desired(kind.desired).await?;
+    let change = fixture.desired(kind.desired).await?;
     placed.until_struck(1, PATIENCE).await?;
     if let Some(reported) = kind.reported {
-        let seen = scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
+        let seen = fixture.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
         ensure!(message(&seen).contains(reported), "{}", message(&seen));
         ensure!(holds(&seen, ConditionType::Serving), "what serves goes on");
         ensure!(holds(&seen, ConditionType::Reconciling), "it is tried again");
     }
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
     if let Some(reported) = kind.reported {
-        let last = scene.champion.last().map(|last| message(&last)).unwrap_or_default();
+        let last = fixture.champion.last().map(|last| message(&last)).unwrap_or_default();
         ensure!(last.contains(reported), "it is told no more: {last}");
     }
-    let tries = calm(scene, began, |exchange| kind.is(exchange))?;
-    let asked = calm(scene, began, |exchange| !exchange.path.contains("/events"))?;
-    scene.kubernetes.lift(&placed);
+    let tries = calm(fixture, began, |exchange| kind.is(exchange))?;
+    let asked = calm(fixture, began, |exchange| !exchange.path.contains("/events"))?;
+    fixture.kubernetes.lift(&placed);
     let over = Instant::now();
     let wanted = |it: &ModelAlias| is_ready(it, change.generation) && version(it) == "2";
-    scene.champion.until_since(began, "Ready with version 2", RECOVERY, wanted).await?;
+    fixture.champion.until_since(began, "Ready with version 2", RECOVERY, wanted).await?;
     println!("  {}: {tries} tries, {asked} requests; ready after {:?}", kind.name, over.elapsed());
-    ensure!(selected(scene).await? == "2", "traffic did not move");
-    scene.until_named("champion", Some("2")).await?;
-    until_sizes(scene, [("1", kind.warm), ("2", 2)]).await?;
-    scene.until_quiet().await
+    ensure!(selected(fixture).await? == "2", "traffic did not move");
+    fixture.until_named("champion", Some("2")).await?;
+    until_sizes(fixture, [("1", kind.warm), ("2", 2)]).await?;
+    fixture.until_quiet().await
 }
 
 #[test]
-fn promise_7_a_write_that_fails_for_a_while_is_told_tried_without_haste_and_done_in_the_end() {
-    let scenes = KINDS.into_iter().flat_map(|kind| {
+fn promise_7_a_failing_write_is_reported_retried_with_backoff_and_done_eventually() {
+    let cases = KINDS.into_iter().flat_map(|kind| {
         let met = passing().into_iter().filter(move |(code, _)| kind.codes.contains(code));
         met.map(move |(code, violation)| {
-            let story = async move |scene: &Scene| fails(scene, kind, violation).await;
-            scene(format!("w-{}-{code}", kind.name), story)
+            let story = async move |fixture: &Fixture| fails(fixture, kind, violation).await;
+            case(format!("w-{}-{code}", kind.name), story)
         })
     });
-    play_all(scenes);
+    run_all(cases);
 }
 
 /// The finalizer cannot be written when an alias is new, nor when it goes.
-async fn finalizer_fails(scene: &Scene, violation: Violation) -> Result<()> {
+async fn finalizer_fails(fixture: &Fixture, violation: Violation) -> Result<()> {
     let rule = || Rule::on(Method::PATCH, "/modelaliases/champion?", violation.clone());
-    scene.operator.start().await?;
-    scene.registered(1).await?;
-    let placed = scene.kubernetes.place(rule());
+    fixture.operator.start().await?;
+    fixture.registered(1).await?;
+    let placed = fixture.kubernetes.place(rule());
     let began = Instant::now();
-    let change = scene.desired("version: '1'").await?;
-    let seen = scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
+    let change = fixture.desired("version: '1'").await?;
+    let seen = fixture.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
     ensure!(
         message(&seen).contains("set the finalizer of the ModelAlias \"champion\""),
         "{}",
         message(&seen)
     );
     sleep(LASTING.saturating_sub(began.elapsed())).await; // Time itself is the subject: a fault that lasts.
-    calm(scene, began, |_| true)?;
-    ensure!(sizes(scene).await?.is_empty(), "something runs whose alias nobody would remove");
-    scene.kubernetes.lift(&placed);
-    scene.champion.ready(change, RECOVERY).await?;
-    scene.until_named("champion", Some("1")).await?;
+    calm(fixture, began, |_| true)?;
+    ensure!(sizes(fixture).await?.is_empty(), "something runs whose alias nobody would remove");
+    fixture.kubernetes.lift(&placed);
+    fixture.champion.ready(change, RECOVERY).await?;
+    fixture.until_named("champion", Some("1")).await?;
 
-    let placed = scene.kubernetes.place(rule());
-    let aliases = scene.api::<ModelAlias>();
+    let placed = fixture.kubernetes.place(rule());
+    let aliases = fixture.api::<ModelAlias>();
     let champion = aliases.get("champion").await?;
     let began = Instant::now();
     aliases.delete("champion", &DeleteParams::default()).await?;
     sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
-    calm(scene, began, |_| true)?;
-    scene.until_named("champion", None).await?;
-    scene.kubernetes.lift(&placed);
-    scene.gone(&aliases, &champion, RECOVERY).await
+    calm(fixture, began, |_| true)?;
+    fixture.until_named("champion", None).await?;
+    fixture.kubernetes.lift(&placed);
+    fixture.gone(&aliases, &champion, RECOVERY).await
 }
 
 #[test]
-fn promise_9_a_finalizer_that_cannot_be_written_for_a_while_is_told_and_hangs_nothing() {
+fn promise_9_a_finalizer_that_cannot_be_written_is_reported_and_blocks_nothing() {
     let met = passing().into_iter().filter(|(code, _)| ["409", "503"].contains(code));
-    let scenes = met.map(|(code, violation)| {
-        let story = async move |scene: &Scene| finalizer_fails(scene, violation).await;
-        scene(format!("w-finalizer-{code}"), story)
+    let cases = met.map(|(code, violation)| {
+        let story = async move |fixture: &Fixture| finalizer_fails(fixture, violation).await;
+        case(format!("w-finalizer-{code}"), story)
     });
-    play_all(scenes);
+    run_all(cases);
 }
 
 /// The status of an alias whose wish is met.
@@ -196,47 +196,47 @@ fn says_ready(exchange: &Exchange) -> bool {
 }
 
 #[test]
-fn promise_7_the_last_status_of_a_change_is_written_also_when_it_met_a_conflict() {
-    play("w-last-status", async |scene| {
-        scene.registered(1).await?;
-        scene.get("version: '1'").await?;
-        scene.until_named("champion", Some("1")).await?;
-        scene.until_quiet().await?;
+fn promise_7_the_last_status_of_a_change_is_written_despite_a_conflict() {
+    run("w-last-status", async |fixture| {
+        fixture.registered(1).await?;
+        fixture.get("version: '1'").await?;
+        fixture.until_named("champion", Some("1")).await?;
+        fixture.until_quiet().await?;
         let conflict = Violation::kubernetes(409, "Conflict", "the object has been modified");
-        let placed = scene.kubernetes.place(Rule::when(says_ready, conflict).times(1));
+        let placed = fixture.kubernetes.place(Rule::when(says_ready, conflict).times(1));
         // Nothing happens after its last pod is ready that would begin another pass.
-        let change = scene.desired("{version: '1', serving: {replicas: 3}}").await?;
+        let change = fixture.desired("{version: '1', serving: {replicas: 3}}").await?;
         placed.until_struck(1, PATIENCE).await?;
-        scene.champion.ready(change, RECOVERY).await?;
-        scene.until_quiet().await
+        fixture.champion.ready(change, RECOVERY).await?;
+        fixture.until_quiet().await
     });
 }
 
 #[test]
-fn a_failure_that_is_put_in_other_words_each_time_is_tried_without_haste_too() {
-    play("w-other-words", async |scene| {
+fn a_failure_with_a_different_message_each_time_is_retried_with_backoff() {
+    run("w-other-words", async |fixture| {
         const MANY: usize = 400;
-        scene.registered(2).await?;
-        scene.get("version: '1'").await?;
-        scene.until_named("champion", Some("1")).await?;
+        fixture.registered(2).await?;
+        fixture.get("version: '1'").await?;
+        fixture.until_named("champion", Some("1")).await?;
         for number in 1..=MANY {
             let said = format!(
                 "failed calling webhook \"policy.example\": request {number}: context deadline exceeded"
             );
             let violation = Violation::kubernetes(500, "InternalError", &said);
-            scene
+            fixture
                 .kubernetes
                 .place(Rule::on(Method::PATCH, "/deployments/champion-v2?", violation).nth(number));
         }
         let began = Instant::now();
-        let change = scene.desired("version: '2'").await?;
-        scene.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?;
+        let change = fixture.desired("version: '2'").await?;
+        fixture.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?;
         sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
-        let tries = calm(scene, began, |exchange| exchange.path.contains("/deployments/champion-v2?"))?;
-        let reported = calm(scene, began, |exchange| exchange.path.contains("/status?"))?;
+        let tries = calm(fixture, began, |exchange| exchange.path.contains("/deployments/champion-v2?"))?;
+        let reported = calm(fixture, began, |exchange| exchange.path.contains("/status?"))?;
         println!("  {tries} tries, told {reported} times");
-        scene.kubernetes.lift_all();
-        scene.champion.ready(change, RECOVERY).await?;
-        scene.until_quiet().await
+        fixture.kubernetes.lift_all();
+        fixture.champion.ready(change, RECOVERY).await?;
+        fixture.until_quiet().await
     });
 }

@@ -1,5 +1,5 @@
-//! What comes back from the registry is no answer, or comes late: one fault after the other, each until it is told and then
-//! until everything is well again.
+//! What comes back from the registry is no answer, or comes late: one fault after the other, each until it is
+//! told and then until everything is well again.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use laurel::api::condition::{ConditionType, Reason};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Played, asked, cluster, scene, serving,
-    told::{Told, held},
-    until_recorded, untouched,
+    RunningCase, asked, case, cluster,
+    reports::{Reports, held},
+    serving, until_recorded, untouched,
 };
 use crate::{
-    scene::{Scene, TWO_POLLS},
+    fixture::{Fixture, TWO_POLLS},
     simulated::look::selected,
     wire::{Exchange, Rule, Server, Violation},
 };
@@ -46,35 +46,35 @@ fn page(status: u16, title: &str) -> Violation {
 }
 
 /// A version serves, the previous one is warm, and nothing of it changes, whatever the registry does.
-async fn walk(scene: &Scene, cases: Vec<Case>) -> Result<()> {
-    let reported = serving(scene, 2).await?;
-    scene.get("version: '2'").await?;
-    scene.until_named("champion", Some("2")).await?;
-    until_recorded(scene, "2").await?;
-    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
+async fn walk(fixture: &Fixture, cases: Vec<Case>) -> Result<()> {
+    let reported = serving(fixture, 2).await?;
+    fixture.get("version: '2'").await?;
+    fixture.until_named("champion", Some("2")).await?;
+    until_recorded(fixture, "2").await?;
+    fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
     for case in cases {
-        suffer(scene, &reported, &case).await.context(case.what)?;
-        untouched(scene, &before).await.context(case.what)?;
+        suffer(fixture, &reported, &case).await.context(case.what)?;
+        untouched(fixture, &before).await.context(case.what)?;
     }
-    scene.until_quiet().await?;
-    held(scene, began, ConditionType::Ready)?;
-    let writes = scene.journal.writes();
+    fixture.until_quiet().await?;
+    held(fixture, began, ConditionType::Ready)?;
+    let writes = fixture.journal.writes();
     let writes: Vec<_> =
         writes.iter().filter(|write| write.server == Server::Registry && write.arrived >= began).collect();
     ensure!(writes.is_empty(), "the registry was written: {writes:?}");
-    ensure!(scene.named("champion").await?.as_deref() == Some("2"), "the alias was moved");
+    ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "the alias was moved");
     Ok(())
 }
 
-async fn suffer(scene: &Scene, reported: &Told, case: &Case) -> Result<()> {
+async fn suffer(fixture: &Fixture, reported: &Reports, case: &Case) -> Result<()> {
     let began = Instant::now();
     match &case.violation {
-        Fate::Refused => scene.registry.refuse(),
-        Fate::Met(violation) => drop(scene.registry.place(Rule::always(violation.clone()))),
+        Fate::Refused => fixture.registry.refuse(),
+        Fate::Met(violation) => drop(fixture.registry.place(Rule::always(violation.clone()))),
     }
-    let url = scene.registry.url();
-    for said in reported.error(scene, began, case.reason).await? {
+    let url = fixture.registry.url();
+    for said in reported.error(fixture, began, case.reason).await? {
         ensure!(
             said.contains(case.says) && said.contains(&url),
             "no {:?} or no {url} in {said:?}",
@@ -83,17 +83,17 @@ async fn suffer(scene: &Scene, reported: &Told, case: &Case) -> Result<()> {
     }
     println!("  {}: told after {:.1} s", case.what, began.elapsed().as_secs_f64());
     let lifted = Instant::now();
-    scene.registry.lift_all();
-    scene.registry.accept().await?;
-    reported.well(scene, lifted).await?;
+    fixture.registry.lift_all();
+    fixture.registry.accept().await?;
+    reported.well(fixture, lifted).await?;
     println!("  {}: well after {:.1} s", case.what, lifted.elapsed().as_secs_f64());
     Ok(())
 }
 
-pub(super) fn scenes() -> Vec<Played> {
+pub(super) fn cases() -> Vec<RunningCase> {
     use Reason::{RegistryFailing, RegistryForbidden, RegistryUnauthorized, RegistryUnreachable};
     vec![
-        scene("reg-broken", async |scene| {
+        case("reg-broken", async |fixture| {
             let cases = vec![
                 Case {
                     what: "refused",
@@ -103,115 +103,117 @@ pub(super) fn scenes() -> Vec<Played> {
                 },
                 met("reset", Violation::Reset, RegistryUnreachable, "cannot reach"),
             ];
-            walk(scene, cases).await
+            walk(fixture, cases).await
         }),
-        scene("reg-breaks-off", async |scene| {
+        case("reg-breaks-off", async |fixture| {
             let cases = vec![
                 met("cut", Violation::CutBody(40), RegistryUnreachable, "cannot reach"),
                 met("lost", Violation::LoseAnswer, RegistryUnreachable, "cannot reach"),
             ];
-            walk(scene, cases).await
+            walk(fixture, cases).await
         }),
-        scene("reg-refuses", async |scene| {
+        case("reg-refuses", async |fixture| {
             let login = "You are not authenticated";
             let cases = vec![
                 met("500", page(500, "Internal Server Error"), RegistryFailing, "HTTP 500"),
                 met("401", page(401, login), RegistryUnauthorized, "HTTP 401"),
                 met("403", page(403, "Permission denied"), RegistryForbidden, "HTTP 403"),
             ];
-            walk(scene, cases).await
+            walk(fixture, cases).await
         }),
-        scene("reg-no-registry", async |scene| {
+        case("reg-no-registry", async |fixture| {
             let cases = vec![
                 met("a login page", page(200, "Sign in"), RegistryFailing, "check the URL"),
                 met("another server", page(404, "Not Found"), RegistryFailing, "check the URL"),
             ];
-            walk(scene, cases).await
+            walk(fixture, cases).await
         }),
-        scene("reg-hangs", async |scene| {
+        case("reg-hangs", async |fixture| {
             let late = Violation::Delay(Duration::from_secs(12));
             let cases = vec![
                 met("hang", Violation::Hang, RegistryUnreachable, "within 10s"),
                 met("too slow", late, RegistryUnreachable, "within 10s"),
             ];
-            walk(scene, cases).await
+            walk(fixture, cases).await
         }),
-        scene("reg-slow", slow),
-        scene("reg-429", rate_limited),
-        scene("reg-restless", restless),
+        case("reg-slow", slow),
+        case("reg-429", rate_limited),
+        case("reg-restless", restless),
     ]
 }
 
-/// A registry that takes its time is no trouble.
-async fn slow(scene: &Scene) -> Result<()> {
-    serving(scene, 2).await?;
-    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+/// A registry that takes four seconds for each answer delays a promotion, and no answer is thrown away.
+async fn slow(fixture: &Fixture) -> Result<()> {
+    serving(fixture, 2).await?;
+    fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     let began = Instant::now();
-    scene.registry.place(Rule::always(Violation::Delay(Duration::from_millis(1500))));
-    scene.get("version: '2'").await?;
-    scene.until_named("champion", Some("2")).await?;
-    ensure!(selected(scene).await? == "2", "traffic did not move");
-    held(scene, began, ConditionType::Serving)
+    fixture.registry.place(Rule::always(Violation::Delay(Duration::from_secs(4))));
+    fixture.get("version: '2'").await?;
+    fixture.until_named("champion", Some("2")).await?;
+    ensure!(selected(fixture).await? == "2", "traffic did not move");
+    held(fixture, began, ConditionType::Serving)
 }
 
 /// Who is asked to come back later comes back later, and goes on by itself.
-async fn rate_limited(scene: &Scene) -> Result<()> {
+async fn rate_limited(fixture: &Fixture) -> Result<()> {
     const LATER: Duration = Duration::from_secs(14);
-    let reported = serving(scene, 1).await?;
-    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
-    let busy = scene
+    let reported = serving(fixture, 1).await?;
+    fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
+    let busy = fixture
         .registry
         .place(Rule::always(Violation::status(429).header("retry-after", LATER.as_secs().to_string())));
-    let url = scene.registry.url();
-    for said in reported.error(scene, began, Reason::RegistryFailing).await? {
+    let url = fixture.registry.url();
+    for said in reported.error(fixture, began, Reason::RegistryFailing).await? {
         ensure!(said.contains("HTTP 429") && said.contains(&url), "{said:?}");
     }
-    let told_at = (Instant::now(), busy.struck());
-    sleep(Duration::from_secs(11)).await; // Time itself is the subject: two polls, but not as long as was asked for.
+    let told_at = (Instant::now(), busy.hits());
+    // Time itself is the subject: two polls, but not as long as was asked for.
+    sleep(Duration::from_secs(11)).await;
     // The registry that Laurel was installed with is polled for itself, and asked to wait for itself.
-    let more = busy.struck() - told_at.1;
+    let more = busy.hits() - told_at.1;
     ensure!(
         more <= 1,
         "asked to wait for {LATER:?}, it came back {more} times within {:?}",
         told_at.0.elapsed()
     );
     let lifted = Instant::now();
-    scene.registry.lift_all();
-    reported.well(scene, lifted).await?;
-    untouched(scene, &before).await
+    fixture.registry.lift_all();
+    reported.well(fixture, lifted).await?;
+    untouched(fixture, &before).await
 }
 
-/// A page that is different each time, as those are that carry the number of the request: the trouble is the same.
-async fn restless(scene: &Scene) -> Result<()> {
-    let reported = serving(scene, 2).await?;
-    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
-    fails_restlessly(scene, |_| true);
-    reported.error(scene, began, Reason::RegistryFailing).await?;
-    scene.until_quiet().await.context("the registry is away")?;
+/// A page that is different each time, as those are that carry the number of the request: the trouble is the
+/// same.
+async fn restless(fixture: &Fixture) -> Result<()> {
+    let reported = serving(fixture, 2).await?;
+    fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
+    fails_restlessly(fixture, |_| true);
+    reported.error(fixture, began, Reason::RegistryFailing).await?;
+    fixture.until_quiet().await.context("the registry is away")?;
     let lifted = Instant::now();
-    scene.registry.lift_all();
-    reported.well(scene, lifted).await?;
-    untouched(scene, &before).await?;
+    fixture.registry.lift_all();
+    reported.well(fixture, lifted).await?;
+    untouched(fixture, &before).await?;
 
     // The same where only a version cannot be read, and somebody waits for it.
-    fails_restlessly(scene, |asked| asked.path.contains("model-versions/"));
-    let change = scene.desired("version: '2'").await?;
-    scene.champion.reason(change, Reason::RegistryFailing, crate::scene::PATIENCE).await?;
-    let (reads, since) = (asked(scene, &hyper::Method::GET, "model-versions/"), Instant::now());
-    scene.until_quiet().await.context("a version cannot be read")?;
-    let reads = asked(scene, &hyper::Method::GET, "model-versions/") - reads;
+    fails_restlessly(fixture, |asked| asked.path.contains("model-versions/"));
+    let change = fixture.desired("version: '2'").await?;
+    fixture.champion.reason(change, Reason::RegistryFailing, crate::fixture::PATIENCE).await?;
+    let (reads, since) = (asked(fixture, &hyper::Method::GET, "model-versions/"), Instant::now());
+    fixture.until_quiet().await.context("a version cannot be read")?;
+    let reads = asked(fixture, &hyper::Method::GET, "model-versions/") - reads;
     ensure!(reads <= 20, "it asked {reads} times within {:?}", since.elapsed());
-    untouched(scene, &before).await?;
-    scene.registry.lift_all();
-    scene.champion.ready(change, crate::scene::PATIENCE).await.map(drop)
+    untouched(fixture, &before).await?;
+    fixture.registry.lift_all();
+    fixture.champion.ready(change, crate::fixture::PATIENCE).await.map(drop)
 }
 
 /// Each of these requests is answered by a page of its own.
-fn fails_restlessly(scene: &Scene, wanted: fn(&Exchange) -> bool) {
+fn fails_restlessly(fixture: &Fixture, wanted: fn(&Exchange) -> bool) {
     for number in 1..200 {
         let page = page(502, &format!("Bad Gateway: request {:016x} failed", 0x8f3a_0000 + number));
-        scene.registry.place(Rule::when(wanted, page).nth(number));
+        fixture.registry.place(Rule::when(wanted, page).nth(number));
     }
 }

@@ -1,5 +1,5 @@
-//! Times that make no sense here: MLflow's clock is wrong, or the API server's, or ours was set back. Nothing is decided by
-//! another machine's clock.
+//! Times that make no sense here: MLflow's clock is wrong, or the API server's, or ours was set back. Nothing
+//! is decided by another machine's clock.
 //!
 //! The operator's own clock is not changed in these tests, only what a decision takes for now.
 
@@ -17,22 +17,22 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Played, cluster, described, scene, serving,
-    told::{held, synced},
-    untouched,
+    RunningCase, case, cluster, described,
+    reports::{held, synced},
+    serving, untouched,
 };
 use crate::{
-    scene::{PATIENCE, Scene, TWO_POLLS},
+    fixture::{Fixture, PATIENCE, TWO_POLLS},
     simulated::look::selected,
     wire::{Exchange, Rule, Server, Violation},
 };
 
-pub(super) fn scenes() -> Vec<Played> {
+pub(super) fn cases() -> Vec<RunningCase> {
     vec![
-        scene("clock-1970", async |scene| registrys_clock(scene, 1).await),
-        scene("clock-9999", async |scene| registrys_clock(scene, 253_370_764_800_000).await),
-        scene("clock-date", date),
-        scene("clock-cluster", clusters_clock),
+        case("clock-1970", async |fixture| registrys_clock(fixture, 1).await),
+        case("clock-9999", async |fixture| registrys_clock(fixture, 253_370_764_800_000).await),
+        case("clock-date", date),
+        case("clock-cluster", clusters_clock),
     ]
 }
 
@@ -69,60 +69,62 @@ fn made_at(time: i64) -> Violation {
 }
 
 /// MLflow's clock jumps and comes back: nothing that serves is touched, promotions go on.
-async fn registrys_clock(scene: &Scene, time: i64) -> Result<()> {
-    serving(scene, 3).await?;
-    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
-    let wrong = scene.registry.place(Rule::always(made_at(time)));
+async fn registrys_clock(fixture: &Fixture, time: i64) -> Result<()> {
+    serving(fixture, 3).await?;
+    fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
+    let wrong = fixture.registry.place(Rule::always(made_at(time)));
     wrong.until_struck(4, PATIENCE).await?;
-    scene.until_quiet().await?;
-    untouched(scene, &before).await?;
-    scene.get("version: '2'").await?;
-    scene.until_named("champion", Some("2")).await?;
-    scene.registry.lift_all();
-    scene.get("version: '3'").await?;
-    scene.until_named("champion", Some("3")).await?;
-    let change = scene.get("version: '2'").await?;
-    ensure!(selected(scene).await? == "2", "traffic did not move");
-    synced(scene, change.accepted, "True", Reason::Synced).await?;
-    held(scene, began, ConditionType::Serving)
+    fixture.until_quiet().await?;
+    untouched(fixture, &before).await?;
+    fixture.get("version: '2'").await?;
+    fixture.until_named("champion", Some("2")).await?;
+    fixture.registry.lift_all();
+    fixture.get("version: '3'").await?;
+    fixture.until_named("champion", Some("3")).await?;
+    let change = fixture.get("version: '2'").await?;
+    ensure!(selected(fixture).await? == "2", "traffic did not move");
+    synced(fixture, change.accepted, "True", Reason::Synced).await?;
+    held(fixture, began, ConditionType::Serving)
 }
 
-/// The header `Date` says a century ago, and the answer is to be fresh for an hour: it is read again all the same.
-async fn date(scene: &Scene) -> Result<()> {
-    serving(scene, 1).await?;
-    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
-    let model = scene.mlflow.model(&scene.model).await?;
+/// The header `Date` says a century ago, and the answer is to be fresh for an hour: it is read again all the
+/// same.
+async fn date(fixture: &Fixture) -> Result<()> {
+    serving(fixture, 1).await?;
+    fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
+    let model = fixture.mlflow.model(&fixture.model).await?;
     let listing = Violation::json(200, &json!({ "registered_models": [model] }))
         .header("date", "Thu, 01 Jan 1926 00:00:00 GMT")
         .header("last-modified", "Fri, 01 Jan 2100 00:00:00 GMT")
         .header("cache-control", "max-age=3600");
     let is_listing = |asked: &Exchange| asked.path.contains("registered-models/search?filter=");
-    let listed = scene.registry.place(Rule::when(is_listing, listing));
+    let listed = fixture.registry.place(Rule::when(is_listing, listing));
     listed.until_struck(2, PATIENCE).await?;
-    held(scene, began, ConditionType::RegistrySynced)?;
-    untouched(scene, &before).await
+    held(fixture, began, ConditionType::RegistrySynced)?;
+    untouched(fixture, &before).await
 }
 
 /// The API server says that everything was made in the future.
-async fn clusters_clock(scene: &Scene) -> Result<()> {
-    scene.operator.terminate().await?;
-    let reported = described(scene, 1).await?;
-    scene.desired("version: '1'").await?;
+async fn clusters_clock(fixture: &Fixture) -> Result<()> {
+    fixture.operator.terminate().await?;
+    let reported = described(fixture, 1).await?;
+    fixture.desired("version: '1'").await?;
     let shown = |asked: &Exchange| asked.server == Server::Kubernetes && asked.method == Method::GET;
     let later =
         Violation::alter(|status, body| (status, timed(&body, "creationTimestamp", "2199-01-01T00:00:00Z")));
-    let shown = scene.kubernetes.place(Rule::when(shown, later));
+    let shown = fixture.kubernetes.place(Rule::when(shown, later));
     let began = Instant::now();
-    scene.operator.start().await?;
-    reported.well(scene, began).await?;
-    ensure!(shown.struck() > 0 && selected(scene).await? == "1", "it does not serve");
-    scene.until_named("champion", Some("1")).await?;
-    scene.until_quiet().await
+    fixture.operator.start().await?;
+    reported.well(fixture, began).await?;
+    ensure!(shown.hits() > 0 && selected(fixture).await? == "1", "it does not serve");
+    fixture.until_named("champion", Some("1")).await?;
+    fixture.until_quiet().await
 }
 
-/// What an operator sees whose clock was set back by a day after it had started version 2, with so many ready pods.
+/// What an operator sees whose clock was set back by a day after it had started version 2, with so many ready
+/// pods.
 fn set_back(ready: u32) -> (Observed, Timestamp) {
     let then: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
     let now = then - SignedDuration::from_hours(24);
@@ -165,7 +167,7 @@ fn set_back(ready: u32) -> (Observed, Timestamp) {
 }
 
 #[test]
-fn a_clock_that_was_set_back_holds_up_no_promotion() {
+fn a_clock_that_was_set_back_delays_no_promotion() {
     let (starting, now) = set_back(1);
     let decision = decide(&starting);
     assert!(decision.rejection.is_none(), "{decision:?}");
@@ -180,7 +182,7 @@ fn a_clock_that_was_set_back_holds_up_no_promotion() {
     let decision = decide(&started);
     let moved = decision.actions.contains(&Action::Route(Traffic::One("2".parse().unwrap())));
     assert!(moved, "{decision:?}");
-    let applied = Applied { actions: decision.actions.clone(), failure: None };
+    let applied = Applied { done: decision.actions.clone(), ..Applied::default() };
     let next = status::next(&started, &decision, &applied, &SubjectStatus::default());
     assert_eq!(next.version.map(|version| version.to_string()).as_deref(), Some("2"));
     assert!(next.history[0].duration.is_none(), "it took less than nothing: {:?}", next.history[0]);

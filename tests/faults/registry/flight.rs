@@ -1,5 +1,5 @@
-//! The fault begins in the middle of a promotion: traffic is not held up by it, the alias in the registry comes after, once,
-//! and until then it is said what is missing.
+//! The fault begins in the middle of a promotion: traffic is not held up by it, the alias in the registry
+//! comes after, once, and until then it is said what is missing.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use laurel::api::{
 };
 use tokio::time::Instant;
 
-use super::{Played, alias_writes, scene, serving, told::says};
+use super::{RunningCase, alias_writes, case, reports::says, serving};
 use crate::{
-    scene::{PATIENCE, Scene},
+    fixture::{Fixture, PATIENCE},
     simulated::look::{selected, until_sizes},
     support::alias::{status, version},
     wire::{Exchange, Outcome, Rule, Server, Violation},
 };
 
 /// The writes of the alias that reached MLflow since version 1 got it.
-fn arrived(scene: &Scene) -> usize {
-    let writes = scene.journal.writes().into_iter();
+fn arrived(fixture: &Fixture) -> usize {
+    let writes = fixture.journal.writes().into_iter();
     let is_it = |write: &Exchange| {
         write.server == Server::Registry
             && write.path.contains("registered-models/alias")
@@ -31,60 +31,61 @@ fn arrived(scene: &Scene) -> usize {
 }
 
 /// Wishes for version 2 and waits until it serves; when that was.
-async fn traffic_moves(scene: &Scene) -> Result<Instant> {
-    let change = scene.desired("version: '2'").await?;
+async fn traffic_moves(fixture: &Fixture) -> Result<Instant> {
+    let change = fixture.desired("version: '2'").await?;
     let moved =
-        scene.champion.until_since(change.accepted, "version 2", PATIENCE, |it| version(it) == "2").await?;
-    ensure!(selected(scene).await? == "2", "traffic did not move");
+        fixture.champion.until_since(change.accepted, "version 2", PATIENCE, |it| version(it) == "2").await?;
+    ensure!(selected(fixture).await? == "2", "traffic did not move");
     Ok(moved.at)
 }
 
 /// Everything comes to the end that was wished for.
-async fn arrives(scene: &Scene, since: Instant) -> Result<()> {
-    says(scene, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+async fn arrives(fixture: &Fixture, since: Instant) -> Result<()> {
+    says(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     let ready = |alias: &ModelAlias| crate::support::alias::holds(alias, ConditionType::Ready);
-    scene.champion.until_since(since, "Ready", PATIENCE, ready).await?;
-    ensure!(scene.named("champion").await?.as_deref() == Some("2"), "the alias did not move");
-    until_sizes(scene, [("1", 2), ("2", 2)]).await?;
-    scene.until_quiet().await
+    fixture.champion.until_since(since, "Ready", PATIENCE, ready).await?;
+    ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "the alias did not move");
+    until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
+    fixture.until_quiet().await
 }
 
 /// A fault of the write itself: how often it is done in the end.
-async fn while_written(scene: &Scene, violation: Violation, times: usize, done: usize) -> Result<()> {
-    serving(scene, 2).await?;
+async fn while_written(fixture: &Fixture, violation: Violation, times: usize, done: usize) -> Result<()> {
+    serving(fixture, 2).await?;
     let write = Rule::on(Method::POST, "registered-models/alias", violation);
-    let struck = scene.registry.place(write.times(times));
-    let moved = traffic_moves(scene).await?;
-    struck.until_struck(times, PATIENCE).await?;
-    arrives(scene, moved).await?;
-    ensure!(arrived(scene) == done, "the alias was set {} times", arrived(scene));
+    let cleaned = fixture.registry.place(write.times(times));
+    let moved = traffic_moves(fixture).await?;
+    cleaned.until_struck(times, PATIENCE).await?;
+    arrives(fixture, moved).await?;
+    ensure!(arrived(fixture) == done, "the alias was set {} times", arrived(fixture));
     Ok(())
 }
 
-pub(super) fn scenes() -> Vec<Played> {
+pub(super) fn cases() -> Vec<RunningCase> {
     vec![
         // The new version's Deployment was applied, and then the registry goes.
-        scene("reg-gone", async |scene| away(scene, Reason::RegistryUnreachable, None).await),
-        scene("reg-gone-hang", async |scene| {
-            away(scene, Reason::RegistryUnreachable, Some(Violation::Hang)).await
+        case("reg-gone", async |fixture| away(fixture, Reason::RegistryUnreachable, None).await),
+        case("reg-gone-hang", async |fixture| {
+            away(fixture, Reason::RegistryUnreachable, Some(Violation::Hang)).await
         }),
-        scene("reg-gone-500", async |scene| {
-            away(scene, Reason::RegistryFailing, Some(Violation::status(500))).await
+        case("reg-gone-500", async |fixture| {
+            away(fixture, Reason::RegistryFailing, Some(Violation::status(500))).await
         }),
         // The alias is being set. What was done is not done again.
-        scene("reg-lost", async |scene| while_written(scene, Violation::LoseAnswer, 1, 1).await),
-        scene("reg-no-answer", async |scene| while_written(scene, Violation::HangAnswer, 1, 1).await),
-        scene("reg-no-write", async |scene| while_written(scene, Violation::Hang, 1, 1).await),
-        scene("reg-write-500", refused),
-        scene("reg-stale", stale),
-        scene("reg-smoke", unproven),
+        case("reg-lost", async |fixture| while_written(fixture, Violation::LoseAnswer, 1, 1).await),
+        case("reg-no-answer", async |fixture| while_written(fixture, Violation::HangAnswer, 1, 1).await),
+        case("reg-no-write", async |fixture| while_written(fixture, Violation::Hang, 1, 1).await),
+        case("reg-write-500", refused),
+        case("reg-stale", stale),
+        case("reg-smoke", unproven),
     ]
 }
 
-/// The registry goes once the new version was started: it is finished all the same, and the alias follows when it is back.
-async fn away(scene: &Scene, reason: Reason, violation: Option<Violation>) -> Result<()> {
-    let reported = serving(scene, 2).await?;
-    let registry = scene.registry.clone();
+/// The registry goes once the new version was started: it is finished all the same, and the alias follows
+/// when it is back.
+async fn away(fixture: &Fixture, reason: Reason, violation: Option<Violation>) -> Result<()> {
+    let reported = serving(fixture, 2).await?;
+    let registry = fixture.registry.clone();
     let go = Violation::after(move |_| {
         let (registry, violation) = (registry.clone(), violation.clone());
         async move {
@@ -94,89 +95,90 @@ async fn away(scene: &Scene, reason: Reason, violation: Option<Violation>) -> Re
             }
         }
     });
-    let applied = scene.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2", go).times(1));
+    let applied = fixture.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2", go).times(1));
     let began = Instant::now();
-    traffic_moves(scene).await?;
-    ensure!(applied.struck() == 1, "the fault did not begin");
+    traffic_moves(fixture).await?;
+    ensure!(applied.hits() == 1, "the fault did not begin");
     reported.registry(began, "False", reason).await?;
-    let said = says(scene, began, ConditionType::RegistrySynced, "Unknown", reason).await?;
-    ensure!(said.contains(&scene.registry.url()), "{said:?}");
-    let said = says(scene, began, ConditionType::Ready, "False", reason).await?;
-    ensure!(said.contains(&scene.registry.url()), "{said:?}");
-    ensure!(scene.named("champion").await?.as_deref() == Some("1"), "who moved the alias?");
+    let said = says(fixture, began, ConditionType::RegistrySynced, "Unknown", reason).await?;
+    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    let said = says(fixture, began, ConditionType::Ready, "False", reason).await?;
+    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "who moved the alias?");
     let lifted = Instant::now();
-    scene.registry.lift_all();
-    scene.registry.accept().await?;
-    arrives(scene, lifted).await?;
+    fixture.registry.lift_all();
+    fixture.registry.accept().await?;
+    arrives(fixture, lifted).await?;
     reported.registry(lifted, "True", Reason::Connected).await.map(drop)
 }
 
 /// While every write is refused, it is tried less and less often, and told; nothing else waits for it.
-async fn refused(scene: &Scene) -> Result<()> {
-    serving(scene, 2).await?;
+async fn refused(fixture: &Fixture) -> Result<()> {
+    serving(fixture, 2).await?;
     let failing =
         Violation::json(500, &serde_json::json!({"error_code": "INTERNAL_ERROR", "message": "disk full"}));
-    let failing = scene.registry.place(Rule::on(Method::POST, "registered-models/alias", failing));
-    let moved = traffic_moves(scene).await?;
-    let said = says(scene, moved, ConditionType::Ready, "False", Reason::RegistryFailing).await?;
-    ensure!(said.contains("disk full") && said.contains(&scene.registry.url()), "{said:?}");
-    says(scene, moved, ConditionType::RegistrySynced, "False", Reason::RegistryPending).await?;
+    let failing = fixture.registry.place(Rule::on(Method::POST, "registered-models/alias", failing));
+    let moved = traffic_moves(fixture).await?;
+    let said = says(fixture, moved, ConditionType::Ready, "False", Reason::RegistryFailing).await?;
+    ensure!(said.contains("disk full") && said.contains(&fixture.registry.url()), "{said:?}");
+    says(fixture, moved, ConditionType::RegistrySynced, "False", Reason::RegistryPending).await?;
     failing.until_struck(2, PATIENCE).await?;
-    ensure!(scene.named("champion").await?.as_deref() == Some("1"), "who moved the alias?");
+    ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "who moved the alias?");
     let lifted = Instant::now();
-    scene.registry.lift_all();
-    arrives(scene, lifted).await?;
-    let tried = failing.struck();
+    fixture.registry.lift_all();
+    arrives(fixture, lifted).await?;
+    let tried = failing.hits();
     ensure!(tried <= 4, "it was tried {tried} times");
     Ok(())
 }
 
-/// A write whose answer was lost is settled once the alias is seen to agree: what is written later does not speak of it.
-async fn stale(scene: &Scene) -> Result<()> {
-    serving(scene, 3).await?;
-    scene.registry.place(Rule::on(Method::POST, "registered-models/alias", Violation::LoseAnswer).times(1));
-    let moved = traffic_moves(scene).await?;
-    arrives(scene, moved).await?;
-    let tries = alias_writes(scene);
-    let change = scene.get("version: '3'").await?;
-    let troubled = scene.champion.seen().into_iter().find(|seen| {
+/// A write whose answer was lost is settled once the alias is seen to agree: what is written later does not
+/// speak of it.
+async fn stale(fixture: &Fixture) -> Result<()> {
+    serving(fixture, 3).await?;
+    fixture.registry.place(Rule::on(Method::POST, "registered-models/alias", Violation::LoseAnswer).times(1));
+    let moved = traffic_moves(fixture).await?;
+    arrives(fixture, moved).await?;
+    let tries = alias_writes(fixture);
+    let change = fixture.get("version: '3'").await?;
+    let troubled = fixture.champion.seen().into_iter().find(|seen| {
         seen.at >= change.accepted && crate::support::alias::has(&seen.object, Reason::RegistryUnreachable)
     });
     ensure!(troubled.is_none(), "an old failure was told again: {troubled:?}");
-    ensure!(alias_writes(scene) == tries + 1, "the alias was set {} times", alias_writes(scene) - tries);
-    scene.until_named("champion", Some("3")).await.context("the next promotion")
+    ensure!(alias_writes(fixture) == tries + 1, "the alias was set {} times", alias_writes(fixture) - tries);
+    fixture.until_named("champion", Some("3")).await.context("the next promotion")
 }
 
-/// The input example of a version is in the registry, too: while that is away, nothing is known of it, and the version is not
-/// rejected for it.
-async fn unproven(scene: &Scene) -> Result<()> {
+/// The input example of a version is in the registry, too: while that is away, nothing is known of it, and
+/// the version is not rejected for it.
+async fn unproven(fixture: &Fixture) -> Result<()> {
     const LONGER_THAN_TRIED: Duration = Duration::from_secs(36);
     let spec =
         |version: u8| format!("{{version: '{version}', rollout: {{smokeTest: {{mode: InputExample}}}}}}");
-    scene.mlflow.create_model(&scene.model).await?;
+    fixture.mlflow.create_model(&fixture.model).await?;
     // Neither has an example, and the registry says so itself.
-    scene.mlflow.register_logged(&scene.model).await?;
-    scene.mlflow.register_logged(&scene.model).await?;
-    scene.describe_model("").await?;
-    scene.get(&spec(1)).await?;
-    let registry = scene.registry.clone();
+    fixture.mlflow.register_logged(&fixture.model).await?;
+    fixture.mlflow.register_logged(&fixture.model).await?;
+    fixture.describe_model("").await?;
+    fixture.get(&spec(1)).await?;
+    let registry = fixture.registry.clone();
     let go = Violation::after(move |_| {
         let registry = registry.clone();
         async move { registry.refuse() }
     });
-    scene.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2", go).times(1));
-    let change = scene.desired(&spec(2)).await?;
-    scene.champion.reason(change, Reason::SmokeTesting, PATIENCE).await?;
+    fixture.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2", go).times(1));
+    let change = fixture.desired(&spec(2)).await?;
+    fixture.champion.reason(change, Reason::SmokeTesting, PATIENCE).await?;
     tokio::time::sleep(LONGER_THAN_TRIED).await; // Time itself is the subject.
-    let last = scene.champion.last().context("it is there")?;
+    let last = fixture.champion.last().context("it is there")?;
     ensure!(
         status(&last).rejected.is_empty(),
         "version 2 was rejected for an example that could not be read"
     );
-    until_sizes(scene, [("1", 2), ("2", 2)]).await?;
-    ensure!(selected(scene).await? == "1", "traffic moved to a version that is not proven");
-    scene.registry.accept().await?;
-    scene.champion.ready(change, PATIENCE).await?;
-    ensure!(selected(scene).await? == "2", "traffic did not move");
-    scene.until_named("champion", Some("2")).await
+    until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
+    ensure!(selected(fixture).await? == "1", "traffic moved to a version that is not proven");
+    fixture.registry.accept().await?;
+    fixture.champion.ready(change, PATIENCE).await?;
+    ensure!(selected(fixture).await? == "2", "traffic did not move");
+    fixture.until_named("champion", Some("2")).await
 }

@@ -10,12 +10,12 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    Played, ROOM, alias_writes, cluster, described, scene,
-    told::{Told, says, synced},
+    ROOM, RunningCase, alias_writes, case, cluster, described,
+    reports::{Reports, says, synced},
     untouched,
 };
 use crate::{
-    scene::{PATIENCE, Scene},
+    fixture::{Fixture, PATIENCE},
     simulated::look::{selected, until_sizes},
     support::alias::{has, is_ready, version},
     wire::{Rule, Violation},
@@ -24,145 +24,149 @@ use crate::{
 const FOLLOW: &str = "follow: {registry: {}}";
 
 /// The ModelAlias follows the alias, which names version 1.
-async fn following(scene: &Scene, spec: &str, count: usize) -> Result<Told> {
+async fn following(fixture: &Fixture, spec: &str, count: usize) -> Result<Reports> {
     let _room = ROOM.acquire().await?;
-    let reported = described(scene, count).await?;
-    scene.mlflow.set_alias(&scene.model, "champion", "1").await?;
-    scene.get(spec).await?;
+    let reported = described(fixture, count).await?;
+    fixture.mlflow.set_alias(&fixture.model, "champion", "1").await?;
+    fixture.get(spec).await?;
     Ok(reported)
 }
 
-async fn follows(scene: &Scene, since: Instant, wanted: &str) -> Result<()> {
+async fn follows(fixture: &Fixture, since: Instant, wanted: &str) -> Result<()> {
     let it = |alias: &ModelAlias| is_ready(alias, 1) && version(alias) == wanted;
-    scene.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await?;
-    ensure!(selected(scene).await? == wanted, "traffic is elsewhere");
-    scene.until_quiet().await
+    fixture.champion.until_since(since, &format!("Ready with version {wanted}"), PATIENCE, it).await?;
+    ensure!(selected(fixture).await? == wanted, "traffic is elsewhere");
+    fixture.until_quiet().await
 }
 
-pub(super) fn scenes() -> Vec<Played> {
+pub(super) fn cases() -> Vec<RunningCase> {
     vec![
-        scene("reg-f-refused", async |scene| unread(scene, None, Reason::RegistryUnreachable).await),
-        scene("reg-f-hang", async |scene| {
-            unread(scene, Some(Violation::Hang), Reason::RegistryUnreachable).await
+        case("reg-f-refused", async |fixture| unread(fixture, None, Reason::RegistryUnreachable).await),
+        case("reg-f-hang", async |fixture| {
+            unread(fixture, Some(Violation::Hang), Reason::RegistryUnreachable).await
         }),
-        scene("reg-f-403", async |scene| {
+        case("reg-f-403", async |fixture| {
             let forbidden = json!({"error_code": "PERMISSION_DENIED", "message": "Permission denied"});
-            unread(scene, Some(Violation::json(403, &forbidden)), Reason::RegistryForbidden).await
+            unread(fixture, Some(Violation::json(403, &forbidden)), Reason::RegistryForbidden).await
         }),
-        scene("reg-f-flight", in_flight),
-        scene("reg-f-alias", alias_deleted),
-        scene("reg-f-report", alias_deleted_and_reported),
-        scene("reg-f-version", version_deleted),
-        scene("reg-f-unread", async |scene| {
-            version_unread(scene, Violation::Hang, Reason::RegistryUnreachable).await
+        case("reg-f-flight", in_flight),
+        case("reg-f-alias", alias_deleted),
+        case("reg-f-report", alias_deleted_and_reported),
+        case("reg-f-version", version_deleted),
+        case("reg-f-unread", async |fixture| {
+            version_unread(fixture, Violation::Hang, Reason::RegistryUnreachable).await
         }),
-        scene("reg-f-forbidden", async |scene| {
+        case("reg-f-forbidden", async |fixture| {
             let forbidden = json!({"error_code": "PERMISSION_DENIED", "message": "Permission denied"});
-            version_unread(scene, Violation::json(403, &forbidden), Reason::RegistryForbidden).await
+            version_unread(fixture, Violation::json(403, &forbidden), Reason::RegistryForbidden).await
         }),
     ]
 }
 
 /// The alias is moved while the registry cannot be read: it is followed once it can.
-async fn unread(scene: &Scene, violation: Option<Violation>, reason: Reason) -> Result<()> {
-    let reported = following(scene, FOLLOW, 2).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
+async fn unread(fixture: &Fixture, violation: Option<Violation>, reason: Reason) -> Result<()> {
+    let reported = following(fixture, FOLLOW, 2).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
     match violation {
-        Some(violation) => drop(scene.registry.place(Rule::always(violation))),
-        None => scene.registry.refuse(),
+        Some(violation) => drop(fixture.registry.place(Rule::always(violation))),
+        None => fixture.registry.refuse(),
     }
-    reported.error(scene, began, reason).await?;
-    scene.mlflow.set_alias(&scene.model, "champion", "2").await?;
-    scene.until_quiet().await?;
-    untouched(scene, &before).await?;
+    reported.error(fixture, began, reason).await?;
+    fixture.mlflow.set_alias(&fixture.model, "champion", "2").await?;
+    fixture.until_quiet().await?;
+    untouched(fixture, &before).await?;
     let lifted = Instant::now();
-    scene.registry.lift_all();
-    scene.registry.accept().await?;
-    follows(scene, lifted, "2").await?;
-    ensure!(scene.named("champion").await?.as_deref() == Some("2"), "the alias was moved");
-    reported.well(scene, lifted).await
+    fixture.registry.lift_all();
+    fixture.registry.accept().await?;
+    follows(fixture, lifted, "2").await?;
+    ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "the alias was moved");
+    reported.well(fixture, lifted).await
 }
 
 /// The registry goes in the middle of what the alias asked for: it is finished.
-async fn in_flight(scene: &Scene) -> Result<()> {
-    following(scene, FOLLOW, 2).await?;
-    let registry = scene.registry.clone();
+async fn in_flight(fixture: &Fixture) -> Result<()> {
+    following(fixture, FOLLOW, 2).await?;
+    let registry = fixture.registry.clone();
     let go = Violation::after(move |_| {
         let registry = registry.clone();
         async move { registry.refuse() }
     });
-    let went = scene.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2", go).times(1));
+    let went = fixture.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2", go).times(1));
     let began = Instant::now();
-    scene.mlflow.set_alias(&scene.model, "champion", "2").await?;
-    scene.champion.until_since(began, "version 2", PATIENCE, |it| version(it) == "2").await?;
-    ensure!(went.struck() == 1 && selected(scene).await? == "2", "traffic did not move");
-    synced(scene, began, "Unknown", Reason::RegistryUnreachable).await?;
+    fixture.mlflow.set_alias(&fixture.model, "champion", "2").await?;
+    fixture.champion.until_since(began, "version 2", PATIENCE, |it| version(it) == "2").await?;
+    ensure!(went.hits() == 1 && selected(fixture).await? == "2", "traffic did not move");
+    synced(fixture, began, "Unknown", Reason::RegistryUnreachable).await?;
     let lifted = Instant::now();
-    scene.registry.accept().await?;
-    follows(scene, lifted, "2").await?;
-    until_sizes(scene, [("1", 2), ("2", 2)]).await
+    fixture.registry.accept().await?;
+    follows(fixture, lifted, "2").await?;
+    until_sizes(fixture, [("1", 2), ("2", 2)]).await
 }
 
 /// Without the alias there is no wish: what serves goes on, and gets the alias back.
-async fn alias_deleted(scene: &Scene) -> Result<()> {
-    following(scene, FOLLOW, 1).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
-    scene.mlflow.delete_alias(&scene.model, "champion").await?;
-    scene.until_named("champion", Some("1")).await?;
-    synced(scene, began, "True", Reason::Synced).await?;
-    follows(scene, began, "1").await?;
-    untouched(scene, &before).await
+async fn alias_deleted(fixture: &Fixture) -> Result<()> {
+    following(fixture, FOLLOW, 1).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
+    fixture.mlflow.delete_alias(&fixture.model, "champion").await?;
+    fixture.until_named("champion", Some("1")).await?;
+    synced(fixture, began, "True", Reason::Synced).await?;
+    follows(fixture, began, "1").await?;
+    untouched(fixture, &before).await
 }
 
 /// The same where Laurel is not to write it.
-async fn alias_deleted_and_reported(scene: &Scene) -> Result<()> {
-    following(scene, &format!("{{{FOLLOW}, drift: Report}}"), 1).await?;
-    let (before, writes, began) = (cluster(scene).await?, alias_writes(scene), Instant::now());
-    scene.mlflow.delete_alias(&scene.model, "champion").await?;
-    let said = says(scene, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
+async fn alias_deleted_and_reported(fixture: &Fixture) -> Result<()> {
+    following(fixture, &format!("{{{FOLLOW}, drift: Report}}"), 1).await?;
+    let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
+    fixture.mlflow.delete_alias(&fixture.model, "champion").await?;
+    let said = says(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
     ensure!(said.contains("set it there on the version to serve"), "{said:?}");
-    synced(scene, began, "False", Reason::AliasDrifted).await?;
-    scene.until_quiet().await?;
-    ensure!(alias_writes(scene) == writes, "the alias was set");
-    untouched(scene, &before).await?;
+    synced(fixture, began, "False", Reason::AliasDrifted).await?;
+    fixture.until_quiet().await?;
+    ensure!(alias_writes(fixture) == writes, "the alias was set");
+    untouched(fixture, &before).await?;
     let set = Instant::now();
-    scene.mlflow.set_alias(&scene.model, "champion", "1").await?;
-    follows(scene, set, "1").await?;
-    untouched(scene, &before).await
+    fixture.mlflow.set_alias(&fixture.model, "champion", "1").await?;
+    follows(fixture, set, "1").await?;
+    untouched(fixture, &before).await
 }
 
-/// A version that is deleted takes its alias with it: it goes on serving, until the alias is set on another one.
-async fn version_deleted(scene: &Scene) -> Result<()> {
-    following(scene, FOLLOW, 2).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
-    scene.mlflow.delete_version(&scene.model, "1").await?;
-    says(scene, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
-    let said = synced(scene, began, "False", Reason::VersionNotFound).await?;
+/// A version that is deleted takes its alias with it: it goes on serving, until the alias is set on another
+/// one.
+async fn version_deleted(fixture: &Fixture) -> Result<()> {
+    following(fixture, FOLLOW, 2).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
+    fixture.mlflow.delete_version(&fixture.model, "1").await?;
+    says(fixture, began, ConditionType::Ready, "False", Reason::AliasNotFound).await?;
+    let said = synced(fixture, began, "False", Reason::VersionNotFound).await?;
     ensure!(said.contains("version 1 serves, but does not exist"), "{said:?}");
-    scene.until_quiet().await?;
-    untouched(scene, &before).await?;
+    fixture.until_quiet().await?;
+    untouched(fixture, &before).await?;
     let set = Instant::now();
-    scene.mlflow.set_alias(&scene.model, "champion", "2").await?;
-    follows(scene, set, "2").await
+    fixture.mlflow.set_alias(&fixture.model, "champion", "2").await?;
+    follows(fixture, set, "2").await
 }
 
 /// The alias names a version that cannot be read: traffic stays, and it is looked at again.
-async fn version_unread(scene: &Scene, violation: Violation, reason: Reason) -> Result<()> {
-    following(scene, FOLLOW, 2).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
-    scene.registry.place(Rule::on(Method::GET, "model-versions/get?", violation));
-    scene.mlflow.set_alias(&scene.model, "champion", "2").await?;
-    let said = says(scene, began, ConditionType::Ready, "False", reason).await?;
-    ensure!(said.contains(&scene.registry.url()), "{said:?}");
-    untouched(scene, &before).await?;
+async fn version_unread(fixture: &Fixture, violation: Violation, reason: Reason) -> Result<()> {
+    following(fixture, FOLLOW, 2).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
+    fixture.registry.place(Rule::on(Method::GET, "model-versions/get?", violation));
+    fixture.mlflow.set_alias(&fixture.model, "champion", "2").await?;
+    let said = says(fixture, began, ConditionType::Ready, "False", reason).await?;
+    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    untouched(fixture, &before).await?;
     ensure!(
-        scene.named("champion").await?.as_deref() == Some("2"),
+        fixture.named("champion").await?.as_deref() == Some("2"),
         "the alias was put back for want of an answer"
     );
     let lifted = Instant::now();
-    scene.registry.lift_all();
-    follows(scene, lifted, "2").await.context("once it can be read")?;
+    fixture.registry.lift_all();
+    follows(fixture, lifted, "2").await.context("once it can be read")?;
     let stalled = |it: &ModelAlias| has(it, Reason::VersionNotFound);
-    ensure!(!scene.champion.seen().iter().any(|seen| stalled(&seen.object)), "unknown was taken for absent");
+    ensure!(
+        !fixture.champion.seen().iter().any(|seen| stalled(&seen.object)),
+        "unknown was taken for absent"
+    );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Pages of the listing of models that are empty, cut, endless, or that others delete from while they are read. What is missing
-//! from a page is there until a direct read says otherwise.
+//! Pages of the listing of models that are empty, cut, endless, or that others delete from while they are
+//! read. What is missing from a page is there until a direct read says otherwise.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Played, asked, cluster, scene, serving,
-    told::{Told, held},
-    untouched,
+    RunningCase, asked, case, cluster,
+    reports::{Reports, held},
+    serving, untouched,
 };
 use crate::{
-    scene::{PATIENCE, Scene, TWO_POLLS},
+    fixture::{Fixture, PATIENCE, TWO_POLLS},
     simulated::look::selected,
     support::watch::Watch,
     wire::{Exchange, Rule, Violation},
@@ -48,79 +48,79 @@ fn models(page: &mut Value) -> Option<&mut Vec<Value>> {
     page["registered_models"].as_array_mut()
 }
 
-async fn at_rest(scene: &Scene) -> Result<Told> {
-    let reported = serving(scene, 2).await?;
-    scene.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
+async fn at_rest(fixture: &Fixture) -> Result<Reports> {
+    let reported = serving(fixture, 2).await?;
+    fixture.journal.until_quiet(Duration::from_secs(2), TWO_POLLS * 3).await?;
     Ok(reported)
 }
 
-pub(super) fn scenes() -> Vec<Played> {
+pub(super) fn cases() -> Vec<RunningCase> {
     vec![
-        scene("reg-empty", empty),
-        scene("reg-pages", broken),
-        scene("reg-walk", walked),
-        scene("reg-one", one_of_two),
+        case("reg-empty", empty),
+        case("reg-pages", broken),
+        case("reg-walk", walked),
+        case("reg-one", one_of_two),
     ]
 }
 
 /// Empty pages, again and again: each model is read by itself, and nothing happens.
-async fn empty(scene: &Scene) -> Result<()> {
-    at_rest(scene).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
-    let direct = format!("registered-models/get?name={}", scene.model);
-    let reads = asked(scene, &Method::GET, &direct);
-    let empty = scene.registry.place(Rule::when(is_listing, Violation::json(200, &json!({}))));
+async fn empty(fixture: &Fixture) -> Result<()> {
+    at_rest(fixture).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
+    let direct = format!("registered-models/get?name={}", fixture.model);
+    let reads = asked(fixture, &Method::GET, &direct);
+    let empty = fixture.registry.place(Rule::when(is_listing, Violation::json(200, &json!({}))));
     empty.until_struck(2, PATIENCE).await?;
-    scene.until_quiet().await?;
-    ensure!(asked(scene, &Method::GET, &direct) >= reads + 2, "the model was not read by itself");
-    held(scene, began, ConditionType::RegistrySynced)?;
-    untouched(scene, &before).await
+    fixture.until_quiet().await?;
+    ensure!(asked(fixture, &Method::GET, &direct) >= reads + 2, "the model was not read by itself");
+    held(fixture, began, ConditionType::RegistrySynced)?;
+    untouched(fixture, &before).await
 }
 
 /// Pages that cannot be true.
-async fn broken(scene: &Scene) -> Result<()> {
-    let reported = at_rest(scene).await?;
-    let before = cluster(scene).await?;
+async fn broken(fixture: &Fixture) -> Result<()> {
+    let reported = at_rest(fixture).await?;
+    let before = cluster(fixture).await?;
     let again = page(|page| page["next_page_token"] = json!(FROM_THE_SECOND));
     let half = Violation::alter(|status, body| (status, body[..body.len() / 2].to_vec()));
     for (violation, says) in [(again, "pages of its listing repeat"), (half, "is truncated after")] {
         let began = Instant::now();
-        let rule = scene.registry.place(Rule::when(is_listing, violation));
-        for said in reported.error(scene, began, Reason::RegistryFailing).await.context(says)? {
+        let rule = fixture.registry.place(Rule::when(is_listing, violation));
+        for said in reported.error(fixture, began, Reason::RegistryFailing).await.context(says)? {
             ensure!(said.contains(says), "{said:?}");
         }
-        untouched(scene, &before).await?;
+        untouched(fixture, &before).await?;
         let lifted = Instant::now();
-        scene.registry.lift(&rule);
-        reported.well(scene, lifted).await.context(says)?;
+        fixture.registry.lift(&rule);
+        reported.well(fixture, lifted).await.context(says)?;
     }
-    untouched(scene, &before).await
+    untouched(fixture, &before).await
 }
 
-/// MLflow counts pages from the beginning of what is there: models that are deleted between two pages hide others, here the one
-/// that serves.
-async fn walked(scene: &Scene) -> Result<()> {
-    let reported = at_rest(scene).await?;
+/// MLflow counts pages from the beginning of what is there: models that are deleted between two pages hide
+/// others, here the one that serves.
+async fn walked(fixture: &Fixture) -> Result<()> {
+    let reported = at_rest(fixture).await?;
     // MLflow lists by name, so these come first.
-    let others: Vec<String> = (0..6).map(|number| format!("a{number}-{}", scene.model)).collect();
+    let others: Vec<String> = (0..6).map(|number| format!("a{number}-{}", fixture.model)).collect();
     for (number, name) in others.iter().enumerate() {
-        scene.apply(&other(number, name)).await?;
+        fixture.apply(&other(number, name)).await?;
     }
     for name in &others {
-        while scene.mlflow.model(name).await?.is_none() {
+        while fixture.mlflow.model(name).await?.is_none() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    scene.journal.until_quiet(Duration::from_secs(6), TWO_POLLS * 3).await?;
-    let (before, began) = (cluster(scene).await?, Instant::now());
+    fixture.journal.until_quiet(Duration::from_secs(6), TWO_POLLS * 3).await?;
+    let (before, began) = (cluster(fixture).await?, Instant::now());
     let first = page(|page| {
         let Some(models) = models(page) else { return };
         models.truncate(4);
         page["next_page_token"] = json!(FROM_THE_FIFTH);
     });
     let first = Rule::when(|asked| is_listing(asked) && !asked.path.contains("page_token="), first);
-    scene.registry.place(first.times(1));
-    let (mlflow, gone) = (scene.mlflow, others[..3].to_vec());
+    fixture.registry.place(first.times(1));
+    let (mlflow, gone) = (fixture.mlflow, others[..3].to_vec());
     let second = Violation::before(move |_| {
         let gone = gone.clone();
         async move {
@@ -129,24 +129,24 @@ async fn walked(scene: &Scene) -> Result<()> {
             }
         }
     });
-    let second = scene.registry.place(Rule::on(Method::GET, "page_token=", second).times(1));
+    let second = fixture.registry.place(Rule::on(Method::GET, "page_token=", second).times(1));
     second.until_struck(1, PATIENCE).await?;
-    let direct = format!("registered-models/get?name={}", scene.model);
+    let direct = format!("registered-models/get?name={}", fixture.model);
     let is_direct = |exchange: &Exchange| exchange.arrived >= began && exchange.path.contains(&direct);
-    scene.journal.until("the served model is read by itself", PATIENCE, is_direct).await?;
+    fixture.journal.until("the served model is read by itself", PATIENCE, is_direct).await?;
     // What was deleted is described here, so it is made again.
     for name in &others {
         let since = Instant::now();
-        while scene.mlflow.model(name).await?.is_none() {
+        while fixture.mlflow.model(name).await?.is_none() {
             ensure!(since.elapsed() < PATIENCE, "{name} was not made again");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    scene.until_quiet().await?;
-    held(scene, began, ConditionType::RegistrySynced)?;
-    held(scene, began, ConditionType::Ready)?;
+    fixture.until_quiet().await?;
+    held(fixture, began, ConditionType::RegistrySynced)?;
+    held(fixture, began, ConditionType::Ready)?;
     reported.connected_since(began)?;
-    untouched(scene, &before).await
+    untouched(fixture, &before).await
 }
 
 fn other(number: usize, name: &str) -> String {
@@ -161,11 +161,11 @@ spec: {{modelName: {name}, registryRef: {{name: mlflow}}}}
 }
 
 /// A model that we are not let read hides no other one.
-async fn one_of_two(scene: &Scene) -> Result<()> {
-    let reported = at_rest(scene).await?;
-    let (began, hidden) = (Instant::now(), format!("secret-{}", scene.model));
+async fn one_of_two(fixture: &Fixture) -> Result<()> {
+    let reported = at_rest(fixture).await?;
+    let (began, hidden) = (Instant::now(), format!("secret-{}", fixture.model));
     let name = hidden.clone();
-    scene.registry.place(Rule::when(
+    fixture.registry.place(Rule::when(
         is_listing,
         page(move |page| {
             if let Some(models) = models(page) {
@@ -175,26 +175,26 @@ async fn one_of_two(scene: &Scene) -> Result<()> {
     ));
     let forbidden =
         Violation::json(403, &json!({"error_code": "PERMISSION_DENIED", "message": "Permission denied"}));
-    scene.registry.place(Rule::on(Method::GET, &format!("registered-models/get?name={hidden}"), forbidden));
-    scene.apply(&other(0, &hidden)).await?;
-    let other: Watch<RegisteredModel> = Watch::of(scene.api(), "other-0");
+    fixture.registry.place(Rule::on(Method::GET, &format!("registered-models/get?name={hidden}"), forbidden));
+    fixture.apply(&other(0, &hidden)).await?;
+    let other: Watch<RegisteredModel> = Watch::of(fixture.api(), "other-0");
     let ready = |model: &RegisteredModel| -> Option<Condition> {
         let conditions = model.status.clone().unwrap_or_default().conditions;
         conditions.into_iter().find(|condition| condition.type_ == "Ready")
     };
     let is_reported = |model: &RegisteredModel| {
         ready(model).is_some_and(|ready| {
-            ready.reason == "RegistryForbidden" && ready.message.contains(&scene.registry.url())
+            ready.reason == "RegistryForbidden" && ready.message.contains(&fixture.registry.url())
         })
     };
     other.until("RegistryForbidden of the other model", PATIENCE, |seen| is_reported(&seen.object)).await?;
-    scene.get("version: '2'").await?;
-    ensure!(selected(scene).await? == "2", "traffic did not move");
-    scene.until_named("champion", Some("2")).await?;
+    fixture.get("version: '2'").await?;
+    ensure!(selected(fixture).await? == "2", "traffic did not move");
+    fixture.until_named("champion", Some("2")).await?;
     reported.connected_since(began)?;
-    held(scene, began, ConditionType::Serving)?;
+    held(fixture, began, ConditionType::Serving)?;
     let lifted = Instant::now();
-    scene.registry.lift_all();
+    fixture.registry.lift_all();
     let is_well = |model: &RegisteredModel| ready(model).is_some_and(|ready| ready.status == "True");
     let read =
         other.until("the other model is read", PATIENCE, |seen| seen.at >= lifted && is_well(&seen.object));

@@ -7,9 +7,9 @@ use hyper::Method;
 use laurel::api::condition::{ConditionType, Reason};
 use tokio::time::Instant;
 
-use super::{Played, scene, serving, told::says};
+use super::{RunningCase, case, reports::says, serving};
 use crate::{
-    scene::{PATIENCE, Scene},
+    fixture::{Fixture, PATIENCE},
     simulated::look::{selected, until_sizes},
     wire::{Exchange, Rule, Server, Violation},
 };
@@ -26,87 +26,88 @@ enum News {
     Unknown,
 }
 
-async fn rolls_back(scene: &Scene, violation: Rule, events: News, reason: Reason) -> Result<()> {
-    let reported = serving(scene, 2).await?;
-    scene.get("version: '2'").await?;
-    scene.until_named("champion", Some("2")).await?;
-    scene.journal.until_quiet(Duration::from_secs(1), PATIENCE).await?;
-    let (began, before) = (Instant::now(), scene.journal.exchanges().len());
-    scene.registry.place(violation);
+async fn rolls_back(fixture: &Fixture, violation: Rule, events: News, reason: Reason) -> Result<()> {
+    let reported = serving(fixture, 2).await?;
+    fixture.get("version: '2'").await?;
+    fixture.until_named("champion", Some("2")).await?;
+    fixture.journal.until_quiet(Duration::from_secs(1), PATIENCE).await?;
+    let (began, before) = (Instant::now(), fixture.journal.exchanges().len());
+    fixture.registry.place(violation);
     if events == News::Known {
         reported.registry(began, "False", reason).await?;
     }
-    let change = scene.desired("version: '1'").await?;
+    let change = fixture.desired("version: '1'").await?;
     let is_it = |exchange: &Exchange| {
         exchange.number > before && exchange.write.is_some() && exchange.path.contains("/services/champion")
     };
-    let moved = scene.journal.until("the Service is written", PATIENCE, is_it).await?;
+    let moved = fixture.journal.until("the Service is written", PATIENCE, is_it).await?;
     let took = moved.arrived.saturating_duration_since(change.accepted);
     println!("  traffic moved after {took:?}");
     ensure!(took < PROMPT, "traffic waited {took:?} for the registry");
-    until_selected(scene, "1").await?;
-    let said = says(scene, change.accepted, ConditionType::Ready, "False", reason).await?;
-    ensure!(said.contains(&scene.registry.url()), "{said:?}");
-    let started: Vec<Exchange> = scene.journal.writes();
+    until_selected(fixture, "1").await?;
+    let said = says(fixture, change.accepted, ConditionType::Ready, "False", reason).await?;
+    ensure!(said.contains(&fixture.registry.url()), "{said:?}");
+    let started: Vec<Exchange> = fixture.journal.writes();
     let deployments = |write: &&Exchange| {
         write.number > before && write.server == Server::Kubernetes && write.path.contains("/deployments/")
     };
     ensure!(started.iter().find(deployments).is_none(), "a Deployment was written");
-    ensure!(scene.named("champion").await?.as_deref() == Some("2"), "who moved the alias?");
+    ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "who moved the alias?");
     let lifted = Instant::now();
-    scene.registry.lift_all();
-    says(scene, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
-    ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias did not follow");
-    until_sizes(scene, [("1", 2), ("2", 2)]).await?;
-    scene.until_quiet().await
+    fixture.registry.lift_all();
+    says(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias did not follow");
+    until_sizes(fixture, [("1", 2), ("2", 2)]).await?;
+    fixture.until_quiet().await
 }
 
-async fn until_selected(scene: &Scene, version: &str) -> Result<()> {
+async fn until_selected(fixture: &Fixture, version: &str) -> Result<()> {
     let began = Instant::now();
-    while selected(scene).await? != version {
+    while selected(fixture).await? != version {
         ensure!(began.elapsed() < PATIENCE, "traffic did not move");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
 
-pub(super) fn scenes() -> Vec<Played> {
+pub(super) fn cases() -> Vec<RunningCase> {
     use Reason::{RegistryFailing, RegistryUnreachable};
     vec![
-        scene("reg-back-hang", async |scene| {
-            rolls_back(scene, Rule::always(Violation::Hang), News::Known, RegistryUnreachable).await
+        case("reg-back-hang", async |fixture| {
+            rolls_back(fixture, Rule::always(Violation::Hang), News::Known, RegistryUnreachable).await
         }),
-        scene("reg-back-hung", async |scene| {
-            rolls_back(scene, Rule::always(Violation::Hang), News::Unknown, RegistryUnreachable).await
+        case("reg-back-hung", async |fixture| {
+            rolls_back(fixture, Rule::always(Violation::Hang), News::Unknown, RegistryUnreachable).await
         }),
-        scene("reg-back-500", async |scene| {
-            rolls_back(scene, Rule::always(Violation::status(503)), News::Unknown, RegistryFailing).await
+        case("reg-back-500", async |fixture| {
+            rolls_back(fixture, Rule::always(Violation::status(503)), News::Unknown, RegistryFailing).await
         }),
-        scene("reg-back-write", async |scene| {
+        case("reg-back-write", async |fixture| {
             let write = Rule::on(Method::POST, "registered-models/alias", Violation::Hang);
-            rolls_back(scene, write, News::Unknown, RegistryUnreachable).await
+            rolls_back(fixture, write, News::Unknown, RegistryUnreachable).await
         }),
-        scene("reg-back-twice", twice),
+        case("reg-back-twice", twice),
     ]
 }
 
-/// Back and forth while the write of the alias hangs: each time at once, and the alias is where traffic is in the end.
-async fn twice(scene: &Scene) -> Result<()> {
-    serving(scene, 2).await?;
-    scene.get("version: '2'").await?;
-    scene.until_named("champion", Some("2")).await?;
-    let hangs = scene.registry.place(Rule::on(Method::POST, "registered-models/alias", Violation::Hang));
+/// Back and forth while the write of the alias hangs: each time at once, and the alias is where traffic is in
+/// the end.
+async fn twice(fixture: &Fixture) -> Result<()> {
+    serving(fixture, 2).await?;
+    fixture.get("version: '2'").await?;
+    fixture.until_named("champion", Some("2")).await?;
+    let hangs = fixture.registry.place(Rule::on(Method::POST, "registered-models/alias", Violation::Hang));
     for wanted in ["1", "2", "1"] {
-        let change = scene.desired(&format!("version: '{wanted}'")).await?;
-        until_selected(scene, wanted).await?;
+        let change = fixture.desired(&format!("version: '{wanted}'")).await?;
+        until_selected(fixture, wanted).await?;
         let took = change.accepted.elapsed();
         ensure!(took < PROMPT, "traffic waited {took:?}");
         hangs.until_struck(1, PATIENCE).await?;
     }
     let lifted = Instant::now();
-    scene.registry.lift_all();
-    says(scene, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
-    scene.until_named("champion", Some("1")).await?;
-    ensure!(selected(scene).await? == "1", "traffic moved");
-    scene.until_quiet().await
+    fixture.registry.lift_all();
+    says(fixture, lifted, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+    fixture.until_named("champion", Some("1")).await?;
+    ensure!(selected(fixture).await? == "1", "traffic moved");
+    fixture.until_quiet().await
 }

@@ -1,5 +1,5 @@
-//! Somebody else goes on moving the alias: Laurel puts it back three times, says that there is a quarrel, and stops writing, also
-//! after it was started anew. It ends as the message says.
+//! Somebody else goes on moving the alias: Laurel puts it back three times, says that there is a quarrel, and
+//! stops writing, also after it was started anew. It ends as the message says.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use laurel::api::{
 };
 use tokio::time::Instant;
 
-use super::{Played, alias_writes, cluster, scene, serving, told::says, untouched};
+use super::{RunningCase, alias_writes, case, cluster, reports::says, serving, untouched};
 use crate::{
-    scene::{PATIENCE, Scene},
+    fixture::{Fixture, PATIENCE},
     simulated::look::{never_ready, selected, until_sizes},
     support::alias::status,
     wire::{Rule, Violation},
@@ -23,9 +23,9 @@ use crate::{
 const THREE_TIMES: usize = 3;
 
 /// Lets an alias name `version` again as soon as the operator has set it.
-fn quarrel(scene: &Scene, alias: &'static str, version: &'static str) {
-    scene.witness.excuse_alias(version);
-    let (mlflow, model) = (scene.mlflow, scene.model.clone());
+fn quarrel(fixture: &Fixture, alias: &'static str, version: &'static str) {
+    fixture.invariants.excuse_alias(version);
+    let (mlflow, model) = (fixture.mlflow, fixture.model.clone());
     let again = Violation::after(move |asked| {
         let model = model.clone();
         async move {
@@ -34,7 +34,7 @@ fn quarrel(scene: &Scene, alias: &'static str, version: &'static str) {
             }
         }
     });
-    scene.registry.place(Rule::on(Method::POST, "registered-models/alias", again));
+    fixture.registry.place(Rule::on(Method::POST, "registered-models/alias", again));
 }
 
 /// What serves when the quarrel begins, and how often the alias was set before.
@@ -44,156 +44,165 @@ struct Before {
 }
 
 /// Version 1 serves, and somebody wants the alias on version 2, until Laurel gives in.
-async fn contested(scene: &Scene) -> Result<Before> {
-    serving(scene, 3).await?;
-    let before = Before { cluster: cluster(scene).await?, writes: alias_writes(scene) };
-    quarrel(scene, "champion", "2");
+async fn contested(fixture: &Fixture) -> Result<Before> {
+    serving(fixture, 3).await?;
+    let before = Before { cluster: cluster(fixture).await?, writes: alias_writes(fixture) };
+    quarrel(fixture, "champion", "2");
     let began = Instant::now();
-    scene.move_alias("2").await?;
-    gives_in(scene, began, &before).await?;
+    fixture.move_alias("2").await?;
+    gives_in(fixture, began, &before).await?;
     Ok(before)
 }
 
 /// Waits until the quarrel is told, and sees that nothing is written any more.
-async fn gives_in(scene: &Scene, began: Instant, before: &Before) -> Result<()> {
-    let said = says(scene, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
-    for part in ["names version 2 again", "3 times", "stop the other writer", "laurel.dev/retry"] {
+async fn gives_in(fixture: &Fixture, began: Instant, before: &Before) -> Result<()> {
+    let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
+    for part in ["moving the alias to version 2", "3 times", "stop the other writer", "laurel.dev/retry"] {
         ensure!(said.contains(part), "no {part:?} in {said:?}");
     }
-    says(scene, began, ConditionType::Ready, "False", Reason::Contested).await?;
-    says(scene, began, ConditionType::Stalled, "True", Reason::Contested).await?;
-    scene.reported(Reason::Contested).await?;
-    scene.until_quiet().await?;
-    still(scene, before, THREE_TIMES).await
+    says(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
+    says(fixture, began, ConditionType::Stalled, "True", Reason::Contested).await?;
+    fixture.reported(Reason::Contested).await?;
+    fixture.until_quiet().await?;
+    still(fixture, before, THREE_TIMES).await
 }
 
 /// The alias was set so often since, it names version 2, and what serves was not touched.
-async fn still(scene: &Scene, before: &Before, times: usize) -> Result<()> {
-    let writes = alias_writes(scene) - before.writes;
+async fn still(fixture: &Fixture, before: &Before, times: usize) -> Result<()> {
+    let writes = alias_writes(fixture) - before.writes;
     ensure!(writes == times, "the alias was set {writes} times");
-    ensure!(scene.named("champion").await?.as_deref() == Some("2"), "who moved the alias?");
-    untouched(scene, &before.cluster).await
+    ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "who moved the alias?");
+    untouched(fixture, &before.cluster).await
 }
 
-async fn ends(scene: &Scene, since: Instant, version: &str) -> Result<()> {
-    says(scene, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
+async fn ends(fixture: &Fixture, since: Instant, version: &str) -> Result<()> {
+    says(fixture, since, ConditionType::RegistrySynced, "True", Reason::Synced).await?;
     let ready = |alias: &ModelAlias| crate::support::alias::holds(alias, ConditionType::Ready);
-    scene.champion.until_since(since, "Ready", PATIENCE, ready).await?;
-    ensure!(scene.named("champion").await?.as_deref() == Some(version), "the alias is elsewhere");
-    ensure!(selected(scene).await? == version, "traffic is elsewhere");
-    scene.until_quiet().await
+    fixture.champion.until_since(since, "Ready", PATIENCE, ready).await?;
+    ensure!(fixture.named("champion").await?.as_deref() == Some(version), "the alias is elsewhere");
+    ensure!(selected(fixture).await? == version, "traffic is elsewhere");
+    fixture.until_quiet().await
 }
 
-pub(super) fn scenes() -> Vec<Played> {
+pub(super) fn cases() -> Vec<RunningCase> {
     vec![
-        scene("reg-quarrel", asked),
-        scene("reg-agrees", agrees),
-        scene("reg-wishes", wishes_for_another),
-        scene("reg-reports", reports),
-        scene("reg-previous", previous),
-        scene("reg-follows", follows),
+        case("reg-quarrel", asked),
+        case("reg-agrees", agrees),
+        case("reg-wishes", wishes_for_another),
+        case("reg-reports", reports),
+        case("reg-previous", previous),
+        case("reg-follows", follows),
     ]
 }
 
-/// It ends when the other one has stopped and somebody asks. Until then an operator that is started anew does not write either.
-async fn asked(scene: &Scene) -> Result<()> {
-    let before = contested(scene).await?;
-    scene.operator.restart().await?;
-    scene.until_quiet().await?;
-    still(scene, &before, THREE_TIMES).await.context("after a restart")?;
+/// It ends when the other one has stopped and somebody asks. Until then an operator that is started anew does
+/// not write either.
+async fn asked(fixture: &Fixture) -> Result<()> {
+    let before = contested(fixture).await?;
+    fixture.operator.restart().await?;
+    fixture.until_quiet().await?;
+    still(fixture, &before, THREE_TIMES).await.context("after a restart")?;
     let asked = Instant::now();
-    scene.registry.lift_all();
-    scene.retry("stopped").await?;
-    ends(scene, asked, "1").await?;
-    let writes = alias_writes(scene) - before.writes;
+    fixture.registry.lift_all();
+    fixture.retry("stopped").await?;
+    ends(fixture, asked, "1").await?;
+    let writes = alias_writes(fixture) - before.writes;
     ensure!(writes == THREE_TIMES + 1, "the alias was set {writes} times");
-    untouched(scene, &before.cluster).await
+    untouched(fixture, &before.cluster).await
 }
 
 /// It ends when the alias agrees; but it is not forgotten at once.
-async fn agrees(scene: &Scene) -> Result<()> {
-    let before = contested(scene).await?;
+async fn agrees(fixture: &Fixture) -> Result<()> {
+    let before = contested(fixture).await?;
     let agreed = Instant::now();
-    scene.move_alias("1").await?;
-    ends(scene, agreed, "1").await?;
+    fixture.move_alias("1").await?;
+    ends(fixture, agreed, "1").await?;
     let again = Instant::now();
-    scene.move_alias("2").await?;
-    says(scene, again, ConditionType::Ready, "False", Reason::Contested).await?;
-    scene.until_quiet().await?;
-    still(scene, &before, THREE_TIMES).await
+    fixture.move_alias("2").await?;
+    says(fixture, again, ConditionType::Ready, "False", Reason::Contested).await?;
+    fixture.until_quiet().await?;
+    still(fixture, &before, THREE_TIMES).await
 }
 
 /// It ends when another version is wished for.
-async fn wishes_for_another(scene: &Scene) -> Result<()> {
-    contested(scene).await?;
-    scene.registry.lift_all();
-    let change = scene.get("version: '3'").await?;
-    ends(scene, change.accepted, "3").await?;
-    until_sizes(scene, [("1", 2), ("3", 2)]).await
+async fn wishes_for_another(fixture: &Fixture) -> Result<()> {
+    contested(fixture).await?;
+    fixture.registry.lift_all();
+    let change = fixture.get("version: '3'").await?;
+    ends(fixture, change.accepted, "3").await?;
+    until_sizes(fixture, [("1", 2), ("3", 2)]).await
 }
 
 /// With `drift: Report` there is no quarrel: what somebody does to the alias is told and left.
-async fn reports(scene: &Scene) -> Result<()> {
-    serving(scene, 2).await?;
-    scene.get("{version: '1', drift: Report}").await?;
-    let (before, writes, began) = (cluster(scene).await?, alias_writes(scene), Instant::now());
-    scene.move_alias("2").await?;
-    says(scene, began, ConditionType::RegistrySynced, "False", Reason::AliasDrifted).await?;
+async fn reports(fixture: &Fixture) -> Result<()> {
+    serving(fixture, 2).await?;
+    fixture.get("{version: '1', drift: Report}").await?;
+    let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
+    fixture.move_alias("2").await?;
+    says(fixture, began, ConditionType::RegistrySynced, "False", Reason::AliasDrifted).await?;
     for version in ["1", "2"] {
         let (moved, wanted) = (Instant::now(), if version == "1" { "True" } else { "False" });
         let reason = if version == "1" { Reason::Synced } else { Reason::AliasDrifted };
-        scene.move_alias(version).await?;
-        says(scene, moved, ConditionType::RegistrySynced, wanted, reason).await?;
+        fixture.move_alias(version).await?;
+        says(fixture, moved, ConditionType::RegistrySynced, wanted, reason).await?;
     }
-    scene.until_quiet().await?;
-    ensure!(alias_writes(scene) == writes, "the alias was set");
-    untouched(scene, &before).await
+    fixture.until_quiet().await?;
+    ensure!(alias_writes(fixture) == writes, "the alias was set");
+    untouched(fixture, &before).await
 }
 
 /// The same quarrel over the previous alias.
-async fn previous(scene: &Scene) -> Result<()> {
+async fn previous(fixture: &Fixture) -> Result<()> {
     let spec = |version: u8| format!("{{version: '{version}', previousAlias: previous}}");
-    serving(scene, 3).await?;
-    scene.get(&spec(1)).await?;
-    scene.get(&spec(2)).await?;
-    scene.until_named("champion", Some("2")).await?;
-    scene.until_named("previous", Some("1")).await?;
-    let (before, writes, began) = (cluster(scene).await?, alias_writes(scene), Instant::now());
-    quarrel(scene, "previous", "3");
-    scene.mlflow.set_alias(&scene.model, "previous", "3").await?;
-    let said = says(scene, began, ConditionType::Ready, "False", Reason::Contested).await?;
+    serving(fixture, 3).await?;
+    fixture.get(&spec(1)).await?;
+    fixture.get(&spec(2)).await?;
+    fixture.until_named("champion", Some("2")).await?;
+    fixture.until_named("previous", Some("1")).await?;
+    let (before, writes, began) = (cluster(fixture).await?, alias_writes(fixture), Instant::now());
+    quarrel(fixture, "previous", "3");
+    fixture.mlflow.set_alias(&fixture.model, "previous", "3").await?;
+    let said = says(fixture, began, ConditionType::Ready, "False", Reason::Contested).await?;
     ensure!(said.contains("spec.previousAlias"), "{said:?}");
-    scene.until_quiet().await?;
-    ensure!(alias_writes(scene) == writes + THREE_TIMES, "it was set {} times", alias_writes(scene) - writes);
-    ensure!(scene.named("previous").await?.as_deref() == Some("3"), "who moved the previous alias?");
-    untouched(scene, &before).await
+    fixture.until_quiet().await?;
+    ensure!(
+        alias_writes(fixture) == writes + THREE_TIMES,
+        "it was set {} times",
+        alias_writes(fixture) - writes
+    );
+    ensure!(fixture.named("previous").await?.as_deref() == Some("3"), "who moved the previous alias?");
+    untouched(fixture, &before).await
 }
 
 /// A follower takes an alias that is set again for somebody who asks again, but not without end.
-async fn follows(scene: &Scene) -> Result<()> {
-    super::described(scene, 2).await?;
-    scene.move_alias("1").await?;
-    scene.get("follow: {registry: {}}").await?;
-    scene.get("{follow: {registry: {}}, rollout: {progressDeadline: 2s}}").await?;
-    never_ready(scene, "2").await?;
-    let writes = alias_writes(scene);
-    quarrel(scene, "champion", "2");
+async fn follows(fixture: &Fixture) -> Result<()> {
+    super::described(fixture, 2).await?;
+    fixture.move_alias("1").await?;
+    fixture.get("follow: {registry: {}}").await?;
+    fixture.get("{follow: {registry: {}}, rollout: {progressDeadline: 2s}}").await?;
+    never_ready(fixture, "2").await?;
+    let writes = alias_writes(fixture);
+    quarrel(fixture, "champion", "2");
     let began = Instant::now();
-    scene.move_alias("2").await?;
-    let said = says(scene, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
-    ensure!(said.contains("names version 2 again") && said.contains("laurel.dev/retry"), "{said:?}");
-    says(scene, began, ConditionType::Ready, "False", Reason::ProgressDeadlineExceeded).await?;
-    scene.until_quiet().await?;
-    scene.operator.restart().await?;
-    scene.until_quiet().await?;
-    ensure!(alias_writes(scene) == writes + THREE_TIMES, "it was set {} times", alias_writes(scene) - writes);
-    ensure!(scene.named("champion").await?.as_deref() == Some("2"), "who moved the alias?");
-    ensure!(selected(scene).await? == "1", "traffic moved");
-    let rejected = scene.champion.last().map(|last| status(&last).rejected).unwrap_or_default();
+    fixture.move_alias("2").await?;
+    let said = says(fixture, began, ConditionType::RegistrySynced, "False", Reason::Contested).await?;
+    ensure!(said.contains("moving the alias to version 2") && said.contains("laurel.dev/retry"), "{said:?}");
+    says(fixture, began, ConditionType::Ready, "False", Reason::ProgressDeadlineExceeded).await?;
+    fixture.until_quiet().await?;
+    fixture.operator.restart().await?;
+    fixture.until_quiet().await?;
+    ensure!(
+        alias_writes(fixture) == writes + THREE_TIMES,
+        "it was set {} times",
+        alias_writes(fixture) - writes
+    );
+    ensure!(fixture.named("champion").await?.as_deref() == Some("2"), "who moved the alias?");
+    ensure!(selected(fixture).await? == "1", "traffic moved");
+    let rejected = fixture.champion.last().map(|last| status(&last).rejected).unwrap_or_default();
     ensure!(rejected.iter().any(|rejected| rejected.version.to_string() == "2"), "{rejected:?}");
     let agreed = Instant::now();
-    scene.move_alias("1").await?;
-    says(scene, agreed, ConditionType::RegistrySynced, "True", Reason::AliasPutBack).await?;
-    ensure!(selected(scene).await? == "1", "traffic moved");
-    scene.until_quiet().await
+    fixture.move_alias("1").await?;
+    says(fixture, agreed, ConditionType::RegistrySynced, "True", Reason::AliasPutBack).await?;
+    ensure!(selected(fixture).await? == "1", "traffic moved");
+    fixture.until_quiet().await
 }

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{pods_of, reached, rest, settle};
 use crate::{
-    kubernetes::{PATIENCE, play_all, scene},
-    scene::Scene,
+    fixture::Fixture,
+    kubernetes::{PATIENCE, case, run_all},
     simulated::{look::sizes, place::Place},
     support::alias::{Change, is_ready, status},
     wire::{Rule, Violation},
@@ -38,14 +38,15 @@ fn desired(version: &str) -> String {
     format!("version: '{version}'\n{SLOW}")
 }
 
-/// Waits until the write was made, or until there is nothing left to write: then the moment is the end of the promotion.
-async fn met(scene: &Scene, change: Change, struck: impl Fn() -> bool) -> Result<bool> {
+/// Waits until the write was made, or until there is nothing left to write: then the moment is the end of the
+/// promotion.
+async fn met(fixture: &Fixture, change: Change, cleaned: impl Fn() -> bool) -> Result<bool> {
     let began = Instant::now();
-    while !struck() {
-        let over = scene.champion.last().is_some_and(|it| is_ready(&it, change.generation));
+    while !cleaned() {
+        let over = fixture.champion.last().is_some_and(|it| is_ready(&it, change.generation));
         if over {
-            settle(scene).await?;
-            return Ok(struck());
+            settle(fixture).await?;
+            return Ok(cleaned());
         }
         ensure!(began.elapsed() < PATIENCE, "neither so many writes nor an end of the promotion");
         sleep(Duration::from_millis(10)).await;
@@ -54,21 +55,22 @@ async fn met(scene: &Scene, change: Change, struck: impl Fn() -> bool) -> Result
 }
 
 /// Version 1 serves; version 2 is wished for, and at some moment version 1 again.
-async fn there_and_back(scene: &Scene, moment: Moment) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    scene.get(&desired("1")).await?;
-    scene.until_named("champion", Some("1")).await?;
-    settle(scene).await?;
-    let pods = pods_of(scene, "1").await?;
+async fn there_and_back(fixture: &Fixture, moment: Moment) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    fixture.get(&desired("1")).await?;
+    fixture.until_named("champion", Some("1")).await?;
+    settle(fixture).await?;
+    let pods = pods_of(fixture, "1").await?;
     let back = match moment {
         Moment::After(milliseconds) => {
-            scene.desired(&desired("2")).await?;
-            sleep(Duration::from_millis(milliseconds)).await; // Time itself is the subject: another moment each time.
-            scene.desired(&desired("1")).await?
+            fixture.desired(&desired("2")).await?;
+            // Time itself is the subject: another moment each time.
+            sleep(Duration::from_millis(milliseconds)).await;
+            fixture.desired(&desired("1")).await?
         }
         Moment::Write(number) => {
-            let (aliases, manifest): (Api<ModelAlias>, _) = (scene.api(), Place::manifest(&desired("1"))?);
+            let (aliases, manifest): (Api<ModelAlias>, _) = (fixture.api(), Place::manifest(&desired("1"))?);
             let go_back = Violation::after(move |_| {
                 let (aliases, manifest) = (aliases.clone(), manifest.clone());
                 async move {
@@ -76,25 +78,25 @@ async fn there_and_back(scene: &Scene, moment: Moment) -> Result<()> {
                     aliases.patch("champion", &ours, &Patch::Apply(manifest)).await.unwrap();
                 }
             });
-            let placed = scene.kubernetes.place(Rule::writes(go_back.clone()).nth(number));
-            let change = scene.desired(&desired("2")).await?;
-            if met(scene, change, || placed.struck() > 0).await? {
-                scene.champion.accepted().await?
+            let placed = fixture.kubernetes.place(Rule::writes(go_back.clone()).nth(number));
+            let change = fixture.desired(&desired("2")).await?;
+            if met(fixture, change, || placed.hits() > 0).await? {
+                fixture.champion.accepted().await?
             } else {
-                scene.desired(&desired("1")).await?
+                fixture.desired(&desired("1")).await?
             }
         }
     };
-    reached(scene, back, "1").await?;
-    rest(scene).await?;
-    ensure!(pods_of(scene, "1").await? == pods, "the way back started pods of version 1");
-    let last = status(&scene.champion.last().unwrap());
+    reached(fixture, back, "1").await?;
+    rest(fixture).await?;
+    ensure!(pods_of(fixture, "1").await? == pods, "the way back started pods of version 1");
+    let last = status(&fixture.champion.last().unwrap());
     ensure!(last.rejected.is_empty(), "something was rejected: {last:?}");
     let served = last
         .history
         .iter()
         .any(|entry| entry.version.to_string() == "2" && entry.outcome == Outcome::Promoted);
-    let sizes = sizes(scene).await?;
+    let sizes = sizes(fixture).await?;
     // What has served is warm; what has not rests.
     let wanted = if served { Some(&2) } else { Some(&0) };
     let size = sizes.get("2");
@@ -106,66 +108,66 @@ async fn there_and_back(scene: &Scene, moment: Moment) -> Result<()> {
 }
 
 #[test]
-fn promises_5_and_7_back_again_at_every_moment_of_a_promotion_it_ends_where_it_was() {
+fn promises_5_and_7_a_rollback_at_any_moment_of_a_promotion_restores_the_old_version() {
     let writes = (1..=WRITES).map(|number| (format!("b-write-{number}"), Moment::Write(number)));
     let times = [0, 200, 900].map(|after| (format!("b-after-{after}"), Moment::After(after)));
-    play_all(
+    run_all(
         writes
             .chain(times)
-            .map(|(name, moment)| scene(name, async move |scene| there_and_back(scene, moment).await)),
+            .map(|(name, moment)| case(name, async move |fixture| there_and_back(fixture, moment).await)),
     );
 }
 
 /// The same by the alias in the registry: somebody moves it there and back while the follower promotes.
-async fn alias_there_and_back(scene: &Scene, number: usize) -> Result<()> {
+async fn alias_there_and_back(fixture: &Fixture, number: usize) -> Result<()> {
     const FOLLOW: &str = "follow: {registry: {}}";
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    scene.move_alias("1").await?;
-    scene.get(&format!("{FOLLOW}\n{SLOW}")).await?;
-    settle(scene).await?;
-    let pods = pods_of(scene, "1").await?;
-    let (mlflow, model) = (scene.mlflow, scene.model.clone());
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    fixture.move_alias("1").await?;
+    fixture.get(&format!("{FOLLOW}\n{SLOW}")).await?;
+    settle(fixture).await?;
+    let pods = pods_of(fixture, "1").await?;
+    let (mlflow, model) = (fixture.mlflow, fixture.model.clone());
     let go_back = Violation::after(move |_| {
         let model = model.clone();
         async move { mlflow.set_alias(&model, "champion", "1").await.unwrap() }
     });
-    let placed = scene.kubernetes.place(Rule::writes(go_back).nth(number));
-    scene.move_alias("2").await?;
+    let placed = fixture.kubernetes.place(Rule::writes(go_back).nth(number));
+    fixture.move_alias("2").await?;
     placed.until_struck(1, PATIENCE).await?;
     // It may go on to version 2 first: it was asked for, and the registry is read every five seconds.
-    rest(scene).await?;
-    let last = scene.champion.last().unwrap();
+    rest(fixture).await?;
+    let last = fixture.champion.last().unwrap();
     ensure!(is_ready(&last, 1), "it is not Ready: {:?}", status(&last));
-    ensure!(scene.named("champion").await?.as_deref() == Some("1"), "the alias was moved again");
-    ensure!(crate::simulated::look::selected(scene).await? == "1", "traffic is not on version 1");
-    ensure!(pods_of(scene, "1").await? == pods, "the way back started pods of version 1");
+    ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "the alias was moved again");
+    ensure!(crate::simulated::look::selected(fixture).await? == "1", "traffic is not on version 1");
+    ensure!(pods_of(fixture, "1").await? == pods, "the way back started pods of version 1");
     Ok(())
 }
 
 #[test]
-fn promise_7_an_alias_moved_back_in_the_registry_in_mid_promotion_is_followed_back() {
-    play_all((1..=4).map(|number| {
-        scene(format!("b-alias-{number}"), async move |scene| alias_there_and_back(scene, number).await)
+fn promise_7_an_alias_moved_back_during_a_promotion_is_followed_back() {
+    run_all((1..=4).map(|number| {
+        case(format!("b-alias-{number}"), async move |fixture| alias_there_and_back(fixture, number).await)
     }));
 }
 
 /// The spec is changed three times in a second: only the last wish counts.
-async fn three_times(scene: &Scene) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(4).await?;
-    scene.get(&desired("1")).await?;
-    scene.until_named("champion", Some("1")).await?;
+async fn three_times(fixture: &Fixture) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(4).await?;
+    fixture.get(&desired("1")).await?;
+    fixture.until_named("champion", Some("1")).await?;
     let began = Instant::now();
-    scene.desired(&desired("2")).await?;
+    fixture.desired(&desired("2")).await?;
     sleep(Duration::from_millis(250)).await; // Time itself is the subject: three times in a second.
-    scene.desired(&desired("3")).await?;
+    fixture.desired(&desired("3")).await?;
     sleep(Duration::from_millis(250)).await; // As above.
-    let last = scene.desired(&desired("4")).await?;
+    let last = fixture.desired(&desired("4")).await?;
     println!("  three wishes in {:?}", began.elapsed());
-    reached(scene, last, "4").await?;
-    rest(scene).await?;
-    let sizes = sizes(scene).await?;
+    reached(fixture, last, "4").await?;
+    rest(fixture).await?;
+    let sizes = sizes(fixture).await?;
     let running: Vec<&String> =
         sizes.iter().filter(|(_, size)| **size > 0).map(|(version, _)| version).collect();
     ensure!(
@@ -176,27 +178,27 @@ async fn three_times(scene: &Scene) -> Result<()> {
 }
 
 /// The same without waiting at all, and back to where it began.
-async fn at_once(scene: &Scene) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(3).await?;
-    scene.get(&desired("1")).await?;
-    scene.until_named("champion", Some("1")).await?;
-    settle(scene).await?;
-    let pods = pods_of(scene, "1").await?;
+async fn at_once(fixture: &Fixture) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(3).await?;
+    fixture.get(&desired("1")).await?;
+    fixture.until_named("champion", Some("1")).await?;
+    settle(fixture).await?;
+    let pods = pods_of(fixture, "1").await?;
     for round in ["2", "3", "2", "3", "2"] {
-        scene.desired(&desired(round)).await?;
+        fixture.desired(&desired(round)).await?;
     }
-    let last = scene.desired(&desired("1")).await?;
-    reached(scene, last, "1").await?;
-    rest(scene).await?;
-    ensure!(pods_of(scene, "1").await? == pods, "the way back started pods of version 1");
+    let last = fixture.desired(&desired("1")).await?;
+    reached(fixture, last, "1").await?;
+    rest(fixture).await?;
+    ensure!(pods_of(fixture, "1").await? == pods, "the way back started pods of version 1");
     Ok(())
 }
 
 #[test]
-fn promise_7_of_wishes_in_quick_order_the_last_one_counts() {
-    play_all([
-        scene("b-three", async |scene| three_times(scene).await),
-        scene("b-at-once", async |scene| at_once(scene).await),
+fn promise_7_of_several_quick_changes_the_last_one_counts() {
+    run_all([
+        case("b-three", async |fixture| three_times(fixture).await),
+        case("b-at-once", async |fixture| at_once(fixture).await),
     ]);
 }

@@ -1,4 +1,5 @@
-//! Two `ModelAliases` that want one alias, made at the same moment: one has it, also for the operators that come after.
+//! Two `ModelAliases` that want one alias, made at the same moment: one has it, also for the operators that
+//! come after.
 
 use anyhow::{Context, Result, ensure};
 use kube::{
@@ -11,8 +12,8 @@ use tokio::time::Instant;
 
 use super::rest;
 use crate::{
-    kubernetes::{PATIENCE, RECOVERY, calm, play_all, scene},
-    scene::Scene,
+    fixture::Fixture,
+    kubernetes::{PATIENCE, RECOVERY, calm, case, run_all},
     support::alias::{Alias, has, holds, message},
 };
 
@@ -33,7 +34,7 @@ spec:
 }
 
 /// The one that says `Conflict`, and the one that does not.
-async fn told_apart(aliases: &[Alias; 2], since: Instant) -> Result<(&Alias, &Alias)> {
+async fn owner_and_loser(aliases: &[Alias; 2], since: Instant) -> Result<(&Alias, &Alias)> {
     let settled = |it: &ModelAlias| has(it, Reason::Conflict) || has(it, Reason::AliasSet);
     for alias in aliases {
         alias.until_since(since, "one of the two", PATIENCE, settled).await?;
@@ -45,40 +46,44 @@ async fn told_apart(aliases: &[Alias; 2], since: Instant) -> Result<(&Alias, &Al
 }
 
 /// Both are made while the operator runs, or before it does.
-async fn one_moment(scene: &Scene, runs: bool) -> Result<()> {
-    scene.registered(2).await?;
+async fn one_moment(fixture: &Fixture, runs: bool) -> Result<()> {
+    fixture.registered(2).await?;
     // Nothing serves here: the alias itself is what is wished for.
-    scene.witness.excuse_alias("1");
-    scene.witness.excuse_alias("2");
-    let aliases = NAMES.map(|name| Alias::observe(&scene.cluster, &scene.namespace, name));
+    fixture.invariants.excuse_alias("1");
+    fixture.invariants.excuse_alias("2");
+    let aliases = NAMES.map(|name| Alias::observe(&fixture.cluster, &fixture.namespace, name));
     if runs {
-        scene.operator.start().await?;
+        fixture.operator.start().await?;
     }
-    let api = scene.api::<ModelAlias>();
+    let api = fixture.api::<ModelAlias>();
     let ours = PatchParams::apply("kubectl");
     let patches = [Patch::Apply(manifest("left", "1")?), Patch::Apply(manifest("right", "2")?)];
     let (left, right) =
         tokio::join!(api.patch("left", &ours, &patches[0]), api.patch("right", &ours, &patches[1]));
     let made = [left?, right?];
     if !runs {
-        scene.operator.start().await?;
+        fixture.operator.start().await?;
     }
     let began = Instant::now();
     // The one that was seen first may have begun before it gave way.
-    rest(scene).await?;
-    let (owner, loser) = told_apart(&aliases, scene.began).await?;
+    rest(fixture).await?;
+    let (owner, loser) = owner_and_loser(&aliases, fixture.began).await?;
     let age = |alias: &ModelAlias| (alias.creation_timestamp().map(|time| time.0), alias.uid());
     let older = made.iter().min_by_key(|alias| age(alias)).context("none")?.name_any();
     ensure!(owner.name == older, "{} owns the alias, and {older} is older", owner.name);
     let said = message(&loser.last().context("it is gone")?);
-    ensure!(said.contains(&format!("{}/{}", scene.namespace, owner.name)), "{said}");
+    ensure!(said.contains(&format!("{}/{}", fixture.namespace, owner.name)), "{said}");
     let version = if owner.name == "left" { "1" } else { "2" };
-    ensure!(scene.named("champion").await?.as_deref() == Some(version), "the alias is not the owner's");
-    let settled = scene.journal.count();
-    scene.operator.restart().await?;
-    rest(scene).await?;
-    ensure!(scene.journal.count() == settled, "another operator wrote:\n{}", scene.journal.told_since(began));
-    calm(scene, began, |exchange| exchange.write.is_some())?;
+    ensure!(fixture.named("champion").await?.as_deref() == Some(version), "the alias is not the owner's");
+    let settled = fixture.journal.count();
+    fixture.operator.restart().await?;
+    rest(fixture).await?;
+    ensure!(
+        fixture.journal.count() == settled,
+        "another operator wrote:\n{}",
+        fixture.journal.writes_since(began)
+    );
+    calm(fixture, began, |exchange| exchange.write.is_some())?;
 
     let gone = Instant::now();
     api.delete(&owner.name, &DeleteParams::default()).await?;
@@ -87,15 +92,15 @@ async fn one_moment(scene: &Scene, runs: bool) -> Result<()> {
     };
     loser.until_since(gone, "it takes over", RECOVERY, takes_over).await?;
     let version = if version == "1" { "2" } else { "1" };
-    scene.until_named("champion", Some(version)).await?;
+    fixture.until_named("champion", Some(version)).await?;
     ensure!(api.list_metadata(&ListParams::default()).await?.items.len() == 1, "there are others");
     Ok(())
 }
 
 #[test]
-fn promise_11_of_two_that_are_made_in_one_moment_one_owns_the_alias_also_for_the_next_operator() {
-    play_all([
-        scene("d-running", async |scene| one_moment(scene, true).await),
-        scene("d-before", async |scene| one_moment(scene, false).await),
+fn promise_11_one_of_two_created_at_once_owns_the_alias_across_restarts() {
+    run_all([
+        case("d-running", async |fixture| one_moment(fixture, true).await),
+        case("d-before", async |fixture| one_moment(fixture, false).await),
     ]);
 }

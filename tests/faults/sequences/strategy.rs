@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{bounded, pods_of, reached, rest};
 use crate::{
-    kubernetes::{play_all, scene},
-    scene::Scene,
+    fixture::Fixture,
+    kubernetes::{case, run_all},
     simulated::look::until_sizes,
 };
 
@@ -28,35 +28,36 @@ serving:
     )
 }
 
-/// While version 2 serves: nothing restarts, and the version before is warm where there is room for it by the strategy.
-async fn while_serving(scene: &Scene) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
+/// While version 2 serves: nothing restarts, and the version before is warm where there is room for it by the
+/// strategy.
+async fn while_serving(fixture: &Fixture) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
     for version in ["1", "2"] {
-        let change = scene.desired(&desired(version, "BlueGreen")).await?;
-        reached(scene, change, version).await?;
+        let change = fixture.desired(&desired(version, "BlueGreen")).await?;
+        reached(fixture, change, version).await?;
     }
-    let pods = pods_of(scene, "2").await?;
+    let pods = pods_of(fixture, "2").await?;
     let began = Instant::now();
-    let change = scene.desired(&desired("2", "Rolling")).await?;
-    reached(scene, change, "2").await?;
-    until_sizes(scene, [("1", 0), ("2", 3)]).await?;
-    let change = scene.desired(&desired("2", "BlueGreen")).await?;
-    reached(scene, change, "2").await?;
-    rest(scene).await?;
-    until_sizes(scene, [("1", 0), ("2", 3)]).await?;
-    ensure!(pods_of(scene, "2").await? == pods, "pods were started anew");
-    ensure!(scene.pods.started_since(began).is_empty(), "pods were started");
+    let change = fixture.desired(&desired("2", "Rolling")).await?;
+    reached(fixture, change, "2").await?;
+    until_sizes(fixture, [("1", 0), ("2", 3)]).await?;
+    let change = fixture.desired(&desired("2", "BlueGreen")).await?;
+    reached(fixture, change, "2").await?;
+    rest(fixture).await?;
+    until_sizes(fixture, [("1", 0), ("2", 3)]).await?;
+    ensure!(pods_of(fixture, "2").await? == pods, "pods were started anew");
+    ensure!(fixture.pods.started_since(began).is_empty(), "pods were started");
     Ok(())
 }
 
 /// Waits until both versions answer: a rolling exchange is in its middle.
-async fn shared(scene: &Scene, since: Instant) -> Result<()> {
+async fn shared(fixture: &Fixture, since: Instant) -> Result<()> {
     let shared = |service: &Service| {
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         selector.is_some_and(|selector| !selector.contains_key(labels::VERSION))
     };
-    scene.audit.service_since(since, "both versions answer", shared).await.map(drop)
+    fixture.audit.service_since(since, "both versions answer", shared).await.map(drop)
 }
 
 /// When the wish changes.
@@ -68,34 +69,43 @@ enum Moment {
     Shared,
 }
 
-/// Version 2 is being rolled out by one strategy; then the other one is wished for, and with it version 2 or version 1.
-async fn in_mid_rollout(scene: &Scene, from: &str, to: &str, moment: Moment, version: &str) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    let change = scene.desired(&desired("1", from)).await?;
-    reached(scene, change, "1").await?;
+/// Version 2 is being rolled out by one strategy; then the other one is wished for, and with it version 2 or
+/// version 1.
+async fn in_mid_rollout(
+    fixture: &Fixture,
+    from: &str,
+    to: &str,
+    moment: Moment,
+    version: &str,
+) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    let change = fixture.desired(&desired("1", from)).await?;
+    reached(fixture, change, "1").await?;
     let began = Instant::now();
-    scene.desired(&desired("2", from)).await?;
+    fixture.desired(&desired("2", from)).await?;
     match moment {
-        Moment::After(milliseconds) => sleep(Duration::from_millis(milliseconds)).await, // Time itself is the subject.
-        Moment::Shared => shared(scene, began).await?,
+        // Time itself is the subject.
+        Moment::After(milliseconds) => sleep(Duration::from_millis(milliseconds)).await,
+        Moment::Shared => shared(fixture, began).await?,
     }
-    let change = scene.desired(&desired(version, to)).await?;
-    reached(scene, change, version).await?;
-    rest(scene).await?;
-    bounded(scene, began, REPLICAS, 2 * REPLICAS)?;
-    let deployments = crate::simulated::look::sizes(scene).await?;
+    let change = fixture.desired(&desired(version, to)).await?;
+    reached(fixture, change, version).await?;
+    rest(fixture).await?;
+    bounded(fixture, began, REPLICAS, 2 * REPLICAS)?;
+    let deployments = crate::simulated::look::sizes(fixture).await?;
     ensure!(deployments[version] == 3, "{deployments:?}");
     let other = if version == "1" { "2" } else { "1" };
     let size = deployments.get(other).copied().unwrap_or_default();
-    // A warm version keeps the size that it had when traffic left it, in mid-rollout less than all of its pods.
+    // A warm version keeps the size that it had when traffic left it, in mid-rollout less than all of its
+    // pods.
     ensure!(size == 0 || to == "BlueGreen" && size <= 3, "{deployments:?}");
     Ok(())
 }
 
 #[test]
-fn a_strategy_that_changes_while_serving_and_in_mid_rollout_leads_to_the_wish_within_its_bounds() {
-    let mut scenes = vec![scene("g-serving", async |scene| while_serving(scene).await)];
+fn a_strategy_changed_at_rest_or_during_a_rollout_stays_within_its_bounds() {
+    let mut cases = vec![case("g-serving", async |fixture| while_serving(fixture).await)];
     let (blue_green, rolling) = ("BlueGreen", "Rolling");
     let rollouts = [
         ("early-2", blue_green, rolling, Moment::After(50), "2"),
@@ -107,9 +117,9 @@ fn a_strategy_that_changes_while_serving_and_in_mid_rollout_leads_to_the_wish_wi
         ("rolling-1", rolling, rolling, Moment::Shared, "1"),
     ];
     for (name, from, to, moment, version) in rollouts {
-        scenes.push(scene(format!("g-{name}"), async move |scene| {
-            in_mid_rollout(scene, from, to, moment, version).await
+        cases.push(case(format!("g-{name}"), async move |fixture| {
+            in_mid_rollout(fixture, from, to, moment, version).await
         }));
     }
-    play_all(scenes);
+    run_all(cases);
 }

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{pods_of, reached, rest, settle};
 use crate::{
-    kubernetes::{PATIENCE, play_all, scene},
-    scene::Scene,
+    fixture::Fixture,
+    kubernetes::{PATIENCE, case, run_all},
     simulated::look::{selected, until_sizes},
     wire::{Rule, Violation},
 };
@@ -33,105 +33,105 @@ serving: {{template: {{metadata: {{annotations: {{kwok.laurel.test/ready-after: 
 const ENDS: Duration = Duration::from_secs(20);
 
 /// Ends the operator in order and starts another one.
-async fn upgrade(scene: &Scene) -> Result<()> {
+async fn upgrade(fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
-    let status = scene.operator.terminate().await?;
+    let status = fixture.operator.terminate().await?;
     ensure!(status.success(), "it ended with {status}");
     ensure!(began.elapsed() < ENDS, "it took {:?} to end", began.elapsed());
-    scene.operator.start().await
+    fixture.operator.start().await
 }
 
 /// At several moments of a promotion.
-async fn in_mid_rollout(scene: &Scene, strategy: &str) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    let change = scene.desired(&desired("1", strategy)).await?;
-    reached(scene, change, "1").await?;
+async fn in_mid_rollout(fixture: &Fixture, strategy: &str) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    let change = fixture.desired(&desired("1", strategy)).await?;
+    reached(fixture, change, "1").await?;
     for (round, after) in [0, 100, 400, 900].into_iter().enumerate() {
         let (from, to) = if round % 2 == 0 { ("1", "2") } else { ("2", "1") };
-        let pods = pods_of(scene, from).await?;
-        let change = scene.desired(&desired(to, strategy)).await?;
+        let pods = pods_of(fixture, from).await?;
+        let change = fixture.desired(&desired(to, strategy)).await?;
         sleep(Duration::from_millis(after)).await; // Time itself is the subject: another moment each time.
-        upgrade(scene).await?;
-        reached(scene, change, to).await?;
+        upgrade(fixture).await?;
+        reached(fixture, change, to).await?;
         if strategy == "BlueGreen" {
-            ensure!(pods_of(scene, from).await? == pods, "pods of version {from} were restarted");
+            ensure!(pods_of(fixture, from).await? == pods, "pods of version {from} were restarted");
         }
     }
-    rest(scene).await
+    rest(fixture).await
 }
 
 /// What each Deployment's pods are made from, byte for byte, and which pods there are.
-async fn made_of(scene: &Scene) -> Result<(BTreeMap<String, String>, BTreeMap<String, String>)> {
+async fn made_of(fixture: &Fixture) -> Result<(BTreeMap<String, String>, BTreeMap<String, String>)> {
     let all = ListParams::default();
-    let templates = scene.api::<Deployment>().list(&all).await?.into_iter().map(|deployment| {
+    let templates = fixture.api::<Deployment>().list(&all).await?.into_iter().map(|deployment| {
         let template = deployment.spec.as_ref().map(|spec| serde_json::to_string(&spec.template));
         Ok((deployment.name_any(), template.transpose()?.unwrap_or_default()))
     });
-    let pods = scene.api::<Pod>().list_metadata(&all).await?;
+    let pods = fixture.api::<Pod>().list_metadata(&all).await?;
     let pods = pods.items.iter().map(|pod| (pod.name_any(), pod.uid().unwrap_or_default())).collect();
     Ok((templates.collect::<Result<_>>()?, pods))
 }
 
 /// At rest, with a version that serves, one that is warm and one that rests.
-async fn at_rest(scene: &Scene) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(3).await?;
+async fn at_rest(fixture: &Fixture) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(3).await?;
     for version in ["1", "2", "3"] {
-        let change = scene.desired(&format!("{{version: '{version}', previousAlias: previous}}")).await?;
-        reached(scene, change, version).await?;
+        let change = fixture.desired(&format!("{{version: '{version}', previousAlias: previous}}")).await?;
+        reached(fixture, change, version).await?;
     }
-    until_sizes(scene, [("1", 0), ("2", 2), ("3", 2)]).await?;
-    scene.until_named("previous", Some("2")).await?;
-    rest(scene).await?;
-    let (before, writes) = (made_of(scene).await?, scene.journal.count());
+    until_sizes(fixture, [("1", 0), ("2", 2), ("3", 2)]).await?;
+    fixture.until_named("previous", Some("2")).await?;
+    rest(fixture).await?;
+    let (before, writes) = (made_of(fixture).await?, fixture.journal.count());
     for _ in 0..3 {
-        upgrade(scene).await?;
+        upgrade(fixture).await?;
     }
-    rest(scene).await?;
-    ensure!(made_of(scene).await? == before, "templates or pods are others");
-    ensure!(scene.journal.count() == writes, "it wrote:\n{}", scene.journal.told_since(scene.began));
+    rest(fixture).await?;
+    ensure!(made_of(fixture).await? == before, "templates or pods are others");
+    ensure!(fixture.journal.count() == writes, "it wrote:\n{}", fixture.journal.writes_since(fixture.began));
     Ok(())
 }
 
-/// What an earlier release had rendered otherwise stays as it is, for the version that serves and for the warm one, also
-/// through a rollback, a size and a way forward again. Only other settings make it anew.
-async fn from_an_earlier_release(scene: &Scene) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
+/// What an earlier release had rendered otherwise stays as it is, for the version that serves and for the
+/// warm one, also through a rollback, a size and a way forward again. Only other settings make it anew.
+async fn from_an_earlier_release(fixture: &Fixture) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
     for version in ["1", "2"] {
-        scene.get(&format!("version: '{version}'")).await?;
+        fixture.get(&format!("version: '{version}'")).await?;
     }
-    scene.until_named("champion", Some("2")).await?;
-    settle(scene).await?;
-    scene.operator.kill()?;
+    fixture.until_named("champion", Some("2")).await?;
+    settle(fixture).await?;
+    fixture.operator.kill()?;
     for name in ["champion-v1", "champion-v2"] {
-        rendered_otherwise(scene, name).await?;
+        rendered_otherwise(fixture, name).await?;
     }
-    until_rolled_out(scene).await?;
-    let before = made_of(scene).await?;
+    until_rolled_out(fixture).await?;
+    let before = made_of(fixture).await?;
     ensure!(before.0.values().all(|template| template.contains("EARLIER_RELEASE")), "{before:?}");
-    scene.operator.start().await?;
-    rest(scene).await?;
-    ensure!(made_of(scene).await? == before, "another release made it anew");
+    fixture.operator.start().await?;
+    rest(fixture).await?;
+    ensure!(made_of(fixture).await? == before, "another release made it anew");
     for version in ["1", "2"] {
-        scene.get(&format!("version: '{version}'")).await?;
-        ensure!(selected(scene).await? == version, "traffic is not on version {version}");
-        ensure!(made_of(scene).await? == before, "a way back or forward made it anew");
+        fixture.get(&format!("version: '{version}'")).await?;
+        ensure!(selected(fixture).await? == version, "traffic is not on version {version}");
+        ensure!(made_of(fixture).await? == before, "a way back or forward made it anew");
     }
-    scene.get("{version: '2', serving: {replicas: 3}}").await?;
-    until_sizes(scene, [("1", 2), ("2", 3)]).await?;
-    ensure!(made_of(scene).await?.0 == before.0, "a size made it anew");
-    scene.get("{version: '2', serving: {replicas: 3, env: [{name: OTHER, value: settings}]}}").await?;
-    let after = made_of(scene).await?.0;
+    fixture.get("{version: '2', serving: {replicas: 3}}").await?;
+    until_sizes(fixture, [("1", 2), ("2", 3)]).await?;
+    ensure!(made_of(fixture).await?.0 == before.0, "a size made it anew");
+    fixture.get("{version: '2', serving: {replicas: 3, env: [{name: OTHER, value: settings}]}}").await?;
+    let after = made_of(fixture).await?.0;
     ensure!(!after["champion-v2"].contains("EARLIER_RELEASE"), "other settings did not make it anew");
     ensure!(after["champion-v1"] == before.0["champion-v1"], "the warm version was made anew");
     Ok(())
 }
 
 /// The same fields under the same field manager, but for one variable that an earlier release had set.
-async fn rendered_otherwise(scene: &Scene, name: &str) -> Result<()> {
-    let deployments = scene.api::<Deployment>();
+async fn rendered_otherwise(fixture: &Fixture, name: &str) -> Result<()> {
+    let deployments = fixture.api::<Deployment>();
     let now = serde_json::to_value(deployments.get(name).await?)?;
     let mut ours = json!({ "apiVersion": "apps/v1", "kind": "Deployment" });
     for part in ["name", "namespace", "labels", "annotations", "ownerReferences"] {
@@ -148,17 +148,17 @@ async fn rendered_otherwise(scene: &Scene, name: &str) -> Result<()> {
     Ok(())
 }
 
-async fn until_rolled_out(scene: &Scene) -> Result<()> {
+async fn until_rolled_out(fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
     loop {
-        let deployments = scene.api::<Deployment>().list(&ListParams::default()).await?;
+        let deployments = fixture.api::<Deployment>().list(&ListParams::default()).await?;
         let complete = |deployment: &Deployment| {
             let status = deployment.status.clone().unwrap_or_default();
             status.observed_generation == deployment.metadata.generation
                 && [status.updated_replicas, status.replicas, status.available_replicas] == [Some(2); 3]
         };
         let gone: Value =
-            serde_json::to_value(scene.api::<Pod>().list_metadata(&ListParams::default()).await?)?;
+            serde_json::to_value(fixture.api::<Pod>().list_metadata(&ListParams::default()).await?)?;
         if deployments.iter().all(complete) && gone["items"].as_array().is_some_and(|pods| pods.len() == 4) {
             return Ok(());
         }
@@ -168,38 +168,38 @@ async fn until_rolled_out(scene: &Scene) -> Result<()> {
 }
 
 /// A server hangs while the operator is asked to end.
-async fn ends_while_a_server_hangs(scene: &Scene, registry: bool) -> Result<()> {
-    scene.operator.start().await?;
-    scene.registered(2).await?;
-    scene.get("version: '1'").await?;
-    scene.until_named("champion", Some("1")).await?;
-    settle(scene).await?;
+async fn ends_while_a_server_hangs(fixture: &Fixture, registry: bool) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    fixture.get("version: '1'").await?;
+    fixture.until_named("champion", Some("1")).await?;
+    settle(fixture).await?;
     let hangs = if registry {
-        scene.registry.place(Rule::always(Violation::Hang))
+        fixture.registry.place(Rule::always(Violation::Hang))
     } else {
-        scene.kubernetes.place(Rule::writes(Violation::Hang))
+        fixture.kubernetes.place(Rule::writes(Violation::Hang))
     };
-    let change = scene.desired("version: '2'").await?;
+    let change = fixture.desired("version: '2'").await?;
     hangs.until_struck(1, PATIENCE).await?;
     let began = Instant::now();
-    let status = scene.operator.terminate().await?;
+    let status = fixture.operator.terminate().await?;
     println!("  ended after {:?}", began.elapsed());
     ensure!(status.success() && began.elapsed() < ENDS, "it ended with {status} after {:?}", began.elapsed());
-    scene.registry.lift_all();
-    scene.kubernetes.lift_all();
-    scene.operator.start().await?;
-    reached(scene, change, "2").await?;
-    rest(scene).await
+    fixture.registry.lift_all();
+    fixture.kubernetes.lift_all();
+    fixture.operator.start().await?;
+    reached(fixture, change, "2").await?;
+    rest(fixture).await
 }
 
 #[test]
-fn promise_8_another_operator_goes_on_where_the_last_one_was_and_restarts_no_model() {
-    play_all([
-        scene("e-blue-green", async |scene| in_mid_rollout(scene, "BlueGreen").await),
-        scene("e-rolling", async |scene| in_mid_rollout(scene, "Rolling").await),
-        scene("e-rest", async |scene| at_rest(scene).await),
-        scene("e-earlier", async |scene| from_an_earlier_release(scene).await),
-        scene("e-hang-registry", async |scene| ends_while_a_server_hangs(scene, true).await),
-        scene("e-hang-cluster", async |scene| ends_while_a_server_hangs(scene, false).await),
+fn promise_8_another_operator_continues_where_the_last_one_was_and_restarts_no_model() {
+    run_all([
+        case("e-blue-green", async |fixture| in_mid_rollout(fixture, "BlueGreen").await),
+        case("e-rolling", async |fixture| in_mid_rollout(fixture, "Rolling").await),
+        case("e-rest", async |fixture| at_rest(fixture).await),
+        case("e-earlier", async |fixture| from_an_earlier_release(fixture).await),
+        case("e-hang-registry", async |fixture| ends_while_a_server_hangs(fixture, true).await),
+        case("e-hang-cluster", async |fixture| ends_while_a_server_hangs(fixture, false).await),
     ]);
 }

@@ -1,13 +1,10 @@
 //! Every request that passed a proxy, in one order for both.
 
-use std::{
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use anyhow::{Result, anyhow, ensure};
 use hyper::Method;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -42,8 +39,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Exchange {
     /// Counts the requests of both proxies, from 1.
     pub(crate) number: usize,
-    /// Counts the writes of both proxies, from 1; `None` is no write. Events and leases are none: they change nothing
-    /// that anybody decides from.
+    /// Counts the writes of both proxies, from 1; `None` is no write. Events and leases are none: they change
+    /// nothing that anybody decides from.
     pub(crate) write: Option<usize>,
     pub(crate) server: Server,
     pub(crate) method: Method,
@@ -97,7 +94,7 @@ impl fmt::Display for Exchange {
     }
 }
 
-/// Every request of an operator, since its scene was set.
+/// Every request of an operator, since its fixture was set.
 #[derive(Default)]
 pub(crate) struct Journal {
     exchanges: Mutex<Vec<Exchange>>,
@@ -106,7 +103,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     fn lock(&self) -> MutexGuard<'_, Vec<Exchange>> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+        self.exchanges.lock()
     }
 
     /// Notes a request that arrived.
@@ -184,14 +181,14 @@ impl Journal {
             ensure!(
                 began.elapsed() + left < deadline,
                 "it does not go quiet within {deadline:?}:\n{}",
-                self.told_since(began)
+                self.writes_since(began)
             );
             sleep(left).await;
         }
     }
 
     /// The writes since a moment, for a person.
-    pub(crate) fn told_since(&self, moment: Instant) -> String {
+    pub(crate) fn writes_since(&self, moment: Instant) -> String {
         let writes = self.writes().into_iter().filter(|write| write.arrived >= moment);
         let line =
             |write: Exchange| format!("{:8.3} s {write}", write.arrived.duration_since(moment).as_secs_f64());

@@ -1,17 +1,12 @@
 //! Stands between the operator and a server. Without rules it passes everything on as it is.
 
-use std::{
-    io::ErrorKind,
-    mem,
-    net::TcpStream as Socket,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io::ErrorKind, mem, net::TcpStream as Socket, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use http_body_util::BodyExt;
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -70,7 +65,7 @@ impl Connection {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Proxy {
@@ -94,7 +89,8 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.0.port)
     }
 
-    /// Puts a rule in force. A request meets the fault of the first rule that is for it; every rule counts it.
+    /// Puts a rule in force. A request meets the fault of the first rule that is for it; every rule counts
+    /// it.
     pub(crate) fn place(&self, rule: Rule) -> Placed {
         let placed = Placed::new(rule);
         locked(&self.0.rules).push(placed.clone());
@@ -116,8 +112,8 @@ impl Proxy {
         mem::take(&mut *locked(&self.0.streams)).cancel();
     }
 
-    /// Breaks off everything and refuses connections. What has not been sent on by now never is; what was sent on goes
-    /// its way on the server.
+    /// Breaks off everything and refuses connections. What has not been sent on by now never is; what was
+    /// sent on goes its way on the server.
     pub(crate) fn refuse(&self) {
         locked(&self.0.listening).end.cancel();
     }

@@ -47,7 +47,8 @@ pub(crate) enum Violation {
     CutBody(usize),
     /// The answer is made anew from the server's own: its status and its body; that of a watch line by line.
     Alter(Alteration),
-    /// This happens before the request is sent on. When the proxy refuses connections afterwards, it is not sent on.
+    /// This happens before the request is sent on. When the proxy refuses connections afterwards, it is not
+    /// sent on.
     Before(Hook),
     /// This happens after the server has answered, before the answer is passed on.
     After(Hook),
@@ -166,12 +167,12 @@ pub(crate) struct Placed(Arc<InForce>);
 struct InForce {
     rule: Rule,
     met: AtomicUsize,
-    struck: watch::Sender<usize>,
+    cleaned: watch::Sender<usize>,
 }
 
 impl Placed {
     pub(super) fn new(rule: Rule) -> Self {
-        Self(Arc::new(InForce { rule, met: AtomicUsize::new(0), struck: watch::Sender::new(0) }))
+        Self(Arc::new(InForce { rule, met: AtomicUsize::new(0), cleaned: watch::Sender::new(0) }))
     }
 
     /// Counts a request, if it is for this rule; whether it is to meet the fault.
@@ -185,7 +186,7 @@ impl Placed {
 
     /// The fault, for a request that meets it.
     pub(super) fn strike(&self) -> Violation {
-        self.0.struck.send_modify(|struck| *struck += 1);
+        self.0.cleaned.send_modify(|cleaned| *cleaned += 1);
         self.0.rule.violation.clone()
     }
 
@@ -194,17 +195,16 @@ impl Placed {
     }
 
     /// How many requests have met the fault so far.
-    pub(crate) fn struck(&self) -> usize {
-        *self.0.struck.borrow()
+    pub(crate) fn hits(&self) -> usize {
+        *self.0.cleaned.borrow()
     }
 
     /// Waits until so many requests have met the fault.
     pub(crate) async fn until_struck(&self, times: usize, deadline: Duration) -> Result<()> {
-        let mut struck = self.0.struck.subscribe();
-        let enough = struck.wait_for(|struck| *struck >= times);
-        let late = |_| {
-            anyhow!("the fault was met {} times within {deadline:?}, and not {times} times", self.struck())
-        };
+        let mut cleaned = self.0.cleaned.subscribe();
+        let enough = cleaned.wait_for(|cleaned| *cleaned >= times);
+        let late =
+            |_| anyhow!("the fault was met {} times within {deadline:?}, and not {times} times", self.hits());
         timeout(deadline, enough).await.map_err(late)??;
         Ok(())
     }

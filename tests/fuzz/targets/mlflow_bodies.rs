@@ -1,8 +1,10 @@
-//! A conversation with a server that says anything: each call of the client, and what may be concluded from the answers.
+//! A conversation with a server that says anything: each call of the client, and what may be concluded from
+//! the answers.
 //!
 //! The whole client runs, from the call to the fact or the error; only the network is a script
-//! ([`Scripted`]), because a connection for each of a fuzzer's hundred thousand runs a second is not to be had. The
-//! oracle reads the same answers by itself, as JSON and by the book: absence is a 404 with MLflow's own code, nothing else.
+//! ([`Scripted`]), because a connection for each of a fuzzer's hundred thousand runs a second is not to be
+//! had. The oracle reads the same answers by itself, as JSON and by the book: absence is a 404 with MLflow's
+//! own code, nothing else.
 //!
 //! An input is a text that a person can write, in HTTP's own form:
 //!
@@ -262,7 +264,8 @@ impl Talk<'_> {
             }
             None => {}
         }
-        // The file does not exist, but the version does; or the server failed, and the model's own file names none.
+        // The file does not exist, but the version does; or the server failed, and the model's own file names
+        // none.
         let version_exists = file.is_absence() && rest.first().is_some_and(Said::is_success);
         let model_has_none = file.status.is_server_error()
             && rest.first().is_some_and(|said| said.status.is_success() && said.body.len() <= 1 << 20);

@@ -1,7 +1,7 @@
 //! What hostile input is thrown at, and what has to hold whatever it says.
 //!
-//! Each target is a plain function of bytes that panics when something does not hold. libFuzzer chooses the bytes
-//! (`make fuzz`), and every run of the unit tests replays those that were kept (`replay`).
+//! Each target is a plain function of bytes that panics when something does not hold. libFuzzer chooses the
+//! bytes (`make fuzz`), and every run of the unit tests replays those that were kept (`replay`).
 //!
 //! ```text
 //! names             texts as models, aliases, versions, objects → labels, object names, MLflow's search filter
@@ -11,7 +11,8 @@
 //! schema            objects from a schema, and the API server's verdict on them
 //! ```
 //!
-//! The library compiles these into itself for tests and for the fuzzer alone, so that they reach what nobody else should.
+//! The library compiles these into itself for tests and for the fuzzer alone, so that they reach what nobody
+//! else should.
 #![allow(
     clippy::unwrap_used,
     clippy::unwrap_in_result,

@@ -1,5 +1,5 @@
-//! Replays the inputs that were kept, and some that are near them: those written by hand, those that lead somewhere of their
-//! own, and those that once found something.
+//! Replays the inputs that were kept, and some that are near them: those written by hand, those that lead
+//! somewhere of their own, and those that once found something.
 
 #![expect(clippy::disallowed_methods, reason = "inputs are files, and the environment gives a seed")]
 
@@ -43,7 +43,8 @@ fn replay(name: &str) {
             let file = env::temp_dir().join(format!("laurel-{name}-{}", dice.seed));
             fs::write(&file, &input).unwrap();
             panic!(
-                "PROPTEST_RNG_SEED={} found {}; once it is put right, it belongs into tests/fuzz/regressions/{name}",
+                "PROPTEST_RNG_SEED={} found {}; once it is put right, it belongs into \
+                 tests/fuzz/regressions/{name}",
                 dice.seed,
                 file.display()
             );
@@ -52,7 +53,8 @@ fn replay(name: &str) {
     println!("{name}: {} inputs, and {NEAR} near them", kept.len());
 }
 
-/// The same throws for the same seed: `PROPTEST_RNG_SEED`, as for the property tests, or another one each time.
+/// The same throws for the same seed: `PROPTEST_RNG_SEED`, as for the property tests, or another one each
+/// time.
 struct Dice {
     seed: u64,
     state: u64,
@@ -107,21 +109,21 @@ impl Dice {
 }
 
 #[test]
-fn promise_3_no_answer_of_a_server_is_taken_for_absence_unless_it_says_so() {
+fn promise_3_no_response_counts_as_absence_unless_it_is_explicit() {
     replay("mlflow_bodies");
 }
 
 #[test]
-fn any_name_is_refused_or_gives_valid_and_distinct_names() {
+fn any_name_is_rejected_or_gives_valid_and_distinct_names() {
     replay("names");
 }
 
 #[test]
-fn promise_10_no_object_leads_to_an_action_unless_it_is_valid() {
+fn promise_10_no_invalid_object_leads_to_an_action() {
     replay("spec_to_decision");
 }
 
 #[test]
-fn promise_10_a_template_is_refused_loudly_or_merged_in_full() {
+fn promise_10_a_template_is_rejected_or_merged_in_full() {
     replay("template_merge");
 }

@@ -1,7 +1,8 @@
-//! A partial pod template by Kubernetes' own schema over what Laurel renders: refused with its place and a next step, or
-//! merged in full, with everything that is Laurel's still there.
+//! A partial pod template by Kubernetes' own schema over what Laurel renders: refused with its place and a
+//! next step, or merged in full, with everything that is Laurel's still there.
 //!
-//! The oracle looks at the Deployment alone. What the template says nothing of is as it is rendered without one.
+//! The oracle looks at the Deployment alone. What the template says nothing of is as it is rendered without
+//! one.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -198,7 +199,8 @@ fn reachable(serving: &Serving, model: &Container) {
     assert!(model.readiness_probe.is_some());
 }
 
-/// The first place of what is written that is not found again, items of lists anywhere. A null is there to be gone.
+/// The first place of what is written that is not found again, items of lists anywhere. A null is there to be
+/// gone.
 fn lost(merged: &Value, written: &Value, place: &str) -> Option<String> {
     match (merged, written) {
         (_, Value::Null) => None,

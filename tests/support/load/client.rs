@@ -1,12 +1,6 @@
 //! One request, over a connection of its own or over one that is kept open.
 
-use std::{
-    collections::VecDeque,
-    io,
-    net::SocketAddr,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -16,12 +10,13 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
 
-use super::report::{Connection, Loss, Outcome, Record};
+use super::report::{Connection, Loss, Outcome, Sample};
 
 /// The header in which a serving pod names the version that answers.
 const VERSION_HEADER: &str = "model-version";
@@ -79,8 +74,8 @@ pub(crate) struct Client {
     request: Request,
     connection: Connection,
     timeout: Duration,
-    /// Open connections that wait for their next request, the longest idle one first: it is used next, so that every
-    /// connection that was ever opened stays in use and none hides that it has gone bad.
+    /// Open connections that wait for their next request, the longest idle one first: it is used next, so
+    /// that every connection that was ever opened stays in use and none hides that it has gone bad.
     idle: Mutex<VecDeque<Sender>>,
 }
 
@@ -94,13 +89,13 @@ impl Client {
     }
 
     /// Sends the request that is due at `due` and waits for its answer, at most for the client's timeout.
-    pub(crate) async fn send(&self, due: Instant) -> Record {
+    pub(crate) async fn send(&self, due: Instant) -> Sample {
         let answer = timeout(self.timeout, self.answer()).await.unwrap_or(Err(Loss::Timeout));
         let outcome = match answer {
             Ok(version) => Outcome::Answered { version },
             Err(loss) => Outcome::Lost(loss),
         };
-        Record { due, ended: Instant::now(), connection: self.connection, outcome }
+        Sample { due, ended: Instant::now(), connection: self.connection, outcome }
     }
 
     async fn answer(&self) -> Result<Option<String>, Loss> {
@@ -108,8 +103,8 @@ impl Client {
         while let Some(mut open) = self.take_idle() {
             match open.try_send_request(request).await {
                 Ok(response) => return self.finish(open, response).await,
-                // The server had closed the idle connection and not one byte was written to it. Every HTTP client
-                // takes another connection then; no request was lost.
+                // The server had closed the idle connection and not one byte was written to it. Every HTTP
+                // client takes another connection then; no request was lost.
                 Err(mut unsent) => match unsent.take_message() {
                     Some(message) => request = message,
                     None => return Err(loss_of(&unsent.into_error())),
@@ -140,13 +135,13 @@ impl Client {
         response.into_body().collect().await.map_err(|error| loss_of(&error))?;
         // After `Connection: close` it never becomes ready again, and is dropped.
         if self.connection == Connection::KeepAlive && open.ready().await.is_ok() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(open);
+            self.idle.lock().push_back(open);
         }
         if status.is_success() { Ok(version) } else { Err(Loss::Status(status.as_u16())) }
     }
 
     fn take_idle(&self) -> Option<Sender> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.idle.lock().pop_front()
     }
 }
 

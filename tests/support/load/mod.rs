@@ -1,16 +1,15 @@
 //! A load client with a constant rate, over both kinds of connection.
 //!
-//! The schedule is open: a request is due at its time, whether or not earlier ones were answered, so a slow server
-//! is seen as slow answers and not as fewer requests. Nothing is retried. What counts as lost is defined at [`Loss`].
+//! The schedule is open: a request is due at its time, whether or not earlier ones were answered, so a slow
+//! server is seen as slow answers and not as fewer requests. Nothing is retried. What counts as lost is
+//! defined at [`Loss`].
 
 mod client;
 mod report;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -18,7 +17,7 @@ use tokio::{
 };
 
 pub(crate) use client::{Client, Request, Target};
-pub(crate) use report::{Connection, Loss, Outcome, Record, Report, quantile};
+pub(crate) use report::{Connection, Loss, Outcome, Report, Sample, quantile};
 
 /// How many requests, how long.
 #[derive(Clone, Copy, Debug)]
@@ -47,16 +46,16 @@ impl Plan {
         }
     }
 
-    /// The same for a machine with too much to do: a slow answer is no lost request, and servers that cannot keep up get
-    /// no queue that they never come to the end of.
+    /// The same for a machine with too much to do: a slow answer is no lost request, and servers that cannot
+    /// keep up get no queue that they never come to the end of.
     pub(crate) fn patient(self) -> Self {
         let per_second = self.fresh_per_second.max(self.keep_alive_per_second);
         Self { timeout: Duration::from_mins(1), max_in_flight: (8 * per_second).max(20), ..self }
     }
 }
 
-/// A request that is overdue by more than this is not sent: the machine stood still, and a burst to catch up would
-/// no longer be a constant rate. It is recorded as [`Outcome::NotSent`].
+/// A request that is overdue by more than this is not sent: the machine stood still, and a burst to catch up
+/// would no longer be a constant rate. It is recorded as [`Outcome::NotSent`].
 const TOO_LATE: Duration = Duration::from_secs(1);
 
 /// A load that runs until it is stopped or dropped.
@@ -87,33 +86,33 @@ impl Load {
 
     /// What was recorded so far.
     pub(crate) fn report(&self) -> Report {
-        Report::new(self.log.audit_writes().clone())
+        Report::new(self.log.samples().clone())
     }
 
     /// How many requests were sent so far, and how many of them were lost.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let audit_writes = self.log.audit_writes();
-        let of =
-            |kind: fn(&Outcome) -> bool| audit_writes.iter().filter(|status| kind(&status.outcome)).count();
+        let samples = self.log.samples();
+        let of = |kind: fn(&Outcome) -> bool| samples.iter().filter(|sample| kind(&sample.outcome)).count();
         (of(|outcome| *outcome != Outcome::NotSent), of(|outcome| matches!(outcome, Outcome::Lost(_))))
     }
 
     /// What was recorded so far of the requests that were due since `from`.
     pub(crate) fn since(&self, from: Instant) -> Report {
-        self.ended_since(from).only(|status| from <= status.due)
+        self.ended_since(from).only(|sample| from <= sample.due)
     }
 
-    /// What was recorded so far of the requests that ended since `from`, also of those that were under way then.
+    /// What was recorded so far of the requests that ended since `from`, also of those that were under way
+    /// then.
     pub(crate) fn ended_since(&self, from: Instant) -> Report {
         // From the end, so that a look costs the same after hours as after seconds.
-        let audit_writes = self.log.audit_writes();
-        let recent = audit_writes.iter().rev().take_while(|status| from <= status.ended + DISORDER).count();
-        let recent = Report::new(audit_writes[audit_writes.len() - recent..].to_vec());
-        recent.only(|status| from <= status.ended)
+        let samples = self.log.samples();
+        let recent = samples.iter().rev().take_while(|sample| from <= sample.ended + DISORDER).count();
+        let recent = Report::new(samples[samples.len() - recent..].to_vec());
+        recent.only(|sample| from <= sample.ended)
     }
 
-    /// Waits until `done` holds for the requests that were due since `from`, or until `deadline` has passed; whether
-    /// it holds.
+    /// Waits until `done` holds for the requests that were due since `from`, or until `deadline` has passed;
+    /// whether it holds.
     pub(crate) async fn until(
         &self,
         from: Instant,
@@ -131,8 +130,9 @@ impl Load {
         tokio::time::timeout(deadline, reached).await.is_ok()
     }
 
-    /// Waits until clients of both kinds have been answered by the version `to` for a second, and by `from` no more. How
-    /// long after `changed` the last answer of `from` came, or `None` when they do not move before `deadline`.
+    /// Waits until clients of both kinds have been answered by the version `to` for a second, and by `from`
+    /// no more. How long after `changed` the last answer of `from` came, or `None` when they do not move
+    /// before `deadline`.
     pub(crate) async fn moved(
         &self,
         changed: Instant,
@@ -172,17 +172,17 @@ const DISORDER: Duration = Duration::from_secs(1);
 /// The records, nearly in the order in which the requests ended.
 #[derive(Default)]
 struct Log {
-    audit_writes: Mutex<Vec<Record>>,
+    samples: Mutex<Vec<Sample>>,
     grown: watch::Sender<()>,
 }
 
 impl Log {
-    fn audit_writes(&self) -> MutexGuard<'_, Vec<Record>> {
-        self.audit_writes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn samples(&self) -> MutexGuard<'_, Vec<Sample>> {
+        self.samples.lock()
     }
 
-    fn push(&self, status: Record) {
-        self.audit_writes().push(status);
+    fn push(&self, sample: Sample) {
+        self.samples().push(sample);
         self.grown.send_replace(());
     }
 }
@@ -213,7 +213,7 @@ impl Schedule {
                         drop(permit);
                     });
                 }
-                _ => log.push(Record {
+                _ => log.push(Sample {
                     due,
                     ended: Instant::now(),
                     connection: client.connection(),

@@ -13,8 +13,9 @@ pub(crate) enum Connection {
     KeepAlive,
 }
 
-/// Why a request counts as lost: everything that a caller without retries would have seen as an error. A server that
-/// closes an idle connection before a request is written to it loses nothing; see `Client::answer`.
+/// Why a request counts as lost: everything that a caller without retries would have seen as an error. A
+/// server that closes an idle connection before a request is written to it loses nothing; see
+/// `Client::answer`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Loss {
     /// An answer other than 2xx.
@@ -60,7 +61,7 @@ pub(crate) enum Outcome {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
+pub(crate) struct Sample {
     /// When it was to be sent. Latency counts from here, so that a client that falls behind hides nothing.
     pub(crate) due: Instant,
     /// When its answer was complete, or its loss known.
@@ -71,7 +72,7 @@ pub(crate) struct Record {
     pub(crate) outcome: Outcome,
 }
 
-impl Record {
+impl Sample {
     /// Whether it was answered with 2xx.
     pub(crate) fn is_answered(&self) -> bool {
         matches!(self.outcome, Outcome::Answered { .. })
@@ -89,54 +90,54 @@ impl Record {
 /// Records, and questions about them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
-    audit_writes: Vec<Record>,
+    samples: Vec<Sample>,
 }
 
 impl Report {
-    pub(crate) fn new(audit_writes: Vec<Record>) -> Self {
-        Self { audit_writes }
+    pub(crate) fn new(samples: Vec<Sample>) -> Self {
+        Self { samples }
     }
 
     /// Several as one.
     pub(crate) fn of_all(reports: impl IntoIterator<Item = Self>) -> Self {
-        Self::new(reports.into_iter().flat_map(|report| report.audit_writes).collect())
+        Self::new(reports.into_iter().flat_map(|report| report.samples).collect())
     }
 
     /// Every request.
-    pub(crate) fn audit_writes(&self) -> &[Record] {
-        &self.audit_writes
+    pub(crate) fn samples(&self) -> &[Sample] {
+        &self.samples
     }
 
     /// The part of it that `keep` holds for.
-    pub(crate) fn only(&self, keep: impl Fn(&Record) -> bool) -> Self {
-        Self::new(self.audit_writes.iter().filter(|status| keep(status)).cloned().collect())
+    pub(crate) fn only(&self, keep: impl Fn(&Sample) -> bool) -> Self {
+        Self::new(self.samples.iter().filter(|sample| keep(sample)).cloned().collect())
     }
 
     /// The requests that were due in a span of time.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Self {
-        self.only(|status| from <= status.due && status.due < to)
+        self.only(|sample| from <= sample.due && sample.due < to)
     }
 
     /// The requests with one kind of connection.
     pub(crate) fn over(&self, connection: Connection) -> Self {
-        self.only(|status| status.connection == connection)
+        self.only(|sample| sample.connection == connection)
     }
 
     /// How many requests were sent.
     pub(crate) fn sent(&self) -> usize {
-        self.audit_writes.len() - self.not_sent()
+        self.samples.len() - self.not_sent()
     }
 
     /// How many requests were due and could not be sent in time.
     pub(crate) fn not_sent(&self) -> usize {
-        self.audit_writes.iter().filter(|status| status.outcome == Outcome::NotSent).count()
+        self.samples.iter().filter(|sample| sample.outcome == Outcome::NotSent).count()
     }
 
     /// How many requests were answered with 2xx, by version; `?` where the answer names none.
     pub(crate) fn answered(&self) -> BTreeMap<String, usize> {
         let mut answered = BTreeMap::new();
-        for status in &self.audit_writes {
-            if let Outcome::Answered { version } = &status.outcome {
+        for sample in &self.samples {
+            if let Outcome::Answered { version } = &sample.outcome {
                 *answered.entry(version.clone().unwrap_or_else(|| "?".to_owned())).or_default() += 1;
             }
         }
@@ -146,8 +147,8 @@ impl Report {
     /// How many requests were lost, by kind.
     pub(crate) fn losses(&self) -> BTreeMap<Loss, usize> {
         let mut losses = BTreeMap::new();
-        for status in &self.audit_writes {
-            if let Outcome::Lost(loss) = &status.outcome {
+        for sample in &self.samples {
+            if let Outcome::Lost(loss) = &sample.outcome {
                 *losses.entry(loss.clone()).or_default() += 1;
             }
         }
@@ -170,19 +171,13 @@ impl Report {
     }
 
     fn answers_by(&self, version: &str) -> impl Iterator<Item = Instant> {
-        self.audit_writes
-            .iter()
-            .filter(move |status| status.version() == Some(version))
-            .map(|status| status.ended)
+        self.samples.iter().filter(move |sample| sample.version() == Some(version)).map(|sample| sample.ended)
     }
 
     /// The time within which the `share` (0 to 1) fastest of the answered requests were answered.
     pub(crate) fn latency(&self, share: f64) -> Option<Duration> {
-        let times = self
-            .audit_writes
-            .iter()
-            .filter(|status| status.is_answered())
-            .map(|status| status.ended - status.due);
+        let times =
+            self.samples.iter().filter(|sample| sample.is_answered()).map(|sample| sample.ended - sample.due);
         quantile(times.collect(), share)
     }
 }

@@ -1,17 +1,17 @@
-//! An independent witness of promise 1: whenever a Service was written, a pod that it selects was ready.
+//! An independent invariants of promise 1: whenever a Service was written, a pod that it selects was ready.
 //!
-//! It compares revisions, not arrival times: every write to the cluster has a number of its own, and two watches together
-//! tell which pods were ready when the Service got its selector.
+//! It compares revisions, not arrival times: every write to the cluster has a number of its own, and two
+//! watches together tell which pods were ready when the Service got its selector.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, Resource, ResourceExt, runtime::watcher};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
@@ -44,7 +44,7 @@ impl Audit {
 
     /// Leaves out a write that the test itself made.
     pub(crate) fn excuse(&self, written: &Service) {
-        self.by_hand.lock().unwrap_or_else(PoisonError::into_inner).insert(revision(written));
+        self.by_hand.lock().insert(revision(written));
     }
 
     /// Waits until a Service is seen that `wanted` holds for, written after a moment.
@@ -72,7 +72,7 @@ impl Audit {
     }
 
     fn look(&self) -> Result<usize> {
-        let by_hand = self.by_hand.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let by_hand = self.by_hand.lock().clone();
         let written: Vec<Service> =
             self.services.seen().into_iter().filter(|seen| !seen.gone).map(|seen| seen.object).collect();
         let mut pods = self.pods.seen();
@@ -89,7 +89,8 @@ impl Audit {
                 |pod: &Pod| selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value));
             ensure!(
                 ready.iter().any(selects),
-                "the Service {name} was written to {selector:?} at revision {at}, where no pod was ready; ready were {:?}",
+                "the Service {name} was written to {selector:?} at revision {at}, where no pod was ready; \
+                 ready were {:?}",
                 ready.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
             );
         }

@@ -80,7 +80,8 @@ fn schema(kind: &str) -> Result<Value> {
                 "http://u:p@127.0.0.1", "", "127.0.0.1", "http://", "http://xn--/", 7,
             ] });
         }
-        // A model that is to be deleted from a registry that is not there is waited for, as another test shows.
+        // A model that is to be deleted from a registry that is not there is waited for, as another test
+        // shows.
         _ => fields["deletionPolicy"] = json!({ "enum": ["Retain", "Retain", "Retain", "retain", 7] }),
     }
     Ok(schema)

@@ -103,7 +103,8 @@ pub(crate) async fn no_more_pods(place: &Place) -> Result<Api<ResourceQuota>> {
     Ok(quotas)
 }
 
-/// Keeps the pods of a version from ever becoming ready, by a policy of the API server that goes with the namespace.
+/// Keeps the pods of a version from ever becoming ready, by a policy of the API server that goes with the
+/// namespace.
 pub(crate) async fn never_ready(place: &Place, version: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(place.cluster.client.clone());
     let uid = namespaces.get(&place.namespace).await?.uid().context("a namespace without UID")?;
@@ -124,7 +125,8 @@ pub(crate) async fn never_ready(place: &Place, version: &str) -> Result<()> {
             "mutations": [{
                 "patchType": "ApplyConfiguration",
                 "applyConfiguration": { "expression":
-                    "Object{metadata: Object.metadata{annotations: {'kwok.laurel.test/fate': 'never-ready'}}}" },
+                    "Object{metadata: Object.metadata{annotations: {'kwok.laurel.test/fate': \
+                     'never-ready'}}}" },
             }],
         },
     });

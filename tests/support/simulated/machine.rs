@@ -63,8 +63,8 @@ pub(crate) fn operator(folder: &Path) -> Result<PathBuf> {
     Ok(kept)
 }
 
-/// A port that nobody listens on. It lies below the ports that outgoing connections are given, so that none of those
-/// takes it before it is used, and this process gives it out once.
+/// A port that nobody listens on. It lies below the ports that outgoing connections are given, so that none
+/// of those takes it before it is used, and this process gives it out once.
 pub(crate) fn free_port() -> Result<u16> {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;

@@ -134,7 +134,8 @@ impl Mlflow {
         made["model_version"]["version"].as_str().map(str::to_owned).context("a version has a number")
     }
 
-    /// Registers the next version of a model as a logged model of its own, whose identity the version's source is.
+    /// Registers the next version of a model as a logged model of its own, whose identity the version's
+    /// source is.
     pub(crate) async fn register_logged(&self, model: &str) -> Result<String> {
         let logged = json!({ "experiment_id": "0", "name": "logged" });
         let logged = self.send(Method::POST, "logged-models", &logged).await?;
@@ -169,7 +170,8 @@ impl Mlflow {
         Ok(it.and_then(|it| it["version"].as_str().map(str::to_owned)))
     }
 
-    /// The version that an alias names in each of these models, in one request. A model that is not there is left out.
+    /// The version that an alias names in each of these models, in one request. A model that is not there is
+    /// left out.
     pub(crate) async fn aliases(
         &self,
         models: &[String],
@@ -245,7 +247,8 @@ fn webhooks() -> Result<[(&'static str, String); 4]> {
         ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", BASE64_URL_SAFE.encode(key)),
         ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https".to_owned()),
         ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true".to_owned()),
-        // It keeps what it read of its webhooks for a minute otherwise, and a new one misses what happens meanwhile.
+        // It keeps what it read of its webhooks for a minute otherwise, and a new one misses what happens
+        // meanwhile.
         ("MLFLOW_WEBHOOK_CACHE_TTL", "1".to_owned()),
     ])
 }

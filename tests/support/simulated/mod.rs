@@ -1,5 +1,5 @@
-//! What the tests on a control plane with simulated pods share: `control_plane` has one operator for all its tests,
-//! `violations` has one for each.
+//! What the tests on a control plane with simulated pods share: `control_plane` has one operator for all its
+//! tests, `violations` has one for each.
 //!
 //! ```text
 //! machine  this machine: the checkout, free ports, who may run beside whom, the CRDs in the cluster

@@ -60,7 +60,8 @@ pub(crate) struct Place {
     events: Watch<Event>,
 }
 
-/// Plays a story, and makes an error of a panic and of one that takes too long, so that cleaning up comes after it.
+/// Plays a story, and makes an error of a panic and of one that takes too long, so that cleaning up comes
+/// after it.
 pub(crate) async fn reported(story: impl Future<Output = Result<()>>, longest: Duration) -> Result<()> {
     let reported = AssertUnwindSafe(timeout(longest, story)).catch_unwind().await;
     let in_time = reported.map_err(|panic| anyhow!(words(panic.as_ref())))?;
@@ -75,7 +76,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
 
 impl Place {
     /// Makes a namespace for a test, and watches it.
-    pub(crate) async fn set(
+    pub(crate) async fn create(
         cluster: &Cluster,
         mlflow: &'static Mlflow,
         namespace: String,
@@ -179,7 +180,8 @@ spec: {{modelName: {}}}
         }
     }
 
-    /// The manifest of `champion`; `spec` is YAML merged over what every wish has, and `null` takes something away.
+    /// The manifest of `champion`; `spec` is YAML merged over what every wish has, and `null` takes something
+    /// away.
     pub(crate) fn manifest(spec: &str) -> Result<Value> {
         let mut manifest: Value = serde_yaml::from_str(CHAMPION)?;
         merge(&mut manifest["spec"], serde_yaml::from_str(spec)?);
@@ -247,11 +249,11 @@ spec: {{modelName: {}}}
 
     /// Waits for an Event about the ModelAlias.
     pub(crate) async fn reported(&self, reason: Reason) -> Result<()> {
-        self.told_of(reason.into()).await
+        self.event(reason.into()).await
     }
 
     /// The same, for an Event that is no condition's reason.
-    pub(crate) async fn told_of(&self, reason: &str) -> Result<()> {
+    pub(crate) async fn event(&self, reason: &str) -> Result<()> {
         let wanted = |event: &Event| {
             event.reason.as_deref() == Some(reason)
                 && event.involved_object.kind.as_deref() == Some("ModelAlias")
@@ -275,7 +277,7 @@ spec: {{modelName: {}}}
     }
 
     /// Deletes everything. Each ModelAlias is waited for: the rest goes without the operator.
-    pub(crate) async fn strike(&self) -> Result<()> {
+    pub(crate) async fn clean_up(&self) -> Result<()> {
         let aliases: Api<ModelAlias> = self.api();
         for alias in aliases.list(&ListParams::default()).await? {
             aliases.delete(&alias.name_any(), &DeleteParams::default()).await?;

@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 
-/// Starts a program and waits for a line: `TERM` lets the program end, and its exit status is the shell's; the end of
-/// the input kills the whole group.
+/// Starts a program and waits for a line: `TERM` lets the program end, and its exit status is the shell's;
+/// the end of the input kills the whole group.
 const SHELL: &str = r#"
 "$@" &
 if read -r line && [ "$line" = TERM ]; then
@@ -57,7 +57,8 @@ impl Process {
         Ok(())
     }
 
-    /// Asks it to end, and waits until it has; how it ended. One that does not end in time is killed, and is an error.
+    /// Asks it to end, and waits until it has; how it ended. One that does not end in time is killed, and is
+    /// an error.
     pub(crate) async fn terminate(mut self, deadline: Duration) -> Result<ExitStatus> {
         self.leash.as_mut().context("the process has no leash")?.write_all(b"TERM\n")?;
         let began = Instant::now();

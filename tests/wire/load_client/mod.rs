@@ -1,5 +1,5 @@
-//! The load client that the demo and the end-to-end tests measure with, against servers that misbehave in one way
-//! each: what must count as lost is counted, and nothing else is.
+//! The load client that the demo and the end-to-end tests measure with, against servers that misbehave in one
+//! way each: what must count as lost is counted, and nothing else is.
 
 #[path = "../../support/load/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the end-to-end tests use the rest")]
@@ -61,7 +61,7 @@ async fn a_fresh_client_opens_a_connection_for_each_request_and_a_keep_alive_cli
 }
 
 #[tokio::test]
-async fn a_keep_alive_client_does_as_it_is_told_when_an_answer_says_close() {
+async fn a_keep_alive_client_closes_if_a_response_says_close() {
     let server = Server::start(Behaviour::SayClose).await;
     let report = send(&server, Connection::KeepAlive, 20).await;
     assert_eq!(report.lost(), 0, "{report}");
@@ -69,7 +69,7 @@ async fn a_keep_alive_client_does_as_it_is_told_when_an_answer_says_close() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_that_the_server_closes_is_no_loss() {
+async fn an_idle_connection_that_the_server_closes_is_not_a_loss() {
     let server = Server::start(Behaviour::CloseSilently).await;
     let report = send(&server, Connection::KeepAlive, 20).await;
     assert_eq!(report.lost(), 0, "{report}");
@@ -84,7 +84,7 @@ async fn resets_are_lost_requests() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_read_and_not_answered_is_lost_also_on_a_connection_that_answered_before() {
+async fn a_request_that_is_read_and_not_answered_is_lost_even_on_a_used_connection() {
     let server = Server::start(Behaviour::AnswerOnceThenVanish).await;
     let report = send(&server, Connection::KeepAlive, 20).await;
     assert!(report.lost() >= 5, "{report}");
@@ -92,7 +92,7 @@ async fn a_request_that_is_read_and_not_answered_is_lost_also_on_a_connection_th
 }
 
 #[tokio::test]
-async fn half_an_answer_is_a_lost_request() {
+async fn a_partial_response_is_a_lost_request() {
     let server = Server::start(Behaviour::HalfAnAnswer).await;
     assert_eq!(only_loss(&send(&server, Connection::Fresh, 10).await), Loss::Closed);
 }
@@ -110,7 +110,7 @@ async fn silence_is_a_lost_request() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_a_lost_request() {
+async fn a_refused_connection_is_a_lost_request() {
     let mut server = Server::start(Behaviour::KeepOpen).await;
     server.stop_listening().await;
     assert_eq!(only_loss(&send(&server, Connection::Fresh, 10).await), Loss::Refused);
@@ -129,7 +129,7 @@ async fn the_rate_is_kept_when_answers_are_slow() {
 }
 
 #[tokio::test]
-async fn what_was_asked_before_and_answered_since_is_told_apart_from_what_was_asked_since() {
+async fn requests_are_counted_by_the_time_they_were_due_or_ended() {
     let server = Server::start(Behaviour::Slow(Duration::from_millis(400))).await;
     let start = Instant::now();
     let load = Load::start(
@@ -141,8 +141,8 @@ async fn what_was_asked_before_and_answered_since_is_told_apart_from_what_was_as
     let moment = Instant::now();
     assert!(load.until(moment, Duration::from_secs(15), |report| report.sent() >= 20).await);
     let (ended, asked) = (load.ended_since(moment), load.since(moment));
-    assert!(ended.audit_writes().iter().all(|status| moment <= status.ended), "{ended}");
-    assert!(asked.audit_writes().iter().all(|status| moment <= status.due), "{asked}");
+    assert!(ended.samples().iter().all(|status| moment <= status.ended), "{ended}");
+    assert!(asked.samples().iter().all(|status| moment <= status.due), "{asked}");
     // 100 a second for 0.4 s were under way.
     assert!(ended.sent() > asked.sent() + 20, "{ended}; {asked}");
     let (sent, lost) = load.counts();
@@ -150,7 +150,7 @@ async fn what_was_asked_before_and_answered_since_is_told_apart_from_what_was_as
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn what_could_not_be_sent_in_time_is_said() {
+async fn requests_that_could_not_be_sent_in_time_are_counted() {
     let server = Server::start(Behaviour::KeepOpen).await;
     let plan = Plan::both(50, Duration::from_secs(20));
     let start = Instant::now();

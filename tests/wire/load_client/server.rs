@@ -107,8 +107,8 @@ async fn answer(stream: &mut TcpStream, status: &str, headers: &str) -> io::Resu
     stream.write_all(answer.as_bytes()).await
 }
 
-/// Reads one request to its end: its head, and the two bytes of body that a `POST` of these tests has. False when the
-/// client has closed the connection.
+/// Reads one request to its end: its head, and the two bytes of body that a `POST` of these tests has. False
+/// when the client has closed the connection.
 async fn read_request(stream: &mut TcpStream) -> io::Result<bool> {
     let mut request = Vec::new();
     let mut byte = [0];

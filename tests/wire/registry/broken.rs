@@ -63,7 +63,8 @@ async fn answer(mut stream: TcpStream, then: Then) {
                 return std::future::pending().await;
             }
             Then::Flood => {
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\n\r\n";
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: \
+                     99999999999\r\n\r\n";
                 stream.write_all(head.as_bytes()).await.unwrap();
                 while stream.write_all(&[b' '; 8192]).await.is_ok() {}
                 return;
@@ -86,7 +87,7 @@ fn cause(error: RegistryError) -> String {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn the_connection_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     drop(listener);
@@ -104,7 +105,8 @@ async fn the_name_does_not_resolve() {
 async fn the_connection_breaks() {
     assert_eq!(cause(error(Then::Close).await), "connection closed before message completed");
     assert_eq!(cause(error(Then::Reset).await), "Connection reset by peer");
-    let half = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"registered_model\":";
+    let half = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: \
+         100\r\n\r\n{\"registered_model\":";
     let (url, _) = serve_once(half).await;
     let error = registry(&url).model(&model("fraud")).await.unwrap_err();
     assert_eq!(cause(error), "end of file before message length reached");
@@ -123,7 +125,7 @@ async fn serve_once(answer: &'static str) -> (String, tokio::task::JoinHandle<()
 }
 
 #[tokio::test]
-async fn it_speaks_something_else() {
+async fn it_uses_another_protocol() {
     assert!(cause(error(Then::Say("SSH-2.0-OpenSSH_9.6\r\n\r\n")).await).contains("invalid HTTP"));
     let (url, _) = serve(Then::Say("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")).await;
     let error = registry(&url.replace("http:", "https:")).model(&model("fraud")).await.unwrap_err();
@@ -143,7 +145,7 @@ async fn it_hangs() {
 }
 
 #[tokio::test]
-async fn it_never_stops_talking() {
+async fn it_never_stops_sending() {
     let (url, _) = serve(Then::Flood).await;
     let error = registry(&url).model(&model("fraud")).await.unwrap_err();
     let RegistryError::NotARegistry { detail, .. } = error else { panic!("{error}") };

@@ -21,7 +21,7 @@ fn with(credentials: Credentials) -> Connection {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_with_the_field_and_the_next_step() {
+fn unusable_settings_are_rejected_with_the_field_and_the_next_step() {
     let url = |url: &str| connection(url);
     let workspace =
         |name: &str| Connection { workspace: Some(name.to_owned()), ..connection("http://mlflow") };

@@ -60,7 +60,7 @@ fn failed_download() -> ResponseTemplate {
 
 /// MLflow writes `NaN` and `Infinity` as Python does, and its server reads them.
 #[tokio::test]
-async fn an_example_is_passed_on_as_it_is() {
+async fn an_example_is_passed_on_unchanged() {
     let bare = r#"{"dataframe_split": {"data": [[NaN, Infinity, -Infinity]]}}"#;
     for body in [EXAMPLE, bare, "\n{\"inputs\": []}\n", &sized(LIMIT)] {
         let answers = [(file("serving_input_example.json"), page(200, "text/plain", body))];
@@ -87,7 +87,7 @@ async fn a_missing_version_is_an_error() {
 }
 
 #[tokio::test]
-async fn in_an_object_store_the_models_own_description_tells_that_there_is_none() {
+async fn in_an_object_store_the_model_s_description_shows_that_there_is_none() {
     let descriptions = [
         "artifact_path: model\nmodel_id: m-1\n",
         "saved_input_example_info: null\n",
@@ -114,7 +114,7 @@ async fn an_example_that_exists_but_cannot_be_read_is_an_error() {
 
 /// What stands behind the part that was read may name an example.
 #[tokio::test]
-async fn a_description_that_was_not_read_to_its_end_is_an_error() {
+async fn a_truncated_description_is_an_error() {
     let description = format!("signature: {}\nsaved_input_example_info: {{}}\n", "x".repeat(1 << 20));
     let answers = [
         (file("serving_input_example.json"), failed_download()),
@@ -137,7 +137,7 @@ async fn what_is_not_an_object_is_an_error() {
 }
 
 #[tokio::test]
-async fn of_an_example_that_is_too_large_only_the_limit_is_read() {
+async fn an_example_that_is_too_large_is_read_only_up_to_the_limit() {
     let answers = [(file("serving_input_example.json"), page(200, "text/plain", &sized(LIMIT + 1)))];
     assert_eq!(example(answers).await.unwrap(), Some(InputExample::TooLarge));
 }

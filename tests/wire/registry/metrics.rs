@@ -46,7 +46,7 @@ fn reported(metrics: &BTreeMap<String, Metric>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_run_tells_its_metrics_also_those_that_are_no_number() {
+async fn metrics_of_a_run_are_read_including_nan() {
     let metrics = json!([
         value("accuracy", 0.973_684_210_526_315_8),
         value("nan_metric", "NaN"),
@@ -61,7 +61,7 @@ async fn a_run_tells_its_metrics_also_those_that_are_no_number() {
 }
 
 #[tokio::test]
-async fn of_several_values_the_latest_step_counts() {
+async fn the_value_of_the_latest_step_counts() {
     let at = |step: i64, timestamp: i64, value: f64| json!({ "key": "auc", "value": value, "step": step, "timestamp": timestamp });
     let metrics = json!([at(2, 20, 0.8), at(3, 10, 0.9), at(1, 30, 0.7)]);
     assert_eq!(reported(&read(&run(&metrics)).await.unwrap().unwrap()), ["auc=0.9"]);
@@ -79,7 +79,7 @@ async fn a_run_without_metrics_and_one_that_was_deleted_can_be_read() {
 }
 
 #[tokio::test]
-async fn a_run_that_was_purged_is_absent_and_nothing_else_is() {
+async fn only_a_purged_run_is_absent() {
     let server = MockServer::start().await;
     answer(&server, get(), absent(&format!("Run with id={RUN}"))).await;
     assert_eq!(registry(&server.uri()).metrics(RUN).await.unwrap(), None);
@@ -94,7 +94,7 @@ async fn a_run_that_was_purged_is_absent_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn an_answer_about_another_run_or_with_a_word_for_a_value_is_not_believed() {
+async fn a_response_about_another_run_or_with_a_word_as_value_is_invalid() {
     let mut other = run(&json!([]));
     other["run"]["info"]["run_id"] = json!("another");
     for body in [other, run(&json!([value("auc", "good")])), json!({ "run": {} })] {

@@ -65,7 +65,7 @@ async fn another_ca_is_not() {
 }
 
 #[test]
-fn what_is_no_certificate_is_refused() {
+fn an_invalid_certificate_is_rejected() {
     let not_der = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
     let key = include_bytes!("../../support/tls/server.key").to_vec();
     for pem in [b"".to_vec(), b"garbage".to_vec(), not_der, key] {

@@ -16,7 +16,7 @@ fn request(method: &'static str, endpoint: &str, body: Value) -> Exactly {
 }
 
 #[tokio::test]
-async fn every_change_is_sent_as_mlflow_wants_it() {
+async fn every_change_is_sent_in_mlflow_s_format() {
     let server = MockServer::start().await;
     let create = json!({ "name": "Fraud ü", "description": "d", "tags": [{ "key": "k", "value": "v" }] });
     let made = ok(&json!({ "registered_model": fraud() }));
@@ -53,7 +53,7 @@ async fn every_change_is_sent_as_mlflow_wants_it() {
 }
 
 #[tokio::test]
-async fn a_model_that_exists_already_is_left_as_it_is() {
+async fn an_existing_model_is_not_changed() {
     for (status, code) in [(400, "RESOURCE_ALREADY_EXISTS"), (409, "ALREADY_EXISTS")] {
         let server = MockServer::start().await;
         let exists = error_message(status, code, "Registered Model (name=fraud) already exists.");
@@ -63,7 +63,7 @@ async fn a_model_that_exists_already_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_is_gone_counts_as_deleted_and_cannot_be_changed() {
+async fn a_missing_object_counts_as_deleted_and_cannot_be_changed() {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(absent("Registered Model with name=fraud")).mount(&server).await;
     let (registry, name, champion) = (registry(&server.uri()), model("fraud"), alias("champion"));
@@ -84,7 +84,7 @@ async fn what_is_gone_counts_as_deleted_and_cannot_be_changed() {
 }
 
 #[tokio::test]
-async fn a_page_that_says_200_is_no_confirmation() {
+async fn a_page_with_status_200_is_not_a_confirmation() {
     for body in ["<title>Log in</title>", "", "OK", "null"] {
         let server = MockServer::start().await;
         Mock::given(any()).respond_with(page(200, "text/html", body)).mount(&server).await;
@@ -97,7 +97,7 @@ async fn a_page_that_says_200_is_no_confirmation() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_what_mlflow_said() {
+async fn a_rejection_quotes_mlflow() {
     let server = MockServer::start().await;
     let refused = error_message(400, "INVALID_PARAMETER_VALUE", "Version alias name 'v1' is reserved.");
     Mock::given(any()).respond_with(refused).mount(&server).await;

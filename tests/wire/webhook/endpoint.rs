@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,6 +18,7 @@ use laurel::{
         endpoint::{Endpoint, Limits},
     },
 };
+use parking_lot::Mutex;
 use pretty_assertions::assert_eq;
 use reqwest::{Certificate as Trusted, Client, RequestBuilder, StatusCode};
 use sha2::Sha256;
@@ -71,7 +72,7 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heard_one = move |key: Option<&RegistryKey>, received: laurel::webhook::receiver::Received| {
-            journal.lock().unwrap().push((key.cloned(), received.outcome));
+            journal.lock().push((key.cloned(), received.outcome));
         };
         let endpoint = Endpoint { receivers, tls, limits, on_delivery: Box::new(heard_one) };
         tokio::spawn(endpoint.serve(listener, std::future::pending()));
@@ -85,7 +86,7 @@ impl Stage {
     }
 
     fn heard(&self) -> Vec<DeliveryOutcome> {
-        self.heard.lock().unwrap().iter().map(|(_, outcome)| *outcome).collect()
+        self.heard.lock().iter().map(|(_, outcome)| *outcome).collect()
     }
 }
 
@@ -109,19 +110,19 @@ async fn status(request: RequestBuilder) -> u16 {
 }
 
 #[tokio::test]
-async fn over_tls_a_delivery_is_let_in_once() {
+async fn over_tls_a_delivery_is_accepted_once() {
     let stage = Stage::set(true, generous()).await;
     let send = || signed(stage.post(PATH), SECRET, "first", now(), "{}").body("{}");
     assert_eq!(status(send()).await, 200);
     assert_eq!(status(send()).await, 200, "a repetition is answered as the first was, so that it ends");
     assert_eq!(
-        *stage.heard.lock().unwrap(),
+        *stage.heard.lock(),
         [(Some(key()), DeliveryOutcome::Accepted), (Some(key()), DeliveryOutcome::Replayed)]
     );
 }
 
 #[tokio::test]
-async fn plain_http_finds_no_way_in_where_tls_is_spoken() {
+async fn plain_http_is_rejected_with_tls() {
     let stage = Stage::set(true, generous()).await;
     let plain = stage.client.post(format!("http://localhost:{}{PATH}", stage.address.port()));
     assert!(signed(plain, SECRET, "plain", now(), "{}").body("{}").send().await.is_err());
@@ -129,7 +130,7 @@ async fn plain_http_finds_no_way_in_where_tls_is_spoken() {
 }
 
 #[tokio::test]
-async fn whatever_is_not_right_is_refused_and_says_nothing_of_the_reason() {
+async fn anything_invalid_is_rejected_without_a_reason() {
     let stage = Stage::set(false, generous()).await;
     let right = |id: &str| signed(stage.post(PATH), SECRET, id, now(), "{}");
     let elsewhere = |path: &str| signed(stage.post(path), SECRET, "1", now(), "{}").body("{}");
@@ -190,7 +191,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn who_is_slow_is_cut_off_and_who_waits_behind_comes_in() {
+async fn slow_clients_are_disconnected_and_waiting_ones_served() {
     let limits = Limits {
         connections: 2,
         connection: Duration::from_secs(2),
@@ -198,10 +199,12 @@ async fn who_is_slow_is_cut_off_and_who_waits_behind_comes_in() {
         ..Limits::default()
     };
     let stage = Stage::set(false, limits).await;
-    // One says nothing, one begins its headers, one begins its body, and they take all the room that there is.
+    // One says nothing, one begins its headers, one begins its body, and they take all the room that there
+    // is.
     let mut slow = Vec::new();
     let id_and_more = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nX-MLflow-Delivery-Id: slow\r\nX-MLflow-Timestamp: {}\r\n\
+        "POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nX-MLflow-Delivery-Id: \
+         slow\r\nX-MLflow-Timestamp: {}\r\n\
          X-MLflow-Signature: v1,AAAA\r\n\r\n{{",
         now()
     );

@@ -133,7 +133,7 @@ async fn changes(server: &MockServer) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn where_there_is_none_it_is_made_and_tried() {
+async fn a_missing_webhook_is_created_and_tested() {
     let server = MockServer::start().await;
     lists(&server, &[]).await;
     answers(&server, "POST", "", webhook("made")).await;
@@ -146,7 +146,7 @@ async fn where_there_is_none_it_is_made_and_tried() {
 }
 
 #[tokio::test]
-async fn one_that_is_right_is_left_alone_and_twins_of_it_go() {
+async fn a_correct_webhook_is_kept_and_duplicates_are_deleted() {
     let server = MockServer::start().await;
     let mut theirs = listed("theirs");
     theirs["name"] = json!("to-slack");
@@ -159,7 +159,7 @@ async fn one_that_is_right_is_left_alone_and_twins_of_it_go() {
 }
 
 #[tokio::test]
-async fn one_that_differs_in_anything_is_changed() {
+async fn a_webhook_that_differs_is_updated() {
     let differences = [
         ("url", json!("https://before.example/webhooks/risk/mlflow")),
         ("events", json!([{ "entity": "MODEL_VERSION_ALIAS", "action": "CREATED" }])),
@@ -181,7 +181,7 @@ async fn one_that_differs_in_anything_is_changed() {
 }
 
 #[tokio::test]
-async fn all_pages_are_listed_before_one_is_made() {
+async fn all_pages_are_listed_before_a_webhook_is_created() {
     let server = MockServer::start().await;
     let page = json!({ "webhooks": [listed("second-page")] });
     Mock::given(method("GET"))
@@ -243,7 +243,7 @@ async fn told_of_making(answer: ResponseTemplate) -> ReasonMessage {
 }
 
 #[tokio::test]
-async fn what_mlflow_refuses_is_told_with_the_setting_that_cures_it() {
+async fn a_rejection_by_mlflow_names_the_setting_to_change() {
     let code = "INVALID_PARAMETER_VALUE";
     let scheme = "Invalid webhook URL scheme: 'http'. Allowed schemes are: https.";
     let cause = told_of_making(error_message(400, code, scheme)).await;
@@ -255,7 +255,7 @@ async fn what_mlflow_refuses_is_told_with_the_setting_that_cures_it() {
 }
 
 #[test]
-fn promise_12_the_secret_is_not_told_where_the_server_quotes_it() {
+fn promise_12_the_secret_is_not_revealed_when_the_server_quotes_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for status in [400, 403, 500] {
         let quoted = error_message(status, "INVALID_PARAMETER_VALUE", &format!("what is {SECRET:?}?"));
@@ -265,7 +265,7 @@ fn promise_12_the_secret_is_not_told_where_the_server_quotes_it() {
 }
 
 #[tokio::test]
-async fn that_mlflow_cannot_deliver_is_told_and_the_webhook_is_known() {
+async fn failed_deliveries_are_reported_and_the_webhook_is_known() {
     let server = MockServer::start().await;
     lists(&server, &[]).await;
     answers(&server, "POST", "", webhook("made")).await;
@@ -282,7 +282,7 @@ async fn that_mlflow_cannot_deliver_is_told_and_the_webhook_is_known() {
 }
 
 #[tokio::test]
-async fn that_mlflow_does_not_come_to_an_end_with_its_test_delivery_is_told() {
+async fn a_hanging_test_delivery_is_reported() {
     let server = MockServer::start().await;
     lists(&server, &[]).await;
     answers(&server, "POST", "", webhook("made")).await;
@@ -296,7 +296,7 @@ async fn that_mlflow_does_not_come_to_an_end_with_its_test_delivery_is_told() {
 }
 
 #[tokio::test]
-async fn at_its_end_what_is_ours_goes_and_nothing_else() {
+async fn deletion_deletes_only_our_webhook() {
     let server = MockServer::start().await;
     let mut theirs = listed("theirs");
     theirs["name"] = json!("to-slack");
@@ -312,7 +312,7 @@ async fn at_its_end_what_is_ours_goes_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_id_that_leads_elsewhere_is_not_followed() {
+async fn an_id_with_a_path_is_rejected() {
     let server = MockServer::start().await;
     let mut found = listed("../registered-models/delete");
     found["status"] = json!("DISABLED");

@@ -1,5 +1,5 @@
-//! A world as a number that two worlds share when nothing that is still to come can tell them apart: times count from
-//! now, and only as far as anything depends on them.
+//! A world as a hash that two worlds share if no future can distinguish them: times count relative to now,
+//! and only as far as anything depends on them.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -40,7 +40,7 @@ impl Digest<'_> {
         value.hash(&mut self.hasher);
     }
 
-    /// How long ago, in seconds, as far as it matters.
+    /// How long ago, in seconds, capped where it no longer matters.
     fn age(&mut self, since: Option<Timestamp>, most: SignedDuration) {
         let age = since.map(|since| self.world.now.duration_since(since).min(most).as_secs());
         self.add(age);
@@ -105,7 +105,7 @@ impl Digest<'_> {
             self.add(held.smoke_test.map(|outcome| outcome as u8));
             self.age(held.started_at, deadline);
             self.age(held.idle_since, warm_for);
-            // Which of two is forgotten first.
+            // The order in which entries are dropped.
             let last_used = |held: &KnownVersion| held.idle_since.or(held.started_at);
             let older = status.versions.iter().filter(|other| last_used(other) < last_used(held)).count();
             self.add(older);
@@ -185,14 +185,14 @@ impl Digest<'_> {
             self.age(since, SKIPPED_AFTER);
         }
         self.add((operator.is_up, operator.saw.as_ref().is_some_and(|saw| self.world.looks_like(saw))));
-        // A wake-up that is farther off is the end of a quarrel; nothing else counts the time until then.
+        // A later wake-up is the end of a contention; nothing else depends on the time until then.
         let far = self.deadline() + self.warm_for();
         let wakes =
             operator.wake.map(|at| at.duration_since(self.world.now).clamp(SignedDuration::ZERO, far));
         self.add(wakes.map(|span| span.as_secs()));
     }
 
-    /// What the promises are judged by.
+    /// What the promises depend on.
     fn judgement(&mut self) {
         let world = self.world;
         self.add((world.is_gone, &world.answered, world.answered_last, &world.proven, &world.failed));

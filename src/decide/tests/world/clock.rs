@@ -1,5 +1,5 @@
-//! Time: what passes by itself, and an operator that works only when something it watches has changed, or when it said
-//! that it would look again. A wait without a wake-up therefore never ends here either.
+//! Time, and an operator that works only when something it watches has changed or at its wake-up time. So a
+//! wait without a wake-up never ends here either.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Pass, World};
 use crate::decide::{ASK_AGAIN, Decision, Observed};
 
-/// More passes than this at one moment are a loop.
+/// More reconciles than this at one moment are a loop.
 const RECONCILES_MAX: usize = 40;
-/// More rounds than this, with the world left alone, are a loop too.
+/// More rounds than this, with the world left alone, are a loop as well.
 const ROUNDS_MAX: usize = 300;
-/// Longer than any deadline, warm window or quarrel.
+/// Longer than any deadline, warm window or contention.
 const LONG: SignedDuration = SignedDuration::from_mins(20);
 
 impl World {
-    /// One moment passes, as the cluster and the registry see it.
+    /// One moment passes, in the cluster and in the registry.
     pub(in crate::decide::tests) fn moment(&mut self) {
         if self.pace.lag > 0 {
             self.past.push_back((self.now, self.cluster.clone()));
@@ -59,7 +59,7 @@ impl World {
         Observed { now: self.began, ..self.observe() }
     }
 
-    /// One pass of which it is remembered what it saw.
+    /// One reconcile whose observation is remembered.
     pub(in crate::decide::tests) fn watched_reconcile(&mut self, how: &Pass) -> Decision {
         let sight = self.sight();
         let decision = self.reconcile_once(how);
@@ -69,13 +69,13 @@ impl World {
         decision
     }
 
-    /// Whether the operator has a reason for a pass.
+    /// Whether the operator has a reason to reconcile.
     pub(in crate::decide::tests) fn is_due(&self) -> bool {
         let is_woken = self.operator.wake.is_some_and(|at| at <= self.now);
         !self.is_gone && (is_woken || !self.operator.saw.as_ref().is_some_and(|saw| self.looks_like(saw)))
     }
 
-    /// Passes, as long as there is a reason for one.
+    /// Reconciles as long as there is a reason to.
     fn work(&mut self) {
         for _ in 0..RECONCILES_MAX {
             if !self.is_due() {
@@ -83,12 +83,14 @@ impl World {
             }
             let decision = self.watched_reconcile(&Pass::default());
             let lies_ahead = decision.wake.is_none_or(|at| at > self.now);
-            self.promise(lies_ahead, |_| "a wake-up lies ahead".into());
+            self.promise(lies_ahead, |_| "a wake-up lies in the future".into());
         }
-        self.promise(false, |world| format!("{RECONCILES_MAX} passes at one moment: {}", world.reported()));
+        self.promise(false, |world| {
+            format!("{RECONCILES_MAX} reconciles at one moment: {}", world.reported())
+        });
     }
 
-    /// The operator lives until then.
+    /// The operator runs until then.
     pub(in crate::decide::tests) fn live_until(&mut self, until: Timestamp) {
         while self.now < until {
             if self.operator.is_up {
@@ -101,7 +103,7 @@ impl World {
         }
     }
 
-    /// The operator lives for so many seconds.
+    /// The operator runs for this many seconds.
     pub(in crate::decide::tests) fn live(&mut self, seconds: i64) {
         self.live_until(self.now + SignedDuration::from_secs(seconds));
     }
@@ -111,7 +113,7 @@ impl World {
         self.settle_unless(|_| false);
     }
 
-    /// The same, unless it comes to a world of which it is known where that leads. Answers whether it settled.
+    /// The same, but stops at a world whose future is known. Returns whether it settled.
     pub(in crate::decide::tests) fn settle_unless(
         &mut self,
         mut is_known: impl FnMut(&Self) -> bool,
@@ -135,7 +137,7 @@ impl World {
             match self.operator.wake {
                 _ if !is_quiet => {}
                 None => return true,
-                // Asking again and again is as quiet as it can be, once all else has run out too.
+                // Retries forever count as quiet, once everything else has run out.
                 Some(at) if at <= self.now + ASK_AGAIN => {
                     if asked_in_vain == 3 {
                         return true;
@@ -150,7 +152,7 @@ impl World {
         true
     }
 
-    /// Time passes until something that is watched changes, at most so long.
+    /// Time passes until something watched changes, at most this long.
     fn live_while_quiet(&mut self, span: SignedDuration) {
         let before = self.sight();
         let until = self.now + span;

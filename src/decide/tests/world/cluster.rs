@@ -1,4 +1,4 @@
-//! The cluster: Deployments, their pods, one Service with its endpoints, and the controllers that Kubernetes brings.
+//! The cluster: Deployments, their pods, one Service with its endpoints, and Kubernetes' own controllers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,23 +14,23 @@ use crate::{
     decide::{ClusterView, OwnObject, Traffic, Workload},
 };
 
-/// What becomes of a version's pods.
+/// How a version's pods behave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(in crate::decide::tests) enum Fate {
-    /// They are ready a moment after they were made.
+    /// They are ready a moment after they were created.
     #[default]
     Good,
-    /// They are not ready, and nothing says why.
+    /// They are not ready, without a reported cause.
     NeverReady,
-    /// They are not ready, and their containers say why.
+    /// They are not ready, and their containers report why.
     Crashes,
-    /// One of those that there are is not ready.
+    /// One of the existing pods is not ready.
     OneDown,
-    /// They are ready, but answer their input example with an error.
+    /// They are ready, but return an error for their input example.
     FailsSmokeTest,
-    /// They are ready, but the operator's requests do not get through to them.
+    /// They are ready, but the operator's requests do not reach them.
     Unreachable,
-    /// No node takes those that are made from now on.
+    /// No node has room for those that are created from now on.
     NoRoom,
 }
 
@@ -42,7 +42,7 @@ impl Fate {
         }
     }
 
-    /// Whether that is the version's own fault.
+    /// Whether that is an error of the version itself.
     pub(super) fn is_failure(self) -> bool {
         match self {
             Self::Good | Self::NoRoom | Self::Unreachable => false,
@@ -60,7 +60,7 @@ pub(super) fn is_bad(settings: &str) -> bool {
 pub(super) struct Pod {
     pub(super) settings: String,
     pub(super) model_uri: ModelUri,
-    /// Since when it is on a node.
+    /// When it was scheduled to a node.
     pub(super) placed: Option<Timestamp>,
     pub(super) ends: Option<Timestamp>,
     pub(super) is_down: bool,
@@ -73,7 +73,7 @@ pub(super) struct Deployment {
     pub(super) settings: String,
     pub(super) model_uri: ModelUri,
     pub(super) started_at: Timestamp,
-    /// Counts the changes of its spec.
+    /// Number of changes of its spec.
     pub(super) generation: u64,
     pub(super) edited: bool,
 }
@@ -86,16 +86,16 @@ pub(in crate::decide::tests) struct Cluster {
     pub(in crate::decide::tests) port_is_edited: bool,
     pub(super) fates: BTreeMap<Version, Fate>,
     pub(super) deployments: BTreeMap<Version, Deployment>,
-    /// The pods by their version's label; they outlive their Deployment for a moment.
+    /// The pods by version label; they outlive their Deployment for a moment.
     pub(super) pods: BTreeMap<Version, Vec<Pod>>,
     pub(super) endpoints: BTreeSet<Version>,
     /// What the PodDisruptionBudget protects.
     pub(in crate::decide::tests) budget: Option<Traffic>,
     /// What was restored from a backup and has no owner yet.
     pub(in crate::decide::tests) orphans: BTreeSet<OwnObject>,
-    /// The most pods that the namespace takes.
+    /// The quota: the maximum number of pods in the namespace.
     pub(super) quota: Option<u32>,
-    /// How many pods were ever made of a version.
+    /// How many pods were ever created of a version.
     pub(super) made: BTreeMap<Version, u32>,
 }
 
@@ -129,7 +129,7 @@ impl Cluster {
             || self.is_refused(version)
     }
 
-    /// Whether the quota keeps some of the version's pods from being made.
+    /// Whether the quota prevents some of the version's pods.
     fn is_refused(&self, version: Version) -> bool {
         let pods = self.pods.get(&version).map(Vec::as_slice).unwrap_or_default();
         let Some(deployment) = self.deployments.get(&version) else { return false };
@@ -159,7 +159,7 @@ impl Cluster {
         self.deployments.get(&version).map_or(0, |deployment| deployment.desired)
     }
 
-    /// Which of the version's pods are ready, in their order.
+    /// Whether each of the version's pods is ready, in order.
     fn readiness(&self, version: Version, now: Timestamp, pace: Pace) -> Vec<bool> {
         let pods = self.pods.get(&version).map(Vec::as_slice).unwrap_or_default();
         let ready = |pod: &Pod| {
@@ -175,7 +175,7 @@ impl Cluster {
         count(self.readiness(version, now, pace).into_iter().filter(|ready| *ready).count())
     }
 
-    /// The pods of a version, also those that are ending.
+    /// Returns the pods of a version, including terminating ones.
     pub(super) fn pods(&self, version: Version) -> u32 {
         self.pods.get(&version).map_or(0, |pods| count(pods.len()))
     }
@@ -184,7 +184,7 @@ impl Cluster {
         count(self.pods.values().map(Vec::len).sum())
     }
 
-    /// The versions that the Service selects.
+    /// Returns the versions that the Service selects.
     pub(super) fn selected(&self) -> Vec<Version> {
         match self.traffic {
             Traffic::Nowhere => Vec::new(),
@@ -193,7 +193,7 @@ impl Cluster {
         }
     }
 
-    /// How many ready pods the Service selects.
+    /// Returns how many ready pods the Service selects.
     pub(super) fn answering(&self, now: Timestamp, pace: Pace) -> u32 {
         self.selected().into_iter().map(|version| self.ready(version, now, pace)).sum()
     }
@@ -224,7 +224,7 @@ impl Cluster {
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             started_at: Some(deployment.started_at),
-            error: error.map(|reason| ReasonMessage::new(reason, format!("version {version} is not well"))),
+            error: error.map(|reason| ReasonMessage::new(reason, format!("version {version} is failing"))),
             tried_since: unready.iter().filter_map(|pod| pod.placed).min(),
             has_failed: unready.iter().any(|pod| pod.was_ready),
             smoke: None,
@@ -243,8 +243,8 @@ impl Cluster {
         }
     }
 
-    /// The cluster as a watch shows it that lags behind for all that is not written by us: pods, endpoints, and the
-    /// status of Deployments, which says what it is about.
+    /// Returns the cluster as a lagging watch shows it: current for what we write, older for pods, endpoints
+    /// and the status of Deployments.
     pub(super) fn stale_view(
         &self,
         before: &Self,
@@ -269,7 +269,7 @@ impl Cluster {
         view
     }
 
-    /// Makes the Deployment, or gives it these settings.
+    /// Creates the Deployment, or updates it to these settings.
     pub(super) fn apply(&mut self, version: Version, deployment: Deployment) {
         let generation = self.deployments.get(&version).map_or(0, |known| known.generation) + 1;
         self.deployments.insert(version, Deployment { generation, ..deployment });
@@ -282,7 +282,7 @@ impl Cluster {
         Some(deployment)
     }
 
-    /// Deletes the Deployment; its pods end.
+    /// Deletes the Deployment; its pods terminate.
     pub(super) fn delete(&mut self, version: Version, now: Timestamp, pace: Pace) {
         self.deployments.remove(&version);
         for pod in self.pods.entry(version).or_default() {
@@ -290,7 +290,7 @@ impl Cluster {
         }
     }
 
-    /// What Kubernetes' controllers do at once: pods are made and ended.
+    /// Runs Kubernetes' controllers: pods are created and terminated.
     pub(super) fn controllers(&mut self, now: Timestamp, pace: Pace) {
         for pods in self.pods.values_mut() {
             pods.retain(|pod| pod.ends.is_none_or(|ends| ends > now));
@@ -307,7 +307,7 @@ impl Cluster {
         self.pods.retain(|_, pods| !pods.is_empty());
     }
 
-    /// The scheduler puts pods on nodes.
+    /// Runs the scheduler.
     fn place_pods(&mut self, now: Timestamp) {
         for (version, pods) in &mut self.pods {
             let has_room = self.fates.get(version) != Some(&Fate::NoRoom);
@@ -317,7 +317,7 @@ impl Cluster {
         }
     }
 
-    /// The endpoint controller catches up.
+    /// Runs the endpoint controller.
     pub(super) fn update_endpoints(&mut self, now: Timestamp, pace: Pace) {
         let ready = |version: &Version| self.ready(*version, now, pace) > 0;
         self.endpoints = self.selected().into_iter().filter(ready).collect();
@@ -325,13 +325,13 @@ impl Cluster {
 }
 
 impl Deployment {
-    /// Whether the pod is as this Deployment makes them.
+    /// Whether the pod matches the Deployment's template.
     fn made(&self, pod: &Pod) -> bool {
         pod.settings == self.settings && pod.model_uri == self.model_uri
     }
 
-    /// A rolling update with `maxUnavailable: 0` and `maxSurge: 1`, and scaling, with no more new pods than are allowed. Answers
-    /// how many it made.
+    /// A rolling update with `maxUnavailable: 0` and `maxSurge: 1`, and scaling, with no more new pods than
+    /// allowed. Returns how many it created.
     fn roll(&self, pods: &mut Vec<Pod>, ready: &[bool], allowed: u32, now: Timestamp, pace: Pace) -> u32 {
         let desired = self.desired as usize;
         let is_old = |pod: &Pod| !self.made(pod);
@@ -341,7 +341,7 @@ impl Deployment {
         let excess = living(pods).saturating_sub(desired + usize::from(pods.iter().any(is_old)));
         let mut candidates: Vec<usize> =
             (0..pods.len()).filter(|index| pods[*index].ends.is_none()).collect();
-        // The youngest first.
+        // Youngest first.
         candidates.sort_by_key(|index| (is_ready(*index), std::cmp::Reverse(*index)));
         for index in candidates.into_iter().take(if desired == 0 { usize::MAX } else { excess }) {
             pods[index].ends = Some(now + pace.end);

@@ -1,4 +1,4 @@
-//! What happens from outside, in the words that scenarios are written in.
+//! Events from outside, as scenarios spell them.
 
 use std::sync::Arc;
 
@@ -18,48 +18,48 @@ use crate::{
     decide::{Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, StrategyIntent, Traffic},
 };
 
-/// Something that happens from outside, or a single pass of an operator that is otherwise down.
+/// An event from outside, or a single reconcile of an operator that is otherwise down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(in crate::decide::tests) enum Event {
     /// `spec.version`, or `follow: {registry: {}}`.
     Desired(DesiredVersion),
-    /// Other settings of the pods. With those that begin with `bad`, pods are never ready.
+    /// Other settings of the pods. With settings that begin with `bad`, pods never become ready.
     Settings(String),
     /// `spec.serving.replicas`, by a person or an autoscaler.
     Replicas(u32),
-    /// `spec.serving.replicas` is taken out.
+    /// `spec.serving.replicas` is removed.
     SizeTakenOut(bool),
     Strategy(Strategy),
     Drift(Drift),
     PreviousAlias(bool),
     SmokeTest(bool),
-    /// What becomes of a version whose smoke test cannot be done.
+    /// What to do with a version whose smoke test cannot run.
     OnUnavailable(OnUnavailable),
-    /// `spec.serving` is there or not.
+    /// `spec.serving` is set or removed.
     Serving(bool),
     Suspend(bool),
-    /// There are promotion rules for the alias: an approval, and a metric of at least 90 percent.
+    /// Sets or removes promotion rules for the alias: an approval, and a metric of at least 90 percent.
     Rules(bool),
-    /// Something blocks work on the ModelAlias, or nothing does any more.
+    /// A blocker appears, or disappears.
     Blocked(BlockedBy),
-    /// The annotation that asks to try again.
+    /// The retry annotation.
     Retry(String),
     /// The ModelAlias is deleted.
     Deleted(bool),
     /// The status is lost.
     StatusLost(bool),
-    /// The cluster is made anew from what is desired: nothing else is left of it.
+    /// The cluster is rebuilt from the manifests: nothing else is left of it.
     ClusterRebuilt(bool),
 
-    /// What becomes of a version's pods.
+    /// How a version's pods behave.
     Pods {
         of: u32,
         are: Fate,
     },
     /// The version's pods are evicted, or somebody deletes them.
     PodsLost(u32),
-    /// The most pods that the namespace takes.
+    /// The quota: the maximum number of pods in the namespace.
     Quota(Option<u32>),
     DeploymentDeleted(u32),
     DeploymentScaled {
@@ -76,9 +76,9 @@ pub(in crate::decide::tests) enum Event {
     Registry(Registers),
     /// Somebody else moves or removes the alias.
     Alias(Option<u32>),
-    /// The same of the previous alias.
+    /// The same for the previous alias.
     MovePreviousAlias(Option<u32>),
-    /// Somebody approves a version, or takes that back.
+    /// Somebody approves a version, or withdraws the approval.
     Approved {
         of: u32,
         is: bool,
@@ -90,17 +90,17 @@ pub(in crate::decide::tests) enum Event {
     },
     VersionDeleted(u32),
     VersionRegistered(u32),
-    /// The model is deleted and made anew: the same numbers mean other models, and no alias is left.
+    /// The model is deleted and created again: the same numbers refer to other models, and no alias is left.
     ModelRecreated(bool),
 
-    /// The operator is up or down. Going down, it forgets what it kept in memory.
+    /// The operator starts or stops. When it stops, it forgets what it kept in memory.
     Up(bool),
-    /// One pass.
+    /// One reconcile.
     Pass(Pass),
 }
 
 impl Event {
-    /// Whether what was begun for the follower is still to be carried on after it.
+    /// Whether work begun for the follower must continue after it.
     fn leaves_begun(&self) -> bool {
         match self {
             Self::Registry(_) | Self::Alias(_) | Self::Up(_) | Self::Pass(_) => true,
@@ -145,9 +145,9 @@ pub(in crate::decide::tests) enum BlockedBy {
     Nothing,
     /// Another ModelAlias owns the alias.
     Conflict,
-    /// The RegisteredModel was deleted, and with it everything that it leads to is unknown.
+    /// The RegisteredModel was deleted, so everything that it refers to is unknown.
     NoRegisteredModel,
-    /// `spec.serving.template` cannot be used.
+    /// `spec.serving.template` is not valid.
     InvalidTemplate,
     /// Somebody deleted the Service and created another one of its name.
     ServiceTaken,
@@ -162,11 +162,11 @@ impl BlockedBy {
             Self::InvalidTemplate => (Reason::InvalidTemplate, BlockerScope::Changes),
             Self::ServiceTaken => (Reason::NameTaken, BlockerScope::ChangesAndService),
         };
-        Some(Blocker { cause: ReasonMessage::new(reason, "somebody has to do something about it"), scope })
+        Some(Blocker { cause: ReasonMessage::new(reason, "somebody has to act"), scope })
     }
 }
 
-/// Who chooses the version.
+/// What chooses the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(in crate::decide::tests) enum DesiredVersion {
@@ -213,7 +213,7 @@ impl From<Strategy> for StrategyIntent {
     }
 }
 
-/// What somebody makes of the Service.
+/// What somebody does to the Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::decide::tests) enum Serves {
@@ -226,42 +226,42 @@ pub(in crate::decide::tests) enum Serves {
 /// How the registry answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::decide::tests) enum Registers {
-    /// At once.
+    /// It answers at once.
     Fine,
-    /// Not at all.
+    /// It does not answer.
     Away,
-    /// That the login may not.
+    /// Permission denied.
     Forbids,
-    /// That the model does not exist.
+    /// The model does not exist.
     HasNoModel,
-    /// As it was a while ago.
+    /// It returns old data.
     Lags,
-    /// Writes take their time.
+    /// Writes are slow.
     IsSlow,
-    /// Nothing of the runs.
+    /// Runs cannot be read.
     HidesRuns,
     /// It cannot fetch artifacts.
     HidesExamples,
-    /// With lists that lack the newest version.
+    /// Lists lack the newest version.
     ListsPartly,
 }
 
-/// How one pass goes.
+/// How one reconcile goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::decide::tests) struct Pass {
-    /// The operator is killed after so many writes; the status is then not written.
+    /// The operator is killed after this many writes; the status is not written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::decide::tests) crash_after: Option<usize>,
-    /// This write fails, the first one being 0.
+    /// This write fails, counted from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::decide::tests) fails_at: Option<usize>,
-    /// So many moments old is what it sees of the cluster, but for its own writes.
+    /// How many moments its view of the cluster lags, except for its own writes.
     #[serde(skip_serializing_if = "is_zero")]
     pub(in crate::decide::tests) stale: usize,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
 fn is_zero(number: &usize) -> bool {
     *number == 0
 }
@@ -366,7 +366,7 @@ impl World {
                 let is_taken =
                     self.intent.blocker.as_ref().is_some_and(|it| it.cause.reason == Reason::NameTaken);
                 cluster.traffic = match what {
-                    // Ours is gone already.
+                    // Ours is already gone.
                     _ if is_taken => Traffic::Nowhere,
                     Serves::Deleted => Traffic::Nowhere,
                     Serves::SharedByAll => Traffic::Shared,
@@ -452,7 +452,7 @@ impl World {
             self.intent.serving = self.serving_aside.take().or_else(|| self.intent.serving.take());
         } else {
             self.serving_aside = self.intent.serving.take().or_else(|| self.serving_aside.take());
-            // What answered is to answer no more.
+            // The serving version is to be removed.
             self.answered.clear();
         }
     }

@@ -1,4 +1,5 @@
-//! A small world that obeys decisions: a cluster, a registry, an operator, a clock. No Kubernetes, no HTTP.
+//! A small simulated world that carries out decisions: a cluster, a registry, an operator, a clock. No
+//! Kubernetes, no HTTP.
 //!
 //! ```text
 //! event ── from outside ──► cluster, registry, intent ── observe ──► decide ──► apply, the promises checked at each write
@@ -6,13 +7,13 @@
 //!                                     └── clock: pods start and end, writes land ◄──┘
 //! ```
 
+mod audit;
 mod canonical;
 mod clock;
 mod cluster;
 mod event;
 mod operator;
 mod promises;
-mod record;
 mod registry;
 mod rest;
 mod rules;
@@ -25,11 +26,11 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::{audit::Reported, operator::Operator, registry::Registry};
 pub(super) use self::{
     cluster::{Cluster, Fate},
     event::{BlockedBy, DesiredVersion, Event, Followed, Pass, Registers, Serves, Strategy},
 };
-use self::{operator::Operator, record::Reported, registry::Registry};
 use crate::{
     api::{
         ModelAliasStatus,
@@ -47,7 +48,7 @@ pub(super) fn version(number: u32) -> Version {
     Version::new(number).unwrap()
 }
 
-/// The version's number.
+/// Returns the version with this number.
 pub(super) fn number(version: Version) -> u32 {
     version.to_string().parse().unwrap()
 }
@@ -56,28 +57,28 @@ pub(super) fn uri(number: u32) -> ModelUri {
     format!("models:/m-{number:032x}").parse().unwrap()
 }
 
-/// How long things take.
+/// Durations of everything that takes time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// From moment to moment.
     pub(super) step: SignedDuration,
     /// Until a good version's pod is ready.
     pub(super) start: SignedDuration,
-    /// Until a pod that ends is gone.
+    /// Until a terminating pod is gone.
     pub(super) end: SignedDuration,
-    /// How many moments a watch may be behind.
+    /// How many moments a watch may lag.
     pub(super) lag: usize,
 }
 
 impl Pace {
-    /// By the second.
+    /// In steps of one second.
     pub(super) const FINE: Self = Self {
         step: SignedDuration::from_secs(1),
         start: SignedDuration::from_secs(3),
         end: SignedDuration::from_secs(2),
         lag: 4,
     };
-    /// In steps so coarse that few of them make up a deadline, for a small state space.
+    /// In coarse steps, few to a deadline, for a small state space.
     pub(super) const COARSE: Self = Self {
         step: SignedDuration::from_secs(10),
         start: SignedDuration::from_secs(10),
@@ -86,7 +87,7 @@ impl Pace {
     };
 }
 
-/// The world. What is open here is what the outside may change.
+/// The world. Public fields are those that events may change.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct World {
@@ -99,48 +100,48 @@ pub(super) struct World {
     pub(super) operator: Operator,
     /// The object is gone: its finalizer was removed after it was deleted.
     pub(super) is_gone: bool,
-    /// Promises are noted in `broken` instead of ending the test.
+    /// Broken promises are collected in `broken` instead of ending the test.
     pub(super) collects: bool,
     pub(super) broken: Vec<String>,
-    /// What happened, when somebody wants to know.
+    /// The log of what happened, if requested.
     pub(super) log: Option<String>,
-    /// The most pods there may be, while that is known.
+    /// The maximum number of pods, while known.
     pub(super) pod_limit: Option<u32>,
     /// `spec.serving` while it is not set.
     serving_aside: Option<ServingIntent>,
-    /// The version that traffic left last, and when; what somebody else sent there does not count.
+    /// The version that traffic left last, and when; traffic that somebody else sent there does not count.
     left: Option<(Version, Timestamp)>,
-    /// How many pods were asked for of each version when traffic left it, until that was changed.
+    /// The desired number of pods of each version when traffic left it, until that was changed.
     left_with: BTreeMap<Version, u32>,
     /// When pods were evicted last.
     lost_pods_at: Option<Timestamp>,
-    /// Somebody else made the Service select what it does.
+    /// Whether somebody else set the Service's current selector.
     is_pointed_by_others: bool,
     /// The versions that ever answered requests.
     answered: BTreeSet<Version>,
-    /// The one that did so alone, and last.
+    /// The last one that did so alone.
     answered_last: Option<Version>,
-    /// The version that the registry asked a follower for, once something was done for it; nobody has asked for anything else
-    /// since.
+    /// The version that the registry requested from a follower, once work on it began; nothing else was
+    /// requested since.
     begun: Option<Version>,
     /// The versions that ever passed their smoke test.
     proven: BTreeSet<Version>,
-    /// The versions that answered their input example with an error in the attempt that is under way.
+    /// The versions that returned an error for their input example in the current attempt.
     refused: BTreeSet<Version>,
     /// How many requests the smoke tests sent to the pods of a version.
     requests: BTreeMap<Version, u32>,
-    /// The versions and settings whose pods were ever not as they should be.
+    /// The versions and settings whose pods ever failed.
     pub(super) failed: BTreeSet<Version>,
-    /// Every change and every failed try that the status ever told of, and that the registry has to tell of.
+    /// Every change and failed attempt that was ever in the status and has to be in the audit log.
     reported: BTreeMap<Timestamp, Reported>,
     /// How often somebody else wrote to the aliases.
     pub(super) moves_by_others: u32,
     /// How often the operator was killed.
     kills: u32,
-    /// Nobody answers, and the outside is to blame.
+    /// No version answers because of an event from outside.
     silence_is_excused: bool,
     began: Timestamp,
-    /// The cluster some moments ago, the newest last.
+    /// The cluster some moments ago, newest last.
     past: VecDeque<(Timestamp, Cluster)>,
 }
 
@@ -224,22 +225,22 @@ impl World {
         self.cluster.ready(version, self.now, self.pace)
     }
 
-    /// How many pods were ever made of the version.
+    /// Returns how many pods were ever created of the version.
     pub(super) fn made(&self, version: Version) -> u32 {
         self.cluster.made.get(&version).copied().unwrap_or_default()
     }
 
-    /// How many requests the smoke tests ever sent to the version.
+    /// Returns how many requests smoke tests ever sent to the version.
     pub(super) fn requests(&self, version: Version) -> u32 {
         self.requests.get(&version).copied().unwrap_or_default()
     }
 
-    /// How many ready pods the Service selects.
+    /// Returns how many ready pods the Service selects.
     pub(super) fn answering(&self) -> u32 {
         self.cluster.answering(self.now, self.pace)
     }
 
-    /// The versions of these pods.
+    /// Returns the versions of these pods.
     pub(super) fn answering_versions(&self) -> Vec<u32> {
         let selected = self.cluster.selected().into_iter().filter(|version| self.ready(*version) > 0);
         selected.map(number).collect()
@@ -257,13 +258,13 @@ impl World {
         self.cluster.deployments.keys().copied().map(number).collect()
     }
 
-    /// What the operator sees now.
+    /// Returns what the operator sees now.
     pub(super) fn observe(&self) -> Observed {
         self.observe_as_of(0)
     }
 
-    /// What the operator sees when its watches are up to `moments` behind for all that it did not write itself. What it has
-    /// seen once does not go back.
+    /// Returns what the operator sees if its watches lag up to `moments` for everything that it did not write
+    /// itself. Its view never goes back in time.
     pub(super) fn observe_as_of(&self, moments: usize) -> Observed {
         let (cluster, registry) = self.views(moments);
         let status = ModelAliasStatus::clone(&self.status);
@@ -278,7 +279,8 @@ impl World {
         observed
     }
 
-    /// Without the RegisteredModel nothing is known that it leads to; what belongs to another ModelAlias is not looked at.
+    /// Without the RegisteredModel nothing that it refers to is known; what belongs to another ModelAlias is
+    /// not read.
     fn hide_what_a_blocker_hides(&self, observed: &mut Observed) {
         let Some(Blocker { cause, .. }) = &self.intent.blocker else { return };
         if cause.reason == Reason::RegisteredModelNotFound {
@@ -292,7 +294,7 @@ impl World {
         }
     }
 
-    /// Whether all that can be seen is as it was, but for the time.
+    /// Whether everything visible is unchanged, except for the time.
     pub(super) fn looks_like(&self, before: &Observed) -> bool {
         before.status == *self.status && {
             let now = self.observe();
@@ -344,7 +346,7 @@ impl World {
         (cluster, registry)
     }
 
-    /// Notes what happens.
+    /// Adds a line to the log.
     fn cause(&mut self, what: impl FnOnce() -> String) {
         let second = self.second_of_story();
         if let Some(log) = &mut self.log {
@@ -352,12 +354,12 @@ impl World {
         }
     }
 
-    /// How many seconds the story has lasted.
+    /// Returns how many seconds the story has lasted.
     pub(super) fn second_of_story(&self) -> i64 {
         self.now.duration_since(self.began).as_secs()
     }
 
-    /// What happens from here on is counted from now.
+    /// Resets the counters and the start time.
     pub(super) fn begin_story(&mut self) {
         self.began = self.now;
     }

@@ -1,4 +1,4 @@
-//! The operator: what it remembers between passes, and one pass, whole or cut short.
+//! The operator: what it remembers between reconciles, and one reconcile, whole or cut short.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,22 +15,22 @@ use crate::{
     status::{Applied, SubjectStatus, next},
 };
 
-/// When a pass whose write failed is done again.
+/// When a reconcile whose write failed is repeated.
 const AFTER_FAILURE: SignedDuration = SignedDuration::from_secs(5);
 
-/// What the operator keeps in memory, so loses when it is killed.
+/// What the operator keeps in memory and loses when it is killed.
 #[derive(Clone, Debug)]
 pub(in crate::decide::tests) struct Operator {
     pub(in crate::decide::tests) is_up: bool,
     /// The smoke test, kept as the operator itself keeps it.
     pub(super) smoke: SmokeTestSlot,
-    /// What became of the history's way into the registry.
+    /// The results of audit writes.
     pub(super) settled: BTreeMap<Timestamp, Recorded>,
-    /// What the last pass saw, but for the time. Anything else wakes it.
+    /// What the last reconcile saw, except for the time. Anything else wakes it.
     pub(super) saw: Option<Arc<Observed>>,
-    /// When it is to look again.
+    /// Its wake-up time.
     pub(super) wake: Option<Timestamp>,
-    /// How far its watches have come.
+    /// The position of its watches.
     pub(super) seen_until: Timestamp,
 }
 
@@ -48,7 +48,7 @@ impl Default for Operator {
 }
 
 impl World {
-    /// The operator is killed; another one begins, or not.
+    /// The operator is killed; another one starts, or not.
     pub(in crate::decide::tests) fn kill(&mut self) {
         self.kills += 1;
         let Operator { is_up, .. } = self.operator;
@@ -56,12 +56,12 @@ impl World {
         self.registry.forget();
     }
 
-    /// One whole pass, or one that is cut short after so many writes, before the status is written.
+    /// One reconcile in full, or cut short after this many writes, before the status is written.
     pub(in crate::decide::tests) fn reconcile(&mut self, crash_after: Option<usize>) -> Decision {
         self.reconcile_once(&Pass { crash_after, ..Pass::default() })
     }
 
-    /// One pass.
+    /// One reconcile.
     pub(in crate::decide::tests) fn reconcile_once(&mut self, how: &Pass) -> Decision {
         let observed = self.observe_as_of(how.stale);
         let decision = decide(&observed);
@@ -97,15 +97,17 @@ impl World {
             if let Action::Route(traffic) = action
                 && !self.would_answer(*traffic)
             {
-                // The API server is asked right before. A fresh view has shown the same.
-                self.promise(how.stale > 0, |_| "nothing is asked for that is seen to be impossible".into());
+                // Laurel reads from the API server right before. With an up-to-date view it has seen the
+                // same.
+                self.promise(how.stale > 0, |_| "no action is decided that is visibly impossible".into());
                 applied.failure =
                     Some(ReasonMessage::new(Reason::WaitingForPods, "no pod is ready any more"));
                 self.operator.wake = Some(self.now + AFTER_FAILURE);
                 break;
             }
             if self.apply(action, &observed) {
-                applied.actions.push(action.clone());
+                let list = if action.goes_on() { &mut applied.begun } else { &mut applied.done };
+                list.push(action.clone());
             }
             self.promise_of_the_moment();
         }
@@ -122,8 +124,8 @@ impl World {
         decision
     }
 
-    /// One action, with the promises checked at the moment it is done. Answers whether it is done: a write that is under
-    /// way already is not.
+    /// Performs one action, and checks the promises at that moment. Returns whether it is done: a write
+    /// already in progress is not.
     fn apply(&mut self, action: &Action, observed: &Observed) -> bool {
         self.promise_of_action(action);
         self.promise_of_begun(action);
@@ -204,13 +206,13 @@ impl World {
                 });
             }
             Action::DeleteAlias { role, replaces } => self.delete_alias(*role, *replaces),
-            Action::Record { version, at } => self.write_audit(*version, *at, observed),
+            Action::WriteAudit { version, at } => self.write_audit(*version, *at, observed),
         }
         self.cluster.controllers(self.now, self.pace);
         true
     }
 
-    /// Whether a pod is ready that the Service would select then.
+    /// Whether a pod is ready that the Service would then select.
     fn would_answer(&self, traffic: Traffic) -> bool {
         let cluster = &self.cluster;
         match traffic {
@@ -240,8 +242,8 @@ impl World {
         self.cluster.port_is_edited = false;
     }
 
-    /// What traffic leaves now, when the status knows that it served. When the passes that brought traffic there and take it
-    /// away again were both cut short, only the time before is known.
+    /// Returns the version that traffic leaves now, if the status has it as served. If the reconciles that
+    /// switched traffic there and away again were both cut short, only the time before is known.
     fn known_to_serve_until(&self, version: Version) -> Timestamp {
         let idle_since =
             self.status.versions.iter().find(|held| held.version == version).and_then(|held| held.idle_since);
@@ -249,7 +251,7 @@ impl World {
     }
 
     fn delete_alias(&mut self, role: AliasRole, replaces: Version) {
-        self.promise(self.registry.silence().is_none(), |_| "no write to a registry that is away".into());
+        self.promise(self.registry.silence().is_none(), |_| "no write to an unreachable registry".into());
         let named = self.registry.truth.named(role);
         if *named == Some(replaces) {
             *named = None;
@@ -259,7 +261,7 @@ impl World {
         }
     }
 
-    /// One try of the smoke test that was begun.
+    /// One attempt of the pending smoke test.
     pub(super) fn try_smoke_test(&mut self) {
         let Some((version, test)) = self.operator.smoke.get().cloned() else { return };
         let report = match &test.report {
@@ -271,7 +273,7 @@ impl World {
         self.operator.smoke.update(version, &test.attempt, report);
     }
 
-    /// What one try comes to, after that report.
+    /// Returns the result of one attempt, given the last report.
     pub(in crate::decide::tests) fn smoke_test(
         &mut self,
         version: Version,
@@ -295,7 +297,7 @@ impl World {
         SmokeReport::Passed
     }
 
-    /// Whether the example can be read and a pod be reached.
+    /// Whether the example can be read and a pod reached.
     pub(super) fn can_be_tested(&self, version: Version) -> bool {
         let is_read = self.registry.error.is_none() && !self.registry.hides_examples;
         is_read && self.ready(version) > 0 && self.cluster.fate(version) != Fate::Unreachable

@@ -1,4 +1,4 @@
-//! What must hold at each single write, and at every moment. A promise that breaks is noted, or ends the test at once.
+//! What must hold at each write and at every moment. A broken promise is collected, or ends the test at once.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl World {
-    /// Notes a promise that does not hold; the sentence says what should.
+    /// Collects a broken promise; the sentence states what should hold.
     pub(in crate::decide::tests) fn promise(&mut self, holds: bool, sentence: impl FnOnce(&Self) -> String) {
         if !holds {
             let sentence = format!("{} (at {}s)", sentence(self), self.second_of_story());
@@ -22,7 +22,7 @@ impl World {
         }
     }
 
-    /// Before any write: whether it may be done at all. A blocker leaves traffic and the size of what there is, and nothing else.
+    /// Before any write: it must be allowed. A blocker allows only traffic and sizes of existing Deployments.
     pub(super) fn promise_of_action(&mut self, action: &Action) {
         let is_suspended = self.intent.lifecycle == Lifecycle::Suspended;
         self.promise(!is_suspended, |_| "nothing is written while suspended".into());
@@ -45,8 +45,8 @@ impl World {
         self.promise(holds, |world| format!("{action:?} is blocked: {:?}", world.intent.blocker));
     }
 
-    /// Before any write for a follower: what the registry asked for, and what was begun for that, is not given up because
-    /// the registry does not answer now.
+    /// Before any write for a follower: a version that the registry requested, and work begun on it, is not
+    /// abandoned because the registry does not answer now.
     pub(super) fn promise_of_begun(&mut self, action: &Action) {
         if self.intent.desired != Desired::Registry {
             return;
@@ -66,7 +66,7 @@ impl World {
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
-            | Action::Record { .. } => None,
+            | Action::WriteAudit { .. } => None,
         };
         if self.registry.silence().is_none() {
             if concerns.is_some() && concerns == self.registry.seen.alias {
@@ -92,14 +92,14 @@ impl World {
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
-            | Action::Record { .. } => false,
+            | Action::WriteAudit { .. } => false,
         };
         self.promise(!gives_up, |_| {
-            format!("version {begun} was begun and is not given up for want of an answer: {action:?}")
+            format!("version {begun} was begun and is not abandoned without an answer: {action:?}")
         });
     }
 
-    /// The registry answers, and asks for something else by now.
+    /// The registry answers, and requests something else by now.
     pub(super) fn forget_what_is_not_asked_for(&mut self) {
         if self.registry.silence().is_none() && self.registry.seen.alias != self.begun {
             self.begun = None;
@@ -110,29 +110,32 @@ impl World {
         self.status.rejected.iter().any(|rejection| rejection.version == version && rejection.active)
     }
 
-    /// Before traffic moves: only to what is ready, in full where something ready is left, and proven.
+    /// Before traffic is switched: the version must be ready and proven, and at full size if traffic leaves a
+    /// ready one.
     pub(super) fn promise_of_route(&mut self, traffic: Traffic, observed: &Observed) {
         let known = |version: Version| observed.cluster.workloads.get(&version);
         let replicas = self.replicas();
         match traffic {
-            // Only the rest of the Service is put right.
+            // Only other fields of the Service are corrected.
             _ if traffic == self.cluster.traffic => {}
-            Traffic::Nowhere => self.promise(false, |_| "a Service is never pointed at nothing".into()),
+            Traffic::Nowhere => self.promise(false, |_| {
+                "bug in Laurel, please report it: a Service without a selected version".into()
+            }),
             Traffic::One(version) => {
                 let ready = known(version).map_or(0, Workload::counted);
                 let is_ready = ready > 0 && self.ready(version) > 0;
                 self.promise(is_ready, |_| {
                     format!("traffic only ever reaches a ready version, not {version}")
                 });
-                let others = observed.answering().filter(|(other, _)| *other != version);
-                let leaves = others.map(|(_, other)| other.ready).sum::<u32>();
-                // What has served needs as many as answer now, or as it had itself.
+                // While pods are replaced, its own are among those that answer.
+                let leaves = observed.answering().map(|(_, workload)| workload.ready).sum::<u32>();
+                // A version that has served needs as many pods as answer now, or as it had itself.
                 let left_with = self.left_with.get(&version).copied().unwrap_or(u32::MAX);
                 let has_served = self.answered.contains(&version);
                 let enough = if has_served { replicas.min(leaves).min(left_with) } else { replicas };
                 self.promise(leaves == 0 || ready >= enough, |_| {
                     format!(
-                        "traffic leaves what is ready only for a version in full, not {ready} of {enough}"
+                        "traffic leaves a ready version only for one at full size, not {ready} of {enough}"
                     )
                 });
                 self.promise_of_proof(version);
@@ -146,7 +149,7 @@ impl World {
         }
     }
 
-    /// A version that never answered passes its smoke test first.
+    /// A version that never served passes its smoke test first.
     fn promise_of_proof(&mut self, version: Version) {
         self.promise_of_rules(version);
         let is_needed = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test.is_enabled);
@@ -160,7 +163,7 @@ impl World {
         self.promise(holds, |_| format!("version {version} fails its smoke test and gets no traffic"));
     }
 
-    /// Whether the version may get traffic because its smoke test cannot be done.
+    /// Whether the version may get traffic because its smoke test cannot run.
     fn may_skip_smoke_test(&self, version: Version) -> bool {
         let policy = self.intent.serving.as_ref().map(|serving| serving.smoke_test.on_unavailable);
         let report = self.operator.smoke.of(version).map(|test| &test.report);
@@ -169,9 +172,9 @@ impl World {
         policy == Some(OnUnavailable::Skip) && is_unavailable
     }
 
-    /// When a version is given up: by what happened in this attempt, and never because its smoke test could not be done. An
-    /// attempt ends when another version is wanted, when somebody asks to try again, and when the version is rejected or
-    /// started anew.
+    /// When a version is rejected: because of this attempt, and never because its smoke test could not run.
+    /// An attempt ends when another version is requested, on a retry, and when the version is rejected or
+    /// restarted.
     pub(super) fn promise_of_rejection(&mut self, decision: &Decision, observed: &Observed) {
         if observed.retry_is_asked() {
             self.refused.clear();
@@ -186,12 +189,13 @@ impl World {
             reason => reason != Reason::SmokeTestUnavailable,
         };
         self.promise(is_due, |_| {
-            format!("version {version} is rejected for what it did in this attempt: {}", rejection.reason)
+            format!("version {version} is rejected because of this attempt: {}", rejection.reason)
         });
         self.refused.remove(&version);
     }
 
-    /// Before pods are started by a change of size alone: they run what was rendered, where that can be rendered again.
+    /// Before pods are started by a change of size alone: they run what was rendered, where that can be
+    /// rendered again.
     pub(super) fn promise_of_start(&mut self, version: Version, begins: bool) {
         let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_ref());
         let can_be_rendered = settings.is_some() && self.intent.blocker.is_none();
@@ -201,7 +205,7 @@ impl World {
         });
     }
 
-    /// Before a version's pods become fewer.
+    /// Before a version is scaled down.
     pub(super) fn promise_of_scale(&mut self, version: Version, replicas: u32) {
         let wanted = self.replicas();
         if replicas == 0 {
@@ -213,7 +217,7 @@ impl World {
             Traffic::One(serves) if serves == version => {
                 let shrinks = replicas < self.cluster.desired(version);
                 self.promise(replicas >= wanted || !shrinks, |_| {
-                    format!("what serves is not scaled to {replicas} of {wanted}")
+                    format!("the serving version is not scaled to {replicas} of {wanted}")
                 });
             }
             Traffic::Shared => {
@@ -222,7 +226,7 @@ impl World {
                 let before = self.counted(version);
                 let after = others + before.min(replicas);
                 self.promise(after >= wanted.min(others + before), |_| {
-                    format!("never fewer ready than wished: {after} of {wanted}")
+                    format!("never fewer ready than desired: {after} of {wanted}")
                 });
             }
             _ => {
@@ -232,13 +236,13 @@ impl World {
         }
     }
 
-    /// Before a version's pods become more: with `Rolling` there is room for them, beside all others and those that are ending.
-    /// What is to answer and is not there at all does not wait for room, and pods whose Deployment somebody deleted are not
-    /// known to anybody.
+    /// Before a version is scaled up: with `Rolling` there is room beside all other pods, including
+    /// terminating ones. If no version answers at all, the goal does not wait for room; pods whose Deployment
+    /// somebody deleted are not visible.
     pub(super) fn promise_of_room(&mut self, version: Version, replicas: u32) {
         let strategy = self.intent.serving.as_ref().map(|serving| serving.strategy);
         let Some(StrategyIntent::Rolling { max_surge }) = strategy else { return };
-        // What it has not seen, it cannot make room for.
+        // The operator cannot make room for pods that it has not seen.
         let is_blind = self.lost_pods_at.is_some_and(|lost| self.operator.seen_until < lost);
         let cluster = &self.cluster;
         let is_missing =
@@ -260,7 +264,7 @@ impl World {
         });
     }
 
-    /// Before a Deployment goes.
+    /// Before a Deployment is deleted.
     pub(super) fn promise_of_delete(&mut self, version: Version) {
         if self.intent.serving.is_none() {
             return;
@@ -270,10 +274,10 @@ impl World {
         self.promise(!serves && !has_endpoints, |_| format!("version {version} answers and is not deleted"));
     }
 
-    /// When the write of an alias begins: it says what is true.
+    /// When an alias write begins: the alias will name a version that serves.
     pub(super) fn promise_of_alias(&mut self, role: AliasRole, version: Version, replaces: Option<Version>) {
         let answers = self.registry.silence().is_none();
-        self.promise(answers, |_| "nothing is written to a registry that is away".into());
+        self.promise(answers, |_| "nothing is written to an unreachable registry".into());
         let exists = self.registry.seen.versions.contains_key(&version);
         self.promise(exists, |_| {
             format!("no alias is set to version {version}, which the registry does not have")
@@ -281,16 +285,18 @@ impl World {
         let named = *self.registry.seen.named(role);
         self.promise(named == replaces, |_| "a write names what it replaces".into());
         if role == AliasRole::Main && self.intent.serving.is_some() {
-            // While pods are exchanged, the alias stays on the version that they come from.
+            // While pods are replaced, the alias stays on the old version.
             let is_shared = self.cluster.traffic == Traffic::Shared;
             let serves = if is_shared { self.status.version } else { self.answered_last };
             self.promise(serves == Some(version), |_| {
-                format!("the alias names what answers, or did so last: not {version}, but {serves:?}")
+                format!(
+                    "the alias names the version that answers, or did so last: not {version}, but {serves:?}"
+                )
             });
         }
     }
 
-    /// When the status is written: a condition says since when its status is what it is.
+    /// When the status is written: the transition time of a condition is that of its last change.
     pub(super) fn promise_of_conditions(&mut self, after: &[Condition]) {
         let now = Time(self.now);
         for condition in after {
@@ -303,7 +309,7 @@ impl World {
         }
     }
 
-    /// When the status is written: nothing is rejected but for its own fault.
+    /// When the status is written: versions are rejected only for their own errors.
     pub(super) fn promise_of_rejections(&mut self, after: &[Rejection]) {
         for rejection in after.iter().filter(|it| it.active && it.reason != Reason::GatesFailed) {
             let is_new = !self.status.rejected.iter().any(|before| before == rejection);
@@ -314,19 +320,20 @@ impl World {
         }
     }
 
-    /// When the status is written: a follower of the newest version never turns to a lower one while the one before is there.
+    /// When the status is written: a follower of the newest version never turns to a lower one while the
+    /// higher one exists.
     pub(super) fn promise_of_target(&mut self, after: Option<Version>) {
         let follows_newest = self.intent.desired == Desired::Chosen(Follower::Latest);
         let before = self.status.target_version;
         let is_there = before.is_some_and(|before| self.registry.seen.versions.contains_key(&before));
         let is_lower = after.is_some() && after < before;
         self.promise(!follows_newest || !is_there || !is_lower, |_| {
-            format!("version {before:?} is there, so {after:?} is not chosen")
+            format!("version {before:?} exists, so {after:?} is not chosen")
         });
     }
 
-    /// At every moment: what once answered is not silenced by the operator, and there is no more of it than there is
-    /// room for.
+    /// At every moment: the operator never leaves a service without a ready pod, and pods stay within the
+    /// limit.
     pub(super) fn promise_of_the_moment(&mut self) {
         let answering = self.answering();
         if answering > 0 {
@@ -339,7 +346,7 @@ impl World {
             self.answered.extend(reached);
         }
         let holds = answering > 0 || self.answered.is_empty() || self.silence_is_excused;
-        self.promise(holds, |_| "what answers is silenced by nobody but the outside".into());
+        self.promise(holds, |_| "the operator does not leave the Service without a ready pod".into());
         if !holds {
             self.silence_is_excused = true;
         }
@@ -349,8 +356,8 @@ impl World {
         }
     }
 
-    /// Whether traffic left the version so lately that it has to stay at its size. One of which a crash left no record
-    /// that it ever answered cannot be known.
+    /// Whether traffic left the version so recently that it has to keep its size. A version whose serving a
+    /// crash left no trace of does not count.
     fn is_warm(&self, version: Version) -> bool {
         let Some(serving) = &self.intent.serving else { return false };
         let is_known =

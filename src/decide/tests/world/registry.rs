@@ -1,10 +1,10 @@
-//! The registry: two aliases, versions, and how it answers. Others may write to it as they like.
+//! The registry: two aliases, versions, and how it responds. Others may write to it at any time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{record::Reported, rules::Merits, uri, version};
+use super::{audit::Reported, rules::Merits, uri, version};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -31,14 +31,14 @@ impl Facts {
     }
 }
 
-/// A write that was begun. As in the operator, it runs beside the passes.
+/// A write in progress. As in the operator, it runs beside the reconciles.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Write {
     pub(super) role: AliasRole,
     pub(super) version: Version,
     pub(super) replaces: Option<Version>,
     pub(super) lands: Timestamp,
-    /// Whether the operator that began it still lives, and hears of its end.
+    /// Whether the operator that began it is still running and learns of its end.
     pub(super) is_heard: bool,
     /// Whether the status that it was written down in is still there.
     pub(super) is_written_down: bool,
@@ -49,31 +49,32 @@ pub(super) struct Write {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::decide::tests) struct Registry {
     pub(in crate::decide::tests) truth: Facts,
-    /// Why it does not answer, if it does not.
+    /// Why it does not answer, if so.
     pub(in crate::decide::tests) error: Option<Reason>,
-    /// Polls bring nothing new.
+    /// Polls return old data.
     pub(in crate::decide::tests) lags: bool,
-    /// Writes take their time.
+    /// Writes are slow.
     pub(in crate::decide::tests) is_slow: bool,
-    /// Runs cannot be read, though the rest can.
+    /// Runs cannot be read, everything else can.
     pub(in crate::decide::tests) hides_runs: bool,
     /// Artifacts cannot be read.
     pub(in crate::decide::tests) hides_examples: bool,
     /// Its lists lack the newest version.
     pub(in crate::decide::tests) lists_partly: bool,
-    /// The operator has just begun and has read nothing yet.
+    /// The operator has just started and has read nothing yet.
     pub(super) is_unread: bool,
     pub(super) seen: Facts,
     pub(super) writes: Vec<Write>,
-    /// The version that an operator let the previous alias name, while it still does, and while the operator knew of it.
+    /// The version that an operator let the previous alias name, while it still does, and while the operator
+    /// knew of it.
     pub(super) previous_is_ours: Option<Version>,
-    /// The log in the tags of the versions.
+    /// The audit log in the tags of the versions.
     pub(super) log: BTreeMap<Timestamp, Reported>,
-    /// The versions that this operator let the aliases name last.
+    /// The versions that this operator last set the aliases to.
     pub(super) written: BTreeMap<bool, Version>,
 }
 
-/// A map's key for a role.
+/// The key of a role in a map.
 pub(super) fn is_main(role: AliasRole) -> bool {
     role == AliasRole::Main
 }
@@ -100,15 +101,15 @@ impl Registry {
         }
     }
 
-    /// Why the operator cannot believe anything of it now.
+    /// Why the operator cannot read it now.
     pub(super) fn silence(&self) -> Option<Reason> {
         self.error.or_else(|| self.is_unread.then_some(Reason::RegistryNotRead))
     }
 
-    /// What the operator sees of it, asked for these versions.
+    /// Returns what the operator sees of it and of these versions.
     pub(super) fn view(&self, wanted: impl IntoIterator<Item = Version>) -> RegistryView {
         if let Some(reason) = self.silence() {
-            let error = ReasonMessage::new(reason, "the registry does not answer as it should");
+            let error = ReasonMessage::new(reason, "the registry does not respond properly");
             return RegistryView { error: Some(error), ..RegistryView::default() };
         }
         let facts = &self.seen;
@@ -129,7 +130,7 @@ impl Registry {
         }
     }
 
-    /// Whether the log says that a version was live.
+    /// Whether the log shows that a version was live.
     pub(super) fn was_live(&self, version: Version) -> bool {
         self.log.values().any(|reported| reported.version == version && reported.has_served)
     }
@@ -150,7 +151,7 @@ impl Registry {
         }
     }
 
-    /// The writes whose time has come are done: those that find what they were decided from.
+    /// Completes due writes, unless the alias has moved since they were decided.
     pub(super) fn land(&mut self, now: Timestamp) {
         let (due, running) =
             std::mem::take(&mut self.writes).into_iter().partition(|write| write.lands <= now);
@@ -182,14 +183,14 @@ impl Registry {
         }
     }
 
-    /// A new operator knows nothing but what it reads; a write that is on its way goes on.
+    /// A new operator knows only what it reads; a write in progress continues.
     pub(super) fn forget(&mut self) {
         self.written.clear();
         self.is_unread = true;
         self.seen.clone_from(&self.truth);
         for mut write in std::mem::take(&mut self.writes) {
             write.is_heard = false;
-            // The same write twice is one.
+            // The same write twice has no further effect.
             if !self.writes.contains(&write) {
                 self.writes.push(write);
             }

@@ -1,6 +1,7 @@
-//! What must hold once the world is left alone and nothing is left to do: the wish is met, or there is a reason why not.
+//! What must hold at rest, once nothing is left to do: the desired state is reached, or there is a reason why
+//! not.
 //!
-//! This is told from the world itself, apart from what the decision was made of.
+//! It is derived from the world itself, independently of the decision's input.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +43,7 @@ impl World {
             }
             if quiet != *self.status {
                 let differ = differences(&self.status, &quiet);
-                faults.push(format!("at rest the status stands still, {later}h later: {differ}"));
+                faults.push(format!("at rest the status does not change, {later}h later: {differ}"));
             }
         }
         let holding = self.status.conditions.iter().filter(|condition| {
@@ -61,10 +62,9 @@ impl World {
             Readiness::Suspended(cause) => Err(format!("nothing is suspended, but: {}", cause.message)),
             Readiness::Stalled(cause) if self.is_stalled_by(cause, &observed) => Ok(()),
             Readiness::Progressing(cause) if self.is_held_up_by(cause, &observed) => Ok(()),
-            Readiness::Stalled(cause) | Readiness::Progressing(cause) => Err(format!(
-                "nothing stands in the way of the wish, but: {}: {}",
-                cause.reason, cause.message
-            )),
+            Readiness::Stalled(cause) | Readiness::Progressing(cause) => {
+                Err(format!("nothing blocks the desired state, but: {}: {}", cause.reason, cause.message))
+            }
         };
         faults.extend(why.err());
         faults.extend(self.lives_on_at_rest(&decision.report.readiness).err());
@@ -82,9 +82,9 @@ impl World {
         }
     }
 
-    /// The wish is met in full.
+    /// The desired state is reached in full.
     fn met(&self, observed: &Observed) -> Result<(), String> {
-        let desired_version = self.desired_version().ok_or("without a wish it cannot be met")?;
+        let desired_version = self.desired_version().ok_or("no version is requested")?;
         let alias_is_known = self.registry.error.is_none();
         if alias_is_known
             && self.intent.drift == Drift::Correct
@@ -99,7 +99,7 @@ impl World {
             let is_clear = self.cluster.deployments.is_empty()
                 && self.cluster.traffic == Traffic::Nowhere
                 && self.cluster.budget.is_none();
-            return is_clear.then_some(()).ok_or_else(|| "without spec.serving nothing is left".into());
+            return is_clear.then_some(()).ok_or_else(|| "without spec.serving no workload is left".into());
         };
         if !self.cluster.orphans.is_empty() {
             return Err(format!("{:?} have no owner", self.cluster.orphans));
@@ -111,7 +111,7 @@ impl World {
             return Err(format!("{:?} is protected instead of {desired_version}", self.cluster.budget));
         }
         let workload =
-            observed.cluster.workloads.get(&desired_version).ok_or("what serves has a Deployment")?;
+            observed.cluster.workloads.get(&desired_version).ok_or("the serving version has a Deployment")?;
         let seen = (workload.desired, workload.ready, Some(&workload.settings), workload.edited);
         let due = (serving.replicas, serving.replicas, serving.settings.as_ref(), false);
         if seen != due || self.cluster.port_is_edited {
@@ -119,7 +119,7 @@ impl World {
         }
         let others = || self.cluster.deployments.iter().filter(|(version, _)| **version != desired_version);
         if let Some((version, _)) = others().find(|(_, deployment)| deployment.desired > 0) {
-            return Err(format!("version {version} goes on running"));
+            return Err(format!("version {version} keeps running"));
         }
         if others().count() > serving.history {
             return Err(format!("{} Deployments are kept at rest", others().count()));
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// Whether there is what a refusal speaks of.
+    /// Whether a reported blocker really exists.
     fn is_stalled_by(&self, cause: &ReasonMessage, observed: &Observed) -> bool {
         let known = &self.registry.seen.versions;
         let concerned: BTreeSet<Version> =
@@ -177,12 +177,12 @@ impl World {
         }
     }
 
-    /// Whether the alias was put back often enough. A write that a kill parted from its operator is begun again.
+    /// Whether the alias was put back often enough. A write whose operator was killed is begun again.
     fn may_be_contested(&self) -> bool {
         self.moves_by_others > 0 && self.moves_by_others + self.kills >= 3
     }
 
-    /// Whether there is what a wait without end speaks of.
+    /// Whether the cause of an unlimited wait really exists.
     fn is_held_up_by(&self, cause: &ReasonMessage, observed: &Observed) -> bool {
         let is_away = self.registry.error.is_some_and(Reason::is_transient);
         let is_unready = self
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// Whatever became of the wish: what can answer does, and the alias says so.
+    /// In any case: a version that can serve does, and the alias names it.
     fn serves_at_rest(&self, observed: &Observed) -> Result<(), String> {
         if self.intent.serving.is_none()
             || self.intent.lifecycle != Lifecycle::Active
@@ -230,7 +230,7 @@ impl World {
         let is_rejected = |named: Version| {
             self.status.rejected.iter().any(|rejection| rejection.version == named && rejection.active)
         };
-        // An alias that is ahead of a rollout which may still succeed is left there.
+        // An alias ahead of a rollout that may still succeed is not moved.
         let is_asked_for =
             |named| self.intent.desired == Desired::Registry || !self.answered.contains(&named);
         let is_ahead = facts.alias.is_some_and(|named| {
@@ -255,9 +255,10 @@ impl World {
         self.intent.blocker.as_ref().map(|blocker| blocker.cause.reason)
     }
 
-    /// Where the desired version is refused and nothing serves, what was live before does, here or in another cluster.
+    /// If the desired version is rejected and nothing serves, the version that was live before does, here or
+    /// in another cluster.
     fn lives_on_at_rest(&self, readiness: &Readiness) -> Result<(), String> {
-        // What only waits for room, or for its smoke test, is not refused.
+        // A version that only waits for room, or for its smoke test, is not rejected.
         let cannot_be_had = self.desired_version().is_none_or(|version| {
             self.is_rejected(version) || !self.registry.seen.versions.contains_key(&version)
         });
@@ -284,7 +285,7 @@ impl World {
         }
     }
 
-    /// A blocker keeps nobody from going back to a version that served, nor from its size.
+    /// A blocker prevents neither a rollback to a version that served, nor its size.
     fn serves_while_blocked(&self) -> Result<(), String> {
         let has_served = |version: Version| {
             self.status.versions.iter().any(|held| held.version == version && held.served_at.is_some())
@@ -309,7 +310,7 @@ impl World {
                 self.cluster.traffic
             ));
         }
-        // Where the spec does not say the size, there is none to be held to.
+        // If the spec does not set the size, any size is right.
         let replicas = self.intent.serving.as_ref().filter(|serving| !serving.size_is_open);
         let size = self.cluster.desired(serves);
         let replicas = replicas.map_or(size, |serving| serving.replicas);
@@ -320,7 +321,7 @@ impl World {
     }
 }
 
-/// The fields in which two statuses differ.
+/// Returns the fields in which two statuses differ.
 fn differences(before: &ModelAliasStatus, after: &ModelAliasStatus) -> String {
     let fields = |status: &ModelAliasStatus| serde_json::to_value(status).unwrap();
     let (before, after) = (fields(before), fields(after));

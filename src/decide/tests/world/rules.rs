@@ -1,4 +1,4 @@
-//! The promotion rules of the world, and what they are judged by: an approval, and the metric of a run.
+//! The promotion rules of the world and their evidence: an approval, and the metric of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::{
     decide::{Candidate, Candidates, Desired, Evidence, EvidenceFacts, Follower, Metrics, Observed, desired},
 };
 
-/// What the registry holds for the rules. Whatever is not here is approved and good.
+/// The evidence in the registry. Anything not listed is approved and good.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::decide::tests) struct Merits {
     /// The versions that nobody approved.
@@ -24,7 +24,7 @@ pub(in crate::decide::tests) struct Merits {
     pub(in crate::decide::tests) percent: BTreeMap<Version, Option<u32>>,
 }
 
-/// The least that the metric may be, in percent.
+/// The minimum of the metric, in percent.
 const LEAST: u32 = 90;
 
 impl Merits {
@@ -32,7 +32,7 @@ impl Merits {
         self.percent.get(&version).copied().unwrap_or(Some(95))
     }
 
-    /// Whether the version meets the rules, told apart from what a decision makes of them.
+    /// Whether the version meets the rules, computed independently of the decision.
     fn meets(&self, version: Version) -> bool {
         !self.unapproved.contains(&version) && self.percent(version).is_some_and(|percent| percent >= LEAST)
     }
@@ -81,7 +81,7 @@ impl Registry {
         Candidates::Known(listed.copied().map(candidate).collect())
     }
 
-    /// What it should choose, told apart from how it does. `last` stands while that cannot be known.
+    /// Returns what it should choose, computed independently. `last` is kept while that is unknown.
     pub(super) fn chosen_by(&self, follower: &Follower, last: Option<Version>) -> Option<Version> {
         let versions = self.seen.versions.keys().copied();
         match follower {
@@ -95,18 +95,18 @@ impl Registry {
         }
     }
 
-    /// Whether a version is seen to meet the rules; `None` while that cannot be seen.
+    /// Whether a version visibly meets the rules; `None` while that is unknown.
     fn seen_to_meet(&self, version: Version) -> Option<bool> {
         let can_be_seen =
             self.silence().is_none() && !self.hides_runs && self.seen.versions.contains_key(&version);
-        // What is not approved fails, whatever its run says.
+        // A version that is not approved fails, whatever its run's metrics.
         let fails = self.silence().is_none() && self.seen.merits.unapproved.contains(&version);
         if fails { Some(false) } else { can_be_seen.then(|| self.seen.merits.meets(version)) }
     }
 }
 
 impl World {
-    /// Brings what the rules speak of into an observation.
+    /// Adds the evidence for the rules to an observation.
     pub(super) fn gather(&self, observed: &mut Observed) {
         if observed.intent.rules.is_empty() || observed.registry.error.is_some() {
             return;
@@ -114,13 +114,13 @@ impl World {
         let Ok(candidate) = desired(observed) else { return };
         let registry = &self.registry;
         if registry.seen.versions.contains_key(&candidate) {
-            // Nothing that ever served is older than the world.
+            // No version that served was registered before the world began.
             let evidence = registry.seen.merits.evidence(candidate, registry.hides_runs, Timestamp::MAX);
             observed.registry.evidence.insert(candidate, evidence);
         }
     }
 
-    /// Before a version's first traffic: it is seen to meet the rules.
+    /// Before a version's first traffic: it visibly meets the rules.
     pub(super) fn promise_of_rules(&mut self, version: Version) {
         let is_free = self.intent.rules.is_empty() || self.answered.contains(&version);
         let meets = self.registry.seen_to_meet(version) == Some(true);
@@ -129,13 +129,13 @@ impl World {
         });
     }
 
-    /// Whether the rules have a reason to refuse what is wished for.
+    /// Whether the rules have a reason to reject the desired version.
     pub(super) fn is_refused_by_rules(&self) -> bool {
         let refused = |version: Version| self.registry.seen_to_meet(version) == Some(false);
         !self.intent.rules.is_empty() && self.desired_version().is_some_and(refused)
     }
 
-    /// Whether the rules cannot be judged, or what a follower chooses cannot be known.
+    /// Whether the rules cannot be evaluated, or the follower's choice is not known.
     pub(super) fn cannot_be_judged(&self) -> bool {
         let asks_runs = !self.intent.rules.is_empty() || matches!(self.intent.desired, Desired::Chosen(_));
         asks_runs && self.registry.hides_runs

@@ -96,7 +96,7 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         Action::Apply { version, replicas, .. } | Action::Scale { version, replicas } => {
             assert!(*replicas <= REPLICAS_MAX, "{replicas} pods of version {version}");
         }
-        Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::Record { .. } => {
+        Action::SetAlias { .. } | Action::DeleteAlias { .. } | Action::WriteAudit { .. } => {
             assert!(registry.error.is_none(), "the registry is written to, though it does not answer");
         }
         Action::SmokeTest { version, attempt } => {
@@ -110,8 +110,9 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         | Action::Route(_)
         | Action::Delete { .. }
         | Action::DeleteService
-        | Action::Adopt(_) => {}
-        Action::Protect(_) | Action::DeleteBudget => {}
+        | Action::Adopt(_)
+        | Action::Protect(_)
+        | Action::DeleteBudget => {}
     }
     let is_free = observed.intent.blocker.is_none() || is_ending(observed);
     let is_among_ours = matches!(action, Action::Route(_) | Action::Scale { .. });
@@ -173,8 +174,11 @@ fn tell(
 ) -> ModelAliasStatus {
     let done = decision.actions.len() - generator.below(decision.actions.len() + 1);
     let failed = done < decision.actions.len();
+    let (begun, done) = decision.actions[..done].iter().cloned().partition(Action::goes_on);
     let applied = Applied {
-        actions: decision.actions[..done].to_vec(),
+        done,
+        begun,
+        postponed: None,
         failure: failed.then(|| ReasonMessage::new(Reason::ApplyRefused, generator.text())),
     };
     let identity = SubjectStatus {

@@ -1,9 +1,9 @@
-//! An object by the CRD's own schema, and anything that the cluster and the registry may show: from admission to the status
-//! that would be written.
+//! An object by the CRD's own schema, and anything that the cluster and the registry may show: from admission
+//! to the status that would be written.
 //!
-//! What the API server lets in can be read; what it refuses leads nowhere. What cannot be rendered leads to no action. What
-//! is decided keeps the promises from any state, also from one that no story leads to, and the status that tells of it is
-//! one that the API server takes.
+//! What the API server lets in can be read; what it refuses leads nowhere. What cannot be rendered leads to
+//! no action. What is decided keeps the promises from any state, also from one that no story leads to, and
+//! the status that tells of it is one that the API server takes.
 
 use std::{cell::RefCell, collections::HashMap};
 

@@ -1,0 +1,42 @@
+//! What observation reads from.
+
+use kube::runtime::reflector::Store;
+
+use crate::{
+    api::{ModelAlias, condition::ReasonMessage},
+    cluster::{Guarded, Readiness, cache::Cache},
+    registry::{VersionFacts, polled::VersionEvidence},
+    resolve::References,
+    state::{Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests},
+};
+
+/// Reads of versions: whether one exists, its state, and what is pinned of it.
+pub type VersionReads = Reads<Result<Option<VersionFacts>, ReasonMessage>>;
+
+/// Reads of evidence about versions.
+pub type EvidenceReads = Reads<Result<Option<VersionEvidence>, ReasonMessage>>;
+
+/// The part of the context that observation needs.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The cache of our own objects in the cluster.
+    pub cluster: &'a Cache,
+    /// Whether the view of the cluster may be out of date.
+    pub readiness: &'a Readiness,
+    /// All `ModelAliases`.
+    pub aliases: &'a Store<Guarded<ModelAlias>>,
+    /// Where references lead.
+    pub references: References<'a>,
+    /// Running smoke tests, and their results.
+    pub smoke: &'a SmokeTests,
+    /// Alias writes in progress.
+    pub alias_writes: &'a AliasWrites,
+    /// Audit writes in progress.
+    pub audit_writes: &'a AuditWrites,
+    /// Reads of versions that no poll lists.
+    pub version_reads: &'a VersionReads,
+    /// Reads of what the promotion rules judge a version by.
+    pub evidence_reads: &'a EvidenceReads,
+    /// Whether the API server records who changed a ModelAlias.
+    pub trusts_changed_by: bool,
+}

@@ -1,0 +1,228 @@
+//! Reads of single versions from registries, beside the reconciles. A reconcile takes the last answer, and a new
+//! one wakes it: a slow registry holds up nobody, and what it answers late is not lost.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    api::{
+        model_alias::AliasKey,
+        names::{ModelName, Version},
+    },
+    cluster::Requeue,
+    registry::polled::{PolledRegistry, RegistryIdentity},
+};
+
+/// For how long an answer is not read again.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// For how long an answer is returned while it is being read again.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// How many reads are remembered before those that nobody needs are dropped.
+const FEW: usize = 64;
+
+/// Identifies what is read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ReadKey(RegistryIdentity, ModelName, Version);
+
+impl ReadKey {
+    /// Identifies a version in a registry.
+    #[must_use]
+    pub fn new(registry: &PolledRegistry, name: &ModelName, version: Version) -> Self {
+        Self(registry.identity(), name.clone(), version)
+    }
+}
+
+/// The reads of one kind, and their last answers. Clones share them.
+#[derive(Debug)]
+pub struct Reads<T>(Arc<Shared<T>>);
+
+impl<T> Clone for Reads<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    reads: Mutex<Store<T>>,
+    requeue: Requeue,
+}
+
+#[derive(Debug)]
+struct Store<T> {
+    reads: HashMap<ReadKey, Read<T>>,
+    /// At which size those that nobody needs are dropped.
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Read<T> {
+    is_running: bool,
+    answer: Option<(Instant, T)>,
+    /// The `ModelAliases` to wake when the answer changes.
+    waiting: HashSet<AliasKey>,
+}
+
+impl<T> Default for Read<T> {
+    fn default() -> Self {
+        Self { is_running: false, answer: None, waiting: HashSet::new() }
+    }
+}
+
+impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
+    /// Creates an empty store that wakes `ModelAliases` through `requeue`.
+    #[must_use]
+    pub fn new(requeue: Requeue) -> Self {
+        let store = Store { reads: HashMap::new(), limit: FEW };
+        Self(Arc::new(Shared { reads: Mutex::new(store), requeue }))
+    }
+
+    /// Returns the last answer, `None` before the first one. Unless it is fresh or is being read, this begins to
+    /// read it; `alias` is woken when that changes it.
+    pub fn last(
+        &self,
+        key: ReadKey,
+        alias: &AliasKey,
+        read: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let mut store = self.lock();
+        store.drop_unneeded();
+        let known = store.reads.entry(key.clone()).or_default();
+        let age = known.answer.as_ref().map(|(at, _)| at.elapsed());
+        let last =
+            known.answer.as_ref().filter(|(at, _)| at.elapsed() < KEPT).map(|(_, answer)| answer.clone());
+        if age.is_some_and(|age| age < FRESH) {
+            return last;
+        }
+        known.waiting.insert(alias.clone());
+        if !std::mem::replace(&mut known.is_running, true) {
+            let reads = self.clone();
+            tokio::spawn(async move {
+                // Should the read panic, the next one begins.
+                let running = Running { reads: &reads, key: &key, answer: None };
+                running.end_with(read.await);
+            });
+        }
+        last
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store<T>> {
+        self.0.reads.lock()
+    }
+}
+
+/// A read that runs. However it ends, it does not run any more.
+struct Running<'a, T: Clone + PartialEq + Send + 'static> {
+    reads: &'a Reads<T>,
+    key: &'a ReadKey,
+    answer: Option<T>,
+}
+
+impl<T: Clone + PartialEq + Send + 'static> Running<'_, T> {
+    fn end_with(mut self, answer: T) {
+        self.answer = Some(answer);
+    }
+}
+
+impl<T: Clone + PartialEq + Send + 'static> Drop for Running<'_, T> {
+    fn drop(&mut self) {
+        let mut store = self.reads.lock();
+        let Some(known) = store.reads.get_mut(self.key) else { return };
+        known.is_running = false;
+        let waiting = std::mem::take(&mut known.waiting);
+        let Some(answer) = self.answer.take() else { return };
+        let before = known.answer.replace((Instant::now(), answer.clone()));
+        let has_changed = before.is_none_or(|(at, before)| before != answer || at.elapsed() >= KEPT);
+        drop(store);
+        for alias in waiting.iter().filter(|_| has_changed) {
+            self.reads.0.requeue.alias(alias);
+        }
+    }
+}
+
+impl<T> Store<T> {
+    fn drop_unneeded(&mut self) {
+        if self.reads.len() >= self.limit {
+            let is_needed = |read: &Read<T>| {
+                read.is_running || read.answer.as_ref().is_some_and(|(at, _)| at.elapsed() < KEPT)
+            };
+            self.reads.retain(|_, read| is_needed(read));
+            self.limit = FEW.max(self.reads.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::StreamExt;
+    use pretty_assertions::assert_eq;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn key(version: u32) -> ReadKey {
+        let url = "http://mlflow:5000".parse().unwrap();
+        ReadKey((url, None), "fraud".parse().unwrap(), Version::new(version).unwrap())
+    }
+
+    fn alias(name: &str) -> AliasKey {
+        ("risk".to_owned(), name.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_late_answer_is_kept_and_wakes_everybody_who_waits_for_it_once() {
+        let (requeue, mut streams) = Requeue::new();
+        let reads = Reads::new(requeue);
+        let (sender, answer) = oneshot::channel();
+        assert_eq!(reads.last(key(1), &alias("a"), async { answer.await.unwrap() }), None);
+        for name in ["a", "b"] {
+            assert_eq!(reads.last(key(1), &alias(name), async { panic!("it is being read") }), None);
+        }
+        sender.send(7).unwrap();
+        let woken = [streams.aliases.next().await.unwrap(), streams.aliases.next().await.unwrap()];
+        assert_eq!(woken.map(|alias| alias.name).into_iter().collect::<HashSet<_>>().len(), 2);
+        assert_eq!(reads.last(key(1), &alias("a"), async { panic!("it is fresh") }), Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_is_begun_again() {
+        let (requeue, mut streams) = Requeue::new();
+        let reads = Reads::new(requeue);
+        let begun = Arc::new(AtomicUsize::new(0));
+        let count = begun.clone();
+        let panics = async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            panic!("a defect")
+        };
+        assert_eq!(reads.last(key(1), &alias("a"), panics), None);
+        while begun.load(Ordering::SeqCst) == 0 || reads.lock().reads[&key(1)].is_running {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(reads.last(key(1), &alias("a"), async { 7 }), None);
+        assert_eq!(streams.aliases.next().await.unwrap().name, "a");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_needs_is_dropped() {
+        let reads = Reads::new(Requeue::new().0);
+        for version in 1..=1000 {
+            reads.last(key(version), &alias("a"), async { 7 });
+            tokio::task::yield_now().await;
+            let long_ago = Instant::now().checked_sub(KEPT).unwrap();
+            for read in reads.lock().reads.values_mut() {
+                read.is_running = false;
+                read.answer = Some((long_ago, 7));
+            }
+        }
+        assert!(reads.lock().reads.len() <= FEW, "{}", reads.lock().reads.len());
+    }
+}
