@@ -166,6 +166,8 @@ pub enum Reason {
     RegisteredModelNotFound,
     /// The model does not exist in the registry.
     ModelNotFound,
+    /// The model was in the registry with versions or aliases, and is not any more.
+    ModelGone,
     /// The version does not exist in the registry.
     VersionNotFound,
     /// The version's registration is still pending.
@@ -206,6 +208,12 @@ pub enum Reason {
     PodsRefused,
     /// No node has room for the pods.
     Unschedulable,
+    /// A volume of the pods cannot be attached or mounted.
+    VolumeMountFailed,
+    /// A node rejects the pods, or cannot start them.
+    PodStartFailed,
+    /// A node ended a pod, for instance because it ran out of memory or disk.
+    PodsEvicted,
     /// The version was not ready in time.
     ProgressDeadlineExceeded,
     /// The version returned an error for its own input example.
@@ -271,6 +279,7 @@ impl Reason {
             | Self::RegistryFailing
             | Self::VersionPending
             | Self::SmokeTestUnavailable
+            | Self::PodsEvicted
             | Self::ApplyFailed => Severity::Transient,
 
             Self::ModelRegistryNotFound
@@ -294,6 +303,7 @@ impl Reason {
             | Self::WebhookEncryptionKeyMissing
             | Self::RegisteredModelNotFound
             | Self::ModelNotFound
+            | Self::ModelGone
             | Self::VersionNotFound
             | Self::VersionFailed
             | Self::VersionReplaced
@@ -312,6 +322,8 @@ impl Reason {
             | Self::ContainerConfigInvalid
             | Self::PodsRefused
             | Self::Unschedulable
+            | Self::VolumeMountFailed
+            | Self::PodStartFailed
             | Self::ProgressDeadlineExceeded
             | Self::SmokeTestFailed
             | Self::BecameUnready

@@ -42,11 +42,11 @@ pub struct FollowRegistry {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FollowLatest {}
 
-/// The version with the best metric, among the newest 100 that are READY. A version whose run lacks the
+/// The version with the best metric, among the newest 100 that are READY. A version that lacks the
 /// metric, or has it as NaN, is never chosen. Ties go to the newest version.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowBest {
-    /// The metric's name in the runs, for instance `auc`.
+    /// The metric's name, for instance `auc`.
     #[schemars(length(min = 1, max = 250))]
     pub metric: String,
     /// `Maximize` (the default): larger is better. `Minimize`: smaller is better.

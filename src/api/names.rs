@@ -106,6 +106,17 @@ checked_name! {
     { "type": "string", "minLength": 1 }
 }
 
+impl ModelUri {
+    /// Returns the ID of the logged model that this URI identifies: `m-` and 32 hexadecimal digits.
+    #[must_use]
+    pub fn logged_model(&self) -> Option<&str> {
+        let id = self.as_str().strip_prefix("models:/")?;
+        let digits = id.strip_prefix("m-")?;
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (digits.len() == 32 && digits.bytes().all(is_digit)).then_some(id)
+    }
+}
+
 fn is_model_name(value: &str) -> bool {
     (1..=256).contains(&value.chars().count()) && !value.trim().is_empty() && !value.contains(['/', ':'])
 }

@@ -28,7 +28,8 @@ pub struct PromotionRule {
     #[x_kube(validation = Rule::new("self.all(name, name.lowerAscii() != 'latest' && !name.matches('^[vV][0-9]+$'))").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
     pub aliases: Vec<AliasName>,
 
-    /// Bounds for metrics of the version's run. A metric that is missing or NaN does not meet them.
+    /// Bounds for metrics of the version's run, or, where the run lacks one, of its logged model. A metric that
+    /// is missing or NaN does not meet them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -55,12 +56,12 @@ pub struct PromotionRule {
     pub required_alias: Option<AliasName>,
 }
 
-/// Bounds for a metric of the version's run.
+/// Bounds for a metric of the version's run or logged model.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("has(self.min) || has(self.max)").message("set min, max or both"))]
 #[x_kube(validation = Rule::new("!has(self.min) || !has(self.max) || self.min <= self.max").message("min is at most max"))]
 pub struct MetricRule {
-    /// The metric's name in the run, for instance `auc`.
+    /// The metric's name, for instance `auc`.
     #[schemars(length(min = 1, max = 250))]
     pub name: String,
     /// The minimum value.
@@ -71,11 +72,11 @@ pub struct MetricRule {
     pub max: Option<f64>,
 }
 
-/// A comparison, by a metric of their runs, with the version that another alias names. It passes if that
-/// alias names no version, or the version itself.
+/// A comparison, by a metric of their runs or logged models, with the version that another alias names. It
+/// passes if that alias names no version, or the version itself.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Improvement {
-    /// The metric's name in both runs, for instance `auc`.
+    /// The metric's name, for instance `auc`.
     #[schemars(length(min = 1, max = 250))]
     pub metric: String,
     /// The alias of the version to compare with, for instance `champion`.

@@ -126,6 +126,9 @@ pub struct RegisteredModelStatus {
     /// The keys of the tags that Laurel set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owned_tags: Vec<String>,
+    /// The value of the annotation `laurel.dev/retry` when the model was last seen in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried: Option<String>,
     /// `Ready`, `Reconciling`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -148,8 +151,8 @@ pub struct VersionStatus {
     pub aliases: Vec<String>,
     /// `Ready`, `Pending` or `Failed`: the state of its registration.
     pub state: String,
-    /// The metrics of its run that `spec.displayMetrics` and `spec.promotion` name, at most 24: a number,
-    /// `NaN`, `none` if the run has no such metric, or `unknown` if the run could not be read yet.
+    /// The metrics that `spec.displayMetrics` and `spec.promotion` name, at most 24: a number, `NaN`, `none` if
+    /// neither its run nor its logged model has such a metric, or `unknown` if they could not be read yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, String>,
 }

@@ -6,6 +6,7 @@
 //! cache              small projections of the rendered objects, as watched
 //! pods, secrets      the state of pods; the Secrets that objects refer to
 //! field_owners       who else set fields of a Deployment that are ours
+//! pod_causes         why pods are not ready (pure); pod_events reads the Events about one
 //! server_side_apply  writes, under one field manager; finalizer: our finalizers
 //! error              a failed call as a reason and a message
 //! readiness          what must be read before anything is decided
@@ -20,6 +21,8 @@ pub(crate) mod error;
 mod events;
 pub(crate) mod field_owners;
 pub mod finalizer;
+pub mod pod_causes;
+pub(crate) mod pod_events;
 pub mod pods;
 mod readiness;
 mod requeue;

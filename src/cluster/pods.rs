@@ -1,13 +1,11 @@
 //! What a pod's status says, in the few words that a decision needs.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
 
+use super::pod_causes::{self, Stage};
 use crate::{
-    api::{
-        condition::{Reason, ReasonMessage, shortened},
-        names::Version,
-    },
+    api::{condition::ReasonMessage, names::Version},
     render::labels,
 };
 
@@ -31,8 +29,16 @@ pub struct PodView {
     pub settings: Option<String>,
     /// Its address, once it has one.
     pub ip: Option<String>,
-    /// What keeps it from being ready.
+    /// What keeps it from being ready, as far as its status says.
     pub error: Option<ReasonMessage>,
+    /// Its UID.
+    pub uid: String,
+    /// Time of its creation.
+    pub created: Option<Timestamp>,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Whether its container was killed by a signal, and not for its memory.
+    pub was_killed: bool,
 }
 
 impl PodView {
@@ -40,6 +46,12 @@ impl PodView {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.was_ready && !self.ready && !self.exit_status && self.unready_containers
+    }
+
+    /// Whether it is waited for and only Events may say why.
+    #[must_use]
+    pub fn is_unexplained(&self) -> bool {
+        !self.ready && !self.exit_status && (self.error.is_none() || self.was_killed)
     }
 
     /// Since when it has been on a node without being ready.
@@ -78,11 +90,15 @@ pub fn view(pod: &Pod, version: Version) -> PodView {
             .and_then(|annotations| annotations.get(labels::SETTINGS))
             .cloned(),
         ip: status.and_then(|status| status.pod_ip.clone()),
-        error: if exit_status { None } else { error(pod, version) },
+        error: if exit_status { None } else { pod_causes::of_status(pod, version) },
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        stage: stage(pod),
+        was_killed: pod_causes::was_killed(pod),
     }
 }
 
-fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+pub(super) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
 }
 
@@ -112,89 +128,26 @@ fn first_start(container: &ContainerStatus) -> Option<Timestamp> {
     })
 }
 
-fn error(pod: &Pod, version: Version) -> Option<ReasonMessage> {
-    let status = pod.status.as_ref()?;
-    let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    containers.find_map(|container| container_error(container, version)).or_else(|| {
-        let conditions = status.conditions.as_deref().unwrap_or_default();
-        let unscheduled = conditions.iter().find(|condition| {
-            condition.type_ == "PodScheduled" && condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
-        })?;
-        let said = unscheduled.message.as_deref().unwrap_or("no reason given");
-        Some(ReasonMessage::new(
-            Reason::Unschedulable,
-            format!("no node takes the pods of version {version}: {said}; make room, or lower spec.serving.resources"),
-        ))
-    })
-}
-
-fn container_error(container: &ContainerStatus, version: Version) -> Option<ReasonMessage> {
-    let name = &container.name;
-    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-    let said = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or("no details given");
-    match waiting.and_then(|waiting| waiting.reason.as_deref()) {
-        Some(
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
-            | "ImageInspectError",
-        ) => Some(ReasonMessage::new(
-            Reason::ImagePullFailed,
-            format!(
-                "the image {:?} of version {version} cannot be pulled: {}; correct spec.serving.image, or give the pods \
-                 imagePullSecrets in spec.serving.template",
-                container.image,
-                shortened(said, 400)
-            ),
-        )),
-        Some("CreateContainerConfigError" | "CreateContainerError") => Some(ReasonMessage::new(
-            Reason::ContainerConfigInvalid,
-            format!(
-                "the container {name:?} of version {version} cannot be made: {}; check env and envFrom in spec.serving and \
-                 in the ModelRegistry's spec.serving",
-                shortened(said, 400)
-            ),
-        )),
-        _ => crash(container, version),
-    }
-}
-
-/// A container that ended with an error, with its own last lines.
-fn crash(container: &ContainerStatus, version: Version) -> Option<ReasonMessage> {
-    let ended = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
-        state.as_ref().and_then(|state| state.terminated.clone())
+/// How far a pod has come.
+fn stage(pod: &Pod) -> Stage {
+    let status = pod.status.as_ref();
+    let containers = status
+        .into_iter()
+        .flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses).flatten());
+    let mut states =
+        containers.flat_map(|container| [container.state.as_ref(), container.last_state.as_ref()]);
+    let is_ready_for_containers =
+        condition(pod, "PodReadyToStartContainers").is_some_and(|condition| condition.status == "True");
+    let has_started = |state: Option<&ContainerState>| {
+        state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
     };
-    let terminated =
-        ended(&container.state).or_else(|| ended(&container.last_state).filter(|_| !container.ready))?;
-    if container.ready {
-        return None;
+    if is_ready_for_containers || states.any(has_started) {
+        Stage::Started
+    } else if placed(pod).is_some() {
+        Stage::Preparing
+    } else {
+        Stage::Unplaced
     }
-    let why = match terminated.reason.as_deref() {
-        Some("OOMKilled") => "ran out of memory; raise spec.serving.resources.limits.memory".to_owned(),
-        _ => format!("ended with exit code {}", terminated.exit_code),
-    };
-    let lines = last_lines(terminated.message.as_deref().unwrap_or_default());
-    let lines =
-        if lines.is_empty() { "it wrote nothing".to_owned() } else { format!("its last lines: {lines}") };
-    Some(ReasonMessage::new(
-        Reason::ModelCrashed,
-        format!(
-            "the container {:?} of version {version} {why} ({} restarts); {lines}",
-            container.name, container.restart_count
-        ),
-    ))
-}
-
-/// The end of a log, on one line.
-fn last_lines(log: &str) -> String {
-    const MOST: usize = 600;
-    let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let mut text = String::new();
-    for line in lines.iter().rev() {
-        if !text.is_empty() && text.len() + line.len() > MOST {
-            break;
-        }
-        text = if text.is_empty() { shortened(line, MOST) } else { format!("{line} | {text}") };
-    }
-    text
 }
 
 #[cfg(test)]
@@ -202,6 +155,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     use super::*;
+    use crate::api::condition::Reason;
 
     fn pod(status: &str) -> PodView {
         let pod: Pod = serde_yaml::from_str(&format!("metadata: {{name: p}}\nstatus:\n{status}")).unwrap();

@@ -12,7 +12,8 @@ use crate::{
     registry::polled::Registries,
     resolve::{References, RegistryObjects},
     state::{
-        Memory, Throttle, alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests,
+        Memory, Throttle, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
+        smoke_tests::SmokeTests,
     },
     status::NewEvent,
     telemetry::metrics::Metrics,
@@ -41,6 +42,8 @@ pub struct Context {
     pub requeue: Requeue,
     /// The smoke tests.
     pub smoke: SmokeTests,
+    /// The Events about pods that are waited for.
+    pub pod_events: PodEvents,
     /// Alias writes in progress.
     pub alias_writes: AliasWrites,
     /// Reads of versions.
@@ -68,6 +71,7 @@ impl Context {
     pub fn forget_alias(&self, uid: &str) {
         self.memory.forget_alias(uid);
         self.smoke.forget(uid);
+        self.pod_events.forget(uid);
         self.alias_writes.forget(uid);
         self.audit_writes.forget(uid);
         self.throttle.forget(uid);
@@ -92,6 +96,7 @@ impl Context {
             aliases: &self.aliases,
             references: self.references(),
             smoke: &self.smoke,
+            pod_events: &self.pod_events,
             alias_writes: &self.alias_writes,
             audit_writes: &self.audit_writes,
             version_reads: &self.version_reads,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     GatesReport, Traffic,
     attempt::Attempt,
-    observed::{BlockerScope, OwnObject, Workload},
+    observed::{BlockerScope, OwnObject},
 };
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
@@ -216,14 +216,4 @@ impl Readiness {
             | Self::Suspended(cause) => cause,
         }
     }
-}
-
-/// What keeps a workload from being ready, in the words that are known.
-pub(super) fn pods_cause(version: Version, workload: &Workload, replicas: u32) -> ReasonMessage {
-    workload.error.clone().unwrap_or_else(|| {
-        ReasonMessage::new(
-            crate::api::condition::Reason::WaitingForPods,
-            format!("version {version}: {} of {replicas} pods are ready", workload.ready.min(replicas)),
-        )
-    })
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
-    action::pods_cause,
+    pods_cause::pods_cause,
     smoke_test,
     step::{self, RolloutStep},
     target::Target,
@@ -169,7 +169,7 @@ pub(super) fn await_recovery(
     workload: &Workload,
     step: &mut RolloutStep,
 ) {
-    let cause = pods_cause(version, workload, serving.replicas);
+    let cause = pods_cause(version, workload);
     let deadline = step::deadline(observed, serving, version);
     if observed.now < deadline {
         step.wake_at(deadline);

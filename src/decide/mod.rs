@@ -31,6 +31,7 @@ mod deletion;
 mod follow;
 mod gates;
 mod observed;
+mod pods_cause;
 mod protection;
 pub mod registered_model;
 mod retention;
@@ -47,7 +48,7 @@ pub use attempt::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
 pub use deletion::REGISTRY_DEADLINE;
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{
-    Evidence, EvidenceFacts, GatesReport, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
+    Evidence, EvidenceFacts, GatesReport, Measured, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use observed::{
     Blocker, BlockerScope, ClusterView, Desired, FormerAlias, Intent, Lifecycle, Observed, Outbox, OwnObject,

@@ -212,6 +212,12 @@ pub struct RegistryView {
     /// The aliases that promotion rules refer to, and the versions they name.
     #[serde(default)]
     pub aliases: BTreeMap<String, Version>,
+    /// The alias in the registry that differs from ours only in letter case, where ours names no version.
+    #[serde(default)]
+    pub similar_alias: Option<String>,
+    /// The same for the aliases that promotion rules name.
+    #[serde(default)]
+    pub similar_aliases: BTreeMap<String, String>,
     /// The evidence for promotion rules, of the versions that may have to be judged.
     #[serde(default)]
     pub evidence: BTreeMap<Version, Evidence>,
@@ -363,9 +369,19 @@ pub struct Workload {
     /// When it was last started or updated to new settings, from the Deployment's annotation.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
+    /// The ready pods with the settings that were applied last.
+    #[serde(default)]
+    pub updated_ready: u32,
+    /// The pods with earlier settings that are not ending.
+    #[serde(default)]
+    pub outdated: u32,
     /// What keeps its pods from being ready.
     #[serde(default)]
     pub error: Option<ReasonMessage>,
+    /// The last report of a failing probe of a pod that is not ready. It is not an error: while a model is
+    /// loading, its probes fail.
+    #[serde(default)]
+    pub failing_probe: Option<String>,
     /// Since when a pod has been on a node without being ready; the earliest of several. `None` if there is
     /// no such pod: pods that are rejected or unschedulable prove nothing about the version.
     #[serde(default)]

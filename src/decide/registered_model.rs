@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{REGISTRY_DEADLINE, Readiness};
 use crate::api::{
-    RegisteredModelStatus,
+    RETRY_ANNOTATION, RegisteredModelStatus,
     condition::{ConditionType, Reason, ReasonMessage},
     names::{ModelName, Version},
     registry_reference::RegistryStatus,
@@ -67,6 +67,8 @@ pub struct DesiredModel {
     pub display_metrics: BTreeSet<String>,
     /// Whether the model is deleted with its object.
     pub deletes_model: bool,
+    /// The value of the annotation that asks to create a lost model anew.
+    pub retry: Option<String>,
 }
 
 /// The state of a model in the registry.
@@ -209,6 +211,9 @@ fn describe(observed: &ModelObserved) -> ModelDecision {
             None
         }
         ModelPresence::Unknown(blocker) => Some(blocked(blocker.clone())),
+        ModelPresence::Absent if has_lost_content(observed) && !retry_is_asked(observed) => {
+            Some(blocked(model_gone(observed)))
+        }
         ModelPresence::Absent => {
             actions.push(ModelAction::CreateModel {
                 description: desired.description.clone().unwrap_or_default(),
@@ -260,6 +265,38 @@ fn was_there(observed: &ModelObserved) -> bool {
                     .iter()
                     .any(|condition| condition.type_ == ready && condition.reason == synced))
     })
+}
+
+/// Whether this registry had versions or aliases of the model. An empty model in its place would be taken for it.
+fn has_lost_content(observed: &ModelObserved) -> bool {
+    observed.previous.as_ref().is_some_and(|previous| {
+        previous.model_name == observed.desired.name
+            && !is_elsewhere(observed, previous)
+            && (!previous.versions.is_empty() || !previous.aliases.is_empty())
+    })
+}
+
+/// Whether the status is about a model in another registry.
+fn is_elsewhere(observed: &ModelObserved, previous: &RegisteredModelStatus) -> bool {
+    let registries = previous.registry.as_ref().zip(observed.registry_object.as_ref());
+    registries.is_some_and(|(before, now)| before.url != now.url)
+}
+
+/// Whether somebody has asked to create the model anew since it was last seen.
+fn retry_is_asked(observed: &ModelObserved) -> bool {
+    let retried = observed.previous.as_ref().and_then(|previous| previous.retried.as_ref());
+    observed.desired.retry.is_some() && observed.desired.retry.as_ref() != retried
+}
+
+fn model_gone(observed: &ModelObserved) -> ReasonMessage {
+    let message = format!(
+        "the model {} was in the registry with versions or aliases and is gone: somebody has renamed or deleted it; \
+         Laurel does not create an empty one in its place. If it was renamed, give it back its name, or create a \
+         RegisteredModel whose spec.modelName is the new name. To create the model anew, set the annotation \
+         {RETRY_ANNOTATION} of this RegisteredModel to a new value",
+        quoted(observed)
+    );
+    ReasonMessage::new(Reason::ModelGone, message)
 }
 
 /// The keys of the tags that Laurel has set.

@@ -11,8 +11,8 @@
 
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
-    action::pods_cause,
     blue_green::{self, await_recovery, bring_up, keep, restore_traffic},
+    pods_cause::pods_cause,
     smoke_test::{self, Proof},
     step::{self, RolloutStep},
     target::Target,
@@ -161,7 +161,7 @@ impl Exchange<'_> {
         if observed.now < deadline {
             step.wake_at(deadline);
         } else if !serving.replaces(workload, &workload.model_uri) {
-            let seen = pods_cause(serves, workload, serving.replicas);
+            let seen = pods_cause(serves, workload);
             step.stalled = Some(step::overdue(serving, serves, workload, seen));
         } else {
             let (model_uri, replicas) = (workload.model_uri.clone(), workload.desired);

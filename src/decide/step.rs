@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Action, Observed, ServingIntent, Traffic, Workload, action::pods_cause, target::Target};
+use super::{Action, Observed, ServingIntent, Traffic, Workload, pods_cause::pods_cause, target::Target};
 use crate::api::{
     condition::{Reason, ReasonMessage, shortened},
     model_alias::Rejection,
@@ -53,7 +53,7 @@ impl RolloutStep {
         version: Version,
         workload: &Workload,
     ) {
-        let cause = pods_cause(version, workload, serving.replicas);
+        let cause = pods_cause(version, workload);
         let deadline = deadline(observed, serving, version);
         if observed.now < deadline {
             self.wake_at(deadline);

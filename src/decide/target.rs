@@ -154,14 +154,20 @@ pub fn desired(observed: &Observed) -> Result<Version, ReasonMessage> {
             Choice::Unknown(cause) => observed.status.target_version.ok_or(cause),
             Choice::Nobody(cause) => Err(cause),
         },
-        (Desired::Registry, None) => registry.alias.ok_or_else(|| {
-            ReasonMessage::new(
-                Reason::AliasNotFound,
-                "spec.follow.registry: the alias does not exist in the registry; set it there on the \
-                 version to serve",
-            )
-        }),
+        (Desired::Registry, None) => registry.alias.ok_or_else(|| alias_not_found(observed)),
     }
+}
+
+fn alias_not_found(observed: &Observed) -> ReasonMessage {
+    let next = match &observed.registry.similar_alias {
+        Some(similar) => format!(
+            ", but {similar:?} does, and letter case counts: set it there as spec.alias is written, or create a \
+             ModelAlias whose spec.alias is {similar:?}"
+        ),
+        None => "; set it there on the version to serve".to_owned(),
+    };
+    let message = format!("spec.follow.registry: the alias does not exist in the registry{next}");
+    ReasonMessage::new(Reason::AliasNotFound, message)
 }
 
 /// Returns the model URI that the version's pods load, and whether the number refers to a different model in

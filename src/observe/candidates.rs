@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::{condition::ReasonMessage, metric::Metric},
+    api::condition::ReasonMessage,
     decide::{Candidate, Candidates, Follower, Metrics},
-    registry::{VersionFacts, VersionState},
+    registry::{VersionFacts, VersionState, metrics::VersionMetrics},
     resolve::Model,
 };
 
@@ -26,7 +26,7 @@ pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
 pub fn candidate(
     follower: &Follower,
     facts: VersionFacts,
-    metrics: Result<BTreeMap<String, Metric>, ReasonMessage>,
+    metrics: Result<VersionMetrics, ReasonMessage>,
 ) -> Candidate {
     let speaks_of_tag = |key: &String| match follower {
         Follower::Latest => false,
@@ -35,9 +35,10 @@ pub fn candidate(
     };
     let metrics = match (follower, metrics) {
         (Follower::Best { .. }, Err(cause)) => Metrics::Unread(cause),
-        (Follower::Best { metric, .. }, Ok(metrics)) => {
-            Metrics::Known(metrics.into_iter().filter(|(name, _)| name == metric).collect())
-        }
+        (Follower::Best { metric, .. }, Ok(metrics)) => match metrics.value(metric) {
+            Err(cause) => Metrics::Unread(cause),
+            Ok(value) => Metrics::Known(value.map(|value| (metric.clone(), value)).into_iter().collect()),
+        },
         (Follower::Latest | Follower::Semver { .. }, _) => Metrics::Known(BTreeMap::new()),
     };
     Candidate {

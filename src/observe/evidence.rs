@@ -9,8 +9,12 @@ use crate::{
         names::{AliasName, Version},
         promotion::PromotionRule,
     },
-    decide::{Evidence, EvidenceFacts, Lifecycle, Metrics, Observed, desired, is_exempt},
-    registry::polled::{ModelView, VersionEvidence},
+    decide::{Evidence, EvidenceFacts, Lifecycle, Measured, Metrics, Observed, desired, is_exempt},
+    registry::{
+        RegisteredModelFacts,
+        metrics::MetricSources,
+        polled::{ModelView, VersionEvidence},
+    },
     resolve::{Model, Subject},
     state::ReadKey,
 };
@@ -30,10 +34,14 @@ pub(super) fn gather(sources: &Sources<'_>, observed: &mut Observed, subject: &S
     let ModelView::Present(facts) = model.registry.model(&model.name) else { return };
     let named = |alias: &AliasName| Some((alias.to_string(), *facts.aliases.get(alias)?));
     let aliases: BTreeMap<String, Version> = aliases(rules).filter_map(named).collect();
+    let missing = self::aliases(rules).filter(|alias| !facts.aliases.contains_key(*alias));
+    let similar_aliases =
+        missing.filter_map(|alias| Some((alias.to_string(), similar(alias, &facts)?))).collect();
     let judged = compared(rules).filter_map(|alias| facts.aliases.get(alias).copied());
     let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
     let read = |version| (version, relevant(evidence_of(sources, subject, model, version), version, rules));
     let evidence = judged.into_iter().map(read).collect();
+    observed.registry.similar_aliases = similar_aliases;
     observed.registry.aliases = aliases;
     observed.registry.evidence = evidence;
 }
@@ -56,6 +64,13 @@ fn evidence_of(
         let message = format!("version {version} and its metrics are being read from the registry");
         Err(ReasonMessage::new(Reason::RegistryNotRead, message))
     })
+}
+
+/// An alias of the model that differs from this one only in letter case: MLflow takes the two for different ones.
+pub(super) fn similar(alias: &AliasName, facts: &RegisteredModelFacts) -> Option<String> {
+    let is_similar =
+        |other: &&AliasName| *other != alias && other.as_str().eq_ignore_ascii_case(alias.as_str());
+    facts.aliases.keys().find(is_similar).map(ToString::to_string)
 }
 
 /// Returns the aliases whose versions `improves` compares with.
@@ -86,15 +101,53 @@ fn relevant(
     let bounded = rules.iter().flat_map(|rule| &rule.metrics).map(|metric| &metric.name);
     let improved = rules.iter().filter_map(|rule| Some(&rule.improves.as_ref()?.metric));
     let names: BTreeSet<&String> = bounded.chain(improved).collect();
+    let (sources, known) = (facts.metric_sources(), metrics.clone().unwrap_or_default());
     Evidence::Known(EvidenceFacts {
         registered_at: facts.created_at,
         has_description: !facts.description.trim().is_empty(),
         tags: facts.tags.into_iter().filter(|(key, _)| tags.contains(key)).collect(),
+        measured: measured(&sources),
+        of_logged_model: known.of_logged_model.iter().filter(|name| names.contains(name)).cloned().collect(),
+        unread: known.unread.clone(),
         metrics: match metrics {
             Err(cause) => Metrics::Unread(cause),
             Ok(metrics) => {
-                Metrics::Known(metrics.into_iter().filter(|(name, _)| names.contains(name)).collect())
+                Metrics::Known(metrics.values.into_iter().filter(|(name, _)| names.contains(name)).collect())
             }
         },
     })
+}
+
+/// What has the metrics of a version.
+#[must_use]
+pub fn measured(sources: &MetricSources) -> Measured {
+    match (&sources.run_id, &sources.logged_model) {
+        (Some(_), None) => Measured::Run,
+        (None, Some(_)) => Measured::LoggedModel,
+        (Some(_), Some(_)) => Measured::Both,
+        (None, None) => Measured::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn an_alias_is_similar_if_only_its_letter_case_differs() {
+        let facts = |aliases: &[&str]| RegisteredModelFacts {
+            name: "fraud".parse().unwrap(),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            description: String::new(),
+            tags: BTreeMap::new(),
+            aliases: aliases.iter().map(|alias| (alias.parse().unwrap(), Version::new(1).unwrap())).collect(),
+        };
+        let champion: AliasName = "champion".parse().unwrap();
+        assert_eq!(similar(&champion, &facts(&["Champion", "other"])).as_deref(), Some("Champion"));
+        assert_eq!(similar(&champion, &facts(&["champion", "champions"])), None);
+    }
 }

@@ -23,6 +23,7 @@ pub mod registered_model;
 mod sources;
 
 pub use candidates::candidate;
+pub use evidence::measured;
 pub use model_alias::observe;
 pub use poll_plan::{Watched, models_of, poll_plan};
 pub use sources::{EvidenceReads, Sources, VersionReads};

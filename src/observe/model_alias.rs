@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     blockers::{blocker, hides_registry, is_claimed},
     candidates::candidates,
-    evidence,
+    evidence::{self, similar},
     sources::Sources,
 };
 use crate::{
@@ -16,7 +16,8 @@ use crate::{
         names::{AliasName, Version},
     },
     audit::was_live,
-    decide::{AliasRole, Choice, FormerAlias, Observed, RegistryView, VersionView, choose},
+    cluster::pod_causes,
+    decide::{AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, VersionView, choose},
     registry::{VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, Subject, follower},
     state::ReadKey,
@@ -38,7 +39,8 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     }
     let rendering = subject.service_rendering();
     let smoke = |version| sources.smoke.of(&subject.uid, version);
-    let cluster = sources.cluster.view(&subject.key, &subject.uid, rendering.as_ref(), smoke);
+    let mut cluster = sources.cluster.view(&subject.key, &subject.uid, rendering.as_ref(), smoke);
+    explain_pods(sources, subject, &mut cluster);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);
     }
@@ -50,6 +52,14 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     observed
 }
 
+/// Adds what Events say about pods that are not ready, as far as it has been read, and has them read again.
+fn explain_pods(sources: &Sources<'_>, subject: &Subject<'_>, cluster: &mut ClusterView) {
+    let (uid, events) = (&subject.uid, sources.pod_events);
+    let awaited = sources.cluster.awaited_pods(&subject.key, uid);
+    events.follow(uid, &subject.key, &awaited);
+    pod_causes::explain(cluster, &awaited, |pod| events.of(uid, pod));
+}
+
 /// Returns the state of the aliases and of every relevant version in the registry.
 fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
     let status = &subject.status;
@@ -59,8 +69,7 @@ fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) ->
         }
         ModelView::Absent => {
             let message = format!(
-                "the model {:?} does not exist in the registry; its RegisteredModel creates it, or see that \
-                 object's conditions",
+                "the model {:?} does not exist in the registry; see the conditions of its RegisteredModel",
                 model.name.as_str()
             );
             return RegistryView {
@@ -100,6 +109,8 @@ fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) ->
         former_alias: former_alias(sources, subject, model, &facts.aliases),
         versions,
         candidates,
+        similar_alias: if named.is_none() { similar(&spec.alias, &facts) } else { None },
+        similar_aliases: BTreeMap::new(),
         aliases: BTreeMap::new(),
         evidence: BTreeMap::new(),
         written: sources.alias_writes.last_written(&subject.uid, AliasRole::Main),

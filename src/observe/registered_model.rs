@@ -7,7 +7,7 @@ use kube::{ResourceExt, runtime::reflector::Store};
 
 use crate::{
     api::{
-        DeletionPolicy, ModelAlias, RegisteredModel,
+        DeletionPolicy, ModelAlias, RETRY_ANNOTATION, RegisteredModel,
         condition::{Reason, ReasonMessage},
         names::ModelName,
     },
@@ -144,6 +144,7 @@ fn desired(object: &RegisteredModel) -> DesiredModel {
         tags: spec.tags.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
         display_metrics: display_metrics(spec),
         deletes_model: spec.deletion_policy == DeletionPolicy::Delete,
+        retry: object.annotations().get(RETRY_ANNOTATION).cloned(),
     }
 }
 

@@ -7,7 +7,10 @@ use crate::{
     cluster::{Guarded, Readiness, cache::Cache},
     registry::{VersionFacts, polled::VersionEvidence},
     resolve::References,
-    state::{Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, smoke_tests::SmokeTests},
+    state::{
+        Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
+        smoke_tests::SmokeTests,
+    },
 };
 
 /// Reads of versions: whether one exists, its state, and what is pinned of it.
@@ -29,6 +32,8 @@ pub struct Sources<'a> {
     pub references: References<'a>,
     /// Running smoke tests, and their results.
     pub smoke: &'a SmokeTests,
+    /// The Events about pods that are waited for.
+    pub pod_events: &'a PodEvents,
     /// Alias writes in progress.
     pub alias_writes: &'a AliasWrites,
     /// Audit writes in progress.

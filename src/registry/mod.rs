@@ -26,6 +26,7 @@ use crate::api::{
     names::{AliasName, ModelName, ModelUri, Version},
 };
 
+pub mod metrics;
 pub mod mlflow;
 pub mod polled;
 pub mod webhook;
@@ -156,6 +157,14 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// Reads the latest value of each metric of a run; returns `None` if the registry reports that the run
     /// does not exist. A deleted run can be read until it is purged.
     async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError>;
+
+    /// Reads the latest value of each metric of a logged model, but for those that are `known`; returns `None`
+    /// if the registry reports that the logged model does not exist.
+    async fn logged_model_metrics(
+        &self,
+        model_id: &str,
+        known: &BTreeMap<String, Metric>,
+    ) -> Result<Option<BTreeMap<String, Metric>>, RegistryError>;
 
     /// Reads the input example logged with a version, if it has at most `limit` bytes; returns `None` if it
     /// has none.

@@ -4,6 +4,7 @@
 //! smoke_tests   smoke tests that run, and their results
 //! alias_writes  aliases that are being set in registries
 //! audit_writes  history entries that are being written into the tags of versions
+//! pod_events    Events about pods that are waited for
 //! memory        the newest status we wrote, and what a deletion still needs
 //! reads         reads of single versions, and their last answers
 //! throttle      limits on failed reconciles and on writes that another client reverts
@@ -17,6 +18,7 @@
 pub mod alias_writes;
 pub mod audit_writes;
 mod memory;
+pub mod pod_events;
 mod reads;
 pub mod smoke_tests;
 mod throttle;

@@ -127,6 +127,7 @@ fn next(
         (Some(content), _) | (None, ModelPresence::Present(content)) => Some(content),
         (None, ModelPresence::Unknown(_) | ModelPresence::Absent) => None,
     };
+    let retried = if content.is_some() { observed.desired.retry.clone() } else { before.retried.clone() };
     let aliases = content.map_or_else(|| before.aliases.clone(), |content| content.aliases.clone());
     // A model that was just created has no versions.
     let created = applied.did(|action| matches!(action, ModelAction::CreateModel { .. }));
@@ -146,6 +147,7 @@ fn next(
         versions,
         aliases,
         owned_tags: managed_tags(observed, applied, &before.owned_tags),
+        retried,
         conditions,
     }
 }
@@ -190,16 +192,14 @@ fn events(
     created.then(created_again).into_iter().chain(readiness.into_iter().flatten()).collect()
 }
 
-/// A renamed model looks like a deleted one: the new one is empty, and somebody may miss the rest.
+/// The model that was created is empty, and somebody may miss what the lost one had.
 fn created_again() -> NewEvent {
     NewEvent {
         warning: true,
         reason: "ModelCreatedAgain".to_owned(),
         action: "Create".to_owned(),
-        message: "the model was in the registry before and is gone from it: somebody has deleted or renamed \
-                  it. An empty model was created in its place, without the versions and aliases of the \
-                  other. \
-                  If it was renamed, delete the empty one in the registry and give the other its name back"
+        message: "the model was in the registry before and was gone: somebody has deleted or renamed it. An \
+                  empty model was created in its place, without the versions and aliases of the other"
             .to_owned(),
     }
 }
@@ -314,7 +314,8 @@ mod tests {
         for (previous, expected) in
             [(None, &["ModelSynced"][..]), (Some(known), &["ModelCreatedAgain", "ModelSynced"])]
         {
-            let observed = ModelObserved { previous, ..described(ModelPresence::Absent) };
+            let mut observed = ModelObserved { previous, ..described(ModelPresence::Absent) };
+            observed.desired.retry = Some("now".to_owned());
             let decision = decide(&observed);
             let found = ModelContent { tags: observed.desired.tags.clone(), ..ModelContent::default() };
             let applied = ModelApplied { done: decision.actions.clone(), failure: None, found: Some(found) };
@@ -323,6 +324,7 @@ mod tests {
             assert_eq!(reasons, expected);
             let status = outcome.status.unwrap();
             assert_eq!((status.aliases.len(), status.latest_version), (0, None));
+            assert_eq!(status.retried.as_deref(), Some("now"), "a loss after this one needs another request");
         }
     }
 

@@ -37,6 +37,7 @@ mod hand_edits;
 mod harness;
 mod operator;
 mod ownership;
+mod pod_events;
 mod promotion;
 mod promotion_rules;
 mod registered_model;

@@ -110,6 +110,13 @@ impl<'a> Story<'a> {
         place.get(&desired("2", &serving, "warmFor: 1s, revisionHistoryLimit: 0")).await?;
         until_sizes(place, [("2", 2)]).await?;
 
+        // Nothing but its Events could say why this one is not ready, so they are read.
+        let waits = "template: {metadata: {annotations: {kwok.laurel.test/fate: never-ready}}}";
+        let slow = desired("3", &format!("{serving}, {waits}"), "progressDeadline: 6s");
+        let change = place.desired(&slow).await?;
+        place.champion.reason(change, Reason::ProgressDeadlineExceeded, PATIENCE).await?;
+        place.get(&desired("2", &serving, "")).await?;
+
         let crash = "template: {metadata: {annotations: {kwok.laurel.test/fate: crash-loop}}}";
         let fails = desired("3", &format!("{serving}, {crash}"), "progressDeadline: 2s");
         let change = place.desired(&fails).await?;

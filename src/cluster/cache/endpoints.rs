@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{Cache, Objects, Projected, version_of};
 use crate::{
     api::{model_alias::AliasKey, names::Version},
-    cluster::pods,
+    cluster::{pod_causes, pods},
 };
 
 /// The label that says which Service an EndpointSlice belongs to. Whatever routes requests goes by it.
@@ -80,6 +80,7 @@ impl Projected for Pod {
             }
             if finished {
                 objects.pods.remove(&name);
+                objects.keep_ended(version, pod_causes::of_end(self, version));
             } else {
                 view.was_ready |= objects.pods.get(&name).is_some_and(|known| known.was_ready);
                 objects.pods.insert(name, view);
@@ -87,10 +88,16 @@ impl Projected for Pod {
         });
     }
     fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        cache.edit(alias, |objects| drop(objects.pods.remove(name)));
+        cache.edit(alias, |objects| {
+            objects.pods.remove(name);
+            objects.ended.retain(|_, ended| ended.name != name);
+        });
     }
     fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        cache.all(|objects| objects.pods.keys().cloned().collect())
+        cache.all(|objects| {
+            let ended = objects.ended.values().map(|ended| &ended.name);
+            objects.pods.keys().chain(ended).cloned().collect()
+        })
     }
 }
 

@@ -5,19 +5,17 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-
 use kube::Resource;
 use serde_json::{Value, json};
 
-use super::pods::PodView;
+use super::{
+    pod_causes::{self, AwaitedPod, EndedPod},
+    pods::PodView,
+};
 use crate::{
-    api::{
-        ModelAlias,
-        condition::{Reason, ReasonMessage, shortened},
-        model_alias::AliasKey,
-        names::Version,
-    },
+    api::{ModelAlias, condition::ReasonMessage, model_alias::AliasKey, names::Version},
     decide::{ClusterView, OwnObject, SmokeTest, Traffic, Workload},
     render::{ServiceRendering, labels},
 };
@@ -45,6 +43,8 @@ struct Objects {
     budget: Option<BudgetView>,
     slices: BTreeMap<String, endpoints::SliceView>,
     pods: BTreeMap<String, PodView>,
+    /// The last pod of each version that its node ended or rejected.
+    ended: BTreeMap<Version, EndedPod>,
 }
 
 /// An object with one of our names that belongs to somebody else.
@@ -226,7 +226,7 @@ impl Cache {
                 .values()
                 .filter(|deployment| !deployment.owner.is_foreign(uid))
                 .map(|deployment| {
-                    (deployment.version, objects.workload(deployment, smoke(deployment.version)))
+                    (deployment.version, objects.workload(&alias.0, deployment, smoke(deployment.version)))
                 })
                 .collect(),
             orphans: objects.orphans(uid),
@@ -280,7 +280,65 @@ impl Cache {
     }
 }
 
+/// The causes of pods that are not ready.
+impl Cache {
+    /// The pods of this alias's Deployments that are waited for and whose status does not say why: a few of each
+    /// version, those with today's settings first.
+    #[must_use]
+    pub fn awaited_pods(&self, alias: &AliasKey, uid: &str) -> Vec<AwaitedPod> {
+        const PER_VERSION: usize = 2;
+        let aliases = self.lock();
+        let Some(objects) = aliases.get(alias) else { return Vec::new() };
+        let ours = objects
+            .deployments
+            .values()
+            .filter(|deployment| !deployment.owner.is_foreign(uid) && deployment.desired > 0);
+        let awaited = ours.flat_map(|deployment| {
+            let is_awaited = |pod: &&PodView| pod.version == deployment.version && pod.is_unexplained();
+            let mut pods: Vec<_> = objects.pods.values().filter(is_awaited).collect();
+            pods.sort_by_key(|pod| pod.settings.as_ref() != Some(&deployment.settings));
+            pods.truncate(PER_VERSION);
+            pods
+        });
+        awaited
+            .map(|pod| AwaitedPod {
+                uid: pod.uid.clone(),
+                namespace: alias.0.clone(),
+                version: pod.version,
+                stage: pod.stage,
+                was_killed: pod.was_killed,
+                ip: pod.ip.clone(),
+                created: pod.created,
+            })
+            .collect()
+    }
+}
+
 impl Objects {
+    /// Keeps the newer one of two pods that ended.
+    fn keep_ended(&mut self, version: Version, ended: Option<EndedPod>) {
+        if let Some(ended) = ended
+            && self.ended.get(&version).is_none_or(|known| known.at <= ended.at)
+        {
+            self.ended.insert(version, ended);
+        }
+    }
+
+    /// Why the last pod of a Deployment ended, until its replacement is ready.
+    fn ended(&self, deployment: &DeploymentView) -> Option<ReasonMessage> {
+        const REPLACED_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+        let ended = self.ended.get(&deployment.version).filter(|_| deployment.desired > 0)?;
+        let live = || self.pods.values().filter(|pod| pod.version == deployment.version && !pod.exit_status);
+        let replaces = |pod: &PodView| {
+            let times = pod.created.zip(ended.at);
+            !pod.ready
+                && times
+                    .is_some_and(|(created, ended)| created.duration_since(ended).abs() <= REPLACED_WITHIN)
+        };
+        let is_awaited = live().any(replaces) || live().count() < deployment.desired as usize;
+        is_awaited.then(|| ended.cause.clone())
+    }
+
     fn budget(&self, uid: &str, rendering: Option<&ServiceRendering>) -> Option<Traffic> {
         let budget = self.budget.as_ref().filter(|budget| !budget.owner.is_foreign(uid))?;
         let traffic = self.service.as_ref().map_or(Traffic::Nowhere, |service| service.traffic);
@@ -304,23 +362,18 @@ impl Objects {
             && self.budget.is_none()
             && self.slices.is_empty()
             && self.pods.is_empty()
+            && self.ended.is_empty()
     }
 
-    fn workload(&self, deployment: &DeploymentView, smoke: Option<SmokeTest>) -> Workload {
+    fn workload(&self, namespace: &str, deployment: &DeploymentView, smoke: Option<SmokeTest>) -> Workload {
         let version = deployment.version;
         let pods = || self.pods.values().filter(move |pod| pod.version == version);
         let total = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let ready = total(pods().filter(|pod| pod.ready).count());
-        let error_message = deployment.error_message.as_ref().map(|said| {
-            ReasonMessage::new(
-                Reason::PodsRefused,
-                format!(
-                    "the cluster refuses pods of version {version}: {}; raise the quota, or change spec.serving to what the \
-                     namespace allows",
-                    shortened(said, 600)
-                ),
-            )
-        });
+        let is_updated = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
+        let staying = || pods().filter(|pod| !pod.exit_status);
+        let refused = deployment.error_message.as_ref();
+        let refused = refused.map(|said| pod_causes::refused(version, said, namespace));
         Workload {
             desired: deployment.desired,
             pods: total(pods().count()),
@@ -330,12 +383,13 @@ impl Objects {
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             started_at: deployment.started_at,
-            // Pods of earlier settings stand beside those of today's until these are ready; their trouble is
-            // over.
-            error: error_message.or_else(|| {
-                let todays = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
-                pods().filter(todays).chain(pods()).find_map(|pod| pod.error.clone())
-            }),
+            updated_ready: total(staying().filter(is_updated).filter(|pod| pod.ready).count()),
+            outdated: total(staying().filter(|pod| !is_updated(pod)).count()),
+            // Pods of earlier settings stand beside those of today's until these are ready; their trouble is over.
+            error: refused
+                .or_else(|| pods().filter(is_updated).chain(pods()).find_map(|pod| pod.error.clone()))
+                .or_else(|| self.ended(deployment)),
+            failing_probe: None,
             tried_since: pods().filter_map(PodView::tried_since).min(),
             has_failed: pods().any(PodView::has_failed),
             smoke,
@@ -353,6 +407,7 @@ mod tests {
     use kube::ResourceExt;
 
     use super::{service::traffic, *};
+    use crate::api::condition::Reason;
 
     const OWNER: &str = "{apiVersion: v1, kind: K, name: n, uid: u, controller: true}";
 

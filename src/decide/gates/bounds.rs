@@ -12,12 +12,13 @@ pub(super) fn check(rule: &MetricRule, input: &Input) -> RuleFinding {
     let required = format!("metric {} {bounds}", rule.name);
     let metric = match input.metric(input.candidate, &rule.name) {
         Err(cause) => return RuleFinding::unknown(required, cause),
-        Ok(None) => return RuleFinding::new(required, "its run has no such metric", false),
+        Ok(None) => return RuleFinding::new(required, input.no_metric(), false),
         Ok(Some(metric)) => metric,
     };
     let Some(value) = metric.number() else {
         return RuleFinding::new(required, "NaN", false);
     };
     let holds = rule.min.is_none_or(|min| value >= min) && rule.max.is_none_or(|max| value <= max);
-    RuleFinding::new(required, metric.to_string(), holds)
+    let seen = format!("{metric}{}", input.origin(input.candidate, &rule.name));
+    RuleFinding::new(required, seen, holds)
 }

@@ -23,7 +23,8 @@ pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
     let holder = match input.named(over.as_str()) {
         Err(cause) => return RuleFinding::unknown(required, cause),
         Ok(None) => {
-            return RuleFinding::new(required, format!("{over} names no version, so any is better"), true);
+            let seen = format!("{over} names no version, so any is better{}", input.similar(over.as_str()));
+            return RuleFinding::new(required, seen, true);
         }
         Ok(Some(holder)) if holder == input.candidate => {
             return RuleFinding::new(required, format!("it is {over} itself"), true);
@@ -37,7 +38,7 @@ pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
             Ok(both) => both,
         };
     let Some(candidate) = candidate else {
-        return RuleFinding::new(required, "its run has no such metric", false);
+        return RuleFinding::new(required, input.no_metric(), false);
     };
     let Some(value) = candidate.number() else {
         return RuleFinding::new(required, "NaN", false);
@@ -50,5 +51,11 @@ pub(super) fn check(rule: &Improvement, input: &Input) -> RuleFinding {
     };
     let scale = value.abs().max(than.abs()).max(by.abs());
     let holds = goal.gain(value, than) >= by - ROUNDING * scale;
-    RuleFinding::new(required, format!("{candidate}, and {} of version {holder}", number(than)), holds)
+    let seen = format!(
+        "{candidate}{}, and {}{} of version {holder}",
+        input.origin(input.candidate, metric),
+        number(than),
+        input.origin(holder, metric)
+    );
+    RuleFinding::new(required, seen, holds)
 }

@@ -1,6 +1,6 @@
 //! The input of the promotion rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,11 +34,34 @@ pub struct EvidenceFacts {
     /// Its tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// The metrics of its run.
+    /// Its metrics.
     pub metrics: Metrics,
+    /// What has its metrics.
+    #[serde(default)]
+    pub measured: Measured,
+    /// The metrics that its logged model has and its run has not.
+    #[serde(default)]
+    pub of_logged_model: BTreeSet<String>,
+    /// Why its logged model could not be read, so that a metric that its run has not is unknown.
+    #[serde(default)]
+    pub unread: Option<ReasonMessage>,
 }
 
-/// The metrics of a version's run.
+/// What has the metrics of a version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Measured {
+    /// Its run.
+    #[default]
+    Run,
+    /// Its logged model: it was registered without a run.
+    LoggedModel,
+    /// Both: its run, and for what that lacks its logged model.
+    Both,
+    /// Nothing.
+    Nothing,
+}
+
+/// The metrics of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Metrics {
     /// They could not be read; the cause.
@@ -75,12 +98,41 @@ impl Input<'_> {
         }
     }
 
-    /// Returns a metric of a version's run; `None` if the run has no such metric.
+    /// Returns a metric of a version; `None` if it has no such metric.
     pub(super) fn metric(&self, version: Version, name: &str) -> Result<Option<Metric>, ReasonMessage> {
-        match &self.evidence(version)?.metrics {
-            Metrics::Unread(cause) => Err(cause.clone()),
-            Metrics::Known(metrics) => Ok(metrics.get(name).copied()),
+        let facts = self.evidence(version)?;
+        match (&facts.metrics, &facts.unread) {
+            (Metrics::Unread(cause), _) => Err(cause.clone()),
+            (Metrics::Known(metrics), Some(cause)) if !metrics.contains_key(name) => Err(cause.clone()),
+            (Metrics::Known(metrics), _) => Ok(metrics.get(name).copied()),
         }
+    }
+
+    /// Says that the candidate lacks a metric, and where it was looked for.
+    pub(super) fn no_metric(&self) -> &'static str {
+        match self.evidence(self.candidate).map(|facts| facts.measured) {
+            Ok(Measured::LoggedModel) => "its logged model has no such metric",
+            Ok(Measured::Both) => "neither its run nor its logged model has such a metric",
+            Ok(Measured::Nothing) => {
+                "it names no run and no logged model, so it has no metrics: register it from a run, or as \
+                 models:/m-…"
+            }
+            Ok(Measured::Run) | Err(_) => "its run has no such metric",
+        }
+    }
+
+    /// Says where the value of a version's metric comes from, if that is not its run.
+    pub(super) fn origin(&self, version: Version, name: &str) -> &'static str {
+        let is_of_logged_model =
+            self.evidence(version).is_ok_and(|facts| facts.of_logged_model.contains(name));
+        if is_of_logged_model { " (of its logged model)" } else { "" }
+    }
+
+    /// For an alias that names no version, says which one in the registry differs only in letter case.
+    pub(super) fn similar(&self, alias: &str) -> String {
+        let similar = self.registry.similar_aliases.get(alias);
+        similar
+            .map_or_else(String::new, |similar| format!("; the registry has {similar:?}: letter case counts"))
     }
 
     /// Returns the version that an alias names.

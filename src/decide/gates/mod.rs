@@ -23,7 +23,7 @@ mod tests;
 use std::fmt::Write;
 
 use self::input::Input;
-pub use self::input::{Evidence, EvidenceFacts, Metrics};
+pub use self::input::{Evidence, EvidenceFacts, Measured, Metrics};
 use super::{Desired, Observed, RegistryView, Traffic};
 use crate::api::{
     condition::{ConditionStatus, Reason, ReasonMessage, shortened},

@@ -7,7 +7,10 @@ pub(super) fn check(alias: &AliasName, input: &Input) -> RuleFinding {
     let required = format!("alias {alias}");
     match input.named(alias.as_str()) {
         Err(cause) => RuleFinding::unknown(required, cause),
-        Ok(None) => RuleFinding::new(required, "it names no version", false),
+        Ok(None) => {
+            let seen = format!("it names no version{}", input.similar(alias.as_str()));
+            RuleFinding::new(required, seen, false)
+        }
         Ok(Some(named)) => {
             RuleFinding::new(required, format!("it names version {named}"), named == input.candidate)
         }

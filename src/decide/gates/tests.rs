@@ -1,11 +1,11 @@
 //! Tests of each rule and of their combination.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use pretty_assertions::assert_eq;
 
-use super::{Evidence, EvidenceFacts, Metrics, RuleFinding, RuleOutcome, examine, listed};
+use super::{Evidence, EvidenceFacts, Measured, Metrics, RuleFinding, RuleOutcome, examine, listed};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -30,6 +30,9 @@ fn facts(metrics: Metrics) -> EvidenceFacts {
         has_description: true,
         tags: BTreeMap::from([("validated".to_owned(), "true".to_owned())]),
         metrics,
+        measured: Measured::Run,
+        of_logged_model: BTreeSet::new(),
+        unread: None,
     }
 }
 
@@ -84,6 +87,73 @@ fn a_metric_must_be_within_bounds_and_missing_or_nan_fails() {
     let huge = known(&[("cost", f64::MAX)]);
     let seen = "1.7976931348623157e308";
     says("metrics: [{name: cost, max: 1000}]", &huge, ("metric cost at most 1000", seen, false));
+}
+
+/// MLflow 3: a version may be registered from a logged model, without a run.
+#[test]
+fn a_metric_of_a_logged_model_counts_where_the_run_has_none_and_is_named_as_such() {
+    let min = "metrics: [{name: auc, min: 0.90}]";
+    let measured = |measured, of_logged_model: &[&str], values: &[(&str, f64)]| {
+        let of_logged_model = of_logged_model.iter().map(|name| (*name).to_owned()).collect();
+        let facts = EvidenceFacts { measured, of_logged_model, ..facts(metrics(values)) };
+        registry(facts, metrics(&[("auc", 0.9)]))
+    };
+    let logged = measured(Measured::LoggedModel, &["auc"], &[("auc", 0.93)]);
+    says(min, &logged, ("metric auc at least 0.9", "0.93 (of its logged model)", true));
+    let improves = "improves: {metric: auc, over: champion}";
+    let required = "metric auc no worse than that of champion";
+    says(improves, &logged, (required, "0.93 (of its logged model), and 0.9 of version 4", true));
+    let of_run = measured(Measured::Both, &[], &[("auc", 0.93)]);
+    says(min, &of_run, ("metric auc at least 0.9", "0.93", true));
+
+    let missing = [
+        (Measured::Run, "its run has no such metric"),
+        (Measured::LoggedModel, "its logged model has no such metric"),
+        (Measured::Both, "neither its run nor its logged model has such a metric"),
+        (
+            Measured::Nothing,
+            "it names no run and no logged model, so it has no metrics: register it from a run, or as models:/m-…",
+        ),
+    ];
+    for (source, seen) in missing {
+        says(min, &measured(source, &[], &[]), ("metric auc at least 0.9", seen, false));
+        says(improves, &measured(source, &[], &[]), (required, seen, false));
+    }
+}
+
+#[test]
+fn an_alias_that_differs_only_in_letter_case_is_named() {
+    let mut view = registry(facts(metrics(&[("auc", 0.9)])), metrics(&[]));
+    view.aliases.clear();
+    view.similar_aliases = BTreeMap::from([
+        ("challenger".to_owned(), "Challenger".to_owned()),
+        ("champion".to_owned(), "CHAMPION".to_owned()),
+    ]);
+    let seen = "it names no version; the registry has \"Challenger\": letter case counts";
+    says("requiredAlias: challenger", &view, ("alias challenger", seen, false));
+    let seen =
+        "champion names no version, so any is better; the registry has \"CHAMPION\": letter case counts";
+    let required = "metric auc no worse than that of champion";
+    says("improves: {metric: auc, over: champion}", &view, (required, seen, true));
+}
+
+#[test]
+fn what_a_logged_model_that_cannot_be_read_may_have_is_unknown_and_not_missing() {
+    let why = ReasonMessage::new(Reason::RegistryForbidden, "403");
+    let unread = |values: &[(&str, f64)]| {
+        let facts =
+            EvidenceFacts { measured: Measured::Both, unread: Some(why.clone()), ..facts(metrics(values)) };
+        registry(facts, metrics(&[("auc", 0.9)]))
+    };
+    for rule in ["metrics: [{name: auc, min: 0.90}]", "improves: {metric: auc, over: champion}"] {
+        let outcome = |view: &RegistryView| find(rule, view).outcome;
+        assert_eq!(outcome(&unread(&[])), RuleOutcome::Unknown(why.clone()), "{rule}");
+        assert_eq!(
+            outcome(&unread(&[("auc", 0.93)])),
+            RuleOutcome::Passed,
+            "what the run has is known: {rule}"
+        );
+    }
 }
 
 #[test]

@@ -198,6 +198,55 @@ fn tags_that_were_written_before_the_registry_failed_are_not_forgotten() {
     assert_eq!(world.broken, [] as [String; 0]);
 }
 
+/// A renamed model looks like a deleted one.
+#[test]
+fn a_lost_model_gets_no_empty_twin_until_somebody_asks_for_it() {
+    let known = RegisteredModelStatus {
+        model_name: desired(None, &[]).name,
+        latest_version: Version::new(3),
+        aliases: BTreeMap::from([("champion".to_owned(), Version::new(3).unwrap())]),
+        retried: Some("1".to_owned()),
+        ..RegisteredModelStatus::default()
+    };
+    let with = |previous: RegisteredModelStatus, retry: Option<&str>| {
+        let desired = DesiredModel { retry: retry.map(str::to_owned), ..observed().desired };
+        ModelObserved { previous: Some(previous), desired, ..observed() }
+    };
+    for retry in [None, Some("1")] {
+        let decision = decide(&with(known.clone(), retry));
+        assert_eq!(decision.actions, []);
+        let Some(Readiness::Stalled(cause)) = decision.readiness else { panic!("{:?}", decision.readiness) };
+        assert_eq!(cause.reason, Reason::ModelGone);
+        for part in ["\"fraud\"", "renamed", "spec.modelName", "laurel.dev/retry"] {
+            assert!(cause.message.contains(part), "{part:?} is missing: {}", cause.message);
+        }
+    }
+    let creates = |observed: ModelObserved| {
+        matches!(decide(&observed).actions[..], [ModelAction::CreateModel { again: true, .. }])
+    };
+    assert!(creates(with(known.clone(), Some("2"))), "somebody asks");
+    let empty = RegisteredModelStatus {
+        latest_version: None,
+        aliases: BTreeMap::new(),
+        conditions: vec![serde_json::from_value(serde_json::json!({
+            "type": "Ready", "status": "True", "reason": "ModelSynced", "message": "", "lastTransitionTime":
+            "2026-01-01T00:00:00Z",
+        })).unwrap()],
+        ..known.clone()
+    };
+    assert!(creates(with(empty, None)), "nothing is lost with an empty model");
+    let registry = |url: &str| {
+        Some(RegistryStatus { kind: "ModelRegistry".into(), name: "mlflow".into(), url: url.into() })
+    };
+    let moved = RegisteredModelStatus { registry: registry("http://old"), ..known.clone() };
+    let here = |url| ModelObserved { registry_object: registry(url), ..with(moved.clone(), None) };
+    assert!(creates(here("http://new")), "another registry never had it");
+    assert!(!creates(here("http://old")));
+    let other = RegisteredModelStatus { model_name: "other".to_owned().try_into().ok(), ..known };
+    let decision = decide(&with(other, None));
+    assert!(matches!(decision.actions[..], [ModelAction::CreateModel { again: false, .. }]), "{decision:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -45,7 +45,10 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::ModelCrashed
         | Reason::ContainerConfigInvalid
         | Reason::PodsRefused
-        | Reason::Unschedulable => true,
+        | Reason::Unschedulable
+        | Reason::VolumeMountFailed
+        | Reason::PodStartFailed
+        | Reason::PodsEvicted => true,
         Reason::Serving
         | Reason::AliasSet
         | Reason::Synced
@@ -84,6 +87,7 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::WebhookEncryptionKeyMissing
         | Reason::RegisteredModelNotFound
         | Reason::ModelNotFound
+        | Reason::ModelGone
         | Reason::VersionNotFound
         | Reason::VersionPending
         | Reason::VersionFailed

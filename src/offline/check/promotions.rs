@@ -1,6 +1,6 @@
 //! The promotion rules, applied to the versions in the manifests by the operator's own function.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
@@ -16,9 +16,9 @@ use crate::{
         Candidates, Choice, Evidence, EvidenceFacts, Metrics, NEWEST, RegistryView, RuleOutcome, choose,
         examine,
     },
-    observe::candidate,
+    observe::{candidate, measured},
     offline::versions::{self, RunMetrics},
-    registry::{RegisteredModelFacts, Registry, VersionFacts, VersionState},
+    registry::{RegisteredModelFacts, Registry, VersionFacts, VersionState, metrics::VersionMetrics},
     resolve::{follower, rules_for},
 };
 
@@ -176,7 +176,7 @@ async fn desired_version(
     let measured = if matches!(follower, crate::decide::Follower::Best { .. }) {
         versions::measured(registry, newest).await
     } else {
-        newest.into_iter().map(|facts| (facts, Ok(BTreeMap::new()))).collect()
+        newest.into_iter().map(|facts| (facts, Ok(VersionMetrics::default()))).collect()
     };
     let candidates = measured.into_iter().map(|(facts, metrics)| candidate(&follower, facts, metrics));
     match choose(&follower, &Candidates::Known(candidates.collect())) {
@@ -237,10 +237,14 @@ async fn seen(
 }
 
 fn evidence(facts: VersionFacts, metrics: RunMetrics) -> Evidence {
+    let (sources, known) = (facts.metric_sources(), metrics.clone().unwrap_or_default());
     Evidence::Known(EvidenceFacts {
         registered_at: facts.created_at,
         has_description: !facts.description.trim().is_empty(),
         tags: facts.tags,
-        metrics: metrics.map_or_else(Metrics::Unread, Metrics::Known),
+        measured: measured(&sources),
+        of_logged_model: known.of_logged_model,
+        unread: known.unread,
+        metrics: metrics.map_or_else(Metrics::Unread, |metrics| Metrics::Known(metrics.values)),
     })
 }

@@ -116,7 +116,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         api::condition::{Reason, ReasonMessage},
-        registry::{VersionFacts, VersionState},
+        registry::{VersionFacts, VersionState, metrics::VersionMetrics},
     };
 
     pub(crate) fn model(aliases: &[(&str, u32)]) -> RegisteredModelFacts {
@@ -144,7 +144,11 @@ pub(super) mod tests {
             description: String::new(),
             tags: tags.iter().map(text).collect(),
         };
-        (facts, Ok(metrics.iter().map(|(name, value)| ((*name).to_owned(), Metric::new(*value))).collect()))
+        {
+            let values = metrics.iter().map(|(name, value)| ((*name).to_owned(), Metric::new(*value)));
+            let metrics = VersionMetrics { values: values.collect(), ..VersionMetrics::default() };
+            (facts, Ok(metrics))
+        }
     }
 
     fn asked(goal: Goal, tags: &[(&str, &str)]) -> Question {

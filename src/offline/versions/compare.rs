@@ -82,7 +82,10 @@ pub fn compare(
 ) -> Result<Comparison, String> {
     let metrics: Vec<_> = versions
         .iter()
-        .map(|(_, metrics)| metrics.as_ref().map_err(|cause| cause.message.clone()))
+        .map(|(_, metrics)| match metrics {
+            Ok(metrics) => Ok(&metrics.values),
+            Err(cause) => Err(cause.message.clone()),
+        })
         .collect::<Result<_, _>>()?;
     let numbers: Vec<Version> = versions.iter().map(|(facts, _)| facts.version).collect();
     let names: BTreeSet<&String> = metrics.iter().flat_map(|metrics| metrics.keys()).collect();

@@ -12,11 +12,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
-        metric::{Goal, Metric},
+        metric::Goal,
         names::{ModelName, Version},
         promotion::PromotionRule,
     },
-    registry::{RegisteredModelFacts, Registry, RegistryError, VersionFacts},
+    registry::{
+        RegisteredModelFacts, Registry, RegistryError, VersionFacts,
+        metrics::{VersionMetrics, version_metrics},
+    },
 };
 
 pub mod best;
@@ -25,23 +28,22 @@ pub mod compare;
 /// How many reads run concurrently.
 const AT_ONCE: usize = 8;
 
-/// The metrics of a version's run, or why they could not be read.
-pub type RunMetrics = Result<BTreeMap<String, Metric>, ReasonMessage>;
+/// The metrics of a version, or why they could not be read.
+pub type RunMetrics = Result<VersionMetrics, ReasonMessage>;
 
-/// A version with the metrics of its run. A version without a run, or whose run was purged, has none.
+/// A version with its metrics.
 pub type Measured = (VersionFacts, RunMetrics);
 
-/// Reads the metrics of a version's run.
+/// Reads the metrics of a version.
 ///
 /// # Errors
 /// Why they could not be read.
 pub async fn metrics(registry: &dyn Registry, facts: &VersionFacts) -> RunMetrics {
-    let Some(run_id) = &facts.run_id else { return Ok(BTreeMap::new()) };
-    let read = registry.metrics(run_id).await;
-    read.map(Option::unwrap_or_default).map_err(|error| {
-        let message = format!("cannot read the run {run_id} of version {}: {error}", facts.version);
+    let explain = |what: &str, error: &RegistryError| {
+        let message = format!("cannot read {what} of version {}: {error}", facts.version);
         ReasonMessage::new(Reason::RegistryUnreachable, message)
-    })
+    };
+    version_metrics(registry, facts, explain).await
 }
 
 /// Reads the metrics of these versions, and keeps their order.

@@ -11,6 +11,7 @@
 //!   json         what all answers have in common: numbers as texts, times
 //!   wire         the JSON, and its conversion to facts
 //!   run          the run that created a version, and its metrics
+//!   logged_model the metrics of a logged model
 //!   stages       the predecessor of aliases in older servers
 //!   example      finds the input example of a version
 //!   webhooks     the webhooks of the server
@@ -50,6 +51,7 @@ mod example;
 mod filter;
 mod http;
 mod json;
+mod logged_model;
 mod redact;
 mod run;
 #[cfg(any(test, fuzzing))]
@@ -276,11 +278,18 @@ impl Registry for MlflowRegistry {
     }
 
     async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError> {
-        // Not the logged model's own metrics: there, MLflow stores 0 for NaN.
         let call = Call::get("runs/get").query("run_id", run_id);
         let answer = self.http.ask::<RunAnswer>(&call).await;
         let Some(answer) = self.absent_as_none(answer).await? else { return Ok(None) };
         answer.metrics_of(run_id).map(Some).map_err(|invalid| self.http.explain(&call, invalid))
+    }
+
+    async fn logged_model_metrics(
+        &self,
+        model_id: &str,
+        known: &BTreeMap<String, Metric>,
+    ) -> Result<Option<BTreeMap<String, Metric>>, RegistryError> {
+        logged_model::read(self, model_id, known).await
     }
 
     async fn input_example(

@@ -177,8 +177,9 @@ impl ModelVersion {
     /// a `?`. If the name cannot be written like that, the location of the version's files is used.
     fn model_uri(&self) -> Result<ModelUri, InvalidPayload> {
         let source = self.source.as_deref().unwrap_or_default();
-        if is_logged_model(source) {
-            return source.parse().map_err(|error| InvalidPayload::RawAnswer(format!("{error}")));
+        let from_source = source.parse::<ModelUri>().ok();
+        if let Some(uri) = from_source.filter(|uri| uri.logged_model().is_some()) {
+            return Ok(uri);
         }
         let by_name = format!("models:/{}/{}", self.name, self.version);
         let by_name = (!self.name.contains('?')).then(|| by_name.parse().ok()).flatten();
@@ -196,12 +197,6 @@ impl Alias {
     fn into_fact(self) -> Option<(AliasName, Version)> {
         Some((self.alias.parse().ok()?, self.version.parse().ok()?))
     }
-}
-
-/// Whether this is the identity of a logged model: `models:/m-` and 32 hexadecimal digits.
-fn is_logged_model(source: &str) -> bool {
-    let id = source.strip_prefix("models:/m-");
-    id.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
 }
 
 fn state(status: Option<&str>) -> VersionState {

@@ -9,9 +9,12 @@ use futures::{StreamExt, stream};
 
 use super::PolledRegistry;
 use crate::{
-    api::{condition::ReasonMessage, metric::Metric, names::ModelName},
+    api::{condition::ReasonMessage, names::ModelName},
     decide::NEWEST,
-    registry::VersionFacts,
+    registry::{
+        VersionFacts,
+        metrics::{MetricSources, VersionMetrics},
+    },
 };
 
 /// How many runs are read concurrently.
@@ -20,8 +23,8 @@ const AT_ONCE: usize = 8;
 /// How many known runs each poll reads again.
 const REREADS: usize = 10;
 
-/// The metrics of a run, or why they could not be read.
-pub type ListedMetrics = Result<BTreeMap<String, Metric>, ReasonMessage>;
+/// The metrics of a version, or why they could not be read.
+pub type ListedMetrics = Result<VersionMetrics, ReasonMessage>;
 
 /// The newest versions of a model, each with the metrics of its run, or without metrics if no follower needs
 /// them.
@@ -31,13 +34,14 @@ pub type Listing = Result<Vec<(VersionFacts, ListedMetrics)>, ReasonMessage>;
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     polls: u64,
-    known: HashMap<String, (u64, ListedMetrics)>,
+    known: HashMap<MetricSources, (u64, ListedMetrics)>,
 }
 
 impl Runs {
     /// Returns the runs that the next poll has to read: the unknown ones, and a few of those known longest.
-    fn due(&self, runs: &[String]) -> HashSet<String> {
-        let is_known = |run: &&String| self.known.get(*run).is_some_and(|(_, metrics)| metrics.is_ok());
+    fn due(&self, runs: &[MetricSources]) -> HashSet<MetricSources> {
+        let is_known =
+            |run: &&MetricSources| self.known.get(*run).is_some_and(|(_, metrics)| metrics.is_ok());
         let mut known: Vec<_> = runs.iter().filter(is_known).map(|run| (self.known[run].0, run)).collect();
         known.sort_unstable();
         let again = known.into_iter().take(REREADS).map(|(_, run)| run);
@@ -45,17 +49,17 @@ impl Runs {
     }
 
     /// Remembers the runs that a poll read, and forgets those without a follower.
-    fn remember(&mut self, read: HashMap<String, ListedMetrics>, followed: &[String]) {
+    fn remember(&mut self, read: HashMap<MetricSources, ListedMetrics>, followed: &[MetricSources]) {
         self.polls += 1;
         let polls = self.polls;
         self.known.extend(read.into_iter().map(|(run, metrics)| (run, (polls, metrics))));
-        let followed: HashSet<&String> = followed.iter().collect();
+        let followed: HashSet<&MetricSources> = followed.iter().collect();
         self.known.retain(|run, _| followed.contains(run));
     }
 
     fn of(&self, facts: &VersionFacts) -> ListedMetrics {
-        let known = facts.run_id.as_ref().and_then(|run| self.known.get(run));
-        known.map_or_else(|| Ok(BTreeMap::new()), |(_, metrics)| metrics.clone())
+        let known = self.known.get(&facts.metric_sources());
+        known.map_or_else(|| Ok(VersionMetrics::default()), |(_, metrics)| metrics.clone())
     }
 }
 
@@ -84,7 +88,10 @@ impl PolledRegistry {
             lists.buffer_unordered(AT_ONCE).collect().await;
         let by_metric = lists.iter().filter(|(name, _)| followed[*name]);
         let runs_of = |(name, list): (&ModelName, &Result<Vec<VersionFacts>, ReasonMessage>)| {
-            let run = |facts: &VersionFacts| Some((facts.run_id.clone()?, (name.clone(), facts.clone())));
+            let run = |facts: &VersionFacts| {
+                let sources = facts.metric_sources();
+                (!sources.is_empty()).then(|| (sources, (name.clone(), facts.clone())))
+            };
             list.iter().flatten().filter_map(run).collect::<Vec<_>>()
         };
         self.read_runs(by_metric.flat_map(runs_of).collect()).await;
@@ -105,8 +112,8 @@ impl PolledRegistry {
     }
 
     /// Reads the runs that are due. Each is given with a version that it created.
-    async fn read_runs(&self, mut versions: HashMap<String, (ModelName, VersionFacts)>) {
-        let runs: Vec<String> = versions.keys().cloned().collect();
+    async fn read_runs(&self, mut versions: HashMap<MetricSources, (ModelName, VersionFacts)>) {
+        let runs: Vec<MetricSources> = versions.keys().cloned().collect();
         let due = self.memory().runs.due(&runs);
         versions.retain(|run, _| due.contains(run));
         let reads = stream::iter(versions).map(async |(run, (name, facts))| {
@@ -128,10 +135,11 @@ mod tests {
 
     #[test]
     fn unknown_runs_are_read_first_and_known_ones_in_turn() {
-        let runs: Vec<String> = (0..25).map(|number| format!("{number:02}")).collect();
+        let run = |number: u32| MetricSources { run_id: Some(format!("{number:02}")), logged_model: None };
+        let runs: Vec<MetricSources> = (0..25).map(run).collect();
         let mut known = Runs::default();
-        let good = |runs: HashSet<String>| -> HashMap<String, ListedMetrics> {
-            runs.into_iter().map(|run| (run, Ok(BTreeMap::new()))).collect()
+        let good = |runs: HashSet<MetricSources>| -> HashMap<MetricSources, ListedMetrics> {
+            runs.into_iter().map(|run| (run, Ok(VersionMetrics::default()))).collect()
         };
         assert_eq!(known.due(&runs).len(), 25);
         known.remember(good(known.due(&runs)), &runs);
@@ -144,8 +152,8 @@ mod tests {
         }
         assert_eq!(seen.len(), 25, "each is read in its turn");
         let failed = Err(ReasonMessage::new(Reason::RegistryFailing, "500"));
-        known.remember(HashMap::from([("03".to_owned(), failed)]), &runs);
-        assert!(known.due(&runs).contains("03"), "a failed read is repeated by the next poll");
+        known.remember(HashMap::from([(run(3), failed)]), &runs);
+        assert!(known.due(&runs).contains(&run(3)), "a failed read is repeated by the next poll");
         known.remember(HashMap::new(), &runs[..2]);
         assert_eq!(known.known.len(), 2, "runs without a follower are forgotten");
     }

@@ -65,7 +65,8 @@ impl DisplayCache {
         model.names.extend(names.iter().cloned());
         let mut known = std::mem::take(&mut model.versions);
         for facts in versions {
-            let same_run = |run: &CachedRun| run.facts.run_id == facts.run_id && !has_new_names;
+            let same_run =
+                |run: &CachedRun| run.facts.metric_sources() == facts.metric_sources() && !has_new_names;
             let run = known.remove(&facts.version).filter(same_run);
             let metrics = run.as_ref().and_then(|run| run.metrics.clone());
             let run = CachedRun { facts: facts.clone(), read: run.map_or(0, |run| run.read), metrics };
@@ -79,7 +80,7 @@ impl DisplayCache {
     fn due(&self, watched: &BTreeSet<ModelName>) -> Vec<(ModelName, VersionFacts)> {
         let models = self.models.iter().filter(|(name, _)| watched.contains(*name));
         let runs = models.flat_map(|(name, model)| model.versions.values().map(move |run| (name, run)));
-        let mut runs: Vec<_> = runs.filter(|(_, run)| run.facts.run_id.is_some()).collect();
+        let mut runs: Vec<_> = runs.filter(|(_, run)| !run.facts.metric_sources().is_empty()).collect();
         runs.sort_by_key(|(name, run)| (run.metrics.is_some(), run.read, *name, run.facts.version));
         runs.into_iter().take(REREADS).map(|(name, run)| (name.clone(), run.facts.clone())).collect()
     }
@@ -146,7 +147,7 @@ impl PolledRegistry {
                 Ok(client) => self.read_metrics(client.as_ref(), &name, &facts).await.ok(),
                 Err(_) => None,
             };
-            (name, facts.version, metrics)
+            (name, facts.version, metrics.map(|metrics| metrics.values))
         });
         reads.buffer_unordered(AT_ONCE).collect().await
     }

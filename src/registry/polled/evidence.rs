@@ -11,10 +11,12 @@ use super::PolledRegistry;
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
-        metric::Metric,
         names::{ModelName, Version},
     },
-    registry::{Registry, VersionFacts},
+    registry::{
+        Registry, RegistryError, VersionFacts,
+        metrics::{VersionMetrics, version_metrics},
+    },
 };
 
 /// How many reads run concurrently.
@@ -25,8 +27,8 @@ const AT_ONCE: usize = 8;
 pub struct VersionEvidence {
     /// The version, as last read.
     pub facts: VersionFacts,
-    /// The latest values of its run's metrics, or why they could not be read.
-    pub metrics: Result<BTreeMap<String, Metric>, ReasonMessage>,
+    /// Its metrics, or why they could not be read.
+    pub metrics: Result<VersionMetrics, ReasonMessage>,
 }
 
 impl PolledRegistry {
@@ -76,22 +78,34 @@ impl PolledRegistry {
         Ok(Some(VersionEvidence { facts, metrics }))
     }
 
-    /// Reads the metrics of a version's run. A version without a run, or whose run was purged, has none.
+    /// Reads the metrics of a version.
     pub(super) async fn read_metrics(
         &self,
         client: &dyn Registry,
         name: &ModelName,
         facts: &VersionFacts,
-    ) -> Result<BTreeMap<String, Metric>, ReasonMessage> {
+    ) -> Result<VersionMetrics, ReasonMessage> {
         if !client.capabilities().metrics {
             let message = "a rule in spec.promotion needs metrics, but this registry has none";
             return Err(ReasonMessage::new(Reason::RegistryUnsupported, message));
         }
-        let Some(run_id) = &facts.run_id else { return Ok(BTreeMap::new()) };
-        let metrics = client.metrics(run_id).await.map_err(|error| {
-            let ReasonMessage { reason, message } = self.explain(Some(name), &error);
-            ReasonMessage::new(reason, format!("the run {run_id} of version {}: {message}", facts.version))
-        })?;
-        Ok(metrics.unwrap_or_default())
+        let explain = |what: &str, error: &RegistryError| {
+            let ReasonMessage { reason, message } = match error {
+                RegistryError::Forbidden { detail } => self.forbidden_metrics(detail),
+                error => self.explain(Some(name), error),
+            };
+            ReasonMessage::new(reason, format!("{what} of version {}: {message}", facts.version))
+        };
+        version_metrics(client, facts, explain).await
+    }
+
+    /// MLflow grants the permission for runs and logged models by experiment, not by model.
+    fn forbidden_metrics(&self, detail: &str) -> ReasonMessage {
+        let message = format!(
+            "{}: permission denied for these credentials (HTTP 403): {detail}; they may read the model but not its \
+             metrics: grant this login permission to read the experiment",
+            self.settings.url
+        );
+        ReasonMessage::new(Reason::RegistryForbidden, message)
     }
 }

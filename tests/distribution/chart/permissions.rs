@@ -22,7 +22,7 @@ const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
     ("", &["pods"], &["list", "watch"]),
     ("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
     ("", &["secrets"], &["get"]),
-    ("events.k8s.io", &["events"], &["create", "patch"]),
+    ("events.k8s.io", &["events"], &["list", "create", "patch"]),
 ];
 
 /// What it may do beside that where it watches all namespaces.

@@ -8,6 +8,7 @@ mod broken;
 mod connection;
 mod errors;
 mod example;
+mod logged_model;
 mod metrics;
 mod reading;
 mod support;

@@ -42,7 +42,12 @@ pub(super) enum Event {
     /// Somebody else changes a tag that Laurel has set.
     EditTag,
     CreateElsewhere,
+    /// Somebody sets an alias of the model.
+    SetAlias,
+    /// Somebody deletes the model, or renames it.
     LoseModel,
+    /// Somebody asks to create a lost model anew.
+    Retry,
     Answers {
         does: bool,
     },
@@ -70,7 +75,9 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => prop_oneof![Just("a"), Just("b")].prop_map(|value| Event::SetForeignTag { value }),
         1 => Just(Event::EditTag),
         1 => Just(Event::CreateElsewhere),
+        1 => Just(Event::SetAlias),
         1 => Just(Event::LoseModel),
+        1 => Just(Event::Retry),
         2 => any::<bool>().prop_map(|does| Event::Answers { does }),
         3 => Just(Event::Poll),
         1 => (1_i64..50).prop_map(|seconds| Event::Sleep { seconds }),
@@ -104,6 +111,8 @@ pub(super) struct World {
     referrers: Vec<Referrer>,
     /// The value of the tag that somebody else set.
     foreign: Option<&'static str>,
+    /// How often somebody asked to create the model anew.
+    retries: u32,
     /// A killed operator set tags that no status lists.
     has_lost_tags: bool,
     pub(super) broken: Vec<String>,
@@ -124,6 +133,7 @@ impl World {
             model: None,
             referrers: Vec::new(),
             foreign: None,
+            retries: 0,
             has_lost_tags: false,
             broken: Vec::new(),
         }
@@ -141,8 +151,8 @@ impl World {
             // while they are described.
             Event::Describe { .. } if self.has_lost_tags => {}
             Event::Describe { description, tags } if !self.is_deleting => {
-                let deletes_model = self.desired.deletes_model;
-                self.desired = DesiredModel { deletes_model, ..desired(*description, tags) };
+                let DesiredModel { deletes_model, retry, .. } = self.desired.clone();
+                self.desired = DesiredModel { deletes_model, retry, ..desired(*description, tags) };
             }
             Event::Policy { deletes_model } => self.desired.deletes_model = *deletes_model,
             Event::Delete => {
@@ -156,7 +166,17 @@ impl World {
                 self.write_elsewhere("team", "somebody");
             }
             Event::CreateElsewhere => drop(self.model.get_or_insert_default()),
+            Event::SetAlias => {
+                let aliases = self.model.as_mut().map(|model| &mut model.aliases);
+                if let Some(aliases) = aliases {
+                    aliases.insert("champion".to_owned(), Version::new(3).unwrap());
+                }
+            }
             Event::LoseModel => self.lose_model(),
+            Event::Retry => {
+                self.retries += 1;
+                self.desired.retry = Some(self.retries.to_string());
+            }
             Event::Answers { does } => self.answers = *does,
             Event::Poll => self.poll(),
             Event::Sleep { seconds } => self.now += SignedDuration::from_secs(*seconds),
@@ -281,6 +301,7 @@ impl World {
         }
         if let ModelAction::CreateModel { description, tags, again: _ } = action {
             self.check(!self.is_deleting, "a model is not created for an object in deletion");
+            self.check(!self.misses_content(), "a lost model gets no empty twin unless somebody asks for it");
             self.check(self.has_finalizer == self.desired.deletes_model, "the finalizer comes first");
             let content = ModelContent {
                 description: description.clone(),
@@ -309,6 +330,14 @@ impl World {
         let kept = model.tags.get("theirs").map(String::as_str) == self.foreign;
         self.check(kept, "a tag of somebody else is not touched");
         Ok(())
+    }
+
+    /// Whether the status knows aliases of a model that is gone, and nobody has asked to create it anew.
+    fn misses_content(&self) -> bool {
+        let status = self.status.as_ref();
+        let knows_aliases = status.is_some_and(|status| !status.aliases.is_empty());
+        let is_asked = self.desired.retry != status.and_then(|status| status.retried.clone());
+        self.model.is_none() && knows_aliases && !is_asked
     }
 
     fn deletes(&mut self, observed: &ModelObserved) {
@@ -340,10 +369,22 @@ impl World {
             self.check(!keeps_model || self.model.is_some(), "a model that is retained or referred to stays");
             return;
         }
-        self.check_described();
+        if self.misses_content() {
+            self.check_gone();
+        } else {
+            self.check_described();
+        }
         self.now += SignedDuration::from_hours(24);
         let written = self.reconcile(None, None);
         self.check(!written, "at rest it writes nothing");
+    }
+
+    fn check_gone(&mut self) {
+        let status = self.status.clone().unwrap_or_default();
+        let is_gone = status.conditions.iter().any(|condition| {
+            condition.type_ == "Stalled" && condition.status == "True" && condition.reason == "ModelGone"
+        });
+        self.check(is_gone, "a lost model is reported");
     }
 
     fn check_described(&mut self) {

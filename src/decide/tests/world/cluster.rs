@@ -215,6 +215,10 @@ impl Cluster {
         };
         let unready = pods.iter().zip(self.readiness(version, now, pace)).filter(|(_, ready)| !ready);
         let unready: Vec<&Pod> = unready.map(|(pod, _)| pod).filter(|pod| pod.ends.is_none()).collect();
+        let updated_ready = pods
+            .iter()
+            .zip(self.readiness(version, now, pace))
+            .filter(|(pod, ready)| *ready && pod.ends.is_none() && deployment.made(pod));
         Workload {
             desired: deployment.desired,
             pods: count(pods.len()),
@@ -224,7 +228,10 @@ impl Cluster {
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             started_at: Some(deployment.started_at),
+            updated_ready: count(updated_ready.count()),
+            outdated: count(living.iter().filter(|pod| !deployment.made(pod)).count()),
             error: error.map(|reason| ReasonMessage::new(reason, format!("version {version} is failing"))),
+            failing_probe: None,
             tried_since: unready.iter().filter_map(|pod| pod.placed).min(),
             has_failed: unready.iter().any(|pod| pod.was_ready),
             smoke: None,

@@ -12,7 +12,10 @@ use crate::{
         names::Version,
         promotion::{MetricRule, PromotionRule},
     },
-    decide::{Candidate, Candidates, Desired, Evidence, EvidenceFacts, Follower, Metrics, Observed, desired},
+    decide::{
+        Candidate, Candidates, Desired, Evidence, EvidenceFacts, Follower, Measured, Metrics, Observed,
+        desired,
+    },
 };
 
 /// The evidence in the registry. Anything not listed is approved and good.
@@ -50,6 +53,9 @@ impl Merits {
             has_description: false,
             tags: approved.into_iter().collect(),
             metrics,
+            measured: Measured::Run,
+            of_logged_model: BTreeSet::new(),
+            unread: None,
         })
     }
 }
