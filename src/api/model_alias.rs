@@ -394,6 +394,10 @@ pub struct ModelAliasStatus {
     /// The version that the alias in the registry named when it last matched the serving version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_version: Option<Version>,
+    /// The alias that is kept on the version that answered before. When `spec.previousAlias` is removed or
+    /// renamed, Laurel deletes it in the registry, unless somebody else has moved it or claims it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_alias: Option<KeptAlias>,
     /// When the alias in the registry was put back after somebody had moved it, newest first, at most 3.
     /// Cleared after ten minutes without another change, when `spec.version` changes, or when a retry is
     /// requested.
@@ -437,6 +441,18 @@ pub struct ModelAliasStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// An alias that is kept in the registry beside the main one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptAlias {
+    /// Its name.
+    pub alias: AliasName,
+    /// The versions that it names as Laurel set it: the newest first, and, until the registry names that one,
+    /// those before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<Version>,
 }
 
 /// How many times the alias is put back before it counts as contested.

@@ -19,7 +19,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
     },
     cluster::{Events, cache::Cache, finalizer},
-    decide::{Action, Decision, Observed, Traffic},
+    decide::{Action, AliasRole, Decision, Lifecycle, Observed, OwnObject, Traffic},
     resolve::Subject,
     state::{
         Effect, Throttle,
@@ -97,7 +97,7 @@ fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Acti
     let what: &str = action.into();
     let message = format!(
         "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's \
-         Service or Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
+         Service, PodDisruptionBudget or Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
         described(action)
     );
     tracing::warn!(message, "write contested");
@@ -121,6 +121,13 @@ fn described(action: &Action) -> String {
             "the Service, which selects all versions".to_owned()
         }
         Action::Delete { version } => format!("the deletion of the Deployment of version {version}"),
+        Action::Adopt(OwnObject::Budget) => "the owner of the PodDisruptionBudget".to_owned(),
+        Action::Protect(_) => "the PodDisruptionBudget".to_owned(),
+        Action::DeleteBudget => "the deletion of the PodDisruptionBudget".to_owned(),
+        Action::Adopt(OwnObject::Service) => "the owner of the Service".to_owned(),
+        Action::Adopt(OwnObject::Deployment(version)) => {
+            format!("the owner of the Deployment of version {version}")
+        }
         Action::DeleteService => "the deletion of the Service".to_owned(),
         Action::FillInReplicas { replicas } => format!("spec.serving.replicas: {replicas}"),
         Action::SmokeTest { version, .. } => format!("the smoke test of version {version}"),
@@ -180,10 +187,26 @@ async fn act(
             workloads::route(effects, subject, *traffic, counted_on(observed, *traffic)).await
         }
         Action::Delete { version } => workloads::delete_deployment(effects, subject, *version).await,
+        Action::Protect(traffic) => return workloads::protect(effects, subject, *traffic).await,
+        Action::DeleteBudget => workloads::delete_budget(effects, subject).await,
+        Action::Adopt(object) => workloads::adopt(effects, subject, *object).await,
         Action::DeleteService => workloads::delete_service(effects, subject).await,
         Action::FillInReplicas { replicas } => workloads::fill_in_replicas(effects, subject, *replicas).await,
         Action::SetAlias { role, version, replaces, corrects: _ } => {
-            return effects.alias_writes.start(subject, subject.known_model()?, *role, *version, *replaces);
+            return effects.alias_writes.start(
+                subject,
+                subject.known_model()?,
+                *role,
+                Some(*version),
+                *replaces,
+            );
+        }
+        // Only a deletion waits for the registry.
+        Action::DeleteAlias { role: role @ AliasRole::Former, replaces }
+            if observed.intent.lifecycle == Lifecycle::Active =>
+        {
+            let model = subject.known_model()?;
+            return effects.alias_writes.start(subject, model, *role, None, Some(*replaces));
         }
         Action::DeleteAlias { role, replaces } => {
             alias_writes::delete_alias(

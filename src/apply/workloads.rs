@@ -5,10 +5,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Pod, Service},
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch},
+    core::{Selector, SelectorExt},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -21,14 +23,16 @@ use crate::{
         names::{ModelUri, Version, deployment_name},
     },
     cluster::{
-        cache::Projected,
+        cache::{Projected, ServiceView},
         error::error_message,
+        field_owners,
         pods::is_ready,
         server_side_apply::{self, patch_parameters},
     },
-    decide::Traffic,
+    decide::{OwnObject, Traffic},
     render::{self, Rendering, Selection, labels},
     resolve::Subject,
+    state::Effect,
 };
 
 type Done = Result<(), ReasonMessage>;
@@ -93,9 +97,12 @@ pub(super) async fn apply_deployment(
 ) -> Done {
     let deployment = render::deployment(&rendering(subject)?, version, model_uri, replicas, at)
         .map_err(|error| ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))?;
-    let is_known = effects.cluster.has_deployment(&subject.key, version);
-    let applied =
-        apply::<Deployment>(effects, subject, &deployment.object.name_any(), &deployment, is_known).await;
+    let name = deployment.object.name_any();
+    let known = effects.cluster.deployment(&subject.key, version);
+    if known.as_ref().is_some_and(|known| known.shared) {
+        take_back_fields(effects, subject, &name).await?;
+    }
+    let applied = apply::<Deployment>(effects, subject, &name, &deployment, known.is_some()).await;
     applied.map_err(|cause| match cause.reason {
         Reason::ApplyRefused => ReasonMessage {
             message: format!("{}; correct spec.serving, or the policy that rejects it", cause.message),
@@ -103,6 +110,23 @@ pub(super) async fn apply_deployment(
         },
         _ => cause,
     })
+}
+
+/// Makes Laurel the owner of all fields that are Laurel's, so that applying them removes what others added.
+async fn take_back_fields(effects: &Effects<'_>, subject: &Subject<'_>, name: &str) -> Done {
+    let api = api::<Deployment>(effects, subject);
+    let described = format!("the Deployment {name:?}");
+    let there =
+        api.get_metadata_opt(name).await.map_err(|error| error_message(&error, "read", &described))?;
+    let Some(metadata) = there.map(|there| there.metadata) else { return Ok(()) };
+    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
+    let Some(managers) = field_owners::taken_back(managers) else { return Ok(()) };
+    let patch = Patch::Merge(json!({
+        "metadata": { "resourceVersion": metadata.resource_version, "managedFields": managers },
+    }));
+    let taken = api.patch_metadata(name, &patch_parameters(), &patch).await;
+    taken.map_err(|error| error_message(&error, "take back the fields of", &described))?;
+    Ok(())
 }
 
 /// Points the Service at a version or at all versions. `counted_on` is the number of ready pods that the
@@ -113,32 +137,29 @@ pub(super) async fn route(
     traffic: Traffic,
     counted_on: u32,
 ) -> Done {
-    let selection = match traffic {
-        Traffic::One(version) => Selection::One(version),
-        Traffic::Shared => Selection::Shared,
-        Traffic::Nowhere => {
-            return Err(ReasonMessage::new(
-                Reason::ApplyRefused,
-                "bug in Laurel, please report it: a Service without a selected version",
-            ));
-        }
+    let nowhere = || {
+        let message = "bug in Laurel, please report it: a Service without a selected version";
+        ReasonMessage::new(Reason::ApplyRefused, message)
     };
+    let selection = Selection::of(traffic).ok_or_else(nowhere)?;
     let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
     let service = render::service(&rendering, selection);
     enough_pods_are_ready(effects, subject, traffic, counted_on).await?;
-    let desired = service.spec.as_ref().and_then(|spec| spec.ports.as_ref()).and_then(|ports| ports.first());
-    let known = effects.cluster.service_port(&subject.key);
-    if known.is_some() && known != desired.map(|port| port.port) {
-        replace_ports(effects, subject, &service).await?;
+    let known = effects.cluster.service(&subject.key);
+    if let Some(known) = &known {
+        free_ports(effects, subject, known, &service).await?;
     }
-    apply::<Service>(
-        effects,
-        subject,
-        &service.name_any(),
-        &service,
-        effects.cluster.has_service(&subject.key),
-    )
-    .await
+    apply::<Service>(effects, subject, &service.name_any(), &service, known.is_some()).await
+}
+
+fn version_of(traffic: Traffic) -> Option<Version> {
+    if let Traffic::One(version) = traffic { Some(version) } else { None }
+}
+
+/// The selector of the pods that requests are sent to, as text.
+fn selected_by(subject: &Subject<'_>, traffic: Traffic) -> String {
+    let labels = labels::selector(&subject.key.1, version_of(traffic));
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// Checks with the API server that as many pods are ready as the decision counted on: the watch cache may be
@@ -149,10 +170,9 @@ async fn enough_pods_are_ready(
     traffic: Traffic,
     counted_on: u32,
 ) -> Done {
-    let version = if let Traffic::One(version) = traffic { Some(version) } else { None };
-    let labels = labels::selector(&subject.key.1, version);
-    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let selected = ListParams::default().labels(&labels.join(",")).fields("status.phase=Running");
+    let version = version_of(traffic);
+    let selected =
+        ListParams::default().labels(&selected_by(subject, traffic)).fields("status.phase=Running");
     let pods = api::<Pod>(effects, subject).list(&selected).await;
     let pods = pods.map_err(|error| error_message(&error, "list", "the pods that should get traffic"))?;
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
@@ -164,11 +184,21 @@ async fn enough_pods_are_ready(
     Err(ReasonMessage::new(Reason::WaitingForPods, message))
 }
 
-/// Replaces the ports of the Service: server-side apply cannot remove a port that another client set.
-async fn replace_ports(effects: &Effects<'_>, subject: &Subject<'_>, service: &Service) -> Done {
+/// Removes ports that conflict with the rendered ones: server-side apply cannot remove a port that another
+/// client set.
+async fn free_ports(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    known: &ServiceView,
+    service: &Service,
+) -> Done {
+    let rendered = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let Some((revision, ports)) = known.freed_ports(rendered) else { return Ok(()) };
     let name = service.name_any();
-    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
-    let patch = Patch::Merge(json!({ "spec": { "ports": ports } }));
+    let patch = Patch::Merge(json!({
+        "metadata": { "resourceVersion": revision.to_string() },
+        "spec": { "ports": ports },
+    }));
     api::<Service>(effects, subject)
         .patch(&name, &patch_parameters(), &patch)
         .await
@@ -212,6 +242,104 @@ pub(super) async fn fill_in_replicas(effects: &Effects<'_>, subject: &Subject<'_
         Err(error) => Err(error_message(&error, "fill in the size of", &format!("the ModelAlias {name:?}"))),
         Ok(_) => Ok(()),
     }
+}
+
+/// Lets the PodDisruptionBudget protect what requests are sent to. One of somebody else for the same pods
+/// stays the only one: of two, Kubernetes would let no pod go.
+pub(super) async fn protect(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    traffic: Traffic,
+) -> Result<Effect, ReasonMessage> {
+    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
+    let Some(selection) = Selection::of(traffic) else { return Ok(Effect::UnderWay) };
+    let known = effects.cluster.budget(&subject.key);
+    let is_taken = match &known {
+        Some(known) => known.owner.is_foreign(&subject.uid),
+        None => is_protected_by_others(effects, subject, traffic).await?,
+    };
+    if is_taken {
+        return Ok(Effect::UnderWay);
+    }
+    let budget = render::disruption_budget(&rendering, selection);
+    apply::<PodDisruptionBudget>(effects, subject, rendering.name, &budget, known.is_some()).await?;
+    Ok(Effect::Done)
+}
+
+/// Whether there is a PodDisruptionBudget of somebody else that has our name or selects our pods.
+async fn is_protected_by_others(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    traffic: Traffic,
+) -> Result<bool, ReasonMessage> {
+    let budgets = api::<PodDisruptionBudget>(effects, subject).list(&ListParams::default()).await;
+    let budgets = budgets.map_err(|error| error_message(&error, "list", "the PodDisruptionBudgets"))?;
+    let theirs: Vec<PodDisruptionBudget> =
+        budgets.items.into_iter().filter(|budget| !is_of_laurel(budget)).collect();
+    if theirs.is_empty() {
+        return Ok(false);
+    }
+    let one = ListParams::default().labels(&selected_by(subject, traffic)).limit(1);
+    let pods = api::<Pod>(effects, subject).list(&one).await;
+    let pods = pods.map_err(|error| error_message(&error, "list", "the pods that get requests"))?;
+    let is_name_taken = theirs.iter().any(|budget| budget.name_any() == subject.key.1);
+    Ok(is_name_taken || theirs.iter().any(|budget| pods.iter().any(|pod| selects(budget, pod))))
+}
+
+/// Whether a PodDisruptionBudget is one that Laurel rendered, for whichever ModelAlias.
+fn is_of_laurel(budget: &PodDisruptionBudget) -> bool {
+    budget.labels().get(labels::MANAGED_BY).is_some_and(|manager| manager == labels::MANAGER)
+}
+
+fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone());
+    let selector = selector.and_then(|selector| Selector::try_from(selector).ok());
+    selector.is_some_and(|selector| selector.matches(pod.labels()))
+}
+
+pub(super) async fn delete_budget(effects: &Effects<'_>, subject: &Subject<'_>) -> Done {
+    delete::<PodDisruptionBudget>(effects, subject, &subject.key.1).await
+}
+
+/// Makes the ModelAlias the owner of an object that was restored from a backup.
+pub(super) async fn adopt(effects: &Effects<'_>, subject: &Subject<'_>, object: OwnObject) -> Done {
+    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
+    match object {
+        OwnObject::Service => {
+            let known = effects.cluster.service(&subject.key);
+            let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
+            set_owner::<Service>(effects, subject, rendering.name, patch).await
+        }
+        OwnObject::Budget => {
+            let known = effects.cluster.budget(&subject.key);
+            let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
+            set_owner::<PodDisruptionBudget>(effects, subject, rendering.name, patch).await
+        }
+        OwnObject::Deployment(version) => {
+            let known = effects.cluster.deployment(&subject.key, version);
+            let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
+            set_owner::<Deployment>(effects, subject, &deployment_name(rendering.name, version), patch).await
+        }
+    }
+}
+
+async fn set_owner<K>(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    name: &str,
+    patch: Option<serde_json::Value>,
+) -> Done
+where
+    K: Projected + Resource<Scope = kube::core::NamespaceResourceScope> + DeserializeOwned + std::fmt::Debug,
+{
+    let Some(patch) = patch else { return Ok(()) };
+    let described = format!("the {} {name:?}", K::kind(&()));
+    let written = api::<K>(effects, subject)
+        .patch(name, &patch_parameters(), &Patch::Strategic(patch))
+        .await
+        .map_err(|error| error_message(&error, "adopt", &described))?;
+    written.insert(effects.cluster, &subject.key);
+    Ok(())
 }
 
 pub(super) async fn delete_deployment(

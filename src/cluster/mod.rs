@@ -5,6 +5,7 @@
 //! watch, backoff     watches our own kinds, and rendered objects by label
 //! cache              small projections of the rendered objects, as watched
 //! pods, secrets      the state of pods; the Secrets that objects refer to
+//! field_owners       who else set fields of a Deployment that are ours
 //! pod_causes         why pods are not ready (pure); pod_events reads the Events about one
 //! server_side_apply  writes, under one field manager; finalizer: our finalizers
 //! error              a failed call as a reason and a message
@@ -18,6 +19,7 @@ pub mod cache;
 pub(crate) mod client;
 pub(crate) mod error;
 mod events;
+pub(crate) mod field_owners;
 pub mod finalizer;
 pub mod pod_causes;
 pub(crate) mod pod_events;

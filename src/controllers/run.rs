@@ -17,6 +17,7 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -195,7 +196,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
 
 /// Watches what Laurel renders. Nothing is decided before all of it has been read.
 fn watch_rendered(context: &Context, scope: &Scope) -> JoinSet<()> {
-    for what in ["Deployments", "Services", "EndpointSlices", "Pods"] {
+    for what in ["Deployments", "Services", "PodDisruptionBudgets", "EndpointSlices", "Pods"] {
         context.readiness.expect(what);
     }
     let parts = || (context.watching(), context.client.clone(), scope.clone());
@@ -204,6 +205,8 @@ fn watch_rendered(context: &Context, scope: &Scope) -> JoinSet<()> {
     watches.spawn(projections::<Deployment>(watching, client, scope, "Deployments"));
     let (watching, client, scope) = parts();
     watches.spawn(projections::<Service>(watching, client, scope, "Services"));
+    let (watching, client, scope) = parts();
+    watches.spawn(projections::<PodDisruptionBudget>(watching, client, scope, "PodDisruptionBudgets"));
     let (watching, client, scope) = parts();
     watches.spawn(projections::<EndpointSlice>(watching, client, scope, "EndpointSlices"));
     let (watching, client, scope) = parts();

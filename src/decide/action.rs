@@ -3,14 +3,19 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{GatesReport, Traffic, attempt::Attempt, observed::BlockerScope};
+use super::{
+    GatesReport, Traffic,
+    attempt::Attempt,
+    observed::{BlockerScope, OwnObject},
+};
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,
     names::{ModelUri, Version},
 };
 
-/// One write. The order in which a decision lists them is the order in which they are done; each is safe to repeat.
+/// One write. The order in which a decision lists them is the order in which they are done; each is safe to
+/// repeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 pub enum Action {
     /// Add our finalizer to the ModelAlias, or remove it.
@@ -41,8 +46,14 @@ pub enum Action {
         /// The attempt that the result belongs to.
         attempt: Attempt,
     },
+    /// Become the owner of an object that was restored from a backup, and change nothing else in it.
+    Adopt(OwnObject),
     /// Let the Service send requests there. Never [`Traffic::Nowhere`].
     Route(Traffic),
+    /// Let the PodDisruptionBudget protect what requests are sent to. Never [`Traffic::Nowhere`].
+    Protect(Traffic),
+    /// Delete the PodDisruptionBudget.
+    DeleteBudget,
     /// Delete the version's Deployment.
     Delete {
         /// The version.
@@ -55,9 +66,10 @@ pub enum Action {
         /// How many pods.
         replicas: u32,
     },
-    /// Let an alias in the registry name a version. This begins the write; that it was done is read from the registry.
+    /// Let an alias in the registry name a version. This begins the write; that it was done is read from the
+    /// registry.
     SetAlias {
-        /// Which of the two aliases.
+        /// Which of the aliases.
         role: AliasRole,
         /// The version.
         version: Version,
@@ -68,13 +80,13 @@ pub enum Action {
     },
     /// Remove an alias from the registry.
     DeleteAlias {
-        /// Which of the two aliases.
+        /// Which of the aliases.
         role: AliasRole,
         /// What it named when this was decided. When it names something else by then, nothing is written.
         replaces: Version,
     },
-    /// Write an entry of the history into the tags of its version in the registry. This begins the write; that it was done is
-    /// observed.
+    /// Write an entry of the history into the tags of its version in the registry. This begins the write;
+    /// that it was done is observed.
     WriteAudit {
         /// The version.
         version: Version,
@@ -88,15 +100,21 @@ impl Action {
     #[must_use]
     pub const fn goes_on(&self) -> bool {
         match self {
-            Self::SmokeTest { .. } | Self::SetAlias { .. } | Self::WriteAudit { .. } => true,
+            Self::SmokeTest { .. }
+            | Self::SetAlias { .. }
+            | Self::DeleteAlias { role: AliasRole::Former, .. }
+            | Self::WriteAudit { .. } => true,
             Self::SetFinalizer { .. }
             | Self::Apply { .. }
             | Self::Scale { .. }
             | Self::Route(_)
             | Self::Delete { .. }
             | Self::DeleteService
+            | Self::Adopt(_)
+            | Self::Protect(_)
+            | Self::DeleteBudget
             | Self::FillInReplicas { .. }
-            | Self::DeleteAlias { .. } => false,
+            | Self::DeleteAlias { role: AliasRole::Main | AliasRole::Previous, .. } => false,
         }
     }
 }
@@ -107,12 +125,13 @@ impl BlockerScope {
     pub(super) fn allows(self, action: &Action) -> bool {
         match action {
             Action::Route(_) => self == Self::Changes,
-            Action::Scale { .. } => self != Self::Everything,
+            Action::Scale { .. } | Action::Adopt(_) | Action::Protect(_) => self != Self::Everything,
             Action::SetFinalizer { .. }
             | Action::Apply { .. }
             | Action::SmokeTest { .. }
             | Action::Delete { .. }
             | Action::DeleteService
+            | Action::DeleteBudget
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
@@ -121,13 +140,15 @@ impl BlockerScope {
     }
 }
 
-/// One of the two aliases that a ModelAlias keeps.
+/// One of the aliases that a ModelAlias keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AliasRole {
     /// `spec.alias`.
     Main,
     /// `spec.previousAlias`.
     Previous,
+    /// What `spec.previousAlias` was before: `status.previousAlias`.
+    Former,
 }
 
 /// What is to be done, told and waited for.
@@ -135,8 +156,8 @@ pub enum AliasRole {
 pub struct Decision {
     /// The writes, in order.
     pub actions: Vec<Action>,
-    /// A version that is given up by this decision. It is written to the status first; what follows from it is decided
-    /// from there.
+    /// A version that is given up by this decision. It is written to the status first; what follows from it
+    /// is decided from there.
     pub rejection: Option<Rejection>,
     /// The desired version, if known.
     pub target: Option<Version>,

@@ -58,6 +58,27 @@ enum Difference {
 
 /// Plans the writes that let the aliases name the version they have to, and what served before it.
 pub(super) fn plan(observed: &Observed, alias_target: AliasTarget) -> AliasPlan {
+    let mut plan = plan_desired(observed, alias_target);
+    remove_former_alias(observed, &mut plan);
+    plan
+}
+
+/// Removes the alias that the spec does not name any more, if it names what Laurel let it name.
+fn remove_former_alias(observed: &Observed, plan: &mut AliasPlan) {
+    let (Some(kept), Some(replaces)) = (observed.former_alias(), observed.former_alias_names()) else {
+        return;
+    };
+    plan.blocker.get_or_insert_with(|| {
+        let message = format!(
+            "the alias {:?} is removed from version {replaces} in the registry, because spec.previousAlias does not name it any more",
+            kept.alias.as_str()
+        );
+        ReasonMessage::new(Reason::RegistryPending, message)
+    });
+    plan.actions.push(Action::DeleteAlias { role: AliasRole::Former, replaces });
+}
+
+fn plan_desired(observed: &Observed, alias_target: AliasTarget) -> AliasPlan {
     let registry = &observed.registry;
     let Some(version) = alias_target.version else {
         return match &registry.error {
@@ -69,7 +90,8 @@ pub(super) fn plan(observed: &Observed, alias_target: AliasTarget) -> AliasPlan 
         };
     };
     if let Some(error) = &registry.error {
-        // What was in step when the registry answered last is believed to be so until it says otherwise itself.
+        // What was in step when the registry answered last is believed to be so until it says otherwise
+        // itself.
         let in_step =
             observed.status.registry_version == Some(version) && error.reason != Reason::ModelNotFound;
         let plan = if in_step { AliasPlan::still } else { AliasPlan::short };
@@ -98,7 +120,7 @@ pub(super) fn plan(observed: &Observed, alias_target: AliasTarget) -> AliasPlan 
         );
     }
     let mut plan = main_alias(observed, alias_target, version);
-    if observed.intent.keeps_previous_alias {
+    if observed.intent.previous_alias.is_some() {
         previous_alias(observed, version, &mut plan);
     }
     if !is_audited(observed, version) {
@@ -107,8 +129,8 @@ pub(super) fn plan(observed: &Observed, alias_target: AliasTarget) -> AliasPlan 
     plan
 }
 
-/// Whether the status says already what the alias is about to say. It is written first: otherwise a crash would leave nothing to
-/// tell our own write from somebody else's.
+/// Whether the status says already what the alias is about to say. It is written first: otherwise a crash
+/// would leave nothing to tell our own write from somebody else's.
 fn is_audited(observed: &Observed, version: Version) -> bool {
     let status = &observed.status;
     let is_desired = observed.intent.serving.is_none() && status.target_version == Some(version);
@@ -141,7 +163,8 @@ fn is_ahead(observed: &Observed, alias_target: AliasTarget, named: Version) -> b
     is_asked_for && [alias_target.target, alias_target.awaited].contains(&Some(named))
 }
 
-/// Whether the registry has not said yet what a version is: no reason to give it the alias, nor to take it away.
+/// Whether the registry has not said yet what a version is: no reason to give it the alias, nor to take it
+/// away.
 fn is_unknown(observed: &Observed, version: Version) -> bool {
     matches!(
         observed.registry.versions.get(&version),
@@ -230,6 +253,16 @@ fn previous_alias(observed: &Observed, version: Version, plan: &mut AliasPlan) {
     let registry = &observed.registry;
     let exists = registry.versions.get(&previous) != Some(&VersionView::Absent);
     if !exists || registry.previous_alias == Some(previous) {
+        return;
+    }
+    // It is written down first: otherwise nothing would tell later that it was Laurel who set it.
+    let kept = observed.status.previous_alias.as_ref();
+    let is_known = kept.is_some_and(|kept| {
+        observed.intent.previous_alias.as_ref() == Some(&kept.alias) && kept.versions.contains(&previous)
+    });
+    if !is_known {
+        let message = format!("the previous alias is about to move to version {previous}");
+        plan.blocker.get_or_insert_with(|| ReasonMessage::new(Reason::RegistryPending, message));
         return;
     }
     let corrects = registry.previous_written == Some(previous);

@@ -136,9 +136,7 @@ pub(super) fn keep(
         return begin(observed, serving, version, apply(serving.replicas), step);
     };
     let replicas = serving.replicas.min(workload.desired.saturating_add(room));
-    let is_edited = workload.edited && serving.settings.is_some();
-    let outdated = is_edited || serving.replaces(workload, model_uri);
-    if target.is_desired() && outdated {
+    if target.is_desired() && serving.replaces(workload, model_uri) {
         step.act(apply(replicas));
         step.progress(
             Reason::UpdatingSettings,

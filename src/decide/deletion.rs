@@ -82,11 +82,16 @@ fn aliases(observed: &Observed) -> Vec<Action> {
             .map(|replaces| Action::DeleteAlias { role, replaces })
     };
     let status = &observed.status;
-    let previous = status.previous_version.filter(|_| observed.intent.keeps_previous_alias);
+    let previous = status.previous_version.filter(|_| observed.intent.previous_alias.is_some());
     // After traffic was switched and before the alias was set, it names the previous version.
     let behind = status.previous_version.filter(|_| status.registry_version.is_none());
     ours(AliasRole::Main, registry.alias, [status.registry_version, status.version, behind])
         .into_iter()
         .chain(ours(AliasRole::Previous, registry.previous_alias, [previous, None, None]))
+        .chain(
+            observed
+                .former_alias_names()
+                .map(|replaces| Action::DeleteAlias { role: AliasRole::Former, replaces }),
+        )
         .collect()
 }

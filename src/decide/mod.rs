@@ -8,7 +8,8 @@
 //!                    │   smoke_test ─ whether a version may get its first traffic
 //!                    ├ retention ──── keeps, scales down or deletes versions that do not serve
 //!                    ├ alias_plan ── the alias in the registry, after traffic
-//!                    └ audit ─────── the history in the registry, after the alias
+//!                    ├ audit ─────── the history in the registry, after the alias
+//!                    └ protection ── the PodDisruptionBudget, last of all
 //!                         │
 //!                         ▼
 //!                     Decision: ordered actions, a report, when to look again
@@ -31,6 +32,7 @@ mod follow;
 mod gates;
 mod observed;
 mod pods_cause;
+mod protection;
 pub mod registered_model;
 mod retention;
 mod rolling;
@@ -49,8 +51,8 @@ pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Measured, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use observed::{
-    Blocker, BlockerScope, ClusterView, Desired, Intent, Lifecycle, Observed, Outbox, RegistryView,
-    ServingIntent, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
+    Blocker, BlockerScope, ClusterView, Desired, FormerAlias, Intent, Lifecycle, Observed, Outbox, OwnObject,
+    RegistryView, ServingIntent, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
 };
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
@@ -65,7 +67,7 @@ use crate::api::condition::{ConditionStatus, Reason, ReasonMessage};
 /// Decides what to do next. The same observation always gives the same decision.
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
-    let decision = audit::add(observed, decide_now(observed));
+    let decision = protection::add(observed, audit::add(observed, decide_now(observed)));
     let wake = decision.wake.into_iter().chain(alias_plan::contention_ends(observed)).min();
     Decision { wake, ..decision }
 }
@@ -93,6 +95,7 @@ fn serve_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Blocker
     let mut step = strategy_step(observed, serving, &target);
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &target, serves_next, &mut step);
+    step.actions.splice(..0, adopt(observed));
     step.actions.retain(|action| blocker.scope.allows(action));
     if observed.desired_is_new() {
         step.actions.clear();
@@ -131,7 +134,8 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     };
     let plan = alias_plan::plan(observed, alias_target);
 
-    let mut actions = finalizer(observed);
+    let mut actions = adopt(observed);
+    actions.extend(finalizer(observed));
     actions.append(&mut step.actions);
     actions.extend(plan.actions);
     actions.extend(fill_in_replicas(serving));
@@ -162,6 +166,12 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         },
         wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
     }
+}
+
+/// Before anything else, what was restored from a backup gets its owner: Kubernetes collects an object whose
+/// owner is gone, and takes no second one.
+fn adopt(observed: &Observed) -> Vec<Action> {
+    observed.cluster.orphans.iter().copied().map(Action::Adopt).collect()
 }
 
 /// The finalizer is set exactly while the policy is to delete the alias with the object, and before the first

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     ModelAliasStatus,
     condition::{Reason, ReasonMessage},
-    model_alias::{Drift, KnownVersion, OnUnavailable, REPLICAS_MAX, Recorded, Rejection},
-    names::{ModelUri, Version},
+    model_alias::{Drift, KeptAlias, KnownVersion, OnUnavailable, REPLICAS_MAX, Recorded, Rejection},
+    names::{AliasName, ModelUri, Version},
     promotion::PromotionRule,
 };
 
@@ -46,9 +46,9 @@ pub struct Intent {
     /// How it serves; `None` when only the alias in the registry is kept.
     #[serde(default)]
     pub serving: Option<ServingIntent>,
-    /// Whether an alias is kept on the previous version.
+    /// The alias that is kept on the previous version.
     #[serde(default)]
-    pub keeps_previous_alias: bool,
+    pub previous_alias: Option<AliasName>,
     /// What to do about an alias that somebody moved by hand.
     pub drift: Drift,
     /// Whether work is requested at all.
@@ -160,10 +160,12 @@ pub struct SmokeTestIntent {
 }
 
 impl ServingIntent {
-    /// Whether the pods of a Deployment have to be restarted, with other settings or another model.
+    /// Whether the pods of a Deployment have to be restarted, with other settings or another model, or
+    /// because another client changed their template.
     pub(super) fn replaces(&self, workload: &Workload, model_uri: &ModelUri) -> bool {
-        let is_outdated =
-            |settings: &String| *settings != workload.settings || *model_uri != workload.model_uri;
+        let is_outdated = |settings: &String| {
+            *settings != workload.settings || *model_uri != workload.model_uri || workload.edited
+        };
         self.settings.as_ref().is_some_and(is_outdated)
     }
 
@@ -197,6 +199,10 @@ pub struct RegistryView {
     /// The version that the previous alias names.
     #[serde(default)]
     pub previous_alias: Option<Version>,
+    /// What is known of the alias that was kept on the version that served before, where that is not desired
+    /// any more.
+    #[serde(default)]
+    pub former_alias: Option<FormerAlias>,
     /// The versions that were read.
     #[serde(default)]
     pub versions: BTreeMap<Version, VersionView>,
@@ -222,6 +228,15 @@ pub struct RegistryView {
     /// The same for the previous alias.
     #[serde(default)]
     pub previous_written: Option<Version>,
+}
+
+/// What is known of an alias that is not desired any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FormerAlias {
+    /// It belongs to another ModelAlias now, or is the main alias of this one.
+    Claimed,
+    /// It names this version.
+    Names(Option<Version>),
 }
 
 /// The results of audit writes since this operator started.
@@ -265,12 +280,31 @@ pub struct ClusterView {
     /// Whether the Service differs from its desired form in more than the selector.
     #[serde(default)]
     pub service_outdated: bool,
+    /// What the PodDisruptionBudget protects: what the Service selects, or [`Traffic::Nowhere`] where it
+    /// differs from what would be written today; `None` where there is none.
+    #[serde(default)]
+    pub budget: Option<Traffic>,
     /// The versions whose pods are among the Service's endpoints.
     #[serde(default)]
     pub endpoints: BTreeSet<Version>,
     /// The versions that have a Deployment.
     #[serde(default)]
     pub workloads: BTreeMap<Version, Workload>,
+    /// Those of all these objects that belonged to a ModelAlias of this name which is gone, or to nobody: as
+    /// after a restore from a backup.
+    #[serde(default)]
+    pub orphans: BTreeSet<OwnObject>,
+}
+
+/// One of the objects that belong to a ModelAlias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OwnObject {
+    /// The Service.
+    Service,
+    /// The PodDisruptionBudget.
+    Budget,
+    /// The Deployment of a version.
+    Deployment(Version),
 }
 
 impl ClusterView {
@@ -406,6 +440,25 @@ impl Observed {
             Traffic::Nowhere | Traffic::Shared => true,
         };
         is_current && !endpoints.contains(&version)
+    }
+
+    /// The alias that was kept on the version that served before, where that is not desired any more: it was
+    /// removed from the spec, or renamed.
+    #[must_use]
+    pub fn former_alias(&self) -> Option<&KeptAlias> {
+        let kept = self.status.previous_alias.as_ref();
+        kept.filter(|kept| self.intent.previous_alias.as_ref() != Some(&kept.alias))
+    }
+
+    /// The version that the former alias names because Laurel let it.
+    #[must_use]
+    pub fn former_alias_names(&self) -> Option<Version> {
+        match self.registry.former_alias {
+            Some(FormerAlias::Names(named)) if self.registry.error.is_none() => {
+                named.filter(|named| self.former_alias().is_some_and(|kept| kept.versions.contains(named)))
+            }
+            _ => None,
+        }
     }
 
     /// Whether the version has a ready pod.

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{Action, Observed, ServingIntent, StrategyIntent, Traffic, step::RolloutStep, target::Target};
+use super::{
+    Action, Observed, ServingIntent, StrategyIntent, Traffic, Workload, step::RolloutStep, target::Target,
+};
 use crate::api::names::Version;
 
 /// Plans retention for every version that neither serves nor is about to.
@@ -29,7 +31,13 @@ pub(super) fn plan(
         }
         match warm_until(observed, serving, target, serves_next, version) {
             // One that was already scaled to zero is not started.
-            Some(until) => step.wake_at(until),
+            Some(until) => {
+                step.wake_at(until);
+                if is_edited(serving, workload) {
+                    let (model_uri, replicas) = (workload.model_uri.clone(), workload.desired);
+                    step.act(Action::Apply { version, model_uri, replicas });
+                }
+            }
             None if workload.desired > 0 => {
                 if observed.has_left(version) {
                     step.act(Action::Scale { version, replicas: 0 });
@@ -39,6 +47,12 @@ pub(super) fn plan(
         }
     }
     forget(observed, serving, resting, step);
+}
+
+/// Whether somebody else changed what the pods of a warm version run, and it can be put back: what it had
+/// before other settings were asked for is not known any more.
+fn is_edited(serving: &ServingIntent, workload: &Workload) -> bool {
+    workload.edited && workload.desired > 0 && serving.settings.as_ref() == Some(&workload.settings)
 }
 
 /// Returns until when the version keeps the size that it had when traffic left it; `None` if it is not warm.

@@ -6,8 +6,9 @@ use kube::ResourceExt;
 use super::sources::Sources;
 use crate::{
     api::{
-        ModelAliasSpec, ModelAliasStatus,
+        ModelAlias, ModelAliasSpec, ModelAliasStatus,
         condition::{Reason, ReasonMessage},
+        names::AliasName,
     },
     cluster::cache::Foreign,
     decide::{Blocker, BlockerScope},
@@ -68,13 +69,38 @@ fn blocker_of_changes(
     Some(ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))
 }
 
+/// Whether an alias of a model is in the spec of a ModelAlias: of this one as its main alias, or of another
+/// one.
+pub(super) fn is_claimed(
+    sources: &Sources<'_>,
+    subject: &Subject<'_>,
+    model: &Model,
+    alias: &AliasName,
+) -> bool {
+    let is_other = |other: &ModelAlias| other.metadata.uid.as_ref() != Some(&subject.uid);
+    subject.spec().alias == *alias
+        || sources.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).any(|other| {
+            let spec = &other.spec;
+            let names = spec.alias == *alias || spec.previous_alias.as_ref() == Some(alias);
+            is_other(other) && names && is_of_model(sources, other, model)
+        })
+}
+
+/// Whether a ModelAlias is about this model. Where what it refers to is gone for now, it keeps what it had.
+fn is_of_model(sources: &Sources<'_>, alias: &ModelAlias, model: &Model) -> bool {
+    let known = || alias.status.as_ref().and_then(|status| status.model_name.clone());
+    sources.references.follow(alias).map_or_else(
+        |_| known().as_deref() == Some(model.name.as_str()),
+        |theirs| (theirs.registry.identity(), &theirs.name) == (model.registry.identity(), &model.name),
+    )
+}
+
 /// Returns an older ModelAlias that claims one of this one's two aliases, of the same model in the same
 /// registry.
 fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> Option<ReasonMessage> {
     let age = |metadata: &ObjectMeta| {
         (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.uid.clone())
     };
-    let ours = (model.registry.identity(), &model.name);
     let claims = |spec: &ModelAliasSpec| [Some(spec.alias.clone()), spec.previous_alias.clone()];
     let wanted = claims(subject.spec());
     sources.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).find_map(|other| {
@@ -82,16 +108,8 @@ fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> O
             claims(&other.spec).into_iter().flatten().find(|claim| wanted.contains(&Some(claim.clone())))?;
         let is_older = other.metadata.uid.as_ref() != Some(&subject.uid)
             && age(&other.metadata) < age(subject.metadata());
-        let is_same = || {
-            // If its references are temporarily missing, it keeps its claim.
-            let known = || other.status.as_ref().and_then(|status| status.model_name.clone());
-            sources.references.follow(other).map_or_else(
-                |_| known().as_deref() == Some(model.name.as_str()),
-                |theirs| (theirs.registry.identity(), &theirs.name) == ours,
-            )
-        };
         let field = if shared == subject.spec().alias { "spec.alias" } else { "spec.previousAlias" };
-        (is_older && is_same()).then(|| {
+        (is_older && is_of_model(sources, other, model)).then(|| {
             let message = format!(
                 "{field}: the alias {:?} of the model {:?} belongs to the older ModelAlias {}/{}; name \
                  another alias, or delete one of the two",

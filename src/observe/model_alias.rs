@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{
-    blockers::{blocker, hides_registry},
+    blockers::{blocker, hides_registry, is_claimed},
     candidates::candidates,
     evidence::{self, similar},
     sources::Sources,
@@ -17,7 +17,7 @@ use crate::{
     },
     audit::was_live,
     cluster::pod_causes,
-    decide::{AliasRole, Choice, ClusterView, Observed, RegistryView, VersionView, choose},
+    decide::{AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, VersionView, choose},
     registry::{VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, Subject, follower},
     state::ReadKey,
@@ -37,10 +37,9 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     if !sources.trusts_changed_by {
         intent.changed_by = None;
     }
-    let port = subject.spec().serving.as_ref().map(|serving| i32::from(serving.port));
-    let mut cluster = sources
-        .cluster
-        .view(&subject.key, &subject.uid, port, |version| sources.smoke.of(&subject.uid, version));
+    let rendering = subject.service_rendering();
+    let smoke = |version| sources.smoke.of(&subject.uid, version);
+    let mut cluster = sources.cluster.view(&subject.key, &subject.uid, rendering.as_ref(), smoke);
     explain_pods(sources, subject, &mut cluster);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);
@@ -107,6 +106,7 @@ fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) ->
         error: None,
         alias: named,
         previous_alias: previous,
+        former_alias: former_alias(sources, subject, model, &facts.aliases),
         versions,
         candidates,
         similar_alias: if named.is_none() { similar(&spec.alias, &facts) } else { None },
@@ -118,8 +118,24 @@ fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) ->
     }
 }
 
-/// Returns the state of a version in the registry, as far as it is known. What is not known is read beside the
-/// reconcile, and wakes it.
+/// What the registry says of the alias that the spec does not name any more. While a write runs, that is not
+/// known: it may be one of this alias.
+fn former_alias(
+    sources: &Sources<'_>,
+    subject: &Subject<'_>,
+    model: &Model,
+    aliases: &BTreeMap<AliasName, Version>,
+) -> Option<FormerAlias> {
+    let former = subject.former_alias()?;
+    if is_claimed(sources, subject, model, former) {
+        return Some(FormerAlias::Claimed);
+    }
+    let is_known = !sources.alias_writes.is_running(&subject.uid);
+    is_known.then(|| FormerAlias::Names(aliases.get(former).copied()))
+}
+
+/// Returns the state of a version in the registry, as far as it is known. What is not known is read beside
+/// the reconcile, and wakes it.
 fn version_view_of(
     sources: &Sources<'_>,
     subject: &Subject<'_>,

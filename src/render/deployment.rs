@@ -32,6 +32,7 @@ pub fn deployment(
     let (template, as_json) = template::checked(r, &pod::template(r, version, model_uri))?;
     let mut annotations = labels::version_annotations(r, model_uri);
     annotations.insert(labels::STARTED_AT.to_owned(), started_at.to_string());
+    annotations.insert(labels::OWNS_TEMPLATE.to_owned(), "true".to_owned());
     let object = Deployment {
         metadata: ObjectMeta {
             name: Some(deployment_name(r.name, version)),

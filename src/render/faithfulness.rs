@@ -1,7 +1,7 @@
 //! What is rendered is what is observed: the objects that Laurel renders, with the pods that Kubernetes
 //! creates from them, are observed as the same cluster. Every decision depends on that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::DeploymentStatus, core::v1::Pod, discovery::v1::EndpointSlice};
@@ -95,7 +95,8 @@ fn objects(fixture: &Fixture, traffic: Traffic, versions: &BTreeMap<u32, Pods>) 
             }
         }
     }
-    let slice = json!({ "metadata": { "name": "s" }, "addressType": "IPv4", "endpoints": endpoints });
+    let of_service = json!({ "kubernetes.io/service-name": rendering.name });
+    let slice = json!({ "metadata": { "name": "s", "labels": of_service }, "addressType": "IPv4", "endpoints": endpoints });
     serde_json::from_value::<EndpointSlice>(slice).unwrap().insert(&cache, &key);
     match traffic {
         Traffic::Nowhere => {}
@@ -139,11 +140,13 @@ proptest! {
                 .iter()
                 .map(|(&number, &pods)| (version(number), workload(pods, number, settings.as_str())))
                 .collect(),
+            budget: None,
+            orphans: BTreeSet::new(),
         };
-        let port = fixture.rendering().serving.port.into();
-        assert_eq!(cache.view(&key, "6d1b", Some(port), |_| None), due);
+        let view = |fixture: &Fixture| cache.view(&key, "6d1b", Some(&fixture.rendering().service()), |_| None);
+        assert_eq!(view(&fixture), due);
         if traffic != Traffic::Nowhere {
-            assert!(cache.view(&key, "6d1b", Some(port + 1), |_| None).service_outdated);
+            assert!(view(&Fixture::serving("port: 8081")).service_outdated);
         }
     }
 }

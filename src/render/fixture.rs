@@ -8,15 +8,15 @@ use crate::api::{
     names::{ModelName, ModelUri, Version},
 };
 
-pub(super) struct Fixture {
-    pub(super) spec: ModelAliasSpec,
-    pub(super) model: ModelName,
-    pub(super) registry: RegistryForPods,
+pub(crate) struct Fixture {
+    pub(crate) spec: ModelAliasSpec,
+    pub(crate) model: ModelName,
+    pub(crate) registry: RegistryForPods,
 }
 
 impl Fixture {
     /// Creates one with this YAML under `serving`, in addition to an image.
-    pub(super) fn serving(yaml: &str) -> Self {
+    pub(crate) fn serving(yaml: &str) -> Self {
         let serving = ["image: serving:1"].into_iter().chain(yaml.lines()).collect::<Vec<_>>().join("\n  ");
         let spec =
             format!("modelRef: {{name: fraud}}\nalias: champion\nversion: '4'\nserving:\n  {serving}\n");
@@ -32,12 +32,12 @@ impl Fixture {
         }
     }
 
-    pub(super) fn with_registry(mut self, change: impl FnOnce(&mut RegistryForPods)) -> Self {
+    pub(crate) fn with_registry(mut self, change: impl FnOnce(&mut RegistryForPods)) -> Self {
         change(&mut self.registry);
         self
     }
 
-    pub(super) fn rendering(&self) -> Rendering<'_> {
+    pub(crate) fn rendering(&self) -> Rendering<'_> {
         Rendering {
             name: "fraud-champion",
             namespace: "risk",
@@ -57,10 +57,10 @@ impl Fixture {
     }
 }
 
-pub(super) fn version(number: u32) -> Version {
+pub(crate) fn version(number: u32) -> Version {
     Version::new(number).unwrap()
 }
 
-pub(super) fn model_uri() -> ModelUri {
+pub(crate) fn model_uri() -> ModelUri {
     "models:/m-0123456789abcdef0123456789abcdef".parse().unwrap()
 }

@@ -34,8 +34,19 @@ pub const MODEL_URI: &str = "laurel.dev/model-uri";
 /// the same patch as the change itself, so that a crash cannot separate the two.
 pub const STARTED_AT: &str = "laurel.dev/started-at";
 
+/// Annotation of a Deployment: it was applied by a release that takes back whatever others change in its pod
+/// template. Without it only the image counts, so that an upgrade restarts nothing that somebody changed
+/// before.
+pub const OWNS_TEMPLATE: &str = "laurel.dev/owns-template";
+
 /// Labels and annotations with this prefix are Laurel's own.
 pub(super) const PREFIX: &str = "laurel.dev/";
+
+/// Whether Laurel may render a label or an annotation with this key.
+#[must_use]
+pub fn is_own(key: &str) -> bool {
+    key.starts_with(PREFIX) || [MANAGED_BY, APP_NAME].contains(&key)
+}
 
 type Pairs = BTreeMap<String, String>;
 
@@ -70,7 +81,8 @@ pub(super) fn service_annotations(r: &ServiceRendering) -> Pairs {
     r.model.map(|model| (MODEL_NAME.to_owned(), model.to_owned())).into_iter().collect()
 }
 
-/// Returns the annotations of a version's pods and, except for [`STARTED_AT`], of its Deployment.
+/// Returns the annotations of a version's pods and, except for [`STARTED_AT`] and [`OWNS_TEMPLATE`], of its
+/// Deployment.
 pub(super) fn version_annotations(r: &Rendering, model_uri: &ModelUri) -> Pairs {
     let mut annotations = service_annotations(&r.service());
     annotations.insert(SETTINGS.to_owned(), fingerprint::settings(r).to_string());

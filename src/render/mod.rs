@@ -1,4 +1,5 @@
-//! The desired objects: one Deployment for each version and one Service for each ModelAlias.
+//! The desired objects: one Deployment for each version, and for each ModelAlias one Service and one
+//! PodDisruptionBudget.
 //!
 //! Pure: the result depends only on the arguments, not on a client, a clock or the registry.
 //!
@@ -6,7 +7,7 @@
 //! Rendering ─┬─ runtime   command, variables and probes of the model server
 //!            ├─ pod       the container around it: pod security, volumes, variables, drain
 //!            ├─ template  what the user omits, and their partial pod template, merged over that and checked
-//!            ├─ deployment, service
+//!            ├─ deployment, service, disruption_budget
 //!            └─ fingerprint  of the inputs, so that pods roll when the user changed something and only then
 //! ```
 //!
@@ -25,11 +26,12 @@ use crate::api::{
 
 mod applicable;
 mod deployment;
+mod disruption_budget;
 #[cfg(test)]
 mod faithfulness;
 mod fingerprint;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod labels;
 mod pod;
 mod runtime;
@@ -40,6 +42,7 @@ mod tests;
 
 pub use applicable::Applicable;
 pub use deployment::{deployment, validate};
+pub use disruption_budget::disruption_budget;
 pub use fingerprint::{SettingsFingerprint, settings};
 pub use service::{Selection, endpoint, service};
 pub use template::{InvalidTemplate, TemplateError};

@@ -4,9 +4,9 @@ use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, KeyToPath, Lifecycle,
         LifecycleHandler, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretVolumeSource,
-        SecurityContext, SleepAction, Volume, VolumeMount,
+        SecurityContext, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 
 use super::{
@@ -40,6 +40,9 @@ pub(super) const GRACEFUL_SHUTDOWN: i64 = 60;
 /// Seconds after which the pod is killed: the two above, and some for the process to exit.
 const GRACE_PERIOD: i64 = PRE_STOP + GRACEFUL_SHUTDOWN + 5;
 
+/// What the pods of a version are spread over where there is room.
+const SPREAD_OVER: [&str; 2] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
+
 /// Returns the pod template of `version`, which loads `model_uri`.
 pub(super) fn template(r: &Rendering, version: Version, model_uri: &ModelUri) -> PodTemplateSpec {
     let ca = r.registry.ca.as_ref();
@@ -64,8 +67,23 @@ pub(super) fn template(r: &Rendering, version: Version, model_uri: &ModelUri) ->
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(GRACE_PERIOD),
+            topology_spread_constraints: Some(SPREAD_OVER.map(|key| spread(r, version, key)).to_vec()),
             ..PodSpec::default()
         }),
+    }
+}
+
+/// Spreads the pods of a version, but lets a pod start where it cannot be.
+fn spread(r: &Rendering, version: Version, topology_key: &str) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: topology_key.to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(labels::selector(r.name, Some(version))),
+            match_expressions: None,
+        }),
+        ..TopologySpreadConstraint::default()
     }
 }
 

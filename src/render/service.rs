@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 
 use super::{HTTP, ServiceRendering, labels};
-use crate::api::names::Version;
+use crate::{api::names::Version, decide::Traffic};
 
 /// Whose pods the Service sends requests to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,17 @@ pub enum Selection {
 }
 
 impl Selection {
-    fn version(self) -> Option<Version> {
+    /// What a Service selects that sends requests there.
+    #[must_use]
+    pub fn of(traffic: Traffic) -> Option<Self> {
+        match traffic {
+            Traffic::One(version) => Some(Self::One(version)),
+            Traffic::Shared => Some(Self::Shared),
+            Traffic::Nowhere => None,
+        }
+    }
+
+    pub(super) fn version(self) -> Option<Version> {
         match self {
             Self::One(version) => Some(version),
             Self::Shared => None,
@@ -26,7 +36,8 @@ impl Selection {
     }
 }
 
-/// The Service of a ModelAlias.
+/// The Service of a ModelAlias. Its type is left to whoever sets it: without one, Kubernetes makes it a
+/// `ClusterIP`.
 #[must_use]
 pub fn service(r: &ServiceRendering, selected: Selection) -> Service {
     let port = ServicePort {
@@ -47,7 +58,6 @@ pub fn service(r: &ServiceRendering, selected: Selection) -> Service {
             ..ObjectMeta::default()
         },
         spec: Some(ServiceSpec {
-            type_: Some("ClusterIP".to_owned()),
             selector: Some(labels::selector(r.name, selected.version())),
             ports: Some(vec![port]),
             ..ServiceSpec::default()
@@ -56,8 +66,8 @@ pub fn service(r: &ServiceRendering, selected: Selection) -> Service {
     }
 }
 
-/// The URL for predictions inside the cluster. All three runtimes have `/invocations`; a server of one's own that has
-/// not is reached under the same host and port.
+/// The URL for predictions inside the cluster. All three runtimes have `/invocations`; a server of one's own
+/// that has not is reached under the same host and port.
 #[must_use]
 pub fn endpoint(r: &ServiceRendering) -> String {
     format!("http://{}.{}.svc:{}/invocations", r.name, r.namespace, r.serving.port)

@@ -34,7 +34,7 @@ impl Subject<'_> {
                 (None, None) => Desired::Registry,
             },
             serving: self.serving_intent(),
-            keeps_previous_alias: spec.previous_alias.is_some(),
+            previous_alias: spec.previous_alias.clone(),
             drift: spec.drift,
             lifecycle,
             deletes_alias: spec.deletion_policy == DeletionPolicy::Delete,

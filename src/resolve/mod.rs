@@ -188,13 +188,21 @@ impl<'a> Subject<'a> {
         self.model.as_ref().map_err(Clone::clone)
     }
 
-    /// Returns the name of one of its two aliases in the registry.
+    /// Returns the name of one of its aliases in the registry.
     #[must_use]
-    pub fn alias(&self, role: AliasRole) -> Option<&'a AliasName> {
+    pub fn alias(&self, role: AliasRole) -> Option<&AliasName> {
         match role {
             AliasRole::Main => Some(&self.spec().alias),
             AliasRole::Previous => self.spec().previous_alias.as_ref(),
+            AliasRole::Former => self.former_alias(),
         }
+    }
+
+    /// The alias that it kept on the version that served before, where the spec does not name it any more.
+    #[must_use]
+    pub fn former_alias(&self) -> Option<&AliasName> {
+        let kept = self.status.previous_alias.as_ref().map(|kept| &kept.alias);
+        kept.filter(|kept| self.spec().previous_alias.as_ref() != Some(kept))
     }
 
     /// Returns everything that its objects are rendered from; `None` without `spec.serving` or without a

@@ -43,15 +43,15 @@ pub struct AliasWrites {
 struct AliasState {
     running: bool,
     failure: Option<FailedWrite>,
-    /// The version that was written last.
+    /// What was written last.
     written: Option<Version>,
 }
 
 /// Why the last attempt failed.
 #[derive(Clone, Debug)]
 struct FailedWrite {
-    /// The intended write.
-    version: Version,
+    /// The intended write; `None` for a deletion.
+    version: Option<Version>,
     cause: ReasonMessage,
     /// Number of failures in a row.
     tries: u32,
@@ -61,14 +61,14 @@ struct FailedWrite {
 
 impl AliasState {
     /// Returns why the last attempt to write a version failed, if that still counts.
-    fn failure(&self, version: Version, now: Instant) -> Option<&FailedWrite> {
+    fn failure(&self, version: Option<Version>, now: Instant) -> Option<&FailedWrite> {
         let counts = |failure: &&FailedWrite| {
             failure.version == version && now.saturating_duration_since(failure.due) < SETTLED
         };
         self.failure.as_ref().filter(counts)
     }
 
-    fn failed(&mut self, version: Version, cause: ReasonMessage, now: Instant) {
+    fn failed(&mut self, version: Option<Version>, cause: ReasonMessage, now: Instant) {
         let tries = self.failure(version, now).map_or(0, |failure| failure.tries);
         let pause = PAUSE.saturating_mul(1 << tries.min(10)).min(PAUSE_MAX);
         self.failure = Some(FailedWrite { version, cause, tries: tries + 1, due: now + pause });
@@ -81,7 +81,8 @@ struct AliasWrite {
     owner: AliasKey,
     model: Model,
     alias: AliasName,
-    version: Version,
+    /// `None` removes the alias.
+    version: Option<Version>,
     replaces: Option<Version>,
     writes: AliasWrites,
 }
@@ -97,14 +98,15 @@ impl AliasWrites {
         self.states.lock()
     }
 
-    /// Begins a write, unless one of the same alias is running: its end triggers a new decision. While
-    /// attempts fail, returns the last error, so that the reported message is stable.
+    /// Begins a write, or without a version a deletion, unless one of the same alias is running: its end
+    /// triggers a new decision. While attempts fail, returns the last error, so that the reported message is
+    /// stable.
     pub(crate) fn start(
         &self,
         subject: &Subject<'_>,
         model: &Model,
         role: AliasRole,
-        version: Version,
+        version: Option<Version>,
         replaces: Option<Version>,
     ) -> Result<Effect, ReasonMessage> {
         let name = name_of(subject, role)?.clone();
@@ -138,9 +140,10 @@ impl AliasWrites {
     }
 
     /// Whether a write for this ModelAlias is running.
-    fn is_running(&self, uid: &str) -> bool {
+    #[must_use]
+    pub fn is_running(&self, uid: &str) -> bool {
         let states = self.lock();
-        [AliasRole::Main, AliasRole::Previous]
+        [AliasRole::Main, AliasRole::Previous, AliasRole::Former]
             .into_iter()
             .any(|role| states.get(&(uid.to_owned(), role)).is_some_and(|state| state.running))
     }
@@ -161,14 +164,19 @@ impl AliasWrite {
             state.running = false;
             match ended {
                 Ok(()) => {
-                    *state = AliasState { written: Some(self.version), ..AliasState::default() };
-                    tracing::info!(model = model.name.as_str(), alias, version = %self.version, "alias set \
-                         in the registry");
+                    *state = AliasState { written: self.version, ..AliasState::default() };
+                    let version = self.version.map(|version| version.to_string());
+                    tracing::info!(
+                        model = model.name.as_str(),
+                        alias,
+                        version,
+                        "alias written to the registry"
+                    );
                 }
                 // Another writer was faster; the new state is decided upon again.
                 Err(cause) if cause.reason == Reason::RegistryPending => {}
                 Err(cause) => {
-                    tracing::warn!(model = model.name.as_str(), alias, reason = %cause.reason, message = cause.message, "alias not set in the registry");
+                    tracing::warn!(model = model.name.as_str(), alias, reason = %cause.reason, message = cause.message, "alias not written to the registry");
                     state.failed(self.version, cause, Instant::now());
                 }
             }
@@ -179,9 +187,13 @@ impl AliasWrite {
     async fn once(&self) -> Result<(), ReasonMessage> {
         let client = self.model.registry.client()?;
         unmoved(&self.model, client.as_ref(), &self.alias, self.replaces).await?;
-        let set = client.set_alias(&self.model.name, &self.alias, self.version).await;
-        set.map_err(|error| explain(&self.model, &error))?;
-        self.model.registry.remember_alias(&self.model.name, &self.alias, Some(self.version));
+        let (model, alias) = (&self.model.name, &self.alias);
+        let written = match self.version {
+            Some(version) => client.set_alias(model, alias, version).await,
+            None => client.delete_alias(model, alias).await,
+        };
+        written.map_err(|error| explain(&self.model, &error))?;
+        self.model.registry.remember_alias(model, alias, self.version);
         Ok(())
     }
 }
@@ -190,10 +202,9 @@ fn explain(model: &Model, error: &RegistryError) -> ReasonMessage {
     model.registry.explain(Some(&model.name), error)
 }
 
-fn name_of<'a>(subject: &Subject<'a>, role: AliasRole) -> Result<&'a AliasName, ReasonMessage> {
-    subject.alias(role).ok_or_else(|| {
-        ReasonMessage::new(Reason::AsDesired, "spec.previousAlias was removed in the meantime")
-    })
+fn name_of<'a>(subject: &'a Subject<'_>, role: AliasRole) -> Result<&'a AliasName, ReasonMessage> {
+    let changed = || ReasonMessage::new(Reason::AsDesired, "spec.previousAlias was changed in the meantime");
+    subject.alias(role).ok_or_else(changed)
 }
 
 /// Checks that the alias still names what the decision was based on. Otherwise the new value is remembered

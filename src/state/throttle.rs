@@ -82,6 +82,9 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::Scale { .. }
         | Action::Route(_)
         | Action::Delete { .. }
+        | Action::Adopt(_)
+        | Action::Protect(_)
+        | Action::DeleteBudget
         | Action::DeleteService => true,
         Action::FillInReplicas { .. }
         | Action::SmokeTest { .. }
@@ -97,6 +100,9 @@ fn replaces(action: &Action, earlier: &Action) -> bool {
     match (action, earlier) {
         (Action::Route(_) | Action::DeleteService, Action::Route(_) | Action::DeleteService)
         | (Action::SetFinalizer { .. }, Action::SetFinalizer { .. }) => action != earlier,
+        (Action::Protect(_) | Action::DeleteBudget, Action::Protect(_) | Action::DeleteBudget) => {
+            action != earlier
+        }
         // A change of size does not replace an applied object.
         (Action::Scale { .. }, Action::Apply { .. }) => false,
         (

@@ -14,8 +14,8 @@ use crate::{
             shortened,
         },
         model_alias::{
-            Cause, HistoryEntry, KnownVersion, Outcome, PUT_BACK_MAX, Recorded, Rejection, SmokeTestOutcome,
-            UNKNOWN,
+            Cause, HistoryEntry, KeptAlias, KnownVersion, Outcome, PUT_BACK_MAX, Recorded, Rejection,
+            SmokeTestOutcome, UNKNOWN,
         },
         names::{ModelUri, Version},
     },
@@ -84,6 +84,7 @@ pub fn next(
     remember_traffic(observed, applied, &mut status);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, decision, &mut status);
+    remember_previous_alias(observed, decision, &mut status);
     remember_contention(observed, decision, applied, &mut status);
     release_rejections(observed, decision, &mut status);
     if observed.retry_is_asked() {
@@ -361,6 +362,38 @@ fn remember_registry(observed: &Observed, decision: &Decision, status: &mut Mode
     if status.version == Some(named) {
         status.registry_version = Some(named);
     }
+}
+
+/// How many versions are kept for an alias that the registry does not name as it should.
+const KEPT_VERSIONS_MAX: usize = 10;
+
+/// The alias that is kept on what served before. It is written down before the registry is, and forgotten
+/// when the registry does not name what Laurel set any more.
+fn remember_previous_alias(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
+    let registry = &observed.registry;
+    if observed.former_alias().is_some() {
+        let is_known = registry.error.is_none() && registry.former_alias.is_some();
+        if !is_known || observed.former_alias_names().is_some() {
+            return;
+        }
+        status.previous_alias = None;
+    }
+    let Some(alias) = &observed.intent.previous_alias else { return };
+    let is_ahead = observed.intent.serving.is_none() && decision.target.is_some();
+    let previous = status
+        .version
+        .filter(|version| is_ahead && decision.target != Some(*version))
+        .or(status.previous_version);
+    let kept =
+        status.previous_alias.get_or_insert_with(|| KeptAlias { alias: alias.clone(), versions: Vec::new() });
+    if registry.error.is_none() {
+        kept.versions.retain(|version| registry.previous_alias == Some(*version));
+    }
+    if let Some(previous) = previous {
+        kept.versions.retain(|version| *version != previous);
+        kept.versions.insert(0, previous);
+    }
+    kept.versions.truncate(KEPT_VERSIONS_MAX);
 }
 
 /// Updates when the alias was recently put back.

@@ -28,6 +28,7 @@ mod ci;
 mod cluster_errors;
 mod command_line;
 mod deletion;
+mod drift;
 mod fixture;
 mod follow;
 mod followers;

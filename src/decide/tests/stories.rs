@@ -2,16 +2,17 @@
 
 use jiff::SignedDuration;
 
-use super::world::{Event, Fate, World, version};
+use super::world::{Event, Fate, Registers, World, version};
 use crate::{
     api::{
         condition::{ConditionStatus, Reason, ReasonMessage},
         model_alias::{Cause, Drift, Outcome},
     },
     decide::{
-        Action, AliasRole, Blocker, BlockerScope, Desired, Lifecycle, Readiness, SmokeReport, SmokeTest,
-        StrategyIntent, Traffic, decide,
+        Action, AliasRole, Blocker, BlockerScope, Desired, FormerAlias, Lifecycle, OwnObject, Readiness,
+        SmokeReport, SmokeTest, StrategyIntent, Traffic, decide,
     },
+    status::{Applied, SubjectStatus, next},
 };
 
 fn serving(number: u32) -> World {
@@ -61,6 +62,131 @@ fn promise_5_a_version_that_traffic_just_left_stays_warm_even_if_the_status_is_s
     let decision = decide(&world.observe());
     let rests = Action::Scale { version: version(2), replicas: 0 };
     assert!(!decision.actions.contains(&rests), "{:?}", decision.actions);
+}
+
+/// Version 2 serves, and the previous alias names version 1.
+fn with_previous_alias() -> World {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    assert_eq!(world.alias(AliasRole::Previous), 1);
+    world
+}
+
+#[test]
+fn a_previous_alias_that_is_not_asked_for_any_more_is_removed_from_the_registry() {
+    let mut world = with_previous_alias();
+    world.happen(&Event::PreviousAlias(false));
+    let decision = world.reconcile(None);
+    let removed = Action::DeleteAlias { role: AliasRole::Former, replaces: version(1) };
+    assert_eq!(decision.actions, [removed]);
+    world.live(10);
+    assert_eq!((world.alias(AliasRole::Previous), &world.status.previous_alias), (0, &None));
+    world.happen(&Event::PreviousAlias(true));
+    world.live(10);
+    assert_eq!(world.alias(AliasRole::Previous), 1);
+}
+
+#[test]
+fn a_previous_alias_that_somebody_else_moved_or_claims_is_left_to_them() {
+    let mut world = with_previous_alias();
+    world.happen(&Event::PreviousAlias(false));
+    let mut claimed = world.observe();
+    claimed.registry.former_alias = Some(FormerAlias::Claimed);
+    assert_eq!(decide(&claimed).actions, []);
+    world.happen(&Event::MovePreviousAlias(Some(3)));
+    world.live(10);
+    assert_eq!((world.alias(AliasRole::Previous), &world.status.previous_alias), (3, &None));
+}
+
+#[test]
+fn promise_3_a_previous_alias_is_not_forgotten_while_the_registry_is_unreachable() {
+    let mut world = with_previous_alias();
+    world.happen(&Event::Registry(Registers::Away));
+    world.happen(&Event::PreviousAlias(false));
+    world.live(30);
+    assert_eq!(world.alias(AliasRole::Previous), 1);
+    world.kill();
+    world.happen(&Event::Registry(Registers::Fine));
+    world.live(30);
+    assert_eq!(world.alias(AliasRole::Previous), 0);
+}
+
+#[test]
+fn a_previous_alias_that_is_renamed_is_removed_first_and_then_set_again() {
+    let mut world = with_previous_alias();
+    world.intent.previous_alias = Some("before".parse().unwrap());
+    let mut observed = world.observe();
+    observed.registry.previous_alias = None;
+    observed.registry.former_alias = Some(FormerAlias::Names(Some(version(1))));
+    let removed = Action::DeleteAlias { role: AliasRole::Former, replaces: version(1) };
+    assert_eq!(decide(&observed).actions, [removed]);
+    observed.registry.former_alias = Some(FormerAlias::Names(None));
+    assert_eq!(decide(&observed).actions, [], "the new name is written down first");
+    observed.status = next(&observed, &decide(&observed), &Applied::default(), &SubjectStatus::default());
+    observed.registry.former_alias = None;
+    let set =
+        Action::SetAlias { role: AliasRole::Previous, version: version(1), replaces: None, corrects: false };
+    let corrects =
+        Action::SetAlias { role: AliasRole::Previous, version: version(1), replaces: None, corrects: true };
+    let actions = decide(&observed).actions;
+    assert!(actions == [set] || actions == [corrects], "{actions:?}");
+}
+
+/// As after a restore from a backup: the objects are back without their owner, and the status is empty.
+#[test]
+fn what_was_restored_from_a_backup_is_found_again_and_starts_no_pod() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.kill();
+    world.status = std::sync::Arc::default();
+    let deployments = [1, 2].map(|number| OwnObject::Deployment(version(number)));
+    world.cluster.orphans = [OwnObject::Service].into_iter().chain(deployments).collect();
+    let made = [1, 2].map(|number| world.made(version(number)));
+    let decision = world.reconcile(None);
+    let adopted = decision.actions.iter().take_while(|action| matches!(action, Action::Adopt(_))).count();
+    assert_eq!(adopted, 3, "{:?}", decision.actions);
+    world.live(40);
+    assert!(world.cluster.orphans.is_empty());
+    assert_eq!((world.cluster.traffic, world.status.version), (Traffic::One(version(2)), Some(version(2))));
+    assert_eq!([1, 2].map(|number| world.made(version(number))), made);
+    assert!(world.status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True"));
+}
+
+#[test]
+fn what_somebody_changed_in_a_warm_version_is_taken_back_and_traffic_stays() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.happen(&Event::DeploymentEdited(1));
+    let decision = world.reconcile(None);
+    assert!(matches!(decision.actions[..], [Action::Apply { .. }]), "{:?}", decision.actions);
+    world.live(10);
+    assert!(!world.observe().cluster.workloads[&version(1)].edited);
+    assert_eq!((world.cluster.traffic, world.desired(version(1))), (Traffic::One(version(2)), 2));
+}
+
+#[test]
+fn the_settings_that_a_warm_version_had_are_not_replaced_because_somebody_changed_it() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    world.serving().settings = Some("b".into());
+    world.live(20);
+    world.happen(&Event::DeploymentEdited(1));
+    assert!(world.reconcile(None).actions.is_empty());
+}
+
+#[test]
+fn a_version_at_rest_that_somebody_changed_is_rendered_anew_before_it_starts() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    let warm_for = world.serving().warm_for;
+    world.now += warm_for;
+    world.live(40);
+    assert_eq!(world.desired(version(1)), 0);
+    world.happen(&Event::DeploymentEdited(1));
+    assert!(world.reconcile(None).actions.is_empty(), "it runs nothing");
+    world.intent.desired = Desired::Version(version(1));
+    let decision = world.reconcile(None);
+    assert!(matches!(decision.actions[0], Action::Apply { .. }), "{:?}", decision.actions);
 }
 
 #[test]

@@ -18,6 +18,7 @@ const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
+    ("policy", &["poddisruptionbudgets"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("", &["pods"], &["list", "watch"]),
     ("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
     ("", &["secrets"], &["get"]),

@@ -55,14 +55,20 @@ async fn lists_fail(fixture: &Fixture, violation: Violation) -> Result<()> {
     let lists = fixture.kubernetes.place(Rule::when(is_list, violation));
     fixture.kubernetes.drop_streams();
     let began = Instant::now();
-    lists.until_struck(7, PATIENCE).await?;
+    lists.until_struck(8, PATIENCE).await?;
     let deleted = Instant::now();
     fixture.api::<Service>().delete("champion", &DeleteParams::default()).await?;
     sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
-    // Seven watches.
-    for kind in
-        ["/deployments?", "/services?", "/endpointslices?", "/pods?", "/modelaliases?", "/registeredmodels?"]
-    {
+    // Eight watches.
+    for kind in [
+        "/deployments?",
+        "/services?",
+        "/endpointslices?",
+        "/poddisruptionbudgets?",
+        "/pods?",
+        "/modelaliases?",
+        "/registeredmodels?",
+    ] {
         calm(fixture, began, |exchange| exchange.path.contains(kind))?;
     }
     fixture.kubernetes.lift(&ended);

@@ -22,7 +22,14 @@ const NOTICED: Duration = Duration::from_mins(1);
 async fn reopen(fixture: &Fixture) -> Result<()> {
     let before = fixture.journal.exchanges().len();
     fixture.kubernetes.drop_streams();
-    for kind in ["/deployments?", "/services?", "/pods?", "/endpointslices?", "/modelaliases?"] {
+    for kind in [
+        "/deployments?",
+        "/services?",
+        "/pods?",
+        "/endpointslices?",
+        "/poddisruptionbudgets?",
+        "/modelaliases?",
+    ] {
         let again = |it: &Exchange| {
             it.number > before && it.is_watch() && it.path.contains(kind) && it.ended.is_some()
         };

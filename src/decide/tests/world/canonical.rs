@@ -81,7 +81,7 @@ impl Digest<'_> {
             Lifecycle::Deleting { since } => self.age(Some(since), REGISTRY_DEADLINE),
         }
         let reports = matches!(intent.drift, crate::api::model_alias::Drift::Report);
-        self.add((intent.keeps_previous_alias, intent.deletes_alias, intent.has_finalizer, reports));
+        self.add((intent.previous_alias.is_some(), intent.deletes_alias, intent.has_finalizer, reports));
         let blocker = intent.blocker.as_ref().map(|blocker| blocker.cause.reason);
         self.add((&intent.retry, blocker, intent.rules.is_empty()));
     }
@@ -120,7 +120,14 @@ impl Digest<'_> {
         let cluster = &self.world.cluster;
         let deadline = self.deadline();
         self.version(cluster.traffic);
-        self.add((cluster.port_is_edited, &cluster.fates, &cluster.endpoints, cluster.quota));
+        self.add(cluster.budget.map(|budget| budget == cluster.traffic));
+        self.add((
+            cluster.port_is_edited,
+            &cluster.fates,
+            &cluster.endpoints,
+            cluster.quota,
+            &cluster.orphans,
+        ));
         for (version, deployment) in &cluster.deployments {
             self.add((
                 version,

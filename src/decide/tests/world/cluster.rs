@@ -11,7 +11,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
         names::{ModelUri, Version},
     },
-    decide::{ClusterView, Traffic, Workload},
+    decide::{ClusterView, OwnObject, Traffic, Workload},
 };
 
 /// How a version's pods behave.
@@ -89,6 +89,10 @@ pub(in crate::decide::tests) struct Cluster {
     /// The pods by version label; they outlive their Deployment for a moment.
     pub(super) pods: BTreeMap<Version, Vec<Pod>>,
     pub(super) endpoints: BTreeSet<Version>,
+    /// What the PodDisruptionBudget protects.
+    pub(in crate::decide::tests) budget: Option<Traffic>,
+    /// What was restored from a backup and has no owner yet.
+    pub(in crate::decide::tests) orphans: BTreeSet<OwnObject>,
     /// The quota: the maximum number of pods in the namespace.
     pub(super) quota: Option<u32>,
     /// How many pods were ever created of a version.
@@ -239,8 +243,10 @@ impl Cluster {
         ClusterView {
             traffic: self.traffic,
             service_outdated: self.port_is_edited,
+            budget: self.budget.map(|budget| if budget == self.traffic { budget } else { Traffic::Nowhere }),
             endpoints: self.endpoints.clone(),
             workloads: self.deployments.keys().map(workload).collect(),
+            orphans: self.orphans.clone(),
         }
     }
 

@@ -285,7 +285,9 @@ impl World {
             Event::SizeTakenOut(_) => self.serving().size_is_open = true,
             Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
             Event::Drift(drift) => self.intent.drift = *drift,
-            Event::PreviousAlias(kept) => self.intent.keeps_previous_alias = *kept,
+            Event::PreviousAlias(kept) => {
+                self.intent.previous_alias = kept.then(|| "previous".parse().unwrap());
+            }
             Event::SmokeTest(wanted) => self.serving().smoke_test.is_enabled = *wanted,
             Event::OnUnavailable(policy) => self.serving().smoke_test.on_unavailable = *policy,
             Event::Serving(wanted) => self.set_serving(*wanted),
@@ -305,10 +307,12 @@ impl World {
             Event::StatusLost(_) => {
                 self.forget_pending();
                 self.status = Arc::default();
+                self.registry.forget_status();
             }
             Event::ClusterRebuilt(_) => {
                 self.forget_pending();
                 self.status = Arc::default();
+                self.registry.forget_status();
                 self.intent.has_finalizer = false;
                 self.is_gone |= matches!(self.intent.lifecycle, Lifecycle::Deleting { .. });
                 self.cluster = Cluster {
@@ -368,6 +372,7 @@ impl World {
                     Serves::SharedByAll => Traffic::Shared,
                     Serves::Version(number) => Traffic::One(version(*number)),
                 };
+                cluster.budget = cluster.budget.filter(|_| *what != Serves::Deleted);
                 self.is_pointed_by_others = true;
                 self.left = None;
             }
@@ -398,6 +403,7 @@ impl World {
             }
             Event::MovePreviousAlias(number) => {
                 registry.truth.previous_alias = number.map(version);
+                registry.previous_is_ours = None;
                 self.moves_by_others += 1;
             }
             Event::Approved { of, is: true } => {

@@ -39,8 +39,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        AliasRole, Blocker, ClusterView, Desired, Intent, Lifecycle, Observed, RegistryView, ServingIntent,
-        SmokeTestIntent, StrategyIntent,
+        AliasRole, Blocker, ClusterView, Desired, FormerAlias, Intent, Lifecycle, Observed, RegistryView,
+        ServingIntent, SmokeTestIntent, StrategyIntent,
     },
 };
 
@@ -168,7 +168,7 @@ impl World {
             intent: Intent {
                 desired: Desired::Version(version(1)),
                 serving: Some(serving),
-                keeps_previous_alias: true,
+                previous_alias: Some("previous".parse().unwrap()),
                 drift: Drift::Correct,
                 lifecycle: Lifecycle::Active,
                 deletes_alias: true,
@@ -337,8 +337,11 @@ impl World {
         if matches!(self.intent.desired, Desired::Chosen(_)) && registry.error.is_none() {
             registry.candidates = self.registry.candidates();
         }
-        if !self.intent.keeps_previous_alias {
-            registry.previous_alias = None;
+        if self.intent.previous_alias.is_none() {
+            let is_former = self.status.previous_alias.is_some() && registry.error.is_none();
+            let is_running = self.registry.writes.iter().any(|write| write.is_heard);
+            let named = registry.previous_alias.take();
+            registry.former_alias = (is_former && !is_running).then_some(FormerAlias::Names(named));
         }
         (cluster, registry)
     }

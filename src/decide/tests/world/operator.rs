@@ -157,6 +157,7 @@ impl World {
                 self.promise_of_scale(*version, *replicas);
                 self.promise_of_room(*version, *replicas);
                 let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(self.now);
+                self.promise_of_start(*version, begins.is_some());
                 self.left_with.remove(version);
                 if begins.is_some() {
                     self.failed_smoke_test.remove(version);
@@ -178,6 +179,11 @@ impl World {
                 self.promise_of_delete(*version);
                 self.cluster.delete(*version, self.now, self.pace);
             }
+            Action::Adopt(object) => {
+                self.cluster.orphans.remove(object);
+            }
+            Action::Protect(traffic) => self.cluster.budget = Some(*traffic),
+            Action::DeleteBudget => self.cluster.budget = None,
             Action::DeleteService => self.route(Traffic::Nowhere),
             Action::FillInReplicas { replicas } => {
                 let serving = self.serving();
@@ -196,6 +202,7 @@ impl World {
                     replaces: *replaces,
                     lands: self.now + self.pace.step * moments,
                     is_heard: true,
+                    is_written_down: true,
                 });
             }
             Action::DeleteAlias { role, replaces } => self.delete_alias(*role, *replaces),

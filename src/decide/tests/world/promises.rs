@@ -36,6 +36,8 @@ impl World {
         let starts = |version: &Version| self.desired(*version) == 0 && !is_known(version);
         let may_be_done = match action {
             Action::Route(_) => blocker.scope == BlockerScope::Changes,
+            // They change nothing that is missing.
+            Action::Adopt(_) | Action::Protect(_) => blocker.scope != BlockerScope::Everything,
             Action::Scale { version, replicas } => *replicas == 0 || !starts(version),
             _ => false,
         };
@@ -58,6 +60,9 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::Protect(_)
+            | Action::DeleteBudget
+            | Action::Adopt(_)
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
@@ -81,6 +86,9 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::Protect(_)
+            | Action::DeleteBudget
+            | Action::Adopt(_)
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
@@ -184,6 +192,17 @@ impl World {
             format!("version {version} is rejected because of this attempt: {}", rejection.reason)
         });
         self.failed_smoke_test.remove(&version);
+    }
+
+    /// Before pods are started by a change of size alone: they run what was rendered, where that can be
+    /// rendered again.
+    pub(super) fn promise_of_start(&mut self, version: Version, begins: bool) {
+        let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_ref());
+        let can_be_rendered = settings.is_some() && self.intent.blocker.is_none();
+        let is_edited = self.cluster.deployments.get(&version).is_some_and(|deployment| deployment.edited);
+        self.promise(!(begins && is_edited && can_be_rendered), |_| {
+            format!("version {version} is not started with what somebody else changed in it")
+        });
     }
 
     /// Before a version is scaled down.

@@ -26,7 +26,7 @@ impl Facts {
     pub(super) fn named(&mut self, role: AliasRole) -> &mut Option<Version> {
         match role {
             AliasRole::Main => &mut self.alias,
-            AliasRole::Previous => &mut self.previous_alias,
+            AliasRole::Previous | AliasRole::Former => &mut self.previous_alias,
         }
     }
 }
@@ -40,6 +40,8 @@ pub(super) struct Write {
     pub(super) lands: Timestamp,
     /// Whether the operator that began it is still running and learns of its end.
     pub(super) is_heard: bool,
+    /// Whether the status that it was written down in is still there.
+    pub(super) is_written_down: bool,
 }
 
 /// The registry, and what the operator has seen of it.
@@ -63,6 +65,9 @@ pub(in crate::decide::tests) struct Registry {
     pub(super) is_unread: bool,
     pub(super) seen: Facts,
     pub(super) writes: Vec<Write>,
+    /// The version that an operator let the previous alias name, while it still does, and while the operator
+    /// knew of it.
+    pub(super) previous_is_ours: Option<Version>,
     /// The audit log in the tags of the versions.
     pub(super) log: BTreeMap<Timestamp, Reported>,
     /// The versions that this operator last set the aliases to.
@@ -90,6 +95,7 @@ impl Registry {
             is_unread: false,
             seen: facts,
             writes: Vec::new(),
+            previous_is_ours: None,
             log: BTreeMap::new(),
             written: BTreeMap::new(),
         }
@@ -129,6 +135,14 @@ impl Registry {
         self.log.values().any(|reported| reported.version == version && reported.has_served)
     }
 
+    /// The status is lost, so nobody knows any more what an operator wrote.
+    pub(super) fn forget_status(&mut self) {
+        self.previous_is_ours = None;
+        for write in &mut self.writes {
+            write.is_written_down = false;
+        }
+    }
+
     /// The next poll.
     pub(super) fn poll(&mut self) {
         if !self.lags && self.error.is_none() {
@@ -158,6 +172,10 @@ impl Registry {
             }
         } else if is_possible {
             *self.truth.named(write.role) = Some(write.version);
+            if write.role == AliasRole::Previous {
+                self.previous_is_ours =
+                    Some(write.version).filter(|_| write.is_heard && write.is_written_down);
+            }
             if write.is_heard {
                 *self.seen.named(write.role) = Some(write.version);
                 self.written.insert(is_main(write.role), write.version);

@@ -96,11 +96,19 @@ impl World {
             ));
         }
         let Some(serving) = &self.intent.serving else {
-            let is_clear = self.cluster.deployments.is_empty() && self.cluster.traffic == Traffic::Nowhere;
+            let is_clear = self.cluster.deployments.is_empty()
+                && self.cluster.traffic == Traffic::Nowhere
+                && self.cluster.budget.is_none();
             return is_clear.then_some(()).ok_or_else(|| "without spec.serving no workload is left".into());
         };
+        if !self.cluster.orphans.is_empty() {
+            return Err(format!("{:?} have no owner", self.cluster.orphans));
+        }
         if self.cluster.traffic != Traffic::One(desired_version) {
             return Err(format!("{:?} serves instead of {desired_version}", self.cluster.traffic));
+        }
+        if self.cluster.budget != Some(Traffic::One(desired_version)) {
+            return Err(format!("{:?} is protected instead of {desired_version}", self.cluster.budget));
         }
         let workload =
             observed.cluster.workloads.get(&desired_version).ok_or("the serving version has a Deployment")?;
@@ -116,8 +124,15 @@ impl World {
         if others().count() > serving.history {
             return Err(format!("{} Deployments are kept at rest", others().count()));
         }
+        let left =
+            self.registry.previous_is_ours.filter(|_| alias_is_known && self.intent.previous_alias.is_none());
+        if left.is_some()
+            && [self.registry.truth.previous_alias, self.registry.seen.previous_alias] == [left; 2]
+        {
+            return Err(format!("the previous alias stays on {left:?}, though it is not asked for"));
+        }
         let previous = self.status.previous_version.filter(|version| {
-            self.registry.seen.versions.contains_key(version) && self.intent.keeps_previous_alias
+            self.registry.seen.versions.contains_key(version) && self.intent.previous_alias.is_some()
         });
         match previous.filter(|_| alias_is_known) {
             Some(previous) if self.registry.seen.previous_alias != Some(previous) => Err(format!(
@@ -256,7 +271,7 @@ impl World {
             return Ok(());
         }
         let facts = &self.registry.seen;
-        let previous = facts.previous_alias.filter(|_| self.intent.keeps_previous_alias);
+        let previous = facts.previous_alias.filter(|_| self.intent.previous_alias.is_some());
         let named = [facts.alias, previous].into_iter().flatten();
         let mut live = named.filter(|version| self.registry.was_live(*version));
         let due = live.find(|version| Some(*version) != self.desired_version());

@@ -106,7 +106,13 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         Action::FillInReplicas { replicas } => {
             assert!((1..=REPLICAS_MAX).contains(replicas), "{replicas} pods");
         }
-        Action::SetFinalizer { .. } | Action::Route(_) | Action::Delete { .. } | Action::DeleteService => {}
+        Action::SetFinalizer { .. }
+        | Action::Route(_)
+        | Action::Delete { .. }
+        | Action::DeleteService
+        | Action::Adopt(_)
+        | Action::Protect(_)
+        | Action::DeleteBudget => {}
     }
     let is_free = observed.intent.blocker.is_none() || is_ending(observed);
     let is_among_ours = matches!(action, Action::Route(_) | Action::Scale { .. });

@@ -5,31 +5,29 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{Pod, Service},
-        discovery::v1::EndpointSlice,
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
-use kube::ResourceExt;
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
+use serde_json::{Value, json};
 
 use super::{
     pod_causes::{self, AwaitedPod, EndedPod},
-    pods::{self, PodView},
+    pods::PodView,
 };
 use crate::{
-    api::{
-        FIELD_MANAGER,
-        condition::ReasonMessage,
-        model_alias::AliasKey,
-        names::{ModelUri, Version},
-    },
-    decide::{ClusterView, SmokeTest, Traffic, Workload},
-    render::labels,
+    api::{ModelAlias, condition::ReasonMessage, model_alias::AliasKey, names::Version},
+    decide::{ClusterView, OwnObject, SmokeTest, Traffic, Workload},
+    render::{ServiceRendering, labels},
 };
+
+mod budget;
+mod deployment;
+mod endpoints;
+mod service;
+
+pub use budget::BudgetView;
+pub use deployment::DeploymentView;
+pub use service::ServiceView;
 
 /// The projections of everything that belongs to `ModelAliases`.
 #[derive(Debug, Default)]
@@ -42,38 +40,11 @@ pub struct Cache {
 struct Objects {
     deployments: BTreeMap<String, DeploymentView>,
     service: Option<ServiceView>,
-    slices: BTreeMap<String, BTreeSet<Version>>,
+    budget: Option<BudgetView>,
+    slices: BTreeMap<String, endpoints::SliceView>,
     pods: BTreeMap<String, PodView>,
     /// The last pod of each version that its node ended or rejected.
     ended: BTreeMap<Version, EndedPod>,
-}
-
-/// What is kept of a Deployment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeploymentView {
-    resource_version: u64,
-    /// The version that its pods serve.
-    pub version: Version,
-    /// The UID of its owner, the ModelAlias.
-    pub owner: Option<String>,
-    desired: u32,
-    rolled_out: bool,
-    edited: bool,
-    settings: String,
-    model_uri: ModelUri,
-    started_at: Option<Timestamp>,
-    /// Why its pods cannot be made.
-    error_message: Option<String>,
-}
-
-/// What is kept of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceView {
-    resource_version: u64,
-    /// The UID of its owner, the ModelAlias.
-    pub owner: Option<String>,
-    traffic: Traffic,
-    port: Option<i32>,
 }
 
 /// An object with one of our names that belongs to somebody else.
@@ -85,14 +56,98 @@ pub enum Foreign {
     Deployment(String),
 }
 
-fn is_owned(owner: Option<&String>, uid: &str) -> bool {
-    owner.is_some_and(|owner| owner == uid)
+/// The labels, annotations and controller of an object, as far as they are Laurel's.
+#[derive(Clone, Debug, PartialEq)]
+struct OwnMetadata {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    controller: Option<OwnerReference>,
+}
+
+impl OwnMetadata {
+    fn of(metadata: &ObjectMeta) -> Self {
+        let own = |pairs: &Option<BTreeMap<String, String>>| {
+            let pairs = pairs.iter().flatten().filter(|(key, _)| labels::is_own(key));
+            pairs.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        Self {
+            labels: own(&metadata.labels),
+            annotations: own(&metadata.annotations),
+            controller: controller(metadata).cloned(),
+        }
+    }
+
+    /// Whether all that was rendered is there. There may be more of an earlier time.
+    fn has(&self, rendered: &ObjectMeta) -> bool {
+        let has = |pairs: &BTreeMap<String, String>, due: &Option<BTreeMap<String, String>>| {
+            due.iter().flatten().all(|(key, value)| pairs.get(key) == Some(value))
+        };
+        has(&self.labels, &rendered.labels)
+            && has(&self.annotations, &rendered.annotations)
+            && self.controller.as_ref() == controller(rendered)
+    }
+}
+
+/// Who controls an object that has our labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    uid: Option<String>,
+    /// It has the name and the labels that Laurel gives it, and belongs to nobody or to a ModelAlias of the
+    /// same name.
+    is_adoptable: bool,
+}
+
+impl Owner {
+    /// `name` is the one that Laurel gives such an object.
+    fn of(metadata: &ObjectMeta, alias: &AliasKey, name: &str) -> Self {
+        let managed_by = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
+        let is_namesake = |owner: &OwnerReference| {
+            let group = owner.api_version.split('/').next();
+            group == Some(ModelAlias::group(&()).as_ref())
+                && owner.kind == ModelAlias::kind(&())
+                && owner.name == alias.1
+        };
+        let controller = controller(metadata);
+        Self {
+            uid: controller.map(|owner| owner.uid.clone()),
+            is_adoptable: metadata.name.as_deref() == Some(name)
+                && metadata.deletion_timestamp.is_none()
+                && managed_by.is_some_and(|manager| manager == labels::MANAGER)
+                && controller.is_none_or(is_namesake),
+        }
+    }
+
+    fn is(&self, uid: &str) -> bool {
+        self.uid.as_deref() == Some(uid)
+    }
+
+    /// Whether the object belongs to a ModelAlias that had this one's name and is gone, or to nobody. There
+    /// are no two of one name at a time.
+    fn is_orphan(&self, uid: &str) -> bool {
+        !self.is(uid) && self.is_adoptable
+    }
+
+    /// Whether the object belongs to something else.
+    #[must_use]
+    pub fn is_foreign(&self, uid: &str) -> bool {
+        !self.is(uid) && !self.is_adoptable
+    }
+
+    /// The patch that makes `owner` the controller of an object of this revision, in place of the one that is
+    /// gone.
+    #[must_use]
+    pub fn replaced_by(&self, owner: &OwnerReference, revision: u64) -> Value {
+        let gone = self.uid.iter().filter(|uid| **uid != owner.uid);
+        let owners = gone.map(|uid| json!({ "$patch": "delete", "uid": uid })).chain([json!(owner)]);
+        let owners: Vec<Value> = owners.collect();
+        json!({ "metadata": { "resourceVersion": revision.to_string(), "ownerReferences": owners } })
+    }
 }
 
 /// An object that can be kept as a projection.
 pub trait Projected: kube::Resource<DynamicType = ()> + Clone {
-    /// Keeps it under its ModelAlias. Something older than what is known is passed over: a watch may lag behind our own
-    /// writes.
+    /// Keeps it under its ModelAlias. Something older than what is known is passed over: a watch may lag
+    /// behind our own writes.
     fn insert(&self, cache: &Cache, alias: &AliasKey);
     /// Forgets the object of this name.
     fn remove(cache: &Cache, alias: &AliasKey, name: &str);
@@ -115,9 +170,9 @@ fn revision(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-fn controller_uid(metadata: &ObjectMeta) -> Option<String> {
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
+fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true))
 }
 
 fn count(number: Option<i32>) -> u32 {
@@ -146,31 +201,35 @@ impl Cache {
             .collect()
     }
 
-    /// The cluster as it shows for the ModelAlias with this UID: what belongs to somebody else is not in it. `port` is the port
-    /// that its Service should have; `smoke` is a version's smoke test.
+    /// The cluster as it shows for the ModelAlias with this UID: what belongs to somebody else is not in it.
+    /// `rendering` is what its Service is rendered from; `smoke` is a version's smoke test.
     #[must_use]
     pub fn view(
         &self,
         alias: &AliasKey,
         uid: &str,
-        port: Option<i32>,
+        rendering: Option<&ServiceRendering>,
         smoke: impl Fn(Version) -> Option<SmokeTest>,
     ) -> ClusterView {
         let aliases = self.lock();
         let Some(objects) = aliases.get(alias) else { return ClusterView::default() };
-        let service = objects.service.as_ref().filter(|service| is_owned(service.owner.as_ref(), uid));
+        let service = objects.service.as_ref().filter(|service| !service.owner.is_foreign(uid));
         ClusterView {
             traffic: service.map_or(Traffic::Nowhere, |service| service.traffic),
-            service_outdated: service.is_some_and(|service| port.is_some() && service.port != port),
-            endpoints: objects.slices.values().flatten().copied().collect(),
+            service_outdated: service
+                .zip(rendering)
+                .is_some_and(|(service, rendering)| service.is_outdated(rendering)),
+            budget: objects.budget(uid, rendering),
+            endpoints: objects.endpoints(),
             workloads: objects
                 .deployments
                 .values()
-                .filter(|deployment| is_owned(deployment.owner.as_ref(), uid))
+                .filter(|deployment| !deployment.owner.is_foreign(uid))
                 .map(|deployment| {
                     (deployment.version, objects.workload(&alias.0, deployment, smoke(deployment.version)))
                 })
                 .collect(),
+            orphans: objects.orphans(uid),
         }
     }
 
@@ -179,33 +238,30 @@ impl Cache {
     pub fn foreign(&self, alias: &AliasKey, uid: &str) -> Option<Foreign> {
         let aliases = self.lock();
         let objects = aliases.get(alias)?;
-        let is_foreign = |owner: &Option<String>| !is_owned(owner.as_ref(), uid);
-        let service = objects.service.as_ref().filter(|service| is_foreign(&service.owner));
-        let deployment = objects.deployments.iter().find(|(_, deployment)| is_foreign(&deployment.owner));
+        let service = objects.service.as_ref().filter(|service| service.owner.is_foreign(uid));
+        let deployment = objects.deployments.iter().find(|(_, it)| it.owner.is_foreign(uid));
         service
             .map(|_| Foreign::Service(alias.1.clone()))
             .or_else(|| deployment.map(|(name, _)| Foreign::Deployment(name.clone())))
     }
 
-    /// The port of this alias's Service, where it is known.
+    /// The Service of this alias, where it is known.
     #[must_use]
-    pub fn service_port(&self, alias: &AliasKey) -> Option<i32> {
-        self.lock().get(alias)?.service.as_ref()?.port
+    pub fn service(&self, alias: &AliasKey) -> Option<ServiceView> {
+        self.lock().get(alias)?.service.clone()
     }
 
-    /// Whether the Service of this alias is known.
+    /// The PodDisruptionBudget of this alias, where it is known.
     #[must_use]
-    pub fn has_service(&self, alias: &AliasKey) -> bool {
-        self.lock().get(alias).is_some_and(|objects| objects.service.is_some())
+    pub fn budget(&self, alias: &AliasKey) -> Option<BudgetView> {
+        self.lock().get(alias)?.budget.clone()
     }
 
-    /// Whether the Deployment of this version is known.
+    /// The Deployment of this version, where it is known.
     #[must_use]
-    pub fn has_deployment(&self, alias: &AliasKey, version: Version) -> bool {
+    pub fn deployment(&self, alias: &AliasKey, version: Version) -> Option<DeploymentView> {
         let aliases = self.lock();
-        aliases
-            .get(alias)
-            .is_some_and(|objects| objects.deployments.values().any(|known| known.version == version))
+        aliases.get(alias)?.deployments.values().find(|known| known.version == version).cloned()
     }
 
     /// The address of a ready pod of the version.
@@ -236,7 +292,7 @@ impl Cache {
         let ours = objects
             .deployments
             .values()
-            .filter(|deployment| is_owned(deployment.owner.as_ref(), uid) && deployment.desired > 0);
+            .filter(|deployment| !deployment.owner.is_foreign(uid) && deployment.desired > 0);
         let awaited = ours.flat_map(|deployment| {
             let is_awaited = |pod: &&PodView| pod.version == deployment.version && pod.is_unexplained();
             let mut pods: Vec<_> = objects.pods.values().filter(is_awaited).collect();
@@ -283,9 +339,27 @@ impl Objects {
         is_awaited.then(|| ended.cause.clone())
     }
 
+    fn budget(&self, uid: &str, rendering: Option<&ServiceRendering>) -> Option<Traffic> {
+        let budget = self.budget.as_ref().filter(|budget| !budget.owner.is_foreign(uid))?;
+        let traffic = self.service.as_ref().map_or(Traffic::Nowhere, |service| service.traffic);
+        Some(rendering.map_or(Traffic::Nowhere, |rendering| budget.protects(rendering, traffic)))
+    }
+
+    fn orphans(&self, uid: &str) -> BTreeSet<OwnObject> {
+        let service = self.service.iter().filter(|service| service.owner.is_orphan(uid));
+        let deployments = self.deployments.values().filter(|deployment| deployment.owner.is_orphan(uid));
+        let budget = self.budget.iter().filter(|budget| budget.owner.is_orphan(uid));
+        service
+            .map(|_| OwnObject::Service)
+            .chain(budget.map(|_| OwnObject::Budget))
+            .chain(deployments.map(|deployment| OwnObject::Deployment(deployment.version)))
+            .collect()
+    }
+
     fn is_empty(&self) -> bool {
         self.deployments.is_empty()
             && self.service.is_none()
+            && self.budget.is_none()
             && self.slices.is_empty()
             && self.pods.is_empty()
             && self.ended.is_empty()
@@ -323,177 +397,21 @@ impl Objects {
     }
 }
 
-fn deployment_view(deployment: &Deployment) -> Option<DeploymentView> {
-    let metadata = &deployment.metadata;
-    let annotation =
-        |key: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key)).cloned();
-    let spec = deployment.spec.as_ref()?;
-    let status = deployment.status.clone().unwrap_or_default();
-    let desired = count(spec.replicas);
-    let conditions = status.conditions.as_deref().unwrap_or_default();
-    let error_message = conditions
-        .iter()
-        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
-        .map(|condition| condition.message.clone().unwrap_or_default());
-    let seen = status.observed_generation.is_some() && status.observed_generation >= metadata.generation;
-    Some(DeploymentView {
-        resource_version: revision(metadata),
-        version: version_of(metadata)?,
-        owner: controller_uid(metadata),
-        desired,
-        rolled_out: seen
-            && count(status.updated_replicas) == desired
-            && count(status.replicas) == desired
-            && count(status.ready_replicas) >= desired,
-        edited: is_edited(metadata),
-        settings: annotation(labels::SETTINGS).unwrap_or_default(),
-        model_uri: annotation(labels::MODEL_URI)?.parse().ok()?,
-        started_at: annotation(labels::STARTED_AT).and_then(|text| text.parse().ok()),
-        error_message,
-    })
-}
-
-/// Whether somebody else owns the image of the container `model`. Applying again takes it back.
-fn is_edited(metadata: &ObjectMeta) -> bool {
-    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
-    let others = managers.iter().filter(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
-    let path = "/f:spec/f:template/f:spec/f:containers/k:{\"name\":\"model\"}/f:image";
-    others.filter_map(|entry| entry.fields_v1.as_ref()).any(|fields| fields.0.pointer(path).is_some())
-}
-
-fn traffic(service: &Service, alias: &str) -> Traffic {
-    let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
-    if selector.get(labels::MODEL_ALIAS).map(String::as_str) != Some(alias) || selector.len() > 2 {
-        return Traffic::Nowhere;
-    }
-    match selector.get(labels::VERSION) {
-        Some(version) => version.parse().map_or(Traffic::Nowhere, Traffic::One),
-        None if selector.len() == 1 => Traffic::Shared,
-        None => Traffic::Nowhere,
-    }
-}
-
-impl Projected for Deployment {
-    fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        let Some(view) = deployment_view(self) else {
-            tracing::warn!(deployment = %self.name_any(), namespace = %alias.0, "a Deployment with our label lacks our version or model URI");
-            return;
-        };
-        cache.edit(alias, |objects| {
-            let name = self.name_any();
-            if objects
-                .deployments
-                .get(&name)
-                .is_none_or(|known| known.resource_version <= view.resource_version)
-            {
-                objects.deployments.insert(name, view);
-            }
-        });
-    }
-    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        cache.edit(alias, |objects| drop(objects.deployments.remove(name)));
-    }
-    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        cache.all(|objects| objects.deployments.keys().cloned().collect())
-    }
-}
-
-impl Projected for Service {
-    fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        if self.name_any() != alias.1 {
-            return;
-        }
-        let ports = self.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-        let view = ServiceView {
-            resource_version: revision(&self.metadata),
-            owner: controller_uid(&self.metadata),
-            traffic: traffic(self, &alias.1),
-            port: ports.first().map(|port| port.port),
-        };
-        cache.edit(alias, |objects| {
-            if objects.service.as_ref().is_none_or(|known| known.resource_version <= view.resource_version) {
-                objects.service = Some(view);
-            }
-        });
-    }
-    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        if name == alias.1 {
-            cache.edit(alias, |objects| objects.service = None);
-        }
-    }
-    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        let aliases = cache.lock();
-        aliases
-            .iter()
-            .filter(|(_, objects)| objects.service.is_some())
-            .map(|(key, _)| (key.clone(), key.1.clone()))
-            .collect()
-    }
-}
-
-impl Projected for EndpointSlice {
-    fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        let versions = self.endpoints.iter().filter_map(|endpoint| {
-            let pod = endpoint.target_ref.as_ref()?.name.as_deref()?;
-            version_in_pod_name(&alias.1, pod)
-        });
-        let versions = versions.collect();
-        cache.edit(alias, |objects| drop(objects.slices.insert(self.name_any(), versions)));
-    }
-    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        cache.edit(alias, |objects| drop(objects.slices.remove(name)));
-    }
-    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        cache.all(|objects| objects.slices.keys().cloned().collect())
-    }
-}
-
-/// The version in a pod's name, which begins with its Deployment's: `<alias>-v<version>-…`. An endpoint may outlive its
-/// pod for a moment, so the pod itself cannot be asked.
-fn version_in_pod_name(alias: &str, pod: &str) -> Option<Version> {
-    pod.strip_prefix(alias)?.strip_prefix("-v")?.split('-').next()?.parse().ok()
-}
-
-impl Projected for Pod {
-    fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        let Some(version) = version_of(&self.metadata) else { return };
-        let finished = self
-            .status
-            .as_ref()
-            .is_some_and(|status| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")));
-        let mut view = pods::view(self, version);
-        cache.edit(alias, |objects| {
-            if finished {
-                objects.pods.remove(&self.name_any());
-                objects.keep_ended(version, pod_causes::of_end(self, version));
-            } else {
-                view.was_ready |= objects.pods.get(&self.name_any()).is_some_and(|known| known.was_ready);
-                objects.pods.insert(self.name_any(), view);
-            }
-        });
-    }
-    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        cache.edit(alias, |objects| {
-            objects.pods.remove(name);
-            objects.ended.retain(|_, ended| ended.name != name);
-        });
-    }
-    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        cache.all(|objects| {
-            let ended = objects.ended.values().map(|ended| &ended.name);
-            objects.pods.keys().chain(ended).cloned().collect()
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use k8s_openapi::api::{
+        apps::v1::Deployment,
+        core::v1::{Pod, Service},
+    };
+
+    use kube::ResourceExt;
+
+    use super::{service::traffic, *};
     use crate::api::condition::Reason;
 
     const OWNER: &str = "{apiVersion: v1, kind: K, name: n, uid: u, controller: true}";
 
-    fn key() -> AliasKey {
+    pub(super) fn key() -> AliasKey {
         ("risk".into(), "fraud".into())
     }
 
@@ -502,6 +420,16 @@ mod tests {
             "metadata: {{name: fraud, namespace: risk, resourceVersion: '{revision}', ownerReferences: [{OWNER}]}}\nspec: {{selector: {{{selector}}}}}"
         );
         serde_yaml::from_str(&text).unwrap()
+    }
+
+    /// A Deployment of a version, with more in its metadata.
+    pub(super) fn deployment(version: u32, metadata: &str) -> Deployment {
+        serde_yaml::from_str(&format!(
+            "{{metadata: {{name: fraud-v{version}, labels: {{laurel.dev/version: '{version}'}}, ownerReferences: [{OWNER}], \
+              annotations: {{laurel.dev/settings: v1-new, laurel.dev/model-uri: 'models:/m-1'}}, {metadata}}}, \
+              spec: {{replicas: 1, selector: {{}}, template: {{}}}}}}"
+        ))
+        .unwrap()
     }
 
     #[test]
@@ -521,6 +449,50 @@ mod tests {
         assert_eq!(cache.foreign(&key(), "other"), Some(Foreign::Service("fraud".into())));
     }
 
+    /// A Deployment with this controller, and whether it is an orphan of the ModelAlias with the UID `new`,
+    /// or foreign to it.
+    fn relation(name: &str, manager: &str, owner: &str) -> (bool, bool) {
+        let mut deployment = deployment(2, "");
+        deployment.metadata.name = Some(name.into());
+        deployment.metadata.owner_references = serde_yaml::from_str(owner).unwrap();
+        deployment.labels_mut().insert(labels::MANAGED_BY.into(), manager.into());
+        let cache = Cache::default();
+        deployment.insert(&cache, &key());
+        let view = cache.view(&key(), "new", None, |_| None);
+        let is_foreign = cache.foreign(&key(), "new").is_some();
+        assert_eq!(view.workloads.is_empty(), is_foreign);
+        (!view.orphans.is_empty(), is_foreign)
+    }
+
+    #[test]
+    fn what_a_backup_brings_back_is_adopted_and_nothing_else() {
+        let alias = |uid: &str| {
+            format!(
+                "[{{apiVersion: laurel.dev/v1alpha1, kind: ModelAlias, name: fraud, uid: {uid}, controller: true}}]"
+            )
+        };
+        assert_eq!(relation("fraud-v2", "laurel", &alias("new")), (false, false));
+        assert_eq!(relation("fraud-v2", "laurel", &alias("old")), (true, false));
+        assert_eq!(relation("fraud-v2", "laurel", "[]"), (true, false));
+        let foreign = (false, true);
+        let other_name = alias("old").replace("fraud", "other");
+        assert_eq!(relation("fraud-v2", "laurel", &other_name), foreign);
+        assert_eq!(relation("fraud-v2", "laurel", &alias("old").replace("laurel.dev", "other.dev")), foreign);
+        assert_eq!(relation("fraud-v2", "laurel", &alias("old").replace("ModelAlias", "Rollout")), foreign);
+        assert_eq!(relation("fraud-v2-copy", "laurel", "[]"), foreign);
+        assert_eq!(relation("fraud-v2", "Helm", "[]"), foreign);
+    }
+
+    #[test]
+    fn an_object_that_is_being_deleted_is_not_adopted() {
+        let cache = Cache::default();
+        let mut deployment = deployment(2, "deletionTimestamp: '2027-01-15T08:00:00Z'");
+        deployment.metadata.owner_references = None;
+        deployment.labels_mut().insert(labels::MANAGED_BY.into(), labels::MANAGER.into());
+        deployment.insert(&cache, &key());
+        assert_eq!(cache.foreign(&key(), "u"), Some(Foreign::Deployment("fraud-v2".into())));
+    }
+
     #[test]
     fn only_our_own_selectors_are_traffic() {
         let traffic_of = |selector: &str| traffic(&service(1, selector), "fraud");
@@ -532,21 +504,9 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_an_endpoint_is_in_its_pod_s_name() {
-        assert_eq!(version_in_pod_name("fraud", "fraud-v12-6c9f-x2x4z"), Version::new(12));
-        assert_eq!(version_in_pod_name("fraud", "fraud-champion-v1-6c9f-x2x4z"), None);
-    }
-
-    #[test]
     fn errors_of_current_settings_are_reported_first() {
         let cache = Cache::default();
-        let deployment: Deployment = serde_yaml::from_str(
-            "{metadata: {name: fraud-v2, labels: {laurel.dev/version: '2'}, ownerReferences: [{apiVersion: v1, kind: K, name: n, uid: u, \
-              controller: true}], annotations: {laurel.dev/settings: v1-new, \
-              laurel.dev/model-uri: 'models:/m-1'}}, spec: {replicas: 1, selector: {}, template: {}}}",
-        )
-        .unwrap();
-        deployment.insert(&cache, &key());
+        deployment(2, "").insert(&cache, &key());
         for (name, settings, reason) in
             [("a", "v1-old", "ErrImagePull"), ("b", "v1-new", "CreateContainerConfigError")]
         {

@@ -1,0 +1,25 @@
+//! The PodDisruptionBudget: it follows traffic, and nothing waits for it.
+
+use super::{Action, Decision, Lifecycle, Observed, Traffic};
+
+/// Adds what the PodDisruptionBudget needs, after everything else: it protects what the Service selects, and
+/// is there as long as something serves. Traffic that moves now is protected by the next decision.
+pub(super) fn add(observed: &Observed, mut decision: Decision) -> Decision {
+    let traffic = observed.cluster.traffic;
+    let blocked = observed.intent.blocker.as_ref();
+    let moves = |action: &Action| matches!(action, Action::Route(_) | Action::DeleteService);
+    let due = match (&observed.intent.serving, observed.cluster.budget) {
+        (Some(_), budget) if traffic != Traffic::Nowhere && budget != Some(traffic) => {
+            Action::Protect(traffic)
+        }
+        (None, Some(_)) => Action::DeleteBudget,
+        _ => return decision,
+    };
+    let is_free = observed.intent.lifecycle == Lifecycle::Active
+        && blocked.is_none_or(|blocker| blocker.scope.allows(&due))
+        && !observed.desired_is_new();
+    if is_free && !decision.actions.iter().any(moves) {
+        decision.actions.push(due);
+    }
+    decision
+}
