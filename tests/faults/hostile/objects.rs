@@ -42,7 +42,7 @@ fn promise_10_hundreds_of_hostile_objects_are_rejected_or_reported_and_hold_up_n
         println!("promotions meanwhile: {took:?}");
         ensure!(took.iter().all(|took| *took < PROMPT), "a promotion took longer than {PROMPT:?}: {took:?}");
 
-        let reported = until_all_are_told_of(fixture, &accepted).await?;
+        let reported = until_all_are_reported(fixture, &accepted).await?;
         println!("reasons: {reported:?}");
         refused_ones_have_nothing(fixture).await?;
         ensure!(fixture.operator.is_ready().await, "the operator no longer answers");
@@ -122,7 +122,7 @@ fn reason(object: &DynamicObject) -> Option<&str> {
 
 /// Waits until each object has a condition with a reason from the closed list and a message. Counts the
 /// reasons.
-async fn until_all_are_told_of(
+async fn until_all_are_reported(
     fixture: &Fixture,
     accepted: &[(&str, String)],
 ) -> Result<BTreeMap<String, usize>> {
