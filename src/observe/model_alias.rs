@@ -24,6 +24,7 @@ use crate::{
 };
 
 /// Observes everything about a ModelAlias.
+#[must_use]
 pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> Observed {
     let blocker = blocker(sources, subject);
     let blocking = blocker.as_ref().filter(|blocker| hides_registry(blocker));

@@ -96,7 +96,7 @@ mod tests {
     fn a_budget_that_somebody_changed_does_not_count() {
         let four = Selection::One(version(4));
         let spec = |it: &mut PodDisruptionBudget, max| {
-            it.spec.as_mut().unwrap().max_unavailable = Some(IntOrString::Int(max))
+            it.spec.as_mut().unwrap().max_unavailable = Some(IntOrString::Int(max));
         };
         assert_eq!(protects(four, |it| spec(it, 0)), Some(Traffic::Nowhere));
         assert_eq!(protects(four, |it| drop(it.labels_mut().remove(labels::MODEL))), Some(Traffic::Nowhere));

@@ -404,7 +404,7 @@ impl Registry for MlflowRegistry {
 }
 
 /// Whether the server's filter understands a list of names. Older servers, MLflow 2.22 and 3.8 among
-/// them, answer "Only the 'run_id' attribute supports comparison with a list".
+/// them, answer "Only the `run_id` attribute supports comparison with a list".
 #[derive(Debug, Default)]
 struct ListFilter(Mutex<Option<Instant>>);
 

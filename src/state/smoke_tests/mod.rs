@@ -114,6 +114,7 @@ impl SmokeTests {
 
     /// Begins a test in place of any other of its ModelAlias, unless it is known already. Returns whether it
     /// did.
+    #[must_use]
     pub fn begin(&self, request: Request) -> bool {
         let mut tests = self.0.lock();
         let running = tests.entry(request.uid.clone()).or_default();

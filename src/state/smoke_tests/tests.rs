@@ -148,7 +148,7 @@ impl Bench {
     }
 
     fn begin(&self, retry: &str) {
-        self.tests.begin(Request { attempt: attempt(retry), ..self.request.clone() });
+        let _ = self.tests.begin(Request { attempt: attempt(retry), ..self.request.clone() });
     }
 
     fn report(&self) -> Option<SmokeReport> {
