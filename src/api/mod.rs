@@ -12,6 +12,7 @@ pub mod condition;
 pub mod follow;
 pub mod metric;
 pub mod model_alias;
+mod model_alias_status;
 pub mod model_registry;
 pub mod names;
 pub mod promotion;

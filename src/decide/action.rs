@@ -3,11 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    GatesReport, Traffic,
-    attempt::Attempt,
-    observed::{BlockerScope, OwnObject},
-};
+use super::{GatesReport, Traffic, attempt::Attempt, cluster_view::OwnObject, intent::BlockerScope};
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,

@@ -27,13 +27,16 @@ mod alias_plan;
 mod attempt;
 mod audit;
 mod blue_green;
+mod cluster_view;
 mod deletion;
 mod follow;
 mod gates;
+mod intent;
 mod observed;
 mod pods_cause;
 mod protection;
 pub mod registered_model;
+mod registry_view;
 mod retention;
 mod rolling;
 mod smoke_test;
@@ -45,15 +48,17 @@ pub(crate) mod tests;
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use alias_plan::CONTENTION;
 pub use attempt::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
+pub use cluster_view::{ClusterView, OwnObject, Traffic, Workload};
 pub use deletion::REGISTRY_DEADLINE;
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Measured, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
-pub use observed::{
-    Blocker, BlockerScope, ClusterView, Desired, FormerAlias, Intent, Lifecycle, Observed, Outbox, OwnObject,
-    RegistryView, ServingIntent, SmokeTestIntent, StrategyIntent, Traffic, VersionView, Workload,
+pub use intent::{
+    Blocker, BlockerScope, Desired, Intent, Lifecycle, ServingIntent, SmokeTestIntent, StrategyIntent,
 };
+pub use observed::Observed;
+pub use registry_view::{FormerAlias, Outbox, RegistryView, VersionView};
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
 pub use target::desired;

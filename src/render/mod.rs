@@ -35,6 +35,7 @@ pub(crate) mod fixture;
 pub mod labels;
 mod pod;
 mod runtime;
+mod server;
 mod service;
 mod template;
 #[cfg(test)]

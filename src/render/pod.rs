@@ -12,6 +12,7 @@ use k8s_openapi::{
 use super::{
     HTTP, Rendering, labels,
     runtime::{self, Server},
+    server::{GRACEFUL_SHUTDOWN, variable},
 };
 use crate::api::{
     model_registry::CaReference,
@@ -34,9 +35,6 @@ const NON_ROOT: i64 = 65532;
 /// Seconds for which a terminating pod keeps answering, until every node has removed its endpoint. Then the
 /// server closes its listener.
 const PRE_STOP: i64 = 5;
-/// Seconds for the server to finish its running requests after that. MLflow aborts a request after 60 s
-/// (`MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT`), so none takes longer.
-pub(super) const GRACEFUL_SHUTDOWN: i64 = 60;
 /// Seconds after which the pod is killed: the two above, and some for the process to exit.
 const GRACE_PERIOD: i64 = PRE_STOP + GRACEFUL_SHUTDOWN + 5;
 
@@ -161,11 +159,6 @@ fn overridden(ours: impl Iterator<Item = EnvVar>, theirs: &[EnvVar]) -> Vec<EnvV
     ours.filter(|our| theirs.iter().all(|their| their.name != our.name))
         .chain(theirs.iter().cloned())
         .collect()
-}
-
-/// Returns a variable with exactly this value: escapes `$(NAME)`, which Kubernetes would expand.
-pub(super) fn variable(name: &str, value: &str) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), value_from: None }
 }
 
 fn tmp_volume() -> Volume {

@@ -10,8 +10,8 @@ use crate::{
     api::names::{ModelUri, Version},
     render::{
         Rendering,
-        pod::{GRACEFUL_SHUTDOWN, variable},
         runtime::{Server, headers, probes},
+        server::{GRACEFUL_SHUTDOWN, variable},
     },
 };
 

@@ -12,8 +12,8 @@ use crate::{
     api::names::{ModelUri, Version},
     render::{
         Rendering,
-        pod::{GRACEFUL_SHUTDOWN, variable},
         runtime::{Server, headers, mlflow, probes},
+        server::{GRACEFUL_SHUTDOWN, variable},
     },
 };
 

@@ -1,0 +1,255 @@
+//! The status of a `ModelAlias`: what serves, what served and what failed.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{KubeSchema, core::Duration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    RegistryStatus,
+    condition::Reason,
+    names::{AliasName, ModelUri, Version},
+};
+
+/// What serves, and the progress towards the spec.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelAliasStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The registry that the model is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryStatus>,
+    /// The model's name in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_name: Option<String>,
+    /// The version that answers requests now; without `serving`, the version that the alias names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The version that Laurel is working towards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_version: Option<Version>,
+    /// The version that served before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_version: Option<Version>,
+    /// The version that the alias in the registry named when it last matched the serving version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_version: Option<Version>,
+    /// The alias that is kept on the version that answered before. When `spec.previousAlias` is removed or
+    /// renamed, Laurel deletes it in the registry, unless somebody else has moved it or claims it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_alias: Option<KeptAlias>,
+    /// When the alias in the registry was put back after somebody had moved it, newest first, at most 3.
+    /// Cleared after ten minutes without another change, when `spec.version` changes, or when a retry is
+    /// requested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub put_back_at: Vec<Timestamp>,
+    /// The URL for predictions inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The desired number of pods: `spec.serving.replicas` as last known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub desired_replicas: Option<u32>,
+    /// Number of pods of the serving version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub replicas: Option<u32>,
+    /// Number of those that are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub ready_replicas: Option<u32>,
+    /// The label selector of the serving version's pods, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The versions that have a Deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
+    pub versions: Vec<KnownVersion>,
+    /// Versions that were tried and failed, newest first, at most 5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejection>,
+    /// Changes of the serving version, newest first: the newest 10, and older ones that are not yet in the
+    /// registry's tags, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryEntry>,
+    /// The last value of the annotation `laurel.dev/retry` that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried: Option<String>,
+    /// `Ready`, `Reconciling` and `Stalled` as kstatus defines them; `Serving` (a ready version answers),
+    /// `RegistrySynced` (the alias in the registry names what serves) and `GatesPassed` (the promotion rules
+    /// let the version in); and `Suspended` while `spec.suspend` is true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// An alias that is kept in the registry beside the main one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptAlias {
+    /// Its name.
+    pub alias: AliasName,
+    /// The versions that it names as Laurel set it: the newest first, and, until the registry names that one,
+    /// those before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<Version>,
+}
+
+/// How many times the alias is put back before it counts as contested.
+pub const PUT_BACK_MAX: usize = 3;
+
+/// A version that has a Deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownVersion {
+    /// The version's number.
+    pub version: Version,
+    /// The model URI that its pods load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_uri: Option<ModelUri>,
+    /// When its start, or its update to new settings, began; absent once it serves in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// The fingerprint of the settings of this start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
+    /// When it first answered requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_at: Option<Timestamp>,
+    /// When traffic left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_since: Option<Timestamp>,
+    /// The result of the smoke test of its last start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub smoke_test: Option<SmokeTestOutcome>,
+}
+
+/// The result of a smoke test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SmokeTestOutcome {
+    /// The pod answered the input example with 2xx.
+    Passed,
+    /// The model has no input example.
+    NoInputExample,
+    /// A value written by a later release of Laurel.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A version that was tried and failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// The version's number.
+    pub version: Version,
+    /// The reason, in one word.
+    pub reason: Reason,
+    /// The reason as a sentence, with the last observation.
+    pub message: String,
+    /// The time of the rejection.
+    pub at: Timestamp,
+    /// The fingerprint of the settings it was tried with. Different settings are a new attempt.
+    pub settings: String,
+    /// Whether the version is held back: true until the spec, or the alias in the registry, names another
+    /// version, or somebody sets the annotation `laurel.dev/retry`.
+    pub active: bool,
+}
+
+/// One change of the serving version, or one failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The version.
+    pub version: Version,
+    /// The version that served before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Version>,
+    /// The time of the change.
+    pub at: Timestamp,
+    /// What requested it.
+    pub cause: Cause,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Time since the version's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub duration: Option<Duration>,
+    /// Who requested it: a user name as authenticated by the API server, `laurel` for Laurel's own choice (a
+    /// follower, a failure), or `unknown`.
+    #[serde(default = "unknown")]
+    pub requested_by: String,
+    /// The Git commit that requested it, from the annotation `laurel.dev/commit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The reason of a rejection, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub reason: Option<Reason>,
+    /// The reason of a rejection, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Whether this entry was written to the tags of the version in the registry: `Pending`, `Written`, or
+    /// `Impossible` where the version is gone or the registry keeps no tags.
+    #[serde(default)]
+    pub recorded: Recorded,
+}
+
+/// `requestedBy` of a change that cannot be attributed.
+pub const UNKNOWN: &str = "unknown";
+
+fn unknown() -> String {
+    UNKNOWN.to_owned()
+}
+
+/// Whether an entry of the history was written to the registry's tags.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
+pub enum Recorded {
+    /// Not yet.
+    #[default]
+    Pending,
+    /// It does.
+    Written,
+    /// It cannot: the version is gone from the registry, or the registry keeps no tags.
+    Impossible,
+    /// A value written by a later release of Laurel.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What requested a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
+pub enum Cause {
+    /// `spec.version` of the ModelAlias.
+    Spec,
+    /// The alias in the registry.
+    Registry,
+    /// `spec.follow` of the ModelAlias chose it.
+    Follower,
+    /// The version that served failed.
+    Failure,
+    /// A value written by a later release of Laurel.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The outcome of a change.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr,
+)]
+pub enum Outcome {
+    /// The version serves.
+    Promoted,
+    /// A version that had served before serves again.
+    RolledBack,
+    /// The version failed and does not serve.
+    Rejected,
+    /// A value written by a later release of Laurel.
+    #[serde(other)]
+    Unknown,
+}

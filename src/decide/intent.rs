@@ -1,0 +1,161 @@
+//! What is desired, and what blocks it: plain data.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{cluster_view::Workload, follow::Follower};
+use crate::api::{
+    condition::ReasonMessage,
+    model_alias::{Drift, OnUnavailable},
+    names::{AliasName, ModelUri, Version},
+    promotion::PromotionRule,
+};
+
+/// The desired state, validated and with its references followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// What chooses the version.
+    pub desired: Desired,
+    /// How it serves; `None` when only the alias in the registry is kept.
+    #[serde(default)]
+    pub serving: Option<ServingIntent>,
+    /// The alias that is kept on the previous version.
+    #[serde(default)]
+    pub previous_alias: Option<AliasName>,
+    /// What to do about an alias that somebody moved by hand.
+    pub drift: Drift,
+    /// Whether work is requested at all.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// Whether the alias in the registry is deleted with the object.
+    #[serde(default)]
+    pub deletes_alias: bool,
+    /// Whether the object carries our finalizer.
+    #[serde(default)]
+    pub has_finalizer: bool,
+    /// The promotion rules for the alias.
+    #[serde(default)]
+    pub rules: Vec<PromotionRule>,
+    /// The value of the retry annotation.
+    #[serde(default)]
+    pub retry: Option<String>,
+    /// Who last changed the version in the spec, if the API server recorded it.
+    #[serde(default)]
+    pub changed_by: Option<String>,
+    /// The Git commit that the spec was applied from.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// What blocks work on this object, for instance another owner of the alias.
+    #[serde(default)]
+    pub blocker: Option<Blocker>,
+}
+
+/// What blocks work on a ModelAlias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocker {
+    /// The cause and the next step.
+    pub cause: ReasonMessage,
+    /// How much of the work it blocks.
+    pub scope: BlockerScope,
+}
+
+/// How much of the work is blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BlockerScope {
+    /// Starting pods with anything new, and writing to the registry. Traffic to, and the size of, existing
+    /// Deployments are not blocked: a rollback, a failover and a restored Service need nothing that could be
+    /// missing.
+    Changes,
+    /// The same, and writing the Service, which has another owner.
+    ChangesAndService,
+    /// Everything: the state of the cluster is not known.
+    Everything,
+}
+
+/// What chooses the version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Desired {
+    /// `spec.version`.
+    Version(Version),
+    /// The alias in the registry.
+    Registry,
+    /// What a follower chooses from the model's versions.
+    Chosen(Follower),
+}
+
+/// Whether work is requested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lifecycle {
+    /// It is.
+    #[default]
+    Active,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// The object is being deleted.
+    Deleting {
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// How a version is to serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingIntent {
+    /// Number of pods.
+    pub replicas: u32,
+    /// Whether the spec does not set the size, so that `replicas` is [`ClusterView::size`].
+    #[serde(default)]
+    pub size_is_open: bool,
+    /// The fingerprint of all settings that its pods depend on; `None` while they are unknown or not valid.
+    /// Pods then keep their settings.
+    pub settings: Option<String>,
+    /// How versions replace each other.
+    pub strategy: StrategyIntent,
+    /// The time limit for a start.
+    pub progress_deadline: SignedDuration,
+    /// How long the previous version stays at full size.
+    pub warm_for: SignedDuration,
+    /// The number of versions to keep scaled to zero.
+    pub history: usize,
+    /// The check before a version's first traffic.
+    pub smoke_test: SmokeTestIntent,
+}
+
+/// The check before a version's first traffic: a pod has to answer the version's own input example.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmokeTestIntent {
+    /// Whether it is enabled.
+    pub is_enabled: bool,
+    /// The time limit for the response.
+    pub timeout: SignedDuration,
+    /// What to do with a version whose test cannot run.
+    pub on_unavailable: OnUnavailable,
+}
+
+impl ServingIntent {
+    /// Whether the pods of a Deployment have to be restarted, with other settings or another model, or
+    /// because another client changed their template.
+    pub(super) fn replaces(&self, workload: &Workload, model_uri: &ModelUri) -> bool {
+        let is_outdated = |settings: &String| {
+            *settings != workload.settings || *model_uri != workload.model_uri || workload.edited
+        };
+        self.settings.as_ref().is_some_and(is_outdated)
+    }
+
+    /// The settings that a version has, or would be started with.
+    pub(super) fn settings_of<'a>(&'a self, workload: Option<&'a Workload>) -> Option<&'a str> {
+        workload.map(|workload| workload.settings.as_str()).or(self.settings.as_deref())
+    }
+}
+
+/// How versions replace each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StrategyIntent {
+    /// All pods of the new version start first, then traffic switches at once.
+    BlueGreen,
+    /// A few pods at a time.
+    Rolling {
+        /// The maximum number of pods above `replicas`; at least 1.
+        max_surge: u32,
+    },
+}
