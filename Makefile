@@ -82,7 +82,7 @@ mlflow: ## Starts MLflow in the cluster and registers the models of the demo
 	$(RIG) models
 
 .PHONY: soak
-soak: ## Promotes and rolls back under load while the operator and MLflow are killed (MINUTES=30 or CHANGES=500; SEED=7); needs the cluster of `make demo`
+soak: ## Promotes and rolls back under load while the operator and MLflow are killed, pods evicted and nodes drained (MINUTES=30 or CHANGES=500; SEED=7); needs the cluster of `make demo`
 	cargo run --quiet --locked --example soak -- $(if $(CHANGES),--changes=$(CHANGES),--minutes=$(or $(MINUTES),10)) $(if $(SEED),--seed=$(SEED))
 
 .PHONY: bench

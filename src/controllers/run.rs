@@ -117,8 +117,9 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
             sender.clone(),
             options.input_example_max_bytes,
         ),
-        version_reads: Reads::new(sender.clone()),
-        evidence_reads: Reads::new(sender.clone()),
+        // A version is what it was, but for its registration; an error stays until something else is known.
+        version_reads: Reads::new(sender.clone(), |_| true),
+        evidence_reads: Reads::new(sender.clone(), Result::is_err),
         pod_events: PodEvents::new(client.clone(), sender.clone()),
         alias_writes: AliasWrites::new(sender.clone()),
         audit_writes: AuditWrites::new(sender.clone()),

@@ -21,7 +21,7 @@ use crate::{
 /// For how long an answer is not read again.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// For how long an answer is returned while it is being read again.
+/// For how long an answer is kept for those that waited for it, and may be returned while it is being read again.
 const KEPT: Duration = Duration::from_secs(30);
 
 /// How many reads are remembered before those that nobody needs are dropped.
@@ -52,6 +52,7 @@ impl<T> Clone for Reads<T> {
 #[derive(Debug)]
 struct Shared<T> {
     reads: Mutex<Store<T>>,
+    may_be_stale: fn(&T) -> bool,
     requeue: Requeue,
 }
 
@@ -68,24 +69,28 @@ struct Read<T> {
     answer: Option<(Instant, T)>,
     /// The `ModelAliases` to wake when the answer changes.
     waiting: HashSet<AliasKey>,
+    /// The `ModelAliases` that waited for the answer and have not taken it yet.
+    undelivered: HashSet<AliasKey>,
 }
 
 impl<T> Default for Read<T> {
     fn default() -> Self {
-        Self { is_running: false, answer: None, waiting: HashSet::new() }
+        Self { is_running: false, answer: None, waiting: HashSet::new(), undelivered: HashSet::new() }
     }
 }
 
 impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
-    /// Creates an empty store that wakes `ModelAliases` through `requeue`.
+    /// Creates an empty store that wakes `ModelAliases` through `requeue`. `may_be_stale` tells which answers may be
+    /// returned while they are being read again: errors may, so that a condition does not flap, and nothing that a
+    /// version is judged by.
     #[must_use]
-    pub fn new(requeue: Requeue) -> Self {
+    pub fn new(requeue: Requeue, may_be_stale: fn(&T) -> bool) -> Self {
         let store = Store { reads: HashMap::new(), limit: FEW };
-        Self(Arc::new(Shared { reads: Mutex::new(store), requeue }))
+        Self(Arc::new(Shared { reads: Mutex::new(store), may_be_stale, requeue }))
     }
 
-    /// Returns the last answer, `None` before the first one. Unless it is fresh or is being read, this begins to
-    /// read it; `alias` is woken when that changes it.
+    /// Returns the answer that was read for this alias, or a fresh one. Otherwise this begins to read it, unless it
+    /// is being read, wakes `alias` when the answer has changed, and returns the last one if that may be stale.
     pub fn last(
         &self,
         key: ReadKey,
@@ -95,12 +100,13 @@ impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
         let mut store = self.lock();
         store.drop_unneeded();
         let known = store.reads.entry(key.clone()).or_default();
-        let age = known.answer.as_ref().map(|(at, _)| at.elapsed());
-        let last =
-            known.answer.as_ref().filter(|(at, _)| at.elapsed() < KEPT).map(|(_, answer)| answer.clone());
-        if age.is_some_and(|age| age < FRESH) {
-            return last;
+        let kept = known.answer.as_ref().filter(|(at, _)| at.elapsed() < KEPT);
+        if let Some((at, answer)) = kept
+            && (known.undelivered.remove(alias) || at.elapsed() < FRESH)
+        {
+            return Some(answer.clone());
         }
+        let last = kept.map(|(_, answer)| answer.clone()).filter(self.0.may_be_stale);
         known.waiting.insert(alias.clone());
         if !std::mem::replace(&mut known.is_running, true) {
             let reads = self.clone();
@@ -139,7 +145,11 @@ impl<T: Clone + PartialEq + Send + 'static> Drop for Running<'_, T> {
         let waiting = std::mem::take(&mut known.waiting);
         let Some(answer) = self.answer.take() else { return };
         let before = known.answer.replace((Instant::now(), answer.clone()));
-        let has_changed = before.is_none_or(|(at, before)| before != answer || at.elapsed() >= KEPT);
+        let was_returned = |(at, before): &(Instant, T)| {
+            *before == answer && at.elapsed() < KEPT && (self.reads.0.may_be_stale)(before)
+        };
+        let has_changed = !before.as_ref().is_some_and(was_returned);
+        known.undelivered = if has_changed { waiting.clone() } else { HashSet::new() };
         drop(store);
         for alias in waiting.iter().filter(|_| has_changed) {
             self.reads.0.requeue.alias(alias);
@@ -181,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn a_late_answer_is_kept_and_wakes_everybody_who_waits_for_it_once() {
         let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue);
+        let reads = Reads::new(requeue, |_| false);
         let (sender, answer) = oneshot::channel();
         assert_eq!(reads.last(key(1), &alias("a"), async { answer.await.unwrap() }), None);
         for name in ["a", "b"] {
@@ -196,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_panics_is_begun_again() {
         let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue);
+        let reads = Reads::new(requeue, |_| true);
         let begun = Arc::new(AtomicUsize::new(0));
         let count = begun.clone();
         let panics = async move {
@@ -212,8 +222,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_who_waited_gets_an_old_answer_and_only_once() {
+        let (requeue, mut streams) = Requeue::new();
+        let reads = Reads::new(requeue, |answer| *answer == 0);
+        let age = |version| {
+            let mut store = reads.lock();
+            let (at, _) = store.reads.get_mut(&key(version)).unwrap().answer.as_mut().unwrap();
+            *at = Instant::now().checked_sub(FRESH).unwrap();
+        };
+        for (version, answer) in [(1, 7), (2, 0)] {
+            assert_eq!(reads.last(key(version), &alias("a"), async move { answer }), None);
+            streams.aliases.next().await.unwrap();
+            age(version);
+            assert_eq!(reads.last(key(version), &alias("a"), async { panic!("it is there") }), Some(answer));
+        }
+        assert_eq!(reads.last(key(1), &alias("a"), async { 7 }), None, "it may be out of date");
+        assert_eq!(streams.aliases.next().await.unwrap().name, "a");
+        assert_eq!(reads.last(key(2), &alias("b"), async { 0 }), Some(0), "it may be stale");
+    }
+
+    #[tokio::test]
     async fn what_nobody_needs_is_dropped() {
-        let reads = Reads::new(Requeue::new().0);
+        let reads = Reads::new(Requeue::new().0, |_| true);
         for version in 1..=1000 {
             reads.last(key(version), &alias("a"), async { 7 });
             tokio::task::yield_now().await;

@@ -1,19 +1,24 @@
-//! Chaos: the operator is killed at any moment, MLflow is killed and hangs.
+//! Chaos: the operator is killed at any moment, MLflow is killed and hangs, pods are evicted and nodes drained.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, EvictParams, ListParams},
 };
+use laurel::render::labels;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 
-use super::{harness::Harness, random::Random};
+use super::{
+    harness::Harness,
+    plan::{NAMESPACE, PLANS},
+    random::Random,
+};
 use crate::support::{
     cluster::{OPERATOR_NAMESPACE, OPERATOR_PODS},
     mlflow,
@@ -24,6 +29,12 @@ const PAUSE: Duration = Duration::from_secs(12);
 
 /// Maximum time for which MLflow hangs.
 const HANG: Duration = Duration::from_secs(10);
+
+/// Maximum time for which a node takes no pods.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Interval between attempts to evict what a PodDisruptionBudget protects.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The random stream that no driver uses.
 const STREAM: u64 = 0;
@@ -40,6 +51,8 @@ enum Wrong {
     OperatorEnded,
     MlflowKilled,
     MlflowHung,
+    PodEvicted,
+    NodeDrained,
 }
 
 impl<'a> Chaos<'a> {
@@ -49,13 +62,23 @@ impl<'a> Chaos<'a> {
 
     /// Causes one fault after another, at any moment, until stopped.
     pub(super) async fn rage(&self, seed: u64, mut stopped: watch::Receiver<bool>) -> Result<()> {
-        use Wrong::{MlflowHung, MlflowKilled, OperatorEnded, OperatorKilled};
+        use Wrong::{MlflowHung, MlflowKilled, NodeDrained, OperatorEnded, OperatorKilled, PodEvicted};
         let mut random = Random::of(seed, STREAM);
         loop {
             let pause = random.up_to(PAUSE);
-            let wrong =
-                *random.one_of(&[OperatorKilled, OperatorKilled, OperatorEnded, MlflowKilled, MlflowHung]);
-            let hang = random.up_to(HANG);
+            let wrong = *random.one_of(&[
+                OperatorKilled,
+                OperatorKilled,
+                OperatorEnded,
+                MlflowKilled,
+                MlflowHung,
+                PodEvicted,
+                PodEvicted,
+                NodeDrained,
+            ]);
+            let (hang, drain) = (random.up_to(HANG), random.up_to(DRAIN));
+            let evicted = self.pods().await?;
+            let evicted = (!evicted.is_empty()).then(|| random.one_of(&evicted).name_any());
             tokio::select! {
                 () = sleep(pause) => {} // At any moment: time itself is the subject.
                 _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
@@ -64,10 +87,80 @@ impl<'a> Chaos<'a> {
                 OperatorEnded => self.end_operator().await?,
                 MlflowKilled if self.mlflow_answers().await => self.kill_mlflow().await?,
                 MlflowHung if self.mlflow_answers().await => self.hang_mlflow(hang).await?,
+                NodeDrained => self.drain_node(drain).await?,
+                PodEvicted => {
+                    if let Some(pod) = evicted {
+                        self.evict(&pod).await?;
+                    }
+                }
                 // An MLflow that is not running again yet cannot be killed.
                 OperatorKilled | MlflowKilled | MlflowHung => self.kill_operator("at any moment").await?,
             }
         }
+    }
+
+    /// Lists the running model servers of every alias with more than one: what has a single pod, an eviction cuts
+    /// off.
+    async fn pods(&self) -> Result<Vec<Pod>> {
+        let api: Api<Pod> = Api::namespaced(self.harness.cluster.client.clone(), NAMESPACE);
+        let mut pods = Vec::new();
+        for plan in PLANS.iter().filter(|plan| plan.replicas > 1) {
+            let of_it = format!("{}={}", labels::MODEL_ALIAS, plan.name);
+            let running = ListParams::default().labels(&of_it).fields("status.phase=Running");
+            pods.extend(api.list(&running).await?.items);
+        }
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        Ok(pods)
+    }
+
+    /// Evicts a pod as a drained node does. Returns whether its PodDisruptionBudget let it.
+    async fn evict(&self, name: &str) -> Result<bool> {
+        const PROTECTED: u16 = 429;
+        let api: Api<Pod> = Api::namespaced(self.harness.cluster.client.clone(), NAMESPACE);
+        match api.evict(name, &EvictParams::default()).await {
+            Ok(_) => {
+                self.harness.count(|figures| figures.evictions += 1);
+                self.harness.story.log(format!("CHAOS the pod {name} is evicted"));
+                Ok(true)
+            }
+            Err(kube::Error::Api(protected)) if protected.code == PROTECTED => {
+                self.harness.count(|figures| figures.protected += 1);
+                Ok(false)
+            }
+            Err(kube::Error::Api(gone)) if gone.is_not_found() => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes a node out of service for a while, and evicts the model servers on it as far as their budgets allow.
+    async fn drain_node(&self, time: Duration) -> Result<()> {
+        let pods = self.pods().await?;
+        let Some(node) = pods.iter().find_map(|pod| pod.spec.as_ref()?.node_name.clone()) else {
+            return Ok(());
+        };
+        let nodes: Api<Node> = Api::all(self.harness.cluster.client.clone());
+        self.harness.cordoned.lock().replace(node.clone());
+        nodes.cordon(&node).await?;
+        self.harness.count(|figures| figures.drains += 1);
+        self.harness.story.log(format!("CHAOS the node {node} is drained for {time:?}"));
+        let drained = timeout(time, self.evict_all(&pods, &node)).await;
+        if drained.is_ok() {
+            sleep(time / 2).await; // Time itself is the subject: nothing starts.
+        }
+        self.harness.uncordon().await?;
+        self.harness.story.log(format!("CHAOS the node {node} takes pods again"));
+        drained.unwrap_or(Ok(()))
+    }
+
+    async fn evict_all(&self, pods: &[Pod], node: &str) -> Result<()> {
+        let is_on_it =
+            |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+        for pod in pods.iter().filter(is_on_it) {
+            while !self.evict(&pod.name_any()).await? {
+                sleep(AGAIN).await; // Its budget allows no more at present.
+            }
+        }
+        Ok(())
     }
 
     /// Kills the operator. The next one may start before it is gone.

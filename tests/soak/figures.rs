@@ -39,6 +39,12 @@ pub(super) struct Figures {
     pub(super) mlflow_restarts: usize,
     /// Times when MLflow accepted connections but did not answer.
     pub(super) mlflow_hangs: usize,
+    /// Evictions of model servers.
+    pub(super) evictions: usize,
+    /// Evictions that a PodDisruptionBudget did not allow.
+    pub(super) protected: usize,
+    /// Drains of a node.
+    pub(super) drains: usize,
 }
 
 impl Figures {
@@ -80,7 +86,8 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{} changes ({} promotions, {} warm rollbacks, {} Rolling exchanges), {} taken back; \
-             operator killed {} and ended {} times, MLflow killed {} and hung {} times",
+             operator killed {} and ended {} times, MLflow killed {} and hung {} times; \
+             {} pods evicted and {} protected, nodes drained {} times",
             self.changes(),
             self.of(Kind::Promotion),
             self.of(Kind::Rollback),
@@ -90,6 +97,9 @@ impl fmt::Display for Figures {
             self.operator_ends,
             self.mlflow_restarts,
             self.mlflow_hangs,
+            self.evictions,
+            self.protected,
+            self.drains,
         )
     }
 }

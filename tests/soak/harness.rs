@@ -8,7 +8,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::Deployment,
-        core::v1::{Event, Pod, Service},
+        core::v1::{Event, Node, Pod, Service},
         discovery::v1::EndpointSlice,
     },
 };
@@ -70,6 +70,8 @@ pub(super) struct Harness {
     /// How many model servers may start at a time: each needs a core for seconds, and two cores also answer
     /// the clients.
     pub(super) room_to_start: Semaphore,
+    /// The node that takes no pods at present.
+    pub(super) cordoned: Mutex<Option<String>>,
     figures: Mutex<Figures>,
 }
 
@@ -104,12 +106,24 @@ impl Harness {
             watched,
             story,
             room_to_start: Semaphore::new(STARTS),
+            cordoned: Mutex::default(),
             figures: Mutex::default(),
         })
     }
 
+    /// Lets the node that was drained take pods again.
+    pub(super) async fn uncordon(&self) -> Result<()> {
+        let cordoned = self.cordoned.lock().take();
+        if let Some(node) = cordoned {
+            let nodes: Api<Node> = Api::all(self.cluster.client.clone());
+            nodes.uncordon(&node).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes everything.
     pub(super) async fn clean_up(&self) -> Result<()> {
+        self.uncordon().await?;
         self.cluster.delete_namespace(NAMESPACE).await?;
         self.mlflow.delete_model(&self.model).await
     }

@@ -1,7 +1,7 @@
 //! The soak: promise 2 under chaos.
 //!
 //! Clients send 200 requests a second while three aliases of one model are promoted and rolled back as fast
-//! as possible, the operator is killed, and MLflow is killed and hung. No request may be lost, and none may
+//! as possible, the operator is killed, MLflow is killed and hung, model servers are evicted and nodes drained. No request may be lost, and none may
 //! be answered by a version that traffic has left. A seed determines what happens; the timing depends on the
 //! machine.
 //!
@@ -9,7 +9,7 @@
 //! plan     what serves: three aliases, and how often each is asked
 //! harness  the cluster, MLflow and the watches
 //! driver   changes one ModelAlias again and again, and waits each time until its clients have moved
-//! chaos    kills the operator, kills and hangs MLflow
+//! chaos    kills the operator, kills and hangs MLflow, evicts pods and drains nodes
 //! clients  a ModelAlias's clients, and which version may answer them when
 //! verdict  what must hold: all along, and at the end
 //! story    what happened when, printed as it happens, and around a loss
@@ -57,8 +57,8 @@ pub(crate) struct Options {
 /// When to stop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Enough {
-    /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator and a
-    /// twentieth as many restarts of MLflow.
+    /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator, a twentieth
+    /// as many restarts of MLflow and evictions, and a fiftieth as many drained nodes.
     Changes(usize),
     /// After this time.
     Time(Duration),
@@ -71,6 +71,8 @@ impl Enough {
                 figures.changes() >= changes
                     && figures.operator_kills >= changes / 10
                     && figures.mlflow_restarts >= changes / 20
+                    && figures.evictions >= changes / 20
+                    && figures.drains >= changes / 50
             }
             Self::Time(time) => started.elapsed() >= time,
         }

@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) alias: &'static str,
     pub(super) asked_by: AskedBy,
     pub(super) rolling: bool,
-    replicas: u32,
+    pub(super) replicas: u32,
     pub(super) rate: Rate,
 }
 
