@@ -416,6 +416,13 @@ pub fn merge_conditions(
     merged
 }
 
+/// Returns a number with what it counts, which has an `s` unless there is one.
+#[must_use]
+pub fn counted(number: u32, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 /// Cuts `text` to at most `max` bytes at a character boundary, with an ellipsis if anything was cut.
 #[must_use]
 pub fn shortened(text: &str, max: usize) -> String {

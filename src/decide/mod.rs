@@ -67,7 +67,7 @@ pub use crate::api::model_alias::OnUnavailable;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::condition::{ConditionStatus, Reason, ReasonMessage};
+use crate::api::condition::{ConditionStatus, Reason, ReasonMessage, counted};
 
 /// Decides what to do next. The same observation always gives the same decision.
 #[must_use]
@@ -241,7 +241,8 @@ fn settled(observed: &Observed, serves: Option<crate::api::names::Version>) -> R
         .map_or(0, |workload| workload.ready);
     match serves {
         Some(version) => {
-            ReasonMessage::new(Reason::Serving, format!("version {version} serves with {ready} ready pods"))
+            let message = format!("version {version} serves with {}", counted(ready, "ready pod"));
+            ReasonMessage::new(Reason::Serving, message)
         }
         None => ReasonMessage::new(Reason::AsDesired, "no version is requested"),
     }
@@ -257,7 +258,10 @@ fn serving_condition(observed: &Observed) -> (ConditionStatus, ReasonMessage) {
     match selected {
         Some(version) if ready > 0 => (
             ConditionStatus::True,
-            ReasonMessage::new(Reason::Serving, format!("version {version} answers with {ready} ready pods")),
+            ReasonMessage::new(
+                Reason::Serving,
+                format!("version {version} answers with {}", counted(ready, "ready pod")),
+            ),
         ),
         Some(version) => (
             ConditionStatus::False,

@@ -18,7 +18,7 @@ use super::{
     target::Target,
 };
 use crate::api::{
-    condition::Reason,
+    condition::{Reason, counted},
     names::{ModelUri, Version},
 };
 
@@ -139,7 +139,10 @@ impl Exchange<'_> {
             return self.make_room(version, step);
         }
         step.act(action);
-        step.progress(Reason::StartingVersion, format!("starting version {version} with {first} pods"));
+        step.progress(
+            Reason::StartingVersion,
+            format!("starting version {version} with {}", counted(first, "pod")),
+        );
         step.wake_at(
             self.observed.now.checked_add(self.serving.progress_deadline).unwrap_or(jiff::Timestamp::MAX),
         );

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::{
     api::{
         ModelAliasStatus,
-        condition::{ConditionType, Reason},
+        condition::{ConditionType, Reason, counted},
         model_alias::{Cause, HistoryEntry, Outcome, Recorded},
         names::Version,
     },
@@ -141,7 +141,7 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
                 "Starting",
                 "Start",
                 *version,
-                format!("starting version {version} with {replicas} pods"),
+                format!("starting version {version} with {}", counted(*replicas, "pod")),
             )
         }
         Action::SetAlias { role: AliasRole::Main, version, replaces, corrects: true } => {
