@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    Options,
     harness::Harness,
     plan::{NAMESPACE, PLANS},
     random::Random,
@@ -55,27 +56,30 @@ enum Wrong {
     NodeDrained,
 }
 
+/// The faults, each as often as it is to happen. The last ones evict model servers.
+const FAULTS: [Wrong; 8] = [
+    Wrong::OperatorKilled,
+    Wrong::OperatorKilled,
+    Wrong::OperatorEnded,
+    Wrong::MlflowKilled,
+    Wrong::MlflowHung,
+    Wrong::PodEvicted,
+    Wrong::PodEvicted,
+    Wrong::NodeDrained,
+];
+
 impl<'a> Chaos<'a> {
     pub(super) fn of(harness: &'a Harness) -> Self {
         Self { harness }
     }
 
     /// Causes one fault after another, at any moment, until stopped.
-    pub(super) async fn rage(&self, seed: u64, mut stopped: watch::Receiver<bool>) -> Result<()> {
+    pub(super) async fn rage(&self, options: Options, mut stopped: watch::Receiver<bool>) -> Result<()> {
         use Wrong::{MlflowHung, MlflowKilled, NodeDrained, OperatorEnded, OperatorKilled, PodEvicted};
-        let mut random = Random::of(seed, STREAM);
+        let mut random = Random::of(options.seed, STREAM);
         loop {
             let pause = random.up_to(PAUSE);
-            let wrong = *random.one_of(&[
-                OperatorKilled,
-                OperatorKilled,
-                OperatorEnded,
-                MlflowKilled,
-                MlflowHung,
-                PodEvicted,
-                PodEvicted,
-                NodeDrained,
-            ]);
+            let wrong = *random.one_of(if options.evicts { &FAULTS } else { &FAULTS[..5] });
             let (hang, drain) = (random.up_to(HANG), random.up_to(DRAIN));
             let evicted = self.pods().await?;
             let evicted = (!evicted.is_empty()).then(|| random.one_of(&evicted).name_any());

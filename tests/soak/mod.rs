@@ -52,13 +52,15 @@ pub(crate) struct Options {
     pub(crate) enough: Enough,
     /// Whether to leave everything in place after a loss, for inspection.
     pub(crate) stays_on_failure: bool,
+    /// Whether model servers are evicted and nodes drained.
+    pub(crate) evicts: bool,
 }
 
 /// When to stop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Enough {
-    /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator, a twentieth
-    /// as many restarts of MLflow and evictions, and a fiftieth as many drained nodes.
+    /// After this many promotions and rollbacks, with at least a tenth as many kills of the operator and
+    /// a twentieth as many restarts of MLflow.
     Changes(usize),
     /// After this time.
     Time(Duration),
@@ -71,8 +73,6 @@ impl Enough {
                 figures.changes() >= changes
                     && figures.operator_kills >= changes / 10
                     && figures.mlflow_restarts >= changes / 20
-                    && figures.evictions >= changes / 20
-                    && figures.drains >= changes / 50
             }
             Self::Time(time) => started.elapsed() >= time,
         }
@@ -120,7 +120,7 @@ async fn make_changes(harness: &Harness, options: Options) -> Result<()> {
         .collect();
     let driven = async {
         let driven = try_join_all(drivers.iter_mut().map(|driver| driver.drive(stopped.clone())));
-        tokio::try_join!(driven, chaos.rage(options.seed, stopped.clone())).map(drop)
+        tokio::try_join!(driven, chaos.rage(options, stopped.clone())).map(drop)
     };
     tokio::select! {
         driven = driven => driven,

@@ -46,7 +46,7 @@ async fn main() -> Result<()> {
         .map_or_else(|| Enough::Time(Duration::from_secs(60 * arguments.minutes)), Enough::Changes);
     let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let seed = arguments.seed.unwrap_or_else(seconds);
-    soak::soak(Options { seed, enough, stays_on_failure: true }).await?;
+    soak::soak(Options { seed, enough, stays_on_failure: true, evicts: true }).await?;
     println!("\nNot one request was lost.");
     Ok(())
 }
