@@ -163,7 +163,7 @@ async fn nothing_else(fixture: &Fixture, nodes: &Nodes) -> Result<()> {
     let reported = |it: &ModelAlias| has(it, Reason::Unschedulable) && !holds(it, ConditionType::Serving);
     let seen =
         fixture.champion.until_since(began, "reported as unschedulable", PATIENCE, reported).await?.object;
-    ensure!(message(&seen).contains("make room"), "{}", message(&seen));
+    ensure!(message(&seen).contains("nodeSelector"), "{}", message(&seen));
     ensure!(selected(fixture).await? == "1", "traffic moved");
     nodes.add("a").await?;
     let again = |it: &ModelAlias| is_ready(it, change.generation);

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Maximum time for which a watch may be stale undetected, on a busy machine.
-const NOTICED: Duration = Duration::from_mins(1);
+const NOTICED: Duration = Duration::from_mins(2);
 
 /// Breaks all watches, so that each is reopened.
 async fn reopen(fixture: &Fixture) -> Result<()> {

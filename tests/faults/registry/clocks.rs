@@ -171,7 +171,10 @@ fn a_clock_that_was_set_back_delays_no_promotion() {
     let decision = decide(&starting);
     assert!(decision.rejection.is_none(), "{decision:?}");
     assert!(
-        decision.actions.iter().all(|action| matches!(action, Action::SetFinalizer { .. })),
+        decision
+            .actions
+            .iter()
+            .all(|action| matches!(action, Action::SetFinalizer { .. } | Action::Protect(_))),
         "{decision:?}"
     );
     assert!(matches!(decision.report.readiness, Readiness::Progressing(_)), "{decision:?}");

@@ -1,11 +1,12 @@
 //! Aliases, versions and models that are deleted, recreated or renamed in the registry.
 
 use anyhow::{Context, Result, ensure};
+use kube::runtime::wait::await_condition;
 use laurel::api::{
-    ModelAlias,
+    ModelAlias, RegisteredModel,
     condition::{ConditionType, Reason},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     RunningCase, alias_writes, case, cluster,
@@ -124,10 +125,10 @@ async fn made_anew(fixture: &Fixture, logged: bool) -> Result<()> {
     until_recorded(fixture, "1").await?;
     let (before, began, pinned) = (cluster(fixture).await?, Instant::now(), pinned(fixture)?);
     fixture.mlflow.delete_model(&fixture.model).await?;
-    let text = synced(fixture, began, "False", Reason::VersionNotFound).await?;
-    ensure!(text.contains("version 1 serves, but does not exist"), "{text:?}");
+    synced(fixture, began, "Unknown", Reason::ModelNotFound).await?;
     untouched(fixture, &before).await?;
-    // The RegisteredModel has created it again, without versions.
+    // The RegisteredModel creates no empty one in its place.
+    fixture.mlflow.create_model(&fixture.model).await?;
     register().await?;
     let text = synced(fixture, began, "False", Reason::VersionReplaced).await?;
     ensure!(text.contains("deleted and registered again") && text.contains("laurel.dev/retry"), "{text:?}");
@@ -161,7 +162,12 @@ async fn renamed(fixture: &Fixture) -> Result<()> {
     fixture.mlflow.rename_model(&fixture.model, &elsewhere).await?;
     let text = synced(fixture, began, "Unknown", Reason::ModelNotFound).await?;
     ensure!(text.contains(&fixture.model), "{text:?}");
-    fixture.event("ModelGone").await?;
+    let is_gone = |object: Option<&RegisteredModel>| {
+        let conditions = object.and_then(|model| model.status.as_ref()).map(|status| &status.conditions);
+        conditions.into_iter().flatten().any(|condition| condition.reason == "ModelGone")
+    };
+    let gone = await_condition(fixture.api::<RegisteredModel>(), "model", is_gone);
+    timeout(PATIENCE, gone).await.context("the RegisteredModel does not report it")??;
     fixture.until_quiet().await?;
     untouched(fixture, &before).await?;
     // No empty model of the old name was made, which would be in the way.
