@@ -39,7 +39,8 @@ pub(super) fn gather(sources: &Sources<'_>, observed: &mut Observed, subject: &S
         missing.filter_map(|alias| Some((alias.to_string(), similar(alias, &facts)?))).collect();
     let judged = compared(rules).filter_map(|alias| facts.aliases.get(alias).copied());
     let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
-    let read = |version| (version, relevant(evidence_of(sources, subject, model, version), version, rules));
+    let read =
+        |version| (version, relevant(evidence_of(sources, subject, model, &facts, version), version, rules));
     let evidence = judged.into_iter().map(read).collect();
     observed.registry.similar_aliases = similar_aliases;
     observed.registry.aliases = aliases;
@@ -52,15 +53,14 @@ fn evidence_of(
     sources: &Sources<'_>,
     subject: &Subject<'_>,
     model: &Model,
+    facts: &RegisteredModelFacts,
     version: Version,
 ) -> Result<Option<VersionEvidence>, ReasonMessage> {
-    if let Some(known) = model.registry.remembered_evidence(&model.name, version) {
-        return Ok(known);
-    }
     let (registry, name) = (model.registry.clone(), model.name.clone());
-    let key = ReadKey::new(&registry, &name, version);
+    let key = ReadKey::new(&registry, facts, version);
+    let remembered = registry.remembered_evidence(&name, version).map(Ok);
     let read = async move { registry.evidence(&name, version).await };
-    sources.evidence_reads.last(key, &subject.key, read).unwrap_or_else(|| {
+    sources.evidence_reads.last(key, &subject.key, remembered, read).unwrap_or_else(|| {
         let message = format!("version {version} and its metrics are being read from the registry");
         Err(ReasonMessage::new(Reason::RegistryNotRead, message))
     })

@@ -26,4 +26,4 @@ pub use candidates::candidate;
 pub use evidence::measured;
 pub use model_alias::observe;
 pub use poll_plan::{Watched, models_of, poll_plan};
-pub use sources::{EvidenceReads, Sources, VersionReads};
+pub use sources::{EvidenceReads, Sources, VersionReads, evidence_reads, version_reads};

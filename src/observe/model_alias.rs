@@ -18,7 +18,7 @@ use crate::{
     audit::was_live,
     cluster::pod_causes,
     decide::{AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, VersionView, choose},
-    registry::{VersionFacts, VersionState, polled::ModelView},
+    registry::{RegisteredModelFacts, VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, Subject, follower},
     state::ReadKey,
 };
@@ -97,7 +97,7 @@ fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) ->
     let is_pinned =
         |version| status.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
     let view = |version| {
-        let (version, view) = (version, version_view_of(sources, subject, model, version)?);
+        let (version, view) = (version, version_view_of(sources, subject, model, &facts, version)?);
         // An error is of interest only where the version cannot be started without an answer.
         let is_needed = desired == Some(version) && !is_pinned(version);
         (is_needed || !matches!(view, VersionView::Unread(_))).then_some((version, view))
@@ -141,16 +141,15 @@ fn version_view_of(
     sources: &Sources<'_>,
     subject: &Subject<'_>,
     model: &Model,
+    facts: &RegisteredModelFacts,
     version: Version,
 ) -> Option<VersionView> {
     let alias = &subject.spec().alias;
-    if let Some(known) = model.registry.remembered_version(&model.name, version) {
-        return Some(version_view(alias, known));
-    }
     let (registry, name) = (model.registry.clone(), model.name.clone());
-    let key = ReadKey::new(&registry, &name, version);
+    let key = ReadKey::new(&registry, facts, version);
+    let remembered = registry.remembered_version(&name, version).map(Ok);
     let read = async move { registry.read_version(&name, version).await };
-    Some(match sources.version_reads.last(key, &subject.key, read)? {
+    Some(match sources.version_reads.last(key, &subject.key, remembered, read)? {
         Ok(facts) => version_view(alias, facts),
         Err(cause) => VersionView::Unread(cause),
     })

@@ -4,8 +4,8 @@ use kube::runtime::reflector::Store;
 
 use crate::{
     api::{ModelAlias, condition::ReasonMessage},
-    cluster::{Guarded, Readiness, cache::Cache},
-    registry::{VersionFacts, polled::VersionEvidence},
+    cluster::{Guarded, Readiness, Requeue, cache::Cache},
+    registry::{VersionFacts, VersionState, polled::VersionEvidence},
     resolve::References,
     state::{
         Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
@@ -18,6 +18,21 @@ pub type VersionReads = Reads<Result<Option<VersionFacts>, ReasonMessage>>;
 
 /// Reads of evidence about versions.
 pub type EvidenceReads = Reads<Result<Option<VersionEvidence>, ReasonMessage>>;
+
+/// Creates the reads of versions. What a version is may not be out of date, but that its registration is pending may.
+#[must_use]
+pub fn version_reads(requeue: Requeue) -> VersionReads {
+    Reads::new(requeue, |read| match read {
+        Ok(version) => version.as_ref().is_some_and(|facts| facts.state == VersionState::Pending),
+        Err(_) => true,
+    })
+}
+
+/// Creates the reads of evidence. What a version is judged by may not be out of date.
+#[must_use]
+pub fn evidence_reads(requeue: Requeue) -> EvidenceReads {
+    Reads::new(requeue, Result::is_err)
+}
 
 /// The part of the context that observation needs.
 #[derive(Clone, Copy)]

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
@@ -15,7 +16,10 @@ use crate::{
         names::{ModelName, Version},
     },
     cluster::Requeue,
-    registry::polled::{PolledRegistry, RegistryIdentity},
+    registry::{
+        RegisteredModelFacts,
+        polled::{PolledRegistry, RegistryIdentity},
+    },
 };
 
 /// For how long an answer is not read again.
@@ -27,15 +31,15 @@ const KEPT: Duration = Duration::from_secs(30);
 /// How many reads are remembered before those that nobody needs are dropped.
 const FEW: usize = 64;
 
-/// Identifies what is read.
+/// Identifies what is read. An answer from before the model changed, or was created again, answers nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ReadKey(RegistryIdentity, ModelName, Version);
+pub struct ReadKey(RegistryIdentity, ModelName, Version, (Timestamp, Timestamp));
 
 impl ReadKey {
-    /// Identifies a version in a registry.
+    /// Identifies a version of a model, as the model was last seen in its registry.
     #[must_use]
-    pub fn new(registry: &PolledRegistry, name: &ModelName, version: Version) -> Self {
-        Self(registry.identity(), name.clone(), version)
+    pub fn new(registry: &PolledRegistry, model: &RegisteredModelFacts, version: Version) -> Self {
+        Self(registry.identity(), model.name.clone(), version, (model.created_at, model.updated_at))
     }
 }
 
@@ -89,15 +93,22 @@ impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
         Self(Arc::new(Shared { reads: Mutex::new(store), may_be_stale, requeue }))
     }
 
-    /// Returns the answer that was read for this alias, or a fresh one. Otherwise this begins to read it, unless it
+    /// Returns what is remembered elsewhere, the answer that was read for this alias, or a fresh one. Otherwise this begins to read it, unless it
     /// is being read, wakes `alias` when the answer has changed, and returns the last one if that may be stale.
     pub fn last(
         &self,
         key: ReadKey,
         alias: &AliasKey,
+        remembered: Option<T>,
         read: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let mut store = self.lock();
+        if remembered.is_some() {
+            if let Some(known) = store.reads.get_mut(&key) {
+                known.undelivered.remove(alias);
+            }
+            return remembered;
+        }
         store.drop_unneeded();
         let known = store.reads.entry(key.clone()).or_default();
         let kept = known.answer.as_ref().filter(|(at, _)| at.elapsed() < KEPT);
@@ -181,7 +192,12 @@ mod tests {
 
     fn key(version: u32) -> ReadKey {
         let url = "http://mlflow:5000".parse().unwrap();
-        ReadKey((url, None), "fraud".parse().unwrap(), Version::new(version).unwrap())
+        ReadKey(
+            (url, None),
+            "fraud".parse().unwrap(),
+            Version::new(version).unwrap(),
+            (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
+        )
     }
 
     fn alias(name: &str) -> AliasKey {
@@ -193,14 +209,14 @@ mod tests {
         let (requeue, mut streams) = Requeue::new();
         let reads = Reads::new(requeue, |_| false);
         let (sender, answer) = oneshot::channel();
-        assert_eq!(reads.last(key(1), &alias("a"), async { answer.await.unwrap() }), None);
+        assert_eq!(reads.last(key(1), &alias("a"), None, async { answer.await.unwrap() }), None);
         for name in ["a", "b"] {
-            assert_eq!(reads.last(key(1), &alias(name), async { panic!("it is being read") }), None);
+            assert_eq!(reads.last(key(1), &alias(name), None, async { panic!("it is being read") }), None);
         }
         sender.send(7).unwrap();
         let woken = [streams.aliases.next().await.unwrap(), streams.aliases.next().await.unwrap()];
         assert_eq!(woken.map(|alias| alias.name).into_iter().collect::<HashSet<_>>().len(), 2);
-        assert_eq!(reads.last(key(1), &alias("a"), async { panic!("it is fresh") }), Some(7));
+        assert_eq!(reads.last(key(1), &alias("a"), None, async { panic!("it is fresh") }), Some(7));
     }
 
     #[tokio::test]
@@ -213,11 +229,11 @@ mod tests {
             count.fetch_add(1, Ordering::SeqCst);
             panic!("a defect")
         };
-        assert_eq!(reads.last(key(1), &alias("a"), panics), None);
+        assert_eq!(reads.last(key(1), &alias("a"), None, panics), None);
         while begun.load(Ordering::SeqCst) == 0 || reads.lock().reads[&key(1)].is_running {
             tokio::task::yield_now().await;
         }
-        assert_eq!(reads.last(key(1), &alias("a"), async { 7 }), None);
+        assert_eq!(reads.last(key(1), &alias("a"), None, async { 7 }), None);
         assert_eq!(streams.aliases.next().await.unwrap().name, "a");
     }
 
@@ -231,21 +247,25 @@ mod tests {
             *at = Instant::now().checked_sub(FRESH).unwrap();
         };
         for (version, answer) in [(1, 7), (2, 0)] {
-            assert_eq!(reads.last(key(version), &alias("a"), async move { answer }), None);
+            assert_eq!(reads.last(key(version), &alias("a"), None, async move { answer }), None);
             streams.aliases.next().await.unwrap();
             age(version);
-            assert_eq!(reads.last(key(version), &alias("a"), async { panic!("it is there") }), Some(answer));
+            assert_eq!(
+                reads.last(key(version), &alias("a"), None, async { panic!("it is there") }),
+                Some(answer)
+            );
         }
-        assert_eq!(reads.last(key(1), &alias("a"), async { 7 }), None, "it may be out of date");
+        assert_eq!(reads.last(key(1), &alias("b"), Some(8), async { panic!("it is known") }), Some(8));
+        assert_eq!(reads.last(key(1), &alias("a"), None, async { 7 }), None, "it may be out of date");
         assert_eq!(streams.aliases.next().await.unwrap().name, "a");
-        assert_eq!(reads.last(key(2), &alias("b"), async { 0 }), Some(0), "it may be stale");
+        assert_eq!(reads.last(key(2), &alias("b"), None, async { 0 }), Some(0), "it may be stale");
     }
 
     #[tokio::test]
     async fn what_nobody_needs_is_dropped() {
         let reads = Reads::new(Requeue::new().0, |_| true);
         for version in 1..=1000 {
-            reads.last(key(version), &alias("a"), async { 7 });
+            reads.last(key(version), &alias("a"), None, async { 7 });
             tokio::task::yield_now().await;
             let long_ago = Instant::now().checked_sub(KEPT).unwrap();
             for read in reads.lock().reads.values_mut() {

@@ -105,7 +105,7 @@ pub(super) enum KnownFacts {
 
 impl KnownFacts {
     /// Returns when the model was created, and when it or its set of versions last changed.
-    fn times(&self) -> Option<(Timestamp, Timestamp)> {
+    pub(super) fn times(&self) -> Option<(Timestamp, Timestamp)> {
         match self {
             Self::Present(facts) => Some((facts.created_at, facts.updated_at)),
             Self::Unread | Self::Absent => None,

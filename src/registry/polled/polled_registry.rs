@@ -256,13 +256,21 @@ impl PolledRegistry {
         name: &ModelName,
         version: Version,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
-        if let Some(error) = self.memory().error() {
-            return Err(error);
-        }
+        let times = |memory: &RegistryMemory| memory.models.get(name).and_then(|known| known.facts.times());
+        let before = {
+            let memory = self.memory();
+            if let Some(error) = memory.error() {
+                return Err(error);
+            }
+            times(&memory)
+        };
         let answer = self.request_version(name, version).await;
         let mut memory = self.memory();
+        // What was read before a poll saw the model change may be older than the change.
+        let is_current = times(&memory) == before;
         let known = memory.models.entry(name.clone()).or_default();
         match &answer {
+            Ok(_) if !is_current => {}
             Ok(facts) if facts.as_ref().is_none_or(|facts| facts.state != VersionState::Pending) => {
                 known.versions.insert(version, facts.clone());
             }
