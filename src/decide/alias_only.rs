@@ -1,7 +1,7 @@
 //! A ModelAlias without `serving`: only the alias in the registry is kept.
 
 use super::{
-    Action, Decision, GatesReport, Observed, Readiness, Report, Traffic, VersionView,
+    Action, Decision, GatesReport, Observed, OwnObject, Readiness, Report, Traffic, VersionView,
     alias_plan::{self, AliasTarget},
     finalizer,
     gates::{self, RuleVerdict},
@@ -48,11 +48,15 @@ pub(super) fn decide(observed: &Observed) -> Decision {
     }
 }
 
-/// `spec.serving` was removed: deletes the workloads, the Service first.
+/// `spec.serving` was removed: deletes the workloads, the Service first. What another ModelAlias of this name left
+/// behind is not this one's to delete.
 fn clear_cluster(observed: &Observed) -> Vec<Action> {
-    let service = (observed.cluster.traffic != Traffic::Nowhere).then_some(Action::DeleteService);
-    let deployments = observed.cluster.workloads.keys().map(|&version| Action::Delete { version });
-    service.into_iter().chain(deployments).collect()
+    let cluster = &observed.cluster;
+    let is_own = |object: OwnObject| !cluster.orphans.contains(&object);
+    let has_service = cluster.traffic != Traffic::Nowhere && is_own(OwnObject::Service);
+    let own = cluster.workloads.keys().filter(|version| is_own(OwnObject::Deployment(**version)));
+    let deployments = own.map(|&version| Action::Delete { version });
+    has_service.then_some(Action::DeleteService).into_iter().chain(deployments).collect()
 }
 
 /// Returns the version, if the alias may name it.
@@ -107,4 +111,27 @@ fn keep_alias(observed: &Observed, version: Version) -> Kept {
         )),
     };
     (plan.actions, readiness, plan.condition)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn what_another_modelalias_left_behind_is_not_deleted() {
+        let version = Version::new(1).unwrap();
+        let mut observed: Observed = serde_yaml::from_str(
+            "{now: '2026-01-01T00:00:00Z', intent: {desired: !Version '1', drift: Correct}, registry: {}, cluster: {
+              traffic: !One '1', workloads: {'1': {desired: 1, pods: 1, ready: 1, rolled_out: true, settings: s,
+              model_uri: 'models:/m/1'}}}}",
+        )
+        .unwrap();
+        assert_eq!(clear_cluster(&observed), [Action::DeleteService, Action::Delete { version }]);
+        observed.cluster.orphans = BTreeSet::from([OwnObject::Service, OwnObject::Deployment(version)]);
+        assert_eq!(clear_cluster(&observed), []);
+    }
 }

@@ -176,7 +176,8 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
 /// Before anything else, what was restored from a backup gets its owner: Kubernetes collects an object whose
 /// owner is gone, and takes no second one.
 fn adopt(observed: &Observed) -> Vec<Action> {
-    observed.cluster.orphans.iter().copied().map(Action::Adopt).collect()
+    let orphans = observed.cluster.orphans.iter().copied();
+    orphans.filter(|object| *object != OwnObject::Budget).map(Action::Adopt).collect()
 }
 
 /// The finalizer is set exactly while the policy is to delete the alias with the object, and before the first

@@ -1,6 +1,6 @@
 //! The PodDisruptionBudget: it follows traffic, and nothing waits for it.
 
-use super::{Action, Decision, Lifecycle, Observed, Traffic};
+use super::{Action, Decision, Lifecycle, Observed, OwnObject, Traffic};
 
 /// Adds what the PodDisruptionBudget needs, after everything else: it protects what the Service selects, and
 /// is there as long as something serves. Traffic that moves now is protected by the next decision.
@@ -8,7 +8,11 @@ pub(super) fn add(observed: &Observed, mut decision: Decision) -> Decision {
     let traffic = observed.cluster.traffic;
     let blocked = observed.intent.blocker.as_ref();
     let moves = |action: &Action| matches!(action, Action::Route(_) | Action::DeleteService);
+    let is_orphan = observed.cluster.orphans.contains(&OwnObject::Budget);
     let due = match (&observed.intent.serving, observed.cluster.budget) {
+        (Some(_), _) if is_orphan => Action::Adopt(OwnObject::Budget),
+        // What another ModelAlias of this name left behind is not this one's to delete.
+        (None, _) if is_orphan => return decision,
         (Some(_), budget) if traffic != Traffic::Nowhere && budget != Some(traffic) => {
             Action::Protect(traffic)
         }

@@ -18,7 +18,7 @@ use crate::{
     cluster::Requeue,
     registry::{
         RegisteredModelFacts,
-        polled::{PolledRegistry, RegistryIdentity},
+        polled::{PolledRegistry, RegistryIdentity, RegistryKey},
     },
 };
 
@@ -31,15 +31,16 @@ const KEPT: Duration = Duration::from_secs(30);
 /// How many reads are remembered before those that nobody needs are dropped.
 const FEW: usize = 64;
 
-/// Identifies what is read. An answer from before the model changed, or was created again, answers nothing.
+/// Identifies what is read, with the object that says where and with which login. An answer from before the model changed, or was created again, answers nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ReadKey(RegistryIdentity, ModelName, Version, (Timestamp, Timestamp));
+pub struct ReadKey(RegistryKey, RegistryIdentity, ModelName, Version, (Timestamp, Timestamp));
 
 impl ReadKey {
     /// Identifies a version of a model, as the model was last seen in its registry.
     #[must_use]
     pub fn new(registry: &PolledRegistry, model: &RegisteredModelFacts, version: Version) -> Self {
-        Self(registry.identity(), model.name.clone(), version, (model.created_at, model.updated_at))
+        let seen = (model.created_at, model.updated_at);
+        Self(registry.key.clone(), registry.identity(), model.name.clone(), version, seen)
     }
 }
 
@@ -193,6 +194,7 @@ mod tests {
     fn key(version: u32) -> ReadKey {
         let url = "http://mlflow:5000".parse().unwrap();
         ReadKey(
+            RegistryKey::Cluster { name: "mlflow".to_owned() },
             (url, None),
             "fraud".parse().unwrap(),
             Version::new(version).unwrap(),

@@ -50,8 +50,8 @@ impl PolledRegistry {
         version: Version,
     ) -> Result<Option<VersionEvidence>, ReasonMessage> {
         let read = self.read_evidence(name, version).await?;
-        self.memory().evidence.insert((name.clone(), version), read.clone());
-        Ok(read)
+        // A poll that remembered it in the meantime read it later.
+        Ok(self.memory().evidence.entry((name.clone(), version)).or_insert(read).clone())
     }
 
     /// Reads the evidence about these versions. Those that could not be read are left out, and so unknown.

@@ -149,6 +149,12 @@ impl World {
         }
     }
 
+    /// Whether pods were lost that the operator has not seen go: it counts on them, and makes no room for their
+    /// successors.
+    fn is_blind(&self) -> bool {
+        self.lost_pods_at.is_some_and(|lost| self.operator.seen_until < lost)
+    }
+
     /// A version that never served passes its smoke test first.
     fn promise_of_proof(&mut self, version: Version) {
         self.promise_of_rules(version);
@@ -225,9 +231,8 @@ impl World {
                 let others: u32 = others.map(|other| self.counted(*other)).sum();
                 let before = self.counted(version);
                 let after = others + before.min(replicas);
-                self.promise(after >= wanted.min(others + before), |_| {
-                    format!("never fewer ready than desired: {after} of {wanted}")
-                });
+                let holds = after >= wanted.min(others + before) || self.is_blind();
+                self.promise(holds, |_| format!("never fewer ready than desired: {after} of {wanted}"));
             }
             _ => {
                 let holds = replicas > 0 || !self.cluster.endpoints.contains(&version);
@@ -242,12 +247,10 @@ impl World {
     pub(super) fn promise_of_room(&mut self, version: Version, replicas: u32) {
         let strategy = self.intent.serving.as_ref().map(|serving| serving.strategy);
         let Some(StrategyIntent::Rolling { max_surge }) = strategy else { return };
-        // The operator cannot make room for pods that it has not seen.
-        let is_blind = self.lost_pods_at.is_some_and(|lost| self.operator.seen_until < lost);
         let cluster = &self.cluster;
         let is_missing =
             !cluster.deployments.contains_key(&version) && cluster.traffic == Traffic::One(version);
-        if is_blind
+        if self.is_blind()
             || is_missing
             || cluster.traffic == Traffic::Nowhere
             || replicas <= cluster.desired(version)
