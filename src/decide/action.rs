@@ -147,7 +147,7 @@ pub enum AliasRole {
     Former,
 }
 
-/// What is to be done, told and waited for.
+/// The actions, the report and the next wake-up.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Decision {
     /// The writes, in order.

@@ -13,7 +13,7 @@ use crate::api::{
 /// How long a reverted change counts towards contention.
 pub const CONTENTION: SignedDuration = SignedDuration::from_mins(10);
 
-/// What is to be done about the registry, and told.
+/// The actions on the registry, and the condition that reports them.
 pub(super) struct AliasPlan {
     pub(super) actions: Vec<Action>,
     pub(super) condition: (ConditionStatus, ReasonMessage),

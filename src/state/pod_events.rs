@@ -7,13 +7,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use kube::Client;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Semaphore, task::AbortHandle, time::Instant};
 
 use crate::{
@@ -128,7 +129,7 @@ impl PodEvents {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Awaited>> {
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+        self.awaited.lock()
     }
 
     /// The pods to read now; each is due again after its pause.

@@ -1,13 +1,11 @@
 //! What Laurel's own objects look like in the cluster: watched by label, kept as small projections.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use super::{
@@ -181,7 +179,7 @@ fn count(number: Option<i32>) -> u32 {
 
 impl Cache {
     fn lock(&self) -> MutexGuard<'_, HashMap<AliasKey, Objects>> {
-        self.aliases.lock().unwrap_or_else(PoisonError::into_inner)
+        self.aliases.lock()
     }
 
     fn edit(&self, alias: &AliasKey, change: impl FnOnce(&mut Objects)) {
@@ -385,7 +383,7 @@ impl Objects {
             started_at: deployment.started_at,
             updated_ready: total(staying().filter(is_updated).filter(|pod| pod.ready).count()),
             outdated: total(staying().filter(|pod| !is_updated(pod)).count()),
-            // Pods of earlier settings stand beside those of today's until these are ready; their trouble is over.
+            // Pods of earlier settings run until those of the current ones are ready; their errors no longer count.
             error: refused
                 .or_else(|| pods().filter(is_updated).chain(pods()).find_map(|pod| pod.error.clone()))
                 .or_else(|| self.ended(deployment)),

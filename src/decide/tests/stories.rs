@@ -1,4 +1,4 @@
-//! Single stories that need to see decisions. Those that can be told from outside are in `scenarios/`.
+//! Single stories that need to see decisions. Those that can be seen from outside are in `scenarios/`.
 
 use jiff::SignedDuration;
 
