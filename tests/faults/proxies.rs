@@ -97,8 +97,11 @@ fn a_request_gets_the_fault_of_its_rule() {
         let late = met(fixture, Violation::Delay(Duration::from_millis(700))).await?;
         ensure!(late.bytes().await? == whole && began.elapsed() >= Duration::from_millis(700), "no delay");
 
-        let cut = met(fixture, Violation::CutBody(10)).await?;
-        ensure!(cut.status() == 200 && cut.bytes().await.is_err(), "the body is whole");
+        // Several times, because a head that is lost with the body depends on when the upstream's body ends.
+        for _ in 0..20 {
+            let cut = met(fixture, Violation::CutBody(10)).await?;
+            ensure!(cut.status() == 200 && cut.bytes().await.is_err(), "the body is whole");
+        }
 
         let altered = met(fixture, Violation::alter(|_, _| (500, b"oh".to_vec()))).await?;
         ensure!(altered.status() == 500 && altered.text().await? == "oh", "it is not altered");

@@ -63,7 +63,12 @@ pub(super) fn cut(answer: Response<Passing>, after: usize) -> Response<Passing> 
                 left -= part.as_ref().map_or(0, Bytes::len);
                 async move { part.map(|part| Ok(Frame::data(part))) }
             })
-            .chain(stream::once(async { Err(anyhow!("cut short by the test")) }));
+            .chain(stream::once(async {
+                // A response is only flushed once its body has nothing to give: without this pause the
+                // error would often take the head of the response and the first bytes with it.
+                tokio::task::yield_now().await;
+                Err(anyhow!("cut short by the test"))
+            }));
         BodyExt::boxed_unsync(StreamBody::new(Box::pin(first)))
     })
 }
