@@ -16,7 +16,7 @@ use crate::{
     cluster::{
         Guarded,
         client::{self, ConnectError},
-        lease::{Candidate, Election, Role, Standing, WEBHOOK_ADDRESS},
+        lease::{Candidate, Election, Role, SCOPE, Standing, WEBHOOK_ADDRESS},
     },
     controllers::context::Context,
     fence::Fence,
@@ -48,10 +48,9 @@ impl Leadership {
         let fence = Fence::closed();
         // Only this client writes without a permit.
         let client = client::connect(Fence::default()).await?;
-        let annotations = webhook_address(options)
-            .map(|address| (WEBHOOK_ADDRESS.to_owned(), address.to_string()))
-            .into_iter()
-            .collect();
+        let scope = if options.namespace.is_some() { "namespace" } else { "cluster" };
+        let address = webhook_address(options).map(|address| (WEBHOOK_ADDRESS.to_owned(), address.to_string()));
+        let annotations = [(SCOPE.to_owned(), scope.to_owned())].into_iter().chain(address).collect();
         let candidate = Candidate { namespace, name: candidate_name(), annotations };
         let (election, standing) = Election::new(client, candidate, fence.clone());
         let task = Some(tokio::spawn(election.run(stop.clone())));
