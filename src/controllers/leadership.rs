@@ -49,7 +49,8 @@ impl Leadership {
         // Only this client writes without a permit.
         let client = client::connect(Fence::default()).await?;
         let scope = if options.namespace.is_some() { "namespace" } else { "cluster" };
-        let address = webhook_address(options).map(|address| (WEBHOOK_ADDRESS.to_owned(), address.to_string()));
+        let address =
+            webhook_address(options).map(|address| (WEBHOOK_ADDRESS.to_owned(), address.to_string()));
         let annotations = [(SCOPE.to_owned(), scope.to_owned())].into_iter().chain(address).collect();
         let candidate = Candidate { namespace, name: candidate_name(), annotations };
         let (election, standing) = Election::new(client, candidate, fence.clone());

@@ -34,6 +34,7 @@ use tracing::Instrument;
 
 use super::{
     AFTER_FAILURE, Error,
+    farewell::leave,
     leadership::{Leadership, begin_to_act},
     model_alias, model_registry, registered_model, webhook,
 };
@@ -142,7 +143,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         throttle: Throttle::default(),
         client: client.clone(),
     });
-    let stop = stop_signal();
+    let stop = farewell(stop_signal(), context.clone(), options.namespace.clone());
     // The endpoint must listen before a webhook is registered.
     webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
 
@@ -233,6 +234,19 @@ fn watch_rendered(context: &Context, scope: &Scope) -> JoinSet<()> {
 async fn grace_over(stop: Stop) {
     stop.await;
     tokio::time::sleep(SHUTDOWN_GRACE).await;
+}
+
+/// Resolves after `stop`, and, where the one namespace that is watched ends, after everything in it.
+fn farewell(stop: Stop, context: Arc<Context>, namespace: Option<String>) -> Stop {
+    let farewell = async move {
+        stop.await;
+        if let Some(namespace) = namespace {
+            leave(&context, &namespace).await;
+        }
+    };
+    // Begun once, whoever waits for it.
+    let farewell = tokio::spawn(farewell);
+    async move { drop(farewell.await) }.boxed().shared()
 }
 
 /// Resolves at SIGTERM or SIGINT.

@@ -48,7 +48,10 @@ fn an_operator_with_an_overlapping_scope_is_refused_and_the_other_one_is_named()
             let message = error_message(fixture, ours)?;
             ensure!(names_it(&message) == is_refused, "{holder:?} {theirs} {ours}: {message:?}");
             let next_step = format!("kubectl -n {} delete lease laurel", fixture.namespace);
-            ensure!(!is_refused || message.is_some_and(|message| message.contains(&next_step)), "no next step");
+            ensure!(
+                !is_refused || message.is_some_and(|message| message.contains(&next_step)),
+                "no next step"
+            );
         }
         Ok(())
     });
