@@ -1,19 +1,34 @@
 //! State shared by the controllers. Each step gets only the part that it needs.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use kube::{Client, Resource, runtime::reflector::Store};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Client, Resource,
+    core::PartialObjectMeta,
+    runtime::reflector::{self, Store, store::Writer},
+};
 
 use crate::{
-    api::{ModelAlias, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
     apply::Effects,
-    cluster::{Events, Guarded, Readiness, Requeue, cache::Cache, watch::Watching},
-    observe::{EvidenceReads, Sources, VersionReads, Watched, registered_model::ModelSources},
+    cluster::{Events, Guarded, Readiness, Requeue, RequeueStreams, cache::Cache, watch::Watching},
+    observe::{
+        EvidenceReads, Sources, VersionReads, Watched, evidence_reads, registered_model::ModelSources,
+        version_reads,
+    },
+    options::RunOptions,
     registry::polled::Registries,
-    resolve::{References, RegistryObjects},
+    resolve::{ClusterObjects, References, RegistryObjects},
     state::{
-        Memory, Throttle, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
-        smoke_tests::SmokeTests,
+        Memory, Throttle,
+        alias_writes::AliasWrites,
+        audit_writes::AuditWrites,
+        pod_events::PodEvents,
+        smoke_tests::{PodAccess, SmokeTests},
     },
     status::NewEvent,
     telemetry::metrics::Metrics,
@@ -66,7 +81,75 @@ pub struct Context {
     pub events: Events,
 }
 
+/// The writing ends of the stores.
+pub struct Writers {
+    /// Of the `ModelAliases`.
+    pub aliases: Writer<Guarded<ModelAlias>>,
+    /// Of the `RegisteredModels`.
+    pub models: Writer<Guarded<RegisteredModel>>,
+    /// Of the `ModelRegistries`.
+    pub registries: Writer<Guarded<ModelRegistry>>,
+    /// Of the `ClusterModelRegistries`.
+    pub cluster_registries: Writer<Guarded<ClusterModelRegistry>>,
+    /// Of the namespaces.
+    pub namespaces: Writer<PartialObjectMeta<Namespace>>,
+}
+
 impl Context {
+    /// Creates it with empty stores, and returns what fills them and what requests reconciles.
+    ///
+    /// # Errors
+    /// When the HTTP client for pods cannot be created.
+    pub fn new(
+        client: Client,
+        options: &RunOptions,
+    ) -> Result<(Arc<Self>, Writers, RequeueStreams), reqwest::Error> {
+        let (aliases, alias_writer) = reflector::store();
+        let (models, model_writer) = reflector::store();
+        let (namespaced, registry_writer) = reflector::store();
+        let (registries, cluster_registry_writer) = reflector::store();
+        let (namespaces, namespace_writer) = reflector::store();
+        let is_cluster_wide = options.namespace.is_none();
+        let registry_objects = RegistryObjects {
+            namespaced,
+            cluster: is_cluster_wide.then(|| ClusterObjects { registries, namespaces }),
+        };
+        let (requeue, streams) = Requeue::new();
+        let cluster = Arc::<Cache>::default();
+        let pods = PodAccess { cluster: cluster.clone(), http: pod_client()? };
+        let context = Self {
+            started: Instant::now(),
+            cluster,
+            registries: Registries::default(),
+            webhooks: Webhooks::default(),
+            aliases,
+            models,
+            registry_objects,
+            smoke: SmokeTests::new(pods, requeue.clone(), options.input_example_max_bytes),
+            version_reads: version_reads(requeue.clone()),
+            evidence_reads: evidence_reads(requeue.clone()),
+            pod_events: PodEvents::new(client.clone(), requeue.clone()),
+            alias_writes: AliasWrites::new(requeue.clone()),
+            audit_writes: AuditWrites::new(requeue.clone()),
+            trusts_changed_by: options.trust_changed_by,
+            metrics: Arc::default(),
+            readiness: Arc::default(),
+            events: Events::new(&client, instance()),
+            requeue,
+            memory: Memory::default(),
+            throttle: Throttle::default(),
+            client,
+        };
+        let writers = Writers {
+            aliases: alias_writer,
+            models: model_writer,
+            registries: registry_writer,
+            cluster_registries: cluster_registry_writer,
+            namespaces: namespace_writer,
+        };
+        Ok((Arc::new(context), writers, streams))
+    }
+
     /// Forgets what is kept in memory about a ModelAlias that is gone.
     pub fn forget_alias(&self, uid: &str) {
         self.memory.forget_alias(uid);
@@ -157,4 +240,19 @@ impl Context {
     pub fn publish_events<K: Resource<DynamicType = ()>>(&self, object: &K, events: Vec<NewEvent>) {
         self.events.publish(object.object_ref(&()), events);
     }
+}
+
+/// Returns the name of Laurel's own pod, if it runs in one.
+fn instance() -> Option<String> {
+    std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok()
+}
+
+/// Creates the client for pods: no proxy, no redirects, no connection reuse.
+fn pod_client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .connect_timeout(Duration::from_secs(5))
+        .build()
 }

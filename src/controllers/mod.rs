@@ -21,7 +21,7 @@ pub mod registered_model;
 mod registry_object;
 mod run;
 mod unreadable;
-mod wake;
+pub mod wake;
 mod webhook;
 
 pub use context::Context;

@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
-    runtime::{controller::Action, reflector::ObjectRef, watcher},
+    runtime::{controller::Action, reflector::ObjectRef, watcher::Event},
 };
 
 use super::{AFTER_FAILURE, Error, unreadable, write_status};
@@ -65,14 +64,12 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     Ok(again(&decision, &applied, now))
 }
 
-/// Passes `ModelAliases` on, drops the memory of deleted ones, and wakes those that waited for their alias.
-pub(super) fn forgetting(
-    aliases: impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static,
-    context: &Arc<Context>,
-) -> impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static {
+/// Returns what follows an event of a ModelAlias: the memory of a deleted one is dropped, and those that waited
+/// for its alias are woken.
+pub fn seen(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<ModelAlias>>) + Send + 'static {
     let context = context.clone();
-    aliases.inspect(move |alias| {
-        let Ok(alias) = alias else { return };
+    move |event| {
+        let (Event::Apply(alias) | Event::InitApply(alias) | Event::Delete(alias)) = event else { return };
         // The store is written before this is seen.
         let there = context.aliases.get(&ObjectRef::from_obj(alias));
         let is_new = alias.0.as_ref().is_ok_and(|alias| alias.status.is_none());
@@ -83,7 +80,7 @@ pub(super) fn forgetting(
             context.forget_alias(&alias.uid().unwrap_or_default());
             wake_waiting(&context);
         }
-    })
+    }
 }
 
 /// Wakes the others that manage an alias of the same name. Of two that were created in the same second the

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Resource, ResourceExt,
     core::PartialObjectMeta,
-    runtime::{controller::Action, watcher},
+    runtime::{controller::Action, watcher::Event},
 };
 use secrecy::SecretString;
 
@@ -45,16 +45,13 @@ struct Offer {
     generation: Option<i64>,
 }
 
-/// Passes on objects that describe registries. Ends the polls of a deleted one at once, and wakes objects
-/// that may use another registry now.
-pub(super) fn noticing_changes<K: RegistryObject>(
-    objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
-    context: &Arc<Context>,
-) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static {
+/// Returns what follows an event of an object that describes a registry: the polls of a deleted one end at
+/// once, and objects that may use another registry now are woken.
+pub fn seen<K: RegistryObject>(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<K>>) + Send + 'static {
     let context = context.clone();
     let mut offers = HashMap::new();
-    objects.inspect(move |object| {
-        let Ok(object) = object else { return };
+    move |event| {
+        let (Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) = event else { return };
         let key = K::key(object);
         // The store is written before this is seen.
         let exists = context.registry_objects.exists(&key);
@@ -73,7 +70,7 @@ pub(super) fn noticing_changes<K: RegistryObject>(
                 wake_object(&context, &other);
             }
         }
-    })
+    }
 }
 
 /// Wakes the `RegisteredModels` of a namespace whose labels changed: they decide which registries it may use.

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    wake::{wake, wake_all, wake_object},
+    wake::{self, wake_all, wake_object},
     webhook,
 };
 use crate::{
@@ -31,9 +31,7 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
             }
             wake_all(&context, &key);
         } else if !outcome.changed.is_empty() {
-            wake(&context, &key, |model| {
-                model.model_name().is_ok_and(|name| outcome.changed.contains(&name))
-            });
+            wake::changed(&context, &key, &outcome.changed);
         }
         // The status of the object counts them.
         let watched = models_of(&context.watched(), &key).len();

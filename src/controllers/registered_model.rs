@@ -2,11 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
-    runtime::{controller::Action, watcher},
+    runtime::{controller::Action, watcher::Event},
 };
 
 use super::{Error, unreadable, write_status};
@@ -15,18 +14,14 @@ use crate::{
     decide::registered_model::decide, observe::registered_model::observe, status::model_outcome,
 };
 
-/// Passes `RegisteredModels` on, and wakes the `ModelAliases` that refer to each.
-pub(super) fn waking(
-    models: impl Stream<Item = Result<Guarded<RegisteredModel>, watcher::Error>> + Send + 'static,
-    context: &Arc<Context>,
-) -> impl Stream<Item = Result<Guarded<RegisteredModel>, watcher::Error>> + Send + 'static {
+/// Returns what follows an event of a RegisteredModel: the `ModelAliases` that refer to it are woken.
+pub fn seen(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<RegisteredModel>>) + Send + 'static {
     let context = context.clone();
-    models.inspect(move |model| {
-        if let Ok(model) = model {
-            let key = (model.namespace().unwrap_or_default(), model.name_any());
-            wake_aliases(&context, &HashSet::from([key]));
-        }
-    })
+    move |event| {
+        let (Event::Apply(model) | Event::InitApply(model) | Event::Delete(model)) = event else { return };
+        let key = (model.namespace().unwrap_or_default(), model.name_any());
+        wake_aliases(&context, &HashSet::from([key]));
+    }
 }
 
 /// Wakes the `ModelAliases` that refer to any of these `RegisteredModels`, given by namespace and name.

@@ -1,16 +1,25 @@
 //! Requests reconciles of the objects that a change of a registry concerns.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use kube::ResourceExt;
 
 use super::registered_model;
-use crate::{api::RegisteredModel, controllers::context::Context, registry::polled::RegistryKey};
+use crate::{
+    api::{RegisteredModel, names::ModelName},
+    controllers::context::Context,
+    registry::polled::RegistryKey,
+};
 
 /// Wakes the object of a registry, and everything that uses it.
 pub(super) fn wake_all(context: &Context, key: &RegistryKey) {
     wake_object(context, key);
     wake(context, key, |_| true);
+}
+
+/// Wakes the `RegisteredModels` of a registry whose models changed there, and the `ModelAliases` of those.
+pub fn changed(context: &Context, key: &RegistryKey, models: &BTreeSet<ModelName>) {
+    wake(context, key, |model| model.model_name().is_ok_and(|name| models.contains(&name)));
 }
 
 /// Requests a reconcile of the object that describes a registry.
