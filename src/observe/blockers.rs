@@ -137,3 +137,6 @@ fn other_model(status: &ModelAliasStatus, model: &Model) -> Option<ReasonMessage
     );
     Some(ReasonMessage::new(Reason::VersionReplaced, message))
 }
+
+#[cfg(test)]
+mod tests;
