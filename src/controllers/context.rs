@@ -22,7 +22,7 @@ use crate::{
     },
     options::RunOptions,
     registry::polled::Registries,
-    resolve::{ClusterObjects, References, RegistryObjects},
+    resolve::{ClusterObjects, References, RegistryObjects, index::Index},
     state::{
         Memory, Throttle,
         alias_writes::AliasWrites,
@@ -111,6 +111,7 @@ impl Context {
         let (namespaces, namespace_writer) = reflector::store();
         let is_cluster_wide = options.namespace.is_none();
         let registry_objects = RegistryObjects {
+            index: Arc::default(),
             namespaced,
             cluster: is_cluster_wide.then(|| ClusterObjects { registries, namespaces }),
         };
@@ -160,6 +161,12 @@ impl Context {
         self.throttle.forget(uid);
     }
 
+    /// Returns who refers to what.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.registry_objects.index
+    }
+
     /// Returns what is needed to follow references.
     #[must_use]
     pub fn references(&self) -> References<'_> {
@@ -176,7 +183,6 @@ impl Context {
         Sources {
             cluster: &self.cluster,
             readiness: &self.readiness,
-            aliases: &self.aliases,
             references: self.references(),
             smoke: &self.smoke,
             pod_events: &self.pod_events,

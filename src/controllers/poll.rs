@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     controllers::context::Context,
-    observe::{models_of, poll_plan},
+    observe::poll_plan,
     registry::polled::{PolledRegistry, RegistryKey},
 };
 
@@ -34,7 +34,7 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
             wake::changed(&context, &key, &outcome.changed);
         }
         // The status of the object counts them.
-        let watched = models_of(&context.watched(), &key).len();
+        let watched = context.index().model_count(&key);
         if known.replace(watched) != Some(watched) {
             wake_object(&context, &key);
         }

@@ -113,8 +113,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         let reconcile = model_registry::reconcile::<ClusterModelRegistry>;
         let known = cluster.registries.clone();
         controllers.push(spawner.spawn_controller(objects, known, requeue.cluster_registries, reconcile));
-        let namespaces = labelled_namespaces(&client, writers.namespaces, &watching);
-        watches.spawn(model_registry::follow_namespaces(namespaces, context.clone()));
+        let seen = model_registry::namespace_seen(&context);
+        watches.spawn(labelled_namespaces(client.clone(), writers.namespaces, watching.clone(), seen));
     }
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "Laurel started");

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use clap::Parser;
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::{Client, Config, Resource, core::DeserializeGuard, runtime::watcher::Event};
+use kube::{Client, Config, Resource, runtime::watcher::Event};
 use laurel::{
     api::{
         ModelAlias, ModelRegistry, RegisteredModel,
@@ -121,12 +121,12 @@ fn alias(number: usize) -> Result<Guarded<ModelAlias>> {
         json!({ "modelRef": { "name": format!("model-{number}") }, "alias": "champion", "version": "4" });
     let name = format!("champion-{number}");
     let object = json!({ "metadata": metadata(&name, number), "spec": spec, "status": status });
-    Ok(DeserializeGuard(Ok(serde_json::from_value(object)?)))
+    Ok(Guarded(Ok(serde_json::from_value(object)?)))
 }
 
 fn model(number: usize) -> Result<Guarded<RegisteredModel>> {
     let object = json!({ "metadata": metadata(&format!("model-{number}"), number), "spec": {} });
-    Ok(DeserializeGuard(Ok(serde_json::from_value(object)?)))
+    Ok(Guarded(Ok(serde_json::from_value(object)?)))
 }
 
 fn url(number: usize) -> String {
@@ -137,7 +137,7 @@ fn registry(number: usize) -> Result<Guarded<ModelRegistry>> {
     let mut metadata = metadata("mlflow", number);
     metadata["annotations"] = json!({ "laurel.dev/default": "true" });
     let object = json!({ "metadata": metadata, "spec": { "mlflow": { "url": url(number) } } });
-    Ok(DeserializeGuard(Ok(serde_json::from_value(object)?)))
+    Ok(Guarded(Ok(serde_json::from_value(object)?)))
 }
 
 fn key(number: usize) -> RegistryKey {

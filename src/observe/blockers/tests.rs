@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use jiff::Timestamp;
-use kube::{Client, Config, core::DeserializeGuard, runtime::watcher::Event};
+use kube::{Client, Config, runtime::watcher::Event};
 use serde_json::{Value, json};
 
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel, condition::Reason},
-    cluster::RequeueStreams,
+    cluster::{Guarded, RequeueStreams},
     controllers::{Context, context::Writers, model_alias, model_registry, registered_model},
     observe::observe,
     options::RunOptions,
@@ -51,7 +51,7 @@ impl Fixture {
         metadata["annotations"] = json!({ "laurel.dev/default": "true" });
         let object = json!({ "metadata": metadata, "spec": { "mlflow": { "url": url } } });
         let object: ModelRegistry = serde_json::from_value(object).unwrap();
-        let event = Event::Apply(DeserializeGuard(Ok(object)));
+        let event = Event::Apply(Guarded(Ok(object)));
         self.writers.registries.apply_watcher_event(&event);
         model_registry::seen(&self.context)(&event);
         let key = RegistryKey::Object { namespace: namespace.to_owned(), name: "mlflow".to_owned() };
@@ -65,7 +65,7 @@ impl Fixture {
     fn model(&mut self, namespace: &str) {
         let object = json!({ "metadata": metadata(namespace, "fraud", 1), "spec": {} });
         let object: RegisteredModel = serde_json::from_value(object).unwrap();
-        let event = Event::Apply(DeserializeGuard(Ok(object)));
+        let event = Event::Apply(Guarded(Ok(object)));
         self.writers.models.apply_watcher_event(&event);
         registered_model::seen(&self.context)(&event);
     }
@@ -78,10 +78,10 @@ impl Fixture {
             "status": { "modelName": "fraud", "registry": registry },
         });
         let object: ModelAlias = serde_json::from_value(object).unwrap();
-        self.alias_event(&Event::Apply(DeserializeGuard(Ok(object))));
+        self.alias_event(&Event::Apply(Guarded(Ok(object))));
     }
 
-    fn alias_event(&mut self, event: &Event<crate::cluster::Guarded<ModelAlias>>) {
+    fn alias_event(&mut self, event: &Event<Guarded<ModelAlias>>) {
         self.writers.aliases.apply_watcher_event(event);
         model_alias::seen(&self.context)(event);
     }
