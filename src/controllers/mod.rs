@@ -20,6 +20,7 @@ mod poll;
 pub mod registered_model;
 mod registry_object;
 mod run;
+mod task;
 mod unreadable;
 pub mod wake;
 mod webhook;

@@ -32,7 +32,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
+use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, task::Task, webhook};
 use crate::{
     api::{ClusterModelRegistry, ModelRegistry},
     cluster::{
@@ -192,7 +192,7 @@ struct Spawner {
 }
 
 impl Spawner {
-    /// Runs the controller of one kind in its own task.
+    /// Runs the controller of one kind in its own task, and each of its reconciles in another one.
     fn spawn_controller<K, R>(
         &self,
         objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
@@ -206,7 +206,8 @@ impl Spawner {
     {
         let reconcile = move |object: Arc<Guarded<K>>, context: Arc<Context>| {
             let work = reconcile(object.clone(), context.clone());
-            measured(object, context, work)
+            let task = Task::spawn(measured(object, context, work));
+            task.map(|ended| ended.unwrap_or_else(|error| Err(Error::Defect(error.to_string()))))
         };
         let error_policy =
             |_: Arc<Guarded<K>>, _: &Error, _: Arc<Context>| controller::Action::requeue(AFTER_FAILURE);
