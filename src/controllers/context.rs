@@ -20,7 +20,7 @@ use crate::{
         EvidenceReads, Sources, VersionReads, Watched, evidence_reads, registered_model::ModelSources,
         version_reads,
     },
-    options::RunOptions,
+    options::{RegistryHosts, RunOptions},
     registry::polled::Registries,
     resolve::{ClusterObjects, References, RegistryObjects, index::Index},
     state::{
@@ -69,6 +69,8 @@ pub struct Context {
     pub audit_writes: AuditWrites,
     /// Whether the API server records who changed a ModelAlias, so that the annotation can be trusted.
     pub trusts_changed_by: bool,
+    /// The hosts that `ModelRegistries` may name.
+    pub registry_hosts: RegistryHosts,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// What has been read from the cluster.
@@ -110,8 +112,9 @@ impl Context {
         let (registries, cluster_registry_writer) = reflector::store();
         let (namespaces, namespace_writer) = reflector::store();
         let is_cluster_wide = options.namespace.is_none();
+        let registry_hosts = RegistryHosts::new(options.registry_hosts.clone());
         let registry_objects = RegistryObjects {
-            index: Arc::default(),
+            index: Arc::new(Index::new(registry_hosts.clone())),
             namespaced,
             cluster: is_cluster_wide.then(|| ClusterObjects { registries, namespaces }),
         };
@@ -133,6 +136,7 @@ impl Context {
             alias_writes: AliasWrites::new(requeue.clone()),
             audit_writes: AuditWrites::new(requeue.clone()),
             trusts_changed_by: options.trust_changed_by,
+            registry_hosts,
             metrics: Arc::default(),
             readiness: Arc::default(),
             events: Events::new(&client, instance()),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{
-        DEFAULT_ANNOTATION, ModelRegistrySpec,
+        DEFAULT_ANNOTATION,
         condition::{ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage},
         std_duration,
     },
@@ -86,7 +86,7 @@ pub async fn reconcile<K: RegistryObject>(
         }
     };
     let now = Timestamp::now();
-    let settings = match settings(object.spec()) {
+    let settings = match settings(&context, object) {
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.set_unusable(&key);
@@ -157,12 +157,22 @@ async fn publish(
 }
 
 /// Returns the object's settings, or why they are not valid.
-fn settings(spec: &ModelRegistrySpec) -> Result<Settings, ReasonMessage> {
+fn settings<K: RegistryObject>(context: &Context, object: &K) -> Result<Settings, ReasonMessage> {
+    let spec = object.spec();
     let url = spec.mlflow.url().map_err(|error| {
         let message =
             format!("spec.mlflow.url: {:?} is not a usable URL: {error}; correct it", spec.mlflow.url);
         ReasonMessage::new(Reason::RegistryInvalid, message)
     })?;
+    if !K::IS_CLUSTER_WIDE && !context.registry_hosts.allow(&url) {
+        let message = format!(
+            "spec.mlflow.url: Laurel is not allowed to connect to {:?} for a ModelRegistry (--registry-hosts, \
+             `registryHosts` in the chart); name another host, use a ClusterModelRegistry, or ask those who \
+             installed Laurel",
+            url.host_str().unwrap_or_default()
+        );
+        return Err(ReasonMessage::new(Reason::RegistryNotAllowed, message));
+    }
     Ok(Settings {
         url: url.clone(),
         workspace: spec.mlflow.workspace.clone(),

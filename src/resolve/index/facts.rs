@@ -23,6 +23,7 @@ use crate::{
         names::{AliasName, ModelName},
     },
     cluster::{Guarded, Unreadable},
+    options::RegistryHosts,
     registry::polled::{RegistryIdentity, RegistryKey},
     resolve::is_default,
 };
@@ -253,7 +254,7 @@ pub(super) struct RegistryFacts {
 pub(super) type DefaultRank = (Option<Timestamp>, std::cmp::Reverse<String>);
 
 impl RegistryFacts {
-    pub(super) fn of<K: Describes>(object: &Guarded<K>) -> Self {
+    pub(super) fn of<K: Describes>(object: &Guarded<K>, hosts: &RegistryHosts) -> Self {
         let metadata = object.meta();
         let is_default = is_default(object) && metadata.deletion_timestamp.is_none();
         let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -267,6 +268,7 @@ impl RegistryFacts {
                 (url, raw.text("/spec/mlflow/workspace"), None)
             }
         };
+        let url = url.filter(|url| K::IS_CLUSTER_WIDE || hosts.allow(url));
         Self {
             generation: metadata.generation,
             default: is_default.then(|| (created, std::cmp::Reverse(object.name_any()))),

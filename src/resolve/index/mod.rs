@@ -27,6 +27,7 @@ use crate::{
         names::{AliasName, ModelName},
     },
     cluster::Guarded,
+    options::RegistryHosts,
     registry::polled::RegistryKey,
 };
 
@@ -41,7 +42,11 @@ pub use graph::Affected;
 
 /// The index over all objects.
 #[derive(Debug, Default)]
-pub struct Index(Mutex<Inner>);
+pub struct Index {
+    inner: Mutex<Inner>,
+    /// The hosts that `ModelRegistries` may name. One that names another describes no registry.
+    hosts: RegistryHosts,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -55,9 +60,15 @@ struct Inner {
 
 /// Changes, as watches deliver them. Each returns the objects that it concerns.
 impl Index {
+    /// Creates an empty one.
+    #[must_use]
+    pub fn new(hosts: RegistryHosts) -> Self {
+        Self { inner: Mutex::default(), hosts }
+    }
+
     /// An event of a ModelAlias.
     pub fn alias_event(&self, event: &Event<Guarded<ModelAlias>>) -> Affected {
-        let (mut inner, mut affected) = (self.0.lock(), Affected::default());
+        let (mut inner, mut affected) = (self.inner.lock(), Affected::default());
         let Inner { graph, aliases, .. } = &mut *inner;
         for change in aliases.changes(event, key, || graph.alias_keys()) {
             let (key, object) = change.parts();
@@ -68,7 +79,7 @@ impl Index {
 
     /// An event of a RegisteredModel.
     pub fn model_event(&self, event: &Event<Guarded<RegisteredModel>>) -> Affected {
-        let (mut inner, mut affected) = (self.0.lock(), Affected::default());
+        let (mut inner, mut affected) = (self.inner.lock(), Affected::default());
         let Inner { graph, models, .. } = &mut *inner;
         for change in models.changes(event, key, || graph.model_keys()) {
             let (key, object) = change.parts();
@@ -79,7 +90,7 @@ impl Index {
 
     /// An event of an object that describes a registry.
     pub fn registry_event<K: Describes>(&self, event: &Event<Guarded<K>>) -> Affected {
-        let (mut inner, mut affected) = (self.0.lock(), Affected::default());
+        let (mut inner, mut affected) = (self.inner.lock(), Affected::default());
         let Inner { graph, registries, cluster_registries, .. } = &mut *inner;
         let relist = if K::IS_CLUSTER_WIDE { cluster_registries } else { registries };
         let of_kind = || {
@@ -89,14 +100,18 @@ impl Index {
         };
         for change in relist.changes(event, K::key_of, of_kind) {
             let (key, object) = change.parts();
-            graph.set_registry(&key, object.map(RegistryFacts::of), &mut affected);
+            graph.set_registry(
+                &key,
+                object.map(|object| RegistryFacts::of(object, &self.hosts)),
+                &mut affected,
+            );
         }
         affected
     }
 
     /// An event of a namespace, which has labels.
     pub fn namespace_event(&self, event: &Event<PartialObjectMeta<Namespace>>) -> Affected {
-        let (mut inner, mut affected) = (self.0.lock(), Affected::default());
+        let (mut inner, mut affected) = (self.inner.lock(), Affected::default());
         let Inner { graph, namespaces, .. } = &mut *inner;
         for change in namespaces.changes(event, ResourceExt::name_any, || graph.namespaces()) {
             let (name, object) = change.parts();
@@ -117,7 +132,7 @@ impl Index {
         metadata: &ObjectMeta,
     ) -> Option<AliasKey> {
         let age = Age::of(metadata);
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         let (oldest, key) = inner.graph.claimants(place, alias).next()?;
         (*oldest < age && oldest.uid() != age.uid()).then(|| key.clone())
     }
@@ -125,44 +140,44 @@ impl Index {
     /// Whether a ModelAlias other than the one with this UID claims an alias of a model in a registry.
     #[must_use]
     pub fn is_claimed_by_another(&self, place: &Place, alias: &AliasName, uid: &str) -> bool {
-        self.0.lock().graph.claimants(place, alias).any(|(age, _)| age.uid() != uid)
+        self.inner.lock().graph.claimants(place, alias).any(|(age, _)| age.uid() != uid)
     }
 
     /// Returns the model whose aliases a ModelAlias claims, with its registry.
     #[must_use]
     pub fn place_of(&self, alias: &AliasKey) -> Option<Place> {
-        self.0.lock().graph.place_of(alias).cloned()
+        self.inner.lock().graph.place_of(alias).cloned()
     }
 
     /// Returns the `ModelAliases` that name a RegisteredModel.
     #[must_use]
     pub fn dependents(&self, model: &ModelKey) -> Vec<AliasKey> {
-        self.0.lock().graph.dependents(model).cloned().collect()
+        self.inner.lock().graph.dependents(model).cloned().collect()
     }
 
     /// Returns the models of a registry that some RegisteredModel is about.
     #[must_use]
     pub fn models_of(&self, registry: &RegistryKey) -> BTreeSet<ModelName> {
-        self.0.lock().graph.users(registry).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        self.inner.lock().graph.users(registry).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     /// Returns the number of these.
     #[must_use]
     pub fn model_count(&self, registry: &RegistryKey) -> usize {
-        self.0.lock().graph.users(registry).map_or(0, BTreeMap::len)
+        self.inner.lock().graph.users(registry).map_or(0, BTreeMap::len)
     }
 
     /// Returns the `RegisteredModels` that use a registry.
     #[must_use]
     pub fn users(&self, registry: &RegistryKey) -> BTreeSet<ModelKey> {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         inner.graph.users(registry).into_iter().flat_map(BTreeMap::values).flatten().cloned().collect()
     }
 
     /// Returns the `RegisteredModels` about one of these models of a registry.
     #[must_use]
     pub fn about(&self, registry: &RegistryKey, models: &BTreeSet<ModelName>) -> BTreeSet<ModelKey> {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         let Some(users) = inner.graph.users(registry) else { return BTreeSet::new() };
         models.iter().filter_map(|name| users.get(name)).flatten().cloned().collect()
     }
@@ -171,27 +186,27 @@ impl Index {
     /// parsed.
     #[must_use]
     pub fn namesakes(&self, name: &ModelName) -> BTreeSet<ModelKey> {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         inner.graph.namesakes(name).chain(inner.graph.unreadable_models()).cloned().collect()
     }
 
     /// Returns the `ModelAliases` that name a RegisteredModel, and those of its namespace that cannot be parsed.
     #[must_use]
     pub fn may_refer(&self, model: &ModelKey) -> BTreeSet<AliasKey> {
-        let inner = self.0.lock();
+        let inner = self.inner.lock();
         inner.graph.dependents(model).chain(inner.graph.unreadable_aliases(&model.0)).cloned().collect()
     }
 
     /// Returns the registry for `RegisteredModels` of a namespace that name none.
     #[must_use]
     pub fn default_of(&self, namespace: &str) -> Option<RegistryKey> {
-        self.0.lock().graph.default_of(namespace)
+        self.inner.lock().graph.default_of(namespace)
     }
 
     /// Returns the objects marked as defaults of a namespace or, without one, of the cluster: the one that is
     /// used comes last.
     #[must_use]
     pub fn defaults(&self, namespace: Option<&str>) -> Vec<RegistryKey> {
-        self.0.lock().graph.defaults(namespace).cloned().collect()
+        self.inner.lock().graph.defaults(namespace).cloned().collect()
     }
 }
