@@ -108,14 +108,14 @@ impl Context {
     ) -> Result<(Arc<Self>, Writers, RequeueStreams), reqwest::Error> {
         let (aliases, alias_writer) = reflector::store();
         let (models, model_writer) = reflector::store();
-        let (namespaced, registry_writer) = reflector::store();
+        let (of_namespaces, registry_writer) = reflector::store();
         let (registries, cluster_registry_writer) = reflector::store();
         let (namespaces, namespace_writer) = reflector::store();
         let is_cluster_wide = options.namespace.is_none();
         let registry_hosts = RegistryHosts::new(options.registry_hosts.clone());
         let registry_objects = RegistryObjects {
             index: Arc::new(Index::new(registry_hosts.clone())),
-            namespaced,
+            namespaced: of_namespaces,
             cluster: is_cluster_wide.then(|| ClusterObjects { registries, namespaces }),
         };
         let (requeue, streams) = Requeue::new();

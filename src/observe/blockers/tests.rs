@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use jiff::Timestamp;
-use kube::{Client, Config, runtime::watcher::Event};
+use kube::{
+    Client, Config,
+    runtime::{reflector::ObjectRef, watcher::Event},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -88,9 +91,9 @@ impl Fixture {
 
     /// Why the ModelAlias of a namespace is blocked.
     fn blocker(&self, namespace: &str) -> Option<Reason> {
-        let aliases = self.context.aliases.state();
-        let alias = aliases.iter().filter_map(|alias| alias.0.as_ref().ok());
-        let alias = alias.into_iter().find(|it| it.metadata.namespace.as_deref() == Some(namespace)).unwrap();
+        let key = ObjectRef::new("champion").within(namespace);
+        let stored = self.context.aliases.get(&key).expect("it is stored");
+        let alias = stored.0.as_ref().expect("it is readable");
         let now = Timestamp::UNIX_EPOCH;
         let recalled = self.context.memory.recall(alias, now);
         let subject = Subject::resolve(alias, self.context.references(), recalled);

@@ -351,15 +351,11 @@ impl Graph {
 
     /// The `RegisteredModels` that name no registry, of a namespace or of all.
     fn without_reference(&self, namespace: Option<String>) -> BTreeSet<ModelKey> {
-        match namespace {
-            Some(namespace) => {
-                self.references.get(&Reference::Default(namespace)).cloned().unwrap_or_default()
-            }
-            None => {
-                let all = self.references.range(Reference::Default(String::new())..);
-                all.flat_map(|(_, models)| models).cloned().collect()
-            }
+        if let Some(namespace) = namespace {
+            return self.references.get(&Reference::Default(namespace)).cloned().unwrap_or_default();
         }
+        let all = self.references.range(Reference::Default(String::new())..);
+        all.flat_map(|(_, models)| models).cloned().collect()
     }
 
     pub(super) fn set_labels(

@@ -25,9 +25,17 @@ struct Alias {
     created: u8,
     is_readable: bool,
     model_ref: Option<String>,
-    alias: Option<String>,
+    main: Option<String>,
     previous: Option<String>,
     last: Option<(usize, usize, usize)>,
+}
+
+/// The registry that a RegisteredModel names.
+#[derive(Clone, Debug, PartialEq)]
+enum Named {
+    Unknown,
+    None,
+    This(RegistryKey),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +43,7 @@ struct Model {
     uid: String,
     is_readable: bool,
     name: Option<String>,
-    /// The registry that it names, if any, unless that cannot be known.
-    registry: Option<Option<RegistryKey>>,
+    registry: Named,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -80,9 +87,10 @@ impl World {
     }
 
     fn registry_of(&self, key: &ModelKey) -> Option<RegistryKey> {
-        match self.models.get(key)?.registry.clone()? {
-            Some(named) => self.allows(&named, &key.0).then_some(named),
-            None => self.default_of(&key.0),
+        match self.models.get(key)?.registry.clone() {
+            Named::Unknown => None,
+            Named::This(named) => self.allows(&named, &key.0).then_some(named),
+            Named::None => self.default_of(&key.0),
         }
     }
 
@@ -104,8 +112,7 @@ impl World {
 
     /// The others that claim an alias at a place, the oldest first.
     fn claimants(&self, place: &Place, alias: &str) -> Vec<AliasKey> {
-        let claims =
-            |it: &Alias| [&it.alias, &it.previous].into_iter().any(|it| it.as_deref() == Some(alias));
+        let claims = |it: &Alias| [&it.main, &it.previous].into_iter().any(|it| it.as_deref() == Some(alias));
         let at =
             self.aliases.iter().filter(|(key, it)| claims(it) && self.place(key).as_ref() == Some(place));
         let mut at: Vec<_> = at.map(|(key, it)| ((it.created, it.uid.clone()), key.clone())).collect();
@@ -117,7 +124,7 @@ impl World {
     fn view(&self, key: &AliasKey) -> (Option<Place>, Vec<Option<AliasKey>>) {
         let alias = &self.aliases[key];
         let place = self.place(key);
-        let claims = [&alias.alias, &alias.previous].into_iter().flatten();
+        let claims = [&alias.main, &alias.previous].into_iter().flatten();
         let owner = |claim: &String| self.claimants(place.as_ref()?, claim).into_iter().next();
         let owners = claims.map(owner).collect();
         (place, owners)
@@ -148,7 +155,7 @@ impl World {
         serde_json::from_value(json!({
             "metadata": Self::metadata(Some(&key.0), &key.1, &alias.uid, alias.created),
             "spec": {
-                "modelRef": { "name": alias.model_ref }, "alias": alias.alias, "version": version,
+                "modelRef": { "name": alias.model_ref }, "alias": alias.main, "version": version,
                 "previousAlias": alias.previous,
             },
             "status": status,
@@ -159,9 +166,9 @@ impl World {
     fn model(&self, key: &ModelKey) -> Guarded<RegisteredModel> {
         let model = &self.models[key];
         let registry = match &model.registry {
-            None => json!({ "kind": 1, "name": "n" }),
-            Some(None) => Value::Null,
-            Some(Some(key)) => json!({ "kind": key.object().0.to_string(), "name": key.object().1 }),
+            Named::Unknown => json!({ "kind": 1, "name": "n" }),
+            Named::None => Value::Null,
+            Named::This(key) => json!({ "kind": key.object().0.to_string(), "name": key.object().1 }),
         };
         let name = if model.name.is_none() { json!(7) } else { json!(model.name) };
         let policy = if model.is_readable { "Retain" } else { "Burn" };
@@ -244,7 +251,7 @@ impl World {
             created,
             is_readable,
             model_ref: says(choices).then(|| choices.of(&["x", "y"]).to_owned()),
-            alias: says(choices).then(|| choices.of(&ALIASES).to_owned()),
+            main: says(choices).then(|| choices.of(&ALIASES).to_owned()),
             previous: choices.flag().then(|| choices.of(&ALIASES).to_owned()),
             last: choices.flag().then(|| (choices.below(2), choices.below(3), choices.below(2))),
         };
@@ -256,7 +263,7 @@ impl World {
         let Some(alias) = self.aliases.get_mut(key).filter(|alias| !alias.is_readable) else { return };
         let Some(before) = before.filter(|before| before.uid == alias.uid).cloned() else { return };
         alias.model_ref = alias.model_ref.take().or(before.model_ref);
-        alias.alias = alias.alias.take().or(before.alias);
+        alias.main = alias.main.take().or(before.main);
         alias.previous = alias.previous.take().or(before.previous);
         alias.last = alias.last.or(before.last);
     }
@@ -267,14 +274,15 @@ impl World {
         let is_readable = choices.below(4) > 0;
         let says = |choices: &mut Choices<'_>| is_readable || choices.flag();
         let name = says(choices).then(|| choices.of(&MODELS).to_owned());
-        let registry = says(choices).then(|| {
-            let named = choices.flag().then(|| choices.registry());
+        let registry = match (says(choices), choices.flag()) {
+            (false, _) => Named::Unknown,
+            (true, false) => Named::None,
             // A name of a kind in a namespace means one of this namespace.
-            named.map(|named| match named {
+            (true, true) => Named::This(match choices.registry() {
                 RegistryKey::Object { name, .. } => RegistryKey::Object { namespace: key.0.clone(), name },
                 RegistryKey::Cluster { name } => RegistryKey::Cluster { name },
-            })
-        });
+            }),
+        };
         self.models.insert(key.clone(), Model { uid, is_readable, name, registry });
     }
 
@@ -282,7 +290,9 @@ impl World {
         let Some(model) = self.models.get_mut(key).filter(|model| !model.is_readable) else { return };
         let Some(before) = before.filter(|before| before.uid == model.uid).cloned() else { return };
         model.name = model.name.take().or(before.name);
-        model.registry = model.registry.take().or(before.registry);
+        if model.registry == Named::Unknown {
+            model.registry = before.registry;
+        }
     }
 
     fn change_registry(&mut self, key: &RegistryKey, choices: &mut Choices<'_>) {
@@ -417,7 +427,7 @@ fn compare(world: &World, index: &Index) -> Result<(), TestCaseError> {
             let claimants = world.claimants(&place, name);
             let age = |key: &AliasKey| (world.aliases[key].created, world.aliases[key].uid.clone());
             let older = claimants.first().filter(|first| age(first) < age(key)).cloned();
-            let name = name.parse().unwrap();
+            let name = name.parse().expect("it is a name");
             let metadata = kube::Resource::meta(&metadata);
             prop_assert_eq!(index.older_claimant(&place, &name, metadata), older);
             let by_another = claimants.iter().any(|other| other != key);
@@ -445,7 +455,7 @@ fn compare(world: &World, index: &Index) -> Result<(), TestCaseError> {
         let distinct: BTreeSet<ModelName> = names.iter().map(|(name, _)| name.parse().unwrap()).collect();
         prop_assert_eq!(index.model_count(key), distinct.len());
         prop_assert_eq!(index.models_of(key), distinct);
-        let one = BTreeSet::from([MODELS[0].parse().unwrap()]);
+        let one = BTreeSet::from([MODELS[0].parse().expect("it is a name")]);
         let about = names.iter().filter(|(name, _)| name == MODELS[0]).map(|(_, model)| model.clone());
         prop_assert_eq!(index.about(key, &one), about.collect::<BTreeSet<_>>());
     }
@@ -461,7 +471,7 @@ fn compare(world: &World, index: &Index) -> Result<(), TestCaseError> {
         let namesakes =
             world.models.iter().filter(|(_, it)| it.name.as_deref() == Some(name) || !it.is_readable);
         let namesakes: BTreeSet<_> = namesakes.map(|(key, _)| key.clone()).collect();
-        prop_assert_eq!(index.namesakes(&name.parse().unwrap()), namesakes);
+        prop_assert_eq!(index.namesakes(&name.parse().expect("it is a name")), namesakes);
     }
     Ok(())
 }
