@@ -1,9 +1,6 @@
 //! State shared by the controllers. Each step gets only the part that it needs.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -12,10 +9,12 @@ use kube::{
     runtime::reflector::{self, Store, store::Writer},
 };
 
+use super::leadership::Leadership;
 use crate::{
     api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
     apply::Effects,
     cluster::{Events, Guarded, Readiness, Requeue, RequeueStreams, cache::Cache, watch::Watching},
+    fence::Fence,
     observe::{
         EvidenceReads, Sources, VersionReads, Watched, evidence_reads, registered_model::ModelSources,
         version_reads,
@@ -31,14 +30,16 @@ use crate::{
         smoke_tests::{PodAccess, SmokeTests},
     },
     status::NewEvent,
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, progress::Progress, server::Reports},
     webhook::Webhooks,
 };
 
 /// Everything that the controllers share.
 pub struct Context {
-    /// When this process began.
-    pub started: Instant,
+    /// Whether this process acts, and since when.
+    pub leadership: Leadership,
+    /// Permits writes.
+    pub fence: Fence,
     /// The client for the cluster.
     pub client: Client,
     /// The cache of our own objects.
@@ -73,6 +74,8 @@ pub struct Context {
     pub registry_hosts: RegistryHosts,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The reconciles in progress.
+    pub progress: Arc<Progress>,
     /// What has been read from the cluster.
     pub readiness: Arc<Readiness>,
     /// Memory of single objects.
@@ -98,13 +101,16 @@ pub struct Writers {
 }
 
 impl Context {
-    /// Creates it with empty stores, and returns what fills them and what requests reconciles.
+    /// Creates it with empty stores, and returns what fills them and what requests reconciles. `fence` is the one
+    /// of `client`.
     ///
     /// # Errors
     /// When the HTTP client for pods cannot be created.
     pub fn new(
         client: Client,
         options: &RunOptions,
+        leadership: Leadership,
+        fence: Fence,
     ) -> Result<(Arc<Self>, Writers, RequeueStreams), reqwest::Error> {
         let (aliases, alias_writer) = reflector::store();
         let (models, model_writer) = reflector::store();
@@ -122,7 +128,8 @@ impl Context {
         let cluster = Arc::<Cache>::default();
         let pods = PodAccess { cluster: cluster.clone(), http: pod_client()? };
         let context = Self {
-            started: Instant::now(),
+            leadership,
+            fence,
             cluster,
             registries: Registries::default(),
             webhooks: Webhooks::default(),
@@ -138,6 +145,7 @@ impl Context {
             trusts_changed_by: options.trust_changed_by,
             registry_hosts,
             metrics: Arc::default(),
+            progress: Arc::default(),
             readiness: Arc::default(),
             events: Events::new(&client, instance()),
             requeue,
@@ -232,6 +240,16 @@ impl Context {
             models: &self.models,
             registry_objects: &self.registry_objects,
             memory: &self.memory,
+        }
+    }
+
+    /// Returns what the HTTP endpoints report.
+    #[must_use]
+    pub fn reports(&self) -> Reports {
+        Reports {
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            progress: self.progress.clone(),
         }
     }
 

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::cluster::{error::error_message, server_side_apply::apply_status};
 
 pub mod context;
+mod leadership;
 pub mod model_alias;
 pub mod model_registry;
 mod poll;
@@ -26,6 +27,7 @@ pub mod wake;
 mod webhook;
 
 pub use context::Context;
+pub use leadership::Leadership;
 pub use run::run;
 
 /// How long to wait after a reconcile in which something failed.

@@ -75,7 +75,6 @@ pub async fn reconcile<K: RegistryObject>(
     object: Arc<Guarded<K>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    context.readiness.reached().await;
     let key = K::key_of(object.as_ref());
     let object = match &object.0 {
         Ok(object) => object,
@@ -225,6 +224,7 @@ async fn connection(
         credentials,
         ca_pem,
         timeout: std_duration(spec.request_timeout),
+        fence: context.fence.clone(),
     })
 }
 

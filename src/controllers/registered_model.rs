@@ -26,7 +26,6 @@ pub async fn reconcile(
     object: Arc<Guarded<RegisteredModel>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    context.readiness.reached().await;
     let object = match &object.0 {
         Ok(object) => object,
         Err(unreadable) => return unreadable::release::<RegisteredModel>(&context, unreadable).await,

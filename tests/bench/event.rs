@@ -26,8 +26,11 @@ use laurel::{
         names::{AliasName, ModelName, Version},
     },
     cluster::{Guarded, RequeueStreams},
-    controllers::{Context, context::Writers, model_alias, model_registry, registered_model, wake},
+    controllers::{
+        Context, Leadership, context::Writers, model_alias, model_registry, registered_model, wake,
+    },
     decide::decide,
+    fence::Fence,
     observe::{observe, poll_plan},
     options::RunOptions,
     registry::{
@@ -160,7 +163,8 @@ impl Cluster {
         }
         let client = Client::try_from(Config::new("http://127.0.0.1:1".parse()?))?;
         let options = Options::try_parse_from(["laurel"])?.run;
-        let (context, writers, requeue) = Context::new(client, &options)?;
+        let (context, writers, requeue) =
+            Context::new(client, &options, Leadership::alone(), Fence::default())?;
         let mut cluster = Self {
             alias_seen: Box::new(model_alias::seen(&context)),
             model_seen: Box::new(registered_model::seen(&context)),

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel, condition::Reason},
     cluster::{Guarded, RequeueStreams},
-    controllers::{Context, context::Writers, model_alias, model_registry, registered_model},
+    controllers::{Context, Leadership, context::Writers, model_alias, model_registry, registered_model},
+    fence::Fence,
     observe::observe,
     options::RunOptions,
     registry::polled::{RegistryKey, Settings},
@@ -44,7 +45,8 @@ impl Fixture {
         let config = Config::new("http://127.0.0.1:1".parse().unwrap());
         let client = Client::try_from(config).unwrap();
         let options = Options::try_parse_from(["laurel"]).unwrap().run;
-        let (context, writers, requeue) = Context::new(client, &options).unwrap();
+        let (context, writers, requeue) =
+            Context::new(client, &options, Leadership::alone(), Fence::default()).unwrap();
         Self { context, writers, _requeue: requeue }
     }
 
