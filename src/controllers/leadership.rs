@@ -38,12 +38,18 @@ pub(super) struct Campaign {
 }
 
 impl Leadership {
+    /// The standing of a process that acts alone.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self { started: Instant::now(), standing: None }
+    }
+
     /// Takes part in the election, if there is one. Returns what permits writes, too.
     pub(super) async fn new(options: &RunOptions) -> Result<(Self, Fence, Campaign), ConnectError> {
-        let started = Instant::now();
+        let alone = Self::alone();
         let stop = CancellationToken::new();
         let Some(namespace) = options.lease_namespace.clone() else {
-            return Ok((Self { started, standing: None }, Fence::default(), Campaign { stop, task: None }));
+            return Ok((alone, Fence::default(), Campaign { stop, task: None }));
         };
         let fence = Fence::closed();
         // Only this client writes without a permit.
@@ -55,7 +61,7 @@ impl Leadership {
         let candidate = Candidate { namespace, name: candidate_name(), annotations };
         let (election, standing) = Election::new(client, candidate, fence.clone());
         let task = Some(tokio::spawn(election.run(stop.clone())));
-        Ok((Self { started, standing: Some(standing) }, fence, Campaign { stop, task }))
+        Ok((Self { standing: Some(standing), ..alone }, fence, Campaign { stop, task }))
     }
 
     /// Since when this process acts; `None` if another one does.

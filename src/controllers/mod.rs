@@ -22,11 +22,13 @@ mod poll;
 pub mod registered_model;
 mod registry_object;
 mod run;
+mod task;
 mod unreadable;
-mod wake;
+pub mod wake;
 mod webhook;
 
 pub use context::Context;
+pub use leadership::Leadership;
 pub use run::run;
 
 /// How long to wait after a reconcile in which something failed.
