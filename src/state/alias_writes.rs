@@ -215,12 +215,13 @@ async fn unmoved(
     alias: &AliasName,
     known: Option<Version>,
 ) -> Result<(), ReasonMessage> {
+    let begun = model.registry.begin();
     let facts = client.model(&model.name).await.map_err(|error| explain(model, &error))?;
     let named = facts.as_ref().and_then(|facts| facts.aliases.get(alias).copied());
     if named == known {
         return Ok(());
     }
-    model.registry.remember_model(&model.name, facts);
+    model.registry.remember_model(&model.name, begun, facts);
     Err(ReasonMessage::new(
         Reason::RegistryPending,
         format!("the alias {:?} was moved in the meantime; retrying", alias.as_str()),

@@ -5,7 +5,7 @@
 //! after their model changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use url::Url;
 use super::{
     RegistryKey, Settings,
     debounce::Debounce,
-    memory::{KnownFacts, ModelMemory, ModelRead, ModelView, RegistryMemory},
+    memory::{KnownFacts, ModelMemory, ModelRead, ModelView, RegistryMemory, Sequence},
     message::{StableMessages, explain},
 };
 use crate::{
@@ -244,7 +244,7 @@ impl PolledRegistry {
     /// Returns a version as remembered; `None` if it was not read yet.
     #[must_use]
     pub fn remembered_version(&self, name: &ModelName, version: Version) -> Option<Option<VersionFacts>> {
-        self.memory().models.get(name)?.versions.get(&version).cloned()
+        self.memory().models.get(name)?.versions.get(&version).map(|(_, facts)| facts.clone())
     }
 
     /// Reads a version from the registry, and remembers it for good unless its registration is in progress.
@@ -257,12 +257,12 @@ impl PolledRegistry {
         version: Version,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
         let times = |memory: &RegistryMemory| memory.models.get(name).and_then(|known| known.facts.times());
-        let before = {
-            let memory = self.memory();
+        let (sequence, before) = {
+            let mut memory = self.memory();
             if let Some(error) = memory.error() {
                 return Err(error);
             }
-            times(&memory)
+            (memory.begin(), times(&memory))
         };
         let answer = self.request_version(name, version).await;
         let mut memory = self.memory();
@@ -272,7 +272,7 @@ impl PolledRegistry {
         match &answer {
             Ok(_) if !is_current => {}
             Ok(facts) if facts.as_ref().is_none_or(|facts| facts.state != VersionState::Pending) => {
-                known.versions.insert(version, facts.clone());
+                known.remember_version(version, (sequence, facts.clone()));
             }
             Ok(_) => {}
             Err(_) => known.failed = true,
@@ -290,30 +290,47 @@ impl PolledRegistry {
 
     /// Remembers our own write, so that it need not be read back.
     pub fn remember_alias(&self, name: &ModelName, alias: &AliasName, version: Option<Version>) {
-        if let Some(ModelMemory { facts: KnownFacts::Present(facts), writes, has_changed, .. }) =
-            self.memory().models.get_mut(name)
         {
-            *writes += 1;
-            *has_changed = true;
-            match version {
-                Some(version) => drop(facts.aliases.insert(alias.clone(), version)),
-                None => drop(facts.aliases.remove(alias)),
+            let mut memory = self.memory();
+            let written = memory.begin();
+            let known = memory.models.entry(name.clone()).or_default();
+            // What is read before a poll that began after the write may be from before it.
+            known.as_of = written;
+            known.has_changed = true;
+            if let KnownFacts::Present(facts) = &mut known.facts {
+                match version {
+                    Some(version) => drop(facts.aliases.insert(alias.clone(), version)),
+                    None => drop(facts.aliases.remove(alias)),
+                }
             }
         }
         self.poll_now();
     }
 
-    /// Replaces a model with a fresh read.
-    pub fn remember_model(&self, name: &ModelName, facts: Option<RegisteredModelFacts>) {
+    /// Takes the position of a request that is begun now, for [`Self::remember_model`].
+    #[must_use]
+    pub fn begin(&self) -> Sequence {
+        self.memory().begin()
+    }
+
+    /// Replaces a model with what a request read of it, unless a later one is known.
+    pub fn remember_model(&self, name: &ModelName, begun: Sequence, facts: Option<RegisteredModelFacts>) {
         let mut memory = self.memory();
-        if memory.remember(name, facts)
+        if memory.models.get(name).is_some_and(|known| known.as_of > begun) {
+            return;
+        }
+        if memory.remember(name, (begun, facts))
             && let Some(known) = memory.models.get_mut(name)
         {
-            known.writes += 1;
             known.has_changed = true;
             drop(memory);
             self.poll_now();
         }
+    }
+
+    /// Remembers that we deleted a model.
+    pub fn remember_deletion(&self, name: &ModelName) {
+        self.remember_model(name, self.begin(), None);
     }
 
     /// Reads a model now, without waiting for a poll, and remembers the answer.
@@ -321,17 +338,22 @@ impl PolledRegistry {
     /// # Errors
     /// Why it cannot be known now.
     pub async fn read_model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, ReasonMessage> {
-        let answer = self.client()?.model(name).await.map_err(|error| self.explain(Some(name), &error))?;
-        self.remember_model(name, answer.clone());
+        let (client, begun) = (self.client()?, self.begin());
+        let answer = client.model(name).await.map_err(|error| self.explain(Some(name), &error))?;
+        self.remember_model(name, begun, answer.clone());
         Ok(answer)
     }
 
     /// Forgets a model after writes with an unknown result. It is unread until the next poll, which starts
     /// now.
     pub fn forget_model(&self, name: &ModelName) {
-        if let Some(known) = self.memory().models.get_mut(name) {
-            known.writes += 1;
-            known.facts = KnownFacts::Unread;
+        {
+            let mut memory = self.memory();
+            let ended = memory.begin();
+            if let Some(known) = memory.models.get_mut(name) {
+                known.as_of = ended;
+                known.facts = KnownFacts::Unread;
+            }
         }
         self.poll_now();
     }
@@ -340,13 +362,17 @@ impl PolledRegistry {
     /// known models were listed, so that a model requested in the meantime is not forgotten.
     pub async fn poll(&self, plan: impl FnOnce() -> PollPlan) -> PollOutcome {
         self.debounce.poll_started(Instant::now());
-        let writes_before: HashMap<ModelName, u64> =
-            self.memory().models.iter().map(|(name, model)| (name.clone(), model.writes)).collect();
+        let (began, known_before): (Sequence, HashSet<ModelName>) = {
+            let mut memory = self.memory();
+            (memory.begin(), memory.models.keys().cloned().collect())
+        };
         let PollPlan { models: watched, judged, followed } = plan();
         let result = self.read(&watched).await;
-        let (evidence, listings, display) = if result.is_ok() {
+        let (evidence, listings_began, listings, display) = if result.is_ok() {
             let evidence = self.read_all_evidence(judged).await;
-            (evidence, self.read_listings(&followed).await, self.read_display_metrics(&watched).await)
+            let listings_began = self.begin();
+            let listings = self.read_listings(&followed).await;
+            (evidence, listings_began, listings, self.read_display_metrics(&watched).await)
         } else {
             Default::default()
         };
@@ -355,24 +381,23 @@ impl PolledRegistry {
         let health = match result {
             Ok((server_version, models)) => {
                 memory.server_version = server_version.or_else(|| memory.server_version.take());
-                for (name, facts) in models {
-                    let writes = memory.models.get(&name).map_or(0, |model| model.writes);
-                    if writes != writes_before.get(&name).copied().unwrap_or_default() {
+                for (name, (begun, facts)) in models {
+                    if memory.models.get(&name).is_some_and(|known| known.as_of > begun) {
                         self.poll_now();
                         continue;
                     }
                     let has_changed = memory.models.get_mut(&name).is_some_and(ModelMemory::take_changes);
                     let changed = match facts {
-                        Ok(facts) => memory.remember(&name, facts),
+                        Ok(facts) => memory.remember(&name, (begun, facts)),
                         Err(error) => memory.models.entry(name.clone()).or_default().set_error(error),
                     };
                     if changed || has_changed {
                         outcome.changed.insert(name);
                     }
                 }
-                memory.models.retain(|name, _| watched.contains(name) || !writes_before.contains_key(name));
-                outcome.changed.extend(memory.remember_evidence(evidence));
-                outcome.changed.extend(memory.remember_listings(listings));
+                memory.models.retain(|name, _| watched.contains(name) || !known_before.contains(name));
+                outcome.changed.extend(memory.remember_evidence(began, evidence));
+                outcome.changed.extend(memory.remember_listings(listings_began, listings));
                 outcome.changed.extend(display);
                 Ok(())
             }
@@ -393,11 +418,14 @@ impl PolledRegistry {
         let known_version = self.memory().server_version.is_some();
         let server_version =
             if known_version && !watched.is_empty() { None } else { client.probe().await.map_err(failed)? };
-        let found = client.models(watched).await.map_err(failed)?;
+        let batch = self.begin();
+        let mut found = client.models(watched).await.map_err(failed)?;
         let mut models = BTreeMap::new();
         for name in watched {
-            let read = match found.get(name) {
-                Some(facts) => Ok(Some(facts.clone())),
+            let (found, direct) = (found.remove(name), self.begin());
+            let sequence = if found.is_some() { batch } else { direct };
+            let read = match found {
+                Some(facts) => Ok(Some(facts)),
                 // Missing from a listing is not absent: the listing is paged by offset, so a concurrent
                 // delete hides others.
                 None => match client.model(name).await {
@@ -406,7 +434,7 @@ impl PolledRegistry {
                     Err(error) => return Err(failed(error)),
                 },
             };
-            models.insert(name.clone(), read);
+            models.insert(name.clone(), (sequence, read));
         }
         Ok((server_version, models))
     }
