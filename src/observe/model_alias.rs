@@ -16,7 +16,7 @@ use crate::{
         names::{AliasName, Version},
     },
     audit::was_live,
-    cluster::pod_causes,
+    cluster::{pod_causes, watch::BUDGETS},
     decide::{AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, VersionView, choose},
     registry::{RegisteredModelFacts, VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, Subject, follower},
@@ -41,6 +41,7 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     let rendering = subject.service_rendering();
     let smoke = |version| sources.smoke.of(&subject.uid, version);
     let mut cluster = sources.cluster.view(&subject.key, &subject.uid, rendering.as_ref(), smoke);
+    cluster.budget_is_unknown = !sources.readiness.knows(BUDGETS);
     explain_pods(sources, subject, &mut cluster);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);

@@ -31,7 +31,8 @@ pub async fn serve(
 async fn ready(State(readiness): State<Arc<Readiness>>) -> (StatusCode, String) {
     let waiting = readiness.waiting_for();
     if waiting.is_empty() {
-        (StatusCode::OK, "ok\n".to_owned())
+        let missing = readiness.missing().into_iter().map(|missing| format!("{missing}\n"));
+        (StatusCode::OK, format!("ok\n{}", missing.collect::<String>()))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the cluster: {}\n", waiting.join(", ")))
     }

@@ -99,6 +99,21 @@ fn a_previous_alias_that_somebody_else_moved_or_claims_is_left_to_them() {
 }
 
 #[test]
+fn a_disruption_budget_that_may_not_be_read_is_left_as_it_is_and_stops_nothing() {
+    let mut world = serving(1);
+    assert_eq!(world.cluster.budget, Some(Traffic::One(version(1))));
+    for budget in [None, Some(Traffic::Nowhere), Some(Traffic::One(version(1)))] {
+        world.cluster.budget = budget;
+        let mut observed = world.observe();
+        observed.cluster.budget_is_unknown = true;
+        assert_eq!(decide(&observed).actions, []);
+        observed.intent.serving = None;
+        let removed = decide(&observed).actions;
+        assert!(!removed.is_empty() && !removed.contains(&Action::DeleteBudget), "{removed:?}");
+    }
+}
+
+#[test]
 fn promise_3_a_previous_alias_is_not_forgotten_while_the_registry_is_unreachable() {
     let mut world = with_previous_alias();
     world.happen(&Event::Registry(Registers::Away));
