@@ -34,7 +34,7 @@ use tracing::Instrument;
 
 use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
 use crate::{
-    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey},
     cluster::{
         Events, Guarded, Requeue,
         cache::Cache,
@@ -120,7 +120,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         ),
         version_reads: version_reads(sender.clone()),
         evidence_reads: evidence_reads(sender.clone()),
-        pod_events: PodEvents::new(client.clone(), sender.clone()),
+        pod_events: PodEvents::new(client.clone(), sender.clone(), exists(&aliases)),
         alias_writes: AliasWrites::new(sender.clone()),
         audit_writes: AuditWrites::new(sender.clone()),
         trusts_changed_by: options.trust_changed_by,
@@ -193,6 +193,15 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     }
     tracing::info!("Laurel stopped");
     Ok(())
+}
+
+/// Returns whether there is a ModelAlias with a key and a UID.
+fn exists(aliases: &Store<Guarded<ModelAlias>>) -> impl Fn(&AliasKey, &str) -> bool + Send + Sync + 'static {
+    let aliases = aliases.clone();
+    move |(namespace, name), uid| {
+        let known = aliases.get(&ObjectRef::new(name).within(namespace));
+        known.is_some_and(|known| known.uid().as_deref() == Some(uid))
+    }
 }
 
 /// Watches what Laurel renders. Nothing is decided before all of it has been read.

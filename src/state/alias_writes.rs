@@ -158,9 +158,8 @@ impl AliasWrite {
     async fn run(self) {
         let (model, alias) = (&self.model, self.alias.as_str());
         let ended = self.once().await;
-        {
-            let mut states = self.writes.lock();
-            let state = states.entry(self.key).or_default();
+        // Nothing is kept of a ModelAlias that was forgotten in the meantime.
+        if let Some(state) = self.writes.lock().get_mut(&self.key) {
             state.running = false;
             match ended {
                 Ok(()) => {
