@@ -56,10 +56,15 @@ pub struct RegistryView {
 }
 
 /// What is known of an alias that is not desired any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FormerAlias {
     /// It belongs to another ModelAlias now, or is the main alias of this one.
     Claimed,
+    /// It may belong to a ModelAlias that cannot be parsed. Unknown is not absent.
+    MayBeClaimed {
+        /// The namespace and name of that ModelAlias.
+        by: String,
+    },
     /// It names this version.
     Names(Option<Version>),
 }

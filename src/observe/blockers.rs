@@ -1,5 +1,7 @@
 //! Blockers of a ModelAlias.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
@@ -10,6 +12,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
         names::AliasName,
     },
+    cluster::Guarded,
     cluster::cache::Foreign,
     decide::{Blocker, BlockerScope},
     render,
@@ -69,21 +72,48 @@ fn blocker_of_changes(
     Some(ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))
 }
 
-/// Whether an alias of a model is in the spec of a ModelAlias: of this one as its main alias, or of another
-/// one.
-pub(super) fn is_claimed(
-    sources: &Sources<'_>,
-    subject: &Subject<'_>,
-    model: &Model,
+/// Who has an alias of a model in their spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// This ModelAlias, as its main alias, or another one.
+    Known,
+    /// Perhaps a ModelAlias that cannot be parsed.
+    Possible {
+        /// Its namespace and name.
+        by: String,
+    },
+    /// Nobody.
+    None,
+}
+
+/// Returns who has an alias of a model in their spec.
+pub(super) fn claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model, alias: &AliasName) -> Claim {
+    if subject.spec().alias == *alias {
+        return Claim::Known;
+    }
+    let is_of_model = |other: &ModelAlias| is_of_model(sources, other, model);
+    claim_of_others(&sources.aliases.state(), &subject.uid, alias, is_of_model)
+}
+
+/// Whoever cannot be parsed may have any alias, of any model.
+fn claim_of_others(
+    others: &[Arc<Guarded<ModelAlias>>],
+    uid: &str,
     alias: &AliasName,
-) -> bool {
-    let is_other = |other: &ModelAlias| other.metadata.uid.as_ref() != Some(&subject.uid);
-    subject.spec().alias == *alias
-        || sources.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).any(|other| {
-            let spec = &other.spec;
-            let names = spec.alias == *alias || spec.previous_alias.as_ref() == Some(alias);
-            is_other(other) && names && is_of_model(sources, other, model)
-        })
+    is_of_model: impl Fn(&ModelAlias) -> bool,
+) -> Claim {
+    let claims = |other: &ModelAlias| {
+        let spec = &other.spec;
+        let names = spec.alias == *alias || spec.previous_alias.as_ref() == Some(alias);
+        other.metadata.uid.as_deref() != Some(uid) && names && is_of_model(other)
+    };
+    if others.iter().any(|other| other.0.as_ref().is_ok_and(claims)) {
+        return Claim::Known;
+    }
+    let unreadable = others.iter().filter(|other| other.0.is_err());
+    let named =
+        unreadable.map(|other| format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any()));
+    named.min().map_or(Claim::None, |by| Claim::Possible { by })
 }
 
 /// Whether a ModelAlias is about this model. Where what it refers to is gone for now, it keeps what it had.
@@ -136,4 +166,43 @@ fn other_model(status: &ModelAliasStatus, model: &Model) -> Option<ReasonMessage
         model.name.as_str()
     );
     Some(ReasonMessage::new(Reason::VersionReplaced, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::{ObjectMeta, error_boundary::InvalidObject};
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    use super::*;
+
+    fn metadata(name: &str) -> ObjectMeta {
+        serde_json::from_value(json!({ "namespace": "risk", "name": name, "uid": name })).unwrap()
+    }
+
+    fn unreadable(name: &str) -> Arc<Guarded<ModelAlias>> {
+        let invalid = InvalidObject { error: "no".into(), metadata: metadata(name) };
+        Arc::new(kube::core::DeserializeGuard(Err(invalid)))
+    }
+
+    fn other(name: &str, alias: &str) -> Arc<Guarded<ModelAlias>> {
+        let spec = json!({ "modelRef": { "name": "fraud" }, "alias": alias, "version": "1" });
+        let spec = serde_json::from_value(spec).unwrap();
+        Arc::new(kube::core::DeserializeGuard(Ok(ModelAlias {
+            metadata: metadata(name),
+            spec,
+            status: None,
+        })))
+    }
+
+    #[test]
+    fn promise_3_an_alias_may_be_claimed_by_whoever_cannot_be_parsed() {
+        let claim = |others: &[Arc<Guarded<ModelAlias>>]| {
+            claim_of_others(others, "us", &"previous".parse().unwrap(), |_| true)
+        };
+        let possible = Claim::Possible { by: "risk/a".to_owned() };
+        assert_eq!(claim(&[other("us", "previous"), other("x", "champion")]), Claim::None);
+        assert_eq!(claim(&[unreadable("b"), unreadable("a"), other("x", "champion")]), possible);
+        assert_eq!(claim(&[unreadable("b"), other("x", "previous")]), Claim::Known);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{
-    blockers::{blocker, hides_registry, is_claimed},
+    blockers::{Claim, blocker, claim, hides_registry},
     candidates::candidates,
     evidence::{self, similar},
     sources::Sources,
@@ -129,8 +129,10 @@ fn former_alias(
     aliases: &BTreeMap<AliasName, Version>,
 ) -> Option<FormerAlias> {
     let former = subject.former_alias()?;
-    if is_claimed(sources, subject, model, former) {
-        return Some(FormerAlias::Claimed);
+    match claim(sources, subject, model, former) {
+        Claim::Known => return Some(FormerAlias::Claimed),
+        Claim::Possible { by } => return Some(FormerAlias::MayBeClaimed { by }),
+        Claim::None => {}
     }
     let is_known = !sources.alias_writes.is_running(&subject.uid);
     is_known.then(|| FormerAlias::Names(aliases.get(former).copied()))

@@ -20,8 +20,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        Action, CONTENTION, Decision, Desired, GatesReport, Observed, Readiness, SmokeReport, Traffic,
-        Workload,
+        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, Observed, Readiness, SmokeReport,
+        Traffic, Workload,
     },
 };
 
@@ -372,7 +372,8 @@ const KEPT_VERSIONS_MAX: usize = 10;
 fn remember_previous_alias(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let registry = &observed.registry;
     if observed.former_alias().is_some() {
-        let is_known = registry.error.is_none() && registry.former_alias.is_some();
+        let is_known = registry.error.is_none()
+            && matches!(registry.former_alias, Some(FormerAlias::Claimed | FormerAlias::Names(_)));
         if !is_known || observed.former_alias_names().is_some() {
             return;
         }

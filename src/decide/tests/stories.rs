@@ -93,9 +93,35 @@ fn a_previous_alias_that_somebody_else_moved_or_claims_is_left_to_them() {
     let mut claimed = world.observe();
     claimed.registry.former_alias = Some(FormerAlias::Claimed);
     assert_eq!(decide(&claimed).actions, []);
+    claimed.status = next(&claimed, &decide(&claimed), &Applied::default(), &SubjectStatus::default());
+    assert_eq!(claimed.status.previous_alias, None, "it is theirs");
     world.happen(&Event::MovePreviousAlias(Some(3)));
     world.live(10);
     assert_eq!((world.alias(AliasRole::Previous), &world.status.previous_alias), (3, &None));
+}
+
+#[test]
+fn promise_3_a_previous_alias_that_an_unreadable_model_alias_may_claim_is_kept_and_reported() {
+    let mut world = with_previous_alias();
+    let is_kept = world.status.previous_alias.clone();
+    world.happen(&Event::PreviousAlias(false));
+    let mut observed = world.observe();
+    let by = "risk/other".to_owned();
+    observed.registry.former_alias = Some(FormerAlias::MayBeClaimed { by });
+    let decision = decide(&observed);
+    assert_eq!(decision.actions, []);
+    assert!(decision.wake.is_some(), "nobody wakes it when the other one is corrected");
+    let Readiness::Progressing(cause) = &decision.report.readiness else { panic!("{decision:?}") };
+    for part in ["\"previous\"", "risk/other", "cannot be parsed", "correct or delete"] {
+        assert!(cause.message.contains(part), "{part:?} is missing: {}", cause.message);
+    }
+    let status = next(&observed, &decision, &Applied::default(), &SubjectStatus::default());
+    assert_eq!(status.previous_alias, is_kept, "it is removed later");
+    observed.intent.previous_alias = Some("before".parse().unwrap());
+    let renamed = decide(&observed);
+    assert_eq!((renamed.actions.len(), renamed.report.readiness), (0, decision.report.readiness));
+    world.live(10);
+    assert_eq!(world.alias(AliasRole::Previous), 0);
 }
 
 #[test]
