@@ -43,6 +43,9 @@ pub struct RegistryView {
     /// The same for the aliases that promotion rules name.
     #[serde(default)]
     pub similar_aliases: BTreeMap<String, String>,
+    /// When the last of the reads that are running was begun, if nothing was known before of what they read.
+    #[serde(default)]
+    pub reading_since: Option<Timestamp>,
     /// The evidence for promotion rules, of the versions that may have to be judged.
     #[serde(default)]
     pub evidence: BTreeMap<Version, Evidence>,

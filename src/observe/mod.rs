@@ -14,6 +14,7 @@
     reason = "effects: begins reads of the registry"
 )]
 
+mod awaited;
 mod blockers;
 mod candidates;
 mod evidence;

@@ -70,6 +70,9 @@ pub fn next(
     identity: &SubjectStatus,
 ) -> ModelAliasStatus {
     let mut status = observed.status.clone();
+    if is_about_to_know_more(observed, decision, applied) {
+        return status;
+    }
     let now = observed.now;
     status.observed_generation = identity.generation;
     status.model_name = identity.model_name.clone().or(status.model_name);
@@ -106,6 +109,19 @@ pub fn next(
         status.conditions.retain(|condition| stays || condition.type_ != type_);
     }
     status
+}
+
+/// Whether there is nothing to report but that an answer of the registry is awaited, which comes at any moment. A
+/// new object is reported at once, and so is what has to be in the status before anything is done.
+fn is_about_to_know_more(observed: &Observed, decision: &Decision, applied: &Applied) -> bool {
+    let waits = matches!(&decision.report.readiness, Readiness::Progressing(cause)
+        if cause.reason == Reason::RegistryNotRead);
+    waits
+        && observed.reading_until().is_some()
+        && observed.status.observed_generation.is_some()
+        && !observed.desired_is_new()
+        && decision.rejection.is_none()
+        && *applied == Applied::default()
 }
 
 /// Keeps one entry for each existing Deployment.

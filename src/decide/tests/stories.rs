@@ -9,8 +9,8 @@ use crate::{
         model_alias::{Cause, Drift, Outcome},
     },
     decide::{
-        Action, AliasRole, Blocker, BlockerScope, Desired, FormerAlias, Lifecycle, OwnObject, Readiness,
-        SmokeReport, SmokeTest, StrategyIntent, Traffic, decide,
+        Action, AliasRole, Blocker, BlockerScope, Desired, FormerAlias, Lifecycle, Observed, OwnObject,
+        Readiness, SmokeReport, SmokeTest, StrategyIntent, Traffic, decide,
     },
     status::{Applied, SubjectStatus, next},
 };
@@ -122,6 +122,38 @@ fn promise_3_a_previous_alias_that_an_unreadable_model_alias_may_claim_is_kept_a
     assert_eq!((renamed.actions.len(), renamed.report.readiness), (0, decision.report.readiness));
     world.live(10);
     assert_eq!(world.alias(AliasRole::Previous), 0);
+}
+
+#[test]
+fn nothing_is_reported_of_an_answer_that_comes_at_any_moment() {
+    let mut world = serving(1);
+    world.intent.desired = Desired::Version(version(2));
+    let mut observed = world.observe();
+    observed.status.observed_generation = Some(1);
+    observed.registry.versions.remove(&version(2));
+    let identity = SubjectStatus { generation: Some(2), ..SubjectStatus::default() };
+    let status = |observed: &Observed| {
+        let decision = decide(observed);
+        assert_eq!(decision.actions, []);
+        (next(observed, &decision, &Applied::default(), &identity), decision.wake)
+    };
+    let began = observed.now;
+    observed.registry.reading_since = Some(began);
+    assert_eq!(status(&observed), (observed.status.clone(), Some(began + SignedDuration::from_secs(1))));
+    let reported = |observed: &Observed| {
+        let status = status(observed).0;
+        status.conditions.iter().any(|condition| condition.reason == "RegistryNotRead")
+    };
+    observed.now = began + SignedDuration::from_secs(1);
+    assert!(reported(&observed), "it takes long");
+    observed.now = began;
+    assert!(!reported(&observed));
+    observed.status.observed_generation = None;
+    assert!(reported(&observed), "a new object has a status at once");
+    observed.status.observed_generation = Some(1);
+    observed.intent.desired = Desired::Registry;
+    observed.registry.alias = Some(version(2));
+    assert_eq!(status(&observed).0.target_version, Some(version(2)), "what was begun is written down first");
 }
 
 #[test]
