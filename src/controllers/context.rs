@@ -8,12 +8,12 @@ use crate::{
     api::{ModelAlias, RegisteredModel},
     apply::Effects,
     cluster::{Events, Guarded, Readiness, Requeue, cache::Cache, watch::Watching},
-    observe::{EvidenceReads, Sources, VersionReads, Watched, registered_model::ModelSources},
+    observe::{EvidenceReads, ListingReads, Sources, VersionReads, Watched, registered_model::ModelSources},
     registry::polled::Registries,
     resolve::{References, RegistryObjects},
     state::{
-        Memory, Throttle, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
-        smoke_tests::SmokeTests,
+        Memory, Throttle, alias_writes::AliasWrites, audit_writes::AuditWrites, model_writes::ModelWrites,
+        pod_events::PodEvents, smoke_tests::SmokeTests,
     },
     status::NewEvent,
     telemetry::metrics::Metrics,
@@ -46,6 +46,10 @@ pub struct Context {
     pub pod_events: PodEvents,
     /// Alias writes in progress.
     pub alias_writes: AliasWrites,
+    /// Writes of models in progress.
+    pub model_writes: ModelWrites,
+    /// Reads of the newest versions of models.
+    pub listing_reads: ListingReads,
     /// Reads of versions.
     pub version_reads: VersionReads,
     /// Reads of evidence about versions.
@@ -113,6 +117,7 @@ impl Context {
             models: &self.models,
             references: self.references(),
             memory: &self.memory,
+            listing_reads: &self.listing_reads,
         }
     }
 

@@ -48,6 +48,8 @@ pub struct ModelObserved {
     pub registry: ModelPresence,
     /// Why its versions could not be listed.
     pub versions_error: Option<ReasonMessage>,
+    /// Whether its versions are being listed, and the object is reconciled again when they have been.
+    pub awaits_versions: bool,
     /// The object that describes the registry, if known.
     pub registry_object: Option<RegistryStatus>,
 }
@@ -147,6 +149,12 @@ pub enum ModelAction {
 }
 
 impl ModelAction {
+    /// Whether it is a request to the registry, which may take long.
+    #[must_use]
+    pub fn is_to_registry(&self) -> bool {
+        !matches!(self, Self::SetFinalizer { .. })
+    }
+
     /// Whether it changes the model, so that it has to be read again.
     #[must_use]
     pub fn describes(&self) -> bool {
@@ -224,7 +232,9 @@ fn describe(observed: &ModelObserved) -> ModelDecision {
         }
         ModelPresence::Present(content) => {
             actions.extend(differences(desired, managed_tags(observed), content));
-            Some(described(observed))
+            // What was done has to be in the status at once.
+            let waits = observed.awaits_versions && actions.is_empty();
+            (!waits).then(|| described(observed))
         }
     };
     let is_unsettled = readiness.as_ref().is_some_and(|readiness| !readiness.is_settled());

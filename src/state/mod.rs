@@ -6,6 +6,7 @@
 //! audit_writes  history entries that are being written into the tags of versions
 //! pod_events    Events about pods that are waited for
 //! memory        the newest status we wrote, and what a deletion still needs
+//! model_writes  models that are being written in registries
 //! reads         reads from registries, and their last answers
 //! throttle      limits on failed reconciles and on writes that another client reverts
 //! ```
@@ -18,6 +19,7 @@
 pub mod alias_writes;
 pub mod audit_writes;
 mod memory;
+pub mod model_writes;
 pub mod pod_events;
 mod reads;
 pub mod smoke_tests;

@@ -254,6 +254,7 @@ mod tests {
             referrers: Vec::new(),
             registry,
             versions_error: None,
+            awaits_versions: false,
             registry_object: None,
         }
     }

@@ -31,6 +31,7 @@ fn observed() -> ModelObserved {
         referrers: Vec::new(),
         registry: ModelPresence::Absent,
         versions_error: None,
+        awaits_versions: false,
         registry_object: None,
     }
 }
@@ -175,6 +176,27 @@ fn without_a_description_the_one_in_the_registry_stays() {
     let content = ModelContent { description: "theirs".into(), ..ModelContent::default() };
     let registry = ModelPresence::Present(content);
     assert_eq!(decide(&ModelObserved { desired: desired(None, &[]), registry, ..observed() }).actions, []);
+}
+
+#[test]
+fn a_status_stays_as_it_is_while_versions_are_listed() {
+    let content = ModelContent { description: "scores cards".into(), ..ModelContent::default() };
+    let mut observed = ModelObserved {
+        registry: ModelPresence::Present(content),
+        awaits_versions: true,
+        desired: desired(Some("scores cards"), &[]),
+        ..observed()
+    };
+    for previous in [None, Some(RegisteredModelStatus::default())] {
+        observed.previous = previous;
+        let decision = decide(&observed);
+        assert_eq!((&decision.actions[..], &decision.readiness, decision.wake), (&[][..], &None, None));
+    }
+    observed.desired.tags = tags(&[("team", "risk")]);
+    assert!(decide(&observed).readiness.is_some(), "the status lists the tags that are set");
+    observed.desired.tags.clear();
+    observed.awaits_versions = false;
+    assert!(decide(&observed).readiness.is_some());
 }
 
 /// Tags were written and the response to the read after that was lost: the last poll is out of date.

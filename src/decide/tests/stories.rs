@@ -400,13 +400,26 @@ fn a_deletion_deletes_only_our_alias() {
     let mut world = serving(1);
     world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
     let decision = world.reconcile(None);
-    assert_eq!(
-        decision.actions,
-        [
-            Action::DeleteAlias { role: AliasRole::Main, replaces: version(1) },
-            Action::SetFinalizer { present: false },
-        ]
-    );
+    let removed = Action::DeleteAlias { role: AliasRole::Main, replaces: version(1) };
+    assert_eq!(decision.actions, [removed]);
+    assert!(!world.is_gone, "it was only begun");
+    world.live(10);
+    assert!(world.is_gone && world.alias(AliasRole::Main) == 0);
+}
+
+#[test]
+fn promise_9_a_deletion_that_the_registry_does_not_answer_ends_at_its_deadline() {
+    let mut world = serving(1);
+    world.registry.is_slow = true;
+    world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
+    let mut ends = None;
+    for _ in 0..20 {
+        let decision = world.reconcile(None);
+        ends = ends.or(decision.wake);
+        assert!(world.is_gone || decision.wake.is_some(), "a wait has an end");
+        world.live(1);
+    }
+    assert!(world.is_gone && world.alias(AliasRole::Main) == 0);
 }
 
 #[test]

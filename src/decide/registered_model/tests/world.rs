@@ -284,6 +284,7 @@ impl World {
             referrers: self.referrers.clone(),
             registry,
             versions_error: None,
+            awaits_versions: false,
             registry_object: Some(super::registry("http://mlflow", self.place.name)),
         }
     }
