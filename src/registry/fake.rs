@@ -1,4 +1,4 @@
-//! A registry for tests that holds answers back.
+//! A registry for tests that holds answers back, and fails as it is told.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -28,6 +28,9 @@ struct State {
     models: BTreeMap<ModelName, RegisteredModelFacts>,
     versions: BTreeMap<(ModelName, Version), VersionFacts>,
     held: HashMap<&'static str, VecDeque<Gate>>,
+    errors: HashMap<&'static str, RegistryError>,
+    broken: BTreeMap<ModelName, RegistryError>,
+    calls: Vec<&'static str>,
 }
 
 #[derive(Debug)]
@@ -104,20 +107,48 @@ impl FakeRegistry {
         Held { reached: is_reached, open }
     }
 
+    /// Lets every call of a method fail, or none any more.
+    pub(crate) fn fail(&self, method: &'static str, error: Option<RegistryError>) {
+        let errors = &mut self.0.lock().errors;
+        match error {
+            Some(error) => drop(errors.insert(method, error)),
+            None => drop(errors.remove(method)),
+        }
+    }
+
+    /// Lets every request that names a model fail, alone or in a batch.
+    pub(crate) fn break_model(&self, name: &str, error: Option<RegistryError>) {
+        let broken = &mut self.0.lock().broken;
+        match error {
+            Some(error) => drop(broken.insert(name.parse().unwrap(), error)),
+            None => drop(broken.remove(&name.parse().unwrap())),
+        }
+    }
+
+    /// Returns how often a method was called.
+    pub(crate) fn calls(&self, method: &str) -> usize {
+        self.0.lock().calls.iter().filter(|call| **call == method).count()
+    }
+
     async fn answer<T>(
         &self,
         method: &'static str,
+        about: impl IntoIterator<Item = &ModelName>,
         answer: impl FnOnce(&mut State) -> T,
     ) -> Result<T, RegistryError> {
         let (answer, gate) = {
             let mut state = self.0.lock();
-            (answer(&mut state), state.held.get_mut(method).and_then(VecDeque::pop_front))
+            state.calls.push(method);
+            let broken = about.into_iter().find_map(|name| state.broken.get(name).cloned());
+            let error = state.errors.get(method).cloned().or(broken);
+            let answer = error.map_or_else(|| Ok(answer(&mut state)), Err);
+            (answer, state.held.get_mut(method).and_then(VecDeque::pop_front))
         };
         if let Some(gate) = gate {
             gate.reached.send(()).unwrap();
             gate.opened.await.unwrap();
         }
-        Ok(answer)
+        answer
     }
 }
 
@@ -128,7 +159,7 @@ impl Registry for FakeRegistry {
     }
 
     async fn probe(&self) -> Result<Option<String>, RegistryError> {
-        self.answer("probe", |_| Some("3.0".to_owned())).await
+        self.answer("probe", [], |_| Some("3.0".to_owned())).await
     }
 
     async fn models(
@@ -139,11 +170,11 @@ impl Registry for FakeRegistry {
             let models = state.models.iter().filter(|(name, _)| names.contains(*name));
             models.map(|(name, facts)| (name.clone(), facts.clone())).collect()
         };
-        self.answer("models", known).await
+        self.answer("models", names, known).await
     }
 
     async fn model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, RegistryError> {
-        self.answer("model", |state| state.models.get(name).cloned()).await
+        self.answer("model", [name], |state| state.models.get(name).cloned()).await
     }
 
     async fn version(
@@ -151,7 +182,7 @@ impl Registry for FakeRegistry {
         name: &ModelName,
         version: Version,
     ) -> Result<Option<VersionFacts>, RegistryError> {
-        self.answer("version", |state| state.versions.get(&(name.clone(), version)).cloned()).await
+        self.answer("version", [name], |state| state.versions.get(&(name.clone(), version)).cloned()).await
     }
 
     async fn newest_versions(
@@ -163,11 +194,11 @@ impl Registry for FakeRegistry {
             let versions = state.versions.iter().rev().filter(|((of, _), _)| of == name);
             versions.map(|(_, facts)| facts.clone()).take(limit).collect()
         };
-        self.answer("newest_versions", newest).await
+        self.answer("newest_versions", [name], newest).await
     }
 
     async fn metrics(&self, _: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError> {
-        self.answer("metrics", |_| None).await
+        self.answer("metrics", [], |_| None).await
     }
 
     async fn logged_model_metrics(
@@ -175,7 +206,7 @@ impl Registry for FakeRegistry {
         _: &str,
         _: &BTreeMap<String, Metric>,
     ) -> Result<Option<BTreeMap<String, Metric>>, RegistryError> {
-        self.answer("logged_model_metrics", |_| None).await
+        self.answer("logged_model_metrics", [], |_| None).await
     }
 
     async fn input_example(
@@ -184,7 +215,7 @@ impl Registry for FakeRegistry {
         _: Version,
         _: usize,
     ) -> Result<Option<InputExample>, RegistryError> {
-        self.answer("input_example", |_| None).await
+        self.answer("input_example", [name], |_| None).await
     }
 
     async fn create_model(
@@ -193,19 +224,19 @@ impl Registry for FakeRegistry {
         _: &str,
         _: &BTreeMap<String, String>,
     ) -> Result<(), RegistryError> {
-        self.answer("create_model", |_| ()).await
+        self.answer("create_model", [name], |_| ()).await
     }
 
     async fn set_description(&self, name: &ModelName, _: &str) -> Result<(), RegistryError> {
-        self.answer("set_description", |_| ()).await
+        self.answer("set_description", [name], |_| ()).await
     }
 
     async fn set_model_tag(&self, name: &ModelName, _: &str, _: &str) -> Result<(), RegistryError> {
-        self.answer("set_model_tag", |_| ()).await
+        self.answer("set_model_tag", [name], |_| ()).await
     }
 
     async fn delete_model_tag(&self, name: &ModelName, _: &str) -> Result<(), RegistryError> {
-        self.answer("delete_model_tag", |_| ()).await
+        self.answer("delete_model_tag", [name], |_| ()).await
     }
 
     async fn set_version_tag(
@@ -215,15 +246,15 @@ impl Registry for FakeRegistry {
         _: &str,
         _: &str,
     ) -> Result<(), RegistryError> {
-        self.answer("set_version_tag", |_| ()).await
+        self.answer("set_version_tag", [name], |_| ()).await
     }
 
     async fn delete_version_tag(&self, name: &ModelName, _: Version, _: &str) -> Result<(), RegistryError> {
-        self.answer("delete_version_tag", |_| ()).await
+        self.answer("delete_version_tag", [name], |_| ()).await
     }
 
     async fn delete_model(&self, name: &ModelName) -> Result<(), RegistryError> {
-        self.answer("delete_model", |state| drop(state.models.remove(name))).await
+        self.answer("delete_model", [name], |state| drop(state.models.remove(name))).await
     }
 
     async fn set_alias(
@@ -237,7 +268,7 @@ impl Registry for FakeRegistry {
                 model.aliases.insert(alias.clone(), version);
             }
         };
-        self.answer("set_alias", set).await
+        self.answer("set_alias", [name], set).await
     }
 
     async fn delete_alias(&self, name: &ModelName, alias: &AliasName) -> Result<(), RegistryError> {
@@ -246,7 +277,7 @@ impl Registry for FakeRegistry {
                 model.aliases.remove(alias);
             }
         };
-        self.answer("delete_alias", delete).await
+        self.answer("delete_alias", [name], delete).await
     }
 
     async fn webhooks(&self) -> Result<Vec<WebhookFacts>, WebhookError> {

@@ -27,6 +27,9 @@ pub struct Sequence(u64);
 /// What was read, and with which request.
 pub(super) type Sequenced<T> = (Sequence, T);
 
+/// After how many failures in a row something counts as out of order.
+pub(super) const FAILURES: u32 = 3;
+
 /// The results of reads of a registry.
 #[derive(Debug, Default)]
 pub(super) struct RegistryMemory {
@@ -34,6 +37,8 @@ pub(super) struct RegistryMemory {
     last: Sequence,
     /// `None` until the first poll.
     pub(super) health: Option<Result<(), ReasonMessage>>,
+    /// How many polls failed in a row, as a whole or in part.
+    pub(super) failed_polls: u32,
     pub(super) server_version: Option<String>,
     pub(super) models: HashMap<ModelName, ModelMemory>,
     /// Evidence about versions: read again by each poll, and forgotten when nobody needs it any more.
@@ -58,6 +63,24 @@ impl RegistryMemory {
             Some(Err(error)) => Some(error.clone()),
             None => Some(ReasonMessage::new(Reason::RegistryNotRead, "the registry has not been read yet")),
         }
+    }
+
+    /// Remembers why models could not be read with others of their chunk. Returns those whose error is reported from
+    /// now on: one bad answer is no outage.
+    pub(super) fn remember_failures(
+        &mut self,
+        failed: BTreeMap<ModelName, ReasonMessage>,
+    ) -> BTreeSet<ModelName> {
+        let mut changed = BTreeSet::new();
+        for (name, error) in failed {
+            let known = self.models.entry(name.clone()).or_default();
+            known.failures = known.failures.saturating_add(1);
+            let is_new = known.facts == KnownFacts::Unread;
+            if (is_new || known.failures >= FAILURES) && known.set_error(error) {
+                changed.insert(name);
+            }
+        }
+        changed
     }
 
     /// Remembers the evidence about a version, unless a later read is known. Returns the later one.
@@ -124,6 +147,7 @@ impl RegistryMemory {
     ) -> bool {
         let known = self.models.entry(name.clone()).or_default();
         known.as_of = sequence;
+        known.failures = 0;
         let had_error = known.error.take().is_some();
         let facts = facts.map_or(KnownFacts::Absent, KnownFacts::Present);
         if known.facts == facts {
@@ -167,6 +191,8 @@ pub(super) struct ModelMemory {
     /// Why the last read of this one model failed, while the registry itself is reachable.
     pub(super) error: Option<ReasonMessage>,
     pub(super) versions: BTreeMap<Version, Sequenced<Option<VersionFacts>>>,
+    /// How many polls in a row could not read it with others.
+    pub(super) failures: u32,
     /// A read of a version failed. The next poll makes those who wait for it try again.
     pub(super) failed: bool,
     /// The read that the facts are from, or the end of our own last write. A poll that began before it does not

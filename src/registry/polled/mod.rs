@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! polled_registry one registry: its client and the results of its last poll
+//! reading         how a poll reads the models
 //! evidence        facts that the promotion rules judge versions by
 //! candidates      the versions that followers choose from
 //! display_metrics the metrics that the status of a RegisteredModel shows
@@ -24,6 +25,7 @@ mod evidence;
 mod memory;
 mod message;
 mod polled_registry;
+mod reading;
 #[cfg(test)]
 mod tests;
 

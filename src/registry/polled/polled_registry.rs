@@ -17,8 +17,9 @@ use url::Url;
 use super::{
     RegistryKey, Settings,
     debounce::Debounce,
-    memory::{KnownFacts, ModelMemory, ModelRead, ModelView, RegistryMemory, Sequence},
+    memory::{FAILURES, KnownFacts, ModelMemory, ModelView, RegistryMemory, Sequence},
     message::{StableMessages, explain},
+    reading::{ModelsRead, PollFailure, pause_after, read_models},
 };
 use crate::{
     api::{
@@ -55,17 +56,6 @@ pub struct PolledRegistry {
     retired: tokio_util::sync::CancellationToken,
 }
 
-/// Whether an error is about the requested model only, and not about the registry, which has just answered.
-fn is_about_one(error: &RegistryError) -> bool {
-    matches!(
-        error,
-        RegistryError::Forbidden { .. }
-            | RegistryError::Rejected { .. }
-            | RegistryError::ServerFailed { .. }
-            | RegistryError::NotARegistry { .. }
-    )
-}
-
 /// What a poll has to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollPlan {
@@ -84,6 +74,8 @@ pub struct PollOutcome {
     pub changed: BTreeSet<ModelName>,
     /// Whether the health of the registry changed.
     pub health_changed: bool,
+    /// Why the poll read nothing, if so.
+    pub failure: Option<ReasonMessage>,
 }
 
 /// The URL of a registry and its workspace.
@@ -156,17 +148,26 @@ impl PolledRegistry {
     /// Updates the connection as just read. Creates a new client only if the connection changed.
     pub fn renew_client(&self, connection: Result<Box<Connection>, ReasonMessage>) {
         let fingerprint = connection.as_ref().ok().map(|connection| connection.fingerprint());
-        let unchanged = {
-            let mut known = self.connection.lock();
-            let unchanged = fingerprint.is_some() && *known == fingerprint;
-            *known = fingerprint;
-            unchanged
-        };
+        let unchanged = fingerprint.is_some() && *self.connection.lock() == fingerprint;
         match connection {
             Ok(_) if unchanged => {}
-            Ok(connection) => self.set_client(client(*connection)),
+            Ok(connection) => {
+                *self.connection.lock() = fingerprint;
+                self.set_client(client(*connection));
+            }
+            // What the Secret holds is not known now. Unknown is not absent.
+            Err(error) if error.reason.is_api_server_error() && self.client().is_ok() => {
+                tracing::warn!(
+                    registry = %self.key,
+                    message = error.message,
+                    "the connection cannot be read again, so the one of before is used"
+                );
+            }
             Err(error) if self.client().is_err_and(|known| known == error) => {}
-            Err(error) => self.set_client(Err(error)),
+            Err(error) => {
+                *self.connection.lock() = None;
+                self.set_client(Err(error));
+            }
         }
     }
 
@@ -191,8 +192,9 @@ impl PolledRegistry {
 
     /// Waits until the next poll is due. A pause that the registry asked for is kept, even if somebody waits.
     pub async fn next_poll(&self) {
+        let pause = pause_after(self.memory().failed_polls, self.settings.poll_interval);
         tokio::select! {
-            () = tokio::time::sleep(self.settings.poll_interval) => {}
+            () = tokio::time::sleep(pause) => {}
             () = self.wake.notified() => {}
             () = self.debounce.due() => {}
         }
@@ -368,7 +370,7 @@ impl PolledRegistry {
             (memory.begin(), memory.models.keys().cloned().collect())
         };
         let PollPlan { models: watched, judged, followed } = plan();
-        let result = self.read(&watched).await;
+        let result = read_models(self, &watched).await;
         let (evidence, listings_began, listings, display) = if result.is_ok() {
             let evidence = self.read_all_evidence(judged).await;
             let listings_began = self.begin();
@@ -380,7 +382,9 @@ impl PolledRegistry {
         let mut memory = self.memory();
         let mut outcome = PollOutcome::default();
         let health = match result {
-            Ok((server_version, models)) => {
+            Ok(ModelsRead { server_version, models, failed }) => {
+                memory.failed_polls =
+                    if failed.is_empty() { 0 } else { memory.failed_polls.saturating_add(1) };
                 memory.server_version = server_version.or_else(|| memory.server_version.take());
                 for (name, (begun, facts)) in models {
                     if memory.models.get(&name).is_some_and(|known| known.as_of > begun) {
@@ -396,48 +400,27 @@ impl PolledRegistry {
                         outcome.changed.insert(name);
                     }
                 }
+                outcome.changed.extend(memory.remember_failures(failed));
                 memory.models.retain(|name, _| watched.contains(name) || !known_before.contains(name));
                 outcome.changed.extend(memory.remember_evidence(began, evidence));
                 outcome.changed.extend(memory.remember_listings(listings_began, listings));
                 outcome.changed.extend(display);
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(PollFailure { cause, is_certain }) => {
+                memory.failed_polls = memory.failed_polls.saturating_add(1);
+                outcome.failure = Some(cause.clone());
+                // One bad answer is no outage.
+                match &memory.health {
+                    Some(Ok(())) if !is_certain && memory.failed_polls < FAILURES => Ok(()),
+                    _ => Err(cause),
+                }
+            }
         };
         outcome.health_changed = memory.health.as_ref() != Some(&health);
         memory.health = Some(health);
         self.debounce.poll_ended(Instant::now());
         outcome
-    }
-
-    async fn read(
-        &self,
-        watched: &BTreeSet<ModelName>,
-    ) -> Result<(Option<String>, BTreeMap<ModelName, ModelRead>), ReasonMessage> {
-        let client = self.client()?;
-        let failed = |error| self.explain(None, &error);
-        let known_version = self.memory().server_version.is_some();
-        let server_version =
-            if known_version && !watched.is_empty() { None } else { client.probe().await.map_err(failed)? };
-        let batch = self.begin();
-        let mut found = client.models(watched).await.map_err(failed)?;
-        let mut models = BTreeMap::new();
-        for name in watched {
-            let (found, direct) = (found.remove(name), self.begin());
-            let sequence = if found.is_some() { batch } else { direct };
-            let read = match found {
-                Some(facts) => Ok(Some(facts)),
-                // Missing from a listing is not absent: the listing is paged by offset, so a concurrent
-                // delete hides others.
-                None => match client.model(name).await {
-                    Ok(facts) => Ok(facts),
-                    Err(error) if is_about_one(&error) => Err(self.explain(Some(name), &error)),
-                    Err(error) => return Err(failed(error)),
-                },
-            };
-            models.insert(name.clone(), (sequence, read));
-        }
-        Ok((server_version, models))
     }
 }
 

@@ -6,8 +6,11 @@ use pretty_assertions::assert_eq;
 
 use super::*;
 use crate::{
-    api::names::{AliasName, ModelName, Version},
-    registry::fake::FakeRegistry,
+    api::{
+        condition::{Reason, ReasonMessage},
+        names::{AliasName, ModelName, Version},
+    },
+    registry::{RegistryError, fake::FakeRegistry},
 };
 
 fn fraud() -> ModelName {
@@ -185,6 +188,125 @@ async fn a_version_that_a_later_list_shows_is_not_replaced_by_an_older_read() {
     old.release();
     assert_eq!(read.await.unwrap().unwrap(), None);
     assert!(polled.remembered_version(&fraud(), version(2)).unwrap().is_some(), "the list is newer");
+}
+
+fn unreachable() -> RegistryError {
+    RegistryError::Unreachable { url: "http://mlflow:5000/".to_owned(), cause: "refused".to_owned() }
+}
+
+fn is_present(polled: &PolledRegistry, name: &str) -> bool {
+    matches!(polled.model(&name.parse().unwrap()), ModelView::Present(_))
+}
+
+#[tokio::test]
+async fn one_bad_answer_is_no_outage_but_three_in_a_row_are() {
+    let (fake, polled) = registries();
+    polled.poll(plan).await;
+    for error in [unreachable(), RegistryError::ServerFailed { status: 503, detail: String::new() }] {
+        fake.fail("models", Some(error.clone()));
+        fake.fail("model", Some(error));
+        for _ in 0..2 {
+            let outcome = polled.poll(plan).await;
+            assert!(!outcome.health_changed && outcome.changed.is_empty() && outcome.failure.is_some());
+            assert!(is_present(&polled, "fraud"), "what is known stays known");
+        }
+        let outcome = polled.poll(plan).await;
+        assert!(outcome.health_changed && matches!(polled.health().0, Some(Err(_))));
+        assert!(!is_present(&polled, "fraud"));
+        assert!(!polled.poll(plan).await.health_changed);
+        fake.fail("models", None);
+        fake.fail("model", None);
+        assert!(polled.poll(plan).await.health_changed && is_present(&polled, "fraud"));
+    }
+    fake.fail("models", Some(unreachable()));
+    polled.poll(plan).await;
+    polled.poll(plan).await;
+    fake.fail("models", None);
+    polled.poll(plan).await;
+    fake.fail("models", Some(unreachable()));
+    assert!(!polled.poll(plan).await.health_changed, "they were not in a row");
+}
+
+#[tokio::test]
+async fn a_registry_that_never_answered_is_reported_at_once() {
+    let (fake, polled) = registries();
+    fake.fail("probe", Some(unreachable()));
+    assert!(polled.poll(plan).await.health_changed);
+    let Some(Err(cause)) = polled.health().0 else { panic!("{:?}", polled.health()) };
+    assert_eq!(cause.reason, Reason::RegistryUnreachable);
+}
+
+/// 250 models: three chunks.
+fn many(fake: &FakeRegistry) -> impl Fn() -> PollPlan {
+    let names: Vec<String> = (0..250).map(|number| format!("m{number:03}")).collect();
+    for name in &names {
+        fake.add_model(name);
+    }
+    let models: BTreeSet<ModelName> = names.iter().map(|name| name.parse().unwrap()).collect();
+    move || PollPlan { models: models.clone(), ..PollPlan::default() }
+}
+
+#[tokio::test]
+async fn a_model_that_the_server_chokes_on_is_named_and_condemns_no_other() {
+    let (fake, polled) = registries();
+    let plan = many(&fake);
+    polled.poll(&plan).await;
+    fake.break_model("m007", Some(RegistryError::ServerFailed { status: 500, detail: "no such row".into() }));
+    let before = fake.calls("models");
+    let outcome = polled.poll(&plan).await;
+    assert_eq!(outcome.changed, BTreeSet::from(["m007".parse().unwrap()]));
+    assert!(!outcome.health_changed && outcome.failure.is_none());
+    assert_eq!(fake.calls("models") - before, 3, "one request for each hundred");
+    let ModelView::Unknown(cause) = polled.model(&"m007".parse().unwrap()) else { panic!("it is broken") };
+    assert!(cause.message.contains("no such row"), "{}", cause.message);
+    assert_eq!((0..250).filter(|number| is_present(&polled, &format!("m{number:03}"))).count(), 249);
+    fake.break_model("m007", None);
+    assert_eq!(polled.poll(&plan).await.changed.len(), 1);
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_not_answered_condemns_no_other_and_not_at_once() {
+    let (fake, polled) = registries();
+    let plan = many(&fake);
+    polled.poll(&plan).await;
+    let timeout =
+        RegistryError::TimedOut { url: "http://mlflow:5000/".into(), limit: Duration::from_secs(10) };
+    fake.break_model("m107", Some(timeout));
+    for _ in 0..2 {
+        let outcome = polled.poll(&plan).await;
+        assert!(!outcome.health_changed && outcome.changed.is_empty(), "{outcome:?}");
+    }
+    let outcome = polled.poll(&plan).await;
+    assert!(!outcome.health_changed);
+    assert_eq!(outcome.changed.len(), 100, "its chunk");
+    assert!(is_present(&polled, "m007") && !is_present(&polled, "m108") && is_present(&polled, "m207"));
+    fake.break_model("m107", None);
+    assert_eq!(polled.poll(&plan).await.changed.len(), 100);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_not_asked_for_every_chunk() {
+    let (fake, polled) = registries();
+    let plan = many(&fake);
+    polled.poll(&plan).await;
+    let before = fake.calls("models");
+    fake.fail("models", Some(unreachable()));
+    assert!(polled.poll(&plan).await.failure.is_some());
+    assert_eq!(fake.calls("models") - before, 2);
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_now_keeps_the_client() {
+    let (_, polled) = registries();
+    let failed = |reason| Err(ReasonMessage::new(reason, "why"));
+    for reason in [Reason::ApplyFailed, Reason::ApplyForbidden] {
+        polled.renew_client(failed(reason));
+        assert!(polled.client().is_ok(), "{reason}");
+    }
+    polled.renew_client(failed(Reason::SecretNotFound));
+    assert!(polled.client().is_err_and(|cause| cause.reason == Reason::SecretNotFound));
+    polled.renew_client(failed(Reason::ApplyFailed));
+    assert!(polled.client().is_err_and(|cause| cause.reason == Reason::ApplyFailed), "there is none to keep");
 }
 
 #[test]
