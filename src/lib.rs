@@ -19,6 +19,7 @@ pub mod cli;
 pub mod cluster;
 pub mod controllers;
 pub mod decide;
+pub mod fence;
 #[cfg(any(test, fuzzing))]
 #[path = "../tests/fuzz/targets/mod.rs"]
 pub mod fuzzing;

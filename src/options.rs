@@ -11,6 +11,11 @@ pub struct RunOptions {
     #[arg(long, env = "LAUREL_NAMESPACE")]
     pub namespace: Option<String>,
 
+    /// The namespace of the Lease by which several operators with the same scope agree on which one acts. Without
+    /// it, this operator acts alone: make sure that it does.
+    #[arg(long, env = "LAUREL_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+
     /// Trust the annotation `laurel.dev/changed-by` for who changed a ModelAlias. Set it only if the API
     /// server writes the annotation through the `MutatingAdmissionPolicy` that comes with Laurel; otherwise
     /// anybody can write anything there.

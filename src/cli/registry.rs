@@ -11,6 +11,7 @@ use url::Url;
 use super::CliError;
 use crate::{
     api::model_registry::Stages,
+    fence::Fence,
     registry::{
         Registry,
         mlflow::{Connection, Credentials, MlflowRegistry},
@@ -84,6 +85,7 @@ impl RegistryArgs {
             credentials: credentials(environment),
             ca_pem,
             timeout: TIMEOUT,
+            fence: Fence::default(),
         })
     }
 }

@@ -1,8 +1,19 @@
 //! The client for the API server: every wait has a limit, and nothing is retried silently.
 
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use kube::{Client, Config};
+use axum::http::{Method, Request};
+use futures::{FutureExt, TryFutureExt, future::BoxFuture};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder},
+};
+use tower::{BoxError, Layer, Service};
+
+use crate::fence::Fence;
 
 /// Duration of one watch in seconds; then it is resumed where it was. The API server sends something before a
 /// watch ends, so a watch that is silent for longer is dead, and its data out of date.
@@ -22,14 +33,66 @@ pub enum ConnectError {
     Client(#[from] kube::Error),
 }
 
-/// Connects to the cluster of the kubeconfig or of the service account.
+/// Connects to the cluster of the kubeconfig or of the service account. The client writes only while `fence`
+/// permits it.
 ///
 /// kube's own retries of 429, 503 and 504 are disabled. They would block a reconcile or a watch for minutes
 /// without reporting it; a reconcile or watch that fails is reported and retried.
-pub(crate) async fn connect() -> Result<Client, ConnectError> {
+pub(crate) async fn connect(fence: Fence) -> Result<Client, ConnectError> {
     let mut config = Config::infer().await?;
     config.default_retry = false;
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
-    Ok(Client::try_from(config)?)
+    Ok(ClientBuilder::try_from(config)?.with_layer(&FenceLayer(fence)).build())
+}
+
+struct FenceLayer(Fence);
+
+impl<S> Layer<S> for FenceLayer {
+    type Service = Fenced<S>;
+
+    fn layer(&self, service: S) -> Self::Service {
+        Fenced { service, fence: self.0.clone() }
+    }
+}
+
+/// Passes writes on only with a permit, which is kept until the response is there.
+#[derive(Clone)]
+struct Fenced<S> {
+    service: S,
+    fence: Fence,
+}
+
+impl<S, R> Service<Request<Body>> for Fenced<S>
+where
+    S: Service<Request<Body>, Response = R>,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + 'static,
+    R: Send + 'static,
+{
+    type Response = R;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<R, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.service.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            return self.service.call(request).map_err(Into::into).boxed();
+        }
+        match self.fence.permit() {
+            Ok(permit) => {
+                let response = self.service.call(request).map_err(Into::into);
+                async move {
+                    let response = response.await;
+                    drop(permit);
+                    response
+                }
+                .boxed()
+            }
+            Err(fenced) => std::future::ready(Err(fenced.into())).boxed(),
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! The Kubernetes side: all communication with the API server.
 //!
 //! ```text
-//! client             connects, with limits on the duration of every call
+//! client             connects, with limits on the duration of every call, and writes only while it may
+//! lease              which of several operators acts
 //! watch, backoff     watches our own kinds, and rendered objects by label
 //! cache              small projections of the rendered objects, as watched
 //! pods, secrets      the state of pods; the Secrets that objects refer to
@@ -21,6 +22,7 @@ pub(crate) mod error;
 mod events;
 pub(crate) mod field_owners;
 pub mod finalizer;
+pub mod lease;
 pub mod pod_causes;
 pub(crate) mod pod_events;
 pub mod pods;

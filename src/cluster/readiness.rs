@@ -165,6 +165,12 @@ impl Readiness {
         Some(ReasonMessage::new(Reason::ApplyForbidden, message))
     }
 
+    /// Whether everything has been read.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        *self.all_read.borrow()
+    }
+
     /// Resolves once everything has been read.
     pub async fn reached(&self) {
         let mut all_read = self.all_read.subscribe();

@@ -1,13 +1,15 @@
 //! State shared by the controllers. Each step gets only the part that it needs.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use kube::{Client, Resource, runtime::reflector::Store};
 
+use super::leadership::Leadership;
 use crate::{
     api::{ModelAlias, RegisteredModel},
     apply::Effects,
     cluster::{Events, Guarded, Readiness, Requeue, cache::Cache, watch::Watching},
+    fence::Fence,
     observe::{EvidenceReads, ListingReads, Sources, VersionReads, Watched, registered_model::ModelSources},
     registry::polled::Registries,
     resolve::{References, RegistryObjects},
@@ -16,14 +18,16 @@ use crate::{
         pod_events::PodEvents, smoke_tests::SmokeTests,
     },
     status::NewEvent,
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, progress::Progress, server::Reports},
     webhook::Webhooks,
 };
 
 /// Everything that the controllers share.
 pub struct Context {
-    /// When this process began.
-    pub started: Instant,
+    /// Whether this process acts, and since when.
+    pub leadership: Leadership,
+    /// Permits writes.
+    pub fence: Fence,
     /// The client for the cluster.
     pub client: Client,
     /// The cache of our own objects.
@@ -60,6 +64,8 @@ pub struct Context {
     pub trusts_changed_by: bool,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The reconciles in progress.
+    pub progress: Arc<Progress>,
     /// What has been read from the cluster.
     pub readiness: Arc<Readiness>,
     /// Memory of single objects.
@@ -144,6 +150,16 @@ impl Context {
             models: &self.models,
             registry_objects: &self.registry_objects,
             memory: &self.memory,
+        }
+    }
+
+    /// Returns what the HTTP endpoints report.
+    #[must_use]
+    pub fn reports(&self) -> Reports {
+        Reports {
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            progress: self.progress.clone(),
         }
     }
 

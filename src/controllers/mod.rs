@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::cluster::{error::error_message, server_side_apply::apply_status};
 
 pub mod context;
+mod leadership;
 pub mod model_alias;
 pub mod model_registry;
 mod poll;

@@ -24,7 +24,7 @@ use crate::{
 
 /// How soon a ModelAlias checks again whether its registry's object was reconciled.
 const REGISTRY_FIRST: Duration = Duration::from_millis(50);
-/// How long after a start it waits for that. Failover and scaling must not wait indefinitely.
+/// How long after this process began to act it waits for that. Failover and scaling must not wait indefinitely.
 const FIRST_TURN: Duration = Duration::from_secs(5);
 
 /// Reconciles a ModelAlias. Of one that was deleted in the meantime nothing is kept.
@@ -46,7 +46,6 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
 /// # Errors
 /// When the status cannot be written; all other errors are in the status.
 async fn reconcile_once(alias: &Guarded<ModelAlias>, context: &Context) -> Result<Action, Error> {
-    context.readiness.reached().await;
     let alias = match &alias.0 {
         Ok(alias) => alias,
         Err(unreadable) => return unreadable::release::<ModelAlias>(context, unreadable).await,
@@ -54,7 +53,7 @@ async fn reconcile_once(alias: &Guarded<ModelAlias>, context: &Context) -> Resul
     let now = Timestamp::now();
     let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
     // Right after a start, the registry's object is reconciled first: until then unknown facts mean nothing.
-    let is_early = context.started.elapsed() < FIRST_TURN;
+    let is_early = context.leadership.since().is_none_or(|since| since.elapsed() < FIRST_TURN);
     if is_early && subject.known_model().is_err_and(|cause| cause.reason == Reason::RegistryNotRead) {
         return Ok(Action::requeue(REGISTRY_FIRST));
     }

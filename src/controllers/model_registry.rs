@@ -102,7 +102,6 @@ pub async fn reconcile<K: RegistryObject>(
     object: Arc<Guarded<K>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    context.readiness.reached().await;
     let key = K::key(object.as_ref());
     let object = match &object.0 {
         Ok(object) => object,
@@ -242,6 +241,7 @@ async fn connection(
         credentials,
         ca_pem,
         timeout: std_duration(spec.request_timeout),
+        fence: context.fence.clone(),
     })
 }
 

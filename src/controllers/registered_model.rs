@@ -56,7 +56,6 @@ pub async fn reconcile(
     object: Arc<Guarded<RegisteredModel>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    context.readiness.reached().await;
     let model = match &object.0 {
         Ok(model) => model,
         Err(unreadable) => return unreadable::release::<RegisteredModel>(&context, unreadable).await,

@@ -32,7 +32,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{AFTER_FAILURE, Error, model_alias, model_registry, registered_model, webhook};
+use super::{
+    AFTER_FAILURE, Error,
+    leadership::{Leadership, begin_to_act},
+    model_alias, model_registry, registered_model, webhook,
+};
 use crate::{
     api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey},
     cluster::{
@@ -76,6 +80,9 @@ pub enum RunError {
     /// A controller or a watch panicked, which is a bug.
     #[error("a task ended unexpectedly: {0}")]
     Task(#[from] tokio::task::JoinError),
+    /// Another operator acts from now on.
+    #[error("{0}; this operator ends, and another one acts")]
+    LeaseLost(String),
     /// The webhook endpoint cannot be started.
     #[error("webhooks: {0}")]
     Webhooks(String),
@@ -91,7 +98,8 @@ type Stop = Shared<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>;
 /// # Errors
 /// When it cannot start, or cannot serve its own endpoints.
 pub async fn run(options: RunOptions) -> Result<(), RunError> {
-    let client = client::connect().await?;
+    let (leadership, fence, campaign) = Leadership::new(&options).await?;
+    let client = client::connect(fence.clone()).await?;
     let scope = Scope(options.namespace.clone());
     let (aliases, alias_writer) = reflector::store();
     let (models, model_writer) = reflector::store();
@@ -107,7 +115,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (sender, requeue) = Requeue::new();
     let cluster = Arc::<Cache>::default();
     let context = Arc::new(Context {
-        started: Instant::now(),
+        leadership: leadership.clone(),
+        fence,
         cluster: cluster.clone(),
         registries: Registries::default(),
         webhooks: Webhooks::default(),
@@ -128,6 +137,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         audit_writes: AuditWrites::new(sender.clone()),
         trusts_changed_by: options.trust_changed_by,
         metrics: Arc::default(),
+        progress: Arc::default(),
         readiness: Arc::default(),
         events: Events::new(&client, instance()),
         requeue: sender,
@@ -140,6 +150,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
 
     let mut watches = watch_rendered(&context, &scope);
+    tokio::spawn(begin_to_act(context.clone()));
     let watching = context.watching();
     let spawner = Spawner { context: context.clone(), stop: stop.clone() };
     let objects = own_kind::<ModelAlias>(scope.api(&client), alias_writer, &watching, "ModelAliases");
@@ -181,19 +192,21 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     }
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "Laurel started");
-    let server =
-        server::serve(context.metrics.clone(), context.readiness.clone(), options.http_address, stop.clone())
-            .map_err(RunError::from);
-    let controllers = try_join_all(controllers);
+    let server = server::serve(context.reports(), options.http_address, stop.clone());
     // After the signal each controller finishes the reconciles that it has begun. If a task panics, the
     // operator exits and is restarted with all of them.
+    let ended = async {
+        tokio::try_join!(server.map_err(RunError::from), try_join_all(controllers).map_err(RunError::from))
+    };
     tokio::select! {
-        ended = async { tokio::try_join!(server, controllers.map_err(RunError::from)) } => drop(ended?),
+        ended = ended => drop(ended?),
         Some(ended) = watches.join_next() => ended?,
+        cause = leadership.lost() => return Err(RunError::LeaseLost(cause)),
         () = grace_over(stop) => {
             tracing::warn!("a reconcile did not finish in time; the next operator continues its work");
         }
     }
+    campaign.end().await;
     tracing::info!("Laurel stopped");
     Ok(())
 }
@@ -317,7 +330,14 @@ async fn measured<K>(
 where
     K: Resource<DynamicType = ()>,
 {
+    // Otherwise nothing is decided. All objects are reconciled when this process begins to act.
+    if context.leadership.since().is_none() || !context.readiness.is_reached() {
+        return Ok(controller::Action::await_change());
+    }
     let kind = K::kind(&());
+    let _progress = context.progress.begin(|| {
+        format!("{kind} {:?} in namespace {:?}", object.name_any(), object.namespace().unwrap_or_default())
+    });
     let span =
         tracing::info_span!("reconcile", %kind, namespace = object.namespace(), name = object.name_any());
     let began = Instant::now();

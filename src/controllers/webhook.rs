@@ -260,10 +260,12 @@ pub(super) async fn listen(
             wake_object(&shared, key);
         }
     };
+    let leadership = context.leadership.clone();
     let endpoint = Endpoint {
         receivers: context.webhooks.receivers.clone(),
         tls,
         limits: Limits::default(),
+        leader: Box::new(move || leadership.webhook_address_of_leader()),
         on_delivery: Box::new(on_delivery),
     };
     tracing::info!(%address, scheme = ?options.webhook_scheme, "the webhook endpoint is listening");

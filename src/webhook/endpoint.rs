@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -68,6 +69,8 @@ pub struct Endpoint {
     pub tls: Option<Arc<ServerConfig>>,
     /// Limits per client and in total.
     pub limits: Limits,
+    /// Where the operator that acts receives webhooks, if it is another one: connections are forwarded to it.
+    pub leader: Box<dyn Fn() -> Option<SocketAddr> + Send + Sync>,
     /// Called for each delivery.
     pub on_delivery: Box<OnDelivery>,
 }
@@ -94,6 +97,9 @@ impl Endpoint {
     async fn connection(self: Arc<Self>, stream: TcpStream, _permit: OwnedSemaphorePermit) {
         let limit = self.limits.connection;
         let exchange = async {
+            if let Some(leader) = (self.leader)() {
+                return forward(stream, leader).await;
+            }
             match &self.tls {
                 Some(tls) => match TlsAcceptor::from(tls.clone()).accept(stream).await {
                     Ok(stream) => self.clone().exchange(stream).await,
@@ -162,6 +168,21 @@ impl Endpoint {
             Err(error) if error.is::<LengthLimitError>() => DeliveryOutcome::TooLarge.into(),
             Err(_) => DeliveryOutcome::Broken.into(),
         }
+    }
+}
+
+/// Forwards a connection to the operator that acts. Unless it comes from there: then neither of the two knows yet
+/// which of them acts, and the sender tries again.
+async fn forward(mut stream: TcpStream, leader: SocketAddr) {
+    if stream.peer_addr().is_ok_and(|peer| peer.ip() == leader.ip() && !leader.ip().is_loopback()) {
+        return;
+    }
+    let forwarded = async {
+        let mut onward = TcpStream::connect(leader).await?;
+        tokio::io::copy_bidirectional(&mut stream, &mut onward).await
+    };
+    if let Err(error) = forwarded.await {
+        tracing::debug!(%error, %leader, "a webhook could not be forwarded to the operator that acts");
     }
 }
 

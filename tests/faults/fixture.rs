@@ -114,9 +114,18 @@ impl Fixture {
         let kubernetes = Proxy::open(Server::Kubernetes, world.api_server.clone(), &journal).await?;
         let registry = Proxy::open(Server::Registry, Upstream::Local(world.mlflow.port), &journal).await?;
         place.default_registry(&registry.url()).await?;
-        let operator = Operator::new(&world.folder, &place.namespace, &kubernetes)?;
+        let operator = Operator::new(&world.folder, &place.namespace, &place.namespace, &kubernetes)?;
         let invariants = Invariants::begin(&place, &world.poll);
         Ok(Self { place, operator, kubernetes, registry, journal, invariants, began: Instant::now() })
+    }
+
+    /// Creates a second operator with the same scope. It has a proxy of its own in front of the API server; its
+    /// requests to MLflow take the same way as the first one's.
+    pub(crate) async fn second(&self) -> Result<(Operator, Proxy)> {
+        let world = World::get().await?;
+        let kubernetes = Proxy::open(Server::Kubernetes, world.api_server.clone(), &self.journal).await?;
+        let name = format!("{}-second", self.namespace);
+        Ok((Operator::new(&world.folder, &self.namespace, &name, &kubernetes)?, kubernetes))
     }
 
     /// Fails if an invariant was violated.

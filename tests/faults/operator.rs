@@ -32,13 +32,16 @@ struct Inner {
     kubeconfig: PathBuf,
     address: String,
     log: PathBuf,
+    /// Its name in the election; `None` if it acts alone.
+    candidate: Mutex<Option<&'static str>>,
     process: Mutex<Option<Process>>,
 }
 
 impl Operator {
-    /// Creates an operator that reaches the API server through this proxy. It is not running yet.
-    pub(crate) fn new(folder: &Path, namespace: &str, kubernetes: &Proxy) -> Result<Self> {
-        let kubeconfig = folder.join(format!("{namespace}.kubeconfig"));
+    /// Creates an operator that reaches the API server through this proxy. It is not running yet. `name` is that
+    /// of its files.
+    pub(crate) fn new(folder: &Path, namespace: &str, name: &str, kubernetes: &Proxy) -> Result<Self> {
+        let kubeconfig = folder.join(format!("{name}.kubeconfig"));
         let server = kubernetes.url();
         std::fs::write(
             &kubeconfig,
@@ -58,13 +61,19 @@ users: [{{name: operator, user: {{}}}}]
             namespace: namespace.to_owned(),
             kubeconfig,
             address: format!("127.0.0.1:{}", free_port()?),
-            log: folder.join(format!("{namespace}.log")),
+            log: folder.join(format!("{name}.log")),
+            candidate: Mutex::default(),
             process: Mutex::default(),
         })))
     }
 
     fn process(&self) -> parking_lot::MutexGuard<'_, Option<Process>> {
         self.0.process.lock()
+    }
+
+    /// Lets it take part in the election, under this name.
+    pub(crate) fn take_part(&self, name: &'static str) {
+        *self.0.candidate.lock() = Some(name);
     }
 
     /// Starts it, without waiting until it is ready.
@@ -75,6 +84,9 @@ users: [{{name: operator, user: {{}}}}]
         operator.args(["run", "--namespace", namespace, "--http-address", address]);
         operator.env("KUBECONFIG", kubeconfig);
         operator.env("RUST_LOG", "info,laurel=debug");
+        if let Some(name) = *self.0.candidate.lock() {
+            operator.env("LAUREL_LEASE_NAMESPACE", namespace).env("POD_NAME", name);
+        }
         *self.process() = Some(Process::start(&mut operator, log)?);
         Ok(())
     }
@@ -119,6 +131,11 @@ users: [{{name: operator, user: {{}}}}]
     pub(crate) async fn terminate(&self) -> Result<ExitStatus> {
         let process = self.take()?;
         process.terminate(END).await
+    }
+
+    /// Stops the process where it is, and lets it continue.
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
+        self.process().as_ref().context("no operator is running")?.signal(signal)
     }
 
     /// Kills and restarts it.

@@ -83,9 +83,12 @@ impl Install {
         self.objects.iter().map(|object| object["kind"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// What the role grants.
+    /// What the roles grant.
     pub(crate) fn granted(&self) -> Result<BTreeSet<Right>> {
-        granted(self.one("ClusterRole").or_else(|_| self.one("Role"))?)
+        let roles =
+            self.objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role");
+        let granted: Vec<BTreeSet<Right>> = roles.map(granted).collect::<Result<_>>()?;
+        Ok(granted.into_iter().flatten().collect())
     }
 
     /// Returns the account's user name in the API server.
@@ -120,8 +123,11 @@ impl Install {
             operator.arg(word.as_str().unwrap_or_default());
         }
         for variable in container["env"].as_array().into_iter().flatten() {
-            let is_namespace = variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace";
-            let value = if is_namespace { Some(self.namespace.as_str()) } else { variable["value"].as_str() };
+            let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+                Some("metadata.namespace") => Some(self.namespace.as_str()),
+                Some("metadata.name") => Some("laurel-0"),
+                _ => variable["value"].as_str(),
+            };
             let value = value.with_context(|| format!("the value of {variable}"))?;
             operator.env(variable["name"].as_str().unwrap_or_default(), value);
         }

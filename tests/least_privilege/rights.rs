@@ -33,6 +33,7 @@ pub(crate) fn granted(role: &Value) -> Result<BTreeSet<Right>> {
     for rule in role["rules"].as_array().context("a role without rules")? {
         let fields: Vec<&str> =
             rule.as_object().into_iter().flatten().map(|(field, _)| field.as_str()).collect();
+        let fields: Vec<&str> = fields.into_iter().filter(|field| *field != "resourceNames").collect();
         ensure!(fields == ["apiGroups", "resources", "verbs"], "a rule in an unexpected form: {rule}");
         let (groups, resources, verbs): (Vec<String>, Vec<String>, Vec<String>) =
             (words(&rule["apiGroups"])?, words(&rule["resources"])?, words(&rule["verbs"])?);

@@ -15,6 +15,7 @@ use laurel::{
         model_registry::Stages,
         names::{AliasName, ModelName, Version},
     },
+    fence::Fence,
     registry::{
         InputExample, Registry, RegistryError, VersionState,
         mlflow::{Connection, Credentials, MlflowRegistry},
@@ -45,6 +46,7 @@ fn connection() -> Connection {
         credentials: None,
         ca_pem: None,
         timeout: Duration::from_secs(30),
+        fence: Fence::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::api::model_registry::Stages;
+use crate::{api::model_registry::Stages, fence::Fence};
 
 /// How to reach a tracking server.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Connection {
     pub ca_pem: Option<Vec<u8>>,
     /// Maximum duration of one request, including its response.
     pub timeout: Duration,
+    /// Permits writes.
+    pub fence: Fence,
 }
 
 /// Credentials for the tracking server. `Debug` does not show secrets.

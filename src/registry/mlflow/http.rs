@@ -19,7 +19,10 @@ use super::{
     redact::Redactions,
     text,
 };
-use crate::registry::RegistryError;
+use crate::{
+    fence::{Fence, Fenced, Permit},
+    registry::RegistryError,
+};
 
 /// A larger answer is not read to its end. A thousand models with five versions each are about 1.3 MiB.
 const MAX_BODY: usize = 16 << 20;
@@ -102,6 +105,7 @@ pub(super) struct Http {
     workspace: Option<String>,
     credentials: Option<Credentials>,
     timeout: Duration,
+    fence: Fence,
     /// What answers in place of the server.
     #[cfg(any(test, fuzzing))]
     script: Option<std::sync::Arc<super::script::Script>>,
@@ -112,13 +116,14 @@ impl Http {
         connection.check()?;
         let client = client(&connection)?;
         let base = connection.base();
-        let Connection { workspace, credentials, timeout, .. } = connection;
+        let Connection { workspace, credentials, timeout, fence, .. } = connection;
         Ok(Self {
             client,
             base,
             workspace,
             credentials,
             timeout,
+            fence,
             #[cfg(any(test, fuzzing))]
             script: None,
         })
@@ -131,13 +136,14 @@ impl Http {
         workspace: Option<&str>,
         script: std::sync::Arc<super::script::Script>,
     ) -> Self {
-        let Self { client, base, credentials, timeout, .. } = like;
+        let Self { client, base, credentials, timeout, fence, .. } = like;
         Self {
             client: client.clone(),
             base: base.clone(),
             workspace: workspace.map(str::to_owned),
             credentials: credentials.clone(),
             timeout: *timeout,
+            fence: fence.clone(),
             script: Some(script),
         }
     }
@@ -191,10 +197,23 @@ impl Http {
         let broken = |error: reqwest::Error| self.broken(&error, call);
         let request = self.request(call).build().map_err(broken)?;
         let redactions = self.redactions(request.headers(), call.secret.clone());
+        let _permit = self.permit(call)?;
         let mut response = self.exchange(request).await?.map_err(broken)?;
         let (body, cut) = read(&mut response, call.limit).await.map_err(broken)?;
         let (status, headers) = (response.status(), response.headers().clone());
         Ok(RawAnswer { url: self.redacted_url(call), status, headers, body, cut, redactions })
+    }
+
+    /// Returns the permission for what may be a write.
+    fn permit(&self, call: &Call) -> Result<Option<Permit>, RegistryError> {
+        if call.method == Method::GET {
+            return Ok(None);
+        }
+        let fenced = |fenced: Fenced| RegistryError::Unreachable {
+            url: self.base.to_string(),
+            cause: fenced.to_string(),
+        };
+        self.fence.permit().map(Some).map_err(fenced)
     }
 
     /// Sends a request: the only step that leaves the process.

@@ -17,7 +17,7 @@ use reqwest::Request;
 use url::Url;
 
 use super::{Connection, Credentials, ListFilter, MlflowRegistry, http::Http};
-use crate::api::model_registry::Stages;
+use crate::{api::model_registry::Stages, fence::Fence};
 
 /// The password that the client sends. It must not appear in any message.
 pub const PASSWORD: &str = "correct-horse-battery";
@@ -62,6 +62,7 @@ static CLIENT: LazyLock<MlflowRegistry> = LazyLock::new(|| {
         credentials: Some(Credentials::Basic { username: "laurel".to_owned(), password: PASSWORD.into() }),
         ca_pem: None,
         timeout: Duration::from_secs(1),
+        fence: Fence::default(),
     };
     MlflowRegistry::new(connection).unwrap()
 });

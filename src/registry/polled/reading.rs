@@ -72,7 +72,6 @@ pub(super) fn pause_after(failed_polls: u32, interval: Duration) -> Duration {
         _ => interval,
     };
     // Ten per cent less to ten per cent more.
-    #[expect(clippy::cast_possible_truncation, reason = "it is below 201")]
     let share = 900 + (RandomState::new().hash_one(()) % 201) as u32;
     pause.saturating_mul(share) / 1000
 }

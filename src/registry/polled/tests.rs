@@ -66,7 +66,7 @@ fn described(polled: &PolledRegistry) -> String {
 }
 
 fn tag(evidence: Option<VersionEvidence>) -> Option<String> {
-    evidence.unwrap().facts.tags.get("validated").cloned()
+    evidence?.facts.tags.get("validated").cloned()
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ use crate::{
         Attempt, SmokeReport,
         tests::smoke_tests::{Pods as SimulatedPods, Registry as SimulatedRegistry, simulated},
     },
+    fence::Fence,
     registry::{
         mlflow::{Connection, MlflowRegistry},
         polled::{PolledRegistry, Registries, RegistryKey, Settings},
@@ -85,8 +86,15 @@ fn polled(url: &str) -> Arc<PolledRegistry> {
         Settings { url: url.clone(), workspace: None, poll_interval: Duration::from_secs(30), pods };
     let (registry, _) = Registries::default().set(&RegistryKey::Cluster { name: "mlflow".into() }, settings);
     let timeout = Duration::from_secs(5);
-    let connection =
-        Connection { url, workspace: None, stages: Stages::Ignore, credentials: None, ca_pem: None, timeout };
+    let connection = Connection {
+        url,
+        workspace: None,
+        stages: Stages::Ignore,
+        credentials: None,
+        ca_pem: None,
+        timeout,
+        fence: Fence::default(),
+    };
     registry.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
     registry
 }

@@ -27,6 +27,9 @@ fn they_are_alike() {
     for (kind, fields) in [
         ("ClusterRole", &["rules"] as &[&str]),
         ("ClusterRoleBinding", &["roleRef", "subjects"]),
+        ("Role", &["rules"]),
+        ("RoleBinding", &["roleRef", "subjects"]),
+        ("PodDisruptionBudget", &["spec"]),
         ("ServiceAccount", &["automountServiceAccountToken"]),
         ("Deployment", &["spec"]),
     ] {

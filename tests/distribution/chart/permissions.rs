@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use laurel::cluster::lease::NAME;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -74,9 +75,28 @@ fn in_all_namespaces() {
 #[test]
 fn in_one_namespace() {
     let install = Objects::of_chart(&["--set", "scope=namespace"]);
-    assert_eq!(granted(install.one("Role")), expected(false));
+    assert_eq!(granted(install.named("Role", "laurel")), expected(false));
     assert_bound(&install, "Role");
     assert!(install.kinds().iter().all(|kind| !kind.starts_with("Cluster")), "{:?}", install.kinds());
+}
+
+#[test]
+fn the_lease_is_the_only_one_that_it_can_change() {
+    for scope in ["scope=cluster", "scope=namespace"] {
+        let install = Objects::of_chart(&["--set", scope]);
+        let rule = |fields: Value| {
+            let mut rule = json!({ "apiGroups": ["coordination.k8s.io"], "resources": ["leases"] });
+            rule.as_object_mut().unwrap().append(&mut fields.as_object().unwrap().clone());
+            rule
+        };
+        assert_eq!(
+            install.named("Role", "laurel-lease")["rules"],
+            json!([
+                rule(json!({ "verbs": ["create"] })),
+                rule(json!({ "resourceNames": [NAME], "verbs": ["list", "watch", "update"] })),
+            ])
+        );
+    }
 }
 
 #[test]
@@ -89,9 +109,13 @@ fn secrets_are_read_one_by_one() {
 
 /// The role is bound only to the service account of the operator's pod.
 fn assert_bound(install: &Objects, kind: &str) {
+    assert_binding(install, kind, "laurel");
+    assert_binding(install, "Role", "laurel-lease");
+}
+
+fn assert_binding(install: &Objects, kind: &str, role: &str) {
     let binding_kind = format!("{kind}Binding");
-    let binding = install.one(&binding_kind);
-    let role = &install.one(kind)["metadata"]["name"];
+    let binding = install.named(&binding_kind, role);
     assert_eq!(
         binding["roleRef"],
         json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role })

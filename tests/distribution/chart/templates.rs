@@ -46,11 +46,35 @@ fn an_install_brings_exactly_these_objects() {
     let [cluster, namespace, all] = installs();
     assert_eq!(
         cluster.kinds(),
-        ["ClusterRole", "ClusterRoleBinding", CRD, CRD, CRD, CRD, "Deployment", "ServiceAccount"]
+        [
+            "ClusterRole",
+            "ClusterRoleBinding",
+            CRD,
+            CRD,
+            CRD,
+            CRD,
+            "Deployment",
+            "PodDisruptionBudget",
+            "Role",
+            "RoleBinding",
+            "ServiceAccount"
+        ]
     );
     assert_eq!(
         namespace.kinds(),
-        [CRD, CRD, CRD, CRD, "Deployment", "Role", "RoleBinding", "ServiceAccount"]
+        [
+            CRD,
+            CRD,
+            CRD,
+            CRD,
+            "Deployment",
+            "PodDisruptionBudget",
+            "Role",
+            "Role",
+            "RoleBinding",
+            "RoleBinding",
+            "ServiceAccount"
+        ]
     );
     let policy = ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"];
     assert_eq!(
@@ -74,11 +98,23 @@ fn every_namespaced_object_names_its_namespace() {
 }
 
 #[test]
-fn one_operator_acts_at_a_time() {
+fn one_operator_acts_and_another_one_stands_by() {
     let [cluster, ..] = installs();
     let deployment = &cluster.one("Deployment")["spec"];
-    assert_eq!(deployment["replicas"], 1);
-    assert_eq!(deployment["strategy"], json!({ "type": "Recreate" }));
+    assert_eq!(deployment["replicas"], 2);
+    assert_eq!(deployment["strategy"]["rollingUpdate"], json!({ "maxUnavailable": 0, "maxSurge": 1 }));
+    let pod = cluster.pod_spec();
+    let env = pod["containers"][0]["env"].as_array().unwrap();
+    for (name, field) in [("LAUREL_LEASE_NAMESPACE", "metadata.namespace"), ("POD_NAME", "metadata.name")] {
+        let expected = json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": field } } });
+        assert!(env.contains(&expected), "{name}");
+    }
+    let selector = &deployment["selector"];
+    let budget = &cluster.one("PodDisruptionBudget")["spec"];
+    assert_eq!((&budget["selector"], &budget["maxUnavailable"]), (selector, &json!(1)));
+    assert_eq!(&pod["topologySpreadConstraints"][0]["labelSelector"], selector);
+    let alone = Objects::of_chart(&["--set", "replicas=1"]);
+    assert!(!alone.kinds().contains(&"PodDisruptionBudget"), "a budget for one pod protects nothing");
 }
 
 #[test]
@@ -295,6 +331,8 @@ fn values_reach_the_deployment() {
     for field in ["imagePullSecrets", "priorityClassName", "nodeSelector", "tolerations", "affinity"] {
         assert_eq!(pod[field], values[field], "{field}");
     }
+    let spread = &values["topologySpreadConstraints"][0];
+    assert_eq!(pod["topologySpreadConstraints"][0]["topologyKey"], spread["topologyKey"]);
     assert_eq!(pod["serviceAccountName"], values["serviceAccount"]["name"]);
     let container = &pod["containers"][0];
     assert_eq!(container["imagePullPolicy"], values["image"]["pullPolicy"]);

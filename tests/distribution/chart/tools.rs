@@ -88,6 +88,11 @@ impl Objects {
         found[0]
     }
 
+    /// Returns an object by its kind and name.
+    pub(crate) fn named<'a>(&'a self, kind: &'a str, name: &str) -> &'a Value {
+        self.all(kind).find(|object| object["metadata"]["name"] == name).expect(name)
+    }
+
     /// Returns the kinds of all objects, sorted.
     pub(crate) fn kinds(&self) -> Vec<&str> {
         let mut kinds: Vec<_> = self.0.iter().map(|object| object["kind"].as_str().unwrap()).collect();

@@ -83,7 +83,7 @@ fn every_value_is_documented() {
             if !indented {
                 top = key;
             }
-            let kubernetes_own = indented && top == "resources";
+            let kubernetes_own = indented && (top == "resources" || key.trim_start().starts_with("- "));
             // A group without a comment needs one at each of its values.
             let group = value.trim().is_empty() && top != "resources";
             if !previous.trim_start().starts_with('#') && !kubernetes_own && !group {
@@ -131,7 +131,7 @@ fn wrong_values_are_rejected_by_name() {
         ("webhook.port=8080", "port"),
         ("webhook.scheme=ftp", "scheme"),
         ("scope=everything", "scope"),
-        ("replicas=2", "replicas"),
+        ("replicas=6", "replicas"),
         ("logFormat=xml", "logFormat"),
         ("crds.instal=false", "instal"),
         ("image.digest=sha256:12", "digest"),

@@ -36,15 +36,24 @@ impl Moment {
 }
 
 /// Returns when to kill the operator in a story with these writes: after each of them, after one more, and
-/// before those that followed a pause.
+/// before those that followed a pause. Left out are writes after which the next one is as free to go on as before
+/// them: the tags in the middle of a history entry, and what the status of a ModelRegistry counts.
 pub(super) fn moments(writes: &[Exchange]) -> Vec<Moment> {
+    let is_tag = |write: &Exchange| write.path.contains("/model-versions/set-tag");
+    let is_count = |write: &Exchange| write.path.contains("modelregistries/");
+    let in_middle = |index: usize| {
+        let around = index.checked_sub(1).and_then(|before| writes.get(before..=index + 1));
+        around.is_some_and(|around| around.iter().all(is_tag))
+    };
+    let counts =
+        |number: usize| writes.get(number - 1).is_none_or(|write| !is_count(write) && !in_middle(number - 1));
     let waited = |pair: &[Exchange]| {
         let before = pair[0].ended.unwrap_or(pair[0].arrived);
         pair[1].arrived.saturating_duration_since(before) >= PAUSE
     };
     let pauses = writes.windows(2).zip(2..).filter(|(pair, _)| waited(pair));
     let before = pauses.map(|(_, number)| Moment::Before(number));
-    (1..=writes.len() + 1).map(Moment::After).chain(before).collect()
+    (1..=writes.len() + 1).map(Moment::After).chain(before).filter(|moment| counts(moment.number())).collect()
 }
 
 /// A planned crash.

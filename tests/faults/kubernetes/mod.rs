@@ -14,9 +14,11 @@
 //! pods        pods of the serving version become unready, crash, or are rejected
 //! node        a node is lost with its pods
 //! namespace   a namespace is deleted with everything in it
+//! lease       of two operators one acts, also when it is killed, paused or cut off
 //! ```
 
 mod admission;
+mod lease;
 mod namespace;
 mod node;
 mod pods;

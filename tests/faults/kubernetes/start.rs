@@ -102,7 +102,7 @@ async fn ready(fixture: &Fixture, text: &[&str]) -> Result<()> {
     }
 }
 
-/// An older role, before an upgrade of the chart: nothing depends on PodDisruptionBudgets.
+/// An older role, before an upgrade of the chart: nothing depends on `PodDisruptionBudgets`.
 #[test]
 fn an_operator_that_may_not_read_disruption_budgets_promotes_anyway_and_says_so() {
     const BUDGETS: &str = "PodDisruptionBudgets";

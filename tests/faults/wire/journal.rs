@@ -43,6 +43,8 @@ pub(crate) struct Exchange {
     /// count: no decision depends on them.
     pub(crate) write: Option<usize>,
     pub(crate) server: Server,
+    /// The port of the proxy that it took.
+    pub(super) port: u16,
     pub(crate) method: Method,
     /// With its query.
     pub(crate) path: String,
@@ -107,13 +109,19 @@ impl Journal {
     }
 
     /// Adds a request that arrived.
-    pub(super) fn begin(&self, server: Server, method: Method, path: String, body: String) -> Exchange {
+    pub(super) fn begin(
+        &self,
+        (server, port): (Server, u16),
+        method: Method,
+        path: String,
+        body: String,
+    ) -> Exchange {
         let arrived = Instant::now();
         let outcome = Outcome::Open;
         let mut exchanges = self.lock();
         let number = exchanges.len() + 1;
         let mut exchange =
-            Exchange { number, write: None, server, method, path, body, arrived, ended: None, outcome };
+            Exchange { number, write: None, server, port, method, path, body, arrived, ended: None, outcome };
         if exchange.is_write() {
             let before = exchanges.iter().rev().find_map(|exchange| exchange.write);
             exchange.write = Some(before.unwrap_or_default() + 1);

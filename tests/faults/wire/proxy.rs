@@ -89,6 +89,11 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.0.port)
     }
 
+    /// Whether a request took this proxy.
+    pub(crate) fn carried(&self, exchange: &Exchange) -> bool {
+        exchange.port == self.0.port
+    }
+
     /// Adds a rule. A request gets the fault of the first rule that matches; every matching rule counts it.
     pub(crate) fn place(&self, rule: Rule) -> Placed {
         let placed = Placed::new(rule);
@@ -182,12 +187,12 @@ impl Proxy {
         request: Request<Incoming>,
         gone: &CancellationToken,
     ) -> Result<Response<Passing>> {
-        let Inner { server, upstream, journal, .. } = &*self.0;
+        let Inner { server, port, upstream, journal, .. } = &*self.0;
         let (parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         let text = String::from_utf8_lossy(&body).into_owned();
-        let mut exchange = journal.begin(*server, parts.method.clone(), path, text);
+        let mut exchange = journal.begin((*server, *port), parts.method.clone(), path, text);
         let violation = self.violation(&exchange);
         match &violation {
             Some(Violation::Answer { status, headers, body }) => {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::time::{Instant, sleep};
 
 /// Starts a program and reads lines: `TERM` terminates the program and passes on its exit status; the end of
@@ -54,6 +54,14 @@ impl Process {
     pub(crate) fn kill(mut self) -> Result<()> {
         drop(self.leash.take());
         self.shell.wait()?;
+        Ok(())
+    }
+
+    /// Sends a signal to the whole group.
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
+        let group = format!("-{}", self.shell.id());
+        let sent = Command::new("kill").args([&format!("-{signal}"), "--", &group]).status()?;
+        ensure!(sent.success(), "kill: {sent}");
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use laurel::{
         model_registry::Stages,
         names::{AliasName, ModelName, Version},
     },
+    fence::Fence,
     registry::mlflow::{Connection, MlflowRegistry},
 };
 use serde_json::{Value, json};
@@ -26,6 +27,7 @@ pub(crate) fn connection(url: &str) -> Connection {
         credentials: None,
         ca_pem: None,
         timeout: Duration::from_secs(10),
+        fence: Fence::default(),
     }
 }
 

@@ -74,7 +74,8 @@ impl Stage {
         let heard_one = move |key: Option<&RegistryKey>, received: laurel::webhook::receiver::Received| {
             journal.lock().push((key.cloned(), received.outcome));
         };
-        let endpoint = Endpoint { receivers, tls, limits, on_delivery: Box::new(heard_one) };
+        let endpoint =
+            Endpoint { receivers, tls, limits, leader: Box::new(|| None), on_delivery: Box::new(heard_one) };
         tokio::spawn(endpoint.serve(listener, std::future::pending()));
         let ca = Trusted::from_pem(include_bytes!("../../support/tls/ca.pem")).unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([ca]).build().unwrap();

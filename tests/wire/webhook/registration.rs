@@ -49,6 +49,7 @@ fn handle_within(server: &MockServer, timeout: Duration) -> Arc<PolledRegistry> 
         credentials: None,
         ca_pem: None,
         timeout,
+        fence: laurel::fence::Fence::default(),
     };
     registry.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
     registry

@@ -1,0 +1,156 @@
+//! Whether this process acts: always if it is alone, otherwise while it holds the Lease.
+//!
+//! A standby watches the cluster and decides nothing, so that its caches are warm when it has to act.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use kube::{Resource, ResourceExt};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cluster::{
+        Guarded,
+        client::{self, ConnectError},
+        lease::{Candidate, Election, Role, Standing, WEBHOOK_ADDRESS},
+    },
+    controllers::context::Context,
+    fence::Fence,
+    options::RunOptions,
+};
+
+/// Whether this process acts. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    started: Instant,
+    /// `None` for a process that is alone.
+    standing: Option<Standing>,
+}
+
+/// The task that takes part in the election.
+pub(super) struct Campaign {
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Leadership {
+    /// Takes part in the election, if there is one. Returns what permits writes, too.
+    pub(super) async fn new(options: &RunOptions) -> Result<(Self, Fence, Campaign), ConnectError> {
+        let started = Instant::now();
+        let stop = CancellationToken::new();
+        let Some(namespace) = options.lease_namespace.clone() else {
+            return Ok((Self { started, standing: None }, Fence::default(), Campaign { stop, task: None }));
+        };
+        let fence = Fence::closed();
+        // Only this client writes without a permit.
+        let client = client::connect(Fence::default()).await?;
+        let annotations = webhook_address(options)
+            .map(|address| (WEBHOOK_ADDRESS.to_owned(), address.to_string()))
+            .into_iter()
+            .collect();
+        let candidate = Candidate { namespace, name: candidate_name(), annotations };
+        let (election, standing) = Election::new(client, candidate, fence.clone());
+        let task = Some(tokio::spawn(election.run(stop.clone())));
+        Ok((Self { started, standing: Some(standing) }, fence, Campaign { stop, task }))
+    }
+
+    /// Since when this process acts; `None` if another one does.
+    #[must_use]
+    pub fn since(&self) -> Option<Instant> {
+        let Some(standing) = &self.standing else { return Some(self.started) };
+        if let Role::Leader(since) = *standing.role.borrow() { Some(since) } else { None }
+    }
+
+    /// Where the operator that acts receives webhooks, if it is another one.
+    #[must_use]
+    pub fn webhook_address_of_leader(&self) -> Option<SocketAddr> {
+        if self.since().is_some() {
+            return None;
+        }
+        self.standing.as_ref()?.holder.borrow().get(WEBHOOK_ADDRESS)?.parse().ok()
+    }
+
+    /// Resolves when this process begins to act.
+    pub(super) async fn gained(&self) {
+        if self.standing.is_none() {
+            return;
+        }
+        self.role(|role| matches!(role, Role::Leader(_))).await;
+    }
+
+    /// Resolves when this process may not act any more, with the cause.
+    pub(super) async fn lost(&self) -> String {
+        match self.role(|role| matches!(role, Role::Lost(_))).await {
+            Role::Lost(cause) => cause,
+            Role::Standby | Role::Leader(_) => std::future::pending().await,
+        }
+    }
+
+    async fn role(&self, is_wanted: impl FnMut(&Role) -> bool) -> Role {
+        let Some(standing) = &self.standing else { return std::future::pending().await };
+        let mut role = standing.role.clone();
+        let reached = role.wait_for(is_wanted).await.map(|role| role.clone());
+        // It has ended with this process.
+        let Ok(reached) = reached else { return std::future::pending().await };
+        reached
+    }
+}
+
+impl Campaign {
+    /// Releases the Lease, once the last writes have ended.
+    pub(super) async fn end(self) {
+        self.stop.cancel();
+        if let Some(Err(error)) = async { Some(self.task?.await) }.await {
+            tracing::warn!(%error, "the election ended unexpectedly");
+        }
+    }
+}
+
+/// The name of this process in the election. A restarted container takes over from the process before it, which
+/// has ended; without a pod every process has a name of its own.
+fn candidate_name() -> String {
+    std::env::var("POD_NAME").unwrap_or_else(|_| {
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "laurel".to_owned());
+        format!("{host}_{}_{}", std::process::id(), jiff::Timestamp::now().as_nanosecond())
+    })
+}
+
+/// Where the other operators reach the webhook endpoint of this one.
+fn webhook_address(options: &RunOptions) -> Option<SocketAddr> {
+    let address = options.webhook_address?;
+    let pod: Option<IpAddr> = std::env::var("POD_IP").ok().and_then(|address| address.parse().ok());
+    Some(SocketAddr::new(pod.unwrap_or_else(|| address.ip()), address.port()))
+}
+
+/// Reconciles every object once this process acts and has read the cluster. Reconciles requested before that do
+/// nothing.
+pub(super) async fn begin_to_act(context: Arc<Context>) {
+    context.leadership.gained().await;
+    context.readiness.reached().await;
+    let requeue = &context.requeue;
+    for alias in context.aliases.state() {
+        requeue.alias(&key_of(&*alias));
+    }
+    for model in context.models.state() {
+        let (namespace, name) = key_of(&*model);
+        requeue.model(&namespace, &name);
+    }
+    for registry in context.registry_objects.namespaced.state() {
+        let (namespace, name) = key_of(&*registry);
+        requeue.registry(&namespace, &name);
+    }
+    for registry in context.registry_objects.cluster.iter().flat_map(|cluster| cluster.registries.state()) {
+        requeue.cluster_registry(&registry.name_any());
+    }
+}
+
+fn key_of<K: Resource>(object: &Guarded<K>) -> (String, String)
+where
+    Guarded<K>: ResourceExt,
+{
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
