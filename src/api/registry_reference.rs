@@ -50,7 +50,15 @@ pub struct RegistryStatus {
     pub name: String,
     /// The URL of the registry.
     pub url: String,
-    /// The workspace in the registry, if the object names one.
+    /// The workspace in the registry, unless it is the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<String>,
+}
+
+impl RegistryStatus {
+    /// Whether both name the same registry and workspace, whichever object describes it.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        (&self.url, &self.workspace) == (&other.url, &other.workspace)
+    }
 }

@@ -19,11 +19,11 @@ use crate::{
         condition::{Reason, ReasonMessage},
     },
     cluster::{Events, cache::Cache, finalizer},
-    decide::{Action, AliasRole, Decision, Lifecycle, Observed, OwnObject, Traffic},
+    decide::{Action, Decision, Observed, OwnObject, Traffic},
     resolve::Subject,
     state::{
         Effect, Throttle,
-        alias_writes::{self, AliasWrites},
+        alias_writes::AliasWrites,
         audit_writes::AuditWrites,
         smoke_tests::{self, SmokeTests},
     },
@@ -201,22 +201,9 @@ async fn act(
                 *replaces,
             );
         }
-        // Only a deletion waits for the registry.
-        Action::DeleteAlias { role: role @ AliasRole::Former, replaces }
-            if observed.intent.lifecycle == Lifecycle::Active =>
-        {
+        Action::DeleteAlias { role, replaces } => {
             let model = subject.known_model()?;
             return effects.alias_writes.start(subject, model, *role, None, Some(*replaces));
-        }
-        Action::DeleteAlias { role, replaces } => {
-            alias_writes::delete_alias(
-                effects.alias_writes,
-                subject,
-                subject.known_model()?,
-                *role,
-                *replaces,
-            )
-            .await
         }
         Action::WriteAudit { version: _, at } => {
             return Ok(effects.audit_writes.start(subject, subject.known_model()?, observed, *at));

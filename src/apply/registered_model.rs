@@ -78,7 +78,7 @@ async fn perform(
     }
     .map_err(|error| polled.explain(Some(name), &error))?;
     if *action == ModelAction::DeleteModel {
-        polled.remember_model(name, None);
+        polled.remember_deletion(name);
     }
     Ok(())
 }

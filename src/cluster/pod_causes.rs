@@ -4,7 +4,7 @@
 //! Each message quotes the report, shortened, and says what to do. It names the version and not the pod: pods
 //! are replaced, and the condition must not change with each of them.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
 
 use crate::{
@@ -61,6 +61,22 @@ pub struct PodEvent {
     pub note: String,
     /// Time of its last occurrence.
     pub at: Option<Timestamp>,
+}
+
+impl PodEvent {
+    /// Whether it may still happen, if the last Event about the pod came at `last`: the kubelet repeats what it
+    /// tries in vain every two minutes at least.
+    #[must_use]
+    pub fn is_current(&self, last: Option<Timestamp>) -> bool {
+        const REPEATED_WITHIN: SignedDuration = SignedDuration::from_mins(3);
+        self.at.zip(last).is_none_or(|(at, last)| last.duration_since(at) <= REPEATED_WITHIN)
+    }
+
+    /// Whether both report the same, at whatever time.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        (&self.reason, &self.note) == (&other.reason, &other.note)
+    }
 }
 
 /// The last pod of a version that its node ended or rejected.
@@ -281,11 +297,14 @@ pub fn explain(cluster: &mut ClusterView, awaited: &[AwaitedPod], events: impl F
 
 /// What Events say about a pod that is not ready. What happened at an earlier stage than the pod is in now is
 /// over.
+///
+/// Several Events may be repeated in turn. Which one is reported does not depend on which came last, but on its
+/// kind, and among those of one kind on their order.
 fn of_events(pod: &AwaitedPod, events: &[PodEvent]) -> Option<Explanation> {
-    // That volumes were not there in time follows from what the others say.
-    let rank = |event: &&PodEvent| (!event.note.contains("timed out waiting for the condition"), event.at);
-    let relevant = events.iter().filter(|event| is_about(pod, event));
-    let event = relevant.max_by_key(rank)?;
+    let relevant: Vec<&PodEvent> = events.iter().filter(|event| is_about(pod, event)).collect();
+    let last = relevant.iter().filter_map(|event| event.at).max();
+    let current = relevant.into_iter().filter(|event| event.is_current(last));
+    let event = current.min_by_key(|event| rank(event))?;
     let (version, namespace) = (pod.version, pod.namespace.as_str());
     let note =
         pod.ip.as_ref().map_or_else(|| event.note.clone(), |ip| event.note.replace(ip.as_str(), "the pod"));
@@ -320,6 +339,17 @@ fn of_events(pod: &AwaitedPod, events: &[PodEvent]) -> Option<Explanation> {
             ),
         ),
         Stage::Started => Some(Explanation::Probe(note)),
+    }
+}
+
+/// The causes come before what follows from them.
+fn rank(event: &PodEvent) -> u8 {
+    match event.reason.as_str() {
+        "NetworkNotReady" => 0,
+        reason if reason.contains("PodSandBox") => 1,
+        // That volumes were not there in time follows from what the others say.
+        _ if event.note.contains("timed out waiting for the condition") => 3,
+        _ => 2,
     }
 }
 

@@ -17,7 +17,7 @@ const RECOVERED: Duration = Duration::from_secs(20);
 /// Which kinds have been read from the cluster, and which watches are denied.
 ///
 /// Nothing is decided before everything has been read, nor while a watch is denied: the cache may be out of
-/// date.
+/// date. Without what is only useful, everything else goes on.
 #[derive(Debug, Default)]
 pub struct Readiness {
     watches: Mutex<BTreeMap<&'static str, Watch>>,
@@ -27,6 +27,8 @@ pub struct Readiness {
 #[derive(Debug, Default)]
 struct Watch {
     is_read: bool,
+    /// Whether nothing depends on it.
+    is_optional: bool,
     /// The last error since the watch delivered something.
     error: Option<String>,
     denial: Option<Denial>,
@@ -41,6 +43,24 @@ struct Denial {
     is_reported: bool,
 }
 
+impl Denial {
+    fn is_lasting(&self) -> bool {
+        self.first.elapsed() >= LASTING && self.last.elapsed() < RECOVERED
+    }
+}
+
+impl Watch {
+    /// Whether it is denied, so that what was read may be out of date. One that has delivered something before
+    /// may only be about to get a new role.
+    fn is_denied(&self) -> bool {
+        self.denial.as_ref().is_some_and(|denial| !self.is_read || denial.is_lasting())
+    }
+
+    fn is_done_without(&self) -> bool {
+        self.is_optional && self.is_denied()
+    }
+}
+
 impl Readiness {
     fn watches(&self) -> MutexGuard<'_, BTreeMap<&'static str, Watch>> {
         self.watches.lock()
@@ -51,13 +71,31 @@ impl Readiness {
         self.watches().entry(what).or_default();
     }
 
-    /// Marks `what` as read in full.
-    pub fn read(&self, what: &'static str) {
+    /// Requires that `what` is read before anything is decided, unless the API server denies it.
+    pub fn expect_if_allowed(&self, what: &'static str) {
+        self.watches().entry(what).or_default().is_optional = true;
+    }
+
+    /// Marks `what` as read in full. Returns whether everything else was decided without it until now.
+    pub fn read(&self, what: &'static str) -> bool {
         let mut watches = self.watches();
-        *watches.entry(what).or_default() = Watch { is_read: true, ..Watch::default() };
-        if watches.values().all(|watch| watch.is_read) {
+        let watch = watches.entry(what).or_default();
+        let is_late = watch.is_optional && (!watch.is_read || watch.is_denied()) && *self.all_read.borrow();
+        *watch = Watch { is_read: true, is_optional: watch.is_optional, ..Watch::default() };
+        self.look_around(&watches);
+        is_late
+    }
+
+    fn look_around(&self, watches: &BTreeMap<&'static str, Watch>) {
+        if watches.values().all(|watch| watch.is_read || watch.is_done_without()) {
             self.all_read.send_replace(true);
         }
+    }
+
+    /// Whether `what` has been read, and its watch is not denied.
+    #[must_use]
+    pub fn knows(&self, what: &'static str) -> bool {
+        self.watches().get(what).is_some_and(|watch| watch.is_read && !watch.is_denied())
     }
 
     /// Marks the watch of `what` as working: it delivered something.
@@ -82,6 +120,7 @@ impl Readiness {
         let (first, is_reported) = known.map_or((now, false), |known| (known.first, known.is_reported));
         let is_lasting = now.duration_since(first) >= LASTING;
         watch.denial = Some(Denial { first, last: now, message, is_reported: is_lasting });
+        self.look_around(&watches);
         is_lasting && !is_reported
     }
 
@@ -92,7 +131,22 @@ impl Readiness {
             Some(error) => format!("{what} ({error})"),
             None => (*what).to_owned(),
         };
-        self.watches().iter().filter(|(_, watch)| !watch.is_read).map(describe).collect()
+        let waits = |(_, watch): &(&&str, &Watch)| !watch.is_read && !watch.is_done_without();
+        self.watches().iter().filter(waits).map(describe).collect()
+    }
+
+    /// Returns what Laurel does without, with the next step.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let describe = |(what, watch): (&&'static str, &Watch)| {
+            let denial = watch.denial.as_ref().filter(|_| watch.is_done_without())?;
+            Some(format!(
+                "{what} are not managed, because Laurel is not allowed to watch them ({}); everything else goes on. \
+                 Grant its role get, list, watch, create, patch and delete for them, as the chart of this release does",
+                denial.message
+            ))
+        };
+        self.watches().iter().filter_map(describe).collect()
     }
 
     /// Returns why the cache of the cluster may be out of date.
@@ -100,9 +154,8 @@ impl Readiness {
     pub fn blind(&self) -> Option<ReasonMessage> {
         let watches = self.watches();
         let (what, denial) = watches.iter().find_map(|(what, watch)| {
-            let denial = watch.denial.as_ref()?;
-            let is_lasting = denial.first.elapsed() >= LASTING && denial.last.elapsed() < RECOVERED;
-            is_lasting.then_some((what, denial))
+            let denial = watch.denial.as_ref().filter(|_| !watch.is_optional)?;
+            denial.is_lasting().then_some((what, denial))
         })?;
         let message = format!(
             "Laurel is not allowed to watch {what}: {}; its view of them may be out of date, so nothing is \
@@ -123,5 +176,66 @@ impl Readiness {
         let mut all_read = self.all_read.subscribe();
         // The sender lives as long as this object does.
         let _ = all_read.wait_for(|read| *read).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    /// Longer ago than a role that is being replaced takes.
+    fn age(readiness: &Readiness, what: &str) {
+        let mut watches = readiness.watches();
+        let denial = watches.get_mut(what).unwrap().denial.as_mut().unwrap();
+        denial.first = Instant::now().checked_sub(LASTING).unwrap();
+    }
+
+    fn is_reached(readiness: &Readiness) -> bool {
+        *readiness.all_read.borrow()
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_done_without_if_nothing_depends_on_it() {
+        let readiness = Readiness::default();
+        readiness.expect("Pods");
+        readiness.expect_if_allowed("Budgets");
+        assert!(!readiness.read("Pods") && !is_reached(&readiness), "it may be allowed");
+        readiness.failed("Budgets", "not now".to_owned(), false);
+        assert_eq!(readiness.waiting_for(), ["Budgets (not now)"], "it may be allowed");
+        readiness.failed("Budgets", "forbidden".to_owned(), true);
+        assert!(is_reached(&readiness) && !readiness.knows("Budgets"));
+        assert_eq!(readiness.waiting_for(), [] as [String; 0]);
+        age(&readiness, "Budgets");
+        assert_eq!(readiness.blind(), None, "nothing depends on it");
+        let [missing] = &readiness.missing()[..] else { panic!("{:?}", readiness.missing()) };
+        for part in ["Budgets", "forbidden", "list, watch"] {
+            assert!(missing.contains(part), "{part:?} is missing: {missing}");
+        }
+        assert!(readiness.read("Budgets"), "what was decided without it is decided again");
+        assert!(readiness.knows("Budgets") && readiness.missing().is_empty());
+        assert!(!readiness.read("Budgets"), "it was known");
+    }
+
+    #[test]
+    fn a_permission_that_is_taken_away_makes_what_was_read_unknown_after_a_while() {
+        let readiness = Readiness::default();
+        readiness.expect("Pods");
+        readiness.expect_if_allowed("Budgets");
+        for what in ["Pods", "Budgets"] {
+            assert!(!readiness.read(what));
+            readiness.failed(what, "forbidden".to_owned(), true);
+        }
+        assert!(
+            readiness.knows("Budgets") && readiness.blind().is_none(),
+            "a role may be about to be replaced"
+        );
+        age(&readiness, "Budgets");
+        assert!(!readiness.knows("Budgets") && readiness.blind().is_none());
+        age(&readiness, "Pods");
+        let cause = readiness.blind().expect("pods decide where traffic goes");
+        assert!(cause.message.contains("Pods"), "{}", cause.message);
+        assert!(readiness.read("Budgets"));
     }
 }

@@ -55,6 +55,9 @@ impl Scope {
     }
 }
 
+/// The name of the watch of what Laurel renders against disruption: useful, but nothing depends on it.
+pub(crate) const BUDGETS: &str = "PodDisruptionBudgets";
+
 /// Small pages limit the memory that the first listing needs.
 const PAGE_SIZE: u32 = 100;
 
@@ -86,7 +89,9 @@ where
         .reflect(writer)
         .inspect_ok(move |event| seen(event))
         .inspect(move |event| match event {
-            Ok(Event::InitDone) => watching.readiness.read(what),
+            Ok(Event::InitDone) => {
+                watching.readiness.read(what);
+            }
             // Nothing has been delivered yet: the list may still fail.
             Ok(Event::Init) => {}
             Ok(_) => watching.readiness.seen(what),
@@ -115,7 +120,9 @@ pub(crate) fn labelled_namespaces(
         .inspect_ok(move |event| seen(event))
         .for_each(move |event| {
             match event {
-                Ok(Event::InitDone) => watching.readiness.read(WHAT),
+                Ok(Event::InitDone) => {
+                    watching.readiness.read(WHAT);
+                }
                 Ok(Event::Init) => {}
                 Ok(_) => watching.readiness.seen(WHAT),
                 Err(error) => failed(&watching, WHAT, &error),
@@ -155,7 +162,10 @@ where
                     watching.requeue.alias(&alias);
                 }
                 listed = HashSet::new();
-                watching.readiness.read(what);
+                if watching.readiness.read(what) {
+                    tracing::info!(what, "watched from now on");
+                    wake_all(&watching);
+                }
             }
             Ok(Event::Apply(object)) => {
                 watching.readiness.seen(what);
@@ -185,10 +195,21 @@ fn failed(watching: &Watching, what: &'static str, error: &watcher::Error) {
     };
     tracing::warn!(what, message, "watch failed, restarting it");
     let is_denied = [401, 403, 404].contains(&status);
+    let before = watching.readiness.missing();
     if watching.readiness.failed(what, message, is_denied) {
-        for alias in watching.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
-            watching.requeue.alias(&alias.key());
+        wake_all(watching);
+    }
+    for message in watching.readiness.missing() {
+        if !before.contains(&message) {
+            tracing::warn!(message, "permission missing");
         }
+    }
+}
+
+/// Requests a reconcile of every ModelAlias.
+fn wake_all(watching: &Watching) {
+    for alias in watching.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
+        watching.requeue.alias(&alias.key());
     }
 }
 

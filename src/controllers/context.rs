@@ -4,20 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Client, Resource,
+    Client, Resource, ResourceExt,
     core::PartialObjectMeta,
-    runtime::reflector::{self, Store, store::Writer},
+    runtime::reflector::{self, ObjectRef, Store, store::Writer},
 };
 
 use super::leadership::Leadership;
 use crate::{
-    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel, model_alias::AliasKey},
     apply::Effects,
     cluster::{Events, Guarded, Readiness, Requeue, RequeueStreams, cache::Cache, watch::Watching},
     fence::Fence,
     observe::{
-        EvidenceReads, Sources, VersionReads, Watched, evidence_reads, registered_model::ModelSources,
-        version_reads,
+        EvidenceReads, ListingReads, Sources, VersionReads, Watched, evidence_reads, listing_reads,
+        registered_model::ModelSources, version_reads,
     },
     options::{RegistryHosts, RunOptions},
     registry::polled::Registries,
@@ -26,6 +26,7 @@ use crate::{
         Memory, Throttle,
         alias_writes::AliasWrites,
         audit_writes::AuditWrites,
+        model_writes::ModelWrites,
         pod_events::PodEvents,
         smoke_tests::{PodAccess, SmokeTests},
     },
@@ -62,6 +63,10 @@ pub struct Context {
     pub pod_events: PodEvents,
     /// Alias writes in progress.
     pub alias_writes: AliasWrites,
+    /// Writes of models in progress.
+    pub model_writes: ModelWrites,
+    /// Reads of the newest versions of models.
+    pub listing_reads: ListingReads,
     /// Reads of versions.
     pub version_reads: VersionReads,
     /// Reads of evidence about versions.
@@ -126,6 +131,11 @@ impl Context {
         };
         let (requeue, streams) = Requeue::new();
         let cluster = Arc::<Cache>::default();
+        let known = aliases.clone();
+        let exists = move |(namespace, name): &AliasKey, uid: &str| {
+            let known: Option<Arc<Guarded<ModelAlias>>> = known.get(&ObjectRef::new(name).within(namespace));
+            known.is_some_and(|known| known.uid().as_deref() == Some(uid))
+        };
         let pods = PodAccess { cluster: cluster.clone(), http: pod_client()? };
         let context = Self {
             leadership,
@@ -137,9 +147,11 @@ impl Context {
             models,
             registry_objects,
             smoke: SmokeTests::new(pods, requeue.clone(), options.input_example_max_bytes),
+            model_writes: ModelWrites::new(requeue.clone()),
+            listing_reads: listing_reads(requeue.clone()),
             version_reads: version_reads(requeue.clone()),
             evidence_reads: evidence_reads(requeue.clone()),
-            pod_events: PodEvents::new(client.clone(), requeue.clone()),
+            pod_events: PodEvents::new(client.clone(), requeue.clone(), exists),
             alias_writes: AliasWrites::new(requeue.clone()),
             audit_writes: AuditWrites::new(requeue.clone()),
             trusts_changed_by: options.trust_changed_by,
@@ -214,6 +226,7 @@ impl Context {
             models: &self.models,
             references: self.references(),
             memory: &self.memory,
+            listing_reads: &self.listing_reads,
         }
     }
 

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::runtime::{controller::Action, watcher::Event};
+use kube::{
+    ResourceExt,
+    runtime::{controller::Action, reflector::ObjectRef, watcher::Event},
+};
 
 use super::{AFTER_FAILURE, Error, unreadable, wake, write_status};
 use crate::{
@@ -23,15 +26,28 @@ const REGISTRY_FIRST: Duration = Duration::from_millis(50);
 /// How long after this process began to act it waits for that. Failover and scaling must not wait indefinitely.
 const FIRST_TURN: Duration = Duration::from_secs(5);
 
+/// Reconciles a ModelAlias. Of one that was deleted in the meantime nothing is kept.
+///
+/// # Errors
+/// When the status cannot be written; all other errors are in the status.
+pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -> Result<Action, Error> {
+    let next = reconcile_once(&alias, &context).await;
+    let there = context.aliases.get(&ObjectRef::from_obj(&*alias));
+    if there.is_none_or(|there| there.uid() != alias.uid()) {
+        context.forget_alias(&alias.uid().unwrap_or_default());
+    }
+    next
+}
+
 /// One reconcile: resolve (pure) → observe (client) → decide (pure) → apply (client) → status (pure, then one
 /// patch).
 ///
 /// # Errors
 /// When the status cannot be written; all other errors are in the status.
-pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -> Result<Action, Error> {
+async fn reconcile_once(alias: &Guarded<ModelAlias>, context: &Context) -> Result<Action, Error> {
     let alias = match &alias.0 {
         Ok(alias) => alias,
-        Err(unreadable) => return unreadable::release::<ModelAlias>(&context, unreadable).await,
+        Err(unreadable) => return unreadable::release::<ModelAlias>(context, unreadable).await,
     };
     let now = Timestamp::now();
     let subject = Subject::resolve(alias, context.references(), context.memory.recall(alias, now));
@@ -50,7 +66,7 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     context.throttle.begin(&subject.uid, &revision);
     let applied = apply::apply(&context.effects(), &subject, &observed, &decision).await;
     let next = status::next(&observed, &decision, &applied, &subject.identity(observed.counted_traffic()));
-    let published = publish(&context, alias, &observed.status, &next, &applied).await;
+    let published = publish(context, alias, &observed.status, &next, &applied).await;
     if published.is_err()
         || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_api_server_error())
     {

@@ -21,7 +21,10 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
         let began = Instant::now();
         let outcome = registry.poll(|| poll_plan(&context.watched(), &key, &registry)).await;
         let (health, _) = registry.health();
-        context.metrics.poll(matches!(health, Some(Ok(()))), began.elapsed());
+        context.metrics.poll(outcome.failure.is_none(), began.elapsed());
+        if let Some(cause) = &outcome.failure {
+            tracing::debug!(registry = %key, reason = %cause.reason, message = cause.message, "poll failed");
+        }
         if outcome.health_changed {
             if let Some(Err(cause)) = &health {
                 tracing::warn!(registry = %key, reason = %cause.reason, message = cause.message, "registry \

@@ -45,7 +45,7 @@ use crate::{
     cluster::{
         Guarded,
         client::{self, ConnectError},
-        watch::{Scope, labelled_namespaces, own_kind, projections},
+        watch::{BUDGETS, Scope, labelled_namespaces, own_kind, projections},
     },
     controllers::context::Context,
     options::RunOptions,
@@ -151,9 +151,10 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
 
 /// Watches what Laurel renders. Nothing is decided before all of it has been read.
 fn watch_rendered(context: &Context, scope: &Scope) -> JoinSet<()> {
-    for what in ["Deployments", "Services", "PodDisruptionBudgets", "EndpointSlices", "Pods"] {
+    for what in ["Deployments", "Services", "EndpointSlices", "Pods"] {
         context.readiness.expect(what);
     }
+    context.readiness.expect_if_allowed(BUDGETS);
     let parts = || (context.watching(), context.client.clone(), scope.clone());
     let mut watches = JoinSet::new();
     let (watching, client, scope) = parts();
@@ -161,7 +162,7 @@ fn watch_rendered(context: &Context, scope: &Scope) -> JoinSet<()> {
     let (watching, client, scope) = parts();
     watches.spawn(projections::<Service>(watching, client, scope, "Services"));
     let (watching, client, scope) = parts();
-    watches.spawn(projections::<PodDisruptionBudget>(watching, client, scope, "PodDisruptionBudgets"));
+    watches.spawn(projections::<PodDisruptionBudget>(watching, client, scope, BUDGETS));
     let (watching, client, scope) = parts();
     watches.spawn(projections::<EndpointSlice>(watching, client, scope, "EndpointSlices"));
     let (watching, client, scope) = parts();

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, AliasRole, Desired, Observed, VersionView};
+use super::{Action, AliasRole, Desired, FormerAlias, Observed, VersionView};
 use crate::api::{
     RETRY_ANNOTATION,
     condition::{ConditionStatus, Reason, ReasonMessage},
@@ -65,6 +65,18 @@ pub(super) fn plan(observed: &Observed, alias_target: AliasTarget) -> AliasPlan 
 
 /// Removes the alias that the spec does not name any more, if it names what Laurel let it name.
 fn remove_former_alias(observed: &Observed, plan: &mut AliasPlan) {
+    if let (Some(kept), Some(FormerAlias::MayBeClaimed { by })) =
+        (observed.former_alias(), &observed.registry.former_alias)
+    {
+        let message = format!(
+            "the alias {:?} stays in the registry for now, although spec.previousAlias does not name it any more: \
+             the ModelAlias {by} cannot be parsed and may claim it; correct or delete that one",
+            kept.alias.as_str()
+        );
+        // What else is pending waits for this.
+        let others = plan.blocker.take().filter(|blocker| blocker.reason != Reason::RegistryPending);
+        plan.blocker = others.or_else(|| Some(ReasonMessage::new(Reason::RegistryPending, message)));
+    }
     let (Some(kept), Some(replaces)) = (observed.former_alias(), observed.former_alias_names()) else {
         return;
     };

@@ -26,6 +26,9 @@ pub struct ClusterView {
     /// differs from what would be written today; `None` where there is none.
     #[serde(default)]
     pub budget: Option<Traffic>,
+    /// Whether it is not known if there is a PodDisruptionBudget: Laurel may not read them.
+    #[serde(default)]
+    pub budget_is_unknown: bool,
     /// The versions whose pods are among the Service's endpoints.
     #[serde(default)]
     pub endpoints: BTreeSet<Version>,

@@ -34,6 +34,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
             None,
         ),
         None if waits => {
+            // Both are begun and not waited for. The object stays until the registry says that they are done.
             let mut actions = if nothing_to_remove { Vec::new() } else { aliases(observed) };
             let status = audit::next(observed).filter(|_| !nothing_to_remove);
             let cause = if let Some(status) = status {
@@ -42,7 +43,9 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
                     format!("waiting until {give_up} for the audit log to be written to the registry's tags");
                 ReasonMessage::new(Reason::Deleting, message)
             } else {
-                actions.extend(release(observed));
+                if actions.is_empty() {
+                    actions = release(observed);
+                }
                 ReasonMessage::new(Reason::Deleting, "deleting the alias from the registry")
             };
             (actions, cause, Some(give_up.min(look_again(observed))))

@@ -73,7 +73,8 @@ use crate::api::condition::{ConditionStatus, Reason, ReasonMessage, counted};
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
     let decision = protection::add(observed, audit::add(observed, decide_now(observed)));
-    let wake = decision.wake.into_iter().chain(alias_plan::contention_ends(observed)).min();
+    let wake = [decision.wake, alias_plan::contention_ends(observed), observed.reading_until()];
+    let wake = wake.into_iter().flatten().min();
     Decision { wake, ..decision }
 }
 

@@ -1,6 +1,6 @@
 //! The input of a decision: plain data, so that scenarios and bug reports can contain it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,6 +15,9 @@ use crate::api::{
     model_alias::{KeptAlias, KnownVersion, Rejection},
     names::Version,
 };
+
+/// How soon after a question a registry usually answers.
+const SOON: SignedDuration = SignedDuration::from_secs(1);
 
 /// The input of a decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -235,6 +238,13 @@ impl Observed {
             && intent.blocker.is_none()
             && self.registry.error.is_none()
             && !self.desired_is_new()
+    }
+
+    /// Until when an answer of the registry is expected at any moment, if there is one that is waited for.
+    #[must_use]
+    pub fn reading_until(&self) -> Option<Timestamp> {
+        let until = self.registry.reading_since?.checked_add(SOON).unwrap_or(Timestamp::MAX);
+        Some(until).filter(|until| *until > self.now)
     }
 
     /// Whether the followed source requests a version that is not in the status yet. It is written to the

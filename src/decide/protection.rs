@@ -1,10 +1,14 @@
-//! The PodDisruptionBudget: it follows traffic, and nothing waits for it.
+//! The PodDisruptionBudget: it follows traffic, and nothing waits for it. Without the permission to read it, it is
+//! left as it is.
 
 use super::{Action, Decision, Lifecycle, Observed, OwnObject, Traffic};
 
 /// Adds what the PodDisruptionBudget needs, after everything else: it protects what the Service selects, and
 /// is there as long as something serves. Traffic that moves now is protected by the next decision.
 pub(super) fn add(observed: &Observed, mut decision: Decision) -> Decision {
+    if observed.cluster.budget_is_unknown {
+        return decision;
+    }
     let traffic = observed.cluster.traffic;
     let blocked = observed.intent.blocker.as_ref();
     let moves = |action: &Action| matches!(action, Action::Route(_) | Action::DeleteService);

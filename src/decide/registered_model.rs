@@ -48,6 +48,8 @@ pub struct ModelObserved {
     pub registry: ModelPresence,
     /// Why its versions could not be listed.
     pub versions_error: Option<ReasonMessage>,
+    /// Whether its versions are being listed, and the object is reconciled again when they have been.
+    pub awaits_versions: bool,
     /// The object that describes the registry, if known.
     pub registry_object: Option<RegistryStatus>,
 }
@@ -147,6 +149,12 @@ pub enum ModelAction {
 }
 
 impl ModelAction {
+    /// Whether it is a request to the registry, which may take long.
+    #[must_use]
+    pub fn is_to_registry(&self) -> bool {
+        !matches!(self, Self::SetFinalizer { .. })
+    }
+
     /// Whether it changes the model, so that it has to be read again.
     #[must_use]
     pub fn describes(&self) -> bool {
@@ -224,7 +232,9 @@ fn describe(observed: &ModelObserved) -> ModelDecision {
         }
         ModelPresence::Present(content) => {
             actions.extend(differences(desired, managed_tags(observed), content));
-            Some(described(observed))
+            // What was done has to be in the status at once.
+            let waits = observed.awaits_versions && actions.is_empty();
+            (!waits).then(|| described(observed))
         }
     };
     let is_unsettled = readiness.as_ref().is_some_and(|readiness| !readiness.is_settled());
@@ -258,6 +268,7 @@ fn was_there(observed: &ModelObserved) -> bool {
     observed.previous.as_ref().is_some_and(|previous| {
         let (ready, synced): (&str, &str) = (ConditionType::Ready.into(), Reason::ModelSynced.into());
         previous.model_name == observed.desired.name
+            && !is_elsewhere(observed)
             && (!previous.versions.is_empty()
                 || !previous.aliases.is_empty()
                 || previous
@@ -271,15 +282,17 @@ fn was_there(observed: &ModelObserved) -> bool {
 fn has_lost_content(observed: &ModelObserved) -> bool {
     observed.previous.as_ref().is_some_and(|previous| {
         previous.model_name == observed.desired.name
-            && !is_elsewhere(observed, previous)
+            && !is_elsewhere(observed)
             && (!previous.versions.is_empty() || !previous.aliases.is_empty())
     })
 }
 
-/// Whether the status is about a model in another registry.
-fn is_elsewhere(observed: &ModelObserved, previous: &RegisteredModelStatus) -> bool {
-    let registries = previous.registry.as_ref().zip(observed.registry_object.as_ref());
-    registries.is_some_and(|(before, now)| before.url != now.url)
+/// Whether the previous status is about a model in another registry or workspace.
+#[must_use]
+pub fn is_elsewhere(observed: &ModelObserved) -> bool {
+    let before = observed.previous.as_ref().and_then(|previous| previous.registry.as_ref());
+    let registries = before.zip(observed.registry_object.as_ref());
+    registries.is_some_and(|(before, now)| !before.is_same_place(now))
 }
 
 /// Whether somebody has asked to create the model anew since it was last seen.
@@ -299,9 +312,10 @@ fn model_gone(observed: &ModelObserved) -> ReasonMessage {
     ReasonMessage::new(Reason::ModelGone, message)
 }
 
-/// The keys of the tags that Laurel has set.
+/// The keys of the tags that Laurel has set in this registry.
 fn managed_tags(observed: &ModelObserved) -> &[String] {
-    observed.previous.as_ref().map(|previous| previous.owned_tags.as_slice()).unwrap_or_default()
+    let previous = observed.previous.as_ref().filter(|_| !is_elsewhere(observed));
+    previous.map(|previous| previous.owned_tags.as_slice()).unwrap_or_default()
 }
 
 /// Returns the writes that make the model match its description. Tags that Laurel did not set are never

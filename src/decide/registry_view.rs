@@ -43,6 +43,9 @@ pub struct RegistryView {
     /// The same for the aliases that promotion rules name.
     #[serde(default)]
     pub similar_aliases: BTreeMap<String, String>,
+    /// When the last of the reads that are running was begun, if nothing was known before of what they read.
+    #[serde(default)]
+    pub reading_since: Option<Timestamp>,
     /// The evidence for promotion rules, of the versions that may have to be judged.
     #[serde(default)]
     pub evidence: BTreeMap<Version, Evidence>,
@@ -56,10 +59,15 @@ pub struct RegistryView {
 }
 
 /// What is known of an alias that is not desired any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FormerAlias {
     /// It belongs to another ModelAlias now, or is the main alias of this one.
     Claimed,
+    /// It may belong to a ModelAlias that cannot be parsed. Unknown is not absent.
+    MayBeClaimed {
+        /// The namespace and name of that ModelAlias.
+        by: String,
+    },
     /// It names this version.
     Names(Option<Version>),
 }

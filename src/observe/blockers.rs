@@ -66,16 +66,28 @@ fn blocker_of_changes(
     Some(ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))
 }
 
-/// Whether an alias of a model is in the spec of a ModelAlias: of this one as its main alias, or of another
-/// one.
-pub(super) fn is_claimed(
-    sources: &Sources<'_>,
-    subject: &Subject<'_>,
-    model: &Model,
-    alias: &AliasName,
-) -> bool {
-    subject.spec().alias == *alias
-        || sources.index().is_claimed_by_another(&place(model), alias, &subject.uid)
+/// Who has an alias of a model in their spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// This ModelAlias, as its main alias, or another one.
+    Known,
+    /// Perhaps a ModelAlias that cannot be parsed.
+    Possible {
+        /// Its namespace and name.
+        by: String,
+    },
+    /// Nobody.
+    None,
+}
+
+/// Returns who has an alias of a model in their spec.
+pub(super) fn claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model, alias: &AliasName) -> Claim {
+    let index = sources.index();
+    if subject.spec().alias == *alias || index.is_claimed_by_another(&place(model), alias, &subject.uid) {
+        return Claim::Known;
+    }
+    let unclear = index.unclear_claimant();
+    unclear.map_or(Claim::None, |(namespace, name)| Claim::Possible { by: format!("{namespace}/{name}") })
 }
 
 fn place(model: &Model) -> Place {

@@ -1,8 +1,11 @@
 //! Adds the evidence for promotion rules to an observation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
-use super::Sources;
+use super::{Sources, awaited::Awaited};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -16,7 +19,7 @@ use crate::{
         polled::{ModelView, VersionEvidence},
     },
     resolve::{Model, Subject},
-    state::ReadKey,
+    state::{ReadKey, Waiter},
 };
 
 /// Adds the evidence that the alias's rules use. For a version that served before nothing is read: a rollback
@@ -39,31 +42,43 @@ pub(super) fn gather(sources: &Sources<'_>, observed: &mut Observed, subject: &S
         missing.filter_map(|alias| Some((alias.to_string(), similar(alias, &facts)?))).collect();
     let judged = compared(rules).filter_map(|alias| facts.aliases.get(alias).copied());
     let judged: BTreeSet<Version> = judged.chain([candidate]).collect();
-    let read =
-        |version| (version, relevant(evidence_of(sources, subject, model, &facts, version), version, rules));
+    let mut awaited = Awaited::new(observed.now);
+    let read = |version| {
+        let read = evidence_of(sources, subject, model, &facts, version).unwrap_or_else(|begun| {
+            awaited.add(begun);
+            Err(being_read(version))
+        });
+        (version, relevant(read, version, rules))
+    };
     let evidence = judged.into_iter().map(read).collect();
+    let reading_since = awaited.since();
     observed.registry.similar_aliases = similar_aliases;
     observed.registry.aliases = aliases;
+    observed.registry.reading_since = observed.registry.reading_since.max(reading_since);
     observed.registry.evidence = evidence;
 }
 
-/// Returns the evidence about a version, as far as it is known. What is not known is read beside the reconcile, and
-/// wakes it.
+/// Returns the evidence about a version. What is not known is read beside the reconcile, and wakes it.
+///
+/// # Errors
+/// When that read was begun.
 fn evidence_of(
     sources: &Sources<'_>,
     subject: &Subject<'_>,
     model: &Model,
     facts: &RegisteredModelFacts,
     version: Version,
-) -> Result<Option<VersionEvidence>, ReasonMessage> {
+) -> Result<Result<Option<VersionEvidence>, ReasonMessage>, Instant> {
     let (registry, name) = (model.registry.clone(), model.name.clone());
-    let key = ReadKey::new(&registry, facts, version);
+    let key = ReadKey::version(&registry, facts, version);
     let remembered = registry.remembered_evidence(&name, version).map(Ok);
     let read = async move { registry.evidence(&name, version).await };
-    sources.evidence_reads.last(key, &subject.key, remembered, read).unwrap_or_else(|| {
-        let message = format!("version {version} and its metrics are being read from the registry");
-        Err(ReasonMessage::new(Reason::RegistryNotRead, message))
-    })
+    sources.evidence_reads.last(key, &Waiter::Alias(subject.key.clone()), remembered, read)
+}
+
+fn being_read(version: Version) -> ReasonMessage {
+    let message = format!("version {version} and its metrics are being read from the registry");
+    ReasonMessage::new(Reason::RegistryNotRead, message)
 }
 
 /// An alias of the model that differs from this one only in letter case: MLflow takes the two for different ones.

@@ -14,6 +14,7 @@
     reason = "effects: begins reads of the registry"
 )]
 
+mod awaited;
 mod blockers;
 mod candidates;
 mod evidence;
@@ -26,4 +27,6 @@ pub use candidates::candidate;
 pub use evidence::measured;
 pub use model_alias::observe;
 pub use poll_plan::{Watched, poll_plan};
-pub use sources::{EvidenceReads, Sources, VersionReads, evidence_reads, version_reads};
+pub use sources::{
+    EvidenceReads, ListingReads, Sources, VersionReads, evidence_reads, listing_reads, version_reads,
+};

@@ -1,11 +1,15 @@
 //! Assembles the input of a decision about one ModelAlias.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use jiff::Timestamp;
 
 use super::{
-    blockers::{blocker, hides_registry, is_claimed},
+    awaited::Awaited,
+    blockers::{Claim, blocker, claim, hides_registry},
     candidates::candidates,
     evidence::{self, similar},
     sources::Sources,
@@ -16,11 +20,11 @@ use crate::{
         names::{AliasName, Version},
     },
     audit::was_live,
-    cluster::pod_causes,
+    cluster::{pod_causes, watch::BUDGETS},
     decide::{AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, VersionView, choose},
     registry::{RegisteredModelFacts, VersionFacts, VersionState, polled::ModelView},
     resolve::{Model, Subject, follower},
-    state::ReadKey,
+    state::{ReadKey, Waiter},
 };
 
 /// Observes everything about a ModelAlias.
@@ -29,7 +33,7 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     let blocker = blocker(sources, subject);
     let blocking = blocker.as_ref().filter(|blocker| hides_registry(blocker));
     let registry = match (&subject.model, blocking) {
-        (Ok(model), None) => registry_view(sources, subject, model),
+        (Ok(model), None) => registry_view(sources, subject, model, now),
         (_, blocking) => {
             RegistryView { error: blocking.map(|blocker| blocker.cause.clone()), ..RegistryView::default() }
         }
@@ -41,6 +45,7 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     let rendering = subject.service_rendering();
     let smoke = |version| sources.smoke.of(&subject.uid, version);
     let mut cluster = sources.cluster.view(&subject.key, &subject.uid, rendering.as_ref(), smoke);
+    cluster.budget_is_unknown = !sources.readiness.knows(BUDGETS);
     explain_pods(sources, subject, &mut cluster);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);
@@ -62,7 +67,12 @@ fn explain_pods(sources: &Sources<'_>, subject: &Subject<'_>, cluster: &mut Clus
 }
 
 /// Returns the state of the aliases and of every relevant version in the registry.
-fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> RegistryView {
+fn registry_view(
+    sources: &Sources<'_>,
+    subject: &Subject<'_>,
+    model: &Model,
+    now: Timestamp,
+) -> RegistryView {
     let status = &subject.status;
     let facts = match model.registry.model(&model.name) {
         ModelView::Unknown(error) => {
@@ -91,15 +101,24 @@ fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) ->
         None => spec.version.or(named),
     };
     let previous = spec.previous_alias.as_ref().and_then(|alias| facts.aliases.get(alias).copied());
+    let mut awaited = Awaited::new(now);
     let recorded = [status.target_version, status.version, status.previous_version];
     let wanted: BTreeSet<Version> =
         [desired, named, previous].into_iter().chain(recorded).flatten().collect();
     let is_pinned =
         |version| status.versions.iter().any(|held| held.version == version && held.model_uri.is_some());
     let view = |version| {
-        let (version, view) = (version, version_view_of(sources, subject, model, &facts, version)?);
         // An error is of interest only where the version cannot be started without an answer.
         let is_needed = desired == Some(version) && !is_pinned(version);
+        let view = match version_view_of(sources, subject, model, &facts, version) {
+            Ok(view) => view,
+            Err(begun) => {
+                if is_needed {
+                    awaited.add(begun);
+                }
+                return None;
+            }
+        };
         (is_needed || !matches!(view, VersionView::Unread(_))).then_some((version, view))
     };
     let versions = wanted.into_iter().filter_map(view).collect();
@@ -112,6 +131,7 @@ fn registry_view(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) ->
         candidates,
         similar_alias: if named.is_none() { similar(&spec.alias, &facts) } else { None },
         similar_aliases: BTreeMap::new(),
+        reading_since: awaited.since(),
         aliases: BTreeMap::new(),
         evidence: BTreeMap::new(),
         written: sources.alias_writes.last_written(&subject.uid, AliasRole::Main),
@@ -128,28 +148,32 @@ fn former_alias(
     aliases: &BTreeMap<AliasName, Version>,
 ) -> Option<FormerAlias> {
     let former = subject.former_alias()?;
-    if is_claimed(sources, subject, model, former) {
-        return Some(FormerAlias::Claimed);
+    match claim(sources, subject, model, former) {
+        Claim::Known => return Some(FormerAlias::Claimed),
+        Claim::Possible { by } => return Some(FormerAlias::MayBeClaimed { by }),
+        Claim::None => {}
     }
     let is_known = !sources.alias_writes.is_running(&subject.uid);
     is_known.then(|| FormerAlias::Names(aliases.get(former).copied()))
 }
 
-/// Returns the state of a version in the registry, as far as it is known. What is not known is read beside
-/// the reconcile, and wakes it.
+/// Returns the state of a version in the registry. What is not known is read beside the reconcile, and wakes it.
+///
+/// # Errors
+/// When that read was begun.
 fn version_view_of(
     sources: &Sources<'_>,
     subject: &Subject<'_>,
     model: &Model,
     facts: &RegisteredModelFacts,
     version: Version,
-) -> Option<VersionView> {
+) -> Result<VersionView, Instant> {
     let alias = &subject.spec().alias;
     let (registry, name) = (model.registry.clone(), model.name.clone());
-    let key = ReadKey::new(&registry, facts, version);
+    let key = ReadKey::version(&registry, facts, version);
     let remembered = registry.remembered_version(&name, version).map(Ok);
     let read = async move { registry.read_version(&name, version).await };
-    Some(match sources.version_reads.last(key, &subject.key, remembered, read)? {
+    Ok(match sources.version_reads.last(key, &Waiter::Alias(subject.key.clone()), remembered, read)? {
         Ok(facts) => version_view(alias, facts),
         Err(cause) => VersionView::Unread(cause),
     })

@@ -8,6 +8,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
+use super::sources::ListingReads;
 use crate::{
     api::{
         DeletionPolicy, ModelAlias, RETRY_ANNOTATION, RegisteredModel,
@@ -22,7 +23,7 @@ use crate::{
         polled::{ModelView, PolledRegistry},
     },
     resolve::{References, index::ModelKey},
-    state::Memory,
+    state::{Memory, ReadKey, Waiter},
     status::{ModelListing, display_metrics},
 };
 
@@ -40,6 +41,8 @@ pub struct ModelSources<'a> {
     pub references: References<'a>,
     /// What this process remembers of single objects.
     pub memory: &'a Memory,
+    /// Reads of the newest versions.
+    pub listing_reads: &'a ListingReads,
 }
 
 /// The observation of a RegisteredModel, and what a reconcile needs beside it.
@@ -55,12 +58,35 @@ pub struct ModelObservation {
 /// A model's name and its registry.
 pub type Place = (ModelName, Arc<PolledRegistry>);
 
-/// Observes a RegisteredModel.
-pub async fn observe(
+/// Observes a RegisteredModel that is not in deletion. Waits for nothing.
+#[must_use]
+pub fn observe(object: &RegisteredModel, sources: &ModelSources<'_>, now: Timestamp) -> ModelObservation {
+    let (mut observed, place) = begin(object, sources, now);
+    let listing = observe_description(object, sources, &place, &mut observed);
+    ModelObservation { observed, listing, place: place.ok() }
+}
+
+/// Observes a RegisteredModel in deletion. Reads its model from the registry directly, if it may have to be deleted.
+pub async fn observe_deletion(
     object: &RegisteredModel,
     sources: &ModelSources<'_>,
     now: Timestamp,
 ) -> ModelObservation {
+    let (mut observed, place) = begin(object, sources, now);
+    observed.deleting_since = Some(now);
+    if observed.has_finalizer {
+        observed.deleting_since = Some(sources.memory.deleting_since(object, now));
+        read_for_deletion(object, &place, sources, &mut observed).await;
+    }
+    ModelObservation { observed, listing: None, place: place.ok() }
+}
+
+/// What is known without the registry.
+fn begin(
+    object: &RegisteredModel,
+    sources: &ModelSources<'_>,
+    now: Timestamp,
+) -> (ModelObserved, Result<Place, ReasonMessage>) {
     let mut observed = ModelObserved {
         now,
         desired: desired(object),
@@ -73,24 +99,17 @@ pub async fn observe(
             "the registry was not read",
         )),
         versions_error: None,
+        awaits_versions: false,
         registry_object: None,
     };
     let place = place(object, sources);
     observed.registry_object = place.as_ref().ok().map(|(_, registry)| registry.status());
-    let mut listing = None;
-    if object.metadata.deletion_timestamp.is_some() {
-        observed.deleting_since = Some(now);
-        if observed.has_finalizer {
-            observed.deleting_since = Some(sources.memory.deleting_since(object, now));
-            observe_deletion(object, &place, sources, &mut observed).await;
-        }
-    } else {
-        listing = observe_description(&place, &mut observed).await;
-    }
-    ModelObservation { observed, listing, place: place.ok() }
+    (observed, place)
 }
 
-async fn observe_description(
+fn observe_description(
+    object: &RegisteredModel,
+    sources: &ModelSources<'_>,
     place: &Result<Place, ReasonMessage>,
     observed: &mut ModelObserved,
 ) -> Option<ModelListing> {
@@ -105,10 +124,15 @@ async fn observe_description(
         ModelView::Unknown(blocker) => observed.registry = ModelPresence::Unknown(blocker),
         ModelView::Absent => observed.registry = ModelPresence::Absent,
         ModelView::Present(facts) => {
+            let waiter = Waiter::Model(object.namespace().unwrap_or_default(), object.name_any());
+            let metrics = observed.desired.display_metrics.clone();
+            let key = ReadKey::newest(registry, &facts, &metrics);
+            let read = list(name.clone(), registry.clone(), metrics);
             observed.registry = ModelPresence::Present(facts.into());
-            match list(name, registry, &observed.desired.display_metrics).await {
-                Ok(listing) => return Some(listing),
-                Err(error) => observed.versions_error = Some(error),
+            match sources.listing_reads.last(key, &waiter, None, read) {
+                Ok(Ok(listing)) => return Some(listing),
+                Ok(Err(error)) => observed.versions_error = Some(error),
+                Err(_begun) => observed.awaits_versions = true,
             }
         }
     }
@@ -117,7 +141,7 @@ async fn observe_description(
 
 /// Adds what is needed to decide whether the model may be deleted. Reads the registry directly, because a
 /// poll may be older than the newest version, and only if the model may have to be deleted.
-async fn observe_deletion(
+async fn read_for_deletion(
     object: &RegisteredModel,
     place: &Result<Place, ReasonMessage>,
     sources: &ModelSources<'_>,
@@ -168,13 +192,13 @@ fn place(object: &RegisteredModel, sources: &ModelSources<'_>) -> Result<Place, 
 }
 
 async fn list(
-    name: &ModelName,
-    registry: &PolledRegistry,
-    metrics: &BTreeSet<String>,
+    name: ModelName,
+    registry: Arc<PolledRegistry>,
+    metrics: BTreeSet<String>,
 ) -> Result<ModelListing, ReasonMessage> {
-    let versions = registry.client()?.newest_versions(name, VERSIONS_MAX).await;
-    let versions = versions.map_err(|error| registry.explain(Some(name), &error))?;
-    let metrics = registry.display_metrics(name, &versions, metrics).await;
+    let versions = registry.client()?.newest_versions(&name, VERSIONS_MAX).await;
+    let versions = versions.map_err(|error| registry.explain(Some(&name), &error))?;
+    let metrics = registry.display_metrics(&name, &versions, &metrics).await;
     Ok(ModelListing { versions, metrics })
 }
 

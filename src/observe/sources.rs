@@ -9,6 +9,7 @@ use crate::{
         Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
         smoke_tests::SmokeTests,
     },
+    status::ModelListing,
 };
 
 /// Reads of versions: whether one exists, its state, and what is pinned of it.
@@ -16,6 +17,15 @@ pub type VersionReads = Reads<Result<Option<VersionFacts>, ReasonMessage>>;
 
 /// Reads of evidence about versions.
 pub type EvidenceReads = Reads<Result<Option<VersionEvidence>, ReasonMessage>>;
+
+/// Reads of the newest versions of models, for the status of `RegisteredModels`.
+pub type ListingReads = Reads<Result<ModelListing, ReasonMessage>>;
+
+/// Creates the reads of the newest versions. A status shows those of before until the next are known.
+#[must_use]
+pub fn listing_reads(requeue: Requeue) -> ListingReads {
+    Reads::new(requeue, |_| true)
+}
 
 /// Creates the reads of versions. What a version is may not be out of date, but that its registration is pending may.
 #[must_use]

@@ -26,6 +26,8 @@ use crate::api::{
     names::{AliasName, ModelName, ModelUri, Version},
 };
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod metrics;
 pub mod mlflow;
 pub mod polled;

@@ -141,6 +141,7 @@ proptest! {
                 .map(|(&number, &pods)| (version(number), workload(pods, number, settings.as_str())))
                 .collect(),
             budget: None,
+            budget_is_unknown: false,
             orphans: BTreeSet::new(),
         };
         let view = |fixture: &Fixture| cache.view(&key, "6d1b", Some(&fixture.rendering().service()), |_| None);

@@ -1,7 +1,7 @@
 //! Alias writes. `MLflow` has no compare-and-set, so an alias is read again right before it is written.
 //!
-//! An alias is set beside the reconciles: a slow registry must not hold up the next change of traffic. The
-//! end of a write wakes the ModelAlias, and its result is read from the registry like any other fact.
+//! An alias is set and deleted beside the reconciles: a slow registry must not hold up the next change of
+//! traffic. The end of a write wakes the ModelAlias, and its result is read from the registry like any other fact.
 
 use std::{
     collections::HashMap,
@@ -158,9 +158,8 @@ impl AliasWrite {
     async fn run(self) {
         let (model, alias) = (&self.model, self.alias.as_str());
         let ended = self.once().await;
-        {
-            let mut states = self.writes.lock();
-            let state = states.entry(self.key).or_default();
+        // Nothing is kept of a ModelAlias that was forgotten in the meantime.
+        if let Some(state) = self.writes.lock().get_mut(&self.key) {
             state.running = false;
             match ended {
                 Ok(()) => {
@@ -215,36 +214,15 @@ async fn unmoved(
     alias: &AliasName,
     known: Option<Version>,
 ) -> Result<(), ReasonMessage> {
+    let begun = model.registry.begin();
     let facts = client.model(&model.name).await.map_err(|error| explain(model, &error))?;
     let named = facts.as_ref().and_then(|facts| facts.aliases.get(alias).copied());
     if named == known {
         return Ok(());
     }
-    model.registry.remember_model(&model.name, facts);
+    model.registry.remember_model(&model.name, begun, facts);
     Err(ReasonMessage::new(
         Reason::RegistryPending,
         format!("the alias {:?} was moved in the meantime; retrying", alias.as_str()),
     ))
-}
-
-/// Deletes an alias. The deletion of the ModelAlias waits for it, so it runs within the reconcile.
-pub(crate) async fn delete_alias(
-    writes: &AliasWrites,
-    subject: &Subject<'_>,
-    model: &Model,
-    role: AliasRole,
-    replaces: Version,
-) -> Result<(), ReasonMessage> {
-    if writes.is_running(&subject.uid) {
-        return Err(ReasonMessage::new(
-            Reason::RegistryPending,
-            "an alias write is in progress; retrying when it is done",
-        ));
-    }
-    let name = name_of(subject, role)?;
-    let client = model.registry.client()?;
-    unmoved(model, client.as_ref(), name, Some(replaces)).await?;
-    client.delete_alias(&model.name, name).await.map_err(|error| explain(model, &error))?;
-    model.registry.remember_alias(&model.name, name, None);
-    Ok(())
 }

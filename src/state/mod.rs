@@ -6,7 +6,8 @@
 //! audit_writes  history entries that are being written into the tags of versions
 //! pod_events    Events about pods that are waited for
 //! memory        the newest status we wrote, and what a deletion still needs
-//! reads         reads of single versions, and their last answers
+//! model_writes  models that are being written in registries
+//! reads         reads from registries, and their last answers
 //! throttle      limits on failed reconciles and on writes that another client reverts
 //! ```
 #![allow(
@@ -18,13 +19,14 @@
 pub mod alias_writes;
 pub mod audit_writes;
 mod memory;
+pub mod model_writes;
 pub mod pod_events;
 mod reads;
 pub mod smoke_tests;
 mod throttle;
 
 pub use memory::Memory;
-pub use reads::{ReadKey, Reads};
+pub use reads::{ReadKey, Reads, Waiter};
 pub use throttle::{Revision, Throttle};
 
 /// The result of an action that did not fail.

@@ -52,7 +52,11 @@ struct Shared {
     awaited: Mutex<HashMap<String, Awaited>>,
     at_once: Semaphore,
     is_denied: AtomicBool,
+    is_there: Box<IsThere>,
 }
+
+/// Whether there is a ModelAlias with this key and UID.
+type IsThere = dyn Fn(&AliasKey, &str) -> bool + Send + Sync;
 
 /// The pods of one ModelAlias. Its task ends with it.
 struct Awaited {
@@ -83,15 +87,21 @@ impl Known {
 }
 
 impl PodEvents {
-    /// Waits for no pods yet.
+    /// Waits for no pods yet. `is_there` tells whether there is a ModelAlias with this key and UID: one that is
+    /// gone waits for nothing.
     #[must_use]
-    pub fn new(client: Client, requeue: Requeue) -> Self {
+    pub fn new(
+        client: Client,
+        requeue: Requeue,
+        is_there: impl Fn(&AliasKey, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Shared {
             client,
             requeue,
             awaited: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE),
             is_denied: AtomicBool::default(),
+            is_there: Box::new(is_there),
         }))
     }
 
@@ -159,11 +169,10 @@ impl Shared {
         let mut awaited = self.lock();
         let known = awaited.get_mut(uid).and_then(|awaited| awaited.pods.get_mut(&pod.uid));
         let Some(known) = known else { return false };
+        let events = in_known_order(&known.events, events);
         // A repetition of the same Event is no news.
-        let texts = |events: &[PodEvent]| -> Vec<(String, String)> {
-            events.iter().map(|event| (event.reason.clone(), event.note.clone())).collect()
-        };
-        let is_new = texts(&known.events) != texts(&events);
+        let is_new = known.events.len() != events.len()
+            || known.events.iter().zip(&events).any(|(before, now)| !before.is_like(now));
         known.events = events;
         is_new
     }
@@ -183,8 +192,25 @@ impl Shared {
     }
 }
 
+/// Puts Events that are known and still repeated first, in the order in which they are known: of several that
+/// are repeated in turn, the same one stays the first.
+fn in_known_order(known: &[PodEvent], mut events: Vec<PodEvent>) -> Vec<PodEvent> {
+    let last = events.iter().filter_map(|event| event.at).max();
+    let place = |event: &PodEvent| {
+        let place = known.iter().position(|known| known.is_like(event));
+        place.filter(|_| event.is_current(last)).unwrap_or(known.len())
+    };
+    events.sort_by_key(place);
+    events
+}
+
 async fn run(shared: Weak<Shared>, uid: String, alias: AliasKey) {
     while let Some(shared) = shared.upgrade() {
+        // A reconcile that began before the deletion may follow its pods after they were forgotten.
+        if !(shared.is_there)(&alias, &uid) {
+            shared.lock().remove(&uid);
+            return;
+        }
         for pod in shared.due(&uid) {
             if shared.look(&uid, &pod).await {
                 shared.requeue.alias(&alias);

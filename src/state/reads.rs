@@ -1,8 +1,8 @@
-//! Reads of single versions from registries, beside the reconciles. A reconcile takes the last answer, and a new
-//! one wakes it: a slow registry holds up nobody, and what it answers late is not lost.
+//! Reads from registries, beside the reconciles. A reconcile takes the last answer, and a new one wakes it: a slow
+//! registry holds up nobody, and what it answers late is not lost.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,16 +31,67 @@ const KEPT: Duration = Duration::from_secs(30);
 /// How many reads are remembered before those that nobody needs are dropped.
 const FEW: usize = 64;
 
-/// Identifies what is read, with the object that says where and with which login. An answer from before the model changed, or was created again, answers nothing.
+/// Identifies what is read, with the object that says where and with which login. An answer from before the model
+/// changed, or was created again, answers nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ReadKey(RegistryKey, RegistryIdentity, ModelName, Version, (Timestamp, Timestamp));
+pub struct ReadKey {
+    registry: RegistryKey,
+    identity: RegistryIdentity,
+    model: ModelName,
+    seen: (Timestamp, Timestamp),
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum What {
+    Version(Version),
+    /// The newest versions, with these metrics.
+    Newest(BTreeSet<String>),
+}
 
 impl ReadKey {
+    fn new(registry: &PolledRegistry, model: &RegisteredModelFacts, what: What) -> Self {
+        Self {
+            registry: registry.key.clone(),
+            identity: registry.identity(),
+            model: model.name.clone(),
+            seen: (model.created_at, model.updated_at),
+            what,
+        }
+    }
+
     /// Identifies a version of a model, as the model was last seen in its registry.
     #[must_use]
-    pub fn new(registry: &PolledRegistry, model: &RegisteredModelFacts, version: Version) -> Self {
-        let seen = (model.created_at, model.updated_at);
-        Self(registry.key.clone(), registry.identity(), model.name.clone(), version, seen)
+    pub fn version(registry: &PolledRegistry, model: &RegisteredModelFacts, version: Version) -> Self {
+        Self::new(registry, model, What::Version(version))
+    }
+
+    /// Identifies the newest versions of a model, as the model was last seen in its registry, with these metrics.
+    #[must_use]
+    pub fn newest(
+        registry: &PolledRegistry,
+        model: &RegisteredModelFacts,
+        metrics: &BTreeSet<String>,
+    ) -> Self {
+        Self::new(registry, model, What::Newest(metrics.clone()))
+    }
+}
+
+/// An object that waits for an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Waiter {
+    /// A ModelAlias.
+    Alias(AliasKey),
+    /// A RegisteredModel, by namespace and name.
+    Model(String, String),
+}
+
+impl Waiter {
+    fn wake(&self, requeue: &Requeue) {
+        match self {
+            Self::Alias(alias) => requeue.alias(alias),
+            Self::Model(namespace, name) => requeue.model(namespace, name),
+        }
     }
 }
 
@@ -70,22 +121,23 @@ struct Store<T> {
 
 #[derive(Debug)]
 struct Read<T> {
-    is_running: bool,
+    /// When the one that runs was begun.
+    running: Option<Instant>,
     answer: Option<(Instant, T)>,
-    /// The `ModelAliases` to wake when the answer changes.
-    waiting: HashSet<AliasKey>,
-    /// The `ModelAliases` that waited for the answer and have not taken it yet.
-    undelivered: HashSet<AliasKey>,
+    /// The objects to wake when the answer changes.
+    waiting: HashSet<Waiter>,
+    /// The objects that waited for the answer and have not taken it yet.
+    undelivered: HashSet<Waiter>,
 }
 
 impl<T> Default for Read<T> {
     fn default() -> Self {
-        Self { is_running: false, answer: None, waiting: HashSet::new(), undelivered: HashSet::new() }
+        Self { running: None, answer: None, waiting: HashSet::new(), undelivered: HashSet::new() }
     }
 }
 
 impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
-    /// Creates an empty store that wakes `ModelAliases` through `requeue`. `may_be_stale` tells which answers may be
+    /// Creates an empty store that wakes objects through `requeue`. `may_be_stale` tells which answers may be
     /// returned while they are being read again: errors may, so that a condition does not flap, and nothing that a
     /// version is judged by.
     #[must_use]
@@ -94,33 +146,38 @@ impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
         Self(Arc::new(Shared { reads: Mutex::new(store), may_be_stale, requeue }))
     }
 
-    /// Returns what is remembered elsewhere, the answer that was read for this alias, or a fresh one. Otherwise this begins to read it, unless it
-    /// is being read, wakes `alias` when the answer has changed, and returns the last one if that may be stale.
+    /// Returns what is remembered elsewhere, the answer that was read for this object, or a fresh one. Otherwise
+    /// this begins to read it, unless it is being read, wakes the object when the answer has changed, and returns
+    /// the last one if that may be stale.
+    ///
+    /// # Errors
+    /// When the read was begun, if nothing is known yet.
     pub fn last(
         &self,
         key: ReadKey,
-        alias: &AliasKey,
+        waiter: &Waiter,
         remembered: Option<T>,
         read: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
+    ) -> Result<T, Instant> {
         let mut store = self.lock();
-        if remembered.is_some() {
+        if let Some(remembered) = remembered {
             if let Some(known) = store.reads.get_mut(&key) {
-                known.undelivered.remove(alias);
+                known.undelivered.remove(waiter);
             }
-            return remembered;
+            return Ok(remembered);
         }
         store.drop_unneeded();
         let known = store.reads.entry(key.clone()).or_default();
         let kept = known.answer.as_ref().filter(|(at, _)| at.elapsed() < KEPT);
         if let Some((at, answer)) = kept
-            && (known.undelivered.remove(alias) || at.elapsed() < FRESH)
+            && (known.undelivered.remove(waiter) || at.elapsed() < FRESH)
         {
-            return Some(answer.clone());
+            return Ok(answer.clone());
         }
         let last = kept.map(|(_, answer)| answer.clone()).filter(self.0.may_be_stale);
-        known.waiting.insert(alias.clone());
-        if !std::mem::replace(&mut known.is_running, true) {
+        known.waiting.insert(waiter.clone());
+        let begun = known.running.unwrap_or_else(Instant::now);
+        if known.running.replace(begun).is_none() {
             let reads = self.clone();
             tokio::spawn(async move {
                 // Should the read panic, the next one begins.
@@ -128,7 +185,7 @@ impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
                 running.end_with(read.await);
             });
         }
-        last
+        last.ok_or(begun)
     }
 
     fn lock(&self) -> MutexGuard<'_, Store<T>> {
@@ -153,7 +210,7 @@ impl<T: Clone + PartialEq + Send + 'static> Drop for Running<'_, T> {
     fn drop(&mut self) {
         let mut store = self.reads.lock();
         let Some(known) = store.reads.get_mut(self.key) else { return };
-        known.is_running = false;
+        known.running = None;
         let waiting = std::mem::take(&mut known.waiting);
         let Some(answer) = self.answer.take() else { return };
         let before = known.answer.replace((Instant::now(), answer.clone()));
@@ -163,8 +220,8 @@ impl<T: Clone + PartialEq + Send + 'static> Drop for Running<'_, T> {
         let has_changed = !before.as_ref().is_some_and(was_returned);
         known.undelivered = if has_changed { waiting.clone() } else { HashSet::new() };
         drop(store);
-        for alias in waiting.iter().filter(|_| has_changed) {
-            self.reads.0.requeue.alias(alias);
+        for waiter in waiting.iter().filter(|_| has_changed) {
+            waiter.wake(&self.reads.0.requeue);
         }
     }
 }
@@ -173,7 +230,7 @@ impl<T> Store<T> {
     fn drop_unneeded(&mut self) {
         if self.reads.len() >= self.limit {
             let is_needed = |read: &Read<T>| {
-                read.is_running || read.answer.as_ref().is_some_and(|(at, _)| at.elapsed() < KEPT)
+                read.running.is_some() || read.answer.as_ref().is_some_and(|(at, _)| at.elapsed() < KEPT)
             };
             self.reads.retain(|_, read| is_needed(read));
             self.limit = FEW.max(self.reads.len() * 2);
@@ -193,17 +250,17 @@ mod tests {
 
     fn key(version: u32) -> ReadKey {
         let url = "http://mlflow:5000".parse().unwrap();
-        ReadKey(
-            RegistryKey::Cluster { name: "mlflow".to_owned() },
-            RegistryIdentity::new(&url, None),
-            "fraud".parse().unwrap(),
-            Version::new(version).unwrap(),
-            (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
-        )
+        ReadKey {
+            registry: RegistryKey::Cluster { name: "mlflow".to_owned() },
+            identity: RegistryIdentity::new(&url, None),
+            model: "fraud".parse().unwrap(),
+            seen: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
+            what: What::Version(Version::new(version).unwrap()),
+        }
     }
 
-    fn alias(name: &str) -> AliasKey {
-        ("risk".to_owned(), name.to_owned())
+    fn alias(name: &str) -> Waiter {
+        Waiter::Alias(("risk".to_owned(), name.to_owned()))
     }
 
     #[tokio::test]
@@ -211,14 +268,16 @@ mod tests {
         let (requeue, mut streams) = Requeue::new();
         let reads = Reads::new(requeue, |_| false);
         let (sender, answer) = oneshot::channel();
-        assert_eq!(reads.last(key(1), &alias("a"), None, async { answer.await.unwrap() }), None);
+        assert_eq!(reads.last(key(1), &alias("a"), None, async { answer.await.unwrap() }).ok(), None);
+        let begun = reads.lock().reads[&key(1)].running.unwrap();
         for name in ["a", "b"] {
-            assert_eq!(reads.last(key(1), &alias(name), None, async { panic!("it is being read") }), None);
+            let last = reads.last(key(1), &alias(name), None, async { panic!("it is being read") });
+            assert_eq!(last, Err(begun), "it was not begun again");
         }
         sender.send(7).unwrap();
         let woken = [streams.aliases.next().await.unwrap(), streams.aliases.next().await.unwrap()];
         assert_eq!(woken.map(|alias| alias.name).into_iter().collect::<HashSet<_>>().len(), 2);
-        assert_eq!(reads.last(key(1), &alias("a"), None, async { panic!("it is fresh") }), Some(7));
+        assert_eq!(reads.last(key(1), &alias("a"), None, async { panic!("it is fresh") }), Ok(7));
     }
 
     #[tokio::test]
@@ -231,11 +290,11 @@ mod tests {
             count.fetch_add(1, Ordering::SeqCst);
             panic!("a defect")
         };
-        assert_eq!(reads.last(key(1), &alias("a"), None, panics), None);
-        while begun.load(Ordering::SeqCst) == 0 || reads.lock().reads[&key(1)].is_running {
+        assert_eq!(reads.last(key(1), &alias("a"), None, panics).ok(), None);
+        while begun.load(Ordering::SeqCst) == 0 || reads.lock().reads[&key(1)].running.is_some() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(reads.last(key(1), &alias("a"), None, async { 7 }), None);
+        assert_eq!(reads.last(key(1), &alias("a"), None, async { 7 }).ok(), None);
         assert_eq!(streams.aliases.next().await.unwrap().name, "a");
     }
 
@@ -249,32 +308,42 @@ mod tests {
             *at = Instant::now().checked_sub(FRESH).unwrap();
         };
         for (version, answer) in [(1, 7), (2, 0)] {
-            assert_eq!(reads.last(key(version), &alias("a"), None, async move { answer }), None);
+            assert_eq!(reads.last(key(version), &alias("a"), None, async move { answer }).ok(), None);
             streams.aliases.next().await.unwrap();
             age(version);
             assert_eq!(
                 reads.last(key(version), &alias("a"), None, async { panic!("it is there") }),
-                Some(answer)
+                Ok(answer)
             );
         }
-        assert_eq!(reads.last(key(1), &alias("b"), Some(8), async { panic!("it is known") }), Some(8));
-        assert_eq!(reads.last(key(1), &alias("a"), None, async { 7 }), None, "it may be out of date");
+        assert_eq!(reads.last(key(1), &alias("b"), Some(8), async { panic!("it is known") }), Ok(8));
+        assert_eq!(reads.last(key(1), &alias("a"), None, async { 7 }).ok(), None, "it may be out of date");
         assert_eq!(streams.aliases.next().await.unwrap().name, "a");
-        assert_eq!(reads.last(key(2), &alias("b"), None, async { 0 }), Some(0), "it may be stale");
+        assert_eq!(reads.last(key(2), &alias("b"), None, async { 0 }), Ok(0), "it may be stale");
     }
 
     #[tokio::test]
     async fn what_nobody_needs_is_dropped() {
         let reads = Reads::new(Requeue::new().0, |_| true);
         for version in 1..=1000 {
-            reads.last(key(version), &alias("a"), None, async { 7 });
+            assert!(reads.last(key(version), &alias("a"), None, async { 7 }).is_err());
             tokio::task::yield_now().await;
             let long_ago = Instant::now().checked_sub(KEPT).unwrap();
             for read in reads.lock().reads.values_mut() {
-                read.is_running = false;
+                read.running = None;
                 read.answer = Some((long_ago, 7));
             }
         }
         assert!(reads.lock().reads.len() <= FEW, "{}", reads.lock().reads.len());
+    }
+
+    #[tokio::test]
+    async fn registered_models_are_woken_like_model_aliases() {
+        let (requeue, mut streams) = Requeue::new();
+        let reads = Reads::new(requeue, |_| true);
+        let model = Waiter::Model("risk".to_owned(), "fraud".to_owned());
+        assert!(reads.last(key(1), &model, None, async { 7 }).is_err());
+        assert_eq!(streams.models.next().await.unwrap().name, "fraud");
+        assert_eq!(reads.last(key(1), &model, None, async { panic!("it is fresh") }), Ok(7));
     }
 }

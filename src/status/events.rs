@@ -154,7 +154,7 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
             "AliasDeleted",
             "DeleteAliasOf",
             *replaces,
-            format!("the alias was removed from version {replaces} in the registry"),
+            format!("the alias is being removed from version {replaces} in the registry"),
         ),
         _ => None,
     }

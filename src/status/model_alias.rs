@@ -20,8 +20,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        Action, CONTENTION, Decision, Desired, GatesReport, Observed, Readiness, SmokeReport, Traffic,
-        Workload,
+        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, Observed, Readiness, SmokeReport,
+        Traffic, Workload,
     },
 };
 
@@ -70,6 +70,9 @@ pub fn next(
     identity: &SubjectStatus,
 ) -> ModelAliasStatus {
     let mut status = observed.status.clone();
+    if is_about_to_know_more(observed, decision, applied) {
+        return status;
+    }
     let now = observed.now;
     status.observed_generation = identity.generation;
     status.model_name = identity.model_name.clone().or(status.model_name);
@@ -106,6 +109,19 @@ pub fn next(
         status.conditions.retain(|condition| stays || condition.type_ != type_);
     }
     status
+}
+
+/// Whether there is nothing to report but that an answer of the registry is awaited, which comes at any moment. A
+/// new object is reported at once, and so is what has to be in the status before anything is done.
+fn is_about_to_know_more(observed: &Observed, decision: &Decision, applied: &Applied) -> bool {
+    let waits = matches!(&decision.report.readiness, Readiness::Progressing(cause)
+        if cause.reason == Reason::RegistryNotRead);
+    waits
+        && observed.reading_until().is_some()
+        && observed.status.observed_generation.is_some()
+        && !observed.desired_is_new()
+        && decision.rejection.is_none()
+        && *applied == Applied::default()
 }
 
 /// Keeps one entry for each existing Deployment.
@@ -372,7 +388,8 @@ const KEPT_VERSIONS_MAX: usize = 10;
 fn remember_previous_alias(observed: &Observed, decision: &Decision, status: &mut ModelAliasStatus) {
     let registry = &observed.registry;
     if observed.former_alias().is_some() {
-        let is_known = registry.error.is_none() && registry.former_alias.is_some();
+        let is_known = registry.error.is_none()
+            && matches!(registry.former_alias, Some(FormerAlias::Claimed | FormerAlias::Names(_)));
         if !is_known || observed.former_alias_names().is_some() {
             return;
         }

@@ -16,7 +16,7 @@ use crate::{
         Readiness,
         registered_model::{
             ModelAction, ModelContent, ModelDecision, ModelObserved, ModelPresence, blocked, deletion_waits,
-            is_described, model_stays, retry,
+            is_described, is_elsewhere, model_stays, retry,
         },
     },
     registry::VersionFacts,
@@ -127,10 +127,19 @@ fn next(
         (Some(content), _) | (None, ModelPresence::Present(content)) => Some(content),
         (None, ModelPresence::Unknown(_) | ModelPresence::Absent) => None,
     };
-    let retried = if content.is_some() { observed.desired.retry.clone() } else { before.retried.clone() };
-    let aliases = content.map_or_else(|| before.aliases.clone(), |content| content.aliases.clone());
     // A model that was just created has no versions.
     let created = applied.did(|action| matches!(action, ModelAction::CreateModel { .. }));
+    let is_known = content.is_some() || created;
+    let is_elsewhere = is_elsewhere(observed);
+    // Of the model in another registry nothing is kept once this one is known.
+    let before = if is_elsewhere && is_known {
+        RegisteredModelStatus { retried: before.retried, ..RegisteredModelStatus::default() }
+    } else {
+        before
+    };
+    let registry = observed.registry_object.clone().filter(|_| is_known || !is_elsewhere);
+    let retried = if content.is_some() { observed.desired.retry.clone() } else { before.retried.clone() };
+    let aliases = content.map_or_else(|| before.aliases.clone(), |content| content.aliases.clone());
     let listing = listing.or_else(|| created.then(ModelListing::default));
     let names = &observed.desired.display_metrics;
     let versions = match listing {
@@ -141,7 +150,7 @@ fn next(
     };
     RegisteredModelStatus {
         observed_generation: generation,
-        registry: observed.registry_object.clone().or(before.registry),
+        registry: registry.or(before.registry),
         model_name: observed.desired.name.clone(),
         latest_version: versions.first().map(|version| version.version),
         versions,
@@ -245,6 +254,7 @@ mod tests {
             referrers: Vec::new(),
             registry,
             versions_error: None,
+            awaits_versions: false,
             registry_object: None,
         }
     }

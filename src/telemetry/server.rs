@@ -46,7 +46,8 @@ async fn healthy(State(reports): State<Reports>) -> (StatusCode, String) {
 async fn ready(State(reports): State<Reports>) -> (StatusCode, String) {
     let waiting = reports.readiness.waiting_for();
     if waiting.is_empty() {
-        (StatusCode::OK, "ok\n".to_owned())
+        let missing = reports.readiness.missing().into_iter().map(|missing| format!("{missing}\n"));
+        (StatusCode::OK, format!("ok\n{}", missing.collect::<String>()))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for the cluster: {}\n", waiting.join(", ")))
     }

@@ -218,6 +218,7 @@ impl Cache {
                 .zip(rendering)
                 .is_some_and(|(service, rendering)| service.is_outdated(rendering)),
             budget: objects.budget(uid, rendering),
+            budget_is_unknown: false,
             endpoints: objects.endpoints(),
             workloads: objects
                 .deployments

@@ -315,6 +315,29 @@ fn what_happened_before_the_pod_came_so_far_is_over() {
 }
 
 #[test]
+fn of_two_kinds_of_events_the_same_one_is_reported_whichever_came_last() {
+    let preparing = awaited(Stage::Preparing);
+    let kinds = [("FailedCreatePodSandBox", "no network"), ("FailedMount", NO_SECRET)];
+    let newest = |last: usize| {
+        let events = [0, 1].map(|index| {
+            let (reason, note) = kinds[index];
+            event(reason, note, if index == last { 30 } else { 1 })
+        });
+        [error(&preparing, &events), error(&preparing, &[events[1].clone(), events[0].clone()])]
+    };
+    let all = [newest(0), newest(1)].concat();
+    assert!(all.iter().all(|reported| *reported == all[0]), "{all:#?}");
+    assert_eq!(all[0].0, Reason::PodStartFailed, "there are no volumes without a sandbox");
+}
+
+#[test]
+fn an_event_that_is_not_repeated_any_more_is_no_cause() {
+    let preparing = awaited(Stage::Preparing);
+    let events = [event("FailedCreatePodSandBox", "no network", 0), event("FailedMount", NO_SECRET, 600)];
+    assert_eq!(error(&preparing, &events).0, Reason::VolumeMountFailed);
+}
+
+#[test]
 fn a_failing_probe_is_no_error_unless_the_container_was_killed_for_it() {
     let readiness =
         event("Unhealthy", "Readiness probe failed: Get \"http://10.2.3.4:8080/ping\": refused", 5);

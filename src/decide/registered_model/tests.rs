@@ -7,6 +7,7 @@ use pretty_assertions::assert_eq;
 use proptest::prelude::*;
 
 use super::*;
+use crate::status::{ModelApplied, model_outcome};
 
 mod world;
 
@@ -30,6 +31,7 @@ fn observed() -> ModelObserved {
         referrers: Vec::new(),
         registry: ModelPresence::Absent,
         versions_error: None,
+        awaits_versions: false,
         registry_object: None,
     }
 }
@@ -176,6 +178,27 @@ fn without_a_description_the_one_in_the_registry_stays() {
     assert_eq!(decide(&ModelObserved { desired: desired(None, &[]), registry, ..observed() }).actions, []);
 }
 
+#[test]
+fn a_status_stays_as_it_is_while_versions_are_listed() {
+    let content = ModelContent { description: "scores cards".into(), ..ModelContent::default() };
+    let mut observed = ModelObserved {
+        registry: ModelPresence::Present(content),
+        awaits_versions: true,
+        desired: desired(Some("scores cards"), &[]),
+        ..observed()
+    };
+    for previous in [None, Some(RegisteredModelStatus::default())] {
+        observed.previous = previous;
+        let decision = decide(&observed);
+        assert_eq!((&decision.actions[..], &decision.readiness, decision.wake), (&[][..], &None, None));
+    }
+    observed.desired.tags = tags(&[("team", "risk")]);
+    assert!(decide(&observed).readiness.is_some(), "the status lists the tags that are set");
+    observed.desired.tags.clear();
+    observed.awaits_versions = false;
+    assert!(decide(&observed).readiness.is_some());
+}
+
 /// Tags were written and the response to the read after that was lost: the last poll is out of date.
 #[test]
 fn tags_that_were_written_before_the_registry_failed_are_not_forgotten() {
@@ -195,6 +218,67 @@ fn tags_that_were_written_before_the_registry_failed_are_not_forgotten() {
     }
     world.settle();
     assert_eq!(world.broken, [] as [String; 0]);
+}
+
+fn registry(url: &str, workspace: &str) -> RegistryStatus {
+    RegistryStatus {
+        kind: "ModelRegistry".into(),
+        name: "mlflow".into(),
+        url: url.into(),
+        workspace: Some(workspace.into()),
+    }
+}
+
+/// A status says for which registry it lists versions, also while the next registry cannot be read.
+#[test]
+fn an_error_after_a_change_of_the_registry_does_not_make_the_model_lost() {
+    for elsewhere in [registry("http://new", "a"), registry("http://old", "b")] {
+        let mut world = World::new();
+        let reconcile = Event::Reconcile { killed_after: None, fails_after: None };
+        for event in [Event::CreateElsewhere, Event::SetAlias, Event::Poll, reconcile.clone()] {
+            world.play(&event);
+        }
+        let mut observed = world.observe();
+        let previous = observed.previous.clone().unwrap();
+        assert_eq!(previous.aliases.len(), 1);
+        observed.registry_object = Some(elsewhere.clone());
+        observed.registry = ModelPresence::Unknown(unreachable());
+        let outcome = model_outcome(&observed, None, &decide(&observed), &ModelApplied::default());
+        let status = outcome.status.expect("the error is reported");
+        assert_eq!((&status.registry, &status.aliases), (&previous.registry, &previous.aliases));
+        observed.previous = Some(status);
+        observed.registry = ModelPresence::Absent;
+        let decision = decide(&observed);
+        let creates = matches!(decision.actions[..], [ModelAction::CreateModel { again: false, .. }]);
+        assert!(creates, "{decision:?}");
+        let applied =
+            ModelApplied { done: decision.actions.clone(), failure: Some(unreachable()), found: None };
+        let status = model_outcome(&observed, None, &decision, &applied).status.unwrap();
+        assert_eq!((&status.registry, status.aliases.len()), (&Some(elsewhere), 0), "it is empty");
+        assert_eq!(status.owned_tags, ["team"]);
+    }
+}
+
+/// What Laurel set in one registry is not its own in the next.
+#[test]
+fn tags_of_another_registry_are_not_touched_after_a_change_of_the_registry() {
+    let previous = RegisteredModelStatus {
+        owned_tags: vec!["tier".into()],
+        registry: Some(registry("http://old", "a")),
+        ..RegisteredModelStatus::default()
+    };
+    let content = ModelContent { tags: tags(&[("tier", "theirs")]), ..ModelContent::default() };
+    let observed = ModelObserved {
+        registry_object: Some(registry("http://new", "a")),
+        registry: ModelPresence::Present(content),
+        desired: desired(None, &[]),
+        previous: Some(previous),
+        ..observed()
+    };
+    let decision = decide(&observed);
+    assert_eq!(decision.actions, []);
+    let status = model_outcome(&observed, None, &decision, &ModelApplied::default()).status.unwrap();
+    assert_eq!(status.owned_tags, [] as [String; 0]);
 }
 
 /// A renamed model looks like a deleted one.
@@ -234,18 +318,14 @@ fn a_lost_model_gets_no_empty_twin_until_somebody_asks_for_it() {
         ..known.clone()
     };
     assert!(creates(with(empty, None)), "nothing is lost with an empty model");
-    let registry = |url: &str| {
-        Some(RegistryStatus {
-            kind: "ModelRegistry".into(),
-            name: "mlflow".into(),
-            url: url.into(),
-            workspace: None,
-        })
-    };
-    let moved = RegisteredModelStatus { registry: registry("http://old"), ..known.clone() };
-    let here = |url| ModelObserved { registry_object: registry(url), ..with(moved.clone(), None) };
-    assert!(creates(here("http://new")), "another registry never had it");
-    assert!(!creates(here("http://old")));
+    let moved = RegisteredModelStatus { registry: Some(registry("http://old", "a")), ..known.clone() };
+    let here = |place| ModelObserved { registry_object: Some(place), ..with(moved.clone(), None) };
+    for elsewhere in [registry("http://new", "a"), registry("http://old", "b")] {
+        let decision = decide(&here(elsewhere));
+        let creates = matches!(decision.actions[..], [ModelAction::CreateModel { again: false, .. }]);
+        assert!(creates, "another registry never had it: {decision:?}");
+    }
+    assert_eq!(decide(&here(registry("http://old", "a"))).actions, []);
     let other = RegisteredModelStatus { model_name: "other".to_owned().try_into().ok(), ..known };
     let decision = decide(&with(other, None));
     assert!(matches!(decision.actions[..], [ModelAction::CreateModel { again: false, .. }]), "{decision:?}");

@@ -9,8 +9,8 @@ use crate::{
         model_alias::{Cause, Drift, Outcome},
     },
     decide::{
-        Action, AliasRole, Blocker, BlockerScope, Desired, FormerAlias, Lifecycle, OwnObject, Readiness,
-        SmokeReport, SmokeTest, StrategyIntent, Traffic, decide,
+        Action, AliasRole, Blocker, BlockerScope, Desired, FormerAlias, Lifecycle, Observed, OwnObject,
+        Readiness, SmokeReport, SmokeTest, StrategyIntent, Traffic, decide,
     },
     status::{Applied, SubjectStatus, next},
 };
@@ -93,9 +93,82 @@ fn a_previous_alias_that_somebody_else_moved_or_claims_is_left_to_them() {
     let mut claimed = world.observe();
     claimed.registry.former_alias = Some(FormerAlias::Claimed);
     assert_eq!(decide(&claimed).actions, []);
+    claimed.status = next(&claimed, &decide(&claimed), &Applied::default(), &SubjectStatus::default());
+    assert_eq!(claimed.status.previous_alias, None, "it is theirs");
     world.happen(&Event::MovePreviousAlias(Some(3)));
     world.live(10);
     assert_eq!((world.alias(AliasRole::Previous), &world.status.previous_alias), (3, &None));
+}
+
+#[test]
+fn promise_3_a_previous_alias_that_an_unreadable_model_alias_may_claim_is_kept_and_reported() {
+    let mut world = with_previous_alias();
+    let is_kept = world.status.previous_alias.clone();
+    world.happen(&Event::PreviousAlias(false));
+    let mut observed = world.observe();
+    let by = "risk/other".to_owned();
+    observed.registry.former_alias = Some(FormerAlias::MayBeClaimed { by });
+    let decision = decide(&observed);
+    assert_eq!(decision.actions, []);
+    assert!(decision.wake.is_some(), "nobody wakes it when the other one is corrected");
+    let Readiness::Progressing(cause) = &decision.report.readiness else { panic!("{decision:?}") };
+    for part in ["\"previous\"", "risk/other", "cannot be parsed", "correct or delete"] {
+        assert!(cause.message.contains(part), "{part:?} is missing: {}", cause.message);
+    }
+    let status = next(&observed, &decision, &Applied::default(), &SubjectStatus::default());
+    assert_eq!(status.previous_alias, is_kept, "it is removed later");
+    observed.intent.previous_alias = Some("before".parse().unwrap());
+    let renamed = decide(&observed);
+    assert_eq!((renamed.actions.len(), renamed.report.readiness), (0, decision.report.readiness));
+    world.live(10);
+    assert_eq!(world.alias(AliasRole::Previous), 0);
+}
+
+#[test]
+fn nothing_is_reported_of_an_answer_that_comes_at_any_moment() {
+    let mut world = serving(1);
+    world.intent.desired = Desired::Version(version(2));
+    let mut observed = world.observe();
+    observed.status.observed_generation = Some(1);
+    observed.registry.versions.remove(&version(2));
+    let identity = SubjectStatus { generation: Some(2), ..SubjectStatus::default() };
+    let status = |observed: &Observed| {
+        let decision = decide(observed);
+        assert_eq!(decision.actions, []);
+        (next(observed, &decision, &Applied::default(), &identity), decision.wake)
+    };
+    let began = observed.now;
+    observed.registry.reading_since = Some(began);
+    assert_eq!(status(&observed), (observed.status.clone(), Some(began + SignedDuration::from_secs(1))));
+    let reported = |observed: &Observed| {
+        let status = status(observed).0;
+        status.conditions.iter().any(|condition| condition.reason == "RegistryNotRead")
+    };
+    observed.now = began + SignedDuration::from_secs(1);
+    assert!(reported(&observed), "it takes long");
+    observed.now = began;
+    assert!(!reported(&observed));
+    observed.status.observed_generation = None;
+    assert!(reported(&observed), "a new object has a status at once");
+    observed.status.observed_generation = Some(1);
+    observed.intent.desired = Desired::Registry;
+    observed.registry.alias = Some(version(2));
+    assert_eq!(status(&observed).0.target_version, Some(version(2)), "what was begun is written down first");
+}
+
+#[test]
+fn a_disruption_budget_that_may_not_be_read_is_left_as_it_is_and_stops_nothing() {
+    let mut world = serving(1);
+    assert_eq!(world.cluster.budget, Some(Traffic::One(version(1))));
+    for budget in [None, Some(Traffic::Nowhere), Some(Traffic::One(version(1)))] {
+        world.cluster.budget = budget;
+        let mut observed = world.observe();
+        observed.cluster.budget_is_unknown = true;
+        assert_eq!(decide(&observed).actions, []);
+        observed.intent.serving = None;
+        let removed = decide(&observed).actions;
+        assert!(!removed.is_empty() && !removed.contains(&Action::DeleteBudget), "{removed:?}");
+    }
 }
 
 #[test]
@@ -327,13 +400,26 @@ fn a_deletion_deletes_only_our_alias() {
     let mut world = serving(1);
     world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
     let decision = world.reconcile(None);
-    assert_eq!(
-        decision.actions,
-        [
-            Action::DeleteAlias { role: AliasRole::Main, replaces: version(1) },
-            Action::SetFinalizer { present: false },
-        ]
-    );
+    let removed = Action::DeleteAlias { role: AliasRole::Main, replaces: version(1) };
+    assert_eq!(decision.actions, [removed]);
+    assert!(!world.is_gone, "it was only begun");
+    world.live(10);
+    assert!(world.is_gone && world.alias(AliasRole::Main) == 0);
+}
+
+#[test]
+fn promise_9_a_deletion_that_the_registry_does_not_answer_ends_at_its_deadline() {
+    let mut world = serving(1);
+    world.registry.is_slow = true;
+    world.intent.lifecycle = Lifecycle::Deleting { since: world.now };
+    let mut ends = None;
+    for _ in 0..20 {
+        let decision = world.reconcile(None);
+        ends = ends.or(decision.wake);
+        assert!(world.is_gone || decision.wake.is_some(), "a wait has an end");
+        world.live(1);
+    }
+    assert!(world.is_gone && world.alias(AliasRole::Main) == 0);
 }
 
 #[test]

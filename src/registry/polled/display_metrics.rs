@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::{StreamExt, stream};
 
-use super::PolledRegistry;
+use super::{PolledRegistry, memory::Sequence};
 use crate::{
     api::{
         metric::Metric,
@@ -28,7 +28,6 @@ pub type DisplayMetrics = BTreeMap<Version, Option<BTreeMap<String, Metric>>>;
 /// The displayed metrics, and when they were read.
 #[derive(Debug, Default)]
 pub(super) struct DisplayCache {
-    polls: u64,
     models: HashMap<ModelName, CachedModel>,
 }
 
@@ -42,14 +41,14 @@ struct CachedModel {
 #[derive(Debug)]
 struct CachedRun {
     facts: VersionFacts,
-    /// Number of the poll that last read it.
-    read: u64,
+    /// The request that last read it.
+    read: Sequence,
     /// `None` until it has been read.
     metrics: Option<BTreeMap<String, Metric>>,
 }
 
 /// The metrics of a run; `None` if they could not be read.
-type MetricsRead = (ModelName, Version, Option<BTreeMap<String, Metric>>);
+type MetricsRead = (ModelName, Version, Sequence, Option<BTreeMap<String, Metric>>);
 
 impl DisplayCache {
     /// Updates a model's newest versions and the metrics to display. Returns the versions that have to be
@@ -69,7 +68,11 @@ impl DisplayCache {
                 |run: &CachedRun| run.facts.metric_sources() == facts.metric_sources() && !has_new_names;
             let run = known.remove(&facts.version).filter(same_run);
             let metrics = run.as_ref().and_then(|run| run.metrics.clone());
-            let run = CachedRun { facts: facts.clone(), read: run.map_or(0, |run| run.read), metrics };
+            let run = CachedRun {
+                facts: facts.clone(),
+                read: run.map(|run| run.read).unwrap_or_default(),
+                metrics,
+            };
             model.versions.insert(facts.version, run);
         }
         let unread = model.versions.values().filter(|run| run.metrics.is_none());
@@ -88,12 +91,14 @@ impl DisplayCache {
     /// Remembers metrics and returns the models that changed. Metrics that could not be read stay as they
     /// were.
     fn remember(&mut self, read: Vec<MetricsRead>) -> BTreeSet<ModelName> {
-        let polls = self.polls;
         let mut changed = BTreeSet::new();
-        for (name, version, metrics) in read {
+        for (name, version, sequence, metrics) in read {
             let Some(model) = self.models.get_mut(&name) else { continue };
             let Some(run) = model.versions.get_mut(&version) else { continue };
-            run.read = polls;
+            if sequence < run.read {
+                continue;
+            }
+            run.read = sequence;
             let Some(mut metrics) = metrics else { continue };
             metrics.retain(|name, _| model.names.contains(name));
             if run.metrics.as_ref() != Some(&metrics) {
@@ -133,7 +138,6 @@ impl PolledRegistry {
     pub(super) async fn read_display_metrics(&self, watched: &BTreeSet<ModelName>) -> BTreeSet<ModelName> {
         let due = {
             let display = &mut self.memory().display;
-            display.polls += 1;
             display.models.retain(|name, _| watched.contains(name));
             display.due(watched)
         };
@@ -143,11 +147,12 @@ impl PolledRegistry {
 
     async fn read_display_runs(&self, runs: Vec<(ModelName, VersionFacts)>) -> Vec<MetricsRead> {
         let reads = stream::iter(runs).map(async |(name, facts)| {
+            let sequence = self.memory().begin();
             let metrics = match self.client() {
                 Ok(client) => self.read_metrics(client.as_ref(), &name, &facts).await.ok(),
                 Err(_) => None,
             };
-            (name, facts.version, metrics.map(|metrics| metrics.values))
+            (name, facts.version, sequence, metrics.map(|metrics| metrics.values))
         });
         reads.buffer_unordered(AT_ONCE).collect().await
     }
@@ -158,7 +163,7 @@ mod tests {
     use jiff::Timestamp;
     use pretty_assertions::assert_eq;
 
-    use super::*;
+    use super::{super::memory::RegistryMemory, *};
     use crate::registry::VersionState;
 
     fn facts(number: u32, run: &str) -> VersionFacts {
@@ -177,7 +182,7 @@ mod tests {
         let metrics = metrics.map(|metrics| {
             metrics.iter().map(|(name, value)| ((*name).to_owned(), Metric::new(*value))).collect()
         });
-        ("fraud".parse().unwrap(), Version::new(number).unwrap(), metrics)
+        ("fraud".parse().unwrap(), Version::new(number).unwrap(), Sequence::default(), metrics)
     }
 
     #[test]
@@ -210,14 +215,17 @@ mod tests {
         display.update(&name, &versions, &names);
         display.remember((1..=24).map(|number| answer(number, Some(&[]))).collect());
         let mut seen = BTreeSet::new();
+        let mut memory = RegistryMemory::default();
         for _ in 0..3 {
-            display.polls += 1;
+            let read = memory.begin();
             let due = display.due(&watched);
             assert_eq!(due.len(), REREADS);
             assert_eq!(due[0].1.version, Version::new(25).unwrap(), "never read");
             let others = due[1..].iter().map(|(_, facts)| facts.version);
             seen.extend(others.clone());
-            display.remember(others.map(|version| (name.clone(), version, Some(BTreeMap::new()))).collect());
+            display.remember(
+                others.map(|version| (name.clone(), version, read, Some(BTreeMap::new()))).collect(),
+            );
         }
         assert_eq!(seen.len(), 24);
         assert!(display.due(&BTreeSet::new()).is_empty());

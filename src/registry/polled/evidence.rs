@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, stream};
 
-use super::PolledRegistry;
+use super::{PolledRegistry, memory::Sequenced};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -36,7 +36,7 @@ impl PolledRegistry {
     /// version does not exist.
     #[must_use]
     pub fn remembered_evidence(&self, name: &ModelName, version: Version) -> Option<Option<VersionEvidence>> {
-        self.memory().evidence.get(&(name.clone(), version)).cloned()
+        self.memory().evidence.get(&(name.clone(), version)).map(|(_, evidence)| evidence.clone())
     }
 
     /// Reads the evidence about a version, and remembers it while polls find that a rule needs it; `None` if the
@@ -50,15 +50,14 @@ impl PolledRegistry {
         version: Version,
     ) -> Result<Option<VersionEvidence>, ReasonMessage> {
         let read = self.read_evidence(name, version).await?;
-        // A poll that remembered it in the meantime read it later.
-        Ok(self.memory().evidence.entry((name.clone(), version)).or_insert(read).clone())
+        Ok(self.memory().remember_version_evidence((name.clone(), version), read).1.clone())
     }
 
     /// Reads the evidence about these versions. Those that could not be read are left out, and so unknown.
     pub(super) async fn read_all_evidence(
         &self,
         judged: impl IntoIterator<Item = (ModelName, Version)>,
-    ) -> BTreeMap<(ModelName, Version), Option<VersionEvidence>> {
+    ) -> BTreeMap<(ModelName, Version), Sequenced<Option<VersionEvidence>>> {
         let read = stream::iter(judged).map(async |(name, version)| {
             let read = self.read_evidence(&name, version).await;
             read.ok().map(|evidence| ((name, version), evidence))
@@ -70,12 +69,13 @@ impl PolledRegistry {
         &self,
         name: &ModelName,
         version: Version,
-    ) -> Result<Option<VersionEvidence>, ReasonMessage> {
+    ) -> Result<Sequenced<Option<VersionEvidence>>, ReasonMessage> {
         let client = self.client()?;
+        let sequence = self.memory().begin();
         let facts = client.version(name, version).await.map_err(|error| self.explain(Some(name), &error))?;
-        let Some(facts) = facts else { return Ok(None) };
+        let Some(facts) = facts else { return Ok((sequence, None)) };
         let metrics = self.read_metrics(client.as_ref(), name, &facts).await;
-        Ok(Some(VersionEvidence { facts, metrics }))
+        Ok((sequence, Some(VersionEvidence { facts, metrics })))
     }
 
     /// Reads the metrics of a version.

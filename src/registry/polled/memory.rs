@@ -19,15 +19,30 @@ use super::{
     evidence::VersionEvidence,
 };
 
+/// The position of a request in the order in which the requests to one registry were begun. What a request reads
+/// replaces only what was read by an earlier one: a poll may take long, and end after a later direct read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sequence(u64);
+
+/// What was read, and with which request.
+pub(super) type Sequenced<T> = (Sequence, T);
+
+/// After how many failures in a row something counts as out of order.
+pub(super) const FAILURES: u32 = 3;
+
 /// The results of reads of a registry.
 #[derive(Debug, Default)]
 pub(super) struct RegistryMemory {
+    /// The request begun last.
+    last: Sequence,
     /// `None` until the first poll.
     pub(super) health: Option<Result<(), ReasonMessage>>,
+    /// How many polls failed in a row, as a whole or in part.
+    pub(super) failed_polls: u32,
     pub(super) server_version: Option<String>,
     pub(super) models: HashMap<ModelName, ModelMemory>,
     /// Evidence about versions: read again by each poll, and forgotten when nobody needs it any more.
-    pub(super) evidence: HashMap<(ModelName, Version), Option<VersionEvidence>>,
+    pub(super) evidence: HashMap<(ModelName, Version), Sequenced<Option<VersionEvidence>>>,
     /// The newest versions of the models that have followers.
     pub(super) listings: HashMap<ModelName, Listing>,
     pub(super) runs: Runs,
@@ -35,6 +50,12 @@ pub(super) struct RegistryMemory {
 }
 
 impl RegistryMemory {
+    /// Takes the position of a request that is begun now.
+    pub(super) fn begin(&mut self) -> Sequence {
+        self.last.0 += 1;
+        self.last
+    }
+
     /// Returns why the remembered results must not be used now.
     pub(super) fn error(&self) -> Option<ReasonMessage> {
         match &self.health {
@@ -44,27 +65,71 @@ impl RegistryMemory {
         }
     }
 
-    /// Replaces the evidence. Returns the models whose evidence changed.
-    pub(super) fn remember_evidence(
+    /// Remembers why models could not be read with others of their chunk. Returns those whose error is reported from
+    /// now on: one bad answer is no outage.
+    pub(super) fn remember_failures(
         &mut self,
-        read: BTreeMap<(ModelName, Version), Option<VersionEvidence>>,
+        failed: BTreeMap<ModelName, ReasonMessage>,
     ) -> BTreeSet<ModelName> {
-        let mut known = std::mem::replace(&mut self.evidence, read.into_iter().collect());
-        let changed =
-            self.evidence.iter().filter(|(key, evidence)| known.remove(*key).as_ref() != Some(*evidence));
-        changed.map(|((name, _), _)| name.clone()).collect()
+        let mut changed = BTreeSet::new();
+        for (name, error) in failed {
+            let known = self.models.entry(name.clone()).or_default();
+            known.failures = known.failures.saturating_add(1);
+            let is_new = known.facts == KnownFacts::Unread;
+            if (is_new || known.failures >= FAILURES) && known.set_error(error) {
+                changed.insert(name);
+            }
+        }
+        changed
     }
 
-    /// Replaces the listings. Returns the models whose listing changed.
-    pub(super) fn remember_listings(&mut self, read: HashMap<ModelName, Listing>) -> BTreeSet<ModelName> {
+    /// Remembers the evidence about a version, unless a later read is known. Returns the later one.
+    pub(super) fn remember_version_evidence(
+        &mut self,
+        key: (ModelName, Version),
+        read: Sequenced<Option<VersionEvidence>>,
+    ) -> &Sequenced<Option<VersionEvidence>> {
+        let known = self.evidence.entry(key).or_insert_with(|| read.clone());
+        if known.0 < read.0 {
+            *known = read;
+        }
+        known
+    }
+
+    /// Replaces the evidence by what a poll read, except where it has been read since the poll began. Returns the
+    /// models whose evidence changed.
+    pub(super) fn remember_evidence(
+        &mut self,
+        began: Sequence,
+        read: BTreeMap<(ModelName, Version), Sequenced<Option<VersionEvidence>>>,
+    ) -> BTreeSet<ModelName> {
+        self.evidence.retain(|key, (sequence, _)| *sequence > began || read.contains_key(key));
+        let mut changed = BTreeSet::new();
+        for (key, read) in read {
+            let before = self.evidence.get(&key).map(|(_, evidence)| evidence.clone());
+            let name = key.0.clone();
+            if before.as_ref() != Some(&self.remember_version_evidence(key, read).1) {
+                changed.insert(name);
+            }
+        }
+        changed
+    }
+
+    /// Replaces the listings by those that a poll began to read with this request. Returns the models whose
+    /// listing changed.
+    pub(super) fn remember_listings(
+        &mut self,
+        began: Sequence,
+        read: HashMap<ModelName, Listing>,
+    ) -> BTreeSet<ModelName> {
         for (name, listing) in &read {
             let known = self.models.entry(name.clone()).or_default();
             for (facts, _) in listing.iter().flatten().filter(|(facts, _)| facts.state == VersionState::Ready)
             {
-                known.versions.entry(facts.version).or_insert_with(|| Some(facts.clone()));
+                known.remember_listed(facts, began);
             }
             if let Ok(listed) = listing {
-                known.forget_missing(&listed.iter().map(|(facts, _)| facts.version).collect());
+                known.forget_missing(&listed.iter().map(|(facts, _)| facts.version).collect(), began);
             }
         }
         let mut known = std::mem::replace(&mut self.listings, read);
@@ -73,16 +138,23 @@ impl RegistryMemory {
         changed.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Replaces a model with a fresh read. Returns whether it changed.
-    pub(super) fn remember(&mut self, name: &ModelName, facts: Option<RegisteredModelFacts>) -> bool {
+    /// Replaces a model with what was read of it. Returns whether it changed. A later read or write must not be
+    /// known.
+    pub(super) fn remember(
+        &mut self,
+        name: &ModelName,
+        (sequence, facts): Sequenced<Option<RegisteredModelFacts>>,
+    ) -> bool {
         let known = self.models.entry(name.clone()).or_default();
+        known.as_of = sequence;
+        known.failures = 0;
         let had_error = known.error.take().is_some();
         let facts = facts.map_or(KnownFacts::Absent, KnownFacts::Present);
         if known.facts == facts {
             return had_error;
         }
         if known.facts.times() == facts.times() {
-            known.versions.retain(|_, version| version.is_some());
+            known.versions.retain(|_, (_, version)| version.is_some());
         } else {
             known.versions.clear();
         }
@@ -118,22 +190,39 @@ pub(super) struct ModelMemory {
     pub(super) facts: KnownFacts,
     /// Why the last read of this one model failed, while the registry itself is reachable.
     pub(super) error: Option<ReasonMessage>,
-    pub(super) versions: BTreeMap<Version, Option<VersionFacts>>,
+    pub(super) versions: BTreeMap<Version, Sequenced<Option<VersionFacts>>>,
+    /// How many polls in a row could not read it with others.
+    pub(super) failures: u32,
     /// A read of a version failed. The next poll makes those who wait for it try again.
     pub(super) failed: bool,
-    /// Number of our own writes. A poll that began before the last of them does not include it.
-    pub(super) writes: u64,
+    /// The read that the facts are from, or the end of our own last write. A poll that began before it does not
+    /// include it.
+    pub(super) as_of: Sequence,
     /// Something was remembered that the next poll reports as a change.
     pub(super) has_changed: bool,
 }
 
 impl ModelMemory {
+    /// Remembers a version, unless a later read of it is known.
+    pub(super) fn remember_version(&mut self, version: Version, read: Sequenced<Option<VersionFacts>>) {
+        if self.versions.get(&version).is_none_or(|(known, _)| *known < read.0) {
+            self.versions.insert(version, read);
+        }
+    }
+
+    /// Remembers a version that a list contains, unless more is known of it.
+    fn remember_listed(&mut self, facts: &VersionFacts, began: Sequence) {
+        if self.versions.get(&facts.version).is_none_or(|(_, known)| known.is_none()) {
+            self.remember_version(facts.version, (began, Some(facts.clone())));
+        }
+    }
+
     /// Forgets the versions that a complete list would contain but does not, so that each is read directly.
-    fn forget_missing(&mut self, listed: &BTreeSet<Version>) {
+    fn forget_missing(&mut self, listed: &BTreeSet<Version>, began: Sequence) {
         let lowest = if listed.len() < NEWEST { None } else { listed.first().copied() };
-        self.versions.retain(|version, facts| {
+        self.versions.retain(|version, (sequence, facts)| {
             let is_older = lowest.is_some_and(|lowest| *version < lowest);
-            facts.is_none() || is_older || listed.contains(version)
+            facts.is_none() || is_older || listed.contains(version) || *sequence > began
         });
     }
 
@@ -150,7 +239,7 @@ impl ModelMemory {
 }
 
 /// A poll's read of one model, or why this one model could not be read.
-pub(super) type ModelRead = Result<Option<RegisteredModelFacts>, ReasonMessage>;
+pub(super) type ModelRead = Sequenced<Result<Option<RegisteredModelFacts>, ReasonMessage>>;
 
 /// A model, as far as known.
 #[derive(Clone, Debug, PartialEq)]

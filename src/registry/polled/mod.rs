@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! polled_registry one registry: its client and the results of its last poll
+//! reading         how a poll reads the models
 //! evidence        facts that the promotion rules judge versions by
 //! candidates      the versions that followers choose from
 //! display_metrics the metrics that the status of a RegisteredModel shows
@@ -24,12 +25,15 @@ mod evidence;
 mod memory;
 mod message;
 mod polled_registry;
+mod reading;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     candidates::Listing,
     display_metrics::DisplayMetrics,
     evidence::VersionEvidence,
-    memory::ModelView,
+    memory::{ModelView, Sequence},
     polled_registry::{PollOutcome, PollPlan, PolledRegistry, RegistryIdentity},
 };
 
@@ -164,40 +168,5 @@ impl Registries {
         if let Some(Some(registry)) = removed {
             registry.retire();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> Settings {
-        let url: Url = "http://mlflow:5000".parse().unwrap();
-        Settings {
-            url: url.clone(),
-            workspace: None,
-            poll_interval: Duration::from_secs(30),
-            pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
-        }
-    }
-
-    #[test]
-    fn a_processed_object_is_known_even_if_it_is_not_usable() {
-        let registries = Registries::default();
-        let key = RegistryKey::Cluster { name: "mlflow".to_owned() };
-        assert!(matches!(registries.look_up(&key), Lookup::Unknown));
-        registries.set_unreadable(&key);
-        assert!(matches!(registries.look_up(&key), Lookup::Unusable));
-        let (registry, is_new) = registries.set(&key, settings());
-        assert!(is_new && matches!(registries.look_up(&key), Lookup::Usable(_)));
-        registries.set_unreadable(&key);
-        assert!(
-            !registry.is_retired(),
-            "what an object described before it could not be parsed stays in use"
-        );
-        registries.set_unusable(&key);
-        assert!(registry.is_retired() && matches!(registries.look_up(&key), Lookup::Unusable));
-        registries.remove(&key);
-        assert!(matches!(registries.look_up(&key), Lookup::Unknown), "nothing is kept of what is gone");
     }
 }

@@ -5,7 +5,7 @@
 //! after their model changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,8 +17,9 @@ use url::Url;
 use super::{
     RegistryKey, Settings,
     debounce::Debounce,
-    memory::{KnownFacts, ModelMemory, ModelRead, ModelView, RegistryMemory},
+    memory::{FAILURES, KnownFacts, ModelMemory, ModelView, RegistryMemory, Sequence},
     message::{StableMessages, explain},
+    reading::{ModelsRead, PollFailure, pause_after, read_models},
 };
 use crate::{
     api::{
@@ -55,17 +56,6 @@ pub struct PolledRegistry {
     retired: tokio_util::sync::CancellationToken,
 }
 
-/// Whether an error is about the requested model only, and not about the registry, which has just answered.
-fn is_about_one(error: &RegistryError) -> bool {
-    matches!(
-        error,
-        RegistryError::Forbidden { .. }
-            | RegistryError::Rejected { .. }
-            | RegistryError::ServerFailed { .. }
-            | RegistryError::NotARegistry { .. }
-    )
-}
-
 /// What a poll has to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollPlan {
@@ -84,6 +74,8 @@ pub struct PollOutcome {
     pub changed: BTreeSet<ModelName>,
     /// Whether the health of the registry changed.
     pub health_changed: bool,
+    /// Why the poll read nothing, if so.
+    pub failure: Option<ReasonMessage>,
 }
 
 /// The URL of a registry and its workspace.
@@ -152,7 +144,7 @@ impl PolledRegistry {
             kind: kind.to_string(),
             name: name.to_owned(),
             url: self.settings.url.as_str().trim_end_matches('/').to_owned(),
-            workspace: self.settings.workspace.clone(),
+            workspace: self.identity().workspace,
         }
     }
 
@@ -171,17 +163,26 @@ impl PolledRegistry {
     /// Updates the connection as just read. Creates a new client only if the connection changed.
     pub fn renew_client(&self, connection: Result<Box<Connection>, ReasonMessage>) {
         let fingerprint = connection.as_ref().ok().map(|connection| connection.fingerprint());
-        let unchanged = {
-            let mut known = self.connection.lock();
-            let unchanged = fingerprint.is_some() && *known == fingerprint;
-            *known = fingerprint;
-            unchanged
-        };
+        let unchanged = fingerprint.is_some() && *self.connection.lock() == fingerprint;
         match connection {
             Ok(_) if unchanged => {}
-            Ok(connection) => self.set_client(client(*connection)),
+            Ok(connection) => {
+                *self.connection.lock() = fingerprint;
+                self.set_client(client(*connection));
+            }
+            // What the Secret holds is not known now. Unknown is not absent.
+            Err(error) if error.reason.is_api_server_error() && self.client().is_ok() => {
+                tracing::warn!(
+                    registry = %self.key,
+                    message = error.message,
+                    "the connection cannot be read again, so the one of before is used"
+                );
+            }
             Err(error) if self.client().is_err_and(|known| known == error) => {}
-            Err(error) => self.set_client(Err(error)),
+            Err(error) => {
+                *self.connection.lock() = None;
+                self.set_client(Err(error));
+            }
         }
     }
 
@@ -206,8 +207,9 @@ impl PolledRegistry {
 
     /// Waits until the next poll is due. A pause that the registry asked for is kept, even if somebody waits.
     pub async fn next_poll(&self) {
+        let pause = pause_after(self.memory().failed_polls, self.settings.poll_interval);
         tokio::select! {
-            () = tokio::time::sleep(self.settings.poll_interval) => {}
+            () = tokio::time::sleep(pause) => {}
             () = self.wake.notified() => {}
             () = self.debounce.due() => {}
         }
@@ -260,7 +262,7 @@ impl PolledRegistry {
     /// Returns a version as remembered; `None` if it was not read yet.
     #[must_use]
     pub fn remembered_version(&self, name: &ModelName, version: Version) -> Option<Option<VersionFacts>> {
-        self.memory().models.get(name)?.versions.get(&version).cloned()
+        self.memory().models.get(name)?.versions.get(&version).map(|(_, facts)| facts.clone())
     }
 
     /// Reads a version from the registry, and remembers it for good unless its registration is in progress.
@@ -273,12 +275,12 @@ impl PolledRegistry {
         version: Version,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
         let times = |memory: &RegistryMemory| memory.models.get(name).and_then(|known| known.facts.times());
-        let before = {
-            let memory = self.memory();
+        let (sequence, before) = {
+            let mut memory = self.memory();
             if let Some(error) = memory.error() {
                 return Err(error);
             }
-            times(&memory)
+            (memory.begin(), times(&memory))
         };
         let answer = self.request_version(name, version).await;
         let mut memory = self.memory();
@@ -288,7 +290,7 @@ impl PolledRegistry {
         match &answer {
             Ok(_) if !is_current => {}
             Ok(facts) if facts.as_ref().is_none_or(|facts| facts.state != VersionState::Pending) => {
-                known.versions.insert(version, facts.clone());
+                known.remember_version(version, (sequence, facts.clone()));
             }
             Ok(_) => {}
             Err(_) => known.failed = true,
@@ -306,30 +308,47 @@ impl PolledRegistry {
 
     /// Remembers our own write, so that it need not be read back.
     pub fn remember_alias(&self, name: &ModelName, alias: &AliasName, version: Option<Version>) {
-        if let Some(ModelMemory { facts: KnownFacts::Present(facts), writes, has_changed, .. }) =
-            self.memory().models.get_mut(name)
         {
-            *writes += 1;
-            *has_changed = true;
-            match version {
-                Some(version) => drop(facts.aliases.insert(alias.clone(), version)),
-                None => drop(facts.aliases.remove(alias)),
+            let mut memory = self.memory();
+            let written = memory.begin();
+            let known = memory.models.entry(name.clone()).or_default();
+            // What is read before a poll that began after the write may be from before it.
+            known.as_of = written;
+            known.has_changed = true;
+            if let KnownFacts::Present(facts) = &mut known.facts {
+                match version {
+                    Some(version) => drop(facts.aliases.insert(alias.clone(), version)),
+                    None => drop(facts.aliases.remove(alias)),
+                }
             }
         }
         self.poll_now();
     }
 
-    /// Replaces a model with a fresh read.
-    pub fn remember_model(&self, name: &ModelName, facts: Option<RegisteredModelFacts>) {
+    /// Takes the position of a request that is begun now, for [`Self::remember_model`].
+    #[must_use]
+    pub fn begin(&self) -> Sequence {
+        self.memory().begin()
+    }
+
+    /// Replaces a model with what a request read of it, unless a later one is known.
+    pub fn remember_model(&self, name: &ModelName, begun: Sequence, facts: Option<RegisteredModelFacts>) {
         let mut memory = self.memory();
-        if memory.remember(name, facts)
+        if memory.models.get(name).is_some_and(|known| known.as_of > begun) {
+            return;
+        }
+        if memory.remember(name, (begun, facts))
             && let Some(known) = memory.models.get_mut(name)
         {
-            known.writes += 1;
             known.has_changed = true;
             drop(memory);
             self.poll_now();
         }
+    }
+
+    /// Remembers that we deleted a model.
+    pub fn remember_deletion(&self, name: &ModelName) {
+        self.remember_model(name, self.begin(), None);
     }
 
     /// Reads a model now, without waiting for a poll, and remembers the answer.
@@ -337,17 +356,22 @@ impl PolledRegistry {
     /// # Errors
     /// Why it cannot be known now.
     pub async fn read_model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, ReasonMessage> {
-        let answer = self.client()?.model(name).await.map_err(|error| self.explain(Some(name), &error))?;
-        self.remember_model(name, answer.clone());
+        let (client, begun) = (self.client()?, self.begin());
+        let answer = client.model(name).await.map_err(|error| self.explain(Some(name), &error))?;
+        self.remember_model(name, begun, answer.clone());
         Ok(answer)
     }
 
     /// Forgets a model after writes with an unknown result. It is unread until the next poll, which starts
     /// now.
     pub fn forget_model(&self, name: &ModelName) {
-        if let Some(known) = self.memory().models.get_mut(name) {
-            known.writes += 1;
-            known.facts = KnownFacts::Unread;
+        {
+            let mut memory = self.memory();
+            let ended = memory.begin();
+            if let Some(known) = memory.models.get_mut(name) {
+                known.as_of = ended;
+                known.facts = KnownFacts::Unread;
+            }
         }
         self.poll_now();
     }
@@ -356,75 +380,62 @@ impl PolledRegistry {
     /// known models were listed, so that a model requested in the meantime is not forgotten.
     pub async fn poll(&self, plan: impl FnOnce() -> PollPlan) -> PollOutcome {
         self.debounce.poll_started(Instant::now());
-        let writes_before: HashMap<ModelName, u64> =
-            self.memory().models.iter().map(|(name, model)| (name.clone(), model.writes)).collect();
+        let (began, known_before): (Sequence, HashSet<ModelName>) = {
+            let mut memory = self.memory();
+            (memory.begin(), memory.models.keys().cloned().collect())
+        };
         let PollPlan { models: watched, judged, followed } = plan();
-        let result = self.read(&watched).await;
-        let (evidence, listings, display) = if result.is_ok() {
+        let result = read_models(self, &watched).await;
+        let (evidence, listings_began, listings, display) = if result.is_ok() {
             let evidence = self.read_all_evidence(judged).await;
-            (evidence, self.read_listings(&followed).await, self.read_display_metrics(&watched).await)
+            let listings_began = self.begin();
+            let listings = self.read_listings(&followed).await;
+            (evidence, listings_began, listings, self.read_display_metrics(&watched).await)
         } else {
             Default::default()
         };
         let mut memory = self.memory();
         let mut outcome = PollOutcome::default();
         let health = match result {
-            Ok((server_version, models)) => {
+            Ok(ModelsRead { server_version, models, failed }) => {
+                memory.failed_polls =
+                    if failed.is_empty() { 0 } else { memory.failed_polls.saturating_add(1) };
                 memory.server_version = server_version.or_else(|| memory.server_version.take());
-                for (name, facts) in models {
-                    let writes = memory.models.get(&name).map_or(0, |model| model.writes);
-                    if writes != writes_before.get(&name).copied().unwrap_or_default() {
+                for (name, (begun, facts)) in models {
+                    if memory.models.get(&name).is_some_and(|known| known.as_of > begun) {
                         self.poll_now();
                         continue;
                     }
                     let has_changed = memory.models.get_mut(&name).is_some_and(ModelMemory::take_changes);
                     let changed = match facts {
-                        Ok(facts) => memory.remember(&name, facts),
+                        Ok(facts) => memory.remember(&name, (begun, facts)),
                         Err(error) => memory.models.entry(name.clone()).or_default().set_error(error),
                     };
                     if changed || has_changed {
                         outcome.changed.insert(name);
                     }
                 }
-                memory.models.retain(|name, _| watched.contains(name) || !writes_before.contains_key(name));
-                outcome.changed.extend(memory.remember_evidence(evidence));
-                outcome.changed.extend(memory.remember_listings(listings));
+                outcome.changed.extend(memory.remember_failures(failed));
+                memory.models.retain(|name, _| watched.contains(name) || !known_before.contains(name));
+                outcome.changed.extend(memory.remember_evidence(began, evidence));
+                outcome.changed.extend(memory.remember_listings(listings_began, listings));
                 outcome.changed.extend(display);
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(PollFailure { cause, is_certain }) => {
+                memory.failed_polls = memory.failed_polls.saturating_add(1);
+                outcome.failure = Some(cause.clone());
+                // One bad answer is no outage.
+                match &memory.health {
+                    Some(Ok(())) if !is_certain && memory.failed_polls < FAILURES => Ok(()),
+                    _ => Err(cause),
+                }
+            }
         };
         outcome.health_changed = memory.health.as_ref() != Some(&health);
         memory.health = Some(health);
         self.debounce.poll_ended(Instant::now());
         outcome
-    }
-
-    async fn read(
-        &self,
-        watched: &BTreeSet<ModelName>,
-    ) -> Result<(Option<String>, BTreeMap<ModelName, ModelRead>), ReasonMessage> {
-        let client = self.client()?;
-        let failed = |error| self.explain(None, &error);
-        let known_version = self.memory().server_version.is_some();
-        let server_version =
-            if known_version && !watched.is_empty() { None } else { client.probe().await.map_err(failed)? };
-        let found = client.models(watched).await.map_err(failed)?;
-        let mut models = BTreeMap::new();
-        for name in watched {
-            let read = match found.get(name) {
-                Some(facts) => Ok(Some(facts.clone())),
-                // Missing from a listing is not absent: the listing is paged by offset, so a concurrent
-                // delete hides others.
-                None => match client.model(name).await {
-                    Ok(facts) => Ok(facts),
-                    Err(error) if is_about_one(&error) => Err(self.explain(Some(name), &error)),
-                    Err(error) => return Err(failed(error)),
-                },
-            };
-            models.insert(name.clone(), read);
-        }
-        Ok((server_version, models))
     }
 }
 

@@ -408,6 +408,11 @@ impl Graph {
         of_it.take_while(move |key| key.0 == namespace)
     }
 
+    pub(super) fn unclear_claimants(&self) -> impl Iterator<Item = &AliasKey> {
+        let is_unclear = |entry: &AliasEntry| entry.facts.alias.is_none() || entry.place.is_none();
+        self.unreadable_aliases.iter().filter(move |key| self.aliases.get(*key).is_some_and(is_unclear))
+    }
+
     pub(super) fn unreadable_models(&self) -> impl Iterator<Item = &ModelKey> {
         self.unreadable_models.iter()
     }

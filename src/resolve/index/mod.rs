@@ -143,6 +143,13 @@ impl Index {
         self.inner.lock().graph.claimants(place, alias).any(|(age, _)| age.uid() != uid)
     }
 
+    /// Returns a ModelAlias that cannot be parsed and may claim any alias: which one, or of which model, is not
+    /// known.
+    #[must_use]
+    pub fn unclear_claimant(&self) -> Option<AliasKey> {
+        self.inner.lock().graph.unclear_claimants().next().cloned()
+    }
+
     /// Returns the model whose aliases a ModelAlias claims, with its registry.
     #[must_use]
     pub fn place_of(&self, alias: &AliasKey) -> Option<Place> {

@@ -56,7 +56,7 @@ fn pod_events(server: &MockServer) -> (PodEvents, RequeueStreams) {
     drop(rustls::crypto::ring::default_provider().install_default());
     let client = Client::try_from(Config::new(server.uri().parse().unwrap())).unwrap();
     let (requeue, streams) = Requeue::new();
-    (PodEvents::new(client, requeue), streams)
+    (PodEvents::new(client, requeue, |_, uid| uid == "u"), streams)
 }
 
 async fn woken(streams: &mut RequeueStreams) -> ObjectRef<Guarded<ModelAlias>> {
@@ -99,6 +99,43 @@ async fn what_is_kept_is_bounded_and_a_repetition_is_no_news() {
     assert!(kept.iter().all(|event| event.note.len() <= 800));
     let again = events.0.look("u", &pod("p")).await;
     assert!(!again, "the same Events once more");
+}
+
+#[tokio::test]
+async fn events_that_alternate_are_no_news() {
+    let server = MockServer::start().await;
+    let notes = ["secret \"a\" not found", "secret \"b\" not found"];
+    let seen = |seconds: [u32; 2]| listed(&[event(seconds[0], notes[0]), event(seconds[1], notes[1])]);
+    answers(&server, seen([1, 2])).await;
+    let (events, mut streams) = pod_events(&server);
+    events.follow("u", &alias(), &[pod("p")]);
+    woken(&mut streams).await;
+    let first = |events: &PodEvents| events.of("u", "p")[0].note.clone();
+    let reported = first(&events);
+    for seconds in [[30, 2], [30, 31], [58, 31]] {
+        answers(&server, seen(seconds)).await;
+        assert!(!events.0.look("u", &pod("p")).await, "{seconds:?}");
+        assert_eq!(first(&events), reported);
+    }
+    answers(&server, listed(&[event(59, "node not ready"), event(58, notes[0]), event(31, notes[1])])).await;
+    assert!(events.0.look("u", &pod("p")).await, "another Event is news");
+    assert_eq!(first(&events), reported, "what is reported is still so");
+}
+
+#[tokio::test]
+async fn pods_of_a_model_alias_that_is_gone_are_not_read() {
+    let server = MockServer::start().await;
+    answers(&server, listed(&[])).await;
+    let (events, _streams) = pod_events(&server);
+    events.forget("gone");
+    // A reconcile that began before the deletion.
+    events.follow("gone", &alias(), &[pod("p")]);
+    let began = Instant::now();
+    while !events.0.lock().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(5), "its task runs for ever");
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

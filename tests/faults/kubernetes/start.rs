@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use tokio::time::{Instant, sleep};
 
 use super::{LASTING, PATIENCE, RECOVERY, calm, case, forbidden, run_all};
@@ -84,6 +85,61 @@ fn an_operator_without_read_permissions_waits_and_names_them() {
         })
     });
     run_all(cases);
+}
+
+/// Waits until `/readyz` returns 200 and `text`.
+async fn ready(fixture: &Fixture, text: &[&str]) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let reported = fixture.operator.readiness().await;
+        if let Ok((200, reported)) = &reported
+            && text.iter().all(|text| reported.contains(text))
+        {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "/readyz returns {reported:?}, not {text:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// An older role, before an upgrade of the chart: nothing depends on `PodDisruptionBudgets`.
+#[test]
+fn an_operator_that_may_not_read_disruption_budgets_promotes_anyway_and_says_so() {
+    const BUDGETS: &str = "PodDisruptionBudgets";
+    run_before_start("s-403-budgets", async |fixture| {
+        fixture.registered(2).await?;
+        let rule = Rule::when(
+            |exchange| placed_on(exchange, BUDGETS),
+            forbidden("list", "poddisruptionbudgets.policy", ""),
+        );
+        let placed = fixture.kubernetes.place(rule);
+        let began = Instant::now();
+        fixture.operator.launch()?;
+        ready(fixture, &[BUDGETS, "cannot list resource", "list, watch"]).await?;
+        for version in ["1", "2"] {
+            let change = fixture.desired(&format!("version: '{version}'")).await?;
+            fixture.champion.ready(change, RECOVERY).await?;
+            ensure!(selected(fixture).await? == version, "it does not serve version {version}");
+            fixture.until_named("champion", Some(version)).await?;
+        }
+        sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
+        ready(fixture, &[BUDGETS, "cannot list resource", "list, watch"]).await?;
+        calm(fixture, began, |exchange| placed_on(exchange, BUDGETS))?;
+        let budgets = fixture.api::<PodDisruptionBudget>();
+        ensure!(budgets.get_opt("champion").await?.is_none(), "it wrote what it cannot read");
+        fixture.until_quiet().await?;
+
+        // Granted.
+        fixture.kubernetes.lift(&placed);
+        let granted = Instant::now();
+        while budgets.get_opt("champion").await?.is_none() {
+            ensure!(granted.elapsed() < PATIENCE, "what serves is not protected");
+            sleep(Duration::from_millis(50)).await;
+        }
+        let reported = fixture.operator.readiness().await?;
+        ensure!(reported == (200, "ok\n".to_owned()), "/readyz returns {reported:?}");
+        fixture.until_quiet().await
+    });
 }
 
 #[test]

@@ -162,6 +162,42 @@ async fn model(fixture: &Fixture) -> Result<()> {
     fixture.champion.ready(change, RECOVERY).await.map(drop)
 }
 
+/// An alias that the spec does not name any more may be claimed by a ModelAlias that cannot be parsed: it stays.
+async fn claimed(fixture: &Fixture) -> Result<()> {
+    const CLAIMS: &str = "
+apiVersion: laurel.dev/v1alpha1
+kind: ModelAlias
+metadata: {name: other}
+spec: {modelRef: {name: model}, alias: previous, version: '1'}
+";
+    let change: Change = |alias| alias["spec"]["drift"] = json!("Ignore");
+    let altered = fixture.kubernetes.place(Rule::when(views("/modelaliases?"), shown("other", change)));
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    for version in ["1", "2"] {
+        fixture.get(&format!("version: '{version}'\npreviousAlias: previous")).await?;
+    }
+    fixture.until_named("previous", Some("1")).await?;
+    fixture.apply(CLAIMS).await?;
+    event(fixture, "ModelAlias", "other").await?;
+    let renamed = fixture.desired("version: '2'\npreviousAlias: before").await?;
+    // It is removed first, and the new one set after that.
+    let waiting = fixture.champion.reason(renamed, Reason::RegistryPending, PATIENCE).await?.object;
+    for part in ["\"previous\"", "other", "cannot be parsed"] {
+        ensure!(message(&waiting).contains(part), "{part:?} is missing: {}", message(&waiting));
+    }
+    sleep(Duration::from_secs(6)).await; // Time itself is the subject: a poll.
+    ensure!(fixture.named("previous").await?.as_deref() == Some("1"), "it deleted an alias of somebody else");
+
+    // Corrected.
+    fixture.kubernetes.lift(&altered);
+    fixture.kubernetes.drop_streams();
+    fixture.champion.ready(renamed, RECOVERY).await?;
+    fixture.until_named("before", Some("1")).await?;
+    ensure!(fixture.named("previous").await?.as_deref() == Some("1"), "it belongs to the other ModelAlias");
+    Ok(())
+}
+
 #[test]
 fn promise_10_an_object_that_cannot_be_parsed_is_reported_stalls_no_other_and_can_be_deleted() {
     let strategy: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Canary");
@@ -172,5 +208,6 @@ fn promise_10_an_object_that_cannot_be_parsed_is_reported_stalls_no_other_and_ca
         case("u-running", async move |fixture| alias(fixture, strategy, "Canary", false).await),
         case("u-deleted", async |fixture| deleted(fixture).await),
         case("u-model", async |fixture| model(fixture).await),
+        case("u-claimed", async |fixture| claimed(fixture).await),
     ]);
 }

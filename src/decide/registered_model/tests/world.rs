@@ -46,6 +46,8 @@ pub(super) enum Event {
     SetAlias,
     /// Somebody deletes the model, or renames it.
     LoseModel,
+    /// The object that describes the registry leads to another workspace, or back.
+    Move,
     /// Somebody asks to create a lost model anew.
     Retry,
     Answers {
@@ -77,6 +79,7 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::CreateElsewhere),
         1 => Just(Event::SetAlias),
         1 => Just(Event::LoseModel),
+        1 => Just(Event::Move),
         1 => Just(Event::Retry),
         2 => any::<bool>().prop_map(|does| Event::Answers { does }),
         3 => Just(Event::Poll),
@@ -93,6 +96,28 @@ fn unread() -> ModelPresence {
     ModelPresence::Unknown(ReasonMessage::new(Reason::RegistryNotRead, "not read yet"))
 }
 
+/// A workspace in a registry.
+#[derive(Default)]
+struct Place {
+    name: &'static str,
+    model: Option<ModelContent>,
+    /// The tags that somebody else has set.
+    foreign: BTreeMap<String, String>,
+    /// A killed operator set tags that no status lists.
+    has_lost_tags: bool,
+    /// Whether the status is about this place, and lists aliases.
+    is_known: Option<bool>,
+}
+
+impl Place {
+    /// The status is about another place now: what Laurel set here is not its own any more.
+    fn leave(&mut self) {
+        self.is_known = None;
+        self.has_lost_tags = false;
+        self.foreign = self.model.as_ref().map(|model| model.tags.clone()).unwrap_or_default();
+    }
+}
+
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct World {
     now: Timestamp,
@@ -107,14 +132,12 @@ pub(super) struct World {
     polled: ModelPresence,
     // The registry.
     answers: bool,
-    model: Option<ModelContent>,
+    place: Place,
+    /// The other one.
+    elsewhere: Place,
     referrers: Vec<Referrer>,
-    /// The value of the tag that somebody else set.
-    foreign: Option<&'static str>,
     /// How often somebody asked to create the model anew.
     retries: u32,
-    /// A killed operator set tags that no status lists.
-    has_lost_tags: bool,
     pub(super) broken: Vec<String>,
 }
 
@@ -130,11 +153,10 @@ impl World {
             deleting_since: None,
             polled: unread(),
             answers: true,
-            model: None,
+            place: Place { name: "a", ..Place::default() },
+            elsewhere: Place { name: "b", ..Place::default() },
             referrers: Vec::new(),
-            foreign: None,
             retries: 0,
-            has_lost_tags: false,
             broken: Vec::new(),
         }
     }
@@ -149,7 +171,7 @@ impl World {
         match event {
             // Tags that were set by an operator that was killed before it wrote the status are known only
             // while they are described.
-            Event::Describe { .. } if self.has_lost_tags => {}
+            Event::Describe { .. } if self.place.has_lost_tags || self.elsewhere.has_lost_tags => {}
             Event::Describe { description, tags } if !self.is_deleting => {
                 let DesiredModel { deletes_model, retry, .. } = self.desired.clone();
                 self.desired = DesiredModel { deletes_model, retry, ..desired(*description, tags) };
@@ -165,14 +187,15 @@ impl World {
             Event::EditTag if self.manages("team") && self.has_tag("team") => {
                 self.write_elsewhere("team", "somebody");
             }
-            Event::CreateElsewhere => drop(self.model.get_or_insert_default()),
+            Event::CreateElsewhere => self.create_elsewhere(),
             Event::SetAlias => {
-                let aliases = self.model.as_mut().map(|model| &mut model.aliases);
+                let aliases = self.place.model.as_mut().map(|model| &mut model.aliases);
                 if let Some(aliases) = aliases {
                     aliases.insert("champion".to_owned(), Version::new(3).unwrap());
                 }
             }
             Event::LoseModel => self.lose_model(),
+            Event::Move => self.move_place(),
             Event::Retry => {
                 self.retries += 1;
                 self.desired.retry = Some(self.retries.to_string());
@@ -189,28 +212,47 @@ impl World {
     }
 
     fn manages(&self, key: &str) -> bool {
-        self.status.as_ref().is_some_and(|status| status.owned_tags.iter().any(|managed| managed == key))
+        let status = self.status.as_ref().filter(|_| self.place.is_known.is_some());
+        status.is_some_and(|status| status.owned_tags.iter().any(|managed| managed == key))
     }
 
     fn has_tag(&self, key: &str) -> bool {
-        self.model.as_ref().is_some_and(|model| model.tags.contains_key(key))
+        self.place.model.as_ref().is_some_and(|model| model.tags.contains_key(key))
     }
 
     fn write_elsewhere(&mut self, key: &str, value: &'static str) {
-        if let Some(model) = &mut self.model {
+        let is_ours = self.manages(key);
+        if let Some(model) = &mut self.place.model {
             model.tags.insert(key.to_owned(), value.to_owned());
-            self.foreign = if key == "theirs" { Some(value) } else { self.foreign };
+            if !is_ours {
+                self.place.foreign.insert(key.to_owned(), value.to_owned());
+            }
         }
     }
 
+    fn create_elsewhere(&mut self) {
+        if self.place.model.is_none() {
+            self.place.model = Some(ModelContent::default());
+            // Where Laurel has been before, it takes the tag for its own.
+            if self.place.is_known.is_none() && self.status.is_some() {
+                self.write_elsewhere("tier", "theirs");
+            }
+        }
+    }
+
+    fn move_place(&mut self) {
+        std::mem::swap(&mut self.place, &mut self.elsewhere);
+        self.polled = unread();
+    }
+
     fn lose_model(&mut self) {
-        self.model = None;
-        self.foreign = None;
+        self.place.model = None;
+        self.place.foreign.clear();
     }
 
     /// What a direct read finds.
     fn found(&self) -> ModelPresence {
-        self.model.clone().map_or(ModelPresence::Absent, ModelPresence::Present)
+        self.place.model.clone().map_or(ModelPresence::Absent, ModelPresence::Present)
     }
 
     fn poll(&mut self) {
@@ -224,7 +266,7 @@ impl World {
         self.deleting_since = None;
     }
 
-    fn observe(&mut self) -> ModelObserved {
+    pub(super) fn observe(&mut self) -> ModelObserved {
         if self.is_deleting {
             self.deleting_since.get_or_insert(self.now);
         }
@@ -242,7 +284,8 @@ impl World {
             referrers: self.referrers.clone(),
             registry,
             versions_error: None,
-            registry_object: None,
+            awaits_versions: false,
+            registry_object: Some(super::registry("http://mlflow", self.place.name)),
         }
     }
 
@@ -266,7 +309,7 @@ impl World {
                 }
             }
             if killed_after == Some(applied.done.len()) {
-                self.has_lost_tags |= has_described;
+                self.place.has_lost_tags |= has_described;
                 self.restart();
                 return true;
             }
@@ -274,7 +317,7 @@ impl World {
         if has_described {
             self.polled = unread();
             self.poll();
-            applied.found = self.model.clone().filter(|_| self.answers);
+            applied.found = self.place.model.clone().filter(|_| self.answers);
             applied.failure = applied.failure.or_else(|| applied.found.is_none().then(unreachable));
         }
         let listing = matches!(observed.registry, ModelPresence::Present(_)).then(ModelListing::default);
@@ -284,8 +327,17 @@ impl World {
         let has_written = !applied.done.is_empty() || outcome.status.is_some();
         if let Some(status) = outcome.status.filter(|_| !self.is_gone) {
             self.status = Some(status);
-            let mut keys = self.model.iter().flat_map(|model| model.tags.keys());
-            self.has_lost_tags &= keys.any(|key| key != "theirs" && !self.manages(key));
+            let content = match (&applied.found, &observed.registry) {
+                (Some(content), _) | (None, ModelPresence::Present(content)) => Some(content),
+                (None, ModelPresence::Unknown(_) | ModelPresence::Absent) => None,
+            };
+            if let Some(content) = content.filter(|_| observed.deleting_since.is_none()) {
+                self.place.is_known = Some(!content.aliases.is_empty());
+                self.elsewhere.leave();
+            }
+            let mut keys = self.place.model.iter().flat_map(|model| model.tags.keys());
+            let is_lost = |key: &String| !self.place.foreign.contains_key(key) && !self.manages(key);
+            self.place.has_lost_tags &= keys.any(is_lost);
         }
         has_written
     }
@@ -308,7 +360,9 @@ impl World {
                 tags: tags.clone(),
                 ..ModelContent::default()
             };
-            self.model.get_or_insert(content);
+            // Whoever was faster, these tags are described from now on.
+            self.place.foreign.retain(|key, _| !tags.contains_key(key));
+            self.place.model.get_or_insert(content);
             return Ok(());
         }
         if *action == ModelAction::DeleteModel {
@@ -317,9 +371,12 @@ impl World {
             self.polled = ModelPresence::Absent;
             return Ok(());
         }
-        let Some(model) = &mut self.model else {
+        let Some(model) = &mut self.place.model else {
             return Err(ReasonMessage::new(Reason::RegistryRefused, "there is no such model"));
         };
+        if let ModelAction::SetTag { key, .. } = action {
+            self.place.foreign.remove(key);
+        }
         match action {
             ModelAction::SetDescription { description } => model.description.clone_from(description),
             ModelAction::SetTag { key, value } => drop(model.tags.insert(key.clone(), value.clone())),
@@ -327,7 +384,7 @@ impl World {
             ModelAction::SetFinalizer { .. } | ModelAction::CreateModel { .. } | ModelAction::DeleteModel => {
             }
         }
-        let kept = model.tags.get("theirs").map(String::as_str) == self.foreign;
+        let kept = self.place.foreign.iter().all(|(key, value)| model.tags.get(key) == Some(value));
         self.check(kept, "a tag of somebody else is not touched");
         Ok(())
     }
@@ -335,9 +392,9 @@ impl World {
     /// Whether the status knows aliases of a model that is gone, and nobody has asked to create it anew.
     fn misses_content(&self) -> bool {
         let status = self.status.as_ref();
-        let knows_aliases = status.is_some_and(|status| !status.aliases.is_empty());
+        let knows_aliases = self.place.is_known == Some(true);
         let is_asked = self.desired.retry != status.and_then(|status| status.retried.clone());
-        self.model.is_none() && knows_aliases && !is_asked
+        self.place.model.is_none() && knows_aliases && !is_asked
     }
 
     fn deletes(&mut self, observed: &ModelObserved) {
@@ -346,7 +403,7 @@ impl World {
         self.check(self.desired.deletes_model, "a model is deleted only by its policy");
         self.check(self.referrers.is_empty(), "a model is deleted only after what refers to it");
         let is_known = matches!(observed.registry, ModelPresence::Present(_));
-        self.check(is_known && self.model.is_some(), "only a model that is there is deleted");
+        self.check(is_known && self.place.model.is_some(), "only a model that is there is deleted");
     }
 
     /// Lets everything answer and nothing else happen until the operator has nothing left to do.
@@ -356,7 +413,7 @@ impl World {
         let keeps_model = self.is_deleting
             && self.has_finalizer
             && (!self.desired.deletes_model || !self.referrers.is_empty())
-            && self.model.is_some();
+            && self.place.model.is_some();
         let mut steps = 0;
         while !self.is_gone && (self.reconcile(None, None) || self.is_deleting) && steps < 4 * STEPS_MAX {
             steps += 1;
@@ -366,7 +423,10 @@ impl World {
         let limit = if self.is_deleting { 2 * STEPS_MAX } else { STEPS_MAX };
         self.check(steps <= limit, "it converges");
         if self.is_gone {
-            self.check(!keeps_model || self.model.is_some(), "a model that is retained or referred to stays");
+            self.check(
+                !keeps_model || self.place.model.is_some(),
+                "a model that is retained or referred to stays",
+            );
             return;
         }
         if self.misses_content() {
@@ -388,12 +448,12 @@ impl World {
     }
 
     fn check_described(&mut self) {
-        let model = self.model.clone().unwrap_or_default();
-        self.check(self.model.is_some() && !self.is_deleting, "the model is there");
+        let model = self.place.model.clone().unwrap_or_default();
+        self.check(self.place.model.is_some() && !self.is_deleting, "the model is there");
         let is_met = self.desired.description.as_ref().is_none_or(|text| *text == model.description);
         self.check(is_met, "the description is as described");
         let mut expected = self.desired.tags.clone();
-        expected.extend(self.foreign.map(|value| ("theirs".to_owned(), value.to_owned())));
+        expected.extend(self.place.foreign.clone());
         self.check(model.tags == expected, "the tags are as described, beside those of others");
         self.check(self.has_finalizer == self.desired.deletes_model, "the finalizer is as the policy");
         let status = self.status.clone().unwrap_or_default();

@@ -244,6 +244,7 @@ impl Cluster {
             traffic: self.traffic,
             service_outdated: self.port_is_edited,
             budget: self.budget.map(|budget| if budget == self.traffic { budget } else { Traffic::Nowhere }),
+            budget_is_unknown: false,
             endpoints: self.endpoints.clone(),
             workloads: self.deployments.keys().map(workload).collect(),
             orphans: self.orphans.clone(),

@@ -191,21 +191,21 @@ impl World {
                 serving.size_is_open = false;
             }
             Action::SetAlias { role, version, replaces, corrects: _ } => {
-                if self.registry.writes.iter().any(|write| write.role == *role && write.is_heard) {
+                if self.registry.is_writing(*role) {
                     return false;
                 }
                 self.promise_of_alias(*role, *version, *replaces);
-                let moments = if self.registry.is_slow { 5 } else { 1 };
-                self.registry.writes.push(Write {
-                    role: *role,
-                    version: *version,
-                    replaces: *replaces,
-                    lands: self.now + self.pace.step * moments,
-                    is_heard: true,
-                    is_written_down: true,
-                });
+                self.write_alias(*role, Some(*version), *replaces);
             }
-            Action::DeleteAlias { role, replaces } => self.delete_alias(*role, *replaces),
+            Action::DeleteAlias { role, replaces } => {
+                if self.registry.is_writing(*role) {
+                    return false;
+                }
+                self.promise(self.registry.silence().is_none(), |_| {
+                    "no write to an unreachable registry".into()
+                });
+                self.write_alias(*role, None, Some(*replaces));
+            }
             Action::WriteAudit { version, at } => self.write_audit(*version, *at, observed),
         }
         self.cluster.controllers(self.now, self.pace);
@@ -250,15 +250,17 @@ impl World {
         idle_since.filter(|_| self.status.version != Some(version)).unwrap_or(self.now)
     }
 
-    fn delete_alias(&mut self, role: AliasRole, replaces: Version) {
-        self.promise(self.registry.silence().is_none(), |_| "no write to an unreachable registry".into());
-        let named = self.registry.truth.named(role);
-        if *named == Some(replaces) {
-            *named = None;
-            *self.registry.seen.named(role) = None;
-        } else {
-            self.registry.seen = self.registry.truth.clone();
-        }
+    /// Begins a write of an alias, which lands later.
+    fn write_alias(&mut self, role: AliasRole, version: Option<Version>, replaces: Option<Version>) {
+        let moments = if self.registry.is_slow { 5 } else { 1 };
+        self.registry.writes.push(Write {
+            role,
+            version,
+            replaces,
+            lands: self.now + self.pace.step * moments,
+            is_heard: true,
+            is_written_down: true,
+        });
     }
 
     /// One attempt of the pending smoke test.

@@ -35,7 +35,8 @@ impl Facts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Write {
     pub(super) role: AliasRole,
-    pub(super) version: Version,
+    /// `None` deletes the alias.
+    pub(super) version: Option<Version>,
     pub(super) replaces: Option<Version>,
     pub(super) lands: Timestamp,
     /// Whether the operator that began it is still running and learns of its end.
@@ -151,6 +152,11 @@ impl Registry {
         }
     }
 
+    /// Whether the operator knows of a write of the alias that is running.
+    pub(super) fn is_writing(&self, role: AliasRole) -> bool {
+        self.writes.iter().any(|write| write.role == role && write.is_heard)
+    }
+
     /// Completes due writes, unless the alias has moved since they were decided.
     pub(super) fn land(&mut self, now: Timestamp) {
         let (due, running) =
@@ -165,20 +171,22 @@ impl Registry {
         if self.error.is_some() {
             return;
         }
-        let is_possible = self.truth.versions.contains_key(&write.version);
+        let is_possible = write.version.is_none_or(|version| self.truth.versions.contains_key(&version));
         if *self.truth.named(write.role) != write.replaces {
             if write.is_heard {
                 self.seen.clone_from(&self.truth);
             }
         } else if is_possible {
-            *self.truth.named(write.role) = Some(write.version);
-            if write.role == AliasRole::Previous {
-                self.previous_is_ours =
-                    Some(write.version).filter(|_| write.is_heard && write.is_written_down);
+            *self.truth.named(write.role) = write.version;
+            if write.role != AliasRole::Main {
+                self.previous_is_ours = write.version.filter(|_| write.is_heard && write.is_written_down);
             }
             if write.is_heard {
-                *self.seen.named(write.role) = Some(write.version);
-                self.written.insert(is_main(write.role), write.version);
+                *self.seen.named(write.role) = write.version;
+                match write.version {
+                    Some(version) => drop(self.written.insert(is_main(write.role), version)),
+                    None => drop(self.written.remove(&is_main(write.role))),
+                }
             }
         }
     }

@@ -76,6 +76,7 @@ pub(super) fn cluster(generator: &mut Generator, settings: &str) -> ClusterView 
     let view = json!({
         "traffic": traffic,
         "service_outdated": generator.chance(60),
+        "budget_is_unknown": generator.chance(20),
         "endpoints": (0..generator.below(3)).map(|_| version(generator)).collect::<Vec<_>>(),
         "workloads": workloads,
     });

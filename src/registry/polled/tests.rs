@@ -1,0 +1,327 @@
+//! Polls beside direct reads and writes: what was asked for later counts.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use pretty_assertions::assert_eq;
+
+use super::*;
+use crate::{
+    api::{
+        condition::{Reason, ReasonMessage},
+        names::{AliasName, ModelName, Version},
+    },
+    registry::{RegistryError, fake::FakeRegistry},
+};
+
+fn fraud() -> ModelName {
+    "fraud".parse().unwrap()
+}
+
+fn champion() -> AliasName {
+    "champion".parse().unwrap()
+}
+
+fn version(number: u32) -> Version {
+    Version::new(number).unwrap()
+}
+
+fn settings() -> Settings {
+    let url: Url = "http://mlflow:5000".parse().unwrap();
+    Settings {
+        url: url.clone(),
+        workspace: None,
+        poll_interval: Duration::from_secs(30),
+        pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
+    }
+}
+
+/// A registry with the model `fraud`, and its memory. Nothing has been polled.
+fn registries() -> (Arc<FakeRegistry>, Arc<PolledRegistry>) {
+    let polled = PolledRegistry::new(RegistryKey::Cluster { name: "mlflow".to_owned() }, settings());
+    let fake = FakeRegistry::new();
+    fake.add_model("fraud");
+    fake.add_version("fraud", 1);
+    polled.set_client(Ok(fake.clone()));
+    (fake, Arc::new(polled))
+}
+
+fn plan() -> PollPlan {
+    PollPlan { models: BTreeSet::from([fraud()]), ..PollPlan::default() }
+}
+
+fn judging() -> PollPlan {
+    PollPlan { judged: BTreeSet::from([(fraud(), version(1))]), ..plan() }
+}
+
+fn spawn_poll(polled: &Arc<PolledRegistry>, plan: PollPlan) -> tokio::task::JoinHandle<PollOutcome> {
+    let polled = polled.clone();
+    tokio::spawn(async move { polled.poll(|| plan).await })
+}
+
+fn described(polled: &PolledRegistry) -> String {
+    match polled.model(&fraud()) {
+        ModelView::Present(facts) => facts.description,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn tag(evidence: Option<VersionEvidence>) -> Option<String> {
+    evidence?.facts.tags.get("validated").cloned()
+}
+
+#[tokio::test]
+async fn evidence_read_directly_is_not_replaced_by_a_poll_that_asked_before() {
+    let (fake, polled) = registries();
+    polled.poll(plan).await;
+    let mut old = fake.hold("version");
+    let poll = spawn_poll(&polled, judging());
+    old.reached().await;
+    fake.tag("fraud", 1, "validated", "true");
+    let direct = polled.evidence(&fraud(), version(1)).await.unwrap();
+    assert_eq!(tag(direct).as_deref(), Some("true"));
+    old.release();
+    assert_eq!(poll.await.unwrap().changed, BTreeSet::new(), "the poll found nothing newer");
+    let remembered = polled.remembered_evidence(&fraud(), version(1)).expect("it is remembered");
+    assert_eq!(tag(remembered).as_deref(), Some("true"));
+}
+
+#[tokio::test]
+async fn evidence_read_while_a_poll_without_it_runs_is_kept() {
+    let (fake, polled) = registries();
+    polled.poll(plan).await;
+    let mut poll_waits = fake.hold("models");
+    let poll = spawn_poll(&polled, plan());
+    poll_waits.reached().await;
+    polled.evidence(&fraud(), version(1)).await.unwrap();
+    poll_waits.release();
+    poll.await.unwrap();
+    assert!(polled.remembered_evidence(&fraud(), version(1)).is_some(), "the poll was planned before");
+    polled.poll(plan).await;
+    assert!(polled.remembered_evidence(&fraud(), version(1)).is_none(), "nobody needs it any more");
+}
+
+#[tokio::test]
+async fn evidence_that_a_poll_asked_for_later_is_not_replaced_by_an_older_direct_read() {
+    let (fake, polled) = registries();
+    polled.poll(plan).await;
+    let mut old = fake.hold("version");
+    let direct = {
+        let polled = polled.clone();
+        tokio::spawn(async move { polled.evidence(&fraud(), version(1)).await })
+    };
+    old.reached().await;
+    fake.tag("fraud", 1, "validated", "true");
+    polled.poll(judging).await;
+    old.release();
+    assert_eq!(tag(direct.await.unwrap().unwrap()).as_deref(), Some("true"), "the later answer counts");
+}
+
+#[tokio::test]
+async fn a_model_read_directly_is_not_replaced_by_a_poll_that_asked_before() {
+    let (fake, polled) = registries();
+    fake.describe("fraud", "today's");
+    polled.poll(plan).await;
+    fake.describe("fraud", "somebody's");
+    let mut old = fake.hold("models");
+    let poll = spawn_poll(&polled, plan());
+    old.reached().await;
+    fake.describe("fraud", "today's");
+    polled.read_model(&fraud()).await.unwrap();
+    old.release();
+    poll.await.unwrap();
+    assert_eq!(described(&polled), "today's");
+}
+
+#[tokio::test]
+async fn a_model_read_directly_is_not_replaced_by_a_direct_read_that_was_begun_before() {
+    let (fake, polled) = registries();
+    polled.poll(plan).await;
+    let mut old = fake.hold("model");
+    let read = {
+        let polled = polled.clone();
+        tokio::spawn(async move { polled.read_model(&fraud()).await })
+    };
+    old.reached().await;
+    fake.describe("fraud", "today's");
+    polled.read_model(&fraud()).await.unwrap();
+    old.release();
+    read.await.unwrap().unwrap();
+    assert_eq!(described(&polled), "today's");
+}
+
+#[tokio::test]
+async fn an_alias_that_was_written_is_not_replaced_by_a_poll_that_asked_before() {
+    for is_known in [true, false] {
+        let (fake, polled) = registries();
+        polled.poll(plan).await;
+        if !is_known {
+            polled.forget_model(&fraud());
+        }
+        let mut old = fake.hold("models");
+        let poll = spawn_poll(&polled, plan());
+        old.reached().await;
+        polled.client().unwrap().set_alias(&fraud(), &champion(), version(1)).await.unwrap();
+        polled.remember_alias(&fraud(), &champion(), Some(version(1)));
+        old.release();
+        poll.await.unwrap();
+        match polled.model(&fraud()) {
+            ModelView::Present(facts) => assert_eq!(facts.aliases.get(&champion()), Some(&version(1))),
+            ModelView::Unknown(_) => assert!(!is_known),
+            ModelView::Absent => panic!("it exists"),
+        }
+        assert!(polled.poll(plan).await.changed.contains(&fraud()), "the next poll reports it");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_a_later_list_shows_is_not_replaced_by_an_older_read() {
+    let (fake, polled) = registries();
+    polled.poll(plan).await;
+    let mut old = fake.hold("version");
+    let read = {
+        let polled = polled.clone();
+        tokio::spawn(async move { polled.read_version(&fraud(), version(2)).await })
+    };
+    old.reached().await;
+    fake.add_version("fraud", 2);
+    polled.poll(|| PollPlan { followed: [(fraud(), false)].into(), ..plan() }).await;
+    old.release();
+    assert_eq!(read.await.unwrap().unwrap(), None);
+    assert!(polled.remembered_version(&fraud(), version(2)).unwrap().is_some(), "the list is newer");
+}
+
+fn unreachable() -> RegistryError {
+    RegistryError::Unreachable { url: "http://mlflow:5000/".to_owned(), cause: "refused".to_owned() }
+}
+
+fn is_present(polled: &PolledRegistry, name: &str) -> bool {
+    matches!(polled.model(&name.parse().unwrap()), ModelView::Present(_))
+}
+
+#[tokio::test]
+async fn one_bad_answer_is_no_outage_but_three_in_a_row_are() {
+    let (fake, polled) = registries();
+    polled.poll(plan).await;
+    for error in [unreachable(), RegistryError::ServerFailed { status: 503, detail: String::new() }] {
+        fake.fail("models", Some(error.clone()));
+        fake.fail("model", Some(error));
+        for _ in 0..2 {
+            let outcome = polled.poll(plan).await;
+            assert!(!outcome.health_changed && outcome.changed.is_empty() && outcome.failure.is_some());
+            assert!(is_present(&polled, "fraud"), "what is known stays known");
+        }
+        let outcome = polled.poll(plan).await;
+        assert!(outcome.health_changed && matches!(polled.health().0, Some(Err(_))));
+        assert!(!is_present(&polled, "fraud"));
+        assert!(!polled.poll(plan).await.health_changed);
+        fake.fail("models", None);
+        fake.fail("model", None);
+        assert!(polled.poll(plan).await.health_changed && is_present(&polled, "fraud"));
+    }
+    fake.fail("models", Some(unreachable()));
+    polled.poll(plan).await;
+    polled.poll(plan).await;
+    fake.fail("models", None);
+    polled.poll(plan).await;
+    fake.fail("models", Some(unreachable()));
+    assert!(!polled.poll(plan).await.health_changed, "they were not in a row");
+}
+
+#[tokio::test]
+async fn a_registry_that_never_answered_is_reported_at_once() {
+    let (fake, polled) = registries();
+    fake.fail("probe", Some(unreachable()));
+    assert!(polled.poll(plan).await.health_changed);
+    let Some(Err(cause)) = polled.health().0 else { panic!("{:?}", polled.health()) };
+    assert_eq!(cause.reason, Reason::RegistryUnreachable);
+}
+
+/// 250 models: three chunks.
+fn many(fake: &FakeRegistry) -> impl Fn() -> PollPlan {
+    let names: Vec<String> = (0..250).map(|number| format!("m{number:03}")).collect();
+    for name in &names {
+        fake.add_model(name);
+    }
+    let models: BTreeSet<ModelName> = names.iter().map(|name| name.parse().unwrap()).collect();
+    move || PollPlan { models: models.clone(), ..PollPlan::default() }
+}
+
+#[tokio::test]
+async fn a_model_that_the_server_chokes_on_is_named_and_condemns_no_other() {
+    let (fake, polled) = registries();
+    let plan = many(&fake);
+    polled.poll(&plan).await;
+    fake.break_model("m007", Some(RegistryError::ServerFailed { status: 500, detail: "no such row".into() }));
+    let before = fake.calls("models");
+    let outcome = polled.poll(&plan).await;
+    assert_eq!(outcome.changed, BTreeSet::from(["m007".parse().unwrap()]));
+    assert!(!outcome.health_changed && outcome.failure.is_none());
+    assert_eq!(fake.calls("models") - before, 3, "one request for each hundred");
+    let ModelView::Unknown(cause) = polled.model(&"m007".parse().unwrap()) else { panic!("it is broken") };
+    assert!(cause.message.contains("no such row"), "{}", cause.message);
+    assert_eq!((0..250).filter(|number| is_present(&polled, &format!("m{number:03}"))).count(), 249);
+    fake.break_model("m007", None);
+    assert_eq!(polled.poll(&plan).await.changed.len(), 1);
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_not_answered_condemns_no_other_and_not_at_once() {
+    let (fake, polled) = registries();
+    let plan = many(&fake);
+    polled.poll(&plan).await;
+    let timeout =
+        RegistryError::TimedOut { url: "http://mlflow:5000/".into(), limit: Duration::from_secs(10) };
+    fake.break_model("m107", Some(timeout));
+    for _ in 0..2 {
+        let outcome = polled.poll(&plan).await;
+        assert!(!outcome.health_changed && outcome.changed.is_empty(), "{outcome:?}");
+    }
+    let outcome = polled.poll(&plan).await;
+    assert!(!outcome.health_changed);
+    assert_eq!(outcome.changed.len(), 100, "its chunk");
+    assert!(is_present(&polled, "m007") && !is_present(&polled, "m108") && is_present(&polled, "m207"));
+    fake.break_model("m107", None);
+    assert_eq!(polled.poll(&plan).await.changed.len(), 100);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_not_asked_for_every_chunk() {
+    let (fake, polled) = registries();
+    let plan = many(&fake);
+    polled.poll(&plan).await;
+    let before = fake.calls("models");
+    fake.fail("models", Some(unreachable()));
+    assert!(polled.poll(&plan).await.failure.is_some());
+    assert_eq!(fake.calls("models") - before, 2);
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_now_keeps_the_client() {
+    let (_, polled) = registries();
+    let failed = |reason| Err(ReasonMessage::new(reason, "why"));
+    for reason in [Reason::ApplyFailed, Reason::ApplyForbidden] {
+        polled.renew_client(failed(reason));
+        assert!(polled.client().is_ok(), "{reason}");
+    }
+    polled.renew_client(failed(Reason::SecretNotFound));
+    assert!(polled.client().is_err_and(|cause| cause.reason == Reason::SecretNotFound));
+    polled.renew_client(failed(Reason::ApplyFailed));
+    assert!(polled.client().is_err_and(|cause| cause.reason == Reason::ApplyFailed), "there is none to keep");
+}
+
+#[test]
+fn a_processed_object_is_known_even_if_it_is_not_usable() {
+    let registries = Registries::default();
+    let key = RegistryKey::Cluster { name: "mlflow".to_owned() };
+    assert!(matches!(registries.look_up(&key), Lookup::Unknown));
+    registries.set_unreadable(&key);
+    assert!(matches!(registries.look_up(&key), Lookup::Unusable));
+    let (registry, is_new) = registries.set(&key, settings());
+    assert!(is_new && matches!(registries.look_up(&key), Lookup::Usable(_)));
+    registries.set_unreadable(&key);
+    assert!(!registry.is_retired(), "what an object described before it could not be parsed stays in use");
+    registries.set_unusable(&key);
+    assert!(registry.is_retired() && matches!(registries.look_up(&key), Lookup::Unusable));
+    registries.remove(&key);
+    assert!(matches!(registries.look_up(&key), Lookup::Unknown), "nothing is kept of what is gone");
+}
