@@ -252,7 +252,7 @@ mod tests {
         let url = "http://mlflow:5000".parse().unwrap();
         ReadKey {
             registry: RegistryKey::Cluster { name: "mlflow".to_owned() },
-            identity: (url, None),
+            identity: RegistryIdentity::new(&url, None),
             model: "fraud".parse().unwrap(),
             seen: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
             what: What::Version(Version::new(version).unwrap()),
