@@ -50,15 +50,19 @@ pub struct RegistryStatus {
     pub name: String,
     /// The URL of the registry.
     pub url: String,
-    /// The workspace in the registry, unless it is the default one.
+    /// The workspace in the registry, if the object names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<String>,
 }
 
 impl RegistryStatus {
-    /// Whether both name the same registry and workspace, whichever object describes it.
+    /// Whether both name the same registry and workspace, whichever object describes it. Without a workspace, MLflow
+    /// uses the one called `default`.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
-        (&self.url, &self.workspace) == (&other.url, &other.workspace)
+        let place = |status: &Self| {
+            (status.url.clone(), status.workspace.clone().filter(|workspace| workspace != "default"))
+        };
+        place(self) == place(other)
     }
 }

@@ -91,6 +91,15 @@ pub struct Context {
     pub events: Events,
 }
 
+/// Returns whether there is a ModelAlias with a key and a UID.
+fn exists(aliases: &Store<Guarded<ModelAlias>>) -> impl Fn(&AliasKey, &str) -> bool + Send + Sync + 'static {
+    let aliases = aliases.clone();
+    move |(namespace, name), uid| {
+        let known = aliases.get(&ObjectRef::new(name).within(namespace));
+        known.is_some_and(|known| known.uid().as_deref() == Some(uid))
+    }
+}
+
 /// The writing ends of the stores.
 pub struct Writers {
     /// Of the `ModelAliases`.
@@ -131,12 +140,8 @@ impl Context {
         };
         let (requeue, streams) = Requeue::new();
         let cluster = Arc::<Cache>::default();
-        let known = aliases.clone();
-        let exists = move |(namespace, name): &AliasKey, uid: &str| {
-            let known: Option<Arc<Guarded<ModelAlias>>> = known.get(&ObjectRef::new(name).within(namespace));
-            known.is_some_and(|known| known.uid().as_deref() == Some(uid))
-        };
         let pods = PodAccess { cluster: cluster.clone(), http: pod_client()? };
+        let pod_events = PodEvents::new(client.clone(), requeue.clone(), exists(&aliases));
         let context = Self {
             leadership,
             fence,
@@ -151,7 +156,7 @@ impl Context {
             listing_reads: listing_reads(requeue.clone()),
             version_reads: version_reads(requeue.clone()),
             evidence_reads: evidence_reads(requeue.clone()),
-            pod_events: PodEvents::new(client.clone(), requeue.clone(), exists),
+            pod_events,
             alias_writes: AliasWrites::new(requeue.clone()),
             audit_writes: AuditWrites::new(requeue.clone()),
             trusts_changed_by: options.trust_changed_by,

@@ -82,12 +82,14 @@ pub(super) enum Claim {
 
 /// Returns who has an alias of a model in their spec.
 pub(super) fn claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model, alias: &AliasName) -> Claim {
-    let index = sources.index();
-    if subject.spec().alias == *alias || index.is_claimed_by_another(&place(model), alias, &subject.uid) {
+    let is_main = subject.spec().alias == *alias;
+    if is_main || sources.index().is_claimed_by_another(&place(model), alias, &subject.uid) {
         return Claim::Known;
     }
-    let unclear = index.unclear_claimant();
-    unclear.map_or(Claim::None, |(namespace, name)| Claim::Possible { by: format!("{namespace}/{name}") })
+    match sources.index().unknown_claimant() {
+        Some((namespace, name)) => Claim::Possible { by: format!("{namespace}/{name}") },
+        None => Claim::None,
+    }
 }
 
 fn place(model: &Model) -> Place {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{ModelAlias, ModelRegistry, RegisteredModel, condition::Reason},
-    cluster::{Guarded, RequeueStreams},
+    cluster::{Guarded, RequeueStreams, Unreadable},
     controllers::{Context, Leadership, context::Writers, model_alias, model_registry, registered_model},
     fence::Fence,
     observe::observe,
@@ -128,4 +128,20 @@ async fn an_older_alias_that_cannot_be_resolved_keeps_its_claim_in_its_registry(
     fixture.model("ours");
     fixture.alias("ours", 2, Some(OURS));
     assert_eq!(fixture.blocker("ours"), Some(Reason::Conflict));
+}
+
+#[tokio::test]
+async fn promise_3_an_alias_may_be_claimed_by_whoever_cannot_be_parsed_and_says_nothing() {
+    let fixture = Fixture::new();
+    let unreadable = |name: &str, spec: Value| {
+        let metadata = metadata("risk", name, 1);
+        let raw = json!({ "metadata": metadata, "spec": spec });
+        let metadata = serde_json::from_value(metadata).unwrap();
+        let object = Guarded(Err(Unreadable { error: "no".to_owned(), metadata, raw }));
+        fixture.context.index().alias_event(&Event::Apply(object));
+        fixture.context.index().unknown_claimant()
+    };
+    assert_eq!(fixture.context.index().unknown_claimant(), None);
+    let by = unreadable("b", json!({ "modelRef": { "name": "fraud" }, "alias": 7 }));
+    assert_eq!(by, Some(("risk".to_owned(), "b".to_owned())));
 }

@@ -144,7 +144,7 @@ impl PolledRegistry {
             kind: kind.to_string(),
             name: name.to_owned(),
             url: self.settings.url.as_str().trim_end_matches('/').to_owned(),
-            workspace: self.identity().workspace,
+            workspace: self.settings.workspace.clone(),
         }
     }
 

@@ -65,6 +65,11 @@ fn is_about_request(error: &RegistryError) -> bool {
     }
 }
 
+/// Whether the server itself failed at a request or refused it, which one of the requested objects may have caused.
+fn is_refusal(error: &RegistryError) -> bool {
+    is_about_request(error) && !matches!(error, RegistryError::NotARegistry { .. })
+}
+
 /// How long to wait for the next poll. Polls of many registries, and of many operators, are spread.
 pub(super) fn pause_after(failed_polls: u32, interval: Duration) -> Duration {
     let pause = match failed_polls {
@@ -128,7 +133,8 @@ async fn read_chunk(
                 chunk.iter().filter(|name| !found.contains_key(*name)).cloned().collect();
             (found.into_iter().map(|(name, facts)| (name, (begun, Ok(Some(facts))))).collect(), rest)
         }
-        Err(error) if is_about_request(&error) => {
+        Err(error) if is_refusal(&error) => {
+            tracing::warn!(registry = %registry.key, %error, "models cannot be listed, reading them one by one");
             is_listed = false;
             (BTreeMap::new(), chunk.iter().cloned().collect())
         }

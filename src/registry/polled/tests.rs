@@ -265,6 +265,17 @@ async fn a_model_that_the_server_chokes_on_is_named_and_condemns_no_other() {
 }
 
 #[tokio::test]
+async fn a_listing_that_no_registry_gives_is_reported_although_each_model_can_be_read() {
+    let (fake, polled) = registries();
+    polled.poll(plan).await;
+    let detail = "its pages repeat".to_owned();
+    fake.fail("models", Some(RegistryError::NotARegistry { url: "http://mlflow:5000/".into(), detail }));
+    let failed = [polled.poll(plan).await, polled.poll(plan).await, polled.poll(plan).await];
+    assert!(failed.iter().all(|outcome| outcome.failure.is_some()) && failed[2].health_changed);
+    assert_eq!(fake.calls("model"), 0);
+}
+
+#[tokio::test]
 async fn a_chunk_that_is_not_answered_condemns_no_other_and_not_at_once() {
     let (fake, polled) = registries();
     let plan = many(&fake);

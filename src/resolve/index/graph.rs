@@ -408,9 +408,12 @@ impl Graph {
         of_it.take_while(move |key| key.0 == namespace)
     }
 
-    pub(super) fn unclear_claimants(&self) -> impl Iterator<Item = &AliasKey> {
-        let is_unclear = |entry: &AliasEntry| entry.facts.alias.is_none() || entry.place.is_none();
-        self.unreadable_aliases.iter().filter(move |key| self.aliases.get(*key).is_some_and(is_unclear))
+    /// One that cannot be parsed and does not say, as far as it can be read, which alias of which model it claims.
+    pub(super) fn unknown_claimant(&self) -> Option<&AliasKey> {
+        let says_nothing = |key: &&AliasKey| {
+            self.aliases.get(*key).is_some_and(|entry| entry.facts.alias.is_none() || entry.place.is_none())
+        };
+        self.unreadable_aliases.iter().find(says_nothing)
     }
 
     pub(super) fn unreadable_models(&self) -> impl Iterator<Item = &ModelKey> {

@@ -143,11 +143,10 @@ impl Index {
         self.inner.lock().graph.claimants(place, alias).any(|(age, _)| age.uid() != uid)
     }
 
-    /// Returns a ModelAlias that cannot be parsed and may claim any alias: which one, or of which model, is not
-    /// known.
+    /// Returns a ModelAlias that cannot be parsed and does not say what it claims: it may claim any alias.
     #[must_use]
-    pub fn unclear_claimant(&self) -> Option<AliasKey> {
-        self.inner.lock().graph.unclear_claimants().next().cloned()
+    pub fn unknown_claimant(&self) -> Option<AliasKey> {
+        self.inner.lock().graph.unknown_claimant().cloned()
     }
 
     /// Returns the model whose aliases a ModelAlias claims, with its registry.

@@ -170,7 +170,7 @@ kind: ModelAlias
 metadata: {name: other}
 spec: {modelRef: {name: model}, alias: previous, version: '1'}
 ";
-    let change: Change = |alias| alias["spec"]["drift"] = json!("Ignore");
+    let change: Change = |alias| alias["spec"]["alias"] = json!(7);
     let altered = fixture.kubernetes.place(Rule::when(views("/modelaliases?"), shown("other", change)));
     fixture.operator.start().await?;
     fixture.registered(2).await?;
