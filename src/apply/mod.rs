@@ -8,6 +8,9 @@
     reason = "effects: writes to the cluster and to registries"
 )]
 
+mod budget;
+mod deletion;
+mod deployments;
 pub mod registered_model;
 mod workloads;
 
@@ -159,12 +162,12 @@ async fn act(
             finalizer::set::<ModelAlias>(client, metadata, finalizer::REGISTRY_ALIAS, *present).await
         }
         Action::Apply { version, model_uri, replicas } => {
-            let start = workloads::Start { version: *version, model_uri, replicas: *replicas, at: now };
-            workloads::apply_deployment(effects, subject, start).await
+            let start = deployments::Start { version: *version, model_uri, replicas: *replicas, at: now };
+            deployments::apply_deployment(effects, subject, start).await
         }
         Action::Scale { version, replicas } => {
             let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(now);
-            workloads::scale(effects, subject, *version, *replicas, begins).await
+            deployments::scale(effects, subject, *version, *replicas, begins).await
         }
         Action::SmokeTest { version, attempt } => {
             if let (Some(serving), Some(intent)) = (&subject.spec().serving, &observed.intent.serving) {
@@ -186,9 +189,9 @@ async fn act(
         Action::Route(traffic) => {
             workloads::route(effects, subject, *traffic, counted_on(observed, *traffic)).await
         }
-        Action::Delete { version } => workloads::delete_deployment(effects, subject, *version).await,
-        Action::Protect(traffic) => return workloads::protect(effects, subject, *traffic).await,
-        Action::DeleteBudget => workloads::delete_budget(effects, subject).await,
+        Action::Delete { version } => deployments::delete_deployment(effects, subject, *version).await,
+        Action::Protect(traffic) => return budget::protect(effects, subject, *traffic).await,
+        Action::DeleteBudget => budget::delete_budget(effects, subject).await,
         Action::Adopt(object) => workloads::adopt(effects, subject, *object).await,
         Action::DeleteService => workloads::delete_service(effects, subject).await,
         Action::FillInReplicas { replicas } => workloads::fill_in_replicas(effects, subject, *replicas).await,

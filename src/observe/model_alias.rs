@@ -40,7 +40,7 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     }
     let rendering = subject.service_rendering();
     let smoke = |version| sources.smoke.of(&subject.uid, version);
-    let mut cluster = sources.cluster.view(&subject.key, &subject.uid, rendering.as_ref(), smoke);
+    let mut cluster = sources.cluster.view(&subject.key, &subject.claim(), rendering.as_ref(), smoke);
     explain_pods(sources, subject, &mut cluster);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);
@@ -56,7 +56,7 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
 /// Adds what Events say about pods that are not ready, as far as it has been read, and has them read again.
 fn explain_pods(sources: &Sources<'_>, subject: &Subject<'_>, cluster: &mut ClusterView) {
     let (uid, events) = (&subject.uid, sources.pod_events);
-    let awaited = sources.cluster.awaited_pods(&subject.key, uid);
+    let awaited = sources.cluster.awaited_pods(&subject.key, &subject.claim());
     events.follow(uid, &subject.key, &awaited);
     pod_causes::explain(cluster, &awaited, |pod| events.of(uid, pod));
 }

@@ -17,6 +17,8 @@ use crate::{
 /// What is kept of a Deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeploymentView {
+    /// Its UID.
+    pub uid: Option<String>,
     /// Its revision.
     pub resource_version: u64,
     /// The version that its pods serve.
@@ -51,6 +53,7 @@ fn deployment_view(deployment: &Deployment, alias: &AliasKey) -> Option<Deployme
         .map(|condition| condition.message.clone().unwrap_or_default());
     let seen = status.observed_generation.is_some() && status.observed_generation >= metadata.generation;
     Some(DeploymentView {
+        uid: metadata.uid.clone(),
         resource_version: revision(metadata),
         version,
         owner: Owner::of(metadata, alias, &deployment_name(&alias.1, version)),
