@@ -46,13 +46,14 @@ pub(super) async fn apply_deployment(
         take_back_fields(effects, subject, &name).await?;
     }
     let applied = apply::<Deployment>(effects, subject, &name, &deployment, known.is_some()).await;
-    applied.map(drop).map_err(|cause| match cause.reason {
+    let applied = applied.map_err(|cause| match cause.reason {
         Reason::ApplyRefused => ReasonMessage {
             message: format!("{}; correct spec.serving, or the policy that rejects it", cause.message),
             ..cause
         },
         _ => cause,
-    })
+    })?;
+    settle_fields(effects, subject, &deployment.object, &applied).await
 }
 
 /// Makes Laurel the owner of all fields that are Laurel's, so that applying them removes what others added.
@@ -61,14 +62,33 @@ async fn take_back_fields(effects: &Effects<'_>, subject: &Subject<'_>, name: &s
     let described = format!("the Deployment {name:?}");
     let there =
         api.get_metadata_opt(name).await.map_err(|error| error_message(&error, "read", &described))?;
-    let Some(metadata) = there.map(|there| there.metadata) else { return Ok(()) };
-    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
-    let Some(managers) = field_owners::taken_back(managers) else { return Ok(()) };
-    let patch = Patch::Merge(json!({
-        "metadata": { "resourceVersion": metadata.resource_version, "managedFields": managers },
-    }));
-    let taken = api.patch_metadata(name, &patch_parameters(), &patch).await;
+    let Some(patch) = there.and_then(|there| field_owners::take_back(&there.metadata)) else { return Ok(()) };
+    let taken = api.patch_metadata(name, &patch_parameters(), &Patch::Merge(patch)).await;
     taken.map_err(|error| error_message(&error, "take back the fields of", &described))?;
+    Ok(())
+}
+
+/// Corrects the digest of the applied fields where this API server lists others than it was rendered for.
+/// Otherwise the difference would be taken for a change that somebody else made, again and again.
+async fn settle_fields(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    rendered: &Deployment,
+    applied: &Deployment,
+) -> Done {
+    let managers = applied.metadata.managed_fields.as_deref().unwrap_or_default();
+    let due = rendered.annotations().get(labels::OWNED_FIELDS);
+    let Some(listed) = field_owners::applied(managers).filter(|listed| Some(listed) != due) else {
+        return Ok(());
+    };
+    let name = rendered.name_any();
+    tracing::info!(deployment = name, due, listed, "the API server lists other fields than were expected");
+    let patch = json!({ "metadata": { "annotations": { labels::OWNED_FIELDS: listed } } });
+    let written = api::<Deployment>(effects, subject)
+        .patch(&name, &patch_parameters(), &Patch::Merge(patch))
+        .await
+        .map_err(|error| error_message(&error, "annotate", &format!("the Deployment {name:?}")))?;
+    written.insert(effects.cluster, &subject.key);
     Ok(())
 }
 

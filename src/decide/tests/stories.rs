@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::world::{Event, Fate, Registers, World, version};
+use super::world::{Event, Fate, Reconcile, Registers, World, version};
 use crate::{
     api::{
         condition::{ConditionStatus, Reason, ReasonMessage},
@@ -160,8 +160,23 @@ fn what_somebody_changed_in_a_warm_version_is_taken_back_and_traffic_stays() {
     let decision = world.reconcile(None);
     assert!(matches!(decision.actions[..], [Action::Apply { .. }]), "{:?}", decision.actions);
     world.live(10);
-    assert!(!world.observe().cluster.workloads[&version(1)].edited);
+    assert!(!world.is_edited(1));
     assert_eq!((world.cluster.traffic, world.desired(version(1))), (Traffic::One(version(2)), 2));
+}
+
+/// Taking something back is two writes: the ownership of the fields, then the fields.
+#[test]
+fn what_somebody_changed_is_taken_back_although_the_operator_is_killed_between_the_two_writes() {
+    for edited in [1, 2] {
+        let mut world = serving(1);
+        promote(&mut world, 2);
+        world.happen(&Event::DeploymentEdited(edited));
+        let cut = Reconcile { crash_after: Some(0), crash_within: true, ..Reconcile::default() };
+        world.reconcile_once(&cut);
+        assert!(world.is_edited(edited), "it was not cut short");
+        world.live(10);
+        assert!(!world.is_edited(edited), "version {edited}");
+    }
 }
 
 #[test]

@@ -85,6 +85,9 @@ impl World {
         let mut applied = Applied::default();
         for (index, action) in decision.actions.iter().enumerate() {
             if how.crash_after == Some(index) {
+                if how.crash_within {
+                    self.begin(action);
+                }
                 self.kill();
                 return decision;
             }
@@ -124,6 +127,13 @@ impl World {
         decision
     }
 
+    /// Performs the first of the two writes of an action that has two.
+    fn begin(&mut self, action: &Action) {
+        if let Action::Apply { version, .. } = action {
+            self.cluster.take_over(*version);
+        }
+    }
+
     /// Performs one action, and checks the promises at that moment. Returns whether it is done: a write
     /// already in progress is not.
     fn apply(&mut self, action: &Action, observed: &Observed) -> bool {
@@ -143,7 +153,7 @@ impl World {
                     model_uri: model_uri.clone(),
                     started_at: self.now,
                     generation: 0,
-                    edited: false,
+                    edit: None,
                 };
                 self.promise_of_room(*version, *replicas);
                 if replicas < &self.desired(*version) {
