@@ -1,7 +1,8 @@
 //! Performs a decision's actions in order.
 //!
-//! Each action is safe to repeat. The first one that fails ends the reconcile: later ones may depend on it,
-//! and the next reconcile decides again from the state it finds.
+//! Each action is safe to repeat. One that fails ends the reconcile, because later ones may depend on it, and
+//! the next reconcile decides again from the state it finds. Only what is known not to matter to later ones
+//! does not hold them up: see [`Action::needs`].
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -55,7 +56,7 @@ pub struct Effects<'a> {
     pub events: &'a Events,
 }
 
-/// Performs the actions in order, up to the first that fails.
+/// Performs the actions in order, except for those that need one that failed or has to wait.
 pub async fn apply(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -64,10 +65,20 @@ pub async fn apply(
 ) -> Applied {
     effects.smoke.keep_only(&subject.uid, decision.smoke_test.as_ref());
     let mut applied = Applied::default();
+    let mut unmet: Vec<&Action> = Vec::new();
     for action in &decision.actions {
+        if unmet.iter().any(|unmet| action.needs(unmet)) {
+            continue;
+        }
         if let Some(pause) = effects.throttle.pause(&subject.uid, action) {
-            applied.postponed = Some(pause);
-            break;
+            applied.postponed = Some(applied.postponed.map_or(pause, |other| other.min(pause)));
+            unmet.push(action);
+            continue;
+        }
+        if let Some(cause) = effects.throttle.rejection(&subject.uid, action) {
+            applied.failed(action, cause);
+            unmet.push(action);
+            continue;
         }
         match act(effects, subject, observed, action).await {
             Ok(Effect::Done) => {
@@ -87,8 +98,9 @@ pub async fn apply(
             Err(cause) => {
                 tracing::warn!(?action, reason = %cause.reason, message = cause.message, "action failed");
                 effects.metrics.action(action, ActionOutcome::Failed);
-                applied.failure = Some(cause);
-                break;
+                effects.throttle.rejected(&subject.uid, action, &cause);
+                applied.failed(action, cause);
+                unmet.push(action);
             }
         }
     }

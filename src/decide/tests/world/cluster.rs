@@ -102,6 +102,8 @@ pub(in crate::decide::tests) struct Cluster {
     pub(in crate::decide::tests) budget: Option<Traffic>,
     /// What was restored from a backup and has no owner yet.
     pub(in crate::decide::tests) orphans: BTreeSet<OwnObject>,
+    /// What an admission policy does not let anybody adopt.
+    pub(in crate::decide::tests) unadoptable: BTreeSet<OwnObject>,
     /// The quota: the maximum number of pods in the namespace.
     pub(super) quota: Option<u32>,
     /// How many pods were ever created of a version.
