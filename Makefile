@@ -89,6 +89,10 @@ soak: ## Promotes and rolls back under load while the operator and MLflow are ki
 bench: ## Prints what closing connections costs; needs the cluster of `make demo`
 	cargo run --quiet --locked --example keep_alive
 
+.PHONY: bench-event
+bench-event: ## Prints what one event costs at 100, 1,000 and 10,000 objects; needs no cluster
+	cargo run --quiet --release --locked --example event
+
 .PHONY: bench-webhook
 bench-webhook: ## Prints how soon a moved alias is acted on, with webhooks and with polls; needs `make cluster-api`
 	cargo test --quiet --locked --test control_plane from_an_alias_set_in_mlflow -- --ignored --nocapture

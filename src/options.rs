@@ -4,12 +4,22 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::ArgAction;
 
+mod hosts;
+
+pub use hosts::{HostPattern, RegistryHosts};
+
 /// Options of the operator. Each can be set by an environment variable.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunOptions {
     /// The namespace to watch. Defaults to all namespaces.
     #[arg(long, env = "LAUREL_NAMESPACE")]
     pub namespace: Option<String>,
+
+    /// The hosts that the URLs of `ModelRegistries` may name: `mlflow.mlops.svc`, or all below a domain with
+    /// `*.mlops.svc`; `mlflow.mlops.svc:5000` allows that port only. Defaults to every host. ClusterModelRegistries,
+    /// which belong to those who administer the cluster, may name any.
+    #[arg(long, env = "LAUREL_REGISTRY_HOSTS", value_delimiter = ',')]
+    pub registry_hosts: Vec<HostPattern>,
 
     /// The namespace of the Lease by which several operators with the same scope agree on which one acts. Without
     /// it, this operator acts alone: make sure that it does.

@@ -6,6 +6,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter, EnumMessage, EnumString, IntoStaticStr};
 
+/// What introduces the last lines of a container's log in a message.
+pub const LAST_LINES: &str = "its last lines";
+/// What introduces a model server's answer.
+pub const ANSWERED: &str = "POST /invocations answered";
+/// What introduces the result of a failed probe.
+pub const PROBE_FAILS: &str = "a probe fails";
+/// What introduces text that a container wrote: it begins after the next colon. Such text does not leave the
+/// namespace.
+pub const CONTAINER_OUTPUT: [&str; 3] = [LAST_LINES, ANSWERED, PROBE_FAILS];
+
 /// Condition types of Laurel's objects. The first three follow kstatus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, IntoStaticStr, EnumIter)]
 pub enum ConditionType {

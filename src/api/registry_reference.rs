@@ -50,4 +50,7 @@ pub struct RegistryStatus {
     pub name: String,
     /// The URL of the registry.
     pub url: String,
+    /// The workspace in the registry, if the object names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
 }

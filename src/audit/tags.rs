@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    condition::shortened,
+    condition::{CONTAINER_OUTPUT, shortened},
     model_alias::{Cause, HistoryEntry, Outcome},
     names::{AliasName, Version},
 };
@@ -78,7 +78,7 @@ impl LogEntry {
             commit: entry.commit.as_ref().map(|commit| shortened(commit, WHO_MAX)),
             duration: duration.and_then(|duration| duration.as_str().map(str::to_owned)),
             reason: entry.reason.map(|reason| reason.to_string()),
-            message: entry.message.clone(),
+            message: entry.message.as_ref().map(|message| in_public(message, model_alias)),
             model_alias: model_alias.to_owned(),
         }
     }
@@ -113,6 +113,19 @@ impl LogEntry {
 
     fn took_traffic(&self) -> bool {
         matches!(self.outcome, Outcome::Promoted | Outcome::RolledBack)
+    }
+}
+
+/// Returns a message without what a container wrote. Registries have other readers than namespaces, and a log may
+/// hold anything.
+fn in_public(message: &str, model_alias: &str) -> String {
+    let quotation = |marker: &&str| {
+        let marked = message.find(marker)?;
+        Some(marked + message.get(marked..)?.find(": ")? + ": ".len())
+    };
+    match CONTAINER_OUTPUT.iter().filter_map(quotation).min() {
+        None => message.to_owned(),
+        Some(end) => format!("{}(see the status of the ModelAlias {model_alias})", &message[..end]),
     }
 }
 

@@ -235,3 +235,26 @@ fn a_version_was_live_only_if_its_pods_served() {
     let returned = HistoryEntry { duration: None, ..entry(0, 4, Some(5), Outcome::RolledBack) };
     assert!(was_live(&champion, &tags(returned)));
 }
+
+#[test]
+fn what_a_container_wrote_stays_in_the_namespace() {
+    let rejected = |message: &str| {
+        let entry = HistoryEntry { message: Some(message.into()), ..entry(1, 5, None, Outcome::Rejected) };
+        let changes = of_version(&logged(&entry), &Tags::new());
+        let values = changes.into_iter().filter_map(|change| match change {
+            Change::Set(_, value) => Some(value),
+            Change::Remove(_) => None,
+        });
+        values.collect::<Vec<_>>().join("\n")
+    };
+    let crashed =
+        rejected("version 5: the container ended with exit code 1; its last lines: password=secret");
+    assert!(crashed.contains("exit code 1") && crashed.contains("risk/fraud-champion"), "{crashed}");
+    assert!(!crashed.contains("secret"), "{crashed}");
+    let answered = rejected(
+        "version 5 failed its own input example: POST /invocations answered 500: password=secret; correct it",
+    );
+    assert!(answered.contains("answered 500"), "{answered}");
+    assert!(!answered.contains("secret"), "{answered}");
+    assert!(rejected("auc is 0.8, below 0.9").contains("auc is 0.8, below 0.9"));
+}

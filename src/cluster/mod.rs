@@ -4,6 +4,7 @@
 //! client             connects, with limits on the duration of every call, and writes only while it may
 //! lease              which of several operators acts
 //! watch, backoff     watches our own kinds, and rendered objects by label
+//! guarded            an object of ours, or what is left of one that cannot be parsed
 //! cache              small projections of the rendered objects, as watched
 //! pods, secrets      the state of pods; the Secrets that objects refer to
 //! field_owners       who else set fields of a Deployment that are ours
@@ -22,6 +23,7 @@ pub(crate) mod error;
 mod events;
 pub(crate) mod field_owners;
 pub mod finalizer;
+mod guarded;
 pub mod lease;
 pub mod pod_causes;
 pub(crate) mod pod_events;
@@ -33,8 +35,6 @@ pub(crate) mod server_side_apply;
 pub(crate) mod watch;
 
 pub use events::Events;
+pub use guarded::{Guarded, Unreadable};
 pub use readiness::Readiness;
 pub use requeue::{Requeue, RequeueStreams};
-
-/// An object as delivered by a watch: one that cannot be parsed does not block the others.
-pub type Guarded<K> = kube::core::DeserializeGuard<K>;

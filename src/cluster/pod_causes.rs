@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondit
 
 use crate::{
     api::{
-        condition::{Reason, ReasonMessage, shortened},
+        condition::{LAST_LINES, PROBE_FAILS, Reason, ReasonMessage, shortened},
         names::Version,
     },
     decide::ClusterView,
@@ -200,7 +200,7 @@ fn crash(container: &ContainerStatus, version: Version) -> Option<ReasonMessage>
     let lines = if lines.is_empty() {
         "it wrote nothing to its termination log; see kubectl logs --previous".to_owned()
     } else {
-        format!("its last lines: {lines}")
+        format!("{LAST_LINES}: {lines}")
     };
     Some(ReasonMessage::new(
         Reason::ModelCrashed,
@@ -315,7 +315,7 @@ fn of_events(pod: &AwaitedPod, events: &[PodEvent]) -> Option<Explanation> {
         Stage::Started if pod.was_killed => error(
             Reason::ModelCrashed,
             format!(
-                "the pods of version {version} are restarted because a probe fails: {note}; give the model more \
+                "the pods of version {version} are restarted because {PROBE_FAILS}: {note}; give the model more \
                  time with startupProbe or livenessProbe in spec.serving.template, or see kubectl logs --previous"
             ),
         ),

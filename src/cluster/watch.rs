@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -63,12 +63,13 @@ fn config() -> watcher::Config {
 }
 
 /// Watches one of our own kinds into `writer`. Drops fields that are not needed, and errors: on an error, a
-/// controller would pause all reconciles.
+/// controller would pause all reconciles. `seen` gets each event after the store and before everything else.
 pub(crate) fn own_kind<K>(
     api: Api<Guarded<K>>,
     writer: reflector::store::Writer<Guarded<K>>,
     watching: &Watching,
     what: &'static str,
+    mut seen: impl FnMut(&Event<Guarded<K>>) + Send + 'static,
 ) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static,
@@ -83,6 +84,7 @@ where
         })
         .backoff(WatchBackoff::new())
         .reflect(writer)
+        .inspect_ok(move |event| seen(event))
         .inspect(move |event| match event {
             Ok(Event::InitDone) => watching.readiness.read(what),
             // Nothing has been delivered yet: the list may still fail.
@@ -94,30 +96,32 @@ where
         .touched_objects()
 }
 
-/// Watches the labels of all namespaces into `writer`.
+/// Watches the labels of all namespaces into `writer`. `seen` gets each event after the store.
 pub(crate) fn labelled_namespaces(
-    client: &Client,
+    client: Client,
     writer: reflector::store::Writer<PartialObjectMeta<Namespace>>,
-    watching: &Watching,
-) -> impl Stream<Item = PartialObjectMeta<Namespace>> + Send + 'static {
+    watching: Watching,
+    mut seen: impl FnMut(&Event<PartialObjectMeta<Namespace>>) + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
     const WHAT: &str = "Namespaces";
     watching.readiness.expect(WHAT);
-    let watching = watching.clone();
-    watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config())
+    watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config())
         .modify(|namespace| {
             namespace.managed_fields_mut().clear();
             namespace.annotations_mut().clear();
         })
         .backoff(WatchBackoff::new())
         .reflect(writer)
-        .inspect(move |event| match event {
-            Ok(Event::InitDone) => watching.readiness.read(WHAT),
-            Ok(Event::Init) => {}
-            Ok(_) => watching.readiness.seen(WHAT),
-            Err(error) => failed(&watching, WHAT, error),
+        .inspect_ok(move |event| seen(event))
+        .for_each(move |event| {
+            match event {
+                Ok(Event::InitDone) => watching.readiness.read(WHAT),
+                Ok(Event::Init) => {}
+                Ok(_) => watching.readiness.seen(WHAT),
+                Err(error) => failed(&watching, WHAT, &error),
+            }
+            std::future::ready(())
         })
-        .touched_objects()
-        .filter_map(|namespace| std::future::ready(namespace.ok()))
 }
 
 /// Watches rendered objects into the cache, and requests a reconcile of the ModelAlias of each changed

@@ -1,21 +1,33 @@
 //! State shared by the controllers. Each step gets only the part that it needs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use kube::{Client, Resource, runtime::reflector::Store};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Client, Resource,
+    core::PartialObjectMeta,
+    runtime::reflector::{self, Store, store::Writer},
+};
 
 use super::leadership::Leadership;
 use crate::{
-    api::{ModelAlias, RegisteredModel},
+    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
     apply::Effects,
-    cluster::{Events, Guarded, Readiness, Requeue, cache::Cache, watch::Watching},
+    cluster::{Events, Guarded, Readiness, Requeue, RequeueStreams, cache::Cache, watch::Watching},
     fence::Fence,
-    observe::{EvidenceReads, Sources, VersionReads, Watched, registered_model::ModelSources},
+    observe::{
+        EvidenceReads, Sources, VersionReads, Watched, evidence_reads, registered_model::ModelSources,
+        version_reads,
+    },
+    options::{RegistryHosts, RunOptions},
     registry::polled::Registries,
-    resolve::{References, RegistryObjects},
+    resolve::{ClusterObjects, References, RegistryObjects, index::Index},
     state::{
-        Memory, Throttle, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
-        smoke_tests::SmokeTests,
+        Memory, Throttle,
+        alias_writes::AliasWrites,
+        audit_writes::AuditWrites,
+        pod_events::PodEvents,
+        smoke_tests::{PodAccess, SmokeTests},
     },
     status::NewEvent,
     telemetry::{metrics::Metrics, progress::Progress, server::Reports},
@@ -58,6 +70,8 @@ pub struct Context {
     pub audit_writes: AuditWrites,
     /// Whether the API server records who changed a ModelAlias, so that the annotation can be trusted.
     pub trusts_changed_by: bool,
+    /// The hosts that `ModelRegistries` may name.
+    pub registry_hosts: RegistryHosts,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The reconciles in progress.
@@ -72,7 +86,83 @@ pub struct Context {
     pub events: Events,
 }
 
+/// The writing ends of the stores.
+pub struct Writers {
+    /// Of the `ModelAliases`.
+    pub aliases: Writer<Guarded<ModelAlias>>,
+    /// Of the `RegisteredModels`.
+    pub models: Writer<Guarded<RegisteredModel>>,
+    /// Of the `ModelRegistries`.
+    pub registries: Writer<Guarded<ModelRegistry>>,
+    /// Of the `ClusterModelRegistries`.
+    pub cluster_registries: Writer<Guarded<ClusterModelRegistry>>,
+    /// Of the namespaces.
+    pub namespaces: Writer<PartialObjectMeta<Namespace>>,
+}
+
 impl Context {
+    /// Creates it with empty stores, and returns what fills them and what requests reconciles. `fence` is the one
+    /// of `client`.
+    ///
+    /// # Errors
+    /// When the HTTP client for pods cannot be created.
+    pub fn new(
+        client: Client,
+        options: &RunOptions,
+        leadership: Leadership,
+        fence: Fence,
+    ) -> Result<(Arc<Self>, Writers, RequeueStreams), reqwest::Error> {
+        let (aliases, alias_writer) = reflector::store();
+        let (models, model_writer) = reflector::store();
+        let (of_namespaces, registry_writer) = reflector::store();
+        let (registries, cluster_registry_writer) = reflector::store();
+        let (namespaces, namespace_writer) = reflector::store();
+        let is_cluster_wide = options.namespace.is_none();
+        let registry_hosts = RegistryHosts::new(options.registry_hosts.clone());
+        let registry_objects = RegistryObjects {
+            index: Arc::new(Index::new(registry_hosts.clone())),
+            namespaced: of_namespaces,
+            cluster: is_cluster_wide.then(|| ClusterObjects { registries, namespaces }),
+        };
+        let (requeue, streams) = Requeue::new();
+        let cluster = Arc::<Cache>::default();
+        let pods = PodAccess { cluster: cluster.clone(), http: pod_client()? };
+        let context = Self {
+            leadership,
+            fence,
+            cluster,
+            registries: Registries::default(),
+            webhooks: Webhooks::default(),
+            aliases,
+            models,
+            registry_objects,
+            smoke: SmokeTests::new(pods, requeue.clone(), options.input_example_max_bytes),
+            version_reads: version_reads(requeue.clone()),
+            evidence_reads: evidence_reads(requeue.clone()),
+            pod_events: PodEvents::new(client.clone(), requeue.clone()),
+            alias_writes: AliasWrites::new(requeue.clone()),
+            audit_writes: AuditWrites::new(requeue.clone()),
+            trusts_changed_by: options.trust_changed_by,
+            registry_hosts,
+            metrics: Arc::default(),
+            progress: Arc::default(),
+            readiness: Arc::default(),
+            events: Events::new(&client, instance()),
+            requeue,
+            memory: Memory::default(),
+            throttle: Throttle::default(),
+            client,
+        };
+        let writers = Writers {
+            aliases: alias_writer,
+            models: model_writer,
+            registries: registry_writer,
+            cluster_registries: cluster_registry_writer,
+            namespaces: namespace_writer,
+        };
+        Ok((Arc::new(context), writers, streams))
+    }
+
     /// Forgets what is kept in memory about a ModelAlias that is gone.
     pub fn forget_alias(&self, uid: &str) {
         self.memory.forget_alias(uid);
@@ -81,6 +171,12 @@ impl Context {
         self.alias_writes.forget(uid);
         self.audit_writes.forget(uid);
         self.throttle.forget(uid);
+    }
+
+    /// Returns who refers to what.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.registry_objects.index
     }
 
     /// Returns what is needed to follow references.
@@ -99,7 +195,6 @@ impl Context {
         Sources {
             cluster: &self.cluster,
             readiness: &self.readiness,
-            aliases: &self.aliases,
             references: self.references(),
             smoke: &self.smoke,
             pod_events: &self.pod_events,
@@ -173,4 +268,19 @@ impl Context {
     pub fn publish_events<K: Resource<DynamicType = ()>>(&self, object: &K, events: Vec<NewEvent>) {
         self.events.publish(object.object_ref(&()), events);
     }
+}
+
+/// Returns the name of Laurel's own pod, if it runs in one.
+fn instance() -> Option<String> {
+    std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok()
+}
+
+/// Creates the client for pods: no proxy, no redirects, no connection reuse.
+fn pod_client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .connect_timeout(Duration::from_secs(5))
+        .build()
 }

@@ -16,7 +16,7 @@ use crate::{
     cluster::{
         Guarded,
         client::{self, ConnectError},
-        lease::{Candidate, Election, Role, Standing, WEBHOOK_ADDRESS},
+        lease::{Candidate, Election, Role, SCOPE, Standing, WEBHOOK_ADDRESS},
     },
     controllers::context::Context,
     fence::Fence,
@@ -38,24 +38,30 @@ pub(super) struct Campaign {
 }
 
 impl Leadership {
+    /// The standing of a process that acts alone.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self { started: Instant::now(), standing: None }
+    }
+
     /// Takes part in the election, if there is one. Returns what permits writes, too.
     pub(super) async fn new(options: &RunOptions) -> Result<(Self, Fence, Campaign), ConnectError> {
-        let started = Instant::now();
+        let alone = Self::alone();
         let stop = CancellationToken::new();
         let Some(namespace) = options.lease_namespace.clone() else {
-            return Ok((Self { started, standing: None }, Fence::default(), Campaign { stop, task: None }));
+            return Ok((alone, Fence::default(), Campaign { stop, task: None }));
         };
         let fence = Fence::closed();
         // Only this client writes without a permit.
         let client = client::connect(Fence::default()).await?;
-        let annotations = webhook_address(options)
-            .map(|address| (WEBHOOK_ADDRESS.to_owned(), address.to_string()))
-            .into_iter()
-            .collect();
+        let scope = if options.namespace.is_some() { "namespace" } else { "cluster" };
+        let address =
+            webhook_address(options).map(|address| (WEBHOOK_ADDRESS.to_owned(), address.to_string()));
+        let annotations = [(SCOPE.to_owned(), scope.to_owned())].into_iter().chain(address).collect();
         let candidate = Candidate { namespace, name: candidate_name(), annotations };
         let (election, standing) = Election::new(client, candidate, fence.clone());
         let task = Some(tokio::spawn(election.run(stop.clone())));
-        Ok((Self { started, standing: Some(standing) }, fence, Campaign { stop, task }))
+        Ok((Self { standing: Some(standing), ..alone }, fence, Campaign { stop, task }))
     }
 
     /// Since when this process acts; `None` if another one does.

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::cluster::{error::error_message, server_side_apply::apply_status};
 
 pub mod context;
+mod farewell;
 mod leadership;
 pub mod model_alias;
 pub mod model_registry;
@@ -21,11 +22,13 @@ mod poll;
 pub mod registered_model;
 mod registry_object;
 mod run;
+mod task;
 mod unreadable;
-mod wake;
+pub mod wake;
 mod webhook;
 
 pub use context::Context;
+pub use leadership::Leadership;
 pub use run::run;
 
 /// How long to wait after a reconcile in which something failed.

@@ -2,14 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use kube::{
-    ResourceExt,
-    runtime::{controller::Action, reflector::ObjectRef, watcher},
-};
+use kube::runtime::{controller::Action, watcher::Event};
 
-use super::{AFTER_FAILURE, Error, unreadable, write_status};
+use super::{AFTER_FAILURE, Error, unreadable, wake, write_status};
 use crate::{
     api::{ModelAlias, ModelAliasStatus, condition::Reason},
     apply,
@@ -64,46 +60,16 @@ pub async fn reconcile(alias: Arc<Guarded<ModelAlias>>, context: Arc<Context>) -
     Ok(again(&decision, &applied, now))
 }
 
-/// Passes `ModelAliases` on, drops the memory of deleted ones, and wakes those that waited for their alias.
-pub(super) fn forgetting(
-    aliases: impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static,
-    context: &Arc<Context>,
-) -> impl Stream<Item = Result<Guarded<ModelAlias>, watcher::Error>> + Send + 'static {
+/// Returns what follows an event of a ModelAlias: the memory of a deleted one is dropped, and those that have to
+/// yield their alias now, or waited for it, are woken.
+pub fn seen(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<ModelAlias>>) + Send + 'static {
     let context = context.clone();
-    aliases.inspect(move |alias| {
-        let Ok(alias) = alias else { return };
-        // The store is written before this is seen.
-        let there = context.aliases.get(&ObjectRef::from_obj(alias));
-        let is_new = alias.0.as_ref().is_ok_and(|alias| alias.status.is_none());
-        if is_new {
-            wake_rivals(&context, alias);
+    move |event| {
+        let affected = context.index().alias_event(event);
+        for uid in &affected.gone {
+            context.forget_alias(uid);
         }
-        if there.is_none_or(|there| there.uid() != alias.uid()) {
-            context.forget_alias(&alias.uid().unwrap_or_default());
-            wake_waiting(&context);
-        }
-    })
-}
-
-/// Wakes the others that manage an alias of the same name. Of two that were created in the same second the
-/// UID decides, so the one seen first may have to yield.
-fn wake_rivals(context: &Context, new: &Guarded<ModelAlias>) {
-    let Ok(new) = &new.0 else { return };
-    for other in context.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()) {
-        if other.uid() != new.uid() && other.spec.alias == new.spec.alias {
-            context.requeue.alias(&other.key());
-        }
-    }
-}
-
-/// Wakes the `ModelAliases` that wait for another one to release their alias.
-fn wake_waiting(context: &Context) {
-    let conflict: &str = Reason::Conflict.into();
-    for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
-        let conditions = alias.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        if conditions.iter().any(|condition| condition.reason == conflict) {
-            context.requeue.alias(&alias.key());
-        }
+        wake::affected(&context, &affected);
     }
 }
 

@@ -1,14 +1,12 @@
 //! The controller of ModelRegistries and ClusterModelRegistries.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Resource, ResourceExt,
     core::PartialObjectMeta,
-    runtime::{controller::Action, watcher},
+    runtime::{controller::Action, watcher::Event},
 };
 use secrecy::SecretString;
 
@@ -17,18 +15,17 @@ use super::{
     poll::poll_forever,
     registry_object::RegistryObject,
     unreadable,
-    wake::{wake, wake_models, wake_object},
+    wake::{self, wake_object, wake_users},
     webhook, write_status,
 };
 use crate::{
     api::{
-        DEFAULT_ANNOTATION, ModelRegistrySpec,
+        DEFAULT_ANNOTATION,
         condition::{ConditionStatus, ConditionType, DesiredCondition, Reason, ReasonMessage},
         std_duration,
     },
     cluster::{Guarded, secrets},
     controllers::context::Context,
-    observe::models_of,
     registry::{
         mlflow::{Connection, Credentials},
         polled::{RegistryKey, Settings},
@@ -38,60 +35,36 @@ use crate::{
     status::{RegistryHealth, RegistryObserved, registry_events, registry_status},
 };
 
-/// The parts of an object that decide who uses its registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Offer {
-    is_default: bool,
-    generation: Option<i64>,
-}
-
-/// Passes on objects that describe registries. Ends the polls of a deleted one at once, and wakes objects
-/// that may use another registry now.
-pub(super) fn noticing_changes<K: RegistryObject>(
-    objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
-    context: &Arc<Context>,
-) -> impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static {
+/// Returns what follows an event of an object that describes a registry: the polls of a deleted one end at
+/// once, and objects that may use another registry now are woken.
+pub fn seen<K: RegistryObject>(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<K>>) + Send + 'static {
     let context = context.clone();
-    let mut offers = HashMap::new();
-    objects.inspect(move |object| {
-        let Ok(object) = object else { return };
-        let key = K::key(object);
-        // The store is written before this is seen.
-        let exists = context.registry_objects.exists(&key);
-        if !exists {
-            match context.registries.get(&key) {
-                // The end of its polls removes it.
-                Some(registry) => registry.poll_now(),
-                None => context.registries.remove(&key),
+    move |event| {
+        let affected = context.index().registry_event(event);
+        for key in &affected.registries {
+            // The store is written before this is seen.
+            if !context.registry_objects.exists(key) {
+                match context.registries.get(key) {
+                    // The end of its polls removes it.
+                    Some(registry) => registry.poll_now(),
+                    None => context.registries.remove(key),
+                }
             }
-        }
-        let offer = Offer { is_default: is_default(object), generation: object.meta().generation };
-        let before = if exists { offers.insert(key.clone(), offer.clone()) } else { offers.remove(&key) };
-        if before.as_ref() != exists.then_some(&offer) {
-            wake_models(&context, |model| context.registry_objects.may_concern(&key, model));
-            for other in context.registry_objects.defaults_beside(&key) {
+            for other in context.registry_objects.defaults_beside(key) {
                 wake_object(&context, &other);
             }
         }
-    })
+        wake::affected(&context, &affected);
+    }
 }
 
-/// Wakes the `RegisteredModels` of a namespace whose labels changed: they decide which registries it may use.
-pub(super) async fn follow_namespaces(
-    namespaces: impl Stream<Item = PartialObjectMeta<Namespace>>,
-    context: Arc<Context>,
-) {
-    let mut namespaces = std::pin::pin!(namespaces);
-    let mut known = HashMap::new();
-    while let Some(namespace) = namespaces.next().await {
-        let name = namespace.name_any();
-        let labels = namespace.labels().clone();
-        if namespace.metadata.deletion_timestamp.is_some() {
-            known.remove(&name);
-        } else if known.insert(name.clone(), labels.clone()) != Some(labels) {
-            wake_models(&context, |model| model.namespace().as_ref() == Some(&name));
-        }
-    }
+/// Returns what follows an event of a namespace: if its labels changed, its `RegisteredModels` are woken, because
+/// the labels decide which registries it may use.
+pub(super) fn namespace_seen(
+    context: &Arc<Context>,
+) -> impl FnMut(&Event<PartialObjectMeta<Namespace>>) + Send + 'static {
+    let context = context.clone();
+    move |event| wake::affected(&context, &context.index().namespace_event(event))
 }
 
 /// One reconcile: reads the referenced Secrets, connects, and reports the state of the registry.
@@ -102,7 +75,7 @@ pub async fn reconcile<K: RegistryObject>(
     object: Arc<Guarded<K>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
-    let key = K::key(object.as_ref());
+    let key = K::key_of(object.as_ref());
     let object = match &object.0 {
         Ok(object) => object,
         Err(unreadable) => {
@@ -112,12 +85,12 @@ pub async fn reconcile<K: RegistryObject>(
         }
     };
     let now = Timestamp::now();
-    let settings = match settings(object.registry()) {
+    let settings = match settings(&context, object) {
         Ok(settings) => settings,
         Err(invalid) => {
             context.registries.set_unusable(&key);
             context.webhooks.receivers.close(&key);
-            wake(&context, &key, |_| true);
+            wake_users(&context, &key);
             let observed = observed(&context, object, RegistryHealth::Invalid(invalid), now);
             publish(&context, object, &observed).await?;
             return Ok(Action::await_change());
@@ -140,7 +113,7 @@ pub async fn reconcile<K: RegistryObject>(
     publish(&context, object, &observed).await?;
     // Secrets are not watched: they are read again, by name, as often as the registry itself, and a webhook's
     // more often.
-    let has_webhook = object.registry().webhook.is_some() || next_webhook_stays(object);
+    let has_webhook = object.spec().webhook.is_some() || next_webhook_stays(object);
     Ok(Action::requeue(if has_webhook { interval.min(webhook::SOON) } else { interval }))
 }
 
@@ -156,14 +129,14 @@ fn observed<K: RegistryObject>(
     health: RegistryHealth,
     now: Timestamp,
 ) -> RegistryObserved {
-    let key = K::key(object);
+    let key = K::key_of(object);
     RegistryObserved {
         now,
         generation: object.meta().generation,
         previous: object.known_status().cloned(),
         health,
         server_version: None,
-        watched_models: models_of(&context.watched(), &key).len(),
+        watched_models: context.index().model_count(&key),
         webhook: None,
         default: is_default(object).then(|| default_condition(context, &key)),
     }
@@ -183,12 +156,22 @@ async fn publish(
 }
 
 /// Returns the object's settings, or why they are not valid.
-fn settings(spec: &ModelRegistrySpec) -> Result<Settings, ReasonMessage> {
+fn settings<K: RegistryObject>(context: &Context, object: &K) -> Result<Settings, ReasonMessage> {
+    let spec = object.spec();
     let url = spec.mlflow.url().map_err(|error| {
         let message =
             format!("spec.mlflow.url: {:?} is not a usable URL: {error}; correct it", spec.mlflow.url);
         ReasonMessage::new(Reason::RegistryInvalid, message)
     })?;
+    if !K::IS_CLUSTER_WIDE && !context.registry_hosts.allow(&url) {
+        let message = format!(
+            "spec.mlflow.url: Laurel is not allowed to connect to {:?} for a ModelRegistry (--registry-hosts, \
+             `registryHosts` in the chart); name another host, use a ClusterModelRegistry, or ask those who \
+             installed Laurel",
+            url.host_str().unwrap_or_default()
+        );
+        return Err(ReasonMessage::new(Reason::RegistryNotAllowed, message));
+    }
     Ok(Settings {
         url: url.clone(),
         workspace: spec.mlflow.workspace.clone(),
@@ -208,7 +191,7 @@ async fn connection(
     object: &impl RegistryObject,
     settings: &Settings,
 ) -> Result<Connection, ReasonMessage> {
-    let spec = object.registry();
+    let spec = object.spec();
     let namespace = object.secrets_namespace(context.client.default_namespace());
     let text = async |name: &str, key: &str, field: &str| {
         secrets::read_text(&context.client, &namespace, name, key, field).await

@@ -4,12 +4,12 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    wake::{wake, wake_all, wake_object},
+    wake::{self, wake_all, wake_object},
     webhook,
 };
 use crate::{
     controllers::context::Context,
-    observe::{models_of, poll_plan},
+    observe::poll_plan,
     registry::polled::{PolledRegistry, RegistryKey},
 };
 
@@ -31,12 +31,10 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
             }
             wake_all(&context, &key);
         } else if !outcome.changed.is_empty() {
-            wake(&context, &key, |model| {
-                model.model_name().is_ok_and(|name| outcome.changed.contains(&name))
-            });
+            wake::changed(&context, &key, &outcome.changed);
         }
         // The status of the object counts them.
-        let watched = models_of(&context.watched(), &key).len();
+        let watched = context.index().model_count(&key);
         if known.replace(watched) != Some(watched) {
             wake_object(&context, &key);
         }

@@ -1,42 +1,20 @@
 //! The controller of RegisteredModels.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use kube::{
-    ResourceExt,
-    runtime::{controller::Action, watcher},
-};
+use kube::runtime::{controller::Action, watcher::Event};
 
-use super::{Error, unreadable, write_status};
+use super::{Error, unreadable, wake, write_status};
 use crate::{
     api::RegisteredModel, apply::registered_model::apply, cluster::Guarded, controllers::context::Context,
     decide::registered_model::decide, observe::registered_model::observe, status::model_outcome,
 };
 
-/// Passes `RegisteredModels` on, and wakes the `ModelAliases` that refer to each.
-pub(super) fn waking(
-    models: impl Stream<Item = Result<Guarded<RegisteredModel>, watcher::Error>> + Send + 'static,
-    context: &Arc<Context>,
-) -> impl Stream<Item = Result<Guarded<RegisteredModel>, watcher::Error>> + Send + 'static {
+/// Returns what follows an event of a RegisteredModel: the `ModelAliases` that refer to it are woken.
+pub fn seen(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<RegisteredModel>>) + Send + 'static {
     let context = context.clone();
-    models.inspect(move |model| {
-        if let Ok(model) = model {
-            let key = (model.namespace().unwrap_or_default(), model.name_any());
-            wake_aliases(&context, &HashSet::from([key]));
-        }
-    })
-}
-
-/// Wakes the `ModelAliases` that refer to any of these `RegisteredModels`, given by namespace and name.
-pub(super) fn wake_aliases(context: &Context, models: &HashSet<(String, String)>) {
-    for alias in context.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
-        let namespace = alias.namespace().unwrap_or_default();
-        if models.contains(&(namespace.clone(), alias.spec.model_ref.name.clone())) {
-            context.requeue.alias(&(namespace, alias.name_any()));
-        }
-    }
+    move |event| wake::affected(&context, &context.index().model_event(event))
 }
 
 /// Observe (client) → decide (pure) → apply (client) → outcome (pure): at most one patch of the status, and

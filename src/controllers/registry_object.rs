@@ -4,38 +4,24 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    api::{ClusterModelRegistry, ModelRegistry, ModelRegistrySpec, ModelRegistryStatus},
-    registry::polled::RegistryKey,
+    api::{ClusterModelRegistry, ModelRegistry, ModelRegistryStatus},
+    resolve::index::Describes,
 };
 
 /// A ModelRegistry or a ClusterModelRegistry.
 pub trait RegistryObject:
-    Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static
+    Describes + Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync + 'static
 {
-    /// The registry's settings.
-    fn registry(&self) -> &ModelRegistrySpec;
-
     /// Its status.
     fn known_status(&self) -> Option<&ModelRegistryStatus>;
-
-    /// Returns the key of the registry that an object describes, from its namespace and name.
-    fn key(object: &impl ResourceExt) -> RegistryKey;
 
     /// Returns the namespace of the Secrets that it names, given the operator's own.
     fn secrets_namespace(&self, operator: &str) -> String;
 }
 
 impl RegistryObject for ModelRegistry {
-    fn registry(&self) -> &ModelRegistrySpec {
-        &self.spec
-    }
-
     fn known_status(&self) -> Option<&ModelRegistryStatus> {
         self.status.as_ref()
-    }
-
-    fn key(object: &impl ResourceExt) -> RegistryKey {
-        RegistryKey::Object { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
     }
 
     fn secrets_namespace(&self, _: &str) -> String {
@@ -44,16 +30,8 @@ impl RegistryObject for ModelRegistry {
 }
 
 impl RegistryObject for ClusterModelRegistry {
-    fn registry(&self) -> &ModelRegistrySpec {
-        &self.spec.registry
-    }
-
     fn known_status(&self) -> Option<&ModelRegistryStatus> {
         self.status.as_ref()
-    }
-
-    fn key(object: &impl ResourceExt) -> RegistryKey {
-        RegistryKey::Cluster { name: object.name_any() }
     }
 
     fn secrets_namespace(&self, operator: &str) -> String {

@@ -23,7 +23,7 @@ use kube::{
     Api, Resource, ResourceExt,
     runtime::{
         Controller, controller,
-        reflector::{self, ObjectRef, Store},
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
@@ -34,31 +34,22 @@ use tracing::Instrument;
 
 use super::{
     AFTER_FAILURE, Error,
+    farewell::leave,
     leadership::{Leadership, begin_to_act},
-    model_alias, model_registry, registered_model, webhook,
+    model_alias, model_registry, registered_model,
+    task::Task,
+    webhook,
 };
 use crate::{
-    api::{ClusterModelRegistry, ModelAlias, ModelRegistry, RegisteredModel},
+    api::{ClusterModelRegistry, ModelRegistry},
     cluster::{
-        Events, Guarded, Requeue,
-        cache::Cache,
+        Guarded,
         client::{self, ConnectError},
         watch::{Scope, labelled_namespaces, own_kind, projections},
     },
     controllers::context::Context,
-    observe::{evidence_reads, version_reads},
     options::RunOptions,
-    registry::polled::Registries,
-    resolve::{ClusterObjects, RegistryObjects},
-    state::{
-        Memory, Throttle,
-        alias_writes::AliasWrites,
-        audit_writes::AuditWrites,
-        pod_events::PodEvents,
-        smoke_tests::{PodAccess, SmokeTests},
-    },
     telemetry::server,
-    webhook::Webhooks,
 };
 
 /// How long running reconciles may take to finish after the stop signal.
@@ -100,49 +91,9 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (leadership, fence, campaign) = Leadership::new(&options).await?;
     let client = client::connect(fence.clone()).await?;
     let scope = Scope(options.namespace.clone());
-    let (aliases, alias_writer) = reflector::store();
-    let (models, model_writer) = reflector::store();
-    let (registries, registry_writer) = reflector::store();
-    let (cluster_registries, cluster_registry_writer) = reflector::store();
-    let (namespaces, namespace_writer) = reflector::store();
-    let is_cluster_wide = options.namespace.is_none();
-    let registry_objects = RegistryObjects {
-        namespaced: registries.clone(),
-        cluster: is_cluster_wide
-            .then(|| ClusterObjects { registries: cluster_registries.clone(), namespaces }),
-    };
-    let (sender, requeue) = Requeue::new();
-    let cluster = Arc::<Cache>::default();
-    let context = Arc::new(Context {
-        leadership: leadership.clone(),
-        fence,
-        cluster: cluster.clone(),
-        registries: Registries::default(),
-        webhooks: Webhooks::default(),
-        aliases: aliases.clone(),
-        models: models.clone(),
-        registry_objects,
-        smoke: SmokeTests::new(
-            PodAccess { cluster: cluster.clone(), http: pod_client()? },
-            sender.clone(),
-            options.input_example_max_bytes,
-        ),
-        version_reads: version_reads(sender.clone()),
-        evidence_reads: evidence_reads(sender.clone()),
-        pod_events: PodEvents::new(client.clone(), sender.clone()),
-        alias_writes: AliasWrites::new(sender.clone()),
-        audit_writes: AuditWrites::new(sender.clone()),
-        trusts_changed_by: options.trust_changed_by,
-        metrics: Arc::default(),
-        progress: Arc::default(),
-        readiness: Arc::default(),
-        events: Events::new(&client, instance()),
-        requeue: sender,
-        memory: Memory::default(),
-        throttle: Throttle::default(),
-        client: client.clone(),
-    });
-    let stop = stop_signal();
+    let (context, writers, requeue) = Context::new(client.clone(), &options, leadership.clone(), fence)?;
+    let (aliases, models) = (context.aliases.clone(), context.models.clone());
+    let stop = farewell(stop_signal(), context.clone(), options.namespace.clone());
     // The endpoint must listen before a webhook is registered.
     webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
 
@@ -150,42 +101,32 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     tokio::spawn(begin_to_act(context.clone()));
     let watching = context.watching();
     let spawner = Spawner { context: context.clone(), stop: stop.clone() };
-    let objects = own_kind::<ModelAlias>(scope.api(&client), alias_writer, &watching, "ModelAliases");
-    let objects = model_alias::forgetting(objects, &context);
+    let seen = model_alias::seen(&context);
+    let objects = own_kind(scope.api(&client), writers.aliases, &watching, "ModelAliases", seen);
     let alias_controller =
         spawner.spawn_controller(objects, aliases, requeue.aliases, model_alias::reconcile);
-    let objects =
-        own_kind::<RegisteredModel>(scope.api(&client), model_writer, &watching, "RegisteredModels");
-    let objects = registered_model::waking(objects, &context);
+    let seen = registered_model::seen(&context);
+    let objects = own_kind(scope.api(&client), writers.models, &watching, "RegisteredModels", seen);
     let model_controller =
         spawner.spawn_controller(objects, models, requeue.models, registered_model::reconcile);
-    let objects =
-        own_kind::<ModelRegistry>(scope.api(&client), registry_writer, &watching, "ModelRegistries");
-    let objects = model_registry::noticing_changes(objects, &context);
+    let seen = model_registry::seen(&context);
+    let objects = own_kind(scope.api(&client), writers.registries, &watching, "ModelRegistries", seen);
     let registry_controller = spawner.spawn_controller(
         objects,
-        registries,
+        context.registry_objects.namespaced.clone(),
         requeue.registries,
         model_registry::reconcile::<ModelRegistry>,
     );
     let mut controllers = vec![alias_controller, model_controller, registry_controller];
-    if is_cluster_wide {
-        let objects = own_kind::<ClusterModelRegistry>(
-            Api::all(client.clone()),
-            cluster_registry_writer,
-            &watching,
-            "ClusterModelRegistries",
-        );
-        let objects = model_registry::noticing_changes(objects, &context);
+    if let Some(cluster) = &context.registry_objects.cluster {
+        let seen = model_registry::seen(&context);
+        let (api, writer) = (Api::all(client.clone()), writers.cluster_registries);
+        let objects = own_kind(api, writer, &watching, "ClusterModelRegistries", seen);
         let reconcile = model_registry::reconcile::<ClusterModelRegistry>;
-        controllers.push(spawner.spawn_controller(
-            objects,
-            cluster_registries,
-            requeue.cluster_registries,
-            reconcile,
-        ));
-        let namespaces = labelled_namespaces(&client, namespace_writer, &watching);
-        watches.spawn(model_registry::follow_namespaces(namespaces, context.clone()));
+        let known = cluster.registries.clone();
+        controllers.push(spawner.spawn_controller(objects, known, requeue.cluster_registries, reconcile));
+        let seen = model_registry::namespace_seen(&context);
+        watches.spawn(labelled_namespaces(client.clone(), writers.namespaces, watching.clone(), seen));
     }
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "Laurel started");
@@ -235,6 +176,19 @@ async fn grace_over(stop: Stop) {
     tokio::time::sleep(SHUTDOWN_GRACE).await;
 }
 
+/// Resolves after `stop`, and, where the one namespace that is watched ends, after everything in it.
+fn farewell(stop: Stop, context: Arc<Context>, namespace: Option<String>) -> Stop {
+    let farewell = async move {
+        stop.await;
+        if let Some(namespace) = namespace {
+            leave(&context, &namespace).await;
+        }
+    };
+    // Begun once, whoever waits for it.
+    let farewell = tokio::spawn(farewell);
+    async move { drop(farewell.await) }.boxed().shared()
+}
+
 /// Resolves at SIGTERM or SIGINT.
 fn stop_signal() -> Stop {
     let token = CancellationToken::new();
@@ -258,21 +212,6 @@ fn stop_signal() -> Stop {
     async move { stop.cancelled().await }.boxed().shared()
 }
 
-/// Returns the name of Laurel's own pod, if it runs in one.
-fn instance() -> Option<String> {
-    std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).ok()
-}
-
-/// Creates the client for pods: no proxy, no redirects, no connection reuse.
-fn pod_client() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .pool_max_idle_per_host(0)
-        .connect_timeout(Duration::from_secs(5))
-        .build()
-}
-
 /// Shared by the controllers.
 struct Spawner {
     context: Arc<Context>,
@@ -280,7 +219,7 @@ struct Spawner {
 }
 
 impl Spawner {
-    /// Runs the controller of one kind in its own task.
+    /// Runs the controller of one kind in its own task, and each of its reconciles in another one.
     fn spawn_controller<K, R>(
         &self,
         objects: impl Stream<Item = Result<Guarded<K>, watcher::Error>> + Send + 'static,
@@ -294,7 +233,8 @@ impl Spawner {
     {
         let reconcile = move |object: Arc<Guarded<K>>, context: Arc<Context>| {
             let work = reconcile(object.clone(), context.clone());
-            measured(object, context, work)
+            let task = Task::spawn(measured(object, context, work));
+            task.map(|ended| ended.unwrap_or_else(|error| Err(Error::Defect(error.to_string()))))
         };
         let error_policy =
             |_: Arc<Guarded<K>>, _: &Error, _: Arc<Context>| controller::Action::requeue(AFTER_FAILURE);

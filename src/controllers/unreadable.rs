@@ -4,21 +4,21 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Resource,
-    core::{NamespaceResourceScope, error_boundary::InvalidObject},
-    runtime::controller::Action,
-};
+use kube::{Resource, core::NamespaceResourceScope, runtime::controller::Action};
 use serde::de::DeserializeOwned;
 
 use super::Error;
-use crate::{cluster::finalizer, controllers::context::Context, status::NewEvent};
+use crate::{
+    cluster::{Unreadable, finalizer},
+    controllers::context::Context,
+    status::NewEvent,
+};
 
 /// The reason of the Event about an object that cannot be parsed.
 const REASON: &str = "Unreadable";
 
 /// Publishes an Event about an object that cannot be parsed.
-pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &InvalidObject) {
+pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &Unreadable) {
     let metadata = &object.metadata;
     let is_ending = metadata.deletion_timestamp.is_some();
     let next = if is_ending {
@@ -50,7 +50,7 @@ pub(super) fn report<K: Resource<DynamicType = ()>>(context: &Context, object: &
 ///
 /// # Errors
 /// When the finalizer cannot be removed.
-pub(super) async fn release<K>(context: &Context, object: &InvalidObject) -> Result<Action, Error>
+pub(super) async fn release<K>(context: &Context, object: &Unreadable) -> Result<Action, Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {

@@ -1,16 +1,18 @@
-//! Requests reconciles of the objects that a change of a registry concerns.
+//! Requests reconciles of the objects that a change concerns.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use kube::ResourceExt;
-
-use super::registered_model;
-use crate::{api::RegisteredModel, controllers::context::Context, registry::polled::RegistryKey};
+use crate::{
+    api::names::ModelName,
+    controllers::context::Context,
+    registry::polled::RegistryKey,
+    resolve::index::{Affected, ModelKey},
+};
 
 /// Wakes the object of a registry, and everything that uses it.
 pub(super) fn wake_all(context: &Context, key: &RegistryKey) {
     wake_object(context, key);
-    wake(context, key, |_| true);
+    wake_users(context, key);
 }
 
 /// Requests a reconcile of the object that describes a registry.
@@ -21,22 +23,31 @@ pub(super) fn wake_object(context: &Context, key: &RegistryKey) {
     }
 }
 
-/// Wakes the chosen `RegisteredModels` of a registry, and the `ModelAliases` of those.
-pub(super) fn wake(context: &Context, key: &RegistryKey, choose: impl Fn(&RegisteredModel) -> bool) {
-    wake_models(context, |model| context.registry_objects.key(model).as_ref() == Ok(key) && choose(model));
+/// Wakes the `RegisteredModels` of a registry, and the `ModelAliases` of those.
+pub(super) fn wake_users(context: &Context, key: &RegistryKey) {
+    wake_models(context, &context.index().users(key));
 }
 
-/// Wakes `RegisteredModels`, and the `ModelAliases` of those.
-pub(super) fn wake_models(context: &Context, choose: impl Fn(&RegisteredModel) -> bool) {
-    let models = context.models.state();
-    let chosen: HashSet<(String, String)> = models
-        .iter()
-        .filter_map(|model| model.0.as_ref().ok())
-        .filter(|model| choose(model))
-        .map(|model| (model.namespace().unwrap_or_default(), model.name_any()))
-        .collect();
-    for (namespace, name) in &chosen {
+/// Wakes the `RegisteredModels` of a registry whose models changed there, and the `ModelAliases` of those.
+pub fn changed(context: &Context, key: &RegistryKey, models: &BTreeSet<ModelName>) {
+    wake_models(context, &context.index().about(key, models));
+}
+
+fn wake_models(context: &Context, models: &BTreeSet<ModelKey>) {
+    for model in models {
+        context.requeue.model(&model.0, &model.1);
+        for alias in context.index().dependents(model) {
+            context.requeue.alias(&alias);
+        }
+    }
+}
+
+/// Wakes the objects that an event concerns.
+pub(super) fn affected(context: &Context, affected: &Affected) {
+    for (namespace, name) in &affected.models {
         context.requeue.model(namespace, name);
     }
-    registered_model::wake_aliases(context, &chosen);
+    for alias in &affected.aliases {
+        context.requeue.alias(alias);
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
     controllers::{context::Context, registry_object::RegistryObject, wake::wake_object},
     options::{RunOptions, WebhookScheme},
     registry::{
-        polled::{PolledRegistry, RegistryKey},
+        polled::{PolledRegistry, RegistryIdentity, RegistryKey},
         webhook::DesiredWebhook,
     },
     status::WebhookReport,
@@ -49,10 +49,10 @@ pub(super) async fn look_after<K: RegistryObject>(
     registry: &PolledRegistry,
 ) -> WebhookReport {
     let namespace = object.secrets_namespace(context.client.default_namespace());
-    let key = K::key(object);
+    let key = K::key_of(object);
     let mut status = object.known_status().and_then(|status| status.webhook.clone()).unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
-    let desired = object.registry().webhook.as_ref();
+    let desired = object.spec().webhook.as_ref();
     if desired.is_none_or(|desired| desired.register.is_none()) {
         context.webhooks.remember_registration(&key, None);
         if let Some(id) = status.id.as_deref()
@@ -160,8 +160,8 @@ fn desired_webhook(
 }
 
 /// Identifies a desired webhook and its registry; `retry` is the value of the retry annotation.
-fn fingerprint((server, workspace): &(Url, Option<String>), desired: &DesiredWebhook, retry: &str) -> String {
-    let workspace = workspace.as_deref().unwrap_or_default();
+fn fingerprint(registry: &RegistryIdentity, desired: &DesiredWebhook, retry: &str) -> String {
+    let (server, workspace) = (&registry.url, registry.workspace.as_deref().unwrap_or_default());
     format!("{server} {workspace} {} {} {retry}", desired.url, desired.description)
 }
 

@@ -2,7 +2,7 @@
 
 use super::Workload;
 use crate::api::{
-    condition::{Reason, ReasonMessage},
+    condition::{PROBE_FAILS, Reason, ReasonMessage},
     names::Version,
 };
 
@@ -11,7 +11,7 @@ pub(super) fn pods_cause(version: Version, workload: &Workload) -> ReasonMessage
     workload.error.clone().unwrap_or_else(|| {
         let probe = workload.failing_probe.as_ref();
         let probe = probe.map_or_else(String::new, |said| {
-            format!("; a probe fails, as it does while a model is loading: {said}")
+            format!("; {PROBE_FAILS}, as it does while a model is loading: {said}")
         });
         let message = format!("{}{probe}", awaited(version, workload));
         ReasonMessage::new(Reason::WaitingForPods, message)

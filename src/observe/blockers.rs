@@ -1,19 +1,16 @@
 //! Blockers of a ModelAlias.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
-
 use super::sources::Sources;
 use crate::{
     api::{
-        ModelAlias, ModelAliasSpec, ModelAliasStatus,
+        ModelAliasStatus,
         condition::{Reason, ReasonMessage},
         names::AliasName,
     },
     cluster::cache::{Claim, Foreign, ForeignCause, ForeignKind},
     decide::{Blocker, BlockerScope},
     render::{self, labels},
-    resolve::{Model, Subject},
+    resolve::{Model, Subject, index::Place},
 };
 
 /// Returns what blocks work on a ModelAlias. Without a current view of the cluster nothing is allowed; any
@@ -99,49 +96,35 @@ pub(super) fn is_claimed(
     model: &Model,
     alias: &AliasName,
 ) -> bool {
-    let is_other = |other: &ModelAlias| other.metadata.uid.as_ref() != Some(&subject.uid);
     subject.spec().alias == *alias
-        || sources.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).any(|other| {
-            let spec = &other.spec;
-            let names = spec.alias == *alias || spec.previous_alias.as_ref() == Some(alias);
-            is_other(other) && names && is_of_model(sources, other, model)
-        })
+        || sources.index().is_claimed_by_another(&place(model), alias, &subject.uid)
 }
 
-/// Whether a ModelAlias is about this model. Where what it refers to is gone for now, it keeps what it had.
-fn is_of_model(sources: &Sources<'_>, alias: &ModelAlias, model: &Model) -> bool {
-    let known = || alias.status.as_ref().and_then(|status| status.model_name.clone());
-    sources.references.follow(alias).map_or_else(
-        |_| known().as_deref() == Some(model.name.as_str()),
-        |theirs| (theirs.registry.identity(), &theirs.name) == (model.registry.identity(), &model.name),
-    )
+fn place(model: &Model) -> Place {
+    Place { registry: model.registry.identity(), model: model.name.to_string() }
 }
 
 /// Returns an older ModelAlias that claims one of this one's two aliases, of the same model in the same
-/// registry.
+/// registry. While the settings of a registry change, both places count: the one that is used, and the one that
+/// the watches already show.
 fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> Option<ReasonMessage> {
-    let age = |metadata: &ObjectMeta| {
-        (metadata.creation_timestamp.as_ref().map(|time| time.0), metadata.uid.clone())
-    };
-    let claims = |spec: &ModelAliasSpec| [Some(spec.alias.clone()), spec.previous_alias.clone()];
-    let wanted = claims(subject.spec());
-    sources.aliases.state().iter().filter_map(|other| other.0.as_ref().ok()).find_map(|other| {
-        let shared =
-            claims(&other.spec).into_iter().flatten().find(|claim| wanted.contains(&Some(claim.clone())))?;
-        let is_older = other.metadata.uid.as_ref() != Some(&subject.uid)
-            && age(&other.metadata) < age(subject.metadata());
-        let field = if shared == subject.spec().alias { "spec.alias" } else { "spec.previousAlias" };
-        (is_older && is_of_model(sources, other, model)).then(|| {
-            let message = format!(
-                "{field}: the alias {:?} of the model {:?} belongs to the older ModelAlias {}/{}; name \
-                 another alias, or delete one of the two",
-                shared.as_str(),
-                model.name.as_str(),
-                other.namespace().unwrap_or_default(),
-                other.name_any()
-            );
-            ReasonMessage::new(Reason::Conflict, message)
-        })
+    let index = sources.index();
+    let used = place(model);
+    let shown = index.place_of(&subject.key).filter(|shown| *shown != used);
+    let places: Vec<Place> = std::iter::once(used).chain(shown).collect();
+    let spec = subject.spec();
+    let claims = [("spec.alias", Some(&spec.alias)), ("spec.previousAlias", spec.previous_alias.as_ref())];
+    claims.into_iter().find_map(|(field, alias)| {
+        let alias = alias?;
+        let older = |place| index.older_claimant(place, alias, subject.metadata());
+        let (namespace, name) = places.iter().find_map(older)?;
+        let message = format!(
+            "{field}: the alias {:?} of the model {:?} belongs to the older ModelAlias {namespace}/{name}; \
+             name another alias, or delete one of the two",
+            alias.as_str(),
+            model.name.as_str(),
+        );
+        Some(ReasonMessage::new(Reason::Conflict, message))
     })
 }
 
@@ -159,3 +142,6 @@ fn other_model(status: &ModelAliasStatus, model: &Model) -> Option<ReasonMessage
     );
     Some(ReasonMessage::new(Reason::VersionReplaced, message))
 }
+
+#[cfg(test)]
+mod tests;

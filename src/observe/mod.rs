@@ -25,5 +25,5 @@ mod sources;
 pub use candidates::candidate;
 pub use evidence::measured;
 pub use model_alias::observe;
-pub use poll_plan::{Watched, models_of, poll_plan};
+pub use poll_plan::{Watched, poll_plan};
 pub use sources::{EvidenceReads, Sources, VersionReads, evidence_reads, version_reads};

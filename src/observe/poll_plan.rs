@@ -1,11 +1,6 @@
 //! The poll plan: what polls of a registry have to read, derived from our own objects.
 
-use std::{collections::BTreeSet, sync::Arc};
-
-use kube::{
-    ResourceExt,
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::evidence::compared;
 use crate::{
@@ -34,29 +29,25 @@ pub struct Watched<'a> {
     pub memory: &'a Memory,
 }
 
-/// Returns the models of a registry that some object refers to.
-#[must_use]
-pub fn models_of(watched: &Watched<'_>, key: &RegistryKey) -> BTreeSet<ModelName> {
-    let models = watched.models.state();
-    let models = models.iter().filter_map(|model| model.0.as_ref().ok());
-    let of_it = models.filter(|model| watched.registry_objects.key(model).as_ref() == Ok(key));
-    of_it.filter_map(|model| model.model_name().ok()).collect()
-}
-
 /// Returns what a poll of this registry has to read now.
 #[must_use]
 pub fn poll_plan(watched: &Watched<'_>, key: &RegistryKey, registry: &PolledRegistry) -> PollPlan {
-    let mut poll_plan = PollPlan { models: models_of(watched, key), ..PollPlan::default() };
-    for alias in watched.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
-        let Some(model) = registered_model(watched, alias) else { continue };
+    let index = &watched.registry_objects.index;
+    let mut poll_plan = PollPlan { models: index.models_of(key), ..PollPlan::default() };
+    for model_key in index.users(key) {
+        let model = ObjectRef::new(&model_key.1).within(&model_key.0);
+        let Some(model) = watched.models.get(&model) else { continue };
         let Ok(model) = &model.0 else { continue };
-        let is_of_it = watched.registry_objects.key(model).as_ref() == Ok(key);
-        let Some(name) = model.model_name().ok().filter(|_| is_of_it) else { continue };
-        let versions = judged(watched, registry, alias, model, &name);
-        poll_plan.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
-        if let Some(follower) = follower(&alias.spec) {
-            let by_metric = matches!(follower, Follower::Best { .. });
-            *poll_plan.followed.entry(name).or_default() |= by_metric;
+        let Ok(name) = model.model_name() else { continue };
+        for (namespace, alias) in index.dependents(&model_key) {
+            let alias = watched.aliases.get(&ObjectRef::new(&alias).within(&namespace));
+            let Some(Ok(alias)) = alias.as_ref().map(|alias| alias.0.as_ref()) else { continue };
+            let versions = judged(watched, registry, alias, model, &name);
+            poll_plan.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
+            if let Some(follower) = follower(&alias.spec) {
+                let by_metric = matches!(follower, Follower::Best { .. });
+                *poll_plan.followed.entry(name.clone()).or_default() |= by_metric;
+            }
         }
     }
     poll_plan
@@ -87,9 +78,4 @@ fn judged(
         versions.extend(compared(&rules).filter_map(|alias| facts.aliases.get(alias).copied()));
     }
     versions
-}
-
-fn registered_model(watched: &Watched<'_>, alias: &ModelAlias) -> Option<Arc<Guarded<RegisteredModel>>> {
-    let namespace = alias.namespace().unwrap_or_default();
-    watched.models.get(&ObjectRef::new(&alias.spec.model_ref.name).within(&namespace))
 }

@@ -3,12 +3,16 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::reflector::Store};
+use kube::{
+    ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
 
 use crate::{
     api::{
         DeletionPolicy, ModelAlias, RETRY_ANNOTATION, RegisteredModel,
         condition::{Reason, ReasonMessage},
+        model_alias::AliasKey,
         names::ModelName,
     },
     cluster::{Guarded, finalizer},
@@ -17,7 +21,7 @@ use crate::{
         RegisteredModelFacts,
         polled::{ModelView, PolledRegistry},
     },
-    resolve::References,
+    resolve::{References, index::ModelKey},
     state::Memory,
     status::{ModelListing, display_metrics},
 };
@@ -181,13 +185,17 @@ fn referrers(
     registry: &PolledRegistry,
     sources: &ModelSources<'_>,
 ) -> Vec<Referrer> {
-    let aliases = sources.aliases.state();
-    let aliases = aliases.iter().filter_map(|alias| alias_referrer(object, alias));
-    let models = sources.models.state();
+    let index = &sources.references.registry_objects.index;
+    let key = (object.namespace().unwrap_or_default(), object.name_any());
+    let stored = |(namespace, name): AliasKey| sources.aliases.get(&ObjectRef::new(&name).within(&namespace));
+    let aliases = index.may_refer(&key).into_iter().filter_map(stored);
+    let aliases = aliases.filter_map(|alias| alias_referrer(object, &alias));
+    let stored = |(namespace, name): ModelKey| sources.models.get(&ObjectRef::new(&name).within(&namespace));
     let is_same = |other: &RegisteredModel| {
         sources.references.registry_of(other).ok().map(|theirs| theirs.identity() == registry.identity())
     };
-    let models = models.iter().filter_map(|other| model_referrer(object, name, other, is_same));
+    let models = index.namesakes(name).into_iter().filter_map(stored);
+    let models = models.filter_map(|other| model_referrer(object, name, &other, is_same));
     aliases.chain(models).collect()
 }
 
@@ -240,10 +248,11 @@ impl From<RegisteredModelFacts> for ModelContent {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::{ObjectMeta, error_boundary::InvalidObject};
+    use kube::core::ObjectMeta;
     use serde_json::json;
 
     use super::*;
+    use crate::cluster::Unreadable;
 
     fn metadata(namespace: &str, name: &str, uid: &str) -> ObjectMeta {
         serde_json::from_value(json!({ "namespace": namespace, "name": name, "uid": uid })).unwrap()
@@ -251,7 +260,7 @@ mod tests {
 
     fn unreadable<K>(namespace: &str, name: &str) -> Guarded<K> {
         let metadata = metadata(namespace, name, "unreadable");
-        kube::core::DeserializeGuard(Err(InvalidObject { error: "no".into(), metadata }))
+        Guarded(Err(Unreadable { error: "no".into(), metadata, raw: json!({}) }))
     }
 
     fn model(namespace: &str, name: &str, uid: &str, model_name: &str) -> RegisteredModel {
@@ -262,11 +271,7 @@ mod tests {
     fn alias(namespace: &str, name: &str, model: &str) -> Guarded<ModelAlias> {
         let spec = json!({ "modelRef": { "name": model }, "alias": "champion", "version": "1" });
         let spec = serde_json::from_value(spec).unwrap();
-        kube::core::DeserializeGuard(Ok(ModelAlias {
-            metadata: metadata(namespace, name, "a"),
-            spec,
-            status: None,
-        }))
+        Guarded(Ok(ModelAlias { metadata: metadata(namespace, name, "a"), spec, status: None }))
     }
 
     #[test]
@@ -286,7 +291,7 @@ mod tests {
         let refers = |other: Guarded<RegisteredModel>, is_same| {
             model_referrer(&object, &object.model_name().unwrap(), &other, |_| is_same)
         };
-        let ok = |other| kube::core::DeserializeGuard(Ok(other));
+        let ok = |other| Guarded(Ok(other));
         let other = || ok(model("far", "f", "2", "fds"));
         assert_eq!(refers(other(), Some(true)), Some(Referrer::Model("far/f".into())));
         assert_eq!(refers(other(), Some(false)), None);

@@ -1,12 +1,10 @@
 //! What observation reads from.
 
-use kube::runtime::reflector::Store;
-
 use crate::{
-    api::{ModelAlias, condition::ReasonMessage},
-    cluster::{Guarded, Readiness, Requeue, cache::Cache},
+    api::condition::ReasonMessage,
+    cluster::{Readiness, Requeue, cache::Cache},
     registry::{VersionFacts, VersionState, polled::VersionEvidence},
-    resolve::References,
+    resolve::{References, index::Index},
     state::{
         Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
         smoke_tests::SmokeTests,
@@ -41,8 +39,6 @@ pub struct Sources<'a> {
     pub cluster: &'a Cache,
     /// Whether the view of the cluster may be out of date.
     pub readiness: &'a Readiness,
-    /// All `ModelAliases`.
-    pub aliases: &'a Store<Guarded<ModelAlias>>,
     /// Where references lead.
     pub references: References<'a>,
     /// Running smoke tests, and their results.
@@ -59,4 +55,11 @@ pub struct Sources<'a> {
     pub evidence_reads: &'a EvidenceReads,
     /// Whether the API server records who changed a ModelAlias.
     pub trusts_changed_by: bool,
+}
+
+impl<'a> Sources<'a> {
+    /// Returns who refers to what.
+    pub(super) fn index(&self) -> &'a Index {
+        &self.references.registry_objects.index
+    }
 }

@@ -27,6 +27,7 @@ use crate::{
     status::SubjectStatus,
 };
 
+pub mod index;
 mod intent;
 mod registry_choice;
 

@@ -1,5 +1,7 @@
 //! The registry of a RegisteredModel: the one that it names, or the default.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     ResourceExt,
@@ -15,11 +17,14 @@ use crate::{
     },
     cluster::Guarded,
     registry::polled::RegistryKey,
+    resolve::index::Index,
 };
 
 /// The objects that describe registries, as the watches show them.
 #[derive(Clone, Debug)]
 pub struct RegistryObjects {
+    /// Who refers to them, and which are defaults.
+    pub index: Arc<Index>,
     /// All `ModelRegistries`.
     pub namespaced: Store<Guarded<ModelRegistry>>,
     /// Those of the whole cluster; `None` if Laurel watches one namespace only.
@@ -49,7 +54,7 @@ impl RegistryObjects {
             Some(RegistryReference { kind: RegistryKind::ClusterModelRegistry, name }) => {
                 self.named_in_cluster(&namespace, name)
             }
-            None => self.default(&namespace).ok_or_else(|| self.no_default(model, &namespace)),
+            None => self.index.default_of(&namespace).ok_or_else(|| self.no_default(model, &namespace)),
         }
     }
 
@@ -68,30 +73,14 @@ impl RegistryObjects {
         }
     }
 
-    /// Returns the registry for objects of a namespace that name none: the namespace's default, then the
-    /// cluster's.
-    fn default(&self, namespace: &str) -> Option<RegistryKey> {
-        let of_namespace = self.namespaced.state();
-        let own = of_namespace.iter().filter(|object| object.namespace().as_deref() == Some(namespace));
-        if let Some(own) = newest_default(own.map(AsRef::as_ref)) {
-            return Some(RegistryKey::Object { namespace: namespace.to_owned(), name: own.name_any() });
-        }
-        let cluster = self.cluster.as_ref()?;
-        let all = cluster.registries.state();
-        let allowed = all.iter().filter(|object| cluster.allows(object, namespace).is_ok());
-        let chosen = newest_default(allowed.map(AsRef::as_ref))?;
-        Some(RegistryKey::Cluster { name: chosen.name_any() })
-    }
-
     fn no_default(&self, model: &RegisteredModel, namespace: &str) -> ReasonMessage {
         let name = model.name_any();
-        let all = self.cluster.as_ref().map(|cluster| cluster.registries.state()).unwrap_or_default();
-        if let Some(closed) = newest_default(all.iter().map(AsRef::as_ref)) {
+        if let Some(closed) = self.index.defaults(None).last() {
+            let closed = closed.object().1;
             let message = format!(
-                "the RegisteredModel {name:?} names no registry, and the default ClusterModelRegistry {:?} \
+                "the RegisteredModel {name:?} names no registry, and the default ClusterModelRegistry {closed:?} \
                  does not allow the namespace {namespace:?} (spec.allowedNamespaces); label the namespace, \
-                 or set spec.registryRef",
-                closed.name_any()
+                 or set spec.registryRef"
             );
             return ReasonMessage::new(Reason::RegistryNotAllowed, message);
         }
@@ -120,58 +109,17 @@ impl RegistryObjects {
     /// Returns the default that overrides this one: a newer one in the same namespace, or in the cluster.
     #[must_use]
     pub fn newer_default(&self, key: &RegistryKey) -> Option<String> {
-        let (chosen, this) = match key {
-            RegistryKey::Object { namespace, name } => {
-                let all = self.namespaced.state();
-                let of_namespace = all.iter().filter(|object| object.namespace().as_ref() == Some(namespace));
-                (newest_default(of_namespace.map(AsRef::as_ref)).map(ResourceExt::name_any), name)
-            }
-            RegistryKey::Cluster { name } => {
-                let all = self.cluster.as_ref()?.registries.state();
-                (newest_default(all.iter().map(AsRef::as_ref)).map(ResourceExt::name_any), name)
-            }
-        };
-        chosen.filter(|chosen| chosen != this)
+        let chosen = self.index.defaults(key.namespace()).pop()?;
+        (chosen != *key).then(|| chosen.object().1.to_owned())
     }
 
     /// Returns the other defaults, whose conditions depend on this one.
     #[must_use]
     pub fn defaults_beside(&self, key: &RegistryKey) -> Vec<RegistryKey> {
-        let mut others = match key {
-            RegistryKey::Object { namespace, .. } => {
-                let all = self.namespaced.state();
-                let of_namespace = all.iter().filter(|object| object.namespace().as_ref() == Some(namespace));
-                let keys = of_namespace.filter(|object| is_default(object.as_ref())).map(|object| {
-                    RegistryKey::Object { namespace: namespace.clone(), name: object.name_any() }
-                });
-                keys.collect::<Vec<_>>()
-            }
-            RegistryKey::Cluster { .. } => {
-                let all = self.cluster.as_ref().map(|cluster| cluster.registries.state()).unwrap_or_default();
-                let defaults = all.iter().filter(|object| is_default(object.as_ref()));
-                defaults.map(|object| RegistryKey::Cluster { name: object.name_any() }).collect()
-            }
-        };
+        let mut others = self.index.defaults(key.namespace());
         others.retain(|other| other != key);
         others.sort();
         others
-    }
-
-    /// Whether a change of this registry's object may change the registry of a RegisteredModel.
-    #[must_use]
-    pub fn may_concern(&self, key: &RegistryKey, model: &RegisteredModel) -> bool {
-        match (&model.spec.registry_ref, key) {
-            (None, RegistryKey::Cluster { .. }) => true,
-            (None, RegistryKey::Object { namespace, .. }) => model.namespace().as_ref() == Some(namespace),
-            (Some(reference), RegistryKey::Cluster { name }) => {
-                reference.kind == RegistryKind::ClusterModelRegistry && reference.name == *name
-            }
-            (Some(reference), RegistryKey::Object { namespace, name }) => {
-                reference.kind == RegistryKind::ModelRegistry
-                    && reference.name == *name
-                    && model.namespace().as_ref() == Some(namespace)
-            }
-        }
     }
 }
 
@@ -203,16 +151,6 @@ impl ClusterObjects {
 #[must_use]
 pub fn is_default(object: &impl ResourceExt) -> bool {
     object.annotations().get(DEFAULT_ANNOTATION).is_some_and(|value| value == "true")
-}
-
-/// Returns the newest object that is marked as the default. Ties go to the first by name, as with
-/// `StorageClasses`.
-fn newest_default<'a, K: ResourceExt + 'a>(objects: impl Iterator<Item = &'a K>) -> Option<&'a K> {
-    let rank =
-        |object: &&K| (object.creation_timestamp().map(|time| time.0), std::cmp::Reverse(object.name_any()));
-    objects
-        .filter(|object| is_default(*object) && object.meta().deletion_timestamp.is_none())
-        .max_by_key(rank)
 }
 
 #[cfg(test)]
@@ -257,16 +195,27 @@ mod tests {
         registry("ClusterModelRegistry", "", name, age, marked, rest)
     }
 
+    fn parsed<K: DeserializeOwned>(object: &str) -> K {
+        serde_yaml::from_str(object).unwrap()
+    }
+
     fn objects(own: &[String], shared: &[String]) -> RegistryObjects {
+        const NAMESPACES: [&str; 2] =
+            ["{metadata: {name: risk, labels: {mlops: 'yes'}}}", "{metadata: {name: play, labels: {}}}"];
+        let index = Index::default();
+        for object in own {
+            index.registry_event(&Event::Apply(parsed::<Guarded<ModelRegistry>>(object)));
+        }
+        for object in shared {
+            index.registry_event(&Event::Apply(parsed::<Guarded<ClusterModelRegistry>>(object)));
+        }
+        for object in NAMESPACES {
+            index.namespace_event(&Event::Apply(parsed(object)));
+        }
         RegistryObjects {
+            index: Arc::new(index),
             namespaced: store(own),
-            cluster: Some(ClusterObjects {
-                registries: store(shared),
-                namespaces: store(&[
-                    "{metadata: {name: risk, labels: {mlops: 'yes'}}}",
-                    "{metadata: {name: play, labels: {}}}",
-                ]),
-            }),
+            cluster: Some(ClusterObjects { registries: store(shared), namespaces: store(&NAMESPACES) }),
         }
     }
 
@@ -329,7 +278,7 @@ mod tests {
 
     #[test]
     fn laurel_for_one_namespace_uses_no_cluster_registry() {
-        let mut objects = objects(&[], &[shared("mlflow", 0, "true", "")]);
+        let mut objects = objects(&[], &[]);
         objects.cluster = None;
         let named = "{registryRef: {kind: ClusterModelRegistry, name: mlflow}}";
         assert_eq!(key(&objects, "risk", named), Err(Reason::RegistryNotAllowed));

@@ -195,7 +195,7 @@ mod tests {
         let url = "http://mlflow:5000".parse().unwrap();
         ReadKey(
             RegistryKey::Cluster { name: "mlflow".to_owned() },
-            (url, None),
+            RegistryIdentity::new(&url, None),
             "fraud".parse().unwrap(),
             Version::new(version).unwrap(),
             (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),

@@ -35,6 +35,7 @@ mod followers;
 mod gate;
 mod hand_edits;
 mod harness;
+mod install;
 mod operator;
 mod ownership;
 mod pod_events;

@@ -181,6 +181,9 @@ async fn run(scope: Scope, place: &Place, install: &Install, operator: &Operator
     }
     let kept = place.kubectl(&["get", "secrets", "-o", "yaml"]).await?;
     story.ends().await?;
+    if scope == Scope::Namespace {
+        crate::namespace_end::ends_with_the_operator_inside(place, install, operator).await?;
+    }
     let mut requests = requests(&install.account()?)?;
     if scope == Scope::Cluster {
         // Objects of other tests in their namespaces are ignored.

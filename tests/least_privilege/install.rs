@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -137,7 +138,7 @@ impl Install {
         operator.env("KUBECONFIG", self.kubeconfig(folder)?);
         let log = folder.join("operator.log");
         let process = Process::start(&mut operator, &log)?;
-        let operator = Operator { program, address, log, process };
+        let operator = Operator { program, address, log, process: Mutex::new(Some(process)) };
         operator.until_ready().await?;
         Ok(operator)
     }
@@ -160,7 +161,7 @@ pub(crate) struct Operator {
     program: PathBuf,
     address: String,
     log: PathBuf,
-    process: Process,
+    process: Mutex<Option<Process>>,
 }
 
 impl Operator {
@@ -197,8 +198,17 @@ impl Operator {
         anyhow::bail!("{} is not running", self.program.display())
     }
 
-    pub(crate) fn end(self) -> Result<()> {
-        self.process.kill()
+    /// Ends it as the kubelet does, and waits until it has ended.
+    pub(crate) async fn terminate(&self, deadline: Duration) -> Result<()> {
+        let process = self.process.lock().take().context("it is not running")?;
+        let status = process.terminate(deadline).await?;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(())
+    }
+
+    /// Kills it if it is still running.
+    pub(crate) fn end(&self) -> Result<()> {
+        self.process.lock().take().map_or(Ok(()), Process::kill)
     }
 }
 

@@ -45,6 +45,9 @@ pub const NAME: &str = "laurel";
 /// The annotation with the address of the holder's webhook endpoint, to which the others forward connections.
 pub const WEBHOOK_ADDRESS: &str = "laurel.dev/webhook-address";
 
+/// The annotation that says which namespaces the holder watches: `cluster` or `namespace`. The chart reads it.
+pub const SCOPE: &str = "laurel.dev/scope";
+
 /// What a candidate is.
 #[derive(Clone, Debug)]
 pub struct Candidate {

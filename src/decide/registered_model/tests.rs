@@ -235,7 +235,12 @@ fn a_lost_model_gets_no_empty_twin_until_somebody_asks_for_it() {
     };
     assert!(creates(with(empty, None)), "nothing is lost with an empty model");
     let registry = |url: &str| {
-        Some(RegistryStatus { kind: "ModelRegistry".into(), name: "mlflow".into(), url: url.into() })
+        Some(RegistryStatus {
+            kind: "ModelRegistry".into(),
+            name: "mlflow".into(),
+            url: url.into(),
+            workspace: None,
+        })
     };
     let moved = RegisteredModelStatus { registry: registry("http://old"), ..known.clone() };
     let here = |url| ModelObserved { registry_object: registry(url), ..with(moved.clone(), None) };

@@ -51,6 +51,15 @@ pub enum RegistryKey {
 }
 
 impl RegistryKey {
+    /// Returns the namespace of the object, if it has one.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Cluster { .. } => None,
+            Self::Object { namespace, .. } => Some(namespace),
+        }
+    }
+
     /// Returns the kind and name of the object.
     #[must_use]
     pub fn object(&self) -> (RegistryKind, &str) {

@@ -87,7 +87,24 @@ pub struct PollOutcome {
 }
 
 /// The URL of a registry and its workspace.
-pub type RegistryIdentity = (Url, Option<String>);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegistryIdentity {
+    /// The URL, without a slash at its end.
+    pub url: String,
+    /// The workspace, unless it is the server's default.
+    pub workspace: Option<String>,
+}
+
+impl RegistryIdentity {
+    /// Without a workspace, MLflow uses the one called `default`.
+    #[must_use]
+    pub fn new(url: &Url, workspace: Option<&str>) -> Self {
+        Self {
+            url: url.as_str().trim_end_matches('/').to_owned(),
+            workspace: workspace.filter(|workspace| *workspace != "default").map(str::to_owned),
+        }
+    }
+}
 
 impl PolledRegistry {
     pub(super) fn new(key: RegistryKey, settings: Settings) -> Self {
@@ -135,15 +152,14 @@ impl PolledRegistry {
             kind: kind.to_string(),
             name: name.to_owned(),
             url: self.settings.url.as_str().trim_end_matches('/').to_owned(),
+            workspace: self.settings.workspace.clone(),
         }
     }
 
     /// Returns the identity of the registry: two registries with the same identity have the same aliases.
-    /// Without a workspace, MLflow uses the one called `default`.
     #[must_use]
     pub fn identity(&self) -> RegistryIdentity {
-        let workspace = self.settings.workspace.clone().filter(|workspace| workspace != "default");
-        (self.settings.url.clone(), workspace)
+        RegistryIdentity::new(&self.settings.url, self.settings.workspace.as_deref())
     }
 
     /// Replaces the client, for instance after a Secret changed, or sets why there is none.

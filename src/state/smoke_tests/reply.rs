@@ -5,7 +5,7 @@
 
 use reqwest::{Response, StatusCode, header::HeaderMap};
 
-use crate::api::condition::shortened;
+use crate::api::condition::{ANSWERED, shortened};
 
 /// Maximum number of bytes read from a response.
 const READ_MAX: usize = 4 << 10;
@@ -39,7 +39,7 @@ pub(super) async fn read(mut response: Response) -> Reply {
 }
 
 fn classify(status: StatusCode, is_proxy: bool, body: &str) -> Reply {
-    let reported = format!("POST /invocations answered {status}: {}", shortened(body, QUOTED_MAX));
+    let reported = format!("{ANSWERED} {status}: {}", shortened(body, QUOTED_MAX));
     match status.as_u16() {
         504 if body.contains(MLFLOW_TIMEOUT) => Reply::Failed(format!(
             "{reported}; if predictions need longer, set MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT in \

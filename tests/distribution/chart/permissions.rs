@@ -33,13 +33,17 @@ const OF_THE_CLUSTER: &[(&str, &[&str], &[&str])] = &[
     ("", &["namespaces"], &["list", "watch"]),
 ];
 
+/// Additional permissions if it watches the namespace that it runs in.
+const OF_THE_NAMESPACE: &[(&str, &[&str], &[&str])] =
+    &[("", &["namespaces"], &["get"]), ("laurel.dev", &["registeredmodels", "modelaliases"], &["delete"])];
+
 type Permission = (String, String, String);
 
 fn expected(is_cluster_wide: bool) -> BTreeSet<Permission> {
-    let of_the_cluster = if is_cluster_wide { OF_THE_CLUSTER } else { &[] };
+    let of_the_scope = if is_cluster_wide { OF_THE_CLUSTER } else { OF_THE_NAMESPACE };
     PERMISSIONS
         .iter()
-        .chain(of_the_cluster)
+        .chain(of_the_scope)
         .flat_map(|(group, resources, verbs)| {
             resources.iter().flat_map(move |resource| {
                 verbs.iter().map(move |verb| ((*group).into(), (*resource).into(), (*verb).into()))

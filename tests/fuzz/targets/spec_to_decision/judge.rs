@@ -185,6 +185,7 @@ fn status_after(
             kind: "ModelRegistry".to_owned(),
             name: "mlflow".to_owned(),
             url: "http://mlflow.mlops.svc:5000".to_owned(),
+            workspace: None,
         }),
         model_name: Some("fraud".to_owned()),
         endpoint: None,

@@ -1,0 +1,58 @@
+//! `helm install` beside another operator.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::{
+    fixture::{Fixture, run},
+    simulated::machine::repository,
+};
+
+/// Renders the chart for another namespace as an install does, which asks the cluster. Returns its error, if any.
+fn error_message(fixture: &Fixture, scope: &str) -> Result<Option<String>> {
+    let output = Command::new("helm")
+        .args(["template", "laurel", "charts/laurel", "--dry-run=server", "--namespace", "elsewhere"])
+        .args(["--set", &format!("scope={scope}")])
+        .arg("--kubeconfig")
+        .arg(fixture.cluster.kubeconfig().context("the rig has a kubeconfig")?)
+        .current_dir(repository())
+        .output()
+        .context("helm")?;
+    Ok((!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+#[test]
+fn an_operator_with_an_overlapping_scope_is_refused_and_the_other_one_is_named() {
+    run("overlap", async |fixture| {
+        let lease = |holder: &str, scope: &str| {
+            json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": { "name": "laurel", "annotations": { "laurel.dev/scope": scope } },
+                "spec": { "holderIdentity": holder },
+            })
+            .to_string()
+        };
+        let namespace = format!("{:?}", fixture.namespace);
+        let names_it =
+            |message: &Option<String>| message.as_ref().is_some_and(|message| message.contains(&namespace));
+        for (holder, theirs, ours, is_refused) in [
+            ("laurel-0", "cluster", "namespace", true),
+            ("laurel-0", "namespace", "cluster", true),
+            ("laurel-0", "namespace", "namespace", false),
+            ("", "cluster", "namespace", false),
+        ] {
+            fixture.apply(&lease(holder, theirs)).await?;
+            let message = error_message(fixture, ours)?;
+            ensure!(names_it(&message) == is_refused, "{holder:?} {theirs} {ours}: {message:?}");
+            let next_step = format!("kubectl -n {} delete lease laurel", fixture.namespace);
+            ensure!(
+                !is_refused || message.is_some_and(|message| message.contains(&next_step)),
+                "no next step"
+            );
+        }
+        Ok(())
+    });
+}
