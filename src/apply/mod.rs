@@ -1,13 +1,17 @@
 //! Performs a decision's actions in order.
 //!
-//! Each action is safe to repeat. The first one that fails ends the reconcile: later ones may depend on it,
-//! and the next reconcile decides again from the state it finds.
+//! Each action is safe to repeat. One that fails ends the reconcile, because later ones may depend on it, and
+//! the next reconcile decides again from the state it finds. Only what is known not to matter to later ones
+//! does not hold them up: see [`Action::needs`].
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "effects: writes to the cluster and to registries"
 )]
 
+mod budget;
+mod deletion;
+mod deployments;
 pub mod registered_model;
 mod workloads;
 
@@ -52,7 +56,7 @@ pub struct Effects<'a> {
     pub events: &'a Events,
 }
 
-/// Performs the actions in order, up to the first that fails.
+/// Performs the actions in order, except for those that need one that failed or has to wait.
 pub async fn apply(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
@@ -61,10 +65,20 @@ pub async fn apply(
 ) -> Applied {
     effects.smoke.keep_only(&subject.uid, decision.smoke_test.as_ref());
     let mut applied = Applied::default();
+    let mut unmet: Vec<&Action> = Vec::new();
     for action in &decision.actions {
+        if unmet.iter().any(|unmet| action.needs(unmet)) {
+            continue;
+        }
         if let Some(pause) = effects.throttle.pause(&subject.uid, action) {
-            applied.postponed = Some(pause);
-            break;
+            applied.postponed = Some(applied.postponed.map_or(pause, |other| other.min(pause)));
+            unmet.push(action);
+            continue;
+        }
+        if let Some(cause) = effects.throttle.rejection(&subject.uid, action) {
+            applied.failed(action, cause);
+            unmet.push(action);
+            continue;
         }
         match act(effects, subject, observed, action).await {
             Ok(Effect::Done) => {
@@ -84,8 +98,9 @@ pub async fn apply(
             Err(cause) => {
                 tracing::warn!(?action, reason = %cause.reason, message = cause.message, "action failed");
                 effects.metrics.action(action, ActionOutcome::Failed);
-                applied.failure = Some(cause);
-                break;
+                effects.throttle.rejected(&subject.uid, action, &cause);
+                applied.failed(action, cause);
+                unmet.push(action);
             }
         }
     }
@@ -159,12 +174,12 @@ async fn act(
             finalizer::set::<ModelAlias>(client, metadata, finalizer::REGISTRY_ALIAS, *present).await
         }
         Action::Apply { version, model_uri, replicas } => {
-            let start = workloads::Start { version: *version, model_uri, replicas: *replicas, at: now };
-            workloads::apply_deployment(effects, subject, start).await
+            let start = deployments::Start { version: *version, model_uri, replicas: *replicas, at: now };
+            deployments::apply_deployment(effects, subject, start).await
         }
         Action::Scale { version, replicas } => {
             let begins = (*replicas > 0 && observed.is_at_rest(*version)).then_some(now);
-            workloads::scale(effects, subject, *version, *replicas, begins).await
+            deployments::scale(effects, subject, *version, *replicas, begins).await
         }
         Action::SmokeTest { version, attempt } => {
             if let (Some(serving), Some(intent)) = (&subject.spec().serving, &observed.intent.serving) {
@@ -186,9 +201,9 @@ async fn act(
         Action::Route(traffic) => {
             workloads::route(effects, subject, *traffic, counted_on(observed, *traffic)).await
         }
-        Action::Delete { version } => workloads::delete_deployment(effects, subject, *version).await,
-        Action::Protect(traffic) => return workloads::protect(effects, subject, *traffic).await,
-        Action::DeleteBudget => workloads::delete_budget(effects, subject).await,
+        Action::Delete { version } => deployments::delete_deployment(effects, subject, *version).await,
+        Action::Protect(traffic) => return budget::protect(effects, subject, *traffic).await,
+        Action::DeleteBudget => budget::delete_budget(effects, subject).await,
         Action::Adopt(object) => workloads::adopt(effects, subject, *object).await,
         Action::DeleteService => workloads::delete_service(effects, subject).await,
         Action::FillInReplicas { replicas } => workloads::fill_in_replicas(effects, subject, *replicas).await,

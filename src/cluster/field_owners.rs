@@ -1,15 +1,17 @@
 //! Who owns the fields of a Deployment's spec, as its managed fields say.
 //!
-//! All of it is Laurel's, except for what others set on a Deployment as a matter of course: its size, whether
-//! it is paused, and labels and annotations of the pod template, such as the one of `kubectl rollout
-//! restart`.
+//! Which fields are Laurel's says [`owned_fields`].
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
-use serde_json::{Map, Value};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
+use serde_json::{Value, json};
 
-use crate::{api::FIELD_MANAGER, render::labels};
-
-type Fields = Map<String, Value>;
+use crate::{
+    api::FIELD_MANAGER,
+    render::{
+        labels,
+        owned_fields::{self, Fields, split},
+    },
+};
 
 /// Whether another client has set a field that is Laurel's.
 #[must_use]
@@ -24,10 +26,36 @@ pub fn is_image_shared(managers: &[ManagedFieldsEntry]) -> bool {
     others(managers).filter_map(|fields| fields.get("f:spec")).any(|spec| spec.pointer(path).is_some())
 }
 
+/// Returns the digest of the fields that Laurel applied; `None` where it applied none.
+#[must_use]
+pub fn applied(managers: &[ManagedFieldsEntry]) -> Option<String> {
+    managers.iter().find(|entry| is_applied_by_laurel(entry)).and_then(fields).map(owned_fields::digest)
+}
+
+/// Whether fields are missing of which this is the digest: somebody removed them.
+#[must_use]
+pub fn has_lost(managers: &[ManagedFieldsEntry], digest: &str) -> bool {
+    owned_fields::is_comparable(digest) && applied(managers).is_some_and(|applied| applied != digest)
+}
+
+/// The patch that gives all that is Laurel's back to Laurel, over the revision that `metadata` is of. It marks
+/// the Deployment, because from then on nothing else shows that somebody changed it. `None` where nothing has
+/// to be given back.
+#[must_use]
+pub fn take_back(metadata: &ObjectMeta) -> Option<Value> {
+    let managers = taken_back(metadata.managed_fields.as_deref().unwrap_or_default())?;
+    Some(json!({
+        "metadata": {
+            "resourceVersion": metadata.resource_version,
+            "managedFields": managers,
+            "annotations": { labels::OWNS_TEMPLATE: labels::PENDING },
+        },
+    }))
+}
+
 /// The managed fields with all that is Laurel's given back to Laurel, so that its next apply sets what it
 /// renders and removes what it does not. `None` where it has it already.
-#[must_use]
-pub fn taken_back(managers: &[ManagedFieldsEntry]) -> Option<Vec<ManagedFieldsEntry>> {
+fn taken_back(managers: &[ManagedFieldsEntry]) -> Option<Vec<ManagedFieldsEntry>> {
     let mut taken = Fields::new();
     let mut entries: Vec<ManagedFieldsEntry> = Vec::new();
     for entry in managers {
@@ -83,56 +111,6 @@ fn others(managers: &[ManagedFieldsEntry]) -> impl Iterator<Item = &Fields> {
     managers.iter().filter(|entry| is_other(entry)).filter_map(fields)
 }
 
-/// The fields under `spec` that are Laurel's, and all fields without them; `None` where none is Laurel's.
-fn split(fields: &Fields) -> Option<(Fields, Fields)> {
-    let spec = fields.get("f:spec")?.as_object()?;
-    let (mut ours, mut theirs) =
-        part(spec, |field| !["f:replicas", "f:paused", "f:template"].contains(&field));
-    if let Some(template) = object(spec, "f:template") {
-        let (mut own, mut other) = part(template, |field| field == "f:spec");
-        if let Some(metadata) = object(template, "f:metadata") {
-            let (own_metadata, other_metadata) = split_metadata(metadata);
-            put(&mut own, "f:metadata", own_metadata);
-            put(&mut other, "f:metadata", other_metadata);
-        }
-        put(&mut ours, "f:template", own);
-        put(&mut theirs, "f:template", other);
-    }
-    let mut rest = fields.clone();
-    rest.remove("f:spec");
-    put(&mut rest, "f:spec", theirs);
-    (!ours.is_empty()).then_some((ours, rest))
-}
-
-/// The labels and annotations of a pod template: Laurel's own, and those of others.
-fn split_metadata(metadata: &Fields) -> (Fields, Fields) {
-    let (mut ours, mut theirs) = (Fields::new(), Fields::new());
-    for field in ["f:labels", "f:annotations"] {
-        let Some(pairs) = object(metadata, field) else { continue };
-        let (own, other) = part(pairs, |key| key.strip_prefix("f:").is_some_and(labels::is_own));
-        put(&mut ours, field, own);
-        put(&mut theirs, field, other);
-    }
-    (ours, theirs)
-}
-
-/// The members that are Laurel's, and the others without the maps that are parted on their own.
-fn part(fields: &Fields, is_ours: impl Fn(&str) -> bool) -> (Fields, Fields) {
-    let is_map = |field: &str| field == "f:template" || field == "f:metadata";
-    let members = fields.iter().filter(|(field, _)| *field != "." && !is_map(field));
-    members.map(|(field, value)| (field.clone(), value.clone())).partition(|(field, _)| is_ours(field))
-}
-
-fn object<'a>(fields: &'a Fields, field: &str) -> Option<&'a Fields> {
-    fields.get(field)?.as_object()
-}
-
-fn put(fields: &mut Fields, field: &str, members: Fields) {
-    if !members.is_empty() {
-        fields.insert(field.to_owned(), members.into());
-    }
-}
-
 fn merge(into: &mut Fields, from: Fields) {
     for (field, value) in from {
         match (into.get_mut(&field), value) {
@@ -144,8 +122,6 @@ fn merge(into: &mut Fields, from: Fields) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn entry(manager: &str, operation: &str, fields: &Value) -> ManagedFieldsEntry {

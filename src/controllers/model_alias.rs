@@ -17,7 +17,7 @@ use crate::{
     decide::{Decision, decide},
     observe::observe,
     resolve::Subject,
-    state::Revision,
+    state::{Revision, retry_after},
     status::{self, Applied},
 };
 
@@ -95,7 +95,8 @@ fn again(decision: &Decision, applied: &Applied, now: Timestamp) -> Action {
     // A wake-up a little late finds the time it was set for in the past.
     let wake = wake.map(|wake| wake + Duration::from_millis(50));
     let after_failure = applied.failure.as_ref().map(|_| AFTER_FAILURE);
-    let soonest = [wake, after_failure, applied.postponed].into_iter().flatten().min();
+    let unprotected = applied.unprotected.as_ref().map(retry_after);
+    let soonest = [wake, after_failure, applied.postponed, unprotected].into_iter().flatten().min();
     soonest.map_or_else(Action::await_change, Action::requeue)
 }
 

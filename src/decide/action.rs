@@ -115,6 +115,56 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Whether it is about the PodDisruptionBudget, which nothing else depends on.
+    #[must_use]
+    pub fn is_about_budget(&self) -> bool {
+        matches!(self, Self::Protect(_) | Self::DeleteBudget | Self::Adopt(OwnObject::Budget))
+    }
+
+    /// Whether it cannot be done because an earlier action of the same decision was not. An object without an
+    /// owner holds up only what is written to it, and the Service also what is said of traffic.
+    #[must_use]
+    pub fn needs(&self, earlier: &Self) -> bool {
+        match earlier {
+            Self::Protect(_) | Self::DeleteBudget | Self::Adopt(OwnObject::Budget) => self.is_about_budget(),
+            Self::Adopt(OwnObject::Deployment(orphan)) => match self {
+                Self::Apply { version, .. } | Self::Scale { version, .. } | Self::Delete { version } => {
+                    version == orphan
+                }
+                _ => false,
+            },
+            Self::Adopt(OwnObject::Service) => match self {
+                Self::Route(_)
+                | Self::DeleteService
+                | Self::SetAlias { .. }
+                | Self::DeleteAlias { .. }
+                | Self::WriteAudit { .. } => true,
+                Self::SetFinalizer { .. }
+                | Self::Apply { .. }
+                | Self::Scale { .. }
+                | Self::SmokeTest { .. }
+                | Self::Adopt(_)
+                | Self::Protect(_)
+                | Self::DeleteBudget
+                | Self::Delete { .. }
+                | Self::FillInReplicas { .. } => false,
+            },
+            Self::SetFinalizer { .. }
+            | Self::Apply { .. }
+            | Self::Scale { .. }
+            | Self::SmokeTest { .. }
+            | Self::Route(_)
+            | Self::Delete { .. }
+            | Self::DeleteService
+            | Self::FillInReplicas { .. }
+            | Self::SetAlias { .. }
+            | Self::DeleteAlias { .. }
+            | Self::WriteAudit { .. } => true,
+        }
+    }
+}
+
 impl BlockerScope {
     /// Whether an action is still allowed.
     #[must_use]

@@ -7,9 +7,9 @@ use crate::{
         condition::{Reason, ReasonMessage},
         names::AliasName,
     },
-    cluster::cache::Foreign,
+    cluster::cache::{Claim, Foreign, ForeignCause, ForeignKind},
     decide::{Blocker, BlockerScope},
-    render,
+    render::{self, labels},
     resolve::{Model, Subject, index::Place},
 };
 
@@ -19,10 +19,12 @@ pub(super) fn blocker(sources: &Sources<'_>, subject: &Subject<'_>) -> Option<Bl
     if let Some(cause) = sources.readiness.blind() {
         return Some(Blocker { cause, scope: BlockerScope::Everything });
     }
-    let foreign = sources.cluster.foreign(&subject.key, &subject.uid);
-    let scope = match foreign {
-        Some(Foreign::Service(_)) => BlockerScope::ChangesAndService,
-        Some(Foreign::Deployment(_)) | None => BlockerScope::Changes,
+    // Without `spec.serving`, what has these names is in nobody's way.
+    let serves = subject.spec().serving.is_some();
+    let foreign = sources.cluster.foreign(&subject.key, &subject.claim()).filter(|_| serves);
+    let scope = match foreign.as_ref().map(|foreign| foreign.kind) {
+        Some(ForeignKind::Service) => BlockerScope::ChangesAndService,
+        Some(ForeignKind::Deployment) | None => BlockerScope::Changes,
     };
     let cause = blocker_of_changes(sources, subject, foreign)?;
     Some(Blocker { cause, scope })
@@ -53,22 +55,42 @@ fn blocker_of_changes(
         return claimed;
     }
     if let Some(foreign) = foreign {
-        let object = match foreign {
-            Foreign::Service(name) => format!("Service {name:?}"),
-            Foreign::Deployment(name) => format!("Deployment {name:?}"),
-        };
-        let message = format!(
-            "the {object} has our label but belongs to another object; delete it, or rename this ModelAlias"
-        );
-        return Some(ReasonMessage::new(Reason::NameTaken, message));
+        return Some(name_taken(&foreign, &subject.claim()));
     }
     let error = render::validate(&subject.rendering()?).err()?;
     Some(ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))
 }
 
+/// Reports an object that has the labels of a ModelAlias, but is not its own.
+fn name_taken(foreign: &Foreign, claim: &Claim<'_>) -> ReasonMessage {
+    let object = format!("the {} {:?}", foreign.kind, foreign.name);
+    let message = match &foreign.cause {
+        ForeignCause::Owner => format!(
+            "{object} has our label but belongs to another object; delete it, or rename this ModelAlias"
+        ),
+        ForeignCause::Name(name) => format!(
+            "{object} has the labels of {name:?}, so requests may reach its pods; delete it, or remove the \
+             labels with the prefix laurel.dev/ from it and its pods"
+        ),
+        ForeignCause::Model(model) => format!(
+            "{object} was created for the model {model:?} (annotation {}), but spec.modelRef leads to {}; \
+             delete it, or rename this ModelAlias",
+            labels::MODEL_NAME,
+            claim.model.map_or_else(|| "none".to_owned(), |model| format!("the model {model:?}")),
+        ),
+        ForeignCause::Alias(alias) => format!(
+            "{object} was created for the alias {alias:?} (label {}), but spec.alias is {:?}; delete it, or \
+             rename this ModelAlias",
+            labels::ALIAS,
+            claim.alias,
+        ),
+    };
+    ReasonMessage::new(Reason::NameTaken, message)
+}
+
 /// Who has an alias of a model in their spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum Claimant {
     /// This ModelAlias, as its main alias, or another one.
     Known,
     /// Perhaps a ModelAlias that cannot be parsed.
@@ -81,14 +103,19 @@ pub(super) enum Claim {
 }
 
 /// Returns who has an alias of a model in their spec.
-pub(super) fn claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model, alias: &AliasName) -> Claim {
+pub(super) fn claimant(
+    sources: &Sources<'_>,
+    subject: &Subject<'_>,
+    model: &Model,
+    alias: &AliasName,
+) -> Claimant {
     let is_main = subject.spec().alias == *alias;
     if is_main || sources.index().is_claimed_by_another(&place(model), alias, &subject.uid) {
-        return Claim::Known;
+        return Claimant::Known;
     }
     match sources.index().unknown_claimant() {
-        Some((namespace, name)) => Claim::Possible { by: format!("{namespace}/{name}") },
-        None => Claim::None,
+        Some((namespace, name)) => Claimant::Possible { by: format!("{namespace}/{name}") },
+        None => Claimant::None,
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     awaited::Awaited,
-    blockers::{Claim, blocker, claim, hides_registry},
+    blockers::{Claimant, blocker, claimant, hides_registry},
     candidates::candidates,
     evidence::{self, similar},
     sources::Sources,
@@ -44,7 +44,7 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     }
     let rendering = subject.service_rendering();
     let smoke = |version| sources.smoke.of(&subject.uid, version);
-    let mut cluster = sources.cluster.view(&subject.key, &subject.uid, rendering.as_ref(), smoke);
+    let mut cluster = sources.cluster.view(&subject.key, &subject.claim(), rendering.as_ref(), smoke);
     cluster.budget_is_unknown = !sources.readiness.knows(BUDGETS);
     explain_pods(sources, subject, &mut cluster);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
@@ -61,7 +61,7 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
 /// Adds what Events say about pods that are not ready, as far as it has been read, and has them read again.
 fn explain_pods(sources: &Sources<'_>, subject: &Subject<'_>, cluster: &mut ClusterView) {
     let (uid, events) = (&subject.uid, sources.pod_events);
-    let awaited = sources.cluster.awaited_pods(&subject.key, uid);
+    let awaited = sources.cluster.awaited_pods(&subject.key, &subject.claim());
     events.follow(uid, &subject.key, &awaited);
     pod_causes::explain(cluster, &awaited, |pod| events.of(uid, pod));
 }
@@ -148,10 +148,10 @@ fn former_alias(
     aliases: &BTreeMap<AliasName, Version>,
 ) -> Option<FormerAlias> {
     let former = subject.former_alias()?;
-    match claim(sources, subject, model, former) {
-        Claim::Known => return Some(FormerAlias::Claimed),
-        Claim::Possible { by } => return Some(FormerAlias::MayBeClaimed { by }),
-        Claim::None => {}
+    match claimant(sources, subject, model, former) {
+        Claimant::Known => return Some(FormerAlias::Claimed),
+        Claimant::Possible { by } => return Some(FormerAlias::MayBeClaimed { by }),
+        Claimant::None => {}
     }
     let is_known = !sources.alias_writes.is_running(&subject.uid);
     is_known.then(|| FormerAlias::Names(aliases.get(former).copied()))

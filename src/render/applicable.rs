@@ -19,6 +19,14 @@ impl<K: Serialize> Applicable<K> {
         *place = part;
         Self { object, whole }
     }
+
+    pub(super) fn whole(&self) -> &Value {
+        &self.whole
+    }
+
+    pub(super) fn into_whole(self) -> Value {
+        self.whole
+    }
 }
 
 impl<K> Serialize for Applicable<K> {

@@ -10,7 +10,7 @@ use k8s_openapi::{
 
 use jiff::Timestamp;
 
-use super::{Applicable, InvalidTemplate, Rendering, labels, pod, template};
+use super::{Applicable, InvalidTemplate, Rendering, labels, owned_fields, pod, template};
 use crate::api::names::{ModelUri, Version, deployment_name};
 
 /// Kubernetes reads the largest value as "no deadline". Laurel watches progress itself, from
@@ -33,6 +33,22 @@ pub fn deployment(
     let mut annotations = labels::version_annotations(r, model_uri);
     annotations.insert(labels::STARTED_AT.to_owned(), started_at.to_string());
     annotations.insert(labels::OWNS_TEMPLATE.to_owned(), "true".to_owned());
+    let spec = DeploymentSpec {
+        replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
+        selector: LabelSelector {
+            match_labels: Some(labels::selector(r.name, Some(version))),
+            match_expressions: None,
+        },
+        template,
+        strategy: Some(one_more_never_one_less()),
+        min_ready_seconds: Some(0),
+        progress_deadline_seconds: Some(NO_PROGRESS_DEADLINE),
+        // Laurel rolls back by applying what it renders; one old ReplicaSet is kept for people.
+        revision_history_limit: Some(1),
+        paused: None,
+    };
+    let spec = Applicable::new(spec, &["template"], as_json);
+    annotations.insert(labels::OWNED_FIELDS.to_owned(), owned_fields::rendered(spec.whole()));
     let object = Deployment {
         metadata: ObjectMeta {
             name: Some(deployment_name(r.name, version)),
@@ -42,23 +58,10 @@ pub fn deployment(
             owner_references: Some(vec![r.owner.clone()]),
             ..ObjectMeta::default()
         },
-        spec: Some(DeploymentSpec {
-            replicas: Some(i32::try_from(replicas).unwrap_or(i32::MAX)),
-            selector: LabelSelector {
-                match_labels: Some(labels::selector(r.name, Some(version))),
-                match_expressions: None,
-            },
-            template,
-            strategy: Some(one_more_never_one_less()),
-            min_ready_seconds: Some(0),
-            progress_deadline_seconds: Some(NO_PROGRESS_DEADLINE),
-            // Laurel rolls back by applying what it renders; one old ReplicaSet is kept for people.
-            revision_history_limit: Some(1),
-            paused: None,
-        }),
+        spec: Some(spec.object.clone()),
         status: None,
     };
-    Ok(Applicable::new(object, &["spec", "template"], as_json))
+    Ok(Applicable::new(object, &["spec"], spec.into_whole()))
 }
 
 /// Checks that `serving` can be rendered: its variables and its template fit what Laurel renders.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{model_alias::AliasKey, names::ModelUri},
-    cluster::cache::{Cache, Projected},
+    cluster::cache::{Cache, Claim, Projected},
     decide::{ClusterView, Traffic, Workload},
 };
 
@@ -144,7 +144,8 @@ proptest! {
             budget_is_unknown: false,
             orphans: BTreeSet::new(),
         };
-        let view = |fixture: &Fixture| cache.view(&key, "6d1b", Some(&fixture.rendering().service()), |_| None);
+        let claim = Claim { uid: "6d1b", model: None, alias: "champion" };
+        let view = |fixture: &Fixture| cache.view(&key, &claim, Some(&fixture.rendering().service()), |_| None);
         assert_eq!(view(&fixture), due);
         if traffic != Traffic::Nowhere {
             assert!(view(&Fixture::serving("port: 8081")).service_outdated);

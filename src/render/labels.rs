@@ -36,8 +36,14 @@ pub const STARTED_AT: &str = "laurel.dev/started-at";
 
 /// Annotation of a Deployment: it was applied by a release that takes back whatever others change in its pod
 /// template. Without it only the image counts, so that an upgrade restarts nothing that somebody changed
-/// before.
+/// before. [`PENDING`] while something is being taken back.
 pub const OWNS_TEMPLATE: &str = "laurel.dev/owns-template";
+/// The value of [`OWNS_TEMPLATE`] from when Laurel took the ownership of what somebody changed until it
+/// applied the Deployment: a crash in between must not hide the change.
+pub const PENDING: &str = "pending";
+/// Annotation of a Deployment: a digest of the fields that were applied. A field that somebody removes has no
+/// other owner, but is missing from those.
+pub const OWNED_FIELDS: &str = "laurel.dev/owned-fields";
 
 /// Labels and annotations with this prefix are Laurel's own.
 pub(super) const PREFIX: &str = "laurel.dev/";
@@ -81,8 +87,8 @@ pub(super) fn service_annotations(r: &ServiceRendering) -> Pairs {
     r.model.map(|model| (MODEL_NAME.to_owned(), model.to_owned())).into_iter().collect()
 }
 
-/// Returns the annotations of a version's pods and, except for [`STARTED_AT`] and [`OWNS_TEMPLATE`], of its
-/// Deployment.
+/// Returns the annotations of a version's pods and, except for [`STARTED_AT`], [`OWNS_TEMPLATE`] and
+/// [`OWNED_FIELDS`], of its Deployment.
 pub(super) fn version_annotations(r: &Rendering, model_uri: &ModelUri) -> Pairs {
     let mut annotations = service_annotations(&r.service());
     annotations.insert(SETTINGS.to_owned(), fingerprint::settings(r).to_string());

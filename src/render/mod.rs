@@ -7,6 +7,7 @@
 //! Rendering ─┬─ runtime   command, variables and probes of the model server
 //!            ├─ pod       the container around it: pod security, volumes, variables, drain
 //!            ├─ template  what the user omits, and their partial pod template, merged over that and checked
+//!            ├─ owned_fields  a digest of the fields that are applied
 //!            ├─ deployment, service, disruption_budget
 //!            └─ fingerprint  of the inputs, so that pods roll when the user changed something and only then
 //! ```
@@ -33,6 +34,7 @@ mod fingerprint;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod labels;
+pub(crate) mod owned_fields;
 mod pod;
 mod runtime;
 mod server;

@@ -20,7 +20,7 @@ use crate::{
         names::{AliasName, ModelName},
         promotion::PromotionRule,
     },
-    cluster::Guarded,
+    cluster::{Guarded, cache::Claim},
     decide::{AliasRole, Traffic},
     registry::polled::{Lookup, PolledRegistry, Registries},
     render::{self, Rendering, ServiceRendering, labels},
@@ -242,6 +242,12 @@ impl<'a> Subject<'a> {
         let known = self.status.model_name.as_deref();
         let followed = self.model.as_ref().ok().map(|model| model.name.as_str());
         known.filter(|_| self.status.version.is_some()).or(followed).or(known)
+    }
+
+    /// Returns what its objects are recognized by.
+    #[must_use]
+    pub fn claim(&self) -> Claim<'_> {
+        Claim { uid: &self.uid, model: self.model_name(), alias: self.spec().alias.as_str() }
     }
 
     /// Returns the parts of its status about the object itself; `counted` is whose pods the status counts.

@@ -27,7 +27,7 @@ mod throttle;
 
 pub use memory::Memory;
 pub use reads::{ReadKey, Reads, Waiter};
-pub use throttle::{Revision, Throttle};
+pub use throttle::{Revision, Throttle, retry_after};
 
 /// The result of an action that did not fail.
 pub enum Effect {

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    api::{ModelAlias, RETRY_ANNOTATION, names::Version},
+    api::{ModelAlias, RETRY_ANNOTATION, condition::ReasonMessage, names::Version},
     decide::Action,
 };
 
@@ -29,6 +29,22 @@ const OFTEN: u32 = 4;
 pub struct Throttle {
     failed: Mutex<HashMap<String, (Instant, Revision)>>,
     written: Mutex<HashMap<String, Writes>>,
+    rejected: Mutex<HashMap<String, RejectedWrite>>,
+}
+
+/// A write of the PodDisruptionBudget that failed. Nothing depends on it, so it does not bring about another
+/// reconcile soon, and reconciles for another reason do not repeat it each time.
+#[derive(Debug)]
+struct RejectedWrite {
+    action: Action,
+    cause: ReasonMessage,
+    at: Instant,
+}
+
+/// Returns how long a failed write of the PodDisruptionBudget waits for the next attempt.
+#[must_use]
+pub fn retry_after(cause: &ReasonMessage) -> Duration {
+    if cause.reason.is_transient() { Duration::from_secs(5) } else { Duration::from_mins(1) }
 }
 
 /// Identifies a desired state.
@@ -162,17 +178,34 @@ impl Throttle {
         times == OFTEN
     }
 
+    /// Remembers why a write of the PodDisruptionBudget failed.
+    pub fn rejected(&self, uid: &str, action: &Action, cause: &ReasonMessage) {
+        if action.is_about_budget() {
+            let rejected = RejectedWrite { action: action.clone(), cause: cause.clone(), at: Instant::now() };
+            locked(&self.rejected).insert(uid.to_owned(), rejected);
+        }
+    }
+
+    /// Returns why a write failed, if it is too early to try it again.
+    #[must_use]
+    pub fn rejection(&self, uid: &str, action: &Action) -> Option<ReasonMessage> {
+        let rejected = locked(&self.rejected);
+        let known = rejected.get(uid).filter(|known| known.action == *action)?;
+        (known.at.elapsed() < retry_after(&known.cause)).then(|| known.cause.clone())
+    }
+
     /// Forgets a ModelAlias that is gone.
     pub fn forget(&self, uid: &str) {
         locked(&self.failed).remove(uid);
         locked(&self.written).remove(uid);
+        locked(&self.rejected).remove(uid);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decide::Traffic;
+    use crate::{api::condition::Reason, decide::Traffic};
 
     fn alias(generation: i64) -> ModelAlias {
         serde_yaml::from_str(&format!(
@@ -219,6 +252,20 @@ mod tests {
         assert!(!is_paused(&throttle, &route(1)));
         throttle.forget("u");
         assert!(!is_paused(&throttle, &route(2)));
+    }
+
+    #[test]
+    fn a_rejected_budget_waits_and_nothing_else_does() {
+        let throttle = Throttle::default();
+        let cause = ReasonMessage::new(Reason::ApplyRefused, "a policy rejects it");
+        let protect = |number| Action::Protect(Traffic::One(version(number)));
+        throttle.rejected("u", &protect(1), &cause);
+        throttle.rejected("u", &route(1), &cause);
+        assert_eq!(throttle.rejection("u", &protect(1)), Some(cause));
+        assert_eq!(throttle.rejection("u", &protect(2)), None, "traffic has moved");
+        assert_eq!(throttle.rejection("u", &route(1)), None);
+        throttle.forget("u");
+        assert_eq!(throttle.rejection("u", &protect(1)), None);
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
         });
     }
     events.extend(let_in(before, after));
+    events.extend(unprotected(before, applied));
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         events.extend(error(before, after, type_));
     }
@@ -175,6 +176,18 @@ fn let_in(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewEven
         reason: now.reason,
         action: format!("JudgeV{target}"),
         message: now.message,
+    })
+}
+
+/// Reports that the PodDisruptionBudget could not be written, unless the status says so already.
+fn unprotected(before: &ModelAliasStatus, applied: &Applied) -> Option<NewEvent> {
+    let cause = applied.unprotected.as_ref()?;
+    let is_known = before.conditions.iter().any(|condition| condition.message.contains(&cause.message));
+    (!is_known).then(|| NewEvent {
+        warning: true,
+        reason: cause.reason.to_string(),
+        action: "Protect".to_owned(),
+        message: cause.message.clone(),
     })
 }
 

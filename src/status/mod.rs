@@ -2,6 +2,7 @@
 //!
 //! Status is computed from the actions that were performed, never from those that were intended.
 
+mod applied;
 mod events;
 mod kstatus;
 mod model_alias;
@@ -9,9 +10,10 @@ mod model_outcome;
 mod model_registry;
 mod registered_model;
 
+pub use applied::Applied;
 pub use events::{NewEvent, condition_events, events, readiness_events};
 pub use kstatus::kstatus;
-pub use model_alias::{Applied, SubjectStatus, next};
+pub use model_alias::{SubjectStatus, next};
 pub use model_outcome::{ModelApplied, ModelListing, ModelOutcome, model_outcome};
 pub use model_registry::{RegistryHealth, RegistryObserved, WebhookReport, registry_events, registry_status};
 pub use registered_model::{display_metrics, version_statuses};

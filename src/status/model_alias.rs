@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::kstatus;
+use super::{Applied, kstatus};
 use crate::{
     api::{
         FIELD_MANAGER, ModelAliasStatus, RegistryStatus,
@@ -31,20 +31,6 @@ const PENDING_MAX: usize = 100;
 /// Maximum length of a rejection message in the history.
 const WHY_MAX: usize = 500;
 const REJECTED_MAX: usize = 5;
-
-/// The actions of a decision that were performed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// The actions that succeeded, in order.
-    pub done: Vec<Action>,
-    /// The actions that were begun and continue beside the reconcile, in order. They are not reported as
-    /// done.
-    pub begun: Vec<Action>,
-    /// How long the rest has to wait, because another client just reverted the same write.
-    pub postponed: Option<Duration>,
-    /// Why the next one did not, if one failed.
-    pub failure: Option<ReasonMessage>,
-}
 
 /// The parts of a status about the object itself, beside the decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -513,13 +499,24 @@ fn has_condition(conditions: &[Condition], type_: ConditionType) -> bool {
     conditions.iter().any(|condition| condition.type_ == name)
 }
 
+/// What serves without a PodDisruptionBudget serves, and its status says so.
+fn with_protection(readiness: Readiness, applied: &Applied) -> Readiness {
+    match (readiness, &applied.unprotected) {
+        (Readiness::Settled(cause), Some(unprotected)) => Readiness::Settled(ReasonMessage {
+            message: format!("{}; not protected from disruption: {}", cause.message, unprotected.message),
+            ..cause
+        }),
+        (readiness, _) => readiness,
+    }
+}
+
 fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> Vec<DesiredCondition> {
     let report = &decision.report;
     let readiness = match &applied.failure {
         Some(_) if matches!(report.readiness, Readiness::Stalled(_)) => report.readiness.clone(),
         Some(failure) if failure.reason.is_transient() => Readiness::Progressing(failure.clone()),
         Some(failure) => Readiness::Stalled(failure.clone()),
-        None => report.readiness.clone(),
+        None => with_protection(report.readiness.clone(), applied),
     };
     let condition = |type_, (status, cause): &(ConditionStatus, ReasonMessage)| DesiredCondition {
         type_,

@@ -13,6 +13,8 @@ use crate::{
 /// What is kept of a PodDisruptionBudget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetView {
+    /// Its UID.
+    pub uid: Option<String>,
     /// Its revision.
     pub resource_version: u64,
     /// Who controls it.
@@ -37,6 +39,7 @@ impl Projected for PodDisruptionBudget {
             return;
         }
         let view = BudgetView {
+            uid: self.metadata.uid.clone(),
             resource_version: revision(&self.metadata),
             owner: Owner::of(&self.metadata, alias, &alias.1),
             metadata: OwnMetadata::of(&self.metadata),
@@ -64,7 +67,7 @@ impl Projected for PodDisruptionBudget {
 mod tests {
     use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-    use super::*;
+    use super::{super::tests::claim, *};
     use crate::render::{
         fixture::{Fixture, version},
         labels,
@@ -81,7 +84,7 @@ mod tests {
         let mut budget = render::disruption_budget(&rendering, Selection::One(version(4)));
         change(&mut budget);
         budget.insert(&cache, &key);
-        cache.view(&key, "6d1b", Some(&rendering), |_| None).budget
+        cache.view(&key, &claim("6d1b"), Some(&rendering), |_| None).budget
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::{
 /// What is kept of a Deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeploymentView {
+    /// Its UID.
+    pub uid: Option<String>,
     /// Its revision.
     pub resource_version: u64,
     /// The version that its pods serve.
@@ -51,6 +53,7 @@ fn deployment_view(deployment: &Deployment, alias: &AliasKey) -> Option<Deployme
         .map(|condition| condition.message.clone().unwrap_or_default());
     let seen = status.observed_generation.is_some() && status.observed_generation >= metadata.generation;
     Some(DeploymentView {
+        uid: metadata.uid.clone(),
         resource_version: revision(metadata),
         version,
         owner: Owner::of(metadata, alias, &deployment_name(&alias.1, version)),
@@ -59,7 +62,7 @@ fn deployment_view(deployment: &Deployment, alias: &AliasKey) -> Option<Deployme
             && count(status.updated_replicas) == desired
             && count(status.replicas) == desired
             && count(status.ready_replicas) >= desired,
-        edited: is_edited(managers, annotation(labels::OWNS_TEMPLATE).is_some()),
+        edited: is_edited(managers, annotation),
         shared: field_owners::is_shared(managers),
         settings: annotation(labels::SETTINGS).unwrap_or_default(),
         model_uri: annotation(labels::MODEL_URI)?.parse().ok()?,
@@ -70,8 +73,14 @@ fn deployment_view(deployment: &Deployment, alias: &AliasKey) -> Option<Deployme
 
 /// Whether another client changed what is Laurel's. Of a Deployment that a release applied which only looked
 /// at the image, nothing else counts: an upgrade does not restart pods for what was changed before.
-fn is_edited(managers: &[ManagedFieldsEntry], owns_template: bool) -> bool {
-    if owns_template { field_owners::is_shared(managers) } else { field_owners::is_image_shared(managers) }
+fn is_edited(managers: &[ManagedFieldsEntry], annotation: impl Fn(&str) -> Option<String>) -> bool {
+    let is_shared = match annotation(labels::OWNS_TEMPLATE).as_deref() {
+        Some(labels::PENDING) => true,
+        Some(_) => field_owners::is_shared(managers),
+        None => field_owners::is_image_shared(managers),
+    };
+    is_shared
+        || annotation(labels::OWNED_FIELDS).is_some_and(|digest| field_owners::has_lost(managers, &digest))
 }
 
 impl Projected for Deployment {
@@ -101,8 +110,20 @@ impl Projected for Deployment {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::api::apps::v1::Deployment;
+    use serde_json::{Value, json};
+
     use super::super::tests::{deployment, key};
     use super::*;
+    use crate::{
+        api::FIELD_MANAGER,
+        render::{
+            self,
+            fixture::{Fixture, model_uri, version},
+        },
+    };
 
     fn is_edited(annotations: &str, field: &str) -> bool {
         let managers = format!(
@@ -120,6 +141,60 @@ mod tests {
     fn any_field_of_the_template_counts() {
         assert!(is_edited(labels::OWNS_TEMPLATE, "f:image"));
         assert!(is_edited(labels::OWNS_TEMPLATE, "f:resources"));
+    }
+
+    /// A Deployment as it is applied, with these managers of its fields.
+    fn applied(managers: &Value) -> Deployment {
+        let fixture = Fixture::serving("");
+        let rendered =
+            render::deployment(&fixture.rendering(), version(2), &model_uri(), 1, Timestamp::UNIX_EPOCH);
+        let mut applied = rendered.unwrap().object;
+        applied.metadata.managed_fields = serde_json::from_value(managers.clone()).unwrap();
+        applied.metadata.resource_version = Some("7".into());
+        applied
+    }
+
+    fn is_seen_as_edited(deployment: &Deployment) -> bool {
+        deployment_view(deployment, &key()).unwrap().edited
+    }
+
+    /// The operator may be killed after the ownership was taken, before the fields are applied.
+    #[test]
+    fn a_change_that_is_being_taken_back_is_seen_until_it_is_applied() {
+        let image = json!({ "f:spec": { "f:template": { "f:spec": { "f:containers": {
+            "k:{\"name\":\"model\"}": { "f:image": {} } } } } } });
+        let theirs = json!([{ "manager": "kubectl-set", "operation": "Update", "fieldsV1": image }]);
+        let mut edited = applied(&theirs);
+        assert!(is_seen_as_edited(&edited));
+        let patch = field_owners::take_back(&edited.metadata).unwrap();
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        edited.metadata.managed_fields =
+            serde_json::from_value(patch["metadata"]["managedFields"].clone()).unwrap();
+        let marks: BTreeMap<String, String> =
+            serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap();
+        edited.annotations_mut().extend(marks);
+        assert!(!field_owners::is_shared(edited.managed_fields()));
+        assert!(is_seen_as_edited(&edited));
+        edited.annotations_mut().extend(applied(&theirs).metadata.annotations.unwrap());
+        edited.annotations_mut().remove(labels::OWNED_FIELDS);
+        assert!(!is_seen_as_edited(&edited));
+    }
+
+    #[test]
+    fn a_field_that_somebody_removed_is_missed() {
+        let fields = json!({ "f:spec": { "f:minReadySeconds": {} } });
+        let ours = json!([{ "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields }]);
+        let mut deployment = applied(&ours);
+        assert!(is_seen_as_edited(&deployment), "most fields are missing");
+        let digest = field_owners::applied(deployment.managed_fields()).unwrap();
+        deployment.annotations_mut().insert(labels::OWNED_FIELDS.into(), digest);
+        assert!(!is_seen_as_edited(&deployment));
+        for unknown in [json!([]), json!([{ "manager": "velero", "operation": "Update", "fieldsV1": {} }])] {
+            assert!(!is_seen_as_edited(&applied(&unknown)), "nothing is known of what was applied");
+        }
+        let mut later = applied(&ours);
+        later.annotations_mut().insert(labels::OWNED_FIELDS.into(), "v9-0123456789abcdef".into());
+        assert!(!is_seen_as_edited(&later), "a later release was here");
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Projected for Pod {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::tests::claim, *};
     use crate::api::names::deployment_name;
 
     fn key(name: &str) -> AliasKey {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn endpoints(cache: &Cache, alias: &AliasKey) -> Vec<u32> {
-        let endpoints = cache.view(alias, "u", None, |_| None).endpoints;
+        let endpoints = cache.view(alias, &claim("u"), None, |_| None).endpoints;
         endpoints.into_iter().map(|version| version.to_string().parse().unwrap()).collect()
     }
 

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::SignedDuration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::{Mutex, MutexGuard};
-use serde_json::{Value, json};
 
 use super::{
     pod_causes::{self, AwaitedPod, EndedPod},
     pods::PodView,
 };
 use crate::{
-    api::{ModelAlias, condition::ReasonMessage, model_alias::AliasKey, names::Version},
+    api::{
+        condition::ReasonMessage,
+        model_alias::AliasKey,
+        names::{Version, deployment_name},
+    },
     decide::{ClusterView, OwnObject, SmokeTest, Traffic, Workload},
     render::{ServiceRendering, labels},
 };
@@ -21,11 +23,18 @@ use crate::{
 mod budget;
 mod deployment;
 mod endpoints;
+mod metadata;
+mod owner;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub use budget::BudgetView;
 pub use deployment::DeploymentView;
+pub use owner::{Claim, Foreign, ForeignCause, ForeignKind, Owner};
 pub use service::ServiceView;
+
+use metadata::OwnMetadata;
 
 /// The projections of everything that belongs to `ModelAliases`.
 #[derive(Debug, Default)]
@@ -43,103 +52,6 @@ struct Objects {
     pods: BTreeMap<String, PodView>,
     /// The last pod of each version that its node ended or rejected.
     ended: BTreeMap<Version, EndedPod>,
-}
-
-/// An object with one of our names that belongs to somebody else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Foreign {
-    /// The Service of this name.
-    Service(String),
-    /// The Deployment of this name.
-    Deployment(String),
-}
-
-/// The labels, annotations and controller of an object, as far as they are Laurel's.
-#[derive(Clone, Debug, PartialEq)]
-struct OwnMetadata {
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-    controller: Option<OwnerReference>,
-}
-
-impl OwnMetadata {
-    fn of(metadata: &ObjectMeta) -> Self {
-        let own = |pairs: &Option<BTreeMap<String, String>>| {
-            let pairs = pairs.iter().flatten().filter(|(key, _)| labels::is_own(key));
-            pairs.map(|(key, value)| (key.clone(), value.clone())).collect()
-        };
-        Self {
-            labels: own(&metadata.labels),
-            annotations: own(&metadata.annotations),
-            controller: controller(metadata).cloned(),
-        }
-    }
-
-    /// Whether all that was rendered is there. There may be more of an earlier time.
-    fn has(&self, rendered: &ObjectMeta) -> bool {
-        let has = |pairs: &BTreeMap<String, String>, due: &Option<BTreeMap<String, String>>| {
-            due.iter().flatten().all(|(key, value)| pairs.get(key) == Some(value))
-        };
-        has(&self.labels, &rendered.labels)
-            && has(&self.annotations, &rendered.annotations)
-            && self.controller.as_ref() == controller(rendered)
-    }
-}
-
-/// Who controls an object that has our labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    uid: Option<String>,
-    /// It has the name and the labels that Laurel gives it, and belongs to nobody or to a ModelAlias of the
-    /// same name.
-    is_adoptable: bool,
-}
-
-impl Owner {
-    /// `name` is the one that Laurel gives such an object.
-    fn of(metadata: &ObjectMeta, alias: &AliasKey, name: &str) -> Self {
-        let managed_by = metadata.labels.as_ref().and_then(|labels| labels.get(labels::MANAGED_BY));
-        let is_namesake = |owner: &OwnerReference| {
-            let group = owner.api_version.split('/').next();
-            group == Some(ModelAlias::group(&()).as_ref())
-                && owner.kind == ModelAlias::kind(&())
-                && owner.name == alias.1
-        };
-        let controller = controller(metadata);
-        Self {
-            uid: controller.map(|owner| owner.uid.clone()),
-            is_adoptable: metadata.name.as_deref() == Some(name)
-                && metadata.deletion_timestamp.is_none()
-                && managed_by.is_some_and(|manager| manager == labels::MANAGER)
-                && controller.is_none_or(is_namesake),
-        }
-    }
-
-    fn is(&self, uid: &str) -> bool {
-        self.uid.as_deref() == Some(uid)
-    }
-
-    /// Whether the object belongs to a ModelAlias that had this one's name and is gone, or to nobody. There
-    /// are no two of one name at a time.
-    fn is_orphan(&self, uid: &str) -> bool {
-        !self.is(uid) && self.is_adoptable
-    }
-
-    /// Whether the object belongs to something else.
-    #[must_use]
-    pub fn is_foreign(&self, uid: &str) -> bool {
-        !self.is(uid) && !self.is_adoptable
-    }
-
-    /// The patch that makes `owner` the controller of an object of this revision, in place of the one that is
-    /// gone.
-    #[must_use]
-    pub fn replaced_by(&self, owner: &OwnerReference, revision: u64) -> Value {
-        let gone = self.uid.iter().filter(|uid| **uid != owner.uid);
-        let owners = gone.map(|uid| json!({ "$patch": "delete", "uid": uid })).chain([json!(owner)]);
-        let owners: Vec<Value> = owners.collect();
-        json!({ "metadata": { "resourceVersion": revision.to_string(), "ownerReferences": owners } })
-    }
 }
 
 /// An object that can be kept as a projection.
@@ -168,11 +80,6 @@ fn revision(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
-    let mut owners = metadata.owner_references.iter().flatten();
-    owners.find(|owner| owner.controller == Some(true))
-}
-
 fn count(number: Option<i32>) -> u32 {
     number.and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
 }
@@ -199,49 +106,50 @@ impl Cache {
             .collect()
     }
 
-    /// The cluster as it shows for the ModelAlias with this UID: what belongs to somebody else is not in it.
+    /// The cluster as it shows for the ModelAlias with this claim: what belongs to somebody else is not in it.
     /// `rendering` is what its Service is rendered from; `smoke` is a version's smoke test.
     #[must_use]
     pub fn view(
         &self,
         alias: &AliasKey,
-        uid: &str,
+        claim: &Claim<'_>,
         rendering: Option<&ServiceRendering>,
         smoke: impl Fn(Version) -> Option<SmokeTest>,
     ) -> ClusterView {
         let aliases = self.lock();
         let Some(objects) = aliases.get(alias) else { return ClusterView::default() };
-        let service = objects.service.as_ref().filter(|service| !service.owner.is_foreign(uid));
+        let service = objects.service.as_ref().filter(|service| !service.owner.is_foreign(claim));
         ClusterView {
             traffic: service.map_or(Traffic::Nowhere, |service| service.traffic),
             service_outdated: service
                 .zip(rendering)
                 .is_some_and(|(service, rendering)| service.is_outdated(rendering)),
-            budget: objects.budget(uid, rendering),
+            budget: objects.budget(claim, rendering),
             budget_is_unknown: false,
             endpoints: objects.endpoints(),
             workloads: objects
                 .deployments
                 .values()
-                .filter(|deployment| !deployment.owner.is_foreign(uid))
+                .filter(|deployment| !deployment.owner.is_foreign(claim))
                 .map(|deployment| {
                     (deployment.version, objects.workload(&alias.0, deployment, smoke(deployment.version)))
                 })
                 .collect(),
-            orphans: objects.orphans(uid),
+            orphans: objects.orphans(claim),
         }
     }
 
-    /// Something that bears this alias's names but belongs to somebody else.
+    /// Something with this alias's labels that belongs to somebody else, and why.
     #[must_use]
-    pub fn foreign(&self, alias: &AliasKey, uid: &str) -> Option<Foreign> {
+    pub fn foreign(&self, alias: &AliasKey, claim: &Claim<'_>) -> Option<Foreign> {
         let aliases = self.lock();
         let objects = aliases.get(alias)?;
-        let service = objects.service.as_ref().filter(|service| service.owner.is_foreign(uid));
-        let deployment = objects.deployments.iter().find(|(_, it)| it.owner.is_foreign(uid));
-        service
-            .map(|_| Foreign::Service(alias.1.clone()))
-            .or_else(|| deployment.map(|(name, _)| Foreign::Deployment(name.clone())))
+        let service = objects.service.iter().map(|it| (ForeignKind::Service, &alias.1, &it.owner));
+        let deployments =
+            objects.deployments.iter().map(|(name, it)| (ForeignKind::Deployment, name, &it.owner));
+        service.chain(deployments).find_map(|(kind, name, owner)| {
+            Some(Foreign { kind, name: name.clone(), cause: owner.foreign(claim)? })
+        })
     }
 
     /// The Service of this alias, where it is known.
@@ -260,7 +168,7 @@ impl Cache {
     #[must_use]
     pub fn deployment(&self, alias: &AliasKey, version: Version) -> Option<DeploymentView> {
         let aliases = self.lock();
-        aliases.get(alias)?.deployments.values().find(|known| known.version == version).cloned()
+        aliases.get(alias)?.deployments.get(&deployment_name(&alias.1, version)).cloned()
     }
 
     /// The address of a ready pod of the version.
@@ -284,14 +192,14 @@ impl Cache {
     /// The pods of this alias's Deployments that are waited for and whose status does not say why: a few of each
     /// version, those with today's settings first.
     #[must_use]
-    pub fn awaited_pods(&self, alias: &AliasKey, uid: &str) -> Vec<AwaitedPod> {
+    pub fn awaited_pods(&self, alias: &AliasKey, claim: &Claim<'_>) -> Vec<AwaitedPod> {
         const PER_VERSION: usize = 2;
         let aliases = self.lock();
         let Some(objects) = aliases.get(alias) else { return Vec::new() };
         let ours = objects
             .deployments
             .values()
-            .filter(|deployment| !deployment.owner.is_foreign(uid) && deployment.desired > 0);
+            .filter(|deployment| !deployment.owner.is_foreign(claim) && deployment.desired > 0);
         let awaited = ours.flat_map(|deployment| {
             let is_awaited = |pod: &&PodView| pod.version == deployment.version && pod.is_unexplained();
             let mut pods: Vec<_> = objects.pods.values().filter(is_awaited).collect();
@@ -338,16 +246,16 @@ impl Objects {
         is_awaited.then(|| ended.cause.clone())
     }
 
-    fn budget(&self, uid: &str, rendering: Option<&ServiceRendering>) -> Option<Traffic> {
-        let budget = self.budget.as_ref().filter(|budget| !budget.owner.is_foreign(uid))?;
+    fn budget(&self, claim: &Claim<'_>, rendering: Option<&ServiceRendering>) -> Option<Traffic> {
+        let budget = self.budget.as_ref().filter(|budget| !budget.owner.is_foreign(claim))?;
         let traffic = self.service.as_ref().map_or(Traffic::Nowhere, |service| service.traffic);
         Some(rendering.map_or(Traffic::Nowhere, |rendering| budget.protects(rendering, traffic)))
     }
 
-    fn orphans(&self, uid: &str) -> BTreeSet<OwnObject> {
-        let service = self.service.iter().filter(|service| service.owner.is_orphan(uid));
-        let deployments = self.deployments.values().filter(|deployment| deployment.owner.is_orphan(uid));
-        let budget = self.budget.iter().filter(|budget| budget.owner.is_orphan(uid));
+    fn orphans(&self, claim: &Claim<'_>) -> BTreeSet<OwnObject> {
+        let service = self.service.iter().filter(|service| service.owner.is_orphan(claim));
+        let deployments = self.deployments.values().filter(|deployment| deployment.owner.is_orphan(claim));
+        let budget = self.budget.iter().filter(|budget| budget.owner.is_orphan(claim));
         service
             .map(|_| OwnObject::Service)
             .chain(budget.map(|_| OwnObject::Budget))
@@ -393,140 +301,5 @@ impl Objects {
             has_failed: pods().any(PodView::has_failed),
             smoke,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::api::{
-        apps::v1::Deployment,
-        core::v1::{Pod, Service},
-    };
-
-    use kube::ResourceExt;
-
-    use super::{service::traffic, *};
-    use crate::api::condition::Reason;
-
-    const OWNER: &str = "{apiVersion: v1, kind: K, name: n, uid: u, controller: true}";
-
-    pub(super) fn key() -> AliasKey {
-        ("risk".into(), "fraud".into())
-    }
-
-    fn service(revision: u64, selector: &str) -> Service {
-        let text = format!(
-            "metadata: {{name: fraud, namespace: risk, resourceVersion: '{revision}', ownerReferences: [{OWNER}]}}\nspec: {{selector: {{{selector}}}}}"
-        );
-        serde_yaml::from_str(&text).unwrap()
-    }
-
-    /// A Deployment of a version, with more in its metadata.
-    pub(super) fn deployment(version: u32, metadata: &str) -> Deployment {
-        serde_yaml::from_str(&format!(
-            "{{metadata: {{name: fraud-v{version}, labels: {{laurel.dev/version: '{version}'}}, ownerReferences: [{OWNER}], \
-              annotations: {{laurel.dev/settings: v1-new, laurel.dev/model-uri: 'models:/m-1'}}, {metadata}}}, \
-              spec: {{replicas: 1, selector: {{}}, template: {{}}}}}}"
-        ))
-        .unwrap()
-    }
-
-    #[test]
-    fn an_older_event_does_not_hide_our_own_write() {
-        let cache = Cache::default();
-        service(7, "laurel.dev/model-alias: fraud, laurel.dev/version: '2'").insert(&cache, &key());
-        service(5, "laurel.dev/model-alias: fraud, laurel.dev/version: '1'").insert(&cache, &key());
-        assert_eq!(cache.view(&key(), "u", None, |_| None).traffic, Traffic::One(Version::new(2).unwrap()));
-    }
-
-    #[test]
-    fn objects_of_other_owners_are_not_visible() {
-        let cache = Cache::default();
-        service(7, "laurel.dev/model-alias: fraud, laurel.dev/version: '2'").insert(&cache, &key());
-        assert_eq!(cache.foreign(&key(), "u"), None);
-        assert_eq!(cache.view(&key(), "other", None, |_| None).traffic, Traffic::Nowhere);
-        assert_eq!(cache.foreign(&key(), "other"), Some(Foreign::Service("fraud".into())));
-    }
-
-    /// A Deployment with this controller, and whether it is an orphan of the ModelAlias with the UID `new`,
-    /// or foreign to it.
-    fn relation(name: &str, manager: &str, owner: &str) -> (bool, bool) {
-        let mut deployment = deployment(2, "");
-        deployment.metadata.name = Some(name.into());
-        deployment.metadata.owner_references = serde_yaml::from_str(owner).unwrap();
-        deployment.labels_mut().insert(labels::MANAGED_BY.into(), manager.into());
-        let cache = Cache::default();
-        deployment.insert(&cache, &key());
-        let view = cache.view(&key(), "new", None, |_| None);
-        let is_foreign = cache.foreign(&key(), "new").is_some();
-        assert_eq!(view.workloads.is_empty(), is_foreign);
-        (!view.orphans.is_empty(), is_foreign)
-    }
-
-    #[test]
-    fn what_a_backup_brings_back_is_adopted_and_nothing_else() {
-        let alias = |uid: &str| {
-            format!(
-                "[{{apiVersion: laurel.dev/v1alpha1, kind: ModelAlias, name: fraud, uid: {uid}, controller: true}}]"
-            )
-        };
-        assert_eq!(relation("fraud-v2", "laurel", &alias("new")), (false, false));
-        assert_eq!(relation("fraud-v2", "laurel", &alias("old")), (true, false));
-        assert_eq!(relation("fraud-v2", "laurel", "[]"), (true, false));
-        let foreign = (false, true);
-        let other_name = alias("old").replace("fraud", "other");
-        assert_eq!(relation("fraud-v2", "laurel", &other_name), foreign);
-        assert_eq!(relation("fraud-v2", "laurel", &alias("old").replace("laurel.dev", "other.dev")), foreign);
-        assert_eq!(relation("fraud-v2", "laurel", &alias("old").replace("ModelAlias", "Rollout")), foreign);
-        assert_eq!(relation("fraud-v2-copy", "laurel", "[]"), foreign);
-        assert_eq!(relation("fraud-v2", "Helm", "[]"), foreign);
-    }
-
-    #[test]
-    fn an_object_that_is_being_deleted_is_not_adopted() {
-        let cache = Cache::default();
-        let mut deployment = deployment(2, "deletionTimestamp: '2027-01-15T08:00:00Z'");
-        deployment.metadata.owner_references = None;
-        deployment.labels_mut().insert(labels::MANAGED_BY.into(), labels::MANAGER.into());
-        deployment.insert(&cache, &key());
-        assert_eq!(cache.foreign(&key(), "u"), Some(Foreign::Deployment("fraud-v2".into())));
-    }
-
-    #[test]
-    fn only_our_own_selectors_are_traffic() {
-        let traffic_of = |selector: &str| traffic(&service(1, selector), "fraud");
-        assert_eq!(traffic_of("laurel.dev/model-alias: fraud"), Traffic::Shared);
-        assert_eq!(traffic_of("laurel.dev/model-alias: other"), Traffic::Nowhere);
-        assert_eq!(traffic_of("app: fraud"), Traffic::Nowhere);
-        assert_eq!(traffic_of("laurel.dev/model-alias: fraud, app: x"), Traffic::Nowhere);
-        assert_eq!(traffic_of(""), Traffic::Nowhere);
-    }
-
-    #[test]
-    fn errors_of_current_settings_are_reported_first() {
-        let cache = Cache::default();
-        deployment(2, "").insert(&cache, &key());
-        for (name, settings, reason) in
-            [("a", "v1-old", "ErrImagePull"), ("b", "v1-new", "CreateContainerConfigError")]
-        {
-            let pod: Pod = serde_yaml::from_str(&format!(
-                "{{metadata: {{name: {name}, labels: {{laurel.dev/version: '2'}}, annotations: {{laurel.dev/settings: {settings}}}}}, \
-                  status: {{containerStatuses: [{{name: model, image: i, imageID: '', ready: false, restartCount: 0, \
-                  state: {{waiting: {{reason: {reason}}}}}}}]}}}}"
-            ))
-            .unwrap();
-            pod.insert(&cache, &key());
-        }
-        let view = cache.view(&key(), "u", None, |_| None);
-        let error = view.workloads[&Version::new(2).unwrap()].error.clone().unwrap();
-        assert_eq!(error.reason, Reason::ContainerConfigInvalid);
-    }
-
-    #[test]
-    fn removed_objects_leave_nothing_behind() {
-        let cache = Cache::default();
-        service(7, "laurel.dev/model-alias: fraud").insert(&cache, &key());
-        Service::remove(&cache, &key(), "fraud");
-        assert!(cache.lock().is_empty());
     }
 }

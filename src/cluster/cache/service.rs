@@ -13,6 +13,8 @@ use crate::{
 /// What is kept of a Service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
+    /// Its UID.
+    pub uid: Option<String>,
     /// Its revision.
     pub resource_version: u64,
     /// Who controls it.
@@ -86,6 +88,7 @@ impl Projected for Service {
             return;
         }
         let view = ServiceView {
+            uid: self.metadata.uid.clone(),
             resource_version: revision(&self.metadata),
             owner: Owner::of(&self.metadata, alias, &alias.1),
             traffic: traffic(self, &alias.1),
@@ -117,7 +120,7 @@ impl Projected for Service {
 mod tests {
     use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-    use super::*;
+    use super::{super::tests::claim, *};
     use crate::render::fixture::{Fixture, version};
 
     const UID: &str = "6d1b";
@@ -131,7 +134,7 @@ mod tests {
         let cache = Cache::default();
         let key = (rendering.namespace.to_owned(), rendering.name.to_owned());
         service.insert(&cache, &key);
-        let view = cache.view(&key, UID, Some(&rendering), |_| None);
+        let view = cache.view(&key, &claim(UID), Some(&rendering), |_| None);
         assert_eq!(view.traffic, Traffic::One(version(4)));
         view.service_outdated
     }

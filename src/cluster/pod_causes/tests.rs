@@ -403,7 +403,7 @@ mod in_the_cache {
     use super::*;
     use crate::{
         api::model_alias::AliasKey,
-        cluster::cache::{Cache, Projected},
+        cluster::cache::{Cache, Claim, Projected},
     };
 
     fn key() -> AliasKey {
@@ -431,7 +431,8 @@ mod in_the_cache {
     }
 
     fn seen(cache: &Cache) -> crate::decide::Workload {
-        cache.view(&key(), "u", None, |_| None).workloads[&version()].clone()
+        let claim = Claim { uid: "u", model: None, alias: "champion" };
+        cache.view(&key(), &claim, None, |_| None).workloads[&version()].clone()
     }
 
     const EVICTED: &str =
@@ -475,7 +476,10 @@ mod in_the_cache {
         insert(&cache, "c", "new", "00:00:00", "{phase: Pending}");
         insert(&cache, "d", "new", "00:00:00", &waiting("ErrImagePull", "no"));
         insert(&cache, "e", "new", "00:00:00", "{conditions: [{type: Ready, status: 'True'}]}");
-        let uids = |uid| cache.awaited_pods(&key(), uid).into_iter().map(|pod| pod.uid).collect::<Vec<_>>();
+        let uids = |uid| {
+            let claim = Claim { uid, model: None, alias: "champion" };
+            cache.awaited_pods(&key(), &claim).into_iter().map(|pod| pod.uid).collect::<Vec<_>>()
+        };
         assert_eq!(uids("u"), ["b", "c"], "those with the settings of today first");
         assert_eq!(uids("somebody else"), [] as [String; 0]);
         let workload = seen(&cache);

@@ -37,9 +37,11 @@ pub(super) fn exchange() -> impl Strategy<Value = Exchange> {
 }
 
 fn reconcile() -> impl Strategy<Value = Event> {
-    let way = (weighted(0.4, 0..4usize), weighted(0.1, 0..3usize), prop_oneof![3 => Just(0), 1 => 1..4usize]);
-    way.prop_map(|(crash_after, fails_at, stale)| {
-        Event::Reconcile(Reconcile { crash_after, fails_at, stale })
+    let crash = (weighted(0.4, 0..4usize), any::<bool>());
+    let way = (crash, weighted(0.1, 0..3usize), prop_oneof![3 => Just(0), 1 => 1..4usize]);
+    way.prop_map(|((crash_after, crash_within), fails_at, stale)| {
+        let crash_within = crash_within && crash_after.is_some();
+        Event::Reconcile(Reconcile { crash_after, crash_within, fails_at, stale })
     })
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::world::{Event, Fate, Registers, World, version};
+use super::world::{Event, Fate, Reconcile, Registers, World, version};
 use crate::{
     api::{
         condition::{ConditionStatus, Reason, ReasonMessage},
@@ -12,7 +12,7 @@ use crate::{
         Action, AliasRole, Blocker, BlockerScope, Desired, FormerAlias, Lifecycle, Observed, OwnObject,
         Readiness, SmokeReport, SmokeTest, StrategyIntent, Traffic, decide,
     },
-    status::{Applied, SubjectStatus, next},
+    status::{Applied, SubjectStatus, events, next},
 };
 
 fn serving(number: u32) -> World {
@@ -225,6 +225,65 @@ fn what_was_restored_from_a_backup_is_found_again_and_starts_no_pod() {
     assert!(world.status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True"));
 }
 
+/// A policy that keeps Laurel from one Deployment keeps it from nothing else.
+#[test]
+fn an_adoption_that_is_refused_holds_up_neither_traffic_nor_other_versions() {
+    let mut world = serving(1);
+    promote(&mut world, 2);
+    let orphan = OwnObject::Deployment(version(1));
+    world.cluster.orphans = [orphan].into();
+    world.cluster.unadoptable = [orphan].into();
+    world.happen(&Event::Replicas(3));
+    world.live(20);
+    assert_eq!((world.desired(version(1)), world.desired(version(2))), (2, 3));
+    world.intent.desired = Desired::Version(version(3));
+    world.live(40);
+    assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(3)), 3));
+    let ready = world.status.conditions.iter().find(|it| it.type_ == "Ready").unwrap();
+    assert_eq!((&*ready.status, &*ready.message), ("False", "a policy rejects it"), "it is reported");
+    world.cluster.unadoptable.clear();
+    world.live(20);
+    assert!(world.cluster.orphans.is_empty());
+}
+
+#[test]
+fn a_service_that_cannot_be_adopted_keeps_the_alias_in_the_registry_where_traffic_is() {
+    let mut world = serving(1);
+    world.cluster.orphans = [OwnObject::Service].into();
+    world.cluster.unadoptable = [OwnObject::Service].into();
+    world.happen(&Event::Replicas(3));
+    world.intent.desired = Desired::Version(version(2));
+    world.live(60);
+    assert_eq!(world.desired(version(2)), 3, "other objects are not held up");
+    assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(1)), 1));
+    world.cluster.unadoptable.clear();
+    world.live(40);
+    assert_eq!((world.cluster.traffic, world.alias(AliasRole::Main)), (Traffic::One(version(2)), 2));
+}
+
+#[test]
+fn a_budget_that_a_policy_refuses_is_reported_and_nothing_is_flagged_as_failed() {
+    let mut world = serving(1);
+    world.cluster.budget = None;
+    let observed = world.observe();
+    let decision = decide(&observed);
+    assert!(matches!(decision.actions[..], [Action::Protect(_)]), "{:?}", decision.actions);
+    let mut applied = Applied::default();
+    let cause = ReasonMessage::new(Reason::ApplyRefused, "a policy rejects it");
+    applied.failed(&decision.actions[0], cause);
+    let status = next(&observed, &decision, &applied, &SubjectStatus::default());
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert_eq!((&*ready.status, &*ready.reason), ("True", "Serving"));
+    assert!(
+        ready.message.ends_with("not protected from disruption: a policy rejects it"),
+        "{}",
+        ready.message
+    );
+    let reported = events(&world.status, &status, &applied);
+    assert!(reported.iter().any(|event| event.warning && event.reason == "ApplyRefused"), "{reported:?}");
+    assert!(events(&status, &status, &applied).iter().all(|event| !event.warning), "once");
+}
+
 #[test]
 fn what_somebody_changed_in_a_warm_version_is_taken_back_and_traffic_stays() {
     let mut world = serving(1);
@@ -233,8 +292,23 @@ fn what_somebody_changed_in_a_warm_version_is_taken_back_and_traffic_stays() {
     let decision = world.reconcile(None);
     assert!(matches!(decision.actions[..], [Action::Apply { .. }]), "{:?}", decision.actions);
     world.live(10);
-    assert!(!world.observe().cluster.workloads[&version(1)].edited);
+    assert!(!world.is_edited(1));
     assert_eq!((world.cluster.traffic, world.desired(version(1))), (Traffic::One(version(2)), 2));
+}
+
+/// Taking something back is two writes: the ownership of the fields, then the fields.
+#[test]
+fn what_somebody_changed_is_taken_back_although_the_operator_is_killed_between_the_two_writes() {
+    for edited in [1, 2] {
+        let mut world = serving(1);
+        promote(&mut world, 2);
+        world.happen(&Event::DeploymentEdited(edited));
+        let cut = Reconcile { crash_after: Some(0), crash_within: true, ..Reconcile::default() };
+        world.reconcile_once(&cut);
+        assert!(world.is_edited(edited), "it was not cut short");
+        world.live(10);
+        assert!(!world.is_edited(edited), "version {edited}");
+    }
 }
 
 #[test]

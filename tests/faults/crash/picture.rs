@@ -75,7 +75,10 @@ async fn audit_writes(fixture: &Fixture) -> Result<Value> {
 fn deployment(deployment: &Deployment) -> (String, Value) {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
     let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas);
-    (deployment.name_any(), json!({ "replicas": wanted, "ready": ready.unwrap_or_default() }))
+    let containers =
+        deployment.spec.iter().flat_map(|spec| spec.template.spec.iter()).flat_map(|pod| &pod.containers);
+    let image = containers.into_iter().find_map(|container| container.image.as_ref());
+    (deployment.name_any(), json!({ "replicas": wanted, "ready": ready.unwrap_or_default(), "image": image }))
 }
 
 fn service(service: &Service) -> (String, Value) {

@@ -30,6 +30,8 @@ enum Trigger {
     Desired(&'static str),
     /// Moves the alias in the registry.
     MoveAlias(&'static str),
+    /// Sets the image of a Deployment, as `kubectl set image` does.
+    SetImage(&'static str),
     /// Deletes the ModelAlias.
     Delete,
 }
@@ -57,6 +59,11 @@ impl Story for Reports {
         match self.begins_with {
             Trigger::Desired(desired) => fixture.desired(desired).await.map(drop),
             Trigger::MoveAlias(version) => fixture.move_alias(version).await,
+            Trigger::SetImage(deployment) => {
+                let image = "model=registry.example/theirs:1";
+                let deployment = format!("deployment/{deployment}");
+                fixture.kubectl(&["set", "image", &deployment, image]).await.map(drop)
+            }
             Trigger::Delete => {
                 let aliases = fixture.api::<ModelAlias>();
                 Ok(aliases.delete("champion", &DeleteParams::default()).await.map(drop)?)
@@ -179,6 +186,24 @@ fn promises_4_and_7_a_failing_rollout_killed_at_any_write_is_rejected_the_same()
             ("/deployments/champion-v2/replicas", "0"),
         ],
         ready: Some(("False", "ProgressDeadlineExceeded")),
+    });
+}
+
+/// Taking the field over and applying it again are two writes.
+#[test]
+fn promise_7_an_image_set_by_hand_is_taken_back_when_killed_at_any_write() {
+    survives(&Reports {
+        name: "set-image",
+        named: None,
+        before: &["version: '1'"],
+        never_ready: None,
+        begins_with: Trigger::SetImage("champion-v1"),
+        leads_to: &[
+            ("/services/champion/laurel.dev~1version", "1"),
+            ("/deployments/champion-v1/image", "registry.example/serving:1"),
+            ("/deployments/champion-v1/ready", "2"),
+        ],
+        ready: SERVING,
     });
 }
 

@@ -134,7 +134,7 @@ impl Digest<'_> {
                 deployment.desired,
                 &deployment.settings,
                 &deployment.model_uri,
-                deployment.edited,
+                deployment.edit,
             ));
             self.age(Some(deployment.started_at), deadline);
         }

@@ -75,7 +75,16 @@ pub(super) struct Deployment {
     pub(super) started_at: Timestamp,
     /// Number of changes of its spec.
     pub(super) generation: u64,
-    pub(super) edited: bool,
+    pub(super) edit: Option<Edit>,
+}
+
+/// What somebody else changed in a Deployment, until it is applied again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Edit {
+    /// Another client owns the changed fields.
+    Theirs,
+    /// Laurel took the ownership, left a mark, and has not applied the Deployment since.
+    TakenOver,
 }
 
 /// The cluster.
@@ -93,6 +102,8 @@ pub(in crate::decide::tests) struct Cluster {
     pub(in crate::decide::tests) budget: Option<Traffic>,
     /// What was restored from a backup and has no owner yet.
     pub(in crate::decide::tests) orphans: BTreeSet<OwnObject>,
+    /// What an admission policy does not let anybody adopt.
+    pub(in crate::decide::tests) unadoptable: BTreeSet<OwnObject>,
     /// The quota: the maximum number of pods in the namespace.
     pub(super) quota: Option<u32>,
     /// How many pods were ever created of a version.
@@ -224,7 +235,7 @@ impl Cluster {
             pods: count(pods.len()),
             ready,
             rolled_out,
-            edited: deployment.edited,
+            edited: deployment.edit.is_some(),
             settings: deployment.settings.clone(),
             model_uri: deployment.model_uri.clone(),
             started_at: Some(deployment.started_at),
@@ -281,6 +292,17 @@ impl Cluster {
     pub(super) fn apply(&mut self, version: Version, deployment: Deployment) {
         let generation = self.deployments.get(&version).map_or(0, |known| known.generation) + 1;
         self.deployments.insert(version, Deployment { generation, ..deployment });
+    }
+
+    /// Takes the ownership of what somebody else changed, before the Deployment is applied.
+    pub(super) fn take_over(&mut self, version: Version) {
+        if let Some(edit) = self.deployments.get_mut(&version).and_then(|it| it.edit.as_mut()) {
+            *edit = Edit::TakenOver;
+        }
+    }
+
+    pub(super) fn is_edited(&self, version: Version) -> bool {
+        self.deployments.get(&version).is_some_and(|deployment| deployment.edit.is_some())
     }
 
     pub(super) fn scale(&mut self, version: Version, desired: u32) -> Option<&mut Deployment> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cluster, Fate, World,
-    cluster::is_bad,
+    cluster::{Edit, is_bad},
     rules::{best, rules},
     uri, version,
 };
@@ -253,6 +253,9 @@ pub(in crate::decide::tests) struct Reconcile {
     /// The operator is killed after this many writes; the status is not written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::decide::tests) crash_after: Option<usize>,
+    /// It is killed between the two writes of the next action, if that has two.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(in crate::decide::tests) crash_within: bool,
     /// This write fails, counted from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::decide::tests) fails_at: Option<usize>,
@@ -264,6 +267,11 @@ pub(in crate::decide::tests) struct Reconcile {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
 fn is_zero(number: &usize) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl World {
@@ -359,7 +367,7 @@ impl World {
             }
             Event::DeploymentEdited(number) => {
                 if let Some(deployment) = cluster.deployments.get_mut(&version(*number)) {
-                    deployment.edited = true;
+                    deployment.edit = Some(Edit::Theirs);
                 }
             }
             Event::Service(what) => {

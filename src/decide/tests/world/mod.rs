@@ -225,6 +225,11 @@ impl World {
         self.cluster.ready(version, self.now, self.pace)
     }
 
+    /// Whether somebody else changed the version's Deployment since it was last applied.
+    pub(super) fn is_edited(&self, number: u32) -> bool {
+        self.cluster.is_edited(version(number))
+    }
+
     /// Returns how many pods were ever created of the version.
     pub(super) fn made(&self, version: Version) -> u32 {
         self.cluster.made.get(&version).copied().unwrap_or_default()

@@ -83,27 +83,23 @@ impl World {
         self.promise_of_rejection(&decision, &observed);
         self.operator.smoke.keep_only(decision.smoke_test.as_ref());
         let mut applied = Applied::default();
+        let mut unmet: Vec<&Action> = Vec::new();
         for (index, action) in decision.actions.iter().enumerate() {
             if how.crash_after == Some(index) {
+                if how.crash_within {
+                    self.begin(action);
+                }
                 self.kill();
                 return decision;
             }
-            if how.fails_at == Some(index) {
-                applied.failure =
-                    Some(ReasonMessage::new(Reason::ApplyFailed, "the API server does not answer"));
-                self.operator.wake = Some(self.now + AFTER_FAILURE);
-                break;
+            if unmet.iter().any(|unmet| action.needs(unmet)) {
+                continue;
             }
-            if let Action::Route(traffic) = action
-                && !self.would_answer(*traffic)
-            {
-                // Laurel reads from the API server right before. With an up-to-date view it has seen the
-                // same.
-                self.promise(how.stale > 0, |_| "no action is decided that is visibly impossible".into());
-                applied.failure =
-                    Some(ReasonMessage::new(Reason::WaitingForPods, "no pod is ready any more"));
+            if let Some(cause) = self.failure(action, how.fails_at == Some(index), how.stale) {
+                applied.failed(action, cause);
                 self.operator.wake = Some(self.now + AFTER_FAILURE);
-                break;
+                unmet.push(action);
+                continue;
             }
             if self.apply(action, &observed) {
                 let list = if action.goes_on() { &mut applied.begun } else { &mut applied.done };
@@ -122,6 +118,30 @@ impl World {
         self.status = Arc::new(after);
         self.remember_told();
         decision
+    }
+
+    /// Why an action fails, if it does.
+    fn failure(&mut self, action: &Action, fails: bool, stale: usize) -> Option<ReasonMessage> {
+        match action {
+            _ if fails => Some(ReasonMessage::new(Reason::ApplyFailed, "the API server does not answer")),
+            Action::Adopt(object) if self.cluster.unadoptable.contains(object) => {
+                Some(ReasonMessage::new(Reason::ApplyRefused, "a policy rejects it"))
+            }
+            Action::Route(traffic) if !self.would_answer(*traffic) => {
+                // Laurel reads from the API server right before. With an up-to-date view it has seen the
+                // same.
+                self.promise(stale > 0, |_| "no action is decided that is visibly impossible".into());
+                Some(ReasonMessage::new(Reason::WaitingForPods, "no pod is ready any more"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Performs the first of the two writes of an action that has two.
+    fn begin(&mut self, action: &Action) {
+        if let Action::Apply { version, .. } = action {
+            self.cluster.take_over(*version);
+        }
     }
 
     /// Performs one action, and checks the promises at that moment. Returns whether it is done: a write
@@ -143,7 +163,7 @@ impl World {
                     model_uri: model_uri.clone(),
                     started_at: self.now,
                     generation: 0,
-                    edited: false,
+                    edit: None,
                 };
                 self.promise_of_room(*version, *replicas);
                 if replicas < &self.desired(*version) {

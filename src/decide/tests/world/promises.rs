@@ -205,7 +205,7 @@ impl World {
     pub(super) fn promise_of_start(&mut self, version: Version, begins: bool) {
         let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.as_ref());
         let can_be_rendered = settings.is_some() && self.intent.blocker.is_none();
-        let is_edited = self.cluster.deployments.get(&version).is_some_and(|deployment| deployment.edited);
+        let is_edited = self.cluster.is_edited(version);
         self.promise(!(begins && is_edited && can_be_rendered), |_| {
             format!("version {version} is not started with what somebody else changed in it")
         });

@@ -112,8 +112,11 @@ impl World {
         }
         let workload =
             observed.cluster.workloads.get(&desired_version).ok_or("the serving version has a Deployment")?;
-        let seen = (workload.desired, workload.ready, Some(&workload.settings), workload.edited);
-        let due = (serving.replicas, serving.replicas, serving.settings.as_ref(), false);
+        let seen = (workload.desired, workload.ready, Some(&workload.settings));
+        let due = (serving.replicas, serving.replicas, serving.settings.as_ref());
+        if self.cluster.is_edited(desired_version) {
+            return Err(format!("version {desired_version} runs what somebody else changed in it"));
+        }
         if seen != due || self.cluster.port_is_edited {
             return Err(format!("version {desired_version} is {seen:?} instead of {due:?}"));
         }

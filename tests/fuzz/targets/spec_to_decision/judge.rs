@@ -173,14 +173,12 @@ fn status_after(
     generator: &mut Generator,
 ) -> ModelAliasStatus {
     let done = decision.actions.len() - generator.below(decision.actions.len() + 1);
-    let failed = done < decision.actions.len();
+    let failed = decision.actions.get(done);
     let (begun, done) = decision.actions[..done].iter().cloned().partition(Action::goes_on);
-    let applied = Applied {
-        done,
-        begun,
-        postponed: None,
-        failure: failed.then(|| ReasonMessage::new(Reason::ApplyRefused, generator.text())),
-    };
+    let mut applied = Applied { done, begun, ..Applied::default() };
+    if let Some(failed) = failed {
+        applied.failed(failed, ReasonMessage::new(Reason::ApplyRefused, generator.text()));
+    }
     let identity = SubjectStatus {
         generation: alias.metadata.generation,
         registry: Some(RegistryStatus {
