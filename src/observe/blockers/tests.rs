@@ -94,8 +94,8 @@ impl Fixture {
     /// Why the ModelAlias of a namespace is blocked.
     fn blocker(&self, namespace: &str) -> Option<Reason> {
         let key = ObjectRef::new("champion").within(namespace);
-        let stored = self.context.aliases.get(&key).expect("it is stored");
-        let alias = stored.0.as_ref().expect("it is readable");
+        let stored = self.context.aliases.get(&key)?;
+        let alias = stored.0.as_ref().ok()?;
         let now = Timestamp::UNIX_EPOCH;
         let recalled = self.context.memory.recall(alias, now);
         let subject = Subject::resolve(alias, self.context.references(), recalled);

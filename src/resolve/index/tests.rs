@@ -416,6 +416,10 @@ fn relist(world: &mut World, index: &Index, choices: &mut Choices<'_>) -> Affect
     all
 }
 
+fn parsed<T: std::str::FromStr<Err: std::fmt::Debug>>(name: &str) -> T {
+    name.parse().expect("it is a name")
+}
+
 /// Compares every answer of the index with the walk.
 fn compare(world: &World, index: &Index) -> Result<(), TestCaseError> {
     for (key, alias) in &world.aliases {
@@ -427,7 +431,7 @@ fn compare(world: &World, index: &Index) -> Result<(), TestCaseError> {
             let claimants = world.claimants(&place, name);
             let age = |key: &AliasKey| (world.aliases[key].created, world.aliases[key].uid.clone());
             let older = claimants.first().filter(|first| age(first) < age(key)).cloned();
-            let name = name.parse().expect("it is a name");
+            let name: AliasName = parsed(name);
             let metadata = kube::Resource::meta(&metadata);
             prop_assert_eq!(index.older_claimant(&place, &name, metadata), older);
             let by_another = claimants.iter().any(|other| other != key);
@@ -455,7 +459,7 @@ fn compare(world: &World, index: &Index) -> Result<(), TestCaseError> {
         let distinct: BTreeSet<ModelName> = names.iter().map(|(name, _)| name.parse().unwrap()).collect();
         prop_assert_eq!(index.model_count(key), distinct.len());
         prop_assert_eq!(index.models_of(key), distinct);
-        let one = BTreeSet::from([MODELS[0].parse().expect("it is a name")]);
+        let one = BTreeSet::from([parsed::<ModelName>(MODELS[0])]);
         let about = names.iter().filter(|(name, _)| name == MODELS[0]).map(|(_, model)| model.clone());
         prop_assert_eq!(index.about(key, &one), about.collect::<BTreeSet<_>>());
     }
@@ -471,7 +475,7 @@ fn compare(world: &World, index: &Index) -> Result<(), TestCaseError> {
         let namesakes =
             world.models.iter().filter(|(_, it)| it.name.as_deref() == Some(name) || !it.is_readable);
         let namesakes: BTreeSet<_> = namesakes.map(|(key, _)| key.clone()).collect();
-        prop_assert_eq!(index.namesakes(&name.parse().expect("it is a name")), namesakes);
+        prop_assert_eq!(index.namesakes(&parsed::<ModelName>(name)), namesakes);
     }
     Ok(())
 }
