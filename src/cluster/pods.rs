@@ -18,7 +18,7 @@ pub struct PodView {
     /// It is ready and not ending.
     pub ready: bool,
     /// It is ending.
-    pub exit_status: bool,
+    pub ending: bool,
     /// It was ready at some time.
     pub was_ready: bool,
     /// Its containers are not ready, as its node says. A node that is gone says nothing.
@@ -45,19 +45,19 @@ impl PodView {
     /// Whether it failed by itself: pods that are ending, and those whose node is gone, did not.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.was_ready && !self.ready && !self.exit_status && self.unready_containers
+        self.was_ready && !self.ready && !self.ending && self.unready_containers
     }
 
     /// Whether it is waited for and only Events may say why.
     #[must_use]
     pub fn is_unexplained(&self) -> bool {
-        !self.ready && !self.exit_status && (self.error.is_none() || self.was_killed)
+        !self.ready && !self.ending && (self.error.is_none() || self.was_killed)
     }
 
     /// Since when it has been on a node without being ready.
     #[must_use]
     pub fn tried_since(&self) -> Option<Timestamp> {
-        self.placed.filter(|_| !self.ready && !self.exit_status)
+        self.placed.filter(|_| !self.ready && !self.ending)
     }
 }
 
@@ -74,12 +74,12 @@ pub fn is_ready(pod: &Pod) -> bool {
 pub fn view(pod: &Pod, version: Version) -> PodView {
     let status = pod.status.as_ref();
     let is_evicted = condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True");
-    let exit_status = pod.metadata.deletion_timestamp.is_some() || is_evicted;
+    let ending = pod.metadata.deletion_timestamp.is_some() || is_evicted;
     let containers = condition(pod, "ContainersReady").filter(|condition| condition.status == "False");
     PodView {
         version,
         ready: is_ready(pod),
-        exit_status,
+        ending,
         was_ready: is_ready(pod) || containers.is_some_and(|condition| changed_after_start(pod, condition)),
         unready_containers: containers.is_some(),
         placed: placed(pod),
@@ -90,7 +90,7 @@ pub fn view(pod: &Pod, version: Version) -> PodView {
             .and_then(|annotations| annotations.get(labels::SETTINGS))
             .cloned(),
         ip: status.and_then(|status| status.pod_ip.clone()),
-        error: if exit_status { None } else { pod_causes::of_status(pod, version) },
+        error: if ending { None } else { pod_causes::of_status(pod, version) },
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         stage: stage(pod),

@@ -4,6 +4,7 @@
 
 mod applied;
 mod events;
+mod history;
 mod kstatus;
 mod model_alias;
 mod model_outcome;

@@ -235,7 +235,7 @@ impl Objects {
     fn ended(&self, deployment: &DeploymentView) -> Option<ReasonMessage> {
         const REPLACED_WITHIN: SignedDuration = SignedDuration::from_mins(1);
         let ended = self.ended.get(&deployment.version).filter(|_| deployment.desired > 0)?;
-        let live = || self.pods.values().filter(|pod| pod.version == deployment.version && !pod.exit_status);
+        let live = || self.pods.values().filter(|pod| pod.version == deployment.version && !pod.ending);
         let replaces = |pod: &PodView| {
             let times = pod.created.zip(ended.at);
             !pod.ready
@@ -278,7 +278,7 @@ impl Objects {
         let total = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let ready = total(pods().filter(|pod| pod.ready).count());
         let is_updated = |pod: &&PodView| pod.settings.as_ref() == Some(&deployment.settings);
-        let staying = || pods().filter(|pod| !pod.exit_status);
+        let staying = || pods().filter(|pod| !pod.ending);
         let refused = deployment.error_message.as_ref();
         let refused = refused.map(|said| pod_causes::refused(version, said, namespace));
         Workload {
