@@ -1,9 +1,9 @@
 //! Whether this process may write to the cluster and to registries.
 //!
-//! Of several operators only the one that holds the Lease writes, and only as long as it is certain to hold it:
-//! a permission ends by the clock, without anything having to run at that moment. Every client that writes asks
-//! for a permit first, so a process that was stopped for a minute, or is cut off from the API server, writes
-//! nothing afterwards.
+//! Of several operators only the one that holds the Lease writes, and only as long as it is certain to hold
+//! it: a permission ends by the clock, without anything having to run at that moment. Every client that
+//! writes asks for a permit first, so a process that was stopped for a minute, or is cut off from the API
+//! server, writes nothing afterwards.
 #![allow(clippy::disallowed_methods, reason = "a permission ends by the clock")]
 
 use std::{sync::Arc, time::Instant};

@@ -16,13 +16,13 @@ pub struct RunOptions {
     pub namespace: Option<String>,
 
     /// The hosts that the URLs of `ModelRegistries` may name: `mlflow.mlops.svc`, or all below a domain with
-    /// `*.mlops.svc`; `mlflow.mlops.svc:5000` allows that port only. Defaults to every host. ClusterModelRegistries,
-    /// which belong to those who administer the cluster, may name any.
+    /// `*.mlops.svc`; `mlflow.mlops.svc:5000` allows that port only. Defaults to every host.
+    /// ClusterModelRegistries, which belong to those who administer the cluster, may name any.
     #[arg(long, env = "LAUREL_REGISTRY_HOSTS", value_delimiter = ',')]
     pub registry_hosts: Vec<HostPattern>,
 
-    /// The namespace of the Lease by which several operators with the same scope agree on which one acts. Without
-    /// it, this operator acts alone: make sure that it does.
+    /// The namespace of the Lease by which several operators with the same scope agree on which one acts.
+    /// Without it, this operator acts alone: make sure that it does.
     #[arg(long, env = "LAUREL_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
 

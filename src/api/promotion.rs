@@ -28,8 +28,8 @@ pub struct PromotionRule {
     #[x_kube(validation = Rule::new("self.all(name, name.lowerAscii() != 'latest' && !name.matches('^[vV][0-9]+$'))").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
     pub aliases: Vec<AliasName>,
 
-    /// Bounds for metrics of the version's run, or, where the run lacks one, of its logged model. A metric that
-    /// is missing or NaN does not meet them.
+    /// Bounds for metrics of the version's run, or, where the run lacks one, of its logged model. A metric
+    /// that is missing or NaN does not meet them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -151,8 +151,8 @@ pub struct VersionStatus {
     pub aliases: Vec<String>,
     /// `Ready`, `Pending` or `Failed`: the state of its registration.
     pub state: String,
-    /// The metrics that `spec.displayMetrics` and `spec.promotion` name, at most 24: a number, `NaN`, `none` if
-    /// neither its run nor its logged model has such a metric, or `unknown` if they could not be read yet.
+    /// The metrics that `spec.displayMetrics` and `spec.promotion` name, at most 24: a number, `NaN`, `none`
+    /// if neither its run nor its logged model has such a metric, or `unknown` if they could not be read yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, String>,
 }

@@ -56,8 +56,8 @@ pub struct RegistryStatus {
 }
 
 impl RegistryStatus {
-    /// Whether both name the same registry and workspace, whichever object describes it. Without a workspace, MLflow
-    /// uses the one called `default`.
+    /// Whether both name the same registry and workspace, whichever object describes it. Without a workspace,
+    /// MLflow uses the one called `default`.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
         let place = |status: &Self| {

@@ -53,8 +53,8 @@ mod tests {
 
     use super::*;
 
-    /// Deletes a Service that the API server answers so for, if the request names its UID. Returns whether the
-    /// cache still has it.
+    /// Deletes a Service that the API server answers so for, if the request names its UID. Returns whether
+    /// the cache still has it.
     async fn delete_seen(status: u16, reason: &str) -> (Done, bool) {
         let server = MockServer::start().await;
         let answer = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "code": status,

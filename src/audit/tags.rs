@@ -116,8 +116,8 @@ impl LogEntry {
     }
 }
 
-/// Returns a message without what a container wrote. Registries have other readers than namespaces, and a log may
-/// hold anything.
+/// Returns a message without what a container wrote. Registries have other readers than namespaces, and a log
+/// may hold anything.
 fn in_public(message: &str, model_alias: &str) -> String {
     let quotation = |marker: &&str| {
         let marked = message.find(marker)?;

@@ -38,9 +38,9 @@ pub fn has_lost(managers: &[ManagedFieldsEntry], digest: &str) -> bool {
     owned_fields::is_comparable(digest) && applied(managers).is_some_and(|applied| applied != digest)
 }
 
-/// The patch that gives all that is Laurel's back to Laurel, over the revision that `metadata` is of. It marks
-/// the Deployment, because from then on nothing else shows that somebody changed it. `None` where nothing has
-/// to be given back.
+/// The patch that gives all that is Laurel's back to Laurel, over the revision that `metadata` is of. It
+/// marks the Deployment, because from then on nothing else shows that somebody changed it. `None` where
+/// nothing has to be given back.
 #[must_use]
 pub fn take_back(metadata: &ObjectMeta) -> Option<Value> {
     let managers = taken_back(metadata.managed_fields.as_deref().unwrap_or_default())?;

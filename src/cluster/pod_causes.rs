@@ -64,8 +64,8 @@ pub struct PodEvent {
 }
 
 impl PodEvent {
-    /// Whether it may still happen, if the last Event about the pod came at `last`: the kubelet repeats what it
-    /// tries in vain every two minutes at least.
+    /// Whether it may still happen, if the last Event about the pod came at `last`: the kubelet repeats what
+    /// it tries in vain every two minutes at least.
     #[must_use]
     pub fn is_current(&self, last: Option<Timestamp>) -> bool {
         const REPEATED_WITHIN: SignedDuration = SignedDuration::from_mins(3);
@@ -278,8 +278,8 @@ pub(super) fn refused(version: Version, said: &str, namespace: &str) -> ReasonMe
     ReasonMessage::new(Reason::PodsRefused, message)
 }
 
-/// Adds to a view of the cluster what Events say about the pods that are waited for. `events` returns those of
-/// the pod with a UID.
+/// Adds to a view of the cluster what Events say about the pods that are waited for. `events` returns those
+/// of the pod with a UID.
 pub fn explain(cluster: &mut ClusterView, awaited: &[AwaitedPod], events: impl Fn(&str) -> Vec<PodEvent>) {
     for pod in awaited {
         let Some(workload) = cluster.workloads.get_mut(&pod.version) else { continue };
@@ -298,8 +298,8 @@ pub fn explain(cluster: &mut ClusterView, awaited: &[AwaitedPod], events: impl F
 /// What Events say about a pod that is not ready. What happened at an earlier stage than the pod is in now is
 /// over.
 ///
-/// Several Events may be repeated in turn. Which one is reported does not depend on which came last, but on its
-/// kind, and among those of one kind on their order.
+/// Several Events may be repeated in turn. Which one is reported does not depend on which came last, but on
+/// its kind, and among those of one kind on their order.
 fn of_events(pod: &AwaitedPod, events: &[PodEvent]) -> Option<Explanation> {
     let relevant: Vec<&PodEvent> = events.iter().filter(|event| is_about(pod, event)).collect();
     let last = relevant.iter().filter_map(|event| event.at).max();

@@ -1,5 +1,5 @@
-//! Reads the Events about a single pod. Events are never watched: a cluster has many, and they matter only while
-//! a pod is waited for.
+//! Reads the Events about a single pod. Events are never watched: a cluster has many, and they matter only
+//! while a pod is waited for.
 
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;

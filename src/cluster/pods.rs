@@ -104,8 +104,8 @@ fn placed(pod: &Pod) -> Option<Timestamp> {
     scheduled.and_then(|condition| condition.last_transition_time.as_ref()).or(started).map(|time| time.0)
 }
 
-/// Whether a condition changed after a container that is not ready was started: `ContainersReady` is `False` from before that, so
-/// the pod was ready in between.
+/// Whether a condition changed after a container that is not ready was started: `ContainersReady` is `False`
+/// from before that, so the pod was ready in between.
 fn changed_after_start(pod: &Pod, condition: &PodCondition) -> bool {
     let statuses =
         pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();

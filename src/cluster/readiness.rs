@@ -50,8 +50,8 @@ impl Denial {
 }
 
 impl Watch {
-    /// Whether it is denied, so that what was read may be out of date. One that has delivered something before
-    /// may only be about to get a new role.
+    /// Whether it is denied, so that what was read may be out of date. One that has delivered something
+    /// before may only be about to get a new role.
     fn is_denied(&self) -> bool {
         self.denial.as_ref().is_some_and(|denial| !self.is_read || denial.is_lasting())
     }

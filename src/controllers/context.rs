@@ -115,8 +115,8 @@ pub struct Writers {
 }
 
 impl Context {
-    /// Creates it with empty stores, and returns what fills them and what requests reconciles. `fence` is the one
-    /// of `client`.
+    /// Creates it with empty stores, and returns what fills them and what requests reconciles. `fence` is the
+    /// one of `client`.
     ///
     /// # Errors
     /// When the HTTP client for pods cannot be created.

@@ -1,8 +1,8 @@
 //! The end of the namespace that Laurel runs in and watches.
 //!
-//! Kubernetes deletes the pods of a namespace first, and everything else once they are gone. An operator in it is
-//! told to end while its rights and its objects are still there, and nobody would remove their finalizers later.
-//! So it deletes them itself and waits for what has to be done before they go.
+//! Kubernetes deletes the pods of a namespace first, and everything else once they are gone. An operator in
+//! it is told to end while its rights and its objects are still there, and nobody would remove their
+//! finalizers later. So it deletes them itself and waits for what has to be done before they go.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -28,7 +28,8 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(10);
 /// How often it is checked whether all of them are gone.
 const CHECK: Duration = Duration::from_millis(200);
 
-/// If `namespace` is being deleted, deletes everything of ours in it, and waits until nothing has a finalizer.
+/// If `namespace` is being deleted, deletes everything of ours in it, and waits until nothing has a
+/// finalizer.
 pub(super) async fn leave(context: &Context, namespace: &str) {
     if context.leadership.since().is_none() || !is_ending(context, namespace).await {
         return;

@@ -116,8 +116,8 @@ impl Campaign {
     }
 }
 
-/// The name of this process in the election. A restarted container takes over from the process before it, which
-/// has ended; without a pod every process has a name of its own.
+/// The name of this process in the election. A restarted container takes over from the process before it,
+/// which has ended; without a pod every process has a name of its own.
 fn candidate_name() -> String {
     std::env::var("POD_NAME").unwrap_or_else(|_| {
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "laurel".to_owned());
@@ -132,8 +132,8 @@ fn webhook_address(options: &RunOptions) -> Option<SocketAddr> {
     Some(SocketAddr::new(pod.unwrap_or_else(|| address.ip()), address.port()))
 }
 
-/// Reconciles every object once this process acts and has read the cluster. Reconciles requested before that do
-/// nothing.
+/// Reconciles every object once this process acts and has read the cluster. Reconciles requested before that
+/// do nothing.
 pub(super) async fn begin_to_act(context: Arc<Context>) {
     context.leadership.gained().await;
     context.readiness.reached().await;

@@ -23,7 +23,8 @@ use crate::{
 
 /// How soon a ModelAlias checks again whether its registry's object was reconciled.
 const REGISTRY_FIRST: Duration = Duration::from_millis(50);
-/// How long after this process began to act it waits for that. Failover and scaling must not wait indefinitely.
+/// How long after this process began to act it waits for that. Failover and scaling must not wait
+/// indefinitely.
 const FIRST_TURN: Duration = Duration::from_secs(5);
 
 /// Reconciles a ModelAlias. Of one that was deleted in the meantime nothing is kept.
@@ -76,8 +77,8 @@ async fn reconcile_once(alias: &Guarded<ModelAlias>, context: &Context) -> Resul
     Ok(again(&decision, &applied, now))
 }
 
-/// Returns what follows an event of a ModelAlias: the memory of a deleted one is dropped, and those that have to
-/// yield their alias now, or waited for it, are woken.
+/// Returns what follows an event of a ModelAlias: the memory of a deleted one is dropped, and those that have
+/// to yield their alias now, or waited for it, are woken.
 pub fn seen(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<ModelAlias>>) + Send + 'static {
     let context = context.clone();
     move |event| {

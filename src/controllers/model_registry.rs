@@ -58,8 +58,8 @@ pub fn seen<K: RegistryObject>(context: &Arc<Context>) -> impl FnMut(&Event<Guar
     }
 }
 
-/// Returns what follows an event of a namespace: if its labels changed, its `RegisteredModels` are woken, because
-/// the labels decide which registries it may use.
+/// Returns what follows an event of a namespace: if its labels changed, its `RegisteredModels` are woken,
+/// because the labels decide which registries it may use.
 pub(super) fn namespace_seen(
     context: &Arc<Context>,
 ) -> impl FnMut(&Event<PartialObjectMeta<Namespace>>) + Send + 'static {

@@ -48,8 +48,8 @@ pub(super) fn decide(observed: &Observed) -> Decision {
     }
 }
 
-/// `spec.serving` was removed: deletes the workloads, the Service first. What another ModelAlias of this name left
-/// behind is not this one's to delete.
+/// `spec.serving` was removed: deletes the workloads, the Service first. What another ModelAlias of this name
+/// left behind is not this one's to delete.
 fn clear_cluster(observed: &Observed) -> Vec<Action> {
     let cluster = &observed.cluster;
     let is_own = |object: OwnObject| !cluster.orphans.contains(&object);

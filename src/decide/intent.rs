@@ -103,7 +103,8 @@ pub enum Lifecycle {
 pub struct ServingIntent {
     /// Number of pods.
     pub replicas: u32,
-    /// Whether the spec does not set the size, so that `replicas` is [`ClusterView::size`](super::ClusterView::size).
+    /// Whether the spec does not set the size, so that `replicas` is
+    /// [`ClusterView::size`](super::ClusterView::size).
     #[serde(default)]
     pub size_is_open: bool,
     /// The fingerprint of all settings that its pods depend on; `None` while they are unknown or not valid.

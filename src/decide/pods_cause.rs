@@ -6,7 +6,8 @@ use crate::api::{
     names::Version,
 };
 
-/// What keeps a version's Deployment from being rolled out: what Kubernetes reports, or else what is waited for.
+/// What keeps a version's Deployment from being rolled out: what Kubernetes reports, or else what is waited
+/// for.
 pub(super) fn pods_cause(version: Version, workload: &Workload) -> ReasonMessage {
     workload.error.clone().unwrap_or_else(|| {
         let probe = workload.failing_probe.as_ref();

@@ -1,5 +1,5 @@
-//! The PodDisruptionBudget: it follows traffic, and nothing waits for it. Without the permission to read it, it is
-//! left as it is.
+//! The PodDisruptionBudget: it follows traffic, and nothing waits for it. Without the permission to read it,
+//! it is left as it is.
 
 use super::{Action, Decision, Lifecycle, Observed, OwnObject, Traffic};
 

@@ -278,7 +278,8 @@ fn was_there(observed: &ModelObserved) -> bool {
     })
 }
 
-/// Whether this registry had versions or aliases of the model. An empty model in its place would be taken for it.
+/// Whether this registry had versions or aliases of the model. An empty model in its place would be taken for
+/// it.
 fn has_lost_content(observed: &ModelObserved) -> bool {
     observed.previous.as_ref().is_some_and(|previous| {
         previous.model_name == observed.desired.name

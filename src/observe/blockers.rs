@@ -124,8 +124,8 @@ fn place(model: &Model) -> Place {
 }
 
 /// Returns an older ModelAlias that claims one of this one's two aliases, of the same model in the same
-/// registry. While the settings of a registry change, both places count: the one that is used, and the one that
-/// the watches already show.
+/// registry. While the settings of a registry change, both places count: the one that is used, and the one
+/// that the watches already show.
 fn older_claim(sources: &Sources<'_>, subject: &Subject<'_>, model: &Model) -> Option<ReasonMessage> {
     let index = sources.index();
     let used = place(model);

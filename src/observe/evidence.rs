@@ -81,7 +81,8 @@ fn being_read(version: Version) -> ReasonMessage {
     ReasonMessage::new(Reason::RegistryNotRead, message)
 }
 
-/// An alias of the model that differs from this one only in letter case: MLflow takes the two for different ones.
+/// An alias of the model that differs from this one only in letter case: MLflow takes the two for different
+/// ones.
 pub(super) fn similar(alias: &AliasName, facts: &RegisteredModelFacts) -> Option<String> {
     let is_similar =
         |other: &&AliasName| *other != alias && other.as_str().eq_ignore_ascii_case(alias.as_str());

@@ -157,7 +157,8 @@ fn former_alias(
     is_known.then(|| FormerAlias::Names(aliases.get(former).copied()))
 }
 
-/// Returns the state of a version in the registry. What is not known is read beside the reconcile, and wakes it.
+/// Returns the state of a version in the registry. What is not known is read beside the reconcile, and wakes
+/// it.
 ///
 /// # Errors
 /// When that read was begun.

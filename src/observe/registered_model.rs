@@ -66,7 +66,8 @@ pub fn observe(object: &RegisteredModel, sources: &ModelSources<'_>, now: Timest
     ModelObservation { observed, listing, place: place.ok() }
 }
 
-/// Observes a RegisteredModel in deletion. Reads its model from the registry directly, if it may have to be deleted.
+/// Observes a RegisteredModel in deletion. Reads its model from the registry directly, if it may have to be
+/// deleted.
 pub async fn observe_deletion(
     object: &RegisteredModel,
     sources: &ModelSources<'_>,

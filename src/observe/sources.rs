@@ -27,7 +27,8 @@ pub fn listing_reads(requeue: Requeue) -> ListingReads {
     Reads::new(requeue, |_| true)
 }
 
-/// Creates the reads of versions. What a version is may not be out of date, but that its registration is pending may.
+/// Creates the reads of versions. What a version is may not be out of date, but that its registration is
+/// pending may.
 #[must_use]
 pub fn version_reads(requeue: Requeue) -> VersionReads {
     Reads::new(requeue, |read| match read {

@@ -160,8 +160,8 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
     /// does not exist. A deleted run can be read until it is purged.
     async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError>;
 
-    /// Reads the latest value of each metric of a logged model, but for those that are `known`; returns `None`
-    /// if the registry reports that the logged model does not exist.
+    /// Reads the latest value of each metric of a logged model, but for those that are `known`; returns
+    /// `None` if the registry reports that the logged model does not exist.
     async fn logged_model_metrics(
         &self,
         model_id: &str,

@@ -1,7 +1,8 @@
 //! Alias writes. `MLflow` has no compare-and-set, so an alias is read again right before it is written.
 //!
 //! An alias is set and deleted beside the reconciles: a slow registry must not hold up the next change of
-//! traffic. The end of a write wakes the ModelAlias, and its result is read from the registry like any other fact.
+//! traffic. The end of a write wakes the ModelAlias, and its result is read from the registry like any other
+//! fact.
 
 use std::{
     collections::HashMap,

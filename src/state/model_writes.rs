@@ -1,5 +1,6 @@
-//! Writes of models, and what a deletion reads before. They run beside the reconciles: a slow registry must not hold
-//! up the `RegisteredModels` of others. The end wakes the RegisteredModel if there is more to do for it.
+//! Writes of models, and what a deletion reads before. They run beside the reconciles: a slow registry must
+//! not hold up the `RegisteredModels` of others. The end wakes the RegisteredModel if there is more to do for
+//! it.
 
 use std::{
     collections::HashMap,

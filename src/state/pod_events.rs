@@ -1,8 +1,8 @@
 //! What Events say about pods that are waited for and whose status does not say why.
 //!
 //! Only Events report a volume that cannot be mounted or a probe that fails. They are read beside the
-//! reconciles, for a few pods of each ModelAlias, less and less often while a pod waits. What is found wakes the
-//! ModelAlias.
+//! reconciles, for a few pods of each ModelAlias, less and less often while a pod waits. What is found wakes
+//! the ModelAlias.
 
 use std::{
     collections::HashMap,
@@ -87,8 +87,8 @@ impl Known {
 }
 
 impl PodEvents {
-    /// Waits for no pods yet. `is_there` tells whether there is a ModelAlias with this key and UID: one that is
-    /// gone waits for nothing.
+    /// Waits for no pods yet. `is_there` tells whether there is a ModelAlias with this key and UID: one that
+    /// is gone waits for nothing.
     #[must_use]
     pub fn new(
         client: Client,

@@ -1,5 +1,5 @@
-//! Reads from registries, beside the reconciles. A reconcile takes the last answer, and a new one wakes it: a slow
-//! registry holds up nobody, and what it answers late is not lost.
+//! Reads from registries, beside the reconciles. A reconcile takes the last answer, and a new one wakes it: a
+//! slow registry holds up nobody, and what it answers late is not lost.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -25,14 +25,15 @@ use crate::{
 /// For how long an answer is not read again.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// For how long an answer is kept for those that waited for it, and may be returned while it is being read again.
+/// For how long an answer is kept for those that waited for it, and may be returned while it is being read
+/// again.
 const KEPT: Duration = Duration::from_secs(30);
 
 /// How many reads are remembered before those that nobody needs are dropped.
 const FEW: usize = 64;
 
-/// Identifies what is read, with the object that says where and with which login. An answer from before the model
-/// changed, or was created again, answers nothing.
+/// Identifies what is read, with the object that says where and with which login. An answer from before the
+/// model changed, or was created again, answers nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReadKey {
     registry: RegistryKey,
@@ -66,7 +67,8 @@ impl ReadKey {
         Self::new(registry, model, What::Version(version))
     }
 
-    /// Identifies the newest versions of a model, as the model was last seen in its registry, with these metrics.
+    /// Identifies the newest versions of a model, as the model was last seen in its registry, with these
+    /// metrics.
     #[must_use]
     pub fn newest(
         registry: &PolledRegistry,
@@ -138,17 +140,17 @@ impl<T> Default for Read<T> {
 
 impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
     /// Creates an empty store that wakes objects through `requeue`. `may_be_stale` tells which answers may be
-    /// returned while they are being read again: errors may, so that a condition does not flap, and nothing that a
-    /// version is judged by.
+    /// returned while they are being read again: errors may, so that a condition does not flap, and nothing
+    /// that a version is judged by.
     #[must_use]
     pub fn new(requeue: Requeue, may_be_stale: fn(&T) -> bool) -> Self {
         let store = Store { reads: HashMap::new(), limit: FEW };
         Self(Arc::new(Shared { reads: Mutex::new(store), may_be_stale, requeue }))
     }
 
-    /// Returns what is remembered elsewhere, the answer that was read for this object, or a fresh one. Otherwise
-    /// this begins to read it, unless it is being read, wakes the object when the answer has changed, and returns
-    /// the last one if that may be stale.
+    /// Returns what is remembered elsewhere, the answer that was read for this object, or a fresh one.
+    /// Otherwise this begins to read it, unless it is being read, wakes the object when the answer has
+    /// changed, and returns the last one if that may be stale.
     ///
     /// # Errors
     /// When the read was begun, if nothing is known yet.

@@ -97,8 +97,8 @@ pub fn next(
     status
 }
 
-/// Whether there is nothing to report but that an answer of the registry is awaited, which comes at any moment. A
-/// new object is reported at once, and so is what has to be in the status before anything is done.
+/// Whether there is nothing to report but that an answer of the registry is awaited, which comes at any
+/// moment. A new object is reported at once, and so is what has to be in the status before anything is done.
 fn is_about_to_know_more(observed: &Observed, decision: &Decision, applied: &Applied) -> bool {
     let waits = matches!(&decision.report.readiness, Readiness::Progressing(cause)
         if cause.reason == Reason::RegistryNotRead);

@@ -171,8 +171,8 @@ impl Endpoint {
     }
 }
 
-/// Forwards a connection to the operator that acts. Unless it comes from there: then neither of the two knows yet
-/// which of them acts, and the sender tries again.
+/// Forwards a connection to the operator that acts. Unless it comes from there: then neither of the two knows
+/// yet which of them acts, and the sender tries again.
 async fn forward(mut stream: TcpStream, leader: SocketAddr) {
     if stream.peer_addr().is_ok_and(|peer| peer.ip() == leader.ip() && !leader.ip().is_loopback()) {
         return;

@@ -1,5 +1,5 @@
-//! What one event costs beside the number of objects in the cluster: the work of the watch stream, the objects
-//! that it wakes, and one reconcile up to its status, without the calls to the API server.
+//! What one event costs beside the number of objects in the cluster: the work of the watch stream, the
+//! objects that it wakes, and one reconcile up to its status, without the calls to the API server.
 //!
 //! `make bench-event` runs it. It needs no cluster, prints figures, and asserts nothing.
 

@@ -10,7 +10,8 @@ use crate::{
     simulated::machine::repository,
 };
 
-/// Renders the chart for another namespace as an install does, which asks the cluster. Returns its error, if any.
+/// Renders the chart for another namespace as an install does, which asks the cluster. Returns its error, if
+/// any.
 fn error_message(fixture: &Fixture, scope: &str) -> Result<Option<String>> {
     let output = Command::new("helm")
         .args(["template", "laurel", "charts/laurel", "--dry-run=server", "--namespace", "elsewhere"])

@@ -15,8 +15,8 @@ use crate::{
     support::alias::{holds, message},
 };
 
-/// The serving version gets a volume from a Secret that does not exist. KWOK knows no such fate, so the new pod stays
-/// on its node without a container, as it does while the kubelet cannot mount a volume.
+/// The serving version gets a volume from a Secret that does not exist. KWOK knows no such fate, so the new
+/// pod stays on its node without a container, as it does while the kubelet cannot mount a volume.
 const BROKEN: &str = "
 version: '1'
 rollout: {progressDeadline: 5m}

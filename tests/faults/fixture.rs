@@ -119,8 +119,8 @@ impl Fixture {
         Ok(Self { place, operator, kubernetes, registry, journal, invariants, began: Instant::now() })
     }
 
-    /// Creates a second operator with the same scope. It has a proxy of its own in front of the API server; its
-    /// requests to MLflow take the same way as the first one's.
+    /// Creates a second operator with the same scope. It has a proxy of its own in front of the API server;
+    /// its requests to MLflow take the same way as the first one's.
     pub(crate) async fn second(&self) -> Result<(Operator, Proxy)> {
         let world = World::get().await?;
         let kubernetes = Proxy::open(Server::Kubernetes, world.api_server.clone(), &self.journal).await?;

@@ -38,8 +38,8 @@ struct Inner {
 }
 
 impl Operator {
-    /// Creates an operator that reaches the API server through this proxy. It is not running yet. `name` is that
-    /// of its files.
+    /// Creates an operator that reaches the API server through this proxy. It is not running yet. `name` is
+    /// that of its files.
     pub(crate) fn new(folder: &Path, namespace: &str, name: &str, kubernetes: &Proxy) -> Result<Self> {
         let kubeconfig = folder.join(format!("{name}.kubeconfig"));
         let server = kubernetes.url();

@@ -1,7 +1,7 @@
 //! The namespace is deleted that an operator with `scope: namespace` runs in.
 //!
-//! The operator is a process here, so a pod stands in for its pod: it stays until the process has ended, as the
-//! kubelet would let it. Everything else is real: the order of the deletion, the role, and when it goes.
+//! The operator is a process here, so a pod stands in for its pod: it stays until the process has ended, as
+//! the kubelet would let it. Everything else is real: the order of the deletion, the role, and when it goes.
 
 use std::time::Duration;
 

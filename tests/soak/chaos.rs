@@ -1,4 +1,5 @@
-//! Chaos: the operator is killed at any moment, MLflow is killed and hangs, pods are evicted and nodes drained.
+//! Chaos: the operator is killed at any moment, MLflow is killed and hangs, pods are evicted and nodes
+//! drained.
 
 use std::time::Duration;
 
@@ -103,8 +104,8 @@ impl<'a> Chaos<'a> {
         }
     }
 
-    /// Lists the running model servers of every alias with more than one: what has a single pod, an eviction cuts
-    /// off.
+    /// Lists the running model servers of every alias with more than one: what has a single pod, an eviction
+    /// cuts off.
     async fn pods(&self) -> Result<Vec<Pod>> {
         let api: Api<Pod> = Api::namespaced(self.harness.cluster.client.clone(), NAMESPACE);
         let mut pods = Vec::new();
@@ -136,7 +137,8 @@ impl<'a> Chaos<'a> {
         }
     }
 
-    /// Takes a node out of service for a while, and evicts the model servers on it as far as their budgets allow.
+    /// Takes a node out of service for a while, and evicts the model servers on it as far as their budgets
+    /// allow.
     async fn drain_node(&self, time: Duration) -> Result<()> {
         let pods = self.pods().await?;
         let Some(node) = pods.iter().find_map(|pod| pod.spec.as_ref()?.node_name.clone()) else {

@@ -106,8 +106,8 @@ impl Cache {
             .collect()
     }
 
-    /// The cluster as it shows for the ModelAlias with this claim: what belongs to somebody else is not in it.
-    /// `rendering` is what its Service is rendered from; `smoke` is a version's smoke test.
+    /// The cluster as it shows for the ModelAlias with this claim: what belongs to somebody else is not in
+    /// it. `rendering` is what its Service is rendered from; `smoke` is a version's smoke test.
     #[must_use]
     pub fn view(
         &self,
@@ -189,8 +189,8 @@ impl Cache {
 
 /// The causes of pods that are not ready.
 impl Cache {
-    /// The pods of this alias's Deployments that are waited for and whose status does not say why: a few of each
-    /// version, those with today's settings first.
+    /// The pods of this alias's Deployments that are waited for and whose status does not say why: a few of
+    /// each version, those with today's settings first.
     #[must_use]
     pub fn awaited_pods(&self, alias: &AliasKey, claim: &Claim<'_>) -> Vec<AwaitedPod> {
         const PER_VERSION: usize = 2;
@@ -292,7 +292,8 @@ impl Objects {
             started_at: deployment.started_at,
             updated_ready: total(staying().filter(is_updated).filter(|pod| pod.ready).count()),
             outdated: total(staying().filter(|pod| !is_updated(pod)).count()),
-            // Pods of earlier settings run until those of the current ones are ready; their errors no longer count.
+            // Pods of earlier settings run until those of the current ones are ready; their errors no longer
+            // count.
             error: refused
                 .or_else(|| pods().filter(is_updated).chain(pods()).find_map(|pod| pod.error.clone()))
                 .or_else(|| self.ended(deployment)),

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 pub struct Timing {
     /// How long a Lease that is not renewed belongs to its holder.
     pub lease: Duration,
-    /// For how long the holder may begin writes after its last renewal. What remains of `lease` is for those in
-    /// progress.
+    /// For how long the holder may begin writes after its last renewal. What remains of `lease` is for those
+    /// in progress.
     pub writes: Duration,
     /// How often it is renewed.
     pub renew: Duration,

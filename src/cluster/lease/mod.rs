@@ -4,9 +4,9 @@
 //! election   what a candidate does next (pure)
 //! ```
 //!
-//! The holder renews the Lease and, with each renewal, the permission of its [`Fence`]. The others watch: they
-//! take a Lease that is released at once, and one that is not renewed when it expires. Every write names the
-//! version of the Lease that it replaces, so of two that take it at the same time one fails.
+//! The holder renews the Lease and, with each renewal, the permission of its [`Fence`]. The others watch:
+//! they take a Lease that is released at once, and one that is not renewed when it expires. Every write names
+//! the version of the Lease that it replaces, so of two that take it at the same time one fails.
 //!
 //! The crates for this write without that precondition, believe the other machine's clock, wait until a
 //! Lease expires also if it was released, and do not say when a holder that is cut off has to stop.
@@ -45,7 +45,8 @@ pub const NAME: &str = "laurel";
 /// The annotation with the address of the holder's webhook endpoint, to which the others forward connections.
 pub const WEBHOOK_ADDRESS: &str = "laurel.dev/webhook-address";
 
-/// The annotation that says which namespaces the holder watches: `cluster` or `namespace`. The chart reads it.
+/// The annotation that says which namespaces the holder watches: `cluster` or `namespace`. The chart reads
+/// it.
 pub const SCOPE: &str = "laurel.dev/scope";
 
 /// What a candidate is.

@@ -29,7 +29,8 @@ fn unscheduled(reason: &str, message: &str) -> String {
     )
 }
 
-/// A status, the reason for it, and what its message contains: the report, the object or field, the next step.
+/// A status, the reason for it, and what its message contains: the report, the object or field, the next
+/// step.
 type Row = (String, Reason, &'static [&'static str]);
 
 #[test]

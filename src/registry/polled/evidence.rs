@@ -32,15 +32,15 @@ pub struct VersionEvidence {
 }
 
 impl PolledRegistry {
-    /// Returns the evidence about a version as remembered: `None` if it was not read yet, and `Some(None)` if the
-    /// version does not exist.
+    /// Returns the evidence about a version as remembered: `None` if it was not read yet, and `Some(None)` if
+    /// the version does not exist.
     #[must_use]
     pub fn remembered_evidence(&self, name: &ModelName, version: Version) -> Option<Option<VersionEvidence>> {
         self.memory().evidence.get(&(name.clone(), version)).map(|(_, evidence)| evidence.clone())
     }
 
-    /// Reads the evidence about a version, and remembers it while polls find that a rule needs it; `None` if the
-    /// version does not exist.
+    /// Reads the evidence about a version, and remembers it while polls find that a rule needs it; `None` if
+    /// the version does not exist.
     ///
     /// # Errors
     /// Why it cannot be known now.

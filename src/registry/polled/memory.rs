@@ -19,8 +19,9 @@ use super::{
     evidence::VersionEvidence,
 };
 
-/// The position of a request in the order in which the requests to one registry were begun. What a request reads
-/// replaces only what was read by an earlier one: a poll may take long, and end after a later direct read.
+/// The position of a request in the order in which the requests to one registry were begun. What a request
+/// reads replaces only what was read by an earlier one: a poll may take long, and end after a later direct
+/// read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sequence(u64);
 
@@ -65,8 +66,8 @@ impl RegistryMemory {
         }
     }
 
-    /// Remembers why models could not be read with others of their chunk. Returns those whose error is reported from
-    /// now on: one bad answer is no outage.
+    /// Remembers why models could not be read with others of their chunk. Returns those whose error is
+    /// reported from now on: one bad answer is no outage.
     pub(super) fn remember_failures(
         &mut self,
         failed: BTreeMap<ModelName, ReasonMessage>,
@@ -96,8 +97,8 @@ impl RegistryMemory {
         known
     }
 
-    /// Replaces the evidence by what a poll read, except where it has been read since the poll began. Returns the
-    /// models whose evidence changed.
+    /// Replaces the evidence by what a poll read, except where it has been read since the poll began. Returns
+    /// the models whose evidence changed.
     pub(super) fn remember_evidence(
         &mut self,
         began: Sequence,
@@ -138,8 +139,8 @@ impl RegistryMemory {
         changed.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Replaces a model with what was read of it. Returns whether it changed. A later read or write must not be
-    /// known.
+    /// Replaces a model with what was read of it. Returns whether it changed. A later read or write must not
+    /// be known.
     pub(super) fn remember(
         &mut self,
         name: &ModelName,
@@ -195,8 +196,8 @@ pub(super) struct ModelMemory {
     pub(super) failures: u32,
     /// A read of a version failed. The next poll makes those who wait for it try again.
     pub(super) failed: bool,
-    /// The read that the facts are from, or the end of our own last write. A poll that began before it does not
-    /// include it.
+    /// The read that the facts are from, or the end of our own last write. A poll that began before it does
+    /// not include it.
     pub(super) as_of: Sequence,
     /// Something was remembered that the next poll reports as a change.
     pub(super) has_changed: bool,

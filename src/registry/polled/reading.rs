@@ -1,7 +1,7 @@
 //! How a poll reads the models: in chunks, each of which may fail for itself.
 //!
-//! If a server fails at a chunk, its models are read one by one: the one that it chokes on is named and does not
-//! condemn the others. If it does not answer at all, the poll ends, and the next one follows soon.
+//! If a server fails at a chunk, its models are read one by one: the one that it chokes on is named and does
+//! not condemn the others. If it does not answer at all, the poll ends, and the next one follows soon.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -65,7 +65,8 @@ fn is_about_request(error: &RegistryError) -> bool {
     }
 }
 
-/// Whether the server itself failed at a request or refused it, which one of the requested objects may have caused.
+/// Whether the server itself failed at a request or refused it, which one of the requested objects may have
+/// caused.
 fn is_refusal(error: &RegistryError) -> bool {
     is_about_request(error) && !matches!(error, RegistryError::NotARegistry { .. })
 }
@@ -127,8 +128,8 @@ async fn read_chunk(
     let mut is_listed = true;
     let (mut read, rest) = match client.models(chunk).await {
         Ok(found) => {
-            // Missing from a listing is not absent: the listing is paged by offset, so a concurrent delete hides
-            // others.
+            // Missing from a listing is not absent: the listing is paged by offset, so a concurrent delete
+            // hides others.
             let rest: Vec<ModelName> =
                 chunk.iter().filter(|name| !found.contains_key(*name)).cloned().collect();
             (found.into_iter().map(|(name, facts)| (name, (begun, Ok(Some(facts))))).collect(), rest)

@@ -5,8 +5,8 @@
 //! no files. It has no settings for two things, so a few lines of Python ([`BOOTSTRAP`]) set them and then
 //! call its own command:
 //! - headers for uvicorn, without which connections stay open and no answer says which version it came from,
-//! - that a model which cannot be loaded is a failure. MLServer exits with 0 then, and Kubernetes keeps the last lines
-//!   only of a container that failed.
+//! - that a model which cannot be loaded is a failure. MLServer exits with 0 then, and Kubernetes keeps the
+//!   last lines only of a container that failed.
 
 use crate::{
     api::names::{ModelUri, Version},

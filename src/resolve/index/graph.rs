@@ -408,7 +408,8 @@ impl Graph {
         of_it.take_while(move |key| key.0 == namespace)
     }
 
-    /// One that cannot be parsed and does not say, as far as it can be read, which alias of which model it claims.
+    /// One that cannot be parsed and does not say, as far as it can be read, which alias of which model it
+    /// claims.
     pub(super) fn unknown_claimant(&self) -> Option<&AliasKey> {
         let says_nothing = |key: &&AliasKey| {
             self.aliases.get(*key).is_some_and(|entry| entry.facts.alias.is_none() || entry.place.is_none())

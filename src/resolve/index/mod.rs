@@ -1,5 +1,5 @@
-//! Who refers to what, and who claims which alias: kept up to date by the watches, so that one event costs what
-//! it touches and not a walk over all objects.
+//! Who refers to what, and who claims which alias: kept up to date by the watches, so that one event costs
+//! what it touches and not a walk over all objects.
 //!
 //! ```text
 //! facts   what one object says of its references (pure)
@@ -7,7 +7,8 @@
 //! relist  events of a watch as changes, with what is missing from a new list
 //! ```
 //!
-//! An object that cannot be parsed still claims and refers to what it says, or said before: unknown is not absent.
+//! An object that cannot be parsed still claims and refers to what it says, or said before: unknown is not
+//! absent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,7 +124,8 @@ impl Index {
 
 /// Questions.
 impl Index {
-    /// Returns the oldest ModelAlias that claims an alias of a model in a registry and is older than this one.
+    /// Returns the oldest ModelAlias that claims an alias of a model in a registry and is older than this
+    /// one.
     #[must_use]
     pub fn older_claimant(
         &self,
@@ -196,7 +198,8 @@ impl Index {
         inner.graph.namesakes(name).chain(inner.graph.unreadable_models()).cloned().collect()
     }
 
-    /// Returns the `ModelAliases` that name a RegisteredModel, and those of its namespace that cannot be parsed.
+    /// Returns the `ModelAliases` that name a RegisteredModel, and those of its namespace that cannot be
+    /// parsed.
     #[must_use]
     pub fn may_refer(&self, model: &ModelKey) -> BTreeSet<AliasKey> {
         let inner = self.inner.lock();

@@ -1,5 +1,5 @@
-//! The events of a watch as changes of single objects. A new list says what is there; what it does not name was
-//! deleted while nobody watched.
+//! The events of a watch as changes of single objects. A new list says what is there; what it does not name
+//! was deleted while nobody watched.
 
 use std::collections::HashSet;
 

@@ -36,8 +36,8 @@ impl Moment {
 }
 
 /// Returns when to kill the operator in a story with these writes: after each of them, after one more, and
-/// before those that followed a pause. Left out are writes after which the next one is as free to go on as before
-/// them: the tags in the middle of a history entry, and what the status of a ModelRegistry counts.
+/// before those that followed a pause. Left out are writes after which the next one is as free to go on as
+/// before them: the tags in the middle of a history entry, and what the status of a ModelRegistry counts.
 pub(super) fn moments(writes: &[Exchange]) -> Vec<Moment> {
     let is_tag = |write: &Exchange| write.path.contains("/model-versions/set-tag");
     let is_count = |write: &Exchange| write.path.contains("modelregistries/");

@@ -162,7 +162,8 @@ async fn model(fixture: &Fixture) -> Result<()> {
     fixture.champion.ready(change, RECOVERY).await.map(drop)
 }
 
-/// An alias that the spec does not name any more may be claimed by a ModelAlias that cannot be parsed: it stays.
+/// An alias that the spec does not name any more may be claimed by a ModelAlias that cannot be parsed: it
+/// stays.
 async fn claimed(fixture: &Fixture) -> Result<()> {
     const CLAIMS: &str = "
 apiVersion: laurel.dev/v1alpha1

@@ -67,7 +67,8 @@ async fn a_logged_model_has_its_latest_metrics() {
     assert_eq!(read(&server, &["auc"]).await.unwrap().unwrap(), ["p99=41"]);
 }
 
-/// MLflow keeps 0 in a logged model for what is NaN in the run. A limit like `max: 50` must not take it for good.
+/// MLflow keeps 0 in a logged model for what is NaN in the run. A limit like `max: 50` must not take it for
+/// good.
 #[tokio::test]
 async fn a_zero_counts_only_if_the_run_that_logged_it_has_a_number() {
     let server = MockServer::start().await;

@@ -149,8 +149,8 @@ impl World {
         }
     }
 
-    /// Whether pods were lost that the operator has not seen go: it counts on them, and makes no room for their
-    /// successors.
+    /// Whether pods were lost that the operator has not seen go: it counts on them, and makes no room for
+    /// their successors.
     fn is_blind(&self) -> bool {
         self.lost_pods_at.is_some_and(|lost| self.operator.seen_until < lost)
     }
