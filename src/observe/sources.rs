@@ -1,12 +1,14 @@
 //! What observation reads from.
 
+use std::time::Duration;
+
 use crate::{
     api::condition::ReasonMessage,
     cluster::{Readiness, Requeue, cache::Cache},
     registry::{VersionFacts, VersionState, polled::VersionEvidence},
     resolve::{References, index::Index},
     state::{
-        Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
+        FRESH, Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
         smoke_tests::SmokeTests,
     },
     status::ModelListing,
@@ -24,23 +26,24 @@ pub type ListingReads = Reads<Result<ModelListing, ReasonMessage>>;
 /// Creates the reads of the newest versions. A status shows those of before until the next are known.
 #[must_use]
 pub fn listing_reads(requeue: Requeue) -> ListingReads {
-    Reads::new(requeue, |_| true)
+    Reads::new(requeue, FRESH, |_| true)
 }
 
 /// Creates the reads of versions. What a version is may not be out of date, but that its registration is
 /// pending may.
 #[must_use]
 pub fn version_reads(requeue: Requeue) -> VersionReads {
-    Reads::new(requeue, |read| match read {
+    Reads::new(requeue, FRESH, |read| match read {
         Ok(version) => version.as_ref().is_some_and(|facts| facts.state == VersionState::Pending),
         Err(_) => true,
     })
 }
 
-/// Creates the reads of evidence. What a version is judged by may not be out of date.
+/// Creates the reads of evidence. What a version is judged by may not be out of date: somebody may set a tag
+/// and then the alias again, right after Laurel has put it back.
 #[must_use]
 pub fn evidence_reads(requeue: Requeue) -> EvidenceReads {
-    Reads::new(requeue, Result::is_err)
+    Reads::new(requeue, Duration::ZERO, Result::is_err)
 }
 
 /// The part of the context that observation needs.

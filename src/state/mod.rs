@@ -26,7 +26,7 @@ pub mod smoke_tests;
 mod throttle;
 
 pub use memory::Memory;
-pub use reads::{ReadKey, Reads, Waiter};
+pub use reads::{FRESH, ReadKey, Reads, Waiter};
 pub use throttle::{Revision, Throttle, retry_after};
 
 /// The result of an action that did not fail.

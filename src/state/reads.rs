@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// For how long an answer is not read again.
-const FRESH: Duration = Duration::from_secs(1);
+/// For how long the answers of most reads are not read again.
+pub const FRESH: Duration = Duration::from_secs(1);
 
 /// For how long an answer is kept for those that waited for it, and may be returned while it is being read
 /// again.
@@ -110,6 +110,7 @@ impl<T> Clone for Reads<T> {
 #[derive(Debug)]
 struct Shared<T> {
     reads: Mutex<Store<T>>,
+    fresh: Duration,
     may_be_stale: fn(&T) -> bool,
     requeue: Requeue,
 }
@@ -139,13 +140,13 @@ impl<T> Default for Read<T> {
 }
 
 impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
-    /// Creates an empty store that wakes objects through `requeue`. `may_be_stale` tells which answers may be
-    /// returned while they are being read again: errors may, so that a condition does not flap, and nothing
-    /// that a version is judged by.
+    /// Creates an empty store that wakes objects through `requeue`. An answer is not read again for as long as
+    /// it is `fresh`. `may_be_stale` says which answers may be returned while they are being read again: errors
+    /// may, so that a condition does not flap, and nothing that a version is judged by.
     #[must_use]
-    pub fn new(requeue: Requeue, may_be_stale: fn(&T) -> bool) -> Self {
+    pub fn new(requeue: Requeue, fresh: Duration, may_be_stale: fn(&T) -> bool) -> Self {
         let store = Store { reads: HashMap::new(), limit: FEW };
-        Self(Arc::new(Shared { reads: Mutex::new(store), may_be_stale, requeue }))
+        Self(Arc::new(Shared { reads: Mutex::new(store), fresh, may_be_stale, requeue }))
     }
 
     /// Returns what is remembered elsewhere, the answer that was read for this object, or a fresh one.
@@ -172,7 +173,7 @@ impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
         let known = store.reads.entry(key.clone()).or_default();
         let kept = known.answer.as_ref().filter(|(at, _)| at.elapsed() < KEPT);
         if let Some((at, answer)) = kept
-            && (known.undelivered.remove(waiter) || at.elapsed() < FRESH)
+            && (known.undelivered.remove(waiter) || at.elapsed() < self.0.fresh)
         {
             return Ok(answer.clone());
         }
@@ -268,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn a_late_answer_is_kept_and_wakes_everybody_who_waits_for_it_once() {
         let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue, |_| false);
+        let reads = Reads::new(requeue, FRESH, |_| false);
         let (sender, answer) = oneshot::channel();
         assert_eq!(reads.last(key(1), &alias("a"), None, async { answer.await.unwrap() }).ok(), None);
         let begun = reads.lock().reads[&key(1)].running.unwrap();
@@ -285,7 +286,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_panics_is_begun_again() {
         let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue, |_| true);
+        let reads = Reads::new(requeue, FRESH, |_| true);
         let begun = Arc::new(AtomicUsize::new(0));
         let count = begun.clone();
         let panics = async move {
@@ -303,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn only_who_waited_gets_an_old_answer_and_only_once() {
         let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue, |answer| *answer == 0);
+        let reads = Reads::new(requeue, FRESH, |answer| *answer == 0);
         let age = |version| {
             let mut store = reads.lock();
             let (at, _) = store.reads.get_mut(&key(version)).unwrap().answer.as_mut().unwrap();
@@ -325,8 +326,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_is_never_fresh_is_returned_once_to_each_who_waited() {
+        let (requeue, mut streams) = Requeue::new();
+        let reads = Reads::new(requeue, Duration::ZERO, |_| false);
+        for answer in [7, 8] {
+            assert_eq!(reads.last(key(1), &alias("a"), None, async move { answer }).ok(), None);
+            streams.aliases.next().await.unwrap();
+            assert_eq!(reads.last(key(1), &alias("a"), None, async { panic!("it is there") }), Ok(answer));
+        }
+    }
+
+    #[tokio::test]
     async fn what_nobody_needs_is_dropped() {
-        let reads = Reads::new(Requeue::new().0, |_| true);
+        let reads = Reads::new(Requeue::new().0, FRESH, |_| true);
         for version in 1..=1000 {
             assert!(reads.last(key(version), &alias("a"), None, async { 7 }).is_err());
             tokio::task::yield_now().await;
@@ -342,7 +354,7 @@ mod tests {
     #[tokio::test]
     async fn registered_models_are_woken_like_model_aliases() {
         let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue, |_| true);
+        let reads = Reads::new(requeue, FRESH, |_| true);
         let model = Waiter::Model("risk".to_owned(), "fraud".to_owned());
         assert!(reads.last(key(1), &model, None, async { 7 }).is_err());
         assert_eq!(streams.models.next().await.unwrap().name, "fraud");
