@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout_at};
 
 /// Gives out permits to write. Cheap to clone; all clones are one fence.
 #[derive(Clone, Debug)]
@@ -26,7 +26,8 @@ struct Inner {
 enum Allowed {
     /// This process acts alone.
     Always,
-    Until(Instant),
+    /// Writes may begin before the first, and have to end before the second.
+    Until(Instant, Instant),
     /// Not yet, or no longer.
     Never,
 }
@@ -38,11 +39,27 @@ pub struct Fenced;
 
 /// The permission for one write. Drop it when the response is there.
 #[derive(Debug)]
-pub struct Permit(Arc<Inner>);
+pub struct Permit {
+    fence: Arc<Inner>,
+    ends: Option<Instant>,
+}
+
+impl Permit {
+    /// Performs the write, for as long as nobody else can act.
+    ///
+    /// # Errors
+    /// When it has not ended by then.
+    pub async fn within<T>(&self, write: impl Future<Output = T>) -> Result<T, Fenced> {
+        match self.ends {
+            Some(ends) => timeout_at(ends.into(), write).await.map_err(|_| Fenced),
+            None => Ok(write.await),
+        }
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.writes.send_modify(|writes| *writes -= 1);
+        self.fence.writes.send_modify(|writes| *writes -= 1);
     }
 }
 
@@ -63,9 +80,9 @@ impl Fence {
         Self::new(Allowed::Never)
     }
 
-    /// Allows writes that begin before `until`.
-    pub fn allow(&self, until: Instant) {
-        *self.0.allowed.lock() = Allowed::Until(until);
+    /// Allows writes that begin before `until`. They are given up at `ends`.
+    pub fn allow(&self, until: Instant, ends: Instant) {
+        *self.0.allowed.lock() = Allowed::Until(until, ends);
     }
 
     /// Allows no further writes.
@@ -79,14 +96,14 @@ impl Fence {
     /// When this process may not write.
     pub fn permit(&self) -> Result<Permit, Fenced> {
         let allowed = self.0.allowed.lock();
-        match *allowed {
-            Allowed::Never => return Err(Fenced),
-            Allowed::Until(until) if Instant::now() >= until => return Err(Fenced),
-            Allowed::Always | Allowed::Until(_) => {}
-        }
+        let ends = match *allowed {
+            Allowed::Until(until, ends) if Instant::now() < until => Some(ends),
+            Allowed::Always => None,
+            Allowed::Never | Allowed::Until(..) => return Err(Fenced),
+        };
         // Under the lock: after `close`, `idle` knows of every write that was permitted.
         self.0.writes.send_modify(|writes| *writes += 1);
-        Ok(Permit(self.0.clone()))
+        Ok(Permit { fence: self.0.clone(), ends })
     }
 
     /// Resolves once no write is in progress.
@@ -108,11 +125,22 @@ mod tests {
     fn a_permission_ends_by_the_clock() {
         let fence = Fence::closed();
         assert_eq!(fence.permit().err(), Some(Fenced));
-        fence.allow(Instant::now() + Duration::from_mins(1));
+        let soon = Instant::now() + Duration::from_mins(1);
+        fence.allow(soon, soon);
         assert!(fence.permit().is_ok());
-        fence.allow(Instant::now());
+        fence.allow(Instant::now(), soon);
         assert_eq!(fence.permit().err(), Some(Fenced));
         assert!(Fence::default().permit().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_write_is_given_up_when_another_operator_may_act() {
+        let fence = Fence::closed();
+        let soon = Instant::now() + Duration::from_mins(1);
+        fence.allow(soon, Instant::now() + Duration::from_millis(10));
+        let permit = fence.permit().unwrap();
+        assert_eq!(permit.within(std::future::pending::<()>()).await, Err(Fenced));
+        assert_eq!(Fence::default().permit().unwrap().within(async { 7 }).await, Ok(7));
     }
 
     #[test]

@@ -56,13 +56,12 @@ pub struct RegistryStatus {
 }
 
 impl RegistryStatus {
-    /// Whether both name the same registry and workspace, whichever object describes it. Without a workspace,
-    /// MLflow uses the one called `default`.
+    /// Whether `other`, the place now, is the same registry and workspace, whichever object describes it.
+    /// Without a workspace, MLflow uses the one called `default`; but a status without one may also be from a
+    /// release that did not write it, and then another workspace is not taken for another place.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
-        let place = |status: &Self| {
-            (status.url.clone(), status.workspace.clone().filter(|workspace| workspace != "default"))
-        };
-        place(self) == place(other)
+        let place = |status: &Self| status.workspace.clone().filter(|workspace| workspace != "default");
+        self.url == other.url && (self.workspace.is_none() || place(self) == place(other))
     }
 }

@@ -85,12 +85,7 @@ where
         match self.fence.permit() {
             Ok(permit) => {
                 let response = self.service.call(request).map_err(Into::into);
-                async move {
-                    let response = response.await;
-                    drop(permit);
-                    response
-                }
-                .boxed()
+                async move { permit.within(response).await? }.boxed()
             }
             Err(fenced) => std::future::ready(Err(fenced.into())).boxed(),
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -65,6 +65,36 @@ fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE_SIZE).timeout(WATCH_LASTS)
 }
 
+/// Holds back the objects of a list until it is complete. The store has them from then on only: whoever was woken
+/// for the first page while the last one was still being read would look at the objects of before, and nobody
+/// would wake it again.
+fn listed_at_once<K>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send
+where
+    K: Send,
+{
+    let mut listed = Vec::new();
+    events.flat_map(move |event| {
+        let events = match event {
+            Ok(Event::Init) => {
+                listed.clear();
+                vec![Ok(Event::Init)]
+            }
+            Ok(Event::InitApply(object)) => {
+                listed.push(object);
+                Vec::new()
+            }
+            Ok(Event::InitDone) => {
+                let objects = std::mem::take(&mut listed).into_iter();
+                objects.map(|object| Ok(Event::InitApply(object))).chain([Ok(Event::InitDone)]).collect()
+            }
+            event => vec![event],
+        };
+        stream::iter(events)
+    })
+}
+
 /// Watches one of our own kinds into `writer`. Drops fields that are not needed, and errors: on an error, a
 /// controller would pause all reconciles. `seen` gets each event after the store and before everything else.
 pub(crate) fn own_kind<K>(
@@ -80,13 +110,14 @@ where
 {
     watching.readiness.expect(what);
     let watching = watching.clone();
-    watcher(api, config())
+    let objects = watcher(api, config())
         .modify(|object| {
             object.managed_fields_mut().clear();
             object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
         })
         .backoff(WatchBackoff::new())
-        .reflect(writer)
+        .reflect(writer);
+    listed_at_once(objects)
         .inspect_ok(move |event| seen(event))
         .inspect(move |event| match event {
             Ok(Event::InitDone) => {
@@ -110,25 +141,24 @@ pub(crate) fn labelled_namespaces(
 ) -> impl Future<Output = ()> + Send + 'static {
     const WHAT: &str = "Namespaces";
     watching.readiness.expect(WHAT);
-    watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config())
+    let namespaces = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config())
         .modify(|namespace| {
             namespace.managed_fields_mut().clear();
             namespace.annotations_mut().clear();
         })
         .backoff(WatchBackoff::new())
-        .reflect(writer)
-        .inspect_ok(move |event| seen(event))
-        .for_each(move |event| {
-            match event {
-                Ok(Event::InitDone) => {
-                    watching.readiness.read(WHAT);
-                }
-                Ok(Event::Init) => {}
-                Ok(_) => watching.readiness.seen(WHAT),
-                Err(error) => failed(&watching, WHAT, &error),
+        .reflect(writer);
+    listed_at_once(namespaces).inspect_ok(move |event| seen(event)).for_each(move |event| {
+        match event {
+            Ok(Event::InitDone) => {
+                watching.readiness.read(WHAT);
             }
-            std::future::ready(())
-        })
+            Ok(Event::Init) => {}
+            Ok(_) => watching.readiness.seen(WHAT),
+            Err(error) => failed(&watching, WHAT, &error),
+        }
+        std::future::ready(())
+    })
 }
 
 /// Watches rendered objects into the cache, and requests a reconcile of the ModelAlias of each changed
@@ -224,4 +254,45 @@ fn insert<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
     object.insert(&watching.cluster, &alias);
     watching.requeue.alias(&alias);
     Some(alias)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::runtime::reflector::{ObjectRef, store};
+
+    use super::*;
+
+    fn object(name: &str, revision: &str) -> ConfigMap {
+        let metadata = serde_json::json!({ "name": name, "namespace": "n", "resourceVersion": revision });
+        serde_json::from_value(serde_json::json!({ "metadata": metadata })).unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_is_woken_by_a_list_of_several_pages_finds_what_it_says() {
+        let (known, writer) = store();
+        let list = [
+            Event::Init,
+            Event::InitApply(object("changed", "2")),
+            Event::InitApply(object("new", "2")),
+            Event::InitDone,
+            Event::Apply(object("new", "3")),
+        ];
+        let before = [Event::Init, Event::InitApply(object("changed", "1")), Event::InitDone];
+        let events = stream::iter(before.into_iter().chain(list).map(Ok)).reflect(writer);
+        let seen: Vec<bool> = listed_at_once(events)
+            .try_filter_map(|event| {
+                let (Event::Apply(object) | Event::InitApply(object)) = event else {
+                    return std::future::ready(Ok(None));
+                };
+                let there = known.get(&ObjectRef::from_obj(&object));
+                let is_there =
+                    there.is_some_and(|there| there.resource_version() == object.resource_version());
+                std::future::ready(Ok(Some(is_there)))
+            })
+            .try_collect()
+            .await
+            .unwrap();
+        assert_eq!(seen, [true; 4]);
+    }
 }

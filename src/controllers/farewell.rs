@@ -38,10 +38,10 @@ pub(super) async fn leave(context: &Context, namespace: &str) {
         namespace,
         "the namespace is being deleted: deleting all ModelAliases and RegisteredModels in it"
     );
-    let began = Instant::now();
     let longest = Duration::try_from(REGISTRY_DEADLINE + MARGIN).unwrap_or_default();
     delete_all(context, &context.aliases).await;
     delete_all(context, &context.models).await;
+    let began = Instant::now();
     while held(&context.aliases) + held(&context.models) > 0 {
         if began.elapsed() > longest {
             let (aliases, models) = (held(&context.aliases), held(&context.models));

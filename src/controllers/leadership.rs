@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{
-        Guarded,
+        Guarded, Readiness,
         client::{self, ConnectError},
         lease::{Candidate, Election, Role, SCOPE, Standing, WEBHOOK_ADDRESS},
     },
@@ -80,29 +80,53 @@ impl Leadership {
         self.standing.as_ref()?.holder.borrow().get(WEBHOOK_ADDRESS)?.parse().ok()
     }
 
+    /// Lets a process that cannot take part in the election, for lack of a permission, never become ready: a
+    /// rollout stops then, and the operators of before go on.
+    pub(super) fn require(&self, readiness: &Arc<Readiness>) {
+        const WHAT: &str = "the Lease \"laurel\"";
+        let Some(standing) = &self.standing else { return };
+        readiness.expect(WHAT);
+        let (mut readable, readiness) = (standing.readable.clone(), readiness.clone());
+        tokio::spawn(async move {
+            while let Ok(known) = readable.wait_for(Option::is_some).await.map(|known| known.clone()) {
+                match known {
+                    Some(Err(error)) => drop(readiness.failed(WHAT, error, false)),
+                    _ => {
+                        readiness.read(WHAT);
+                        return;
+                    }
+                }
+                if readable.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     /// Resolves when this process begins to act.
     pub(super) async fn gained(&self) {
         if self.standing.is_none() {
             return;
         }
-        self.role(|role| matches!(role, Role::Leader(_))).await;
+        if self.role(|role| matches!(role, Role::Leader(_))).await.is_none() {
+            std::future::pending().await
+        }
     }
 
     /// Resolves when this process may not act any more, with the cause.
     pub(super) async fn lost(&self) -> String {
         match self.role(|role| matches!(role, Role::Lost(_))).await {
-            Role::Lost(cause) => cause,
-            Role::Standby | Role::Leader(_) => std::future::pending().await,
+            Some(Role::Lost(cause)) => cause,
+            Some(Role::Standby | Role::Leader(_)) => std::future::pending().await,
+            None => "the election ended unexpectedly".to_owned(),
         }
     }
 
-    async fn role(&self, is_wanted: impl FnMut(&Role) -> bool) -> Role {
+    /// Resolves when the role is a wanted one, or with `None` when the election has ended.
+    async fn role(&self, is_wanted: impl FnMut(&Role) -> bool) -> Option<Role> {
         let Some(standing) = &self.standing else { return std::future::pending().await };
         let mut role = standing.role.clone();
-        let reached = role.wait_for(is_wanted).await.map(|role| role.clone());
-        // It has ended with this process.
-        let Ok(reached) = reached else { return std::future::pending().await };
-        reached
+        role.wait_for(is_wanted).await.ok().map(|role| role.clone())
     }
 }
 

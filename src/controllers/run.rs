@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{
-    FutureExt, Stream, StreamExt, TryFutureExt,
+    FutureExt, Stream, StreamExt,
     channel::mpsc::UnboundedReceiver,
     future::{Shared, try_join_all},
 };
@@ -93,6 +93,7 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let scope = Scope(options.namespace.clone());
     let (context, writers, requeue) = Context::new(client.clone(), &options, leadership.clone(), fence)?;
     let (aliases, models) = (context.aliases.clone(), context.models.clone());
+    leadership.require(&context.readiness);
     let stop = farewell(stop_signal(), context.clone(), options.namespace.clone());
     // The endpoint must listen before a webhook is registered.
     webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
@@ -130,14 +131,19 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     }
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "Laurel started");
-    let server = server::serve(context.reports(), options.http_address, stop.clone());
+    let served = server::serve(context.reports(), options.http_address, stop.clone());
+    // Only its failure counts: a client that does not end its request must not hold up the exit.
+    let server = async move {
+        match served.await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => Err(RunError::from(error)),
+        }
+    };
     // After the signal each controller finishes the reconciles that it has begun. If a task panics, the
     // operator exits and is restarted with all of them.
-    let ended = async {
-        tokio::try_join!(server.map_err(RunError::from), try_join_all(controllers).map_err(RunError::from))
-    };
     tokio::select! {
-        ended = ended => drop(ended?),
+        ended = try_join_all(controllers) => drop(ended?),
+        failed = server => failed?,
         Some(ended) = watches.join_next() => ended?,
         cause = leadership.lost() => return Err(RunError::LeaseLost(cause)),
         () = grace_over(stop) => {

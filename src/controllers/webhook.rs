@@ -42,6 +42,9 @@ pub(super) const SOON: Duration = Duration::from_mins(1);
 /// How often a working webhook is checked: somebody may have deleted it.
 const CHECK_INTERVAL: Duration = Duration::from_mins(10);
 
+/// How long a registration may take in all, whatever the server does.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Registers the webhook of an object, or deletes the one that it no longer has.
 pub(super) async fn look_after<K: RegistryObject>(
     context: &Context,
@@ -198,7 +201,14 @@ async fn registration(
     }
     let is_waiting =
         context.webhooks.receivers.get(key).is_none_or(|receiver| receiver.seen().hour.is_none());
-    let outcome = register(registry, desired, is_waiting, id).await;
+    let work = register(registry, desired, is_waiting, id);
+    let outcome = tokio::time::timeout(REGISTER_TIMEOUT, work).await.unwrap_or_else(|_| {
+        let message = format!(
+            "the webhook could not be registered within {} s; trying again",
+            REGISTER_TIMEOUT.as_secs()
+        );
+        Err(ReasonMessage::new(Reason::WebhookWaiting, message))
+    });
     match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
         (_, true) => {}
         (Ok(()), false) => {

@@ -1,12 +1,13 @@
 //! Observes one RegisteredModel: the model in its registry, and what else refers to it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
+use tokio::time::timeout;
 
 use super::sources::ListingReads;
 use crate::{
@@ -17,7 +18,10 @@ use crate::{
         names::ModelName,
     },
     cluster::{Guarded, finalizer},
-    decide::registered_model::{DesiredModel, ModelContent, ModelObserved, ModelPresence, Referrer},
+    decide::{
+        REGISTRY_DEADLINE,
+        registered_model::{DesiredModel, ModelContent, ModelObserved, ModelPresence, Referrer},
+    },
     registry::{
         RegisteredModelFacts,
         polled::{ModelView, PolledRegistry},
@@ -152,10 +156,18 @@ async fn read_for_deletion(
         _ if !observed.desired.deletes_model => {}
         Err(blocker) => observed.registry = ModelPresence::Unknown(blocker.clone()),
         Ok((name, registry)) => {
-            observed.registry = match registry.read_model(name).await {
-                Ok(Some(facts)) => ModelPresence::Present(facts.into()),
-                Ok(None) => ModelPresence::Absent,
-                Err(error) => ModelPresence::Unknown(error),
+            // A server that does not answer must not hold up the deletion beyond its deadline.
+            let since = observed.deleting_since.unwrap_or(observed.now);
+            let left = REGISTRY_DEADLINE - observed.now.duration_since(since);
+            let left = Duration::try_from(left).unwrap_or_default();
+            observed.registry = match timeout(left, registry.read_model(name)).await {
+                Ok(Ok(Some(facts))) => ModelPresence::Present(facts.into()),
+                Ok(Ok(None)) => ModelPresence::Absent,
+                Ok(Err(error)) => ModelPresence::Unknown(error),
+                Err(_) => ModelPresence::Unknown(ReasonMessage::new(
+                    Reason::RegistryUnreachable,
+                    "the registry has not answered before the deadline",
+                )),
             };
             // After the wait for the registry: an object that refers to the model may have been created
             // meanwhile.

@@ -40,10 +40,11 @@ fn an_operator_with_an_overlapping_scope_is_refused_and_the_other_one_is_named()
         let names_it =
             |message: &Option<String>| message.as_ref().is_some_and(|message| message.contains(&namespace));
         for (holder, theirs, ours, is_refused) in [
-            ("laurel-0", "cluster", "namespace", true),
+            ("laurel-0", "cluster", "cluster", true),
             ("laurel-0", "namespace", "cluster", true),
-            ("laurel-0", "namespace", "namespace", false),
-            ("", "cluster", "namespace", false),
+            ("", "namespace", "cluster", false),
+            // Who installs it for one namespace may ask for nothing outside of that.
+            ("laurel-0", "cluster", "namespace", false),
         ] {
             fixture.apply(&lease(holder, theirs)).await?;
             let message = error_message(fixture, ours)?;

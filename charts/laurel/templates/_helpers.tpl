@@ -68,13 +68,16 @@ true
 {{- end -}}
 {{- end -}}
 
-{{/* Two operators with overlapping scopes would undo each other's work. Where the cluster can be asked, the install ends here. */}}
+{{/* Two operators with overlapping scopes would undo each other's work. Where the cluster can be asked, the install ends here.
+     A release for one namespace does not ask: who installs it may list nothing outside of that. */}}
 {{- define "laurel.refuseOverlap" -}}
+{{- if eq .Values.scope "cluster" -}}
 {{- range $lease := (lookup "coordination.k8s.io/v1" "Lease" "" "").items -}}
 {{- $theirs := get ($lease.metadata.annotations | default dict) "laurel.dev/scope" -}}
-{{- $runs := and (eq $lease.metadata.name "laurel") (ne $lease.metadata.namespace $.Release.Namespace) $lease.spec.holderIdentity -}}
-{{- if and $runs $theirs (or (eq $.Values.scope "cluster") (eq $theirs "cluster")) -}}
+{{- $runs := and (eq $lease.metadata.name "laurel") (ne $lease.metadata.namespace $.Release.Namespace) (($lease.spec).holderIdentity) -}}
+{{- if and $runs $theirs -}}
 {{- printf "scope: another Laurel, with scope %s, runs in namespace %q: its Lease \"laurel\" is held by %q. Both would act on the same objects. Upgrade that release or uninstall it, or, if it is gone, delete the Lease: kubectl -n %s delete lease laurel" $theirs $lease.metadata.namespace $lease.spec.holderIdentity $lease.metadata.namespace | fail -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

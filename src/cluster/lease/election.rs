@@ -14,6 +14,8 @@ pub struct Timing {
     /// For how long the holder may begin writes after its last renewal. What remains of `lease` is for those
     /// in progress.
     pub writes: Duration,
+    /// When writes that began in time are given up, after the last renewal.
+    pub ends: Duration,
     /// How often it is renewed.
     pub renew: Duration,
     /// When a request that failed is tried again.
@@ -25,6 +27,7 @@ impl Default for Timing {
         Self {
             lease: Duration::from_secs(12),
             writes: Duration::from_secs(8),
+            ends: Duration::from_secs(11),
             renew: Duration::from_secs(2),
             retry: Duration::from_secs(1),
         }
@@ -189,6 +192,8 @@ mod tests {
     #[test]
     fn a_holder_misses_some_renewals_before_it_stops_and_its_last_writes_have_time_to_end() {
         let timing = Timing::default();
-        assert!(timing.renew * 3 <= timing.writes && timing.writes + Duration::from_secs(3) <= timing.lease);
+        assert!(
+            timing.renew * 3 <= timing.writes && timing.writes < timing.ends && timing.ends < timing.lease
+        );
     }
 }

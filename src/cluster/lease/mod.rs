@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -87,6 +87,7 @@ pub struct Election {
     fence: Fence,
     role: watch::Sender<Role>,
     holder: watch::Sender<BTreeMap<String, String>>,
+    readable: watch::Sender<Option<Result<(), String>>>,
     current: Current,
     renewed: Option<Instant>,
 }
@@ -98,19 +99,23 @@ pub struct Standing {
     pub role: watch::Receiver<Role>,
     /// The annotations of the Lease, by which its holder is reached.
     pub holder: watch::Receiver<BTreeMap<String, String>>,
+    /// Whether the Lease can be read, or why not; `None` until that is known.
+    pub readable: watch::Receiver<Option<Result<(), String>>>,
 }
 
 impl Election {
     /// Takes part in the election for the Lease of the candidate's namespace. `client` must not be fenced.
     #[must_use]
     pub fn new(client: Client, candidate: Candidate, fence: Fence) -> (Self, Standing) {
-        let (role, holder) = (watch::Sender::default(), watch::Sender::default());
-        let standing = Standing { role: role.subscribe(), holder: holder.subscribe() };
+        let (role, holder, readable) =
+            (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
+        let standing =
+            Standing { role: role.subscribe(), holder: holder.subscribe(), readable: readable.subscribe() };
         let api = Api::namespaced(client, &candidate.namespace);
         let nothing = Seen { holder: None, duration: Duration::ZERO, since: Instant::now() };
         let current = Current { lease: None, seen: nothing };
         let timing = Timing::default();
-        (Self { api, candidate, timing, fence, role, holder, current, renewed: None }, standing)
+        (Self { api, candidate, timing, fence, role, holder, readable, current, renewed: None }, standing)
     }
 
     /// Takes part until the Lease is lost, or until `stop`; then it is released, once the last writes have
@@ -138,10 +143,15 @@ impl Election {
             let wait = wait.min(self.until_fenced());
             tokio::select! {
                 () = stop.cancelled() => return self.release().await,
-                Some(lease) = changes.next() => {
-                    is_known = true;
-                    self.see(lease);
-                }
+                Some(change) = changes.next() => match change {
+                    Ok(lease) => {
+                        is_known = true;
+                        self.readable.send_if_modified(|known| known.replace(Ok(())) != Some(Ok(())));
+                        self.see(lease);
+                    }
+                    Err(error) if !is_known => drop(self.readable.send_replace(Some(Err(error)))),
+                    Err(_) => {}
+                },
                 () = sleep(wait) => {}
             }
         }
@@ -182,7 +192,7 @@ impl Election {
         let was_leader = self.is_leader();
         self.see(Some(written));
         self.renewed = Some(sent);
-        self.fence.allow(sent + self.timing.writes);
+        self.fence.allow(sent + self.timing.writes, sent + self.timing.ends);
         if !was_leader {
             tracing::info!(lease = %format!("{}/{NAME}", self.candidate.namespace), "this operator acts");
             self.role.send_replace(Role::Leader(Instant::now()));
@@ -288,15 +298,14 @@ fn version(lease: Option<&Lease>) -> Option<u128> {
     lease?.metadata.resource_version.as_deref()?.parse().ok()
 }
 
-/// The Lease whenever it changes; `None` if there is none.
-fn changes(api: &Api<Lease>) -> impl Stream<Item = Option<Lease>> + Unpin + use<> {
+/// The Lease whenever it changes, `None` if there is none, or why it cannot be watched.
+fn changes(api: &Api<Lease>) -> impl Stream<Item = Result<Option<Lease>, String>> + Unpin + use<> {
     watch_object(api.clone(), NAME)
         .backoff(WatchBackoff::new())
-        .filter_map(|event| {
-            if let Err(error) = &event {
-                tracing::warn!(%error, "cannot watch the Lease {NAME:?}, trying again");
-            }
-            std::future::ready(event.ok())
+        .map_err(|error| {
+            let error = error.to_string();
+            tracing::warn!(error, "cannot watch the Lease {NAME:?}, trying again");
+            error
         })
         .boxed()
 }

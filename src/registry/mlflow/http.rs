@@ -197,10 +197,15 @@ impl Http {
         let broken = |error: reqwest::Error| self.broken(&error, call);
         let request = self.request(call).build().map_err(broken)?;
         let redactions = self.redactions(request.headers(), call.secret.clone());
-        let _permit = self.permit(call)?;
-        let mut response = self.exchange(request).await?.map_err(broken)?;
-        let (body, cut) = read(&mut response, call.limit).await.map_err(broken)?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let answered = async {
+            let mut response = self.exchange(request).await?.map_err(broken)?;
+            let (body, cut) = read(&mut response, call.limit).await.map_err(broken)?;
+            Ok((response.status(), response.headers().clone(), body, cut))
+        };
+        let (status, headers, body, cut) = match self.permit(call)? {
+            Some(permit) => permit.within(answered).await.map_err(|fenced| self.fenced(fenced))??,
+            None => answered.await?,
+        };
         Ok(RawAnswer { url: self.redacted_url(call), status, headers, body, cut, redactions })
     }
 
@@ -209,11 +214,11 @@ impl Http {
         if call.method == Method::GET {
             return Ok(None);
         }
-        let fenced = |fenced: Fenced| RegistryError::Unreachable {
-            url: self.base.to_string(),
-            cause: fenced.to_string(),
-        };
-        self.fence.permit().map(Some).map_err(fenced)
+        self.fence.permit().map(Some).map_err(|fenced| self.fenced(fenced))
+    }
+
+    fn fenced(&self, fenced: Fenced) -> RegistryError {
+        RegistryError::Unreachable { url: self.base.to_string(), cause: fenced.to_string() }
     }
 
     /// Sends a request: the only step that leaves the process.

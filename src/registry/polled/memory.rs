@@ -40,6 +40,8 @@ pub(super) struct RegistryMemory {
     pub(super) health: Option<Result<(), ReasonMessage>>,
     /// How many polls failed in a row, as a whole or in part.
     pub(super) failed_polls: u32,
+    /// How many polls in a row got no answer about any model.
+    pub(super) empty_polls: u32,
     pub(super) server_version: Option<String>,
     pub(super) models: HashMap<ModelName, ModelMemory>,
     /// Evidence about versions: read again by each poll, and forgotten when nobody needs it any more.

@@ -398,6 +398,7 @@ impl PolledRegistry {
         let mut outcome = PollOutcome::default();
         let health = match result {
             Ok(ModelsRead { server_version, models, failed }) => {
+                memory.empty_polls = 0;
                 memory.failed_polls =
                     if failed.is_empty() { 0 } else { memory.failed_polls.saturating_add(1) };
                 memory.server_version = server_version.or_else(|| memory.server_version.take());
@@ -424,10 +425,11 @@ impl PolledRegistry {
             }
             Err(PollFailure { cause, is_certain }) => {
                 memory.failed_polls = memory.failed_polls.saturating_add(1);
+                memory.empty_polls = memory.empty_polls.saturating_add(1);
                 outcome.failure = Some(cause.clone());
                 // One bad answer is no outage.
                 match &memory.health {
-                    Some(Ok(())) if !is_certain && memory.failed_polls < FAILURES => Ok(()),
+                    Some(Ok(())) if !is_certain && memory.empty_polls < FAILURES => Ok(()),
                     _ => Err(cause),
                 }
             }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use hyper::Method;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use tokio::time::{Instant, sleep};
 
-use super::{PATIENCE, case, run_all};
+use super::{PATIENCE, case, forbidden, run_all};
 use crate::{
     fixture::Fixture,
     operator::Operator,
     simulated::look::selected,
-    wire::{Exchange, Proxy},
+    wire::{Exchange, Proxy, Rule},
 };
 
 /// What a process logs when it begins to act, and when it may not act any more.
@@ -170,11 +171,37 @@ async fn paused(fixture: &Fixture) -> Result<()> {
     pair.end()
 }
 
+/// One that cannot take part is not ready: a rollout stops there, and the operators of before go on.
+async fn without_permission(fixture: &Fixture) -> Result<()> {
+    fixture.operator.take_part("first");
+    let denied = Rule::on(Method::GET, "/leases?", forbidden("list", "leases.coordination.k8s.io", ""));
+    fixture.kubernetes.place(denied);
+    fixture.operator.launch()?;
+    let began = Instant::now();
+    loop {
+        let (status, text) = fixture.operator.readiness().await.unwrap_or_default();
+        if text.contains("the Lease \"laurel\"") && text.contains("forbidden") {
+            ensure!(status == 503, "it is ready");
+            break;
+        }
+        ensure!(began.elapsed() < PATIENCE, "{status} {text}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    fixture.kubernetes.lift_all();
+    until_acts(&fixture.operator, 0, Instant::now()).await?;
+    while !fixture.operator.is_ready().await {
+        ensure!(began.elapsed() < PATIENCE, "it does not become ready");
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
 #[test]
 fn promise_14_one_of_two_operators_writes_whether_the_other_is_killed_cut_off_or_paused() {
     run_all([
         case("lease-ends", async |fixture| killed_and_handed_over(fixture).await),
         case("lease-cut", async |fixture| cut_off(fixture).await),
         case("lease-stop", async |fixture| paused(fixture).await),
+        case("lease-denied", async |fixture| without_permission(fixture).await),
     ]);
 }
