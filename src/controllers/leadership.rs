@@ -89,13 +89,11 @@ impl Leadership {
         let (mut readable, readiness) = (standing.readable.clone(), readiness.clone());
         tokio::spawn(async move {
             while let Ok(known) = readable.wait_for(Option::is_some).await.map(|known| known.clone()) {
-                match known {
-                    Some(Err(error)) => drop(readiness.failed(WHAT, error, false)),
-                    _ => {
-                        readiness.read(WHAT);
-                        return;
-                    }
-                }
+                let Some(Err(error)) = known else {
+                    readiness.read(WHAT);
+                    return;
+                };
+                readiness.failed(WHAT, error, false);
                 if readable.changed().await.is_err() {
                     return;
                 }
@@ -109,7 +107,7 @@ impl Leadership {
             return;
         }
         if self.role(|role| matches!(role, Role::Leader(_))).await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -131,10 +131,10 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     }
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = options.namespace, "Laurel started");
-    let served = server::serve(context.reports(), options.http_address, stop.clone());
+    let endpoints = server::serve(context.reports(), options.http_address, stop.clone());
     // Only its failure counts: a client that does not end its request must not hold up the exit.
     let server = async move {
-        match served.await {
+        match endpoints.await {
             Ok(()) => std::future::pending().await,
             Err(error) => Err(RunError::from(error)),
         }

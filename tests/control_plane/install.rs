@@ -13,7 +13,8 @@ use crate::{
 /// Renders the chart for another namespace as an install does, which asks the cluster. Returns its error, if
 /// any.
 fn error_message(fixture: &Fixture, scope: &str) -> Result<Option<String>> {
-    let output = Command::new("helm")
+    let bundled = repository().join(".cluster/bin/helm");
+    let output = Command::new(if bundled.exists() { bundled } else { "helm".into() })
         .args(["template", "laurel", "charts/laurel", "--dry-run=server", "--namespace", "elsewhere"])
         .args(["--set", &format!("scope={scope}")])
         .arg("--kubeconfig")
