@@ -53,6 +53,11 @@ fn generous() -> Limits {
 
 impl Stage {
     async fn set(with_tls: bool, limits: Limits) -> Self {
+        Self::behind(with_tls, limits, None).await
+    }
+
+    /// The same, of an operator that stands by while another one acts, whose endpoint is at `leader`.
+    async fn behind(with_tls: bool, limits: Limits, leader: Option<SocketAddr>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let receivers = Arc::new(Receivers::default());
         receivers.open(&key()).set_secret(Some(SECRET.into()), Instant::now());
@@ -74,8 +79,13 @@ impl Stage {
         let heard_one = move |key: Option<&RegistryKey>, received: laurel::webhook::receiver::Received| {
             journal.lock().push((key.cloned(), received.outcome));
         };
-        let endpoint =
-            Endpoint { receivers, tls, limits, leader: Box::new(|| None), on_delivery: Box::new(heard_one) };
+        let endpoint = Endpoint {
+            receivers,
+            tls,
+            limits,
+            leader: Box::new(move || leader),
+            on_delivery: Box::new(heard_one),
+        };
         tokio::spawn(endpoint.serve(listener, std::future::pending()));
         let ca = Trusted::from_pem(include_bytes!("../../support/tls/ca.pem")).unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([ca]).build().unwrap();
@@ -120,6 +130,20 @@ async fn over_tls_a_delivery_is_accepted_once() {
         *stage.heard.lock(),
         [(Some(key()), DeliveryOutcome::Accepted), (Some(key()), DeliveryOutcome::Replayed)]
     );
+}
+
+#[tokio::test]
+async fn a_standby_forwards_a_delivery_to_the_operator_that_acts() {
+    let leader = Stage::set(true, generous()).await;
+    let standby = Stage::behind(true, generous(), Some(leader.address)).await;
+    let send = || signed(standby.post(PATH), SECRET, "forwarded", now(), "{}").body("{}");
+    assert_eq!(status(send()).await, 200);
+    assert_eq!((leader.heard(), standby.heard()), (vec![DeliveryOutcome::Accepted], Vec::new()));
+
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let alone = Stage::behind(true, generous(), Some(gone)).await;
+    let refused = signed(alone.post(PATH), SECRET, "lost", now(), "{}").body("{}").send().await;
+    assert!(refused.is_err(), "MLflow must see that it has to try again");
 }
 
 #[tokio::test]
