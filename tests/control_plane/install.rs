@@ -10,13 +10,12 @@ use crate::{
     simulated::machine::repository,
 };
 
-/// Renders the chart for another namespace as an install does, which asks the cluster. Returns its error, if
-/// any.
-fn error_message(fixture: &Fixture, scope: &str) -> Result<Option<String>> {
+/// Renders the chart as an install does, which asks the cluster. Returns its error, if any.
+fn error_message(fixture: &Fixture, namespace: &str, set: &str) -> Result<Option<String>> {
     let bundled = repository().join(".cluster/bin/helm");
     let output = Command::new(if bundled.exists() { bundled } else { "helm".into() })
-        .args(["template", "laurel", "charts/laurel", "--dry-run=server", "--namespace", "elsewhere"])
-        .args(["--set", &format!("scope={scope}")])
+        .args(["template", "laurel", "charts/laurel", "--dry-run=server", "--namespace", namespace])
+        .args(["--set", set])
         .arg("--kubeconfig")
         .arg(fixture.cluster.kubeconfig().context("the rig has a kubeconfig")?)
         .current_dir(repository())
@@ -48,13 +47,52 @@ fn an_operator_with_an_overlapping_scope_is_refused_and_the_other_one_is_named()
             ("laurel-0", "cluster", "namespace", false),
         ] {
             fixture.apply(&lease(holder, theirs)).await?;
-            let message = error_message(fixture, ours)?;
+            let message = error_message(fixture, "elsewhere", &format!("scope={ours}"))?;
             ensure!(names_it(&message) == is_refused, "{holder:?} {theirs} {ours}: {message:?}");
             let next_step = format!("kubectl -n {} delete lease laurel", fixture.namespace);
             ensure!(
                 !is_refused || message.is_some_and(|message| message.contains(&next_step)),
                 "no next step"
             );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_upgrade_from_a_release_without_the_lease_is_refused_while_that_runs() {
+    run("no-lease", async |fixture| {
+        let namespace = &fixture.namespace;
+        let deployment = |replicas: u32, env: &str| {
+            format!(
+                "
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: laurel
+  labels: {{app.kubernetes.io/managed-by: Helm}}
+  annotations: {{meta.helm.sh/release-name: laurel, meta.helm.sh/release-namespace: {namespace}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: laurel}}}}
+  template:
+    metadata: {{labels: {{app: laurel}}}}
+    spec:
+      containers: [{{name: laurel, image: registry.example/laurel, env: [{{name: {env}, value: a}}]}}]
+"
+            )
+        };
+        for (replicas, env, set, is_refused) in [
+            (1, "LAUREL_LOG_FORMAT", "scope=namespace", true),
+            (1, "LAUREL_LOG_FORMAT", "scope=namespace,replicas=0", false),
+            (0, "LAUREL_LOG_FORMAT", "scope=namespace", false),
+            (1, "LAUREL_LEASE_NAMESPACE", "scope=namespace", false),
+        ] {
+            fixture.apply(&deployment(replicas, env)).await?;
+            let message = error_message(fixture, namespace, &format!("crds.install=false,{set}"))?;
+            let says_how = message.as_ref().is_some_and(|message| message.contains("--set replicas=0"));
+            ensure!(says_how == is_refused, "{replicas} {env} {set}: {message:?}");
+            ensure!(is_refused || message.is_none(), "{message:?}");
         }
         Ok(())
     });

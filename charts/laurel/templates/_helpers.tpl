@@ -81,3 +81,18 @@ true
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* An operator of a release without the Lease acts beside a new one for as long as it runs. */}}
+{{- define "laurel.refuseBesideOne" -}}
+{{- $name := include "laurel.fullname" . -}}
+{{- $before := lookup "apps/v1" "Deployment" .Release.Namespace $name -}}
+{{- if and $before (gt (int ($before.spec).replicas) 0) (gt (int .Values.replicas) 0) -}}
+{{- $names := list -}}
+{{- range (first $before.spec.template.spec.containers).env -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- if not (has "LAUREL_LEASE_NAMESPACE" $names) -}}
+{{- printf "replicas: the Laurel that runs as Deployment %q is of a release without the Lease, and would act beside the new one. Upgrade in two steps: first with --set replicas=0, which ends it while serving goes on, then without." $name | fail -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
