@@ -41,6 +41,11 @@ impl AliasEntry {
     fn claims(&self) -> (Option<&Place>, &Age, Vec<&AliasName>) {
         (self.place.as_ref(), &self.facts.age, self.facts.claims().collect())
     }
+
+    /// Whether it cannot be parsed and does not say which alias of which model it claims.
+    fn says_nothing(&self) -> bool {
+        !self.facts.is_readable && (self.facts.alias.is_none() || self.place.is_none())
+    }
 }
 
 #[derive(Debug)]
@@ -131,6 +136,11 @@ impl Graph {
             add(&mut self.dependents, model, key.clone());
         }
         self.link_again(key, entry_before.as_ref(), entry.as_ref(), affected);
+        // Everybody may have waited for what it claims.
+        let says_nothing = |entry: &Option<AliasEntry>| entry.as_ref().is_some_and(AliasEntry::says_nothing);
+        if says_nothing(&entry_before) && !says_nothing(&entry) {
+            affected.aliases.extend(self.aliases.keys().cloned());
+        }
         if let Some(entry) = entry {
             self.aliases.insert(key.clone(), entry);
         }
@@ -199,6 +209,9 @@ impl Graph {
             let Some(mut entry) = self.aliases.remove(&key) else { continue };
             let place = self.place(&key, &entry.facts);
             if place != entry.place {
+                if entry.says_nothing() {
+                    affected.aliases.extend(self.aliases.keys().cloned());
+                }
                 self.unlink_alias(&key, &entry, affected);
                 entry.place = place;
                 self.link_alias(&key, &entry, affected);
@@ -411,9 +424,7 @@ impl Graph {
     /// One that cannot be parsed and does not say, as far as it can be read, which alias of which model it
     /// claims.
     pub(super) fn unknown_claimant(&self) -> Option<&AliasKey> {
-        let says_nothing = |key: &&AliasKey| {
-            self.aliases.get(*key).is_some_and(|entry| entry.facts.alias.is_none() || entry.place.is_none())
-        };
+        let says_nothing = |key: &&AliasKey| self.aliases.get(*key).is_some_and(AliasEntry::says_nothing);
         self.unreadable_aliases.iter().find(says_nothing)
     }
 

@@ -190,9 +190,10 @@ spec: {modelRef: {name: model}, alias: previous, version: '1'}
     sleep(Duration::from_secs(6)).await; // Time itself is the subject: a poll.
     ensure!(fixture.named("previous").await?.as_deref() == Some("1"), "it deleted an alias of somebody else");
 
-    // Corrected.
+    // Corrected: a change, so that the watch delivers it.
     fixture.kubernetes.lift(&altered);
     fixture.kubernetes.drop_streams();
+    fixture.apply(&CLAIMS.replace("{name: other}", "{name: other, labels: {corrected: 'yes'}}")).await?;
     fixture.champion.ready(renamed, RECOVERY).await?;
     fixture.until_named("before", Some("1")).await?;
     ensure!(fixture.named("previous").await?.as_deref() == Some("1"), "it belongs to the other ModelAlias");
