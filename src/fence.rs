@@ -74,7 +74,7 @@ impl Fence {
         Self(Arc::new(Inner { allowed: Mutex::new(allowed), writes: watch::Sender::new(0) }))
     }
 
-    /// A fence that gives out no permit until it is told to.
+    /// A fence that gives out no permit before the first `allow`.
     #[must_use]
     pub fn closed() -> Self {
         Self::new(Allowed::Never)

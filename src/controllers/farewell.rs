@@ -1,7 +1,7 @@
 //! The end of the namespace that Laurel runs in and watches.
 //!
 //! Kubernetes deletes the pods of a namespace first, and everything else once they are gone. An operator in
-//! it is told to end while its rights and its objects are still there, and nobody would remove their
+//! it gets SIGTERM while its rights and its objects are still there, and nobody would remove their
 //! finalizers later. So it deletes them itself and waits for what has to be done before they go.
 
 use std::{fmt::Debug, time::Duration};

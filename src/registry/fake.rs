@@ -1,4 +1,4 @@
-//! A registry for tests that holds answers back, and fails as it is told.
+//! A registry for tests that holds answers back, and fails as a test asks.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},

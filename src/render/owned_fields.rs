@@ -96,7 +96,7 @@ fn key(keys: &[Key], item: &Value) -> String {
     format!("{{{}}}", keys.join(","))
 }
 
-/// Collects the paths of the fields, as deep as they are told apart.
+/// Collects the paths of the fields, as deep as they are distinguished.
 fn collect(path: &str, name: &str, fields: &Fields, paths: &mut Vec<String>) {
     let members = || fields.iter().filter(|(member, _)| *member != ".");
     let keys = keys(name);
@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// A spec with one of everything that is told apart, and much that is not.
+    /// A spec with one of everything that is distinguished, and much that is not.
     fn spec() -> Value {
         serde_yaml::from_str(include_str!("owned_fields/spec.yaml")).unwrap()
     }
