@@ -136,7 +136,7 @@ impl Graph {
             add(&mut self.dependents, model, key.clone());
         }
         self.link_again(key, entry_before.as_ref(), entry.as_ref(), affected);
-        // Everybody may have waited for what it claims.
+        // Any other one may have waited for what it claims.
         let says_nothing = |entry: &Option<AliasEntry>| entry.as_ref().is_some_and(AliasEntry::says_nothing);
         if says_nothing(&entry_before) && !says_nothing(&entry) {
             affected.aliases.extend(self.aliases.keys().cloned());
