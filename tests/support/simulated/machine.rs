@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 use tokio::{runtime::Runtime, task::spawn_blocking};
 
 use crate::support::cluster::Cluster;
@@ -54,6 +55,16 @@ pub(crate) async fn install_crds(cluster: &Cluster) -> Result<()> {
     let names = kinds.map(|kind| format!("{kind}.laurel.dev"));
     let names = names.each_ref().map(String::as_str);
     cluster.run_kubectl(&[&wait[..], &names[..]].concat(), None).await.map(drop)
+}
+
+/// Writes the rig's kubeconfig with the token of a service account.
+pub(crate) fn kubeconfig(cluster: &Cluster, token: &str, path: &Path) -> Result<()> {
+    let administrator = cluster.kubeconfig().context("the rig has a kubeconfig")?;
+    let mut config: Value = serde_yaml::from_str(&std::fs::read_to_string(administrator)?)?;
+    for user in config["users"].as_array_mut().context("a kubeconfig without users")? {
+        user["user"] = json!({ "token": token });
+    }
+    Ok(std::fs::write(path, config.to_string())?)
 }
 
 /// The operator binary as it was when the run began, unaffected by later builds.

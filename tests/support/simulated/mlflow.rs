@@ -24,7 +24,7 @@ use super::{
 pub(crate) struct Mlflow {
     pub(crate) port: u16,
     http: Client,
-    _process: Process,
+    process: Process,
 }
 
 impl Mlflow {
@@ -42,7 +42,7 @@ impl Mlflow {
         server.envs(webhooks()?);
         let process = Process::start(&mut server, &log)?;
         let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
-        let mlflow = Self { port, http, _process: process };
+        let mlflow = Self { port, http, process };
         let began = Instant::now();
         while mlflow.get("registered-models/search?max_results=1").await.is_err() {
             let reported = || std::fs::read_to_string(&log).unwrap_or_default();
@@ -55,6 +55,11 @@ impl Mlflow {
     /// Returns its URL.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The process group of the server and its workers.
+    pub(crate) fn process_group(&self) -> u32 {
+        self.process.group()
     }
 
     /// The webhooks of this server.
