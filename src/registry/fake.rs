@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState,
+    limiter::Priority,
     webhook::{DesiredWebhook, WebhookError, WebhookFacts},
 };
 use crate::api::{
@@ -154,6 +155,10 @@ impl FakeRegistry {
 
 #[async_trait]
 impl Registry for FakeRegistry {
+    fn with_priority(self: Arc<Self>, _: Priority) -> Arc<dyn Registry> {
+        self
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities { aliases: true, batch_listing: true, tags: true, metrics: true }
     }

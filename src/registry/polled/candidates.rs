@@ -13,6 +13,7 @@ use crate::{
     decide::NEWEST,
     registry::{
         VersionFacts,
+        limiter::Priority,
         metrics::{MetricSources, VersionMetrics},
     },
 };
@@ -107,7 +108,7 @@ impl PolledRegistry {
     }
 
     async fn list(&self, name: &ModelName) -> Result<Vec<VersionFacts>, ReasonMessage> {
-        let client = self.client()?;
+        let client = self.client(Priority::Poll)?;
         client.newest_versions(name, NEWEST).await.map_err(|error| self.explain(Some(name), &error))
     }
 
@@ -117,7 +118,7 @@ impl PolledRegistry {
         let due = self.memory().runs.due(&runs);
         versions.retain(|run, _| due.contains(run));
         let reads = stream::iter(versions).map(async |(run, (name, facts))| {
-            let metrics = match self.client() {
+            let metrics = match self.client(Priority::Poll) {
                 Ok(client) => self.read_metrics(client.as_ref(), &name, &facts).await,
                 Err(error) => Err(error),
             };

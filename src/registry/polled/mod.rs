@@ -16,6 +16,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use parking_lot::RwLock;
 use url::Url;
 
+use super::limiter::{Limiter, Limits, Waits};
 use crate::{api::RegistryKind, render::RegistryForPods};
 
 mod candidates;
@@ -93,6 +94,8 @@ pub struct Settings {
     pub workspace: Option<String>,
     /// How often it is polled.
     pub poll_interval: Duration,
+    /// What may be asked of it at a time.
+    pub limits: Limits,
     /// The settings for serving pods.
     pub pods: RegistryForPods,
 }
@@ -103,6 +106,7 @@ pub struct Registries {
     /// `None` for an object that cannot be used. One that has not been looked at since this process started
     /// is missing.
     registries: RwLock<HashMap<RegistryKey, Option<Arc<PolledRegistry>>>>,
+    waits: Waits,
 }
 
 /// What is known of the object of a registry.
@@ -117,6 +121,12 @@ pub enum Lookup {
 }
 
 impl Registries {
+    /// None is known yet. How long requests wait for their turn is added to `waits`.
+    #[must_use]
+    pub fn new(waits: Waits) -> Self {
+        Self { waits, ..Self::default() }
+    }
+
     /// Returns the registry with this key, if it is known.
     #[must_use]
     pub fn get(&self, key: &RegistryKey) -> Option<Arc<PolledRegistry>> {
@@ -139,10 +149,17 @@ impl Registries {
         match registries.get(key) {
             Some(Some(known)) if known.settings == settings => (known.clone(), false),
             known => {
-                if let Some(Some(registry)) = known {
-                    registry.retire();
+                let known = known.and_then(Option::as_ref);
+                // The requests of the one before may still be in flight.
+                let limiter = known.filter(|known| known.settings.limits == settings.limits);
+                let limiter = limiter.map_or_else(
+                    || Limiter::new(settings.limits, self.waits.clone()),
+                    |known| known.limiter.clone(),
+                );
+                if let Some(known) = known {
+                    known.retire();
                 }
-                let registry = Arc::new(PolledRegistry::new(key.clone(), settings));
+                let registry = Arc::new(PolledRegistry::new(key.clone(), settings, limiter));
                 registries.insert(key.clone(), Some(registry.clone()));
                 (registry, true)
             }

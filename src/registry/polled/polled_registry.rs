@@ -28,7 +28,8 @@ use crate::{
         names::{AliasName, ModelName, Version},
     },
     registry::{
-        RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState,
+        Capabilities, RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState,
+        limiter::{Limiter, Priority},
         mlflow::{Connection, MlflowRegistry},
     },
 };
@@ -43,6 +44,8 @@ pub struct PolledRegistry {
     pub key: RegistryKey,
     /// Its settings.
     pub settings: Settings,
+    /// Limits the requests to it.
+    pub limiter: Limiter,
     client: RwLock<Result<Arc<dyn Registry>, ReasonMessage>>,
     /// The fingerprint of the connection that the client was created from.
     connection: Mutex<Option<[u8; 32]>>,
@@ -99,10 +102,11 @@ impl RegistryIdentity {
 }
 
 impl PolledRegistry {
-    pub(super) fn new(key: RegistryKey, settings: Settings) -> Self {
+    pub(super) fn new(key: RegistryKey, settings: Settings, limiter: Limiter) -> Self {
         Self {
             key,
             settings,
+            limiter,
             client: RwLock::new(Err(ReasonMessage::new(
                 Reason::RegistryNotRead,
                 "the registry has not been read yet",
@@ -171,14 +175,14 @@ impl PolledRegistry {
                 self.set_client(client(*connection));
             }
             // What the Secret holds is not known now. Unknown is not absent.
-            Err(error) if error.reason.is_api_server_error() && self.client().is_ok() => {
+            Err(error) if error.reason.is_api_server_error() && self.capabilities().is_ok() => {
                 tracing::warn!(
                     registry = %self.key,
                     message = error.message,
                     "the connection cannot be read again, so the one of before is used"
                 );
             }
-            Err(error) if self.client().is_err_and(|known| known == error) => {}
+            Err(error) if self.capabilities().is_err_and(|known| known == error) => {}
             Err(error) => {
                 *self.connection.lock() = None;
                 self.set_client(Err(error));
@@ -186,12 +190,20 @@ impl PolledRegistry {
         }
     }
 
-    /// Returns the client.
+    /// Returns the client for requests of this priority.
     ///
     /// # Errors
     /// Why there is none: a missing Secret, an invalid certificate.
-    pub fn client(&self) -> Result<Arc<dyn Registry>, ReasonMessage> {
-        self.client.read().clone()
+    pub fn client(&self, priority: Priority) -> Result<Arc<dyn Registry>, ReasonMessage> {
+        Ok(self.client.read().clone()?.with_priority(priority))
+    }
+
+    /// Returns the features of the registry's backend.
+    ///
+    /// # Errors
+    /// Why there is no client.
+    pub fn capabilities(&self) -> Result<Capabilities, ReasonMessage> {
+        self.client.read().as_ref().map(|client| client.capabilities()).map_err(Clone::clone)
     }
 
     /// Starts the next poll now.
@@ -273,6 +285,7 @@ impl PolledRegistry {
         &self,
         name: &ModelName,
         version: Version,
+        priority: Priority,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
         let times = |memory: &RegistryMemory| memory.models.get(name).and_then(|known| known.facts.times());
         let (sequence, before) = {
@@ -282,7 +295,7 @@ impl PolledRegistry {
             }
             (memory.begin(), times(&memory))
         };
-        let answer = self.request_version(name, version).await;
+        let answer = self.request_version(name, version, priority).await;
         let mut memory = self.memory();
         // What was read before a poll saw the model change may be older than the change.
         let is_current = times(&memory) == before;
@@ -302,8 +315,10 @@ impl PolledRegistry {
         &self,
         name: &ModelName,
         version: Version,
+        priority: Priority,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
-        self.client()?.version(name, version).await.map_err(|error| self.explain(Some(name), &error))
+        let client = self.client(priority)?;
+        client.version(name, version).await.map_err(|error| self.explain(Some(name), &error))
     }
 
     /// Remembers our own write, so that it need not be read back.
@@ -355,8 +370,12 @@ impl PolledRegistry {
     ///
     /// # Errors
     /// Why it cannot be known now.
-    pub async fn read_model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, ReasonMessage> {
-        let (client, begun) = (self.client()?, self.begin());
+    pub async fn read_model(
+        &self,
+        name: &ModelName,
+        priority: Priority,
+    ) -> Result<Option<RegisteredModelFacts>, ReasonMessage> {
+        let (client, begun) = (self.client(priority)?, self.begin());
         let answer = client.model(name).await.map_err(|error| self.explain(Some(name), &error))?;
         self.remember_model(name, begun, answer.clone());
         Ok(answer)

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{condition::ReasonMessage, names::ModelName},
-    registry::{Registry, RegistryError},
+    registry::{Registry, RegistryError, limiter::Priority},
 };
 
 /// How many models are read with one call.
@@ -87,7 +87,7 @@ pub(super) async fn read_models(
     registry: &PolledRegistry,
     watched: &BTreeSet<ModelName>,
 ) -> Result<ModelsRead, PollFailure> {
-    let client = registry.client().map_err(|cause| PollFailure { cause, is_certain: true })?;
+    let client = registry.client(Priority::Poll).map_err(|cause| PollFailure { cause, is_certain: true })?;
     let failure =
         |error: &RegistryError| PollFailure { cause: registry.explain(None, error), is_certain: false };
     let known_version = registry.memory().server_version.is_some();

@@ -10,7 +10,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
         names::{AliasName, ModelName, Version},
     },
-    registry::{RegistryError, fake::FakeRegistry},
+    registry::{RegistryError, fake::FakeRegistry, limiter::Priority},
 };
 
 fn fraud() -> ModelName {
@@ -31,13 +31,18 @@ fn settings() -> Settings {
         url: url.clone(),
         workspace: None,
         poll_interval: Duration::from_secs(30),
+        limits: Limits::default(),
         pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
     }
 }
 
 /// A registry with the model `fraud`, and its memory. Nothing has been polled.
 fn registries() -> (Arc<FakeRegistry>, Arc<PolledRegistry>) {
-    let polled = PolledRegistry::new(RegistryKey::Cluster { name: "mlflow".to_owned() }, settings());
+    let polled = PolledRegistry::new(
+        RegistryKey::Cluster { name: "mlflow".to_owned() },
+        settings(),
+        Limiter::default(),
+    );
     let fake = FakeRegistry::new();
     fake.add_model("fraud");
     fake.add_version("fraud", 1);
@@ -126,7 +131,7 @@ async fn a_model_read_directly_is_not_replaced_by_a_poll_that_asked_before() {
     let poll = spawn_poll(&polled, plan());
     old.reached().await;
     fake.describe("fraud", "today's");
-    polled.read_model(&fraud()).await.unwrap();
+    polled.read_model(&fraud(), Priority::Decision).await.unwrap();
     old.release();
     poll.await.unwrap();
     assert_eq!(described(&polled), "today's");
@@ -139,11 +144,11 @@ async fn a_model_read_directly_is_not_replaced_by_a_direct_read_that_was_begun_b
     let mut old = fake.hold("model");
     let read = {
         let polled = polled.clone();
-        tokio::spawn(async move { polled.read_model(&fraud()).await })
+        tokio::spawn(async move { polled.read_model(&fraud(), Priority::Decision).await })
     };
     old.reached().await;
     fake.describe("fraud", "today's");
-    polled.read_model(&fraud()).await.unwrap();
+    polled.read_model(&fraud(), Priority::Decision).await.unwrap();
     old.release();
     read.await.unwrap().unwrap();
     assert_eq!(described(&polled), "today's");
@@ -160,7 +165,12 @@ async fn an_alias_that_was_written_is_not_replaced_by_a_poll_that_asked_before()
         let mut old = fake.hold("models");
         let poll = spawn_poll(&polled, plan());
         old.reached().await;
-        polled.client().unwrap().set_alias(&fraud(), &champion(), version(1)).await.unwrap();
+        polled
+            .client(Priority::AliasWrite)
+            .unwrap()
+            .set_alias(&fraud(), &champion(), version(1))
+            .await
+            .unwrap();
         polled.remember_alias(&fraud(), &champion(), Some(version(1)));
         old.release();
         poll.await.unwrap();
@@ -180,7 +190,7 @@ async fn a_version_that_a_later_list_shows_is_not_replaced_by_an_older_read() {
     let mut old = fake.hold("version");
     let read = {
         let polled = polled.clone();
-        tokio::spawn(async move { polled.read_version(&fraud(), version(2)).await })
+        tokio::spawn(async move { polled.read_version(&fraud(), version(2), Priority::Decision).await })
     };
     old.reached().await;
     fake.add_version("fraud", 2);
@@ -312,12 +322,15 @@ async fn a_secret_that_cannot_be_read_now_keeps_the_client() {
     let failed = |reason| Err(ReasonMessage::new(reason, "why"));
     for reason in [Reason::ApplyFailed, Reason::ApplyForbidden] {
         polled.renew_client(failed(reason));
-        assert!(polled.client().is_ok(), "{reason}");
+        assert!(polled.capabilities().is_ok(), "{reason}");
     }
     polled.renew_client(failed(Reason::SecretNotFound));
-    assert!(polled.client().is_err_and(|cause| cause.reason == Reason::SecretNotFound));
+    assert!(polled.capabilities().is_err_and(|cause| cause.reason == Reason::SecretNotFound));
     polled.renew_client(failed(Reason::ApplyFailed));
-    assert!(polled.client().is_err_and(|cause| cause.reason == Reason::ApplyFailed), "there is none to keep");
+    assert!(
+        polled.capabilities().is_err_and(|cause| cause.reason == Reason::ApplyFailed),
+        "there is none to keep"
+    );
 }
 
 #[test]
