@@ -70,7 +70,7 @@ pub fn best(
 ) -> Result<BestVersion, String> {
     let Question { metric, goal, tags } = question.clone();
     let follower = Follower::Best { metric: metric.clone(), goal, tags: tags.clone() };
-    let candidates = versions.into_iter().map(|(facts, metrics)| candidate(&follower, facts, metrics));
+    let candidates = versions.iter().map(|(facts, metrics)| candidate(&follower, facts, metrics.as_ref()));
     let candidates: Vec<_> = candidates.collect();
     let eligible = candidates
         .iter()

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! polled_registry one registry: its client and the results of its last poll
+//! poll            what a poll reads and remembers
 //! reading         how a poll reads the models
 //! evidence        facts that the promotion rules judge versions by
 //! candidates      the versions that followers choose from
 //! display_metrics the metrics that the status of a RegisteredModel shows
 //! memory          the results of reads
-//! debounce        when a webhook delivery causes a poll
+//! debounce        when a webhook delivery or a write causes a read
 //! message         errors as messages for people
 //! ```
 
@@ -25,17 +26,20 @@ mod display_metrics;
 mod evidence;
 mod memory;
 mod message;
+mod poll;
 mod polled_registry;
 mod reading;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    candidates::Listing,
+    candidates::{ListedVersion, Listing},
     display_metrics::DisplayMetrics,
     evidence::VersionEvidence,
     memory::{ModelView, Sequence},
-    polled_registry::{PollOutcome, PollPlan, PolledRegistry, RegistryIdentity},
+    poll::{FollowerNeeds, PollOutcome, PollPlan},
+    polled_registry::{Due, PolledRegistry, RegistryIdentity},
+    reading::spread,
 };
 
 /// Identifies a registry by the object that describes it.

@@ -77,8 +77,14 @@ pub(super) fn pause_after(failed_polls: u32, interval: Duration) -> Duration {
         1..FAILURES => RETRY.saturating_mul(1 << (failed_polls - 1)).min(interval),
         _ => interval,
     };
-    // Ten per cent less to ten per cent more.
-    let share = 900 + (RandomState::new().hash_one(()) % 201) as u32;
+    spread(pause, 10)
+}
+
+/// Returns a pause that is at most so many per cent shorter or longer.
+#[must_use]
+pub fn spread(pause: Duration, per_cent: u32) -> Duration {
+    let width = u64::from(per_cent.min(100)) * 20 + 1;
+    let share = 1000 - per_cent.min(100) * 10 + (RandomState::new().hash_one(()) % width) as u32;
     pause.saturating_mul(share) / 1000
 }
 
