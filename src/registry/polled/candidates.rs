@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt, stream};
@@ -30,6 +31,10 @@ use crate::{
 
 /// How many runs are read concurrently.
 const AT_ONCE: usize = 8;
+
+/// After how long versions are listed again anyway. What changes `updated_at` was measured on MLflow only, and
+/// other servers offer the same API.
+const RELISTED_AFTER: Duration = Duration::from_mins(10);
 
 /// How many known runs each poll reads again.
 const REREADS: usize = 10;
@@ -60,6 +65,8 @@ pub(super) struct Listed {
     pub(super) listing: Arc<Listing>,
     /// Whether the poll listed the versions. Otherwise they are those of before.
     pub(super) is_new: bool,
+    /// When it listed them.
+    listed_at: Instant,
     /// The times of the model as read before the list.
     times: Option<Times>,
     /// Whether an earlier list had the same times: they have a resolution, within which one list may be from
@@ -73,6 +80,7 @@ impl Listed {
         let versions = self.listing.as_ref().as_ref().ok()?;
         let may_differ = needs.has_tags
             || !self.is_confirmed
+            || self.listed_at.elapsed() >= RELISTED_AFTER
             || times.is_none()
             || times != self.times
             || versions.iter().any(|version| version.facts.state == VersionState::Pending);
@@ -191,9 +199,10 @@ impl PolledRegistry {
         let listed = |(name, (list, is_new)): (ModelName, (Versions, bool))| {
             let listing = list.map(|list| list.into_iter().map(with_metrics).collect());
             let times = times(models, &name);
-            let before = memory.listings.get(&name).and_then(|before| before.times);
-            let is_confirmed = times.is_some() && before == times;
-            (name, Listed { listing: Arc::new(listing), is_new, times, is_confirmed })
+            let before = memory.listings.get(&name);
+            let is_confirmed = times.is_some() && before.is_some_and(|before| before.times == times);
+            let listed_at = before.filter(|_| !is_new).map_or_else(Instant::now, |before| before.listed_at);
+            (name, Listed { listing: Arc::new(listing), is_new, listed_at, times, is_confirmed })
         };
         lists.into_iter().map(listed).collect()
     }
