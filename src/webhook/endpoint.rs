@@ -179,8 +179,8 @@ impl Endpoint {
         match Limited::new(request.into_body(), self.limits.body).collect().await {
             Ok(body) => {
                 let body = body.to_bytes();
-                let received = receiver.receive(&delivery, &body, Timestamp::now(), Instant::now());
-                Ok((received, body))
+                let outcome = receiver.receive(&delivery, &body, Timestamp::now(), Instant::now());
+                Ok((outcome, body))
             }
             Err(error) if error.is::<LengthLimitError>() => Err(DeliveryOutcome::TooLarge),
             Err(_) => Err(DeliveryOutcome::Broken),

@@ -80,8 +80,9 @@ impl<W> Queue<W> {
         let spacing = Duration::from_secs(1) / self.limits.per_second.get();
         let evenly = self.evenly.map_or(now, |evenly| evenly.max(now));
         let burst = spacing * (self.limits.per_second.get() / 2).max(1);
-        if evenly + spacing > now + burst {
-            return Next::At(evenly + spacing - burst);
+        let early = (evenly + spacing).saturating_duration_since(now + burst);
+        if !early.is_zero() {
+            return Next::At(now + early);
         }
         let Some(first) = self.waiting[class(priority)].pop_front() else { return Next::Nothing };
         self.evenly = Some(evenly + spacing);
@@ -192,7 +193,7 @@ mod tests {
             queue.end(priority);
         }
         let place = order.iter().position(|waiter| *waiter == 0).unwrap();
-        assert_eq!(place, TURN as usize - 1, "{order:?}");
+        assert_eq!(place + 1, usize::try_from(TURN).unwrap(), "{order:?}");
         order.retain(|waiter| *waiter != 0);
         assert!(order.is_sorted());
     }

@@ -66,7 +66,7 @@ pub(super) struct Listed {
     /// Whether the poll listed the versions. Otherwise they are those of before.
     pub(super) is_new: bool,
     /// When it listed them.
-    listed_at: Instant,
+    at: Instant,
     /// The times of the model as read before the list.
     times: Option<Times>,
     /// Whether an earlier list had the same times: they have a resolution, within which one list may be from
@@ -80,7 +80,7 @@ impl Listed {
         let versions = self.listing.as_ref().as_ref().ok()?;
         let may_differ = needs.has_tags
             || !self.is_confirmed
-            || self.listed_at.elapsed() >= RELISTED_AFTER
+            || self.at.elapsed() >= RELISTED_AFTER
             || times.is_none()
             || times != self.times
             || versions.iter().any(|version| version.facts.state == VersionState::Pending);
@@ -201,8 +201,8 @@ impl PolledRegistry {
             let times = times(models, &name);
             let before = memory.listings.get(&name);
             let is_confirmed = times.is_some() && before.is_some_and(|before| before.times == times);
-            let listed_at = before.filter(|_| !is_new).map_or_else(Instant::now, |before| before.listed_at);
-            (name, Listed { listing: Arc::new(listing), is_new, listed_at, times, is_confirmed })
+            let at = before.filter(|_| !is_new).map_or_else(Instant::now, |before| before.at);
+            (name, Listed { listing: Arc::new(listing), is_new, at, times, is_confirmed })
         };
         lists.into_iter().map(listed).collect()
     }

@@ -84,7 +84,8 @@ pub(super) fn pause_after(failed_polls: u32, interval: Duration) -> Duration {
 #[must_use]
 pub fn spread(pause: Duration, per_cent: u32) -> Duration {
     let width = u64::from(per_cent.min(100)) * 20 + 1;
-    let share = 1000 - per_cent.min(100) * 10 + (RandomState::new().hash_one(()) % width) as u32;
+    let random = u32::try_from(RandomState::new().hash_one(()) % width).unwrap_or_default();
+    let share = 1000 - per_cent.min(100) * 10 + random;
     pause.saturating_mul(share) / 1000
 }
 
