@@ -18,6 +18,7 @@ use laurel::{
     fence::Fence,
     registry::{
         InputExample, Registry, RegistryError, VersionState,
+        limiter::Limiter,
         mlflow::{Connection, Credentials, MlflowRegistry},
     },
 };
@@ -47,6 +48,7 @@ fn connection() -> Connection {
         ca_pem: None,
         timeout: Duration::from_secs(30),
         fence: Fence::default(),
+        limiter: Limiter::default(),
     }
 }
 
