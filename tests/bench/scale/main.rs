@@ -35,7 +35,7 @@ mod rest;
 mod rights;
 mod rollback;
 #[path = "../../support/simulated/mod.rs"]
-#[allow(dead_code, reason = "the tests on the control plane use the rest")]
+#[allow(dead_code, clippy::unwrap_used, reason = "the tests on the control plane use the rest")]
 mod simulated;
 mod site;
 #[path = "../../support/mod.rs"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
-use crate::site::Site;
+use crate::site::{Site, writes};
 
 /// How long nothing changes: two polls of the registry.
 const REST: Duration = Duration::from_secs(65);
@@ -35,25 +35,25 @@ pub(crate) struct Rest {
 pub(crate) async fn restart(site: &Site) -> Result<Restart> {
     println!("Laurel: a restart");
     site.operator.stop().await?;
-    let before = site.writes()?;
+    let before = writes()?;
     let began = site.operator.start().await?;
     println!("  ready after {:.1} s", began.elapsed().as_secs_f64());
     let took = site.operator.until_quiet().await? - began;
     println!("Laurel: {:.1} s", took.as_secs_f64());
-    Ok(Restart { took, writes: site.writes()? - before, memory: site.operator.memory()? })
+    Ok(Restart { took, writes: writes()? - before, memory: site.operator.memory()? })
 }
 
 /// Watches the operator for a while.
 pub(crate) async fn at_rest(site: &Site) -> Result<Rest> {
     println!("Laurel: {} s at rest", REST.as_secs());
-    let writes = site.writes()?;
+    let written = writes()?;
     let (requests, polls) = (site.registry_requests()?, site.operator.polls().await?);
     let (cpu, began) = (site.operator.cpu()?, Instant::now());
     sleep(REST).await; // Time itself is measured.
     let cpu = site.operator.cpu()?.saturating_sub(cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     Ok(Rest {
         cpu,
-        writes: site.writes()? - writes,
+        writes: writes()? - written,
         registry_requests: site.registry_requests()? - requests,
         polls: site.operator.polls().await? - polls,
     })

@@ -126,15 +126,6 @@ impl Site {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Returns how often the operator wrote to the API server so far, according to the audit log. Without the
-    /// Lease, which it renews all the time.
-    pub(crate) fn writes(&self) -> Result<usize> {
-        let requests = audit::requests(&format!("system:serviceaccount:{SYSTEM}:operator"))?;
-        let rights = requests.into_iter().filter_map(|request| request.right);
-        let reads = ["get", "list", "watch"];
-        Ok(rights.filter(|it| !reads.contains(&it.verb.as_str()) && it.resource != "leases").count())
-    }
-
     /// Returns how many requests MLflow has answered, according to its own log.
     pub(crate) fn registry_requests(&self) -> Result<usize> {
         let log = fs::read_to_string(self.folder.join("mlflow.log"))?;
@@ -147,6 +138,15 @@ impl Site {
         self.operator.stop().await?;
         sweep(&self.cluster, self.options.patience()).await
     }
+}
+
+/// Returns how often the operator wrote to the API server so far, according to the audit log. Without the
+/// Lease, which it renews all the time.
+pub(crate) fn writes() -> Result<usize> {
+    let requests = audit::requests(&format!("system:serviceaccount:{SYSTEM}:operator"))?;
+    let rights = requests.into_iter().filter_map(|request| request.right);
+    let reads = ["get", "list", "watch"];
+    Ok(rights.filter(|it| !reads.contains(&it.verb.as_str()) && it.resource != "leases").count())
 }
 
 /// Permits the accounts everything, until their namespace is deleted.

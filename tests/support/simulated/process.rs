@@ -59,7 +59,7 @@ impl Process {
     pub(crate) fn program_id(&self) -> Result<u32> {
         let shell = self.shell.id();
         let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
-        Ok(children.trim().parse().with_context(|| format!("one program below the shell: {children:?}"))?)
+        children.trim().parse().with_context(|| format!("one program below the shell: {children:?}"))
     }
 
     /// Kills it, and waits until it is gone.
