@@ -73,7 +73,7 @@ pub(super) async fn read(
         Err(RegistryError::NotARegistry { url, detail }) if detail.starts_with("HTTP 404") => {
             let hint = "with --static-prefix, MLflow serves artifacts only below that prefix";
             let error = RegistryError::NotARegistry { url, detail: format!("{detail} ({hint})") };
-            let folder = proxied(registry, name, version).await.ok_or(error)?;
+            let folder = proxied(registry, name, version).await?.ok_or(error)?;
             read_from(registry, of_version, &Files::Proxied(folder), limit).await
         }
         example => example,
@@ -99,13 +99,23 @@ async fn read_from(
 }
 
 /// The folder of a version's files, if the server reports that it is the proxy of their store.
-async fn proxied(registry: &MlflowRegistry, name: &ModelName, version: Version) -> Option<String> {
+async fn proxied(
+    registry: &MlflowRegistry,
+    name: &ModelName,
+    version: Version,
+) -> Result<Option<String>, RegistryError> {
     let call = Call::get("model-versions/get-download-uri").query("name", name).query("version", &version);
-    let location = registry.http.ask::<DownloadUri>(&call).await.ok()?.artifact_uri;
-    let folder = location.strip_prefix("mlflow-artifacts:/")?;
+    let location = match registry.http.ask::<DownloadUri>(&call).await {
+        Ok(answer) => answer.artifact_uri,
+        Err(ErrorAnswer::Absent { .. }) => {
+            return expect_version(registry, name, version).await.map(|()| None);
+        }
+        Err(_) => return Ok(None),
+    };
     // With a host in it, it may be the store of another server.
-    let is_plain = !folder.starts_with('/') && folder.split('/').all(|part| part != "..");
-    is_plain.then(|| folder.trim_end_matches('/').to_owned())
+    let folder = location.strip_prefix("mlflow-artifacts:/").filter(|folder| !folder.starts_with('/'));
+    let is_plain = |folder: &&str| folder.split('/').all(|part| part != "..");
+    Ok(folder.filter(is_plain).map(|folder| folder.trim_end_matches('/').to_owned()))
 }
 
 /// The example as it was logged. It is not parsed: MLflow writes `NaN` and `Infinity` into it, which are not

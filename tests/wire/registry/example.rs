@@ -110,6 +110,12 @@ async fn below_a_static_prefix_the_example_is_read_through_the_server_s_artifact
     ];
     assert_eq!(example(answers).await.unwrap(), None);
 
+    let gone = || absent("Model Version (name=fraud, version=3)");
+    let answers =
+        [(file("serving_input_example.json"), elsewhere()), (download(), gone()), (the_version(), gone())];
+    let error = example(answers).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
+
     for other in ["s3://bucket/model", "mlflow-artifacts://other:5000/1", "mlflow-artifacts:/1/../2"] {
         let answers = [(file("serving_input_example.json"), elsewhere()), (download(), at(other))];
         let error = example(answers).await.unwrap_err();
