@@ -26,6 +26,10 @@ demo: ## Shows the main job on a real cluster: promotions and rollbacks under lo
 test: ## Runs every check and every test: formatting, lints, docs, unit, chart, API server, real cluster
 	@tests/scripts/test
 
+.PHONY: test-servers
+test-servers: ## Runs the client, and promotions, with all supported MLflow servers (SERVERS="2.9 3.8": only the client, with these); needs `make cluster-api`
+	@tests/scripts/servers $(or $(SERVERS),--promotions)
+
 .PHONY: check
 check: lint crds-check ## Checks formatting, lints, docs and the generated CRDs; warnings fail in CI only
 

@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("operator", choices=["operator"])
     add.add_argument("binary", type=Path)
     add.add_argument("--tag", help="default: the first 12 digits of the binary's sha256")
-    command("mlflow-venv", mlflow_venv, "install MLflow for the host, as .cluster/bin/mlflow and python-mlflow")
+    add = command("mlflow-venv", mlflow_venv, "install MLflow for the host, as .cluster/bin/mlflow and python-mlflow")
+    add.add_argument("--server", choices=servers.SERVERS, action="append", default=[], help="and this server's release")
     add = command("with-mlflow", with_mlflow, "run a command beside an MLflow server, which its environment describes")
     add.add_argument("--server", choices=servers.SERVERS, default="newest", help="default: newest")
     add.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -86,8 +87,10 @@ def operator_image(arguments: argparse.Namespace) -> None:
     print(image.name)
 
 
-def mlflow_venv(_: argparse.Namespace) -> None:
+def mlflow_venv(arguments: argparse.Namespace) -> None:
     python.link_mlflow()
+    for name in arguments.server:
+        servers.python_of(servers.SERVERS[name])
     say(f"MLflow is installed: {BIN}/mlflow, and its Python: {BIN}/python-mlflow")
 
 
