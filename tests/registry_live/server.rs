@@ -5,7 +5,10 @@ use std::time::Duration;
 use laurel::{
     api::model_registry::Stages,
     fence::Fence,
-    registry::mlflow::{Connection, Credentials},
+    registry::{
+        limiter::Limiter,
+        mlflow::{Connection, Credentials},
+    },
 };
 
 /// The user who may do everything.
@@ -48,6 +51,7 @@ impl Server {
             ca_pem: None,
             timeout: Duration::from_mins(1),
             fence: Fence::default(),
+            limiter: Limiter::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use laurel::{
     api::condition::Reason,
     registry::{
         Registry,
+        limiter::Limits,
         polled::{Registries, RegistryKey, Settings},
         webhook::{DesiredWebhook, WebhookFacts},
     },
@@ -45,6 +46,7 @@ async fn a_webhook_is_created_kept_changed_and_deleted() {
         url: url.clone(),
         workspace: None,
         poll_interval: Duration::from_secs(30),
+        limits: Limits::default(),
         pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
     };
     let (polled, _) = Registries::default().set(&key(), settings);

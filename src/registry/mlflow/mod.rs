@@ -21,6 +21,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -39,6 +40,7 @@ use self::{
 };
 use super::{
     Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts,
+    limiter::Priority,
     webhook::{DesiredWebhook, WebhookError, WebhookFacts},
 };
 use crate::api::{
@@ -81,7 +83,7 @@ const MAX_PAGES: usize = 20;
 pub struct MlflowRegistry {
     http: Http,
     stages: Stages,
-    lists: ListFilter,
+    lists: Arc<ListFilter>,
 }
 
 impl MlflowRegistry {
@@ -91,7 +93,7 @@ impl MlflowRegistry {
     ///
     /// When the configuration of the connection is not valid.
     pub fn new(connection: Connection) -> Result<Self, ConnectionError> {
-        Ok(Self { stages: connection.stages, http: Http::new(connection)?, lists: ListFilter::default() })
+        Ok(Self { stages: connection.stages, http: Http::new(connection)?, lists: Arc::default() })
     }
 
     /// Whether this alias is a stage of the server.
@@ -208,6 +210,14 @@ impl MlflowRegistry {
 
 #[async_trait]
 impl Registry for MlflowRegistry {
+    fn with_priority(self: Arc<Self>, priority: Priority) -> Arc<dyn Registry> {
+        Arc::new(Self {
+            http: self.http.with_priority(priority),
+            stages: self.stages,
+            lists: self.lists.clone(),
+        })
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities { aliases: true, batch_listing: true, tags: true, metrics: true }
     }

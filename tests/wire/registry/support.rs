@@ -8,7 +8,10 @@ use laurel::{
         names::{AliasName, ModelName, Version},
     },
     fence::Fence,
-    registry::mlflow::{Connection, MlflowRegistry},
+    registry::{
+        limiter::Limiter,
+        mlflow::{Connection, MlflowRegistry},
+    },
 };
 use serde_json::{Value, json};
 use wiremock::{Match, Mock, MockServer, Request, ResponseTemplate};
@@ -28,6 +31,7 @@ pub(crate) fn connection(url: &str) -> Connection {
         ca_pem: None,
         timeout: Duration::from_secs(10),
         fence: Fence::default(),
+        limiter: Limiter::default(),
     }
 }
 
