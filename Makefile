@@ -101,6 +101,10 @@ bench-event: ## Prints what one event costs at 100, 1,000 and 10,000 objects; ne
 bench-webhook: ## Prints how soon a moved alias is acted on, with webhooks and with polls; needs `make cluster-api`
 	cargo test --quiet --locked --test control_plane from_an_alias_set_in_mlflow -- --ignored --nocapture
 
+.PHONY: bench-namespace
+bench-namespace: ## Prints how long a namespace takes to end with 2,000 ModelAliases and Laurel in it; needs `make cluster-api`
+	cargo test --quiet --locked --test least_privilege a_namespace_with_2000 -- --ignored --nocapture
+
 .PHONY: fuzz
 fuzz: ## Throws generated input at parsing, validation, merging and decision: SECONDS=60 for each target
 	@SECONDS_EACH=$(or $(SECONDS),60) hack/fuzz
