@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use kube::runtime::watcher;
+
 use crate::api::condition::{Reason, ReasonMessage, shortened};
 
 /// Returns the reason and message of a failed `verb` on `object`.
@@ -58,6 +60,20 @@ pub(crate) fn cause(error: &kube::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+/// Returns why a watch failed, and the HTTP status, or 0.
+pub(crate) fn watch_error(error: &watcher::Error) -> (String, u16) {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => {
+            let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
+            (cause(error), code)
+        }
+        watcher::Error::WatchError(status) => (status.message.clone(), status.code),
+        watcher::Error::NoResourceVersion => (error.to_string(), 0),
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::{
     cluster::{
         Guarded, Readiness, Requeue,
         cache::{Cache, Projected, alias_of},
-        error::cause,
+        error::watch_error,
     },
     render::labels,
 };
@@ -219,13 +219,7 @@ where
 /// Remembers why a watch failed. Once one has been denied for a while, every ModelAlias is reconciled to
 /// report it.
 fn failed(watching: &Watching, what: &'static str, error: &watcher::Error) {
-    let (message, status) = match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => (cause(error), code(error)),
-        watcher::Error::WatchError(status) => (status.message.clone(), status.code),
-        watcher::Error::NoResourceVersion => (error.to_string(), 0),
-    };
+    let (message, status) = watch_error(error);
     tracing::warn!(what, message, "watch failed, restarting it");
     let is_denied = [401, 403, 404].contains(&status);
     let before = watching.readiness.missing();
@@ -244,11 +238,6 @@ fn wake_all(watching: &Watching) {
     for alias in watching.aliases.state().iter().filter_map(|alias| alias.0.as_ref().ok()) {
         watching.requeue.alias(&alias.key());
     }
-}
-
-/// Returns the HTTP status of an error, or 0.
-fn code(error: &kube::Error) -> u16 {
-    if let kube::Error::Api(status) = error { status.code } else { 0 }
 }
 
 /// Updates the cache with an object and requests a reconcile of its ModelAlias. Returns that ModelAlias.

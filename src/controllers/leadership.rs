@@ -9,14 +9,14 @@ use std::{
 };
 
 use kube::{Resource, ResourceExt};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{
         Guarded, Readiness,
         client::{self, ConnectError},
-        lease::{Candidate, Election, Role, SCOPE, Standing, WEBHOOK_ADDRESS},
+        lease::{Candidate, Election, Overlap, Role, SCOPE, Standing, WEBHOOK_ADDRESS},
     },
     controllers::context::Context,
     fence::Fence,
@@ -58,7 +58,8 @@ impl Leadership {
         let address =
             webhook_address(options).map(|address| (WEBHOOK_ADDRESS.to_owned(), address.to_string()));
         let annotations = [(SCOPE.to_owned(), scope.to_owned())].into_iter().chain(address).collect();
-        let candidate = Candidate { namespace, name: candidate_name(), annotations };
+        let is_cluster_wide = options.namespace.is_none();
+        let candidate = Candidate { namespace, name: candidate_name(), annotations, is_cluster_wide };
         let (election, standing) = Election::new(client, candidate, fence.clone());
         let task = Some(tokio::spawn(election.run(stop.clone())));
         Ok((Self { standing: Some(standing), ..alone }, fence, Campaign { stop, task }))
@@ -80,25 +81,15 @@ impl Leadership {
         self.standing.as_ref()?.holder.borrow().get(WEBHOOK_ADDRESS)?.parse().ok()
     }
 
-    /// Lets a process that cannot take part in the election, for lack of a permission, never become ready: a
-    /// rollout stops then, and the operators of before go on.
+    /// Lets a process that cannot take part in the election never become ready, for lack of a permission, or
+    /// because another installation acts on the same objects: a rollout stops then, and the operators of
+    /// before go on.
     pub(super) fn require(&self, readiness: &Arc<Readiness>) {
-        const WHAT: &str = "the Lease \"laurel\"";
         let Some(standing) = &self.standing else { return };
-        readiness.expect(WHAT);
-        let (mut readable, readiness) = (standing.readable.clone(), readiness.clone());
-        tokio::spawn(async move {
-            while let Ok(known) = readable.wait_for(Option::is_some).await.map(|known| known.clone()) {
-                let Some(Err(error)) = known else {
-                    readiness.read(WHAT);
-                    return;
-                };
-                readiness.failed(WHAT, error, false);
-                if readable.changed().await.is_err() {
-                    return;
-                }
-            }
+        expect(readiness, "the Lease \"laurel\"", standing.readable.clone(), |known| {
+            known.as_ref().err().map(String::as_str)
         });
+        expect(readiness, "the only Laurel in the cluster", standing.overlap.clone(), Overlap::refusal);
     }
 
     /// Resolves when this process begins to act.
@@ -136,6 +127,29 @@ impl Campaign {
             tracing::warn!(%error, "the election ended unexpectedly");
         }
     }
+}
+
+/// Requires that something is known and in order before anything is decided.
+fn expect<T: Clone + Send + Sync + 'static>(
+    readiness: &Arc<Readiness>,
+    what: &'static str,
+    mut known: watch::Receiver<Option<T>>,
+    error: impl Fn(&T) -> Option<&str> + Send + 'static,
+) {
+    readiness.expect(what);
+    let readiness = readiness.clone();
+    tokio::spawn(async move {
+        while let Ok(Some(now)) = known.wait_for(Option::is_some).await.map(|known| known.clone()) {
+            let Some(error) = error(&now) else {
+                readiness.read(what);
+                return;
+            };
+            readiness.failed(what, error.to_owned(), false);
+            if known.changed().await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// The name of this process in the election. A restarted container takes over from the process before it,

@@ -26,6 +26,7 @@ mod task;
 mod unreadable;
 pub mod wake;
 mod webhook;
+mod webhook_registration;
 
 pub use context::Context;
 pub use leadership::Leadership;

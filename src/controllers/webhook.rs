@@ -19,37 +19,36 @@ use crate::{
         model_registry::WebhookStatus,
     },
     cluster::secrets,
-    controllers::{context::Context, registry_object::RegistryObject, wake::wake_object},
+    controllers::{
+        context::Context,
+        registry_object::RegistryObject,
+        wake::wake_object,
+        webhook_registration::{Desired, registration},
+    },
     options::{RunOptions, WebhookScheme},
     registry::{
-        polled::{PolledRegistry, RegistryIdentity, RegistryKey},
+        polled::{PolledRegistry, RegistryKey},
         webhook::DesiredWebhook,
     },
     status::WebhookReport,
     webhook::{
-        DeliveryOutcome, LastRegistration,
+        DeliveryOutcome,
         certificate::Certificate,
         endpoint::{Endpoint, Limits},
         plan,
         receiver::{InvalidDelivery, Received, Seen},
-        registration::{register, unregister},
+        registration::unregister,
     },
 };
 
-/// How often the Secret is read again and a failed registration is retried.
+/// How often the Secret is read again.
 pub(super) const SOON: Duration = Duration::from_mins(1);
-
-/// How often a working webhook is checked: somebody may have deleted it.
-const CHECK_INTERVAL: Duration = Duration::from_mins(10);
-
-/// How long a registration may take in all, whatever the server does.
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Registers the webhook of an object, or deletes the one that it no longer has.
 pub(super) async fn look_after<K: RegistryObject>(
-    context: &Context,
+    context: &Arc<Context>,
     object: &K,
-    registry: &PolledRegistry,
+    registry: &Arc<PolledRegistry>,
 ) -> WebhookReport {
     let namespace = object.secrets_namespace(context.client.default_namespace());
     let key = K::key_of(object);
@@ -57,12 +56,8 @@ pub(super) async fn look_after<K: RegistryObject>(
     let uid = object.uid().unwrap_or_default();
     let desired = object.spec().webhook.as_ref();
     if desired.is_none_or(|desired| desired.register.is_none()) {
-        context.webhooks.remember_registration(&key, None);
-        if let Some(id) = status.id.as_deref()
-            && unregister(registry, &plan::name_of(&uid), Some(id)).await.is_ok()
-        {
-            status.id = None;
-        }
+        // A failure was logged, and the id stays in the status until the webhook is deleted.
+        drop(registration(context, &key, registry, Desired::None(uid.clone()), &mut status.id));
     }
     let Some(desired) = desired else {
         context.webhooks.receivers.close(&key);
@@ -83,13 +78,10 @@ pub(super) async fn look_after<K: RegistryObject>(
                 (None, None) => Ok(()),
                 (None, Some(register)) => {
                     let retry = object.annotations().get(RETRY_ANNOTATION).cloned().unwrap_or_default();
-                    let desired = desired_webhook(&key, &uid, &register.url, &secret);
-                    match desired {
-                        Ok(desired) => {
-                            registration(context, &key, registry, &desired, &retry, &mut status.id).await
-                        }
-                        Err(invalid) => Err(invalid),
-                    }
+                    desired_webhook(&key, &uid, &register.url, &secret).and_then(|desired| {
+                        let desired = Desired::Webhook(desired, retry);
+                        registration(context, &key, registry, desired, &mut status.id)
+                    })
                 }
             }
         }
@@ -162,75 +154,11 @@ fn desired_webhook(
     Ok(plan::desired_webhook(key, uid, &base, secret))
 }
 
-/// Identifies a desired webhook and its registry; `retry` is the value of the retry annotation.
-fn fingerprint(registry: &RegistryIdentity, desired: &DesiredWebhook, retry: &str) -> String {
-    let (server, workspace) = (&registry.url, registry.workspace.as_deref().unwrap_or_default());
-    format!("{server} {workspace} {} {} {retry}", desired.url, desired.description)
-}
-
-/// Registers the webhook, unless that was done recently for the same fingerprint. `id` is the id of the
-/// webhook known to be ours.
-async fn registration(
-    context: &Context,
-    key: &RegistryKey,
-    registry: &PolledRegistry,
-    desired: &DesiredWebhook,
-    retry: &str,
-    id: &mut Option<String>,
-) -> Result<(), ReasonMessage> {
-    let fingerprint = fingerprint(&registry.identity(), desired, retry);
-    let last = context.webhooks.last_registration(key);
-    // The status may be older than the last registration.
-    *id = last.as_ref().and_then(|last| last.id.clone()).or_else(|| id.take());
-    let last = last.filter(|last| last.fingerprint == fingerprint);
-    if let Some(last) = &last
-        && last.at.elapsed() < if last.outcome.is_ok() { CHECK_INTERVAL } else { SOON / 2 }
-    {
-        return last.outcome.clone();
-    }
-    if !matches!(registry.health().0, Some(Ok(()))) {
-        let waiting = ReasonMessage::new(
-            Reason::WebhookWaiting,
-            "waiting for the registry before registering the webhook",
-        );
-        return match last {
-            Some(last) => last.outcome,
-            None if id.is_some() => Ok(()),
-            None => Err(waiting),
-        };
-    }
-    let is_waiting =
-        context.webhooks.receivers.get(key).is_none_or(|receiver| receiver.seen().hour.is_none());
-    let work = register(registry, desired, is_waiting, id);
-    let outcome = tokio::time::timeout(REGISTER_TIMEOUT, work).await.unwrap_or_else(|_| {
-        let message = format!(
-            "the webhook could not be registered within {} s; trying again",
-            REGISTER_TIMEOUT.as_secs()
-        );
-        Err(ReasonMessage::new(Reason::WebhookWaiting, message))
-    });
-    match (&outcome, last.is_some_and(|last| last.outcome == outcome)) {
-        (_, true) => {}
-        (Ok(()), false) => {
-            tracing::info!(registry = %key, id, url = desired.url, "webhook registered");
-        }
-        (Err(error), false) => {
-            let (reason, message) = (error.reason.to_string(), &error.message);
-            tracing::warn!(registry = %key, reason, message, "webhook not registered");
-        }
-    }
-    let last = LastRegistration { fingerprint, id: id.clone(), outcome: outcome.clone(), at: Instant::now() };
-    context.webhooks.remember_registration(key, Some(last));
-    outcome
-}
-
 /// Removes the receiver of a deleted object, and its webhook if the registry can be reached now. Nothing
 /// waits for it: deliveries of a webhook that remains are not accepted.
 pub(super) async fn end(context: &Context, key: &RegistryKey, registry: &PolledRegistry) {
     context.webhooks.receivers.close(key);
-    let last = context.webhooks.last_registration(key);
-    context.webhooks.remember_registration(key, None);
-    if let Some(id) = last.and_then(|last| last.id) {
+    if let Some(id) = context.webhooks.registrations.remove(key) {
         // By its id only: the name contains the object's UID, which is not known any more.
         drop(unregister(registry, "", Some(&id)).await);
     }

@@ -11,6 +11,7 @@
 //! certificate  the endpoint's certificate, reloaded when it changes
 //! plan         (pure) the changes that the webhooks in the registry need
 //! registration makes these changes
+//! registrations those that run, and how the last ones ended
 //! ```
 //!
 //! The body of a delivery is never parsed. A client that can sign one can make Laurel poll the registry at
@@ -24,24 +25,25 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
-    time::Instant,
 };
 
 use crate::{
     api::condition::{Reason, ReasonMessage},
     registry::polled::RegistryKey,
 };
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::RwLock;
 
 pub mod certificate;
 pub mod endpoint;
 pub mod plan;
 pub mod receiver;
 pub mod registration;
+pub mod registrations;
 mod replay;
 pub mod signature;
 
 pub use receiver::{DeliveryOutcome, Receiver};
+use registrations::Registrations;
 
 /// The receivers, by registry.
 #[derive(Debug, Default)]
@@ -65,19 +67,6 @@ impl Receivers {
     }
 }
 
-/// The result of the last registration of a webhook in the registry.
-#[derive(Clone, Debug)]
-pub struct LastRegistration {
-    /// The desired webhook. When it changes, the webhook is registered again at once.
-    pub fingerprint: String,
-    /// The webhook's id, if known.
-    pub id: Option<String>,
-    /// Whether it succeeded, or why it did not.
-    pub outcome: Result<(), ReasonMessage>,
-    /// Time of the registration.
-    pub at: Instant,
-}
-
 /// The operator's webhook state.
 #[derive(Debug, Default)]
 pub struct Webhooks {
@@ -85,7 +74,8 @@ pub struct Webhooks {
     pub receivers: Arc<Receivers>,
     /// Set once the endpoint listens: its certificate, or `None` for plain HTTP.
     listening: OnceLock<Option<Arc<certificate::Certificate>>>,
-    registrations: Mutex<HashMap<RegistryKey, LastRegistration>>,
+    /// Their registrations in MLflow.
+    pub registrations: Registrations,
 }
 
 impl Webhooks {
@@ -108,23 +98,5 @@ impl Webhooks {
         not_listening(format!(
             "spec.webhook: the operator's endpoint for webhooks has no valid certificate: {error}"
         ))
-    }
-
-    fn registrations(&self) -> MutexGuard<'_, HashMap<RegistryKey, LastRegistration>> {
-        self.registrations.lock()
-    }
-
-    /// Returns the last registration of this registry's webhook.
-    #[must_use]
-    pub fn last_registration(&self, key: &RegistryKey) -> Option<LastRegistration> {
-        self.registrations().get(key).cloned()
-    }
-
-    /// Remembers a registration; `None` when no webhook is desired.
-    pub fn remember_registration(&self, key: &RegistryKey, last: Option<LastRegistration>) {
-        match last {
-            Some(last) => drop(self.registrations().insert(key.clone(), last)),
-            None => drop(self.registrations().remove(key)),
-        }
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     audit::{Request, requests},
     install::{Install, Operator, Scope},
     login::{Rejections, Secrets},
+    older::Older,
     planted::Secret,
     rights::Right,
     simulated::{
@@ -113,10 +114,21 @@ async fn gather(scope: Scope) -> Result<Evidence> {
     let install = Install::apply(&world.cluster, scope, &release, &system).await?;
     let folder = world.folder.join(scope.value());
     fs::create_dir_all(&folder)?;
-    let operator = install.start(&folder).await?;
+    let before = format!("{release}-before");
+    let older = if scope == Scope::Cluster {
+        world.cluster.fresh_namespace(&before, PURPOSE).await?;
+        Some(Older::create(&world.cluster, &before).await?)
+    } else {
+        None
+    };
+    let operator = install.start(&folder)?;
 
     let mut evidence = None;
     let story = async {
+        if let Some(older) = &older {
+            older.holds_back(&operator).await?;
+        }
+        operator.until_ready().await?;
         evidence = Some(run(scope, &place, &install, &operator).await?);
         Ok(())
     };
@@ -137,6 +149,7 @@ async fn gather(scope: Scope) -> Result<Evidence> {
     if scope == Scope::Cluster {
         let delete = ["delete", "clustermodelregistry", &place.namespace, "--ignore-not-found"];
         world.cluster.run_kubectl(&delete, None).await?;
+        world.cluster.terminate_namespace(&before).await?;
     }
     if system != release {
         world.cluster.terminate_namespace(&system).await?;

@@ -18,6 +18,7 @@ use crate::{
     rights::{Right, granted},
     simulated::{
         machine::{self, free_port, repository},
+        place::PATIENCE,
         process::Process,
     },
     support::cluster::Cluster,
@@ -116,7 +117,7 @@ impl Install {
 
     /// Starts the operator with the arguments and the environment of the chart's Deployment, and with the
     /// account's token instead of a pod's.
-    pub(crate) async fn start(&self, folder: &Path) -> Result<Operator> {
+    pub(crate) fn start(&self, folder: &Path) -> Result<Operator> {
         let program = machine::operator(folder)?;
         let container = &self.template()?["spec"]["containers"][0];
         let mut operator = Command::new(&program);
@@ -138,9 +139,7 @@ impl Install {
         operator.env("KUBECONFIG", self.kubeconfig(folder)?);
         let log = folder.join("operator.log");
         let process = Process::start(&mut operator, &log)?;
-        let operator = Operator { program, address, log, process: Mutex::new(Some(process)) };
-        operator.until_ready().await?;
-        Ok(operator)
+        Ok(Operator { program, address, log, process: Mutex::new(Some(process)) })
     }
 
     /// Writes the rig's kubeconfig with the account's token.
@@ -165,13 +164,19 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    async fn until_ready(&self) -> Result<()> {
+    pub(crate) async fn until_ready(&self) -> Result<()> {
         let began = Instant::now();
         while self.get("readyz").await.is_err() {
-            ensure!(began.elapsed() < Duration::from_secs(30), "no operator: {}", self.log()?);
+            ensure!(began.elapsed() < PATIENCE, "no operator: {}", self.log()?);
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Returns the status and the text of an endpoint's response.
+    pub(crate) async fn ask(&self, path: &str) -> Result<(u16, String)> {
+        let answer = reqwest::get(format!("http://{}/{path}", self.address)).await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
     }
 
     /// Returns the response of one of its endpoints.

@@ -13,6 +13,7 @@
 //! story     the story: everything that the operator can do, and errors
 //! login     its registries: their Secrets, and rejected references
 //! install   the chart's account and role, and the operator that runs with them
+//! older     another installation that acts on the same objects
 //! namespace_end  the end of the namespace that the operator runs in
 //! rights    permissions of roles and requests
 //! audit     the requests in the API server's audit log
@@ -31,6 +32,7 @@ mod front;
 mod install;
 mod login;
 mod namespace_end;
+mod older;
 mod planted;
 mod promises;
 mod rights;

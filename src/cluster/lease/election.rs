@@ -45,6 +45,14 @@ pub struct Seen {
     pub since: Instant,
 }
 
+impl Seen {
+    /// A Lease that belongs to nobody.
+    #[must_use]
+    pub const fn nobody(since: Instant) -> Self {
+        Self { holder: None, duration: Duration::ZERO, since }
+    }
+}
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! election   what a candidate does next (pure)
+//! overlap    other installations, which must not act on the same objects
 //! ```
 //!
 //! The holder renews the Lease and, with each renewal, the permission of its [`Fence`]. The others watch:
@@ -12,13 +13,16 @@
 //! Lease expires also if it was released, and do not say when a holder that is cut off has to stop.
 
 pub(crate) mod election;
+mod overlap;
+
+pub use overlap::Overlap;
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, future::OptionFuture};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -58,6 +62,8 @@ pub struct Candidate {
     pub name: String,
     /// What the Lease says of its holder, as annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Whether it acts in the whole cluster.
+    pub is_cluster_wide: bool,
 }
 
 /// Whether this process acts.
@@ -88,6 +94,7 @@ pub struct Election {
     role: watch::Sender<Role>,
     holder: watch::Sender<BTreeMap<String, String>>,
     readable: watch::Sender<Option<Result<(), String>>>,
+    overlap: watch::Sender<Option<Overlap>>,
     current: Current,
     renewed: Option<Instant>,
 }
@@ -101,6 +108,8 @@ pub struct Standing {
     pub holder: watch::Receiver<BTreeMap<String, String>>,
     /// Whether the Lease can be read, or why not; `None` until that is known.
     pub readable: watch::Receiver<Option<Result<(), String>>>,
+    /// Whether other installations act on the same objects; `None` until that is known.
+    pub overlap: watch::Receiver<Option<Overlap>>,
 }
 
 impl Election {
@@ -109,24 +118,42 @@ impl Election {
     pub fn new(client: Client, candidate: Candidate, fence: Fence) -> (Self, Standing) {
         let (role, holder, readable) =
             (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
-        let standing =
-            Standing { role: role.subscribe(), holder: holder.subscribe(), readable: readable.subscribe() };
+        let overlap = watch::Sender::new((!candidate.is_cluster_wide).then_some(Overlap::None));
+        let standing = Standing {
+            role: role.subscribe(),
+            holder: holder.subscribe(),
+            readable: readable.subscribe(),
+            overlap: overlap.subscribe(),
+        };
         let api = Api::namespaced(client, &candidate.namespace);
-        let nothing = Seen { holder: None, duration: Duration::ZERO, since: Instant::now() };
-        let current = Current { lease: None, seen: nothing };
+        let current = Current { lease: None, seen: Seen::nobody(Instant::now()) };
         let timing = Timing::default();
-        (Self { api, candidate, timing, fence, role, holder, readable, current, renewed: None }, standing)
+        (
+            Self { api, candidate, timing, fence, role, holder, readable, overlap, current, renewed: None },
+            standing,
+        )
     }
 
     /// Takes part until the Lease is lost, or until `stop`; then it is released, once the last writes have
     /// ended.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut changes = changes(&self.api);
+        // Its end is that of this future.
+        let others: OptionFuture<_> = self
+            .candidate
+            .is_cluster_wide
+            .then(|| {
+                let (client, own) = (self.api.clone().into_client(), self.candidate.namespace.clone());
+                overlap::watch_installations(client, own, self.overlap.clone())
+            })
+            .into();
+        tokio::pin!(others);
+        let mut overlap = self.overlap.subscribe();
         // Read before the first step: to take a Lease, its version must be known.
         let mut is_known = false;
         loop {
             let now = Instant::now();
-            let next = if is_known {
+            let next = if is_known && self.may_act() {
                 election::next(now, &self.candidate.name, &self.current.seen, self.renewed, &self.timing)
             } else {
                 Step::Wait(self.timing.retry)
@@ -152,9 +179,16 @@ impl Election {
                     Err(error) if !is_known => drop(self.readable.send_replace(Some(Err(error)))),
                     Err(_) => {}
                 },
+                Some(()) = &mut others => {}
+                _ = overlap.changed() => {}
                 () = sleep(wait) => {}
             }
         }
+    }
+
+    /// Whether no older installation acts on the same objects.
+    fn may_act(&self) -> bool {
+        self.overlap.borrow().as_ref().is_some_and(|overlap| overlap.refusal().is_none())
     }
 
     fn is_leader(&self) -> bool {
@@ -175,6 +209,9 @@ impl Election {
         }
         if holder != Some(&self.candidate.name) {
             return Some(format!("the Lease belongs to {}", holder.unwrap_or("nobody")));
+        }
+        if let Some(refusal) = self.overlap.borrow().as_ref().and_then(Overlap::refusal) {
+            return Some(refusal.to_owned());
         }
         let limit = self.timing.writes;
         (self.until_fenced() == Duration::ZERO)
@@ -250,13 +287,7 @@ impl Election {
         if lease.is_some() && version(lease.as_ref()) <= version(self.current.lease.as_ref()) {
             return;
         }
-        let spec = lease.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
-        let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let seen = Seen {
-            holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
-            duration: seconds.map_or(self.timing.lease, Duration::from_secs),
-            since: Instant::now(),
-        };
+        let seen = lease.as_ref().map_or_else(|| Seen::nobody(Instant::now()), seen);
         let annotations = lease.as_ref().and_then(|lease| lease.metadata.annotations.clone());
         let annotations = annotations.filter(|_| seen.holder.is_some()).unwrap_or_default();
         self.holder.send_if_modified(|known| {
@@ -290,6 +321,17 @@ impl Election {
         if self.within(self.api.replace(NAME, &PostParams::default(), &lease)).await.is_some() {
             tracing::info!("the Lease is released");
         }
+    }
+}
+
+/// What a Lease that has just been read says.
+fn seen(lease: &Lease) -> Seen {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    Seen {
+        holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
+        duration: seconds.map_or(Timing::default().lease, Duration::from_secs),
+        since: Instant::now(),
     }
 }
 

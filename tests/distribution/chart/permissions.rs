@@ -31,6 +31,7 @@ const OF_THE_CLUSTER: &[(&str, &[&str], &[&str])] = &[
     ("laurel.dev", &["clustermodelregistries"], &["list", "watch"]),
     ("laurel.dev", &["clustermodelregistries/status"], &["patch"]),
     ("", &["namespaces"], &["list", "watch"]),
+    ("coordination.k8s.io", &["leases"], &["list", "watch"]),
 ];
 
 /// Additional permissions if it watches the namespace that it runs in.
@@ -57,7 +58,11 @@ fn granted(role: &Value) -> BTreeSet<Permission> {
     let mut granted = BTreeSet::new();
     for rule in role["rules"].as_array().unwrap() {
         let fields: Vec<_> = rule.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(fields, ["apiGroups", "resources", "verbs"]);
+        if rule["resources"] == json!(["leases"]) {
+            assert_eq!(rule["resourceNames"], json!([NAME]));
+        } else {
+            assert_eq!(fields, ["apiGroups", "resources", "verbs"]);
+        }
         for group in words(&rule["apiGroups"]) {
             for resource in words(&rule["resources"]) {
                 for verb in words(&rule["verbs"]) {

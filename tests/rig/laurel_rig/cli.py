@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import cluster, containers, images, mlflow, python
+from . import cluster, containers, gateway, images, mlflow, python
 from .paths import BIN
 from .shell import RigError, say
 from .tier import TIERS, Tier
@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     command("mlflow-venv", mlflow_venv, "install MLflow for the host, as .cluster/bin/mlflow and python-mlflow")
     command("mlflow-up", mlflow_up, "start MLflow in the cluster (KUBECONFIG's, or else the full tier)")
     command("models", models, "train the models and register them with the cluster's MLflow")
+    add = command("gateway-crds", gateway_crds, "install the CRDs of the Gateway API in a tier")
+    add.add_argument("tier", choices=TIERS)
+    command("gateway-up", gateway_up, "start Envoy Gateway and a Gateway in the cluster (KUBECONFIG's, or the full tier)")
     command("path", path, "print the folder with kubectl, helm and the other tools, to put on PATH")
     return main
 
@@ -91,6 +94,14 @@ def mlflow_up(_: argparse.Namespace) -> None:
 
 def models(_: argparse.Namespace) -> None:
     mlflow.train_models()
+
+
+def gateway_crds(arguments: argparse.Namespace) -> None:
+    gateway.install_crds(TIERS[arguments.tier])
+
+
+def gateway_up(_: argparse.Namespace) -> None:
+    gateway.up()
 
 
 def path(_: argparse.Namespace) -> None:

