@@ -40,7 +40,8 @@ pub struct RunOptions {
     )]
     pub trust_changed_by: bool,
 
-    /// Manage `HTTPRoutes` for `ModelAliases` with `spec.traffic`. The cluster needs the CRDs of the Gateway API.
+    /// Manage `HTTPRoutes` for `ModelAliases` with `spec.traffic`. The cluster needs the CRDs of the Gateway
+    /// API.
     #[arg(
         long,
         env = "LAUREL_GATEWAY_API",

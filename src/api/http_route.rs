@@ -1,5 +1,5 @@
-//! The fields of the Gateway API's `HTTPRoute` that Laurel writes or reads. Whatever else somebody puts into a rule
-//! is kept as it is, so that it shows.
+//! The fields of the Gateway API's `HTTPRoute` that Laurel writes or reads. Whatever else somebody puts into
+//! a rule is kept as it is, so that it shows.
 
 use std::collections::BTreeMap;
 

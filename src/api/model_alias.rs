@@ -92,8 +92,9 @@ pub struct ModelAliasSpec {
     #[x_kube(validation = Rule::new("!has(self.keepAlive) || self.runtime != 'custom'").message("keepAlive is for the runtimes that Laurel renders; a custom server decides for itself"))]
     pub serving: Option<Serving>,
 
-    /// How requests from outside the cluster are shared among versions, through the Gateway API. Without it, they
-    /// go through the Service alone. This needs an operator with `gatewayAPI.enabled` and the strategy `BlueGreen` or `Canary`.
+    /// How requests from outside the cluster are shared among versions, through the Gateway API. Without it,
+    /// they go through the Service alone. This needs an operator with `gatewayAPI.enabled` and the strategy
+    /// `BlueGreen` or `Canary`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficSpec>,
 
@@ -260,8 +261,8 @@ pub struct Rollout {
     pub strategy: Strategy,
 
     /// With `Canary`: the shares that the new version gets one after the other, from the smallest to the
-    /// largest. After the last one it gets all requests. When another version is requested in between, the new
-    /// one loses its share at once. A version that has served before gets all requests at once.
+    /// largest. After the last one it gets all requests. When another version is requested in between, the
+    /// new one loses its share at once. A version that has served before gets all requests at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["weight".into()]))]
@@ -280,8 +281,8 @@ pub struct Rollout {
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("progressDeadline is at least 1s"))]
     pub progress_deadline: Duration,
 
-    /// With `BlueGreen` and `Canary`: how long the previous version stays at full size after a promotion, ready for an
-    /// immediate rollback. The default is 15m.
+    /// With `BlueGreen` and `Canary`: how long the previous version stays at full size after a promotion,
+    /// ready for an immediate rollback. The default is 15m.
     #[serde(default = "default_warm_for")]
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub warm_for: Duration,

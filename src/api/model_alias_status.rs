@@ -111,8 +111,8 @@ pub struct KeptAlias {
 pub struct TrafficShare {
     /// The version.
     pub version: Version,
-    /// Its share in per cent. 0 means that it gets one request in a million, which keeps it in the route, ready
-    /// to take over.
+    /// Its share in per cent. 0 means that it gets one request in a million, which keeps it in the route,
+    /// ready to take over.
     #[schemars(with = "i32")]
     pub weight: u32,
 }

@@ -13,7 +13,8 @@ const PATH_PATTERN: &str = r"^(/|(/[-A-Za-z0-9._~!$&'()*+,;=:@]+)+)$";
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficSpec {
-    /// Laurel manages an `HTTPRoute` with the ModelAlias's name that sends requests to the version that serves.
+    /// Laurel manages an `HTTPRoute` with the ModelAlias's name that sends requests to the version that
+    /// serves.
     pub gateway: GatewayTraffic,
 }
 
@@ -21,8 +22,8 @@ pub struct TrafficSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayTraffic {
-    /// The Gateways that requests come through, or with a mesh the Services that they are sent to. Each has to
-    /// accept the route before traffic moves.
+    /// The Gateways that requests come through, or with a mesh the Services that they are sent to. Each has
+    /// to accept the route before traffic moves.
     #[schemars(length(min = 1, max = 8))]
     pub parent_refs: Vec<ParentReference>,
 
@@ -31,8 +32,8 @@ pub struct GatewayTraffic {
     #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = HOSTNAME_PATTERN)))]
     pub hostnames: Vec<String>,
 
-    /// The path under which the model is reached, for instance `/fraud`: requests to `/fraud/invocations` arrive
-    /// at the model server as `/invocations`. The default is `/`.
+    /// The path under which the model is reached, for instance `/fraud`: requests to `/fraud/invocations`
+    /// arrive at the model server as `/invocations`. The default is `/`.
     #[serde(default = "root")]
     #[schemars(length(min = 1, max = 512), regex(pattern = PATH_PATTERN))]
     #[x_kube(validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("path has no segments '.' and '..'"))]

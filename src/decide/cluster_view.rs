@@ -75,8 +75,8 @@ pub struct RouteView {
     pub outdated: bool,
     /// Its current revision.
     pub revision: RouteRevision,
-    /// Why not every parent has accepted this revision yet; `None` once they have. That the data plane uses it
-    /// is not known even then.
+    /// Why not every parent has accepted this revision yet; `None` once they have. That the data plane uses
+    /// it is not known even then.
     #[serde(default)]
     pub pending: Option<String>,
 }

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! v1 all ── v2 may serve: enters at the least share ── accepted ──► v2 all, v1 the least share
-//!                                                                    │ one write leads back, while v1 is warm
-//!                                            v1 leaves the route ◄───┘
-//!                                                │ accepted, and a grace for the data plane
-//!                                                └──► v1 is scaled down
+//!               canary: from step to step                     │ one write leads back while it is warm
+//!                                      v1 leaves the route ◄──┘
+//!                                          │ accepted, and a grace for the data plane
+//!                                          └──► v1 is scaled down
 //! ```
 //!
 //! A share never goes through 0 in one step while the version beside it is ready: some implementations lose
@@ -50,9 +50,9 @@ impl Observed {
         self.route_settles(route, after).is_some_and(|at| at <= self.now)
     }
 
-    /// Whether the data plane of the route sends no request to a version any more. A route that cannot be seen
-    /// may name every version that has a Service of its own. Of one that has to be written again, the last that
-    /// is known counts.
+    /// Whether the data plane of the route sends no request to a version any more. A route that cannot be
+    /// seen may name every version that has a Service of its own. Of one that has to be written again, the
+    /// last that is known counts.
     pub(super) fn route_has_left(&self, version: Version) -> bool {
         let cluster = &self.cluster;
         match &cluster.route {
@@ -71,8 +71,8 @@ impl Observed {
         self.route_settles(route, after).filter(|at| *at > self.now)
     }
 
-    /// Returns the version with the largest share, if it is ready. Of two with the same share it is the one that
-    /// serves.
+    /// Returns the version with the largest share, if it is ready. Of two with the same share it is the one
+    /// that serves.
     fn served_through(&self, route: &RouteView) -> Option<Version> {
         let serves = self.serves().filter(|serves| route.shares.is_largest(*serves));
         serves.or_else(|| route.shares.leader()).filter(|leader| self.is_ready(*leader))
@@ -98,8 +98,8 @@ impl Observed {
         serves == version || (is_there && is_prepared && is_shown())
     }
 
-    /// Returns the step of a canary that the version is in, or goes to now. A version that has served, and one
-    /// that has been through all steps, is in none.
+    /// Returns the step of a canary that the version is in, or goes to now. A version that has served, and
+    /// one that has been through all steps, is in none.
     fn canary(&self, serving: &ServingIntent, route: &RouteView, version: Version) -> Option<Canary> {
         let steps = &serving.steps;
         if steps.is_empty() || self.has_served(version) {
@@ -161,7 +161,8 @@ pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut
                     step.wake_at_some(observed.settles_later(route, of.at_least));
                     let (number, steps) = (canary.index + 1, serving.steps.len());
                     let message = format!(
-                        "version {version} gets {} % of the requests for at least {:#}: step {number} of {steps}",
+                        "version {version} gets {} % of the requests for at least {:#}: step {number} of \
+                         {steps}",
                         of.weight, of.at_least
                     );
                     (Reason::CanaryStep, message)
@@ -216,8 +217,8 @@ pub(super) fn is_own_route(observed: &Observed) -> bool {
     cluster.route.is_some() && cluster.route_error.is_none() && !cluster.orphans.contains(&OwnObject::Route)
 }
 
-/// Writes the weights. They are the first write, unless no version answers: then the Service goes first, which
-/// needs nobody else.
+/// Writes the weights. They are the first write, unless no version answers: then the Service goes first,
+/// which needs nobody else.
 fn share(observed: &Observed, shares: Shares, step: &mut RolloutStep) {
     let first = if observed.somebody_answers() {
         0
@@ -350,8 +351,8 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
         return (serving.is_some() || may_be_left).then(|| (ConditionStatus::False, error.clone()));
     }
     if !is_possible(serving?) {
-        let message = "spec.traffic needs the strategy BlueGreen (spec.rollout.strategy); requests go through \
-                       the Service";
+        let message = "spec.traffic needs the strategy BlueGreen or Canary (spec.rollout.strategy); requests \
+                       go through the Service";
         let cause = ReasonMessage::new(Reason::TrafficUnsupported, message);
         return Some((ConditionStatus::False, cause));
     }

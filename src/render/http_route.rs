@@ -16,8 +16,8 @@ use crate::{
 /// The path under which the model server is reached directly.
 const ROOT: &str = "/";
 
-/// The HTTPRoute of a ModelAlias; `None` without `spec.traffic`. Its rule keeps its index and its filters whatever
-/// the weights are.
+/// The HTTPRoute of a ModelAlias; `None` without `spec.traffic`. Its rule keeps its index and its filters
+/// whatever the weights are.
 #[must_use]
 pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
     let gateway = &r.traffic?.gateway;

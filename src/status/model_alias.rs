@@ -262,8 +262,8 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
     }
 }
 
-/// Updates the shares, and when the parents accepted the route as it is. While a route cannot be seen, the last
-/// that was known of it counts.
+/// Updates the shares, and when the parents accepted the route as it is. While a route cannot be seen, the
+/// last that was known of it counts.
 fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAliasStatus) {
     let written = applied.done.iter().rev().find_map(|action| match action {
         Action::Share(shares) => Some(shares),

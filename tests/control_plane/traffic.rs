@@ -25,8 +25,8 @@ use crate::{
     },
 };
 
-const GATEWAY: &str = "{gateway: {parentRefs: [{name: public, namespace: infra}], hostnames: [fraud.example.com], \
-                       path: /fraud}}";
+const GATEWAY: &str = "{gateway: {parentRefs: [{name: public, namespace: infra}], \
+                       hostnames: [fraud.example.com], path: /fraud}}";
 
 fn spec(version: &str) -> String {
     format!("{{version: '{version}', traffic: {GATEWAY}}}")
@@ -54,8 +54,10 @@ async fn accept(routes: &Api<HttpRoute>, route: &HttpRoute) -> Result<()> {
         json!({ "type": type_, "status": "True", "reason": "Fine", "message": "",
             "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": route.metadata.generation })
     };
-    let status = json!({ "status": { "parents": [{ "parentRef": parent, "controllerName": "test.example/gateway",
-        "conditions": [condition("Accepted"), condition("ResolvedRefs")] }] } });
+    let conditions = [condition("Accepted"), condition("ResolvedRefs")];
+    let entry =
+        json!({ "parentRef": parent, "controllerName": "test.example/gateway", "conditions": conditions });
+    let status = json!({ "status": { "parents": [entry] } });
     let is_known = serde_json::to_value(&route.status)?["parents"][0]["conditions"][0]["observedGeneration"]
         == json!(route.metadata.generation);
     if !is_known {
@@ -146,7 +148,8 @@ fn a_route_that_somebody_else_changes_or_deletes_is_put_back_and_removed_with_th
         let (_gateway, routes) = (gateway(fixture), watch(fixture));
         fixture.get(&spec("1")).await?;
         until_split(&routes, [("1", 1_000_000)]).await?;
-        let backends = json!([{ "name": "other", "port": 80, "weight": 1 }, { "name": "champion-v1", "port": 8080, "weight": 1 }]);
+        let backend = |name: &str| json!({ "name": name, "port": 8080, "weight": 1 });
+        let backends = json!([backend("other"), backend("champion-v1")]);
         let rules = json!({ "spec": { "rules": [{ "backendRefs": backends }] } });
         fixture.edit::<HttpRoute>("champion", rules).await?;
         until_split(&routes, [("1", 1_000_000)]).await?;

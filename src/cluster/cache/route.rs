@@ -41,8 +41,8 @@ impl RouteObject {
     }
 }
 
-/// Why not every parent has accepted the route as it is; `None` if all have. Several controllers may have an entry
-/// for one parent.
+/// Why not every parent has accepted the route as it is; `None` if all have. Several controllers may have an
+/// entry for one parent.
 fn pending(route: &HttpRoute) -> Option<String> {
     let namespace = route.namespace().unwrap_or_default();
     let entries = route.status.as_ref().map(|status| status.parents.as_slice()).unwrap_or_default();
@@ -160,10 +160,11 @@ mod tests {
     }
 
     fn conditions(accepted: &str, resolved: &str, generation: i64) -> Value {
-        json!([
-            { "type": "Accepted", "status": accepted, "reason": "NoMatchingParent", "observedGeneration": generation },
-            { "type": "ResolvedRefs", "status": resolved, "reason": "R", "observedGeneration": generation },
-        ])
+        let condition = |type_: &str, status: &str| {
+            let reason = "NoMatchingParent";
+            json!({ "type": type_, "status": status, "reason": reason, "observedGeneration": generation })
+        };
+        json!([condition("Accepted", accepted), condition("ResolvedRefs", resolved)])
     }
 
     fn entry(name: &str, namespace: Option<&str>, conditions: &Value) -> Value {

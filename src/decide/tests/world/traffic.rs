@@ -68,8 +68,8 @@ impl World {
         }
     }
 
-    /// A version that never served gets the share of the next step, and only after it had that of the last one for
-    /// long enough.
+    /// A version that never served gets the share of the next step, and only after it had that of the last
+    /// one for long enough.
     fn promise_of_steps(&mut self, before: &Shares, after: &Shares, observed: &Observed) {
         let steps = self.intent.serving.as_ref().map(|serving| serving.steps.clone()).unwrap_or_default();
         let serves = before.leader().filter(|leader| observed.is_ready(*leader));
