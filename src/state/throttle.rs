@@ -97,6 +97,10 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::Apply { .. }
         | Action::Scale { .. }
         | Action::Route(_)
+        | Action::Share(_)
+        | Action::DeleteRoute
+        | Action::ApplyVersionService { .. }
+        | Action::DeleteVersionService { .. }
         | Action::Delete { .. }
         | Action::Adopt(_)
         | Action::Protect(_)
@@ -119,6 +123,11 @@ fn replaces(action: &Action, earlier: &Action) -> bool {
         (Action::Protect(_) | Action::DeleteBudget, Action::Protect(_) | Action::DeleteBudget) => {
             action != earlier
         }
+        (Action::Share(_) | Action::DeleteRoute, Action::Share(_) | Action::DeleteRoute) => action != earlier,
+        (
+            Action::ApplyVersionService { version } | Action::DeleteVersionService { version },
+            Action::ApplyVersionService { version: other } | Action::DeleteVersionService { version: other },
+        ) => version == other && action != earlier,
         // A change of size does not replace an applied object.
         (Action::Scale { .. }, Action::Apply { .. }) => false,
         (

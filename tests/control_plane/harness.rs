@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     simulated::{
-        machine::{self, Company, admitted, free_port, install_crds},
+        machine::{self, Company, admitted, free_port, install_crds, install_http_routes},
         mlflow::Mlflow,
         process::Process,
     },
@@ -69,7 +69,8 @@ impl World {
         }
         std::fs::create_dir_all(&folder)?;
         machine::operator(&folder)?;
-        let (mlflow, crds) = tokio::join!(Mlflow::start(&folder), install_crds(&cluster));
+        let crds = async { tokio::try_join!(install_crds(&cluster), install_http_routes(&cluster)) };
+        let (mlflow, crds) = tokio::join!(Mlflow::start(&folder), crds);
         crds?;
         let world = Self {
             cluster,
@@ -102,7 +103,13 @@ impl World {
     /// Starts the operator, and waits until it is ready to decide.
     pub(crate) async fn start_operator(&self) -> Result<()> {
         let mut operator = Command::new(self.folder.join("laurel"));
-        operator.args(["run", "--http-address", &self.operator_address, "--trust-changed-by"]);
+        operator.args([
+            "run",
+            "--http-address",
+            &self.operator_address,
+            "--trust-changed-by",
+            "--gateway-api",
+        ]);
         operator.args(["--webhook-address", &self.webhook_address, "--webhook-scheme", "http"]);
         operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);
         operator.env("RUST_LOG", "info,laurel=debug");

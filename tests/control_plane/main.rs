@@ -55,5 +55,6 @@ mod status;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the tests on a real cluster use the rest")]
 mod support;
+mod traffic;
 mod validation;
 mod webhook;

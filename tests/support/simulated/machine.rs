@@ -4,13 +4,14 @@ use std::{
     fs::File,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         LazyLock,
         atomic::{AtomicU16, Ordering},
     },
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::{runtime::Runtime, task::spawn_blocking};
 
 use crate::support::cluster::Cluster;
@@ -54,6 +55,23 @@ pub(crate) async fn install_crds(cluster: &Cluster) -> Result<()> {
     let names = kinds.map(|kind| format!("{kind}.laurel.dev"));
     let names = names.each_ref().map(String::as_str);
     cluster.run_kubectl(&[&wait[..], &names[..]].concat(), None).await.map(drop)
+}
+
+/// The release of the Gateway API whose CRDs the tests use: a module of Go, which the rig needs as well.
+const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.1";
+
+/// Installs the CRD of HTTPRoutes, from the standard channel, and waits until it is served.
+pub(crate) async fn install_http_routes(cluster: &Cluster) -> Result<()> {
+    let download = Command::new("go").args(["mod", "download", "-json", GATEWAY_API]).output()?;
+    ensure!(download.status.success(), "{}", String::from_utf8_lossy(&download.stdout));
+    let module: serde_json::Value = serde_json::from_slice(&download.stdout)?;
+    let module = Path::new(module["Dir"].as_str().context("the module has no directory")?);
+    let crd = module.join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml");
+    let crd = crd.to_str().context("the path of the module is not UTF-8")?;
+    cluster.run_kubectl(&["apply", "--server-side", "--force-conflicts", "-f", crd], None).await?;
+    let name = "httproutes.gateway.networking.k8s.io";
+    let wait = ["wait", "--for=condition=Established", "--timeout=30s", "crd", name];
+    cluster.run_kubectl(&wait, None).await.map(drop)
 }
 
 /// The operator binary as it was when the run began, unaffected by later builds.
