@@ -16,7 +16,7 @@ export PATH := $(BIN):$(PATH)
 
 .PHONY: help
 help: ## Lists the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: ## Shows the main job on a real cluster: promotions and rollbacks under load, with figures
@@ -90,7 +90,11 @@ soak: ## Promotes and rolls back under load while the operator and MLflow are ki
 	cargo run --quiet --locked --example soak -- $(if $(CHANGES),--changes=$(CHANGES),--minutes=$(or $(MINUTES),10)) $(if $(SEED),--seed=$(SEED))
 
 .PHONY: bench
-bench: ## Prints what closing connections costs; needs the cluster of `make demo`
+bench: ## Prints what Laurel costs beside the same done by hand, at 2,000 ModelAliases (N=10000 for more); needs `make cluster-api`
+	cargo bench --quiet --locked --bench scale $(if $(N),-- --aliases=$(N))
+
+.PHONY: bench-keep-alive
+bench-keep-alive: ## Prints what closing connections costs; needs the cluster of `make demo`
 	cargo run --quiet --locked --example keep_alive
 
 .PHONY: bench-event

@@ -15,7 +15,11 @@ use std::{
 
 use kube::Client;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::{sync::Semaphore, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+    time::Instant,
+};
 
 use crate::{
     api::model_alias::AliasKey,
@@ -36,8 +40,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How often a task looks which pods are due.
 const TICK: Duration = Duration::from_millis(500);
-/// How many reads run concurrently.
+/// How many reads run concurrently, at most one in each namespace.
 const AT_ONCE: usize = 4;
+/// After a read its namespace rests for this many times as long. The API server has no index of Events: for each read it
+/// goes through all of the namespace. When thousands of pods start, reads without a rest cost it more than the pods
+/// themselves, and delay them.
+const REST: u32 = 9;
 /// How long a read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -51,6 +59,8 @@ struct Shared {
     /// By the UID of the ModelAlias.
     awaited: Mutex<HashMap<String, Awaited>>,
     at_once: Semaphore,
+    /// By namespace.
+    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
     is_denied: AtomicBool,
     is_there: Box<IsThere>,
 }
@@ -86,6 +96,22 @@ impl Known {
     }
 }
 
+/// A read. The next one in its namespace begins a while after it has ended, even if its result is of no use any more.
+struct Turn {
+    permit: Option<OwnedSemaphorePermit>,
+    began: Instant,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (permit, rest) = (self.permit.take(), (self.began.elapsed() * REST).min(READ_TIMEOUT));
+        tokio::spawn(async move {
+            tokio::time::sleep(rest).await;
+            drop(permit);
+        });
+    }
+}
+
 impl PodEvents {
     /// Waits for no pods yet. `is_there` tells whether there is a ModelAlias with this key and UID: one that
     /// is gone waits for nothing.
@@ -100,6 +126,7 @@ impl PodEvents {
             requeue,
             awaited: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE),
+            turns: Mutex::default(),
             is_denied: AtomicBool::default(),
             is_there: Box::new(is_there),
         }))
@@ -155,9 +182,19 @@ impl Shared {
         due.collect()
     }
 
+    /// Whose turn it is to read in a namespace.
+    fn turn(&self, namespace: &str) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock();
+        // Nobody waits for the others, and they do not rest.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
+    }
+
     /// Reads the Events of a pod. Returns whether they are new.
     async fn look(&self, uid: &str, pod: &AwaitedPod) -> bool {
-        let Ok(_permit) = self.at_once.acquire().await else { return false };
+        let Ok(permit) = self.turn(&pod.namespace).acquire_owned().await else { return false };
+        let Ok(_at_once) = self.at_once.acquire().await else { return false };
+        let _turn = Turn { permit: Some(permit), began: Instant::now() };
         let events = match tokio::time::timeout(READ_TIMEOUT, pod_events::read(&self.client, pod)).await {
             Ok(Ok(events)) => events,
             Ok(Err(error)) => {

@@ -1,7 +1,7 @@
 //! What `serving.keepAlive: Disabled` costs: predictions of the same model, with connections closed after
 //! each answer and with connections kept, in turns, so that a busy machine affects both equally.
 //!
-//! `make bench` runs it. It needs the cluster of `make demo`, prints figures and ratios, and asserts nothing.
+//! `make bench-keep-alive` runs it. It needs the cluster of `make demo`, prints figures and ratios, and asserts nothing.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 #![expect(clippy::disallowed_types, reason = "effects: runs against a real cluster")]

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     simulated::{
-        machine::{self, Company, admitted, free_port, install_crds, install_http_routes},
+        machine::{self, Company, admitted, free_port, install_crds, install_gateway_api},
         mlflow::Mlflow,
         process::Process,
     },
@@ -69,8 +69,8 @@ impl World {
         }
         std::fs::create_dir_all(&folder)?;
         machine::operator(&folder)?;
-        let crds = async { tokio::try_join!(install_crds(&cluster), install_http_routes(&cluster)) };
-        let (mlflow, crds) = tokio::join!(Mlflow::start(&folder), crds);
+        install_gateway_api()?;
+        let (mlflow, crds) = tokio::join!(Mlflow::start(&folder), install_crds(&cluster));
         crds?;
         let world = Self {
             cluster,

@@ -141,22 +141,12 @@ impl Install {
         let address = format!("127.0.0.1:{}", free_port()?);
         operator.env("LAUREL_HTTP_ADDRESS", &address);
         operator.env("RUST_LOG", filter);
-        operator.env("KUBECONFIG", self.kubeconfig(folder)?);
+        let kubeconfig = folder.join("kubeconfig");
+        machine::kubeconfig(&self.cluster, &self.token, &kubeconfig)?;
+        operator.env("KUBECONFIG", kubeconfig);
         let log = folder.join("operator.log");
         let process = Process::start(&mut operator, &log)?;
         Ok(Operator { program, address, log, process: Mutex::new(Some(process)) })
-    }
-
-    /// Writes the rig's kubeconfig with the account's token.
-    fn kubeconfig(&self, folder: &Path) -> Result<PathBuf> {
-        let administrator = self.cluster.kubeconfig().context("the rig has a kubeconfig")?;
-        let mut config: Value = serde_yaml::from_str(&fs::read_to_string(administrator)?)?;
-        for user in config["users"].as_array_mut().context("a kubeconfig without users")? {
-            user["user"] = json!({ "token": self.token });
-        }
-        let path = folder.join("kubeconfig");
-        fs::write(&path, config.to_string())?;
-        Ok(path)
     }
 }
 

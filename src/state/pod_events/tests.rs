@@ -166,6 +166,34 @@ async fn a_pod_is_read_less_and_less_often_and_a_young_one_not_yet() {
 }
 
 #[tokio::test]
+async fn a_namespace_rests_after_a_read_and_others_are_read() {
+    let server = MockServer::start().await;
+    let takes = Duration::from_millis(50);
+    answers(&server, listed(&[]).set_delay(takes)).await;
+    let (events, _streams) = pod_events(&server);
+    let (one, other) = (pod("p"), pod("q"));
+    let began = Instant::now();
+    tokio::join!(events.0.look("u", &one), events.0.look("u", &other));
+    assert!(began.elapsed() >= takes * 11, "the second read ended after {:?}", began.elapsed());
+    assert_eq!(events.0.turn("other").available_permits(), 1);
+    let turn = events.0.turn("risk");
+    let rested = tokio::time::timeout(2 * READ_TIMEOUT, turn.acquire()).await;
+    assert!(rested.is_ok(), "the rest does not end");
+}
+
+#[tokio::test]
+async fn a_namespace_rests_also_after_a_read_that_nobody_waits_for() {
+    let server = MockServer::start().await;
+    answers(&server, listed(&[]).set_delay(Duration::from_mins(1))).await;
+    let (events, _streams) = pod_events(&server);
+    let waits = Duration::from_millis(500);
+    tokio::time::timeout(waits, events.0.look("u", &pod("p"))).await.unwrap_err();
+    let turn = events.0.turn("risk");
+    let next = tokio::time::timeout(waits, turn.acquire()).await;
+    assert!(next.is_err(), "the API server may still be reading");
+}
+
+#[tokio::test]
 async fn without_permission_nothing_is_reported_and_nothing_breaks() {
     let server = MockServer::start().await;
     let denied = json!({

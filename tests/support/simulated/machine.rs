@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 use tokio::{runtime::Runtime, task::spawn_blocking};
 
 use crate::support::cluster::Cluster;
@@ -57,21 +58,22 @@ pub(crate) async fn install_crds(cluster: &Cluster) -> Result<()> {
     cluster.run_kubectl(&[&wait[..], &names[..]].concat(), None).await.map(drop)
 }
 
-/// The release of the Gateway API whose CRDs the tests use: a module of Go, which the rig needs as well.
-const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.1";
+/// Installs the CRDs of the Gateway API, as most clusters have them, and waits until they are served.
+pub(crate) fn install_gateway_api() -> Result<()> {
+    let program = repository().join("tests/rig/rig");
+    let output = Command::new(program).args(["gateway-crds", "api"]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
 
-/// Installs the CRD of HTTPRoutes, from the standard channel, and waits until it is served.
-pub(crate) async fn install_http_routes(cluster: &Cluster) -> Result<()> {
-    let download = Command::new("go").args(["mod", "download", "-json", GATEWAY_API]).output()?;
-    ensure!(download.status.success(), "{}", String::from_utf8_lossy(&download.stdout));
-    let module: serde_json::Value = serde_json::from_slice(&download.stdout)?;
-    let module = Path::new(module["Dir"].as_str().context("the module has no directory")?);
-    let crd = module.join("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml");
-    let crd = crd.to_str().context("the path of the module is not UTF-8")?;
-    cluster.run_kubectl(&["apply", "--server-side", "--force-conflicts", "-f", crd], None).await?;
-    let name = "httproutes.gateway.networking.k8s.io";
-    let wait = ["wait", "--for=condition=Established", "--timeout=30s", "crd", name];
-    cluster.run_kubectl(&wait, None).await.map(drop)
+/// Writes the rig's kubeconfig with the token of a service account.
+pub(crate) fn kubeconfig(cluster: &Cluster, token: &str, path: &Path) -> Result<()> {
+    let administrator = cluster.kubeconfig().context("the rig has a kubeconfig")?;
+    let mut config: Value = serde_yaml::from_str(&std::fs::read_to_string(administrator)?)?;
+    for user in config["users"].as_array_mut().context("a kubeconfig without users")? {
+        user["user"] = json!({ "token": token });
+    }
+    Ok(std::fs::write(path, config.to_string())?)
 }
 
 /// The operator binary as it was when the run began, unaffected by later builds.

@@ -110,6 +110,11 @@ impl Mlflow {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The process group of the server and its workers.
+    pub(crate) fn process_group(&self) -> Option<u32> {
+        self.process.lock().as_ref().map(Process::group)
+    }
+
     /// The webhooks of this server.
     pub(crate) async fn webhooks(&self) -> Result<Vec<Value>> {
         let found = self.get("webhooks?max_results=100").await?;

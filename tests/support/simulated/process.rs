@@ -50,6 +50,18 @@ impl Process {
         Ok(Self { shell, leash })
     }
 
+    /// Returns the id of the process group.
+    pub(crate) fn group(&self) -> u32 {
+        self.shell.id()
+    }
+
+    /// Returns the process id of the program, below that of its shell.
+    pub(crate) fn program_id(&self) -> Result<u32> {
+        let shell = self.shell.id();
+        let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
+        children.trim().parse().with_context(|| format!("one program below the shell: {children:?}"))
+    }
+
     /// Kills it, and waits until it is gone.
     pub(crate) fn kill(mut self) -> Result<()> {
         drop(self.leash.take());
