@@ -1,5 +1,7 @@
 //! `ModelRegistry`: where the registry is and how to log in.
 
+use std::num::NonZeroU32;
+
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::EnvFromSource, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{CustomResource, KubeSchema, core::Duration};
@@ -66,6 +68,12 @@ pub struct ModelRegistrySpec {
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('2m')").message("requestTimeout is from 1s to 2m"))]
     pub request_timeout: Duration,
 
+    /// What Laurel may ask of this server at a time. All its requests to the registry share these limits. Those
+    /// that move an alias go first, then those that something waits for, then polls, and last the audit log and
+    /// metrics that are only displayed.
+    #[serde(default)]
+    pub limits: RegistryLimits,
+
     /// Lets the registry's webhooks wake Laurel, so that a change there is seen within a second instead of
     /// within `pollInterval`. A delivery is only a wake-up: Laurel trusts none of its content and reads the
     /// registry itself. Polling continues, because deliveries can get lost. Needs the operator's webhook
@@ -87,6 +95,35 @@ pub fn default_poll_interval() -> Duration {
 
 fn default_request_timeout() -> Duration {
     std::time::Duration::from_secs(10).into()
+}
+
+/// What Laurel may ask of a server at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryLimits {
+    /// Maximum number of requests in flight. The default is 16. Some of them are kept free for urgent requests.
+    #[serde(default = "default_in_flight")]
+    #[schemars(with = "i32", range(min = 1, max = 256))]
+    pub in_flight: NonZeroU32,
+    /// Maximum number of requests per second on average; a burst may have half as many more. The default is
+    /// 50.
+    #[serde(default = "default_per_second")]
+    #[schemars(with = "i32", range(min = 1, max = 1000))]
+    pub per_second: NonZeroU32,
+}
+
+impl Default for RegistryLimits {
+    fn default() -> Self {
+        Self { in_flight: default_in_flight(), per_second: default_per_second() }
+    }
+}
+
+fn default_in_flight() -> NonZeroU32 {
+    const { NonZeroU32::new(16).unwrap() }
+}
+
+fn default_per_second() -> NonZeroU32 {
+    const { NonZeroU32::new(50).unwrap() }
 }
 
 /// An MLflow tracking server.

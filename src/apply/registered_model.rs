@@ -12,7 +12,7 @@ use crate::{
     },
     cluster::finalizer,
     decide::registered_model::{ModelAction, ModelContent, ModelDecision},
-    registry::polled::PolledRegistry,
+    registry::{limiter::Priority, polled::PolledRegistry},
     status::ModelApplied,
 };
 
@@ -65,7 +65,7 @@ async fn perform(
         return finalizer::set::<RegisteredModel>(client, metadata, name, *present).await;
     }
     let (name, polled) = place.ok_or_else(unplaced)?;
-    let registry = polled.client()?;
+    let registry = polled.client(Priority::Poll)?;
     match action {
         ModelAction::SetFinalizer { .. } => Ok(()),
         ModelAction::CreateModel { description, tags, again: _ } => {
@@ -87,7 +87,7 @@ async fn perform(
 /// may come before the next poll.
 async fn read_back(place: Option<&Place>) -> Result<ModelContent, ReasonMessage> {
     let (name, polled) = place.ok_or_else(unplaced)?;
-    let found = polled.read_model(name).await.inspect_err(|_| polled.forget_model(name))?;
+    let found = polled.read_model(name, Priority::Poll).await.inspect_err(|_| polled.forget_model(name))?;
     found.map(ModelContent::from).ok_or_else(|| {
         let message = format!("the model {:?} was deleted from the registry just now", name.as_str());
         ReasonMessage::new(Reason::ModelNotFound, message)

@@ -15,5 +15,5 @@ mod tests;
 
 pub use self::{
     log::{Line, Log, Span},
-    tags::{Change, LogEntry, is_audit_tag, is_logged, of_version, of_version_before, was_live},
+    tags::{Change, LogEntry, is_audit_tag, is_log_tag, is_logged, of_version, of_version_before, was_live},
 };

@@ -25,6 +25,13 @@ const REJECTED: &str = "laurel.rejected";
 const REJECTED_AT: &str = "laurel.rejected_at";
 const ROLLED_BACK_AT: &str = "laurel.rolled_back_at";
 
+/// Whether a tag belongs to the audit log: an entry of it, or one of the latest facts for people.
+#[must_use]
+pub fn is_log_tag(key: &str) -> bool {
+    let facts = [PROMOTED_AT, PROMOTED_AS, PROMOTED_BY, PROMOTED_FROM, REJECTED, REJECTED_AT, ROLLED_BACK_AT];
+    key.starts_with(LOG) || facts.contains(&key)
+}
+
 /// MLflow accepts keys of at most 250 characters, and an alias may have 255; the value contains it in full.
 const ALIAS_MAX: usize = 160;
 /// MLflow before 3 accepts values of at most 5000 characters.

@@ -92,7 +92,7 @@ impl BestOptions {
         let versions = measured(registry.as_ref(), newest).await;
         let tags = self.tags.iter().cloned().collect();
         let question = Question { metric: self.metric.clone(), goal: self.goal.into(), tags };
-        let answer = best(&question, &model, versions).map_err(CliError)?;
+        let answer = best(&question, &model, &versions).map_err(CliError)?;
         let text = match self.output {
             Output::Text => text(&answer, terminal_width()),
             Output::Json => {

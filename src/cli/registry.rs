@@ -14,6 +14,7 @@ use crate::{
     fence::Fence,
     registry::{
         Registry,
+        limiter::Limiter,
         mlflow::{Connection, Credentials, MlflowRegistry},
     },
 };
@@ -86,6 +87,7 @@ impl RegistryArgs {
             ca_pem,
             timeout: TIMEOUT,
             fence: Fence::default(),
+            limiter: Limiter::default(),
         })
     }
 }

@@ -143,12 +143,13 @@ impl Context {
         let (requeue, streams) = Requeue::new();
         let cluster = Arc::<Cache>::default();
         let pods = PodAccess { cluster: cluster.clone(), http: pod_client()? };
+        let metrics = Arc::<Metrics>::default();
         let pod_events = PodEvents::new(client.clone(), requeue.clone(), exists(&aliases));
         let context = Self {
             leadership,
             fence,
             cluster,
-            registries: Registries::default(),
+            registries: Registries::new(metrics.registry_waits()),
             webhooks: Webhooks::default(),
             aliases,
             models,
@@ -164,7 +165,7 @@ impl Context {
             trusts_changed_by: options.trust_changed_by,
             manages_routes: options.gateway_api,
             registry_hosts,
-            metrics: Arc::default(),
+            metrics,
             progress: Arc::default(),
             readiness: Arc::default(),
             events: Events::new(&client, instance()),

@@ -28,7 +28,7 @@ use crate::{
     controllers::context::Context,
     registry::{
         mlflow::{Connection, Credentials},
-        polled::{RegistryKey, Settings},
+        polled::{PolledRegistry, RegistryKey, Settings},
     },
     render::RegistryForPods,
     resolve::is_default,
@@ -98,13 +98,13 @@ pub async fn reconcile<K: RegistryObject>(
     };
     let interval = settings.poll_interval;
     let (registry, is_new) = context.registries.set(&key, settings);
-    registry.renew_client(connection(&context, object, &registry.settings).await.map(Box::new));
+    registry.renew_client(connection(&context, object, &registry).await.map(Box::new));
     if is_new {
         tokio::spawn(poll_forever(context.clone(), key.clone(), registry.clone()));
     }
     let webhook = webhook::look_after(&context, object, &registry).await;
     let (poll, server_version) = registry.health();
-    let health = RegistryHealth::new(&registry.settings.url, registry.client().map(drop), poll);
+    let health = RegistryHealth::new(&registry.settings.url, registry.capabilities().map(drop), poll);
     let observed = RegistryObserved {
         server_version,
         webhook: Some(webhook),
@@ -176,6 +176,7 @@ fn settings<K: RegistryObject>(context: &Context, object: &K) -> Result<Settings
         url: url.clone(),
         workspace: spec.mlflow.workspace.clone(),
         poll_interval: std_duration(spec.poll_interval),
+        limits: spec.limits.into(),
         pods: RegistryForPods {
             tracking_uri: url,
             workspace: spec.mlflow.workspace.clone(),
@@ -189,7 +190,7 @@ fn settings<K: RegistryObject>(context: &Context, object: &K) -> Result<Settings
 async fn connection(
     context: &Context,
     object: &impl RegistryObject,
-    settings: &Settings,
+    registry: &PolledRegistry,
 ) -> Result<Connection, ReasonMessage> {
     let spec = object.spec();
     let namespace = object.secrets_namespace(context.client.default_namespace());
@@ -218,13 +219,14 @@ async fn connection(
         None => None,
     };
     Ok(Connection {
-        url: settings.url.clone(),
-        workspace: settings.workspace.clone(),
+        url: registry.settings.url.clone(),
+        workspace: registry.settings.workspace.clone(),
         stages: spec.mlflow.stages,
         credentials,
         ca_pem,
         timeout: std_duration(spec.request_timeout),
         fence: context.fence.clone(),
+        limiter: registry.limiter.clone(),
     })
 }
 

@@ -34,6 +34,7 @@ use crate::{
     webhook::{
         DeliveryOutcome,
         certificate::Certificate,
+        content::About,
         endpoint::{Endpoint, Limits},
         plan,
         receiver::{InvalidDelivery, Received, Seen},
@@ -186,13 +187,17 @@ pub(super) async fn listen(
     }
     context.webhooks.set_listening(certificate);
     let shared = context.clone();
-    let on_delivery = move |key: Option<&RegistryKey>, received: Received| {
+    let on_delivery = move |key: Option<&RegistryKey>, received: Received, about: About| {
         shared.metrics.delivery(received.outcome);
         let Some(key) = key else { return };
         if received.outcome == DeliveryOutcome::Accepted
             && let Some(registry) = shared.registries.get(key)
         {
-            registry.delivery_arrived();
+            match about {
+                About::Model(name) if registry.watches(&name) => registry.read_soon(&name),
+                About::Model(_) | About::AuditLog => {}
+                About::Unknown => registry.delivery_arrived(),
+            }
         }
         if received.needs_reconcile {
             wake_object(&shared, key);

@@ -44,7 +44,7 @@ fn blocker_of_changes(
         Ok(model) => model,
         Err(cause) => return Some(cause.clone()),
     };
-    if !model.registry.client().map_or(true, |client| client.capabilities().aliases) {
+    if !model.registry.capabilities().map_or(true, |capabilities| capabilities.aliases) {
         return Some(ReasonMessage::new(
             Reason::RegistryUnsupported,
             "this registry has no aliases, which a ModelAlias needs",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     api::condition::ReasonMessage,
     decide::{Candidate, Candidates, Follower, Metrics},
-    registry::{VersionFacts, VersionState, metrics::VersionMetrics},
+    registry::{VersionFacts, VersionState, metrics::VersionMetrics, polled::ListedVersion},
     resolve::Model,
 };
 
@@ -13,11 +13,15 @@ use crate::{
 pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
     match model.registry.listing(&model.name) {
         None => Candidates::NotRead,
-        Some(Err(cause)) => Candidates::Unread(cause),
-        Some(Ok(versions)) => {
-            let relevant = versions.into_iter().map(|(facts, metrics)| candidate(follower, facts, metrics));
-            Candidates::Known(relevant.collect())
-        }
+        Some(listing) => match &*listing {
+            Err(cause) => Candidates::Unread(cause.clone()),
+            Ok(versions) => {
+                let relevant = |version: &ListedVersion| {
+                    candidate(follower, &version.facts, (*version.metrics).as_ref())
+                };
+                Candidates::Known(versions.iter().map(relevant).collect())
+            }
+        },
     }
 }
 
@@ -25,8 +29,8 @@ pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
 #[must_use]
 pub fn candidate(
     follower: &Follower,
-    facts: VersionFacts,
-    metrics: Result<VersionMetrics, ReasonMessage>,
+    facts: &VersionFacts,
+    metrics: Result<&VersionMetrics, &ReasonMessage>,
 ) -> Candidate {
     let speaks_of_tag = |key: &String| match follower {
         Follower::Latest => false,
@@ -34,17 +38,18 @@ pub fn candidate(
         Follower::Semver { tag, .. } => tag == key,
     };
     let metrics = match (follower, metrics) {
-        (Follower::Best { .. }, Err(cause)) => Metrics::Unread(cause),
+        (Follower::Best { .. }, Err(cause)) => Metrics::Unread(cause.clone()),
         (Follower::Best { metric, .. }, Ok(metrics)) => match metrics.value(metric) {
             Err(cause) => Metrics::Unread(cause),
             Ok(value) => Metrics::Known(value.map(|value| (metric.clone(), value)).into_iter().collect()),
         },
         (Follower::Latest | Follower::Semver { .. }, _) => Metrics::Known(BTreeMap::new()),
     };
+    let tags = facts.tags.iter().filter(|(key, _)| speaks_of_tag(key));
     Candidate {
         version: facts.version,
         is_ready: facts.state == VersionState::Ready,
-        tags: facts.tags.into_iter().filter(|(key, _)| speaks_of_tag(key)).collect(),
+        tags: tags.map(|(key, value)| (key.clone(), value.clone())).collect(),
         metrics,
     }
 }

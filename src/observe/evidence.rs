@@ -15,6 +15,7 @@ use crate::{
     decide::{Evidence, EvidenceFacts, Lifecycle, Measured, Metrics, Observed, desired, is_exempt},
     registry::{
         RegisteredModelFacts,
+        limiter::Priority,
         metrics::MetricSources,
         polled::{ModelView, VersionEvidence},
     },
@@ -70,7 +71,7 @@ fn evidence_of(
     version: Version,
 ) -> Result<Result<Option<VersionEvidence>, ReasonMessage>, Instant> {
     let (registry, name) = (model.registry.clone(), model.name.clone());
-    let key = ReadKey::version(&registry, facts, version);
+    let key = ReadKey::version(&registry, facts, version, Priority::Decision);
     let remembered = registry.remembered_evidence(&name, version).map(Ok);
     let read = async move { registry.evidence(&name, version).await };
     sources.evidence_reads.last(key, &Waiter::Alias(subject.key.clone()), remembered, read)

@@ -26,7 +26,7 @@ mod sources;
 pub use candidates::candidate;
 pub use evidence::measured;
 pub use model_alias::observe;
-pub use poll_plan::{Watched, poll_plan};
+pub use poll_plan::{Watched, plan_of_models, poll_plan};
 pub use sources::{
     EvidenceReads, ListingReads, Sources, VersionReads, evidence_reads, listing_reads, version_reads,
 };

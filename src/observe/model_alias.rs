@@ -25,7 +25,7 @@ use crate::{
         watch::{BUDGETS, ROUTES},
     },
     decide::{AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, VersionView, choose},
-    registry::{RegisteredModelFacts, VersionFacts, VersionState, polled::ModelView},
+    registry::{RegisteredModelFacts, VersionFacts, VersionState, limiter::Priority, polled::ModelView},
     resolve::{Model, Subject, follower},
     state::{ReadKey, Waiter},
 };
@@ -137,7 +137,8 @@ fn registry_view(
     let view = |version| {
         // An error is of interest only where the version cannot be started without an answer.
         let is_needed = desired == Some(version) && !is_pinned(version);
-        let view = match version_view_of(sources, subject, model, &facts, version) {
+        let priority = if is_needed { Priority::Decision } else { Priority::Poll };
+        let view = match version_view_of(sources, subject, model, &facts, version, priority) {
             Ok(view) => view,
             Err(begun) => {
                 if is_needed {
@@ -195,12 +196,13 @@ fn version_view_of(
     model: &Model,
     facts: &RegisteredModelFacts,
     version: Version,
+    priority: Priority,
 ) -> Result<VersionView, Instant> {
     let alias = &subject.spec().alias;
     let (registry, name) = (model.registry.clone(), model.name.clone());
-    let key = ReadKey::version(&registry, facts, version);
+    let key = ReadKey::version(&registry, facts, version, priority);
     let remembered = registry.remembered_version(&name, version).map(Ok);
-    let read = async move { registry.read_version(&name, version).await };
+    let read = async move { registry.read_version(&name, version, priority).await };
     Ok(match sources.version_reads.last(key, &Waiter::Alias(subject.key.clone()), remembered, read)? {
         Ok(facts) => version_view(alias, facts),
         Err(cause) => VersionView::Unread(cause),

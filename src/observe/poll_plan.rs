@@ -1,5 +1,7 @@
 //! The poll plan: what polls of a registry have to read, derived from our own objects.
 
+use std::collections::BTreeSet;
+
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::evidence::compared;
@@ -11,8 +13,8 @@ use crate::{
     },
     cluster::Guarded,
     decide::Follower,
-    registry::polled::{ModelView, PollPlan, PolledRegistry, RegistryKey},
-    resolve::{RegistryObjects, follower, rules_for},
+    registry::polled::{FollowerNeeds, ModelView, PollPlan, PolledRegistry, RegistryKey},
+    resolve::{RegistryObjects, follower, index::ModelKey, rules_for},
     state::Memory,
 };
 
@@ -33,24 +35,53 @@ pub struct Watched<'a> {
 #[must_use]
 pub fn poll_plan(watched: &Watched<'_>, key: &RegistryKey, registry: &PolledRegistry) -> PollPlan {
     let index = &watched.registry_objects.index;
-    let mut poll_plan = PollPlan { models: index.models_of(key), ..PollPlan::default() };
-    for model_key in index.users(key) {
+    PollPlan { models: index.models_of(key), ..plan(watched, registry, index.users(key)) }
+}
+
+/// Returns what has to be read about these models of a registry. Those that nobody watches are left out.
+#[must_use]
+pub fn plan_of_models(
+    watched: &Watched<'_>,
+    key: &RegistryKey,
+    registry: &PolledRegistry,
+    names: &BTreeSet<ModelName>,
+) -> PollPlan {
+    plan(watched, registry, watched.registry_objects.index.about(key, names))
+}
+
+/// Returns what has to be read about the models of these `RegisteredModels`.
+fn plan(watched: &Watched<'_>, registry: &PolledRegistry, models: BTreeSet<ModelKey>) -> PollPlan {
+    let index = &watched.registry_objects.index;
+    let mut poll_plan = PollPlan::default();
+    for model_key in models {
         let model = ObjectRef::new(&model_key.1).within(&model_key.0);
         let Some(model) = watched.models.get(&model) else { continue };
         let Ok(model) = &model.0 else { continue };
         let Ok(name) = model.model_name() else { continue };
+        poll_plan.models.insert(name.clone());
         for (namespace, alias) in index.dependents(&model_key) {
             let alias = watched.aliases.get(&ObjectRef::new(&alias).within(&namespace));
             let Some(Ok(alias)) = alias.as_ref().map(|alias| alias.0.as_ref()) else { continue };
             let versions = judged(watched, registry, alias, model, &name);
             poll_plan.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
             if let Some(follower) = follower(&alias.spec) {
-                let by_metric = matches!(follower, Follower::Best { .. });
-                *poll_plan.followed.entry(name.clone()).or_default() |= by_metric;
+                add_needs(poll_plan.followed.entry(name.clone()).or_default(), follower);
             }
         }
     }
     poll_plan
+}
+
+/// Adds what a follower uses of the versions that it chooses from.
+fn add_needs(needs: &mut FollowerNeeds, follower: Follower) {
+    match follower {
+        Follower::Latest => {}
+        Follower::Best { metric, tags, .. } => {
+            needs.metrics.insert(metric);
+            needs.has_tags |= !tags.is_empty();
+        }
+        Follower::Semver { .. } => needs.has_tags = true,
+    }
 }
 
 /// Returns the version of an alias that the rules judge, and those to compare it with: while it waits for

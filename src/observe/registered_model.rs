@@ -24,6 +24,7 @@ use crate::{
     },
     registry::{
         RegisteredModelFacts,
+        limiter::Priority,
         polled::{ModelView, PolledRegistry},
     },
     resolve::{References, index::ModelKey},
@@ -160,7 +161,7 @@ async fn read_for_deletion(
             let since = observed.deleting_since.unwrap_or(observed.now);
             let left = REGISTRY_DEADLINE - observed.now.duration_since(since);
             let left = Duration::try_from(left).unwrap_or_default();
-            observed.registry = match timeout(left, registry.read_model(name)).await {
+            observed.registry = match timeout(left, registry.read_model(name, Priority::Decision)).await {
                 Ok(Ok(Some(facts))) => ModelPresence::Present(facts.into()),
                 Ok(Ok(None)) => ModelPresence::Absent,
                 Ok(Err(error)) => ModelPresence::Unknown(error),
@@ -209,7 +210,7 @@ async fn list(
     registry: Arc<PolledRegistry>,
     metrics: BTreeSet<String>,
 ) -> Result<ModelListing, ReasonMessage> {
-    let versions = registry.client()?.newest_versions(&name, VERSIONS_MAX).await;
+    let versions = registry.client(Priority::Display)?.newest_versions(&name, VERSIONS_MAX).await;
     let versions = versions.map_err(|error| registry.explain(Some(&name), &error))?;
     let metrics = registry.display_metrics(&name, &versions, &metrics).await;
     Ok(ModelListing { versions, metrics })

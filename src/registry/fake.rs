@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState,
+    limiter::Priority,
     webhook::{DesiredWebhook, WebhookError, WebhookFacts},
 };
 use crate::api::{
@@ -94,6 +95,18 @@ impl FakeRegistry {
         self.0.lock().versions.insert((name.parse().unwrap(), version), facts);
     }
 
+    /// Changes when the model or its set of versions was last changed.
+    pub(crate) fn touch(&self, name: &str) {
+        let mut state = self.0.lock();
+        let model = state.models.get_mut(&name.parse().unwrap()).unwrap();
+        model.updated_at += jiff::SignedDuration::from_secs(1);
+    }
+
+    pub(crate) fn set_state(&self, name: &str, number: u32, version_state: VersionState) {
+        let key_of = (name.parse().unwrap(), Version::new(number).unwrap());
+        self.0.lock().versions.get_mut(&key_of).unwrap().state = version_state;
+    }
+
     pub(crate) fn tag(&self, name: &str, number: u32, key: &str, value: &str) {
         let key_of = (name.parse().unwrap(), Version::new(number).unwrap());
         let mut state = self.0.lock();
@@ -154,6 +167,10 @@ impl FakeRegistry {
 
 #[async_trait]
 impl Registry for FakeRegistry {
+    fn with_priority(self: Arc<Self>, _: Priority) -> Arc<dyn Registry> {
+        self
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities { aliases: true, batch_listing: true, tags: true, metrics: true }
     }

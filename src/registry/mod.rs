@@ -15,6 +15,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,11 +29,13 @@ use crate::api::{
 
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod limiter;
 pub mod metrics;
 pub mod mlflow;
 pub mod polled;
 pub mod webhook;
 
+use limiter::Priority;
 use webhook::{DesiredWebhook, WebhookError, WebhookFacts};
 
 /// The features of a registry backend. A spec that needs a missing one is rejected with the reason.
@@ -124,6 +127,9 @@ pub enum InputExample {
 /// The backend limits the duration of all methods, and all are safe to repeat.
 #[async_trait]
 pub trait Registry: Send + Sync + std::fmt::Debug {
+    /// Returns a client for requests of this priority. It shares everything else with this one.
+    fn with_priority(self: Arc<Self>, priority: Priority) -> Arc<dyn Registry>;
+
     /// Returns the features of this backend.
     fn capabilities(&self) -> Capabilities;
 

@@ -19,7 +19,7 @@ use crate::{
     },
     cluster::Requeue,
     decide::AliasRole,
-    registry::{Registry, RegistryError},
+    registry::{Registry, RegistryError, limiter::Priority},
     resolve::{Model, Subject},
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -185,7 +185,7 @@ impl AliasWrite {
     }
 
     async fn once(&self) -> Result<(), ReasonMessage> {
-        let client = self.model.registry.client()?;
+        let client = self.model.registry.client(Priority::AliasWrite)?;
         unmoved(&self.model, client.as_ref(), &self.alias, self.replaces).await?;
         let (model, alias) = (&self.model.name, &self.alias);
         let written = match self.version {

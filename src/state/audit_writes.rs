@@ -22,7 +22,7 @@ use crate::{
     audit::{Change, LogEntry, is_logged, of_version, of_version_before},
     cluster::Requeue,
     decide::{Observed, Outbox},
-    registry::Registry,
+    registry::{Registry, limiter::Priority},
     resolve::{Model, Subject},
 };
 
@@ -160,7 +160,7 @@ impl AuditWrite {
     }
 
     async fn once(&self) -> Result<Recorded, ReasonMessage> {
-        let client = self.model.registry.client()?;
+        let client = self.model.registry.client(Priority::Display)?;
         if !client.capabilities().tags {
             return Ok(Recorded::Impossible);
         }

@@ -2,11 +2,13 @@
 //! slow registry holds up nobody, and what it answers late is not lost.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -18,6 +20,7 @@ use crate::{
     cluster::Requeue,
     registry::{
         RegisteredModelFacts,
+        limiter::Priority,
         polled::{PolledRegistry, RegistryIdentity, RegistryKey},
     },
 };
@@ -28,6 +31,10 @@ pub const FRESH: Duration = Duration::from_secs(1);
 /// For how long an answer is kept for those that waited for it, and may be returned while it is being read
 /// again.
 const KEPT: Duration = Duration::from_secs(30);
+
+/// How many reads from one registry run at a time. The limits of the registry may be lower. After a start, each
+/// of thousands of objects needs some.
+const AT_ONCE: usize = 32;
 
 /// How many reads are remembered before those that nobody needs are dropped.
 const FEW: usize = 64;
@@ -41,6 +48,8 @@ pub struct ReadKey {
     model: ModelName,
     seen: (Timestamp, Timestamp),
     what: What,
+    /// A read that a decision waits for does not wait for one of lower priority.
+    priority: Priority,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,20 +60,26 @@ enum What {
 }
 
 impl ReadKey {
-    fn new(registry: &PolledRegistry, model: &RegisteredModelFacts, what: What) -> Self {
+    fn new(registry: &PolledRegistry, model: &RegisteredModelFacts, what: What, priority: Priority) -> Self {
         Self {
             registry: registry.key.clone(),
             identity: registry.identity(),
             model: model.name.clone(),
             seen: (model.created_at, model.updated_at),
             what,
+            priority,
         }
     }
 
     /// Identifies a version of a model, as the model was last seen in its registry.
     #[must_use]
-    pub fn version(registry: &PolledRegistry, model: &RegisteredModelFacts, version: Version) -> Self {
-        Self::new(registry, model, What::Version(version))
+    pub fn version(
+        registry: &PolledRegistry,
+        model: &RegisteredModelFacts,
+        version: Version,
+        priority: Priority,
+    ) -> Self {
+        Self::new(registry, model, What::Version(version), priority)
     }
 
     /// Identifies the newest versions of a model, as the model was last seen in its registry, with these
@@ -75,7 +90,7 @@ impl ReadKey {
         model: &RegisteredModelFacts,
         metrics: &BTreeSet<String>,
     ) -> Self {
-        Self::new(registry, model, What::Newest(metrics.clone()))
+        Self::new(registry, model, What::Newest(metrics.clone()), Priority::Display)
     }
 }
 
@@ -118,19 +133,43 @@ struct Shared<T> {
 #[derive(Debug)]
 struct Store<T> {
     reads: HashMap<ReadKey, Read<T>>,
+    /// The reads from each registry that has any.
+    backlogs: HashMap<RegistryKey, Backlog<T>>,
     /// At which size those that nobody needs are dropped.
     limit: usize,
 }
 
+/// The reads from one registry.
+struct Backlog<T> {
+    running: usize,
+    /// Those that wait for others to end: of the highest priority, and the rest.
+    waiting: [VecDeque<Job<T>>; 2],
+}
+
+type Job<T> = (ReadKey, BoxFuture<'static, T>);
+
 #[derive(Debug)]
 struct Read<T> {
-    /// When the one that runs was begun.
+    /// When the one that runs, or waits, was begun.
     running: Option<Instant>,
     answer: Option<(Instant, T)>,
     /// The objects to wake when the answer changes.
     waiting: HashSet<Waiter>,
     /// The objects that waited for the answer and have not taken it yet.
     undelivered: HashSet<Waiter>,
+}
+
+impl<T> Default for Backlog<T> {
+    fn default() -> Self {
+        Self { running: 0, waiting: [VecDeque::new(), VecDeque::new()] }
+    }
+}
+
+impl<T> std::fmt::Debug for Backlog<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let waiting = self.waiting.iter().map(VecDeque::len).sum::<usize>();
+        write!(f, "{} running, {waiting} waiting", self.running)
+    }
 }
 
 impl<T> Default for Read<T> {
@@ -145,7 +184,7 @@ impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
     /// may, so that a condition does not flap, and nothing that a version is judged by.
     #[must_use]
     pub fn new(requeue: Requeue, fresh: Duration, may_be_stale: fn(&T) -> bool) -> Self {
-        let store = Store { reads: HashMap::new(), limit: FEW };
+        let store = Store { reads: HashMap::new(), backlogs: HashMap::new(), limit: FEW };
         Self(Arc::new(Shared { reads: Mutex::new(store), fresh, may_be_stale, requeue }))
     }
 
@@ -180,15 +219,42 @@ impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
         let last = kept.map(|(_, answer)| answer.clone()).filter(self.0.may_be_stale);
         known.waiting.insert(waiter.clone());
         let begun = known.running.unwrap_or_else(Instant::now);
-        if known.running.replace(begun).is_none() {
-            let reads = self.clone();
-            tokio::spawn(async move {
-                // Should the read panic, the next one begins.
-                let running = Running { reads: &reads, key: &key, answer: None };
-                running.end_with(read.await);
-            });
+        if known.running.replace(begun).is_none()
+            && let Some(first) = store.begin((key, read.boxed()))
+        {
+            tokio::spawn(self.clone().work(first));
         }
         last.ok_or(begun)
+    }
+
+    /// Performs a read, and those from the same registry that wait.
+    async fn work(self, first: Job<T>) {
+        let mut next = Some(first);
+        while let Some((key, read)) = next {
+            // A read that panics has no answer, and may begin again.
+            let answer = AssertUnwindSafe(read).catch_unwind().await.ok();
+            self.end(&key, answer);
+            next = self.lock().next(&key.registry);
+        }
+    }
+
+    /// Remembers the answer of a read that ended, and wakes the objects that waited for it, if it is new.
+    fn end(&self, key: &ReadKey, answer: Option<T>) {
+        let mut store = self.lock();
+        let Some(known) = store.reads.get_mut(key) else { return };
+        known.running = None;
+        let waiting = std::mem::take(&mut known.waiting);
+        let Some(answer) = answer else { return };
+        let before = known.answer.replace((Instant::now(), answer.clone()));
+        let was_returned = |(at, before): &(Instant, T)| {
+            *before == answer && at.elapsed() < KEPT && (self.0.may_be_stale)(before)
+        };
+        let has_changed = !before.as_ref().is_some_and(was_returned);
+        known.undelivered = if has_changed { waiting.clone() } else { HashSet::new() };
+        drop(store);
+        for waiter in waiting.iter().filter(|_| has_changed) {
+            waiter.wake(&self.0.requeue);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Store<T>> {
@@ -196,40 +262,31 @@ impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
     }
 }
 
-/// A read that runs. However it ends, it does not run any more.
-struct Running<'a, T: Clone + PartialEq + Send + 'static> {
-    reads: &'a Reads<T>,
-    key: &'a ReadKey,
-    answer: Option<T>,
-}
-
-impl<T: Clone + PartialEq + Send + 'static> Running<'_, T> {
-    fn end_with(mut self, answer: T) {
-        self.answer = Some(answer);
-    }
-}
-
-impl<T: Clone + PartialEq + Send + 'static> Drop for Running<'_, T> {
-    fn drop(&mut self) {
-        let mut store = self.reads.lock();
-        let Some(known) = store.reads.get_mut(self.key) else { return };
-        known.running = None;
-        let waiting = std::mem::take(&mut known.waiting);
-        let Some(answer) = self.answer.take() else { return };
-        let before = known.answer.replace((Instant::now(), answer.clone()));
-        let was_returned = |(at, before): &(Instant, T)| {
-            *before == answer && at.elapsed() < KEPT && (self.reads.0.may_be_stale)(before)
-        };
-        let has_changed = !before.as_ref().is_some_and(was_returned);
-        known.undelivered = if has_changed { waiting.clone() } else { HashSet::new() };
-        drop(store);
-        for waiter in waiting.iter().filter(|_| has_changed) {
-            waiter.wake(&self.reads.0.requeue);
-        }
-    }
-}
-
 impl<T> Store<T> {
+    /// Returns the read if it may run now; otherwise it waits.
+    fn begin(&mut self, job: Job<T>) -> Option<Job<T>> {
+        let backlog = self.backlogs.entry(job.0.registry.clone()).or_default();
+        if backlog.running >= AT_ONCE {
+            backlog.waiting[usize::from(job.0.priority > Priority::Decision)].push_back(job);
+            return None;
+        }
+        backlog.running += 1;
+        Some(job)
+    }
+
+    /// A read ended: returns the next one.
+    fn next(&mut self, registry: &RegistryKey) -> Option<Job<T>> {
+        let backlog = self.backlogs.get_mut(registry)?;
+        let next = backlog.waiting.iter_mut().find_map(VecDeque::pop_front);
+        if next.is_none() {
+            backlog.running -= 1;
+            if backlog.running == 0 {
+                self.backlogs.remove(registry);
+            }
+        }
+        next
+    }
+
     fn drop_unneeded(&mut self) {
         if self.reads.len() >= self.limit {
             let is_needed = |read: &Read<T>| {
@@ -242,122 +299,4 @@ impl<T> Store<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use futures::StreamExt;
-    use pretty_assertions::assert_eq;
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    fn key(version: u32) -> ReadKey {
-        let url = "http://mlflow:5000".parse().unwrap();
-        ReadKey {
-            registry: RegistryKey::Cluster { name: "mlflow".to_owned() },
-            identity: RegistryIdentity::new(&url, None),
-            model: "fraud".parse().unwrap(),
-            seen: (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
-            what: What::Version(Version::new(version).unwrap()),
-        }
-    }
-
-    fn alias(name: &str) -> Waiter {
-        Waiter::Alias(("risk".to_owned(), name.to_owned()))
-    }
-
-    #[tokio::test]
-    async fn a_late_answer_is_kept_and_wakes_everybody_who_waits_for_it_once() {
-        let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue, FRESH, |_| false);
-        let (sender, answer) = oneshot::channel();
-        assert_eq!(reads.last(key(1), &alias("a"), None, async { answer.await.unwrap() }).ok(), None);
-        let begun = reads.lock().reads[&key(1)].running.unwrap();
-        for name in ["a", "b"] {
-            let last = reads.last(key(1), &alias(name), None, async { panic!("it is being read") });
-            assert_eq!(last, Err(begun), "it was not begun again");
-        }
-        sender.send(7).unwrap();
-        let woken = [streams.aliases.next().await.unwrap(), streams.aliases.next().await.unwrap()];
-        assert_eq!(woken.map(|alias| alias.name).into_iter().collect::<HashSet<_>>().len(), 2);
-        assert_eq!(reads.last(key(1), &alias("a"), None, async { panic!("it is fresh") }), Ok(7));
-    }
-
-    #[tokio::test]
-    async fn a_read_that_panics_is_begun_again() {
-        let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue, FRESH, |_| true);
-        let begun = Arc::new(AtomicUsize::new(0));
-        let count = begun.clone();
-        let panics = async move {
-            count.fetch_add(1, Ordering::SeqCst);
-            panic!("a defect")
-        };
-        assert_eq!(reads.last(key(1), &alias("a"), None, panics).ok(), None);
-        while begun.load(Ordering::SeqCst) == 0 || reads.lock().reads[&key(1)].running.is_some() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(reads.last(key(1), &alias("a"), None, async { 7 }).ok(), None);
-        assert_eq!(streams.aliases.next().await.unwrap().name, "a");
-    }
-
-    #[tokio::test]
-    async fn only_who_waited_gets_an_old_answer_and_only_once() {
-        let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue, FRESH, |answer| *answer == 0);
-        let age = |version| {
-            let mut store = reads.lock();
-            let (at, _) = store.reads.get_mut(&key(version)).unwrap().answer.as_mut().unwrap();
-            *at = Instant::now().checked_sub(FRESH).unwrap();
-        };
-        for (version, answer) in [(1, 7), (2, 0)] {
-            assert_eq!(reads.last(key(version), &alias("a"), None, async move { answer }).ok(), None);
-            streams.aliases.next().await.unwrap();
-            age(version);
-            assert_eq!(
-                reads.last(key(version), &alias("a"), None, async { panic!("it is there") }),
-                Ok(answer)
-            );
-        }
-        assert_eq!(reads.last(key(1), &alias("b"), Some(8), async { panic!("it is known") }), Ok(8));
-        assert_eq!(reads.last(key(1), &alias("a"), None, async { 7 }).ok(), None, "it may be out of date");
-        assert_eq!(streams.aliases.next().await.unwrap().name, "a");
-        assert_eq!(reads.last(key(2), &alias("b"), None, async { 0 }), Ok(0), "it may be stale");
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_is_never_fresh_is_returned_once_to_each_who_waited() {
-        let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue, Duration::ZERO, |_| false);
-        for answer in [7, 8] {
-            assert_eq!(reads.last(key(1), &alias("a"), None, async move { answer }).ok(), None);
-            streams.aliases.next().await.unwrap();
-            assert_eq!(reads.last(key(1), &alias("a"), None, async { panic!("it is there") }), Ok(answer));
-        }
-    }
-
-    #[tokio::test]
-    async fn what_nobody_needs_is_dropped() {
-        let reads = Reads::new(Requeue::new().0, FRESH, |_| true);
-        for version in 1..=1000 {
-            assert!(reads.last(key(version), &alias("a"), None, async { 7 }).is_err());
-            tokio::task::yield_now().await;
-            let long_ago = Instant::now().checked_sub(KEPT).unwrap();
-            for read in reads.lock().reads.values_mut() {
-                read.running = None;
-                read.answer = Some((long_ago, 7));
-            }
-        }
-        assert!(reads.lock().reads.len() <= FEW, "{}", reads.lock().reads.len());
-    }
-
-    #[tokio::test]
-    async fn registered_models_are_woken_like_model_aliases() {
-        let (requeue, mut streams) = Requeue::new();
-        let reads = Reads::new(requeue, FRESH, |_| true);
-        let model = Waiter::Model("risk".to_owned(), "fraud".to_owned());
-        assert!(reads.last(key(1), &model, None, async { 7 }).is_err());
-        assert_eq!(streams.models.next().await.unwrap().name, "fraud");
-        assert_eq!(reads.last(key(1), &model, None, async { panic!("it is fresh") }), Ok(7));
-    }
-}
+mod tests;

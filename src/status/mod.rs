@@ -10,6 +10,7 @@ mod model_alias;
 mod model_outcome;
 mod model_registry;
 mod registered_model;
+mod settled;
 
 pub use applied::Applied;
 pub use events::{NewEvent, condition_events, events, readiness_events};
@@ -18,3 +19,4 @@ pub use model_alias::{SubjectStatus, next};
 pub use model_outcome::{ModelApplied, ModelListing, ModelOutcome, model_outcome};
 pub use model_registry::{RegistryHealth, RegistryObserved, WebhookReport, registry_events, registry_status};
 pub use registered_model::{display_metrics, version_statuses};
+pub use settled::{is_alias_settled, is_model_settled};

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{decide::Action, webhook::DeliveryOutcome};
+use crate::{decide::Action, registry::limiter::Waits, webhook::DeliveryOutcome};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reconciled {
@@ -60,6 +60,7 @@ pub struct Metrics {
     polls: Family<Polled, Counter>,
     poll_seconds: Histogram,
     deliveries: Family<Delivered, Counter>,
+    registry_waits: Waits,
     resident_memory: Gauge<f64, AtomicU64>,
 }
 
@@ -76,6 +77,7 @@ impl Default for Metrics {
             polls: Family::default(),
             poll_seconds: Histogram::new([0.01, 0.05, 0.2, 1.0, 5.0, 20.0]),
             deliveries: Family::default(),
+            registry_waits: Waits::default(),
             resident_memory: Gauge::default(),
         };
         metrics.register();
@@ -105,6 +107,7 @@ impl Metrics {
             Unit::Seconds,
             self.poll_seconds.clone(),
         );
+        self.registry_waits.register(registry);
         registry.register(
             "laurel_webhook_deliveries",
             "Requests to the webhook endpoint, by outcome",
@@ -135,6 +138,12 @@ impl Metrics {
         let outcome = if succeeded { "answered" } else { "failed" };
         self.polls.get_or_create(&Polled { outcome }).inc();
         self.poll_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Returns how long requests to registries wait for their turn.
+    #[must_use]
+    pub fn registry_waits(&self) -> Waits {
+        self.registry_waits.clone()
     }
 
     /// Counts one request to the webhook endpoint.

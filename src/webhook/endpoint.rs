@@ -28,7 +28,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Receivers, plan,
+    Receivers,
+    content::About,
+    plan,
     receiver::{DeliveryOutcome, Received},
     signature::Delivery,
 };
@@ -58,8 +60,8 @@ impl Default for Limits {
     }
 }
 
-/// Called for each delivery, before the response is sent.
-pub type OnDelivery = dyn Fn(Option<&RegistryKey>, Received) + Send + Sync;
+/// Called for each delivery, before the response is sent, with what an accepted one is about.
+pub type OnDelivery = dyn Fn(Option<&RegistryKey>, Received, About) + Send + Sync;
 
 /// The endpoint.
 pub struct Endpoint {
@@ -109,7 +111,7 @@ impl Endpoint {
             }
         };
         if tokio::time::timeout(limit, exchange).await.is_err() {
-            self.report(None, DeliveryOutcome::Broken.into());
+            self.report(None, DeliveryOutcome::Broken.into(), About::Unknown);
         }
     }
 
@@ -123,7 +125,7 @@ impl Endpoint {
             .serve_connection(TokioIo::new(stream), service);
         if let Err(error) = served.await {
             tracing::debug!(%error, "a request to the webhook endpoint was not completed");
-            self.report(None, DeliveryOutcome::Broken.into());
+            self.report(None, DeliveryOutcome::Broken.into(), About::Unknown);
         }
     }
 
@@ -132,41 +134,56 @@ impl Endpoint {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let key = plan::key(request.uri().path());
-        let received = self.receive(key.as_ref(), request).await;
-        self.report(key.as_ref(), received);
+        let (received, about) = match self.receive(key.as_ref(), request).await {
+            Ok((received, body)) if received.outcome == DeliveryOutcome::Accepted => {
+                (received, About::of(&body))
+            }
+            Ok((received, _)) => (received, About::Unknown),
+            Err(outcome) => (outcome.into(), About::Unknown),
+        };
+        self.report(key.as_ref(), received, about);
         response(received.outcome)
     }
 
-    fn report(&self, key: Option<&RegistryKey>, received: Received) {
+    fn report(&self, key: Option<&RegistryKey>, received: Received, about: About) {
         tracing::debug!(registry = ?key, outcome = ?received.outcome, "webhook delivery");
-        (self.on_delivery)(key, received);
+        (self.on_delivery)(key, received, about);
     }
 
-    async fn receive<B: Body<Data = Bytes>>(&self, key: Option<&RegistryKey>, request: Request<B>) -> Received
+    /// Checks a delivery. Returns its body too, or why there is none.
+    async fn receive<B: Body<Data = Bytes>>(
+        &self,
+        key: Option<&RegistryKey>,
+        request: Request<B>,
+    ) -> Result<(Received, Bytes), DeliveryOutcome>
     where
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let Some(receiver) = key.and_then(|key| self.receivers.get(key)) else {
-            return DeliveryOutcome::UnknownPath.into();
+            return Err(DeliveryOutcome::UnknownPath);
         };
         if request.method() != Method::POST {
-            return DeliveryOutcome::WrongMethod.into();
+            return Err(DeliveryOutcome::WrongMethod);
         }
         let header = |name| {
             let mut values = request.headers().get_all(name).iter();
             let value = values.next()?.to_str().ok()?;
             values.next().is_none().then_some(value)
         };
-        let Some(delivery) = Delivery::read(header) else { return DeliveryOutcome::Unsigned.into() };
+        let Some(delivery) = Delivery::read(header) else { return Err(DeliveryOutcome::Unsigned) };
         let declared =
             request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if declared.is_some_and(|declared: u64| declared > self.limits.body as u64) {
-            return DeliveryOutcome::TooLarge.into();
+            return Err(DeliveryOutcome::TooLarge);
         }
         match Limited::new(request.into_body(), self.limits.body).collect().await {
-            Ok(body) => receiver.receive(&delivery, &body.to_bytes(), Timestamp::now(), Instant::now()),
-            Err(error) if error.is::<LengthLimitError>() => DeliveryOutcome::TooLarge.into(),
-            Err(_) => DeliveryOutcome::Broken.into(),
+            Ok(body) => {
+                let body = body.to_bytes();
+                let outcome = receiver.receive(&delivery, &body, Timestamp::now(), Instant::now());
+                Ok((outcome, body))
+            }
+            Err(error) if error.is::<LengthLimitError>() => Err(DeliveryOutcome::TooLarge),
+            Err(_) => Err(DeliveryOutcome::Broken),
         }
     }
 }

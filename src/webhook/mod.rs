@@ -1,12 +1,14 @@
-//! A registry's webhooks. They wake the poll of that registry and do nothing else.
+//! A registry's webhooks. They cause reads of that registry and do nothing else.
 //!
 //! ```text
-//! MLflow ──► endpoint ──► receiver ──► PolledRegistry::delivery_arrived ──► the next poll starts now
-//!            TLS, limits  signature, time, replays
+//! MLflow ──► endpoint ──► receiver ──► content ──► PolledRegistry::read_soon ──► that model is read now
+//!            TLS, limits  signature,   which model
+//!                         time, replays
 //!
 //! signature    (pure) checks that a delivery was signed with the registry's secret
 //! replay       (pure) the deliveries already seen
 //! receiver     checks the deliveries for one registry
+//! content      (pure) the model that a delivery is about
 //! endpoint     the listener and its responses
 //! certificate  the endpoint's certificate, reloaded when it changes
 //! plan         (pure) the changes that the webhooks in the registry need
@@ -14,8 +16,9 @@
 //! registrations those that run, and how the last ones ended
 //! ```
 //!
-//! The body of a delivery is never parsed. A client that can sign one can make Laurel poll the registry at
-//! most twice a second, and can do nothing else.
+//! The body of a delivery is parsed only after its signature was checked, only names the model to read, and is
+//! not believed otherwise. A client that can sign one can make Laurel read the registry at most twice a second,
+//! and can do nothing else.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -34,6 +37,7 @@ use crate::{
 use parking_lot::RwLock;
 
 pub mod certificate;
+pub mod content;
 pub mod endpoint;
 pub mod plan;
 pub mod receiver;

@@ -19,7 +19,7 @@ const REREAD_AFTER: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum DeliveryOutcome {
-    /// Valid: the registry is polled now.
+    /// Valid: what it is about is read now.
     Accepted,
     /// It was delivered before, and has no effect.
     Replayed,

@@ -8,6 +8,7 @@ use crate::{
     api::condition::{Reason, ReasonMessage},
     registry::{
         RegistryError,
+        limiter::Priority,
         polled::PolledRegistry,
         webhook::{DesiredWebhook, WebhookError},
     },
@@ -28,7 +29,7 @@ pub async fn register(
     is_waiting: bool,
     id: &mut Option<String>,
 ) -> Result<(), ReasonMessage> {
-    let client = registry.client()?;
+    let client = registry.client(Priority::Decision)?;
     let failed = |error| reason_message(registry, &desired.url, error);
     let plan = plan::plan(desired, &client.webhooks().await.map_err(failed)?);
     let is_new = !matches!(plan.first, WebhookChange::Keep(_));
@@ -74,7 +75,7 @@ pub async fn unregister(
     id: Option<&str>,
 ) -> Result<(), ReasonMessage> {
     let work = async {
-        let client = registry.client()?;
+        let client = registry.client(Priority::Decision)?;
         let failed = |error| reason_message(registry, "", error);
         for ours in plan::to_delete(name, id, &client.webhooks().await.map_err(failed)?) {
             client.delete_webhook(&ours).await.map_err(failed)?;

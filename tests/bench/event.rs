@@ -36,6 +36,7 @@ use laurel::{
     registry::{
         Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts,
         VersionState,
+        limiter::{Limits, Priority},
         polled::{RegistryKey, Settings},
         webhook::{DesiredWebhook, WebhookError, WebhookFacts},
     },
@@ -150,7 +151,13 @@ fn key(number: usize) -> RegistryKey {
 fn settings(number: usize) -> Result<Settings> {
     let url: url::Url = url(number).parse()?;
     let pods = RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() };
-    Ok(Settings { url, workspace: None, poll_interval: Duration::from_secs(30), pods })
+    Ok(Settings {
+        url,
+        workspace: None,
+        poll_interval: Duration::from_secs(30),
+        limits: Limits::default(),
+        pods,
+    })
 }
 
 impl Cluster {
@@ -340,6 +347,10 @@ fn facts(name: &ModelName) -> RegisteredModelFacts {
 
 #[async_trait]
 impl Registry for AtRest {
+    fn with_priority(self: Arc<Self>, _: Priority) -> Arc<dyn Registry> {
+        self
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities { aliases: true, batch_listing: true, tags: true, metrics: true }
     }

@@ -12,7 +12,7 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 use laurel::api::{
-    ModelAlias,
+    ModelAlias, ModelRegistry,
     condition::{ConditionType, Reason},
 };
 use serde_json::json;
@@ -22,7 +22,10 @@ use crate::{
     fixture::{Fixture, PATIENCE, run},
     gate::Gate,
     simulated::look::{revisions, selected, until_sizes},
-    support::alias::{condition, has, holds},
+    support::{
+        alias::{condition, has, holds},
+        watch::{Seen, Watch},
+    },
 };
 
 /// More than the deadline for the registry.
@@ -139,11 +142,13 @@ spec: {{mlflow: {{url: '{}'}}, pollInterval: 5s}}
         fixture.until_named("champion", Some("1")).await?;
         let closed = Instant::now();
         gate.close().await;
-        let away = |it: &ModelAlias| {
-            condition(it, ConditionType::RegistrySynced)
-                .is_some_and(|synced| synced.reason == "RegistryUnreachable")
+        let reports = |seen: &Seen<ModelRegistry>| {
+            let conditions = seen.object.status.as_ref().map(|status| &status.conditions);
+            let away = Reason::RegistryUnreachable.to_string();
+            seen.at >= closed && conditions.is_some_and(|all| all.iter().any(|each| each.reason == away))
         };
-        fixture.champion.until_since(closed, "the registry is unreachable", PATIENCE, away).await?;
+        let registry = Watch::of(fixture.api::<ModelRegistry>(), "mlflow");
+        registry.until("the registry is unreachable", PATIENCE, reports).await?;
         let took = delete(fixture, DEADLINE).await?;
         println!("  gone after {took:?}");
         ensure!(fixture.named("champion").await?.as_deref() == Some("1"), "who removed the alias?");

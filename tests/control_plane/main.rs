@@ -46,6 +46,7 @@ mod registries;
 mod registry_errors;
 mod rolling;
 mod scale;
+mod servers;
 #[path = "../support/simulated/mod.rs"]
 #[allow(dead_code, reason = "the tests of faults use the rest")]
 mod simulated;

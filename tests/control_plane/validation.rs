@@ -178,6 +178,14 @@ fn an_invalid_modelregistry_is_rejected_by_the_api_server() {
             ("{mlflow: {url: 'http://mlflow'}, pollInterval: 1s}", "pollInterval is at least 5s"),
             ("{mlflow: {url: 'http://mlflow'}, requestTimeout: 500ms}", "requestTimeout is from 1s to 2m"),
             ("{mlflow: {url: 'http://mlflow'}, requestTimeout: 3m}", "requestTimeout is from 1s to 2m"),
+            (
+                "{mlflow: {url: 'http://mlflow'}, limits: {inFlight: 0}}",
+                "spec.limits.inFlight in body should be",
+            ),
+            (
+                "{mlflow: {url: 'http://mlflow'}, limits: {perSecond: 1001}}",
+                "spec.limits.perSecond in body should",
+            ),
             ("{mlflow: {url: 'http://mlflow'}, pollInterval: 1d}", "spec.pollInterval in body should match"),
             (
                 "{mlflow: {url: 'http://mlflow'}, webhook: {secretRef: {name: s}, register: {url: \
@@ -270,10 +278,10 @@ spec:
                 "mreg",
                 "mlflow",
                 "-o",
-                "jsonpath={.spec.pollInterval} {.spec.requestTimeout} {.spec.auth.bearer.secretRef.key}",
+                "jsonpath={.spec.pollInterval} {.spec.requestTimeout} {.spec.limits} {.spec.auth.bearer.secretRef.key}",
             ])
             .await?;
-        ensure!(registry == "30s 10s token", "{registry}");
+        ensure!(registry == r#"30s 10s {"inFlight":16,"perSecond":50} token"#, "{registry}");
         fixture.api::<ModelRegistry>().delete("mlflow", &DeleteParams::default()).await?;
         Ok(())
     });

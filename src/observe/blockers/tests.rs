@@ -17,7 +17,10 @@ use crate::{
     fence::Fence,
     observe::observe,
     options::RunOptions,
-    registry::polled::{RegistryKey, Settings},
+    registry::{
+        limiter::Limits,
+        polled::{RegistryKey, Settings},
+    },
     render::RegistryForPods,
     resolve::Subject,
 };
@@ -64,7 +67,9 @@ impl Fixture {
         let pods =
             RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() };
         let poll_interval = Duration::from_secs(30);
-        self.context.registries.set(&key, Settings { url, workspace: None, poll_interval, pods });
+        self.context
+            .registries
+            .set(&key, Settings { url, workspace: None, poll_interval, limits: Limits::default(), pods });
     }
 
     fn model(&mut self, namespace: &str) {

@@ -178,7 +178,7 @@ async fn desired_version(
     } else {
         newest.into_iter().map(|facts| (facts, Ok(VersionMetrics::default()))).collect()
     };
-    let candidates = measured.into_iter().map(|(facts, metrics)| candidate(&follower, facts, metrics));
+    let candidates = measured.iter().map(|(facts, metrics)| candidate(&follower, facts, metrics.as_ref()));
     match choose(&follower, &Candidates::Known(candidates.collect())) {
         Choice::Version(version) => Ok(Ok(version)),
         Choice::Nobody(cause) => Ok(Err(cause.message)),

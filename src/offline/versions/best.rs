@@ -66,11 +66,11 @@ pub struct Ranked {
 pub fn best(
     question: &Question,
     model: &RegisteredModelFacts,
-    versions: Vec<Measured>,
+    versions: &[Measured],
 ) -> Result<BestVersion, String> {
     let Question { metric, goal, tags } = question.clone();
     let follower = Follower::Best { metric: metric.clone(), goal, tags: tags.clone() };
-    let candidates = versions.into_iter().map(|(facts, metrics)| candidate(&follower, facts, metrics));
+    let candidates = versions.iter().map(|(facts, metrics)| candidate(&follower, facts, metrics.as_ref()));
     let candidates: Vec<_> = candidates.collect();
     let eligible = candidates
         .iter()
@@ -165,12 +165,12 @@ pub(super) mod tests {
             version(4, &[], &[]),
             version(5, &[("auc", 0.8)], &[]),
         ];
-        let answer = best(&asked(Goal::Maximize, &[]), &model(&[("champion", 1)]), versions.clone()).unwrap();
+        let answer = best(&asked(Goal::Maximize, &[]), &model(&[("champion", 1)]), &versions).unwrap();
         let order: Vec<_> = answer.candidates.iter().map(|it| it.version.to_string()).collect();
         assert_eq!(order, ["3", "1", "5", "4", "2"]);
         assert_eq!(answer.version, Version::new(3));
         assert_eq!(answer.candidates[1].aliases, ["champion"]);
-        let least = best(&asked(Goal::Minimize, &[]), &model(&[]), versions).unwrap();
+        let least = best(&asked(Goal::Minimize, &[]), &model(&[]), &versions).unwrap();
         assert_eq!(least.version, Version::new(5));
     }
 
@@ -178,10 +178,9 @@ pub(super) mod tests {
     fn tags_limit_the_choice_and_no_version_is_a_valid_result() {
         let versions =
             vec![version(1, &[("auc", 0.9)], &[("validated", "true")]), version(2, &[("auc", 1.0)], &[])];
-        let answer =
-            best(&asked(Goal::Maximize, &[("validated", "true")]), &model(&[]), versions.clone()).unwrap();
+        let answer = best(&asked(Goal::Maximize, &[("validated", "true")]), &model(&[]), &versions).unwrap();
         assert_eq!((answer.version, answer.candidates.len()), (Version::new(1), 1));
-        let nobody = best(&asked(Goal::Maximize, &[("team", "risk")]), &model(&[]), versions).unwrap();
+        let nobody = best(&asked(Goal::Maximize, &[("team", "risk")]), &model(&[]), &versions).unwrap();
         assert_eq!(nobody.version, None);
         assert!(nobody.reason.unwrap().contains("0 have the tags"));
     }
@@ -191,7 +190,7 @@ pub(super) mod tests {
         let (facts, _) = version(2, &[], &[]);
         let unread = (facts, Err(ReasonMessage::new(Reason::RegistryFailing, "500")));
         let versions = vec![version(1, &[("auc", 0.9)], &[]), unread];
-        assert_eq!(best(&asked(Goal::Maximize, &[]), &model(&[]), versions).unwrap_err(), "500");
+        assert_eq!(best(&asked(Goal::Maximize, &[]), &model(&[]), &versions).unwrap_err(), "500");
     }
 
     proptest! {
@@ -205,7 +204,7 @@ pub(super) mod tests {
                 let metrics: Vec<_> = value.iter().map(|value| ("auc", *value)).collect();
                 version(number, &metrics, &[])
             });
-            let answer = best(&asked(goal, &[]), &model(&[]), versions.collect()).unwrap();
+            let answer = best(&asked(goal, &[]), &model(&[]), &versions.collect::<Vec<_>>()).unwrap();
             let first = answer.candidates.first().filter(|it| it.value.and_then(Metric::number).is_some());
             prop_assert_eq!(answer.version, first.map(|it| it.version));
         }

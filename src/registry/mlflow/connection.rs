@@ -6,12 +6,12 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::{api::model_registry::Stages, fence::Fence};
+use crate::{api::model_registry::Stages, fence::Fence, registry::limiter::Limiter};
 
 /// How to reach a tracking server.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Its URL, with the path prefix if it has one (`--static-prefix`).
+    /// Its URL, with the path prefix if its API has one.
     pub url: Url,
     /// The workspace to use. Only for servers with workspaces; others reject every request that names one.
     pub workspace: Option<String>,
@@ -25,6 +25,8 @@ pub struct Connection {
     pub timeout: Duration,
     /// Permits writes.
     pub fence: Fence,
+    /// Limits the requests.
+    pub limiter: Limiter,
 }
 
 /// Credentials for the tracking server. `Debug` does not show secrets.

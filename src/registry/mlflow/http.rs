@@ -1,6 +1,6 @@
 //! Sends one request and gives back one whole answer.
 
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use reqwest::{
     Certificate, Client, Method, Request, RequestBuilder, Response,
@@ -18,10 +18,14 @@ use super::{
     json::InvalidPayload,
     redact::Redactions,
     text,
+    workspace::Confirmed,
 };
 use crate::{
     fence::{Fence, Fenced, Permit},
-    registry::RegistryError,
+    registry::{
+        RegistryError,
+        limiter::{Limiter, Priority},
+    },
 };
 
 /// A larger answer is not read to its end. A thousand models with five versions each are about 1.3 MiB.
@@ -63,6 +67,11 @@ impl Call {
         Self::api(Method::GET, endpoint, None)
     }
 
+    /// Reads what the server reports about itself.
+    pub(super) fn info(endpoint: &str) -> Self {
+        Self { path: format!("api/3.0/mlflow/{endpoint}"), ..Self::get("") }
+    }
+
     /// Reads something at the server's root, at most `limit` bytes of it.
     pub(super) fn root(path: &str, limit: usize) -> Self {
         Self { path: path.to_owned(), limit, ..Self::get("") }
@@ -97,18 +106,26 @@ impl Call {
     }
 }
 
-/// The connection to one server.
-#[derive(Debug)]
+/// The connection to one server, for requests of one priority.
+#[derive(Clone, Debug)]
 pub(super) struct Http {
+    server: Arc<Server>,
+    priority: Priority,
+}
+
+#[derive(Debug)]
+struct Server {
     client: Client,
     base: Url,
     workspace: Option<String>,
     credentials: Option<Credentials>,
     timeout: Duration,
     fence: Fence,
+    limiter: Limiter,
+    workspaces: Confirmed,
     /// What answers in place of the server.
     #[cfg(any(test, fuzzing))]
-    script: Option<std::sync::Arc<super::script::Script>>,
+    script: Option<Arc<super::script::Script>>,
 }
 
 impl Http {
@@ -116,51 +133,69 @@ impl Http {
         connection.check()?;
         let client = client(&connection)?;
         let base = connection.base();
-        let Connection { workspace, credentials, timeout, fence, .. } = connection;
-        Ok(Self {
+        let Connection { workspace, credentials, timeout, fence, limiter, .. } = connection;
+        let server = Server {
             client,
             base,
             workspace,
             credentials,
             timeout,
             fence,
+            limiter,
+            workspaces: Confirmed::default(),
             #[cfg(any(test, fuzzing))]
             script: None,
-        })
+        };
+        Ok(Self { server: Arc::new(server), priority: Priority::Decision })
+    }
+
+    /// The same connection, for requests of this priority.
+    pub(super) fn with_priority(&self, priority: Priority) -> Self {
+        Self { server: self.server.clone(), priority }
     }
 
     /// The same connection, but a script answers.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn scripted(
-        like: &Self,
-        workspace: Option<&str>,
-        script: std::sync::Arc<super::script::Script>,
-    ) -> Self {
-        let Self { client, base, credentials, timeout, fence, .. } = like;
-        Self {
+    pub(super) fn scripted(like: &Self, workspace: Option<&str>, script: Arc<super::script::Script>) -> Self {
+        let Server { client, base, credentials, timeout, fence, limiter, .. } = &*like.server;
+        let server = Server {
             client: client.clone(),
             base: base.clone(),
             workspace: workspace.map(str::to_owned),
             credentials: credentials.clone(),
             timeout: *timeout,
             fence: fence.clone(),
+            limiter: limiter.clone(),
+            workspaces: Confirmed::yes(),
             script: Some(script),
-        }
+        };
+        Self { server: Arc::new(server), priority: like.priority }
     }
 
     /// The configured workspace.
     pub(super) fn workspace(&self) -> Option<&str> {
-        self.workspace.as_deref()
+        self.server.workspace.as_deref()
     }
 
     /// Sends a call and reads its JSON.
     pub(super) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ErrorAnswer> {
-        let answer = self.accepted(call).await?;
+        self.require_workspaces(&self.server.workspaces).await?;
+        self.ask_unchecked(call).await
+    }
+
+    /// The same, also where the server would ignore the workspace.
+    pub(super) async fn ask_unchecked<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ErrorAnswer> {
+        let answer = self.accepted_unchecked(call).await?;
         answer::json(&answer).map_err(|detail| self.not_a_registry(call, detail).into())
     }
 
     /// Sends a call and gives its answer back if it is a 2xx.
     pub(super) async fn accepted(&self, call: &Call) -> Result<RawAnswer, ErrorAnswer> {
+        self.require_workspaces(&self.server.workspaces).await?;
+        self.accepted_unchecked(call).await
+    }
+
+    async fn accepted_unchecked(&self, call: &Call) -> Result<RawAnswer, ErrorAnswer> {
         let answer = self.send(call).await?;
         if answer.status.is_success() {
             return Ok(answer);
@@ -170,7 +205,7 @@ impl Http {
 
     /// Returns the server's version, if it reports one. Never an error: only people read it.
     pub(super) async fn server_version(&self) -> Option<String> {
-        let answer = self.accepted(&Call::root("version", 64)).await.ok()?;
+        let answer = self.accepted_unchecked(&Call::root("version", 64)).await.ok()?;
         let version = String::from_utf8(answer.body).ok()?.trim().to_owned();
         let plausible = version.starts_with(|c: char| c.is_ascii_digit())
             && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte));
@@ -202,6 +237,8 @@ impl Http {
             let (body, cut) = read(&mut response, call.limit).await.map_err(broken)?;
             Ok((response.status(), response.headers().clone(), body, cut))
         };
+        // The Lease may be lost while a write waits for its turn.
+        let _slot = self.server.limiter.turn(self.priority).await;
         let (status, headers, body, cut) = match self.permit(call)? {
             Some(permit) => permit.within(answered).await.map_err(|fenced| self.fenced(fenced))??,
             None => answered.await?,
@@ -214,29 +251,31 @@ impl Http {
         if call.method == Method::GET {
             return Ok(None);
         }
-        self.fence.permit().map(Some).map_err(|fenced| self.fenced(fenced))
+        self.server.fence.permit().map(Some).map_err(|fenced| self.fenced(fenced))
     }
 
     fn fenced(&self, fenced: Fenced) -> RegistryError {
-        RegistryError::Unreachable { url: self.base.to_string(), cause: fenced.to_string() }
+        RegistryError::Unreachable { url: self.server.base.to_string(), cause: fenced.to_string() }
     }
 
     /// Sends a request: the only step that leaves the process.
     async fn exchange(&self, request: Request) -> Result<reqwest::Result<Response>, RegistryError> {
         #[cfg(any(test, fuzzing))]
-        if let Some(script) = &self.script {
-            let ended =
-                || RegistryError::Unreachable { url: self.base.to_string(), cause: "the script ends".into() };
+        if let Some(script) = &self.server.script {
+            let ended = || RegistryError::Unreachable {
+                url: self.server.base.to_string(),
+                cause: "the script ends".into(),
+            };
             return script.next(&request).map(Ok).ok_or_else(ended);
         }
-        Ok(self.client.execute(request).await)
+        Ok(self.server.client.execute(request).await)
     }
 
     /// What a request with these headers, and with this in its body, gives away.
     fn redactions(&self, headers: &HeaderMap, carried: Option<SecretString>) -> Redactions {
         let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let sent = sent.and_then(|value| value.split(' ').next_back()).map(SecretString::from);
-        let given = self.credentials.as_ref().map(|credentials| match credentials {
+        let given = self.server.credentials.as_ref().map(|credentials| match credentials {
             Credentials::Basic { password, .. } => password.clone(),
             Credentials::Bearer(token) => token.clone(),
         });
@@ -244,17 +283,17 @@ impl Http {
     }
 
     fn request(&self, call: &Call) -> RequestBuilder {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{}", self.base.path(), call.path));
+        let mut url = self.server.base.clone();
+        url.set_path(&format!("{}{}", self.server.base.path(), call.path));
         let mut request =
-            self.client.request(call.method.clone(), url).query(&call.query).timeout(self.limit(call));
+            self.server.client.request(call.method.clone(), url).query(&call.query).timeout(self.limit(call));
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        if let Some(workspace) = &self.workspace {
+        if let Some(workspace) = &self.server.workspace {
             request = request.header(WORKSPACE_HEADER, workspace);
         }
-        match &self.credentials {
+        match &self.server.credentials {
             Some(Credentials::Basic { username, password }) => {
                 request.basic_auth(username, Some(password.expose_secret()))
             }
@@ -265,14 +304,14 @@ impl Http {
 
     /// How long a call may take.
     fn limit(&self, call: &Call) -> Duration {
-        self.timeout.max(call.patience)
+        self.server.timeout.max(call.patience)
     }
 
     fn broken(&self, error: &reqwest::Error, call: &Call) -> RegistryError {
-        let url = self.base.to_string();
+        let url = self.server.base.to_string();
         match error.is_timeout() {
             true if error.is_connect() => {
-                RegistryError::TimedOut { url, limit: self.timeout.min(CONNECT_TIMEOUT) }
+                RegistryError::TimedOut { url, limit: self.server.timeout.min(CONNECT_TIMEOUT) }
             }
             true => RegistryError::TimedOut { url, limit: self.limit(call) },
             false => RegistryError::Unreachable { url, cause: cause(error) },
@@ -281,13 +320,13 @@ impl Http {
 
     /// The Host header as the client sends it: with the port, unless it is the scheme's own.
     fn host(&self) -> String {
-        let host = self.base.host_str().unwrap_or_default();
-        self.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        let host = self.server.base.host_str().unwrap_or_default();
+        self.server.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// The URL of a call, without its query.
     fn redacted_url(&self, call: &Call) -> String {
-        format!("{}{}", self.base, call.path)
+        format!("{}{}", self.server.base, call.path)
     }
 }
 

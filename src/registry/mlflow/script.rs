@@ -16,8 +16,12 @@ use parking_lot::{Mutex, MutexGuard};
 use reqwest::Request;
 use url::Url;
 
-use super::{Connection, Credentials, ListFilter, MlflowRegistry, http::Http};
-use crate::{api::model_registry::Stages, fence::Fence};
+use super::{Connection, Credentials, MlflowRegistry, http::Http};
+use crate::{
+    api::model_registry::Stages,
+    fence::Fence,
+    registry::limiter::{Limiter, Limits, Waits},
+};
 
 /// The password that the client sends. It must not appear in any message.
 pub const PASSWORD: &str = "correct-horse-battery";
@@ -63,6 +67,7 @@ static CLIENT: LazyLock<MlflowRegistry> = LazyLock::new(|| {
         ca_pem: None,
         timeout: Duration::from_secs(1),
         fence: Fence::default(),
+        limiter: Limiter::new(Limits::NONE, Waits::default()),
     };
     MlflowRegistry::new(connection).unwrap()
 });
@@ -73,10 +78,7 @@ impl Scripted {
     pub fn new(workspace: Option<&str>) -> Self {
         let script = Arc::new(Script::default());
         let http = Http::scripted(&CLIENT.http, workspace, script.clone());
-        Self {
-            registry: MlflowRegistry { http, stages: Stages::Ignore, lists: ListFilter::default() },
-            script,
-        }
+        Self { registry: MlflowRegistry { http, stages: Stages::Ignore, lists: Arc::default() }, script }
     }
 
     /// Adds answers to the script.

@@ -1,18 +1,30 @@
-//! The newest versions of the models that have followers, with the metrics of their runs.
+//! The newest versions of the models that have followers, with the metrics that those compare.
 //!
-//! Each poll lists them again, because setting a tag changes no timestamp. Metrics are kept by run. A run
-//! that ended rarely gets new ones, so each poll reads only a few known runs again, the oldest first.
+//! A poll lists them again if anything about them may have changed. Creating or deleting a version changes the
+//! model's `updated_at`, so without it the list is the same, but setting a tag does not: where a follower looks
+//! at tags, every poll lists. Metrics are kept by run, and only those that a follower compares. A run that
+//! ended rarely gets new ones, so each poll reads only a few known runs again, the oldest first.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 
-use super::PolledRegistry;
+use super::{
+    PolledRegistry,
+    memory::ModelRead,
+    poll::{Extent, FollowerNeeds},
+};
 use crate::{
     api::{condition::ReasonMessage, names::ModelName},
     decide::NEWEST,
     registry::{
-        VersionFacts,
+        VersionFacts, VersionState,
+        limiter::Priority,
         metrics::{MetricSources, VersionMetrics},
     },
 };
@@ -20,141 +32,284 @@ use crate::{
 /// How many runs are read concurrently.
 const AT_ONCE: usize = 8;
 
+/// After how long versions are listed again anyway. What changes `updated_at` was measured on MLflow only, and
+/// other servers offer the same API.
+const RELISTED_AFTER: Duration = Duration::from_mins(10);
+
 /// How many known runs each poll reads again.
 const REREADS: usize = 10;
 
 /// The metrics of a version, or why they could not be read.
 pub type ListedMetrics = Result<VersionMetrics, ReasonMessage>;
 
-/// The newest versions of a model, each with the metrics of its run, or without metrics if no follower needs
-/// them.
-pub type Listing = Result<Vec<(VersionFacts, ListedMetrics)>, ReasonMessage>;
+/// A version, with the metrics of its run that followers compare.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedVersion {
+    /// The version.
+    pub facts: Arc<VersionFacts>,
+    /// Its metrics.
+    pub metrics: Arc<ListedMetrics>,
+}
+
+/// The newest versions of a model.
+pub type Listing = Result<Vec<ListedVersion>, ReasonMessage>;
+
+type Versions = Result<Vec<Arc<VersionFacts>>, ReasonMessage>;
+
+/// When the model was created, and when it or its set of versions last changed.
+type Times = (Timestamp, Timestamp);
+
+/// A listing, and how current it is.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    pub(super) listing: Arc<Listing>,
+    /// Whether the poll listed the versions. Otherwise they are those of before.
+    pub(super) is_new: bool,
+    /// When it listed them.
+    at: Instant,
+    /// The times of the model as read before the list.
+    times: Option<Times>,
+    /// Whether an earlier list had the same times: they have a resolution, within which one list may be from
+    /// before a change.
+    is_confirmed: bool,
+}
+
+impl Listed {
+    /// Returns the versions, if a model with these times has the same.
+    fn unchanged(&self, needs: &FollowerNeeds, times: Option<Times>) -> Option<Vec<Arc<VersionFacts>>> {
+        let versions = self.listing.as_ref().as_ref().ok()?;
+        let may_differ = needs.has_tags
+            || !self.is_confirmed
+            || self.at.elapsed() >= RELISTED_AFTER
+            || times.is_none()
+            || times != self.times
+            || versions.iter().any(|version| version.facts.state == VersionState::Pending);
+        (!may_differ).then(|| versions.iter().map(|version| version.facts.clone()).collect())
+    }
+}
 
 /// The metrics of the runs read, with the number of the poll that read them.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     polls: u64,
-    known: HashMap<MetricSources, (u64, ListedMetrics)>,
+    known: HashMap<MetricSources, KnownRun>,
 }
+
+#[derive(Debug)]
+struct KnownRun {
+    poll: u64,
+    /// The metrics that were kept, where the run has them.
+    names: BTreeSet<String>,
+    metrics: Arc<ListedMetrics>,
+}
+
+/// Runs, and the metrics of each that followers compare.
+type FollowedRuns = BTreeMap<MetricSources, BTreeSet<String>>;
 
 impl Runs {
     /// Returns the runs that the next poll has to read: the unknown ones, and a few of those known longest.
-    fn due(&self, runs: &[MetricSources]) -> HashSet<MetricSources> {
-        let is_known =
-            |run: &&MetricSources| self.known.get(*run).is_some_and(|(_, metrics)| metrics.is_ok());
-        let mut known: Vec<_> = runs.iter().filter(is_known).map(|run| (self.known[run].0, run)).collect();
+    fn due(&self, runs: &FollowedRuns) -> HashSet<MetricSources> {
+        let known_at = |run: &MetricSources, names: &BTreeSet<String>| {
+            let known = self.known.get(run)?;
+            (known.metrics.is_ok() && names.is_subset(&known.names)).then_some(known.poll)
+        };
+        let (mut known, mut due) = (Vec::new(), HashSet::new());
+        for (run, names) in runs {
+            match known_at(run, names) {
+                Some(poll) => known.push((poll, run)),
+                None => drop(due.insert(run.clone())),
+            }
+        }
         known.sort_unstable();
-        let again = known.into_iter().take(REREADS).map(|(_, run)| run);
-        runs.iter().filter(|run| !is_known(run)).chain(again).cloned().collect()
+        due.extend(known.into_iter().take(REREADS).map(|(_, run)| run.clone()));
+        due
     }
 
-    /// Remembers the runs that a poll read, and forgets those without a follower.
-    fn remember(&mut self, read: HashMap<MetricSources, ListedMetrics>, followed: &[MetricSources]) {
+    /// Remembers the runs that a poll read, and if it read everything, forgets those without a follower.
+    fn remember(
+        &mut self,
+        read: HashMap<MetricSources, ListedMetrics>,
+        followed: &FollowedRuns,
+        extent: Extent,
+    ) {
         self.polls += 1;
-        let polls = self.polls;
-        self.known.extend(read.into_iter().map(|(run, metrics)| (run, (polls, metrics))));
-        let followed: HashSet<&MetricSources> = followed.iter().collect();
-        self.known.retain(|run, _| followed.contains(run));
+        for (run, mut metrics) in read {
+            let names = followed.get(&run).cloned().unwrap_or_default();
+            if let Ok(metrics) = &mut metrics {
+                metrics.values.retain(|name, _| names.contains(name));
+                metrics.of_logged_model.retain(|name| names.contains(name));
+            }
+            let before = self.known.remove(&run).map(|known| known.metrics);
+            let metrics = before.filter(|before| **before == metrics).unwrap_or_else(|| Arc::new(metrics));
+            self.known.insert(run, KnownRun { poll: self.polls, names, metrics });
+        }
+        if extent == Extent::Everything {
+            self.known.retain(|run, _| followed.contains_key(run));
+        }
     }
 
-    fn of(&self, facts: &VersionFacts) -> ListedMetrics {
+    fn of(&self, facts: &VersionFacts) -> Arc<ListedMetrics> {
         let known = self.known.get(&facts.metric_sources());
-        known.map_or_else(|| Ok(VersionMetrics::default()), |(_, metrics)| metrics.clone())
+        known.map_or_else(|| Arc::new(Ok(VersionMetrics::default())), |known| known.metrics.clone())
     }
 }
 
 impl PolledRegistry {
-    /// Returns the newest versions of a model; `None` before a poll has read them, and then it starts one.
+    /// Returns the newest versions of a model; `None` before they were read, which is then done soon.
     #[must_use]
-    pub fn listing(&self, name: &ModelName) -> Option<Listing> {
-        let listing = self.memory().listings.get(name).cloned();
+    pub fn listing(&self, name: &ModelName) -> Option<Arc<Listing>> {
+        let listing = self.memory().listings.get(name).map(|listed| listed.listing.clone());
         if listing.is_none() {
-            self.poll_now();
+            self.read_soon(name);
         }
         listing
     }
 
-    /// Lists the versions of these models, with metrics if a follower needs them.
+    /// Lists the versions of these models, with the metrics that followers compare. `models` are the models as
+    /// just read.
     pub(super) async fn read_listings(
         &self,
-        followed: &BTreeMap<ModelName, bool>,
-    ) -> HashMap<ModelName, Listing> {
-        let names: Vec<ModelName> = followed.keys().cloned().collect();
-        let lists = stream::iter(names).map(async |name| {
+        followed: &BTreeMap<ModelName, FollowerNeeds>,
+        models: &BTreeMap<ModelName, ModelRead>,
+        extent: Extent,
+    ) -> HashMap<ModelName, Listed> {
+        let (mut lists, mut to_list) = (BTreeMap::<ModelName, (Versions, bool)>::new(), Vec::new());
+        {
+            let memory = self.memory();
+            for (name, needs) in followed {
+                let listed = memory.listings.get(name);
+                match listed.and_then(|listed| listed.unchanged(needs, times(models, name))) {
+                    Some(versions) => drop(lists.insert(name.clone(), (Ok(versions), false))),
+                    None => to_list.push(name.clone()),
+                }
+            }
+        }
+        let new = stream::iter(to_list).map(async |name| {
             let list = self.list(&name).await;
-            (name, list)
+            (name, (list, true))
         });
-        let lists: BTreeMap<ModelName, Result<Vec<VersionFacts>, ReasonMessage>> =
-            lists.buffer_unordered(AT_ONCE).collect().await;
-        let by_metric = lists.iter().filter(|(name, _)| followed[*name]);
-        let runs_of = |(name, list): (&ModelName, &Result<Vec<VersionFacts>, ReasonMessage>)| {
-            let run = |facts: &VersionFacts| {
-                let sources = facts.metric_sources();
-                (!sources.is_empty()).then(|| (sources, (name.clone(), facts.clone())))
-            };
-            list.iter().flatten().filter_map(run).collect::<Vec<_>>()
-        };
-        self.read_runs(by_metric.flat_map(runs_of).collect()).await;
+        let new: Vec<_> = new.buffer_unordered(AT_ONCE).collect().await;
+        lists.extend(new);
+        self.read_runs(&lists, followed, extent).await;
         let memory = self.memory();
-        let with_metrics = |facts: VersionFacts| {
+        let with_metrics = |facts: Arc<VersionFacts>| {
             let metrics = memory.runs.of(&facts);
-            (facts, metrics)
+            ListedVersion { facts, metrics }
         };
-        let listing = |list: Result<Vec<VersionFacts>, ReasonMessage>| {
-            list.map(|list| list.into_iter().map(with_metrics).collect())
+        let listed = |(name, (list, is_new)): (ModelName, (Versions, bool))| {
+            let listing = list.map(|list| list.into_iter().map(with_metrics).collect());
+            let times = times(models, &name);
+            let before = memory.listings.get(&name);
+            let is_confirmed = times.is_some() && before.is_some_and(|before| before.times == times);
+            let at = before.filter(|_| !is_new).map_or_else(Instant::now, |before| before.at);
+            (name, Listed { listing: Arc::new(listing), is_new, at, times, is_confirmed })
         };
-        lists.into_iter().map(|(name, list)| (name, listing(list))).collect()
+        lists.into_iter().map(listed).collect()
     }
 
-    async fn list(&self, name: &ModelName) -> Result<Vec<VersionFacts>, ReasonMessage> {
-        let client = self.client()?;
-        client.newest_versions(name, NEWEST).await.map_err(|error| self.explain(Some(name), &error))
+    async fn list(&self, name: &ModelName) -> Versions {
+        let client = self.client(Priority::Poll)?;
+        let versions = client.newest_versions(name, NEWEST).await;
+        let versions = versions.map_err(|error| self.explain(Some(name), &error))?;
+        Ok(versions.into_iter().map(Arc::new).collect())
     }
 
-    /// Reads the runs that are due. Each is given with a version that it created.
-    async fn read_runs(&self, mut versions: HashMap<MetricSources, (ModelName, VersionFacts)>) {
-        let runs: Vec<MetricSources> = versions.keys().cloned().collect();
+    /// Reads the runs that are due.
+    async fn read_runs(
+        &self,
+        lists: &BTreeMap<ModelName, (Versions, bool)>,
+        followed: &BTreeMap<ModelName, FollowerNeeds>,
+        extent: Extent,
+    ) {
+        let mut runs = FollowedRuns::new();
+        let mut versions: HashMap<MetricSources, (ModelName, Arc<VersionFacts>)> = HashMap::new();
+        let compared = |name: &ModelName| followed.get(name).map(|needs| &needs.metrics);
+        for (name, (list, _)) in lists {
+            let Some(names) = compared(name).filter(|names| !names.is_empty()) else { continue };
+            for facts in list.iter().flatten() {
+                let sources = facts.metric_sources();
+                if !sources.is_empty() {
+                    runs.entry(sources.clone()).or_default().extend(names.iter().cloned());
+                    versions.insert(sources, (name.clone(), facts.clone()));
+                }
+            }
+        }
         let due = self.memory().runs.due(&runs);
         versions.retain(|run, _| due.contains(run));
         let reads = stream::iter(versions).map(async |(run, (name, facts))| {
-            let metrics = match self.client() {
+            let metrics = match self.client(Priority::Poll) {
                 Ok(client) => self.read_metrics(client.as_ref(), &name, &facts).await,
                 Err(error) => Err(error),
             };
             (run, metrics)
         });
         let read = reads.buffer_unordered(AT_ONCE).collect().await;
-        self.memory().runs.remember(read, &runs);
+        self.memory().runs.remember(read, &runs, extent);
     }
+}
+
+fn times(models: &BTreeMap<ModelName, ModelRead>, name: &ModelName) -> Option<Times> {
+    let facts = models.get(name)?.1.as_ref().ok()?.as_ref()?;
+    Some((facts.created_at, facts.updated_at))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::condition::Reason;
+    use crate::api::{condition::Reason, metric::Metric};
+
+    fn run(number: u32) -> MetricSources {
+        MetricSources { run_id: Some(format!("{number:02}")), logged_model: None }
+    }
+
+    fn followed(numbers: std::ops::Range<u32>, names: &[&str]) -> FollowedRuns {
+        let names: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
+        numbers.map(|number| (run(number), names.clone())).collect()
+    }
+
+    fn good(runs: HashSet<MetricSources>) -> HashMap<MetricSources, ListedMetrics> {
+        let values = ["auc", "loss"].map(|name| (name.to_owned(), Metric::new(0.5))).into();
+        let metrics = VersionMetrics { values, ..VersionMetrics::default() };
+        runs.into_iter().map(|run| (run, Ok(metrics.clone()))).collect()
+    }
 
     #[test]
     fn unknown_runs_are_read_first_and_known_ones_in_turn() {
-        let run = |number: u32| MetricSources { run_id: Some(format!("{number:02}")), logged_model: None };
-        let runs: Vec<MetricSources> = (0..25).map(run).collect();
+        let runs = followed(0..25, &["auc"]);
         let mut known = Runs::default();
-        let good = |runs: HashSet<MetricSources>| -> HashMap<MetricSources, ListedMetrics> {
-            runs.into_iter().map(|run| (run, Ok(VersionMetrics::default()))).collect()
-        };
         assert_eq!(known.due(&runs).len(), 25);
-        known.remember(good(known.due(&runs)), &runs);
+        known.remember(good(known.due(&runs)), &runs, Extent::Everything);
         let mut seen = HashSet::new();
         for _ in 0..3 {
             let due = known.due(&runs);
             assert_eq!(due.len(), REREADS);
             seen.extend(due.clone());
-            known.remember(good(due), &runs);
+            known.remember(good(due), &runs, Extent::Everything);
         }
         assert_eq!(seen.len(), 25, "each is read in its turn");
         let failed = Err(ReasonMessage::new(Reason::RegistryFailing, "500"));
-        known.remember(HashMap::from([(run(3), failed)]), &runs);
+        known.remember(HashMap::from([(run(3), failed)]), &runs, Extent::Everything);
         assert!(known.due(&runs).contains(&run(3)), "a failed read is repeated by the next poll");
-        known.remember(HashMap::new(), &runs[..2]);
+        known.remember(HashMap::new(), &followed(0..2, &["auc"]), Extent::Part);
+        assert_eq!(known.known.len(), 25, "only some were of interest");
+        known.remember(HashMap::new(), &followed(0..2, &["auc"]), Extent::Everything);
         assert_eq!(known.known.len(), 2, "runs without a follower are forgotten");
+    }
+
+    #[test]
+    fn only_the_metrics_that_a_follower_compares_are_kept_and_equal_ones_are_shared() {
+        let runs = followed(0..1, &["auc"]);
+        let mut known = Runs::default();
+        known.remember(good(known.due(&runs)), &runs, Extent::Everything);
+        let first = known.known[&run(0)].metrics.clone();
+        let kept = first.as_ref().as_ref().unwrap();
+        assert_eq!(kept.values.keys().collect::<Vec<_>>(), ["auc"]);
+        known.remember(good(known.due(&runs)), &runs, Extent::Everything);
+        assert!(Arc::ptr_eq(&first, &known.known[&run(0)].metrics));
+        let both = followed(0..1, &["auc", "loss"]);
+        assert_eq!(Runs { polls: 0, known: HashMap::new() }.due(&both).len(), 1);
+        let many: FollowedRuns = followed(0..30, &["auc"]).into_iter().chain(both).collect();
+        known.remember(good(followed(1..30, &["auc"]).into_keys().collect()), &many, Extent::Everything);
+        assert!(known.due(&many).contains(&run(0)), "what is followed now was not kept");
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         metric::Metric,
         names::{ModelName, Version},
     },
-    registry::VersionFacts,
+    registry::{VersionFacts, limiter::Priority},
 };
 
 /// How many reads run concurrently.
@@ -148,7 +148,7 @@ impl PolledRegistry {
     async fn read_display_runs(&self, runs: Vec<(ModelName, VersionFacts)>) -> Vec<MetricsRead> {
         let reads = stream::iter(runs).map(async |(name, facts)| {
             let sequence = self.memory().begin();
-            let metrics = match self.client() {
+            let metrics = match self.client(Priority::Display) {
                 Ok(client) => self.read_metrics(client.as_ref(), &name, &facts).await.ok(),
                 Err(_) => None,
             };

@@ -15,6 +15,7 @@ use crate::{
     },
     registry::{
         Registry, RegistryError, VersionFacts,
+        limiter::Priority,
         metrics::{VersionMetrics, version_metrics},
     },
 };
@@ -49,7 +50,7 @@ impl PolledRegistry {
         name: &ModelName,
         version: Version,
     ) -> Result<Option<VersionEvidence>, ReasonMessage> {
-        let read = self.read_evidence(name, version).await?;
+        let read = self.read_evidence(name, version, Priority::Decision).await?;
         Ok(self.memory().remember_version_evidence((name.clone(), version), read).1.clone())
     }
 
@@ -59,7 +60,7 @@ impl PolledRegistry {
         judged: impl IntoIterator<Item = (ModelName, Version)>,
     ) -> BTreeMap<(ModelName, Version), Sequenced<Option<VersionEvidence>>> {
         let read = stream::iter(judged).map(async |(name, version)| {
-            let read = self.read_evidence(&name, version).await;
+            let read = self.read_evidence(&name, version, Priority::Poll).await;
             read.ok().map(|evidence| ((name, version), evidence))
         });
         read.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
@@ -69,8 +70,9 @@ impl PolledRegistry {
         &self,
         name: &ModelName,
         version: Version,
+        priority: Priority,
     ) -> Result<Sequenced<Option<VersionEvidence>>, ReasonMessage> {
-        let client = self.client()?;
+        let client = self.client(priority)?;
         let sequence = self.memory().begin();
         let facts = client.version(name, version).await.map_err(|error| self.explain(Some(name), &error))?;
         let Some(facts) = facts else { return Ok((sequence, None)) };

@@ -14,9 +14,10 @@ use crate::{
 };
 
 use super::{
-    candidates::{Listing, Runs},
+    candidates::{Listed, Runs},
     display_metrics::DisplayCache,
     evidence::VersionEvidence,
+    poll::Extent,
 };
 
 /// The position of a request in the order in which the requests to one registry were begun. What a request
@@ -47,7 +48,7 @@ pub(super) struct RegistryMemory {
     /// Evidence about versions: read again by each poll, and forgotten when nobody needs it any more.
     pub(super) evidence: HashMap<(ModelName, Version), Sequenced<Option<VersionEvidence>>>,
     /// The newest versions of the models that have followers.
-    pub(super) listings: HashMap<ModelName, Listing>,
+    pub(super) listings: HashMap<ModelName, Listed>,
     pub(super) runs: Runs,
     pub(super) display: DisplayCache,
 }
@@ -68,8 +69,8 @@ impl RegistryMemory {
         }
     }
 
-    /// Remembers why models could not be read with others of their chunk. Returns those whose error is
-    /// reported from now on: one bad answer is no outage.
+    /// Remembers why models could not be read. Returns those whose error is reported from now on: one bad
+    /// answer is no outage, and no broken model.
     pub(super) fn remember_failures(
         &mut self,
         failed: BTreeMap<ModelName, ReasonMessage>,
@@ -105,8 +106,11 @@ impl RegistryMemory {
         &mut self,
         began: Sequence,
         read: BTreeMap<(ModelName, Version), Sequenced<Option<VersionEvidence>>>,
+        extent: Extent,
     ) -> BTreeSet<ModelName> {
-        self.evidence.retain(|key, (sequence, _)| *sequence > began || read.contains_key(key));
+        if extent == Extent::Everything {
+            self.evidence.retain(|key, (sequence, _)| *sequence > began || read.contains_key(key));
+        }
         let mut changed = BTreeSet::new();
         for (key, read) in read {
             let before = self.evidence.get(&key).map(|(_, evidence)| evidence.clone());
@@ -123,22 +127,31 @@ impl RegistryMemory {
     pub(super) fn remember_listings(
         &mut self,
         began: Sequence,
-        read: HashMap<ModelName, Listing>,
+        read: HashMap<ModelName, Listed>,
+        extent: Extent,
     ) -> BTreeSet<ModelName> {
-        for (name, listing) in &read {
-            let known = self.models.entry(name.clone()).or_default();
-            for (facts, _) in listing.iter().flatten().filter(|(facts, _)| facts.state == VersionState::Ready)
-            {
-                known.remember_listed(facts, began);
-            }
-            if let Ok(listed) = listing {
-                known.forget_missing(&listed.iter().map(|(facts, _)| facts.version).collect(), began);
-            }
+        if extent == Extent::Everything {
+            self.listings.retain(|name, _| read.contains_key(name));
         }
-        let mut known = std::mem::replace(&mut self.listings, read);
-        let changed =
-            self.listings.iter().filter(|(name, listing)| known.remove(*name).as_ref() != Some(*listing));
-        changed.map(|(name, _)| name.clone()).collect()
+        let mut changed = BTreeSet::new();
+        for (name, mut listed) in read {
+            if let (Ok(versions), true) = (&*listed.listing, listed.is_new) {
+                let known = self.models.entry(name.clone()).or_default();
+                for version in versions.iter().filter(|version| version.facts.state == VersionState::Ready) {
+                    known.remember_listed(&version.facts, began);
+                }
+                known.forget_missing(&versions.iter().map(|version| version.facts.version).collect(), began);
+            }
+            match self.listings.get(&name) {
+                // The old one is shared already.
+                Some(before) if before.listing == listed.listing => {
+                    listed.listing = before.listing.clone();
+                }
+                _ => drop(changed.insert(name.clone())),
+            }
+            self.listings.insert(name, listed);
+        }
+        changed
     }
 
     /// Replaces a model with what was read of it. Returns whether it changed. A later read or write must not
@@ -194,7 +207,7 @@ pub(super) struct ModelMemory {
     /// Why the last read of this one model failed, while the registry itself is reachable.
     pub(super) error: Option<ReasonMessage>,
     pub(super) versions: BTreeMap<Version, Sequenced<Option<VersionFacts>>>,
-    /// How many polls in a row could not read it with others.
+    /// How many polls in a row could not read it.
     pub(super) failures: u32,
     /// A read of a version failed. The next poll makes those who wait for it try again.
     pub(super) failed: bool,

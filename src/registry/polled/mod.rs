@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! polled_registry one registry: its client and the results of its last poll
+//! poll            what a poll reads and remembers
 //! reading         how a poll reads the models
 //! evidence        facts that the promotion rules judge versions by
 //! candidates      the versions that followers choose from
 //! display_metrics the metrics that the status of a RegisteredModel shows
 //! memory          the results of reads
-//! debounce        when a webhook delivery causes a poll
+//! debounce        when a webhook delivery or a write causes a read
 //! message         errors as messages for people
 //! ```
 
@@ -16,6 +17,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use parking_lot::RwLock;
 use url::Url;
 
+use super::limiter::{Limiter, Limits, Waits};
 use crate::{api::RegistryKind, render::RegistryForPods};
 
 mod candidates;
@@ -24,17 +26,20 @@ mod display_metrics;
 mod evidence;
 mod memory;
 mod message;
+mod poll;
 mod polled_registry;
 mod reading;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    candidates::Listing,
+    candidates::{ListedVersion, Listing},
     display_metrics::DisplayMetrics,
     evidence::VersionEvidence,
     memory::{ModelView, Sequence},
-    polled_registry::{PollOutcome, PollPlan, PolledRegistry, RegistryIdentity},
+    poll::{FollowerNeeds, PollOutcome, PollPlan},
+    polled_registry::{Due, PolledRegistry, RegistryIdentity},
+    reading::spread,
 };
 
 /// Identifies a registry by the object that describes it.
@@ -93,6 +98,8 @@ pub struct Settings {
     pub workspace: Option<String>,
     /// How often it is polled.
     pub poll_interval: Duration,
+    /// What may be asked of it at a time.
+    pub limits: Limits,
     /// The settings for serving pods.
     pub pods: RegistryForPods,
 }
@@ -103,6 +110,7 @@ pub struct Registries {
     /// `None` for an object that cannot be used. One that has not been looked at since this process started
     /// is missing.
     registries: RwLock<HashMap<RegistryKey, Option<Arc<PolledRegistry>>>>,
+    waits: Waits,
 }
 
 /// What is known of the object of a registry.
@@ -117,6 +125,12 @@ pub enum Lookup {
 }
 
 impl Registries {
+    /// None is known yet. How long requests wait for their turn is added to `waits`.
+    #[must_use]
+    pub fn new(waits: Waits) -> Self {
+        Self { waits, ..Self::default() }
+    }
+
     /// Returns the registry with this key, if it is known.
     #[must_use]
     pub fn get(&self, key: &RegistryKey) -> Option<Arc<PolledRegistry>> {
@@ -139,10 +153,17 @@ impl Registries {
         match registries.get(key) {
             Some(Some(known)) if known.settings == settings => (known.clone(), false),
             known => {
-                if let Some(Some(registry)) = known {
-                    registry.retire();
+                let known = known.and_then(Option::as_ref);
+                // The requests of the one before may still be in flight.
+                let limiter = known.filter(|known| known.settings.limits == settings.limits);
+                let limiter = limiter.map_or_else(
+                    || Limiter::new(settings.limits, self.waits.clone()),
+                    |known| known.limiter.clone(),
+                );
+                if let Some(known) = known {
+                    known.retire();
                 }
-                let registry = Arc::new(PolledRegistry::new(key.clone(), settings));
+                let registry = Arc::new(PolledRegistry::new(key.clone(), settings, limiter));
                 registries.insert(key.clone(), Some(registry.clone()));
                 (registry, true)
             }

@@ -5,7 +5,7 @@
 //! after their model changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,10 +16,10 @@ use url::Url;
 
 use super::{
     RegistryKey, Settings,
-    debounce::Debounce,
-    memory::{FAILURES, KnownFacts, ModelMemory, ModelView, RegistryMemory, Sequence},
+    debounce::{Debounce, Pending},
+    memory::{KnownFacts, ModelMemory, ModelView, RegistryMemory, Sequence},
     message::{StableMessages, explain},
-    reading::{ModelsRead, PollFailure, pause_after, read_models},
+    reading::pause_after,
 };
 use crate::{
     api::{
@@ -28,7 +28,8 @@ use crate::{
         names::{AliasName, ModelName, Version},
     },
     registry::{
-        RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState,
+        Capabilities, RegisteredModelFacts, Registry, RegistryError, VersionFacts, VersionState,
+        limiter::{Limiter, Priority},
         mlflow::{Connection, MlflowRegistry},
     },
 };
@@ -43,6 +44,8 @@ pub struct PolledRegistry {
     pub key: RegistryKey,
     /// Its settings.
     pub settings: Settings,
+    /// Limits the requests to it.
+    pub limiter: Limiter,
     client: RwLock<Result<Arc<dyn Registry>, ReasonMessage>>,
     /// The fingerprint of the connection that the client was created from.
     connection: Mutex<Option<[u8; 32]>>,
@@ -52,30 +55,17 @@ pub struct PolledRegistry {
     /// End of the pause that it asked for.
     hold_off: Mutex<Option<Instant>>,
     wake: Notify,
-    debounce: Debounce,
+    pub(super) debounce: Debounce,
     retired: tokio_util::sync::CancellationToken,
 }
 
-/// What a poll has to read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PollPlan {
-    /// The models that some object refers to.
-    pub models: BTreeSet<ModelName>,
-    /// The versions that promotion rules judge, or compare others with.
-    pub judged: BTreeSet<(ModelName, Version)>,
-    /// The models with followers, and whether a follower chooses by a metric.
-    pub followed: BTreeMap<ModelName, bool>,
-}
-
-/// The changes that a poll found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PollOutcome {
-    /// The models that changed.
-    pub changed: BTreeSet<ModelName>,
-    /// Whether the health of the registry changed.
-    pub health_changed: bool,
-    /// Why the poll read nothing, if so.
-    pub failure: Option<ReasonMessage>,
+/// What has to be read next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Everything that is watched.
+    Poll,
+    /// These models.
+    Models(BTreeSet<ModelName>),
 }
 
 /// The URL of a registry and its workspace.
@@ -99,10 +89,11 @@ impl RegistryIdentity {
 }
 
 impl PolledRegistry {
-    pub(super) fn new(key: RegistryKey, settings: Settings) -> Self {
+    pub(super) fn new(key: RegistryKey, settings: Settings, limiter: Limiter) -> Self {
         Self {
             key,
             settings,
+            limiter,
             client: RwLock::new(Err(ReasonMessage::new(
                 Reason::RegistryNotRead,
                 "the registry has not been read yet",
@@ -171,14 +162,14 @@ impl PolledRegistry {
                 self.set_client(client(*connection));
             }
             // What the Secret holds is not known now. Unknown is not absent.
-            Err(error) if error.reason.is_api_server_error() && self.client().is_ok() => {
+            Err(error) if error.reason.is_api_server_error() && self.capabilities().is_ok() => {
                 tracing::warn!(
                     registry = %self.key,
                     message = error.message,
                     "the connection cannot be read again, so the one of before is used"
                 );
             }
-            Err(error) if self.client().is_err_and(|known| known == error) => {}
+            Err(error) if self.capabilities().is_err_and(|known| known == error) => {}
             Err(error) => {
                 *self.connection.lock() = None;
                 self.set_client(Err(error));
@@ -186,12 +177,20 @@ impl PolledRegistry {
         }
     }
 
-    /// Returns the client.
+    /// Returns the client for requests of this priority.
     ///
     /// # Errors
     /// Why there is none: a missing Secret, an invalid certificate.
-    pub fn client(&self) -> Result<Arc<dyn Registry>, ReasonMessage> {
-        self.client.read().clone()
+    pub fn client(&self, priority: Priority) -> Result<Arc<dyn Registry>, ReasonMessage> {
+        Ok(self.client.read().clone()?.with_priority(priority))
+    }
+
+    /// Returns the features of the registry's backend.
+    ///
+    /// # Errors
+    /// Why there is no client.
+    pub fn capabilities(&self) -> Result<Capabilities, ReasonMessage> {
+        self.client.read().as_ref().map(|client| client.capabilities()).map_err(Clone::clone)
     }
 
     /// Starts the next poll now.
@@ -199,24 +198,45 @@ impl PolledRegistry {
         self.wake.notify_one();
     }
 
-    /// Starts the next poll soon, because a webhook delivery arrived. However many arrive, at most one poll
-    /// waits while another one runs, and there is a pause between them.
-    pub fn delivery_arrived(&self) {
-        self.debounce.delivery_arrived();
+    /// Reads a model soon. However often that is asked for, there is a pause between two such reads.
+    pub fn read_soon(&self, name: &ModelName) {
+        self.debounce.add(Some(name.clone()));
     }
 
-    /// Waits until the next poll is due. A pause that the registry asked for is kept, even if somebody waits.
-    pub async fn next_poll(&self) {
-        let pause = pause_after(self.memory().failed_polls, self.settings.poll_interval);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = self.wake.notified() => {}
-            () = self.debounce.due() => {}
-        }
+    /// Whether somebody asked for a model lately.
+    #[must_use]
+    pub fn watches(&self, name: &ModelName) -> bool {
+        self.memory().models.contains_key(name)
+    }
+
+    /// Starts the next poll soon, because a webhook delivery arrived that names no model.
+    pub fn delivery_arrived(&self) {
+        self.debounce.add(None);
+    }
+
+    /// Returns when the next poll is due if nobody asks for it.
+    #[must_use]
+    pub fn next_regular_poll(&self) -> Instant {
+        Instant::now() + pause_after(self.memory().failed_polls, self.settings.poll_interval)
+    }
+
+    /// Waits until something has to be read. A pause that the registry asked for is kept, even if somebody
+    /// waits.
+    pub async fn next_due(&self, regular: Instant) -> Due {
+        let due = tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(regular.into()) => Due::Poll,
+            () = self.wake.notified() => Due::Poll,
+            pending = self.debounce.due() => match pending {
+                Pending::Models(names) => Due::Models(names),
+                Pending::Nothing | Pending::Everything => Due::Poll,
+            },
+        };
         let until = *self.hold_off.lock();
         if let Some(until) = until {
             tokio::time::sleep_until(until.into()).await;
         }
+        due
     }
 
     /// Returns the reason and message of an error; `about` is the requested model, if it was one. An error
@@ -238,14 +258,13 @@ impl PolledRegistry {
         (memory.health.clone(), memory.server_version.clone())
     }
 
-    /// Returns a model, as far as known. If it is requested for the first time, this starts a poll that reads
-    /// it.
+    /// Returns a model, as far as known. If it is requested for the first time, it is read soon.
     #[must_use]
     pub fn model(&self, name: &ModelName) -> ModelView {
         let mut memory = self.memory();
         let error = memory.error();
         let known = memory.models.entry(name.clone()).or_insert_with(|| {
-            self.poll_now();
+            self.read_soon(name);
             ModelMemory::default()
         });
         match (error.or_else(|| known.error.clone()), &known.facts) {
@@ -273,6 +292,7 @@ impl PolledRegistry {
         &self,
         name: &ModelName,
         version: Version,
+        priority: Priority,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
         let times = |memory: &RegistryMemory| memory.models.get(name).and_then(|known| known.facts.times());
         let (sequence, before) = {
@@ -282,7 +302,7 @@ impl PolledRegistry {
             }
             (memory.begin(), times(&memory))
         };
-        let answer = self.request_version(name, version).await;
+        let answer = self.request_version(name, version, priority).await;
         let mut memory = self.memory();
         // What was read before a poll saw the model change may be older than the change.
         let is_current = times(&memory) == before;
@@ -302,8 +322,10 @@ impl PolledRegistry {
         &self,
         name: &ModelName,
         version: Version,
+        priority: Priority,
     ) -> Result<Option<VersionFacts>, ReasonMessage> {
-        self.client()?.version(name, version).await.map_err(|error| self.explain(Some(name), &error))
+        let client = self.client(priority)?;
+        client.version(name, version).await.map_err(|error| self.explain(Some(name), &error))
     }
 
     /// Remembers our own write, so that it need not be read back.
@@ -322,7 +344,7 @@ impl PolledRegistry {
                 }
             }
         }
-        self.poll_now();
+        self.read_soon(name);
     }
 
     /// Takes the position of a request that is begun now, for [`Self::remember_model`].
@@ -342,7 +364,7 @@ impl PolledRegistry {
         {
             known.has_changed = true;
             drop(memory);
-            self.poll_now();
+            self.read_soon(name);
         }
     }
 
@@ -355,15 +377,19 @@ impl PolledRegistry {
     ///
     /// # Errors
     /// Why it cannot be known now.
-    pub async fn read_model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, ReasonMessage> {
-        let (client, begun) = (self.client()?, self.begin());
+    pub async fn read_model(
+        &self,
+        name: &ModelName,
+        priority: Priority,
+    ) -> Result<Option<RegisteredModelFacts>, ReasonMessage> {
+        let (client, begun) = (self.client(priority)?, self.begin());
         let answer = client.model(name).await.map_err(|error| self.explain(Some(name), &error))?;
         self.remember_model(name, begun, answer.clone());
         Ok(answer)
     }
 
-    /// Forgets a model after writes with an unknown result. It is unread until the next poll, which starts
-    /// now.
+    /// Forgets a model after writes with an unknown result. It is unread until it is read
+    /// again, which is soon.
     pub fn forget_model(&self, name: &ModelName) {
         {
             let mut memory = self.memory();
@@ -373,71 +399,7 @@ impl PolledRegistry {
                 known.facts = KnownFacts::Unread;
             }
         }
-        self.poll_now();
-    }
-
-    /// Reads every watched model, and forgets those that are not watched any more. `plan` is called after the
-    /// known models were listed, so that a model requested in the meantime is not forgotten.
-    pub async fn poll(&self, plan: impl FnOnce() -> PollPlan) -> PollOutcome {
-        self.debounce.poll_started(Instant::now());
-        let (began, known_before): (Sequence, HashSet<ModelName>) = {
-            let mut memory = self.memory();
-            (memory.begin(), memory.models.keys().cloned().collect())
-        };
-        let PollPlan { models: watched, judged, followed } = plan();
-        let result = read_models(self, &watched).await;
-        let (evidence, listings_began, listings, display) = if result.is_ok() {
-            let evidence = self.read_all_evidence(judged).await;
-            let listings_began = self.begin();
-            let listings = self.read_listings(&followed).await;
-            (evidence, listings_began, listings, self.read_display_metrics(&watched).await)
-        } else {
-            Default::default()
-        };
-        let mut memory = self.memory();
-        let mut outcome = PollOutcome::default();
-        let health = match result {
-            Ok(ModelsRead { server_version, models, failed }) => {
-                memory.empty_polls = 0;
-                memory.failed_polls =
-                    if failed.is_empty() { 0 } else { memory.failed_polls.saturating_add(1) };
-                memory.server_version = server_version.or_else(|| memory.server_version.take());
-                for (name, (begun, facts)) in models {
-                    if memory.models.get(&name).is_some_and(|known| known.as_of > begun) {
-                        self.poll_now();
-                        continue;
-                    }
-                    let has_changed = memory.models.get_mut(&name).is_some_and(ModelMemory::take_changes);
-                    let changed = match facts {
-                        Ok(facts) => memory.remember(&name, (begun, facts)),
-                        Err(error) => memory.models.entry(name.clone()).or_default().set_error(error),
-                    };
-                    if changed || has_changed {
-                        outcome.changed.insert(name);
-                    }
-                }
-                outcome.changed.extend(memory.remember_failures(failed));
-                memory.models.retain(|name, _| watched.contains(name) || !known_before.contains(name));
-                outcome.changed.extend(memory.remember_evidence(began, evidence));
-                outcome.changed.extend(memory.remember_listings(listings_began, listings));
-                outcome.changed.extend(display);
-                Ok(())
-            }
-            Err(PollFailure { cause, is_certain }) => {
-                memory.failed_polls = memory.failed_polls.saturating_add(1);
-                memory.empty_polls = memory.empty_polls.saturating_add(1);
-                outcome.failure = Some(cause.clone());
-                // One bad answer is no outage.
-                match &memory.health {
-                    Some(Ok(())) if !is_certain && memory.empty_polls < FAILURES => Ok(()),
-                    _ => Err(cause),
-                }
-            }
-        };
-        outcome.health_changed = memory.health.as_ref() != Some(&health);
-        memory.health = Some(health);
-        self.debounce.poll_ended(Instant::now());
-        outcome
+        self.read_soon(name);
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{condition::ReasonMessage, names::ModelName},
-    registry::{Registry, RegistryError},
+    registry::{Registry, RegistryError, limiter::Priority},
 };
 
 /// How many models are read with one call.
@@ -77,8 +77,15 @@ pub(super) fn pause_after(failed_polls: u32, interval: Duration) -> Duration {
         1..FAILURES => RETRY.saturating_mul(1 << (failed_polls - 1)).min(interval),
         _ => interval,
     };
-    // Ten per cent less to ten per cent more.
-    let share = 900 + (RandomState::new().hash_one(()) % 201) as u32;
+    spread(pause, 10)
+}
+
+/// Returns a pause that is at most so many per cent shorter or longer.
+#[must_use]
+pub fn spread(pause: Duration, per_cent: u32) -> Duration {
+    let width = u64::from(per_cent.min(100)) * 20 + 1;
+    let random = u32::try_from(RandomState::new().hash_one(()) % width).unwrap_or_default();
+    let share = 1000 - per_cent.min(100) * 10 + random;
     pause.saturating_mul(share) / 1000
 }
 
@@ -87,7 +94,7 @@ pub(super) async fn read_models(
     registry: &PolledRegistry,
     watched: &BTreeSet<ModelName>,
 ) -> Result<ModelsRead, PollFailure> {
-    let client = registry.client().map_err(|cause| PollFailure { cause, is_certain: true })?;
+    let client = registry.client(Priority::Poll).map_err(|cause| PollFailure { cause, is_certain: true })?;
     let failure =
         |error: &RegistryError| PollFailure { cause: registry.explain(None, error), is_certain: false };
     let known_version = registry.memory().server_version.is_some();

@@ -10,7 +10,7 @@ use crate::{
         condition::{Reason, ReasonMessage},
         names::{AliasName, ModelName, Version},
     },
-    registry::{RegistryError, fake::FakeRegistry},
+    registry::{RegistryError, VersionState, fake::FakeRegistry, limiter::Priority},
 };
 
 fn fraud() -> ModelName {
@@ -31,13 +31,18 @@ fn settings() -> Settings {
         url: url.clone(),
         workspace: None,
         poll_interval: Duration::from_secs(30),
+        limits: Limits::default(),
         pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
     }
 }
 
 /// A registry with the model `fraud`, and its memory. Nothing has been polled.
 fn registries() -> (Arc<FakeRegistry>, Arc<PolledRegistry>) {
-    let polled = PolledRegistry::new(RegistryKey::Cluster { name: "mlflow".to_owned() }, settings());
+    let polled = PolledRegistry::new(
+        RegistryKey::Cluster { name: "mlflow".to_owned() },
+        settings(),
+        Limiter::default(),
+    );
     let fake = FakeRegistry::new();
     fake.add_model("fraud");
     fake.add_version("fraud", 1);
@@ -126,7 +131,7 @@ async fn a_model_read_directly_is_not_replaced_by_a_poll_that_asked_before() {
     let poll = spawn_poll(&polled, plan());
     old.reached().await;
     fake.describe("fraud", "today's");
-    polled.read_model(&fraud()).await.unwrap();
+    polled.read_model(&fraud(), Priority::Decision).await.unwrap();
     old.release();
     poll.await.unwrap();
     assert_eq!(described(&polled), "today's");
@@ -139,11 +144,11 @@ async fn a_model_read_directly_is_not_replaced_by_a_direct_read_that_was_begun_b
     let mut old = fake.hold("model");
     let read = {
         let polled = polled.clone();
-        tokio::spawn(async move { polled.read_model(&fraud()).await })
+        tokio::spawn(async move { polled.read_model(&fraud(), Priority::Decision).await })
     };
     old.reached().await;
     fake.describe("fraud", "today's");
-    polled.read_model(&fraud()).await.unwrap();
+    polled.read_model(&fraud(), Priority::Decision).await.unwrap();
     old.release();
     read.await.unwrap().unwrap();
     assert_eq!(described(&polled), "today's");
@@ -160,7 +165,12 @@ async fn an_alias_that_was_written_is_not_replaced_by_a_poll_that_asked_before()
         let mut old = fake.hold("models");
         let poll = spawn_poll(&polled, plan());
         old.reached().await;
-        polled.client().unwrap().set_alias(&fraud(), &champion(), version(1)).await.unwrap();
+        polled
+            .client(Priority::AliasWrite)
+            .unwrap()
+            .set_alias(&fraud(), &champion(), version(1))
+            .await
+            .unwrap();
         polled.remember_alias(&fraud(), &champion(), Some(version(1)));
         old.release();
         poll.await.unwrap();
@@ -180,11 +190,11 @@ async fn a_version_that_a_later_list_shows_is_not_replaced_by_an_older_read() {
     let mut old = fake.hold("version");
     let read = {
         let polled = polled.clone();
-        tokio::spawn(async move { polled.read_version(&fraud(), version(2)).await })
+        tokio::spawn(async move { polled.read_version(&fraud(), version(2), Priority::Decision).await })
     };
     old.reached().await;
     fake.add_version("fraud", 2);
-    polled.poll(|| PollPlan { followed: [(fraud(), false)].into(), ..plan() }).await;
+    polled.poll(|| PollPlan { followed: [(fraud(), FollowerNeeds::default())].into(), ..plan() }).await;
     old.release();
     assert_eq!(read.await.unwrap().unwrap(), None);
     assert!(polled.remembered_version(&fraud(), version(2)).unwrap().is_some(), "the list is newer");
@@ -253,10 +263,14 @@ async fn a_model_that_the_server_chokes_on_is_named_and_condemns_no_other() {
     polled.poll(&plan).await;
     fake.break_model("m007", Some(RegistryError::ServerFailed { status: 500, detail: "no such row".into() }));
     let before = fake.calls("models");
+    for _ in 0..2 {
+        assert_eq!(polled.poll(&plan).await, PollOutcome::default(), "one bad answer is no broken model");
+        assert!(is_present(&polled, "m007"), "what is known stays known");
+    }
     let outcome = polled.poll(&plan).await;
     assert_eq!(outcome.changed, BTreeSet::from(["m007".parse().unwrap()]));
     assert!(!outcome.health_changed && outcome.failure.is_none());
-    assert_eq!(fake.calls("models") - before, 3, "one request for each hundred");
+    assert_eq!(fake.calls("models") - before, 9, "one request for each hundred");
     let ModelView::Unknown(cause) = polled.model(&"m007".parse().unwrap()) else { panic!("it is broken") };
     assert!(cause.message.contains("no such row"), "{}", cause.message);
     assert_eq!((0..250).filter(|number| is_present(&polled, &format!("m{number:03}"))).count(), 249);
@@ -312,12 +326,15 @@ async fn a_secret_that_cannot_be_read_now_keeps_the_client() {
     let failed = |reason| Err(ReasonMessage::new(reason, "why"));
     for reason in [Reason::ApplyFailed, Reason::ApplyForbidden] {
         polled.renew_client(failed(reason));
-        assert!(polled.client().is_ok(), "{reason}");
+        assert!(polled.capabilities().is_ok(), "{reason}");
     }
     polled.renew_client(failed(Reason::SecretNotFound));
-    assert!(polled.client().is_err_and(|cause| cause.reason == Reason::SecretNotFound));
+    assert!(polled.capabilities().is_err_and(|cause| cause.reason == Reason::SecretNotFound));
     polled.renew_client(failed(Reason::ApplyFailed));
-    assert!(polled.client().is_err_and(|cause| cause.reason == Reason::ApplyFailed), "there is none to keep");
+    assert!(
+        polled.capabilities().is_err_and(|cause| cause.reason == Reason::ApplyFailed),
+        "there is none to keep"
+    );
 }
 
 #[test]
@@ -335,4 +352,86 @@ fn a_processed_object_is_known_even_if_it_is_not_usable() {
     assert!(registry.is_retired() && matches!(registries.look_up(&key), Lookup::Unusable));
     registries.remove(&key);
     assert!(matches!(registries.look_up(&key), Lookup::Unknown), "nothing is kept of what is gone");
+}
+
+/// The plan of a poll if `fraud` has a follower with these needs.
+fn following(has_tags: bool) -> impl Fn() -> PollPlan {
+    let needs = FollowerNeeds { has_tags, ..FollowerNeeds::default() };
+    move || PollPlan { followed: [(fraud(), needs.clone())].into(), ..plan() }
+}
+
+#[tokio::test]
+async fn versions_are_listed_again_if_the_model_changed_or_what_is_followed_changes_no_time() {
+    let (fake, polled) = registries();
+    let lists = async |plan: &dyn Fn() -> PollPlan| {
+        let before = fake.calls("newest_versions");
+        polled.poll(plan).await;
+        fake.calls("newest_versions") - before
+    };
+    let numbers = following(false);
+    assert_eq!([lists(&numbers).await, lists(&numbers).await], [1, 1], "the second one confirms the first");
+    assert_eq!([lists(&numbers).await, lists(&numbers).await], [0, 0]);
+    fake.add_version("fraud", 2);
+    fake.touch("fraud");
+    let outcome = polled.poll(&numbers).await;
+    assert_eq!(outcome.changed, BTreeSet::from([fraud()]));
+    assert_eq!(polled.listing(&fraud()).unwrap().as_ref().as_ref().unwrap().len(), 2);
+    assert_eq!([lists(&numbers).await, lists(&numbers).await], [1, 0]);
+    let tags = following(true);
+    fake.tag("fraud", 2, "validated", "true");
+    assert_eq!([lists(&tags).await, lists(&tags).await, lists(&tags).await], [1, 1, 1]);
+    assert_eq!(lists(&numbers).await, 0);
+    fake.set_state("fraud", 2, VersionState::Pending);
+    fake.touch("fraud");
+    assert_eq!([lists(&numbers).await, lists(&numbers).await, lists(&numbers).await], [1, 1, 1]);
+    assert_eq!(lists(&plan).await, 0);
+    assert!(polled.listing(&fraud()).is_none(), "nobody follows it any more");
+}
+
+#[tokio::test]
+async fn a_named_model_is_read_by_itself() {
+    let (fake, polled) = registries();
+    let all = many(&fake);
+    polled
+        .poll(|| PollPlan { judged: judging().judged, followed: following(true)().followed, ..all() })
+        .await;
+    let listed = polled.listing(&fraud());
+    fake.describe("m007", "new");
+    fake.describe("m008", "new");
+    let calls = |method| fake.calls(method);
+    let before = (calls("models"), calls("newest_versions"), calls("version"));
+    let named =
+        |name: &str| PollPlan { models: BTreeSet::from([name.parse().unwrap()]), ..PollPlan::default() };
+    assert_eq!(polled.read_named(named("m007")).await, named("m007").models);
+    assert_eq!((calls("models") - 1, calls("newest_versions"), calls("version")), before);
+    assert!(is_present(&polled, "m249") && polled.listing(&fraud()) == listed && listed.is_some());
+    assert!(polled.remembered_evidence(&fraud(), version(1)).is_some(), "the rest stays known");
+    assert_eq!(polled.read_named(PollPlan::default()).await, BTreeSet::new(), "nobody watches it");
+    assert_eq!(calls("models") - 1, before.0);
+}
+
+#[tokio::test]
+async fn a_named_model_that_cannot_be_read_is_left_to_the_next_poll() {
+    let (fake, polled) = registries();
+    polled.poll(plan).await;
+    let regular = polled.next_regular_poll();
+    fake.fail("models", Some(unreachable()));
+    assert_eq!(polled.read_named(plan()).await, BTreeSet::new());
+    assert!(is_present(&polled, "fraud") && matches!(polled.health().0, Some(Ok(()))));
+    assert_eq!(polled.next_due(regular).await, Due::Poll);
+    polled.read_soon(&fraud());
+    assert_eq!(polled.next_due(regular).await, Due::Models(BTreeSet::from([fraud()])));
+}
+
+#[tokio::test]
+async fn our_own_write_causes_a_read_of_that_model_only() {
+    let (_, polled) = registries();
+    polled.next_due(polled.next_regular_poll()).await;
+    polled.poll(plan).await;
+    polled.remember_alias(&fraud(), &champion(), Some(version(1)));
+    let Due::Models(names) = polled.next_due(polled.next_regular_poll()).await else {
+        panic!("not everything")
+    };
+    assert_eq!(names, BTreeSet::from([fraud()]));
+    assert_eq!(polled.read_named(plan()).await, names, "others that depend on it are woken");
 }

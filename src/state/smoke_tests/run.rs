@@ -18,7 +18,10 @@ use super::{
     Request, Shared,
     reply::{self, Reply},
 };
-use crate::{decide::SmokeReport, registry::InputExample};
+use crate::{
+    decide::SmokeReport,
+    registry::{InputExample, limiter::Priority},
+};
 
 /// Examples up to this size are read and sent without waiting; larger ones wait for each other.
 pub(super) const SMALL: usize = 1 << 20;
@@ -145,7 +148,7 @@ impl Test {
     async fn read(&self, limit: usize) -> Result<Option<InputExample>, Try> {
         let Request { registry, model, version, .. } = &self.request;
         let unread = |why: &str| Try::Unavailable(format!("its input example cannot be read: {why}"));
-        let client = registry.client().map_err(|cause| unread(&cause.message))?;
+        let client = registry.client(Priority::Decision).map_err(|cause| unread(&cause.message))?;
         let read = client.input_example(model, *version, limit).await;
         read.map_err(|error| unread(&registry.explain(Some(model), &error).message))
     }

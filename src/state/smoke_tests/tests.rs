@@ -35,6 +35,7 @@ use crate::{
     },
     fence::Fence,
     registry::{
+        limiter::{Limiter, Limits},
         mlflow::{Connection, MlflowRegistry},
         polled::{PolledRegistry, Registries, RegistryKey, Settings},
     },
@@ -82,8 +83,13 @@ fn pod(is_ready: bool) -> Pod {
 fn polled(url: &str) -> Arc<PolledRegistry> {
     let url: url::Url = url.parse().unwrap();
     let pods = RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() };
-    let settings =
-        Settings { url: url.clone(), workspace: None, poll_interval: Duration::from_secs(30), pods };
+    let settings = Settings {
+        url: url.clone(),
+        workspace: None,
+        poll_interval: Duration::from_secs(30),
+        limits: Limits::default(),
+        pods,
+    };
     let (registry, _) = Registries::default().set(&RegistryKey::Cluster { name: "mlflow".into() }, settings);
     let timeout = Duration::from_secs(5);
     let connection = Connection {
@@ -94,6 +100,7 @@ fn polled(url: &str) -> Arc<PolledRegistry> {
         ca_pem: None,
         timeout,
         fence: Fence::default(),
+        limiter: Limiter::default(),
     };
     registry.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
     registry

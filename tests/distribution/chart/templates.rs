@@ -248,7 +248,8 @@ fn values_reach_the_registry() {
     for field in ["url", "workspace", "stages"] {
         assert_eq!(all["spec"]["mlflow"][field], values[field], "{field}");
     }
-    for field in ["auth", "tls", "pollInterval", "requestTimeout", "webhook", "serving", "allowedNamespaces"]
+    for field in
+        ["auth", "tls", "pollInterval", "requestTimeout", "limits", "webhook", "serving", "allowedNamespaces"]
     {
         assert_eq!(all["spec"][field], values[field], "{field}");
     }

@@ -107,6 +107,8 @@ fn wrong_values_are_rejected_by_name() {
         ("registry.uri=http://mlflow", "uri"),
         ("registry.url=http://mlflow,registry.pollInterval=soon", "pollInterval"),
         ("registry.url=http://mlflow,registry.requestTimeout=10", "requestTimeout"),
+        ("registry.url=http://mlflow,registry.limits.inFlight=0", "inFlight"),
+        ("registry.url=http://mlflow,registry.limits.perMinute=100", "perMinute"),
         ("registry.url=http://mlflow,registry.stages=Some", "stages"),
         ("registry.url=http://mlflow,registry.name=A", "name"),
         ("registry.auth.basic.secretRef.name=login", "url"),

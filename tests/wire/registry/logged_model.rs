@@ -6,6 +6,7 @@ use laurel::{
     api::{condition::Reason, metric::Metric, names::Version},
     registry::{
         Registry, RegistryError,
+        limiter::Limits,
         polled::{PolledRegistry, Registries, RegistryKey, Settings},
     },
     render::RegistryForPods,
@@ -102,6 +103,7 @@ fn polled(server: &MockServer) -> Arc<PolledRegistry> {
         url: url.clone(),
         workspace: None,
         poll_interval: Duration::from_secs(30),
+        limits: Limits::default(),
         pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
     };
     let (polled, _) =

@@ -8,7 +8,10 @@ use laurel::{
         names::{AliasName, ModelName, Version},
     },
     fence::Fence,
-    registry::mlflow::{Connection, MlflowRegistry},
+    registry::{
+        limiter::Limiter,
+        mlflow::{Connection, MlflowRegistry},
+    },
 };
 use serde_json::{Value, json};
 use wiremock::{Match, Mock, MockServer, Request, ResponseTemplate};
@@ -28,6 +31,7 @@ pub(crate) fn connection(url: &str) -> Connection {
         ca_pem: None,
         timeout: Duration::from_secs(10),
         fence: Fence::default(),
+        limiter: Limiter::default(),
     }
 }
 
@@ -103,6 +107,13 @@ pub(crate) fn ok(body: &Value) -> ResponseTemplate {
 
 pub(crate) fn page(status: u16, kind: &str, body: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_raw(body.as_bytes(), kind)
+}
+
+/// Reports that the server has workspaces, as often as it is asked.
+pub(crate) async fn with_workspaces(server: &MockServer) {
+    let info = ok(&json!({ "store_type": "SqlStore", "workspaces_enabled": true }));
+    let asked = Exactly::new("GET", "/api/3.0/mlflow/server-info");
+    Mock::given(asked).respond_with(info).with_priority(1).mount(server).await;
 }
 
 /// Returns an error in MLflow's format.

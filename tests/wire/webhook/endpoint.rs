@@ -15,7 +15,9 @@ use laurel::{
     webhook::{
         DeliveryOutcome, Receivers,
         certificate::Certificate,
+        content::About,
         endpoint::{Endpoint, Limits},
+        receiver::Received,
     },
 };
 use parking_lot::Mutex;
@@ -33,11 +35,13 @@ const PATH: &str = "/webhooks/risk/mlflow";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 type Heard = Arc<Mutex<Vec<(Option<RegistryKey>, DeliveryOutcome)>>>;
+type Read = Arc<Mutex<Vec<About>>>;
 
 /// An endpoint with one receiver, and everything that it accepted.
 struct Stage {
     address: SocketAddr,
     heard: Heard,
+    read: Read,
     scheme: &'static str,
     client: Client,
 }
@@ -63,6 +67,8 @@ impl Stage {
         receivers.open(&key()).set_secret(Some(SECRET.into()), Instant::now());
         let heard = Heard::default();
         let journal = heard.clone();
+        let read = Read::default();
+        let reads = read.clone();
         let tls = with_tls.then(|| {
             let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
                 "endpoint-{}-{:?}",
@@ -76,8 +82,9 @@ impl Stage {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let heard_one = move |key: Option<&RegistryKey>, received: laurel::webhook::receiver::Received| {
+        let heard_one = move |key: Option<&RegistryKey>, received: Received, about: About| {
             journal.lock().push((key.cloned(), received.outcome));
+            reads.lock().push(about);
         };
         let endpoint = Endpoint {
             receivers,
@@ -89,7 +96,7 @@ impl Stage {
         tokio::spawn(endpoint.serve(listener, std::future::pending()));
         let ca = Trusted::from_pem(include_bytes!("../../support/tls/ca.pem")).unwrap();
         let client = Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([ca]).build().unwrap();
-        Self { address, heard, scheme: if with_tls { "https" } else { "http" }, client }
+        Self { address, heard, read, scheme: if with_tls { "https" } else { "http" }, client }
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
@@ -130,6 +137,16 @@ async fn over_tls_a_delivery_is_accepted_once() {
         *stage.heard.lock(),
         [(Some(key()), DeliveryOutcome::Accepted), (Some(key()), DeliveryOutcome::Replayed)]
     );
+}
+
+#[tokio::test]
+async fn only_the_body_of_an_accepted_delivery_names_a_model() {
+    let stage = Stage::set(false, generous()).await;
+    let body = r#"{"entity": "model_version_alias", "action": "created", "data": {"name": "fraud"}}"#;
+    let send = |secret, id| signed(stage.post(PATH), secret, id, now(), body).body(body);
+    assert_eq!(status(send("somebody else's", "1")).await, 401);
+    assert_eq!(status(send(SECRET, "2")).await, 200);
+    assert_eq!(*stage.read.lock(), [About::Unknown, About::Model("fraud".parse().unwrap())]);
 }
 
 #[tokio::test]

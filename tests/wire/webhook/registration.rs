@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use laurel::{
     api::condition::{Reason, ReasonMessage},
     registry::{
+        limiter::{Limiter, Limits},
         mlflow::{Connection, MlflowRegistry},
         polled::{PolledRegistry, Registries, RegistryKey, Settings},
         webhook::DesiredWebhook,
@@ -39,6 +40,7 @@ fn handle_within(server: &MockServer, timeout: Duration) -> Arc<PolledRegistry> 
         url: url.clone(),
         workspace: None,
         poll_interval: Duration::from_secs(30),
+        limits: Limits::default(),
         pods: RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() },
     };
     let (registry, _) = Registries::default().set(&key(), settings);
@@ -50,6 +52,7 @@ fn handle_within(server: &MockServer, timeout: Duration) -> Arc<PolledRegistry> 
         ca_pem: None,
         timeout,
         fence: laurel::fence::Fence::default(),
+        limiter: Limiter::default(),
     };
     registry.set_client(Ok(Arc::new(MlflowRegistry::new(connection).unwrap())));
     registry

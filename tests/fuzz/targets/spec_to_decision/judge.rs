@@ -22,7 +22,10 @@ use crate::{
         names::is_label_value,
         schema::{Admission, Generator},
     },
-    registry::polled::{Registries, RegistryKey, Settings},
+    registry::{
+        limiter::Limits,
+        polled::{Registries, RegistryKey, Settings},
+    },
     render::{self, RegistryForPods, Selection},
     resolve::{Model, Subject},
     status::{self, Applied, SubjectStatus},
@@ -76,6 +79,7 @@ fn model(generator: &mut Generator) -> Model {
         url: url.clone(),
         workspace: None,
         poll_interval: std_duration(crate::api::model_registry::default_poll_interval()),
+        limits: Limits::default(),
         pods: RegistryForPods { tracking_uri: url, workspace: None, ca: None, env_from: Vec::new() },
     };
     let (registry, _) =
