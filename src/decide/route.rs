@@ -155,23 +155,19 @@ pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut
         Some(pending) => step.progress(Reason::TrafficPending, pending_message(pending)),
         None => {
             step.wake_at_some(observed.settles_later(route, STEP));
-            let (reason, message) = match canary {
-                Some(canary) => {
-                    let of = serving.steps[canary.index];
-                    step.wake_at_some(observed.settles_later(route, of.at_least));
-                    let (number, steps) = (canary.index + 1, serving.steps.len());
-                    let message = format!(
-                        "version {version} gets {} % of the requests for at least {:#}: step {number} of \
-                         {steps}",
-                        of.weight, of.at_least
-                    );
-                    (Reason::CanaryStep, message)
-                }
-                None => {
-                    let message =
-                        format!("version {version} enters the HTTPRoute before traffic moves to it");
-                    (Reason::MovingTraffic, message)
-                }
+            let (reason, message) = if let Some(canary) = canary {
+                let of = serving.steps[canary.index];
+                step.wake_at_some(observed.settles_later(route, of.at_least));
+                let (number, steps) = (canary.index + 1, serving.steps.len());
+                let (weight, at_least) = (of.weight, of.at_least);
+                let message = format!(
+                    "version {version} gets {weight} % of the requests for at least {at_least:#}: step {number} \
+                     of {steps}"
+                );
+                (Reason::CanaryStep, message)
+            } else {
+                let message = format!("version {version} enters the HTTPRoute before traffic moves to it");
+                (Reason::MovingTraffic, message)
             };
             step.progress(reason, message);
         }

@@ -119,15 +119,11 @@ fn can_be_reverted(action: &Action) -> bool {
 fn replaces(action: &Action, earlier: &Action) -> bool {
     match (action, earlier) {
         (Action::Route(_) | Action::DeleteService, Action::Route(_) | Action::DeleteService)
-        | (Action::SetFinalizer { .. }, Action::SetFinalizer { .. }) => action != earlier,
-        (Action::Protect(_) | Action::DeleteBudget, Action::Protect(_) | Action::DeleteBudget) => {
+        | (Action::SetFinalizer { .. }, Action::SetFinalizer { .. })
+        | (Action::Protect(_) | Action::DeleteBudget, Action::Protect(_) | Action::DeleteBudget)
+        | (Action::Share(_) | Action::DeleteRoute, Action::Share(_) | Action::DeleteRoute) => {
             action != earlier
         }
-        (Action::Share(_) | Action::DeleteRoute, Action::Share(_) | Action::DeleteRoute) => action != earlier,
-        (
-            Action::ApplyVersionService { version } | Action::DeleteVersionService { version },
-            Action::ApplyVersionService { version: other } | Action::DeleteVersionService { version: other },
-        ) => version == other && action != earlier,
         // A change of size does not replace an applied object.
         (Action::Scale { .. }, Action::Apply { .. }) => false,
         (
@@ -135,6 +131,10 @@ fn replaces(action: &Action, earlier: &Action) -> bool {
             Action::Apply { version: other, .. }
             | Action::Scale { version: other, .. }
             | Action::Delete { version: other },
+        )
+        | (
+            Action::ApplyVersionService { version } | Action::DeleteVersionService { version },
+            Action::ApplyVersionService { version: other } | Action::DeleteVersionService { version: other },
         ) => version == other && action != earlier,
         _ => false,
     }

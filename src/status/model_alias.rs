@@ -270,7 +270,7 @@ fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAlia
         _ => None,
     });
     let route = observed.cluster.route.as_ref();
-    if let Some(shares) = written.or(route.map(|route| &route.shares)) {
+    if let Some(shares) = written.or_else(|| route.map(|route| &route.shares)) {
         let share = |(version, _)| TrafficShare { version, weight: shares.per_cent(version) };
         status.traffic = shares.iter().map(share).collect();
     } else if observed.cluster.route_error.is_none() && !observed.is_routed() {

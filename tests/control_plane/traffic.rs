@@ -10,6 +10,7 @@ use kube::{
     runtime::watcher,
 };
 use laurel::api::{
+    ModelAlias,
     condition::{ConditionType, Reason},
     http_route::HttpRoute,
 };
@@ -103,6 +104,12 @@ fn watch(fixture: &Fixture) -> Watch<HttpRoute> {
     Watch::start(fixture.api(), watcher::Config::default())
 }
 
+/// Waits until `Ready` has a reason that is none for an Event.
+async fn reported(fixture: &Fixture, reason: Reason) -> Result<()> {
+    let what = reason.to_string();
+    fixture.champion.until(&what, PATIENCE, |malias| has(malias, reason)).await.map(drop)
+}
+
 async fn services(fixture: &Fixture) -> Result<Vec<String>> {
     let services = fixture.api::<Service>().list(&ListParams::default()).await?;
     Ok(services.iter().map(ResourceExt::name_any).collect())
@@ -193,14 +200,11 @@ fn promise_10_a_promotion_waits_for_a_gateway_that_accepts_nothing_and_says_so()
         fixture.registered(2).await?;
         let routes = watch(fixture);
         fixture.desired(&spec("1")).await?;
-        fixture.reported(Reason::TrafficPending).await?;
+        reported(fixture, Reason::TrafficPending).await?;
         fixture.desired(&spec("2")).await?;
         until_split(&routes, [("1", 999_999), ("2", 1)]).await?;
-        let is_pending = |malias: &_| {
-            has(malias, Reason::TrafficPending) && message(malias).contains("Gateway infra/public")
-        };
-        let pending = |seen: &_| is_pending(seen);
-        fixture.champion.until("the Gateway in the message", PATIENCE, pending).await?;
+        let names_it = |malias: &ModelAlias| message(malias).contains("Gateway infra/public");
+        fixture.champion.until("the Gateway in the message", PATIENCE, names_it).await?;
         ensure!(selected(fixture).await? == "1", "the Service moved before the route");
         let _gateway = gateway(fixture);
         until_split(&routes, [("1", 1), ("2", 999_999)]).await?;
@@ -232,7 +236,7 @@ fn a_canary_goes_through_its_steps_and_loses_its_share_with_the_next_request() {
         ensure!(selected(fixture).await? == "2", "the Service is not on version 2");
 
         fixture.desired(&canary("3", 600)).await?;
-        fixture.reported(Reason::CanaryStep).await?;
+        reported(fixture, Reason::CanaryStep).await?;
         until("version 3 has a share", || {
             routes.seen().last().is_some_and(|last| weights(&last.object).get("champion-v3") == Some(&50_000))
         })

@@ -129,7 +129,10 @@ mod tests {
 
     use super::{super::tests::claim, *};
     use crate::{
-        api::{ModelAliasSpec, http_route::BackendReference},
+        api::{
+            ModelAliasSpec,
+            http_route::{BackendReference, RouteRule},
+        },
         decide::Shares,
         render::fixture::{Fixture, version},
     };
@@ -169,7 +172,9 @@ mod tests {
 
     fn entry(name: &str, namespace: Option<&str>, conditions: &Value) -> Value {
         let mut parent = json!({ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name });
-        namespace.into_iter().for_each(|namespace| parent["namespace"] = namespace.into());
+        if let Some(namespace) = namespace {
+            parent["namespace"] = namespace.into();
+        }
         json!({ "parentRef": parent, "controllerName": "c", "conditions": conditions })
     }
 
@@ -201,7 +206,7 @@ mod tests {
         assert!(view(|route| route.spec.rules[0].filters.clear()).outdated);
         assert!(view(|route| route.spec.rules[0].matches.clear()).outdated);
         assert!(view(|route| drop(route.spec.rules[0].others.insert("timeouts".into(), json!({})))).outdated);
-        assert!(view(|route| route.spec.rules.push(Default::default())).outdated);
+        assert!(view(|route| route.spec.rules.push(RouteRule::default())).outdated);
         assert!(view(|route| route.spec.hostnames.clear()).outdated);
         assert!(view(|route| drop(route.spec.parent_refs.pop())).outdated);
         assert!(view(|route| route.spec.rules[0].backend_refs[0].port = Some(9999)).outdated);

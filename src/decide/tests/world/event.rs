@@ -17,8 +17,8 @@ use crate::{
         model_alias::Drift,
     },
     decide::{
-        Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, Shares, StepIntent,
-        StrategyIntent, Traffic,
+        Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, StepIntent, StrategyIntent,
+        Traffic,
     },
 };
 
@@ -425,14 +425,6 @@ impl World {
                 self.is_pointed_by_others = true;
                 self.left = None;
             }
-            Event::Gateway(is) => cluster.gateway.is = *is,
-            Event::RouteDeleted(_) => cluster.gateway.delete_route(),
-            Event::RouteEdited(to) => {
-                let all = to.map(|number| Shares::led_by(version(number), []));
-                cluster.gateway.edit(all);
-                self.is_routed_by_others = true;
-            }
-            Event::VersionServiceDeleted(number) => drop(cluster.gateway.services.remove(&version(*number))),
             Event::PortEdited(edited) => {
                 cluster.port_is_edited = *edited && cluster.traffic != Traffic::Nowhere;
             }
@@ -493,7 +485,7 @@ impl World {
                     *model_uri = uri(number);
                 }
             }
-            _ => unreachable!("handled by its caller"),
+            _ => self.happen_at_the_gateway(event),
         }
         self.cluster.controllers(self.now, self.pace);
     }

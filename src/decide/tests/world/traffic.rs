@@ -1,6 +1,6 @@
 //! What must hold of a route: at each write, and at rest.
 
-use super::World;
+use super::{Event, World, version};
 use crate::{
     api::names::Version,
     decide::{Observed, Shares, Traffic},
@@ -11,6 +11,21 @@ impl World {
     pub(super) fn serves_through_route(&self, version: Version) -> bool {
         let route = self.cluster.gateway.route.as_ref();
         route.is_some_and(|route| route.shares.leader() == Some(version))
+    }
+
+    /// What happens to the route, and to what it names.
+    pub(super) fn happen_at_the_gateway(&mut self, event: &Event) {
+        let gateway = &mut self.cluster.gateway;
+        match event {
+            Event::Gateway(is) => gateway.is = *is,
+            Event::RouteDeleted(_) => gateway.delete_route(),
+            Event::RouteEdited(to) => {
+                gateway.edit(to.map(|number| Shares::led_by(version(number), [])));
+                self.is_routed_by_others = true;
+            }
+            Event::VersionServiceDeleted(number) => drop(gateway.services.remove(&version(*number))),
+            _ => unreachable!("handled by its caller"),
+        }
     }
 
     /// Whether the route names the version.
