@@ -26,6 +26,10 @@ demo: ## Shows the main job on a real cluster: promotions and rollbacks under lo
 test: ## Runs every check and every test: formatting, lints, docs, unit, chart, API server, real cluster
 	@tests/scripts/test
 
+.PHONY: test-servers
+test-servers: ## Runs the client, and promotions, with all supported MLflow servers (SERVERS="2.9 3.8": only the client, with these); needs `make cluster-api`
+	@tests/scripts/servers $(or $(SERVERS),--promotions)
+
 .PHONY: check
 check: lint crds-check ## Checks formatting, lints, docs and the generated CRDs; warnings fail in CI only
 
@@ -100,6 +104,10 @@ bench-event: ## Prints what one event costs at 100, 1,000 and 10,000 objects; ne
 .PHONY: bench-webhook
 bench-webhook: ## Prints how soon a moved alias is acted on, with webhooks and with polls; needs `make cluster-api`
 	cargo test --quiet --locked --test control_plane from_an_alias_set_in_mlflow -- --ignored --nocapture
+
+.PHONY: bench-namespace
+bench-namespace: ## Prints how long a namespace takes to end with 2,000 ModelAliases and Laurel in it; needs `make cluster-api`
+	cargo test --quiet --locked --test least_privilege a_namespace_with_2000 -- --ignored --nocapture
 
 .PHONY: fuzz
 fuzz: ## Throws generated input at parsing, validation, merging and decision: SECONDS=60 for each target

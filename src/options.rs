@@ -40,6 +40,19 @@ pub struct RunOptions {
     )]
     pub trust_changed_by: bool,
 
+    /// Manage `HTTPRoutes` for `ModelAliases` with `spec.traffic`. The cluster needs the CRDs of the Gateway
+    /// API.
+    #[arg(
+        long,
+        env = "LAUREL_GATEWAY_API",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true"
+    )]
+    pub gateway_api: bool,
+
     /// How large an input example may be, in bytes, to be sent as a smoke test. The smoke test of a version
     /// with a larger one is skipped. At most two examples larger than 1 MiB are held in memory at a time.
     #[arg(long, env = "LAUREL_INPUT_EXAMPLE_MAX_BYTES", default_value_t = 32 << 20, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 30))]

@@ -31,6 +31,8 @@ pub enum ConditionType {
     RegistrySynced,
     /// The desired version meets the promotion rules for the alias. Absent without rules.
     GatesPassed,
+    /// The HTTPRoute shares the requests as desired. Absent without `spec.traffic`.
+    TrafficSplit,
     /// Deliveries of the registry's webhooks arrive. Absent without `spec.webhook`.
     WebhookReady,
     /// The registry is used by objects that name none. Absent without the annotation `laurel.dev/default`.
@@ -92,6 +94,8 @@ pub enum Reason {
     GatesPassed,
     /// The version served here before, so the promotion rules do not hold it back.
     ServedBefore,
+    /// The HTTPRoute shares the requests as desired.
+    TrafficSplit,
     /// There is nothing to do.
     AsDesired,
     /// `spec.suspend` is true.
@@ -106,6 +110,10 @@ pub enum Reason {
     SmokeTesting,
     /// Traffic is being switched.
     MovingTraffic,
+    /// The version goes through the steps of a canary.
+    CanaryStep,
+    /// The HTTPRoute is not accepted by all its parents yet.
+    TrafficPending,
     /// Pods are being exchanged, a few at a time.
     ExchangingPods,
     /// New settings are being rolled out to the version that serves.
@@ -207,6 +215,9 @@ pub enum Reason {
     /// Another writer keeps moving the alias in the registry, and Laurel has stopped putting it back.
     Contested,
 
+    /// `spec.traffic` needs the Gateway API, which cannot be used here; the version serves through its Service.
+    TrafficUnsupported,
+
     // Pods.
     /// The image cannot be pulled.
     ImagePullFailed,
@@ -270,6 +281,8 @@ impl Reason {
             | Self::Connected
             | Self::GatesPassed
             | Self::ServedBefore
+            | Self::TrafficSplit
+            | Self::CanaryStep
             | Self::AsDesired
             | Self::Suspended
             | Self::StartingVersion
@@ -283,7 +296,9 @@ impl Reason {
             | Self::WebhookWaiting
             | Self::DefaultRegistry => Severity::Normal,
 
-            Self::WaitingForPods | Self::RegistryPending | Self::RegistryNotRead => Severity::Waiting,
+            Self::WaitingForPods | Self::TrafficPending | Self::RegistryPending | Self::RegistryNotRead => {
+                Severity::Waiting
+            }
 
             Self::RegistryUnreachable
             | Self::RegistryFailing
@@ -327,6 +342,7 @@ impl Reason {
             | Self::AliasDrifted
             | Self::AliasPutBack
             | Self::Contested
+            | Self::TrafficUnsupported
             | Self::ImagePullFailed
             | Self::ModelCrashed
             | Self::ContainerConfigInvalid

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub mod cluster_model_registry;
 pub mod condition;
 pub mod follow;
+pub mod http_route;
 pub mod metric;
 pub mod model_alias;
 mod model_alias_status;
@@ -19,6 +20,7 @@ pub mod promotion;
 pub mod registered_model;
 pub mod registry_reference;
 mod schema;
+pub mod traffic;
 
 pub use cluster_model_registry::{ClusterModelRegistry, ClusterModelRegistrySpec};
 pub use model_alias::{ModelAlias, ModelAliasSpec, ModelAliasStatus};

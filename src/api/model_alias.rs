@@ -9,11 +9,12 @@ use super::{
     DURATION_MAX, DURATION_PATTERN, DeletionPolicy, LocalReference,
     follow::Follow,
     names::{AliasName, Version},
+    traffic::TrafficSpec,
 };
 
 pub use super::model_alias_status::{
-    Cause, HistoryEntry, KeptAlias, KnownVersion, ModelAliasStatus, Outcome, PUT_BACK_MAX, Recorded,
-    Rejection, SmokeTestOutcome, UNKNOWN,
+    AcceptedRoute, Cause, HistoryEntry, KeptAlias, KnownVersion, ModelAliasStatus, Outcome, PUT_BACK_MAX,
+    Recorded, Rejection, RouteRevision, SmokeTestOutcome, TrafficShare, UNKNOWN,
 };
 
 /// The maximum of `replicas`.
@@ -56,6 +57,9 @@ const OMIT_PATTERN: &str = r#"^[A-Za-z0-9]+(\.[A-Za-z0-9]+|\[[^\[\]"]+\]|\["[^"]
 )]
 #[x_kube(validation = Rule::new("has(self.version) != has(self.follow)").message("set exactly one of version and follow"))]
 #[x_kube(validation = Rule::new("!has(self.previousAlias) || self.previousAlias != self.alias").message("previousAlias must differ from alias"))]
+#[x_kube(validation = Rule::new("!has(self.traffic) || has(self.serving)").message("traffic needs serving"))]
+#[x_kube(validation = Rule::new("!has(self.traffic) || !has(self.rollout) || !has(self.rollout.strategy) || self.rollout.strategy != 'Rolling'").message("traffic needs the strategy BlueGreen or Canary"))]
+#[x_kube(validation = Rule::new("has(self.traffic) || !has(self.rollout) || !has(self.rollout.strategy) || self.rollout.strategy != 'Canary'").message("the strategy Canary needs traffic"))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelAliasSpec {
     /// The RegisteredModel, in the same namespace. It cannot be changed.
@@ -88,9 +92,16 @@ pub struct ModelAliasSpec {
     #[x_kube(validation = Rule::new("!has(self.keepAlive) || self.runtime != 'custom'").message("keepAlive is for the runtimes that Laurel renders; a custom server decides for itself"))]
     pub serving: Option<Serving>,
 
+    /// How requests from outside the cluster are shared among versions, through the Gateway API. Without it,
+    /// they go through the Service alone. This needs an operator with `gatewayAPI.enabled` and the strategy
+    /// `BlueGreen` or `Canary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficSpec>,
+
     /// How a change of version is carried out.
     #[serde(default)]
     #[x_kube(validation = Rule::new("!has(self.maxSurge) || self.strategy == 'Rolling'").message("maxSurge is for strategy Rolling"))]
+    #[x_kube(validation = Rule::new("(has(self.steps) && self.steps.size() > 0) == (self.strategy == 'Canary')").message("steps are for strategy Canary, which needs them"))]
     pub rollout: Rollout,
 
     /// What to do when somebody moves the alias in the registry by hand: `Correct` (the default) puts it back
@@ -244,9 +255,19 @@ pub struct Rollout {
     /// `BlueGreen` (the default): the new version starts at full size beside the old one, then traffic
     /// switches at once, and the old one stays warm. `Rolling`: pods are replaced a few at a time, for
     /// clusters without room for two versions; both versions answer meanwhile, and the previous one does not
-    /// stay warm.
+    /// stay warm. `Canary`: as `BlueGreen`, but a version that has not served gets a growing share of the
+    /// requests through the Gateway first, in `steps`.
     #[serde(default)]
     pub strategy: Strategy,
+
+    /// With `Canary`: the shares that the new version gets one after the other, from the smallest to the
+    /// largest. After the last one it gets all requests. When another version is requested in between, the
+    /// new one loses its share at once. A version that has served before gets all requests at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["weight".into()]))]
+    #[x_kube(validation = Rule::new("self.map(step, step.weight).isSorted()").message("the weights of steps rise"))]
+    pub steps: Vec<CanaryStep>,
 
     /// With `Rolling`: the maximum number of pods above `replicas`. The default is 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,8 +281,8 @@ pub struct Rollout {
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("progressDeadline is at least 1s"))]
     pub progress_deadline: Duration,
 
-    /// With `BlueGreen`: how long the previous version stays at full size after a promotion, ready for an
-    /// immediate rollback. The default is 15m.
+    /// With `BlueGreen` and `Canary`: how long the previous version stays at full size after a promotion,
+    /// ready for an immediate rollback. The default is 15m.
     #[serde(default = "default_warm_for")]
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub warm_for: Duration,
@@ -280,6 +301,7 @@ impl Default for Rollout {
     fn default() -> Self {
         Self {
             strategy: Strategy::default(),
+            steps: Vec::new(),
             max_surge: None,
             progress_deadline: default_progress_deadline(),
             warm_for: default_warm_for(),
@@ -309,6 +331,22 @@ pub enum Strategy {
     BlueGreen,
     /// A few pods at a time.
     Rolling,
+    /// As `BlueGreen`, but requests move in steps.
+    Canary,
+}
+
+/// A share of the requests that a new version gets for a while.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryStep {
+    /// The share in per cent, at most 50.
+    #[schemars(with = "i32", range(min = 1, max = 50))]
+    pub weight: u32,
+
+    /// How long the version keeps this share, counted from when every Gateway has accepted it. Changes of the
+    /// route for other reasons, and pods that are not ready, begin it again.
+    #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
+    pub at_least: Duration,
 }
 
 /// The last check before traffic moves to a version that has not served yet.

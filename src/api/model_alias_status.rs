@@ -46,6 +46,13 @@ pub struct ModelAliasStatus {
     /// requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub put_back_at: Vec<Timestamp>,
+    /// The shares of requests that the HTTPRoute gives to versions, with `spec.traffic`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
+    pub traffic: Vec<TrafficShare>,
+    /// The revision of the HTTPRoute that its Gateways accepted last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<AcceptedRoute>,
     /// The URL for predictions inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -96,6 +103,39 @@ pub struct KeptAlias {
     /// those before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<Version>,
+}
+
+/// The share of requests that a version gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficShare {
+    /// The version.
+    pub version: Version,
+    /// Its share in per cent. 0 means that it gets one request in a million, which keeps it in the route,
+    /// ready to take over.
+    #[schemars(with = "i32")]
+    pub weight: u32,
+}
+
+/// A revision of an HTTPRoute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteRevision {
+    /// Its `metadata.uid`.
+    pub uid: String,
+    /// Its `metadata.generation`.
+    pub generation: i64,
+}
+
+/// A revision of the HTTPRoute that every parent has accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptedRoute {
+    /// The revision.
+    #[serde(flatten)]
+    pub revision: RouteRevision,
+    /// When that was first seen.
+    pub at: Timestamp,
 }
 
 /// How many times the alias is put back before it counts as contested.

@@ -13,6 +13,7 @@ mod budget;
 mod deletion;
 mod deployments;
 pub mod registered_model;
+mod routes;
 mod workloads;
 
 use kube::Client;
@@ -112,7 +113,7 @@ fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Acti
     let what: &str = action.into();
     let message = format!(
         "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's \
-         Service, PodDisruptionBudget or Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
+         Services, HTTPRoute, PodDisruptionBudget or Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
         described(action)
     );
     tracing::warn!(message, "write contested");
@@ -134,6 +135,16 @@ fn described(action: &Action) -> String {
         Action::Route(Traffic::One(version)) => format!("the Service, which selects version {version}"),
         Action::Route(Traffic::Shared | Traffic::Nowhere) => {
             "the Service, which selects all versions".to_owned()
+        }
+        Action::Share(_) => "the HTTPRoute".to_owned(),
+        Action::DeleteRoute => "the deletion of the HTTPRoute".to_owned(),
+        Action::ApplyVersionService { version } => format!("the Service of version {version}"),
+        Action::DeleteVersionService { version } => {
+            format!("the deletion of the Service of version {version}")
+        }
+        Action::Adopt(OwnObject::Route) => "the owner of the HTTPRoute".to_owned(),
+        Action::Adopt(OwnObject::VersionService(version)) => {
+            format!("the owner of the Service of version {version}")
         }
         Action::Delete { version } => format!("the deletion of the Deployment of version {version}"),
         Action::Adopt(OwnObject::Budget) => "the owner of the PodDisruptionBudget".to_owned(),
@@ -200,6 +211,14 @@ async fn act(
         }
         Action::Route(traffic) => {
             workloads::route(effects, subject, *traffic, counted_on(observed, *traffic)).await
+        }
+        Action::Share(shares) => routes::share(effects, subject, observed, shares).await,
+        Action::DeleteRoute => routes::delete_route(effects, subject).await,
+        Action::ApplyVersionService { version } => {
+            routes::apply_version_service(effects, subject, *version).await
+        }
+        Action::DeleteVersionService { version } => {
+            routes::delete_version_service(effects, subject, *version).await
         }
         Action::Delete { version } => deployments::delete_deployment(effects, subject, *version).await,
         Action::Protect(traffic) => return budget::protect(effects, subject, *traffic).await,

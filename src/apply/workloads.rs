@@ -18,6 +18,7 @@ use crate::{
     api::{
         ModelAlias,
         condition::{Reason, ReasonMessage},
+        http_route::HttpRoute,
         names::{Version, deployment_name},
     },
     cluster::{
@@ -108,7 +109,7 @@ pub(super) fn selected_by(subject: &Subject<'_>, traffic: Traffic) -> String {
 
 /// Checks with the API server that as many pods are ready as the decision counted on: the watch cache may be
 /// stale.
-async fn enough_pods_are_ready(
+pub(super) async fn enough_pods_are_ready(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
     traffic: Traffic,
@@ -130,7 +131,7 @@ async fn enough_pods_are_ready(
 
 /// Removes ports that conflict with the rendered ones: server-side apply cannot remove a port that another
 /// client set.
-async fn free_ports(
+pub(super) async fn free_ports(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
     known: &ServiceView,
@@ -179,6 +180,16 @@ pub(super) async fn adopt(effects: &Effects<'_>, subject: &Subject<'_>, object: 
             let known = effects.cluster.budget(&subject.key);
             let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
             set_owner::<PodDisruptionBudget>(effects, subject, rendering.name, patch).await
+        }
+        OwnObject::Route => {
+            let known = effects.cluster.route(&subject.key);
+            let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
+            set_owner::<HttpRoute>(effects, subject, rendering.name, patch).await
+        }
+        OwnObject::VersionService(version) => {
+            let known = effects.cluster.version_service(&subject.key, version);
+            let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
+            set_owner::<Service>(effects, subject, &deployment_name(rendering.name, version), patch).await
         }
         OwnObject::Deployment(version) => {
             let known = effects.cluster.deployment(&subject.key, version);

@@ -21,7 +21,8 @@ pub fn is_set(metadata: &ObjectMeta, finalizer: &str) -> bool {
     metadata.finalizers.iter().flatten().any(|known| known == finalizer)
 }
 
-/// Adds or removes a finalizer. Fails if the object changed in the meantime, so that it is decided again.
+/// Adds or removes a finalizer. Fails if the object changed in the meantime, so that it is decided again;
+/// without a `resourceVersion` in `metadata`, it does not matter.
 ///
 /// # Errors
 /// Why the API server did not change it.
@@ -39,8 +40,11 @@ where
     if present {
         finalizers.push(finalizer.to_owned());
     }
-    let patch =
-        json!({ "metadata": { "finalizers": finalizers, "resourceVersion": metadata.resource_version } });
+    let mut patch = json!({ "metadata": { "finalizers": finalizers } });
+    // As `null` it would be removed, which the API server rejects.
+    if let Some(version) = &metadata.resource_version {
+        patch["metadata"]["resourceVersion"] = json!(version);
+    }
     let name = metadata.name.as_deref().unwrap_or_default();
     let api = Api::<K>::namespaced(client.clone(), metadata.namespace.as_deref().unwrap_or_default());
     match api.patch_metadata(name, &patch_parameters(), &Patch::Merge(patch)).await {

@@ -98,6 +98,14 @@ impl Readiness {
         self.watches().get(what).is_some_and(|watch| watch.is_read && !watch.is_denied())
     }
 
+    /// Returns the last error of the watch of `what`.
+    #[must_use]
+    pub fn error_of(&self, what: &'static str) -> Option<String> {
+        let watches = self.watches();
+        let watch = watches.get(what)?;
+        watch.denial.as_ref().map(|denial| denial.message.clone()).or_else(|| watch.error.clone())
+    }
+
     /// Marks the watch of `what` as working: it delivered something.
     pub fn seen(&self, what: &'static str) {
         if let Some(watch) = self.watches().get_mut(what) {

@@ -58,6 +58,9 @@ impl Scope {
 /// The name of the watch of what Laurel renders against disruption: useful, but nothing depends on it.
 pub(crate) const BUDGETS: &str = "PodDisruptionBudgets";
 
+/// The name of the watch of `HTTPRoutes`, which only `ModelAliases` with `spec.traffic` depend on.
+pub(crate) const ROUTES: &str = "HTTPRoutes";
+
 /// Small pages limit the memory that the first listing needs.
 const PAGE_SIZE: u32 = 100;
 

@@ -75,6 +75,8 @@ pub struct Context {
     pub audit_writes: AuditWrites,
     /// Whether the API server records who changed a ModelAlias, so that the annotation can be trusted.
     pub trusts_changed_by: bool,
+    /// Whether `HTTPRoutes` are managed.
+    pub manages_routes: bool,
     /// The hosts that `ModelRegistries` may name.
     pub registry_hosts: RegistryHosts,
     /// The metrics.
@@ -161,6 +163,7 @@ impl Context {
             alias_writes: AliasWrites::new(requeue.clone()),
             audit_writes: AuditWrites::new(requeue.clone()),
             trusts_changed_by: options.trust_changed_by,
+            manages_routes: options.gateway_api,
             registry_hosts,
             metrics,
             progress: Arc::default(),
@@ -221,6 +224,7 @@ impl Context {
             version_reads: &self.version_reads,
             evidence_reads: &self.evidence_reads,
             trusts_changed_by: self.trusts_changed_by,
+            manages_routes: self.manages_routes,
         }
     }
 

@@ -41,11 +41,11 @@ use super::{
     webhook,
 };
 use crate::{
-    api::{ClusterModelRegistry, ModelRegistry},
+    api::{ClusterModelRegistry, ModelRegistry, http_route::HttpRoute},
     cluster::{
         Guarded,
         client::{self, ConnectError},
-        watch::{BUDGETS, Scope, labelled_namespaces, own_kind, projections},
+        watch::{BUDGETS, ROUTES, Scope, labelled_namespaces, own_kind, projections},
     },
     controllers::context::Context,
     options::RunOptions,
@@ -173,6 +173,11 @@ fn watch_rendered(context: &Context, scope: &Scope) -> JoinSet<()> {
     watches.spawn(projections::<EndpointSlice>(watching, client, scope, "EndpointSlices"));
     let (watching, client, scope) = parts();
     watches.spawn(projections::<Pod>(watching, client, scope, "Pods"));
+    if context.manages_routes {
+        context.readiness.expect_if_allowed(ROUTES);
+        let (watching, client, scope) = parts();
+        watches.spawn(projections::<HttpRoute>(watching, client, scope, ROUTES));
+    }
     watches
 }
 

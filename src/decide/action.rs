@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{GatesReport, Traffic, attempt::Attempt, cluster_view::OwnObject, intent::BlockerScope};
+use super::{
+    GatesReport, Traffic, attempt::Attempt, cluster_view::OwnObject, intent::BlockerScope, shares::Shares,
+};
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
     model_alias::Rejection,
@@ -50,6 +52,20 @@ pub enum Action {
     Protect(Traffic),
     /// Delete the PodDisruptionBudget.
     DeleteBudget,
+    /// Let the HTTPRoute share the requests in this way.
+    Share(Shares),
+    /// Delete the HTTPRoute.
+    DeleteRoute,
+    /// Make the Service of a version, or correct it.
+    ApplyVersionService {
+        /// The version.
+        version: Version,
+    },
+    /// Delete the Service of a version.
+    DeleteVersionService {
+        /// The version.
+        version: Version,
+    },
     /// Delete the version's Deployment.
     Delete {
         /// The version.
@@ -104,6 +120,10 @@ impl Action {
             | Self::Apply { .. }
             | Self::Scale { .. }
             | Self::Route(_)
+            | Self::Share(_)
+            | Self::DeleteRoute
+            | Self::ApplyVersionService { .. }
+            | Self::DeleteVersionService { .. }
             | Self::Delete { .. }
             | Self::DeleteService
             | Self::Adopt(_)
@@ -122,8 +142,15 @@ impl Action {
         matches!(self, Self::Protect(_) | Self::DeleteBudget | Self::Adopt(OwnObject::Budget))
     }
 
+    /// Whether it writes the HTTPRoute.
+    fn is_about_route(&self) -> bool {
+        matches!(self, Self::Share(_) | Self::DeleteRoute)
+    }
+
     /// Whether it cannot be done because an earlier action of the same decision was not. An object without an
-    /// owner holds up only what is written to it, and the Service also what is said of traffic.
+    /// owner holds up only what is written to it, and the Service also what is said of traffic. An HTTPRoute
+    /// that cannot be written, or the Service of a version, holds up neither the Service nor pods: a rollback and
+    /// a failover inside the cluster do not depend on a Gateway.
     #[must_use]
     pub fn needs(&self, earlier: &Self) -> bool {
         match earlier {
@@ -134,13 +161,25 @@ impl Action {
                 }
                 _ => false,
             },
+            Self::Share(_)
+            | Self::DeleteRoute
+            | Self::ApplyVersionService { .. }
+            | Self::DeleteVersionService { .. }
+            | Self::Adopt(OwnObject::Route | OwnObject::VersionService(_)) => {
+                self.is_about_route()
+                    || matches!(self, Self::ApplyVersionService { .. } | Self::DeleteVersionService { .. })
+            }
             Self::Adopt(OwnObject::Service) => match self {
                 Self::Route(_)
                 | Self::DeleteService
                 | Self::SetAlias { .. }
                 | Self::DeleteAlias { .. }
                 | Self::WriteAudit { .. } => true,
-                Self::SetFinalizer { .. }
+                Self::Share(_)
+                | Self::DeleteRoute
+                | Self::ApplyVersionService { .. }
+                | Self::DeleteVersionService { .. }
+                | Self::SetFinalizer { .. }
                 | Self::Apply { .. }
                 | Self::Scale { .. }
                 | Self::SmokeTest { .. }
@@ -170,7 +209,7 @@ impl BlockerScope {
     #[must_use]
     pub(super) fn allows(self, action: &Action) -> bool {
         match action {
-            Action::Route(_) => self == Self::Changes,
+            Action::Route(_) | Action::Share(_) | Action::ApplyVersionService { .. } => self == Self::Changes,
             Action::Scale { .. } | Action::Adopt(_) | Action::Protect(_) => self != Self::Everything,
             Action::SetFinalizer { .. }
             | Action::Apply { .. }
@@ -178,6 +217,8 @@ impl BlockerScope {
             | Action::Delete { .. }
             | Action::DeleteService
             | Action::DeleteBudget
+            | Action::DeleteRoute
+            | Action::DeleteVersionService { .. }
             | Action::FillInReplicas { .. }
             | Action::SetAlias { .. }
             | Action::DeleteAlias { .. }
@@ -229,6 +270,9 @@ pub struct Report {
     /// Whether the desired version meets the promotion rules.
     #[serde(skip)]
     pub gates: GatesReport,
+    /// Whether the HTTPRoute shares the requests as desired; `None` without one.
+    #[serde(skip)]
+    pub traffic: Option<(ConditionStatus, ReasonMessage)>,
 }
 
 /// Whether the desired state is reached.

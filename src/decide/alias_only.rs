@@ -5,7 +5,7 @@ use super::{
     alias_plan::{self, AliasTarget},
     finalizer,
     gates::{self, RuleVerdict},
-    look_again, serving_condition, target,
+    look_again, route, serving_condition, target,
 };
 use crate::api::{
     condition::{ConditionStatus, Reason, ReasonMessage},
@@ -43,12 +43,18 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         rejection,
         target: desired.ok(),
         smoke_test: None,
-        report: Report { readiness, serving: serving_condition(observed), registry, gates },
+        report: Report {
+            readiness,
+            serving: serving_condition(observed),
+            registry,
+            gates,
+            traffic: route::condition(observed),
+        },
         wake,
     }
 }
 
-/// `spec.serving` was removed: deletes the workloads, the Service first. What another ModelAlias of this name
+/// `spec.serving` was removed: deletes the workloads, what routes requests to them first. What another ModelAlias of this name
 /// left behind is not this one's to delete.
 fn clear_cluster(observed: &Observed) -> Vec<Action> {
     let cluster = &observed.cluster;
@@ -56,7 +62,12 @@ fn clear_cluster(observed: &Observed) -> Vec<Action> {
     let has_service = cluster.traffic != Traffic::Nowhere && is_own(OwnObject::Service);
     let own = cluster.workloads.keys().filter(|version| is_own(OwnObject::Deployment(**version)));
     let deployments = own.map(|&version| Action::Delete { version });
-    has_service.then_some(Action::DeleteService).into_iter().chain(deployments).collect()
+    let services = cluster.version_services.keys();
+    let services = services.filter(|version| is_own(OwnObject::VersionService(**version)));
+    let services = services.map(|&version| Action::DeleteVersionService { version });
+    let route = route::is_own_route(observed).then_some(Action::DeleteRoute);
+    let service = has_service.then_some(Action::DeleteService);
+    route.into_iter().chain(service).chain(services).chain(deployments).collect()
 }
 
 /// Returns the version, if the alias may name it.

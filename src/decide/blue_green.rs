@@ -3,7 +3,7 @@
 use super::{
     Action, Observed, ServingIntent, Traffic, Workload,
     pods_cause::pods_cause,
-    smoke_test,
+    route as http_route, smoke_test,
     step::{self, RolloutStep},
     target::Target,
 };
@@ -23,6 +23,7 @@ pub(super) fn step(observed: &Observed, serving: &ServingIntent, target: &Target
         keep(observed, serving, target, u32::MAX, &mut step);
     } else {
         bring_up(observed, serving, target, (*version, model_uri), &mut step);
+        http_route::hold_back(observed, serving, &mut step);
         grow_what_serves(observed, serving, *version, &mut step);
     }
     step

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::attempt::SmokeTest;
+use super::{attempt::SmokeTest, shares::Shares};
 use crate::api::{
     ModelAliasStatus,
     condition::ReasonMessage,
-    model_alias::REPLICAS_MAX,
+    model_alias::{REPLICAS_MAX, RouteRevision},
     names::{ModelUri, Version},
 };
 
@@ -35,6 +35,15 @@ pub struct ClusterView {
     /// The versions that have a Deployment.
     #[serde(default)]
     pub workloads: BTreeMap<Version, Workload>,
+    /// The HTTPRoute, if there is one.
+    #[serde(default)]
+    pub route: Option<RouteView>,
+    /// Why HTTPRoutes cannot be used here; if it is set, it is not known whether there is one.
+    #[serde(default)]
+    pub route_error: Option<ReasonMessage>,
+    /// The versions that have a Service of their own, for the route to name.
+    #[serde(default)]
+    pub version_services: BTreeMap<Version, VersionService>,
     /// Those of all these objects that belonged to a ModelAlias of this name which is gone, or to nobody: as
     /// after a restore from a backup.
     #[serde(default)]
@@ -50,6 +59,37 @@ pub enum OwnObject {
     Budget,
     /// The Deployment of a version.
     Deployment(Version),
+    /// The HTTPRoute.
+    Route,
+    /// The Service of a version.
+    VersionService(Version),
+}
+
+/// The HTTPRoute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteView {
+    /// The weights that it has.
+    pub shares: Shares,
+    /// Whether it differs from its desired form in more than the weights.
+    #[serde(default)]
+    pub outdated: bool,
+    /// Its current revision.
+    pub revision: RouteRevision,
+    /// Why not every parent has accepted this revision yet; `None` once they have. That the data plane uses
+    /// it is not known even then.
+    #[serde(default)]
+    pub pending: Option<String>,
+}
+
+/// The Service of one version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionService {
+    /// Whether it differs from its desired form.
+    #[serde(default)]
+    pub outdated: bool,
+    /// Whether it has a ready endpoint.
+    #[serde(default)]
+    pub has_endpoints: bool,
 }
 
 impl ClusterView {

@@ -62,6 +62,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
             serving: serving_condition(observed),
             registry: (ConditionStatus::Unknown, cause),
             gates: super::GatesReport::Unchanged,
+            traffic: super::route::condition(observed),
         },
         wake,
     }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{cluster_view::Workload, follow::Follower};
+use super::{cluster_view::Workload, follow::Follower, shares::Shares};
 use crate::api::{
     condition::ReasonMessage,
     model_alias::{Drift, OnUnavailable},
@@ -112,6 +112,12 @@ pub struct ServingIntent {
     pub settings: Option<String>,
     /// How versions replace each other.
     pub strategy: StrategyIntent,
+    /// Whether an HTTPRoute shares the requests among versions.
+    #[serde(default)]
+    pub routed: bool,
+    /// The shares that a version which has not served gets, one after the other, before it gets everything.
+    #[serde(default)]
+    pub steps: Vec<StepIntent>,
     /// The time limit for a start.
     pub progress_deadline: SignedDuration,
     /// How long the previous version stays at full size.
@@ -146,6 +152,22 @@ impl ServingIntent {
     /// The settings that a version has, or would be started with.
     pub(super) fn settings_of<'a>(&'a self, workload: Option<&'a Workload>) -> Option<&'a str> {
         workload.map(|workload| workload.settings.as_str()).or(self.settings.as_deref())
+    }
+}
+
+/// One step of a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StepIntent {
+    /// The version's share of all requests in per cent, at most 50.
+    pub weight: u32,
+    /// How long the version keeps this share at least.
+    pub at_least: SignedDuration,
+}
+
+impl StepIntent {
+    /// Returns the weight in the route.
+    pub(super) const fn share(self) -> u32 {
+        self.weight * (Shares::WHOLE / 100)
     }
 }
 

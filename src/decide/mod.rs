@@ -7,6 +7,7 @@
 //! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from the serving version to the goal
 //!                    │   smoke_test ─ whether a version may get its first traffic
 //!                    ├ retention ──── keeps, scales down or deletes versions that do not serve
+//!                    ├ route ──────── shares requests among versions, behind a Gateway
 //!                    ├ alias_plan ── the alias in the registry, after traffic
 //!                    ├ audit ─────── the history in the registry, after the alias
 //!                    └ protection ── the PodDisruptionBudget, last of all
@@ -39,6 +40,8 @@ pub mod registered_model;
 mod registry_view;
 mod retention;
 mod rolling;
+mod route;
+mod shares;
 mod smoke_test;
 mod step;
 mod target;
@@ -48,17 +51,21 @@ pub(crate) mod tests;
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use alias_plan::CONTENTION;
 pub use attempt::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
-pub use cluster_view::{ClusterView, OwnObject, Traffic, Workload};
+pub use cluster_view::{ClusterView, OwnObject, RouteView, Traffic, VersionService, Workload};
 pub use deletion::REGISTRY_DEADLINE;
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Measured, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use intent::{
-    Blocker, BlockerScope, Desired, Intent, Lifecycle, ServingIntent, SmokeTestIntent, StrategyIntent,
+    Blocker, BlockerScope, Desired, Intent, Lifecycle, ServingIntent, SmokeTestIntent, StepIntent,
+    StrategyIntent,
 };
 pub use observed::Observed;
 pub use registry_view::{FormerAlias, Outbox, RegistryView, VersionView};
+#[cfg(test)]
+use route::GRACE;
+pub use shares::Shares;
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
 pub use target::desired;
@@ -101,6 +108,7 @@ fn serve_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Blocker
     let mut step = strategy_step(observed, serving, &target);
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &target, serves_next, &mut step);
+    route::plan(observed, serving, &mut step);
     step.actions.splice(..0, adopt(observed));
     step.actions.retain(|action| blocker.scope.allows(action));
     if observed.desired_is_new() {
@@ -130,6 +138,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let mut step = strategy_step(observed, serving, &target);
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &target, serves_next, &mut step);
+    route::plan(observed, serving, &mut step);
     let answers_next =
         serves_next.filter(|_| observed.cluster.traffic != Traffic::Nowhere || step.routed_to().is_some());
     let alias_target = alias_plan::AliasTarget {
@@ -157,7 +166,11 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         (None, Some(progress), _) => Readiness::Progressing(progress),
         (None, None, Some(blocker)) if is_transient(&blocker) => Readiness::Progressing(blocker),
         (Some(blocker), _, _) | (None, None, Some(blocker)) => Readiness::Stalled(blocker),
-        (None, None, None) => Readiness::Settled(settled(observed, serves_next)),
+        (None, None, None) => match route::condition(observed) {
+            Some((ConditionStatus::False, cause)) if is_transient(&cause) => Readiness::Progressing(cause),
+            Some((ConditionStatus::False, cause)) => Readiness::Stalled(cause),
+            _ => Readiness::Settled(settled(observed, serves_next)),
+        },
     };
     Decision {
         actions,
@@ -169,6 +182,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
             serving: serving_condition(observed),
             registry: plan.condition,
             gates: target.gates,
+            traffic: route::condition(observed),
         },
         wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
     }
@@ -224,6 +238,7 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
             serving: serving_condition(observed),
             registry: (ConditionStatus::Unknown, cause),
             gates: GatesReport::Unchanged,
+            traffic: route::condition(observed),
         },
         wake: None,
     }

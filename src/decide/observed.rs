@@ -58,7 +58,8 @@ impl Observed {
     }
 
     /// Whether the Service's endpoints show that traffic has left a version: they do not include it, and they
-    /// do include the version that the Service selects, so they are not older than the switch.
+    /// do include the version that the Service selects, so they are not older than the switch. Nor does the
+    /// HTTPRoute, if there is one, send it requests any more.
     #[must_use]
     pub fn has_left(&self, version: Version) -> bool {
         let endpoints = &self.cluster.endpoints;
@@ -66,7 +67,7 @@ impl Observed {
             Traffic::One(serves) => endpoints.contains(&serves) || !self.is_ready(serves),
             Traffic::Nowhere | Traffic::Shared => true,
         };
-        is_current && !endpoints.contains(&version)
+        is_current && !endpoints.contains(&version) && self.route_has_left(version)
     }
 
     /// The alias that was kept on the version that served before, where that is not desired any more: it was

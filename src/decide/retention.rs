@@ -10,7 +10,7 @@ use crate::api::names::Version;
 /// Plans retention for every version that neither serves nor is about to.
 ///
 /// A version is scaled down only when the Service's endpoints show that traffic has left it, which is never
-/// in the decision that switches traffic away.
+/// in the decision that switches traffic away, and when the data plane of the HTTPRoute has left it, too.
 pub(super) fn plan(
     observed: &Observed,
     serving: &ServingIntent,
@@ -27,12 +27,14 @@ pub(super) fn plan(
             || Some(version) == target.number()
             || Some(version) == target.spared;
         if in_use || shared {
+            step.kept.push(version);
             continue;
         }
         match warm_until(observed, serving, target, serves_next, version) {
             // One that was already scaled to zero is not started.
             Some(until) => {
                 step.wake_at(until);
+                step.kept.push(version);
                 if is_edited(serving, workload) {
                     let (model_uri, replicas) = (workload.model_uri.clone(), workload.desired);
                     step.act(Action::Apply { version, model_uri, replicas });
@@ -41,9 +43,12 @@ pub(super) fn plan(
             None if workload.desired > 0 => {
                 if observed.has_left(version) {
                     step.act(Action::Scale { version, replicas: 0 });
+                } else {
+                    step.wake_at_some(observed.route_settles_later());
                 }
             }
-            None => resting.push(version),
+            None if observed.route_has_left(version) => resting.push(version),
+            None => step.wake_at_some(observed.route_settles_later()),
         }
     }
     forget(observed, serving, resting, step);

@@ -19,6 +19,10 @@ pub(super) struct RolloutStep {
     /// What does not continue by itself.
     pub(super) stalled: Option<ReasonMessage>,
     pub(super) wake: Option<Timestamp>,
+    /// The versions that are in use or warm.
+    pub(super) kept: Vec<Version>,
+    /// The version that enters the route before traffic moves to it.
+    pub(super) entering: Option<Version>,
 }
 
 impl RolloutStep {
@@ -28,6 +32,12 @@ impl RolloutStep {
 
     pub(super) fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
+    }
+
+    pub(super) fn wake_at_some(&mut self, at: Option<Timestamp>) {
+        if let Some(at) = at {
+            self.wake_at(at);
+        }
     }
 
     pub(super) fn progress(&mut self, reason: Reason, message: impl Into<String>) {

@@ -20,7 +20,10 @@ use crate::{
         names::{AliasName, Version},
     },
     audit::was_live,
-    cluster::{pod_causes, watch::BUDGETS},
+    cluster::{
+        pod_causes,
+        watch::{BUDGETS, ROUTES},
+    },
     decide::{AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, VersionView, choose},
     registry::{RegisteredModelFacts, VersionFacts, VersionState, limiter::Priority, polled::ModelView},
     resolve::{Model, Subject, follower},
@@ -46,6 +49,12 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     let smoke = |version| sources.smoke.of(&subject.uid, version);
     let mut cluster = sources.cluster.view(&subject.key, &subject.claim(), rendering.as_ref(), smoke);
     cluster.budget_is_unknown = !sources.readiness.knows(BUDGETS);
+    // Without `spec.traffic`, nothing is to be managed where Laurel manages no HTTPRoutes.
+    let needs_routes = sources.manages_routes || subject.spec().traffic.is_some();
+    if let Some(error) = route_error(sources).filter(|_| needs_routes) {
+        cluster.route = None;
+        cluster.route_error = Some(error);
+    }
     explain_pods(sources, subject, &mut cluster);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);
@@ -56,6 +65,24 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
         evidence::gather(sources, &mut observed, subject, model);
     }
     observed
+}
+
+/// Returns why HTTPRoutes cannot be used.
+fn route_error(sources: &Sources<'_>) -> Option<ReasonMessage> {
+    let why = if !sources.manages_routes {
+        "this Laurel does not manage HTTPRoutes; install it with gatewayAPI.enabled".to_owned()
+    } else if sources.readiness.knows(ROUTES) {
+        return None;
+    } else {
+        let error =
+            sources.readiness.error_of(ROUTES).unwrap_or_else(|| "they have not been read".to_owned());
+        format!(
+            "Laurel cannot watch HTTPRoutes ({error}); install the CRDs of the Gateway API, and compare Laurel's \
+             role with the chart's"
+        )
+    };
+    let message = format!("spec.traffic: {why}; Laurel moves requests to the Service alone");
+    Some(ReasonMessage::new(Reason::TrafficUnsupported, message))
 }
 
 /// Adds what Events say about pods that are not ready, as far as it has been read, and has them read again.

@@ -69,6 +69,8 @@ pub struct Sources<'a> {
     pub evidence_reads: &'a EvidenceReads,
     /// Whether the API server records who changed a ModelAlias.
     pub trusts_changed_by: bool,
+    /// Whether `HTTPRoutes` are managed.
+    pub manages_routes: bool,
 }
 
 impl<'a> Sources<'a> {

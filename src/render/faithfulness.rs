@@ -143,6 +143,7 @@ proptest! {
             budget: None,
             budget_is_unknown: false,
             orphans: BTreeSet::new(),
+            ..ClusterView::default()
         };
         let claim = Claim { uid: "6d1b", model: None, alias: "champion" };
         let view = |fixture: &Fixture| cache.view(&key, &claim, Some(&fixture.rendering().service()), |_| None);

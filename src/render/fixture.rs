@@ -52,6 +52,7 @@ impl Fixture {
             model: &self.model,
             alias: &self.spec.alias,
             serving: self.spec.serving.as_ref().unwrap(),
+            traffic: self.spec.traffic.as_ref(),
             registry: &self.registry,
         }
     }

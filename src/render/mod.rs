@@ -1,5 +1,5 @@
 //! The desired objects: one Deployment for each version, and for each ModelAlias one Service and one
-//! PodDisruptionBudget.
+//! PodDisruptionBudget; with `spec.traffic` also one HTTPRoute, and one Service for each version.
 //!
 //! Pure: the result depends only on the arguments, not on a client, a clock or the registry.
 //!
@@ -8,7 +8,7 @@
 //!            ├─ pod       the container around it: pod security, volumes, variables, drain
 //!            ├─ template  what the user omits, and their partial pod template, merged over that and checked
 //!            ├─ owned_fields  a digest of the fields that are applied
-//!            ├─ deployment, service, disruption_budget
+//!            ├─ deployment, service, http_route, disruption_budget
 //!            └─ fingerprint  of the inputs, so that pods roll when the user changed something and only then
 //! ```
 //!
@@ -23,6 +23,7 @@ use crate::api::{
     model_alias::Serving,
     model_registry::CaReference,
     names::{AliasName, ModelName},
+    traffic::TrafficSpec,
 };
 
 mod applicable;
@@ -33,6 +34,7 @@ mod faithfulness;
 mod fingerprint;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod http_route;
 pub mod labels;
 pub(crate) mod owned_fields;
 mod pod;
@@ -47,6 +49,7 @@ pub use applicable::Applicable;
 pub use deployment::{deployment, validate};
 pub use disruption_budget::disruption_budget;
 pub use fingerprint::{SettingsFingerprint, settings};
+pub use http_route::{http_route, shares, version_service};
 pub use service::{Selection, endpoint, service};
 pub use template::{InvalidTemplate, TemplateError};
 
@@ -68,6 +71,8 @@ pub struct Rendering<'a> {
     pub alias: &'a AliasName,
     /// How a version serves.
     pub serving: &'a Serving,
+    /// How requests are shared among versions.
+    pub traffic: Option<&'a TrafficSpec>,
     /// The registry that pods load the model from.
     pub registry: &'a RegistryForPods,
 }
@@ -88,6 +93,8 @@ pub struct ServiceRendering<'a> {
     pub alias: &'a AliasName,
     /// How a version serves.
     pub serving: &'a Serving,
+    /// How requests are shared among versions.
+    pub traffic: Option<&'a TrafficSpec>,
 }
 
 impl<'a> Rendering<'a> {
@@ -101,6 +108,7 @@ impl<'a> Rendering<'a> {
             model: Some(self.model.as_str()),
             alias: self.alias,
             serving: self.serving,
+            traffic: self.traffic,
         }
     }
 }

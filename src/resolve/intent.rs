@@ -9,11 +9,14 @@ use crate::{
         CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasSpec,
         RETRY_ANNOTATION,
         condition::shortened,
-        model_alias::{Runtime, Serving, SmokeTest, SmokeTestMode, Strategy},
+        model_alias::{Rollout, Runtime, Serving, SmokeTest, SmokeTestMode, Strategy},
         std_duration,
     },
     cluster::finalizer,
-    decide::{Blocker, Desired, Follower, Intent, Lifecycle, ServingIntent, SmokeTestIntent, StrategyIntent},
+    decide::{
+        Blocker, Desired, Follower, Intent, Lifecycle, ServingIntent, SmokeTestIntent, StepIntent,
+        StrategyIntent,
+    },
     render,
 };
 
@@ -58,15 +61,23 @@ impl Subject<'_> {
             size_is_open: serving.replicas.is_none(),
             settings,
             strategy: match rollout.strategy {
-                Strategy::BlueGreen => StrategyIntent::BlueGreen,
+                Strategy::BlueGreen | Strategy::Canary => StrategyIntent::BlueGreen,
                 Strategy::Rolling => StrategyIntent::Rolling { max_surge: rollout.max_surge.unwrap_or(1) },
             },
+            routed: self.spec().traffic.is_some(),
+            steps: steps(rollout),
             progress_deadline: signed(rollout.progress_deadline),
             warm_for: signed(rollout.warm_for),
             history: rollout.revision_history_limit as usize,
             smoke_test: smoke_test_intent(serving, &rollout.smoke_test),
         })
     }
+}
+
+fn steps(rollout: &Rollout) -> Vec<StepIntent> {
+    let is_canary = rollout.strategy == Strategy::Canary;
+    let steps = rollout.steps.iter().filter(|_| is_canary);
+    steps.map(|step| StepIntent { weight: step.weight, at_least: signed(step.at_least) }).collect()
 }
 
 fn smoke_test_intent(serving: &Serving, smoke_test: &SmokeTest) -> SmokeTestIntent {

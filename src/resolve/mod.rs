@@ -218,6 +218,7 @@ impl<'a> Subject<'a> {
             model: &model.name,
             alias: &self.spec().alias,
             serving: self.spec().serving.as_ref()?,
+            traffic: self.spec().traffic.as_ref(),
             registry: &model.registry.settings.pods,
         })
     }
@@ -233,6 +234,7 @@ impl<'a> Subject<'a> {
             model: self.model_name(),
             alias: &self.spec().alias,
             serving: self.spec().serving.as_ref()?,
+            traffic: self.spec().traffic.as_ref(),
         })
     }
 

@@ -97,6 +97,10 @@ fn can_be_reverted(action: &Action) -> bool {
         | Action::Apply { .. }
         | Action::Scale { .. }
         | Action::Route(_)
+        | Action::Share(_)
+        | Action::DeleteRoute
+        | Action::ApplyVersionService { .. }
+        | Action::DeleteVersionService { .. }
         | Action::Delete { .. }
         | Action::Adopt(_)
         | Action::Protect(_)
@@ -115,8 +119,9 @@ fn can_be_reverted(action: &Action) -> bool {
 fn replaces(action: &Action, earlier: &Action) -> bool {
     match (action, earlier) {
         (Action::Route(_) | Action::DeleteService, Action::Route(_) | Action::DeleteService)
-        | (Action::SetFinalizer { .. }, Action::SetFinalizer { .. }) => action != earlier,
-        (Action::Protect(_) | Action::DeleteBudget, Action::Protect(_) | Action::DeleteBudget) => {
+        | (Action::SetFinalizer { .. }, Action::SetFinalizer { .. })
+        | (Action::Protect(_) | Action::DeleteBudget, Action::Protect(_) | Action::DeleteBudget)
+        | (Action::Share(_) | Action::DeleteRoute, Action::Share(_) | Action::DeleteRoute) => {
             action != earlier
         }
         // A change of size does not replace an applied object.
@@ -126,6 +131,10 @@ fn replaces(action: &Action, earlier: &Action) -> bool {
             Action::Apply { version: other, .. }
             | Action::Scale { version: other, .. }
             | Action::Delete { version: other },
+        )
+        | (
+            Action::ApplyVersionService { version } | Action::DeleteVersionService { version },
+            Action::ApplyVersionService { version: other } | Action::DeleteVersionService { version: other },
         ) => version == other && action != earlier,
         _ => false,
     }

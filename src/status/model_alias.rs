@@ -18,7 +18,8 @@ use crate::{
             shortened,
         },
         model_alias::{
-            Cause, HistoryEntry, KeptAlias, KnownVersion, Outcome, PUT_BACK_MAX, Rejection, SmokeTestOutcome,
+            AcceptedRoute, Cause, HistoryEntry, KeptAlias, KnownVersion, Outcome, PUT_BACK_MAX, Rejection,
+            SmokeTestOutcome, TrafficShare,
         },
         names::{ModelUri, Version},
     },
@@ -71,6 +72,7 @@ pub fn next(
     remember_audit(observed, &mut status);
     remember_rejection(observed, decision, &mut status);
     remember_traffic(observed, applied, &mut status);
+    remember_route(observed, applied, &mut status);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, decision, &mut status);
     remember_previous_alias(observed, decision, &mut status);
@@ -89,6 +91,7 @@ pub fn next(
     let is_suspended = matches!(decision.report.readiness, Readiness::Suspended(_));
     for (type_, stays) in [
         (ConditionType::GatesPassed, decision.report.gates != GatesReport::NoRules),
+        (ConditionType::TrafficSplit, decision.report.traffic.is_some()),
         (ConditionType::Suspended, is_suspended),
     ] {
         let type_: &str = type_.into();
@@ -256,6 +259,27 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         } else if held.served_at.is_some() {
             held.idle_since.get_or_insert(now);
         }
+    }
+}
+
+/// Updates the shares, and when the parents accepted the route as it is. While a route cannot be seen, the
+/// last that was known of it counts.
+fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAliasStatus) {
+    let written = applied.done.iter().rev().find_map(|action| match action {
+        Action::Share(shares) => Some(shares),
+        _ => None,
+    });
+    let route = observed.cluster.route.as_ref();
+    if let Some(shares) = written.or_else(|| route.map(|route| &route.shares)) {
+        let share = |(version, _)| TrafficShare { version, weight: shares.per_cent(version) };
+        status.traffic = shares.iter().map(share).collect();
+    } else if observed.cluster.route_error.is_none() && !observed.is_routed() {
+        status.traffic.clear();
+        status.route = None;
+    }
+    let Some(route) = route.filter(|route| route.pending.is_none()) else { return };
+    if status.route.as_ref().is_none_or(|known| known.revision != route.revision) {
+        status.route = Some(AcceptedRoute { revision: route.revision.clone(), at: observed.now });
     }
 }
 
@@ -437,10 +461,12 @@ fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> V
     if let Readiness::Suspended(cause) = &readiness {
         let mut conditions = suspended(before, cause);
         conditions.push(condition(ConditionType::Serving, &report.serving));
+        conditions.extend(report.traffic.iter().map(|split| condition(ConditionType::TrafficSplit, split)));
         return conditions;
     }
     let mut conditions = kstatus(&readiness);
     conditions.push(condition(ConditionType::Serving, &report.serving));
+    conditions.extend(report.traffic.iter().map(|traffic| condition(ConditionType::TrafficSplit, traffic)));
     // Right after a start the registry has not been read: this does not change what is known of the alias.
     let is_new = report.registry.1.reason != Reason::RegistryNotRead
         || !has_condition(before, ConditionType::RegistrySynced);

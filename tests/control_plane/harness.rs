@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     simulated::{
-        machine::{self, Company, admitted, free_port, install_crds},
+        machine::{self, Company, admitted, free_port, install_crds, install_gateway_api},
         mlflow::Mlflow,
         process::Process,
     },
@@ -69,6 +69,7 @@ impl World {
         }
         std::fs::create_dir_all(&folder)?;
         machine::operator(&folder)?;
+        install_gateway_api()?;
         let (mlflow, crds) = tokio::join!(Mlflow::start(&folder), install_crds(&cluster));
         crds?;
         let world = Self {
@@ -102,7 +103,13 @@ impl World {
     /// Starts the operator, and waits until it is ready to decide.
     pub(crate) async fn start_operator(&self) -> Result<()> {
         let mut operator = Command::new(self.folder.join("laurel"));
-        operator.args(["run", "--http-address", &self.operator_address, "--trust-changed-by"]);
+        operator.args([
+            "run",
+            "--http-address",
+            &self.operator_address,
+            "--trust-changed-by",
+            "--gateway-api",
+        ]);
         operator.args(["--webhook-address", &self.webhook_address, "--webhook-scheme", "http"]);
         operator.env("KUBECONFIG", self.cluster.kubeconfig().context("the rig has a kubeconfig")?);
         operator.env("RUST_LOG", "info,laurel=debug");

@@ -46,6 +46,7 @@ mod registries;
 mod registry_errors;
 mod rolling;
 mod scale;
+mod servers;
 #[path = "../support/simulated/mod.rs"]
 #[allow(dead_code, reason = "the tests of faults use the rest")]
 mod simulated;
@@ -54,5 +55,6 @@ mod status;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo and the tests on a real cluster use the rest")]
 mod support;
+mod traffic;
 mod validation;
 mod webhook;

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The purpose label of these tests' namespaces.
-const PURPOSE: &str = "least-privilege-test";
+pub(crate) const PURPOSE: &str = "least-privilege-test";
 
 /// Time limit of a story, without cleaning up.
 const LONGEST: Duration = Duration::from_mins(4);
@@ -56,17 +56,18 @@ pub(crate) struct Evidence {
     pub(crate) kept: String,
 }
 
-struct World {
-    cluster: Cluster,
-    mlflow: Mlflow,
-    folder: PathBuf,
+/// What all tests share.
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) mlflow: Mlflow,
+    pub(crate) folder: PathBuf,
 }
 
 static WORLD: OnceCell<World> = OnceCell::const_new();
 static RUNS: [OnceCell<Result<Evidence, String>>; 2] = [const { OnceCell::const_new() }; 2];
 
 impl World {
-    async fn get() -> Result<&'static Self> {
+    pub(crate) async fn get() -> Result<&'static Self> {
         WORLD.get_or_try_init(Self::build).await
     }
 
@@ -160,7 +161,7 @@ async fn gather(scope: Scope) -> Result<Evidence> {
 }
 
 /// Removes the finalizers of objects left by a failed story: no operator is running any more to do it.
-async fn let_go(place: &Place) -> Result<()> {
+pub(crate) async fn let_go(place: &Place) -> Result<()> {
     let kinds = "modelaliases,registeredmodels";
     for name in place.kubectl(&["get", kinds, "-o", "name"]).await?.lines().filter(|line| line.contains('/'))
     {

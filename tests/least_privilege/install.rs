@@ -116,8 +116,13 @@ impl Install {
     }
 
     /// Starts the operator with the arguments and the environment of the chart's Deployment, and with the
-    /// account's token instead of a pod's.
+    /// account's token instead of a pod's. It logs everything.
     pub(crate) fn start(&self, folder: &Path) -> Result<Operator> {
+        self.start_logging(folder, "debug,laurel=trace")
+    }
+
+    /// The same, logging what `filter` lets through.
+    pub(crate) fn start_logging(&self, folder: &Path, filter: &str) -> Result<Operator> {
         let program = machine::operator(folder)?;
         let container = &self.template()?["spec"]["containers"][0];
         let mut operator = Command::new(&program);
@@ -135,7 +140,7 @@ impl Install {
         }
         let address = format!("127.0.0.1:{}", free_port()?);
         operator.env("LAUREL_HTTP_ADDRESS", &address);
-        operator.env("RUST_LOG", "debug,laurel=trace");
+        operator.env("RUST_LOG", filter);
         let kubeconfig = folder.join("kubeconfig");
         machine::kubeconfig(&self.cluster, &self.token, &kubeconfig)?;
         operator.env("KUBECONFIG", kubeconfig);

@@ -15,6 +15,7 @@
 //! install   the chart's account and role, and the operator that runs with them
 //! older     another installation that acts on the same objects
 //! namespace_end  the end of the namespace that the operator runs in
+//! many      the same with many ModelAliases in it
 //! rights    permissions of roles and requests
 //! audit     the requests in the API server's audit log
 //! planted   secrets that can be recognised in any text, even if encoded
@@ -31,6 +32,7 @@ mod evidence;
 mod front;
 mod install;
 mod login;
+mod many;
 mod namespace_end;
 mod older;
 mod planted;

@@ -19,7 +19,7 @@ use laurel::{
 use pretty_assertions::assert_eq;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::header_exists};
 
-use crate::{connection, registry, unique};
+use crate::{connection, registry, server::Server, unique};
 
 fn key() -> RegistryKey {
     RegistryKey::Object { namespace: "live".to_owned(), name: "mlflow".to_owned() }
@@ -59,7 +59,18 @@ async fn a_webhook_is_created_kept_changed_and_deleted() {
 
     let made = desired("first", &receiver.uri());
     let mut id = None;
-    register(&polled, &made, true, &mut id).await.unwrap();
+    let registered = register(&polled, &made, true, &mut id).await;
+    if !Server::get().has_webhooks() {
+        let cause = registered.unwrap_err();
+        assert_eq!(cause.reason, Reason::RegistryUnsupported, "{cause:?}");
+        let next = "remove spec.webhook.register, and polling continues";
+        assert!(cause.message.contains("MLflow 3.3 or newer") && cause.message.contains(next), "{cause:?}");
+        // Also where none could be created, deleting the registry waits for nothing.
+        let cause = unregister(&polled, &plan::name_of(&uid), None).await.unwrap_err();
+        assert_eq!(cause.reason, Reason::RegistryUnsupported, "{cause:?}");
+        return;
+    }
+    registered.unwrap();
     let listed = found(&made).await;
     assert_eq!(listed.len(), 1);
     assert!(listed[0].is_complete && listed[0].url == made.url && listed[0].description == made.description);

@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    core::v1::Pod,
+    discovery::v1::{Endpoint, EndpointSlice},
+};
 use kube::ResourceExt;
 
 use super::{Cache, Objects, Projected, version_of};
 use crate::{
-    api::{model_alias::AliasKey, names::Version},
+    api::{
+        model_alias::AliasKey,
+        names::{Version, deployment_name},
+    },
     cluster::{pod_causes, pods},
 };
 
@@ -40,7 +46,20 @@ impl Objects {
 impl Projected for EndpointSlice {
     fn insert(&self, cache: &Cache, alias: &AliasKey) {
         // A slice has the labels of its Service: one of another Service that copies ours has them, too.
-        if self.labels().get(SERVICE_NAME) != Some(&alias.1) {
+        let service = self.labels().get(SERVICE_NAME);
+        let version = version_of(&self.metadata);
+        let version =
+            version.filter(|version| service.is_some_and(|it| *it == deployment_name(&alias.1, *version)));
+        if let Some(version) = version {
+            let is_ready = |endpoint: &Endpoint| {
+                endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+            };
+            let has_endpoints = self.endpoints.iter().any(is_ready);
+            return cache.edit(alias, |objects| {
+                objects.version_slices.insert(self.name_any(), (version, has_endpoints));
+            });
+        }
+        if service != Some(&alias.1) {
             return Self::remove(cache, alias, &self.name_any());
         }
         cache.edit(alias, |objects| {
@@ -56,10 +75,13 @@ impl Projected for EndpointSlice {
         });
     }
     fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        cache.edit(alias, |objects| drop(objects.slices.remove(name)));
+        cache.edit(alias, |objects| {
+            objects.slices.remove(name);
+            objects.version_slices.remove(name);
+        });
     }
     fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
-        cache.all(|objects| objects.slices.keys().cloned().collect())
+        cache.all(|objects| objects.slices.keys().chain(objects.version_slices.keys()).cloned().collect())
     }
 }
 
@@ -106,7 +128,6 @@ mod tests {
     use serde_json::json;
 
     use super::{super::tests::claim, *};
-    use crate::api::names::deployment_name;
 
     fn key(name: &str) -> AliasKey {
         ("risk".into(), name.into())

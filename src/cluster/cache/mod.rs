@@ -16,7 +16,7 @@ use crate::{
         model_alias::AliasKey,
         names::{Version, deployment_name},
     },
-    decide::{ClusterView, OwnObject, SmokeTest, Traffic, Workload},
+    decide::{ClusterView, OwnObject, SmokeTest, Traffic, VersionService, Workload},
     render::{ServiceRendering, labels},
 };
 
@@ -25,6 +25,7 @@ mod deployment;
 mod endpoints;
 mod metadata;
 mod owner;
+mod route;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ mod tests;
 pub use budget::BudgetView;
 pub use deployment::DeploymentView;
 pub use owner::{Claim, Foreign, ForeignCause, ForeignKind, Owner};
+pub use route::RouteObject;
 pub use service::ServiceView;
 
 use metadata::OwnMetadata;
@@ -48,6 +50,11 @@ struct Objects {
     deployments: BTreeMap<String, DeploymentView>,
     service: Option<ServiceView>,
     budget: Option<BudgetView>,
+    route: Option<RouteObject>,
+    /// The Services of versions.
+    version_services: BTreeMap<Version, ServiceView>,
+    /// The EndpointSlices of the Services of versions: whose they are, and whether they have a ready endpoint.
+    version_slices: BTreeMap<String, (Version, bool)>,
     slices: BTreeMap<String, endpoints::SliceView>,
     pods: BTreeMap<String, PodView>,
     /// The last pod of each version that its node ended or rejected.
@@ -126,6 +133,13 @@ impl Cache {
                 .is_some_and(|(service, rendering)| service.is_outdated(rendering)),
             budget: objects.budget(claim, rendering),
             budget_is_unknown: false,
+            route: objects
+                .route
+                .as_ref()
+                .filter(|route| !route.owner.is_foreign(claim))
+                .map(|route| route.view(&alias.1, rendering)),
+            route_error: None,
+            version_services: objects.version_services(claim, rendering),
             endpoints: objects.endpoints(),
             workloads: objects
                 .deployments
@@ -156,6 +170,18 @@ impl Cache {
     #[must_use]
     pub fn service(&self, alias: &AliasKey) -> Option<ServiceView> {
         self.lock().get(alias)?.service.clone()
+    }
+
+    /// The HTTPRoute of this alias, where it is known.
+    #[must_use]
+    pub fn route(&self, alias: &AliasKey) -> Option<RouteObject> {
+        self.lock().get(alias)?.route.clone()
+    }
+
+    /// The Service of this version, where it is known.
+    #[must_use]
+    pub fn version_service(&self, alias: &AliasKey, version: Version) -> Option<ServiceView> {
+        self.lock().get(alias)?.version_services.get(&version).cloned()
     }
 
     /// The PodDisruptionBudget of this alias, where it is known.
@@ -252,12 +278,31 @@ impl Objects {
         Some(rendering.map_or(Traffic::Nowhere, |rendering| budget.protects(rendering, traffic)))
     }
 
+    fn version_services(
+        &self,
+        claim: &Claim<'_>,
+        rendering: Option<&ServiceRendering>,
+    ) -> BTreeMap<Version, VersionService> {
+        let has_endpoints = |version| self.version_slices.values().any(|slice| *slice == (version, true));
+        let own = self.version_services.iter().filter(|(_, service)| !service.owner.is_foreign(claim));
+        own.map(|(&version, service)| {
+            let outdated =
+                rendering.is_some_and(|rendering| service.is_outdated_for_version(rendering, version));
+            (version, VersionService { outdated, has_endpoints: has_endpoints(version) })
+        })
+        .collect()
+    }
+
     fn orphans(&self, claim: &Claim<'_>) -> BTreeSet<OwnObject> {
         let service = self.service.iter().filter(|service| service.owner.is_orphan(claim));
         let deployments = self.deployments.values().filter(|deployment| deployment.owner.is_orphan(claim));
         let budget = self.budget.iter().filter(|budget| budget.owner.is_orphan(claim));
+        let route = self.route.iter().filter(|route| route.owner.is_orphan(claim));
+        let services = self.version_services.iter().filter(|(_, service)| service.owner.is_orphan(claim));
         service
             .map(|_| OwnObject::Service)
+            .chain(route.map(|_| OwnObject::Route))
+            .chain(services.map(|(version, _)| OwnObject::VersionService(*version)))
             .chain(budget.map(|_| OwnObject::Budget))
             .chain(deployments.map(|deployment| OwnObject::Deployment(deployment.version)))
             .collect()
@@ -267,6 +312,9 @@ impl Objects {
         self.deployments.is_empty()
             && self.service.is_none()
             && self.budget.is_none()
+            && self.route.is_none()
+            && self.version_services.is_empty()
+            && self.version_slices.is_empty()
             && self.slices.is_empty()
             && self.pods.is_empty()
             && self.ended.is_empty()

@@ -3,9 +3,12 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use kube::ResourceExt;
 
-use super::{Cache, OwnMetadata, Owner, Projected, revision};
+use super::{Cache, OwnMetadata, Owner, Projected, revision, version_of};
 use crate::{
-    api::model_alias::AliasKey,
+    api::{
+        model_alias::AliasKey,
+        names::{Version, deployment_name},
+    },
     decide::Traffic,
     render::{self, Selection, ServiceRendering, labels},
 };
@@ -28,8 +31,16 @@ impl ServiceView {
     /// Whether a field that Laurel renders differs, apart from the selector. Its type, other ports, and the
     /// labels and annotations of others are not Laurel's.
     pub(super) fn is_outdated(&self, r: &ServiceRendering) -> bool {
-        let due = render::service(r, Selection::Shared);
-        let ports = due.spec.and_then(|spec| spec.ports).unwrap_or_default();
+        self.differs(&render::service(r, Selection::Shared))
+    }
+
+    /// Whether the Service of a version differs from what Laurel renders, its selector included.
+    pub(super) fn is_outdated_for_version(&self, r: &ServiceRendering, version: Version) -> bool {
+        self.traffic != Traffic::One(version) || self.differs(&render::version_service(r, version))
+    }
+
+    fn differs(&self, due: &Service) -> bool {
+        let ports = due.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default();
         !self.metadata.has(&due.metadata)
             || !ports.iter().all(|due| self.ports.iter().any(|port| is_as_rendered(port, due)))
             || self.ports.iter().any(|port| is_in_the_way(port, &ports))
@@ -84,35 +95,48 @@ pub(super) fn traffic(service: &Service, alias: &str) -> Traffic {
 
 impl Projected for Service {
     fn insert(&self, cache: &Cache, alias: &AliasKey) {
-        if self.name_any() != alias.1 {
+        let name = self.name_any();
+        let version =
+            version_of(&self.metadata).filter(|version| name == deployment_name(&alias.1, *version));
+        if name != alias.1 && version.is_none() {
             return;
         }
         let view = ServiceView {
             uid: self.metadata.uid.clone(),
             resource_version: revision(&self.metadata),
-            owner: Owner::of(&self.metadata, alias, &alias.1),
+            owner: Owner::of(&self.metadata, alias, &name),
             traffic: traffic(self, &alias.1),
             metadata: OwnMetadata::of(&self.metadata),
             ports: self.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default(),
         };
-        cache.edit(alias, |objects| {
-            if objects.service.as_ref().is_none_or(|known| known.resource_version <= view.resource_version) {
-                objects.service = Some(view);
+        let revision = view.resource_version;
+        let is_newer =
+            |known: Option<&ServiceView>| known.is_none_or(|known| known.resource_version <= revision);
+        cache.edit(alias, |objects| match version {
+            Some(version) if is_newer(objects.version_services.get(&version)) => {
+                objects.version_services.insert(version, view);
             }
+            None if is_newer(objects.service.as_ref()) => objects.service = Some(view),
+            _ => {}
         });
     }
     fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
-        if name == alias.1 {
-            cache.edit(alias, |objects| objects.service = None);
-        }
+        cache.edit(alias, |objects| {
+            if name == alias.1 {
+                objects.service = None;
+            }
+            objects.version_services.retain(|version, _| deployment_name(&alias.1, *version) != name);
+        });
     }
     fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
         let aliases = cache.lock();
-        aliases
-            .iter()
-            .filter(|(_, objects)| objects.service.is_some())
-            .map(|(key, _)| (key.clone(), key.1.clone()))
-            .collect()
+        let names = |key: &AliasKey, objects: &super::Objects| {
+            let service = objects.service.as_ref().map(|_| key.1.clone());
+            let versions = objects.version_services.keys().map(|version| deployment_name(&key.1, *version));
+            let names: Vec<_> = service.into_iter().chain(versions).map(|name| (key.clone(), name)).collect();
+            names
+        };
+        aliases.iter().flat_map(|(key, objects)| names(key, objects)).collect()
     }
 }
 

@@ -20,6 +20,7 @@
 //! | P16 | a blocker blocks what is new, and never traffic or size | [`world`]'s promises, before every write and at rest |
 //! | P17 | a version is rejected for its own failure alone | [`world`]'s promise at every status |
 //! | P18 | while no version answers, a ready one that has served takes over | [`world`]'s promises of rest |
+//! | P20 | behind a route: no share for what is not ready, none that goes through 0, and no pod goes that the data plane may still reach | [`world`]'s promises, before every write; [`traffic`] |
 //! | P19 | a follower finishes a start, and ignores a list that lacks its target | [`world`]'s promise; [`scenarios`] |
 //!
 //! [`scenarios`] and [`stories`] are single stories: important sequences, and every counterexample ever
@@ -41,4 +42,5 @@ mod scenarios;
 pub(crate) mod smoke_tests;
 mod stories;
 mod there_and_back;
+mod traffic;
 mod world;

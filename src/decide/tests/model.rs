@@ -22,7 +22,7 @@ use stateright::{Checker, Model, Property};
 
 use super::{
     scenario::{Moment, Scenario, Start, What},
-    world::{DesiredVersion, Event, Fate, Reconcile, Registers, Serves, Strategy, World},
+    world::{DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, Serves, Strategy, World},
 };
 use crate::decide::decide;
 
@@ -214,6 +214,30 @@ fn everything() -> Vec<Event> {
 #[test]
 fn blue_green() {
     stories(Strategy::BlueGreen, 1, everything(), 2).check("blue-green");
+}
+
+#[test]
+fn behind_a_route() {
+    let events = desires()
+        .chain([Fate::Good, Fate::NeverReady].map(|are| Event::Pods { of: 2, are }))
+        .chain([GatewayIs::Fine, GatewayIs::Away, GatewayIs::Hidden].map(Event::Gateway))
+        .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(1)), Event::VersionServiceDeleted(2)])
+        .chain([Event::PodsLost(1), Event::Traffic(false), Event::Traffic(true)]);
+    let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 2);
+    stories.start.routed = true;
+    stories.check("behind a route");
+}
+
+#[test]
+fn canary() {
+    let events = desires()
+        .chain([Fate::Good, Fate::NeverReady].map(|are| Event::Pods { of: 2, are }))
+        .chain([GatewayIs::Fine, GatewayIs::Away, GatewayIs::Hidden].map(Event::Gateway))
+        .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(2)), Event::Steps(vec![])]);
+    let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);
+    stories.start.routed = true;
+    stories.start.steps = vec![5, 50];
+    stories.check("canary");
 }
 
 #[test]

@@ -38,6 +38,8 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::SmokeTesting
         | Reason::SmokeTestUnavailable
         | Reason::MovingTraffic
+        | Reason::TrafficPending
+        | Reason::CanaryStep
         | Reason::ExchangingPods
         | Reason::UpdatingSettings
         | Reason::Scaling
@@ -56,6 +58,8 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::Connected
         | Reason::GatesPassed
         | Reason::ServedBefore
+        | Reason::TrafficSplit
+        | Reason::TrafficUnsupported
         | Reason::AsDesired
         | Reason::Suspended
         | Reason::RegistryPending

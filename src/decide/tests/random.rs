@@ -5,7 +5,8 @@ use proptest::{collection::vec, option::weighted, prelude::*};
 use super::{
     scenario::{Moment, Scenario, Start, What},
     world::{
-        BlockedBy, DesiredVersion, Event, Fate, Followed, Reconcile, Registers, Serves, Strategy as Exchange,
+        BlockedBy, DesiredVersion, Event, Fate, Followed, GatewayIs, Reconcile, Registers, Serves,
+        Strategy as Exchange,
     },
 };
 use crate::{api::model_alias::Drift, decide::OnUnavailable};
@@ -36,6 +37,14 @@ pub(super) fn exchange() -> impl Strategy<Value = Exchange> {
     prop_oneof![Just(Exchange::BlueGreen), Just(Exchange::Rolling)]
 }
 
+fn gateway() -> impl Strategy<Value = GatewayIs> {
+    prop_oneof![
+        3 => Just(GatewayIs::Fine),
+        1 => Just(GatewayIs::Away),
+        1 => Just(GatewayIs::Hidden),
+    ]
+}
+
 fn reconcile() -> impl Strategy<Value = Event> {
     let crash = (weighted(0.4, 0..4usize), any::<bool>());
     let way = (crash, weighted(0.1, 0..3usize), prop_oneof![3 => Just(0), 1 => 1..4usize]);
@@ -54,6 +63,8 @@ fn spec() -> impl Strategy<Value = Event> {
         2 => (1..5u32).prop_map(Event::Replicas),
         1 => Just(Event::SizeTakenOut(true)),
         1 => exchange().prop_map(Event::Strategy),
+        1 => any::<bool>().prop_map(Event::Traffic),
+        1 => prop_oneof![Just(vec![]), Just(vec![10]), Just(vec![5, 50])].prop_map(Event::Steps),
         1 => prop_oneof![Just(Drift::Correct), Just(Drift::Report)].prop_map(Event::Drift),
         1 => any::<bool>().prop_map(Event::PreviousAlias),
         1 => any::<bool>().prop_map(Event::SmokeTest),
@@ -78,6 +89,10 @@ fn cluster() -> impl Strategy<Value = Event> {
         1 => Just(Event::Service(Serves::Deleted)),
         1 => version().prop_map(|number| Event::Service(Serves::Version(number))),
         1 => Just(Event::PortEdited(true)),
+        2 => gateway().prop_map(Event::Gateway),
+        1 => Just(Event::RouteDeleted(true)),
+        1 => weighted(0.7, version()).prop_map(Event::RouteEdited),
+        1 => version().prop_map(Event::VersionServiceDeleted),
         1 => Just(Event::StatusLost(true)),
         1 => Just(Event::ClusterRebuilt(true)),
     ]
@@ -123,8 +138,9 @@ fn gap() -> impl Strategy<Value = i64> {
 }
 
 pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
-    let start = (exchange(), 1..4u32, prop_oneof![Just(vec![]), Just(vec![1]), Just(vec![1, 2])]);
-    (start, vec((gap(), event()), 0..events)).prop_map(|((strategy, replicas, promoted), events)| {
+    let start =
+        (exchange(), any::<bool>(), 1..4u32, prop_oneof![Just(vec![]), Just(vec![1]), Just(vec![1, 2])]);
+    (start, vec((gap(), event()), 0..events)).prop_map(|((strategy, routed, replicas, promoted), events)| {
         let mut at = 0;
         let timeline = events.into_iter().map(|(gap, event)| {
             at += gap;
@@ -132,7 +148,13 @@ pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
         });
         Scenario {
             title: "a random story".into(),
-            start: Start { strategy, replicas, promoted, ..Start::default() },
+            start: Start {
+                strategy,
+                replicas,
+                promoted,
+                routed: routed && strategy == Exchange::BlueGreen,
+                ..Start::default()
+            },
             timeline: timeline.collect(),
             ..Scenario::default()
         }

@@ -43,11 +43,25 @@ pub(super) struct Start {
     /// Time moves in steps of ten seconds, and deadlines are short.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) coarse: bool,
+    /// An HTTPRoute shares the requests.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) routed: bool,
+    /// In these steps, in per cent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) steps: Vec<u32>,
 }
 
 impl Default for Start {
     fn default() -> Self {
-        Self { strategy: Strategy::BlueGreen, replicas: 2, promoted: vec![1], room: None, coarse: false }
+        Self {
+            strategy: Strategy::BlueGreen,
+            replicas: 2,
+            promoted: vec![1],
+            room: None,
+            coarse: false,
+            routed: false,
+            steps: Vec::new(),
+        }
     }
 }
 
@@ -215,6 +229,7 @@ impl Start {
             serving.warm_for = SignedDuration::from_secs(40);
             serving.history = 1;
         }
+        world.serving().routed = self.routed;
         for &number in &self.promoted {
             world.intent.desired = Desired::Version(version(number));
             for _ in 0..self.replicas * 6 + 10 {
@@ -223,6 +238,7 @@ impl Start {
             assert_eq!(world.cluster.traffic, Traffic::One(version(number)), "the story's start");
         }
         world.pod_limit = self.room;
+        world.happen(&Event::Steps(self.steps.clone()));
         world.begin_story();
         world
     }

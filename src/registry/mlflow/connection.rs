@@ -11,7 +11,7 @@ use crate::{api::model_registry::Stages, fence::Fence, registry::limiter::Limite
 /// How to reach a tracking server.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Its URL, with the path prefix if it has one (`--static-prefix`).
+    /// Its URL, with the path prefix if its API has one.
     pub url: Url,
     /// The workspace to use. Only for servers with workspaces; others reject every request that names one.
     pub workspace: Option<String>,

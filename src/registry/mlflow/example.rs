@@ -33,6 +33,33 @@ struct ExampleInfo {
     serving_input_path: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct DownloadUri {
+    artifact_uri: String,
+}
+
+/// Where the files of a version are.
+enum Files<'a> {
+    /// At the server's root, found by the version.
+    OfVersion(&'a ModelName, Version),
+    /// In this folder of the artifact store that the server is a proxy for.
+    Proxied(String),
+}
+
+impl Files<'_> {
+    fn call(&self, path: &str, limit: usize) -> Call {
+        match self {
+            Self::OfVersion(name, version) => Call::root("model-versions/get-artifact", limit)
+                .query("name", *name)
+                .query("version", version)
+                .query("path", path),
+            Self::Proxied(folder) => {
+                Call::root(&format!("api/2.0/mlflow-artifacts/artifacts/{folder}/{path}"), limit)
+            }
+        }
+    }
+}
+
 /// The example, at most `limit` bytes of it, or `None` where there is none.
 pub(super) async fn read(
     registry: &MlflowRegistry,
@@ -40,35 +67,55 @@ pub(super) async fn read(
     version: Version,
     limit: usize,
 ) -> Result<Option<InputExample>, RegistryError> {
-    let call = file(name, version, FILE, limit).patient(PATIENCE);
+    let of_version = (name, version);
+    match read_from(registry, of_version, &Files::OfVersion(name, version), limit).await {
+        // MLflow 3.8 has its API outside the --static-prefix, and these files only below it.
+        Err(RegistryError::NotARegistry { url, detail }) if detail.starts_with("HTTP 404") => {
+            let hint = "with --static-prefix, MLflow serves artifacts only below that prefix";
+            let error = RegistryError::NotARegistry { url, detail: format!("{detail} ({hint})") };
+            let folder = proxied(registry, name, version).await?.ok_or(error)?;
+            read_from(registry, of_version, &Files::Proxied(folder), limit).await
+        }
+        example => example,
+    }
+}
+
+async fn read_from(
+    registry: &MlflowRegistry,
+    (name, version): (&ModelName, Version),
+    files: &Files<'_>,
+    limit: usize,
+) -> Result<Option<InputExample>, RegistryError> {
+    let call = files.call(FILE, limit).patient(PATIENCE);
     match registry.http.accepted(&call).await {
         Ok(answer) => body(registry, &call, answer).map(Some),
         Err(ErrorAnswer::Absent { .. }) => expect_version(registry, name, version).await.map(|()| None),
         // Object stores report a missing file as a failed download, so the server answers 500 for it.
         Err(ErrorAnswer::Failed(error @ RegistryError::ServerFailed { .. })) => {
-            if has_example(registry, name, version).await? { Err(error) } else { Ok(None) }
+            if has_example(registry, files).await? { Err(error) } else { Ok(None) }
         }
-        Err(error_message) => Err(explained(error_message.into_error())),
+        Err(answer) => Err(answer.into_error()),
     }
 }
 
-/// Where only artifacts cannot be read, their path is what differs.
-fn explained(error: RegistryError) -> RegistryError {
-    match error {
-        RegistryError::NotARegistry { url, detail } => {
-            let detail =
-                format!("{detail} (with --static-prefix, MLflow serves artifacts only below that prefix)");
-            RegistryError::NotARegistry { url, detail }
+/// The folder of a version's files, if the server reports that it is the proxy of their store.
+async fn proxied(
+    registry: &MlflowRegistry,
+    name: &ModelName,
+    version: Version,
+) -> Result<Option<String>, RegistryError> {
+    let call = Call::get("model-versions/get-download-uri").query("name", name).query("version", &version);
+    let location = match registry.http.ask::<DownloadUri>(&call).await {
+        Ok(answer) => answer.artifact_uri,
+        Err(ErrorAnswer::Absent { .. }) => {
+            return expect_version(registry, name, version).await.map(|()| None);
         }
-        other => other,
-    }
-}
-
-fn file(name: &ModelName, version: Version, path: &str, limit: usize) -> Call {
-    Call::root("model-versions/get-artifact", limit)
-        .query("name", name)
-        .query("version", &version)
-        .query("path", path)
+        Err(_) => return Ok(None),
+    };
+    // With a host in it, it may be the store of another server.
+    let folder = location.strip_prefix("mlflow-artifacts:/").filter(|folder| !folder.starts_with('/'));
+    let is_plain = |folder: &&str| folder.split('/').all(|part| part != "..");
+    Ok(folder.filter(is_plain).map(|folder| folder.trim_end_matches('/').to_owned()))
 }
 
 /// The example as it was logged. It is not parsed: MLflow writes `NaN` and `Infinity` into it, which are not
@@ -105,12 +152,8 @@ async fn expect_version(
 }
 
 /// Whether the model's own description names an example.
-async fn has_example(
-    registry: &MlflowRegistry,
-    name: &ModelName,
-    version: Version,
-) -> Result<bool, RegistryError> {
-    let call = file(name, version, "MLmodel", MODEL_FILE_MAX);
+async fn has_example(registry: &MlflowRegistry, files: &Files<'_>) -> Result<bool, RegistryError> {
+    let call = files.call("MLmodel", MODEL_FILE_MAX);
     let answer = registry.http.accepted(&call).await.map_err(ErrorAnswer::into_error)?;
     if answer.cut {
         let detail = format!("its MLmodel file is larger than {MODEL_FILE_MAX} bytes");

@@ -18,6 +18,7 @@ use super::{
     json::InvalidPayload,
     redact::Redactions,
     text,
+    workspace::Confirmed,
 };
 use crate::{
     fence::{Fence, Fenced, Permit},
@@ -64,6 +65,11 @@ impl Call {
     /// Reads an endpoint of the REST API.
     pub(super) fn get(endpoint: &str) -> Self {
         Self::api(Method::GET, endpoint, None)
+    }
+
+    /// Reads what the server reports about itself.
+    pub(super) fn info(endpoint: &str) -> Self {
+        Self { path: format!("api/3.0/mlflow/{endpoint}"), ..Self::get("") }
     }
 
     /// Reads something at the server's root, at most `limit` bytes of it.
@@ -116,6 +122,7 @@ struct Server {
     timeout: Duration,
     fence: Fence,
     limiter: Limiter,
+    workspaces: Confirmed,
     /// What answers in place of the server.
     #[cfg(any(test, fuzzing))]
     script: Option<Arc<super::script::Script>>,
@@ -135,6 +142,7 @@ impl Http {
             timeout,
             fence,
             limiter,
+            workspaces: Confirmed::default(),
             #[cfg(any(test, fuzzing))]
             script: None,
         };
@@ -158,6 +166,7 @@ impl Http {
             timeout: *timeout,
             fence: fence.clone(),
             limiter: limiter.clone(),
+            workspaces: Confirmed::yes(),
             script: Some(script),
         };
         Self { server: Arc::new(server), priority: like.priority }
@@ -170,12 +179,23 @@ impl Http {
 
     /// Sends a call and reads its JSON.
     pub(super) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ErrorAnswer> {
-        let answer = self.accepted(call).await?;
+        self.require_workspaces(&self.server.workspaces).await?;
+        self.ask_unchecked(call).await
+    }
+
+    /// The same, also where the server would ignore the workspace.
+    pub(super) async fn ask_unchecked<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ErrorAnswer> {
+        let answer = self.accepted_unchecked(call).await?;
         answer::json(&answer).map_err(|detail| self.not_a_registry(call, detail).into())
     }
 
     /// Sends a call and gives its answer back if it is a 2xx.
     pub(super) async fn accepted(&self, call: &Call) -> Result<RawAnswer, ErrorAnswer> {
+        self.require_workspaces(&self.server.workspaces).await?;
+        self.accepted_unchecked(call).await
+    }
+
+    async fn accepted_unchecked(&self, call: &Call) -> Result<RawAnswer, ErrorAnswer> {
         let answer = self.send(call).await?;
         if answer.status.is_success() {
             return Ok(answer);
@@ -185,7 +205,7 @@ impl Http {
 
     /// Returns the server's version, if it reports one. Never an error: only people read it.
     pub(super) async fn server_version(&self) -> Option<String> {
-        let answer = self.accepted(&Call::root("version", 64)).await.ok()?;
+        let answer = self.accepted_unchecked(&Call::root("version", 64)).await.ok()?;
         let version = String::from_utf8(answer.body).ok()?.trim().to_owned();
         let plausible = version.starts_with(|c: char| c.is_ascii_digit())
             && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+-".contains(&byte));

@@ -15,6 +15,7 @@
 //!   stages       the predecessor of aliases in older servers
 //!   example      finds the input example of a version
 //!   webhooks     the webhooks of the server
+//!   workspace    whether the server has workspaces
 //!   script       for the fuzzer: a list of answers instead of a server
 //! ```
 
@@ -33,6 +34,7 @@ use serde_json::json;
 use self::{
     answer::ErrorAnswer,
     http::{Call, Http},
+    json::InvalidPayload,
     run::RunAnswer,
     wire::{Acknowledged, ModelAnswer, ModelPage, VersionAnswer, VersionPage},
 };
@@ -62,6 +64,7 @@ mod stages;
 mod text;
 mod webhooks;
 mod wire;
+mod workspace;
 
 pub use self::connection::{Connection, ConnectionError, Credentials};
 
@@ -131,17 +134,33 @@ impl MlflowRegistry {
         }
     }
 
-    /// Reads the models of one chunk one by one, and leaves out those that the server rejects.
+    /// Reads one model. The inner error is about what has that name, for instance a prompt.
+    async fn read(
+        &self,
+        name: &ModelName,
+    ) -> Result<Option<Result<RegisteredModelFacts, RegistryError>>, RegistryError> {
+        let call = Call::get("registered-models/get").query("name", name);
+        let answer = self.http.ask::<ModelAnswer>(&call).await;
+        let Some(answer) = self.absent_as_none(answer).await? else { return Ok(None) };
+        match answer.registered_model.expect_model(name, self.stages) {
+            Ok(model) => Ok(Some(Ok(model))),
+            Err(invalid @ InvalidPayload::Object(_)) => Ok(Some(Err(self.http.explain(&call, invalid)))),
+            Err(invalid @ InvalidPayload::Response(_)) => Err(self.http.explain(&call, invalid)),
+        }
+    }
+
+    /// Reads the models of one chunk one by one. Like a listing, leaves out those that the server rejects, and
+    /// prompts.
     async fn each(&self, chunk: &[&ModelName]) -> Result<Vec<RegisteredModelFacts>, RegistryError> {
         let mut models = Vec::new();
         let mut errors = Vec::new();
         // Owned names: a stream of futures that borrow its items is not Send.
         let names: Vec<ModelName> = chunk.iter().map(|name| (*name).clone()).collect();
-        let reads = names.into_iter().map(|name| async move { self.model(&name).await });
+        let reads = names.into_iter().map(|name| async move { self.read(&name).await });
         let mut reads = stream::iter(reads).buffer_unordered(SIDE_BY_SIDE);
         while let Some(model) = reads.next().await {
             match model {
-                Ok(model) => models.extend(model),
+                Ok(model) => models.extend(model.and_then(Result::ok)),
                 Err(error @ (RegistryError::Rejected { .. } | RegistryError::Forbidden { .. })) => {
                     errors.push(error);
                 }
@@ -234,14 +253,7 @@ impl Registry for MlflowRegistry {
     }
 
     async fn model(&self, name: &ModelName) -> Result<Option<RegisteredModelFacts>, RegistryError> {
-        let call = Call::get("registered-models/get").query("name", name);
-        let answer = self.http.ask::<ModelAnswer>(&call).await;
-        let Some(answer) = self.absent_as_none(answer).await? else { return Ok(None) };
-        answer
-            .registered_model
-            .expect_model(name, self.stages)
-            .map(Some)
-            .map_err(|invalid| self.http.explain(&call, invalid))
+        self.read(name).await?.transpose()
     }
 
     async fn version(

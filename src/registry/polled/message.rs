@@ -77,7 +77,7 @@ pub(super) fn explain(url: &Url, error: &RegistryError) -> ReasonMessage {
         RegistryError::HostRefused { .. } => (Reason::RegistryHostRefused, ""),
         RegistryError::WorkspaceRefused { .. } => (
             Reason::RegistryWorkspaceRefused,
-            "; correct spec.mlflow.workspace of the ModelRegistry, or create the workspace",
+            "; correct or remove spec.mlflow.workspace of the ModelRegistry, or create the workspace",
         ),
         RegistryError::Rejected { .. } => (Reason::RegistryRefused, ""),
         RegistryError::RateLimited { .. } => (

@@ -29,7 +29,7 @@ impl Usage {
             let Ok(process) = stat.parse::<Process>() else { continue };
             if CONTROL_PLANE.contains(&process.name.as_str()) {
                 usage.control_plane += process.cpu;
-            } else if process.group == registry {
+            } else if Some(process.group) == registry {
                 usage.registry += process.cpu;
             }
         }

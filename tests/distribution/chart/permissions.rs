@@ -81,6 +81,31 @@ fn in_all_namespaces() {
     assert_bound(&install, "ClusterRole");
 }
 
+fn with_routes(is_cluster_wide: bool) -> BTreeSet<Permission> {
+    let verbs = ["get", "list", "watch", "create", "patch", "delete"];
+    let routes = verbs.map(|verb| ("gateway.networking.k8s.io".into(), "httproutes".into(), verb.into()));
+    expected(is_cluster_wide).into_iter().chain(routes).collect()
+}
+
+/// Whether the operator manages HTTPRoutes.
+fn manages_routes(install: &Objects) -> bool {
+    let is_enabled = json!({ "name": "LAUREL_GATEWAY_API", "value": "true" });
+    install.pod_spec()["containers"][0]["env"].as_array().unwrap().contains(&is_enabled)
+}
+
+#[test]
+fn httproutes_are_granted_only_where_they_are_managed() {
+    for (scope, role, is_cluster_wide) in [("cluster", "ClusterRole", true), ("namespace", "Role", false)] {
+        let install = Objects::of_chart(&["--set", &format!("gatewayAPI.enabled=true,scope={scope}")]);
+        assert_eq!(granted(install.named(role, "laurel")), with_routes(is_cluster_wide));
+        assert!(manages_routes(&install), "scope {scope}");
+    }
+    let component = Objects::of_kustomization("tests/distribution/chart/gateway-api");
+    assert_eq!(granted(component.one("ClusterRole")), with_routes(true));
+    assert!(manages_routes(&component));
+    assert!(!manages_routes(&Objects::of_chart(&[])));
+}
+
 #[test]
 fn in_one_namespace() {
     let install = Objects::of_chart(&["--set", "scope=namespace"]);

@@ -127,6 +127,7 @@ fn each_kind_and_variant_has_one() {
             "modelalias-mlserver.yaml",
             "modelalias-rolling.yaml",
             "modelalias-semver.yaml",
+            "modelalias-traffic.yaml",
             "modelalias.yaml",
             "modelregistry-auth.yaml",
             "modelregistry-stages.yaml",

@@ -94,6 +94,7 @@ fn render(serving: &Serving, ca: bool) -> Result<Applicable<Deployment>, String>
         model: &model,
         alias: &alias,
         serving,
+        traffic: None,
         registry: &registry,
     };
     let version = Version::new(4).unwrap();

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import cluster, containers, gateway, images, mlflow, python
+from . import cluster, containers, gateway, images, mlflow, python, servers
 from .paths import BIN
 from .shell import RigError, say
 from .tier import TIERS, Tier
@@ -13,13 +13,12 @@ from .tier import TIERS, Tier
 def main(words: list[str]) -> int:
     arguments = parser().parse_args(words)
     try:
-        arguments.command(arguments)
+        return arguments.command(arguments) or 0
     except RigError as error:
         print(f"rig: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,7 +42,15 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("operator", choices=["operator"])
     add.add_argument("binary", type=Path)
     add.add_argument("--tag", help="default: the first 12 digits of the binary's sha256")
-    command("mlflow-venv", mlflow_venv, "install MLflow for the host, as .cluster/bin/mlflow and python-mlflow")
+    add = command("mlflow-venv", mlflow_venv, "install MLflow for the host, as .cluster/bin/mlflow and python-mlflow")
+    add.add_argument("--server", choices=servers.SERVERS, action="append", default=[], help="and this server's release")
+    add = command("with-mlflow", with_mlflow, "run a command beside an MLflow server, which its environment describes")
+    add.add_argument("--server", choices=servers.SERVERS, default="newest", help="default: newest")
+    add.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
+    add = command("mlflow-serve", mlflow_serve, "run an MLflow server; prints as JSON how to reach it once it is up")
+    add.add_argument("server", choices=servers.SERVERS)
+    add.add_argument("port", type=int)
+    command("mlflow-servers", mlflow_servers, "print the names of the servers")
     command("mlflow-up", mlflow_up, "start MLflow in the cluster (KUBECONFIG's, or else the full tier)")
     command("models", models, "train the models and register them with the cluster's MLflow")
     add = command("gateway-crds", gateway_crds, "install the CRDs of the Gateway API in a tier")
@@ -83,9 +90,23 @@ def operator_image(arguments: argparse.Namespace) -> None:
     print(image.name)
 
 
-def mlflow_venv(_: argparse.Namespace) -> None:
+def mlflow_venv(arguments: argparse.Namespace) -> None:
     python.link_mlflow()
+    for name in arguments.server:
+        servers.python_of(servers.SERVERS[name])
     say(f"MLflow is installed: {BIN}/mlflow, and its Python: {BIN}/python-mlflow")
+
+
+def with_mlflow(arguments: argparse.Namespace) -> int:
+    return servers.run_with(servers.SERVERS[arguments.server], arguments.words)
+
+
+def mlflow_serve(arguments: argparse.Namespace) -> None:
+    servers.serve(servers.SERVERS[arguments.server], arguments.port)
+
+
+def mlflow_servers(_: argparse.Namespace) -> None:
+    print("\n".join(servers.SERVERS))
 
 
 def mlflow_up(_: argparse.Namespace) -> None:

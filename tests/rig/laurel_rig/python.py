@@ -18,6 +18,7 @@ NOBODY_IN_PARTICULAR = "nonroot:x:65532:65532:nonroot:/tmp:/usr/sbin/nologin\n"
 
 SERVING_REQUIREMENTS = RIG / "images" / "serving" / "requirements.txt"
 MLFLOW_REQUIREMENTS = RIG / "images" / "mlflow" / "requirements.txt"
+HOST_REQUIREMENTS = RIG / "servers" / "newest.txt"
 
 # Layers carry no times, so compiled files must not be checked against their sources' times:
 # Python would find every one of them stale, and in a read-only image compile anew at each start.
@@ -102,7 +103,7 @@ def pip_python() -> Path:
 
 
 def mlflow_python() -> Path:
-    return virtual_environment("mlflow", pinned(MLFLOW_REQUIREMENTS))
+    return virtual_environment("mlflow", [*pinned(MLFLOW_REQUIREMENTS), *pinned(HOST_REQUIREMENTS)])
 
 
 def virtual_environment(name: str, packages: list[str]) -> Path:

@@ -75,6 +75,9 @@ impl Audit {
         let by_hand = self.by_hand.lock().clone();
         let written: Vec<Service> =
             self.services.seen().into_iter().filter(|seen| !seen.gone).map(|seen| seen.object).collect();
+        // The Service of a single version gets requests only once a route names it.
+        let is_of_alias = |service: &Service| !service.labels().contains_key("laurel.dev/version");
+        let written: Vec<Service> = written.into_iter().filter(is_of_alias).collect();
         let mut pods = self.pods.seen();
         pods.sort_by_key(|seen| revision(&seen.object));
         for service in &written {

@@ -4,13 +4,14 @@ use std::{
     fs::File,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         LazyLock,
         atomic::{AtomicU16, Ordering},
     },
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, task::spawn_blocking};
 
@@ -55,6 +56,14 @@ pub(crate) async fn install_crds(cluster: &Cluster) -> Result<()> {
     let names = kinds.map(|kind| format!("{kind}.laurel.dev"));
     let names = names.each_ref().map(String::as_str);
     cluster.run_kubectl(&[&wait[..], &names[..]].concat(), None).await.map(drop)
+}
+
+/// Installs the CRDs of the Gateway API, as most clusters have them, and waits until they are served.
+pub(crate) fn install_gateway_api() -> Result<()> {
+    let program = repository().join("tests/rig/rig");
+    let output = Command::new(program).args(["gateway-crds", "api"]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// Writes the rig's kubeconfig with the token of a service account.

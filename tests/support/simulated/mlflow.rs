@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_URL_SAFE};
+use parking_lot::Mutex;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -23,9 +24,21 @@ use super::{
 /// An MLflow server. It accepts `127.0.0.1` as its host name, and no other.
 pub(crate) struct Mlflow {
     pub(crate) port: u16,
+    pub(crate) access: Access,
     http: Client,
-    process: Process,
+    process: Mutex<Option<Process>>,
 }
+
+/// What a server requires of its clients.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    /// The password of the user [`ADMIN`].
+    pub(crate) password: Option<String>,
+    pub(crate) workspace: Option<String>,
+}
+
+/// The user who may do everything.
+pub(crate) const ADMIN: &str = "admin";
 
 impl Mlflow {
     /// Starts a server with an empty registry, and waits until it answers.
@@ -41,8 +54,7 @@ impl Mlflow {
         server.envs([("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"), ("MLFLOW_DISABLE_TELEMETRY", "true")]);
         server.envs(webhooks()?);
         let process = Process::start(&mut server, &log)?;
-        let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
-        let mlflow = Self { port, http, process };
+        let mlflow = Self::new(port, Access::default(), process)?;
         let began = Instant::now();
         while mlflow.get("registered-models/search?max_results=1").await.is_err() {
             let reported = || std::fs::read_to_string(&log).unwrap_or_default();
@@ -52,14 +64,55 @@ impl Mlflow {
         Ok(mlflow)
     }
 
+    /// Starts one of `tests/rig/rig mlflow-servers`, installed if it is missing, and waits until it answers.
+    /// Whoever starts it also [stops](Self::stop) it.
+    pub(crate) async fn start_server(name: &str, folder: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let log = folder.join("mlflow.log");
+        let mut server = Command::new(repository().join("tests/rig/rig"));
+        server.args(["mlflow-serve", name, &port.to_string()]);
+        // What it leaves behind when it is killed is deleted with the folder.
+        server.env("TMPDIR", folder);
+        let process = Process::start(&mut server, &log)?;
+        let began = Instant::now();
+        loop {
+            let reported = std::fs::read_to_string(&log)?;
+            let described = reported.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
+            if let Some(server) = described {
+                let text = |key: &str| server[key].as_str().map(str::to_owned);
+                let access = Access {
+                    password: text("LAUREL_TEST_MLFLOW_PASSWORD"),
+                    workspace: text("LAUREL_TEST_MLFLOW_WORKSPACE"),
+                };
+                return Self::new(port, access, process);
+            }
+            // Installing it takes the most.
+            ensure!(began.elapsed() < Duration::from_mins(8), "MLflow {name} does not answer: {reported}");
+            ensure!(!reported.contains("rig: "), "MLflow {name} cannot be started: {reported}");
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn new(port: u16, access: Access, process: Process) -> Result<Self> {
+        let http = Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        Ok(Self { port, access, http, process: Mutex::new(Some(process)) })
+    }
+
+    /// Stops it.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        let process = self.process.lock().take();
+        // It ends its own server first, and a database.
+        process.context("it was stopped before")?.terminate(Duration::from_mins(1)).await.map(drop)
+    }
+
     /// Returns its URL.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// The process group of the server and its workers.
-    pub(crate) fn process_group(&self) -> u32 {
-        self.process.group()
+    pub(crate) fn process_group(&self) -> Option<u32> {
+        self.process.lock().as_ref().map(Process::group)
     }
 
     /// The webhooks of this server.
@@ -220,7 +273,7 @@ impl Mlflow {
         Ok(text(&found["model_version"]["current_stage"]))
     }
 
-    async fn get(&self, path: &str) -> Result<Value> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value> {
         let (status, body) = self.call(Method::GET, path, None).await?;
         ensure!(status == 200, "GET {path}: {status} {body}");
         Ok(body)
@@ -236,6 +289,12 @@ impl Mlflow {
         let mut request = self.http.request(method, format!("{}/api/2.0/mlflow/{path}", self.url()));
         if let Some(body) = body {
             request = request.json(body);
+        }
+        if let Some(password) = &self.access.password {
+            request = request.basic_auth(ADMIN, Some(password));
+        }
+        if let Some(workspace) = &self.access.workspace {
+            request = request.header("X-MLFLOW-WORKSPACE", workspace);
         }
         let answer = request.timeout(Duration::from_secs(20)).send().await?;
         let status = answer.status().as_u16();

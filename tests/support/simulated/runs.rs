@@ -14,7 +14,7 @@ impl Mlflow {
         model: &str,
         metrics: &[(&str, f64)],
     ) -> Result<(String, String)> {
-        let body = json!({ "experiment_id": "0", "start_time": 1_800_000_000_000_i64 });
+        let body = json!({ "experiment_id": self.experiment().await?, "start_time": 1_800_000_000_000_i64 });
         let made = self.send(Method::POST, "runs/create", &body).await?;
         let run = made["run"]["info"]["run_id"].as_str().context("a run has an id")?.to_owned();
         for (key, value) in metrics {
@@ -24,6 +24,19 @@ impl Mlflow {
         let made = self.send(Method::POST, "model-versions/create", &body).await?;
         let version = made["model_version"]["version"].as_str().context("a version has a number")?;
         Ok((version.to_owned(), run))
+    }
+
+    /// The experiment of all runs: a workspace has none from the beginning.
+    async fn experiment(&self) -> Result<String> {
+        const NAME: &str = "tests";
+        let find = format!("experiments/get-by-name?experiment_name={NAME}");
+        if let Ok(found) = self.get(&find).await {
+            return found["experiment"]["experiment_id"].as_str().map(str::to_owned).context("it has an id");
+        }
+        // Another test may have created it in the meantime.
+        let _ = self.send(Method::POST, "experiments/create", &json!({ "name": NAME })).await;
+        let found = self.get(&find).await?;
+        found["experiment"]["experiment_id"].as_str().map(str::to_owned).context("it has an id")
     }
 
     /// Logs a metric of a run, which may be NaN.

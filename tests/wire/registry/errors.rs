@@ -4,9 +4,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use laurel::registry::{Registry, RegistryError};
 use pretty_assertions::assert_eq;
+use serde_json::json;
 use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
-use super::support::{alias, error_message, in_workspace, model, page, registry, version};
+use super::support::{
+    Exactly, alias, error_message, fraud, in_workspace, model, ok, page, registry, version,
+};
 
 const HTML: &str = "text/html; charset=utf-8";
 const PAGE_500: &str = "<!doctype html>\n<html lang=en>\n<title>500 Internal Server \
@@ -170,6 +173,65 @@ async fn a_server_without_workspaces_rejects_ours() {
         error.to_string(),
         "the registry rejects workspace \"team-a\": FEATURE_DISABLED: Workspace APIs are not available"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_workspaces_gets_no_request_for_one() {
+    let server = MockServer::start().await;
+    // As MLflow 2.9 and 3.8 answer: they do not know the question, and ignore the header.
+    let unknown = page(404, HTML, PAGE_404);
+    Mock::given(any()).respond_with(ok(&json!({ "registered_model": fraud() }))).mount(&server).await;
+    for endpoint in ["server-info", "server-features"] {
+        let path = format!("/api/3.0/mlflow/{endpoint}");
+        Mock::given(Exactly::new("GET", &path))
+            .respond_with(unknown.clone())
+            .with_priority(1)
+            .mount(&server)
+            .await;
+    }
+    let registry = in_workspace(&server.uri(), "team-a");
+    let errors = [
+        registry.model(&model("fraud")).await.unwrap_err(),
+        registry.set_alias(&model("fraud"), &alias("champion"), version(1)).await.unwrap_err(),
+        registry.probe().await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(
+            error.to_string(),
+            "the registry rejects workspace \"team-a\": the server has no workspaces, which need MLflow 3.10 or \
+             newer and --enable-workspaces"
+        );
+    }
+    let asked = server.received_requests().await.unwrap();
+    let paths: BTreeSet<_> = asked.iter().map(|request| request.url.path()).collect();
+    let search = "/api/2.0/mlflow/registered-models/search";
+    let expected = ["/api/3.0/mlflow/server-features", "/api/3.0/mlflow/server-info", search];
+    assert_eq!(paths, BTreeSet::from(expected), "only what tells an old server from a wrong path");
+    assert_eq!(asked.iter().filter(|request| request.method.as_str() != "GET").count(), 0);
+}
+
+#[tokio::test]
+async fn with_a_workspace_a_wrong_path_is_still_a_wrong_path() {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(page(404, HTML, PAGE_404)).mount(&server).await;
+    let error = in_workspace(&server.uri(), "team-a").probe().await.unwrap_err();
+    assert!(matches!(error, RegistryError::NotARegistry { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_say_whether_it_has_workspaces_is_not_used() {
+    for response in [page(502, HTML, "Bad Gateway"), page(200, HTML, "<title>Login</title>")] {
+        let server = MockServer::start().await;
+        Mock::given(Exactly::new("GET", "/api/3.0/mlflow/server-info"))
+            .respond_with(response)
+            .mount(&server)
+            .await;
+        let error = in_workspace(&server.uri(), "team-a").model(&model("fraud")).await.unwrap_err();
+        assert!(!matches!(error, RegistryError::WorkspaceRefused { .. }), "{error}");
+        let asked = server.received_requests().await.unwrap();
+        let paths: Vec<_> = asked.iter().map(|request| request.url.path()).collect();
+        assert_eq!(paths, ["/api/3.0/mlflow/server-info"]);
+    }
 }
 
 #[tokio::test]

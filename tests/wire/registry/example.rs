@@ -78,6 +78,51 @@ async fn a_version_without_the_file_has_none() {
     assert_eq!(example(answers).await.unwrap(), None);
 }
 
+/// As MLflow 3.8 answers with `--static-prefix`: its API is outside of the prefix, the page for files below it.
+#[tokio::test]
+async fn below_a_static_prefix_the_example_is_read_through_the_server_s_artifact_proxy() {
+    const FOLDER: &str = "1/models/m-1/artifacts";
+    let elsewhere = || page(404, "text/html; charset=utf-8", "<title>404 Not Found</title>");
+    let download = || {
+        let query = Exactly::get("model-versions/get-download-uri");
+        query.query("name", "fraud").query("version", "3")
+    };
+    let proxied = |path: &str| {
+        let path = format!("/api/2.0/mlflow-artifacts/artifacts/{FOLDER}/{path}");
+        Exactly::new("GET", &path)
+    };
+    let at = |uri: &str| ok(&json!({ "artifact_uri": uri }));
+    let ours = format!("mlflow-artifacts:/{FOLDER}");
+
+    let answers = [
+        (file("serving_input_example.json"), elsewhere()),
+        (download(), at(&ours)),
+        (proxied("serving_input_example.json"), page(200, "text/plain", EXAMPLE)),
+    ];
+    let found = example(answers).await.unwrap();
+    assert_eq!(found, Some(InputExample::Body(EXAMPLE.as_bytes().to_vec())));
+
+    let answers = [
+        (file("serving_input_example.json"), elsewhere()),
+        (download(), at(&ours)),
+        (proxied("serving_input_example.json"), failed_download()),
+        (proxied("MLmodel"), page(200, "text/plain", "saved_input_example_info: null\n")),
+    ];
+    assert_eq!(example(answers).await.unwrap(), None);
+
+    let gone = || absent("Model Version (name=fraud, version=3)");
+    let answers =
+        [(file("serving_input_example.json"), elsewhere()), (download(), gone()), (the_version(), gone())];
+    let error = example(answers).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Rejected { .. }), "{error}");
+
+    for other in ["s3://bucket/model", "mlflow-artifacts://other:5000/1", "mlflow-artifacts:/1/../2"] {
+        let answers = [(file("serving_input_example.json"), elsewhere()), (download(), at(other))];
+        let error = example(answers).await.unwrap_err();
+        assert!(error.to_string().contains("--static-prefix"), "{other}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn a_missing_version_is_an_error() {
     let gone = "Model Version (name=fraud, version=3)";

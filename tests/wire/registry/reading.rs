@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use wiremock::{Mock, MockServer, Request, matchers::any};
 
 use super::support::{
-    Exactly, absent, alias, answer, error_message, fraud, fraud_version, in_workspace, model, ok, page,
-    registry, version,
+    API, Exactly, absent, alias, answer, error_message, fraud, fraud_version, in_workspace, model, ok, page,
+    registry, version, with_workspaces,
 };
 
 fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<ModelName> {
@@ -158,6 +158,33 @@ async fn a_server_that_cannot_list_by_name_is_asked_for_a_list_once() {
 }
 
 #[tokio::test]
+async fn a_prompt_is_left_out_also_by_a_server_that_cannot_list_by_name() {
+    let server = MockServer::start().await;
+    let detail = "Only the 'run_id' attribute supports comparison with a list of quoted string values.";
+    let refused = error_message(400, "INVALID_PARAMETER_VALUE", detail);
+    answer(&server, listing("name IN ('greeting')"), refused).await;
+    let mut prompt = named("greeting");
+    prompt["tags"] = json!([{ "key": "mlflow.prompt.is_prompt", "value": "true" }]);
+    let get = Exactly::get("registered-models/get").query("name", "greeting");
+    answer(&server, get, ok(&json!({ "registered_model": prompt }))).await;
+    assert_eq!(registry(&server.uri()).models(&names(["greeting"])).await.unwrap(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn versions_are_listed_whatever_the_name_by_a_server_that_cannot_list_by_name() {
+    // MLflow 2.9 to 3.8 answer 400 to `name IN (…)`, and unescape nothing inside quotes.
+    let server = MockServer::start().await;
+    let odd = "it's \"C\\x\"";
+    let (mut ours, mut similar) = (fraud_version(2), fraud_version(7));
+    ours["name"] = json!(odd);
+    similar["name"] = json!("it's -C-x-");
+    let page = ok(&json!({ "model_versions": [similar, ours] }));
+    answer(&server, versions(r#"name LIKE "it's _C_x_""#, "5"), page).await;
+    let found = registry(&server.uri()).newest_versions(&model(odd), 5).await.unwrap();
+    assert_eq!(found.iter().map(|facts| facts.version).collect::<Vec<_>>(), [version(2)]);
+}
+
+#[tokio::test]
 async fn a_server_that_rejects_every_name_is_an_error() {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(page(403, "text/html", "Permission denied")).mount(&server).await;
@@ -284,10 +311,24 @@ async fn the_workspace_is_sent_only_if_configured() {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(ok(&json!({ "registered_model": fraud() }))).mount(&server).await;
     registry(&server.uri()).model(&model("fraud")).await.unwrap();
-    in_workspace(&server.uri(), "team-a").model(&model("fraud")).await.unwrap();
+    with_workspaces(&server).await;
+    let team = in_workspace(&server.uri(), "team-a");
+    for _ in 0..2 {
+        team.model(&model("fraud")).await.unwrap();
+    }
     let requests = server.received_requests().await.unwrap();
-    let headers: Vec<_> = requests.iter().map(|request| request.headers.get("X-MLFLOW-WORKSPACE")).collect();
-    assert_eq!(headers, [None, Some(&"team-a".parse().unwrap())]);
+    let sent = |request: &Request| {
+        let workspace = request.headers.get("X-MLFLOW-WORKSPACE");
+        (request.url.path().to_owned(), workspace.map(|it| it.to_str().unwrap().to_owned()))
+    };
+    let (get, info) = (format!("{API}/registered-models/get"), "/api/3.0/mlflow/server-info".to_owned());
+    let team_a = || Some("team-a".to_owned());
+    let expected = [(get.clone(), None), (info, team_a()), (get.clone(), team_a()), (get, team_a())];
+    assert_eq!(
+        requests.iter().map(sent).collect::<Vec<_>>(),
+        expected,
+        "whether there are any is asked once"
+    );
 }
 
 #[tokio::test]
@@ -319,6 +360,7 @@ async fn a_missing_workspace_is_not_a_missing_model() {
 #[tokio::test]
 async fn a_missing_model_in_a_workspace_is_missing() {
     let server = MockServer::start().await;
+    with_workspaces(&server).await;
     let get = Exactly::get("registered-models/get").query("name", "fraud");
     answer(&server, get, absent("Registered Model with name=fraud")).await;
     answer(&server, Exactly::get("registered-models/search").query("max_results", "1"), ok(&json!({}))).await;

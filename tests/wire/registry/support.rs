@@ -109,6 +109,13 @@ pub(crate) fn page(status: u16, kind: &str, body: &str) -> ResponseTemplate {
     ResponseTemplate::new(status).set_body_raw(body.as_bytes(), kind)
 }
 
+/// Reports that the server has workspaces, as often as it is asked.
+pub(crate) async fn with_workspaces(server: &MockServer) {
+    let info = ok(&json!({ "store_type": "SqlStore", "workspaces_enabled": true }));
+    let asked = Exactly::new("GET", "/api/3.0/mlflow/server-info");
+    Mock::given(asked).respond_with(info).with_priority(1).mount(server).await;
+}
+
 /// Returns an error in MLflow's format.
 pub(crate) fn error_message(status: u16, code: &str, message: &str) -> ResponseTemplate {
     let body = json!({ "error_code": code, "message": message, "sqlstate": "KAM00", "error_class": code });

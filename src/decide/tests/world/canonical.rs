@@ -12,8 +12,8 @@ use super::World;
 use crate::{
     api::model_alias::{KnownVersion, Recorded},
     decide::{
-        CONTENTION, Desired, Lifecycle, REGISTRY_DEADLINE, SKIPPED_AFTER, SmokeReport, SmokeTestIntent,
-        StrategyIntent, Traffic,
+        CONTENTION, Desired, GRACE, Lifecycle, REGISTRY_DEADLINE, SKIPPED_AFTER, SmokeReport,
+        SmokeTestIntent, StrategyIntent, Traffic,
     },
 };
 
@@ -72,7 +72,7 @@ impl Digest<'_> {
         if let Some(serving) = &intent.serving {
             let is_rolling = matches!(serving.strategy, StrategyIntent::Rolling { .. });
             let SmokeTestIntent { is_enabled, on_unavailable, .. } = serving.smoke_test;
-            self.add((serving.replicas, &serving.settings, is_rolling));
+            self.add((serving.replicas, &serving.settings, is_rolling, serving.routed, &serving.steps));
             self.add((is_enabled, on_unavailable as u8));
         }
         match intent.lifecycle {
@@ -110,6 +110,10 @@ impl Digest<'_> {
             let older = status.versions.iter().filter(|other| last_used(other) < last_used(held)).count();
             self.add(older);
         }
+        self.add(status.traffic.iter().map(|share| (share.version, share.weight)).collect::<Vec<_>>());
+        let accepted = status.route.as_ref();
+        let accepted = accepted.filter(|known| self.world.cluster.gateway.is_current(&known.revision));
+        self.age(accepted.map(|known| known.at), GRACE);
         for rejection in &status.rejected {
             self.add((rejection.version, &rejection.settings, rejection.active, rejection.reason));
         }
@@ -128,6 +132,7 @@ impl Digest<'_> {
             cluster.quota,
             &cluster.orphans,
         ));
+        self.add(cluster.gateway.digest(now));
         for (version, deployment) in &cluster.deployments {
             self.add((
                 version,
@@ -198,8 +203,16 @@ impl Digest<'_> {
         self.add((world.is_gone, &world.answered, world.answered_last, &world.proven, &world.failed));
         self.add((world.moves_by_others.min(3), world.kills.min(3) * u32::from(world.moves_by_others > 0)));
         self.add((world.begun, &world.left_with, &world.failed_smoke_test));
-        self.add((world.silence_is_excused, world.is_pointed_by_others, !world.broken.is_empty()));
+        self.add((
+            world.silence_is_excused,
+            world.is_pointed_by_others,
+            world.is_routed_by_others,
+            !world.broken.is_empty(),
+        ));
         let warm_for = self.warm_for();
+        for at in world.shared_at.values() {
+            self.age(Some(*at), GRACE);
+        }
         self.add(world.left.map(|(version, _)| version));
         self.age(world.left.map(|(_, at)| at), warm_for);
     }

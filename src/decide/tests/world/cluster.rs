@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Pace;
+use super::{Pace, gateway::Gateway};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -108,6 +108,7 @@ pub(in crate::decide::tests) struct Cluster {
     pub(super) quota: Option<u32>,
     /// How many pods were ever created of a version.
     pub(super) made: BTreeMap<Version, u32>,
+    pub(in crate::decide::tests) gateway: Gateway,
 }
 
 fn count(number: usize) -> u32 {
@@ -251,7 +252,7 @@ impl Cluster {
 
     pub(super) fn view(&self, now: Timestamp, pace: Pace) -> ClusterView {
         let workload = |version: &Version| (*version, self.workload(*version, now, pace));
-        ClusterView {
+        let mut view = ClusterView {
             traffic: self.traffic,
             service_outdated: self.port_is_edited,
             budget: self.budget.map(|budget| if budget == self.traffic { budget } else { Traffic::Nowhere }),
@@ -259,7 +260,10 @@ impl Cluster {
             endpoints: self.endpoints.clone(),
             workloads: self.deployments.keys().map(workload).collect(),
             orphans: self.orphans.clone(),
-        }
+            ..ClusterView::default()
+        };
+        self.gateway.show(&self.gateway, &mut view);
+        view
     }
 
     /// Returns the cluster as a lagging watch shows it: current for what we write, older for pods, endpoints
@@ -273,6 +277,7 @@ impl Cluster {
     ) -> ClusterView {
         let mut view = self.view(now, pace);
         view.endpoints.clone_from(&before.endpoints);
+        self.gateway.show(&before.gateway, &mut view);
         for (&version, workload) in &mut view.workloads {
             let known = before.deployments.get(&version).map(|_| before.workload(version, then, pace));
             let generation = |cluster: &Self| cluster.deployments.get(&version).map(|known| known.generation);
@@ -350,7 +355,10 @@ impl Cluster {
     /// Runs the endpoint controller.
     pub(super) fn update_endpoints(&mut self, now: Timestamp, pace: Pace) {
         let ready = |version: &Version| self.ready(*version, now, pace) > 0;
-        self.endpoints = self.selected().into_iter().filter(ready).collect();
+        let endpoints = self.selected().into_iter().filter(ready).collect();
+        let ready: BTreeSet<Version> = self.pods.keys().copied().filter(ready).collect();
+        self.endpoints = endpoints;
+        self.gateway.moment(now, |version| ready.contains(&version));
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cluster, Fate, World,
+    Cluster, Fate, GatewayIs, World,
     cluster::{Edit, is_bad},
     rules::{best, rules},
     uri, version,
@@ -15,7 +16,10 @@ use crate::{
         condition::{Reason, ReasonMessage},
         model_alias::Drift,
     },
-    decide::{Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, StrategyIntent, Traffic},
+    decide::{
+        Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, StepIntent, StrategyIntent,
+        Traffic,
+    },
 };
 
 /// An event from outside, or a single reconcile of an operator that is otherwise down.
@@ -31,6 +35,10 @@ pub(in crate::decide::tests) enum Event {
     /// `spec.serving.replicas` is removed.
     SizeTakenOut(bool),
     Strategy(Strategy),
+    /// `spec.traffic` is set or removed.
+    Traffic(bool),
+    /// The steps of the strategy `Canary`, in per cent, each for five seconds; none for `BlueGreen`.
+    Steps(Vec<u32>),
     Drift(Drift),
     PreviousAlias(bool),
     SmokeTest(bool),
@@ -72,6 +80,14 @@ pub(in crate::decide::tests) enum Event {
     Service(Serves),
     /// Somebody changes the Service's port.
     PortEdited(bool),
+    /// How the Gateway's controller works.
+    Gateway(GatewayIs),
+    /// Somebody deletes the HTTPRoute.
+    RouteDeleted(bool),
+    /// Somebody changes the HTTPRoute: gives all requests to a version, or adds a filter.
+    RouteEdited(Option<u32>),
+    /// Somebody deletes the Service of a version.
+    VersionServiceDeleted(u32),
 
     Registry(Registers),
     /// Somebody else moves or removes the alias.
@@ -109,6 +125,12 @@ impl Event {
             | Self::Replicas(_)
             | Self::SizeTakenOut(_)
             | Self::Strategy(_)
+            | Self::Traffic(_)
+            | Self::Steps(_)
+            | Self::Gateway(_)
+            | Self::RouteDeleted(_)
+            | Self::RouteEdited(_)
+            | Self::VersionServiceDeleted(_)
             | Self::Drift(_)
             | Self::PreviousAlias(_)
             | Self::SmokeTest(_)
@@ -291,7 +313,26 @@ impl World {
                 self.serving().size_is_open = false;
             }
             Event::SizeTakenOut(_) => self.serving().size_is_open = true,
-            Event::Strategy(strategy) => self.serving().strategy = (*strategy).into(),
+            // The API server accepts no route with the strategy `Rolling`.
+            Event::Strategy(strategy) => {
+                self.serving().strategy = (*strategy).into();
+                self.serving().routed &= *strategy == Strategy::BlueGreen;
+                self.serving().steps.clear();
+            }
+            // Nor does it accept steps without a route.
+            Event::Steps(weights) => {
+                let at_least = SignedDuration::from_secs(5);
+                let steps = weights.iter().filter(|_| self.serving().routed);
+                let steps = steps.map(|&weight| StepIntent { weight, at_least }).collect();
+                self.serving().steps = steps;
+            }
+            Event::Traffic(wanted) => {
+                let is_possible = self.serving().strategy == StrategyIntent::BlueGreen;
+                self.serving().routed = *wanted && is_possible;
+                if !*wanted {
+                    self.serving().steps.clear();
+                }
+            }
             Event::Drift(drift) => self.intent.drift = *drift,
             Event::PreviousAlias(kept) => {
                 self.intent.previous_alias = kept.then(|| "previous".parse().unwrap());
@@ -444,7 +485,7 @@ impl World {
                     *model_uri = uri(number);
                 }
             }
-            _ => unreachable!("handled by its caller"),
+            _ => self.happen_at_the_gateway(event),
         }
         self.cluster.controllers(self.now, self.pace);
     }

@@ -12,11 +12,13 @@ mod canonical;
 mod clock;
 mod cluster;
 mod event;
+mod gateway;
 mod operator;
 mod promises;
 mod registry;
 mod rest;
 mod rules;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -30,6 +32,7 @@ use self::{audit::Reported, operator::Operator, registry::Registry};
 pub(super) use self::{
     cluster::{Cluster, Fate},
     event::{BlockedBy, DesiredVersion, Event, Followed, Reconcile, Registers, Serves, Strategy},
+    gateway::GatewayIs,
 };
 use crate::{
     api::{
@@ -117,6 +120,10 @@ pub(super) struct World {
     lost_pods_at: Option<Timestamp>,
     /// Whether somebody else set the Service's current selector.
     is_pointed_by_others: bool,
+    /// Whether somebody else changed the HTTPRoute, until its weights are written again.
+    is_routed_by_others: bool,
+    /// When the current share of the route was written for each version.
+    shared_at: BTreeMap<Version, Timestamp>,
     /// The versions that ever answered requests.
     answered: BTreeSet<Version>,
     /// The last one that did so alone.
@@ -151,6 +158,8 @@ impl World {
             replicas,
             settings: Some("a".into()),
             strategy,
+            routed: false,
+            steps: Vec::new(),
             progress_deadline: SignedDuration::from_secs(60),
             warm_for: SignedDuration::from_secs(300),
             history: 2,
@@ -193,6 +202,8 @@ impl World {
             left_with: BTreeMap::new(),
             lost_pods_at: None,
             is_pointed_by_others: false,
+            is_routed_by_others: false,
+            shared_at: BTreeMap::new(),
             answered: BTreeSet::new(),
             answered_last: None,
             begun: None,

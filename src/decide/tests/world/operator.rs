@@ -133,6 +133,10 @@ impl World {
                 self.promise(stale > 0, |_| "no action is decided that is visibly impossible".into());
                 Some(ReasonMessage::new(Reason::WaitingForPods, "no pod is ready any more"))
             }
+            Action::Share(shares) if !self.is_share_possible(shares) => {
+                self.promise(stale > 0, |_| "no action is decided that is visibly impossible".into());
+                Some(ReasonMessage::new(Reason::WaitingForPods, "no pod is ready any more"))
+            }
             _ => None,
         }
     }
@@ -194,6 +198,20 @@ impl World {
             Action::Route(traffic) => {
                 self.promise_of_route(*traffic, observed);
                 self.route(*traffic);
+            }
+            Action::Share(shares) => {
+                self.promise_of_shares(shares, observed);
+                self.remember_shares(shares);
+                self.cluster.gateway.write(shares.clone());
+                self.is_routed_by_others = false;
+            }
+            Action::DeleteRoute => self.cluster.gateway.delete_route(),
+            Action::ApplyVersionService { version } => {
+                self.cluster.gateway.services.entry(*version).or_default();
+            }
+            Action::DeleteVersionService { version } => {
+                self.promise_of_version_service(*version);
+                self.cluster.gateway.services.remove(version);
             }
             Action::Delete { version } => {
                 self.promise_of_delete(*version);

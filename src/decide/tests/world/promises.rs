@@ -35,7 +35,9 @@ impl World {
         };
         let starts = |version: &Version| self.desired(*version) == 0 && !is_known(version);
         let may_be_done = match action {
-            Action::Route(_) => blocker.scope == BlockerScope::Changes,
+            Action::Route(_) | Action::Share(_) | Action::ApplyVersionService { .. } => {
+                blocker.scope == BlockerScope::Changes
+            }
             // They change nothing that is missing.
             Action::Adopt(_) | Action::Protect(_) => blocker.scope != BlockerScope::Everything,
             Action::Scale { version, replicas } => *replicas == 0 || !starts(version),
@@ -60,6 +62,10 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::Share(_)
+            | Action::DeleteRoute
+            | Action::ApplyVersionService { .. }
+            | Action::DeleteVersionService { .. }
             | Action::Protect(_)
             | Action::DeleteBudget
             | Action::Adopt(_)
@@ -86,6 +92,10 @@ impl World {
             | Action::SetFinalizer { .. }
             | Action::SmokeTest { .. }
             | Action::DeleteService
+            | Action::Share(_)
+            | Action::DeleteRoute
+            | Action::ApplyVersionService { .. }
+            | Action::DeleteVersionService { .. }
             | Action::Protect(_)
             | Action::DeleteBudget
             | Action::Adopt(_)
@@ -156,7 +166,7 @@ impl World {
     }
 
     /// A version that never served passes its smoke test first.
-    fn promise_of_proof(&mut self, version: Version) {
+    pub(super) fn promise_of_proof(&mut self, version: Version) {
         self.promise_of_rules(version);
         let is_needed = self.intent.serving.as_ref().is_some_and(|serving| serving.smoke_test.is_enabled);
         let is_skipped = self.may_skip_smoke_test(version);
@@ -218,6 +228,7 @@ impl World {
             self.promise(!self.is_warm(version), |_| {
                 format!("version {version}, which traffic just left, stays warm")
             });
+            self.promise_of_what_the_gateway_reaches(version);
         }
         match self.cluster.traffic {
             Traffic::One(serves) if serves == version => {
@@ -275,6 +286,7 @@ impl World {
         let serves = self.cluster.traffic == Traffic::One(version) || self.cluster.traffic == Traffic::Shared;
         let has_endpoints = self.cluster.endpoints.contains(&version);
         self.promise(!serves && !has_endpoints, |_| format!("version {version} answers and is not deleted"));
+        self.promise_of_what_the_gateway_reaches(version);
     }
 
     /// When an alias write begins: the alias will name a version that serves.

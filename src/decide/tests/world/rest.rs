@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::{Fate, World, cluster::is_bad};
+use super::{Fate, GatewayIs, World, cluster::is_bad};
 use crate::{
     api::{
         ModelAliasStatus,
@@ -98,7 +98,8 @@ impl World {
         let Some(serving) = &self.intent.serving else {
             let is_clear = self.cluster.deployments.is_empty()
                 && self.cluster.traffic == Traffic::Nowhere
-                && self.cluster.budget.is_none();
+                && self.cluster.budget.is_none()
+                && (self.cluster.gateway.route.is_none() || self.cluster.gateway.is == GatewayIs::Hidden);
             return is_clear.then_some(()).ok_or_else(|| "without spec.serving no workload is left".into());
         };
         if !self.cluster.orphans.is_empty() {
@@ -120,6 +121,7 @@ impl World {
         if seen != due || self.cluster.port_is_edited {
             return Err(format!("version {desired_version} is {seen:?} instead of {due:?}"));
         }
+        self.route_is_met(desired_version)?;
         let others = || self.cluster.deployments.iter().filter(|(version, _)| **version != desired_version);
         if let Some((version, _)) = others().find(|(_, deployment)| deployment.desired > 0) {
             return Err(format!("version {version} keeps running"));
@@ -175,6 +177,7 @@ impl World {
             Reason::AliasDrifted => self.intent.drift == Drift::Report,
             Reason::Contested => self.may_be_contested(),
             Reason::GatesFailed => self.is_refused_by_rules(),
+            Reason::TrafficUnsupported => self.cluster.gateway.is == GatewayIs::Hidden,
             Reason::NoCandidate => self.desired_version().is_none(),
             reason => self.registry.error == Some(reason),
         }
@@ -199,6 +202,7 @@ impl World {
                 self.desired_version().is_some_and(|version| !self.can_be_tested(version))
             }
             Reason::WaitingForPods => is_unready,
+            Reason::TrafficPending => self.cluster.gateway.is == GatewayIs::Away || is_unready,
             reason if reason.is_transient() => is_away || self.cannot_be_judged(),
             _ => is_unready,
         }

@@ -15,7 +15,8 @@ use crate::{
         std_duration,
     },
     decide::{
-        Action, Blocker, BlockerScope, Decision, Lifecycle, Observed, Outbox, Readiness, Traffic, decide,
+        Action, Blocker, BlockerScope, Decision, Lifecycle, Observed, Outbox, Readiness, Shares, Traffic,
+        decide,
     },
     fuzzing::{
         names::is_label_value,
@@ -110,8 +111,22 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         Action::FillInReplicas { replicas } => {
             assert!((1..=REPLICAS_MAX).contains(replicas), "{replicas} pods");
         }
+        Action::Share(shares) => {
+            let sum: u32 = shares.iter().map(|(_, weight)| weight).sum();
+            assert_eq!(sum, Shares::WHOLE, "the shares add up to the whole");
+            let before = observed.cluster.route.as_ref().map(|route| &route.shares);
+            for (version, weight) in shares.iter() {
+                let grows = weight > before.map_or(0, |before| before.of(version));
+                let ready =
+                    observed.cluster.workloads.get(&version).is_some_and(|workload| workload.ready > 0);
+                assert!(ready || !grows, "version {version} is not ready and gets {weight}");
+            }
+        }
         Action::SetFinalizer { .. }
         | Action::Route(_)
+        | Action::DeleteRoute
+        | Action::ApplyVersionService { .. }
+        | Action::DeleteVersionService { .. }
         | Action::Delete { .. }
         | Action::DeleteService
         | Action::Adopt(_)
@@ -119,7 +134,10 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
         | Action::DeleteBudget => {}
     }
     let is_free = observed.intent.blocker.is_none() || is_ending(observed);
-    let is_among_ours = matches!(action, Action::Route(_) | Action::Scale { .. });
+    let is_among_ours = matches!(
+        action,
+        Action::Route(_) | Action::Scale { .. } | Action::Share(_) | Action::ApplyVersionService { .. }
+    );
     assert!(is_free || is_among_ours, "{action:?} against {decision:?}");
 }
 

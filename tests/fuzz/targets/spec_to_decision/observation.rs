@@ -73,7 +73,26 @@ pub(super) fn cluster(generator: &mut Generator, settings: &str) -> ClusterView 
         1 => json!("Shared"),
         _ => json!({ "One": version(generator) }),
     };
+    let shares: Map<String, Value> =
+        (0..generator.below(4)).map(|_| (version(generator), generator.below(1000).into())).collect();
+    let route: Value = maybe(generator, |generator| {
+        json!({
+            "shares": shares,
+            "outdated": generator.chance(40),
+            "revision": { "uid": "r", "generation": generator.below(3) },
+            "pending": generator.chance(60).then(|| generator.text()),
+        })
+    });
+    let mut services = Map::new();
+    for number in 1..=5 {
+        if generator.chance(100) {
+            let service = json!({ "outdated": generator.chance(40), "has_endpoints": generator.chance(200) });
+            services.insert(number.to_string(), service);
+        }
+    }
     let view = json!({
+        "route": route,
+        "version_services": services,
         "traffic": traffic,
         "service_outdated": generator.chance(60),
         "budget_is_unknown": generator.chance(20),

@@ -1,0 +1,83 @@
+//! `spec.traffic`: how requests from outside are shared among versions.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A host name, or one with `*.` in front, as the Gateway API allows it.
+const HOSTNAME_PATTERN: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// An absolute path without empty, `.` or `..` segments, query or fragment, as the Gateway API allows it.
+const PATH_PATTERN: &str = r"^(/|(/[-A-Za-z0-9._~!$&'()*+,;=:@]+)+)$";
+
+/// How requests are shared among versions.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficSpec {
+    /// Laurel manages an `HTTPRoute` with the ModelAlias's name that sends requests to the version that
+    /// serves.
+    pub gateway: GatewayTraffic,
+}
+
+/// The `HTTPRoute` that Laurel manages.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayTraffic {
+    /// The Gateways that requests come through, or with a mesh the Services that they are sent to. Each has
+    /// to accept the route before traffic moves.
+    #[schemars(length(min = 1, max = 8))]
+    pub parent_refs: Vec<ParentReference>,
+
+    /// The host names that requests are for. Without any, every host of the Gateway's listeners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = HOSTNAME_PATTERN)))]
+    pub hostnames: Vec<String>,
+
+    /// The path under which the model is reached, for instance `/fraud`: requests to `/fraud/invocations`
+    /// arrive at the model server as `/invocations`. The default is `/`.
+    #[serde(default = "root")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = PATH_PATTERN))]
+    #[x_kube(validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("path has no segments '.' and '..'"))]
+    pub path: String,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+/// A Gateway, or with a mesh a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentReference {
+    /// `Gateway` (the default), or `Service` for requests inside a mesh.
+    #[serde(default)]
+    pub kind: ParentKind,
+
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// Its namespace. The default is that of the ModelAlias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+
+    /// The listener of the Gateway, or the port of the Service, by name. The default is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
+
+    /// The port of the Gateway's listeners or of the Service. The default is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+}
+
+/// What a route belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+pub enum ParentKind {
+    /// A Gateway.
+    #[default]
+    Gateway,
+    /// A Service, with a mesh.
+    Service,
+}

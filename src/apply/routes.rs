@@ -1,0 +1,75 @@
+//! Writes to the HTTPRoute and to the Services that it names.
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+
+use super::{
+    Effects,
+    deletion::delete,
+    workloads::{Done, apply, enough_pods_are_ready, free_ports, serving_was_removed},
+};
+use crate::{
+    api::{
+        condition::{Reason, ReasonMessage},
+        http_route::HttpRoute,
+        names::{Version, deployment_name},
+    },
+    decide::{Observed, Shares, Traffic},
+    render,
+    resolve::Subject,
+};
+
+/// Writes the weights of the versions, after a look at the pods of those that get more than before.
+pub(super) async fn share(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    observed: &Observed,
+    shares: &Shares,
+) -> Done {
+    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
+    let route = render::http_route(&rendering, shares).ok_or_else(|| {
+        ReasonMessage::new(
+            Reason::AsDesired,
+            "spec.traffic was removed while the HTTPRoute was being written",
+        )
+    })?;
+    let before = observed.cluster.route.as_ref().map(|route| &route.shares);
+    let gets_more =
+        |(version, weight): &(Version, u32)| before.is_none_or(|before| *weight > before.of(*version));
+    for (version, _) in shares.iter().filter(gets_more) {
+        enough_pods_are_ready(effects, subject, Traffic::One(version), 1).await?;
+    }
+    let known = effects.cluster.route(&subject.key);
+    let is_known = known.is_some_and(|known| !known.owner.is_foreign(&subject.claim()));
+    apply::<HttpRoute>(effects, subject, rendering.name, &route, is_known).await.map(drop)
+}
+
+pub(super) async fn delete_route(effects: &Effects<'_>, subject: &Subject<'_>) -> Done {
+    let known = effects.cluster.route(&subject.key).and_then(|known| known.uid);
+    delete::<HttpRoute>(effects.client, effects.cluster, &subject.key, &subject.key.1, known).await
+}
+
+pub(super) async fn apply_version_service(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    version: Version,
+) -> Done {
+    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
+    let service = render::version_service(&rendering, version);
+    let known = effects.cluster.version_service(&subject.key, version);
+    let known = known.filter(|known| !known.owner.is_foreign(&subject.claim()));
+    if let Some(known) = &known {
+        free_ports(effects, subject, known, &service).await?;
+    }
+    apply::<Service>(effects, subject, &service.name_any(), &service, known.is_some()).await.map(drop)
+}
+
+pub(super) async fn delete_version_service(
+    effects: &Effects<'_>,
+    subject: &Subject<'_>,
+    version: Version,
+) -> Done {
+    let name = deployment_name(&subject.key.1, version);
+    let known = effects.cluster.version_service(&subject.key, version).and_then(|known| known.uid);
+    delete::<Service>(effects.client, effects.cluster, &subject.key, &name, known).await
+}

@@ -1,0 +1,238 @@
+//! What is kept of an HTTPRoute: its weights, and whether its parents have accepted it.
+
+use kube::ResourceExt;
+
+use super::{Cache, OwnMetadata, Owner, Projected, revision};
+use crate::{
+    api::{
+        condition::shortened,
+        http_route::{HttpRoute, HttpRouteSpec, ParentStatus, RouteParent},
+        model_alias::{AliasKey, RouteRevision},
+    },
+    decide::RouteView,
+    render::{self, ServiceRendering},
+};
+
+/// What is kept of an HTTPRoute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteObject {
+    /// Its UID.
+    pub uid: Option<String>,
+    /// Its revision.
+    pub resource_version: u64,
+    /// Who controls it.
+    pub owner: Owner,
+    metadata: OwnMetadata,
+    revision: RouteRevision,
+    spec: HttpRouteSpec,
+    pending: Option<String>,
+}
+
+impl RouteObject {
+    pub(super) fn view(&self, model_alias: &str, rendering: Option<&ServiceRendering>) -> RouteView {
+        let shares = render::shares(&self.spec, model_alias);
+        let due = rendering.and_then(|rendering| render::http_route(rendering, &shares));
+        RouteView {
+            outdated: due.is_some_and(|due| !self.metadata.has(&due.metadata) || due.spec != self.spec),
+            shares,
+            revision: self.revision.clone(),
+            pending: self.pending.clone(),
+        }
+    }
+}
+
+/// Why not every parent has accepted the route as it is; `None` if all have. Several controllers may have an
+/// entry for one parent.
+fn pending(route: &HttpRoute) -> Option<String> {
+    let namespace = route.namespace().unwrap_or_default();
+    let entries = route.status.as_ref().map(|status| status.parents.as_slice()).unwrap_or_default();
+    route.spec.parent_refs.iter().find_map(|parent| {
+        let mut its =
+            entries.iter().filter(|entry| is_same(&entry.parent_ref, parent, &namespace)).peekable();
+        let described = described(parent, &namespace);
+        if its.peek().is_none() {
+            return Some(format!(
+                "no controller has answered for {described}: see that it exists and that its controller runs"
+            ));
+        }
+        its.find_map(|entry| missing(entry, route.metadata.generation))
+            .map(|why| format!("{described} {why}"))
+    })
+}
+
+/// What the entry of a parent lacks.
+fn missing(entry: &ParentStatus, generation: Option<i64>) -> Option<String> {
+    const MESSAGE_MAX: usize = 300;
+    ["Accepted", "ResolvedRefs"].into_iter().find_map(|type_| {
+        let Some(condition) = entry.conditions.iter().find(|condition| condition.type_ == type_) else {
+            return Some(format!("does not say whether the route is {type_} yet"));
+        };
+        if condition.observed_generation != generation {
+            return Some("has not seen its last change yet".to_owned());
+        }
+        let (reason, message) = (&condition.reason, shortened(&condition.message, MESSAGE_MAX));
+        (condition.status != "True").then(|| format!("says that {type_} is false: {reason}: {message}"))
+    })
+}
+
+fn described(parent: &RouteParent, namespace: &str) -> String {
+    let namespace = parent.namespace.as_deref().unwrap_or(namespace);
+    format!("the {} {namespace}/{}", parent.kind, parent.name)
+}
+
+fn is_same(entry: &RouteParent, parent: &RouteParent, namespace: &str) -> bool {
+    let in_full = |parent: &RouteParent| RouteParent {
+        namespace: Some(parent.namespace.clone().unwrap_or_else(|| namespace.to_owned())),
+        ..parent.clone()
+    };
+    in_full(entry) == in_full(parent)
+}
+
+impl Projected for HttpRoute {
+    fn insert(&self, cache: &Cache, alias: &AliasKey) {
+        if self.name_any() != alias.1 {
+            return;
+        }
+        let route = RouteObject {
+            uid: self.metadata.uid.clone(),
+            resource_version: revision(&self.metadata),
+            owner: Owner::of(&self.metadata, alias, &alias.1),
+            metadata: OwnMetadata::of(&self.metadata),
+            revision: RouteRevision {
+                uid: self.metadata.uid.clone().unwrap_or_default(),
+                generation: self.metadata.generation.unwrap_or_default(),
+            },
+            spec: self.spec.clone(),
+            pending: pending(self),
+        };
+        cache.edit(alias, |objects| {
+            if objects.route.as_ref().is_none_or(|known| known.resource_version <= route.resource_version) {
+                objects.route = Some(route);
+            }
+        });
+    }
+    fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
+        if name == alias.1 {
+            cache.edit(alias, |objects| objects.route = None);
+        }
+    }
+    fn names(cache: &Cache) -> Vec<(AliasKey, String)> {
+        let aliases = cache.lock();
+        let known = aliases.iter().filter(|(_, objects)| objects.route.is_some());
+        known.map(|(key, _)| (key.clone(), key.1.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{super::tests::claim, *};
+    use crate::{
+        api::{
+            ModelAliasSpec,
+            http_route::{BackendReference, RouteRule},
+        },
+        decide::Shares,
+        render::fixture::{Fixture, version},
+    };
+
+    const TRAFFIC: &str = "{gateway: {parentRefs: [{name: public, namespace: infra}, {name: inner}], \
+                           hostnames: [fraud.example.com], path: /fraud}}";
+
+    fn fixture() -> Fixture {
+        let mut fixture = Fixture::serving("");
+        fixture.spec = ModelAliasSpec { traffic: serde_yaml::from_str(TRAFFIC).unwrap(), ..fixture.spec };
+        fixture
+    }
+
+    /// A route that gives version 4 all requests but the least share of version 3, after `change`.
+    fn view(change: impl FnOnce(&mut HttpRoute)) -> RouteView {
+        let fixture = fixture();
+        let rendering = fixture.rendering().service();
+        let shares = Shares::led_by(version(4), [version(3)]);
+        let mut route = render::http_route(&rendering, &shares).unwrap();
+        route.metadata.generation = Some(7);
+        change(&mut route);
+        let cache = Cache::default();
+        let key = (rendering.namespace.to_owned(), rendering.name.to_owned());
+        // As it comes from the API server.
+        let route: HttpRoute = serde_json::from_value(serde_json::to_value(&route).unwrap()).unwrap();
+        route.insert(&cache, &key);
+        cache.view(&key, &claim("6d1b"), Some(&rendering), |_| None).route.unwrap()
+    }
+
+    fn conditions(accepted: &str, resolved: &str, generation: i64) -> Value {
+        let condition = |type_: &str, status: &str| {
+            let reason = "NoMatchingParent";
+            json!({ "type": type_, "status": status, "reason": reason, "observedGeneration": generation })
+        };
+        json!([condition("Accepted", accepted), condition("ResolvedRefs", resolved)])
+    }
+
+    fn entry(name: &str, namespace: Option<&str>, conditions: &Value) -> Value {
+        let mut parent = json!({ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name });
+        if let Some(namespace) = namespace {
+            parent["namespace"] = namespace.into();
+        }
+        json!({ "parentRef": parent, "controllerName": "c", "conditions": conditions })
+    }
+
+    fn pending_with(entries: &[Value]) -> Option<String> {
+        let status = serde_json::from_value(json!({ "parents": entries })).unwrap();
+        view(|route| route.status = Some(status)).pending
+    }
+
+    #[test]
+    fn what_is_rendered_is_what_is_observed() {
+        let view = view(|_| {});
+        assert_eq!(view.shares, Shares::led_by(version(4), [version(3)]));
+        assert!(!view.outdated);
+        assert_eq!(view.revision.generation, 7);
+    }
+
+    #[test]
+    fn other_weights_are_seen_as_shares_and_every_other_change_makes_the_route_outdated() {
+        let backends = |route: &mut HttpRoute| std::mem::take(&mut route.spec.rules[0].backend_refs);
+        let reweighted = view(|route| route.spec.rules[0].backend_refs[0].weight = 5);
+        assert_eq!((reweighted.shares.of(version(3)), reweighted.outdated), (5, false));
+        let added =
+            |added: BackendReference| view(|route| route.spec.rules[0].backend_refs.push(added)).outdated;
+        assert!(added(BackendReference {
+            kind: "Service".into(),
+            name: "other".into(),
+            ..Default::default()
+        }));
+        assert!(view(|route| route.spec.rules[0].filters.clear()).outdated);
+        assert!(view(|route| route.spec.rules[0].matches.clear()).outdated);
+        assert!(view(|route| drop(route.spec.rules[0].others.insert("timeouts".into(), json!({})))).outdated);
+        assert!(view(|route| route.spec.rules.push(RouteRule::default())).outdated);
+        assert!(view(|route| route.spec.hostnames.clear()).outdated);
+        assert!(view(|route| drop(route.spec.parent_refs.pop())).outdated);
+        assert!(view(|route| route.spec.rules[0].backend_refs[0].port = Some(9999)).outdated);
+        assert!(view(|route| drop(backends(route))).shares.leader().is_none());
+    }
+
+    #[test]
+    fn a_route_counts_once_every_parent_has_accepted_its_last_change() {
+        let fine = conditions("True", "True", 7);
+        let (public, inner) = (entry("public", Some("infra"), &fine), entry("inner", Some("risk"), &fine));
+        assert_eq!(pending_with(&[public.clone(), inner.clone()]), None);
+        assert_eq!(pending_with(&[public.clone(), entry("inner", None, &fine)]), None);
+        for (entries, part) in [
+            (vec![], "no controller has answered for the Gateway infra/public"),
+            (vec![public.clone()], "Gateway risk/inner"),
+            (vec![public.clone(), entry("inner", None, &conditions("True", "True", 6))], "its last change"),
+            (vec![public.clone(), entry("inner", None, &conditions("False", "True", 7))], "NoMatchingParent"),
+            (
+                vec![public.clone(), entry("inner", None, &conditions("True", "False", 7))],
+                "ResolvedRefs is false",
+            ),
+            (vec![public.clone(), entry("inner", None, &json!([]))], "is Accepted yet"),
+            (vec![public, inner, entry("inner", None, &conditions("False", "True", 7))], "Accepted is false"),
+        ] {
+            let why = pending_with(&entries).unwrap_or_default();
+            assert!(why.contains(part), "{part:?} is missing: {why}");
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The HTTPRoute: it shares requests among versions, each behind a Service of its own.
+//!
+//! ```text
+//! v1 all ── v2 may serve: enters at the least share ── accepted ──► v2 all, v1 the least share
+//!               canary: from step to step                     │ one write leads back while it is warm
+//!                                      v1 leaves the route ◄──┘
+//!                                          │ accepted, and a grace for the data plane
+//!                                          └──► v1 is scaled down
+//! ```
+//!
+//! A share never goes through 0 in one step while the version beside it is ready: some implementations lose
+//! requests in such a change. The Service of the alias's name selects the version with the largest share, and
+//! moves with it.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Action, Observed, OwnObject, ServingIntent, StrategyIntent, Traffic, cluster_view::RouteView,
+    shares::Shares, step::RolloutStep,
+};
+use crate::api::{
+    condition::{ConditionStatus, Reason, ReasonMessage},
+    names::Version,
+};
+
+/// How long after the parents accepted a route the next change of its weights may follow.
+const STEP: SignedDuration = SignedDuration::from_secs(1);
+/// How long after the parents accepted a route its data plane may still send requests as before. No condition
+/// says when it has stopped.
+pub(super) const GRACE: SignedDuration = SignedDuration::from_secs(30);
+
+impl Observed {
+    /// Whether an HTTPRoute is desired.
+    #[must_use]
+    pub fn is_routed(&self) -> bool {
+        self.intent.serving.as_ref().is_some_and(is_possible)
+    }
+
+    /// Returns when the parents of the route will have accepted its current revision for this long; `None`
+    /// while they have not accepted it.
+    fn route_settles(&self, route: &RouteView, after: SignedDuration) -> Option<Timestamp> {
+        let known = self.status.route.as_ref().filter(|known| known.revision == route.revision);
+        let accepted_at = known.map_or(self.now, |known| known.at);
+        route.pending.is_none().then(|| accepted_at.checked_add(after).unwrap_or(Timestamp::MAX))
+    }
+
+    fn has_settled(&self, route: &RouteView, after: SignedDuration) -> bool {
+        self.route_settles(route, after).is_some_and(|at| at <= self.now)
+    }
+
+    /// Whether the data plane of the route sends no request to a version any more. A route that cannot be
+    /// seen may name every version that has a Service of its own. Of one that has to be written again, the
+    /// last that is known counts.
+    pub(super) fn route_has_left(&self, version: Version) -> bool {
+        let cluster = &self.cluster;
+        match &cluster.route {
+            Some(route) => !route.shares.names(version) && self.has_settled(route, GRACE),
+            None if cluster.route_error.is_some() => !cluster.version_services.contains_key(&version),
+            None => !self.is_routed() || !self.status.traffic.iter().any(|share| share.version == version),
+        }
+    }
+
+    /// When the last change of the route counts as done, if that is in the future.
+    pub(super) fn route_settles_later(&self) -> Option<Timestamp> {
+        self.settles_later(self.cluster.route.as_ref()?, GRACE)
+    }
+
+    fn settles_later(&self, route: &RouteView, after: SignedDuration) -> Option<Timestamp> {
+        self.route_settles(route, after).filter(|at| *at > self.now)
+    }
+
+    /// Returns the version with the largest share, if it is ready. Of two with the same share it is the one
+    /// that serves.
+    fn served_through(&self, route: &RouteView) -> Option<Version> {
+        let serves = self.serves().filter(|serves| route.shares.is_largest(*serves));
+        serves.or_else(|| route.shares.leader()).filter(|leader| self.is_ready(*leader))
+    }
+
+    /// Whether a route may begin to name the version: it has ready pods, which its Service has found.
+    fn can_enter(&self, version: Version) -> bool {
+        let service = self.cluster.version_services.get(&version);
+        self.is_ready(version) && service.is_some_and(|service| service.has_endpoints)
+    }
+
+    /// Whether the version may get the largest share with the next write. A version that has served does not
+    /// wait for parents that accept nothing.
+    fn may_lead(&self, serving: &ServingIntent, route: &RouteView, version: Version) -> bool {
+        let Some(serves) = self.served_through(route) else { return self.can_enter(version) };
+        let is_prepared = self.has_settled(route, STEP)
+            || (route.pending.is_some() && self.has_served(version))
+            // On the way back everything is still in the route.
+            || self.status.previous_version == Some(version)
+            || self.status.version == Some(version);
+        let is_shown = || self.canary(serving, route, version).is_none();
+        let is_there = route.shares.of(version) > 0 && self.is_ready(version);
+        serves == version || (is_there && is_prepared && is_shown())
+    }
+
+    /// Returns the step of a canary that the version is in, or goes to now. A version that has served, and
+    /// one that has been through all steps, is in none.
+    fn canary(&self, serving: &ServingIntent, route: &RouteView, version: Version) -> Option<Canary> {
+        let steps = &serving.steps;
+        if steps.is_empty() || self.has_served(version) {
+            return None;
+        }
+        let share = route.shares.of(version);
+        let Some(index) = steps.iter().rposition(|step| step.share() <= share) else {
+            let begins = self.has_settled(route, STEP);
+            return Some(Canary { index: 0, share: if begins { steps[0].share() } else { Shares::LEAST } });
+        };
+        let after = steps[index].at_least.max(STEP);
+        let index = if self.has_settled(route, after) { index + 1 } else { index };
+        steps.get(index).map(|step| Canary { index, share: step.share() })
+    }
+}
+
+/// A version in the steps of a canary.
+struct Canary {
+    /// The step, from 0.
+    index: usize,
+    /// The share that the version has to have now.
+    share: u32,
+}
+
+/// The API server accepts a route only with this strategy.
+fn is_possible(serving: &ServingIntent) -> bool {
+    serving.routed && serving.strategy == StrategyIntent::BlueGreen
+}
+
+/// Whether the decision manages a route.
+fn is_managed(observed: &Observed, serving: &ServingIntent) -> bool {
+    is_possible(serving) && observed.cluster.route_error.is_none()
+}
+
+/// While the route is not prepared for the version that traffic is to move to, the Service stays as well.
+pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut RolloutStep) {
+    let moves_to = step.routed_to().filter(|version| observed.cluster.traffic != Traffic::One(*version));
+    let Some(version) = moves_to else { return };
+    let Some(route) = observed.cluster.route.as_ref().filter(|_| is_managed(observed, serving)) else {
+        return hold_canary_without_route(observed, serving, version, step);
+    };
+    if observed.may_lead(serving, route, version) {
+        return;
+    }
+    step.actions.retain(|action| !matches!(action, Action::Route(_)));
+    step.entering = Some(version);
+    let canary = observed.canary(serving, route, version).filter(|_| is_named(route, version));
+    match &route.pending {
+        _ if !is_named(route, version) && !observed.can_enter(version) => step.progress(
+            Reason::WaitingForPods,
+            format!("waiting until the Service of version {version} has a ready endpoint"),
+        ),
+        Some(pending) => step.progress(Reason::TrafficPending, pending_message(pending)),
+        None => {
+            step.wake_at_some(observed.settles_later(route, STEP));
+            let (reason, message) = if let Some(canary) = canary {
+                let of = serving.steps[canary.index];
+                step.wake_at_some(observed.settles_later(route, of.at_least));
+                let (number, steps) = (canary.index + 1, serving.steps.len());
+                let (weight, at_least) = (of.weight, of.at_least);
+                let message = format!(
+                    "version {version} gets {weight} % of the requests for at least {at_least:#}: step {number} \
+                     of {steps}"
+                );
+                (Reason::CanaryStep, message)
+            } else {
+                let message = format!("version {version} enters the HTTPRoute before traffic moves to it");
+                (Reason::MovingTraffic, message)
+            };
+            step.progress(reason, message);
+        }
+    }
+}
+
+/// A version that has not served gets no request beyond the steps that it has to go through, so it waits for
+/// the route.
+fn hold_canary_without_route(
+    observed: &Observed,
+    serving: &ServingIntent,
+    version: Version,
+    step: &mut RolloutStep,
+) {
+    if serving.steps.is_empty() || observed.has_served(version) || !observed.somebody_answers() {
+        return;
+    }
+    step.actions.retain(|action| !matches!(action, Action::Route(_)));
+    match condition(observed) {
+        Some((_, cause)) if !cause.reason.is_transient() => step.stalled = Some(cause),
+        Some((_, cause)) => step.progress = Some(cause),
+        None => step.progress(Reason::TrafficPending, "the HTTPRoute is written before the canary begins"),
+    }
+}
+
+/// Plans the route and the Services that it names, once it is known which versions are kept.
+pub(super) fn plan(observed: &Observed, serving: &ServingIntent, step: &mut RolloutStep) {
+    if is_managed(observed, serving) {
+        let leads = step.routed_to().or_else(|| observed.serves());
+        correct_services(observed, step);
+        if let Some(shares) = leads.and_then(|version| next_shares(observed, serving, version, step)) {
+            share(observed, shares, step);
+        }
+    } else if is_own_route(observed) {
+        step.act(Action::DeleteRoute);
+    }
+    delete_services(observed, serving, step);
+}
+
+/// Whether there is a route that this ModelAlias may delete.
+pub(super) fn is_own_route(observed: &Observed) -> bool {
+    let cluster = &observed.cluster;
+    cluster.route.is_some() && cluster.route_error.is_none() && !cluster.orphans.contains(&OwnObject::Route)
+}
+
+/// Writes the weights. They are the first write, unless no version answers: then the Service goes first,
+/// which needs nobody else.
+fn share(observed: &Observed, shares: Shares, step: &mut RolloutStep) {
+    let first = if observed.somebody_answers() {
+        0
+    } else {
+        step.actions.iter().position(|action| matches!(action, Action::Route(_))).map_or(0, |index| index + 1)
+    };
+    step.actions.insert(first, Action::Share(shares));
+}
+
+/// Returns the weights to write now, if they have to change: towards `leads`, one safe step at a time.
+fn next_shares(
+    observed: &Observed,
+    serving: &ServingIntent,
+    leads: Version,
+    step: &mut RolloutStep,
+) -> Option<Shares> {
+    let Some(route) = &observed.cluster.route else {
+        // Nothing can be lost.
+        let others = kept(observed, step, leads, |version| observed.can_enter(version));
+        return observed.can_enter(leads).then(|| Shares::led_by(leads, others));
+    };
+    let serves = observed.served_through(route);
+    let next = if observed.may_lead(serving, route, leads) {
+        // What had the requests until now stays in the route for a moment.
+        let moves = serves.filter(|serves| *serves != leads);
+        let others = kept(observed, step, leads, |version| {
+            let may_return = moves.is_none() && observed.can_enter(version);
+            is_named(route, version) || may_return
+        });
+        let share = |version| (version, share_beside(observed, serving, route, step, version));
+        Shares::beside(leads, others.into_iter().chain(moves).map(share))
+    } else if let Some(serves) = serves {
+        let is_there = is_named(route, leads) && observed.is_ready(leads);
+        let enters = (is_there || observed.can_enter(leads)).then_some(leads);
+        let others = kept(observed, step, serves, |version| is_named(route, version));
+        let share = |version| (version, share_beside(observed, serving, route, step, version));
+        Shares::beside(serves, others.into_iter().chain(enters).map(share))
+    } else {
+        // No version that the route names is ready, nor is another one: there is nothing better.
+        let leader = route.shares.leader().filter(|_| route.outdated)?;
+        return Some(Shares::led_by(leader, route.shares.iter().map(|(version, _)| version)));
+    };
+    let next = let_leave(observed, route, next, step);
+    (next != route.shares || route.outdated).then_some(next)
+}
+
+/// Returns the share of a version that does not lead: that of its step while it goes through a canary.
+fn share_beside(
+    observed: &Observed,
+    serving: &ServingIntent,
+    route: &RouteView,
+    step: &RolloutStep,
+    version: Version,
+) -> u32 {
+    let is_canary = step.entering == Some(version) && is_named(route, version);
+    let canary = observed.canary(serving, route, version).filter(|_| is_canary);
+    canary.map_or(Shares::LEAST, |canary| canary.share)
+}
+
+/// A ready version leaves the route from the least share, and not before that is in effect.
+fn let_leave(observed: &Observed, route: &RouteView, next: Shares, step: &mut RolloutStep) -> Shares {
+    let leaves =
+        |version: &Version| is_named(route, *version) && !next.names(*version) && observed.is_ready(*version);
+    let leaving: Vec<Version> = route.shares.iter().map(|(version, _)| version).filter(leaves).collect();
+    let may_leave =
+        |version: &Version| route.shares.of(*version) <= Shares::LEAST && observed.has_settled(route, STEP);
+    let Some(leader) = next.leader().filter(|_| !leaving.iter().all(may_leave)) else { return next };
+    step.wake_at_some(observed.settles_later(route, STEP));
+    let lingering = leaving.into_iter().filter(|version| !may_leave(version));
+    let staying: Vec<(Version, u32)> = next.iter().collect();
+    Shares::beside(leader, staying.into_iter().chain(lingering.map(|version| (version, Shares::LEAST))))
+}
+
+/// Returns the versions beside `leads` that stay in the route, or come back, ready to take over.
+fn kept(
+    observed: &Observed,
+    step: &RolloutStep,
+    leads: Version,
+    is_possible: impl Fn(Version) -> bool,
+) -> BTreeSet<Version> {
+    let versions = step.kept.iter().copied().filter(|version| *version != leads);
+    let entering = |version: &Version| step.entering == Some(*version);
+    versions
+        .filter(|version| observed.is_ready(*version) && is_possible(*version))
+        .filter(|version| {
+            let is_there = observed.cluster.route.as_ref().is_some_and(|route| is_named(route, *version));
+            observed.has_served(*version) || entering(version) || is_there
+        })
+        .collect()
+}
+
+fn is_named(route: &RouteView, version: Version) -> bool {
+    route.shares.of(version) > 0
+}
+
+/// Each version with pods has a Service of its own, before the route names it.
+fn correct_services(observed: &Observed, step: &mut RolloutStep) {
+    let running = observed.cluster.workloads.iter().filter(|(_, workload)| workload.desired > 0);
+    let missing = running.map(|(version, _)| *version).filter(|version| {
+        observed.cluster.version_services.get(version).is_none_or(|service| service.outdated)
+    });
+    for version in missing.collect::<Vec<_>>() {
+        step.act(Action::ApplyVersionService { version });
+    }
+}
+
+/// The Service of a version is deleted after its Deployment, once no route sends requests to it.
+fn delete_services(observed: &Observed, serving: &ServingIntent, step: &mut RolloutStep) {
+    let cluster = &observed.cluster;
+    let is_needed = |version: &Version| is_possible(serving) && cluster.workloads.contains_key(version);
+    let is_own = |version: &Version| !cluster.orphans.contains(&OwnObject::VersionService(*version));
+    for version in cluster.version_services.keys().filter(|version| !is_needed(version) && is_own(version)) {
+        if observed.route_has_left(*version) {
+            step.act(Action::DeleteVersionService { version: *version });
+        } else {
+            step.wake_at_some(observed.route_settles_later());
+        }
+    }
+}
+
+fn pending_message(pending: &str) -> String {
+    format!("the HTTPRoute is not in effect yet: {pending}")
+}
+
+/// Whether the route shares the requests as desired; `None` without one.
+pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonMessage)> {
+    let serving = observed.intent.serving.as_ref().filter(|serving| serving.routed);
+    if let Some(error) = &observed.cluster.route_error {
+        let may_be_left = !observed.cluster.version_services.is_empty();
+        return (serving.is_some() || may_be_left).then(|| (ConditionStatus::False, error.clone()));
+    }
+    if !is_possible(serving?) {
+        let message = "spec.traffic needs the strategy BlueGreen or Canary (spec.rollout.strategy); requests \
+                       go through the Service";
+        let cause = ReasonMessage::new(Reason::TrafficUnsupported, message);
+        return Some((ConditionStatus::False, cause));
+    }
+    let pending =
+        |message: String| Some((ConditionStatus::False, ReasonMessage::new(Reason::TrafficPending, message)));
+    let Some(route) = &observed.cluster.route else {
+        return pending("the HTTPRoute is written once the Service of a version has a ready endpoint".into());
+    };
+    if let Some(why) = &route.pending {
+        return pending(pending_message(why));
+    }
+    let Some(leader) = route.shares.leader() else {
+        return pending("the HTTPRoute sends requests nowhere".into());
+    };
+    let kept = route.shares.iter().filter(|(version, weight)| *version != leader && *weight > 0);
+    let kept: Vec<String> = kept.map(|(version, _)| version.to_string()).collect();
+    let beside = match &kept[..] {
+        [] => String::new(),
+        kept => format!("; version {} is kept in the route, ready to take over", kept.join(", ")),
+    };
+    let message =
+        format!("version {leader} gets {} % of the requests{beside}", route.shares.per_cent(leader));
+    Some((ConditionStatus::True, ReasonMessage::new(Reason::TrafficSplit, message)))
+}

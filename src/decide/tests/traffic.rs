@@ -1,0 +1,278 @@
+//! Stories of a route: what is written, in which order, and what is waited for.
+
+use jiff::{SignedDuration, Timestamp};
+use pretty_assertions::assert_eq;
+
+use super::world::{DesiredVersion, Event, Fate, GatewayIs, Reconcile, World, version};
+use crate::{
+    api::condition::Reason,
+    decide::{Action, GRACE, Shares, StrategyIntent, Traffic, decide},
+};
+
+/// A world that serves version 1 behind a route.
+fn routed(replicas: u32) -> World {
+    let mut world = World::new(StrategyIntent::BlueGreen, replicas);
+    world.serving().routed = true;
+    world.settle();
+    world.promise_of_rest();
+    world.begin_story();
+    world
+}
+
+fn desired(world: &mut World, number: u32) {
+    world.happen(&Event::Desired(DesiredVersion::Version(number)));
+}
+
+fn shares(world: &World) -> Option<Shares> {
+    world.observe().cluster.route.map(|route| route.shares)
+}
+
+fn reason(world: &World, type_: &str) -> String {
+    let known = world.status.conditions.iter().find(|condition| condition.type_ == type_);
+    known.map_or_else(String::new, |condition| condition.reason.clone())
+}
+
+/// Lives for so many seconds. Returns every change of the shares and the selected version, with its time.
+fn watch(world: &mut World, seconds: u32) -> Vec<(Timestamp, Option<Shares>, Traffic)> {
+    let mut seen: Vec<(Timestamp, Option<Shares>, Traffic)> = Vec::new();
+    for _ in 0..seconds {
+        let now = (shares(world), world.cluster.traffic);
+        if seen.last().is_none_or(|(_, shares, traffic)| (shares, traffic) != (&now.0, &now.1)) {
+            seen.push((world.now, now.0, now.1));
+        }
+        world.live(1);
+    }
+    seen
+}
+
+#[test]
+fn promise_1_a_version_enters_the_route_at_the_least_share_and_leaves_it_long_before_its_pods_go() {
+    let mut world = routed(2);
+    desired(&mut world, 2);
+    let seen = watch(&mut world, 400);
+    let (one, two) = (version(1), version(2));
+    let steps: Vec<(Option<Shares>, Traffic)> =
+        seen.iter().map(|(_, shares, traffic)| (shares.clone(), *traffic)).collect();
+    let due = [
+        (Shares::led_by(one, []), Traffic::One(one)),
+        (Shares::led_by(one, [two]), Traffic::One(one)),
+        (Shares::led_by(two, [one]), Traffic::One(two)),
+        (Shares::led_by(two, []), Traffic::One(two)),
+    ];
+    assert_eq!(steps, due.map(|(shares, traffic)| (Some(shares), traffic)));
+    let moved = seen[2].0.duration_since(seen[1].0);
+    assert!(moved <= SignedDuration::from_secs(3), "traffic moved {moved:#} after the version entered");
+    let left = seen[3].0;
+    world.settle();
+    world.promise_of_rest();
+    // The world's own promise says that the Gateway sends nothing there any more.
+    assert_eq!(world.desired(one), 0);
+    assert!(
+        world.now.duration_since(left) >= GRACE,
+        "the pods went {:#} later",
+        world.now.duration_since(left)
+    );
+}
+
+#[test]
+fn promise_5_a_rollback_waits_for_no_gateway() {
+    let mut world = routed(1);
+    desired(&mut world, 2);
+    world.live(60);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+    world.happen(&Event::Gateway(GatewayIs::Away));
+    // Something else changes the route, so that the Gateway has not accepted it.
+    world.happen(&Event::RouteEdited(None));
+    world.live(5);
+    desired(&mut world, 1);
+    let actions = decide(&world.observe()).actions;
+    let back = Action::Share(Shares::led_by(version(1), [version(2)]));
+    assert_eq!(actions[..2], [back, Action::Route(Traffic::One(version(1)))]);
+}
+
+#[test]
+fn promise_10_a_gateway_that_accepts_nothing_holds_a_promotion_and_is_reported() {
+    let mut world = routed(1);
+    world.happen(&Event::Gateway(GatewayIs::Away));
+    desired(&mut world, 2);
+    world.live(120);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+    assert_eq!(shares(&world), Some(Shares::led_by(version(1), [version(2)])));
+    assert_eq!(reason(&world, "Ready"), Reason::TrafficPending.to_string());
+    assert_eq!(reason(&world, "TrafficSplit"), Reason::TrafficPending.to_string());
+    assert!(world.status.rejected.is_empty(), "the version has not failed");
+    world.happen(&Event::Gateway(GatewayIs::Fine));
+    world.live(30);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+    world.settle();
+    world.promise_of_rest();
+}
+
+#[test]
+fn without_the_gateway_api_a_version_serves_through_its_service_and_the_condition_says_why() {
+    let mut world = World::new(StrategyIntent::BlueGreen, 1);
+    world.serving().routed = true;
+    world.happen(&Event::Gateway(GatewayIs::Hidden));
+    for number in [1, 2] {
+        desired(&mut world, number);
+        world.settle();
+        world.promise_of_rest();
+        assert_eq!(world.cluster.traffic, Traffic::One(version(number)));
+        assert_eq!(reason(&world, "Ready"), Reason::TrafficUnsupported.to_string());
+        assert_eq!(reason(&world, "Serving"), Reason::Serving.to_string());
+    }
+    assert_eq!(world.desired(version(1)), 0, "no route was ever seen");
+}
+
+#[test]
+fn promise_3_what_a_route_named_last_keeps_its_pods_while_routes_cannot_be_seen() {
+    let mut world = routed(1);
+    world.happen(&Event::Gateway(GatewayIs::Hidden));
+    desired(&mut world, 2);
+    world.settle();
+    assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+    assert_eq!(world.desired(version(1)), 1, "the route may still send requests there");
+    world.happen(&Event::Gateway(GatewayIs::Fine));
+    world.settle();
+    world.promise_of_rest();
+    assert_eq!(world.desired(version(1)), 0);
+}
+
+#[test]
+fn promise_1_while_the_leading_version_has_no_ready_pod_the_warm_one_gets_its_share_at_once() {
+    let mut world = routed(1);
+    desired(&mut world, 2);
+    world.live(60);
+    world.happen(&Event::Pods { of: 2, are: Fate::NeverReady });
+    world.live(1);
+    assert_eq!(shares(&world), Some(Shares::led_by(version(1), [])));
+    assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+}
+
+#[test]
+fn the_weights_that_somebody_else_sets_are_put_back_without_a_leap() {
+    let mut world = routed(1);
+    desired(&mut world, 2);
+    world.live(60);
+    let before = shares(&world);
+    world.happen(&Event::RouteEdited(Some(1)));
+    world.live(5);
+    assert_eq!(shares(&world), before);
+    world.happen(&Event::RouteDeleted(true));
+    world.live(5);
+    assert_eq!(shares(&world), before);
+}
+
+/// A world that serves version 1, where a version goes through 5 % and 50 %.
+fn canary() -> World {
+    let mut world = routed(1);
+    world.happen(&Event::Steps(vec![5, 50]));
+    world
+}
+
+fn beside(leader: u32, other: u32, per_cent: u32) -> Shares {
+    let weight = if per_cent == 0 { Shares::LEAST } else { per_cent * 10_000 };
+    Shares::beside(version(leader), [(version(other), weight)])
+}
+
+#[test]
+fn promise_1_a_canary_goes_from_step_to_step_and_then_gets_everything() {
+    let mut world = canary();
+    desired(&mut world, 2);
+    let seen = watch(&mut world, 100);
+    let steps: Vec<(Option<Shares>, Traffic)> =
+        seen.iter().map(|(_, shares, traffic)| (shares.clone(), *traffic)).collect();
+    let (one, two) = (Traffic::One(version(1)), Traffic::One(version(2)));
+    let due = [
+        (Shares::led_by(version(1), []), one),
+        (beside(1, 2, 0), one),
+        (beside(1, 2, 5), one),
+        (beside(1, 2, 50), one),
+        (beside(2, 1, 0), two),
+    ];
+    assert_eq!(steps, due.map(|(shares, traffic)| (Some(shares), traffic)));
+    for pair in seen[2..].windows(2) {
+        let held = pair[1].0.duration_since(pair[0].0);
+        let due = SignedDuration::from_secs(5)..SignedDuration::from_secs(9);
+        assert!(due.contains(&held), "a step took {held:#}");
+    }
+    world.settle();
+    world.promise_of_rest();
+}
+
+#[test]
+fn promise_5_a_canary_loses_its_share_with_the_first_write_when_another_version_is_requested() {
+    for (number, per_cent) in [(1, 5), (1, 50), (3, 5), (3, 50)] {
+        let mut world = canary();
+        desired(&mut world, 2);
+        while shares(&world) != Some(beside(1, 2, per_cent)) {
+            assert!(world.second_of_story() < 100, "no step of {per_cent} %");
+            world.live(1);
+        }
+        desired(&mut world, number);
+        let actions = decide(&world.observe()).actions;
+        let first = actions.into_iter().find(|action| matches!(action, Action::Share(_)));
+        assert_eq!(first, Some(Action::Share(beside(1, 2, 0))), "to version {number} at {per_cent} %");
+        world.settle();
+        world.promise_of_rest();
+        assert_eq!(world.cluster.traffic, Traffic::One(version(number)));
+    }
+}
+
+#[test]
+fn a_canary_waits_for_the_gateway_api_and_a_rollback_does_not() {
+    let mut world = canary();
+    desired(&mut world, 2);
+    world.live(60);
+    world.happen(&Event::Gateway(GatewayIs::Hidden));
+    desired(&mut world, 3);
+    world.live(60);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+    assert_eq!(reason(&world, "Ready"), Reason::TrafficUnsupported.to_string());
+    desired(&mut world, 1);
+    world.live(1);
+    assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+}
+
+#[test]
+fn a_step_is_reported() {
+    let mut world = canary();
+    desired(&mut world, 2);
+    while shares(&world) != Some(beside(1, 2, 5)) {
+        assert!(world.second_of_story() < 100, "no step of 5 %");
+        world.live(1);
+    }
+    world.live(2);
+    let ready = world.status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    let due = "version 2 gets 5 % of the requests for at least 5s: step 1 of 2";
+    assert_eq!((ready.reason.as_str(), ready.message.as_str()), ("CanaryStep", due));
+    let shares = world.status.traffic.iter().map(|share| share.weight);
+    assert_eq!(shares.collect::<Vec<_>>(), [95, 5]);
+}
+
+/// Found by the model check: the operator was killed between the write of the route and that of the Service.
+#[test]
+fn promise_1_the_route_does_not_go_back_to_a_version_that_lost_its_pods() {
+    let mut world = routed(1);
+    desired(&mut world, 2);
+    let flips = |world: &World| {
+        let flip = Action::Share(Shares::led_by(version(2), [version(1)]));
+        decide(&world.observe()).actions.first() == Some(&flip)
+    };
+    while !flips(&world) {
+        assert!(world.second_of_story() < 100, "traffic never moves");
+        if world.is_due() {
+            world.watched_reconcile(&Reconcile::default());
+        } else {
+            world.moment();
+        }
+    }
+    world.reconcile(Some(1));
+    world.happen(&Event::StatusLost(true));
+    world.happen(&Event::PodsLost(1));
+    world.live(60);
+    let route = shares(&world).unwrap();
+    assert_eq!(route.leader(), Some(version(2)), "{route:?}");
+    world.settle();
+    world.promise_of_rest();
+}

@@ -1,0 +1,168 @@
+//! The Gateway: an HTTPRoute, the Services that it names, a controller that accepts it, and a data plane that
+//! uses old weights for a while after that.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::{
+        condition::{Reason, ReasonMessage},
+        model_alias::RouteRevision,
+        names::Version,
+    },
+    decide::{ClusterView, RouteView, Shares, VersionService},
+};
+
+/// For how long the data plane sends requests as before, after the controller accepted a change.
+const LAG: SignedDuration = SignedDuration::from_secs(20);
+
+/// How the Gateway's controller works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::decide::tests) enum GatewayIs {
+    /// It accepts each change.
+    #[default]
+    Fine,
+    /// It does nothing, and the data plane stays as it is.
+    Away,
+    /// HTTPRoutes cannot be read; what exists goes on working.
+    Hidden,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Route {
+    pub(super) shares: Shares,
+    pub(super) is_edited: bool,
+    uid: u32,
+    generation: i64,
+    accepted: i64,
+}
+
+/// The Gateway.
+#[derive(Clone, Debug, Default)]
+pub(in crate::decide::tests) struct Gateway {
+    pub(super) is: GatewayIs,
+    pub(super) route: Option<Route>,
+    /// The Services of versions, and whether they have ready endpoints.
+    pub(super) services: BTreeMap<Version, bool>,
+    /// What the data plane does.
+    live: Shares,
+    /// What it will do, and when.
+    coming: VecDeque<(Timestamp, Shares)>,
+    routes_made: u32,
+}
+
+impl Gateway {
+    pub(super) fn write(&mut self, shares: Shares) {
+        if let Some(route) = &mut self.route {
+            route.generation += i64::from(route.shares != shares || route.is_edited);
+            route.shares = shares;
+            route.is_edited = false;
+        } else {
+            self.routes_made += 1;
+            let uid = self.routes_made;
+            self.route = Some(Route { shares, is_edited: false, uid, generation: 1, accepted: 0 });
+        }
+    }
+
+    /// Somebody changes the route by hand: its weights, or something else in it.
+    pub(super) fn edit(&mut self, weights: Option<Shares>) {
+        if let Some(route) = &mut self.route {
+            route.is_edited |= weights.is_none();
+            route.shares = weights.unwrap_or_else(|| route.shares.clone());
+            route.generation += 1;
+        }
+    }
+
+    /// The route is deleted: nobody is answered through it any more.
+    pub(super) fn delete_route(&mut self) {
+        self.route = None;
+        self.live = Shares::default();
+        self.coming.clear();
+    }
+
+    /// Runs the controller, the data plane and the endpoints of the Services.
+    pub(super) fn moment(&mut self, now: Timestamp, is_ready: impl Fn(Version) -> bool) {
+        for (version, has_endpoints) in &mut self.services {
+            *has_endpoints = is_ready(*version);
+        }
+        let is_working = self.is != GatewayIs::Away;
+        if let Some(route) =
+            self.route.as_mut().filter(|route| is_working && route.accepted < route.generation)
+        {
+            route.accepted = route.generation;
+            self.coming.push_back((now + LAG, route.shares.clone()));
+        }
+        while let Some((_, shares)) = self.coming.pop_front_if(|(at, _)| is_working && *at <= now) {
+            self.live = shares;
+        }
+    }
+
+    /// Whether the data plane sends requests to the version, or may do so without another write.
+    pub(super) fn may_reach(&self, version: Version) -> bool {
+        let written = self.route.iter().map(|route| &route.shares);
+        let mut all = written.chain([&self.live]).chain(self.coming.iter().map(|(_, shares)| shares));
+        all.any(|shares| shares.of(version) > 0)
+    }
+
+    /// Whether the controller has accepted the route as it is.
+    pub(super) fn has_accepted(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.accepted == route.generation)
+    }
+
+    /// The versions that the data plane knows, with what it is about to know.
+    pub(super) fn digest(&self, now: Timestamp) -> impl std::hash::Hash {
+        let coming: Vec<(i64, Shares)> = self
+            .coming
+            .iter()
+            .map(|(at, shares)| (at.duration_since(now).as_secs(), shares.clone()))
+            .collect();
+        let route = self
+            .route
+            .as_ref()
+            .map(|route| (route.shares.clone(), route.is_edited, route.accepted == route.generation));
+        (self.is, route, self.services.clone(), self.live.clone(), coming)
+    }
+
+    /// Whether this revision of the route is the current one.
+    pub(super) fn is_current(&self, revision: &RouteRevision) -> bool {
+        self.route.as_ref().is_some_and(|route| route.revision() == *revision)
+    }
+
+    /// Adds what is visible of it. The controller's answer and endpoints may be older: those of `seen`.
+    pub(super) fn show(&self, seen: &Self, view: &mut ClusterView) {
+        let service = |(version, _): (&Version, &bool)| {
+            let has_endpoints = seen.services.get(version).copied().unwrap_or_default();
+            (*version, VersionService { outdated: false, has_endpoints })
+        };
+        view.version_services = self.services.iter().map(service).collect();
+        if self.is == GatewayIs::Hidden {
+            let message = "Laurel is not allowed to watch HTTPRoutes";
+            view.route_error = Some(ReasonMessage::new(Reason::TrafficUnsupported, message));
+            return;
+        }
+        view.route = self.route.as_ref().map(|route| {
+            let seen = seen.route.as_ref().filter(|seen| seen.uid == route.uid);
+            let is_accepted = seen.is_some_and(|seen| seen.accepted == route.generation);
+            RouteView {
+                shares: route.shares.clone(),
+                outdated: route.is_edited,
+                revision: route.revision(),
+                pending: (!is_accepted).then(|| "the Gateway has not accepted it".to_owned()),
+            }
+        });
+    }
+
+    /// The versions that the route names.
+    pub(super) fn named(&self) -> BTreeSet<Version> {
+        self.route.iter().flat_map(|route| route.shares.iter()).map(|(version, _)| version).collect()
+    }
+}
+
+impl Route {
+    fn revision(&self) -> RouteRevision {
+        RouteRevision { uid: self.uid.to_string(), generation: self.generation }
+    }
+}

@@ -1,0 +1,97 @@
+//! The HTTPRoute: one rule, whose backends are the Services of versions.
+
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde_json::json;
+
+use super::{Selection, ServiceRendering, labels, service};
+use crate::{
+    api::{
+        http_route::{BackendReference, GATEWAY_GROUP, HttpRoute, HttpRouteSpec, RouteParent, RouteRule},
+        names::{Version, deployment_name},
+        traffic::{GatewayTraffic, ParentKind, ParentReference},
+    },
+    decide::Shares,
+};
+
+/// The path under which the model server is reached directly.
+const ROOT: &str = "/";
+
+/// The HTTPRoute of a ModelAlias; `None` without `spec.traffic`. Its rule keeps its index and its filters
+/// whatever the weights are.
+#[must_use]
+pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
+    let gateway = &r.traffic?.gateway;
+    let backend = |(version, weight): (Version, u32)| BackendReference {
+        kind: "Service".to_owned(),
+        name: deployment_name(r.name, version),
+        port: Some(r.serving.port.into()),
+        weight,
+        ..BackendReference::default()
+    };
+    let rule = RouteRule {
+        matches: vec![json!({ "path": { "type": "PathPrefix", "value": gateway.path } })],
+        filters: rewrite(gateway),
+        backend_refs: shares.iter().map(backend).collect(),
+        ..RouteRule::default()
+    };
+    Some(HttpRoute {
+        metadata: ObjectMeta {
+            name: Some(r.name.to_owned()),
+            namespace: Some(r.namespace.to_owned()),
+            labels: Some(labels::service_labels(r)),
+            annotations: Some(labels::service_annotations(r)),
+            owner_references: Some(vec![r.owner.clone()]),
+            ..ObjectMeta::default()
+        },
+        spec: HttpRouteSpec {
+            parent_refs: gateway.parent_refs.iter().map(parent).collect(),
+            hostnames: gateway.hostnames.clone(),
+            rules: vec![rule],
+        },
+        status: None,
+    })
+}
+
+/// Model servers know nothing of the path that they are reached under.
+fn rewrite(gateway: &GatewayTraffic) -> Vec<serde_json::Value> {
+    if gateway.path == ROOT {
+        return Vec::new();
+    }
+    let path = json!({ "type": "ReplacePrefixMatch", "replacePrefixMatch": ROOT });
+    vec![json!({ "type": "URLRewrite", "urlRewrite": { "path": path } })]
+}
+
+fn parent(reference: &ParentReference) -> RouteParent {
+    let group = match reference.kind {
+        ParentKind::Gateway => GATEWAY_GROUP,
+        ParentKind::Service => "",
+    };
+    RouteParent {
+        group: group.to_owned(),
+        kind: reference.kind.to_string(),
+        namespace: reference.namespace.clone(),
+        name: reference.name.clone(),
+        section_name: reference.section_name.clone(),
+        port: reference.port.map(i32::from),
+    }
+}
+
+/// Returns the weights of the versions of `model_alias` in a route.
+#[must_use]
+pub fn shares(spec: &HttpRouteSpec, model_alias: &str) -> Shares {
+    let backends = spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+    backends.filter_map(|backend| Some((version(&backend.name, model_alias)?, backend.weight))).collect()
+}
+
+fn version(service: &str, model_alias: &str) -> Option<Version> {
+    service.strip_prefix(model_alias)?.strip_prefix("-v")?.parse().ok()
+}
+
+/// The Service of one version, which a route names.
+#[must_use]
+pub fn version_service(r: &ServiceRendering, version: Version) -> Service {
+    let mut service = service(r, Selection::One(version));
+    service.metadata.name = Some(deployment_name(r.name, version));
+    service.metadata.labels.get_or_insert_default().extend(labels::selector(r.name, Some(version)));
+    service
+}

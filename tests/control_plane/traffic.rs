@@ -1,0 +1,294 @@
+//! `spec.traffic`: an HTTPRoute, whose status is written here as the controller of a Gateway writes it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Service;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    runtime::watcher,
+};
+use laurel::api::{
+    ModelAlias,
+    condition::{ConditionType, Reason},
+    http_route::HttpRoute,
+};
+use serde_json::{Value, json};
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::{
+    fixture::{Fixture, PATIENCE, run},
+    simulated::look::selected,
+    support::{
+        alias::{condition, has, message, status},
+        watch::Watch,
+    },
+};
+
+const GATEWAY: &str = "{gateway: {parentRefs: [{name: public, namespace: infra}], \
+                       hostnames: [fraud.example.com], path: /fraud}}";
+
+fn spec(version: &str) -> String {
+    format!("{{version: '{version}', traffic: {GATEWAY}}}")
+}
+
+/// Accepts every change of the route `champion`, as the controller of a Gateway does, until it is dropped.
+fn gateway(fixture: &Fixture) -> JoinSet<()> {
+    let routes = fixture.api::<HttpRoute>();
+    let mut controller = JoinSet::new();
+    controller.spawn(async move {
+        loop {
+            if let Ok(Some(route)) = routes.get_opt("champion").await {
+                // A change in between is accepted in the next round.
+                drop(accept(&routes, &route).await);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    controller
+}
+
+async fn accept(routes: &Api<HttpRoute>, route: &HttpRoute) -> Result<()> {
+    let parent = serde_json::to_value(&route.spec.parent_refs[0])?;
+    let condition = |type_: &str| {
+        json!({ "type": type_, "status": "True", "reason": "Fine", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": route.metadata.generation })
+    };
+    let conditions = [condition("Accepted"), condition("ResolvedRefs")];
+    let entry =
+        json!({ "parentRef": parent, "controllerName": "test.example/gateway", "conditions": conditions });
+    let status = json!({ "status": { "parents": [entry] } });
+    let is_known = serde_json::to_value(&route.status)?["parents"][0]["conditions"][0]["observedGeneration"]
+        == json!(route.metadata.generation);
+    if !is_known {
+        let parameters = PatchParams { field_manager: Some("gateway".into()), ..PatchParams::default() };
+        routes.patch_status("champion", &parameters, &Patch::Merge(status)).await?;
+    }
+    Ok(())
+}
+
+type Weights = BTreeMap<String, u32>;
+
+fn weights(route: &HttpRoute) -> Weights {
+    let backends = route.spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+    backends.map(|backend| (backend.name.clone(), backend.weight)).collect()
+}
+
+fn split<const N: usize>(weights: [(&str, u32); N]) -> Weights {
+    weights.into_iter().map(|(version, weight)| (format!("champion-v{version}"), weight)).collect()
+}
+
+/// Everything that the route was, without repetitions.
+fn seen(routes: &Watch<HttpRoute>) -> Vec<Weights> {
+    let mut seen: Vec<Weights> = routes.seen().iter().map(|seen| weights(&seen.object)).collect();
+    seen.dedup();
+    seen
+}
+
+async fn until_split<const N: usize>(routes: &Watch<HttpRoute>, wanted: [(&str, u32); N]) -> Result<()> {
+    let wanted = split(wanted);
+    let is_it = |seen: &Weights| *seen == wanted;
+    let began = tokio::time::Instant::now();
+    loop {
+        let last = routes.seen().last().filter(|last| !last.gone).map(|last| weights(&last.object));
+        if last.as_ref().is_some_and(is_it) {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "the route has {last:?}, not {wanted:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn watch(fixture: &Fixture) -> Watch<HttpRoute> {
+    Watch::start(fixture.api(), watcher::Config::default())
+}
+
+/// Waits until `Ready` has a reason that is none for an Event.
+async fn reported(fixture: &Fixture, reason: Reason) -> Result<()> {
+    let what = reason.to_string();
+    fixture.champion.until(&what, PATIENCE, |malias| has(malias, reason)).await.map(drop)
+}
+
+async fn services(fixture: &Fixture) -> Result<Vec<String>> {
+    let services = fixture.api::<Service>().list(&ListParams::default()).await?;
+    Ok(services.iter().map(ResourceExt::name_any).collect())
+}
+
+#[test]
+fn promises_1_and_5_a_route_follows_what_serves_and_leads_back_with_one_write() {
+    run("route", async |fixture| {
+        fixture.registered(2).await?;
+        let (_gateway, routes) = (gateway(fixture), watch(fixture));
+        fixture.get(&spec("1")).await?;
+        until_split(&routes, [("1", 1_000_000)]).await?;
+        let rule = fixture.api::<HttpRoute>().get("champion").await?.spec.rules.remove(0);
+        ensure!(rule.matches == [json!({ "path": { "type": "PathPrefix", "value": "/fraud" } })], "{rule:?}");
+        ensure!(rule.filters.len() == 1 && rule.backend_refs[0].port == Some(8080), "{rule:?}");
+
+        fixture.get(&spec("2")).await?;
+        let moved =
+            [split([("1", 1_000_000)]), split([("1", 999_999), ("2", 1)]), split([("1", 1), ("2", 999_999)])];
+        ensure!(seen(&routes) == moved, "{:?}", seen(&routes));
+        ensure!(selected(fixture).await? == "2", "the Service is not on version 2");
+        ensure!(services(fixture).await? == ["champion", "champion-v1", "champion-v2"]);
+        fixture.until_named("champion", Some("2")).await?;
+
+        fixture.get(&spec("1")).await?;
+        until_split(&routes, [("1", 999_999), ("2", 1)]).await?;
+        ensure!(seen(&routes).len() == 4, "a rollback is one write: {:?}", seen(&routes));
+        let shares = status(&fixture.champion.last().context("the ModelAlias is gone")?).traffic;
+        let shares: Vec<_> = shares.iter().map(|share| (share.version.to_string(), share.weight)).collect();
+        ensure!(shares == [("1".to_owned(), 100), ("2".to_owned(), 0)], "{shares:?}");
+
+        let malias = fixture.champion.last().context("the ModelAlias is gone")?;
+        let split = condition(&malias, ConditionType::TrafficSplit).context("no condition TrafficSplit")?;
+        ensure!(split.status == "True" && split.reason == "TrafficSplit", "{split:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_route_that_somebody_else_changes_or_deletes_is_put_back_and_removed_with_the_spec() {
+    run("route-drift", async |fixture| {
+        fixture.registered(1).await?;
+        let (_gateway, routes) = (gateway(fixture), watch(fixture));
+        fixture.get(&spec("1")).await?;
+        until_split(&routes, [("1", 1_000_000)]).await?;
+        let backend = |name: &str| json!({ "name": name, "port": 8080, "weight": 1 });
+        let backends = json!([backend("other"), backend("champion-v1")]);
+        let rules = json!({ "spec": { "rules": [{ "backendRefs": backends }] } });
+        fixture.edit::<HttpRoute>("champion", rules).await?;
+        until_split(&routes, [("1", 1_000_000)]).await?;
+        fixture
+            .edit::<HttpRoute>("champion", json!({ "spec": { "hostnames": ["evil.example.com"] } }))
+            .await?;
+        let is_back = |route: &HttpRoute| route.spec.hostnames == ["fraud.example.com"];
+        let is_last_back = || routes.seen().last().is_some_and(|last| is_back(&last.object));
+        until("the host name is put back", is_last_back).await?;
+
+        let delete = DeleteParams::default();
+        fixture.api::<Service>().delete("champion-v1", &delete).await?;
+        fixture.api::<HttpRoute>().delete("champion", &delete).await?;
+        until_split(&routes, [("1", 1_000_000)]).await?;
+        ensure!(services(fixture).await? == ["champion", "champion-v1"]);
+
+        fixture.get("version: '1'").await?;
+        until("the route is deleted", || routes.seen().last().is_some_and(|last| last.gone)).await?;
+        let began = tokio::time::Instant::now();
+        while services(fixture).await? != ["champion"] {
+            ensure!(began.elapsed() < PATIENCE, "the Service of version 1 stays");
+            sleep(Duration::from_millis(100)).await;
+        }
+        let is_clear = || fixture.champion.last().is_some_and(|malias| status(&malias).traffic.is_empty());
+        until("the status is clear", is_clear).await
+    });
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) -> Result<()> {
+    let began = tokio::time::Instant::now();
+    while !holds() {
+        ensure!(began.elapsed() < PATIENCE, "{what}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+#[test]
+fn promise_10_a_promotion_waits_for_a_gateway_that_accepts_nothing_and_says_so() {
+    run("route-pending", async |fixture| {
+        fixture.registered(2).await?;
+        let routes = watch(fixture);
+        fixture.desired(&spec("1")).await?;
+        reported(fixture, Reason::TrafficPending).await?;
+        fixture.desired(&spec("2")).await?;
+        until_split(&routes, [("1", 999_999), ("2", 1)]).await?;
+        let names_it = |malias: &ModelAlias| message(malias).contains("Gateway infra/public");
+        fixture.champion.until("the Gateway in the message", PATIENCE, names_it).await?;
+        ensure!(selected(fixture).await? == "1", "the Service moved before the route");
+        let _gateway = gateway(fixture);
+        until_split(&routes, [("1", 1), ("2", 999_999)]).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_canary_goes_through_its_steps_and_loses_its_share_with_the_next_request() {
+    run("route-canary", async |fixture| {
+        fixture.registered(3).await?;
+        let (_gateway, routes) = (gateway(fixture), watch(fixture));
+        let canary = |version: &str, seconds: u32| {
+            let steps = format!("[{{weight: 5, atLeast: {seconds}s}}, {{weight: 50, atLeast: {seconds}s}}]");
+            format!(
+                "{{version: '{version}', traffic: {GATEWAY}, rollout: {{strategy: Canary, steps: {steps}}}}}"
+            )
+        };
+        fixture.get(&canary("1", 2)).await?;
+        fixture.get(&canary("2", 2)).await?;
+        let steps = [
+            split([("1", 1_000_000)]),
+            split([("1", 999_999), ("2", 1)]),
+            split([("1", 950_000), ("2", 50_000)]),
+            split([("1", 500_000), ("2", 500_000)]),
+            split([("1", 1), ("2", 999_999)]),
+        ];
+        ensure!(seen(&routes) == steps, "{:?}", seen(&routes));
+        ensure!(selected(fixture).await? == "2", "the Service is not on version 2");
+
+        fixture.desired(&canary("3", 600)).await?;
+        reported(fixture, Reason::CanaryStep).await?;
+        until("version 3 has a share", || {
+            routes.seen().last().is_some_and(|last| weights(&last.object).get("champion-v3") == Some(&50_000))
+        })
+        .await?;
+        ensure!(selected(fixture).await? == "2", "the Service moved before the route");
+        fixture.get(&canary("2", 600)).await?;
+        let after: Vec<Weights> =
+            seen(&routes).into_iter().skip_while(|it| it.get("champion-v3") != Some(&50_000)).collect();
+        ensure!(after.get(1).and_then(|it| it.get("champion-v3")) == Some(&1), "{after:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn traffic_is_validated_by_the_api_server() {
+    run("route-refused", async |fixture| {
+        let parents = |gateway: &str| format!("{{version: '1', traffic: {{gateway: {gateway}}}}}");
+        let steps = |steps: &str| {
+            format!("{{version: '1', rollout: {{strategy: Canary, steps: [{steps}]}}, traffic: {GATEWAY}}}")
+        };
+        for (spec, words) in [
+            (format!("{{version: '1', serving: null, traffic: {GATEWAY}}}"), "traffic needs serving"),
+            (
+                format!("{{version: '1', rollout: {{strategy: Rolling}}, traffic: {GATEWAY}}}"),
+                "traffic needs the strategy BlueGreen or Canary",
+            ),
+            (
+                "{version: '1', rollout: {strategy: Canary, steps: [{weight: 5, atLeast: 1m}]}}".to_owned(),
+                "the strategy Canary needs traffic",
+            ),
+            (
+                format!("{{version: '1', rollout: {{strategy: Canary}}, traffic: {GATEWAY}}}"),
+                "steps are for strategy Canary, which needs them",
+            ),
+            (
+                "{version: '1', rollout: {steps: [{weight: 5, atLeast: 1m}]}}".to_owned(),
+                "steps are for strategy Canary, which needs them",
+            ),
+            (steps("{weight: 50, atLeast: 1m}, {weight: 5, atLeast: 1m}"), "the weights of steps rise"),
+            (steps("{weight: 5, atLeast: 1m}, {weight: 5, atLeast: 2m}"), "duplicate entries"),
+            (steps("{weight: 51, atLeast: 1m}"), "spec.rollout.steps[0].weight"),
+            (steps("{weight: 5, atLeast: soon}"), "spec.rollout.steps[0].atLeast"),
+            (parents("{parentRefs: []}"), "spec.traffic.gateway.parentRefs"),
+            (parents("{parentRefs: [{name: a, kind: Ingress}]}"), "spec.traffic.gateway.parentRefs[0].kind"),
+            (parents("{parentRefs: [{name: a}], path: fraud}"), "spec.traffic.gateway.path"),
+            (parents("{parentRefs: [{name: a}], path: /a/../b}"), "path has no segments '.' and '..'"),
+            (parents("{parentRefs: [{name: a}], hostnames: ['a b']}"), "spec.traffic.gateway.hostnames[0]"),
+        ] {
+            let manifest: Value = crate::simulated::place::Place::manifest(&spec)?;
+            let message = fixture.error_message(&manifest).await.with_context(|| words.to_owned())?;
+            ensure!(message.contains(words), "{message:?}\n  does not say\n{words:?}");
+        }
+        Ok(())
+    });
+}
