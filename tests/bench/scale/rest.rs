@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::time::{Instant, sleep};
 
 use crate::site::{Site, writes};
 
 /// How long nothing changes: two polls of the registry.
 const REST: Duration = Duration::from_secs(65);
+
+/// A poll of the registry, and a little more.
+const SETTLED: Duration = Duration::from_secs(40);
 
 /// What a restart took.
 pub(crate) struct Restart {
@@ -31,8 +34,25 @@ pub(crate) struct Rest {
     pub(crate) polls: u64,
 }
 
+/// Waits until nothing is written for longer than a poll takes to come: what it finds may have to be written, too.
+async fn settled(site: &Site) -> Result<()> {
+    println!("Laurel: waiting until it writes nothing for {} s", SETTLED.as_secs());
+    let began = Instant::now();
+    let mut written = writes()?;
+    loop {
+        sleep(SETTLED).await; // Time itself is what is waited for.
+        let now = writes()?;
+        if now == written {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < site.options.patience(), "it does not come to rest");
+        written = now;
+    }
+}
+
 /// Ends the operator and starts it again, while all is as desired.
 pub(crate) async fn restart(site: &Site) -> Result<Restart> {
+    settled(site).await?;
     println!("Laurel: a restart");
     site.operator.stop().await?;
     let before = writes()?;
