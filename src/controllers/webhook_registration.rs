@@ -87,9 +87,8 @@ pub(super) fn registration(
             report(&key, &desired, id.as_deref(), &outcome, before.as_ref());
             let last = LastRegistration { fingerprint, id, outcome, at: Instant::now() };
             match running.end(last) {
-                Ended::Unchanged => {}
+                Ended::Unchanged | Ended::Orphaned(None) => {}
                 Ended::Changed => wake_object(&context, &key),
-                Ended::Orphaned(None) => {}
                 Ended::Orphaned(Some(id)) => drop(unregister(&registry, "", Some(&id)).await),
             }
         });

@@ -67,6 +67,7 @@ impl Registrations {
     }
 
     /// Forgets a deleted registry. Returns the id of its webhook, if known.
+    #[must_use]
     pub fn remove(&self, key: &RegistryKey) -> Option<String> {
         self.lock().remove(key)?.last?.id
     }

@@ -330,7 +330,7 @@ fn seen(lease: &Lease) -> Seen {
     let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     Seen {
         holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
-        duration: seconds.map_or(Timing::default().lease, Duration::from_secs),
+        duration: seconds.map_or_else(|| Timing::default().lease, Duration::from_secs),
         since: Instant::now(),
     }
 }

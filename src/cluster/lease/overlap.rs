@@ -196,7 +196,9 @@ mod tests {
 
     fn known(leases: &[Lease]) -> BTreeMap<String, Installation> {
         let mut all = BTreeMap::new();
-        leases.iter().for_each(|lease| remember(&mut all, lease));
+        for lease in leases {
+            remember(&mut all, lease);
+        }
         all
     }
 
