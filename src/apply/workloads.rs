@@ -174,27 +174,39 @@ pub(super) async fn adopt(effects: &Effects<'_>, subject: &Subject<'_>, object: 
         OwnObject::Service => {
             let known = effects.cluster.service(&subject.key);
             let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
-            set_owner::<Service>(effects, subject, rendering.name, patch).await
+            set_owner::<Service>(effects, subject, rendering.name, patch.map(Patch::Strategic)).await
         }
         OwnObject::Budget => {
             let known = effects.cluster.budget(&subject.key);
             let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
-            set_owner::<PodDisruptionBudget>(effects, subject, rendering.name, patch).await
+            set_owner::<PodDisruptionBudget>(effects, subject, rendering.name, patch.map(Patch::Strategic))
+                .await
         }
         OwnObject::Route => {
-            let known = effects.cluster.route(&subject.key);
-            let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
-            set_owner::<HttpRoute>(effects, subject, rendering.name, patch).await
+            let patch = effects.cluster.route(&subject.key).map(|known| known.with_owner(&rendering.owner));
+            set_owner::<HttpRoute>(effects, subject, rendering.name, patch.map(Patch::Merge)).await
         }
         OwnObject::VersionService(version) => {
             let known = effects.cluster.version_service(&subject.key, version);
             let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
-            set_owner::<Service>(effects, subject, &deployment_name(rendering.name, version), patch).await
+            set_owner::<Service>(
+                effects,
+                subject,
+                &deployment_name(rendering.name, version),
+                patch.map(Patch::Strategic),
+            )
+            .await
         }
         OwnObject::Deployment(version) => {
             let known = effects.cluster.deployment(&subject.key, version);
             let patch = known.map(|known| known.owner.replaced_by(&rendering.owner, known.resource_version));
-            set_owner::<Deployment>(effects, subject, &deployment_name(rendering.name, version), patch).await
+            set_owner::<Deployment>(
+                effects,
+                subject,
+                &deployment_name(rendering.name, version),
+                patch.map(Patch::Strategic),
+            )
+            .await
         }
     }
 }
@@ -203,7 +215,7 @@ async fn set_owner<K>(
     effects: &Effects<'_>,
     subject: &Subject<'_>,
     name: &str,
-    patch: Option<serde_json::Value>,
+    patch: Option<Patch<serde_json::Value>>,
 ) -> Done
 where
     K: Projected + Resource<Scope = kube::core::NamespaceResourceScope> + DeserializeOwned + std::fmt::Debug,
@@ -211,7 +223,7 @@ where
     let Some(patch) = patch else { return Ok(()) };
     let described = format!("the {} {name:?}", K::kind(&()));
     let written = api::<K>(effects, subject)
-        .patch(name, &patch_parameters(), &Patch::Strategic(patch))
+        .patch(name, &patch_parameters(), &patch)
         .await
         .map_err(|error| error_message(&error, "adopt", &described))?;
     written.insert(effects.cluster, &subject.key);

@@ -149,8 +149,9 @@ impl Readiness {
         let describe = |(what, watch): (&&'static str, &Watch)| {
             let denial = watch.denial.as_ref().filter(|_| watch.is_done_without())?;
             Some(format!(
-                "{what} are not managed, because Laurel is not allowed to watch them ({}); everything else goes on. \
-                 Grant its role get, list, watch, create, patch and delete for them, as the chart of this release does",
+                "{what} are not managed, because Laurel cannot watch them ({}); everything else goes on. Where the API \
+                 server has them, grant its role get, list, watch, create, patch and delete for them, as the chart of \
+                 this release does; where it has not, install their CRD",
                 denial.message
             ))
         };

@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio::task::JoinHandle;
+
 use super::{
     wake::{self, wake_all, wake_object, wake_unsettled},
     webhook,
@@ -22,6 +24,7 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
     context.readiness.reached().await;
     let mut known = None;
     let mut sweeps = 0;
+    let mut display: Option<JoinHandle<()>> = None;
     while context.registry_objects.exists(&key) {
         let began = Instant::now();
         let outcome = registry.poll(|| poll_plan(&context.watched(), &key, &registry)).await;
@@ -35,6 +38,14 @@ pub(super) async fn poll_forever(context: Arc<Context>, key: RegistryKey, regist
         if sweeps > 0 {
             sweeps -= 1;
             wake_unsettled(&context, &key);
+        }
+        // These are the least urgent reads: nothing else waits for them.
+        if outcome.failure.is_none() && display.as_ref().is_none_or(JoinHandle::is_finished) {
+            let (context, key, registry) = (context.clone(), key.clone(), registry.clone());
+            display = Some(tokio::spawn(async move {
+                let changed = registry.read_display_metrics().await;
+                wake::changed(&context, &key, &changed);
+            }));
         }
         // The status of the object counts them.
         let watched = context.index().model_count(&key);

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use crate::{
     api::condition::ReasonMessage,
     decide::{Candidate, Candidates, Follower, Metrics},
-    registry::{VersionFacts, VersionState, metrics::VersionMetrics, polled::ListedVersion},
+    registry::{
+        VersionFacts, VersionState,
+        metrics::VersionMetrics,
+        polled::{FollowerNeeds, ListedVersion},
+    },
     resolve::Model,
 };
 
 /// Returns the versions that it chooses from, as listed by a poll.
 pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
-    match model.registry.listing(&model.name) {
+    match model.registry.listing(&model.name, &needs(follower)) {
         None => Candidates::NotRead,
         Some(listing) => match &*listing {
             Err(cause) => Candidates::Unread(cause.clone()),
@@ -22,6 +26,17 @@ pub(super) fn candidates(follower: &Follower, model: &Model) -> Candidates {
                 Candidates::Known(versions.iter().map(relevant).collect())
             }
         },
+    }
+}
+
+/// Returns what a follower uses of the versions that it chooses from.
+pub(super) fn needs(follower: &Follower) -> FollowerNeeds {
+    match follower {
+        Follower::Latest => FollowerNeeds::default(),
+        Follower::Best { metric, tags, .. } => {
+            FollowerNeeds { metrics: [metric.clone()].into(), has_tags: !tags.is_empty() }
+        }
+        Follower::Semver { .. } => FollowerNeeds { has_tags: true, ..FollowerNeeds::default() },
     }
 }
 

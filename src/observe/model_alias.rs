@@ -49,8 +49,9 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     let smoke = |version| sources.smoke.of(&subject.uid, version);
     let mut cluster = sources.cluster.view(&subject.key, &subject.claim(), rendering.as_ref(), smoke);
     cluster.budget_is_unknown = !sources.readiness.knows(BUDGETS);
-    // Without `spec.traffic`, nothing is to be managed where Laurel manages no HTTPRoutes.
-    let needs_routes = sources.manages_routes || subject.spec().traffic.is_some();
+    // Without `spec.traffic`, nothing is to be managed where Laurel manages no HTTPRoutes, unless one may be left.
+    let needs_routes =
+        sources.manages_routes || subject.spec().traffic.is_some() || !cluster.version_services.is_empty();
     if let Some(error) = route_error(sources).filter(|_| needs_routes) {
         cluster.route = None;
         cluster.route_error = Some(error);
@@ -70,7 +71,9 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
 /// Returns why HTTPRoutes cannot be used.
 fn route_error(sources: &Sources<'_>) -> Option<ReasonMessage> {
     let why = if !sources.manages_routes {
-        "this Laurel does not manage HTTPRoutes; install it with gatewayAPI.enabled".to_owned()
+        "this Laurel does not manage HTTPRoutes; install it with gatewayAPI.enabled, or, where spec.traffic was \
+         removed, delete the HTTPRoute and then the Services of the versions"
+            .to_owned()
     } else if sources.readiness.knows(ROUTES) {
         return None;
     } else {
@@ -81,7 +84,9 @@ fn route_error(sources: &Sources<'_>) -> Option<ReasonMessage> {
              role with the chart's"
         )
     };
-    let message = format!("spec.traffic: {why}; Laurel moves requests to the Service alone");
+    let message = format!(
+        "spec.traffic: {why}; until then Laurel moves traffic by the Service alone, and a canary waits"
+    );
     Some(ReasonMessage::new(Reason::TrafficUnsupported, message))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use super::evidence::compared;
+use super::{candidates::needs, evidence::compared};
 use crate::{
     api::{
         ModelAlias, RegisteredModel,
@@ -12,8 +12,7 @@ use crate::{
         names::{ModelName, Version},
     },
     cluster::Guarded,
-    decide::Follower,
-    registry::polled::{FollowerNeeds, ModelView, PollPlan, PolledRegistry, RegistryKey},
+    registry::polled::{ModelView, PollPlan, PolledRegistry, RegistryKey},
     resolve::{RegistryObjects, follower, index::ModelKey, rules_for},
     state::Memory,
 };
@@ -65,23 +64,11 @@ fn plan(watched: &Watched<'_>, registry: &PolledRegistry, models: BTreeSet<Model
             let versions = judged(watched, registry, alias, model, &name);
             poll_plan.judged.extend(versions.into_iter().map(|version| (name.clone(), version)));
             if let Some(follower) = follower(&alias.spec) {
-                add_needs(poll_plan.followed.entry(name.clone()).or_default(), follower);
+                poll_plan.followed.entry(name.clone()).or_default().add(needs(&follower));
             }
         }
     }
     poll_plan
-}
-
-/// Adds what a follower uses of the versions that it chooses from.
-fn add_needs(needs: &mut FollowerNeeds, follower: Follower) {
-    match follower {
-        Follower::Latest => {}
-        Follower::Best { metric, tags, .. } => {
-            needs.metrics.insert(metric);
-            needs.has_tags |= !tags.is_empty();
-        }
-        Follower::Semver { .. } => needs.has_tags = true,
-    }
 }
 
 /// Returns the version of an alias that the rules judge, and those to compare it with: while it waits for

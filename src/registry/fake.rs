@@ -81,6 +81,12 @@ impl FakeRegistry {
         description.clone_into(&mut state.models.get_mut(&name.parse().unwrap()).unwrap().description);
     }
 
+    pub(crate) fn point(&self, name: &str, alias: &str, number: u32) {
+        let mut state = self.0.lock();
+        let model = state.models.get_mut(&name.parse().unwrap()).unwrap();
+        model.aliases.insert(alias.parse().unwrap(), Version::new(number).unwrap());
+    }
+
     pub(crate) fn add_version(&self, name: &str, number: u32) {
         let version = Version::new(number).unwrap();
         let facts = VersionFacts {

@@ -167,6 +167,15 @@ fn a_route_that_somebody_else_changes_or_deletes_is_put_back_and_removed_with_th
         let is_last_back = || routes.seen().last().is_some_and(|last| is_back(&last.object));
         until("the host name is put back", is_last_back).await?;
 
+        // As after a restore from a backup.
+        let nobodys = json!({ "metadata": { "ownerReferences": null } });
+        fixture.edit::<HttpRoute>("champion", nobodys).await?;
+        let is_owned = |route: &HttpRoute| !route.owner_references().is_empty();
+        let is_adopted = || routes.seen().last().is_some_and(|last| is_owned(&last.object));
+        let was_seen = || routes.seen().iter().any(|seen| !is_owned(&seen.object));
+        until("the route is seen without an owner", was_seen).await?;
+        until("the route is adopted", is_adopted).await?;
+
         let delete = DeleteParams::default();
         fixture.api::<Service>().delete("champion-v1", &delete).await?;
         fixture.api::<HttpRoute>().delete("champion", &delete).await?;

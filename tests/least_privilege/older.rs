@@ -24,12 +24,12 @@ pub(crate) struct Older {
 }
 
 impl Older {
-    /// `namespace` exists. The Lease lasts for longer than any test.
+    /// `namespace` exists. Nobody renews the Lease, so it is believed for a minute.
     pub(crate) async fn create(cluster: &Cluster, namespace: &str) -> Result<Self> {
         let leases = Api::namespaced(cluster.client.clone(), namespace);
         let lease = json!({
             "metadata": { "name": "laurel", "annotations": { "laurel.dev/scope": "cluster" } },
-            "spec": { "holderIdentity": "laurel-7d9f", "leaseDurationSeconds": 3600 },
+            "spec": { "holderIdentity": "laurel-7d9f", "leaseDurationSeconds": 60 },
         });
         leases.create(&PostParams::default(), &serde_json::from_value(lease)?).await?;
         Ok(Self { leases, namespace: namespace.to_owned() })

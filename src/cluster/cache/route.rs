@@ -1,6 +1,8 @@
 //! What is kept of an HTTPRoute: its weights, and whether its parents have accepted it.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
+use serde_json::{Value, json};
 
 use super::{Cache, OwnMetadata, Owner, Projected, revision};
 use crate::{
@@ -22,6 +24,8 @@ pub struct RouteObject {
     pub resource_version: u64,
     /// Who controls it.
     pub owner: Owner,
+    /// Those who own it beside its controller.
+    other_owners: Vec<OwnerReference>,
     metadata: OwnMetadata,
     revision: RouteRevision,
     spec: HttpRouteSpec,
@@ -29,6 +33,16 @@ pub struct RouteObject {
 }
 
 impl RouteObject {
+    /// The patch that makes `owner` the controller of this revision, in place of the one that is gone. The API
+    /// server merges no lists in objects of a CRD, so it names all owners.
+    #[must_use]
+    pub fn with_owner(&self, owner: &OwnerReference) -> Value {
+        let others = self.other_owners.iter().filter(|other| other.uid != owner.uid);
+        let owners: Vec<&OwnerReference> = others.chain([owner]).collect();
+        let version = self.resource_version.to_string();
+        json!({ "metadata": { "resourceVersion": version, "ownerReferences": owners } })
+    }
+
     pub(super) fn view(&self, model_alias: &str, rendering: Option<&ServiceRendering>) -> RouteView {
         let shares = render::shares(&self.spec, model_alias);
         let due = rendering.and_then(|rendering| render::http_route(rendering, &shares));
@@ -47,17 +61,26 @@ fn pending(route: &HttpRoute) -> Option<String> {
     let namespace = route.namespace().unwrap_or_default();
     let entries = route.status.as_ref().map(|status| status.parents.as_slice()).unwrap_or_default();
     route.spec.parent_refs.iter().find_map(|parent| {
-        let mut its =
-            entries.iter().filter(|entry| is_same(&entry.parent_ref, parent, &namespace)).peekable();
+        let its = entries.iter().filter(|entry| is_same(&entry.parent_ref, parent, &namespace));
+        let (mut its, others): (Vec<_>, Vec<_>) = its.partition(|entry| has_accepted(entry));
         let described = described(parent, &namespace);
-        if its.peek().is_none() {
+        // Policies have entries of their own, which say nothing about that.
+        if its.is_empty() {
+            its = others;
+        }
+        if its.is_empty() {
             return Some(format!(
                 "no controller has answered for {described}: see that it exists and that its controller runs"
             ));
         }
-        its.find_map(|entry| missing(entry, route.metadata.generation))
+        its.into_iter()
+            .find_map(|entry| missing(entry, route.metadata.generation))
             .map(|why| format!("{described} {why}"))
     })
+}
+
+fn has_accepted(entry: &ParentStatus) -> bool {
+    entry.conditions.iter().any(|condition| condition.type_ == "Accepted")
 }
 
 /// What the entry of a parent lacks.
@@ -65,13 +88,14 @@ fn missing(entry: &ParentStatus, generation: Option<i64>) -> Option<String> {
     const MESSAGE_MAX: usize = 300;
     ["Accepted", "ResolvedRefs"].into_iter().find_map(|type_| {
         let Some(condition) = entry.conditions.iter().find(|condition| condition.type_ == type_) else {
-            return Some(format!("does not say whether the route is {type_} yet"));
+            return Some(format!("has not reported the condition {type_} yet"));
         };
         if condition.observed_generation != generation {
             return Some("has not seen its last change yet".to_owned());
         }
         let (reason, message) = (&condition.reason, shortened(&condition.message, MESSAGE_MAX));
-        (condition.status != "True").then(|| format!("says that {type_} is false: {reason}: {message}"))
+        let status = &condition.status;
+        (status != "True").then(|| format!("reports {type_} as {status}: {reason}: {message}"))
     })
 }
 
@@ -97,6 +121,12 @@ impl Projected for HttpRoute {
             uid: self.metadata.uid.clone(),
             resource_version: revision(&self.metadata),
             owner: Owner::of(&self.metadata, alias, &alias.1),
+            other_owners: self
+                .owner_references()
+                .iter()
+                .filter(|owner| owner.controller != Some(true))
+                .cloned()
+                .collect(),
             metadata: OwnMetadata::of(&self.metadata),
             revision: RouteRevision {
                 uid: self.metadata.uid.clone().unwrap_or_default(),
@@ -214,6 +244,37 @@ mod tests {
     }
 
     #[test]
+    fn what_a_policy_says_of_a_route_does_not_count() {
+        let fine = conditions("True", "True", 7);
+        let policy = json!([{ "type": "kuadrant.io/AuthPolicyAffected", "status": "True", "reason": "Accepted",
+            "observedGeneration": 7 }]);
+        let public = entry("public", Some("infra"), &fine);
+        let inner = [entry("inner", None, &policy), entry("inner", None, &fine)];
+        assert_eq!(pending_with(&[&[public], &inner[..]].concat()), None);
+    }
+
+    #[test]
+    fn the_owners_of_others_stay_when_a_route_is_adopted() {
+        let owner = |uid: &str, controller| OwnerReference {
+            uid: uid.to_owned(),
+            controller: Some(controller),
+            ..OwnerReference::default()
+        };
+        let fixture = fixture();
+        let rendering = fixture.rendering().service();
+        let shares = Shares::led_by(version(4), []);
+        let mut route = render::http_route(&rendering, &shares).unwrap();
+        route.metadata.owner_references = Some(vec![owner("gone", true), owner("another", false)]);
+        let cache = Cache::default();
+        let key = (rendering.namespace.to_owned(), rendering.name.to_owned());
+        route.insert(&cache, &key);
+        let patch = cache.route(&key).unwrap().with_owner(&rendering.owner);
+        let owners = patch["metadata"]["ownerReferences"].as_array().unwrap();
+        let uids: Vec<&str> = owners.iter().map(|owner| owner["uid"].as_str().unwrap()).collect();
+        assert_eq!(uids, ["another", rendering.owner.uid.as_str()]);
+    }
+
+    #[test]
     fn a_route_counts_once_every_parent_has_accepted_its_last_change() {
         let fine = conditions("True", "True", 7);
         let (public, inner) = (entry("public", Some("infra"), &fine), entry("inner", Some("risk"), &fine));
@@ -226,10 +287,10 @@ mod tests {
             (vec![public.clone(), entry("inner", None, &conditions("False", "True", 7))], "NoMatchingParent"),
             (
                 vec![public.clone(), entry("inner", None, &conditions("True", "False", 7))],
-                "ResolvedRefs is false",
+                "reports ResolvedRefs as False: NoMatchingParent",
             ),
-            (vec![public.clone(), entry("inner", None, &json!([]))], "is Accepted yet"),
-            (vec![public, inner, entry("inner", None, &conditions("False", "True", 7))], "Accepted is false"),
+            (vec![public.clone(), entry("inner", None, &json!([]))], "the condition Accepted yet"),
+            (vec![public, inner, entry("inner", None, &conditions("False", "True", 7))], "Accepted as False"),
         ] {
             let why = pending_with(&entries).unwrap_or_default();
             assert!(why.contains(part), "{part:?} is missing: {why}");

@@ -1,9 +1,12 @@
 //! What is kept of a Service: where it sends requests, and what of it is Laurel's.
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::ResourceExt;
 
-use super::{Cache, OwnMetadata, Owner, Projected, revision, version_of};
+use super::{Cache, OwnMetadata, Owner, Projected, owner::controller, revision, version_of};
 use crate::{
     api::{
         model_alias::AliasKey,
@@ -93,12 +96,24 @@ pub(super) fn traffic(service: &Service, alias: &str) -> Traffic {
     }
 }
 
+/// Whether Laurel may have made the Service of a version. `kubectl expose` gives one that name, and the labels of
+/// the Deployment.
+fn is_rendered(metadata: &ObjectMeta) -> bool {
+    let annotations = metadata.annotations.as_ref();
+    controller(metadata).is_some()
+        || annotations.is_some_and(|annotations| annotations.contains_key(labels::MODEL_NAME))
+}
+
 impl Projected for Service {
     fn insert(&self, cache: &Cache, alias: &AliasKey) {
         let name = self.name_any();
         let version =
             version_of(&self.metadata).filter(|version| name == deployment_name(&alias.1, *version));
         if name != alias.1 && version.is_none() {
+            return;
+        }
+        if let Some(version) = version.filter(|_| !is_rendered(&self.metadata)) {
+            cache.edit(alias, |objects| drop(objects.version_services.remove(&version)));
             return;
         }
         let view = ServiceView {
@@ -186,6 +201,27 @@ mod tests {
         }
         assert!(is_outdated(|it| it.annotations_mut().clear()));
         assert!(is_outdated(|it| it.owner_references_mut()[0].block_owner_deletion = Some(true)));
+    }
+
+    #[test]
+    fn a_service_that_somebody_made_for_a_version_is_left_alone() {
+        let fixture = Fixture::serving("");
+        let rendering = fixture.rendering().service();
+        let cache = Cache::default();
+        let key = (rendering.namespace.to_owned(), rendering.name.to_owned());
+        let known = |service: &Service| {
+            service.insert(&cache, &key);
+            let view = cache.view(&key, &claim(UID), Some(&rendering), |_| None);
+            (view.version_services.len(), view.orphans.len())
+        };
+        let mut service = render::version_service(&rendering, version(4));
+        assert_eq!(known(&service), (1, 0));
+        // As restored from a backup.
+        service.metadata.owner_references = None;
+        assert_eq!(known(&service), (1, 1));
+        // As `kubectl expose deployment` makes it.
+        service.metadata.annotations = None;
+        assert_eq!(known(&service), (0, 0));
     }
 
     #[test]

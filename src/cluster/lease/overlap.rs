@@ -1,7 +1,8 @@
-//! Other installations that act on the same objects. Two of them would undo each other's work for ever, so the
-//! newer one waits for the older one to go, and the older one reports it.
+//! Other installations that act on the same objects. Two of them would undo each other's work for ever, so of
+//! two for the whole cluster the newer one waits for the older one to go, and the older one reports it.
 //!
-//! Only an operator for the whole cluster looks: one for a namespace may read nothing outside of it.
+//! Only an operator for the whole cluster looks: one for a namespace may read nothing outside of it. Such a
+//! one is reported, and stops nobody: who may write in one namespace must not decide about all others.
 
 use std::{
     collections::BTreeMap,
@@ -12,15 +13,25 @@ use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client, ResourceExt,
+    api::ListParams,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
     },
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{NAME, SCOPE, election::Seen, seen};
 use crate::cluster::{backoff::WatchBackoff, error::watch_error};
+
+/// For how long at most a Lease is believed that is not renewed, whatever it says of itself.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// When a list that failed is tried again, and how long it may take.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// The Lease of an installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +73,10 @@ fn judge(now: Instant, own: &str, all: &BTreeMap<String, Installation>) -> Overl
     let acts = |(namespace, other): &(&String, &Installation)| {
         *namespace != own && other.scope.is_some() && ends(other).is_some_and(|end| now < end)
     };
-    let Some((namespace, other)) = all.iter().filter(acts).min_by_key(|other| age(*other)) else {
+    let is_wide = |other: &Installation| other.scope.as_deref() == Some("cluster");
+    let Some((namespace, other)) =
+        all.iter().filter(acts).min_by_key(|other| (!is_wide(other.1), age(*other)))
+    else {
         return Overlap::None;
     };
     let scope = other.scope.as_deref().unwrap_or_default();
@@ -71,7 +85,7 @@ fn judge(now: Instant, own: &str, all: &BTreeMap<String, Installation>) -> Overl
          its Lease {NAME:?} is held by {:?}",
         other.seen.holder.as_deref().unwrap_or_default()
     );
-    if mine.is_some_and(|mine| mine < age((namespace, other))) {
+    if !is_wide(other) || mine.is_some_and(|mine| mine < age((namespace, other))) {
         Overlap::Newer(format!("{message}; uninstall one of them"))
     } else {
         Overlap::Older(format!("{message}; this one, which is newer, waits until that one is uninstalled"))
@@ -80,7 +94,8 @@ fn judge(now: Instant, own: &str, all: &BTreeMap<String, Installation>) -> Overl
 
 /// When an installation that does not renew its Lease is believed to be gone; `None` if it released it.
 fn ends(installation: &Installation) -> Option<Instant> {
-    installation.seen.holder.as_ref().map(|_| installation.seen.since + installation.seen.duration)
+    let seen = &installation.seen;
+    seen.holder.as_ref().map(|_| seen.since + seen.duration.min(LONGEST))
 }
 
 /// How long what is known stays so, if no Lease changes.
@@ -109,7 +124,9 @@ pub(super) async fn watch_installations(
     overlap: watch::Sender<Option<Overlap>>,
 ) {
     let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
-    let mut events = watcher(Api::<Lease>::all(client), config).backoff(WatchBackoff::new()).boxed();
+    let api = Api::<Lease>::all(client);
+    let mut events = watcher(api.clone(), config).backoff(WatchBackoff::new()).boxed();
+    let mut wait = Duration::MAX;
     let (mut all, mut next) = (BTreeMap::new(), BTreeMap::new());
     let mut is_known = false;
     loop {
@@ -131,8 +148,18 @@ pub(super) async fn watch_installations(
                 Err(error) if !is_known => unknown(&overlap, &error),
                 Err(_) => {}
             },
-            () = sleep(lasts(Instant::now(), &all)) => {}
+            () = sleep(wait) => {
+                // That the watch is silent does not show that another one has ended.
+                let Some(leases) = read(&api).await else {
+                    wait = RETRY;
+                    continue;
+                };
+                for lease in &leases {
+                    remember(&mut all, lease);
+                }
+            }
         }
+        wait = lasts(Instant::now(), &all);
         if is_known {
             let found = judge(Instant::now(), &own, &all);
             overlap.send_if_modified(|known| {
@@ -147,6 +174,12 @@ pub(super) async fn watch_installations(
             });
         }
     }
+}
+
+/// Reads the Leases of all installations directly.
+async fn read(api: &Api<Lease>) -> Option<Vec<Lease>> {
+    let named = ListParams::default().fields(&format!("metadata.name={NAME}"));
+    Some(timeout(RETRY, api.list(&named)).await.ok()?.ok()?.items)
 }
 
 /// Goes on without knowing where a role does not allow to look, as those of older releases.
@@ -233,11 +266,23 @@ mod tests {
             let all = known(&[own(), other]);
             judge(Instant::now() + Duration::from_secs(later), OWN, &all) != Overlap::None
         };
-        assert!(verdict(lease("a", MONDAY, Some("namespace"), "laurel-2", "2"), 0));
+        let tenant = lease("a", MONDAY, Some("namespace"), "laurel-2", "2");
+        let reported = judge(Instant::now(), OWN, &known(&[own(), tenant.clone()]));
+        assert!(matches!(reported, Overlap::Newer(_)), "one for a namespace stops nobody: {reported:?}");
+        assert!(matches!(judge(Instant::now(), OWN, &known(&[tenant])), Overlap::Newer(_)));
         assert!(verdict(lease("a", MONDAY, Some("cluster"), "laurel-2", "2"), 11));
         assert!(!verdict(lease("a", MONDAY, Some("cluster"), "laurel-2", "2"), 13), "it is not renewed");
         assert!(!verdict(lease("a", MONDAY, Some("cluster"), "", "2"), 0), "it was released");
         assert!(!verdict(lease("a", MONDAY, None, "somebody", "2"), 0), "it is another program's");
+    }
+
+    #[test]
+    fn a_lease_is_not_believed_for_as_long_as_it_likes() {
+        let mut endless = lease("a", MONDAY, Some("cluster"), "laurel-2", "2");
+        endless.spec.as_mut().unwrap().lease_duration_seconds = Some(i32::MAX);
+        let all = known(&[endless]);
+        assert!(judge(Instant::now(), OWN, &all).refusal().is_some());
+        assert_eq!(judge(Instant::now() + LONGEST, OWN, &all), Overlap::None);
     }
 
     #[test]

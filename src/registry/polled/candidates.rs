@@ -65,6 +65,8 @@ pub(super) struct Listed {
     pub(super) listing: Arc<Listing>,
     /// Whether the poll listed the versions. Otherwise they are those of before.
     pub(super) is_new: bool,
+    /// What it was read for. It shows nothing about the rest: that may be older, or be left out.
+    pub(super) needs: FollowerNeeds,
     /// When it listed them.
     at: Instant,
     /// The times of the model as read before the list.
@@ -111,7 +113,8 @@ impl Runs {
     fn due(&self, runs: &FollowedRuns) -> HashSet<MetricSources> {
         let known_at = |run: &MetricSources, names: &BTreeSet<String>| {
             let known = self.known.get(run)?;
-            (known.metrics.is_ok() && names.is_subset(&known.names)).then_some(known.poll)
+            let is_whole = known.metrics.as_ref().as_ref().is_ok_and(|metrics| metrics.unread.is_none());
+            (is_whole && names.is_subset(&known.names)).then_some(known.poll)
         };
         let (mut known, mut due) = (Vec::new(), HashSet::new());
         for (run, names) in runs {
@@ -155,10 +158,15 @@ impl Runs {
 }
 
 impl PolledRegistry {
-    /// Returns the newest versions of a model; `None` before they were read, which is then done soon.
+    /// Returns the newest versions of a model; `None` before they were read for a follower that needs this,
+    /// which is then done soon.
     #[must_use]
-    pub fn listing(&self, name: &ModelName) -> Option<Arc<Listing>> {
-        let listing = self.memory().listings.get(name).map(|listed| listed.listing.clone());
+    pub fn listing(&self, name: &ModelName, needs: &FollowerNeeds) -> Option<Arc<Listing>> {
+        let listing = {
+            let memory = self.memory();
+            let listed = memory.listings.get(name).filter(|listed| listed.needs.include(needs));
+            listed.map(|listed| listed.listing.clone())
+        };
         if listing.is_none() {
             self.read_soon(name);
         }
@@ -202,7 +210,8 @@ impl PolledRegistry {
             let before = memory.listings.get(&name);
             let is_confirmed = times.is_some() && before.is_some_and(|before| before.times == times);
             let at = before.filter(|_| !is_new).map_or_else(Instant::now, |before| before.at);
-            (name, Listed { listing: Arc::new(listing), is_new, at, times, is_confirmed })
+            let needs = followed.get(&name).cloned().unwrap_or_default();
+            (name, Listed { listing: Arc::new(listing), is_new, needs, at, times, is_confirmed })
         };
         lists.into_iter().map(listed).collect()
     }
@@ -290,6 +299,10 @@ mod tests {
         let failed = Err(ReasonMessage::new(Reason::RegistryFailing, "500"));
         known.remember(HashMap::from([(run(3), failed)]), &runs, Extent::Everything);
         assert!(known.due(&runs).contains(&run(3)), "a failed read is repeated by the next poll");
+        let unread = Some(ReasonMessage::new(Reason::RegistryFailing, "500 at its logged model"));
+        let partly = Ok(VersionMetrics { unread, ..VersionMetrics::default() });
+        known.remember(HashMap::from([(run(3), partly)]), &runs, Extent::Everything);
+        assert!(known.due(&runs).contains(&run(3)), "and so is one that failed in part");
         known.remember(HashMap::new(), &followed(0..2, &["auc"]), Extent::Part);
         assert_eq!(known.known.len(), 25, "only some were of interest");
         known.remember(HashMap::new(), &followed(0..2, &["auc"]), Extent::Everything);

@@ -135,7 +135,8 @@ impl PolledRegistry {
 
     /// Reads a few of the displayed runs again, and forgets the models that are not watched any more. Returns
     /// the models that changed.
-    pub(super) async fn read_display_metrics(&self, watched: &BTreeSet<ModelName>) -> BTreeSet<ModelName> {
+    pub async fn read_display_metrics(&self) -> BTreeSet<ModelName> {
+        let watched: &BTreeSet<ModelName> = &self.memory().models.keys().cloned().collect();
         let due = {
             let display = &mut self.memory().display;
             display.models.retain(|name, _| watched.contains(name));

@@ -51,7 +51,7 @@ impl PolledRegistry {
         version: Version,
     ) -> Result<Option<VersionEvidence>, ReasonMessage> {
         let read = self.read_evidence(name, version, Priority::Decision).await?;
-        Ok(self.memory().remember_version_evidence((name.clone(), version), read).1.clone())
+        Ok(self.memory().remember_version_evidence((name.clone(), version), read).1)
     }
 
     /// Reads the evidence about these versions. Those that could not be read are left out, and so unknown.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
-        names::{ModelName, Version},
+        names::{AliasName, ModelName, Version},
     },
     decide::NEWEST,
     registry::{RegisteredModelFacts, VersionFacts, VersionState},
@@ -87,17 +87,21 @@ impl RegistryMemory {
         changed
     }
 
-    /// Remembers the evidence about a version, unless a later read is known. Returns the later one.
+    /// Remembers the evidence about a version, unless a later read is known, or the aliases have changed since.
+    /// Returns the latest.
     pub(super) fn remember_version_evidence(
         &mut self,
         key: (ModelName, Version),
         read: Sequenced<Option<VersionEvidence>>,
-    ) -> &Sequenced<Option<VersionEvidence>> {
+    ) -> Sequenced<Option<VersionEvidence>> {
+        if self.models.get(&key.0).is_some_and(|model| read.0 < model.aliases_since) {
+            return read;
+        }
         let known = self.evidence.entry(key).or_insert_with(|| read.clone());
         if known.0 < read.0 {
             *known = read;
         }
-        known
+        known.clone()
     }
 
     /// Replaces the evidence by what a poll read, except where it has been read since the poll began. Returns
@@ -115,7 +119,8 @@ impl RegistryMemory {
         for (key, read) in read {
             let before = self.evidence.get(&key).map(|(_, evidence)| evidence.clone());
             let name = key.0.clone();
-            if before.as_ref() != Some(&self.remember_version_evidence(key, read).1) {
+            let after = self.remember_version_evidence(key, read).1;
+            if before.is_none_or(|before| before != after) {
                 changed.insert(name);
             }
         }
@@ -146,6 +151,10 @@ impl RegistryMemory {
                 // The old one is shared already.
                 Some(before) if before.listing == listed.listing => {
                     listed.listing = before.listing.clone();
+                    // A follower waits for what it was read for now.
+                    if !before.needs.include(&listed.needs) {
+                        changed.insert(name.clone());
+                    }
                 }
                 _ => drop(changed.insert(name.clone())),
             }
@@ -168,6 +177,11 @@ impl RegistryMemory {
         let facts = facts.map_or(KnownFacts::Absent, KnownFacts::Present);
         if known.facts == facts {
             return had_error;
+        }
+        if known.facts.aliases() != facts.aliases() {
+            // Who moves an alias may have changed what its version is judged by just before.
+            known.aliases_since = sequence;
+            self.evidence.retain(|(model, _), (read, _)| model != name || *read > sequence);
         }
         if known.facts.times() == facts.times() {
             known.versions.retain(|_, (_, version)| version.is_some());
@@ -192,6 +206,13 @@ pub(super) enum KnownFacts {
 }
 
 impl KnownFacts {
+    fn aliases(&self) -> Option<&BTreeMap<AliasName, Version>> {
+        match self {
+            Self::Present(facts) => Some(&facts.aliases),
+            Self::Unread | Self::Absent => None,
+        }
+    }
+
     /// Returns when the model was created, and when it or its set of versions last changed.
     pub(super) fn times(&self) -> Option<(Timestamp, Timestamp)> {
         match self {
@@ -214,6 +235,8 @@ pub(super) struct ModelMemory {
     /// The read that the facts are from, or the end of our own last write. A poll that began before it does
     /// not include it.
     pub(super) as_of: Sequence,
+    /// The read that first showed its aliases as they are. Evidence from before it is out of date.
+    pub(super) aliases_since: Sequence,
     /// Something was remembered that the next poll reports as a change.
     pub(super) has_changed: bool,
 }

@@ -39,6 +39,19 @@ pub struct FollowerNeeds {
     pub has_tags: bool,
 }
 
+impl FollowerNeeds {
+    /// Adds what another follower uses.
+    pub fn add(&mut self, other: Self) {
+        self.metrics.extend(other.metrics);
+        self.has_tags |= other.has_tags;
+    }
+
+    /// Whether what was read for these followers is enough for others, too.
+    pub(super) fn include(&self, others: &Self) -> bool {
+        others.metrics.is_subset(&self.metrics) && (self.has_tags || !others.has_tags)
+    }
+}
+
 /// The changes that a poll found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollOutcome {
@@ -78,16 +91,11 @@ impl PolledRegistry {
         };
         let plan = plan();
         let read = self.read(&plan, Extent::Everything).await;
-        let display = match &read {
-            Ok(_) => self.read_display_metrics(&plan.models).await,
-            Err(_) => BTreeSet::new(),
-        };
         let mut memory = self.memory();
         let mut outcome = PollOutcome::default();
         let health = match read {
             Ok(read) => {
                 outcome.changed = self.remember_read(&mut memory, began, read, Extent::Everything);
-                outcome.changed.extend(display);
                 memory.models.retain(|name, _| plan.models.contains(name) || !known_before.contains(name));
                 memory.empty_polls = 0;
                 // Those that failed often are not asked more often for it.
@@ -118,7 +126,7 @@ impl PolledRegistry {
         let changed = self.try_read_named(plan).await;
         self.debounce.poll_ended(Instant::now());
         changed.unwrap_or_else(|| {
-            self.poll_now();
+            self.debounce.add(None);
             BTreeSet::new()
         })
     }

@@ -122,6 +122,18 @@ async fn evidence_that_a_poll_asked_for_later_is_not_replaced_by_an_older_direct
 }
 
 #[tokio::test]
+async fn a_version_is_not_judged_by_what_was_read_before_somebody_moved_an_alias() {
+    let (fake, polled) = registries();
+    polled.poll(judging).await;
+    // Whoever corrects a version and moves the alias on it asks for another judgement.
+    fake.tag("fraud", 1, "validated", "true");
+    fake.point("fraud", "champion", 1);
+    polled.read_named(PollPlan { models: BTreeSet::from([fraud()]), ..PollPlan::default() }).await;
+    assert_eq!(polled.remembered_evidence(&fraud(), version(1)), None);
+    assert_eq!(tag(polled.evidence(&fraud(), version(1)).await.unwrap()).as_deref(), Some("true"));
+}
+
+#[tokio::test]
 async fn a_model_read_directly_is_not_replaced_by_a_poll_that_asked_before() {
     let (fake, polled) = registries();
     fake.describe("fraud", "today's");
@@ -375,7 +387,10 @@ async fn versions_are_listed_again_if_the_model_changed_or_what_is_followed_chan
     fake.touch("fraud");
     let outcome = polled.poll(&numbers).await;
     assert_eq!(outcome.changed, BTreeSet::from([fraud()]));
-    assert_eq!(polled.listing(&fraud()).unwrap().as_ref().as_ref().unwrap().len(), 2);
+    assert_eq!(
+        polled.listing(&fraud(), &FollowerNeeds::default()).unwrap().as_ref().as_ref().unwrap().len(),
+        2
+    );
     assert_eq!([lists(&numbers).await, lists(&numbers).await], [1, 0]);
     let tags = following(true);
     fake.tag("fraud", 2, "validated", "true");
@@ -385,7 +400,29 @@ async fn versions_are_listed_again_if_the_model_changed_or_what_is_followed_chan
     fake.touch("fraud");
     assert_eq!([lists(&numbers).await, lists(&numbers).await, lists(&numbers).await], [1, 1, 1]);
     assert_eq!(lists(&plan).await, 0);
-    assert!(polled.listing(&fraud()).is_none(), "nobody follows it any more");
+    assert!(polled.listing(&fraud(), &FollowerNeeds::default()).is_none(), "nobody follows it any more");
+}
+
+#[tokio::test]
+async fn a_list_is_used_only_for_what_it_was_read_for() {
+    let (fake, polled) = registries();
+    polled.poll(following(false)).await;
+    polled.poll(following(false)).await;
+    // Setting a tag changes no time, so the list that is known may not show it.
+    fake.tag("fraud", 1, "semver", "1.0.0");
+    let tags = FollowerNeeds { has_tags: true, ..FollowerNeeds::default() };
+    let metric = FollowerNeeds { metrics: ["auc".to_owned()].into(), ..FollowerNeeds::default() };
+    assert!(polled.listing(&fraud(), &FollowerNeeds::default()).is_some());
+    assert_eq!(polled.listing(&fraud(), &tags), None);
+    assert_eq!(polled.listing(&fraud(), &metric), None, "a metric that was left out is not absent");
+    let outcome = polled.poll(following(true)).await;
+    assert_eq!(outcome.changed, BTreeSet::from([fraud()]));
+    assert!(polled.listing(&fraud(), &tags).is_some());
+    // The same list, read for something else: its follower waits for it.
+    let plan = || PollPlan { followed: [(fraud(), metric.clone())].into(), ..plan() };
+    assert_eq!(polled.poll(plan).await.changed, BTreeSet::from([fraud()]));
+    assert!(polled.listing(&fraud(), &metric).is_some());
+    assert_eq!(polled.listing(&fraud(), &tags), None);
 }
 
 #[tokio::test]
@@ -395,7 +432,7 @@ async fn a_named_model_is_read_by_itself() {
     polled
         .poll(|| PollPlan { judged: judging().judged, followed: following(true)().followed, ..all() })
         .await;
-    let listed = polled.listing(&fraud());
+    let listed = polled.listing(&fraud(), &FollowerNeeds::default());
     fake.describe("m007", "new");
     fake.describe("m008", "new");
     let calls = |method| fake.calls(method);
@@ -404,7 +441,11 @@ async fn a_named_model_is_read_by_itself() {
         |name: &str| PollPlan { models: BTreeSet::from([name.parse().unwrap()]), ..PollPlan::default() };
     assert_eq!(polled.read_named(named("m007")).await, named("m007").models);
     assert_eq!((calls("models") - 1, calls("newest_versions"), calls("version")), before);
-    assert!(is_present(&polled, "m249") && polled.listing(&fraud()) == listed && listed.is_some());
+    assert!(
+        is_present(&polled, "m249")
+            && polled.listing(&fraud(), &FollowerNeeds::default()) == listed
+            && listed.is_some()
+    );
     assert!(polled.remembered_evidence(&fraud(), version(1)).is_some(), "the rest stays known");
     assert_eq!(polled.read_named(PollPlan::default()).await, BTreeSet::new(), "nobody watches it");
     assert_eq!(calls("models") - 1, before.0);
@@ -419,6 +460,7 @@ async fn a_named_model_that_cannot_be_read_is_left_to_the_next_poll() {
     assert_eq!(polled.read_named(plan()).await, BTreeSet::new());
     assert!(is_present(&polled, "fraud") && matches!(polled.health().0, Some(Ok(()))));
     assert_eq!(polled.next_due(regular).await, Due::Poll);
+    polled.poll(plan).await;
     polled.read_soon(&fraud());
     assert_eq!(polled.next_due(regular).await, Due::Models(BTreeSet::from([fraud()])));
 }
