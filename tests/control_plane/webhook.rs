@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -40,6 +40,13 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(90);
 
 const SECRET: &str = "wonderland";
+
+/// One for all deliveries: on a busy machine, making fifty of them takes longer than the endpoint waits for the
+/// headers of a request.
+static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+    client.build().unwrap()
+});
 
 /// A proxy in front of MLflow that counts requests: Laurel opens a connection for each.
 pub(crate) struct Counted {
@@ -181,7 +188,7 @@ async fn deliver_about(
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())?;
     mac.update(format!("{id}.{sent}.{body}").as_bytes());
     let url = format!("http://{}/webhooks/{path}", fixture.world.webhook_address);
-    let answer = reqwest::Client::new()
+    let answer = CLIENT
         .post(url)
         .header("X-MLflow-Delivery-Id", id)
         .header("X-MLflow-Timestamp", sent)
