@@ -94,7 +94,7 @@ impl Observed {
             || self.status.previous_version == Some(version)
             || self.status.version == Some(version);
         let is_shown = || self.canary(serving, route, version).is_none();
-        let is_there = route.shares.of(version) > 0 && self.is_ready(version);
+        let is_there = route.shares.of(version) > 0 && self.can_enter(version);
         serves == version || (is_there && is_prepared && is_shown())
     }
 
@@ -134,6 +134,27 @@ fn is_managed(observed: &Observed, serving: &ServingIntent) -> bool {
     is_possible(serving) && observed.cluster.route_error.is_none()
 }
 
+/// Whether the Service will select a ready pod even if traffic does not move to the version.
+fn others_answer(observed: &Observed, step: &RolloutStep, version: Version) -> bool {
+    let to_another = |action: &Action| matches!(action, Action::Route(Traffic::One(to)) if *to != version);
+    observed.somebody_answers() || step.actions.iter().any(to_another)
+}
+
+/// Whether the Service waits for the route. Clients inside the cluster need no Gateway for a failover, nor
+/// for a rollback to a version whose own Service cannot be had.
+fn waits_for_route(observed: &Observed, route: &RouteView, version: Version, step: &RolloutStep) -> bool {
+    let has_served = observed.has_served(version);
+    let is_urgent = !others_answer(observed, step, version);
+    let lacks_service = !observed.cluster.version_services.contains_key(&version);
+    let serves = observed.served_through(route).is_some();
+    if has_served { !is_urgent && !lacks_service } else { !is_urgent || serves }
+}
+
+/// Drops the move to a version. A Service that somebody else changed is put back in any case.
+fn drop_move(step: &mut RolloutStep, version: Version) {
+    step.actions.retain(|action| *action != Action::Route(Traffic::One(version)));
+}
+
 /// While the route is not prepared for the version that traffic is to move to, the Service stays as well.
 pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut RolloutStep) {
     let moves_to = step.routed_to().filter(|version| observed.cluster.traffic != Traffic::One(*version));
@@ -141,17 +162,14 @@ pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut
     let Some(route) = observed.cluster.route.as_ref().filter(|_| is_managed(observed, serving)) else {
         return hold_canary_without_route(observed, serving, version, step);
     };
-    if observed.may_lead(serving, route, version) {
+    if observed.may_lead(serving, route, version) || !waits_for_route(observed, route, version, step) {
         return;
     }
-    step.actions.retain(|action| !matches!(action, Action::Route(_)));
+    drop_move(step, version);
     step.entering = Some(version);
     let canary = observed.canary(serving, route, version).filter(|_| is_named(route, version));
     match &route.pending {
-        _ if !is_named(route, version) && !observed.can_enter(version) => step.progress(
-            Reason::WaitingForPods,
-            format!("waiting until the Service of version {version} has a ready endpoint"),
-        ),
+        _ if !observed.can_enter(version) => step.progress(Reason::WaitingForPods, no_endpoint(version)),
         Some(pending) => step.progress(Reason::TrafficPending, pending_message(pending)),
         None => {
             step.wake_at_some(observed.settles_later(route, STEP));
@@ -182,10 +200,11 @@ fn hold_canary_without_route(
     version: Version,
     step: &mut RolloutStep,
 ) {
-    if serving.steps.is_empty() || observed.has_served(version) || !observed.somebody_answers() {
+    let is_free = serving.steps.is_empty() || observed.has_served(version);
+    if is_free || !others_answer(observed, step, version) {
         return;
     }
-    step.actions.retain(|action| !matches!(action, Action::Route(_)));
+    drop_move(step, version);
     match condition(observed) {
         Some((_, cause)) if !cause.reason.is_transient() => step.stalled = Some(cause),
         Some((_, cause)) => step.progress = Some(cause),
@@ -335,6 +354,10 @@ fn delete_services(observed: &Observed, serving: &ServingIntent, step: &mut Roll
     }
 }
 
+fn no_endpoint(version: Version) -> String {
+    format!("waiting until the Service of version {version} has a ready endpoint")
+}
+
 fn pending_message(pending: &str) -> String {
     format!("the HTTPRoute is not in effect yet: {pending}")
 }
@@ -363,6 +386,14 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
     let Some(leader) = route.shares.leader() else {
         return pending("the HTTPRoute sends requests nowhere".into());
     };
+    if let Some(serves) = observed.answers_alone().filter(|serves| !route.shares.is_largest(*serves)) {
+        let cause =
+            if observed.can_enter(serves) { String::new() } else { format!(": {}", no_endpoint(serves)) };
+        return pending(format!(
+            "version {leader} gets {} % of the requests, but version {serves} serves{cause}",
+            route.shares.per_cent(leader)
+        ));
+    }
     let kept = route.shares.iter().filter(|(version, weight)| *version != leader && *weight > 0);
     let kept: Vec<String> = kept.map(|(version, _)| version.to_string()).collect();
     let beside = match &kept[..] {

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use pretty_assertions::assert_eq;
 
-use super::world::{DesiredVersion, Event, Fate, GatewayIs, Reconcile, World, version};
+use super::world::{DesiredVersion, Event, Fate, GatewayIs, Reconcile, Serves, World, version};
 use crate::{
     api::condition::Reason,
     decide::{Action, GRACE, Shares, StrategyIntent, Traffic, decide},
@@ -205,10 +205,7 @@ fn promise_5_a_canary_loses_its_share_with_the_first_write_when_another_version_
     for (number, per_cent) in [(1, 5), (1, 50), (3, 5), (3, 50)] {
         let mut world = canary();
         desired(&mut world, 2);
-        while shares(&world) != Some(beside(1, 2, per_cent)) {
-            assert!(world.second_of_story() < 100, "no step of {per_cent} %");
-            world.live(1);
-        }
+        live_until_share(&mut world, per_cent);
         desired(&mut world, number);
         let actions = decide(&world.observe()).actions;
         let first = actions.into_iter().find(|action| matches!(action, Action::Share(_)));
@@ -234,14 +231,115 @@ fn a_canary_waits_for_the_gateway_api_and_a_rollback_does_not() {
     assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
 }
 
+/// Returns the versions that the next decision lets the Service select, in order.
+fn routes(world: &World) -> Vec<Traffic> {
+    let actions = decide(&world.observe()).actions.into_iter();
+    let routed = actions.filter_map(|action| match action {
+        Action::Route(traffic) => Some(traffic),
+        _ => None,
+    });
+    routed.collect()
+}
+
+/// Lets the operator work until version 2 has this share beside version 1.
+fn live_until_share(world: &mut World, per_cent: u32) {
+    while shares(world) != Some(beside(1, 2, per_cent)) {
+        assert!(world.second_of_story() < 100, "no step of {per_cent} %");
+        world.live(1);
+    }
+}
+
+#[test]
+fn promise_1_a_service_changed_by_others_is_restored_while_another_version_waits_for_the_route() {
+    let at_5_per_cent = || {
+        let mut world = canary();
+        desired(&mut world, 2);
+        live_until_share(&mut world, 5);
+        world
+    };
+    let pending = || {
+        let mut world = routed(1);
+        world.happen(&Event::Gateway(GatewayIs::Away));
+        desired(&mut world, 2);
+        world.live(60);
+        world
+    };
+    let without_route = || {
+        let mut world = canary();
+        world.happen(&Event::Gateway(GatewayIs::Hidden));
+        desired(&mut world, 2);
+        world.live(60);
+        world
+    };
+    let changes =
+        [Event::Service(Serves::Deleted), Event::Service(Serves::Version(3)), Event::PortEdited(true)];
+    for start in [at_5_per_cent(), pending(), without_route()] {
+        for change in &changes {
+            let mut world = start.clone();
+            let before = shares(&world);
+            world.happen(change);
+            assert_eq!(routes(&world), [Traffic::One(version(1))], "after {change:?}");
+            world.live(1);
+            assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+            assert_eq!(shares(&world), before, "after {change:?}");
+        }
+    }
+}
+
+#[test]
+fn promise_1_a_failover_does_not_wait_for_the_service_of_a_version() {
+    let fails = vec![Event::Pods { of: 2, are: Fate::NeverReady }];
+    let is_evicted = vec![Event::Pods { of: 2, are: Fate::NoRoom }, Event::PodsLost(2)];
+    for losses in [fails, is_evicted] {
+        let mut world = routed(1);
+        desired(&mut world, 2);
+        world.live(60);
+        world.happen(&Event::VersionServicesRefused(true));
+        world.happen(&Event::VersionServiceDeleted(1));
+        for loss in &losses {
+            world.happen(loss);
+        }
+        assert_eq!(routes(&world), [Traffic::One(version(1))], "{losses:?}");
+        world.live(5);
+        assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+        let leader = shares(&world).unwrap().leader();
+        assert_eq!(leader, Some(version(2)), "a Service that does not exist leads to no pod");
+        world.happen(&Event::VersionServicesRefused(false));
+        world.live(10);
+        assert_eq!(shares(&world).unwrap().leader(), Some(version(1)));
+        world.happen(&Event::Pods { of: 2, are: Fate::Good });
+        world.settle();
+        world.promise_of_rest();
+    }
+}
+
+#[test]
+fn promise_5_a_rollback_does_not_wait_for_the_service_of_a_version() {
+    let mut world = routed(1);
+    desired(&mut world, 2);
+    world.live(60);
+    world.happen(&Event::VersionServicesRefused(true));
+    world.happen(&Event::VersionServiceDeleted(1));
+    world.live(5);
+    let before = shares(&world);
+    desired(&mut world, 1);
+    assert_eq!(routes(&world), [Traffic::One(version(1))]);
+    world.live(30);
+    assert_eq!(shares(&world), before, "the Gateway finds no pod through a Service that does not exist");
+    assert_eq!(world.ready(version(2)), 1);
+    assert_eq!(reason(&world, "TrafficSplit"), Reason::TrafficPending.to_string());
+    world.happen(&Event::VersionServicesRefused(false));
+    world.live(10);
+    assert_eq!(shares(&world).unwrap().leader(), Some(version(1)));
+    world.settle();
+    world.promise_of_rest();
+}
+
 #[test]
 fn a_step_is_reported() {
     let mut world = canary();
     desired(&mut world, 2);
-    while shares(&world) != Some(beside(1, 2, 5)) {
-        assert!(world.second_of_story() < 100, "no step of 5 %");
-        world.live(1);
-    }
+    live_until_share(&mut world, 5);
     world.live(2);
     let ready = world.status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
     let due = "version 2 gets 5 % of the requests for at least 5s: step 1 of 2";

@@ -24,6 +24,7 @@ impl World {
                 self.is_routed_by_others = true;
             }
             Event::VersionServiceDeleted(number) => drop(gateway.services.remove(&version(*number))),
+            Event::VersionServicesRefused(refused) => gateway.refuses_services = *refused,
             _ => unreachable!("handled by its caller"),
         }
     }
