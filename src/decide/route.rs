@@ -17,8 +17,12 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Observed, OwnObject, ServingIntent, StrategyIntent, Traffic, cluster_view::RouteView,
-    shares::Shares, step::RolloutStep,
+    Action, Observed, OwnObject, ServingIntent, StrategyIntent, Traffic,
+    cluster_view::RouteView,
+    shares::Shares,
+    smoke_test::{self, Proof},
+    step::RolloutStep,
+    target::Target,
 };
 use crate::api::{
     condition::{ConditionStatus, Reason, ReasonMessage},
@@ -213,8 +217,9 @@ fn hold_canary_without_route(
 }
 
 /// Plans the route and the Services that it names, once it is known which versions are kept.
-pub(super) fn plan(observed: &Observed, serving: &ServingIntent, step: &mut RolloutStep) {
+pub(super) fn plan(observed: &Observed, serving: &ServingIntent, target: &Target, step: &mut RolloutStep) {
     if is_managed(observed, serving) {
+        step.pausing = pausing(observed, serving, target, step);
         let leads = step.routed_to().or_else(|| observed.serves());
         correct_services(observed, step);
         if let Some(shares) = leads.and_then(|version| next_shares(observed, serving, version, step)) {
@@ -280,6 +285,26 @@ fn next_shares(
     (next != route.shares || route.outdated).then_some(next)
 }
 
+/// Returns the version that may be in a canary and neither goes on nor has a reason to lose its share: it is
+/// not known whether it passes the promotion rules, something blocks changes, or it gets another size.
+fn pausing(
+    observed: &Observed,
+    serving: &ServingIntent,
+    target: &Target,
+    step: &RolloutStep,
+) -> Option<Version> {
+    let version = target.spared.or(target.number()).filter(|version| step.entering != Some(*version))?;
+    let workload = observed.cluster.workloads.get(&version)?;
+    let is_rejected = observed.rejection(version, None).is_some() || step.rejection.is_some();
+    let goal = target.version.as_ref().filter(|(goal, _)| *goal == version);
+    let restarts = goal.is_some_and(|(_, model_uri)| serving.replaces(workload, model_uri));
+    let is_as_tested = workload.outdated == 0
+        && !workload.edited
+        && matches!(smoke_test::proof(observed, serving, version), Proof::Given);
+    let keeps = is_as_tested && !workload.has_failed && !is_rejected && !restarts;
+    (keeps && !observed.has_served(version)).then_some(version)
+}
+
 /// Returns the share of a version that does not lead: that of its step while it goes through a canary.
 fn share_beside(
     observed: &Observed,
@@ -288,9 +313,20 @@ fn share_beside(
     step: &RolloutStep,
     version: Version,
 ) -> u32 {
-    let is_canary = step.entering == Some(version) && is_named(route, version);
+    let share = route.shares.of(version);
+    if share > 0 && step.pausing == Some(version) {
+        return paused_share(serving, share);
+    }
+    let is_canary = step.entering == Some(version) && share > 0;
     let canary = observed.canary(serving, route, version).filter(|_| is_canary);
     canary.map_or(Shares::LEAST, |canary| canary.share)
+}
+
+/// A version keeps its share, or what its step allows of it: somebody else may have set it.
+fn paused_share(serving: &ServingIntent, share: u32) -> u32 {
+    let steps = || serving.steps.iter().map(|step| step.share());
+    let known = steps().rev().find(|step| *step <= share);
+    known.or_else(|| steps().next().map(|_| share)).unwrap_or(Shares::LEAST)
 }
 
 /// A ready version leaves the route from the least share, and not before that is in effect.

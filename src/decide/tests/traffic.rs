@@ -3,7 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use pretty_assertions::assert_eq;
 
-use super::world::{DesiredVersion, Event, Fate, GatewayIs, Reconcile, Serves, World, version};
+use super::world::{
+    BlockedBy, DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, Serves, World, version,
+};
 use crate::{
     api::condition::Reason,
     decide::{Action, GRACE, Shares, StrategyIntent, Traffic, decide},
@@ -346,6 +348,87 @@ fn a_step_is_reported() {
     assert_eq!((ready.reason.as_str(), ready.message.as_str()), ("CanaryStep", due));
     let shares = world.status.traffic.iter().map(|share| share.weight);
     assert_eq!(shares.collect::<Vec<_>>(), [95, 5]);
+}
+
+/// A world that serves version 1, where version 2 has this share, in a step that takes so many seconds.
+fn in_a_step(replicas: u32, per_cent: u32, seconds: i64) -> World {
+    let mut world = routed(replicas);
+    world.happen(&Event::Rules(true));
+    world.happen(&Event::Steps(vec![per_cent, 50]));
+    world.serving().steps[0].at_least = SignedDuration::from_secs(seconds);
+    desired(&mut world, 2);
+    live_until_share(&mut world, per_cent);
+    world
+}
+
+#[test]
+fn promise_3_a_canary_keeps_its_share_while_it_is_not_known_whether_it_may_go_on() {
+    let away = Event::Registry(Registers::Away);
+    let blocked = |by| vec![Event::Blocked(by)];
+    let outages = [
+        (vec![away.clone()], vec![Event::Registry(Registers::Fine)]),
+        (vec![away, Event::Up(false), Event::Up(true)], vec![Event::Registry(Registers::Fine)]),
+        (vec![Event::Registry(Registers::HidesRuns)], vec![Event::Registry(Registers::Fine)]),
+        (blocked(BlockedBy::InvalidTemplate), blocked(BlockedBy::Nothing)),
+        (blocked(BlockedBy::NoRegisteredModel), blocked(BlockedBy::Nothing)),
+        (blocked(BlockedBy::Conflict), blocked(BlockedBy::Nothing)),
+    ];
+    for (begins, ends) in outages {
+        let mut world = in_a_step(1, 30, 5);
+        for event in &begins {
+            world.happen(event);
+        }
+        for (_, shares, _) in watch(&mut world, 60) {
+            assert_eq!(shares, Some(beside(1, 2, 30)), "{begins:?}");
+        }
+        for event in &ends {
+            world.happen(event);
+        }
+        world.live(1);
+        assert_eq!(shares(&world), Some(beside(1, 2, 50)), "it goes on after {begins:?}");
+        world.settle();
+        world.promise_of_rest();
+        assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+    }
+}
+
+#[test]
+fn a_canary_that_fails_the_rules_loses_its_share() {
+    let mut world = in_a_step(1, 30, 300);
+    world.happen(&Event::Approved { of: 2, is: false });
+    world.live(1);
+    assert_eq!(shares(&world).unwrap().per_cent(version(2)), 0);
+}
+
+#[test]
+fn a_canary_keeps_its_share_while_its_size_changes_and_does_not_go_on() {
+    for replicas in [1, 4] {
+        let mut world = in_a_step(2, 30, 5);
+        world.happen(&Event::Pods { of: 2, are: Fate::NoRoom });
+        world.happen(&Event::Replicas(replicas));
+        for (_, shares, _) in watch(&mut world, if replicas > 2 { 100 } else { 4 }) {
+            assert_eq!(shares, Some(beside(1, 2, 30)), "with {replicas} replicas");
+        }
+        world.happen(&Event::Pods { of: 2, are: Fate::Good });
+        let seen = watch(&mut world, 30).into_iter().map(|(_, shares, _)| shares);
+        let due = [beside(1, 2, 30), beside(1, 2, 50), beside(2, 1, 0)];
+        assert_eq!(seen.collect::<Vec<_>>(), due.map(Some), "with {replicas} replicas");
+        world.settle();
+        world.promise_of_rest();
+    }
+}
+
+#[test]
+fn a_canary_with_other_settings_or_a_failing_pod_begins_again() {
+    for change in [Event::Settings("b".into()), Event::Pods { of: 2, are: Fate::OneDown }] {
+        let mut world = in_a_step(2, 30, 300);
+        world.happen(&change);
+        world.live(1);
+        assert_eq!(shares(&world), Some(beside(1, 2, 0)), "{change:?}");
+        world.happen(&Event::Pods { of: 2, are: Fate::Good });
+        world.live(20);
+        assert_eq!(shares(&world), Some(beside(1, 2, 30)), "{change:?}");
+    }
 }
 
 /// Found by the model check: the operator was killed between the write of the route and that of the Service.
