@@ -457,3 +457,20 @@ fn promise_1_the_route_does_not_go_back_to_a_version_that_lost_its_pods() {
     world.settle();
     world.promise_of_rest();
 }
+
+#[test]
+fn promise_6_a_canary_that_is_not_ready_for_a_moment_long_after_its_start_is_not_rejected() {
+    let mut world = in_a_step(1, 30, 600);
+    world.live(200);
+    world.happen(&Event::Pods { of: 2, are: Fate::NeverReady });
+    world.live(50);
+    assert!(!shares(&world).unwrap().names(version(2)));
+    assert!(world.status.rejected.is_empty(), "within the deadline");
+    world.happen(&Event::Pods { of: 2, are: Fate::Good });
+    world.live(20);
+    assert_eq!(shares(&world), Some(beside(1, 2, 30)));
+    world.happen(&Event::Pods { of: 2, are: Fate::NeverReady });
+    world.live(65);
+    let rejected = world.status.rejected.first().map(|rejection| (rejection.version, rejection.reason));
+    assert_eq!(rejected, Some((version(2), Reason::ProgressDeadlineExceeded)));
+}
