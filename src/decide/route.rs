@@ -25,7 +25,7 @@ use super::{
     target::Target,
 };
 use crate::api::{
-    condition::{ConditionStatus, Reason, ReasonMessage},
+    condition::{ConditionStatus, ConditionType, Reason, ReasonMessage},
     names::Version,
 };
 
@@ -75,6 +75,20 @@ impl Observed {
         self.route_settles(route, after).filter(|at| *at > self.now)
     }
 
+    /// Until when the parents may take to accept the route before that counts as lasting. Right after each
+    /// write they have not accepted it.
+    fn pending_until(&self) -> Timestamp {
+        let type_: &str = ConditionType::TrafficSplit.into();
+        let split = self.status.conditions.iter().find(|known| known.type_ == type_);
+        let since = split.filter(|split| split.status == "False").map(|split| split.last_transition_time.0);
+        since.unwrap_or(self.now).checked_add(STEP).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether the parents have not accepted the route for longer than a moment.
+    fn is_stuck(&self, route: &RouteView) -> bool {
+        route.pending.is_some() && self.pending_until() <= self.now
+    }
+
     /// Returns the version with the largest share, if it is ready. Of two with the same share it is the one
     /// that serves.
     fn served_through(&self, route: &RouteView) -> Option<Version> {
@@ -93,7 +107,7 @@ impl Observed {
     fn may_lead(&self, serving: &ServingIntent, route: &RouteView, version: Version) -> bool {
         let Some(serves) = self.served_through(route) else { return self.can_enter(version) };
         let is_prepared = self.has_settled(route, STEP)
-            || (route.pending.is_some() && self.has_served(version))
+            || (self.has_served(version) && self.is_stuck(route))
             // On the way back everything is still in the route.
             || self.status.previous_version == Some(version)
             || self.status.version == Some(version);
@@ -174,7 +188,11 @@ pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut
     let canary = observed.canary(serving, route, version).filter(|_| is_named(route, version));
     match &route.pending {
         _ if !observed.can_enter(version) => step.progress(Reason::WaitingForPods, no_endpoint(version)),
-        Some(pending) => step.progress(Reason::TrafficPending, pending_message(pending)),
+        Some(pending) => {
+            let is_soon = observed.has_served(version) && !observed.is_stuck(route);
+            step.wake_at_some(is_soon.then(|| observed.pending_until()));
+            step.progress(Reason::TrafficPending, pending_message(pending));
+        }
         None => {
             step.wake_at_some(observed.settles_later(route, STEP));
             let (reason, message) = if let Some(canary) = canary {

@@ -93,6 +93,26 @@ fn promise_5_a_rollback_waits_for_no_gateway() {
 }
 
 #[test]
+fn a_rollback_to_a_version_that_left_the_route_does_not_leap_and_waits_a_moment_for_the_gateway() {
+    for is in [GatewayIs::Fine, GatewayIs::Away] {
+        let mut world = routed(1);
+        for number in [2, 3] {
+            desired(&mut world, number);
+            world.live(400);
+        }
+        world.happen(&Event::Gateway(is));
+        desired(&mut world, 1);
+        let seen = watch(&mut world, 20);
+        let (one, three) = (version(1), version(3));
+        let steps: Vec<Option<Shares>> = seen.iter().map(|(_, shares, _)| shares.clone()).collect();
+        let due = [Shares::led_by(three, []), Shares::led_by(three, [one]), Shares::led_by(one, [three])];
+        assert_eq!(steps, due.map(Some), "{is:?}");
+        let waited = seen[2].0.duration_since(seen[1].0);
+        assert!(waited <= SignedDuration::from_secs(3), "{waited:#} while the Gateway is {is:?}");
+    }
+}
+
+#[test]
 fn promise_10_a_gateway_that_accepts_nothing_holds_a_promotion_and_is_reported() {
     let mut world = routed(1);
     world.happen(&Event::Gateway(GatewayIs::Away));
