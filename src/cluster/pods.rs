@@ -25,6 +25,8 @@ pub struct PodView {
     pub unready_containers: bool,
     /// Since when it is on a node.
     pub placed: Option<Timestamp>,
+    /// Since when it is not ready, as its conditions say.
+    pub unready_since: Option<Timestamp>,
     /// The fingerprint of the settings that it was made with.
     pub settings: Option<String>,
     /// Its address, once it has one.
@@ -54,10 +56,13 @@ impl PodView {
         !self.ready && !self.ending && (self.error.is_none() || self.was_killed)
     }
 
-    /// Since when it has been on a node without being ready.
+    /// Since when it has been on a node without being ready. One that was ready in between counts from when
+    /// it was ready last.
     #[must_use]
     pub fn tried_since(&self) -> Option<Timestamp> {
-        self.placed.filter(|_| !self.ready && !self.ending)
+        let placed = self.placed.filter(|_| !self.ready && !self.ending)?;
+        let unready_since = self.unready_since.filter(|_| self.was_ready);
+        Some(unready_since.map_or(placed, |since| since.max(placed)))
     }
 }
 
@@ -83,6 +88,7 @@ pub fn view(pod: &Pod, version: Version) -> PodView {
         was_ready: is_ready(pod) || containers.is_some_and(|condition| changed_after_start(pod, condition)),
         unready_containers: containers.is_some(),
         placed: placed(pod),
+        unready_since: unready_since(pod),
         settings: pod
             .metadata
             .annotations
@@ -102,6 +108,15 @@ fn placed(pod: &Pod) -> Option<Timestamp> {
     let scheduled = condition(pod, "PodScheduled").filter(|condition| condition.status == "True");
     let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
     scheduled.and_then(|condition| condition.last_transition_time.as_ref()).or(started).map(|time| time.0)
+}
+
+/// Returns when its containers were ready last; if its node does not say that they are not, when the pod was.
+fn unready_since(pod: &Pod) -> Option<Timestamp> {
+    let containers = condition(pod, "ContainersReady").filter(|condition| condition.status == "False");
+    let unready = containers
+        .or_else(|| condition(pod, "Ready").filter(|condition| condition.status != "True"))
+        .and_then(|condition| condition.last_transition_time.as_ref());
+    unready.map(|time| time.0)
 }
 
 /// Whether a condition changed after a container that is not ready was started: `ContainersReady` is `False`
@@ -238,6 +253,26 @@ mod tests {
         };
         assert_eq!(scheduled("False").tried_since(), None);
         assert_eq!(scheduled("True").tried_since(), Some("2026-01-01T00:01:00Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn promise_6_an_attempt_begins_again_when_a_pod_that_was_ready_is_not() {
+        let unready = |started: &str, condition: &str| {
+            pod(&format!(
+                "
+  conditions: [{{type: PodScheduled, status: 'True', lastTransitionTime: '2026-01-01T00:00:00Z'}},
+    {{type: {condition}, status: 'False', lastTransitionTime: '2026-01-01T00:30:00Z'}}]
+  containerStatuses:
+  - {{name: model, image: i, imageID: '', ready: false, restartCount: 0,
+     state: {{running: {{startedAt: '{started}'}}}}}}"
+            ))
+        };
+        let at = |time: &str| Some(format!("2026-01-01T00:{time}Z").parse().unwrap());
+        assert_eq!(unready("2026-01-01T00:00:05Z", "ContainersReady").tried_since(), at("30:00"));
+        let loads = unready("2026-01-01T00:30:00Z", "ContainersReady");
+        assert_eq!(loads.tried_since(), at("00:00"), "it has not been ready yet");
+        let known = PodView { was_ready: true, ..unready("2026-01-01T00:00:05Z", "Ready") };
+        assert_eq!(known.tried_since(), at("30:00"), "its node is away");
     }
 
     #[test]

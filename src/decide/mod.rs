@@ -108,7 +108,7 @@ fn serve_blocked(observed: &Observed, serving: &ServingIntent, blocker: &Blocker
     let mut step = strategy_step(observed, serving, &target);
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &target, serves_next, &mut step);
-    route::plan(observed, serving, &mut step);
+    route::plan(observed, serving, &target, &mut step);
     step.actions.splice(..0, adopt(observed));
     step.actions.retain(|action| blocker.scope.allows(action));
     if observed.desired_is_new() {
@@ -138,7 +138,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
     let mut step = strategy_step(observed, serving, &target);
     let serves_next = step.routed_to().or_else(|| observed.serves());
     retention::plan(observed, serving, &target, serves_next, &mut step);
-    route::plan(observed, serving, &mut step);
+    route::plan(observed, serving, &target, &mut step);
     let answers_next =
         serves_next.filter(|_| observed.cluster.traffic != Traffic::Nowhere || step.routed_to().is_some());
     let alias_target = alias_plan::AliasTarget {

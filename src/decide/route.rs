@@ -17,11 +17,15 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Observed, OwnObject, ServingIntent, StrategyIntent, Traffic, cluster_view::RouteView,
-    shares::Shares, step::RolloutStep,
+    Action, Observed, OwnObject, ServingIntent, StrategyIntent, Traffic,
+    cluster_view::RouteView,
+    shares::Shares,
+    smoke_test::{self, Proof},
+    step::RolloutStep,
+    target::Target,
 };
 use crate::api::{
-    condition::{ConditionStatus, Reason, ReasonMessage},
+    condition::{ConditionStatus, ConditionType, Reason, ReasonMessage},
     names::Version,
 };
 
@@ -71,6 +75,20 @@ impl Observed {
         self.route_settles(route, after).filter(|at| *at > self.now)
     }
 
+    /// Until when the parents may take to accept the route before that counts as lasting. Right after each
+    /// write they have not accepted it.
+    fn pending_until(&self) -> Timestamp {
+        let type_: &str = ConditionType::TrafficSplit.into();
+        let split = self.status.conditions.iter().find(|known| known.type_ == type_);
+        let since = split.filter(|split| split.status == "False").map(|split| split.last_transition_time.0);
+        since.unwrap_or(self.now).checked_add(STEP).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether the parents have not accepted the route for longer than a moment.
+    fn is_stuck(&self, route: &RouteView) -> bool {
+        route.pending.is_some() && self.pending_until() <= self.now
+    }
+
     /// Returns the version with the largest share, if it is ready. Of two with the same share it is the one
     /// that serves.
     fn served_through(&self, route: &RouteView) -> Option<Version> {
@@ -89,12 +107,12 @@ impl Observed {
     fn may_lead(&self, serving: &ServingIntent, route: &RouteView, version: Version) -> bool {
         let Some(serves) = self.served_through(route) else { return self.can_enter(version) };
         let is_prepared = self.has_settled(route, STEP)
-            || (route.pending.is_some() && self.has_served(version))
+            || (self.has_served(version) && self.is_stuck(route))
             // On the way back everything is still in the route.
             || self.status.previous_version == Some(version)
             || self.status.version == Some(version);
         let is_shown = || self.canary(serving, route, version).is_none();
-        let is_there = route.shares.of(version) > 0 && self.is_ready(version);
+        let is_there = route.shares.of(version) > 0 && self.can_enter(version);
         serves == version || (is_there && is_prepared && is_shown())
     }
 
@@ -134,6 +152,27 @@ fn is_managed(observed: &Observed, serving: &ServingIntent) -> bool {
     is_possible(serving) && observed.cluster.route_error.is_none()
 }
 
+/// Whether the Service will select a ready pod even if traffic does not move to the version.
+fn others_answer(observed: &Observed, step: &RolloutStep, version: Version) -> bool {
+    let to_another = |action: &Action| matches!(action, Action::Route(Traffic::One(to)) if *to != version);
+    observed.somebody_answers() || step.actions.iter().any(to_another)
+}
+
+/// Whether the Service waits for the route. Clients inside the cluster need no Gateway for a failover, nor
+/// for a rollback to a version whose own Service cannot be had.
+fn waits_for_route(observed: &Observed, route: &RouteView, version: Version, step: &RolloutStep) -> bool {
+    let has_served = observed.has_served(version);
+    let is_urgent = !others_answer(observed, step, version);
+    let lacks_service = !observed.cluster.version_services.contains_key(&version);
+    let serves = observed.served_through(route).is_some();
+    if has_served { !is_urgent && !lacks_service } else { !is_urgent || serves }
+}
+
+/// Drops the move to a version. A Service that somebody else changed is put back in any case.
+fn drop_move(step: &mut RolloutStep, version: Version) {
+    step.actions.retain(|action| *action != Action::Route(Traffic::One(version)));
+}
+
 /// While the route is not prepared for the version that traffic is to move to, the Service stays as well.
 pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut RolloutStep) {
     let moves_to = step.routed_to().filter(|version| observed.cluster.traffic != Traffic::One(*version));
@@ -141,18 +180,19 @@ pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut
     let Some(route) = observed.cluster.route.as_ref().filter(|_| is_managed(observed, serving)) else {
         return hold_canary_without_route(observed, serving, version, step);
     };
-    if observed.may_lead(serving, route, version) {
+    if observed.may_lead(serving, route, version) || !waits_for_route(observed, route, version, step) {
         return;
     }
-    step.actions.retain(|action| !matches!(action, Action::Route(_)));
+    drop_move(step, version);
     step.entering = Some(version);
     let canary = observed.canary(serving, route, version).filter(|_| is_named(route, version));
     match &route.pending {
-        _ if !is_named(route, version) && !observed.can_enter(version) => step.progress(
-            Reason::WaitingForPods,
-            format!("waiting until the Service of version {version} has a ready endpoint"),
-        ),
-        Some(pending) => step.progress(Reason::TrafficPending, pending_message(pending)),
+        _ if !observed.can_enter(version) => step.progress(Reason::WaitingForPods, no_endpoint(version)),
+        Some(pending) => {
+            let is_soon = observed.has_served(version) && !observed.is_stuck(route);
+            step.wake_at_some(is_soon.then(|| observed.pending_until()));
+            step.progress(Reason::TrafficPending, pending_message(pending));
+        }
         None => {
             step.wake_at_some(observed.settles_later(route, STEP));
             let (reason, message) = if let Some(canary) = canary {
@@ -182,10 +222,11 @@ fn hold_canary_without_route(
     version: Version,
     step: &mut RolloutStep,
 ) {
-    if serving.steps.is_empty() || observed.has_served(version) || !observed.somebody_answers() {
+    let is_free = serving.steps.is_empty() || observed.has_served(version);
+    if is_free || !others_answer(observed, step, version) {
         return;
     }
-    step.actions.retain(|action| !matches!(action, Action::Route(_)));
+    drop_move(step, version);
     match condition(observed) {
         Some((_, cause)) if !cause.reason.is_transient() => step.stalled = Some(cause),
         Some((_, cause)) => step.progress = Some(cause),
@@ -194,8 +235,9 @@ fn hold_canary_without_route(
 }
 
 /// Plans the route and the Services that it names, once it is known which versions are kept.
-pub(super) fn plan(observed: &Observed, serving: &ServingIntent, step: &mut RolloutStep) {
+pub(super) fn plan(observed: &Observed, serving: &ServingIntent, target: &Target, step: &mut RolloutStep) {
     if is_managed(observed, serving) {
+        step.pausing = pausing(observed, serving, target, step);
         let leads = step.routed_to().or_else(|| observed.serves());
         correct_services(observed, step);
         if let Some(shares) = leads.and_then(|version| next_shares(observed, serving, version, step)) {
@@ -261,6 +303,26 @@ fn next_shares(
     (next != route.shares || route.outdated).then_some(next)
 }
 
+/// Returns the version that may be in a canary and neither goes on nor has a reason to lose its share: it is
+/// not known whether it passes the promotion rules, something blocks changes, or it gets another size.
+fn pausing(
+    observed: &Observed,
+    serving: &ServingIntent,
+    target: &Target,
+    step: &RolloutStep,
+) -> Option<Version> {
+    let version = target.spared.or(target.number()).filter(|version| step.entering != Some(*version))?;
+    let workload = observed.cluster.workloads.get(&version)?;
+    let is_rejected = observed.rejection(version, None).is_some() || step.rejection.is_some();
+    let goal = target.version.as_ref().filter(|(goal, _)| *goal == version);
+    let restarts = goal.is_some_and(|(_, model_uri)| serving.replaces(workload, model_uri));
+    let is_as_tested = workload.outdated == 0
+        && !workload.edited
+        && matches!(smoke_test::proof(observed, serving, version), Proof::Given);
+    let keeps = is_as_tested && !workload.has_failed && !is_rejected && !restarts;
+    (keeps && !observed.has_served(version)).then_some(version)
+}
+
 /// Returns the share of a version that does not lead: that of its step while it goes through a canary.
 fn share_beside(
     observed: &Observed,
@@ -269,9 +331,20 @@ fn share_beside(
     step: &RolloutStep,
     version: Version,
 ) -> u32 {
-    let is_canary = step.entering == Some(version) && is_named(route, version);
+    let share = route.shares.of(version);
+    if share > 0 && step.pausing == Some(version) {
+        return paused_share(serving, share);
+    }
+    let is_canary = step.entering == Some(version) && share > 0;
     let canary = observed.canary(serving, route, version).filter(|_| is_canary);
     canary.map_or(Shares::LEAST, |canary| canary.share)
+}
+
+/// A version keeps its share, or what its step allows of it: somebody else may have set it.
+fn paused_share(serving: &ServingIntent, share: u32) -> u32 {
+    let steps = || serving.steps.iter().map(|step| step.share());
+    let known = steps().rev().find(|step| *step <= share);
+    known.or_else(|| steps().next().map(|_| share)).unwrap_or(Shares::LEAST)
 }
 
 /// A ready version leaves the route from the least share, and not before that is in effect.
@@ -335,6 +408,10 @@ fn delete_services(observed: &Observed, serving: &ServingIntent, step: &mut Roll
     }
 }
 
+fn no_endpoint(version: Version) -> String {
+    format!("waiting until the Service of version {version} has a ready endpoint")
+}
+
 fn pending_message(pending: &str) -> String {
     format!("the HTTPRoute is not in effect yet: {pending}")
 }
@@ -363,6 +440,14 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
     let Some(leader) = route.shares.leader() else {
         return pending("the HTTPRoute sends requests nowhere".into());
     };
+    if let Some(serves) = observed.answers_alone().filter(|serves| !route.shares.is_largest(*serves)) {
+        let cause =
+            if observed.can_enter(serves) { String::new() } else { format!(": {}", no_endpoint(serves)) };
+        return pending(format!(
+            "version {leader} gets {} % of the requests, but version {serves} serves{cause}",
+            route.shares.per_cent(leader)
+        ));
+    }
     let kept = route.shares.iter().filter(|(version, weight)| *version != leader && *weight > 0);
     let kept: Vec<String> = kept.map(|(version, _)| version.to_string()).collect();
     let beside = match &kept[..] {

@@ -23,6 +23,8 @@ pub(super) struct RolloutStep {
     pub(super) kept: Vec<Version>,
     /// The version that enters the route before traffic moves to it.
     pub(super) entering: Option<Version>,
+    /// The version that keeps its share in a canary for now.
+    pub(super) pausing: Option<Version>,
 }
 
 impl RolloutStep {

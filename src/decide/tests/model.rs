@@ -22,7 +22,9 @@ use stateright::{Checker, Model, Property};
 
 use super::{
     scenario::{Moment, Scenario, Start, What},
-    world::{DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, Serves, Strategy, World},
+    world::{
+        BlockedBy, DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, Serves, Strategy, World,
+    },
 };
 use crate::decide::decide;
 
@@ -234,7 +236,12 @@ fn canary() {
     let events = desires()
         .chain([Fate::Good, Fate::NeverReady].map(|are| Event::Pods { of: 2, are }))
         .chain([GatewayIs::Fine, GatewayIs::Away, GatewayIs::Hidden].map(Event::Gateway))
-        .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(2)), Event::Steps(vec![])]);
+        .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(2)), Event::Steps(vec![])])
+        .chain([
+            Event::Replicas(2),
+            Event::Service(Serves::Deleted),
+            Event::Blocked(BlockedBy::InvalidTemplate),
+        ]);
     let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);
     stories.start.routed = true;
     stories.start.steps = vec![5, 50];

@@ -138,9 +138,12 @@ fn gap() -> impl Strategy<Value = i64> {
 }
 
 pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
-    let start =
-        (exchange(), any::<bool>(), 1..4u32, prop_oneof![Just(vec![]), Just(vec![1]), Just(vec![1, 2])]);
-    (start, vec((gap(), event()), 0..events)).prop_map(|((strategy, routed, replicas, promoted), events)| {
+    let promoted = prop_oneof![Just(vec![]), Just(vec![1]), Just(vec![1, 2])];
+    let steps = prop_oneof![2 => Just(vec![]), 1 => Just(vec![5, 50])];
+    let start = (exchange(), any::<bool>(), steps, 1..4u32, promoted);
+    (start, vec((gap(), event()), 0..events)).prop_map(|(start, events)| {
+        let (strategy, routed, steps, replicas, promoted) = start;
+        let routed = routed && strategy == Exchange::BlueGreen;
         let mut at = 0;
         let timeline = events.into_iter().map(|(gap, event)| {
             at += gap;
@@ -152,7 +155,8 @@ pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
                 strategy,
                 replicas,
                 promoted,
-                routed: routed && strategy == Exchange::BlueGreen,
+                routed,
+                steps: if routed { steps } else { Vec::new() },
                 ..Start::default()
             },
             timeline: timeline.collect(),

@@ -3,7 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use pretty_assertions::assert_eq;
 
-use super::world::{DesiredVersion, Event, Fate, GatewayIs, Reconcile, World, version};
+use super::world::{
+    BlockedBy, DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, Serves, World, version,
+};
 use crate::{
     api::condition::Reason,
     decide::{Action, GRACE, Shares, StrategyIntent, Traffic, decide},
@@ -88,6 +90,26 @@ fn promise_5_a_rollback_waits_for_no_gateway() {
     let actions = decide(&world.observe()).actions;
     let back = Action::Share(Shares::led_by(version(1), [version(2)]));
     assert_eq!(actions[..2], [back, Action::Route(Traffic::One(version(1)))]);
+}
+
+#[test]
+fn a_rollback_to_a_version_that_left_the_route_does_not_leap_and_waits_a_moment_for_the_gateway() {
+    for is in [GatewayIs::Fine, GatewayIs::Away] {
+        let mut world = routed(1);
+        for number in [2, 3] {
+            desired(&mut world, number);
+            world.live(400);
+        }
+        world.happen(&Event::Gateway(is));
+        desired(&mut world, 1);
+        let seen = watch(&mut world, 20);
+        let (one, three) = (version(1), version(3));
+        let steps: Vec<Option<Shares>> = seen.iter().map(|(_, shares, _)| shares.clone()).collect();
+        let due = [Shares::led_by(three, []), Shares::led_by(three, [one]), Shares::led_by(one, [three])];
+        assert_eq!(steps, due.map(Some), "{is:?}");
+        let waited = seen[2].0.duration_since(seen[1].0);
+        assert!(waited <= SignedDuration::from_secs(3), "{waited:#} while the Gateway is {is:?}");
+    }
 }
 
 #[test]
@@ -205,10 +227,7 @@ fn promise_5_a_canary_loses_its_share_with_the_first_write_when_another_version_
     for (number, per_cent) in [(1, 5), (1, 50), (3, 5), (3, 50)] {
         let mut world = canary();
         desired(&mut world, 2);
-        while shares(&world) != Some(beside(1, 2, per_cent)) {
-            assert!(world.second_of_story() < 100, "no step of {per_cent} %");
-            world.live(1);
-        }
+        live_until_share(&mut world, per_cent);
         desired(&mut world, number);
         let actions = decide(&world.observe()).actions;
         let first = actions.into_iter().find(|action| matches!(action, Action::Share(_)));
@@ -234,20 +253,202 @@ fn a_canary_waits_for_the_gateway_api_and_a_rollback_does_not() {
     assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
 }
 
+/// Returns the versions that the next decision lets the Service select, in order.
+fn routes(world: &World) -> Vec<Traffic> {
+    let actions = decide(&world.observe()).actions.into_iter();
+    let routed = actions.filter_map(|action| match action {
+        Action::Route(traffic) => Some(traffic),
+        _ => None,
+    });
+    routed.collect()
+}
+
+/// Lets the operator work until version 2 has this share beside version 1.
+fn live_until_share(world: &mut World, per_cent: u32) {
+    while shares(world) != Some(beside(1, 2, per_cent)) {
+        assert!(world.second_of_story() < 100, "no step of {per_cent} %");
+        world.live(1);
+    }
+}
+
+#[test]
+fn promise_1_a_service_changed_by_others_is_restored_while_another_version_waits_for_the_route() {
+    let at_5_per_cent = || {
+        let mut world = canary();
+        desired(&mut world, 2);
+        live_until_share(&mut world, 5);
+        world
+    };
+    let pending = || {
+        let mut world = routed(1);
+        world.happen(&Event::Gateway(GatewayIs::Away));
+        desired(&mut world, 2);
+        world.live(60);
+        world
+    };
+    let without_route = || {
+        let mut world = canary();
+        world.happen(&Event::Gateway(GatewayIs::Hidden));
+        desired(&mut world, 2);
+        world.live(60);
+        world
+    };
+    let changes =
+        [Event::Service(Serves::Deleted), Event::Service(Serves::Version(3)), Event::PortEdited(true)];
+    for start in [at_5_per_cent(), pending(), without_route()] {
+        for change in &changes {
+            let mut world = start.clone();
+            let before = shares(&world);
+            world.happen(change);
+            assert_eq!(routes(&world), [Traffic::One(version(1))], "after {change:?}");
+            world.live(1);
+            assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+            assert_eq!(shares(&world), before, "after {change:?}");
+        }
+    }
+}
+
+#[test]
+fn promise_1_a_failover_does_not_wait_for_the_service_of_a_version() {
+    let fails = vec![Event::Pods { of: 2, are: Fate::NeverReady }];
+    let is_evicted = vec![Event::Pods { of: 2, are: Fate::NoRoom }, Event::PodsLost(2)];
+    for losses in [fails, is_evicted] {
+        let mut world = routed(1);
+        desired(&mut world, 2);
+        world.live(60);
+        world.happen(&Event::VersionServicesRefused(true));
+        world.happen(&Event::VersionServiceDeleted(1));
+        for loss in &losses {
+            world.happen(loss);
+        }
+        assert_eq!(routes(&world), [Traffic::One(version(1))], "{losses:?}");
+        world.live(5);
+        assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+        let leader = shares(&world).unwrap().leader();
+        assert_eq!(leader, Some(version(2)), "a Service that does not exist leads to no pod");
+        world.happen(&Event::VersionServicesRefused(false));
+        world.live(10);
+        assert_eq!(shares(&world).unwrap().leader(), Some(version(1)));
+        world.happen(&Event::Pods { of: 2, are: Fate::Good });
+        world.settle();
+        world.promise_of_rest();
+    }
+}
+
+#[test]
+fn promise_5_a_rollback_does_not_wait_for_the_service_of_a_version() {
+    let mut world = routed(1);
+    desired(&mut world, 2);
+    world.live(60);
+    world.happen(&Event::VersionServicesRefused(true));
+    world.happen(&Event::VersionServiceDeleted(1));
+    world.live(5);
+    let before = shares(&world);
+    desired(&mut world, 1);
+    assert_eq!(routes(&world), [Traffic::One(version(1))]);
+    world.live(30);
+    assert_eq!(shares(&world), before, "the Gateway finds no pod through a Service that does not exist");
+    assert_eq!(world.ready(version(2)), 1);
+    assert_eq!(reason(&world, "TrafficSplit"), Reason::TrafficPending.to_string());
+    world.happen(&Event::VersionServicesRefused(false));
+    world.live(10);
+    assert_eq!(shares(&world).unwrap().leader(), Some(version(1)));
+    world.settle();
+    world.promise_of_rest();
+}
+
 #[test]
 fn a_step_is_reported() {
     let mut world = canary();
     desired(&mut world, 2);
-    while shares(&world) != Some(beside(1, 2, 5)) {
-        assert!(world.second_of_story() < 100, "no step of 5 %");
-        world.live(1);
-    }
+    live_until_share(&mut world, 5);
     world.live(2);
     let ready = world.status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
     let due = "version 2 gets 5 % of the requests for at least 5s: step 1 of 2";
     assert_eq!((ready.reason.as_str(), ready.message.as_str()), ("CanaryStep", due));
     let shares = world.status.traffic.iter().map(|share| share.weight);
     assert_eq!(shares.collect::<Vec<_>>(), [95, 5]);
+}
+
+/// A world that serves version 1, where version 2 has this share, in a step that takes so many seconds.
+fn in_a_step(replicas: u32, per_cent: u32, seconds: i64) -> World {
+    let mut world = routed(replicas);
+    world.happen(&Event::Rules(true));
+    world.happen(&Event::Steps(vec![per_cent, 50]));
+    world.serving().steps[0].at_least = SignedDuration::from_secs(seconds);
+    desired(&mut world, 2);
+    live_until_share(&mut world, per_cent);
+    world
+}
+
+#[test]
+fn promise_3_a_canary_keeps_its_share_while_it_is_not_known_whether_it_may_go_on() {
+    let away = Event::Registry(Registers::Away);
+    let blocked = |by| vec![Event::Blocked(by)];
+    let outages = [
+        (vec![away.clone()], vec![Event::Registry(Registers::Fine)]),
+        (vec![away, Event::Up(false), Event::Up(true)], vec![Event::Registry(Registers::Fine)]),
+        (vec![Event::Registry(Registers::HidesRuns)], vec![Event::Registry(Registers::Fine)]),
+        (blocked(BlockedBy::InvalidTemplate), blocked(BlockedBy::Nothing)),
+        (blocked(BlockedBy::NoRegisteredModel), blocked(BlockedBy::Nothing)),
+        (blocked(BlockedBy::Conflict), blocked(BlockedBy::Nothing)),
+    ];
+    for (begins, ends) in outages {
+        let mut world = in_a_step(1, 30, 5);
+        for event in &begins {
+            world.happen(event);
+        }
+        for (_, shares, _) in watch(&mut world, 60) {
+            assert_eq!(shares, Some(beside(1, 2, 30)), "{begins:?}");
+        }
+        for event in &ends {
+            world.happen(event);
+        }
+        world.live(1);
+        assert_eq!(shares(&world), Some(beside(1, 2, 50)), "it goes on after {begins:?}");
+        world.settle();
+        world.promise_of_rest();
+        assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+    }
+}
+
+#[test]
+fn a_canary_that_fails_the_rules_loses_its_share() {
+    let mut world = in_a_step(1, 30, 300);
+    world.happen(&Event::Approved { of: 2, is: false });
+    world.live(1);
+    assert_eq!(shares(&world).unwrap().per_cent(version(2)), 0);
+}
+
+#[test]
+fn a_canary_keeps_its_share_while_its_size_changes_and_does_not_go_on() {
+    for replicas in [1, 4] {
+        let mut world = in_a_step(2, 30, 5);
+        world.happen(&Event::Pods { of: 2, are: Fate::NoRoom });
+        world.happen(&Event::Replicas(replicas));
+        for (_, shares, _) in watch(&mut world, if replicas > 2 { 100 } else { 4 }) {
+            assert_eq!(shares, Some(beside(1, 2, 30)), "with {replicas} replicas");
+        }
+        world.happen(&Event::Pods { of: 2, are: Fate::Good });
+        let seen = watch(&mut world, 30).into_iter().map(|(_, shares, _)| shares);
+        let due = [beside(1, 2, 30), beside(1, 2, 50), beside(2, 1, 0)];
+        assert_eq!(seen.collect::<Vec<_>>(), due.map(Some), "with {replicas} replicas");
+        world.settle();
+        world.promise_of_rest();
+    }
+}
+
+#[test]
+fn a_canary_with_other_settings_or_a_failing_pod_begins_again() {
+    for change in [Event::Settings("b".into()), Event::Pods { of: 2, are: Fate::OneDown }] {
+        let mut world = in_a_step(2, 30, 300);
+        world.happen(&change);
+        world.live(1);
+        assert_eq!(shares(&world), Some(beside(1, 2, 0)), "{change:?}");
+        world.happen(&Event::Pods { of: 2, are: Fate::Good });
+        world.live(20);
+        assert_eq!(shares(&world), Some(beside(1, 2, 30)), "{change:?}");
+    }
 }
 
 /// Found by the model check: the operator was killed between the write of the route and that of the Service.
@@ -275,4 +476,21 @@ fn promise_1_the_route_does_not_go_back_to_a_version_that_lost_its_pods() {
     assert_eq!(route.leader(), Some(version(2)), "{route:?}");
     world.settle();
     world.promise_of_rest();
+}
+
+#[test]
+fn promise_6_a_canary_that_is_not_ready_for_a_moment_long_after_its_start_is_not_rejected() {
+    let mut world = in_a_step(1, 30, 600);
+    world.live(200);
+    world.happen(&Event::Pods { of: 2, are: Fate::NeverReady });
+    world.live(50);
+    assert!(!shares(&world).unwrap().names(version(2)));
+    assert!(world.status.rejected.is_empty(), "within the deadline");
+    world.happen(&Event::Pods { of: 2, are: Fate::Good });
+    world.live(20);
+    assert_eq!(shares(&world), Some(beside(1, 2, 30)));
+    world.happen(&Event::Pods { of: 2, are: Fate::NeverReady });
+    world.live(65);
+    let rejected = world.status.rejected.first().map(|rejection| (rejection.version, rejection.reason));
+    assert_eq!(rejected, Some((version(2), Reason::ProgressDeadlineExceeded)));
 }

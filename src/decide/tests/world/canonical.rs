@@ -114,6 +114,9 @@ impl Digest<'_> {
         let accepted = status.route.as_ref();
         let accepted = accepted.filter(|known| self.world.cluster.gateway.is_current(&known.revision));
         self.age(accepted.map(|known| known.at), GRACE);
+        let split = status.conditions.iter().find(|known| known.type_ == "TrafficSplit");
+        let pending = split.filter(|split| split.status == "False");
+        self.age(pending.map(|split| split.last_transition_time.0), SignedDuration::from_secs(1));
         for rejection in &status.rejected {
             self.add((rejection.version, &rejection.settings, rejection.active, rejection.reason));
         }
@@ -147,6 +150,7 @@ impl Digest<'_> {
             for pod in pods {
                 self.add((version, &pod.settings, &pod.model_uri, pod.is_down, pod.was_ready));
                 self.age(pod.placed, pace.start.max(deadline));
+                self.age(pod.unready_since, deadline);
                 self.add(pod.ends.map(|ends| ends.duration_since(now).as_secs()));
             }
         }

@@ -65,6 +65,8 @@ pub(super) struct Pod {
     pub(super) ends: Option<Timestamp>,
     pub(super) is_down: bool,
     pub(super) was_ready: bool,
+    /// Since when it has not been ready any more.
+    pub(super) unready_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -163,6 +165,7 @@ impl Cluster {
             let ready = self.readiness(version, now, pace);
             for (pod, ready) in self.pods.entry(version).or_default().iter_mut().zip(ready) {
                 pod.was_ready |= ready;
+                pod.unready_since = (pod.was_ready && !ready).then(|| pod.unready_since.unwrap_or(now));
             }
         }
     }
@@ -244,7 +247,7 @@ impl Cluster {
             outdated: count(living.iter().filter(|pod| !deployment.made(pod)).count()),
             error: error.map(|reason| ReasonMessage::new(reason, format!("version {version} is failing"))),
             failing_probe: None,
-            tried_since: unready.iter().filter_map(|pod| pod.placed).min(),
+            tried_since: unready.iter().filter_map(|pod| pod.tried_since(now)).min(),
             has_failed: unready.iter().any(|pod| pod.was_ready),
             smoke: None,
         }
@@ -362,6 +365,14 @@ impl Cluster {
     }
 }
 
+impl Pod {
+    /// Since when it has been on a node without being ready.
+    fn tried_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let unready_since = self.was_ready.then(|| self.unready_since.unwrap_or(now));
+        self.placed.map(|placed| unready_since.map_or(placed, |since| since.max(placed)))
+    }
+}
+
 impl Deployment {
     /// Whether the pod matches the Deployment's template.
     fn made(&self, pod: &Pod) -> bool {
@@ -408,6 +419,7 @@ impl Deployment {
                 ends: None,
                 is_down: false,
                 was_ready: false,
+                unready_since: None,
             });
         }
         count(made)

@@ -88,6 +88,8 @@ pub(in crate::decide::tests) enum Event {
     RouteEdited(Option<u32>),
     /// Somebody deletes the Service of a version.
     VersionServiceDeleted(u32),
+    /// A quota, or a policy, does not let anybody create Services of versions.
+    VersionServicesRefused(bool),
 
     Registry(Registers),
     /// Somebody else moves or removes the alias.
@@ -131,6 +133,7 @@ impl Event {
             | Self::RouteDeleted(_)
             | Self::RouteEdited(_)
             | Self::VersionServiceDeleted(_)
+            | Self::VersionServicesRefused(_)
             | Self::Drift(_)
             | Self::PreviousAlias(_)
             | Self::SmokeTest(_)

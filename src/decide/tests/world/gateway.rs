@@ -47,6 +47,8 @@ pub(in crate::decide::tests) struct Gateway {
     pub(super) route: Option<Route>,
     /// The Services of versions, and whether they have ready endpoints.
     pub(super) services: BTreeMap<Version, bool>,
+    /// A quota, or a policy, does not let anybody create Services of versions.
+    pub(super) refuses_services: bool,
     /// What the data plane does.
     live: Shares,
     /// What it will do, and when.
@@ -123,7 +125,7 @@ impl Gateway {
             .route
             .as_ref()
             .map(|route| (route.shares.clone(), route.is_edited, route.accepted == route.generation));
-        (self.is, route, self.services.clone(), self.live.clone(), coming)
+        (self.is, route, self.services.clone(), self.refuses_services, self.live.clone(), coming)
     }
 
     /// Whether this revision of the route is the current one.

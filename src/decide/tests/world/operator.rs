@@ -111,6 +111,9 @@ impl World {
             self.kill();
             return decision;
         }
+        if unmet.is_empty() && how.stale == 0 {
+            self.promise_of_restored_traffic(&observed);
+        }
         let after = next(&observed, &decision, &applied, &SubjectStatus::default());
         self.promise_of_conditions(&after.conditions);
         self.promise_of_rejections(&after.rejected);
@@ -126,6 +129,9 @@ impl World {
             _ if fails => Some(ReasonMessage::new(Reason::ApplyFailed, "the API server does not answer")),
             Action::Adopt(object) if self.cluster.unadoptable.contains(object) => {
                 Some(ReasonMessage::new(Reason::ApplyRefused, "a policy rejects it"))
+            }
+            Action::ApplyVersionService { .. } if self.cluster.gateway.refuses_services => {
+                Some(ReasonMessage::new(Reason::ApplyRefused, "a quota does not allow another Service"))
             }
             Action::Route(traffic) if !self.would_answer(*traffic) => {
                 // Laurel reads from the API server right before. With an up-to-date view it has seen the

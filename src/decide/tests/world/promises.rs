@@ -159,6 +159,20 @@ impl World {
         }
     }
 
+    /// After all writes of a reconcile: the Service selects a ready pod again, if there is one of a version that
+    /// has served, whatever another version is waiting for.
+    pub(super) fn promise_of_restored_traffic(&mut self, observed: &Observed) {
+        let scope = self.intent.blocker.as_ref().map(|blocker| blocker.scope);
+        let may_route = scope.is_none_or(|scope| scope == BlockerScope::Changes)
+            && self.intent.lifecycle == Lifecycle::Active
+            && self.intent.serving.is_some();
+        if !may_route || observed.desired_is_new() || observed.stand_in(None).is_none() {
+            return;
+        }
+        let answering = self.answering();
+        self.promise(answering > 0, |_| "the Service selects a version that has served and is ready".into());
+    }
+
     /// Whether pods were lost that the operator has not seen go: it counts on them, and makes no room for
     /// their successors.
     fn is_blind(&self) -> bool {

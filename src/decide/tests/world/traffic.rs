@@ -2,8 +2,8 @@
 
 use super::{Event, World, version};
 use crate::{
-    api::names::Version,
-    decide::{Observed, Shares, Traffic},
+    api::{model_alias::SmokeTestOutcome, names::Version},
+    decide::{Observed, Shares, Traffic, decide},
 };
 
 impl World {
@@ -24,6 +24,7 @@ impl World {
                 self.is_routed_by_others = true;
             }
             Event::VersionServiceDeleted(number) => drop(gateway.services.remove(&version(*number))),
+            Event::VersionServicesRefused(refused) => gateway.refuses_services = *refused,
             _ => unreachable!("handled by its caller"),
         }
     }
@@ -64,7 +65,36 @@ impl World {
         }
         self.promise_of_no_leap(&before, shares, observed);
         self.promise_of_steps(&before, shares, observed);
+        self.promise_of_kept_share(&before, shares, observed);
         self.promise_of_one_leader(shares, observed);
+    }
+
+    /// A version in a canary loses its share only if it is not desired any more, failed, or is restarted: not
+    /// because of an outage or another size.
+    fn promise_of_kept_share(&mut self, before: &Shares, after: &Shares, observed: &Observed) {
+        let Some(serving) = &self.intent.serving else { return };
+        let Some(version) = self.desired_version().filter(|version| !observed.has_served(*version)) else {
+            return;
+        };
+        let had = before.of(version);
+        let is_in_a_step = serving.steps.iter().any(|step| step.weight * 10_000 == had);
+        let is_lowered = after.of(version) < had && is_in_a_step && !self.is_routed_by_others;
+        let Some(workload) = observed.cluster.workloads.get(&version).filter(|_| is_lowered) else { return };
+        let decision = decide(observed);
+        let is_known_good = observed.remembered(version).and_then(|held| held.smoke_test)
+            == Some(SmokeTestOutcome::Passed)
+            || !serving.smoke_test.is_enabled;
+        let settings = serving.settings.as_ref();
+        let is_well = workload.ready > 0 && !workload.has_failed && is_known_good;
+        let is_as_tested = workload.outdated == 0
+            && !workload.edited
+            && settings.is_none_or(|settings| *settings == workload.settings)
+            && self.registry.seen.versions.get(&version) == Some(&workload.model_uri);
+        let is_rejected = self.is_rejected(version) || decision.rejection.is_some();
+        let is_desired = decision.target == Some(version) && !is_rejected && !self.is_refused_by_rules();
+        self.promise(!(is_well && is_as_tested && is_desired), |_| {
+            format!("version {version} keeps its share of {had}, and does not get {}", after.of(version))
+        });
     }
 
     /// While the version that gets the requests is ready, a share does not go through 0 in one step.
