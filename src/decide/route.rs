@@ -311,7 +311,8 @@ fn pausing(
     target: &Target,
     step: &RolloutStep,
 ) -> Option<Version> {
-    let version = target.spared.or(target.number()).filter(|version| step.entering != Some(*version))?;
+    let version =
+        target.spared.or_else(|| target.number()).filter(|version| step.entering != Some(*version))?;
     let workload = observed.cluster.workloads.get(&version)?;
     let is_rejected = observed.rejection(version, None).is_some() || step.rejection.is_some();
     let goal = target.version.as_ref().filter(|(goal, _)| *goal == version);
