@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     ROOM, RunningCase, alias_writes, case, cluster, described,
     reports::{Reports, condition_is, synced},
-    untouched,
+    until_recorded, untouched,
 };
 use crate::{
     fixture::{Fixture, PATIENCE},
@@ -67,6 +67,9 @@ pub(super) fn cases() -> Vec<RunningCase> {
 /// The alias is moved while the registry cannot be read: it is followed later.
 async fn unread(fixture: &Fixture, violation: Option<Violation>, reason: Reason) -> Result<()> {
     let reported = following(fixture, FOLLOW, 2).await?;
+    // Until then it has something to write, and is not at rest.
+    until_recorded(fixture, "1").await?;
+    fixture.until_quiet().await?;
     let (before, began) = (cluster(fixture).await?, Instant::now());
     match violation {
         Some(violation) => drop(fixture.registry.place(Rule::always(violation))),
