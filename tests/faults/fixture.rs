@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Time limit of one story, without cleaning up.
-const LONGEST: Duration = Duration::from_mins(5);
+const LONGEST: Duration = Duration::from_mins(12);
 
 /// Two polls of the registry: how long nothing may be written before it counts as quiet.
 pub(crate) const TWO_POLLS: Duration = Duration::from_secs(10);
