@@ -89,7 +89,7 @@ impl Leadership {
         expect(readiness, "the Lease \"laurel\"", standing.readable.clone(), |known| {
             known.as_ref().err().map(String::as_str)
         });
-        expect(readiness, "the only Laurel in the cluster", standing.overlap.clone(), Overlap::refusal);
+        expect(readiness, "the only Laurel in the cluster", standing.overlap.clone(), Overlap::blocker);
     }
 
     /// Resolves when this process begins to act.

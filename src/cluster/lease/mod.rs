@@ -188,7 +188,7 @@ impl Election {
 
     /// Whether no older installation acts on the same objects.
     fn may_act(&self) -> bool {
-        self.overlap.borrow().as_ref().is_some_and(|overlap| overlap.refusal().is_none())
+        self.overlap.borrow().as_ref().is_some_and(|overlap| overlap.blocker().is_none())
     }
 
     fn is_leader(&self) -> bool {
@@ -210,8 +210,8 @@ impl Election {
         if holder != Some(&self.candidate.name) {
             return Some(format!("the Lease belongs to {}", holder.unwrap_or("nobody")));
         }
-        if let Some(refusal) = self.overlap.borrow().as_ref().and_then(Overlap::refusal) {
-            return Some(refusal.to_owned());
+        if let Some(blocker) = self.overlap.borrow().as_ref().and_then(Overlap::blocker) {
+            return Some(blocker.to_owned());
         }
         let limit = self.timing.writes;
         (self.until_fenced() == Duration::ZERO)

@@ -58,7 +58,7 @@ pub enum Overlap {
 impl Overlap {
     /// Why this installation must not act.
     #[must_use]
-    pub fn refusal(&self) -> Option<&str> {
+    pub fn blocker(&self) -> Option<&str> {
         match self {
             Self::Older(message) => Some(message),
             Self::None | Self::Newer(_) => None,
@@ -247,15 +247,15 @@ mod tests {
         let Overlap::Newer(message) = judge(now, "a", &all) else { panic!("the older one acts") };
         assert!(message.contains("\"b\"") && message.contains("laurel-2"), "{message}");
         let waits = judge(now, "b", &all);
-        assert!(waits.refusal().is_some_and(|message| message.contains("\"a\"")), "{waits:?}");
+        assert!(waits.blocker().is_some_and(|message| message.contains("\"a\"")), "{waits:?}");
         // One that has no Lease yet is the newest.
-        assert!(judge(now, OWN, &known(&[older])).refusal().is_some());
+        assert!(judge(now, OWN, &known(&[older])).blocker().is_some());
     }
 
     #[test]
     fn of_two_created_in_the_same_second_one_acts() {
         let twins = ["a", "b"].map(|namespace| lease(namespace, MONDAY, Some("cluster"), namespace, "1"));
-        let verdict = |own| judge(Instant::now(), own, &known(&twins)).refusal().is_some();
+        let verdict = |own| judge(Instant::now(), own, &known(&twins)).blocker().is_some();
         assert_eq!((verdict("a"), verdict("b")), (false, true));
     }
 
@@ -281,7 +281,7 @@ mod tests {
         let mut endless = lease("a", MONDAY, Some("cluster"), "laurel-2", "2");
         endless.spec.as_mut().unwrap().lease_duration_seconds = Some(i32::MAX);
         let all = known(&[endless]);
-        assert!(judge(Instant::now(), OWN, &all).refusal().is_some());
+        assert!(judge(Instant::now(), OWN, &all).blocker().is_some());
         assert_eq!(judge(Instant::now() + LONGEST, OWN, &all), Overlap::None);
     }
 
