@@ -129,7 +129,7 @@ async fn deleted(fixture: &Fixture) -> Result<()> {
     let champion = aliases.get("champion").await?;
     let deleted = aliases.delete("champion", &DeleteParams::default()).await?;
     ensure!(deleted.is_left(), "it was deleted despite its finalizer");
-    let change: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Canary");
+    let change: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Leapfrog");
     fixture.kubernetes.place(Rule::when(views("/modelaliases?"), shown("champion", change)));
     fixture.operator.start().await?;
     fixture.gone(&aliases, &champion, RECOVERY).await?;
@@ -202,12 +202,12 @@ spec: {modelRef: {name: model}, alias: previous, version: '1'}
 
 #[test]
 fn promise_10_an_object_that_cannot_be_parsed_is_reported_stalls_no_other_and_can_be_deleted() {
-    let strategy: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Canary");
+    let strategy: Change = |alias| alias["spec"]["rollout"]["strategy"] = json!("Leapfrog");
     let replicas: Change = |alias| alias["spec"]["serving"]["replicas"] = json!(-1);
     run_all([
-        case("u-strategy", async move |fixture| alias(fixture, strategy, "Canary", true).await),
+        case("u-strategy", async move |fixture| alias(fixture, strategy, "Leapfrog", true).await),
         case("u-replicas", async move |fixture| alias(fixture, replicas, "-1", true).await),
-        case("u-running", async move |fixture| alias(fixture, strategy, "Canary", false).await),
+        case("u-running", async move |fixture| alias(fixture, strategy, "Leapfrog", false).await),
         case("u-deleted", async |fixture| deleted(fixture).await),
         case("u-model", async |fixture| model(fixture).await),
         case("u-claimed", async |fixture| claimed(fixture).await),
