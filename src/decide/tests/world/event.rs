@@ -315,7 +315,10 @@ impl World {
                 self.serving().replicas = *replicas;
                 self.serving().size_is_open = false;
             }
-            Event::SizeTakenOut(_) => self.serving().size_is_open = true,
+            Event::SizeTakenOut(_) => {
+                self.serving().size_is_open = true;
+                self.forget_size();
+            }
             // The API server accepts no route with the strategy `Rolling`.
             Event::Strategy(strategy) => {
                 self.serving().strategy = (*strategy).into();
@@ -360,6 +363,7 @@ impl World {
                 self.forget_pending();
                 self.status = Arc::default();
                 self.registry.forget_status();
+                self.forget_size();
             }
             Event::ClusterRebuilt(_) => {
                 self.forget_pending();
