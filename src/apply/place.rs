@@ -34,13 +34,20 @@ impl Place<'_> {
     }
 
     /// Creates an object that no watch has shown. If there is one, it is applied, unless its owner is another.
-    pub(super) async fn create<K>(&self, object: &(impl Serialize + Debug)) -> Result<K, ReasonMessage>
+    /// One whose name `was_taken` is looked for first: at rest nothing is written.
+    pub(super) async fn create<K>(
+        &self,
+        object: &(impl Serialize + Debug),
+        was_taken: bool,
+    ) -> Result<K, ReasonMessage>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
     {
-        match server_side_apply::create(self.client, &self.key.0, self.name, object).await {
-            Err(kube::Error::Api(status)) if status.is_conflict() => {}
-            created => return created.map_err(|error| self.error::<K>(&error, "apply")),
+        if !was_taken {
+            match server_side_apply::create(self.client, &self.key.0, self.name, object).await {
+                Err(kube::Error::Api(status)) if status.is_conflict() => {}
+                created => return created.map_err(|error| self.error::<K>(&error, "apply")),
+            }
         }
         let api = Api::<K>::namespaced(self.client.clone(), &self.key.0);
         let there = api.get_metadata_opt(self.name).await.map_err(|error| self.error::<K>(&error, "read"))?;
@@ -107,13 +114,13 @@ mod tests {
     }
 
     /// Creates the Service. Returns the requests.
-    async fn create(server: &MockServer) -> (Result<Service, ReasonMessage>, Vec<String>) {
+    async fn create(server: &MockServer, was_taken: bool) -> (Result<Service, ReasonMessage>, Vec<String>) {
         // There may be one already; it is the same.
         drop(rustls::crypto::ring::default_provider().install_default());
         let client = Client::try_from(Config::new(server.uri().parse().unwrap())).unwrap();
         let key: AliasKey = ("risk".into(), "fraud".into());
         let place = Place { client: &client, key: &key, uid: "ours", name: "fraud" };
-        let created = place.create::<Service>(&service("ours")).await;
+        let created = place.create::<Service>(&service("ours"), was_taken).await;
         let requests = server.received_requests().await.unwrap();
         assert!(requests.iter().all(|request| request.url.path() == PATH));
         (created, requests.iter().map(|request| request.method.to_string()).collect())
@@ -121,29 +128,33 @@ mod tests {
 
     #[tokio::test]
     async fn an_object_is_created_with_one_request() {
-        let (created, requests) = create(&server(None, false).await).await;
+        let (created, requests) = create(&server(None, false).await, false).await;
         assert_eq!((created.map(|it| it.name_any()), requests), (Ok("fraud".into()), vec!["PATCH".into()]));
     }
 
     #[tokio::test]
     async fn an_object_with_another_owner_is_not_touched() {
         for there in [service("theirs"), json!({ "metadata": { "name": "fraud" } })] {
-            let (created, requests) = create(&server(Some(there), false).await).await;
+            let server = server(Some(there), false).await;
+            let (created, requests) = create(&server, false).await;
             assert_eq!(created.unwrap_err().reason, Reason::NameTaken);
             assert_eq!(requests, ["PATCH", "GET"], "it was never applied");
+            let (created, requests) = create(&server, true).await;
+            assert_eq!(created.unwrap_err().reason, Reason::NameTaken);
+            assert_eq!(requests, ["PATCH", "GET", "GET"], "nothing is sent while it is taken");
         }
     }
 
     #[tokio::test]
     async fn an_object_of_ours_that_the_watch_has_not_shown_is_applied() {
-        let (created, requests) = create(&server(Some(service("ours")), false).await).await;
+        let (created, requests) = create(&server(Some(service("ours")), false).await, false).await;
         assert!(created.is_ok());
         assert_eq!(requests, ["PATCH", "GET", "PATCH"]);
     }
 
     #[tokio::test]
     async fn a_server_that_creates_nothing_with_a_resource_version_is_asked_without_one() {
-        let (created, requests) = create(&server(None, true).await).await;
+        let (created, requests) = create(&server(None, true).await, false).await;
         assert!(created.is_ok());
         assert_eq!(requests, ["PATCH", "GET", "PATCH"]);
     }

@@ -53,7 +53,10 @@ where
     K: Projected + Resource<Scope = kube::core::NamespaceResourceScope> + DeserializeOwned + std::fmt::Debug,
 {
     let place = Place { client: effects.client, key: &subject.key, uid: &subject.uid, name };
-    let written: K = if is_known { place.apply(object).await } else { place.create(object).await }?;
+    let taken: &str = Reason::NameTaken.into();
+    let was_taken = subject.status.conditions.iter().any(|condition| condition.reason == taken);
+    let written: K =
+        if is_known { place.apply(object).await } else { place.create(object, was_taken).await }?;
     written.insert(effects.cluster, &subject.key);
     Ok(written)
 }
