@@ -16,6 +16,10 @@ use crate::{
 /// The path under which the model server is reached directly.
 const ROOT: &str = "/";
 
+/// The port of the Service of a version. It leads to the port of the pods by name, so another `serving.port`
+/// changes neither the route nor the Services that it names.
+const VERSION_SERVICE_PORT: i32 = 80;
+
 /// The HTTPRoute of a ModelAlias; `None` without `spec.traffic`. Its rule keeps its index and its filters
 /// whatever the weights are.
 #[must_use]
@@ -24,7 +28,7 @@ pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
     let backend = |(version, weight): (Version, u32)| BackendReference {
         kind: "Service".to_owned(),
         name: deployment_name(r.name, version),
-        port: Some(r.serving.port.into()),
+        port: Some(VERSION_SERVICE_PORT),
         weight,
         ..BackendReference::default()
     };
@@ -93,5 +97,8 @@ pub fn version_service(r: &ServiceRendering, version: Version) -> Service {
     let mut service = service(r, Selection::One(version));
     service.metadata.name = Some(deployment_name(r.name, version));
     service.metadata.labels.get_or_insert_default().extend(labels::selector(r.name, Some(version)));
+    for port in service.spec.iter_mut().flat_map(|spec| spec.ports.iter_mut().flatten()) {
+        port.port = VERSION_SERVICE_PORT;
+    }
     service
 }

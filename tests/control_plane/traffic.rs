@@ -124,7 +124,7 @@ fn promises_1_and_5_a_route_follows_what_serves_and_leads_back_with_one_write() 
         until_split(&routes, [("1", 1_000_000)]).await?;
         let rule = fixture.api::<HttpRoute>().get("champion").await?.spec.rules.remove(0);
         ensure!(rule.matches == [json!({ "path": { "type": "PathPrefix", "value": "/fraud" } })], "{rule:?}");
-        ensure!(rule.filters.len() == 1 && rule.backend_refs[0].port == Some(8080), "{rule:?}");
+        ensure!(rule.filters.len() == 1 && rule.backend_refs[0].port == Some(80), "{rule:?}");
 
         fixture.get(&spec("2")).await?;
         let moved =
