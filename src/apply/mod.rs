@@ -12,6 +12,7 @@
 mod budget;
 mod deletion;
 mod deployments;
+mod place;
 pub mod registered_model;
 mod routes;
 mod workloads;

@@ -13,7 +13,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Effects, deletion::delete};
+use super::{Effects, deletion::delete, place::Place};
 use crate::{
     api::{
         ModelAlias,
@@ -25,7 +25,7 @@ use crate::{
         cache::{Projected, ServiceView},
         error::error_message,
         pods::is_ready,
-        server_side_apply::{self, patch_parameters},
+        server_side_apply::patch_parameters,
     },
     decide::{OwnObject, Traffic},
     render::{self, Selection, labels},
@@ -52,20 +52,11 @@ pub(super) async fn apply<K>(
 where
     K: Projected + Resource<Scope = kube::core::NamespaceResourceScope> + DeserializeOwned + std::fmt::Debug,
 {
-    let api = api::<K>(effects, subject);
-    let described = format!("the {} {name:?}", K::kind(&()));
-    if !is_known {
-        let there =
-            api.get_metadata_opt(name).await.map_err(|error| error_message(&error, "read", &described))?;
-        let owner = there.map(|there| there.owner_references().iter().any(|owner| owner.uid == subject.uid));
-        if owner == Some(false) {
-            let message = format!("{described} has another owner; delete it, or rename this ModelAlias");
-            return Err(ReasonMessage::new(Reason::NameTaken, message));
-        }
-    }
-    let written: K = server_side_apply::apply(effects.client, &subject.key.0, name, object)
-        .await
-        .map_err(|error| error_message(&error, "apply", &described))?;
+    let place = Place { client: effects.client, key: &subject.key, uid: &subject.uid, name };
+    let taken: &str = Reason::NameTaken.into();
+    let was_taken = subject.status.conditions.iter().any(|condition| condition.reason == taken);
+    let written: K =
+        if is_known { place.apply(object).await } else { place.create(object, was_taken).await }?;
     written.insert(effects.cluster, &subject.key);
     Ok(written)
 }

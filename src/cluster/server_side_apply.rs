@@ -34,6 +34,29 @@ where
     send(client, Some(namespace), "patch", patch).await
 }
 
+/// Creates a whole object by an apply, unless there is one of that name: then the API server reports a conflict.
+///
+/// Applied with a resource version that no object ever has, an object that exists is not changed. Asking
+/// whether it exists first would cost a request more, and somebody could create it in between.
+///
+/// # Errors
+/// When it cannot be sent, or the API server rejects it.
+pub(crate) async fn create<K>(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    object: &impl Serialize,
+) -> kube::Result<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    // etcd numbers its writes from 2.
+    const NEVER: &str = "1";
+    let mut object = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
+    object["metadata"]["resourceVersion"] = NEVER.into();
+    apply(client, namespace, name, &object).await
+}
+
 /// Applies an object's status.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,26 @@ pub struct Leadership {
     started: Instant,
     /// `None` for a process that is alone.
     standing: Option<Standing>,
+    lease: Option<OwnLease>,
+}
+
+/// The Lease, read and written without a permit.
+#[derive(Clone)]
+pub(super) struct OwnLease {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    /// The name of this process in the election.
+    pub(super) candidate: String,
+}
+
+impl std::fmt::Debug for OwnLease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { client: _, namespace, candidate } = self;
+        f.debug_struct("OwnLease")
+            .field("namespace", namespace)
+            .field("candidate", candidate)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The task that takes part in the election.
@@ -41,7 +61,22 @@ impl Leadership {
     /// The standing of a process that acts alone.
     #[must_use]
     pub fn alone() -> Self {
-        Self { started: Instant::now(), standing: None }
+        Self { started: Instant::now(), standing: None, lease: None }
+    }
+
+    /// The standing of a process that does not act any more.
+    #[cfg(test)]
+    pub(super) fn lost_by(lease: OwnLease) -> Self {
+        let (_, role) = watch::channel(Role::Lost("somebody took it".to_owned()));
+        let (_, holder) = watch::channel(std::collections::BTreeMap::new());
+        let ((_, readable), (_, overlap)) = (watch::channel(None), watch::channel(None));
+        let standing = Some(Standing { role, holder, readable, overlap });
+        Self { started: Instant::now(), standing, lease: Some(lease) }
+    }
+
+    /// The Lease, unless this process is alone.
+    pub(super) fn lease(&self) -> Option<&OwnLease> {
+        self.lease.as_ref()
     }
 
     /// Takes part in the election, if there is one. Returns what permits writes, too.
@@ -52,7 +87,7 @@ impl Leadership {
             return Ok((alone, Fence::default(), Campaign { stop, task: None }));
         };
         let fence = Fence::closed();
-        // Only this client writes without a permit.
+        // Only this client writes without a permit: the Lease, and at the end of its namespace finalizers.
         let client = client::connect(Fence::default()).await?;
         let scope = if options.namespace.is_some() { "namespace" } else { "cluster" };
         let address =
@@ -60,9 +95,14 @@ impl Leadership {
         let annotations = [(SCOPE.to_owned(), scope.to_owned())].into_iter().chain(address).collect();
         let is_cluster_wide = options.namespace.is_none();
         let candidate = Candidate { namespace, name: candidate_name(), annotations, is_cluster_wide };
+        let lease = OwnLease {
+            client: client.clone(),
+            namespace: candidate.namespace.clone(),
+            candidate: candidate.name.clone(),
+        };
         let (election, standing) = Election::new(client, candidate, fence.clone());
         let task = Some(tokio::spawn(election.run(stop.clone())));
-        Ok((Self { standing: Some(standing), ..alone }, fence, Campaign { stop, task }))
+        Ok((Self { standing: Some(standing), lease: Some(lease), ..alone }, fence, Campaign { stop, task }))
     }
 
     /// Since when this process acts; `None` if another one does.

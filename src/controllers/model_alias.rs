@@ -14,11 +14,11 @@ use crate::{
     apply,
     cluster::Guarded,
     controllers::context::Context,
-    decide::{Decision, decide},
+    decide::{Decision, Observed, decide},
     observe::observe,
     resolve::Subject,
     state::{Revision, retry_after},
-    status::{self, Applied},
+    status::{self, Applied, Due},
 };
 
 /// How soon a ModelAlias checks again whether its registry's object was reconciled.
@@ -67,14 +67,14 @@ async fn reconcile_once(alias: &Guarded<ModelAlias>, context: &Context) -> Resul
     context.throttle.begin(&subject.uid, &revision);
     let applied = apply::apply(&context.effects(), &subject, &observed, &decision).await;
     let next = status::next(&observed, &decision, &applied, &subject.identity(observed.counted_traffic()));
-    let published = publish(context, alias, &observed.status, &next, &applied).await;
+    let published = publish(context, alias, &observed, &next, &applied).await;
     if published.is_err()
         || applied.failure.as_ref().is_some_and(|failure| failure.reason.is_api_server_error())
     {
         context.throttle.failed(alias, revision);
     }
-    published?;
-    Ok(again(&decision, &applied, now))
+    let held_until = published?;
+    Ok(again(&decision, &applied, held_until, now))
 }
 
 /// Returns what follows an event of a ModelAlias: the memory of a deleted one is dropped, and those that have
@@ -91,8 +91,9 @@ pub fn seen(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<ModelAlias>>) +
 }
 
 /// Returns when to reconcile again, if nothing happens before.
-fn again(decision: &Decision, applied: &Applied, now: Timestamp) -> Action {
-    let wake = decision.wake.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+fn again(decision: &Decision, applied: &Applied, held_until: Option<Timestamp>, now: Timestamp) -> Action {
+    let wake = decision.wake.into_iter().chain(held_until).min();
+    let wake = wake.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
     // A wake-up a little late finds the time it was set for in the past.
     let wake = wake.map(|wake| wake + Duration::from_millis(50));
     let after_failure = applied.failure.as_ref().map(|_| AFTER_FAILURE);
@@ -101,19 +102,27 @@ fn again(decision: &Decision, applied: &Applied, now: Timestamp) -> Action {
     soonest.map_or_else(Action::await_change, Action::requeue)
 }
 
-/// Writes one patch if the status changed, and publishes the Events for the change.
+/// Writes one patch if the status changed, and publishes the Events for the change. What says only how far
+/// something has got is held back for a moment: returns until when.
 async fn publish(
     context: &Context,
     alias: &ModelAlias,
-    before: &ModelAliasStatus,
+    observed: &Observed,
     after: &ModelAliasStatus,
     applied: &Applied,
-) -> Result<(), Error> {
-    if before != after
-        && let Some(written) = write_status(context, alias, after).await?
-    {
-        context.memory.remember_status(&written, after);
+) -> Result<Option<Timestamp>, Error> {
+    let before = &observed.status;
+    let events = status::events(before, after, applied);
+    let must = !events.is_empty() || applied.failure.is_some();
+    match context.memory.due(&alias.uid().unwrap_or_default(), before, after, must, observed.now) {
+        Due::Never => {}
+        Due::At(at) => return Ok(Some(at)),
+        Due::Now => {
+            if let Some(written) = write_status(context, alias, after).await? {
+                context.memory.remember_status(&written, after);
+            }
+        }
     }
-    context.publish_events(alias, status::events(before, after, applied));
-    Ok(())
+    context.publish_events(alias, events);
+    Ok(None)
 }

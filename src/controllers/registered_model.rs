@@ -15,10 +15,10 @@ use crate::{
     apply::registered_model::apply,
     cluster::Guarded,
     controllers::context::Context,
-    decide::registered_model::{ModelAction, ModelDecision, decide},
+    decide::registered_model::{ModelAction, ModelDecision, ModelObserved, decide},
     observe::registered_model::{ModelObservation, observe, observe_deletion},
     state::model_writes::{Attempt, Begin, Target},
-    status::model_outcome,
+    status::{Due, ModelApplied, ModelOutcome, model_outcome},
 };
 
 /// Returns what follows an event of a RegisteredModel: the `ModelAliases` that refer to it are woken.
@@ -127,12 +127,35 @@ async fn work(
     let ModelObservation { observed, listing, place } = observation;
     let applied = apply(&context.client, model, place.as_ref(), decision).await;
     let outcome = model_outcome(&observed, listing, decision, &applied);
-    if let Some(status) = &outcome.status {
-        write_status(context, model, status).await?;
-    }
-    context.publish_events(model, outcome.events);
+    let held_until = publish(model, context, &observed, &applied, &outcome).await?;
     if applied.has_released() {
         context.memory.forget_model(model);
     }
-    Ok(outcome.wake)
+    Ok(outcome.wake.into_iter().chain(held_until).min())
+}
+
+/// Writes the status if it changed, and publishes the Events. What only describes the versions is held back for
+/// a moment: returns until when.
+async fn publish(
+    model: &RegisteredModel,
+    context: &Context,
+    observed: &ModelObserved,
+    applied: &ModelApplied,
+    outcome: &ModelOutcome,
+) -> Result<Option<Timestamp>, Error> {
+    let uid = model.uid().unwrap_or_default();
+    let before = observed.previous.clone().unwrap_or_default();
+    let after = outcome.status.as_ref().unwrap_or(&before);
+    let must = !outcome.events.is_empty() || *applied != ModelApplied::default();
+    match context.memory.due(&uid, &before, after, must, observed.now) {
+        Due::Never => {}
+        Due::At(at) => return Ok(Some(at)),
+        Due::Now => {
+            if let Some(written) = write_status(context, model, after).await? {
+                context.memory.remember_model_status(&written, after);
+            }
+        }
+    }
+    context.publish_events(model, outcome.events.clone());
+    Ok(None)
 }

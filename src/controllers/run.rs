@@ -94,7 +94,8 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
     let (context, writers, requeue) = Context::new(client.clone(), &options, leadership.clone(), fence)?;
     let (aliases, models) = (context.aliases.clone(), context.models.clone());
     leadership.require(&context.readiness);
-    let stop = farewell(stop_signal(), context.clone(), options.namespace.clone());
+    let signal = stop_signal();
+    let stop = farewell(signal.clone(), context.clone(), options.namespace.clone());
     // The endpoint must listen before a webhook is registered.
     webhook::listen(&context, &options, stop.clone()).await.map_err(RunError::Webhooks)?;
 
@@ -145,8 +146,14 @@ pub async fn run(options: RunOptions) -> Result<(), RunError> {
         ended = try_join_all(controllers) => drop(ended?),
         failed = server => failed?,
         Some(ended) = watches.join_next() => ended?,
-        cause = leadership.lost() => return Err(RunError::LeaseLost(cause)),
-        () = grace_over(stop) => {
+        cause = leadership.lost() => {
+            // Of a namespace that ends, this process may be the last that can remove finalizers.
+            if signal.now_or_never().is_some() {
+                stop.await;
+            }
+            return Err(RunError::LeaseLost(cause));
+        }
+        () = grace_over(stop.clone()) => {
             tracing::warn!("a reconcile did not finish in time; the next operator continues its work");
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     },
     audit::was_live,
     cluster::{
-        pod_causes,
+        Readiness, pod_causes,
         watch::{BUDGETS, ROUTES},
     },
     decide::{AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, VersionView, choose},
@@ -49,10 +49,10 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     let smoke = |version| sources.smoke.of(&subject.uid, version);
     let mut cluster = sources.cluster.view(&subject.key, &subject.claim(), rendering.as_ref(), smoke);
     cluster.budget_is_unknown = !sources.readiness.knows(BUDGETS);
-    // Without `spec.traffic`, nothing is to be managed where Laurel manages no HTTPRoutes, unless one may be left.
-    let needs_routes =
-        sources.manages_routes || subject.spec().traffic.is_some() || !cluster.version_services.is_empty();
-    if let Some(error) = route_error(sources).filter(|_| needs_routes) {
+    let has_traffic = subject.spec().traffic.is_some();
+    if let Some(error) = route_error(sources.manages_routes, sources.readiness)
+        .filter(|_| needs_routes(sources.manages_routes, has_traffic, &cluster))
+    {
         cluster.route = None;
         cluster.route_error = Some(error);
     }
@@ -68,17 +68,22 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     observed
 }
 
+/// Whether it matters that HTTPRoutes cannot be used. Without `spec.traffic`, nothing is to be managed where Laurel
+/// manages no HTTPRoutes, unless one may be left.
+fn needs_routes(manages_routes: bool, has_traffic: bool, cluster: &ClusterView) -> bool {
+    manages_routes || has_traffic || !cluster.version_services.is_empty()
+}
+
 /// Returns why HTTPRoutes cannot be used.
-fn route_error(sources: &Sources<'_>) -> Option<ReasonMessage> {
-    let why = if !sources.manages_routes {
+fn route_error(manages_routes: bool, readiness: &Readiness) -> Option<ReasonMessage> {
+    let why = if !manages_routes {
         "this Laurel does not manage HTTPRoutes; install it with gatewayAPI.enabled, or, where spec.traffic was \
          removed, delete the HTTPRoute and then the Services of the versions"
             .to_owned()
-    } else if sources.readiness.knows(ROUTES) {
+    } else if readiness.knows(ROUTES) {
         return None;
     } else {
-        let error =
-            sources.readiness.error_of(ROUTES).unwrap_or_else(|| "they have not been read".to_owned());
+        let error = readiness.error_of(ROUTES).unwrap_or_else(|| "they have not been read".to_owned());
         format!(
             "Laurel cannot watch HTTPRoutes ({error}); install the CRDs of the Gateway API, and compare Laurel's \
              role with the chart's"
@@ -224,5 +229,34 @@ fn version_view(alias: &AliasName, facts: Option<VersionFacts>) -> VersionView {
                 VersionView::Ready { model_uri: facts.model_uri, was_live: was_live(alias, &facts.tags) }
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::VersionService;
+
+    #[test]
+    fn an_operator_without_routes_says_what_to_do_about_one_that_may_be_left_behind() {
+        let readiness = Readiness::default();
+        let mut cluster = ClusterView::default();
+        assert!(!needs_routes(false, false, &cluster), "no traffic was ever shared");
+        cluster.version_services.insert(Version::new(1).unwrap(), VersionService::default());
+        assert!(needs_routes(false, false, &cluster), "a route may name this Service");
+        let error = route_error(false, &readiness).unwrap();
+        assert_eq!(error.reason, Reason::TrafficUnsupported);
+        for part in ["gatewayAPI.enabled", "delete the HTTPRoute and then the Services of the versions"] {
+            assert!(error.message.contains(part), "{part:?} is missing: {}", error.message);
+        }
+        readiness.expect(ROUTES);
+        let error = route_error(true, &readiness).unwrap();
+        assert!(
+            error.message.contains("cannot watch HTTPRoutes (they have not been read)"),
+            "{}",
+            error.message
+        );
+        readiness.read(ROUTES);
+        assert_eq!(route_error(true, &readiness), None);
     }
 }

@@ -98,7 +98,7 @@ fn begin(
         desired: desired(object),
         has_finalizer: finalizer::is_set(&object.metadata, finalizer::REGISTERED_MODEL),
         deleting_since: None,
-        previous: object.status.clone(),
+        previous: sources.memory.latest_model_status(object),
         referrers: Vec::new(),
         registry: ModelPresence::Unknown(ReasonMessage::new(
             Reason::RegistryNotRead,

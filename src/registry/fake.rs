@@ -113,6 +113,12 @@ impl FakeRegistry {
         self.0.lock().versions.get_mut(&key_of).unwrap().state = version_state;
     }
 
+    /// Lets a version come from a run.
+    pub(crate) fn set_run(&self, name: &str, number: u32, run: &str) {
+        let key_of = (name.parse().unwrap(), Version::new(number).unwrap());
+        self.0.lock().versions.get_mut(&key_of).unwrap().run_id = Some(run.to_owned());
+    }
+
     pub(crate) fn tag(&self, name: &str, number: u32, key: &str, value: &str) {
         let key_of = (name.parse().unwrap(), Version::new(number).unwrap());
         let mut state = self.0.lock();

@@ -16,7 +16,7 @@ use crate::{
     api::{
         ModelAliasStatus,
         condition::ReasonMessage,
-        model_alias::{AliasKey, HistoryEntry, Recorded},
+        model_alias::{AliasKey, HistoryEntry, Outcome, Recorded},
         names::{ModelUri, Version},
     },
     audit::{Change, LogEntry, is_logged, of_version, of_version_before},
@@ -175,7 +175,8 @@ impl AuditWrite {
         if is_logged(&self.entry, &facts.tags) {
             return Ok(Recorded::Written);
         }
-        if let Some(from) = self.entry.from
+        // Only a rollback says something about the version of before.
+        if let Some(from) = self.entry.from.filter(|_| self.entry.outcome == Outcome::RolledBack)
             && let Some(before) = client.version(name, from).await.map_err(reported)?
         {
             self.change(client.as_ref(), from, of_version_before(&self.entry, &before.tags)).await?;

@@ -7,9 +7,10 @@ use kube::ResourceExt;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    api::{ModelAlias, ModelAliasStatus, RegisteredModel},
+    api::{ModelAlias, ModelAliasStatus, RegisteredModel, RegisteredModelStatus},
     registry::polled::PolledRegistry,
     resolve::{Model, Remembered, Subject},
+    status::{Due, Held, due},
 };
 
 /// The memory, by UID.
@@ -21,17 +22,41 @@ pub struct Memory {
     registries: Mutex<HashMap<String, Arc<PolledRegistry>>>,
     /// Each ModelAlias's last written status, with the resource version of that write, until the watch shows
     /// it.
-    statuses: Mutex<HashMap<String, (u64, ModelAliasStatus)>>,
+    statuses: Mutex<HashMap<String, Written<ModelAliasStatus>>>,
+    /// The same of each RegisteredModel.
+    model_statuses: Mutex<HashMap<String, Written<RegisteredModelStatus>>>,
+    /// When the first change of each status that has not been written was held back.
+    held: Mutex<HashMap<String, Timestamp>>,
     /// When each object was first seen in deletion.
     deletions: Mutex<HashMap<String, Timestamp>>,
 }
+
+/// A status as written, and the resource version of that write.
+type Written<S> = (u64, S);
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
 
-fn revision(alias: &ModelAlias) -> u64 {
-    alias.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+fn revision(object: &impl ResourceExt) -> u64 {
+    object.resource_version().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+/// Returns the status that was written, unless the object is from after that.
+fn latest<S: Clone>(
+    statuses: &Mutex<HashMap<String, Written<S>>>,
+    object: &impl ResourceExt,
+    shown: Option<&S>,
+) -> Option<S> {
+    let uid = object.uid().unwrap_or_default();
+    let mut statuses = locked(statuses);
+    match statuses.get(&uid) {
+        Some((written, status)) if revision(object) < *written => Some(status.clone()),
+        _ => {
+            statuses.remove(&uid);
+            shown.cloned()
+        }
+    }
 }
 
 impl Memory {
@@ -67,6 +92,8 @@ impl Memory {
     pub fn forget_model(&self, model: &RegisteredModel) {
         if let Some(uid) = model.uid() {
             locked(&self.registries).remove(&uid);
+            locked(&self.model_statuses).remove(&uid);
+            locked(&self.held).remove(&uid);
             locked(&self.deletions).remove(&uid);
         }
     }
@@ -99,20 +126,37 @@ impl Memory {
     /// older status would undo newer changes.
     #[must_use]
     pub fn latest_status(&self, alias: &ModelAlias) -> ModelAliasStatus {
-        let uid = alias.uid().unwrap_or_default();
-        let mut statuses = locked(&self.statuses);
-        match statuses.get(&uid) {
-            Some((written, status)) if revision(alias) < *written => status.clone(),
-            _ => {
-                statuses.remove(&uid);
-                alias.status.clone().unwrap_or_default()
-            }
+        latest(&self.statuses, alias, alias.status.as_ref()).unwrap_or_default()
+    }
+
+    /// Remembers the status of a RegisteredModel that was just written, until the watch shows it.
+    pub fn remember_model_status(&self, written: &RegisteredModel, status: &RegisteredModelStatus) {
+        if let Some(uid) = written.uid() {
+            locked(&self.model_statuses).insert(uid, (revision(written), status.clone()));
         }
+    }
+
+    /// Returns the newest known status of a RegisteredModel.
+    #[must_use]
+    pub fn latest_model_status(&self, model: &RegisteredModel) -> Option<RegisteredModelStatus> {
+        latest(&self.model_statuses, model, model.status.as_ref())
+    }
+
+    /// Returns when to write the status `next` of an object, of which `written` is the newest: see [`due`].
+    pub fn due<S: Held>(&self, uid: &str, written: &S, next: &S, must: bool, now: Timestamp) -> Due {
+        let mut held = locked(&self.held);
+        let since = held.remove(uid);
+        let due = due(written, next, must, since, now);
+        if let Due::At(_) = due {
+            held.insert(uid.to_owned(), since.unwrap_or(now));
+        }
+        due
     }
 
     /// Forgets a ModelAlias that is gone.
     pub fn forget_alias(&self, uid: &str) {
         locked(&self.statuses).remove(uid);
+        locked(&self.held).remove(uid);
         locked(&self.models).remove(uid);
         locked(&self.deletions).remove(uid);
     }

@@ -36,6 +36,10 @@ const KEPT: Duration = Duration::from_secs(30);
 /// of thousands of objects needs some.
 const AT_ONCE: usize = 32;
 
+/// How many of them no decision waits for. The others find room, however many of these a slow registry has not
+/// answered.
+const UNNEEDED_AT_ONCE: usize = 16;
+
 /// How many reads are remembered before those that nobody needs are dropped.
 const FEW: usize = 64;
 
@@ -141,9 +145,16 @@ struct Store<T> {
 
 /// The reads from one registry.
 struct Backlog<T> {
+    /// Those that a decision waits for.
+    needed: Class<T>,
+    unneeded: Class<T>,
+}
+
+/// The reads of one urgency.
+struct Class<T> {
     running: usize,
-    /// Those that wait for others to end: of the highest priority, and the rest.
-    waiting: [VecDeque<Job<T>>; 2],
+    /// Those that wait for others to end.
+    waiting: VecDeque<Job<T>>,
 }
 
 type Job<T> = (ReadKey, BoxFuture<'static, T>);
@@ -161,14 +172,39 @@ struct Read<T> {
 
 impl<T> Default for Backlog<T> {
     fn default() -> Self {
-        Self { running: 0, waiting: [VecDeque::new(), VecDeque::new()] }
+        let class = || Class { running: 0, waiting: VecDeque::new() };
+        Self { needed: class(), unneeded: class() }
+    }
+}
+
+impl<T> Backlog<T> {
+    fn class(&mut self, key: &ReadKey) -> &mut Class<T> {
+        if key.priority > Priority::Decision { &mut self.unneeded } else { &mut self.needed }
+    }
+
+    fn running(&self) -> usize {
+        self.needed.running + self.unneeded.running
+    }
+
+    /// Returns the next read that may run.
+    fn next(&mut self) -> Option<Job<T>> {
+        if self.running() >= AT_ONCE {
+            return None;
+        }
+        let may_begin = self.unneeded.running < UNNEEDED_AT_ONCE;
+        let rest = may_begin.then_some(&mut self.unneeded);
+        [Some(&mut self.needed), rest].into_iter().flatten().find_map(|class| {
+            let job = class.waiting.pop_front()?;
+            class.running += 1;
+            Some(job)
+        })
     }
 }
 
 impl<T> std::fmt::Debug for Backlog<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let waiting = self.waiting.iter().map(VecDeque::len).sum::<usize>();
-        write!(f, "{} running, {waiting} waiting", self.running)
+        let waiting = self.needed.waiting.len() + self.unneeded.waiting.len();
+        write!(f, "{} running, {waiting} waiting", self.running())
     }
 }
 
@@ -234,7 +270,7 @@ impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
             // A read that panics has no answer, and may begin again.
             let answer = AssertUnwindSafe(read).catch_unwind().await.ok();
             self.end(&key, answer);
-            next = self.lock().next(&key.registry);
+            next = self.lock().next(&key);
         }
     }
 
@@ -266,23 +302,17 @@ impl<T> Store<T> {
     /// Returns the read if it may run now; otherwise it waits.
     fn begin(&mut self, job: Job<T>) -> Option<Job<T>> {
         let backlog = self.backlogs.entry(job.0.registry.clone()).or_default();
-        if backlog.running >= AT_ONCE {
-            backlog.waiting[usize::from(job.0.priority > Priority::Decision)].push_back(job);
-            return None;
-        }
-        backlog.running += 1;
-        Some(job)
+        backlog.class(&job.0).waiting.push_back(job);
+        backlog.next()
     }
 
     /// A read ended: returns the next one.
-    fn next(&mut self, registry: &RegistryKey) -> Option<Job<T>> {
-        let backlog = self.backlogs.get_mut(registry)?;
-        let next = backlog.waiting.iter_mut().find_map(VecDeque::pop_front);
-        if next.is_none() {
-            backlog.running -= 1;
-            if backlog.running == 0 {
-                self.backlogs.remove(registry);
-            }
+    fn next(&mut self, ended: &ReadKey) -> Option<Job<T>> {
+        let backlog = self.backlogs.get_mut(&ended.registry)?;
+        backlog.class(ended).running -= 1;
+        let next = backlog.next();
+        if backlog.running() == 0 {
+            self.backlogs.remove(&ended.registry);
         }
         next
     }

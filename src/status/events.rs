@@ -44,16 +44,7 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
     for action in applied.done.iter().chain(&applied.begun) {
         events.extend(write(action, before));
     }
-    if let Some(version) =
-        after.registry_version.filter(|_| before.registry_version != after.registry_version)
-    {
-        events.push(NewEvent {
-            warning: false,
-            reason: "AliasSet".to_owned(),
-            action: format!("SetAliasToV{version}"),
-            message: format!("the alias in the registry names version {version} now"),
-        });
-    }
+    events.extend(alias_set(before, after));
     events.extend(let_in(before, after));
     events.extend(unprotected(before, applied));
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
@@ -159,6 +150,26 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
         ),
         _ => None,
     }
+}
+
+/// Reports that the alias names what serves, unless it has just followed a promotion without a problem: that was
+/// reported.
+fn alias_set(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewEvent> {
+    let version = after.registry_version.filter(|_| before.registry_version != after.registry_version)?;
+    let newest = after.history.first();
+    let is_promotion = newest.is_some_and(|entry| {
+        entry.version == version && matches!(entry.outcome, Outcome::Promoted | Outcome::RolledBack)
+    });
+    let synced: &str = ConditionType::RegistrySynced.into();
+    let mut conditions = before.conditions.iter().filter(|condition| condition.type_ == synced);
+    let had_problem =
+        conditions.any(|known| known.reason.parse::<Reason>().map_or(true, Reason::needs_attention));
+    (!is_promotion || had_problem).then(|| NewEvent {
+        warning: false,
+        reason: "AliasSet".to_owned(),
+        action: format!("SetAliasToV{version}"),
+        message: format!("the alias in the registry names version {version} now"),
+    })
 }
 
 /// Reports that a version met the promotion rules. A version that does not is reported as a warning.

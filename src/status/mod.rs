@@ -5,6 +5,7 @@
 mod applied;
 mod events;
 mod history;
+mod hold;
 mod kstatus;
 mod model_alias;
 mod model_outcome;
@@ -14,6 +15,9 @@ mod settled;
 
 pub use applied::Applied;
 pub use events::{NewEvent, condition_events, events, readiness_events};
+#[cfg(test)]
+pub(crate) use hold::HOLD;
+pub use hold::{Due, Held, due};
 pub use kstatus::kstatus;
 pub use model_alias::{SubjectStatus, next};
 pub use model_outcome::{ModelApplied, ModelListing, ModelOutcome, model_outcome};

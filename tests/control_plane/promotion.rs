@@ -82,7 +82,7 @@ fn kubectl_get_and_describe_show_what_serves() {
         let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         ensure!(lines[0] == ["NAME", "MODEL", "LATEST", "READY", "STATUS", "AGE"], "{table}");
         ensure!(lines[1][..5] == ["model", &fixture.model, "1", "True", "ModelSynced"], "{table}");
-        for words in ["Starting", "Promoted", "AliasSet"] {
+        for words in ["Starting", "Promoted"] {
             fixture.event(words).await?;
         }
         let description = fixture.kubectl(&["describe", "malias", "champion"]).await?;

@@ -297,4 +297,45 @@ mod tests {
         assert!(lasts(now, &all) > Duration::from_secs(12) && lasts(now, &all) < Duration::from_secs(13));
         assert!(lasts(now + Duration::from_mins(1), &all) > Duration::from_mins(1), "it has expired");
     }
+
+    #[tokio::test]
+    async fn a_silent_watch_is_checked_by_a_direct_read() {
+        use std::sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        };
+
+        use kube::Config;
+        use wiremock::{Mock, MockServer, ResponseTemplate, matchers::query_param};
+
+        let server = MockServer::start().await;
+        let hangs = ResponseTemplate::new(200).set_delay(Duration::from_mins(60));
+        Mock::given(query_param("watch", "true")).respond_with(hangs).with_priority(1).mount(&server).await;
+        let lists = Arc::<AtomicUsize>::default();
+        let counted = lists.clone();
+        // Renewed once, after the list that the watch begins with.
+        let list = move |_: &wiremock::Request| {
+            let version = if counted.fetch_add(1, Ordering::SeqCst) == 0 { "1" } else { "2" };
+            let mut other = lease("a", MONDAY, Some("cluster"), "laurel-2", version);
+            other.spec.as_mut().unwrap().lease_duration_seconds = Some(1);
+            ResponseTemplate::new(200).set_body_json(serde_json::json!({
+                "apiVersion": "coordination.k8s.io/v1", "kind": "LeaseList",
+                "metadata": { "resourceVersion": version }, "items": [other],
+            }))
+        };
+        Mock::given(wiremock::matchers::method("GET")).respond_with(list).mount(&server).await;
+        // There may be one already; it is the same.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let client = Client::try_from(Config::new(server.uri().parse().unwrap())).unwrap();
+        let (sender, mut overlap) = watch::channel(None);
+        let watching = tokio::spawn(watch_installations(client, OWN.to_owned(), sender));
+        let mut wait = async |is_wanted: fn(&Overlap) -> bool| {
+            let known = overlap.wait_for(|known| known.as_ref().is_some_and(is_wanted));
+            drop(timeout(Duration::from_mins(2), known).await.expect("in time").unwrap());
+        };
+        wait(|known| known.blocker().is_some()).await;
+        wait(|known| *known == Overlap::None).await;
+        assert!(lists.load(Ordering::SeqCst) > 2, "its renewal was seen before it counted as ended");
+        watching.abort();
+    }
 }

@@ -32,6 +32,7 @@
 )]
 
 mod audit;
+mod budget;
 mod followers;
 mod model;
 mod properties;

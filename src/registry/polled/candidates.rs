@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use super::{
     PolledRegistry,
-    memory::ModelRead,
+    memory::RegistryMemory,
     poll::{Extent, FollowerNeeds},
 };
 use crate::{
@@ -90,16 +90,16 @@ impl Listed {
     }
 }
 
-/// The metrics of the runs read, with the number of the poll that read them.
+/// The metrics of the runs read, with the number of the read.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
-    polls: u64,
+    reads: u64,
     known: HashMap<MetricSources, KnownRun>,
 }
 
 #[derive(Debug)]
 struct KnownRun {
-    poll: u64,
+    read: u64,
     /// The metrics that were kept, where the run has them.
     names: BTreeSet<String>,
     metrics: Arc<ListedMetrics>,
@@ -109,51 +109,57 @@ struct KnownRun {
 type FollowedRuns = BTreeMap<MetricSources, BTreeSet<String>>;
 
 impl Runs {
-    /// Returns the runs that the next poll has to read: the unknown ones, and a few of those known longest.
-    fn due(&self, runs: &FollowedRuns) -> HashSet<MetricSources> {
-        let known_at = |run: &MetricSources, names: &BTreeSet<String>| {
-            let known = self.known.get(run)?;
-            let is_whole = known.metrics.as_ref().as_ref().is_ok_and(|metrics| metrics.unread.is_none());
-            (is_whole && names.is_subset(&known.names)).then_some(known.poll)
-        };
-        let (mut known, mut due) = (Vec::new(), HashSet::new());
-        for (run, names) in runs {
-            match known_at(run, names) {
-                Some(poll) => known.push((poll, run)),
-                None => drop(due.insert(run.clone())),
-            }
-        }
-        known.sort_unstable();
-        due.extend(known.into_iter().take(REREADS).map(|(_, run)| run.clone()));
-        due
+    /// When a run was read, if all of it that is followed is known.
+    fn known_at(&self, run: &MetricSources, names: &BTreeSet<String>) -> Option<u64> {
+        let known = self.known.get(run)?;
+        let is_whole = known.metrics.as_ref().as_ref().is_ok_and(|metrics| metrics.unread.is_none());
+        (is_whole && names.is_subset(&known.names)).then_some(known.read)
     }
 
-    /// Remembers the runs that a poll read, and if it read everything, forgets those without a follower.
-    fn remember(
-        &mut self,
-        read: HashMap<MetricSources, ListedMetrics>,
-        followed: &FollowedRuns,
-        extent: Extent,
-    ) {
-        self.polls += 1;
+    /// Returns those that are not known.
+    fn unknown(&self, runs: &FollowedRuns) -> HashSet<MetricSources> {
+        let unknown = runs.iter().filter(|(run, names)| self.known_at(run, names).is_none());
+        unknown.map(|(run, _)| run.clone()).collect()
+    }
+
+    /// Returns a few of those known longest, which the poll that began at `began` reads again.
+    fn due_again(&self, runs: &FollowedRuns, began: u64) -> HashSet<MetricSources> {
+        let read = runs.iter().filter_map(|(run, names)| Some((self.known_at(run, names)?, run)));
+        let mut known: Vec<_> = read.filter(|(read, _)| *read <= began).collect();
+        known.sort_unstable();
+        known.into_iter().take(REREADS).map(|(_, run)| run.clone()).collect()
+    }
+
+    /// Remembers what was read of runs, for these followers beside those of before.
+    fn remember(&mut self, read: HashMap<MetricSources, ListedMetrics>, followed: &FollowedRuns) {
+        self.reads += 1;
         for (run, mut metrics) in read {
-            let names = followed.get(&run).cloned().unwrap_or_default();
+            let before = self.known.remove(&run);
+            let mut names = followed.get(&run).cloned().unwrap_or_default();
+            names.extend(before.iter().flat_map(|known| &known.names).cloned());
             if let Ok(metrics) = &mut metrics {
                 metrics.values.retain(|name, _| names.contains(name));
                 metrics.of_logged_model.retain(|name| names.contains(name));
             }
-            let before = self.known.remove(&run).map(|known| known.metrics);
+            let before = before.map(|known| known.metrics);
             let metrics = before.filter(|before| **before == metrics).unwrap_or_else(|| Arc::new(metrics));
-            self.known.insert(run, KnownRun { poll: self.polls, names, metrics });
-        }
-        if extent == Extent::Everything {
-            self.known.retain(|run, _| followed.contains_key(run));
+            self.known.insert(run, KnownRun { read: self.reads, names, metrics });
         }
     }
 
-    fn of(&self, facts: &VersionFacts) -> Arc<ListedMetrics> {
+    /// Forgets the runs without a follower, and the metrics that none compares any more.
+    fn retain(&mut self, followed: &FollowedRuns) {
+        self.known.retain(|run, known| {
+            let names = followed.get(run);
+            known.names.retain(|name| names.is_some_and(|names| names.contains(name)));
+            names.is_some()
+        });
+    }
+
+    fn listed(&self, facts: Arc<VersionFacts>) -> ListedVersion {
         let known = self.known.get(&facts.metric_sources());
-        known.map_or_else(|| Arc::new(Ok(VersionMetrics::default())), |known| known.metrics.clone())
+        let nothing = || Arc::new(Ok(VersionMetrics::default()));
+        ListedVersion { metrics: known.map_or_else(nothing, |known| known.metrics.clone()), facts }
     }
 }
 
@@ -173,47 +179,81 @@ impl PolledRegistry {
         listing
     }
 
-    /// Lists the versions of these models, with the metrics that followers compare. `models` are the models as
-    /// just read.
+    /// Lists the versions of these models, with the metrics that followers compare, and reports each model whose
+    /// listing changed as soon as it is read.
     pub(super) async fn read_listings(
         &self,
         followed: &BTreeMap<ModelName, FollowerNeeds>,
-        models: &BTreeMap<ModelName, ModelRead>,
         extent: Extent,
-    ) -> HashMap<ModelName, Listed> {
-        let (mut lists, mut to_list) = (BTreeMap::<ModelName, (Versions, bool)>::new(), Vec::new());
-        {
-            let memory = self.memory();
-            for (name, needs) in followed {
-                let listed = memory.listings.get(name);
-                match listed.and_then(|listed| listed.unchanged(needs, times(models, name))) {
-                    Some(versions) => drop(lists.insert(name.clone(), (Ok(versions), false))),
-                    None => to_list.push(name.clone()),
-                }
-            }
-        }
-        let new = stream::iter(to_list).map(async |name| {
-            let list = self.list(&name).await;
-            (name, (list, true))
+        report: &mut impl FnMut(BTreeSet<ModelName>),
+    ) {
+        let began = self.memory().runs.reads;
+        let reads = stream::iter(followed.clone()).map(async |(name, needs)| {
+            let has_changed = self.read_listing(&name, needs).await;
+            has_changed.then_some(name)
         });
-        let new: Vec<_> = new.buffer_unordered(AT_ONCE).collect().await;
-        lists.extend(new);
-        self.read_runs(&lists, followed, extent).await;
-        let memory = self.memory();
-        let with_metrics = |facts: Arc<VersionFacts>| {
-            let metrics = memory.runs.of(&facts);
-            ListedVersion { facts, metrics }
+        let mut reads = reads.buffer_unordered(AT_ONCE).filter_map(std::future::ready).boxed();
+        while let Some(name) = reads.next().await {
+            report(BTreeSet::from([name]));
+        }
+        drop(reads);
+        if extent == Extent::Everything {
+            self.memory().listings.retain(|name, _| followed.contains_key(name));
+        }
+        report(self.read_runs_again(followed, began, extent).await);
+    }
+
+    /// Lists the versions of a model, and reads those of their runs that are not known. Returns whether the
+    /// listing changed.
+    async fn read_listing(&self, name: &ModelName, needs: FollowerNeeds) -> bool {
+        let (began, times, before) = {
+            let mut memory = self.memory();
+            (memory.begin(), memory.times(name), memory.listings.get(name).cloned())
         };
-        let listed = |(name, (list, is_new)): (ModelName, (Versions, bool))| {
-            let listing = list.map(|list| list.into_iter().map(with_metrics).collect());
-            let times = times(models, &name);
-            let before = memory.listings.get(&name);
-            let is_confirmed = times.is_some() && before.is_some_and(|before| before.times == times);
-            let at = before.filter(|_| !is_new).map_or_else(Instant::now, |before| before.at);
-            let needs = followed.get(&name).cloned().unwrap_or_default();
-            (name, Listed { listing: Arc::new(listing), is_new, needs, at, times, is_confirmed })
+        let known = before.as_ref().and_then(|listed| listed.unchanged(&needs, times));
+        let is_new = known.is_none();
+        let list = match known {
+            Some(versions) => Ok(versions),
+            None => self.list(name).await,
         };
-        lists.into_iter().map(listed).collect()
+        let runs = runs_of(name, list.iter().flatten(), &needs);
+        let unknown = self.memory().runs.unknown(&followed_runs(&runs));
+        self.read_runs(runs, &unknown).await;
+        let mut memory = self.memory();
+        let listing = list.map(|list| list.into_iter().map(|facts| memory.runs.listed(facts)).collect());
+        let is_confirmed = times.is_some() && before.as_ref().is_some_and(|before| before.times == times);
+        let at = before.filter(|_| !is_new).map_or_else(Instant::now, |before| before.at);
+        let listed = Listed { listing: Arc::new(listing), is_new, needs, at, times, is_confirmed };
+        memory.remember_listing(name, began, listed)
+    }
+
+    /// Reads a few of the runs again that were known before, and forgets those without a follower. Returns the
+    /// models whose listing changed.
+    async fn read_runs_again(
+        &self,
+        followed: &BTreeMap<ModelName, FollowerNeeds>,
+        began: u64,
+        extent: Extent,
+    ) -> BTreeSet<ModelName> {
+        let (runs, due) = {
+            let mut memory = self.memory();
+            let mut runs = Vec::new();
+            for (name, needs) in followed {
+                let listed = memory.listings.get(name).map(|listed| listed.listing.clone());
+                let versions = listed.iter().flat_map(|listing| listing.iter().flatten());
+                runs.extend(runs_of(name, versions.map(|version| &version.facts), needs));
+            }
+            let all = followed_runs(&runs);
+            if extent == Extent::Everything {
+                memory.runs.retain(&all);
+            }
+            (runs, memory.runs.due_again(&all, began))
+        };
+        let names: BTreeSet<ModelName> =
+            runs.iter().filter(|run| due.contains(&run.sources)).map(|run| run.model.clone()).collect();
+        self.read_runs(runs, &due).await;
+        let mut memory = self.memory();
+        names.into_iter().filter(|name| memory.renew_metrics(name)).collect()
     }
 
     async fn list(&self, name: &ModelName) -> Versions {
@@ -223,43 +263,74 @@ impl PolledRegistry {
         Ok(versions.into_iter().map(Arc::new).collect())
     }
 
-    /// Reads the runs that are due.
-    async fn read_runs(
-        &self,
-        lists: &BTreeMap<ModelName, (Versions, bool)>,
-        followed: &BTreeMap<ModelName, FollowerNeeds>,
-        extent: Extent,
-    ) {
-        let mut runs = FollowedRuns::new();
-        let mut versions: HashMap<MetricSources, (ModelName, Arc<VersionFacts>)> = HashMap::new();
-        let compared = |name: &ModelName| followed.get(name).map(|needs| &needs.metrics);
-        for (name, (list, _)) in lists {
-            let Some(names) = compared(name).filter(|names| !names.is_empty()) else { continue };
-            for facts in list.iter().flatten() {
-                let sources = facts.metric_sources();
-                if !sources.is_empty() {
-                    runs.entry(sources.clone()).or_default().extend(names.iter().cloned());
-                    versions.insert(sources, (name.clone(), facts.clone()));
-                }
-            }
+    /// Reads those of the runs that are due.
+    async fn read_runs(&self, runs: Vec<FollowedRun>, due: &HashSet<MetricSources>) {
+        let followed = followed_runs(&runs);
+        let due = runs.into_iter().filter(|run| due.contains(&run.sources));
+        let due: HashMap<MetricSources, FollowedRun> = due.map(|run| (run.sources.clone(), run)).collect();
+        if due.is_empty() {
+            return;
         }
-        let due = self.memory().runs.due(&runs);
-        versions.retain(|run, _| due.contains(run));
-        let reads = stream::iter(versions).map(async |(run, (name, facts))| {
+        let reads = stream::iter(due).map(async |(sources, run)| {
             let metrics = match self.client(Priority::Poll) {
-                Ok(client) => self.read_metrics(client.as_ref(), &name, &facts).await,
+                Ok(client) => self.read_metrics(client.as_ref(), &run.model, &run.facts).await,
                 Err(error) => Err(error),
             };
-            (run, metrics)
+            (sources, metrics)
         });
         let read = reads.buffer_unordered(AT_ONCE).collect().await;
-        self.memory().runs.remember(read, &runs, extent);
+        self.memory().runs.remember(read, &followed);
     }
 }
 
-fn times(models: &BTreeMap<ModelName, ModelRead>, name: &ModelName) -> Option<Times> {
-    let facts = models.get(name)?.1.as_ref().ok()?.as_ref()?;
-    Some((facts.created_at, facts.updated_at))
+impl RegistryMemory {
+    /// Returns the times of a model as last read; `None` if it could not be read.
+    fn times(&self, name: &ModelName) -> Option<Times> {
+        self.models.get(name).filter(|known| known.failures == 0)?.facts.times()
+    }
+
+    /// Replaces the metrics in a listing by those known now. Returns whether it changed.
+    fn renew_metrics(&mut self, name: &ModelName) -> bool {
+        let Some(listed) = self.listings.get(name) else { return false };
+        let Ok(versions) = &*listed.listing else { return false };
+        let renewed: Vec<_> =
+            versions.iter().map(|version| self.runs.listed(version.facts.clone())).collect();
+        let has_changed = renewed != *versions;
+        if has_changed && let Some(listed) = self.listings.get_mut(name) {
+            listed.listing = Arc::new(Ok(renewed));
+        }
+        has_changed
+    }
+}
+
+/// The run of a version, and the metrics that followers compare.
+struct FollowedRun {
+    sources: MetricSources,
+    model: ModelName,
+    facts: Arc<VersionFacts>,
+    names: BTreeSet<String>,
+}
+
+fn runs_of<'a>(
+    name: &ModelName,
+    versions: impl Iterator<Item = &'a Arc<VersionFacts>>,
+    needs: &FollowerNeeds,
+) -> Vec<FollowedRun> {
+    let runs = versions.filter(|_| !needs.metrics.is_empty()).map(|facts| FollowedRun {
+        sources: facts.metric_sources(),
+        model: name.clone(),
+        facts: facts.clone(),
+        names: needs.metrics.clone(),
+    });
+    runs.filter(|run| !run.sources.is_empty()).collect()
+}
+
+fn followed_runs(runs: &[FollowedRun]) -> FollowedRuns {
+    let mut followed = FollowedRuns::new();
+    for run in runs {
+        followed.entry(run.sources.clone()).or_default().extend(run.names.iter().cloned());
+    }
+    followed
 }
 
 #[cfg(test)]
@@ -286,26 +357,27 @@ mod tests {
     fn unknown_runs_are_read_first_and_known_ones_in_turn() {
         let runs = followed(0..25, &["auc"]);
         let mut known = Runs::default();
-        assert_eq!(known.due(&runs).len(), 25);
-        known.remember(good(known.due(&runs)), &runs, Extent::Everything);
+        assert_eq!(known.unknown(&runs).len(), 25);
+        known.remember(good(known.unknown(&runs)), &runs);
+        assert!(known.due_again(&runs, 0).is_empty(), "they were read just now");
         let mut seen = HashSet::new();
         for _ in 0..3 {
-            let due = known.due(&runs);
+            let due = known.due_again(&runs, known.reads);
             assert_eq!(due.len(), REREADS);
             seen.extend(due.clone());
-            known.remember(good(due), &runs, Extent::Everything);
+            known.remember(good(due), &runs);
         }
         assert_eq!(seen.len(), 25, "each is read in its turn");
         let failed = Err(ReasonMessage::new(Reason::RegistryFailing, "500"));
-        known.remember(HashMap::from([(run(3), failed)]), &runs, Extent::Everything);
-        assert!(known.due(&runs).contains(&run(3)), "a failed read is repeated by the next poll");
+        known.remember(HashMap::from([(run(3), failed)]), &runs);
+        assert!(known.unknown(&runs).contains(&run(3)), "a failed read is repeated by the next poll");
         let unread = Some(ReasonMessage::new(Reason::RegistryFailing, "500 at its logged model"));
         let partly = Ok(VersionMetrics { unread, ..VersionMetrics::default() });
-        known.remember(HashMap::from([(run(3), partly)]), &runs, Extent::Everything);
-        assert!(known.due(&runs).contains(&run(3)), "and so is one that failed in part");
-        known.remember(HashMap::new(), &followed(0..2, &["auc"]), Extent::Part);
+        known.remember(HashMap::from([(run(3), partly)]), &runs);
+        assert!(known.unknown(&runs).contains(&run(3)), "and so is one that failed in part");
+        known.remember(HashMap::new(), &followed(0..2, &["auc"]));
         assert_eq!(known.known.len(), 25, "only some were of interest");
-        known.remember(HashMap::new(), &followed(0..2, &["auc"]), Extent::Everything);
+        known.retain(&followed(0..2, &["auc"]));
         assert_eq!(known.known.len(), 2, "runs without a follower are forgotten");
     }
 
@@ -313,16 +385,18 @@ mod tests {
     fn only_the_metrics_that_a_follower_compares_are_kept_and_equal_ones_are_shared() {
         let runs = followed(0..1, &["auc"]);
         let mut known = Runs::default();
-        known.remember(good(known.due(&runs)), &runs, Extent::Everything);
+        known.remember(good(known.unknown(&runs)), &runs);
         let first = known.known[&run(0)].metrics.clone();
         let kept = first.as_ref().as_ref().unwrap();
         assert_eq!(kept.values.keys().collect::<Vec<_>>(), ["auc"]);
-        known.remember(good(known.due(&runs)), &runs, Extent::Everything);
+        known.remember(good(known.due_again(&runs, known.reads)), &runs);
         assert!(Arc::ptr_eq(&first, &known.known[&run(0)].metrics));
+        let other = followed(0..1, &["loss"]);
+        assert!(known.unknown(&other).contains(&run(0)), "what is followed now was not kept");
+        known.remember(good(known.unknown(&other)), &other);
         let both = followed(0..1, &["auc", "loss"]);
-        assert_eq!(Runs { polls: 0, known: HashMap::new() }.due(&both).len(), 1);
-        let many: FollowedRuns = followed(0..30, &["auc"]).into_iter().chain(both).collect();
-        known.remember(good(followed(1..30, &["auc"]).into_keys().collect()), &many, Extent::Everything);
-        assert!(known.due(&many).contains(&run(0)), "what is followed now was not kept");
+        assert!(known.unknown(&both).is_empty(), "two models may have the same run");
+        known.retain(&other);
+        assert!(known.unknown(&both).contains(&run(0)), "nobody compares the other any more");
     }
 }

@@ -3,11 +3,15 @@
 //! Setting a tag or a description, or logging a metric, changes none of the model's timestamps. So evidence
 //! is read again by every poll, for as long as a rule needs it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 
-use super::{PolledRegistry, memory::Sequenced};
+use super::{
+    PolledRegistry,
+    memory::{Sequence, Sequenced},
+    poll::Extent,
+};
 use crate::{
     api::{
         condition::{Reason, ReasonMessage},
@@ -54,16 +58,31 @@ impl PolledRegistry {
         Ok(self.memory().remember_version_evidence((name.clone(), version), read).1)
     }
 
-    /// Reads the evidence about these versions. Those that could not be read are left out, and so unknown.
+    /// Reads the evidence about these versions for a poll that began with this request, and reports the models
+    /// whose evidence changed. What could not be read is left out, and so unknown.
     pub(super) async fn read_all_evidence(
         &self,
-        judged: impl IntoIterator<Item = (ModelName, Version)>,
-    ) -> BTreeMap<(ModelName, Version), Sequenced<Option<VersionEvidence>>> {
-        let read = stream::iter(judged).map(async |(name, version)| {
+        judged: BTreeSet<(ModelName, Version)>,
+        began: Sequence,
+        extent: Extent,
+        report: &mut impl FnMut(BTreeSet<ModelName>),
+    ) {
+        let reads = stream::iter(judged).map(async |(name, version)| {
             let read = self.read_evidence(&name, version, Priority::Poll).await;
             read.ok().map(|evidence| ((name, version), evidence))
         });
-        read.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
+        let mut reads = reads.buffer_unordered(AT_ONCE).filter_map(std::future::ready).boxed();
+        let mut read = BTreeSet::new();
+        while let Some((key, evidence)) = reads.next().await {
+            read.insert(key.clone());
+            let name = key.0.clone();
+            if self.memory().remember_polled_evidence(key, evidence) {
+                report(BTreeSet::from([name]));
+            }
+        }
+        if extent == Extent::Everything {
+            self.memory().retain_evidence(began, &read);
+        }
     }
 
     async fn read_evidence(

@@ -17,7 +17,6 @@ use super::{
     candidates::{Listed, Runs},
     display_metrics::DisplayCache,
     evidence::VersionEvidence,
-    poll::Extent,
 };
 
 /// The position of a request in the order in which the requests to one registry were begun. What a request
@@ -104,63 +103,50 @@ impl RegistryMemory {
         known.clone()
     }
 
-    /// Replaces the evidence by what a poll read, except where it has been read since the poll began. Returns
-    /// the models whose evidence changed.
-    pub(super) fn remember_evidence(
+    /// Remembers the evidence that a poll read. Returns whether it changed.
+    pub(super) fn remember_polled_evidence(
         &mut self,
-        began: Sequence,
-        read: BTreeMap<(ModelName, Version), Sequenced<Option<VersionEvidence>>>,
-        extent: Extent,
-    ) -> BTreeSet<ModelName> {
-        if extent == Extent::Everything {
-            self.evidence.retain(|key, (sequence, _)| *sequence > began || read.contains_key(key));
-        }
-        let mut changed = BTreeSet::new();
-        for (key, read) in read {
-            let before = self.evidence.get(&key).map(|(_, evidence)| evidence.clone());
-            let name = key.0.clone();
-            let after = self.remember_version_evidence(key, read).1;
-            if before.is_none_or(|before| before != after) {
-                changed.insert(name);
-            }
-        }
-        changed
+        key: (ModelName, Version),
+        read: Sequenced<Option<VersionEvidence>>,
+    ) -> bool {
+        let before = self.evidence.get(&key).map(|(_, evidence)| evidence.clone());
+        let after = self.remember_version_evidence(key, read).1;
+        before.is_none_or(|before| before != after)
     }
 
-    /// Replaces the listings by those that a poll began to read with this request. Returns the models whose
-    /// listing changed.
-    pub(super) fn remember_listings(
-        &mut self,
-        began: Sequence,
-        read: HashMap<ModelName, Listed>,
-        extent: Extent,
-    ) -> BTreeSet<ModelName> {
-        if extent == Extent::Everything {
-            self.listings.retain(|name, _| read.contains_key(name));
-        }
-        let mut changed = BTreeSet::new();
-        for (name, mut listed) in read {
-            if let (Ok(versions), true) = (&*listed.listing, listed.is_new) {
-                let known = self.models.entry(name.clone()).or_default();
-                for version in versions.iter().filter(|version| version.facts.state == VersionState::Ready) {
-                    known.remember_listed(&version.facts, began);
-                }
-                known.forget_missing(&versions.iter().map(|version| version.facts.version).collect(), began);
+    /// Forgets the evidence that a poll has not read, except where it has been read since the poll began.
+    pub(super) fn retain_evidence(&mut self, began: Sequence, read: &BTreeSet<(ModelName, Version)>) {
+        self.evidence.retain(|key, (sequence, _)| *sequence > began || read.contains(key));
+    }
+
+    /// Replaces a listing by one that was begun to be read with this request. Returns whether it changed.
+    pub(super) fn remember_listing(&mut self, name: &ModelName, began: Sequence, mut listed: Listed) -> bool {
+        if let (Ok(versions), true) = (&*listed.listing, listed.is_new) {
+            let known = self.models.entry(name.clone()).or_default();
+            for version in versions.iter().filter(|version| version.facts.state == VersionState::Ready) {
+                known.remember_listed(&version.facts, began);
             }
-            match self.listings.get(&name) {
-                // The old one is shared already.
-                Some(before) if before.listing == listed.listing => {
-                    listed.listing = before.listing.clone();
-                    // A follower waits for what it was read for now.
-                    if !before.needs.include(&listed.needs) {
-                        changed.insert(name.clone());
-                    }
-                }
-                _ => drop(changed.insert(name.clone())),
-            }
-            self.listings.insert(name, listed);
+            known.forget_missing(&versions.iter().map(|version| version.facts.version).collect(), began);
         }
-        changed
+        let has_changed = match self.listings.get(name) {
+            // The old one is shared already.
+            Some(before) if before.listing == listed.listing => {
+                listed.listing = before.listing.clone();
+                // A follower waits for what it was read for now.
+                !before.needs.include(&listed.needs)
+            }
+            _ => true,
+        };
+        self.listings.insert(name.clone(), listed);
+        has_changed
+    }
+
+    /// Replaces the health. Returns whether it changed.
+    pub(super) fn set_health(&mut self, health: Result<(), ReasonMessage>) -> bool {
+        let health = Some(health);
+        let has_changed = self.health != health;
+        self.health = health;
+        has_changed
     }
 
     /// Replaces a model with what was read of it. Returns whether it changed. A later read or write must not

@@ -37,7 +37,7 @@ pub use self::{
     display_metrics::DisplayMetrics,
     evidence::VersionEvidence,
     memory::{ModelView, Sequence},
-    poll::{FollowerNeeds, PollOutcome, PollPlan},
+    poll::{FollowerNeeds, PollChanges, PollOutcome, PollPlan},
     polled_registry::{Due, PolledRegistry, RegistryIdentity},
     reading::spread,
 };

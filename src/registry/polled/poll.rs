@@ -1,17 +1,13 @@
 //! A poll: reads everything that is watched. Between polls, single models are read when something names them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Instant,
 };
 
-use parking_lot::MutexGuard;
-
 use super::{
     PolledRegistry,
-    candidates::Listed,
-    evidence::VersionEvidence,
-    memory::{FAILURES, ModelMemory, RegistryMemory, Sequence, Sequenced},
+    memory::{FAILURES, ModelMemory, ModelRead, RegistryMemory, Sequence},
     reading::{ModelsRead, PollFailure, read_models},
 };
 use crate::api::{
@@ -55,12 +51,25 @@ impl FollowerNeeds {
 /// The changes that a poll found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollOutcome {
-    /// The models that changed.
-    pub changed: BTreeSet<ModelName>,
-    /// Whether the health of the registry changed.
-    pub health_changed: bool,
+    /// What changed.
+    pub changes: PollChanges,
     /// Why the poll read nothing, if so.
     pub failure: Option<ReasonMessage>,
+}
+
+/// The changes that a part of a poll found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PollChanges {
+    /// The models that changed.
+    pub models: BTreeSet<ModelName>,
+    /// Whether the health of the registry changed.
+    pub health: bool,
+}
+
+impl PollChanges {
+    fn of(models: BTreeSet<ModelName>) -> Self {
+        Self { models, health: false }
+    }
 }
 
 /// Which part of what is remembered was read.
@@ -72,30 +81,76 @@ pub(super) enum Extent {
     Part,
 }
 
-/// The results of a poll.
-struct PollRead {
-    models: ModelsRead,
-    evidence: BTreeMap<(ModelName, Version), Sequenced<Option<VersionEvidence>>>,
-    listings_began: Sequence,
-    listings: HashMap<ModelName, Listed>,
-}
-
 impl PolledRegistry {
-    /// Reads every watched model, and forgets those that are not watched any more. `plan` is called after the
-    /// known models were listed, so that a model requested in the meantime is not forgotten.
+    /// Reads every watched model, and returns what changed.
     pub async fn poll(&self, plan: impl FnOnce() -> PollPlan) -> PollOutcome {
+        let mut changes = PollChanges::default();
+        let add = |part: PollChanges| {
+            changes.models.extend(part.models);
+            changes.health |= part.health;
+        };
+        let failure = self.poll_in_parts(plan, add).await;
+        PollOutcome { changes, failure }
+    }
+
+    /// Reads every watched model, and forgets those that are not watched any more. Each part is remembered and
+    /// reported as soon as it is read: after a start the lists and metrics of thousands of models take minutes,
+    /// and nothing else waits for them. Returns why nothing could be read, if so.
+    ///
+    /// `plan` is called after the known models were listed, so that a model requested in the meantime is not
+    /// forgotten.
+    pub async fn poll_in_parts(
+        &self,
+        plan: impl FnOnce() -> PollPlan,
+        mut report: impl FnMut(PollChanges),
+    ) -> Option<ReasonMessage> {
         self.debounce.poll_started(Instant::now());
         let (began, known_before): (Sequence, HashSet<ModelName>) = {
             let mut memory = self.memory();
             (memory.begin(), memory.models.keys().cloned().collect())
         };
         let plan = plan();
-        let read = self.read(&plan, Extent::Everything).await;
+        let read = self.read_everything(&plan, began, &mut report).await;
+        let failure = read.as_ref().err().map(|failure| failure.cause.clone());
+        report(self.remember_end(&plan, &known_before, read));
+        self.debounce.poll_ended(Instant::now());
+        failure
+    }
+
+    async fn read_everything(
+        &self,
+        plan: &PollPlan,
+        began: Sequence,
+        report: &mut impl FnMut(PollChanges),
+    ) -> Result<(), PollFailure> {
+        let read = read_models(self, &plan.models, |chunk| report(self.remember_chunk(chunk))).await?;
+        report(self.remember_rest(read));
+        self.read_details(plan, began, Extent::Everything, |models| report(PollChanges::of(models))).await;
+        Ok(())
+    }
+
+    /// Reads what rules and followers need of the models.
+    async fn read_details(
+        &self,
+        plan: &PollPlan,
+        began: Sequence,
+        extent: Extent,
+        mut report: impl FnMut(BTreeSet<ModelName>),
+    ) {
+        self.read_all_evidence(plan.judged.clone(), began, extent, &mut report).await;
+        self.read_listings(&plan.followed, extent, &mut report).await;
+    }
+
+    /// Remembers how the poll ended.
+    fn remember_end(
+        &self,
+        plan: &PollPlan,
+        known_before: &HashSet<ModelName>,
+        read: Result<(), PollFailure>,
+    ) -> PollChanges {
         let mut memory = self.memory();
-        let mut outcome = PollOutcome::default();
         let health = match read {
-            Ok(read) => {
-                outcome.changed = self.remember_read(&mut memory, began, read, Extent::Everything);
+            Ok(()) => {
                 memory.models.retain(|name, _| plan.models.contains(name) || !known_before.contains(name));
                 memory.empty_polls = 0;
                 // Those that failed often are not asked more often for it.
@@ -106,7 +161,6 @@ impl PolledRegistry {
             Err(PollFailure { cause, is_certain }) => {
                 memory.failed_polls = memory.failed_polls.saturating_add(1);
                 memory.empty_polls = memory.empty_polls.saturating_add(1);
-                outcome.failure = Some(cause.clone());
                 // One bad answer is no outage.
                 match &memory.health {
                     Some(Ok(())) if !is_certain && memory.empty_polls < FAILURES => Ok(()),
@@ -114,10 +168,7 @@ impl PolledRegistry {
                 }
             }
         };
-        outcome.health_changed = memory.health.as_ref() != Some(&health);
-        memory.health = Some(health);
-        self.debounce.poll_ended(Instant::now());
-        outcome
+        PollChanges { models: BTreeSet::new(), health: memory.set_health(health) }
     }
 
     /// Reads some models now, because something changed about them, and returns those that did change. If they
@@ -142,31 +193,32 @@ impl PolledRegistry {
             }
             memory.begin()
         };
-        let read = self.read(&plan, Extent::Part).await.ok()?;
-        let can_be_read =
-            read.models.failed.is_empty() && read.models.models.values().all(|(_, answer)| answer.is_ok());
-        can_be_read.then(|| self.remember_read(&mut self.memory(), began, read, Extent::Part))
+        let mut models = BTreeMap::new();
+        let read = read_models(self, &plan.models, |chunk| models.extend(chunk)).await.ok()?;
+        let can_be_read = read.failed.is_empty() && models.values().all(|(_, answer)| answer.is_ok());
+        if !can_be_read {
+            return None;
+        }
+        let mut changed = self.remember_models(&mut self.memory(), models);
+        changed.extend(self.remember_rest(read).models);
+        self.read_details(&plan, began, Extent::Part, |models| changed.extend(models)).await;
+        Some(changed)
     }
 
-    async fn read(&self, plan: &PollPlan, extent: Extent) -> Result<PollRead, PollFailure> {
-        let models = read_models(self, &plan.models).await?;
-        let evidence = self.read_all_evidence(plan.judged.iter().cloned()).await;
-        let listings_began = self.begin();
-        let listings = self.read_listings(&plan.followed, &models.models, extent).await;
-        Ok(PollRead { models, evidence, listings_began, listings })
+    /// Remembers a chunk of the models. That it was answered shows that the registry is in order.
+    fn remember_chunk(&self, models: BTreeMap<ModelName, ModelRead>) -> PollChanges {
+        let mut memory = self.memory();
+        let health = memory.set_health(Ok(()));
+        PollChanges { models: self.remember_models(&mut memory, models), health }
     }
 
-    /// Remembers what was read. Returns the models that changed.
-    fn remember_read(
+    /// Returns the models that changed.
+    fn remember_models(
         &self,
-        memory: &mut MutexGuard<'_, RegistryMemory>,
-        began: Sequence,
-        read: PollRead,
-        extent: Extent,
+        memory: &mut RegistryMemory,
+        models: BTreeMap<ModelName, ModelRead>,
     ) -> BTreeSet<ModelName> {
-        let ModelsRead { server_version, models, mut failed } = read.models;
-        let mut changed = BTreeSet::new();
-        memory.server_version = server_version.or_else(|| memory.server_version.take());
+        let (mut changed, mut failed) = (BTreeSet::new(), BTreeMap::new());
         for (name, (begun, facts)) in models {
             if memory.models.get(&name).is_some_and(|known| known.as_of > begun) {
                 self.read_soon(&name);
@@ -182,8 +234,13 @@ impl PolledRegistry {
             }
         }
         changed.extend(memory.remember_failures(failed));
-        changed.extend(memory.remember_evidence(began, read.evidence, extent));
-        changed.extend(memory.remember_listings(read.listings_began, read.listings, extent));
         changed
+    }
+
+    /// Remembers what else was read with the models.
+    fn remember_rest(&self, read: ModelsRead) -> PollChanges {
+        let mut memory = self.memory();
+        memory.server_version = read.server_version.or_else(|| memory.server_version.take());
+        PollChanges::of(memory.remember_failures(read.failed))
     }
 }

@@ -32,12 +32,11 @@ const SILENCES: usize = 2;
 /// The pause after a first failure. It doubles with each further one, until the registry counts as failing.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The models that a poll read.
+/// What a poll read beside the models.
 #[derive(Debug, Default)]
 pub(super) struct ModelsRead {
     pub(super) server_version: Option<String>,
-    pub(super) models: BTreeMap<ModelName, ModelRead>,
-    /// Those of the chunks that could not be read.
+    /// The models of the chunks that could not be read.
     pub(super) failed: BTreeMap<ModelName, ReasonMessage>,
 }
 
@@ -89,10 +88,11 @@ pub fn spread(pause: Duration, per_cent: u32) -> Duration {
     pause.saturating_mul(share) / 1000
 }
 
-/// Reads these models. A chunk that fails hides no other.
+/// Reads these models, and passes on each chunk. One that fails hides no other.
 pub(super) async fn read_models(
     registry: &PolledRegistry,
     watched: &BTreeSet<ModelName>,
+    mut chunk_read: impl FnMut(BTreeMap<ModelName, ModelRead>),
 ) -> Result<ModelsRead, PollFailure> {
     let client = registry.client(Priority::Poll).map_err(|cause| PollFailure { cause, is_certain: true })?;
     let failure =
@@ -103,7 +103,7 @@ pub(super) async fn read_models(
         read.server_version = client.probe().await.map_err(|error| failure(&error))?;
     }
     let names: Vec<&ModelName> = watched.iter().collect();
-    let mut silences = Vec::new();
+    let (mut silences, mut is_answered) = (Vec::new(), false);
     for chunk in names.chunks(CHUNK) {
         let chunk: BTreeSet<ModelName> = chunk.iter().map(|name| (*name).clone()).collect();
         // A server that does not answer is not asked for every chunk.
@@ -112,7 +112,10 @@ pub(super) async fn read_models(
             _ => read_chunk(registry, client.as_ref(), &chunk).await,
         };
         match answer {
-            Ok(models) => read.models.extend(models),
+            Ok(models) => {
+                is_answered = true;
+                chunk_read(models);
+            }
             Err(error) => {
                 let cause = registry.explain(None, &error);
                 read.failed.extend(chunk.into_iter().map(|name| (name, cause.clone())));
@@ -121,7 +124,7 @@ pub(super) async fn read_models(
         }
     }
     match read.failed.values().next() {
-        Some(cause) if read.models.is_empty() => Err(PollFailure { cause: cause.clone(), is_certain: false }),
+        Some(cause) if !is_answered => Err(PollFailure { cause: cause.clone(), is_certain: false }),
         _ => Ok(read),
     }
 }

@@ -85,7 +85,7 @@ async fn evidence_read_directly_is_not_replaced_by_a_poll_that_asked_before() {
     let direct = polled.evidence(&fraud(), version(1)).await.unwrap();
     assert_eq!(tag(direct).as_deref(), Some("true"));
     old.release();
-    assert_eq!(poll.await.unwrap().changed, BTreeSet::new(), "the poll found nothing newer");
+    assert_eq!(poll.await.unwrap().changes.models, BTreeSet::new(), "the poll found nothing newer");
     let remembered = polled.remembered_evidence(&fraud(), version(1)).expect("it is remembered");
     assert_eq!(tag(remembered).as_deref(), Some("true"));
 }
@@ -191,7 +191,7 @@ async fn an_alias_that_was_written_is_not_replaced_by_a_poll_that_asked_before()
             ModelView::Unknown(_) => assert!(!is_known),
             ModelView::Absent => panic!("it exists"),
         }
-        assert!(polled.poll(plan).await.changed.contains(&fraud()), "the next poll reports it");
+        assert!(polled.poll(plan).await.changes.models.contains(&fraud()), "the next poll reports it");
     }
 }
 
@@ -229,16 +229,18 @@ async fn one_bad_answer_is_no_outage_but_three_in_a_row_are() {
         fake.fail("model", Some(error));
         for _ in 0..2 {
             let outcome = polled.poll(plan).await;
-            assert!(!outcome.health_changed && outcome.changed.is_empty() && outcome.failure.is_some());
+            assert!(
+                !outcome.changes.health && outcome.changes.models.is_empty() && outcome.failure.is_some()
+            );
             assert!(is_present(&polled, "fraud"), "what is known stays known");
         }
         let outcome = polled.poll(plan).await;
-        assert!(outcome.health_changed && matches!(polled.health().0, Some(Err(_))));
+        assert!(outcome.changes.health && matches!(polled.health().0, Some(Err(_))));
         assert!(!is_present(&polled, "fraud"));
-        assert!(!polled.poll(plan).await.health_changed);
+        assert!(!polled.poll(plan).await.changes.health);
         fake.fail("models", None);
         fake.fail("model", None);
-        assert!(polled.poll(plan).await.health_changed && is_present(&polled, "fraud"));
+        assert!(polled.poll(plan).await.changes.health && is_present(&polled, "fraud"));
     }
     fake.fail("models", Some(unreachable()));
     polled.poll(plan).await;
@@ -246,14 +248,14 @@ async fn one_bad_answer_is_no_outage_but_three_in_a_row_are() {
     fake.fail("models", None);
     polled.poll(plan).await;
     fake.fail("models", Some(unreachable()));
-    assert!(!polled.poll(plan).await.health_changed, "they were not in a row");
+    assert!(!polled.poll(plan).await.changes.health, "they were not in a row");
 }
 
 #[tokio::test]
 async fn a_registry_that_never_answered_is_reported_at_once() {
     let (fake, polled) = registries();
     fake.fail("probe", Some(unreachable()));
-    assert!(polled.poll(plan).await.health_changed);
+    assert!(polled.poll(plan).await.changes.health);
     let Some(Err(cause)) = polled.health().0 else { panic!("{:?}", polled.health()) };
     assert_eq!(cause.reason, Reason::RegistryUnreachable);
 }
@@ -280,14 +282,14 @@ async fn a_model_that_the_server_chokes_on_is_named_and_condemns_no_other() {
         assert!(is_present(&polled, "m007"), "what is known stays known");
     }
     let outcome = polled.poll(&plan).await;
-    assert_eq!(outcome.changed, BTreeSet::from(["m007".parse().unwrap()]));
-    assert!(!outcome.health_changed && outcome.failure.is_none());
+    assert_eq!(outcome.changes.models, BTreeSet::from(["m007".parse().unwrap()]));
+    assert!(!outcome.changes.health && outcome.failure.is_none());
     assert_eq!(fake.calls("models") - before, 9, "one request for each hundred");
     let ModelView::Unknown(cause) = polled.model(&"m007".parse().unwrap()) else { panic!("it is broken") };
     assert!(cause.message.contains("no such row"), "{}", cause.message);
     assert_eq!((0..250).filter(|number| is_present(&polled, &format!("m{number:03}"))).count(), 249);
     fake.break_model("m007", None);
-    assert_eq!(polled.poll(&plan).await.changed.len(), 1);
+    assert_eq!(polled.poll(&plan).await.changes.models.len(), 1);
 }
 
 #[tokio::test]
@@ -297,7 +299,7 @@ async fn a_listing_that_no_registry_gives_is_reported_although_each_model_can_be
     let detail = "its pages repeat".to_owned();
     fake.fail("models", Some(RegistryError::NotARegistry { url: "http://mlflow:5000/".into(), detail }));
     let failed = [polled.poll(plan).await, polled.poll(plan).await, polled.poll(plan).await];
-    assert!(failed.iter().all(|outcome| outcome.failure.is_some()) && failed[2].health_changed);
+    assert!(failed.iter().all(|outcome| outcome.failure.is_some()) && failed[2].changes.health);
     assert_eq!(fake.calls("model"), 0);
 }
 
@@ -311,14 +313,14 @@ async fn a_chunk_that_is_not_answered_condemns_no_other_and_not_at_once() {
     fake.break_model("m107", Some(timeout));
     for _ in 0..2 {
         let outcome = polled.poll(&plan).await;
-        assert!(!outcome.health_changed && outcome.changed.is_empty(), "{outcome:?}");
+        assert!(!outcome.changes.health && outcome.changes.models.is_empty(), "{outcome:?}");
     }
     let outcome = polled.poll(&plan).await;
-    assert!(!outcome.health_changed);
-    assert_eq!(outcome.changed.len(), 100, "its chunk");
+    assert!(!outcome.changes.health);
+    assert_eq!(outcome.changes.models.len(), 100, "its chunk");
     assert!(is_present(&polled, "m007") && !is_present(&polled, "m108") && is_present(&polled, "m207"));
     fake.break_model("m107", None);
-    assert_eq!(polled.poll(&plan).await.changed.len(), 100);
+    assert_eq!(polled.poll(&plan).await.changes.models.len(), 100);
 }
 
 #[tokio::test]
@@ -386,7 +388,7 @@ async fn versions_are_listed_again_if_the_model_changed_or_what_is_followed_chan
     fake.add_version("fraud", 2);
     fake.touch("fraud");
     let outcome = polled.poll(&numbers).await;
-    assert_eq!(outcome.changed, BTreeSet::from([fraud()]));
+    assert_eq!(outcome.changes.models, BTreeSet::from([fraud()]));
     assert_eq!(
         polled.listing(&fraud(), &FollowerNeeds::default()).unwrap().as_ref().as_ref().unwrap().len(),
         2
@@ -416,11 +418,11 @@ async fn a_list_is_used_only_for_what_it_was_read_for() {
     assert_eq!(polled.listing(&fraud(), &tags), None);
     assert_eq!(polled.listing(&fraud(), &metric), None, "a metric that was left out is not absent");
     let outcome = polled.poll(following(true)).await;
-    assert_eq!(outcome.changed, BTreeSet::from([fraud()]));
+    assert_eq!(outcome.changes.models, BTreeSet::from([fraud()]));
     assert!(polled.listing(&fraud(), &tags).is_some());
     // The same list, read for something else: its follower waits for it.
     let plan = || PollPlan { followed: [(fraud(), metric.clone())].into(), ..plan() };
-    assert_eq!(polled.poll(plan).await.changed, BTreeSet::from([fraud()]));
+    assert_eq!(polled.poll(plan).await.changes.models, BTreeSet::from([fraud()]));
     assert!(polled.listing(&fraud(), &metric).is_some());
     assert_eq!(polled.listing(&fraud(), &tags), None);
 }
@@ -476,4 +478,38 @@ async fn our_own_write_causes_a_read_of_that_model_only() {
     };
     assert_eq!(names, BTreeSet::from([fraud()]));
     assert_eq!(polled.read_named(plan()).await, names, "others that depend on it are woken");
+}
+
+#[tokio::test]
+async fn what_was_read_is_used_while_the_slowest_list_is_being_read() {
+    let (fake, polled) = registries();
+    let churn: ModelName = "churn".parse().unwrap();
+    fake.add_model("churn");
+    fake.add_version("churn", 1);
+    let slow = fake.hold("newest_versions");
+    let needs = FollowerNeeds::default();
+    let models = BTreeSet::from([fraud(), churn.clone()]);
+    let followed = models.iter().map(|name| (name.clone(), needs.clone())).collect();
+    let plan = PollPlan { models: models.clone(), followed, ..PollPlan::default() };
+    let (reports, mut reported) = tokio::sync::mpsc::unbounded_channel();
+    let poll = {
+        let polled = polled.clone();
+        tokio::spawn(async move { polled.poll_in_parts(|| plan, |part| drop(reports.send(part))).await })
+    };
+    let mut next = async || loop {
+        let part: PollChanges = reported.recv().await.unwrap();
+        if part != PollChanges::default() {
+            return part;
+        }
+    };
+    assert_eq!(next().await, PollChanges { models: models.clone(), health: true });
+    assert_eq!(polled.health().0, Some(Ok(())));
+    assert!(models.iter().all(|name| matches!(polled.model(name), ModelView::Present(_))));
+    let first = next().await.models;
+    assert_eq!(first.len(), 1, "one list is held back");
+    let is_listed = |name: &&ModelName| polled.listing(name, &needs).is_some();
+    assert_eq!(models.iter().filter(is_listed).collect::<Vec<_>>(), Vec::from_iter(&first));
+    slow.release();
+    assert_eq!(poll.await.unwrap(), None);
+    assert_eq!(models.iter().filter(is_listed).count(), 2);
 }

@@ -65,11 +65,55 @@ async fn reads_of_thousands_of_objects_run_a_few_at_a_time_and_the_urgent_one_ne
     for _ in 0..=10_000 {
         streams.aliases.next().await.unwrap();
     }
-    assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
+    assert_eq!(most.load(Ordering::SeqCst), UNNEEDED_AT_ONCE + 1);
     let mut order = order.lock().clone();
-    assert_eq!(order.iter().position(|version| *version == 10_001), Some(AT_ONCE), "the first that waited");
+    assert_eq!(
+        order.iter().position(|version| *version == 10_001),
+        Some(UNNEEDED_AT_ONCE),
+        "it did not wait"
+    );
     order.sort_unstable();
     assert!(order.into_iter().eq(1..=10_001), "each is read once");
+    while !reads.lock().backlogs.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn needed_reads_leave_no_room_for_others_and_each_runs_in_the_end() {
+    let (requeue, mut streams) = Requeue::new();
+    let reads = Reads::new(requeue, FRESH, |_| true);
+    let gate = tokio::sync::watch::Sender::new(false);
+    let begun = Arc::new(AtomicUsize::new(0));
+    let begin = |version: u32, priority| {
+        let (mut opened, begun) = (gate.subscribe(), begun.clone());
+        let read = async move {
+            begun.fetch_add(1, Ordering::SeqCst);
+            opened.wait_for(|is_open| *is_open).await.unwrap();
+            version
+        };
+        let key = ReadKey { priority, ..key(version) };
+        assert!(reads.last(key, &alias(&version.to_string()), None, read).is_err());
+    };
+    for version in 1..=100 {
+        begin(version, Priority::Poll);
+    }
+    for version in 101..=200 {
+        begin(version, Priority::Decision);
+    }
+    let expect = async |count| {
+        while begun.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    expect(AT_ONCE).await;
+    let running = |backlog: &Backlog<u32>| (backlog.needed.running, backlog.unneeded.running);
+    let expected = (AT_ONCE - UNNEEDED_AT_ONCE, UNNEEDED_AT_ONCE);
+    assert_eq!(reads.lock().backlogs.values().map(running).collect::<Vec<_>>(), [expected]);
+    gate.send_replace(true);
+    for _ in 0..200 {
+        streams.aliases.next().await.unwrap();
+    }
     while !reads.lock().backlogs.is_empty() {
         tokio::task::yield_now().await;
     }

@@ -10,10 +10,17 @@ use std::{
 };
 
 use axum::{Router, extract::Request, http::Method, response::IntoResponse};
-use laurel::registry::{
-    Registry,
-    limiter::{Limiter, Limits, Priority, Waits},
-    mlflow::{Connection, MlflowRegistry},
+use jiff::Timestamp;
+use laurel::{
+    cluster::Requeue,
+    registry::{
+        RegisteredModelFacts, Registry,
+        limiter::{Limiter, Limits, Priority, Waits},
+        mlflow::{Connection, MlflowRegistry},
+        polled::{PolledRegistry, Registries, RegistryKey, Settings},
+    },
+    render::RegistryForPods,
+    state::{FRESH, ReadKey, Reads, Waiter},
 };
 use pretty_assertions::assert_eq;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
@@ -126,4 +133,42 @@ async fn a_fast_server_is_not_asked_more_often_than_allowed() {
         read.await.unwrap();
     }
     assert!(start.elapsed() >= Duration::from_millis(1500), "10 at once and 30 more: {:?}", start.elapsed());
+}
+
+/// The registry at this server, of which nothing has been read.
+fn polled(server: &SlowServer) -> Arc<PolledRegistry> {
+    let url: url::Url = server.url.parse().unwrap();
+    let pods = RegistryForPods { tracking_uri: url.clone(), workspace: None, ca: None, env_from: Vec::new() };
+    let (poll_interval, limits) = (Duration::from_secs(30), Limits::default());
+    let settings = Settings { url, workspace: None, poll_interval, limits, pods };
+    Registries::default().set(&RegistryKey::Cluster { name: "mlflow".to_owned() }, settings).0
+}
+
+#[tokio::test]
+async fn a_needed_version_is_read_while_a_slow_server_has_answered_no_other() {
+    let server = SlowServer::start().await;
+    let client = server.client(16, 1000);
+    let registry = polled(&server);
+    let facts = RegisteredModelFacts {
+        name: model("fraud"),
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+        description: String::new(),
+        tags: std::collections::BTreeMap::new(),
+        aliases: std::collections::BTreeMap::new(),
+    };
+    let (requeue, _streams) = Requeue::new();
+    let reads = Reads::<()>::new(requeue, FRESH, |()| false);
+    let begin = |number: u32, priority| {
+        let key = ReadKey::version(&registry, &facts, version(number), priority);
+        let waiter = Waiter::Alias(("risk".to_owned(), number.to_string()));
+        assert!(reads.last(key, &waiter, None, read(&client, priority, number)).is_err());
+    };
+    for number in 1..=1000 {
+        begin(number, Priority::Poll);
+    }
+    timeout(Duration::from_mins(1), server.has_in_flight(12)).await.expect("they have their share");
+    begin(1001, Priority::Decision);
+    timeout(Duration::from_mins(1), server.has_in_flight(13)).await.expect("it waits for none of them");
+    server.answers.send_replace(true);
 }

@@ -15,6 +15,7 @@ use crate::{
         CONTENTION, Desired, GRACE, Lifecycle, REGISTRY_DEADLINE, SKIPPED_AFTER, SmokeReport,
         SmokeTestIntent, StrategyIntent, Traffic,
     },
+    status::HOLD,
 };
 
 struct Digest<'a> {
@@ -199,6 +200,7 @@ impl Digest<'_> {
         let wakes =
             operator.wake.map(|at| at.duration_since(self.world.now).clamp(SignedDuration::ZERO, far));
         self.add(wakes.map(|span| span.as_secs()));
+        self.age(operator.held_since, HOLD);
     }
 
     /// What the promises depend on.

@@ -11,6 +11,7 @@ mod audit;
 mod canonical;
 mod clock;
 mod cluster;
+mod cost;
 mod event;
 mod gateway;
 mod operator;
@@ -31,6 +32,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::{audit::Reported, operator::Operator, registry::Registry};
 pub(super) use self::{
     cluster::{Cluster, Fate},
+    cost::Cost,
     event::{BlockedBy, DesiredVersion, Event, Followed, Reconcile, Registers, Serves, Strategy},
     gateway::GatewayIs,
 };
@@ -147,6 +149,8 @@ pub(super) struct World {
     kills: u32,
     /// No version answers because of an event from outside.
     silence_is_excused: bool,
+    /// The requests that the operator has sent.
+    pub(super) cost: Cost,
     began: Timestamp,
     /// The cluster some moments ago, newest last.
     past: VecDeque<(Timestamp, Cluster)>,
@@ -215,6 +219,7 @@ impl World {
             moves_by_others: 0,
             kills: 0,
             silence_is_excused: false,
+            cost: Cost::default(),
             began,
             past: VecDeque::new(),
         }

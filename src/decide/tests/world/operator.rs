@@ -7,12 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Fate, Reconcile, World, cluster::Deployment, registry::Write};
 use crate::{
     api::{
+        ModelAliasStatus,
         condition::{Reason, ReasonMessage},
         model_alias::Recorded,
         names::Version,
     },
     decide::{Action, AliasRole, Decision, Lifecycle, Observed, SmokeReport, SmokeTestSlot, Traffic, decide},
-    status::{Applied, SubjectStatus, next},
+    status::{Applied, Due, SubjectStatus, due, events, next},
 };
 
 /// When a reconcile whose write failed is repeated.
@@ -32,6 +33,8 @@ pub(in crate::decide::tests) struct Operator {
     pub(super) wake: Option<Timestamp>,
     /// The position of its watches.
     pub(super) seen_until: Timestamp,
+    /// When it held back the first change of the status that it has not written.
+    pub(super) held_since: Option<Timestamp>,
 }
 
 impl Default for Operator {
@@ -43,6 +46,7 @@ impl Default for Operator {
             saw: None,
             wake: None,
             seen_until: Timestamp::MIN,
+            held_since: None,
         }
     }
 }
@@ -118,9 +122,39 @@ impl World {
         self.promise_of_conditions(&after.conditions);
         self.promise_of_rejections(&after.rejected);
         self.promise_of_target(after.target_version);
-        self.status = Arc::new(after);
-        self.remember_told();
+        self.write_status(&observed, after, &applied);
         decision
+    }
+
+    /// Writes the status, or holds it back for a moment.
+    fn write_status(&mut self, observed: &Observed, after: ModelAliasStatus, applied: &Applied) {
+        let events = events(&observed.status, &after, applied);
+        self.cost.add(applied, events.len());
+        let must = !events.is_empty() || applied.failure.is_some();
+        let held_since = self.operator.held_since.take();
+        match due(&observed.status, &after, must, held_since, self.now) {
+            Due::Never => {}
+            Due::Now => {
+                self.cost.statuses += 1;
+                self.status = Arc::new(after);
+                self.remember_told();
+            }
+            Due::At(at) => {
+                self.promise_of_what_is_held_back(&after);
+                self.operator.held_since = held_since.or(Some(self.now));
+                self.operator.wake = Some(self.operator.wake.map_or(at, |wake| wake.min(at)));
+            }
+        }
+    }
+
+    /// What is held back makes no difference to any decision, so it may get lost.
+    fn promise_of_what_is_held_back(&mut self, after: &ModelAliasStatus) {
+        let without = self.observe();
+        let with = Observed { status: after.clone(), ..without.clone() };
+        let (without, with) = (decide(&without), decide(&with));
+        self.promise(without == with, |_| {
+            format!("a status that is held back changes no decision: {without:?} instead of {with:?}")
+        });
     }
 
     /// Why an action fails, if it does.

@@ -212,6 +212,12 @@ impl World {
         self.failed_smoke_test.retain(|version| decision.target == Some(*version));
         let Some(rejection) = &decision.rejection else { return };
         let version = rejection.version;
+        let is_same = |known: &Rejection| {
+            known.version == version && known.active && known.settings == rejection.settings
+        };
+        if observed.status.rejected.iter().any(is_same) {
+            return;
+        }
         let workload = observed.cluster.workloads.get(&version);
         let is_due = match rejection.reason {
             Reason::SmokeTestFailed => self.failed_smoke_test.contains(&version),

@@ -136,7 +136,11 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
     let is_free = observed.intent.blocker.is_none() || is_ending(observed);
     let is_among_ours = matches!(
         action,
-        Action::Route(_) | Action::Scale { .. } | Action::Share(_) | Action::ApplyVersionService { .. }
+        Action::Route(_)
+            | Action::Scale { .. }
+            | Action::Share(_)
+            | Action::ApplyVersionService { .. }
+            | Action::Protect(_)
     );
     assert!(is_free || is_among_ours, "{action:?} against {decision:?}");
 }
