@@ -4,9 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     api::{
-        ModelAliasStatus,
+        APPROVE_ANNOTATION, ModelAliasStatus,
         condition::{ConditionType, Reason, counted},
-        model_alias::{Cause, HistoryEntry, Outcome, Recorded},
+        model_alias::{Approval, CanaryStatus, Cause, HistoryEntry, Outcome, Recorded},
         names::Version,
     },
     decide::{Action, AliasRole},
@@ -55,6 +55,7 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
         });
     }
     events.extend(let_in(before, after));
+    events.extend(canary(before, after));
     events.extend(unprotected(before, applied));
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         events.extend(error(before, after, type_));
@@ -158,6 +159,62 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
             format!("the alias is being removed from version {replaces} in the registry"),
         ),
         _ => None,
+    }
+}
+
+/// Reports the steps of a canary: where the version is, that it waits for an approval, and who gave it.
+fn canary(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEvent> {
+    let mut events = Vec::new();
+    let known = before.canary.as_ref();
+    if let Some(now) = &after.canary {
+        let is_same = |known: &&CanaryStatus| (known.version, known.step) == (now.version, now.step);
+        let CanaryStatus { version, step, .. } = now;
+        let normal = |reason: Reason, action: String, message: String| NewEvent {
+            warning: false,
+            reason: reason.to_string(),
+            action,
+            message,
+        };
+        if known.filter(is_same).is_none() {
+            let message = format!("version {version} is in step {step}: it gets {}", share_of(now));
+            events.push(normal(Reason::CanaryStep, format!("Step{step}OfV{version}"), message));
+        }
+        let of_before = known.filter(|known| known.version == *version);
+        let approved = of_before.map(|known| known.approvals.as_slice()).unwrap_or_default();
+        for approval in now.approvals.iter().filter(|approval| !approved.contains(approval)) {
+            let Approval { step, manager, at, .. } = approval;
+            let message = format!("version {version} was approved in step {step} by the client {manager:?} at {at}");
+            let action = format!("ApproveStep{step}OfV{version}");
+            events.push(NewEvent { warning: false, reason: "Approved".to_owned(), action, message });
+        }
+        let waits = |status: &ModelAliasStatus| {
+            let (type_, reason): (&str, &str) = (ConditionType::Ready.into(), Reason::AwaitingApproval.into());
+            let mut conditions = status.conditions.iter();
+            conditions.find(|it| it.type_ == type_ && it.reason == reason).map(|it| it.message.clone())
+        };
+        let waited = waits(before).is_some() && known.filter(is_same).is_some();
+        if let Some(message) = waits(after).filter(|_| !waited) {
+            let action = format!("AwaitApprovalOfStep{step}OfV{version}");
+            events.push(normal(Reason::AwaitingApproval, action, message));
+        }
+    }
+    let seen = after.approval.as_ref().filter(|_| before.approval != after.approval);
+    if let Some((value, why)) = seen.and_then(|seen| Some((&seen.value, seen.ignored.as_ref()?))) {
+        events.push(NewEvent {
+            warning: true,
+            reason: "ApprovalIgnored".to_owned(),
+            action: "Approve".to_owned(),
+            message: format!("the annotation {APPROVE_ANNOTATION} with {value:?} approves nothing: {why}"),
+        });
+    }
+    events
+}
+
+fn share_of(canary: &CanaryStatus) -> String {
+    match (canary.weight, canary.mirror) {
+        (Some(weight), _) => format!("{weight} % of the requests"),
+        (None, Some(mirror)) => format!("copies of {mirror} % of the requests"),
+        (None, None) => "no requests".to_owned(),
     }
 }
 
