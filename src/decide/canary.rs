@@ -208,7 +208,9 @@ impl Observed {
         let gets = match step.share {
             StepShare::Weight(weight) => format!("version {version} gets {weight} % of the requests"),
             StepShare::Mirror(100) => format!("version {version} gets a copy of each request"),
-            StepShare::Mirror(mirror) => format!("version {version} gets copies of {mirror} % of the requests"),
+            StepShare::Mirror(mirror) => {
+                format!("version {version} gets copies of {mirror} % of the requests")
+            }
         };
         let of = format!("step {} of {}", index + 1, serving.steps.len());
         let is_open = step.needs_approval && self.first_unapproved(serving, version) <= index;
@@ -219,8 +221,10 @@ impl Observed {
                 (Some(_), Some(end)) => format!(" until {}", second(end)),
                 (Some(_), None) => " (its time is stopped while the registry cannot be reached)".to_owned(),
             };
-            let message =
-                format!("{gets}: {of}, which waits for an approval{until}: {}", self.how_to_approve(version, index));
+            let message = format!(
+                "{gets}: {of}, which waits for an approval{until}: {}",
+                self.how_to_approve(version, index)
+            );
             return ReasonMessage::new(Reason::AwaitingApproval, message);
         }
         let until = ends.map_or_else(String::new, |end| format!(", until {}", second(end)));
@@ -243,12 +247,16 @@ impl Observed {
         format!("set the annotation {APPROVE_ANNOTATION} to {other:?}{ignored}")
     }
 
-    /// Returns the step that the target version is in, as a sentence.
-    pub(super) fn canary_message(&self, serving: &ServingIntent, route: &RouteView) -> Option<String> {
+    /// Returns the target version with what it gets in the step that it is in, as a sentence.
+    pub(super) fn canary_message(
+        &self,
+        serving: &ServingIntent,
+        route: &RouteView,
+    ) -> Option<(Version, String)> {
         let version = self.status.target_version.filter(|version| !self.has_served(*version))?;
         let reached = reached(&serving.steps, &route.shares, version)?;
         let index = reached.min(self.first_unapproved(serving, version));
-        Some(self.step_message(serving, route, version, index).message)
+        Some((version, self.step_message(serving, route, version, index).message))
     }
 }
 
@@ -380,8 +388,10 @@ fn approve(
         .ok_or("it is neither a version nor a version and a step, as in \"5\" and \"5/2\"")?;
     // Who set it has seen the status as it was.
     let known = observed.status.canary.as_ref().filter(|known| known.version == version);
-    let canary = canary.filter(|now| known.is_some_and(|known| (known.version, known.step) == (now.version, now.step)));
-    let canary = canary.ok_or_else(|| format!("version {version} was in no step of a canary when it was set"))?;
+    let canary = canary
+        .filter(|now| known.is_some_and(|known| (known.version, known.step) == (now.version, now.step)));
+    let canary =
+        canary.ok_or_else(|| format!("version {version} was in no step of a canary when it was set"))?;
     let current = canary.step;
     if let Some(step) = step.filter(|step| *step != current) {
         return Err(format!("version {version} was in step {current}, not {step}, when it was set"));

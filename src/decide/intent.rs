@@ -174,7 +174,7 @@ pub struct StepIntent {
 }
 
 /// What a version gets in a step, in per cent of all requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum StepShare {
     /// It answers them; at most 50.
     Weight(u32),

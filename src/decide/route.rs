@@ -158,7 +158,8 @@ pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut
     let Some(route) = observed.cluster.route.as_ref().filter(|_| is_managed(observed, serving)) else {
         return hold_canary_without_route(observed, serving, version, step);
     };
-    let is_held = observed.lacks_approval(serving, version) || waits_for_route(observed, route, version, step);
+    let is_held =
+        observed.lacks_approval(serving, version) || waits_for_route(observed, route, version, step);
     if observed.may_lead(serving, route, version) || !is_held {
         return;
     }
@@ -444,7 +445,10 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
             route.shares.per_cent(leader)
         ));
     }
-    let beside = |version: &Version| *version != leader && route.shares.of(*version) > 0;
+    let canary = observed.canary_message(serving?, route);
+    let is_canary = |version: Version| canary.as_ref().is_some_and(|(canary, _)| *canary == version);
+    let beside =
+        |version: &Version| *version != leader && route.shares.of(*version) > 0 && !is_canary(*version);
     let versions = route.shares.iter().map(|(version, _)| version).filter(beside);
     let (sharing, kept): (Vec<Version>, Vec<Version>) =
         versions.partition(|version| route.shares.of(*version) > Shares::LEAST);
@@ -452,13 +456,14 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
         format!("version {version} gets {} % of the requests", route.shares.per_cent(version))
     };
     let mut parts: Vec<String> = [leader].into_iter().chain(sharing).map(gets).collect();
-    if let Some(mirror) = route.shares.mirror() {
-        parts.push(format!("version {} gets copies of {} %", mirror.version, mirror.per_cent));
+    if let Some(mirror) = route.shares.mirror().filter(|mirror| !is_canary(mirror.version)) {
+        parts
+            .push(format!("version {} gets copies of {} % of the requests", mirror.version, mirror.per_cent));
     }
     if !kept.is_empty() {
         let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
         parts.push(format!("version {} is kept in the route, ready to take over", kept.join(", ")));
     }
-    parts.extend(observed.canary_message(serving?, route));
+    parts.extend(canary.map(|(_, message)| message));
     Some((ConditionStatus::True, ReasonMessage::new(Reason::TrafficSplit, parts.join("; "))))
 }

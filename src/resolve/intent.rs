@@ -9,7 +9,9 @@ use crate::{
         APPROVE_ANNOTATION, CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias,
         ModelAliasSpec, RETRY_ANNOTATION,
         condition::shortened,
-        model_alias::{CanaryStep, Rollout, Runtime, Serving, SmokeTest, SmokeTestMode, StepApproval, Strategy},
+        model_alias::{
+            CanaryStep, Rollout, Runtime, Serving, SmokeTest, SmokeTestMode, StepApproval, Strategy,
+        },
         std_duration,
     },
     cluster::finalizer,

@@ -183,12 +183,14 @@ fn canary(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEvent> 
         let approved = of_before.map(|known| known.approvals.as_slice()).unwrap_or_default();
         for approval in now.approvals.iter().filter(|approval| !approved.contains(approval)) {
             let Approval { step, manager, at, .. } = approval;
-            let message = format!("version {version} was approved in step {step} by the client {manager:?} at {at}");
+            let message =
+                format!("version {version} was approved in step {step} by the client {manager:?} at {at}");
             let action = format!("ApproveStep{step}OfV{version}");
             events.push(NewEvent { warning: false, reason: "Approved".to_owned(), action, message });
         }
         let waits = |status: &ModelAliasStatus| {
-            let (type_, reason): (&str, &str) = (ConditionType::Ready.into(), Reason::AwaitingApproval.into());
+            let (type_, reason): (&str, &str) =
+                (ConditionType::Ready.into(), Reason::AwaitingApproval.into());
             let mut conditions = status.conditions.iter();
             conditions.find(|it| it.type_ == type_ && it.reason == reason).map(|it| it.message.clone())
         };

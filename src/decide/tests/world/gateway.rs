@@ -106,7 +106,7 @@ impl Gateway {
     pub(super) fn may_reach(&self, version: Version) -> bool {
         let written = self.route.iter().map(|route| &route.shares);
         let mut all = written.chain([&self.live]).chain(self.coming.iter().map(|(_, shares)| shares));
-        all.any(|shares| shares.of(version) > 0)
+        all.any(|shares| shares.of(version) > 0 || shares.mirrored_to(version).is_some())
     }
 
     /// Whether the controller has accepted the route as it is.
