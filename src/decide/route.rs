@@ -89,11 +89,15 @@ impl Observed {
         route.pending.is_some() && self.pending_until() <= self.now
     }
 
-    /// Returns the version with the largest share, if it is ready. Of two with the same share it is the one
-    /// that serves.
-    fn served_through(&self, route: &RouteView) -> Option<Version> {
+    /// Returns the version with the largest share. Of two with the same share it is the one that serves.
+    fn leader_of(&self, route: &RouteView) -> Option<Version> {
         let serves = self.serves().filter(|serves| route.shares.is_largest(*serves));
-        serves.or_else(|| route.shares.leader()).filter(|leader| self.is_ready(*leader))
+        serves.or_else(|| route.shares.leader())
+    }
+
+    /// Returns the version with the largest share, if it is ready.
+    fn served_through(&self, route: &RouteView) -> Option<Version> {
+        self.leader_of(route).filter(|leader| self.is_ready(*leader))
     }
 
     /// Whether a route may begin to name the version: it has ready pods, which its Service has found.
@@ -258,7 +262,7 @@ fn next_shares(
         return observed.can_enter(leads).then(|| Shares::led_by(leads, others));
     };
     let serves = observed.served_through(route);
-    let next = if observed.may_lead(serving, route, leads) {
+    let (leader, next) = if observed.may_lead(serving, route, leads) {
         // What had the requests until now stays in the route for a moment.
         let moves = serves.filter(|serves| *serves != leads);
         let others = kept(observed, step, leads, |version| {
@@ -267,20 +271,20 @@ fn next_shares(
         });
         let share = |version| (version, share_beside(observed, serving, route, step, version));
         let shares = others.into_iter().chain(moves).map(share).filter(|(_, share)| *share > 0);
-        Shares::beside(leads, shares).with_mirror(mirror_beside(observed, serving, route, step))
+        (leads, Shares::beside(leads, shares).with_mirror(mirror_beside(observed, serving, route, step)))
     } else if let Some(serves) = serves {
         let is_there = is_named(route, leads) && observed.is_ready(leads);
         let enters = (is_there || observed.can_enter(leads)).then_some(leads);
         let others = kept(observed, step, serves, |version| is_named(route, version));
         let share = |version| (version, share_beside(observed, serving, route, step, version));
         let shares = others.into_iter().chain(enters).map(share).filter(|(_, share)| *share > 0);
-        Shares::beside(serves, shares).with_mirror(mirror_beside(observed, serving, route, step))
+        (serves, Shares::beside(serves, shares).with_mirror(mirror_beside(observed, serving, route, step)))
     } else {
         // No version that the route names is ready, nor is another one: there is nothing better.
         let leader = route.shares.leader().filter(|_| route.outdated)?;
         return Some(Shares::led_by(leader, route.shares.iter().map(|(version, _)| version)));
     };
-    let next = let_leave(observed, route, next, step);
+    let next = let_leave(observed, route, leader, next, step);
     (next != route.shares || route.outdated).then_some(next)
 }
 
@@ -341,14 +345,22 @@ fn mirror_beside(
 }
 
 /// A ready version leaves the route from the least share, and not before that is in effect.
-fn let_leave(observed: &Observed, route: &RouteView, next: Shares, step: &mut RolloutStep) -> Shares {
+fn let_leave(
+    observed: &Observed,
+    route: &RouteView,
+    leader: Version,
+    next: Shares,
+    step: &mut RolloutStep,
+) -> Shares {
     let leaves = |version: &Version| {
         is_named(route, *version) && next.of(*version) == 0 && observed.is_ready(*version)
     };
     let leaving: Vec<Version> = route.shares.iter().map(|(version, _)| version).filter(leaves).collect();
     let may_leave =
         |version: &Version| route.shares.of(*version) <= Shares::LEAST && observed.has_settled(route, STEP);
-    let Some(leader) = next.leader().filter(|_| !leaving.iter().all(may_leave)) else { return next };
+    if leaving.iter().all(may_leave) {
+        return next;
+    }
     step.wake_at_some(observed.settles_later(route, STEP));
     let lingering = leaving.into_iter().filter(|version| !may_leave(version));
     let staying: Vec<(Version, u32)> = next.iter().collect();
@@ -434,7 +446,7 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
     if let Some(why) = &route.pending {
         return pending(pending_message(why));
     }
-    let Some(leader) = route.shares.leader() else {
+    let Some(leader) = observed.leader_of(route) else {
         return pending("the HTTPRoute sends requests nowhere".into());
     };
     if let Some(serves) = observed.answers_alone().filter(|serves| !route.shares.is_largest(*serves)) {

@@ -85,11 +85,13 @@ impl Shares {
         weights.max_by_key(|(_, weight)| **weight).map(|(version, _)| *version)
     }
 
-    /// Whether no other version has a larger share.
+    /// Whether no other version has a larger share, apart from the least shares, which the version that gets
+    /// the rest gives to the others.
     #[must_use]
     pub fn is_largest(&self, version: Version) -> bool {
         let share = self.of(version);
-        share > 0 && self.weights.values().all(|weight| *weight <= share)
+        let given: u32 = self.weights.values().filter(|weight| **weight == Self::LEAST).sum();
+        share > Self::LEAST && self.weights.values().all(|weight| *weight <= share + given)
     }
 
     /// Returns the versions with their weights, in the order of the versions.
@@ -140,6 +142,18 @@ mod tests {
         assert!(shares.names(version(2)) && !shares.names(version(3)));
         let read: Shares = serde_json::from_str(&serde_json::to_string(&shares).unwrap()).unwrap();
         assert_eq!(read, shares);
+    }
+
+    #[test]
+    fn least_shares_that_a_version_gives_do_not_make_another_one_larger() {
+        let half: Shares =
+            [(version(1), 1), (version(2), 499_999), (version(3), 500_000)].into_iter().collect();
+        assert_eq!([1, 2, 3].map(|number| half.is_largest(version(number))), [false, true, true]);
+        let more: Shares =
+            [(version(1), 1), (version(2), 499_998), (version(3), 500_001)].into_iter().collect();
+        assert_eq!([2, 3].map(|number| more.is_largest(version(number))), [false, true]);
+        let hardly: Shares = [(version(1), 1), (version(2), 1)].into_iter().collect();
+        assert!(!hardly.is_largest(version(1)), "one that only gets the least share leads nothing");
     }
 
     #[test]

@@ -56,6 +56,7 @@ stories! {
     fn promise_1_rolling_with_a_lost_status_stays_within_its_bounds();
     fn promise_1_a_version_that_only_the_alias_named_has_not_served();
     fn promise_1_two_bad_versions_in_a_row_do_not_move_traffic();
+    fn promise_2_a_canary_keeps_its_time_when_another_version_was_tried_before_it();
     fn promise_2_a_promotion_and_a_rollback_never_leave_fewer_pods_answering();
     fn promise_3_a_list_that_lacks_the_serving_version_moves_no_follower();
     fn promise_3_denied_permission_and_a_missing_model_do_not_affect_serving();
