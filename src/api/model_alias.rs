@@ -369,15 +369,15 @@ pub struct CanaryStep {
     #[schemars(with = "Option<String>", length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub at_most: Option<Duration>,
 
-    /// With `Required`, the step ends only once somebody has approved the version: with the annotation
-    /// `laurel.dev/approve` on the ModelAlias, set to the version (`"5"`), or to the version and the number of
-    /// the step (`"5/2"`), while the version is in this step.
+    /// Whether the step waits for an approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<StepApproval>")]
     pub approval: Option<StepApproval>,
 }
 
-/// Whether a step waits for an approval.
+/// Whether the step waits for an approval. With `Required`, it ends only once somebody has approved the
+/// version: with the annotation `laurel.dev/approve` on the ModelAlias, set to the version (`"5"`), or to the
+/// version and the number of the step (`"5/2"`), while the version is in this step.
+// An optional field gets this text as its description, not its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StepApproval {
     /// It does.

@@ -261,6 +261,7 @@ fn insert<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
 mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::runtime::reflector::{ObjectRef, store};
+    use serde_json::json;
 
     use super::*;
 
@@ -295,5 +296,27 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(seen, [true; 4]);
+    }
+
+    #[test]
+    fn only_those_who_set_the_approval_are_kept() {
+        let entry = |manager: &str, fields: serde_json::Value| -> ManagedFieldsEntry {
+            let time = "2026-11-29T12:00:00Z";
+            serde_json::from_value(json!({ "manager": manager, "operation": "Update", "time": time,
+                "fieldsType": "FieldsV1", "fieldsV1": fields }))
+            .unwrap()
+        };
+        let annotation =
+            |name: &str| json!({ "f:metadata": { "f:annotations": { ".": {}, (format!("f:{name}")): {} } } });
+        let mut managers = vec![
+            entry("kubectl-client-side-apply", json!({ "f:spec": { "f:version": {} } })),
+            entry("kubectl-annotate", annotation(APPROVE_ANNOTATION)),
+            entry("argocd", annotation("laurel.dev/commit")),
+        ];
+        keep_approvers(&mut managers);
+        let kept: Vec<_> =
+            managers.iter().map(|entry| (entry.manager.as_deref(), &entry.fields_v1)).collect();
+        assert_eq!(kept, [(Some("kubectl-annotate"), &None)]);
+        assert!(managers[0].time.is_some());
     }
 }

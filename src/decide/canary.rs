@@ -175,7 +175,8 @@ impl Observed {
     ) -> Option<ReasonMessage> {
         let known = self.status.canary.as_ref().filter(|known| known.version == version)?;
         let deadline = self.approval_deadline(serving, known).filter(|_| self.time_counts())?;
-        if self.now < deadline {
+        let is_approved_now = || approval_unseen(self, &mut Some(known.clone())).is_some_and(|it| it.is_ok());
+        if self.now < deadline || is_approved_now() {
             return None;
         }
         let at_most = serving.steps.get(usize::try_from(known.step).ok()?.checked_sub(1)?)?.at_most?;
@@ -216,11 +217,7 @@ impl Observed {
         let is_open = step.needs_approval && self.first_unapproved(serving, version) <= index;
         let ends = self.settles_later(route, step.at_least);
         if ends.is_none() && is_open && route.pending.is_none() {
-            let until = match (step.at_most, self.step_ends(serving, version)) {
-                (None, _) => String::new(),
-                (Some(_), Some(end)) => format!(" until {}", second(end)),
-                (Some(_), None) => " (its time is stopped while the registry cannot be reached)".to_owned(),
-            };
+            let until = self.waits_until(serving, version);
             let message = format!(
                 "{gets}: {of}, which waits for an approval{until}: {}",
                 self.how_to_approve(version, index)
@@ -235,6 +232,19 @@ impl Observed {
         };
         let message = format!("{gets} for at least {:#}{until}{then}: {of}", step.at_least);
         ReasonMessage::new(Reason::CanaryStep, message)
+    }
+
+    /// Returns until when the version waits for its approval. While the time is stopped, that is not known.
+    fn waits_until(&self, serving: &ServingIntent, version: Version) -> String {
+        let known = self.status.canary.as_ref().filter(|known| known.version == version);
+        let end = known.and_then(|known| Some((known, self.approval_deadline(serving, known)?)));
+        match end {
+            None => String::new(),
+            Some((known, end)) if known.stopped_since.is_none() && self.time_counts() => {
+                format!(" until {}", second(end))
+            }
+            Some(_) => " (its time is stopped)".to_owned(),
+        }
     }
 
     fn how_to_approve(&self, version: Version, index: usize) -> String {
@@ -301,7 +311,7 @@ pub(super) fn add(observed: &Observed, runs: Option<Version>, decision: Decision
         return Decision { canary, approval, ..decision };
     }
     let mut canary = next(observed, runs, &decision);
-    let approval = seen(observed, canary.as_mut());
+    let approval = seen(observed, &mut canary);
     Decision { canary, approval, ..decision }
 }
 
@@ -362,17 +372,23 @@ fn known_value(approval: &ApprovalIntent) -> String {
     shortened(&approval.value, VALUE_MAX)
 }
 
-/// Returns the annotation as the status has to have it, and adds the approval that it gives now, if any. Each
-/// value is judged once, when it is first seen: a value that was there before a step was reached does not
+/// Returns the annotation as the status has to have it, and adds the approval that it gives now, if any.
+fn seen(observed: &Observed, canary: &mut Option<CanaryStatus>) -> Option<SeenApproval> {
+    let value = known_value(observed.intent.approval.as_ref()?);
+    match approval_unseen(observed, canary) {
+        Some(given) => Some(SeenApproval { value, ignored: given.err() }),
+        None => observed.status.approval.clone(),
+    }
+}
+
+/// Adds the approval that the annotation gives, or returns why it gives none; `None` if it has been acted on.
+/// Each value is judged once, when it is first seen: a value that was there before a step was reached does not
 /// approve that step.
-fn seen(observed: &Observed, canary: Option<&mut CanaryStatus>) -> Option<SeenApproval> {
+fn approval_unseen(observed: &Observed, canary: &mut Option<CanaryStatus>) -> Option<Result<(), String>> {
     let approval = observed.intent.approval.as_ref()?;
     let value = known_value(approval);
-    if let Some(known) = observed.status.approval.as_ref().filter(|known| known.value == value) {
-        return Some(known.clone());
-    }
-    let ignored = approve(observed, approval, canary).err();
-    Some(SeenApproval { value, ignored })
+    let is_known = observed.status.approval.as_ref().is_some_and(|known| known.value == value);
+    (!is_known).then(|| approve(observed, approval, canary.as_mut()))
 }
 
 /// Adds the approval that a new value of the annotation gives.

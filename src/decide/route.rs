@@ -271,7 +271,8 @@ fn next_shares(
         });
         let share = |version| (version, share_beside(observed, serving, route, step, version));
         let shares = others.into_iter().chain(moves).map(share).filter(|(_, share)| *share > 0);
-        (leads, Shares::beside(leads, shares).with_mirror(mirror_beside(observed, serving, route, step)))
+        let mirror = mirror_beside(observed, serving, route, step).filter(|mirror| mirror.version != leads);
+        (leads, Shares::beside(leads, shares).with_mirror(mirror))
     } else if let Some(serves) = serves {
         let is_there = is_named(route, leads) && observed.is_ready(leads);
         let enters = (is_there || observed.can_enter(leads)).then_some(leads);
@@ -362,12 +363,10 @@ fn let_leave(
         return next;
     }
     step.wake_at_some(observed.settles_later(route, STEP));
-    let lingering = leaving.into_iter().filter(|version| !may_leave(version));
-    let staying: Vec<(Version, u32)> = next.iter().collect();
-    let lingering: Vec<(Version, u32)> = lingering.map(|version| (version, Shares::LEAST)).collect();
-    let is_copied = |mirror: &Mirror| !lingering.iter().any(|(version, _)| *version == mirror.version);
-    let mirror = next.mirror().filter(is_copied);
-    Shares::beside(leader, staying.into_iter().chain(lingering)).with_mirror(mirror)
+    let lingering: Vec<Version> = leaving.into_iter().filter(|version| !may_leave(version)).collect();
+    let mirror = next.mirror().filter(|mirror| !lingering.contains(&mirror.version));
+    let lingering = lingering.into_iter().map(|version| (version, Shares::LEAST));
+    Shares::beside(leader, next.iter().chain(lingering).collect::<Vec<_>>()).with_mirror(mirror)
 }
 
 /// Returns the versions beside `leads` that stay in the route, or come back, ready to take over.

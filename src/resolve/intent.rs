@@ -163,6 +163,46 @@ mod tests {
     }
 
     #[test]
+    fn an_approval_has_the_client_that_set_the_annotation_last() {
+        let alias = |metadata: &str| -> ModelAlias {
+            let spec = "{modelRef: {name: fraud}, alias: champion, version: '5'}";
+            serde_yaml::from_str(&format!("{{metadata: {metadata}, spec: {spec}}}")).unwrap()
+        };
+        assert_eq!(approval(&alias("{name: champion}")), None);
+        let annotations = "annotations: {laurel.dev/approve: \" 5/2\"}";
+        let unstamped = approval(&alias(&format!("{{name: champion, {annotations}}}"))).unwrap();
+        assert_eq!((unstamped.value.as_str(), unstamped.manager, unstamped.at), ("5/2", None, None));
+        let stamps = "managedFields: [{manager: argocd, time: '2026-11-29T12:00:00Z'}, \
+                      {manager: kubectl-annotate, time: '2026-11-29T12:00:01Z'}, {manager: old}]";
+        let stamped = approval(&alias(&format!("{{name: champion, {annotations}, {stamps}}}"))).unwrap();
+        assert_eq!(stamped.manager.as_deref(), Some("kubectl-annotate"));
+        assert_eq!(stamped.at, Some("2026-11-29T12:00:01Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_step_has_a_share_or_copies() {
+        let rollout: Rollout = serde_yaml::from_str(
+            "{strategy: Canary, steps: [{mirror: 100, atLeast: 10m}, {weight: 50, atLeast: 1m, atMost: 6h, \
+             approval: Required}]}",
+        )
+        .unwrap();
+        let mirror = StepIntent {
+            share: StepShare::Mirror(100),
+            at_least: SignedDuration::from_mins(10),
+            at_most: None,
+            needs_approval: false,
+        };
+        let weight = StepIntent {
+            share: StepShare::Weight(50),
+            at_least: SignedDuration::from_mins(1),
+            at_most: Some(SignedDuration::from_hours(6)),
+            needs_approval: true,
+        };
+        assert_eq!(steps(&rollout), [mirror, weight]);
+        assert_eq!(steps(&Rollout { strategy: Strategy::BlueGreen, ..rollout }), []);
+    }
+
+    #[test]
     fn a_smoke_test_waits_as_long_as_the_model_server_may_take() {
         let table = [
             ("[]", 60),

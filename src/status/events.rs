@@ -301,3 +301,53 @@ pub fn condition_events(
         message: condition.message,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    fn status(canary: &str, ready: &str, approval: &str) -> ModelAliasStatus {
+        let ready = format!(
+            "[{{type: Ready, status: 'False', reason: {ready}, message: 'waits', lastTransitionTime: \
+             '2026-01-01T00:00:00Z'}}]"
+        );
+        serde_yaml::from_str(&format!("{{canary: {canary}, conditions: {ready}, approval: {approval}}}"))
+            .unwrap()
+    }
+
+    fn reported(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<(bool, String, String)> {
+        let events = canary(before, after).into_iter();
+        events.map(|event| (event.warning, event.reason, event.message)).collect()
+    }
+
+    #[test]
+    fn each_step_and_each_approval_of_a_canary_is_reported_once() {
+        let step = |number: u32, approvals: &str| {
+            format!(
+                "{{version: '5', step: {number}, weight: 5, since: '2026-01-01T00:00:00Z', approvals: [{approvals}]}}"
+            )
+        };
+        let approval = "{step: 1, weight: 5, manager: kubectl-annotate, at: '2026-01-01T00:00:09Z'}";
+        let begun = status(&step(1, ""), "CanaryStep", "null");
+        let waits = status(&step(1, ""), "AwaitingApproval", "null");
+        let approved = status(&step(1, approval), "AwaitingApproval", "{value: '5'}");
+        let next = status(&step(2, approval), "CanaryStep", "{value: '5'}");
+        let again = status(&step(2, approval), "CanaryStep", "{value: '6', ignored: no such version}");
+        let normal = |reason: &str, message: &str| vec![(false, reason.to_owned(), message.to_owned())];
+        let steps = |number: u32| format!("version 5 is in step {number}: it gets 5 % of the requests");
+        assert_eq!(reported(&ModelAliasStatus::default(), &begun), normal("CanaryStep", &steps(1)));
+        assert_eq!(reported(&begun, &waits), normal("AwaitingApproval", "waits"));
+        let message =
+            "version 5 was approved in step 1 by the client \"kubectl-annotate\" at 2026-01-01T00:00:09Z";
+        assert_eq!(reported(&waits, &approved), normal("Approved", message));
+        assert_eq!(reported(&approved, &next), normal("CanaryStep", &steps(2)));
+        let message = "the annotation laurel.dev/approve with \"6\" approves nothing: no such version";
+        let ignored = (true, "ApprovalIgnored".to_owned(), message.to_owned());
+        assert_eq!(reported(&next, &again), [ignored]);
+        for status in [begun, waits, approved, next, again] {
+            assert_eq!(reported(&status, &status), []);
+        }
+    }
+}

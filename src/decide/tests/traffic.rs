@@ -687,6 +687,20 @@ fn promise_6_a_version_that_nobody_approves_in_time_loses_its_share_and_is_rejec
 }
 
 #[test]
+fn an_approval_that_is_there_when_the_time_is_over_counts() {
+    let mut world = through(1, vec![Step::weight(5).approved(Some(60)), Step::weight(50)]);
+    live_until_share(&mut world, 5);
+    world.live(30);
+    world.happen(&Event::Up(false));
+    world.live(100);
+    approve(&mut world, "2");
+    world.happen(&Event::Up(true));
+    world.live(2);
+    assert_eq!((shares(&world), approved_steps(&world)), (Some(beside(1, 2, 50)), vec![1]));
+    assert!(world.status.rejected.is_empty());
+}
+
+#[test]
 fn promise_6_the_time_of_a_step_is_stopped_while_nobody_could_approve() {
     let outages = [
         (Event::Registry(Registers::Away), Event::Registry(Registers::Fine)),
@@ -703,6 +717,7 @@ fn promise_6_the_time_of_a_step_is_stopped_while_nobody_could_approve() {
             world.happen(begins);
             world.live(500);
             assert!(world.status.rejected.is_empty(), "{begins:?}");
+            world.promise_of_rest();
             assert_eq!(shares_of_the_cluster(&world), Some(beside(1, 2, 5)), "{begins:?}");
             world.happen(ends);
             world.live(20);

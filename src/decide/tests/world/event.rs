@@ -183,23 +183,52 @@ pub(in crate::decide::tests) enum BlockedBy {
 
 /// A step of a canary, which takes at least five seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "StepForm")]
 pub(in crate::decide::tests) struct Step {
-    share: StepShare,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<u32>,
+    #[serde(skip_serializing_if = "is_false")]
     approval: bool,
     /// In seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     at_most: Option<i64>,
+}
+
+/// A step may be only a share in per cent.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StepForm {
+    Weight(u32),
+    #[serde(rename_all = "camelCase")]
+    Full {
+        weight: Option<u32>,
+        mirror: Option<u32>,
+        #[serde(default)]
+        approval: bool,
+        at_most: Option<i64>,
+    },
+}
+
+impl From<StepForm> for Step {
+    fn from(form: StepForm) -> Self {
+        match form {
+            StepForm::Weight(per_cent) => Self::weight(per_cent),
+            StepForm::Full { weight, mirror, approval, at_most } => {
+                Self { weight, mirror, approval, at_most }
+            }
+        }
+    }
 }
 
 impl Step {
     pub(in crate::decide::tests) const fn weight(per_cent: u32) -> Self {
-        Self { share: StepShare::Weight(per_cent), approval: false, at_most: None }
+        Self { weight: Some(per_cent), mirror: None, approval: false, at_most: None }
     }
 
     pub(in crate::decide::tests) const fn mirror(per_cent: u32) -> Self {
-        Self { share: StepShare::Mirror(per_cent), approval: false, at_most: None }
+        Self { weight: None, mirror: Some(per_cent), approval: false, at_most: None }
     }
 
     /// The same, but it waits for an approval, at most for so many seconds.
@@ -210,8 +239,9 @@ impl Step {
 
 impl From<Step> for StepIntent {
     fn from(step: Step) -> Self {
+        let mirror = step.mirror.map(StepShare::Mirror);
         Self {
-            share: step.share,
+            share: mirror.or(step.weight.map(StepShare::Weight)).unwrap(),
             at_least: SignedDuration::from_secs(5),
             at_most: step.at_most.map(SignedDuration::from_secs),
             needs_approval: step.approval,
