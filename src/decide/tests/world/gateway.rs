@@ -25,7 +25,8 @@ pub(in crate::decide::tests) enum GatewayIs {
     /// It accepts each change.
     #[default]
     Fine,
-    /// It does nothing, and the data plane stays as it is.
+    /// It accepts no change. What it accepted before reaches the data plane in time: no condition says when
+    /// that does not happen, so Laurel has to rely on it (`docs/traffic.md`, "What to know").
     Away,
     /// HTTPRoutes cannot be read; what exists goes on working.
     Hidden,
@@ -90,14 +91,13 @@ impl Gateway {
         for (version, has_endpoints) in &mut self.services {
             *has_endpoints = is_ready(*version);
         }
-        let is_working = self.is != GatewayIs::Away;
-        if let Some(route) =
-            self.route.as_mut().filter(|route| is_working && route.accepted < route.generation)
+        let accepts = self.is != GatewayIs::Away;
+        if let Some(route) = self.route.as_mut().filter(|route| accepts && route.accepted < route.generation)
         {
             route.accepted = route.generation;
             self.coming.push_back((now + LAG, route.shares.clone()));
         }
-        while let Some((_, shares)) = self.coming.pop_front_if(|(at, _)| is_working && *at <= now) {
+        while let Some((_, shares)) = self.coming.pop_front_if(|(at, _)| *at <= now) {
             self.live = shares;
         }
     }
