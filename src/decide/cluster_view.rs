@@ -94,16 +94,20 @@ pub struct VersionService {
 
 impl ClusterView {
     /// Returns the size of a ModelAlias whose spec does not set one: the previously desired size, the number
-    /// of pods that answer now, or 1. A version that serves alone never shrinks because of this: a crash may
-    /// have kept its last size out of the status.
+    /// of pods that answer now, or 1. A version that serves alone never shrinks because of this, even if its
+    /// Service has been deleted: a crash may have kept its last size out of the status.
     #[must_use]
     pub fn size(&self, previous: &ModelAliasStatus) -> u32 {
-        let reached = self.workloads.iter().filter(|(version, _)| self.traffic.reaches(**version));
-        let answering = reached.map(|(_, workload)| workload.desired).fold(0, u32::saturating_add);
+        let serves = |version: Version| match self.traffic {
+            Traffic::Nowhere => previous.version == Some(version),
+            Traffic::One(_) | Traffic::Shared => self.traffic.reaches(version),
+        };
+        let serving = self.workloads.iter().filter(|(version, _)| serves(**version));
+        let size = serving.map(|(_, workload)| workload.desired).fold(0, u32::saturating_add);
         let size = match (previous.desired_replicas, self.traffic) {
-            (Some(known), Traffic::One(_)) => known.max(answering),
-            (Some(known), Traffic::Shared | Traffic::Nowhere) => known,
-            (None, _) => answering,
+            (Some(known), Traffic::One(_) | Traffic::Nowhere) => known.max(size),
+            (Some(known), Traffic::Shared) => known,
+            (None, _) => size,
         };
         size.clamp(1, REPLICAS_MAX)
     }

@@ -386,7 +386,13 @@ impl World {
                 self.serving().replicas = *replicas;
                 self.serving().size_is_open = false;
             }
-            Event::SizeTakenOut(_) => self.serving().size_is_open = true,
+            // A size that the operator never saw was never desired.
+            Event::SizeTakenOut(_) => {
+                let (cluster, _) = self.views(0);
+                let size = cluster.size(&self.status);
+                let serving = self.serving();
+                (serving.size_is_open, serving.replicas) = (true, size);
+            }
             // The API server accepts no route with the strategy `Rolling`.
             Event::Strategy(strategy) => {
                 self.serving().strategy = (*strategy).into();
