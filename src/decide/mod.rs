@@ -8,6 +8,7 @@
 //!                    │   smoke_test ─ whether a version may get its first traffic
 //!                    ├ retention ──── keeps, scales down or deletes versions that do not serve
 //!                    ├ route ──────── shares requests among versions, behind a Gateway
+//!                    │   canary ───── what a version gets step by step, and who approved it
 //!                    ├ alias_plan ── the alias in the registry, after traffic
 //!                    ├ audit ─────── the history in the registry, after the alias
 //!                    └ protection ── the PodDisruptionBudget, last of all
@@ -28,6 +29,7 @@ mod alias_plan;
 mod attempt;
 mod audit;
 mod blue_green;
+mod canary;
 mod cluster_view;
 mod deletion;
 mod follow;
@@ -58,14 +60,14 @@ pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Measured, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use intent::{
-    Blocker, BlockerScope, Desired, Intent, Lifecycle, ServingIntent, SmokeTestIntent, StepIntent,
-    StrategyIntent,
+    ApprovalIntent, Blocker, BlockerScope, Desired, Intent, Lifecycle, ServingIntent, SmokeTestIntent,
+    StepIntent, StepShare, StrategyIntent,
 };
 pub use observed::Observed;
 pub use registry_view::{FormerAlias, Outbox, RegistryView, VersionView};
 #[cfg(test)]
 use route::GRACE;
-pub use shares::Shares;
+pub use shares::{Mirror, Shares};
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
 pub use target::desired;
@@ -86,7 +88,7 @@ pub fn decide(observed: &Observed) -> Decision {
 }
 
 fn decide_now(observed: &Observed) -> Decision {
-    match observed.intent.lifecycle {
+    let decision = match observed.intent.lifecycle {
         Lifecycle::Deleting { since } => deletion::decide(observed, since),
         Lifecycle::Suspended => suspended(observed),
         Lifecycle::Active => match (&observed.intent.blocker, &observed.intent.serving) {
@@ -94,10 +96,11 @@ fn decide_now(observed: &Observed) -> Decision {
                 serve_blocked(observed, serving, blocker)
             }
             (Some(blocker), _) => blocked(observed, &blocker.cause),
-            (None, Some(serving)) => serve(observed, serving),
+            (None, Some(serving)) => return serve(observed, serving),
             (None, None) => alias_only::decide(observed),
         },
-    }
+    };
+    canary::add(observed, None, decision)
 }
 
 /// Switches traffic among existing Deployments, and scales them; anything new waits until the blocker is
@@ -172,11 +175,13 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
             _ => Readiness::Settled(settled(observed, serves_next)),
         },
     };
-    Decision {
+    let decision = Decision {
         actions,
         rejection: step.rejection.or(rejected),
         target: target.desired,
         smoke_test,
+        canary: None,
+        approval: None,
         report: Report {
             readiness,
             serving: serving_condition(observed),
@@ -185,7 +190,8 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
             traffic: route::condition(observed),
         },
         wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
-    }
+    };
+    canary::add(observed, step.stepping, decision)
 }
 
 /// Before anything else, what was restored from a backup gets its owner: Kubernetes collects an object whose
@@ -233,6 +239,8 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
         rejection: None,
         target: observed.status.target_version,
         smoke_test: None,
+        canary: None,
+        approval: None,
         report: Report {
             readiness,
             serving: serving_condition(observed),

@@ -6,9 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::names::Version;
 
-/// The weight of each version that a route names. The weights that Laurel writes add up to [`Shares::WHOLE`].
+/// The weight of each version that a route names, and the version that gets copies of the requests. The
+/// weights that Laurel writes add up to [`Shares::WHOLE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Shares(BTreeMap<Version, u32>);
+pub struct Shares {
+    #[serde(flatten)]
+    weights: BTreeMap<Version, u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mirror: Option<Mirror>,
+}
+
+/// A version that gets copies of the requests. Its answers to them are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mirror {
+    /// The version.
+    pub version: Version,
+    /// How many of the requests are copied, in per cent.
+    pub per_cent: u32,
+}
 
 impl Shares {
     /// All requests.
@@ -30,25 +45,43 @@ impl Shares {
         let mut weights: BTreeMap<Version, u32> = others.collect();
         let given: u32 = weights.values().sum();
         weights.insert(leader, Self::WHOLE.saturating_sub(given));
-        Self(weights)
+        Self { weights, mirror: None }
     }
 
-    /// Whether the route names the version, with whatever weight.
+    /// Copies requests to a version as well.
+    #[must_use]
+    pub fn with_mirror(self, mirror: Option<Mirror>) -> Self {
+        Self { mirror, ..self }
+    }
+
+    /// Returns the version that gets copies of the requests, if any.
+    #[must_use]
+    pub fn mirror(&self) -> Option<Mirror> {
+        self.mirror
+    }
+
+    /// Returns how many of the requests are copied to the version, in per cent.
+    #[must_use]
+    pub fn mirrored_to(&self, version: Version) -> Option<u32> {
+        self.mirror.filter(|mirror| mirror.version == version).map(|mirror| mirror.per_cent)
+    }
+
+    /// Whether the route names the version, with whatever weight, or for copies.
     #[must_use]
     pub fn names(&self, version: Version) -> bool {
-        self.0.contains_key(&version)
+        self.weights.contains_key(&version) || self.mirrored_to(version).is_some()
     }
 
     /// Returns the weight of a version; 0 if the route does not name it.
     #[must_use]
     pub fn of(&self, version: Version) -> u32 {
-        self.0.get(&version).copied().unwrap_or_default()
+        self.weights.get(&version).copied().unwrap_or_default()
     }
 
     /// Returns the version with the largest share, if any gets requests.
     #[must_use]
     pub fn leader(&self) -> Option<Version> {
-        let weights = self.0.iter().filter(|(_, weight)| **weight > 0);
+        let weights = self.weights.iter().filter(|(_, weight)| **weight > 0);
         weights.max_by_key(|(_, weight)| **weight).map(|(version, _)| *version)
     }
 
@@ -57,19 +90,19 @@ impl Shares {
     #[must_use]
     pub fn is_largest(&self, version: Version) -> bool {
         let share = self.of(version);
-        let given: u32 = self.0.values().filter(|weight| **weight == Self::LEAST).sum();
-        share > Self::LEAST && self.0.values().all(|weight| *weight <= share + given)
+        let given: u32 = self.weights.values().filter(|weight| **weight == Self::LEAST).sum();
+        share > Self::LEAST && self.weights.values().all(|weight| *weight <= share + given)
     }
 
     /// Returns the versions with their weights, in the order of the versions.
     pub fn iter(&self) -> impl Iterator<Item = (Version, u32)> {
-        self.0.iter().map(|(version, weight)| (*version, *weight))
+        self.weights.iter().map(|(version, weight)| (*version, *weight))
     }
 
     /// Returns the share of a version in per cent of all weights, rounded; 0 for the least share.
     #[must_use]
     pub fn per_cent(&self, version: Version) -> u32 {
-        let sum: u64 = self.0.values().map(|weight| u64::from(*weight)).sum();
+        let sum: u64 = self.weights.values().map(|weight| u64::from(*weight)).sum();
         let share = (u64::from(self.of(version)) * 100 + sum / 2).checked_div(sum).unwrap_or_default();
         u32::try_from(share).unwrap_or(100)
     }
@@ -77,7 +110,7 @@ impl Shares {
 
 impl FromIterator<(Version, u32)> for Shares {
     fn from_iter<I: IntoIterator<Item = (Version, u32)>>(weights: I) -> Self {
-        Self(weights.into_iter().collect())
+        Self { weights: weights.into_iter().collect(), mirror: None }
     }
 }
 
@@ -98,6 +131,17 @@ mod tests {
         assert_eq!(per_cent, [0, 100, 0, 0]);
         assert_eq!(shares.of(version(1)), Shares::LEAST);
         assert!(!shares.names(version(4)));
+    }
+
+    #[test]
+    fn a_mirror_is_no_share_but_the_route_names_it() {
+        let mirror = Mirror { version: version(2), per_cent: 100 };
+        let shares = Shares::led_by(version(1), []).with_mirror(Some(mirror));
+        assert_eq!((shares.of(version(2)), shares.per_cent(version(2))), (0, 0));
+        assert_eq!([1, 2].map(|number| shares.mirrored_to(version(number))), [None, Some(100)]);
+        assert!(shares.names(version(2)) && !shares.names(version(3)));
+        let read: Shares = serde_json::from_str(&serde_json::to_string(&shares).unwrap()).unwrap();
+        assert_eq!(read, shares);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
         names::{Version, deployment_name},
         traffic::{GatewayTraffic, ParentKind, ParentReference},
     },
-    decide::Shares,
+    decide::{Mirror, Shares},
 };
 
 /// The path under which the model server is reached directly.
@@ -32,9 +32,10 @@ pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
         weight,
         ..BackendReference::default()
     };
+    let mirror = shares.mirror().map(|mirror| copies(r, mirror));
     let rule = RouteRule {
         matches: vec![json!({ "path": { "type": "PathPrefix", "value": gateway.path } })],
-        filters: rewrite(gateway),
+        filters: rewrite(gateway).into_iter().chain(mirror).collect(),
         backend_refs: shares.iter().map(backend).collect(),
         ..RouteRule::default()
     };
@@ -65,6 +66,26 @@ fn rewrite(gateway: &GatewayTraffic) -> Vec<serde_json::Value> {
     vec![json!({ "type": "URLRewrite", "urlRewrite": { "path": path } })]
 }
 
+const REQUEST_MIRROR: &str = "RequestMirror";
+
+/// Copies requests to a version. The fields are those that the API server would fill in.
+fn copies(r: &ServiceRendering, mirror: Mirror) -> serde_json::Value {
+    let name = deployment_name(r.name, mirror.version);
+    let backend = json!({ "group": "", "kind": "Service", "name": name, "port": r.serving.port });
+    let mut filter = json!({ "backendRef": backend });
+    if mirror.per_cent < 100 {
+        filter["percent"] = mirror.per_cent.into();
+    }
+    json!({ "type": REQUEST_MIRROR, "requestMirror": filter })
+}
+
+fn mirror(filter: &serde_json::Value, model_alias: &str) -> Option<Mirror> {
+    let mirror = filter.get("requestMirror").filter(|_| filter["type"] == REQUEST_MIRROR)?;
+    let version = version(mirror["backendRef"]["name"].as_str()?, model_alias)?;
+    let per_cent = mirror.get("percent").map_or(Some(100), serde_json::Value::as_u64);
+    Some(Mirror { version, per_cent: u32::try_from(per_cent?).ok()? })
+}
+
 fn parent(reference: &ParentReference) -> RouteParent {
     let group = match reference.kind {
         ParentKind::Gateway => GATEWAY_GROUP,
@@ -80,11 +101,13 @@ fn parent(reference: &ParentReference) -> RouteParent {
     }
 }
 
-/// Returns the weights of the versions of `model_alias` in a route.
+/// Returns the weights of the versions of `model_alias` in a route, and the version that gets copies.
 #[must_use]
 pub fn shares(spec: &HttpRouteSpec, model_alias: &str) -> Shares {
     let backends = spec.rules.iter().flat_map(|rule| &rule.backend_refs);
-    backends.filter_map(|backend| Some((version(&backend.name, model_alias)?, backend.weight))).collect()
+    let weights = backends.filter_map(|backend| Some((version(&backend.name, model_alias)?, backend.weight)));
+    let mut filters = spec.rules.iter().flat_map(|rule| &rule.filters);
+    weights.collect::<Shares>().with_mirror(filters.find_map(|filter| mirror(filter, model_alias)))
 }
 
 fn version(service: &str, model_alias: &str) -> Option<Version> {

@@ -1,6 +1,6 @@
 //! The next status of a ModelAlias.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -24,8 +24,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, Observed, Readiness, SmokeReport,
-        Traffic, Workload,
+        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, Observed, Readiness, Shares,
+        SmokeReport, Traffic, Workload,
     },
 };
 
@@ -73,6 +73,8 @@ pub fn next(
     remember_rejection(observed, decision, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_route(observed, applied, &mut status);
+    status.canary.clone_from(&decision.canary);
+    status.approval.clone_from(&decision.approval);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, decision, &mut status);
     remember_previous_alias(observed, decision, &mut status);
@@ -271,16 +273,40 @@ fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAlia
     });
     let route = observed.cluster.route.as_ref();
     if let Some(shares) = written.or_else(|| route.map(|route| &route.shares)) {
-        let share = |(version, _)| TrafficShare { version, weight: shares.per_cent(version) };
-        status.traffic = shares.iter().map(share).collect();
+        status.traffic = traffic_shares(shares);
+        status.shares = Some(in_one_line(&status.traffic)).filter(|line| !line.is_empty());
     } else if observed.cluster.route_error.is_none() && !observed.is_routed() {
         status.traffic.clear();
+        status.shares = None;
         status.route = None;
     }
     let Some(route) = route.filter(|route| route.pending.is_none()) else { return };
     if status.route.as_ref().is_none_or(|known| known.revision != route.revision) {
         status.route = Some(AcceptedRoute { revision: route.revision.clone(), at: observed.now });
     }
+}
+
+fn traffic_shares(shares: &Shares) -> Vec<TrafficShare> {
+    let share = |version| TrafficShare {
+        version,
+        weight: shares.per_cent(version),
+        mirror: shares.mirrored_to(version),
+    };
+    let copied = shares.mirror().map(|mirror| mirror.version);
+    let versions: BTreeSet<Version> = shares.iter().map(|(version, _)| version).chain(copied).collect();
+    versions.into_iter().map(share).collect()
+}
+
+/// Returns the shares for a column: `4: 95 %, 5: 5 %`.
+fn in_one_line(traffic: &[TrafficShare]) -> String {
+    let share = |share: &TrafficShare| {
+        let TrafficShare { version, weight, mirror } = share;
+        match mirror {
+            Some(mirror) => format!("{version}: {weight} %, copies of {mirror} %"),
+            None => format!("{version}: {weight} %"),
+        }
+    };
+    traffic.iter().map(share).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns the version that the alias named when it was last read to match the serving version.
