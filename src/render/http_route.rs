@@ -10,28 +10,33 @@ use crate::{
         names::{Version, deployment_name},
         traffic::{GatewayTraffic, ParentKind, ParentReference},
     },
-    decide::Shares,
+    decide::{ChallengerShare, Shares},
 };
 
 /// The path under which the model server is reached directly.
 const ROOT: &str = "/";
+/// The kind of all backends.
+const SERVICE: &str = "Service";
 
 /// The HTTPRoute of a ModelAlias; `None` without `spec.traffic`. Its rule keeps its index and its filters
 /// whatever the weights are.
 #[must_use]
 pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
     let gateway = &r.traffic?.gateway;
-    let backend = |(version, weight): (Version, u32)| BackendReference {
-        kind: "Service".to_owned(),
-        name: deployment_name(r.name, version),
-        port: Some(r.serving.port.into()),
+    let backend = |name: String, port: u16, weight: u32| BackendReference {
+        kind: SERVICE.to_owned(),
+        name,
+        port: Some(port.into()),
         weight,
         ..BackendReference::default()
     };
+    let own = |(version, weight)| backend(deployment_name(r.name, version), r.serving.port, weight);
+    let challenger =
+        |(name, share): (&String, &ChallengerShare)| backend(name.clone(), share.port, share.weight);
     let rule = RouteRule {
         matches: vec![json!({ "path": { "type": "PathPrefix", "value": gateway.path } })],
         filters: rewrite(gateway),
-        backend_refs: shares.iter().map(backend).collect(),
+        backend_refs: shares.iter().map(own).chain(shares.challengers().iter().map(challenger)).collect(),
         ..RouteRule::default()
     };
     Some(HttpRoute {
@@ -76,11 +81,32 @@ fn parent(reference: &ParentReference) -> RouteParent {
     }
 }
 
-/// Returns the weights of the versions of `model_alias` in a route.
+/// Returns the weights of the versions of `model_alias` in a route, and of other Services of its namespace, which
+/// may be those of challengers.
 #[must_use]
 pub fn shares(spec: &HttpRouteSpec, model_alias: &str) -> Shares {
-    let backends = spec.rules.iter().flat_map(|rule| &rule.backend_refs);
-    backends.filter_map(|backend| Some((version(&backend.name, model_alias)?, backend.weight))).collect()
+    let backends = || spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+    let own = backends().filter_map(|backend| Some((version(&backend.name, model_alias)?, backend.weight)));
+    let mut shares: Shares = own.collect();
+    for backend in backends().filter(|backend| version(&backend.name, model_alias).is_none()) {
+        if let Some(share) = challenger_share(backend) {
+            shares.add_challenger(&backend.name, share);
+        }
+    }
+    shares
+}
+
+/// Returns the share of a Service of the same namespace.
+fn challenger_share(backend: &BackendReference) -> Option<ChallengerShare> {
+    let is_service = backend.group.is_empty() && backend.kind == SERVICE && backend.others.is_empty();
+    let port = u16::try_from(backend.port?).ok()?;
+    is_service.then_some(ChallengerShare { port, weight: backend.weight })
+}
+
+/// Whether a ModelAlias is named like the Service of a version of another one.
+#[must_use]
+pub fn is_version_service(name: &str, model_alias: &str) -> bool {
+    version(name, model_alias).is_some()
 }
 
 fn version(service: &str, model_alias: &str) -> Option<Version> {

@@ -11,11 +11,12 @@ use crate::{
         condition::shortened,
         model_alias::{Rollout, Runtime, Serving, SmokeTest, SmokeTestMode, Strategy},
         std_duration,
+        traffic::{Challenger, TrafficSpec},
     },
     cluster::finalizer,
     decide::{
-        Blocker, Desired, Follower, Intent, Lifecycle, ServingIntent, SmokeTestIntent, StepIntent,
-        StrategyIntent,
+        Blocker, ChallengerIntent, Desired, Follower, Intent, Lifecycle, ServingIntent, SmokeTestIntent,
+        StepIntent, StrategyIntent,
     },
     render,
 };
@@ -66,6 +67,7 @@ impl Subject<'_> {
             },
             routed: self.spec().traffic.is_some(),
             steps: steps(rollout),
+            challengers: self.spec().traffic.as_ref().map(challengers).unwrap_or_default(),
             progress_deadline: signed(rollout.progress_deadline),
             warm_for: signed(rollout.warm_for),
             history: rollout.revision_history_limit as usize,
@@ -78,6 +80,12 @@ fn steps(rollout: &Rollout) -> Vec<StepIntent> {
     let is_canary = rollout.strategy == Strategy::Canary;
     let steps = rollout.steps.iter().filter(|_| is_canary);
     steps.map(|step| StepIntent { weight: step.weight, at_least: signed(step.at_least) }).collect()
+}
+
+fn challengers(traffic: &TrafficSpec) -> Vec<ChallengerIntent> {
+    let challenger =
+        |it: &Challenger| ChallengerIntent { name: it.alias_ref.name.clone(), weight: it.weight };
+    traffic.challengers.iter().map(challenger).collect()
 }
 
 fn smoke_test_intent(serving: &Serving, smoke_test: &SmokeTest) -> SmokeTestIntent {

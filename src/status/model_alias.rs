@@ -24,8 +24,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, Observed, Readiness, SmokeReport,
-        Traffic, Workload,
+        Action, CONTENTION, ChallengerShare, Decision, Desired, FormerAlias, GatesReport, Observed,
+        Readiness, Shares, SmokeReport, Traffic, Workload,
     },
 };
 
@@ -271,16 +271,32 @@ fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAlia
     });
     let route = observed.cluster.route.as_ref();
     if let Some(shares) = written.or_else(|| route.map(|route| &route.shares)) {
-        let share = |(version, _)| TrafficShare { version, weight: shares.per_cent(version) };
-        status.traffic = shares.iter().map(share).collect();
+        status.traffic = traffic_shares(observed, shares);
     } else if observed.cluster.route_error.is_none() && !observed.is_routed() {
         status.traffic.clear();
         status.route = None;
     }
+    let is_pending = route.is_some_and(|route| route.pending.is_some());
+    let since = status.route_pending_since.unwrap_or(observed.now);
+    status.route_pending_since = is_pending.then_some(since);
     let Some(route) = route.filter(|route| route.pending.is_none()) else { return };
     if status.route.as_ref().is_none_or(|known| known.revision != route.revision) {
         status.route = Some(AcceptedRoute { revision: route.revision.clone(), at: observed.now });
     }
+}
+
+/// Returns the shares as a list. A challenger is listed with the version that its Service selects.
+fn traffic_shares(observed: &Observed, shares: &Shares) -> Vec<TrafficShare> {
+    let own = |(version, _)| TrafficShare { alias_ref: None, version, weight: shares.per_cent(version) };
+    let challenger = |(name, share): (&String, &ChallengerShare)| {
+        let version = observed.cluster.challengers.get(name)?.service?.version;
+        Some(TrafficShare {
+            alias_ref: Some(name.clone()),
+            version,
+            weight: shares.per_cent_of(share.weight),
+        })
+    };
+    shares.iter().map(own).chain(shares.challengers().iter().filter_map(challenger)).collect()
 }
 
 /// Returns the version that the alias named when it was last read to match the serving version.

@@ -23,7 +23,8 @@ use stateright::{Checker, Model, Property};
 use super::{
     scenario::{Moment, Scenario, Start, What},
     world::{
-        BlockedBy, DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, Serves, Strategy, World,
+        BlockedBy, DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, RivalIs, Serves, Strategy,
+        World,
     },
 };
 use crate::decide::decide;
@@ -246,6 +247,20 @@ fn canary() {
     stories.start.routed = true;
     stories.start.steps = vec![5, 50];
     stories.check("canary");
+}
+
+#[test]
+fn challengers() {
+    let rivals = [RivalIs::Serving(1), RivalIs::Serving(2), RivalIs::Down, RivalIs::Deleted, RivalIs::Gone];
+    let events = desires()
+        .chain(rivals.map(|is| Event::Rival { of: 0, is }))
+        .chain([vec![], vec![10], vec![50]].map(Event::Challengers))
+        .chain([GatewayIs::Fine, GatewayIs::Away].map(Event::Gateway))
+        .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(1)), Event::PodsLost(1)]);
+    let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);
+    stories.start.routed = true;
+    stories.start.challengers = vec![10];
+    stories.check("challengers");
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl Digest<'_> {
             let is_rolling = matches!(serving.strategy, StrategyIntent::Rolling { .. });
             let SmokeTestIntent { is_enabled, on_unavailable, .. } = serving.smoke_test;
             self.add((serving.replicas, &serving.settings, is_rolling, serving.routed, &serving.steps));
+            self.add(&serving.challengers);
             self.add((is_enabled, on_unavailable as u8));
         }
         match intent.lifecycle {
@@ -110,13 +111,12 @@ impl Digest<'_> {
             let older = status.versions.iter().filter(|other| last_used(other) < last_used(held)).count();
             self.add(older);
         }
-        self.add(status.traffic.iter().map(|share| (share.version, share.weight)).collect::<Vec<_>>());
+        let traffic = status.traffic.iter();
+        self.add(traffic.map(|it| (&it.alias_ref, it.version, it.weight)).collect::<Vec<_>>());
         let accepted = status.route.as_ref();
         let accepted = accepted.filter(|known| self.world.cluster.gateway.is_current(&known.revision));
         self.age(accepted.map(|known| known.at), GRACE);
-        let split = status.conditions.iter().find(|known| known.type_ == "TrafficSplit");
-        let pending = split.filter(|split| split.status == "False");
-        self.age(pending.map(|split| split.last_transition_time.0), SignedDuration::from_secs(1));
+        self.age(status.route_pending_since, SignedDuration::from_secs(1));
         for rejection in &status.rejected {
             self.add((rejection.version, &rejection.settings, rejection.active, rejection.reason));
         }

@@ -9,6 +9,7 @@
 
 mod audit;
 mod canonical;
+mod challengers;
 mod clock;
 mod cluster;
 mod event;
@@ -32,7 +33,7 @@ use self::{audit::Reported, operator::Operator, registry::Registry};
 pub(super) use self::{
     cluster::{Cluster, Fate},
     event::{BlockedBy, DesiredVersion, Event, Followed, Reconcile, Registers, Serves, Strategy},
-    gateway::GatewayIs,
+    gateway::{GatewayIs, RivalIs},
 };
 use crate::{
     api::{
@@ -160,6 +161,7 @@ impl World {
             strategy,
             routed: false,
             steps: Vec::new(),
+            challengers: Vec::new(),
             progress_deadline: SignedDuration::from_secs(60),
             warm_for: SignedDuration::from_secs(300),
             history: 2,

@@ -24,6 +24,7 @@ impl World {
                 self.is_routed_by_others = true;
             }
             Event::VersionServiceDeleted(number) => drop(gateway.services.remove(&version(*number))),
+            Event::Rival { of, is } => gateway.change_rival(*of, *is),
             Event::VersionServicesRefused(refused) => gateway.refuses_services = *refused,
             _ => unreachable!("handled by its caller"),
         }
@@ -38,17 +39,20 @@ impl World {
     pub(super) fn is_share_possible(&self, shares: &Shares) -> bool {
         let route = self.cluster.gateway.route.as_ref();
         let before = |version| route.map_or(0, |route| route.shares.of(version));
-        let mut more = shares.iter().filter(|(version, weight)| *weight > before(*version));
-        more.all(|(version, _)| self.ready(version) > 0)
+        let versions = shares.iter().map(|(version, _)| version);
+        let mut more = versions.filter(|version| shares.of(*version) > before(*version));
+        more.all(|version| self.ready(version) > 0)
     }
 
     /// Before weights are written.
     pub(super) fn promise_of_shares(&mut self, shares: &Shares, observed: &Observed) {
-        let sum: u32 = shares.iter().map(|(_, weight)| weight).sum();
+        let challengers = shares.challengers().values().map(|share| share.weight);
+        let sum: u32 = shares.iter().map(|(_, weight)| weight).chain(challengers).sum();
         self.promise(sum == Shares::WHOLE, |_| format!("the shares add up to the whole, not to {sum}"));
         let before = self.cluster.gateway.route.as_ref().map(|route| route.shares.clone());
         let before = before.unwrap_or_default();
-        for (version, weight) in shares.iter() {
+        for version in shares.iter().map(|(version, _)| version) {
+            let weight = shares.of(version);
             let is_new = before.of(version) == 0;
             let has_service = self.cluster.gateway.services.contains_key(&version);
             let was_ready = observed.is_ready(version);
@@ -63,6 +67,7 @@ impl World {
                 self.promise_of_proof(version);
             }
         }
+        self.promise_of_challengers(&before, shares, observed);
         self.promise_of_no_leap(&before, shares, observed);
         self.promise_of_steps(&before, shares, observed);
         self.promise_of_kept_share(&before, shares, observed);
@@ -122,8 +127,8 @@ impl World {
             return;
         }
         let is_new = |version: &Version| !observed.has_served(*version) && !self.answered.contains(version);
-        let rising =
-            after.iter().filter(|(version, weight)| *weight > before.of(*version) && is_new(version));
+        let shares = after.iter().map(|(version, _)| (version, after.of(version)));
+        let rising = shares.filter(|(version, weight)| *weight > before.of(*version) && is_new(version));
         for (version, weight) in rising.collect::<Vec<_>>() {
             let had = before.of(version);
             let shares = steps.iter().map(|step| step.weight * 10_000);
@@ -185,7 +190,8 @@ impl World {
             return is_clear.then_some(()).ok_or_else(|| "without spec.traffic no route is left".into());
         }
         let route = gateway.route.as_ref().ok_or("with spec.traffic there is a route")?;
-        if self.cluster.traffic != Traffic::One(desired) || route.shares != Shares::led_by(desired, []) {
+        let due = Shares::led_by(desired, []).beside_challengers(desired, self.challengers_at_rest());
+        if self.cluster.traffic != Traffic::One(desired) || route.shares != due {
             return Err(format!("the route has {:?}, but {desired} is desired", route.shares));
         }
         if route.is_edited || !gateway.has_accepted() || gateway.named().is_empty() {
@@ -196,6 +202,7 @@ impl World {
         {
             return Err(format!("version {version} has no Service of its own"));
         }
+        self.unavailable_challengers_are_reported()?;
         let mut services = gateway.services.keys();
         match services.find(|version| !self.cluster.deployments.contains_key(version)) {
             Some(version) => Err(format!("the Service of version {version} is left")),
