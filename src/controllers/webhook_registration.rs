@@ -78,7 +78,7 @@ pub(super) fn registration(
     let is_reachable = matches!(registry.health().0, Some(Ok(())));
     if is_due
         && is_reachable
-        && let Some(running) = registrations.begin(key)
+        && let Some(running) = registrations.begin(key, || context.registry_objects.exists(key))
     {
         let (context, key, registry) = (context.clone(), key.clone(), registry.clone());
         let (known, before) = (id.clone(), last.as_ref().map(|last| last.outcome.clone()));

@@ -245,7 +245,9 @@ fn hold_canary_without_route(
 pub(super) fn plan(observed: &Observed, serving: &ServingIntent, target: &Target, step: &mut RolloutStep) {
     if is_managed(observed, serving) {
         step.pausing = pausing(observed, serving, target, step);
-        let leads = step.routed_to().or_else(|| observed.serves());
+        // Without Service and status, the route alone knows what serves.
+        let through_route = || observed.served_through(observed.cluster.route.as_ref()?);
+        let leads = step.routed_to().or_else(|| observed.serves()).or_else(through_route);
         correct_services(observed, step);
         if let Some(shares) = leads.and_then(|version| next_shares(observed, serving, version, step)) {
             share(observed, shares, step);

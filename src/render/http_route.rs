@@ -18,21 +18,25 @@ const ROOT: &str = "/";
 /// The kind of all backends.
 const SERVICE: &str = "Service";
 
+/// The port of the Service of a version. It leads to the port of the pods by name, so another `serving.port`
+/// changes neither the route nor the Services that it names.
+const VERSION_SERVICE_PORT: i32 = 80;
+
 /// The HTTPRoute of a ModelAlias; `None` without `spec.traffic`. Its rule keeps its index and its filters
 /// whatever the weights are.
 #[must_use]
 pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
     let gateway = &r.traffic?.gateway;
-    let backend = |name: String, port: u16, weight: u32| BackendReference {
+    let backend = |name: String, port: i32, weight: u32| BackendReference {
         kind: SERVICE.to_owned(),
         name,
-        port: Some(port.into()),
+        port: Some(port),
         weight,
         ..BackendReference::default()
     };
-    let own = |(version, weight)| backend(deployment_name(r.name, version), r.serving.port, weight);
+    let own = |(version, weight)| backend(deployment_name(r.name, version), VERSION_SERVICE_PORT, weight);
     let challenger =
-        |(name, share): (&String, &ChallengerShare)| backend(name.clone(), share.port, share.weight);
+        |(name, share): (&String, &ChallengerShare)| backend(name.clone(), share.port.into(), share.weight);
     let rule = RouteRule {
         matches: vec![json!({ "path": { "type": "PathPrefix", "value": gateway.path } })],
         filters: rewrite(gateway),
@@ -119,5 +123,8 @@ pub fn version_service(r: &ServiceRendering, version: Version) -> Service {
     let mut service = service(r, Selection::One(version));
     service.metadata.name = Some(deployment_name(r.name, version));
     service.metadata.labels.get_or_insert_default().extend(labels::selector(r.name, Some(version)));
+    for port in service.spec.iter_mut().flat_map(|spec| spec.ports.iter_mut().flatten()) {
+        port.port = VERSION_SERVICE_PORT;
+    }
     service
 }

@@ -10,10 +10,11 @@ use k8s_openapi::api::{
 use proptest::prelude::*;
 
 use super::{
-    Selection, deployment, endpoint,
+    Selection, ServiceRendering, deployment, endpoint,
     fixture::{Fixture, model_uri, version},
-    labels, service, validate,
+    http_route, labels, service, validate, version_service,
 };
+use crate::{api::traffic::TrafficSpec, decide::Shares};
 
 fn deploy(fixture: &Fixture) -> Deployment {
     deployment(&fixture.rendering(), version(4), &model_uri(), 2, Timestamp::UNIX_EPOCH).unwrap().object
@@ -87,6 +88,22 @@ fn a_shared_service_selects_every_version() {
 fn the_endpoint_names_the_service_and_its_port() {
     let fixture = Fixture::serving("port: 9000");
     assert_eq!(endpoint(&fixture.rendering().service()), "http://fraud-champion.risk.svc:9000/invocations");
+}
+
+#[test]
+fn another_port_changes_neither_the_route_nor_the_services_that_it_names() {
+    let traffic: TrafficSpec = serde_yaml::from_str("gateway: {parentRefs: [{name: public}]}").unwrap();
+    let routed = |serving: &str| {
+        let fixture = Fixture::serving(serving);
+        let rendering = fixture.rendering();
+        let rendering = ServiceRendering { traffic: Some(&traffic), ..rendering.service() };
+        let route = http_route(&rendering, &Shares::led_by(version(4), [version(3)])).unwrap();
+        (route.spec, version_service(&rendering, version(4)).spec)
+    };
+    let (route, service) = routed("port: 9000");
+    assert_eq!((&route, &service), (&routed("port: 8080").0, &routed("port: 8080").1));
+    let ports = service.unwrap().ports.unwrap();
+    assert!(route.rules[0].backend_refs.iter().all(|backend| backend.port == Some(ports[0].port)));
 }
 
 #[test]

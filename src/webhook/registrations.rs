@@ -40,8 +40,14 @@ pub struct Registrations(Arc<Mutex<HashMap<RegistryKey, Entry>>>);
 #[derive(Debug, Default)]
 struct Entry {
     last: Option<LastRegistration>,
-    is_running: bool,
+    running: Option<Arc<()>>,
     is_asked: bool,
+}
+
+impl Entry {
+    fn is_run_by(&self, run: &Arc<()>) -> bool {
+        self.running.as_ref().is_some_and(|running| Arc::ptr_eq(running, run))
+    }
 }
 
 /// What has to follow the end of a registration.
@@ -72,17 +78,23 @@ impl Registrations {
         self.lock().remove(key)?.last?.id
     }
 
-    /// Begins a registration, unless one is running. The end of that one is [`Ended::Changed`] then.
+    /// Begins a registration, unless one is running. The end of that one is [`Ended::Changed`] then. None
+    /// begins for an object that does not exist any more: a reconcile may have begun before it was deleted,
+    /// and its registry may have been [forgotten](Self::remove) since.
     #[must_use]
-    pub fn begin(&self, key: &RegistryKey) -> Option<Running> {
+    pub fn begin(&self, key: &RegistryKey, exists: impl FnOnce() -> bool) -> Option<Running> {
         let mut entries = self.lock();
+        if !exists() {
+            return None;
+        }
         let entry = entries.entry(key.clone()).or_default();
-        if entry.is_running {
+        if entry.running.is_some() {
             entry.is_asked = true;
             return None;
         }
-        entry.is_running = true;
-        Some(Running { registrations: self.clone(), key: key.clone() })
+        let run = Arc::new(());
+        entry.running = Some(run.clone());
+        Some(Running { registrations: self.clone(), key: key.clone(), run })
     }
 }
 
@@ -91,6 +103,7 @@ impl Registrations {
 pub struct Running {
     registrations: Registrations,
     key: RegistryKey,
+    run: Arc<()>,
 }
 
 impl Running {
@@ -98,7 +111,8 @@ impl Running {
     #[must_use]
     pub fn end(self, last: LastRegistration) -> Ended {
         let mut entries = self.registrations.lock();
-        let Some(entry) = entries.get_mut(&self.key) else { return Ended::Orphaned(last.id) };
+        let entry = entries.get_mut(&self.key).filter(|entry| entry.is_run_by(&self.run));
+        let Some(entry) = entry else { return Ended::Orphaned(last.id) };
         let known = |last: &LastRegistration| (last.outcome.clone(), last.id.clone());
         let is_same = entry.last.as_ref().map(known).as_ref() == Some(&known(&last));
         entry.last = Some(last);
@@ -108,8 +122,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(entry) = self.registrations.lock().get_mut(&self.key) {
-            entry.is_running = false;
+        let mut entries = self.registrations.lock();
+        if let Some(entry) = entries.get_mut(&self.key).filter(|entry| entry.is_run_by(&self.run)) {
+            entry.running = None;
             entry.is_asked = false;
         }
     }
@@ -124,6 +139,10 @@ mod tests {
 
     fn key(name: &str) -> RegistryKey {
         RegistryKey::Object { namespace: "risk".to_owned(), name: name.to_owned() }
+    }
+
+    fn begin(registrations: &Registrations, name: &str) -> Option<Running> {
+        registrations.begin(&key(name), || true)
     }
 
     fn ended(id: &str, outcome: Result<(), ReasonMessage>) -> LastRegistration {
@@ -142,20 +161,20 @@ mod tests {
     #[test]
     fn one_runs_at_a_time_and_holds_up_no_other_registry() {
         let registrations = Registrations::default();
-        let running = registrations.begin(&key("a")).unwrap();
-        assert!(registrations.begin(&key("a")).is_none());
-        assert!(registrations.begin(&key("b")).is_some());
+        let running = begin(&registrations, "a").unwrap();
+        assert!(begin(&registrations, "a").is_none());
+        assert!(begin(&registrations, "b").is_some());
         assert_eq!(running.end(ended("1", Ok(()))), Ended::Changed);
         assert_eq!(registrations.last(&key("a")).unwrap().id.as_deref(), Some("1"));
-        assert!(registrations.begin(&key("a")).is_some(), "the first one has ended");
+        assert!(begin(&registrations, "a").is_some(), "the first one has ended");
     }
 
     #[test]
     fn an_end_is_told_only_if_something_changed_or_was_asked_for() {
         let registrations = Registrations::default();
         let run = |last, asks: bool| {
-            let running = registrations.begin(&key("a")).unwrap();
-            assert!(!asks || registrations.begin(&key("a")).is_none());
+            let running = begin(&registrations, "a").unwrap();
+            assert!(!asks || begin(&registrations, "a").is_none());
             running.end(last)
         };
         assert_eq!(run(ended("1", Ok(())), false), Ended::Changed, "it is the first");
@@ -169,17 +188,36 @@ mod tests {
     #[test]
     fn a_webhook_registered_for_an_object_that_was_deleted_meanwhile_has_no_owner() {
         let registrations = Registrations::default();
-        let running = registrations.begin(&key("a")).unwrap();
+        let running = begin(&registrations, "a").unwrap();
         assert_eq!(registrations.remove(&key("a")), None);
         assert_eq!(running.end(ended("1", Ok(()))), Ended::Orphaned(Some("1".to_owned())));
         assert!(registrations.lock().is_empty(), "nothing is kept for a deleted registry");
     }
 
     #[test]
+    fn one_for_an_object_that_was_deleted_is_not_taken_for_that_of_the_next_object() {
+        let registrations = Registrations::default();
+        let first = begin(&registrations, "a").unwrap();
+        assert_eq!(registrations.remove(&key("a")), None);
+        let second = begin(&registrations, "a").unwrap();
+        assert_eq!(first.end(ended("1", Ok(()))), Ended::Orphaned(Some("1".to_owned())));
+        assert!(begin(&registrations, "a").is_none(), "the second one still runs");
+        assert_eq!(second.end(ended("2", Ok(()))), Ended::Changed);
+        assert_eq!(registrations.remove(&key("a")).as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn none_begins_for_an_object_that_does_not_exist() {
+        let registrations = Registrations::default();
+        assert!(registrations.begin(&key("a"), || false).is_none());
+        assert!(registrations.lock().is_empty(), "nothing is kept for it");
+    }
+
+    #[test]
     fn one_that_panics_does_not_block_the_next() {
         let registrations = Registrations::default();
-        drop(registrations.begin(&key("a")));
-        assert!(registrations.begin(&key("a")).is_some());
+        drop(begin(&registrations, "a"));
+        assert!(begin(&registrations, "a").is_some());
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn promises_1_and_5_a_route_follows_what_serves_and_leads_back_with_one_write() 
         until_split(&routes, [("1", 1_000_000)]).await?;
         let rule = fixture.api::<HttpRoute>().get("champion").await?.spec.rules.remove(0);
         ensure!(rule.matches == [json!({ "path": { "type": "PathPrefix", "value": "/fraud" } })], "{rule:?}");
-        ensure!(rule.filters.len() == 1 && rule.backend_refs[0].port == Some(8080), "{rule:?}");
+        ensure!(rule.filters.len() == 1 && rule.backend_refs[0].port == Some(80), "{rule:?}");
 
         fixture.get(&spec("2")).await?;
         let moved =
@@ -187,19 +187,28 @@ fn a_route_that_somebody_else_changes_or_deletes_is_put_back_and_removed_with_th
         let delete = DeleteParams::default();
         fixture.api::<Service>().delete("champion-v1", &delete).await?;
         fixture.api::<HttpRoute>().delete("champion", &delete).await?;
+        until("the route is seen to be deleted", || routes.seen().iter().any(|seen| seen.gone)).await?;
         until_split(&routes, [("1", 1_000_000)]).await?;
-        ensure!(services(fixture).await? == ["champion", "champion-v1"]);
+        until_services(fixture, &["champion", "champion-v1"]).await?;
 
         fixture.get("version: '1'").await?;
         until("the route is deleted", || routes.seen().last().is_some_and(|last| last.gone)).await?;
-        let began = tokio::time::Instant::now();
-        while services(fixture).await? != ["champion"] {
-            ensure!(began.elapsed() < PATIENCE, "the Service of version 1 stays");
-            sleep(Duration::from_millis(100)).await;
-        }
+        until_services(fixture, &["champion"]).await?;
         let is_clear = || fixture.champion.last().is_some_and(|malias| status(&malias).traffic.is_empty());
         until("the status is clear", is_clear).await
     });
+}
+
+async fn until_services(fixture: &Fixture, names: &[&str]) -> Result<()> {
+    let began = tokio::time::Instant::now();
+    loop {
+        let services = services(fixture).await?;
+        if services == names {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "there are the Services {services:?}, and not {names:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) -> Result<()> {

@@ -197,17 +197,22 @@ impl Fixture {
     /// Sends predictions from now on.
     pub(crate) async fn clients(&self) -> Result<Clients> {
         let way = way_to(&self.cluster, &self.namespace, "champion").await?;
-        let example = self.mlflow.artifact((ORIGIN, "1"), "serving_input_example.json").await?;
-        let request = Request::post_json("/invocations", example);
+        let request = Request::post_json("/invocations", self.example().await?);
         let plan = Plan::both(PER_SECOND, LONGEST).patient();
         Ok(Clients { load: Load::start(&way.target, &request, plan), _way: way })
     }
 
+    /// Returns the input example of the model.
+    pub(crate) async fn example(&self) -> Result<Vec<u8>> {
+        self.mlflow.artifact((ORIGIN, "1"), "serving_input_example.json").await
+    }
+
     /// Prints diagnostics.
     async fn show(&self) {
-        let looks: [&[&str]; 4] = [
+        let looks: [&[&str]; 5] = [
             &["get", "modelaliases,registeredmodels,modelregistries", "-o", "wide"],
             &["get", "deployments,pods,services", "-o", "wide", "--show-labels"],
+            &["get", "httproutes", "--ignore-not-found", "-o", "yaml"],
             &["get", "modelalias", "champion", "-o", "jsonpath={.status}"],
             &["get", "events", "--sort-by=.lastTimestamp"],
         ];

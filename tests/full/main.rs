@@ -21,6 +21,7 @@ mod audit_log;
 mod errors;
 mod faults;
 mod fixture;
+mod gateway;
 mod operator;
 mod promotion;
 mod registry;

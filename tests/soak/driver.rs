@@ -14,7 +14,7 @@ use super::{
     chaos::Chaos,
     figures::{Kind, Took},
     harness::{Harness, Subject},
-    plan::{AskedBy, VERSIONS},
+    plan::{AskedBy, Moves, VERSIONS},
     random::Random,
     verdict,
 };
@@ -94,7 +94,7 @@ impl<'a> Driver<'a> {
         let last = self.alias.until("the ModelAlias", PATIENCE, |_| true).await?.object;
         let last = self.alias.last().unwrap_or(last);
         let warm = alias::status(&last).previous_version.map(|version| version.to_string());
-        let warm = warm.filter(|_| !self.subject.plan.rolling);
+        let warm = warm.filter(|_| self.subject.plan.moves != Moves::Rolling);
         let others = VERSIONS.into_iter().filter(|version| *version != self.serving);
         let cold: Vec<&str> = others.filter(|version| Some(*version) != warm.as_deref()).collect();
         let (back, taken_back) = (self.random.chance(BACK), self.random.chance(TAKEN_BACK));
@@ -113,7 +113,8 @@ impl<'a> Driver<'a> {
             Some(_) if taken_back && self.subject.plan.asked_by == AskedBy::Spec => {
                 self.take_back(&cold).await
             }
-            None if self.subject.plan.rolling => self.change(Kind::Exchange, &cold).await,
+            None if self.subject.plan.moves == Moves::Rolling => self.change(Kind::Exchange, &cold).await,
+            _ if self.subject.plan.moves == Moves::Canary => self.change(Kind::Canary, &cold).await,
             _ => self.change(Kind::Promotion, &cold).await,
         }
     }
@@ -124,7 +125,8 @@ impl<'a> Driver<'a> {
         let begun = self.subject.clients.may_be_answered_by([&from, to]);
         let change = self.desired(to).await?;
         let meddling = self.perhaps_kill_the_operator(kind);
-        let ready = self.settled(begun, change, kind != Kind::Exchange);
+        let at_once = kind.is_at_once() && self.subject.plan.path().is_none();
+        let ready = self.settled(begun, change, at_once);
         let (ready, ()) = tokio::try_join!(ready, meddling)?;
         let last_old = self.subject.clients.ended_since(begun).last_answer_by(&from);
         let since = |moment: Instant| moment.saturating_duration_since(change.accepted);
@@ -208,6 +210,7 @@ impl<'a> Driver<'a> {
             (Kind::Rollback, AskedBy::Spec) => Duration::from_millis(250),
             (Kind::Rollback, AskedBy::Registry) => Duration::from_secs(5),
             (Kind::Promotion, _) => Duration::from_secs(10),
+            (Kind::Canary, _) => Duration::from_secs(25),
             (Kind::Exchange, _) => Duration::from_secs(30),
         };
         let kills = self.random.chance(KILLS);

@@ -11,8 +11,17 @@ pub(super) enum Kind {
     Promotion,
     /// `BlueGreen`, back to the previous version, which was warm.
     Rollback,
+    /// `Canary`, to a version whose pods had to be started, in steps.
+    Canary,
     /// `Rolling`, to the other version, pod by pod.
     Exchange,
+}
+
+impl Kind {
+    /// Whether no client is answered by the previous version once one is answered by the next.
+    pub(super) fn is_at_once(self) -> bool {
+        matches!(self, Self::Promotion | Self::Rollback)
+    }
 }
 
 /// Durations of a change since it was accepted.
@@ -85,13 +94,14 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} changes ({} promotions, {} warm rollbacks, {} Rolling exchanges), {} taken back; \
+            "{} changes ({} promotions, {} warm rollbacks, {} Rolling exchanges, {} canaries), {} taken back; \
              operator killed {} and ended {} times, MLflow killed {} and hung {} times; \
              {} pods evicted and {} protected, nodes drained {} times",
             self.changes(),
             self.of(Kind::Promotion),
             self.of(Kind::Rollback),
             self.of(Kind::Exchange),
+            self.of(Kind::Canary),
             self.taken_back,
             self.operator_kills,
             self.operator_ends,

@@ -1,4 +1,4 @@
-//! The soak's harness: a namespace, a registered model, three aliases, and watches.
+//! The soak's harness: a namespace, a registered model, four aliases, and watches.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -30,7 +30,7 @@ use crate::support::{
     cluster::{Cluster, OPERATOR_NAMESPACE},
     load::{Connection, Report, Request},
     mlflow::Mlflow,
-    service::way_to,
+    service::{through_gateway, way_to},
     watch::Watch,
 };
 
@@ -231,6 +231,10 @@ async fn begin(cluster: &Cluster, plan: &'static Plan, prediction: &Request) -> 
     let alias = Alias::observe(cluster, NAMESPACE, plan.name);
     let change = alias.accepted().await?;
     alias.ready(change, PATIENCE).await?;
-    let way = way_to(cluster, NAMESPACE, plan.name).await.with_context(|| plan.name)?;
+    let way = match plan.path() {
+        Some(path) => through_gateway(cluster, &path).await,
+        None => way_to(cluster, NAMESPACE, plan.name).await,
+    };
+    let way = way.with_context(|| plan.name)?;
     Ok(Subject { plan, clients: Clients::start(way, prediction, plan.rate, VERSIONS[0]) })
 }

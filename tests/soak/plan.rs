@@ -1,9 +1,9 @@
-//! The plan: three aliases of one model, each with its own way of requesting versions and its own rate.
+//! The plan: four aliases of one model, each with its own way of requesting versions and its own rate.
 
 use serde_json::{Value, json};
 
 use super::clients::Rate;
-use crate::support::mlflow;
+use crate::support::{mlflow, service::gateway_traffic};
 
 /// The namespace, and the registered model.
 pub(super) const NAMESPACE: &str = "laurel-soak";
@@ -23,6 +23,17 @@ pub(super) enum AskedBy {
     Registry,
 }
 
+/// How pods and traffic move to another version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moves {
+    /// At once, through the Service.
+    BlueGreen,
+    /// Pod by pod, through the Service.
+    Rolling,
+    /// In steps, through the Gateway.
+    Canary,
+}
+
 impl From<AskedBy> for &'static str {
     fn from(asked_by: AskedBy) -> Self {
         match asked_by {
@@ -39,7 +50,7 @@ pub(super) struct Plan {
     /// The alias in MLflow.
     pub(super) alias: &'static str,
     pub(super) asked_by: AskedBy,
-    pub(super) rolling: bool,
+    pub(super) moves: Moves,
     pub(super) replicas: u32,
     pub(super) rate: Rate,
 }
@@ -47,18 +58,23 @@ pub(super) struct Plan {
 impl Plan {
     /// How many pods start at a time for a new version.
     pub(super) fn starts(&self) -> u32 {
-        if self.rolling { 1 } else { self.replicas }
+        if self.moves == Moves::Rolling { 1 } else { self.replicas }
+    }
+
+    /// The path through the Gateway; `None` if clients use the Service.
+    pub(super) fn path(&self) -> Option<String> {
+        (self.moves == Moves::Canary).then(|| format!("/{NAMESPACE}/{}", self.name))
     }
 }
 
-/// 200 requests a second in total, half of them over new connections. One in five is a prediction of the real
+/// 210 requests a second in total, half of them over new connections. One in five is a prediction of the real
 /// model; the rest are pings, so that two cores also have room for the model servers that start all the time.
-pub(super) static PLANS: [Plan; 3] = [
+pub(super) static PLANS: [Plan; 4] = [
     Plan {
         name: "pinned",
         alias: "champion",
         asked_by: AskedBy::Spec,
-        rolling: false,
+        moves: Moves::BlueGreen,
         replicas: 2,
         rate: Rate { predictions: 10, pings: 40 },
     },
@@ -66,7 +82,7 @@ pub(super) static PLANS: [Plan; 3] = [
         name: "follower",
         alias: "challenger",
         asked_by: AskedBy::Registry,
-        rolling: false,
+        moves: Moves::BlueGreen,
         replicas: 1,
         rate: Rate { predictions: 5, pings: 20 },
     },
@@ -74,9 +90,17 @@ pub(super) static PLANS: [Plan; 3] = [
         name: "exchanged",
         alias: "shadow",
         asked_by: AskedBy::Spec,
-        rolling: true,
+        moves: Moves::Rolling,
         replicas: 2,
-        rate: Rate { predictions: 5, pings: 20 },
+        rate: Rate { predictions: 5, pings: 15 },
+    },
+    Plan {
+        name: "outside",
+        alias: "canary",
+        asked_by: AskedBy::Spec,
+        moves: Moves::Canary,
+        replicas: 1,
+        rate: Rate { predictions: 5, pings: 15 },
     },
 ];
 
@@ -115,8 +139,18 @@ fn model_alias(plan: &Plan) -> Value {
         AskedBy::Spec => spec["version"] = json!(VERSIONS[0]),
         AskedBy::Registry => spec["follow"] = json!({ "registry": {} }),
     }
-    if plan.rolling {
-        spec["rollout"] = json!({ "strategy": "Rolling", "maxSurge": 1 });
+    match plan.moves {
+        Moves::BlueGreen => {}
+        Moves::Rolling => spec["rollout"] = json!({ "strategy": "Rolling", "maxSurge": 1 }),
+        Moves::Canary => {
+            let steps = json!([{ "weight": 10, "atLeast": "2s" }, { "weight": 50, "atLeast": "2s" }]);
+            spec["rollout"] = json!({ "strategy": "Canary", "steps": steps });
+            // Clients of a Gateway move for each request, so connections may stay open.
+            spec["serving"]["keepAlive"] = json!("Enabled");
+        }
+    }
+    if let Some(path) = plan.path() {
+        spec["traffic"] = gateway_traffic(&path);
     }
     json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelAlias", "metadata": { "name": plan.name }, "spec": spec })
 }

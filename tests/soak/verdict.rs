@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// How long nothing may be written: several poll intervals.
 const QUIET: Duration = Duration::from_secs(20);
 
+/// Maximum number of responses of a version that a Gateway keeps warm with one request in a million.
+const WARM: usize = 2;
+
 /// Maximum number of requests to list one by one.
 const LISTED: usize = 30;
 
@@ -40,8 +43,9 @@ pub(super) fn about_losses(harness: &Harness) -> String {
 pub(super) fn no_strays(harness: &Harness, subject: &Subject, report: &Report) -> Result<()> {
     let strays = subject.clients.strays(report);
     let strays: Vec<_> = strays.into_iter().map(|status| (subject, status)).collect();
+    let allowed = if subject.plan.path().is_some() { WARM } else { 0 };
     ensure!(
-        strays.is_empty(),
+        strays.len() <= allowed,
         with_the_story(harness, "responses came from a version that traffic had left", strays)
     );
     Ok(())
@@ -116,7 +120,7 @@ async fn is_at_rest(harness: &Harness) -> Result<()> {
         let second_ago = Instant::now().checked_sub(Duration::from_secs(1)).context("no such moment")?;
         let answered = subject.clients.ended_since(second_ago).answered();
         ensure!(
-            answered.keys().eq([&serves]),
+            answered.contains_key(&serves) && (subject.plan.path().is_some() || answered.len() == 1),
             "{} serves {serves}, and clients are answered by {answered:?}",
             subject.plan.name
         );

@@ -4,12 +4,19 @@
 //! a pod's. On another cluster they go through `kubectl proxy` and the API server, which picks a ready pod
 //! for each request. Then a kept connection ends at the proxy and shows nothing about the Service; `via`
 //! describes the path. (`kubectl port-forward` does not work: it stays with one pod.)
+//!
+//! [`through_gateway`] is the path of clients outside the cluster: through the Gateway that
+//! `tests/rig/rig gateway-up` installs.
 
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Service;
-use kube::Api;
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpStream,
@@ -46,6 +53,30 @@ pub(crate) async fn way_to(cluster: &Cluster, namespace: &str, name: &str) -> Re
         via: format!("kubectl proxy and the API server: {address} cannot be reached from here"),
         _proxy: Some(proxy),
     })
+}
+
+/// The Gateway that takes routes of every namespace, and the namespace it is in.
+const GATEWAY: (&str, &str) = ("infra", "public");
+
+/// Returns `spec.traffic` of a ModelAlias that is reached through the Gateway under `path`.
+pub(crate) fn gateway_traffic(path: &str) -> Value {
+    let (namespace, name) = GATEWAY;
+    json!({ "gateway": { "parentRefs": [{ "namespace": namespace, "name": name }], "path": path } })
+}
+
+/// Returns the path through the Gateway to the ModelAlias whose route has `path`.
+pub(crate) async fn through_gateway(cluster: &Cluster, path: &str) -> Result<Way> {
+    let hint = "there is no Gateway: run `tests/rig/rig gateway-up`";
+    let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway");
+    let (namespace, name) = GATEWAY;
+    let gateways: Api<DynamicObject> =
+        Api::namespaced_with(cluster.client.clone(), namespace, &ApiResource::from_gvk(&kind));
+    let gateway = gateways.get(name).await.context(hint)?;
+    let ip = gateway.data["status"]["addresses"][0]["value"].as_str().context(hint)?;
+    let port = gateway.data["spec"]["listeners"][0]["port"].as_u64().context(hint)?;
+    let address = SocketAddr::new(ip.parse()?, port.try_into()?);
+    let via = format!("the Gateway {namespace}/{name}, {address}, under {path}");
+    Ok(Way { target: Target { address, path_prefix: path.to_owned() }, via, _proxy: None })
 }
 
 async fn kubectl_proxy(cluster: &Cluster) -> Result<(Child, SocketAddr)> {

@@ -37,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     command("status", status, "how the tiers are")
     add = command("kubeconfig", kubeconfig, "print the path of a tier's kubeconfig")
     add.add_argument("tier", choices=TIERS)
-    command("images", build_images, "build MLflow's and the serving image; import them into the full tier if it is up")
+    add = command("images", build_images, "build MLflow's and the serving image; import them into the full tier if it is up")
+    add.add_argument("--gateway", action="store_true", help="and those of the Gateway")
     add = command("image", operator_image, "wrap a static operator binary as an image; prints its name")
     add.add_argument("operator", choices=["operator"])
     add.add_argument("binary", type=Path)
@@ -78,8 +79,9 @@ def kubeconfig(arguments: argparse.Namespace) -> None:
     print(TIERS[arguments.tier].kubeconfig)
 
 
-def build_images(_: argparse.Namespace) -> None:
-    for image in (images.serving(), images.mlflow()):
+def build_images(arguments: argparse.Namespace) -> None:
+    gateways = [images.envoy_gateway(), images.envoy()] if arguments.gateway else []
+    for image in (images.serving(), images.mlflow(), *gateways):
         containers.import_if_up(image)
         print(image.name)
 

@@ -324,12 +324,9 @@ impl World {
                 self.serving().replicas = *replicas;
                 self.serving().size_is_open = false;
             }
-            // A size that the operator never saw was never desired.
             Event::SizeTakenOut(_) => {
-                let (cluster, _) = self.views(0);
-                let size = cluster.size(&self.status);
-                let serving = self.serving();
-                (serving.size_is_open, serving.replicas) = (true, size);
+                self.serving().size_is_open = true;
+                self.forget_size();
             }
             // The API server accepts no route with the strategy `Rolling`.
             Event::Strategy(strategy) => {
@@ -380,6 +377,7 @@ impl World {
                 self.forget_pending();
                 self.status = Arc::default();
                 self.registry.forget_status();
+                self.forget_size();
             }
             Event::ClusterRebuilt(_) => {
                 self.forget_pending();

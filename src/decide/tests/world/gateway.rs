@@ -139,8 +139,12 @@ impl Gateway {
         }
     }
 
-    /// Whether the data plane sends requests to the version, or may do so without another write.
+    /// Whether the data plane sends requests to the version, or may do so without another write. Without its
+    /// Service there is no way to its pods.
     pub(super) fn may_reach(&self, version: Version) -> bool {
+        if !self.services.contains_key(&version) {
+            return false;
+        }
         let written = self.route.iter().map(|route| &route.shares);
         let mut all = written.chain([&self.live]).chain(self.coming.iter().map(|(_, shares)| shares));
         all.any(|shares| shares.of(version) > 0)

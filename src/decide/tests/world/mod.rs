@@ -230,6 +230,14 @@ impl World {
         self.intent.serving.as_ref().map_or(0, |serving| serving.replicas)
     }
 
+    /// A removed size that the operator cannot know any more, or never saw, is not desired any more.
+    pub(super) fn forget_size(&mut self) {
+        let size = self.views(0).0.size(&self.status);
+        if let Some(serving) = self.intent.serving.as_mut().filter(|serving| serving.size_is_open) {
+            serving.replicas = size;
+        }
+    }
+
     pub(super) fn desired(&self, version: Version) -> u32 {
         self.cluster.desired(version)
     }

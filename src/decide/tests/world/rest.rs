@@ -15,7 +15,7 @@ use crate::{
         model_alias::Drift,
         names::Version,
     },
-    decide::{Desired, Lifecycle, Observed, Readiness, Traffic, decide},
+    decide::{Desired, Lifecycle, Observed, Readiness, StrategyIntent, Traffic, decide},
     status::{Applied, SubjectStatus, next},
 };
 
@@ -311,7 +311,7 @@ impl World {
             return Ok(());
         };
         let is_there = self.cluster.deployments.contains_key(&serves);
-        if self.cluster.traffic != Traffic::One(serves) && due.is_some() {
+        if self.cluster.traffic != Traffic::One(serves) && due.is_some() && !self.is_room_taken() {
             return Err(format!(
                 "{:?} serves instead of {serves}, which served before",
                 self.cluster.traffic
@@ -325,6 +325,14 @@ impl World {
             return Err(format!("version {serves} has {size} of {replicas} pods"));
         }
         Ok(())
+    }
+
+    /// Whether pods of the serving version that cannot become ready take the room that `Rolling` would start
+    /// another version in: without the blocker, that is what is reported.
+    fn is_room_taken(&self) -> bool {
+        let strategy = self.intent.serving.as_ref().map(|serving| serving.strategy);
+        let is_rolling = matches!(strategy, Some(StrategyIntent::Rolling { .. }));
+        is_rolling && self.status.version.is_some_and(|serves| self.cluster.is_broken(serves))
     }
 }
 
