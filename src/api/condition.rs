@@ -112,6 +112,8 @@ pub enum Reason {
     MovingTraffic,
     /// The version goes through the steps of a canary.
     CanaryStep,
+    /// A step of the canary waits for somebody's approval.
+    AwaitingApproval,
     /// The HTTPRoute is not accepted by all its parents yet.
     TrafficPending,
     /// Pods are being exchanged, a few at a time.
@@ -245,6 +247,8 @@ pub enum Reason {
     SmokeTestUnavailable,
     /// The serving version has no ready pod left.
     BecameUnready,
+    /// Nobody approved the version within the time of a canary's step.
+    NotApproved,
 
     // The cluster.
     /// The API server rejects a write.
@@ -298,9 +302,11 @@ impl Reason {
             | Self::WebhookWaiting
             | Self::DefaultRegistry => Severity::Normal,
 
-            Self::WaitingForPods | Self::TrafficPending | Self::RegistryPending | Self::RegistryNotRead => {
-                Severity::Waiting
-            }
+            Self::WaitingForPods
+            | Self::TrafficPending
+            | Self::AwaitingApproval
+            | Self::RegistryPending
+            | Self::RegistryNotRead => Severity::Waiting,
 
             Self::RegistryUnreachable
             | Self::RegistryFailing
@@ -356,6 +362,7 @@ impl Reason {
             | Self::ProgressDeadlineExceeded
             | Self::SmokeTestFailed
             | Self::BecameUnready
+            | Self::NotApproved
             | Self::ApplyRefused
             | Self::ApplyForbidden
             | Self::Unknown => Severity::Blocking,

@@ -37,6 +37,9 @@ pub const FIELD_MANAGER: &str = "laurel";
 /// An annotation on any of Laurel's objects. Any new value retries what was rejected.
 pub const RETRY_ANNOTATION: &str = "laurel.dev/retry";
 
+/// The annotation on a ModelAlias that approves a version in a step of its canary: `"5"`, or `"5/2"`.
+pub const APPROVE_ANNOTATION: &str = "laurel.dev/approve";
+
 /// The annotation with the user who last changed a ModelAlias's version. A `MutatingAdmissionPolicy` sets it.
 pub const CHANGED_BY_ANNOTATION: &str = "laurel.dev/changed-by";
 

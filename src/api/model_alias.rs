@@ -13,8 +13,9 @@ use super::{
 };
 
 pub use super::model_alias_status::{
-    AcceptedRoute, Cause, HistoryEntry, KeptAlias, KnownVersion, ModelAliasStatus, Outcome, PUT_BACK_MAX,
-    Recorded, Rejection, RouteRevision, SmokeTestOutcome, TrafficShare, UNKNOWN,
+    AcceptedRoute, Approval, CanaryStatus, Cause, HistoryEntry, KeptAlias, KnownVersion, ModelAliasStatus,
+    Outcome, PUT_BACK_MAX, Recorded, Rejection, RouteRevision, SeenApproval, SmokeTestOutcome, TrafficShare,
+    UNKNOWN,
 };
 
 /// The maximum of `replicas`.
@@ -50,6 +51,7 @@ const OMIT_PATTERN: &str = r#"^[A-Za-z0-9]+(\.[A-Za-z0-9]+|\[[^\[\]"]+\]|\["[^"]
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1),
+    printcolumn(name = "Shares", type_ = "string", json_path = ".status.shares", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name also names the Service and the Deployments: at most 52 lower-case letters, \
@@ -262,13 +264,14 @@ pub struct Rollout {
     #[serde(default)]
     pub strategy: Strategy,
 
-    /// With `Canary`: the shares that the new version gets one after the other, from the smallest to the
-    /// largest. After the last one it gets all requests. When another version is requested in between, the
-    /// new one loses its share at once. A version that has served before gets all requests at once.
+    /// With `Canary`: what the new version gets one after the other: first copies of requests (`mirror`), then
+    /// shares of them (`weight`), from the smallest to the largest. After the last step it gets all requests.
+    /// When another version is requested in between, the new one loses its share at once. A version that has
+    /// served before gets all requests at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["weight".into()]))]
-    #[x_kube(validation = Rule::new("self.map(step, step.weight).isSorted()").message("the weights of steps rise"))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = Rule::new("self.map(step, has(step.weight) ? step.weight : has(step.mirror) ? step.mirror - 101 : 0).isSorted() && self.all(step, self.exists_one(other, has(step.weight) ? has(other.weight) && other.weight == step.weight : !has(other.weight) && has(other.mirror) && has(step.mirror) && other.mirror == step.mirror))").message("steps with mirror come first, and the percentages rise"))]
     pub steps: Vec<CanaryStep>,
 
     /// With `Rolling`: the maximum number of pods above `replicas`. The default is 1.
@@ -337,18 +340,50 @@ pub enum Strategy {
     Canary,
 }
 
-/// A share of the requests that a new version gets for a while.
+/// What a new version gets for a while: a share of the requests, or copies of them.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.weight) != has(self.mirror)").message("a step has exactly one of weight and mirror"))]
+#[x_kube(validation = Rule::new("!has(self.atMost) || duration(self.atMost) >= duration(self.atLeast)").message("atMost is not shorter than atLeast"))]
 pub struct CanaryStep {
-    /// The share in per cent, at most 50.
-    #[schemars(with = "i32", range(min = 1, max = 50))]
-    pub weight: u32,
+    /// The share of the requests in per cent, at most 50. Set either this or `mirror`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 50))]
+    pub weight: Option<u32>,
+
+    /// How many of the requests are copied to the version, in per cent. The version that serves answers each
+    /// of them, and the answers to the copies are dropped. Use it only if a request has no side effects. Not
+    /// every implementation of the Gateway API copies requests, and some copy all of them whatever is set
+    /// here; no condition shows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 100))]
+    pub mirror: Option<u32>,
 
     /// How long the version keeps this share, counted from when every Gateway has accepted it. Changes of the
     /// route for other reasons, and pods that are not ready, begin it again.
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub at_least: Duration,
+
+    /// How long the step may take. A version that still waits for its approval then loses its share and is
+    /// rejected. The time is stopped while nobody could do anything about it: while the ModelAlias is suspended
+    /// or blocked, the registry cannot be reached, or the Gateways do not accept the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
+    pub at_most: Option<Duration>,
+
+    /// Whether the step waits for an approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<StepApproval>,
+}
+
+/// Whether the step waits for an approval. With `Required`, it ends only once somebody has approved the
+/// version: with the annotation `laurel.dev/approve` on the ModelAlias, set to the version (`"5"`), or to the
+/// version and the number of the step (`"5/2"`), while the version is in this step.
+// An optional field gets this text as its description, not its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepApproval {
+    /// It does.
+    Required,
 }
 
 /// The last check before traffic moves to a version that has not served yet.

@@ -49,6 +49,15 @@ pub struct ModelAliasStatus {
     /// The shares of requests that the HTTPRoute gives to versions and challengers, with `spec.traffic`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traffic: Vec<TrafficShare>,
+    /// The same in one line, for `kubectl get -o wide`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<String>,
+    /// The step of a canary that the target version is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
+    /// The annotation `laurel.dev/approve` as it was last acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<SeenApproval>,
     /// The revision of the HTTPRoute that its Gateways accepted last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<AcceptedRoute>,
@@ -117,9 +126,82 @@ pub struct TrafficShare {
     /// The version.
     pub version: Version,
     /// Its share in per cent. 0 means that it gets one request in a million, which keeps it in the route,
-    /// ready to take over.
+    /// ready to take over; or none, with `mirror`.
     #[schemars(with = "i32")]
     pub weight: u32,
+    /// How many of the requests are copied to it, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub mirror: Option<u32>,
+}
+
+/// The step of a canary that a version is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryStatus {
+    /// The version.
+    pub version: Version,
+    /// The number of the step, from 1.
+    #[schemars(with = "i32")]
+    pub step: u32,
+    /// The version's share of the requests in this step, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub weight: Option<u32>,
+    /// How many of the requests are copied to it in this step, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub mirror: Option<u32>,
+    /// When the step began.
+    pub since: Timestamp,
+    /// Since when the time of `atMost` is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_since: Option<Timestamp>,
+    /// How many seconds it was stopped before that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stopped_seconds: i64,
+    /// The approvals of the version in these steps. They are dropped when the steps begin again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// An approval of a version in a step of its canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// The number of the step, from 1.
+    #[schemars(with = "i32")]
+    pub step: u32,
+    /// The version's share of the requests in this step, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub weight: Option<u32>,
+    /// How many of the requests were copied to it in this step, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
+    pub mirror: Option<u32>,
+    /// The program that set the annotation, under the name that it gave to the API server: the `manager` in
+    /// `metadata.managedFields`, for instance `kubectl-annotate`. It does not say which person used it; the
+    /// audit log of the API server does.
+    pub manager: String,
+    /// When it did, by the clock of the API server, to the second: the `time` there.
+    pub at: Timestamp,
+}
+
+/// A value of the annotation `laurel.dev/approve`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenApproval {
+    /// The value.
+    pub value: String,
+    /// Why it approves nothing, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignored: Option<String>,
 }
 
 /// A revision of an HTTPRoute.
@@ -230,6 +312,9 @@ pub struct HistoryEntry {
     /// The Git commit that requested it, from the annotation `laurel.dev/commit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// Who approved the version in which step of its canary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
     /// The reason of a rejection, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]

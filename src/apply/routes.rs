@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use super::{
     Effects,
     deletion::delete,
-    workloads::{Done, apply, enough_pods_are_ready, free_ports, serving_was_removed},
+    workloads::{Done, api, apply, enough_pods_are_ready, free_ports, serving_was_removed},
 };
 use crate::{
     api::{
@@ -14,6 +14,7 @@ use crate::{
         http_route::HttpRoute,
         names::{Version, deployment_name},
     },
+    cluster::error::error_message,
     decide::{Observed, Shares, Traffic},
     render,
     resolve::Subject,
@@ -38,9 +39,28 @@ pub(super) async fn share(
     for version in shares.iter().map(|(version, _)| version).filter(gets_more) {
         enough_pods_are_ready(effects, subject, Traffic::One(version), 1).await?;
     }
+    if let Some(mirror) = shares.mirror() {
+        let is_new = before.is_none_or(|before| before.mirrored_to(mirror.version).is_none());
+        if is_new {
+            enough_pods_are_ready(effects, subject, Traffic::One(mirror.version), 1).await?;
+            has_service(effects, subject, mirror.version).await?;
+        }
+    }
     let known = effects.cluster.route(&subject.key);
     let is_known = known.is_some_and(|known| !known.owner.is_foreign(&subject.claim()));
     apply::<HttpRoute>(effects, subject, rendering.name, &route, is_known).await.map(drop)
+}
+
+/// Checks with the API server that the Service of a version exists: some Gateways answer no request at all
+/// while copies are sent to one that does not.
+async fn has_service(effects: &Effects<'_>, subject: &Subject<'_>, version: Version) -> Done {
+    let name = deployment_name(&subject.key.1, version);
+    let there = api::<Service>(effects, subject).get_metadata_opt(&name).await;
+    let there = there.map_err(|error| error_message(&error, "read", &format!("the Service {name:?}")))?;
+    let is_alive = there.is_some_and(|service| service.metadata.deletion_timestamp.is_none());
+    is_alive.then_some(()).ok_or_else(|| {
+        ReasonMessage::new(Reason::WaitingForPods, format!("the Service {name:?} does not exist any more"))
+    })
 }
 
 pub(super) async fn delete_route(effects: &Effects<'_>, subject: &Subject<'_>) -> Done {

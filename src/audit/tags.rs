@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{
     condition::{CONTAINER_OUTPUT, shortened},
-    model_alias::{Cause, HistoryEntry, Outcome},
+    model_alias::{Approval, Cause, HistoryEntry, Outcome},
     names::{AliasName, Version},
 };
 
@@ -57,6 +57,9 @@ pub struct LogEntry {
     /// The Git commit that requested it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// Who approved it in which step of its canary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
     /// Time since the version's start, for instance `41s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
@@ -83,6 +86,7 @@ impl LogEntry {
             cause: entry.cause,
             requested_by: shortened(&entry.requested_by, WHO_MAX),
             commit: entry.commit.as_ref().map(|commit| shortened(commit, WHO_MAX)),
+            approvals: entry.approvals.clone(),
             duration: duration.and_then(|duration| duration.as_str().map(str::to_owned)),
             reason: entry.reason.map(|reason| reason.to_string()),
             message: entry.message.as_ref().map(|message| in_public(message, model_alias)),

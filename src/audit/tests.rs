@@ -37,6 +37,7 @@ fn entry(seconds: i64, number: u32, from: Option<u32>, outcome: Outcome) -> Hist
         duration: Some(std::time::Duration::from_secs(41).into()),
         requested_by: "ana@example.com".into(),
         commit: Some("4f1c2d3".into()),
+        approvals: Vec::new(),
         reason: (outcome == Outcome::Rejected).then_some(Reason::SmokeTestFailed),
         message: (outcome == Outcome::Rejected).then(|| "it answered 500".into()),
         recorded: Recorded::Pending,

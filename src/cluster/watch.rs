@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{NamespaceResourceScope, PartialObjectMeta},
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::{backoff::WatchBackoff, client::WATCH_LASTS};
 use crate::{
-    api::{ModelAlias, model_alias::AliasKey},
+    api::{APPROVE_ANNOTATION, ModelAlias, model_alias::AliasKey},
     cluster::{
         Guarded, Readiness, Requeue,
         cache::{Cache, Projected, alias_of},
@@ -136,7 +136,7 @@ where
     let watching = watching.clone();
     let objects = watcher(api, config())
         .modify(|object| {
-            object.managed_fields_mut().clear();
+            keep_approvers(object.managed_fields_mut());
             object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
         })
         .backoff(WatchBackoff::new())
@@ -154,6 +154,15 @@ where
         })
         .filter(|event| std::future::ready(event.is_ok()))
         .touched_objects()
+}
+
+/// Keeps who set the annotation that approves a version, and when, and nothing else.
+fn keep_approvers(managers: &mut Vec<ManagedFieldsEntry>) {
+    managers.retain_mut(|entry| {
+        let fields = entry.fields_v1.take();
+        let annotations = fields.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:annotations"));
+        annotations.and_then(|annotations| annotations.get(format!("f:{APPROVE_ANNOTATION}"))).is_some()
+    });
 }
 
 /// Watches the labels of all namespaces into `writer`. `seen` gets each event after the store.
@@ -270,6 +279,7 @@ fn insert<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
 mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::runtime::reflector::{ObjectRef, store};
+    use serde_json::json;
 
     use super::*;
 
@@ -304,5 +314,27 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(seen, [true; 4]);
+    }
+
+    #[test]
+    fn only_those_who_set_the_approval_are_kept() {
+        let entry = |manager: &str, fields: serde_json::Value| -> ManagedFieldsEntry {
+            let time = "2026-11-29T12:00:00Z";
+            serde_json::from_value(json!({ "manager": manager, "operation": "Update", "time": time,
+                "fieldsType": "FieldsV1", "fieldsV1": fields }))
+            .unwrap()
+        };
+        let annotation =
+            |name: &str| json!({ "f:metadata": { "f:annotations": { ".": {}, (format!("f:{name}")): {} } } });
+        let mut managers = vec![
+            entry("kubectl-client-side-apply", json!({ "f:spec": { "f:version": {} } })),
+            entry("kubectl-annotate", annotation(APPROVE_ANNOTATION)),
+            entry("argocd", annotation("laurel.dev/commit")),
+        ];
+        keep_approvers(&mut managers);
+        let kept: Vec<_> =
+            managers.iter().map(|entry| (entry.manager.as_deref(), &entry.fields_v1)).collect();
+        assert_eq!(kept, [(Some("kubectl-annotate"), &None)]);
+        assert!(managers[0].time.is_some());
     }
 }

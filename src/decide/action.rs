@@ -8,7 +8,7 @@ use super::{
 };
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
-    model_alias::Rejection,
+    model_alias::{CanaryStatus, Rejection, SeenApproval},
     names::{ModelUri, Version},
 };
 
@@ -250,6 +250,10 @@ pub struct Decision {
     pub target: Option<Version>,
     /// The smoke test that is begun or waited for. Any other is ended.
     pub smoke_test: Option<(Version, Attempt)>,
+    /// The step of a canary that the target version is in, for the status.
+    pub canary: Option<CanaryStatus>,
+    /// What the annotation that approves a version was found to say, for the status.
+    pub approval: Option<SeenApproval>,
     /// The report for the status.
     pub report: Report,
     /// When to look again, if nothing happens before.

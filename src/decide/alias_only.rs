@@ -52,6 +52,8 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         rejection,
         target: desired.ok(),
         smoke_test: None,
+        canary: None,
+        approval: None,
         report: Report {
             readiness,
             serving: serving_condition(observed),

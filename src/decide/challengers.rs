@@ -148,11 +148,10 @@ fn cause(observed: &Observed, name: &str) -> Option<String> {
 }
 
 /// Returns what the challengers get, for the condition.
-pub(super) fn described(observed: &Observed, shares: &Shares) -> String {
-    let described = shares.challengers().iter().map(|(name, share)| {
+pub(super) fn described(observed: &Observed, shares: &Shares) -> impl Iterator<Item = String> {
+    shares.challengers().iter().map(|(name, share)| {
         let version = observed.cluster.challengers.get(name).and_then(|challenger| challenger.service);
         let version = version.map_or_else(String::new, |service| format!(" (version {})", service.version));
-        format!(", the challenger {name:?}{version} {} %", shares.per_cent_of(share.weight))
-    });
-    described.collect()
+        format!("the challenger {name:?}{version} gets {} %", shares.per_cent_of(share.weight))
+    })
 }

@@ -66,6 +66,8 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
         rejection: None,
         target: observed.status.target_version,
         smoke_test: None,
+        canary: None,
+        approval: None,
         report: Report {
             readiness: Readiness::Progressing(cause.clone()),
             serving: serving_condition(observed),

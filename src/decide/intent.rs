@@ -39,6 +39,9 @@ pub struct Intent {
     /// The value of the retry annotation.
     #[serde(default)]
     pub retry: Option<String>,
+    /// The annotation that approves a version.
+    #[serde(default)]
+    pub approval: Option<ApprovalIntent>,
     /// Who last changed the version in the spec, if the API server recorded it.
     #[serde(default)]
     pub changed_by: Option<String>,
@@ -161,17 +164,54 @@ impl ServingIntent {
 /// One step of a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StepIntent {
-    /// The version's share of all requests in per cent, at most 50.
-    pub weight: u32,
+    /// What the version gets.
+    pub share: StepShare,
     /// How long the version keeps this share at least.
     pub at_least: SignedDuration,
+    /// How long the step may wait for its approval.
+    #[serde(default)]
+    pub at_most: Option<SignedDuration>,
+    /// Whether the step ends only with an approval.
+    #[serde(default)]
+    pub needs_approval: bool,
 }
 
-impl StepIntent {
+/// What a version gets in a step, in per cent of all requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum StepShare {
+    /// It answers them; at most 50.
+    Weight(u32),
+    /// It gets copies, and its answers are dropped.
+    Mirror(u32),
+}
+
+impl StepShare {
     /// Returns the weight in the route.
-    pub(super) const fn share(self) -> u32 {
-        self.weight * (Shares::WHOLE / 100)
+    pub(super) const fn weight(self) -> u32 {
+        match self {
+            Self::Weight(per_cent) => per_cent * (Shares::WHOLE / 100),
+            Self::Mirror(_) => 0,
+        }
     }
+
+    /// Returns how many of the requests are copied, in per cent.
+    pub(super) const fn mirror(self) -> Option<u32> {
+        match self {
+            Self::Weight(_) => None,
+            Self::Mirror(per_cent) => Some(per_cent),
+        }
+    }
+}
+
+/// The value of the annotation that approves a version, and who set it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalIntent {
+    /// The value.
+    pub value: String,
+    /// The field manager that set it, if the API server recorded one.
+    pub manager: Option<String>,
+    /// When that one last changed the object.
+    pub at: Option<Timestamp>,
 }
 
 /// Another ModelAlias that gets a share of the requests.

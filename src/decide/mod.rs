@@ -8,6 +8,7 @@
 //!                    │   smoke_test ─ whether a version may get its first traffic
 //!                    ├ retention ──── keeps, scales down or deletes versions that do not serve
 //!                    ├ route ──────── shares requests among versions, behind a Gateway
+//!                    │   canary ───── what a version gets step by step, and who approved it
 //!                    │   challengers ─ and other ModelAliases
 //!                    ├ alias_plan ── the alias in the registry, after traffic
 //!                    ├ audit ─────── the history in the registry, after the alias
@@ -29,6 +30,7 @@ mod alias_plan;
 mod attempt;
 mod audit;
 mod blue_green;
+mod canary;
 mod challengers;
 mod cluster_view;
 mod deletion;
@@ -63,14 +65,14 @@ pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Measured, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use intent::{
-    Blocker, BlockerScope, ChallengerIntent, Desired, Intent, Lifecycle, ServingIntent, SmokeTestIntent,
-    StepIntent, StrategyIntent,
+    ApprovalIntent, Blocker, BlockerScope, ChallengerIntent, Desired, Intent, Lifecycle, ServingIntent,
+    SmokeTestIntent, StepIntent, StepShare, StrategyIntent,
 };
 pub use observed::Observed;
 pub use registry_view::{FormerAlias, Outbox, RegistryView, VersionView};
 #[cfg(test)]
 use route::GRACE;
-pub use shares::{ChallengerShare, Shares};
+pub use shares::{ChallengerShare, Mirror, Shares};
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
 pub use target::desired;
@@ -91,7 +93,7 @@ pub fn decide(observed: &Observed) -> Decision {
 }
 
 fn decide_now(observed: &Observed) -> Decision {
-    match observed.intent.lifecycle {
+    let decision = match observed.intent.lifecycle {
         Lifecycle::Deleting { since } => deletion::decide(observed, since),
         Lifecycle::Suspended => suspended(observed),
         Lifecycle::Active => match (&observed.intent.blocker, &observed.intent.serving) {
@@ -99,10 +101,11 @@ fn decide_now(observed: &Observed) -> Decision {
                 serve_blocked(observed, serving, blocker)
             }
             (Some(blocker), _) => blocked(observed, &blocker.cause),
-            (None, Some(serving)) => serve(observed, serving),
+            (None, Some(serving)) => return serve(observed, serving),
             (None, None) => alias_only::decide(observed),
         },
-    }
+    };
+    canary::add(observed, None, decision)
 }
 
 /// Switches traffic among existing Deployments, and scales them; anything new waits until the blocker is
@@ -181,11 +184,13 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
             _ => Readiness::Settled(settled(observed, serves_next)),
         },
     };
-    Decision {
+    let decision = Decision {
         actions,
         rejection: step.rejection.or(rejected),
         target: target.desired,
         smoke_test,
+        canary: None,
+        approval: None,
         report: Report {
             readiness,
             serving: serving_condition(observed),
@@ -194,7 +199,8 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
             traffic: route::condition(observed),
         },
         wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
-    }
+    };
+    canary::add(observed, step.stepping, decision)
 }
 
 /// Before anything else, what was restored from a backup gets its owner: Kubernetes collects an object whose
@@ -240,6 +246,8 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
         rejection: None,
         target: observed.status.target_version,
         smoke_test: None,
+        canary: None,
+        approval: None,
         report: Report {
             readiness,
             serving: serving_condition(observed),

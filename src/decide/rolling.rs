@@ -221,7 +221,14 @@ impl Exchange<'_> {
         let settled = workload.counted() == workload.desired;
         let grown = replicas.min(workload.desired + self.room());
         if settled && grown > workload.desired {
-            step.act(Action::Scale { version, replicas: grown });
+            // Without pods, what somebody else changed is not an update in the middle of an exchange.
+            let restores = workload.edited && workload.desired == 0 && self.serving.settings.is_some();
+            let model_uri = workload.model_uri.clone();
+            step.act(if restores {
+                Action::Apply { version, model_uri, replicas: grown }
+            } else {
+                Action::Scale { version, replicas: grown }
+            });
         } else if !settled && self.observed.status.version == Some(version) {
             await_recovery(self.observed, self.serving, version, workload, step);
         } else if !settled {

@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Action, Observed, OwnObject, ServingIntent, StrategyIntent, Traffic, challengers,
     cluster_view::RouteView,
-    shares::Shares,
+    shares::{Mirror, Shares},
     smoke_test::{self, Proof},
     step::RolloutStep,
     target::Target,
@@ -31,7 +31,7 @@ use crate::api::{
 };
 
 /// How long after the parents accepted a route the next change of its weights may follow.
-const STEP: SignedDuration = SignedDuration::from_secs(1);
+pub(super) const STEP: SignedDuration = SignedDuration::from_secs(1);
 /// How long after the parents accepted a route its data plane may still send requests as before. No condition
 /// says when it has stopped.
 pub(super) const GRACE: SignedDuration = SignedDuration::from_secs(30);
@@ -51,7 +51,7 @@ impl Observed {
         route.pending.is_none().then(|| accepted_at.checked_add(after).unwrap_or(Timestamp::MAX))
     }
 
-    fn has_settled(&self, route: &RouteView, after: SignedDuration) -> bool {
+    pub(super) fn has_settled(&self, route: &RouteView, after: SignedDuration) -> bool {
         self.route_settles(route, after).is_some_and(|at| at <= self.now)
     }
 
@@ -75,7 +75,7 @@ impl Observed {
         self.settles_later(self.cluster.route.as_ref()?, GRACE)
     }
 
-    fn settles_later(&self, route: &RouteView, after: SignedDuration) -> Option<Timestamp> {
+    pub(super) fn settles_later(&self, route: &RouteView, after: SignedDuration) -> Option<Timestamp> {
         self.route_settles(route, after).filter(|at| *at > self.now)
     }
 
@@ -110,6 +110,9 @@ impl Observed {
     /// Whether the version may get the largest share with the next write. A version that has served does not
     /// wait for parents that accept nothing.
     fn may_lead(&self, serving: &ServingIntent, route: &RouteView, version: Version) -> bool {
+        if self.lacks_approval(serving, version) {
+            return false;
+        }
         let Some(serves) = self.served_through(route) else { return self.can_enter(version) };
         let is_prepared = self.has_settled(route, STEP)
             || (self.has_served(version) && self.is_stuck(route))
@@ -120,31 +123,6 @@ impl Observed {
         let is_there = route.shares.of(version) > 0 && self.can_enter(version);
         serves == version || (is_there && is_prepared && is_shown())
     }
-
-    /// Returns the step of a canary that the version is in, or goes to now. A version that has served, and
-    /// one that has been through all steps, is in none.
-    fn canary(&self, serving: &ServingIntent, route: &RouteView, version: Version) -> Option<Canary> {
-        let steps = &serving.steps;
-        if steps.is_empty() || self.has_served(version) {
-            return None;
-        }
-        let share = route.shares.of(version);
-        let Some(index) = steps.iter().rposition(|step| step.share() <= share) else {
-            let begins = self.has_settled(route, STEP);
-            return Some(Canary { index: 0, share: if begins { steps[0].share() } else { Shares::LEAST } });
-        };
-        let after = steps[index].at_least.max(STEP);
-        let index = if self.has_settled(route, after) { index + 1 } else { index };
-        steps.get(index).map(|step| Canary { index, share: step.share() })
-    }
-}
-
-/// A version in the steps of a canary.
-struct Canary {
-    /// The step, from 0.
-    index: usize,
-    /// The share that the version has to have now.
-    share: u32,
 }
 
 /// The API server accepts a route only with this strategy.
@@ -185,12 +163,17 @@ pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut
     let Some(route) = observed.cluster.route.as_ref().filter(|_| is_managed(observed, serving)) else {
         return hold_canary_without_route(observed, serving, version, step);
     };
-    if observed.may_lead(serving, route, version) || !waits_for_route(observed, route, version, step) {
+    let is_held =
+        observed.lacks_approval(serving, version) || waits_for_route(observed, route, version, step);
+    if observed.may_lead(serving, route, version) || !is_held {
         return;
     }
     drop_move(step, version);
+    if let Some(cause) = observed.unapproved_in_time(serving, version) {
+        return step.reject(observed, serving, version, cause);
+    }
     step.entering = Some(version);
-    let canary = observed.canary(serving, route, version).filter(|_| is_named(route, version));
+    let canary = observed.canary(serving, route, version).filter(|_| route.shares.names(version));
     match &route.pending {
         _ if !observed.can_enter(version) => step.progress(Reason::WaitingForPods, no_endpoint(version)),
         Some(pending) => {
@@ -200,23 +183,16 @@ pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut
         }
         None => {
             step.wake_at_some(observed.settles_later(route, STEP));
-            let (reason, message) = if let Some(canary) = canary {
-                let of = serving.steps[canary.index];
-                step.wake_at_some(observed.settles_later(route, of.at_least));
-                let (number, steps) = (canary.index + 1, serving.steps.len());
-                let (weight, at_least) = (of.weight, of.at_least);
-                let of_what =
-                    if serving.challengers.is_empty() { "" } else { " that are not for challengers" };
-                let message = format!(
-                    "version {version} gets {weight} % of the requests{of_what} for at least {at_least:#}: step \
-                     {number} of {steps}"
-                );
-                (Reason::CanaryStep, message)
+            if let Some(canary) = canary {
+                step.stepping = Some(version);
+                let at_least = serving.steps[canary.index].at_least;
+                step.wake_at_some(observed.settles_later(route, at_least));
+                step.wake_at_some(observed.step_ends(serving, version));
+                step.progress = Some(observed.step_message(serving, route, version, canary.index));
             } else {
                 let message = format!("version {version} enters the HTTPRoute before traffic moves to it");
-                (Reason::MovingTraffic, message)
-            };
-            step.progress(reason, message);
+                step.progress(Reason::MovingTraffic, message);
+            }
         }
     }
 }
@@ -230,7 +206,8 @@ fn hold_canary_without_route(
     step: &mut RolloutStep,
 ) {
     let is_free = serving.steps.is_empty() || observed.has_served(version);
-    if is_free || !others_answer(observed, step, version) {
+    let is_held = observed.lacks_approval(serving, version) || others_answer(observed, step, version);
+    if is_free || !is_held {
         return;
     }
     drop_move(step, version);
@@ -298,13 +275,16 @@ fn next_shares(
             is_named(route, version) || may_return
         });
         let share = |version| (version, share_beside(observed, serving, route, step, version));
-        (leads, Shares::beside(leads, others.into_iter().chain(moves).map(share)))
+        let shares = others.into_iter().chain(moves).map(share).filter(|(_, share)| *share > 0);
+        let mirror = mirror_beside(observed, serving, route, step).filter(|mirror| mirror.version != leads);
+        (leads, Shares::beside(leads, shares).with_mirror(mirror))
     } else if let Some(serves) = serves {
         let is_there = is_named(route, leads) && observed.is_ready(leads);
         let enters = (is_there || observed.can_enter(leads)).then_some(leads);
         let others = kept(observed, step, serves, |version| is_named(route, version));
         let share = |version| (version, share_beside(observed, serving, route, step, version));
-        (serves, Shares::beside(serves, others.into_iter().chain(enters).map(share)))
+        let shares = others.into_iter().chain(enters).map(share).filter(|(_, share)| *share > 0);
+        (serves, Shares::beside(serves, shares).with_mirror(mirror_beside(observed, serving, route, step)))
     } else {
         // No version that the route names is ready, nor is another one: there is nothing better.
         let leader = route.shares.leader().filter(|_| route.outdated)?;
@@ -351,18 +331,29 @@ fn share_beside(
 ) -> u32 {
     let share = route.shares.of(version);
     if share > 0 && step.pausing == Some(version) {
-        return paused_share(serving, share);
+        return observed.paused_weight(serving, version, share);
     }
-    let is_canary = step.entering == Some(version) && share > 0;
-    let canary = observed.canary(serving, route, version).filter(|_| is_canary);
-    canary.map_or(Shares::LEAST, |canary| canary.share)
+    let canary = observed.canary(serving, route, version).filter(|_| step.entering == Some(version));
+    match canary {
+        Some(canary) if share > 0 || canary.weight <= Shares::LEAST => canary.weight,
+        _ => Shares::LEAST,
+    }
 }
 
-/// A version keeps its share, or what its step allows of it: somebody else may have set it.
-fn paused_share(serving: &ServingIntent, share: u32) -> u32 {
-    let steps = || serving.steps.iter().map(|step| step.share());
-    let known = steps().rev().find(|step| *step <= share);
-    known.or_else(|| steps().next().map(|_| share)).unwrap_or(Shares::LEAST)
+/// Returns the version that gets copies of the requests, while its Service leads to a ready pod: some
+/// implementations answer no request at all while a Service that gets copies does not exist.
+fn mirror_beside(
+    observed: &Observed,
+    serving: &ServingIntent,
+    route: &RouteView,
+    step: &RolloutStep,
+) -> Option<Mirror> {
+    let mirror = match (step.entering, step.pausing) {
+        (Some(version), _) => observed.canary(serving, route, version)?.mirror(version),
+        (None, Some(version)) => observed.paused_mirror(serving, version, route.shares.mirrored_to(version)?),
+        (None, None) => None,
+    };
+    mirror.filter(|mirror| observed.can_enter(mirror.version))
 }
 
 /// A ready version leaves the route from the least share, and not before that is in effect.
@@ -373,8 +364,9 @@ fn let_leave(
     next: Shares,
     step: &mut RolloutStep,
 ) -> Shares {
-    let leaves =
-        |version: &Version| is_named(route, *version) && !next.names(*version) && observed.is_ready(*version);
+    let leaves = |version: &Version| {
+        is_named(route, *version) && next.of(*version) == 0 && observed.is_ready(*version)
+    };
     let leaving: Vec<Version> = route.shares.iter().map(|(version, _)| version).filter(leaves).collect();
     let may_leave =
         |version: &Version| route.shares.of(*version) <= Shares::LEAST && observed.has_settled(route, STEP);
@@ -382,9 +374,10 @@ fn let_leave(
         return next;
     }
     step.wake_at_some(observed.settles_later(route, STEP));
-    let lingering = leaving.into_iter().filter(|version| !may_leave(version));
-    let staying: Vec<(Version, u32)> = next.iter().collect();
-    Shares::beside(leader, staying.into_iter().chain(lingering.map(|version| (version, Shares::LEAST))))
+    let lingering: Vec<Version> = leaving.into_iter().filter(|version| !may_leave(version)).collect();
+    let mirror = next.mirror().filter(|mirror| !lingering.contains(&mirror.version));
+    let lingering = lingering.into_iter().map(|version| (version, Shares::LEAST));
+    Shares::beside(leader, next.iter().chain(lingering).collect::<Vec<_>>()).with_mirror(mirror)
 }
 
 /// Returns the versions beside `leads` that stay in the route, or come back, ready to take over.
@@ -477,14 +470,26 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
     if let Some(cause) = serving.and_then(|serving| challengers::unmet(observed, serving, route)) {
         return Some((ConditionStatus::False, cause));
     }
-    let kept = route.shares.iter().filter(|(version, weight)| *version != leader && *weight > 0);
-    let kept: Vec<String> = kept.map(|(version, _)| version.to_string()).collect();
-    let beside = match &kept[..] {
-        [] => String::new(),
-        kept => format!("; version {} is kept in the route, ready to take over", kept.join(", ")),
+    let canary = observed.canary_message(serving?, route);
+    let is_canary = |version: Version| canary.as_ref().is_some_and(|(canary, _)| *canary == version);
+    let beside =
+        |version: &Version| *version != leader && route.shares.of(*version) > 0 && !is_canary(*version);
+    let versions = route.shares.iter().map(|(version, _)| version).filter(beside);
+    let (sharing, kept): (Vec<Version>, Vec<Version>) =
+        versions.partition(|version| route.shares.of(*version) > Shares::LEAST);
+    let gets = |version: Version| {
+        format!("version {version} gets {} % of the requests", route.shares.per_cent(version))
     };
-    let others = challengers::described(observed, &route.shares);
-    let share = route.shares.per_cent(leader);
-    let message = format!("version {leader} gets {share} % of the requests{others}{beside}");
-    Some((ConditionStatus::True, ReasonMessage::new(Reason::TrafficSplit, message)))
+    let mut parts: Vec<String> = [leader].into_iter().chain(sharing).map(gets).collect();
+    parts.extend(challengers::described(observed, &route.shares));
+    if let Some(mirror) = route.shares.mirror().filter(|mirror| !is_canary(mirror.version)) {
+        parts
+            .push(format!("version {} gets copies of {} % of the requests", mirror.version, mirror.per_cent));
+    }
+    if !kept.is_empty() {
+        let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
+        parts.push(format!("version {} is kept in the route, ready to take over", kept.join(", ")));
+    }
+    parts.extend(canary.map(|(_, message)| message));
+    Some((ConditionStatus::True, ReasonMessage::new(Reason::TrafficSplit, parts.join("; "))))
 }

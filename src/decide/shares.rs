@@ -6,14 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::names::Version;
 
-/// The weight of each version that a route names, and of each challenger. The weights that Laurel writes add up
-/// to [`Shares::WHOLE`].
+/// The weight of each version that a route names, and of each challenger, and the version that gets copies of the
+/// requests. The weights that Laurel writes add up to [`Shares::WHOLE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shares {
+    #[serde(flatten)]
     weights: BTreeMap<Version, u32>,
     /// By the name of the ModelAlias, which is the name of its Service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     challengers: BTreeMap<String, ChallengerShare>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mirror: Option<Mirror>,
 }
 
 /// The share of another ModelAlias, whose Service the route names.
@@ -23,6 +26,15 @@ pub struct ChallengerShare {
     pub port: u16,
     /// Its weight.
     pub weight: u32,
+}
+
+/// A version that gets copies of the requests. Its answers to them are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mirror {
+    /// The version.
+    pub version: Version,
+    /// How many of the requests are copied, in per cent.
+    pub per_cent: u32,
 }
 
 impl Shares {
@@ -45,7 +57,7 @@ impl Shares {
         let mut weights: BTreeMap<Version, u32> = others.collect();
         let given: u32 = weights.values().sum();
         weights.insert(leader, Self::WHOLE.saturating_sub(given));
-        Self { weights, challengers: BTreeMap::new() }
+        Self { weights, ..Self::default() }
     }
 
     /// Gives challengers their weights, and lets the versions share the rest in the proportions that they have
@@ -82,10 +94,28 @@ impl Shares {
         self.challengers.insert(name.to_owned(), share);
     }
 
-    /// Whether the route names the version, with whatever weight.
+    /// Copies requests to a version as well.
+    #[must_use]
+    pub fn with_mirror(self, mirror: Option<Mirror>) -> Self {
+        Self { mirror, ..self }
+    }
+
+    /// Returns the version that gets copies of the requests, if any.
+    #[must_use]
+    pub fn mirror(&self) -> Option<Mirror> {
+        self.mirror
+    }
+
+    /// Returns how many of the requests are copied to the version, in per cent.
+    #[must_use]
+    pub fn mirrored_to(&self, version: Version) -> Option<u32> {
+        self.mirror.filter(|mirror| mirror.version == version).map(|mirror| mirror.per_cent)
+    }
+
+    /// Whether the route names the version, with whatever weight, or for copies.
     #[must_use]
     pub fn names(&self, version: Version) -> bool {
-        self.weights.contains_key(&version)
+        self.weights.contains_key(&version) || self.mirrored_to(version).is_some()
     }
 
     /// Returns the weight that a version has among the versions, as it would be without challengers; 0 if the
@@ -157,7 +187,7 @@ fn scaled(weight: u32, to: u32, from: u32) -> u32 {
 
 impl FromIterator<(Version, u32)> for Shares {
     fn from_iter<I: IntoIterator<Item = (Version, u32)>>(weights: I) -> Self {
-        Self { weights: weights.into_iter().collect(), challengers: BTreeMap::new() }
+        Self { weights: weights.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -211,6 +241,17 @@ mod tests {
         assert_eq!([1, 2].map(|number| shares.per_cent(version(number))), [45, 45]);
         let of = |name: &str| shares.per_cent_of(shares.challengers()[name].weight);
         assert_eq!(["a", "b"].map(of), [10, 0]);
+    }
+
+    #[test]
+    fn a_mirror_is_no_share_but_the_route_names_it() {
+        let mirror = Mirror { version: version(2), per_cent: 100 };
+        let shares = Shares::led_by(version(1), []).with_mirror(Some(mirror));
+        assert_eq!((shares.of(version(2)), shares.per_cent(version(2))), (0, 0));
+        assert_eq!([1, 2].map(|number| shares.mirrored_to(version(number))), [None, Some(100)]);
+        assert!(shares.names(version(2)) && !shares.names(version(3)));
+        let read: Shares = serde_json::from_str(&serde_json::to_string(&shares).unwrap()).unwrap();
+        assert_eq!(read, shares);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct RolloutStep {
     pub(super) entering: Option<Version>,
     /// The version that keeps its share in a canary for now.
     pub(super) pausing: Option<Version>,
+    /// The version that waits for nothing but the end of its step of a canary.
+    pub(super) stepping: Option<Version>,
 }
 
 impl RolloutStep {

@@ -10,7 +10,7 @@ use crate::{
         names::{Version, deployment_name},
         traffic::{GatewayTraffic, ParentKind, ParentReference},
     },
-    decide::{ChallengerShare, Shares},
+    decide::{ChallengerShare, Mirror, Shares},
 };
 
 /// The path under which the model server is reached directly.
@@ -37,9 +37,10 @@ pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
     let own = |(version, weight)| backend(deployment_name(r.name, version), VERSION_SERVICE_PORT, weight);
     let challenger =
         |(name, share): (&String, &ChallengerShare)| backend(name.clone(), share.port.into(), share.weight);
+    let mirror = shares.mirror().map(|mirror| copies(r, mirror));
     let rule = RouteRule {
         matches: vec![json!({ "path": { "type": "PathPrefix", "value": gateway.path } })],
-        filters: rewrite(gateway),
+        filters: rewrite(gateway).into_iter().chain(mirror).collect(),
         backend_refs: shares.iter().map(own).chain(shares.challengers().iter().map(challenger)).collect(),
         ..RouteRule::default()
     };
@@ -70,6 +71,26 @@ fn rewrite(gateway: &GatewayTraffic) -> Vec<serde_json::Value> {
     vec![json!({ "type": "URLRewrite", "urlRewrite": { "path": path } })]
 }
 
+const REQUEST_MIRROR: &str = "RequestMirror";
+
+/// Copies requests to a version. The fields are those that the API server would fill in.
+fn copies(r: &ServiceRendering, mirror: Mirror) -> serde_json::Value {
+    let name = deployment_name(r.name, mirror.version);
+    let backend = json!({ "group": "", "kind": "Service", "name": name, "port": VERSION_SERVICE_PORT });
+    let mut filter = json!({ "backendRef": backend });
+    if mirror.per_cent < 100 {
+        filter["percent"] = mirror.per_cent.into();
+    }
+    json!({ "type": REQUEST_MIRROR, "requestMirror": filter })
+}
+
+fn mirror(filter: &serde_json::Value, model_alias: &str) -> Option<Mirror> {
+    let mirror = filter.get("requestMirror").filter(|_| filter["type"] == REQUEST_MIRROR)?;
+    let version = version(mirror["backendRef"]["name"].as_str()?, model_alias)?;
+    let per_cent = mirror.get("percent").map_or(Some(100), serde_json::Value::as_u64);
+    Some(Mirror { version, per_cent: u32::try_from(per_cent?).ok()? })
+}
+
 fn parent(reference: &ParentReference) -> RouteParent {
     let group = match reference.kind {
         ParentKind::Gateway => GATEWAY_GROUP,
@@ -86,12 +107,14 @@ fn parent(reference: &ParentReference) -> RouteParent {
 }
 
 /// Returns the weights of the versions of `model_alias` in a route, and of other Services of its namespace, which
-/// may be those of challengers.
+/// may be those of challengers, and the version that gets copies.
 #[must_use]
 pub fn shares(spec: &HttpRouteSpec, model_alias: &str) -> Shares {
     let backends = || spec.rules.iter().flat_map(|rule| &rule.backend_refs);
     let own = backends().filter_map(|backend| Some((version(&backend.name, model_alias)?, backend.weight)));
-    let mut shares: Shares = own.collect();
+    let mut filters = spec.rules.iter().flat_map(|rule| &rule.filters);
+    let mirror = filters.find_map(|filter| mirror(filter, model_alias));
+    let mut shares = own.collect::<Shares>().with_mirror(mirror);
     for backend in backends().filter(|backend| version(&backend.name, model_alias).is_none()) {
         if let Some(share) = challenger_share(backend) {
             shares.add_challenger(&backend.name, share);

@@ -6,17 +6,19 @@ use kube::{ResourceExt, core::Duration};
 use super::{Subject, rules_for};
 use crate::{
     api::{
-        CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias, ModelAliasSpec,
-        RETRY_ANNOTATION,
+        APPROVE_ANNOTATION, CHANGED_BY_ANNOTATION, COMMIT_ANNOTATION, DeletionPolicy, ModelAlias,
+        ModelAliasSpec, RETRY_ANNOTATION,
         condition::shortened,
-        model_alias::{Rollout, Runtime, Serving, SmokeTest, SmokeTestMode, Strategy},
+        model_alias::{
+            CanaryStep, Rollout, Runtime, Serving, SmokeTest, SmokeTestMode, StepApproval, Strategy,
+        },
         std_duration,
         traffic::{Challenger, TrafficSpec},
     },
     cluster::finalizer,
     decide::{
-        Blocker, ChallengerIntent, Desired, Follower, Intent, Lifecycle, ServingIntent, SmokeTestIntent,
-        StepIntent, StrategyIntent,
+        ApprovalIntent, Blocker, ChallengerIntent, Desired, Follower, Intent, Lifecycle, ServingIntent,
+        SmokeTestIntent, StepIntent, StepShare, StrategyIntent,
     },
     render,
 };
@@ -48,6 +50,7 @@ impl Subject<'_> {
                 .as_ref()
                 .map_or_else(|_| Vec::new(), |model| rules_for(&model.promotion, &spec.alias)),
             retry: alias.annotations().get(RETRY_ANNOTATION).cloned(),
+            approval: approval(alias),
             changed_by: annotation_text(alias, CHANGED_BY_ANNOTATION),
             commit: annotation_text(alias, COMMIT_ANNOTATION),
             blocker,
@@ -79,7 +82,31 @@ impl Subject<'_> {
 fn steps(rollout: &Rollout) -> Vec<StepIntent> {
     let is_canary = rollout.strategy == Strategy::Canary;
     let steps = rollout.steps.iter().filter(|_| is_canary);
-    steps.map(|step| StepIntent { weight: step.weight, at_least: signed(step.at_least) }).collect()
+    steps.map(step_intent).collect()
+}
+
+fn step_intent(step: &CanaryStep) -> StepIntent {
+    let weight = step.weight.map(StepShare::Weight);
+    StepIntent {
+        // The API server accepts exactly one of them.
+        share: weight.or(step.mirror.map(StepShare::Mirror)).unwrap_or(StepShare::Weight(1)),
+        at_least: signed(step.at_least),
+        at_most: step.at_most.map(signed),
+        needs_approval: step.approval == Some(StepApproval::Required),
+    }
+}
+
+/// Returns the annotation that approves a version. The managed fields of a watched object are those that own
+/// this annotation; the last of several clients that set the same value counts.
+fn approval(alias: &ModelAlias) -> Option<ApprovalIntent> {
+    let value = annotation_text(alias, APPROVE_ANNOTATION)?;
+    let stamps = alias.metadata.managed_fields.iter().flatten();
+    let last = stamps.max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
+    Some(ApprovalIntent {
+        value,
+        manager: last.and_then(|entry| entry.manager.clone()),
+        at: last.and_then(|entry| entry.time.as_ref()).map(|time| time.0),
+    })
 }
 
 fn challengers(traffic: &TrafficSpec) -> Vec<ChallengerIntent> {
@@ -141,6 +168,46 @@ mod tests {
 
     fn serving(env: &str) -> Serving {
         serde_yaml::from_str(&format!("{{image: serving:1, env: {env}}}")).unwrap()
+    }
+
+    #[test]
+    fn an_approval_has_the_client_that_set_the_annotation_last() {
+        let alias = |metadata: &str| -> ModelAlias {
+            let spec = "{modelRef: {name: fraud}, alias: champion, version: '5'}";
+            serde_yaml::from_str(&format!("{{metadata: {metadata}, spec: {spec}}}")).unwrap()
+        };
+        assert_eq!(approval(&alias("{name: champion}")), None);
+        let annotations = "annotations: {laurel.dev/approve: \" 5/2\"}";
+        let unstamped = approval(&alias(&format!("{{name: champion, {annotations}}}"))).unwrap();
+        assert_eq!((unstamped.value.as_str(), unstamped.manager, unstamped.at), ("5/2", None, None));
+        let stamps = "managedFields: [{manager: argocd, time: '2026-11-29T12:00:00Z'}, \
+                      {manager: kubectl-annotate, time: '2026-11-29T12:00:01Z'}, {manager: old}]";
+        let stamped = approval(&alias(&format!("{{name: champion, {annotations}, {stamps}}}"))).unwrap();
+        assert_eq!(stamped.manager.as_deref(), Some("kubectl-annotate"));
+        assert_eq!(stamped.at, Some("2026-11-29T12:00:01Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_step_has_a_share_or_copies() {
+        let rollout: Rollout = serde_yaml::from_str(
+            "{strategy: Canary, steps: [{mirror: 100, atLeast: 10m}, {weight: 50, atLeast: 1m, atMost: 6h, \
+             approval: Required}]}",
+        )
+        .unwrap();
+        let mirror = StepIntent {
+            share: StepShare::Mirror(100),
+            at_least: SignedDuration::from_mins(10),
+            at_most: None,
+            needs_approval: false,
+        };
+        let weight = StepIntent {
+            share: StepShare::Weight(50),
+            at_least: SignedDuration::from_mins(1),
+            at_most: Some(SignedDuration::from_hours(6)),
+            needs_approval: true,
+        };
+        assert_eq!(steps(&rollout), [mirror, weight]);
+        assert_eq!(steps(&Rollout { strategy: Strategy::BlueGreen, ..rollout }), []);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     api::{
-        ModelAliasStatus,
+        APPROVE_ANNOTATION, ModelAliasStatus,
         condition::{ConditionType, Reason, counted},
-        model_alias::{Cause, HistoryEntry, Outcome, Recorded},
+        model_alias::{Approval, CanaryStatus, Cause, HistoryEntry, Outcome, Recorded},
         names::Version,
     },
     decide::{Action, AliasRole},
@@ -55,6 +55,7 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
         });
     }
     events.extend(let_in(before, after));
+    events.extend(canary(before, after));
     events.extend(unprotected(before, applied));
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         events.extend(error(before, after, type_));
@@ -165,6 +166,64 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
     }
 }
 
+/// Reports the steps of a canary: where the version is, that it waits for an approval, and who gave it.
+fn canary(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEvent> {
+    let mut events = Vec::new();
+    let known = before.canary.as_ref();
+    if let Some(now) = &after.canary {
+        let is_same = |known: &&CanaryStatus| (known.version, known.step) == (now.version, now.step);
+        let CanaryStatus { version, step, .. } = now;
+        let normal = |reason: Reason, action: String, message: String| NewEvent {
+            warning: false,
+            reason: reason.to_string(),
+            action,
+            message,
+        };
+        if known.filter(is_same).is_none() {
+            let message = format!("version {version} is in step {step}: it gets {}", share_of(now));
+            events.push(normal(Reason::CanaryStep, format!("Step{step}OfV{version}"), message));
+        }
+        let of_before = known.filter(|known| known.version == *version);
+        let approved = of_before.map(|known| known.approvals.as_slice()).unwrap_or_default();
+        for approval in now.approvals.iter().filter(|approval| !approved.contains(approval)) {
+            let Approval { step, manager, at, .. } = approval;
+            let message =
+                format!("version {version} was approved in step {step} by the client {manager:?} at {at}");
+            let action = format!("ApproveStep{step}OfV{version}");
+            events.push(NewEvent { warning: false, reason: "Approved".to_owned(), action, message });
+        }
+        let waits = |status: &ModelAliasStatus| {
+            let (type_, reason): (&str, &str) =
+                (ConditionType::Ready.into(), Reason::AwaitingApproval.into());
+            let mut conditions = status.conditions.iter();
+            conditions.find(|it| it.type_ == type_ && it.reason == reason).map(|it| it.message.clone())
+        };
+        let waited = waits(before).is_some() && known.filter(is_same).is_some();
+        if let Some(message) = waits(after).filter(|_| !waited) {
+            let action = format!("AwaitApprovalOfStep{step}OfV{version}");
+            events.push(normal(Reason::AwaitingApproval, action, message));
+        }
+    }
+    let seen = after.approval.as_ref().filter(|_| before.approval != after.approval);
+    if let Some((value, why)) = seen.and_then(|seen| Some((&seen.value, seen.ignored.as_ref()?))) {
+        events.push(NewEvent {
+            warning: true,
+            reason: "ApprovalIgnored".to_owned(),
+            action: "Approve".to_owned(),
+            message: format!("the annotation {APPROVE_ANNOTATION} with {value:?} approves nothing: {why}"),
+        });
+    }
+    events
+}
+
+fn share_of(canary: &CanaryStatus) -> String {
+    match (canary.weight, canary.mirror) {
+        (Some(weight), _) => format!("{weight} % of the requests"),
+        (None, Some(mirror)) => format!("copies of {mirror} % of the requests"),
+        (None, None) => "no requests".to_owned(),
+    }
+}
+
 /// Reports that a version met the promotion rules. A version that does not is reported as a warning.
 fn let_in(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewEvent> {
     let find = |status: &ModelAliasStatus| {
@@ -245,4 +304,54 @@ pub fn condition_events(
         action: action.to_owned(),
         message: condition.message,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    fn status(canary: &str, ready: &str, approval: &str) -> ModelAliasStatus {
+        let ready = format!(
+            "[{{type: Ready, status: 'False', reason: {ready}, message: 'waits', lastTransitionTime: \
+             '2026-01-01T00:00:00Z'}}]"
+        );
+        serde_yaml::from_str(&format!("{{canary: {canary}, conditions: {ready}, approval: {approval}}}"))
+            .unwrap()
+    }
+
+    fn reported(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<(bool, String, String)> {
+        let events = canary(before, after).into_iter();
+        events.map(|event| (event.warning, event.reason, event.message)).collect()
+    }
+
+    #[test]
+    fn each_step_and_each_approval_of_a_canary_is_reported_once() {
+        let step = |number: u32, approvals: &str| {
+            format!(
+                "{{version: '5', step: {number}, weight: 5, since: '2026-01-01T00:00:00Z', approvals: [{approvals}]}}"
+            )
+        };
+        let approval = "{step: 1, weight: 5, manager: kubectl-annotate, at: '2026-01-01T00:00:09Z'}";
+        let begun = status(&step(1, ""), "CanaryStep", "null");
+        let waits = status(&step(1, ""), "AwaitingApproval", "null");
+        let approved = status(&step(1, approval), "AwaitingApproval", "{value: '5'}");
+        let next = status(&step(2, approval), "CanaryStep", "{value: '5'}");
+        let again = status(&step(2, approval), "CanaryStep", "{value: '6', ignored: no such version}");
+        let normal = |reason: &str, message: &str| vec![(false, reason.to_owned(), message.to_owned())];
+        let steps = |number: u32| format!("version 5 is in step {number}: it gets 5 % of the requests");
+        assert_eq!(reported(&ModelAliasStatus::default(), &begun), normal("CanaryStep", &steps(1)));
+        assert_eq!(reported(&begun, &waits), normal("AwaitingApproval", "waits"));
+        let message =
+            "version 5 was approved in step 1 by the client \"kubectl-annotate\" at 2026-01-01T00:00:09Z";
+        assert_eq!(reported(&waits, &approved), normal("Approved", message));
+        assert_eq!(reported(&approved, &next), normal("CanaryStep", &steps(2)));
+        let message = "the annotation laurel.dev/approve with \"6\" approves nothing: no such version";
+        let ignored = (true, "ApprovalIgnored".to_owned(), message.to_owned());
+        assert_eq!(reported(&next, &again), [ignored]);
+        for status in [begun, waits, approved, next, again] {
+            assert_eq!(reported(&status, &status), []);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     api::{
         FIELD_MANAGER, ModelAliasStatus,
-        model_alias::{Cause, HistoryEntry, Outcome, Recorded, UNKNOWN},
+        model_alias::{Approval, Cause, HistoryEntry, Outcome, Recorded, UNKNOWN},
         names::Version,
     },
     decide::{Desired, Observed},
@@ -46,10 +46,17 @@ pub(super) fn entry_of(
         duration: None,
         requested_by,
         commit,
+        approvals: approvals_of(observed, version),
         reason: None,
         message: None,
         recorded: Recorded::Pending,
     }
+}
+
+/// Returns who approved a version in its canary, if it was in one until now.
+fn approvals_of(observed: &Observed, version: Version) -> Vec<Approval> {
+    let canary = observed.status.canary.as_ref().filter(|canary| canary.version == version);
+    canary.map(|canary| canary.approvals.clone()).unwrap_or_default()
 }
 
 /// Returns who requested a version, if known. The annotations apply only to the version in the spec.

@@ -1,6 +1,6 @@
 //! The next status of a ModelAlias.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -73,6 +73,8 @@ pub fn next(
     remember_rejection(observed, decision, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_route(observed, applied, &mut status);
+    status.canary.clone_from(&decision.canary);
+    status.approval.clone_from(&decision.approval);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, decision, &mut status);
     remember_previous_alias(observed, decision, &mut status);
@@ -272,8 +274,10 @@ fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAlia
     let route = observed.cluster.route.as_ref();
     if let Some(shares) = written.or_else(|| route.map(|route| &route.shares)) {
         status.traffic = traffic_shares(observed, shares);
+        status.shares = Some(in_one_line(&status.traffic)).filter(|line| !line.is_empty());
     } else if observed.cluster.route_error.is_none() && !observed.is_routed() {
         status.traffic.clear();
+        status.shares = None;
         status.route = None;
     }
     let is_pending = route.is_some_and(|route| route.pending.is_some());
@@ -287,16 +291,38 @@ fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAlia
 
 /// Returns the shares as a list. A challenger is listed with the version that its Service selects.
 fn traffic_shares(observed: &Observed, shares: &Shares) -> Vec<TrafficShare> {
-    let own = |(version, _)| TrafficShare { alias_ref: None, version, weight: shares.per_cent(version) };
+    let own = |version| TrafficShare {
+        alias_ref: None,
+        version,
+        weight: shares.per_cent(version),
+        mirror: shares.mirrored_to(version),
+    };
     let challenger = |(name, share): (&String, &ChallengerShare)| {
         let version = observed.cluster.challengers.get(name)?.service?.version;
         Some(TrafficShare {
             alias_ref: Some(name.clone()),
             version,
             weight: shares.per_cent_of(share.weight),
+            mirror: None,
         })
     };
-    shares.iter().map(own).chain(shares.challengers().iter().filter_map(challenger)).collect()
+    let copied = shares.mirror().map(|mirror| mirror.version);
+    let versions: BTreeSet<Version> = shares.iter().map(|(version, _)| version).chain(copied).collect();
+    let challengers = shares.challengers().iter().filter_map(challenger);
+    versions.into_iter().map(own).chain(challengers).collect()
+}
+
+/// Returns the shares for a column: `4: 95 %; 5: 5 %; fraud-challenger 7: 10 %`.
+fn in_one_line(traffic: &[TrafficShare]) -> String {
+    let share = |share: &TrafficShare| {
+        let TrafficShare { alias_ref, version, weight, mirror } = share;
+        let alias = alias_ref.as_ref().map_or_else(String::new, |name| format!("{name} "));
+        match mirror {
+            Some(mirror) => format!("{alias}{version}: {weight} %, copies of {mirror} %"),
+            None => format!("{alias}{version}: {weight} %"),
+        }
+    };
+    traffic.iter().map(share).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns the version that the alias named when it was last read to match the serving version.

@@ -374,6 +374,143 @@ fn promises_1_and_5_a_canary_and_a_rollback_leave_the_share_of_a_challenger_alon
     });
 }
 
+/// A manifest for version `version` whose canary has these steps.
+fn canary(version: &str, steps: &str) -> String {
+    format!("{{version: '{version}', traffic: {GATEWAY}, rollout: {{strategy: Canary, steps: [{steps}]}}}}")
+}
+
+/// The Service that gets copies of the requests, and how many of them in per cent.
+fn copies(route: &HttpRoute) -> Option<(String, Option<u64>)> {
+    let mut filters = route.spec.rules.iter().flat_map(|rule| &rule.filters);
+    let mirror = filters.find(|filter| filter["type"] == "RequestMirror")?;
+    let mirror = &mirror["requestMirror"];
+    Some((mirror["backendRef"]["name"].as_str()?.to_owned(), mirror["percent"].as_u64()))
+}
+
+/// Returns the step of the canary and the steps in which it was approved.
+fn progress(malias: &ModelAlias) -> Option<(u32, Vec<u32>)> {
+    let canary = status(malias).canary?;
+    Some((canary.step, canary.approvals.iter().map(|approval| approval.step).collect()))
+}
+
+#[test]
+fn a_step_of_a_canary_waits_for_an_approval_of_its_version_and_records_who_gave_it() {
+    run("route-approval", async |fixture| {
+        fixture.registered(2).await?;
+        let (_gateway, routes) = (gateway(fixture), watch(fixture));
+        let steps =
+            "{weight: 5, atLeast: 1s, approval: Required}, {weight: 50, atLeast: 1s, approval: Required}";
+        fixture.get(&canary("1", steps)).await?;
+        fixture.desired(&canary("2", steps)).await?;
+        fixture.reported(Reason::AwaitingApproval).await?;
+        let approve = async |value: &str| {
+            let annotation = format!("laurel.dev/approve={value}");
+            fixture.kubectl(&["annotate", "modelalias", "champion", &annotation, "--overwrite"]).await
+        };
+
+        approve("1").await?;
+        fixture.event("ApprovalIgnored").await?;
+        let is_ignored =
+            |malias: &ModelAlias| status(malias).approval.is_some_and(|seen| seen.ignored.is_some());
+        fixture.champion.until("the approval of version 1 is ignored", PATIENCE, is_ignored).await?;
+        ensure!(
+            routes
+                .seen()
+                .last()
+                .is_some_and(|last| weights(&last.object) == split([("1", 950_000), ("2", 50_000)]))
+        );
+
+        approve("2").await?;
+        fixture.event("Approved").await?;
+        let in_step_two = |malias: &ModelAlias| progress(malias) == Some((2, vec![1]));
+        let waits = |malias: &ModelAlias| in_step_two(malias) && has(malias, Reason::AwaitingApproval);
+        fixture.champion.until("step 2 waits", PATIENCE, waits).await?;
+        let line = fixture.kubectl(&["get", "modelalias", "champion", "-o", "wide"]).await?;
+        ensure!(line.contains("SHARES") && line.contains("1: 50 %; 2: 50 %"), "{line}");
+
+        approve("2/2").await?;
+        until_split(&routes, [("1", 1), ("2", 999_999)]).await?;
+        let serves = |malias: &ModelAlias| status(malias).version.is_some_and(|it| it.to_string() == "2");
+        let served = fixture.champion.until("version 2 serves", PATIENCE, serves).await?.object;
+        let entry = status(&served).history.into_iter().next().context("no history")?;
+        let by: Vec<_> = entry.approvals.iter().map(|it| (it.step, it.manager.as_str())).collect();
+        ensure!(by == [(1, "kubectl-annotate"), (2, "kubectl-annotate")], "{:?}", entry.approvals);
+        let changed =
+            served.managed_fields().iter().find(|it| it.manager.as_deref() == Some("kubectl-annotate"));
+        let time = changed.and_then(|entry| entry.time.as_ref()).context("no managed fields")?.0;
+        ensure!(entry.approvals[1].at == time, "{:?} is not {time}", entry.approvals);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_version_that_nobody_approves_in_time_is_rejected_after_its_share_is_gone() {
+    run("route-not-approved", async |fixture| {
+        fixture.registered(2).await?;
+        let (_gateway, routes) = (gateway(fixture), watch(fixture));
+        let steps = "{weight: 5, atLeast: 1s, atMost: 3s, approval: Required}";
+        fixture.get(&canary("1", steps)).await?;
+        fixture.desired(&canary("2", steps)).await?;
+        fixture.reported(Reason::NotApproved).await?;
+        until_split(&routes, [("1", 1_000_000)]).await?;
+        let last = fixture.champion.last().context("the ModelAlias is gone")?;
+        ensure!(
+            status(&last).rejected.iter().any(|it| it.reason == Reason::NotApproved),
+            "{:?}",
+            status(&last)
+        );
+        ensure!(selected(fixture).await? == "1", "the Service moved");
+        Ok(())
+    });
+}
+
+#[test]
+fn copies_go_to_a_new_version_first_and_end_before_its_service_does() {
+    run("route-copies", async |fixture| {
+        fixture.registered(3).await?;
+        let (_gateway, routes) = (gateway(fixture), watch(fixture));
+        let steps = "{mirror: 30, atLeast: 1s}, {mirror: 100, atLeast: 1s, approval: Required}, \
+                     {weight: 50, atLeast: 1s}";
+        fixture.get(&canary("1", steps)).await?;
+        fixture.desired(&canary("2", steps)).await?;
+        let waits = |malias: &ModelAlias| {
+            progress(malias) == Some((2, vec![])) && has(malias, Reason::AwaitingApproval)
+        };
+        fixture.champion.until("the copies wait for an approval", PATIENCE, waits).await?;
+        let mut seen: Vec<_> = routes.seen().iter().map(|seen| copies(&seen.object)).collect();
+        seen.dedup();
+        let to_two = |percent| Some(("champion-v2".to_owned(), percent));
+        ensure!(seen == [None, to_two(Some(30)), to_two(None)], "{seen:?}");
+        let only_one = |seen: &Weights| *seen == split([("1", 1_000_000)]);
+        ensure!(routes.seen().iter().all(|seen| only_one(&weights(&seen.object))), "copies are no share");
+        let traffic = status(&fixture.champion.last().context("the ModelAlias is gone")?).traffic;
+        let copied: Vec<_> = traffic.iter().map(|share| (share.weight, share.mirror)).collect();
+        ensure!(copied == [(100, None), (0, Some(100))], "{traffic:?}");
+
+        fixture.kubectl(&["annotate", "modelalias", "champion", "laurel.dev/approve=2/2"]).await?;
+        until_split(&routes, [("1", 1), ("2", 999_999)]).await?;
+        let shared = split([("1", 500_000), ("2", 500_000)]);
+        let first = routes.seen().into_iter().find(|seen| weights(&seen.object) == shared);
+        ensure!(
+            first.is_some_and(|first| copies(&first.object).is_none()),
+            "copies end with the first share"
+        );
+
+        // A change of mind while requests are copied: the filter goes with the first write.
+        fixture.get(&canary("1", steps)).await?;
+        fixture.desired(&canary("3", steps)).await?;
+        let is_copied = || routes.seen().last().is_some_and(|last| copies(&last.object).is_some());
+        until("requests are copied to version 3", is_copied).await?;
+        fixture.get(&canary("1", steps)).await?;
+        until("the copies end", || !is_copied()).await?;
+        ensure!(
+            services(fixture).await?.contains(&"champion-v3".to_owned()),
+            "the Service of version 3 went first"
+        );
+        Ok(())
+    });
+}
+
 #[test]
 fn traffic_is_validated_by_the_api_server() {
     run("route-refused", async |fixture| {
@@ -403,8 +540,15 @@ fn traffic_is_validated_by_the_api_server() {
                 "{version: '1', rollout: {steps: [{weight: 5, atLeast: 1m}]}}".to_owned(),
                 "steps are for strategy Canary, which needs them",
             ),
-            (steps("{weight: 50, atLeast: 1m}, {weight: 5, atLeast: 1m}"), "the weights of steps rise"),
-            (steps("{weight: 5, atLeast: 1m}, {weight: 5, atLeast: 2m}"), "duplicate entries"),
+            (steps("{weight: 50, atLeast: 1m}, {weight: 5, atLeast: 1m}"), "the percentages rise"),
+            (steps("{weight: 5, atLeast: 1m}, {weight: 5, atLeast: 2m}"), "the percentages rise"),
+            (steps("{weight: 5, atLeast: 1m}, {mirror: 100, atLeast: 2m}"), "steps with mirror come first"),
+            (steps("{mirror: 9, atLeast: 1m}, {mirror: 9, atLeast: 2m}"), "steps with mirror come first"),
+            (steps("{mirror: 9, weight: 9, atLeast: 1m}"), "a step has exactly one of weight and mirror"),
+            (steps("{atLeast: 1m}"), "a step has exactly one of weight and mirror"),
+            (steps("{weight: 5, atLeast: 10m, atMost: 9m}"), "atMost is not shorter than atLeast"),
+            (steps("{weight: 5, atLeast: 1m, approval: Maybe}"), "spec.rollout.steps[0].approval"),
+            (steps("{mirror: 101, atLeast: 1m}"), "spec.rollout.steps[0].mirror"),
             (steps("{weight: 51, atLeast: 1m}"), "spec.rollout.steps[0].weight"),
             (steps("{weight: 5, atLeast: soon}"), "spec.rollout.steps[0].atLeast"),
             (

@@ -174,7 +174,7 @@ mod tests {
             ModelAliasSpec,
             http_route::{BackendReference, RouteRule},
         },
-        decide::{ChallengerShare, Shares},
+        decide::{ChallengerShare, Mirror, Shares},
         render::fixture::{Fixture, version},
     };
 
@@ -276,6 +276,27 @@ mod tests {
             let view = with(odd);
             assert!(view.outdated && view.shares.challengers().is_empty(), "{view:?}");
         }
+    }
+
+    #[test]
+    fn copies_are_rendered_as_they_are_observed_and_those_of_others_make_the_route_outdated() {
+        let fixture = fixture();
+        let rendering = fixture.rendering().service();
+        for per_cent in [100, 30] {
+            let mirror = Mirror { version: version(5), per_cent };
+            let shares = Shares::led_by(version(4), []).with_mirror(Some(mirror));
+            let rendered = render::http_route(&rendering, &shares).unwrap();
+            let filters = &rendered.spec.rules[0].filters;
+            let copies = filters.iter().filter(|filter| filter["type"] == "RequestMirror");
+            let percent: Vec<_> = copies.map(|filter| filter["requestMirror"]["percent"].as_u64()).collect();
+            assert_eq!(percent, [Some(30).filter(|_| per_cent == 30)]);
+            let seen = view(|route| route.spec.rules = rendered.spec.rules.clone());
+            assert_eq!((seen.shares, seen.outdated), (shares, false));
+        }
+        let elsewhere =
+            json!({ "type": "RequestMirror", "requestMirror": { "backendRef": { "name": "other" } } });
+        let seen = view(|route| route.spec.rules[0].filters.push(elsewhere));
+        assert_eq!((seen.shares.mirror(), seen.outdated), (None, true));
     }
 
     #[test]

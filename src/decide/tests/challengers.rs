@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use pretty_assertions::assert_eq;
 
-use super::world::{DesiredVersion, Event, Fate, GatewayIs, RivalIs, World, version};
+use super::world::{DesiredVersion, Event, Fate, GatewayIs, RivalIs, Step, World, version};
 use crate::{
     api::condition::Reason,
     decide::{
@@ -78,7 +78,7 @@ fn a_challenger_enters_at_the_least_share_gets_what_is_asked_for_and_leaves_the_
     assert_eq!(entered, steps);
     let (status, _, message) = condition(&world, "TrafficSplit");
     assert_eq!(status, "True", "{message}");
-    assert!(message.contains("\"rival-a\" (version 1) 10 %"), "{message}");
+    assert!(message.contains("\"rival-a\" (version 1) gets 10 %"), "{message}");
     let listed: Vec<_> = world.status.traffic.iter().map(|it| (it.alias_ref.as_deref(), it.weight)).collect();
     assert_eq!(listed, [(None, 90), (Some("rival-a"), 10)]);
 
@@ -147,7 +147,7 @@ fn another_version_of_a_challenger_needs_no_write_to_the_route() {
 #[test]
 fn a_canary_shares_what_the_challengers_leave_and_a_lost_challenger_does_not_set_it_back() {
     let mut world = challenged(&[20]);
-    world.happen(&Event::Steps(vec![10, 50]));
+    world.happen(&Event::Steps(vec![Step::weight(10), Step::weight(50)]));
     desired(&mut world, 2);
     while weights(&world).get("2") != Some(&80_000) {
         world.live(1);
@@ -189,7 +189,7 @@ fn two_halves_are_equal_while_a_warm_version_or_an_entering_challenger_has_the_l
     let mut world = challenged(&[]);
     desired(&mut world, 2);
     world.live(30);
-    world.happen(&Event::Steps(vec![50]));
+    world.happen(&Event::Steps(vec![Step::weight(50)]));
     desired(&mut world, 3);
     while weights(&world).get("3") != Some(&500_000) {
         world.live(1);

@@ -23,8 +23,8 @@ use stateright::{Checker, Model, Property};
 use super::{
     scenario::{Moment, Scenario, Start, What},
     world::{
-        BlockedBy, DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, RivalIs, Serves, Strategy,
-        World,
+        BlockedBy, DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, RivalIs, Serves, Step,
+        Strategy, World,
     },
 };
 use crate::decide::decide;
@@ -245,8 +245,26 @@ fn canary() {
         ]);
     let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);
     stories.start.routed = true;
-    stories.start.steps = vec![5, 50];
+    stories.start.steps = vec![Step::weight(5), Step::weight(50)];
     stories.check("canary");
+}
+
+/// Version 2 is on its way through copies, an approval and a share when the story begins.
+#[test]
+fn canary_with_copies_and_an_approval() {
+    let approve = |value: &str| Event::Approve(Some(value.into()));
+    let events = desires()
+        .chain([Fate::Good, Fate::NeverReady].map(|are| Event::Pods { of: 2, are }))
+        .chain([GatewayIs::Fine, GatewayIs::Away, GatewayIs::Hidden].map(Event::Gateway))
+        .chain([approve("2"), approve("2/1"), approve("2/2"), approve("3"), Event::Approve(None)])
+        .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(2)), Event::VersionServiceDeleted(2)])
+        .chain([Event::Suspend(true), Event::Registry(Registers::Away), Event::StatusLost(true)])
+        .chain([Event::PodsLost(1), Event::Steps(vec![]), Event::Settings("b".into())]);
+    let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);
+    stories.start.routed = true;
+    stories.start.steps = vec![Step::mirror(100), Step::weight(5).approved(Some(30)), Step::weight(50)];
+    stories.start.desired = Some(2);
+    stories.check("canary with copies and an approval");
 }
 
 #[test]

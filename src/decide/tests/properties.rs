@@ -40,6 +40,7 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::MovingTraffic
         | Reason::TrafficPending
         | Reason::CanaryStep
+        | Reason::AwaitingApproval
         | Reason::ExchangingPods
         | Reason::UpdatingSettings
         | Reason::Scaling
@@ -110,6 +111,7 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::ProgressDeadlineExceeded
         | Reason::SmokeTestFailed
         | Reason::BecameUnready
+        | Reason::NotApproved
         | Reason::ApplyRefused
         | Reason::ApplyForbidden
         | Reason::ApplyFailed

@@ -6,7 +6,7 @@ use super::{
     scenario::{Moment, Scenario, Start, What},
     world::{
         BlockedBy, DesiredVersion, Event, Fate, Followed, GatewayIs, Reconcile, Registers, RivalIs, Serves,
-        Strategy as Exchange,
+        Step, Strategy as Exchange,
     },
 };
 use crate::{api::model_alias::Drift, decide::OnUnavailable};
@@ -59,6 +59,31 @@ fn rival() -> impl Strategy<Value = Event> {
     (0..2usize, is).prop_map(|(of, is)| Event::Rival { of, is })
 }
 
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop_oneof![
+        Just(vec![]),
+        Just(vec![Step::weight(10)]),
+        Just(vec![Step::weight(5), Step::weight(50)]),
+        Just(vec![Step::mirror(100), Step::weight(10)]),
+        Just(vec![Step::mirror(50)]),
+        Just(vec![Step::weight(5), Step::weight(50).approved(Some(60))]),
+        Just(vec![
+            Step::mirror(10),
+            Step::mirror(100).approved(None),
+            Step::weight(5).approved(Some(40)),
+            Step::weight(50),
+        ]),
+    ]
+}
+
+/// A version, or one with a step.
+fn approval() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => (1..=4u32).prop_map(|version| version.to_string()),
+        2 => (1..=4u32, 1..=4u32).prop_map(|(version, step)| format!("{version}/{step}")),
+    ]
+}
+
 fn reconcile() -> impl Strategy<Value = Event> {
     let crash = (weighted(0.4, 0..4usize), any::<bool>());
     let way = (crash, weighted(0.1, 0..3usize), prop_oneof![3 => Just(0), 1 => 1..4usize]);
@@ -78,7 +103,8 @@ fn spec() -> impl Strategy<Value = Event> {
         1 => Just(Event::SizeTakenOut(true)),
         1 => exchange().prop_map(Event::Strategy),
         1 => any::<bool>().prop_map(Event::Traffic),
-        1 => prop_oneof![Just(vec![]), Just(vec![10]), Just(vec![5, 50])].prop_map(Event::Steps),
+        1 => steps().prop_map(Event::Steps),
+        4 => weighted(0.9, approval()).prop_map(Event::Approve),
         1 => challengers().prop_map(Event::Challengers),
         1 => prop_oneof![Just(Drift::Correct), Just(Drift::Report)].prop_map(Event::Drift),
         1 => any::<bool>().prop_map(Event::PreviousAlias),
@@ -155,8 +181,7 @@ fn gap() -> impl Strategy<Value = i64> {
 
 pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
     let promoted = prop_oneof![Just(vec![]), Just(vec![1]), Just(vec![1, 2])];
-    let steps = prop_oneof![2 => Just(vec![]), 1 => Just(vec![5, 50])];
-    let start = (exchange(), any::<bool>(), steps, challengers(), 1..4u32, promoted);
+    let start = (exchange(), any::<bool>(), steps(), challengers(), 1..4u32, promoted);
     (start, vec((gap(), event()), 0..events)).prop_map(|(start, events)| {
         let (strategy, routed, steps, challengers, replicas, promoted) = start;
         let routed = routed && strategy == Exchange::BlueGreen;

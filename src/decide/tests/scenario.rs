@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::world::{Event, Pace, RivalIs, Strategy, World, version};
+use super::world::{DesiredVersion, Event, Pace, RivalIs, Step, Strategy, World, version};
 use crate::{
     api::condition::Reason,
     decide::{AliasRole, Desired, Traffic},
@@ -46,9 +46,12 @@ pub(super) struct Start {
     /// An HTTPRoute shares the requests.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) routed: bool,
-    /// In these steps, in per cent.
+    /// In these steps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) steps: Vec<u32>,
+    pub(super) steps: Vec<Step>,
+    /// The story begins when this version is requested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) desired: Option<u32>,
     /// Challengers that serve version 1, with these weights in per cent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) challengers: Vec<u32>,
@@ -65,6 +68,7 @@ impl Default for Start {
             routed: false,
             steps: Vec::new(),
             challengers: Vec::new(),
+            desired: None,
         }
     }
 }
@@ -247,6 +251,9 @@ impl Start {
         }
         world.pod_limit = self.room;
         world.happen(&Event::Steps(self.steps.clone()));
+        if let Some(number) = self.desired {
+            world.happen(&Event::Desired(DesiredVersion::Version(number)));
+        }
         world.begin_story();
         world
     }

@@ -35,6 +35,7 @@ macro_rules! stories {
 stories! {
     fn a_previous_version_whose_restart_failed_is_scaled_down();
     fn a_service_deleted_by_hand_is_restored();
+    fn rolling_back_in_mid_exchange_starts_no_pods_that_somebody_changed();
     fn removing_the_size_right_after_a_crash_does_not_shrink_the_serving_version();
     fn with_skip_a_version_whose_smoke_test_cannot_run_serves_without_it();
     fn an_alias_moved_occasionally_is_put_back_each_time();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::world::{DesiredVersion, Event, Reconcile, Strategy, World, version};
+use super::world::{DesiredVersion, Event, Reconcile, Step, Strategy, World, version};
 use crate::decide::{Action, Shares, Traffic, decide};
 
 /// How versions replace each other.
@@ -15,9 +15,11 @@ enum Way {
     Routed,
     /// In two steps of five seconds.
     Canary,
+    /// With copies of requests first.
+    Mirrored,
 }
 
-const WAYS: [Way; 4] = [Way::BlueGreen, Way::Rolling, Way::Routed, Way::Canary];
+const WAYS: [Way; 5] = [Way::BlueGreen, Way::Rolling, Way::Routed, Way::Canary, Way::Mirrored];
 /// Longer than a promotion and its warm window.
 const MOMENTS: i64 = 330;
 
@@ -29,9 +31,11 @@ fn desired(world: &mut World, number: u32) {
 fn promoting(way: Way, replicas: u32) -> World {
     let strategy = if way == Way::Rolling { Strategy::Rolling } else { Strategy::BlueGreen };
     let mut world = World::new(strategy.into(), replicas);
-    world.serving().routed = matches!(way, Way::Routed | Way::Canary);
-    if way == Way::Canary {
-        world.happen(&Event::Steps(vec![5, 50]));
+    world.serving().routed = matches!(way, Way::Routed | Way::Canary | Way::Mirrored);
+    match way {
+        Way::Canary => world.happen(&Event::Steps(vec![Step::weight(5), Step::weight(50)])),
+        Way::Mirrored => world.happen(&Event::Steps(vec![Step::mirror(100), Step::weight(50)])),
+        Way::BlueGreen | Way::Rolling | Way::Routed => {}
     }
     world.settle();
     world.begin_story();
@@ -109,7 +113,8 @@ fn promise_5_a_rollback_to_a_warm_version_is_the_first_write_of_the_first_reconc
             let moved = world.cluster.traffic == Traffic::One(version(2));
             let is_full = world.ready(version(1)) >= replicas && world.desired(version(1)) == replicas;
             // Behind a route, the pods outlast the warm window for as long as the data plane may lag.
-            let is_warm = !matches!(way, Way::Routed | Way::Canary) || world.route_names(version(1));
+            let is_warm =
+                !matches!(way, Way::Routed | Way::Canary | Way::Mirrored) || world.route_names(version(1));
             moved && is_full && is_warm
         };
         for mut world in along(promoting(way, replicas), MOMENTS).into_iter().filter(back) {
@@ -117,7 +122,7 @@ fn promise_5_a_rollback_to_a_warm_version_is_the_first_write_of_the_first_reconc
             let decision = decide(&world.observe());
             let service = Action::Route(Traffic::One(version(1)));
             let due = match way {
-                Way::Routed | Way::Canary => {
+                Way::Routed | Way::Canary | Way::Mirrored => {
                     vec![Action::Share(Shares::led_by(version(1), [version(2)])), service]
                 }
                 Way::BlueGreen | Way::Rolling => vec![service],

@@ -6,7 +6,7 @@ mod promises;
 
 use std::{fs, path::Path};
 
-use laurel::api::{DEFAULT_ANNOTATION, RETRY_ANNOTATION, condition::Reason};
+use laurel::api::{APPROVE_ANNOTATION, DEFAULT_ANNOTATION, RETRY_ANNOTATION, condition::Reason};
 use laurel::render::labels;
 use pretty_assertions::assert_eq;
 use strum::IntoEnumIterator;
@@ -39,7 +39,8 @@ fn no_reason_is_a_bare_heading() {
 #[test]
 fn the_commands_name_what_exists() {
     let page = reasons_page();
-    let known = [DEFAULT_ANNOTATION, RETRY_ANNOTATION, labels::MODEL_ALIAS, labels::VERSION];
+    let known =
+        [APPROVE_ANNOTATION, DEFAULT_ANNOTATION, RETRY_ANNOTATION, labels::MODEL_ALIAS, labels::VERSION];
     for name in known {
         assert!(page.contains(name), "{name}");
     }

@@ -62,6 +62,14 @@ impl Digest<'_> {
         self.world.intent.serving.as_ref().map_or(SignedDuration::ZERO, |serving| serving.warm_for)
     }
 
+    /// As far as the time of a step of a canary makes a difference.
+    fn longest_step(&self) -> SignedDuration {
+        let steps = self.world.intent.serving.iter().flat_map(|serving| &serving.steps);
+        let stopped = self.world.status.canary.as_ref().map_or(0, |canary| canary.stopped_seconds);
+        let longest = steps.filter_map(|step| step.at_most).max().unwrap_or_default();
+        longest.max(GRACE) + SignedDuration::from_secs(stopped)
+    }
+
     fn intent(&mut self) {
         let intent = &self.world.intent;
         match &intent.desired {
@@ -85,6 +93,7 @@ impl Digest<'_> {
         self.add((intent.previous_alias.is_some(), intent.deletes_alias, intent.has_finalizer, reports));
         let blocker = intent.blocker.as_ref().map(|blocker| blocker.cause.reason);
         self.add((&intent.retry, blocker, intent.rules.is_empty()));
+        self.add(intent.approval.as_ref().map(|approval| &approval.value));
     }
 
     fn status(&mut self) {
@@ -117,6 +126,15 @@ impl Digest<'_> {
         let accepted = accepted.filter(|known| self.world.cluster.gateway.is_current(&known.revision));
         self.age(accepted.map(|known| known.at), GRACE);
         self.age(status.route_pending_since, SignedDuration::from_secs(1));
+        if let Some(canary) = &status.canary {
+            let approved: Vec<u32> = canary.approvals.iter().map(|approval| approval.step).collect();
+            self.add((canary.version, canary.step, canary.weight, canary.mirror, approved));
+            self.add(canary.stopped_seconds);
+            self.age(Some(canary.since), self.longest_step());
+            self.age(canary.stopped_since, self.longest_step());
+        }
+        let seen = status.approval.as_ref();
+        self.add(seen.map(|seen| (&seen.value, seen.ignored.is_some())));
         for rejection in &status.rejected {
             self.add((rejection.version, &rejection.settings, rejection.active, rejection.reason));
         }
@@ -214,9 +232,11 @@ impl Digest<'_> {
             !world.broken.is_empty(),
         ));
         let warm_for = self.warm_for();
-        for at in world.shared_at.values() {
-            self.age(Some(*at), GRACE);
+        for (version, (index, since)) in &world.steps_since {
+            self.add((version, index));
+            self.age(Some(*since), self.longest_step());
         }
+        self.add((&world.approved_steps, &world.not_approved));
         self.add(world.left.map(|(version, _)| version));
         self.age(world.left.map(|(_, at)| at), warm_for);
     }

@@ -17,8 +17,8 @@ use crate::{
         model_alias::Drift,
     },
     decide::{
-        Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, StepIntent, StrategyIntent,
-        Traffic,
+        Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, StepIntent, StepShare,
+        StrategyIntent, Traffic,
     },
 };
 
@@ -39,8 +39,10 @@ pub(in crate::decide::tests) enum Event {
     Traffic(bool),
     /// The weights of the challengers, in per cent.
     Challengers(Vec<u32>),
-    /// The steps of the strategy `Canary`, in per cent, each for five seconds; none for `BlueGreen`.
-    Steps(Vec<u32>),
+    /// The steps of the strategy `Canary`; none for `BlueGreen`.
+    Steps(Vec<Step>),
+    /// The annotation that approves a version is set or removed.
+    Approve(Option<String>),
     Drift(Drift),
     PreviousAlias(bool),
     SmokeTest(bool),
@@ -138,6 +140,7 @@ impl Event {
             | Self::Challengers(_)
             | Self::Rival { .. }
             | Self::Steps(_)
+            | Self::Approve(_)
             | Self::Gateway(_)
             | Self::RouteDeleted(_)
             | Self::RouteEdited(_)
@@ -185,6 +188,74 @@ pub(in crate::decide::tests) enum BlockedBy {
     InvalidTemplate,
     /// Somebody deleted the Service and created another one of its name.
     ServiceTaken,
+}
+
+/// A step of a canary, which takes at least five seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", from = "StepForm")]
+pub(in crate::decide::tests) struct Step {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<u32>,
+    #[serde(skip_serializing_if = "is_false")]
+    approval: bool,
+    /// In seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_most: Option<i64>,
+}
+
+/// A step may be only a share in per cent.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StepForm {
+    Weight(u32),
+    #[serde(rename_all = "camelCase")]
+    Full {
+        weight: Option<u32>,
+        mirror: Option<u32>,
+        #[serde(default)]
+        approval: bool,
+        at_most: Option<i64>,
+    },
+}
+
+impl From<StepForm> for Step {
+    fn from(form: StepForm) -> Self {
+        match form {
+            StepForm::Weight(per_cent) => Self::weight(per_cent),
+            StepForm::Full { weight, mirror, approval, at_most } => {
+                Self { weight, mirror, approval, at_most }
+            }
+        }
+    }
+}
+
+impl Step {
+    pub(in crate::decide::tests) const fn weight(per_cent: u32) -> Self {
+        Self { weight: Some(per_cent), mirror: None, approval: false, at_most: None }
+    }
+
+    pub(in crate::decide::tests) const fn mirror(per_cent: u32) -> Self {
+        Self { weight: None, mirror: Some(per_cent), approval: false, at_most: None }
+    }
+
+    /// The same, but it waits for an approval, at most for so many seconds.
+    pub(in crate::decide::tests) const fn approved(self, at_most: Option<i64>) -> Self {
+        Self { approval: true, at_most, ..self }
+    }
+}
+
+impl From<Step> for StepIntent {
+    fn from(step: Step) -> Self {
+        let mirror = step.mirror.map(StepShare::Mirror);
+        Self {
+            share: mirror.or(step.weight.map(StepShare::Weight)).unwrap(),
+            at_least: SignedDuration::from_secs(5),
+            at_most: step.at_most.map(SignedDuration::from_secs),
+            needs_approval: step.approval,
+        }
+    }
 }
 
 impl BlockedBy {
@@ -339,12 +410,11 @@ impl World {
             }
             Event::Challengers(weights) => self.set_challengers(weights),
             // Nor does it accept steps without a route.
-            Event::Steps(weights) => {
-                let at_least = SignedDuration::from_secs(5);
-                let steps = weights.iter().filter(|_| self.serving().routed);
-                let steps = steps.map(|&weight| StepIntent { weight, at_least }).collect();
-                self.serving().steps = steps;
+            Event::Steps(steps) => {
+                let steps = steps.iter().filter(|_| self.serving().routed);
+                self.serving().steps = steps.map(|step| StepIntent::from(*step)).collect();
             }
+            Event::Approve(value) => self.annotate(value.as_deref()),
             Event::Traffic(wanted) => {
                 let is_possible = self.serving().strategy == StrategyIntent::BlueGreen;
                 self.serving().routed = *wanted && is_possible;
@@ -393,6 +463,7 @@ impl World {
                 };
                 self.left = None;
                 self.left_with.clear();
+                self.approved_steps.clear();
                 self.kill();
             }
             Event::Up(up) => {

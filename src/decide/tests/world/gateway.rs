@@ -147,7 +147,7 @@ impl Gateway {
         }
         let written = self.route.iter().map(|route| &route.shares);
         let mut all = written.chain([&self.live]).chain(self.coming.iter().map(|(_, shares)| shares));
-        all.any(|shares| shares.of(version) > 0)
+        all.any(|shares| shares.of(version) > 0 || shares.mirrored_to(version).is_some())
     }
 
     /// Whether the controller has accepted the route as it is.

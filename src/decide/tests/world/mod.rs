@@ -32,7 +32,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::{audit::Reported, operator::Operator, registry::Registry};
 pub(super) use self::{
     cluster::{Cluster, Fate},
-    event::{BlockedBy, DesiredVersion, Event, Followed, Reconcile, Registers, Serves, Strategy},
+    event::{BlockedBy, DesiredVersion, Event, Followed, Reconcile, Registers, Serves, Step, Strategy},
     gateway::{GatewayIs, RivalIs},
 };
 use crate::{
@@ -44,7 +44,7 @@ use crate::{
     },
     decide::{
         AliasRole, Blocker, ClusterView, Desired, FormerAlias, Intent, Lifecycle, Observed, RegistryView,
-        ServingIntent, SmokeTestIntent, StrategyIntent,
+        ServingIntent, SmokeTestIntent, StepShare, StrategyIntent,
     },
 };
 
@@ -123,8 +123,12 @@ pub(super) struct World {
     is_pointed_by_others: bool,
     /// Whether somebody else changed the HTTPRoute, until its weights are written again.
     is_routed_by_others: bool,
-    /// When the current share of the route was written for each version.
-    shared_at: BTreeMap<Version, Timestamp>,
+    /// The step of a canary that each version was in last, from 0, and when the route was written for that.
+    steps_since: BTreeMap<Version, (usize, Timestamp)>,
+    /// The steps in which a version was approved, until its steps begin again.
+    approved_steps: BTreeSet<(Version, usize, StepShare)>,
+    /// The versions that were ever given up because nobody approved them in time.
+    not_approved: BTreeSet<Version>,
     /// The versions that ever answered requests.
     answered: BTreeSet<Version>,
     /// The last one that did so alone.
@@ -186,6 +190,7 @@ impl World {
                 has_finalizer: false,
                 rules: Vec::new(),
                 retry: None,
+                approval: None,
                 changed_by: None,
                 commit: None,
                 blocker: None,
@@ -205,7 +210,9 @@ impl World {
             lost_pods_at: None,
             is_pointed_by_others: false,
             is_routed_by_others: false,
-            shared_at: BTreeMap::new(),
+            steps_since: BTreeMap::new(),
+            approved_steps: BTreeSet::new(),
+            not_approved: BTreeSet::new(),
             answered: BTreeSet::new(),
             answered_last: None,
             begun: None,

@@ -149,6 +149,7 @@ impl World {
                     )
                 });
                 self.promise_of_proof(version);
+                self.promise_of_approved_route(version, observed);
             }
             Traffic::Shared => {
                 let reached = self.cluster.deployments.keys().filter(|version| self.ready(**version) > 0);
@@ -216,6 +217,7 @@ impl World {
         let is_due = match rejection.reason {
             Reason::SmokeTestFailed => self.failed_smoke_test.contains(&version),
             Reason::ProgressDeadlineExceeded => workload.is_none_or(|workload| !workload.rolled_out),
+            Reason::NotApproved => self.was_approved_too_late(version, observed),
             reason => reason != Reason::SmokeTestUnavailable,
         };
         self.promise(is_due, |_| {
@@ -340,7 +342,8 @@ impl World {
 
     /// When the status is written: versions are rejected only for their own errors.
     pub(super) fn promise_of_rejections(&mut self, after: &[Rejection]) {
-        for rejection in after.iter().filter(|it| it.active && it.reason != Reason::GatesFailed) {
+        let others = [Reason::GatesFailed, Reason::NotApproved];
+        for rejection in after.iter().filter(|it| it.active && !others.contains(&it.reason)) {
             let is_new = !self.status.rejected.iter().any(|before| before == rejection);
             let is_fair = !is_new || self.failed.contains(&rejection.version);
             self.promise(is_fair, |_| {

@@ -159,6 +159,7 @@ impl World {
             | Reason::SmokeTestFailed
             | Reason::BecameUnready
             | Reason::ModelCrashed => concerned.iter().any(|version| self.failed.contains(version)),
+            Reason::NotApproved => concerned.iter().any(|version| self.not_approved.contains(version)),
             Reason::PodsRefused => self.cluster.quota.is_some(),
             Reason::Unschedulable => {
                 concerned.iter().any(|version| self.cluster.fate(*version) == Fate::NoRoom)
@@ -202,6 +203,7 @@ impl World {
                 self.desired_version().is_some_and(|version| !self.can_be_tested(version))
             }
             Reason::WaitingForPods => is_unready,
+            Reason::AwaitingApproval => self.waits_for_approval(),
             Reason::TrafficPending => self.cluster.gateway.is == GatewayIs::Away || is_unready,
             reason if reason.is_transient() => is_away || self.cannot_be_judged(),
             _ => is_unready,

@@ -1,10 +1,27 @@
 //! What must hold of a route: at each write, and at rest.
 
+use std::{collections::BTreeSet, ops::Range};
+
 use super::{Event, World, version};
 use crate::{
     api::{model_alias::SmokeTestOutcome, names::Version},
-    decide::{Observed, Shares, Traffic, decide},
+    decide::{ApprovalIntent, Mirror, Observed, Shares, StepIntent, StepShare, Traffic, decide},
 };
+
+/// Whether a version begins to get more than half of the requests.
+fn leads(before: &Shares, after: &Shares, version: Version) -> bool {
+    let half = Shares::WHOLE / 2;
+    after.of(version) > half && before.of(version) <= half
+}
+
+/// The step that a version is in, from 0.
+fn rung(steps: &[StepIntent], shares: &Shares, version: Version) -> Option<usize> {
+    let (weight, copies) = (shares.of(version), shares.mirrored_to(version).unwrap_or_default());
+    (0..steps.len()).rev().find(|index| match steps[*index].share {
+        StepShare::Weight(per_cent) => weight >= per_cent * 10_000,
+        StepShare::Mirror(per_cent) => weight > Shares::LEAST || copies >= per_cent,
+    })
+}
 
 impl World {
     /// Whether the route gives the version the largest share now.
@@ -41,7 +58,12 @@ impl World {
         let before = |version| route.map_or(0, |route| route.shares.of(version));
         let versions = shares.iter().map(|(version, _)| version);
         let mut more = versions.filter(|version| shares.of(*version) > before(*version));
+        let copied = shares.mirror().map(|mirror| mirror.version);
+        let begins =
+            copied.filter(|copied| route.is_none_or(|route| route.shares.mirrored_to(*copied).is_none()));
+        let has_service = |version: &Version| self.cluster.gateway.services.contains_key(version);
         more.all(|version| self.ready(version) > 0)
+            && begins.is_none_or(|version| self.ready(version) > 0 && has_service(&version))
     }
 
     /// Before weights are written.
@@ -68,7 +90,9 @@ impl World {
             }
         }
         self.promise_of_challengers(&before, shares, observed);
+        self.promise_of_copies(&before, shares, observed);
         self.promise_of_no_leap(&before, shares, observed);
+        self.promise_of_approvals(&before, shares, observed);
         self.promise_of_steps(&before, shares, observed);
         self.promise_of_kept_share(&before, shares, observed);
         self.promise_of_one_leader(shares, observed);
@@ -82,7 +106,7 @@ impl World {
             return;
         };
         let had = before.of(version);
-        let is_in_a_step = serving.steps.iter().any(|step| step.weight * 10_000 == had);
+        let is_in_a_step = serving.steps.iter().any(|step| step.share == StepShare::Weight(had / 10_000));
         let is_lowered = after.of(version) < had && is_in_a_step && !self.is_routed_by_others;
         let Some(workload) = observed.cluster.workloads.get(&version).filter(|_| is_lowered) else { return };
         let decision = decide(observed);
@@ -118,31 +142,148 @@ impl World {
         }
     }
 
+    /// Copies go to a version that is proven, and whose Service has a ready endpoint. They are no share: a step
+    /// with copies sends the version no request of its own.
+    fn promise_of_copies(&mut self, before: &Shares, after: &Shares, observed: &Observed) {
+        let Some(Mirror { version, per_cent }) = after.mirror() else { return };
+        let service = observed.cluster.version_services.get(&version);
+        self.promise(service.is_some_and(|service| service.has_endpoints), |_| {
+            format!("copies go only to a Service with a ready endpoint, not to that of version {version}")
+        });
+        let is_new = before.mirrored_to(version).is_none();
+        let has_service = self.cluster.gateway.services.contains_key(&version);
+        self.promise(has_service || !is_new, |_| format!("the Service of version {version} is missing"));
+        let steps = self.intent.serving.iter().flat_map(|serving| &serving.steps);
+        let is_asked = steps.into_iter().any(|step| step.share == StepShare::Mirror(per_cent));
+        self.promise(is_asked, |_| format!("no step copies {per_cent} % of the requests"));
+        if is_new && !self.answered.contains(&version) && !self.proven.contains(&version) {
+            self.promise_of_proof(version);
+        }
+        let weight = after.of(version);
+        self.promise(weight <= Shares::LEAST, |_| format!("version {version} gets copies and {weight}"));
+    }
+
+    /// No share is moved past a step that needs an approval without one, whatever happens.
+    fn promise_of_approvals(&mut self, before: &Shares, after: &Shares, observed: &Observed) {
+        let steps = self.steps();
+        let Some(serves) = observed.serves().filter(|_| !self.is_routed_by_others) else { return };
+        for version in after.iter().map(|(version, _)| version) {
+            if version == serves || self.has_served(version, observed) {
+                continue;
+            }
+            let leads = leads(before, after, version);
+            let had = rung(&steps, before, version).unwrap_or_default();
+            let gets = if leads { steps.len() } else { rung(&steps, after, version).unwrap_or_default() };
+            self.promise_of_approved_steps(version, &steps, had..gets);
+        }
+    }
+
+    /// Before the Service selects a version: it was approved in each step that needs it.
+    pub(super) fn promise_of_approved_route(&mut self, version: Version, observed: &Observed) {
+        let serves_another = observed.serves().is_some_and(|serves| serves != version);
+        if serves_another && !self.has_served(version, observed) && !self.is_routed_by_others {
+            let steps = self.steps();
+            self.promise_of_approved_steps(version, &steps, 0..steps.len());
+        }
+    }
+
+    fn promise_of_approved_steps(&mut self, version: Version, steps: &[StepIntent], passed: Range<usize>) {
+        for index in passed.filter(|index| steps[*index].needs_approval) {
+            let is_approved = self.approved_steps.contains(&(version, index, steps[index].share));
+            self.promise(is_approved, |_| {
+                format!("version {version} passes step {} only once it was approved there", index + 1)
+            });
+        }
+    }
+
+    fn has_served(&self, version: Version, observed: &Observed) -> bool {
+        observed.has_served(version) || self.answered.contains(&version)
+    }
+
+    fn steps(&self) -> Vec<StepIntent> {
+        self.intent.serving.as_ref().map(|serving| serving.steps.clone()).unwrap_or_default()
+    }
+
+    /// Somebody sets the annotation: a new value approves the version that it names, in the step that the
+    /// version is in.
+    pub(super) fn annotate(&mut self, value: Option<&str>) {
+        let before = self.intent.approval.as_ref().map(|approval| approval.value.as_str());
+        if before == value {
+            return;
+        }
+        self.intent.approval = value.map(|value| ApprovalIntent {
+            value: value.to_owned(),
+            manager: Some("kubectl-annotate".to_owned()),
+            at: Some(self.now),
+        });
+        let Some(value) = value else { return };
+        let (named, step) = value.split_once('/').unwrap_or((value, ""));
+        let Ok(version) = named.parse::<Version>() else { return };
+        let (steps, route) = (self.steps(), self.cluster.gateway.route.as_ref());
+        let index = route.and_then(|route| rung(&steps, &route.shares, version));
+        if let Some(index) = index.filter(|index| step.is_empty() || step == (index + 1).to_string()) {
+            self.approved_steps.insert((version, index, steps[index].share));
+        }
+    }
+
+    /// Whether an approval that would lead on is not there, or is one of those that are ignored.
+    pub(super) fn waits_for_approval(&self) -> bool {
+        let Some(version) = self.desired_version() else { return false };
+        let (steps, route) = (self.steps(), self.cluster.gateway.route.as_ref());
+        let is_ignored = self.status.approval.as_ref().is_some_and(|seen| seen.ignored.is_some());
+        let lacks = |index: usize| !self.approved_steps.contains(&(version, index, steps[index].share));
+        let open =
+            (0..steps.len()).find(|index| steps[*index].needs_approval && (is_ignored || lacks(*index)));
+        open.is_some() && open == route.and_then(|route| rung(&steps, &route.shares, version))
+    }
+
+    /// When a version is given up because nobody approved it: it had the time, and nobody did.
+    pub(super) fn was_approved_too_late(&mut self, version: Version, observed: &Observed) -> bool {
+        let steps = self.steps();
+        let Some((index, since)) = self.steps_since.get(&version).copied() else { return false };
+        let Some(step) = steps.get(index).filter(|step| step.needs_approval) else { return false };
+        let held = self.now.duration_since(since);
+        let is_late = step.at_most.is_some_and(|at_most| held >= at_most);
+        let is_approved = self.approved_steps.contains(&(version, index, step.share))
+            && observed.status.approval.as_ref().is_none_or(|seen| seen.ignored.is_none());
+        self.not_approved.insert(version);
+        is_late && !is_approved && self.registry.error.is_none()
+    }
+
     /// A version that never served gets the share of the next step, and only after it had that of the last
     /// one for long enough.
     fn promise_of_steps(&mut self, before: &Shares, after: &Shares, observed: &Observed) {
-        let steps = self.intent.serving.as_ref().map(|serving| serving.steps.clone()).unwrap_or_default();
+        let steps = self.steps();
         let serves = before.leader().filter(|leader| observed.is_ready(*leader));
         if steps.is_empty() || serves.is_none() || self.is_routed_by_others {
             return;
         }
-        let is_new = |version: &Version| !observed.has_served(*version) && !self.answered.contains(version);
-        let shares = after.iter().map(|(version, _)| (version, after.of(version)));
-        let rising = shares.filter(|(version, weight)| *weight > before.of(*version) && is_new(version));
-        for (version, weight) in rising.collect::<Vec<_>>() {
-            let had = before.of(version);
-            let shares = steps.iter().map(|step| step.weight * 10_000);
-            let ladder: Vec<u32> = [0, Shares::LEAST].into_iter().chain(shares).collect();
-            let index = ladder.iter().rposition(|share| *share <= had).unwrap_or_default();
-            let next = ladder.get(index + 1).copied();
-            let is_next = next.map_or(weight > had, |next| next == weight);
+        let versions: BTreeSet<Version> = after.iter().map(|(version, _)| version).collect();
+        let copied = after.mirror().map(|mirror| mirror.version);
+        for version in versions.into_iter().chain(copied) {
+            let (had, weight) = (before.of(version), after.of(version));
+            if self.has_served(version, observed) {
+                continue;
+            }
+            let from = rung(&steps, before, version);
+            let leads = leads(before, after, version);
+            let to = if leads { Some(steps.len()) } else { rung(&steps, after, version) };
+            if to <= from {
+                continue;
+            }
+            let next = from.map_or(0, |from| from + 1);
+            let is_exact = |step: &StepIntent| match step.share {
+                StepShare::Weight(per_cent) => weight == per_cent * 10_000,
+                StepShare::Mirror(per_cent) => after.mirrored_to(version) == Some(per_cent),
+            };
+            let is_next = to == Some(next) && steps.get(next).is_none_or(is_exact);
             self.promise(is_next, |_| {
-                format!("version {version} goes from {had} to {next:?}, not to {weight}")
+                format!("version {version} goes to step {} from {had}, not to {to:?} with {weight}", next + 1)
             });
-            let due = index.checked_sub(2).map(|step| steps[step].at_least).unwrap_or_default();
-            let since = self.shared_at.get(&version).copied().unwrap_or(self.now);
+            let due = from.map(|from| steps[from].at_least).unwrap_or_default();
+            let since = self.steps_since.get(&version).map_or(self.now, |(_, since)| *since);
             let held = self.now.duration_since(since);
-            self.promise(held >= due, |_| {
+            self.promise(held >= due || from.is_none(), |_| {
                 format!("version {version} keeps {had} for {due:#}, but it was raised after {held:#}")
             });
         }
@@ -151,9 +292,19 @@ impl World {
     pub(super) fn remember_shares(&mut self, shares: &Shares) {
         let before =
             self.cluster.gateway.route.as_ref().map(|route| route.shares.clone()).unwrap_or_default();
-        self.shared_at.retain(|version, _| shares.of(*version) == before.of(*version));
-        for (version, _) in shares.iter() {
-            self.shared_at.entry(version).or_insert(self.now);
+        let steps = self.steps();
+        let versions: BTreeSet<Version> = [&before, shares]
+            .into_iter()
+            .flat_map(|it| {
+                it.iter().map(|(version, _)| version).chain(it.mirror().map(|copied| copied.version))
+            })
+            .collect();
+        for version in versions {
+            match rung(&steps, shares, version) {
+                None => self.approved_steps.retain(|(approved, ..)| *approved != version),
+                after if after == rung(&steps, &before, version) => {}
+                Some(after) => drop(self.steps_since.insert(version, (after, self.now))),
+            }
         }
     }
 

@@ -121,6 +121,13 @@ fn sound(action: &Action, observed: &Observed, decision: &Decision) {
                     observed.cluster.workloads.get(&version).is_some_and(|workload| workload.ready > 0);
                 assert!(ready || !grows, "version {version} is not ready and gets {weight}");
             }
+            if let Some(mirror) = shares.mirror() {
+                let service = observed.cluster.version_services.get(&mirror.version);
+                assert!(
+                    service.is_some_and(|service| service.has_endpoints),
+                    "copies lead nowhere: {mirror:?}"
+                );
+            }
         }
         Action::SetFinalizer { .. }
         | Action::Route(_)
