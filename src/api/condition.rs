@@ -219,6 +219,8 @@ pub enum Reason {
 
     /// `spec.traffic` needs the Gateway API, which cannot be used here; the version serves through its Service.
     TrafficUnsupported,
+    /// A challenger cannot take its share of the requests, so the champion has it.
+    ChallengerUnavailable,
 
     // Pods.
     /// The image cannot be pulled.
@@ -310,6 +312,7 @@ impl Reason {
             | Self::RegistryFailing
             | Self::VersionPending
             | Self::SmokeTestUnavailable
+            | Self::ChallengerUnavailable
             | Self::PodsEvicted
             | Self::ApplyFailed => Severity::Transient,
 

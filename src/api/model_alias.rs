@@ -55,7 +55,9 @@ const OMIT_PATTERN: &str = r#"^[A-Za-z0-9]+(\.[A-Za-z0-9]+|\[[^\[\]"]+\]|\["[^"]
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name also names the Service and the Deployments: at most 52 lower-case letters, \
-             digits and '-', starting with a letter")
+             digits and '-', starting with a letter"),
+    validation = Rule::new("!has(self.spec.traffic) || !has(self.spec.traffic.challengers) || self.spec.traffic.challengers.all(challenger, challenger.aliasRef.name != self.metadata.name)")
+        .message("a ModelAlias is no challenger of itself")
 )]
 #[x_kube(validation = Rule::new("has(self.version) != has(self.follow)").message("set exactly one of version and follow"))]
 #[x_kube(validation = Rule::new("!has(self.previousAlias) || self.previousAlias != self.alias").message("previousAlias must differ from alias"))]

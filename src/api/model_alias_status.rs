@@ -46,9 +46,8 @@ pub struct ModelAliasStatus {
     /// requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub put_back_at: Vec<Timestamp>,
-    /// The shares of requests that the HTTPRoute gives to versions, with `spec.traffic`.
+    /// The shares of requests that the HTTPRoute gives to versions and challengers, with `spec.traffic`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
     pub traffic: Vec<TrafficShare>,
     /// The same in one line, for `kubectl get -o wide`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +61,9 @@ pub struct ModelAliasStatus {
     /// The revision of the HTTPRoute that its Gateways accepted last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<AcceptedRoute>,
+    /// Since when not all of its Gateways have accepted the HTTPRoute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_pending_since: Option<Timestamp>,
     /// The URL for predictions inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -118,6 +120,9 @@ pub struct KeptAlias {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficShare {
+    /// The challenger, for a version of another ModelAlias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias_ref: Option<String>,
     /// The version.
     pub version: Version,
     /// Its share in per cent. 0 means that it gets one request in a million, which keeps it in the route,

@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::LocalReference;
+
 /// A host name, or one with `*.` in front, as the Gateway API allows it.
 const HOSTNAME_PATTERN: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// An absolute path without empty, `.` or `..` segments, query or fragment, as the Gateway API allows it.
@@ -16,6 +18,50 @@ pub struct TrafficSpec {
     /// Laurel manages an `HTTPRoute` with the ModelAlias's name that sends requests to the version that
     /// serves.
     pub gateway: GatewayTraffic,
+
+    /// Other `ModelAliases` of the same namespace that answer a share of the requests, for days or weeks, and
+    /// at most half of them together. Each keeps its own versions, rules and rollbacks; what one cannot take
+    /// goes to this ModelAlias.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = CHALLENGERS_MAX))]
+    #[x_kube(validation = Rule::new("self.map(challenger, challenger.weight).sum() <= 50").message("the weights of challengers are at most 50 together"))]
+    #[x_kube(validation = Rule::new("self.all(challenger, self.exists_one(other, other.aliasRef.name == challenger.aliasRef.name))").message("each challenger is listed once"))]
+    pub challengers: Vec<Challenger>,
+
+    /// What decides who answers a request: `PerRequest` (the default), which is a new choice for each.
+    #[serde(default, skip_serializing_if = "Assignment::is_default")]
+    pub assignment: Assignment,
+}
+
+/// The maximum number of challengers.
+const CHALLENGERS_MAX: u32 = 4;
+
+/// Another ModelAlias that answers a share of the requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Challenger {
+    /// The ModelAlias, in the same namespace. It has `spec.serving`; its own `spec.traffic`, if any, does not
+    /// matter here.
+    pub alias_ref: LocalReference,
+
+    /// Its share of all requests through the Gateway in per cent.
+    #[schemars(with = "i32", range(min = 1, max = 50))]
+    pub weight: u32,
+}
+
+/// What decides who answers a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Assignment {
+    /// The Gateway chooses for each request.
+    #[default]
+    PerRequest,
+}
+
+impl Assignment {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The `HTTPRoute` that Laurel manages.

@@ -35,9 +35,8 @@ pub(super) async fn share(
         )
     })?;
     let before = observed.cluster.route.as_ref().map(|route| &route.shares);
-    let gets_more =
-        |(version, weight): &(Version, u32)| before.is_none_or(|before| *weight > before.of(*version));
-    for (version, _) in shares.iter().filter(gets_more) {
+    let gets_more = |version: &Version| before.is_none_or(|before| shares.of(*version) > before.of(*version));
+    for version in shares.iter().map(|(version, _)| version).filter(gets_more) {
         enough_pods_are_ready(effects, subject, Traffic::One(version), 1).await?;
     }
     if let Some(mirror) = shares.mirror() {

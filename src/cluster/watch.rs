@@ -37,6 +37,27 @@ pub struct Watching {
     pub requeue: Requeue,
     /// All `ModelAliases`.
     pub aliases: Store<Guarded<ModelAlias>>,
+    /// Returns the `ModelAliases` that name one as a challenger.
+    pub champions: Champions,
+}
+
+/// Returns the `ModelAliases` that name one as a challenger.
+pub type Champions = Arc<dyn Fn(&AliasKey) -> Vec<AliasKey> + Send + Sync>;
+
+impl Watching {
+    /// Changes what is known of the objects of a ModelAlias, and requests a reconcile of it and, if its Service is
+    /// reached in another way now, of its champions.
+    fn change<K: Projected>(&self, alias: &AliasKey, change: impl FnOnce(&Cache)) {
+        let reachable = || K::IS_SERVICE.then(|| self.cluster.reachable(alias)).flatten();
+        let before = reachable();
+        change(&self.cluster);
+        self.requeue.alias(alias);
+        if reachable() != before {
+            for champion in (self.champions)(alias) {
+                self.requeue.alias(&champion);
+            }
+        }
+    }
 }
 
 /// The namespace to watch, or all of them.
@@ -200,8 +221,7 @@ where
                 for (alias, name) in
                     K::names(&watching.cluster).into_iter().filter(|known| !listed.contains(known))
                 {
-                    K::remove(&watching.cluster, &alias, &name);
-                    watching.requeue.alias(&alias);
+                    watching.change::<K>(&alias, |cluster| K::remove(cluster, &alias, &name));
                 }
                 listed = HashSet::new();
                 if watching.readiness.read(what) {
@@ -216,8 +236,7 @@ where
             Ok(Event::Delete(object)) => {
                 watching.readiness.seen(what);
                 if let Some(alias) = alias_of(object.meta()) {
-                    K::remove(&watching.cluster, &alias, &object.name_any());
-                    watching.requeue.alias(&alias);
+                    watching.change::<K>(&alias, |cluster| K::remove(cluster, &alias, &object.name_any()));
                 }
             }
             Err(error) => failed(&watching, what, &error),
@@ -252,8 +271,7 @@ fn wake_all(watching: &Watching) {
 /// Updates the cache with an object and requests a reconcile of its ModelAlias. Returns that ModelAlias.
 fn insert<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
     let alias = alias_of(object.meta())?;
-    object.insert(&watching.cluster, &alias);
-    watching.requeue.alias(&alias);
+    watching.change::<K>(&alias, |cluster| object.insert(cluster, &alias));
     Some(alias)
 }
 

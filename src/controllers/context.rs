@@ -214,6 +214,7 @@ impl Context {
     #[must_use]
     pub fn sources(&self) -> Sources<'_> {
         Sources {
+            aliases: &self.aliases,
             cluster: &self.cluster,
             readiness: &self.readiness,
             references: self.references(),
@@ -279,7 +280,9 @@ impl Context {
     /// Returns what the watches write to.
     #[must_use]
     pub fn watching(&self) -> Watching {
+        let index = self.registry_objects.index.clone();
         Watching {
+            champions: Arc::new(move |alias| index.champions(alias)),
             readiness: self.readiness.clone(),
             cluster: self.cluster.clone(),
             requeue: self.requeue.clone(),

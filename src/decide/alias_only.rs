@@ -35,9 +35,18 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         (Ok(version), RuleVerdict::LetIn) => keep_alias(observed, version),
     };
     let mut actions = finalizer(observed);
-    actions.extend(clear_cluster(observed));
+    let cleared = clear_cluster(observed);
+    let champion = observed.champion().filter(|_| !cleared.is_empty());
+    if champion.is_none() {
+        actions.extend(cleared);
+    }
     actions.extend(alias_actions);
+    let readiness = match (champion, readiness) {
+        (Some(champion), Readiness::Settled(_)) => Readiness::Progressing(awaits(champion)),
+        (_, readiness) => readiness,
+    };
     let wake = matches!(readiness, Readiness::Progressing(_)).then(|| look_again(observed));
+    let wake = wake.into_iter().chain(champion.map(|_| observed.champion_leaves())).min();
     Decision {
         actions,
         rejection,
@@ -54,6 +63,14 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         },
         wake,
     }
+}
+
+fn awaits(champion: &str) -> ReasonMessage {
+    let message = format!(
+        "spec.serving was removed: waiting for the HTTPRoute of {champion:?}, which gives it a share of the requests, \
+         to leave it out"
+    );
+    ReasonMessage::new(Reason::TrafficPending, message)
 }
 
 /// `spec.serving` was removed: deletes the workloads, what routes requests to them first. What another ModelAlias of this name

@@ -207,7 +207,12 @@ impl Observed {
     ) -> ReasonMessage {
         let step = serving.steps[index];
         let gets = match step.share {
-            StepShare::Weight(weight) => format!("version {version} gets {weight} % of the requests"),
+            StepShare::Weight(weight) if serving.challengers.is_empty() => {
+                format!("version {version} gets {weight} % of the requests")
+            }
+            StepShare::Weight(weight) => {
+                format!("version {version} gets {weight} % of the requests that are not for challengers")
+            }
             StepShare::Mirror(100) => format!("version {version} gets a copy of each request"),
             StepShare::Mirror(mirror) => {
                 format!("version {version} gets copies of {mirror} % of the requests")

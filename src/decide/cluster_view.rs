@@ -44,6 +44,12 @@ pub struct ClusterView {
     /// The versions that have a Service of their own, for the route to name.
     #[serde(default)]
     pub version_services: BTreeMap<Version, VersionService>,
+    /// The challengers that the spec or the route names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub challengers: BTreeMap<String, ChallengerView>,
+    /// The `ModelAliases` that name this one as a challenger.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub champions: BTreeMap<String, ChampionView>,
     /// Those of all these objects that belonged to a ModelAlias of this name which is gone, or to nobody: as
     /// after a restore from a backup.
     #[serde(default)]
@@ -90,6 +96,47 @@ pub struct VersionService {
     /// Whether it has a ready endpoint.
     #[serde(default)]
     pub has_endpoints: bool,
+}
+
+/// A challenger: another ModelAlias, as far as its champion depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChallengerView {
+    /// Its Service, if that selects a version.
+    #[serde(default)]
+    pub service: Option<ChallengerService>,
+    /// Why it gets no share whatever its Service does: it does not exist, or is being deleted.
+    #[serde(default)]
+    pub excluded: Option<String>,
+}
+
+/// The Service of a challenger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChallengerService {
+    /// The version that it selects. While pods are exchanged it is the one that the challenger's status shows.
+    pub version: Version,
+    /// Its port.
+    pub port: u16,
+    /// Whether it has a ready endpoint.
+    pub has_endpoints: bool,
+}
+
+/// A ModelAlias that gives this one a share of its requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChampionView {
+    /// Its route, if there is one.
+    #[serde(default)]
+    pub route: Option<ChampionRoute>,
+}
+
+/// The route of a champion.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChampionRoute {
+    /// Whether it names the Service of this ModelAlias.
+    #[serde(default)]
+    pub names_it: bool,
+    /// When its parents accepted it as it is now.
+    #[serde(default)]
+    pub accepted_at: Option<Timestamp>,
 }
 
 impl ClusterView {

@@ -22,7 +22,16 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     );
     let error = observed.registry.error.as_ref().filter(|_| !nothing_to_remove);
     let waits = observed.intent.has_finalizer && observed.intent.deletes_alias && observed.now < give_up;
+    let leaves = observed.leaves_champion(since).filter(|_| observed.intent.has_finalizer);
     let (actions, cause, wake) = match error {
+        _ if let Some((champion, until)) = leaves => {
+            let message = format!(
+                "waiting until {until} for the HTTPRoute of {champion:?}, which gives it a share of the requests, to \
+                 leave it out"
+            );
+            let cause = ReasonMessage::new(Reason::Deleting, message);
+            (Vec::new(), cause, Some(observed.champion_leaves()))
+        }
         Some(error) if waits => {
             let message =
                 format!("retrying until {give_up} to delete the alias from the registry: {}", error.message);

@@ -121,6 +121,9 @@ pub struct ServingIntent {
     /// The shares that a version which has not served gets, one after the other, before it gets everything.
     #[serde(default)]
     pub steps: Vec<StepIntent>,
+    /// The other `ModelAliases` that get a share of the requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub challengers: Vec<ChallengerIntent>,
     /// The time limit for a start.
     pub progress_deadline: SignedDuration,
     /// How long the previous version stays at full size.
@@ -209,6 +212,22 @@ pub struct ApprovalIntent {
     pub manager: Option<String>,
     /// When that one last changed the object.
     pub at: Option<Timestamp>,
+}
+
+/// Another ModelAlias that gets a share of the requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChallengerIntent {
+    /// Its name, in the same namespace.
+    pub name: String,
+    /// Its share of all requests in per cent, at most 50 together with all others.
+    pub weight: u32,
+}
+
+impl ChallengerIntent {
+    /// Returns the weight in the route.
+    pub(super) const fn share(&self) -> u32 {
+        self.weight * (Shares::WHOLE / 100)
+    }
 }
 
 /// How versions replace each other.

@@ -9,6 +9,7 @@
 //!                    ├ retention ──── keeps, scales down or deletes versions that do not serve
 //!                    ├ route ──────── shares requests among versions, behind a Gateway
 //!                    │   canary ───── what a version gets step by step, and who approved it
+//!                    │   challengers ─ and other ModelAliases
 //!                    ├ alias_plan ── the alias in the registry, after traffic
 //!                    ├ audit ─────── the history in the registry, after the alias
 //!                    └ protection ── the PodDisruptionBudget, last of all
@@ -30,6 +31,7 @@ mod attempt;
 mod audit;
 mod blue_green;
 mod canary;
+mod challengers;
 mod cluster_view;
 mod deletion;
 mod follow;
@@ -53,21 +55,24 @@ pub(crate) mod tests;
 pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use alias_plan::CONTENTION;
 pub use attempt::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
-pub use cluster_view::{ClusterView, OwnObject, RouteView, Traffic, VersionService, Workload};
+pub use cluster_view::{
+    ChallengerService, ChallengerView, ChampionRoute, ChampionView, ClusterView, OwnObject, RouteView,
+    Traffic, VersionService, Workload,
+};
 pub use deletion::REGISTRY_DEADLINE;
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
 pub use gates::{
     Evidence, EvidenceFacts, GatesReport, Measured, Metrics, RuleFinding, RuleOutcome, examine, is_exempt,
 };
 pub use intent::{
-    ApprovalIntent, Blocker, BlockerScope, Desired, Intent, Lifecycle, ServingIntent, SmokeTestIntent,
-    StepIntent, StepShare, StrategyIntent,
+    ApprovalIntent, Blocker, BlockerScope, ChallengerIntent, Desired, Intent, Lifecycle, ServingIntent,
+    SmokeTestIntent, StepIntent, StepShare, StrategyIntent,
 };
 pub use observed::Observed;
 pub use registry_view::{FormerAlias, Outbox, RegistryView, VersionView};
 #[cfg(test)]
 use route::GRACE;
-pub use shares::{Mirror, Shares};
+pub use shares::{ChallengerShare, Mirror, Shares};
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
 pub use target::desired;
@@ -170,6 +175,10 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         (None, None, Some(blocker)) if is_transient(&blocker) => Readiness::Progressing(blocker),
         (Some(blocker), _, _) | (None, None, Some(blocker)) => Readiness::Stalled(blocker),
         (None, None, None) => match route::condition(observed) {
+            // The champion does not depend on its challengers.
+            Some((_, cause)) if cause.reason == Reason::ChallengerUnavailable => {
+                Readiness::Settled(settled(observed, serves_next))
+            }
             Some((ConditionStatus::False, cause)) if is_transient(&cause) => Readiness::Progressing(cause),
             Some((ConditionStatus::False, cause)) => Readiness::Stalled(cause),
             _ => Readiness::Settled(settled(observed, serves_next)),
@@ -202,13 +211,11 @@ fn adopt(observed: &Observed) -> Vec<Action> {
 }
 
 /// The finalizer is set exactly while the policy is to delete the alias with the object, and before the first
-/// write to the registry.
+/// write to the registry, or while another ModelAlias sends requests here.
 fn finalizer(observed: &Observed) -> Vec<Action> {
     let Intent { deletes_alias, has_finalizer, .. } = observed.intent;
-    (deletes_alias != has_finalizer)
-        .then_some(Action::SetFinalizer { present: deletes_alias })
-        .into_iter()
-        .collect()
+    let present = deletes_alias || !observed.cluster.champions.is_empty();
+    (present != has_finalizer).then_some(Action::SetFinalizer { present }).into_iter().collect()
 }
 
 /// Fills in an unset size for autoscalers: the API server serves no scale subresource without one. Comes

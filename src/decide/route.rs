@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Action, Observed, OwnObject, ServingIntent, StrategyIntent, Traffic,
+    Action, Observed, OwnObject, ServingIntent, StrategyIntent, Traffic, challengers,
     cluster_view::RouteView,
     shares::{Mirror, Shares},
     smoke_test::{self, Proof},
@@ -25,7 +25,8 @@ use super::{
     target::Target,
 };
 use crate::api::{
-    condition::{ConditionStatus, ConditionType, Reason, ReasonMessage},
+    condition::{ConditionStatus, Reason, ReasonMessage},
+    model_alias::TrafficShare,
     names::Version,
 };
 
@@ -62,7 +63,10 @@ impl Observed {
         match &cluster.route {
             Some(route) => !route.shares.names(version) && self.has_settled(route, GRACE),
             None if cluster.route_error.is_some() => !cluster.version_services.contains_key(&version),
-            None => !self.is_routed() || !self.status.traffic.iter().any(|share| share.version == version),
+            None => {
+                let was_named = |share: &TrafficShare| share.alias_ref.is_none() && share.version == version;
+                !self.is_routed() || !self.status.traffic.iter().any(was_named)
+            }
         }
     }
 
@@ -78,10 +82,7 @@ impl Observed {
     /// Until when the parents may take to accept the route before that counts as lasting. Right after each
     /// write they have not accepted it.
     fn pending_until(&self) -> Timestamp {
-        let type_: &str = ConditionType::TrafficSplit.into();
-        let split = self.status.conditions.iter().find(|known| known.type_ == type_);
-        let since = split.filter(|split| split.status == "False").map(|split| split.last_transition_time.0);
-        since.unwrap_or(self.now).checked_add(STEP).unwrap_or(Timestamp::MAX)
+        self.status.route_pending_since.unwrap_or(self.now).checked_add(STEP).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether the parents have not accepted the route for longer than a moment.
@@ -261,7 +262,9 @@ fn next_shares(
     let Some(route) = &observed.cluster.route else {
         // Nothing can be lost.
         let others = kept(observed, step, leads, |version| observed.can_enter(version));
-        return observed.can_enter(leads).then(|| Shares::led_by(leads, others));
+        let challengers = challengers::next(observed, serving, None, true);
+        let next = Shares::led_by(leads, others).beside_challengers(leads, challengers);
+        return observed.can_enter(leads).then_some(next);
     };
     let serves = observed.served_through(route);
     let (leader, next) = if observed.may_lead(serving, route, leads) {
@@ -285,9 +288,15 @@ fn next_shares(
     } else {
         // No version that the route names is ready, nor is another one: there is nothing better.
         let leader = route.shares.leader().filter(|_| route.outdated)?;
-        return Some(Shares::led_by(leader, route.shares.iter().map(|(version, _)| version)));
+        let next = Shares::led_by(leader, route.shares.iter().map(|(version, _)| version));
+        return Some(next.beside_challengers(leader, route.shares.challengers().clone()));
     };
     let next = let_leave(observed, route, leader, next, step);
+    let challengers = challengers::next(observed, serving, Some(route), observed.has_settled(route, STEP));
+    if challengers::are_moving(&challengers) {
+        step.wake_at_some(observed.settles_later(route, STEP));
+    }
+    let next = next.beside_challengers(leader, challengers);
     (next != route.shares || route.outdated).then_some(next)
 }
 
@@ -458,6 +467,9 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
             route.shares.per_cent(leader)
         ));
     }
+    if let Some(cause) = serving.and_then(|serving| challengers::unmet(observed, serving, route)) {
+        return Some((ConditionStatus::False, cause));
+    }
     let canary = observed.canary_message(serving?, route);
     let is_canary = |version: Version| canary.as_ref().is_some_and(|(canary, _)| *canary == version);
     let beside =
@@ -469,6 +481,7 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
         format!("version {version} gets {} % of the requests", route.shares.per_cent(version))
     };
     let mut parts: Vec<String> = [leader].into_iter().chain(sharing).map(gets).collect();
+    parts.extend(challengers::described(observed, &route.shares));
     if let Some(mirror) = route.shares.mirror().filter(|mirror| !is_canary(mirror.version)) {
         parts
             .push(format!("version {} gets copies of {} % of the requests", mirror.version, mirror.per_cent));

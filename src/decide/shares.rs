@@ -6,14 +6,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::names::Version;
 
-/// The weight of each version that a route names, and the version that gets copies of the requests. The
-/// weights that Laurel writes add up to [`Shares::WHOLE`].
+/// The weight of each version that a route names, and of each challenger, and the version that gets copies of the
+/// requests. The weights that Laurel writes add up to [`Shares::WHOLE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shares {
     #[serde(flatten)]
     weights: BTreeMap<Version, u32>,
+    /// By the name of the ModelAlias, which is the name of its Service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    challengers: BTreeMap<String, ChallengerShare>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mirror: Option<Mirror>,
+}
+
+/// The share of another ModelAlias, whose Service the route names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChallengerShare {
+    /// The port of its Service.
+    pub port: u16,
+    /// Its weight.
+    pub weight: u32,
 }
 
 /// A version that gets copies of the requests. Its answers to them are dropped.
@@ -45,7 +57,41 @@ impl Shares {
         let mut weights: BTreeMap<Version, u32> = others.collect();
         let given: u32 = weights.values().sum();
         weights.insert(leader, Self::WHOLE.saturating_sub(given));
-        Self { weights, mirror: None }
+        Self { weights, ..Self::default() }
+    }
+
+    /// Gives challengers their weights, and lets the versions share the rest in the proportions that they have
+    /// among themselves. `leader` gets what rounding leaves.
+    #[must_use]
+    pub fn beside_challengers(
+        mut self,
+        leader: Version,
+        challengers: BTreeMap<String, ChallengerShare>,
+    ) -> Self {
+        if challengers.is_empty() {
+            return self;
+        }
+        let rest = rest(&challengers);
+        let others = self.weights.iter_mut().filter(|(version, _)| **version != leader);
+        others.filter(|(_, weight)| **weight > Self::LEAST).for_each(|(_, weight)| {
+            *weight = scaled(*weight, rest, Self::WHOLE).max(Self::LEAST);
+        });
+        let others = self.weights.iter().filter(|(version, _)| **version != leader);
+        let given = challengers.values().map(|share| share.weight).chain(others.map(|(_, weight)| *weight));
+        let given = given.fold(0, u32::saturating_add);
+        self.weights.insert(leader, Self::WHOLE.saturating_sub(given));
+        Self { challengers, ..self }
+    }
+
+    /// Returns the challengers that the route names.
+    #[must_use]
+    pub fn challengers(&self) -> &BTreeMap<String, ChallengerShare> {
+        &self.challengers
+    }
+
+    /// Names a challenger that the route has.
+    pub fn add_challenger(&mut self, name: &str, share: ChallengerShare) {
+        self.challengers.insert(name.to_owned(), share);
     }
 
     /// Copies requests to a version as well.
@@ -72,9 +118,19 @@ impl Shares {
         self.weights.contains_key(&version) || self.mirrored_to(version).is_some()
     }
 
-    /// Returns the weight of a version; 0 if the route does not name it.
+    /// Returns the weight that a version has among the versions, as it would be without challengers; 0 if the
+    /// route does not name it.
     #[must_use]
     pub fn of(&self, version: Version) -> u32 {
+        let weight = self.weight(version);
+        if weight <= Self::LEAST || self.challengers.is_empty() {
+            return weight;
+        }
+        scaled(weight, Self::WHOLE, rest(&self.challengers)).min(Self::WHOLE)
+    }
+
+    /// Returns the weight of a version in the route.
+    fn weight(&self, version: Version) -> u32 {
         self.weights.get(&version).copied().unwrap_or_default()
     }
 
@@ -89,8 +145,10 @@ impl Shares {
     /// the rest gives to the others.
     #[must_use]
     pub fn is_largest(&self, version: Version) -> bool {
-        let share = self.of(version);
-        let given: u32 = self.weights.values().filter(|weight| **weight == Self::LEAST).sum();
+        let share = self.weight(version);
+        let challengers = self.challengers.values().map(|share| share.weight);
+        let all = self.weights.values().copied().chain(challengers);
+        let given: u32 = all.filter(|weight| *weight == Self::LEAST).sum();
         share > Self::LEAST && self.weights.values().all(|weight| *weight <= share + given)
     }
 
@@ -102,15 +160,34 @@ impl Shares {
     /// Returns the share of a version in per cent of all weights, rounded; 0 for the least share.
     #[must_use]
     pub fn per_cent(&self, version: Version) -> u32 {
-        let sum: u64 = self.weights.values().map(|weight| u64::from(*weight)).sum();
-        let share = (u64::from(self.of(version)) * 100 + sum / 2).checked_div(sum).unwrap_or_default();
+        self.per_cent_of(self.weight(version))
+    }
+
+    /// Returns what a weight is in per cent of all weights, rounded.
+    #[must_use]
+    pub fn per_cent_of(&self, weight: u32) -> u32 {
+        let challengers = self.challengers.values().map(|share| share.weight);
+        let sum: u64 = self.weights.values().copied().chain(challengers).map(u64::from).sum();
+        let share = (u64::from(weight) * 100 + sum / 2).checked_div(sum).unwrap_or_default();
         u32::try_from(share).unwrap_or(100)
     }
 }
 
+/// Returns the weight that is left beside challengers. What they have of the least shares counts as left, so that
+/// an entering challenger changes no proportion.
+fn rest(challengers: &BTreeMap<String, ChallengerShare>) -> u32 {
+    let weights = challengers.values().map(|share| share.weight).filter(|weight| *weight > Shares::LEAST);
+    Shares::WHOLE.saturating_sub(weights.fold(0, u32::saturating_add))
+}
+
+fn scaled(weight: u32, to: u32, from: u32) -> u32 {
+    let scaled = (u64::from(weight) * u64::from(to) + u64::from(from) / 2).checked_div(u64::from(from));
+    scaled.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(u32::MAX)
+}
+
 impl FromIterator<(Version, u32)> for Shares {
     fn from_iter<I: IntoIterator<Item = (Version, u32)>>(weights: I) -> Self {
-        Self { weights: weights.into_iter().collect(), mirror: None }
+        Self { weights: weights.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -131,6 +208,39 @@ mod tests {
         assert_eq!(per_cent, [0, 100, 0, 0]);
         assert_eq!(shares.of(version(1)), Shares::LEAST);
         assert!(!shares.names(version(4)));
+    }
+
+    fn challengers(weights: &[(&str, u32)]) -> BTreeMap<String, ChallengerShare> {
+        let share = |&(name, weight): &(&str, u32)| (name.to_owned(), ChallengerShare { port: 8080, weight });
+        weights.iter().map(share).collect()
+    }
+
+    #[test]
+    fn versions_share_what_challengers_leave_and_the_sum_is_whole() {
+        let (one, two) = (version(1), version(2));
+        for weights in [vec![], vec![100_000], vec![100_000, 70_000, 1], vec![1, 1, 1, 1], vec![500_000]] {
+            let names = ["a", "b", "c", "d"];
+            let challengers = challengers(&names.into_iter().zip(weights.clone()).collect::<Vec<_>>());
+            for canary in [1, 10_000, 50_000, 490_000, 500_000] {
+                let own = Shares::beside(one, [(two, canary)]);
+                let shares = own.clone().beside_challengers(one, challengers.clone());
+                let given: u32 = weights.iter().sum();
+                let versions: u32 = shares.iter().map(|(_, weight)| weight).sum();
+                assert_eq!(given + versions, Shares::WHOLE, "{shares:?}");
+                assert_eq!(shares.of(two), canary, "{shares:?}");
+                assert_eq!(*shares.challengers(), challengers);
+                assert!(shares.is_largest(one), "{shares:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_is_in_per_cent_of_all_requests() {
+        let shares = Shares::beside(version(1), [(version(2), 500_000)]);
+        let shares = shares.beside_challengers(version(1), challengers(&[("a", 100_000), ("b", 1)]));
+        assert_eq!([1, 2].map(|number| shares.per_cent(version(number))), [45, 45]);
+        let of = |name: &str| shares.per_cent_of(shares.challengers()[name].weight);
+        assert_eq!(["a", "b"].map(of), [10, 0]);
     }
 
     #[test]

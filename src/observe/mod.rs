@@ -17,6 +17,7 @@
 mod awaited;
 mod blockers;
 mod candidates;
+mod challengers;
 mod evidence;
 mod model_alias;
 mod poll_plan;

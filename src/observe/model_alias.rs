@@ -11,6 +11,7 @@ use super::{
     awaited::Awaited,
     blockers::{Claimant, blocker, claimant, hides_registry},
     candidates::candidates,
+    challengers,
     evidence::{self, similar},
     sources::Sources,
 };
@@ -56,6 +57,8 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
         cluster.route = None;
         cluster.route_error = Some(error);
     }
+    cluster.challengers = challengers::challengers(sources, subject);
+    cluster.champions = challengers::champions(sources, subject);
     explain_pods(sources, subject, &mut cluster);
     if let Some(serving) = intent.serving.as_mut().filter(|serving| serving.size_is_open) {
         serving.replicas = cluster.size(&subject.status);

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use kube::runtime::reflector::Store;
+
 use crate::{
-    api::condition::ReasonMessage,
-    cluster::{Readiness, Requeue, cache::Cache},
+    api::{ModelAlias, condition::ReasonMessage},
+    cluster::{Guarded, Readiness, Requeue, cache::Cache},
     registry::{VersionFacts, VersionState, polled::VersionEvidence},
     resolve::{References, index::Index},
     state::{
@@ -49,6 +51,8 @@ pub fn evidence_reads(requeue: Requeue) -> EvidenceReads {
 /// The part of the context that observation needs.
 #[derive(Clone, Copy)]
 pub struct Sources<'a> {
+    /// All `ModelAliases`.
+    pub aliases: &'a Store<Guarded<ModelAlias>>,
     /// The cache of our own objects in the cluster.
     pub cluster: &'a Cache,
     /// Whether the view of the cluster may be out of date.

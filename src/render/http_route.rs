@@ -10,11 +10,13 @@ use crate::{
         names::{Version, deployment_name},
         traffic::{GatewayTraffic, ParentKind, ParentReference},
     },
-    decide::{Mirror, Shares},
+    decide::{ChallengerShare, Mirror, Shares},
 };
 
 /// The path under which the model server is reached directly.
 const ROOT: &str = "/";
+/// The kind of all backends.
+const SERVICE: &str = "Service";
 
 /// The port of the Service of a version. It leads to the port of the pods by name, so another `serving.port`
 /// changes neither the route nor the Services that it names.
@@ -25,18 +27,21 @@ const VERSION_SERVICE_PORT: i32 = 80;
 #[must_use]
 pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
     let gateway = &r.traffic?.gateway;
-    let backend = |(version, weight): (Version, u32)| BackendReference {
-        kind: "Service".to_owned(),
-        name: deployment_name(r.name, version),
-        port: Some(VERSION_SERVICE_PORT),
+    let backend = |name: String, port: i32, weight: u32| BackendReference {
+        kind: SERVICE.to_owned(),
+        name,
+        port: Some(port),
         weight,
         ..BackendReference::default()
     };
+    let own = |(version, weight)| backend(deployment_name(r.name, version), VERSION_SERVICE_PORT, weight);
+    let challenger =
+        |(name, share): (&String, &ChallengerShare)| backend(name.clone(), share.port.into(), share.weight);
     let mirror = shares.mirror().map(|mirror| copies(r, mirror));
     let rule = RouteRule {
         matches: vec![json!({ "path": { "type": "PathPrefix", "value": gateway.path } })],
         filters: rewrite(gateway).into_iter().chain(mirror).collect(),
-        backend_refs: shares.iter().map(backend).collect(),
+        backend_refs: shares.iter().map(own).chain(shares.challengers().iter().map(challenger)).collect(),
         ..RouteRule::default()
     };
     Some(HttpRoute {
@@ -71,7 +76,7 @@ const REQUEST_MIRROR: &str = "RequestMirror";
 /// Copies requests to a version. The fields are those that the API server would fill in.
 fn copies(r: &ServiceRendering, mirror: Mirror) -> serde_json::Value {
     let name = deployment_name(r.name, mirror.version);
-    let backend = json!({ "group": "", "kind": "Service", "name": name, "port": r.serving.port });
+    let backend = json!({ "group": "", "kind": "Service", "name": name, "port": VERSION_SERVICE_PORT });
     let mut filter = json!({ "backendRef": backend });
     if mirror.per_cent < 100 {
         filter["percent"] = mirror.per_cent.into();
@@ -101,13 +106,34 @@ fn parent(reference: &ParentReference) -> RouteParent {
     }
 }
 
-/// Returns the weights of the versions of `model_alias` in a route, and the version that gets copies.
+/// Returns the weights of the versions of `model_alias` in a route, and of other Services of its namespace, which
+/// may be those of challengers, and the version that gets copies.
 #[must_use]
 pub fn shares(spec: &HttpRouteSpec, model_alias: &str) -> Shares {
-    let backends = spec.rules.iter().flat_map(|rule| &rule.backend_refs);
-    let weights = backends.filter_map(|backend| Some((version(&backend.name, model_alias)?, backend.weight)));
+    let backends = || spec.rules.iter().flat_map(|rule| &rule.backend_refs);
+    let own = backends().filter_map(|backend| Some((version(&backend.name, model_alias)?, backend.weight)));
     let mut filters = spec.rules.iter().flat_map(|rule| &rule.filters);
-    weights.collect::<Shares>().with_mirror(filters.find_map(|filter| mirror(filter, model_alias)))
+    let mirror = filters.find_map(|filter| mirror(filter, model_alias));
+    let mut shares = own.collect::<Shares>().with_mirror(mirror);
+    for backend in backends().filter(|backend| version(&backend.name, model_alias).is_none()) {
+        if let Some(share) = challenger_share(backend) {
+            shares.add_challenger(&backend.name, share);
+        }
+    }
+    shares
+}
+
+/// Returns the share of a Service of the same namespace.
+fn challenger_share(backend: &BackendReference) -> Option<ChallengerShare> {
+    let is_service = backend.group.is_empty() && backend.kind == SERVICE && backend.others.is_empty();
+    let port = u16::try_from(backend.port?).ok()?;
+    is_service.then_some(ChallengerShare { port, weight: backend.weight })
+}
+
+/// Whether a ModelAlias is named like the Service of a version of another one.
+#[must_use]
+pub fn is_version_service(name: &str, model_alias: &str) -> bool {
+    version(name, model_alias).is_some()
 }
 
 fn version(service: &str, model_alias: &str) -> Option<Version> {

@@ -49,12 +49,12 @@ pub use applicable::Applicable;
 pub use deployment::{deployment, validate};
 pub use disruption_budget::disruption_budget;
 pub use fingerprint::{SettingsFingerprint, settings};
-pub use http_route::{http_route, shares, version_service};
+pub use http_route::{http_route, is_version_service, shares, version_service};
 pub use service::{Selection, endpoint, service};
 pub use template::{InvalidTemplate, TemplateError};
 
 /// The name of the serving port, in pods and in the Service.
-const HTTP: &str = "http";
+pub(crate) const HTTP: &str = "http";
 
 /// Everything that the objects of a ModelAlias depend on, except version, model URI and size.
 #[derive(Clone, Debug)]

@@ -13,11 +13,12 @@ use crate::{
             CanaryStep, Rollout, Runtime, Serving, SmokeTest, SmokeTestMode, StepApproval, Strategy,
         },
         std_duration,
+        traffic::{Challenger, TrafficSpec},
     },
     cluster::finalizer,
     decide::{
-        ApprovalIntent, Blocker, Desired, Follower, Intent, Lifecycle, ServingIntent, SmokeTestIntent,
-        StepIntent, StepShare, StrategyIntent,
+        ApprovalIntent, Blocker, ChallengerIntent, Desired, Follower, Intent, Lifecycle, ServingIntent,
+        SmokeTestIntent, StepIntent, StepShare, StrategyIntent,
     },
     render,
 };
@@ -69,6 +70,7 @@ impl Subject<'_> {
             },
             routed: self.spec().traffic.is_some(),
             steps: steps(rollout),
+            challengers: self.spec().traffic.as_ref().map(challengers).unwrap_or_default(),
             progress_deadline: signed(rollout.progress_deadline),
             warm_for: signed(rollout.warm_for),
             history: rollout.revision_history_limit as usize,
@@ -105,6 +107,12 @@ fn approval(alias: &ModelAlias) -> Option<ApprovalIntent> {
         manager: last.and_then(|entry| entry.manager.clone()),
         at: last.and_then(|entry| entry.time.as_ref()).map(|time| time.0),
     })
+}
+
+fn challengers(traffic: &TrafficSpec) -> Vec<ChallengerIntent> {
+    let challenger =
+        |it: &Challenger| ChallengerIntent { name: it.alias_ref.name.clone(), weight: it.weight };
+    traffic.challengers.iter().map(challenger).collect()
 }
 
 fn smoke_test_intent(serving: &Serving, smoke_test: &SmokeTest) -> SmokeTestIntent {

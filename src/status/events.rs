@@ -51,6 +51,10 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         events.extend(error(before, after, type_));
     }
+    // Its other reasons are in `Ready`, too.
+    let split = error(before, after, ConditionType::TrafficSplit);
+    let is_about_challenger = |event: &NewEvent| event.reason == Reason::ChallengerUnavailable.to_string();
+    events.extend(split.filter(is_about_challenger));
     events.extend(condition_events(
         ConditionType::Suspended,
         &before.conditions,

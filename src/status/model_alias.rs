@@ -24,8 +24,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, Observed, Readiness, Shares,
-        SmokeReport, Traffic, Workload,
+        Action, CONTENTION, ChallengerShare, Decision, Desired, FormerAlias, GatesReport, Observed,
+        Readiness, Shares, SmokeReport, Traffic, Workload,
     },
 };
 
@@ -273,37 +273,53 @@ fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAlia
     });
     let route = observed.cluster.route.as_ref();
     if let Some(shares) = written.or_else(|| route.map(|route| &route.shares)) {
-        status.traffic = traffic_shares(shares);
+        status.traffic = traffic_shares(observed, shares);
         status.shares = Some(in_one_line(&status.traffic)).filter(|line| !line.is_empty());
     } else if observed.cluster.route_error.is_none() && !observed.is_routed() {
         status.traffic.clear();
         status.shares = None;
         status.route = None;
     }
+    let is_pending = route.is_some_and(|route| route.pending.is_some());
+    let since = status.route_pending_since.unwrap_or(observed.now);
+    status.route_pending_since = is_pending.then_some(since);
     let Some(route) = route.filter(|route| route.pending.is_none()) else { return };
     if status.route.as_ref().is_none_or(|known| known.revision != route.revision) {
         status.route = Some(AcceptedRoute { revision: route.revision.clone(), at: observed.now });
     }
 }
 
-fn traffic_shares(shares: &Shares) -> Vec<TrafficShare> {
-    let share = |version| TrafficShare {
+/// Returns the shares as a list. A challenger is listed with the version that its Service selects.
+fn traffic_shares(observed: &Observed, shares: &Shares) -> Vec<TrafficShare> {
+    let own = |version| TrafficShare {
+        alias_ref: None,
         version,
         weight: shares.per_cent(version),
         mirror: shares.mirrored_to(version),
     };
+    let challenger = |(name, share): (&String, &ChallengerShare)| {
+        let version = observed.cluster.challengers.get(name)?.service?.version;
+        Some(TrafficShare {
+            alias_ref: Some(name.clone()),
+            version,
+            weight: shares.per_cent_of(share.weight),
+            mirror: None,
+        })
+    };
     let copied = shares.mirror().map(|mirror| mirror.version);
     let versions: BTreeSet<Version> = shares.iter().map(|(version, _)| version).chain(copied).collect();
-    versions.into_iter().map(share).collect()
+    let challengers = shares.challengers().iter().filter_map(challenger);
+    versions.into_iter().map(own).chain(challengers).collect()
 }
 
-/// Returns the shares for a column: `4: 95 %, 5: 5 %`.
+/// Returns the shares for a column: `4: 95 %; 5: 5 %; fraud-challenger 7: 10 %`.
 fn in_one_line(traffic: &[TrafficShare]) -> String {
     let share = |share: &TrafficShare| {
-        let TrafficShare { version, weight, mirror } = share;
+        let TrafficShare { alias_ref, version, weight, mirror } = share;
+        let alias = alias_ref.as_ref().map_or_else(String::new, |name| format!("{name} "));
         match mirror {
-            Some(mirror) => format!("{version}: {weight} %, copies of {mirror} %"),
-            None => format!("{version}: {weight} %"),
+            Some(mirror) => format!("{alias}{version}: {weight} %, copies of {mirror} %"),
+            None => format!("{alias}{version}: {weight} %"),
         }
     };
     traffic.iter().map(share).collect::<Vec<_>>().join("; ")

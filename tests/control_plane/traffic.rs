@@ -86,8 +86,16 @@ fn seen(routes: &Watch<HttpRoute>) -> Vec<Weights> {
     seen
 }
 
+/// The weights of Services.
+fn shares<const N: usize>(weights: [(&str, u32); N]) -> Weights {
+    weights.into_iter().map(|(service, weight)| (service.to_owned(), weight)).collect()
+}
+
 async fn until_split<const N: usize>(routes: &Watch<HttpRoute>, wanted: [(&str, u32); N]) -> Result<()> {
-    let wanted = split(wanted);
+    until_weights(routes, split(wanted)).await
+}
+
+async fn until_weights(routes: &Watch<HttpRoute>, wanted: Weights) -> Result<()> {
     let is_it = |seen: &Weights| *seen == wanted;
     let began = tokio::time::Instant::now();
     loop {
@@ -268,6 +276,104 @@ fn a_canary_goes_through_its_steps_and_loses_its_share_with_the_next_request() {
     });
 }
 
+const CHALLENGERS: &str = "[{aliasRef: {name: rival}, weight: 10}]";
+
+/// The spec of a champion with the challenger `rival`, and with more.
+fn challenged(version: &str, more: &str) -> String {
+    let gateway = GATEWAY.trim_end_matches('}');
+    format!("{{version: '{version}', traffic: {gateway}}}, challengers: {CHALLENGERS}}}{more}}}")
+}
+
+/// Applies the ModelAlias `rival`, which serves a version of the same model.
+async fn rival(fixture: &Fixture, version: &str) -> Result<()> {
+    let spec = format!("{{version: '{version}', alias: rival, deletionPolicy: Retain}}");
+    let mut manifest: Value = crate::simulated::place::Place::manifest(&spec)?;
+    manifest["metadata"]["name"] = "rival".into();
+    fixture.apply(&manifest.to_string()).await
+}
+
+/// What `status.traffic` lists, with the names of challengers.
+fn listed(fixture: &Fixture) -> Vec<(Option<String>, String, u32)> {
+    let traffic = fixture.champion.last().map(|malias| status(&malias).traffic).unwrap_or_default();
+    traffic.into_iter().map(|share| (share.alias_ref, share.version.to_string(), share.weight)).collect()
+}
+
+fn reason(fixture: &Fixture, type_: ConditionType) -> String {
+    let malias = fixture.champion.last();
+    malias.and_then(|malias| condition(&malias, type_)).map(|known| known.reason).unwrap_or_default()
+}
+
+#[test]
+fn promises_1_and_10_a_challenger_gets_its_share_while_it_can_take_it() {
+    run("challenger", async |fixture| {
+        fixture.registered(3).await?;
+        let (_gateway, routes) = (gateway(fixture), watch(fixture));
+        fixture.get(&challenged("1", "")).await?;
+        until_weights(&routes, shares([("champion-v1", 1_000_000)])).await?;
+        fixture.reported(Reason::ChallengerUnavailable).await?;
+        let unavailable = Reason::ChallengerUnavailable.to_string();
+        until("the challenger that is missing is reported", || {
+            reason(fixture, ConditionType::TrafficSplit) == unavailable
+        })
+        .await?;
+
+        rival(fixture, "2").await?;
+        let both = shares([("champion-v1", 900_000), ("rival", 100_000)]);
+        until_weights(&routes, both.clone()).await?;
+        let of_rival = |version: &str| (Some("rival".to_owned()), version.to_owned(), 10);
+        let champion = (None, "1".to_owned(), 90);
+        until("the challenger is listed", || listed(fixture) == [champion.clone(), of_rival("2")]).await?;
+        until("the split is as desired", || {
+            reason(fixture, ConditionType::TrafficSplit) == Reason::TrafficSplit.to_string()
+        })
+        .await?;
+
+        rival(fixture, "3").await?;
+        until("its next version is listed", || listed(fixture) == [champion.clone(), of_rival("3")]).await?;
+        let changes = seen(&routes);
+        ensure!(changes.last() == Some(&both), "{changes:?}");
+        let entered = [shares([("champion-v1", 999_999), ("rival", 1)]), both.clone()];
+        ensure!(changes.ends_with(&entered), "it enters at the least share, and stays: {changes:?}");
+
+        let maliases = fixture.api::<ModelAlias>();
+        let object = maliases.get("rival").await?;
+        maliases.delete("rival", &DeleteParams::default()).await?;
+        fixture.gone(&maliases, &object, Duration::from_mins(1)).await?;
+        let weights = weights(&fixture.api::<HttpRoute>().get("champion").await?);
+        ensure!(weights == shares([("champion-v1", 1_000_000)]), "it went before its share: {weights:?}");
+        until_weights(&routes, weights.clone()).await?;
+        let left = [both.clone(), shares([("champion-v1", 999_999), ("rival", 1)]), weights];
+        ensure!(seen(&routes).ends_with(&left), "{:?}", seen(&routes));
+
+        rival(fixture, "2").await?;
+        until_weights(&routes, both).await
+    });
+}
+
+#[test]
+fn promises_1_and_5_a_canary_and_a_rollback_leave_the_share_of_a_challenger_alone() {
+    run("challenged-canary", async |fixture| {
+        fixture.registered(3).await?;
+        let (_gateway, routes) = (gateway(fixture), watch(fixture));
+        let canary = ", rollout: {strategy: Canary, steps: [{weight: 50, atLeast: 1s}]}";
+        rival(fixture, "3").await?;
+        fixture.get(&challenged("1", canary)).await?;
+        until_weights(&routes, shares([("champion-v1", 900_000), ("rival", 100_000)])).await?;
+        fixture.get(&challenged("2", canary)).await?;
+        let moved = |one, two| shares([("champion-v1", one), ("champion-v2", two), ("rival", 100_000)]);
+        until_weights(&routes, moved(1, 899_999)).await?;
+        let steps = [moved(899_999, 1), moved(450_000, 450_000), moved(1, 899_999)];
+        ensure!(seen(&routes).ends_with(&steps), "{:?}", seen(&routes));
+
+        fixture.get(&challenged("1", canary)).await?;
+        until_weights(&routes, moved(899_999, 1)).await?;
+        let back = [moved(1, 899_999), moved(899_999, 1)];
+        ensure!(seen(&routes).ends_with(&back), "a rollback is one write: {:?}", seen(&routes));
+        ensure!(selected(fixture).await? == "1", "the Service is not on version 1");
+        Ok(())
+    });
+}
+
 /// A manifest for version `version` whose canary has these steps.
 fn canary(version: &str, steps: &str) -> String {
     format!("{{version: '{version}', traffic: {GATEWAY}, rollout: {{strategy: Canary, steps: [{steps}]}}}}")
@@ -412,6 +518,10 @@ fn traffic_is_validated_by_the_api_server() {
         let steps = |steps: &str| {
             format!("{{version: '1', rollout: {{strategy: Canary, steps: [{steps}]}}, traffic: {GATEWAY}}}")
         };
+        let challengers = |challengers: &str| {
+            let gateway = "gateway: {parentRefs: [{name: a}]}";
+            format!("{{version: '1', traffic: {{{gateway}, challengers: [{challengers}]}}}}")
+        };
         for (spec, words) in [
             (format!("{{version: '1', serving: null, traffic: {GATEWAY}}}"), "traffic needs serving"),
             (
@@ -441,6 +551,20 @@ fn traffic_is_validated_by_the_api_server() {
             (steps("{mirror: 101, atLeast: 1m}"), "spec.rollout.steps[0].mirror"),
             (steps("{weight: 51, atLeast: 1m}"), "spec.rollout.steps[0].weight"),
             (steps("{weight: 5, atLeast: soon}"), "spec.rollout.steps[0].atLeast"),
+            (
+                challengers("{aliasRef: {name: champion}, weight: 5}"),
+                "a ModelAlias is no challenger of itself",
+            ),
+            (challengers("{aliasRef: {name: a}, weight: 51}"), "spec.traffic.challengers[0].weight"),
+            (challengers("{aliasRef: {name: a}, mirror: 100}"), "spec.traffic.challengers[0]"),
+            (
+                challengers("{aliasRef: {name: a}, weight: 30}, {aliasRef: {name: b}, weight: 21}"),
+                "the weights of challengers are at most 50 together",
+            ),
+            (
+                challengers("{aliasRef: {name: a}, weight: 1}, {aliasRef: {name: a}, weight: 2}"),
+                "each challenger is listed once",
+            ),
             (parents("{parentRefs: []}"), "spec.traffic.gateway.parentRefs"),
             (parents("{parentRefs: [{name: a, kind: Ingress}]}"), "spec.traffic.gateway.parentRefs[0].kind"),
             (parents("{parentRefs: [{name: a}], path: fraud}"), "spec.traffic.gateway.path"),

@@ -44,17 +44,19 @@ impl Objects {
 }
 
 impl Projected for EndpointSlice {
+    const IS_SERVICE: bool = true;
+
     fn insert(&self, cache: &Cache, alias: &AliasKey) {
         // A slice has the labels of its Service: one of another Service that copies ours has them, too.
         let service = self.labels().get(SERVICE_NAME);
         let version = version_of(&self.metadata);
         let version =
             version.filter(|version| service.is_some_and(|it| *it == deployment_name(&alias.1, *version)));
+        let is_ready = |endpoint: &Endpoint| {
+            endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+        };
+        let has_endpoints = self.endpoints.iter().any(is_ready);
         if let Some(version) = version {
-            let is_ready = |endpoint: &Endpoint| {
-                endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
-            };
-            let has_endpoints = self.endpoints.iter().any(is_ready);
             return cache.edit(alias, |objects| {
                 objects.version_slices.insert(self.name_any(), (version, has_endpoints));
             });
@@ -72,11 +74,17 @@ impl Projected for EndpointSlice {
                 })
                 .collect();
             objects.slices.insert(self.name_any(), pods);
+            if has_endpoints {
+                objects.ready_slices.insert(self.name_any());
+            } else {
+                objects.ready_slices.remove(&self.name_any());
+            }
         });
     }
     fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
         cache.edit(alias, |objects| {
             objects.slices.remove(name);
+            objects.ready_slices.remove(name);
             objects.version_slices.remove(name);
         });
     }

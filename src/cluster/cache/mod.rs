@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod budget;
+mod challenger;
 mod deployment;
 mod endpoints;
 mod metadata;
@@ -31,6 +32,7 @@ mod service;
 mod tests;
 
 pub use budget::BudgetView;
+pub use challenger::Reachable;
 pub use deployment::DeploymentView;
 pub use owner::{Claim, Foreign, ForeignCause, ForeignKind, Owner};
 pub use route::RouteObject;
@@ -56,6 +58,8 @@ struct Objects {
     /// The EndpointSlices of the Services of versions: whose they are, and whether they have a ready endpoint.
     version_slices: BTreeMap<String, (Version, bool)>,
     slices: BTreeMap<String, endpoints::SliceView>,
+    /// Those that have a ready endpoint.
+    ready_slices: BTreeSet<String>,
     pods: BTreeMap<String, PodView>,
     /// The last pod of each version that its node ended or rejected.
     ended: BTreeMap<Version, EndedPod>,
@@ -70,6 +74,8 @@ pub trait Projected: kube::Resource<DynamicType = ()> + Clone {
     fn remove(cache: &Cache, alias: &AliasKey, name: &str);
     /// The names that are kept, with their `ModelAliases`.
     fn names(cache: &Cache) -> Vec<(AliasKey, String)>;
+    /// Whether it decides on how the Service of a ModelAlias is reached, which its champions depend on.
+    const IS_SERVICE: bool = false;
 }
 
 /// The ModelAlias that an object belongs to, by its label.
@@ -140,6 +146,8 @@ impl Cache {
                 .map(|route| route.view(&alias.1, rendering)),
             route_error: None,
             version_services: objects.version_services(claim, rendering),
+            challengers: BTreeMap::new(),
+            champions: BTreeMap::new(),
             endpoints: objects.endpoints(),
             workloads: objects
                 .deployments

@@ -43,6 +43,17 @@ impl RouteObject {
         json!({ "metadata": { "resourceVersion": version, "ownerReferences": owners } })
     }
 
+    /// Whether its parents have accepted it as it is, and it is this revision.
+    pub(super) fn is_accepted_as(&self, revision: &RouteRevision) -> bool {
+        self.pending.is_none() && self.revision == *revision
+    }
+
+    /// Returns the challengers that it names.
+    #[must_use]
+    pub fn challengers(&self, model_alias: &str) -> Vec<String> {
+        render::shares(&self.spec, model_alias).challengers().keys().cloned().collect()
+    }
+
     pub(super) fn view(&self, model_alias: &str, rendering: Option<&ServiceRendering>) -> RouteView {
         let shares = render::shares(&self.spec, model_alias);
         let due = rendering.and_then(|rendering| render::http_route(rendering, &shares));
@@ -163,7 +174,7 @@ mod tests {
             ModelAliasSpec,
             http_route::{BackendReference, RouteRule},
         },
-        decide::{Mirror, Shares},
+        decide::{ChallengerShare, Mirror, Shares},
         render::fixture::{Fixture, version},
     };
 
@@ -241,6 +252,30 @@ mod tests {
         assert!(view(|route| drop(route.spec.parent_refs.pop())).outdated);
         assert!(view(|route| route.spec.rules[0].backend_refs[0].port = Some(9999)).outdated);
         assert!(view(|route| drop(backends(route))).shares.leader().is_none());
+    }
+
+    #[test]
+    fn other_services_are_seen_as_challengers_and_rendered_as_they_are() {
+        let backend = |name: &str, port| BackendReference {
+            kind: "Service".into(),
+            name: name.into(),
+            port,
+            weight: 7,
+            ..Default::default()
+        };
+        let with = |backend| view(|route| route.spec.rules[0].backend_refs.push(backend));
+        let challenger = with(backend("fraud-challenger", Some(9000)));
+        let share = ChallengerShare { port: 9000, weight: 7 };
+        assert_eq!(challenger.shares.challengers(), &[("fraud-challenger".to_owned(), share)].into());
+        assert!(!challenger.outdated);
+        for odd in [
+            backend("fraud-challenger", None),
+            BackendReference { kind: "Bucket".into(), ..backend("b", Some(1)) },
+            BackendReference { others: [("namespace".into(), "n".into())].into(), ..backend("b", Some(1)) },
+        ] {
+            let view = with(odd);
+            assert!(view.outdated && view.shares.challengers().is_empty(), "{view:?}");
+        }
     }
 
     #[test]

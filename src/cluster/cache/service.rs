@@ -31,6 +31,12 @@ pub struct ServiceView {
 }
 
 impl ServiceView {
+    /// Returns the port that the model server is reached under.
+    pub(super) fn port(&self) -> Option<u16> {
+        let rendered = self.ports.iter().find(|port| port.name.as_deref() == Some(render::HTTP))?;
+        u16::try_from(rendered.port).ok()
+    }
+
     /// Whether a field that Laurel renders differs, apart from the selector. Its type, other ports, and the
     /// labels and annotations of others are not Laurel's.
     pub(super) fn is_outdated(&self, r: &ServiceRendering) -> bool {
@@ -105,6 +111,8 @@ fn is_rendered(metadata: &ObjectMeta) -> bool {
 }
 
 impl Projected for Service {
+    const IS_SERVICE: bool = true;
+
     fn insert(&self, cache: &Cache, alias: &AliasKey) {
         let name = self.name_any();
         let version =

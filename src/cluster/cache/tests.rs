@@ -3,12 +3,14 @@
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
 };
 
 use kube::ResourceExt;
+use serde_json::json;
 
 use super::{service::traffic, *};
-use crate::api::condition::Reason;
+use crate::{api::condition::Reason, decide::ChallengerService};
 
 const OWNER: &str = "{apiVersion: v1, kind: K, name: n, uid: u, controller: true}";
 
@@ -60,6 +62,48 @@ fn objects_of_other_owners_are_not_visible() {
     assert_eq!(cache.foreign(&key(), &claim("u")), None);
     assert_eq!(cache.view(&key(), &claim("other"), None, |_| None).traffic, Traffic::Nowhere);
     assert_eq!(cache.foreign(&key(), &claim("other")), Some(foreign(ForeignKind::Service, "fraud")));
+}
+
+fn slice(name: &str, service: &str, ready: bool) -> EndpointSlice {
+    serde_yaml::from_str(&format!(
+        "{{metadata: {{name: {name}, namespace: risk, labels: {{kubernetes.io/service-name: {service}}}}}, \
+          addressType: IPv4, endpoints: [{{addresses: [10.0.0.1], conditions: {{ready: {ready}}}}}]}}"
+    ))
+    .unwrap()
+}
+
+#[test]
+fn a_champion_sees_the_version_that_the_service_of_a_challenger_selects_and_its_endpoints() {
+    let cache = Cache::default();
+    let seen = |uid: &str| cache.challenger(&key(), &claim(uid), Version::new(9));
+    assert_eq!(seen("u"), None);
+    let with_port = |revision: u64, selector: &str| {
+        let mut service = service(revision, selector);
+        let port = json!({ "name": "http", "port": 8080 });
+        service.spec.as_mut().unwrap().ports = serde_json::from_value(json!([port])).unwrap();
+        service
+    };
+    with_port(7, "laurel.dev/model-alias: fraud, laurel.dev/version: '2'").insert(&cache, &key());
+    let service = |version: u32, has_endpoints| {
+        Some(ChallengerService { version: Version::new(version).unwrap(), port: 8080, has_endpoints })
+    };
+    assert_eq!(seen("u"), service(2, false));
+    assert_eq!(seen("other"), None, "a Service of somebody else");
+    let before = cache.reachable(&key());
+    slice("fraud-a", "fraud", false).insert(&cache, &key());
+    slice("fraud-v2-a", "fraud-v2", true).insert(&cache, &key());
+    assert_eq!(cache.reachable(&key()), before, "champions are not woken by what does not concern them");
+    slice("fraud-b", "fraud", true).insert(&cache, &key());
+    assert_eq!(seen("u"), service(2, true));
+    slice("fraud-b", "fraud", false).insert(&cache, &key());
+    assert_eq!(seen("u"), service(2, false));
+    slice("fraud-b", "fraud", true).insert(&cache, &key());
+    EndpointSlice::remove(&cache, &key(), "fraud-b");
+    assert_eq!(seen("u"), service(2, false));
+    with_port(8, "laurel.dev/model-alias: fraud").insert(&cache, &key());
+    assert_eq!(seen("u"), service(9, false), "while pods are exchanged, what its status shows");
+    with_port(9, "app: other").insert(&cache, &key());
+    assert_eq!(seen("u"), None, "a selector of somebody else");
 }
 
 /// A Deployment with this controller, and whether it is an orphan of the ModelAlias with the UID `new`,

@@ -23,8 +23,8 @@ use stateright::{Checker, Model, Property};
 use super::{
     scenario::{Moment, Scenario, Start, What},
     world::{
-        BlockedBy, DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, Serves, Step, Strategy,
-        World,
+        BlockedBy, DesiredVersion, Event, Fate, GatewayIs, Reconcile, Registers, RivalIs, Serves, Step,
+        Strategy, World,
     },
 };
 use crate::decide::decide;
@@ -265,6 +265,20 @@ fn canary_with_copies_and_an_approval() {
     stories.start.steps = vec![Step::mirror(100), Step::weight(5).approved(Some(30)), Step::weight(50)];
     stories.start.desired = Some(2);
     stories.check("canary with copies and an approval");
+}
+
+#[test]
+fn challengers() {
+    let rivals = [RivalIs::Serving(1), RivalIs::Serving(2), RivalIs::Down, RivalIs::Deleted, RivalIs::Gone];
+    let events = desires()
+        .chain(rivals.map(|is| Event::Rival { of: 0, is }))
+        .chain([vec![], vec![10], vec![50]].map(Event::Challengers))
+        .chain([GatewayIs::Fine, GatewayIs::Away].map(Event::Gateway))
+        .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(1)), Event::PodsLost(1)]);
+    let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);
+    stories.start.routed = true;
+    stories.start.challengers = vec![10];
+    stories.check("challengers");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use proptest::{collection::vec, option::weighted, prelude::*};
 use super::{
     scenario::{Moment, Scenario, Start, What},
     world::{
-        BlockedBy, DesiredVersion, Event, Fate, Followed, GatewayIs, Reconcile, Registers, Serves, Step,
-        Strategy as Exchange,
+        BlockedBy, DesiredVersion, Event, Fate, Followed, GatewayIs, Reconcile, Registers, RivalIs, Serves,
+        Step, Strategy as Exchange,
     },
 };
 use crate::{api::model_alias::Drift, decide::OnUnavailable};
@@ -43,6 +43,20 @@ fn gateway() -> impl Strategy<Value = GatewayIs> {
         1 => Just(GatewayIs::Away),
         1 => Just(GatewayIs::Hidden),
     ]
+}
+
+fn challengers() -> impl Strategy<Value = Vec<u32>> {
+    prop_oneof![Just(vec![]), Just(vec![10]), Just(vec![10, 40]), Just(vec![50])]
+}
+
+fn rival() -> impl Strategy<Value = Event> {
+    let is = prop_oneof![
+        3 => (1..=3u32).prop_map(RivalIs::Serving),
+        2 => Just(RivalIs::Down),
+        1 => Just(RivalIs::Deleted),
+        1 => Just(RivalIs::Gone),
+    ];
+    (0..2usize, is).prop_map(|(of, is)| Event::Rival { of, is })
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -91,6 +105,7 @@ fn spec() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::Traffic),
         1 => steps().prop_map(Event::Steps),
         4 => weighted(0.9, approval()).prop_map(Event::Approve),
+        1 => challengers().prop_map(Event::Challengers),
         1 => prop_oneof![Just(Drift::Correct), Just(Drift::Report)].prop_map(Event::Drift),
         1 => any::<bool>().prop_map(Event::PreviousAlias),
         1 => any::<bool>().prop_map(Event::SmokeTest),
@@ -116,6 +131,7 @@ fn cluster() -> impl Strategy<Value = Event> {
         1 => version().prop_map(|number| Event::Service(Serves::Version(number))),
         1 => Just(Event::PortEdited(true)),
         2 => gateway().prop_map(Event::Gateway),
+        3 => rival(),
         1 => Just(Event::RouteDeleted(true)),
         1 => weighted(0.7, version()).prop_map(Event::RouteEdited),
         1 => version().prop_map(Event::VersionServiceDeleted),
@@ -165,9 +181,9 @@ fn gap() -> impl Strategy<Value = i64> {
 
 pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
     let promoted = prop_oneof![Just(vec![]), Just(vec![1]), Just(vec![1, 2])];
-    let start = (exchange(), any::<bool>(), steps(), 1..4u32, promoted);
+    let start = (exchange(), any::<bool>(), steps(), challengers(), 1..4u32, promoted);
     (start, vec((gap(), event()), 0..events)).prop_map(|(start, events)| {
-        let (strategy, routed, steps, replicas, promoted) = start;
+        let (strategy, routed, steps, challengers, replicas, promoted) = start;
         let routed = routed && strategy == Exchange::BlueGreen;
         let mut at = 0;
         let timeline = events.into_iter().map(|(gap, event)| {
@@ -182,6 +198,7 @@ pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
                 promoted,
                 routed,
                 steps: if routed { steps } else { Vec::new() },
+                challengers: if routed { challengers } else { Vec::new() },
                 ..Start::default()
             },
             timeline: timeline.collect(),

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::world::{DesiredVersion, Event, Pace, Step, Strategy, World, version};
+use super::world::{DesiredVersion, Event, Pace, RivalIs, Step, Strategy, World, version};
 use crate::{
     api::condition::Reason,
     decide::{AliasRole, Desired, Traffic},
@@ -52,6 +52,9 @@ pub(super) struct Start {
     /// The story begins when this version is requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) desired: Option<u32>,
+    /// Challengers that serve version 1, with these weights in per cent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) challengers: Vec<u32>,
 }
 
 impl Default for Start {
@@ -64,6 +67,7 @@ impl Default for Start {
             coarse: false,
             routed: false,
             steps: Vec::new(),
+            challengers: Vec::new(),
             desired: None,
         }
     }
@@ -234,6 +238,10 @@ impl Start {
             serving.history = 1;
         }
         world.serving().routed = self.routed;
+        for of in 0..self.challengers.len() {
+            world.happen(&Event::Rival { of, is: RivalIs::Serving(1) });
+        }
+        world.happen(&Event::Challengers(self.challengers.clone()));
         for &number in &self.promoted {
             world.intent.desired = Desired::Version(version(number));
             for _ in 0..self.replicas * 6 + 10 {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{Finding, Known};
-use crate::api::{
-    RegistryKind,
-    condition::Reason,
-    names::{AliasName, ModelName},
+use crate::{
+    api::{
+        RegistryKind,
+        condition::Reason,
+        names::{AliasName, ModelName},
+    },
+    render,
 };
 
 /// Finds references to objects outside the manifests, duplicates, and conflicts.
@@ -43,8 +46,40 @@ pub(super) fn findings(known: &Known) -> Vec<Finding> {
             findings.push(Finding::warning(&alias.manifest, "spec.modelRef", message));
         }
     }
+    challengers(known, &mut findings);
     claims(known, &mut findings);
     findings
+}
+
+/// Finds challengers that get no share, or may get none.
+fn challengers(known: &Known, findings: &mut Vec<Finding>) {
+    const FIELD: &str = "spec.traffic.challengers";
+    for ((namespace, champion), alias) in &known.aliases {
+        let listed = alias.object.spec.traffic.iter().flat_map(|traffic| &traffic.challengers);
+        for name in listed.map(|challenger| &challenger.alias_ref.name) {
+            let manifest = &alias.manifest;
+            let challenger = known.aliases.get(&(namespace.clone(), name.clone()));
+            if render::is_version_service(name, champion) {
+                let message = format!(
+                    "the Service of the challenger {name:?} has the name of a Service of a version of \
+                     {champion:?}; rename the challenger"
+                );
+                findings.push(Finding::error(manifest, FIELD, message));
+            } else if let Some(challenger) = challenger {
+                if challenger.object.spec.serving.is_none() {
+                    let message =
+                        format!("the challenger {name:?} gets no requests, because it has no spec.serving");
+                    findings.push(Finding::error(manifest, FIELD, message));
+                }
+            } else {
+                let message = format!(
+                    "these manifests have no ModelAlias {name:?}; it must exist in the cluster, in the same \
+                     namespace, and until then its share goes to {champion:?}"
+                );
+                findings.push(Finding::warning(manifest, FIELD, message));
+            }
+        }
+    }
 }
 
 fn duplicates(known: &Known, findings: &mut Vec<Finding>) {

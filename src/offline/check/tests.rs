@@ -59,6 +59,74 @@ fn references_to_objects_outside_the_manifests_are_warnings() {
     );
 }
 
+/// A ModelAlias that serves, with these challengers.
+fn champion(challengers: &str) -> String {
+    let gateway = "gateway: {parentRefs: [{name: public}]}";
+    alias(
+        "a",
+        "fraud",
+        &format!(
+            "alias: champion, version: '1', serving: {{image: i}}, traffic: {{{gateway}, challengers: \
+             [{challengers}]}}"
+        ),
+    )
+}
+
+fn challenger(name: &str, weight: u32) -> String {
+    format!("{{aliasRef: {{name: {name}}}, weight: {weight}}}")
+}
+
+#[test]
+fn challengers_exist_serve_and_have_names_of_their_own() {
+    let model = model("fraud", "");
+    let with = |challengers: &str, others: &[String]| {
+        let mut documents = vec![model.clone(), champion(challengers)];
+        documents.extend_from_slice(others);
+        reported(&documents.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let rival = |name: &str, serving: &str| {
+        alias(name, "fraud", &format!("alias: rival-{name}, version: '2'{serving}"))
+    };
+    let serving = ", serving: {image: i}";
+    assert_eq!(with(&challenger("b", 10), &[rival("b", serving)]), [""; 0]);
+    for (challengers, others, part) in [
+        (
+            challenger("b", 10),
+            vec![],
+            "warning ModelAlias a spec.traffic.challengers: these manifests have no",
+        ),
+        (
+            challenger("b", 10),
+            vec![rival("b", "")],
+            "error ModelAlias a spec.traffic.challengers: the challenger",
+        ),
+        (challenger("a-v2", 10), vec![rival("a-v2", serving)], "rename the challenger"),
+        (challenger("a", 10), vec![], "a ModelAlias is no challenger of itself"),
+        (challenger("b", 51), vec![rival("b", serving)], "challengers[0].weight"),
+        (
+            [challenger("b", 30), challenger("c", 21)].join(", "),
+            vec![rival("b", serving), rival("c", serving)],
+            "at most 50 together",
+        ),
+        (
+            [challenger("b", 5), challenger("b", 6)].join(", "),
+            vec![rival("b", serving)],
+            "each challenger is listed once",
+        ),
+        ("{aliasRef: {name: b}, mirror: 100}".to_owned(), vec![rival("b", serving)], "weight"),
+    ] {
+        let found = with(&challengers, &others);
+        assert!(found.iter().any(|it| it.contains(part)), "{part:?} is missing: {found:?}");
+    }
+}
+
+#[test]
+fn challengers_need_a_gateway() {
+    let text = "alias: champion, version: '1', serving: {image: i}, traffic: {challengers: []}";
+    let found = reported(&[&model("fraud", ""), &alias("a", "fraud", text)]);
+    assert!(found.len() == 1 && found[0].contains("spec.traffic: gateway is required"), "{found:?}");
+}
+
 #[test]
 fn a_cluster_registry_is_found_from_every_namespace() {
     let registry = "kind: ClusterModelRegistry\nmetadata: {name: shared}\nspec: {mlflow: {url: \

@@ -1,6 +1,6 @@
 //! What objects say of their references, in the form that the index keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        ClusterModelRegistry, ModelAlias, ModelRegistry, ModelRegistrySpec, RegisteredModel, RegistryKind,
-        RegistryReference, RegistryStatus,
+        ClusterModelRegistry, ModelAlias, ModelAliasSpec, ModelRegistry, ModelRegistrySpec, RegisteredModel,
+        RegistryKind, RegistryReference, RegistryStatus,
         condition::ConditionType,
         model_alias::AliasKey,
         names::{AliasName, ModelName},
@@ -79,6 +79,10 @@ pub(super) struct AliasFacts {
     pub(super) previous_alias: Option<AliasName>,
     /// The model and registry in its status, which hold when its references lead nowhere.
     pub(super) last_place: Option<Place>,
+    /// The other `ModelAliases` that it gives a share of its requests.
+    pub(super) challengers: BTreeSet<String>,
+    /// Whether it may have such a share itself: it serves, and is not being deleted.
+    pub(super) may_challenge: bool,
 }
 
 impl AliasFacts {
@@ -91,6 +95,8 @@ impl AliasFacts {
                     model_ref: Some(alias.spec.model_ref.name.clone()),
                     alias: Some(alias.spec.alias.clone()),
                     previous_alias: alias.spec.previous_alias.clone(),
+                    challengers: challengers(&alias.spec).map(str::to_owned).collect(),
+                    may_challenge: alias.spec.serving.is_some(),
                     last_place: status.and_then(|status| {
                         last_place(status.registry.as_ref(), status.model_name.as_deref())
                     }),
@@ -99,7 +105,8 @@ impl AliasFacts {
             }
             Err(unreadable) => Self::of_unreadable(unreadable),
         };
-        Self { age: Age::of(object.meta()), ..facts }
+        let is_ending = object.meta().deletion_timestamp.is_some();
+        Self { age: Age::of(object.meta()), may_challenge: facts.may_challenge && !is_ending, ..facts }
     }
 
     fn of_unreadable(object: &Unreadable) -> Self {
@@ -110,6 +117,7 @@ impl AliasFacts {
             alias: name("/spec/alias"),
             previous_alias: name("/spec/previousAlias"),
             last_place: last_place(registry.as_ref(), object.text("/status/modelName")),
+            may_challenge: true,
             ..Self::default()
         }
     }
@@ -124,8 +132,14 @@ impl AliasFacts {
             alias: self.alias.or_else(|| before.alias.clone()),
             previous_alias: self.previous_alias.or_else(|| before.previous_alias.clone()),
             last_place: self.last_place.or_else(|| before.last_place.clone()),
+            challengers: before.challengers.clone(),
             ..self
         }
+    }
+
+    /// Returns the keys of its challengers.
+    pub(super) fn challenger_keys(&self, (namespace, _): &AliasKey) -> BTreeSet<AliasKey> {
+        self.challengers.iter().map(|name| (namespace.clone(), name.clone())).collect()
     }
 
     /// Returns the RegisteredModel that the ModelAlias of this key names.
@@ -138,6 +152,12 @@ impl AliasFacts {
         let previous = self.previous_alias.as_ref().filter(|previous| self.alias.as_ref() != Some(previous));
         self.alias.iter().chain(previous)
     }
+}
+
+/// Returns the names of the challengers of a ModelAlias.
+fn challengers(spec: &ModelAliasSpec) -> impl Iterator<Item = &str> {
+    let listed = spec.traffic.iter().flat_map(|traffic| &traffic.challengers);
+    listed.map(|challenger| challenger.alias_ref.name.as_str())
 }
 
 fn last_place(registry: Option<&RegistryStatus>, model: Option<&str>) -> Option<Place> {

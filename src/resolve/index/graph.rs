@@ -64,6 +64,8 @@ pub(super) struct Graph {
     claims: HashMap<Claim, BTreeMap<Age, AliasKey>>,
     /// the `ModelAliases` of each RegisteredModel,
     dependents: HashMap<ModelKey, BTreeSet<AliasKey>>,
+    /// those that name each ModelAlias as a challenger,
+    champions: HashMap<AliasKey, BTreeSet<AliasKey>>,
     /// the `RegisteredModels` that refer to each registry, and those that use it, by the model's name,
     references: BTreeMap<Reference, BTreeSet<ModelKey>>,
     users: HashMap<RegistryKey, BTreeMap<ModelName, BTreeSet<ModelKey>>>,
@@ -125,6 +127,7 @@ impl Graph {
             affected.gone.push(before.age.uid().to_owned());
         }
         let entry_before = self.aliases.remove(key);
+        self.link_challengers(key, entry_before.as_ref(), facts.as_ref(), affected);
         if let Some(entry) = &entry_before {
             remove_from(&mut self.dependents, entry.facts.model_key(key), key);
         }
@@ -143,6 +146,34 @@ impl Graph {
         }
         if let Some(entry) = entry {
             self.aliases.insert(key.clone(), entry);
+        }
+    }
+
+    /// Replaces the challengers of a ModelAlias. Those that it begins or ceases to name are reconciled, and the
+    /// champions of this one if it may not have a share any more, or may again.
+    fn link_challengers(
+        &mut self,
+        key: &AliasKey,
+        before: Option<&AliasEntry>,
+        after: Option<&AliasFacts>,
+        affected: &mut Affected,
+    ) {
+        let before = before.map(|entry| &entry.facts);
+        let keys =
+            |facts: Option<&AliasFacts>| facts.map(|facts| facts.challenger_keys(key)).unwrap_or_default();
+        let (old, new) = (keys(before), keys(after));
+        for challenger in old.difference(&new) {
+            remove(&mut self.champions, challenger, key);
+            affected.aliases.insert(challenger.clone());
+        }
+        for challenger in new.difference(&old) {
+            add(&mut self.champions, challenger.clone(), key.clone());
+            affected.aliases.insert(challenger.clone());
+        }
+        let decides =
+            |facts: Option<&AliasFacts>| facts.map(|facts| (facts.age.clone(), facts.may_challenge));
+        if decides(before) != decides(after) {
+            affected.aliases.extend(self.champions.get(key).into_iter().flatten().cloned());
         }
     }
 
@@ -406,6 +437,10 @@ impl Graph {
 
     pub(super) fn dependents(&self, model: &ModelKey) -> impl Iterator<Item = &AliasKey> {
         self.dependents.get(model).into_iter().flatten()
+    }
+
+    pub(super) fn champions(&self, alias: &AliasKey) -> impl Iterator<Item = &AliasKey> {
+        self.champions.get(alias).into_iter().flatten()
     }
 
     pub(super) fn users(&self, registry: &RegistryKey) -> Option<&BTreeMap<ModelName, BTreeSet<ModelKey>>> {

@@ -163,6 +163,12 @@ impl Index {
         self.inner.lock().graph.dependents(model).cloned().collect()
     }
 
+    /// Returns the `ModelAliases` that name one as a challenger.
+    #[must_use]
+    pub fn champions(&self, alias: &AliasKey) -> Vec<AliasKey> {
+        self.inner.lock().graph.champions(alias).cloned().collect()
+    }
+
     /// Returns the models of a registry that some RegisteredModel is about.
     #[must_use]
     pub fn models_of(&self, registry: &RegistryKey) -> BTreeSet<ModelName> {

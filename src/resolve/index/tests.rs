@@ -28,7 +28,13 @@ struct Alias {
     main: Option<String>,
     previous: Option<String>,
     last: Option<(usize, usize, usize)>,
+    challengers: BTreeSet<String>,
+    serves: bool,
 }
+
+/// What a ModelAlias has to know: its place, who owns each alias that it claims, its challengers, and its
+/// champions.
+type View = (Option<Place>, Vec<Option<AliasKey>>, Vec<Option<(String, bool)>>, Vec<AliasKey>);
 
 /// The registry that a RegisteredModel names.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,14 +126,25 @@ impl World {
         at.into_iter().map(|(_, key)| key).collect()
     }
 
-    /// What a ModelAlias has to know: its place, and who owns each alias that it claims.
-    fn view(&self, key: &AliasKey) -> (Option<Place>, Vec<Option<AliasKey>>) {
+    /// Those that name a ModelAlias as a challenger.
+    fn champions(&self, key: &AliasKey) -> Vec<AliasKey> {
+        let names_it =
+            |champion: &AliasKey, it: &Alias| champion.0 == key.0 && it.challengers.contains(&key.1);
+        let champions = self.aliases.iter().filter(|(champion, it)| names_it(champion, it));
+        champions.map(|(champion, _)| champion.clone()).collect()
+    }
+
+    fn view(&self, key: &AliasKey) -> View {
         let alias = &self.aliases[key];
         let place = self.place(key);
         let claims = [&alias.main, &alias.previous].into_iter().flatten();
         let owner = |claim: &String| self.claimants(place.as_ref()?, claim).into_iter().next();
         let owners = claims.map(owner).collect();
-        (place, owners)
+        let challenger = |name: &String| {
+            let challenger = self.aliases.get(&(key.0.clone(), name.clone()))?;
+            Some((challenger.uid.clone(), challenger.serves || !challenger.is_readable))
+        };
+        (place, owners, alias.challengers.iter().map(challenger).collect(), self.champions(key))
     }
 
     fn names_in(&self, registry: &RegistryKey) -> BTreeSet<(String, ModelKey)> {
@@ -152,11 +169,17 @@ impl World {
             json!({ "modelName": MODELS[model], "registry": registry })
         });
         let version = if alias.is_readable { "4" } else { "four" };
+        let challenger = |name: &String| json!({ "aliasRef": { "name": name }, "weight": 5 });
+        let challengers: Vec<Value> = alias.challengers.iter().map(challenger).collect();
+        let gateway = json!({ "parentRefs": [{ "name": "public" }] });
         serde_json::from_value(json!({
             "metadata": Self::metadata(Some(&key.0), &key.1, &alias.uid, alias.created),
             "spec": {
                 "modelRef": { "name": alias.model_ref }, "alias": alias.main, "version": version,
                 "previousAlias": alias.previous,
+                "serving": alias.serves.then(|| json!({ "image": "i" })),
+                "traffic": (!challengers.is_empty())
+                    .then(|| json!({ "gateway": gateway, "challengers": challengers })),
             },
             "status": status,
         }))
@@ -254,6 +277,8 @@ impl World {
             main: says(choices).then(|| choices.of(&ALIASES).to_owned()),
             previous: choices.flag().then(|| choices.of(&ALIASES).to_owned()),
             last: choices.flag().then(|| (choices.below(2), choices.below(3), choices.below(2))),
+            challengers: (0..choices.below(3)).map(|_| choices.of(&["x", "y", "z"]).to_owned()).collect(),
+            serves: choices.flag(),
         };
         self.aliases.insert(key.clone(), new);
     }
@@ -261,7 +286,10 @@ impl World {
     /// What an object that cannot be parsed does not say, it said before.
     fn remember_alias(&mut self, key: &AliasKey, before: Option<&Alias>) {
         let Some(alias) = self.aliases.get_mut(key).filter(|alias| !alias.is_readable) else { return };
+        // Its challengers are of interest only as far as they are known.
+        alias.challengers.clear();
         let Some(before) = before.filter(|before| before.uid == alias.uid).cloned() else { return };
+        alias.challengers = before.challengers;
         alias.model_ref = alias.model_ref.take().or(before.model_ref);
         alias.main = alias.main.take().or(before.main);
         alias.previous = alias.previous.take().or(before.previous);
@@ -424,6 +452,7 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Debug>>(name: &str) -> T {
 fn compare(world: &World, index: &Index) -> Result<(), TestCaseError> {
     for (key, alias) in &world.aliases {
         let place = world.place(key);
+        prop_assert_eq!(index.champions(key), world.champions(key), "the champions of {:?}", key);
         prop_assert_eq!(index.place_of(key), place.clone(), "the place of {:?}", key);
         let metadata = world.alias(key);
         let Some(place) = place else { continue };

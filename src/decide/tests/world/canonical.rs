@@ -82,6 +82,7 @@ impl Digest<'_> {
             let is_rolling = matches!(serving.strategy, StrategyIntent::Rolling { .. });
             let SmokeTestIntent { is_enabled, on_unavailable, .. } = serving.smoke_test;
             self.add((serving.replicas, &serving.settings, is_rolling, serving.routed, &serving.steps));
+            self.add(&serving.challengers);
             self.add((is_enabled, on_unavailable as u8));
         }
         match intent.lifecycle {
@@ -120,10 +121,12 @@ impl Digest<'_> {
             let older = status.versions.iter().filter(|other| last_used(other) < last_used(held)).count();
             self.add(older);
         }
-        self.add(status.traffic.iter().map(|share| (share.version, share.weight)).collect::<Vec<_>>());
+        let traffic = status.traffic.iter();
+        self.add(traffic.map(|it| (&it.alias_ref, it.version, it.weight)).collect::<Vec<_>>());
         let accepted = status.route.as_ref();
         let accepted = accepted.filter(|known| self.world.cluster.gateway.is_current(&known.revision));
         self.age(accepted.map(|known| known.at), GRACE);
+        self.age(status.route_pending_since, SignedDuration::from_secs(1));
         if let Some(canary) = &status.canary {
             let approved: Vec<u32> = canary.approvals.iter().map(|approval| approval.step).collect();
             self.add((canary.version, canary.step, canary.weight, canary.mirror, approved));
@@ -133,9 +136,6 @@ impl Digest<'_> {
         }
         let seen = status.approval.as_ref();
         self.add(seen.map(|seen| (&seen.value, seen.ignored.is_some())));
-        let split = status.conditions.iter().find(|known| known.type_ == "TrafficSplit");
-        let pending = split.filter(|split| split.status == "False");
-        self.age(pending.map(|split| split.last_transition_time.0), SignedDuration::from_secs(1));
         for rejection in &status.rejected {
             self.add((rejection.version, &rejection.settings, rejection.active, rejection.reason));
         }

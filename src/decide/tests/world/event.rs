@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cluster, Fate, GatewayIs, World,
+    Cluster, Fate, GatewayIs, RivalIs, World,
     cluster::{Edit, is_bad},
     rules::{best, rules},
     uri, version,
@@ -37,6 +37,8 @@ pub(in crate::decide::tests) enum Event {
     Strategy(Strategy),
     /// `spec.traffic` is set or removed.
     Traffic(bool),
+    /// The weights of the challengers, in per cent.
+    Challengers(Vec<u32>),
     /// The steps of the strategy `Canary`; none for `BlueGreen`.
     Steps(Vec<Step>),
     /// The annotation that approves a version is set or removed.
@@ -84,6 +86,11 @@ pub(in crate::decide::tests) enum Event {
     PortEdited(bool),
     /// How the Gateway's controller works.
     Gateway(GatewayIs),
+    /// A challenger comes, goes or changes.
+    Rival {
+        of: usize,
+        is: RivalIs,
+    },
     /// Somebody deletes the HTTPRoute.
     RouteDeleted(bool),
     /// Somebody changes the HTTPRoute: gives all requests to a version, or adds a filter.
@@ -130,6 +137,8 @@ impl Event {
             | Self::SizeTakenOut(_)
             | Self::Strategy(_)
             | Self::Traffic(_)
+            | Self::Challengers(_)
+            | Self::Rival { .. }
             | Self::Steps(_)
             | Self::Approve(_)
             | Self::Gateway(_)
@@ -395,7 +404,11 @@ impl World {
                 self.serving().strategy = (*strategy).into();
                 self.serving().routed &= *strategy == Strategy::BlueGreen;
                 self.serving().steps.clear();
+                if !self.serving().routed {
+                    self.serving().challengers.clear();
+                }
             }
+            Event::Challengers(weights) => self.set_challengers(weights),
             // Nor does it accept steps without a route.
             Event::Steps(steps) => {
                 let steps = steps.iter().filter(|_| self.serving().routed);
@@ -407,6 +420,7 @@ impl World {
                 self.serving().routed = *wanted && is_possible;
                 if !*wanted {
                     self.serving().steps.clear();
+                    self.serving().challengers.clear();
                 }
             }
             Event::Drift(drift) => self.intent.drift = *drift,

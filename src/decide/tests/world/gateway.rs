@@ -12,8 +12,26 @@ use crate::{
         model_alias::RouteRevision,
         names::Version,
     },
-    decide::{ClusterView, RouteView, Shares, VersionService},
+    decide::{ChallengerService, ChallengerView, ClusterView, RouteView, Shares, VersionService},
 };
+
+/// The challengers that there are, by name.
+pub(super) const RIVALS: [&str; 2] = ["rival-a", "rival-b"];
+
+/// What becomes of a challenger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::decide::tests) enum RivalIs {
+    /// The version that it serves has no ready pod.
+    Down,
+    /// It serves, and is being deleted.
+    Deleted,
+    /// There is none.
+    Gone,
+    /// It serves this version.
+    #[serde(untagged)]
+    Serving(u32),
+}
 
 /// For how long the data plane sends requests as before, after the controller accepted a change.
 const LAG: SignedDuration = SignedDuration::from_secs(20);
@@ -50,6 +68,8 @@ pub(in crate::decide::tests) struct Gateway {
     pub(super) services: BTreeMap<Version, bool>,
     /// A quota, or a policy, does not let anybody create Services of versions.
     pub(super) refuses_services: bool,
+    /// The challengers, with the version that each serves.
+    pub(super) rivals: BTreeMap<&'static str, (Version, RivalIs)>,
     /// What the data plane does.
     live: Shares,
     /// What it will do, and when.
@@ -77,6 +97,23 @@ impl Gateway {
             route.shares = weights.unwrap_or_else(|| route.shares.clone());
             route.generation += 1;
         }
+    }
+
+    /// A challenger comes, goes or changes.
+    pub(super) fn change_rival(&mut self, index: usize, is: RivalIs) {
+        let name = RIVALS[index % RIVALS.len()];
+        let before = self.rivals.remove(name).map(|(version, _)| version);
+        let version = match is {
+            RivalIs::Gone => None,
+            RivalIs::Serving(number) => Some(super::version(number)),
+            RivalIs::Down | RivalIs::Deleted => before,
+        };
+        self.rivals.extend(version.map(|version| (name, (version, is))));
+    }
+
+    /// Whether a challenger can have a share.
+    pub(super) fn can_challenge(&self, name: &str) -> bool {
+        self.rivals.get(name).is_some_and(|(_, is)| matches!(is, RivalIs::Serving(_)))
     }
 
     /// The route is deleted: nobody is answered through it any more.
@@ -129,7 +166,8 @@ impl Gateway {
             .route
             .as_ref()
             .map(|route| (route.shares.clone(), route.is_edited, route.accepted == route.generation));
-        (self.is, route, self.services.clone(), self.refuses_services, self.live.clone(), coming)
+        let services = (self.services.clone(), self.refuses_services, self.rivals.clone());
+        (self.is, route, services, self.live.clone(), coming)
     }
 
     /// Whether this revision of the route is the current one.
@@ -144,6 +182,7 @@ impl Gateway {
             (*version, VersionService { outdated: false, has_endpoints })
         };
         view.version_services = self.services.iter().map(service).collect();
+        view.challengers = RIVALS.iter().map(|name| ((*name).to_owned(), seen.show_rival(name))).collect();
         if self.is == GatewayIs::Hidden {
             let message = "Laurel is not allowed to watch HTTPRoutes";
             view.route_error = Some(ReasonMessage::new(Reason::TrafficUnsupported, message));
@@ -159,6 +198,17 @@ impl Gateway {
                 pending: (!is_accepted).then(|| "the Gateway has not accepted it".to_owned()),
             }
         });
+    }
+
+    fn show_rival(&self, name: &str) -> ChallengerView {
+        let Some((version, is)) = self.rivals.get(name) else {
+            return ChallengerView { excluded: Some("there is none".to_owned()), service: None };
+        };
+        let has_endpoints = *is != RivalIs::Down;
+        ChallengerView {
+            service: Some(ChallengerService { version: *version, port: 8080, has_endpoints }),
+            excluded: (*is == RivalIs::Deleted).then(|| "it is being deleted".to_owned()),
+        }
     }
 
     /// The versions that the route names.

@@ -9,6 +9,7 @@
 
 mod audit;
 mod canonical;
+mod challengers;
 mod clock;
 mod cluster;
 mod cost;
@@ -34,7 +35,7 @@ pub(super) use self::{
     cluster::{Cluster, Fate},
     cost::Cost,
     event::{BlockedBy, DesiredVersion, Event, Followed, Reconcile, Registers, Serves, Step, Strategy},
-    gateway::GatewayIs,
+    gateway::{GatewayIs, RivalIs},
 };
 use crate::{
     api::{
@@ -168,6 +169,7 @@ impl World {
             strategy,
             routed: false,
             steps: Vec::new(),
+            challengers: Vec::new(),
             progress_deadline: SignedDuration::from_secs(60),
             warm_for: SignedDuration::from_secs(300),
             history: 2,

@@ -117,6 +117,7 @@ impl World {
         }
         if unmet.is_empty() && how.stale == 0 {
             self.promise_of_restored_traffic(&observed);
+            self.promise_of_no_lost_share(&observed);
         }
         let after = next(&observed, &decision, &applied, &SubjectStatus::default());
         self.promise_of_conditions(&after.conditions);

@@ -41,6 +41,7 @@ impl World {
                 self.is_routed_by_others = true;
             }
             Event::VersionServiceDeleted(number) => drop(gateway.services.remove(&version(*number))),
+            Event::Rival { of, is } => gateway.change_rival(*of, *is),
             Event::VersionServicesRefused(refused) => gateway.refuses_services = *refused,
             _ => unreachable!("handled by its caller"),
         }
@@ -55,22 +56,25 @@ impl World {
     pub(super) fn is_share_possible(&self, shares: &Shares) -> bool {
         let route = self.cluster.gateway.route.as_ref();
         let before = |version| route.map_or(0, |route| route.shares.of(version));
-        let mut more = shares.iter().filter(|(version, weight)| *weight > before(*version));
+        let versions = shares.iter().map(|(version, _)| version);
+        let mut more = versions.filter(|version| shares.of(*version) > before(*version));
         let copied = shares.mirror().map(|mirror| mirror.version);
         let begins =
             copied.filter(|copied| route.is_none_or(|route| route.shares.mirrored_to(*copied).is_none()));
         let has_service = |version: &Version| self.cluster.gateway.services.contains_key(version);
-        more.all(|(version, _)| self.ready(version) > 0)
+        more.all(|version| self.ready(version) > 0)
             && begins.is_none_or(|version| self.ready(version) > 0 && has_service(&version))
     }
 
     /// Before weights are written.
     pub(super) fn promise_of_shares(&mut self, shares: &Shares, observed: &Observed) {
-        let sum: u32 = shares.iter().map(|(_, weight)| weight).sum();
+        let challengers = shares.challengers().values().map(|share| share.weight);
+        let sum: u32 = shares.iter().map(|(_, weight)| weight).chain(challengers).sum();
         self.promise(sum == Shares::WHOLE, |_| format!("the shares add up to the whole, not to {sum}"));
         let before = self.cluster.gateway.route.as_ref().map(|route| route.shares.clone());
         let before = before.unwrap_or_default();
-        for (version, weight) in shares.iter() {
+        for version in shares.iter().map(|(version, _)| version) {
+            let weight = shares.of(version);
             let is_new = before.of(version) == 0;
             let has_service = self.cluster.gateway.services.contains_key(&version);
             let was_ready = observed.is_ready(version);
@@ -85,6 +89,7 @@ impl World {
                 self.promise_of_proof(version);
             }
         }
+        self.promise_of_challengers(&before, shares, observed);
         self.promise_of_copies(&before, shares, observed);
         self.promise_of_no_leap(&before, shares, observed);
         self.promise_of_approvals(&before, shares, observed);
@@ -336,7 +341,8 @@ impl World {
             return is_clear.then_some(()).ok_or_else(|| "without spec.traffic no route is left".into());
         }
         let route = gateway.route.as_ref().ok_or("with spec.traffic there is a route")?;
-        if self.cluster.traffic != Traffic::One(desired) || route.shares != Shares::led_by(desired, []) {
+        let due = Shares::led_by(desired, []).beside_challengers(desired, self.challengers_at_rest());
+        if self.cluster.traffic != Traffic::One(desired) || route.shares != due {
             return Err(format!("the route has {:?}, but {desired} is desired", route.shares));
         }
         if route.is_edited || !gateway.has_accepted() || gateway.named().is_empty() {
@@ -347,6 +353,7 @@ impl World {
         {
             return Err(format!("version {version} has no Service of its own"));
         }
+        self.unavailable_challengers_are_reported()?;
         let mut services = gateway.services.keys();
         match services.find(|version| !self.cluster.deployments.contains_key(version)) {
             Some(version) => Err(format!("the Service of version {version} is left")),
