@@ -254,7 +254,7 @@ impl Observed {
 
     fn how_to_approve(&self, version: Version, index: usize) -> String {
         let plain = version.to_string();
-        let has = self.intent.approval.as_ref().map(|approval| known_value(approval));
+        let has = self.intent.approval.as_ref().map(known_value);
         let other = if has.as_ref() == Some(&plain) { format!("{version}/{}", index + 1) } else { plain };
         let seen = self.status.approval.as_ref().filter(|seen| has.as_ref() == Some(&seen.value));
         let ignored = seen.and_then(|seen| seen.ignored.as_ref().map(|why| (&seen.value, why)));

@@ -89,7 +89,7 @@ fn step_intent(step: &CanaryStep) -> StepIntent {
     let weight = step.weight.map(StepShare::Weight);
     StepIntent {
         // The API server accepts exactly one of them.
-        share: weight.or(step.mirror.map(StepShare::Mirror)).unwrap_or(StepShare::Weight(1)),
+        share: weight.or_else(|| step.mirror.map(StepShare::Mirror)).unwrap_or(StepShare::Weight(1)),
         at_least: signed(step.at_least),
         at_most: step.at_most.map(signed),
         needs_approval: step.approval == Some(StepApproval::Required),

@@ -190,7 +190,7 @@ fn canary(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEvent> 
             action,
             message,
         };
-        if known.filter(is_same).is_none() {
+        if known.as_ref().is_none_or(|x| !is_same(x)) {
             let message = format!("version {version} is in step {step}: it gets {}", share_of(now));
             events.push(normal(Reason::CanaryStep, format!("Step{step}OfV{version}"), message));
         }
@@ -209,7 +209,7 @@ fn canary(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEvent> 
             let mut conditions = status.conditions.iter();
             conditions.find(|it| it.type_ == type_ && it.reason == reason).map(|it| it.message.clone())
         };
-        let waited = waits(before).is_some() && known.filter(is_same).is_some();
+        let waited = waits(before).is_some() && known.as_ref().is_some_and(is_same);
         if let Some(message) = waits(after).filter(|_| !waited) {
             let action = format!("AwaitApprovalOfStep{step}OfV{version}");
             events.push(normal(Reason::AwaitingApproval, action, message));

@@ -227,7 +227,7 @@ mod tests {
                     Due::Never => since = None,
                     Due::At(due) => {
                         prop_assert_eq!(&written.version, &last.version);
-                        since = since.or(Some(at(now)));
+                        since = since.or_else(|| Some(at(now)));
                         prop_assert_eq!(due, since.unwrap() + HOLD);
                     }
                     Due::Now => {

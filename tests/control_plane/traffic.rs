@@ -430,8 +430,8 @@ fn a_step_of_a_canary_waits_for_an_approval_of_its_version_and_records_who_gave_
 
         approve("2/2").await?;
         until_split(&routes, [("1", 1), ("2", 999_999)]).await?;
-        let serves = |malias: &ModelAlias| status(malias).version.is_some_and(|it| it.to_string() == "2");
-        let served = fixture.champion.until("version 2 serves", PATIENCE, serves).await?.object;
+        let is_second = |malias: &ModelAlias| status(malias).version.is_some_and(|it| it.to_string() == "2");
+        let served = fixture.champion.until("version 2 serves", PATIENCE, is_second).await?.object;
         let entry = status(&served).history.into_iter().next().context("no history")?;
         let by: Vec<_> = entry.approvals.iter().map(|it| (it.step, it.manager.as_str())).collect();
         ensure!(by == [(1, "kubectl-annotate"), (2, "kubectl-annotate")], "{:?}", entry.approvals);

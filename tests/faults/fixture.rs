@@ -98,7 +98,7 @@ pub(crate) async fn run_case<T>(name: &str, story: impl AsyncFnOnce(&Fixture) ->
         println!("--- {name}: the operator's writes\n{}", fixture.journal.writes_since(fixture.began));
         println!("--- {name}: the operator's log\n{}", fixture.operator.log(60));
     }
-    let cleaned = fixture.clean_up().await.with_context(|| format!("{name}: cleaning up"));
+    let cleaned = Box::pin(fixture.clean_up()).await.with_context(|| format!("{name}: cleaning up"));
     result.and(cleaned)?;
     end.context("the story has an end")
 }

@@ -309,7 +309,7 @@ mod tests {
         use wiremock::{Mock, MockServer, ResponseTemplate, matchers::query_param};
 
         let server = MockServer::start().await;
-        let hangs = ResponseTemplate::new(200).set_delay(Duration::from_mins(60));
+        let hangs = ResponseTemplate::new(200).set_delay(Duration::from_hours(1));
         Mock::given(query_param("watch", "true")).respond_with(hangs).with_priority(1).mount(&server).await;
         let lists = Arc::<AtomicUsize>::default();
         let counted = lists.clone();

@@ -46,7 +46,7 @@ async fn reads_of_thousands_of_objects_run_a_few_at_a_time_and_the_urgent_one_ne
     let (requeue, mut streams) = Requeue::new();
     let reads = Reads::new(requeue, FRESH, |_| true);
     let (running, most, order) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<Mutex<Vec<u32>>>)>::default();
-    let begin = |version: u32, priority| {
+    let start = |version: u32, priority| {
         let (running, most, order) = (running.clone(), most.clone(), order.clone());
         let read = async move {
             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -59,9 +59,9 @@ async fn reads_of_thousands_of_objects_run_a_few_at_a_time_and_the_urgent_one_ne
         assert!(reads.last(key, &alias(&version.to_string()), None, read).is_err());
     };
     for version in 1..=10_000 {
-        begin(version, Priority::Poll);
+        start(version, Priority::Poll);
     }
-    begin(10_001, Priority::Decision);
+    start(10_001, Priority::Decision);
     for _ in 0..=10_000 {
         streams.aliases.next().await.unwrap();
     }
@@ -85,7 +85,7 @@ async fn needed_reads_leave_no_room_for_others_and_each_runs_in_the_end() {
     let reads = Reads::new(requeue, FRESH, |_| true);
     let gate = tokio::sync::watch::Sender::new(false);
     let begun = Arc::new(AtomicUsize::new(0));
-    let begin = |version: u32, priority| {
+    let start = |version: u32, priority| {
         let (mut opened, begun) = (gate.subscribe(), begun.clone());
         let read = async move {
             begun.fetch_add(1, Ordering::SeqCst);
@@ -96,10 +96,10 @@ async fn needed_reads_leave_no_room_for_others_and_each_runs_in_the_end() {
         assert!(reads.last(key, &alias(&version.to_string()), None, read).is_err());
     };
     for version in 1..=100 {
-        begin(version, Priority::Poll);
+        start(version, Priority::Poll);
     }
     for version in 101..=200 {
-        begin(version, Priority::Decision);
+        start(version, Priority::Decision);
     }
     let expect = async |count| {
         while begun.load(Ordering::SeqCst) < count {

@@ -165,6 +165,7 @@ fn promise_12_no_reference_leads_to_another_namespace() {
             "ModelAlias.serving.env[].valueFrom.fieldRef: apiVersion fieldPath",
             "ModelAlias.serving.env[].valueFrom.resourceFieldRef: containerName divisor resource",
             "ModelAlias.serving.env[].valueFrom.secretKeyRef: key name optional",
+            "ModelAlias.traffic.challengers[].aliasRef: name",
             "ModelRegistry.auth.basic.secretRef: name",
             "ModelRegistry.auth.bearer.secretRef: key name",
             "ModelRegistry.serving.envFrom[].configMapRef: name optional",

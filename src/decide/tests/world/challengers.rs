@@ -92,7 +92,7 @@ impl World {
         let reported = Reason::ChallengerUnavailable.to_string();
         let is_reported = split.is_some_and(|split| split.reason == reported);
         let is_named = |name: &&&str| split.is_some_and(|split| split.message.contains(**name));
-        if is_reported == lacking.is_empty() || !lacking.iter().all(|name| is_named(name)) {
+        if is_reported == lacking.is_empty() || !lacking.iter().all(is_named) {
             return Err(format!("{lacking:?} cannot take their share, but: {split:?}"));
         }
         Ok(())

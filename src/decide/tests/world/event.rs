@@ -250,7 +250,7 @@ impl From<Step> for StepIntent {
     fn from(step: Step) -> Self {
         let mirror = step.mirror.map(StepShare::Mirror);
         Self {
-            share: mirror.or(step.weight.map(StepShare::Weight)).unwrap(),
+            share: mirror.or_else(|| step.weight.map(StepShare::Weight)).unwrap(),
             at_least: SignedDuration::from_secs(5),
             at_most: step.at_most.map(SignedDuration::from_secs),
             needs_approval: step.approval,
