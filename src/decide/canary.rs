@@ -341,6 +341,9 @@ fn next(observed: &Observed, runs: Option<Version>, decision: &Decision) -> Opti
     }
     let index = reached.min(observed.first_unapproved(serving, version));
     let share = serving.steps[index].share;
+    if !is_in_effect(&route.shares, version, share) {
+        return known.filter(|known| is_in(known, index, share)).map(|known| stopped(known, observed.now));
+    }
     let known = match known {
         Some(known) if is_in(&known, index, share) => known,
         known => {
@@ -361,6 +364,18 @@ fn next(observed: &Observed, runs: Option<Version>, decision: &Decision) -> Opti
     let is_limited = serving.steps[index].at_most.is_some();
     let counts = !is_limited || (runs == Some(version) && observed.time_counts());
     Some(if counts { resumed(known, observed.now) } else { stopped(known, observed.now) })
+}
+
+/// Whether the route gives the version what its step gives it. Somebody else may have given it more: then the
+/// step has not begun.
+fn is_in_effect(shares: &Shares, version: Version, share: StepShare) -> bool {
+    /// Weights that are shared with challengers are whole numbers.
+    const ROUNDED: u32 = 10;
+    let weight = shares.of(version);
+    match share {
+        StepShare::Weight(_) => weight.abs_diff(share.weight()) <= ROUNDED,
+        StepShare::Mirror(_) => weight <= Shares::LEAST,
+    }
 }
 
 fn stopped(known: CanaryStatus, now: Timestamp) -> CanaryStatus {
