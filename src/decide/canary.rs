@@ -191,10 +191,11 @@ impl Observed {
         Some(ReasonMessage::new(Reason::NotApproved, message))
     }
 
-    /// Returns when to look again at a version in a step.
+    /// Returns when to look again at a version in a step, if that is in the future.
     pub(super) fn step_ends(&self, serving: &ServingIntent, version: Version) -> Option<Timestamp> {
         let known = self.status.canary.as_ref().filter(|known| known.version == version)?;
-        self.approval_deadline(serving, known).filter(|_| self.time_counts())
+        let end = self.approval_deadline(serving, known).filter(|_| self.time_counts());
+        end.filter(|end| *end > self.now)
     }
 
     /// Returns what the version gets in this step, and what is waited for.
@@ -206,19 +207,7 @@ impl Observed {
         index: usize,
     ) -> ReasonMessage {
         let step = serving.steps[index];
-        let gets = match step.share {
-            StepShare::Weight(weight) if serving.challengers.is_empty() => {
-                format!("version {version} gets {weight} % of the requests")
-            }
-            StepShare::Weight(weight) => {
-                format!("version {version} gets {weight} % of the requests that are not for challengers")
-            }
-            StepShare::Mirror(100) => format!("version {version} gets a copy of each request"),
-            StepShare::Mirror(mirror) => {
-                format!("version {version} gets copies of {mirror} % of the requests")
-            }
-        };
-        let of = format!("step {} of {}", index + 1, serving.steps.len());
+        let (gets, of) = in_words(serving, version, index);
         let is_open = step.needs_approval && self.first_unapproved(serving, version) <= index;
         let ends = self.settles_later(route, step.at_least);
         if ends.is_none() && is_open && route.pending.is_none() {
@@ -271,8 +260,30 @@ impl Observed {
         let version = self.status.target_version.filter(|version| !self.has_served(*version))?;
         let reached = reached(&serving.steps, &route.shares, version)?;
         let index = reached.min(self.first_unapproved(serving, version));
-        Some((version, self.step_message(serving, route, version, index).message))
+        // Nobody looks again while nothing is changed, so the message must not depend on the time.
+        let message = if self.intent.lifecycle == Lifecycle::Active {
+            self.step_message(serving, route, version, index).message
+        } else {
+            let (gets, of) = in_words(serving, version, index);
+            format!("{gets}: {of}")
+        };
+        Some((version, message))
     }
+}
+
+/// Returns what a version gets in a step, and which step that is.
+fn in_words(serving: &ServingIntent, version: Version, index: usize) -> (String, String) {
+    let gets = match serving.steps[index].share {
+        StepShare::Weight(weight) if serving.challengers.is_empty() => {
+            format!("version {version} gets {weight} % of the requests")
+        }
+        StepShare::Weight(weight) => {
+            format!("version {version} gets {weight} % of the requests that are not for challengers")
+        }
+        StepShare::Mirror(100) => format!("version {version} gets a copy of each request"),
+        StepShare::Mirror(mirror) => format!("version {version} gets copies of {mirror} % of the requests"),
+    };
+    (gets, format!("step {} of {}", index + 1, serving.steps.len()))
 }
 
 fn is_approved(approvals: &[Approval], index: usize, share: StepShare) -> bool {

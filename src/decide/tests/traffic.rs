@@ -687,6 +687,18 @@ fn promise_6_a_version_that_nobody_approves_in_time_loses_its_share_and_is_rejec
 }
 
 #[test]
+fn promise_7_nothing_changes_in_the_status_while_a_canary_is_suspended_in_mid_step() {
+    let mut world = through(1, vec![Step::weight(5).approved(Some(60))]);
+    live_until_share(&mut world, 5);
+    world.live(2);
+    world.happen(&Event::Suspend(true));
+    world.live(1);
+    world.promise_of_rest();
+    let due = "version 1 gets 95 % of the requests; version 2 gets 5 % of the requests: step 1 of 1";
+    assert_eq!(message(&world, "TrafficSplit"), due);
+}
+
+#[test]
 fn an_approval_that_is_there_when_the_time_is_over_counts() {
     let mut world = through(1, vec![Step::weight(5).approved(Some(60)), Step::weight(50)]);
     live_until_share(&mut world, 5);

@@ -66,9 +66,7 @@ impl Digest<'_> {
     /// As far as the time of a step of a canary makes a difference.
     fn longest_step(&self) -> SignedDuration {
         let steps = self.world.intent.serving.iter().flat_map(|serving| &serving.steps);
-        let stopped = self.world.status.canary.as_ref().map_or(0, |canary| canary.stopped_seconds);
-        let longest = steps.filter_map(|step| step.at_most).max().unwrap_or_default();
-        longest.max(GRACE) + SignedDuration::from_secs(stopped)
+        steps.filter_map(|step| step.at_most).max().unwrap_or_default().max(GRACE)
     }
 
     fn intent(&mut self) {
@@ -130,9 +128,10 @@ impl Digest<'_> {
         if let Some(canary) = &status.canary {
             let approved: Vec<u32> = canary.approvals.iter().map(|approval| approval.step).collect();
             self.add((canary.version, canary.step, canary.weight, canary.mirror, approved));
-            self.add(canary.stopped_seconds);
-            self.age(Some(canary.since), self.longest_step());
-            self.age(canary.stopped_since, self.longest_step());
+            let now = self.world.now;
+            let stopped = canary.stopped_since.map_or(0, |since| now.duration_since(since).as_secs());
+            let counted = now.duration_since(canary.since).as_secs() - canary.stopped_seconds - stopped;
+            self.add((canary.stopped_since.is_some(), counted.min(self.longest_step().as_secs())));
         }
         let seen = status.approval.as_ref();
         self.add(seen.map(|seen| (&seen.value, seen.ignored.is_some())));

@@ -300,9 +300,13 @@ impl World {
             })
             .collect();
         for version in versions {
+            let before = rung(&steps, &before, version);
+            let known = self.steps_since.get(&version).map(|(index, _)| *index);
             match rung(&steps, shares, version) {
                 None => self.approved_steps.retain(|(approved, ..)| *approved != version),
-                after if after == rung(&steps, &before, version) => {}
+                after if after == before => {}
+                // What somebody else gave it is taken away, and it is where it was.
+                after if after < before && after == known => {}
                 Some(after) => drop(self.steps_since.insert(version, (after, self.now))),
             }
         }
