@@ -114,11 +114,15 @@ impl Observed {
         unapproved.map_or(serving.steps.len(), |(index, _)| index)
     }
 
-    /// Whether somebody has to approve the version before it gets everything. While nothing has served, there
-    /// is nothing to compare it with.
+    /// Whether somebody has to approve the version before it gets everything. If nothing has served, or
+    /// nothing of what served is left, there is nothing to compare it with.
     pub(super) fn lacks_approval(&self, serving: &ServingIntent, version: Version) -> bool {
-        let serves_another = self.serves().is_some_and(|serves| serves != version);
-        serves_another
+        let cluster = &self.cluster;
+        let is_left = |other: &Version| {
+            cluster.workloads.contains_key(other)
+                || cluster.route.as_ref().is_some_and(|route| route.shares.names(*other))
+        };
+        self.serves().filter(|serves| *serves != version).is_some_and(|serves| is_left(&serves))
             && !self.has_served(version)
             && self.first_unapproved(serving, version) < serving.steps.len()
     }

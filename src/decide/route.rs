@@ -286,10 +286,21 @@ fn next_shares(
         let shares = others.into_iter().chain(enters).map(share).filter(|(_, share)| *share > 0);
         (serves, Shares::beside(serves, shares).with_mirror(mirror_beside(observed, serving, route, step)))
     } else {
-        // No version that the route names is ready, nor is another one: there is nothing better.
-        let leader = route.shares.leader().filter(|_| route.outdated)?;
-        let next = Shares::led_by(leader, route.shares.iter().map(|(version, _)| version));
-        return Some(next.beside_challengers(leader, route.shares.challengers().clone()));
+        // No version that the route names is ready, nor is another one that may lead.
+        let leader = route.shares.leader()?;
+        let named = route.shares.iter().map(|(version, _)| (version, Shares::LEAST));
+        let entering = step.entering.filter(|version| {
+            *version != leader && observed.lacks_approval(serving, *version) && observed.can_enter(*version)
+        });
+        // It has to be in its step to be approved.
+        let enters = entering.map(|version| (version, share_beside(observed, serving, route, step, version)));
+        let shares = named.filter(|(version, _)| entering != Some(*version));
+        let shares = shares.chain(enters).filter(|(_, share)| *share > 0);
+        let mirror = entering.and_then(|_| mirror_beside(observed, serving, route, step));
+        let next = Shares::beside(leader, shares).with_mirror(mirror);
+        let next = next.beside_challengers(leader, route.shares.challengers().clone());
+        let is_due = route.outdated || (entering.is_some() && next != route.shares);
+        return is_due.then_some(next);
     };
     let next = let_leave(observed, route, leader, next, step);
     let challengers = challengers::next(observed, serving, Some(route), observed.has_settled(route, STEP));

@@ -787,6 +787,27 @@ fn a_version_that_lacks_an_approval_does_not_take_over() {
     world.promise_of_rest();
 }
 
+/// Found by the random stories: nobody could approve a version that was in no step.
+#[test]
+fn a_version_can_be_approved_although_the_one_that_served_is_gone() {
+    for steps in [
+        vec![Step::weight(5), Step::weight(50).approved(None)],
+        vec![Step::mirror(100).approved(None), Step::weight(5)],
+    ] {
+        let mut world = through(1, steps);
+        world.happen(&Event::DeploymentDeleted(1));
+        world.live(120);
+        assert_eq!(world.cluster.traffic, Traffic::One(version(1)));
+        assert_eq!(reason(&world, "Ready"), Reason::AwaitingApproval.to_string());
+        world.promise_of_rest();
+        approve(&mut world, "2");
+        world.live(30);
+        assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+        world.settle();
+        world.promise_of_rest();
+    }
+}
+
 #[test]
 fn a_route_that_somebody_else_gives_to_a_version_that_lacks_an_approval_is_put_back() {
     let mut world = through(1, vec![Step::weight(5).approved(None), Step::weight(50)]);

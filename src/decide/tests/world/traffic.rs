@@ -14,6 +14,13 @@ fn leads(before: &Shares, after: &Shares, version: Version) -> bool {
     after.of(version) > half && before.of(version) <= half
 }
 
+/// Whether there is anything left of a version that served.
+fn is_left(observed: &Observed, version: Version) -> bool {
+    let cluster = &observed.cluster;
+    let is_named = cluster.route.as_ref().is_some_and(|route| route.shares.names(version));
+    is_named || cluster.workloads.contains_key(&version)
+}
+
 /// The step that a version is in, from 0.
 fn rung(steps: &[StepIntent], shares: &Shares, version: Version) -> Option<usize> {
     let (weight, copies) = (shares.of(version), shares.mirrored_to(version).unwrap_or_default());
@@ -166,7 +173,8 @@ impl World {
     /// No share is moved past a step that needs an approval without one, whatever happens.
     fn promise_of_approvals(&mut self, before: &Shares, after: &Shares, observed: &Observed) {
         let steps = self.steps();
-        let Some(serves) = observed.serves().filter(|_| !self.is_routed_by_others) else { return };
+        let serves = observed.serves().filter(|serves| is_left(observed, *serves));
+        let Some(serves) = serves.filter(|_| !self.is_routed_by_others) else { return };
         for version in after.iter().map(|(version, _)| version) {
             if version == serves || self.has_served(version, observed) {
                 continue;
@@ -180,7 +188,8 @@ impl World {
 
     /// Before the Service selects a version: it was approved in each step that needs it.
     pub(super) fn promise_of_approved_route(&mut self, version: Version, observed: &Observed) {
-        let serves_another = observed.serves().is_some_and(|serves| serves != version);
+        let serves = observed.serves().filter(|serves| is_left(observed, *serves));
+        let serves_another = serves.is_some_and(|serves| serves != version);
         if serves_another && !self.has_served(version, observed) && !self.is_routed_by_others {
             let steps = self.steps();
             self.promise_of_approved_steps(version, &steps, 0..steps.len());
