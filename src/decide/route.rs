@@ -224,7 +224,9 @@ pub(super) fn plan(observed: &Observed, serving: &ServingIntent, target: &Target
         step.pausing = pausing(observed, serving, target, step);
         // Without Service and status, the route alone knows what serves.
         let through_route = || observed.served_through(observed.cluster.route.as_ref()?);
-        let leads = step.routed_to().or_else(|| observed.serves()).or_else(through_route);
+        // What only the alias in the registry named has not served.
+        let serves = observed.serves().filter(|serves| observed.has_served(*serves));
+        let leads = step.routed_to().or(serves).or_else(through_route);
         correct_services(observed, step);
         if let Some(shares) = leads.and_then(|version| next_shares(observed, serving, version, step)) {
             share(observed, shares, step);
@@ -299,7 +301,10 @@ fn next_shares(
         let mirror = entering.and_then(|_| mirror_beside(observed, serving, route, step));
         let next = Shares::beside(leader, shares).with_mirror(mirror);
         let next = next.beside_challengers(leader, route.shares.challengers().clone());
-        let is_due = route.outdated || (entering.is_some() && next != route.shares);
+        let is_possible = next
+            .iter()
+            .all(|(version, share)| observed.is_ready(version) || share <= route.shares.of(version));
+        let is_due = route.outdated || (entering.is_some() && next != route.shares && is_possible);
         return is_due.then_some(next);
     };
     let next = let_leave(observed, route, leader, next, step);

@@ -59,6 +59,7 @@ stories! {
     fn promise_1_endpoints_older_than_a_restored_service_stop_no_pods();
     fn promise_1_rolling_replaces_pods_within_its_bounds_and_rolls_back_the_same_way();
     fn promise_1_rolling_grows_again_only_as_terminating_pods_free_room();
+    fn promise_1_behind_a_route_a_version_that_only_the_alias_named_has_not_served();
     fn promise_1_rolling_with_a_lost_status_stays_within_its_bounds();
     fn promise_1_a_version_that_only_the_alias_named_has_not_served();
     fn promise_1_two_bad_versions_in_a_row_do_not_move_traffic();
