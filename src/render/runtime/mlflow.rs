@@ -11,7 +11,7 @@ use crate::{
     render::{
         Rendering,
         runtime::{Server, headers, probes},
-        server::{GRACEFUL_SHUTDOWN, variable},
+        server::{GRACEFUL_SHUTDOWN, KEEP_ALIVE, variable},
     },
 };
 
@@ -38,6 +38,7 @@ fn command(r: &Rendering, version: Version) -> Vec<String> {
         // process.
         "--workers=1".to_owned(),
         format!("--timeout-graceful-shutdown={GRACEFUL_SHUTDOWN}"),
+        format!("--timeout-keep-alive={KEEP_ALIVE}"),
     ];
     let headers = headers(r, version).map(|header| format!("--header={header}"));
     let application = "mlflow.pyfunc.scoring_server.app:app".to_owned();

@@ -1,14 +1,15 @@
 # Starts MLServer with what its own settings cannot say.
-# Arguments: the seconds that requests have to end, then response headers as Name:value.
+# Arguments: the seconds that requests have to end, and that an idle connection stays open, then response headers as Name:value.
 import functools, os, sys, uvicorn
 from mlserver import MLServer
 from mlserver.cli.main import main
 
-seconds, *headers = sys.argv[1:]
+seconds, idle, *headers = sys.argv[1:]
 uvicorn.Config = functools.partial(
     uvicorn.Config,
     headers=[tuple(header.split(":", 1)) for header in headers],
     timeout_graceful_shutdown=int(seconds),
+    timeout_keep_alive=int(idle),
 )
 
 stop = MLServer.stop

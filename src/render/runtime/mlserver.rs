@@ -2,9 +2,10 @@
 //! verified with 1.7.1).
 //!
 //! MLServer reads the settings of one model from the environment when its folder has none, so the image needs
-//! no files. It has no settings for two things, so a few lines of Python ([`BOOTSTRAP`]) set them and then
+//! no files. It has no settings for three things, so a few lines of Python ([`BOOTSTRAP`]) set them and then
 //! call its own command:
 //! - headers for uvicorn, without which connections stay open and no answer says which version it came from,
+//! - how long an idle connection stays open,
 //! - that a model which cannot be loaded is a failure. MLServer exits with 0 then, and Kubernetes keeps the
 //!   last lines only of a container that failed.
 
@@ -13,7 +14,7 @@ use crate::{
     render::{
         Rendering,
         runtime::{Server, headers, mlflow, probes},
-        server::{GRACEFUL_SHUTDOWN, variable},
+        server::{GRACEFUL_SHUTDOWN, KEEP_ALIVE, variable},
     },
 };
 
@@ -55,7 +56,7 @@ fn command(r: &Rendering, version: Version) -> Vec<String> {
     ["python", "-c", BOOTSTRAP]
         .map(str::to_owned)
         .into_iter()
-        .chain([GRACEFUL_SHUTDOWN.to_string()])
+        .chain([GRACEFUL_SHUTDOWN, KEEP_ALIVE].map(|seconds| seconds.to_string()))
         .chain(headers(r, version))
         .collect()
 }
