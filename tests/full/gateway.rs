@@ -66,7 +66,6 @@ impl Outside {
 fn desired(path: &str, version: &str, rollout: &Value) -> Value {
     json!({
         "version": version,
-        "serving": { "keepAlive": "Enabled" },
         "traffic": gateway_traffic(path),
         "rollout": rollout,
     })

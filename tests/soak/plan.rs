@@ -145,8 +145,6 @@ fn model_alias(plan: &Plan) -> Value {
         Moves::Canary => {
             let steps = json!([{ "weight": 10, "atLeast": "2s" }, { "weight": 50, "atLeast": "2s" }]);
             spec["rollout"] = json!({ "strategy": "Canary", "steps": steps });
-            // Clients of a Gateway move for each request, so connections may stay open.
-            spec["serving"]["keepAlive"] = json!("Enabled");
         }
     }
     if let Some(path) = plan.path() {
