@@ -90,14 +90,16 @@ impl Observed {
         let due = if enters { STEP } else { steps[index].at_least.max(STEP) };
         if index < reached || index >= may_pass || !self.has_settled(route, due) {
             return Some(match share {
-                StepShare::Mirror(_) if index < may_pass && enters => Canary::at_least_share(index, mirror),
+                StepShare::Mirror(_) if index < may_pass && enters => {
+                    Canary::at_least_share(index, share.mirror())
+                }
                 StepShare::Mirror(_) if weight > Shares::LEAST => Canary::at_least_share(index, None),
                 share => Canary::at(index, share),
             });
         }
         match steps.get(index + 1) {
             Some(StepIntent { share: next @ StepShare::Mirror(_), .. }) => Some(Canary::at(index + 1, *next)),
-            _ if weight == 0 => Some(Canary::at_least_share(index, mirror)),
+            _ if weight == 0 => Some(Canary::at_least_share(index, share.mirror())),
             Some(next) => Some(Canary::at(index + 1, next.share)),
             None => None,
         }

@@ -1,7 +1,7 @@
 //! The target: which version should serve, or why the desired one may not.
 
 use super::{
-    Desired, GatesReport, Observed, ServingIntent, Traffic, VersionView,
+    Desired, GatesReport, Observed, ServingIntent, StrategyIntent, Traffic, VersionView,
     follow::{self, Choice},
     gates::{self, RuleVerdict},
 };
@@ -79,7 +79,8 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
         RuleVerdict::LetIn => Target::of(desired, model_uri),
         RuleVerdict::Failed(cause) => hold(observed, serving, Some(desired), cause),
         RuleVerdict::Unknown(cause) => {
-            Target { spared: Some(desired), ..hold(observed, serving, Some(desired), cause) }
+            let spared = Some(desired).filter(|_| !takes_room(observed, serving));
+            Target { spared, ..hold(observed, serving, Some(desired), cause) }
         }
     };
     if target.blocker.is_none() && target.waiting.is_none() {
@@ -111,11 +112,19 @@ pub(super) fn choose_blocked(
     };
     let known =
         desired.filter(is_known).and_then(|version| Some((version, pinned(observed, version)?.clone())));
-    let held = Target { spared: desired, ..hold(observed, serving, desired, blocker.clone()) };
+    let spared = desired.filter(|_| !takes_room(observed, serving));
+    let held = Target { spared, ..hold(observed, serving, desired, blocker.clone()) };
     match known {
         Some(known) => Target { version: Some(known), spared: None, ..held },
         None => held,
     }
+}
+
+/// Whether a version that waits for its pods may keep the serving one from having all of its own.
+fn takes_room(observed: &Observed, serving: &ServingIntent) -> bool {
+    let serves = observed.answers_alone().and_then(|serves| observed.cluster.workloads.get(&serves));
+    matches!(serving.strategy, StrategyIntent::Rolling { .. })
+        && serves.is_some_and(|workload| workload.desired < serving.replicas)
 }
 
 /// Turns a reason into a blocker, or into something to wait for.

@@ -249,22 +249,38 @@ fn canary() {
     stories.check("canary");
 }
 
-/// Version 2 is on its way through copies, an approval and a share when the story begins.
+fn approve(value: &str) -> Event {
+    Event::Approve(Some(value.into()))
+}
+
+/// Version 2 is on its way through copies and an approval when the story begins.
 #[test]
 fn canary_with_copies_and_an_approval() {
-    let approve = |value: &str| Event::Approve(Some(value.into()));
-    let events = desires()
-        .chain([Fate::Good, Fate::NeverReady].map(|are| Event::Pods { of: 2, are }))
-        .chain([GatewayIs::Fine, GatewayIs::Away, GatewayIs::Hidden].map(Event::Gateway))
-        .chain([approve("2"), approve("2/1"), approve("2/2"), approve("3"), Event::Approve(None)])
-        .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(2)), Event::VersionServiceDeleted(2)])
-        .chain([Event::Suspend(true), Event::Registry(Registers::Away), Event::StatusLost(true)])
-        .chain([Event::PodsLost(1), Event::Steps(vec![]), Event::Settings("b".into())]);
+    let desires = [1, 3].map(|number| Event::Desired(DesiredVersion::Version(number)));
+    let events = desires
+        .into_iter()
+        .chain([Event::Pods { of: 2, are: Fate::NeverReady }, Event::Gateway(GatewayIs::Away)])
+        .chain([approve("2"), approve("2/1"), approve("3")])
+        .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(2)), Event::StatusLost(true)])
+        .chain([Event::Suspend(true), Event::Steps(vec![Step::mirror(50)])]);
     let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);
     stories.start.routed = true;
-    stories.start.steps = vec![Step::mirror(100), Step::weight(5).approved(Some(30)), Step::weight(50)];
+    stories.start.steps = vec![Step::mirror(100), Step::weight(5).approved(None)];
     stories.start.desired = Some(2);
     stories.check("canary with copies and an approval");
+}
+
+/// Nobody has to approve version 2 for ever.
+#[test]
+fn canary_with_a_time_limit() {
+    let events = [approve("2"), Event::Suspend(true), Event::Suspend(false), Event::RouteEdited(Some(2))]
+        .into_iter()
+        .chain([Event::StatusLost(true), Event::Registry(Registers::Away)]);
+    let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);
+    stories.start.routed = true;
+    stories.start.steps = vec![Step::weight(5).approved(Some(20))];
+    stories.start.desired = Some(2);
+    stories.check("canary with a time limit");
 }
 
 #[test]

@@ -51,6 +51,7 @@ stories! {
     fn promise_1_a_gateway_whose_controller_goes_away_sends_nothing_to_a_stopped_version();
     fn a_size_that_was_removed_before_it_was_seen_is_not_desired();
     fn a_serving_version_without_a_service_does_not_shrink_when_its_size_is_removed();
+    fn rolling_blocked_in_mid_exchange_has_all_its_pods();
     fn rolling_has_no_room_for_a_rollback_while_bad_settings_of_what_serves_take_it();
     fn promise_1_a_route_goes_on_after_the_status_and_the_service_are_lost();
     fn promise_1_a_version_that_fails_its_smoke_test_gets_no_traffic();

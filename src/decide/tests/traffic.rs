@@ -844,6 +844,21 @@ fn promise_1_copies_come_first_and_end_when_the_version_gets_a_share() {
     world.promise_of_rest();
 }
 
+/// Found by the random stories: the version went on with the copies of a step that was gone.
+#[test]
+fn a_version_gets_only_copies_that_one_of_the_present_steps_has() {
+    let copied = |world: &World| shares(world).and_then(|shares| shares.mirrored_to(version(2)));
+    let mut world = through(1, vec![Step::mirror(100).approved(None), Step::weight(5)]);
+    world.live(20);
+    assert_eq!(copied(&world), Some(100));
+    world.happen(&Event::Steps(vec![Step::mirror(50)]));
+    world.live(1);
+    assert!(copied(&world).is_none_or(|copies| copies == 50), "{:?}", copied(&world));
+    world.settle();
+    assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
+    world.promise_of_rest();
+}
+
 #[test]
 fn copies_are_reported_and_end_at_once_when_another_version_is_requested_or_the_pods_fail() {
     let changes = [

@@ -113,7 +113,12 @@ impl World {
             return;
         };
         let had = before.of(version);
-        let is_in_a_step = serving.steps.iter().any(|step| step.share == StepShare::Weight(had / 10_000));
+        let is_closed = |(index, step): &(usize, &StepIntent)| {
+            step.needs_approval && !self.approved_steps.contains(&(version, *index, step.share))
+        };
+        let closed = serving.steps.iter().enumerate().find(is_closed).map_or(usize::MAX, |(index, _)| index);
+        let mut may_be_in = serving.steps.iter().take(closed.saturating_add(1));
+        let is_in_a_step = may_be_in.any(|step| step.share == StepShare::Weight(had / 10_000));
         let is_lowered = after.of(version) < had && is_in_a_step && !self.is_routed_by_others;
         let Some(workload) = observed.cluster.workloads.get(&version).filter(|_| is_lowered) else { return };
         let decision = decide(observed);
@@ -309,13 +314,12 @@ impl World {
             })
             .collect();
         for version in versions {
-            let before = rung(&steps, &before, version);
             let known = self.steps_since.get(&version).map(|(index, _)| *index);
+            let returns = rung(&steps, &before, version).is_none() && !self.is_routed_by_others;
             match rung(&steps, shares, version) {
                 None => self.approved_steps.retain(|(approved, ..)| *approved != version),
-                after if after == before => {}
-                // What somebody else gave it is taken away, and it is where it was.
-                after if after < before && after == known => {}
+                // It stays where it is, or what somebody else gave it is taken away.
+                after if after == known && !returns => {}
                 Some(after) => drop(self.steps_since.insert(version, (after, self.now))),
             }
         }
