@@ -183,6 +183,7 @@ async fn run(scope: Scope, place: &Place, install: &Install, operator: &Operator
     story.models().await?;
     story.champion().await?;
     story.runtimes().await?;
+    story.taken_names().await?;
     let mut templates = story.templates().await?;
     templates.push(("the operator".to_owned(), install.template()?));
     story.login_errors().await?;

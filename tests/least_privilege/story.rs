@@ -147,8 +147,65 @@ impl<'a> Story<'a> {
         self.alias("custom", json!({ "alias": "custom", "version": "1", "serving": serving })).await
     }
 
+    /// `ModelAliases` whose names are taken by objects of somebody else: only then such an object is read.
+    pub(crate) async fn taken_names(&self) -> Result<()> {
+        let place = self.place;
+        let selector = json!({ "matchLabels": { "app": "theirs" } });
+        let container = json!({ "name": "theirs", "image": "registry.example/theirs:1" });
+        let pod =
+            json!({ "metadata": { "labels": { "app": "theirs" } }, "spec": { "containers": [container] } });
+        let theirs = [
+            (
+                "apps/v1",
+                "Deployment",
+                "their-deployment-v1",
+                json!({ "selector": selector, "template": pod }),
+            ),
+            ("v1", "Service", "their-service", json!({ "ports": [{ "port": 80 }] })),
+            ("policy/v1", "PodDisruptionBudget", "their-budget", json!({ "selector": selector })),
+        ];
+        for (version, kind, name, spec) in &theirs {
+            // Laurel recognises budgets of others by this label, so it finds this one only by its name.
+            let labels = json!({ "app.kubernetes.io/managed-by": "laurel" });
+            let metadata = json!({ "name": name, "labels": labels });
+            let object = json!({ "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec });
+            place.apply(&object.to_string()).await?;
+        }
+        let names = ["their-deployment", "their-service", "their-budget"];
+        let watched = names.map(|name| Alias::observe(&place.cluster, &place.namespace, name));
+        let mut changes = Vec::new();
+        for (name, watched) in names.iter().zip(&watched) {
+            let serving = json!({ "image": "registry.example/serving:1", "replicas": 2 });
+            let rollout = json!({ "smokeTest": { "mode": "Disabled" } });
+            let spec = json!({ "alias": name, "version": "1", "serving": serving, "rollout": rollout });
+            self.create_alias(name, spec).await?;
+            changes.push(watched.accepted().await?);
+        }
+        let is_reported = |alias: &ModelAlias| {
+            let conditions = alias.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|condition| condition.message.contains("has another owner"))
+        };
+        for watched in &watched {
+            watched.until("the object of somebody else", PATIENCE, is_reported).await?;
+        }
+        for (_, kind, name, _) in &theirs {
+            place.kubectl(&["delete", kind, name]).await?;
+        }
+        for (watched, change) in watched.iter().zip(&changes) {
+            watched.ready(*change, PATIENCE).await?;
+        }
+        Ok(())
+    }
+
     /// Applies a ModelAlias, and waits until its desired state is reached.
-    async fn alias(&self, name: &str, mut spec: Value) -> Result<()> {
+    async fn alias(&self, name: &str, spec: Value) -> Result<()> {
+        let watched = Alias::observe(&self.place.cluster, &self.place.namespace, name);
+        self.create_alias(name, spec).await?;
+        let change = watched.accepted().await?;
+        watched.ready(change, PATIENCE).await.map(drop)
+    }
+
+    async fn create_alias(&self, name: &str, mut spec: Value) -> Result<()> {
         spec["modelRef"] = json!({ "name": "model" });
         let alias = json!({
             "apiVersion": "laurel.dev/v1alpha1",
@@ -156,10 +213,7 @@ impl<'a> Story<'a> {
             "metadata": { "name": name },
             "spec": spec,
         });
-        let watched = Alias::observe(&self.place.cluster, &self.place.namespace, name);
-        self.place.apply(&alias.to_string()).await?;
-        let change = watched.accepted().await?;
-        watched.ready(change, PATIENCE).await.map(drop)
+        self.place.apply(&alias.to_string()).await
     }
 
     /// Returns the pod templates of all serving pods, by name.
