@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{LASTING, PATIENCE, RECOVERY, calm, case, expired, forbidden, run_all};
 use crate::{
-    fixture::{Fixture, run},
+    fixture::Fixture,
     simulated::look::selected,
     support::{
         alias::{holds, message},
@@ -25,23 +25,46 @@ fn failing() -> Violation {
     Violation::kubernetes(500, "InternalError", "etcdserver: request timed out")
 }
 
+/// Something has the name of a Deployment, and Laurel cannot see whose it is.
+async fn get_fails(fixture: &Fixture, violation: Violation, reason: Reason) -> Result<()> {
+    fixture.operator.start().await?;
+    fixture.registered(2).await?;
+    fixture.get("version: '1'").await?;
+    let theirs = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: champion-v2}
+spec:
+  replicas: 0
+  selector: {matchLabels: {app: theirs}}
+  template:
+    metadata: {labels: {app: theirs}}
+    spec: {containers: [{name: theirs, image: 'registry.example/theirs:1'}]}
+";
+    fixture.apply(theirs).await?;
+    let placed = fixture.kubernetes.place(Rule::on(Method::GET, "/deployments/champion-v2", violation));
+    let began = Instant::now();
+    let change = fixture.desired("version: '2'").await?;
+    let seen = fixture.champion.reason(change, reason, PATIENCE).await?.object;
+    ensure!(message(&seen).contains("read the Deployment \"champion-v2\""), "{}", message(&seen));
+    ensure!(holds(&seen, ConditionType::Serving), "the serving version stopped serving");
+    sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
+    calm(fixture, began, |_| true)?;
+    fixture.kubernetes.lift(&placed);
+    fixture.champion.reason(change, Reason::NameTaken, RECOVERY).await?;
+    fixture.kubectl(&["delete", "deployment", "champion-v2"]).await?;
+    fixture.champion.ready(change, RECOVERY).await?;
+    fixture.until_quiet().await
+}
+
 #[test]
 fn an_object_that_cannot_be_read_is_not_written_and_reported() {
-    run("r-get", async |fixture| {
-        fixture.registered(2).await?;
-        fixture.get("version: '1'").await?;
-        let placed = fixture.kubernetes.place(Rule::on(Method::GET, "/deployments/champion-v2", failing()));
-        let began = Instant::now();
-        let change = fixture.desired("version: '2'").await?;
-        let seen = fixture.champion.reason(change, Reason::ApplyFailed, PATIENCE).await?.object;
-        ensure!(message(&seen).contains("read the Deployment \"champion-v2\""), "{}", message(&seen));
-        ensure!(holds(&seen, ConditionType::Serving), "the serving version stopped serving");
-        sleep(LASTING).await; // Time itself is the subject: a fault that lasts.
-        calm(fixture, began, |_| true)?;
-        fixture.kubernetes.lift(&placed);
-        fixture.champion.ready(change, RECOVERY).await?;
-        fixture.until_quiet().await
+    let denied = forbidden("get", "deployments.apps", "champion-v2");
+    let violations = [("500", failing(), Reason::ApplyFailed), ("403", denied, Reason::ApplyForbidden)];
+    let cases = violations.map(|(code, violation, reason)| {
+        case(format!("r-get-{code}"), async move |fixture| get_fails(fixture, violation, reason).await)
     });
+    run_all(cases);
 }
 
 /// Watches end, and the lists to restart them fail for a while; meanwhile the Service is deleted by hand.

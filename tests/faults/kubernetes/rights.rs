@@ -33,7 +33,7 @@ struct Right {
     serves: &'static str,
 }
 
-fn rights() -> [Right; 5] {
+fn rights() -> [Right; 4] {
     let desired = "version: '2'";
     let deployments = "deployments.apps";
     [
@@ -44,16 +44,6 @@ fn rights() -> [Right; 5] {
             object: "champion-v2",
             method: Method::PATCH,
             path: "/deployments/champion-v2?",
-            desired,
-            serves: "1",
-        },
-        Right {
-            name: "get-deploy",
-            verb: "get",
-            what: deployments,
-            object: "champion-v2",
-            method: Method::GET,
-            path: "/deployments/champion-v2",
             desired,
             serves: "1",
         },
