@@ -67,14 +67,14 @@ pub(super) fn decide(observed: &Observed) -> Decision {
 
 fn awaits(champion: &str) -> ReasonMessage {
     let message = format!(
-        "spec.serving was removed: waiting for the HTTPRoute of {champion:?}, which gives it a share of the requests, \
-         to leave it out"
+        "spec.serving was removed: waiting for the HTTPRoute of {champion:?}, which gives it a share of the \
+         requests, to leave it out"
     );
     ReasonMessage::new(Reason::TrafficPending, message)
 }
 
-/// `spec.serving` was removed: deletes the workloads, what routes requests to them first. What another ModelAlias of this name
-/// left behind is not this one's to delete.
+/// `spec.serving` was removed: deletes the workloads, what routes requests to them first. What another
+/// ModelAlias of this name left behind is not this one's to delete.
 fn clear_cluster(observed: &Observed) -> Vec<Action> {
     let cluster = &observed.cluster;
     let is_own = |object: OwnObject| !cluster.orphans.contains(&object);

@@ -26,8 +26,8 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     let (actions, cause, wake) = match error {
         _ if let Some((champion, until)) = leaves => {
             let message = format!(
-                "waiting until {until} for the HTTPRoute of {champion:?}, which gives it a share of the requests, to \
-                 leave it out"
+                "waiting until {until} for the HTTPRoute of {champion:?}, which gives it a share of the \
+                 requests, to leave it out"
             );
             let cause = ReasonMessage::new(Reason::Deleting, message);
             (Vec::new(), cause, Some(observed.champion_leaves()))

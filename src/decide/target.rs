@@ -79,7 +79,7 @@ pub(super) fn choose(observed: &Observed, serving: &ServingIntent) -> Target {
         RuleVerdict::LetIn => Target::of(desired, model_uri),
         RuleVerdict::Failed(cause) => hold(observed, serving, Some(desired), cause),
         RuleVerdict::Unknown(cause) => {
-            let spared = Some(desired).filter(|_| !takes_room(observed, serving));
+            let spared = spared(observed, serving, Some(desired));
             Target { spared, ..hold(observed, serving, Some(desired), cause) }
         }
     };
@@ -112,7 +112,7 @@ pub(super) fn choose_blocked(
     };
     let known =
         desired.filter(is_known).and_then(|version| Some((version, pinned(observed, version)?.clone())));
-    let spared = desired.filter(|_| !takes_room(observed, serving));
+    let spared = spared(observed, serving, desired);
     let held = Target { spared, ..hold(observed, serving, desired, blocker.clone()) };
     match known {
         Some(known) => Target { version: Some(known), spared: None, ..held },
@@ -120,11 +120,13 @@ pub(super) fn choose_blocked(
     }
 }
 
-/// Whether a version that waits for its pods may keep the serving one from having all of its own.
-fn takes_room(observed: &Observed, serving: &ServingIntent) -> bool {
+/// Returns the version that keeps its pods while it waits. With `Rolling` it gives up their room as long as
+/// what serves needs it.
+fn spared(observed: &Observed, serving: &ServingIntent, waits: Option<Version>) -> Option<Version> {
     let serves = observed.answers_alone().and_then(|serves| observed.cluster.workloads.get(&serves));
-    matches!(serving.strategy, StrategyIntent::Rolling { .. })
-        && serves.is_some_and(|workload| workload.desired < serving.replicas)
+    let needs_room = matches!(serving.strategy, StrategyIntent::Rolling { .. })
+        && serves.is_some_and(|workload| workload.desired < serving.replicas);
+    waits.filter(|_| !needs_room)
 }
 
 /// Turns a reason into a blocker, or into something to wait for.

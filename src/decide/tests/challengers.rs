@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use pretty_assertions::assert_eq;
 
-use super::world::{DesiredVersion, Event, Fate, GatewayIs, RivalIs, Step, World, version};
+use super::{
+    traffic::desired,
+    world::{Event, Fate, GatewayIs, RivalIs, Step, World, version},
+};
 use crate::{
     api::condition::Reason,
     decide::{
@@ -26,10 +29,6 @@ fn challenged(weights: &[u32]) -> World {
     world.promise_of_rest();
     world.begin_story();
     world
-}
-
-fn desired(world: &mut World, number: u32) {
-    world.happen(&Event::Desired(DesiredVersion::Version(number)));
 }
 
 /// The weights of the versions and of the challengers, by name.
@@ -243,7 +242,7 @@ fn promise_9_the_deletion_of_a_challenger_waits_for_its_champion_with_a_deadline
     observed.intent.has_finalizer = false;
     observed.cluster.champions = champion(&observed, true, 60);
     let set = |present| Action::SetFinalizer { present };
-    assert_eq!(decide(&observed).actions, [set(true)], "before a champion is told to wait");
+    assert_eq!(decide(&observed).actions, [set(true)], "before a champion may name it");
     observed.intent.has_finalizer = true;
     assert_eq!(decide(&observed).actions, []);
 

@@ -21,7 +21,7 @@ fn routed(replicas: u32) -> World {
     world
 }
 
-fn desired(world: &mut World, number: u32) {
+pub(super) fn desired(world: &mut World, number: u32) {
     world.happen(&Event::Desired(DesiredVersion::Version(number)));
 }
 
