@@ -217,7 +217,8 @@ pub enum Reason {
     /// Another writer keeps moving the alias in the registry, and Laurel has stopped putting it back.
     Contested,
 
-    /// `spec.traffic` needs the Gateway API, which cannot be used here; the version serves through its Service.
+    /// `spec.traffic` needs the Gateway API, which cannot be used here; the version serves through its
+    /// Service.
     TrafficUnsupported,
     /// A challenger cannot take its share of the requests, so the champion has it.
     ChallengerUnavailable,

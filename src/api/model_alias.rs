@@ -264,10 +264,10 @@ pub struct Rollout {
     #[serde(default)]
     pub strategy: Strategy,
 
-    /// With `Canary`: what the new version gets one after the other: first copies of requests (`mirror`), then
-    /// shares of them (`weight`), from the smallest to the largest. After the last step it gets all requests.
-    /// When another version is requested in between, the new one loses its share at once. A version that has
-    /// served before gets all requests at once.
+    /// With `Canary`: what the new version gets one after the other: first copies of requests (`mirror`),
+    /// then shares of them (`weight`), from the smallest to the largest. After the last step it gets all
+    /// requests. When another version is requested in between, the new one loses its share at once. A version
+    /// that has served before gets all requests at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -365,8 +365,8 @@ pub struct CanaryStep {
     pub at_least: Duration,
 
     /// How long the step may take. A version that still waits for its approval then loses its share and is
-    /// rejected. The time is stopped while nobody could do anything about it: while the ModelAlias is suspended
-    /// or blocked, the registry cannot be reached, or the Gateways do not accept the route.
+    /// rejected. The time is stopped while nobody could do anything about it: while the ModelAlias is
+    /// suspended or blocked, the registry cannot be reached, or the Gateways do not accept the route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub at_most: Option<Duration>,

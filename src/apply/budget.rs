@@ -61,8 +61,8 @@ async fn is_protected_by_others(
     Ok(is_name_taken || theirs.iter().any(|budget| pods.iter().any(|pod| selects(budget, pod))))
 }
 
-/// Selects the `PodDisruptionBudgets` that Laurel has not rendered. There is one of Laurel for each ModelAlias: to
-/// read them all for each would take longer with each.
+/// Selects the `PodDisruptionBudgets` that Laurel has not rendered. There is one of Laurel for each
+/// ModelAlias: to read them all for each would take longer with each.
 fn of_others() -> ListParams {
     ListParams::default().labels(&format!("{}!={}", labels::MANAGED_BY, labels::MANAGER))
 }

@@ -33,8 +33,8 @@ impl Place<'_> {
         applied.map_err(|error| self.error::<K>(&error, "apply"))
     }
 
-    /// Creates an object that no watch has shown. If there is one, it is applied, unless its owner is another.
-    /// One whose name `was_taken` is looked for first: at rest nothing is written.
+    /// Creates an object that no watch has shown. If there is one, it is applied, unless its owner is
+    /// another. One whose name `was_taken` is looked for first: at rest nothing is written.
     pub(super) async fn create<K>(
         &self,
         object: &(impl Serialize + Debug),
@@ -81,8 +81,8 @@ mod tests {
 
     const PATH: &str = "/api/v1/namespaces/risk/services/fraud";
 
-    /// An API server with this Service, or none. It answers a create for one that exists with a conflict; `denies`
-    /// those for one that does not exist as well.
+    /// An API server with this Service, or none. It answers a create for one that exists with a conflict;
+    /// `denies` those for one that does not exist as well.
     async fn server(there: Option<Value>, denies: bool) -> MockServer {
         let server = MockServer::start().await;
         let status = |code: u16, reason: &str| {

@@ -28,8 +28,8 @@ pub fn is_set(metadata: &ObjectMeta, finalizer: &str) -> bool {
 /// How often a finalizer is removed from an object that others change at the same time.
 const TRIES: usize = 5;
 
-/// Removes a finalizer, whatever else is changed about the object in the meantime. `metadata` is the object as
-/// last seen.
+/// Removes a finalizer, whatever else is changed about the object in the meantime. `metadata` is the object
+/// as last seen.
 ///
 /// # Errors
 /// Why the API server did not change it.
@@ -42,8 +42,8 @@ where
     let mut seen = metadata.clone();
     let mut result = Ok(());
     for _ in 0..TRIES {
-        // With the finalizers as they were seen, or not at all: those that somebody else has removed since must
-        // not be set again.
+        // With the finalizers as they were seen, or not at all: those that somebody else has removed since
+        // must not be set again.
         result = set::<K>(client, &seen, finalizer, false).await;
         if result.is_ok() {
             break;
@@ -128,7 +128,8 @@ mod tests {
         ResponseTemplate::new(code).set_body_json(body)
     }
 
-    /// An API server with an object in deletion, which accepts no new finalizer and no change of an older state.
+    /// An API server with an object in deletion, which accepts no new finalizer and no change of an older
+    /// state.
     async fn server(there: Value) -> (MockServer, Client, Arc<Mutex<Value>>) {
         let server = MockServer::start().await;
         let stored = Arc::new(Mutex::new(there));

@@ -34,7 +34,8 @@ where
     send(client, Some(namespace), "patch", patch).await
 }
 
-/// Creates a whole object by an apply, unless there is one of that name: then the API server reports a conflict.
+/// Creates a whole object by an apply, unless there is one of that name: then the API server reports a
+/// conflict.
 ///
 /// Applied with a resource version that no object ever has, an object that exists is not changed. Asking
 /// whether it exists first would cost a request more, and somebody could create it in between.

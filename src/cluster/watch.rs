@@ -45,8 +45,8 @@ pub struct Watching {
 pub type Champions = Arc<dyn Fn(&AliasKey) -> Vec<AliasKey> + Send + Sync>;
 
 impl Watching {
-    /// Changes what is known of the objects of a ModelAlias, and requests a reconcile of it and, if its Service is
-    /// reached in another way now, of its champions.
+    /// Changes what is known of the objects of a ModelAlias, and requests a reconcile of it and, if its
+    /// Service is reached in another way now, of its champions.
     fn change<K: Projected>(&self, alias: &AliasKey, change: impl FnOnce(&Cache)) {
         let reachable = || K::IS_SERVICE.then(|| self.cluster.reachable(alias)).flatten();
         let before = reachable();
@@ -89,9 +89,9 @@ fn config() -> watcher::Config {
     watcher::Config::default().page_size(PAGE_SIZE).timeout(WATCH_LASTS)
 }
 
-/// Holds back the objects of a list until it is complete. The store has them from then on only: whoever was woken
-/// for the first page while the last one was still being read would look at the objects of before, and nobody
-/// would wake it again.
+/// Holds back the objects of a list until it is complete. The store has them from then on only: whoever was
+/// woken for the first page while the last one was still being read would look at the objects of before, and
+/// nobody would wake it again.
 fn listed_at_once<K>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send

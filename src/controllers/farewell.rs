@@ -28,7 +28,8 @@ use crate::{
 const CHECK: Duration = Duration::from_millis(200);
 /// How often a process that does not act looks for who does.
 const LOOK: Duration = Duration::from_secs(1);
-/// How many requests are sent at a time: the kubelet does not wait for long, but the Lease has to be renewed too.
+/// How many requests are sent at a time: the kubelet does not wait for long, but the Lease has to be renewed
+/// too.
 const AT_ONCE: usize = 8;
 
 /// How long a Lease that nobody renews may still belong to somebody, with some reserve.
@@ -229,7 +230,8 @@ mod tests {
         server
     }
 
-    /// An operator that lost the Lease leaves a namespace with a ModelAlias. Returns the finalizers that it sets.
+    /// An operator that lost the Lease leaves a namespace with a ModelAlias. Returns the finalizers that it
+    /// sets.
     async fn finalizers_after(server: &MockServer, within: Duration) -> Option<Value> {
         // There may be one already; it is the same.
         drop(rustls::crypto::ring::default_provider().install_default());

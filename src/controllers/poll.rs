@@ -15,8 +15,8 @@ use crate::{
     registry::polled::{Due, PolledRegistry, RegistryKey},
 };
 
-/// The reads of what is only shown, beside the polls and one at a time: these are the least urgent, and nothing
-/// else waits for them.
+/// The reads of what is only shown, beside the polls and one at a time: these are the least urgent, and
+/// nothing else waits for them.
 #[derive(Default)]
 struct Display(Option<JoinHandle<()>>);
 

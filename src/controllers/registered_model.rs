@@ -134,8 +134,8 @@ async fn work(
     Ok(outcome.wake.into_iter().chain(held_until).min())
 }
 
-/// Writes the status if it changed, and publishes the Events. What only describes the versions is held back for
-/// a moment: returns until when.
+/// Writes the status if it changed, and publishes the Events. What only describes the versions is held back
+/// for a moment: returns until when.
 async fn publish(
     model: &RegisteredModel,
     context: &Context,

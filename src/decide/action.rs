@@ -149,8 +149,8 @@ impl Action {
 
     /// Whether it cannot be done because an earlier action of the same decision was not. An object without an
     /// owner holds up only what is written to it, and the Service also what is said of traffic. An HTTPRoute
-    /// that cannot be written, or the Service of a version, holds up neither the Service nor pods: a rollback and
-    /// a failover inside the cluster do not depend on a Gateway.
+    /// that cannot be written, or the Service of a version, holds up neither the Service nor pods: a rollback
+    /// and a failover inside the cluster do not depend on a Gateway.
     #[must_use]
     pub fn needs(&self, earlier: &Self) -> bool {
         match earlier {

@@ -419,8 +419,8 @@ fn seen(observed: &Observed, canary: &mut Option<CanaryStatus>) -> Option<SeenAp
 }
 
 /// Adds the approval that the annotation gives, or returns why it gives none; `None` if it has been acted on.
-/// Each value is judged once, when it is first seen: a value that was there before a step was reached does not
-/// approve that step.
+/// Each value is judged once, when it is first seen: a value that was there before a step was reached does
+/// not approve that step.
 fn approval_unseen(observed: &Observed, canary: &mut Option<CanaryStatus>) -> Option<Result<(), String>> {
     let approval = observed.intent.approval.as_ref()?;
     let value = known_value(approval);

@@ -1,8 +1,8 @@
 //! Challengers: other `ModelAliases` that get a share of this one's requests, for days or weeks.
 //!
 //! The route names the Service of a challenger's name, which selects whatever version serves there. So the
-//! challenger's promotions, rollbacks and failovers need no change of the route. What it cannot take goes to the
-//! champion.
+//! challenger's promotions, rollbacks and failovers need no change of the route. What it cannot take goes to
+//! the champion.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::api::condition::{Reason, ReasonMessage};
 
-/// How long after the parents of a champion's route accepted it its data plane may still use a share that it no
-/// longer has. Longer than that, the deletion of a challenger does not wait for.
+/// How long after the parents of a champion's route accepted it its data plane may still use a share that it
+/// no longer has. Longer than that, the deletion of a challenger does not wait for.
 const LEAVES: SignedDuration = SignedDuration::from_secs(5);
 
 /// The interval between looks at the route of a champion that is waited for.
@@ -38,7 +38,8 @@ impl Observed {
             && self.ready_challenger(name).is_some()
     }
 
-    /// Returns the champion whose route sends requests to this ModelAlias, or did until a moment ago, if any does.
+    /// Returns the champion whose route sends requests to this ModelAlias, or did until a moment ago, if any
+    /// does.
     pub(super) fn champion(&self) -> Option<&str> {
         let reaches = |champion: &&ChampionView| {
             champion.route.as_ref().is_some_and(|route| {
@@ -62,7 +63,8 @@ impl Observed {
     }
 }
 
-/// Returns the shares of the challengers for the next write: towards what is desired, one safe step at a time.
+/// Returns the shares of the challengers for the next write: towards what is desired, one safe step at a
+/// time.
 pub(super) fn next(
     observed: &Observed,
     serving: &ServingIntent,

@@ -112,7 +112,8 @@ pub struct ChallengerView {
 /// The Service of a challenger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChallengerService {
-    /// The version that it selects. While pods are exchanged it is the one that the challenger's status shows.
+    /// The version that it selects. While pods are exchanged it is the one that the challenger's status
+    /// shows.
     pub version: Version,
     /// Its port.
     pub port: u16,

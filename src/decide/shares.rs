@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::names::Version;
 
-/// The weight of each version that a route names, and of each challenger, and the version that gets copies of the
-/// requests. The weights that Laurel writes add up to [`Shares::WHOLE`].
+/// The weight of each version that a route names, and of each challenger, and the version that gets copies of
+/// the requests. The weights that Laurel writes add up to [`Shares::WHOLE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shares {
     #[serde(flatten)]
@@ -60,8 +60,8 @@ impl Shares {
         Self { weights, ..Self::default() }
     }
 
-    /// Gives challengers their weights, and lets the versions share the rest in the proportions that they have
-    /// among themselves. `leader` gets what rounding leaves.
+    /// Gives challengers their weights, and lets the versions share the rest in the proportions that they
+    /// have among themselves. `leader` gets what rounding leaves.
     #[must_use]
     pub fn beside_challengers(
         mut self,
@@ -173,8 +173,8 @@ impl Shares {
     }
 }
 
-/// Returns the weight that is left beside challengers. What they have of the least shares counts as left, so that
-/// an entering challenger changes no proportion.
+/// Returns the weight that is left beside challengers. What they have of the least shares counts as left, so
+/// that an entering challenger changes no proportion.
 fn rest(challengers: &BTreeMap<String, ChallengerShare>) -> u32 {
     let weights = challengers.values().map(|share| share.weight).filter(|weight| *weight > Shares::LEAST);
     Shares::WHOLE.saturating_sub(weights.fold(0, u32::saturating_add))

@@ -54,7 +54,8 @@ fn challenger_view(sources: &Sources<'_>, champion: &str, key: &AliasKey) -> Cha
     }
 }
 
-/// Why a challenger gets no share, even while its Service still answers. One that cannot be parsed may be fine.
+/// Why a challenger gets no share, even while its Service still answers. One that cannot be parsed may be
+/// fine.
 fn why_excluded(object: &Guarded<ModelAlias>, readable: Option<&ModelAlias>) -> Option<String> {
     if object.meta().deletion_timestamp.is_some() {
         return Some("it is being deleted".to_owned());

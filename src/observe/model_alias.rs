@@ -71,8 +71,8 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     observed
 }
 
-/// Whether it matters that HTTPRoutes cannot be used. Without `spec.traffic`, nothing is to be managed where Laurel
-/// manages no HTTPRoutes, unless one may be left.
+/// Whether it matters that HTTPRoutes cannot be used. Without `spec.traffic`, nothing is to be managed where
+/// Laurel manages no HTTPRoutes, unless one may be left.
 fn needs_routes(manages_routes: bool, has_traffic: bool, cluster: &ClusterView) -> bool {
     manages_routes || has_traffic || !cluster.version_services.is_empty()
 }

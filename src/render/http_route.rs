@@ -106,8 +106,8 @@ fn parent(reference: &ParentReference) -> RouteParent {
     }
 }
 
-/// Returns the weights of the versions of `model_alias` in a route, and of other Services of its namespace, which
-/// may be those of challengers, and the version that gets copies.
+/// Returns the weights of the versions of `model_alias` in a route, and of other Services of its namespace,
+/// which may be those of challengers, and the version that gets copies.
 #[must_use]
 pub fn shares(spec: &HttpRouteSpec, model_alias: &str) -> Shares {
     let backends = || spec.rules.iter().flat_map(|rule| &rule.backend_refs);

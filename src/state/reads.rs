@@ -32,12 +32,12 @@ pub const FRESH: Duration = Duration::from_secs(1);
 /// again.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// How many reads from one registry run at a time. The limits of the registry may be lower. After a start, each
-/// of thousands of objects needs some.
+/// How many reads from one registry run at a time. The limits of the registry may be lower. After a start,
+/// each of thousands of objects needs some.
 const AT_ONCE: usize = 32;
 
-/// How many of them no decision waits for. The others find room, however many of these a slow registry has not
-/// answered.
+/// How many of them no decision waits for. The others find room, however many of these a slow registry has
+/// not answered.
 const UNNEEDED_AT_ONCE: usize = 16;
 
 /// How many reads are remembered before those that nobody needs are dropped.
@@ -215,9 +215,9 @@ impl<T> Default for Read<T> {
 }
 
 impl<T: Clone + PartialEq + Send + 'static> Reads<T> {
-    /// Creates an empty store that wakes objects through `requeue`. An answer is not read again for as long as
-    /// it is `fresh`. `may_be_stale` says which answers may be returned while they are being read again: errors
-    /// may, so that a condition does not flap, and nothing that a version is judged by.
+    /// Creates an empty store that wakes objects through `requeue`. An answer is not read again for as long
+    /// as it is `fresh`. `may_be_stale` says which answers may be returned while they are being read again:
+    /// errors may, so that a condition does not flap, and nothing that a version is judged by.
     #[must_use]
     pub fn new(requeue: Requeue, fresh: Duration, may_be_stale: fn(&T) -> bool) -> Self {
         let store = Store { reads: HashMap::new(), backlogs: HashMap::new(), limit: FEW };

@@ -157,8 +157,8 @@ fn write(action: &Action, before: &ModelAliasStatus) -> Option<NewEvent> {
     }
 }
 
-/// Reports that the alias names what serves, unless it has just followed a promotion without a problem: that was
-/// reported.
+/// Reports that the alias names what serves, unless it has just followed a promotion without a problem: that
+/// was reported.
 fn alias_set(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewEvent> {
     let version = after.registry_version.filter(|_| before.registry_version != after.registry_version)?;
     let newest = after.history.first();

@@ -1,8 +1,8 @@
 //! When a status is written: at once, unless it says nothing new but how far something has got.
 //!
-//! During a rollout such text changes several times a second, and writing it costs the API server more than the
-//! rollout itself. What a decision reads from the status is never held back. So nothing is lost in a crash: the
-//! next reconcile computes the same text again.
+//! During a rollout such text changes several times a second, and writing it costs the API server more than
+//! the rollout itself. What a decision reads from the status is never held back. So nothing is lost in a
+//! crash: the next reconcile computes the same text again.
 
 use std::collections::BTreeMap;
 
@@ -91,8 +91,8 @@ fn condition_may_wait(written: &Condition, next: &Condition) -> bool {
         && (written.reason == next.reason || !needs_attention)
 }
 
-/// Returns when to write `next` over `written`. `must` is whether there is more to report with it: an Event, or
-/// an action that failed. `since` is when the first change was held back, if one is.
+/// Returns when to write `next` over `written`. `must` is whether there is more to report with it: an Event,
+/// or an action that failed. `since` is when the first change was held back, if one is.
 #[must_use]
 pub fn due<S: Held>(written: &S, next: &S, must: bool, since: Option<Timestamp>, now: Timestamp) -> Due {
     if written == next {
@@ -196,8 +196,8 @@ mod tests {
     }
 
     proptest! {
-        /// However often it changes: it is written at most once a second beside what is urgent, nothing waits for
-        /// longer than that, and the last change is written in the end.
+        /// However often it changes: it is written at most once a second beside what is urgent, nothing waits
+        /// for longer than that, and the last change is written in the end.
         #[test]
         fn changes_that_wait_are_written_together_and_none_is_lost(
             changes in prop::collection::vec((0..700i64, 0..4u32, 0..8u32), 1..60),

@@ -33,8 +33,8 @@ impl Cache {
         })
     }
 
-    /// Returns the Service of the challenger with this claim, if it selects a version. While pods are exchanged
-    /// that is `serves`.
+    /// Returns the Service of the challenger with this claim, if it selects a version. While pods are
+    /// exchanged that is `serves`.
     #[must_use]
     pub fn challenger(
         &self,
@@ -51,8 +51,8 @@ impl Cache {
         Some(ChallengerService { version, port: service.port?, has_endpoints: service.has_endpoints })
     }
 
-    /// Returns what a challenger depends on in the route of a champion, of which `accepted` is known; `None` without
-    /// a route.
+    /// Returns what a challenger depends on in the route of a champion, of which `accepted` is known; `None`
+    /// without a route.
     #[must_use]
     pub fn champion_route(
         &self,

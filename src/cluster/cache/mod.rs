@@ -55,7 +55,8 @@ struct Objects {
     route: Option<RouteObject>,
     /// The Services of versions.
     version_services: BTreeMap<Version, ServiceView>,
-    /// The EndpointSlices of the Services of versions: whose they are, and whether they have a ready endpoint.
+    /// The EndpointSlices of the Services of versions: whose they are, and whether they have a ready
+    /// endpoint.
     version_slices: BTreeMap<String, (Version, bool)>,
     slices: BTreeMap<String, endpoints::SliceView>,
     /// Those that have a ready endpoint.

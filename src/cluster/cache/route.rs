@@ -33,8 +33,8 @@ pub struct RouteObject {
 }
 
 impl RouteObject {
-    /// The patch that makes `owner` the controller of this revision, in place of the one that is gone. The API
-    /// server merges no lists in objects of a CRD, so it names all owners.
+    /// The patch that makes `owner` the controller of this revision, in place of the one that is gone. The
+    /// API server merges no lists in objects of a CRD, so it names all owners.
     #[must_use]
     pub fn with_owner(&self, owner: &OwnerReference) -> Value {
         let others = self.other_owners.iter().filter(|other| other.uid != owner.uid);

@@ -102,8 +102,8 @@ pub(super) fn traffic(service: &Service, alias: &str) -> Traffic {
     }
 }
 
-/// Whether Laurel may have made the Service of a version. `kubectl expose` gives one that name, and the labels of
-/// the Deployment.
+/// Whether Laurel may have made the Service of a version. `kubectl expose` gives one that name, and the
+/// labels of the Deployment.
 fn is_rendered(metadata: &ObjectMeta) -> bool {
     let annotations = metadata.annotations.as_ref();
     controller(metadata).is_some()

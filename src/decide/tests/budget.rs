@@ -1,4 +1,5 @@
-//! How many writes a creation, a promotion and a rollback take. At scale they are what everything else waits for.
+//! How many writes a creation, a promotion and a rollback take. At scale they are what everything else waits
+//! for.
 
 use jiff::SignedDuration;
 

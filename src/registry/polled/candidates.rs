@@ -1,9 +1,9 @@
 //! The newest versions of the models that have followers, with the metrics that those compare.
 //!
-//! A poll lists them again if anything about them may have changed. Creating or deleting a version changes the
-//! model's `updated_at`, so without it the list is the same, but setting a tag does not: where a follower looks
-//! at tags, every poll lists. Metrics are kept by run, and only those that a follower compares. A run that
-//! ended rarely gets new ones, so each poll reads only a few known runs again, the oldest first.
+//! A poll lists them again if anything about them may have changed. Creating or deleting a version changes
+//! the model's `updated_at`, so without it the list is the same, but setting a tag does not: where a follower
+//! looks at tags, every poll lists. Metrics are kept by run, and only those that a follower compares. A run
+//! that ended rarely gets new ones, so each poll reads only a few known runs again, the oldest first.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -32,8 +32,8 @@ use crate::{
 /// How many runs are read concurrently.
 const AT_ONCE: usize = 8;
 
-/// After how long versions are listed again anyway. What changes `updated_at` was measured on MLflow only, and
-/// other servers offer the same API.
+/// After how long versions are listed again anyway. What changes `updated_at` was measured on MLflow only,
+/// and other servers offer the same API.
 const RELISTED_AFTER: Duration = Duration::from_mins(10);
 
 /// How many known runs each poll reads again.
@@ -179,8 +179,8 @@ impl PolledRegistry {
         listing
     }
 
-    /// Lists the versions of these models, with the metrics that followers compare, and reports each model whose
-    /// listing changed as soon as it is read.
+    /// Lists the versions of these models, with the metrics that followers compare, and reports each model
+    /// whose listing changed as soon as it is read.
     pub(super) async fn read_listings(
         &self,
         followed: &BTreeMap<ModelName, FollowerNeeds>,
@@ -227,8 +227,8 @@ impl PolledRegistry {
         memory.remember_listing(name, began, listed)
     }
 
-    /// Reads a few of the runs again that were known before, and forgets those without a follower. Returns the
-    /// models whose listing changed.
+    /// Reads a few of the runs again that were known before, and forgets those without a follower. Returns
+    /// the models whose listing changed.
     async fn read_runs_again(
         &self,
         followed: &BTreeMap<ModelName, FollowerNeeds>,

@@ -58,8 +58,8 @@ impl PolledRegistry {
         Ok(self.memory().remember_version_evidence((name.clone(), version), read).1)
     }
 
-    /// Reads the evidence about these versions for a poll that began with this request, and reports the models
-    /// whose evidence changed. What could not be read is left out, and so unknown.
+    /// Reads the evidence about these versions for a poll that began with this request, and reports the
+    /// models whose evidence changed. What could not be read is left out, and so unknown.
     pub(super) async fn read_all_evidence(
         &self,
         judged: BTreeSet<(ModelName, Version)>,

@@ -86,8 +86,8 @@ impl RegistryMemory {
         changed
     }
 
-    /// Remembers the evidence about a version, unless a later read is known, or the aliases have changed since.
-    /// Returns the latest.
+    /// Remembers the evidence about a version, unless a later read is known, or the aliases have changed
+    /// since. Returns the latest.
     pub(super) fn remember_version_evidence(
         &mut self,
         key: (ModelName, Version),

@@ -93,9 +93,9 @@ impl PolledRegistry {
         PollOutcome { changes, failure }
     }
 
-    /// Reads every watched model, and forgets those that are not watched any more. Each part is remembered and
-    /// reported as soon as it is read: after a start the lists and metrics of thousands of models take minutes,
-    /// and nothing else waits for them. Returns why nothing could be read, if so.
+    /// Reads every watched model, and forgets those that are not watched any more. Each part is remembered
+    /// and reported as soon as it is read: after a start the lists and metrics of thousands of models take
+    /// minutes, and nothing else waits for them. Returns why nothing could be read, if so.
     ///
     /// `plan` is called after the known models were listed, so that a model requested in the meantime is not
     /// forgotten.
@@ -171,8 +171,8 @@ impl PolledRegistry {
         PollChanges { models: BTreeSet::new(), health: memory.set_health(health) }
     }
 
-    /// Reads some models now, because something changed about them, and returns those that did change. If they
-    /// cannot be read, or nothing can, the next poll starts and finds out why.
+    /// Reads some models now, because something changed about them, and returns those that did change. If
+    /// they cannot be read, or nothing can, the next poll starts and finds out why.
     pub async fn read_named(&self, plan: PollPlan) -> BTreeSet<ModelName> {
         let changed = self.try_read_named(plan).await;
         self.debounce.poll_ended(Instant::now());

@@ -149,8 +149,8 @@ impl Graph {
         }
     }
 
-    /// Replaces the challengers of a ModelAlias. Those that it begins or ceases to name are reconciled, and the
-    /// champions of this one if it may not have a share any more, or may again.
+    /// Replaces the challengers of a ModelAlias. Those that it begins or ceases to name are reconciled, and
+    /// the champions of this one if it may not have a share any more, or may again.
     fn link_challengers(
         &mut self,
         key: &AliasKey,

@@ -49,8 +49,8 @@ impl World {
         }
     }
 
-    /// After all writes of a reconcile: the route names no challenger that was seen not to be ready, as long as a
-    /// version can take its share.
+    /// After all writes of a reconcile: the route names no challenger that was seen not to be ready, as long
+    /// as a version can take its share.
     pub(super) fn promise_of_no_lost_share(&mut self, observed: &Observed) {
         let scope = self.intent.blocker.as_ref().map(|blocker| blocker.scope);
         let is_managed = self.intent.serving.as_ref().is_some_and(|serving| serving.routed)
@@ -83,7 +83,8 @@ impl World {
         RIVALS.iter().filter_map(share).collect()
     }
 
-    /// At rest, the condition names the challengers that cannot take their share, and nothing else depends on them.
+    /// At rest, the condition names the challengers that cannot take their share, and nothing else depends on
+    /// them.
     pub(super) fn unavailable_challengers_are_reported(&self) -> Result<(), String> {
         let gateway = &self.cluster.gateway;
         let lacking = RIVALS.iter().filter(|name| self.weight_of_challenger(name) > 0);

@@ -160,8 +160,8 @@ impl World {
         }
     }
 
-    /// After all writes of a reconcile: the Service selects a ready pod again, if there is one of a version that
-    /// has served, whatever another version is waiting for.
+    /// After all writes of a reconcile: the Service selects a ready pod again, if there is one of a version
+    /// that has served, whatever another version is waiting for.
     pub(super) fn promise_of_restored_traffic(&mut self, observed: &Observed) {
         let scope = self.intent.blocker.as_ref().map(|blocker| blocker.scope);
         let may_route = scope.is_none_or(|scope| scope == BlockerScope::Changes)

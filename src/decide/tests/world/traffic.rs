@@ -154,8 +154,8 @@ impl World {
         }
     }
 
-    /// Copies go to a version that is proven, and whose Service has a ready endpoint. They are no share: a step
-    /// with copies sends the version no request of its own.
+    /// Copies go to a version that is proven, and whose Service has a ready endpoint. They are no share: a
+    /// step with copies sends the version no request of its own.
     fn promise_of_copies(&mut self, before: &Shares, after: &Shares, observed: &Observed) {
         let Some(Mirror { version, per_cent }) = after.mirror() else { return };
         let service = observed.cluster.version_services.get(&version);
