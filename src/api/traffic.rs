@@ -20,11 +20,11 @@ pub struct TrafficSpec {
     pub gateway: GatewayTraffic,
 
     /// Other `ModelAliases` of the same namespace that answer a share of the requests, for days or weeks, and
-    /// at most half of them together. Each keeps its own versions, rules and rollbacks; what one cannot take
-    /// goes to this ModelAlias.
+    /// at most half of them together; or that get copies of requests. Each keeps its own versions, rules and
+    /// rollbacks; what one cannot take goes to this ModelAlias.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = CHALLENGERS_MAX))]
-    #[x_kube(validation = Rule::new("self.map(challenger, challenger.weight).sum() <= 50").message("the weights of challengers are at most 50 together"))]
+    #[x_kube(validation = Rule::new("self.map(challenger, has(challenger.weight) ? challenger.weight : 0).sum() <= 50").message("the weights of challengers are at most 50 together"))]
     #[x_kube(validation = Rule::new("self.all(challenger, self.exists_one(other, other.aliasRef.name == challenger.aliasRef.name))").message("each challenger is listed once"))]
     pub challengers: Vec<Challenger>,
 
@@ -36,17 +36,27 @@ pub struct TrafficSpec {
 /// The maximum number of challengers.
 const CHALLENGERS_MAX: u32 = 4;
 
-/// Another ModelAlias that answers a share of the requests.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Another ModelAlias that answers a share of the requests, or gets copies of them.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.weight) != has(self.mirror)").message("a challenger has exactly one of weight and mirror"))]
 pub struct Challenger {
     /// The ModelAlias, in the same namespace. It has `spec.serving`; its own `spec.traffic`, if any, does not
     /// matter here.
     pub alias_ref: LocalReference,
 
-    /// Its share of all requests through the Gateway in per cent.
-    #[schemars(with = "i32", range(min = 1, max = 50))]
-    pub weight: u32,
+    /// Its share of all requests through the Gateway in per cent. Set either this or `mirror`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 50))]
+    pub weight: Option<u32>,
+
+    /// How many of the requests are copied to it, in per cent: a shadow. This ModelAlias, or a challenger
+    /// with a `weight`, answers each of them, and the answers to the copies are dropped. Use it only if a
+    /// request has no side effects. Not every implementation of the Gateway API copies requests, and some
+    /// copy all of them whatever is set here; no condition shows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 100))]
+    pub mirror: Option<u32>,
 }
 
 /// What decides who answers a request.

@@ -1,15 +1,19 @@
-//! Challengers: other `ModelAliases` that get a share of this one's requests, for days or weeks.
+//! Challengers: other `ModelAliases` that get a share of this one's requests, or copies of them, for days or
+//! weeks.
 //!
 //! The route names the Service of a challenger's name, which selects whatever version serves there. So the
 //! challenger's promotions, rollbacks and failovers need no change of the route. What it cannot take goes to
 //! the champion.
+//!
+//! Copies need no preparation: one write begins or ends them. A Service that gets copies must exist, or some
+//! implementations answer no request at all, so they go only to one with a ready endpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    ChallengerIntent, ChallengerService, ChallengerShare, Observed, ServingIntent, Shares,
+    ChallengerIntent, ChallengerService, ChallengerShare, Observed, ServingIntent, Shadow, Shares, StepShare,
     cluster_view::{ChampionView, RouteView},
 };
 use crate::api::condition::{Reason, ReasonMessage};
@@ -31,7 +35,7 @@ impl Observed {
         service.filter(|service| service.has_endpoints)
     }
 
-    /// Whether the challenger may have a share now.
+    /// Whether the challenger may have a share, or copies, now.
     fn can_challenge(&self, name: &str) -> bool {
         let challenger = self.cluster.challengers.get(name);
         challenger.is_some_and(|challenger| challenger.excluded.is_none())
@@ -72,19 +76,19 @@ pub(super) fn next(
     has_settled: bool,
 ) -> BTreeMap<String, ChallengerShare> {
     let named = route.map(|route| route.shares.challengers());
-    let desired = || serving.challengers.iter().map(|challenger| &challenger.name);
-    let all: BTreeSet<&String> = named.into_iter().flat_map(BTreeMap::keys).chain(desired()).collect();
+    let desired = serving.challengers.iter().map(|challenger| &challenger.name);
+    let all: BTreeSet<&String> = named.into_iter().flat_map(BTreeMap::keys).chain(desired).collect();
     let share = |name: &String| {
         // Without a ready pod it would answer with errors, so it does not stay for a moment either.
         let port = observed.ready_challenger(name)?.port;
-        let challenger = desired_of(serving, name).filter(|_| observed.can_challenge(name));
+        let due = weight_of(serving, name).filter(|_| observed.can_challenge(name));
         let weight = named.and_then(|named| named.get(name)).map_or(0, |share| share.weight);
-        let weight = match (challenger, weight) {
+        let weight = match (due, weight) {
             // Nothing can be lost.
-            (Some(challenger), _) if route.is_none() => challenger.share(),
+            (Some(due), _) if route.is_none() => due,
             (Some(_), 0) => Shares::LEAST,
             (Some(_), Shares::LEAST) if !has_settled => Shares::LEAST,
-            (Some(challenger), _) => challenger.share(),
+            (Some(due), _) => due,
             (None, 0) => return None,
             (None, Shares::LEAST) if has_settled => return None,
             (None, _) => Shares::LEAST,
@@ -94,8 +98,31 @@ pub(super) fn next(
     all.into_iter().filter_map(share).collect()
 }
 
-fn desired_of<'a>(serving: &'a ServingIntent, name: &str) -> Option<&'a ChallengerIntent> {
-    serving.challengers.iter().find(|challenger| challenger.name == name)
+/// Returns the challengers that get copies of the requests now.
+pub(super) fn shadows(observed: &Observed, serving: &ServingIntent) -> BTreeMap<String, Shadow> {
+    let shadow = |challenger: &ChallengerIntent| {
+        let per_cent = challenger.share.mirror()?;
+        let service = observed.ready_challenger(&challenger.name)?;
+        let shadow = Shadow { port: service.port, per_cent };
+        observed.can_challenge(&challenger.name).then(|| (challenger.name.clone(), shadow))
+    };
+    serving.challengers.iter().filter_map(shadow).collect()
+}
+
+/// Returns the weight in the route that a challenger should have, if it should answer requests.
+fn weight_of(serving: &ServingIntent, name: &str) -> Option<u32> {
+    let weight = share_of(serving, name).map(StepShare::weight);
+    weight.filter(|weight| *weight > 0)
+}
+
+/// Returns how many of the requests should be copied to a challenger, in per cent.
+fn copies_of(serving: &ServingIntent, name: &str) -> Option<u32> {
+    share_of(serving, name).and_then(StepShare::mirror)
+}
+
+fn share_of(serving: &ServingIntent, name: &str) -> Option<StepShare> {
+    let mut challengers = serving.challengers.iter();
+    challengers.find(|challenger| challenger.name == name).map(|challenger| challenger.share)
 }
 
 /// Whether a challenger waits for the route to settle.
@@ -109,24 +136,32 @@ pub(super) fn unmet(
     serving: &ServingIntent,
     route: &RouteView,
 ) -> Option<ReasonMessage> {
-    let shares = route.shares.challengers();
-    let causes: Vec<String> = serving
+    let lacking: Vec<(&ChallengerIntent, String)> = serving
         .challengers
         .iter()
-        .filter_map(|ChallengerIntent { name, weight }| {
-            let cause = cause(observed, name)?;
-            Some(format!("the challenger {name:?} cannot take its {weight} % of the requests: {cause}"))
-        })
+        .filter_map(|challenger| Some((challenger, cause(observed, &challenger.name)?)))
         .collect();
-    if let Some(leader) = route.shares.leader().filter(|_| !causes.is_empty()) {
-        let message = format!("{}; version {leader} answers instead", causes.join("; "));
-        return Some(ReasonMessage::new(Reason::ChallengerUnavailable, message));
+    if let Some(leader) = route.shares.leader().filter(|_| !lacking.is_empty()) {
+        let causes = lacking.iter().map(|(ChallengerIntent { name, share }, cause)| match share {
+            StepShare::Weight(weight) => {
+                format!("the challenger {name:?} cannot take its {weight} % of the requests: {cause}")
+            }
+            StepShare::Mirror(_) => format!("the challenger {name:?} gets no copies of requests: {cause}"),
+        });
+        let causes = causes.collect::<Vec<_>>().join("; ");
+        let is_answered_for = lacking.iter().any(|(it, _)| matches!(it.share, StepShare::Weight(_)));
+        let instead =
+            if is_answered_for { format!("; version {leader} answers instead") } else { String::new() };
+        return Some(ReasonMessage::new(Reason::ChallengerUnavailable, causes + &instead));
     }
-    let has_its_share = |challenger: &&ChallengerIntent| {
-        shares.get(&challenger.name).is_some_and(|share| share.weight == challenger.share())
+    let (weights, shadows) = (route.shares.challengers(), route.shares.shadows());
+    let has_its_share = |ChallengerIntent { name, share }: &&ChallengerIntent| match share {
+        StepShare::Weight(_) => weights.get(name).is_some_and(|it| it.weight == share.weight()),
+        StepShare::Mirror(per_cent) => shadows.get(name).is_some_and(|it| it.per_cent == *per_cent),
     };
     let lacking = serving.challengers.iter().find(|challenger| !has_its_share(challenger));
-    let undesired = shares.keys().find(|name| desired_of(serving, name).is_none());
+    let answers = weights.keys().find(|name| weight_of(serving, name).is_none());
+    let undesired = answers.or_else(|| shadows.keys().find(|name| copies_of(serving, name).is_none()));
     let message = match (lacking, undesired) {
         (Some(challenger), _) => format!("the challenger {:?} enters the HTTPRoute", challenger.name),
         (None, Some(name)) => format!("the challenger {name:?} leaves the HTTPRoute"),
@@ -135,7 +170,7 @@ pub(super) fn unmet(
     Some(ReasonMessage::new(Reason::TrafficPending, message))
 }
 
-/// Why a challenger cannot have a share.
+/// Why a challenger can have neither a share nor copies.
 fn cause(observed: &Observed, name: &str) -> Option<String> {
     let view = observed.cluster.challengers.get(name);
     let Some(view) = view else { return Some("it has not been observed yet".to_owned()) };
@@ -150,10 +185,16 @@ fn cause(observed: &Observed, name: &str) -> Option<String> {
 }
 
 /// Returns what the challengers get, for the condition.
-pub(super) fn described(observed: &Observed, shares: &Shares) -> impl Iterator<Item = String> {
-    shares.challengers().iter().map(|(name, share)| {
+pub(super) fn described(observed: &Observed, shares: &Shares) -> Vec<String> {
+    let who = |name: &String| {
         let version = observed.cluster.challengers.get(name).and_then(|challenger| challenger.service);
         let version = version.map_or_else(String::new, |service| format!(" (version {})", service.version));
-        format!("the challenger {name:?}{version} gets {} %", shares.per_cent_of(share.weight))
-    })
+        format!("the challenger {name:?}{version}")
+    };
+    let answers = shares.challengers().iter();
+    let answers = answers.map(|(name, it)| format!("{} gets {} %", who(name), shares.per_cent_of(it.weight)));
+    let copies = shares.shadows().iter();
+    let copies =
+        copies.map(|(name, it)| format!("{} gets copies of {} % of the requests", who(name), it.per_cent));
+    answers.chain(copies).collect()
 }

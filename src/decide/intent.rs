@@ -176,7 +176,7 @@ pub struct StepIntent {
     pub needs_approval: bool,
 }
 
-/// What a version gets in a step, in per cent of all requests.
+/// What a version gets in a step, or a challenger for long, in per cent of all requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum StepShare {
     /// It answers them; at most 50.
@@ -214,20 +214,13 @@ pub struct ApprovalIntent {
     pub at: Option<Timestamp>,
 }
 
-/// Another ModelAlias that gets a share of the requests.
+/// Another ModelAlias that gets a share of the requests, or copies of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ChallengerIntent {
     /// Its name, in the same namespace.
     pub name: String,
-    /// Its share of all requests in per cent, at most 50 together with all others.
-    pub weight: u32,
-}
-
-impl ChallengerIntent {
-    /// Returns the weight in the route.
-    pub(super) const fn share(&self) -> u32 {
-        self.weight * (Shares::WHOLE / 100)
-    }
+    /// What it gets. The weights of all of them are at most 50 together.
+    pub share: StepShare,
 }
 
 /// How versions replace each other.

@@ -72,7 +72,7 @@ pub use observed::Observed;
 pub use registry_view::{FormerAlias, Outbox, RegistryView, VersionView};
 #[cfg(test)]
 use route::GRACE;
-pub use shares::{ChallengerShare, Mirror, Shares};
+pub use shares::{ChallengerShare, Mirror, Shadow, Shares};
 #[cfg(test)]
 use smoke_test::SKIPPED_AFTER;
 pub use target::desired;

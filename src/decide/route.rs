@@ -266,6 +266,7 @@ fn next_shares(
         let others = kept(observed, step, leads, |version| observed.can_enter(version));
         let challengers = challengers::next(observed, serving, None, true);
         let next = Shares::led_by(leads, others).beside_challengers(leads, challengers);
+        let next = next.with_shadows(challengers::shadows(observed, serving));
         return observed.can_enter(leads).then_some(next);
     };
     let serves = observed.served_through(route);
@@ -301,10 +302,13 @@ fn next_shares(
         let mirror = entering.and_then(|_| mirror_beside(observed, serving, route, step));
         let next = Shares::beside(leader, shares).with_mirror(mirror);
         let next = next.beside_challengers(leader, route.shares.challengers().clone());
+        let next = next.with_shadows(challengers::shadows(observed, serving));
         let is_possible = next
             .iter()
             .all(|(version, share)| observed.is_ready(version) || share <= route.shares.of(version));
-        let is_due = route.outdated || (entering.is_some() && next != route.shares && is_possible);
+        let is_due = route.outdated
+            || next.shadows() != route.shares.shadows()
+            || (entering.is_some() && next != route.shares && is_possible);
         return is_due.then_some(next);
     };
     let next = let_leave(observed, route, leader, next, step);
@@ -313,6 +317,7 @@ fn next_shares(
         step.wake_at_some(observed.settles_later(route, STEP));
     }
     let next = next.beside_challengers(leader, challengers);
+    let next = next.with_shadows(challengers::shadows(observed, serving));
     (next != route.shares || route.outdated).then_some(next)
 }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::names::Version;
 
-/// The weight of each version that a route names, and of each challenger, and the version that gets copies of
-/// the requests. The weights that Laurel writes add up to [`Shares::WHOLE`].
+/// The weight of each version that a route names, and of each challenger, and who gets copies of the
+/// requests. The weights that Laurel writes add up to [`Shares::WHOLE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shares {
     #[serde(flatten)]
@@ -17,6 +17,9 @@ pub struct Shares {
     challengers: BTreeMap<String, ChallengerShare>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mirror: Option<Mirror>,
+    /// The challengers that get copies of the requests, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    shadows: BTreeMap<String, Shadow>,
 }
 
 /// The share of another ModelAlias, whose Service the route names.
@@ -33,6 +36,15 @@ pub struct ChallengerShare {
 pub struct Mirror {
     /// The version.
     pub version: Version,
+    /// How many of the requests are copied, in per cent.
+    pub per_cent: u32,
+}
+
+/// Another ModelAlias whose Service gets copies of the requests. Its answers to them are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shadow {
+    /// The port of its Service.
+    pub port: u16,
     /// How many of the requests are copied, in per cent.
     pub per_cent: u32,
 }
@@ -92,6 +104,18 @@ impl Shares {
     /// Names a challenger that the route has.
     pub fn add_challenger(&mut self, name: &str, share: ChallengerShare) {
         self.challengers.insert(name.to_owned(), share);
+    }
+
+    /// Copies requests to challengers as well.
+    #[must_use]
+    pub fn with_shadows(self, shadows: BTreeMap<String, Shadow>) -> Self {
+        Self { shadows, ..self }
+    }
+
+    /// Returns the challengers that get copies of the requests.
+    #[must_use]
+    pub fn shadows(&self) -> &BTreeMap<String, Shadow> {
+        &self.shadows
     }
 
     /// Copies requests to a version as well.

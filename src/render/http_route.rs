@@ -1,5 +1,7 @@
 //! The HTTPRoute: one rule, whose backends are the Services of versions.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::json;
 
@@ -10,7 +12,7 @@ use crate::{
         names::{Version, deployment_name},
         traffic::{GatewayTraffic, ParentKind, ParentReference},
     },
-    decide::{ChallengerShare, Mirror, Shares},
+    decide::{ChallengerShare, Mirror, Shadow, Shares},
 };
 
 /// The path under which the model server is reached directly.
@@ -37,10 +39,13 @@ pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
     let own = |(version, weight)| backend(deployment_name(r.name, version), VERSION_SERVICE_PORT, weight);
     let challenger =
         |(name, share): (&String, &ChallengerShare)| backend(name.clone(), share.port.into(), share.weight);
-    let mirror = shares.mirror().map(|mirror| copies(r, mirror));
+    let mirror = shares.mirror().map(|Mirror { version, per_cent }| {
+        copies(&deployment_name(r.name, version), VERSION_SERVICE_PORT, per_cent)
+    });
+    let shadows = shares.shadows().iter().map(|(name, it)| copies(name, it.port.into(), it.per_cent));
     let rule = RouteRule {
         matches: vec![json!({ "path": { "type": "PathPrefix", "value": gateway.path } })],
-        filters: rewrite(gateway).into_iter().chain(mirror).collect(),
+        filters: rewrite(gateway).into_iter().chain(mirror).chain(shadows).collect(),
         backend_refs: shares.iter().map(own).chain(shares.challengers().iter().map(challenger)).collect(),
         ..RouteRule::default()
     };
@@ -73,22 +78,23 @@ fn rewrite(gateway: &GatewayTraffic) -> Vec<serde_json::Value> {
 
 const REQUEST_MIRROR: &str = "RequestMirror";
 
-/// Copies requests to a version. The fields are those that the API server would fill in.
-fn copies(r: &ServiceRendering, mirror: Mirror) -> serde_json::Value {
-    let name = deployment_name(r.name, mirror.version);
-    let backend = json!({ "group": "", "kind": "Service", "name": name, "port": VERSION_SERVICE_PORT });
+/// Copies requests to a Service. The fields are those that the API server would fill in.
+fn copies(service: &str, port: i32, per_cent: u32) -> serde_json::Value {
+    let backend = json!({ "group": "", "kind": SERVICE, "name": service, "port": port });
     let mut filter = json!({ "backendRef": backend });
-    if mirror.per_cent < 100 {
-        filter["percent"] = mirror.per_cent.into();
+    if per_cent < 100 {
+        filter["percent"] = per_cent.into();
     }
     json!({ "type": REQUEST_MIRROR, "requestMirror": filter })
 }
 
-fn mirror(filter: &serde_json::Value, model_alias: &str) -> Option<Mirror> {
+/// Returns the Service of the same namespace that a filter copies requests to.
+fn shadow(filter: &serde_json::Value) -> Option<(&str, Shadow)> {
     let mirror = filter.get("requestMirror").filter(|_| filter["type"] == REQUEST_MIRROR)?;
-    let version = version(mirror["backendRef"]["name"].as_str()?, model_alias)?;
+    let backend = mirror.get("backendRef").filter(|backend| backend.get("namespace").is_none())?;
     let per_cent = mirror.get("percent").map_or(Some(100), serde_json::Value::as_u64);
-    Some(Mirror { version, per_cent: u32::try_from(per_cent?).ok()? })
+    let per_cent = u32::try_from(per_cent?).ok()?;
+    Some((backend["name"].as_str()?, Shadow { port: backend["port"].as_u64()?.try_into().ok()?, per_cent }))
 }
 
 fn parent(reference: &ParentReference) -> RouteParent {
@@ -107,14 +113,22 @@ fn parent(reference: &ParentReference) -> RouteParent {
 }
 
 /// Returns the weights of the versions of `model_alias` in a route, and of other Services of its namespace,
-/// which may be those of challengers, and the version that gets copies.
+/// which may be those of challengers, and who gets copies.
 #[must_use]
 pub fn shares(spec: &HttpRouteSpec, model_alias: &str) -> Shares {
     let backends = || spec.rules.iter().flat_map(|rule| &rule.backend_refs);
     let own = backends().filter_map(|backend| Some((version(&backend.name, model_alias)?, backend.weight)));
-    let mut filters = spec.rules.iter().flat_map(|rule| &rule.filters);
-    let mirror = filters.find_map(|filter| mirror(filter, model_alias));
-    let mut shares = own.collect::<Shares>().with_mirror(mirror);
+    let filters = spec.rules.iter().flat_map(|rule| &rule.filters);
+    let (mut mirror, mut shadows) = (None, BTreeMap::new());
+    for (name, shadow) in filters.filter_map(shadow) {
+        match version(name, model_alias) {
+            Some(version) => {
+                mirror.get_or_insert(Mirror { version, per_cent: shadow.per_cent });
+            }
+            None => drop(shadows.insert(name.to_owned(), shadow)),
+        }
+    }
+    let mut shares = own.collect::<Shares>().with_mirror(mirror).with_shadows(shadows);
     for backend in backends().filter(|backend| version(&backend.name, model_alias).is_none()) {
         if let Some(share) = challenger_share(backend) {
             shares.add_challenger(&backend.name, share);

@@ -85,11 +85,14 @@ fn steps(rollout: &Rollout) -> Vec<StepIntent> {
     steps.map(step_intent).collect()
 }
 
+/// The API server accepts exactly one of them.
+fn share(weight: Option<u32>, mirror: Option<u32>) -> StepShare {
+    weight.map(StepShare::Weight).or(mirror.map(StepShare::Mirror)).unwrap_or(StepShare::Weight(1))
+}
+
 fn step_intent(step: &CanaryStep) -> StepIntent {
-    let weight = step.weight.map(StepShare::Weight);
     StepIntent {
-        // The API server accepts exactly one of them.
-        share: weight.or_else(|| step.mirror.map(StepShare::Mirror)).unwrap_or(StepShare::Weight(1)),
+        share: share(step.weight, step.mirror),
         at_least: signed(step.at_least),
         at_most: step.at_most.map(signed),
         needs_approval: step.approval == Some(StepApproval::Required),
@@ -110,8 +113,10 @@ fn approval(alias: &ModelAlias) -> Option<ApprovalIntent> {
 }
 
 fn challengers(traffic: &TrafficSpec) -> Vec<ChallengerIntent> {
-    let challenger =
-        |it: &Challenger| ChallengerIntent { name: it.alias_ref.name.clone(), weight: it.weight };
+    let challenger = |it: &Challenger| ChallengerIntent {
+        name: it.alias_ref.name.clone(),
+        share: share(it.weight, it.mirror),
+    };
     traffic.challengers.iter().map(challenger).collect()
 }
 

@@ -24,8 +24,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        Action, CONTENTION, ChallengerShare, Decision, Desired, FormerAlias, GatesReport, Observed,
-        Readiness, Shares, SmokeReport, Traffic, Workload,
+        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, Observed, Readiness, Shares,
+        SmokeReport, Traffic, Workload,
     },
 };
 
@@ -289,7 +289,8 @@ fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAlia
     }
 }
 
-/// Returns the shares as a list. A challenger is listed with the version that its Service selects.
+/// Returns the shares as a list. A challenger is listed with the version that its Service selects, also if it
+/// only gets copies.
 fn traffic_shares(observed: &Observed, shares: &Shares) -> Vec<TrafficShare> {
     let own = |version| TrafficShare {
         alias_ref: None,
@@ -297,19 +298,19 @@ fn traffic_shares(observed: &Observed, shares: &Shares) -> Vec<TrafficShare> {
         weight: shares.per_cent(version),
         mirror: shares.mirrored_to(version),
     };
-    let challenger = |(name, share): (&String, &ChallengerShare)| {
+    let challenger = |name: &String| {
         let version = observed.cluster.challengers.get(name)?.service?.version;
         Some(TrafficShare {
             alias_ref: Some(name.clone()),
             version,
-            weight: shares.per_cent_of(share.weight),
-            mirror: None,
+            weight: shares.challengers().get(name).map_or(0, |share| shares.per_cent_of(share.weight)),
+            mirror: shares.shadows().get(name).map(|shadow| shadow.per_cent),
         })
     };
     let copied = shares.mirror().map(|mirror| mirror.version);
     let versions: BTreeSet<Version> = shares.iter().map(|(version, _)| version).chain(copied).collect();
-    let challengers = shares.challengers().iter().filter_map(challenger);
-    versions.into_iter().map(own).chain(challengers).collect()
+    let challengers: BTreeSet<&String> = shares.challengers().keys().chain(shares.shadows().keys()).collect();
+    versions.into_iter().map(own).chain(challengers.into_iter().filter_map(challenger)).collect()
 }
 
 /// Returns the shares for a column: `4: 95 %; 5: 5 %; fraud-challenger 7: 10 %`.

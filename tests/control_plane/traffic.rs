@@ -276,12 +276,16 @@ fn a_canary_goes_through_its_steps_and_loses_its_share_with_the_next_request() {
     });
 }
 
-const CHALLENGERS: &str = "[{aliasRef: {name: rival}, weight: 10}]";
-
-/// The spec of a champion with the challenger `rival`, and with more.
+/// The spec of a champion whose challenger `rival` gets 10 % of the requests, and with more.
 fn challenged(version: &str, more: &str) -> String {
+    beside(version, "weight: 10", more)
+}
+
+/// The spec of a champion whose challenger `rival` gets this, and with more.
+fn beside(version: &str, gets: &str, more: &str) -> String {
     let gateway = GATEWAY.trim_end_matches('}');
-    format!("{{version: '{version}', traffic: {gateway}}}, challengers: {CHALLENGERS}}}{more}}}")
+    let challengers = format!("[{{aliasRef: {{name: rival}}, {gets}}}]");
+    format!("{{version: '{version}', traffic: {gateway}}}, challengers: {challengers}}}{more}}}")
 }
 
 /// Applies the ModelAlias `rival`, which serves a version of the same model.
@@ -347,6 +351,34 @@ fn promises_1_and_10_a_challenger_gets_its_share_while_it_can_take_it() {
 
         rival(fixture, "2").await?;
         until_weights(&routes, both).await
+    });
+}
+
+#[test]
+fn promise_1_copies_go_to_a_challenger_and_end_before_it_is_gone() {
+    run("shadow", async |fixture| {
+        fixture.registered(2).await?;
+        let (_gateway, routes) = (gateway(fixture), watch(fixture));
+        rival(fixture, "2").await?;
+        fixture.get(&beside("1", "mirror: 30", "")).await?;
+        let copied = || routes.seen().last().and_then(|last| copies(&last.object));
+        until("requests are copied to the challenger", || copied() == Some(("rival".to_owned(), Some(30))))
+            .await?;
+        let is_listed = |malias: &ModelAlias| {
+            status(malias).shares.as_deref() == Some("1: 100 %; rival 2: 0 %, copies of 30 %")
+        };
+        fixture.champion.until("the copies are listed", PATIENCE, is_listed).await?;
+
+        let maliases = fixture.api::<ModelAlias>();
+        let object = maliases.get("rival").await?;
+        maliases.delete("rival", &DeleteParams::default()).await?;
+        fixture.gone(&maliases, &object, Duration::from_mins(1)).await?;
+        let route = fixture.api::<HttpRoute>().get("champion").await?;
+        ensure!(copies(&route).is_none(), "it went before its copies: {:?}", route.spec.rules);
+        fixture.reported(Reason::ChallengerUnavailable).await?;
+        let only_one = |seen: &Weights| *seen == split([("1", 1_000_000)]);
+        ensure!(routes.seen().iter().all(|seen| only_one(&weights(&seen.object))), "copies are no share");
+        Ok(())
     });
 }
 
@@ -556,7 +588,12 @@ fn traffic_is_validated_by_the_api_server() {
                 "a ModelAlias is no challenger of itself",
             ),
             (challengers("{aliasRef: {name: a}, weight: 51}"), "spec.traffic.challengers[0].weight"),
-            (challengers("{aliasRef: {name: a}, mirror: 100}"), "spec.traffic.challengers[0]"),
+            (challengers("{aliasRef: {name: a}, mirror: 101}"), "spec.traffic.challengers[0].mirror"),
+            (
+                challengers("{aliasRef: {name: a}, weight: 1, mirror: 100}"),
+                "a challenger has exactly one of weight and mirror",
+            ),
+            (challengers("{aliasRef: {name: a}}"), "a challenger has exactly one of weight and mirror"),
             (
                 challengers("{aliasRef: {name: a}, weight: 30}, {aliasRef: {name: b}, weight: 21}"),
                 "the weights of challengers are at most 50 together",

@@ -63,7 +63,7 @@ impl Cache {
         let route = self.route(champion)?;
         let accepted = accepted.filter(|accepted| route.is_accepted_as(&accepted.revision));
         Some(ChampionRoute {
-            names_it: route.challengers(&champion.1).iter().any(|named| named == challenger),
+            names_it: route.challengers(&champion.1).contains(challenger),
             accepted_at: accepted.map(|accepted| accepted.at),
         })
     }

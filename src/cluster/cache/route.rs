@@ -1,5 +1,7 @@
 //! What is kept of an HTTPRoute: its weights, and whether its parents have accepted it.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -48,10 +50,11 @@ impl RouteObject {
         self.pending.is_none() && self.revision == *revision
     }
 
-    /// Returns the challengers that it names.
+    /// Returns the challengers that it names, be it for copies.
     #[must_use]
-    pub fn challengers(&self, model_alias: &str) -> Vec<String> {
-        render::shares(&self.spec, model_alias).challengers().keys().cloned().collect()
+    pub fn challengers(&self, model_alias: &str) -> BTreeSet<String> {
+        let shares = render::shares(&self.spec, model_alias);
+        shares.challengers().keys().chain(shares.shadows().keys()).cloned().collect()
     }
 
     pub(super) fn view(&self, model_alias: &str, rendering: Option<&ServiceRendering>) -> RouteView {
@@ -174,7 +177,7 @@ mod tests {
             ModelAliasSpec,
             http_route::{BackendReference, RouteRule},
         },
-        decide::{ChallengerShare, Mirror, Shares},
+        decide::{ChallengerShare, Mirror, Shadow, Shares},
         render::fixture::{Fixture, version},
     };
 
@@ -293,10 +296,35 @@ mod tests {
             let seen = view(|route| route.spec.rules = rendered.spec.rules.clone());
             assert_eq!((seen.shares, seen.outdated), (shares, false));
         }
-        let elsewhere =
-            json!({ "type": "RequestMirror", "requestMirror": { "backendRef": { "name": "other" } } });
-        let seen = view(|route| route.spec.rules[0].filters.push(elsewhere));
-        assert_eq!((seen.shares.mirror(), seen.outdated), (None, true));
+        let elsewhere = |more: Value| {
+            let mut backend = json!({ "name": "other" });
+            backend.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let filter = json!({ "type": "RequestMirror", "requestMirror": { "backendRef": backend } });
+            view(|route| route.spec.rules[0].filters.push(filter))
+        };
+        for odd in [json!({}), json!({ "port": 80, "namespace": "others" })] {
+            let seen = elsewhere(odd);
+            assert_eq!((seen.shares.mirror(), seen.shares.shadows().len()), (None, 0));
+            assert!(seen.outdated);
+        }
+        // It could be that of a challenger.
+        let seen = elsewhere(json!({ "port": 80, "group": "", "kind": "Service" }));
+        assert_eq!(seen.shares.shadows(), &[("other".to_owned(), Shadow { port: 80, per_cent: 100 })].into());
+    }
+
+    #[test]
+    fn copies_to_challengers_are_rendered_as_they_are_observed() {
+        let fixture = fixture();
+        let rendering = fixture.rendering().service();
+        let shadows =
+            [("a", 100), ("b", 7)].map(|(name, per_cent)| (name.to_owned(), Shadow { port: 9000, per_cent }));
+        for mirror in [None, Some(Mirror { version: version(5), per_cent: 50 })] {
+            let shares =
+                Shares::led_by(version(4), []).with_mirror(mirror).with_shadows(shadows.clone().into());
+            let rendered = render::http_route(&rendering, &shares).unwrap();
+            let seen = view(|route| route.spec.rules = rendered.spec.rules.clone());
+            assert_eq!((seen.shares, seen.outdated), (shares, false));
+        }
     }
 
     #[test]

@@ -143,6 +143,83 @@ fn another_version_of_a_challenger_needs_no_write_to_the_route() {
     assert_eq!(decide(&world.observe()).actions, []);
 }
 
+/// The copies that challengers get, by name.
+fn shadows(world: &World) -> BTreeMap<String, u32> {
+    let shares = world.observe().cluster.route.unwrap().shares;
+    shares.shadows().iter().map(|(name, shadow)| (name.clone(), shadow.per_cent)).collect()
+}
+
+#[test]
+fn promise_1_copies_go_to_a_challenger_while_it_can_take_them_and_change_no_share() {
+    let mut world = challenged(&[40]);
+    let whole = split([("1", 600_000), ("rival-a", 400_000)]);
+    world.happen(&Event::Shadow { of: 1, copies: 30 });
+    world.live(10);
+    assert_eq!((weights(&world), shadows(&world)), (whole.clone(), BTreeMap::new()), "there is none");
+    let (status, reason, message) = condition(&world, "TrafficSplit");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "ChallengerUnavailable"), "{message}");
+    assert!(
+        message.contains("the challenger \"rival-b\" gets no copies of requests: there is none"),
+        "{message}"
+    );
+    assert!(!message.contains("answers instead"), "nobody answers for a shadow: {message}");
+
+    world.happen(&Event::Rival { of: 1, is: RivalIs::Serving(3) });
+    world.live(5);
+    assert_eq!((weights(&world), shadows(&world)), (whole.clone(), split([("rival-b", 30)])));
+    let (status, _, message) = condition(&world, "TrafficSplit");
+    assert_eq!(status, "True", "{message}");
+    let words = "the challenger \"rival-b\" (version 3) gets copies of 30 % of the requests";
+    assert!(message.contains(words), "{message}");
+    assert_eq!(
+        world.status.shares.as_deref(),
+        Some("1: 60 %; rival-a 1: 40 %; rival-b 3: 0 %, copies of 30 %")
+    );
+
+    for is in [RivalIs::Down, RivalIs::Deleted] {
+        world.happen(&Event::Rival { of: 1, is });
+        let actions = decide(&world.observe()).actions;
+        assert!(matches!(actions[..], [Action::Share(_)]), "one write: {actions:?}");
+        world.live(1);
+        assert_eq!((weights(&world), shadows(&world)), (whole.clone(), BTreeMap::new()), "{is:?}");
+        world.happen(&Event::Rival { of: 1, is: RivalIs::Serving(3) });
+        world.live(5);
+        assert_eq!(shadows(&world), split([("rival-b", 30)]));
+    }
+    world.settle();
+    world.promise_of_rest();
+}
+
+#[test]
+fn a_challenger_that_answered_becomes_one_that_only_gets_copies_and_the_other_way_round() {
+    let mut world = challenged(&[10]);
+    world.happen(&Event::Shadow { of: 0, copies: 100 });
+    world.live(10);
+    assert_eq!((weights(&world), shadows(&world)), (split([("1", 1_000_000)]), split([("rival-a", 100)])));
+    world.promise_of_rest();
+    world.happen(&Event::Challengers(vec![10]));
+    world.live(10);
+    let whole = split([("1", 900_000), ("rival-a", 100_000)]);
+    assert_eq!((weights(&world), shadows(&world)), (whole, BTreeMap::new()));
+    world.promise_of_rest();
+}
+
+#[test]
+fn copies_to_a_challenger_and_to_a_version_in_its_first_step_go_on_beside_each_other() {
+    let mut world = challenged(&[]);
+    world.happen(&Event::Rival { of: 0, is: RivalIs::Serving(1) });
+    world.happen(&Event::Shadow { of: 0, copies: 100 });
+    world.happen(&Event::Steps(vec![Step::mirror(50).approved(None)]));
+    desired(&mut world, 2);
+    world.live(40);
+    let shares = world.observe().cluster.route.unwrap().shares;
+    assert_eq!((shares.mirrored_to(version(2)), shadows(&world)), (Some(50), split([("rival-a", 100)])));
+    desired(&mut world, 1);
+    world.live(5);
+    let shares = world.observe().cluster.route.unwrap().shares;
+    assert_eq!((shares.mirror(), shadows(&world)), (None, split([("rival-a", 100)])));
+}
+
 #[test]
 fn a_canary_shares_what_the_challengers_leave_and_a_lost_challenger_does_not_set_it_back() {
     let mut world = challenged(&[20]);

@@ -289,6 +289,7 @@ fn challengers() {
     let events = desires()
         .chain(rivals.map(|is| Event::Rival { of: 0, is }))
         .chain([vec![], vec![10], vec![50]].map(Event::Challengers))
+        .chain([Event::Shadow { of: 0, copies: 100 }])
         .chain([GatewayIs::Fine, GatewayIs::Away].map(Event::Gateway))
         .chain([Event::RouteDeleted(true), Event::RouteEdited(Some(1)), Event::PodsLost(1)]);
     let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);

@@ -49,6 +49,11 @@ fn challengers() -> impl Strategy<Value = Vec<u32>> {
     prop_oneof![Just(vec![]), Just(vec![10]), Just(vec![10, 40]), Just(vec![50])]
 }
 
+fn shadow() -> impl Strategy<Value = Event> {
+    let copies = prop_oneof![Just(0u32), Just(10), Just(100)];
+    (0..2usize, copies).prop_map(|(of, copies)| Event::Shadow { of, copies })
+}
+
 fn rival() -> impl Strategy<Value = Event> {
     let is = prop_oneof![
         3 => (1..=3u32).prop_map(RivalIs::Serving),
@@ -106,6 +111,7 @@ fn spec() -> impl Strategy<Value = Event> {
         1 => steps().prop_map(Event::Steps),
         4 => weighted(0.9, approval()).prop_map(Event::Approve),
         1 => challengers().prop_map(Event::Challengers),
+        1 => shadow(),
         1 => prop_oneof![Just(Drift::Correct), Just(Drift::Report)].prop_map(Event::Drift),
         1 => any::<bool>().prop_map(Event::PreviousAlias),
         1 => any::<bool>().prop_map(Event::SmokeTest),

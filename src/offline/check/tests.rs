@@ -113,7 +113,13 @@ fn challengers_exist_serve_and_have_names_of_their_own() {
             vec![rival("b", serving)],
             "each challenger is listed once",
         ),
-        ("{aliasRef: {name: b}, mirror: 100}".to_owned(), vec![rival("b", serving)], "weight"),
+        ("{aliasRef: {name: b}}".to_owned(), vec![rival("b", serving)], "exactly one of weight and mirror"),
+        ("{aliasRef: {name: b}, mirror: 101}".to_owned(), vec![rival("b", serving)], "challengers[0].mirror"),
+        (
+            "{aliasRef: {name: b}, mirror: 100}".to_owned(),
+            vec![rival("b", "")],
+            "error ModelAlias a spec.traffic.challengers: the challenger",
+        ),
     ] {
         let found = with(&challengers, &others);
         assert!(found.iter().any(|it| it.contains(part)), "{part:?} is missing: {found:?}");

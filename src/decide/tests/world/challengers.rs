@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::{World, gateway::RIVALS};
 use crate::{
     api::condition::Reason,
-    decide::{BlockerScope, ChallengerIntent, ChallengerShare, Lifecycle, Observed, Shares},
+    decide::{
+        BlockerScope, ChallengerIntent, ChallengerShare, Lifecycle, Observed, Shadow, Shares, StepShare,
+    },
 };
 
 impl World {
@@ -13,20 +15,64 @@ impl World {
     pub(super) fn set_challengers(&mut self, weights: &[u32]) {
         let is_routed = self.serving().routed;
         let named = RIVALS.iter().zip(weights).filter(|_| is_routed);
-        let challengers =
-            named.map(|(name, weight)| ChallengerIntent { name: (*name).to_owned(), weight: *weight });
+        let challengers = named.map(|(name, weight)| ChallengerIntent {
+            name: (*name).to_owned(),
+            share: StepShare::Weight(*weight),
+        });
         self.serving().challengers = challengers.collect();
     }
 
+    /// Makes a challenger one that only gets copies of so many requests, or none if it gets none.
+    pub(super) fn set_shadow(&mut self, index: usize, per_cent: u32) {
+        let name = RIVALS[index % RIVALS.len()];
+        let is_routed = self.serving().routed;
+        let challengers = &mut self.serving().challengers;
+        challengers.retain(|challenger| challenger.name != name);
+        if is_routed && per_cent > 0 {
+            let share = StepShare::Mirror(per_cent);
+            challengers.push(ChallengerIntent { name: name.to_owned(), share });
+        }
+    }
+
+    fn share_of_challenger(&self, name: &str) -> Option<StepShare> {
+        let mut challengers = self.intent.serving.iter().flat_map(|serving| &serving.challengers);
+        challengers.find(|it| it.name == name).map(|it| it.share)
+    }
+
     fn weight_of_challenger(&self, name: &str) -> u32 {
-        let challengers = self.intent.serving.iter().flat_map(|serving| &serving.challengers);
-        let mut weights = challengers.filter(|it| it.name == name).map(|it| it.weight);
-        weights.next().unwrap_or_default() * (Shares::WHOLE / 100)
+        match self.share_of_challenger(name) {
+            Some(StepShare::Weight(weight)) => weight * (Shares::WHOLE / 100),
+            _ => 0,
+        }
+    }
+
+    fn copies_of_challenger(&self, name: &str) -> Option<u32> {
+        match self.share_of_challenger(name) {
+            Some(StepShare::Mirror(per_cent)) => Some(per_cent),
+            _ => None,
+        }
+    }
+
+    /// Before copies to challengers are written: some implementations answer no request at all while a
+    /// Service that gets copies does not exist.
+    fn promise_of_shadows(&mut self, after: &Shares, observed: &Observed) {
+        for (name, shadow) in after.shadows() {
+            let view = observed.cluster.challengers.get(name);
+            let can_take = view.is_some_and(|view| {
+                view.excluded.is_none() && view.service.is_some_and(|service| service.has_endpoints)
+            });
+            self.promise(can_take, |_| format!("the challenger {name} cannot take copies"));
+            let due = self.copies_of_challenger(name);
+            self.promise(due == Some(shadow.per_cent), |_| {
+                format!("the challenger {name} gets {shadow:?}, but {due:?} is asked for")
+            });
+        }
     }
 
     /// Before weights are written.
     pub(super) fn promise_of_challengers(&mut self, before: &Shares, after: &Shares, observed: &Observed) {
         let of = |shares: &Shares, name: &str| shares.challengers().get(name).map_or(0, |share| share.weight);
+        self.promise_of_shadows(after, observed);
         let serves = before.leader().filter(|leader| observed.is_ready(*leader));
         for name in RIVALS {
             let (had, gets) = (of(before, name), of(after, name));
@@ -63,7 +109,7 @@ impl World {
         if shares.leader().is_none_or(|leader| !observed.is_ready(leader)) {
             return;
         }
-        for name in shares.challengers().keys() {
+        for name in shares.challengers().keys().chain(shares.shadows().keys()) {
             let view = observed.cluster.challengers.get(name);
             let is_ready = view.and_then(|view| view.service).is_some_and(|service| service.has_endpoints);
             self.promise(is_ready, |_| {
@@ -83,11 +129,21 @@ impl World {
         RIVALS.iter().filter_map(share).collect()
     }
 
+    /// The copies that the challengers get at rest.
+    pub(super) fn shadows_at_rest(&self) -> BTreeMap<String, Shadow> {
+        let shadow = |name: &&str| {
+            let per_cent =
+                self.copies_of_challenger(name).filter(|_| self.cluster.gateway.can_challenge(name))?;
+            Some(((*name).to_owned(), Shadow { port: 8080, per_cent }))
+        };
+        RIVALS.iter().filter_map(shadow).collect()
+    }
+
     /// At rest, the condition names the challengers that cannot take their share, and nothing else depends on
     /// them.
     pub(super) fn unavailable_challengers_are_reported(&self) -> Result<(), String> {
         let gateway = &self.cluster.gateway;
-        let lacking = RIVALS.iter().filter(|name| self.weight_of_challenger(name) > 0);
+        let lacking = RIVALS.iter().filter(|name| self.share_of_challenger(name).is_some());
         let lacking: Vec<&&str> = lacking.filter(|name| !gateway.can_challenge(name)).collect();
         let split = self.status.conditions.iter().find(|condition| condition.type_ == "TrafficSplit");
         let reported = Reason::ChallengerUnavailable.to_string();

@@ -39,6 +39,11 @@ pub(in crate::decide::tests) enum Event {
     Traffic(bool),
     /// The weights of the challengers, in per cent.
     Challengers(Vec<u32>),
+    /// A challenger only gets copies of so many requests in per cent, or is none any more.
+    Shadow {
+        of: usize,
+        copies: u32,
+    },
     /// The steps of the strategy `Canary`; none for `BlueGreen`.
     Steps(Vec<Step>),
     /// The annotation that approves a version is set or removed.
@@ -138,6 +143,7 @@ impl Event {
             | Self::Strategy(_)
             | Self::Traffic(_)
             | Self::Challengers(_)
+            | Self::Shadow { .. }
             | Self::Rival { .. }
             | Self::Steps(_)
             | Self::Approve(_)
@@ -409,6 +415,7 @@ impl World {
                 }
             }
             Event::Challengers(weights) => self.set_challengers(weights),
+            Event::Shadow { of, copies } => self.set_shadow(*of, *copies),
             // Nor does it accept steps without a route.
             Event::Steps(steps) => {
                 let steps = steps.iter().filter(|_| self.serving().routed);
@@ -571,6 +578,7 @@ impl World {
             Event::ModelRecreated(_) => {
                 registry.log.clear();
                 self.reported.clear();
+                self.model_recreated_at = Some(self.now);
                 let facts = &mut registry.truth;
                 (facts.alias, facts.previous_alias) = (None, None);
                 for (number, model_uri) in (100..).zip(Arc::make_mut(&mut facts.versions).values_mut()) {

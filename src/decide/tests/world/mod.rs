@@ -2,10 +2,9 @@
 //! Kubernetes, no HTTP.
 //!
 //! ```text
-//! event ── from outside ──► cluster, registry, intent ── observe ──► decide ──► apply, the promises checked at each write
-//!                                     ▲                                             │
-//!                                     └── clock: pods start and end, writes land ◄──┘
-//! ```
+//! event ── from outside ──► cluster, registry, intent ── observe ──► decide ──► apply, the promises checked
+//! at each write                                     ▲                                             │
+//! └── clock: pods start and end, writes land ◄──┘ ```
 
 mod audit;
 mod canonical;
@@ -131,6 +130,8 @@ pub(super) struct World {
     approved_steps: BTreeSet<(Version, usize, StepShare)>,
     /// The versions that were ever given up because nobody approved them in time.
     not_approved: BTreeSet<Version>,
+    /// When the model was last deleted and registered again.
+    model_recreated_at: Option<Timestamp>,
     /// The versions that ever answered requests.
     answered: BTreeSet<Version>,
     /// The last one that did so alone.
@@ -215,6 +216,7 @@ impl World {
             is_pointed_by_others: false,
             is_routed_by_others: false,
             steps_since: BTreeMap::new(),
+            model_recreated_at: None,
             approved_steps: BTreeSet::new(),
             not_approved: BTreeSet::new(),
             answered: BTreeSet::new(),

@@ -359,6 +359,7 @@ impl World {
         }
         let route = gateway.route.as_ref().ok_or("with spec.traffic there is a route")?;
         let due = Shares::led_by(desired, []).beside_challengers(desired, self.challengers_at_rest());
+        let due = due.with_shadows(self.shadows_at_rest());
         if self.cluster.traffic != Traffic::One(desired) || route.shares != due {
             return Err(format!("the route has {:?}, but {desired} is desired", route.shares));
         }
