@@ -220,6 +220,8 @@ pub enum Reason {
     /// `spec.traffic` needs the Gateway API, which cannot be used here; the version serves through its
     /// Service.
     TrafficUnsupported,
+    /// The HTTPRoute in `spec.traffic.routeRef` does not exist, or requests cannot be shared in it as it is.
+    RouteUnusable,
     /// A challenger cannot take its share of the requests, so the champion has it.
     ChallengerUnavailable,
 
@@ -353,6 +355,7 @@ impl Reason {
             | Self::AliasPutBack
             | Self::Contested
             | Self::TrafficUnsupported
+            | Self::RouteUnusable
             | Self::ImagePullFailed
             | Self::ModelCrashed
             | Self::ContainerConfigInvalid

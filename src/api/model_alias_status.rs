@@ -10,6 +10,7 @@ use super::{
     RegistryStatus,
     condition::Reason,
     names::{AliasName, ModelUri, Version},
+    traffic::RouteReference,
 };
 
 /// What serves, and the progress towards the spec.
@@ -61,6 +62,10 @@ pub struct ModelAliasStatus {
     /// The revision of the HTTPRoute that its Gateways accepted last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<AcceptedRoute>,
+    /// The HTTPRoute of yours whose backends Laurel manages, until they name the Service with the
+    /// ModelAlias's name again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_ref: Option<RouteReference>,
     /// Since when not all of its Gateways have accepted the HTTPRoute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_pending_since: Option<Timestamp>,

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::LocalReference;
+use super::{LocalReference, NAME_PATTERN};
 
 /// A host name, or one with `*.` in front, as the Gateway API allows it.
 const HOSTNAME_PATTERN: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
@@ -14,10 +14,19 @@ const PATH_PATTERN: &str = r"^(/|(/[-A-Za-z0-9._~!$&'()*+,;=:@]+)+)$";
 /// How requests are shared among versions.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.gateway) != has(self.routeRef)").message("exactly one of gateway and routeRef is set"))]
 pub struct TrafficSpec {
     /// Laurel manages an `HTTPRoute` with the ModelAlias's name that sends requests to the version that
-    /// serves.
-    pub gateway: GatewayTraffic,
+    /// serves. Set this or `routeRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayTraffic>,
+
+    /// Laurel shares requests in an `HTTPRoute` of yours. In the rules that send requests to the Service with
+    /// the ModelAlias's name, it replaces that backend with the Services of versions, and keeps their
+    /// weights. Everything else in the route stays as it is. Set this or `gateway`; you may change from one
+    /// to the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_ref: Option<RouteReference>,
 
     /// Other `ModelAliases` of the same namespace that answer a share of the requests, for days or weeks, and
     /// at most half of them together; or that get copies of requests. Each keeps its own versions, rules and
@@ -94,6 +103,21 @@ pub struct GatewayTraffic {
     #[schemars(length(min = 1, max = 512), regex(pattern = PATH_PATTERN))]
     #[x_kube(validation = Rule::new("!self.matches('(^|/)[.][.]?(/|$)')").message("path has no segments '.' and '..'"))]
     pub path: String,
+}
+
+/// An `HTTPRoute` that somebody else manages, and of which Laurel manages the backends of one ModelAlias.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteReference {
+    /// The name of the `HTTPRoute`, in the namespace of the ModelAlias.
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME_PATTERN))]
+    pub name: String,
+
+    /// The name of the rule in it (`rules[].name`). The default is every rule that has the Service with the
+    /// ModelAlias's name as a backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME_PATTERN))]
+    pub rule: Option<String>,
 }
 
 fn root() -> String {

@@ -13,18 +13,19 @@ mod budget;
 mod deletion;
 mod deployments;
 mod place;
+mod referred_route;
 pub mod registered_model;
 mod routes;
 mod workloads;
 
-use kube::Client;
+use kube::{Client, runtime::reflector::Store};
 
 use crate::{
     api::{
         ModelAlias,
         condition::{Reason, ReasonMessage},
     },
-    cluster::{Events, cache::Cache, finalizer},
+    cluster::{Events, Guarded, cache::Cache, finalizer},
     decide::{Action, Decision, Observed, OwnObject, Traffic},
     resolve::Subject,
     state::{
@@ -56,6 +57,8 @@ pub struct Effects<'a> {
     pub metrics: &'a Metrics,
     /// Publishes Events.
     pub events: &'a Events,
+    /// All `ModelAliases`.
+    pub aliases: &'a Store<Guarded<ModelAlias>>,
 }
 
 /// Performs the actions in order, except for those that need one that failed or has to wait.
@@ -87,7 +90,7 @@ pub async fn apply(
                 tracing::info!(?action, "action applied");
                 effects.metrics.action(action, ActionOutcome::Done);
                 if effects.throttle.done(&subject.uid, action) {
-                    report_contention(effects, subject, action);
+                    report_contention(effects, subject, observed, action);
                 }
                 applied.done.push(action.clone());
             }
@@ -110,11 +113,12 @@ pub async fn apply(
 }
 
 /// Reports that another client keeps reverting what Laurel writes.
-fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Action) {
+fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, observed: &Observed, action: &Action) {
     let what: &str = action.into();
     let message = format!(
-        "another client keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's \
+        "another client{} keeps reverting what Laurel writes ({}): see who else writes this ModelAlias's \
          Services, HTTPRoute, PodDisruptionBudget or Deployments (kubectl get -o yaml --show-managed-fields), and stop it",
+        other_writer(observed, action),
         described(action)
     );
     tracing::warn!(message, "write contested");
@@ -123,6 +127,16 @@ fn report_contention(effects: &Effects<'_>, subject: &Subject<'_>, action: &Acti
         subject.reference(),
         vec![NewEvent { warning: true, reason, action: what.to_owned(), message }],
     );
+}
+
+/// Names the client that wrote the route of somebody else last.
+fn other_writer(observed: &Observed, action: &Action) -> String {
+    let route = observed.cluster.route.as_ref().and_then(|route| route.referred.as_ref());
+    let route = route.filter(|_| matches!(action, Action::Share(_)));
+    let writer = route.and_then(|route| Some((route.written_by.as_ref()?, &route.name)));
+    writer.map_or_else(String::new, |(by, name)| {
+        format!(", {by:?} by its field manager in the HTTPRoute {name:?},")
+    })
 }
 
 /// Describes what an action writes, for people.

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use super::{
     Effects,
     deletion::delete,
+    referred_route,
     workloads::{Done, api, apply, enough_pods_are_ready, free_ports, serving_was_removed},
 };
 use crate::{
@@ -27,13 +28,6 @@ pub(super) async fn share(
     observed: &Observed,
     shares: &Shares,
 ) -> Done {
-    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
-    let route = render::http_route(&rendering, shares).ok_or_else(|| {
-        ReasonMessage::new(
-            Reason::AsDesired,
-            "spec.traffic was removed while the HTTPRoute was being written",
-        )
-    })?;
     let before = observed.cluster.route.as_ref().map(|route| &route.shares);
     let gets_more = |version: &Version| before.is_none_or(|before| shares.of(*version) > before.of(*version));
     for version in shares.iter().map(|(version, _)| version).filter(gets_more) {
@@ -46,6 +40,16 @@ pub(super) async fn share(
             has_service(effects, subject, mirror.version).await?;
         }
     }
+    if observed.status.route_ref.is_some() {
+        return referred_route::write(effects, subject, observed, shares).await;
+    }
+    let rendering = subject.service_rendering().ok_or_else(serving_was_removed)?;
+    let route = render::http_route(&rendering, shares).ok_or_else(|| {
+        ReasonMessage::new(
+            Reason::AsDesired,
+            "spec.traffic was removed while the HTTPRoute was being written",
+        )
+    })?;
     let known = effects.cluster.route(&subject.key);
     let is_known = known.is_some_and(|known| !known.owner.is_foreign(&subject.claim()));
     apply::<HttpRoute>(effects, subject, rendering.name, &route, is_known).await.map(drop)

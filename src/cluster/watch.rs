@@ -38,11 +38,13 @@ pub struct Watching {
     /// All `ModelAliases`.
     pub aliases: Store<Guarded<ModelAlias>>,
     /// Returns the `ModelAliases` that name one as a challenger.
-    pub champions: Champions,
+    pub champions: Referrers,
+    /// Returns the `ModelAliases` that refer to the HTTPRoute with a namespace and a name.
+    pub route_referrers: Referrers,
 }
 
-/// Returns the `ModelAliases` that name one as a challenger.
-pub type Champions = Arc<dyn Fn(&AliasKey) -> Vec<AliasKey> + Send + Sync>;
+/// Returns the `ModelAliases` that refer to something with a namespace and a name.
+pub type Referrers = Arc<dyn Fn(&AliasKey) -> Vec<AliasKey> + Send + Sync>;
 
 impl Watching {
     /// Changes what is known of the objects of a ModelAlias, and requests a reconcile of it and, if its
@@ -56,6 +58,20 @@ impl Watching {
             for champion in (self.champions)(alias) {
                 self.requeue.alias(&champion);
             }
+        }
+    }
+
+    /// Requests a reconcile of the `ModelAliases` that refer to an HTTPRoute.
+    fn route_changed(&self, route: &AliasKey) {
+        for alias in (self.route_referrers)(route) {
+            self.requeue.alias(&alias);
+        }
+    }
+
+    /// Requests a reconcile of those that refer to HTTPRoutes which are not in a new list.
+    fn routes_listed(&self, listed: &HashSet<AliasKey>) {
+        for route in self.cluster.keep_only_routes(|route| listed.contains(route)) {
+            self.route_changed(&route);
         }
     }
 }
@@ -195,7 +211,7 @@ pub(crate) fn labelled_namespaces(
 }
 
 /// Watches rendered objects into the cache, and requests a reconcile of the ModelAlias of each changed
-/// object.
+/// object. HTTPRoutes are watched whether they have our label or not.
 pub(crate) async fn projections<K>(watching: Watching, client: Client, scope: Scope, what: &'static str)
 where
     K: Projected
@@ -206,13 +222,17 @@ where
         + Sync
         + 'static,
 {
-    let config = config().labels(labels::MODEL_ALIAS);
+    let config = if K::IS_ROUTE { config() } else { config().labels(labels::MODEL_ALIAS) };
     let mut events = watcher(scope.api::<K>(&client), config).backoff(WatchBackoff::new()).boxed();
-    let mut listed = HashSet::new();
+    let (mut listed, mut listed_routes) = (HashSet::new(), HashSet::new());
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                listed.clear();
+                listed_routes.clear();
+            }
             Ok(Event::InitApply(object)) => {
+                listed_routes.extend(keep_route(&watching, &object));
                 if let Some(alias) = insert(&watching, &object) {
                     listed.insert((alias, object.name_any()));
                 }
@@ -224,6 +244,9 @@ where
                     watching.change::<K>(&alias, |cluster| K::remove(cluster, &alias, &name));
                 }
                 listed = HashSet::new();
+                if K::IS_ROUTE {
+                    watching.routes_listed(&std::mem::take(&mut listed_routes));
+                }
                 if watching.readiness.read(what) {
                     tracing::info!(what, "watched from now on");
                     wake_all(&watching);
@@ -231,10 +254,14 @@ where
             }
             Ok(Event::Apply(object)) => {
                 watching.readiness.seen(what);
+                keep_route(&watching, &object);
                 insert(&watching, &object);
             }
             Ok(Event::Delete(object)) => {
                 watching.readiness.seen(what);
+                if let Some(route) = object.as_route() {
+                    watching.route_changed(&watching.cluster.forget_route(route));
+                }
                 if let Some(alias) = alias_of(object.meta()) {
                     watching.change::<K>(&alias, |cluster| K::remove(cluster, &alias, &object.name_any()));
                 }
@@ -268,9 +295,22 @@ fn wake_all(watching: &Watching) {
     }
 }
 
+/// Updates the cache with an HTTPRoute, and requests a reconcile of those that refer to it. Returns its key.
+fn keep_route<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
+    let route = watching.cluster.keep_route(object.as_route()?);
+    watching.route_changed(&route);
+    Some(route)
+}
+
 /// Updates the cache with an object and requests a reconcile of its ModelAlias. Returns that ModelAlias.
 fn insert<K: Projected>(watching: &Watching, object: &K) -> Option<AliasKey> {
-    let alias = alias_of(object.meta())?;
+    let alias = alias_of(object.meta());
+    // Without our label, or with that of another one, it is not the one that was known.
+    let named = (object.namespace().unwrap_or_default(), object.name_any());
+    if K::IS_ROUTE && alias.as_ref() != Some(&named) && watching.cluster.route(&named).is_some() {
+        watching.change::<K>(&named, |cluster| K::remove(cluster, &named, &named.1));
+    }
+    let alias = alias?;
     watching.change::<K>(&alias, |cluster| object.insert(cluster, &alias));
     Some(alias)
 }

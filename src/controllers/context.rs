@@ -253,6 +253,7 @@ impl Context {
             throttle: &self.throttle,
             metrics: &self.metrics,
             events: &self.events,
+            aliases: &self.aliases,
         }
     }
 
@@ -280,9 +281,10 @@ impl Context {
     /// Returns what the watches write to.
     #[must_use]
     pub fn watching(&self) -> Watching {
-        let index = self.registry_objects.index.clone();
+        let (index, routes) = (self.registry_objects.index.clone(), self.registry_objects.index.clone());
         Watching {
             champions: Arc::new(move |alias| index.champions(alias)),
+            route_referrers: Arc::new(move |route| routes.route_referrers(route)),
             readiness: self.readiness.clone(),
             cluster: self.cluster.clone(),
             requeue: self.requeue.clone(),

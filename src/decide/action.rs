@@ -142,6 +142,12 @@ impl Action {
         matches!(self, Self::Protect(_) | Self::DeleteBudget | Self::Adopt(OwnObject::Budget))
     }
 
+    /// Whether it begins to take the route of somebody else over from the Service with the ModelAlias's name.
+    #[must_use]
+    pub fn takes_over_route(&self) -> bool {
+        matches!(self, Self::Share(shares) if shares.follow_service() && !shares.are_handed_back())
+    }
+
     /// Whether it writes the HTTPRoute.
     fn is_about_route(&self) -> bool {
         matches!(self, Self::Share(_) | Self::DeleteRoute)

@@ -46,7 +46,8 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         (_, readiness) => readiness,
     };
     let wake = matches!(readiness, Readiness::Progressing(_)).then(|| look_again(observed));
-    let wake = wake.into_iter().chain(champion.map(|_| observed.champion_leaves())).min();
+    let wake = wake.into_iter().chain(champion.map(|_| observed.champion_leaves()));
+    let wake = wake.chain(observed.handed_back_later()).min();
     Decision {
         actions,
         rejection,
@@ -85,6 +86,7 @@ fn clear_cluster(observed: &Observed) -> Vec<Action> {
     let services = services.filter(|version| is_own(OwnObject::VersionService(**version)));
     let services = services.map(|&version| Action::DeleteVersionService { version });
     let route = route::is_own_route(observed).then_some(Action::DeleteRoute);
+    let route = route.or_else(|| observed.hand_back_at_once());
     let service = has_service.then_some(Action::DeleteService);
     route.into_iter().chain(service).chain(services).chain(deployments).collect()
 }

@@ -25,7 +25,8 @@ const LEAVES: SignedDuration = SignedDuration::from_secs(5);
 /// The interval between looks at the route of a champion that is waited for.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
-/// For how long the deletion of a challenger waits until its champions send it no requests any more.
+/// For how long the deletion of a challenger waits until its champions send it no requests any more, and that
+/// of any ModelAlias until the route of somebody else is handed back.
 const LEAVE_DEADLINE: SignedDuration = SignedDuration::from_secs(30);
 
 impl Observed {
@@ -57,8 +58,13 @@ impl Observed {
 
     /// Returns the champion that the deletion waits for, and until when.
     pub(super) fn leaves_champion(&self, since: Timestamp) -> Option<(&str, Timestamp)> {
+        self.champion().zip(self.routes_awaited_until(since))
+    }
+
+    /// Until when a deletion waits for routes, if that is in the future.
+    pub(super) fn routes_awaited_until(&self, since: Timestamp) -> Option<Timestamp> {
         let until = since.checked_add(LEAVE_DEADLINE).unwrap_or(Timestamp::MAX);
-        self.champion().filter(|_| self.now < until).map(|champion| (champion, until))
+        (self.now < until).then_some(until)
     }
 
     /// When to look again whether a champion has left: nothing that is watched shows that here.
@@ -123,6 +129,18 @@ fn copies_of(serving: &ServingIntent, name: &str) -> Option<u32> {
 fn share_of(serving: &ServingIntent, name: &str) -> Option<StepShare> {
     let mut challengers = serving.challengers.iter();
     challengers.find(|challenger| challenger.name == name).map(|challenger| challenger.share)
+}
+
+/// Returns the challengers that can keep the share that they have.
+pub(super) fn staying(observed: &Observed, route: &RouteView) -> BTreeMap<String, ChallengerShare> {
+    let shares = route.shares.challengers().iter();
+    let stays = shares.filter(|(name, _)| observed.ready_challenger(name).is_some());
+    stays.map(|(name, share)| (name.clone(), *share)).collect()
+}
+
+/// Whether that is so for all of them.
+pub(super) fn are_staying(observed: &Observed, route: &RouteView) -> bool {
+    route.shares.challengers().keys().all(|name| observed.ready_challenger(name).is_some())
 }
 
 /// Whether a challenger waits for the route to settle.

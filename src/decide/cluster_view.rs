@@ -85,6 +85,22 @@ pub struct RouteView {
     /// it is not known even then.
     #[serde(default)]
     pub pending: Option<String>,
+    /// How it belongs to somebody else; `None` if Laurel renders it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub referred: Option<ReferredRoute>,
+}
+
+/// The HTTPRoute of somebody else, of which Laurel manages the backends of one ModelAlias.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferredRoute {
+    /// Its name.
+    pub name: String,
+    /// Why requests cannot be shared in it as it is.
+    #[serde(default)]
+    pub unusable: Option<String>,
+    /// The last client that wrote its rules, if that is not Laurel.
+    #[serde(default)]
+    pub written_by: Option<String>,
 }
 
 /// The Service of one version.

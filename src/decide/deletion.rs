@@ -23,7 +23,15 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
     let error = observed.registry.error.as_ref().filter(|_| !nothing_to_remove);
     let waits = observed.intent.has_finalizer && observed.intent.deletes_alias && observed.now < give_up;
     let leaves = observed.leaves_champion(since).filter(|_| observed.intent.has_finalizer);
+    let hands_back = observed.hand_back_at_once().filter(|_| observed.intent.has_finalizer);
     let (actions, cause, wake) = match error {
+        _ if let Some((action, until)) = hands_back.zip(observed.routes_awaited_until(since)) => {
+            let message = format!(
+                "handing the HTTPRoute in spec.traffic.routeRef back to the Service with the name of this \
+                 ModelAlias, which is tried until {until}"
+            );
+            (vec![action], ReasonMessage::new(Reason::Deleting, message), Some(until))
+        }
         _ if let Some((champion, until)) = leaves => {
             let message = format!(
                 "waiting until {until} for the HTTPRoute of {champion:?}, which gives it a share of the \

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use semver::VersionReq;
 use serde::{Deserialize, Serialize};
 
-use super::{Desired, Metrics, Observed, SmokeReport, VersionView};
+use super::{Desired, Lifecycle, Metrics, Observed, SmokeReport, VersionView};
 use crate::api::{
     condition::{Reason, ReasonMessage},
     metric::Goal,
@@ -216,6 +216,18 @@ pub(super) fn target(observed: &Observed, follower: &Follower) -> Choice {
     Choice::Version(present.unwrap_or(version))
 }
 
+/// Returns when the start of a version ends that keeps the follower from another one. What the version waits
+/// for may set no wake-up for that time.
+pub(super) fn turns_later(observed: &Observed) -> Option<Timestamp> {
+    let Desired::Chosen(follower) = &observed.intent.desired else { return None };
+    let choice = choose(follower, &observed.registry.candidates);
+    let present =
+        observed.status.target_version.filter(|_| observed.intent.lifecycle == Lifecycle::Active)?;
+    let is_kept = matches!(choice, Choice::Version(version) if version != present);
+    start_ends(observed, present)
+        .filter(|ends| is_kept && *ends > observed.now && is_starting(observed, present))
+}
+
 /// Whether a direct read of the version shows that it cannot be served.
 fn is_gone(observed: &Observed, version: Version) -> bool {
     let output = observed.registry.versions.get(&version);
@@ -231,8 +243,8 @@ fn is_missing(observed: &Observed, present: Version, chosen: Version) -> bool {
 /// Whether a version that has not served yet is being started, and has neither failed nor exceeded its
 /// deadline.
 fn is_starting(observed: &Observed, version: Version) -> bool {
-    let (Some(serving), Some(workload)) =
-        (&observed.intent.serving, observed.cluster.workloads.get(&version))
+    let Some(workload) =
+        observed.cluster.workloads.get(&version).filter(|_| observed.intent.serving.is_some())
     else {
         return false;
     };
@@ -240,13 +252,19 @@ fn is_starting(observed: &Observed, version: Version) -> bool {
         rejection.version == version && rejection.active && rejection.settings == workload.settings
     });
     let is_under_way = workload.desired > 0 && !observed.has_served(version) && !is_rejected;
-    let started = observed.remembered(version).and_then(|held| held.started_at);
-    let begun = [started, workload.started_at, workload.tried_since].into_iter().flatten().max();
-    let ends = begun.unwrap_or(observed.now).checked_add(serving.progress_deadline).unwrap_or(Timestamp::MAX);
+    let ends = start_ends(observed, version).unwrap_or(observed.now);
     // A smoke test that cannot be run has no deadline of its own, so it does not hold up the next version.
     let report = workload.smoke.as_ref().map(|test| &test.report);
     let is_tested = matches!(report, Some(SmokeReport::Running(_)));
     is_under_way && (observed.now < ends || is_tested)
+}
+
+fn start_ends(observed: &Observed, version: Version) -> Option<Timestamp> {
+    let (serving, workload) = (observed.intent.serving.as_ref()?, observed.cluster.workloads.get(&version)?);
+    let started = observed.remembered(version).and_then(|held| held.started_at);
+    let begun = [started, workload.started_at, workload.tried_since].into_iter().flatten().max();
+    let ends = begun.unwrap_or(observed.now).checked_add(serving.progress_deadline);
+    Some(ends.unwrap_or(Timestamp::MAX))
 }
 
 /// Returns why the follower's choice is not known although the registry answers. Right after a start this is

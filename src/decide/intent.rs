@@ -9,6 +9,7 @@ use crate::api::{
     model_alias::{Drift, OnUnavailable},
     names::{AliasName, ModelUri, Version},
     promotion::PromotionRule,
+    traffic::RouteReference,
 };
 
 /// The desired state, validated and with its references followed.
@@ -118,6 +119,9 @@ pub struct ServingIntent {
     /// Whether an HTTPRoute shares the requests among versions.
     #[serde(default)]
     pub routed: bool,
+    /// The HTTPRoute of somebody else that does so; `None` if Laurel renders one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_ref: Option<RouteReference>,
     /// The shares that a version which has not served gets, one after the other, before it gets everything.
     #[serde(default)]
     pub steps: Vec<StepIntent>,

@@ -8,6 +8,7 @@
 //!                    │   smoke_test ─ whether a version may get its first traffic
 //!                    ├ retention ──── keeps, scales down or deletes versions that do not serve
 //!                    ├ route ──────── shares requests among versions, behind a Gateway
+//!                    │   referred ─── in a route of somebody else
 //!                    │   canary ───── what a version gets step by step, and who approved it
 //!                    │   challengers ─ and other ModelAliases
 //!                    ├ alias_plan ── the alias in the registry, after traffic
@@ -40,6 +41,7 @@ mod intent;
 mod observed;
 mod pods_cause;
 mod protection;
+mod referred;
 pub mod registered_model;
 mod registry_view;
 mod retention;
@@ -56,8 +58,8 @@ pub use action::{Action, AliasRole, Decision, Readiness, Report};
 pub use alias_plan::CONTENTION;
 pub use attempt::{Attempt, SmokeReport, SmokeTest, SmokeTestSlot};
 pub use cluster_view::{
-    ChallengerService, ChallengerView, ChampionRoute, ChampionView, ClusterView, OwnObject, RouteView,
-    Traffic, VersionService, Workload,
+    ChallengerService, ChallengerView, ChampionRoute, ChampionView, ClusterView, OwnObject, ReferredRoute,
+    RouteView, Traffic, VersionService, Workload,
 };
 pub use deletion::REGISTRY_DEADLINE;
 pub use follow::{Candidate, Candidates, Choice, Follower, NEWEST, choose};
@@ -87,7 +89,8 @@ use crate::api::condition::{ConditionStatus, Reason, ReasonMessage, counted};
 #[must_use]
 pub fn decide(observed: &Observed) -> Decision {
     let decision = protection::add(observed, audit::add(observed, decide_now(observed)));
-    let wake = [decision.wake, alias_plan::contention_ends(observed), observed.reading_until()];
+    let turns_later = follow::turns_later(observed);
+    let wake = [decision.wake, alias_plan::contention_ends(observed), observed.reading_until(), turns_later];
     let wake = wake.into_iter().flatten().min();
     Decision { wake, ..decision }
 }
@@ -174,7 +177,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         (None, Some(progress), _) => Readiness::Progressing(progress),
         (None, None, Some(blocker)) if is_transient(&blocker) => Readiness::Progressing(blocker),
         (Some(blocker), _, _) | (None, None, Some(blocker)) => Readiness::Stalled(blocker),
-        (None, None, None) => match route::condition(observed) {
+        (None, None, None) => match route::condition(observed).or_else(|| referred::handing_back(observed)) {
             // The champion does not depend on its challengers.
             Some((_, cause)) if cause.reason == Reason::ChallengerUnavailable => {
                 Readiness::Settled(settled(observed, serves_next))
@@ -210,11 +213,13 @@ fn adopt(observed: &Observed) -> Vec<Action> {
     orphans.filter(|object| *object != OwnObject::Budget).map(Action::Adopt).collect()
 }
 
-/// The finalizer is set exactly while the policy is to delete the alias with the object, and before the first
-/// write to the registry, or while another ModelAlias sends requests here.
+/// The finalizer is set exactly while the policy is to delete the alias with the object, another ModelAlias
+/// sends requests here, or the route of somebody else has to be handed back. It is there before the first
+/// write to the registry or to that route.
 fn finalizer(observed: &Observed) -> Vec<Action> {
     let Intent { deletes_alias, has_finalizer, .. } = observed.intent;
-    let present = deletes_alias || !observed.cluster.champions.is_empty();
+    let refers = observed.status.route_ref.is_some() || observed.referred().is_some();
+    let present = deletes_alias || refers || !observed.cluster.champions.is_empty();
     (present != has_finalizer).then_some(Action::SetFinalizer { present }).into_iter().collect()
 }
 

@@ -19,6 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Action, Observed, OwnObject, ServingIntent, StrategyIntent, Traffic, challengers,
     cluster_view::RouteView,
+    referred,
     shares::{Mirror, Shares},
     smoke_test::{self, Proof},
     step::RolloutStep,
@@ -41,6 +42,12 @@ impl Observed {
     #[must_use]
     pub fn is_routed(&self) -> bool {
         self.intent.serving.as_ref().is_some_and(is_possible)
+    }
+
+    /// Whether Laurel is to render an HTTPRoute.
+    #[must_use]
+    pub fn renders_route(&self) -> bool {
+        self.is_routed() && self.referred().is_none()
     }
 
     /// Returns when the parents of the route will have accepted its current revision for this long; `None`
@@ -85,13 +92,21 @@ impl Observed {
         self.status.route_pending_since.unwrap_or(self.now).checked_add(STEP).unwrap_or(Timestamp::MAX)
     }
 
+    /// When it does, if they have not accepted it yet.
+    pub(super) fn sticks_later(&self, route: &RouteView) -> Option<Timestamp> {
+        route.pending.as_ref().map(|_| self.pending_until()).filter(|until| *until > self.now)
+    }
+
     /// Whether the parents have not accepted the route for longer than a moment.
-    fn is_stuck(&self, route: &RouteView) -> bool {
+    pub(super) fn is_stuck(&self, route: &RouteView) -> bool {
         route.pending.is_some() && self.pending_until() <= self.now
     }
 
     /// Returns the version with the largest share. Of two with the same share it is the one that serves.
     fn leader_of(&self, route: &RouteView) -> Option<Version> {
+        if route.shares.follow_service() {
+            return self.serves();
+        }
         let serves = self.serves().filter(|serves| route.shares.is_largest(*serves));
         serves.or_else(|| route.shares.leader())
     }
@@ -102,7 +117,7 @@ impl Observed {
     }
 
     /// Whether a route may begin to name the version: it has ready pods, which its Service has found.
-    fn can_enter(&self, version: Version) -> bool {
+    pub(super) fn can_enter(&self, version: Version) -> bool {
         let service = self.cluster.version_services.get(&version);
         self.is_ready(version) && service.is_some_and(|service| service.has_endpoints)
     }
@@ -135,6 +150,15 @@ fn is_managed(observed: &Observed, serving: &ServingIntent) -> bool {
     is_possible(serving) && observed.cluster.route_error.is_none()
 }
 
+/// Returns the route that traffic waits for. One that names the Service of the alias's name goes where that
+/// leads.
+fn awaited<'a>(observed: &'a Observed, serving: &ServingIntent) -> Option<&'a RouteView> {
+    let route = observed.cluster.route.as_ref().filter(|_| is_managed(observed, serving))?;
+    let follows = route.shares.follow_service() || route.shares.are_handed_back();
+    let is_on_its_own = route.referred.is_none() || !follows;
+    (is_on_its_own && observed.is_route_desired(route)).then_some(route)
+}
+
 /// Whether the Service will select a ready pod even if traffic does not move to the version.
 fn others_answer(observed: &Observed, step: &RolloutStep, version: Version) -> bool {
     let to_another = |action: &Action| matches!(action, Action::Route(Traffic::One(to)) if *to != version);
@@ -160,7 +184,7 @@ fn drop_move(step: &mut RolloutStep, version: Version) {
 pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut RolloutStep) {
     let moves_to = step.routed_to().filter(|version| observed.cluster.traffic != Traffic::One(*version));
     let Some(version) = moves_to else { return };
-    let Some(route) = observed.cluster.route.as_ref().filter(|_| is_managed(observed, serving)) else {
+    let Some(route) = awaited(observed, serving) else {
         return hold_canary_without_route(observed, serving, version, step);
     };
     let is_held =
@@ -171,6 +195,10 @@ pub(super) fn hold_back(observed: &Observed, serving: &ServingIntent, step: &mut
     drop_move(step, version);
     if let Some(cause) = observed.unapproved_in_time(serving, version) {
         return step.reject(observed, serving, version, cause);
+    }
+    if let Some(cause) = referred::unmet(observed) {
+        step.stalled = Some(cause);
+        return;
     }
     step.entering = Some(version);
     let canary = observed.canary(serving, route, version).filter(|_| route.shares.names(version));
@@ -220,7 +248,15 @@ fn hold_canary_without_route(
 
 /// Plans the route and the Services that it names, once it is known which versions are kept.
 pub(super) fn plan(observed: &Observed, serving: &ServingIntent, target: &Target, step: &mut RolloutStep) {
-    if is_managed(observed, serving) {
+    if observed.hands_back() {
+        let route = observed.cluster.route.as_ref();
+        if is_managed(observed, serving) {
+            correct_services(observed, step);
+        }
+        if let Some(shares) = route.and_then(|route| referred::hand_back(observed, route, step)) {
+            share(observed, shares, step);
+        }
+    } else if is_managed(observed, serving) && !is_misplaced(observed) {
         step.pausing = pausing(observed, serving, target, step);
         // Without Service and status, the route alone knows what serves.
         let through_route = || observed.served_through(observed.cluster.route.as_ref()?);
@@ -237,10 +273,17 @@ pub(super) fn plan(observed: &Observed, serving: &ServingIntent, target: &Target
     delete_services(observed, serving, step);
 }
 
+/// Whether the route was rendered by Laurel, and that of somebody else is to take its place.
+fn is_misplaced(observed: &Observed) -> bool {
+    let route = observed.cluster.route.as_ref();
+    observed.referred().is_some() && route.is_some_and(|route| route.referred.is_none())
+}
+
 /// Whether there is a route that this ModelAlias may delete.
 pub(super) fn is_own_route(observed: &Observed) -> bool {
     let cluster = &observed.cluster;
-    cluster.route.is_some() && cluster.route_error.is_none() && !cluster.orphans.contains(&OwnObject::Route)
+    let is_rendered = cluster.route.as_ref().is_some_and(|route| route.referred.is_none());
+    is_rendered && cluster.route_error.is_none() && !cluster.orphans.contains(&OwnObject::Route)
 }
 
 /// Writes the weights. They are the first write, unless no version answers: then the Service goes first,
@@ -262,6 +305,10 @@ fn next_shares(
     step: &mut RolloutStep,
 ) -> Option<Shares> {
     let Some(route) = &observed.cluster.route else {
+        // That of somebody else cannot be created.
+        if observed.referred().is_some() {
+            return None;
+        }
         // Nothing can be lost.
         let others = kept(observed, step, leads, |version| observed.can_enter(version));
         let challengers = challengers::next(observed, serving, None, true);
@@ -269,6 +316,13 @@ fn next_shares(
         let next = next.with_shadows(challengers::shadows(observed, serving));
         return observed.can_enter(leads).then_some(next);
     };
+    let is_usable = route.referred.as_ref().is_none_or(|route| route.unusable.is_none());
+    if !is_usable || !observed.is_route_desired(route) {
+        return None;
+    }
+    if route.shares.follow_service() {
+        return referred::take_over(observed, serving, route, leads, step);
+    }
     let serves = observed.served_through(route);
     let (leader, next) = if observed.may_lead(serving, route, leads) {
         // What had the requests until now stays in the route for a moment.
@@ -318,6 +372,7 @@ fn next_shares(
     }
     let next = next.beside_challengers(leader, challengers);
     let next = next.with_shadows(challengers::shadows(observed, serving));
+    let next = referred::let_service_leave(observed, route, leader, next, step);
     (next != route.shares || route.outdated).then_some(next)
 }
 
@@ -402,7 +457,7 @@ fn let_leave(
 }
 
 /// Returns the versions beside `leads` that stay in the route, or come back, ready to take over.
-fn kept(
+pub(super) fn kept(
     observed: &Observed,
     step: &RolloutStep,
     leads: Version,
@@ -467,6 +522,9 @@ pub(super) fn condition(observed: &Observed) -> Option<(ConditionStatus, ReasonM
         let message = "spec.traffic needs the strategy BlueGreen or Canary (spec.rollout.strategy); requests \
                        go through the Service";
         let cause = ReasonMessage::new(Reason::TrafficUnsupported, message);
+        return Some((ConditionStatus::False, cause));
+    }
+    if let Some(cause) = referred::unmet(observed) {
         return Some((ConditionStatus::False, cause));
     }
     let pending =

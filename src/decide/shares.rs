@@ -15,11 +15,20 @@ pub struct Shares {
     /// By the name of the ModelAlias, which is the name of its Service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     challengers: BTreeMap<String, ChallengerShare>,
+    /// The weight of the Service with the ModelAlias's name, in the route of somebody else. It leads to the
+    /// version that the Service selects.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    service: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mirror: Option<Mirror>,
     /// The challengers that get copies of the requests, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     shadows: BTreeMap<String, Shadow>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires this signature")]
+fn is_zero(weight: &u32) -> bool {
+    *weight == 0
 }
 
 /// The share of another ModelAlias, whose Service the route names.
@@ -118,6 +127,59 @@ impl Shares {
         &self.shadows
     }
 
+    /// Gives the Service with the ModelAlias's name everything that the versions and challengers do not get.
+    #[must_use]
+    pub fn led_by_service(
+        versions: impl IntoIterator<Item = (Version, u32)>,
+        challengers: BTreeMap<String, ChallengerShare>,
+    ) -> Self {
+        let shares = Self { weights: versions.into_iter().collect(), challengers, ..Self::default() };
+        let service = Self::WHOLE.saturating_sub(shares.sum());
+        Self { service, ..shares }
+    }
+
+    /// Leaves the Service with the ModelAlias's name the least share, which `leader` gives it.
+    #[must_use]
+    pub fn beside_service(mut self, leader: Version) -> Self {
+        let lead = self.weights.entry(leader).or_default();
+        *lead = lead.saturating_sub(Self::LEAST);
+        Self { service: Self::LEAST, ..self }
+    }
+
+    /// Sets the weight of the Service with the ModelAlias's name.
+    #[must_use]
+    pub fn with_service(self, service: u32) -> Self {
+        Self { service, ..self }
+    }
+
+    /// Returns the weight of the Service with the ModelAlias's name.
+    #[must_use]
+    pub fn service(&self) -> u32 {
+        self.service
+    }
+
+    /// Whether requests go where the Service with the ModelAlias's name sends them, all but a few.
+    #[must_use]
+    pub fn follow_service(&self) -> bool {
+        self.service > Self::LEAST
+    }
+
+    /// Whether nothing but that Service is named.
+    #[must_use]
+    pub fn are_handed_back(&self) -> bool {
+        self.weights.is_empty()
+            && self.challengers.is_empty()
+            && self.mirror.is_none()
+            && self.shadows.is_empty()
+    }
+
+    /// Returns the sum of all weights.
+    fn sum(&self) -> u32 {
+        let challengers = self.challengers.values().map(|share| share.weight);
+        let all = self.weights.values().copied().chain(challengers).chain([self.service]);
+        all.fold(0, u32::saturating_add)
+    }
+
     /// Copies requests to a version as well.
     #[must_use]
     pub fn with_mirror(self, mirror: Option<Mirror>) -> Self {
@@ -171,9 +233,10 @@ impl Shares {
     pub fn is_largest(&self, version: Version) -> bool {
         let share = self.weight(version);
         let challengers = self.challengers.values().map(|share| share.weight);
-        let all = self.weights.values().copied().chain(challengers);
+        let all = self.weights.values().copied().chain(challengers).chain([self.service]);
         let given: u32 = all.filter(|weight| *weight == Self::LEAST).sum();
-        share > Self::LEAST && self.weights.values().all(|weight| *weight <= share + given)
+        let others = self.weights.values().copied().chain([self.service]);
+        share > Self::LEAST && others.max().is_none_or(|weight| weight <= share + given)
     }
 
     /// Returns the versions with their weights, in the order of the versions.
@@ -191,7 +254,8 @@ impl Shares {
     #[must_use]
     pub fn per_cent_of(&self, weight: u32) -> u32 {
         let challengers = self.challengers.values().map(|share| share.weight);
-        let sum: u64 = self.weights.values().copied().chain(challengers).map(u64::from).sum();
+        let all = self.weights.values().copied().chain(challengers).chain([self.service]);
+        let sum: u64 = all.map(u64::from).sum();
         let share = (u64::from(weight) * 100 + sum / 2).checked_div(sum).unwrap_or_default();
         u32::try_from(share).unwrap_or(100)
     }

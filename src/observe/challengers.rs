@@ -10,7 +10,7 @@ use crate::{
     cluster::{Guarded, cache::Claim},
     decide::{ChallengerView, ChampionView},
     render,
-    resolve::Subject,
+    resolve::{Referral, Subject},
 };
 
 /// Returns the challengers that the spec or the route names. There are a few at most.
@@ -20,7 +20,11 @@ pub(super) fn challengers(sources: &Sources<'_>, subject: &Subject<'_>) -> BTree
     let desired = desired.map(|challenger| challenger.alias_ref.name.clone());
     let route = sources.cluster.route(&subject.key);
     let named = route.map(|route| route.challengers(name)).unwrap_or_default();
-    let all: BTreeSet<String> = desired.chain(named).collect();
+    let referred = subject.referral().and_then(|referral| {
+        let route = referral.route(sources.cluster)?;
+        Some(route.challengers(&referral.referrer(&route, sources.aliases)))
+    });
+    let all: BTreeSet<String> = desired.chain(named).chain(referred.into_iter().flatten()).collect();
     let view = |challenger: String| {
         let view = challenger_view(sources, name, &(namespace.clone(), challenger.clone()));
         (challenger, view)
@@ -74,8 +78,15 @@ pub(super) fn champions(sources: &Sources<'_>, subject: &Subject<'_>) -> BTreeMa
         let object = sources.aliases.get(&ObjectRef::new(&key.1).within(&key.0))?;
         let is_active = |it: &&ModelAlias| it.metadata.deletion_timestamp.is_none() && !it.spec.suspend;
         let champion = object.0.as_ref().ok().filter(is_active)?;
-        let accepted = champion.status.as_ref().and_then(|status| status.route.as_ref());
-        let route = sources.cluster.champion_route(&key, accepted, &subject.key.1);
+        let status = champion.status.clone().unwrap_or_default();
+        let referral = Referral::of(&key, &champion.spec, &status).filter(|_| status.route_ref.is_some());
+        let route = match referral {
+            Some(referral) => referral.route(sources.cluster).map(|route| {
+                let named = route.challengers(&referral.referrer(&route, sources.aliases));
+                route.of_champion(&named, status.route.as_ref(), &subject.key.1)
+            }),
+            None => sources.cluster.champion_route(&key, status.route.as_ref(), &subject.key.1),
+        };
         Some((key.1, ChampionView { route }))
     };
     sources.index().champions(&subject.key).into_iter().filter_map(view).collect()

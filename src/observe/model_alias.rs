@@ -25,7 +25,9 @@ use crate::{
         Readiness, pod_causes,
         watch::{BUDGETS, ROUTES},
     },
-    decide::{AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, VersionView, choose},
+    decide::{
+        AliasRole, Choice, ClusterView, FormerAlias, Observed, RegistryView, RouteView, VersionView, choose,
+    },
     registry::{RegisteredModelFacts, VersionFacts, VersionState, limiter::Priority, polled::ModelView},
     resolve::{Model, Subject, follower},
     state::{ReadKey, Waiter},
@@ -50,7 +52,8 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     let smoke = |version| sources.smoke.of(&subject.uid, version);
     let mut cluster = sources.cluster.view(&subject.key, &subject.claim(), rendering.as_ref(), smoke);
     cluster.budget_is_unknown = !sources.readiness.knows(BUDGETS);
-    let has_traffic = subject.spec().traffic.is_some();
+    cluster.route = route(sources, subject, cluster.route.take());
+    let has_traffic = subject.spec().traffic.is_some() || subject.status.route_ref.is_some();
     if let Some(error) = route_error(sources.manages_routes, sources.readiness)
         .filter(|_| needs_routes(sources.manages_routes, has_traffic, &cluster))
     {
@@ -71,6 +74,17 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
     observed
 }
 
+/// Returns the route that shares the requests. One that Laurel rendered goes before that of somebody else is
+/// used.
+fn route(sources: &Sources<'_>, subject: &Subject<'_>, rendered: Option<RouteView>) -> Option<RouteView> {
+    if rendered.is_some() && subject.status.route_ref.is_none() {
+        return rendered;
+    }
+    let Some(referral) = subject.referral() else { return rendered };
+    let route = referral.route(sources.cluster)?;
+    Some(route.view(&referral.referrer(&route, sources.aliases)))
+}
+
 /// Whether it matters that HTTPRoutes cannot be used. Without `spec.traffic`, nothing is to be managed where
 /// Laurel manages no HTTPRoutes, unless one may be left.
 fn needs_routes(manages_routes: bool, has_traffic: bool, cluster: &ClusterView) -> bool {
@@ -81,7 +95,8 @@ fn needs_routes(manages_routes: bool, has_traffic: bool, cluster: &ClusterView) 
 fn route_error(manages_routes: bool, readiness: &Readiness) -> Option<ReasonMessage> {
     let why = if !manages_routes {
         "this Laurel does not manage HTTPRoutes; install it with gatewayAPI.enabled, or, where spec.traffic was \
-         removed, delete the HTTPRoute and then the Services of the versions"
+         removed, delete the HTTPRoute and then the Services of the versions (one of your own: let it name \
+         the Service with the name of this ModelAlias again)"
             .to_owned()
     } else if readiness.knows(ROUTES) {
         return None;

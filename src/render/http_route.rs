@@ -18,17 +18,17 @@ use crate::{
 /// The path under which the model server is reached directly.
 const ROOT: &str = "/";
 /// The kind of all backends.
-const SERVICE: &str = "Service";
+pub(super) const SERVICE: &str = "Service";
 
 /// The port of the Service of a version. It leads to the port of the pods by name, so another `serving.port`
 /// changes neither the route nor the Services that it names.
-const VERSION_SERVICE_PORT: i32 = 80;
+pub(super) const VERSION_SERVICE_PORT: i32 = 80;
 
-/// The HTTPRoute of a ModelAlias; `None` without `spec.traffic`. Its rule keeps its index and its filters
-/// whatever the weights are.
+/// The HTTPRoute of a ModelAlias; `None` without `spec.traffic.gateway`. Its rule keeps its index and its
+/// filters whatever the weights are.
 #[must_use]
 pub fn http_route(r: &ServiceRendering, shares: &Shares) -> Option<HttpRoute> {
-    let gateway = &r.traffic?.gateway;
+    let gateway = r.traffic?.gateway.as_ref()?;
     let backend = |name: String, port: i32, weight: u32| BackendReference {
         kind: SERVICE.to_owned(),
         name,
@@ -76,10 +76,10 @@ fn rewrite(gateway: &GatewayTraffic) -> Vec<serde_json::Value> {
     vec![json!({ "type": "URLRewrite", "urlRewrite": { "path": path } })]
 }
 
-const REQUEST_MIRROR: &str = "RequestMirror";
+pub(super) const REQUEST_MIRROR: &str = "RequestMirror";
 
 /// Copies requests to a Service. The fields are those that the API server would fill in.
-fn copies(service: &str, port: i32, per_cent: u32) -> serde_json::Value {
+pub(super) fn copies(service: &str, port: i32, per_cent: u32) -> serde_json::Value {
     let backend = json!({ "group": "", "kind": SERVICE, "name": service, "port": port });
     let mut filter = json!({ "backendRef": backend });
     if per_cent < 100 {
@@ -89,7 +89,7 @@ fn copies(service: &str, port: i32, per_cent: u32) -> serde_json::Value {
 }
 
 /// Returns the Service of the same namespace that a filter copies requests to.
-fn shadow(filter: &serde_json::Value) -> Option<(&str, Shadow)> {
+pub(super) fn shadow(filter: &serde_json::Value) -> Option<(&str, Shadow)> {
     let mirror = filter.get("requestMirror").filter(|_| filter["type"] == REQUEST_MIRROR)?;
     let backend = mirror.get("backendRef").filter(|backend| backend.get("namespace").is_none())?;
     let per_cent = mirror.get("percent").map_or(Some(100), serde_json::Value::as_u64);
@@ -150,7 +150,7 @@ pub fn is_version_service(name: &str, model_alias: &str) -> bool {
     version(name, model_alias).is_some()
 }
 
-fn version(service: &str, model_alias: &str) -> Option<Version> {
+pub(super) fn version(service: &str, model_alias: &str) -> Option<Version> {
     service.strip_prefix(model_alias)?.strip_prefix("-v")?.parse().ok()
 }
 

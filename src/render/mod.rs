@@ -38,6 +38,7 @@ mod http_route;
 pub mod labels;
 pub(crate) mod owned_fields;
 mod pod;
+mod referred_route;
 mod runtime;
 mod server;
 mod service;
@@ -50,6 +51,7 @@ pub use deployment::{deployment, validate};
 pub use disruption_budget::disruption_budget;
 pub use fingerprint::{SettingsFingerprint, settings};
 pub use http_route::{http_route, is_version_service, shares, version_service};
+pub use referred_route::{ReferredShares, Referrer, projection, read, rewrite};
 pub use service::{Selection, endpoint, service};
 pub use template::{InvalidTemplate, TemplateError};
 

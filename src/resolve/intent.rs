@@ -69,6 +69,7 @@ impl Subject<'_> {
                 Strategy::Rolling => StrategyIntent::Rolling { max_surge: rollout.max_surge.unwrap_or(1) },
             },
             routed: self.spec().traffic.is_some(),
+            route_ref: self.spec().traffic.as_ref().and_then(|traffic| traffic.route_ref.clone()),
             steps: steps(rollout),
             challengers: self.spec().traffic.as_ref().map(challengers).unwrap_or_default(),
             progress_deadline: signed(rollout.progress_deadline),

@@ -30,9 +30,11 @@ use crate::{
 pub mod index;
 mod intent;
 mod registry_choice;
+mod route;
 
 pub use intent::follower;
 pub use registry_choice::{ClusterObjects, RegistryObjects, is_default};
+pub use route::Referral;
 
 /// A model in its registry.
 #[derive(Clone, Debug)]
@@ -250,6 +252,12 @@ impl<'a> Subject<'a> {
     #[must_use]
     pub fn claim(&self) -> Claim<'_> {
         Claim { uid: &self.uid, model: self.model_name(), alias: self.spec().alias.as_str() }
+    }
+
+    /// Returns the HTTPRoute of somebody else that it refers to, or has to hand back.
+    #[must_use]
+    pub fn referral(&self) -> Option<Referral<'_>> {
+        Referral::of(&self.key, self.spec(), &self.status)
     }
 
     /// Returns the parts of its status about the object itself; `counted` is whose pods the status counts.

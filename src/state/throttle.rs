@@ -24,6 +24,13 @@ const CONTENTION: Duration = Duration::from_secs(10);
 /// How many times the same write is repeated in one contention before it is reported.
 const OFTEN: u32 = 4;
 
+/// The longest time between two times that the route of somebody else is taken over, because another client
+/// keeps putting its manifest back.
+const LONGEST: Duration = Duration::from_mins(10);
+
+/// After this time without that, the next one counts as the first.
+const FORGOTTEN: Duration = Duration::from_mins(30);
+
 /// What was written or failed a moment ago, by the UID of the ModelAlias.
 #[derive(Debug, Default)]
 pub struct Throttle {
@@ -69,6 +76,26 @@ impl Revision {
 struct Writes {
     revision: Revision,
     newest: Vec<RecentWrite>,
+    taken_over: Option<TakenOver>,
+}
+
+/// How often the route of somebody else was taken over, and when last. Each time costs several writes, so the
+/// time between them doubles.
+#[derive(Clone, Copy, Debug)]
+struct TakenOver {
+    at: Instant,
+    times: u32,
+}
+
+impl TakenOver {
+    fn pause(self) -> Duration {
+        let doublings = self.times.saturating_sub(1).min(16);
+        PAUSE.saturating_mul(1 << doublings).min(LONGEST)
+    }
+
+    fn left(self) -> Option<Duration> {
+        self.pause().checked_sub(self.at.elapsed()).filter(|left| !left.is_zero())
+    }
 }
 
 #[derive(Debug)]
@@ -162,6 +189,7 @@ impl Throttle {
         if writes.revision != *revision {
             writes.revision = revision.clone();
             writes.newest.clear();
+            writes.taken_over = None;
         }
     }
 
@@ -169,6 +197,9 @@ impl Throttle {
     #[must_use]
     pub fn pause(&self, uid: &str, action: &Action) -> Option<Duration> {
         let written = locked(&self.written);
+        if action.takes_over_route() {
+            return written.get(uid)?.taken_over?.left();
+        }
         let before = written.get(uid)?.newest.iter().find(|written| written.action == *action)?;
         left(before.at)
     }
@@ -179,7 +210,14 @@ impl Throttle {
             return false;
         }
         let mut written = locked(&self.written);
-        let newest = &mut written.entry(uid.to_owned()).or_default().newest;
+        let writes = written.entry(uid.to_owned()).or_default();
+        if action.takes_over_route() {
+            let known = writes.taken_over.filter(|known| known.at.elapsed() < FORGOTTEN);
+            let times = known.map_or(0, |known| known.times).saturating_add(1);
+            writes.taken_over = Some(TakenOver { at: Instant::now(), times });
+            return times == OFTEN;
+        }
+        let newest = &mut writes.newest;
         newest.retain(|written| written.at.elapsed() < CONTENTION && !replaces(action, &written.action));
         let before = newest.iter().position(|written| written.action == *action);
         let times = before.map_or(0, |before| newest.swap_remove(before).times) + 1;
@@ -214,7 +252,12 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::condition::Reason, decide::Traffic};
+    use std::collections::BTreeMap;
+
+    use crate::{
+        api::condition::Reason,
+        decide::{Shares, Traffic},
+    };
 
     fn alias(generation: i64) -> ModelAlias {
         serde_yaml::from_str(&format!(
@@ -261,6 +304,28 @@ mod tests {
         assert!(!is_paused(&throttle, &route(1)));
         throttle.forget("u");
         assert!(!is_paused(&throttle, &route(2)));
+    }
+
+    #[test]
+    fn a_route_that_is_put_back_again_and_again_is_taken_over_ever_more_rarely() {
+        let throttle = Throttle::default();
+        let entering = Action::Share(Shares::led_by_service([(version(1), Shares::LEAST)], BTreeMap::new()));
+        let leading = Action::Share(Shares::led_by(version(1), []));
+        throttle.begin("u", &revision(1));
+        let mut pauses = Vec::new();
+        let mut reported = Vec::new();
+        for _ in 0..20 {
+            reported.push(throttle.done("u", &entering));
+            throttle.done("u", &leading);
+            pauses.push(throttle.pause("u", &entering).unwrap());
+            assert!(!is_paused(&throttle, &route(2)), "nothing else waits");
+        }
+        assert_eq!(reported.iter().position(|it| *it), Some(3));
+        assert_eq!(reported.iter().filter(|it| **it).count(), 1);
+        assert!(pauses.windows(2).all(|pair| pair[0] < pair[1] || pair[1] > LONGEST / 2), "{pauses:?}");
+        assert!(pauses[0] <= PAUSE && pauses[19] <= LONGEST && pauses[19] > LONGEST / 2, "{pauses:?}");
+        throttle.begin("u", &revision(2));
+        assert!(!is_paused(&throttle, &entering), "another desired state is no contention");
     }
 
     #[test]

@@ -73,6 +73,7 @@ pub fn next(
     remember_rejection(observed, decision, &mut status);
     remember_traffic(observed, applied, &mut status);
     remember_route(observed, applied, &mut status);
+    status.route_ref = observed.next_route_ref();
     status.canary.clone_from(&decision.canary);
     status.approval.clone_from(&decision.approval);
     remember_start(observed, decision, applied, &mut status);
@@ -275,7 +276,7 @@ fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAlia
     if let Some(shares) = written.or_else(|| route.map(|route| &route.shares)) {
         status.traffic = traffic_shares(observed, shares);
         status.shares = Some(in_one_line(&status.traffic)).filter(|line| !line.is_empty());
-    } else if observed.cluster.route_error.is_none() && !observed.is_routed() {
+    } else if observed.cluster.route_error.is_none() && !observed.renders_route() {
         status.traffic.clear();
         status.shares = None;
         status.route = None;
@@ -292,10 +293,16 @@ fn remember_route(observed: &Observed, applied: &Applied, status: &mut ModelAlia
 /// Returns the shares as a list. A challenger is listed with the version that its Service selects, also if it
 /// only gets copies.
 fn traffic_shares(observed: &Observed, shares: &Shares) -> Vec<TrafficShare> {
+    // The Service with the ModelAlias's name leads to what it selects.
+    let selected = observed.serves().filter(|_| shares.follow_service());
     let own = |version| TrafficShare {
         alias_ref: None,
         version,
-        weight: shares.per_cent(version),
+        weight: if selected == Some(version) {
+            shares.per_cent(version) + shares.per_cent_of(shares.service())
+        } else {
+            shares.per_cent(version)
+        },
         mirror: shares.mirrored_to(version),
     };
     let challenger = |name: &String| {
@@ -308,7 +315,8 @@ fn traffic_shares(observed: &Observed, shares: &Shares) -> Vec<TrafficShare> {
         })
     };
     let copied = shares.mirror().map(|mirror| mirror.version);
-    let versions: BTreeSet<Version> = shares.iter().map(|(version, _)| version).chain(copied).collect();
+    let versions: BTreeSet<Version> =
+        shares.iter().map(|(version, _)| version).chain(copied).chain(selected).collect();
     let challengers: BTreeSet<&String> = shares.challengers().keys().chain(shares.shadows().keys()).collect();
     versions.into_iter().map(own).chain(challengers.into_iter().filter_map(challenger)).collect()
 }

@@ -45,6 +45,7 @@ mod registered_model;
 mod registries;
 mod registry_errors;
 mod rolling;
+mod route_ref;
 mod scale;
 mod servers;
 #[path = "../support/simulated/mod.rs"]

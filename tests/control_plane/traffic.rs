@@ -602,6 +602,13 @@ fn traffic_is_validated_by_the_api_server() {
                 challengers("{aliasRef: {name: a}, weight: 1}, {aliasRef: {name: a}, weight: 2}"),
                 "each challenger is listed once",
             ),
+            ("{version: '1', traffic: {}}".to_owned(), "exactly one of gateway and routeRef is set"),
+            (
+                "{version: '1', traffic: {gateway: {parentRefs: [{name: a}]}, routeRef: {name: b}}}"
+                    .to_owned(),
+                "exactly one of gateway and routeRef is set",
+            ),
+            ("{version: '1', traffic: {routeRef: {name: A}}}".to_owned(), "spec.traffic.routeRef.name"),
             (parents("{parentRefs: []}"), "spec.traffic.gateway.parentRefs"),
             (parents("{parentRefs: [{name: a, kind: Ingress}]}"), "spec.traffic.gateway.parentRefs[0].kind"),
             (parents("{parentRefs: [{name: a}], path: fraud}"), "spec.traffic.gateway.path"),

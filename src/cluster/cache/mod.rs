@@ -13,6 +13,7 @@ use super::{
 use crate::{
     api::{
         condition::ReasonMessage,
+        http_route::HttpRoute,
         model_alias::AliasKey,
         names::{Version, deployment_name},
     },
@@ -26,6 +27,7 @@ mod deployment;
 mod endpoints;
 mod metadata;
 mod owner;
+mod referable;
 mod route;
 mod service;
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use budget::BudgetView;
 pub use challenger::Reachable;
 pub use deployment::DeploymentView;
 pub use owner::{Claim, Foreign, ForeignCause, ForeignKind, Owner};
+pub use referable::ReferableRoute;
 pub use route::RouteObject;
 pub use service::ServiceView;
 
@@ -44,6 +47,8 @@ use metadata::OwnMetadata;
 #[derive(Debug, Default)]
 pub struct Cache {
     aliases: Mutex<HashMap<AliasKey, Objects>>,
+    /// The HTTPRoutes of anybody.
+    routes: referable::ReferableRoutes,
 }
 
 /// What belongs to one ModelAlias.
@@ -77,6 +82,12 @@ pub trait Projected: kube::Resource<DynamicType = ()> + Clone {
     fn names(cache: &Cache) -> Vec<(AliasKey, String)>;
     /// Whether it decides on how the Service of a ModelAlias is reached, which its champions depend on.
     const IS_SERVICE: bool = false;
+    /// The HTTPRoute that it is: those of anybody are watched, because `ModelAliases` may refer to them.
+    fn as_route(&self) -> Option<&HttpRoute> {
+        None
+    }
+    /// Whether objects without our label are watched as well.
+    const IS_ROUTE: bool = false;
 }
 
 /// The ModelAlias that an object belongs to, by its label.
@@ -179,6 +190,12 @@ impl Cache {
     #[must_use]
     pub fn service(&self, alias: &AliasKey) -> Option<ServiceView> {
         self.lock().get(alias)?.service.clone()
+    }
+
+    /// The port of the Service of this alias, where it is known.
+    #[must_use]
+    pub fn service_port(&self, alias: &AliasKey) -> Option<u16> {
+        self.lock().get(alias)?.service.as_ref()?.port()
     }
 
     /// The HTTPRoute of this alias, where it is known.

@@ -65,13 +65,14 @@ impl RouteObject {
             shares,
             revision: self.revision.clone(),
             pending: self.pending.clone(),
+            referred: None,
         }
     }
 }
 
 /// Why not every parent has accepted the route as it is; `None` if all have. Several controllers may have an
 /// entry for one parent.
-fn pending(route: &HttpRoute) -> Option<String> {
+pub(super) fn pending(route: &HttpRoute) -> Option<String> {
     let namespace = route.namespace().unwrap_or_default();
     let entries = route.status.as_ref().map(|status| status.parents.as_slice()).unwrap_or_default();
     route.spec.parent_refs.iter().find_map(|parent| {
@@ -127,6 +128,10 @@ fn is_same(entry: &RouteParent, parent: &RouteParent, namespace: &str) -> bool {
 }
 
 impl Projected for HttpRoute {
+    const IS_ROUTE: bool = true;
+    fn as_route(&self) -> Option<&HttpRoute> {
+        Some(self)
+    }
     fn insert(&self, cache: &Cache, alias: &AliasKey) {
         if self.name_any() != alias.1 {
             return;

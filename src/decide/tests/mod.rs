@@ -22,6 +22,7 @@
 //! | P18 | while no version answers, a ready one that has served takes over | [`world`]'s promises of rest |
 //! | P20 | behind a route: no share for what is not ready, none that goes through 0, and no pod goes that the data plane may still reach | [`world`]'s promises, before every write; [`traffic`] |
 //! | P21 | a challenger has what is asked for or nothing, never without a ready pod, and the sum is whole | [`world`]'s promises, before every write and at rest; [`challengers`], [`model`] |
+//! | P22 | the route of somebody else changes in safe steps, is handed back, and is neither created nor deleted | [`world`]'s promises, before every write and at rest; [`referred`]; `render::referred_route` |
 //! | P19 | a follower finishes a start, and ignores a list that lacks its target | [`world`]'s promise; [`scenarios`] |
 //!
 //! [`scenarios`] and [`stories`] are single stories: important sequences, and every counterexample ever
@@ -39,6 +40,7 @@ mod followers;
 mod model;
 mod properties;
 mod random;
+mod referred;
 mod rules;
 mod scenario;
 mod scenarios;

@@ -232,6 +232,22 @@ fn behind_a_route() {
     stories.check("behind a route");
 }
 
+/// The route has been taken over when the story begins.
+#[test]
+fn behind_a_route_of_somebody_else() {
+    let events = [Event::Desired(DesiredVersion::Version(2)), Event::Pods { of: 1, are: Fate::NeverReady }]
+        .into_iter()
+        .chain([GatewayIs::Away, GatewayIs::Hidden].map(Event::Gateway))
+        .chain([Event::RouteDeleted(true), Event::RouteApplied(true), Event::RouteShared(true)])
+        .chain([Event::VersionServiceDeleted(1), Event::Service(Serves::Deleted)])
+        .chain([Event::Refer(false), Event::Traffic(false), Event::Serving(false), Event::Deleted(true)])
+        .chain([Event::Blocked(BlockedBy::InvalidTemplate), Event::StatusLost(true)]);
+    let mut stories = stories(Strategy::BlueGreen, 1, events.collect(), 1);
+    stories.start.routed = true;
+    stories.start.theirs = true;
+    stories.check("behind a route of somebody else");
+}
+
 #[test]
 fn canary() {
     let events = desires()

@@ -61,6 +61,7 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::ServedBefore
         | Reason::TrafficSplit
         | Reason::TrafficUnsupported
+        | Reason::RouteUnusable
         | Reason::ChallengerUnavailable
         | Reason::AsDesired
         | Reason::Suspended

@@ -108,6 +108,7 @@ fn spec() -> impl Strategy<Value = Event> {
         1 => Just(Event::SizeTakenOut(true)),
         1 => exchange().prop_map(Event::Strategy),
         1 => any::<bool>().prop_map(Event::Traffic),
+        1 => any::<bool>().prop_map(Event::Refer),
         1 => steps().prop_map(Event::Steps),
         4 => weighted(0.9, approval()).prop_map(Event::Approve),
         1 => challengers().prop_map(Event::Challengers),
@@ -139,6 +140,8 @@ fn cluster() -> impl Strategy<Value = Event> {
         2 => gateway().prop_map(Event::Gateway),
         3 => rival(),
         1 => Just(Event::RouteDeleted(true)),
+        2 => Just(Event::RouteApplied(true)),
+        1 => any::<bool>().prop_map(Event::RouteShared),
         1 => weighted(0.7, version()).prop_map(Event::RouteEdited),
         1 => version().prop_map(Event::VersionServiceDeleted),
         1 => Just(Event::StatusLost(true)),
@@ -187,9 +190,9 @@ fn gap() -> impl Strategy<Value = i64> {
 
 pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
     let promoted = prop_oneof![Just(vec![]), Just(vec![1]), Just(vec![1, 2])];
-    let start = (exchange(), any::<bool>(), steps(), challengers(), 1..4u32, promoted);
+    let start = (exchange(), any::<bool>(), any::<bool>(), steps(), challengers(), 1..4u32, promoted);
     (start, vec((gap(), event()), 0..events)).prop_map(|(start, events)| {
-        let (strategy, routed, steps, challengers, replicas, promoted) = start;
+        let (strategy, routed, theirs, steps, challengers, replicas, promoted) = start;
         let routed = routed && strategy == Exchange::BlueGreen;
         let mut at = 0;
         let timeline = events.into_iter().map(|(gap, event)| {
@@ -203,6 +206,7 @@ pub(super) fn scenario(events: usize) -> impl Strategy<Value = Scenario> {
                 replicas,
                 promoted,
                 routed,
+                theirs: theirs && routed,
                 steps: if routed { steps } else { Vec::new() },
                 challengers: if routed { challengers } else { Vec::new() },
                 ..Start::default()

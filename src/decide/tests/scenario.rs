@@ -46,6 +46,9 @@ pub(super) struct Start {
     /// An HTTPRoute shares the requests.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) routed: bool,
+    /// It is that of somebody else.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) theirs: bool,
     /// In these steps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) steps: Vec<Step>,
@@ -66,6 +69,7 @@ impl Default for Start {
             room: None,
             coarse: false,
             routed: false,
+            theirs: false,
             steps: Vec::new(),
             challengers: Vec::new(),
             desired: None,
@@ -238,6 +242,10 @@ impl Start {
             serving.history = 1;
         }
         world.serving().routed = self.routed;
+        if self.theirs {
+            world.happen(&Event::RouteApplied(true));
+            world.happen(&Event::Refer(true));
+        }
         for of in 0..self.challengers.len() {
             world.happen(&Event::Rival { of, is: RivalIs::Serving(1) });
         }

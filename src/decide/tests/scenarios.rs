@@ -34,6 +34,7 @@ macro_rules! stories {
 
 stories! {
     fn a_previous_version_whose_restart_failed_is_scaled_down();
+    fn promise_7_a_follower_turns_to_the_next_version_while_a_gateway_accepts_nothing();
     fn a_service_deleted_by_hand_is_restored();
     fn rolling_back_in_mid_exchange_starts_no_pods_that_somebody_changed();
     fn removing_the_size_right_after_a_crash_does_not_shrink_the_serving_version();

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::offline::admission::Judge;
+use crate::{api::http_route::GATEWAY_GROUP, offline::admission::Judge};
 
 /// One of our objects, as written in a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Manifests {
     pub ours: Vec<Manifest>,
     /// Number of objects of other kinds.
     pub others: usize,
+    /// The HTTPRoutes among these.
+    pub routes: Vec<Manifest>,
 }
 
 impl Manifests {
@@ -83,7 +85,13 @@ impl Manifests {
             object if Judge::is_ours(&object) => {
                 self.ours.push(Manifest { file: file.to_owned(), object });
             }
-            _ => self.others += 1,
+            object => {
+                self.others += 1;
+                let group = object["apiVersion"].as_str().and_then(|version| version.split('/').next());
+                if object["kind"] == "HTTPRoute" && group == Some(GATEWAY_GROUP) {
+                    self.routes.push(Manifest { file: file.to_owned(), object });
+                }
+            }
         }
     }
 }

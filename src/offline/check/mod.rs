@@ -92,6 +92,8 @@ pub struct Known {
     cluster_registries: BTreeMap<Key, Of<ClusterModelRegistry>>,
     models: BTreeMap<Key, Of<RegisteredModel>>,
     aliases: BTreeMap<Key, Of<ModelAlias>>,
+    /// The HTTPRoutes, as they are written.
+    routes: BTreeMap<Key, Value>,
     /// Duplicates, each with the file of the first object.
     duplicates: Vec<(Manifest, String)>,
 }
@@ -166,6 +168,10 @@ pub fn check(manifests: &Manifests) -> (Vec<Finding>, Known) {
                 .into_iter()
                 .map(|violation| Finding::error(manifest, &violation.path, violation.problem)),
         );
+    }
+    for manifest in &manifests.routes {
+        let name = manifest.name().unwrap_or_default().to_owned();
+        known.routes.insert((manifest.namespace().to_owned(), name), manifest.object.clone());
     }
     findings.extend(references::findings(&known));
     findings.sort();

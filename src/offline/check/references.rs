@@ -9,7 +9,7 @@ use crate::{
         condition::Reason,
         names::{AliasName, ModelName},
     },
-    render,
+    render::{self, Referrer},
 };
 
 /// Finds references to objects outside the manifests, duplicates, and conflicts.
@@ -47,6 +47,7 @@ pub(super) fn findings(known: &Known) -> Vec<Finding> {
         }
     }
     challengers(known, &mut findings);
+    routes(known, &mut findings);
     claims(known, &mut findings);
     findings
 }
@@ -78,6 +79,40 @@ fn challengers(known: &Known, findings: &mut Vec<Finding>) {
                 );
                 findings.push(Finding::warning(manifest, FIELD, message));
             }
+        }
+    }
+}
+
+/// Finds HTTPRoutes that requests cannot be shared in.
+fn routes(known: &Known, findings: &mut Vec<Finding>) {
+    const FIELD: &str = "spec.traffic.routeRef";
+    for (key, alias) in &known.aliases {
+        let Some(traffic) = &alias.object.spec.traffic else { continue };
+        let Some(reference) = &traffic.route_ref else { continue };
+        let (namespace, name) = key;
+        let Some(route) = known.routes.get(&(namespace.clone(), reference.name.clone())) else {
+            let message = format!(
+                "these manifests have no HTTPRoute {:?}; it must exist in the cluster, in the same \
+                 namespace, with the Service {name:?} as a backend",
+                reference.name
+            );
+            findings.push(Finding::warning(&alias.manifest, FIELD, message));
+            continue;
+        };
+        let is_alias = |name: &str| known.aliases.contains_key(&(namespace.clone(), name.to_owned()));
+        let rules = route["spec"]["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let backends = rules.iter().filter_map(|rule| rule["backendRefs"].as_array()).flatten();
+        let named = backends.filter_map(|backend| backend["name"].as_str());
+        let referrer = Referrer {
+            namespace,
+            name,
+            rule: reference.rule.as_deref(),
+            challengers: traffic.challengers.iter().map(|it| it.alias_ref.name.clone()).collect(),
+            namesakes: named.filter(|name| is_alias(name)).map(str::to_owned).collect(),
+        };
+        if let Some(why) = render::read(rules, &referrer).unusable {
+            let message = format!("the HTTPRoute {:?} {why}", reference.name);
+            findings.push(Finding::error(&alias.manifest, FIELD, message));
         }
     }
 }

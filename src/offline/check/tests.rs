@@ -127,10 +127,62 @@ fn challengers_exist_serve_and_have_names_of_their_own() {
 }
 
 #[test]
-fn challengers_need_a_gateway() {
+fn a_route_that_is_referred_to_names_the_service() {
+    let route = |backends: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: public}}\nspec: \
+             {{rules: [{{name: main, backendRefs: [{backends}]}}]}}"
+        )
+    };
+    let with = |reference: &str, routes: &[String]| {
+        let traffic = format!("serving: {{image: i}}, traffic: {{routeRef: {{{reference}}}}}");
+        let alias = alias("a", "fraud", &format!("alias: champion, version: '1', {traffic}"));
+        let mut documents = vec![model("fraud", ""), alias];
+        documents.extend_from_slice(routes);
+        let mut read = ours(&documents[..2].iter().map(String::as_str).collect::<Vec<_>>());
+        for route in &documents[2..] {
+            read.read("route.yaml", route).unwrap();
+        }
+        let (findings, _) = check(&read);
+        findings.iter().map(|it| format!("{} {}: {}", it.severity, it.path, it.message)).collect::<Vec<_>>()
+    };
+    let own = "{name: a, port: 8080}";
+    assert_eq!(with("name: public", &[route(own)]), [""; 0]);
+    assert_eq!(with("name: public, rule: main", &[route(own)]), [""; 0]);
+    for (reference, routes, part) in [
+        (
+            "name: public",
+            vec![],
+            "warning spec.traffic.routeRef: these manifests have no HTTPRoute \"public\"",
+        ),
+        (
+            "name: public",
+            vec![route("{name: b, port: 1}")],
+            "error spec.traffic.routeRef: the HTTPRoute \"public\" has",
+        ),
+        ("name: public, rule: other", vec![route(own)], "has no rule with the name \"other\""),
+        (
+            "name: public",
+            vec![route(&format!("{own}, {{name: b, port: 1}}"))],
+            "to the Service \"b\" as well",
+        ),
+        ("name: Public", vec![], "error spec.traffic.routeRef.name"),
+        (
+            "name: public}, gateway: {parentRefs: [{name: g}]",
+            vec![route(own)],
+            "exactly one of gateway and routeRef",
+        ),
+    ] {
+        let found = with(reference, &routes);
+        assert!(found.iter().any(|it| it.contains(part)), "{part:?} is missing: {found:?}");
+    }
+}
+
+#[test]
+fn challengers_need_a_gateway_or_a_route() {
     let text = "alias: champion, version: '1', serving: {image: i}, traffic: {challengers: []}";
     let found = reported(&[&model("fraud", ""), &alias("a", "fraud", text)]);
-    assert!(found.len() == 1 && found[0].contains("spec.traffic: gateway is required"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("exactly one of gateway and routeRef is set"), "{found:?}");
 }
 
 #[test]

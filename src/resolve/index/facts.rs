@@ -81,6 +81,8 @@ pub(super) struct AliasFacts {
     pub(super) last_place: Option<Place>,
     /// The other `ModelAliases` that it gives a share of its requests.
     pub(super) challengers: BTreeSet<String>,
+    /// The HTTPRoutes of somebody else that it refers to, or has to hand back.
+    pub(super) routes: BTreeSet<String>,
     /// Whether it may have such a share itself: it serves, and is not being deleted.
     pub(super) may_challenge: bool,
 }
@@ -96,6 +98,7 @@ impl AliasFacts {
                     alias: Some(alias.spec.alias.clone()),
                     previous_alias: alias.spec.previous_alias.clone(),
                     challengers: challengers(&alias.spec).map(str::to_owned).collect(),
+                    routes: routes(alias).collect(),
                     may_challenge: alias.spec.serving.is_some(),
                     last_place: status.and_then(|status| {
                         last_place(status.registry.as_ref(), status.model_name.as_deref())
@@ -133,6 +136,7 @@ impl AliasFacts {
             previous_alias: self.previous_alias.or_else(|| before.previous_alias.clone()),
             last_place: self.last_place.or_else(|| before.last_place.clone()),
             challengers: before.challengers.clone(),
+            routes: before.routes.clone(),
             ..self
         }
     }
@@ -140,6 +144,11 @@ impl AliasFacts {
     /// Returns the keys of its challengers.
     pub(super) fn challenger_keys(&self, (namespace, _): &AliasKey) -> BTreeSet<AliasKey> {
         self.challengers.iter().map(|name| (namespace.clone(), name.clone())).collect()
+    }
+
+    /// Returns the keys of the HTTPRoutes.
+    pub(super) fn route_keys(&self, (namespace, _): &AliasKey) -> BTreeSet<AliasKey> {
+        self.routes.iter().map(|name| (namespace.clone(), name.clone())).collect()
     }
 
     /// Returns the RegisteredModel that the ModelAlias of this key names.
@@ -152,6 +161,13 @@ impl AliasFacts {
         let previous = self.previous_alias.as_ref().filter(|previous| self.alias.as_ref() != Some(previous));
         self.alias.iter().chain(previous)
     }
+}
+
+/// Returns the names of the HTTPRoutes in the spec and in the status of a ModelAlias.
+fn routes(alias: &ModelAlias) -> impl Iterator<Item = String> {
+    let desired = alias.spec.traffic.as_ref().and_then(|traffic| traffic.route_ref.as_ref());
+    let known = alias.status.as_ref().and_then(|status| status.route_ref.as_ref());
+    desired.into_iter().chain(known).map(|reference| reference.name.clone())
 }
 
 /// Returns the names of the challengers of a ModelAlias.

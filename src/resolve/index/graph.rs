@@ -66,6 +66,8 @@ pub(super) struct Graph {
     dependents: HashMap<ModelKey, BTreeSet<AliasKey>>,
     /// those that name each ModelAlias as a challenger,
     champions: HashMap<AliasKey, BTreeSet<AliasKey>>,
+    /// those that refer to each HTTPRoute,
+    route_referrers: HashMap<AliasKey, BTreeSet<AliasKey>>,
     /// the `RegisteredModels` that refer to each registry, and those that use it, by the model's name,
     references: BTreeMap<Reference, BTreeSet<ModelKey>>,
     users: HashMap<RegistryKey, BTreeMap<ModelName, BTreeSet<ModelKey>>>,
@@ -128,6 +130,7 @@ impl Graph {
         }
         let entry_before = self.aliases.remove(key);
         self.link_challengers(key, entry_before.as_ref(), facts.as_ref(), affected);
+        self.link_routes(key, entry_before.as_ref(), facts.as_ref());
         if let Some(entry) = &entry_before {
             remove_from(&mut self.dependents, entry.facts.model_key(key), key);
         }
@@ -174,6 +177,19 @@ impl Graph {
             |facts: Option<&AliasFacts>| facts.map(|facts| (facts.age.clone(), facts.may_challenge));
         if decides(before) != decides(after) {
             affected.aliases.extend(self.champions.get(key).into_iter().flatten().cloned());
+        }
+    }
+
+    /// Replaces the HTTPRoutes that a ModelAlias refers to.
+    fn link_routes(&mut self, key: &AliasKey, before: Option<&AliasEntry>, after: Option<&AliasFacts>) {
+        let routes =
+            |facts: Option<&AliasFacts>| facts.map(|facts| facts.route_keys(key)).unwrap_or_default();
+        let (old, new) = (routes(before.map(|entry| &entry.facts)), routes(after));
+        for route in old.difference(&new) {
+            remove(&mut self.route_referrers, route, key);
+        }
+        for route in new.difference(&old) {
+            add(&mut self.route_referrers, route.clone(), key.clone());
         }
     }
 
@@ -441,6 +457,10 @@ impl Graph {
 
     pub(super) fn champions(&self, alias: &AliasKey) -> impl Iterator<Item = &AliasKey> {
         self.champions.get(alias).into_iter().flatten()
+    }
+
+    pub(super) fn route_referrers(&self, route: &AliasKey) -> impl Iterator<Item = &AliasKey> {
+        self.route_referrers.get(route).into_iter().flatten()
     }
 
     pub(super) fn users(&self, registry: &RegistryKey) -> Option<&BTreeMap<ModelName, BTreeSet<ModelKey>>> {

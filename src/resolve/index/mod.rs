@@ -169,6 +169,12 @@ impl Index {
         self.inner.lock().graph.champions(alias).cloned().collect()
     }
 
+    /// Returns the `ModelAliases` that refer to the HTTPRoute with a namespace and a name.
+    #[must_use]
+    pub fn route_referrers(&self, route: &AliasKey) -> Vec<AliasKey> {
+        self.inner.lock().graph.route_referrers(route).cloned().collect()
+    }
+
     /// Returns the models of a registry that some RegisteredModel is about.
     #[must_use]
     pub fn models_of(&self, registry: &RegistryKey) -> BTreeSet<ModelName> {

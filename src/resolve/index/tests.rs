@@ -550,3 +550,37 @@ proptest! {
         }
     }
 }
+
+/// A ModelAlias whose spec and status refer to these HTTPRoutes.
+fn referring(name: &str, spec: Option<&str>, status: Option<&str>) -> Guarded<ModelAlias> {
+    let mut alias = json!({
+        "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelAlias",
+        "metadata": { "name": name, "namespace": "a", "uid": name },
+        "spec": { "modelRef": { "name": "fraud" }, "alias": name },
+    });
+    if let Some(route) = spec {
+        alias["spec"]["traffic"] = json!({ "routeRef": { "name": route } });
+    }
+    if let Some(route) = status {
+        alias["status"] = json!({ "routeRef": { "name": route } });
+    }
+    serde_json::from_value(alias).unwrap()
+}
+
+#[test]
+fn a_change_of_a_route_concerns_those_that_refer_to_it_and_nobody_else() {
+    let index = Index::default();
+    let key = |name: &str| ("a".to_owned(), name.to_owned());
+    let referrers = |route: &str| index.route_referrers(&key(route));
+    index.alias_event(&Event::Apply(referring("one", Some("public"), None)));
+    index.alias_event(&Event::Apply(referring("two", Some("public"), Some("former"))));
+    index.alias_event(&Event::Apply(referring("three", None, None)));
+    assert_eq!(referrers("public"), [key("one"), key("two")]);
+    assert_eq!(referrers("former"), [key("two")], "it is still to be handed back");
+    assert_eq!(index.route_referrers(&("b".to_owned(), "public".to_owned())), []);
+    index.alias_event(&Event::Apply(referring("two", Some("public"), Some("public"))));
+    assert_eq!((referrers("former"), referrers("public").len()), (vec![], 2));
+    index.alias_event(&Event::Delete(referring("one", Some("public"), None)));
+    index.alias_event(&Event::Apply(referring("two", None, None)));
+    assert_eq!(referrers("public"), []);
+}

@@ -166,6 +166,7 @@ fn promise_12_no_reference_leads_to_another_namespace() {
             "ModelAlias.serving.env[].valueFrom.resourceFieldRef: containerName divisor resource",
             "ModelAlias.serving.env[].valueFrom.secretKeyRef: key name optional",
             "ModelAlias.traffic.challengers[].aliasRef: name",
+            "ModelAlias.traffic.routeRef: name rule",
             "ModelRegistry.auth.basic.secretRef: name",
             "ModelRegistry.auth.bearer.secretRef: key name",
             "ModelRegistry.serving.envFrom[].configMapRef: name optional",
@@ -198,4 +199,6 @@ fn promise_12_a_name_that_laurel_reads_is_a_name() {
         let label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
         assert_eq!(schema["pattern"], format!(r"^{label}(\.{label})*$"), "{path}");
     }
+    let (_, schema) = fields.iter().find(|(field, _)| *field == "ModelAlias.traffic.routeRef.name").unwrap();
+    assert_eq!(schema["pattern"], r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$");
 }

@@ -80,6 +80,7 @@ impl Digest<'_> {
             let is_rolling = matches!(serving.strategy, StrategyIntent::Rolling { .. });
             let SmokeTestIntent { is_enabled, on_unavailable, .. } = serving.smoke_test;
             self.add((serving.replicas, &serving.settings, is_rolling, serving.routed, &serving.steps));
+            self.add(&serving.route_ref);
             self.add(&serving.challengers);
             self.add((is_enabled, on_unavailable as u8));
         }
@@ -99,6 +100,7 @@ impl Digest<'_> {
         let status = &self.world.status;
         self.add((status.version, status.target_version, status.previous_version, status.registry_version));
         self.add(&status.retried);
+        self.add((&status.route_ref, self.world.has_lost_reference));
         for entry in status.history.iter().filter(|entry| entry.recorded == Recorded::Pending) {
             let is_settled = self.world.operator.settled.contains_key(&entry.at);
             let is_logged = self.world.registry.log.contains_key(&entry.at);

@@ -85,7 +85,8 @@ impl World {
             self.promise(gets <= due.max(Shares::LEAST).max(had), |_| {
                 format!("the challenger {name} gets {gets}, but {due} is asked for")
             });
-            if serves.is_some() && !self.is_routed_by_others {
+            let is_calm = !self.is_routed_by_others && !self.leaves_route_at_once(after, observed);
+            if serves.is_some() && is_calm {
                 let enters = had == 0 && gets > Shares::LEAST;
                 let leaves = had > Shares::LEAST && gets == 0 && is_ready;
                 self.promise(!enters && !leaves, |_| {
@@ -103,8 +104,9 @@ impl World {
             && self.intent.lifecycle == Lifecycle::Active
             && scope.is_none_or(|scope| scope == BlockerScope::Changes)
             && observed.cluster.route_error.is_none()
-            && !observed.desired_is_new();
-        let route = self.cluster.gateway.route.as_ref().filter(|_| is_managed);
+            && !observed.desired_is_new()
+            && !self.is_held_off_route(observed);
+        let route = self.cluster.gateway.route().filter(|_| is_managed);
         let Some(shares) = route.map(|route| route.shares.clone()) else { return };
         if shares.leader().is_none_or(|leader| !observed.is_ready(leader)) {
             return;

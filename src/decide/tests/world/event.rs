@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Cluster, Fate, GatewayIs, RivalIs, World,
     cluster::{Edit, is_bad},
+    referred::reference,
     rules::{best, rules},
     uri, version,
 };
@@ -100,6 +101,12 @@ pub(in crate::decide::tests) enum Event {
     RouteDeleted(bool),
     /// Somebody changes the HTTPRoute: gives all requests to a version, or adds a filter.
     RouteEdited(Option<u32>),
+    /// `spec.traffic.routeRef` takes the place of `spec.traffic.gateway`, or the other way round.
+    Refer(bool),
+    /// Somebody applies the manifest of their own route again: it names the Service.
+    RouteApplied(bool),
+    /// Somebody adds another backend to their own route, or removes it.
+    RouteShared(bool),
     /// Somebody deletes the Service of a version.
     VersionServiceDeleted(u32),
     /// A quota, or a policy, does not let anybody create Services of versions.
@@ -150,6 +157,9 @@ impl Event {
             | Self::Gateway(_)
             | Self::RouteDeleted(_)
             | Self::RouteEdited(_)
+            | Self::Refer(_)
+            | Self::RouteApplied(_)
+            | Self::RouteShared(_)
             | Self::VersionServiceDeleted(_)
             | Self::VersionServicesRefused(_)
             | Self::Drift(_)
@@ -430,6 +440,7 @@ impl World {
                     self.serving().challengers.clear();
                 }
             }
+            Event::Refer(theirs) => self.serving().route_ref = theirs.then(reference),
             Event::Drift(drift) => self.intent.drift = *drift,
             Event::PreviousAlias(kept) => {
                 self.intent.previous_alias = kept.then(|| "previous".parse().unwrap());
@@ -452,27 +463,12 @@ impl World {
             }
             Event::StatusLost(_) => {
                 self.forget_pending();
+                self.lose_reference();
                 self.status = Arc::default();
                 self.registry.forget_status();
                 self.forget_size();
             }
-            Event::ClusterRebuilt(_) => {
-                self.forget_pending();
-                self.status = Arc::default();
-                self.registry.forget_status();
-                self.intent.has_finalizer = false;
-                self.is_gone |= matches!(self.intent.lifecycle, Lifecycle::Deleting { .. });
-                self.cluster = Cluster {
-                    fates: self.cluster.fates.clone(),
-                    made: self.cluster.made.clone(),
-                    quota: self.cluster.quota,
-                    ..Cluster::default()
-                };
-                self.left = None;
-                self.left_with.clear();
-                self.approved_steps.clear();
-                self.kill();
-            }
+            Event::ClusterRebuilt(_) => self.rebuild_cluster(),
             Event::Up(up) => {
                 self.operator.is_up = *up;
                 if !up {
@@ -482,9 +478,32 @@ impl World {
             Event::Reconcile(how) => drop(self.reconcile_once(how)),
             _ => self.happen_outside(event),
         }
+        self.look_at_route();
         self.note_failures();
         self.silence_is_excused |= self.answering() == 0;
         self.promise_of_the_moment();
+    }
+
+    fn rebuild_cluster(&mut self) {
+        self.forget_pending();
+        self.status = Arc::default();
+        self.registry.forget_status();
+        self.intent.has_finalizer = false;
+        self.is_gone |= matches!(self.intent.lifecycle, Lifecycle::Deleting { .. });
+        self.cluster = Cluster {
+            fates: self.cluster.fates.clone(),
+            made: self.cluster.made.clone(),
+            quota: self.cluster.quota,
+            ..Cluster::default()
+        };
+        self.has_lost_reference = false;
+        if self.serving().route_ref.is_some() {
+            self.cluster.gateway.apply_manifest();
+        }
+        self.left = None;
+        self.left_with.clear();
+        self.approved_steps.clear();
+        self.kill();
     }
 
     /// What happens in the cluster and in the registry.

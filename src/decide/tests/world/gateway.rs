@@ -12,7 +12,9 @@ use crate::{
         model_alias::RouteRevision,
         names::Version,
     },
-    decide::{ChallengerService, ChallengerView, ClusterView, RouteView, Shares, VersionService},
+    decide::{
+        ChallengerService, ChallengerView, ClusterView, ReferredRoute, RouteView, Shares, VersionService,
+    },
 };
 
 /// The challengers that there are, by name.
@@ -54,22 +56,15 @@ pub(in crate::decide::tests) enum GatewayIs {
 pub(super) struct Route {
     pub(super) shares: Shares,
     pub(super) is_edited: bool,
-    uid: u32,
+    uid: (&'static str, u32),
     generation: i64,
     accepted: i64,
 }
 
-/// The Gateway.
+/// A route, and what becomes of its weights.
 #[derive(Clone, Debug, Default)]
-pub(in crate::decide::tests) struct Gateway {
-    pub(super) is: GatewayIs,
+pub(super) struct Channel {
     pub(super) route: Option<Route>,
-    /// The Services of versions, and whether they have ready endpoints.
-    pub(super) services: BTreeMap<Version, bool>,
-    /// A quota, or a policy, does not let anybody create Services of versions.
-    pub(super) refuses_services: bool,
-    /// The challengers, with the version that each serves.
-    pub(super) rivals: BTreeMap<&'static str, (Version, RivalIs)>,
     /// What the data plane does.
     live: Shares,
     /// What it will do, and when.
@@ -77,25 +72,122 @@ pub(in crate::decide::tests) struct Gateway {
     routes_made: u32,
 }
 
-impl Gateway {
-    pub(super) fn write(&mut self, shares: Shares) {
+impl Channel {
+    fn write(&mut self, shares: Shares, whose: &'static str) {
         if let Some(route) = &mut self.route {
             route.generation += i64::from(route.shares != shares || route.is_edited);
             route.shares = shares;
             route.is_edited = false;
         } else {
             self.routes_made += 1;
-            let uid = self.routes_made;
+            let uid = (whose, self.routes_made);
             self.route = Some(Route { shares, is_edited: false, uid, generation: 1, accepted: 0 });
         }
     }
 
+    /// The route is deleted: nobody is answered through it any more.
+    fn delete(&mut self) {
+        self.route = None;
+        self.live = Shares::default();
+        self.coming.clear();
+    }
+
+    fn moment(&mut self, now: Timestamp, accepts: bool) {
+        if let Some(route) = self.route.as_mut().filter(|route| accepts && route.accepted < route.generation)
+        {
+            route.accepted = route.generation;
+            self.coming.push_back((now + LAG, route.shares.clone()));
+        }
+        while let Some((_, shares)) = self.coming.pop_front_if(|(at, _)| *at <= now) {
+            self.live = shares;
+        }
+    }
+
+    fn may_reach(&self, version: Version) -> bool {
+        let written = self.route.iter().map(|route| &route.shares);
+        let mut all = written.chain([&self.live]).chain(self.coming.iter().map(|(_, shares)| shares));
+        all.any(|shares| shares.of(version) > 0 || shares.mirrored_to(version).is_some())
+    }
+
+    fn digest(&self, now: Timestamp) -> impl std::hash::Hash + use<> {
+        let coming: Vec<(i64, Shares)> = self
+            .coming
+            .iter()
+            .map(|(at, shares)| (at.duration_since(now).as_secs(), shares.clone()))
+            .collect();
+        let route = self
+            .route
+            .as_ref()
+            .map(|route| (route.shares.clone(), route.is_edited, route.accepted == route.generation));
+        (route, self.live.clone(), coming)
+    }
+}
+
+/// The Gateway.
+#[derive(Clone, Debug, Default)]
+pub(in crate::decide::tests) struct Gateway {
+    pub(super) is: GatewayIs,
+    pub(super) rendered: Channel,
+    /// The route of somebody else, to which the spec may refer.
+    pub(super) theirs: Channel,
+    /// Whether that is the one that is looked at now.
+    pub(super) is_theirs: bool,
+    /// It sends requests to something else as well.
+    pub(super) has_foreign: bool,
+    /// The Services of versions, and whether they have ready endpoints.
+    pub(super) services: BTreeMap<Version, bool>,
+    /// A quota, or a policy, does not let anybody create Services of versions.
+    pub(super) refuses_services: bool,
+    /// The challengers, with the version that each serves.
+    pub(super) rivals: BTreeMap<&'static str, (Version, RivalIs)>,
+}
+
+impl Gateway {
+    fn channel(&self, is_theirs: bool) -> &Channel {
+        if is_theirs { &self.theirs } else { &self.rendered }
+    }
+
+    fn current(&mut self) -> &mut Channel {
+        if self.is_theirs { &mut self.theirs } else { &mut self.rendered }
+    }
+
+    /// The route that is looked at now.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.channel(self.is_theirs).route.as_ref()
+    }
+
+    /// The weights in the route of somebody else.
+    pub(in crate::decide::tests) fn their_shares(&self) -> Option<Shares> {
+        self.theirs.route.as_ref().map(|route| route.shares.clone())
+    }
+
+    pub(super) fn write(&mut self, shares: Shares) {
+        let whose = if self.is_theirs { "theirs" } else { "rendered" };
+        self.current().write(shares, whose);
+    }
+
+    /// Somebody applies the manifest of their route: it sends everything to the Service.
+    pub(super) fn apply_manifest(&mut self) {
+        self.has_foreign = false;
+        self.theirs.write(Shares::led_by_service([], BTreeMap::new()), "theirs");
+    }
+
     /// Somebody changes the route by hand: its weights, or something else in it.
     pub(super) fn edit(&mut self, weights: Option<Shares>) {
-        if let Some(route) = &mut self.route {
-            route.is_edited |= weights.is_none();
+        let is_theirs = self.is_theirs;
+        if let Some(route) = &mut self.current().route {
+            // What else there is in a route of theirs is their own.
+            route.is_edited |= weights.is_none() && !is_theirs;
             route.shares = weights.unwrap_or_else(|| route.shares.clone());
             route.generation += 1;
+        }
+    }
+
+    /// Somebody adds another backend to their route, or removes it.
+    pub(super) fn set_foreign(&mut self, there: bool) {
+        if let Some(route) = self.theirs.route.as_mut().filter(|_| there != self.has_foreign) {
+            route.generation += 1;
+            self.has_foreign = there;
         }
     }
 
@@ -116,11 +208,10 @@ impl Gateway {
         self.rivals.get(name).is_some_and(|(_, is)| matches!(is, RivalIs::Serving(_)))
     }
 
-    /// The route is deleted: nobody is answered through it any more.
+    /// The route is deleted.
     pub(super) fn delete_route(&mut self) {
-        self.route = None;
-        self.live = Shares::default();
-        self.coming.clear();
+        self.has_foreign &= !self.is_theirs;
+        self.current().delete();
     }
 
     /// Runs the controller, the data plane and the endpoints of the Services.
@@ -129,14 +220,8 @@ impl Gateway {
             *has_endpoints = is_ready(*version);
         }
         let accepts = self.is != GatewayIs::Away;
-        if let Some(route) = self.route.as_mut().filter(|route| accepts && route.accepted < route.generation)
-        {
-            route.accepted = route.generation;
-            self.coming.push_back((now + LAG, route.shares.clone()));
-        }
-        while let Some((_, shares)) = self.coming.pop_front_if(|(at, _)| *at <= now) {
-            self.live = shares;
-        }
+        self.rendered.moment(now, accepts);
+        self.theirs.moment(now, accepts);
     }
 
     /// Whether the data plane sends requests to the version, or may do so without another write. Without its
@@ -145,34 +230,24 @@ impl Gateway {
         if !self.services.contains_key(&version) {
             return false;
         }
-        let written = self.route.iter().map(|route| &route.shares);
-        let mut all = written.chain([&self.live]).chain(self.coming.iter().map(|(_, shares)| shares));
-        all.any(|shares| shares.of(version) > 0 || shares.mirrored_to(version).is_some())
+        self.rendered.may_reach(version) || self.theirs.may_reach(version)
     }
 
     /// Whether the controller has accepted the route as it is.
     pub(super) fn has_accepted(&self) -> bool {
-        self.route.as_ref().is_some_and(|route| route.accepted == route.generation)
+        self.route().is_some_and(|route| route.accepted == route.generation)
     }
 
     /// The versions that the data plane knows, with what it is about to know.
     pub(super) fn digest(&self, now: Timestamp) -> impl std::hash::Hash {
-        let coming: Vec<(i64, Shares)> = self
-            .coming
-            .iter()
-            .map(|(at, shares)| (at.duration_since(now).as_secs(), shares.clone()))
-            .collect();
-        let route = self
-            .route
-            .as_ref()
-            .map(|route| (route.shares.clone(), route.is_edited, route.accepted == route.generation));
         let services = (self.services.clone(), self.refuses_services, self.rivals.clone());
-        (self.is, route, services, self.live.clone(), coming)
+        let theirs = (self.is_theirs, self.has_foreign, self.theirs.digest(now));
+        (self.is, self.rendered.digest(now), theirs, services)
     }
 
     /// Whether this revision of the route is the current one.
     pub(super) fn is_current(&self, revision: &RouteRevision) -> bool {
-        self.route.as_ref().is_some_and(|route| route.revision() == *revision)
+        self.route().is_some_and(|route| route.revision() == *revision)
     }
 
     /// Adds what is visible of it. The controller's answer and endpoints may be older: those of `seen`.
@@ -188,14 +263,15 @@ impl Gateway {
             view.route_error = Some(ReasonMessage::new(Reason::TrafficUnsupported, message));
             return;
         }
-        view.route = self.route.as_ref().map(|route| {
-            let seen = seen.route.as_ref().filter(|seen| seen.uid == route.uid);
+        view.route = self.route().map(|route| {
+            let seen = seen.channel(self.is_theirs).route.as_ref().filter(|seen| seen.uid == route.uid);
             let is_accepted = seen.is_some_and(|seen| seen.accepted == route.generation);
             RouteView {
                 shares: route.shares.clone(),
                 outdated: route.is_edited,
                 revision: route.revision(),
                 pending: (!is_accepted).then(|| "the Gateway has not accepted it".to_owned()),
+                referred: self.is_theirs.then(ReferredRoute::default),
             }
         });
     }
@@ -213,12 +289,12 @@ impl Gateway {
 
     /// The versions that the route names.
     pub(super) fn named(&self) -> BTreeSet<Version> {
-        self.route.iter().flat_map(|route| route.shares.iter()).map(|(version, _)| version).collect()
+        self.route().into_iter().flat_map(|route| route.shares.iter()).map(|(version, _)| version).collect()
     }
 }
 
 impl Route {
     fn revision(&self) -> RouteRevision {
-        RouteRevision { uid: self.uid.to_string(), generation: self.generation }
+        RouteRevision { uid: format!("{}-{}", self.uid.0, self.uid.1), generation: self.generation }
     }
 }

@@ -16,6 +16,7 @@ mod event;
 mod gateway;
 mod operator;
 mod promises;
+mod referred;
 mod registry;
 mod rest;
 mod rules;
@@ -122,6 +123,8 @@ pub(super) struct World {
     lost_pods_at: Option<Timestamp>,
     /// Whether somebody else set the Service's current selector.
     is_pointed_by_others: bool,
+    /// Whether the status was lost that named the route of somebody else, so that it may not be handed back.
+    has_lost_reference: bool,
     /// Whether somebody else changed the HTTPRoute, until its weights are written again.
     is_routed_by_others: bool,
     /// The step of a canary that each version was in last, from 0, and when the route was written for that.
@@ -169,6 +172,7 @@ impl World {
             settings: Some("a".into()),
             strategy,
             routed: false,
+            route_ref: None,
             steps: Vec::new(),
             challengers: Vec::new(),
             progress_deadline: SignedDuration::from_secs(60),
@@ -214,6 +218,7 @@ impl World {
             left_with: BTreeMap::new(),
             lost_pods_at: None,
             is_pointed_by_others: false,
+            has_lost_reference: false,
             is_routed_by_others: false,
             steps_since: BTreeMap::new(),
             model_recreated_at: None,
@@ -370,6 +375,10 @@ impl World {
             Some((then, before)) => self.cluster.stale_view(before, *then, self.now, self.pace),
             None => self.cluster.view(self.now, self.pace),
         };
+        let foreign = self.foreign_backend();
+        if let Some(route) = cluster.route.as_mut().and_then(|route| route.referred.as_mut()) {
+            route.unusable = foreign.map(|name| format!("it sends requests to {name:?} as well"));
+        }
         for (version, workload) in &mut cluster.workloads {
             workload.smoke = self.operator.smoke.of(*version).cloned();
         }

@@ -138,6 +138,7 @@ impl World {
             Due::Now => {
                 self.cost.statuses += 1;
                 self.status = Arc::new(after);
+                self.look_at_route();
                 self.remember_told();
             }
             Due::At(at) => {
@@ -195,11 +196,7 @@ impl World {
         self.promise_of_action(action);
         self.promise_of_begun(action);
         match action {
-            Action::SetFinalizer { present } => {
-                self.intent.has_finalizer = *present;
-                let is_deleting = matches!(self.intent.lifecycle, Lifecycle::Deleting { .. });
-                self.is_gone = is_deleting && !present;
-            }
+            Action::SetFinalizer { present } => self.set_finalizer(*present),
             Action::Apply { version, model_uri, replicas } => {
                 let settings = self.intent.serving.as_ref().and_then(|serving| serving.settings.clone());
                 let deployment = Deployment {
@@ -246,7 +243,10 @@ impl World {
                 self.cluster.gateway.write(shares.clone());
                 self.is_routed_by_others = false;
             }
-            Action::DeleteRoute => self.cluster.gateway.delete_route(),
+            Action::DeleteRoute => {
+                self.promise(!self.cluster.gateway.is_theirs, |_| "their route is not deleted".into());
+                self.cluster.gateway.delete_route();
+            }
             Action::ApplyVersionService { version } => {
                 self.cluster.gateway.services.entry(*version).or_default();
             }
@@ -289,6 +289,15 @@ impl World {
         }
         self.cluster.controllers(self.now, self.pace);
         true
+    }
+
+    fn set_finalizer(&mut self, present: bool) {
+        if !present {
+            self.promise_of_handed_back_route();
+        }
+        self.intent.has_finalizer = present;
+        let is_deleting = matches!(self.intent.lifecycle, Lifecycle::Deleting { .. });
+        self.is_gone = is_deleting && !present;
     }
 
     /// Whether a pod is ready that the Service would then select.

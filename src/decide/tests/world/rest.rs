@@ -99,7 +99,9 @@ impl World {
             let is_clear = self.cluster.deployments.is_empty()
                 && self.cluster.traffic == Traffic::Nowhere
                 && self.cluster.budget.is_none()
-                && (self.cluster.gateway.route.is_none() || self.cluster.gateway.is == GatewayIs::Hidden);
+                && (self.cluster.gateway.rendered.route.is_none()
+                    || self.cluster.gateway.is == GatewayIs::Hidden);
+            self.their_route_is_met()?;
             return is_clear.then_some(()).ok_or_else(|| "without spec.serving no workload is left".into());
         };
         if !self.cluster.orphans.is_empty() {
@@ -178,6 +180,7 @@ impl World {
             Reason::AliasDrifted => self.intent.drift == Drift::Report,
             Reason::Contested => self.may_be_contested(),
             Reason::GatesFailed => self.is_refused_by_rules(),
+            Reason::RouteUnusable => self.route_is_unusable(),
             Reason::TrafficUnsupported => self.cluster.gateway.is == GatewayIs::Hidden,
             Reason::NoCandidate => self.desired_version().is_none(),
             reason => self.registry.error == Some(reason),

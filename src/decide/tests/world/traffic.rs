@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::Range};
 
-use super::{Event, World, version};
+use super::{Event, GatewayIs, World, version};
 use crate::{
     api::{model_alias::SmokeTestOutcome, names::Version},
     decide::{ApprovalIntent, Mirror, Observed, Shares, StepIntent, StepShare, Traffic, decide},
@@ -33,7 +33,7 @@ fn rung(steps: &[StepIntent], shares: &Shares, version: Version) -> Option<usize
 impl World {
     /// Whether the route gives the version the largest share now.
     pub(super) fn serves_through_route(&self, version: Version) -> bool {
-        let route = self.cluster.gateway.route.as_ref();
+        let route = self.cluster.gateway.route();
         route.is_some_and(|route| route.shares.leader() == Some(version))
     }
 
@@ -42,11 +42,23 @@ impl World {
         let gateway = &mut self.cluster.gateway;
         match event {
             Event::Gateway(is) => gateway.is = *is,
-            Event::RouteDeleted(_) => gateway.delete_route(),
+            Event::RouteDeleted(_) => {
+                let is_theirs = gateway.is_theirs;
+                gateway.delete_route();
+                self.approved_steps.retain(|_| !is_theirs);
+            }
             Event::RouteEdited(to) => {
                 gateway.edit(to.map(|number| Shares::led_by(version(number), [])));
                 self.is_routed_by_others = true;
             }
+            Event::RouteApplied(_) => {
+                let is_theirs = gateway.is_theirs;
+                gateway.apply_manifest();
+                self.is_routed_by_others |= is_theirs;
+                // The steps of a canary begin again.
+                self.approved_steps.retain(|_| !is_theirs);
+            }
+            Event::RouteShared(shared) => gateway.set_foreign(*shared),
             Event::VersionServiceDeleted(number) => drop(gateway.services.remove(&version(*number))),
             Event::Rival { of, is } => gateway.change_rival(*of, *is),
             Event::VersionServicesRefused(refused) => gateway.refuses_services = *refused,
@@ -61,7 +73,7 @@ impl World {
 
     /// Whether each version that gets more than before has a ready pod.
     pub(super) fn is_share_possible(&self, shares: &Shares) -> bool {
-        let route = self.cluster.gateway.route.as_ref();
+        let route = self.cluster.gateway.route();
         let before = |version| route.map_or(0, |route| route.shares.of(version));
         let versions = shares.iter().map(|(version, _)| version);
         let mut more = versions.filter(|version| shares.of(*version) > before(*version));
@@ -76,9 +88,10 @@ impl World {
     /// Before weights are written.
     pub(super) fn promise_of_shares(&mut self, shares: &Shares, observed: &Observed) {
         let challengers = shares.challengers().values().map(|share| share.weight);
-        let sum: u32 = shares.iter().map(|(_, weight)| weight).chain(challengers).sum();
+        let all = shares.iter().map(|(_, weight)| weight).chain(challengers).chain([shares.service()]);
+        let sum: u32 = all.sum();
         self.promise(sum == Shares::WHOLE, |_| format!("the shares add up to the whole, not to {sum}"));
-        let before = self.cluster.gateway.route.as_ref().map(|route| route.shares.clone());
+        let before = self.cluster.gateway.route().map(|route| route.shares.clone());
         let before = before.unwrap_or_default();
         for version in shares.iter().map(|(version, _)| version) {
             let weight = shares.of(version);
@@ -96,6 +109,7 @@ impl World {
                 self.promise_of_proof(version);
             }
         }
+        self.promise_of_their_route(&before, shares, observed);
         self.promise_of_challengers(&before, shares, observed);
         self.promise_of_copies(&before, shares, observed);
         self.promise_of_no_leap(&before, shares, observed);
@@ -119,7 +133,8 @@ impl World {
         let closed = serving.steps.iter().enumerate().find(is_closed).map_or(usize::MAX, |(index, _)| index);
         let mut may_be_in = serving.steps.iter().take(closed.saturating_add(1));
         let is_in_a_step = may_be_in.any(|step| step.share == StepShare::Weight(had / 10_000));
-        let is_lowered = after.of(version) < had && is_in_a_step && !self.is_routed_by_others;
+        let is_free = !self.is_routed_by_others && !self.leaves_route(observed);
+        let is_lowered = after.of(version) < had && is_in_a_step && is_free;
         let Some(workload) = observed.cluster.workloads.get(&version).filter(|_| is_lowered) else { return };
         let decision = decide(observed);
         let is_known_good = observed.remembered(version).and_then(|held| held.smoke_test)
@@ -141,7 +156,7 @@ impl World {
     /// While the version that gets the requests is ready, a share does not go through 0 in one step.
     fn promise_of_no_leap(&mut self, before: &Shares, after: &Shares, observed: &Observed) {
         let serves = before.leader().filter(|leader| observed.is_ready(*leader));
-        if serves.is_none() || self.is_routed_by_others {
+        if serves.is_none() || self.is_routed_by_others || self.leaves_route_at_once(after, observed) {
             return;
         }
         for (version, weight) in after.iter() {
@@ -233,7 +248,7 @@ impl World {
         let Some(value) = value else { return };
         let (named, step) = value.split_once('/').unwrap_or((value, ""));
         let Ok(version) = named.parse::<Version>() else { return };
-        let (steps, route) = (self.steps(), self.cluster.gateway.route.as_ref());
+        let (steps, route) = (self.steps(), self.cluster.gateway.route());
         let index = route.and_then(|route| rung(&steps, &route.shares, version));
         if let Some(index) = index.filter(|index| step.is_empty() || step == (index + 1).to_string()) {
             self.approved_steps.insert((version, index, steps[index].share));
@@ -243,7 +258,7 @@ impl World {
     /// Whether an approval that would lead on is not there, or is one of those that are ignored.
     pub(super) fn waits_for_approval(&self) -> bool {
         let Some(version) = self.desired_version() else { return false };
-        let (steps, route) = (self.steps(), self.cluster.gateway.route.as_ref());
+        let (steps, route) = (self.steps(), self.cluster.gateway.route());
         let is_ignored = self.status.approval.as_ref().is_some_and(|seen| seen.ignored.is_some());
         let lacks = |index: usize| !self.approved_steps.contains(&(version, index, steps[index].share));
         let open =
@@ -304,8 +319,7 @@ impl World {
     }
 
     pub(super) fn remember_shares(&mut self, shares: &Shares) {
-        let before =
-            self.cluster.gateway.route.as_ref().map(|route| route.shares.clone()).unwrap_or_default();
+        let before = self.cluster.gateway.route().map(|route| route.shares.clone()).unwrap_or_default();
         let steps = self.steps();
         let versions: BTreeSet<Version> = [&before, shares]
             .into_iter()
@@ -335,7 +349,7 @@ impl World {
 
     /// Before pods go: the data plane of the route does not reach them any more.
     pub(super) fn promise_of_what_the_gateway_reaches(&mut self, version: Version) {
-        let is_reached = self.cluster.gateway.may_reach(version);
+        let is_reached = self.cluster.gateway.may_reach(version) && !self.has_lost_reference;
         self.promise(!is_reached, |_| {
             format!("the Gateway may still send requests to version {version}, which keeps its pods")
         });
@@ -343,7 +357,7 @@ impl World {
 
     /// Before the Service of a version goes: no route sends requests to it.
     pub(super) fn promise_of_version_service(&mut self, version: Version) {
-        if self.intent.serving.is_some() {
+        if self.intent.serving.is_some() && !self.has_lost_reference {
             let is_reached = self.cluster.gateway.may_reach(version);
             self.promise(!is_reached, |_| format!("a route still needs the Service of version {version}"));
         }
@@ -354,10 +368,14 @@ impl World {
         let gateway = &self.cluster.gateway;
         let is_wanted = self.intent.serving.as_ref().is_some_and(|serving| serving.routed);
         if !is_wanted {
-            let is_clear = gateway.route.is_none() && gateway.services.is_empty();
+            // While the Gateway does not accept that their route was handed back, it may still reach them.
+            let is_reached = gateway.is == GatewayIs::Away && self.status.route_ref.is_some();
+            let is_clear = gateway.rendered.route.is_none() && (gateway.services.is_empty() || is_reached);
+            self.their_route_is_met()?;
             return is_clear.then_some(()).ok_or_else(|| "without spec.traffic no route is left".into());
         }
-        let route = gateway.route.as_ref().ok_or("with spec.traffic there is a route")?;
+        self.their_route_is_met()?;
+        let route = gateway.route().ok_or("with spec.traffic there is a route")?;
         let due = Shares::led_by(desired, []).beside_challengers(desired, self.challengers_at_rest());
         let due = due.with_shadows(self.shadows_at_rest());
         if self.cluster.traffic != Traffic::One(desired) || route.shares != due {
