@@ -9,9 +9,11 @@
 //!                                               └ render (pure): the desired objects
 //! ```
 //!
-//! [`audit`] (pure) turns the history into registry tags. [`api`] has the custom resources, [`decide`] the
+//! [`analysis`] (pure) judges a version by its live traffic; nothing uses it yet. [`audit`] (pure) turns the
+//! history into registry tags. [`api`] has the custom resources, [`decide`] the
 //! decision, and [`registry`] access to registries behind one trait.
 
+pub mod analysis;
 pub mod api;
 pub mod apply;
 pub mod audit;

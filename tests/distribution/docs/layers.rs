@@ -22,7 +22,7 @@ const EFFECTS: [&str; 9] = [
     "kube::Client",
 ];
 
-const PURE: [&str; 5] = ["api", "decide", "render", "status", "audit"];
+const PURE: [&str; 6] = ["analysis", "api", "decide", "render", "status", "audit"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,0 +1,3 @@
+//! The analysis beside other programs.
+
+mod reference;
