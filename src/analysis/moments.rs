@@ -114,6 +114,16 @@ impl Moments {
         Some(Spread::Variance(about_mean / (float(self.n) - 1.0)))
     }
 
+    /// What was added since `earlier`. `None` if there are fewer values now.
+    pub(super) fn since(self, earlier: Self) -> Option<Self> {
+        let n = self.n.checked_sub(earlier.n)?;
+        if n == 0 {
+            return Some(Self::default());
+        }
+        // A sum of squares only grows, but for rounding.
+        Self::new(n, self.sum - earlier.sum, (self.squares - earlier.squares).max(0.0))
+    }
+
     /// Both together. Stays as it is where the sums would leave the range of finite numbers.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
