@@ -101,6 +101,10 @@ bench-keep-alive: ## Prints what closing connections costs; needs the cluster of
 bench-event: ## Prints what one event costs at 100, 1,000 and 10,000 objects; needs no cluster
 	cargo run --quiet --release --locked --example event
 
+.PHONY: bench-analysis
+bench-analysis: ## Prints simulated false alarms and time to detection of live rules and experiments (RUNS=2000, SEED=7); needs no cluster
+	cargo run --quiet --release --locked --example analysis -- $(if $(RUNS),--runs=$(RUNS)) $(if $(SEED),--seed=$(SEED))
+
 .PHONY: bench-webhook
 bench-webhook: ## Prints how soon a moved alias is acted on, with webhooks and with polls; needs `make cluster-api`
 	cargo test --quiet --locked --test control_plane from_an_alias_set_in_mlflow -- --ignored --nocapture

@@ -10,6 +10,7 @@
 //!
 //! Counts are whole numbers until they reach a test; what is missing, late or ambiguous is unknown, never
 //! zero. The same batches give the same verdict, whenever and how often one looks.
+//! `docs/analysis-internals.md` has the requirements, the properties and the measured error rates.
 
 mod binomial;
 pub mod experiment;

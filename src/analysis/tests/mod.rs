@@ -9,6 +9,7 @@
 //! | `watch`, `restarts` | evidence as a fold: keys, guards, what survives a restart |
 //! | `conclusions` | what each finding means for traffic |
 //! | `experiments` | outcomes of experiments |
+//! | `simulated` | false alarms and power, on simulated traffic |
 //! | `reference` | values of other programs |
 
 mod comparisons;
@@ -20,5 +21,6 @@ mod gaps;
 mod ledger;
 mod reference;
 mod restarts;
+mod simulated;
 mod support;
 mod watch;

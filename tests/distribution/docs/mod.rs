@@ -1,5 +1,6 @@
 //! The documentation is complete, and names nothing that does not exist.
 
+mod analysis;
 mod layers;
 mod links;
 mod promises;

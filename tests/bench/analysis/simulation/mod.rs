@@ -1,0 +1,10 @@
+//! Simulated traffic of versions whose true rates are known, seeded: the same seed gives the same figures
+//! everywhere.
+//!
+//! Used by `make bench-analysis` and by the tests in `src/analysis/tests`.
+
+pub mod classical;
+pub mod experiment;
+pub mod promotion;
+pub mod random;
+pub mod traffic;
