@@ -158,22 +158,7 @@ impl Fixture {
 
     /// `kubectl apply` of the ModelAlias with `spec` merged over the defaults.
     pub(crate) async fn desired(&self, spec: Value) -> Result<Change> {
-        let image = std::env::var("LAUREL_SERVING_IMAGE");
-        let mut whole = json!({
-            "modelRef": { "name": "model" },
-            "alias": "champion",
-            "serving": {
-                "image": image.as_deref().unwrap_or("localhost/laurel/serving:3.17.2"),
-                "resources": { "requests": { "cpu": "100m", "memory": "300Mi" } },
-                "template": { "spec": { "containers": [patient_probes()] } },
-            },
-            "rollout": { "progressDeadline": "2m" },
-        });
-        merge(&mut whole, spec);
-        let manifest = json!({
-            "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelAlias", "metadata": { "name": "champion" }, "spec": whole
-        });
-        self.champion.apply(&manifest.to_string()).await
+        self.champion.apply(&manifest("champion", spec)).await
     }
 
     /// Applies the ModelAlias, and waits until the desired state is reached.
@@ -275,6 +260,26 @@ impl Clients {
 /// Returns the serving version in the status.
 pub(crate) fn serving(fixture: &Fixture) -> String {
     fixture.champion.last().as_ref().map(alias::version).unwrap_or_default()
+}
+
+/// A ModelAlias that keeps the alias of its name, with `spec` merged over the defaults.
+pub(crate) fn manifest(name: &str, spec: Value) -> String {
+    let image = std::env::var("LAUREL_SERVING_IMAGE");
+    let mut whole = json!({
+        "modelRef": { "name": "model" },
+        "alias": name,
+        "serving": {
+            "image": image.as_deref().unwrap_or("localhost/laurel/serving:3.17.2"),
+            "resources": { "requests": { "cpu": "100m", "memory": "300Mi" } },
+            "template": { "spec": { "containers": [patient_probes()] } },
+        },
+        "rollout": { "progressDeadline": "2m" },
+    });
+    merge(&mut whole, spec);
+    let manifest = json!({
+        "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelAlias", "metadata": { "name": name }, "spec": whole
+    });
+    manifest.to_string()
 }
 
 /// Merges `over` over `base`, object by object.

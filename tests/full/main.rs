@@ -18,11 +18,13 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
 mod audit_log;
+mod challengers;
 mod errors;
 mod faults;
 mod fixture;
 mod gateway;
 mod operator;
+mod outside;
 mod promotion;
 mod registry;
 mod rolling;

@@ -151,6 +151,24 @@ pub(crate) fn version(malias: &ModelAlias) -> String {
     status(malias).version.map(|version| version.to_string()).unwrap_or_default()
 }
 
+/// Returns the share of a version of its own that the status names, in per cent.
+pub(crate) fn share(malias: &ModelAlias, version: &str) -> Option<u32> {
+    let shares = status(malias).traffic.into_iter().filter(|share| share.alias_ref.is_none());
+    shares.filter(|share| share.version.to_string() == version).map(|share| share.weight).next()
+}
+
+/// Returns the share of a challenger that the status names, in per cent.
+pub(crate) fn challenger_share(malias: &ModelAlias, name: &str) -> Option<u32> {
+    let shares = status(malias).traffic.into_iter();
+    shares.filter(|share| share.alias_ref.as_deref() == Some(name)).map(|share| share.weight).next()
+}
+
+/// Whether the status says that a version gets copies of all requests.
+pub(crate) fn gets_copies(malias: &ModelAlias, version: &str) -> bool {
+    let shares = status(malias).traffic;
+    shares.iter().any(|share| share.version.to_string() == version && share.mirror == Some(100))
+}
+
 /// Whether the desired state of a generation is reached.
 pub(crate) fn is_ready(malias: &ModelAlias, generation: i64) -> bool {
     speaks_of(malias, generation) && holds(malias, ConditionType::Ready)

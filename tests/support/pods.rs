@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, runtime::watcher};
 use laurel::render::labels::{MODEL_ALIAS, VERSION};
@@ -87,6 +88,20 @@ impl Pods {
         }
         by_name
     }
+}
+
+/// Returns when the pods of a version logged requests for `target`: model servers log each one.
+pub(crate) async fn logged(
+    cluster: &Cluster,
+    (namespace, model_alias, version): (&str, &str, &str),
+    target: &str,
+) -> Result<Vec<Timestamp>> {
+    let selected = format!("{MODEL_ALIAS}={model_alias},{VERSION}={version}");
+    let logs = ["logs", "-n", namespace, "-l", &selected, "--tail=-1", "--timestamps"];
+    let log = cluster.run_kubectl(&logs, None).await?;
+    let target = format!(" {target} ");
+    let lines = log.lines().filter(|line| line.contains(&target));
+    lines.filter_map(|line| line.split(' ').next()).map(|time| Ok(time.parse()?)).collect()
 }
 
 /// Pods whose containers have all exited take no room; their objects are deleted a moment later.

@@ -143,6 +143,14 @@ impl Report {
         answered
     }
 
+    /// Returns the share of the answers that came from a version, in per cent.
+    #[expect(clippy::cast_precision_loss, reason = "the number of requests is far below 2^52")]
+    pub(crate) fn share(&self, version: &str) -> f64 {
+        let answered = self.answered();
+        let all: usize = answered.values().sum();
+        100.0 * answered.get(version).copied().unwrap_or_default() as f64 / all.max(1) as f64
+    }
+
     /// How many requests were lost, by kind.
     pub(crate) fn losses(&self) -> BTreeMap<Loss, usize> {
         let mut losses = BTreeMap::new();
