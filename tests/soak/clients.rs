@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
+use super::plan::Plan;
 use crate::support::{
-    load::{Connection, Load, Outcome, Plan, Report, Request, Sample},
+    load::{Connection, Load, Outcome, Plan as LoadPlan, Report, Request, Sample},
     service::Way,
 };
 
@@ -24,21 +25,25 @@ pub(super) struct Rate {
 pub(super) struct Clients {
     loads: Vec<Load>,
     allowed: Mutex<Allowed>,
+    /// The versions of the challenger, which may answer at any time.
+    challenger: Vec<&'static str>,
     _way: Way,
 }
 
 impl Clients {
-    /// Starts them; `version` serves.
-    pub(super) fn start(way: Way, prediction: &Request, rate: Rate, version: &str) -> Self {
+    /// Starts them; the first version of the plan serves.
+    pub(super) fn start(way: Way, prediction: &Request, plan: &Plan) -> Self {
+        let rate = plan.rate;
+        let challenger = plan.challenger().map(|challenger| challenger.versions.to_vec());
         let began = Instant::now();
-        let plan = |per_second| Plan::both(per_second, Duration::from_hours(24)).patient();
+        let both = |per_second| LoadPlan::both(per_second, Duration::from_hours(24)).patient();
         let loads = vec![
-            Load::start(&way.target, prediction, plan(rate.predictions)),
-            Load::start(&way.target, &Request::get("/ping"), plan(rate.pings)),
+            Load::start(&way.target, prediction, both(rate.predictions)),
+            Load::start(&way.target, &Request::get("/ping"), both(rate.pings)),
         ];
         let mut allowed = Allowed::default();
-        allowed.from(began, [version]);
-        Self { loads, allowed: Mutex::new(allowed), _way: way }
+        allowed.from(began, [plan.versions[0]]);
+        Self { loads, allowed: Mutex::new(allowed), challenger: challenger.unwrap_or_default(), _way: way }
     }
 
     /// Stops sending, and waits for outstanding responses.
@@ -85,7 +90,7 @@ impl Clients {
     ) -> Result<()> {
         let began = Instant::now();
         let settled = loop {
-            let reports = self.loads.iter().map(|load| load.since(changed));
+            let reports = self.loads.iter().map(|load| self.own(&load.since(changed)));
             let kinds =
                 reports.flat_map(|it| [Connection::Fresh, Connection::KeepAlive].map(|kind| it.over(kind)));
             let settled: Option<Vec<Instant>> = kinds.map(|kind| answered_alone(&kind, version)).collect();
@@ -105,7 +110,13 @@ impl Clients {
     /// Returns the responses in `report` from versions that were not allowed.
     pub(super) fn strays(&self, report: &Report) -> Vec<Sample> {
         let allowed = self.allowed.lock();
-        report.samples().iter().filter(|sample| !allowed.allows(sample)).cloned().collect()
+        let own = self.own(report);
+        own.samples().iter().filter(|sample| !allowed.allows(sample)).cloned().collect()
+    }
+
+    /// Returns the requests that the challenger did not answer.
+    fn own(&self, report: &Report) -> Report {
+        report.only(|sample| sample.version().is_none_or(|version| !self.challenger.contains(&version)))
     }
 }
 

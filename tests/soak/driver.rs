@@ -14,7 +14,7 @@ use super::{
     chaos::Chaos,
     figures::{Kind, Took},
     harness::{Harness, Subject},
-    plan::{AskedBy, Moves, VERSIONS},
+    plan::{AskedBy, Moves},
     random::Random,
     verdict,
 };
@@ -68,7 +68,7 @@ impl<'a> Driver<'a> {
             random: Random::of(seed, number),
             alias: harness.observe(subject),
             watched: 0,
-            serving: VERSIONS[0].to_owned(),
+            serving: subject.plan.versions[0].to_owned(),
         }
     }
 
@@ -95,7 +95,7 @@ impl<'a> Driver<'a> {
         let last = self.alias.last().unwrap_or(last);
         let warm = alias::status(&last).previous_version.map(|version| version.to_string());
         let warm = warm.filter(|_| self.subject.plan.moves != Moves::Rolling);
-        let others = VERSIONS.into_iter().filter(|version| *version != self.serving);
+        let others = self.subject.plan.versions.into_iter().filter(|version| *version != self.serving);
         let cold: Vec<&str> = others.filter(|version| Some(*version) != warm.as_deref()).collect();
         let (back, taken_back) = (self.random.chance(BACK), self.random.chance(TAKEN_BACK));
         let cold = (*self.random.one_of(&cold)).to_owned();

@@ -22,7 +22,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{
     clients::Clients,
     figures::Figures,
-    plan::{NAMESPACE, ORIGIN, PLANS, Plan, VERSIONS, objects},
+    plan::{NAMESPACE, ORIGIN, PLANS, Plan, VERSIONS, objects, registered},
     story::Story,
 };
 use crate::support::{
@@ -76,19 +76,19 @@ pub(super) struct Harness {
 }
 
 impl Harness {
-    /// A fresh namespace in which version 1 serves everywhere.
+    /// A fresh namespace in which the first version serves everywhere.
     pub(super) async fn create() -> Result<Self> {
         let cluster = Cluster::connect().await?;
         cluster.require_laurel().await?;
         let mlflow = Mlflow::connect(&cluster).await?;
         cluster.fresh_namespace(NAMESPACE, "soak").await?;
         mlflow.fresh_model(NAMESPACE).await?;
-        for version in VERSIONS {
-            let registered = mlflow.copy_version((ORIGIN, version), NAMESPACE).await?;
+        for (version, copied) in registered() {
+            let registered = mlflow.copy_version((ORIGIN, copied), NAMESPACE).await?;
             ensure!(registered == version, "version {registered} instead of {version}");
         }
         for plan in &PLANS {
-            mlflow.set_alias(NAMESPACE, plan.alias, VERSIONS[0]).await?;
+            mlflow.set_alias(NAMESPACE, plan.alias, plan.versions[0]).await?;
         }
         let objects = json!({ "apiVersion": "v1", "kind": "List", "items": objects() }).to_string();
         cluster.run_kubectl(&["apply", "-n", NAMESPACE, "-f", "-"], Some(&objects)).await?;
@@ -97,7 +97,7 @@ impl Harness {
         let prediction = Request::post_json("/invocations", example);
         let subjects = try_join_all(PLANS.iter().map(|plan| begin(&cluster, plan, &prediction))).await?;
         let story = Story::begin();
-        story.log("version 1 serves everywhere, and the clients are sending");
+        story.log("the first version serves everywhere, and the clients are sending");
         Ok(Self {
             cluster,
             mlflow,
@@ -226,7 +226,7 @@ where
     Watch::start(Api::namespaced(cluster.client.clone(), namespace), watcher::Config::default())
 }
 
-/// Waits until version 1 serves, and starts the clients.
+/// Waits until the first version serves, and starts the clients.
 async fn begin(cluster: &Cluster, plan: &'static Plan, prediction: &Request) -> Result<Subject> {
     let alias = Alias::observe(cluster, NAMESPACE, plan.name);
     let change = alias.accepted().await?;
@@ -236,5 +236,5 @@ async fn begin(cluster: &Cluster, plan: &'static Plan, prediction: &Request) -> 
         None => way_to(cluster, NAMESPACE, plan.name).await,
     };
     let way = way.with_context(|| plan.name)?;
-    Ok(Subject { plan, clients: Clients::start(way, prediction, plan.rate, VERSIONS[0]) })
+    Ok(Subject { plan, clients: Clients::start(way, prediction, plan) })
 }

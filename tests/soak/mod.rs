@@ -1,9 +1,10 @@
 //! The soak: promise 2 under chaos.
 //!
-//! Clients send 200 requests a second while four aliases of one model, one of them behind a Gateway, are
-//! promoted and rolled back as fast as possible, the operator is killed, MLflow is killed and hung, model
-//! servers are evicted and nodes drained. No request may be lost, and none may be answered by a version that
-//! traffic has left. A seed determines what happens; the timing depends on the machine.
+//! Clients send 200 requests a second while four aliases of one model, one of them behind a Gateway with
+//! another one as its challenger, are promoted and rolled back as fast as possible, the operator is killed,
+//! MLflow is killed and hung, model servers are evicted and nodes drained. No request may be lost, and none
+//! may be answered by a version that traffic has left. A seed determines what happens; the timing depends on
+//! the machine.
 //!
 //! ```text
 //! plan     what serves: four aliases, and how often each is asked

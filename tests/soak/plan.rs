@@ -14,6 +14,14 @@ pub(super) const ORIGIN: &str = "fraud-xgboost";
 /// The versions that serve in turn, beginning with the first.
 pub(super) const VERSIONS: [&str; 3] = ["1", "2", "3"];
 
+/// The same logged models again, for a challenger: its answers differ from those of the champion.
+const CHALLENGER_VERSIONS: [&str; 3] = ["4", "5", "6"];
+
+/// Every version to register, with the one of [`ORIGIN`] that it is a copy of.
+pub(super) fn registered() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [VERSIONS, CHALLENGER_VERSIONS].into_iter().flat_map(|versions| versions.into_iter().zip(VERSIONS))
+}
+
 /// How versions are requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AskedBy {
@@ -51,6 +59,7 @@ pub(super) struct Plan {
     pub(super) alias: &'static str,
     pub(super) asked_by: AskedBy,
     pub(super) moves: Moves,
+    pub(super) versions: [&'static str; 3],
     pub(super) replicas: u32,
     pub(super) rate: Rate,
 }
@@ -61,11 +70,19 @@ impl Plan {
         if self.moves == Moves::Rolling { 1 } else { self.replicas }
     }
 
+    /// The challenger, which answers 10 % of the requests.
+    pub(super) fn challenger(&self) -> Option<&'static Self> {
+        PLANS.iter().find(|plan| self.path().is_some() && plan.name == CHALLENGER)
+    }
+
     /// The path through the Gateway; `None` if clients use the Service.
     pub(super) fn path(&self) -> Option<String> {
         (self.moves == Moves::Canary).then(|| format!("/{NAMESPACE}/{}", self.name))
     }
 }
+
+/// The challenger of the ModelAlias that is behind the Gateway.
+const CHALLENGER: &str = "follower";
 
 /// 210 requests a second in total, half of them over new connections. One in five is a prediction of the real
 /// model; the rest are pings, so that two cores also have room for the model servers that start all the time.
@@ -75,14 +92,16 @@ pub(super) static PLANS: [Plan; 4] = [
         alias: "champion",
         asked_by: AskedBy::Spec,
         moves: Moves::BlueGreen,
+        versions: VERSIONS,
         replicas: 2,
         rate: Rate { predictions: 10, pings: 40 },
     },
     Plan {
-        name: "follower",
+        name: CHALLENGER,
         alias: "challenger",
         asked_by: AskedBy::Registry,
         moves: Moves::BlueGreen,
+        versions: CHALLENGER_VERSIONS,
         replicas: 1,
         rate: Rate { predictions: 5, pings: 20 },
     },
@@ -91,6 +110,7 @@ pub(super) static PLANS: [Plan; 4] = [
         alias: "shadow",
         asked_by: AskedBy::Spec,
         moves: Moves::Rolling,
+        versions: VERSIONS,
         replicas: 2,
         rate: Rate { predictions: 5, pings: 15 },
     },
@@ -99,6 +119,7 @@ pub(super) static PLANS: [Plan; 4] = [
         alias: "canary",
         asked_by: AskedBy::Spec,
         moves: Moves::Canary,
+        versions: VERSIONS,
         replicas: 1,
         rate: Rate { predictions: 5, pings: 15 },
     },
@@ -136,7 +157,7 @@ fn model_alias(plan: &Plan) -> Value {
         },
     });
     match plan.asked_by {
-        AskedBy::Spec => spec["version"] = json!(VERSIONS[0]),
+        AskedBy::Spec => spec["version"] = json!(plan.versions[0]),
         AskedBy::Registry => spec["follow"] = json!({ "registry": {} }),
     }
     match plan.moves {
@@ -149,6 +170,11 @@ fn model_alias(plan: &Plan) -> Value {
     }
     if let Some(path) = plan.path() {
         spec["traffic"] = gateway_traffic(&path);
+        // The Gateway chooses a version for each request, so connections can be kept.
+        spec["serving"]["keepAlive"] = json!("Enabled");
+    }
+    if let Some(challenger) = plan.challenger() {
+        spec["traffic"]["challengers"] = json!([{ "aliasRef": { "name": challenger.name }, "weight": 10 }]);
     }
     json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "ModelAlias", "metadata": { "name": plan.name }, "spec": spec })
 }
