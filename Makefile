@@ -19,7 +19,7 @@ help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: ## Shows the main job on a real cluster: promotions and rollbacks under load, with figures
+demo: ## Shows the main job on a real cluster: promotions and rollbacks under load, with figures (GATEWAY=1: shares, a challenger and a canary behind a Gateway)
 	@hack/demo
 
 .PHONY: test
@@ -93,9 +93,9 @@ soak: ## Promotes and rolls back under load while the operator and MLflow are ki
 bench: ## Prints what Laurel costs beside the same done by hand, at 2,000 ModelAliases (N=10000 for more); needs `make cluster-api`
 	cargo bench --quiet --locked --bench scale $(if $(N),-- --aliases=$(N))
 
-.PHONY: bench-keep-alive
-bench-keep-alive: ## Prints what closing connections costs; needs the cluster of `make demo`
-	cargo run --quiet --locked --example keep_alive
+.PHONY: bench-gateway
+bench-gateway: ## Prints how fast a rollback is behind a route, beside the same by hand, and what keeping connections saves; needs the cluster of `make demo GATEWAY=1`
+	cargo run --quiet --locked --example gateway
 
 .PHONY: bench-event
 bench-event: ## Prints what one event costs at 100, 1,000 and 10,000 objects; needs no cluster

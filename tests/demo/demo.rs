@@ -6,6 +6,9 @@
 //! cargo run --example demo
 //! ```
 //!
+//! With `GATEWAY=1` it is another demo: of shares, behind the Gateway that `tests/rig/rig gateway-up`
+//! installs.
+//!
 //! With `CLUSTER=existing` it uses kubectl's current cluster; `LAUREL_SERVING_IMAGE` then names a serving
 //! image that this cluster can pull. It starts from an empty namespace `risk` each time, which it deletes
 //! only if it created it, and leaves everything running. It fails if a single request was lost.
@@ -14,6 +17,7 @@
 #![expect(clippy::disallowed_types, reason = "effects: the demo runs against a real cluster")]
 #![expect(clippy::disallowed_methods, reason = "effects: the environment names the cluster")]
 
+mod gateway;
 mod harness;
 mod measure;
 #[path = "../support/mod.rs"]
@@ -37,6 +41,9 @@ use tokio::time::Instant;
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut harness = Harness::create().await?;
+    if std::env::var("GATEWAY").is_ok_and(|gateway| gateway == "1") {
+        return gateway::run(&harness).await;
+    }
     first_version(&mut harness).await?;
     let Clients { way, load } = harness.start_clients().await?;
 
@@ -136,7 +143,7 @@ async fn taken_back(harness: &mut Harness) -> Result<()> {
 }
 
 /// Waits until a version serves after a change. Returns the time since the change was accepted.
-async fn serves(harness: &Harness, change: Change, version: &str) -> Result<Duration> {
+pub(crate) async fn serves(harness: &Harness, change: Change, version: &str) -> Result<Duration> {
     let wanted = |malias: &_| alias::is_ready(malias, change.generation) && alias::version(malias) == version;
     let ready = harness
         .champion
