@@ -242,8 +242,10 @@ pub enum Runtime {
 
 /// Whether pods keep a client's connection open after a response. `Disabled` (the default) closes it, so that
 /// every client moves as soon as traffic moves, at the cost of one new connection for each request. With
-/// `Enabled`, a client that keeps its connection open gets responses from the old version for as long as that
-/// version stays warm, and may lose a request when its pods end. It cannot be set for the runtime `custom`.
+/// `Enabled`, a client of the Service that keeps its connection open gets responses from the old version for
+/// as long as that version stays warm, and may lose a request when its pods end. Clients that come through a
+/// Gateway (`spec.traffic`) do not, because it chooses a version for each request. It cannot be set for the
+/// runtime `custom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum KeepAlive {
     /// Each response closes its connection.
