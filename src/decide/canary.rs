@@ -15,7 +15,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    ApprovalIntent, Decision, Lifecycle, Observed, ServingIntent, StepIntent, StepShare,
+    ApprovalIntent, Decision, Lifecycle, Observed, ServingIntent, ShareIntent, StepIntent,
     cluster_view::RouteView,
     route::STEP,
     shares::{Mirror, Shares},
@@ -38,7 +38,7 @@ pub(super) struct Canary {
 }
 
 impl Canary {
-    fn at(index: usize, share: StepShare) -> Self {
+    fn at(index: usize, share: ShareIntent) -> Self {
         Self { index, weight: share.weight(), mirror: share.mirror() }
     }
 
@@ -56,8 +56,8 @@ impl Canary {
 fn reached(steps: &[StepIntent], shares: &Shares, version: Version) -> Option<usize> {
     let (weight, mirror) = (shares.of(version), shares.mirrored_to(version));
     steps.iter().rposition(|step| match step.share {
-        StepShare::Weight(_) => step.share.weight() <= weight,
-        StepShare::Mirror(per_cent) => weight > Shares::LEAST || mirror.is_some_and(|it| per_cent <= it),
+        ShareIntent::Weight(_) => step.share.weight() <= weight,
+        ShareIntent::Mirror(per_cent) => weight > Shares::LEAST || mirror.is_some_and(|it| per_cent <= it),
     })
 }
 
@@ -78,7 +78,7 @@ impl Observed {
                 first if self.has_settled(route, STEP) && (weight > 0 || first.mirror().is_some()) => {
                     Canary::at(0, first)
                 }
-                StepShare::Mirror(_) if weight == 0 => Canary { index: 0, weight: 0, mirror: None },
+                ShareIntent::Mirror(_) if weight == 0 => Canary { index: 0, weight: 0, mirror: None },
                 _ => Canary::at_least_share(0, None),
             });
         };
@@ -90,15 +90,17 @@ impl Observed {
         let due = if enters { STEP } else { steps[index].at_least.max(STEP) };
         if index < reached || index >= may_pass || !self.has_settled(route, due) {
             return Some(match share {
-                StepShare::Mirror(_) if index < may_pass && enters => {
+                ShareIntent::Mirror(_) if index < may_pass && enters => {
                     Canary::at_least_share(index, share.mirror())
                 }
-                StepShare::Mirror(_) if weight > Shares::LEAST => Canary::at_least_share(index, None),
+                ShareIntent::Mirror(_) if weight > Shares::LEAST => Canary::at_least_share(index, None),
                 share => Canary::at(index, share),
             });
         }
         match steps.get(index + 1) {
-            Some(StepIntent { share: next @ StepShare::Mirror(_), .. }) => Some(Canary::at(index + 1, *next)),
+            Some(StepIntent { share: next @ ShareIntent::Mirror(_), .. }) => {
+                Some(Canary::at(index + 1, *next))
+            }
             _ if weight == 0 => Some(Canary::at_least_share(index, share.mirror())),
             Some(next) => Some(Canary::at(index + 1, next.share)),
             None => None,
@@ -280,26 +282,26 @@ impl Observed {
 /// Returns what a version gets in a step, and which step that is.
 fn in_words(serving: &ServingIntent, version: Version, index: usize) -> (String, String) {
     let gets = match serving.steps[index].share {
-        StepShare::Weight(weight) if serving.challengers.is_empty() => {
+        ShareIntent::Weight(weight) if serving.challengers.is_empty() => {
             format!("version {version} gets {weight} % of the requests")
         }
-        StepShare::Weight(weight) => {
+        ShareIntent::Weight(weight) => {
             format!("version {version} gets {weight} % of the requests that are not for challengers")
         }
-        StepShare::Mirror(100) => format!("version {version} gets a copy of each request"),
-        StepShare::Mirror(mirror) => format!("version {version} gets copies of {mirror} % of the requests"),
+        ShareIntent::Mirror(100) => format!("version {version} gets a copy of each request"),
+        ShareIntent::Mirror(mirror) => format!("version {version} gets copies of {mirror} % of the requests"),
     };
     (gets, format!("step {} of {}", index + 1, serving.steps.len()))
 }
 
-fn is_approved(approvals: &[Approval], index: usize, share: StepShare) -> bool {
+fn is_approved(approvals: &[Approval], index: usize, share: ShareIntent) -> bool {
     let is_it = |approval: &Approval| {
         (approval.step, approval.weight, approval.mirror) == (number(index), weight_of(share), share.mirror())
     };
     approvals.iter().any(is_it)
 }
 
-fn is_in(known: &CanaryStatus, index: usize, share: StepShare) -> bool {
+fn is_in(known: &CanaryStatus, index: usize, share: ShareIntent) -> bool {
     (known.step, known.weight, known.mirror) == (number(index), weight_of(share), share.mirror())
 }
 
@@ -308,10 +310,10 @@ fn number(index: usize) -> u32 {
     u32::try_from(index + 1).unwrap_or(u32::MAX)
 }
 
-fn weight_of(share: StepShare) -> Option<u32> {
+fn weight_of(share: ShareIntent) -> Option<u32> {
     match share {
-        StepShare::Weight(per_cent) => Some(per_cent),
-        StepShare::Mirror(_) => None,
+        ShareIntent::Weight(per_cent) => Some(per_cent),
+        ShareIntent::Mirror(_) => None,
     }
 }
 
@@ -385,13 +387,13 @@ fn next(observed: &Observed, runs: Option<Version>, decision: &Decision) -> Opti
 
 /// Whether the route gives the version what its step gives it. Somebody else may have given it more: then the
 /// step has not begun.
-fn is_in_effect(shares: &Shares, version: Version, share: StepShare) -> bool {
+fn is_in_effect(shares: &Shares, version: Version, share: ShareIntent) -> bool {
     /// Weights that are shared with challengers are whole numbers.
     const ROUNDED: u32 = 10;
     let weight = shares.of(version);
     match share {
-        StepShare::Weight(_) => weight.abs_diff(share.weight()) <= ROUNDED,
-        StepShare::Mirror(_) => weight <= Shares::LEAST,
+        ShareIntent::Weight(_) => weight.abs_diff(share.weight()) <= ROUNDED,
+        ShareIntent::Mirror(_) => weight <= Shares::LEAST,
     }
 }
 

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    ChallengerIntent, ChallengerService, ChallengerShare, Observed, ServingIntent, Shadow, Shares, StepShare,
+    ChallengerIntent, ChallengerService, ChallengerShare, Observed, ServingIntent, Shadow, ShareIntent,
+    Shares,
     cluster_view::{ChampionView, RouteView},
 };
 use crate::api::condition::{Reason, ReasonMessage};
@@ -117,16 +118,16 @@ pub(super) fn shadows(observed: &Observed, serving: &ServingIntent) -> BTreeMap<
 
 /// Returns the weight in the route that a challenger should have, if it should answer requests.
 fn weight_of(serving: &ServingIntent, name: &str) -> Option<u32> {
-    let weight = share_of(serving, name).map(StepShare::weight);
+    let weight = share_of(serving, name).map(ShareIntent::weight);
     weight.filter(|weight| *weight > 0)
 }
 
 /// Returns how many of the requests should be copied to a challenger, in per cent.
 fn copies_of(serving: &ServingIntent, name: &str) -> Option<u32> {
-    share_of(serving, name).and_then(StepShare::mirror)
+    share_of(serving, name).and_then(ShareIntent::mirror)
 }
 
-fn share_of(serving: &ServingIntent, name: &str) -> Option<StepShare> {
+fn share_of(serving: &ServingIntent, name: &str) -> Option<ShareIntent> {
     let mut challengers = serving.challengers.iter();
     challengers.find(|challenger| challenger.name == name).map(|challenger| challenger.share)
 }
@@ -161,21 +162,21 @@ pub(super) fn unmet(
         .collect();
     if let Some(leader) = route.shares.leader().filter(|_| !lacking.is_empty()) {
         let causes = lacking.iter().map(|(ChallengerIntent { name, share }, cause)| match share {
-            StepShare::Weight(weight) => {
+            ShareIntent::Weight(weight) => {
                 format!("the challenger {name:?} cannot take its {weight} % of the requests: {cause}")
             }
-            StepShare::Mirror(_) => format!("the challenger {name:?} gets no copies of requests: {cause}"),
+            ShareIntent::Mirror(_) => format!("the challenger {name:?} gets no copies of requests: {cause}"),
         });
         let causes = causes.collect::<Vec<_>>().join("; ");
-        let is_answered_for = lacking.iter().any(|(it, _)| matches!(it.share, StepShare::Weight(_)));
+        let is_answered_for = lacking.iter().any(|(it, _)| matches!(it.share, ShareIntent::Weight(_)));
         let instead =
             if is_answered_for { format!("; version {leader} answers instead") } else { String::new() };
         return Some(ReasonMessage::new(Reason::ChallengerUnavailable, causes + &instead));
     }
     let (weights, shadows) = (route.shares.challengers(), route.shares.shadows());
     let has_its_share = |ChallengerIntent { name, share }: &&ChallengerIntent| match share {
-        StepShare::Weight(_) => weights.get(name).is_some_and(|it| it.weight == share.weight()),
-        StepShare::Mirror(per_cent) => shadows.get(name).is_some_and(|it| it.per_cent == *per_cent),
+        ShareIntent::Weight(_) => weights.get(name).is_some_and(|it| it.weight == share.weight()),
+        ShareIntent::Mirror(per_cent) => shadows.get(name).is_some_and(|it| it.per_cent == *per_cent),
     };
     let lacking = serving.challengers.iter().find(|challenger| !has_its_share(challenger));
     let answers = weights.keys().find(|name| weight_of(serving, name).is_none());

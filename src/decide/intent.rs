@@ -169,7 +169,7 @@ impl ServingIntent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StepIntent {
     /// What the version gets.
-    pub share: StepShare,
+    pub share: ShareIntent,
     /// How long the version keeps this share at least.
     pub at_least: SignedDuration,
     /// How long the step may wait for its approval.
@@ -182,14 +182,14 @@ pub struct StepIntent {
 
 /// What a version gets in a step, or a challenger for long, in per cent of all requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum StepShare {
+pub enum ShareIntent {
     /// It answers them; at most 50.
     Weight(u32),
     /// It gets copies, and its answers are dropped.
     Mirror(u32),
 }
 
-impl StepShare {
+impl ShareIntent {
     /// Returns the weight in the route.
     pub(super) const fn weight(self) -> u32 {
         match self {
@@ -224,7 +224,7 @@ pub struct ChallengerIntent {
     /// Its name, in the same namespace.
     pub name: String,
     /// What it gets. The weights of all of them are at most 50 together.
-    pub share: StepShare,
+    pub share: ShareIntent,
 }
 
 /// How versions replace each other.

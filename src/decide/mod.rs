@@ -68,7 +68,7 @@ pub use gates::{
 };
 pub use intent::{
     ApprovalIntent, Blocker, BlockerScope, ChallengerIntent, Desired, Intent, Lifecycle, ServingIntent,
-    SmokeTestIntent, StepIntent, StepShare, StrategyIntent,
+    ShareIntent, SmokeTestIntent, StepIntent, StrategyIntent,
 };
 pub use observed::Observed;
 pub use registry_view::{FormerAlias, Outbox, RegistryView, VersionView};

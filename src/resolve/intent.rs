@@ -18,7 +18,7 @@ use crate::{
     cluster::finalizer,
     decide::{
         ApprovalIntent, Blocker, ChallengerIntent, Desired, Follower, Intent, Lifecycle, ServingIntent,
-        SmokeTestIntent, StepIntent, StepShare, StrategyIntent,
+        ShareIntent, SmokeTestIntent, StepIntent, StrategyIntent,
     },
     render,
 };
@@ -87,8 +87,11 @@ fn steps(rollout: &Rollout) -> Vec<StepIntent> {
 }
 
 /// The API server accepts exactly one of them.
-fn share(weight: Option<u32>, mirror: Option<u32>) -> StepShare {
-    weight.map(StepShare::Weight).or(mirror.map(StepShare::Mirror)).unwrap_or(StepShare::Weight(1))
+fn share(weight: Option<u32>, mirror: Option<u32>) -> ShareIntent {
+    weight
+        .map(ShareIntent::Weight)
+        .or_else(|| mirror.map(ShareIntent::Mirror))
+        .unwrap_or(ShareIntent::Weight(1))
 }
 
 fn step_intent(step: &CanaryStep) -> StepIntent {
@@ -201,13 +204,13 @@ mod tests {
         )
         .unwrap();
         let mirror = StepIntent {
-            share: StepShare::Mirror(100),
+            share: ShareIntent::Mirror(100),
             at_least: SignedDuration::from_mins(10),
             at_most: None,
             needs_approval: false,
         };
         let weight = StepIntent {
-            share: StepShare::Weight(50),
+            share: ShareIntent::Weight(50),
             at_least: SignedDuration::from_mins(1),
             at_most: Some(SignedDuration::from_hours(6)),
             needs_approval: true,

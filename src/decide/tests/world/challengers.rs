@@ -6,7 +6,7 @@ use super::{World, gateway::RIVALS};
 use crate::{
     api::condition::Reason,
     decide::{
-        BlockerScope, ChallengerIntent, ChallengerShare, Lifecycle, Observed, Shadow, Shares, StepShare,
+        BlockerScope, ChallengerIntent, ChallengerShare, Lifecycle, Observed, Shadow, ShareIntent, Shares,
     },
 };
 
@@ -17,7 +17,7 @@ impl World {
         let named = RIVALS.iter().zip(weights).filter(|_| is_routed);
         let challengers = named.map(|(name, weight)| ChallengerIntent {
             name: (*name).to_owned(),
-            share: StepShare::Weight(*weight),
+            share: ShareIntent::Weight(*weight),
         });
         self.serving().challengers = challengers.collect();
     }
@@ -29,26 +29,26 @@ impl World {
         let challengers = &mut self.serving().challengers;
         challengers.retain(|challenger| challenger.name != name);
         if is_routed && per_cent > 0 {
-            let share = StepShare::Mirror(per_cent);
+            let share = ShareIntent::Mirror(per_cent);
             challengers.push(ChallengerIntent { name: name.to_owned(), share });
         }
     }
 
-    fn share_of_challenger(&self, name: &str) -> Option<StepShare> {
+    fn share_of_challenger(&self, name: &str) -> Option<ShareIntent> {
         let mut challengers = self.intent.serving.iter().flat_map(|serving| &serving.challengers);
         challengers.find(|it| it.name == name).map(|it| it.share)
     }
 
     fn weight_of_challenger(&self, name: &str) -> u32 {
         match self.share_of_challenger(name) {
-            Some(StepShare::Weight(weight)) => weight * (Shares::WHOLE / 100),
+            Some(ShareIntent::Weight(weight)) => weight * (Shares::WHOLE / 100),
             _ => 0,
         }
     }
 
     fn copies_of_challenger(&self, name: &str) -> Option<u32> {
         match self.share_of_challenger(name) {
-            Some(StepShare::Mirror(per_cent)) => Some(per_cent),
+            Some(ShareIntent::Mirror(per_cent)) => Some(per_cent),
             _ => None,
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         model_alias::Drift,
     },
     decide::{
-        Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, StepIntent, StepShare,
+        Blocker, BlockerScope, Desired, Follower, Lifecycle, OnUnavailable, ShareIntent, StepIntent,
         StrategyIntent, Traffic,
     },
 };
@@ -264,9 +264,9 @@ impl Step {
 
 impl From<Step> for StepIntent {
     fn from(step: Step) -> Self {
-        let mirror = step.mirror.map(StepShare::Mirror);
+        let mirror = step.mirror.map(ShareIntent::Mirror);
         Self {
-            share: mirror.or_else(|| step.weight.map(StepShare::Weight)).unwrap(),
+            share: mirror.or_else(|| step.weight.map(ShareIntent::Weight)).unwrap(),
             at_least: SignedDuration::from_secs(5),
             at_most: step.at_most.map(SignedDuration::from_secs),
             needs_approval: step.approval,

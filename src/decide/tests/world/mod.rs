@@ -46,7 +46,7 @@ use crate::{
     },
     decide::{
         AliasRole, Blocker, ClusterView, Desired, FormerAlias, Intent, Lifecycle, Observed, RegistryView,
-        ServingIntent, SmokeTestIntent, StepShare, StrategyIntent,
+        ServingIntent, ShareIntent, SmokeTestIntent, StrategyIntent,
     },
 };
 
@@ -130,7 +130,7 @@ pub(super) struct World {
     /// The step of a canary that each version was in last, from 0, and when the route was written for that.
     steps_since: BTreeMap<Version, (usize, Timestamp)>,
     /// The steps in which a version was approved, until its steps begin again.
-    approved_steps: BTreeSet<(Version, usize, StepShare)>,
+    approved_steps: BTreeSet<(Version, usize, ShareIntent)>,
     /// The versions that were ever given up because nobody approved them in time.
     not_approved: BTreeSet<Version>,
     /// When the model was last deleted and registered again.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range};
 use super::{Event, GatewayIs, World, version};
 use crate::{
     api::{model_alias::SmokeTestOutcome, names::Version},
-    decide::{ApprovalIntent, Mirror, Observed, Shares, StepIntent, StepShare, Traffic, decide},
+    decide::{ApprovalIntent, Mirror, Observed, ShareIntent, Shares, StepIntent, Traffic, decide},
 };
 
 /// Whether a version begins to get more than half of the requests.
@@ -25,8 +25,8 @@ fn is_left(observed: &Observed, version: Version) -> bool {
 fn rung(steps: &[StepIntent], shares: &Shares, version: Version) -> Option<usize> {
     let (weight, copies) = (shares.of(version), shares.mirrored_to(version).unwrap_or_default());
     (0..steps.len()).rev().find(|index| match steps[*index].share {
-        StepShare::Weight(per_cent) => weight >= per_cent * 10_000,
-        StepShare::Mirror(per_cent) => weight > Shares::LEAST || copies >= per_cent,
+        ShareIntent::Weight(per_cent) => weight >= per_cent * 10_000,
+        ShareIntent::Mirror(per_cent) => weight > Shares::LEAST || copies >= per_cent,
     })
 }
 
@@ -132,7 +132,7 @@ impl World {
         };
         let closed = serving.steps.iter().enumerate().find(is_closed).map_or(usize::MAX, |(index, _)| index);
         let mut may_be_in = serving.steps.iter().take(closed.saturating_add(1));
-        let is_in_a_step = may_be_in.any(|step| step.share == StepShare::Weight(had / 10_000));
+        let is_in_a_step = may_be_in.any(|step| step.share == ShareIntent::Weight(had / 10_000));
         let is_free = !self.is_routed_by_others && !self.leaves_route(observed);
         let is_lowered = after.of(version) < had && is_in_a_step && is_free;
         let Some(workload) = observed.cluster.workloads.get(&version).filter(|_| is_lowered) else { return };
@@ -181,7 +181,7 @@ impl World {
         let has_service = self.cluster.gateway.services.contains_key(&version);
         self.promise(has_service || !is_new, |_| format!("the Service of version {version} is missing"));
         let steps = self.intent.serving.iter().flat_map(|serving| &serving.steps);
-        let is_asked = steps.into_iter().any(|step| step.share == StepShare::Mirror(per_cent));
+        let is_asked = steps.into_iter().any(|step| step.share == ShareIntent::Mirror(per_cent));
         self.promise(is_asked, |_| format!("no step copies {per_cent} % of the requests"));
         if is_new && !self.answered.contains(&version) && !self.proven.contains(&version) {
             self.promise_of_proof(version);
@@ -302,8 +302,8 @@ impl World {
             }
             let next = from.map_or(0, |from| from + 1);
             let is_exact = |step: &StepIntent| match step.share {
-                StepShare::Weight(per_cent) => weight == per_cent * 10_000,
-                StepShare::Mirror(per_cent) => after.mirrored_to(version) == Some(per_cent),
+                ShareIntent::Weight(per_cent) => weight == per_cent * 10_000,
+                ShareIntent::Mirror(per_cent) => after.mirrored_to(version) == Some(per_cent),
             };
             let is_next = to == Some(next) && steps.get(next).is_none_or(is_exact);
             self.promise(is_next, |_| {
