@@ -32,9 +32,6 @@ use crate::{
     status::{ModelListing, display_metrics},
 };
 
-/// The maximum number of versions in a status.
-const VERSIONS_MAX: usize = 10;
-
 /// The part of the context that an observation of a RegisteredModel needs.
 #[derive(Clone, Copy)]
 pub struct ModelSources<'a> {
@@ -210,8 +207,7 @@ async fn list(
     registry: Arc<PolledRegistry>,
     metrics: BTreeSet<String>,
 ) -> Result<ModelListing, ReasonMessage> {
-    let versions = registry.client(Priority::Display)?.newest_versions(&name, VERSIONS_MAX).await;
-    let versions = versions.map_err(|error| registry.explain(Some(&name), &error))?;
+    let versions = registry.newest_versions(&name).await?;
     let metrics = registry.display_metrics(&name, &versions, &metrics).await;
     Ok(ModelListing { versions, metrics })
 }

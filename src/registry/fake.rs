@@ -226,6 +226,23 @@ impl Registry for FakeRegistry {
         self.answer("newest_versions", [name], newest).await
     }
 
+    async fn newest_versions_of(
+        &self,
+        names: &BTreeSet<ModelName>,
+        _: usize,
+    ) -> Result<BTreeMap<ModelName, Vec<VersionFacts>>, RegistryError> {
+        let newest = |state: &mut State| {
+            let mut found = BTreeMap::<ModelName, Vec<VersionFacts>>::new();
+            for ((name, _), facts) in
+                state.versions.iter().rev().filter(|((name, _), _)| names.contains(name))
+            {
+                found.entry(name.clone()).or_default().push(facts.clone());
+            }
+            found
+        };
+        self.answer("newest_versions_of", names, newest).await
+    }
+
     async fn metrics(&self, _: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError> {
         self.answer("metrics", [], |_| None).await
     }

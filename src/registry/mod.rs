@@ -162,6 +162,16 @@ pub trait Registry: Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> Result<Vec<VersionFacts>, RegistryError>;
 
+    /// Reads the newest versions of many models in as few requests as possible, newest first: of each at least
+    /// `limit`, or else all that there are.
+    ///
+    /// A name that is missing from the result is *unknown*: read it with [`Registry::newest_versions`].
+    async fn newest_versions_of(
+        &self,
+        names: &BTreeSet<ModelName>,
+        limit: usize,
+    ) -> Result<BTreeMap<ModelName, Vec<VersionFacts>>, RegistryError>;
+
     /// Reads the latest value of each metric of a run; returns `None` if the registry reports that the run
     /// does not exist. A deleted run can be read until it is purged.
     async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError>;

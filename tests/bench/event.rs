@@ -391,6 +391,14 @@ impl Registry for AtRest {
         Ok(Vec::new())
     }
 
+    async fn newest_versions_of(
+        &self,
+        _: &BTreeSet<ModelName>,
+        _: usize,
+    ) -> Result<BTreeMap<ModelName, Vec<VersionFacts>>, RegistryError> {
+        Ok(BTreeMap::new())
+    }
+
     async fn metrics(&self, _: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError> {
         Ok(None)
     }

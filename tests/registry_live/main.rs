@@ -157,6 +157,18 @@ async fn versions_come_newest_first() {
         let numbers: Vec<_> = found.iter().map(|facts| facts.version).collect();
         assert_eq!(numbers, expected.into_iter().map(v).collect::<Vec<_>>());
     }
+    let other = unique("versions");
+    make(&registry, &other).await;
+    upload.version(&other, "s3://nowhere/1").await;
+    let both = BTreeSet::from([name.clone(), other.clone()]);
+    let found = registry.newest_versions_of(&both, 10).await.unwrap();
+    // Older servers have no lists of names, and so nothing is known.
+    let counts: Vec<usize> = both.iter().filter_map(|name| found.get(name)).map(Vec::len).collect();
+    assert!(
+        found.is_empty() || (found[&name].len(), found[&other].len()) == (11, 1),
+        "{counts:?} versions were found"
+    );
+    registry.delete_model(&other).await.unwrap();
     let facts = registry.version(&name, v(7)).await.unwrap().unwrap();
     assert_eq!((facts.version, facts.state, facts.run_id), (v(7), VersionState::Ready, None));
     assert_eq!(facts.model_uri.as_str(), format!("models:/{name}/7"));

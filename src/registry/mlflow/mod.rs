@@ -14,6 +14,7 @@
 //!   logged_model the metrics of a logged model
 //!   stages       the predecessor of aliases in older servers
 //!   example      finds the input example of a version
+//!   versions     lists of versions
 //!   webhooks     the webhooks of the server
 //!   workspace    whether the server has workspaces
 //!   script       for the fuzzer: a list of answers instead of a server
@@ -36,7 +37,7 @@ use self::{
     http::{Call, Http},
     json::InvalidPayload,
     run::RunAnswer,
-    wire::{Acknowledged, ModelAnswer, ModelPage, VersionAnswer, VersionPage},
+    wire::{Acknowledged, ModelAnswer, ModelPage, VersionAnswer},
 };
 use super::{
     Capabilities, InputExample, RegisteredModelFacts, Registry, RegistryError, VersionFacts,
@@ -62,6 +63,7 @@ mod run;
 pub mod script;
 mod stages;
 mod text;
+mod versions;
 mod webhooks;
 mod wire;
 mod workspace;
@@ -276,27 +278,15 @@ impl Registry for MlflowRegistry {
         name: &ModelName,
         limit: usize,
     ) -> Result<Vec<VersionFacts>, RegistryError> {
-        // MLflow answers max_results=0 with an error, or with an empty page that has a next page.
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let call = Call::get("model-versions/search")
-            .query("filter", &filter::name(name))
-            .query("order_by", "version_number DESC")
-            .query("max_results", &limit.min(PAGE));
-        // A map, because a version created between two pages shifts the others, which then appear twice.
-        let mut versions = BTreeMap::new();
-        let mut pages = Pages::default();
-        loop {
-            let VersionPage { model_versions, next_page_token } = self.list(&pages.next(&call)).await?;
-            let page = model_versions.into_iter().flatten().filter_map(|version| version.facts_of(name));
-            versions.extend(page.map(|facts| (facts.version, facts)));
-            let more =
-                pages.turn(next_page_token).map_err(|detail| self.http.not_a_registry(&call, detail))?;
-            if versions.len() >= limit || !more {
-                return Ok(versions.into_values().rev().take(limit).collect());
-            }
-        }
+        self.newest(name, limit).await
+    }
+
+    async fn newest_versions_of(
+        &self,
+        names: &BTreeSet<ModelName>,
+        limit: usize,
+    ) -> Result<BTreeMap<ModelName, Vec<VersionFacts>>, RegistryError> {
+        self.newest_of_each(names, limit).await
     }
 
     async fn metrics(&self, run_id: &str) -> Result<Option<BTreeMap<String, Metric>>, RegistryError> {

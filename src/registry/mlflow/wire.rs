@@ -154,9 +154,14 @@ impl ModelVersion {
         self.into_facts()
     }
 
+    /// Whether it is a version of this model.
+    pub(super) fn is_of(&self, name: &ModelName) -> bool {
+        self.name == name.as_str()
+    }
+
     /// Returns the facts, if it is a version of this model that Laurel can use.
     pub(super) fn facts_of(self, name: &ModelName) -> Option<VersionFacts> {
-        (self.name == name.as_str()).then(|| self.into_facts().ok()).flatten()
+        self.is_of(name).then(|| self.into_facts().ok()).flatten()
     }
 
     fn into_facts(self) -> Result<VersionFacts, InvalidPayload> {

@@ -57,7 +57,7 @@ pub type Listing = Result<Vec<ListedVersion>, ReasonMessage>;
 type Versions = Result<Vec<Arc<VersionFacts>>, ReasonMessage>;
 
 /// When the model was created, and when it or its set of versions last changed.
-type Times = (Timestamp, Timestamp);
+pub(super) type Times = (Timestamp, Timestamp);
 
 /// A listing, and how current it is.
 #[derive(Clone, Debug)]
@@ -214,7 +214,7 @@ impl PolledRegistry {
         let is_new = known.is_none();
         let list = match known {
             Some(versions) => Ok(versions),
-            None => self.list(name).await,
+            None => self.list(name, &needs).await,
         };
         let runs = runs_of(name, list.iter().flatten(), &needs);
         let unknown = self.memory().runs.unknown(&followed_runs(&runs));
@@ -256,7 +256,12 @@ impl PolledRegistry {
         names.into_iter().filter(|name| memory.renew_metrics(name)).collect()
     }
 
-    async fn list(&self, name: &ModelName) -> Versions {
+    async fn list(&self, name: &ModelName, needs: &FollowerNeeds) -> Versions {
+        // Setting a tag changes no time, so what was read ahead may be from before.
+        let ahead = if needs.has_tags { None } else { self.memory().all_ahead(name) };
+        if let Some(versions) = ahead {
+            return Ok(versions.into_iter().map(Arc::new).collect());
+        }
         let client = self.client(Priority::Poll)?;
         let versions = client.newest_versions(name, NEWEST).await;
         let versions = versions.map_err(|error| self.explain(Some(name), &error))?;

@@ -14,6 +14,7 @@ use crate::{
 };
 
 use super::{
+    ahead::Ahead,
     candidates::{Listed, Runs},
     display_metrics::DisplayCache,
     evidence::VersionEvidence,
@@ -49,6 +50,8 @@ pub(super) struct RegistryMemory {
     /// The newest versions of the models that have followers.
     pub(super) listings: HashMap<ModelName, Listed>,
     pub(super) runs: Runs,
+    /// Versions that a poll read together with their models.
+    pub(super) ahead: Ahead,
     pub(super) display: DisplayCache,
 }
 

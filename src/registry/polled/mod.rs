@@ -4,6 +4,7 @@
 //! polled_registry one registry: its client and the results of its last poll
 //! poll            what a poll reads and remembers
 //! reading         how a poll reads the models
+//! ahead           versions that a poll reads together with their models
 //! evidence        facts that the promotion rules judge versions by
 //! candidates      the versions that followers choose from
 //! display_metrics the metrics that the status of a RegisteredModel shows
@@ -20,6 +21,7 @@ use url::Url;
 use super::limiter::{Limiter, Limits, Waits};
 use crate::{api::RegistryKind, render::RegistryForPods};
 
+mod ahead;
 mod candidates;
 mod debounce;
 mod display_metrics;

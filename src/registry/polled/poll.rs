@@ -107,6 +107,7 @@ impl PolledRegistry {
         self.debounce.poll_started(Instant::now());
         let (began, known_before): (Sequence, HashSet<ModelName>) = {
             let mut memory = self.memory();
+            memory.ahead.clear();
             (memory.begin(), memory.models.keys().cloned().collect())
         };
         let plan = plan();

@@ -281,7 +281,7 @@ impl PolledRegistry {
     /// Returns a version as remembered; `None` if it was not read yet.
     #[must_use]
     pub fn remembered_version(&self, name: &ModelName, version: Version) -> Option<Option<VersionFacts>> {
-        self.memory().models.get(name)?.versions.get(&version).map(|(_, facts)| facts.clone())
+        self.memory().version(name, version)
     }
 
     /// Reads a version from the registry, and remembers it for good unless its registration is in progress.

@@ -114,6 +114,7 @@ pub(super) async fn read_models(
         match answer {
             Ok(models) => {
                 is_answered = true;
+                registry.read_ahead(client.as_ref(), &models).await;
                 chunk_read(models);
             }
             Err(error) => {

@@ -486,6 +486,7 @@ async fn what_was_read_is_used_while_the_slowest_list_is_being_read() {
     let churn: ModelName = "churn".parse().unwrap();
     fake.add_model("churn");
     fake.add_version("churn", 1);
+    fake.fail("newest_versions_of", Some(unreachable()));
     let slow = fake.hold("newest_versions");
     let needs = FollowerNeeds::default();
     let models = BTreeSet::from([fraud(), churn.clone()]);
@@ -512,4 +513,77 @@ async fn what_was_read_is_used_while_the_slowest_list_is_being_read() {
     slow.release();
     assert_eq!(poll.await.unwrap(), None);
     assert_eq!(models.iter().filter(is_listed).count(), 2);
+}
+
+#[tokio::test]
+async fn the_versions_of_many_models_that_changed_are_read_together() {
+    let (fake, polled) = registries();
+    let plan = many(&fake);
+    for name in plan().models {
+        fake.add_version(name.as_str(), 7);
+    }
+    polled.poll(&plan).await;
+    let last: ModelName = "m249".parse().unwrap();
+    assert_eq!(fake.calls("newest_versions_of"), 3, "one request for each chunk");
+    assert_eq!(polled.remembered_version(&last, version(7)).unwrap().unwrap().version, version(7));
+    assert_eq!(polled.remembered_version(&last, version(8)), None, "it may be newer than the list");
+    assert_eq!(polled.newest_versions(&last).await.unwrap().len(), 1);
+    assert_eq!((fake.calls("newest_versions"), fake.calls("version")), (0, 0));
+    polled.newest_versions(&last).await.unwrap();
+    assert_eq!(fake.calls("newest_versions"), 1, "whoever looks again wants to see what changes no time");
+    polled.poll(&plan).await;
+    assert_eq!(fake.calls("newest_versions_of"), 3, "nothing has changed");
+    assert!(polled.remembered_version(&last, version(7)).is_some(), "what was used is remembered");
+    let other: ModelName = "m100".parse().unwrap();
+    assert_eq!(polled.remembered_version(&other, version(7)), None, "the rest is forgotten");
+}
+
+fn fraud_among(others: impl Fn() -> PollPlan) -> impl Fn() -> PollPlan {
+    move || {
+        let mut plan = others();
+        plan.models.insert(fraud());
+        plan
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_was_read_ahead_is_not_used_once_its_model_has_changed() {
+    let (fake, polled) = registries();
+    let plan = fraud_among(many(&fake));
+    fake.set_state("fraud", 1, VersionState::Pending);
+    polled.poll(&plan).await;
+    assert_eq!(polled.remembered_version(&fraud(), version(1)), None, "its registration is in progress");
+    fake.set_state("fraud", 1, VersionState::Ready);
+    fake.touch("fraud");
+    polled.read_named(PollPlan { models: BTreeSet::from([fraud()]), ..PollPlan::default() }).await;
+    assert_eq!(fake.calls("newest_versions_of"), 3, "a single model is not read ahead");
+    assert_eq!(polled.remembered_version(&fraud(), version(1)), None);
+    polled.newest_versions(&fraud()).await.unwrap();
+    assert_eq!(fake.calls("newest_versions"), 1);
+}
+
+#[tokio::test]
+async fn versions_that_cannot_be_read_together_are_read_one_by_one_and_hold_up_nothing() {
+    let (fake, polled) = registries();
+    let plan = fraud_among(many(&fake));
+    fake.fail("newest_versions_of", Some(unreachable()));
+    let outcome = polled.poll(&plan).await;
+    assert_eq!((outcome.failure, outcome.changes.models), (None, plan().models));
+    assert_eq!(polled.newest_versions(&fraud()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn followers_use_versions_that_were_read_ahead_unless_they_look_at_tags() {
+    let (fake, polled) = registries();
+    let all = fraud_among(many(&fake));
+    let lists = async |needs: FollowerNeeds| {
+        let before = fake.calls("newest_versions");
+        fake.touch("fraud");
+        fake.touch("m001");
+        let followed = [(fraud(), needs)].into();
+        polled.poll(|| PollPlan { followed, ..all() }).await;
+        fake.calls("newest_versions") - before
+    };
+    assert_eq!(lists(FollowerNeeds::default()).await, 0);
+    assert_eq!(lists(FollowerNeeds { has_tags: true, ..FollowerNeeds::default() }).await, 1);
 }

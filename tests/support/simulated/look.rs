@@ -13,7 +13,7 @@ use kube::{
     runtime::wait::await_condition,
 };
 use laurel::{
-    api::{ModelAlias, RegisteredModel},
+    api::{ModelAlias, RegisteredModel, model_alias::Recorded},
     render::labels,
 };
 use serde_json::json;
@@ -73,6 +73,16 @@ pub(crate) async fn revisions(place: &Place) -> Result<BTreeMap<String, Option<S
     Ok(revisions)
 }
 
+/// How long the audit log may take. Where the registry cannot be written, it never arrives.
+const AUDIT: Duration = Duration::from_secs(15);
+
+/// Whether the audit log of a change has yet to reach the registry, and then the status.
+async fn awaits_audit(place: &Place) -> Result<bool> {
+    let aliases = place.api::<ModelAlias>().list(&ListParams::default()).await?;
+    let history = |alias: ModelAlias| alias.status.map(|status| status.history).unwrap_or_default();
+    Ok(aliases.items.into_iter().flat_map(history).any(|entry| entry.recorded == Recorded::Pending))
+}
+
 /// The same, once nothing has been written for a while: the last observation may still have to be written to
 /// the status.
 pub(crate) async fn settled(place: &Place) -> Result<BTreeMap<String, Option<String>>> {
@@ -81,7 +91,7 @@ pub(crate) async fn settled(place: &Place) -> Result<BTreeMap<String, Option<Str
     loop {
         sleep(Duration::from_millis(1500)).await;
         let now = revisions(place).await?;
-        if now == before {
+        if now == before && (began.elapsed() > AUDIT || !awaits_audit(place).await?) {
             return Ok(now);
         }
         ensure!(began.elapsed() < PATIENCE, "it does not come to rest: {before:#?}\n{now:#?}");

@@ -273,9 +273,68 @@ async fn the_newest_versions_come_first_and_once() {
     assert_eq!(found, [4, 3, 2].map(fraud_version_facts));
 }
 
+fn versions_of_many(filter: &str) -> Exactly {
+    Exactly::get("model-versions/search")
+        .query("filter", filter)
+        .query("order_by", "name ASC")
+        .query("order_by", "version_number DESC")
+        .query("max_results", "1000")
+}
+
+fn version_of(name: &str, number: u32) -> Value {
+    let mut version = fraud_version(number);
+    version["name"] = json!(name);
+    version
+}
+
+/// A model that the page may not show in full is asked for again, with those that it does not show at all.
+#[tokio::test]
+async fn the_versions_of_many_models_are_read_together() {
+    let server = MockServer::start().await;
+    let all = [version_of("a", 2), version_of("a", 1), version_of("A", 1), version_of("b", 9)];
+    let first = json!({ "model_versions": all, "next_page_token": "t" });
+    let rest = [version_of("b", 9), version_of("b", 8), version_of("b", 7), version_of("c", 1)];
+    let second = json!({ "model_versions": rest, "next_page_token": "t" });
+    let third = json!({ "model_versions": [version_of("c", 3), version_of("c", 1)], "next_page_token": "" });
+    answer(&server, versions_of_many("name IN ('a','b','c','empty')"), ok(&first)).await;
+    answer(&server, versions_of_many("name IN ('b','c','empty')"), ok(&second)).await;
+    answer(&server, versions_of_many("name IN ('c','empty')"), ok(&third)).await;
+    let found =
+        registry(&server.uri()).newest_versions_of(&names(["a", "b", "c", "empty"]), 2).await.unwrap();
+    let numbers = |name| found[&model(name)].iter().map(|it| it.version).collect::<Vec<_>>();
+    assert_eq!(found.keys().cloned().collect::<BTreeSet<_>>(), names(["a", "b", "c"]));
+    assert_eq!(numbers("a"), [2, 1].map(version));
+    assert_eq!(numbers("b"), [9, 8, 7].map(version));
+    assert_eq!(numbers("c"), [3, 1].map(version));
+}
+
+#[tokio::test]
+async fn a_page_without_an_answer_about_any_model_ends_a_read_of_many() {
+    let server = MockServer::start().await;
+    let page = json!({ "model_versions": [version_of("A", 1)], "next_page_token": "t" });
+    answer(&server, versions_of_many("name IN ('a')"), ok(&page)).await;
+    let found = registry(&server.uri()).newest_versions_of(&names(["a"]), 2).await.unwrap();
+    assert_eq!(found, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn of_a_server_without_lists_of_names_nothing_is_known_and_it_is_not_asked_again() {
+    let server = MockServer::start().await;
+    let detail = "Only the 'run_id' attribute supports comparison with a list of quoted string values.";
+    let refused = error_message(400, "INVALID_PARAMETER_VALUE", detail);
+    answer(&server, versions_of_many("name IN ('a','b')"), refused).await;
+    let registry = registry(&server.uri());
+    for _ in 0..2 {
+        assert_eq!(registry.newest_versions_of(&names(["a", "b"]), 2).await.unwrap(), BTreeMap::new());
+    }
+    assert_eq!(server.received_requests().await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn zero_versions_cause_no_request() {
-    assert_eq!(registry("http://127.0.0.1:9").newest_versions(&model("fraud"), 0).await.unwrap(), []);
+    let registry = registry("http://127.0.0.1:9");
+    assert_eq!(registry.newest_versions(&model("fraud"), 0).await.unwrap(), []);
+    assert_eq!(registry.newest_versions_of(&names(["fraud"]), 0).await.unwrap(), BTreeMap::new());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A server that answers only exact requests, and helpers to describe them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use laurel::{
     api::{
@@ -59,13 +59,13 @@ pub(crate) fn version(number: u32) -> Version {
 pub(crate) struct Exactly {
     method: &'static str,
     path: String,
-    query: BTreeMap<String, String>,
+    query: Vec<(String, String)>,
     body: Value,
 }
 
 impl Exactly {
     pub(crate) fn new(method: &'static str, path: &str) -> Self {
-        Self { method, path: path.to_owned(), query: BTreeMap::new(), body: Value::Null }
+        Self { method, path: path.to_owned(), query: Vec::new(), body: Value::Null }
     }
 
     pub(crate) fn get(endpoint: &str) -> Self {
@@ -73,7 +73,7 @@ impl Exactly {
     }
 
     pub(crate) fn query(mut self, key: &str, value: &str) -> Self {
-        self.query.insert(key.to_owned(), value.to_owned());
+        self.query.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -84,13 +84,16 @@ impl Exactly {
 
 impl Match for Exactly {
     fn matches(&self, request: &Request) -> bool {
-        let pairs: Vec<_> = request.url.query_pairs().into_owned().collect();
-        let query: BTreeMap<_, _> = pairs.iter().cloned().collect();
+        // The order of equal keys counts, as that of `order_by`.
+        let by_key = |mut pairs: Vec<(String, String)>| {
+            pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+            pairs
+        };
+        let query = by_key(request.url.query_pairs().into_owned().collect());
         let json = request.headers.get("content-type").is_some_and(|kind| kind == "application/json");
         request.method.as_str() == self.method
             && request.url.path() == self.path
-            && pairs.len() == query.len()
-            && query == self.query
+            && query == by_key(self.query.clone())
             && request.body_json::<Value>().unwrap_or_default() == self.body
             && json != self.body.is_null()
     }
