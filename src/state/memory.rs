@@ -10,7 +10,7 @@ use crate::{
     api::{ModelAlias, ModelAliasStatus, RegisteredModel, RegisteredModelStatus},
     registry::polled::PolledRegistry,
     resolve::{Model, Remembered, Subject},
-    status::{Due, Held, due},
+    status::{Due, Held, due, hold_for},
 };
 
 /// The memory, by UID.
@@ -146,7 +146,7 @@ impl Memory {
     pub fn due<S: Held>(&self, uid: &str, written: &S, next: &S, must: bool, now: Timestamp) -> Due {
         let mut held = locked(&self.held);
         let since = held.remove(uid);
-        let due = due(written, next, must, since, now);
+        let due = due(written, next, must, since, hold_for(held.len()), now);
         if let Due::At(_) = due {
             held.insert(uid.to_owned(), since.unwrap_or(now));
         }

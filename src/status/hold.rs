@@ -18,6 +18,20 @@ use crate::api::{
 /// For how long a change that may wait is held back, so that others are written with it.
 pub const HOLD: SignedDuration = SignedDuration::from_secs(1);
 
+/// While so many statuses have such a change, each is held back for [`HOLD`]. More of them wait longer, so that
+/// they take the API server about as many writes a second.
+const AT_ONCE: usize = 50;
+
+/// How many times as long they wait at most.
+const LONGEST: usize = 15;
+
+/// Returns for how long a change that may wait is held back, while so many statuses have one.
+#[must_use]
+pub fn hold_for(waiting: usize) -> SignedDuration {
+    let times = (waiting / AT_ONCE).clamp(1, LONGEST);
+    HOLD * i32::try_from(times).unwrap_or(1)
+}
+
 /// When a status is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -92,9 +106,16 @@ fn condition_may_wait(written: &Condition, next: &Condition) -> bool {
 }
 
 /// Returns when to write `next` over `written`. `must` is whether there is more to report with it: an Event,
-/// or an action that failed. `since` is when the first change was held back, if one is.
+/// or an action that failed. `since` is when the first change was held back, if one is, and `hold` for how long.
 #[must_use]
-pub fn due<S: Held>(written: &S, next: &S, must: bool, since: Option<Timestamp>, now: Timestamp) -> Due {
+pub fn due<S: Held>(
+    written: &S,
+    next: &S,
+    must: bool,
+    since: Option<Timestamp>,
+    hold: SignedDuration,
+    now: Timestamp,
+) -> Due {
     if written == next {
         return Due::Never;
     }
@@ -102,7 +123,7 @@ pub fn due<S: Held>(written: &S, next: &S, must: bool, since: Option<Timestamp>,
         return Due::Now;
     }
     let since = since.unwrap_or(now);
-    let at = since.checked_add(HOLD).unwrap_or(now);
+    let at = since.checked_add(hold).unwrap_or(now);
     // A clock that was set back must not hold it back for longer.
     if at <= now || since > now { Due::Now } else { Due::At(at) }
 }
@@ -187,12 +208,21 @@ mod tests {
     #[test]
     fn an_event_a_failure_and_a_clock_that_was_set_back_end_the_wait() {
         let (before, after) = (status(|_| {}), status(|it| it["replicas"] = 1.into()));
-        assert_eq!(due(&before, &after, false, None, at(0)), Due::At(at(1000)));
-        assert_eq!(due(&before, &after, false, Some(at(0)), at(300)), Due::At(at(1000)));
-        assert_eq!(due(&before, &after, false, Some(at(0)), at(1000)), Due::Now);
-        assert_eq!(due(&before, &after, true, None, at(0)), Due::Now);
-        assert_eq!(due(&before, &after, false, Some(at(5000)), at(0)), Due::Now);
-        assert_eq!(due(&before, &before, true, Some(at(0)), at(5000)), Due::Never);
+        assert_eq!(due(&before, &after, false, None, HOLD, at(0)), Due::At(at(1000)));
+        assert_eq!(due(&before, &after, false, Some(at(0)), HOLD, at(300)), Due::At(at(1000)));
+        assert_eq!(due(&before, &after, false, Some(at(0)), HOLD, at(1000)), Due::Now);
+        assert_eq!(due(&before, &after, true, None, HOLD, at(0)), Due::Now);
+        assert_eq!(due(&before, &after, false, Some(at(5000)), HOLD, at(0)), Due::Now);
+        assert_eq!(due(&before, &before, true, Some(at(0)), HOLD, at(5000)), Due::Never);
+    }
+
+    #[test]
+    fn the_more_statuses_wait_the_longer_each_does() {
+        let seconds = |waiting| hold_for(waiting).as_secs();
+        assert_eq!([0, 1, 99, 100, 500, 10_000].map(seconds), [1, 1, 1, 2, 10, 15]);
+        let (before, after) = (status(|_| {}), status(|it| it["replicas"] = 1.into()));
+        assert_eq!(due(&before, &after, false, Some(at(0)), hold_for(500), at(1000)), Due::At(at(10_000)));
+        assert_eq!(due(&before, &after, false, Some(at(0)), hold_for(10), at(1000)), Due::Now);
     }
 
     proptest! {
@@ -211,7 +241,7 @@ mod tests {
             let mut last = written.clone();
             let wake = |written: &mut ModelAliasStatus, last: &ModelAliasStatus, since: &mut Option<Timestamp>| {
                 if let Some(held) = since.take() {
-                    assert_eq!(due(written, last, false, Some(held), held + HOLD), Due::Now);
+                    assert_eq!(due(written, last, false, Some(held), HOLD, held + HOLD), Due::Now);
                     *written = last.clone();
                     return 1;
                 }
@@ -223,7 +253,7 @@ mod tests {
                     writes += wake(&mut written, &last, &mut since);
                 }
                 last = make(replicas, version);
-                match due(&written, &last, false, since, at(now)) {
+                match due(&written, &last, false, since, HOLD, at(now)) {
                     Due::Never => since = None,
                     Due::At(due) => {
                         prop_assert_eq!(&written.version, &last.version);

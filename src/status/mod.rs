@@ -17,7 +17,7 @@ pub use applied::Applied;
 pub use events::{NewEvent, condition_events, events, readiness_events};
 #[cfg(test)]
 pub(crate) use hold::HOLD;
-pub use hold::{Due, Held, due};
+pub use hold::{Due, Held, due, hold_for};
 pub use kstatus::kstatus;
 pub use model_alias::{SubjectStatus, next};
 pub use model_outcome::{ModelApplied, ModelListing, ModelOutcome, model_outcome};

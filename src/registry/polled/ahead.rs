@@ -61,19 +61,15 @@ impl Ahead {
 }
 
 impl RegistryMemory {
-    /// Returns a version as remembered, or as read ahead; `None` if it is not known.
-    pub(super) fn version(&mut self, name: &ModelName, version: Version) -> Option<Option<VersionFacts>> {
+    /// Returns a version as read ahead, and remembers it. One that is missing from a list may exist.
+    pub(super) fn version_ahead(&mut self, name: &ModelName, version: Version) -> Option<VersionFacts> {
         let known = self.models.get_mut(name)?;
-        if let Some((_, facts)) = known.versions.get(&version) {
-            return Some(facts.clone());
-        }
-        // A version that is missing from a list may exist.
         let ahead = self.ahead.of(name, known.facts.times())?;
         let facts = ahead.newest.iter().find(|facts| facts.version == version)?;
         let facts = Some(facts.clone()).filter(|facts| facts.state != VersionState::Pending)?;
         // Whatever is read of it from now on replaces it.
         known.remember_version(version, (Sequence::default(), Some(facts.clone())));
-        Some(Some(facts))
+        Some(facts)
     }
 
     /// Returns all versions of a model as read ahead, if there are so few.

@@ -281,7 +281,9 @@ impl PolledRegistry {
     /// Returns a version as remembered; `None` if it was not read yet.
     #[must_use]
     pub fn remembered_version(&self, name: &ModelName, version: Version) -> Option<Option<VersionFacts>> {
-        self.memory().version(name, version)
+        let mut memory = self.memory();
+        let known = memory.models.get(name)?.versions.get(&version).map(|(_, facts)| facts.clone());
+        known.or_else(|| memory.version_ahead(name, version).map(Some))
     }
 
     /// Reads a version from the registry, and remembers it for good unless its registration is in progress.

@@ -13,7 +13,7 @@ use crate::{
         names::Version,
     },
     decide::{Action, AliasRole, Decision, Lifecycle, Observed, SmokeReport, SmokeTestSlot, Traffic, decide},
-    status::{Applied, Due, SubjectStatus, due, events, next},
+    status::{Applied, Due, HOLD, SubjectStatus, due, events, next},
 };
 
 /// When a reconcile whose write failed is repeated.
@@ -133,7 +133,7 @@ impl World {
         self.cost.add(applied, events.len());
         let must = !events.is_empty() || applied.failure.is_some();
         let held_since = self.operator.held_since.take();
-        match due(&observed.status, &after, must, held_since, self.now) {
+        match due(&observed.status, &after, must, held_since, HOLD, self.now) {
             Due::Never => {}
             Due::Now => {
                 self.cost.statuses += 1;
