@@ -1,9 +1,9 @@
 //! What is kept of a PodDisruptionBudget: whose pods it protects, and what of it is Laurel's.
 
-use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 
-use super::{Cache, OwnMetadata, Owner, Projected, revision};
+use super::{Cache, OwnMetadata, Owner, Projected, metadata::digest, revision};
 use crate::{
     api::model_alias::AliasKey,
     decide::Traffic,
@@ -20,7 +20,8 @@ pub struct BudgetView {
     /// Who controls it.
     pub owner: Owner,
     metadata: OwnMetadata,
-    spec: PodDisruptionBudgetSpec,
+    /// The digest of its spec.
+    spec: u64,
 }
 
 impl BudgetView {
@@ -28,9 +29,14 @@ impl BudgetView {
     pub(super) fn protects(&self, r: &ServiceRendering, traffic: Traffic) -> Traffic {
         let Some(selection) = Selection::of(traffic) else { return Traffic::Nowhere };
         let due = render::disruption_budget(r, selection);
-        let is_as_rendered = self.metadata.has(&due.metadata) && due.spec.as_ref() == Some(&self.spec);
+        let is_as_rendered = self.metadata.has(&due.metadata) && spec_digest(&due) == self.spec;
         if is_as_rendered { traffic } else { Traffic::Nowhere }
     }
+}
+
+fn spec_digest(budget: &PodDisruptionBudget) -> u64 {
+    // Its maps are sorted, so equal ones have equal texts.
+    digest(&serde_json::to_string(&budget.spec).unwrap_or_default())
 }
 
 impl Projected for PodDisruptionBudget {
@@ -43,7 +49,7 @@ impl Projected for PodDisruptionBudget {
             resource_version: revision(&self.metadata),
             owner: Owner::of(&self.metadata, alias, &alias.1),
             metadata: OwnMetadata::of(&self.metadata),
-            spec: self.spec.clone().unwrap_or_default(),
+            spec: spec_digest(self),
         };
         cache.edit(alias, |objects| {
             if objects.budget.as_ref().is_none_or(|known| known.resource_version <= view.resource_version) {

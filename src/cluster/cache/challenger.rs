@@ -29,7 +29,7 @@ impl Cache {
             owner: service.owner.clone(),
             traffic: service.traffic,
             port: service.port(),
-            has_endpoints: !objects.ready_slices.is_empty(),
+            has_endpoints: objects.slices.values().any(|slice| slice.is_ready),
         })
     }
 

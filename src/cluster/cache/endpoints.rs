@@ -1,12 +1,13 @@
 //! What is kept of EndpointSlices and pods: which versions get requests, and which could.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::{
     core::v1::Pod,
     discovery::v1::{Endpoint, EndpointSlice},
 };
 use kube::ResourceExt;
+use litemap::LiteMap;
 
 use super::{Cache, Objects, Projected, version_of};
 use crate::{
@@ -20,16 +21,21 @@ use crate::{
 /// The label that says which Service an EndpointSlice belongs to. Whatever routes requests goes by it.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// What is kept of an EndpointSlice: its pods by name, with their versions. A pod that has not been seen yet
-/// has none; one that is gone keeps the version that it had, because its endpoint may outlive it for a
-/// moment.
-pub(super) type SliceView = BTreeMap<String, Option<Version>>;
+/// What is kept of an EndpointSlice.
+#[derive(Clone, Debug)]
+pub(super) struct SliceView {
+    /// Its pods by name, with their versions. A pod that has not been seen yet has none; one that is gone keeps
+    /// the version that it had, because its endpoint may outlive it for a moment.
+    pods: LiteMap<String, Option<Version>>,
+    /// Whether it has a ready endpoint.
+    pub(super) is_ready: bool,
+}
 
 impl Objects {
     /// The versions among the Service's endpoints. A pod that has not been seen yet may be of any version
     /// that there is.
     pub(super) fn endpoints(&self) -> BTreeSet<Version> {
-        let versions = || self.slices.values().flat_map(BTreeMap::values);
+        let versions = || self.slices.values().flat_map(|slice| slice.pods.values());
         let mut endpoints: BTreeSet<Version> = versions().flatten().copied().collect();
         if versions().any(Option::is_none) {
             endpoints.extend(self.deployments.values().map(|deployment| deployment.version));
@@ -38,7 +44,7 @@ impl Objects {
     }
 
     fn version_of_pod(&self, name: &str) -> Option<Version> {
-        let known = || self.slices.values().find_map(|slice| *slice.get(name)?);
+        let known = || self.slices.values().find_map(|slice| *slice.pods.get(name)?);
         self.pods.get(name).map(|pod| pod.version).or_else(known)
     }
 }
@@ -73,18 +79,12 @@ impl Projected for EndpointSlice {
                     (pod, version)
                 })
                 .collect();
-            objects.slices.insert(self.name_any(), pods);
-            if has_endpoints {
-                objects.ready_slices.insert(self.name_any());
-            } else {
-                objects.ready_slices.remove(&self.name_any());
-            }
+            objects.slices.insert(self.name_any(), SliceView { pods, is_ready: has_endpoints });
         });
     }
     fn remove(cache: &Cache, alias: &AliasKey, name: &str) {
         cache.edit(alias, |objects| {
             objects.slices.remove(name);
-            objects.ready_slices.remove(name);
             objects.version_slices.remove(name);
         });
     }
@@ -103,8 +103,8 @@ impl Projected for Pod {
         let mut view = pods::view(self, version);
         let name = self.name_any();
         cache.edit(alias, |objects| {
-            for slice in objects.slices.values_mut() {
-                if let Some(known) = slice.get_mut(&name) {
+            for (_, slice) in objects.slices.iter_mut() {
+                if let Some(known) = slice.pods.get_mut(&name) {
                     *known = Some(version);
                 }
             }

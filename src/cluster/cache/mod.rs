@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use litemap::LiteMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
@@ -51,24 +52,22 @@ pub struct Cache {
     routes: referable::ReferableRoutes,
 }
 
-/// What belongs to one ModelAlias.
+/// What belongs to one ModelAlias. Most of it exists once or twice, and a `BTreeMap` has room for eleven.
 #[derive(Clone, Debug, Default)]
 struct Objects {
-    deployments: BTreeMap<String, DeploymentView>,
+    deployments: LiteMap<String, DeploymentView>,
     service: Option<ServiceView>,
     budget: Option<BudgetView>,
     route: Option<RouteObject>,
     /// The Services of versions.
-    version_services: BTreeMap<Version, ServiceView>,
+    version_services: LiteMap<Version, ServiceView>,
     /// The EndpointSlices of the Services of versions: whose they are, and whether they have a ready
     /// endpoint.
-    version_slices: BTreeMap<String, (Version, bool)>,
-    slices: BTreeMap<String, endpoints::SliceView>,
-    /// Those that have a ready endpoint.
-    ready_slices: BTreeSet<String>,
-    pods: BTreeMap<String, PodView>,
+    version_slices: LiteMap<String, (Version, bool)>,
+    slices: LiteMap<String, endpoints::SliceView>,
+    pods: LiteMap<String, PodView>,
     /// The last pod of each version that its node ended or rejected.
-    ended: BTreeMap<Version, EndedPod>,
+    ended: LiteMap<Version, EndedPod>,
 }
 
 /// An object that can be kept as a projection.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
+use litemap::LiteMap;
 
 use crate::{
     api::{
@@ -216,7 +217,7 @@ pub(super) struct ModelMemory {
     pub(super) facts: KnownFacts,
     /// Why the last read of this one model failed, while the registry itself is reachable.
     pub(super) error: Option<ReasonMessage>,
-    pub(super) versions: BTreeMap<Version, Sequenced<Option<VersionFacts>>>,
+    pub(super) versions: LiteMap<Version, Sequenced<Option<VersionFacts>>>,
     /// How many polls in a row could not read it.
     pub(super) failures: u32,
     /// A read of a version failed. The next poll makes those who wait for it try again.
