@@ -167,7 +167,7 @@ async fn unproven(fixture: &Fixture) -> Result<()> {
     });
     fixture.kubernetes.place(Rule::on(Method::PATCH, "/deployments/champion-v2", go).times(1));
     let change = fixture.desired(&spec(2)).await?;
-    fixture.champion.reason(change, Reason::SmokeTesting, PATIENCE).await?;
+    fixture.champion.reason(change, Reason::SmokeTestUnavailable, PATIENCE).await?;
     tokio::time::sleep(LONGER_THAN_TRIED).await; // Time itself is the subject.
     let last = fixture.champion.last().context("it is there")?;
     ensure!(
