@@ -1,6 +1,6 @@
 //! The shares of requests that versions get behind a route.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +108,12 @@ impl Shares {
     #[must_use]
     pub fn challengers(&self) -> &BTreeMap<String, ChallengerShare> {
         &self.challengers
+    }
+
+    /// Returns the names of all challengers that the route names, with a weight or for copies.
+    #[must_use]
+    pub fn named_challengers(&self) -> BTreeSet<&String> {
+        self.challengers.keys().chain(self.shadows.keys()).collect()
     }
 
     /// Names a challenger that the route has.

@@ -317,8 +317,8 @@ fn traffic_shares(observed: &Observed, shares: &Shares) -> Vec<TrafficShare> {
     let copied = shares.mirror().map(|mirror| mirror.version);
     let versions: BTreeSet<Version> =
         shares.iter().map(|(version, _)| version).chain(copied).chain(selected).collect();
-    let challengers: BTreeSet<&String> = shares.challengers().keys().chain(shares.shadows().keys()).collect();
-    versions.into_iter().map(own).chain(challengers.into_iter().filter_map(challenger)).collect()
+    let challengers = shares.named_challengers().into_iter().filter_map(challenger);
+    versions.into_iter().map(own).chain(challengers).collect()
 }
 
 /// Returns the shares for a column: `4: 95 %; 5: 5 %; fraud-challenger 7: 10 %`.

@@ -76,10 +76,10 @@ impl ReferableRoute {
         names.filter(|name| render::is_version_service(name, model_alias)).map(str::to_owned).collect()
     }
 
-    /// Returns the challengers of a ModelAlias that it names.
+    /// Returns the challengers of a ModelAlias that it names, be it for copies.
     #[must_use]
     pub fn challengers(&self, referrer: &Referrer<'_>) -> Vec<String> {
-        render::read(&self.rules, referrer).shares.challengers().keys().cloned().collect()
+        render::read(&self.rules, referrer).shares.named_challengers().into_iter().cloned().collect()
     }
 
     /// Returns the route as the ModelAlias sees it that refers to it.
@@ -225,6 +225,21 @@ mod tests {
         let label = json!({ "laurel.dev/model-alias": "churn" });
         let rendered = unusable(&route(1, "fraud", |route| route["metadata"]["labels"] = label));
         assert!(rendered.contains("renders for the ModelAlias \"churn\""), "{rendered}");
+    }
+
+    #[test]
+    fn a_challenger_is_named_by_its_weight_or_by_its_copies() {
+        let copies = json!({ "type": "RequestMirror", "requestMirror": { "backendRef": {
+            "group": "", "kind": "Service", "name": "shadow", "port": 8080 } } });
+        let rival = json!({ "group": "", "kind": "Service", "name": "rival", "port": 8080, "weight": 1 });
+        let route = ReferableRoute::of(&route(1, "fraud-v4", |route| {
+            let rule = &mut route["spec"]["rules"][0];
+            rule["filters"] = json!([copies]);
+            rule["backendRefs"].as_array_mut().unwrap().push(rival);
+        }));
+        let challengers = BTreeSet::from(["rival".to_owned(), "shadow".to_owned()]);
+        assert_eq!(route.challengers(&Referrer { challengers, ..referrer() }), ["rival", "shadow"]);
+        assert_eq!(route.challengers(&referrer()), [] as [String; 0], "they are not this ModelAlias's");
     }
 
     #[test]

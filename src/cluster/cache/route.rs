@@ -53,8 +53,7 @@ impl RouteObject {
     /// Returns the challengers that it names, be it for copies.
     #[must_use]
     pub fn challengers(&self, model_alias: &str) -> BTreeSet<String> {
-        let shares = render::shares(&self.spec, model_alias);
-        shares.challengers().keys().chain(shares.shadows().keys()).cloned().collect()
+        render::shares(&self.spec, model_alias).named_challengers().into_iter().cloned().collect()
     }
 
     pub(super) fn view(&self, model_alias: &str, rendering: Option<&ServiceRendering>) -> RouteView {

@@ -111,7 +111,7 @@ impl World {
         if shares.leader().is_none_or(|leader| !observed.is_ready(leader)) {
             return;
         }
-        for name in shares.challengers().keys().chain(shares.shadows().keys()) {
+        for name in shares.named_challengers() {
             let view = observed.cluster.challengers.get(name);
             let is_ready = view.and_then(|view| view.service).is_some_and(|service| service.has_endpoints);
             self.promise(is_ready, |_| {
