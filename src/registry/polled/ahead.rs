@@ -1,9 +1,12 @@
 //! Versions that a poll reads together with their models.
 //!
 //! After a start, and when many models change at once, somebody needs the versions of each of them. One
-//! request reads those of a whole chunk of models. They are kept until the next poll only.
+//! request reads those of a whole chunk of models. They are kept for a moment only.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
 
 use super::{
     PolledRegistry,
@@ -24,6 +27,10 @@ pub(super) const SHOWN: usize = 10;
 /// So few models are not worth a request of their own.
 const FEW: usize = 1;
 
+/// For how long they are kept, until the next poll after that. Whoever was woken when they were read has looked
+/// by then.
+const KEPT_FOR: Duration = Duration::from_secs(20);
+
 /// How many versions are kept at most. Those of further models are read one by one.
 const KEPT: usize = 20_000;
 
@@ -36,6 +43,7 @@ pub(super) struct Ahead {
 
 #[derive(Debug)]
 struct Versions {
+    read: Instant,
     /// The times of the model as read before.
     times: Times,
     /// The newest ones, newest first.
@@ -45,13 +53,14 @@ struct Versions {
 }
 
 impl Ahead {
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    pub(super) fn forget_old(&mut self) {
+        self.models.retain(|_, versions| versions.read.elapsed() < KEPT_FOR);
+        self.count = self.models.values().map(|versions| versions.newest.len()).sum();
     }
 
     fn keep(&mut self, name: ModelName, times: Times, newest: Vec<VersionFacts>) {
         self.count += newest.len();
-        let versions = Versions { times, newest, are_listed: false };
+        let versions = Versions { read: Instant::now(), times, newest, are_listed: false };
         self.count -= self.models.insert(name, versions).map_or(0, |before| before.newest.len());
     }
 
@@ -130,5 +139,38 @@ impl PolledRegistry {
             }
             Err(error) => tracing::debug!(registry = %self.key, %error, "versions cannot be read together"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_is_old_is_forgotten_and_not_counted() {
+        let mut ahead = Ahead::default();
+        let times = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        let facts = |number: u32| VersionFacts {
+            version: Version::new(number).unwrap(),
+            created_at: Timestamp::UNIX_EPOCH,
+            state: VersionState::Ready,
+            model_uri: format!("models:/m/{number}").parse().unwrap(),
+            run_id: None,
+            description: String::new(),
+            tags: BTreeMap::new(),
+        };
+        let name = |name: &str| name.parse::<ModelName>().unwrap();
+        ahead.keep(name("old"), times, vec![facts(2), facts(1)]);
+        ahead.models.get_mut(&name("old")).unwrap().read -= KEPT_FOR;
+        ahead.keep(name("new"), times, vec![facts(1), facts(2)]);
+        ahead.keep(name("new"), times, vec![facts(1)]);
+        assert_eq!(ahead.count, 3);
+        ahead.forget_old();
+        assert_eq!(ahead.count, 1);
+        assert!(ahead.of(&name("old"), Some(times)).is_none());
+        assert!(ahead.of(&name("new"), Some(times)).is_some());
+        assert!(ahead.of(&name("new"), None).is_none(), "its model is not known");
     }
 }

@@ -104,18 +104,27 @@ impl PolledRegistry {
         plan: impl FnOnce() -> PollPlan,
         mut report: impl FnMut(PollChanges),
     ) -> Option<ReasonMessage> {
-        self.debounce.poll_started(Instant::now());
+        self.poll_started();
         let (began, known_before): (Sequence, HashSet<ModelName>) = {
             let mut memory = self.memory();
-            memory.ahead.clear();
+            memory.ahead.forget_old();
             (memory.begin(), memory.models.keys().cloned().collect())
         };
         let plan = plan();
+        self.expect(&plan.models);
         let read = self.read_everything(&plan, began, &mut report).await;
         let failure = read.as_ref().err().map(|failure| failure.cause.clone());
         report(self.remember_end(&plan, &known_before, read));
         self.debounce.poll_ended(Instant::now());
         failure
+    }
+
+    /// Whoever asks for one of these while the poll runs need not ask for a read.
+    fn expect(&self, names: &BTreeSet<ModelName>) {
+        let mut memory = self.memory();
+        for name in names.iter().filter(|name| !memory.models.contains_key(*name)).collect::<Vec<_>>() {
+            memory.models.insert(name.clone(), ModelMemory::default());
+        }
     }
 
     async fn read_everything(

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 use url::Url;
@@ -196,6 +197,12 @@ impl PolledRegistry {
     /// Starts the next poll now.
     pub fn poll_now(&self) {
         self.wake.notify_one();
+    }
+
+    /// A poll that starts now covers all that was asked for before.
+    pub(super) fn poll_started(&self) {
+        self.wake.notified().now_or_never();
+        self.debounce.poll_started(Instant::now());
     }
 
     /// Reads a model soon. However often that is asked for, there is a pause between two such reads.

@@ -533,9 +533,27 @@ async fn the_versions_of_many_models_that_changed_are_read_together() {
     assert_eq!(fake.calls("newest_versions"), 1, "whoever looks again wants to see what changes no time");
     polled.poll(&plan).await;
     assert_eq!(fake.calls("newest_versions_of"), 3, "nothing has changed");
-    assert!(polled.remembered_version(&last, version(7)).is_some(), "what was used is remembered");
     let other: ModelName = "m100".parse().unwrap();
-    assert_eq!(polled.remembered_version(&other, version(7)), None, "the rest is forgotten");
+    assert!(polled.remembered_version(&other, version(7)).is_some(), "whoever was woken may look later");
+}
+
+/// After a start, thousands of objects ask for their models while the first poll reads them.
+#[tokio::test]
+async fn what_a_poll_is_about_to_read_is_not_asked_for_again() {
+    let (fake, polled) = registries();
+    let plan = many(&fake);
+    let mut slow = fake.hold("models");
+    let poll = {
+        let (polled, plan) = (polled.clone(), plan());
+        tokio::spawn(async move { polled.poll(|| plan).await })
+    };
+    slow.reached().await;
+    assert!(plan().models.iter().all(|name| matches!(polled.model(name), ModelView::Unknown(_))));
+    slow.release();
+    poll.await.unwrap();
+    assert!(is_present(&polled, "m249"));
+    let soon = tokio::time::timeout(Duration::from_millis(10), polled.next_due(polled.next_regular_poll()));
+    assert!(soon.await.is_err(), "nothing is left to read");
 }
 
 fn fraud_among(others: impl Fn() -> PollPlan) -> impl Fn() -> PollPlan {
