@@ -7,6 +7,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /laurel
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY src src
 # A named target keeps crt-static away from build scripts and procedural macros, which cannot be static.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

@@ -11,6 +11,10 @@ use laurel::{
     controllers, telemetry,
 };
 
+/// How it behaves is set in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Crds(options) => return finish(options.run(stdout().lock())),
