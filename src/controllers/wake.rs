@@ -93,6 +93,12 @@ pub fn changed(context: &Context, key: &RegistryKey, models: &BTreeSet<ModelName
             context.requeue.alias(&alias);
         }
     }
+    if models.is_empty() {
+        return;
+    }
+    for (alias, _) in context.memory.ending(key).iter().filter(|(_, model)| models.contains(model)) {
+        context.requeue.alias(alias);
+    }
 }
 
 /// Wakes the objects that an event concerns.

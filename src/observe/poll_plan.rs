@@ -34,7 +34,9 @@ pub struct Watched<'a> {
 #[must_use]
 pub fn poll_plan(watched: &Watched<'_>, key: &RegistryKey, registry: &PolledRegistry) -> PollPlan {
     let index = &watched.registry_objects.index;
-    PollPlan { models: index.models_of(key), ..plan(watched, registry, index.users(key)) }
+    let mut models = index.models_of(key);
+    models.extend(watched.memory.ending(key).into_iter().map(|(_, name)| name));
+    PollPlan { models, ..plan(watched, registry, index.users(key)) }
 }
 
 /// Returns what has to be read about these models of a registry. Those that nobody watches are left out.
@@ -45,7 +47,10 @@ pub fn plan_of_models(
     registry: &PolledRegistry,
     names: &BTreeSet<ModelName>,
 ) -> PollPlan {
-    plan(watched, registry, watched.registry_objects.index.about(key, names))
+    let mut plan = plan(watched, registry, watched.registry_objects.index.about(key, names));
+    let ending = watched.memory.ending(key).into_iter().map(|(_, name)| name);
+    plan.models.extend(ending.filter(|name| names.contains(name)));
+    plan
 }
 
 /// Returns what has to be read about the models of these `RegisteredModels`.

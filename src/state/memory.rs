@@ -7,8 +7,11 @@ use kube::ResourceExt;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    api::{ModelAlias, ModelAliasStatus, RegisteredModel, RegisteredModelStatus},
-    registry::polled::PolledRegistry,
+    api::{
+        ModelAlias, ModelAliasStatus, RegisteredModel, RegisteredModelStatus, model_alias::AliasKey,
+        names::ModelName,
+    },
+    registry::polled::{PolledRegistry, RegistryKey},
     resolve::{Model, Remembered, Subject},
     status::{Due, Held, due, hold_for},
 };
@@ -17,7 +20,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Memory {
     /// The model of each ModelAlias with a finalizer.
-    models: Mutex<HashMap<String, Model>>,
+    models: Mutex<HashMap<String, (AliasKey, Model)>>,
     /// The registry of each RegisteredModel with a finalizer.
     registries: Mutex<HashMap<String, Arc<PolledRegistry>>>,
     /// Each ModelAlias's last written status, with the resource version of that write, until the watch shows
@@ -66,13 +69,23 @@ impl Memory {
         if !has_finalizer {
             locked(&self.models).remove(&subject.uid);
         } else if let Ok(model) = &subject.model {
-            locked(&self.models).insert(subject.uid.clone(), model.clone());
+            locked(&self.models).insert(subject.uid.clone(), (subject.key.clone(), model.clone()));
         }
     }
 
     /// Returns the last known model of an alias.
     fn model(&self, alias: &ModelAlias) -> Option<Model> {
-        locked(&self.models).get(&alias.uid()?).cloned()
+        locked(&self.models).get(&alias.uid()?).map(|(_, model)| model.clone())
+    }
+
+    /// Returns the `ModelAliases` in deletion whose models are in this registry, with these models: they are
+    /// read although the `RegisteredModels` may be gone.
+    #[must_use]
+    pub fn ending(&self, registry: &RegistryKey) -> Vec<(AliasKey, ModelName)> {
+        let (deletions, models) = (locked(&self.deletions), locked(&self.models));
+        let ending = deletions.keys().filter_map(|uid| models.get(uid));
+        let ending = ending.filter(|(_, model)| model.registry.key == *registry);
+        ending.map(|(alias, model)| (alias.clone(), model.name.clone())).collect()
     }
 
     /// Remembers the registry of a model, as long as its deletion needs it.

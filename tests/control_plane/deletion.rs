@@ -12,7 +12,7 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 use laurel::api::{
-    ModelAlias, ModelRegistry,
+    ModelAlias, ModelRegistry, RegisteredModel,
     condition::{ConditionType, Reason},
 };
 use serde_json::json;
@@ -199,6 +199,27 @@ fn a_namespace_deletes_its_model_even_if_its_modelregistry_is_deleted_first() {
         let took = delete_namespace(fixture, model).await?;
         ensure!(took < PATIENCE, "it took {took:?} although the registry was reachable");
         ensure!(fixture.world.mlflow.model(&fixture.model).await?.is_none(), "the model is left");
+        Ok(())
+    });
+}
+
+/// What is about to go is deleted in any order with its namespace.
+#[test]
+fn promise_9_a_deletion_waits_for_no_deadline_although_its_registeredmodel_is_gone() {
+    run("model-first", async |fixture| {
+        fixture.registered(1).await?;
+        fixture.get("{version: '1', deletionPolicy: Delete}").await?;
+        fixture.until_named("champion", Some("1")).await?;
+        fixture.api::<RegisteredModel>().delete("model", &DeleteParams::default()).await?;
+        let is_missing = |it: &ModelAlias| {
+            let ready = it.status.iter().flat_map(|status| &status.conditions);
+            ready.into_iter().any(|it| it.type_ == "Ready" && it.status == "False")
+        };
+        fixture.champion.until("its model is missed", PATIENCE, is_missing).await?;
+        tokio::time::sleep(Duration::from_secs(11)).await; // Time itself is the subject: two polls.
+        let took = delete(fixture, DEADLINE).await?;
+        ensure!(took < Duration::from_secs(20), "it took {took:?} although the registry was reachable");
+        ensure!(fixture.named("champion").await?.is_none(), "the alias is left");
         Ok(())
     });
 }
