@@ -31,6 +31,8 @@ pub enum ConditionType {
     RegistrySynced,
     /// The desired version meets the promotion rules for the alias. Absent without rules.
     GatesPassed,
+    /// The version is no worse on live traffic. Absent without live rules.
+    LiveRulesPassed,
     /// The HTTPRoute shares the requests as desired. Absent without `spec.traffic`.
     TrafficSplit,
     /// Deliveries of the registry's webhooks arrive. Absent without `spec.webhook`.
@@ -94,6 +96,8 @@ pub enum Reason {
     GatesPassed,
     /// The version served here before, so the promotion rules do not hold it back.
     ServedBefore,
+    /// The version is no worse on live traffic than the live rules allow.
+    NoWorse,
     /// The HTTPRoute shares the requests as desired.
     TrafficSplit,
     /// There is nothing to do.
@@ -114,6 +118,12 @@ pub enum Reason {
     CanaryStep,
     /// A step of the canary waits for somebody's approval.
     AwaitingApproval,
+    /// The version is judged by its live traffic, and more of it is needed.
+    Watching,
+    /// The version had fewer requests, or fewer bad ones, than a verdict takes.
+    NotEnoughTraffic,
+    /// The version has all traffic, and no check has an absolute bound: nothing is judged.
+    NoBaseline,
     /// The HTTPRoute is not accepted by all its parents yet.
     TrafficPending,
     /// Pods are being exchanged, a few at a time.
@@ -253,6 +263,24 @@ pub enum Reason {
     /// Nobody approved the version within the time of a canary's step.
     NotApproved,
 
+    // Live rules.
+    /// The version is worse on live traffic than the live rules allow.
+    Regressed,
+    /// The time of a canary's step is over, and the live rules have proven nothing.
+    Undecided,
+    /// The pods do not let Laurel read what they count.
+    MetricsUnreachable,
+    /// The pods do not count what a check needs, or their numbers are incomplete.
+    MetricsMissing,
+    /// A value was found several times where one is expected.
+    MetricsAmbiguous,
+    /// Requests are not shared as planned, so versions cannot be compared.
+    SplitMismatch,
+    /// The requests of a user stay together, so they are not judged.
+    StickyAssignment,
+    /// Many `ModelAliases` became worse at the same time, so the measuring is doubted.
+    ManyRegressed,
+
     // The cluster.
     /// The API server rejects a write.
     ApplyRefused,
@@ -292,6 +320,10 @@ impl Reason {
             | Self::ServedBefore
             | Self::TrafficSplit
             | Self::CanaryStep
+            | Self::NoWorse
+            | Self::Watching
+            | Self::NotEnoughTraffic
+            | Self::NoBaseline
             | Self::AsDesired
             | Self::Suspended
             | Self::StartingVersion
@@ -317,6 +349,12 @@ impl Reason {
             | Self::SmokeTestUnavailable
             | Self::ChallengerUnavailable
             | Self::PodsEvicted
+            | Self::MetricsUnreachable
+            | Self::MetricsMissing
+            | Self::MetricsAmbiguous
+            | Self::SplitMismatch
+            | Self::StickyAssignment
+            | Self::ManyRegressed
             | Self::ApplyFailed => Severity::Transient,
 
             Self::ModelRegistryNotFound
@@ -367,6 +405,8 @@ impl Reason {
             | Self::SmokeTestFailed
             | Self::BecameUnready
             | Self::NotApproved
+            | Self::Regressed
+            | Self::Undecided
             | Self::ApplyRefused
             | Self::ApplyForbidden
             | Self::Unknown => Severity::Blocking,

@@ -11,6 +11,7 @@ pub mod cluster_model_registry;
 pub mod condition;
 pub mod follow;
 pub mod http_route;
+pub mod live;
 pub mod metric;
 pub mod model_alias;
 mod model_alias_status;

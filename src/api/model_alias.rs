@@ -106,6 +106,8 @@ pub struct ModelAliasSpec {
     #[serde(default)]
     #[x_kube(validation = Rule::new("!has(self.maxSurge) || self.strategy == 'Rolling'").message("maxSurge is for strategy Rolling"))]
     #[x_kube(validation = Rule::new("(has(self.steps) && self.steps.size() > 0) == (self.strategy == 'Canary')").message("steps are for strategy Canary, which needs them"))]
+    #[x_kube(validation = Rule::new("!has(self.watchFor) || self.strategy == 'Rolling' || duration(self.watchFor) <= duration(self.warmFor)").message("watchFor is at most warmFor"))]
+    #[x_kube(validation = Rule::new("!has(self.watchFor) || self.strategy != 'Rolling'").message("watchFor is not for strategy Rolling, which keeps no version warm to go back to"))]
     pub rollout: Rollout,
 
     /// What to do when somebody moves the alias in the registry by hand: `Correct` (the default) puts it back
@@ -294,6 +296,14 @@ pub struct Rollout {
     #[schemars(length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
     pub warm_for: Duration,
 
+    /// With `BlueGreen` and `Canary`: how long a version is judged by the live rules of its RegisteredModel
+    /// after it got all traffic. Then no other version gets requests beside it, so only checks with `max` can
+    /// send it back. Time without data does not count. At most `warmFor`: only as long as the previous version
+    /// is warm, there is a way back. The default is 0s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]
+    pub watch_for: Option<Duration>,
+
     /// Number of versions to keep scaled to zero, beside the serving and the warm one. The default is 3.
     #[serde(default = "default_revision_history_limit")]
     #[schemars(with = "i32", range(min = 0, max = 20))]
@@ -312,6 +322,7 @@ impl Default for Rollout {
             max_surge: None,
             progress_deadline: default_progress_deadline(),
             warm_for: default_warm_for(),
+            watch_for: None,
             revision_history_limit: default_revision_history_limit(),
             smoke_test: SmokeTest::default(),
         }
@@ -367,7 +378,7 @@ pub struct CanaryStep {
     pub at_least: Duration,
 
     /// How long the step may take. A version that still waits for its approval then loses its share and is
-    /// rejected. The time is stopped while nobody could do anything about it: while the ModelAlias is
+    /// rejected; if live rules have proven nothing by then, their `whenUndecided` says what happens. The time is stopped while nobody could do anything about it: while the ModelAlias is
     /// suspended or blocked, the registry cannot be reached, or the Gateways do not accept the route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", length(max = DURATION_MAX), regex(pattern = DURATION_PATTERN))]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     RegistryStatus,
     condition::Reason,
+    live::WatchStatus,
     names::{AliasName, ModelUri, Version},
     traffic::RouteReference,
 };
@@ -56,6 +57,9 @@ pub struct ModelAliasStatus {
     /// The step of a canary that the target version is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryStatus>,
+    /// The version that is being judged by its live traffic; absent at rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<WatchStatus>,
     /// The annotation `laurel.dev/approve` as it was last acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<SeenApproval>,
@@ -103,7 +107,7 @@ pub struct ModelAliasStatus {
     pub retried: Option<String>,
     /// `Ready`, `Reconciling` and `Stalled` as kstatus defines them; `Serving` (a ready version answers),
     /// `RegistrySynced` (the alias in the registry names what serves) and `GatesPassed` (the promotion rules
-    /// let the version in); and `Suspended` while `spec.suspend` is true.
+    /// let the version in) and `LiveRulesPassed` (it is no worse on live traffic); and `Suspended` while `spec.suspend` is true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LABEL_PATTERN,
+    live::LiveRule,
     metric::Goal,
     names::{AliasName, TagValue},
 };
@@ -16,7 +17,7 @@ use super::{
 /// met; if several rules name the same alias, all of these rules. A version that served before is never held
 /// back.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("has(self.metrics) || has(self.improves) || has(self.tags) || has(self.description) || has(self.requiredAlias)").message("a rule must require something: set metrics, improves, tags, description or requiredAlias"))]
+#[x_kube(validation = Rule::new("has(self.metrics) || has(self.improves) || has(self.tags) || has(self.description) || has(self.requiredAlias) || has(self.live)").message("a rule must require something: set metrics, improves, tags, description, requiredAlias or live"))]
 #[serde(rename_all = "camelCase")]
 pub struct PromotionRule {
     /// The name of this rule, unique in the list, for instance `quality`.
@@ -54,6 +55,22 @@ pub struct PromotionRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.lowerAscii() != 'latest' && !self.matches('^[vV][0-9]+$')").message("MLflow reserves the aliases 'latest' and 'v' followed by digits"))]
     pub required_alias: Option<AliasName>,
+
+    /// What the version must show on live traffic once it gets any. This holds back no version before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveRule>,
+}
+
+impl PromotionRule {
+    /// Whether it requires something before a version gets traffic.
+    #[must_use]
+    pub fn is_gate(&self) -> bool {
+        !self.metrics.is_empty()
+            || self.improves.is_some()
+            || !self.tags.is_empty()
+            || self.description.is_some()
+            || self.required_alias.is_some()
+    }
 }
 
 /// Bounds for a metric of the version's run or logged model.

@@ -24,6 +24,7 @@ use crate::{
     api::{
         ModelAlias,
         condition::{Reason, ReasonMessage},
+        model_alias::Serving,
     },
     cluster::{Events, Guarded, cache::Cache, finalizer},
     decide::{Action, Decision, Observed, OwnObject, Traffic},
@@ -32,6 +33,7 @@ use crate::{
         Effect, Throttle,
         alias_writes::AliasWrites,
         audit_writes::AuditWrites,
+        live::{self, LiveWatches},
         smoke_tests::{self, SmokeTests},
     },
     status::{Applied, NewEvent},
@@ -47,6 +49,8 @@ pub struct Effects<'a> {
     pub cluster: &'a Cache,
     /// The smoke tests.
     pub smoke: &'a SmokeTests,
+    /// The versions that are judged by their live traffic.
+    pub live: &'a LiveWatches,
     /// Alias writes in progress.
     pub alias_writes: &'a AliasWrites,
     /// Audit writes in progress.
@@ -69,6 +73,7 @@ pub async fn apply(
     decision: &Decision,
 ) -> Applied {
     effects.smoke.keep_only(&subject.uid, decision.smoke_test.as_ref());
+    follow_live(effects, subject, decision);
     let mut applied = Applied::default();
     let mut unmet: Vec<&Action> = Vec::new();
     for action in &decision.actions {
@@ -110,6 +115,27 @@ pub async fn apply(
         }
     }
     applied
+}
+
+/// Judges the version that the decision wants to be judged by its traffic, and no other.
+fn follow_live(effects: &Effects<'_>, subject: &Subject<'_>, decision: &Decision) {
+    let source = subject.spec().serving.as_ref().and_then(metrics_source);
+    match decision.live.clone().zip(source) {
+        Some((watch, source)) => {
+            let (uid, alias) = (subject.uid.clone(), subject.key.clone());
+            effects.live.follow(live::Request { uid, alias, watch, source });
+        }
+        None => effects.live.forget(&subject.uid),
+    }
+}
+
+/// Returns where pods say what they counted.
+fn metrics_source(_: &Serving) -> Option<live::Source> {
+    let names = live::Names {
+        requests: "http_server_request_duration_seconds".to_owned(),
+        status: "http_response_status_code".to_owned(),
+    };
+    Some(live::Source { port: 9464, path: "/metrics".to_owned(), names })
 }
 
 /// Reports that another client keeps reverting what Laurel writes.

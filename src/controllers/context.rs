@@ -26,6 +26,7 @@ use crate::{
         Memory, Throttle,
         alias_writes::AliasWrites,
         audit_writes::AuditWrites,
+        live::LiveWatches,
         model_writes::ModelWrites,
         pod_events::PodEvents,
         smoke_tests::{PodAccess, SmokeTests},
@@ -59,6 +60,8 @@ pub struct Context {
     pub requeue: Requeue,
     /// The smoke tests.
     pub smoke: SmokeTests,
+    /// The versions that are judged by their live traffic.
+    pub live: LiveWatches,
     /// The Events about pods that are waited for.
     pub pod_events: PodEvents,
     /// Alias writes in progress.
@@ -154,6 +157,7 @@ impl Context {
             aliases,
             models,
             registry_objects,
+            live: LiveWatches::new(pods.clone(), requeue.clone()),
             smoke: SmokeTests::new(pods, requeue.clone(), options.input_example_max_bytes),
             model_writes: ModelWrites::new(requeue.clone()),
             listing_reads: listing_reads(requeue.clone()),
@@ -188,6 +192,7 @@ impl Context {
     pub fn forget_alias(&self, uid: &str) {
         self.memory.forget_alias(uid);
         self.smoke.forget(uid);
+        self.live.forget(uid);
         self.pod_events.forget(uid);
         self.alias_writes.forget(uid);
         self.audit_writes.forget(uid);
@@ -219,6 +224,7 @@ impl Context {
             readiness: &self.readiness,
             references: self.references(),
             smoke: &self.smoke,
+            live: &self.live,
             pod_events: &self.pod_events,
             alias_writes: &self.alias_writes,
             audit_writes: &self.audit_writes,
@@ -248,6 +254,7 @@ impl Context {
             client: &self.client,
             cluster: &self.cluster,
             smoke: &self.smoke,
+            live: &self.live,
             alias_writes: &self.alias_writes,
             audit_writes: &self.audit_writes,
             throttle: &self.throttle,

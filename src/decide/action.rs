@@ -4,7 +4,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    GatesReport, Traffic, attempt::Attempt, cluster_view::OwnObject, intent::BlockerScope, shares::Shares,
+    GatesReport, Traffic,
+    attempt::Attempt,
+    cluster_view::OwnObject,
+    intent::BlockerScope,
+    live::{LiveReport, LiveWatch},
+    shares::Shares,
 };
 use crate::api::{
     condition::{ConditionStatus, ReasonMessage},
@@ -256,6 +261,9 @@ pub struct Decision {
     pub target: Option<Version>,
     /// The smoke test that is begun or waited for. Any other is ended.
     pub smoke_test: Option<(Version, Attempt)>,
+    /// The version that is to be judged by its live traffic. Any other is judged no longer.
+    #[serde(skip)]
+    pub live: Option<LiveWatch>,
     /// The step of a canary that the target version is in, for the status.
     pub canary: Option<CanaryStatus>,
     /// What the annotation that approves a version was found to say, for the status.
@@ -280,6 +288,9 @@ pub struct Report {
     /// Whether the desired version meets the promotion rules.
     #[serde(skip)]
     pub gates: GatesReport,
+    /// What live traffic says about the version that is judged by it.
+    #[serde(skip)]
+    pub live: LiveReport,
     /// Whether the HTTPRoute shares the requests as desired; `None` without one.
     #[serde(skip)]
     pub traffic: Option<(ConditionStatus, ReasonMessage)>,

@@ -53,6 +53,7 @@ pub(super) fn decide(observed: &Observed) -> Decision {
         rejection,
         target: desired.ok(),
         smoke_test: None,
+        live: None,
         canary: None,
         approval: None,
         report: Report {
@@ -60,6 +61,7 @@ pub(super) fn decide(observed: &Observed) -> Decision {
             serving: serving_condition(observed),
             registry,
             gates,
+            live: super::LiveReport::Unchanged,
             traffic: route::condition(observed),
         },
         wake,

@@ -1,7 +1,7 @@
 //! `BlueGreen`: the goal starts at full size beside the serving version, then traffic switches at once.
 
 use super::{
-    Action, Observed, ServingIntent, Traffic, Workload,
+    Action, Observed, ServingIntent, Traffic, Workload, live,
     pods_cause::pods_cause,
     route as http_route, smoke_test,
     step::{self, RolloutStep},
@@ -16,6 +16,11 @@ use crate::api::{
 pub(super) fn step(observed: &Observed, serving: &ServingIntent, target: &Target) -> RolloutStep {
     let mut step = RolloutStep::default();
     restore_traffic(observed, serving, target, &mut step);
+    if step.rejection.is_none()
+        && let Some((version, cause)) = live::given_up(observed, serving)
+    {
+        step.reject(observed, serving, version, cause);
+    }
     let Some((version, model_uri)) = target.version.as_ref().filter(|_| step.rejection.is_none()) else {
         return step;
     };

@@ -88,11 +88,10 @@ impl Observed {
         // It has been through the copies, and enters the route.
         let enters = share.mirror().is_some() && weight == Shares::LEAST && mirror.is_some();
         let due = if enters { STEP } else { steps[index].at_least.max(STEP) };
-        if index < reached || index >= may_pass || !self.has_settled(route, due) {
+        let passes = index < may_pass && self.live_rules_let_pass(serving, version, index);
+        if index < reached || !passes || !self.has_settled(route, due) {
             return Some(match share {
-                ShareIntent::Mirror(_) if index < may_pass && enters => {
-                    Canary::at_least_share(index, share.mirror())
-                }
+                ShareIntent::Mirror(_) if passes && enters => Canary::at_least_share(index, share.mirror()),
                 ShareIntent::Mirror(_) if weight > Shares::LEAST => Canary::at_least_share(index, None),
                 share => Canary::at(index, share),
             });
@@ -232,7 +231,9 @@ impl Observed {
             (true, true) => ", and then until it is approved",
             (true, false) => ", and is approved",
         };
-        let message = format!("{gets} for at least {:#}{until}{then}: {of}", step.at_least);
+        let until_live =
+            if self.has_live_rules() { ", and until it is no worse by its live rules" } else { "" };
+        let message = format!("{gets} for at least {:#}{until}{until_live}{then}: {of}", step.at_least);
         ReasonMessage::new(Reason::CanaryStep, message)
     }
 

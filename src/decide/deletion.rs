@@ -74,6 +74,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
         rejection: None,
         target: observed.status.target_version,
         smoke_test: None,
+        live: None,
         canary: None,
         approval: None,
         report: Report {
@@ -81,6 +82,7 @@ pub(super) fn decide(observed: &Observed, since: Timestamp) -> Decision {
             serving: serving_condition(observed),
             registry: (ConditionStatus::Unknown, cause),
             gates: super::GatesReport::Unchanged,
+            live: super::LiveReport::Unchanged,
             traffic: super::route::condition(observed),
         },
         wake,

@@ -132,6 +132,9 @@ pub struct ServingIntent {
     pub progress_deadline: SignedDuration,
     /// How long the previous version stays at full size.
     pub warm_for: SignedDuration,
+    /// How long a version is judged by live rules after it got all traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch_for: Option<SignedDuration>,
     /// The number of versions to keep scaled to zero.
     pub history: usize,
     /// The check before a version's first traffic.

@@ -6,6 +6,7 @@
 //!                    │   gates ────── the promotion rules, before a version's first traffic
 //! Observed ─ decide ─┼ blue_green │ rolling ── the next steps from the serving version to the goal
 //!                    │   smoke_test ─ whether a version may get its first traffic
+//!                    │   live ─────── whether its traffic lets a version go on, or sends it back
 //!                    ├ retention ──── keeps, scales down or deletes versions that do not serve
 //!                    ├ route ──────── shares requests among versions, behind a Gateway
 //!                    │   referred ─── in a route of somebody else
@@ -38,6 +39,7 @@ mod deletion;
 mod follow;
 mod gates;
 mod intent;
+mod live;
 mod observed;
 mod pods_cause;
 mod protection;
@@ -70,6 +72,7 @@ pub use intent::{
     ApprovalIntent, Blocker, BlockerScope, ChallengerIntent, Desired, Intent, Lifecycle, ServingIntent,
     ShareIntent, SmokeTestIntent, StepIntent, StrategyIntent,
 };
+pub use live::{LiveReport, LiveView, LiveWatch, unknown_until};
 pub use observed::Observed;
 pub use registry_view::{FormerAlias, Outbox, RegistryView, VersionView};
 #[cfg(test)]
@@ -108,7 +111,7 @@ fn decide_now(observed: &Observed) -> Decision {
             (None, None) => alias_only::decide(observed),
         },
     };
-    canary::add(observed, None, decision)
+    live::add(observed, canary::add(observed, None, decision))
 }
 
 /// Switches traffic among existing Deployments, and scales them; anything new waits until the blocker is
@@ -192,6 +195,7 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
         rejection: step.rejection.or(rejected),
         target: target.desired,
         smoke_test,
+        live: None,
         canary: None,
         approval: None,
         report: Report {
@@ -199,11 +203,12 @@ fn serve(observed: &Observed, serving: &ServingIntent) -> Decision {
             serving: serving_condition(observed),
             registry: plan.condition,
             gates: target.gates,
+            live: LiveReport::Unchanged,
             traffic: route::condition(observed),
         },
         wake: step.wake.into_iter().chain(waits.then(|| look_again(observed))).min(),
     };
-    canary::add(observed, step.stepping, decision)
+    live::add(observed, canary::add(observed, step.stepping, decision))
 }
 
 /// Before anything else, what was restored from a backup gets its owner: Kubernetes collects an object whose
@@ -251,6 +256,7 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
         rejection: None,
         target: observed.status.target_version,
         smoke_test: None,
+        live: None,
         canary: None,
         approval: None,
         report: Report {
@@ -258,6 +264,7 @@ fn still(observed: &Observed, readiness: Readiness) -> Decision {
             serving: serving_condition(observed),
             registry: (ConditionStatus::Unknown, cause),
             gates: GatesReport::Unchanged,
+            live: LiveReport::Unchanged,
             traffic: route::condition(observed),
         },
         wake: None,

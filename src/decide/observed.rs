@@ -7,6 +7,7 @@ use super::{
     cluster_view::{ClusterView, Traffic, Workload},
     follow::{self, Choice},
     intent::{Desired, Intent, Lifecycle, ServingIntent, StrategyIntent},
+    live::LiveView,
     registry_view::{FormerAlias, Outbox, RegistryView, VersionView},
 };
 use crate::api::{
@@ -33,6 +34,9 @@ pub struct Observed {
     /// The state of the audit writes.
     #[serde(default)]
     pub outbox: Outbox,
+    /// What has been counted of the traffic of a version that is judged by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveView>,
     /// The previous status.
     #[serde(default)]
     pub status: ModelAliasStatus,

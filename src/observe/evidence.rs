@@ -28,7 +28,7 @@ use crate::{
 pub(super) fn gather(sources: &Sources<'_>, observed: &mut Observed, subject: &Subject<'_>, model: &Model) {
     let rules = &observed.intent.rules;
     let is_active = observed.intent.lifecycle == Lifecycle::Active && observed.intent.blocker.is_none();
-    if rules.is_empty() || !is_active || observed.registry.error.is_some() {
+    if !rules.iter().any(PromotionRule::is_gate) || !is_active || observed.registry.error.is_some() {
         return;
     }
     let Ok(candidate) = desired(observed) else { return };

@@ -67,7 +67,9 @@ pub fn observe(sources: &Sources<'_>, subject: &Subject<'_>, now: Timestamp) -> 
         serving.replicas = cluster.size(&subject.status);
     }
     let outbox = sources.audit_writes.outbox(&subject.uid, &subject.status);
-    let mut observed = Observed { now, intent, registry, cluster, outbox, status: subject.status.clone() };
+    let live = sources.live.of(&subject.uid);
+    let status = subject.status.clone();
+    let mut observed = Observed { now, intent, registry, cluster, outbox, live, status };
     if let Ok(model) = &subject.model {
         evidence::gather(sources, &mut observed, subject, model);
     }

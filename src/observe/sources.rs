@@ -10,8 +10,8 @@ use crate::{
     registry::{VersionFacts, VersionState, polled::VersionEvidence},
     resolve::{References, index::Index},
     state::{
-        FRESH, Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, pod_events::PodEvents,
-        smoke_tests::SmokeTests,
+        FRESH, Reads, alias_writes::AliasWrites, audit_writes::AuditWrites, live::LiveWatches,
+        pod_events::PodEvents, smoke_tests::SmokeTests,
     },
     status::ModelListing,
 };
@@ -61,6 +61,8 @@ pub struct Sources<'a> {
     pub references: References<'a>,
     /// Running smoke tests, and their results.
     pub smoke: &'a SmokeTests,
+    /// The versions that are judged by their live traffic.
+    pub live: &'a LiveWatches,
     /// The Events about pods that are waited for.
     pub pod_events: &'a PodEvents,
     /// Alias writes in progress.

@@ -5,6 +5,7 @@
 //! alias_writes  aliases that are being set in registries
 //! audit_writes  history entries that are being written into the tags of versions
 //! pod_events    Events about pods that are waited for
+//! live          versions that are judged by their live traffic
 //! memory        the newest status we wrote, and what a deletion still needs
 //! model_writes  models that are being written in registries
 //! reads         reads from registries, and their last answers
@@ -18,6 +19,7 @@
 
 pub mod alias_writes;
 pub mod audit_writes;
+pub mod live;
 mod memory;
 pub mod model_writes;
 pub mod pod_events;

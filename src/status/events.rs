@@ -47,6 +47,7 @@ pub fn events(before: &ModelAliasStatus, after: &ModelAliasStatus, applied: &App
     events.extend(alias_set(before, after));
     events.extend(let_in(before, after));
     events.extend(canary(before, after));
+    events.extend(live_rules(before, after));
     events.extend(unprotected(before, applied));
     for type_ in [ConditionType::Ready, ConditionType::RegistrySynced] {
         events.extend(error(before, after, type_));
@@ -175,6 +176,44 @@ fn alias_set(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Option<NewE
         action: format!("SetAliasToV{version}"),
         message: format!("the alias in the registry names version {version} now"),
     })
+}
+
+/// Reports what live traffic shows of a version and rejects nothing, and that there have been no data for long.
+fn live_rules(before: &ModelAliasStatus, after: &ModelAliasStatus) -> Vec<NewEvent> {
+    let type_: &str = ConditionType::LiveRulesPassed.into();
+    let of = |status: &ModelAliasStatus| {
+        let mut conditions = status.conditions.iter();
+        conditions.find(|condition| condition.type_ == type_).cloned()
+    };
+    let Some(watch) = &after.watch else { return Vec::new() };
+    let (known, now) = (of(before), of(after));
+    let warning = |reason: String, message: String| NewEvent {
+        warning: true,
+        action: format!("JudgeV{}", watch.version),
+        reason,
+        message,
+    };
+    let is_reported = |reason: &Reason| {
+        matches!(
+            reason,
+            Reason::Regressed | Reason::Undecided | Reason::ManyRegressed | Reason::SplitMismatch
+        )
+    };
+    let is_new = |now: &Condition| {
+        now.reason.parse().is_ok_and(|reason| is_reported(&reason))
+            && known.as_ref().is_none_or(|known| known.reason != now.reason)
+    };
+    let mut events = Vec::new();
+    events.extend(
+        now.as_ref().filter(|now| is_new(now)).map(|now| warning(now.reason.clone(), now.message.clone())),
+    );
+    let was_long = before.watch.as_ref().is_some_and(|watch| watch.unknown_for_long);
+    if let (true, Some(now)) = (watch.unknown_for_long && !was_long, now) {
+        let since = watch.unknown_since.map_or_else(String::new, |since| format!(" since {since}"));
+        let message = format!("there are no data about version {}{since}: {}", watch.version, now.message);
+        events.push(warning(now.reason, message));
+    }
+    events
 }
 
 /// Reports the steps of a canary: where the version is, that it waits for an approval, and who gave it.

@@ -62,6 +62,7 @@ impl Held for ModelAliasStatus {
             history: status.history.iter().map(unconfirmed).collect(),
             replicas: None,
             ready_replicas: None,
+            watch: None,
             ..status.clone()
         };
         conditions_may_wait(&self.conditions, &next.conditions) && urgent(self) == urgent(next)

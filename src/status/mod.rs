@@ -7,6 +7,7 @@ mod events;
 mod history;
 mod hold;
 mod kstatus;
+mod live;
 mod model_alias;
 mod model_outcome;
 mod model_registry;

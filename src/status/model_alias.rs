@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     Applied,
     history::{add_history, cause, entry_of, remember_audit},
-    kstatus,
+    kstatus, live,
 };
 use crate::{
     api::{
@@ -24,8 +24,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, Observed, Readiness, Shares,
-        SmokeReport, Traffic, Workload,
+        Action, CONTENTION, Decision, Desired, FormerAlias, GatesReport, LiveReport, Observed, Readiness,
+        Shares, SmokeReport, Traffic, Workload,
     },
 };
 
@@ -75,6 +75,7 @@ pub fn next(
     remember_route(observed, applied, &mut status);
     status.route_ref = observed.next_route_ref();
     status.canary.clone_from(&decision.canary);
+    status.watch = live::watch(observed, decision);
     status.approval.clone_from(&decision.approval);
     remember_start(observed, decision, applied, &mut status);
     remember_registry(observed, decision, &mut status);
@@ -94,6 +95,10 @@ pub fn next(
     let is_suspended = matches!(decision.report.readiness, Readiness::Suspended(_));
     for (type_, stays) in [
         (ConditionType::GatesPassed, decision.report.gates != GatesReport::NoRules),
+        (
+            ConditionType::LiveRulesPassed,
+            live::keeps_condition(&observed.status.conditions, &decision.report.live),
+        ),
         (ConditionType::TrafficSplit, decision.report.traffic.is_some()),
         (ConditionType::Suspended, is_suspended),
     ] {
@@ -224,7 +229,13 @@ fn remember_traffic(observed: &Observed, applied: &Applied, status: &mut ModelAl
         return;
     }
     if status.version != Some(serves) {
-        let fails_over = status.target_version != Some(serves) && !observed.somebody_answers();
+        let is_given_up = status.rejected.iter().any(|rejection| {
+            rejection.active
+                && rejection.reason == Reason::Regressed
+                && status.version == Some(rejection.version)
+        });
+        let fails_over =
+            status.target_version != Some(serves) && (is_given_up || !observed.somebody_answers());
         let returns = status.versions.iter().any(|held| held.version == serves && held.served_at.is_some());
         let held = status.versions.iter().find(|held| held.version == serves);
         // The Deployment has a start time that the status lacks. Without any status, traffic may have moved
@@ -530,6 +541,9 @@ fn conditions(before: &[Condition], decision: &Decision, applied: &Applied) -> V
             status: *status,
             cause: cause.clone(),
         });
+    }
+    if let LiveReport::Reported(status, cause) = &report.live {
+        conditions.push(condition(ConditionType::LiveRulesPassed, &(*status, cause.clone())));
     }
     conditions
 }

@@ -23,8 +23,8 @@ pub struct WatchKey {
     pub model_uri: String,
     /// The settings that it is served with, and the rules.
     pub fingerprint: String,
-    /// Counts the attempts to promote it.
-    pub attempt: u64,
+    /// What distinguishes this attempt from earlier ones at the same version.
+    pub attempt: String,
 }
 
 /// The evidence of one check.

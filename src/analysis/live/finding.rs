@@ -64,7 +64,8 @@ pub enum Reason {
 }
 
 /// What one check found: its verdict and the numbers behind it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// The check.
     pub check: String,

@@ -66,7 +66,7 @@ pub(super) fn key(against: Option<&str>) -> WatchKey {
         against: against.map(str::to_owned),
         model_uri: "models:/m-1".to_owned(),
         fingerprint: "f".to_owned(),
-        attempt: 1,
+        attempt: "1".to_owned(),
     }
 }
 

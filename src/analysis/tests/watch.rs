@@ -203,7 +203,7 @@ fn evidence_is_about_one_version_one_model_and_one_attempt() {
         WatchKey { against: None, ..original.clone() },
         WatchKey { model_uri: "models:/m-2".to_owned(), ..original.clone() },
         WatchKey { fingerprint: "g".to_owned(), ..original.clone() },
-        WatchKey { attempt: 2, ..original.clone() },
+        WatchKey { attempt: "2".to_owned(), ..original.clone() },
     ];
     for other in others {
         let restored = Watch::restored(Some(stored.clone()), other.clone(), &rules);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use litemap::LiteMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -50,6 +50,17 @@ pub struct Cache {
     aliases: Mutex<HashMap<AliasKey, Objects>>,
     /// The HTTPRoutes of anybody.
     routes: referable::ReferableRoutes,
+}
+
+/// A pod that may be asked for what it counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeteredPod {
+    /// Its UID.
+    pub uid: String,
+    /// Its address.
+    pub ip: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
 }
 
 /// What belongs to one ModelAlias. Most of it exists once or twice, and a `BTreeMap` has room for eleven.
@@ -228,6 +239,18 @@ impl Cache {
         let aliases = self.lock();
         let pods = aliases.get(alias)?.pods.values();
         pods.filter(|pod| pod.version == version && pod.ready).find_map(|pod| pod.ip.clone())
+    }
+
+    /// The ready pods of the version, to be asked for what they counted.
+    #[must_use]
+    pub fn metered_pods(&self, alias: &AliasKey, version: Version) -> Vec<MeteredPod> {
+        let aliases = self.lock();
+        let Some(objects) = aliases.get(alias) else { return Vec::new() };
+        let pods = objects.pods.values().filter(|pod| pod.version == version && pod.ready);
+        let metered = |pod: &PodView| {
+            Some(MeteredPod { uid: pod.uid.clone(), ip: pod.ip.clone()?, created: pod.created })
+        };
+        pods.filter_map(metered).collect()
     }
 
     /// Whether the pod with this address is still a ready one of the version.

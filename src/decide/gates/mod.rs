@@ -106,7 +106,7 @@ pub(super) enum RuleVerdict {
 /// Judges a version that has not served yet, or one whose number means another model now (`is_another`).
 pub(super) fn judge(observed: &Observed, version: Version, is_another: bool) -> (RuleVerdict, GatesReport) {
     let rules = &observed.intent.rules;
-    if rules.is_empty() {
+    if !rules.iter().any(PromotionRule::is_gate) {
         return (RuleVerdict::LetIn, GatesReport::NoRules);
     }
     if is_exempt(observed, version) && !is_another {

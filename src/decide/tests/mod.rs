@@ -37,6 +37,7 @@ mod audit;
 mod budget;
 mod challengers;
 mod followers;
+mod live;
 mod model;
 mod properties;
 mod random;

@@ -53,6 +53,18 @@ fn is_watched(reason: Reason) -> bool {
         | Reason::PodStartFailed
         | Reason::PodsEvicted => true,
         Reason::Serving
+        | Reason::NoWorse
+        | Reason::Watching
+        | Reason::NotEnoughTraffic
+        | Reason::NoBaseline
+        | Reason::Regressed
+        | Reason::Undecided
+        | Reason::MetricsUnreachable
+        | Reason::MetricsMissing
+        | Reason::MetricsAmbiguous
+        | Reason::SplitMismatch
+        | Reason::StickyAssignment
+        | Reason::ManyRegressed
         | Reason::AliasSet
         | Reason::Synced
         | Reason::ModelSynced

@@ -31,6 +31,7 @@ impl World {
         self.registry.land(self.now);
         self.registry.poll();
         self.try_smoke_test();
+        self.count_live_traffic();
         self.promise_of_the_moment();
     }
 

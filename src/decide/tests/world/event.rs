@@ -260,6 +260,11 @@ impl Step {
     pub(in crate::decide::tests) const fn approved(self, at_most: Option<i64>) -> Self {
         Self { approval: true, at_most, ..self }
     }
+
+    /// The same, but it may take no longer than so many seconds.
+    pub(in crate::decide::tests) const fn within(self, seconds: i64) -> Self {
+        Self { at_most: Some(seconds), ..self }
+    }
 }
 
 impl From<Step> for StepIntent {

@@ -14,6 +14,7 @@ mod cluster;
 mod cost;
 mod event;
 mod gateway;
+mod live;
 mod operator;
 mod promises;
 mod referred;
@@ -36,8 +37,10 @@ pub(super) use self::{
     cost::Cost,
     event::{BlockedBy, DesiredVersion, Event, Followed, Reconcile, Registers, Serves, Step, Strategy},
     gateway::{GatewayIs, RivalIs},
+    live::Shows,
 };
 use crate::{
+    analysis::live::Verdict,
     api::{
         ModelAliasStatus,
         condition::Reason,
@@ -45,8 +48,8 @@ use crate::{
         names::{ModelUri, Version},
     },
     decide::{
-        AliasRole, Blocker, ClusterView, Desired, FormerAlias, Intent, Lifecycle, Observed, RegistryView,
-        ServingIntent, ShareIntent, SmokeTestIntent, StrategyIntent,
+        AliasRole, Blocker, ClusterView, Desired, FormerAlias, Intent, Lifecycle, LiveView, Observed,
+        RegistryView, ServingIntent, ShareIntent, SmokeTestIntent, StrategyIntent,
     },
 };
 
@@ -101,6 +104,10 @@ pub(super) struct World {
     pub(super) pace: Pace,
     pub(super) intent: Intent,
     pub(super) status: Arc<ModelAliasStatus>,
+    /// What live traffic shows of each version.
+    shows: BTreeMap<Version, Shows>,
+    /// Whether many `ModelAliases` became worse at once.
+    pub(super) many_are_worse: bool,
     pub(super) cluster: Cluster,
     pub(super) registry: Registry,
     pub(super) operator: Operator,
@@ -177,6 +184,7 @@ impl World {
             challengers: Vec::new(),
             progress_deadline: SignedDuration::from_secs(60),
             warm_for: SignedDuration::from_secs(300),
+            watch_for: None,
             history: 2,
             size_is_open: false,
             smoke_test: SmokeTestIntent {
@@ -205,6 +213,8 @@ impl World {
                 blocker: None,
             },
             status: Arc::default(),
+            shows: BTreeMap::new(),
+            many_are_worse: false,
             cluster: Cluster::default(),
             registry: Registry::new(5),
             operator: Operator::default(),
@@ -314,8 +324,9 @@ impl World {
         let (cluster, registry) = self.views(moments);
         let status = ModelAliasStatus::clone(&self.status);
         let outbox = self.outbox();
+        let live = self.operator.counted.view();
         let mut observed =
-            Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, status };
+            Observed { now: self.now, intent: self.intent.clone(), registry, cluster, outbox, live, status };
         if let Some(serving) = observed.intent.serving.as_mut().filter(|serving| serving.size_is_open) {
             serving.replicas = observed.cluster.size(&observed.status);
         }
@@ -347,6 +358,7 @@ impl World {
                 && before.cluster == now.cluster
                 && before.registry == now.registry
                 && before.outbox == now.outbox
+                && before.live.as_ref().map(news) == now.live.as_ref().map(news)
         }
     }
 
@@ -412,4 +424,10 @@ impl World {
     pub(super) fn begin_story(&mut self) {
         self.began = self.now;
     }
+}
+
+/// The operator is woken by what is new in the counts, not by their growth.
+fn news(view: &LiveView) -> (Option<u32>, Vec<Verdict>, bool, i64) {
+    let verdicts = view.findings.iter().map(|finding| finding.verdict).collect();
+    (view.step, verdicts, view.outage.is_some(), view.covered.as_secs())
 }

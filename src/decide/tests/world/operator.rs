@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Fate, Reconcile, World, cluster::Deployment, registry::Write};
+use super::{Fate, Reconcile, World, cluster::Deployment, live::Counted, registry::Write};
 use crate::{
     api::{
         ModelAliasStatus,
@@ -25,6 +25,8 @@ pub(in crate::decide::tests) struct Operator {
     pub(in crate::decide::tests) is_up: bool,
     /// The smoke test, kept as the operator itself keeps it.
     pub(super) smoke: SmokeTestSlot,
+    /// What it has counted of live traffic.
+    pub(super) counted: Counted,
     /// The results of audit writes.
     pub(super) settled: BTreeMap<Timestamp, Recorded>,
     /// What the last reconcile saw, except for the time. Anything else wakes it.
@@ -42,6 +44,7 @@ impl Default for Operator {
         Self {
             is_up: true,
             smoke: SmokeTestSlot::default(),
+            counted: Counted::default(),
             settled: BTreeMap::new(),
             saw: None,
             wake: None,
@@ -86,6 +89,7 @@ impl World {
         self.forget_what_is_not_asked_for();
         self.promise_of_rejection(&decision, &observed);
         self.operator.smoke.keep_only(decision.smoke_test.as_ref());
+        self.operator.counted.follow(decision.live.clone());
         let mut applied = Applied::default();
         let mut unmet: Vec<&Action> = Vec::new();
         for (index, action) in decision.actions.iter().enumerate() {

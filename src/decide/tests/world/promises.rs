@@ -351,7 +351,9 @@ impl World {
         let others = [Reason::GatesFailed, Reason::NotApproved];
         for rejection in after.iter().filter(|it| it.active && !others.contains(&it.reason)) {
             let is_new = !self.status.rejected.iter().any(|before| before == rejection);
-            let is_fair = !is_new || self.failed.contains(&rejection.version);
+            let is_fair = !is_new
+                || self.failed.contains(&rejection.version)
+                || self.is_shown_by_traffic(rejection.version, rejection.reason);
             self.promise(is_fair, |_| {
                 format!("version {} did not fail by itself: {}", rejection.version, rejection.message)
             });

@@ -217,6 +217,9 @@ impl World {
     }
 
     fn promise_of_approved_steps(&mut self, version: Version, steps: &[StepIntent], passed: Range<usize>) {
+        if !passed.is_empty() {
+            self.promise_of_live_rules(version);
+        }
         for index in passed.filter(|index| steps[*index].needs_approval) {
             let is_approved = self.approved_steps.contains(&(version, index, steps[index].share));
             self.promise(is_approved, |_| {

@@ -48,7 +48,7 @@ fn key(has_baseline: bool) -> WatchKey {
         against: has_baseline.then(|| "4".to_owned()),
         model_uri: "models:/m-5".to_owned(),
         fingerprint: String::new(),
-        attempt: 1,
+        attempt: "1".to_owned(),
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) fn judge(alias: &ModelAlias, stored: Value, admission: &Admission, ge
         registry: observation::registry(generator),
         cluster: observation::cluster(generator, &settings),
         outbox: Outbox::default(),
+        live: None,
         status: alias.status.clone().unwrap_or_default(),
     };
     let decision = decide(&observed);

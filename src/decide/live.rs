@@ -1,0 +1,375 @@
+//! Live rules: what the traffic of a version says about it, and what follows for the version.
+//!
+//! ```text
+//! step of a canary ───────┐                          ┌ on: the step may end
+//! all traffic, watchFor ──┴─► LiveWatch ─► LiveView ─┼ back: the version is rejected
+//!                             what to count  findings└ otherwise traffic stays
+//! ```
+//!
+//! What is watched follows from the status and the cluster, so it survives a crash; the counts do not, and
+//! begin again. A version that has served before is never judged on its way back.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, Lifecycle, Observed, ServingIntent, ShareIntent, StrategyIntent};
+use crate::{
+    analysis::{
+        ledger::Outage,
+        live::{
+            Assignment, Check, Conclusion, Finding, LiveRules, Move, OnRegression, Phase, Progress, Verdict,
+            WatchKey, WhenUndecided, conclude,
+        },
+    },
+    api::{
+        condition::{ConditionStatus, Reason, ReasonMessage},
+        live::{self as api, LiveCheck, LiveRule},
+        model_alias::{CanaryStatus, Outcome},
+        names::Version,
+    },
+};
+
+/// A version that is to be judged by its live traffic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveWatch {
+    /// What the evidence is about.
+    pub key: WatchKey,
+    /// The version.
+    pub version: Version,
+    /// The version that gets requests beside it.
+    pub against: Option<Version>,
+    /// The step of the canary, from 1; `None` once it has all traffic.
+    pub step: Option<u32>,
+    /// The planned shares of both, that of the other version first. Empty where requests are not shared
+    /// between them as planned: the version gets copies, or has all traffic.
+    pub weights: Vec<f64>,
+    /// What traffic it has, and for how long it is judged.
+    pub phase: Phase,
+    /// When that began.
+    pub began_at: Timestamp,
+    /// What it has to show.
+    pub rule: LiveRule,
+}
+
+/// What has been counted of a version, and what it means.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LiveView {
+    /// What the evidence is about.
+    pub key: WatchKey,
+    /// The step of the canary that `covered` is about.
+    pub step: Option<u32>,
+    /// The requests of each version: of the one that is judged last.
+    pub requests: Vec<u64>,
+    /// For how long there were data in this step.
+    pub covered: SignedDuration,
+    /// What each check found.
+    pub findings: Vec<Finding>,
+    /// Whether samples have stopped.
+    pub outage: Option<Outage>,
+    /// Whether many `ModelAliases` became worse at once.
+    pub are_many_worse: bool,
+    /// When this was found.
+    pub at: Timestamp,
+}
+
+/// What the condition `LiveRulesPassed` reports.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum LiveReport {
+    /// Nothing new: the previous condition is kept.
+    #[default]
+    Unchanged,
+    /// There are no live rules, so the condition is absent.
+    NoRules,
+    /// Nothing is judged now: what was proven stays, and everything else is gone.
+    AtRest,
+    /// A status with its reason.
+    Reported(ConditionStatus, ReasonMessage),
+}
+
+impl LiveWatch {
+    /// The rules in the terms of the tests.
+    #[must_use]
+    pub fn rules(&self) -> LiveRules {
+        rules(&self.rule)
+    }
+
+    /// How far the version has come.
+    #[must_use]
+    pub fn progress(&self, covered: SignedDuration, are_many_worse: bool) -> Progress {
+        Progress { phase: self.phase, began_at: self.began_at, covered, are_many_worse }
+    }
+
+    /// Whether the view is about this watch, and this step of it.
+    #[must_use]
+    pub fn is_seen_by(&self, view: &LiveView) -> bool {
+        view.key == self.key && view.step == self.step
+    }
+
+    /// Whether the version had data for as long as it is watched with all traffic.
+    #[must_use]
+    pub fn is_over(&self, covered: SignedDuration) -> bool {
+        matches!(self.phase, Phase::Watch { lasts } if covered >= lasts)
+    }
+}
+
+/// Returns the rules in the terms of the tests.
+#[must_use]
+fn rules(rule: &LiveRule) -> LiveRules {
+    LiveRules {
+        false_alarm: rule.false_alarm,
+        min_requests: rule.min_requests.into(),
+        min_failures: rule.min_failures.into(),
+        on_regression: on_regression(rule.on_regression),
+        when_undecided: match rule.when_undecided {
+            api::WhenUndecided::Hold => WhenUndecided::Hold,
+            api::WhenUndecided::Promote => WhenUndecided::Promote,
+            api::WhenUndecided::Reject => WhenUndecided::Reject,
+        },
+        assignment: Assignment::default(),
+        ..LiveRules::new(rule.checks.iter().map(check).collect())
+    }
+}
+
+fn check(check: &LiveCheck) -> Check {
+    Check {
+        tolerate: check.tolerate,
+        margin: check.margin,
+        max: check.max,
+        on_regression: check.on_regression.map(on_regression),
+        ..Check::new(check.name.clone())
+    }
+}
+
+fn on_regression(wanted: api::OnRegression) -> OnRegression {
+    match wanted {
+        api::OnRegression::RollBack => OnRegression::RollBack,
+        api::OnRegression::Hold => OnRegression::Hold,
+        api::OnRegression::Report => OnRegression::Report,
+    }
+}
+
+impl Observed {
+    fn live_rule(&self) -> Option<&LiveRule> {
+        self.intent.rules.iter().find_map(|rule| rule.live.as_ref())
+    }
+
+    fn watch_key(&self, rule: &LiveRule, version: Version, against: Option<Version>) -> Option<WatchKey> {
+        let workload = self.cluster.workloads.get(&version)?;
+        let attempt = self.attempt(version);
+        let rejected_at = attempt.rejected_at.map(|at| at.to_string()).unwrap_or_default();
+        Some(WatchKey {
+            version: version.to_string(),
+            against: against.map(|against| against.to_string()),
+            model_uri: workload.model_uri.to_string(),
+            fingerprint: format!("{} {}", workload.settings, serde_json::to_string(rule).unwrap_or_default()),
+            attempt: format!("{} {rejected_at}", attempt.retry.unwrap_or_default()),
+        })
+    }
+
+    /// Returns what is to be counted in a step of a canary.
+    fn watch_in_step(&self, serving: &ServingIntent, canary: &CanaryStatus) -> Option<LiveWatch> {
+        let rule = self.live_rule()?;
+        let version = canary.version;
+        let against = self.serves().filter(|serves| *serves != version)?;
+        let step = serving.steps.get(usize::try_from(canary.step).ok()?.checked_sub(1)?)?;
+        let stopped = SignedDuration::from_secs(canary.stopped_seconds);
+        Some(LiveWatch {
+            key: self.watch_key(rule, version, Some(against))?,
+            version,
+            against: Some(against),
+            step: Some(canary.step),
+            weights: match step.share {
+                ShareIntent::Weight(weight) => [100 - weight.min(100), weight].map(f64::from).to_vec(),
+                ShareIntent::Mirror(_) => Vec::new(),
+            },
+            phase: Phase::Step { at_least: step.at_least, at_most: step.at_most },
+            began_at: canary.since.checked_add(stopped).unwrap_or(Timestamp::MAX),
+            rule: rule.clone(),
+        })
+    }
+
+    /// Returns what is to be counted of a version that was promoted and has all traffic, as long as there is
+    /// a way back.
+    fn watch_after(&self, serving: &ServingIntent) -> Option<LiveWatch> {
+        let rule = self.live_rule()?;
+        let lasts = serving.watch_for.filter(|lasts| lasts.is_positive())?;
+        let version = self.answers_alone()?;
+        let newest = self.status.history.iter().find(|entry| entry.outcome != Outcome::Rejected)?;
+        let is_new = newest.version == version && newest.outcome == Outcome::Promoted;
+        let began_at = self.remembered(version)?.served_at.filter(|_| is_new)?;
+        let previous = self.previous().filter(|previous| *previous != version)?;
+        let has_way_back = self.can_take_over(previous, serving) && self.rejection(version, None).is_none();
+        let is_due = self.now < began_at.checked_add(serving.warm_for).unwrap_or(Timestamp::MAX);
+        Some(LiveWatch {
+            key: self.watch_key(rule, version, None)?,
+            version,
+            against: None,
+            step: None,
+            weights: Vec::new(),
+            phase: Phase::Watch { lasts },
+            began_at,
+            rule: rule.clone(),
+        })
+        .filter(|_| has_way_back && is_due && serving.strategy == StrategyIntent::BlueGreen)
+    }
+
+    /// Returns what is to be counted now; `canary` is the step that a version is in.
+    fn live_watch(&self, serving: &ServingIntent, canary: Option<&CanaryStatus>) -> Option<LiveWatch> {
+        match canary {
+            Some(canary) => self.watch_in_step(serving, canary),
+            None => self.watch_after(serving),
+        }
+    }
+
+    /// Returns what the counts mean; `None` while nothing has been counted.
+    fn conclusion(&self, watch: &LiveWatch) -> Option<Conclusion> {
+        let view = self.live.as_ref().filter(|view| watch.is_seen_by(view))?;
+        let progress = watch.progress(view.covered, view.are_many_worse);
+        Some(conclude(&view.findings, &watch.rules(), &progress, self.now))
+    }
+
+    /// Whether the live rules let a version go on from a step of its canary.
+    pub(super) fn live_rules_let_pass(
+        &self,
+        serving: &ServingIntent,
+        version: Version,
+        index: usize,
+    ) -> bool {
+        if self.live_rule().is_none() {
+            return true;
+        }
+        let is_it = |canary: &&CanaryStatus| {
+            canary.version == version && usize::try_from(canary.step).is_ok_and(|step| step == index + 1)
+        };
+        let watch = self.status.canary.as_ref().filter(is_it).and_then(|it| self.watch_in_step(serving, it));
+        let conclusion = watch.and_then(|watch| self.conclusion(&watch));
+        conclusion.is_some_and(|conclusion| conclusion.next == Move::Advance)
+    }
+
+    /// Whether a step of a canary waits for live rules.
+    pub(super) fn has_live_rules(&self) -> bool {
+        self.live_rule().is_some()
+    }
+}
+
+/// Returns the version that is given up for what its traffic shows, and why.
+pub(super) fn given_up(observed: &Observed, serving: &ServingIntent) -> Option<(Version, ReasonMessage)> {
+    let canary = observed.status.canary.as_ref();
+    let canary = canary.filter(|canary| observed.status.target_version == Some(canary.version));
+    let watch = observed.live_watch(serving, canary)?;
+    let conclusion = observed.conclusion(&watch).filter(|conclusion| conclusion.next == Move::Back)?;
+    let version = watch.version;
+    if observed.rejection(version, None).is_some() {
+        return None;
+    }
+    let message = match conclusion.verdict {
+        Verdict::Worse => format!("version {version} is worse on live traffic: {}", conclusion.message),
+        _ => format!(
+            "the live rules have proven nothing about version {version} within atMost of its step \
+             (whenUndecided: Reject): {}",
+            conclusion.message
+        ),
+    };
+    Some((version, ReasonMessage::new(reason(&conclusion), message)))
+}
+
+/// Adds what is to be counted, and the report about it.
+pub(super) fn add(observed: &Observed, mut decision: Decision) -> Decision {
+    if observed.intent.lifecycle != Lifecycle::Active {
+        return decision;
+    }
+    if observed.live_rule().is_none() {
+        // While something blocks work, the rules may not be known.
+        let may_have_rules = observed.intent.blocker.is_some();
+        decision.report.live = if may_have_rules { LiveReport::Unchanged } else { LiveReport::NoRules };
+        return decision;
+    }
+    decision.report.live = LiveReport::AtRest;
+    if let Some(rejection) = &decision.rejection {
+        let cause = ReasonMessage::new(rejection.reason, rejection.message.clone());
+        if is_about_traffic(rejection.reason) {
+            decision.report.live = LiveReport::Reported(ConditionStatus::False, cause);
+        }
+        return decision;
+    }
+    let held = decision.target.and_then(|target| observed.rejection(target, None));
+    if let Some(held) = held.filter(|held| is_about_traffic(held.reason)) {
+        let cause = ReasonMessage::new(held.reason, held.message.clone());
+        decision.report.live = LiveReport::Reported(ConditionStatus::False, cause);
+        return decision;
+    }
+    let Some(serving) = observed.intent.serving.as_ref() else { return decision };
+    let Some(watch) = observed.live_watch(serving, decision.canary.as_ref()) else { return decision };
+    let conclusion = observed.conclusion(&watch);
+    decision.report.live = report(&watch, conclusion.as_ref());
+    decision.wake = decision.wake.into_iter().chain(look_again(observed, serving, &watch)).min();
+    decision.live = Some(watch);
+    decision
+}
+
+fn is_about_traffic(reason: Reason) -> bool {
+    matches!(reason, Reason::Regressed | Reason::Undecided)
+}
+
+/// Returns the reason of a condition. Both lists have the same names.
+fn reason(conclusion: &Conclusion) -> Reason {
+    let name: &str = conclusion.reason.into();
+    name.parse().unwrap_or(Reason::Unknown)
+}
+
+fn report(watch: &LiveWatch, conclusion: Option<&Conclusion>) -> LiveReport {
+    let version = watch.version;
+    let beside = watch.against.map_or_else(String::new, |against| format!(" beside version {against}"));
+    let Some(conclusion) = conclusion else {
+        let message =
+            format!("version {version} is judged by its live traffic{beside}: nothing is counted yet");
+        return LiveReport::Reported(ConditionStatus::Unknown, ReasonMessage::new(Reason::Watching, message));
+    };
+    let status = match conclusion.verdict {
+        Verdict::NoWorse => ConditionStatus::True,
+        Verdict::Worse => ConditionStatus::False,
+        Verdict::Unknown
+        | Verdict::Undecided
+        | Verdict::Untrusted
+        | Verdict::Suspect
+        | Verdict::NotJudged => ConditionStatus::Unknown,
+    };
+    let message = format!("version {version}{beside}: {}", conclusion.message);
+    LiveReport::Reported(status, ReasonMessage::new(reason(conclusion), message))
+}
+
+/// Returns when time alone changes something: a step may take no longer, the way back ends, or there have
+/// been no data for long.
+fn look_again(observed: &Observed, serving: &ServingIntent, watch: &LiveWatch) -> Option<Timestamp> {
+    let after = |begin: Timestamp, lasts: SignedDuration| begin.checked_add(lasts).ok();
+    let ends = match watch.phase {
+        Phase::Step { at_most, .. } => at_most.and_then(|at_most| after(watch.began_at, at_most)),
+        Phase::Watch { .. } => after(watch.began_at, serving.warm_for),
+    };
+    let view = observed.live.as_ref().filter(|view| watch.is_seen_by(view));
+    let unknown = view.and_then(|view| unknown_until(view, &watch.rule));
+    [ends, unknown].into_iter().flatten().filter(|at| *at > observed.now).min()
+}
+
+/// Returns when there have been no data for so long that somebody should know.
+#[must_use]
+pub fn unknown_until(view: &LiveView, rule: &LiveRule) -> Option<Timestamp> {
+    let unknown_for = SignedDuration::try_from(crate::api::std_duration(rule.unknown_for)).ok()?;
+    view.outage?.since.checked_add(unknown_for).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator;
+
+    use super::*;
+    use crate::analysis::live::Reason as Found;
+
+    #[test]
+    fn a_condition_has_every_reason_that_a_check_may_give() {
+        for found in Found::iter() {
+            let name: &str = found.into();
+            assert!(name.parse::<Reason>().is_ok(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Versions that are judged by their live traffic: their pods are read every 15 seconds, beside the
+//! reconciles, for as long as a decision wants it. At rest nothing is read.
+//!
+//! ```text
+//! mod         which versions are judged, and what is known of them
+//! run         one of them: a round, its batch, the findings; wakes the ModelAlias when they say something else
+//! scrape      reads the pods of one round
+//! exposition  what the text of a pod says
+//! ```
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::task::AbortHandle;
+
+use super::smoke_tests::PodAccess;
+use crate::{
+    analysis::live::are_many_worse,
+    api::model_alias::AliasKey,
+    cluster::Requeue,
+    decide::{LiveView, LiveWatch},
+};
+
+mod exposition;
+mod run;
+mod scrape;
+#[cfg(test)]
+mod tests;
+
+pub use exposition::Names;
+
+/// How many times that a version became worse are remembered.
+const WORSE_MAX: usize = 1000;
+
+/// The versions that are judged. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LiveWatches(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    watches: Mutex<HashMap<String, Watched>>,
+    /// When versions became worse, the newest last.
+    became_worse: Mutex<VecDeque<Timestamp>>,
+    pods: Arc<PodAccess>,
+    requeue: Requeue,
+}
+
+/// Where pods serve what they count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The port.
+    pub port: u16,
+    /// The path of the URL.
+    pub path: String,
+    /// What the series are called.
+    pub names: Names,
+}
+
+/// A version to judge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The UID of the ModelAlias.
+    pub uid: String,
+    /// Its namespace and name.
+    pub alias: AliasKey,
+    /// What is to be judged.
+    pub watch: LiveWatch,
+    /// Where its pods say what they counted.
+    pub source: Source,
+}
+
+/// The version of one ModelAlias that is judged. Its task ends with it.
+#[derive(Debug)]
+struct Watched {
+    request: Request,
+    view: Option<LiveView>,
+    task: AbortHandle,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl LiveWatches {
+    /// Nothing is judged yet.
+    #[must_use]
+    pub fn new(pods: PodAccess, requeue: Requeue) -> Self {
+        let (watches, became_worse) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { watches, became_worse, pods: Arc::new(pods), requeue }))
+    }
+
+    /// What is known of the version that is judged; `uid` is the ModelAlias's.
+    #[must_use]
+    pub fn of(&self, uid: &str) -> Option<LiveView> {
+        self.0.lock().get(uid)?.view.clone()
+    }
+
+    /// Judges this version from now on, and no other of its ModelAlias. Evidence about the same thing is kept.
+    pub fn follow(&self, request: Request) {
+        let mut watches = self.0.lock();
+        if let Some(watched) = watches.get_mut(&request.uid).filter(|it| it.is_about(&request)) {
+            watched.request = request;
+            return;
+        }
+        let task = run::Task::new(&request, Arc::downgrade(&self.0));
+        let task = tokio::spawn(task.run()).abort_handle();
+        watches.insert(request.uid.clone(), Watched { request, view: None, task });
+    }
+
+    /// Judges no version of a ModelAlias any more.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
+    }
+}
+
+impl Watched {
+    fn is_about(&self, request: &Request) -> bool {
+        self.request.watch.key == request.watch.key && self.request.source == request.source
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Watched>> {
+        self.watches.lock()
+    }
+
+    /// What is to be judged now; `None` if it is something else than before.
+    fn request(&self, before: &Request) -> Option<Request> {
+        let watches = self.lock();
+        watches.get(&before.uid).filter(|watched| watched.is_about(before)).map(|it| it.request.clone())
+    }
+
+    /// Stores what is known now, and wakes the ModelAlias.
+    fn publish(&self, request: &Request, view: LiveView) {
+        let mut watches = self.lock();
+        let watched = watches.get_mut(&request.uid).filter(|watched| watched.is_about(request));
+        let is_wanted = watched.map(|watched| watched.view = Some(view)).is_some();
+        drop(watches);
+        if is_wanted {
+            self.requeue.alias(&request.alias);
+        }
+    }
+
+    /// Remembers that a version became worse.
+    fn became_worse(&self, at: Timestamp) {
+        let mut became_worse = self.became_worse.lock();
+        became_worse.push_back(at);
+        if became_worse.len() > WORSE_MAX {
+            became_worse.pop_front();
+        }
+    }
+
+    /// Whether so many versions became worse just now that none of them is believed.
+    fn are_many_worse(&self, now: Timestamp) -> bool {
+        let watched = self.lock().len();
+        let mut became_worse = self.became_worse.lock();
+        are_many_worse(became_worse.make_contiguous(), watched, now)
+    }
+}

@@ -1,0 +1,157 @@
+//! One version that is judged, from its first round until nobody wants to know any more.
+#![expect(clippy::disallowed_methods, reason = "effects: waits between rounds, and reads the time of each")]
+
+use std::{sync::Weak, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Request, Shared, scrape};
+use crate::{
+    analysis::{
+        ledger::{Arm, Folded, Ledger, LedgerSettings, Round},
+        live::{Conclusion, Data, LiveRules, Verdict, Watch, conclude, judge},
+    },
+    api::std_duration,
+    decide::{LiveView, LiveWatch},
+};
+
+/// Between two rounds. A batch takes at most a minute, and an outage is known after two rounds.
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(15);
+/// How old numbers may get that say nothing new.
+const RENEWED_AFTER: SignedDuration = SignedDuration::from_mins(5);
+
+pub(super) struct Task {
+    request: Request,
+    judged: Judged,
+    /// Weak, so that it ends with the operator that owns it.
+    shared: Weak<Shared>,
+}
+
+impl Task {
+    pub(super) fn new(request: &Request, shared: Weak<Shared>) -> Self {
+        Self { request: request.clone(), judged: Judged::new(&request.watch, Timestamp::now()), shared }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut rounds = interval(BETWEEN_ROUNDS);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            let Some(shared) = self.shared.upgrade() else { return };
+            let Some(request) = shared.request(&self.request) else { return };
+            self.request = request;
+            self.judged.follow(&self.request.watch);
+            if self.judged.is_over(&self.request.watch) {
+                continue;
+            }
+            let round = scrape::round(&shared.pods, &self.request).await;
+            let now = Timestamp::now();
+            if self.judged.add(&round, &self.request.watch, now) {
+                shared.became_worse(now);
+            }
+            let are_many_worse = shared.are_many_worse(now);
+            if let Some(view) = self.judged.news(&self.request.watch, are_many_worse, now) {
+                shared.publish(&self.request, view);
+            }
+        }
+    }
+}
+
+/// The evidence about a version, and what was said of it last.
+pub(super) struct Judged {
+    rules: LiveRules,
+    ledger: Ledger,
+    watch: Watch,
+    step: Option<u32>,
+    is_worse: bool,
+    said: Option<LiveView>,
+}
+
+impl Judged {
+    pub(super) fn new(watch: &LiveWatch, now: Timestamp) -> Self {
+        let rules = watch.rules();
+        let arms = watch.against.into_iter().chain([watch.version]).map(|version| Arm(version.to_string()));
+        let checks = watch.rule.checks.iter().map(|check| check.name.clone()).collect();
+        let warm_up =
+            SignedDuration::try_from(std_duration(watch.rule.warm_up)).unwrap_or(SignedDuration::MAX);
+        let settings = LedgerSettings { warm_up, ..LedgerSettings::new(arms.collect(), checks) };
+        Self {
+            ledger: Ledger::new(settings, now),
+            watch: Watch::new(watch.key.clone(), &rules),
+            rules,
+            step: watch.step,
+            is_worse: false,
+            said: None,
+        }
+    }
+
+    /// Another step begins with the evidence of those before.
+    pub(super) fn follow(&mut self, watch: &LiveWatch) {
+        if self.step != watch.step {
+            self.step = watch.step;
+            self.watch.begin_step();
+        }
+    }
+
+    pub(super) fn is_over(&self, watch: &LiveWatch) -> bool {
+        watch.is_over(self.watch.covered()) && self.said.is_some()
+    }
+
+    /// Adds a round. Returns whether the version became worse with it.
+    pub(super) fn add(&mut self, round: &Round, watch: &LiveWatch, now: Timestamp) -> bool {
+        if let Folded::Batch(batch) = self.ledger.fold(round) {
+            self.watch.add(&batch, &self.rules);
+        }
+        let conclusion = self.conclusion(&self.view(watch, false, now), watch, now);
+        let is_worse = conclusion.verdict == Verdict::Worse;
+        is_worse && !std::mem::replace(&mut self.is_worse, is_worse)
+    }
+
+    /// Returns what is known now, if that is news: another verdict of a check or of all of them, another move,
+    /// or an outage; or if the numbers that are known are old.
+    pub(super) fn news(
+        &mut self,
+        watch: &LiveWatch,
+        are_many_worse: bool,
+        now: Timestamp,
+    ) -> Option<LiveView> {
+        let view = self.view(watch, are_many_worse, now);
+        let is_news = self.said.as_ref().is_none_or(|said| {
+            said.step != view.step
+                || said.are_many_worse != view.are_many_worse
+                || said.outage.map(|it| (it.since, it.gap)) != view.outage.map(|it| (it.since, it.gap))
+                || now.duration_since(said.at) >= RENEWED_AFTER
+                || watch.is_over(said.covered) != watch.is_over(view.covered)
+                || verdicts(said) != verdicts(&view)
+                || outcome(&self.conclusion(said, watch, now)) != outcome(&self.conclusion(&view, watch, now))
+        });
+        is_news.then(|| self.said.insert(view).clone())
+    }
+
+    fn view(&self, watch: &LiveWatch, are_many_worse: bool, now: Timestamp) -> LiveView {
+        let data = Data::at(now, self.ledger.outage(), &self.watch, &self.rules);
+        LiveView {
+            key: watch.key.clone(),
+            step: self.step,
+            requests: self.watch.requests().to_vec(),
+            covered: self.watch.covered(),
+            findings: judge(&self.watch, &self.rules, data),
+            outage: self.ledger.outage(),
+            are_many_worse,
+            at: now,
+        }
+    }
+
+    fn conclusion(&self, view: &LiveView, watch: &LiveWatch, now: Timestamp) -> Conclusion {
+        conclude(&view.findings, &self.rules, &watch.progress(view.covered, view.are_many_worse), now)
+    }
+}
+
+fn verdicts(view: &LiveView) -> Vec<(Verdict, crate::analysis::live::Reason)> {
+    view.findings.iter().map(|finding| (finding.verdict, finding.reason)).collect()
+}
+
+fn outcome(conclusion: &Conclusion) -> (Verdict, crate::analysis::live::Reason, crate::analysis::live::Move) {
+    (conclusion.verdict, conclusion.reason, conclusion.next)
+}

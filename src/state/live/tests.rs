@@ -1,0 +1,193 @@
+//! Rounds over the wire, with scripted pods.
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use pretty_assertions::assert_eq;
+use serde_json::json;
+use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
+
+use super::{LiveWatches, Names, Request, Source, scrape};
+use crate::{
+    analysis::{
+        ledger::{Arm, Gap, Outcomes, Scrape},
+        live::{Phase, Reason, Verdict, WatchKey},
+    },
+    api::{model_alias::AliasKey, names::Version},
+    cluster::{
+        Requeue, RequeueStreams,
+        cache::{Cache, Projected},
+    },
+    decide::LiveWatch,
+    state::smoke_tests::PodAccess,
+};
+
+/// How long a test waits for what has to happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn version(number: u32) -> Version {
+    Version::new(number).unwrap()
+}
+
+fn alias() -> AliasKey {
+    ("risk".to_owned(), "fraud-champion".to_owned())
+}
+
+fn pod(number: u32, ip: &str, is_ready: bool) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": format!("fraud-champion-v{number}-{ip}"),
+            "uid": format!("{number}-{ip}"),
+            "labels": { "laurel.dev/version": number.to_string() },
+        },
+        "status": {
+            "podIP": ip,
+            "conditions": [{ "type": "Ready", "status": if is_ready { "True" } else { "False" } }],
+        },
+    }))
+    .unwrap()
+}
+
+/// What a pod says that answered 100 requests, so many of them with 400.
+fn counted(failures: u32) -> ResponseTemplate {
+    let series = |status: u32, count: u32| {
+        format!(
+            "http_server_request_duration_seconds_count{{http_response_status_code=\"{status}\"}} {count}\n"
+        )
+    };
+    ResponseTemplate::new(200).set_body_string(series(200, 100 - failures) + &series(400, failures))
+}
+
+/// The pods of two versions that are compared: each with a loopback address of its own, on one port.
+struct Pods {
+    one: MockServer,
+    twelve: MockServer,
+    access: Arc<PodAccess>,
+    request: Request,
+}
+
+impl Pods {
+    async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let one = MockServer::start().await;
+        let port = one.address().port();
+        let listener = TcpListener::bind(("127.0.0.2", port)).unwrap();
+        let twelve = MockServer::builder().listener(listener).start().await;
+        let cluster = Arc::<Cache>::default();
+        pod(1, "127.0.0.1", true).insert(&cluster, &alias());
+        pod(12, "127.0.0.2", true).insert(&cluster, &alias());
+        pod(12, "127.0.0.3", false).insert(&cluster, &alias());
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let access = Arc::new(PodAccess { cluster, http });
+        Self { one, twelve, access, request: request(port) }
+    }
+
+    async fn answer(&self, one: ResponseTemplate, twelve: ResponseTemplate) {
+        for (server, answer) in [(&self.one, one), (&self.twelve, twelve)] {
+            server.reset().await;
+            Mock::given(path("/metrics")).respond_with(answer).mount(server).await;
+        }
+    }
+
+    async fn scrapes(&self) -> Vec<Scrape> {
+        let mut scrapes = scrape::round(&self.access, &self.request).await.scrapes;
+        scrapes.sort_by(|one, other| one.arm.cmp(&other.arm));
+        scrapes
+    }
+
+    fn watches(&self) -> (LiveWatches, RequeueStreams) {
+        let (requeue, streams) = Requeue::new();
+        (LiveWatches::new(PodAccess::clone(&self.access), requeue), streams)
+    }
+}
+
+fn request(port: u16) -> Request {
+    let names = Names {
+        requests: "http_server_request_duration_seconds".into(),
+        status: "http_response_status_code".into(),
+    };
+    Request {
+        uid: "6d1b".into(),
+        alias: alias(),
+        watch: LiveWatch {
+            key: WatchKey {
+                version: "12".into(),
+                against: Some("1".into()),
+                model_uri: "models:/m-1".into(),
+                fingerprint: "v1-0".into(),
+                attempt: String::new(),
+            },
+            version: version(12),
+            against: Some(version(1)),
+            step: Some(1),
+            weights: vec![95.0, 5.0],
+            phase: Phase::Step { at_least: SignedDuration::from_mins(1), at_most: None },
+            began_at: Timestamp::now(),
+            rule: serde_yaml::from_str("{checks: [{name: failures, failures: {}}]}").unwrap(),
+        },
+        source: Source { port, path: "/metrics".into(), names },
+    }
+}
+
+#[tokio::test]
+async fn a_round_reads_the_ready_pods_of_both_versions_and_knows_them_by_their_label() {
+    let pods = Pods::start().await;
+    pods.answer(counted(1), counted(60)).await;
+    let scrapes = pods.scrapes().await;
+    let found: Vec<_> = scrapes
+        .iter()
+        .map(|scrape| (scrape.arm.clone(), scrape.counters.as_ref().unwrap().checks["failures"]))
+        .collect();
+    let outcomes = |bad| Outcomes { bad, total: 100 };
+    assert_eq!(found, [(Arm("1".into()), outcomes(1)), (Arm("12".into()), outcomes(60))]);
+    assert_eq!(scrapes[1].pod.0, "12-127.0.0.2");
+}
+
+#[tokio::test]
+async fn what_a_pod_does_not_say_is_a_gap() {
+    let pods = Pods::start().await;
+    let large = "x".repeat((1 << 20) + 1);
+    let answers = [
+        (ResponseTemplate::new(500), Gap::Unreachable),
+        (ResponseTemplate::new(404), Gap::Unreachable),
+        (ResponseTemplate::new(302).insert_header("location", "http://127.0.0.1/metrics"), Gap::Unreachable),
+        (ResponseTemplate::new(200), Gap::Missing),
+        (ResponseTemplate::new(200).set_body_string(large), Gap::Partial),
+        (ResponseTemplate::new(200).set_body_bytes([0xff]), Gap::NotACount),
+        (counted(1).set_delay(Duration::from_secs(60)), Gap::Unreachable),
+    ];
+    for (answer, gap) in answers {
+        pods.answer(counted(1), answer.clone()).await;
+        let scrapes = pods.scrapes().await;
+        assert!(scrapes[0].counters.is_ok());
+        assert_eq!(scrapes[1].counters, Err(gap), "{answer:?}");
+    }
+    drop(pods.twelve);
+    let scrapes = scrape::round(&pods.access, &pods.request).await.scrapes;
+    assert!(scrapes.iter().any(|scrape| scrape.counters == Err(Gap::Unreachable)));
+}
+
+#[tokio::test]
+async fn the_first_round_wakes_the_alias_and_another_version_begins_at_zero() {
+    let pods = Pods::start().await;
+    pods.answer(counted(0), counted(0)).await;
+    let (watches, streams) = pods.watches();
+    let mut woken = streams.aliases;
+    assert_eq!(watches.of("6d1b"), None);
+    watches.follow(pods.request.clone());
+    tokio::time::timeout(PATIENCE, woken.next()).await.unwrap().unwrap();
+    let view = watches.of("6d1b").unwrap();
+    let found: Vec<_> = view.findings.iter().map(|it| (it.check.as_str(), it.verdict, it.reason)).collect();
+    assert_eq!(found, [("failures", Verdict::Undecided, Reason::NotEnoughTraffic)]);
+    // The same again changes nothing.
+    watches.follow(pods.request.clone());
+    assert_eq!(watches.of("6d1b"), Some(view));
+    let mut other = pods.request.clone();
+    other.watch.key.attempt = "again".into();
+    watches.follow(other.clone());
+    assert!(watches.of("6d1b").is_none_or(|view| view.key == other.watch.key));
+    watches.forget("6d1b");
+    assert_eq!(watches.of("6d1b"), None);
+}
