@@ -21,6 +21,7 @@ pub mod promotion;
 pub mod registered_model;
 pub mod registry_reference;
 mod schema;
+pub mod serving_metrics;
 pub mod traffic;
 
 pub use cluster_model_registry::{ClusterModelRegistry, ClusterModelRegistrySpec};

@@ -9,6 +9,7 @@ use super::{
     DURATION_MAX, DURATION_PATTERN, DeletionPolicy, LocalReference,
     follow::Follow,
     names::{AliasName, Version},
+    serving_metrics::ServingMetrics,
     traffic::TrafficSpec,
 };
 
@@ -94,6 +95,9 @@ pub struct ModelAliasSpec {
     /// managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("!has(self.keepAlive) || self.runtime != 'custom'").message("keepAlive is for the runtimes that Laurel renders; a custom server decides for itself"))]
+    #[x_kube(validation = Rule::new("!has(self.metrics) || !has(self.metrics.predictions) || self.runtime != 'custom'").message("metrics.predictions is for the runtimes that Laurel renders; a custom server decides for itself"))]
+    #[x_kube(validation = Rule::new("!has(self.metrics) || !has(self.metrics.port) || self.runtime == 'custom'").message("metrics.port is for the runtime custom; the port of the others is 9464, or 9465 if serving.port is 9464"))]
+    #[x_kube(validation = Rule::new("!has(self.metrics) || !has(self.metrics.port) || self.metrics.port != self.port").message("metrics.port must differ from serving.port"))]
     pub serving: Option<Serving>,
 
     /// How requests from outside the cluster are shared among versions, through the Gateway API. Without it,
@@ -182,6 +186,13 @@ pub struct Serving {
     /// Whether pods keep a client's connection open after a response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<KeepAlive>,
+
+    /// What the pods count, for Prometheus: requests with their status and duration, and predictions. With
+    /// the runtimes `mlflow` and `mlserver` they count without any change to the image, and show it at
+    /// `/metrics` of the container port `metrics`, which is 9464, or 9465 if `port` is 9464. A server of the
+    /// runtime `custom` counts by itself; say here where it shows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<ServingMetrics>,
 
     /// CPU and memory for each pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]

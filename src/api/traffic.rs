@@ -9,7 +9,7 @@ use super::{LocalReference, NAME_PATTERN};
 /// A host name, or one with `*.` in front, as the Gateway API allows it.
 const HOSTNAME_PATTERN: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// An absolute path without empty, `.` or `..` segments, query or fragment, as the Gateway API allows it.
-const PATH_PATTERN: &str = r"^(/|(/[-A-Za-z0-9._~!$&'()*+,;=:@]+)+)$";
+pub(super) const PATH_PATTERN: &str = r"^(/|(/[-A-Za-z0-9._~!$&'()*+,;=:@]+)+)$";
 
 /// How requests are shared among versions.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

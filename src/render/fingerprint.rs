@@ -21,6 +21,7 @@ use super::Rendering;
 use crate::api::{
     model_alias::{KeepAlive, Serving},
     names::hex,
+    serving_metrics::{Predictions, ServingMetrics},
 };
 
 /// The version of the recipe. Raising it rolls every serving pod of every cluster that upgrades.
@@ -81,7 +82,17 @@ fn serving(serving: &Serving) -> Value {
     if serving.keep_alive == Some(KeepAlive::Disabled) {
         fields.remove("keepAlive");
     }
+    if let Some(metrics) = &serving.metrics {
+        fields.insert("metrics".to_owned(), counted(metrics));
+    }
     given(fields)
+}
+
+/// Returns the part of `serving.metrics` that pods depend on. Where a custom server shows its metrics, and
+/// under which names, is for those who read them.
+fn counted(metrics: &ServingMetrics) -> Value {
+    let predictions = metrics.predictions.filter(|predictions| *predictions != Predictions::default());
+    given([("predictions", json!(predictions)), ("port", json!(metrics.port))])
 }
 
 /// Returns the fields that are neither null nor empty.
@@ -157,6 +168,9 @@ template: {spec: {nodeSelector: {pool: gpu}, priorityClassName: high}}";
         for same in [
             "replicas: 7",
             "keepAlive: Disabled",
+            "metrics: {predictions: Classes}",
+            "metrics: {}",
+            "metrics: {path: /stats, requests: duration_seconds, statusLabel: code}",
             "runtime: mlflow",
             "port: 8080",
             "env: []",
@@ -175,6 +189,9 @@ template: {spec: {nodeSelector: {pool: gpu}, priorityClassName: high}}";
             "runtime: custom",
             "port: 8081",
             "keepAlive: Enabled",
+            "metrics: {predictions: Numbers}",
+            "metrics: {predictions: Disabled}",
+            "metrics: {port: 9090}",
             "env: [{name: A, value: a}]",
             "envFrom: [{secretRef: {name: s}}]",
             "resources: {requests: {cpu: 1m}}",

@@ -103,6 +103,58 @@ fn an_invalid_modelalias_is_rejected_by_the_api_server() {
 }
 
 #[test]
+fn metrics_that_the_runtime_does_not_use_are_rejected_by_the_api_server() {
+    run("refused-metrics", async |fixture| {
+        champion_refused(
+            fixture,
+            &[
+                (
+                    "{version: '1', serving: {runtime: custom, metrics: {predictions: Classes}}}",
+                    "metrics.predictions is for the runtimes that Laurel renders",
+                ),
+                (
+                    "{version: '1', serving: {metrics: {port: 9090}}}",
+                    "metrics.port is for the runtime custom",
+                ),
+                (
+                    "{version: '1', serving: {runtime: mlserver, metrics: {requests: seconds}}}",
+                    "metrics.path, metrics.requests and metrics.statusLabel need metrics.port",
+                ),
+                (
+                    "{version: '1', serving: {runtime: custom, metrics: {path: /stats}}}",
+                    "metrics.path, metrics.requests and metrics.statusLabel need metrics.port",
+                ),
+                (
+                    "{version: '1', serving: {runtime: custom, metrics: {port: 8080}}}",
+                    "metrics.port must differ from serving.port",
+                ),
+                (
+                    "{version: '1', serving: {runtime: custom, metrics: {port: 80}}}",
+                    "spec.serving.metrics.port in body should be greater than or equal to 1024",
+                ),
+                (
+                    "{version: '1', serving: {runtime: custom, metrics: {port: 9090, path: stats}}}",
+                    "spec.serving.metrics.path in body should match",
+                ),
+                (
+                    "{version: '1', serving: {runtime: custom, metrics: {port: 9090, requests: a-b}}}",
+                    "spec.serving.metrics.requests in body should match",
+                ),
+                (
+                    "{version: '1', serving: {runtime: custom, metrics: {port: 9090, statusLabel: 'a:b'}}}",
+                    "spec.serving.metrics.statusLabel in body should match",
+                ),
+                (
+                    "{version: '1', serving: {metrics: {predictions: All}}}",
+                    r#"Unsupported value: "All": supported values: "Classes", "Numbers", "Disabled""#,
+                ),
+            ],
+        )
+        .await
+    });
+}
+
+#[test]
 fn names_that_would_not_fit_a_service_are_rejected_by_the_api_server() {
     run("refused-name", async |fixture| {
         let named = |name: &str| -> Result<Value> {

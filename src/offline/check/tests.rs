@@ -127,6 +127,42 @@ fn challengers_exist_serve_and_have_names_of_their_own() {
 }
 
 #[test]
+fn metrics_are_set_for_the_runtime_that_uses_them() {
+    let model = model("fraud", "");
+    let with = |serving: &str| {
+        let spec = format!("alias: champion, version: '1', serving: {{image: i, {serving}}}");
+        reported(&[&model, &alias("a", "fraud", &spec)])
+    };
+    for valid in [
+        "metrics: {}",
+        "metrics: {predictions: Classes}",
+        "runtime: mlserver, metrics: {predictions: Disabled}",
+        "runtime: custom, metrics: {}",
+        "runtime: custom, metrics: {port: 9090}",
+        "runtime: custom, metrics: {port: 9090, path: /stats, requests: 'http:seconds', statusLabel: code}",
+    ] {
+        assert_eq!(with(valid), [""; 0], "{valid}");
+    }
+    for (serving, part) in [
+        ("runtime: custom, metrics: {predictions: Classes}", "metrics.predictions is for the runtimes that"),
+        ("metrics: {port: 9090}", "metrics.port is for the runtime custom"),
+        ("metrics: {requests: seconds}", "need metrics.port, which is for the runtime custom"),
+        ("runtime: custom, metrics: {path: /stats}", "need metrics.port, which is for the runtime custom"),
+        ("runtime: custom, metrics: {statusLabel: code}", "need metrics.port, which is for the runtime"),
+        ("runtime: custom, metrics: {port: 8080}", "metrics.port must differ from serving.port"),
+        ("runtime: custom, port: 9090, metrics: {port: 9090}", "metrics.port must differ from serving.port"),
+        ("runtime: custom, metrics: {port: 80}", "spec.serving.metrics.port"),
+        ("runtime: custom, metrics: {port: 9090, path: stats}", "spec.serving.metrics.path"),
+        ("runtime: custom, metrics: {port: 9090, requests: a-b}", "spec.serving.metrics.requests"),
+        ("runtime: custom, metrics: {port: 9090, statusLabel: 'a:b'}", "spec.serving.metrics.statusLabel"),
+        ("metrics: {predictions: All}", "spec.serving.metrics.predictions"),
+    ] {
+        let found = with(serving);
+        assert!(found.iter().any(|it| it.contains(part)), "{serving}: {part:?} is missing: {found:?}");
+    }
+}
+
+#[test]
 fn a_route_that_is_referred_to_names_the_service() {
     let route = |backends: &str| {
         format!(
