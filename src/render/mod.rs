@@ -1,10 +1,12 @@
 //! The desired objects: one Deployment for each version, and for each ModelAlias one Service and one
-//! PodDisruptionBudget; with `spec.traffic` also one HTTPRoute, and one Service for each version.
+//! PodDisruptionBudget; with `spec.traffic` also one HTTPRoute, and one Service for each version. For all of a
+//! namespace, one ConfigMap.
 //!
 //! Pure: the result depends only on the arguments, not on a client, a clock or the registry.
 //!
 //! ```text
 //! Rendering ─┬─ runtime   command, variables and probes of the model server
+//!            ├─ meter     what counts in the pods: a ConfigMap, its mount, variables, the port
 //!            ├─ pod       the container around it: pod security, volumes, variables, drain
 //!            ├─ template  what the user omits, and their partial pod template, merged over that and checked
 //!            ├─ owned_fields  a digest of the fields that are applied
@@ -36,6 +38,7 @@ mod fingerprint;
 pub(crate) mod fixture;
 mod http_route;
 pub mod labels;
+mod meter;
 pub(crate) mod owned_fields;
 mod pod;
 mod referred_route;
@@ -51,12 +54,15 @@ pub use deployment::{deployment, validate};
 pub use disruption_budget::disruption_budget;
 pub use fingerprint::{SettingsFingerprint, settings};
 pub use http_route::{http_route, is_version_service, shares, version_service};
+pub use meter::{meter, metrics_port, mounts_meter};
 pub use referred_route::{ReferredShares, Referrer, projection, read, rewrite};
 pub use service::{Selection, endpoint, service};
 pub use template::{InvalidTemplate, TemplateError};
 
 /// The name of the serving port, in pods and in the Service.
 pub(crate) const HTTP: &str = "http";
+/// The name of the port with the metrics, in pods.
+pub(crate) const METRICS: &str = "metrics";
 
 /// Everything that the objects of a ModelAlias depend on, except version, model URI and size.
 #[derive(Clone, Debug)]

@@ -8,13 +8,15 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
+use serde_json::Value;
 
 use super::{
-    HTTP, Rendering, labels,
+    HTTP, METRICS, Rendering, labels, meter,
     runtime::{self, Server},
     server::{GRACEFUL_SHUTDOWN, variable},
 };
 use crate::api::{
+    model_alias::Serving,
     model_registry::CaReference,
     names::{ModelUri, Version},
 };
@@ -43,7 +45,7 @@ const SPREAD_OVER: [&str; 2] = ["kubernetes.io/hostname", "topology.kubernetes.i
 
 /// Returns the pod template of `version`, which loads `model_uri`.
 pub(super) fn template(r: &Rendering, version: Version, model_uri: &ModelUri) -> PodTemplateSpec {
-    let ca = r.registry.ca.as_ref();
+    let volumes = [Some(tmp_volume()), r.registry.ca.as_ref().map(ca_volume), meter::volume(r.serving)];
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels::version_labels(r, version)),
@@ -52,7 +54,7 @@ pub(super) fn template(r: &Rendering, version: Version, model_uri: &ModelUri) ->
         }),
         spec: Some(PodSpec {
             containers: vec![container(r, runtime::server(r, version, model_uri), version, model_uri)],
-            volumes: Some([tmp_volume()].into_iter().chain(ca.map(ca_volume)).collect()),
+            volumes: Some(volumes.into_iter().flatten().collect()),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
                 run_as_user: Some(NON_ROOT),
@@ -95,16 +97,12 @@ pub(super) fn any_version(r: &Rendering) -> PodTemplateSpec {
 fn container(r: &Rendering, server: Server, version: Version, model_uri: &ModelUri) -> Container {
     let ours = identity(r, version, model_uri).into_iter().chain(surroundings(r)).chain(server.env);
     let env_from = [r.registry.env_from.as_slice(), r.serving.env_from.as_slice()].concat();
+    let mounts = [Some(tmp_mount()), r.registry.ca.as_ref().map(ca_mount), meter::mount(r.serving)];
     Container {
         name: MODEL.to_owned(),
         image: Some(r.serving.image.clone()),
         command: server.command,
-        ports: Some(vec![ContainerPort {
-            name: Some(HTTP.to_owned()),
-            container_port: r.serving.port.into(),
-            protocol: Some("TCP".to_owned()),
-            ..ContainerPort::default()
-        }]),
+        ports: Some(ports(r.serving)),
         env: Some(overridden(ours, &r.serving.env)),
         env_from: (!env_from.is_empty()).then_some(env_from),
         resources: r.serving.resources.clone(),
@@ -127,9 +125,33 @@ fn container(r: &Rendering, server: Server, version: Version, model_uri: &ModelU
         // The last log lines of a server that exits while loading show why; this brings them into the
         // ModelAlias's condition.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some([tmp_mount()].into_iter().chain(r.registry.ca.as_ref().map(ca_mount)).collect()),
+        volume_mounts: Some(mounts.into_iter().flatten().collect()),
         ..Container::default()
     }
+}
+
+/// Returns the ports of the server and of its metrics. Names are unique in a container: a port of the template
+/// that is called `metrics` keeps that name, so that what scraped it before still does.
+fn ports(serving: &Serving) -> Vec<ContainerPort> {
+    let port = |name: &str, number: u16| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: number.into(),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    let metrics = meter::metrics_port(serving).filter(|_| !names_port(serving, METRICS));
+    [port(HTTP, serving.port)].into_iter().chain(metrics.map(|number| port(METRICS, number))).collect()
+}
+
+/// Whether the user's template has a port of this name in the container `model`.
+fn names_port(serving: &Serving, name: &str) -> bool {
+    let containers = serving.template.iter().flat_map(|template| items(&template["spec"]["containers"]));
+    let model = containers.filter(|container| container["name"] == MODEL);
+    model.flat_map(|container| items(&container["ports"])).any(|port| port["name"] == name)
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
 }
 
 /// Returns the variables that name the version, for the server and any code in the image.

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::{
     Selection, ServiceRendering, deployment, endpoint,
     fixture::{Fixture, model_uri, version},
-    http_route, labels, service, validate, version_service,
+    http_route, labels, meter, metrics_port, mounts_meter, service, validate, version_service,
 };
 use crate::{api::traffic::TrafficSpec, decide::Shares};
 
@@ -148,6 +148,100 @@ fn kubernetes_expands_nothing_in_a_command() {
 }
 
 #[test]
+fn pods_of_the_rendered_runtimes_count_with_a_meter_that_they_do_not_need() {
+    for (runtime, port, expected) in [("mlflow", 8080, "9464"), ("mlserver", 9464, "9465")] {
+        let fixture =
+            Fixture::serving(&format!("runtime: {runtime}\nport: {port}\nmetrics: {{predictions: Numbers}}"));
+        let deployment = deploy(&fixture);
+        let (env, container) = (env(&deployment), model(&deployment));
+        assert_eq!((env["LAUREL_METRICS_PORT"], env["LAUREL_PREDICTIONS"]), (expected, "Numbers"));
+        assert_eq!(ports(&deployment), [("http", port), ("metrics", expected.parse().unwrap())]);
+        assert_eq!(container.command.as_ref().unwrap()[..2], ["python", "-c"]);
+
+        let mut volumes = pod(&deployment).volumes.iter().flatten();
+        let volume = volumes.find_map(|volume| Some((&volume.name, volume.config_map.as_ref()?)));
+        let (volume, source) = volume.unwrap();
+        assert_eq!((Some(&source.name), source.optional), (meter("risk").metadata.name.as_ref(), Some(true)));
+        let mut mounts = container.volume_mounts.iter().flatten();
+        let mount = mounts.find(|mount| mount.name == *volume).unwrap();
+        assert_eq!((mount.mount_path.as_str(), mount.read_only), ("/etc/laurel/meter", Some(true)));
+        assert!(mounts_meter(&deployment));
+    }
+    for (metrics, expected) in
+        [("{}", "Classes"), ("{predictions: Classes}", "Classes"), ("{predictions: Disabled}", "Off")]
+    {
+        let deployment = deploy(&Fixture::serving(&format!("metrics: {metrics}")));
+        assert_eq!(env(&deployment)["LAUREL_PREDICTIONS"], expected);
+    }
+    assert_eq!(env(&deploy(&Fixture::serving("")))["LAUREL_PREDICTIONS"], "Classes");
+}
+
+/// Returns the ports of the container `model`.
+fn ports(deployment: &Deployment) -> Vec<(&str, i32)> {
+    let ports = model(deployment).ports.iter().flatten();
+    ports.map(|port| (port.name.as_deref().unwrap_or_default(), port.container_port)).collect()
+}
+
+#[test]
+fn a_custom_server_counts_by_itself_or_not_at_all() {
+    let silent = deploy(&Fixture::serving(CUSTOM));
+    assert_eq!(ports(&silent), [("http", 8080)]);
+    let counts = deploy(&Fixture::serving(&format!("metrics: {{port: 9090, path: /stats}}{CUSTOM}")));
+    assert_eq!(ports(&counts), [("http", 8080), ("metrics", 9090)]);
+    for deployment in [silent, counts] {
+        assert!(!mounts_meter(&deployment));
+        assert!(env(&deployment).keys().all(|variable| !variable.starts_with("LAUREL_")));
+    }
+}
+
+#[test]
+fn the_port_of_the_metrics_is_never_the_one_of_the_server() {
+    let port = |serving: &str| metrics_port(Fixture::serving(serving).spec.serving.as_ref().unwrap());
+    for runtime in ["mlflow", "mlserver"] {
+        assert_eq!(port(&format!("runtime: {runtime}")), Some(9464));
+        assert_eq!(port(&format!("runtime: {runtime}\nport: 9464")), Some(9465));
+    }
+    assert_eq!(port("runtime: custom"), None);
+    assert_eq!(port("runtime: custom\nmetrics: {port: 9090}"), Some(9090));
+}
+
+/// Two ports of one name in a container are not valid, and what scrapes theirs must go on finding it.
+#[test]
+fn a_port_of_the_template_that_is_called_metrics_keeps_its_name() {
+    let port = |fields: &str| {
+        let ports = format!("ports: [{{containerPort: 9090, {fields}}}]");
+        let fixture = Fixture::serving(&format!(
+            "template: {{spec: {{containers: [{{name: model, {ports}}}, {{name: proxy, image: i, ports: \
+             [{{containerPort: 1, name: metrics}}]}}]}}}}"
+        ));
+        let deployment = deploy(&fixture);
+        assert_eq!(env(&deployment)["LAUREL_METRICS_PORT"], "9464");
+        ports_of(&deployment)
+    };
+    assert_eq!(port("name: metrics"), [("http".to_owned(), 8080), ("metrics".to_owned(), 9090)]);
+    assert_eq!(port("name: own").last().unwrap().0, "own");
+    assert_eq!(port("name: own").len(), 3, "a port of another container is another port");
+}
+
+fn ports_of(deployment: &Deployment) -> Vec<(String, i32)> {
+    ports(deployment).into_iter().map(|(name, port)| (name.to_owned(), port)).collect()
+}
+
+#[test]
+fn the_meter_is_one_unchanging_object_of_a_namespace() {
+    let meter = meter("risk");
+    let metadata = &meter.metadata;
+    let name = metadata.name.as_deref().unwrap();
+    let hash = name.strip_prefix("laurel-meter-").unwrap();
+    assert!(hash.len() == 8 && hash.chars().all(|digit| digit.is_ascii_hexdigit()), "{name}");
+    assert_eq!((metadata.namespace.as_deref(), &metadata.owner_references), (Some("risk"), &None));
+    assert_eq!(metadata.labels.as_ref().unwrap()[labels::MANAGED_BY], labels::MANAGER);
+    assert_eq!(meter.immutable, Some(true));
+    let files: Vec<_> = meter.data.iter().flatten().map(|(file, _)| file.as_str()).collect();
+    assert_eq!(files, ["laurel_meter.py"], "the module is imported by this name");
+}
+
+#[test]
 fn a_pod_has_time_to_drain() {
     let deployment = deploy(&Fixture::serving(""));
     let grace = pod(&deployment).termination_grace_period_seconds.unwrap();
@@ -173,7 +267,12 @@ fn breaches(pod: &PodSpec) -> Vec<&'static str> {
             "host namespaces",
             [pod.host_network, pod.host_pid, pod.host_ipc].iter().all(|host| *host != Some(true)),
         ),
-        ("volume types", volumes().all(|volume| volume.empty_dir.is_some() || volume.secret.is_some())),
+        (
+            "volume types",
+            volumes().all(|volume| {
+                volume.empty_dir.is_some() || volume.secret.is_some() || volume.config_map.is_some()
+            }),
+        ),
         ("privileged", every(|context| context.privileged != Some(true))),
         ("privilege escalation", every(|context| context.allow_privilege_escalation == Some(false))),
         (

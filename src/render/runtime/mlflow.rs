@@ -4,33 +4,38 @@
 //! `mlflow models serve`: that command ignores SIGTERM as the first process of a container, so it never
 //! drains, and it needs two processes. The application loads the model on import, so the port opens only once
 //! the model can answer, and a model that cannot be loaded ends the process with the reason in its last log
-//! lines.
+//! lines. A few lines of Python ([`BOOTSTRAP`]) start the meter, where it is mounted, and then uvicorn's own
+//! command.
 
 use crate::{
     api::names::{ModelUri, Version},
     render::{
-        Rendering,
+        Rendering, meter,
         runtime::{Server, headers, probes},
         server::{GRACEFUL_SHUTDOWN, KEEP_ALIVE, variable},
     },
 };
 
+const BOOTSTRAP: &str = include_str!("mlflow.py");
+
 /// The variable with the model that the application loads (`scoring_server._SERVER_MODEL_PATH`).
 const MODEL_PATH: &str = "__pyfunc_model_path__";
 
-pub(super) const RESERVED: [&str; 1] = [MODEL_PATH];
+pub(super) const RESERVED: [&str; 3] = [MODEL_PATH, meter::PORT_VARIABLE, meter::PREDICTIONS_VARIABLE];
 
 pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> Server {
     Server {
         command: Some(command(r, version)),
-        env: [vec![variable(MODEL_PATH, model_uri.as_str())], client_env()].concat(),
+        env: [vec![variable(MODEL_PATH, model_uri.as_str())], client_env(), meter::env(r.serving)].concat(),
         probes: probes("/ping"),
     }
 }
 
 fn command(r: &Rendering, version: Version) -> Vec<String> {
     let arguments = [
-        "uvicorn".to_owned(),
+        "python".to_owned(),
+        "-c".to_owned(),
+        BOOTSTRAP.to_owned(),
         "--host=0.0.0.0".to_owned(),
         format!("--port={}", r.serving.port),
         // Overrides WEB_CONCURRENCY and UVICORN_WORKERS: with more than one worker the port opens before the

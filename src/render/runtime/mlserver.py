@@ -12,6 +12,15 @@ uvicorn.Config = functools.partial(
     timeout_keep_alive=int(idle),
 )
 
+sys.path.append("/etc/laurel/meter")
+try:
+    import laurel_meter
+
+    laurel_meter.install()
+except Exception as error:
+    if getattr(error, "name", None) != "laurel_meter":
+        print("laurel: requests are not counted:", repr(error), file=sys.stderr, flush=True)
+
 stop = MLServer.stop
 
 

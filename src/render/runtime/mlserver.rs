@@ -2,8 +2,8 @@
 //! verified with 1.7.1).
 //!
 //! MLServer reads the settings of one model from the environment when its folder has none, so the image needs
-//! no files. It has no settings for three things, so a few lines of Python ([`BOOTSTRAP`]) set them and then
-//! call its own command:
+//! no files. It has no settings for three things, so a few lines of Python ([`BOOTSTRAP`]) set them, start the
+//! meter where it is mounted, and then call its own command:
 //! - headers for uvicorn, without which connections stay open and no answer says which version it came from,
 //! - how long an idle connection stays open,
 //! - that a model which cannot be loaded is a failure. MLServer exits with 0 then, and Kubernetes keeps the
@@ -12,7 +12,7 @@
 use crate::{
     api::names::{ModelUri, Version},
     render::{
-        Rendering,
+        Rendering, meter,
         runtime::{Server, headers, mlflow, probes},
         server::{GRACEFUL_SHUTDOWN, KEEP_ALIVE, variable},
     },
@@ -24,8 +24,14 @@ const BOOTSTRAP: &str = include_str!("mlserver.py");
 /// names are not valid URL segments, and clients need no other path for another model.
 const NAME: &str = "model";
 
-pub(super) const RESERVED: [&str; 4] =
-    ["MLSERVER_MODEL_NAME", "MLSERVER_MODEL_URI", "MLSERVER_MODEL_VERSION", "MLSERVER_HTTP_PORT"];
+pub(super) const RESERVED: [&str; 6] = [
+    "MLSERVER_MODEL_NAME",
+    "MLSERVER_MODEL_URI",
+    "MLSERVER_MODEL_VERSION",
+    "MLSERVER_HTTP_PORT",
+    meter::PORT_VARIABLE,
+    meter::PREDICTIONS_VARIABLE,
+];
 
 pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> Server {
     let env = vec![
@@ -46,7 +52,7 @@ pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> S
     ];
     Server {
         command: Some(command(r, version)),
-        env: [env, mlflow::client_env()].concat(),
+        env: [env, mlflow::client_env(), meter::env(r.serving)].concat(),
         // Not `/v2/health/ready`: that returns 200 before the model is loaded.
         probes: probes(&format!("/v2/models/{NAME}/ready")),
     }

@@ -41,7 +41,7 @@ pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> S
     }
 }
 
-/// The variables that set a runtime's model and port. Only Laurel may set them.
+/// The variables that set a runtime's model and ports, and what it counts. Only Laurel may set them.
 pub(super) fn reserved(runtime: Runtime) -> &'static [&'static str] {
     match runtime {
         Runtime::Mlflow => &mlflow::RESERVED,

@@ -1,5 +1,5 @@
-//! What no setting may change: the version that a pod serves, its name in variables and headers, and the
-//! labels that the Service selects.
+//! What no setting may change: the version that a pod serves, its name in variables and headers, the
+//! variables of the meter, and the labels that the Service selects.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{TemplateError, path::Path};
 use crate::{
     api::model_alias::{Runtime, Serving},
-    render::{HTTP, labels, pod, runtime},
+    render::{HTTP, labels, meter, pod, runtime},
 };
 
 /// Whether Laurel alone sets this variable of the container `model`.
@@ -38,7 +38,18 @@ pub(super) fn variables(serving: &Serving) -> Vec<TemplateError> {
 }
 
 fn owned(name: &str) -> String {
+    if meter::is_variable(name) {
+        return format!("{name} is set by Laurel, from serving.port and serving.metrics; remove it here");
+    }
     format!("{name} names the version of a pod and is set by Laurel; remove it here")
+}
+
+/// Returns the fields of `serving` that are set and have an effect only through the rendered command.
+fn of_the_command(serving: &Serving) -> impl Iterator<Item = &'static str> {
+    let predictions = serving.metrics.as_ref().and_then(|metrics| metrics.predictions);
+    let fields =
+        [("keepAlive", serving.keep_alive.is_some()), ("metrics.predictions", predictions.is_some())];
+    fields.into_iter().filter(|(_, is_set)| *is_set).map(|(field, _)| field)
 }
 
 /// Reports fields of `template` that would replace something of Laurel's.
@@ -94,9 +105,12 @@ fn model_container(serving: &Serving, path: &Path, container: &Value) -> Vec<Tem
                        serving.envFrom instead";
         errors.push(TemplateError::new(&path.field("envFrom"), problem));
     }
-    if !container["command"].is_null() && serving.keep_alive.is_some() {
-        let problem = "keepAlive needs the command that Laurel renders; remove serving.keepAlive or this";
-        errors.push(TemplateError::new(&path.field("command"), problem));
+    if !container["command"].is_null() {
+        errors.extend(of_the_command(serving).map(|field| {
+            let problem =
+                format!("{field} needs the command that Laurel renders; remove serving.{field} or this");
+            TemplateError::new(&path.field("command"), problem)
+        }));
     }
     errors
 }
@@ -129,7 +143,10 @@ pub(super) fn kept(
         return errors;
     };
     if !pinned(serving, ours).is_subset(&pinned(serving, model)) {
-        error(&containers, "removes variables that name the version of the pod; keep them");
+        error(
+            &containers,
+            "removes variables that only Laurel sets, as those that name the version; keep them",
+        );
     }
     if http_ports(model) != [i32::from(serving.port)] {
         let problem = format!(
@@ -139,10 +156,12 @@ pub(super) fn kept(
         );
         error(&containers, &problem);
     }
-    if serving.keep_alive.is_some() && model.command != ours.command {
-        let problem =
-            "removes the command that serving.keepAlive needs; keep it, or remove serving.keepAlive";
-        error(&containers, problem);
+    if model.command != ours.command {
+        for field in of_the_command(serving) {
+            let problem =
+                format!("removes the command that serving.{field} needs; keep it, or remove serving.{field}");
+            error(&containers, &problem);
+        }
     }
     if model.readiness_probe.is_none() {
         let problem = match serving.runtime {

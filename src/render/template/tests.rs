@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::render::{
     Applicable, InvalidTemplate, deployment,
     fixture::{Fixture, model_uri, version},
-    validate,
+    mounts_meter, validate,
 };
 
 pub(super) fn render(fixture: &Fixture) -> Result<Deployment, InvalidTemplate> {
@@ -87,8 +87,8 @@ spec:
   volumes: [{name: cache, emptyDir: {}}]");
     let names: Vec<_> = pod.containers.iter().map(|container| container.name.as_str()).collect();
     assert_eq!(names, ["model", "proxy"]);
-    assert_eq!(pod.volumes.unwrap().len(), 2);
-    assert_eq!(pod.containers[0].volume_mounts.as_ref().unwrap().len(), 2);
+    assert_eq!(pod.volumes.unwrap().len(), 3);
+    assert_eq!(pod.containers[0].volume_mounts.as_ref().unwrap().len(), 3);
     assert_eq!(pod.termination_grace_period_seconds, Some(300));
     let security = pod.security_context.unwrap();
     assert_eq!((security.fs_group, security.run_as_non_root), (Some(1000), Some(true)));
@@ -123,7 +123,7 @@ fn an_alternative_replaces_the_rendered_one() {
 #[test]
 fn ports_with_different_protocols_are_different() {
     let ports = model("ports: [{containerPort: 8080, protocol: UDP, name: quic}]").ports.unwrap();
-    assert_eq!(ports.len(), 2);
+    assert_eq!(ports.len(), 3);
 }
 
 #[test]
@@ -199,11 +199,28 @@ fn a_path_removes_what_is_rendered() {
     let security = pod.security_context.unwrap();
     assert_eq!((security.run_as_user, security.run_as_non_root), (None, Some(true)));
     let pod = omitted(&["spec.volumes[tmp]", "spec.containers[model].volumeMounts[/tmp]"]);
-    assert_eq!(pod.volumes, Some(Vec::new()));
-    assert_eq!(pod.containers[0].volume_mounts, Some(Vec::new()));
+    assert!(pod.volumes.iter().flatten().all(|volume| volume.name != "tmp"));
+    assert!(pod.containers[0].volume_mounts.iter().flatten().all(|mount| mount.mount_path != "/tmp"));
     let pod = omitted(&["spec.containers[model].env[HOME]", r#"spec["enableServiceLinks"]"#]);
     assert!(pod.containers[0].env.iter().flatten().all(|variable| variable.name != "HOME"));
     assert_eq!(pod.enable_service_links, None);
+}
+
+#[test]
+fn the_meter_can_be_omitted() {
+    let paths = [
+        "spec.volumes[laurel-meter]",
+        "spec.containers[model].volumeMounts[/etc/laurel/meter]",
+        "spec.containers[model].ports[9464]",
+    ];
+    let with_meter = render(&omitting(&[], "")).unwrap();
+    assert!(mounts_meter(&with_meter));
+    let without = render(&omitting(&paths, "")).unwrap();
+    assert!(!mounts_meter(&without));
+    let pod = without.spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.volumes.unwrap().len(), 1);
+    assert_eq!(pod.containers[0].volume_mounts.as_ref().unwrap().len(), 1);
+    assert_eq!(pod.containers[0].ports.as_ref().unwrap().len(), 1);
 }
 
 #[test]
@@ -274,7 +291,7 @@ fn items_need_a_unique_key() {
 }
 
 #[test]
-fn variables_that_name_the_version_cannot_be_changed() {
+fn variables_that_name_the_version_or_are_of_the_meter_cannot_be_changed() {
     rejected("metadata: {labels: {laurel.dev/version: '5'}}", &[".metadata.labels[\"laurel.dev/version\"]"]);
     rejected("metadata: {annotations: {laurel.dev/x: ''}}", &[".metadata.annotations[\"laurel.dev/x\"]"]);
     pod("metadata: {labels: null, annotations: null}");
@@ -285,6 +302,17 @@ fn variables_that_name_the_version_cannot_be_changed() {
         rejected(&template, &[".spec.containers[0].env[0].name"]);
         let fixture = Fixture::serving(&format!("env: [{{name: A}}, {{name: {variable}, value: x}}]"));
         assert_eq!(errors(&fixture), ["serving.env[1].name"]);
+    }
+    for variable in ["LAUREL_METRICS_PORT", "LAUREL_PREDICTIONS"] {
+        let env = format!("env: [{{name: {variable}, value: x}}]");
+        for runtime in ["mlflow", "mlserver"] {
+            let fixture = Fixture::serving(&format!("runtime: {runtime}\n{env}"));
+            assert_eq!(errors(&fixture), ["serving.env[0].name"]);
+        }
+        rejected(
+            &format!("spec: {{containers: [{{name: model, {env}}}]}}"),
+            &[".spec.containers[0].env[0].name"],
+        );
     }
     rejected("spec: {containers: [{name: model, env: null}]}", &[".spec.containers"]);
     rejected(
@@ -317,6 +345,10 @@ fn fields_that_would_be_ignored_are_rejected() {
     );
     let fixture = Fixture::serving(
         "keepAlive: Enabled\ntemplate: {spec: {containers: [{name: model, command: [serve]}]}}",
+    );
+    assert_eq!(errors(&fixture), ["serving.template.spec.containers[0].command"]);
+    let fixture = Fixture::serving(
+        "metrics: {predictions: Numbers}\ntemplate: {spec: {containers: [{name: model, command: [serve]}]}}",
     );
     assert_eq!(errors(&fixture), ["serving.template.spec.containers[0].command"]);
     assert_eq!(errors(&Fixture::serving("env: [{name: A}, {name: A}]")), ["serving.env[1].name"]);
