@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     Effects,
     deletion::delete,
+    meter,
     workloads::{Done, api, apply, serving_was_removed},
 };
 use crate::{
@@ -40,6 +41,7 @@ pub(super) async fn apply_deployment(
 ) -> Done {
     let deployment = render::deployment(&rendering(subject)?, version, model_uri, replicas, at)
         .map_err(|error| ReasonMessage::new(Reason::InvalidTemplate, format!("spec.{error}")))?;
+    meter::ensure(effects, subject, &deployment.object).await;
     let name = deployment.object.name_any();
     let known = effects.cluster.deployment(&subject.key, version);
     if known.as_ref().is_some_and(|known| known.shared) {

@@ -12,6 +12,7 @@
 mod budget;
 mod deletion;
 mod deployments;
+mod meter;
 mod place;
 mod referred_route;
 pub mod registered_model;
@@ -30,7 +31,7 @@ use crate::{
     decide::{Action, Decision, Observed, OwnObject, Traffic},
     resolve::Subject,
     state::{
-        Effect, Throttle,
+        Effect, Meters, Throttle,
         alias_writes::AliasWrites,
         audit_writes::AuditWrites,
         live::{self, LiveWatches},
@@ -55,6 +56,8 @@ pub struct Effects<'a> {
     pub alias_writes: &'a AliasWrites,
     /// Audit writes in progress.
     pub audit_writes: &'a AuditWrites,
+    /// Where the meter was written lately.
+    pub meters: &'a Meters,
     /// Limits repeated writes.
     pub throttle: &'a Throttle,
     /// The metrics.

@@ -23,7 +23,7 @@ use crate::{
     registry::polled::Registries,
     resolve::{ClusterObjects, References, RegistryObjects, index::Index},
     state::{
-        Memory, Throttle,
+        Memory, Meters, Throttle,
         alias_writes::AliasWrites,
         audit_writes::AuditWrites,
         live::LiveWatches,
@@ -90,6 +90,8 @@ pub struct Context {
     pub readiness: Arc<Readiness>,
     /// Memory of single objects.
     pub memory: Memory,
+    /// Where the meter was written lately.
+    pub meters: Meters,
     /// Limits failed reconciles and repeated writes.
     pub throttle: Throttle,
     /// Publishes Events.
@@ -175,6 +177,7 @@ impl Context {
             events: Events::new(&client, instance()),
             requeue,
             memory: Memory::default(),
+            meters: Meters::default(),
             throttle: Throttle::default(),
             client,
         };
@@ -257,6 +260,7 @@ impl Context {
             live: &self.live,
             alias_writes: &self.alias_writes,
             audit_writes: &self.audit_writes,
+            meters: &self.meters,
             throttle: &self.throttle,
             metrics: &self.metrics,
             events: &self.events,

@@ -83,6 +83,9 @@ pub fn seen(context: &Arc<Context>) -> impl FnMut(&Event<Guarded<ModelAlias>>) +
     let context = context.clone();
     move |event| {
         let affected = context.index().alias_event(event);
+        if let Event::Delete(alias) = event {
+            context.meters.forget(&alias.namespace().unwrap_or_default());
+        }
         for uid in &affected.gone {
             context.forget_alias(uid);
         }

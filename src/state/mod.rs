@@ -7,6 +7,7 @@
 //! pod_events    Events about pods that are waited for
 //! live          versions that are judged by their live traffic
 //! memory        the newest status we wrote, and what a deletion still needs
+//! meters        namespaces in which the ConfigMap with the meter was written lately
 //! model_writes  models that are being written in registries
 //! reads         reads from registries, and their last answers
 //! throttle      limits on failed reconciles and on writes that another client reverts
@@ -21,6 +22,7 @@ pub mod alias_writes;
 pub mod audit_writes;
 pub mod live;
 mod memory;
+mod meters;
 pub mod model_writes;
 pub mod pod_events;
 mod reads;
@@ -28,6 +30,7 @@ pub mod smoke_tests;
 mod throttle;
 
 pub use memory::Memory;
+pub use meters::Meters;
 pub use reads::{FRESH, ReadKey, Reads, Waiter};
 pub use throttle::{Revision, Throttle, retry_after};
 

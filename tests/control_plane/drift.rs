@@ -263,7 +263,7 @@ fn a_copy_of_a_deployment_is_named_and_does_not_stand_in_for_it() {
 
 /// Rejects writes to one kind of object in the namespace where this expression is false, until it is deleted
 /// with the namespace.
-async fn forbid(fixture: &Fixture, group: &str, resource: &str, expression: &str) -> Result<()> {
+pub(crate) async fn forbid(fixture: &Fixture, group: &str, resource: &str, expression: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(fixture.world.cluster.client.clone());
     let uid = namespaces.get(&fixture.namespace).await?.uid();
     let owner = json!([{ "apiVersion": "v1", "kind": "Namespace", "name": fixture.namespace, "uid": uid }]);

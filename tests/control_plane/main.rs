@@ -36,6 +36,7 @@ mod gate;
 mod hand_edits;
 mod harness;
 mod install;
+mod meter;
 mod operator;
 mod ownership;
 mod pod_events;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use laurel::cluster::lease::NAME;
+use laurel::{cluster::lease::NAME, render::meter};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ const PERMISSIONS: &[(&str, &[&str], &[&str])] = &[
     ("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("", &["services"], &["get", "list", "watch", "create", "patch", "delete"]),
     ("policy", &["poddisruptionbudgets"], &["get", "list", "watch", "create", "patch", "delete"]),
+    ("", &["configmaps"], &["create", "patch"]),
     ("", &["pods"], &["list", "watch"]),
     ("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
     ("", &["secrets"], &["get"]),
@@ -60,6 +61,13 @@ fn granted(role: &Value) -> BTreeSet<Permission> {
         let fields: Vec<_> = rule.as_object().unwrap().keys().map(String::as_str).collect();
         if rule["resources"] == json!(["leases"]) {
             assert_eq!(rule["resourceNames"], json!([NAME]));
+        } else if rule["resources"] == json!(["configmaps"]) {
+            let name = meter("any").metadata.name;
+            assert_eq!(
+                rule["resourceNames"],
+                json!([name]),
+                "write this name into the chart and config/base"
+            );
         } else {
             assert_eq!(fields, ["apiGroups", "resources", "verbs"]);
         }
