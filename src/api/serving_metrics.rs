@@ -13,6 +13,13 @@ const LABEL_PATTERN: &str = "^[a-zA-Z_][a-zA-Z0-9_]*$";
 /// The maximum length of each.
 const NAME_MAX: usize = 128;
 
+/// The default of [`ServingMetrics::path`].
+pub const METRICS_PATH: &str = "/metrics";
+/// The default of [`ServingMetrics::requests`].
+pub const REQUESTS: &str = "http_server_request_duration_seconds";
+/// The default of [`ServingMetrics::status_label`].
+pub const STATUS_LABEL: &str = "http_response_status_code";
+
 /// What the serving pods count, and where they show it.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

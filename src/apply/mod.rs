@@ -26,9 +26,11 @@ use crate::{
         ModelAlias,
         condition::{Reason, ReasonMessage},
         model_alias::Serving,
+        serving_metrics::{METRICS_PATH, REQUESTS, STATUS_LABEL},
     },
     cluster::{Events, Guarded, cache::Cache, finalizer},
     decide::{Action, Decision, Observed, OwnObject, Traffic},
+    render,
     resolve::Subject,
     state::{
         Effect, Meters, Throttle,
@@ -132,13 +134,15 @@ fn follow_live(effects: &Effects<'_>, subject: &Subject<'_>, decision: &Decision
     }
 }
 
-/// Returns where pods say what they counted.
-fn metrics_source(_: &Serving) -> Option<live::Source> {
+/// Returns where pods say what they counted; `None` where a server of the user's does not.
+fn metrics_source(serving: &Serving) -> Option<live::Source> {
+    let metrics = serving.metrics.clone().unwrap_or_default();
     let names = live::Names {
-        requests: "http_server_request_duration_seconds".to_owned(),
-        status: "http_response_status_code".to_owned(),
+        requests: metrics.requests.unwrap_or_else(|| REQUESTS.to_owned()),
+        status: metrics.status_label.unwrap_or_else(|| STATUS_LABEL.to_owned()),
     };
-    Some(live::Source { port: 9464, path: "/metrics".to_owned(), names })
+    let path = metrics.path.unwrap_or_else(|| METRICS_PATH.to_owned());
+    Some(live::Source { port: render::metrics_port(serving)?, path, names })
 }
 
 /// Reports that another client keeps reverting what Laurel writes.

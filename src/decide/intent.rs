@@ -102,6 +102,10 @@ pub enum Lifecycle {
     },
 }
 
+fn yes() -> bool {
+    true
+}
+
 /// How a version is to serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServingIntent {
@@ -132,6 +136,9 @@ pub struct ServingIntent {
     pub progress_deadline: SignedDuration,
     /// How long the previous version stays at full size.
     pub warm_for: SignedDuration,
+    /// Whether its pods count requests, so that live rules can judge it.
+    #[serde(default = "yes")]
+    pub counts_requests: bool,
     /// How long a version is judged by live rules after it got all traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watch_for: Option<SignedDuration>,

@@ -192,7 +192,7 @@ impl Observed {
     /// a way back.
     fn watch_after(&self, serving: &ServingIntent) -> Option<LiveWatch> {
         let rule = self.live_rule()?;
-        let lasts = serving.watch_for.filter(|lasts| lasts.is_positive())?;
+        let lasts = serving.watch_for.filter(SignedDuration::is_positive)?;
         let version = self.answers_alone()?;
         let newest = self.status.history.iter().find(|entry| entry.outcome != Outcome::Rejected)?;
         let is_new = newest.version == version && newest.outcome == Outcome::Promoted;
@@ -300,6 +300,16 @@ pub(super) fn add(observed: &Observed, mut decision: Decision) -> Decision {
     }
     let Some(serving) = observed.intent.serving.as_ref() else { return decision };
     let Some(watch) = observed.live_watch(serving, decision.canary.as_ref()) else { return decision };
+    if !serving.counts_requests {
+        let message = format!(
+            "version {} is to be judged by its live traffic, but its pods do not count requests: set \
+             spec.serving.metrics.port, where a server of the runtime custom shows its metrics",
+            watch.version
+        );
+        let cause = ReasonMessage::new(Reason::MetricsMissing, message);
+        decision.report.live = LiveReport::Reported(ConditionStatus::Unknown, cause);
+        return decision;
+    }
     let conclusion = observed.conclusion(&watch);
     decision.report.live = report(&watch, conclusion.as_ref());
     decision.wake = decision.wake.into_iter().chain(look_again(observed, serving, &watch)).min();

@@ -50,6 +50,12 @@ pub(super) fn is_variable(name: &str) -> bool {
 /// The name of the ConfigMap. It is also in the operator's role, which permits no other one.
 static NAME: LazyLock<String> = LazyLock::new(|| format!("laurel-meter-{}", hex(&Sha256::digest(SOURCE), 8)));
 
+/// The digest of the module. It is in the command of a pod, so that nobody who may only write
+/// `ConfigMaps` can put another program into the place of this one.
+pub(super) fn digest() -> String {
+    hex(&Sha256::digest(SOURCE), 64)
+}
+
 /// Returns the port at which pods show what they count: always that of the container port `metrics`, unless
 /// the user's template has a port of that name. `None` if they do not count, as far as Laurel knows.
 #[must_use]

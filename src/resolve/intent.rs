@@ -74,6 +74,7 @@ impl Subject<'_> {
             challengers: self.spec().traffic.as_ref().map(challengers).unwrap_or_default(),
             progress_deadline: signed(rollout.progress_deadline),
             warm_for: signed(rollout.warm_for),
+            counts_requests: render::metrics_port(serving).is_some(),
             watch_for: rollout.watch_for.map(signed),
             history: rollout.revision_history_limit as usize,
             smoke_test: smoke_test_intent(serving, &rollout.smoke_test),

@@ -211,6 +211,52 @@ fn changes_of_immutable_fields_are_rejected_with_the_next_step() {
 }
 
 #[test]
+fn invalid_live_rules_are_rejected_by_the_api_server() {
+    run("refused-live", async |fixture| {
+        let live = |live: &str| -> Result<Value> {
+            let live: Value = serde_yaml::from_str(live)?;
+            Ok(
+                json!({ "apiVersion": "laurel.dev/v1alpha1", "kind": "RegisteredModel", "metadata": { "name": "live" },
+                "spec": { "promotion": [{ "name": "live", "aliases": ["champion"], "live": live }] } }),
+            )
+        };
+        let cases = [
+            ("{}", "spec.promotion[0].live.checks"),
+            ("{checks: []}", "spec.promotion[0].live.checks"),
+            ("{checks: [{name: a}]}", "a check has exactly one of failures, slow and missing"),
+            (
+                "{checks: [{name: a, failures: {}, missing: {}}]}",
+                "a check has exactly one of failures, slow and missing",
+            ),
+            ("{checks: [{name: a, slow: {over: 300ms}}]}", r#"Unsupported value: "300ms""#),
+            ("{checks: [{name: a, failures: {}, tolerate: 2}]}", "margin is greater than tolerate"),
+            ("{checks: [{name: a, failures: {}, max: 1}]}", "max"),
+            ("{checks: [{name: a, failures: {}}, {name: a, missing: {}}]}", "Duplicate value"),
+            ("{checks: [{name: a, failures: {}}], falseAlarm: 0}", "falseAlarm"),
+            ("{checks: [{name: a, failures: {}}], warmUp: 2h}", "warmUp is at most 1h"),
+            ("{checks: [{name: a, failures: {}}], unknownFor: 1s}", "unknownFor is at least 1m"),
+            ("{checks: [{name: a, failures: {}}], onRegression: Stop}", r#"Unsupported value: "Stop""#),
+        ];
+        let manifests = cases.iter().map(|(rule, words)| Ok((live(rule)?, *words)));
+        refused(fixture, manifests.collect::<Result<Vec<_>>>()?).await?;
+        fixture
+            .apply(
+                &live("{checks: [{name: a, failures: {}}, {name: b, slow: {over: 1s}, max: 0.5}]}")?
+                    .to_string(),
+            )
+            .await?;
+        champion_refused(
+            fixture,
+            &[
+                ("rollout: {warmFor: 1m, watchFor: 2m}", "watchFor is at most warmFor"),
+                ("rollout: {strategy: Rolling, watchFor: 1m}", "watchFor is not for strategy Rolling"),
+            ],
+        )
+        .await
+    });
+}
+
+#[test]
 fn an_invalid_modelregistry_is_rejected_by_the_api_server() {
     run("refused-registry", async |fixture| {
         let registry = |spec: &str| -> Result<Value> {

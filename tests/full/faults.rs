@@ -118,8 +118,8 @@ fn a_serving_process_killed_under_load_is_reported_and_recovers_while_the_other_
         let pod = pods_of(fixture, "1").await?.first().context("no pod")?.name_any();
 
         let killed = Instant::now();
-        let kill = "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = python ] && kill -KILL ${p#/proc/}; \
-             done; true";
+        let kill = "for p in /proc/[0-9]*; do case \"$(cat $p/comm)\" in python*) kill -KILL ${p#/proc/};; \
+             esac; done; true";
         fixture.kubectl(&["exec", &pod, "--", "sh", "-c", kill], None).await?;
         let one = |malias: &ModelAlias| ready_replicas(malias) == Some(1);
         let reported =

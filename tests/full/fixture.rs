@@ -170,7 +170,11 @@ impl Fixture {
 
     /// Waits for an Event about the ModelAlias.
     pub(crate) async fn reported(&self, reason: Reason) -> Result<()> {
-        let reason: &str = reason.into();
+        self.reported_as(reason.into()).await
+    }
+
+    /// Waits for an Event about the ModelAlias with a reason that no condition has.
+    pub(crate) async fn reported_as(&self, reason: &str) -> Result<()> {
         let wanted = |event: &Event| {
             event.reason.as_deref() == Some(reason)
                 && event.involved_object.kind.as_deref() == Some("ModelAlias")

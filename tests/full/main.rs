@@ -23,6 +23,7 @@ mod errors;
 mod faults;
 mod fixture;
 mod gateway;
+mod live;
 mod operator;
 mod outside;
 mod promotion;

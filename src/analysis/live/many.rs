@@ -3,14 +3,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-const WITHIN: SignedDuration = SignedDuration::from_mins(5);
+/// Within which time several are at once.
+pub const AT_ONCE: SignedDuration = SignedDuration::from_mins(5);
 const LEAST: usize = 3;
 
 /// Whether so many of the watched aliases became worse just now that none should be believed: at least three,
 /// and at least three in ten, within five minutes.
 #[must_use]
 pub fn are_many_worse(became_worse: &[Timestamp], watched: usize, now: Timestamp) -> bool {
-    let is_recent = |at: &&Timestamp| now.duration_since(**at) <= WITHIN;
+    let is_recent = |at: &&Timestamp| now.duration_since(**at) <= AT_ONCE;
     let recent = became_worse.iter().filter(is_recent).count();
     recent >= LEAST && recent * 10 >= watched * 3
 }

@@ -19,6 +19,6 @@ pub use self::{
     evidence::{CheckEvidence, Watch, WatchKey},
     finding::{Finding, Reason, Verdict},
     judge::{Data, judge},
-    many::are_many_worse,
+    many::{AT_ONCE, are_many_worse},
     rules::{Assignment, Check, LiveRules, OnRegression, WhenUndecided},
 };

@@ -46,8 +46,8 @@ fn condition(world: &World, type_: &str) -> Option<(String, String)> {
     Some((found.status.clone(), found.reason.clone()))
 }
 
-fn live(status: &str, reason: Reason) -> Option<(String, String)> {
-    Some((status.to_owned(), reason.to_string()))
+fn live(status: &str, reason: Reason) -> (String, String) {
+    (status.to_owned(), reason.to_string())
 }
 
 #[test]
@@ -55,14 +55,18 @@ fn a_step_ends_only_with_proof_that_the_version_is_no_worse() {
     let mut world = canary(RULE, &[Step::weight(5), Step::weight(50)]);
     world.live(200);
     assert_eq!(share(&world, 2), 5, "nothing is proven");
-    assert_eq!(condition(&world, "LiveRulesPassed"), live("Unknown", Reason::NotEnoughTraffic));
+    assert_eq!(condition(&world, "LiveRulesPassed"), Some(live("Unknown", Reason::NotEnoughTraffic)));
     let watch = world.status.watch.clone().unwrap();
     assert_eq!((watch.version, watch.against, watch.step), (version(2), Some(version(1)), Some(1)));
     assert_eq!(watch.checks[0].verdict, "Undecided");
     world.shows(version(2), Shows::Fine);
     world.live(60);
     assert_eq!(world.cluster.traffic, Traffic::One(version(2)));
-    assert_eq!(condition(&world, "LiveRulesPassed"), live("True", Reason::NoWorse), "what was proven stays");
+    assert_eq!(
+        condition(&world, "LiveRulesPassed"),
+        Some(live("True", Reason::NoWorse)),
+        "what was proven stays"
+    );
     assert_eq!(world.status.watch, None, "nothing is judged at rest");
     world.settle();
     world.promise_of_rest();
@@ -79,8 +83,8 @@ fn promise_6_a_version_that_is_worse_loses_its_share_and_stays_rejected() {
         let rejection = &world.status.rejected[0];
         assert_eq!((rejection.version, rejection.reason), (version(2), Reason::Regressed));
         assert_eq!(rejection.message, "version 2 is worse on live traffic: failures: as the story says");
-        assert_eq!(condition(&world, "LiveRulesPassed"), live("False", Reason::Regressed));
-        assert_eq!(condition(&world, "Stalled"), live("True", Reason::Regressed));
+        assert_eq!(condition(&world, "LiveRulesPassed"), Some(live("False", Reason::Regressed)));
+        assert_eq!(condition(&world, "Stalled"), Some(live("True", Reason::Regressed)));
         world.shows(version(2), Shows::Fine);
         world.live(300);
         assert_eq!((share(&world, 2), world.cluster.traffic), (0, Traffic::One(version(1))));
@@ -147,7 +151,7 @@ fn when_many_become_worse_at_once_nothing_is_believed() {
     world.shows(version(2), Shows::Worse);
     world.live(300);
     assert_eq!((share(&world, 2), world.status.rejected.len()), (5, 0));
-    assert_eq!(condition(&world, "LiveRulesPassed"), live("Unknown", Reason::ManyRegressed));
+    assert_eq!(condition(&world, "LiveRulesPassed"), Some(live("Unknown", Reason::ManyRegressed)));
 }
 
 #[test]
@@ -158,7 +162,7 @@ fn hold_and_report_move_nothing_back() {
         world.serving().steps[0].at_least = SignedDuration::from_secs(60);
         world.shows(version(2), Shows::Worse);
         world.live(40);
-        assert_eq!(condition(&world, "LiveRulesPassed"), live("False", Reason::Regressed), "{action}");
+        assert_eq!(condition(&world, "LiveRulesPassed"), Some(live("False", Reason::Regressed)), "{action}");
         world.live(100);
         assert_eq!(world.cluster.traffic, Traffic::One(traffic), "{action}");
         assert!(world.status.rejected.is_empty(), "{action}");
@@ -196,7 +200,7 @@ fn after_its_time_a_version_is_judged_no_longer() {
     world.shows(version(2), Shows::Worse);
     world.live(300);
     assert_eq!((world.cluster.traffic, world.status.rejected.len()), (Traffic::One(version(2)), 0));
-    assert_eq!(condition(&world, "LiveRulesPassed"), live("True", Reason::NoWorse));
+    assert_eq!(condition(&world, "LiveRulesPassed"), Some(live("True", Reason::NoWorse)));
     world.settle();
     world.promise_of_rest();
 }
@@ -274,4 +278,14 @@ fn a_rule_with_live_checks_alone_holds_no_version_back_before_its_traffic() {
     let mut world = canary(RULE, &[Step::weight(5)]);
     world.live(30);
     assert_eq!(condition(&world, "GatesPassed"), None);
+}
+
+#[test]
+fn a_server_that_counts_nothing_is_not_judged_and_the_condition_says_what_to_set() {
+    let mut world = canary(RULE, &[Step::weight(5)]);
+    world.serving().counts_requests = false;
+    world.shows(version(2), Shows::Fine);
+    world.live(120);
+    assert_eq!(share(&world, 2), 5);
+    assert_eq!(condition(&world, "LiveRulesPassed"), Some(live("Unknown", Reason::MetricsMissing)));
 }

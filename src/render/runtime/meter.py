@@ -53,6 +53,12 @@ class Meter:
             requests = sorted((key, list(counts)) for key, counts in self.requests.items())
             calls, classes, sums = list(self.calls.items()), list(self.classes.items()), self.sums
             active, errors = self.active, self.errors
+        lines = []
+
+        def family(name, kind, help, samples):
+            lines.extend(["# HELP %s %s" % (name, help), "# TYPE %s %s" % (name, kind)])
+            lines.extend("%s%s %r" % (name, labels, value) for labels, value in samples)
+
         durations = []
         for key, (*counts, seconds) in requests:
             labels = 'http_request_method="%s",http_route="%s",http_response_status_code="%s"' % key
@@ -60,28 +66,26 @@ class Meter:
                 le = ("%g" % bound).replace("inf", "+Inf")
                 durations.append(('_bucket{%s,le="%s"}' % (labels, le), sum(counts[: i + 1])))
             durations += [("_sum{%s}" % labels, seconds), ("_count{%s}" % labels, sum(counts))]
+        family("http_server_request_duration_seconds", "histogram", "Time until the answer ends.", durations)
+        family("http_server_active_requests", "gauge", "Requests that are being answered.", [("", active)])
+
         calls = [('{outcome="%s"}' % outcome, count) for outcome, count in calls]
-        classes = [('{class="%s"}' % escape(name), count) for name, count in classes]
+        help = "Calls of the model. Missing: it returned a value that is null or not finite."
+        family("laurel_model_predictions_total", "counter", help, calls)
+        if self.mode == "Classes":
+            classes = [('{class="%s"}' % escape(name), count) for name, count in classes]
+            family("laurel_model_predicted_class_total", "counter", "Predicted values by class.", classes)
+        if self.mode == "Numbers":
+            name = "laurel_model_prediction_"
+            family(name + "values_total", "counter", "Predicted numbers.", [("", sums[0])])
+            family(name + "sum", "gauge", "Sum of the predicted numbers.", [("", sums[1])])
+            family(name + "sum_of_squares", "gauge", "Sum of their squares.", [("", sums[2])])
+
         names = ("MODEL_NAME", "MODEL_VERSION", "MODEL_ALIAS")
         model = ",".join('%s="%s"' % (name.lower(), escape(os.environ.get(name, ""))) for name in names)
-        families = [
-            ("http_server_request_duration_seconds", "histogram", "Time until the end of the answer.", durations),
-            ("http_server_active_requests", "gauge", "Requests that are being answered.", [("", active)]),
-            ("laurel_model_predictions_total", "counter", "Calls. Missing: a value is null or not finite.", calls),
-            ("laurel_model_info", "gauge", "The model that is served.", [("{%s}" % model, 1)]),
-            ("process_start_time_seconds", "gauge", "Unix time of the start.", [("", self.since)]),
-            ("laurel_meter_errors_total", "counter", "Errors of the code that counts.", [("", errors)]),
-        ]
-        if self.mode == "Classes":
-            families.append(("laurel_model_predicted_class_total", "counter", "Predicted values.", classes))
-        if self.mode == "Numbers":
-            kinds = (("values_total", "counter"), ("sum", "gauge"), ("sum_of_squares", "gauge"))
-            for (name, kind), value in zip(kinds, sums):
-                families.append(("laurel_model_prediction_" + name, kind, "Predicted values.", [("", value)]))
-        lines = []
-        for name, kind, help, samples in families:
-            lines += ["# HELP %s %s" % (name, help), "# TYPE %s %s" % (name, kind)]
-            lines += ["%s%s %r" % (name, labels, value) for labels, value in samples]
+        family("laurel_model_info", "gauge", "The model that is served.", [("{%s}" % model, 1)])
+        family("process_start_time_seconds", "gauge", "Unix time of the start.", [("", self.since)])
+        family("laurel_meter_errors_total", "counter", "Errors of the code that counts.", [("", errors)])
         return "\n".join(lines + [""]).encode("utf-8", "replace")
 
 
@@ -125,7 +129,7 @@ def metered(application, meter):
 
     def begin(scope, send):
         if scope["type"] == "http":
-            path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+            path, root = scope["path"], scope.get("root_path", "")
             path = path[len(root) :] if path.startswith(root) else path
             route = next((route for pattern, route in PATTERNS if pattern.fullmatch(path)), None)
             return route and Request(meter, scope["method"], route, getattr(send, "__self__", None))
@@ -253,7 +257,8 @@ def classes_of(values):
     for value, count in counts.items():
         value = int(value) if isinstance(value, float) else value
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        text = text.encode("utf-8", "replace").decode()[:64]  # Not every text has an encoding.
+        text = text.encode("utf-8", "replace").decode()  # Not every text has an encoding.
+        text = text if len(text) <= 64 else "other"
         classes[text] = classes.get(text, 0) + count
     return classes
 

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-const BOOTSTRAP: &str = include_str!("mlflow.py");
+const BOOTSTRAP: &str = concat!(include_str!("start_meter.py"), include_str!("mlflow.py"));
 
 /// The variable with the model that the application loads (`scoring_server._SERVER_MODEL_PATH`).
 const MODEL_PATH: &str = "__pyfunc_model_path__";
@@ -33,9 +33,11 @@ pub(super) fn server(r: &Rendering, version: Version, model_uri: &ModelUri) -> S
 
 fn command(r: &Rendering, version: Version) -> Vec<String> {
     let arguments = [
-        "python".to_owned(),
+        // Not `python`, which Debian does not have.
+        "python3".to_owned(),
         "-c".to_owned(),
         BOOTSTRAP.to_owned(),
+        meter::digest(),
         "--host=0.0.0.0".to_owned(),
         format!("--port={}", r.serving.port),
         // Overrides WEB_CONCURRENCY and UVICORN_WORKERS: with more than one worker the port opens before the

@@ -1,6 +1,6 @@
 # Starts MLServer with what its own settings cannot say.
 # Arguments: the seconds that requests have to end, and that an idle connection stays open, then response headers as Name:value.
-import functools, os, sys, uvicorn
+import functools, uvicorn
 from mlserver import MLServer
 from mlserver.cli.main import main
 
@@ -11,15 +11,6 @@ uvicorn.Config = functools.partial(
     timeout_graceful_shutdown=int(seconds),
     timeout_keep_alive=int(idle),
 )
-
-sys.path.append("/etc/laurel/meter")
-try:
-    import laurel_meter
-
-    laurel_meter.install()
-except Exception as error:
-    if getattr(error, "name", None) != "laurel_meter":
-        print("laurel: requests are not counted:", repr(error), file=sys.stderr, flush=True)
 
 stop = MLServer.stop
 

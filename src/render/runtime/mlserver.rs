@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-const BOOTSTRAP: &str = include_str!("mlserver.py");
+const BOOTSTRAP: &str = concat!(include_str!("start_meter.py"), include_str!("mlserver.py"));
 
 /// The model's name inside the server, also in URLs (`/v2/models/model/infer`). It is constant: registry
 /// names are not valid URL segments, and clients need no other path for another model.
@@ -62,6 +62,7 @@ fn command(r: &Rendering, version: Version) -> Vec<String> {
     ["python", "-c", BOOTSTRAP]
         .map(str::to_owned)
         .into_iter()
+        .chain([meter::digest()])
         .chain([GRACEFUL_SHUTDOWN, KEEP_ALIVE].map(|seconds| seconds.to_string()))
         .chain(headers(r, version))
         .collect()

@@ -1,4 +1,4 @@
-//! Reads what a pod counted from Prometheus' text format (version 0.0.4; OpenMetrics is close enough).
+//! Reads what a pod counted from Prometheus' text format (version 0.0.4; that of `OpenMetrics` is close enough).
 //!
 //! Only what the checks need is taken, and everything else is skipped. What is missing, ambiguous or not a
 //! count is a gap, never 0.

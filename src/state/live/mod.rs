@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 
 use super::smoke_tests::PodAccess;
 use crate::{
-    analysis::live::are_many_worse,
+    analysis::live::{AT_ONCE, are_many_worse},
     api::model_alias::AliasKey,
     cluster::Requeue,
     decide::{LiveView, LiveWatch},
@@ -33,7 +33,7 @@ mod tests;
 
 pub use exposition::Names;
 
-/// How many times that a version became worse are remembered.
+/// Of how many `ModelAliases` it is remembered that a version became worse.
 const WORSE_MAX: usize = 1000;
 
 /// The versions that are judged. Cheap to clone.
@@ -43,8 +43,8 @@ pub struct LiveWatches(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     watches: Mutex<HashMap<String, Watched>>,
-    /// When versions became worse, the newest last.
-    became_worse: Mutex<VecDeque<Timestamp>>,
+    /// When a version became worse, by the UID of its ModelAlias: several in a row are one ModelAlias.
+    became_worse: Mutex<HashMap<String, Timestamp>>,
     pods: Arc<PodAccess>,
     requeue: Requeue,
 }
@@ -138,28 +138,33 @@ impl Shared {
 
     /// Stores what is known now, and wakes the ModelAlias.
     fn publish(&self, request: &Request, view: LiveView) {
-        let mut watches = self.lock();
-        let watched = watches.get_mut(&request.uid).filter(|watched| watched.is_about(request));
+        let mut all = self.lock();
+        let watched = all.get_mut(&request.uid).filter(|watched| watched.is_about(request));
         let is_wanted = watched.map(|watched| watched.view = Some(view)).is_some();
-        drop(watches);
+        drop(all);
         if is_wanted {
             self.requeue.alias(&request.alias);
         }
     }
 
-    /// Remembers that a version became worse.
-    fn became_worse(&self, at: Timestamp) {
+    /// Remembers that a version of a ModelAlias became worse.
+    fn became_worse(&self, uid: &str, at: Timestamp) {
         let mut became_worse = self.became_worse.lock();
-        became_worse.push_back(at);
+        became_worse.insert(uid.to_owned(), at);
         if became_worse.len() > WORSE_MAX {
-            became_worse.pop_front();
+            let oldest = became_worse.iter().min_by_key(|(_, at)| **at).map(|(uid, _)| uid.clone());
+            oldest.and_then(|uid| became_worse.remove(&uid));
         }
     }
 
-    /// Whether so many versions became worse just now that none of them is believed.
+    /// Whether so many `ModelAliases` became worse just now that none of them is believed. Those that went back
+    /// are judged no longer, and count as well.
     fn are_many_worse(&self, now: Timestamp) -> bool {
-        let watched = self.lock().len();
+        let mut watched: HashSet<String> = self.lock().keys().cloned().collect();
         let mut became_worse = self.became_worse.lock();
-        are_many_worse(became_worse.make_contiguous(), watched, now)
+        became_worse.retain(|_, at| now.duration_since(*at) <= AT_ONCE);
+        let times: Vec<Timestamp> = became_worse.values().copied().collect();
+        watched.extend(became_worse.keys().cloned());
+        are_many_worse(&times, watched.len(), now)
     }
 }

@@ -48,7 +48,7 @@ impl Task {
             let round = scrape::round(&shared.pods, &self.request).await;
             let now = Timestamp::now();
             if self.judged.add(&round, &self.request.watch, now) {
-                shared.became_worse(now);
+                shared.became_worse(&self.request.uid, now);
             }
             let are_many_worse = shared.are_many_worse(now);
             if let Some(view) = self.judged.news(&self.request.watch, are_many_worse, now) {

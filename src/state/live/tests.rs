@@ -156,7 +156,7 @@ async fn what_a_pod_does_not_say_is_a_gap() {
         (ResponseTemplate::new(200), Gap::Missing),
         (ResponseTemplate::new(200).set_body_string(large), Gap::Partial),
         (ResponseTemplate::new(200).set_body_bytes([0xff]), Gap::NotACount),
-        (counted(1).set_delay(Duration::from_secs(60)), Gap::Unreachable),
+        (counted(1).set_delay(Duration::from_mins(1)), Gap::Unreachable),
     ];
     for (answer, gap) in answers {
         pods.answer(counted(1), answer.clone()).await;
@@ -190,4 +190,19 @@ async fn the_first_round_wakes_the_alias_and_another_version_begins_at_zero() {
     assert!(watches.of("6d1b").is_none_or(|view| view.key == other.watch.key));
     watches.forget("6d1b");
     assert_eq!(watches.of("6d1b"), None);
+}
+
+#[tokio::test]
+async fn several_bad_versions_in_a_row_are_one_alias_and_three_aliases_at_once_are_many() {
+    let pods = Pods::start().await;
+    let (watches, _streams) = pods.watches();
+    let now = Timestamp::now();
+    for _ in 0..5 {
+        watches.0.became_worse("one", now);
+    }
+    watches.0.became_worse("another", now);
+    assert!(!watches.0.are_many_worse(now), "these are two");
+    watches.0.became_worse("a third", now);
+    assert!(watches.0.are_many_worse(now));
+    assert!(!watches.0.are_many_worse(now + SignedDuration::from_mins(6)), "that was long ago");
 }

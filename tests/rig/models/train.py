@@ -1,16 +1,18 @@
 """Trains fraud models and registers them with MLflow, for Laurel's tests and demo.
 
-Two registered models of three versions each. Every version has its own
-hyper-parameters, so that predictions and metrics differ: the second is better
+Two registered models of three versions each, and a rule without any training, whose
+code the tests replace. Every version has its own hyper-parameters, so that predictions and metrics differ: the second is better
 than the first, and the third of `fraud-xgboost` is a bad one, for the gates to
 find. What is already registered is left alone.
 
 Run by `rig models` as a Job, or anywhere with MLFLOW_TRACKING_URI set.
 """
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -136,6 +138,40 @@ def train_boosted_trees(split: Split, parameters: dict[str, float]) -> Trained:
     return Trained(predict, log)
 
 
+RULE = """from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class Rule(PythonModel):
+    def predict(self, context, model_input):
+        if (model_input["amount"] < 0).any():
+            raise ValueError("an amount is never negative")
+        return (model_input["amount"] > 200).astype(float)
+
+
+set_model(Rule())
+"""
+
+
+def write_rule(split: Split, _: dict[str, float]) -> Trained:
+    def predict(data: pd.DataFrame) -> np.ndarray:
+        return (data.amount > 200).astype(float).to_numpy()
+
+    def log() -> ModelInfo:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rule.py"
+            path.write_text(RULE)
+            return mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(path),
+                signature=infer_signature(split.train, predict(split.train)),
+                input_example=split.test.head(3),
+                pip_requirements=[],
+            )
+
+    return Trained(predict, log)
+
+
 FAMILIES = (
     Family(
         "fraud-sklearn",
@@ -162,6 +198,12 @@ FAMILIES = (
                 {"rounds": 40, "max_depth": 14, "eta": 1.0, "min_child_weight": 0},
             ),
         ),
+    ),
+    Family(
+        "fraud-rule",
+        "Tells fraudulent payments: a rule, as code.",
+        write_rule,
+        (Recipe("Large amounts.", {}),),
     ),
 )
 

@@ -184,6 +184,7 @@ impl World {
             challengers: Vec::new(),
             progress_deadline: SignedDuration::from_secs(60),
             warm_for: SignedDuration::from_secs(300),
+            counts_requests: true,
             watch_for: None,
             history: 2,
             size_is_open: false,
